@@ -1,0 +1,181 @@
+//! Bytes → frame: bounded, and never a panic whatever arrives. `None` means that more bytes are
+//! needed. Not the question whether the frame may come now: that is for the session and the broker.
+
+use crate::bodies::{
+    Badge, BadgeOk, ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput,
+    ExecSignal, ExecStart, ExecStarted, ExecStop, ExecWelcome, Login, LoginOk,
+};
+use crate::errors::ErrorCode;
+use crate::frame::Frame;
+use crate::header::{FLAG_IDEMPOTENT, Header};
+use crate::kinds::{BodyKind, Kind};
+use crate::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES, VERSION};
+use crate::lines::BodyError;
+use bytes::{Buf, Bytes, BytesMut};
+use std::fmt;
+
+/// What is wrong with bytes from the wire.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WireError {
+    /// The error to answer with.
+    pub code: ErrorCode,
+    /// What, which one, the limit and the value.
+    pub text: String,
+    /// The sequence of the frame, as far as it can be believed.
+    pub sequence: u32,
+    /// Bytes of body that may be skipped to go on with the next frame; `None` = the stream can't
+    /// be trusted any more and must be closed.
+    pub skip: Option<u32>,
+}
+
+impl fmt::Display for WireError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code, self.text)
+    }
+}
+
+impl std::error::Error for WireError {}
+
+/// Reads and checks a header.
+///
+/// # Errors
+/// Version, kind, flags or length make no sense. Only a data body that is too large leaves the stream
+/// usable (`skip`).
+pub fn head(
+    bytes: &[u8; HEADER_BYTES],
+    body_bytes_max: usize,
+) -> Result<(Kind, Header), WireError> {
+    let header = Header::read(bytes);
+    let fatal = |code, text| WireError { code, text, sequence: header.sequence, skip: None };
+    if header.version != VERSION {
+        return Err(fatal(
+            ErrorCode::Version,
+            format!("version {} is not spoken here; spoken is {VERSION}", header.version),
+        ));
+    }
+    let Some(kind) = Kind::of(header.command) else {
+        return Err(fatal(
+            ErrorCode::BadFrame,
+            format!("command {} is no kind of frame", header.command),
+        ));
+    };
+    let size = header.len as usize;
+    match kind.row().body {
+        BodyKind::Opaque => {
+            if size > body_bytes_max {
+                return Err(WireError {
+                    code: ErrorCode::BodyTooLarge,
+                    text: format!("frame of {size} bytes exceeds body_bytes_max {body_bytes_max}"),
+                    sequence: header.sequence,
+                    skip: Some(header.len),
+                });
+            }
+        }
+        BodyKind::Lines | BodyKind::Text => {
+            if size > CONTROL_BODY_BYTES_MAX {
+                return Err(fatal(
+                    ErrorCode::BodyTooLarge,
+                    format!(
+                        "{kind} frame of {size} bytes exceeds the {CONTROL_BODY_BYTES_MAX} of a control frame"
+                    ),
+                ));
+            }
+        }
+        BodyKind::Empty => {
+            if size != 0 {
+                return Err(fatal(
+                    ErrorCode::BadFrame,
+                    format!("{kind} frame has a body of {size} bytes; it must have none"),
+                ));
+            }
+        }
+    }
+    if header.flags & !FLAG_IDEMPOTENT != 0 {
+        return Err(fatal(
+            ErrorCode::BadFrame,
+            format!("flags {:#04x} has bits set that must be zero", header.flags),
+        ));
+    }
+    Ok((kind, header))
+}
+
+/// Makes a frame of a header that [`head`] accepted and its whole body.
+///
+/// # Errors
+/// The body of a control frame can't be read.
+pub fn frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError> {
+    if kind == Kind::Data {
+        return Ok(Frame::Data { head: header, body });
+    }
+    control(kind, header, &body).map_err(|BodyError(text)| WireError {
+        code: match kind {
+            Kind::Login | Kind::Badge => ErrorCode::BadLogin,
+            _ => ErrorCode::BadFrame,
+        },
+        text: format!("{kind} frame: {text}"),
+        sequence: header.sequence,
+        skip: None,
+    })
+}
+
+fn control(kind: Kind, header: Header, body: &[u8]) -> Result<Frame, BodyError> {
+    Ok(match kind {
+        Kind::Data => Frame::Data { head: header, body: Bytes::copy_from_slice(body) },
+        Kind::Login => Frame::Login(Login::parse(body)?),
+        Kind::LoginOk => Frame::LoginOk(LoginOk::parse(body)?),
+        Kind::Badge => Frame::Badge(Badge::parse(body)?),
+        Kind::BadgeOk => Frame::BadgeOk(BadgeOk::parse(body)?),
+        Kind::Error => Frame::Error { head: header, error: ErrorBody::parse(header.error, body)? },
+        Kind::Ping => Frame::Ping { sequence: header.sequence },
+        Kind::Pong => Frame::Pong { sequence: header.sequence },
+        Kind::Logout => Frame::Logout,
+        Kind::End => Frame::End,
+        Kind::Reinit => Frame::Reinit,
+        Kind::Status => Frame::Status { sequence: header.sequence },
+        Kind::StatusReply => Frame::StatusReply {
+            sequence: header.sequence,
+            text: String::from_utf8(body.to_vec()).map_err(|e| {
+                BodyError(format!("byte {} is not UTF-8", e.utf8_error().valid_up_to()))
+            })?,
+        },
+        Kind::ExecHello => Frame::ExecHello(ExecHello::parse(body)?),
+        Kind::ExecWelcome => Frame::ExecWelcome(ExecWelcome::parse(body)?),
+        Kind::ExecStart => Frame::ExecStart(ExecStart::parse(body)?),
+        Kind::ExecStop => Frame::ExecStop(ExecStop::parse(body)?),
+        Kind::ExecSignal => Frame::ExecSignal(ExecSignal::parse(body)?),
+        Kind::ExecList => Frame::ExecList,
+        Kind::ExecListed => Frame::ExecListed(ExecListed::parse(body)?),
+        Kind::ExecStarted => Frame::ExecStarted(ExecStarted::parse(body)?),
+        Kind::ExecFailed => Frame::ExecFailed(ExecFailed::parse(body)?),
+        Kind::ExecExited => Frame::ExecExited(ExecExited::parse(body)?),
+        Kind::ExecOutput => Frame::ExecOutput(ExecOutput::parse(body)?),
+        Kind::ExecEnd => Frame::ExecEnd(ExecEnd::parse(body)?),
+    })
+}
+
+/// Takes the next whole frame from the front of a buffer; `None` = more bytes are needed.
+///
+/// # Errors
+/// As [`head`] and [`frame`]. After an error with `skip`, the header has been taken from the buffer
+/// and the caller drops that many bytes of body; after one without, the buffer is of no use.
+pub fn next(buffer: &mut BytesMut, body_bytes_max: usize) -> Result<Option<Frame>, WireError> {
+    let Some(bytes) = buffer.first_chunk::<HEADER_BYTES>() else {
+        return Ok(None);
+    };
+    let (kind, header) = match head(bytes, body_bytes_max) {
+        Ok(read) => read,
+        Err(error) => {
+            if error.skip.is_some() {
+                buffer.advance(HEADER_BYTES);
+            }
+            return Err(error);
+        }
+    };
+    let size = header.len as usize;
+    if buffer.len() < HEADER_BYTES + size {
+        return Ok(None);
+    }
+    buffer.advance(HEADER_BYTES);
+    let body = buffer.split_to(size).freeze();
+    frame(kind, header, body).map(Some)
+}

@@ -1,0 +1,78 @@
+//! Frame → bytes. Never fails: what can't be written can't be built as a [`Frame`].
+
+use crate::frame::Frame;
+use crate::header::Header;
+use crate::limits::{CONTROL_BODY_BYTES_MAX, VERSION};
+use bytes::{Bytes, BytesMut};
+
+/// A frame ready to be written: header bytes and body. Big bodies are passed on by reference.
+#[derive(Clone, Debug)]
+pub struct Parts {
+    /// The 64 bytes of the header.
+    pub head: [u8; crate::limits::HEADER_BYTES],
+    /// The body.
+    pub body: Bytes,
+}
+
+/// The frame as header and body.
+///
+/// A body of 4 GiB or more can't be described by the header's `len`; the callers' limits
+/// (`body_bytes_max`) are far below, and it is cut here rather than described wrongly.
+pub fn parts(frame: Frame) -> Parts {
+    let kind = frame.kind();
+    let (mut head, mut body) = match frame {
+        Frame::Data { head, body } => (head, body),
+        Frame::Error { head, error } => {
+            (Header { error: error.code.number(), ..head }, error.render())
+        }
+        Frame::Login(login) => (Header::default(), login.render()),
+        Frame::LoginOk(ok) => (Header::default(), ok.render()),
+        Frame::Badge(badge) => (Header::default(), badge.render()),
+        Frame::BadgeOk(ok) => (Header::default(), ok.render()),
+        Frame::Ping { sequence } | Frame::Pong { sequence } | Frame::Status { sequence } => {
+            (Header { sequence, ..Header::default() }, Bytes::new())
+        }
+        Frame::StatusReply { sequence, text } => {
+            (Header { sequence, ..Header::default() }, Bytes::from(text))
+        }
+        Frame::Logout | Frame::End | Frame::Reinit | Frame::ExecList => {
+            (Header::default(), Bytes::new())
+        }
+        Frame::ExecHello(b) => (Header::default(), b.render()),
+        Frame::ExecWelcome(b) => (Header::default(), b.render()),
+        Frame::ExecStart(b) => (Header::default(), b.render()),
+        Frame::ExecStop(b) => (Header::default(), b.render()),
+        Frame::ExecSignal(b) => (Header::default(), b.render()),
+        Frame::ExecListed(b) => (Header::default(), b.render()),
+        Frame::ExecStarted(b) => (Header::default(), b.render()),
+        Frame::ExecFailed(b) => (Header::default(), b.render()),
+        Frame::ExecExited(b) => (Header::default(), b.render()),
+        Frame::ExecOutput(b) => (Header::default(), b.render()),
+        Frame::ExecEnd(b) => (Header::default(), b.render()),
+    };
+    if kind != crate::kinds::Kind::Data {
+        debug_assert!(body.len() <= CONTROL_BODY_BYTES_MAX, "{kind} body of {} bytes", body.len());
+    }
+    head.len = u32::try_from(body.len()).unwrap_or_else(|_| {
+        body.truncate(u32::MAX as usize);
+        u32::MAX
+    });
+    head.command = kind.number();
+    head.version = VERSION;
+    Parts { head: head.write(), body }
+}
+
+/// Appends the frame to a buffer.
+pub fn append(frame: Frame, out: &mut BytesMut) {
+    let Parts { head, body } = parts(frame);
+    out.reserve(head.len() + body.len());
+    out.extend_from_slice(&head);
+    out.extend_from_slice(&body);
+}
+
+/// The frame as one buffer.
+pub fn to_bytes(frame: Frame) -> Bytes {
+    let mut out = BytesMut::new();
+    append(frame, &mut out);
+    out.freeze()
+}

@@ -1,0 +1,212 @@
+//! TABLE of error codes: number, name, whose fault, whether the work ran, whether the connection is
+//! closed, text and advice. Numbers are negative and never used again; positive numbers belong to
+//! the workers and are passed through. Not the place that decides which error it is.
+
+use std::fmt;
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Whose {
+    /// The program that asked.
+    Client,
+    /// The program that answers.
+    Worker,
+    /// The broker, its limits or its operator.
+    Broker,
+    /// The machine that runs the worker.
+    Host,
+}
+
+/// Whether the request's work ran.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Ran {
+    /// It never reached a worker; asking again is safe.
+    No,
+    /// It reached a worker; whether it took effect is not known.
+    Maybe,
+    /// The worker itself answered.
+    Yes,
+}
+
+impl Whose {
+    /// The word in an error's body.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Worker => "worker",
+            Self::Broker => "broker",
+            Self::Host => "host",
+        }
+    }
+}
+
+impl Ran {
+    /// The word in an error's body.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::Maybe => "maybe",
+            Self::Yes => "yes",
+        }
+    }
+
+    /// The value of a word in an error's body.
+    pub fn of(word: &str) -> Option<Self> {
+        [Self::No, Self::Maybe, Self::Yes].into_iter().find(|ran| ran.word() == word)
+    }
+}
+
+impl fmt::Display for Whose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+impl fmt::Display for Ran {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct ErrorRow {
+    /// The code.
+    pub code: ErrorCode,
+    /// Its number in the header's `error`.
+    pub number: i16,
+    /// Its name.
+    pub name: &'static str,
+    /// Whose fault it is.
+    pub whose: Whose,
+    /// Whether the work ran. An error frame's own `ran` line may be more exact, never less.
+    pub ran: Ran,
+    /// Whether the sender of the error closes the connection after it.
+    pub closes: bool,
+    /// What it means.
+    pub text: &'static str,
+    /// What the receiver should do.
+    pub advice: &'static str,
+}
+
+macro_rules! errors {
+    ($($code:ident = $number:literal, $name:literal, $whose:ident, $ran:ident, $closes:literal, $text:literal, $advice:literal;)*) => {
+        /// An error made by isect.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum ErrorCode {
+            $(#[doc = $text] $code,)*
+        }
+
+        /// TABLE of errors, by number.
+        pub const ERRORS: &[ErrorRow] = &[
+            $(ErrorRow {
+                code: ErrorCode::$code,
+                number: $number,
+                name: $name,
+                whose: Whose::$whose,
+                ran: Ran::$ran,
+                closes: $closes,
+                text: $text,
+                advice: $advice,
+            },)*
+        ];
+
+        impl ErrorCode {
+            /// The code of a number, if it is in the table.
+            pub const fn of(number: i16) -> Option<Self> {
+                match number {
+                    $($number => Some(Self::$code),)*
+                    _ => None,
+                }
+            }
+
+            /// The number on the wire.
+            pub const fn number(self) -> i16 {
+                match self {
+                    $(Self::$code => $number,)*
+                }
+            }
+        }
+    };
+}
+
+errors! {
+    Intervention = -1, "intervention", Broker, Maybe, false, "the operator took the request away from its worker (`idle`)", "ask your own data whether the work took effect, then decide";
+    Version = -2, "version", Client, No, true, "the frame's version is not spoken here", "speak version 2";
+    BadFrame = -3, "bad_frame", Client, No, true, "the bytes are not a frame that makes sense", "mend the sender; docs/protocol.md shows every byte";
+    BodyTooLarge = -4, "body_too_large", Client, No, false, "the frame's body is larger than allowed", "send it in pieces with `more`, or have the operator raise body_bytes_max";
+    BadState = -5, "bad_state", Client, No, true, "the frame's kind may not be sent by this side, or not now", "log in first, and send only what your side may send";
+    LoginTimeout = -6, "login_timeout", Client, No, true, "no login or badge came in time", "send the login at once after connecting";
+    BadLogin = -7, "bad_login", Client, No, true, "the login or badge lacks something, or a value in it is wrong", "mend the value that the text names";
+    UnknownService = -8, "unknown_service", Client, No, true, "no service of that name is configured", "'services' lists the names; 'config service NAME' makes one";
+    Rejecting = -9, "rejecting", Broker, No, true, "the operator lets no new clients in for now", "try again later, or have the operator say 'reject off'";
+    Denied = -10, "denied", Client, No, false, "this client may not do that", "use an account or a token with the right role";
+    BadBadge = -11, "bad_badge", Worker, No, true, "the badge was not issued, or not for this worker", "let the broker start the worker, or configure the service with selfstart=1";
+    TooManyConnections = -12, "too_many_connections", Broker, No, true, "the broker has as many connections as it may", "try again later, or raise connections_max and the process's descriptor limit";
+    TooManyRequests = -13, "too_many_requests", Client, No, false, "this connection has as many requests under way as it may", "wait for replies first, or raise requests_max";
+    Overloaded = -14, "overloaded", Broker, No, false, "a queue or the memory for waiting requests is full", "ask again after a pause; if it lasts, add workers or raise the limit named";
+    ServiceStopped = -15, "service_stopped", Broker, No, false, "the operator stopped the service", "ask again when it is started ('start NAME')";
+    Deadline = -16, "deadline", Broker, Maybe, false, "the request's time was over before it was answered", "if it did not run, ask again; else ask your own data first";
+    WorkerDied = -17, "worker_died", Worker, Maybe, false, "the worker ended or lost its connection while it had the request", "ask your own data, or send such requests with the idempotent flag";
+    Poison = -18, "poison", Client, Maybe, false, "several workers died of this request; it is set aside for the operator ('poison')", "do not send it again before the worker is mended";
+    NoConversation = -19, "no_conversation", Client, No, false, "no conversation of this number is open with that worker", "begin again with a new sequence and workerid 0";
+    DuplicateSequence = -20, "duplicate_sequence", Client, No, false, "this sequence is still in use by a request of this connection", "give every request under way a number of its own";
+    SlowReader = -21, "slow_reader", Client, Maybe, true, "what is to be sent to this connection piles up past its limit", "read faster, or ask for less at a time";
+    IdleTimeout = -22, "idle_timeout", Client, No, true, "the connection was silent longer than allowed", "connect again, or answer pings";
+    BrokerLost = -23, "broker_lost", Broker, Maybe, true, "the connection to the broker broke (made by the client library)", "connect again; if it may have run, ask your own data first";
+    Timeout = -24, "timeout", Broker, Maybe, false, "nothing came in time (made by the client library)", "wait longer, or look at 'queue' and 'workers'";
+    ShuttingDown = -25, "shutting_down", Broker, No, true, "the broker is shutting down", "connect again when it is back";
+    Usage = -26, "usage", Client, No, false, "the operator's command is not understood", "'help' lists the commands, 'help COMMAND' explains one";
+    Refused = -27, "refused", Client, No, false, "the command is understood but can't be done now", "do first what the text says";
+    NotFound = -28, "not_found", Client, No, false, "what the command names does not exist", "list what there is and name one of those";
+    BadReply = -29, "bad_reply", Worker, Maybe, true, "the worker sent something that is not a reply", "mend the worker; docs/protocol.md shows every byte";
+    ClientDeleted = -30, "client_deleted", Broker, Maybe, true, "the operator deleted this client", "connect again if you may";
+    StartFailed = -31, "start_failed", Host, No, false, "the program of a worker can't be started", "mend the path, its permissions or --allow, then 'start' it again";
+    HostLost = -32, "host_lost", Host, No, false, "the host's execd can't be reached", "look at 'hosts'; start isdexecd there";
+    Internal = -33, "internal", Broker, Maybe, true, "the broker broke a rule of its own", "report it with the log";
+    StateFailed = -34, "state_failed", Broker, No, false, "the configuration can't be written to or read from the state directory", "mend the directory that the text names";
+    Unreachable = -35, "unreachable", Broker, No, true, "no connection to the broker (made by the client library)", "start isectd, or name its address with -h or ISECT_HOST";
+}
+
+impl ErrorCode {
+    /// The row of the table.
+    pub const fn row(self) -> &'static ErrorRow {
+        let mut index = 0;
+        while ERRORS[index].number != self.number() {
+            index += 1;
+        }
+        &ERRORS[index]
+    }
+
+    /// The code's name.
+    pub const fn name(self) -> &'static str {
+        self.row().name
+    }
+}
+
+impl fmt::Display for ErrorCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_keeps_its_laws() {
+        for pair in ERRORS.windows(2) {
+            assert!(pair[0].number == pair[1].number + 1, "{} is out of order", pair[1].name);
+        }
+        for row in ERRORS {
+            assert_eq!(ErrorCode::of(row.number), Some(row.code));
+            assert_eq!(ERRORS.iter().filter(|other| other.name == row.name).count(), 1);
+            assert!(row.name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", row.name);
+            assert!(!row.text.ends_with('.') && !row.advice.ends_with('.'), "{}", row.name);
+            assert!(!row.text.is_empty() && !row.advice.is_empty());
+        }
+        assert_eq!(ErrorCode::of(0), None);
+        assert_eq!(ErrorCode::of(7), None);
+    }
+}

@@ -1,0 +1,32 @@
+//! isect's words, pure: no IO, no clock, no chance. Everything that both ends of a link must agree
+//! on is here, as tables, and nowhere else.
+//!
+//! | room | what it is |
+//! | --- | --- |
+//! | [`header`] | the 64 bytes in front of every frame |
+//! | [`kinds`] | TABLE of the kinds of frames |
+//! | [`errors`] | TABLE of error codes: whose fault, whether it ran, what to do |
+//! | [`lines`], [`bodies`] | the form and the meaning of control bodies |
+//! | [`frame`], [`encode`], [`decode`] | a frame by value, to bytes and back |
+//! | [`show`] | one line and hex for logs and documents |
+//! | [`names`], [`ids`], [`time`], [`limits`] | spelling, numbers, ticks, sizes |
+//! | [`settings`] | TABLE of the broker's settings |
+//! | [`op`] | TABLE of the operator's commands, parser, help, replies |
+//!
+//! Reading order for a newcomer: `header`, `kinds`, `errors`, then `op::table`.
+
+pub mod bodies;
+pub mod decode;
+pub mod encode;
+pub mod errors;
+pub mod frame;
+pub mod header;
+pub mod ids;
+pub mod kinds;
+pub mod limits;
+pub mod lines;
+pub mod names;
+pub mod op;
+pub mod settings;
+pub mod show;
+pub mod time;

@@ -1,0 +1,76 @@
+//! Every size and count that is part of the protocol, units in the name, with the relations between
+//! them checked when this compiles. Not the settings: those may be changed, these may not.
+
+/// Bytes of the fixed header; one cache line.
+pub const HEADER_BYTES: usize = 64;
+
+/// The version of the protocol that is spoken; the original's was 1.
+pub const VERSION: u16 = 2;
+
+/// Most bytes in the body of a control frame (login, badge, error, an execd frame).
+pub const CONTROL_BODY_BYTES_MAX: usize = 256 * 1024;
+
+/// Default of the setting `body_bytes_max`.
+pub const BODY_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
+
+/// Highest value of the setting `body_bytes_max`.
+pub const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Most bytes in the name of a service or host.
+pub const NAME_BYTES_MAX: usize = 32;
+
+/// Most bytes in one value line of a control body.
+pub const VALUE_BYTES_MAX: usize = 8 * 1024;
+
+/// Most lines in a control body.
+pub const LINES_MAX: usize = 4096;
+
+/// Most bytes in one operator command.
+pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
+
+/// Most words in one operator command, and so most arguments of a worker program.
+pub const WORDS_MAX: usize = 256;
+
+/// Most bytes of a path of a worker program.
+pub const PATH_BYTES_MAX: usize = 4096;
+
+/// First argument of the application in a worker's argv: `argv[1..5]` are the broker's host, port,
+/// the worker id and the service (manual chapter, "Config Worker": `argv[ISDARGMAX]`).
+pub const ISDARGMAX: usize = 5;
+
+/// The client port of the broker (manual chapter: `isdData.req_port`).
+pub const CLIENT_PORT: u16 = 5501;
+
+/// The port of execd.
+pub const EXECD_PORT: u16 = 5502;
+
+/// The longest deadline a request may ask for, in milliseconds: one hour.
+pub const DEADLINE_MS_MAX: u64 = 3_600_000;
+
+/// The lowest (served first) and the highest (served last) priority a client may have.
+pub const PRIORITY_MIN: u8 = 1;
+/// See [`PRIORITY_MIN`].
+pub const PRIORITY_MAX: u8 = 255;
+/// The priority of a client that names none.
+pub const PRIORITY_DEFAULT: u8 = 100;
+
+/// The body of an error -1, word for word as in the manual chapter ("Idle").
+pub const INTERVENTION: &[u8] = b"PROTOCOL INTERVENTION";
+
+/// Name of the service that takes operator commands; always there, never configured.
+pub const OP_SERVICE: &str = "op";
+
+/// Environment variable that carries a worker's secret from execd to the worker.
+pub const BADGE_VARIABLE: &str = "ISECT_BADGE";
+
+/// Environment variable with the default address of the broker for clients.
+pub const HOST_VARIABLE: &str = "ISECT_HOST";
+
+// A command, quoted into a control body, still fits in it.
+const _: () = assert!(COMMAND_BYTES_MAX * 2 < CONTROL_BODY_BYTES_MAX);
+// A path is a value.
+const _: () = assert!(PATH_BYTES_MAX <= VALUE_BYTES_MAX);
+// A control frame is never larger than what data may be set to.
+const _: () =
+    assert!(CONTROL_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT && BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
+const _: () = assert!(PRIORITY_MIN <= PRIORITY_DEFAULT && PRIORITY_DEFAULT <= PRIORITY_MAX);

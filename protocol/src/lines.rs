@@ -1,0 +1,213 @@
+//! The form of control bodies: `key value` lines, then, after an empty line, free text. Readable in a
+//! packet capture, easy in any language, open to additions: unknown keys are ignored.
+//! Not the meaning of any key: `bodies` knows those.
+
+use crate::limits::{LINES_MAX, VALUE_BYTES_MAX};
+use bytes::Bytes;
+use std::fmt;
+
+/// Why a control body can't be read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BodyError(pub String);
+
+impl fmt::Display for BodyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for BodyError {}
+
+/// A control body taken apart: lines in order, and the free text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Lines {
+    entries: Vec<(String, String)>,
+    text: String,
+}
+
+impl Lines {
+    /// Takes a body apart.
+    ///
+    /// # Errors
+    /// The body is not UTF-8, has too many lines, or a value that is too long or wrongly escaped.
+    pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
+        let body = std::str::from_utf8(body)
+            .map_err(|e| BodyError(format!("byte {} of the body is not UTF-8", e.valid_up_to())))?;
+        let mut lines = Self::default();
+        let mut rest = body;
+        while !rest.is_empty() {
+            let (line, after) = rest.split_once('\n').unwrap_or((rest, ""));
+            rest = after;
+            if line.is_empty() {
+                rest.clone_into(&mut lines.text);
+                break;
+            }
+            if lines.entries.len() == LINES_MAX {
+                return Err(BodyError(format!("the body has more than {LINES_MAX} lines")));
+            }
+            let (key, value) = line.split_once(' ').unwrap_or((line, ""));
+            if value.len() > VALUE_BYTES_MAX {
+                return Err(BodyError(format!(
+                    "the value of '{}' has {} bytes; at most {VALUE_BYTES_MAX} are allowed",
+                    key.escape_debug(),
+                    value.len()
+                )));
+            }
+            lines.entries.push((key.to_owned(), unescape(key, value)?));
+        }
+        Ok(lines)
+    }
+
+    /// Adds a line.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
+        self.entries.push((key.to_owned(), value.to_string()));
+        self
+    }
+
+    /// Adds a line for each value.
+    #[must_use]
+    pub fn with_each<T: fmt::Display>(
+        mut self,
+        key: &str,
+        values: impl IntoIterator<Item = T>,
+    ) -> Self {
+        for value in values {
+            self = self.with(key, value);
+        }
+        self
+    }
+
+    /// Sets the free text.
+    #[must_use]
+    pub fn with_text(mut self, text: impl Into<String>) -> Self {
+        self.text = text.into();
+        self
+    }
+
+    /// The free text after the empty line; empty if there is none.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The first value of a key.
+    pub fn get(&self, key: &str) -> Option<&str> {
+        self.entries.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// All values of a key, in order.
+    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+        self.entries.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
+    }
+
+    /// The value of a key that must be there.
+    ///
+    /// # Errors
+    /// Names the key that is missing.
+    pub fn need(&self, key: &str) -> Result<&str, BodyError> {
+        self.get(key).ok_or_else(|| BodyError(format!("the line '{key} …' is missing")))
+    }
+
+    /// A number that must be there.
+    ///
+    /// # Errors
+    /// Names the key that is missing or whose value is not such a number.
+    pub fn need_number<T: std::str::FromStr>(&self, key: &str) -> Result<T, BodyError> {
+        number(key, self.need(key)?)
+    }
+
+    /// A number that may be missing.
+    ///
+    /// # Errors
+    /// Names the key whose value is not such a number.
+    pub fn number_or<T: std::str::FromStr>(&self, key: &str, default: T) -> Result<T, BodyError> {
+        self.get(key).map_or(Ok(default), |value| number(key, value))
+    }
+
+    /// The body as bytes.
+    pub fn render(&self) -> Bytes {
+        let mut out = String::new();
+        for (key, value) in &self.entries {
+            out.push_str(key);
+            out.push(' ');
+            escape(value, &mut out);
+            out.push('\n');
+        }
+        if !self.text.is_empty() {
+            out.push('\n');
+            out.push_str(&self.text);
+        }
+        Bytes::from(out)
+    }
+}
+
+fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, BodyError> {
+    value.parse().map_err(|_| {
+        let shown: String = value.chars().take(40).flat_map(char::escape_debug).collect();
+        BodyError(format!("'{key} {shown}' is not a number in range"))
+    })
+}
+
+fn escape(value: &str, out: &mut String) {
+    for c in value.chars() {
+        match c {
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            c => out.push(c),
+        }
+    }
+}
+
+fn unescape(key: &str, value: &str) -> Result<String, BodyError> {
+    if !value.contains('\\') {
+        return Ok(value.to_owned());
+    }
+    let mut out = String::with_capacity(value.len());
+    let mut chars = value.chars();
+    while let Some(c) = chars.next() {
+        if c != '\\' {
+            out.push(c);
+            continue;
+        }
+        match chars.next() {
+            Some('\\') => out.push('\\'),
+            Some('n') => out.push('\n'),
+            _ => {
+                return Err(BodyError(format!(
+                    "in the value of '{}' a backslash is followed by neither '\\' nor 'n'",
+                    key.escape_debug()
+                )));
+            }
+        }
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_rendered_is_read_back() {
+        let lines = Lines::default()
+            .with("service", "echo")
+            .with("arg", "two words \\ and\na line")
+            .with("empty", "")
+            .with_text("free\n\ntext");
+        assert_eq!(Lines::parse(&lines.render()), Ok(lines));
+    }
+
+    #[test]
+    fn bad_bodies_say_why() {
+        let why = |body: &[u8]| Lines::parse(body).unwrap_err().0;
+        assert!(why(b"service \xff").contains("byte 8"));
+        assert!(why(b"a \\x\n").contains("backslash"));
+        assert!(why(&b"k v\n".repeat(LINES_MAX + 1)).contains("lines"));
+        let long = format!("k {}", "v".repeat(VALUE_BYTES_MAX + 1));
+        assert!(why(long.as_bytes()).contains("8193 bytes"));
+        assert!(Lines::parse(&b"k v\n".repeat(LINES_MAX)).is_ok());
+        let lines = Lines::parse(b"n x7").unwrap();
+        assert!(lines.need_number::<u32>("n").unwrap_err().0.contains("'n x7'"));
+        assert!(lines.need("m").unwrap_err().0.contains("'m …' is missing"));
+    }
+}

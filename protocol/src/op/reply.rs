@@ -1,0 +1,125 @@
+//! What `op` answers: rows by value, and their two views, text for people (as the manual prints where it
+//! prints) and JSON. Not where the values come from: that is the engine.
+
+use bytes::Bytes;
+
+/// One value in an answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Value {
+    /// Nothing: blank in text, null in JSON.
+    None,
+    /// A whole number.
+    Number(i64),
+    /// Text; in a record it stands in quotation marks, as in the manual.
+    Text(String),
+    /// A word that never needs quotation marks (on, off, yes, a state).
+    Word(&'static str),
+    /// A span of time in microseconds; JSON has the number, text a readable form.
+    Micros(u64),
+    /// A list of numbers (buckets).
+    Numbers(Vec<u64>),
+    /// A list of texts (last lines of stderr).
+    Texts(Vec<String>),
+}
+
+/// Which edge of its column a value stands at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Align {
+    /// Left.
+    Left,
+    /// Right.
+    Right,
+}
+
+/// A column of a table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// Heading in text.
+    pub title: &'static str,
+    /// Key in JSON.
+    pub key: &'static str,
+    /// Least width in text.
+    pub width: usize,
+    /// Edge.
+    pub align: Align,
+}
+
+/// A part of an answer. `name` is the key in JSON.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Block {
+    /// One line of text (`cloned 4 from 2`), with its facts for JSON. Blocks of one name are one JSON array.
+    Line {
+        /// Key in JSON.
+        name: &'static str,
+        /// The line.
+        text: String,
+        /// What it says, by key.
+        fields: Vec<(&'static str, Value)>,
+    },
+    /// `prefix.key = value` lines: the manual's `isdData.…` and `worker->…` pages.
+    Record {
+        /// Key in JSON.
+        name: &'static str,
+        /// `isdData.` or `worker->`.
+        prefix: &'static str,
+        /// Least width of prefix and key together, so that the `=` stand in one column; 0 = one blank.
+        width: usize,
+        /// Key and value in order.
+        fields: Vec<(&'static str, Value)>,
+    },
+    /// A table with a heading line.
+    Table {
+        /// Key in JSON.
+        name: &'static str,
+        /// Line above the table in text; empty = none.
+        title: String,
+        /// Columns.
+        columns: Vec<Column>,
+        /// One vector of values a row, as long as `columns`.
+        rows: Vec<Vec<Value>>,
+    },
+    /// Text as it is (help, a script).
+    Text {
+        /// Key in JSON.
+        name: &'static str,
+        /// The text, lines ended by `\n` but for the last.
+        text: String,
+    },
+    /// Bytes: a hex dump in text, `{size, shown, hex, text}` in JSON.
+    Dump {
+        /// Key in JSON.
+        name: &'static str,
+        /// How many there were.
+        size: u64,
+        /// Those that were kept.
+        bytes: Bytes,
+    },
+}
+
+/// A whole answer.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct OpReply {
+    /// Its parts in order.
+    pub blocks: Vec<Block>,
+}
+
+impl OpReply {
+    /// The answer `Ok.`, as the manual prints it.
+    pub fn ok() -> Self {
+        Self::line("ok", "Ok.", vec![])
+    }
+
+    /// An answer of one line.
+    pub fn line(
+        name: &'static str,
+        text: impl Into<String>,
+        fields: Vec<(&'static str, Value)>,
+    ) -> Self {
+        Self { blocks: vec![Block::Line { name, text: text.into(), fields }] }
+    }
+
+    /// An answer of one part.
+    pub fn block(block: Block) -> Self {
+        Self { blocks: vec![block] }
+    }
+}

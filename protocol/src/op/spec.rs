@@ -1,0 +1,225 @@
+//! The types of the command language: a row of the table ([`Spec`], [`Arg`], [`Effect`]) and a command
+//! understood ([`OpRequest`]). Data and types only.
+
+use crate::ids::{ClientId, ServiceId, WorkerId};
+use crate::names::{HostName, ServiceName};
+use crate::settings::{ServiceSetting, Setting};
+
+/// What a command may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Effect {
+    /// Shows something.
+    Read,
+    /// Changes something that can be changed back.
+    Change,
+    /// Ends work or the broker.
+    Danger,
+}
+
+/// One argument of a command.
+#[derive(Clone, Copy, Debug)]
+pub struct Arg {
+    /// Its name in the syntax line.
+    pub name: &'static str,
+    /// What it is, one sentence.
+    pub text: &'static str,
+}
+
+/// One row of the table of commands.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Its key: the first word or words (`config worker`), unique.
+    pub name: &'static str,
+    /// The syntax as the manual's help prints it (left column).
+    pub syntax: &'static str,
+    /// One line of help (right column), word for word the manual's where it has one.
+    pub short: &'static str,
+    /// Everything about it, sentences.
+    pub long: &'static str,
+    /// Its arguments in order.
+    pub args: &'static [Arg],
+    /// What it may do.
+    pub effect: Effect,
+    /// An example that works on a broker with the manual's two services.
+    pub example: &'static str,
+    /// Whether the manual chapter's help has it (then it stands in `help`'s first part, in that order).
+    pub manual: bool,
+}
+
+/// What `pause`, `ready`, `start`, `stop` and `send` are aimed at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Every worker of every service.
+    All,
+    /// The workers of one service (and the service itself).
+    Service(ServiceName),
+    /// One worker.
+    Worker(WorkerId),
+}
+
+/// Which of the three lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WorkerFilter {
+    /// Can't take requests.
+    Lazy,
+    /// Can take one.
+    Idle,
+    /// Has one.
+    Busy,
+    /// All three.
+    All,
+}
+
+/// What `send` sends to workers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SendWhat {
+    /// Read your configuration again.
+    Reinit,
+    /// Tell how you are.
+    Status,
+}
+
+/// What `shutdown` shuts for writing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShutdownWhat {
+    /// Every worker's socket.
+    All,
+    /// The socket with this descriptor (column `fd`).
+    Fd(i32),
+}
+
+/// A command, understood. One variant a row of the table (`pause`/`ready`/… with their targets).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum OpRequest {
+    /// Blank: the status page.
+    Status,
+    /// `help [COMMAND]`.
+    Help(Option<String>),
+    /// `abort`: core file.
+    Abort,
+    /// `halt`: orderly end with status 1, as in the manual.
+    Halt,
+    /// `block CLIENT`.
+    Block(ClientId),
+    /// `unblock CLIENT`.
+    Unblock(ClientId),
+    /// `buckets [NUM SECS]`; without arguments it shows.
+    Buckets(Option<(u32, u32)>),
+    /// `client ID`.
+    Client(ClientId),
+    /// `clients`.
+    Clients,
+    /// `clone WORKER`.
+    Clone(WorkerId),
+    /// `config service [#ID] NAME [SETTING=VALUE]…`; of a service that exists it changes the settings.
+    ConfigService {
+        /// Id to give it (from `save`).
+        id: Option<ServiceId>,
+        /// Its name.
+        name: ServiceName,
+        /// Settings.
+        settings: Vec<(ServiceSetting, u64)>,
+    },
+    /// `config worker [#ID] SERVICE HOST PATH [ARG]…`.
+    ConfigWorker {
+        /// Id to give it (from `save`).
+        id: Option<WorkerId>,
+        /// Its service.
+        service: ServiceName,
+        /// Its host.
+        host: HostName,
+        /// Its program.
+        path: String,
+        /// Its arguments after `ISDARGMAX`.
+        args: Vec<String>,
+    },
+    /// `config host NAME ADDR:PORT` (or `unix:PATH`).
+    ConfigHost {
+        /// What it is called here.
+        name: HostName,
+        /// Where its execd listens.
+        address: String,
+    },
+    /// `config events N [KIND]…`.
+    ConfigEvents {
+        /// How many to remember.
+        count: u64,
+        /// Names of the kinds to remember; empty = all.
+        kinds: Vec<String>,
+    },
+    /// `delete worker ID`.
+    DeleteWorker(WorkerId),
+    /// `delete client ID`.
+    DeleteClient(ClientId),
+    /// `delete service NAME`.
+    DeleteService(ServiceName),
+    /// `delete host NAME`.
+    DeleteHost(HostName),
+    /// `host NAME`.
+    Host(HostName),
+    /// `hosts`.
+    Hosts,
+    /// `idle WORKER`.
+    Idle(WorkerId),
+    /// `last WORKER`.
+    Last(WorkerId),
+    /// `latency [SERVICE]`.
+    Latency(Option<ServiceName>),
+    /// `listevents [N]`.
+    ListEvents(Option<u64>),
+    /// `pause SERVICE|WORKER|all`.
+    Pause(Target),
+    /// `poison [N | clear]`.
+    Poison(PoisonWhat),
+    /// `preempt [on|off]`.
+    Preempt(Option<bool>),
+    /// `pri CLIENT N`.
+    Pri(ClientId, u8),
+    /// `queue [SERVICE]`.
+    Queue(Option<ServiceName>),
+    /// `ready SERVICE|WORKER|all`.
+    Ready(Target),
+    /// `reject [on|off]`; without an argument it toggles nothing and switches on, as in the manual.
+    Reject(bool),
+    /// `reset`.
+    Reset,
+    /// `save`: the configuration as a script.
+    Save,
+    /// `send WORKER|SERVICE|all reinit|status`.
+    Send(Target, SendWhat),
+    /// `service CLIENT NEWSERVICE`.
+    Service(ClientId, ServiceName),
+    /// `services`.
+    Services,
+    /// `set NAME VALUE` or `set NAME=VALUE`.
+    Set(Setting, u64),
+    /// `settings [NAME]`.
+    Settings(Option<Setting>),
+    /// `shutdown FD|all`.
+    Shutdown(ShutdownWhat),
+    /// `source FILE`: the broker reads a script.
+    Source(String),
+    /// `start SERVICE|WORKER|all`.
+    Start(Target),
+    /// `stop SERVICE|WORKER|all`.
+    Stop(Target),
+    /// `version`.
+    Version,
+    /// `watch [KIND]…`.
+    Watch(Vec<String>),
+    /// `worker ID`.
+    Worker(WorkerId),
+    /// `workers [lazy|idle|busy|all]`.
+    Workers(WorkerFilter),
+}
+
+/// What `poison` shows or does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PoisonWhat {
+    /// The list.
+    List,
+    /// One of it, with its bytes.
+    Show(u64),
+    /// Forget all.
+    Clear,
+}

@@ -1,0 +1,228 @@
+//! TABLE of settings: name, unit, range, default, whether it may change while the broker runs, text.
+//! `isectd --set`, the operator's `settings` and `set`, `config service … NAME=VALUE` and the documents
+//! read it. Not where a setting takes effect: that is the engine and the reactor.
+
+use std::fmt;
+
+/// What a setting's value counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Milliseconds.
+    Millis,
+    /// Bytes.
+    Bytes,
+    /// Things.
+    Count,
+    /// 0 or 1.
+    Switch,
+}
+
+impl Unit {
+    /// The word shown beside a value.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Millis => "ms",
+            Self::Bytes => "bytes",
+            Self::Count => "count",
+            Self::Switch => "0|1",
+        }
+    }
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct SettingRow {
+    /// Its name.
+    pub name: &'static str,
+    /// What the value counts.
+    pub unit: Unit,
+    /// Smallest value.
+    pub min: u64,
+    /// Largest value.
+    pub max: u64,
+    /// Value unless set.
+    pub default: u64,
+    /// Whether `set` may change it while the broker runs; else it needs `--set` at the start.
+    pub live: bool,
+    /// What it does.
+    pub text: &'static str,
+}
+
+/// Why a value is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SettingError(pub String);
+
+impl fmt::Display for SettingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for SettingError {}
+
+fn take(row: &SettingRow, text: &str) -> Result<u64, SettingError> {
+    let value: u64 = match (row.unit, text) {
+        (Unit::Switch, "on" | "yes") => 1,
+        (Unit::Switch, "off" | "no") => 0,
+        _ => text.parse().map_err(|_| {
+            let shown: String = text.chars().take(40).flat_map(char::escape_debug).collect();
+            SettingError(format!(
+                "{} '{shown}' is not a whole number; it is {} to {} {}",
+                row.name,
+                row.min,
+                row.max,
+                row.unit.word()
+            ))
+        })?,
+    };
+    if value < row.min || value > row.max {
+        return Err(SettingError(format!(
+            "{} {value} is out of range; it is {} to {} {}",
+            row.name,
+            row.min,
+            row.max,
+            row.unit.word()
+        )));
+    }
+    Ok(value)
+}
+
+macro_rules! settings {
+    ($(#[$doc:meta])* $enum:ident, $table:ident, $values:ident;
+     $($setting:ident = $name:literal, $unit:ident, $min:expr, $max:expr, $default:expr, $live:literal, $text:literal;)*) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $enum {
+            $(#[doc = $text] $setting,)*
+        }
+
+        /// TABLE, in the order of the variants.
+        pub const $table: &[SettingRow] = &[
+            $(SettingRow { name: $name, unit: Unit::$unit, min: $min, max: $max, default: $default, live: $live, text: $text },)*
+        ];
+
+        impl $enum {
+            /// All of them, in the order of the table.
+            pub const ALL: &[Self] = &[$(Self::$setting,)*];
+
+            /// The row of the table.
+            pub const fn row(self) -> &'static SettingRow {
+                &$table[self as usize]
+            }
+
+            /// The setting of a name.
+            pub fn named(name: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|setting| setting.row().name == name)
+            }
+
+            /// Checks a value given as text.
+            ///
+            /// # Errors
+            /// Names the setting, the value and the range.
+            pub fn check(self, text: &str) -> Result<u64, SettingError> {
+                take(self.row(), text)
+            }
+        }
+
+        /// A value for each setting of the table.
+        #[derive(Clone, Debug, PartialEq, Eq)]
+        pub struct $values([u64; $table.len()]);
+
+        impl Default for $values {
+            fn default() -> Self {
+                Self([$($default,)*])
+            }
+        }
+
+        impl $values {
+            /// The value in force.
+            pub const fn get(&self, setting: $enum) -> u64 {
+                self.0[setting as usize]
+            }
+
+            /// Changes a value that [`check`](Self) has passed.
+            pub fn set(&mut self, setting: $enum, value: u64) {
+                self.0[setting as usize] = value;
+            }
+
+            /// Whether the value differs from the table's default.
+            pub const fn is_changed(&self, setting: $enum) -> bool {
+                self.0[setting as usize] != setting.row().default
+            }
+        }
+    };
+}
+
+const HOUR_MS: u64 = 3_600_000;
+const GIB: u64 = 1 << 30;
+
+settings! {
+    /// A setting of the broker as a whole.
+    Setting, SETTINGS, Settings;
+    ConnectionsMax = "connections_max", Count, 0, 1_000_000, 0, true, "most client connections at once; 0 = what the descriptor limit allows, less what workers and files need (the manual's MaxUsers)";
+    RequestsMax = "requests_max", Count, 1, 1_000_000, 1024, true, "most requests under way on one connection";
+    BodyBytesMax = "body_bytes_max", Bytes, 1024, crate::limits::BODY_BYTES_MAX as u64, crate::limits::BODY_BYTES_DEFAULT as u64, false, "most bytes in the body of one frame";
+    QueueBytesMax = "queue_bytes_max", Bytes, 4096, 1 << 40, GIB / 2, true, "most bytes of all requests that wait or are kept for a retry; past it requests are refused as overloaded";
+    OutboxBytesMax = "outbox_bytes_max", Bytes, 65_536, GIB, 32 << 20, true, "most bytes waiting to be sent on one connection; past it the connection is closed. It is never less than one largest frame";
+    OutboxBytesHigh = "outbox_bytes_high", Bytes, 4096, GIB, 256 << 10, true, "bytes waiting on one connection from which on those who send to it are read no further";
+    StallMs = "stall_ms", Millis, 100, HOUR_MS, 10_000, true, "a connection that takes none of the bytes waiting for it this long is closed";
+    LoginMs = "login_ms", Millis, 10, 60_000, 2000, true, "time for a new connection to send its login or badge";
+    HeartbeatMs = "heartbeat_ms", Millis, 100, 60_000, 1000, true, "a silent idle worker, host or heartbeat client is pinged this often; three unanswered close the link";
+    BadgeMs = "badge_ms", Millis, 10, 600_000, 10_000, true, "time for a started worker to send its badge; then it is killed and tried again";
+    ReturnMs = "return_ms", Millis, 10, 600_000, 2000, true, "time for a worker whose connection broke to end or come back before its process is ended";
+    ReconnectMs = "reconnect_ms", Millis, 0, HOUR_MS, 60_000, true, "how long a worker tries to come back when the broker is gone";
+    StopAskMs = "stop_ask_ms", Millis, 0, 600_000, 2000, true, "after a stop: time for a worker to end by itself before TERM";
+    StopTermMs = "stop_term_ms", Millis, 0, 600_000, 5000, true, "after a stop: time between TERM and KILL";
+    RestartMinMs = "restart_min_ms", Millis, 1, 600_000, 1000, true, "second restart of a worker waits this long, each further one twice as long; the first is at once";
+    RestartMaxMs = "restart_max_ms", Millis, 1, HOUR_MS, 30_000, true, "longest wait between restarts";
+    RestartQuietMs = "restart_quiet_ms", Millis, 10, HOUR_MS, 60_000, true, "a worker that stayed ready this long starts again with a clean sheet";
+    RestartEarlyMax = "restart_early_max", Count, 1, 1000, 5, true, "ends before ready, in a row, after which a worker is failed";
+    RestartMinuteMax = "restart_minute_max", Count, 1, 100_000, 10, true, "ends within a minute after which a worker is failed";
+    HostRetryMs = "host_retry_ms", Millis, 10, HOUR_MS, 5000, true, "longest wait between attempts to reach a host's execd; the first is 50 ms, then doubling";
+    EventsMax = "events_max", Count, 0, 1_000_000, 0, true, "facts remembered for listevents (`config events N` sets it)";
+    PoisonMax = "poison_max", Count, 0, 10_000, 16, true, "poison requests whose bytes are kept for the operator";
+    LastBytesMax = "last_bytes_max", Bytes, 0, 1 << 20, 4096, true, "bytes of a worker's last request that are kept for `last`";
+    WatchersMax = "watchers_max", Count, 0, 10_000, 64, true, "operators that may watch at once";
+}
+
+settings! {
+    /// A setting of one service, given in `config service NAME SETTING=VALUE …`.
+    ServiceSetting, SERVICE_SETTINGS, ServiceSettings;
+    DeadlineMs = "deadline_ms", Millis, 1, crate::limits::DEADLINE_MS_MAX, 30_000, true, "how long a request that names no deadline may take, waiting included";
+    QueueMax = "queue_max", Count, 0, 10_000_000, 10_000, true, "most requests that wait for a worker";
+    Retry = "retry", Count, 0, 100, 0, true, "how often a request whose worker died is given to another one without the idempotent flag";
+    RetryIdempotent = "retry_idempotent", Count, 0, 100, 3, true, "how often a request with the idempotent flag is given to another worker";
+    PoisonDeaths = "poison_deaths", Count, 1, 100, 2, true, "deaths of workers after which a request is set aside as poison";
+    KillAfterMs = "kill_after_ms", Millis, 0, 24 * HOUR_MS, 0, true, "a worker busy with one request longer than this is killed and restarted; 0 = never";
+    Prefetch = "prefetch", Count, 0, 1024, 0, true, "further requests that a worker may hold while it answers one";
+    SelfStart = "selfstart", Switch, 0, 1, 0, true, "whether workers that were not started by execd may log in (containers, a debugger)";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_tables_keep_their_laws() {
+        for table in [SETTINGS, SERVICE_SETTINGS] {
+            for row in table {
+                assert!(row.min <= row.default && row.default <= row.max, "{}", row.name);
+                assert_eq!(table.iter().filter(|other| other.name == row.name).count(), 1);
+                assert!(!row.text.is_empty() && !row.text.ends_with('.'));
+                assert!(row.name.chars().all(|c| c.is_ascii_lowercase() || c == '_'));
+            }
+        }
+        for setting in Setting::ALL {
+            assert_eq!(Setting::named(setting.row().name), Some(*setting));
+        }
+    }
+
+    #[test]
+    fn values_are_taken_at_the_limit_and_refused_past_it() {
+        assert_eq!(ServiceSetting::QueueMax.check("10000000"), Ok(10_000_000));
+        let error = ServiceSetting::QueueMax.check("10000001").unwrap_err().to_string();
+        assert!(error.contains("0 to 10000000 count"), "{error}");
+        assert!(Setting::LoginMs.check("-1").is_err());
+        assert_eq!(ServiceSetting::SelfStart.check("on"), Ok(1));
+    }
+}
