@@ -1,0 +1,119 @@
+//! Everything the broker can do, as one closed list. Not how it is done: the reactor applies it.
+
+use super::fact::Fact;
+use protocol::bodies::{ExecStart, Format};
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{ClientId, LinkId};
+use protocol::names::HostName;
+use protocol::op::reply::OpReply;
+
+/// Who asked for a change; named in its fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The saved configuration, at the start.
+    State,
+    /// A file given with `--source` or `source`.
+    File(String),
+    /// An operator.
+    Operator {
+        /// Its client id.
+        client: ClientId,
+        /// Where it is: host and process as it says, address as the kernel says.
+        from: String,
+        /// Its user, where the kernel tells it.
+        uid: Option<u32>,
+    },
+    /// The broker itself.
+    Broker,
+}
+
+/// How the broker ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// In order, with this exit status.
+    Exit(u8),
+    /// `abort()`: with a core file.
+    Abort,
+}
+
+/// Everything the broker can do.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// Send a frame.
+    Send {
+        /// To whom.
+        link: LinkId,
+        /// What.
+        frame: Frame,
+    },
+    /// Send an operator an answer: the shell makes text or JSON of it.
+    Answer {
+        /// To whom.
+        link: LinkId,
+        /// `sequence`, `transaction` and `more` of the reply.
+        head: Header,
+        /// What.
+        reply: Box<OpReply>,
+        /// In which form.
+        format: Format,
+    },
+    /// Start a program: an `exec-start` frame to a host, whose `secret` the shell fills in.
+    Start {
+        /// To which execd.
+        link: LinkId,
+        /// What.
+        start: Box<ExecStart>,
+    },
+    /// Close a connection once what waits for it is sent, or `stall_ms` have passed. No input of this
+    /// link follows, `Closed` included.
+    Close {
+        /// Which.
+        link: LinkId,
+    },
+    /// Shut a connection for writing once what waits for it is sent; go on reading.
+    ShutWrite {
+        /// Which.
+        link: LinkId,
+    },
+    /// Read no more from a connection for now.
+    Pause {
+        /// Which.
+        link: LinkId,
+    },
+    /// Read from it again.
+    Resume {
+        /// Which.
+        link: LinkId,
+    },
+    /// Connect to a host's execd.
+    Dial {
+        /// Which host.
+        host: HostName,
+        /// `ADDR:PORT` or `unix:PATH`.
+        address: String,
+    },
+    /// The configuration changed: write `Engine::save_script` to the state directory before this
+    /// turn's replies leave.
+    Persist,
+    /// Read a file of commands for an operator; `Input::Sourced` follows.
+    Source {
+        /// The operator's link.
+        link: LinkId,
+        /// The header of its command.
+        head: Header,
+        /// The file.
+        path: String,
+    },
+    /// Remember something: log it, show it to watchers.
+    Record(Box<Fact>),
+    /// An `Input::Script` is done; these commands failed (line and text).
+    ScriptDone {
+        /// Whose script.
+        origin: Origin,
+        /// What failed.
+        failures: Vec<String>,
+    },
+    /// End the process, when what waits is sent or a second has passed.
+    End(Ending),
+}

@@ -1,0 +1,147 @@
+//! What is worth remembering: a [`Fact`] and the TABLE of their kinds. A request that goes well leaves
+//! no fact, only counters. Not where facts go: the reactor logs them, `recent` keeps the last ones.
+
+use protocol::ids::{ClientId, FactSeq, TransactionId, WorkerId};
+use protocol::names::{HostName, ServiceName};
+use protocol::time::Tick;
+
+/// How loud a fact is in the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Level {
+    /// Only of interest when looking for something.
+    Debug,
+    /// An ordinary change.
+    Info,
+    /// Something went wrong and was dealt with.
+    Warn,
+    /// Something needs a person.
+    Error,
+}
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct FactRow {
+    /// The kind.
+    pub kind: FactKind,
+    /// Its number; never used again.
+    pub number: u16,
+    /// Its name.
+    pub name: &'static str,
+    /// How loud it is.
+    pub level: Level,
+    /// When it is recorded.
+    pub text: &'static str,
+}
+
+macro_rules! facts {
+    ($($kind:ident = $number:literal, $name:literal, $level:ident, $text:literal;)*) => {
+        /// The kind of a fact.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum FactKind {
+            $(#[doc = $text] $kind,)*
+        }
+
+        /// TABLE of fact kinds, by number.
+        pub const FACTS: &[FactRow] = &[
+            $(FactRow { kind: FactKind::$kind, number: $number, name: $name, level: Level::$level, text: $text },)*
+        ];
+
+        impl FactKind {
+            /// The number of the kind.
+            pub const fn number(self) -> u16 {
+                match self { $(Self::$kind => $number,)* }
+            }
+
+            /// The row of the table.
+            pub const fn row(self) -> &'static FactRow {
+                let mut index = 0;
+                while FACTS[index].number != self.number() {
+                    index += 1;
+                }
+                &FACTS[index]
+            }
+        }
+    };
+}
+
+facts! {
+    BrokerStarted = 1, "broker_started", Info, "the broker listens";
+    BrokerEnding = 2, "broker_ending", Info, "the broker ends in order";
+    Changed = 3, "changed", Info, "an operator, a script or the saved configuration changed something";
+    Refused = 4, "refused", Info, "an operator's change was refused";
+    PersistFailed = 5, "persist_failed", Error, "the configuration could not be written to the state directory";
+    ScriptFailed = 6, "script_failed", Error, "commands of a script failed";
+    ClientIn = 10, "client_in", Debug, "a client logged in";
+    ClientOut = 11, "client_out", Debug, "a client logged out or its connection ended";
+    LoginRefused = 12, "login_refused", Warn, "a login or badge was refused";
+    LinkClosed = 13, "link_closed", Warn, "the broker closed a connection: garbage, slow reader, silence, a limit";
+    WorkerStart = 20, "worker_start", Info, "execd was asked to start a worker";
+    WorkerUp = 21, "worker_up", Debug, "a worker's process runs";
+    WorkerReady = 22, "worker_ready", Info, "a worker logged in";
+    WorkerAdopted = 23, "worker_adopted", Info, "a worker that was running already came back and was taken over";
+    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly or lost its connection";
+    WorkerEnded = 25, "worker_ended", Info, "a worker ended after a stop";
+    WorkerRestart = 26, "worker_restart", Info, "a worker is to be started again, now or after a pause";
+    WorkerFailed = 27, "worker_failed", Error, "a worker ended too often, or can't be started; it stays lazy until 'start'";
+    WorkerKilled = 28, "worker_killed", Warn, "a worker was ended by the broker: overdue, no badge, silent";
+    WorkerOutput = 29, "worker_output", Info, "a line that a worker wrote on stdout or stderr";
+    WorkerStatus = 30, "worker_status", Info, "a worker's answer to `send … status`";
+    HostUp = 40, "host_up", Info, "a host's execd is linked";
+    HostLost = 41, "host_lost", Error, "the link to a host's execd broke or can't be made";
+    HostError = 42, "host_error", Warn, "an execd answered with an error";
+    RequestFailed = 50, "request_failed", Debug, "a request ended with an error";
+    RequestRetried = 51, "request_retried", Warn, "a request whose worker died waits for another one";
+    RequestOverdue = 52, "request_overdue", Warn, "a request's time was over while a worker has it; the worker stays busy";
+    RequestPoison = 53, "request_poison", Error, "a request was set aside: workers died of it";
+    LateReply = 54, "late_reply", Debug, "a reply came for a transaction that had ended; it was dropped";
+    Intervention = 55, "intervention", Warn, "an operator took a request away from its worker";
+    Overloaded = 56, "overloaded", Warn, "requests are refused because a queue or the memory is full (one fact a second)";
+}
+
+/// Something worth remembering.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Its number in the order of recording.
+    pub seq: FactSeq,
+    /// When.
+    pub at: Tick,
+    /// What kind.
+    pub kind: FactKind,
+    /// Whom it concerns.
+    pub about: About,
+    /// What happened, one line.
+    pub text: String,
+}
+
+/// Whom a fact concerns; what is not known is `None`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The client.
+    pub client: Option<ClientId>,
+    /// The worker.
+    pub worker: Option<WorkerId>,
+    /// The service.
+    pub service: Option<ServiceName>,
+    /// The host.
+    pub host: Option<HostName>,
+    /// The transaction.
+    pub transaction: Option<TransactionId>,
+    /// Who asked for it, when somebody did.
+    pub who: Option<String>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_and_names_are_unique_and_sorted() {
+        for pair in FACTS.windows(2) {
+            assert!(pair[0].number < pair[1].number, "{}", pair[1].name);
+        }
+        for row in FACTS {
+            assert_eq!(FACTS.iter().filter(|other| other.name == row.name).count(), 1);
+            assert!(!row.text.is_empty() && !row.text.ends_with('.'));
+        }
+    }
+}

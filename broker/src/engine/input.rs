@@ -1,0 +1,262 @@
+//! Everything that can happen, as one closed list. Read this first and change it last.
+//! Not how it is learnt: sockets, bytes and clocks are the reactor's and translate's.
+
+use super::action::Origin;
+use bytes::Bytes;
+use protocol::bodies::{
+    Badge, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome,
+    Login,
+};
+use protocol::decode::WireError;
+use protocol::header::Header;
+use protocol::ids::{LinkId, RunId};
+use protocol::names::HostName;
+
+/// Where the broker listens, and what it runs on; told once, before anything else.
+#[derive(Clone, Debug, Default)]
+pub struct Listening {
+    /// Name of this machine (`isdData.host`).
+    pub host: String,
+    /// Descriptor and port of the worker listener (`isdData.socket`, `isdData.port`).
+    pub worker_fd: i32,
+    /// See `worker_fd`.
+    pub worker_port: u16,
+    /// What a worker on another host dials: an address of this machine (`argv[1]`).
+    pub worker_host: String,
+    /// `unix:PATH` of the worker socket for workers of the built-in execd; `None` = they use TCP.
+    pub worker_unix: Option<String>,
+    /// Descriptor and port of the first TCP client listener (`isdData.req_socket`, `req_port`).
+    pub client_fd: i32,
+    /// See `client_fd`; 0 = only Unix sockets.
+    pub client_port: u16,
+    /// Most descriptors this process may have open.
+    pub descriptors_max: u64,
+    /// Where the built-in execd listens (`unix:PATH`); it becomes the host `localhost`.
+    pub execd: Option<String>,
+    /// Shown by `version`.
+    pub version: String,
+    /// Process id of the broker.
+    pub pid: u32,
+    /// Wall clock at tick 0, milliseconds since 1970: only for showing times.
+    pub epoch_ms: u64,
+}
+
+/// Who is at the other end of a connection, as the kernel says it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Peer {
+    /// `127.0.0.1:40312` or `unix`.
+    pub address: String,
+    /// The descriptor (column `fd`, command `shutdown`).
+    pub fd: i32,
+    /// User id of the process at the other end, where the kernel tells it.
+    pub uid: Option<u32>,
+    /// Whether that user may use the role operator: the broker's own user or root.
+    pub is_owner: bool,
+}
+
+/// How a connection ended. Every frame that came before the end has been given to the engine already.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Close {
+    /// The peer closed in order.
+    Eof,
+    /// The peer closed in the middle of a frame.
+    Torn,
+    /// The connection broke.
+    Reset,
+}
+
+/// What an execd reports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Report {
+    /// Its answer to the hello.
+    Welcome(ExecWelcome),
+    /// A process runs.
+    Started(ExecStarted),
+    /// A program could not be started.
+    Failed(ExecFailed),
+    /// A process ended.
+    Exited(ExecExited),
+    /// A process wrote a line.
+    Output(ExecOutput),
+    /// Which processes it has.
+    Listed(ExecListed),
+}
+
+/// Everything that can happen.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Time passed: look at what is due. Spurious calls do nothing.
+    Deadline,
+    /// The broker listens.
+    Listening(Box<Listening>),
+    /// A script of commands from the state directory or `--source`.
+    Script {
+        /// Who is named in the facts.
+        origin: Origin,
+        /// The commands, one a line.
+        text: String,
+    },
+    /// A program connected to the client port.
+    ClientOpened {
+        /// Its link.
+        link: LinkId,
+        /// Who it is.
+        peer: Peer,
+    },
+    /// A program connected to the worker port.
+    WorkerOpened {
+        /// Its link.
+        link: LinkId,
+        /// Who it is.
+        peer: Peer,
+    },
+    /// `Action::Dial` succeeded.
+    HostOpened {
+        /// Its link.
+        link: LinkId,
+        /// Which host was dialled.
+        host: HostName,
+        /// The descriptor.
+        fd: i32,
+    },
+    /// `Action::Dial` failed.
+    HostRefused {
+        /// Which host was dialled.
+        host: HostName,
+        /// What the system said.
+        why: String,
+    },
+    /// A connection ended by itself (not by `Action::Close`).
+    Closed {
+        /// Its link.
+        link: LinkId,
+        /// How.
+        how: Close,
+    },
+    /// More than `outbox_bytes_high` bytes wait to be sent to this link.
+    Congested {
+        /// Its link.
+        link: LinkId,
+    },
+    /// Less than half of that waits now.
+    Drained {
+        /// Its link.
+        link: LinkId,
+    },
+    /// More than `outbox_bytes_max` bytes wait to be sent to this link.
+    OutboxFull {
+        /// Its link.
+        link: LinkId,
+        /// How many.
+        bytes: u64,
+    },
+    /// The link took none of the bytes waiting for it for `stall_ms`.
+    Stalled {
+        /// Its link.
+        link: LinkId,
+        /// How many wait.
+        bytes: u64,
+    },
+    /// Bytes came that are no frame, or a frame that this side may not send.
+    Garbage {
+        /// Its link.
+        link: LinkId,
+        /// What is wrong; without `skip` the link must be closed.
+        error: WireError,
+    },
+    /// A client logs in.
+    Login {
+        /// Its link.
+        link: LinkId,
+        /// What it says.
+        login: Box<Login>,
+    },
+    /// A client or worker says goodbye.
+    Logout {
+        /// Its link.
+        link: LinkId,
+    },
+    /// A client's data frame.
+    Request {
+        /// Its link.
+        link: LinkId,
+        /// The header as it came.
+        head: Header,
+        /// The body.
+        body: Bytes,
+    },
+    /// A worker logs in.
+    Badge {
+        /// Its link.
+        link: LinkId,
+        /// What it says.
+        badge: Box<Badge>,
+        /// The start its secret proves; `None` = the secret is empty or proves nothing.
+        proof: Option<RunId>,
+    },
+    /// A worker's data frame.
+    Reply {
+        /// Its link.
+        link: LinkId,
+        /// The header as it came.
+        head: Header,
+        /// The body.
+        body: Bytes,
+    },
+    /// A worker's answer to a status frame.
+    StatusReply {
+        /// Its link.
+        link: LinkId,
+        /// The status frame's.
+        sequence: u32,
+        /// What it says.
+        text: String,
+    },
+    /// A report of an execd.
+    Report {
+        /// Its link.
+        link: LinkId,
+        /// What it reports.
+        report: Box<Report>,
+    },
+    /// The peer sent an error about the connection.
+    PeerError {
+        /// Its link.
+        link: LinkId,
+        /// What it says.
+        error: ErrorBody,
+    },
+    /// Are you there?
+    Ping {
+        /// Its link.
+        link: LinkId,
+        /// Goes back in the pong.
+        sequence: u32,
+    },
+    /// I am.
+    Pong {
+        /// Its link.
+        link: LinkId,
+    },
+    /// The file of `Action::Source` was read, or not.
+    Sourced {
+        /// The operator's link.
+        link: LinkId,
+        /// The header of the operator's command.
+        head: Header,
+        /// The file.
+        path: String,
+        /// Its text, or why it can't be read.
+        script: Result<String, String>,
+    },
+    /// `Action::Persist` failed, with the path and what the system said; told at every failure.
+    PersistFailed {
+        /// Which file and why.
+        why: String,
+    },
+    /// The process was asked to end (TERM, INT), in order.
+    Terminate {
+        /// Name of the signal.
+        signal: &'static str,
+    },
+}
