@@ -1,0 +1,196 @@
+//! Where a broker is: `host:port` or the path of a Unix socket; and where to look when nobody said.
+//! Not the connection: `conn` makes that.
+
+use crate::error::Error;
+use protocol::errors::ErrorCode;
+use protocol::limits::{CLIENT_PORT, HOST_VARIABLE};
+use std::fmt;
+use std::path::PathBuf;
+
+/// Most bytes in the path of a Unix socket on every system we know (macOS has the least).
+const SOCKET_PATH_BYTES_MAX: usize = 103;
+
+/// The address of a broker.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Address {
+    /// `host:port`; an IPv6 address stands in brackets.
+    Tcp(String),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+impl Address {
+    /// Reads `host`, `host:port`, `[::1]`, `[::1]:port` or `unix:PATH`. Without a port it is 5501.
+    ///
+    /// # Errors
+    /// Says what is wrong with the text.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        let wrong = |why: &str| {
+            let shown: String = text.chars().take(120).flat_map(char::escape_debug).collect();
+            Error::new(
+                ErrorCode::Usage,
+                format!("address '{shown}' {why}; it is HOST, HOST:PORT or unix:PATH"),
+            )
+        };
+        if let Some(path) = text.strip_prefix("unix:") {
+            return match path.len() {
+                0 => Err(wrong("has no path after 'unix:'")),
+                1..=SOCKET_PATH_BYTES_MAX if !path.contains('\0') => Ok(Self::Unix(path.into())),
+                1..=SOCKET_PATH_BYTES_MAX => Err(wrong("has a zero byte in its path")),
+                size => Err(wrong(&format!(
+                    "has a path of {size} bytes, and a socket's has at most {SOCKET_PATH_BYTES_MAX}"
+                ))),
+            };
+        }
+        if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
+            return Err(wrong("has a letter that no host name has"));
+        }
+        let (host, port) = match text.strip_prefix('[') {
+            Some(rest) => {
+                let (host, after) =
+                    rest.split_once(']').ok_or_else(|| wrong("has '[' without ']'"))?;
+                if host.parse::<std::net::Ipv6Addr>().is_err() {
+                    return Err(wrong("has no IPv6 address in its brackets"));
+                }
+                match after.strip_prefix(':') {
+                    None if after.is_empty() => (format!("[{host}]"), None),
+                    None => return Err(wrong("goes on after ']' without ':'")),
+                    Some(port) => (format!("[{host}]"), Some(port)),
+                }
+            }
+            None => match text.split_once(':') {
+                None => (text.to_owned(), None),
+                Some((host, port)) if !port.contains(':') => (host.to_owned(), Some(port)),
+                Some(_) if text.parse::<std::net::Ipv6Addr>().is_ok() => {
+                    (format!("[{text}]"), None)
+                }
+                Some(_) => return Err(wrong("has more than one ':'")),
+            },
+        };
+        if host.is_empty() {
+            return Err(wrong("has no host"));
+        }
+        let port = match port {
+            None => CLIENT_PORT,
+            Some(port) => match port.parse() {
+                Ok(port @ 1..) => port,
+                _ => return Err(wrong("has no port from 1 to 65535 after ':'")),
+            },
+        };
+        Ok(Self::Tcp(format!("{host}:{port}")))
+    }
+
+    /// Where to look for the broker when nobody said: `ISECT_HOST` if that is set, else the Unix
+    /// socket in the user's state directory if it is there, then the client port of this machine.
+    ///
+    /// # Errors
+    /// `ISECT_HOST` is set to something that is no address.
+    pub fn defaults() -> Result<Vec<Self>, Error> {
+        if let Some(host) = variable(HOST_VARIABLE) {
+            let address = Self::parse(&host).map_err(|e| e.with_context(HOST_VARIABLE))?;
+            return Ok(vec![address]);
+        }
+        let mut found = Vec::new();
+        if let Some(socket) = state_dir().map(|dir| dir.join("client.sock"))
+            && socket.exists()
+        {
+            found.push(Self::Unix(socket));
+        }
+        found.push(Self::Tcp(format!("127.0.0.1:{CLIENT_PORT}")));
+        Ok(found)
+    }
+
+    /// The broker's address as a worker finds it in its arguments: a host or `unix:PATH`, and a port.
+    ///
+    /// # Errors
+    /// Says what is wrong with them.
+    pub fn of_worker(host: &str, port: &str) -> Result<Self, Error> {
+        if host.starts_with("unix:") {
+            return Self::parse(host);
+        }
+        let bare_v6 = host.contains(':') && !host.starts_with('[');
+        Self::parse(&if bare_v6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(host) => f.pad(host),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// The user's state directory of isect: `$XDG_STATE_HOME/isect`, else `~/.local/state/isect`; `None`
+/// where the environment names neither.
+pub fn state_dir() -> Option<PathBuf> {
+    variable("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .filter(|dir| dir.is_absolute())
+        .or_else(|| variable("HOME").map(|home| PathBuf::from(home).join(".local/state")))
+        .map(|dir| dir.join("isect"))
+}
+
+#[expect(clippy::disallowed_methods, reason = "the defaults of an address are the environment's")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_and_shown_in_one_spelling() {
+        for (given, shown) in [
+            ("localhost", "localhost:5501"),
+            ("db-7.example:9", "db-7.example:9"),
+            ("127.0.0.1:65535", "127.0.0.1:65535"),
+            ("[::1]", "[::1]:5501"),
+            ("[::1]:77", "[::1]:77"),
+            ("::1", "[::1]:5501"),
+            ("unix:/run/isect/client.sock", "unix:/run/isect/client.sock"),
+        ] {
+            let address = Address::parse(given).unwrap();
+            assert_eq!(address.to_string(), shown);
+            assert_eq!(Address::parse(shown).unwrap(), address);
+        }
+    }
+
+    #[test]
+    fn bad_addresses_say_what_is_wrong() {
+        for (given, part) in [
+            ("", "no host"),
+            (":5501", "no host"),
+            ("a:0", "no port from 1 to 65535"),
+            ("a:65536", "no port from 1 to 65535"),
+            ("a:b", "no port from 1 to 65535"),
+            ("a:1:2", "more than one ':'"),
+            ("a b", "no host name has"),
+            ("http://a", "no host name has"),
+            ("[::1", "without ']'"),
+            ("[zz]:1", "no IPv6 address"),
+            ("[::1]7", "goes on after ']'"),
+            ("unix:", "no path"),
+        ] {
+            let error = Address::parse(given).unwrap_err();
+            assert!(error.is(ErrorCode::Usage) && error.text.contains(part), "{given:?}: {error}");
+        }
+        let long = format!("unix:/{}", "p".repeat(SOCKET_PATH_BYTES_MAX - 1));
+        assert!(Address::parse(&long).is_ok());
+        let error = Address::parse(&format!("{long}p")).unwrap_err();
+        assert!(error.text.contains("104 bytes, and a socket's has at most 103"), "{error}");
+    }
+
+    #[test]
+    fn a_workers_arguments_name_its_broker() {
+        let shown = |host, port| Address::of_worker(host, port).unwrap().to_string();
+        assert_eq!(shown("localhost", "12417"), "localhost:12417");
+        assert_eq!(shown("::1", "1"), "[::1]:1");
+        assert_eq!(shown("[::1]", "1"), "[::1]:1");
+        assert_eq!(shown("unix:/tmp/w", "0"), "unix:/tmp/w");
+        assert!(Address::of_worker("localhost", "0").is_err());
+        assert!(Address::of_worker("localhost", "x").is_err());
+    }
+}

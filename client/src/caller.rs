@@ -1,0 +1,603 @@
+//! The side that asks: log in, send, receive, call, log out. Blocking; one connection, many requests
+//! under way. Which frame is legal when is decided in [`session`](crate::session), bytes move in `conn`.
+
+use crate::address::Address;
+use crate::clock;
+use crate::conn::{Conn, Lost, Wait, WriteFault};
+use crate::error::Error;
+use crate::retry::{self, Backoff};
+use crate::session::{Event, Session};
+use bytes::{Bytes, BytesMut};
+use protocol::bodies::{Format, Login, LoginOk};
+use protocol::errors::{ErrorCode, Ran};
+use protocol::frame::Frame;
+use protocol::limits::PRIORITY_DEFAULT;
+use protocol::names::ServiceName;
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+pub use crate::session::{Reply, Send};
+
+/// After a call's deadline the broker's own error is awaited this long, because it knows whether the
+/// request ran.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// A connection that was quiet this long is looked at before it is used.
+const QUIET: Duration = Duration::from_millis(100);
+
+/// First and longest pause between two attempts to log in again.
+const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+/// How to log in.
+#[derive(Clone)]
+pub struct Options {
+    /// The service that is asked.
+    pub service: ServiceName,
+    /// Priority, 1 to 255, lower is served first.
+    pub priority: u8,
+    /// For the service `op`: how it answers.
+    pub format: Format,
+    /// What this client calls itself, for the operator's lists.
+    pub name: Option<String>,
+    /// Its token, where the broker wants one.
+    pub token: Option<String>,
+    /// A promise to be in [`Caller::recv`] or [`Caller::call`] nearly always, so that the broker may
+    /// take silence for an end. Answers to pings are sent from there only.
+    pub heartbeat: bool,
+    /// How long to try each address, and with `reconnect` how long to try again in all when the
+    /// request has no deadline.
+    pub connect_timeout: Duration,
+    /// After the connection broke, the next request logs in again. A request that was under way is
+    /// asked again by [`Caller::call_with`] only if it is idempotent or never left whole.
+    pub reconnect: bool,
+    /// Most bytes of an answer that [`Caller::call`] collects, and of answers that wait for
+    /// [`Caller::recv`] while others are sent.
+    pub reply_bytes_max: usize,
+}
+
+impl Options {
+    /// The usual options for a service.
+    pub fn new(service: ServiceName) -> Self {
+        Self {
+            service,
+            priority: PRIORITY_DEFAULT,
+            format: Format::Text,
+            name: None,
+            token: None,
+            heartbeat: false,
+            connect_timeout: Duration::from_secs(5),
+            reconnect: false,
+            reply_bytes_max: 64 << 20,
+        }
+    }
+
+    fn login(&self) -> Login {
+        Login {
+            service: self.service.clone(),
+            priority: self.priority,
+            loghost: hostname(),
+            hostpid: std::process::id(),
+            name: self.name.clone(),
+            token: self.token.clone(),
+            format: self.format,
+            heartbeat: self.heartbeat,
+        }
+    }
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("service", &self.service)
+            .field("priority", &self.priority)
+            .field("name", &self.name)
+            .field("token", &self.token.as_ref().map(|_| "(hidden)"))
+            .field("heartbeat", &self.heartbeat)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("reconnect", &self.reconnect)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The name of this machine; empty if it can't be told.
+pub(crate) fn hostname() -> String {
+    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
+}
+
+/// What waiting for a frame brought.
+enum Came {
+    /// A reply.
+    Reply(Reply),
+    /// Something that is no reply; wait on.
+    Other,
+    /// Nothing, and the time is over.
+    Nothing,
+    /// The end of the connection; outcomes of what was under way stand in the queue.
+    Lost(Error),
+}
+
+/// A client that is logged in.
+pub struct Caller {
+    addresses: Vec<Address>,
+    options: Options,
+    session: Session,
+    conn: Option<(Conn, Address)>,
+    lost: Option<Error>,
+    queue: VecDeque<Reply>,
+    queue_bytes: usize,
+    used: Instant,
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller")
+            .field("service", &self.options.service)
+            .field("address", &self.address())
+            .field("under_way", &self.session.under_way())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Caller {
+    /// Logs in at the first of the addresses where a broker answers.
+    ///
+    /// # Errors
+    /// Nobody answers at any of them, or the broker refuses the login.
+    pub fn login(addresses: &[Address], options: Options) -> Result<Self, Error> {
+        if options.priority == 0 {
+            let text = "priority 0 is out of range; it is 1 to 255, lower is served first";
+            return Err(Error::new(ErrorCode::BadLogin, text));
+        }
+        let mut caller = Self {
+            addresses: addresses.to_vec(),
+            options,
+            session: Session::new(),
+            conn: None,
+            lost: None,
+            queue: VecDeque::new(),
+            queue_bytes: 0,
+            used: clock::now(),
+        };
+        caller.connect(None)?;
+        Ok(caller)
+    }
+
+    /// Where the broker is; `None` while the connection is lost.
+    pub fn address(&self) -> Option<&Address> {
+        self.conn.as_ref().map(|(_, address)| address)
+    }
+
+    /// This client's id and the limits in force, as the broker said at login.
+    pub fn limits(&self) -> &LoginOk {
+        self.session.limits()
+    }
+
+    /// How many requests are under way: sent, and their outcome not yet come.
+    pub fn under_way(&self) -> usize {
+        self.session.under_way()
+    }
+
+    /// Asks and waits for the whole answer. Without a deadline the service's own holds.
+    ///
+    /// # Errors
+    /// The one outcome that is not an answer: whatever the broker, the worker or the connection
+    /// failed of, and whether the work ran. [`ErrorCode::Timeout`] if nothing came within the deadline
+    /// and half a second; a late answer is dropped then.
+    pub fn call(
+        &mut self,
+        body: impl Into<Bytes>,
+        deadline: Option<Duration>,
+    ) -> Result<Bytes, Error> {
+        self.call_with(body, &Send { deadline, ..Send::default() })
+    }
+
+    /// As [`Caller::call`], with everything that can be said of a request. `more`, `reply` and
+    /// `conversation` are not for this: see [`Caller::send`].
+    ///
+    /// # Errors
+    /// As [`Caller::call`].
+    pub fn call_with(&mut self, body: impl Into<Bytes>, send: &Send) -> Result<Bytes, Error> {
+        let body = body.into();
+        let begun = clock::now();
+        let span = send.deadline.or_else(|| match self.session.limits().deadline_ms {
+            0 => None,
+            millis => Some(Duration::from_millis(millis)),
+        });
+        let until = span.and_then(|span| begun.checked_add(span));
+        let mut send = Send { more: false, reply: true, conversation: None, ..*send };
+        loop {
+            let error = match self.call_once(body.clone(), &send, until) {
+                Ok(answer) => return Ok(answer),
+                Err(error) => error,
+            };
+            let again = self.options.reconnect
+                && error.is(ErrorCode::BrokerLost)
+                && retry::should_retry(&error, send.idempotent).is_some()
+                && until.is_none_or(|until| !clock::left(until).is_zero());
+            if !again {
+                return Err(error);
+            }
+            if send.deadline.is_some() {
+                send.deadline = until.map(clock::left);
+            }
+        }
+    }
+
+    fn call_once(
+        &mut self,
+        body: Bytes,
+        send: &Send,
+        until: Option<Instant>,
+    ) -> Result<Bytes, Error> {
+        let sequence = self.dispatch(body, send, until)?;
+        let wait_until = until.and_then(|until| until.checked_add(GRACE));
+        let mut pieces: Option<BytesMut> = None;
+        loop {
+            let Some(reply) = self.await_reply(sequence, wait_until)? else {
+                self.session.give_up(sequence);
+                return Err(Error::new(
+                    ErrorCode::Timeout,
+                    format!("no answer of service '{}' came in time", self.options.service),
+                ));
+            };
+            if let Some(error) = reply.error {
+                self.session.give_up(sequence);
+                return Err(error);
+            }
+            let size = pieces.as_ref().map_or(0, BytesMut::len) + reply.body.len();
+            if size > self.options.reply_bytes_max {
+                self.session.give_up(sequence);
+                let max = self.options.reply_bytes_max;
+                let text = format!(
+                    "the answer exceeds reply_bytes_max {max}; take it piece by piece with recv"
+                );
+                return Err(Error::new(ErrorCode::BodyTooLarge, text).with_ran(Ran::Yes));
+            }
+            match (&mut pieces, reply.more) {
+                (None, false) => return Ok(reply.body),
+                (None, true) => pieces = Some(BytesMut::from(&reply.body[..])),
+                (Some(all), _) => all.extend_from_slice(&reply.body),
+            }
+            if !reply.more {
+                return Ok(pieces.unwrap_or_default().freeze());
+            }
+        }
+    }
+
+    /// The next frame of the answer to one request; `None` = not in time.
+    fn await_reply(
+        &mut self,
+        sequence: u32,
+        until: Option<Instant>,
+    ) -> Result<Option<Reply>, Error> {
+        loop {
+            if let Some(at) = self.queue.iter().position(|reply| reply.sequence == sequence) {
+                return Ok(self.unqueue(at));
+            }
+            match self.receive(until) {
+                Came::Reply(reply) if reply.sequence == sequence => return Ok(Some(reply)),
+                Came::Reply(reply) => self.enqueue(reply),
+                Came::Other => {}
+                Came::Nothing => return Ok(None),
+                Came::Lost(error) => {
+                    if !self.queue.iter().any(|reply| reply.sequence == sequence) {
+                        return Err(error.with_ran(Ran::Maybe));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sends a request, or with `conversation` a further frame of one, and returns its sequence. Does
+    /// not wait for the answer: [`Caller::recv`] does.
+    ///
+    /// # Errors
+    /// It was not sent. `ran` is no, unless earlier frames of the same request have left.
+    pub fn send(&mut self, body: impl Into<Bytes>, send: &Send) -> Result<u32, Error> {
+        let until = send.deadline.and_then(|span| clock::now().checked_add(span));
+        self.dispatch(body.into(), send, until)
+    }
+
+    fn dispatch(&mut self, body: Bytes, send: &Send, until: Option<Instant>) -> Result<u32, Error> {
+        self.look();
+        if self.conn.is_none() {
+            match (&self.lost, send.conversation) {
+                (Some(lost), Some(_)) => return Err(lost.clone().with_ran(Ran::Maybe)),
+                (Some(lost), None) if !self.options.reconnect => {
+                    return Err(lost.clone().with_ran(Ran::No));
+                }
+                (Some(_) | None, _) => self.come_back(until)?,
+            }
+        }
+        if self.queue_bytes > self.options.reply_bytes_max {
+            return Err(Error::new(
+                ErrorCode::TooManyRequests,
+                format!(
+                    "{} bytes of answers wait to be received; reply_bytes_max is {}",
+                    self.queue_bytes, self.options.reply_bytes_max
+                ),
+            ));
+        }
+        let (sequence, frame) = self.session.send(body, send)?;
+        let Some((conn, _)) = self.conn.as_mut() else {
+            return Err(Error::new(ErrorCode::BadState, "this client is not logged in"));
+        };
+        match conn.write(frame, until) {
+            Ok(()) => {
+                self.session.handed_over(sequence);
+                self.used = clock::now();
+                Ok(sequence)
+            }
+            Err(WriteFault::NotBegun) => {
+                let ran = self.session.withdraw(sequence);
+                let text = "the broker took no byte of the request in time";
+                Err(Error::new(ErrorCode::Timeout, text).with_ran(ran))
+            }
+            Err(WriteFault::Broken(lost)) => {
+                let ran = self.session.withdraw(sequence);
+                Err(self.drop_connection(lost).with_ran(ran))
+            }
+        }
+    }
+
+    /// The next frame of any answer, in the order in which they came; without a timeout it waits
+    /// without end. Pings are answered meanwhile.
+    ///
+    /// # Errors
+    /// [`ErrorCode::Timeout`] if nothing came in time (the requests stay under way), or the connection
+    /// is lost. What was under way gets its outcome first: a reply each, with the error in it.
+    pub fn recv(&mut self, timeout: Option<Duration>) -> Result<Reply, Error> {
+        let until = timeout.and_then(|timeout| clock::now().checked_add(timeout));
+        loop {
+            if let Some(reply) = self.unqueue(0) {
+                return Ok(reply);
+            }
+            if let (None, Some(lost)) = (&self.conn, &self.lost) {
+                return Err(lost.clone().with_ran(Ran::No));
+            }
+            if timeout.is_none() && self.session.under_way() == 0 {
+                let text = "no request is under way, so nothing can come";
+                return Err(Error::new(ErrorCode::BadState, text));
+            }
+            match self.receive(until) {
+                Came::Reply(reply) => return Ok(reply),
+                Came::Other => {}
+                Came::Nothing => {
+                    let millis = timeout.unwrap_or_default().as_millis();
+                    return Err(Error::new(
+                        ErrorCode::Timeout,
+                        format!("nothing came within {millis} ms"),
+                    ));
+                }
+                Came::Lost(error) => {
+                    if self.queue.is_empty() {
+                        return Err(error.with_ran(Ran::No));
+                    }
+                }
+            }
+        }
+    }
+
+    /// As [`Caller::recv`], but only for one request; frames of others wait their turn.
+    ///
+    /// # Errors
+    /// As [`Caller::recv`].
+    pub fn recv_from(&mut self, sequence: u32, timeout: Option<Duration>) -> Result<Reply, Error> {
+        let waiting = self.queue.iter().any(|reply| reply.sequence == sequence);
+        if !waiting && !self.session.is_under_way(sequence) {
+            let text = format!("request {sequence} is not under way");
+            return Err(Error::new(ErrorCode::BadState, text));
+        }
+        let until = timeout.and_then(|timeout| clock::now().checked_add(timeout));
+        self.await_reply(sequence, until)?.ok_or_else(|| {
+            let millis = timeout.unwrap_or_default().as_millis();
+            let text = format!("nothing came for request {sequence} within {millis} ms");
+            Error::new(ErrorCode::Timeout, text)
+        })
+    }
+
+    /// Forgets a request: its outcome, if it still comes, is dropped.
+    pub fn give_up(&mut self, sequence: u32) {
+        self.session.give_up(sequence);
+        while let Some(at) = self.queue.iter().position(|reply| reply.sequence == sequence) {
+            self.unqueue(at);
+        }
+    }
+
+    /// Says goodbye. The broker ends what is under way.
+    ///
+    /// # Errors
+    /// The connection broke before.
+    pub fn logout(mut self) -> Result<(), Error> {
+        let frame = self.session.logout();
+        let Some((mut conn, address)) = self.conn.take() else {
+            return Err(self.lost.unwrap_or_else(|| {
+                Error::new(ErrorCode::BrokerLost, "there is no connection any more")
+            }));
+        };
+        match conn.write(frame, Some(clock::now() + GRACE)) {
+            Ok(()) | Err(WriteFault::NotBegun) => Ok(()),
+            Err(WriteFault::Broken(lost)) => Err(lost.into_error(&address).with_ran(Ran::No)),
+        }
+    }
+
+    fn enqueue(&mut self, reply: Reply) {
+        self.queue_bytes += reply.body.len();
+        self.queue.push_back(reply);
+    }
+
+    fn unqueue(&mut self, at: usize) -> Option<Reply> {
+        let reply = self.queue.remove(at)?;
+        self.queue_bytes = self.queue_bytes.saturating_sub(reply.body.len());
+        Some(reply)
+    }
+
+    /// After a pause: was the connection closed meanwhile? Then a request is not wasted on it.
+    fn look(&mut self) {
+        if clock::now().duration_since(self.used) < QUIET {
+            return;
+        }
+        while self.conn.is_some() {
+            match self.take_in(Wait::Not) {
+                Came::Reply(reply) => self.enqueue(reply),
+                Came::Other => {}
+                Came::Nothing | Came::Lost(_) => break,
+            }
+        }
+    }
+
+    fn receive(&mut self, until: Option<Instant>) -> Came {
+        self.take_in(Wait::Until(until))
+    }
+
+    fn take_in(&mut self, wait: Wait) -> Came {
+        let Some((conn, address)) = self.conn.as_mut() else {
+            let text = "there is no connection any more";
+            return Came::Lost(
+                self.lost.clone().unwrap_or_else(|| Error::new(ErrorCode::BrokerLost, text)),
+            );
+        };
+        let frame = match conn.next(wait) {
+            Ok(Some(frame)) => frame,
+            Ok(None) => return Came::Nothing,
+            Err(lost) => {
+                let error = lost.into_error(address);
+                return Came::Lost(self.end(error));
+            }
+        };
+        self.used = clock::now();
+        match self.session.receive(frame) {
+            Ok(Event::Reply(reply)) => Came::Reply(reply),
+            Ok(Event::Answer(answer)) => match conn.write(answer, None) {
+                Ok(()) | Err(WriteFault::NotBegun) => Came::Other,
+                Err(WriteFault::Broken(lost)) => Came::Lost(self.drop_connection(lost)),
+            },
+            Ok(Event::Dropped(_) | Event::Closing(_) | Event::Quiet) => Came::Other,
+            Ok(Event::LoggedIn(_) | Event::Refused(_)) => Came::Other,
+            Err(error) => Came::Lost(self.end(error)),
+        }
+    }
+
+    /// A write failed. What the broker said before it closed is a better answer than "broken pipe".
+    fn drop_connection(&mut self, lost: Lost) -> Error {
+        let Some((mut conn, address)) = self.conn.take() else {
+            return self.end(Error::new(ErrorCode::BrokerLost, "there is no connection any more"));
+        };
+        conn.read_ahead();
+        while let Ok(Some(frame)) = conn.next(Wait::Not) {
+            match self.session.receive(frame) {
+                Ok(Event::Reply(reply)) => self.enqueue(reply),
+                Ok(_) => {}
+                Err(_) => break,
+            }
+        }
+        self.end(lost.into_error(&address))
+    }
+
+    fn end(&mut self, why: Error) -> Error {
+        self.conn = None;
+        let (error, replies) = self.session.lost(why);
+        for reply in replies {
+            self.enqueue(reply);
+        }
+        self.lost = Some(error.clone());
+        error
+    }
+
+    /// Logs in again, trying until it works, the time is over or the broker refuses for good.
+    fn come_back(&mut self, until: Option<Instant>) -> Result<(), Error> {
+        let until = until.unwrap_or_else(|| clock::now() + self.options.connect_timeout);
+        let mut backoff = Backoff::new(RETURN_PAUSES.0, RETURN_PAUSES.1);
+        loop {
+            let error = match self.connect(Some(until)) {
+                Ok(()) => return Ok(()),
+                Err(error) => error.with_ran(Ran::No),
+            };
+            let pause = backoff.pause(clock::chance());
+            if retry::should_retry(&error, true).is_none() || clock::left(until) <= pause {
+                return Err(error);
+            }
+            clock::pause(pause);
+        }
+    }
+
+    /// Tries each address once.
+    fn connect(&mut self, until: Option<Instant>) -> Result<(), Error> {
+        let mut tried = Vec::new();
+        let mut source = None;
+        for address in self.addresses.clone() {
+            let timeout = match until.map(clock::left) {
+                None => self.options.connect_timeout,
+                Some(left) => left.clamp(Duration::from_millis(1), self.options.connect_timeout),
+            };
+            match Conn::dial(&address, timeout) {
+                Ok(conn) => return self.log_in(conn, address, clock::now() + timeout),
+                Err(e) => {
+                    tried.push(format!("{address}: {e}"));
+                    source = Some(e);
+                }
+            }
+        }
+        let text = match tried.is_empty() {
+            true => "no address was given".to_owned(),
+            false => format!("no broker answers at {}", tried.join("; ")),
+        };
+        let error = Error::new(ErrorCode::Unreachable, text);
+        Err(match source {
+            Some(source) => error.with_source(source),
+            None => error,
+        })
+    }
+
+    fn log_in(&mut self, mut conn: Conn, address: Address, until: Instant) -> Result<(), Error> {
+        let context = |error: Error| error.with_context(format!("login at {address}"));
+        let lost = |lost: Lost| context(lost.into_error(&address)).with_ran(Ran::No);
+        let late = || {
+            let text = "a program took the connection but did not answer the login in time";
+            context(Error::new(ErrorCode::Unreachable, text))
+        };
+        let mut session = self.session.clone();
+        let frame = session.login(self.options.login())?;
+        match conn.write(frame, Some(until)) {
+            Ok(()) => {}
+            Err(WriteFault::NotBegun) => return Err(late()),
+            // The refusal may already be there to be read.
+            Err(WriteFault::Broken(_)) => conn.read_ahead(),
+        }
+        loop {
+            let frame = conn.next(Wait::Until(Some(until))).map_err(lost)?.ok_or_else(late)?;
+            match session.receive(frame).map_err(context)? {
+                Event::LoggedIn(ok) => {
+                    conn.set_body_bytes_max(ok.body_bytes_max);
+                    self.session = session;
+                    self.conn = Some((conn, address));
+                    self.lost = None;
+                    self.used = clock::now();
+                    return Ok(());
+                }
+                Event::Refused(error) => return Err(context(error)),
+                Event::Answer(answer) => match conn.write(answer, Some(until)) {
+                    Ok(()) | Err(WriteFault::NotBegun) => {}
+                    Err(WriteFault::Broken(fault)) => return Err(lost(fault)),
+                },
+                Event::Reply(_) | Event::Dropped(_) | Event::Closing(_) | Event::Quiet => {}
+            }
+        }
+    }
+
+    /// Sends a ping of our own and forgets it; for programs that keep a connection open through
+    /// devices that end silent ones.
+    ///
+    /// # Errors
+    /// The connection is lost.
+    pub fn ping(&mut self) -> Result<(), Error> {
+        let Some((conn, _)) = self.conn.as_mut() else {
+            return Err(Error::new(ErrorCode::BrokerLost, "there is no connection any more"));
+        };
+        match conn.write(Frame::Ping { sequence: 0 }, Some(clock::now() + GRACE)) {
+            Ok(()) | Err(WriteFault::NotBegun) => Ok(()),
+            Err(WriteFault::Broken(lost)) => Err(self.drop_connection(lost)),
+        }
+    }
+}

@@ -1,0 +1,375 @@
+//! One connection to the broker: the only room that touches a socket. Frames in, frames out, blocking,
+//! with a time limit. Not what the frames mean: `session` and `worker` know that.
+//!
+//! The socket stays in blocking mode, so that a read costs one system call; a write never blocks inside
+//! the kernel: while it can't go on, what the broker sends is read and kept. So two sides that both
+//! write at once never wait for each other.
+
+use crate::address::Address;
+use crate::clock;
+use crate::error::Error;
+use crate::inbox::Inbox;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, sendmsg,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use protocol::decode::WireError;
+use protocol::encode::{self, Parts};
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::limits::CONTROL_BODY_BYTES_MAX;
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+/// Bodies up to this size are copied behind their header, so that both leave in one plain write.
+const COPY_BYTES_MAX: usize = 16 * 1024;
+
+/// While a write can't go on, at most this many bytes of frames are read ahead.
+const AHEAD_BYTES_MAX: usize = 64 << 20;
+
+/// A silent TCP link is probed by the kernel after this many seconds …
+const KEEPALIVE_IDLE_SECS: u32 = 10;
+/// … this many seconds apart …
+const KEEPALIVE_INTERVAL_SECS: u32 = 5;
+/// … and given up after this many probes, so a broker whose machine is gone is noticed.
+const KEEPALIVE_PROBES: u32 = 3;
+
+/// How long to wait for bytes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Wait {
+    /// Take what is there.
+    Not,
+    /// Until a moment, or without end.
+    Until(Option<Instant>),
+}
+
+/// Why a connection is of no use any more.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    /// The broker closed it; inside a frame or not.
+    Closed {
+        /// Whether the last frame was cut.
+        inside_frame: bool,
+    },
+    /// The system says so.
+    Io(io::Error),
+    /// What came are no frames.
+    Wire(WireError),
+}
+
+/// Why a frame was not handed to the kernel.
+#[derive(Debug)]
+pub(crate) enum WriteFault {
+    /// The time was over before the first byte left; the connection is as it was.
+    NotBegun,
+    /// The frame left in part or the connection is lost.
+    Broken(Lost),
+}
+
+impl Lost {
+    /// As an error of the library. `address` is where the broker was.
+    pub(crate) fn into_error(self, address: &Address) -> Error {
+        let lost = |text: String| Error::new(ErrorCode::BrokerLost, text);
+        match self {
+            Self::Closed { inside_frame: false } => {
+                lost(format!("the broker at {address} closed the connection"))
+            }
+            Self::Closed { inside_frame: true } => {
+                lost(format!("the broker at {address} closed the connection inside a frame"))
+            }
+            Self::Io(e) => {
+                lost(format!("the connection to the broker at {address} broke: {e}")).with_source(e)
+            }
+            Self::Wire(wire) => Error::new(
+                wire.code,
+                format!("what {address} sends are no frames of isect: {}", wire.text),
+            ),
+        }
+    }
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+/// A connection.
+pub(crate) struct Conn {
+    stream: Stream,
+    inbox: Inbox,
+    out: Vec<u8>,
+    ahead: VecDeque<Frame>,
+    ahead_bytes: usize,
+    ended: Option<Lost>,
+    read_timeout: Option<Duration>,
+}
+
+impl Conn {
+    /// Connects.
+    ///
+    /// # Errors
+    /// Nobody answers there, or not in time.
+    pub(crate) fn dial(address: &Address, timeout: Duration) -> io::Result<Self> {
+        let stream = match address {
+            Address::Tcp(host) => Stream::Tcp(dial_tcp(host, timeout)?),
+            Address::Unix(path) => Stream::Unix(dial_unix(path, timeout)?),
+        };
+        Ok(Self {
+            stream,
+            inbox: Inbox::new(CONTROL_BODY_BYTES_MAX),
+            out: Vec::new(),
+            ahead: VecDeque::new(),
+            ahead_bytes: 0,
+            ended: None,
+            read_timeout: None,
+        })
+    }
+
+    /// Sets the limit of a body once login-ok or badge-ok has named it.
+    pub(crate) fn set_body_bytes_max(&mut self, size: u64) {
+        let size = usize::try_from(size).unwrap_or(usize::MAX);
+        self.inbox.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));
+    }
+
+    /// The next frame; `None` = none came in time.
+    ///
+    /// # Errors
+    /// The connection is lost. Frames that came before are handed out first.
+    pub(crate) fn next(&mut self, wait: Wait) -> Result<Option<Frame>, Lost> {
+        if let Some(frame) = self.ahead.pop_front() {
+            self.ahead_bytes = self.ahead_bytes.saturating_sub(weight(&frame));
+            return Ok(Some(frame));
+        }
+        if let Some(lost) = self.ended.take() {
+            return Err(lost);
+        }
+        loop {
+            if let Some(frame) = self.inbox.take().map_err(Lost::Wire)? {
+                return Ok(Some(frame));
+            }
+            if !self.fill(wait)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Reads once; `false` = nothing came in time.
+    fn fill(&mut self, wait: Wait) -> Result<bool, Lost> {
+        let mut flags = MsgFlags::empty();
+        loop {
+            match wait {
+                Wait::Not => flags = MsgFlags::MSG_DONTWAIT,
+                Wait::Until(None) => self.set_read_timeout(None)?,
+                Wait::Until(Some(until)) => match clock::left(until) {
+                    Duration::ZERO => flags = MsgFlags::MSG_DONTWAIT,
+                    left => self.set_read_timeout(Some(left))?,
+                },
+            }
+            match recv(self.stream.as_fd().as_raw_fd(), self.inbox.space(), flags) {
+                Ok(0) => {
+                    return Err(Lost::Closed { inside_frame: self.inbox.is_inside_frame() });
+                }
+                Ok(size) => {
+                    self.inbox.filled(size);
+                    return Ok(true);
+                }
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) if flags.contains(MsgFlags::MSG_DONTWAIT) => return Ok(false),
+                Err(Errno::EAGAIN) => {}
+                Err(e) => return Err(Lost::Io(e.into())),
+            }
+        }
+    }
+
+    /// Sets the kernel's read timeout, in whole milliseconds so that a caller that always waits the
+    /// same time pays for it once.
+    fn set_read_timeout(&mut self, timeout: Option<Duration>) -> Result<(), Lost> {
+        let timeout = timeout.map(|span| {
+            let millis = span.as_nanos().div_ceil(1_000_000).max(1);
+            Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
+        });
+        if timeout != self.read_timeout {
+            match &self.stream {
+                Stream::Tcp(stream) => stream.set_read_timeout(timeout),
+                Stream::Unix(stream) => stream.set_read_timeout(timeout),
+            }
+            .map_err(Lost::Io)?;
+            self.read_timeout = timeout;
+        }
+        Ok(())
+    }
+
+    /// Hands a whole frame to the kernel. What the broker sends meanwhile is kept for
+    /// [`Conn::next`].
+    ///
+    /// # Errors
+    /// The frame was not handed over whole, because the time was over or the connection is lost.
+    pub(crate) fn write(&mut self, frame: Frame, until: Option<Instant>) -> Result<(), WriteFault> {
+        let Parts { head, body } = encode::parts(frame);
+        if body.len() <= COPY_BYTES_MAX {
+            let mut out = std::mem::take(&mut self.out);
+            out.clear();
+            out.extend_from_slice(&head);
+            out.extend_from_slice(&body);
+            let result = self.write_all(&out, &[], until);
+            self.out = out;
+            result
+        } else {
+            self.write_all(&head, &body, until)
+        }
+    }
+
+    /// Hands over bytes that need be no frame; for programs that test a broker.
+    pub(crate) fn write_raw(&mut self, bytes: &[u8]) -> Result<(), WriteFault> {
+        self.write_all(bytes, &[], None)
+    }
+
+    fn write_all(
+        &mut self,
+        first: &[u8],
+        second: &[u8],
+        until: Option<Instant>,
+    ) -> Result<(), WriteFault> {
+        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
+        let all = first.len() + second.len();
+        let mut done = 0;
+        while done < all {
+            let fd = self.stream.as_fd().as_raw_fd();
+            let sent = match (first.get(done..), second.is_empty()) {
+                (Some(rest), true) => send(fd, rest, flags),
+                (Some(rest), false) if !rest.is_empty() => {
+                    let parts = [IoSlice::new(rest), IoSlice::new(second)];
+                    sendmsg::<()>(fd, &parts, &[], flags, None)
+                }
+                (Some(_) | None, _) => send(fd, &second[done - first.len()..], flags),
+            };
+            match sent {
+                Ok(size) => done += size,
+                Err(Errno::EINTR) => {}
+                Err(Errno::EAGAIN) => {
+                    if !self.wait_writable(until).map_err(WriteFault::Broken)? {
+                        return Err(if done == 0 {
+                            WriteFault::NotBegun
+                        } else {
+                            WriteFault::Broken(Lost::Io(io::ErrorKind::TimedOut.into()))
+                        });
+                    }
+                }
+                Err(e) => return Err(WriteFault::Broken(Lost::Io(e.into()))),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until something can be written and reads what comes meanwhile; `false` = not in time.
+    fn wait_writable(&mut self, until: Option<Instant>) -> Result<bool, Lost> {
+        loop {
+            let mut events = PollFlags::POLLOUT;
+            if self.ended.is_none() && self.ahead_bytes < AHEAD_BYTES_MAX {
+                events |= PollFlags::POLLIN;
+            }
+            let timeout = match until.map(clock::left) {
+                None => PollTimeout::NONE,
+                Some(Duration::ZERO) => return Ok(false),
+                Some(left) => {
+                    // Rounded up, so that the last fraction of a millisecond is not spun away.
+                    let whole = left + Duration::from_millis(1);
+                    PollTimeout::try_from(whole).unwrap_or(PollTimeout::MAX)
+                }
+            };
+            let mut fds = [PollFd::new(self.stream.as_fd(), events)];
+            match poll(&mut fds, timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(Lost::Io(e.into())),
+            }
+            let ready = fds[0].revents().unwrap_or(PollFlags::empty());
+            if ready.contains(PollFlags::POLLIN) {
+                self.read_ahead();
+            }
+            if ready.intersects(PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLNVAL) {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Reads what is there and keeps its frames. That the broker ends the connection is kept as
+    /// well: [`Conn::next`] says it after the frames.
+    pub(crate) fn read_ahead(&mut self) {
+        if self.ended.is_some() {
+            return;
+        }
+        let mut read = || -> Result<(), Lost> {
+            self.fill(Wait::Not)?;
+            while let Some(frame) = self.inbox.take().map_err(Lost::Wire)? {
+                self.ahead_bytes += weight(&frame);
+                self.ahead.push_back(frame);
+            }
+            Ok(())
+        };
+        let result = read();
+        self.ended = result.err();
+    }
+}
+
+/// What a kept frame costs in memory, roughly.
+fn weight(frame: &Frame) -> usize {
+    let body = if let Frame::Data { body, .. } = frame { body.len() } else { 0 };
+    size_of::<Frame>() + body
+}
+
+fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
+    for address in host.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            // While nobody listens on a port of the range that the kernel gives away, a connection
+            // to it can by chance be one with itself.
+            Ok(stream) if stream.local_addr().is_ok_and(|own| own == address) => {
+                last = io::ErrorKind::ConnectionRefused.into();
+            }
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                setsockopt(&stream, sockopt::KeepAlive, &true)?;
+                #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+                setsockopt(&stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_SECS)?;
+                #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+                setsockopt(&stream, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_SECS)?;
+                #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+                setsockopt(&stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
+                return Ok(stream);
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Connects with a limit: a listener that takes nobody in and whose backlog is full would hold us.
+fn dial_unix(path: &std::path::Path, timeout: Duration) -> io::Result<UnixStream> {
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX).max(1);
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::microseconds(micros))?;
+    match connect(fd.as_raw_fd(), &UnixAddr::new(path)?) {
+        Ok(()) => {}
+        Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+        Err(e) => return Err(e.into()),
+    }
+    let stream = UnixStream::from(fd);
+    stream.set_write_timeout(None)?;
+    Ok(stream)
+}

@@ -1,0 +1,192 @@
+//! What a caller or a worker is told when something fails: the code, whose fault it was, whether the
+//! work ran, what to do. Not the decision to ask again: `retry` makes it from what stands here.
+
+use protocol::bodies::ErrorBody;
+use protocol::errors::{ErrorCode, Ran, Whose};
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+/// Which error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// One of isect's own, from its table.
+    Isect(ErrorCode),
+    /// The worker's own: a positive number that means what its service says it means.
+    Application(i16),
+}
+
+impl Code {
+    /// The number on the wire.
+    pub const fn number(self) -> i16 {
+        match self {
+            Self::Isect(code) => code.number(),
+            Self::Application(number) => number,
+        }
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Isect(code) => f.pad(code.name()),
+            Self::Application(number) => f.pad(&format!("application error {number}")),
+        }
+    }
+}
+
+/// Something failed. `Display` is one line that ends with the cure.
+#[derive(Clone, Debug)]
+pub struct Error {
+    /// Which error.
+    pub code: Code,
+    /// Whether the request's work ran. For errors that concern no request: no.
+    pub ran: Ran,
+    /// What, which one, the limit and the value; an answer of `op` may have several lines.
+    pub text: String,
+    context: Option<String>,
+    source: Option<Arc<io::Error>>,
+}
+
+impl Error {
+    /// An error of isect's table, with the table's `ran`.
+    pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
+        Self {
+            code: Code::Isect(code),
+            ran: code.row().ran,
+            text: text.into(),
+            context: None,
+            source: None,
+        }
+    }
+
+    /// A worker's own error; the worker answered, so the work ran.
+    pub fn application(number: i16, text: impl Into<String>) -> Self {
+        Self {
+            code: Code::Application(number),
+            ran: Ran::Yes,
+            text: text.into(),
+            context: None,
+            source: None,
+        }
+    }
+
+    /// The error of an error frame.
+    pub fn from_body(body: ErrorBody) -> Self {
+        Self { ran: body.ran, ..Self::new(body.code, body.text) }
+    }
+
+    /// The same error with a better knowledge of whether the work ran.
+    #[must_use]
+    pub fn with_ran(mut self, ran: Ran) -> Self {
+        self.ran = ran;
+        self
+    }
+
+    /// The same error with what was being done put in front of it.
+    #[must_use]
+    pub fn with_context(mut self, context: impl Into<String>) -> Self {
+        self.context = Some(context.into());
+        self
+    }
+
+    /// The same error with the operating system's behind it.
+    #[must_use]
+    pub fn with_source(mut self, source: io::Error) -> Self {
+        self.source = Some(Arc::new(source));
+        self
+    }
+
+    /// What was being done, if that is known.
+    pub fn context(&self) -> Option<&str> {
+        self.context.as_deref()
+    }
+
+    /// Whose fault it was.
+    pub fn whose(&self) -> Whose {
+        match self.code {
+            Code::Isect(code) => code.row().whose,
+            Code::Application(_) => Whose::Worker,
+        }
+    }
+
+    /// What to do about it.
+    pub fn advice(&self) -> &'static str {
+        match self.code {
+            Code::Isect(code) => code.row().advice,
+            Code::Application(_) => "the service's own documents say what this code means",
+        }
+    }
+
+    /// Whether asking again can't make anything happen twice: the work never began.
+    pub fn is_retry_safe(&self) -> bool {
+        self.ran == Ran::No
+    }
+
+    /// Whether this is the given error of isect's table.
+    pub fn is(&self, code: ErrorCode) -> bool {
+        self.code == Code::Isect(code)
+    }
+
+    /// Whether the connection is what failed: it could not be made, or it broke.
+    pub fn is_connection(&self) -> bool {
+        self.is(ErrorCode::BrokerLost) || self.is(ErrorCode::Unreachable)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(context) = &self.context {
+            write!(f, "{context}: ")?;
+        }
+        let mut lines = self.text.lines();
+        let first = lines.next().unwrap_or_default();
+        let more = if lines.next().is_some() { " …" } else { "" };
+        write!(
+            f,
+            "{first}{more} ({}, whose: {}, ran: {}); {}",
+            self.code,
+            self.whose(),
+            self.ran,
+            self.advice()
+        )
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.source.as_ref().map(|source| source as &(dyn std::error::Error + 'static))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_one_line_that_ends_with_the_cure() {
+        let error = Error::new(ErrorCode::UnknownService, "no service 'ech'\nhelp\nmore help")
+            .with_context("login at 127.0.0.1:5501");
+        let shown = error.to_string();
+        assert_eq!(shown.lines().count(), 1);
+        assert!(shown.starts_with("login at 127.0.0.1:5501: no service 'ech' … (unknown_service"));
+        assert!(shown.ends_with(ErrorCode::UnknownService.row().advice), "{shown}");
+        assert!(error.is_retry_safe());
+    }
+
+    #[test]
+    fn a_workers_own_error_ran_and_is_the_workers() {
+        let error = Error::application(7, "no such account");
+        assert_eq!((error.whose(), error.ran), (Whose::Worker, Ran::Yes));
+        assert!(error.to_string().starts_with("no such account (application error 7"));
+        assert!(!error.is_retry_safe());
+    }
+
+    #[test]
+    fn an_error_frame_may_know_more_than_the_table() {
+        let body =
+            ErrorBody { ran: Ran::No, ..ErrorBody::new(ErrorCode::Deadline, "in the queue") };
+        assert!(Error::from_body(body).is_retry_safe());
+        assert!(!Error::new(ErrorCode::Deadline, "at the worker").is_retry_safe());
+    }
+}

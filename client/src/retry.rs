@@ -1,0 +1,154 @@
+//! Whether to ask again, and how long to wait before it: read from the error table's `ran` and from
+//! what kind of failure it is. Pure: chance is handed in.
+
+use crate::error::{Code, Error};
+use protocol::errors::{ErrorCode, Ran};
+use std::time::Duration;
+
+/// What waiting can do about an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Passing {
+    /// Nothing: the same request fails again.
+    Never,
+    /// It may be over at once (one worker died, one connection broke).
+    Soon,
+    /// It takes a while (the broker is full, restarts, or the operator stopped something).
+    Later,
+}
+
+/// First pause after an error that may be over at once.
+const SOON: Duration = Duration::from_millis(50);
+
+/// First pause after an error that takes a while.
+const LATER: Duration = Duration::from_millis(500);
+
+const fn passing(code: ErrorCode) -> Passing {
+    match code {
+        ErrorCode::Version
+        | ErrorCode::BadFrame
+        | ErrorCode::BodyTooLarge
+        | ErrorCode::BadState
+        | ErrorCode::BadLogin
+        | ErrorCode::UnknownService
+        | ErrorCode::Denied
+        | ErrorCode::BadBadge
+        | ErrorCode::Poison
+        | ErrorCode::NoConversation
+        | ErrorCode::DuplicateSequence
+        | ErrorCode::Usage
+        | ErrorCode::Refused
+        | ErrorCode::NotFound
+        | ErrorCode::BadReply
+        | ErrorCode::ClientDeleted
+        | ErrorCode::Internal
+        | ErrorCode::StateFailed => Passing::Never,
+        ErrorCode::LoginTimeout
+        | ErrorCode::TooManyRequests
+        | ErrorCode::WorkerDied
+        | ErrorCode::SlowReader
+        | ErrorCode::IdleTimeout
+        | ErrorCode::BrokerLost => Passing::Soon,
+        ErrorCode::Intervention
+        | ErrorCode::Rejecting
+        | ErrorCode::TooManyConnections
+        | ErrorCode::Overloaded
+        | ErrorCode::ServiceStopped
+        | ErrorCode::Deadline
+        | ErrorCode::Timeout
+        | ErrorCode::ShuttingDown
+        | ErrorCode::StartFailed
+        | ErrorCode::HostLost
+        | ErrorCode::Unreachable => Passing::Later,
+    }
+}
+
+/// Whether waiting can help at all against this error.
+pub const fn is_passing(code: ErrorCode) -> bool {
+    !matches!(passing(code), Passing::Never)
+}
+
+/// Whether asking again is both safe and of use, and how long to wait before the first repetition;
+/// `None` = don't. Safe is what did not run, and, if the request is idempotent, what may have run.
+pub fn should_retry(error: &Error, idempotent: bool) -> Option<Duration> {
+    let safe = match error.ran {
+        Ran::No => true,
+        Ran::Maybe => idempotent,
+        Ran::Yes => false,
+    };
+    match (error.code, safe) {
+        (Code::Application(_), _) | (_, false) => None,
+        (Code::Isect(code), true) => match passing(code) {
+            Passing::Never => None,
+            Passing::Soon => Some(SOON),
+            Passing::Later => Some(LATER),
+        },
+    }
+}
+
+/// Pauses that double from one attempt to the next up to a longest one. Each is shortened by chance
+/// by up to a half, so that those who failed together don't come back together.
+#[derive(Clone, Debug)]
+pub struct Backoff {
+    first: Duration,
+    longest: Duration,
+    next: Duration,
+}
+
+impl Backoff {
+    /// Begins with `first`; none is longer than `longest`.
+    pub fn new(first: Duration, longest: Duration) -> Self {
+        Self { first, longest, next: first.min(longest) }
+    }
+
+    /// The next pause. `chance` is any number by chance.
+    pub fn pause(&mut self, chance: u64) -> Duration {
+        let whole = self.next;
+        self.next = whole.saturating_mul(2).min(self.longest);
+        let share = u32::try_from(chance % 1001).unwrap_or(0);
+        whole.saturating_sub(whole / 2000 * share)
+    }
+
+    /// Begins again with the first pause.
+    pub fn reset(&mut self) {
+        self.next = self.first.min(self.longest);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::errors::ERRORS;
+
+    #[test]
+    fn what_may_have_run_is_asked_again_only_if_idempotent() {
+        for row in ERRORS {
+            let no = Error::new(row.code, "x").with_ran(Ran::No);
+            let maybe = no.clone().with_ran(Ran::Maybe);
+            let yes = no.clone().with_ran(Ran::Yes);
+            assert_eq!(should_retry(&no, false).is_some(), is_passing(row.code), "{}", row.name);
+            assert_eq!(should_retry(&maybe, false), None, "{}", row.name);
+            assert_eq!(should_retry(&maybe, true).is_some(), is_passing(row.code), "{}", row.name);
+            assert_eq!(should_retry(&yes, true), None, "{}", row.name);
+        }
+        assert_eq!(should_retry(&Error::application(1, "x").with_ran(Ran::No), true), None);
+    }
+
+    #[test]
+    fn an_overloaded_broker_gets_a_longer_rest_than_a_dead_worker() {
+        let overloaded = Error::new(ErrorCode::Overloaded, "x");
+        let died = Error::new(ErrorCode::WorkerDied, "x");
+        assert!(should_retry(&overloaded, false) > should_retry(&died, true));
+    }
+
+    #[test]
+    fn pauses_double_to_the_longest_and_chance_takes_at_most_half() {
+        let mut plain = Backoff::new(Duration::from_millis(50), Duration::from_secs(1));
+        let mut short = plain.clone();
+        for millis in [50, 100, 200, 400, 800, 1000, 1000] {
+            assert_eq!(plain.pause(0), Duration::from_millis(millis));
+            assert_eq!(short.pause(1000), Duration::from_millis(millis) / 2);
+        }
+        plain.reset();
+        assert_eq!(plain.pause(0), Duration::from_millis(50));
+    }
+}

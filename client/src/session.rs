@@ -1,0 +1,391 @@
+//! What a client may send and what it may expect next: a state machine with frames in and events out.
+//! Pure: no IO, no clock, so that the simulation runs the same code as [`caller`](crate::caller).
+//!
+//! ```text
+//! Fresh ──login──► LoggingIn ──login-ok──► Open ──logout, loss──► Closed ──login──► LoggingIn …
+//!                      └──────error──────► Closed
+//! ```
+
+use crate::error::Error;
+use bytes::Bytes;
+use protocol::bodies::{Login, LoginOk};
+use protocol::errors::{ErrorCode, Ran};
+use protocol::frame::Frame;
+use protocol::header::{FLAG_IDEMPOTENT, Header};
+use protocol::ids::ClientId;
+use protocol::kinds::Kind;
+use protocol::limits::{BODY_BYTES_DEFAULT, DEADLINE_MS_MAX};
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// How one frame of a request is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Send {
+    /// Further frames of the same request follow.
+    pub more: bool,
+    /// The broker may give it to another worker if its worker dies.
+    pub idempotent: bool,
+    /// Priority of this request, lower is served first; 0 = the login's.
+    pub priority: u8,
+    /// How long the answer is worth waiting for, at most an hour; `None` = the service's default.
+    pub deadline: Option<Duration>,
+    /// Whether an answer is wanted. Without one nothing at all comes back, also no error.
+    pub reply: bool,
+    /// For the second and later frames: the sequence that the first one got, and the worker of the
+    /// reply that is answered; 0 while the worker has not replied yet.
+    pub conversation: Option<(u32, u32)>,
+    /// W3C trace id, zero = none.
+    pub trace_id: [u8; 16],
+    /// W3C parent id.
+    pub span_id: u64,
+}
+
+impl Default for Send {
+    fn default() -> Self {
+        Self {
+            more: false,
+            idempotent: false,
+            priority: 0,
+            deadline: None,
+            reply: true,
+            conversation: None,
+            trace_id: [0; 16],
+            span_id: 0,
+        }
+    }
+}
+
+/// One frame of an answer, or the error that ended the request.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// The request's.
+    pub sequence: u32,
+    /// The worker's bytes.
+    pub body: Bytes,
+    /// Further frames of the same answer follow.
+    pub more: bool,
+    /// With `more`: the worker that may be waiting for the next frame of the conversation.
+    pub worker: u32,
+    /// The broker's number for the transaction, as events and logs show it.
+    pub transaction: u64,
+    /// Why there is no answer.
+    pub error: Option<Error>,
+}
+
+/// What a frame from the broker means.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// The login was accepted.
+    LoggedIn(LoginOk),
+    /// The login was refused.
+    Refused(Error),
+    /// Something for the program that asked.
+    Reply(Reply),
+    /// A frame to send back at once.
+    Answer(Frame),
+    /// An answer to a request that was given up; it is dropped.
+    Dropped(u32),
+    /// The broker will close the connection, and this is why.
+    Closing(Error),
+    /// Nothing to do (a pong).
+    Quiet,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Fresh,
+    LoggingIn,
+    Open,
+    Closed,
+}
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+struct Open {
+    /// Our last frame had `more`.
+    ours: bool,
+    /// The worker's last frame had `more`.
+    theirs: bool,
+    /// At least one frame was handed over whole.
+    handed: bool,
+    /// An answer is wanted.
+    reply: bool,
+}
+
+/// The client's side of one connection after another.
+#[derive(Clone, Debug)]
+pub struct Session {
+    phase: Phase,
+    limits: LoginOk,
+    last: u32,
+    open: BTreeMap<u32, Open>,
+    closing: Option<Error>,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Session {
+    /// A session before its first login.
+    pub fn new() -> Self {
+        let limits = LoginOk {
+            client: ClientId(0),
+            body_bytes_max: BODY_BYTES_DEFAULT as u64,
+            requests_max: 1,
+            deadline_ms: 0,
+            heartbeat_ms: 0,
+            version: String::new(),
+        };
+        Self { phase: Phase::Fresh, limits, last: 0, open: BTreeMap::new(), closing: None }
+    }
+
+    /// What the broker said at login.
+    pub fn limits(&self) -> &LoginOk {
+        &self.limits
+    }
+
+    /// Whether requests may be sent.
+    pub fn is_open(&self) -> bool {
+        self.phase == Phase::Open
+    }
+
+    /// How many requests are under way.
+    pub fn under_way(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Whether an outcome of this request is still to come.
+    pub fn is_under_way(&self, sequence: u32) -> bool {
+        self.open.contains_key(&sequence)
+    }
+
+    /// Begins on a new connection.
+    ///
+    /// # Errors
+    /// There is a connection already.
+    pub fn login(&mut self, login: Login) -> Result<Frame, Error> {
+        match self.phase {
+            Phase::Fresh | Phase::Closed => {
+                self.phase = Phase::LoggingIn;
+                self.closing = None;
+                Ok(Frame::Login(login))
+            }
+            Phase::LoggingIn | Phase::Open => {
+                Err(Error::new(ErrorCode::BadState, "this client is logged in already"))
+            }
+        }
+    }
+
+    /// Says goodbye; requests under way end without an outcome.
+    pub fn logout(&mut self) -> Frame {
+        self.phase = Phase::Closed;
+        self.open.clear();
+        Frame::Logout
+    }
+
+    /// Makes the frame of a request or of a further piece of one, and gives it its sequence. Once it
+    /// was written, [`Session::handed_over`] is called; if it could not be, [`Session::withdraw`].
+    ///
+    /// # Errors
+    /// The limits or the state of the conversation forbid it. Nothing has changed then.
+    pub fn send(&mut self, body: Bytes, send: &Send) -> Result<(u32, Frame), Error> {
+        if self.phase != Phase::Open {
+            return Err(Error::new(ErrorCode::BadState, "this client is not logged in"));
+        }
+        let size = body.len() as u64;
+        if size > self.limits.body_bytes_max {
+            return Err(Error::new(
+                ErrorCode::BodyTooLarge,
+                format!(
+                    "request of {size} bytes exceeds body_bytes_max {}",
+                    self.limits.body_bytes_max
+                ),
+            ));
+        }
+        let (sequence, workerid) = match send.conversation {
+            None => (self.begin(send)?, 0),
+            Some((sequence, worker)) => {
+                let Some(open) = self.open.get_mut(&sequence).filter(|o| o.ours || o.theirs) else {
+                    return Err(Error::new(
+                        ErrorCode::NoConversation,
+                        format!("request {sequence} is not open for further frames"),
+                    ));
+                };
+                open.ours = send.more;
+                if !open.reply && !send.more {
+                    self.open.remove(&sequence);
+                }
+                (sequence, worker)
+            }
+        };
+        let head = Header {
+            sequence,
+            workerid,
+            reply: u16::from(send.reply),
+            more: u16::from(send.more),
+            priority: send.priority,
+            flags: if send.idempotent { FLAG_IDEMPOTENT } else { 0 },
+            deadline_ms: send.deadline.map_or(0, millis),
+            trace_id: send.trace_id,
+            span_id: send.span_id,
+            ..Header::default()
+        };
+        Ok((sequence, Frame::data(head, body)))
+    }
+
+    fn begin(&mut self, send: &Send) -> Result<u32, Error> {
+        if self.open.len() as u64 >= self.limits.requests_max {
+            return Err(Error::new(
+                ErrorCode::TooManyRequests,
+                format!(
+                    "{} requests are under way on this connection; requests_max is {}",
+                    self.open.len(),
+                    self.limits.requests_max
+                ),
+            ));
+        }
+        // 0 stands for "no request" in errors about the connection.
+        loop {
+            self.last = self.last.wrapping_add(1);
+            if self.last != 0 && !self.open.contains_key(&self.last) {
+                break;
+            }
+        }
+        if send.reply || send.more {
+            let open = Open { ours: send.more, theirs: false, handed: false, reply: send.reply };
+            self.open.insert(self.last, open);
+        }
+        Ok(self.last)
+    }
+
+    /// The last frame of this request was handed over whole: from now on it may have run.
+    pub fn handed_over(&mut self, sequence: u32) {
+        if let Some(open) = self.open.get_mut(&sequence) {
+            open.handed = true;
+        }
+    }
+
+    /// The last frame of this request did not leave whole; no outcome is expected any more. Says
+    /// whether the work may have run all the same, because of earlier pieces.
+    pub fn withdraw(&mut self, sequence: u32) -> Ran {
+        match self.open.remove(&sequence) {
+            Some(open) if open.handed => Ran::Maybe,
+            Some(_) | None => Ran::No,
+        }
+    }
+
+    /// Nobody waits for this request's outcome any more; if it comes, it is dropped.
+    pub fn give_up(&mut self, sequence: u32) {
+        self.open.remove(&sequence);
+    }
+
+    /// Takes in a frame from the broker.
+    ///
+    /// # Errors
+    /// The broker may not send this (now): the connection can't be trusted and must be closed.
+    pub fn receive(&mut self, frame: Frame) -> Result<Event, Error> {
+        let kind = frame.kind();
+        match (frame, self.phase) {
+            (Frame::Ping { sequence }, _) => Ok(Event::Answer(Frame::Pong { sequence })),
+            (Frame::Pong { .. }, _) => Ok(Event::Quiet),
+            (Frame::LoginOk(ok), Phase::LoggingIn) => {
+                self.phase = Phase::Open;
+                self.limits = ok.clone();
+                Ok(Event::LoggedIn(ok))
+            }
+            (Frame::Error { error, .. }, Phase::LoggingIn) => {
+                self.phase = Phase::Closed;
+                Ok(Event::Refused(Error::from_body(error)))
+            }
+            (Frame::Error { head, error }, Phase::Open) => {
+                Ok(self.failed(&head, Error::from_body(error)))
+            }
+            (Frame::Data { head, body }, Phase::Open) => self.answered(&head, body),
+            (_, Phase::Fresh | Phase::LoggingIn | Phase::Open | Phase::Closed) => {
+                Err(unexpected(kind))
+            }
+        }
+    }
+
+    fn failed(&mut self, head: &Header, error: Error) -> Event {
+        let closes = matches!(error.code, crate::error::Code::Isect(code) if code.row().closes);
+        if closes {
+            self.closing = Some(error.clone());
+        }
+        match self.open.remove(&head.sequence) {
+            Some(open) if open.reply => Event::Reply(Reply {
+                sequence: head.sequence,
+                body: Bytes::new(),
+                more: false,
+                worker: 0,
+                transaction: head.transaction,
+                error: Some(error),
+            }),
+            Some(_) | None if closes => Event::Closing(error),
+            Some(_) | None => Event::Dropped(head.sequence),
+        }
+    }
+
+    fn answered(&mut self, head: &Header, body: Bytes) -> Result<Event, Error> {
+        if head.error < 0 {
+            return Err(Error::new(
+                ErrorCode::BadFrame,
+                format!("a data frame carries error {}; only error frames may", head.error),
+            ));
+        }
+        let more = head.more != 0;
+        let Some(open) = self.open.get_mut(&head.sequence).filter(|open| open.reply) else {
+            return Ok(Event::Dropped(head.sequence));
+        };
+        open.theirs = more;
+        if !more {
+            self.open.remove(&head.sequence);
+        }
+        let error = (head.error > 0)
+            .then(|| Error::application(head.error, String::from_utf8_lossy(&body).into_owned()));
+        Ok(Event::Reply(Reply {
+            sequence: head.sequence,
+            body,
+            more,
+            worker: head.workerid,
+            transaction: head.transaction,
+            error,
+        }))
+    }
+
+    /// The connection is gone: every request under way gets its outcome here, the error. If the
+    /// broker had said why it would close, that is the error, else `why`.
+    pub fn lost(&mut self, why: Error) -> (Error, Vec<Reply>) {
+        self.phase = Phase::Closed;
+        let error = self.closing.take().unwrap_or(why);
+        let replies = std::mem::take(&mut self.open)
+            .into_iter()
+            .filter(|(_, open)| open.reply)
+            .map(|(sequence, open)| {
+                let ran = if open.handed { Ran::Maybe } else { Ran::No };
+                Reply {
+                    sequence,
+                    body: Bytes::new(),
+                    more: false,
+                    worker: 0,
+                    transaction: 0,
+                    error: Some(error.clone().with_ran(ran)),
+                }
+            })
+            .collect();
+        (error, replies)
+    }
+}
+
+/// A deadline as the header carries it; never 0, which would mean none.
+fn millis(span: Duration) -> u32 {
+    let millis = span.as_nanos().div_ceil(1_000_000).clamp(1, u128::from(DEADLINE_MS_MAX));
+    u32::try_from(millis).unwrap_or(u32::MAX)
+}
+
+fn unexpected(kind: Kind) -> Error {
+    Error::new(ErrorCode::BadState, format!("the broker sent a {kind} frame, which can't come now"))
+}

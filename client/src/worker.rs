@@ -1,0 +1,558 @@
+//! The side that answers: show the badge, take requests one by one, answer each. Blocking, one request
+//! at a time; when the broker is gone for a while, this side comes back by itself and the program
+//! only sees a longer wait. Not the decision to live or die: the broker's `end` and execd make that.
+
+use crate::clock;
+use crate::conn::{Conn, Lost, Wait, WriteFault};
+use crate::error::{Code, Error};
+use crate::retry::{self, Backoff};
+use bytes::Bytes;
+use protocol::bodies::BadgeOk;
+use protocol::errors::{ErrorCode, Ran};
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::WorkerId;
+use protocol::limits::{BADGE_VARIABLE, BODY_BYTES_DEFAULT};
+use protocol::names::ServiceName;
+use std::collections::VecDeque;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+pub use options::WorkerOptions;
+pub use protocol::limits::ISDARGMAX;
+pub use request::Request;
+
+mod options;
+mod request;
+
+/// First and longest pause between two attempts to come back.
+const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// Most bytes of an answer to `status`.
+const STATUS_BYTES_MAX: usize = 64 * 1024;
+
+/// How many transactions that ended before their last piece came are remembered.
+const CUT_SHORT_MAX: usize = 1024;
+
+/// The code of the failure that frees a worker whose client never finished its request.
+const GAVE_UP: i16 = 1;
+
+/// The request that is being answered.
+struct Current {
+    head: Header,
+    until: Option<Instant>,
+    /// The client's last frame had `more`.
+    client_more: bool,
+    /// Our last frame had `more`.
+    worker_more: bool,
+}
+
+type StatusHandler = Box<dyn FnMut() -> String + Send>;
+type ReinitHandler = Box<dyn FnMut() + Send>;
+
+/// A worker that is known to the broker.
+pub struct Worker {
+    options: WorkerOptions,
+    limits: BadgeOk,
+    conn: Option<Conn>,
+    lost_at: Option<(Instant, Error)>,
+    held: VecDeque<Request>,
+    current: Option<Current>,
+    /// Transactions that ended here before their client had sent all: the rest is dropped.
+    cut_short: VecDeque<u64>,
+    over: Option<Error>,
+    ended: bool,
+    refused: Option<Error>,
+    answered: u64,
+    on_status: Option<StatusHandler>,
+    on_reinit: Option<ReinitHandler>,
+}
+
+impl fmt::Debug for Worker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("options", &self.options)
+            .field("connected", &self.conn.is_some())
+            .field("busy", &self.current.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The application's own arguments of this program, those from `argv[ISDARGMAX]` on.
+pub fn own_args() -> Vec<String> {
+    std::env::args_os().skip(ISDARGMAX).map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
+impl Worker {
+    /// Connects as the arguments and the environment of this program say: what execd starts begins
+    /// with this call. The application's own arguments are [`own_args`].
+    ///
+    /// The secret in `ISECT_BADGE` stays in the environment of the process; a worker that starts
+    /// programs of its own takes it away from them (as `isdpipe` does).
+    ///
+    /// # Errors
+    /// The program was not started as a worker, nobody answers, or the badge is refused.
+    #[expect(clippy::disallowed_methods, reason = "the badge comes by the environment alone")]
+    pub fn connect_from_args() -> Result<Self, Error> {
+        let secret = std::env::var(BADGE_VARIABLE).unwrap_or_default();
+        let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
+        Self::connect(WorkerOptions::from_args(args, secret)?)
+    }
+
+    /// Connects and shows the badge.
+    ///
+    /// # Errors
+    /// Nobody answers, or the badge is refused.
+    pub fn connect(options: WorkerOptions) -> Result<Self, Error> {
+        let limits = BadgeOk {
+            worker: options.worker,
+            body_bytes_max: BODY_BYTES_DEFAULT as u64,
+            heartbeat_ms: 0,
+            reconnect_ms: 0,
+        };
+        let until = clock::now() + options.patience;
+        let mut worker = Self {
+            options,
+            limits,
+            conn: None,
+            lost_at: None,
+            held: VecDeque::new(),
+            current: None,
+            cut_short: VecDeque::new(),
+            over: None,
+            ended: false,
+            refused: None,
+            answered: 0,
+            on_status: None,
+            on_reinit: None,
+        };
+        worker.keep_trying(until)?;
+        Ok(worker)
+    }
+
+    /// This worker's id.
+    pub fn id(&self) -> WorkerId {
+        self.limits.worker
+    }
+
+    /// The service it answers for.
+    pub fn service(&self) -> &ServiceName {
+        &self.options.service
+    }
+
+    /// Most bytes in one frame.
+    pub fn body_bytes_max(&self) -> usize {
+        usize::try_from(self.limits.body_bytes_max).unwrap_or(usize::MAX).max(1)
+    }
+
+    /// Called when the operator asks how this worker is (`send … status`); what it returns is shown.
+    pub fn on_status(&mut self, handler: impl FnMut() -> String + Send + 'static) {
+        self.on_status = Some(Box::new(handler));
+    }
+
+    /// Called when the operator wants the configuration read again (`send … reinit`). Never in the
+    /// middle of a request, unless that waits for a further piece.
+    pub fn on_reinit(&mut self, handler: impl FnMut() + Send + 'static) {
+        self.on_reinit = Some(Box::new(handler));
+    }
+
+    /// Why the present request needs no answer any more: its client or its connection is gone, or its
+    /// time is over. An answer is still taken, and dropped. A program that works long on one request
+    /// may look here between pieces.
+    pub fn over(&self) -> Option<&Error> {
+        self.over.as_ref()
+    }
+
+    /// Waits for the next request; `None` = the broker asks this worker to end. If the broker is lost,
+    /// it is looked for again as long as it allowed at login.
+    ///
+    /// # Errors
+    /// The request before has not been answered; or the broker refuses this worker, does not come back
+    /// in time, or speaks something else: then the program should end, and execd starts it anew.
+    #[expect(clippy::should_implement_trait, reason = "an iterator could not give errors with `?`")]
+    pub fn next(&mut self) -> Result<Option<Request>, Error> {
+        if let Some(current) = &self.current {
+            if self.over.is_none() {
+                let text = format!(
+                    "transaction {} is not answered; call reply or fail before next",
+                    current.head.transaction
+                );
+                return Err(Error::new(ErrorCode::BadState, text));
+            }
+            self.answer(Bytes::from_static(b"the rest of the request never came"), false, GAVE_UP);
+        }
+        self.over = None;
+        loop {
+            if let Some(request) = self.held.pop_front() {
+                if self.cut_short.contains(&request.head.transaction) {
+                    continue;
+                }
+                self.current = Some(Current {
+                    head: request.head,
+                    until: request.until(),
+                    client_more: request.more(),
+                    worker_more: false,
+                });
+                return Ok(Some(request));
+            }
+            if let Some(error) = self.refused.take() {
+                return Err(error);
+            }
+            if self.ended {
+                self.conn = None;
+                return Ok(None);
+            }
+            if self.conn.is_none() {
+                self.come_back()?;
+            }
+            self.take_in(None);
+        }
+    }
+
+    /// Waits for the next frame of the present request. `None` = there is none: the last one had no
+    /// `more` and no conversation is open, or the request is over ([`Worker::over`] says why).
+    ///
+    /// # Errors
+    /// None at present; what ends the connection ends the request, and is told by [`Worker::next`].
+    pub fn next_piece(&mut self) -> Result<Option<Request>, Error> {
+        loop {
+            if self.over.is_some() {
+                return Ok(None);
+            }
+            let Some(current) = &mut self.current else {
+                return Ok(None);
+            };
+            if !current.client_more && !current.worker_more {
+                return Ok(None);
+            }
+            let transaction = current.head.transaction;
+            if let Some(at) = self.held.iter().position(|r| r.head.transaction == transaction) {
+                let Some(request) = self.held.remove(at) else { continue };
+                current.client_more = request.more();
+                current.worker_more = false;
+                return Ok(Some(request));
+            }
+            let until = current.until;
+            if !self.take_in(until) {
+                let text = "the client did not send the rest of its request within the deadline";
+                self.over = Some(Error::new(ErrorCode::Deadline, text).with_ran(Ran::Maybe));
+            }
+        }
+    }
+
+    /// Answers the present request and ends it. An answer larger than one frame may be leaves in
+    /// pieces. If the connection broke meanwhile, the answer is dropped: nobody can take it any more.
+    ///
+    /// # Errors
+    /// There is no request to answer.
+    pub fn reply(&mut self, body: impl Into<Bytes>) -> Result<(), Error> {
+        let mut body = body.into();
+        self.check_busy()?;
+        while body.len() > self.body_bytes_max() {
+            let piece = body.split_to(self.body_bytes_max());
+            self.answer(piece, true, 0);
+        }
+        self.answer(body, false, 0);
+        Ok(())
+    }
+
+    /// Sends a piece of the answer; more will follow. In a conversation the client's next frame is
+    /// then taken with [`Worker::next_piece`].
+    ///
+    /// # Errors
+    /// There is no request to answer.
+    pub fn reply_piece(&mut self, body: impl Into<Bytes>) -> Result<(), Error> {
+        let mut body = body.into();
+        self.check_busy()?;
+        while body.len() > self.body_bytes_max() {
+            let piece = body.split_to(self.body_bytes_max());
+            self.answer(piece, true, 0);
+        }
+        self.answer(body, true, 0);
+        Ok(())
+    }
+
+    /// Answers the present request with an error of the application's own: `code` is above 0, the
+    /// client gets it and the text as they are.
+    ///
+    /// # Errors
+    /// There is no request to answer, or the code is not above 0.
+    pub fn fail(&mut self, code: i16, text: &str) -> Result<(), Error> {
+        self.check_busy()?;
+        if code <= 0 {
+            let text = format!("code {code} is isect's own; an application's is 1 to {}", i16::MAX);
+            return Err(Error::new(ErrorCode::BadReply, text));
+        }
+        let text = Bytes::copy_from_slice(text.as_bytes());
+        let size = text.len().min(self.body_bytes_max());
+        self.answer(text.slice(..size), false, code);
+        Ok(())
+    }
+
+    /// Ends in order: no further request is taken, a present one is reported as failed by the broker.
+    pub fn logout(mut self) {
+        if let Some(conn) = &mut self.conn {
+            // If it can't be written, the closing socket says the same.
+            drop(conn.write(Frame::Logout, Some(clock::now() + Duration::from_millis(500))));
+        }
+    }
+
+    /// Sends bytes that need be no frame. For programs that test a broker, like `isdcrash`.
+    #[doc(hidden)]
+    pub fn write_raw(&mut self, bytes: &[u8]) {
+        if let Some(conn) = &mut self.conn
+            && let Err(WriteFault::Broken(lost)) = conn.write_raw(bytes)
+        {
+            self.lose(lost);
+        }
+    }
+
+    /// Closes the connection without a word. For programs that test a broker, like `isdcrash`.
+    #[doc(hidden)]
+    pub fn cut(&mut self) {
+        self.conn = None;
+        self.set_over(&Error::new(ErrorCode::BrokerLost, "this program cut its connection"));
+    }
+
+    fn check_busy(&self) -> Result<(), Error> {
+        if self.current.is_some() || self.over.is_some() {
+            return Ok(());
+        }
+        Err(Error::new(ErrorCode::BadState, "there is no request to answer; call next first"))
+    }
+
+    fn answer(&mut self, body: Bytes, more: bool, error: i16) {
+        let Some(current) = &mut self.current else {
+            return;
+        };
+        current.worker_more = more;
+        let head = Header {
+            sequence: current.head.sequence,
+            transaction: current.head.transaction,
+            workerid: self.limits.worker.0,
+            trace_id: current.head.trace_id,
+            span_id: current.head.span_id,
+            more: u16::from(more),
+            error,
+            ..Header::default()
+        };
+        if !more {
+            self.answered += 1;
+            self.finish();
+        }
+        self.write(Frame::data(head, body));
+    }
+
+    /// The present request is done with.
+    fn finish(&mut self) {
+        let Some(current) = self.current.take() else { return };
+        if current.client_more {
+            if self.cut_short.len() == CUT_SHORT_MAX {
+                self.cut_short.pop_front();
+            }
+            self.cut_short.push_back(current.head.transaction);
+        }
+    }
+
+    fn write(&mut self, frame: Frame) {
+        if let Some(conn) = &mut self.conn
+            && let Err(WriteFault::Broken(lost)) = conn.write(frame, None)
+        {
+            // What the broker sent before it closed still counts: perhaps an `end`.
+            conn.read_ahead();
+            while let Ok(Some(frame)) = conn.next(Wait::Not) {
+                match frame {
+                    Frame::End => self.ended = true,
+                    Frame::Error { head, error } if head.transaction == 0 => {
+                        self.failed(&head, Error::from_body(error));
+                        return self.lose(lost);
+                    }
+                    _ => {}
+                }
+            }
+            self.lose(lost);
+        }
+    }
+
+    /// Reads one frame and acts on it; `false` = none came in time.
+    fn take_in(&mut self, until: Option<Instant>) -> bool {
+        let Some(conn) = &mut self.conn else {
+            return true;
+        };
+        match conn.next(Wait::Until(until)) {
+            Ok(Some(frame)) => self.handle(frame),
+            Ok(None) => return false,
+            Err(lost) => self.lose(lost),
+        }
+        true
+    }
+
+    fn handle(&mut self, frame: Frame) {
+        let kind = frame.kind();
+        match frame {
+            Frame::Data { head, body } => {
+                self.held.push_back(Request { body, head, received: clock::now() });
+            }
+            Frame::Ping { sequence } => self.write(Frame::Pong { sequence }),
+            Frame::Pong { .. } => {}
+            Frame::End => self.ended = true,
+            Frame::Reinit => {
+                if let Some(handler) = &mut self.on_reinit {
+                    handler();
+                }
+            }
+            Frame::Status { sequence } => {
+                let mut text = match &mut self.on_status {
+                    Some(handler) => handler(),
+                    None => format!("{} requests answered", self.answered),
+                };
+                while text.len() > STATUS_BYTES_MAX {
+                    text.pop();
+                }
+                self.write(Frame::StatusReply { sequence, text });
+            }
+            Frame::Error { head, error } => self.failed(&head, Error::from_body(error)),
+            Frame::BadgeOk(_)
+            | Frame::Login(_)
+            | Frame::LoginOk(_)
+            | Frame::Badge(_)
+            | Frame::Logout
+            | Frame::StatusReply { .. }
+            | Frame::ExecHello(_)
+            | Frame::ExecWelcome(_)
+            | Frame::ExecStart(_)
+            | Frame::ExecStop(_)
+            | Frame::ExecSignal(_)
+            | Frame::ExecList
+            | Frame::ExecListed(_)
+            | Frame::ExecStarted(_)
+            | Frame::ExecFailed(_)
+            | Frame::ExecExited(_)
+            | Frame::ExecOutput(_)
+            | Frame::ExecEnd(_) => {
+                let text = format!("the broker sent a worker a {kind} frame, which can't come now");
+                self.refuse(Error::new(ErrorCode::BadState, text));
+            }
+        }
+    }
+
+    /// An error frame takes a request away from us, or says why the connection will be closed.
+    fn failed(&mut self, head: &Header, error: Error) {
+        let taken = head.transaction;
+        if taken != 0 {
+            self.held.retain(|request| request.head.transaction != taken);
+            if self.current.as_ref().is_some_and(|current| current.head.transaction == taken) {
+                self.finish();
+                self.over = Some(error);
+            }
+        } else if !is_worth_returning(&error) {
+            self.refuse(error);
+        }
+    }
+
+    fn refuse(&mut self, error: Error) {
+        self.conn = None;
+        self.held.clear();
+        self.set_over(&error);
+        self.refused = Some(error);
+    }
+
+    fn lose(&mut self, lost: Lost) {
+        if self.conn.take().is_none() {
+            return;
+        }
+        let garbage = matches!(lost, Lost::Wire(_));
+        let error = lost.into_error(&self.options.address);
+        self.set_over(&error);
+        self.held.clear();
+        self.cut_short.clear();
+        if garbage {
+            self.refused = Some(error);
+        } else {
+            self.lost_at = Some((clock::now(), error));
+        }
+    }
+
+    /// The present request went down with its connection.
+    fn set_over(&mut self, error: &Error) {
+        if self.current.take().is_some() {
+            self.over = Some(error.clone());
+        }
+    }
+
+    fn come_back(&mut self) -> Result<(), Error> {
+        let Some((since, why)) = self.lost_at.take() else {
+            let text = "the connection was closed by this program";
+            return Err(Error::new(ErrorCode::BrokerLost, text));
+        };
+        if self.limits.reconnect_ms == 0 {
+            return Err(why);
+        }
+        self.keep_trying(since + Duration::from_millis(self.limits.reconnect_ms))
+    }
+
+    /// Connects, again and again until a moment; at least once.
+    fn keep_trying(&mut self, until: Instant) -> Result<(), Error> {
+        let mut backoff = Backoff::new(RETURN_PAUSES.0, RETURN_PAUSES.1);
+        loop {
+            let error = match self.show_badge() {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let left = clock::left(until);
+            if !is_worth_returning(&error) || left.is_zero() {
+                return Err(error);
+            }
+            clock::pause(backoff.pause(clock::chance()).min(left));
+        }
+    }
+
+    fn show_badge(&mut self) -> Result<(), Error> {
+        let address = self.options.address.clone();
+        let timeout = self.options.connect_timeout;
+        let context = |error: Error| error.with_context(format!("badge at {address}"));
+        let mut conn = Conn::dial(&address, timeout).map_err(|e| {
+            let text = format!("no broker answers at {address}: {e}");
+            Error::new(ErrorCode::Unreachable, text).with_source(e)
+        })?;
+        let until = Some(clock::now() + timeout);
+        match conn.write(Frame::Badge(self.options.badge()), until) {
+            Ok(()) | Err(WriteFault::NotBegun) => {}
+            // The refusal may already be there to be read.
+            Err(WriteFault::Broken(_)) => conn.read_ahead(),
+        }
+        loop {
+            let frame =
+                conn.next(Wait::Until(until)).map_err(|e| context(e.into_error(&address)))?;
+            match frame {
+                Some(Frame::BadgeOk(ok)) => {
+                    conn.set_body_bytes_max(ok.body_bytes_max);
+                    self.options.worker = ok.worker;
+                    self.limits = ok;
+                    self.conn = Some(conn);
+                    self.lost_at = None;
+                    return Ok(());
+                }
+                Some(Frame::Error { error, .. }) => return Err(context(Error::from_body(error))),
+                Some(Frame::Ping { sequence }) => {
+                    // A failure shows at the next read.
+                    drop(conn.write(Frame::Pong { sequence }, until));
+                }
+                Some(other) => {
+                    let kind = other.kind();
+                    let text = format!("the broker answered the badge with a {kind} frame");
+                    return Err(context(Error::new(ErrorCode::BadState, text)));
+                }
+                None => {
+                    let text = "a program took the connection but did not answer the badge in time";
+                    return Err(context(Error::new(ErrorCode::Unreachable, text)));
+                }
+            }
+        }
+    }
+}
+
+/// Whether another attempt to show the badge can end better.
+fn is_worth_returning(error: &Error) -> bool {
+    matches!(error.code, Code::Isect(code) if retry::is_passing(code))
+}

@@ -1,0 +1,111 @@
+//! Who a worker is and where its broker listens: from the arguments that execd gives, or said by a
+//! program that starts itself. Not the connection.
+
+use crate::address::Address;
+use crate::error::Error;
+use protocol::bodies::Badge;
+use protocol::errors::ErrorCode;
+use protocol::ids::WorkerId;
+use protocol::limits::ISDARGMAX;
+use protocol::names::{HostName, ServiceName};
+use std::fmt;
+use std::time::Duration;
+
+/// Who a worker is and where its broker listens.
+#[derive(Clone)]
+pub struct WorkerOptions {
+    /// The broker's worker address.
+    pub address: Address,
+    /// Its id; 0 = it started itself and wants one (needs `selfstart=1` on the service).
+    pub worker: WorkerId,
+    /// Its service.
+    pub service: ServiceName,
+    /// The host it runs on: this machine's own name, unless said otherwise.
+    pub host: HostName,
+    /// The secret it was started with; empty if it started itself.
+    pub secret: String,
+    /// How long one attempt to connect and show the badge may take.
+    pub connect_timeout: Duration,
+    /// How long to go on trying at the start; zero = one attempt.
+    pub patience: Duration,
+}
+
+impl WorkerOptions {
+    /// For a worker that starts itself: in a container, under a debugger.
+    pub fn self_started(address: Address, service: ServiceName) -> Self {
+        Self {
+            address,
+            worker: WorkerId(0),
+            service,
+            host: own_host(),
+            secret: String::new(),
+            connect_timeout: Duration::from_secs(5),
+            patience: Duration::ZERO,
+        }
+    }
+
+    /// From a worker's arguments: `argv[1]` the broker's host or `unix:PATH`, `[2]` its port, `[3]`
+    /// the worker's id, `[4]` its service. `args` begins with `argv[0]`.
+    ///
+    /// # Errors
+    /// One of them is missing or wrong.
+    pub fn from_args(
+        args: impl IntoIterator<Item = String>,
+        secret: String,
+    ) -> Result<Self, Error> {
+        let usage = |text: String| Error::new(ErrorCode::Usage, text);
+        let args: Vec<String> = args.into_iter().take(ISDARGMAX).collect();
+        let [_, host, port, worker, service] = args.as_slice() else {
+            let given = args.len().saturating_sub(1);
+            return Err(usage(format!(
+                "{given} arguments, but a worker is started with HOST|unix:PATH PORT WORKER SERVICE; \
+                 'config worker SERVICE HOST PROGRAM' makes the broker do that"
+            )));
+        };
+        let wrong = |what, given: &str, why: String| {
+            let shown: String = given.chars().take(60).flat_map(char::escape_debug).collect();
+            usage(format!("{what} '{shown}' {why}"))
+        };
+        let address = Address::of_worker(host, port)?;
+        let worker = worker
+            .parse()
+            .map_err(|_| wrong("worker id", worker, "is not a whole number".to_owned()))?;
+        let service = ServiceName::new(service)
+            .map_err(|e| wrong("service", service, format!("is no name: {e}")))?;
+        let base = Self::self_started(address, service);
+        Ok(Self { worker: WorkerId(worker), secret, ..base })
+    }
+
+    /// The badge that says this.
+    pub(super) fn badge(&self) -> Badge {
+        Badge {
+            worker: self.worker,
+            service: self.service.clone(),
+            host: self.host.clone(),
+            hostpid: std::process::id(),
+            secret: self.secret.clone(),
+        }
+    }
+}
+
+impl fmt::Debug for WorkerOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerOptions")
+            .field("address", &self.address)
+            .field("worker", &self.worker)
+            .field("service", &self.service)
+            .field("host", &self.host)
+            .field("secret", &(if self.secret.is_empty() { "(none)" } else { "(hidden)" }))
+            .finish_non_exhaustive()
+    }
+}
+
+/// This machine's name as far as it is one for isect.
+fn own_host() -> HostName {
+    let own = crate::caller::hostname();
+    let short = own.split('.').next().unwrap_or_default();
+    HostName::new(&own)
+        .or_else(|_| HostName::new(short))
+        .or_else(|_| HostName::new("localhost"))
+        .expect("'localhost' is spelled as a host name must be")
+}

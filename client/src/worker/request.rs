@@ -1,0 +1,65 @@
+//! A request as the worker's program sees it. Not how it is answered: [`Worker`](super::Worker) does that.
+
+use crate::clock;
+use bytes::Bytes;
+use protocol::header::Header;
+use std::time::{Duration, Instant};
+
+/// A request, or with `more` the next piece of one.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The client's bytes.
+    pub body: Bytes,
+    /// The header as it came.
+    pub head: Header,
+    pub(super) received: Instant,
+}
+
+impl Request {
+    /// The broker's number for the transaction, as events and logs show it.
+    pub fn transaction(&self) -> u64 {
+        self.head.transaction
+    }
+
+    /// Whether further frames of the same request follow: [`Worker::next_piece`].
+    pub fn more(&self) -> bool {
+        self.head.more != 0
+    }
+
+    /// 1 for the first delivery, 2 for the first repetition after a worker died of it.
+    pub fn attempt(&self) -> u32 {
+        self.head.attempt
+    }
+
+    /// Whether the client allows a repetition.
+    pub fn idempotent(&self) -> bool {
+        self.head.is_idempotent()
+    }
+
+    /// Whether the client waits for an answer. The worker answers in any case: that frees it.
+    pub fn is_reply_wanted(&self) -> bool {
+        self.head.reply != 0
+    }
+
+    /// The W3C trace id; zero = none.
+    pub fn trace_id(&self) -> [u8; 16] {
+        self.head.trace_id
+    }
+
+    /// The W3C parent id.
+    pub fn span_id(&self) -> u64 {
+        self.head.span_id
+    }
+
+    /// What is left of the request's deadline, zero once it has passed; `None` = it has none.
+    pub fn remaining(&self) -> Option<Duration> {
+        self.until().map(clock::left)
+    }
+
+    pub(super) fn until(&self) -> Option<Instant> {
+        match self.head.deadline_ms {
+            0 => None,
+            millis => self.received.checked_add(Duration::from_millis(u64::from(millis))),
+        }
+    }
+}
