@@ -5,19 +5,22 @@ use crate::address::Address;
 use crate::clock;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::error::Error;
-use crate::retry::{self, Backoff};
+use crate::retry;
 use crate::session::{Event, Session};
 use bytes::{Bytes, BytesMut};
-use protocol::bodies::{Format, Login, LoginOk};
+use protocol::bodies::LoginOk;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
-use protocol::limits::PRIORITY_DEFAULT;
-use protocol::names::ServiceName;
 use std::collections::VecDeque;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use crate::session::{Reply, Send};
+pub use options::Options;
+pub(crate) use options::hostname;
+
+mod login;
+mod options;
 
 /// After a call's deadline the broker's own error is awaited this long, because it knows whether the
 /// request ran.
@@ -25,85 +28,6 @@ const GRACE: Duration = Duration::from_millis(500);
 
 /// A connection that was quiet this long is looked at before it is used.
 const QUIET: Duration = Duration::from_millis(100);
-
-/// First and longest pause between two attempts to log in again.
-const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
-
-/// How to log in.
-#[derive(Clone)]
-pub struct Options {
-    /// The service that is asked.
-    pub service: ServiceName,
-    /// Priority, 1 to 255, lower is served first.
-    pub priority: u8,
-    /// For the service `op`: how it answers.
-    pub format: Format,
-    /// What this client calls itself, for the operator's lists.
-    pub name: Option<String>,
-    /// Its token, where the broker wants one.
-    pub token: Option<String>,
-    /// A promise to be in [`Caller::recv`] or [`Caller::call`] nearly always, so that the broker may
-    /// take silence for an end. Answers to pings are sent from there only.
-    pub heartbeat: bool,
-    /// How long to try each address, and with `reconnect` how long to try again in all when the
-    /// request has no deadline.
-    pub connect_timeout: Duration,
-    /// After the connection broke, the next request logs in again. A request that was under way is
-    /// asked again by [`Caller::call_with`] only if it is idempotent or never left whole.
-    pub reconnect: bool,
-    /// Most bytes of an answer that [`Caller::call`] collects, and of answers that wait for
-    /// [`Caller::recv`] while others are sent.
-    pub reply_bytes_max: usize,
-}
-
-impl Options {
-    /// The usual options for a service.
-    pub fn new(service: ServiceName) -> Self {
-        Self {
-            service,
-            priority: PRIORITY_DEFAULT,
-            format: Format::Text,
-            name: None,
-            token: None,
-            heartbeat: false,
-            connect_timeout: Duration::from_secs(5),
-            reconnect: false,
-            reply_bytes_max: 64 << 20,
-        }
-    }
-
-    fn login(&self) -> Login {
-        Login {
-            service: self.service.clone(),
-            priority: self.priority,
-            loghost: hostname(),
-            hostpid: std::process::id(),
-            name: self.name.clone(),
-            token: self.token.clone(),
-            format: self.format,
-            heartbeat: self.heartbeat,
-        }
-    }
-}
-
-impl fmt::Debug for Options {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Options")
-            .field("service", &self.service)
-            .field("priority", &self.priority)
-            .field("name", &self.name)
-            .field("token", &self.token.as_ref().map(|_| "(hidden)"))
-            .field("heartbeat", &self.heartbeat)
-            .field("connect_timeout", &self.connect_timeout)
-            .field("reconnect", &self.reconnect)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The name of this machine; empty if it can't be told.
-pub(crate) fn hostname() -> String {
-    nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
-}
 
 /// What waiting for a frame brought.
 enum Came {
@@ -503,87 +427,6 @@ impl Caller {
         }
         self.lost = Some(error.clone());
         error
-    }
-
-    /// Logs in again, trying until it works, the time is over or the broker refuses for good.
-    fn come_back(&mut self, until: Option<Instant>) -> Result<(), Error> {
-        let until = until.unwrap_or_else(|| clock::now() + self.options.connect_timeout);
-        let mut backoff = Backoff::new(RETURN_PAUSES.0, RETURN_PAUSES.1);
-        loop {
-            let error = match self.connect(Some(until)) {
-                Ok(()) => return Ok(()),
-                Err(error) => error.with_ran(Ran::No),
-            };
-            let pause = backoff.pause(clock::chance());
-            if retry::should_retry(&error, true).is_none() || clock::left(until) <= pause {
-                return Err(error);
-            }
-            clock::pause(pause);
-        }
-    }
-
-    /// Tries each address once.
-    fn connect(&mut self, until: Option<Instant>) -> Result<(), Error> {
-        let mut tried = Vec::new();
-        let mut source = None;
-        for address in self.addresses.clone() {
-            let timeout = match until.map(clock::left) {
-                None => self.options.connect_timeout,
-                Some(left) => left.clamp(Duration::from_millis(1), self.options.connect_timeout),
-            };
-            match Conn::dial(&address, timeout) {
-                Ok(conn) => return self.log_in(conn, address, clock::now() + timeout),
-                Err(e) => {
-                    tried.push(format!("{address}: {e}"));
-                    source = Some(e);
-                }
-            }
-        }
-        let text = match tried.is_empty() {
-            true => "no address was given".to_owned(),
-            false => format!("no broker answers at {}", tried.join("; ")),
-        };
-        let error = Error::new(ErrorCode::Unreachable, text);
-        Err(match source {
-            Some(source) => error.with_source(source),
-            None => error,
-        })
-    }
-
-    fn log_in(&mut self, mut conn: Conn, address: Address, until: Instant) -> Result<(), Error> {
-        let context = |error: Error| error.with_context(format!("login at {address}"));
-        let lost = |lost: Lost| context(lost.into_error(&address)).with_ran(Ran::No);
-        let late = || {
-            let text = "a program took the connection but did not answer the login in time";
-            context(Error::new(ErrorCode::Unreachable, text))
-        };
-        let mut session = self.session.clone();
-        let frame = session.login(self.options.login())?;
-        match conn.write(frame, Some(until)) {
-            Ok(()) => {}
-            Err(WriteFault::NotBegun) => return Err(late()),
-            // The refusal may already be there to be read.
-            Err(WriteFault::Broken(_)) => conn.read_ahead(),
-        }
-        loop {
-            let frame = conn.next(Wait::Until(Some(until))).map_err(lost)?.ok_or_else(late)?;
-            match session.receive(frame).map_err(context)? {
-                Event::LoggedIn(ok) => {
-                    conn.set_body_bytes_max(ok.body_bytes_max);
-                    self.session = session;
-                    self.conn = Some((conn, address));
-                    self.lost = None;
-                    self.used = clock::now();
-                    return Ok(());
-                }
-                Event::Refused(error) => return Err(context(error)),
-                Event::Answer(answer) => match conn.write(answer, Some(until)) {
-                    Ok(()) | Err(WriteFault::NotBegun) => {}
-                    Err(WriteFault::Broken(fault)) => return Err(lost(fault)),
-                },
-                Event::Reply(_) | Event::Dropped(_) | Event::Closing(_) | Event::Quiet => {}
-            }
-        }
     }
 
     /// Sends a ping of our own and forgets it; for programs that keep a connection open through

@@ -1,0 +1,98 @@
+//! Finding the broker and logging in, the first time and again after a loss. Not what happens on the
+//! connection afterwards.
+
+use super::Caller;
+use crate::address::Address;
+use crate::clock;
+use crate::conn::{Conn, Lost, Wait, WriteFault};
+use crate::error::Error;
+use crate::retry::{self, Backoff};
+use crate::session::Event;
+use protocol::errors::{ErrorCode, Ran};
+use std::time::{Duration, Instant};
+
+/// First and longest pause between two attempts to log in again.
+const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
+
+impl Caller {
+    /// Logs in again, trying until it works, the time is over or the broker refuses for good.
+    pub(super) fn come_back(&mut self, until: Option<Instant>) -> Result<(), Error> {
+        let until = until.unwrap_or_else(|| clock::now() + self.options.connect_timeout);
+        let mut backoff = Backoff::new(RETURN_PAUSES.0, RETURN_PAUSES.1);
+        loop {
+            let error = match self.connect(Some(until)) {
+                Ok(()) => return Ok(()),
+                Err(error) => error.with_ran(Ran::No),
+            };
+            let pause = backoff.pause(clock::chance());
+            if retry::should_retry(&error, true).is_none() || clock::left(until) <= pause {
+                return Err(error);
+            }
+            clock::pause(pause);
+        }
+    }
+
+    /// Tries each address once.
+    pub(super) fn connect(&mut self, until: Option<Instant>) -> Result<(), Error> {
+        let mut tried = Vec::new();
+        let mut source = None;
+        for address in self.addresses.clone() {
+            let timeout = match until.map(clock::left) {
+                None => self.options.connect_timeout,
+                Some(left) => left.clamp(Duration::from_millis(1), self.options.connect_timeout),
+            };
+            match Conn::dial(&address, timeout) {
+                Ok(conn) => return self.log_in(conn, address, clock::now() + timeout),
+                Err(e) => {
+                    tried.push(format!("{address}: {e}"));
+                    source = Some(e);
+                }
+            }
+        }
+        let text = match tried.is_empty() {
+            true => "no address was given".to_owned(),
+            false => format!("no broker answers at {}", tried.join("; ")),
+        };
+        let error = Error::new(ErrorCode::Unreachable, text);
+        Err(match source {
+            Some(source) => error.with_source(source),
+            None => error,
+        })
+    }
+
+    fn log_in(&mut self, mut conn: Conn, address: Address, until: Instant) -> Result<(), Error> {
+        let context = |error: Error| error.with_context(format!("login at {address}"));
+        let lost = |lost: Lost| context(lost.into_error(&address)).with_ran(Ran::No);
+        let late = || {
+            let text = "a program took the connection but did not answer the login in time";
+            context(Error::new(ErrorCode::Unreachable, text))
+        };
+        let mut session = self.session.clone();
+        let frame = session.login(self.options.login())?;
+        match conn.write(frame, Some(until)) {
+            Ok(()) => {}
+            Err(WriteFault::NotBegun) => return Err(late()),
+            // The refusal may already be there to be read.
+            Err(WriteFault::Broken(_)) => conn.read_ahead(),
+        }
+        loop {
+            let frame = conn.next(Wait::Until(Some(until))).map_err(lost)?.ok_or_else(late)?;
+            match session.receive(frame).map_err(context)? {
+                Event::LoggedIn(ok) => {
+                    conn.set_body_bytes_max(ok.body_bytes_max);
+                    self.session = session;
+                    self.conn = Some((conn, address));
+                    self.lost = None;
+                    self.used = clock::now();
+                    return Ok(());
+                }
+                Event::Refused(error) => return Err(context(error)),
+                Event::Answer(answer) => match conn.write(answer, Some(until)) {
+                    Ok(()) | Err(WriteFault::NotBegun) => {}
+                    Err(WriteFault::Broken(fault)) => return Err(lost(fault)),
+                },
+                Event::Reply(_) | Event::Dropped(_) | Event::Closing(_) | Event::Quiet => {}
+            }
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! Finding the broker and showing the badge, the first time and again after a loss. Not what happens
+//! on the connection afterwards.
+
+use super::Worker;
+use crate::clock;
+use crate::conn::{Conn, Wait, WriteFault};
+use crate::error::{Code, Error};
+use crate::retry::{self, Backoff};
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use std::time::{Duration, Instant};
+
+/// First and longest pause between two attempts to come back.
+const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+impl Worker {
+    pub(super) fn come_back(&mut self) -> Result<(), Error> {
+        let Some((since, why)) = self.lost_at.take() else {
+            let text = "the connection was closed by this program";
+            return Err(Error::new(ErrorCode::BrokerLost, text));
+        };
+        if self.limits.reconnect_ms == 0 {
+            return Err(why);
+        }
+        self.keep_trying(since + Duration::from_millis(self.limits.reconnect_ms))
+    }
+
+    /// Connects, again and again until a moment; at least once.
+    pub(super) fn keep_trying(&mut self, until: Instant) -> Result<(), Error> {
+        let mut backoff = Backoff::new(RETURN_PAUSES.0, RETURN_PAUSES.1);
+        loop {
+            let error = match self.show_badge() {
+                Ok(()) => return Ok(()),
+                Err(error) => error,
+            };
+            let left = clock::left(until);
+            if !is_worth_returning(&error) || left.is_zero() {
+                return Err(error);
+            }
+            clock::pause(backoff.pause(clock::chance()).min(left));
+        }
+    }
+
+    fn show_badge(&mut self) -> Result<(), Error> {
+        let address = self.options.address.clone();
+        let timeout = self.options.connect_timeout;
+        let context = |error: Error| error.with_context(format!("badge at {address}"));
+        let mut conn = Conn::dial(&address, timeout).map_err(|e| {
+            let text = format!("no broker answers at {address}: {e}");
+            Error::new(ErrorCode::Unreachable, text).with_source(e)
+        })?;
+        let until = Some(clock::now() + timeout);
+        match conn.write(Frame::Badge(self.options.badge()), until) {
+            Ok(()) | Err(WriteFault::NotBegun) => {}
+            // The refusal may already be there to be read.
+            Err(WriteFault::Broken(_)) => conn.read_ahead(),
+        }
+        loop {
+            let frame =
+                conn.next(Wait::Until(until)).map_err(|e| context(e.into_error(&address)))?;
+            match frame {
+                Some(Frame::BadgeOk(ok)) => {
+                    conn.set_body_bytes_max(ok.body_bytes_max);
+                    self.options.worker = ok.worker;
+                    self.limits = ok;
+                    self.conn = Some(conn);
+                    self.lost_at = None;
+                    return Ok(());
+                }
+                Some(Frame::Error { error, .. }) => return Err(context(Error::from_body(error))),
+                Some(Frame::Ping { sequence }) => {
+                    // A failure shows at the next read.
+                    drop(conn.write(Frame::Pong { sequence }, until));
+                }
+                Some(other) => {
+                    let kind = other.kind();
+                    let text = format!("the broker answered the badge with a {kind} frame");
+                    return Err(context(Error::new(ErrorCode::BadState, text)));
+                }
+                None => {
+                    let text = "a program took the connection but did not answer the badge in time";
+                    return Err(context(Error::new(ErrorCode::Unreachable, text)));
+                }
+            }
+        }
+    }
+}
+
+/// Whether another attempt to show the badge can end better.
+pub(super) fn is_worth_returning(error: &Error) -> bool {
+    matches!(error.code, Code::Isect(code) if retry::is_passing(code))
+}
