@@ -15,6 +15,7 @@ use protocol::limits::{BADGE_VARIABLE, BODY_BYTES_DEFAULT};
 use protocol::names::ServiceName;
 use std::collections::VecDeque;
 use std::fmt;
+use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 pub use options::WorkerOptions;
@@ -78,6 +79,28 @@ impl fmt::Debug for Worker {
 /// The application's own arguments of this program, those from `argv[ISDARGMAX]` on.
 pub fn own_args() -> Vec<String> {
     std::env::args_os().skip(ISDARGMAX).map(|arg| arg.to_string_lossy().into_owned()).collect()
+}
+
+/// The whole `main` of a worker's program: connects as its arguments say, lets `serve` work, and says
+/// on stderr why it ended. Status 0 = asked to end, 1 = failed, 2 = not started as a worker; then the
+/// usage is shown.
+#[expect(
+    clippy::print_stderr,
+    reason = "the stderr of a worker's program is the operator's to read"
+)]
+pub fn run(usage: &str, serve: impl FnOnce(&mut Worker) -> Result<(), Error>) -> ExitCode {
+    let done = Worker::connect_from_args().and_then(|mut worker| serve(&mut worker));
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is(ErrorCode::Usage) => {
+            eprintln!("{}\n{usage}", error.text);
+            ExitCode::from(2)
+        }
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 impl Worker {

@@ -1,0 +1,137 @@
+//! Sample worker for tests of everything that can go wrong: it dies as its arguments say, on the first
+//! request or after some good answers. Not for any other use.
+
+use client::worker::{self, Worker, own_args};
+use nix::sys::signal::{Signal, raise};
+use std::process::ExitCode;
+use std::time::Duration;
+
+const USAGE: &str = "\
+isdcrash answers like isdecho until it dies as its arguments say. The broker starts it:
+  isdclient -c 'config worker frail localhost /path/of/isdcrash [after N] [stderr TEXT] HOW'
+after N      N requests are answered well first
+stderr TEXT  TEXT is written on stderr before it dies; may be repeated
+HOW is one of
+  exit N     ends with status N instead of answering
+  signal N   kills itself with signal N instead of answering
+  hang       never answers
+  garbage    answers with bytes that are no frame, and ends
+  half       answers with half a frame, and ends
+  close      closes its connection instead of answering, and stays
+  badge      ends with status 1 before it shows its badge
+usage: isdcrash HOST|unix:PATH PORT WORKER SERVICE [after N] [stderr TEXT]... HOW";
+
+/// How long something that hangs stays at most, should nobody end it.
+const HANG: Duration = Duration::from_secs(3600);
+
+#[derive(Clone, Copy)]
+enum How {
+    Exit(i32),
+    Signal(Signal),
+    Hang,
+    Garbage,
+    Half,
+    Close,
+    Badge,
+}
+
+struct Plan {
+    after: u64,
+    stderr: Vec<String>,
+    how: How,
+}
+
+fn main() -> ExitCode {
+    let plan = match plan(&own_args()) {
+        Ok(plan) => plan,
+        Err(why) => return complain(&format!("{why}\n{USAGE}")),
+    };
+    if matches!(plan.how, How::Badge) {
+        return die(&plan, None);
+    }
+    worker::run(USAGE, |worker| {
+        let mut answered = 0;
+        while let Some(request) = worker.next()? {
+            if answered == plan.after {
+                die(&plan, Some(worker));
+            }
+            answered += 1;
+            worker.reply(request.body)?;
+        }
+        Ok(())
+    })
+}
+
+fn plan(args: &[String]) -> Result<Plan, String> {
+    let mut plan = Plan { after: 0, stderr: Vec::new(), how: How::Hang };
+    let mut words = args.iter().map(String::as_str);
+    let number = |word: Option<&str>| -> Result<i32, String> {
+        let word = word.unwrap_or_default();
+        word.parse().map_err(|_| format!("'{word}' stands where a number must stand"))
+    };
+    loop {
+        plan.how = match words.next() {
+            Some("after") => {
+                plan.after = number(words.next())?.unsigned_abs().into();
+                continue;
+            }
+            Some("stderr") => {
+                plan.stderr.push(words.next().unwrap_or_default().to_owned());
+                continue;
+            }
+            Some("exit") => How::Exit(number(words.next())?),
+            Some("signal") => {
+                let signal = number(words.next())?;
+                How::Signal(Signal::try_from(signal).map_err(|_| format!("no signal {signal}"))?)
+            }
+            Some("hang") => How::Hang,
+            Some("garbage") => How::Garbage,
+            Some("half") => How::Half,
+            Some("close") => How::Close,
+            Some("badge") => How::Badge,
+            Some(other) => return Err(format!("'{other}' is no way to die")),
+            None => return Err("it is not said how to die".to_owned()),
+        };
+        return match words.next() {
+            None => Ok(plan),
+            Some(word) => Err(format!("'{word}' stands behind the way to die")),
+        };
+    }
+}
+
+fn die(plan: &Plan, worker: Option<&mut Worker>) -> ! {
+    for text in &plan.stderr {
+        complain(text);
+    }
+    match (plan.how, worker) {
+        (How::Exit(status), _) => std::process::exit(status),
+        (How::Signal(signal), _) => {
+            // A signal that is ignored or stops the process does not end it; then it hangs.
+            drop(raise(signal));
+        }
+        (How::Garbage, Some(worker)) => {
+            worker.write_raw(&[0xa5; 200]);
+            std::process::exit(0);
+        }
+        (How::Half, Some(worker)) => {
+            worker.write_raw(&[0; 32]);
+            std::process::exit(0);
+        }
+        (How::Close, Some(worker)) => worker.cut(),
+        (How::Hang, _) => {}
+        (How::Badge | How::Garbage | How::Half | How::Close, _) => std::process::exit(1),
+    }
+    stay()
+}
+
+#[expect(clippy::disallowed_methods, reason = "to hang is what was asked for")]
+fn stay() -> ! {
+    std::thread::sleep(HANG);
+    std::process::exit(0);
+}
+
+#[expect(clippy::print_stderr, reason = "to write on stderr is what was asked for")]
+fn complain(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,71 @@
+//! Sample worker: any program becomes a worker. Each request is the stdin of one run of it, its stdout
+//! is the reply; a status other than 0 is an application error with that status and the stderr.
+//! Never a shell; not the running of the program itself: `child` does that.
+
+mod child;
+
+use child::{Child, Ended, Step};
+use client::error::Error;
+use client::worker::{self, Request, Worker, own_args};
+use std::process::ExitCode;
+
+const USAGE: &str = "\
+isdpipe makes any program a worker: a request is its stdin, its stdout is the reply. A status other
+than 0 (or 128 + N after signal N) goes to the client as the error's code, with the last of stderr. When the
+request's deadline passes, the program's process group is killed. There is no shell in between;
+ISECT_SERVICE, ISECT_TRANSACTION and ISECT_ATTEMPT stand in the program's environment.
+  isdclient -c 'config worker upper localhost /path/of/isdpipe tr a-z A-Z'
+usage: isdpipe HOST|unix:PATH PORT WORKER SERVICE PROGRAM [ARG]...";
+
+fn main() -> ExitCode {
+    if let Some(status) = child::become_program(std::env::args_os().collect()) {
+        return status;
+    }
+    let command = own_args();
+    if let Err(why) = child::find(&command) {
+        return complain(&format!("{why}\n{USAGE}"));
+    }
+    worker::run(USAGE, |worker| {
+        while let Some(request) = worker.next()? {
+            serve(worker, request, &command)?;
+        }
+        Ok(())
+    })
+}
+
+fn serve(worker: &mut Worker, request: Request, command: &[String]) -> Result<(), Error> {
+    let mut child = match Child::start(command, &request, worker) {
+        Ok(child) => child,
+        Err(why) => return worker.fail(126, &format!("can't start '{}': {why}", command[0])),
+    };
+    let mut more = request.more();
+    let mut input = request.body;
+    loop {
+        match child.feed(&input, more, worker)? {
+            Step::Hungry => match worker.next_piece()? {
+                Some(piece) => (more, input) = (piece.more(), piece.body),
+                // The client is gone or its time is over; dropping the child kills it.
+                None => return Ok(()),
+            },
+            Step::Ended(ended) => {
+                while more {
+                    more = worker.next_piece()?.is_some_and(|piece| piece.more());
+                }
+                return answer(worker, child, &ended);
+            }
+        }
+    }
+}
+
+fn answer(worker: &mut Worker, mut child: Child, ended: &Ended) -> Result<(), Error> {
+    match ended.code {
+        0 => worker.reply(std::mem::take(&mut child.out)),
+        code => worker.fail(code, &ended.text),
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "whoever starts it by hand reads stderr")]
+fn complain(text: &str) -> ExitCode {
+    eprintln!("{text}");
+    ExitCode::from(2)
+}
