@@ -73,4 +73,4 @@ const _: () = assert!(PATH_BYTES_MAX <= VALUE_BYTES_MAX);
 // A control frame is never larger than what data may be set to.
 const _: () =
     assert!(CONTROL_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT && BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
-const _: () = assert!(PRIORITY_MIN <= PRIORITY_DEFAULT && PRIORITY_DEFAULT <= PRIORITY_MAX);
+const _: () = assert!(0 < PRIORITY_MIN && PRIORITY_MIN <= PRIORITY_DEFAULT);

@@ -1,1 +1,145 @@
-//! Stub.
+//! A small writer of JSON: strings escaped, commas put. Not a reader, and not what an answer says:
+//! `reply` knows that.
+
+/// Writes one JSON value into a string. The caller opens and closes; commas and escapes are done here.
+#[derive(Debug, Default)]
+pub struct Writer {
+    out: String,
+    /// Whether the next value or key is preceded by a comma.
+    needs_comma: bool,
+}
+
+impl Writer {
+    /// Opens an object.
+    pub fn open_object(&mut self) {
+        self.open('{');
+    }
+
+    /// Closes an object.
+    pub fn close_object(&mut self) {
+        self.close('}');
+    }
+
+    /// Opens an array.
+    pub fn open_array(&mut self) {
+        self.open('[');
+    }
+
+    /// Closes an array.
+    pub fn close_array(&mut self) {
+        self.close(']');
+    }
+
+    /// A key of an object; its value must follow.
+    pub fn key(&mut self, key: &str) {
+        self.string(key);
+        self.out.push(':');
+        self.needs_comma = false;
+    }
+
+    /// A string.
+    pub fn string(&mut self, text: &str) {
+        self.comma();
+        escape(text, &mut self.out);
+    }
+
+    /// A number.
+    pub fn number(&mut self, number: impl Into<i128>) {
+        self.comma();
+        self.out.push_str(&number.into().to_string());
+    }
+
+    /// `true` or `false`.
+    pub fn boolean(&mut self, value: bool) {
+        self.comma();
+        self.out.push_str(if value { "true" } else { "false" });
+    }
+
+    /// `null`.
+    pub fn null(&mut self) {
+        self.comma();
+        self.out.push_str("null");
+    }
+
+    /// What was written.
+    pub fn finish(self) -> String {
+        self.out
+    }
+
+    fn open(&mut self, mark: char) {
+        self.comma();
+        self.out.push(mark);
+        self.needs_comma = false;
+    }
+
+    fn close(&mut self, mark: char) {
+        self.out.push(mark);
+        self.needs_comma = true;
+    }
+
+    fn comma(&mut self) {
+        if self.needs_comma {
+            self.out.push(',');
+        }
+        self.needs_comma = true;
+    }
+}
+
+/// Appends a text as a JSON string, with its quotation marks.
+pub fn escape(text: &str, out: &mut String) {
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            // Control characters must be escaped; U+2028 and U+2029 end a line in JavaScript.
+            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
+                out.push_str(&format!("\\u{:04x}", u32::from(c)));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn escaped(text: &str) -> String {
+        let mut out = String::new();
+        escape(text, &mut out);
+        out
+    }
+
+    #[test]
+    fn strings_are_escaped() {
+        assert_eq!(escaped(""), "\"\"");
+        assert_eq!(escaped("a\"b\\c/d"), r#""a\"b\\c/d""#);
+        assert_eq!(escaped("\n\r\t\0\u{1b}\u{7f}\u{9f}"), r#""\n\r\t\u0000\u001b\u007f\u009f""#);
+        assert_eq!(escaped("é 日本 😀"), "\"é 日本 😀\"");
+        assert_eq!(escaped("\u{2028}"), r#""\u2028""#);
+    }
+
+    #[test]
+    fn commas_stand_between_values_only() {
+        let mut w = Writer::default();
+        w.open_object();
+        w.key("a");
+        w.open_array();
+        w.number(1);
+        w.number(u64::MAX);
+        w.open_object();
+        w.close_object();
+        w.close_array();
+        w.key("b");
+        w.null();
+        w.key("c");
+        w.boolean(true);
+        w.close_object();
+        assert_eq!(w.finish(), r#"{"a":[1,18446744073709551615,{}],"b":null,"c":true}"#);
+    }
+}

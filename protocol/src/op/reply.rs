@@ -122,4 +122,30 @@ impl OpReply {
     pub fn block(block: Block) -> Self {
         Self { blocks: vec![block] }
     }
+
+    /// The answer as text: what the manual prints where it prints something. Each line ends with `\n`,
+    /// no line ends with a blank.
+    pub fn text(&self) -> String {
+        super::text::render(&self.blocks)
+    }
+
+    /// The answer as one JSON object, a key for each block name. `Line`s and `Table`s are arrays of
+    /// objects, a `Record` is an object (an array of them if there are several of its name), `Ok.` is
+    /// `"ok": true`.
+    pub fn json(&self) -> String {
+        super::view::render(&self.blocks)
+    }
+}
+
+impl Block {
+    /// Its key in JSON.
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Line { name, .. }
+            | Self::Record { name, .. }
+            | Self::Table { name, .. }
+            | Self::Text { name, .. }
+            | Self::Dump { name, .. } => name,
+        }
+    }
 }

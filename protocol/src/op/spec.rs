@@ -3,6 +3,7 @@
 
 use crate::ids::{ClientId, ServiceId, WorkerId};
 use crate::names::{HostName, ServiceName};
+use crate::op::table::COMMANDS;
 use crate::settings::{ServiceSetting, Setting};
 
 /// What a command may do.
@@ -16,6 +17,42 @@ pub enum Effect {
     Danger,
 }
 
+impl Effect {
+    /// The word in help.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Change => "change",
+            Self::Danger => "danger",
+        }
+    }
+}
+
+/// What may stand in place of an argument, for completion. Not a check: the parser does that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// Anything.
+    Any,
+    /// One of these words.
+    Words(&'static [&'static str]),
+    /// A service's name, a worker's id, or `all`.
+    Target,
+    /// A service's name.
+    Service,
+    /// A worker's id.
+    Worker,
+    /// A client's id.
+    Client,
+    /// A host's name.
+    Host,
+    /// A setting of the broker.
+    Setting,
+    /// A setting of a service, with `=VALUE`.
+    ServiceSetting,
+    /// A command of the table.
+    Command,
+}
+
 /// One argument of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
@@ -23,13 +60,19 @@ pub struct Arg {
     pub name: &'static str,
     /// What it is, one sentence.
     pub text: &'static str,
+    /// What may stand there.
+    pub takes: Takes,
 }
 
 /// One row of the table of commands.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
+    /// Which command.
+    pub command: Command,
     /// Its key: the first word or words (`config worker`), unique.
     pub name: &'static str,
+    /// Every way to write it, exactly as the parser takes it.
+    pub usage: &'static str,
     /// The syntax as the manual's help prints it (left column).
     pub syntax: &'static str,
     /// One line of help (right column), word for word the manual's where it has one.
@@ -45,6 +88,65 @@ pub struct Spec {
     /// Whether the manual chapter's help has it (then it stands in `help`'s first part, in that order).
     pub manual: bool,
 }
+
+/// Every command, one for each row of the table, in the order of the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "each is a row of the table, which says all about it")]
+pub enum Command {
+    Abort,
+    Block,
+    Buckets,
+    Client,
+    Clients,
+    Clone,
+    ConfigEvents,
+    DeleteWorker,
+    DeleteClient,
+    Halt,
+    Idle,
+    ListEvents,
+    Pause,
+    Services,
+    Preempt,
+    Pri,
+    Ready,
+    Reject,
+    Reset,
+    Send,
+    Service,
+    Shutdown,
+    Start,
+    Stop,
+    Unblock,
+    Worker,
+    Workers,
+    Status,
+    ConfigHost,
+    ConfigService,
+    ConfigWorker,
+    DeleteHost,
+    DeleteService,
+    Help,
+    Host,
+    Hosts,
+    Last,
+    Latency,
+    Poison,
+    Queue,
+    Save,
+    Set,
+    Settings,
+    Source,
+    Version,
+    Watch,
+}
+
+/// Most windows that `buckets` may be set to.
+pub const BUCKETS_MAX: u32 = 1440;
+/// Longest window that `buckets` may be set to, in seconds.
+pub const BUCKET_SECS_MAX: u32 = 86_400;
+/// Most events that `config events` remembers and `listevents` lists.
+pub const EVENTS_MAX: u64 = Setting::EventsMax.row().max;
 
 /// What `pause`, `ready`, `start`, `stop` and `send` are aimed at.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -222,4 +324,88 @@ pub enum PoisonWhat {
     Show(u64),
     /// Forget all.
     Clear,
+}
+
+impl Spec {
+    /// The first word of the name.
+    pub fn first(&self) -> &'static str {
+        self.name.split_once(' ').map_or(self.name, |(first, _)| first)
+    }
+
+    /// The second word of the name, if it has two.
+    pub fn second(&self) -> Option<&'static str> {
+        self.name.split_once(' ').map(|(_, second)| second)
+    }
+}
+
+impl Command {
+    /// The row of the table.
+    pub const fn row(self) -> &'static Spec {
+        &COMMANDS[self as usize]
+    }
+}
+
+impl OpRequest {
+    /// Which command this is.
+    pub const fn command(&self) -> Command {
+        match self {
+            Self::Status => Command::Status,
+            Self::Help(_) => Command::Help,
+            Self::Abort => Command::Abort,
+            Self::Halt => Command::Halt,
+            Self::Block(_) => Command::Block,
+            Self::Unblock(_) => Command::Unblock,
+            Self::Buckets(_) => Command::Buckets,
+            Self::Client(_) => Command::Client,
+            Self::Clients => Command::Clients,
+            Self::Clone(_) => Command::Clone,
+            Self::ConfigService { .. } => Command::ConfigService,
+            Self::ConfigWorker { .. } => Command::ConfigWorker,
+            Self::ConfigHost { .. } => Command::ConfigHost,
+            Self::ConfigEvents { .. } => Command::ConfigEvents,
+            Self::DeleteWorker(_) => Command::DeleteWorker,
+            Self::DeleteClient(_) => Command::DeleteClient,
+            Self::DeleteService(_) => Command::DeleteService,
+            Self::DeleteHost(_) => Command::DeleteHost,
+            Self::Host(_) => Command::Host,
+            Self::Hosts => Command::Hosts,
+            Self::Idle(_) => Command::Idle,
+            Self::Last(_) => Command::Last,
+            Self::Latency(_) => Command::Latency,
+            Self::ListEvents(_) => Command::ListEvents,
+            Self::Pause(_) => Command::Pause,
+            Self::Poison(_) => Command::Poison,
+            Self::Preempt(_) => Command::Preempt,
+            Self::Pri(..) => Command::Pri,
+            Self::Queue(_) => Command::Queue,
+            Self::Ready(_) => Command::Ready,
+            Self::Reject(_) => Command::Reject,
+            Self::Reset => Command::Reset,
+            Self::Save => Command::Save,
+            Self::Send(..) => Command::Send,
+            Self::Service(..) => Command::Service,
+            Self::Services => Command::Services,
+            Self::Set(..) => Command::Set,
+            Self::Settings(_) => Command::Settings,
+            Self::Shutdown(_) => Command::Shutdown,
+            Self::Source(_) => Command::Source,
+            Self::Start(_) => Command::Start,
+            Self::Stop(_) => Command::Stop,
+            Self::Version => Command::Version,
+            Self::Watch(_) => Command::Watch,
+            Self::Worker(_) => Command::Worker,
+            Self::Workers(_) => Command::Workers,
+        }
+    }
+
+    /// What it may do. A command that shows when it has no argument only reads then.
+    pub const fn effect(&self) -> Effect {
+        let only_shows = matches!(
+            self,
+            Self::Buckets(None)
+                | Self::Preempt(None)
+                | Self::Poison(PoisonWhat::List | PoisonWhat::Show(_))
+        );
+        if only_shows { Effect::Read } else { self.command().row().effect }
+    }
 }

@@ -1,0 +1,398 @@
+//! The arguments of a command, read word by word. Each reader names the argument, the word and the range
+//! when a word does not fit. Not which arguments a command has: `parse` asks for them in order.
+
+use super::parse::OpError;
+use super::spec::{
+    BUCKET_SECS_MAX, BUCKETS_MAX, OpRequest, PoisonWhat, SendWhat, ShutdownWhat, Spec, Target,
+    WorkerFilter,
+};
+use super::table::COMMANDS;
+use super::{help, words};
+use crate::ids::{ClientId, WorkerId};
+use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN};
+use crate::names::{HostName, ServiceName};
+use crate::settings::{ServiceSetting, Setting};
+use std::fmt;
+
+/// The words after the command's name, read from left to right.
+pub(super) struct Args<'a> {
+    pub(super) row: &'static Spec,
+    words: &'a [String],
+    at: usize,
+}
+
+impl<'a> Args<'a> {
+    pub(super) const fn new(row: &'static Spec, words: &'a [String]) -> Self {
+        Self { row, words, at: 0 }
+    }
+
+    fn error(&self, text: impl fmt::Display) -> OpError {
+        OpError::usage(format!("{}: {text}\nsyntax: {}", self.row.name, self.row.usage))
+    }
+
+    fn peek(&self) -> Option<&'a str> {
+        self.words.get(self.at).map(String::as_str)
+    }
+
+    /// The next word, which must be there; `name` is its name in the table.
+    fn next(&mut self, name: &str) -> Result<&'a str, OpError> {
+        let Some(word) = self.peek() else {
+            let text = self.row.args.iter().find(|arg| arg.name == name).map_or("", |arg| arg.text);
+            let blank = if text.is_empty() { "" } else { ": " };
+            return Err(self.error(format_args!("argument '{name}' is missing{blank}{text}")));
+        };
+        self.at += 1;
+        Ok(word)
+    }
+
+    pub(super) fn maybe<T>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<T, OpError>,
+    ) -> Result<Option<T>, OpError> {
+        if self.peek().is_none() { Ok(None) } else { read(self).map(Some) }
+    }
+
+    pub(super) fn rest(&mut self) -> Vec<String> {
+        let rest = self.words[self.at..].to_vec();
+        self.at = self.words.len();
+        rest
+    }
+
+    pub(super) fn end(&self) -> Result<(), OpError> {
+        let Some(word) = self.peek() else {
+            return Ok(());
+        };
+        let more = match self.words.len() - self.at {
+            1 => String::new(),
+            count => format!(" and {} more", count - 1),
+        };
+        Err(self.error(format_args!("unexpected '{}'{more}", words::shown(word))))
+    }
+
+    pub(super) fn number(
+        &mut self,
+        name: &str,
+        what: &str,
+        min: u64,
+        max: u64,
+    ) -> Result<u64, OpError> {
+        let word = self.next(name)?;
+        self.number_in(word, what, min, max)
+    }
+
+    fn number_in(&self, word: &str, what: &str, min: u64, max: u64) -> Result<u64, OpError> {
+        let digits = word.strip_prefix('-').unwrap_or(word);
+        if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            return Err(self.error(format_args!(
+                "{what} '{}' is not a whole number; it is {min} to {max}",
+                words::shown(word)
+            )));
+        }
+        match word.parse::<u64>() {
+            Ok(value) if (min..=max).contains(&value) => Ok(value),
+            _ => Err(self.error(format_args!(
+                "{what} {} is out of range; it is {min} to {max}",
+                words::shown(word)
+            ))),
+        }
+    }
+
+    fn number32(&self, word: &str, what: &str, min: u32, max: u32) -> Result<u32, OpError> {
+        let value = self.number_in(word, what, min.into(), max.into())?;
+        u32::try_from(value).map_err(|e| self.error(e))
+    }
+
+    pub(super) fn client(&mut self) -> Result<ClientId, OpError> {
+        let word = self.next("clientid")?;
+        self.number32(word, "client id", 0, u32::MAX).map(ClientId)
+    }
+
+    pub(super) fn worker(&mut self) -> Result<WorkerId, OpError> {
+        let word = self.next("workerid")?;
+        self.number32(word, "worker id", 1, u32::MAX).map(WorkerId)
+    }
+
+    /// `#ID`, where the next word begins with `#`.
+    pub(super) fn id(&mut self, what: &str) -> Result<Option<u32>, OpError> {
+        let Some(digits) = self.peek().and_then(|word| word.strip_prefix('#')) else {
+            return Ok(None);
+        };
+        self.at += 1;
+        self.number32(digits, &format!("{what} id"), 1, u32::MAX).map(Some)
+    }
+
+    pub(super) fn priority(&mut self) -> Result<u8, OpError> {
+        let value = self.number("n", "priority", PRIORITY_MIN.into(), PRIORITY_MAX.into())?;
+        u8::try_from(value).map_err(|e| self.error(e))
+    }
+
+    pub(super) fn buckets(&mut self) -> Result<Option<(u32, u32)>, OpError> {
+        self.maybe(|args| {
+            let num = args.next("num")?;
+            let num = args.number32(num, "number of buckets", 1, BUCKETS_MAX)?;
+            let secs = args.next("secs")?;
+            let secs = args.number32(secs, "seconds of a bucket", 1, BUCKET_SECS_MAX)?;
+            Ok((num, secs))
+        })
+    }
+
+    pub(super) fn service(&mut self, name: &str) -> Result<ServiceName, OpError> {
+        let word = self.next(name)?;
+        ServiceName::new(word).map_err(|e| self.error(e))
+    }
+
+    pub(super) fn host(&mut self, name: &str) -> Result<HostName, OpError> {
+        let word = self.next(name)?;
+        HostName::new(word).map_err(|e| self.error(e))
+    }
+
+    fn choice<T: Copy>(
+        &mut self,
+        name: &str,
+        what: &str,
+        choices: &[(&'static str, T)],
+    ) -> Result<T, OpError> {
+        let word = self.next(name)?;
+        if let Some((_, value)) = choices.iter().find(|(choice, _)| *choice == word) {
+            return Ok(*value);
+        }
+        let all: Vec<&str> = choices.iter().map(|(choice, _)| *choice).collect();
+        let hint = words::nearest(word, all.iter().copied());
+        Err(self.error(format_args!(
+            "{what} '{}' is not one of {}{}",
+            words::shown(word),
+            all.join(", "),
+            words::meant(hint)
+        )))
+    }
+
+    pub(super) fn on_off(&mut self) -> Result<bool, OpError> {
+        self.choice("on|off", "option", &[("on", true), ("off", false)])
+    }
+
+    pub(super) fn filter(&mut self) -> Result<WorkerFilter, OpError> {
+        use WorkerFilter as F;
+        let lists = [("lazy", F::Lazy), ("idle", F::Idle), ("busy", F::Busy), ("all", F::All)];
+        self.choice("list", "list", &lists)
+    }
+
+    pub(super) fn send_what(&mut self) -> Result<SendWhat, OpError> {
+        use SendWhat as S;
+        let plain = [("reinit", S::Reinit), ("status", S::Status)];
+        let long = [("command:reinit", S::Reinit), ("command:status", S::Status)];
+        let is_long = self.peek().is_some_and(|word| word.starts_with("command:"));
+        self.choice("command", "command", if is_long { &long } else { &plain })
+    }
+
+    pub(super) fn shutdown_what(&mut self) -> Result<ShutdownWhat, OpError> {
+        let word = self.next("fd|all")?;
+        if word == "all" {
+            return Ok(ShutdownWhat::All);
+        }
+        let fd = self.number_in(word, "descriptor", 0, i32::MAX as u64)?;
+        i32::try_from(fd).map(ShutdownWhat::Fd).map_err(|e| self.error(e))
+    }
+
+    pub(super) fn poison_what(&mut self) -> Result<PoisonWhat, OpError> {
+        let what = self.maybe(|args| {
+            let word = args.next("n|clear")?;
+            if word == "clear" {
+                return Ok(PoisonWhat::Clear);
+            }
+            args.number_in(word, "number of a poison request", 1, u64::MAX).map(PoisonWhat::Show)
+        })?;
+        Ok(what.unwrap_or(PoisonWhat::List))
+    }
+
+    /// `all`, `ID`, `NAME`, `worker ID`, `service NAME`.
+    pub(super) fn target(&mut self) -> Result<Target, OpError> {
+        let word = self.next("target")?;
+        match word {
+            "all" => Ok(Target::All),
+            "worker" => self.worker().map(Target::Worker),
+            "service" => self.service("service").map(Target::Service),
+            id if id.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+                self.number32(id, "worker id", 1, u32::MAX).map(|id| Target::Worker(WorkerId(id)))
+            }
+            name => ServiceName::new(name).map(Target::Service).map_err(|e| self.error(e)),
+        }
+    }
+
+    pub(super) fn program(&mut self) -> Result<String, OpError> {
+        let word = self.file_word("path")?;
+        if !word.starts_with('/') {
+            return Err(self.error(format_args!(
+                "path '{}' is not absolute; it must begin with '/'",
+                words::shown(word)
+            )));
+        }
+        if word.ends_with('/') {
+            return Err(self.error(format_args!(
+                "path '{}' names a directory; name the program in it",
+                words::shown(word)
+            )));
+        }
+        Ok(word.to_owned())
+    }
+
+    pub(super) fn file(&mut self) -> Result<String, OpError> {
+        self.file_word("file").map(str::to_owned)
+    }
+
+    fn file_word(&mut self, name: &str) -> Result<&'a str, OpError> {
+        let word = self.next(name)?;
+        if word.is_empty() {
+            return Err(self.error(format_args!("{name} is empty")));
+        }
+        if word.len() > PATH_BYTES_MAX {
+            return Err(self.error(format_args!(
+                "{name} has {} bytes; at most {PATH_BYTES_MAX} are allowed",
+                word.len()
+            )));
+        }
+        Ok(word)
+    }
+
+    /// The address of an execd, complete with its port.
+    pub(super) fn address(&mut self) -> Result<String, OpError> {
+        let word = self.next("address")?;
+        let wrong = |why: String| {
+            self.error(format_args!(
+                "address '{}' {why}; write ADDR, ADDR:PORT, [IPV6]:PORT or unix:PATH",
+                words::shown(word)
+            ))
+        };
+        if let Some(path) = word.strip_prefix("unix:") {
+            return if path.starts_with('/') && path.len() <= PATH_BYTES_MAX {
+                Ok(word.to_owned())
+            } else {
+                Err(wrong("has no absolute path".into()))
+            };
+        }
+        let (host, port) = match word.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+            Some((inner, "")) => (inner, None),
+            Some((inner, rest)) => match rest.strip_prefix(':') {
+                Some(port) => (inner, Some(port)),
+                None => return Err(wrong("has something after ']' that is no port".into())),
+            },
+            None => match word.split_once(':') {
+                Some((host, port)) => (host, Some(port)),
+                None => (word, None),
+            },
+        };
+        let is_bracketed = word.starts_with('[');
+        let fits = |c: char| {
+            c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || (is_bracketed && c == ':')
+        };
+        if host.is_empty() || !host.chars().all(fits) {
+            return Err(wrong("has no host, or one with letters that no host has".into()));
+        }
+        match port {
+            None => Ok(format!("{word}:{EXECD_PORT}")),
+            Some(port) => match port.parse::<u16>() {
+                Ok(1..) if port.bytes().all(|b| b.is_ascii_digit()) => Ok(word.to_owned()),
+                _ => Err(wrong(format!(
+                    "has port '{}', which is not 1 to 65535",
+                    words::shown(port)
+                ))),
+            },
+        }
+    }
+
+    pub(super) fn kinds(&mut self) -> Result<Vec<String>, OpError> {
+        let kinds = self.rest();
+        let is_word = |kind: &str| {
+            !kind.is_empty()
+                && kind.len() <= 64
+                && kind.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
+        };
+        match kinds.iter().find(|kind| !is_word(kind)) {
+            None => Ok(kinds),
+            Some(kind) => Err(self.error(format_args!(
+                "'{}' is no kind of event; 'listevents' prints them, such as worker_died",
+                words::shown(kind)
+            ))),
+        }
+    }
+
+    pub(super) fn setting(&mut self) -> Result<Setting, OpError> {
+        let word = self.next("name")?;
+        self.setting_named(word)
+    }
+
+    fn setting_named(&self, name: &str) -> Result<Setting, OpError> {
+        Setting::named(name).ok_or_else(|| {
+            let hint = words::nearest(name, Setting::ALL.iter().map(|s| s.row().name));
+            let service = ServiceSetting::named(name)
+                .map_or("", |_| "; it is one of a service: 'config service SERVICE NAME=VALUE'");
+            self.error(format_args!(
+                "unknown setting '{}'{}{service}; 'settings' lists them",
+                words::shown(name),
+                words::meant(hint)
+            ))
+        })
+    }
+
+    pub(super) fn set(&mut self) -> Result<OpRequest, OpError> {
+        let first = self.next("name")?;
+        let (name, value) = match first.split_once('=') {
+            Some(pair) => pair,
+            None => {
+                self.setting_named(first)?;
+                (first, self.next("value")?)
+            }
+        };
+        let setting = self.setting_named(name)?;
+        let value = setting.check(value).map_err(|e| self.error(e))?;
+        Ok(OpRequest::Set(setting, value))
+    }
+
+    pub(super) fn service_settings(&mut self) -> Result<Vec<(ServiceSetting, u64)>, OpError> {
+        let mut settings: Vec<(ServiceSetting, u64)> = Vec::new();
+        while let Some(word) = self.peek() {
+            self.at += 1;
+            let Some((name, value)) = word.split_once('=') else {
+                return Err(self.error(format_args!(
+                    "'{}' is not of the form SETTING=VALUE",
+                    words::shown(word)
+                )));
+            };
+            let setting =
+                ServiceSetting::named(name).ok_or_else(|| self.no_service_setting(name))?;
+            if settings.iter().any(|(other, _)| *other == setting) {
+                return Err(self.error(format_args!("setting '{name}' is given twice")));
+            }
+            settings.push((setting, setting.check(value).map_err(|e| self.error(e))?));
+        }
+        Ok(settings)
+    }
+
+    fn no_service_setting(&self, name: &str) -> OpError {
+        let all: Vec<&str> = ServiceSetting::ALL.iter().map(|s| s.row().name).collect();
+        let hint = words::nearest(name, all.iter().copied());
+        self.error(format_args!(
+            "unknown setting '{}' of a service{}; there are {}",
+            words::shown(name),
+            words::meant(hint),
+            all.join(", ")
+        ))
+    }
+
+    pub(super) fn topic(&mut self) -> Result<Option<String>, OpError> {
+        let Some(first) = self.peek() else {
+            return Ok(None);
+        };
+        self.at += 1;
+        let is_pair = |second: &str| {
+            COMMANDS.iter().any(|row| row.first() == first && row.second() == Some(second))
+        };
+        if let Some(second) = self.peek().filter(|second| is_pair(second)) {
+            self.at += 1;
+            return Ok(Some(format!("{first} {second}")));
+        }
+        if help::rows(first).is_empty() {
+            return Err(OpError::usage(help::unknown(first)));
+        }
+        Ok(Some(first.to_owned()))
+    }
+}

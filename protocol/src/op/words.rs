@@ -1,0 +1,298 @@
+//! Words of a command line: taken apart, quoted, compared. Not their meaning: `parse` knows that.
+
+use super::parse::OpError;
+use crate::limits::{COMMAND_BYTES_MAX, WORDS_MAX};
+
+/// Most characters of a foreign word that an error text repeats.
+const SHOWN_CHARS_MAX: usize = 40;
+
+/// Writes a word so that [`parse`](super::parse::parse) reads it back as one word. Line breaks can't be
+/// written in a command, and so not in a word that came from one.
+pub fn quote(word: &str) -> String {
+    let is_plain = |c: char| {
+        c.is_alphanumeric()
+            || matches!(c, '_' | '-' | '.' | '/' | ':' | '=' | ',' | '@' | '%' | '+')
+    };
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.to_owned();
+    }
+    if !word.contains('\'') {
+        return format!("'{word}'");
+    }
+    let mut out = String::with_capacity(word.len() + 4);
+    out.push('"');
+    for c in word.chars() {
+        if matches!(c, '"' | '\\') {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    out.push('"');
+    out
+}
+
+/// The commands of a script with their line numbers, from 1. Blank lines and lines that begin with
+/// `#` are left out.
+pub fn parse_script(text: &str) -> Vec<(usize, &str)> {
+    text.lines()
+        .enumerate()
+        .map(|(index, line)| (index + 1, trim(line)))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+pub(super) fn check_size(size: usize) -> Result<(), OpError> {
+    if size <= COMMAND_BYTES_MAX {
+        return Ok(());
+    }
+    Err(OpError::usage(format!(
+        "the command has {size} bytes; at most {COMMAND_BYTES_MAX} are allowed"
+    )))
+}
+
+fn trim(line: &str) -> &str {
+    line.trim_matches(|c: char| c.is_whitespace() || c == '\0')
+}
+
+/// Splits a line at white space, with `'…'`, `"…"` and `\` as in a shell: nothing is special between
+/// single quotes; between double quotes `\` keeps its meaning before `"` and `\` only.
+pub(super) fn split(line: &str) -> Result<Vec<String>, OpError> {
+    check_size(line.len())?;
+    let line = trim(line);
+    if let Some((at, c)) = line.char_indices().find(|(_, c)| c.is_control() && *c != '\t') {
+        let why = if matches!(c, '\n' | '\r') { "; one message is one command" } else { "" };
+        return Err(OpError::usage(format!(
+            "byte {at} of the command is the control character {c:?}{why}"
+        )));
+    }
+    let mut words = Vec::new();
+    let mut word: Option<String> = None;
+    let mut chars = line.char_indices().peekable();
+    while let Some((at, c)) = chars.next() {
+        if c.is_whitespace() {
+            words.extend(word.take());
+            continue;
+        }
+        if word.is_none() && words.len() == WORDS_MAX {
+            return Err(OpError::usage(format!("the command has more than {WORDS_MAX} words")));
+        }
+        let word = word.get_or_insert_default();
+        match c {
+            '\'' => quoted(&mut chars, at, c, word)?,
+            '"' => quoted(&mut chars, at, c, word)?,
+            '\\' => match chars.next() {
+                Some((_, next)) => word.push(next),
+                None => {
+                    return Err(OpError::usage(format!(
+                        "the backslash at byte {at} is the last character; nothing follows it"
+                    )));
+                }
+            },
+            c => word.push(c),
+        }
+    }
+    words.extend(word);
+    Ok(words)
+}
+
+fn quoted(
+    chars: &mut std::iter::Peekable<std::str::CharIndices<'_>>,
+    at: usize,
+    mark: char,
+    word: &mut String,
+) -> Result<(), OpError> {
+    while let Some((_, c)) = chars.next() {
+        if c == mark {
+            return Ok(());
+        }
+        let escaped = if mark == '"' && c == '\\' {
+            chars.next_if(|(_, next)| matches!(next, '"' | '\\')).map(|(_, next)| next)
+        } else {
+            None
+        };
+        word.push(escaped.unwrap_or(c));
+    }
+    Err(OpError::usage(format!("the quotation mark {mark} at byte {at} is not closed")))
+}
+
+/// A foreign word as an error text may repeat it: no control characters, bounded.
+pub(super) fn shown(word: &str) -> String {
+    let mut out: String = word.chars().take(SHOWN_CHARS_MAX).collect::<String>();
+    if out.len() < word.len() {
+        out.push('…');
+    }
+    out.chars()
+        .flat_map(|c| {
+            let (raw, escaped) =
+                if c.is_control() { (None, Some(c.escape_debug())) } else { (Some(c), None) };
+            raw.into_iter().chain(escaped.into_iter().flatten())
+        })
+        .collect()
+}
+
+/// `; did you mean '…'?`, or nothing.
+pub(super) fn meant(hint: Option<&str>) -> String {
+    hint.map(|word| format!("; did you mean '{word}'?")).unwrap_or_default()
+}
+
+/// The choice that the word was probably meant to be: at most one or two letters off, or the only one
+/// that begins with it.
+pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let word = word.to_lowercase();
+    let size = word.chars().count();
+    if size == 0 || size > SHOWN_CHARS_MAX {
+        return None;
+    }
+    let off_max = match size {
+        1 => 0,
+        2..=4 => 1,
+        5..=12 => 2,
+        _ => 3,
+    };
+    let mut best: Option<(usize, &'a str)> = None;
+    let mut begins: Vec<&'a str> = Vec::new();
+    for choice in choices {
+        let off = distance(&word, choice);
+        if off <= off_max && best.is_none_or(|(least, _)| off < least) {
+            best = Some((off, choice));
+        }
+        if size > 1 && choice.starts_with(word.as_str()) && !begins.contains(&choice) {
+            begins.push(choice);
+        }
+    }
+    match (best, begins.as_slice()) {
+        (Some((0 | 1, choice)), _) => Some(choice),
+        (_, [only]) => Some(only),
+        (best, _) => best.map(|(_, choice)| choice),
+    }
+}
+
+/// Letters to insert, drop, change or swap with their neighbour to make `b` of `a`.
+fn distance(a: &str, b: &str) -> usize {
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let mut before: Vec<usize> = Vec::new();
+    let mut last: Vec<usize> = (0..=b.len()).collect();
+    for i in 1..=a.len() {
+        let mut row = vec![i];
+        for j in 1..=b.len() {
+            let change = last[j - 1] + usize::from(a[i - 1] != b[j - 1]);
+            let mut least = change.min(last[j] + 1).min(row[j - 1] + 1);
+            if i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1] {
+                least = least.min(before[j - 2] + 1);
+            }
+            row.push(least);
+        }
+        before = std::mem::replace(&mut last, row);
+    }
+    last[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_are_split_as_in_a_shell() {
+        for (line, words) in [
+            ("  a\tb  \0\n", vec!["a", "b"]),
+            ("", vec![]),
+            (" \0 ", vec![]),
+            ("a 'b c' d", vec!["a", "b c", "d"]),
+            (r#"a "b \" \\ \n" d"#, vec!["a", r#"b " \ \n"#, "d"]),
+            (r"a\ b c\\", vec!["a b", r"c\"]),
+            ("''", vec![""]),
+            ("a''b\"c\"", vec!["abc"]),
+            (r"'\' x", vec![r"\", "x"]),
+        ] {
+            assert_eq!(split(line).unwrap(), words, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_quoted_is_read_back() {
+        for word in [
+            "",
+            "a",
+            "/usr/bin/x",
+            "two words",
+            "it's",
+            "\"",
+            "'\"\\",
+            "\\",
+            "\\\"'",
+            "#7",
+            "a\tb",
+            "é ü",
+            "日本",
+            "$HOME",
+            "a=b",
+            "*",
+            "~",
+            " ",
+            "\\n",
+            "{}",
+            "`x`",
+            "-v",
+            "\u{a0}",
+        ] {
+            let line = format!("x {} y", quote(word));
+            assert_eq!(split(&line).unwrap(), ["x", word, "y"], "{line}");
+        }
+    }
+
+    #[test]
+    fn any_mix_of_awkward_characters_is_quoted_and_read_back() {
+        let letters = ['a', ' ', '\'', '"', '\\', '#', '\t', 'é'];
+        for number in 0..letters.len().pow(4) {
+            let word: String = (0..4)
+                .map(|place| letters[number / letters.len().pow(place) % letters.len()])
+                .collect();
+            let line = format!("{} {}", quote(&word), quote(&word));
+            assert_eq!(split(&line).unwrap(), [word.as_str(), &word], "{line}");
+        }
+    }
+
+    #[test]
+    fn limits_hold_at_the_limit_and_one_past_it() {
+        assert!(split(&"a".repeat(COMMAND_BYTES_MAX)).is_ok());
+        let error = split(&"a".repeat(COMMAND_BYTES_MAX + 1)).unwrap_err().text;
+        assert!(error.contains("16385 bytes; at most 16384"), "{error}");
+        assert_eq!(split(&"a ".repeat(WORDS_MAX)).unwrap().len(), WORDS_MAX);
+        let error = split(&"a ".repeat(WORDS_MAX + 1)).unwrap_err().text;
+        assert!(error.contains("more than 256 words"), "{error}");
+    }
+
+    #[test]
+    fn bad_lines_say_where() {
+        for (line, part) in [
+            ("a 'b", "mark ' at byte 2 is not closed"),
+            ("a \"b\\\"", "mark \" at byte 2 is not closed"),
+            ("a b\\", "backslash at byte 3"),
+            ("a\nb", "byte 1 of the command is the control character '\\n'; one message"),
+            ("a\u{1b}[2J", "control character '\\u{1b}'"),
+            ("a\0b", "control character '\\0'"),
+        ] {
+            let error = split(line).unwrap_err().text;
+            assert!(error.contains(part), "{line:?}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_near_miss_is_found_and_a_far_one_is_not() {
+        let choices = ["worker", "workers", "start", "stop", "status", "listevents"];
+        let near = |word| nearest(word, choices.into_iter());
+        assert_eq!(near("wrokers"), Some("workers"));
+        assert_eq!(near("WORKERS"), Some("workers"));
+        assert_eq!(near("strat"), Some("start"));
+        assert_eq!(near("list"), Some("listevents"));
+        assert_eq!(near("razmafritz"), None);
+        assert_eq!(near("x"), None);
+        assert_eq!(near(&"w".repeat(5000)), None);
+    }
+
+    #[test]
+    fn scripts_keep_their_line_numbers() {
+        let script = "# a\n\nservices\r\n  # b\n  workers idle \n";
+        assert_eq!(parse_script(script), [(3, "services"), (5, "workers idle")]);
+    }
+}
