@@ -33,6 +33,9 @@ pub struct Listening {
     pub descriptors_max: u64,
     /// Where the built-in execd listens (`unix:PATH`); it becomes the host `localhost`.
     pub execd: Option<String>,
+    /// Names this broker to execds, the same after a restart on the same state directory, so that it
+    /// finds its workers again.
+    pub instance: String,
     /// Shown by `version`.
     pub version: String,
     /// Process id of the broker.

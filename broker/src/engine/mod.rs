@@ -1,14 +1,69 @@
 //! The broker's mind, pure: inputs in, actions out. No IO, no clock, no chance, no thread, no log, no
 //! serialisation. What it never does: read the time, touch a socket, format bytes for the wire.
+//!
+//! Read in this order: `input` (what can happen), `action` (what can be done), `fact` (what is worth
+//! remembering); then `transaction` (one request's life), `dispatch` (who gets it), `lives` (processes).
 
 pub mod action;
 pub mod fact;
 pub mod input;
 
-use action::Action;
-use input::Input;
-use protocol::settings::Settings;
+mod badges;
+mod buckets;
+mod clients;
+mod dispatch;
+mod due;
+mod ending;
+mod heartbeat;
+mod histogram;
+mod hosts;
+mod invariants;
+mod links;
+mod lives;
+mod op_change;
+mod op_config;
+mod op_read;
+mod op_run;
+mod op_show;
+mod poison;
+mod queue;
+mod recent;
+mod registry;
+mod restart;
+mod save;
+mod transaction;
+mod wheel;
+mod when;
+mod workers;
+
+use action::{Action, Origin};
+use buckets::Buckets;
+use clients::Clients;
+use due::{Due, DueList};
+use ending::Departure;
+use fact::{About, Fact, FactKind};
+use hosts::Host;
+use input::{Close, Input, Listening};
+use links::{End, Links};
+use poison::Poison;
+use protocol::bodies::ErrorBody;
+use protocol::decode::WireError;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{FactSeq, LinkId};
+use protocol::names::{HostName, ServiceName};
+use protocol::settings::{Setting, Settings};
 use protocol::time::Tick;
+use recent::Recent;
+use registry::Registry;
+use slab::Slab;
+use std::collections::{BTreeMap, VecDeque};
+use transaction::Transaction;
+use wheel::Wheel;
+use workers::Workers;
+
+/// Where a step puts what is to be done, in order.
+pub(crate) type Out<'a> = &'a mut Vec<Action>;
 
 /// What the engine is told before the first step.
 #[derive(Clone, Debug, Default)]
@@ -20,24 +75,107 @@ pub struct EngineOptions {
     pub run_base: u64,
 }
 
+/// Sums since the start; `accepted = ended + live` always holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests accepted.
+    pub accepted: u64,
+    /// Accepted requests that have their outcome.
+    pub ended: u64,
+    /// Of those, answered by a worker.
+    pub completed: u64,
+    /// Of those, whose client was gone before.
+    pub orphaned: u64,
+    /// Of those, set aside as poison.
+    pub poisoned: u64,
+    /// Requests refused at the door; never accepted.
+    pub refused: u64,
+}
+
 /// The broker without its sockets.
 #[derive(Debug)]
 pub struct Engine {
+    now: Tick,
     settings: Settings,
+    listening: Listening,
+    instance: String,
+    links: Links,
+    registry: Registry,
+    op_service: usize,
+    clients: Clients,
+    workers: Workers,
+    hosts: BTreeMap<HostName, Host>,
+    transactions: Slab<Transaction>,
+    wheel: Wheel,
+    due: DueList,
+    /// Kept so that expiry allocates nothing.
+    due_keys: Vec<usize>,
+    next_transaction: u64,
+    next_fact: u64,
+    next_run: u64,
+    /// Bytes of requests that wait or are kept for a repetition.
+    queue_bytes: u64,
+    is_preempt: bool,
+    is_rejecting: bool,
+    ending: Option<Departure>,
+    recent: Recent,
+    buckets: Buckets,
+    poison: VecDeque<Poison>,
+    watchers: usize,
+    status_queries: BTreeMap<u64, op_run::StatusQuery>,
+    next_query: u64,
+    totals: Totals,
+    /// A change of the configuration was made in this step.
+    is_changed: bool,
 }
 
 impl Engine {
     /// An engine that knows nothing but its settings.
     pub fn new(options: EngineOptions) -> Self {
-        Self { settings: options.settings }
+        let mut registry = Registry::default();
+        // The only service there is from the start, so its id, 1, is free.
+        let op_service = registry.add(ServiceName::op(), None).unwrap_or_default();
+        let mut recent = Recent::default();
+        recent.configure(options.settings.get(Setting::EventsMax) as usize, Vec::new());
+        Self {
+            now: Tick(0),
+            settings: options.settings,
+            listening: Listening::default(),
+            instance: String::new(),
+            links: Links::default(),
+            registry,
+            op_service,
+            clients: Clients::default(),
+            workers: Workers::default(),
+            hosts: BTreeMap::new(),
+            transactions: Slab::new(),
+            wheel: Wheel::default(),
+            due: DueList::default(),
+            due_keys: Vec::new(),
+            next_transaction: 0,
+            next_fact: 0,
+            next_run: options.run_base,
+            queue_bytes: 0,
+            is_preempt: false,
+            is_rejecting: false,
+            ending: None,
+            recent,
+            buckets: Buckets::default(),
+            poison: VecDeque::new(),
+            watchers: 0,
+            status_queries: BTreeMap::new(),
+            next_query: 0,
+            totals: Totals::default(),
+            is_changed: false,
+        }
     }
-
-    /// Takes one input and appends what is to be done, in order.
-    pub fn step(&mut self, _now: Tick, _input: Input, _actions: &mut Vec<Action>) {}
 
     /// When `Input::Deadline` is due next; may be earlier than needed, never later.
     pub fn next_deadline(&self) -> Option<Tick> {
-        None
+        match (self.wheel.next(), self.due.next()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
     }
 
     /// The settings in force.
@@ -45,16 +183,299 @@ impl Engine {
         &self.settings
     }
 
-    /// The configuration as a script of commands; what `save` prints.
-    pub fn save_script(&self) -> String {
-        String::new()
+    /// Sums since the start.
+    pub fn totals(&self) -> Totals {
+        self.totals
     }
 
-    /// The law that is broken, if any: the full sweep, for tests and simulation.
-    ///
-    /// # Errors
-    /// Names the law and the ids.
-    pub fn check_all(&self) -> Result<(), String> {
-        Ok(())
+    /// Takes one input and appends what is to be done, in order.
+    pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        match input {
+            Input::Request { link, head, body } => {
+                self.heard(link);
+                self.on_request(link, head, body, out);
+            }
+            Input::Reply { link, head, body } => {
+                self.heard(link);
+                self.on_reply(link, head, body, out);
+            }
+            Input::Deadline => self.on_time(out),
+            Input::Listening(listening) => self.on_listening(*listening, out),
+            Input::Script { origin, text } => self.on_script(origin, &text, out),
+            Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
+            Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
+            Input::HostOpened { link, host, fd } => self.on_host_opened(link, host, fd, out),
+            Input::HostRefused { host, why } => self.on_host_refused(&host, why, out),
+            Input::Closed { link, how } => self.on_closed(link, how, out),
+            Input::Congested { link } => self.links.congested(link),
+            Input::Drained { link } => self.links.drained(link, out),
+            Input::OutboxFull { link, bytes } => {
+                let max = self.settings.get(Setting::OutboxBytesMax);
+                self.cut(
+                    link,
+                    format!(
+                        "outbox is full ({bytes} bytes wait, outbox_bytes_max is {max}); closing it"
+                    ),
+                    out,
+                );
+            }
+            Input::Stalled { link, bytes } => {
+                let max = self.settings.get(Setting::StallMs);
+                self.cut(
+                    link,
+                    format!(
+                        "took none of {bytes} waiting bytes for {max} ms (stall_ms); closing it"
+                    ),
+                    out,
+                );
+            }
+            Input::Garbage { link, error } => self.on_garbage(link, error, out),
+            Input::Login { link, login } => {
+                self.heard(link);
+                self.on_login(link, *login, out);
+            }
+            Input::Logout { link } => self.on_logout(link, out),
+            Input::Badge { link, badge, proof } => {
+                self.heard(link);
+                self.on_badge(link, &badge, proof, out);
+            }
+            Input::StatusReply { link, sequence, text } => {
+                self.heard(link);
+                self.on_status_reply(link, sequence, &text, out);
+            }
+            Input::Report { link, report } => {
+                self.heard(link);
+                self.on_report(link, *report, out);
+            }
+            Input::PeerError { link, error } => self.on_peer_error(link, &error, out),
+            Input::Ping { link, sequence } => {
+                self.heard(link);
+                if self.links.get(link).is_some() {
+                    out.push(Action::Send { link, frame: Frame::Pong { sequence } });
+                }
+            }
+            Input::Pong { link } => self.heard(link),
+            Input::Sourced { link, head, path, script } => {
+                self.on_sourced(link, head, path, script, out)
+            }
+            Input::PersistFailed { why } => {
+                let text = format!(
+                    "the configuration was not saved: {why}; changes since are lost at a restart"
+                );
+                self.record(FactKind::PersistFailed, About::default(), text, out);
+            }
+            Input::Terminate { signal } => self.on_terminate(signal, out),
+        }
+        if std::mem::take(&mut self.is_changed) {
+            out.push(Action::Persist);
+        }
+        if self.ending.is_some() {
+            self.check_departure(out);
+        }
+    }
+
+    fn heard(&mut self, link: LinkId) {
+        if let Some(slot) = self.links.get_mut(link) {
+            slot.heard = self.now;
+            slot.pings = 0;
+        }
+    }
+
+    fn on_listening(&mut self, listening: Listening, out: Out<'_>) {
+        self.instance.clone_from(&listening.instance);
+        let text = format!(
+            "isectd {} listens: clients on port {}, workers on port {}",
+            listening.version, listening.client_port, listening.worker_port
+        );
+        let execd = listening.execd.clone();
+        self.listening = listening;
+        self.record(FactKind::BrokerStarted, About::default(), text, out);
+        if let (Some(address), Ok(name)) = (execd, HostName::new("localhost")) {
+            self.add_host(&name, address, true, out);
+        }
+        self.start_heartbeat();
+    }
+
+    fn on_opened(&mut self, link: LinkId, end: End, peer: input::Peer) {
+        self.links.open(link, end, peer, self.now);
+        let wait = self.settings.get(Setting::LoginMs);
+        self.due.add(self.now.plus_millis(wait), Due::Login(link));
+    }
+
+    fn on_closed(&mut self, link: LinkId, how: Close, out: Out<'_>) {
+        let why = match how {
+            Close::Eof => "closed its connection",
+            Close::Torn => "closed its connection in the middle of a frame",
+            Close::Reset => "lost its connection",
+        };
+        self.link_gone(link, how, why, out);
+    }
+
+    /// A link is gone, by itself or because it was closed: what that means for who stood there.
+    fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
+        let Some(end) = self.links.get(link).map(|slot| slot.end.clone()) else { return };
+        self.links.free(link, out);
+        match end {
+            End::Free | End::NewClient | End::NewWorker => {}
+            End::Client(key) => self.client_gone(key, why, out),
+            End::Worker(key) => self.worker_lost(key, how, why, out),
+            End::Host(name) => self.host_down(&name, format!("its execd {why}"), out),
+        }
+    }
+
+    /// Closes a link; who stood there is the caller's business.
+    pub(crate) fn close_link(&mut self, link: LinkId, out: Out<'_>) {
+        if self.links.get(link).is_some() {
+            out.push(Action::Close { link });
+            self.links.free(link, out);
+        }
+    }
+
+    /// Closes a link for a fault of its, with a fact.
+    pub(crate) fn cut(&mut self, link: LinkId, why: String, out: Out<'_>) {
+        let Some(slot) = self.links.get(link) else { return };
+        let (name, mut about) = self.name_of(&slot.end);
+        about.who = Some(clients::from(&slot.peer));
+        self.record(FactKind::LinkClosed, about, format!("{name}: {why}"), out);
+        out.push(Action::Close { link });
+        self.link_gone(link, Close::Reset, &why, out);
+    }
+
+    /// Says what is wrong, then closes the link.
+    pub(crate) fn refuse_link(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
+        let Some(slot) = self.links.get(link) else { return };
+        let (name, mut about) = self.name_of(&slot.end);
+        about.who = Some(clients::from(&slot.peer));
+        let kind = match slot.end {
+            End::NewClient | End::NewWorker => FactKind::LoginRefused,
+            End::Client(_) | End::Worker(_) | End::Host(_) | End::Free => FactKind::LinkClosed,
+        };
+        let text =
+            format!("{name} at {}: {}: {}", clients::from(&slot.peer), error.code, error.text);
+        self.record(kind, about, text, out);
+        let why = format!("was closed: {}", error.code);
+        out.push(Action::Send { link, frame: Frame::refusal(error) });
+        out.push(Action::Close { link });
+        self.link_gone(link, Close::Reset, &why, out);
+    }
+
+    /// How an end is named in facts.
+    fn name_of(&self, end: &End) -> (String, About) {
+        let mut about = About::default();
+        let name = match end {
+            End::Free => "a closed link".to_owned(),
+            End::NewClient => "a program on the client port".to_owned(),
+            End::NewWorker => "a program on the worker port".to_owned(),
+            End::Client(key) => {
+                about.client = Some(self.clients[*key].id);
+                format!("client {}", self.clients[*key].id)
+            }
+            End::Worker(key) => {
+                about = self.about_worker(*key);
+                format!("worker {}", self.workers[*key].id)
+            }
+            End::Host(name) => {
+                about.host = Some(name.clone());
+                format!("host {name}")
+            }
+        };
+        (name, about)
+    }
+
+    /// A worker sent what is no reply: its request fails, it is closed and ended.
+    pub(crate) fn bad_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
+        let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) else {
+            return;
+        };
+        if let Some(current) = self.workers[key].current
+            && !self.transactions[current].is_ended
+        {
+            let error = ErrorBody::new(protocol::errors::ErrorCode::BadReply, text.clone());
+            self.fail(current, error, out);
+        }
+        self.refuse_link(link, ErrorBody::new(protocol::errors::ErrorCode::BadReply, text), out);
+    }
+
+    fn on_garbage(&mut self, link: LinkId, error: WireError, out: Out<'_>) {
+        let Some(slot) = self.links.get(link) else { return };
+        let body = ErrorBody::new(error.code, error.text.clone());
+        match (slot.end.clone(), error.skip) {
+            (End::Worker(_), _) => self.bad_worker(link, error.text, out),
+            (End::Client(key), Some(_)) => {
+                // Only this one frame is lost; the stream can be trusted.
+                let head = Header { sequence: error.sequence, reply: 1, ..Header::default() };
+                if let Some(&transaction) = self.clients[key].live.get(&error.sequence) {
+                    self.fail(transaction, body, out);
+                } else {
+                    self.answer_error(link, &head, body, out);
+                }
+            }
+            (End::Host(name), _) => {
+                let about = About { host: Some(name), ..About::default() };
+                self.record(
+                    FactKind::HostError,
+                    about,
+                    format!("execd sent garbage: {}", error.text),
+                    out,
+                );
+                self.cut(link, "sent what is no frame".into(), out);
+            }
+            (End::Client(_) | End::NewClient | End::NewWorker | End::Free, _) => {
+                self.refuse_link(link, body, out);
+            }
+        }
+    }
+
+    fn on_logout(&mut self, link: LinkId, out: Out<'_>) {
+        if self.links.get(link).is_some() {
+            out.push(Action::Close { link });
+            self.link_gone(link, Close::Eof, "logged out", out);
+        }
+    }
+
+    fn on_peer_error(&mut self, link: LinkId, error: &ErrorBody, out: Out<'_>) {
+        let Some(slot) = self.links.get(link) else { return };
+        let (name, about) = self.name_of(&slot.end);
+        self.record(FactKind::HostError, about, format!("{name} says: {error}"), out);
+    }
+
+    /// What is due because time passed.
+    fn on_time(&mut self, out: Out<'_>) {
+        self.on_deadlines(out);
+        while let Some(due) = self.due.take(self.now) {
+            match due {
+                Due::Login(link) => self.on_login_due(link, out),
+                Due::Badge(worker, run) => self.on_badge_due(worker, run, out),
+                Due::Return(worker, run) => self.on_return_due(worker, run, out),
+                Due::Absent(worker, run) => self.on_absent_due(worker, run, out),
+                Due::StopAsk(worker, run) => self.on_stop_ask_due(worker, run, out),
+                Due::Restart(worker) => self.on_restart_due(worker, out),
+                Due::Overlong(worker) => self.on_overlong_due(worker, out),
+                Due::Dial(host) => self.dial(&host, out),
+                Due::Heartbeat => self.on_heartbeat(out),
+                Due::StatusAnswer(query) => self.answer_status_query(query, out),
+                Due::End => self.on_departure_due(out),
+            }
+        }
+    }
+
+    /// Records a fact: for the log, for `listevents`, for those who watch.
+    pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String, out: Out<'_>) {
+        self.next_fact += 1;
+        let fact = Fact { seq: FactSeq(self.next_fact), at: self.now, kind, about, text };
+        self.recent.add(&fact);
+        if self.watchers > 0 {
+            self.show_watchers(&fact, out);
+        }
+        out.push(Action::Record(Box::new(fact)));
+    }
+
+    /// A change of the configuration: recorded with who asked, saved at the end of the step.
+    pub(crate) fn changed(&mut self, origin: &Origin, text: String, out: Out<'_>) {
+        // What is being read from the state directory need not be written there again.
+        self.is_changed |= *origin != Origin::State;
+        let about = About { who: Some(Self::who(origin)), ..About::default() };
+        self.record(FactKind::Changed, about, text, out);
     }
 }

@@ -1,0 +1,144 @@
+//! Workers log in: badges that were issued, of workers that started themselves, of workers that come
+//! back after the broker was away. Whether the secret is genuine was found out before (`proof`).
+
+use super::action::Action;
+use super::fact::FactKind;
+use super::input::Close;
+use super::links::End;
+use super::workers::{Life, Worker, WorkerSpec};
+use super::{Engine, Out};
+use protocol::bodies::{Badge, BadgeOk, ErrorBody};
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::ids::{LinkId, RunId};
+use protocol::settings::{ServiceSetting, Setting};
+
+impl Engine {
+    pub(crate) fn on_badge(
+        &mut self,
+        link: LinkId,
+        badge: &Badge,
+        proof: Option<RunId>,
+        out: Out<'_>,
+    ) {
+        if self.links.get(link).is_none_or(|slot| slot.end != End::NewWorker) {
+            let error =
+                ErrorBody::new(ErrorCode::BadState, "this connection showed a badge already");
+            self.refuse_link(link, error, out);
+            return;
+        }
+        let checked = match proof {
+            Some(run) => self.check_issued(badge, run),
+            None => self.check_guest(badge),
+        };
+        match checked {
+            Ok(key) => self.admit_worker(key, link, badge, proof, out),
+            Err(text) => {
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadBadge, text), out);
+            }
+        }
+    }
+
+    /// A badge with a genuine secret: is it of a run that may be ready now?
+    fn check_issued(&self, badge: &Badge, run: RunId) -> Result<usize, String> {
+        let id = badge.worker;
+        let Some(key) = self.workers.find(id) else {
+            return Err(format!("worker {id} is not configured any more"));
+        };
+        let worker = &self.workers[key];
+        let service = &self.registry[worker.service].name;
+        if *service != badge.service {
+            return Err(format!(
+                "worker {id} is of service '{service}', not of '{}'",
+                badge.service
+            ));
+        }
+        let is_expected = match worker.life {
+            Life::Starting | Life::Up | Life::Returning | Life::Ready => worker.run == run,
+            // After a restart of the broker its badge may come before its host's list.
+            Life::Down | Life::Pausing => worker.is_wanted && worker.failed.is_none(),
+            Life::Asked | Life::Ending => false,
+        };
+        if is_expected {
+            Ok(key)
+        } else {
+            Err(format!("run {run} of worker {id} is not expected; it is {}", worker.life.word()))
+        }
+    }
+
+    /// A badge without a genuine secret: may this worker start itself?
+    fn check_guest(&mut self, badge: &Badge) -> Result<usize, String> {
+        let Some(service) = self.registry.find(badge.service.as_str()) else {
+            return Err(self.unknown_service(badge.service.as_str()));
+        };
+        let is_open = self.registry[service].settings.get(ServiceSetting::SelfStart) == 1;
+        if !is_open || badge.service.is_op() {
+            return Err(format!(
+                "this badge was not issued, and service '{0}' takes no workers that start themselves ('config service {0} selfstart=1' allows it)",
+                badge.service
+            ));
+        }
+        let spec = WorkerSpec {
+            service,
+            host: badge.host.clone(),
+            path: String::new(),
+            args: Vec::new(),
+            is_guest: true,
+        };
+        self.registry[service].workers += 1;
+        self.workers.add(spec, None)
+    }
+
+    fn admit_worker(
+        &mut self,
+        key: usize,
+        link: LinkId,
+        badge: &Badge,
+        proof: Option<RunId>,
+        out: Out<'_>,
+    ) {
+        if let Some(old) = self.workers[key].link {
+            // It came back before the loss of its old connection was noticed.
+            self.close_link(old, out);
+            self.worker_lost(key, Close::Reset, "came back on a new connection", out);
+        }
+        if let Some(slot) = self.links.get_mut(link) {
+            slot.end = End::Worker(key);
+        }
+        let now = self.now;
+        let worker = &mut self.workers[key];
+        let is_adopted =
+            matches!(worker.life, Life::Down | Life::Pausing | Life::Returning) || worker.was_ready;
+        worker.link = Some(link);
+        worker.life = Life::Ready;
+        worker.was_ready = true;
+        worker.has_exited = false;
+        worker.is_stopping = false;
+        worker.ready_since = now;
+        worker.pid = badge.hostpid;
+        if let Some(run) = proof {
+            worker.run = run;
+            self.next_run = self.next_run.max(run.0);
+        }
+        let ok = BadgeOk {
+            worker: worker.id,
+            body_bytes_max: self.settings.get(Setting::BodyBytesMax),
+            heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
+            reconnect_ms: self.settings.get(Setting::ReconnectMs),
+        };
+        out.push(Action::Send { link, frame: Frame::BadgeOk(ok) });
+        let Worker { id, is_guest, .. } = *worker;
+        let service = worker.service;
+        let name = &self.registry[service].name;
+        let (kind, what) = match (is_guest, is_adopted) {
+            (true, _) => (FactKind::WorkerReady, "started itself and is ready"),
+            (false, true) => (FactKind::WorkerAdopted, "was running already and is ready again"),
+            (false, false) => (FactKind::WorkerReady, "is ready"),
+        };
+        let text = format!("worker {id} of service '{name}' {what}, pid {}", badge.hostpid);
+        let about = self.about_worker(key);
+        self.record(kind, about, text, out);
+        self.settle(key);
+        self.serve(service, out);
+    }
+}

@@ -1,0 +1,303 @@
+//! The attached clients (the manual's priority list): login, logout, blocking, priority, moving to
+//! another service. Not their requests: `transaction` has those.
+
+use super::fact::{About, FactKind};
+use super::input::Peer;
+use super::links::End;
+use super::transaction::Stage;
+use super::{Engine, Out};
+use protocol::bodies::{ErrorBody, Format, Login, LoginOk};
+use protocol::errors::{ErrorCode, Ran};
+use protocol::frame::Frame;
+use protocol::ids::{ClientId, LinkId};
+use protocol::settings::{ServiceSetting, Setting};
+use protocol::time::Tick;
+use slab::Slab;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// What a client that watches wants to see.
+#[derive(Debug)]
+pub(crate) struct Watch {
+    /// The sequence of its `watch`.
+    pub(crate) sequence: u32,
+    /// Names of fact kinds; empty = all.
+    pub(crate) kinds: Vec<FactKind>,
+    /// Facts it did not get because it reads too slowly.
+    pub(crate) skipped: u64,
+}
+
+/// An attached client.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Its number.
+    pub(crate) id: ClientId,
+    /// Its link.
+    pub(crate) link: LinkId,
+    /// Key of its service.
+    pub(crate) service: usize,
+    /// Its priority.
+    pub(crate) priority: u8,
+    /// What it said of itself.
+    pub(crate) loghost: String,
+    /// See `loghost`.
+    pub(crate) hostpid: u32,
+    /// See `loghost`.
+    pub(crate) name: Option<String>,
+    /// How `op` answers it.
+    pub(crate) format: Format,
+    /// It promised to answer pings.
+    pub(crate) heartbeat: bool,
+    /// Who it is, as the kernel says.
+    pub(crate) peer: Peer,
+    /// Its requests wait until it is unblocked.
+    pub(crate) is_blocked: bool,
+    /// Keys of its transactions that have no outcome yet, by sequence.
+    pub(crate) live: BTreeMap<u32, usize>,
+    /// Requests that ended before their last piece came: further pieces are dropped.
+    pub(crate) cut: BTreeSet<u32>,
+    /// When it logged in.
+    pub(crate) since: Tick,
+    /// Requests accepted from it.
+    pub(crate) requests: u64,
+    /// Of those, answered by a worker.
+    pub(crate) answered: u64,
+    /// Of those, ended with an error.
+    pub(crate) failed: u64,
+    /// It streams facts.
+    pub(crate) watch: Option<Watch>,
+}
+
+/// All attached clients.
+#[derive(Debug, Default)]
+pub(crate) struct Clients {
+    slab: Slab<Client>,
+    ids: BTreeMap<ClientId, usize>,
+    /// The next id to give (`isdData.NextClientID`).
+    pub(crate) next_id: u32,
+    /// How many promised to answer pings.
+    pub(crate) heartbeats: usize,
+}
+
+impl Clients {
+    /// The key of an id.
+    pub(crate) fn find(&self, id: ClientId) -> Option<usize> {
+        self.ids.get(&id).copied()
+    }
+
+    /// How many are attached (`isdData.PriList`).
+    pub(crate) fn count(&self) -> usize {
+        self.slab.len()
+    }
+
+    /// All of them, by id.
+    pub(crate) fn by_id(&self) -> impl Iterator<Item = (usize, &Client)> {
+        self.ids.values().map(|&key| (key, &self.slab[key]))
+    }
+
+    /// A client that may be gone.
+    pub(crate) fn get(&self, key: usize) -> Option<&Client> {
+        self.slab.get(key)
+    }
+}
+
+impl std::ops::Index<usize> for Clients {
+    type Output = Client;
+    fn index(&self, key: usize) -> &Client {
+        &self.slab[key]
+    }
+}
+
+impl std::ops::IndexMut<usize> for Clients {
+    fn index_mut(&mut self, key: usize) -> &mut Client {
+        &mut self.slab[key]
+    }
+}
+
+impl Engine {
+    pub(crate) fn on_login(&mut self, link: LinkId, login: Login, out: Out<'_>) {
+        let Some(slot) = self.links.get(link) else { return };
+        if slot.end != End::NewClient {
+            self.refuse_link(
+                link,
+                ErrorBody::new(ErrorCode::BadState, "this connection has logged in already"),
+                out,
+            );
+            return;
+        }
+        let peer = slot.peer.clone();
+        let is_op = login.service.is_op();
+        let Some(service) = self.registry.find(login.service.as_str()) else {
+            let text = self.unknown_service(login.service.as_str());
+            self.refuse_link(link, ErrorBody::new(ErrorCode::UnknownService, text), out);
+            return;
+        };
+        if self.is_rejecting && !is_op {
+            let text = "the operator lets no new clients in for now ('reject off' ends it)";
+            self.refuse_link(link, ErrorBody::new(ErrorCode::Rejecting, text), out);
+            return;
+        }
+        if is_op && !peer.is_owner {
+            let text = format!(
+                "the operator's service is for the broker's own user, not for {}",
+                from(&peer)
+            );
+            self.refuse_link(link, ErrorBody::new(ErrorCode::Denied, text), out);
+            return;
+        }
+        let id = ClientId(self.clients.next_id);
+        self.clients.next_id = self.clients.next_id.wrapping_add(1);
+        let client = Client {
+            id,
+            link,
+            service,
+            priority: login.priority,
+            loghost: login.loghost,
+            hostpid: login.hostpid,
+            name: login.name,
+            format: login.format,
+            heartbeat: login.heartbeat,
+            peer,
+            is_blocked: false,
+            live: BTreeMap::new(),
+            cut: BTreeSet::new(),
+            since: self.now,
+            requests: 0,
+            answered: 0,
+            failed: 0,
+            watch: None,
+        };
+        let text = format!(
+            "client: priority={}, hostpid={}, id={id}, loghost={}, service={}",
+            client.priority, client.hostpid, client.loghost, login.service
+        );
+        self.clients.heartbeats += usize::from(client.heartbeat);
+        let key = self.clients.slab.insert(client);
+        self.clients.ids.insert(id, key);
+        self.registry[service].clients += 1;
+        if let Some(slot) = self.links.get_mut(link) {
+            slot.end = End::Client(key);
+        }
+        let deadline_ms = self.registry[service].settings.get(ServiceSetting::DeadlineMs);
+        let ok = LoginOk {
+            client: id,
+            body_bytes_max: self.settings.get(Setting::BodyBytesMax),
+            requests_max: self.settings.get(Setting::RequestsMax),
+            deadline_ms,
+            heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
+            version: self.listening.version.clone(),
+        };
+        out.push(Action::Send { link, frame: Frame::LoginOk(ok) });
+        let about = About { client: Some(id), service: Some(login.service), ..About::default() };
+        self.record(FactKind::ClientIn, about, text, out);
+    }
+
+    /// Text of the error for a name that no service has.
+    pub(crate) fn unknown_service(&self, name: &str) -> String {
+        let near = protocol::op::parse::nearest(name, self.registry.names());
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+        format!("service '{name}' is unknown; 'services' lists the names{hint}")
+    }
+
+    /// A client is gone: what waits is removed, what runs goes on without it.
+    pub(crate) fn client_gone(&mut self, key: usize, why: &str, out: Out<'_>) {
+        let keys: Vec<usize> = self.clients[key].live.values().copied().collect();
+        for transaction in keys {
+            self.client_left(transaction, out);
+        }
+        let client = self.clients.slab.remove(key);
+        self.clients.ids.remove(&client.id);
+        self.clients.heartbeats -= usize::from(client.heartbeat);
+        self.watchers -= usize::from(client.watch.is_some());
+        let service = &mut self.registry[client.service];
+        service.clients -= 1;
+        let about = About {
+            client: Some(client.id),
+            service: Some(service.name.clone()),
+            ..About::default()
+        };
+        let text = format!("client {} ({}): {why}", client.id, client.loghost);
+        self.record(FactKind::ClientOut, about, text, out);
+    }
+
+    /// `block`, `unblock`: its waiting requests leave the queue or come back to their places.
+    pub(crate) fn set_blocked(&mut self, key: usize, blocked: bool, out: Out<'_>) {
+        if self.clients[key].is_blocked == blocked {
+            return;
+        }
+        self.clients[key].is_blocked = blocked;
+        let keys: Vec<usize> = self.clients[key].live.values().copied().collect();
+        let mut services = BTreeSet::new();
+        for transaction in keys {
+            let service = self.transactions[transaction].service;
+            match (self.transactions[transaction].stage, blocked) {
+                (Stage::Waiting, true) => {
+                    self.registry[service].queue.remove(transaction, &mut self.transactions);
+                    self.transactions[transaction].stage = Stage::Barred;
+                }
+                (Stage::Barred, false) => {
+                    self.transactions[transaction].stage = Stage::Waiting;
+                    self.registry[service].queue.add(transaction, &mut self.transactions);
+                    services.insert(service);
+                }
+                (Stage::Waiting | Stage::Barred | Stage::Held(_) | Stage::Bound(_), _) => {}
+            }
+        }
+        for service in services {
+            self.serve(service, out);
+        }
+    }
+
+    /// `pri`: also for its waiting requests, but for those with a priority of their own.
+    pub(crate) fn set_priority(&mut self, key: usize, priority: u8) {
+        self.clients[key].priority = priority;
+        let keys: Vec<usize> = self.clients[key].live.values().copied().collect();
+        for transaction in keys {
+            let Engine { transactions, registry, .. } = self;
+            if transactions[transaction].head.priority != 0 {
+                continue;
+            }
+            let is_waiting = transactions[transaction].stage == Stage::Waiting;
+            let service = transactions[transaction].service;
+            if is_waiting {
+                registry[service].queue.remove(transaction, transactions);
+            }
+            transactions[transaction].priority = priority;
+            if is_waiting {
+                registry[service].queue.add(transaction, transactions);
+            }
+        }
+    }
+
+    /// `service`: later requests go there; those under way stay where they are.
+    pub(crate) fn move_client(&mut self, key: usize, service: usize) {
+        let old = std::mem::replace(&mut self.clients[key].service, service);
+        self.registry[old].clients -= 1;
+        self.registry[service].clients += 1;
+    }
+
+    /// `delete client`: its requests end, its connection is closed.
+    pub(crate) fn delete_client(&mut self, key: usize, out: Out<'_>) {
+        let Client { link, ref live, .. } = self.clients[key];
+        for transaction in live.values().copied().collect::<Vec<_>>() {
+            let ran = match self.transactions[transaction].stage {
+                Stage::Waiting | Stage::Barred => Ran::No,
+                Stage::Held(_) | Stage::Bound(_) => Ran::Maybe,
+            };
+            let text = "the operator deleted this client";
+            self.fail(
+                transaction,
+                ErrorBody { code: ErrorCode::ClientDeleted, ran, text: text.into() },
+                out,
+            );
+        }
+        let error = ErrorBody::new(ErrorCode::ClientDeleted, "the operator deleted this client");
+        self.refuse_link(link, error, out);
+    }
+}
+
+/// A peer as named in errors and facts.
+pub(crate) fn from(peer: &Peer) -> String {
+    peer.uid.map_or_else(|| peer.address.clone(), |uid| format!("{} uid {uid}", peer.address))
+}
+
+use super::action::Action;

@@ -1,0 +1,449 @@
+//! Who gets the next request, and what a worker's frames mean for it. Nothing waits while a worker that
+//! could take it is idle: each change that makes a worker or a request available ends in `serve`.
+
+use super::action::Action;
+use super::fact::{About, FactKind};
+use super::input::Close;
+use super::links::End;
+use super::poison::Poison;
+use super::transaction::Stage;
+use super::workers::{Life, Place};
+use super::{Engine, Out};
+use bytes::Bytes;
+use protocol::bodies::ErrorBody;
+use protocol::errors::{ErrorCode, Ran};
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::LinkId;
+use protocol::settings::{ServiceSetting, Setting};
+
+impl Engine {
+    /// A request may be served now, or waits.
+    pub(crate) fn enqueue(&mut self, key: usize, out: Out<'_>) {
+        let service = self.transactions[key].service;
+        if self.registry[service].queue.count() == 0
+            && let Some(worker) = self.take_idle(service)
+        {
+            self.bind(key, worker, out);
+            return;
+        }
+        self.transactions[key].stage = Stage::Waiting;
+        self.registry[service].queue.add(key, &mut self.transactions);
+        self.serve(service, out);
+    }
+
+    /// Gives waiting requests to idle workers, then to busy ones with room.
+    pub(crate) fn serve(&mut self, service: usize, out: Out<'_>) {
+        while self.registry[service].queue.count() > 0 {
+            let worker = if let Some(worker) = self.take_idle(service) {
+                worker
+            } else if self.registry[service].settings.get(ServiceSetting::Prefetch) > 0 {
+                self.hold_ahead(service, out);
+                return;
+            } else {
+                return;
+            };
+            let Some(key) = self.take_first(service) else { return };
+            self.bind(key, worker, out);
+        }
+    }
+
+    fn take_first(&mut self, service: usize) -> Option<usize> {
+        let queue = &mut self.registry[service].queue;
+        let key = queue.first(self.is_preempt, &self.transactions)?;
+        queue.remove(key, &mut self.transactions);
+        Some(key)
+    }
+
+    /// `prefetch`: sends whole, single-frame requests ahead to busy workers, each in turn.
+    fn hold_ahead(&mut self, service: usize, out: Out<'_>) {
+        while let Some(&worker) = self.registry[service].roomy.front() {
+            let queue = &self.registry[service].queue;
+            let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
+            // A request in pieces would stand between the pieces of another; it waits for an idle one.
+            if !self.transactions[key].is_complete || !self.transactions[key].pieces.is_empty() {
+                return;
+            }
+            self.registry[service].queue.remove(key, &mut self.transactions);
+            self.registry[service].roomy.rotate_left(1);
+            self.transactions[key].stage = Stage::Held(worker);
+            self.workers[worker].held.push_back(key);
+            self.send_request(key, worker, out);
+            let is_roomy = self.has_room(worker);
+            self.set_roomy(worker, is_roomy);
+        }
+    }
+
+    /// Whether a busy worker may hold one request more.
+    pub(crate) fn has_room(&self, key: usize) -> bool {
+        let worker = &self.workers[key];
+        let prefetch = self.registry[worker.service].settings.get(ServiceSetting::Prefetch);
+        let is_single = worker.current.is_some_and(|current| {
+            let current = &self.transactions[current];
+            current.is_complete && !current.in_conversation && !current.is_ended
+        });
+        prefetch > worker.held.len() as u64
+            && is_single
+            && worker.life == Life::Ready
+            && !worker.is_paused
+            && (worker.is_wanted || worker.is_guest)
+            && !self.registry[worker.service].is_paused
+    }
+
+    /// Gives a request to a worker that was idle.
+    fn bind(&mut self, key: usize, worker: usize, out: Out<'_>) {
+        self.transactions[key].stage = Stage::Bound(worker);
+        self.workers[worker].current = Some(key);
+        self.send_request(key, worker, out);
+        self.begin(key, worker);
+    }
+
+    /// A worker begins a request, as far as is known.
+    fn begin(&mut self, key: usize, worker: usize) {
+        let transaction = &mut self.transactions[key];
+        transaction.stage = Stage::Bound(worker);
+        transaction.dispatched = self.now;
+        let waited = self.now.since(transaction.arrived);
+        let service = &mut self.registry[transaction.service];
+        service.figures.wait.add(waited.0);
+        let kill_after_ms = service.settings.get(ServiceSetting::KillAfterMs);
+        if !self.must_keep(key) {
+            // It was kept only because a held request may go back to the queue.
+            let transaction = &mut self.transactions[key];
+            self.queue_bytes -= std::mem::take(&mut transaction.kept);
+            transaction.body = Bytes::new();
+        }
+        if kill_after_ms > 0 {
+            self.watch_overlong(worker, self.now.plus_millis(kill_after_ms));
+        }
+        let service = &self.registry[self.workers[worker].service];
+        if service.settings.get(ServiceSetting::Prefetch) > 0 {
+            let is_roomy = self.has_room(worker);
+            self.set_roomy(worker, is_roomy);
+        }
+    }
+
+    /// Sends a request and what came of its pieces to a worker.
+    fn send_request(&mut self, key: usize, worker: usize, out: Out<'_>) {
+        let transaction = &mut self.transactions[key];
+        transaction.attempt += 1;
+        let is_single = transaction.is_complete && transaction.pieces.is_empty();
+        let body = transaction.body.clone();
+        let head = transaction.head;
+        let pieces = std::mem::take(&mut transaction.pieces);
+        let is_held = matches!(transaction.stage, Stage::Held(_));
+        let is_kept = is_single && (is_held || self.must_keep(key));
+        let client = self.transactions[key].client.map(|client| self.clients[client].id);
+        let last = (self.transactions[key].id, client, self.now);
+        let max = self.settings.get(Setting::LastBytesMax) as usize;
+        self.workers[worker].remember(&body, last, max);
+        self.send_piece(worker, key, head, body, out);
+        for (head, body) in pieces {
+            self.send_piece(worker, key, head, body, out);
+        }
+        if is_kept {
+            self.read_client_again(key, out);
+        } else {
+            self.release_bytes(key, out);
+        }
+    }
+
+    /// Sends one frame of a request to a worker.
+    pub(crate) fn send_piece(
+        &mut self,
+        worker: usize,
+        key: usize,
+        head: Header,
+        body: Bytes,
+        out: Out<'_>,
+    ) {
+        let transaction = &self.transactions[key];
+        let worker = &mut self.workers[worker];
+        let Some(link) = worker.link else { return };
+        worker.to_count += 1;
+        let left = transaction.deadline.since(self.now).as_millis().max(1);
+        let head = Header {
+            reply: transaction.head.reply,
+            error: 0,
+            workerid: worker.id.0,
+            priority: transaction.priority,
+            transaction: transaction.id.0,
+            deadline_ms: u32::try_from(left).unwrap_or(u32::MAX),
+            attempt: transaction.attempt,
+            ..head
+        };
+        out.push(Action::Send { link, frame: Frame::Data { head, body } });
+    }
+
+    /// How often a request may be given to a further worker, should this one die.
+    fn may_repeat(&self, key: usize) -> bool {
+        let transaction = &self.transactions[key];
+        let settings = &self.registry[transaction.service].settings;
+        let retry = if transaction.head.is_idempotent() {
+            settings.get(ServiceSetting::RetryIdempotent).max(settings.get(ServiceSetting::Retry))
+        } else {
+            settings.get(ServiceSetting::Retry)
+        };
+        // The attempt that is under way is counted already.
+        u64::from(transaction.attempt) <= retry
+    }
+
+    /// Whether a request's bytes are needed after its worker has them: for another one, or as poison.
+    fn must_keep(&self, key: usize) -> bool {
+        let transaction = &self.transactions[key];
+        let settings = &self.registry[transaction.service].settings;
+        transaction.is_complete
+            && transaction.head.more == 0
+            && (self.may_repeat(key) || settings.get(ServiceSetting::PoisonDeaths) == 1)
+    }
+
+    /// Whether the whole request is still here, so that it could be given to another worker.
+    fn is_kept(&self, key: usize) -> bool {
+        let transaction = &self.transactions[key];
+        transaction.is_complete
+            && !transaction.in_conversation
+            && transaction.head.more == 0
+            && transaction.body.len() == transaction.head.len as usize
+    }
+
+    /// A data frame of a worker.
+    pub(crate) fn on_reply(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
+        let worker = match self.links.get(link).map(|slot| &slot.end) {
+            Some(End::Worker(worker)) => *worker,
+            Some(_) => {
+                let text = "a reply came before the badge";
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+                return;
+            }
+            None => return,
+        };
+        self.workers[worker].from_count += 1;
+        let current = self.workers[worker].current;
+        let Some(key) = current.filter(|&key| self.transactions[key].id.0 == head.transaction)
+        else {
+            self.drop_late(worker, head.transaction, out);
+            return;
+        };
+        if head.error < 0 {
+            let text = format!(
+                "worker {} answered with error {}; workers' own errors are positive",
+                self.workers[worker].id, head.error
+            );
+            self.bad_worker(link, text, out);
+            return;
+        }
+        let is_last = head.more == 0;
+        let transaction = &mut self.transactions[key];
+        transaction.in_conversation = !is_last;
+        let (is_ended, request, id) = (transaction.is_ended, transaction.head, transaction.id);
+        if is_ended {
+            if is_last {
+                self.drop_late(worker, id.0, out);
+                self.freed(worker, out);
+            }
+            return;
+        }
+        let client = transaction.client;
+        if let Some(client) = client.filter(|_| request.reply != 0) {
+            let to = self.clients[client].link;
+            let head = Header {
+                sequence: request.sequence,
+                reply: 0,
+                error: head.error,
+                workerid: if is_last { 0 } else { self.workers[worker].id.0 },
+                more: u16::from(!is_last),
+                transaction: id.0,
+                trace_id: request.trace_id,
+                span_id: request.span_id,
+                ..Header::default()
+            };
+            out.push(Action::Send { link: to, frame: Frame::Data { head, body } });
+            self.links.hold_back(link, to, out);
+        }
+        if is_last {
+            self.completed(key, worker, out);
+        } else {
+            self.set_roomy(worker, false);
+        }
+    }
+
+    /// The final reply: figures, outcome, the worker is free.
+    fn completed(&mut self, key: usize, worker: usize, out: Out<'_>) {
+        let transaction = &self.transactions[key];
+        let ran = self.now.since(transaction.dispatched).0;
+        let figures = &mut self.registry[transaction.service].figures;
+        figures.completed += 1;
+        figures.run.add(ran);
+        if let Some(client) = transaction.client {
+            self.clients[client].answered += 1;
+        }
+        self.buckets.add(self.now);
+        self.totals.completed += 1;
+        let entry = &mut self.workers[worker];
+        entry.transactions += 1;
+        entry.busy_micros += ran;
+        entry.last_micros = ran;
+        self.finish(key, out);
+        self.freed(worker, out);
+    }
+
+    fn drop_late(&mut self, worker: usize, transaction: u64, out: Out<'_>) {
+        let worker = &mut self.workers[worker];
+        worker.late += 1;
+        let text = format!(
+            "worker {}: a reply to transaction {transaction}, which had ended, was dropped",
+            worker.id
+        );
+        let service = &mut self.registry[worker.service];
+        service.figures.late += 1;
+        let about = About {
+            worker: Some(worker.id),
+            service: Some(service.name.clone()),
+            ..About::default()
+        };
+        self.record(FactKind::LateReply, about, text, out);
+    }
+
+    /// A worker is done with its transaction, which has its outcome: the next held one, or none.
+    pub(crate) fn freed(&mut self, worker: usize, out: Out<'_>) {
+        let Some(key) = self.workers[worker].current.take() else { return };
+        debug_assert!(self.transactions[key].is_ended, "a worker is freed of what has ended");
+        self.transactions.remove(key);
+        let service = self.workers[worker].service;
+        if let Some(next) = self.workers[worker].held.pop_front() {
+            self.workers[worker].current = Some(next);
+            self.begin(next, worker);
+        } else if self.place_of(worker) == Place::Idle
+            && let Some(next) = self.take_first(service)
+        {
+            // Straight from one request to the next; the lists need not know.
+            self.bind(next, worker, out);
+            return;
+        }
+        self.settle(worker);
+        if self.wants_to_leave(worker) {
+            self.ask_to_end(worker, out);
+        }
+        self.serve(service, out);
+    }
+
+    /// `idle`: the operator takes the request away from its worker.
+    pub(crate) fn intervene(&mut self, worker: usize, out: Out<'_>) {
+        let Some(key) = self.workers[worker].current else { return };
+        if !self.transactions[key].is_ended {
+            let text = "the operator took the request away from its worker";
+            self.fail(key, ErrorBody::new(ErrorCode::Intervention, text), out);
+        }
+        self.freed(worker, out);
+    }
+
+    /// Tells a worker that nobody waits for its transaction any more; it should end it with a reply.
+    pub(crate) fn abandon(&mut self, worker: usize, why: &str, out: Out<'_>) {
+        let worker = &self.workers[worker];
+        let (Some(link), Some(key)) = (worker.link, worker.current) else { return };
+        let transaction = &self.transactions[key];
+        let head = Header {
+            sequence: transaction.head.sequence,
+            transaction: transaction.id.0,
+            workerid: worker.id.0,
+            ..Header::default()
+        };
+        let error = ErrorBody::new(ErrorCode::Deadline, why);
+        out.push(Action::Send { link, frame: Frame::Error { head, error } });
+    }
+
+    /// A worker's connection is gone: what becomes of its transactions.
+    pub(crate) fn lose_requests(&mut self, worker: usize, how: Close, why: &str, out: Out<'_>) {
+        let held: Vec<usize> = self.workers[worker].held.drain(..).collect();
+        let current = self.workers[worker].current.take();
+        let id = self.workers[worker].id;
+        let service = self.workers[worker].service;
+        self.settle(worker);
+        for key in held {
+            let is_ended = self.transactions[key].is_ended;
+            if is_ended {
+                self.transactions.remove(key);
+            } else if how == Close::Eof && self.is_kept(key) && self.ending.is_none() {
+                // It never began: the worker closed in order before it had answered the one before.
+                self.transactions[key].attempt -= 1;
+                self.enqueue(key, out);
+            } else {
+                let ran = if how == Close::Eof { Ran::No } else { Ran::Maybe };
+                self.died_with(key, id, ran, why, out);
+            }
+        }
+        if let Some(key) = current {
+            if self.transactions[key].is_ended {
+                self.transactions.remove(key);
+            } else {
+                self.transactions[key].deaths += 1;
+                self.died_with(key, id, Ran::Maybe, why, out);
+            }
+        }
+        self.serve(service, out);
+    }
+
+    /// A worker died with this request: it is repeated, set aside, or failed.
+    fn died_with(
+        &mut self,
+        key: usize,
+        worker: protocol::ids::WorkerId,
+        ran: Ran,
+        why: &str,
+        out: Out<'_>,
+    ) {
+        let transaction = &self.transactions[key];
+        let service = &self.registry[transaction.service];
+        let deaths = transaction.deaths;
+        let is_kept = self.is_kept(key);
+        let about = About {
+            service: Some(service.name.clone()),
+            transaction: Some(transaction.id),
+            worker: Some(worker),
+            ..About::default()
+        };
+        if is_kept && deaths >= service.settings.get(ServiceSetting::PoisonDeaths) {
+            let text = format!(
+                "{deaths} workers died of transaction {}; its bytes are kept ('poison')",
+                transaction.id
+            );
+            self.keep_poison(Poison::of(transaction, self));
+            self.record(FactKind::RequestPoison, about, text.clone(), out);
+            self.fail_unbound(
+                key,
+                ErrorBody { code: ErrorCode::Poison, ran: Ran::Maybe, text },
+                out,
+            );
+        } else if is_kept
+            && self.may_repeat(key)
+            && transaction.deadline > self.now
+            && self.ending.is_none()
+        {
+            let text = format!(
+                "transaction {} is given to another worker (attempt {})",
+                transaction.id,
+                transaction.attempt + 1
+            );
+            self.registry[self.transactions[key].service].figures.retried += 1;
+            self.record(FactKind::RequestRetried, about, text, out);
+            let client = self.transactions[key].client;
+            if client.is_some_and(|client| self.clients[client].is_blocked) {
+                self.transactions[key].stage = Stage::Barred;
+            } else {
+                self.enqueue(key, out);
+            }
+        } else {
+            let text = format!(
+                "worker {worker} of service '{}' {why} while it had the request",
+                service.name
+            );
+            self.fail_unbound(key, ErrorBody { code: ErrorCode::WorkerDied, ran, text }, out);
+        }
+    }
+
+    /// Ends a transaction whose worker is gone.
+    fn fail_unbound(&mut self, key: usize, error: ErrorBody, out: Out<'_>) {
+        self.transactions[key].stage = Stage::Barred;
+        self.fail(key, error, out);
+    }
+}

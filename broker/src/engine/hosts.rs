@@ -1,0 +1,242 @@
+//! The hosts: machines with an execd that the broker dials, greets and asks what runs there; hosts that
+//! are lost are dialled again. Not what happens to the workers on them: `lives` knows.
+
+use super::action::{Action, Origin};
+use super::due::Due;
+use super::fact::{About, FactKind};
+use super::input::{Peer, Report};
+use super::links::End;
+use super::{Engine, Out};
+use protocol::bodies::{ExecHello, ExecListed};
+use protocol::frame::Frame;
+use protocol::ids::LinkId;
+use protocol::names::HostName;
+use protocol::settings::Setting;
+use protocol::time::Tick;
+
+/// How far the link to a host's execd is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum HostState {
+    /// No link; dialled again when due.
+    Down,
+    /// The connection is being made.
+    Dialing,
+    /// Hello was sent.
+    Greeting(LinkId),
+    /// The list of processes was asked for.
+    Listing(LinkId),
+    /// It starts and stops programs for us.
+    Up(LinkId),
+}
+
+/// A machine with an execd.
+#[derive(Debug)]
+pub(crate) struct Host {
+    /// Where its execd listens.
+    pub(crate) address: String,
+    /// How far the link is.
+    pub(crate) state: HostState,
+    /// Whether it is the built-in `localhost`.
+    pub(crate) is_builtin: bool,
+    /// How long the next attempt waits.
+    retry_ms: u64,
+    /// Since when the state is what it is.
+    pub(crate) since: Tick,
+    /// execd's process id and version, once it said so.
+    pub(crate) pid: u32,
+    /// See `pid`.
+    pub(crate) version: String,
+    /// Why it is down, as the system said.
+    pub(crate) why: String,
+    /// Whether its loss has been recorded already.
+    is_told: bool,
+}
+
+const RETRY_MIN_MS: u64 = 50;
+
+impl HostState {
+    /// The link, if there is one.
+    pub(crate) const fn link(self) -> Option<LinkId> {
+        match self {
+            Self::Greeting(link) | Self::Listing(link) | Self::Up(link) => Some(link),
+            Self::Down | Self::Dialing => None,
+        }
+    }
+
+    /// The word shown to operators.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Dialing => "dialing",
+            Self::Greeting(_) | Self::Listing(_) => "greeting",
+            Self::Up(_) => "up",
+        }
+    }
+}
+
+impl Engine {
+    /// Makes a host and dials it.
+    pub(crate) fn add_host(
+        &mut self,
+        name: &HostName,
+        address: String,
+        is_builtin: bool,
+        out: Out<'_>,
+    ) {
+        self.hosts.insert(
+            name.clone(),
+            Host {
+                address,
+                state: HostState::Down,
+                is_builtin,
+                retry_ms: RETRY_MIN_MS,
+                since: self.now,
+                pid: 0,
+                version: String::new(),
+                why: "not dialled yet".into(),
+                is_told: false,
+            },
+        );
+        self.dial(name, out);
+    }
+
+    /// Dials a host that is down.
+    pub(crate) fn dial(&mut self, name: &HostName, out: Out<'_>) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        if host.state == HostState::Down && self.ending.is_none() {
+            host.state = HostState::Dialing;
+            out.push(Action::Dial { host: name.clone(), address: host.address.clone() });
+        }
+    }
+
+    /// The link to start and stop programs on a host, if it is up.
+    pub(crate) fn host_link(&self, name: &HostName) -> Option<LinkId> {
+        match self.hosts.get(name)?.state {
+            HostState::Up(link) => Some(link),
+            HostState::Down
+            | HostState::Dialing
+            | HostState::Greeting(_)
+            | HostState::Listing(_) => None,
+        }
+    }
+
+    pub(crate) fn on_host_opened(&mut self, link: LinkId, name: HostName, fd: i32, out: Out<'_>) {
+        let Some(host) = self.hosts.get_mut(&name).filter(|host| host.state == HostState::Dialing)
+        else {
+            // It was deleted or given another address while it was dialled.
+            out.push(Action::Close { link });
+            return;
+        };
+        host.state = HostState::Greeting(link);
+        host.since = self.now;
+        let peer = Peer { address: host.address.clone(), fd, uid: None, is_owner: false };
+        self.links.open(link, End::Host(name.clone()), peer, self.now);
+        let broker = self.instance.clone();
+        out.push(Action::Send { link, frame: Frame::ExecHello(ExecHello { host: name, broker }) });
+    }
+
+    pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, out: Out<'_>) {
+        if self.hosts.get(name).is_some_and(|host| host.state == HostState::Dialing) {
+            self.host_down(name, why, out);
+        }
+    }
+
+    /// The link to a host is gone, or could not be made: dial again later.
+    pub(crate) fn host_down(&mut self, name: &HostName, why: String, out: Out<'_>) {
+        let retry_max = self.settings.get(Setting::HostRetryMs);
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let was_up = matches!(host.state, HostState::Up(_));
+        host.state = HostState::Down;
+        host.since = self.now;
+        self.due.add(self.now.plus_millis(host.retry_ms.min(retry_max)), Due::Dial(name.clone()));
+        host.retry_ms = (host.retry_ms * 2).min(retry_max);
+        // A built-in execd that is just being started refuses once or twice; that is no news.
+        let is_news = !host.is_told && (was_up || !host.is_builtin || host.retry_ms > 800);
+        host.is_told |= is_news;
+        let text = format!("host {name} at {}: {why}", host.address);
+        host.why = why;
+        if is_news && self.ending.is_none() {
+            let about = About { host: Some(name.clone()), ..About::default() };
+            self.record(FactKind::HostLost, about, text, out);
+        }
+        self.host_gone(name, out);
+    }
+
+    pub(crate) fn on_report(&mut self, link: LinkId, report: Report, out: Out<'_>) {
+        let Some(End::Host(name)) = self.links.get(link).map(|slot| slot.end.clone()) else {
+            return;
+        };
+        match report {
+            Report::Welcome(welcome) => {
+                let Some(host) = self.hosts.get_mut(&name) else { return };
+                if host.state == HostState::Greeting(link) {
+                    host.state = HostState::Listing(link);
+                    host.pid = welcome.hostpid;
+                    host.version = welcome.version;
+                    out.push(Action::Send { link, frame: Frame::ExecList });
+                }
+            }
+            Report::Listed(listed) => self.on_listed(link, &name, &listed, out),
+            Report::Started(started) => self.on_started(&started, out),
+            Report::Failed(failed) => self.on_start_failed(&failed, out),
+            Report::Exited(exited) => self.on_exited(&exited, out),
+            Report::Output(output) => self.on_output(&output, out),
+        }
+    }
+
+    fn on_listed(&mut self, link: LinkId, name: &HostName, listed: &ExecListed, out: Out<'_>) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        if host.state != HostState::Listing(link) {
+            return;
+        }
+        host.state = HostState::Up(link);
+        host.since = self.now;
+        host.retry_ms = RETRY_MIN_MS;
+        host.is_told = false;
+        host.why.clear();
+        let text = format!(
+            "host {name} at {} is up with {} processes",
+            host.address,
+            listed.children.len()
+        );
+        let about = About { host: Some(name.clone()), ..About::default() };
+        self.record(FactKind::HostUp, about, text, out);
+        self.host_listed(name, link, &listed.children, out);
+    }
+
+    /// Removes a host that no worker is configured on.
+    pub(crate) fn remove_host(&mut self, name: &HostName, out: Out<'_>) {
+        if let Some(host) = self.hosts.remove(name)
+            && let Some(link) = host.state.link()
+        {
+            self.close_link(link, out);
+        }
+    }
+
+    /// Gives a host another address: the old link is closed, the new one is made.
+    pub(crate) fn move_host(&mut self, name: &HostName, address: String, out: Out<'_>) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let old = host.state.link();
+        host.address = address;
+        host.state = HostState::Down;
+        host.retry_ms = RETRY_MIN_MS;
+        if let Some(link) = old {
+            self.close_link(link, out);
+            self.host_gone(name, out);
+        }
+        self.dial(name, out);
+    }
+
+    /// Who is named as the asker in facts about the broker's own doing.
+    pub(crate) fn who(origin: &Origin) -> String {
+        match origin {
+            Origin::State => "the saved configuration".into(),
+            Origin::File(path) => format!("file {path}"),
+            Origin::Operator { client, from, uid: Some(uid) } => {
+                format!("client {client} ({from}, uid {uid})")
+            }
+            Origin::Operator { client, from, uid: None } => format!("client {client} ({from})"),
+            Origin::Broker => "the broker".into(),
+        }
+    }
+}

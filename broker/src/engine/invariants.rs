@@ -1,0 +1,223 @@
+//! The engine's laws, checked one by one over everything: run after every step in scripts and in the
+//! simulation, never in production. The numbers are those of the house's list of laws.
+
+use super::Engine;
+use super::links::End;
+use super::transaction::Stage;
+use super::workers::{Life, Place};
+use protocol::errors::ErrorCode;
+use std::collections::BTreeMap;
+
+macro_rules! law {
+    ($holds:expr, $($text:tt)*) => {
+        if !$holds {
+            return Err(format!($($text)*));
+        }
+    };
+}
+
+impl Engine {
+    /// The law that is broken, if any: the full sweep, for tests and simulation.
+    ///
+    /// # Errors
+    /// Names the law and the ids.
+    pub fn check_all(&self) -> Result<(), String> {
+        self.check_workers()?;
+        self.check_transactions()?;
+        self.check_queues()?;
+        self.check_links()
+    }
+
+    fn check_workers(&self) -> Result<(), String> {
+        let mut counts = [0; 3];
+        for (key, worker) in self.workers.by_id() {
+            let id = worker.id;
+            let service = &self.registry[worker.service];
+            let in_idle = service.idle.iter().filter(|&&idle| idle == key).count();
+            let in_roomy = service.roomy.iter().filter(|&&roomy| roomy == key).count();
+            counts[worker.place as usize] += 1;
+            law!(
+                worker.place == self.place_of(key),
+                "law 1: worker {id} is {:?}, should be {:?}",
+                worker.place,
+                self.place_of(key)
+            );
+            law!(
+                in_idle == usize::from(worker.place == Place::Idle),
+                "law 1: worker {id} is {in_idle} times in the idle list"
+            );
+            law!(
+                in_roomy == usize::from(worker.is_roomy),
+                "law 1: worker {id} is {in_roomy} times in the roomy list"
+            );
+            law!(
+                worker.is_roomy == self.has_room(key),
+                "law 1: worker {id} roomy {} has room {}",
+                worker.is_roomy,
+                self.has_room(key)
+            );
+            law!(
+                (worker.place == Place::Busy) == worker.current.is_some(),
+                "law 2: worker {id} is {:?} with {:?}",
+                worker.place,
+                worker.current
+            );
+            law!(
+                worker.place == Place::Lazy || worker.link.is_some(),
+                "law 2: worker {id} is {:?} without a link",
+                worker.place
+            );
+            law!(
+                worker.current.is_some() || worker.held.is_empty(),
+                "law 2: worker {id} holds requests and has none"
+            );
+            law!(
+                worker.life != Life::Ready || worker.link.is_some(),
+                "law 2: worker {id} is ready without a link"
+            );
+            for (at, bound) in worker
+                .current
+                .iter()
+                .map(|c| (c, true))
+                .chain(worker.held.iter().map(|h| (h, false)))
+            {
+                let stage = self.transactions.get(*at).map(|t| t.stage);
+                let expected = if bound { Stage::Bound(key) } else { Stage::Held(key) };
+                law!(stage == Some(expected), "law 2: worker {id} has {at}, which is {stage:?}");
+            }
+        }
+        for place in [Place::Lazy, Place::Idle, Place::Busy] {
+            law!(
+                counts[place as usize] == self.workers.count(place),
+                "law 1: {place:?} counts {}, are {}",
+                self.workers.count(place),
+                counts[place as usize]
+            );
+        }
+        Ok(())
+    }
+
+    fn check_transactions(&self) -> Result<(), String> {
+        let mut live = 0;
+        let mut kept = 0;
+        for (key, t) in &self.transactions {
+            let id = t.id;
+            live += u64::from(!t.is_ended);
+            kept += t.kept;
+            match t.stage {
+                Stage::Bound(worker) => law!(
+                    self.workers.get(worker).is_some_and(|w| w.current == Some(key)),
+                    "law 2: transaction {id} is bound to nobody"
+                ),
+                Stage::Held(worker) => law!(
+                    self.workers.get(worker).is_some_and(|w| w.held.contains(&key)),
+                    "law 2: transaction {id} is held by nobody"
+                ),
+                Stage::Waiting | Stage::Barred => {
+                    law!(!t.is_ended, "law 4: transaction {id} has ended and waits")
+                }
+            }
+            law!(
+                t.stage != Stage::Barred || t.client.is_some_and(|c| self.clients[c].is_blocked),
+                "law 5: transaction {id} is barred by nobody"
+            );
+            law!(
+                t.is_ended || t.deadline >= self.now,
+                "law 6: transaction {id} is past its deadline"
+            );
+            match t.client {
+                Some(client) => law!(
+                    !t.is_ended
+                        && self
+                            .clients
+                            .get(client)
+                            .is_some_and(|c| c.live.get(&t.head.sequence) == Some(&key)),
+                    "law 3: transaction {id} is not its client's"
+                ),
+                None => law!(t.is_ended, "law 4: transaction {id} has neither client nor outcome"),
+            }
+        }
+        let totals = self.totals;
+        law!(
+            totals.accepted == totals.ended + live,
+            "law 4: {} accepted, {} ended, {live} live",
+            totals.accepted,
+            totals.ended
+        );
+        law!(self.queue_bytes == kept, "law 6: {} bytes counted, {kept} kept", self.queue_bytes);
+        for (_, client) in self.clients.by_id() {
+            for (sequence, &key) in &client.live {
+                law!(
+                    self.transactions.contains(key),
+                    "law 3: client {} has sequence {sequence} of nothing",
+                    client.id
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_queues(&self) -> Result<(), String> {
+        let mut waiting: BTreeMap<usize, usize> = BTreeMap::new();
+        for (_, t) in self.transactions.iter().filter(|(_, t)| t.stage == Stage::Waiting) {
+            *waiting.entry(t.service).or_default() += 1;
+        }
+        for (key, service) in self.registry.by_id() {
+            let name = &service.name;
+            let listed: Vec<usize> = service.queue.iter(&self.transactions).collect();
+            let count = waiting.get(&key).copied().unwrap_or(0);
+            law!(
+                listed.len() == service.queue.count() && count == listed.len(),
+                "law 6: queue of {name} counts {}, lists {}, {count} wait",
+                service.queue.count(),
+                listed.len()
+            );
+            for pair in listed.windows(2) {
+                let (a, b) = (&self.transactions[pair[0]], &self.transactions[pair[1]]);
+                law!(
+                    (a.priority, a.id) < (b.priority, b.id),
+                    "law 7: queue of {name} is out of order at {}",
+                    b.id
+                );
+            }
+            law!(
+                listed.is_empty() || service.idle.is_empty(),
+                "law 5: {} wait for {name} and {} workers are idle",
+                listed.len(),
+                service.idle.len()
+            );
+        }
+        Ok(())
+    }
+
+    fn check_links(&self) -> Result<(), String> {
+        for (link, slot) in self.links.iter() {
+            let is_right = match &slot.end {
+                End::Free => false,
+                End::NewClient | End::NewWorker => true,
+                End::Client(key) => self.clients.get(*key).is_some_and(|c| c.link == link),
+                End::Worker(key) => self.workers.get(*key).is_some_and(|w| w.link == Some(link)),
+                End::Host(name) => {
+                    self.hosts.get(name).is_some_and(|h| h.state.link() == Some(link))
+                }
+            };
+            law!(is_right, "law 8: link {link} is {:?}, who does not know it", slot.end);
+        }
+        for (_, client) in self.clients.by_id() {
+            law!(
+                self.links.get(client.link).is_some(),
+                "law 8: client {} has no link ({})",
+                client.id,
+                ErrorCode::Internal
+            );
+        }
+        for (_, worker) in self.workers.by_id() {
+            law!(
+                worker.link.is_none_or(|link| self.links.get(link).is_some()),
+                "law 8: worker {} has a link that is gone",
+                worker.id
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,168 @@
+//! The links as the engine knows them: what stands at the other end, who waits because it is congested,
+//! when it was last heard. Not the connections: those are the reactor's.
+
+use super::action::Action;
+use super::input::Peer;
+use protocol::ids::LinkId;
+use protocol::names::HostName;
+use protocol::time::Tick;
+
+/// What stands at the other end of a link.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// Nobody: the link is gone.
+    Free,
+    /// A program on the client port that has not logged in.
+    NewClient,
+    /// A client, by key.
+    Client(usize),
+    /// A program on the worker port that has not shown a badge.
+    NewWorker,
+    /// A worker, by key.
+    Worker(usize),
+    /// An execd.
+    Host(HostName),
+}
+
+/// One place in the table of links.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    generation: u32,
+    /// What stands there.
+    pub(crate) end: End,
+    /// Who it is, as the kernel says.
+    pub(crate) peer: Peer,
+    /// When something last came from it.
+    pub(crate) heard: Tick,
+    /// Pings since then.
+    pub(crate) pings: u32,
+    /// More than `outbox_bytes_high` wait to be sent to it.
+    is_congested: bool,
+    /// Links that are read no further until this one drains.
+    waiters: Vec<LinkId>,
+    /// How many reasons there are to read this link no further.
+    pauses: u32,
+}
+
+/// All links, by the index of their id.
+#[derive(Debug, Default)]
+pub(crate) struct Links {
+    slots: Vec<Slot>,
+}
+
+impl Links {
+    /// A link began.
+    pub(crate) fn open(&mut self, link: LinkId, end: End, peer: Peer, now: Tick) {
+        let index = link.index as usize;
+        while self.slots.len() <= index {
+            self.slots.push(Slot {
+                generation: 0,
+                end: End::Free,
+                peer: Peer::default(),
+                heard: now,
+                pings: 0,
+                is_congested: false,
+                waiters: Vec::new(),
+                pauses: 0,
+            });
+        }
+        let slot = &mut self.slots[index];
+        debug_assert!(slot.end == End::Free, "link {link} is open already");
+        slot.generation = link.generation;
+        slot.end = end;
+        slot.peer = peer;
+        slot.heard = now;
+        slot.pings = 0;
+    }
+
+    /// The slot of a link that is not gone.
+    pub(crate) fn get(&self, link: LinkId) -> Option<&Slot> {
+        let slot = self.slots.get(link.index as usize)?;
+        (slot.generation == link.generation && slot.end != End::Free).then_some(slot)
+    }
+
+    /// The slot of a link that is not gone.
+    pub(crate) fn get_mut(&mut self, link: LinkId) -> Option<&mut Slot> {
+        let slot = self.slots.get_mut(link.index as usize)?;
+        (slot.generation == link.generation && slot.end != End::Free).then_some(slot)
+    }
+
+    /// All links that are not gone, by index.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, &Slot)> {
+        self.slots.iter().enumerate().filter(|(_, slot)| slot.end != End::Free).map(
+            |(index, slot)| (LinkId { index: index as u32, generation: slot.generation }, slot),
+        )
+    }
+
+    /// The link with this descriptor (column `fd`).
+    pub(crate) fn with_fd(&self, fd: i32) -> Option<LinkId> {
+        self.iter().find(|(_, slot)| slot.peer.fd == fd).map(|(link, _)| link)
+    }
+
+    /// A link is gone: who waited for it is read again.
+    pub(crate) fn free(&mut self, link: LinkId, out: &mut Vec<Action>) {
+        self.drained(link, out);
+        if let Some(slot) = self.get_mut(link) {
+            slot.end = End::Free;
+            slot.peer = Peer::default();
+            slot.pauses = 0;
+        }
+    }
+
+    /// Too much waits to be sent to a link.
+    pub(crate) fn congested(&mut self, link: LinkId) {
+        if let Some(slot) = self.get_mut(link) {
+            slot.is_congested = true;
+        }
+    }
+
+    /// Whether too much waits to be sent to a link.
+    pub(crate) fn is_congested(&self, link: LinkId) -> bool {
+        self.get(link).is_some_and(|slot| slot.is_congested)
+    }
+
+    /// A link took what waited for it: who waited for that is read again.
+    pub(crate) fn drained(&mut self, link: LinkId, out: &mut Vec<Action>) {
+        let Some(slot) = self.get_mut(link) else { return };
+        slot.is_congested = false;
+        if slot.waiters.is_empty() {
+            return;
+        }
+        for source in std::mem::take(&mut slot.waiters) {
+            self.resume(source, out);
+        }
+    }
+
+    /// After something of `source` was sent to `to`: if that is congested, `source` waits.
+    pub(crate) fn hold_back(&mut self, source: LinkId, to: LinkId, out: &mut Vec<Action>) {
+        let Some(slot) = self.get_mut(to) else { return };
+        if !slot.is_congested || source == to || slot.waiters.contains(&source) {
+            return;
+        }
+        slot.waiters.push(source);
+        self.pause(source, out);
+    }
+
+    /// One more reason to read a link no further.
+    pub(crate) fn pause(&mut self, link: LinkId, out: &mut Vec<Action>) {
+        let Some(slot) = self.get_mut(link) else { return };
+        slot.pauses += 1;
+        if slot.pauses == 1 {
+            out.push(Action::Pause { link });
+        }
+    }
+
+    /// One reason less.
+    pub(crate) fn resume(&mut self, link: LinkId, out: &mut Vec<Action>) {
+        let Some(slot) = self.get_mut(link) else { return };
+        slot.pauses = slot.pauses.saturating_sub(1);
+        if slot.pauses == 0 {
+            out.push(Action::Resume { link });
+        }
+    }
+
+    /// Whether a link is not read for now, so that its silence says nothing.
+    pub(crate) fn is_paused(&self, link: LinkId) -> bool {
+        self.get(link).is_some_and(|slot| slot.pauses > 0)
+    }
+}

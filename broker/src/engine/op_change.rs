@@ -1,0 +1,416 @@
+//! The operator's verbs: what they change, and what the manual prints for it. Each change leaves a fact
+//! with who asked. What makes and unmakes services, workers and hosts is in `op_config`.
+
+use super::action::{Action, Ending, Origin};
+use super::buckets::{self, Buckets};
+use super::fact::{About, FactKind};
+use super::op_read::{number, text};
+use super::op_run::{OpResult, not_found, refused};
+use super::workers::{Life, Place};
+use super::{Engine, Out};
+use protocol::frame::Frame;
+use protocol::ids::{ClientId, WorkerId};
+use protocol::names::ServiceName;
+use protocol::op::parse::OpError;
+use protocol::op::reply::{Block, OpReply, Value};
+use protocol::op::spec::{ShutdownWhat, Target};
+use protocol::settings::Setting;
+
+impl Engine {
+    /// A change that need not be saved.
+    pub(crate) fn noted(&mut self, origin: &Origin, what: String, out: Out<'_>) {
+        let about = About { who: Some(Self::who(origin)), ..About::default() };
+        self.record(FactKind::Changed, about, what, out);
+    }
+
+    /// Keys of the workers a command is aimed at, newest first, as the original listed them.
+    pub(crate) fn targets(&self, target: &Target) -> Result<Vec<usize>, OpError> {
+        let all = || self.workers.by_id().rev();
+        Ok(match target {
+            Target::All => all().map(|(key, _)| key).collect(),
+            Target::Service(name) => {
+                let service = self.plain_service(name)?;
+                all().filter(|(_, w)| w.service == service).map(|(key, _)| key).collect()
+            }
+            Target::Worker(id) => vec![self.worker_named(*id)?],
+        })
+    }
+
+    /// Keys of the services a command is aimed at; none for one worker.
+    fn target_services(&self, target: &Target) -> Result<Vec<usize>, OpError> {
+        Ok(match target {
+            Target::All => {
+                self.registry.keys().into_iter().filter(|&key| key != self.op_service).collect()
+            }
+            Target::Service(name) => vec![self.plain_service(name)?],
+            Target::Worker(_) => Vec::new(),
+        })
+    }
+
+    /// `paused worker->id = 1, worker->name = echo`.
+    fn worker_line(&self, verb: &'static str, key: usize) -> Block {
+        let worker = &self.workers[key];
+        let name = &self.registry[worker.service].name;
+        Block::Line {
+            name: verb,
+            text: format!("{verb} worker->id = {}, worker->name = {name}", worker.id),
+            fields: vec![("worker", number(worker.id.0)), ("service", text(name))],
+        }
+    }
+
+    fn none_there(&self, target: &Target) -> OpReply {
+        let name = match target {
+            Target::Service(name) => format!("service '{name}' has no workers"),
+            Target::All | Target::Worker(_) => "there are no workers".to_owned(),
+        };
+        OpReply::line("none", name, vec![])
+    }
+
+    pub(crate) fn pause(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+        let (keys, services) = (self.targets(target)?, self.target_services(target)?);
+        self.changed(origin, format!("pause {}", target_word(target)), out);
+        for service in services {
+            self.registry[service].is_paused = true;
+        }
+        let mut blocks = Vec::new();
+        for key in keys {
+            if matches!(target, Target::Worker(_)) {
+                self.workers[key].is_paused = true;
+            }
+            self.settle(key);
+            blocks.push(self.worker_line("paused", key));
+        }
+        Ok(if blocks.is_empty() { self.none_there(target) } else { OpReply { blocks } })
+    }
+
+    pub(crate) fn ready(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+        let (keys, services) = (self.targets(target)?, self.target_services(target)?);
+        self.changed(origin, format!("ready {}", target_word(target)), out);
+        for service in services {
+            self.registry[service].is_paused = false;
+        }
+        for &key in &keys {
+            self.ready_worker(key, out);
+        }
+        match target {
+            Target::All | Target::Service(_) => Ok(OpReply::ok()),
+            Target::Worker(_) => Ok(OpReply {
+                blocks: keys.iter().map(|&key| self.worker_line("readied", key)).collect(),
+            }),
+        }
+    }
+
+    pub(crate) fn start(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+        let (keys, mut services) = (self.targets(target)?, self.target_services(target)?);
+        self.changed(origin, format!("start {}", target_word(target)), out);
+        // A worker that is started serves its service, so that is not stopped any more.
+        services.extend(keys.iter().map(|&key| self.workers[key].service));
+        for service in services {
+            self.registry[service].is_stopped = false;
+        }
+        // Oldest first, so that the first one configured is the first one ready.
+        for key in keys.into_iter().rev() {
+            self.start_worker(key, out);
+        }
+        Ok(OpReply::ok())
+    }
+
+    pub(crate) fn stop(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
+        let (keys, services) = (self.targets(target)?, self.target_services(target)?);
+        self.changed(origin, format!("stop {}", target_word(target)), out);
+        for service in services {
+            self.registry[service].is_stopped = true;
+            self.fail_waiting(service, out);
+        }
+        for key in keys {
+            self.stop_worker(key, out);
+        }
+        Ok(OpReply::ok())
+    }
+
+    /// A stopped service serves nobody: what waits is told so.
+    fn fail_waiting(&mut self, service: usize, out: Out<'_>) {
+        let name = self.registry[service].name.clone();
+        let waiting: Vec<usize> = self
+            .transactions
+            .iter()
+            .filter(|(_, t)| {
+                t.service == service
+                    && matches!(
+                        t.stage,
+                        super::transaction::Stage::Waiting | super::transaction::Stage::Barred
+                    )
+            })
+            .map(|(key, _)| key)
+            .collect();
+        for key in waiting {
+            let text = format!("service '{name}' was stopped while the request waited");
+            let error =
+                protocol::bodies::ErrorBody::new(protocol::errors::ErrorCode::ServiceStopped, text);
+            self.fail(key, error, out);
+        }
+    }
+
+    pub(crate) fn idle(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
+        let key = self.worker_named(id)?;
+        if self.workers[key].place != Place::Busy {
+            return Err(refused(format!(
+                "worker {id} is not busy; idle is for busy workers ('workers busy')"
+            )));
+        }
+        let about = About { who: Some(Self::who(origin)), ..self.about_worker(key) };
+        self.record(
+            FactKind::Intervention,
+            about,
+            format!("worker {id} was idled while it was busy"),
+            out,
+        );
+        self.intervene(key, out);
+        Ok(OpReply::line("idled", format!("idled worker {id}"), vec![("worker", number(id.0))]))
+    }
+
+    pub(crate) fn change_blocked(
+        &mut self,
+        origin: &Origin,
+        id: ClientId,
+        blocked: bool,
+        out: Out<'_>,
+    ) -> OpResult {
+        let key = self.client_named(id)?;
+        let verb = if blocked { "blocked" } else { "unblocked" };
+        self.noted(origin, format!("{verb} client {id}"), out);
+        self.set_blocked(key, blocked, out);
+        Ok(client_line(verb, id))
+    }
+
+    pub(crate) fn delete_client_command(
+        &mut self,
+        origin: &Origin,
+        id: ClientId,
+        out: Out<'_>,
+    ) -> OpResult {
+        let key = self.client_named(id)?;
+        self.noted(origin, format!("delete client {id}"), out);
+        self.delete_client(key, out);
+        Ok(OpReply::line("deleted", format!("client {id} deleted"), vec![("client", number(id.0))]))
+    }
+
+    pub(crate) fn pri(
+        &mut self,
+        origin: &Origin,
+        id: ClientId,
+        priority: u8,
+        out: Out<'_>,
+    ) -> OpResult {
+        let key = self.client_named(id)?;
+        self.noted(origin, format!("pri {id} {priority}"), out);
+        self.set_priority(key, priority);
+        let fields = vec![("client", number(id.0)), ("priority", number(priority))];
+        Ok(OpReply::line(
+            "pri",
+            format!("client->id = {id}, client->priority = {priority}"),
+            fields,
+        ))
+    }
+
+    pub(crate) fn change_service(
+        &mut self,
+        origin: &Origin,
+        id: ClientId,
+        name: &ServiceName,
+        out: Out<'_>,
+    ) -> OpResult {
+        let key = self.client_named(id)?;
+        let service = self.plain_service(name)?;
+        if self.clients[key].service == self.op_service {
+            return Err(refused(format!("client {id} is an operator; operators can't be moved")));
+        }
+        self.noted(origin, format!("service {id} {name}"), out);
+        self.move_client(key, service);
+        let fields = vec![("client", number(id.0)), ("service", text(name))];
+        Ok(OpReply::line("service", format!("client->id = {id}, client->service = {name}"), fields))
+    }
+
+    pub(crate) fn change_buckets(
+        &mut self,
+        origin: &Origin,
+        size: Option<(u32, u32)>,
+        out: Out<'_>,
+    ) -> OpReply {
+        if let Some((count, secs)) = size {
+            let (count, secs) =
+                (count.clamp(1, buckets::COUNT_MAX), secs.clamp(1, buckets::SECS_MAX));
+            self.buckets = Buckets::new(count, secs, self.now);
+            self.changed(origin, format!("buckets {count} {secs}"), out);
+        }
+        self.buckets.turn(self.now);
+        let fields = vec![
+            ("NumBuckets", number(self.buckets.count())),
+            ("BucketSecs", number(self.buckets.secs())),
+            ("PeakBucket", number(self.buckets.peak())),
+            ("Buckets", Value::Numbers(self.buckets.counts())),
+        ];
+        OpReply::block(Block::Record { name: "buckets", prefix: "isdData.", width: 24, fields })
+    }
+
+    pub(crate) fn preempt(&mut self, origin: &Origin, on: Option<bool>, out: Out<'_>) -> OpReply {
+        if let Some(on) = on {
+            self.is_preempt = on;
+            self.changed(origin, format!("preempt {}", switch(on)), out);
+        }
+        let word = switch(self.is_preempt);
+        OpReply::line("preempt", format!("preempt is {word}"), vec![("preempt", Value::Word(word))])
+    }
+
+    pub(crate) fn reject(&mut self, origin: &Origin, on: bool, out: Out<'_>) -> OpReply {
+        self.is_rejecting = on;
+        self.changed(origin, format!("reject {}", switch(on)), out);
+        let text = if on { "rejecting new client logins" } else { "accepting new client logins" };
+        OpReply::line("reject", text, vec![("reject", Value::Word(switch(on)))])
+    }
+
+    pub(crate) fn reset(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
+        for key in self.registry.keys() {
+            let figures = &mut self.registry[key].figures;
+            (figures.completed, figures.retried, figures.late) = (0, 0, 0);
+            figures.failed.clear();
+            figures.wait.reset();
+            figures.run.reset();
+        }
+        for key in self.workers.keys() {
+            let worker = &mut self.workers[key];
+            (worker.transactions, worker.from_count, worker.to_count) = (0, 0, 0);
+            (worker.restarts, worker.busy_micros, worker.last_micros, worker.late) = (0, 0, 0, 0);
+        }
+        let clients: Vec<usize> = self.clients.by_id().map(|(key, _)| key).collect();
+        for key in clients {
+            let client = &mut self.clients[key];
+            (client.requests, client.answered, client.failed) = (0, 0, 0);
+        }
+        self.buckets.reset();
+        // What is under way stays counted, so that accepted = ended + live goes on to hold.
+        let live = self.totals.accepted - self.totals.ended;
+        self.totals = super::Totals { accepted: live, ..super::Totals::default() };
+        self.noted(origin, "reset".into(), out);
+        OpReply::ok()
+    }
+
+    pub(crate) fn change_setting(
+        &mut self,
+        origin: &Origin,
+        setting: Setting,
+        value: u64,
+        out: Out<'_>,
+    ) -> OpResult {
+        let row = setting.row();
+        if !row.live {
+            return Err(refused(format!(
+                "{} can't change while the broker runs; start it with --set {0}={value}",
+                row.name
+            )));
+        }
+        if setting == Setting::EventsMax {
+            return self.config_events(origin, value, &[], out);
+        }
+        self.settings.set(setting, value);
+        while self.poison.len() as u64 > self.settings.get(Setting::PoisonMax) {
+            self.poison.pop_front();
+        }
+        self.changed(origin, format!("set {} {value}", row.name), out);
+        let fields = vec![("setting", text(row.name)), ("value", number(value))];
+        Ok(OpReply::line("set", format!("{} = {value} {}", row.name, row.unit.word()), fields))
+    }
+
+    pub(crate) fn send_reinit(
+        &mut self,
+        origin: &Origin,
+        target: &Target,
+        out: Out<'_>,
+    ) -> OpResult {
+        let keys = self.targets(target)?;
+        let mut count = 0;
+        for key in keys {
+            let worker = &mut self.workers[key];
+            if let Some(link) = worker.link.filter(|_| worker.life == Life::Ready) {
+                worker.to_count += 1;
+                count += 1;
+                out.push(Action::Send { link, frame: Frame::Reinit });
+            }
+        }
+        self.noted(origin, format!("send {} reinit: to {count} workers", target_word(target)), out);
+        if count == 0 {
+            return Err(refused(format!(
+                "none of the workers of '{}' is connected",
+                target_word(target)
+            )));
+        }
+        Ok(OpReply::line(
+            "sent",
+            format!("reinit sent to {count} workers"),
+            vec![("workers", number(count))],
+        ))
+    }
+
+    pub(crate) fn shutdown(
+        &mut self,
+        origin: &Origin,
+        what: ShutdownWhat,
+        out: Out<'_>,
+    ) -> OpResult {
+        let links = match what {
+            ShutdownWhat::All => self.workers.by_id().filter_map(|(_, w)| w.link).collect(),
+            ShutdownWhat::Fd(fd) => {
+                vec![self.links.with_fd(fd).ok_or_else(|| {
+                    not_found(format!(
+                        "no connection has fd {fd}; 'workers' and 'clients' show the column fd"
+                    ))
+                })?]
+            }
+        };
+        let count = links.len();
+        for link in links {
+            let is_worker = matches!(
+                self.links.get(link).map(|slot| &slot.end),
+                Some(super::links::End::Worker(_))
+            );
+            if is_worker {
+                out.push(Action::Send { link, frame: Frame::End });
+            }
+            out.push(Action::ShutWrite { link });
+        }
+        self.noted(origin, format!("shutdown of {count} sockets for writing"), out);
+        Ok(OpReply::line(
+            "shutdown",
+            format!("{count} sockets shut for writing"),
+            vec![("sockets", number(count))],
+        ))
+    }
+
+    pub(crate) fn halt(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
+        self.noted(origin, "halt".into(), out);
+        self.depart(1, &format!("halt by {}", Self::who(origin)), false, out);
+        OpReply::line("halt", "isectd ends", vec![])
+    }
+
+    pub(crate) fn abort(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
+        self.noted(origin, "abort".into(), out);
+        out.push(Action::End(Ending::Abort));
+        OpReply::line("abort", "isectd aborts", vec![])
+    }
+}
+
+const fn switch(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+fn client_line(verb: &'static str, id: ClientId) -> OpReply {
+    OpReply::line(verb, format!("{verb} client->id = {id}"), vec![("client", number(id.0))])
+}
+
+fn target_word(target: &Target) -> String {
+    match target {
+        Target::All => "all".into(),
+        Target::Service(name) => name.to_string(),
+        Target::Worker(id) => id.to_string(),
+    }
+}

@@ -1,0 +1,236 @@
+//! Commands that make and unmake services, workers and hosts, and say how many events to remember.
+
+use super::action::Origin;
+use super::op_read::{number, text};
+use super::op_run::{OpResult, fact_kinds, refused};
+use super::workers::{Place, WorkerSpec};
+use super::{Engine, Out};
+use protocol::ids::{ServiceId, WorkerId};
+use protocol::names::{HostName, ServiceName};
+use protocol::op::reply::OpReply;
+use protocol::settings::{ServiceSetting, Setting};
+
+impl Engine {
+    /// `config service`: makes one, or changes the settings of one that is there.
+    pub(crate) fn config_service(
+        &mut self,
+        origin: &Origin,
+        (id, name): (Option<ServiceId>, ServiceName),
+        settings: &[(ServiceSetting, u64)],
+        out: Out<'_>,
+    ) -> OpResult {
+        let known = if name.is_op() {
+            Some(self.plain_service(&name)?)
+        } else {
+            self.registry.find(name.as_str())
+        };
+        let key = match known {
+            Some(key) if id.is_some_and(|id| id != self.registry[key].id) => {
+                return Err(refused(format!(
+                    "service '{name}' exists with id {}",
+                    self.registry[key].id
+                )));
+            }
+            Some(_) if settings.is_empty() => {
+                return Err(refused(format!(
+                    "service '{name}' exists; 'config service {name} SETTING=VALUE' changes it"
+                )));
+            }
+            Some(key) => key,
+            None => self.registry.add(name.clone(), id).map_err(refused)?,
+        };
+        let mut words = String::new();
+        for &(setting, value) in settings {
+            self.registry[key].settings.set(setting, value);
+            words += &format!(" {}={value}", setting.row().name);
+        }
+        self.changed(origin, format!("config service {name}{words}"), out);
+        // `prefetch` may have opened or closed room with busy workers.
+        for worker in self.workers.keys() {
+            if self.workers[worker].service == key {
+                self.settle(worker);
+            }
+        }
+        self.serve(key, out);
+        let id = self.registry[key].id;
+        let verb = if known.is_some() { "changed" } else { "configured" };
+        let fields = vec![("service", text(&name)), ("id", number(id.0))];
+        Ok(OpReply::line(
+            verb,
+            format!("{verb} service->id = {id}, service->name = {name}"),
+            fields,
+        ))
+    }
+
+    pub(crate) fn config_worker(
+        &mut self,
+        origin: &Origin,
+        id: Option<WorkerId>,
+        (service, host): (ServiceName, HostName),
+        (path, args): (String, Vec<String>),
+        out: Out<'_>,
+    ) -> OpResult {
+        let key = self.plain_service(&service)?;
+        self.host_named(&host)?;
+        let words = format!("config worker {service} {host} {path}");
+        let spec = WorkerSpec { service: key, host, path, args, is_guest: false };
+        let worker = self.workers.add(spec, id).map_err(refused)?;
+        self.registry[key].workers += 1;
+        let id = self.workers[worker].id;
+        self.changed(origin, format!("{words}: worker {id}"), out);
+        let fields = vec![("worker", number(id.0)), ("service", text(&service))];
+        Ok(OpReply::line(
+            "configured",
+            format!("configured worker->id = {id}, worker->name = {service}"),
+            fields,
+        ))
+    }
+
+    /// `clone`: the same again, with a new id and counters at zero; lazy until `start`.
+    pub(crate) fn clone_worker(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
+        let worker = &self.workers[self.worker_named(id)?];
+        if worker.is_guest {
+            return Err(refused(format!("worker {id} started itself; it can't be cloned")));
+        }
+        let spec = WorkerSpec {
+            service: worker.service,
+            host: worker.host.clone(),
+            path: worker.path.clone(),
+            args: worker.args.clone(),
+            is_guest: false,
+        };
+        let service = spec.service;
+        let key = self.workers.add(spec, None).map_err(refused)?;
+        self.registry[service].workers += 1;
+        let new = self.workers[key].id;
+        self.changed(origin, format!("clone {id}: worker {new}"), out);
+        let fields = vec![("worker", number(new.0)), ("from", number(id.0))];
+        Ok(OpReply::line("cloned", format!("cloned {new} from {id}"), fields))
+    }
+
+    pub(crate) fn delete_worker(
+        &mut self,
+        origin: &Origin,
+        id: WorkerId,
+        out: Out<'_>,
+    ) -> OpResult {
+        let key = self.worker_named(id)?;
+        let worker = &self.workers[key];
+        let place = match worker.place {
+            Place::Lazy => None,
+            Place::Idle => Some("idle"),
+            Place::Busy => Some("busy"),
+        };
+        if let Some(place) = place {
+            return Err(refused(format!(
+                "worker {id} is {place}; delete needs it lazy (stop {id}, then delete worker {id})"
+            )));
+        }
+        if worker.link.is_some() || (worker.is_wanted && worker.life.has_process()) {
+            return Err(refused(format!(
+                "worker {id} is {}; delete needs its process ended (stop {id}, then delete worker {id})",
+                worker.life.word()
+            )));
+        }
+        self.changed(origin, format!("delete worker {id}"), out);
+        self.forget_worker(key, out);
+        Ok(OpReply::line("deleted", format!("worker {id} deleted"), vec![("worker", number(id.0))]))
+    }
+
+    pub(crate) fn delete_service(
+        &mut self,
+        origin: &Origin,
+        name: &ServiceName,
+        out: Out<'_>,
+    ) -> OpResult {
+        let key = self.plain_service(name)?;
+        let service = &self.registry[key];
+        if service.workers > 0 {
+            return Err(refused(format!(
+                "service '{name}' has {} workers; delete those first",
+                service.workers
+            )));
+        }
+        if service.clients > 0 {
+            return Err(refused(format!(
+                "service '{name}' has {} clients; move or delete those first",
+                service.clients
+            )));
+        }
+        if self.transactions.iter().any(|(_, t)| t.service == key) {
+            return Err(refused(format!(
+                "service '{name}' has requests under way; try again when they have ended"
+            )));
+        }
+        self.registry.remove(key);
+        self.changed(origin, format!("delete service {name}"), out);
+        Ok(OpReply::line(
+            "deleted",
+            format!("service {name} deleted"),
+            vec![("service", text(name))],
+        ))
+    }
+
+    pub(crate) fn config_host(
+        &mut self,
+        origin: &Origin,
+        name: &HostName,
+        address: &str,
+        out: Out<'_>,
+    ) -> OpResult {
+        match self.hosts.get(name) {
+            Some(host) if host.is_builtin => {
+                return Err(refused(format!(
+                    "host '{name}' is built in; choose another name for {address}"
+                )));
+            }
+            Some(host) if host.address == address => {}
+            Some(_) => self.move_host(name, address.to_owned(), out),
+            None => self.add_host(name, address.to_owned(), false, out),
+        }
+        self.changed(origin, format!("config host {name} {address}"), out);
+        let fields = vec![("host", text(name)), ("address", text(address))];
+        Ok(OpReply::line(
+            "configured",
+            format!("configured host->name = {name}, host->address = {address}"),
+            fields,
+        ))
+    }
+
+    pub(crate) fn delete_host(
+        &mut self,
+        origin: &Origin,
+        name: &HostName,
+        out: Out<'_>,
+    ) -> OpResult {
+        if self.host_named(name)?.is_builtin {
+            return Err(refused(format!("host '{name}' is built in and can't be deleted")));
+        }
+        let count = self.workers.by_id().filter(|(_, w)| w.host == *name && !w.is_guest).count();
+        if count > 0 {
+            return Err(refused(format!("host '{name}' has {count} workers; delete those first")));
+        }
+        self.remove_host(name, out);
+        self.changed(origin, format!("delete host {name}"), out);
+        Ok(OpReply::line("deleted", format!("host {name} deleted"), vec![("host", text(name))]))
+    }
+
+    /// `config events`: the manual's answer.
+    pub(crate) fn config_events(
+        &mut self,
+        origin: &Origin,
+        count: u64,
+        kinds: &[String],
+        out: Out<'_>,
+    ) -> OpResult {
+        let kinds = fact_kinds(kinds)?;
+        self.settings.set(Setting::EventsMax, count);
+        self.recent.configure(count as usize, kinds);
+        self.changed(origin, format!("config events {count}"), out);
+        Ok(OpReply::line(
+            "events",
+            format!("isdData.NumEvents={count}"),
+            vec![("NumEvents", number(count))],
+        ))
+    }
+}

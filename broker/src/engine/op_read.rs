@@ -1,0 +1,459 @@
+//! Commands that only show, by page and by list: what an operator sees of services, clients, queues,
+//! settings, facts. The pages of workers and hosts, and latency, are in `op_show`.
+
+use super::action::Origin;
+use super::fact::Fact;
+use super::op_run::{OpResult, not_found, refused};
+use super::transaction::Stage;
+use super::when::utc;
+use super::workers::Place;
+use super::{Engine, Out};
+use protocol::ids::ClientId;
+use protocol::names::ServiceName;
+use protocol::op::reply::{Align, Block, Column, OpReply, Value};
+use protocol::op::spec::PoisonWhat;
+use protocol::settings::Setting;
+use protocol::time::Tick;
+
+/// A right-aligned column; its JSON key is the title with underscores unless given.
+pub(crate) const fn column(title: &'static str, key: &'static str, width: usize) -> Column {
+    Column { title, key, width, align: Align::Right }
+}
+
+/// A left-aligned column.
+pub(crate) const fn left(title: &'static str, key: &'static str, width: usize) -> Column {
+    Column { title, key, width, align: Align::Left }
+}
+
+/// A count as a value.
+pub(crate) fn number(count: impl TryInto<i64>) -> Value {
+    count.try_into().map_or(Value::Number(i64::MAX), Value::Number)
+}
+
+/// A name as a value.
+pub(crate) fn text(name: impl ToString) -> Value {
+    Value::Text(name.to_string())
+}
+
+/// A switch as the manual's pages show it.
+pub(crate) const fn flag(is_set: bool) -> Value {
+    Value::Number(is_set as i64)
+}
+
+/// `yes` or `no`.
+pub(crate) const fn yes(is_so: bool) -> Value {
+    Value::Word(if is_so { "yes" } else { "no" })
+}
+
+/// A table without a heading line.
+pub(crate) fn table(name: &'static str, columns: Vec<Column>, rows: Vec<Vec<Value>>) -> OpReply {
+    OpReply::block(Block::Table { name, title: String::new(), columns, rows })
+}
+
+impl Engine {
+    /// The wall clock at a tick.
+    pub(crate) fn clock(&self, at: Tick) -> String {
+        utc(self.listening.epoch_ms + at.as_millis())
+    }
+
+    fn ago(&self, at: Tick) -> Value {
+        Value::Micros(self.now.since(at).0)
+    }
+
+    /// Blank: the manual's status page, then what it does not know.
+    pub(crate) fn show_status(&mut self) -> OpReply {
+        self.buckets.turn(self.now);
+        let listening = &self.listening;
+        let fields = vec![
+            ("configfile", text("")),
+            ("host", text(&listening.host)),
+            ("ServiceList", number(self.registry.count())),
+            ("PriList", number(self.clients.count())),
+            ("LazyWorkers", number(self.workers.count(Place::Lazy))),
+            ("IdleWorkers", number(self.workers.count(Place::Idle))),
+            ("BusyWorkers", number(self.workers.count(Place::Busy))),
+            ("socket", number(listening.worker_fd)),
+            ("port", number(listening.worker_port)),
+            ("req_socket", number(listening.client_fd)),
+            ("req_port", number(listening.client_port)),
+            ("NextClientID", number(self.clients.next_id)),
+            ("MaxUsers", number(self.settings.get(Setting::ConnectionsMax))),
+            ("command_worker", text("op")),
+            ("Events", number(self.recent.count())),
+            ("NumEvents", number(self.recent.max())),
+            ("NumBuckets", number(self.buckets.count())),
+            ("BucketSecs", number(self.buckets.secs())),
+            ("PeakBucket", number(self.buckets.peak())),
+            ("Buckets", Value::Numbers(self.buckets.counts())),
+            ("preempt", Value::Word(if self.is_preempt { "on" } else { "off" })),
+            ("reject", Value::Word(if self.is_rejecting { "on" } else { "off" })),
+            (
+                "Waiting",
+                number(
+                    self.transactions
+                        .iter()
+                        .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Barred))
+                        .count(),
+                ),
+            ),
+            ("WaitingBytes", number(self.queue_bytes)),
+            ("Accepted", number(self.totals.accepted)),
+            ("Completed", number(self.totals.completed)),
+            ("Refused", number(self.totals.refused)),
+            ("Orphaned", number(self.totals.orphaned)),
+            ("Poisoned", number(self.totals.poisoned)),
+            ("pid", number(listening.pid)),
+            ("version", text(&listening.version)),
+            ("Uptime", Value::Micros(self.now.0)),
+        ];
+        OpReply::block(Block::Record { name: "status", prefix: "isdData.", width: 24, fields })
+    }
+
+    pub(crate) fn show_version(&self) -> OpReply {
+        let version = &self.listening.version;
+        let fields =
+            vec![("version", text(version)), ("protocol", number(protocol::limits::VERSION))];
+        OpReply::line(
+            "version",
+            format!("isectd {version}, protocol {}", protocol::limits::VERSION),
+            fields,
+        )
+    }
+
+    /// The manual's table, newest first; the names of its columns are what it prints.
+    pub(crate) fn show_services(&self) -> OpReply {
+        let columns = vec![column("service", "service", 32), column("id", "id", 12)];
+        let mut rows: Vec<_> = self
+            .registry
+            .by_id()
+            .into_iter()
+            .map(|(_, s)| vec![text(&s.name), number(s.id.0)])
+            .collect();
+        rows.reverse();
+        table("services", columns, rows)
+    }
+
+    pub(crate) fn show_clients(&self) -> OpReply {
+        let columns = vec![
+            column("service", "service", 12),
+            column("client id", "client", 10),
+            column("pri", "priority", 4),
+            column("blocked?", "blocked", 9),
+            column("hostname", "host", 12),
+            column("host pid", "pid", 9),
+            column("under way", "under_way", 10),
+            column("requests", "requests", 9),
+            column("answered", "answered", 9),
+            column("failed", "failed", 7),
+            column("connected", "connected_us", 12),
+            column("fd", "fd", 4),
+        ];
+        let row = |(_, c): (usize, &super::clients::Client)| {
+            vec![
+                text(&self.registry[c.service].name),
+                number(c.id.0),
+                number(c.priority),
+                yes(c.is_blocked),
+                text(&c.loghost),
+                number(c.hostpid),
+                number(c.live.len()),
+                number(c.requests),
+                number(c.answered),
+                number(c.failed),
+                self.ago(c.since),
+                number(c.peer.fd),
+            ]
+        };
+        table("clients", columns, self.clients.by_id().map(row).collect())
+    }
+
+    pub(crate) fn show_client(&self, id: ClientId) -> OpResult {
+        let key = self.client_named(id)?;
+        let c = &self.clients[key];
+        let workers: Vec<u64> =
+            c.live.values().filter_map(|&t| self.holder(t)).map(u64::from).collect();
+        let fields = vec![
+            ("id", number(c.id.0)),
+            ("service_id", number(self.registry[c.service].id.0)),
+            ("service", text(&self.registry[c.service].name)),
+            ("priority", number(c.priority)),
+            ("hostpid", number(c.hostpid)),
+            ("loghost", text(&c.loghost)),
+            ("name", c.name.as_ref().map_or(Value::None, text)),
+            ("address", text(&c.peer.address)),
+            ("uid", c.peer.uid.map_or(Value::None, |uid| number(uid))),
+            ("blocked", flag(c.is_blocked)),
+            ("UnderWay", number(c.live.len())),
+            ("Workers", Value::Numbers(workers)),
+            ("Requests", number(c.requests)),
+            ("Answered", number(c.answered)),
+            ("Failed", number(c.failed)),
+            ("connected", text(self.clock(c.since))),
+            ("fd", number(c.peer.fd)),
+        ];
+        Ok(OpReply::block(Block::Record { name: "client", prefix: "client->", width: 0, fields }))
+    }
+
+    /// The worker that has or holds a transaction.
+    fn holder(&self, transaction: usize) -> Option<u32> {
+        match self.transactions[transaction].stage {
+            Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id.0),
+            Stage::Waiting | Stage::Barred => None,
+        }
+    }
+
+    /// `queue`: who waits, how long, and why nobody serves.
+    pub(crate) fn show_queue(&self, service: Option<&ServiceName>) -> OpResult {
+        let keys = match service {
+            Some(name) => vec![self.service_named(name)?],
+            None => self.registry.keys(),
+        };
+        let columns = vec![
+            column("service", "service", 12),
+            column("transaction", "transaction", 12),
+            column("client id", "client", 10),
+            column("pri", "priority", 4),
+            column("where", "where", 10),
+            column("worker", "worker", 7),
+            column("waited", "waited_us", 12),
+            column("left", "left_us", 12),
+            column("attempt", "attempt", 8),
+            column("bytes", "bytes", 9),
+        ];
+        let mut rows = Vec::new();
+        let mut lines = Vec::new();
+        for key in keys {
+            let waiting = self.registry[key].queue.iter(&self.transactions);
+            let others = self.transactions.iter().filter(|(_, t)| {
+                t.service == key && matches!(t.stage, Stage::Barred | Stage::Held(_)) && !t.is_ended
+            });
+            let all: Vec<usize> = waiting.chain(others.map(|(at, _)| at)).collect();
+            if !all.is_empty() {
+                let why = self.why_waiting(key, self.transactions[all[0]].stage);
+                let line = format!("{}: {} wait; {why}", self.registry[key].name, all.len());
+                let fields = vec![
+                    ("service", text(&self.registry[key].name)),
+                    ("waiting", number(all.len())),
+                    ("why", text(why)),
+                ];
+                lines.push(Block::Line { name: "why", text: line, fields });
+            }
+            rows.extend(all.into_iter().map(|at| self.queue_row(at)));
+        }
+        let mut blocks = vec![Block::Table { name: "queue", title: String::new(), columns, rows }];
+        blocks.extend(lines);
+        Ok(OpReply { blocks })
+    }
+
+    fn queue_row(&self, at: usize) -> Vec<Value> {
+        let t = &self.transactions[at];
+        let place = match t.stage {
+            Stage::Waiting => "queue",
+            Stage::Barred => "blocked",
+            Stage::Held(_) => "held",
+            Stage::Bound(_) => "worker",
+        };
+        vec![
+            text(&self.registry[t.service].name),
+            number(t.id.0),
+            t.client.map_or(Value::None, |client| number(self.clients[client].id.0)),
+            number(t.priority),
+            Value::Word(place),
+            self.holder(at).map_or(Value::None, number),
+            Value::Micros(self.now.since(t.arrived).0),
+            Value::Micros(t.deadline.since(self.now).0),
+            number(t.attempt),
+            number(t.kept),
+        ]
+    }
+
+    /// Why a request of a service waits, in words.
+    pub(crate) fn why_waiting(&self, service: usize, stage: Stage) -> String {
+        let entry = &self.registry[service];
+        let mine = || self.workers.by_id().filter(move |(_, w)| w.service == service);
+        let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
+        let busy = mine().filter(|(_, w)| w.place == Place::Busy).count();
+        if stage == Stage::Barred {
+            "its client is blocked ('unblock' lets it go on)".into()
+        } else if entry.is_paused {
+            format!("the service is paused ('ready {}' lets it go on)", entry.name)
+        } else if entry.workers == 0 {
+            format!("no worker is configured ('config worker {} HOST PATH')", entry.name)
+        } else if failed == entry.workers {
+            format!("all {failed} workers are failed ('workers lazy' says why)")
+        } else if busy > 0 {
+            format!("{busy} of {} workers are busy, the others are not ready", entry.workers)
+        } else {
+            format!("none of {} workers is ready ('workers lazy' says why)", entry.workers)
+        }
+    }
+
+    pub(crate) fn show_settings(&self, wanted: Option<Setting>) -> OpReply {
+        let columns = vec![
+            left("setting", "setting", 20),
+            column("value", "value", 12),
+            column("unit", "unit", 6),
+            column("default", "default", 12),
+            column("min", "min", 8),
+            column("max", "max", 14),
+            column("live?", "live", 6),
+            left("", "text", 0),
+        ];
+        let settings = Setting::ALL.iter().filter(|setting| wanted.is_none_or(|w| w == **setting));
+        let rows = settings
+            .map(|&setting| {
+                let row = setting.row();
+                vec![
+                    text(row.name),
+                    number(self.settings.get(setting)),
+                    Value::Word(row.unit.word()),
+                    number(row.default),
+                    number(row.min),
+                    number(row.max),
+                    yes(row.live),
+                    text(row.text),
+                ]
+            })
+            .collect();
+        table("settings", columns, rows)
+    }
+
+    /// `listevents`: newest first.
+    pub(crate) fn show_events(&self, count: Option<u64>) -> OpReply {
+        if self.recent.max() == 0 {
+            let hint = "no events are remembered; 'config events 100' begins with it";
+            return OpReply::line("hint", hint, vec![]);
+        }
+        let count = count.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX);
+        OpReply {
+            blocks: self
+                .recent
+                .newest_first()
+                .take(count)
+                .map(|fact| self.fact_line(fact))
+                .collect(),
+        }
+    }
+
+    /// A fact as a line with time and ids.
+    pub(crate) fn fact_line(&self, fact: &Fact) -> Block {
+        let about = &fact.about;
+        let when = self.clock(fact.at);
+        let mut line = format!("{when} {} {}", fact.kind.row().name, fact.text);
+        for (word, id) in [
+            ("transaction", about.transaction.map(|id| id.0.to_string())),
+            ("client", about.client.map(|id| id.0.to_string())),
+            ("by", about.who.clone()),
+        ] {
+            if let Some(id) = id {
+                line += &format!(" [{word} {id}]");
+            }
+        }
+        let fields = vec![
+            ("seq", number(fact.seq.0)),
+            ("at", text(when)),
+            ("kind", Value::Word(fact.kind.row().name)),
+            ("text", text(&fact.text)),
+            ("client", about.client.map_or(Value::None, |id| number(id.0))),
+            ("worker", about.worker.map_or(Value::None, |id| number(id.0))),
+            ("service", about.service.as_ref().map_or(Value::None, text)),
+            ("host", about.host.as_ref().map_or(Value::None, text)),
+            ("transaction", about.transaction.map_or(Value::None, |id| number(id.0))),
+            ("who", about.who.as_ref().map_or(Value::None, text)),
+        ];
+        Block::Line { name: "events", text: line, fields }
+    }
+
+    pub(crate) fn run_poison(
+        &mut self,
+        origin: &Origin,
+        what: PoisonWhat,
+        out: Out<'_>,
+    ) -> OpResult {
+        match what {
+            PoisonWhat::List => Ok(self.list_poison()),
+            PoisonWhat::Clear => {
+                let count = self.poison.len();
+                self.poison.clear();
+                self.noted(origin, format!("poison clear: {count} requests forgotten"), out);
+                Ok(OpReply::line(
+                    "cleared",
+                    format!("{count} forgotten"),
+                    vec![("count", number(count))],
+                ))
+            }
+            PoisonWhat::Show(id) => {
+                let Some(poison) = self.poison.iter().find(|poison| poison.transaction.0 == id)
+                else {
+                    return Err(not_found(format!(
+                        "no poison request has transaction {id}; 'poison' lists them"
+                    )));
+                };
+                let mut reply = self.list_poison();
+                if let Some(Block::Table { rows, .. }) = reply.blocks.first_mut() {
+                    rows.retain(|row| row.first() == Some(&number(id)));
+                }
+                reply.blocks.push(Block::Dump {
+                    name: "request",
+                    size: poison.body.len() as u64,
+                    bytes: poison.body.clone(),
+                });
+                Ok(reply)
+            }
+        }
+    }
+
+    fn list_poison(&self) -> OpReply {
+        let columns = vec![
+            column("transaction", "transaction", 12),
+            column("service", "service", 12),
+            column("client id", "client", 10),
+            column("from", "from", 20),
+            column("deaths", "deaths", 7),
+            column("bytes", "bytes", 9),
+            column("at", "at", 24),
+        ];
+        let row = |p: &super::poison::Poison| {
+            vec![
+                number(p.transaction.0),
+                text(&p.service),
+                p.client.map_or(Value::None, |id| number(id.0)),
+                text(&p.from),
+                number(p.deaths),
+                number(p.body.len()),
+                text(self.clock(p.at)),
+            ]
+        };
+        table("poison", columns, self.poison.iter().map(row).collect())
+    }
+
+    /// The service of a name, or the error that says so.
+    pub(crate) fn service_named(
+        &self,
+        name: &ServiceName,
+    ) -> Result<usize, protocol::op::parse::OpError> {
+        self.registry
+            .find(name.as_str())
+            .ok_or_else(|| not_found(self.unknown_service(name.as_str())))
+    }
+
+    /// As `service_named`, but not `op`: its requests are the broker's own.
+    pub(crate) fn plain_service(
+        &self,
+        name: &ServiceName,
+    ) -> Result<usize, protocol::op::parse::OpError> {
+        if name.is_op() {
+            return Err(refused(
+                "service 'op' is the broker's own; it has no workers and no settings",
+            ));
+        }
+        self.service_named(name)
+    }
+
+    /// The client of an id, or the error that says so.
+    pub(crate) fn client_named(&self, id: ClientId) -> Result<usize, protocol::op::parse::OpError> {
+        self.clients
+            .find(id)
+            .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))
+    }
+}

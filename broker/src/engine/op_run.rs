@@ -1,0 +1,390 @@
+//! Operator commands come in and are answered: from clients of `op`, from scripts. What each one shows
+//! is in `op_read` and `op_show`, what it changes in `op_change` and `op_config`.
+
+use super::action::{Action, Origin};
+use super::clients::Watch;
+use super::due::Due;
+use super::fact::{About, FACTS, Fact, FactKind};
+use super::links::End;
+use super::workers::{Life, Place};
+use super::{Engine, Out};
+use bytes::Bytes;
+use protocol::bodies::{ErrorBody, Format};
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{LinkId, WorkerId};
+use protocol::op::help;
+use protocol::op::parse::{self, OpError};
+use protocol::op::reply::{Block, OpReply, Value};
+use protocol::op::spec::{OpRequest, SendWhat, Target};
+use protocol::settings::Setting;
+use std::collections::BTreeSet;
+
+/// An answer, or why there is none.
+pub(crate) type OpResult = Result<OpReply, OpError>;
+
+/// A `send … status` whose workers have not all answered.
+#[derive(Debug)]
+pub(crate) struct StatusQuery {
+    client: usize,
+    head: Header,
+    /// Links of those that have not answered.
+    waiting: BTreeSet<LinkId>,
+    blocks: Vec<Block>,
+}
+
+/// How long `send … status` waits for answers.
+const STATUS_WAIT_MS: u64 = 1000;
+
+/// A command that can't be done now.
+pub(crate) fn refused(text: impl Into<String>) -> OpError {
+    OpError { code: ErrorCode::Refused, text: text.into() }
+}
+
+/// A command that names what does not exist.
+pub(crate) fn not_found(text: impl Into<String>) -> OpError {
+    OpError { code: ErrorCode::NotFound, text: text.into() }
+}
+
+impl Engine {
+    /// A command of a client of `op`.
+    pub(crate) fn on_op(&mut self, client: usize, head: Header, body: &Bytes, out: Out<'_>) {
+        let link = self.clients[client].link;
+        let origin = self.origin_of(client);
+        let answer = match parse::parse_bytes(body) {
+            Err(error) => Err(error),
+            Ok(OpRequest::Watch(kinds)) => self.watch(client, &head, &kinds),
+            Ok(OpRequest::Source(path)) => {
+                out.push(Action::Source { link, head, path });
+                return;
+            }
+            Ok(OpRequest::Send(target, SendWhat::Status)) => {
+                match self.ask_status(client, head, &target, out) {
+                    Ok(()) => return,
+                    Err(error) => Err(error),
+                }
+            }
+            Ok(request) => self.run(&origin, request, out),
+        };
+        // `halt` and `delete client` may have closed the asker.
+        if self.links.get(link).is_some() {
+            self.answer(client, &head, answer, out);
+        }
+    }
+
+    fn origin_of(&self, client: usize) -> Origin {
+        let client = &self.clients[client];
+        let from = format!("{} pid {} at {}", client.loghost, client.hostpid, client.peer.address);
+        Origin::Operator { client: client.id, from, uid: client.peer.uid }
+    }
+
+    fn answer(&mut self, client: usize, head: &Header, answer: OpResult, out: Out<'_>) {
+        let client = &self.clients[client];
+        let link = client.link;
+        match answer {
+            Ok(reply) if head.reply != 0 => {
+                let is_watch =
+                    client.watch.as_ref().is_some_and(|watch| watch.sequence == head.sequence);
+                let head = Header {
+                    sequence: head.sequence,
+                    more: u16::from(is_watch),
+                    ..Header::default()
+                };
+                out.push(Action::Answer {
+                    link,
+                    head,
+                    reply: Box::new(reply),
+                    format: client.format,
+                });
+            }
+            Ok(_) => {}
+            Err(error) => {
+                self.answer_error(link, head, ErrorBody::new(error.code, error.text), out)
+            }
+        }
+    }
+
+    /// Does one command; those that answer later (`watch`, `source`, `send … status`) are not for scripts.
+    fn run(&mut self, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
+        match request {
+            OpRequest::Status => Ok(self.show_status()),
+            OpRequest::Help(topic) => Ok(help::answer(topic.as_deref())),
+            OpRequest::Client(id) => self.show_client(id),
+            OpRequest::Clients => Ok(self.show_clients()),
+            OpRequest::Host(name) => self.show_host(&name),
+            OpRequest::Hosts => Ok(self.show_hosts()),
+            OpRequest::Last(id) => self.show_last(id),
+            OpRequest::Latency(service) => self.show_latency(service.as_ref()),
+            OpRequest::ListEvents(count) => Ok(self.show_events(count)),
+            OpRequest::Poison(what) => self.run_poison(origin, what, out),
+            OpRequest::Queue(service) => self.show_queue(service.as_ref()),
+            OpRequest::Save => {
+                Ok(OpReply::block(Block::Text { name: "script", text: self.save_script() }))
+            }
+            OpRequest::Services => Ok(self.show_services()),
+            OpRequest::Settings(setting) => Ok(self.show_settings(setting)),
+            OpRequest::Version => Ok(self.show_version()),
+            OpRequest::Worker(id) => self.show_worker(id),
+            OpRequest::Workers(filter) => Ok(self.show_workers(filter)),
+            OpRequest::Abort => Ok(self.abort(origin, out)),
+            OpRequest::Halt => Ok(self.halt(origin, out)),
+            OpRequest::Block(id) => self.change_blocked(origin, id, true, out),
+            OpRequest::Unblock(id) => self.change_blocked(origin, id, false, out),
+            OpRequest::Buckets(size) => Ok(self.change_buckets(origin, size, out)),
+            OpRequest::Clone(id) => self.clone_worker(origin, id, out),
+            OpRequest::ConfigService { id, name, settings } => {
+                self.config_service(origin, (id, name), &settings, out)
+            }
+            OpRequest::ConfigWorker { id, service, host, path, args } => {
+                self.config_worker(origin, id, (service, host), (path, args), out)
+            }
+            OpRequest::ConfigHost { name, address } => {
+                self.config_host(origin, &name, &address, out)
+            }
+            OpRequest::ConfigEvents { count, kinds } => {
+                self.config_events(origin, count, &kinds, out)
+            }
+            OpRequest::DeleteWorker(id) => self.delete_worker(origin, id, out),
+            OpRequest::DeleteClient(id) => self.delete_client_command(origin, id, out),
+            OpRequest::DeleteService(name) => self.delete_service(origin, &name, out),
+            OpRequest::DeleteHost(name) => self.delete_host(origin, &name, out),
+            OpRequest::Idle(id) => self.idle(origin, id, out),
+            OpRequest::Pause(target) => self.pause(origin, &target, out),
+            OpRequest::Ready(target) => self.ready(origin, &target, out),
+            OpRequest::Start(target) => self.start(origin, &target, out),
+            OpRequest::Stop(target) => self.stop(origin, &target, out),
+            OpRequest::Preempt(on) => Ok(self.preempt(origin, on, out)),
+            OpRequest::Pri(id, priority) => self.pri(origin, id, priority, out),
+            OpRequest::Reject(on) => Ok(self.reject(origin, on, out)),
+            OpRequest::Reset => Ok(self.reset(origin, out)),
+            OpRequest::Send(target, SendWhat::Reinit) => self.send_reinit(origin, &target, out),
+            OpRequest::Service(id, name) => self.change_service(origin, id, &name, out),
+            OpRequest::Set(setting, value) => self.change_setting(origin, setting, value, out),
+            OpRequest::Shutdown(what) => self.shutdown(origin, what, out),
+            OpRequest::Send(_, SendWhat::Status) | OpRequest::Source(_) | OpRequest::Watch(_) => {
+                Err(refused("this command answers later and can't stand in a script"))
+            }
+        }
+    }
+
+    /// A script from the state directory or a file of the command line.
+    pub(crate) fn on_script(&mut self, origin: Origin, text: &str, out: Out<'_>) {
+        let (_, failures) = self.run_script(&origin, text, out);
+        out.push(Action::ScriptDone { origin, failures });
+    }
+
+    /// Runs the commands of a script one after the other; a failure does not stop the rest.
+    fn run_script(&mut self, origin: &Origin, text: &str, out: Out<'_>) -> (usize, Vec<String>) {
+        let mut failures = Vec::new();
+        let mut done = 0;
+        for (number, line) in parse::parse_script(text) {
+            match parse::parse(line).and_then(|request| self.run(origin, request, out)) {
+                Ok(_) => done += 1,
+                Err(error) => {
+                    // The help that follows an unknown command would hide the others.
+                    let first = error.text.lines().next().unwrap_or_default();
+                    failures.push(format!("line {number}: {first}"));
+                }
+            }
+        }
+        if !failures.is_empty() {
+            let text = format!(
+                "{} of {} commands failed; first: {}",
+                failures.len(),
+                failures.len() + done,
+                failures[0]
+            );
+            let about = About { who: Some(Self::who(origin)), ..About::default() };
+            self.record(FactKind::ScriptFailed, about, text, out);
+        }
+        (done, failures)
+    }
+
+    /// The file of a `source` was read, or not.
+    pub(crate) fn on_sourced(
+        &mut self,
+        link: LinkId,
+        head: Header,
+        path: String,
+        script: Result<String, String>,
+        out: Out<'_>,
+    ) {
+        let Some(End::Client(client)) = self.links.get(link).map(|slot| slot.end.clone()) else {
+            return;
+        };
+        let answer = match script {
+            Err(why) => Err(refused(format!("file {path} can't be read: {why}"))),
+            Ok(text) => {
+                let origin = self.origin_of(client);
+                let (done, failures) = self.run_script(&origin, &text, out);
+                if failures.is_empty() {
+                    let fields = vec![("commands", Value::Number(done as i64))];
+                    Ok(OpReply::line("sourced", format!("{done} commands done"), fields))
+                } else {
+                    Err(refused(format!(
+                        "{done} commands done, {} failed:\n{}",
+                        failures.len(),
+                        failures.join("\n")
+                    )))
+                }
+            }
+        };
+        if self.links.get(link).is_some() {
+            self.answer(client, &head, answer, out);
+        }
+    }
+
+    /// `send … status`: the answer follows when all that are not busy have answered, or after a second.
+    fn ask_status(
+        &mut self,
+        client: usize,
+        head: Header,
+        target: &Target,
+        out: Out<'_>,
+    ) -> Result<(), OpError> {
+        let keys = self.targets(target)?;
+        self.next_query += 1;
+        let query = self.next_query;
+        let mut asked = StatusQuery { client, head, waiting: BTreeSet::new(), blocks: Vec::new() };
+        for key in keys {
+            let worker = &self.workers[key];
+            let Some(link) =
+                worker.link.filter(|_| worker.life == Life::Ready && worker.place != Place::Busy)
+            else {
+                let why = if worker.place == Place::Busy {
+                    "busy, answers nothing now"
+                } else {
+                    "not connected"
+                };
+                asked.blocks.push(status_line(worker.id, why));
+                continue;
+            };
+            asked.waiting.insert(link);
+            out.push(Action::Send { link, frame: Frame::Status { sequence: query as u32 } });
+        }
+        let is_done = asked.waiting.is_empty();
+        self.status_queries.insert(query, asked);
+        if is_done {
+            self.answer_status_query(query, out);
+        } else {
+            self.due.add(self.now.plus_millis(STATUS_WAIT_MS), Due::StatusAnswer(query));
+        }
+        Ok(())
+    }
+
+    pub(crate) fn on_status_reply(
+        &mut self,
+        link: LinkId,
+        sequence: u32,
+        text: &str,
+        out: Out<'_>,
+    ) {
+        let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) else {
+            return;
+        };
+        let id = self.workers[key].id;
+        let shown: String =
+            text.chars().filter(|c| !c.is_control() || *c == '\n').take(4096).collect();
+        let about = self.about_worker(key);
+        self.record(FactKind::WorkerStatus, about, format!("worker {id} says: {shown}"), out);
+        let Some((&query, asked)) =
+            self.status_queries.iter_mut().find(|(query, _)| **query as u32 == sequence)
+        else {
+            return;
+        };
+        if asked.waiting.remove(&link) {
+            asked.blocks.push(status_line(id, &shown));
+        }
+        if asked.waiting.is_empty() {
+            self.answer_status_query(query, out);
+        }
+    }
+
+    /// Answers a `send … status` with what has come.
+    pub(crate) fn answer_status_query(&mut self, query: u64, out: Out<'_>) {
+        let Some(mut asked) = self.status_queries.remove(&query) else { return };
+        for link in asked.waiting {
+            if let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) {
+                asked.blocks.push(status_line(self.workers[key].id, "no answer within a second"));
+            }
+        }
+        // The client may be gone, its key may even belong to another one.
+        let is_there =
+            self.clients.get(asked.client).is_some_and(|client| client.service == self.op_service);
+        if is_there {
+            self.answer(asked.client, &asked.head, Ok(OpReply { blocks: asked.blocks }), out);
+        }
+    }
+
+    /// `watch`: facts of these kinds from now on, each as a piece of this reply.
+    fn watch(&mut self, client: usize, head: &Header, kinds: &[String]) -> OpResult {
+        let kinds = fact_kinds(kinds)?;
+        let max = self.settings.get(Setting::WatchersMax);
+        let entry = &mut self.clients[client];
+        if entry.watch.is_some() {
+            return Err(refused("this connection watches already; end it and begin again"));
+        }
+        if head.reply == 0 {
+            return Err(refused("watch needs a reply"));
+        }
+        if self.watchers as u64 >= max {
+            return Err(refused(format!("{max} operators watch already (watchers_max)")));
+        }
+        self.watchers += 1;
+        entry.watch = Some(Watch { sequence: head.sequence, kinds, skipped: 0 });
+        Ok(OpReply::line("watching", "watching; end with Ctrl-C", vec![]))
+    }
+
+    /// Shows a fact to those who watch. One that reads too slowly misses some, and is told how many.
+    pub(crate) fn show_watchers(&mut self, fact: &Fact, out: Out<'_>) {
+        let watching: Vec<usize> =
+            self.clients.by_id().filter(|(_, c)| c.watch.is_some()).map(|(key, _)| key).collect();
+        for key in watching {
+            let link = self.clients[key].link;
+            let is_congested = self.links.is_congested(link);
+            let Some(watch) = &mut self.clients[key].watch else { continue };
+            if !(watch.kinds.is_empty() || watch.kinds.contains(&fact.kind)) {
+                continue;
+            }
+            if is_congested {
+                watch.skipped += 1;
+                continue;
+            }
+            let (sequence, skipped) = (watch.sequence, std::mem::take(&mut watch.skipped));
+            let format: Format = self.clients[key].format;
+            let mut reply = OpReply::block(self.fact_line(fact));
+            if skipped > 0 {
+                let text =
+                    format!("({skipped} facts were left out: this connection reads too slowly)");
+                let fields = vec![("skipped", Value::Number(skipped as i64))];
+                reply.blocks.insert(0, Block::Line { name: "left_out", text, fields });
+            }
+            let head = Header { sequence, more: 1, ..Header::default() };
+            out.push(Action::Answer { link, head, reply: Box::new(reply), format });
+        }
+    }
+}
+
+fn status_line(worker: WorkerId, text: &str) -> Block {
+    Block::Line {
+        name: "statuses",
+        text: format!("worker {worker}: {text}"),
+        fields: vec![
+            ("worker", Value::Number(worker.0.into())),
+            ("status", Value::Text(text.to_owned())),
+        ],
+    }
+}
+
+/// The kinds of facts of these names.
+pub(crate) fn fact_kinds(names: &[String]) -> Result<Vec<FactKind>, OpError> {
+    let kind = |name: &String| {
+        FACTS.iter().find(|row| row.name == name).map(|row| row.kind).ok_or_else(|| {
+            let near = parse::nearest(name, FACTS.iter().map(|row| row.name));
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+            not_found(format!("'{name}' is no kind of fact{hint}; docs/facts.md lists them"))
+        })
+    };
+    names.iter().map(kind).collect()
+}

@@ -1,0 +1,319 @@
+//! Commands that only show, continued: workers in the manual's three lists, one worker's page, what it
+//! has or had last, hosts, latency.
+
+use super::Engine;
+use super::hosts::Host;
+use super::op_read::{column, flag, number, table, text, yes};
+use super::op_run::{OpResult, not_found};
+use super::workers::{Place, Worker};
+use bytes::Bytes;
+use protocol::ids::WorkerId;
+use protocol::names::{HostName, ServiceName};
+use protocol::op::parse::OpError;
+use protocol::op::reply::{Block, Column, OpReply, Value};
+use protocol::op::spec::WorkerFilter;
+
+fn worker_columns() -> Vec<Column> {
+    vec![
+        column("service", "service", 12),
+        column("worker id", "worker", 10),
+        column("avail?", "available", 7),
+        column("hostname", "host", 12),
+        column("host pid", "pid", 9),
+        column("xactions", "transactions", 9),
+        column("avg. resp.", "average_us", 11),
+        column("last resp.", "last_us", 11),
+        column("restarts", "restarts", 9),
+        column("client id", "client", 10),
+        column("fd", "fd", 4),
+        column("state", "state", 0),
+    ]
+}
+
+impl Engine {
+    pub(crate) fn show_workers(&self, filter: WorkerFilter) -> OpReply {
+        let lists: &[(Place, &'static str, &str)] = match filter {
+            WorkerFilter::All => &[
+                (Place::Lazy, "lazy", "LAZY"),
+                (Place::Idle, "idle", "IDLE"),
+                (Place::Busy, "busy", "BUSY"),
+            ],
+            WorkerFilter::Lazy => &[(Place::Lazy, "lazy", "LAZY")],
+            WorkerFilter::Idle => &[(Place::Idle, "idle", "IDLE")],
+            WorkerFilter::Busy => &[(Place::Busy, "busy", "BUSY")],
+        };
+        let block = |&(place, name, title): &(Place, &'static str, &str)| {
+            let rows = self
+                .workers
+                .by_id()
+                .filter(|(_, w)| w.place == place)
+                .map(|(key, w)| self.worker_row(key, w))
+                .collect();
+            Block::Table { name, title: title.to_owned(), columns: worker_columns(), rows }
+        };
+        OpReply { blocks: lists.iter().map(block).collect() }
+    }
+
+    fn worker_row(&self, key: usize, worker: &Worker) -> Vec<Value> {
+        let current = worker.current.map(|at| &self.transactions[at]);
+        // For a busy worker the last response time is a running clock on what it has.
+        let last = current.map_or(worker.last_micros, |t| self.now.since(t.dispatched).0);
+        let client =
+            current.and_then(|t| t.client).map_or(Value::None, |c| number(self.clients[c].id.0));
+        vec![
+            text(&self.registry[worker.service].name),
+            number(worker.id.0),
+            yes(self.is_available(key)),
+            text(&worker.host),
+            number(worker.pid),
+            number(worker.transactions),
+            Value::Micros(worker.busy_micros.checked_div(worker.transactions).unwrap_or(0)),
+            Value::Micros(last),
+            number(worker.restarts),
+            client,
+            self.fd_of(worker),
+            text(self.state_word(key)),
+        ]
+    }
+
+    /// The manual's `avail?`: no when it has not logged in, is paused or stopped, or its service is.
+    fn is_available(&self, key: usize) -> bool {
+        let worker = &self.workers[key];
+        let service = &self.registry[worker.service];
+        worker.link.is_some()
+            && !worker.is_paused
+            && !service.is_paused
+            && (worker.is_wanted || worker.is_guest)
+            && worker.life == super::workers::Life::Ready
+    }
+
+    fn fd_of(&self, worker: &Worker) -> Value {
+        let slot = worker.link.and_then(|link| self.links.get(link));
+        slot.map_or(Value::None, |slot| number(slot.peer.fd))
+    }
+
+    /// Process state and what keeps it from working, in a few words.
+    fn state_word(&self, key: usize) -> String {
+        let worker = &self.workers[key];
+        let mut words = worker.life.word().to_owned();
+        let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);
+        let notes = [
+            (worker.failed.is_some(), "failed"),
+            (worker.is_paused, "paused"),
+            (self.registry[worker.service].is_paused, "service paused"),
+            (!worker.is_wanted && !worker.is_guest, "stopped"),
+            (is_overdue, "overdue"),
+            (worker.is_guest, "self-started"),
+            (self.host_link(&worker.host).is_none() && !worker.is_guest, "host lost"),
+        ];
+        for (_, note) in notes.iter().filter(|(holds, _)| *holds) {
+            words += ", ";
+            words += note;
+        }
+        words
+    }
+
+    /// The worker of an id, or the error that says so.
+    pub(crate) fn worker_named(&self, id: WorkerId) -> Result<usize, OpError> {
+        self.workers.find(id).ok_or_else(|| {
+            not_found(format!("worker {id} is not configured; 'workers' lists them"))
+        })
+    }
+
+    /// The manual's page, with the neighbours in its list where the original printed pointers.
+    pub(crate) fn show_worker(&self, id: WorkerId) -> OpResult {
+        let key = self.worker_named(id)?;
+        let w = &self.workers[key];
+        let in_list = |(_, other): &(usize, &Worker)| other.place == w.place;
+        let neighbour = |other: Option<(usize, &Worker)>| other.map_or(0, |(_, other)| other.id.0);
+        let next = neighbour(self.workers.by_id().filter(in_list).find(|(_, o)| o.id > id));
+        let previous = neighbour(self.workers.by_id().filter(in_list).rfind(|(_, o)| o.id < id));
+        let list = match w.place {
+            Place::Lazy => "LAZY",
+            Place::Idle => "IDLE",
+            Place::Busy => "BUSY",
+        };
+        let is_up = w.life.has_process() && w.link.is_none();
+        let args: Vec<String> = w.args.iter().map(|arg| protocol::op::parse::quote(arg)).collect();
+        let current = w.current.map(|at| &self.transactions[at]);
+        let fields = vec![
+            ("node.next", number(next)),
+            ("node.previous", number(previous)),
+            ("node.queue", text(list)),
+            ("id", number(w.id.0)),
+            ("service_id", number(self.registry[w.service].id.0)),
+            ("hostpid", number(w.pid)),
+            ("name", text(&self.registry[w.service].name)),
+            ("host", text(&w.host)),
+            ("path", text(&w.path)),
+            ("args", text(args.join(" "))),
+            ("Transactions", number(w.transactions)),
+            ("fromCount", number(w.from_count)),
+            ("toCount", number(w.to_count)),
+            ("restarts", number(w.restarts)),
+            ("stopped", flag(!w.is_wanted && !w.is_guest)),
+            ("up_not_log_in", flag(is_up)),
+            ("paused", flag(w.is_paused)),
+            ("state", text(self.state_word(key))),
+            ("failed", w.failed.as_ref().map_or(Value::None, text)),
+            ("run", number(w.run.0)),
+            ("started", if w.run.0 == 0 { Value::None } else { text(self.clock(w.started)) }),
+            ("transaction", current.map_or(Value::None, |t| number(t.id.0))),
+            ("held", number(w.held.len())),
+            ("late", number(w.late)),
+            ("ending", w.ending.map_or(Value::None, text)),
+            ("stderr", Value::Texts(w.tail.clone())),
+            ("fd", self.fd_of(w)),
+        ];
+        Ok(OpReply::block(Block::Record { name: "worker", prefix: "worker->", width: 0, fields }))
+    }
+
+    /// The wish of the manual's author: a hex dump of what the worker has or was sent last.
+    pub(crate) fn show_last(&self, id: WorkerId) -> OpResult {
+        let key = self.worker_named(id)?;
+        let w = &self.workers[key];
+        if w.last.transaction.0 == 0 {
+            return Ok(OpReply::line(
+                "last",
+                format!("worker {id} was sent nothing yet"),
+                vec![("worker", number(id.0))],
+            ));
+        }
+        let has_it = w.current.is_some_and(|at| self.transactions[at].id == w.last.transaction);
+        let from = w.last.client.map_or_else(
+            || "a client that is gone".to_owned(),
+            |client| {
+                let known = self.clients.find(client).map(|key| &self.clients[key]);
+                known.map_or_else(
+                    || format!("client {client} (gone)"),
+                    |c| format!("client {client} ({} pid {})", c.loghost, c.hostpid),
+                )
+            },
+        );
+        let when = self.clock(w.last.at);
+        let verb = if has_it { "has" } else { "had" };
+        let line = format!(
+            "worker {id} {verb} transaction {} of {from} since {when}: {} bytes",
+            w.last.transaction, w.last.size
+        );
+        let fields = vec![
+            ("worker", number(id.0)),
+            ("transaction", number(w.last.transaction.0)),
+            ("client", w.last.client.map_or(Value::None, |c| number(c.0))),
+            ("from", text(from)),
+            ("at", text(when)),
+            ("has_it", yes(has_it)),
+        ];
+        let dump = Block::Dump {
+            name: "request",
+            size: w.last.size,
+            bytes: Bytes::copy_from_slice(&w.last.bytes),
+        };
+        Ok(OpReply { blocks: vec![Block::Line { name: "last", text: line, fields }, dump] })
+    }
+
+    fn workers_on(&self, host: &HostName) -> usize {
+        self.workers.by_id().filter(|(_, w)| w.host == *host && !w.is_guest).count()
+    }
+
+    pub(crate) fn show_hosts(&self) -> OpReply {
+        let columns = vec![
+            column("hostname", "host", 16),
+            column("state", "state", 10),
+            column("since", "since_us", 12),
+            column("workers", "workers", 8),
+            column("execd pid", "pid", 10),
+            column("version", "version", 9),
+            column("address", "address", 20),
+            column("trouble", "trouble", 0),
+        ];
+        let row = |(name, host): (&HostName, &Host)| {
+            vec![
+                text(name),
+                Value::Word(host.state.word()),
+                Value::Micros(self.now.since(host.since).0),
+                number(self.workers_on(name)),
+                number(host.pid),
+                text(&host.version),
+                text(&host.address),
+                if host.state.link().is_some() { Value::None } else { text(&host.why) },
+            ]
+        };
+        table("hosts", columns, self.hosts.iter().map(row).collect())
+    }
+
+    /// The host of a name, or the error that says so.
+    pub(crate) fn host_named(&self, name: &HostName) -> Result<&Host, OpError> {
+        self.hosts.get(name).ok_or_else(|| {
+            let near = protocol::op::parse::nearest(name.as_str(), self.hosts.keys().map(HostName::as_str));
+            let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+            not_found(format!("host '{name}' is unknown; 'hosts' lists them, 'config host NAME ADDR:PORT' makes one{hint}"))
+        })
+    }
+
+    pub(crate) fn show_host(&self, name: &HostName) -> OpResult {
+        let host = self.host_named(name)?;
+        let workers: Vec<u64> = self
+            .workers
+            .by_id()
+            .filter(|(_, w)| w.host == *name)
+            .map(|(_, w)| w.id.0.into())
+            .collect();
+        let fields = vec![
+            ("name", text(name)),
+            ("address", text(&host.address)),
+            ("state", Value::Word(host.state.word())),
+            ("since", text(self.clock(host.since))),
+            ("builtin", flag(host.is_builtin)),
+            ("hostpid", number(host.pid)),
+            ("version", text(&host.version)),
+            ("Workers", Value::Numbers(workers)),
+            ("trouble", text(&host.why)),
+        ];
+        Ok(OpReply::block(Block::Record { name: "host", prefix: "host->", width: 0, fields }))
+    }
+
+    /// Queue wait and service time apart, by percentile.
+    pub(crate) fn show_latency(&self, service: Option<&ServiceName>) -> OpResult {
+        let keys = match service {
+            Some(name) => vec![self.plain_service(name)?],
+            None => {
+                self.registry.keys().into_iter().filter(|&key| key != self.op_service).collect()
+            }
+        };
+        let columns = vec![
+            column("service", "service", 12),
+            column("of", "of", 5),
+            column("count", "count", 9),
+            column("mean", "mean_us", 11),
+            column("p50", "p50_us", 11),
+            column("p90", "p90_us", 11),
+            column("p99", "p99_us", 11),
+            column("p99.9", "p999_us", 11),
+            column("max", "max_us", 11),
+            column("failed", "failed", 7),
+        ];
+        let mut rows = Vec::new();
+        for key in keys {
+            let service = &self.registry[key];
+            let failed: u64 = service.figures.failed.values().sum();
+            for (of, histogram) in [("wait", &service.figures.wait), ("run", &service.figures.run)]
+            {
+                let mut row = vec![
+                    text(&service.name),
+                    Value::Word(of),
+                    number(histogram.count()),
+                    Value::Micros(histogram.mean()),
+                ];
+                row.extend(
+                    [500, 900, 990, 999]
+                        .map(|per_mille| Value::Micros(histogram.percentile(per_mille))),
+                );
+                row.push(Value::Micros(histogram.max()));
+                row.push(number(failed));
+                rows.push(row);
+            }
+        }
+        Ok(table("latency", columns, rows))
+    }
+}

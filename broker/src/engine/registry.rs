@@ -1,0 +1,151 @@
+//! What the names of services mean: a service, its settings, its queue, its idle workers, its figures.
+//! Names are spelled in `protocol::names`; who may use one is decided where it is used.
+
+use super::histogram::Histogram;
+use super::queue::Queue;
+use protocol::errors::ErrorCode;
+use protocol::ids::ServiceId;
+use protocol::names::ServiceName;
+use protocol::settings::ServiceSettings;
+use protocol::time::Tick;
+use slab::Slab;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Figures of a service since the start or the last `reset`.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceFigures {
+    /// Requests answered by a worker.
+    pub(crate) completed: u64,
+    /// Requests that ended with an error, by code.
+    pub(crate) failed: BTreeMap<ErrorCode, u64>,
+    /// Requests given to another worker after a death.
+    pub(crate) retried: u64,
+    /// Replies that were dropped: the transaction had ended or the client was gone.
+    pub(crate) late: u64,
+    /// From arrival to dispatch.
+    pub(crate) wait: Histogram,
+    /// From dispatch to the final reply.
+    pub(crate) run: Histogram,
+}
+
+/// A name and the workers that do the same thing.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// Its number.
+    pub(crate) id: ServiceId,
+    /// Its name.
+    pub(crate) name: ServiceName,
+    /// Its settings.
+    pub(crate) settings: ServiceSettings,
+    /// `pause` was said of it.
+    pub(crate) is_paused: bool,
+    /// `stop` was said of it: requests are refused.
+    pub(crate) is_stopped: bool,
+    /// Who waits.
+    pub(crate) queue: Queue,
+    /// Keys of its idle workers, longest idle first.
+    pub(crate) idle: VecDeque<usize>,
+    /// Keys of its busy workers that may hold a further request (`prefetch`), in turn.
+    pub(crate) roomy: VecDeque<usize>,
+    /// How many workers are configured.
+    pub(crate) workers: usize,
+    /// How many clients are attached.
+    pub(crate) clients: usize,
+    /// Figures.
+    pub(crate) figures: ServiceFigures,
+    /// When refusals were last made a fact.
+    pub(crate) overload_told: Option<Tick>,
+}
+
+/// All services.
+#[derive(Debug, Default)]
+pub(crate) struct Registry {
+    services: Slab<Service>,
+    names: BTreeMap<ServiceName, usize>,
+    last_id: u32,
+}
+
+impl Registry {
+    /// Makes a service. `id` is the one wanted (from a saved configuration); it must be free.
+    ///
+    /// # Errors
+    /// The id wanted is taken.
+    pub(crate) fn add(
+        &mut self,
+        name: ServiceName,
+        id: Option<ServiceId>,
+    ) -> Result<usize, String> {
+        let id = match id {
+            Some(id) => {
+                if let Some((_, taken)) = self.services.iter().find(|(_, s)| s.id == id) {
+                    return Err(format!("id {id} belongs to service '{}'", taken.name));
+                }
+                id
+            }
+            None => ServiceId(self.last_id + 1),
+        };
+        self.last_id = self.last_id.max(id.0);
+        let key = self.services.insert(Service {
+            id,
+            name: name.clone(),
+            settings: ServiceSettings::default(),
+            is_paused: false,
+            is_stopped: false,
+            queue: Queue::default(),
+            idle: VecDeque::new(),
+            roomy: VecDeque::new(),
+            workers: 0,
+            clients: 0,
+            figures: ServiceFigures::default(),
+            overload_told: None,
+        });
+        self.names.insert(name, key);
+        Ok(key)
+    }
+
+    /// Removes a service that has neither workers nor clients nor requests.
+    pub(crate) fn remove(&mut self, key: usize) {
+        let service = self.services.remove(key);
+        self.names.remove(&service.name);
+    }
+
+    /// The key of a name.
+    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+        self.names.get(name).copied()
+    }
+
+    /// All names, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(ServiceName::as_str)
+    }
+
+    /// All services by id.
+    pub(crate) fn by_id(&self) -> Vec<(usize, &Service)> {
+        let mut all: Vec<_> = self.services.iter().collect();
+        all.sort_by_key(|(_, service)| service.id);
+        all
+    }
+
+    /// All keys by id.
+    pub(crate) fn keys(&self) -> Vec<usize> {
+        self.by_id().into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// How many there are, `op` included.
+    pub(crate) fn count(&self) -> usize {
+        self.services.len()
+    }
+}
+
+impl std::ops::Index<usize> for Registry {
+    type Output = Service;
+    fn index(&self, key: usize) -> &Service {
+        &self.services[key]
+    }
+}
+
+impl std::ops::IndexMut<usize> for Registry {
+    fn index_mut(&mut self, key: usize) -> &mut Service {
+        &mut self.services[key]
+    }
+}

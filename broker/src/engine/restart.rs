@@ -1,0 +1,107 @@
+//! When to start a worker again that ended unexpectedly: at once, after a pause, or not any more.
+//! Only the policy for one worker; that something ended and what is done about it is `workers`'.
+
+use protocol::settings::{Setting, Settings};
+use protocol::time::Tick;
+use std::collections::VecDeque;
+
+/// What to do with a worker that ended unexpectedly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    /// Start it now.
+    Now,
+    /// Start it at that moment.
+    At(Tick),
+    /// Leave it; the text says why.
+    GiveUp(String),
+}
+
+/// What one worker's ends so far say about it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Restart {
+    /// Ends within the last minute.
+    ends: VecDeque<Tick>,
+    /// Ends before ready, in a row.
+    early: u64,
+    /// How long the next restart waits; 0 = not at all.
+    wait_ms: u64,
+}
+
+const MINUTE_MS: u64 = 60_000;
+
+impl Restart {
+    /// A clean sheet.
+    pub(crate) fn reset(&mut self) {
+        *self = Self::default();
+    }
+
+    /// Judges an end at `now` of a worker that was ready since `ready` (`None` = never got so far).
+    pub(crate) fn ended(&mut self, now: Tick, ready: Option<Tick>, settings: &Settings) -> Verdict {
+        let get = |setting| settings.get(setting);
+        match ready {
+            None => self.early += 1,
+            Some(since) if now.since(since).as_millis() >= get(Setting::RestartQuietMs) => {
+                self.reset();
+            }
+            Some(_) => self.early = 0,
+        }
+        while self.ends.front().is_some_and(|&end| now.since(end).as_millis() >= MINUTE_MS) {
+            self.ends.pop_front();
+        }
+        self.ends.push_back(now);
+        if self.early >= get(Setting::RestartEarlyMax) {
+            return Verdict::GiveUp(format!("it ended {} times before it was ready", self.early));
+        }
+        if self.ends.len() as u64 >= get(Setting::RestartMinuteMax) {
+            return Verdict::GiveUp(format!("it ended {} times within a minute", self.ends.len()));
+        }
+        let wait = self.wait_ms;
+        let least = get(Setting::RestartMinMs);
+        let most = get(Setting::RestartMaxMs).max(least);
+        self.wait_ms = if wait == 0 { least } else { (wait * 2).min(most) };
+        if wait == 0 { Verdict::Now } else { Verdict::At(now.plus_millis(wait)) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ms: u64) -> Tick {
+        Tick::from_millis(ms)
+    }
+
+    #[test]
+    fn first_at_once_then_doubling_until_a_quiet_minute() {
+        let (mut restart, settings) = (Restart::default(), Settings::default());
+        let mut end = |now, ready: Option<u64>| restart.ended(at(now), ready.map(at), &settings);
+        assert_eq!(end(0, Some(0)), Verdict::Now);
+        assert_eq!(end(100, Some(50)), Verdict::At(at(1100)));
+        assert_eq!(end(2000, Some(1200)), Verdict::At(at(4000)));
+        assert_eq!(end(9000, Some(5000)), Verdict::At(at(13_000)));
+        assert_eq!(end(80_000, Some(20_000)), Verdict::Now);
+    }
+
+    #[test]
+    fn five_ends_before_ready_or_ten_in_a_minute_are_too_many() {
+        let settings = Settings::default();
+        let mut restart = Restart::default();
+        for n in 0..4 {
+            let verdict = restart.ended(at(n * 40_000), None, &settings);
+            assert!(!matches!(verdict, Verdict::GiveUp(_)), "{n}: {verdict:?}");
+        }
+        assert!(
+            matches!(restart.ended(at(160_000), None, &settings), Verdict::GiveUp(why) if why.contains("5 times before"))
+        );
+        let mut restart = Restart::default();
+        for n in 0..9 {
+            assert!(!matches!(
+                restart.ended(at(n * 100), Some(at(n * 100)), &settings),
+                Verdict::GiveUp(_)
+            ));
+        }
+        assert!(
+            matches!(restart.ended(at(1000), Some(at(950)), &settings), Verdict::GiveUp(why) if why.contains("10 times within"))
+        );
+    }
+}

@@ -1,0 +1,99 @@
+//! The configuration as an ordinary script of commands: what `save` prints, what the state directory
+//! keeps, what a restart runs. Not the state of requests: those end with the broker.
+
+use super::Engine;
+use protocol::op::parse::quote;
+use protocol::settings::{ServiceSetting, Setting};
+use std::fmt::Write as _;
+
+impl Engine {
+    /// The configuration as a script of commands; what `save` prints.
+    pub fn save_script(&self) -> String {
+        let mut out = String::from("# isect configuration; replay it with: isdclient < FILE\n");
+        self.save_broker(&mut out);
+        for (name, host) in self.hosts.iter().filter(|(_, host)| !host.is_builtin) {
+            line(&mut out, format_args!("config host {name} {}", quote(&host.address)));
+        }
+        let services = self.registry.by_id();
+        let services: Vec<_> =
+            services.into_iter().filter(|(key, _)| *key != self.op_service).collect();
+        for (_, service) in &services {
+            let mut settings = String::new();
+            for &setting in ServiceSetting::ALL {
+                if service.settings.is_changed(setting) {
+                    settings +=
+                        &format!(" {}={}", setting.row().name, service.settings.get(setting));
+                }
+            }
+            line(
+                &mut out,
+                format_args!("config service #{} {}{settings}", service.id, service.name),
+            );
+        }
+        let configured = || self.workers.by_id().filter(|(_, worker)| !worker.is_guest);
+        for (_, worker) in configured() {
+            let service = &self.registry[worker.service].name;
+            let mut args = String::new();
+            for arg in &worker.args {
+                args += &format!(" {}", quote(arg));
+            }
+            let path = quote(&worker.path);
+            line(
+                &mut out,
+                format_args!("config worker #{} {service} {} {path}{args}", worker.id, worker.host),
+            );
+        }
+        for (key, service) in &services {
+            // `stop` first: it also stops the workers, those wanted all the same are started after it.
+            if service.is_stopped {
+                line(&mut out, format_args!("stop {}", service.name));
+            }
+            if service.is_paused {
+                line(&mut out, format_args!("pause {}", service.name));
+            }
+            for (_, worker) in configured().filter(|(_, worker)| worker.service == *key) {
+                if worker.is_paused && !service.is_paused {
+                    line(&mut out, format_args!("pause {}", worker.id));
+                }
+                if worker.is_wanted {
+                    line(&mut out, format_args!("start {}", worker.id));
+                }
+            }
+        }
+        out
+    }
+
+    fn save_broker(&self, out: &mut String) {
+        for &setting in Setting::ALL {
+            // What is not live comes from the command line of each start.
+            if setting.row().live
+                && setting != Setting::EventsMax
+                && self.settings.is_changed(setting)
+            {
+                line(
+                    out,
+                    format_args!("set {} {}", setting.row().name, self.settings.get(setting)),
+                );
+            }
+        }
+        if self.recent.max() > 0 {
+            let kinds: String =
+                self.recent.kinds().iter().map(|kind| format!(" {}", kind.row().name)).collect();
+            line(out, format_args!("config events {}{kinds}", self.recent.max()));
+        }
+        if (self.buckets.count(), self.buckets.secs()) != (6, 10) {
+            line(out, format_args!("buckets {} {}", self.buckets.count(), self.buckets.secs()));
+        }
+        if self.is_preempt {
+            line(out, format_args!("preempt on"));
+        }
+        if self.is_rejecting {
+            line(out, format_args!("reject on"));
+        }
+    }
+}
+
+fn line(out: &mut String, command: std::fmt::Arguments<'_>) {
+    // Writing to a String can't fail.
+    let _ = writeln!(out, "{command}");
+}

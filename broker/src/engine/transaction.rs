@@ -1,0 +1,478 @@
+//! One request from its arrival to its outcome: admission, pieces, the outcome given exactly once.
+//! Not the choice of a worker: that is `dispatch`.
+
+use super::action::Action;
+use super::fact::{About, FactKind};
+use super::links::End;
+use super::queue::NONE;
+use super::{Engine, Out};
+use bytes::Bytes;
+use protocol::bodies::ErrorBody;
+use protocol::errors::{ErrorCode, Ran};
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{LinkId, TransactionId};
+use protocol::limits::DEADLINE_MS_MAX;
+use protocol::settings::{ServiceSetting, Setting};
+use protocol::time::Tick;
+use std::collections::VecDeque;
+
+/// Where a transaction is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// In its service's queue.
+    Waiting,
+    /// In no queue: its client is blocked.
+    Barred,
+    /// Sent to a busy worker that has not begun it (`prefetch`).
+    Held(usize),
+    /// A worker has it.
+    Bound(usize),
+}
+
+/// A request under way, or one that has its outcome but is still with its worker.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    /// Its number; also its place in the order of arrival.
+    pub(crate) id: TransactionId,
+    /// Key of its client; `None` = gone.
+    pub(crate) client: Option<usize>,
+    /// Key of its service.
+    pub(crate) service: usize,
+    /// The header of the request.
+    pub(crate) head: Header,
+    /// The priority in force.
+    pub(crate) priority: u8,
+    /// The body of the request; empty once a worker has it and it can't be repeated.
+    pub(crate) body: Bytes,
+    /// Further pieces that came while it waited.
+    pub(crate) pieces: VecDeque<(Header, Bytes)>,
+    /// Bytes of body and pieces that count against `queue_bytes_max`.
+    pub(crate) kept: u64,
+    /// Where it is.
+    pub(crate) stage: Stage,
+    /// When it came.
+    pub(crate) arrived: Tick,
+    /// When its worker got it or began it.
+    pub(crate) dispatched: Tick,
+    /// When its time is over.
+    pub(crate) deadline: Tick,
+    /// How often it was given to a worker.
+    pub(crate) attempt: u32,
+    /// How many workers died with it.
+    pub(crate) deaths: u64,
+    /// The client sent its last piece.
+    pub(crate) is_complete: bool,
+    /// The worker replied with `more` and may be waiting for the client.
+    pub(crate) in_conversation: bool,
+    /// It has its outcome; the worker has not finished.
+    pub(crate) is_ended: bool,
+    /// Its client is read no further because its pieces pile up.
+    pub(crate) holds_reader: bool,
+    /// Neighbours in the queue.
+    pub(crate) prev: u32,
+    /// See `prev`.
+    pub(crate) next: u32,
+}
+
+/// Pieces of a waiting request may pile up to this, then its client is read no further.
+const PIECES_BYTES_HIGH: u64 = 256 * 1024;
+
+impl Engine {
+    /// A data frame of a client.
+    pub(crate) fn on_request(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
+        let key = match self.links.get(link).map(|slot| &slot.end) {
+            Some(End::Client(key)) => *key,
+            Some(_) => {
+                let text = "a request came before the login";
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+                return;
+            }
+            None => return,
+        };
+        if self.clients[key].service == self.op_service {
+            self.on_op(key, head, &body, out);
+        } else if let Some(&transaction) = self.clients[key].live.get(&head.sequence) {
+            self.on_piece(key, transaction, head, body, out);
+        } else if self.clients[key].cut.contains(&head.sequence) {
+            if head.more == 0 {
+                self.clients[key].cut.remove(&head.sequence);
+            }
+        } else if head.workerid != 0 {
+            let text = format!(
+                "worker {} has no open conversation with sequence {}",
+                head.workerid, head.sequence
+            );
+            self.answer_error(link, &head, ErrorBody::new(ErrorCode::NoConversation, text), out);
+        } else {
+            self.accept(key, head, body, out);
+        }
+    }
+
+    /// A new request: refused at the door, or accepted and then surely ended.
+    fn accept(&mut self, client: usize, head: Header, body: Bytes, out: Out<'_>) {
+        if let Err(error) = self.admit(client, &head, &body) {
+            self.refuse_request(client, &head, error, out);
+            return;
+        }
+        let service = self.clients[client].service;
+        let default_ms = self.registry[service].settings.get(ServiceSetting::DeadlineMs);
+        let deadline_ms = match head.deadline_ms {
+            0 => default_ms,
+            asked => u64::from(asked).min(DEADLINE_MS_MAX),
+        };
+        self.next_transaction += 1;
+        let priority =
+            if head.priority == 0 { self.clients[client].priority } else { head.priority };
+        let kept = body.len() as u64;
+        let transaction = Transaction {
+            id: TransactionId(self.next_transaction),
+            client: Some(client),
+            service,
+            head,
+            priority,
+            body,
+            pieces: VecDeque::new(),
+            kept,
+            stage: Stage::Waiting,
+            arrived: self.now,
+            dispatched: self.now,
+            deadline: self.now.plus_millis(deadline_ms),
+            attempt: 0,
+            deaths: 0,
+            is_complete: head.more == 0,
+            in_conversation: false,
+            is_ended: false,
+            holds_reader: false,
+            prev: NONE,
+            next: NONE,
+        };
+        let deadline = transaction.deadline;
+        let key = self.transactions.insert(transaction);
+        self.wheel.insert(key, deadline);
+        self.queue_bytes += kept;
+        self.totals.accepted += 1;
+        let entry = &mut self.clients[client];
+        entry.requests += 1;
+        entry.live.insert(head.sequence, key);
+        if entry.is_blocked {
+            self.transactions[key].stage = Stage::Barred;
+        } else {
+            self.enqueue(key, out);
+        }
+    }
+
+    /// Whether there is room to accept this request and to finish it.
+    fn admit(&self, client: usize, head: &Header, body: &Bytes) -> Result<(), ErrorBody> {
+        let refuse = |code, text: String| Err(ErrorBody { code, ran: Ran::No, text });
+        let entry = &self.clients[client];
+        let service = &self.registry[entry.service];
+        if self.ending.is_some() {
+            return refuse(ErrorCode::ShuttingDown, "the broker is shutting down".into());
+        }
+        if service.is_stopped {
+            return refuse(
+                ErrorCode::ServiceStopped,
+                format!("service '{0}' is stopped; 'start {0}' starts it", service.name),
+            );
+        }
+        let requests_max = self.settings.get(Setting::RequestsMax);
+        if (entry.live.len() + entry.cut.len()) as u64 >= requests_max {
+            return refuse(
+                ErrorCode::TooManyRequests,
+                format!(
+                    "{requests_max} of {requests_max} requests (requests_max) are under way on this connection"
+                ),
+            );
+        }
+        // A request that a worker can take at once needs no place in the queue.
+        let must_wait = service.idle.is_empty() || service.queue.count() > 0 || entry.is_blocked;
+        let queue_max = service.settings.get(ServiceSetting::QueueMax);
+        if must_wait && service.queue.count() as u64 >= queue_max {
+            return refuse(
+                ErrorCode::Overloaded,
+                format!(
+                    "queue of service '{}' is full ({} of {queue_max} requests, queue_max)",
+                    service.name,
+                    service.queue.count()
+                ),
+            );
+        }
+        let bytes_max = self.settings.get(Setting::QueueBytesMax);
+        let bytes = self.queue_bytes + body.len() as u64;
+        if must_wait && bytes > bytes_max {
+            return refuse(
+                ErrorCode::Overloaded,
+                format!(
+                    "a request of {} bytes does not fit: {} of {bytes_max} bytes (queue_bytes_max) wait already",
+                    body.len(),
+                    self.queue_bytes
+                ),
+            );
+        }
+        debug_assert!(head.workerid == 0, "a conversation's frame is not a new request");
+        Ok(())
+    }
+
+    /// Says no to a request that was never accepted; its further pieces are dropped.
+    fn refuse_request(&mut self, client: usize, head: &Header, error: ErrorBody, out: Out<'_>) {
+        let service = self.clients[client].service;
+        self.totals.refused += 1;
+        *self.registry[service].figures.failed.entry(error.code).or_default() += 1;
+        self.clients[client].failed += 1;
+        // What is cut is bounded by requests_max: past it every piece is answered for itself.
+        let cut_max = self.settings.get(Setting::RequestsMax) as usize;
+        if head.more != 0 && self.clients[client].cut.len() < cut_max {
+            self.clients[client].cut.insert(head.sequence);
+        }
+        if error.code == ErrorCode::Overloaded {
+            self.tell_overload(service, &error.text, out);
+        }
+        let link = self.clients[client].link;
+        self.answer_error(link, head, error, out);
+    }
+
+    /// One fact a second says that requests are refused, not one a request.
+    fn tell_overload(&mut self, service: usize, text: &str, out: Out<'_>) {
+        let told = self.registry[service].overload_told;
+        if told.is_some_and(|at| self.now.since(at).as_millis() < 1000) {
+            return;
+        }
+        self.registry[service].overload_told = Some(self.now);
+        let about =
+            About { service: Some(self.registry[service].name.clone()), ..About::default() };
+        self.record(FactKind::Overloaded, about, text.to_owned(), out);
+    }
+
+    /// A further frame of a request or of a conversation.
+    fn on_piece(&mut self, client: usize, key: usize, head: Header, body: Bytes, out: Out<'_>) {
+        let link = self.clients[client].link;
+        let transaction = &self.transactions[key];
+        let holder = match transaction.stage {
+            Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id.0),
+            Stage::Waiting | Stage::Barred => None,
+        };
+        if transaction.is_complete && !(transaction.in_conversation && head.workerid != 0) {
+            let text = format!("sequence {} belongs to a request that is under way", head.sequence);
+            self.answer_error(link, &head, ErrorBody::new(ErrorCode::DuplicateSequence, text), out);
+            return;
+        }
+        if head.workerid != 0 && Some(head.workerid) != holder {
+            let text = format!(
+                "the conversation of sequence {} is not with worker {}",
+                head.sequence, head.workerid
+            );
+            self.answer_error(link, &head, ErrorBody::new(ErrorCode::NoConversation, text), out);
+            return;
+        }
+        let is_last = head.more == 0;
+        match transaction.stage {
+            Stage::Bound(worker) | Stage::Held(worker) => {
+                let transaction = &mut self.transactions[key];
+                transaction.is_complete = is_last;
+                self.send_piece(worker, key, head, body, out);
+                if let Some(to) = self.workers[worker].link {
+                    self.links.hold_back(link, to, out);
+                }
+            }
+            Stage::Waiting | Stage::Barred => {
+                if self.queue_bytes + body.len() as u64 > self.settings.get(Setting::QueueBytesMax)
+                {
+                    // It is counted as more to come unless this was the last piece, so the rest is cut.
+                    self.transactions[key].is_complete = is_last;
+                    let text = format!(
+                        "a piece of {} bytes does not fit: {} bytes wait already (queue_bytes_max)",
+                        body.len(),
+                        self.queue_bytes
+                    );
+                    self.fail(
+                        key,
+                        ErrorBody { code: ErrorCode::Overloaded, ran: Ran::No, text },
+                        out,
+                    );
+                    return;
+                }
+                let transaction = &mut self.transactions[key];
+                transaction.is_complete = is_last;
+                self.queue_bytes += body.len() as u64;
+                transaction.kept += body.len() as u64;
+                transaction.pieces.push_back((head, body));
+                if transaction.kept > PIECES_BYTES_HIGH && !transaction.holds_reader {
+                    transaction.holds_reader = true;
+                    self.links.pause(link, out);
+                }
+            }
+        }
+    }
+
+    /// Frees the memory of a request's bytes, and reads its client again.
+    pub(crate) fn release_bytes(&mut self, key: usize, out: Out<'_>) {
+        let transaction = &mut self.transactions[key];
+        self.queue_bytes -= std::mem::take(&mut transaction.kept);
+        transaction.body = Bytes::new();
+        transaction.pieces.clear();
+        self.read_client_again(key, out);
+    }
+
+    /// A request's pieces pile up no longer.
+    pub(crate) fn read_client_again(&mut self, key: usize, out: Out<'_>) {
+        let transaction = &mut self.transactions[key];
+        if std::mem::take(&mut transaction.holds_reader)
+            && let Some(client) = transaction.client.and_then(|client| self.clients.get(client))
+        {
+            self.links.resume(client.link, out);
+        }
+    }
+
+    /// The one outcome of a transaction: from here on its client knows, and nothing more is sent.
+    pub(crate) fn finish(&mut self, key: usize, out: Out<'_>) {
+        debug_assert!(!self.transactions[key].is_ended, "a transaction ends once");
+        self.wheel.remove(key);
+        self.release_bytes(key, out);
+        self.totals.ended += 1;
+        let transaction = &mut self.transactions[key];
+        transaction.is_ended = true;
+        let (sequence, is_complete) = (transaction.head.sequence, transaction.is_complete);
+        if let Some(client) = transaction.client.take() {
+            let client = &mut self.clients[client];
+            client.live.remove(&sequence);
+            if !is_complete {
+                client.cut.insert(sequence);
+            }
+        }
+    }
+
+    /// Ends a transaction with an error. One that a worker has stays with it until it replies or dies.
+    pub(crate) fn fail(&mut self, key: usize, error: ErrorBody, out: Out<'_>) {
+        let transaction = &self.transactions[key];
+        let (id, service, stage, head) =
+            (transaction.id, transaction.service, transaction.stage, transaction.head);
+        let client = transaction.client;
+        if stage == Stage::Waiting {
+            self.registry[service].queue.remove(key, &mut self.transactions);
+        }
+        *self.registry[service].figures.failed.entry(error.code).or_default() += 1;
+        let client_id = client.map(|client| {
+            self.clients[client].failed += 1;
+            (self.clients[client].id, self.clients[client].link)
+        });
+        let about = About {
+            client: client_id.map(|(id, _)| id),
+            service: Some(self.registry[service].name.clone()),
+            transaction: Some(id),
+            worker: match stage {
+                Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id),
+                Stage::Waiting | Stage::Barred => None,
+            },
+            ..About::default()
+        };
+        let text = format!("{} (ran: {}): {}", error.code, error.ran, error.text);
+        self.record(FactKind::RequestFailed, about, text, out);
+        if let Some((_, link)) = client_id {
+            let head = Header { transaction: id.0, ..head };
+            self.answer_error(link, &head, error, out);
+        }
+        self.finish(key, out);
+        if matches!(stage, Stage::Waiting | Stage::Barred) {
+            self.transactions.remove(key);
+        }
+    }
+
+    /// An error to a request, unless its sender waits for nothing.
+    pub(crate) fn answer_error(
+        &mut self,
+        link: LinkId,
+        request: &Header,
+        error: ErrorBody,
+        out: Out<'_>,
+    ) {
+        if request.reply == 0 {
+            return;
+        }
+        let head = Header {
+            sequence: request.sequence,
+            transaction: request.transaction,
+            trace_id: request.trace_id,
+            span_id: request.span_id,
+            ..Header::default()
+        };
+        out.push(Action::Send { link, frame: Frame::Error { head, error } });
+    }
+
+    /// The client of a transaction is gone: it is taken out of the queue, or goes on unheard.
+    pub(crate) fn client_left(&mut self, key: usize, out: Out<'_>) {
+        let transaction = &self.transactions[key];
+        let (stage, service) = (transaction.stage, transaction.service);
+        self.totals.orphaned += 1;
+        match stage {
+            Stage::Waiting => {
+                self.registry[service].queue.remove(key, &mut self.transactions);
+                self.finish(key, out);
+                self.transactions.remove(key);
+            }
+            Stage::Barred => {
+                self.finish(key, out);
+                self.transactions.remove(key);
+            }
+            Stage::Held(_) => self.finish(key, out),
+            Stage::Bound(worker) => {
+                let is_cut =
+                    !self.transactions[key].is_complete || self.transactions[key].in_conversation;
+                self.finish(key, out);
+                if is_cut {
+                    // Its worker waits for pieces that will never come.
+                    self.abandon(worker, "its client is gone in the middle of a conversation", out);
+                }
+            }
+        }
+    }
+
+    /// The time of transactions is over.
+    pub(crate) fn on_deadlines(&mut self, out: Out<'_>) {
+        let mut due = std::mem::take(&mut self.due_keys);
+        self.wheel.take_due(self.now, &mut due);
+        for &key in &due {
+            // An earlier one of this round may have ended it (a worker that was abandoned).
+            if self.transactions.get(key).is_some_and(|t| !t.is_ended && t.deadline <= self.now) {
+                self.on_deadline(key, out);
+            }
+        }
+        due.clear();
+        self.due_keys = due;
+    }
+
+    fn on_deadline(&mut self, key: usize, out: Out<'_>) {
+        let transaction = &self.transactions[key];
+        let waited = self.now.since(transaction.arrived).as_millis();
+        let name = self.registry[transaction.service].name.clone();
+        let worker = match transaction.stage {
+            Stage::Waiting | Stage::Barred => {
+                let why = self.why_waiting(transaction.service, transaction.stage);
+                let text = format!(
+                    "it waited {waited} ms in the queue of service '{name}' and never reached a worker: {why}"
+                );
+                self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::No, text }, out);
+                return;
+            }
+            // A held one is in the worker's socket already: it may yet be begun.
+            Stage::Held(worker) | Stage::Bound(worker) => worker,
+        };
+        let (id, worker_id) = (transaction.id, self.workers[worker].id);
+        let had = self.now.since(transaction.dispatched).as_millis();
+        let is_cut = !transaction.is_complete || transaction.in_conversation;
+        let text = format!(
+            "worker {worker_id} of service '{name}' has it since {had} ms and has not answered"
+        );
+        let about = About {
+            worker: Some(worker_id),
+            service: Some(name),
+            transaction: Some(id),
+            ..About::default()
+        };
+        self.record(FactKind::RequestOverdue, about, text.clone(), out);
+        self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, out);
+        if is_cut {
+            self.abandon(worker, "its client's time was over in the middle of a conversation", out);
+        }
+    }
+}

@@ -1,0 +1,230 @@
+//! The deadlines of transactions: a timing wheel whose entries are the keys of the transaction slab.
+//! Insert and remove cost the same with one entry and with a million and allocate nothing in the
+//! steady state. Not the other timers: those are few and live in `due`.
+
+use protocol::time::Tick;
+
+/// One slot is 2^13 µs, about 8 ms; expiry itself is exact.
+const SLOT_SHIFT: u32 = 13;
+const SLOTS: u64 = 4096;
+const NONE: u32 = u32::MAX;
+
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    prev: u32,
+    next: u32,
+    at: u64,
+    is_in: bool,
+}
+
+/// A timing wheel over small integer keys.
+#[derive(Debug)]
+pub(crate) struct Wheel {
+    heads: Vec<u32>,
+    filled: [u64; (SLOTS / 64) as usize],
+    nodes: Vec<Node>,
+    /// Every entry of an earlier slot has been given out.
+    cursor: u64,
+    /// No entry is due before this; may be early after a removal.
+    soonest: u64,
+    count: usize,
+}
+
+impl Default for Wheel {
+    fn default() -> Self {
+        Self {
+            heads: vec![NONE; SLOTS as usize],
+            filled: [0; (SLOTS / 64) as usize],
+            nodes: Vec::new(),
+            cursor: 0,
+            soonest: u64::MAX,
+            count: 0,
+        }
+    }
+}
+
+impl Wheel {
+    /// Adds a key that is not in the wheel.
+    pub(crate) fn insert(&mut self, key: usize, at: Tick) {
+        while self.nodes.len() <= key {
+            self.nodes.push(Node { prev: NONE, next: NONE, at: 0, is_in: false });
+        }
+        debug_assert!(!self.nodes[key].is_in, "key {key} is in the wheel already");
+        // What is due already goes to the slot that is looked at next.
+        let slot = ((at.0 >> SLOT_SHIFT).max(self.cursor) % SLOTS) as usize;
+        let head = self.heads[slot];
+        self.nodes[key] = Node { prev: NONE, next: head, at: at.0, is_in: true };
+        if head != NONE {
+            self.nodes[head as usize].prev = key as u32;
+        }
+        self.heads[slot] = key as u32;
+        self.filled[slot / 64] |= 1 << (slot % 64);
+        self.soonest = self.soonest.min(at.0);
+        self.count += 1;
+    }
+
+    /// Takes a key out; nothing happens if it is not in.
+    pub(crate) fn remove(&mut self, key: usize) {
+        let Some(&Node { prev, next, at, is_in: true }) = self.nodes.get(key) else {
+            return;
+        };
+        if next != NONE {
+            self.nodes[next as usize].prev = prev;
+        }
+        if prev == NONE {
+            self.leave_head(key, next, at);
+        } else {
+            self.nodes[prev as usize].next = next;
+        }
+        self.nodes[key].is_in = false;
+        self.count -= 1;
+        if self.count == 0 {
+            self.soonest = u64::MAX;
+        }
+    }
+
+    /// The first entry of a slot goes. An entry that was late when it came stands in another slot than
+    /// its time says, so the slot is looked for where it must be: by its head.
+    fn leave_head(&mut self, key: usize, next: u32, at: u64) {
+        let mut slot = ((at >> SLOT_SHIFT) % SLOTS) as usize;
+        if self.heads[slot] != key as u32 {
+            slot = self.heads.iter().position(|&head| head == key as u32).unwrap_or(slot);
+        }
+        self.heads[slot] = next;
+        if next == NONE {
+            self.filled[slot / 64] &= !(1 << (slot % 64));
+        }
+    }
+
+    /// A moment before which nothing is due; may be earlier than needed.
+    pub(crate) fn next(&self) -> Option<Tick> {
+        (self.count > 0).then_some(Tick(self.soonest))
+    }
+
+    /// Takes out what is due at `now` and appends the keys.
+    pub(crate) fn take_due(&mut self, now: Tick, due: &mut Vec<usize>) {
+        if self.count == 0 || now.0 < self.soonest {
+            return;
+        }
+        let last = now.0 >> SLOT_SHIFT;
+        let first = self.cursor.min(last);
+        let start = due.len();
+        for slot in first..=last.min(first + SLOTS - 1) {
+            let mut key = self.heads[(slot % SLOTS) as usize];
+            while key != NONE {
+                let node = self.nodes[key as usize];
+                if node.at <= now.0 {
+                    due.push(key as usize);
+                }
+                key = node.next;
+            }
+        }
+        for &key in &due[start..] {
+            self.remove(key);
+        }
+        // By time, then by key: the same inputs give the same actions.
+        let nodes = &self.nodes;
+        due[start..].sort_unstable_by_key(|&key| (nodes[key].at, key));
+        self.cursor = last;
+        self.soonest = self.find_soonest();
+    }
+
+    fn find_soonest(&self) -> u64 {
+        let mut best = u64::MAX;
+        for slot in self.cursor..self.cursor + SLOTS {
+            let index = (slot % SLOTS) as usize;
+            if self.filled[index / 64] & (1 << (index % 64)) == 0 {
+                continue;
+            }
+            let mut key = self.heads[index];
+            while key != NONE {
+                let node = self.nodes[key as usize];
+                best = best.min(node.at);
+                key = node.next;
+            }
+            // Later slots of this round hold nothing earlier.
+            if best >> SLOT_SHIFT <= slot {
+                break;
+            }
+        }
+        best
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn due(wheel: &mut Wheel, now: u64) -> Vec<usize> {
+        let mut keys = Vec::new();
+        wheel.take_due(Tick(now), &mut keys);
+        keys
+    }
+
+    #[test]
+    fn entries_come_out_at_their_time_and_in_order() {
+        let mut wheel = Wheel::default();
+        wheel.insert(0, Tick::from_millis(30_000));
+        wheel.insert(1, Tick::from_millis(5));
+        wheel.insert(2, Tick::from_millis(4));
+        wheel.insert(3, Tick::from_millis(3_600_000));
+        assert_eq!(wheel.next(), Some(Tick::from_millis(4)));
+        assert_eq!(due(&mut wheel, 3_999), []);
+        assert_eq!(due(&mut wheel, 5_000), [2, 1]);
+        assert_eq!(wheel.next(), Some(Tick::from_millis(30_000)));
+        assert_eq!(due(&mut wheel, 29_999_999), []);
+        assert_eq!(due(&mut wheel, 30_000_000), [0]);
+        wheel.remove(3);
+        assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn late_entries_and_long_jumps_lose_nothing() {
+        let mut wheel = Wheel::default();
+        assert_eq!(due(&mut wheel, 900_000_000), []);
+        wheel.insert(1, Tick(800_000_000));
+        wheel.insert(2, Tick(2_000_000_000));
+        assert_eq!(due(&mut wheel, 900_000_001), [1]);
+        wheel.insert(3, Tick(1));
+        wheel.remove(3);
+        assert_eq!(due(&mut wheel, 9_000_000_000), [2]);
+        assert_eq!(wheel.next(), None);
+    }
+
+    #[test]
+    fn agrees_with_a_sorted_list_over_many_random_operations() {
+        let mut wheel = Wheel::default();
+        let mut model: Vec<(u64, usize)> = Vec::new();
+        let (mut seed, mut now) = (7u64, 0u64);
+        let mut next = move || {
+            seed = seed
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            seed >> 33
+        };
+        for _ in 0..20_000 {
+            match next() % 4 {
+                0 | 1 => {
+                    let key = (0..).find(|k| model.iter().all(|(_, m)| m != k)).unwrap();
+                    let at = now + next() % 50_000_000;
+                    wheel.insert(key, Tick(at));
+                    model.push((at, key));
+                }
+                2 if !model.is_empty() => {
+                    let (_, key) = model.swap_remove(next() as usize % model.len());
+                    wheel.remove(key);
+                }
+                _ => {
+                    now += next() % 3_000_000;
+                    let mut expected: Vec<_> = model.extract_if(.., |(at, _)| *at <= now).collect();
+                    expected.sort_unstable();
+                    let keys: Vec<_> = expected.into_iter().map(|(_, key)| key).collect();
+                    assert_eq!(due(&mut wheel, now), keys);
+                }
+            }
+            let soonest = model.iter().map(|(at, _)| *at).min();
+            assert!(wheel.next().map_or(u64::MAX, |t| t.0) <= soonest.unwrap_or(u64::MAX));
+            assert_eq!(wheel.next().is_none(), model.is_empty());
+        }
+    }
+}

@@ -1,0 +1,379 @@
+//! A worker: its configuration, its life, its place in one of the manual's three lists (lazy, idle,
+//! busy), its figures. `dispatch` gives it requests, `lives` starts and ends its process.
+
+use super::Engine;
+use super::restart::Restart;
+use bytes::Bytes;
+use protocol::bodies::Ending;
+use protocol::ids::{ClientId, LinkId, RunId, TransactionId, WorkerId};
+use protocol::names::HostName;
+use protocol::time::Tick;
+use slab::Slab;
+use std::collections::{BTreeMap, VecDeque};
+
+/// How far a worker's process is. The state says nothing about requests: [`Place`] does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Life {
+    /// No process, none planned.
+    Down,
+    /// No process; it is started again at the moment given to `Due::Restart`.
+    Pausing,
+    /// execd was asked to start it.
+    Starting,
+    /// The process runs (*up*); its badge is awaited.
+    Up,
+    /// It logged in (*ready*).
+    Ready,
+    /// Its connection broke; it may end, or come back with its badge.
+    Returning,
+    /// It was asked to end and its socket shut for writing.
+    Asked,
+    /// execd was asked to end it: TERM, then KILL.
+    Ending,
+}
+
+impl Life {
+    /// The word shown to operators.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Down => "down",
+            Self::Pausing => "pausing",
+            Self::Starting => "starting",
+            Self::Up => "up",
+            Self::Ready => "ready",
+            Self::Returning => "returning",
+            Self::Asked => "asked",
+            Self::Ending => "ending",
+        }
+    }
+
+    /// Whether a process runs or is being started, as far as is known.
+    pub(crate) const fn has_process(self) -> bool {
+        match self {
+            Self::Down | Self::Pausing => false,
+            Self::Starting
+            | Self::Up
+            | Self::Ready
+            | Self::Returning
+            | Self::Asked
+            | Self::Ending => true,
+        }
+    }
+}
+
+/// The manual's three lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Place {
+    /// Can't take a request.
+    Lazy,
+    /// Can take one.
+    Idle,
+    /// Has one.
+    Busy,
+}
+
+/// What a worker was sent last, for `last`.
+#[derive(Debug)]
+pub(crate) struct Last {
+    /// The first bytes of it; the buffer is used again.
+    pub(crate) bytes: Vec<u8>,
+    /// How many there were.
+    pub(crate) size: u64,
+    /// In which transaction.
+    pub(crate) transaction: TransactionId,
+    /// From whom, and from where.
+    pub(crate) client: Option<ClientId>,
+    /// When.
+    pub(crate) at: Tick,
+}
+
+/// A configured worker.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    /// Its number.
+    pub(crate) id: WorkerId,
+    /// Key of its service.
+    pub(crate) service: usize,
+    /// Its host.
+    pub(crate) host: HostName,
+    /// Its program.
+    pub(crate) path: String,
+    /// Its arguments after `ISDARGMAX`.
+    pub(crate) args: Vec<String>,
+    /// It started itself and is forgotten when it goes.
+    pub(crate) is_guest: bool,
+
+    /// `start` was said of it, and since then no `stop`.
+    pub(crate) is_wanted: bool,
+    /// `pause` was said of it.
+    pub(crate) is_paused: bool,
+    /// It ended too often; the text says how. `start` tries again.
+    pub(crate) failed: Option<String>,
+
+    /// How far its process is.
+    pub(crate) life: Life,
+    /// The start that `life` is about.
+    pub(crate) run: RunId,
+    /// Its process id; 0 = not known.
+    pub(crate) pid: u32,
+    /// Its connection.
+    pub(crate) link: Option<LinkId>,
+    /// Since when it is ready.
+    pub(crate) ready_since: Tick,
+    /// When the running or last start was asked for.
+    pub(crate) started: Tick,
+    /// Whether it was ready in this run.
+    pub(crate) was_ready: bool,
+    /// It is being ended because a `stop` (or the broker's end) asked for it, not for a fault.
+    pub(crate) is_stopping: bool,
+    /// Its process is gone, its connection not yet.
+    pub(crate) has_exited: bool,
+    /// A `Due::Overlong` of it is under way.
+    pub(crate) is_timed: bool,
+    /// Its ends so far.
+    pub(crate) restart: Restart,
+
+    /// Which list it is in.
+    pub(crate) place: Place,
+    /// Key of the transaction it has.
+    pub(crate) current: Option<usize>,
+    /// Keys of the transactions it holds besides (`prefetch`), in order.
+    pub(crate) held: VecDeque<usize>,
+    /// Whether it is in its service's `roomy` list.
+    pub(crate) is_roomy: bool,
+
+    /// Transactions it completed.
+    pub(crate) transactions: u64,
+    /// Frames it sent (`worker->fromCount`).
+    pub(crate) from_count: u64,
+    /// Frames sent to it (`worker->toCount`).
+    pub(crate) to_count: u64,
+    /// How often it was started again (`worker->restarts`).
+    pub(crate) restarts: u64,
+    /// Microseconds it worked, all transactions together.
+    pub(crate) busy_micros: u64,
+    /// Microseconds of the last one.
+    pub(crate) last_micros: u64,
+    /// Replies of it that were dropped.
+    pub(crate) late: u64,
+    /// What it was sent last.
+    pub(crate) last: Last,
+    /// How its last process ended.
+    pub(crate) ending: Option<Ending>,
+    /// Last lines of that one's stderr.
+    pub(crate) tail: Vec<String>,
+}
+
+/// All workers.
+#[derive(Debug, Default)]
+pub(crate) struct Workers {
+    slab: Slab<Worker>,
+    ids: BTreeMap<WorkerId, usize>,
+    last_id: u32,
+    /// How many are in each list, by `Place`.
+    counts: [usize; 3],
+}
+
+/// What a new worker is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct WorkerSpec {
+    /// Key of its service.
+    pub(crate) service: usize,
+    /// Its host.
+    pub(crate) host: HostName,
+    /// Its program.
+    pub(crate) path: String,
+    /// Its arguments.
+    pub(crate) args: Vec<String>,
+    /// It started itself.
+    pub(crate) is_guest: bool,
+}
+
+impl Workers {
+    /// Adds a worker to the lazy list. `id` is the one wanted (from a saved configuration).
+    ///
+    /// # Errors
+    /// The id wanted is taken.
+    pub(crate) fn add(&mut self, spec: WorkerSpec, id: Option<WorkerId>) -> Result<usize, String> {
+        let id = id.unwrap_or(WorkerId(self.last_id + 1));
+        if self.ids.contains_key(&id) {
+            return Err(format!("id {id} belongs to another worker"));
+        }
+        self.last_id = self.last_id.max(id.0);
+        let WorkerSpec { service, host, path, args, is_guest } = spec;
+        let key = self.slab.insert(Worker {
+            id,
+            service,
+            host,
+            path,
+            args,
+            is_guest,
+            is_wanted: false,
+            is_paused: false,
+            failed: None,
+            life: Life::Down,
+            run: RunId(0),
+            pid: 0,
+            link: None,
+            ready_since: Tick(0),
+            started: Tick(0),
+            was_ready: false,
+            is_stopping: false,
+            has_exited: false,
+            is_timed: false,
+            restart: Restart::default(),
+            place: Place::Lazy,
+            current: None,
+            held: VecDeque::new(),
+            is_roomy: false,
+            transactions: 0,
+            from_count: 0,
+            to_count: 0,
+            restarts: 0,
+            busy_micros: 0,
+            last_micros: 0,
+            late: 0,
+            last: Last {
+                bytes: Vec::new(),
+                size: 0,
+                transaction: TransactionId(0),
+                client: None,
+                at: Tick(0),
+            },
+            ending: None,
+            tail: Vec::new(),
+        });
+        self.ids.insert(id, key);
+        self.counts[Place::Lazy as usize] += 1;
+        Ok(key)
+    }
+
+    /// Removes a lazy worker.
+    pub(crate) fn remove(&mut self, key: usize) {
+        let worker = self.slab.remove(key);
+        debug_assert!(worker.place == Place::Lazy, "worker {} is not lazy", worker.id);
+        self.ids.remove(&worker.id);
+        self.counts[Place::Lazy as usize] -= 1;
+    }
+
+    /// The key of an id.
+    pub(crate) fn find(&self, id: WorkerId) -> Option<usize> {
+        self.ids.get(&id).copied()
+    }
+
+    /// A worker that may be gone.
+    pub(crate) fn get(&self, key: usize) -> Option<&Worker> {
+        self.slab.get(key)
+    }
+
+    /// All of them, by id.
+    pub(crate) fn by_id(&self) -> impl DoubleEndedIterator<Item = (usize, &Worker)> {
+        self.ids.values().map(|&key| (key, &self.slab[key]))
+    }
+
+    /// Keys by id.
+    pub(crate) fn keys(&self) -> Vec<usize> {
+        self.ids.values().copied().collect()
+    }
+
+    /// How many are in a list.
+    pub(crate) const fn count(&self, place: Place) -> usize {
+        self.counts[place as usize]
+    }
+}
+
+impl std::ops::Index<usize> for Workers {
+    type Output = Worker;
+    fn index(&self, key: usize) -> &Worker {
+        &self.slab[key]
+    }
+}
+
+impl std::ops::IndexMut<usize> for Workers {
+    fn index_mut(&mut self, key: usize) -> &mut Worker {
+        &mut self.slab[key]
+    }
+}
+
+impl Worker {
+    /// Remembers what it is sent, into the same buffer each time.
+    pub(crate) fn remember(
+        &mut self,
+        body: &Bytes,
+        last: (TransactionId, Option<ClientId>, Tick),
+        max: usize,
+    ) {
+        let bytes = &mut self.last.bytes;
+        bytes.clear();
+        bytes.extend_from_slice(&body[..body.len().min(max)]);
+        self.last.size = body.len() as u64;
+        (self.last.transaction, self.last.client, self.last.at) = last;
+    }
+}
+
+impl Engine {
+    /// The list a worker belongs in, by what it is and has.
+    pub(crate) fn place_of(&self, key: usize) -> Place {
+        let worker = &self.workers[key];
+        let service = &self.registry[worker.service];
+        if worker.current.is_some() {
+            Place::Busy
+        } else if worker.life == Life::Ready
+            && !worker.is_paused
+            && !service.is_paused
+            && (worker.is_wanted || worker.is_guest)
+            && self.ending.is_none()
+        {
+            Place::Idle
+        } else {
+            Place::Lazy
+        }
+    }
+
+    /// Puts a worker into the list it belongs in. Whoever calls this with one that became idle serves
+    /// its service next.
+    pub(crate) fn settle(&mut self, key: usize) {
+        let place = self.place_of(key);
+        let Engine { workers, registry, .. } = self;
+        let worker = &mut workers.slab[key];
+        let service = &mut registry[worker.service];
+        if place != worker.place {
+            if worker.place == Place::Idle {
+                service.idle.retain(|&idle| idle != key);
+            }
+            if place == Place::Idle {
+                service.idle.push_back(key);
+            }
+            workers.counts[worker.place as usize] -= 1;
+            workers.counts[place as usize] += 1;
+            worker.place = place;
+        }
+        let is_roomy = place == Place::Busy && self.has_room(key);
+        self.set_roomy(key, is_roomy);
+    }
+
+    /// Takes the longest idle worker of a service off the idle list; it is bound next.
+    pub(crate) fn take_idle(&mut self, service: usize) -> Option<usize> {
+        let key = self.registry[service].idle.pop_front()?;
+        let workers = &mut self.workers;
+        workers.counts[Place::Idle as usize] -= 1;
+        workers.counts[Place::Busy as usize] += 1;
+        workers.slab[key].place = Place::Busy;
+        Some(key)
+    }
+
+    /// Puts a worker into or out of its service's `roomy` list.
+    pub(crate) fn set_roomy(&mut self, key: usize, is_roomy: bool) {
+        let worker = &mut self.workers.slab[key];
+        if worker.is_roomy == is_roomy {
+            return;
+        }
+        worker.is_roomy = is_roomy;
+        let service = &mut self.registry[worker.service];
+        if is_roomy {
+            service.roomy.push_back(key);
+        } else {
+            service.roomy.retain(|&roomy| roomy != key);
+        }
+    }
+}
