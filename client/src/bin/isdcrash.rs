@@ -47,7 +47,7 @@ fn main() -> ExitCode {
         Err(why) => return complain(&format!("{why}\n{USAGE}")),
     };
     if matches!(plan.how, How::Badge) {
-        return die(&plan, None);
+        die(&plan, None);
     }
     worker::run(USAGE, |worker| {
         let mut answered = 0;
@@ -107,7 +107,7 @@ fn die(plan: &Plan, worker: Option<&mut Worker>) -> ! {
         (How::Exit(status), _) => std::process::exit(status),
         (How::Signal(signal), _) => {
             // A signal that is ignored or stops the process does not end it; then it hangs.
-            drop(raise(signal));
+            let _ = raise(signal);
         }
         (How::Garbage, Some(worker)) => {
             worker.write_raw(&[0xa5; 200]);

@@ -189,7 +189,7 @@ impl Child {
             if input.is_empty() {
                 self.stdin = None;
             }
-            if self.request.remaining().is_some_and(|left| left.is_zero()) {
+            if self.is_late() {
                 self.kill();
                 let text = "killed: the request's deadline passed".to_owned();
                 return Ok(Step::Ended(Ended { code: 128 + 9, text }));
@@ -271,7 +271,8 @@ impl Child {
             return Ok(None);
         }
         let status = self.end();
-        while self.take_output(worker)? {}
+        // A stray that left the group may go on writing; it is heard no longer than the deadline.
+        while self.take_output(worker)? && !self.is_late() {}
         Ok(Some(self.ended(status)))
     }
 
@@ -287,6 +288,10 @@ impl Child {
         let tail = String::from_utf8_lossy(&self.tail);
         let text = if tail.trim().is_empty() { words } else { tail.trim_end().to_owned() };
         Ended { code: i16::try_from(code).unwrap_or(i16::MAX), text }
+    }
+
+    fn is_late(&self) -> bool {
+        self.request.remaining().is_some_and(|left| left.is_zero())
     }
 
     fn pid(&self) -> Pid {

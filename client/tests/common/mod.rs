@@ -1,0 +1,263 @@
+//! A broker that does what a test tells it: real sockets, one frame at a time. Not a broker: it decides
+//! nothing.
+#![allow(dead_code, reason = "each test program uses its own part")]
+#![allow(clippy::disallowed_methods, reason = "tests need threads and clocks of their own")]
+#![allow(missing_docs, unreachable_pub, reason = "for the tests beside it only")]
+
+use bytes::{Bytes, BytesMut};
+use client::address::Address;
+use client::error::Error;
+use client::protocol::bodies::{Badge, BadgeOk, ErrorBody, Login, LoginOk};
+use client::protocol::errors::ErrorCode;
+use client::protocol::frame::Frame;
+use client::protocol::header::Header;
+use client::protocol::ids::{ClientId, WorkerId};
+use client::protocol::names::ServiceName;
+use client::protocol::{decode, encode};
+use std::io::{self, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// No test waits longer than this for anything.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+pub fn service(name: &str) -> ServiceName {
+    ServiceName::new(name).unwrap()
+}
+
+/// A thread of the test, joined with its result.
+pub fn beside<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> std::thread::JoinHandle<T> {
+    std::thread::spawn(work)
+}
+
+/// Tries again until it is true; fails the test when patience ends.
+pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
+    let until = Instant::now() + PATIENCE;
+    while !is_true() {
+        assert!(Instant::now() < until, "never happened: {what}");
+        std::thread::yield_now();
+    }
+}
+
+enum Door {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf, tempfile::TempDir),
+}
+
+pub struct FakeBroker(Door);
+
+impl FakeBroker {
+    pub fn tcp() -> Self {
+        Self(Door::Tcp(TcpListener::bind("127.0.0.1:0").unwrap()))
+    }
+
+    pub fn unix() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("b.sock");
+        Self(Door::Unix(UnixListener::bind(&path).unwrap(), path, dir))
+    }
+
+    pub fn address(&self) -> Address {
+        match &self.0 {
+            Door::Tcp(door) => Address::Tcp(door.local_addr().unwrap().to_string()),
+            Door::Unix(_, path, _) => Address::Unix(path.clone()),
+        }
+    }
+
+    /// `argv[1]` and `argv[2]` of a worker.
+    pub fn argv(&self) -> [String; 2] {
+        match &self.0 {
+            Door::Tcp(door) => ["127.0.0.1".into(), door.local_addr().unwrap().port().to_string()],
+            Door::Unix(_, path, _) => [format!("unix:{}", path.display()), "0".into()],
+        }
+    }
+
+    pub fn accept(&self) -> Peer {
+        let pair: Box<dyn Pipe> = match &self.0 {
+            Door::Tcp(door) => {
+                let (stream, _) = in_time(|| door.accept(), |on| door.set_nonblocking(on));
+                stream.set_nonblocking(false).unwrap();
+                stream.set_nodelay(true).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_write_timeout(Some(PATIENCE)).unwrap();
+                Box::new(stream)
+            }
+            Door::Unix(door, _, _) => {
+                let (stream, _) = in_time(|| door.accept(), |on| door.set_nonblocking(on));
+                stream.set_nonblocking(false).unwrap();
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_write_timeout(Some(PATIENCE)).unwrap();
+                Box::new(stream)
+            }
+        };
+        Peer { pipe: pair, buffer: BytesMut::new() }
+    }
+
+    /// Accepts a client and its login.
+    pub fn client(&self) -> Peer {
+        let mut peer = self.accept();
+        peer.login();
+        peer.send(Frame::LoginOk(login_ok()));
+        peer
+    }
+
+    /// Accepts a worker and its badge.
+    pub fn worker(&self, ok: BadgeOk) -> Peer {
+        let mut peer = self.accept();
+        peer.badge();
+        peer.send(Frame::BadgeOk(ok));
+        peer
+    }
+}
+
+fn in_time<T>(
+    mut accept: impl FnMut() -> io::Result<T>,
+    nonblocking: impl Fn(bool) -> io::Result<()>,
+) -> T {
+    nonblocking(true).unwrap();
+    let mut taken = None;
+    eventually("somebody connects", || {
+        taken = accept().ok();
+        taken.is_some()
+    });
+    nonblocking(false).unwrap();
+    taken.unwrap()
+}
+
+pub fn login_ok() -> LoginOk {
+    LoginOk {
+        client: ClientId(7),
+        body_bytes_max: 1 << 20,
+        requests_max: 16,
+        deadline_ms: 30_000,
+        heartbeat_ms: 1000,
+        version: "test".into(),
+    }
+}
+
+pub fn badge_ok() -> BadgeOk {
+    BadgeOk {
+        worker: WorkerId(3),
+        body_bytes_max: 1 << 20,
+        heartbeat_ms: 1000,
+        reconnect_ms: 10_000,
+    }
+}
+
+pub trait Pipe: Read + Write + Send {
+    fn end_writing(&self);
+}
+
+impl Pipe for TcpStream {
+    fn end_writing(&self) {
+        self.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+}
+
+impl Pipe for UnixStream {
+    fn end_writing(&self) {
+        self.shutdown(std::net::Shutdown::Write).unwrap();
+    }
+}
+
+/// One connection of the fake broker.
+pub struct Peer {
+    pub pipe: Box<dyn Pipe>,
+    buffer: BytesMut,
+}
+
+impl Peer {
+    /// The next frame, or `None` at the end of the connection.
+    pub fn next(&mut self) -> Option<Frame> {
+        loop {
+            if let Some(frame) = decode::next(&mut self.buffer, 1 << 30).unwrap() {
+                return Some(frame);
+            }
+            let mut chunk = [0; 65_536];
+            match self.pipe.read(&mut chunk) {
+                Ok(0) => return None,
+                Err(e) if e.kind() == io::ErrorKind::ConnectionReset => return None,
+                Ok(size) => self.buffer.extend_from_slice(&chunk[..size]),
+                Err(e) => panic!("the other side sent nothing: {e}"),
+            }
+        }
+    }
+
+    pub fn frame(&mut self) -> Frame {
+        self.next().expect("a frame, not the end of the connection")
+    }
+
+    pub fn data(&mut self) -> (Header, Bytes) {
+        match self.frame() {
+            Frame::Data { head, body } => (head, body),
+            other => panic!("{other:?} is no data"),
+        }
+    }
+
+    pub fn login(&mut self) -> Login {
+        match self.frame() {
+            Frame::Login(login) => login,
+            other => panic!("{other:?} is no login"),
+        }
+    }
+
+    pub fn badge(&mut self) -> Badge {
+        match self.frame() {
+            Frame::Badge(badge) => badge,
+            other => panic!("{other:?} is no badge"),
+        }
+    }
+
+    pub fn send(&mut self, frame: Frame) {
+        self.raw(&encode::to_bytes(frame));
+    }
+
+    pub fn raw(&mut self, bytes: &[u8]) {
+        self.pipe.write_all(bytes).unwrap();
+    }
+
+    /// Writes one byte a time, each in a segment of its own as far as the kernel allows.
+    pub fn dribble(&mut self, frame: Frame) {
+        for byte in encode::to_bytes(frame) {
+            self.raw(&[byte]);
+            std::thread::yield_now();
+        }
+    }
+
+    /// Answers a client's request.
+    pub fn answer(&mut self, to: &Header, body: &'static str) {
+        self.send(Frame::data(
+            Header { sequence: to.sequence, ..Header::default() },
+            Bytes::from_static(body.as_bytes()),
+        ));
+    }
+
+    /// Gives a worker a request.
+    pub fn request(&mut self, transaction: u64, body: impl Into<Bytes>, more: bool) {
+        let head = Header {
+            sequence: 40,
+            transaction,
+            reply: 1,
+            more: u16::from(more),
+            deadline_ms: 20_000,
+            attempt: 1,
+            ..Header::default()
+        };
+        self.send(Frame::data(head, body.into()));
+    }
+
+    pub fn error(&mut self, head: Header, code: ErrorCode, text: &str) {
+        self.send(Frame::Error { head, error: ErrorBody::new(code, text) });
+    }
+}
+
+/// The error of something that must fail with this code.
+pub fn failed<T: std::fmt::Debug>(result: Result<T, Error>, code: ErrorCode) -> Error {
+    let error = result.unwrap_err();
+    assert!(error.is(code), "{error} is not {code}");
+    error
+}
