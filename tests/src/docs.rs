@@ -1,0 +1,146 @@
+//! The documents that are made from tables: whole pages (`docs/op.md`, `config.md`, `facts.md`,
+//! `errors.md`) and the marked parts of `docs/protocol.md`. Not the prose: people write that.
+
+use broker::engine::fact::FACTS;
+use protocol::errors::ERRORS;
+use protocol::header::FIELDS;
+use protocol::kinds::{BodyKind, KINDS};
+use protocol::op::help;
+use protocol::settings::{SERVICE_SETTINGS, SETTINGS, SettingRow};
+use std::fmt::Write as _;
+
+/// The folder of the whole project.
+pub fn root() -> std::path::PathBuf {
+    let tests = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    tests.parent().unwrap_or(tests).to_path_buf()
+}
+
+/// Pages that are made from top to bottom: path below the root, and text.
+pub fn pages() -> Vec<(&'static str, String)> {
+    vec![
+        ("docs/op.md", help::markdown()),
+        ("docs/config.md", config()),
+        ("docs/facts.md", facts()),
+        ("docs/errors.md", errors()),
+    ]
+}
+
+/// Marked parts of other pages: path, marker, text.
+pub fn parts() -> Vec<(&'static str, &'static str, String)> {
+    vec![
+        ("docs/protocol.md", "header", header()),
+        ("docs/protocol.md", "kinds", kinds()),
+        ("docs/protocol.md", "errors", error_rows()),
+    ]
+}
+
+/// Replaces what stands between `<!-- made: NAME -->` and `<!-- end -->`; `None` if there is no such part.
+pub fn replace_part(page: &str, name: &str, text: &str) -> Option<String> {
+    let (before, rest) = page.split_once(&format!("<!-- made: {name} -->\n"))?;
+    let (_, after) = rest.split_once("<!-- end -->")?;
+    Some(format!("{before}<!-- made: {name} -->\n{text}<!-- end -->{after}"))
+}
+
+fn header() -> String {
+    let mut out = String::from("| offset | width | type | field | meaning |\n| --- | --- | --- | --- | --- |\n");
+    for field in FIELDS {
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | `{}` | {} |",
+            field.offset, field.width, field.kind, field.name, field.text
+        );
+    }
+    out
+}
+
+fn kinds() -> String {
+    let mut out = String::from("| number | kind | sent by | body | what it is |\n| --- | --- | --- | --- | --- |\n");
+    for row in KINDS {
+        let senders: Vec<String> = row.senders.iter().map(ToString::to_string).collect();
+        let body = match row.body {
+            BodyKind::Opaque => "the application's",
+            BodyKind::Lines => "lines",
+            BodyKind::Text => "text",
+            BodyKind::Empty => "none",
+        };
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} | {body} | {} |",
+            row.number,
+            row.name,
+            senders.join(", "),
+            row.text
+        );
+    }
+    out
+}
+
+fn error_rows() -> String {
+    let mut out = String::from(
+        "| number | name | whose fault | did the work run? | closes? | what happened | what to do |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
+    );
+    for row in ERRORS {
+        let closes = if row.closes { "yes" } else { "no" };
+        let _ = writeln!(
+            out,
+            "| {} | `{}` | {} | {} | {closes} | {} | {} |",
+            row.number, row.name, row.whose, row.ran, row.text, row.advice
+        );
+    }
+    out
+}
+
+fn errors() -> String {
+    format!(
+        "# Errors\n\nMade from the table of errors (`protocol/src/errors.rs`); a test keeps it fresh.\n\n\
+         Every accepted request has exactly one outcome: the worker's final reply, or one of these. `ran` decides whether asking\n\
+         again is safe: `no` – it never reached a worker; `maybe` – it did, and nobody knows whether it took effect; `yes` – the worker itself\n\
+         answered. An error's own `ran` line may be more exact than this table (`deadline` is `no` for a request that was\n\
+         still waiting). Positive numbers are not here: they belong to the workers and are passed through.\n\n{}",
+        error_rows()
+    )
+}
+
+fn setting_rows(rows: &[SettingRow]) -> String {
+    let mut out = String::from("| setting | unit | default | range | live? | what it does |\n| --- | --- | --- | --- | --- | --- |\n");
+    for row in rows {
+        let live = if row.live { "yes" } else { "no" };
+        let _ = writeln!(
+            out,
+            "| `{}` | {} | {} | {} – {} | {live} | {} |",
+            row.name,
+            row.unit.word().replace('|', " or "),
+            row.default,
+            row.min,
+            row.max,
+            row.text
+        );
+    }
+    out
+}
+
+fn config() -> String {
+    format!(
+        "# Settings\n\nMade from the tables of settings (`protocol/src/settings.rs`); a test keeps it fresh.\n\n\
+         ## The broker\n\nGiven at the start with `isectd --set NAME=VALUE`, shown by `settings`, changed while it runs by `set NAME VALUE`\n\
+         (those that are live) and then kept in the state directory.\n\n{}\n\
+         ## A service\n\nGiven with `config service NAME SETTING=VALUE …`, also later, for a service that exists.\n\n{}",
+        setting_rows(SETTINGS),
+        setting_rows(SERVICE_SETTINGS)
+    )
+}
+
+fn facts() -> String {
+    let mut out = String::from(
+        "# Facts\n\nMade from the table of facts (`broker/src/engine/fact.rs`); a test keeps it fresh.\n\n\
+         What the broker finds worth remembering. Facts go to the log at their level, to `listevents` once `config events N` has been\n\
+         said, and to whoever says `watch`. A request that goes well leaves no fact, only counters.\n\n\
+         | number | kind | level | recorded when |\n| --- | --- | --- | --- |\n",
+    );
+    for row in FACTS {
+        let level = format!("{:?}", row.level).to_lowercase();
+        let _ = writeln!(out, "| {} | `{}` | {level} | {} |", row.number, row.name, row.text);
+    }
+    out
+}
