@@ -314,16 +314,18 @@ impl Conn {
         if self.ended.is_some() {
             return;
         }
-        let mut read = || -> Result<(), Lost> {
-            self.fill(Wait::Not)?;
-            while let Some(frame) = self.inbox.take().map_err(Lost::Wire)? {
-                self.ahead_bytes += weight(&frame);
-                self.ahead.push_back(frame);
-            }
-            Ok(())
-        };
-        let result = read();
+        // What was read before comes first: an end that is noticed now came after it.
+        let result = self.keep_frames().and_then(|()| self.fill(Wait::Not));
+        let result = result.and_then(|_| self.keep_frames());
         self.ended = result.err();
+    }
+
+    fn keep_frames(&mut self) -> Result<(), Lost> {
+        while let Some(frame) = self.inbox.take().map_err(Lost::Wire)? {
+            self.ahead_bytes += weight(&frame);
+            self.ahead.push_back(frame);
+        }
+        Ok(())
     }
 }
 

@@ -43,6 +43,18 @@ pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
+/// A TCP address that is taken but where nobody listens, and what keeps it taken.
+pub fn nobody_listens() -> (Address, std::os::fd::OwnedFd) {
+    use nix::sys::socket::{
+        AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket,
+    };
+    use std::os::fd::AsRawFd;
+    let fd = socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).unwrap();
+    bind(fd.as_raw_fd(), &SockaddrIn::new(127, 0, 0, 1, 0)).unwrap();
+    let own: SockaddrIn = getsockname(fd.as_raw_fd()).unwrap();
+    (Address::Tcp(own.to_string()), fd)
+}
+
 enum Door {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf, tempfile::TempDir),

@@ -1,0 +1,388 @@
+//! The worker side against a broker that misbehaves as told, over real sockets.
+
+mod common;
+
+use bytes::Bytes;
+use client::address::Address;
+use client::error::Error;
+use client::protocol::bodies::BadgeOk;
+use client::protocol::encode;
+use client::protocol::errors::ErrorCode;
+use client::protocol::frame::Frame;
+use client::protocol::header::Header;
+use client::protocol::ids::WorkerId;
+use client::worker::{Worker, WorkerOptions};
+use common::{FakeBroker, Peer, badge_ok, beside, failed, service};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+fn options(address: Address) -> WorkerOptions {
+    let base = WorkerOptions::self_started(address, service("echo"));
+    WorkerOptions { worker: WorkerId(3), secret: "s3cret".into(), ..base }
+}
+
+/// A worker in a thread of its own, and the broker's end of its connection.
+fn with_worker(
+    broker: &FakeBroker,
+    ok: BadgeOk,
+    work: fn(&mut Worker) -> Result<(), Error>,
+) -> (Peer, JoinHandle<Result<(), Error>>) {
+    let options = options(broker.address());
+    let thread = beside(move || work(&mut Worker::connect(options)?));
+    (broker.worker(ok), thread)
+}
+
+fn echo(worker: &mut Worker) -> Result<(), Error> {
+    while let Some(request) = worker.next()? {
+        let mut piece = request;
+        loop {
+            if !piece.more() {
+                worker.reply(piece.body)?;
+                break;
+            }
+            worker.reply_piece(piece.body)?;
+            match worker.next_piece()? {
+                Some(next) => piece = next,
+                None => break,
+            }
+        }
+    }
+    Ok(())
+}
+
+fn answered(peer: &mut Peer, transaction: u64) -> Bytes {
+    let (head, body) = peer.data();
+    assert_eq!((head.transaction, head.more, head.error), (transaction, 0, 0));
+    body
+}
+
+#[test]
+fn a_request_is_answered_with_its_own_numbers() {
+    for broker in [FakeBroker::tcp(), FakeBroker::unix()] {
+        let options = options(broker.address());
+        assert!(!format!("{options:?}").contains("s3cret"));
+        let thread = beside(move || echo(&mut Worker::connect(options)?));
+        let mut peer = broker.accept();
+        let badge = peer.badge();
+        assert_eq!((badge.worker, badge.service.as_str()), (WorkerId(3), "echo"));
+        assert_eq!((badge.secret.as_str(), badge.hostpid), ("s3cret", std::process::id()));
+        peer.send(Frame::BadgeOk(badge_ok()));
+        let head = Header {
+            sequence: 5,
+            transaction: 6,
+            reply: 1,
+            deadline_ms: 100,
+            attempt: 1,
+            trace_id: [7; 16],
+            span_id: 8,
+            ..Header::default()
+        };
+        peer.send(Frame::data(head, Bytes::from_static(b"hi")));
+        let (back, body) = peer.data();
+        assert_eq!((back.sequence, back.transaction, back.workerid), (5, 6, 3));
+        assert_eq!((back.trace_id, back.span_id, &body[..]), ([7; 16], 8, &b"hi"[..]));
+        peer.send(Frame::End);
+        thread.join().unwrap().unwrap();
+        assert_eq!(peer.next(), None);
+    }
+}
+
+#[test]
+fn requests_that_came_before_the_end_are_still_answered() {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), echo);
+    peer.request(1, "a", false);
+    peer.request(2, "b", false);
+    peer.send(Frame::End);
+    peer.pipe.end_writing();
+    assert_eq!(answered(&mut peer, 1), "a");
+    assert_eq!(answered(&mut peer, 2), "b");
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn frames_that_come_byte_by_byte_are_whole_frames_in_the_end() {
+    let broker = FakeBroker::tcp();
+    let options = options(broker.address());
+    let thread = beside(move || echo(&mut Worker::connect(options)?));
+    let mut peer = broker.accept();
+    peer.badge();
+    peer.dribble(Frame::BadgeOk(badge_ok()));
+    let head = Header { transaction: 1, ..Header::default() };
+    peer.dribble(Frame::data(head, Bytes::from_static(&[7; 200])));
+    assert_eq!(answered(&mut peer, 1), vec![7; 200]);
+    peer.dribble(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn pieces_and_large_bodies_pass_through_whole() {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), echo);
+    let sizes = [1 << 20, 70_000, 0, 1, 65_536, 65_600];
+    for (at, size) in sizes.into_iter().enumerate() {
+        let more = at + 1 < sizes.len();
+        let body: Vec<u8> = (0..size).map(|byte| (byte % 253) as u8).collect();
+        peer.request(9, body.clone(), more);
+        let (head, back) = peer.data();
+        assert_eq!((head.transaction, head.more), (9, u16::from(more)));
+        assert!(back == body, "piece {at}");
+    }
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn an_answer_larger_than_a_frame_leaves_in_pieces() {
+    let ok = BadgeOk { body_bytes_max: 1000, ..badge_ok() };
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), ok, |worker| {
+        assert_eq!(worker.body_bytes_max(), 1000);
+        while worker.next()?.is_some() {
+            worker.reply(vec![1; 2001])?;
+        }
+        Ok(())
+    });
+    peer.request(1, "", false);
+    let sizes: Vec<(usize, u16)> =
+        (0..3).map(|_| peer.data()).map(|(head, body)| (body.len(), head.more)).collect();
+    assert_eq!(sizes, [(1000, 1), (1000, 1), (1, 0)]);
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn pings_status_and_reinit_are_served_between_requests() {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+        let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
+        let seen = asked.clone();
+        worker.on_reinit(move || {
+            asked.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        });
+        worker.on_status(move || {
+            format!("read again {} times", seen.load(std::sync::atomic::Ordering::Relaxed))
+        });
+        echo(worker)
+    });
+    peer.send(Frame::Ping { sequence: 5 });
+    assert_eq!(peer.frame(), Frame::Pong { sequence: 5 });
+    peer.send(Frame::Reinit);
+    peer.send(Frame::Status { sequence: 6 });
+    let text = "read again 1 times".to_owned();
+    assert_eq!(peer.frame(), Frame::StatusReply { sequence: 6, text });
+    peer.send(Frame::Pong { sequence: 9 });
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn after_a_loss_it_comes_back_with_its_badge_and_drops_the_old_answer() {
+    let broker = FakeBroker::tcp();
+    let (mut peer, thread) = with_worker(&broker, badge_ok(), echo);
+    peer.request(1, "a", false);
+    assert_eq!(answered(&mut peer, 1), "a");
+    peer.request(2, "b", true);
+    assert_eq!(peer.data().1, "b");
+    drop(peer);
+    let mut peer = broker.accept();
+    let badge = peer.badge();
+    assert_eq!((badge.worker, badge.secret.as_str()), (WorkerId(3), "s3cret"));
+    peer.send(Frame::BadgeOk(badge_ok()));
+    peer.request(2, "b again", false);
+    assert_eq!(answered(&mut peer, 2), "b again");
+    // A restart during which connections are taken and dropped, or refused for now.
+    drop(peer);
+    drop(broker.accept());
+    let mut peer = broker.accept();
+    peer.badge();
+    peer.error(Header::default(), ErrorCode::ShuttingDown, "not yet");
+    drop(peer);
+    let mut peer = broker.worker(badge_ok());
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_refused_badge_ends_the_worker() {
+    let broker = FakeBroker::tcp();
+    let refuse = |broker: &FakeBroker| {
+        let mut peer = broker.accept();
+        peer.badge();
+        peer.error(Header::default(), ErrorCode::BadBadge, "worker 3 was deleted");
+    };
+    let (peer, thread) = with_worker(&broker, badge_ok(), echo);
+    drop(peer);
+    refuse(&broker);
+    let error = failed(thread.join().unwrap(), ErrorCode::BadBadge);
+    assert!(error.text.contains("deleted"), "{error}");
+    let (mut peer, thread) = with_worker(&broker, badge_ok(), echo);
+    peer.error(Header::default(), ErrorCode::BadBadge, "worker 3 was deleted");
+    failed(thread.join().unwrap(), ErrorCode::BadBadge);
+    let options = options(broker.address());
+    let thread = beside(move || Worker::connect(options).map(drop));
+    refuse(&broker);
+    failed(thread.join().unwrap(), ErrorCode::BadBadge);
+}
+
+#[test]
+fn a_broker_that_stays_away_ends_the_worker_in_time() {
+    let broker = FakeBroker::unix();
+    let ok = BadgeOk { reconnect_ms: 100, ..badge_ok() };
+    let (peer, thread) = with_worker(&broker, ok, echo);
+    drop((peer, broker));
+    failed(thread.join().unwrap(), ErrorCode::Unreachable);
+    let broker = FakeBroker::unix();
+    let ok = BadgeOk { reconnect_ms: 0, ..badge_ok() };
+    let (peer, thread) = with_worker(&broker, ok, echo);
+    drop(peer);
+    failed(thread.join().unwrap(), ErrorCode::BrokerLost);
+}
+
+#[test]
+fn a_self_started_worker_may_wait_for_its_broker() {
+    let broker = FakeBroker::unix();
+    let address = broker.address();
+    let nobody = FakeBroker::unix().address();
+    failed(Worker::connect(options(nobody)).map(drop), ErrorCode::Unreachable);
+    let options = WorkerOptions { patience: Duration::from_secs(20), ..options(address) };
+    let thread = beside(move || echo(&mut Worker::connect(options)?));
+    drop(broker.accept());
+    broker.worker(badge_ok()).send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn garbage_ends_the_worker_with_an_error_that_names_it() {
+    for (frame, code) in [
+        (vec![0xff; 100], ErrorCode::Version),
+        (Header { len: u32::MAX, ..Header::default() }.write().to_vec(), ErrorCode::BodyTooLarge),
+        (encode::to_bytes(Frame::Logout).to_vec(), ErrorCode::BadState),
+    ] {
+        let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), echo);
+        peer.raw(&frame);
+        failed(thread.join().unwrap(), code);
+    }
+}
+
+#[test]
+fn a_request_must_be_answered_before_the_next() {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+        failed(worker.reply("nothing to answer"), ErrorCode::BadState);
+        assert!(worker.next_piece()?.is_none());
+        worker.next()?;
+        failed(worker.fail(0, "zero"), ErrorCode::BadReply);
+        failed(worker.fail(-1, "isect's"), ErrorCode::BadReply);
+        let error = failed(worker.next(), ErrorCode::BadState);
+        assert!(error.text.contains("transaction 8 is not answered"), "{error}");
+        worker.fail(i16::MAX, "no paper")?;
+        assert!(worker.next()?.is_none());
+        Ok(())
+    });
+    peer.request(8, "", false);
+    let (head, body) = peer.data();
+    assert_eq!((head.error, head.more, &body[..]), (i16::MAX, 0, &b"no paper"[..]));
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn the_rest_of_a_request_that_was_answered_early_is_dropped() {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+        while let Some(request) = worker.next()? {
+            worker.reply(request.body)?;
+        }
+        Ok(())
+    });
+    peer.request(1, "head", true);
+    peer.request(1, "piece", true);
+    peer.request(2, "other", false);
+    peer.request(1, "tail", false);
+    peer.request(3, "last", false);
+    assert_eq!(answered(&mut peer, 1), "head");
+    assert_eq!(answered(&mut peer, 2), "other");
+    assert_eq!(answered(&mut peer, 3), "last");
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_request_that_is_taken_away_frees_the_worker() {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+        while let Some(request) = worker.next()? {
+            if request.more() {
+                assert!(worker.next_piece()?.is_none());
+                assert!(worker.over().unwrap().is(ErrorCode::Intervention));
+                worker.reply("too late, and nobody hears it")?;
+            } else {
+                worker.reply(request.body)?;
+            }
+        }
+        Ok(())
+    });
+    peer.request(1, "never finished", true);
+    let head = Header { transaction: 1, ..Header::default() };
+    peer.error(head, ErrorCode::Intervention, "");
+    peer.request(2, "next", false);
+    assert_eq!(answered(&mut peer, 2), "next");
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_client_that_never_finishes_frees_the_worker_at_its_deadline() {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), echo);
+    let head = Header { transaction: 1, more: 1, deadline_ms: 50, ..Header::default() };
+    peer.send(Frame::data(head, Bytes::from_static(b"a")));
+    assert_eq!(peer.data().0.more, 1);
+    let (head, _) = peer.data();
+    assert_eq!((head.transaction, head.more), (1, 0));
+    assert!(head.error > 0);
+    peer.request(2, "next", false);
+    assert_eq!(answered(&mut peer, 2), "next");
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn in_a_conversation_others_wait_their_turn() {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+        while let Some(request) = worker.next()? {
+            assert!(request.remaining().unwrap() <= Duration::from_secs(20));
+            if request.body == "talk" {
+                worker.reply_piece("go on")?;
+                let piece = worker.next_piece()?.unwrap();
+                assert!(worker.next_piece()?.is_none());
+                worker.reply(piece.body)?;
+            } else {
+                worker.reply(request.body)?;
+            }
+        }
+        Ok(())
+    });
+    peer.request(1, "talk", false);
+    peer.request(2, "held", false);
+    assert_eq!(peer.data().1, "go on");
+    peer.request(1, "more", false);
+    assert_eq!(answered(&mut peer, 1), "more");
+    assert_eq!(answered(&mut peer, 2), "held");
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn arguments_that_are_not_a_workers_say_what_is_wrong() {
+    let read = |args: &[&str]| {
+        let args = std::iter::once("prog").chain(args.iter().copied()).map(str::to_owned);
+        WorkerOptions::from_args(args, String::new())
+    };
+    let good = read(&["unix:/tmp/w", "0", "12", "echo", "own"]).unwrap();
+    assert_eq!((good.worker, good.address.to_string()), (WorkerId(12), "unix:/tmp/w".into()));
+    for (args, part) in [
+        (&["h", "1", "2"][..], "3 arguments"),
+        (&[], "0 arguments"),
+        (&["h", "0", "2", "echo"], "no port"),
+        (&["h", "1", "-2", "echo"], "worker id '-2'"),
+        (&["h", "1", "2", "e cho"], "is no name"),
+        (&["", "1", "2", "echo"], "no host"),
+    ] {
+        let error = failed(read(args), ErrorCode::Usage);
+        assert!(error.text.contains(part), "{args:?}: {error}");
+    }
+}
