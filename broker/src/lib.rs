@@ -1,5 +1,24 @@
 //! The broker's rooms and the arrows between them: bytes come in through `reactor`, become words in
 //! `protocol`, inputs in [`translate`], decisions in [`engine`], and leave the same way.
-//! What is pure compiles without the feature `os`.
+//!
+//! | room | what it is | pure |
+//! | --- | --- | --- |
+//! | [`engine`] | decides: inputs in, actions out | yes |
+//! | [`translate`] | frames ↔ inputs and actions | yes |
+//! | `reactor` | sockets, clock, signals, files; the loop | no |
+//! | `config` | the command line | no |
+//! | `demo` | `isectd demo` | no |
+//! | [`exit`] | one exit status for each fatal condition | yes |
+//!
+//! What is pure compiles without the feature `os`, and nothing that could do IO is in its tree.
 
 pub mod engine;
+pub mod exit;
+pub mod translate;
+
+#[cfg(feature = "os")]
+pub mod config;
+#[cfg(feature = "os")]
+pub mod demo;
+#[cfg(feature = "os")]
+pub mod reactor;

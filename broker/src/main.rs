@@ -1,2 +1,33 @@
-//! Stub.
-fn main() {}
+//! isectd. The only place that sees every room: command line → configuration → the loop.
+
+use broker::config::cli::{Args, Command};
+use broker::config::load::Config;
+use broker::config::low::Low;
+use broker::exit::Fatal;
+use broker::{demo, reactor};
+use clap::Parser;
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(args) {
+        Ok(status) => ExitCode::from(status),
+        Err(fatal) => {
+            // If even stderr is gone, the status still says it.
+            let _ = writeln!(io::stderr(), "isectd: {fatal}");
+            ExitCode::from(fatal.status())
+        }
+    }
+}
+
+fn run(args: Args) -> Result<u8, Fatal> {
+    match args.command {
+        Some(Command::Demo { once }) => return Ok(demo::run(once)),
+        None => {}
+    }
+    if let Some(address) = &args.role_execd {
+        return reactor::local::be_execd(&args, address);
+    }
+    reactor::run(Config::load(Low::check(args)?)?)
+}

@@ -1,0 +1,110 @@
+//! The command line as clap reads it. Not what its values mean: [`low`](super::low) checks those.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// isectd: hands each request to exactly one idle worker, starts and watches workers, and is
+/// administered while it runs.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "isectd", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
+#[command(after_help = "Exit status: 0 ended in order, 1 'halt', 2 usage, 3 state directory, \
+    4 state directory in use, 5 can't listen, 6 a --source failed, 7 system, 8 second signal.")]
+pub struct Args {
+    /// What to do instead of serving.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// Where clients connect, ADDR:PORT or unix:PATH; may be given several times. Port 0 = the port of
+    /// the last time, else one that the system chooses.
+    #[arg(long, value_name = "ADDR:PORT|unix:PATH", default_value = "127.0.0.1:5501")]
+    pub listen: Vec<String>,
+
+    /// Where workers connect.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    pub worker_listen: String,
+
+    /// Where the web page is; only 'none' for now.
+    #[arg(long, value_name = "ADDR:PORT|none", default_value = "none")]
+    pub web: String,
+
+    /// Directory of the saved configuration, or 'none' to keep nothing [default:
+    /// $XDG_STATE_HOME/isect or ~/.local/state/isect].
+    #[arg(long, value_name = "DIR|none")]
+    pub state: Option<PathBuf>,
+
+    /// File of commands to run at the start, after the saved configuration; may be given several times.
+    /// If a command in it fails, the broker ends with status 6.
+    #[arg(long, value_name = "FILE")]
+    pub source: Vec<String>,
+
+    /// Setting to change for this run; 'isdclient -c settings' lists them. It wins over the saved
+    /// configuration.
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub set: Vec<String>,
+
+    /// File to write once everything listens: one JSON object with the addresses.
+    #[arg(long, value_name = "FILE")]
+    pub ports_file: Option<PathBuf>,
+
+    /// How much to log on stderr.
+    #[arg(long, value_name = "LEVEL", value_enum, default_value_t = LogLevel::Info)]
+    pub log: LogLevel,
+
+    /// How log lines look.
+    #[arg(long, value_enum, default_value_t = LogFormat::Text)]
+    pub log_format: LogFormat,
+
+    /// Listen on other than loopback addresses although there are no tokens yet: whoever can reach the
+    /// port may then use every service, and the worker port.
+    #[arg(long)]
+    pub insecure: bool,
+
+    /// The role of the built-in execd: listen at unix:PATH.
+    #[arg(long, hide = true, value_name = "unix:PATH")]
+    pub role_execd: Option<String>,
+
+    /// With `--role-execd`: end when the broker is gone.
+    #[arg(long, hide = true)]
+    pub role_leave: bool,
+
+    /// With `--role-execd`: soft limit of descriptors to go back to.
+    #[arg(long, hide = true, default_value_t = 1024)]
+    pub role_descriptors: u64,
+}
+
+/// What to do instead of serving.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Show it at work: services, workers, a death and a restart, on this machine.
+    Demo {
+        /// End by itself instead of running until Ctrl-C.
+        #[arg(long)]
+        once: bool,
+    },
+}
+
+/// How much is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogLevel {
+    /// Nothing.
+    Off,
+    /// What needs a person.
+    Error,
+    /// And what went wrong and was dealt with.
+    Warn,
+    /// And ordinary changes.
+    Info,
+    /// And what is of interest when looking for something.
+    Debug,
+    /// Everything.
+    Trace,
+}
+
+/// How log lines look.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}

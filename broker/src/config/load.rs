@@ -1,0 +1,110 @@
+//! Second stage: the checked command line and the machine → what the broker starts with.
+
+use super::cli::{LogFormat, LogLevel};
+use super::low::{Endpoint, Low, StateDir};
+use super::script;
+use crate::exit::Fatal;
+use protocol::settings::{Setting, Settings};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+/// What the broker starts with.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Where clients connect, besides the socket in the state directory.
+    pub listen: Vec<Endpoint>,
+    /// Where workers connect, besides the socket in the state directory.
+    pub worker_listen: SocketAddr,
+    /// The state directory; `None` = keep nothing.
+    pub state: Option<PathBuf>,
+    /// Scripts to run after the saved configuration: file and text.
+    pub sources: Vec<(String, String)>,
+    /// Settings from the command line.
+    pub set: Vec<(Setting, u64)>,
+    /// The settings at the start.
+    pub settings: Settings,
+    /// Where to write the addresses.
+    pub ports_file: Option<PathBuf>,
+    /// How much to log.
+    pub log: LogLevel,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+impl Config {
+    /// Looks at the machine: directories, files.
+    ///
+    /// # Errors
+    /// A file can't be read, or there is no place for the state.
+    #[allow(clippy::disallowed_methods, reason = "the environment says where state is kept")]
+    pub fn load(low: Low) -> Result<Self, Fatal> {
+        let state = match low.state {
+            StateDir::None => None,
+            StateDir::At(dir) => Some(dir),
+            StateDir::Default => Some(default_state(|name| std::env::var(name).ok())?),
+        };
+        let mut sources = Vec::new();
+        for path in low.sources {
+            let text =
+                script::read(&path).map_err(|why| Fatal::Source(format!("--source {why}")))?;
+            sources.push((path, text));
+        }
+        if let Some(file) = &low.ports_file {
+            let parent = file.parent().filter(|dir| !dir.as_os_str().is_empty());
+            if file.is_dir() || !parent.unwrap_or(Path::new(".")).is_dir() {
+                return Err(Fatal::Usage(format!(
+                    "--ports-file {} can't be written: name a file in a directory that exists",
+                    file.display()
+                )));
+            }
+        }
+        let mut settings = Settings::default();
+        for (setting, value) in &low.set {
+            settings.set(*setting, *value);
+        }
+        Ok(Self {
+            listen: low.listen,
+            worker_listen: low.worker_listen,
+            state,
+            sources,
+            set: low.set,
+            settings,
+            ports_file: low.ports_file,
+            log: low.log,
+            log_format: low.log_format,
+        })
+    }
+}
+
+/// The user's state directory, as the XDG convention places it.
+fn default_state(variable: impl Fn(&str) -> Option<String>) -> Result<PathBuf, Fatal> {
+    let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
+    let base = absolute("XDG_STATE_HOME")
+        .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
+        .ok_or_else(|| {
+            Fatal::State(
+                "neither XDG_STATE_HOME nor HOME names a place for the state; give --state DIR"
+                    .to_owned(),
+            )
+        })?;
+    Ok(base.join("isect"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_is_kept_where_the_convention_says() {
+        let place = |xdg: Option<&str>, home: Option<&str>| {
+            default_state(|name| {
+                let value = if name == "HOME" { home } else { xdg };
+                value.map(str::to_owned)
+            })
+        };
+        assert_eq!(place(Some("/x"), Some("/h")).unwrap(), PathBuf::from("/x/isect"));
+        assert_eq!(place(None, Some("/h")).unwrap(), PathBuf::from("/h/.local/state/isect"));
+        assert_eq!(place(Some("x"), Some("/h")).unwrap(), PathBuf::from("/h/.local/state/isect"));
+        assert!(place(None, None).unwrap_err().to_string().contains("--state"));
+    }
+}

@@ -1,0 +1,224 @@
+//! First stage: the command line checked by itself, without touching the machine.
+
+use super::cli::{Args, LogFormat, LogLevel};
+use crate::exit::Fatal;
+use protocol::settings::{SETTINGS, Setting};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+/// Where to listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Endpoint {
+    /// TCP; port 0 = any.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// Where the state is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StateDir {
+    /// In the user's state directory.
+    Default,
+    /// Nowhere.
+    None,
+    /// Here.
+    At(PathBuf),
+}
+
+/// The command line, checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Low {
+    /// Where clients connect.
+    pub listen: Vec<Endpoint>,
+    /// Where workers connect.
+    pub worker_listen: SocketAddr,
+    /// Where the state is kept.
+    pub state: StateDir,
+    /// Files of commands.
+    pub sources: Vec<String>,
+    /// Settings that were given, in order.
+    pub set: Vec<(Setting, u64)>,
+    /// Where to write the addresses.
+    pub ports_file: Option<PathBuf>,
+    /// How much to log.
+    pub log: LogLevel,
+    /// How log lines look.
+    pub log_format: LogFormat,
+}
+
+impl Low {
+    /// Checks the command line.
+    ///
+    /// # Errors
+    /// Names the option, the value and the cure.
+    pub fn check(args: Args) -> Result<Self, Fatal> {
+        let mut listen = Vec::new();
+        for text in &args.listen {
+            let endpoint = match text.strip_prefix("unix:") {
+                Some("") => {
+                    return Err(usage("--listen unix: lacks the path, as in unix:/run/x.sock"));
+                }
+                Some(path) => Endpoint::Unix(PathBuf::from(path)),
+                None => Endpoint::Tcp(address("--listen", text, args.insecure)?),
+            };
+            if !listen.contains(&endpoint) {
+                listen.push(endpoint);
+            }
+        }
+        if args.web != "none" {
+            return Err(usage(format!(
+                "--web {} can't be served: the web page is not built yet; say --web none",
+                args.web
+            )));
+        }
+        let state = match args.state {
+            None => StateDir::Default,
+            Some(dir) if dir.as_os_str() == "none" => StateDir::None,
+            Some(dir) if dir.as_os_str().is_empty() => {
+                return Err(usage("--state is empty; name a directory, or 'none'"));
+            }
+            Some(dir) => StateDir::At(dir),
+        };
+        Ok(Self {
+            listen,
+            worker_listen: address("--worker-listen", &args.worker_listen, args.insecure)?,
+            state,
+            sources: args.source,
+            set: args.set.iter().map(|text| set(text)).collect::<Result<_, _>>()?,
+            ports_file: args.ports_file,
+            log: args.log,
+            log_format: args.log_format,
+        })
+    }
+}
+
+fn usage(text: impl Into<String>) -> Fatal {
+    Fatal::Usage(text.into())
+}
+
+fn address(option: &str, text: &str, is_insecure: bool) -> Result<SocketAddr, Fatal> {
+    let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
+    let address = match local {
+        Some(port) => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
+        None => text.parse().map_err(|_| {
+            usage(format!(
+                "{option} '{}' is not ADDR:PORT, as in 127.0.0.1:5501 or [::1]:5501",
+                text.escape_debug()
+            ))
+        })?,
+    };
+    if !address.ip().is_loopback() && !is_insecure {
+        return Err(usage(format!(
+            "{option} {address} can be reached from other machines and there are no tokens yet; \
+             listen on loopback (and let ssh or a VPN bring others there), or say --insecure if \
+             everybody who can reach it may use it"
+        )));
+    }
+    Ok(address)
+}
+
+fn set(text: &str) -> Result<(Setting, u64), Fatal> {
+    let Some((name, value)) = text.split_once('=') else {
+        return Err(usage(format!("--set '{}' is not NAME=VALUE", text.escape_debug())));
+    };
+    let Some(setting) = Setting::named(name) else {
+        let near = nearest(name).map_or(String::new(), |near| format!("; did you mean '{near}'?"));
+        return Err(usage(format!("--set: there is no setting '{}'{near}", name.escape_debug())));
+    };
+    let value = setting.check(value).map_err(|error| usage(format!("--set {error}")))?;
+    Ok((setting, value))
+}
+
+/// The setting whose name is nearest, if it is near at all.
+fn nearest(name: &str) -> Option<&'static str> {
+    if name.len() > 64 {
+        return None;
+    }
+    let near = SETTINGS.iter().map(|row| (distance(name, row.name), row.name)).min()?;
+    (near.0 <= 2 + name.len() / 5).then_some(near.1)
+}
+
+/// How many letters must be added, dropped or changed.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (i, a) in one.chars().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, b) in other.iter().enumerate() {
+            let change = diagonal + usize::from(a != *b);
+            diagonal = row[j + 1];
+            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn low(words: &[&str]) -> Result<Low, String> {
+        let args =
+            Args::try_parse_from([&["isectd"], words].concat()).map_err(|e| e.to_string())?;
+        Low::check(args).map_err(|fatal| {
+            assert_eq!(fatal.status(), crate::exit::USAGE);
+            fatal.to_string()
+        })
+    }
+
+    #[test]
+    fn the_defaults_are_loopback() {
+        let low = low(&[]).unwrap();
+        assert_eq!(low.listen, [Endpoint::Tcp("127.0.0.1:5501".parse().unwrap())]);
+        assert_eq!(low.worker_listen, "127.0.0.1:0".parse().unwrap());
+        assert_eq!((low.state, low.set), (StateDir::Default, vec![]));
+    }
+
+    #[test]
+    fn values_are_understood() {
+        let low = low(&[
+            "--listen",
+            "localhost:0",
+            "--listen",
+            "unix:/tmp/x.sock",
+            "--listen",
+            "[::1]:7",
+            "--state",
+            "none",
+            "--set",
+            "login_ms=100",
+            "--worker-listen",
+            "127.0.0.1:9",
+        ])
+        .unwrap();
+        assert_eq!(low.listen.len(), 3);
+        assert_eq!(low.listen[1], Endpoint::Unix("/tmp/x.sock".into()));
+        assert_eq!(low.state, StateDir::None);
+        assert_eq!(low.set, [(Setting::LoginMs, 100)]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named_with_the_cure() {
+        for (words, part) in [
+            (&["--listen", "0.0.0.0:1"][..], "--insecure"),
+            (&["--worker-listen", "192.0.2.1:0"], "--insecure"),
+            (&["--listen", "somewhere"], "ADDR:PORT"),
+            (&["--listen", "unix:"], "lacks the path"),
+            (&["--web", "127.0.0.1:8080"], "--web none"),
+            (&["--set", "login_ms"], "NAME=VALUE"),
+            (&["--set", "logn_ms=5"], "did you mean 'login_ms'?"),
+            (&["--set", "login_ms=5"], "10 to 60000"),
+            (&["--set", "zzzzzzzzzzz=5"], "there is no setting"),
+            (&["--state", ""], "empty"),
+            (&["--nonsense"], "--nonsense"),
+            (&["--role-execd"], "value"),
+        ] {
+            let error = low(words).unwrap_err();
+            assert!(error.contains(part), "{words:?}: {error}");
+        }
+        assert!(low(&["--listen", "0.0.0.0:1", "--insecure"]).is_ok());
+    }
+}

@@ -1,0 +1,355 @@
+//! `isectd demo`: the whole on one machine, with real processes, in a directory of its own that it removes.
+//! Everything it shows, it does through the same doors as anybody: `op` commands and the library.
+//! Not a benchmark: its figures are what this machine did just now.
+
+use client::address::Address;
+use client::caller::{Caller, Options};
+use client::error::{Code, Error};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::unistd::Pid;
+use protocol::errors::ErrorCode;
+use protocol::names::ServiceName;
+use std::collections::BTreeMap;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long anything in the demonstration may take.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Clients that ask while a worker is killed.
+const CLIENTS: usize = 4;
+
+/// Why the demonstration can't go on.
+#[derive(Debug)]
+struct Trouble(String);
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+impl From<io::Error> for Trouble {
+    fn from(error: io::Error) -> Self {
+        Self(error.to_string())
+    }
+}
+
+type Step<T = ()> = Result<T, Trouble>;
+
+/// Runs the demonstration; `once` = end by itself. The exit status of the program.
+pub fn run(once: bool) -> u8 {
+    match show(once) {
+        Ok(()) => crate::exit::DONE,
+        Err(Trouble(text)) => {
+            // If even stderr is gone, the status still says it.
+            let _ = writeln!(io::stderr(), "isectd demo: {text}");
+            crate::exit::HALT
+        }
+    }
+}
+
+/// Prints a line; a closed stdout ends the demonstration.
+fn say(text: impl AsRef<str>) -> Step {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{}", text.as_ref())?;
+    Ok(out.flush()?)
+}
+
+fn show(once: bool) -> Step {
+    // Ctrl-C is waited for at the end; until then it waits for us.
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    signals.thread_block().map_err(io::Error::from)?;
+    let folder = Folder::new()?;
+    let mut broker = Broker::start(&folder.0)?;
+    say(format!(
+        "isectd runs with its own execd: pid {}, clients at {}\n",
+        broker.child.id(),
+        broker.address
+    ))?;
+    let shown = tour(&broker, &folder.0);
+    if shown.is_ok() && !once {
+        say(format!(
+            "It goes on until Ctrl-C. In another terminal, type for example:\n\n  \
+             isdclient -h {0} workers\n  isdclient -h {0} -c 'last 1'\n  isdclient -h {0} -c hello upper\n  isdclient -h {0}\n",
+            broker.address
+        ).replace(" workers\n", " -c workers\n"))?;
+        signals.wait().map_err(io::Error::from)?;
+    }
+    say("the broker is asked to end (SIGTERM); it ends its workers first")?;
+    let ended = broker.end();
+    shown?;
+    ended?;
+    say("all processes are gone")
+}
+
+fn tour(broker: &Broker, folder: &Path) -> Step {
+    let mut op = Op { caller: broker.login("op")?, address: broker.address.clone() };
+    let (echo, pipe) = (sample(folder, "isdecho")?, sample(folder, "isdpipe")?);
+    op.run("config events 1000")?;
+    op.run("config service echo")?;
+    op.run(&format!("config worker echo localhost {}", echo.display()))?;
+    op.run("clone 1")?;
+    op.run("config service upper")?;
+    op.run(&format!("config worker upper localhost {} tr a-z A-Z", pipe.display()))?;
+    op.run("start all")?;
+    broker.await_idle(&mut op, 3)?;
+
+    let mut caller = broker.login("upper")?;
+    let answer = caller.call("any program can be a worker", Some(PATIENCE))?;
+    say("\n# a request to the command line 'tr a-z A-Z', through the library")?;
+    say(format!("  → {}", String::from_utf8_lossy(&answer)))?;
+    let answer = broker.login("nosuch").err().map_or_else(String::new, |error| error.to_string());
+    say("# a request to a service that does not exist")?;
+    say(format!("  → {answer}\n"))?;
+
+    kill_under_load(broker, &mut op)?;
+    op.run("services")?;
+    op.run("workers")?;
+    op.run("latency")?;
+    op.run("listevents 12")?;
+    say("")
+}
+
+/// What one client of the load was told.
+type Told = BTreeMap<String, u64>;
+
+/// Kills worker 1 with SIGKILL while four clients ask; a second time should the first have hit it idle.
+fn kill_under_load(broker: &Broker, op: &mut Op) -> Step {
+    say(format!(
+        "# {CLIENTS} clients ask 'echo' as fast as they can; worker 1 is killed with SIGKILL"
+    ))?;
+    for _ in 0..5 {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let callers = (0..CLIENTS).map(|_| broker.login("echo")).collect::<Result<Vec<_>, _>>()?;
+        let load: Vec<_> = callers
+            .into_iter()
+            .map(|caller| start_load(caller, &is_over))
+            .collect::<Result<_, _>>()?;
+        let shown = kill_one(op);
+        is_over.store(true, Ordering::Relaxed);
+        let mut told = Told::new();
+        for thread in load {
+            for (what, count) in thread.join().unwrap_or_default() {
+                *told.entry(what).or_default() += count;
+            }
+        }
+        let (pid, back) = shown?;
+        say(format!(
+            "  worker 1 (pid {pid}) was killed; its replacement was ready {:.1} ms later",
+            back.as_secs_f64() * 1e3
+        ))?;
+        for (what, count) in &told {
+            say(format!("  {count:>8} × {what}"))?;
+        }
+        broker.await_idle(op, 3)?;
+        if told.len() > 1 {
+            return say("");
+        }
+        say("  (it was idle at that moment: nobody lost anything. Once more.)")?;
+    }
+    say("")
+}
+
+#[expect(clippy::disallowed_methods, reason = "the clients of the load ask at the same time")]
+fn start_load(
+    mut caller: Caller,
+    is_over: &Arc<AtomicBool>,
+) -> Step<std::thread::JoinHandle<Told>> {
+    let is_over = Arc::clone(is_over);
+    let body = vec![b'x'; 64];
+    let load = move || {
+        let mut told = Told::new();
+        while !is_over.load(Ordering::Relaxed) {
+            let what = match caller.call(body.clone(), Some(PATIENCE)) {
+                Ok(answer) if answer == body => "answered, every byte right".to_owned(),
+                Ok(_) => "answered WRONGLY".to_owned(),
+                Err(error) if error.code == Code::Isect(ErrorCode::WorkerDied) => {
+                    format!("told: {error}")
+                }
+                Err(error) => {
+                    *told.entry(format!("told: {error}")).or_default() += 1;
+                    break;
+                }
+            };
+            *told.entry(what).or_default() += 1;
+        }
+        told
+    };
+    Ok(std::thread::Builder::new().name("load".into()).spawn(load)?)
+}
+
+/// Kills worker 1: its process id, and how long until its replacement was ready.
+#[expect(clippy::disallowed_methods, reason = "it shows how long it took")]
+fn kill_one(op: &mut Op) -> Step<(i32, Duration)> {
+    let wait = Instant::now();
+    // Let the load run for a moment, as seen from the broker: half a thousand transactions.
+    while op.field("worker 1", "worker->Transactions")? < 500 && wait.elapsed() < PATIENCE {}
+    let pid = i32::try_from(op.field("worker 1", "worker->hostpid")?).unwrap_or(0);
+    if pid <= 1 {
+        return Err(Trouble("worker 1 has no process to kill".into()));
+    }
+    let begun = Instant::now();
+    kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(io::Error::from)?;
+    while begun.elapsed() < PATIENCE {
+        let page = op.ask("worker 1")?;
+        let is_new =
+            number(&page, "worker->hostpid").is_some_and(|new| new != i64::from(pid) && new != 0);
+        if is_new && page.contains("worker->state = \"ready\"") {
+            return Ok((pid, begun.elapsed()));
+        }
+    }
+    Err(Trouble("worker 1 did not come back".into()))
+}
+
+fn number(page: &str, key: &str) -> Option<i64> {
+    let line =
+        page.lines().find(|line| line.starts_with(key) && line[key.len()..].starts_with(" = "))?;
+    line[key.len() + 3..].parse().ok()
+}
+
+/// The operator's connection.
+struct Op {
+    caller: Caller,
+    address: String,
+}
+
+impl Op {
+    /// Runs a command and shows it as it would be typed, with its answer.
+    fn run(&mut self, command: &str) -> Step {
+        say(format!("$ isdclient -h {} -c \"{command}\"", self.address))?;
+        let answer = self.ask(command)?;
+        say(answer.trim_end_matches('\n'))
+    }
+
+    fn ask(&mut self, command: &str) -> Step<String> {
+        let answer = self.caller.call(command.to_owned(), Some(PATIENCE))?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    fn field(&mut self, command: &str, key: &str) -> Step<i64> {
+        let page = self.ask(command)?;
+        number(&page, key).ok_or_else(|| Trouble(format!("'{command}' does not show {key}")))
+    }
+}
+
+/// The broker as a process of its own.
+struct Broker {
+    child: Child,
+    address: String,
+}
+
+impl Broker {
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "the demonstration starts the broker as a user would"
+    )]
+    fn start(folder: &Path) -> Step<Self> {
+        let ports = folder.join("ports.json");
+        let mut child = Command::new(std::env::current_exe()?)
+            .args(["--listen", "127.0.0.1:0", "--log", "error", "--state"])
+            .arg(folder.join("state"))
+            .arg("--ports-file")
+            .arg(&ports)
+            .spawn()?;
+        let begun = Instant::now();
+        // The file appears whole, so a look is enough.
+        while begun.elapsed() < PATIENCE {
+            if let Some(status) = child.try_wait()? {
+                return Err(Trouble(format!("the broker ended at the start: {status}")));
+            }
+            if let Ok(text) = std::fs::read_to_string(&ports) {
+                let address = client_address(&text)
+                    .ok_or_else(|| Trouble(format!("no client address in {text}")))?;
+                return Ok(Self { child, address });
+            }
+            std::thread::yield_now();
+        }
+        let _ = child.kill();
+        Err(Trouble("the broker did not write its ports file".into()))
+    }
+
+    fn login(&self, service: &str) -> Result<Caller, Error> {
+        let name = ServiceName::new(service)
+            .map_err(|e| Error::new(ErrorCode::BadLogin, e.to_string()))?;
+        Caller::login(&[Address::parse(&self.address)?], Options::new(name))
+    }
+
+    /// Waits until that many workers are idle.
+    #[expect(clippy::disallowed_methods, reason = "it waits for the thing itself, with a limit")]
+    fn await_idle(&self, op: &mut Op, count: i64) -> Step {
+        let begun = Instant::now();
+        while op.field("", "isdData.IdleWorkers     ")? < count {
+            if begun.elapsed() > PATIENCE {
+                return Err(Trouble(format!(
+                    "the workers did not become idle:\n{}",
+                    op.ask("workers")?
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    /// Asks it to end and waits for that.
+    fn end(&mut self) -> Step {
+        if let Ok(pid) = i32::try_from(self.child.id()) {
+            kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(io::Error::from)?;
+        }
+        let status = self.child.wait()?;
+        if status.success() {
+            Ok(())
+        } else {
+            Err(Trouble(format!("the broker ended with {status}")))
+        }
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // After a failure on the way; it has ended otherwise.
+        if matches!(self.child.try_wait(), Ok(None)) {
+            let _ = self.end();
+        }
+    }
+}
+
+fn client_address(ports: &str) -> Option<String> {
+    let (_, rest) = ports.split_once("\"client\":")?;
+    let (_, rest) = rest.split_once('"')?;
+    rest.split_once('"').map(|(address, _)| address.to_owned())
+}
+
+/// A sample worker: the installed one beside this program, else this program under that name.
+fn sample(folder: &Path, name: &str) -> Step<PathBuf> {
+    let own = std::env::current_exe()?;
+    let beside = own.with_file_name(name);
+    if beside.is_file() {
+        return Ok(beside);
+    }
+    let link = folder.join(name);
+    std::os::unix::fs::symlink(own, &link)?;
+    Ok(link)
+}
+
+/// A directory that is removed at the end.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new() -> Step<Self> {
+        let name = format!("isect-demo-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::create_dir(&path)?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}

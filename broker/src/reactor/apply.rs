@@ -1,0 +1,67 @@
+//! What the engine decided → what is done. One exhaustive match; it never calls the engine.
+
+use super::log;
+use super::shell::Shell;
+use crate::engine::action::{Action, Origin};
+use crate::translate::outbound;
+
+impl Shell {
+    /// Does one thing.
+    pub(super) fn apply(&mut self, action: Action) {
+        match action {
+            Action::Send { link, frame } => self.send(link, frame),
+            Action::Answer { link, head, reply, format } => {
+                self.send(link, outbound::answer(head, &reply, format));
+            }
+            Action::Start { link, start } => {
+                let secret = self.state.key.sign(start.worker, start.run);
+                self.send(link, outbound::start(*start, secret));
+            }
+            Action::Close { link } => self.close(link),
+            Action::ShutWrite { link } => self.shut_write(link),
+            Action::Pause { link } => self.pause(link, true),
+            Action::Resume { link } => self.pause(link, false),
+            Action::Dial { host, address } => match &mut self.held_dials {
+                Some(held) => held.push((host, address)),
+                None => self.dial(host, address),
+            },
+            Action::Persist => self.wants_persist = true,
+            Action::Source { link, head, path } => self.helpers.read_script(link, head, path),
+            Action::Record(fact) => log::fact(&fact),
+            Action::ScriptDone { origin, failures } => self.script_done(&origin, failures),
+            Action::End(ending) => self.ending = Some(ending),
+        }
+    }
+
+    fn script_done(&mut self, origin: &Origin, failures: Vec<String>) {
+        if failures.is_empty() {
+            return;
+        }
+        match origin {
+            Origin::State => {
+                for failure in &failures {
+                    tracing::error!("saved configuration: {failure}");
+                }
+                match self.state.keep_bad() {
+                    Ok(path) => tracing::error!(
+                        "{} lines of the saved configuration failed; it is left as it is until the \
+                         next change, and a copy is kept as {}",
+                        failures.len(),
+                        path.display()
+                    ),
+                    Err(why) => tracing::error!("no copy of the saved configuration: {why}"),
+                }
+            }
+            // At the start the failures end the broker; later the engine has answered the operator.
+            Origin::File(path) if self.held_dials.is_some() => {
+                self.failures.extend(failures.iter().map(|failure| format!("{path}: {failure}")));
+            }
+            Origin::File(_) | Origin::Operator { .. } => {}
+            Origin::Broker => {
+                for failure in &failures {
+                    tracing::error!("--set: {failure}");
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! Where the bodies of arriving frames are kept: small ones side by side in chunks of the loop, which are
+//! used again when every body in them is gone, big ones in a buffer of their own. So a request of
+//! everyday size costs no allocation.
+
+use bytes::{Bytes, BytesMut};
+
+/// A body of at most this size is copied into a chunk.
+pub(super) const SMALL_BYTES_MAX: usize = 4096;
+/// Size of a chunk. One body that is kept for long holds a whole chunk, so they are not large.
+const CHUNK_BYTES: usize = 32 * 1024;
+/// Chunks taken in turn: while one is full, the bodies in the others have time to go.
+const CHUNKS: usize = 8;
+
+/// The chunks.
+#[derive(Debug, Default)]
+pub(super) struct Arena {
+    chunks: [BytesMut; CHUNKS],
+    current: usize,
+}
+
+impl Arena {
+    /// A copy of these bytes that can be kept and shared.
+    pub(super) fn keep(&mut self, bytes: &[u8]) -> Bytes {
+        if bytes.is_empty() {
+            return Bytes::new();
+        }
+        if bytes.len() > SMALL_BYTES_MAX {
+            return Bytes::copy_from_slice(bytes);
+        }
+        if self.chunks[self.current].capacity() < bytes.len() {
+            self.turn(bytes.len());
+        }
+        let chunk = &mut self.chunks[self.current];
+        chunk.extend_from_slice(bytes);
+        chunk.split().freeze()
+    }
+
+    /// Goes on to the next chunk: the same memory if nobody holds a part of it any more.
+    fn turn(&mut self, size: usize) {
+        self.current = (self.current + 1) % CHUNKS;
+        let chunk = &mut self.chunks[self.current];
+        if chunk.capacity() >= size || chunk.try_reclaim(CHUNK_BYTES) {
+            return;
+        }
+        *chunk = BytesMut::with_capacity(CHUNK_BYTES);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bodies_keep_their_bytes_while_others_come_and_go() {
+        let mut arena = Arena::default();
+        let mut held = vec![];
+        for round in 0..5000_usize {
+            let body = vec![(round % 256) as u8; round * 7 % (SMALL_BYTES_MAX + 100)];
+            let kept = arena.keep(&body);
+            assert_eq!(kept, body);
+            if round % 10 == 0 {
+                held.push((kept, body));
+            }
+        }
+        assert!(held.iter().all(|(kept, body)| kept == body));
+    }
+
+    #[test]
+    fn chunks_are_used_again_when_their_bodies_are_gone() {
+        let mut arena = Arena::default();
+        let mut places = std::collections::BTreeSet::new();
+        for _ in 0..CHUNKS * CHUNK_BYTES {
+            places.insert(arena.keep(&[1; 64]).as_ptr() as usize / CHUNK_BYTES);
+        }
+        // A chunk may lie across two places of its size.
+        assert!(places.len() <= CHUNKS * 2, "{} places", places.len());
+    }
+}

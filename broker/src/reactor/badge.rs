@@ -1,0 +1,140 @@
+//! The secret a worker is started with: `RUN.MAC`, where the MAC is HMAC-SHA256 over worker and run under
+//! the key of the state directory. A broker that comes back knows its workers without a list of
+//! secrets. Not where the key is kept: `state` does that.
+
+use hmac::{Hmac, KeyInit, Mac};
+use protocol::ids::{RunId, WorkerId};
+use sha2::Sha256;
+use std::fmt;
+
+/// Bytes of the key and of a MAC.
+pub(super) const KEY_BYTES: usize = 32;
+
+/// The key under which badges are signed. It never leaves this room, and never shows itself in a log.
+#[derive(Clone)]
+pub(super) struct BadgeKey {
+    mac: Hmac<Sha256>,
+}
+
+impl fmt::Debug for BadgeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("BadgeKey(…)")
+    }
+}
+
+impl BadgeKey {
+    /// A key of these bytes.
+    pub(super) fn new(bytes: &[u8; KEY_BYTES]) -> Self {
+        // HMAC takes keys of any length, so this can't fail.
+        Self { mac: Hmac::new_from_slice(bytes).expect("a key of any length will do") }
+    }
+
+    /// The secret for one start of a worker.
+    pub(super) fn sign(&self, worker: WorkerId, run: RunId) -> String {
+        format!("{run}.{}", to_hex(&self.over(worker, run).finalize().into_bytes()))
+    }
+
+    /// Which start of the worker a secret proves; the comparison takes the same time for every MAC.
+    pub(super) fn verify(&self, worker: WorkerId, secret: &str) -> Option<RunId> {
+        let (run, mac) = secret.split_once('.')?;
+        let number: u64 = run.parse().ok()?;
+        // One spelling for one run: no sign, no leading zeros.
+        if number.to_string() != run {
+            return None;
+        }
+        let run = RunId(number);
+        self.over(worker, run).verify_slice(&from_hex(mac)?).ok().map(|()| run)
+    }
+
+    /// A name for the broker's instance that tells nothing about the key.
+    pub(super) fn instance(&self) -> String {
+        let mut mac = self.mac.clone();
+        mac.update(b"instance");
+        to_hex(&mac.finalize().into_bytes()[..8])
+    }
+
+    fn over(&self, worker: WorkerId, run: RunId) -> Hmac<Sha256> {
+        let mut mac = self.mac.clone();
+        mac.update(format!("{worker}.{run}").as_bytes());
+        mac
+    }
+}
+
+/// Lower-case hex.
+pub(super) fn to_hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The bytes of lower-case hex; `None` if it is anything else or not as long as a key.
+pub(super) fn from_hex(text: &str) -> Option<[u8; KEY_BYTES]> {
+    let digit = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
+    let text = text.as_bytes();
+    if text.len() != KEY_BYTES * 2 {
+        return None;
+    }
+    let mut bytes = [0; KEY_BYTES];
+    for (byte, pair) in bytes.iter_mut().zip(text.chunks_exact(2)) {
+        *byte = digit(pair[0])? << 4 | digit(pair[1])?;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const W: WorkerId = WorkerId(3);
+    const RUN: RunId = RunId(1_700_000_000_000_007);
+
+    #[test]
+    fn a_secret_proves_its_run_and_nothing_else() {
+        let key = BadgeKey::new(&[7; KEY_BYTES]);
+        let secret = key.sign(W, RUN);
+        assert_eq!(key.verify(W, &secret), Some(RUN));
+        assert_eq!(key.verify(WorkerId(4), &secret), None, "another worker");
+        assert_eq!(BadgeKey::new(&[8; KEY_BYTES]).verify(W, &secret), None, "another key");
+        let (run, mac) = secret.split_once('.').unwrap();
+        for wrong in [
+            String::new(),
+            run.to_owned(),
+            format!("{run}."),
+            format!(".{mac}"),
+            format!("{}.{mac}", RUN.0 + 1),
+            format!("+{run}.{mac}"),
+            format!("0{run}.{mac}"),
+            format!("{run}.{}", mac.to_uppercase()),
+            format!("{run}.{mac}0"),
+            format!("{run}.{}", &mac[..62]),
+            format!("{run}.{}é", &mac[..62]),
+        ] {
+            assert_eq!(key.verify(W, &wrong), None, "{wrong}");
+        }
+        for at in 0..mac.len() {
+            let mut bytes = mac.as_bytes().to_vec();
+            bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
+            let forged = format!("{run}.{}", String::from_utf8(bytes).unwrap());
+            assert_eq!(key.verify(W, &forged), None, "digit {at} changed");
+        }
+    }
+
+    #[test]
+    fn the_mac_is_hmac_sha256_over_worker_dot_run() {
+        // Made with: printf 3.5 | openssl dgst -sha256 -mac HMAC -macopt hexkey:0707…07
+        let secret = BadgeKey::new(&[7; KEY_BYTES]).sign(W, RunId(5));
+        assert_eq!(secret, KNOWN);
+    }
+
+    const KNOWN: &str = "5.9fcdd2d510b6de09e2dc942ee39b0b57fa5d3f4fbe6f318199c52fc3b7d74e21";
+
+    #[test]
+    fn the_key_does_not_show_itself() {
+        let key = BadgeKey::new(&[7; KEY_BYTES]);
+        assert_eq!(format!("{key:?}"), "BadgeKey(…)");
+        assert_eq!(key.instance().len(), 16);
+        assert_ne!(key.instance(), BadgeKey::new(&[8; KEY_BYTES]).instance());
+    }
+}

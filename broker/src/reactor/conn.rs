@@ -1,0 +1,93 @@
+//! One connection as the loop knows it: its socket, what came and is not understood yet, what waits to
+//! be sent. An idle connection owns no buffer. Not how bytes become frames: `intake`.
+
+use super::intake::Intake;
+use super::outbox::Outbox;
+use super::stream::Stream;
+use protocol::kinds::Role;
+use protocol::names::HostName;
+use protocol::time::Tick;
+
+/// Where a connection is in its life.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// A dial is under way to this host; it fails at this moment.
+    Dialling {
+        /// Which host.
+        host: HostName,
+        /// When it fails.
+        until: Tick,
+    },
+    /// Frames come and go.
+    Open,
+    /// Garbage came: nothing more is read, what waits is still sent.
+    Deaf,
+    /// The engine has closed it: what waits is sent until then.
+    Closing {
+        /// Until when.
+        until: Tick,
+    },
+    /// All is sent; what still comes is thrown away, so that the peer sees the last frame and not a reset.
+    Lingering {
+        /// Until when.
+        until: Tick,
+    },
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Conn {
+    /// The socket.
+    pub(super) stream: Stream,
+    /// Who is at the other end.
+    pub(super) role: Role,
+    /// Where it is in its life.
+    pub(super) phase: Phase,
+    /// What waits to be sent.
+    pub(super) outbox: Outbox,
+    /// When it last took bytes, while some wait.
+    pub(super) progress_at: Tick,
+    /// What came.
+    pub(super) intake: Intake,
+    /// The engine wants nothing from it for now.
+    pub(super) is_paused: bool,
+    /// It stands in the list of those to be read again.
+    pub(super) is_listed: bool,
+    /// It stands in the list of those to be flushed.
+    pub(super) is_dirty: bool,
+    /// It stands in the list of those that took not all.
+    pub(super) is_waiting: bool,
+    /// More than `outbox_bytes_high` waited at the last flush.
+    pub(super) is_congested: bool,
+    /// `OutboxFull` or `Stalled` was told.
+    pub(super) is_told: bool,
+    /// Writing failed: nothing more is sent, what came is still read.
+    pub(super) is_broken: bool,
+    /// It is to be shut for writing when all is sent.
+    pub(super) is_shutting: bool,
+    /// It was never let in: the error in its outbox says why.
+    pub(super) is_refused: bool,
+}
+
+impl Conn {
+    /// A connection that is open.
+    pub(super) fn new(stream: Stream, role: Role) -> Self {
+        Self {
+            stream,
+            role,
+            phase: Phase::Open,
+            outbox: Outbox::default(),
+            progress_at: Tick::default(),
+            intake: Intake::default(),
+            is_paused: false,
+            is_listed: false,
+            is_dirty: false,
+            is_waiting: false,
+            is_congested: false,
+            is_told: false,
+            is_broken: false,
+            is_shutting: false,
+            is_refused: false,
+        }
+    }
+}

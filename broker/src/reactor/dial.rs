@@ -1,0 +1,165 @@
+//! Connecting to the execd of a host, with a time limit, without waiting for it. The built-in one is
+//! started when nobody answers at its socket. Not how often to try again: that is the engine's.
+
+use super::conn::{Conn, Phase};
+use super::shell::Shell;
+use super::stream::Stream;
+use super::tokens::Ready;
+use crate::engine::input::Input;
+use mio::net::{TcpStream, UnixStream};
+use protocol::ids::LinkId;
+use protocol::kinds::Role;
+use protocol::names::HostName;
+use protocol::time::Tick;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// How long a dial may take.
+const DIAL_MS: u64 = 2000;
+/// How often the built-in execd is tried while it starts.
+const LOCAL_EVERY_MS: u64 = 5;
+
+/// A dial to the built-in execd, to be tried again.
+#[derive(Clone, Debug)]
+pub(super) struct Redial {
+    host: HostName,
+    /// When to try.
+    pub(super) at: Tick,
+    until: Tick,
+}
+
+impl Shell {
+    /// Begins to connect to a host's execd; `HostOpened` or `HostRefused` follows.
+    pub(super) fn dial(&mut self, host: HostName, address: String) {
+        if self.local.as_ref().is_some_and(|local| local.address == address) {
+            self.dial_local(host, self.now.plus_millis(DIAL_MS));
+        } else if let Some(path) = address.strip_prefix("unix:") {
+            let connected = UnixStream::connect(path).map(Stream::Unix);
+            self.dialled(host, connected.map_err(|e| format!("{address}: {e}")));
+        } else if let Some(address) = numeric(&address) {
+            self.dial_tcp(host, address);
+        } else {
+            self.helpers.resolve(host, address);
+        }
+    }
+
+    /// Begins to connect to an address that is known.
+    pub(super) fn dial_tcp(&mut self, host: HostName, address: SocketAddr) {
+        let connecting = TcpStream::connect(address).and_then(|stream| {
+            let mut stream = Stream::Tcp(stream);
+            let token = Ready::Link(self.links.next_id()).token();
+            stream.register(&self.registry, token).map(|()| stream)
+        });
+        match connecting {
+            Ok(stream) => {
+                let until = self.now.plus_millis(DIAL_MS);
+                let mut conn = Conn::new(stream, Role::Host);
+                conn.phase = Phase::Dialling { host, until };
+                let link = self.links.insert(conn);
+                self.watch_deadline(until, link);
+            }
+            Err(error) => self.refused(host, format!("{address}: {error}")),
+        }
+    }
+
+    fn dial_local(&mut self, host: HostName, until: Tick) {
+        let Some(local) = &mut self.local else {
+            return;
+        };
+        let path = local.address.strip_prefix("unix:").unwrap_or_default();
+        match UnixStream::connect(path) {
+            Ok(stream) => self.dialled(host, Ok(Stream::Unix(stream))),
+            Err(error) if self.now >= until => {
+                let why = format!("the built-in execd does not answer at {path}: {error}");
+                self.refused(host, why);
+            }
+            Err(error) => {
+                let is_gone =
+                    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
+                match if is_gone { local.start(self.now) } else { Ok(()) } {
+                    Ok(()) => {
+                        let at = self.now.plus_millis(LOCAL_EVERY_MS);
+                        self.redials.push(Redial { host, at, until });
+                    }
+                    Err(error) => {
+                        self.refused(host, format!("the built-in execd can't be started: {error}"));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Tries the built-in execd again, if it is time.
+    pub(super) fn redial(&mut self) {
+        let now = self.now;
+        let due: Vec<Redial> = self.redials.extract_if(.., |redial| redial.at <= now).collect();
+        for Redial { host, until, .. } in due {
+            self.dial_local(host, until);
+        }
+    }
+
+    /// A socket of a dial became ready: is it through?
+    pub(super) fn dial_ready(&mut self, link: LinkId) {
+        let Some(conn) = self.links.get(link) else {
+            return;
+        };
+        let Phase::Dialling { host, .. } = &conn.phase else {
+            return;
+        };
+        let host = host.clone();
+        match conn.stream.take_error() {
+            Ok(None) if !conn.stream.is_connected() => {}
+            Ok(None) => {
+                if let Err(error) = conn.stream.tune(true) {
+                    tracing::debug!("host {host}: {error}");
+                }
+                self.opened(link, host);
+            }
+            Ok(Some(error)) | Err(error) => {
+                self.drop_link(link);
+                self.refused(host, error.to_string());
+            }
+        }
+    }
+
+    fn dialled(&mut self, host: HostName, connected: Result<Stream, String>) {
+        let link = self.links.next_id();
+        let registered = connected.and_then(|mut stream| {
+            let token = Ready::Link(link).token();
+            let registered: io::Result<()> = stream.register(&self.registry, token);
+            registered.map(|()| stream).map_err(|e| e.to_string())
+        });
+        match registered {
+            Ok(stream) => {
+                self.links.insert(Conn::new(stream, Role::Host));
+                self.opened(link, host);
+            }
+            Err(why) => self.refused(host, why),
+        }
+    }
+
+    fn opened(&mut self, link: LinkId, host: HostName) {
+        let Some(conn) = self.links.get(link) else {
+            return;
+        };
+        conn.phase = Phase::Open;
+        conn.intake.is_known = true;
+        let fd = conn.stream.fd();
+        self.dials_done += 1;
+        self.tell(Some(link), Input::HostOpened { link, host, fd });
+    }
+
+    /// Tells the engine that a host can't be reached.
+    pub(super) fn refused(&mut self, host: HostName, why: String) {
+        self.dials_done += 1;
+        self.tell(None, Input::HostRefused { host, why });
+    }
+}
+
+/// An address that needs no look-up.
+fn numeric(address: &str) -> Option<SocketAddr> {
+    match address.strip_prefix("localhost:") {
+        Some(port) => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().ok()?)),
+        None => address.parse().ok(),
+    }
+}

@@ -1,0 +1,313 @@
+//! What came from one connection: bytes → frames, without a copy for those that are whole. Reads go into
+//! the loop's buffer; only the rest of a frame stays here. Not what a frame means: `translate`.
+
+use crate::engine::input::Close;
+use protocol::decode::{self, WireError};
+use protocol::errors::ErrorCode;
+use protocol::header::Header;
+use protocol::kinds::Kind;
+use protocol::limits::HEADER_BYTES;
+use std::io::{ErrorKind, IoSliceMut, Read};
+
+/// A frame that is not whole and is larger than this gets a buffer of its exact size.
+const TAIL_BYTES_MAX: usize = 16 * 1024;
+/// The largest body of a connection that is not logged in.
+const STRANGER_BYTES_MAX: u32 = 64 * 1024;
+/// Most bytes of one big body taken in one read.
+const BIG_READ_MAX: usize = 1024 * 1024;
+
+/// A frame too large to wait in the loop's buffer, on its way into its own.
+#[derive(Debug)]
+struct Big {
+    kind: Kind,
+    head: Header,
+    body: Vec<u8>,
+    filled: usize,
+}
+
+/// What came and is not given on yet.
+#[derive(Debug, Default)]
+pub(super) struct Intake {
+    /// The system said that bytes are there, and they are not all read.
+    pub(super) is_readable: bool,
+    /// The system said that the peer closed: read to the end, a short read proves nothing.
+    pub(super) is_hung_up: bool,
+    /// Its login or badge was accepted: it may send large frames.
+    pub(super) is_known: bool,
+    /// The connection ended so, but what came before may not all be given on yet.
+    pub(super) ended: Option<Close>,
+    tail: Vec<u8>,
+    big: Option<Box<Big>>,
+    /// Bytes of a body that is too large, still to be thrown away.
+    skip: usize,
+}
+
+/// What stands at the front of a buffer.
+#[derive(Debug, PartialEq)]
+pub(super) enum Front {
+    /// A whole frame of this many bytes, header included.
+    Frame(Kind, Header, usize),
+    /// Part of a frame, or nothing.
+    Part,
+    /// The header and part of the body of a big frame.
+    Begun(Kind, Header),
+    /// No frame.
+    Bad(WireError),
+}
+
+impl Intake {
+    /// Puts what was kept and what one read gives into `buffer`: how many bytes stand there now.
+    pub(super) fn fill<R: Read>(&mut self, stream: &mut R, buffer: &mut [u8]) -> usize {
+        let kept = self.tail.len();
+        buffer[..kept].copy_from_slice(&self.tail);
+        self.tail = Vec::new();
+        // More than a part of a small frame was kept: whole frames, which go first.
+        if kept >= TAIL_BYTES_MAX + HEADER_BYTES || self.ended.is_some() || !self.is_readable {
+            return kept;
+        }
+        kept + self.read(stream, &mut buffer[kept..])
+    }
+
+    fn read<R: Read>(&mut self, stream: &mut R, rest: &mut [u8]) -> usize {
+        let (room, wanted, result) = match &mut self.big {
+            None => (0, rest.len(), stream.read(rest)),
+            Some(big) => {
+                let body = &mut big.body[big.filled..];
+                let room = body.len();
+                if room > BIG_READ_MAX {
+                    (room, BIG_READ_MAX, stream.read(&mut body[..BIG_READ_MAX]))
+                } else {
+                    let mut both = [IoSliceMut::new(body), IoSliceMut::new(rest)];
+                    let result = stream.read_vectored(&mut both);
+                    (room, room + rest.len(), result)
+                }
+            }
+        };
+        match result {
+            Ok(0) => self.end(Close::Eof),
+            Ok(count) => {
+                // A short read means drained: these are stream sockets, watched edge by edge.
+                self.is_readable = count == wanted || self.is_hung_up;
+                if let Some(big) = &mut self.big {
+                    big.filled += count.min(room);
+                }
+                return count.saturating_sub(room);
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(_) => self.end(Close::Reset),
+        }
+        0
+    }
+
+    /// The connection ended: nothing more is read.
+    pub(super) fn end(&mut self, how: Close) {
+        self.is_readable = false;
+        self.ended = Some(how);
+    }
+
+    /// The big frame, if all of it is there.
+    pub(super) fn take_big(&mut self) -> Option<(Kind, Header, Vec<u8>)> {
+        let is_whole = self.big.as_ref().is_some_and(|big| big.filled == big.body.len());
+        let big = if is_whole { self.big.take() } else { None };
+        big.map(|big| (big.kind, big.head, big.body))
+    }
+
+    /// How many of `count` bytes at the front of the buffer are to be thrown away.
+    pub(super) fn pass_over(&mut self, count: usize) -> usize {
+        let passed = self.skip.min(count);
+        self.skip -= passed;
+        passed
+    }
+
+    /// Throws away the next bytes, the body of a frame that is too large.
+    pub(super) fn skip(&mut self, count: u32) {
+        self.skip = count as usize;
+    }
+
+    /// What stands at the front of these bytes.
+    #[inline]
+    pub(super) fn front(&self, bytes: &[u8], body_bytes_max: usize) -> Front {
+        let Some(first) = bytes.first_chunk::<HEADER_BYTES>() else {
+            return Front::Part;
+        };
+        let (kind, head) = match decode::head(first, body_bytes_max) {
+            Ok(read) => read,
+            Err(error) => return Front::Bad(error),
+        };
+        if !self.is_known && head.len > STRANGER_BYTES_MAX {
+            return Front::Bad(WireError {
+                code: ErrorCode::BadState,
+                text: format!(
+                    "{kind} frame of {} bytes before login or badge exceeds {STRANGER_BYTES_MAX}",
+                    head.len
+                ),
+                sequence: head.sequence,
+                skip: None,
+            });
+        }
+        let size = HEADER_BYTES + head.len as usize;
+        if bytes.len() >= size {
+            Front::Frame(kind, head, size)
+        } else if size > TAIL_BYTES_MAX {
+            Front::Begun(kind, head)
+        } else {
+            Front::Part
+        }
+    }
+
+    /// Keeps bytes for the next time.
+    pub(super) fn keep(&mut self, bytes: &[u8]) {
+        if !bytes.is_empty() {
+            self.tail = bytes.to_vec();
+        }
+    }
+
+    /// Keeps a big frame of which these bytes of body are there.
+    pub(super) fn begin(&mut self, kind: Kind, head: Header, bytes: &[u8]) {
+        // Zeroed by the system, page by page as bytes come: a header alone costs no memory.
+        let mut body = vec![0; head.len as usize];
+        body[..bytes.len()].copy_from_slice(bytes);
+        self.big = Some(Box::new(Big { kind, head, body, filled: bytes.len() }));
+    }
+
+    /// Whether something is kept that is not a whole frame, or not given on.
+    pub(super) fn has_part(&self) -> bool {
+        !self.tail.is_empty() || self.big.is_some() || self.skip > 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use protocol::encode;
+    use protocol::frame::Frame;
+
+    const BODY_MAX: usize = 40_000;
+
+    /// Gives its bytes in the pieces asked for, `WouldBlock` between them, then the end.
+    struct Pieces<'a> {
+        left: &'a [u8],
+        size: usize,
+        blocked: bool,
+    }
+
+    impl Read for Pieces<'_> {
+        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+            self.blocked = !self.blocked;
+            if self.blocked && !self.left.is_empty() {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let count = buf.len().min(self.size).min(self.left.len());
+            buf[..count].copy_from_slice(&self.left[..count]);
+            self.left = &self.left[count..];
+            Ok(count)
+        }
+
+        fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> std::io::Result<usize> {
+            let mut all = vec![0; bufs.iter().map(|buf| buf.len()).sum()];
+            let count = self.read(&mut all)?;
+            let mut at = 0;
+            for buf in bufs {
+                let part = buf.len().min(count - at);
+                buf[..part].copy_from_slice(&all[at..at + part]);
+                at += part;
+            }
+            Ok(count)
+        }
+    }
+
+    fn frame(sequence: u32, size: usize) -> Vec<u8> {
+        let head = Header { sequence, ..Header::default() };
+        let body: Vec<u8> = (0..size).map(|i| (i % 253) as u8 ^ sequence as u8).collect();
+        encode::to_bytes(Frame::data(head, Bytes::from(body))).to_vec()
+    }
+
+    /// Reads all of it the way the loop does: sequence and body of each frame, errors, the end.
+    fn read_all(bytes: &[u8], size: usize, buffer: &mut [u8]) -> (Vec<(u32, usize)>, u32, Intake) {
+        let mut intake = Intake { is_known: true, ..Intake::default() };
+        let mut pieces = Pieces { left: bytes, size, blocked: false };
+        let (mut got, mut bad) = (vec![], 0);
+        let check = |head: &Header, body: &[u8]| {
+            let is_right =
+                body.iter().enumerate().all(|(i, b)| *b == (i % 253) as u8 ^ head.sequence as u8);
+            assert!(is_right, "body of frame {}", head.sequence);
+            (head.sequence, body.len())
+        };
+        while intake.ended.is_none() {
+            intake.is_readable = true;
+            let end = intake.fill(&mut pieces, buffer);
+            if let Some((_, head, body)) = intake.take_big() {
+                got.push(check(&head, &body));
+            }
+            let mut at = 0;
+            loop {
+                at += intake.pass_over(end - at);
+                match intake.front(&buffer[at..end], BODY_MAX) {
+                    Front::Frame(_, head, size) => {
+                        got.push(check(&head, &buffer[at + HEADER_BYTES..at + size]));
+                        at += size;
+                    }
+                    Front::Part => {
+                        intake.keep(&buffer[at..end]);
+                        break;
+                    }
+                    Front::Begun(kind, head) => {
+                        intake.begin(kind, head, &buffer[at + HEADER_BYTES..end]);
+                        break;
+                    }
+                    Front::Bad(error) => {
+                        bad += 1;
+                        at += HEADER_BYTES;
+                        intake.skip(error.skip.expect("only large bodies here"));
+                    }
+                }
+            }
+        }
+        (got, bad, intake)
+    }
+
+    #[test]
+    fn frames_come_out_whole_wherever_the_stream_is_cut() {
+        let sizes = [0, 1, 64, 4096, 4097, 20_000, 3, BODY_MAX, BODY_MAX + 1, 0, 16_384, 5];
+        let mut bytes = vec![];
+        let mut want = vec![];
+        for (sequence, size) in sizes.iter().enumerate() {
+            bytes.extend(frame(sequence as u32, *size));
+            if *size <= BODY_MAX {
+                want.push((sequence as u32, *size));
+            }
+        }
+        let mut buffer = vec![0; 64 * 1024];
+        for size in [1, 2, 63, 64, 65, 100, 1000, 4096, 30_000, usize::MAX] {
+            let (got, bad, intake) = read_all(&bytes, size, &mut buffer);
+            assert_eq!(got, want, "in pieces of {size}");
+            assert_eq!((bad, intake.has_part(), intake.ended), (1, false, Some(Close::Eof)));
+        }
+    }
+
+    #[test]
+    fn a_stream_cut_at_any_byte_gives_the_whole_frames_before_it() {
+        let bytes = [frame(0, 10), frame(1, 0), frame(2, 17_000)].concat();
+        let ends = [74, 138, 138 + 64 + 17_000];
+        let mut buffer = vec![0; 64 * 1024];
+        for cut in (0..400).chain(bytes.len() - 100..=bytes.len()) {
+            let (got, _, intake) = read_all(&bytes[..cut], usize::MAX, &mut buffer);
+            assert_eq!(got.len(), ends.iter().filter(|end| **end <= cut).count(), "cut at {cut}");
+            assert_eq!(intake.has_part(), cut != 0 && !ends.contains(&cut), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn a_stranger_may_not_send_large_frames() {
+        let intake = Intake::default();
+        let at_limit = frame(1, STRANGER_BYTES_MAX as usize);
+        assert!(matches!(intake.front(&at_limit, usize::MAX), Front::Frame(..)));
+        let past = frame(1, STRANGER_BYTES_MAX as usize + 1);
+        let Front::Bad(error) = intake.front(&past[..64], usize::MAX) else {
+            panic!("one byte past the limit is refused");
+        };
+        assert_eq!((error.code, error.skip), (ErrorCode::BadState, None));
+    }
+}

@@ -1,0 +1,336 @@
+//! Listeners, and who is let in: up to a limit, from which on the next ones are told so and let go, until
+//! a tenth of the places is free again. Not what the connections say: `conn`.
+
+use super::Reactor;
+use super::conn::{Conn, Phase};
+use super::state::check_socket_path;
+use super::stream::Stream;
+use super::tokens::Ready;
+use crate::engine::input::{Input, Peer};
+use crate::exit::Fatal;
+use crate::translate::outbound;
+use mio::net::{TcpListener, UnixListener};
+use mio::{Interest, Registry};
+use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
+use nix::unistd::geteuid;
+use protocol::encode;
+use protocol::errors::ErrorCode;
+use protocol::kinds::Role;
+use protocol::settings::Setting;
+use protocol::time::Tick;
+use socket2::{Domain, Protocol, Socket, Type};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::SocketAddr;
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::fs::{FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
+
+/// Connections that the system keeps waiting.
+const BACKLOG: i32 = 4096;
+/// Connections accepted from one listener in one turn.
+const ACCEPTS_MAX: usize = 64;
+/// Connections that are being told that there is no room, at once; more wait in the backlog.
+const REFUSALS_MAX: usize = 32;
+/// After the system refused a descriptor, accepting waits this long.
+const PAUSE_MS: u64 = 100;
+/// Descriptors kept for files, listeners and the loop itself.
+pub(super) const RESERVE: u64 = 32;
+
+#[derive(Debug)]
+enum Socketed {
+    Tcp(TcpListener),
+    Unix(UnixListener, PathBuf),
+}
+
+/// A place where programs connect.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: Socketed,
+    /// Who connects there.
+    role: Role,
+    /// Connections may wait there.
+    is_ready: bool,
+}
+
+impl Listener {
+    /// Listens on TCP. `remembered` is tried first when any port will do.
+    pub(super) fn tcp(
+        role: Role,
+        address: SocketAddr,
+        remembered: Option<u16>,
+    ) -> Result<Self, Fatal> {
+        let bind = |address: SocketAddr| {
+            let socket =
+                Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+            socket.set_reuse_address(true)?;
+            socket.set_nonblocking(true)?;
+            socket.bind(&address.into())?;
+            socket.listen(BACKLOG)?;
+            io::Result::Ok(TcpListener::from_std(socket.into()))
+        };
+        let again = remembered.filter(|_| address.port() == 0);
+        let bound = match again.map(|port| (port, bind(SocketAddr::new(address.ip(), port)))) {
+            Some((_, Ok(socket))) => Ok(socket),
+            Some((port, Err(error))) => {
+                tracing::warn!(
+                    "the {role} port of the last time, {port}, can't be had again ({error}); taking \
+                     another: workers that still run can't come back over TCP"
+                );
+                bind(address)
+            }
+            None => bind(address),
+        };
+        let socket = bound.map_err(|e| {
+            Fatal::Listen(format!(
+                "can't listen for {role}s on {address}: {e}; end who is there, or name another address"
+            ))
+        })?;
+        Ok(Self { socket: Socketed::Tcp(socket), role, is_ready: true })
+    }
+
+    /// Listens on a Unix socket; a socket file that nobody answers at is replaced.
+    pub(super) fn unix(role: Role, path: &Path) -> Result<Self, Fatal> {
+        check_socket_path(path)?;
+        let wrong = |why: String| {
+            Fatal::Listen(format!("can't listen for {role}s on unix:{}: {why}", path.display()))
+        };
+        match fs::symlink_metadata(path) {
+            Ok(meta) if !meta.file_type().is_socket() => {
+                return Err(wrong("a file that is no socket is there; remove it".to_owned()));
+            }
+            Ok(_) if StdUnixStream::connect(path).is_ok() => {
+                return Err(wrong("another program listens there; name another path".to_owned()));
+            }
+            Ok(_) => fs::remove_file(path).map_err(|e| wrong(e.to_string()))?,
+            Err(_) => {}
+        }
+        let socket = UnixListener::bind(path).map_err(|e| wrong(e.to_string()))?;
+        fs::set_permissions(path, PermissionsExt::from_mode(0o600))
+            .map_err(|e| wrong(e.to_string()))?;
+        Ok(Self { socket: Socketed::Unix(socket, path.to_owned()), role, is_ready: true })
+    }
+
+    /// Tells the loop when somebody connects.
+    pub(super) fn register(&mut self, registry: &Registry, index: usize) -> io::Result<()> {
+        let token = Ready::Listener(index).token();
+        match &mut self.socket {
+            Socketed::Tcp(socket) => registry.register(socket, token, Interest::READABLE),
+            Socketed::Unix(socket, _) => registry.register(socket, token, Interest::READABLE),
+        }
+    }
+
+    /// Who connects there.
+    pub(super) const fn role(&self) -> Role {
+        self.role
+    }
+
+    /// The TCP address that was bound.
+    pub(super) fn address(&self) -> Option<SocketAddr> {
+        match &self.socket {
+            Socketed::Tcp(socket) => socket.local_addr().ok(),
+            Socketed::Unix(..) => None,
+        }
+    }
+
+    /// The descriptor's number.
+    pub(super) fn fd(&self) -> i32 {
+        match &self.socket {
+            Socketed::Tcp(socket) => socket.as_raw_fd(),
+            Socketed::Unix(socket, _) => socket.as_raw_fd(),
+        }
+    }
+
+    fn accept(&self) -> io::Result<(Stream, Peer)> {
+        match &self.socket {
+            Socketed::Tcp(socket) => {
+                let (stream, address) = socket.accept()?;
+                let peer = Peer {
+                    address: address.to_string(),
+                    fd: stream.as_raw_fd(),
+                    uid: None,
+                    // Until the kernel is asked whose socket it is and tokens carry roles (semantics.md,
+                    // "Limits and safety"), whoever is on this machine counts as the owner.
+                    is_owner: address.ip().is_loopback(),
+                };
+                Ok((Stream::Tcp(stream), peer))
+            }
+            Socketed::Unix(socket, _) => {
+                let (stream, _) = socket.accept()?;
+                let uid = getsockopt(&stream.as_fd(), PeerCredentials).ok().map(|peer| peer.uid());
+                let own = geteuid().as_raw();
+                let peer = Peer {
+                    address: "unix".to_owned(),
+                    fd: stream.as_raw_fd(),
+                    uid,
+                    is_owner: uid.is_some_and(|uid| uid == own || uid == 0),
+                };
+                Ok((Stream::Unix(stream), peer))
+            }
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Socketed::Unix(_, path) = &self.socket {
+            let _ = fs::remove_file(path);
+        }
+    }
+}
+
+/// Who may come in.
+#[derive(Debug, Default)]
+pub(super) struct Door {
+    /// The limit was reached: closed until a tenth of the places is free.
+    is_full: bool,
+    /// Until then nobody is accepted: the system has no descriptor left.
+    pub(super) paused_until: Option<Tick>,
+    /// Connections that are being told that there is no room.
+    pub(super) refusals: usize,
+    /// Clients that are in.
+    pub(super) clients: usize,
+    /// Most descriptors of this process.
+    pub(super) descriptors_max: u64,
+}
+
+impl Door {
+    /// How many clients may be in.
+    pub(super) fn limit(&self, connections_max: u64) -> usize {
+        // Workers, hosts and files keep an eighth, at least the reserve.
+        let rest = self.descriptors_max
+            - (self.descriptors_max / 8).max(RESERVE).min(self.descriptors_max);
+        let limit = if connections_max == 0 { rest } else { connections_max };
+        usize::try_from(limit).unwrap_or(usize::MAX)
+    }
+
+    /// Whether a further client finds no room.
+    fn is_full(&mut self, limit: usize) -> bool {
+        if self.clients >= limit {
+            self.is_full = true;
+        } else if self.clients <= limit - limit.div_ceil(10) {
+            self.is_full = false;
+        }
+        self.is_full
+    }
+}
+
+impl Reactor {
+    /// Somebody connected at a listener.
+    pub(super) fn knock(&mut self, index: usize) {
+        if let Some(listener) = self.listeners.get_mut(index) {
+            listener.is_ready = true;
+        }
+    }
+
+    /// Whether connections may wait that [`accept_all`](Self::accept_all) would take now.
+    pub(super) fn has_waiting(&self) -> bool {
+        self.shell.door.paused_until.is_none()
+            && self.shell.door.refusals < REFUSALS_MAX
+            && self.listeners.iter().any(|listener| listener.is_ready)
+    }
+
+    /// Accepts who waits, so many from each listener in a turn.
+    pub(super) fn accept_all(&mut self) {
+        if self.shell.door.paused_until.is_some_and(|until| self.shell.now < until) {
+            return;
+        }
+        self.shell.door.paused_until = None;
+        for index in 0..self.listeners.len() {
+            for _ in 0..ACCEPTS_MAX {
+                if !self.listeners[index].is_ready || self.shell.door.refusals >= REFUSALS_MAX {
+                    break;
+                }
+                self.accept_one(index);
+            }
+        }
+    }
+
+    fn accept_one(&mut self, index: usize) {
+        let listener = &mut self.listeners[index];
+        let role = listener.role;
+        match listener.accept() {
+            Ok((stream, peer)) => self.let_in(stream, peer, role),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => listener.is_ready = false,
+            // It gave up before it was accepted.
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::ConnectionAborted | ErrorKind::Interrupted
+                ) => {}
+            Err(error) => {
+                tracing::warn!(
+                    "can't accept a {role}: {error}; trying again in {PAUSE_MS} ms; raise the \
+                     descriptor limit if it lasts"
+                );
+                self.shell.door.paused_until = Some(self.shell.now.plus_millis(PAUSE_MS));
+                listener.is_ready = true;
+            }
+        }
+    }
+
+    fn let_in(&mut self, mut stream: Stream, peer: Peer, role: Role) {
+        let connections_max = self.engine.settings().get(Setting::ConnectionsMax);
+        let limit = self.shell.door.limit(connections_max);
+        let is_refused = match role {
+            Role::Client => self.shell.door.is_full(limit),
+            Role::Worker | Role::Host | Role::Broker => {
+                self.shell.links.len() as u64 + RESERVE > self.shell.door.descriptors_max
+            }
+        };
+        let link = self.shell.links.next_id();
+        let registered = stream
+            .tune(role == Role::Worker)
+            .and_then(|()| stream.register(&self.shell.registry, Ready::Link(link).token()));
+        if registered.is_err() {
+            // It is gone already.
+            return;
+        }
+        let mut conn = Conn::new(stream, role);
+        if is_refused {
+            self.shell.door.refusals += 1;
+            conn.is_refused = true;
+            conn.phase = Phase::Closing { until: self.shell.now.plus_millis(1000) };
+            let text =
+                format!("{} clients are connected, the limit is {limit}", self.shell.door.clients);
+            let frame = outbound::refusal(ErrorCode::TooManyConnections, text);
+            conn.outbox.push(encode::parts(frame), &mut self.shell.pool);
+            let link = self.shell.links.insert(conn);
+            self.shell.watch_deadline(self.shell.now.plus_millis(1000), link);
+            self.shell.flush(link);
+            return;
+        }
+        let link = self.shell.links.insert(conn);
+        let input = match role {
+            Role::Worker => Input::WorkerOpened { link, peer },
+            Role::Client | Role::Host | Role::Broker => {
+                self.shell.door.clients += 1;
+                Input::ClientOpened { link, peer }
+            }
+        };
+        self.shell.tell(Some(link), input);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_door_closes_at_the_limit_and_opens_at_nine_tenths() {
+        let mut door = Door { descriptors_max: 1024, ..Door::default() };
+        assert_eq!((door.limit(0), door.limit(7)), (896, 7));
+        for (clients, is_full) in
+            [(99, false), (100, true), (99, true), (91, true), (90, false), (99, false)]
+        {
+            door.clients = clients;
+            assert_eq!(door.is_full(100), is_full, "{clients} clients");
+        }
+        door.clients = 1;
+        assert!(door.is_full(1));
+        door.clients = 0;
+        assert!(!door.is_full(1));
+        assert_eq!(Door::default().limit(0), 0);
+    }
+}

@@ -1,0 +1,268 @@
+//! The loop around the engine: sockets, signals, helper threads and files, one turn at a time. The
+//! only room that knows mio. Not what is decided: the engine does that, and it is called here only.
+
+mod apply;
+mod arena;
+mod badge;
+mod clock;
+mod conn;
+mod dial;
+mod intake;
+mod listen;
+pub mod local;
+mod log;
+mod outbox;
+mod read;
+mod setup;
+mod shell;
+mod signals;
+mod state;
+mod stream;
+mod tokens;
+mod wake;
+
+use crate::config::load::Config;
+use crate::engine::Engine;
+use crate::engine::action::{Action, Ending};
+use crate::engine::input::Input;
+use crate::exit::{self, Fatal};
+use clock::Clock;
+use listen::Listener;
+use mio::event::Event;
+use mio::{Events, Poll};
+use protocol::ids::LinkId;
+use protocol::time::Tick;
+use setup::PortsFile;
+use shell::{Limits, Shell};
+use signals::Signals;
+use std::io::ErrorKind;
+use std::mem;
+use tokens::Ready;
+use wake::Found;
+
+/// Rounds of inputs and writes in one turn; what is left waits for the next turn.
+const ROUNDS_MAX: usize = 8;
+/// How long the last frames may take to leave when the broker ends.
+const END_MS: u64 = 1000;
+/// How long peers may take to close when all is sent.
+const END_LINGER_MS: u64 = 100;
+
+/// The loop and everything it owns.
+struct Reactor {
+    poll: Poll,
+    events: Events,
+    clock: Clock,
+    signals: Signals,
+    listeners: Vec<Listener>,
+    engine: Engine,
+    actions: Vec<Action>,
+    shell: Shell,
+    /// Every read of every connection goes here.
+    buffer: Box<[u8]>,
+    ports_file: Option<PortsFile>,
+    /// The first signal came; the next one ends at once.
+    is_asked: bool,
+    is_hurried: bool,
+}
+
+/// Runs the broker until it ends; the exit status.
+///
+/// # Errors
+/// It can't start, or the system refuses to wait for events.
+pub fn run(config: Config) -> Result<u8, Fatal> {
+    let log = log::Log::start(config.log, config.log_format);
+    let ending = Reactor::open(&config).and_then(|mut reactor| {
+        reactor.start(config)?;
+        let ending = reactor.serve()?;
+        reactor.finish()?;
+        reactor.listeners.clear();
+        reactor.shell.state.clean();
+        Ok(if reactor.is_hurried { Ending::Exit(exit::HURRIED) } else { ending })
+    });
+    log.flush();
+    match ending? {
+        Ending::Exit(status) => Ok(status),
+        Ending::Abort => std::process::abort(),
+    }
+}
+
+impl Reactor {
+    /// Turn after turn until the engine ends it.
+    fn serve(&mut self) -> Result<Ending, Fatal> {
+        loop {
+            self.turn()?;
+            if let Some(ending) = self.shell.ending {
+                return Ok(ending);
+            }
+            if self.is_hurried {
+                return Ok(Ending::Exit(exit::HURRIED));
+            }
+        }
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self) -> Result<(), Fatal> {
+        self.wait(self.due())?;
+        self.shell.now = self.clock.now();
+        self.shell.limits = Limits::of(self.engine.settings());
+        self.take_events();
+        self.take_again();
+        self.accept_all();
+        self.shell.due();
+        if self.engine.next_deadline().is_some_and(|due| due <= self.shell.now) {
+            self.step(Input::Deadline);
+        }
+        for _ in 0..ROUNDS_MAX {
+            self.settle();
+            self.shell.flush_all();
+            if self.shell.inputs.is_empty() && !self.shell.wants_persist {
+                break;
+            }
+        }
+        self.write_ports_file()?;
+        self.shell.end_turn();
+        Ok(())
+    }
+
+    /// When something is due although nothing comes.
+    fn due(&self) -> Option<Tick> {
+        let is_busy =
+            !self.shell.again.is_empty() || !self.shell.inputs.is_empty() || self.has_waiting();
+        if is_busy {
+            return Some(Tick::default());
+        }
+        [self.engine.next_deadline(), self.shell.next_due()].into_iter().flatten().min()
+    }
+
+    /// Waits for events until then.
+    fn wait(&mut self, due: Option<Tick>) -> Result<(), Fatal> {
+        let timeout = clock::wait(self.clock.now(), due);
+        match self.poll.poll(&mut self.events, timeout) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                self.events.clear();
+                Ok(())
+            }
+            Err(error) => Err(Fatal::System(format!("can't wait for events: {error}"))),
+        }
+    }
+
+    /// Takes up what the system reports.
+    fn take_events(&mut self) {
+        let events = mem::replace(&mut self.events, Events::with_capacity(0));
+        for event in &events {
+            match Ready::of(event.token()) {
+                Ready::Link(link) => self.link_ready(link, event),
+                Ready::Listener(index) => self.knock(index),
+                Ready::Signal => self.take_signals(),
+                Ready::Wake => self.take_found(),
+            }
+        }
+        self.events = events;
+    }
+
+    fn link_ready(&mut self, link: LinkId, event: &Event) {
+        if event.is_writable() || event.is_error() {
+            self.shell.dial_ready(link);
+            self.shell.writable(link);
+        }
+        let Some(conn) = self.shell.links.get(link) else {
+            return;
+        };
+        if event.is_read_closed() || event.is_error() {
+            conn.intake.is_hung_up = true;
+            conn.intake.is_readable = true;
+        }
+        if event.is_readable() {
+            conn.intake.is_readable = true;
+        }
+        if conn.intake.is_readable {
+            self.receive(link);
+        }
+    }
+
+    /// Reads connections that had more than their share, or are read again after a pause.
+    fn take_again(&mut self) {
+        for link in mem::take(&mut self.shell.again) {
+            if let Some(conn) = self.shell.links.get(link) {
+                conn.is_listed = false;
+                self.receive(link);
+            }
+        }
+    }
+
+    fn take_signals(&mut self) {
+        while let Some(signal) = self.signals.next() {
+            if mem::replace(&mut self.is_asked, true) {
+                self.is_hurried = true;
+            } else {
+                self.shell.tell(None, Input::Terminate { signal });
+            }
+        }
+    }
+
+    fn take_found(&mut self) {
+        for found in self.shell.helpers.found() {
+            match found {
+                Found::Address { host, address: Ok(address) } => self.shell.dial_tcp(host, address),
+                Found::Address { host, address: Err(why) } => self.shell.refused(host, why),
+                Found::Script { link, head, path, script } => {
+                    self.shell.tell(Some(link), Input::Sourced { link, head, path, script });
+                }
+                Found::NotSynced(why) => self.shell.tell(None, Input::PersistFailed { why }),
+            }
+        }
+    }
+
+    /// Gives the engine what waits for it, and writes the configuration if it changed.
+    fn settle(&mut self) {
+        // What the steps add belongs to the same turn, but only so much of it.
+        let mut most = self.shell.inputs.len() + 1024;
+        while most > 0 {
+            let Some(input) = self.shell.next_input() else {
+                break;
+            };
+            self.step(input);
+            most -= 1;
+        }
+        if mem::take(&mut self.shell.wants_persist) {
+            match self.shell.state.persist(&self.engine.save_script()) {
+                Ok(()) => self.shell.helpers.sync(&self.shell.state.paths),
+                Err(why) => self.shell.tell(None, Input::PersistFailed { why }),
+            }
+        }
+    }
+
+    /// One input: the engine decides, the shell does it.
+    #[inline]
+    fn step(&mut self, input: Input) {
+        self.engine.step(self.shell.now, input, &mut self.actions);
+        for action in self.actions.drain(..) {
+            self.shell.apply(action);
+        }
+    }
+
+    /// The engine is done: the last frames leave, and peers get a moment to read them.
+    fn finish(&mut self) -> Result<(), Fatal> {
+        self.listeners.clear();
+        for link in self.shell.links.ids() {
+            self.shell.close(link);
+        }
+        let mut until = self.shell.now.plus_millis(END_MS);
+        while self.shell.links.len() > 0 && self.shell.now < until && !self.is_hurried {
+            self.shell.flush_all();
+            if self.shell.all_lingering() {
+                until = until.min(self.shell.now.plus_millis(END_LINGER_MS));
+            }
+            let due = if self.shell.again.is_empty() { until } else { self.shell.now };
+            self.wait(Some(due))?;
+            self.shell.now = self.clock.now();
+            self.take_events();
+            self.take_again();
+        }
+        if let Some(local) = &mut self.shell.local {
+            local.reap();
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,293 @@
+//! What waits to be written to one connection: headers and small bodies in one contiguous buffer, big
+//! bodies by reference between them. Its buffers come from a [`Pool`] of the loop, so a connection to
+//! which nothing is to be sent owns none. Not the socket: [`Outbox::flush`] is given one.
+
+use super::stream::Stream;
+use protocol::encode::Parts;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Write};
+
+/// A body of at least this size is passed on by reference instead of being copied.
+const BIG_BYTES_MIN: usize = 16 * 1024;
+/// Most pieces in one system call.
+const PIECES_MAX: usize = 64;
+/// Empty buffers kept for the next connections.
+const POOL_MAX: usize = 64;
+/// A buffer that grew larger than this is given back to the system.
+const KEEP_BYTES_MAX: usize = 64 * 1024;
+/// Sent bytes at the front of a buffer that still has unsent ones, from which on they are cut off.
+const CUT_BYTES_MIN: usize = 256 * 1024;
+
+/// A big body and where in the small bytes it stands.
+#[derive(Debug)]
+struct Big {
+    at: usize,
+    body: bytes::Bytes,
+}
+
+/// The buffers of an outbox that has something in it.
+#[derive(Debug, Default)]
+struct Queue {
+    small: Vec<u8>,
+    /// Bytes of `small` that are sent.
+    sent: usize,
+    bigs: VecDeque<Big>,
+    /// Bytes of the first big body that are sent, when it stands at `sent`.
+    big_sent: usize,
+}
+
+/// Empty queues for the next outbox that needs one.
+#[derive(Debug, Default)]
+pub(super) struct Pool {
+    free: Vec<Box<Queue>>,
+}
+
+/// Bytes that wait for one connection.
+#[derive(Debug, Default)]
+pub(super) struct Outbox {
+    queue: Option<Box<Queue>>,
+    bytes: usize,
+}
+
+/// What became of a flush.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flushed {
+    /// All is sent.
+    All,
+    /// The system took no more for now; `progress` = it took something.
+    Some {
+        /// Whether it took something.
+        progress: bool,
+    },
+}
+
+impl Pool {
+    fn take(&mut self) -> Box<Queue> {
+        self.free.pop().unwrap_or_default()
+    }
+
+    fn give(&mut self, mut queue: Box<Queue>) {
+        if self.free.len() < POOL_MAX && queue.small.capacity() <= KEEP_BYTES_MAX {
+            queue.small.clear();
+            queue.bigs.clear();
+            (queue.sent, queue.big_sent) = (0, 0);
+            self.free.push(queue);
+        }
+    }
+}
+
+impl Outbox {
+    /// How many bytes wait.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Appends a frame.
+    pub(super) fn push(&mut self, parts: Parts, pool: &mut Pool) {
+        let queue = self.queue.get_or_insert_with(|| pool.take());
+        queue.small.extend_from_slice(&parts.head);
+        self.bytes += parts.head.len() + parts.body.len();
+        if parts.body.len() < BIG_BYTES_MIN {
+            queue.small.extend_from_slice(&parts.body);
+        } else {
+            queue.bigs.push_back(Big { at: queue.small.len(), body: parts.body });
+        }
+    }
+
+    /// Forgets what waits.
+    pub(super) fn clear(&mut self, pool: &mut Pool) {
+        self.bytes = 0;
+        if let Some(queue) = self.queue.take() {
+            pool.give(queue);
+        }
+    }
+
+    /// Writes until all is sent or the system takes no more.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub(super) fn flush(&mut self, stream: &mut Stream, pool: &mut Pool) -> io::Result<Flushed> {
+        self.flush_to(stream, pool)
+    }
+
+    fn flush_to<W: Write>(&mut self, out: &mut W, pool: &mut Pool) -> io::Result<Flushed> {
+        let mut progress = false;
+        while let Some(queue) = self.queue.as_mut() {
+            if self.bytes == 0 {
+                self.clear(pool);
+                break;
+            }
+            match queue.write(out) {
+                Ok((0, _)) => return Err(ErrorKind::WriteZero.into()),
+                Ok((taken, offered)) => {
+                    progress = true;
+                    queue.advance(taken);
+                    self.bytes -= taken;
+                    if taken < offered {
+                        return Ok(Flushed::Some { progress });
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    return Ok(Flushed::Some { progress });
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Flushed::All)
+    }
+}
+
+impl Queue {
+    /// One system call: how many bytes it took of how many.
+    fn write<W: Write>(&self, out: &mut W) -> io::Result<(usize, usize)> {
+        if self.bigs.is_empty() {
+            let rest = &self.small[self.sent..];
+            return Ok((out.write(rest)?, rest.len()));
+        }
+        let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
+        let (mut count, mut offered, mut at, mut skip) = (0, 0, self.sent, self.big_sent);
+        let mut add = |piece| {
+            let piece: &[u8] = piece;
+            if !piece.is_empty() && count < PIECES_MAX {
+                pieces[count] = IoSlice::new(piece);
+                count += 1;
+                offered += piece.len();
+            }
+        };
+        // Two pieces a body: what does not fit in this call waits for the next.
+        for big in self.bigs.iter().take(PIECES_MAX / 2) {
+            add(&self.small[at..big.at]);
+            add(&big.body[skip..]);
+            (at, skip) = (big.at, 0);
+        }
+        if self.bigs.len() < PIECES_MAX / 2 {
+            add(&self.small[at..]);
+        }
+        Ok((out.write_vectored(&pieces[..count])?, offered))
+    }
+
+    /// Marks bytes as sent, in the order in which [`write`](Self::write) offers them.
+    fn advance(&mut self, mut taken: usize) {
+        while let Some(big) = self.bigs.front() {
+            let small = (big.at - self.sent).min(taken);
+            self.sent += small;
+            taken -= small;
+            if self.sent < big.at {
+                return;
+            }
+            let rest = big.body.len() - self.big_sent;
+            if taken < rest {
+                self.big_sent += taken;
+                return;
+            }
+            taken -= rest;
+            self.big_sent = 0;
+            self.bigs.pop_front();
+        }
+        self.sent += taken;
+        if self.sent >= CUT_BYTES_MIN && self.sent * 2 > self.small.len() {
+            self.small.drain(..self.sent);
+            for big in &mut self.bigs {
+                big.at -= self.sent;
+            }
+            self.sent = 0;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use protocol::limits::HEADER_BYTES;
+
+    /// Takes at most `most` bytes a call, and refuses every other call.
+    struct Narrow {
+        most: usize,
+        refuse: bool,
+        got: Vec<u8>,
+    }
+
+    impl Write for Narrow {
+        fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+            self.refuse = !self.refuse;
+            if self.refuse {
+                return Err(ErrorKind::WouldBlock.into());
+            }
+            let taken = buf.len().min(self.most);
+            self.got.extend_from_slice(&buf[..taken]);
+            Ok(taken)
+        }
+
+        fn write_vectored(&mut self, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+            let all: Vec<u8> = bufs.iter().flat_map(|buf| buf.iter().copied()).collect();
+            self.write(&all)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn parts(seed: u8, size: usize) -> Parts {
+        let body: Vec<u8> = (0..size).map(|i| seed.wrapping_add((i % 251) as u8)).collect();
+        Parts { head: [seed; HEADER_BYTES], body: Bytes::from(body) }
+    }
+
+    #[test]
+    fn what_goes_in_comes_out_in_order_whatever_the_system_takes() {
+        let sizes = [0, 5, BIG_BYTES_MIN - 1, BIG_BYTES_MIN, 3, BIG_BYTES_MIN * 2, 0, 70_000, 1];
+        for most in [1000, 4096, 17_000, usize::MAX] {
+            let (mut pool, mut outbox, mut want) = (Pool::default(), Outbox::default(), vec![]);
+            let mut out = Narrow { most, refuse: false, got: vec![] };
+            for (seed, size) in sizes.iter().cycle().take(90).enumerate() {
+                let parts = parts(seed as u8, *size);
+                want.extend_from_slice(&parts.head);
+                want.extend_from_slice(&parts.body);
+                outbox.push(parts, &mut pool);
+                outbox.flush_to(&mut out, &mut pool).unwrap();
+                assert_eq!(outbox.bytes() + out.got.len(), want.len());
+            }
+            while outbox.flush_to(&mut out, &mut pool).unwrap() != Flushed::All {}
+            assert!(out.got == want, "at most {most} bytes a call");
+            assert!(outbox.bytes() == 0 && outbox.queue.is_none());
+        }
+    }
+
+    #[test]
+    fn many_big_bodies_go_out_in_several_calls() {
+        let (mut pool, mut outbox) = (Pool::default(), Outbox::default());
+        let mut out = Narrow { most: usize::MAX, refuse: true, got: vec![] };
+        let mut want = vec![];
+        for seed in 0..100 {
+            let parts = parts(seed, BIG_BYTES_MIN);
+            want.extend_from_slice(&parts.head);
+            want.extend_from_slice(&parts.body);
+            outbox.push(parts, &mut pool);
+        }
+        while outbox.flush_to(&mut out, &mut pool).unwrap() != Flushed::All {}
+        assert!(out.got == want);
+    }
+
+    #[test]
+    fn an_empty_outbox_owns_no_buffer_and_the_pool_is_bounded() {
+        let mut pool = Pool::default();
+        let mut boxes: Vec<Outbox> = (0..POOL_MAX + 5).map(|_| Outbox::default()).collect();
+        for outbox in &mut boxes {
+            outbox.push(parts(1, 10), &mut pool);
+        }
+        for outbox in &mut boxes {
+            outbox.clear(&mut pool);
+            assert!(outbox.queue.is_none() && outbox.bytes() == 0);
+        }
+        assert_eq!(pool.free.len(), POOL_MAX);
+        let mut large = Outbox::default();
+        for _ in 0..20 {
+            large.push(parts(1, BIG_BYTES_MIN - 1), &mut pool);
+        }
+        let before = pool.free.len();
+        large.clear(&mut pool);
+        assert_eq!(pool.free.len(), before, "a grown buffer is given back to the system");
+    }
+}

@@ -1,0 +1,152 @@
+//! Reading a connection: bytes → frames → inputs, each given to the engine at once, so that a worker has
+//! its request before the next connection is looked at. Not where a body or a rest is kept.
+
+use super::Reactor;
+use super::conn::Phase;
+use super::intake::Front;
+use crate::engine::input::{Close, Input};
+use crate::translate::inbound::{self, Arrived};
+use bytes::Bytes;
+use protocol::decode::WireError;
+use protocol::header::Header;
+use protocol::ids::LinkId;
+use protocol::kinds::Kind;
+use protocol::limits::HEADER_BYTES;
+use std::io::{ErrorKind, Read};
+use std::mem;
+
+/// Most frames of one connection in one turn; the rest waits for the next.
+const FRAMES_MAX: usize = 256;
+
+impl Reactor {
+    /// Reads once from a connection and gives the engine what came.
+    pub(super) fn receive(&mut self, link: LinkId) {
+        let Some(conn) = self.shell.links.get(link) else {
+            return;
+        };
+        match conn.phase {
+            Phase::Open if conn.is_paused => {}
+            Phase::Open => {
+                let mut buffer = mem::take(&mut self.buffer);
+                let end = conn.intake.fill(&mut conn.stream, &mut buffer);
+                if conn.is_broken && !conn.intake.is_readable && conn.intake.ended.is_none() {
+                    conn.intake.end(Close::Reset);
+                }
+                self.parse(link, &buffer[..end]);
+                self.buffer = buffer;
+                self.shell.flush_eager();
+            }
+            Phase::Lingering { .. } => self.discard(link),
+            Phase::Dialling { .. } | Phase::Deaf | Phase::Closing { .. } => {}
+        }
+    }
+
+    fn parse(&mut self, link: LinkId, bytes: &[u8]) {
+        let body_max = self.shell.limits.body;
+        let (mut at, mut frames) = (0, 0);
+        if let Some(conn) = self.shell.links.get(link) {
+            if let Some((kind, head, body)) = conn.intake.take_big() {
+                self.deliver(link, kind, head, Bytes::from(body));
+            }
+        }
+        loop {
+            // The engine may have closed or paused it while it got the last frame.
+            let Some(conn) = self.shell.links.get(link) else {
+                return;
+            };
+            if conn.phase != Phase::Open {
+                return;
+            }
+            at += conn.intake.pass_over(bytes.len() - at);
+            let rest = &bytes[at..];
+            if conn.is_paused || frames == FRAMES_MAX {
+                conn.intake.keep(rest);
+                break;
+            }
+            frames += 1;
+            match conn.intake.front(rest, body_max) {
+                Front::Frame(kind, head, size) => {
+                    let body = self.shell.arena.keep(&rest[HEADER_BYTES..size]);
+                    at += size;
+                    self.deliver(link, kind, head, body);
+                }
+                Front::Part => {
+                    conn.intake.keep(rest);
+                    break;
+                }
+                Front::Begun(kind, head) => {
+                    conn.intake.begin(kind, head, &rest[HEADER_BYTES..]);
+                    break;
+                }
+                Front::Bad(error) => {
+                    at += HEADER_BYTES;
+                    match error.skip {
+                        Some(count) => conn.intake.skip(count),
+                        None => conn.phase = Phase::Deaf,
+                    }
+                    self.step(Input::Garbage { link, error });
+                }
+            }
+        }
+        self.after(link, frames == FRAMES_MAX);
+    }
+
+    /// What is left to do when everything that came is given on, or `is_cut` short.
+    fn after(&mut self, link: LinkId, is_cut: bool) {
+        let Some(conn) = self.shell.links.get(link) else {
+            return;
+        };
+        if conn.is_paused || conn.phase != Phase::Open {
+            return;
+        }
+        match conn.intake.ended {
+            None if is_cut || conn.intake.is_readable => self.shell.read_again(link),
+            None => {}
+            Some(_) if is_cut => self.shell.read_again(link),
+            Some(how) => {
+                let is_torn = how == Close::Eof && conn.intake.has_part();
+                self.shell.drop_link(link);
+                let how = if is_torn { Close::Torn } else { how };
+                self.step(Input::Closed { link, how });
+            }
+        }
+    }
+
+    /// Gives the engine one frame.
+    #[inline]
+    fn deliver(&mut self, link: LinkId, kind: Kind, head: Header, body: Bytes) {
+        let Some(conn) = self.shell.links.get(link) else {
+            return;
+        };
+        let arrived = Arrived { link, role: conn.role, kind, head, body };
+        let key = &self.shell.state.key;
+        match inbound::input(arrived, |worker, secret| key.verify(worker, secret)) {
+            Ok(input) => self.step(input),
+            Err(error) => self.garbage(link, error),
+        }
+    }
+
+    fn garbage(&mut self, link: LinkId, error: WireError) {
+        if let Some(conn) = self.shell.links.get(link) {
+            conn.phase = Phase::Deaf;
+            self.step(Input::Garbage { link, error });
+        }
+    }
+
+    /// Throws away what still comes from a closed link, until it ends.
+    fn discard(&mut self, link: LinkId) {
+        let Some(conn) = self.shell.links.get(link) else {
+            return;
+        };
+        match conn.stream.read(&mut self.buffer) {
+            Ok(0) => self.shell.drop_link(link),
+            Ok(count) if count == self.buffer.len() || conn.intake.is_hung_up => {
+                self.shell.read_again(link);
+            }
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.shell.read_again(link),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.shell.drop_link(link),
+        }
+    }
+}

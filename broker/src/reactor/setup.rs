@@ -1,0 +1,270 @@
+//! From the configuration to a loop that serves: directory, listeners, engine, scripts, ports file.
+
+use super::Reactor;
+use super::clock::Clock;
+use super::listen::Listener;
+use super::local::Local;
+use super::shell::{Limits, Shell};
+use super::signals::Signals;
+use super::state::{State, replace};
+use super::tokens::Ready;
+use super::wake::Helpers;
+use crate::config::load::Config;
+use crate::config::low::Endpoint;
+use crate::engine::action::Origin;
+use crate::engine::input::{Input, Listening};
+use crate::engine::{Engine, EngineOptions};
+use crate::exit::Fatal;
+use mio::{Events, Poll, Waker};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use protocol::kinds::Role;
+use std::fmt::Write as _;
+use std::fs;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process;
+
+/// Events taken in one turn.
+const EVENTS_MAX: usize = 1024;
+/// Most bytes taken from a connection in one read.
+const READ_BYTES: usize = 256 * 1024;
+/// Most descriptors that are asked for, whatever the hard limit is.
+const DESCRIPTORS_MAX: u64 = 1 << 20;
+
+/// A file of addresses that is written when everything listens.
+#[derive(Debug)]
+pub(super) struct PortsFile {
+    path: PathBuf,
+    text: String,
+}
+
+fn system(what: &str, error: impl std::fmt::Display) -> Fatal {
+    Fatal::System(format!("{what}: {error}"))
+}
+
+impl Reactor {
+    /// Opens everything; nothing is told to the engine yet.
+    ///
+    /// # Errors
+    /// The state directory, an address or the system is in the way.
+    pub(super) fn open(config: &Config) -> Result<Self, Fatal> {
+        let clock = Clock::start();
+        // Before any thread of ours: they inherit what is blocked.
+        let signals = Signals::open().map_err(|e| system("signals", e))?;
+        let (soft, descriptors_max) = raise_descriptors();
+        let state = State::open(config.state.as_deref())?;
+        let poll = Poll::new().map_err(|e| system("epoll", e))?;
+        let registry = poll.registry().try_clone().map_err(|e| system("epoll", e))?;
+        let waker = Waker::new(&registry, Ready::Wake.token()).map_err(|e| system("eventfd", e))?;
+        signals.register(&registry, Ready::Signal.token()).map_err(|e| system("signalfd", e))?;
+        let mut listeners = listen(config, &state)?;
+        for (index, listener) in listeners.iter_mut().enumerate() {
+            listener.register(&registry, index).map_err(|e| system("epoll", e))?;
+        }
+        let limits = Limits::of(&config.settings);
+        let address = format!("unix:{}", state.paths.execd().display());
+        let is_private = state.is_private;
+        let mut shell = Shell::new(registry, state, Helpers::new(waker), limits);
+        shell.door.descriptors_max = descriptors_max;
+        shell.local = Some(Local::new(address, is_private, soft, &log_words(config)));
+        let options = EngineOptions {
+            settings: config.settings.clone(),
+            // Starts of workers have numbers that no earlier broker gave.
+            run_base: clock.epoch_ms() * 1000,
+        };
+        Ok(Self {
+            poll,
+            events: Events::with_capacity(EVENTS_MAX),
+            clock,
+            signals,
+            listeners,
+            engine: Engine::new(options),
+            actions: Vec::new(),
+            shell,
+            buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            ports_file: None,
+            is_asked: false,
+            is_hurried: false,
+        })
+    }
+
+    /// Tells the engine where it is, gives it the saved configuration and the files of the command line.
+    ///
+    /// # Errors
+    /// A command of a file failed; nothing is started or saved then.
+    pub(super) fn start(&mut self, config: Config) -> Result<(), Fatal> {
+        self.shell.now = self.clock.now();
+        let listening = self.listening();
+        self.ports_file = config.ports_file.map(|path| PortsFile { path, text: self.addresses() });
+        self.step(Input::Listening(Box::new(listening)));
+        let saved = self.shell.state.script()?;
+        if !saved.is_empty() {
+            let is_set = saved.lines().any(|line| line.starts_with("set "));
+            self.step(Input::Script { origin: Origin::State, text: saved });
+            // The command line wins over what was saved.
+            let mut text = String::new();
+            for (setting, value) in config.set.iter().filter(|(setting, _)| setting.row().live) {
+                let _ = writeln!(text, "set {} {value}", setting.row().name);
+            }
+            if is_set && !text.is_empty() {
+                self.step(Input::Script { origin: Origin::Broker, text });
+            }
+        }
+        // What the engine says about the saved configuration is no reason to write it again.
+        self.shell.wants_persist = false;
+        for (path, text) in config.sources {
+            self.step(Input::Script { origin: Origin::File(path), text });
+        }
+        if !self.shell.failures.is_empty() {
+            self.listeners.clear();
+            self.shell.state.clean();
+            return Err(Fatal::Source(format!(
+                "--source: {}; nothing was started or saved",
+                self.shell.failures.join("\nisectd: --source: ")
+            )));
+        }
+        for (host, address) in self.shell.held_dials.take().unwrap_or_default() {
+            self.shell.dial(host, address);
+        }
+        Ok(())
+    }
+
+    /// Writes the file of addresses, once, when the first dials are through.
+    pub(super) fn write_ports_file(&mut self) -> Result<(), Fatal> {
+        if self.ports_file.is_none()
+            || (self.shell.dials_done == 0 && !self.shell.redials.is_empty())
+        {
+            return Ok(());
+        }
+        let Some(PortsFile { path, text }) = self.ports_file.take() else {
+            return Ok(());
+        };
+        replace(&path, text.as_bytes())
+            .map_err(|e| Fatal::System(format!("--ports-file {}: {e}", path.display())))
+    }
+
+    fn first(&self, role: Role) -> Option<(&Listener, SocketAddr)> {
+        self.listeners
+            .iter()
+            .filter(|listener| listener.role() == role)
+            .find_map(|listener| Some((listener, listener.address()?)))
+    }
+
+    fn listening(&self) -> Listening {
+        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        let host = host.trim().to_owned();
+        let worker = self.first(Role::Worker);
+        let client = self.first(Role::Client);
+        let worker_host = match worker {
+            Some((_, address)) if !address.ip().is_unspecified() => address.ip().to_string(),
+            Some(_) | None => host.clone(),
+        };
+        let paths = &self.shell.state.paths;
+        Listening {
+            host,
+            worker_fd: worker.map_or(-1, |(listener, _)| listener.fd()),
+            worker_port: worker.map_or(0, |(_, address)| address.port()),
+            worker_host,
+            worker_unix: Some(format!("unix:{}", paths.worker().display())),
+            client_fd: client.map_or(-1, |(listener, _)| listener.fd()),
+            client_port: client.map_or(0, |(_, address)| address.port()),
+            descriptors_max: self.shell.door.descriptors_max,
+            execd: self.shell.local.as_ref().map(|local| local.address.clone()),
+            instance: self.shell.state.key.instance(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            pid: process::id(),
+            epoch_ms: self.clock.epoch_ms(),
+        }
+    }
+
+    /// The addresses as one JSON object.
+    fn addresses(&self) -> String {
+        let tcp = |role| match self.first(role) {
+            Some((_, address)) => quoted(&address.to_string()),
+            None => "null".to_owned(),
+        };
+        let unix = |path: PathBuf| quoted(&format!("unix:{}", path.display()));
+        let paths = &self.shell.state.paths;
+        format!(
+            "{{\"client\":{},\"client_unix\":{},\"worker\":{},\"worker_unix\":{},\"web\":null,\
+             \"execd\":{},\"pid\":{}}}\n",
+            tcp(Role::Client),
+            unix(paths.client()),
+            tcp(Role::Worker),
+            unix(paths.worker()),
+            unix(paths.execd()),
+            process::id()
+        )
+    }
+}
+
+/// A text as JSON.
+fn quoted(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            c if u32::from(c) < 0x20 => {
+                let _ = write!(out, "\\u{:04x}", u32::from(c));
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+/// Opens the listeners, on the ports of the last time where any port will do.
+fn listen(config: &Config, state: &State) -> Result<Vec<Listener>, Fatal> {
+    let mut listeners = Vec::new();
+    let mut ports = Vec::new();
+    let mut tcp = |name: String, role, address: SocketAddr| {
+        let listener = Listener::tcp(role, address, state.port(&name))?;
+        if let Some(bound) = listener.address().filter(|_| address.port() == 0) {
+            ports.push((name, bound.port()));
+        }
+        Ok(listener)
+    };
+    listeners.push(tcp(
+        format!("worker {}", config.worker_listen.ip()),
+        Role::Worker,
+        config.worker_listen,
+    )?);
+    for (index, endpoint) in config.listen.iter().enumerate() {
+        listeners.push(match endpoint {
+            Endpoint::Tcp(address) => {
+                tcp(format!("client {index} {}", address.ip()), Role::Client, *address)?
+            }
+            Endpoint::Unix(path) => Listener::unix(Role::Client, path)?,
+        });
+    }
+    listeners.push(Listener::unix(Role::Worker, &state.paths.worker())?);
+    listeners.push(Listener::unix(Role::Client, &state.paths.client())?);
+    state.remember_ports(&ports)?;
+    Ok(listeners)
+}
+
+/// Raises the soft limit of descriptors to the hard one; the soft one before, and what is had now.
+fn raise_descriptors() -> (u64, u64) {
+    let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
+        return (1024, 1024);
+    };
+    let wanted = hard.min(DESCRIPTORS_MAX).max(soft);
+    match setrlimit(Resource::RLIMIT_NOFILE, wanted, hard) {
+        Ok(()) => (soft, wanted),
+        Err(_) => (soft, soft),
+    }
+}
+
+/// The words that make the built-in execd log as the broker does.
+fn log_words(config: &Config) -> Vec<String> {
+    use clap::ValueEnum;
+    let name = |value: Option<clap::builder::PossibleValue>| {
+        value.map(|value| value.get_name().to_owned()).unwrap_or_default()
+    };
+    vec![
+        format!("--log={}", name(config.log.to_possible_value())),
+        format!("--log-format={}", name(config.log_format.to_possible_value())),
+    ]
+}

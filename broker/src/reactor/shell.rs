@@ -1,0 +1,455 @@
+//! Everything around the engine that an action may touch: connections, what waits to be written, what is
+//! to be told to the engine. It never calls the engine.
+
+use super::arena::Arena;
+use super::conn::Phase;
+use super::dial::Redial;
+use super::listen::Door;
+use super::local::Local;
+use super::outbox::{Flushed, Pool};
+use super::state::State;
+use super::tokens::{Links, Ready};
+use super::wake::Helpers;
+use crate::engine::action::Ending;
+use crate::engine::input::Input;
+use mio::Registry;
+use protocol::encode;
+use protocol::frame::Frame;
+use protocol::ids::LinkId;
+use protocol::kinds::{Kind, Role};
+use protocol::limits::HEADER_BYTES;
+use protocol::names::HostName;
+use protocol::settings::{Setting, Settings};
+use protocol::time::{Micros, Tick};
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::mem;
+use std::net::Shutdown;
+
+/// How long a closed connection may take to read what was sent last.
+const LINGER_MS: u64 = 1000;
+
+/// The settings that the shell itself obeys.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Most bytes in a body.
+    pub(super) body: usize,
+    high: usize,
+    most: usize,
+    stall_ms: u64,
+}
+
+impl Limits {
+    /// Those in force.
+    pub(super) fn of(settings: &Settings) -> Self {
+        let size = |setting| usize::try_from(settings.get(setting)).unwrap_or(usize::MAX);
+        let body = size(Setting::BodyBytesMax);
+        Self {
+            body,
+            high: size(Setting::OutboxBytesHigh),
+            most: size(Setting::OutboxBytesMax).max(body + HEADER_BYTES),
+            stall_ms: settings.get(Setting::StallMs),
+        }
+    }
+}
+
+/// Everything around the engine.
+#[derive(Debug)]
+pub(super) struct Shell {
+    /// The moment of this turn.
+    pub(super) now: Tick,
+    /// Where sockets are registered.
+    pub(super) registry: Registry,
+    /// Every connection.
+    pub(super) links: Links,
+    /// Where bodies are kept.
+    pub(super) arena: Arena,
+    /// Buffers of outboxes.
+    pub(super) pool: Pool,
+    /// Who may come in.
+    pub(super) door: Door,
+    /// The state directory.
+    pub(super) state: State,
+    /// Helper threads.
+    pub(super) helpers: Helpers,
+    /// The built-in execd.
+    pub(super) local: Option<Local>,
+    /// The settings the shell obeys.
+    pub(super) limits: Limits,
+    /// What is to be told to the engine; of a link only while it is open.
+    pub(super) inputs: VecDeque<(Option<LinkId>, Input)>,
+    /// Connections to be read again although no event comes.
+    pub(super) again: Vec<LinkId>,
+    /// Dials to be tried again.
+    pub(super) redials: Vec<Redial>,
+    /// Dials that are through, one way or the other.
+    pub(super) dials_done: u64,
+    /// Dials that wait for the start to be through; `None` = it is.
+    pub(super) held_dials: Option<Vec<(HostName, String)>>,
+    /// The configuration is to be written before this turn's replies leave.
+    pub(super) wants_persist: bool,
+    /// Commands of `--source` that failed at the start.
+    pub(super) failures: Vec<String>,
+    /// How the broker is to end.
+    pub(super) ending: Option<Ending>,
+    eager: Vec<LinkId>,
+    dirty: Vec<LinkId>,
+    waiting: Vec<LinkId>,
+    sweep_at: Option<Tick>,
+    deadlines: BinaryHeap<Reverse<(Tick, LinkId)>>,
+}
+
+impl Shell {
+    /// A shell without connections.
+    pub(super) fn new(registry: Registry, state: State, helpers: Helpers, limits: Limits) -> Self {
+        Self {
+            now: Tick::default(),
+            registry,
+            links: Links::default(),
+            arena: Arena::default(),
+            pool: Pool::default(),
+            door: Door::default(),
+            state,
+            helpers,
+            local: None,
+            limits,
+            inputs: VecDeque::new(),
+            again: Vec::new(),
+            redials: Vec::new(),
+            dials_done: 0,
+            held_dials: Some(Vec::new()),
+            wants_persist: false,
+            failures: Vec::new(),
+            ending: None,
+            eager: Vec::new(),
+            dirty: Vec::new(),
+            waiting: Vec::new(),
+            sweep_at: None,
+            deadlines: BinaryHeap::new(),
+        }
+    }
+
+    /// Puts an input at the end of the queue.
+    pub(super) fn tell(&mut self, link: Option<LinkId>, input: Input) {
+        self.inputs.push_back((link, input));
+    }
+
+    /// The next input that still concerns somebody.
+    pub(super) fn next_input(&mut self) -> Option<Input> {
+        loop {
+            let (link, input) = self.inputs.pop_front()?;
+            let is_open = |link| self.links.get(link).is_some_and(|conn| conn.phase == Phase::Open);
+            if link.is_none_or(is_open) {
+                return Some(input);
+            }
+        }
+    }
+
+    /// Puts a frame into the outbox of a link; it leaves at the next flush.
+    pub(super) fn send(&mut self, link: LinkId, frame: Frame) {
+        let Some(conn) = self.links.get(link) else {
+            return;
+        };
+        if conn.is_broken || !matches!(conn.phase, Phase::Open | Phase::Deaf) {
+            return;
+        }
+        if matches!(frame.kind(), Kind::LoginOk | Kind::BadgeOk) {
+            conn.intake.is_known = true;
+        }
+        conn.outbox.push(encode::parts(frame), &mut self.pool);
+        if !conn.is_dirty {
+            conn.is_dirty = true;
+            match conn.role {
+                Role::Worker | Role::Host => self.eager.push(link),
+                Role::Client | Role::Broker => self.dirty.push(link),
+            }
+        }
+    }
+
+    /// Writes what was put into the outboxes of workers and hosts: they are to begin at once.
+    pub(super) fn flush_eager(&mut self) {
+        if !self.eager.is_empty() {
+            let mut list = mem::take(&mut self.eager);
+            list.drain(..).for_each(|link| self.flush(link));
+            self.eager = list;
+        }
+    }
+
+    /// Writes everything that was put into outboxes.
+    pub(super) fn flush_all(&mut self) {
+        self.flush_eager();
+        if !self.dirty.is_empty() {
+            let mut list = mem::take(&mut self.dirty);
+            list.drain(..).for_each(|link| self.flush(link));
+            self.dirty = list;
+        }
+    }
+
+    /// Writes what waits for one link, unless the system has said that it takes nothing.
+    pub(super) fn flush(&mut self, link: LinkId) {
+        let Some(conn) = self.links.get(link) else {
+            return;
+        };
+        conn.is_dirty = false;
+        if conn.is_waiting {
+            self.gauge(link);
+        } else {
+            self.write(link);
+        }
+    }
+
+    /// The system takes bytes of this link again.
+    pub(super) fn writable(&mut self, link: LinkId) {
+        if self.links.get(link).is_some_and(|conn| conn.is_waiting) {
+            self.write(link);
+        }
+    }
+
+    fn write(&mut self, link: LinkId) {
+        let Some(conn) = self.links.get(link) else {
+            return;
+        };
+        let flushed = conn.outbox.flush(&mut conn.stream, &mut self.pool);
+        let token = Ready::Link(link).token();
+        match flushed {
+            Ok(Flushed::All) => {
+                if mem::take(&mut conn.is_waiting) {
+                    // If this fails, room is reported too often, no more.
+                    let _ = conn.stream.watch_writable(&self.registry, token, false);
+                    conn.is_told = false;
+                }
+                if conn.is_shutting {
+                    conn.stream.shutdown(Shutdown::Write);
+                }
+                if mem::take(&mut conn.is_congested) {
+                    self.tell(Some(link), Input::Drained { link });
+                }
+                self.sent(link);
+            }
+            Ok(Flushed::Some { progress }) => {
+                if progress || !conn.is_waiting {
+                    conn.progress_at = self.now;
+                }
+                if !mem::replace(&mut conn.is_waiting, true) {
+                    if conn.stream.watch_writable(&self.registry, token, true).is_err() {
+                        self.broke(link);
+                        return;
+                    }
+                    self.waiting.push(link);
+                    self.sweep_at.get_or_insert(self.now.plus_millis(self.limits.stall_ms / 4 + 1));
+                }
+                self.gauge(link);
+            }
+            Err(_) => self.broke(link),
+        }
+    }
+
+    /// Tells the engine when too much waits, or little enough again.
+    fn gauge(&mut self, link: LinkId) {
+        let Limits { high, most, .. } = self.limits;
+        let Some(conn) = self.links.get(link) else {
+            return;
+        };
+        let bytes = conn.outbox.bytes();
+        if bytes > high && !conn.is_congested {
+            conn.is_congested = true;
+            self.inputs.push_back((Some(link), Input::Congested { link }));
+        } else if bytes < high / 2 && conn.is_congested {
+            conn.is_congested = false;
+            self.inputs.push_back((Some(link), Input::Drained { link }));
+        } else if bytes > most && !conn.is_told {
+            conn.is_told = true;
+            let bytes = bytes as u64;
+            self.inputs.push_back((Some(link), Input::OutboxFull { link, bytes }));
+        }
+    }
+
+    /// Writing failed: nothing more can be sent, but what the peer sent before is still read.
+    fn broke(&mut self, link: LinkId) {
+        let Some(conn) = self.links.get(link) else {
+            return;
+        };
+        conn.is_broken = true;
+        conn.is_waiting = false;
+        conn.outbox.clear(&mut self.pool);
+        conn.intake.is_readable = true;
+        conn.intake.is_hung_up = true;
+        match conn.phase {
+            Phase::Open => self.read_again(link),
+            Phase::Deaf | Phase::Dialling { .. } => {}
+            Phase::Closing { .. } | Phase::Lingering { .. } => self.drop_link(link),
+        }
+    }
+
+    /// All is sent: a closed link goes on to its end.
+    fn sent(&mut self, link: LinkId) {
+        let Some(conn) = self.links.get(link) else {
+            return;
+        };
+        if !matches!(conn.phase, Phase::Closing { .. }) {
+            return;
+        }
+        if conn.intake.ended.is_some() || conn.is_broken {
+            self.drop_link(link);
+            return;
+        }
+        // Closing a socket with unread bytes resets the connection, and the peer may lose the last
+        // frame. So its side ends first.
+        conn.stream.shutdown(Shutdown::Write);
+        let until = self.now.plus_millis(LINGER_MS);
+        conn.phase = Phase::Lingering { until };
+        conn.intake.is_readable = true;
+        self.watch_deadline(until, link);
+        self.read_again(link);
+    }
+
+    /// Closes a link once what waits is sent.
+    pub(super) fn close(&mut self, link: LinkId) {
+        let until = self.now.plus_millis(self.limits.stall_ms);
+        let Some(conn) = self.links.get(link) else {
+            return;
+        };
+        match conn.phase {
+            Phase::Closing { .. } | Phase::Lingering { .. } => return,
+            Phase::Dialling { .. } | Phase::Open | Phase::Deaf => {}
+        }
+        conn.phase = Phase::Closing { until };
+        if conn.is_broken {
+            self.drop_link(link);
+            return;
+        }
+        if !conn.is_dirty {
+            conn.is_dirty = true;
+            self.dirty.push(link);
+        }
+        self.watch_deadline(until, link);
+    }
+
+    /// Shuts a link for writing once what waits is sent.
+    pub(super) fn shut_write(&mut self, link: LinkId) {
+        if let Some(conn) = self.links.get(link) {
+            conn.is_shutting = true;
+            if !mem::replace(&mut conn.is_dirty, true) {
+                self.dirty.push(link);
+            }
+        }
+    }
+
+    /// Stops or begins reading a link.
+    pub(super) fn pause(&mut self, link: LinkId, is_paused: bool) {
+        if let Some(conn) = self.links.get(link) {
+            conn.is_paused = is_paused;
+            if !is_paused {
+                self.read_again(link);
+            }
+        }
+    }
+
+    /// Has a link read in the next turn although no event comes.
+    pub(super) fn read_again(&mut self, link: LinkId) {
+        if let Some(conn) = self.links.get(link) {
+            if !mem::replace(&mut conn.is_listed, true) {
+                self.again.push(link);
+            }
+        }
+    }
+
+    /// Lets go of a link at once.
+    pub(super) fn drop_link(&mut self, link: LinkId) {
+        let Some(mut conn) = self.links.remove(link) else {
+            return;
+        };
+        conn.outbox.clear(&mut self.pool);
+        conn.stream.deregister(&self.registry);
+        if conn.is_refused {
+            self.door.refusals -= 1;
+        } else if conn.role == Role::Client {
+            self.door.clients -= 1;
+        }
+    }
+
+    /// Has a link looked at at this moment.
+    pub(super) fn watch_deadline(&mut self, at: Tick, link: LinkId) {
+        self.deadlines.push(Reverse((at, link)));
+    }
+
+    /// When the shell has something to do next.
+    pub(super) fn next_due(&self) -> Option<Tick> {
+        let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
+        let redial = self.redials.iter().map(|redial| redial.at).min();
+        [deadline, redial, self.sweep_at, self.door.paused_until].into_iter().flatten().min()
+    }
+
+    /// Does what is due.
+    pub(super) fn due(&mut self) {
+        if !self.redials.is_empty() {
+            self.redial();
+        }
+        while let Some(Reverse((at, link))) = self.deadlines.peek().copied() {
+            if at > self.now {
+                break;
+            }
+            self.deadlines.pop();
+            self.expire(link);
+        }
+        if self.sweep_at.is_some_and(|at| at <= self.now) {
+            self.sweep();
+        }
+    }
+
+    fn expire(&mut self, link: LinkId) {
+        let now = self.now;
+        match self.links.get(link).map(|conn| &conn.phase) {
+            Some(Phase::Closing { until } | Phase::Lingering { until }) if *until <= now => {
+                self.drop_link(link);
+            }
+            Some(Phase::Dialling { host, until }) if *until <= now => {
+                let host = host.clone();
+                self.drop_link(link);
+                self.refused(host, "no answer within 2000 ms".to_owned());
+            }
+            // It went on to another phase meanwhile, which has its own deadline, or it is gone.
+            Some(
+                Phase::Open
+                | Phase::Deaf
+                | Phase::Dialling { .. }
+                | Phase::Closing { .. }
+                | Phase::Lingering { .. },
+            )
+            | None => {}
+        }
+    }
+
+    /// Looks at the links that take not all: which of them takes nothing?
+    fn sweep(&mut self) {
+        let (now, patience) = (self.now, Micros::from_millis(self.limits.stall_ms));
+        let mut list = mem::take(&mut self.waiting);
+        list.retain(|link| {
+            let Some(conn) = self.links.get(*link) else {
+                return false;
+            };
+            if conn.is_waiting && !conn.is_told && now.since(conn.progress_at) >= patience {
+                conn.is_told = true;
+                let bytes = conn.outbox.bytes() as u64;
+                self.inputs.push_back((Some(*link), Input::Stalled { link: *link, bytes }));
+            }
+            conn.is_waiting
+        });
+        self.waiting = list;
+        let pause = self.limits.stall_ms / 4 + 1;
+        self.sweep_at = (!self.waiting.is_empty()).then(|| now.plus_millis(pause));
+    }
+
+    /// Frees what was closed in this turn.
+    pub(super) fn end_turn(&mut self) {
+        self.links.reuse();
+    }
+
+    /// Whether nothing waits to be sent any more; only asked at the end.
+    pub(super) fn all_lingering(&mut self) -> bool {
+        self.links.ids().into_iter().all(|link| {
+            let conn = self.links.get(link);
+            conn.is_none_or(|conn| matches!(conn.phase, Phase::Lingering { .. }))
+        })
+    }
+}

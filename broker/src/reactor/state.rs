@@ -1,0 +1,336 @@
+//! The state directory: the saved configuration, the badge key, the ports of the last time, the lock, and
+//! the Unix sockets. Not what is in the configuration: that is a script of the engine's.
+
+use super::badge::{BadgeKey, KEY_BYTES, from_hex, to_hex};
+use crate::exit::Fatal;
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Read, Seek, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process;
+
+/// Longest path of a Unix socket that Linux takes.
+const SOCKET_PATH_MAX: usize = 107;
+
+/// Where everything stands.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    /// The directory.
+    pub(super) dir: PathBuf,
+}
+
+impl Paths {
+    /// The saved configuration.
+    pub(super) fn config(&self) -> PathBuf {
+        self.dir.join("config.isect")
+    }
+
+    /// The socket of clients.
+    pub(super) fn client(&self) -> PathBuf {
+        self.dir.join("client.sock")
+    }
+
+    /// The socket of workers.
+    pub(super) fn worker(&self) -> PathBuf {
+        self.dir.join("worker.sock")
+    }
+
+    /// The socket of the built-in execd.
+    pub(super) fn execd(&self) -> PathBuf {
+        self.dir.join("execd.sock")
+    }
+}
+
+/// The directory, held by this broker alone.
+#[derive(Debug)]
+pub(super) struct State {
+    /// Where everything stands.
+    pub(super) paths: Paths,
+    /// Signs badges.
+    pub(super) key: BadgeKey,
+    /// It is removed at the end (`--state none`).
+    pub(super) is_private: bool,
+    _lock: Flock<File>,
+}
+
+fn wrong(path: &Path, error: &io::Error) -> Fatal {
+    Fatal::State(format!(
+        "state directory: {}: {error}; mend it, or name another with --state",
+        path.display()
+    ))
+}
+
+impl State {
+    /// Opens the directory, making it if need be, and takes its lock.
+    ///
+    /// # Errors
+    /// It can't be made, read or written, its paths are too long, or another broker has it.
+    pub(super) fn open(dir: Option<&Path>) -> Result<Self, Fatal> {
+        let is_private = dir.is_none();
+        let dir = match dir {
+            Some(dir) => make(dir)?,
+            None => make_private()?,
+        };
+        let paths = Paths { dir };
+        for socket in [paths.client(), paths.worker(), paths.execd()] {
+            check_socket_path(&socket)?;
+        }
+        let lock = lock(&paths.dir.join("lock"))?;
+        let key = key(&paths.dir.join("key"))?;
+        Ok(Self { paths, key, is_private, _lock: lock })
+    }
+
+    /// The saved configuration; empty at the first start.
+    ///
+    /// # Errors
+    /// It is there and can't be read.
+    pub(super) fn script(&self) -> Result<String, Fatal> {
+        let path = self.paths.config();
+        match fs::read(&path) {
+            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
+            Err(error) => Err(wrong(&path, &error)),
+        }
+    }
+
+    /// Writes the configuration, whole or not at all.
+    ///
+    /// # Errors
+    /// Names the file and what the system said.
+    pub(super) fn persist(&self, script: &str) -> Result<(), String> {
+        let path = self.paths.config();
+        replace(&path, script.as_bytes()).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// Keeps a copy of a configuration of which not every line was understood.
+    ///
+    /// # Errors
+    /// Names the file and what the system said.
+    pub(super) fn keep_bad(&self) -> Result<PathBuf, String> {
+        let bad = self.paths.dir.join("config.isect.bad");
+        fs::copy(self.paths.config(), &bad).map_err(|e| format!("{}: {e}", bad.display()))?;
+        Ok(bad)
+    }
+
+    /// The port that a listener had the last time, by its name and address.
+    pub(super) fn port(&self, name: &str) -> Option<u16> {
+        let text = fs::read_to_string(self.paths.dir.join("ports")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Remembers the ports of this time.
+    ///
+    /// # Errors
+    /// Names the file and what the system said.
+    pub(super) fn remember_ports(&self, ports: &[(String, u16)]) -> Result<(), Fatal> {
+        let path = self.paths.dir.join("ports");
+        let mut text = String::new();
+        for (name, port) in ports {
+            // Writing to a String can't fail.
+            let _ = writeln!(text, "{name} {port}");
+        }
+        replace(&path, text.as_bytes()).map_err(|e| wrong(&path, &e))
+    }
+
+    /// Removes what only a running broker has: its sockets, and a private directory as a whole.
+    pub(super) fn clean(&self) {
+        for socket in [self.paths.client(), self.paths.worker()] {
+            let _ = fs::remove_file(socket);
+        }
+        if self.is_private {
+            let _ = fs::remove_dir_all(&self.paths.dir);
+        }
+    }
+}
+
+/// Writes a file whole or not at all: beside it first, then in its place.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    let beside = PathBuf::from(beside);
+    let written = OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&beside)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Refuses a path that the system can't take, and says what to do.
+pub(super) fn check_socket_path(path: &Path) -> Result<(), Fatal> {
+    let size = path.as_os_str().len();
+    if size > SOCKET_PATH_MAX {
+        return Err(Fatal::State(format!(
+            "the socket path {} has {size} bytes; the system takes at most {SOCKET_PATH_MAX}; \
+             name a shorter directory with --state",
+            path.display()
+        )));
+    }
+    Ok(())
+}
+
+fn make(dir: &Path) -> Result<PathBuf, Fatal> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| wrong(dir, &e))?;
+    let dir = dir.canonicalize().map_err(|e| wrong(dir, &e))?;
+    let meta = fs::metadata(&dir).map_err(|e| wrong(&dir, &e))?;
+    if !meta.is_dir() {
+        return Err(wrong(&dir, &Errno::ENOTDIR.into()));
+    }
+    // The key and the operator's socket are in it: nobody else may look into it. Whose directory it
+    // is matters more than its bits.
+    let own = nix::unistd::geteuid();
+    if meta.uid() != own.as_raw() {
+        return Err(Fatal::State(format!(
+            "state directory {} belongs to user {}, this is user {own}; name another with --state",
+            dir.display(),
+            meta.uid()
+        )));
+    }
+    if meta.mode() & 0o077 != 0 {
+        fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).map_err(|e| wrong(&dir, &e))?;
+    }
+    Ok(dir)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the place of the runtime directory is the machine's")]
+fn make_private() -> Result<PathBuf, Fatal> {
+    let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let base = base.filter(|base| base.is_dir()).unwrap_or_else(|| PathBuf::from("/tmp"));
+    let mut name = [0; 8];
+    getrandom::fill(&mut name).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
+    let dir = base.join(format!("isectd-{}", to_hex(&name)));
+    // Not recursive: it must not be there yet.
+    DirBuilder::new().mode(0o700).create(&dir).map_err(|e| wrong(&dir, &e))?;
+    Ok(dir)
+}
+
+fn lock(path: &Path) -> Result<Flock<File>, Fatal> {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600)
+        .open(path)
+        .map_err(|e| wrong(path, &e))?;
+    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+        Ok(mut lock) => {
+            let mut write = || {
+                lock.set_len(0)?;
+                lock.rewind()?;
+                writeln!(lock, "{}", process::id())
+            };
+            write().map_err(|e| wrong(path, &e))?;
+            Ok(lock)
+        }
+        Err((mut file, Errno::EWOULDBLOCK)) => {
+            let mut pid = String::new();
+            let _ = file.read_to_string(&mut pid);
+            Err(Fatal::Locked(format!(
+                "a broker (process {}) runs on the state directory {} already; end it, or name \
+                 another directory with --state",
+                pid.trim(),
+                path.parent().unwrap_or(path).display()
+            )))
+        }
+        Err((_, errno)) => Err(wrong(path, &errno.into())),
+    }
+}
+
+fn key(path: &Path) -> Result<BadgeKey, Fatal> {
+    match fs::read_to_string(path) {
+        Ok(text) => match from_hex(text.trim()) {
+            Some(bytes) => return Ok(BadgeKey::new(&bytes)),
+            None => {
+                return Err(Fatal::State(format!(
+                    "{} is not a badge key of {} hex digits; remove it, and running workers are \
+                     started anew",
+                    path.display(),
+                    KEY_BYTES * 2
+                )));
+            }
+        },
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(error) => return Err(wrong(path, &error)),
+    }
+    let mut bytes = [0; KEY_BYTES];
+    getrandom::fill(&mut bytes).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
+    replace(path, format!("{}\n", to_hex(&bytes)).as_bytes()).map_err(|e| wrong(path, &e))?;
+    Ok(BadgeKey::new(&bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::ids::{RunId, WorkerId};
+
+    #[test]
+    fn what_is_kept_is_there_again_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("a/b");
+        let secret = {
+            let state = State::open(Some(&dir)).unwrap();
+            assert_eq!(state.script().unwrap(), "");
+            assert_eq!(state.port("worker 127.0.0.1"), None);
+            state.persist("config service echo\n").unwrap();
+            state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]).unwrap();
+            state.key.sign(WorkerId(1), RunId(2))
+        };
+        let state = State::open(Some(&dir)).unwrap();
+        assert_eq!(state.script().unwrap(), "config service echo\n");
+        assert_eq!(state.port("worker 127.0.0.1"), Some(4711));
+        assert_eq!(state.port("client 127.0.0.1"), None);
+        assert_eq!(state.key.verify(WorkerId(1), &secret), Some(RunId(2)));
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        for name in ["key", "config.isect", "ports", "lock"] {
+            let mode = fs::metadata(state.paths.dir.join(name)).unwrap().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_second_broker_is_told_who_has_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = State::open(Some(dir.path())).unwrap();
+        let Err(Fatal::Locked(text)) = State::open(Some(dir.path())) else {
+            panic!("two brokers on one directory");
+        };
+        assert!(text.contains(&process::id().to_string()), "{text}");
+        drop(first);
+        assert!(State::open(Some(dir.path())).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_directory_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = |path: &Path| match State::open(Some(path)) {
+            Err(Fatal::State(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(text(&file.join("x")).contains("--state"));
+        let long = dir.path().join("d".repeat(100));
+        assert!(text(&long).contains("at most 107"), "{}", text(&long));
+        fs::write(dir.path().join("key"), "zz").unwrap();
+        assert!(text(dir.path()).contains("64 hex digits"));
+    }
+
+    #[test]
+    fn a_private_directory_is_removed_at_the_end() {
+        let state = State::open(None).unwrap();
+        let dir = state.paths.dir.clone();
+        assert!(dir.is_dir() && state.is_private);
+        state.clean();
+        assert!(!dir.exists());
+    }
+}

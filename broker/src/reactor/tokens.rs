@@ -1,0 +1,172 @@
+//! The table of connections: mio's token ↔ [`LinkId`]. A place is used again with the next generation, so
+//! an event of the connection that was there before finds nothing. Not what a connection is: `conn`.
+
+use super::conn::Conn;
+use mio::Token;
+use protocol::ids::LinkId;
+
+/// Tokens of what is no connection have this generation.
+const SPECIAL: u32 = u32::MAX;
+
+/// What a token stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Ready {
+    /// A connection.
+    Link(LinkId),
+    /// The listener at this place of the table of listeners.
+    Listener(usize),
+    /// A signal came.
+    Signal,
+    /// A helper thread has something.
+    Wake,
+}
+
+const SIGNAL: u32 = u32::MAX;
+const WAKE: u32 = u32::MAX - 1;
+
+impl Ready {
+    /// The token that stands for this.
+    pub(super) fn token(self) -> Token {
+        let join = |generation: u32, index: u32| {
+            Token(((u64::from(generation) << 32) | u64::from(index)) as usize)
+        };
+        match self {
+            Self::Link(link) => join(link.generation, link.index),
+            Self::Listener(index) => join(SPECIAL, index as u32),
+            Self::Signal => join(SPECIAL, SIGNAL),
+            Self::Wake => join(SPECIAL, WAKE),
+        }
+    }
+
+    /// What a token stands for.
+    pub(super) fn of(token: Token) -> Self {
+        let value = token.0 as u64;
+        let (generation, index) = ((value >> 32) as u32, value as u32);
+        match (generation, index) {
+            (SPECIAL, SIGNAL) => Self::Signal,
+            (SPECIAL, WAKE) => Self::Wake,
+            (SPECIAL, index) => Self::Listener(index as usize),
+            (generation, index) => Self::Link(LinkId { index, generation }),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Place {
+    generation: u32,
+    conn: Option<Box<Conn>>,
+}
+
+/// Every connection there is.
+#[derive(Debug, Default)]
+pub(super) struct Links {
+    places: Vec<Place>,
+    free: Vec<u32>,
+    /// Places whose connection is gone, free at the end of the turn.
+    gone: Vec<u32>,
+    live: usize,
+}
+
+impl Links {
+    /// How many connections there are.
+    pub(super) const fn len(&self) -> usize {
+        self.live
+    }
+
+    /// The id that the next [`insert`](Self::insert) gives.
+    pub(super) fn next_id(&self) -> LinkId {
+        let index = self.free.last().copied().unwrap_or(self.places.len() as u32);
+        let generation = self.places.get(index as usize).map_or(0, |place| place.generation);
+        LinkId { index, generation }
+    }
+
+    /// Adds a connection.
+    pub(super) fn insert(&mut self, conn: Conn) -> LinkId {
+        let link = self.next_id();
+        self.free.pop();
+        if link.index as usize == self.places.len() {
+            self.places.push(Place::default());
+        }
+        self.places[link.index as usize].conn = Some(Box::new(conn));
+        self.live += 1;
+        link
+    }
+
+    /// The connection of an id, if it is still the same one.
+    #[inline]
+    pub(super) fn get(&mut self, link: LinkId) -> Option<&mut Conn> {
+        let place = self.places.get_mut(link.index as usize)?;
+        if place.generation != link.generation {
+            return None;
+        }
+        place.conn.as_deref_mut()
+    }
+
+    /// Takes a connection out; its place stays empty until [`reuse`](Self::reuse).
+    pub(super) fn remove(&mut self, link: LinkId) -> Option<Box<Conn>> {
+        self.get(link)?;
+        let place = &mut self.places[link.index as usize];
+        // The special generation is never reached: places are retired before.
+        place.generation += 1;
+        if place.generation != SPECIAL {
+            self.gone.push(link.index);
+        }
+        self.live -= 1;
+        place.conn.take()
+    }
+
+    /// Frees the places of the connections that went away in this turn.
+    pub(super) fn reuse(&mut self) {
+        self.free.append(&mut self.gone);
+    }
+
+    /// The ids of all connections.
+    pub(super) fn ids(&self) -> Vec<LinkId> {
+        let ids = self.places.iter().enumerate().filter(|(_, place)| place.conn.is_some());
+        ids.map(|(index, place)| LinkId { index: index as u32, generation: place.generation })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reactor::stream::Stream;
+    use mio::net::UnixStream;
+    use protocol::kinds::Role;
+
+    fn conn() -> Conn {
+        let (one, _) = UnixStream::pair().unwrap();
+        Conn::new(Stream::Unix(one), Role::Client)
+    }
+
+    #[test]
+    fn tokens_and_what_they_stand_for_are_each_others_inverse() {
+        for ready in [
+            Ready::Link(LinkId { index: 0, generation: 0 }),
+            Ready::Link(LinkId { index: 7, generation: u32::MAX - 1 }),
+            Ready::Listener(0),
+            Ready::Listener(9),
+            Ready::Signal,
+            Ready::Wake,
+        ] {
+            assert_eq!(Ready::of(ready.token()), ready);
+        }
+    }
+
+    #[test]
+    fn an_old_id_never_finds_the_new_connection() {
+        let mut links = Links::default();
+        let first = links.insert(conn());
+        assert!(links.get(first).is_some());
+        assert!(links.remove(first).is_some());
+        assert!(links.get(first).is_none() && links.remove(first).is_none());
+        let other = links.insert(conn());
+        assert_ne!(other.index, first.index, "a place is free only at the end of the turn");
+        links.reuse();
+        let second = links.insert(conn());
+        assert_eq!((second.index, second.generation), (first.index, first.generation + 1));
+        assert!(links.get(first).is_none() && links.get(second).is_some());
+        assert_eq!((links.len(), links.ids().len()), (2, 2));
+    }
+}

@@ -1,0 +1,143 @@
+//! Helper threads for the few things that may block (a name to resolve, a file to read, a disk to
+//! sync), and the road on which their results come back into the loop. Nobody else starts threads here.
+
+use super::state::Paths;
+use crate::config::script;
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
+use mio::Waker;
+use protocol::header::Header;
+use protocol::ids::LinkId;
+use protocol::names::HostName;
+use std::fs::File;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+/// Most helper threads at once; what would need more is refused.
+const THREADS_MAX: usize = 16;
+/// What a helper thread found.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// The address of a host to dial, or why there is none.
+    Address {
+        /// Which host.
+        host: HostName,
+        /// Where it is.
+        address: Result<SocketAddr, String>,
+    },
+    /// The file of a `source`.
+    Script {
+        /// The operator's link.
+        link: LinkId,
+        /// The header of its command.
+        head: Header,
+        /// The file.
+        path: String,
+        /// Its text, or why it can't be read.
+        script: Result<String, String>,
+    },
+    /// The configuration is written but could not be brought to the disk.
+    NotSynced(String),
+}
+
+/// Starts helpers and takes their results.
+#[derive(Debug)]
+pub(super) struct Helpers {
+    waker: Arc<Waker>,
+    results: (Sender<Found>, Receiver<Found>),
+    running: Arc<AtomicUsize>,
+    sync: Option<Sender<()>>,
+}
+
+impl Helpers {
+    /// No helper runs yet.
+    pub(super) fn new(waker: Waker) -> Self {
+        Self { waker: Arc::new(waker), results: unbounded(), running: Arc::default(), sync: None }
+    }
+
+    /// What helpers found since the last call.
+    pub(super) fn found(&self) -> Vec<Found> {
+        self.results.1.try_iter().collect()
+    }
+
+    /// Looks a host's name up.
+    pub(super) fn resolve(&self, host: HostName, address: String) {
+        let failed = Found::Address { host: host.clone(), address: Err(too_many()) };
+        self.spawn("isectd-resolve", failed, move || {
+            let found = address.to_socket_addrs().map_err(|e| e.to_string());
+            let first = found.and_then(|mut all| all.next().ok_or("no address".to_owned()));
+            Found::Address { host, address: first.map_err(|e| format!("{address}: {e}")) }
+        });
+    }
+
+    /// Reads a script for an operator.
+    pub(super) fn read_script(&self, link: LinkId, head: Header, path: String) {
+        let failed = Found::Script { link, head, path: path.clone(), script: Err(too_many()) };
+        self.spawn("isectd-source", failed, move || {
+            let script = script::read(&path);
+            Found::Script { link, head, path, script }
+        });
+    }
+
+    fn spawn(&self, name: &str, failed: Found, work: impl FnOnce() -> Found + Send + 'static) {
+        let (sender, waker) = (self.results.0.clone(), Arc::clone(&self.waker));
+        let running = Arc::clone(&self.running);
+        if self.running.fetch_add(1, Ordering::Relaxed) < THREADS_MAX {
+            let work = move || {
+                let found = work();
+                running.fetch_sub(1, Ordering::Relaxed);
+                // The loop ends before its helpers: then nobody listens, and that is right.
+                let _ = sender.send(found);
+                let _ = waker.wake();
+            };
+            if thread::Builder::new().name(name.to_owned()).spawn(work).is_ok() {
+                return;
+            }
+        }
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        let _ = self.results.0.send(failed);
+        let _ = self.waker.wake();
+    }
+
+    /// Brings the saved configuration to the disk, some time soon. Calls that come while it is busy
+    /// become one.
+    pub(super) fn sync(&mut self, paths: &Paths) {
+        let sync = self.sync.get_or_insert_with(|| {
+            let (jobs, work) = bounded(1);
+            let (sender, waker) = (self.results.0.clone(), Arc::clone(&self.waker));
+            let paths = paths.clone();
+            // Without the thread the file is written all the same, only later to the disk.
+            let _ = thread::Builder::new().name("isectd-sync".to_owned()).spawn(move || {
+                for () in work {
+                    if let Err(why) = sync_paths(&paths) {
+                        let _ = sender.send(Found::NotSynced(why));
+                        let _ = waker.wake();
+                    }
+                }
+            });
+            jobs
+        });
+        match sync.try_send(()) {
+            Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
+        }
+    }
+}
+
+fn too_many() -> String {
+    format!("{THREADS_MAX} helper threads are busy already; try again")
+}
+
+fn sync_paths(paths: &Paths) -> Result<(), String> {
+    for path in [paths.config(), paths.dir.clone()] {
+        let synced = File::open(&path).and_then(|file| file.sync_all());
+        match synced {
+            // Written anew and renamed meanwhile: the next round syncs it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Ok(()) => {}
+            Err(error) => return Err(format!("{}: {error}", path.display())),
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,149 @@
+//! A frame that came → what happened. Knows which side may send which kind; knows neither sockets
+//! nor whether the frame may come *now*: that is the engine's.
+
+use crate::engine::input::{Input, Report};
+use bytes::Bytes;
+use protocol::decode::{self, WireError};
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::kinds::{Kind, Role};
+
+/// A whole frame as it came from a link.
+#[derive(Clone, Debug)]
+pub struct Arrived {
+    /// From which link.
+    pub link: LinkId,
+    /// Who is at its other end.
+    pub role: Role,
+    /// The frame's kind, as `decode::head` found it.
+    pub kind: Kind,
+    /// Its header.
+    pub head: Header,
+    /// Its whole body.
+    pub body: Bytes,
+}
+
+/// Makes an input of a frame. `prove` says which start of a worker a badge's secret proves.
+///
+/// # Errors
+/// This side may not send this kind, or the body makes no sense; both are fatal to the link.
+pub fn input(
+    arrived: Arrived,
+    prove: impl FnOnce(WorkerId, &str) -> Option<RunId>,
+) -> Result<Input, WireError> {
+    let Arrived { link, role, kind, head, body } = arrived;
+    if !kind.may_send(role) {
+        return Err(misplaced(role, kind, &head));
+    }
+    if kind == Kind::Data {
+        return Ok(match role {
+            Role::Worker => Input::Reply { link, head, body },
+            Role::Client | Role::Host | Role::Broker => Input::Request { link, head, body },
+        });
+    }
+    let report = |report| Input::Report { link, report: Box::new(report) };
+    Ok(match decode::frame(kind, head, body)? {
+        Frame::Data { head, body } => Input::Request { link, head, body },
+        Frame::Login(login) => Input::Login { link, login: Box::new(login) },
+        Frame::Badge(badge) => {
+            let proof = prove(badge.worker, &badge.secret);
+            Input::Badge { link, badge: Box::new(badge), proof }
+        }
+        Frame::Logout => Input::Logout { link },
+        Frame::Error { error, .. } => Input::PeerError { link, error },
+        Frame::Ping { sequence } => Input::Ping { link, sequence },
+        Frame::Pong { .. } => Input::Pong { link },
+        Frame::StatusReply { sequence, text } => Input::StatusReply { link, sequence, text },
+        Frame::ExecWelcome(body) => report(Report::Welcome(body)),
+        Frame::ExecStarted(body) => report(Report::Started(body)),
+        Frame::ExecFailed(body) => report(Report::Failed(body)),
+        Frame::ExecExited(body) => report(Report::Exited(body)),
+        Frame::ExecOutput(body) => report(Report::Output(body)),
+        Frame::ExecListed(body) => report(Report::Listed(body)),
+        // Only the broker sends these; the table of kinds has refused them above.
+        Frame::LoginOk(_)
+        | Frame::BadgeOk(_)
+        | Frame::End
+        | Frame::Reinit
+        | Frame::Status { .. }
+        | Frame::ExecHello(_)
+        | Frame::ExecStart(_)
+        | Frame::ExecStop(_)
+        | Frame::ExecSignal(_)
+        | Frame::ExecList
+        | Frame::ExecEnd(_) => return Err(misplaced(role, kind, &head)),
+    })
+}
+
+fn misplaced(role: Role, kind: Kind, head: &Header) -> WireError {
+    WireError {
+        code: ErrorCode::BadState,
+        text: format!("a {role} may not send a {kind} frame to the broker"),
+        sequence: head.sequence,
+        skip: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::bodies::{Badge, Login};
+    use protocol::kinds::KINDS;
+    use protocol::names::{HostName, ServiceName};
+
+    fn arrived(role: Role, kind: Kind, body: &Bytes) -> Arrived {
+        let head = Header { command: kind.number(), sequence: 7, ..Header::default() };
+        Arrived { link: LinkId::default(), role, kind, head, body: body.clone() }
+    }
+
+    #[test]
+    fn each_side_may_send_what_the_table_says_and_nothing_else() {
+        for row in KINDS {
+            for role in [Role::Client, Role::Worker, Role::Host] {
+                let result = input(arrived(role, row.kind, &Bytes::new()), |_, _| None);
+                let is_misplaced =
+                    matches!(&result, Err(e) if e.code == ErrorCode::BadState && e.skip.is_none());
+                assert_eq!(is_misplaced, !row.kind.may_send(role), "{role} {}", row.name);
+            }
+        }
+    }
+
+    #[test]
+    fn data_is_a_request_from_a_client_and_a_reply_from_a_worker() {
+        let body = Bytes::from_static(b"hi");
+        let from = |role| input(arrived(role, Kind::Data, &body), |_, _| None);
+        assert!(matches!(from(Role::Client), Ok(Input::Request { .. })));
+        assert!(matches!(from(Role::Worker), Ok(Input::Reply { .. })));
+    }
+
+    #[test]
+    fn a_badge_carries_what_its_secret_proves() {
+        let badge = Badge {
+            worker: WorkerId(3),
+            service: ServiceName::new("echo").unwrap(),
+            host: HostName::new("localhost").unwrap(),
+            hostpid: 1,
+            secret: "5.ab".into(),
+        };
+        let arrived = arrived(Role::Worker, Kind::Badge, &badge.render());
+        let Ok(Input::Badge { proof, .. }) = input(arrived, |worker, secret| {
+            assert_eq!((worker, secret), (WorkerId(3), "5.ab"));
+            Some(RunId(5))
+        }) else {
+            panic!("a badge is a badge");
+        };
+        assert_eq!(proof, Some(RunId(5)));
+    }
+
+    #[test]
+    fn a_login_that_makes_no_sense_says_so() {
+        let error =
+            input(arrived(Role::Client, Kind::Login, &Bytes::new()), |_, _| None).unwrap_err();
+        assert_eq!((error.code, error.skip), (ErrorCode::BadLogin, None));
+        let login = Login::to(ServiceName::new("echo").unwrap());
+        let ok = input(arrived(Role::Client, Kind::Login, &login.render()), |_, _| None);
+        assert!(matches!(ok, Ok(Input::Login { .. })));
+    }
+}

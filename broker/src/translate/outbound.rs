@@ -1,0 +1,27 @@
+//! What is to be sent → a frame. Not its bytes: `protocol::encode` makes those.
+
+use bytes::Bytes;
+use protocol::bodies::{ExecStart, Format};
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::op::reply::OpReply;
+
+/// An operator's answer as a data frame. The text stands exactly as [`OpReply::text`] gives it.
+pub fn answer(head: Header, reply: &OpReply, format: Format) -> Frame {
+    let body = match format {
+        Format::Text => reply.text(),
+        Format::Json => reply.json(),
+    };
+    Frame::data(head, Bytes::from(body))
+}
+
+/// The start of a program, with the secret that its badge will show.
+pub fn start(mut start: ExecStart, secret: String) -> Frame {
+    start.secret = secret;
+    Frame::ExecStart(start)
+}
+
+/// The error about a connection that is refused or given up by the shell itself.
+pub fn refusal(code: protocol::errors::ErrorCode, text: impl Into<String>) -> Frame {
+    Frame::refusal(protocol::bodies::ErrorBody::new(code, text))
+}
