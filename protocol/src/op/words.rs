@@ -161,9 +161,12 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
         }
     }
     match (best, begins.as_slice()) {
-        (Some((0 | 1, choice)), _) => Some(choice),
-        (_, [only]) => Some(only),
-        (best, _) => best.map(|(_, choice)| choice),
+        (Some((0, choice)), _) => Some(choice),
+        // Half a word is more often meant than another word that happens to be near.
+        (_, [only]) if size > 2 => Some(only),
+        (Some((_, choice)), _) => Some(choice),
+        (None, [only]) => Some(only),
+        (None, _) => None,
     }
 }
 

@@ -1,0 +1,367 @@
+//! What the parser takes and what it says to everything else.
+
+use protocol::errors::ErrorCode;
+use protocol::ids::{ClientId, ServiceId, WorkerId};
+use protocol::names::{HostName, ServiceName};
+use protocol::op::parse::{parse, parse_bytes};
+use protocol::op::spec::{
+    OpRequest as Op, PoisonWhat, SendWhat, ShutdownWhat, Target, WorkerFilter,
+};
+use protocol::op::table::COMMANDS;
+use protocol::settings::{ServiceSetting, Setting};
+
+fn name(text: &str) -> ServiceName {
+    ServiceName::new(text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+fn host(text: &str) -> HostName {
+    HostName::new(text).unwrap_or_else(|e| panic!("{e}"))
+}
+
+#[test]
+fn every_spelling_of_the_manual_is_taken() {
+    let worker = |id| Target::Worker(WorkerId(id));
+    let echo = || Target::Service(name("echo"));
+    for (line, request) in [
+        ("", Op::Status),
+        (" \t\r\n\0\0", Op::Status),
+        ("status", Op::Status),
+        ("help", Op::Help(None)),
+        ("?", Op::Help(None)),
+        ("help pause", Op::Help(Some("pause".into()))),
+        ("? config worker", Op::Help(Some("config worker".into()))),
+        ("help config", Op::Help(Some("config".into()))),
+        ("abort", Op::Abort),
+        ("halt\0", Op::Halt),
+        ("block 0", Op::Block(ClientId(0))),
+        ("unblock 4294967295", Op::Unblock(ClientId(u32::MAX))),
+        ("buckets", Op::Buckets(None)),
+        ("buckets 12 5", Op::Buckets(Some((12, 5)))),
+        ("buckets 1440 86400", Op::Buckets(Some((1440, 86_400)))),
+        ("client 404", Op::Client(ClientId(404))),
+        ("clients", Op::Clients),
+        ("clone 2", Op::Clone(WorkerId(2))),
+        ("config events 100", Op::ConfigEvents { count: 100, kinds: vec![] }),
+        ("delete worker 3", Op::DeleteWorker(WorkerId(3))),
+        ("delete client 3", Op::DeleteClient(ClientId(3))),
+        ("delete service eat", Op::DeleteService(name("eat"))),
+        ("delete host h2", Op::DeleteHost(host("h2"))),
+        ("host h2", Op::Host(host("h2"))),
+        ("hosts", Op::Hosts),
+        ("idle 2", Op::Idle(WorkerId(2))),
+        ("last 2", Op::Last(WorkerId(2))),
+        ("latency", Op::Latency(None)),
+        ("latency echo", Op::Latency(Some(name("echo")))),
+        ("listevents", Op::ListEvents(None)),
+        ("listevents 10", Op::ListEvents(Some(10))),
+        ("pause echo", Op::Pause(echo())),
+        ("pause service echo", Op::Pause(echo())),
+        ("pause 2", Op::Pause(worker(2))),
+        ("pause worker 2", Op::Pause(worker(2))),
+        ("  pause   all  ", Op::Pause(Target::All)),
+        ("ready all", Op::Ready(Target::All)),
+        ("start worker 1", Op::Start(worker(1))),
+        ("stop service eat", Op::Stop(Target::Service(name("eat")))),
+        ("poison", Op::Poison(PoisonWhat::List)),
+        ("poison 7", Op::Poison(PoisonWhat::Show(7))),
+        ("poison clear", Op::Poison(PoisonWhat::Clear)),
+        ("preempt", Op::Preempt(None)),
+        ("preempt on", Op::Preempt(Some(true))),
+        ("pri 4 255", Op::Pri(ClientId(4), 255)),
+        ("queue", Op::Queue(None)),
+        ("queue echo", Op::Queue(Some(name("echo")))),
+        ("reject", Op::Reject(true)),
+        ("reject off", Op::Reject(false)),
+        ("reset", Op::Reset),
+        ("save", Op::Save),
+        ("send 3 reinit", Op::Send(worker(3), SendWhat::Reinit)),
+        ("send worker 3 status", Op::Send(worker(3), SendWhat::Status)),
+        ("send echo command:reinit", Op::Send(echo(), SendWhat::Reinit)),
+        ("send all command:status", Op::Send(Target::All, SendWhat::Status)),
+        ("service 4 eat", Op::Service(ClientId(4), name("eat"))),
+        ("services", Op::Services),
+        ("set stall_ms 500", Op::Set(Setting::StallMs, 500)),
+        ("set stall_ms=500", Op::Set(Setting::StallMs, 500)),
+        ("settings", Op::Settings(None)),
+        ("settings stall_ms", Op::Settings(Some(Setting::StallMs))),
+        ("shutdown all", Op::Shutdown(ShutdownWhat::All)),
+        ("shutdown 0", Op::Shutdown(ShutdownWhat::Fd(0))),
+        ("source /etc/a", Op::Source("/etc/a".into())),
+        ("version", Op::Version),
+        ("watch", Op::Watch(vec![])),
+        ("watch host_lost worker_died", Op::Watch(vec!["host_lost".into(), "worker_died".into()])),
+        ("worker 1", Op::Worker(WorkerId(1))),
+        ("workers", Op::Workers(WorkerFilter::All)),
+        ("workers lazy", Op::Workers(WorkerFilter::Lazy)),
+        ("workers all", Op::Workers(WorkerFilter::All)),
+    ] {
+        assert_eq!(parse(line), Ok(request), "{line:?}");
+    }
+}
+
+#[test]
+fn config_takes_ids_settings_and_quoted_arguments() {
+    assert_eq!(
+        parse("config worker #12 echo localhost '/opt/my app/run' -v \"a b\""),
+        Ok(Op::ConfigWorker {
+            id: Some(WorkerId(12)),
+            service: name("echo"),
+            host: host("localhost"),
+            path: "/opt/my app/run".into(),
+            args: vec!["-v".into(), "a b".into()],
+        })
+    );
+    assert_eq!(
+        parse("config service #2 echo queue_max=0 selfstart=on"),
+        Ok(Op::ConfigService {
+            id: Some(ServiceId(2)),
+            name: name("echo"),
+            settings: vec![(ServiceSetting::QueueMax, 0), (ServiceSetting::SelfStart, 1)],
+        })
+    );
+    for (given, address) in [
+        ("192.0.2.7", "192.0.2.7:5502"),
+        ("h2.example:77", "h2.example:77"),
+        ("[::1]", "[::1]:5502"),
+        ("[2001:db8::7]:65535", "[2001:db8::7]:65535"),
+        ("unix:/run/e", "unix:/run/e"),
+    ] {
+        let expected = Op::ConfigHost { name: host("h2"), address: address.into() };
+        assert_eq!(parse(&format!("config host h2 {given}")), Ok(expected));
+    }
+}
+
+/// A wrong line, and what the error must say.
+const WRONG: &[(&str, &str)] = &[
+    ("razmafritz", "'razmafritz' is no command"),
+    ("wrokers", "did you mean 'workers'?"),
+    ("Services", "did you mean 'services'?"),
+    ("confg worker", "did you mean 'config'?"),
+    ("list", "did you mean 'listevents'?"),
+    ("#comment", "'#comment' is no command"),
+    ("-h", "'-h' is no command"),
+    ("''", "'' is no command"),
+    ("help razma", "'razma' is no command"),
+    ("help pause x", "help: unexpected 'x'"),
+    ("config", "config: a second word is missing"),
+    ("config", "syntax: config host name address[:port]"),
+    ("config servce x", "did you mean 'service'?"),
+    ("delete 3", "delete: unknown word '3'"),
+    ("delete", "syntax: delete client clientid"),
+    ("abort now", "abort: unexpected 'now'"),
+    ("services a b c", "services: unexpected 'a' and 2 more"),
+    ("block", "argument 'clientid' is missing: a client's id, column 'id' of 'clients'"),
+    ("block", "syntax: block clientid"),
+    ("block -1", "client id -1 is out of range; it is 0 to 4294967295"),
+    ("block 4294967296", "client id 4294967296 is out of range"),
+    ("block 99999999999999999999999", "is out of range; it is 0 to 4294967295"),
+    ("block x", "client id 'x' is not a whole number; it is 0 to 4294967295"),
+    ("block 1.5", "client id '1.5' is not a whole number"),
+    ("block +1", "'+1' is not a whole number"),
+    ("block -", "'-' is not a whole number"),
+    ("block 0x1", "'0x1' is not a whole number"),
+    ("block ''", "'' is not a whole number"),
+    ("block ٣", "'٣' is not a whole number"),
+    ("block 1 2", "block: unexpected '2'"),
+    ("clone 0", "worker id 0 is out of range; it is 1 to 4294967295"),
+    ("worker echo", "worker id 'echo' is not a whole number; it is 1 to 4294967295"),
+    ("worker", "argument 'workerid' is missing"),
+    ("buckets 12", "argument 'secs' is missing: seconds of one bucket, 1 to 86400"),
+    ("buckets 0 5", "number of buckets 0 is out of range; it is 1 to 1440"),
+    ("buckets 1441 5", "number of buckets 1441 is out of range; it is 1 to 1440"),
+    ("buckets 12 86401", "seconds of a bucket 86401 is out of range; it is 1 to 86400"),
+    ("config events", "config events: argument 'n' is missing"),
+    ("config events -5", "number of events -5 is out of range; it is 0 to 1000000"),
+    ("config events 1000001", "it is 0 to 1000000"),
+    ("config events 5 Worker-Died", "'Worker-Died' is no kind of event"),
+    ("listevents 0", "number of events 0 is out of range; it is 1 to 1000000"),
+    ("pause", "argument 'target' is missing: a service's name, a worker's id, or all"),
+    ("pause worker", "pause: argument 'workerid' is missing"),
+    ("pause worker echo", "worker id 'echo' is not a whole number"),
+    ("pause service", "argument 'service' is missing"),
+    ("pause service 7up", "begins with '7'"),
+    ("pause 7up", "worker id '7up' is not a whole number"),
+    ("pause -3", "worker id -3 is out of range"),
+    ("pause 0", "worker id 0 is out of range"),
+    ("pause all now", "pause: unexpected 'now'"),
+    ("pause é", "begins with 'é'"),
+    ("pause workers", "is a word of the command language"),
+    ("preempt maybe", "option 'maybe' is not one of on, off"),
+    ("reject onn", "did you mean 'on'?"),
+    ("pri 4", "argument 'n' is missing: priority, 1 to 255"),
+    ("pri 4 0", "priority 0 is out of range; it is 1 to 255"),
+    ("pri 4 256", "priority 256 is out of range; it is 1 to 255"),
+    ("send echo", "argument 'command' is missing: reinit or status"),
+    ("send echo reint", "command 'reint' is not one of reinit, status; did you mean 'reinit'?"),
+    ("send echo command:x", "is not one of command:reinit, command:status"),
+    ("service 4", "argument 'newservice' is missing"),
+    ("service x eat", "client id 'x' is not a whole number"),
+    ("service 4 e/t", "contains '/'"),
+    ("shutdown", "argument 'fd|all' is missing"),
+    ("shutdown -1", "descriptor -1 is out of range; it is 0 to 2147483647"),
+    ("shutdown 2147483648", "it is 0 to 2147483647"),
+    ("workers idel", "list 'idel' is not one of lazy, idle, busy, all; did you mean 'idle'?"),
+    ("config service", "argument 'name' is missing: letters, digits"),
+    ("config service 7", "begins with '7'"),
+    ("config service all", "a word of the command language"),
+    ("config service #0 x", "service id 0 is out of range; it is 1 to"),
+    ("config service #x x", "service id 'x' is not a whole number"),
+    ("config service x y", "'y' is not of the form SETTING=VALUE"),
+    (
+        "config service x deadlin_ms=5",
+        "did you mean 'deadline_ms'?; there are deadline_ms, queue_max",
+    ),
+    ("config service x deadline_ms=0", "deadline_ms 0 is out of range; it is 1 to 3600000 ms"),
+    ("config service x deadline_ms=", "deadline_ms '' is not a whole number"),
+    ("config service x retry=1 retry=2", "setting 'retry' is given twice"),
+    ("config worker", "argument 'service' is missing"),
+    ("config worker echo", "argument 'host' is missing"),
+    ("config worker echo localhost", "argument 'path' is missing: the program on that host"),
+    (
+        "config worker echo localhost isdecho",
+        "path 'isdecho' is not absolute; it must begin with '/'",
+    ),
+    ("config worker echo localhost /bin/", "names a directory"),
+    ("config worker echo localhost ''", "path is empty"),
+    ("config worker echo local/host /x", "host name 'local/host' contains '/'"),
+    ("config worker #-1 echo localhost /x", "worker id -1 is out of range"),
+    ("config host", "argument 'name' is missing"),
+    ("config host h", "argument 'address' is missing"),
+    ("config host h :77", "has no host"),
+    ("config host h a:b", "has port 'b', which is not 1 to 65535"),
+    ("config host h a:0", "has port '0'"),
+    ("config host h a:65536", "has port '65536'"),
+    ("config host h a:+7", "has port '+7'"),
+    ("config host h [::1", "has no host, or one with letters"),
+    ("config host h [::1]x", "after ']' that is no port"),
+    ("config host h unix:", "has no absolute path"),
+    ("config host h unix:run", "has no absolute path"),
+    ("config host h http://a", "address 'http://a'"),
+    ("latency 7", "begins with '7'"),
+    ("poison x", "number of a poison request 'x' is not a whole number"),
+    ("poison 0", "is out of range; it is 1 to"),
+    ("set", "argument 'name' is missing"),
+    ("set stall_ms", "argument 'value' is missing"),
+    ("set stal_ms 5", "unknown setting 'stal_ms'; did you mean 'stall_ms'?"),
+    ("set stal_ms", "unknown setting 'stal_ms'"),
+    ("set stall_ms 99", "stall_ms 99 is out of range; it is 100 to 3600000 ms"),
+    ("set stall_ms 5x", "stall_ms '5x' is not a whole number"),
+    ("set stall_ms=500 7", "set: unexpected '7'"),
+    ("set retry 5", "it is one of a service"),
+    ("settings x", "unknown setting 'x'"),
+    ("source", "argument 'file' is missing"),
+    ("source ''", "file is empty"),
+    ("source a b", "source: unexpected 'b'"),
+    ("watch 7", "'7' is no kind of event"),
+    ("services '", "the quotation mark ' at byte 9 is not closed"),
+    ("services \\", "backslash at byte 9"),
+    ("services\nworkers", "control character '\\n'; one message is one command"),
+    ("services \u{1b}[2J", "control character"),
+    ("a\0b", "control character"),
+];
+
+#[test]
+fn every_wrong_line_is_told_what_is_wrong_with_it() {
+    for (line, part) in WRONG {
+        let error = match parse(line) {
+            Ok(request) => panic!("{line:?} is taken as {request:?}"),
+            Err(error) => error,
+        };
+        assert_eq!(error.code, ErrorCode::Usage, "{line:?}");
+        assert!(error.text.contains(part), "{line:?}: {}", error.text);
+        assert!(!error.text.contains(|c: char| c.is_control() && c != '\n'), "{line:?}");
+    }
+}
+
+#[test]
+fn an_unknown_command_is_answered_with_the_help() {
+    let text = parse("razmafritz 7").unwrap_err().text;
+    assert!(text.contains(include_str!("golden/manual-help.txt")));
+    assert!(text.starts_with("'razmafritz' is no command\n\nabort  "));
+    let text = parse("srvices").unwrap_err().text;
+    assert!(text.starts_with("'srvices' is no command; did you mean 'services'?\n\nabort  "));
+}
+
+#[test]
+fn hostile_lines_are_refused_and_bounded() {
+    assert!(parse_bytes(b"services \xff").unwrap_err().text.contains("byte 9"));
+    assert_eq!(parse_bytes(b"services\0\0\n"), Ok(Op::Services));
+    let huge = vec![b'x'; 1 << 20];
+    assert!(parse_bytes(&huge).unwrap_err().text.contains("1048576 bytes; at most 16384"));
+    let long = format!("config service {}", "x".repeat(10_000));
+    assert!(parse(&long).unwrap_err().text.len() < 500);
+    let path = format!("config worker echo localhost /{}", "p".repeat(4096));
+    assert!(parse(&path).unwrap_err().text.contains("path has 4097 bytes; at most 4096"));
+    assert!(parse(&path[..path.len() - 1]).is_ok());
+    let words = "config worker echo localhost /x ".to_owned() + &"a ".repeat(251);
+    assert!(parse(&words).is_ok());
+    assert!(parse(&(words + "a")).unwrap_err().text.contains("more than 256 words"));
+}
+
+/// Every command with every number of words of every awkward form: an answer or an error, no panic.
+#[test]
+fn no_mix_of_words_makes_the_parser_panic() {
+    let awkward = [
+        "",
+        "0",
+        "1",
+        "-1",
+        "99999999999999999999",
+        "echo",
+        "all",
+        "worker",
+        "service",
+        "on",
+        "=",
+        "a=b",
+        "retry=1",
+        "#",
+        "#1",
+        "unix:",
+        "[",
+        "[]",
+        "[]:",
+        ":",
+        "/",
+        "'",
+        "\"x y\"",
+        "\\",
+        "é",
+        "\u{202e}",
+        "command:",
+        "command:reinit",
+        "reinit",
+    ];
+    let mut tried = 0u32;
+    for row in COMMANDS {
+        for a in awkward {
+            for b in awkward {
+                for c in ["", "x", "'", "1"] {
+                    let line = format!("{} {a} {b} {c}", row.name);
+                    if let Ok(request) = parse(&line) {
+                        assert_eq!(parse(&request.to_string()), Ok(request), "{line:?}");
+                    }
+                    tried += 1;
+                }
+            }
+        }
+    }
+    assert!(tried > 100_000, "{tried}");
+}
+
+/// Each line cut after every character, and with every byte changed.
+#[test]
+fn no_piece_of_a_good_line_makes_the_parser_panic() {
+    for row in COMMANDS {
+        for end in 0..row.example.len() {
+            let _ = parse(&row.example[..end]);
+            for byte in 0..=255u8 {
+                let mut bytes = row.example.as_bytes().to_vec();
+                bytes[end] = byte;
+                if let Err(error) = parse_bytes(&bytes) {
+                    assert!(!error.text.is_empty());
+                }
+            }
+        }
+    }
+}
