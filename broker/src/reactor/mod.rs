@@ -70,8 +70,10 @@ struct Reactor {
 /// # Errors
 /// It can't start, or the system refuses to wait for events.
 pub fn run(config: Config) -> Result<u8, Fatal> {
+    // Before any thread, the log's included: threads inherit what is blocked.
+    let signals = Signals::open().map_err(|e| Fatal::System(format!("signals: {e}")))?;
     let log = log::Log::start(config.log, config.log_format);
-    let ending = Reactor::open(&config).and_then(|mut reactor| {
+    let ending = Reactor::open(&config, signals).and_then(|mut reactor| {
         reactor.start(config)?;
         let ending = reactor.serve()?;
         reactor.finish()?;

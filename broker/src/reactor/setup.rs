@@ -47,10 +47,8 @@ impl Reactor {
     ///
     /// # Errors
     /// The state directory, an address or the system is in the way.
-    pub(super) fn open(config: &Config) -> Result<Self, Fatal> {
+    pub(super) fn open(config: &Config, signals: Signals) -> Result<Self, Fatal> {
         let clock = Clock::start();
-        // Before any thread of ours: they inherit what is blocked.
-        let signals = Signals::open().map_err(|e| system("signals", e))?;
         let (soft, descriptors_max) = raise_descriptors();
         let state = State::open(config.state.as_deref())?;
         let poll = Poll::new().map_err(|e| system("epoll", e))?;
