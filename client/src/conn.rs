@@ -366,10 +366,14 @@ fn dial_unix(path: &std::path::Path, timeout: Duration) -> io::Result<UnixStream
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
     let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX).max(1);
     setsockopt(&fd, sockopt::SendTimeout, &TimeVal::microseconds(micros))?;
-    match connect(fd.as_raw_fd(), &UnixAddr::new(path)?) {
-        Ok(()) => {}
-        Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
-        Err(e) => return Err(e.into()),
+    let address = UnixAddr::new(path)?;
+    loop {
+        match connect(fd.as_raw_fd(), &address) {
+            Ok(()) => break,
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
+            Err(e) => return Err(e.into()),
+        }
     }
     let stream = UnixStream::from(fd);
     stream.set_write_timeout(None)?;

@@ -1,4 +1,5 @@
 //! The caller against a broker that misbehaves as told, over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(clippy::disallowed_methods, reason = "tests need clocks of their own")]
 
 mod common;

@@ -1,4 +1,5 @@
 //! The sample workers as real processes, against a broker that does what the test says.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(clippy::disallowed_methods, reason = "tests start programs and need clocks of their own")]
 
 mod common;

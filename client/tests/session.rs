@@ -1,4 +1,5 @@
 //! The pure session: what a client may send and expect next.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 use bytes::Bytes;
 use client::error::{Code, Error};

@@ -1,4 +1,5 @@
 //! The worker side against a broker that misbehaves as told, over real sockets.
+#![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod common;
 
