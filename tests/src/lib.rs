@@ -2,3 +2,4 @@
 //! processes, and to make documents. Nothing here is part of any program.
 
 pub mod docs;
+pub mod proc;

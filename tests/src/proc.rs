@@ -1,0 +1,329 @@
+//! Real programs: a broker, execds and clients as processes, on ports that the kernel chooses, in a
+//! directory of their own. Waits are for the thing itself, with a limit. Nothing is left behind.
+
+use client::address::Address;
+use client::caller::{Caller, Options};
+use client::error::Error;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use protocol::names::ServiceName;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
+
+/// How long anything in a test may take; far longer than it should.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where a program of this workspace is. `cargo test --workspace` has built them all; a single package's
+/// tests build them here.
+pub fn program(name: &str) -> PathBuf {
+    let mut folder = std::env::current_exe().expect("own path");
+    folder.pop();
+    if folder.ends_with("deps") {
+        folder.pop();
+    }
+    let path = folder.join(name);
+    if !path.is_file() {
+        build(&folder);
+    }
+    assert!(path.is_file(), "{} is not built; run: cargo build --workspace --bins", path.display());
+    path
+}
+
+#[expect(clippy::disallowed_methods, reason = "builds what the tests run")]
+fn build(folder: &Path) {
+    let mut cargo = Command::new(env!("CARGO"));
+    cargo.args(["build", "--workspace", "--bins", "--quiet"]).current_dir(crate::docs::root());
+    if folder.ends_with("release") {
+        cargo.arg("--release");
+    }
+    if let Some(target) = folder.parent() {
+        cargo.env("CARGO_TARGET_DIR", target);
+    }
+    let status = cargo.status().expect("cargo runs");
+    assert!(status.success(), "cargo build failed");
+}
+
+/// Calls `look` until it gives something.
+///
+/// # Panics
+/// If that takes longer than [`PATIENCE`]; `what` says what was waited for.
+#[expect(clippy::disallowed_methods, reason = "waits for the thing itself, with a limit")]
+pub fn await_that<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = look() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
+        std::thread::yield_now();
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// A process that is ended when the test is over.
+#[derive(Debug)]
+pub struct Process {
+    child: Option<Child>,
+    name: String,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts a program with its output in a file.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place of the tests that starts programs"
+    )]
+    pub fn start(program: &Path, args: &[&str], log: PathBuf) -> Self {
+        let file =
+            std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("log file");
+        let child = Command::new(program)
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().expect("log file"))
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|e| panic!("{}: {e}", program.display()));
+        let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        Self { child: Some(child), name, log }
+    }
+
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.as_ref().map_or(0, Child::id)
+    }
+
+    /// What it wrote.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Sends it a signal.
+    pub fn signal(&self, signal: Signal) {
+        signal_pid(self.pid(), signal);
+    }
+
+    /// Its exit status if it has ended; 128 + N after signal N.
+    pub fn ended(&mut self) -> Option<i32> {
+        use std::os::unix::process::ExitStatusExt;
+        let status = self.child.as_mut()?.try_wait().expect("wait")?;
+        self.child = None;
+        Some(status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)))
+    }
+
+    /// Waits for its end.
+    pub fn await_end(&mut self) -> i32 {
+        let name = self.name.clone();
+        await_that(&format!("the end of {name}"), || self.ended())
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+        if std::thread::panicking() {
+            eprintln!("== log of {}\n{}", self.name, self.log());
+        }
+    }
+}
+
+/// Sends a signal to a process of this test.
+pub fn signal_pid(pid: u32, signal: Signal) {
+    let pid = i32::try_from(pid).expect("a process id");
+    assert!(pid > 1, "not a process of a test");
+    // It may just have ended.
+    let _ = kill(Pid::from_raw(pid), signal);
+}
+
+/// Whether a process is there (and not a zombie).
+pub fn is_alive(pid: u32) -> bool {
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
+}
+
+/// Processes whose command line names something below this folder.
+pub fn processes_of(folder: &Path) -> Vec<u32> {
+    let folder = folder.to_string_lossy().into_owned();
+    let entries = std::fs::read_dir("/proc").expect("/proc");
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let names = |pid: &u32| {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains(&folder) && is_alive(*pid)
+    };
+    pids.filter(names).filter(|pid| *pid != std::process::id()).collect()
+}
+
+/// A broker with its own state directory and built-in execd.
+#[derive(Debug)]
+pub struct Broker {
+    /// The process.
+    pub process: Process,
+    /// Its folder: `state`, `ports.json`, `isectd.log`.
+    pub folder: TempDir,
+    /// What it wrote into its ports file.
+    pub ports: serde_json::Value,
+    args: Vec<String>,
+}
+
+impl Broker {
+    /// Starts a broker in a new folder and waits until it listens.
+    pub fn start(args: &[&str]) -> Self {
+        Self::start_in(TempDir::with_prefix("isect-").expect("temporary folder"), args)
+    }
+
+    /// Starts a broker in this folder.
+    pub fn start_in(folder: TempDir, args: &[&str]) -> Self {
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let process = Self::launch(&folder, &args);
+        let mut broker = Self { process, folder, ports: serde_json::Value::Null, args };
+        broker.await_ports();
+        broker
+    }
+
+    fn launch(folder: &TempDir, args: &[String]) -> Process {
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let _ = std::fs::remove_file(folder.path().join("ports.json"));
+        let (state, ports) = (at("state"), at("ports.json"));
+        let mut all = vec![
+            "--listen",
+            "127.0.0.1:0",
+            "--state",
+            &state,
+            "--ports-file",
+            &ports,
+            "--log",
+            "debug",
+        ];
+        all.extend(args.iter().map(String::as_str));
+        Process::start(&program("isectd"), &all, folder.path().join("isectd.log"))
+    }
+
+    fn await_ports(&mut self) {
+        let path = self.folder.path().join("ports.json");
+        let process = &mut self.process;
+        self.ports = await_that("the ports file", || {
+            assert!(process.ended().is_none(), "the broker ended at the start:\n{}", process.log());
+            serde_json::from_slice(&std::fs::read(&path).ok()?).ok()
+        });
+    }
+
+    /// Kills it with SIGKILL and starts it again on the same state directory.
+    pub fn kill_and_restart(&mut self) {
+        self.process.signal(Signal::SIGKILL);
+        self.process.await_end();
+        self.restart();
+    }
+
+    /// Starts it again after it ended.
+    pub fn restart(&mut self) {
+        self.process = Self::launch(&self.folder, &self.args);
+        self.await_ports();
+    }
+
+    /// An address of its ports file (`client`, `worker`, `client_unix`, `execd`).
+    pub fn port(&self, name: &str) -> String {
+        self.ports[name]
+            .as_str()
+            .unwrap_or_else(|| panic!("no {name} in {}", self.ports))
+            .to_owned()
+    }
+
+    /// Where clients connect over TCP.
+    pub fn address(&self) -> Address {
+        Address::parse(&self.port("client")).expect("an address")
+    }
+
+    /// Logs in.
+    ///
+    /// # Errors
+    /// What the library says.
+    pub fn try_login(&self, service: &str) -> Result<Caller, Error> {
+        let name = ServiceName::new(service).expect("a service name");
+        Caller::login(&[self.address()], Options::new(name))
+    }
+
+    /// Logs in to a service that is there.
+    pub fn login(&self, service: &str) -> Caller {
+        self.try_login(service).unwrap_or_else(|e| panic!("login to {service}: {e}"))
+    }
+
+    /// Runs an operator command.
+    ///
+    /// # Errors
+    /// What the broker answers.
+    pub fn try_op(&self, command: &str) -> Result<String, Error> {
+        let answer = self.try_login("op")?.call(command.to_owned(), Some(PATIENCE))?;
+        Ok(String::from_utf8(answer.to_vec()).expect("UTF-8"))
+    }
+
+    /// Runs an operator command that succeeds.
+    pub fn op(&self, command: &str) -> String {
+        self.try_op(command).unwrap_or_else(|e| panic!("'{command}': {e}"))
+    }
+
+    /// A number of a page (`worker->hostpid`, `isdData.IdleWorkers`).
+    pub fn number(&self, command: &str, key: &str) -> i64 {
+        let page = self.op(command);
+        let line =
+            page.lines().find(|line| line.split(" =").next().is_some_and(|k| k.trim_end() == key));
+        let value = line
+            .and_then(|line| line.split("= ").nth(1))
+            .unwrap_or_else(|| panic!("no {key} in\n{page}"));
+        value.trim().parse().unwrap_or_else(|_| panic!("{key} of '{command}' is {value}"))
+    }
+
+    /// The process id of a worker; 0 if it has none.
+    pub fn worker_pid(&self, id: u32) -> u32 {
+        u32::try_from(self.number(&format!("worker {id}"), "worker->hostpid"))
+            .expect("a process id")
+    }
+
+    /// Waits until that many workers are idle.
+    pub fn await_idle(&self, count: i64) {
+        await_that(&format!("{count} idle workers:\n{}", self.op("workers")), || {
+            (self.number("", "isdData.IdleWorkers") == count).then_some(())
+        });
+    }
+
+    /// Configures a service with workers of a sample program on `localhost`, starts it, waits until they are idle.
+    pub fn with_workers(&self, service: &str, program_and_args: &str, count: usize) {
+        let (name, args) = program_and_args.split_once(' ').unwrap_or((program_and_args, ""));
+        let before = self.number("", "isdData.IdleWorkers");
+        self.op(&format!("config service {service}"));
+        for _ in 0..count {
+            self.op(&format!(
+                "config worker {service} localhost {} {args}",
+                program(name).display()
+            ));
+        }
+        self.op(&format!("start {service}"));
+        self.await_idle(before + count as i64);
+    }
+
+    /// Asks it to end (SIGTERM): its exit status. Nothing of it may be left.
+    pub fn end(mut self) -> i32 {
+        self.process.signal(Signal::SIGTERM);
+        let status = self.process.await_end();
+        let folder = self.folder.path().to_path_buf();
+        await_that("the end of all its processes", || {
+            processes_of(&folder).is_empty().then_some(())
+        });
+        status
+    }
+}
+
+impl Drop for Broker {
+    fn drop(&mut self) {
+        // After a failed test: the broker first, then what it would have ended in order.
+        self.process.signal(Signal::SIGKILL);
+        let _ = self.process.child.as_mut().map(Child::wait);
+        for pid in processes_of(self.folder.path()) {
+            signal_pid(pid, Signal::SIGKILL);
+        }
+    }
+}
