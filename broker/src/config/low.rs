@@ -212,7 +212,7 @@ mod tests {
             (&["--set", "logn_ms=5"], "did you mean 'login_ms'?"),
             (&["--set", "login_ms=5"], "10 to 60000"),
             (&["--set", "zzzzzzzzzzz=5"], "there is no setting"),
-            (&["--state", ""], "empty"),
+            (&["--state", ""], "--state"),
             (&["--nonsense"], "--nonsense"),
             (&["--role-execd"], "value"),
         ] {

@@ -63,10 +63,8 @@ impl Local {
 
     /// Takes the remains of an execd that ended, if there are any.
     pub(super) fn reap(&mut self) {
-        if let Some(child) = &mut self.child {
-            if !matches!(child.try_wait(), Ok(None)) {
-                self.child = None;
-            }
+        if self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None))) {
+            self.child = None;
         }
     }
 }

@@ -44,10 +44,9 @@ impl Reactor {
     fn parse(&mut self, link: LinkId, bytes: &[u8]) {
         let body_max = self.shell.limits.body;
         let (mut at, mut frames) = (0, 0);
-        if let Some(conn) = self.shell.links.get(link) {
-            if let Some((kind, head, body)) = conn.intake.take_big() {
-                self.deliver(link, kind, head, Bytes::from(body));
-            }
+        let whole = self.shell.links.get(link).and_then(|conn| conn.intake.take_big());
+        if let Some((kind, head, body)) = whole {
+            self.deliver(link, kind, head, Bytes::from(body));
         }
         loop {
             // The engine may have closed or paused it while it got the last frame.

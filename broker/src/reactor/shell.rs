@@ -236,7 +236,8 @@ impl Shell {
                         return;
                     }
                     self.waiting.push(link);
-                    self.sweep_at.get_or_insert(self.now.plus_millis(self.limits.stall_ms / 4 + 1));
+                    let pause = self.limits.stall_ms / 4 + 1;
+                    self.sweep_at.get_or_insert_with(|| self.now.plus_millis(pause));
                 }
                 self.gauge(link);
             }
@@ -347,10 +348,11 @@ impl Shell {
 
     /// Has a link read in the next turn although no event comes.
     pub(super) fn read_again(&mut self, link: LinkId) {
-        if let Some(conn) = self.links.get(link) {
-            if !mem::replace(&mut conn.is_listed, true) {
-                self.again.push(link);
-            }
+        let Some(conn) = self.links.get(link) else {
+            return;
+        };
+        if !mem::replace(&mut conn.is_listed, true) {
+            self.again.push(link);
         }
     }
 

@@ -67,7 +67,7 @@ impl Helpers {
         let failed = Found::Address { host: host.clone(), address: Err(too_many()) };
         self.spawn("isectd-resolve", failed, move || {
             let found = address.to_socket_addrs().map_err(|e| e.to_string());
-            let first = found.and_then(|mut all| all.next().ok_or("no address".to_owned()));
+            let first = found.and_then(|mut all| all.next().ok_or_else(|| "no address".to_owned()));
             Found::Address { host, address: first.map_err(|e| format!("{address}: {e}")) }
         });
     }
