@@ -100,7 +100,8 @@ impl Address {
         Ok(found)
     }
 
-    /// The broker's address as a worker finds it in its arguments: a host or `unix:PATH`, and a port.
+    /// The broker's address as a worker finds it in its arguments: a host or `unix:PATH`, and a
+    /// port.
     ///
     /// # Errors
     /// Says what is wrong with them.
@@ -122,8 +123,8 @@ impl fmt::Display for Address {
     }
 }
 
-/// The user's state directory of isect: `$XDG_STATE_HOME/isect`, else `~/.local/state/isect`; `None`
-/// where the environment names neither.
+/// The user's state directory of isect: `$XDG_STATE_HOME/isect`, else `~/.local/state/isect`;
+/// `None` where the environment names neither.
 pub fn state_dir() -> Option<PathBuf> {
     variable("XDG_STATE_HOME")
         .map(PathBuf::from)

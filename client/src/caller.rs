@@ -1,5 +1,6 @@
-//! The side that asks: log in, send, receive, call, log out. Blocking; one connection, many requests
-//! under way. Which frame is legal when is decided in [`session`](crate::session), bytes move in `conn`.
+//! The side that asks: log in, send, receive, call, log out. Blocking; one connection, many
+//! requests under way. Which frame is legal when is decided in [`session`](crate::session), bytes
+//! move in `conn`.
 
 use crate::address::Address;
 use crate::clock;
@@ -22,8 +23,8 @@ pub(crate) use options::hostname;
 mod login;
 mod options;
 
-/// After a call's deadline the broker's own error is awaited this long, because it knows whether the
-/// request ran.
+/// After a call's deadline the broker's own error is awaited this long, because it knows whether
+/// the request ran.
 const GRACE: Duration = Duration::from_millis(500);
 
 /// A connection that was quiet this long is looked at before it is used.
@@ -106,8 +107,8 @@ impl Caller {
     ///
     /// # Errors
     /// The one outcome that is not an answer: whatever the broker, the worker or the connection
-    /// failed of, and whether the work ran. [`ErrorCode::Timeout`] if nothing came within the deadline
-    /// and half a second; a late answer is dropped then.
+    /// failed of, and whether the work ran. [`ErrorCode::Timeout`] if nothing came within the
+    /// deadline and half a second; a late answer is dropped then.
     pub fn call(
         &mut self,
         body: impl Into<Bytes>,
@@ -213,8 +214,8 @@ impl Caller {
         }
     }
 
-    /// Sends a request, or with `conversation` a further frame of one, and returns its sequence. Does
-    /// not wait for the answer: [`Caller::recv`] does.
+    /// Sends a request, or with `conversation` a further frame of one, and returns its sequence.
+    /// Does not wait for the answer: [`Caller::recv`] does.
     ///
     /// # Errors
     /// It was not sent. `ran` is no, unless earlier frames of the same request have left.
@@ -269,8 +270,9 @@ impl Caller {
     /// without end. Pings are answered meanwhile.
     ///
     /// # Errors
-    /// [`ErrorCode::Timeout`] if nothing came in time (the requests stay under way), or the connection
-    /// is lost. What was under way gets its outcome first: a reply each, with the error in it.
+    /// [`ErrorCode::Timeout`] if nothing came in time (the requests stay under way), or the
+    /// connection is lost. What was under way gets its outcome first: a reply each, with the error
+    /// in it.
     pub fn recv(&mut self, timeout: Option<Duration>) -> Result<Reply, Error> {
         let until = timeout.and_then(|timeout| clock::now().checked_add(timeout));
         loop {

@@ -1,9 +1,9 @@
-//! One connection to the broker: the only room that touches a socket. Frames in, frames out, blocking,
-//! with a time limit. Not what the frames mean: `session` and `worker` know that.
+//! One connection to the broker: the only room that touches a socket. Frames in, frames out,
+//! blocking, with a time limit. Not what the frames mean: `session` and `worker` know that.
 //!
-//! The socket stays in blocking mode, so that a read costs one system call; a write never blocks inside
-//! the kernel: while it can't go on, what the broker sends is read and kept. So two sides that both
-//! write at once never wait for each other.
+//! The socket stays in blocking mode, so that a read costs one system call; a write never blocks
+//! inside the kernel: while it can't go on, what the broker sends is read and kept. So two sides
+//! that both write at once never wait for each other.
 
 use crate::address::Address;
 use crate::clock;

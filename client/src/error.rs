@@ -1,5 +1,5 @@
-//! What a caller or a worker is told when something fails: the code, whose fault it was, whether the
-//! work ran, what to do. Not the decision to ask again: `retry` makes it from what stands here.
+//! What a caller or a worker is told when something fails: the code, whose fault it was, whether
+//! the work ran, what to do. Not the decision to ask again: `retry` makes it from what stands here.
 
 use protocol::bodies::ErrorBody;
 use protocol::errors::{ErrorCode, Ran, Whose};

@@ -1,6 +1,6 @@
-//! Bytes of a connection on their way to become frames. Small frames are gathered in one buffer that
-//! lives as long as the connection; a big body gets memory of its own at once and is read straight
-//! into it. Pure: `conn` does the reading.
+//! Bytes of a connection on their way to become frames. Small frames are gathered in one buffer
+//! that lives as long as the connection; a big body gets memory of its own at once and is read
+//! straight into it. Pure: `conn` does the reading.
 
 use bytes::{Bytes, BytesMut};
 use protocol::decode::{self, WireError};

@@ -1,5 +1,6 @@
-//! What a client may send and what it may expect next: a state machine with frames in and events out.
-//! Pure: no IO, no clock, so that the simulation runs the same code as [`caller`](crate::caller).
+//! What a client may send and what it may expect next: a state machine with frames in and events
+//! out. Pure: no IO, no clock, so that the simulation runs the same code as
+//! [`caller`](crate::caller).
 //!
 //! ```text
 //! Fresh ──login──► LoggingIn ──login-ok──► Open ──logout, loss──► Closed ──login──► LoggingIn …
@@ -186,8 +187,9 @@ impl Session {
         Frame::Logout
     }
 
-    /// Makes the frame of a request or of a further piece of one, and gives it its sequence. Once it
-    /// was written, [`Session::handed_over`] is called; if it could not be, [`Session::withdraw`].
+    /// Makes the frame of a request or of a further piece of one, and gives it its sequence. Once
+    /// it was written, [`Session::handed_over`] is called; if it could not be,
+    /// [`Session::withdraw`].
     ///
     /// # Errors
     /// The limits or the state of the conversation forbid it. Nothing has changed then.

@@ -1,6 +1,7 @@
-//! The side that answers: show the badge, take requests one by one, answer each. Blocking, one request
-//! at a time; when the broker is gone for a while, this side comes back by itself and the program
-//! only sees a longer wait. Not the decision to live or die: the broker's `end` and execd make that.
+//! The side that answers: show the badge, take requests one by one, answer each. Blocking, one
+//! request at a time; when the broker is gone for a while, this side comes back by itself and the
+//! program only sees a longer wait. Not the decision to live or die: the broker's `end` and execd
+//! make that.
 
 use crate::clock;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
@@ -15,15 +16,16 @@ use protocol::limits::{BADGE_VARIABLE, BODY_BYTES_DEFAULT};
 use protocol::names::ServiceName;
 use std::collections::VecDeque;
 use std::fmt;
-use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 pub use options::WorkerOptions;
+pub use program::{own_args, run};
 pub use protocol::limits::ISDARGMAX;
 pub use request::Request;
 
 mod badge;
 mod options;
+mod program;
 mod request;
 
 /// Most bytes of an answer to `status`.
@@ -34,6 +36,8 @@ const CUT_SHORT_MAX: usize = 1024;
 
 /// The code of the failure that frees a worker whose client never finished its request.
 const GAVE_UP: i16 = 1;
+/// See [`GAVE_UP`].
+const GAVE_UP_TEXT: &[u8] = b"nobody waits for the answer any more";
 
 /// The request that is being answered.
 struct Current {
@@ -73,33 +77,6 @@ impl fmt::Debug for Worker {
             .field("connected", &self.conn.is_some())
             .field("busy", &self.current.is_some())
             .finish_non_exhaustive()
-    }
-}
-
-/// The application's own arguments of this program, those from `argv[ISDARGMAX]` on.
-pub fn own_args() -> Vec<String> {
-    std::env::args_os().skip(ISDARGMAX).map(|arg| arg.to_string_lossy().into_owned()).collect()
-}
-
-/// The whole `main` of a worker's program: connects as its arguments say, lets `serve` work, and says
-/// on stderr why it ended. Status 0 = asked to end, 1 = failed, 2 = not started as a worker; then the
-/// usage is shown.
-#[expect(
-    clippy::print_stderr,
-    reason = "the stderr of a worker's program is the operator's to read"
-)]
-pub fn run(usage: &str, serve: impl FnOnce(&mut Worker) -> Result<(), Error>) -> ExitCode {
-    let done = Worker::connect_from_args().and_then(|mut worker| serve(&mut worker));
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is(ErrorCode::Usage) => {
-            eprintln!("{}\n{usage}", error.text);
-            ExitCode::from(2)
-        }
-        Err(error) => {
-            eprintln!("{error}");
-            ExitCode::FAILURE
-        }
     }
 }
 
@@ -165,7 +142,8 @@ impl Worker {
         usize::try_from(self.limits.body_bytes_max).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Called when the operator asks how this worker is (`send … status`); what it returns is shown.
+    /// Called when the operator asks how this worker is (`send … status`); what it returns is
+    /// shown.
     pub fn on_status(&mut self, handler: impl FnMut() -> String + Send + 'static) {
         self.on_status = Some(Box::new(handler));
     }
@@ -176,19 +154,27 @@ impl Worker {
         self.on_reinit = Some(Box::new(handler));
     }
 
-    /// Why the present request needs no answer any more: its client or its connection is gone, or its
-    /// time is over. An answer is still taken, and dropped. A program that works long on one request
-    /// may look here between pieces.
+    /// Why nobody waits for the present request's answer any more, as far as this side has heard:
+    /// its client or its connection is gone, or its time is over. The final answer is owed all the
+    /// same (if it is not given, [`Worker::next`] gives one); it is dropped.
     pub fn over(&self) -> Option<&Error> {
         self.over.as_ref()
     }
 
-    /// Waits for the next request; `None` = the broker asks this worker to end. If the broker is lost,
-    /// it is looked for again as long as it allowed at login.
+    /// Listens, without waiting, whether the present request is over ([`Worker::over`] says why). A
+    /// program that streams a long answer asks this now and then, to stop when nobody reads it.
+    pub fn is_over(&mut self) -> bool {
+        while self.over.is_none() && self.conn.is_some() && self.take_in(Wait::Not) {}
+        self.over.is_some()
+    }
+
+    /// Waits for the next request; `None` = the broker asks this worker to end. If the broker is
+    /// lost, it is looked for again as long as it allowed at login.
     ///
     /// # Errors
-    /// The request before has not been answered; or the broker refuses this worker, does not come back
-    /// in time, or speaks something else: then the program should end, and execd starts it anew.
+    /// The request before has not been answered; or the broker refuses this worker, does not come
+    /// back in time, or speaks something else: then the program should end, and execd starts it
+    /// anew.
     #[expect(clippy::should_implement_trait, reason = "an iterator could not give errors with `?`")]
     pub fn next(&mut self) -> Result<Option<Request>, Error> {
         if let Some(current) = &self.current {
@@ -199,7 +185,7 @@ impl Worker {
                 );
                 return Err(Error::new(ErrorCode::BadState, text));
             }
-            self.answer(Bytes::from_static(b"the rest of the request never came"), false, GAVE_UP);
+            self.answer(Bytes::from_static(GAVE_UP_TEXT), false, GAVE_UP);
         }
         self.over = None;
         loop {
@@ -225,7 +211,7 @@ impl Worker {
             if self.conn.is_none() {
                 self.come_back()?;
             }
-            self.take_in(None);
+            self.take_in(Wait::Until(None));
         }
     }
 
@@ -253,7 +239,7 @@ impl Worker {
                 return Ok(Some(request));
             }
             let until = current.until;
-            if !self.take_in(until) {
+            if !self.take_in(Wait::Until(until)) {
                 let text = "the client did not send the rest of its request within the deadline";
                 self.over = Some(Error::new(ErrorCode::Deadline, text).with_ran(Ran::Maybe));
             }
@@ -261,7 +247,8 @@ impl Worker {
     }
 
     /// Answers the present request and ends it. An answer larger than one frame may be leaves in
-    /// pieces. If the connection broke meanwhile, the answer is dropped: nobody can take it any more.
+    /// pieces. If the connection broke meanwhile, the answer is dropped: nobody can take it any
+    /// more.
     ///
     /// # Errors
     /// There is no request to answer.
@@ -309,7 +296,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends in order: no further request is taken, a present one is reported as failed by the broker.
+    /// Ends in order: no further request is taken, a present one is reported as failed by the
+    /// broker.
     pub fn logout(mut self) {
         if let Some(conn) = &mut self.conn {
             // If it can't be written, the closing socket says the same.
@@ -346,21 +334,28 @@ impl Worker {
             return;
         };
         current.worker_more = more;
-        let head = Header {
-            sequence: current.head.sequence,
-            transaction: current.head.transaction,
-            workerid: self.limits.worker.0,
-            trace_id: current.head.trace_id,
-            span_id: current.head.span_id,
-            more: u16::from(more),
-            error,
-            ..Header::default()
-        };
+        let head = current.head;
+        let frame = self.frame(&head, body, more, error);
         if !more {
             self.answered += 1;
             self.finish();
         }
-        self.write(Frame::data(head, body));
+        self.write(frame);
+    }
+
+    /// A frame of the answer to a request.
+    fn frame(&self, request: &Header, body: Bytes, more: bool, error: i16) -> Frame {
+        let head = Header {
+            sequence: request.sequence,
+            transaction: request.transaction,
+            workerid: self.limits.worker.0,
+            trace_id: request.trace_id,
+            span_id: request.span_id,
+            more: u16::from(more),
+            error,
+            ..Header::default()
+        };
+        Frame::data(head, body)
     }
 
     /// The present request is done with.
@@ -395,11 +390,11 @@ impl Worker {
     }
 
     /// Reads one frame and acts on it; `false` = none came in time.
-    fn take_in(&mut self, until: Option<Instant>) -> bool {
+    fn take_in(&mut self, wait: Wait) -> bool {
         let Some(conn) = &mut self.conn else {
             return true;
         };
-        match conn.next(Wait::Until(until)) {
+        match conn.next(wait) {
             Ok(Some(frame)) => self.handle(frame),
             Ok(None) => return false,
             Err(lost) => self.lose(lost),
@@ -456,17 +451,22 @@ impl Worker {
         }
     }
 
-    /// An error frame takes a request away from us, or says why the connection will be closed.
+    /// An error frame: nobody waits for a request any more, or the connection will be closed. A
+    /// request still needs its final answer then, which is dropped at the broker but frees this
+    /// worker there.
     fn failed(&mut self, head: &Header, error: Error) {
-        let taken = head.transaction;
-        if taken != 0 {
-            self.held.retain(|request| request.head.transaction != taken);
-            if self.current.as_ref().is_some_and(|current| current.head.transaction == taken) {
-                self.finish();
-                self.over = Some(error);
+        let which = head.transaction;
+        if which == 0 {
+            if !badge::is_worth_returning(&error) {
+                self.refuse(error);
             }
-        } else if !badge::is_worth_returning(&error) {
-            self.refuse(error);
+        } else if self.current.as_ref().is_some_and(|current| current.head.transaction == which) {
+            self.over = Some(error);
+        } else if let Some(at) = self.held.iter().position(|r| r.head.transaction == which) {
+            let unread = self.held[at].head;
+            self.held.retain(|request| request.head.transaction != which);
+            let frame = self.frame(&unread, Bytes::from_static(GAVE_UP_TEXT), false, GAVE_UP);
+            self.write(frame);
         }
     }
 

@@ -6,6 +6,7 @@ mod common;
 
 use bytes::Bytes;
 use client::protocol::bodies::BadgeOk;
+use client::protocol::errors::ErrorCode;
 use client::protocol::frame::Frame;
 use client::protocol::header::Header;
 use client::protocol::limits::BADGE_VARIABLE;
@@ -301,6 +302,11 @@ fn pipe_ends_what_is_late_with_all_its_children() {
     let (process, mut peer) = Program::start(&broker, PIPE, &["yes"]);
     let head = Header { transaction: 1, deadline_ms: 200, ..Header::default() };
     peer.send(Frame::data(head, Bytes::new()));
+    while peer.data().0.more != 0 {}
+    // The same for a client that is gone.
+    peer.request(2, "", false);
+    while peer.data().0.transaction != 2 {}
+    peer.error(Header { transaction: 2, ..Header::default() }, ErrorCode::Deadline, "gone");
     while peer.data().0.more != 0 {}
     process.finish(peer);
     let (process, mut peer) = Program::start(&broker, PIPE, &["sh", "-c", "sleep 60 & echo $!"]);

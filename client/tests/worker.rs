@@ -304,24 +304,65 @@ fn the_rest_of_a_request_that_was_answered_early_is_dropped() {
 }
 
 #[test]
-fn a_request_that_is_taken_away_frees_the_worker() {
+fn a_request_that_nobody_waits_for_is_ended_and_frees_the_worker() {
     let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+        let mut talks = 0;
         while let Some(request) = worker.next()? {
-            if request.more() {
-                assert!(worker.next_piece()?.is_none());
-                assert!(worker.over().unwrap().is(ErrorCode::Intervention));
-                worker.reply("too late, and nobody hears it")?;
-            } else {
+            if !request.more() {
                 worker.reply(request.body)?;
+                continue;
+            }
+            assert!(worker.over().is_none());
+            assert!(worker.next_piece()?.is_none() && worker.is_over());
+            assert!(worker.over().is_some_and(|why| why.is(ErrorCode::Deadline)));
+            talks += 1;
+            if talks == 1 {
+                worker.reply("nobody hears it")?;
             }
         }
         Ok(())
     });
-    peer.request(1, "never finished", true);
-    let head = Header { transaction: 1, ..Header::default() };
-    peer.error(head, ErrorCode::Intervention, "");
-    peer.request(2, "next", false);
-    assert_eq!(answered(&mut peer, 2), "next");
+    for transaction in [1, 2] {
+        peer.request(transaction, "never finished", true);
+        let head = Header { transaction, ..Header::default() };
+        peer.error(head, ErrorCode::Deadline, "its client is gone");
+        let (head, _) = peer.data();
+        assert_eq!((head.transaction, head.more), (transaction, 0));
+        assert_eq!(
+            head.error > 0,
+            transaction == 2,
+            "what the program does not end, the library does"
+        );
+    }
+    // One that the worker had not begun: held while a conversation went on.
+    peer.request(4, "never finished", true);
+    peer.request(5, "held", true);
+    peer.request(6, "last", false);
+    for transaction in [5, 4] {
+        peer.error(Header { transaction, ..Header::default() }, ErrorCode::Deadline, "gone");
+        let (head, _) = peer.data();
+        assert_eq!((head.transaction, head.more), (transaction, 0));
+    }
+    assert_eq!(answered(&mut peer, 6), "last");
+    peer.send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_long_answer_stops_when_nobody_reads_it() {
+    let (mut peer, thread) = with_worker(&FakeBroker::unix(), badge_ok(), |worker| {
+        while worker.next()?.is_some() {
+            while !worker.is_over() {
+                worker.reply_piece("more")?;
+            }
+            worker.fail(1, "stopped")?;
+        }
+        Ok(())
+    });
+    peer.request(1, "", false);
+    assert_eq!(peer.data().1, "more");
+    peer.error(Header { transaction: 1, ..Header::default() }, ErrorCode::Deadline, "gone");
+    while peer.data().0.more != 0 {}
     peer.send(Frame::End);
     thread.join().unwrap().unwrap();
 }

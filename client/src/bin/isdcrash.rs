@@ -1,5 +1,5 @@
-//! Sample worker for tests of everything that can go wrong: it dies as its arguments say, on the first
-//! request or after some good answers. Not for any other use.
+//! Sample worker for tests of everything that can go wrong: it dies as its arguments say, on the
+//! first request or after some good answers. Not for any other use.
 
 use client::worker::{self, Worker, own_args};
 use nix::sys::signal::{Signal, raise};

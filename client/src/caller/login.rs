@@ -1,5 +1,5 @@
-//! Finding the broker and logging in, the first time and again after a loss. Not what happens on the
-//! connection afterwards.
+//! Finding the broker and logging in, the first time and again after a loss. Not what happens on
+//! the connection afterwards.
 
 use super::Caller;
 use crate::address::Address;

@@ -1,5 +1,5 @@
-//! Finding the broker and showing the badge, the first time and again after a loss. Not what happens
-//! on the connection afterwards.
+//! Finding the broker and showing the badge, the first time and again after a loss. Not what
+//! happens on the connection afterwards.
 
 use super::Worker;
 use crate::clock;

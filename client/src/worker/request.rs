@@ -1,4 +1,5 @@
-//! A request as the worker's program sees it. Not how it is answered: [`Worker`](super::Worker) does that.
+//! A request as the worker's program sees it. Not how it is answered: [`Worker`](super::Worker)
+//! does that.
 
 use crate::clock;
 use bytes::Bytes;

@@ -1,5 +1,5 @@
-//! A broker that does what a test tells it: real sockets, one frame at a time. Not a broker: it decides
-//! nothing.
+//! A broker that does what a test tells it: real sockets, one frame at a time. Not a broker: it
+//! decides nothing.
 #![allow(dead_code, reason = "each test program uses its own part")]
 #![allow(clippy::disallowed_methods, reason = "tests need threads and clocks of their own")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]

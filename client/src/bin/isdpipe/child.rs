@@ -16,7 +16,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
 
 /// First argument of this program when it is about to become the worker's program.
@@ -28,9 +28,9 @@ const TAIL_BYTES_MAX: usize = 4096;
 /// Bytes read at once from the program.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Looks for the program as a shell would, so that a wrong path shows at the start and not at the
-/// first request.
-pub(crate) fn find(command: &[String]) -> Result<PathBuf, String> {
+/// Looks for the program as a shell would, once, so that a wrong name shows at the start and not at
+/// the first request. Returns its path.
+pub(crate) fn find(command: &[String]) -> Result<String, String> {
     let Some(name) = command.first() else {
         return Err("it is not said which program to run".to_owned());
     };
@@ -38,18 +38,20 @@ pub(crate) fn find(command: &[String]) -> Result<PathBuf, String> {
         path.metadata().is_ok_and(|m| m.is_file() && m.permissions().mode() & 0o111 != 0)
     };
     if name.contains('/') {
-        let path = PathBuf::from(name);
-        return if runs(&path) { Ok(path) } else { Err(format!("'{name}' is no program to run")) };
+        let good = runs(Path::new(name));
+        return if good { Ok(name.clone()) } else { Err(format!("'{name}' is no program to run")) };
     }
     let dirs = std::env::var_os("PATH").unwrap_or_default();
     std::env::split_paths(&dirs)
         .map(|dir| dir.join(name))
         .find(|path| runs(path))
+        .and_then(|path| path.into_os_string().into_string().ok())
         .ok_or_else(|| format!("no program '{name}' in PATH ({})", dirs.display()))
 }
 
-/// The second life of this program, between fork and exec: asks the kernel to be killed when the worker
-/// dies (that needs no unsafe code here), then turns into the program. `None` = this is the worker.
+/// The second life of this program, between fork and exec: asks the kernel to be killed when the
+/// worker dies (that needs no unsafe code here), then turns into the program. `None` = this is the
+/// worker.
 #[expect(clippy::disallowed_methods, reason = "exec of the operator's program is what this is for")]
 #[expect(clippy::print_stderr, reason = "the worker reads it and passes it on")]
 pub(crate) fn become_program(args: Vec<OsString>) -> Option<ExitCode> {
@@ -102,6 +104,7 @@ pub(crate) struct Child {
     request: Request,
     signals: Signals,
     is_reaped: bool,
+    is_unheard: bool,
 }
 
 /// While a program runs, signals that would end the worker are taken from here, so that the program
@@ -163,6 +166,7 @@ impl Child {
             request: request.clone(),
             signals,
             is_reaped: false,
+            is_unheard: false,
         };
         for fd in [
             child.stdin.as_ref().map(AsFd::as_fd),
@@ -210,6 +214,11 @@ impl Child {
             };
             input = &input[done..];
             self.take_output(worker)?;
+            if self.is_unheard {
+                self.kill();
+                let text = "killed: nobody waits for its output any more".to_owned();
+                return Ok(Step::Ended(Ended { code: 128 + 9, text }));
+            }
             if let Some(ended) = self.look(worker)? {
                 return Ok(Step::Ended(ended));
             }
@@ -243,6 +252,7 @@ impl Child {
             while self.out.len() > worker.body_bytes_max() {
                 let rest = self.out.split_off(worker.body_bytes_max());
                 worker.reply_piece(std::mem::replace(&mut self.out, rest))?;
+                self.is_unheard = worker.is_over();
             }
         }
         if let Some(size) = read(&mut self.stderr, &mut self.chunk) {
@@ -302,8 +312,8 @@ impl Child {
         drop(self.end());
     }
 
-    /// Ends what is left of the program's process group, and waits for the program. Until it is waited
-    /// for, the number of the group can't belong to anybody else.
+    /// Ends what is left of the program's process group, and waits for the program. Until it is
+    /// waited for, the number of the group can't belong to anybody else.
     fn end(&mut self) -> io::Result<ExitStatus> {
         if !self.is_reaped && self.pid().as_raw() > 0 {
             let _ = killpg(self.pid(), Signal::SIGKILL);

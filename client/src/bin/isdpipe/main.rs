@@ -1,6 +1,6 @@
-//! Sample worker: any program becomes a worker. Each request is the stdin of one run of it, its stdout
-//! is the reply; a status other than 0 is an application error with that status and the stderr.
-//! Never a shell; not the running of the program itself: `child` does that.
+//! Sample worker: any program becomes a worker. Each request is the stdin of one run of it, its
+//! stdout is the reply; a status other than 0 is an application error with that status and the
+//! stderr. Never a shell; not the running of the program itself: `child` does that.
 
 mod child;
 
@@ -21,9 +21,10 @@ fn main() -> ExitCode {
     if let Some(status) = child::become_program(std::env::args_os().collect()) {
         return status;
     }
-    let command = own_args();
-    if let Err(why) = child::find(&command) {
-        return complain(&format!("{why}\n{USAGE}"));
+    let mut command = own_args();
+    match child::find(&command) {
+        Ok(path) => command[0] = path,
+        Err(why) => return complain(&format!("{why}\n{USAGE}")),
     }
     worker::run(USAGE, |worker| {
         while let Some(request) = worker.next()? {
