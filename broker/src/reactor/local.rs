@@ -1,10 +1,15 @@
 //! The execd that the broker brings along for `localhost`: this program once more, in the role of execd, as
 //! a process and session of its own. It outlives a crash of the broker and is found again by its socket.
 
+use super::log;
 use crate::config::cli::Args;
-use crate::exit::Fatal;
+use crate::exit::{self, Fatal};
+use execd::os::options::{Listen, Options};
+use execd::os::run::run;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::SigSet;
 use protocol::time::{Micros, Tick};
-use std::io;
+use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 
 /// Least time between two starts.
@@ -74,6 +79,30 @@ impl Local {
 /// # Errors
 /// It can't listen, or the system refuses something.
 pub fn be_execd(args: &Args, address: &str) -> Result<u8, Fatal> {
-    let _ = (args, address);
-    Err(Fatal::System("the built-in execd is not built yet".to_owned()))
+    // What the broker blocked or raised for itself is not for execd's children.
+    SigSet::empty().thread_set_mask().map_err(|e| Fatal::System(format!("signal mask: {e}")))?;
+    if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
+        let soft = args.role_descriptors.min(hard);
+        setrlimit(Resource::RLIMIT_NOFILE, soft, hard)
+            .map_err(|e| Fatal::System(format!("descriptor limit: {e}")))?;
+    }
+    log::start_plain(args.log, args.log_format);
+    let listen = Listen::parse(address).map_err(Fatal::Usage)?;
+    let beside = match &listen {
+        Listen::Unix(path) => path.parent().map(|dir| dir.join("execd")),
+        Listen::Tcp(_) | Listen::Fd(_) => None,
+    };
+    let options = Options {
+        built_in: true,
+        leave_when_broker_is_gone: args.role_leave,
+        state: beside.filter(|_| !args.role_leave),
+        ..Options::new(listen)
+    };
+    match run(options) {
+        Ok(()) => Ok(exit::DONE),
+        Err(failure) => {
+            let _ = writeln!(io::stderr(), "isectd (built-in execd): {failure}");
+            Ok(failure.exit.status())
+        }
+    }
 }

@@ -39,27 +39,8 @@ impl Log {
         let _ = thread::Builder::new()
             .name("isectd-log".to_owned())
             .spawn(move || write_lines(&work, &dropped));
-        let filter = match level {
-            LogLevel::Off => LevelFilter::OFF,
-            LogLevel::Error => LevelFilter::ERROR,
-            LogLevel::Warn => LevelFilter::WARN,
-            LogLevel::Info => LevelFilter::INFO,
-            LogLevel::Debug => LevelFilter::DEBUG,
-            LogLevel::Trace => LevelFilter::TRACE,
-        };
         let writer = log.clone();
-        let builder = tracing_subscriber::fmt()
-            .with_max_level(filter)
-            .with_target(false)
-            .with_ansi(false)
-            .with_writer(move || writer.clone());
-        // A second log in one process is the first one.
-        let _ = match format {
-            LogFormat::Text => tracing::subscriber::set_global_default(builder.finish()),
-            LogFormat::Json => {
-                tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish())
-            }
-        };
+        install(level, format, move || writer.clone());
         log
     }
 
@@ -70,6 +51,40 @@ impl Log {
             let _ = wait.recv_timeout(FLUSH_TIME);
         }
     }
+}
+
+/// Starts a log without a thread, for the role of execd, which forks.
+pub(super) fn start_plain(level: LogLevel, format: LogFormat) {
+    install(level, format, io::stderr);
+}
+
+fn install<W, M>(level: LogLevel, format: LogFormat, writer: M)
+where
+    W: Write + 'static,
+    M: Fn() -> W + Send + Sync + 'static,
+{
+    let filter = match level {
+        LogLevel::Off => LevelFilter::OFF,
+        LogLevel::Error => LevelFilter::ERROR,
+        LogLevel::Warn => LevelFilter::WARN,
+        LogLevel::Info => LevelFilter::INFO,
+        LogLevel::Debug => LevelFilter::DEBUG,
+        LogLevel::Trace => LevelFilter::TRACE,
+    };
+    // A stderr that is closed must not end the program, so failed writes are not reported there.
+    let builder = tracing_subscriber::fmt()
+        .with_max_level(filter)
+        .with_target(false)
+        .with_ansi(false)
+        .log_internal_errors(false)
+        .with_writer(writer);
+    // A second log in one process is the first one.
+    let _ = match format {
+        LogFormat::Text => tracing::subscriber::set_global_default(builder.finish()),
+        LogFormat::Json => {
+            tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish())
+        }
+    };
 }
 
 impl Write for Log {
