@@ -1,1 +1,48 @@
-//! Stub.
+//! `isdclient`, as a library so that its parts can be tested. It speaks to the broker as any client
+//! does and has no private door.
+//!
+//! | room | what it is |
+//! | --- | --- |
+//! | [`cli`] | the command line |
+//! | [`input`] | standard input → messages, pure |
+//! | [`link`] | one connection to the broker; what is sent and awaited, and the frames shown with `-d` |
+//! | [`output`] | standard output and standard error |
+//! | [`status`] | what went wrong, and the exit status it means |
+//! | [`run`] | the three ways to run without a person: `-c`, messages, a script |
+//! | [`console`], [`complete`] | the interactive console, and what Tab knows |
+//! | [`generate`] | completion scripts, man page, markdown, made from the tables |
+
+pub mod cli;
+pub mod complete;
+pub mod console;
+pub mod generate;
+pub mod input;
+pub mod link;
+pub mod output;
+pub mod run;
+pub mod status;
+
+use clap::Parser as _;
+use std::io::{IsTerminal as _, stdin};
+use std::process::ExitCode;
+
+/// Reads the command line and does what it says.
+pub fn main() -> ExitCode {
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version go to standard output with status 0, mistakes to standard error with 2.
+            let _ = error.print();
+            return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+        }
+    };
+    let mut out = output::Output::new(cli.json);
+    let result = match &cli.generate {
+        Some(what) => generate::generate(*what, &mut out),
+        None if cli.is_interactive(stdin().is_terminal()) => console::run(&cli, &mut out),
+        None => run::run(&cli, &mut stdin().lock(), &mut out),
+    };
+    let failed = result.err().inspect(|failure| out.failure("", failure));
+    let first = out.first_failure().or_else(|| failed.map(|failure| failure.status()));
+    first.unwrap_or(status::Status::Done).into()
+}

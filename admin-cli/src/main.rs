@@ -1,2 +1,7 @@
-//! Stub.
-fn main() {}
+//! `isdclient`: the operator's console and a generic client. Everything is in the library.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    admin_cli::main()
+}

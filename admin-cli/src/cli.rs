@@ -1,0 +1,206 @@
+//! The command line of `isdclient` (product contract): what may be given, and its ranges. Not what is
+//! done with it.
+
+use crate::generate::What;
+use crate::status::Failure;
+use bytes::Bytes;
+use clap::{ArgAction, Parser};
+use client::address::Address;
+use protocol::limits::{DEADLINE_MS_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN};
+use protocol::names::ServiceName;
+use std::time::Duration;
+
+const AFTER: &str = "\
+Without -c, on a terminal: an interactive console. Otherwise standard input: the lines up to a line
+that is exactly 'go' are one message, the reply goes to standard output, and so on; what follows the
+last 'go' is a message too, if it is not blank. For the service 'op', input without any 'go' is a
+script: a command a line, blank lines and lines that begin with # are skipped, errors name the line.
+With -k all messages are one conversation with one worker; the last has no 'more'. They are sent
+as soon as the one after each is there, and the replies are printed as they come.
+-c may be given several times: all are sent in order, and the status is that of the first failure.
+
+Exit status: 0 done; 1 the broker or the worker answered with an error (its text on standard
+error); 2 usage; 3 no connection, or it was lost; 4 not answered in time.
+
+Examples:
+  isdclient -c services
+  isdclient -c \"config worker echo localhost /usr/local/bin/isdecho\" -c \"start echo\"
+  isdclient -c hello echo
+  isdclient < saved-configuration
+  isdclient --json -c workers
+
+'isdclient -c help' lists the operator's commands.";
+
+/// Operator's console and generic client of isect: sends commands to the broker, or requests to a
+/// service.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "isdclient", version, after_help = AFTER, disable_help_flag = true)]
+#[command(
+    override_usage = "isdclient [-h HOST[:PORT]|unix:PATH] [-c COMMAND]... [-k] [-d] [--json] \
+    [--timeout MS] [--priority N] [--idempotent] [SERVICE]"
+)]
+pub struct Cli {
+    /// The broker's address [default: $ISECT_HOST, else the Unix socket in the state directory, else
+    /// 127.0.0.1:5501]
+    #[arg(short = 'h', long = "host", value_name = "HOST[:PORT]|unix:PATH", value_parser = address)]
+    pub host: Option<Address>,
+
+    /// Text to send to SERVICE, or an operator's command; may be given several times
+    #[arg(short = 'c', long = "command", value_name = "COMMAND", allow_hyphen_values = true)]
+    pub commands: Vec<String>,
+
+    /// Keep the worker: all messages are one conversation (sets 'more')
+    #[arg(short = 'k', long = "keep")]
+    pub keep: bool,
+
+    /// Show each frame sent and received on standard error
+    #[arg(short = 'd', long = "debug")]
+    pub debug: bool,
+
+    /// Answers of the broker, and errors, as JSON on standard output
+    #[arg(long)]
+    pub json: bool,
+
+    /// How long an answer is worth waiting for, in milliseconds, at most an hour
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=DEADLINE_MS_MAX))]
+    pub timeout: Option<u64>,
+
+    /// Priority of the requests, 1 to 255, lower is served first
+    #[arg(long, value_name = "N", default_value_t = PRIORITY_DEFAULT,
+        value_parser = clap::value_parser!(u8).range(PRIORITY_MIN as i64..=PRIORITY_MAX as i64))]
+    pub priority: u8,
+
+    /// The request may be run again on another worker if its worker dies
+    #[arg(long)]
+    pub idempotent: bool,
+
+    /// Print this help
+    #[arg(long = "help", action = ArgAction::Help)]
+    pub help: Option<bool>,
+
+    /// Print a completion script, the man page or docs/op.md
+    #[arg(long, value_name = "WHAT", hide = true, value_enum)]
+    pub generate: Option<What>,
+
+    /// The service to ask
+    #[arg(value_name = "SERVICE", default_value = "op", value_parser = service)]
+    pub service: ServiceName,
+}
+
+impl Cli {
+    /// Whether a person is to be asked for input.
+    pub fn is_interactive(&self, stdin_is_terminal: bool) -> bool {
+        self.commands.is_empty() && stdin_is_terminal
+    }
+
+    /// How long an answer is worth waiting for.
+    pub fn timeout(&self) -> Option<Duration> {
+        self.timeout.map(Duration::from_millis)
+    }
+
+    /// Where to look for the broker.
+    ///
+    /// # Errors
+    /// The environment names something that is no address.
+    pub fn addresses(&self) -> Result<Vec<Address>, Failure> {
+        match &self.host {
+            Some(address) => Ok(vec![address.clone()]),
+            None => Address::defaults().map_err(Failure::Asked),
+        }
+    }
+
+    /// The texts of `-c` as messages.
+    pub fn messages(&self) -> Vec<Bytes> {
+        self.commands.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect()
+    }
+}
+
+fn address(text: &str) -> Result<Address, String> {
+    Address::parse(text).map_err(|error| error.text)
+}
+
+fn service(text: &str) -> Result<ServiceName, String> {
+    ServiceName::new(text).map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+    use clap::error::ErrorKind;
+
+    fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
+        Cli::try_parse_from([&["isdclient"], line].concat())
+    }
+
+    #[test]
+    fn the_definition_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn the_contract_is_taken() {
+        let cli = parse(&[
+            "-h",
+            "h2:77",
+            "-c",
+            "services",
+            "-c",
+            "-x y",
+            "-k",
+            "-d",
+            "--json",
+            "--timeout",
+            "5",
+            "--priority",
+            "7",
+            "--idempotent",
+            "echo",
+        ])
+        .unwrap();
+        assert_eq!(cli.host.as_ref().map(ToString::to_string).as_deref(), Some("h2:77"));
+        assert_eq!(cli.commands, ["services", "-x y"]);
+        assert!(cli.keep && cli.debug && cli.json && cli.idempotent);
+        assert_eq!((cli.timeout(), cli.priority), (Some(Duration::from_millis(5)), 7));
+        assert_eq!(cli.service.as_str(), "echo");
+        let bare = parse(&[]).unwrap();
+        assert!(bare.service.is_op() && bare.commands.is_empty() && bare.timeout().is_none());
+        assert!(bare.is_interactive(true) && !bare.is_interactive(false));
+        assert!(!cli.is_interactive(true));
+        assert_eq!(parse(&["-c", ""]).unwrap().commands, [""]);
+        assert_eq!(parse(&["-hunix:/run/x"]).unwrap().host, Some(Address::Unix("/run/x".into())));
+    }
+
+    #[test]
+    fn h_is_the_host_and_help_is_spelled_out() {
+        assert_eq!(parse(&["--help"]).unwrap_err().kind(), ErrorKind::DisplayHelp);
+        assert!(parse(&["-h"]).unwrap_err().use_stderr());
+        assert_eq!(parse(&["--version"]).unwrap_err().kind(), ErrorKind::DisplayVersion);
+        let help = Cli::command().render_long_help().to_string();
+        assert!(help.contains("Exit status: 0 done") && help.contains("ISECT_HOST"), "{help}");
+        assert!(!help.contains("generate"), "{help}");
+    }
+
+    #[test]
+    fn wrong_values_are_told_with_their_range() {
+        for (line, part) in [
+            (&["--timeout", "0"][..], "1..=3600000"),
+            (&["--timeout", "3600001"], "1..=3600000"),
+            (&["--timeout", "-1"], "-1"),
+            (&["--timeout", "soon"], "soon"),
+            (&["--priority", "0"], "1..=255"),
+            (&["--priority", "256"], "1..=255"),
+            (&["-h", "a:b"], "no port from 1 to 65535"),
+            (&["-h", ""], "no host"),
+            (&["7up"], "begins with '7'"),
+            (&["two", "words"], "words"),
+            (&["--jsn"], "--json"),
+            (&["-c"], "-c"),
+        ] {
+            let error = parse(line).unwrap_err();
+            assert!(error.use_stderr(), "{line:?}");
+            assert_eq!(error.exit_code(), 2, "{line:?}");
+            assert!(error.to_string().contains(part), "{line:?}: {error}");
+        }
+    }
+}

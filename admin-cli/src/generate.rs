@@ -1,0 +1,77 @@
+//! Completion scripts, man page and markdown, made from the definition of the command line and the table
+//! of commands.
+
+use crate::cli::Cli;
+use crate::output::Output;
+use crate::status::Failure;
+use clap::{CommandFactory as _, ValueEnum};
+use clap_complete::Shell;
+use protocol::op::help;
+
+/// What to make.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum What {
+    /// A completion script for bash.
+    Bash,
+    /// A completion script for zsh.
+    Zsh,
+    /// A completion script for fish.
+    Fish,
+    /// The man page.
+    Man,
+    /// The page of the operator's commands.
+    Markdown,
+}
+
+/// Prints it.
+///
+/// # Errors
+/// It can't be written.
+pub fn generate(what: What, out: &mut Output) -> Result<(), Failure> {
+    out.piece(&made(what)?)
+}
+
+fn made(what: What) -> Result<Vec<u8>, Failure> {
+    Ok(match what {
+        What::Bash => script(Shell::Bash),
+        What::Zsh => script(Shell::Zsh),
+        What::Fish => script(Shell::Fish),
+        What::Man => man().map_err(Failure::Output)?,
+        What::Markdown => help::markdown().into_bytes(),
+    })
+}
+
+fn script(shell: Shell) -> Vec<u8> {
+    let mut out = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "isdclient", &mut out);
+    out
+}
+
+fn man() -> std::io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    clap_mangen::Man::new(Cli::command()).render(&mut out)?;
+    out.extend_from_slice(b".SH COMMANDS\n.nf\n");
+    for line in help::short().lines() {
+        // A line that begins with a dot or a quotation mark would be a request to the formatter.
+        let line = line.replace('\\', "\\\\");
+        let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
+        out.extend_from_slice(format!("{guard}{line}\n").as_bytes());
+    }
+    out.extend_from_slice(b".fi\n");
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_can_be_made_and_names_the_program() {
+        for what in What::value_variants() {
+            let text = String::from_utf8(made(*what).unwrap()).unwrap();
+            assert!(text.contains("isdclient") && text.len() > 500, "{what:?}");
+        }
+        let page = String::from_utf8(made(What::Man).unwrap()).unwrap();
+        assert!(page.contains(".SH COMMANDS") && page.contains("[un]block clientid"));
+    }
+}

@@ -1,0 +1,133 @@
+//! The ways to run without a person: texts of `-c`, messages on standard input, a script of commands.
+
+use crate::cli::Cli;
+use crate::input::{Message, Messages};
+use crate::link::Link;
+use crate::output::Output;
+use crate::status::Failure;
+use bytes::Bytes;
+use protocol::op::parse::{parse_script, quote};
+use std::io::BufRead;
+use std::time::Duration;
+
+/// Most bytes of a script on standard input.
+const SCRIPT_BYTES_MAX: usize = 16 << 20;
+
+/// Does what the command line and standard input say. Failures of single commands are told on the way.
+///
+/// # Errors
+/// What ended everything.
+pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Output) -> Result<(), Failure> {
+    let mut link = Link::open(cli, false, out)?;
+    let result = if !cli.commands.is_empty() {
+        commands(cli, &mut link, out)
+    } else if cli.service.is_op() {
+        operate(&mut link, input, out)
+    } else {
+        messages(cli, &mut link, input, out)
+    };
+    result.and_then(|()| if cli.service.is_op() { out.end_line() } else { out.end_answer() })
+}
+
+/// `-c`: all of them, in order.
+fn commands(cli: &Cli, link: &mut Link, out: &mut Output) -> Result<(), Failure> {
+    let bodies = cli.messages();
+    let count = bodies.len();
+    for (index, body) in bodies.into_iter().enumerate() {
+        let at =
+            if count == 1 { String::new() } else { format!("-c {}", quote(&cli.commands[index])) };
+        let is_last = index + 1 == count;
+        let result = if cli.keep {
+            link.tell(body, is_last, Duration::ZERO, out)
+        } else {
+            separate(cli, index, out).and_then(|()| link.ask(body, None, out))
+        };
+        go_on(&at, result, out)?;
+    }
+    Ok(())
+}
+
+/// Messages up to `go`, for a service.
+fn messages(
+    cli: &Cli,
+    link: &mut Link,
+    input: &mut dyn BufRead,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let mut messages = Messages::new(input, link.body_bytes_max());
+    if cli.keep {
+        return conversation(link, &mut messages, out);
+    }
+    let mut index = 0;
+    while let Some(message) = messages.read()? {
+        if !message.is_sent && message.is_blank() {
+            break;
+        }
+        let result = separate(cli, index, out).and_then(|()| link.ask(message.body, None, out));
+        go_on("", result, out)?;
+        index += 1;
+    }
+    Ok(())
+}
+
+/// `-k`: a message is sent when it is known whether another one follows.
+fn conversation(
+    link: &mut Link,
+    messages: &mut Messages<'_>,
+    out: &mut Output,
+) -> Result<(), Failure> {
+    let mut held: Option<Bytes> = None;
+    while let Some(message) = messages.read()? {
+        if !message.is_sent && message.is_blank() {
+            break;
+        }
+        if let Some(body) = held.replace(message.body) {
+            link.tell(body, false, Duration::ZERO, out)?;
+        }
+    }
+    held.map_or(Ok(()), |body| link.tell(body, true, Duration::ZERO, out))
+}
+
+/// Standard input for `op`: commands each ended by `go`, or, without any `go`, a script.
+fn operate(link: &mut Link, input: &mut dyn BufRead, out: &mut Output) -> Result<(), Failure> {
+    let mut messages = Messages::new(input, SCRIPT_BYTES_MAX);
+    let mut is_first = true;
+    while let Some(Message { body, is_sent }) = messages.read()? {
+        if is_sent {
+            go_on("", link.ask(body, None, out), out)?;
+        } else if is_first || !body.is_empty() {
+            script(link, &body, out)?;
+        }
+        is_first = false;
+    }
+    Ok(())
+}
+
+fn script(link: &mut Link, bytes: &[u8], out: &mut Output) -> Result<(), Failure> {
+    let text = std::str::from_utf8(bytes).map_err(|error| {
+        let before = &bytes[..error.valid_up_to()];
+        let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+        Failure::Usage(format!("line {line} of standard input is not UTF-8; nothing was sent"))
+    })?;
+    for (number, line) in parse_script(text) {
+        let body = Bytes::copy_from_slice(line.as_bytes());
+        go_on(&format!("line {number}"), link.ask(body, None, out), out)?;
+    }
+    Ok(())
+}
+
+/// Between two answers of a service that are text without a line break, one is put for a person.
+fn separate(cli: &Cli, index: usize, out: &mut Output) -> Result<(), Failure> {
+    if index > 0 && !cli.service.is_op() { out.end_line() } else { Ok(()) }
+}
+
+/// Tells a failure and goes on, unless nothing more can be done.
+fn go_on(at: &str, result: Result<(), Failure>, out: &mut Output) -> Result<(), Failure> {
+    match result {
+        Err(failure) if !failure.is_final() => {
+            out.failure(at, &failure);
+            Ok(())
+        }
+        result => result,
+    }
+}
