@@ -1,0 +1,73 @@
+//! Every bound of execd, by name, with its default. Not where they are enforced: the file that owns
+//! the bounded thing does that.
+
+/// Most children there may ever be: an `exec-listed` of all of them still fits into one frame.
+pub const CHILDREN_CAP: usize = 4000;
+
+/// Most bytes of a line of output; the rest of the line is dropped. As each byte may become the
+/// three of U+FFFD, a line still is a value of a control body.
+pub const LINE_BYTES_MAX: usize = 2048;
+
+const _: () = assert!(LINE_BYTES_MAX * 3 + 8 < protocol::limits::VALUE_BYTES_MAX);
+const _: () = assert!(CHILDREN_CAP < protocol::limits::LINES_MAX);
+const _: () = assert!(CHILDREN_CAP * 52 < protocol::limits::CONTROL_BODY_BYTES_MAX);
+
+/// The bounds in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Most processes at once, of all brokers; at most [`CHILDREN_CAP`].
+    pub children_max: usize,
+    /// Starts per second that are sustained.
+    pub starts_per_second: u32,
+    /// Starts at once before the rate counts.
+    pub starts_burst: u32,
+    /// Lines per second of one child that are passed on.
+    pub lines_per_second: u32,
+    /// Lines of one child at once before the rate counts.
+    pub lines_burst: u32,
+    /// Last lines of stderr that go into an exit report.
+    pub tail_lines_max: usize,
+    /// Most connections at once.
+    pub links_max: usize,
+    /// Most brokers whose children or reports are kept.
+    pub brokers_max: usize,
+    /// Most reports kept for a broker that is away; past it the oldest goes.
+    pub reports_max: usize,
+    /// Time for a new connection to say hello.
+    pub hello_ms: u64,
+    /// A broker that is silent this long is pinged.
+    pub ping_ms: u64,
+    /// A broker that is silent this long is gone.
+    pub silence_ms: u64,
+    /// Longest time between TERM and KILL that a broker may ask for.
+    pub grace_ms_max: u64,
+    /// Time between TERM and KILL when execd itself ends.
+    pub leave_grace_ms: u64,
+    /// Time after an exit for the last output to arrive. Only what outlives its group needs it.
+    pub drain_ms: u64,
+    /// A built-in execd without broker and without children ends after this time.
+    pub idle_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            children_max: 1024,
+            starts_per_second: 200,
+            starts_burst: 1024,
+            lines_per_second: 100,
+            lines_burst: 200,
+            tail_lines_max: 20,
+            links_max: 16,
+            brokers_max: 64,
+            reports_max: 1024,
+            hello_ms: 2000,
+            ping_ms: 2000,
+            silence_ms: 10_000,
+            grace_ms_max: 3_600_000,
+            leave_grace_ms: 5000,
+            drain_ms: 100,
+            idle_ms: 60_000,
+        }
+    }
+}

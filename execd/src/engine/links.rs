@@ -1,0 +1,279 @@
+//! Who is connected: hello within its time, then frames of a broker, ping and silence. One link a
+//! broker; a newer one of the same name takes over. Not the bytes: `os` reads and writes them.
+
+use super::action::{Action, Note};
+use super::limits::Limits;
+use super::{Broker, Engine, Leaving};
+use protocol::bodies::{Child, ErrorBody, ExecHello, ExecListed, ExecWelcome};
+use protocol::decode::WireError;
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::LinkId;
+use protocol::kinds::{Kind, Role};
+use protocol::time::Tick;
+use std::sync::Arc;
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    /// Whose it is, once it has said hello.
+    broker: Option<Arc<str>>,
+    /// When it was opened or last heard.
+    heard: Tick,
+    /// When it was last pinged.
+    pinged: Option<Tick>,
+}
+
+impl Link {
+    /// When this link is due for a ping or an end.
+    pub(super) fn due(&self, limits: &Limits) -> Tick {
+        if self.broker.is_none() {
+            return self.heard.plus_millis(limits.hello_ms);
+        }
+        let gone = self.heard.plus_millis(limits.silence_ms);
+        let ping = self.pinged.unwrap_or(self.heard).max(self.heard).plus_millis(limits.ping_ms);
+        gone.min(ping)
+    }
+}
+
+impl Engine {
+    pub(super) fn opened(
+        &mut self,
+        now: Tick,
+        link: LinkId,
+        stranger: Option<String>,
+        out: &mut Vec<Action>,
+    ) {
+        let links_max = self.config.limits.links_max;
+        if let Some(text) = stranger {
+            refuse(link, 0, (ErrorCode::Denied, text), out);
+        } else if self.leaving != Leaving::No {
+            refuse(link, 0, (ErrorCode::ShuttingDown, "execd is ending".into()), out);
+        } else if self.links.len() >= links_max {
+            let text = format!("execd has {links_max} connections, as many as it may");
+            refuse(link, 0, (ErrorCode::TooManyConnections, text), out);
+        } else {
+            self.links.insert(link, Link { broker: None, heard: now, pinged: None });
+        }
+    }
+
+    pub(super) fn frame(&mut self, now: Tick, id: LinkId, frame: Frame, out: &mut Vec<Action>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        link.heard = link.heard.max(now);
+        let kind = frame.kind();
+        let Some(broker) = link.broker.clone() else {
+            if let Frame::ExecHello(hello) = frame {
+                self.hello(now, id, &hello, out);
+            } else {
+                let text = format!("the first frame must be exec-hello, not {kind}");
+                self.drop_link(now, id, (ErrorCode::BadState, text), out);
+            }
+            return;
+        };
+        match frame {
+            Frame::ExecStart(start) => {
+                self.flush_missed(&broker, out);
+                self.start(now, &broker, start, out);
+            }
+            Frame::ExecStop(stop) => self.stop(now, (id, &broker), stop, out),
+            Frame::ExecSignal(signal) => self.signal((id, &broker), signal, out),
+            Frame::ExecList => self.list(id, &broker, out),
+            Frame::ExecEnd(end) => {
+                self.flush_missed(&broker, out);
+                self.end(now, &broker, end.grace_ms, out);
+            }
+            Frame::Ping { sequence } => {
+                out.push(Action::Send { link: id, frame: Frame::Pong { sequence } });
+            }
+            Frame::Pong { .. } => {}
+            Frame::Error { error, .. } => {
+                out.push(Action::Note(Note::Told { broker, text: error.to_string() }));
+            }
+            Frame::ExecHello(_) => {
+                let text = "exec-hello was said before on this connection".into();
+                self.drop_link(now, id, (ErrorCode::BadState, text), out);
+            }
+            Frame::Data { .. }
+            | Frame::Login(_)
+            | Frame::LoginOk(_)
+            | Frame::Badge(_)
+            | Frame::BadgeOk(_)
+            | Frame::Logout
+            | Frame::End
+            | Frame::Reinit
+            | Frame::Status { .. }
+            | Frame::StatusReply { .. }
+            | Frame::ExecWelcome(_)
+            | Frame::ExecListed(_)
+            | Frame::ExecStarted(_)
+            | Frame::ExecFailed(_)
+            | Frame::ExecExited(_)
+            | Frame::ExecOutput(_) => {
+                self.drop_link(now, id, (ErrorCode::BadState, not_for_execd(kind)), out);
+            }
+        }
+    }
+
+    fn hello(&mut self, now: Tick, id: LinkId, hello: &ExecHello, out: &mut Vec<Action>) {
+        if hello.broker.is_empty() {
+            let text = "exec-hello frame: 'broker' is empty; it must name the broker".into();
+            self.drop_link(now, id, (ErrorCode::BadLogin, text), out);
+            return;
+        }
+        let name: Arc<str> = Arc::from(hello.broker.as_str());
+        if !self.make_room_for(&name) {
+            let text = format!(
+                "execd serves {} brokers already, as many as it may",
+                self.config.limits.brokers_max
+            );
+            self.drop_link(now, id, (ErrorCode::TooManyConnections, text), out);
+            return;
+        }
+        let broker = self.brokers.entry(Arc::clone(&name)).or_default();
+        broker.has_list = false;
+        let old = broker.link.replace(id);
+        if let Some(link) = self.links.get_mut(&id) {
+            link.broker = Some(Arc::clone(&name));
+        }
+        if let Some(old) = old.filter(|old| self.links.remove(old).is_some()) {
+            let text = format!("a newer connection of broker '{name}' took over");
+            refuse(old, 0, (ErrorCode::BadState, text), out);
+        }
+        let children = self.children.values().filter(|child| child.broker == name).count();
+        let host = hello.host.to_string();
+        out.push(Action::Note(Note::BrokerUp { link: id, broker: name, host, children }));
+        let welcome = ExecWelcome {
+            hostpid: self.config.hostpid,
+            version: self.config.version.clone(),
+            children_max: self.config.limits.children_max as u64,
+        };
+        out.push(Action::Send { link: id, frame: Frame::ExecWelcome(welcome) });
+    }
+
+    /// Whether a broker of this name can be known; one that is away and has no children gives way.
+    fn make_room_for(&mut self, name: &Arc<str>) -> bool {
+        if self.brokers.contains_key(name) || self.brokers.len() < self.config.limits.brokers_max {
+            return true;
+        }
+        let is_bare = |name: &Arc<str>, broker: &Broker| {
+            broker.link.is_none() && !self.children.values().any(|child| child.broker == *name)
+        };
+        let bare = self.brokers.iter().find(|(name, broker)| is_bare(name, broker));
+        let Some(bare) = bare.map(|(name, _)| Arc::clone(name)) else { return false };
+        self.brokers.remove(&bare);
+        true
+    }
+
+    fn list(&mut self, link: LinkId, broker: &Arc<str>, out: &mut Vec<Action>) {
+        let children = self
+            .children
+            .values()
+            .filter(|child| child.broker == *broker && child.state.is_running())
+            .map(|child| Child { worker: child.worker, run: child.run, pid: child.pid })
+            .collect();
+        out.push(Action::Send { link, frame: Frame::ExecListed(ExecListed { children }) });
+        self.flush_missed(broker, out);
+    }
+
+    /// Sends the reports that were kept while the broker was away.
+    fn flush_missed(&mut self, name: &Arc<str>, out: &mut Vec<Action>) {
+        let Some(broker) = self.brokers.get_mut(name) else { return };
+        let Some(link) = broker.link else { return };
+        broker.has_list = true;
+        out.extend(broker.missed.drain(..).map(|frame| Action::Send { link, frame }));
+    }
+
+    pub(super) fn garbled(
+        &mut self,
+        now: Tick,
+        id: LinkId,
+        error: WireError,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(link) = self.links.remove(&id) {
+            refuse(id, error.sequence, (error.code, error.text), out);
+            self.left(now, link, "sent what is no frame", out);
+        }
+    }
+
+    pub(super) fn closed(
+        &mut self,
+        now: Tick,
+        id: LinkId,
+        why: &'static str,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(link) = self.links.remove(&id) {
+            self.left(now, link, why, out);
+        }
+    }
+
+    fn drop_link(
+        &mut self,
+        now: Tick,
+        id: LinkId,
+        error: (ErrorCode, String),
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(link) = self.links.remove(&id) {
+            refuse(id, 0, error, out);
+            self.left(now, link, "sent what it may not send", out);
+        }
+    }
+
+    /// A link is gone; if it was a broker's, the broker is away now.
+    fn left(&mut self, now: Tick, link: Link, why: &'static str, out: &mut Vec<Action>) {
+        let Some(name) = link.broker else { return };
+        let Some(broker) = self.brokers.get_mut(&name) else { return };
+        broker.link = None;
+        broker.has_list = false;
+        let is_bare = broker.missed.is_empty();
+        let children = self.children.values().filter(|child| child.broker == name).count();
+        if is_bare && children == 0 && !self.brokers[&name].is_ending {
+            self.brokers.remove(&name);
+        }
+        out.push(Action::Note(Note::BrokerGone { broker: name, why, children }));
+        if self.config.leave_when_broker_is_gone && self.leaving == Leaving::No {
+            self.leave("the broker is gone and left no state", out);
+            self.stop_all(now, None, self.config.limits.leave_grace_ms, out);
+        }
+    }
+
+    pub(super) fn links_due(&mut self, now: Tick, out: &mut Vec<Action>) {
+        let limits = self.config.limits;
+        let due = |link: &Link| link.due(&limits) <= now;
+        let ids: Vec<LinkId> =
+            self.links.iter().filter(|(_, link)| due(link)).map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(link) = self.links.get_mut(&id) else { continue };
+            if link.broker.is_none() {
+                let text = format!("no exec-hello within {} ms", limits.hello_ms);
+                self.drop_link(now, id, (ErrorCode::LoginTimeout, text), out);
+            } else if link.heard.plus_millis(limits.silence_ms) <= now {
+                let text = format!("silent for {} ms; pings were not answered", limits.silence_ms);
+                self.drop_link(now, id, (ErrorCode::IdleTimeout, text), out);
+            } else {
+                link.pinged = Some(now);
+                out.push(Action::Send { link: id, frame: Frame::Ping { sequence: 0 } });
+            }
+        }
+    }
+}
+
+fn not_for_execd(kind: Kind) -> String {
+    if kind.may_send(Role::Broker) {
+        format!("{kind} may not be sent to an execd")
+    } else {
+        format!("{kind} may not be sent by a broker")
+    }
+}
+
+/// Tells why and closes; the engine has forgotten the link or never knew it.
+fn refuse(link: LinkId, sequence: u32, (code, text): (ErrorCode, String), out: &mut Vec<Action>) {
+    out.push(Action::Note(Note::Refused { link, text: text.clone() }));
+    let head = Header { sequence, ..Header::default() };
+    let error = ErrorBody::new(code, text);
+    out.push(Action::Send { link, frame: Frame::Error { head, error } });
+    out.push(Action::Close { link });
+}

@@ -1,0 +1,229 @@
+//! The engine of execd, PURE: which children there are, for which broker, what is due when and who is
+//! told what. No IO, no clock, no chance: the same inputs give the same actions. Not how a program is
+//! started or a frame is sent: `os` does what the actions say.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | [`input`], [`action`] | all that can happen, all that can be done |
+//! | `child` | one process: state × event |
+//! | `start`, `stop` | how children begin; how they end: TERM, wait, KILL, last output, report |
+//! | `links` | who is connected: hello, ping, silence, one link a broker |
+//! | `output` | bytes to lines, rate, last lines of stderr |
+//! | [`limits`] | every bound by name |
+
+pub mod action;
+pub mod child;
+pub mod input;
+pub mod limits;
+mod links;
+mod output;
+mod start;
+mod stop;
+#[cfg(test)]
+mod tests;
+
+use action::{Action, Note, Who};
+use child::{Child, ChildId, Event};
+use input::Input;
+use limits::{CHILDREN_CAP, Limits};
+use links::Link;
+use output::Bucket;
+use protocol::frame::Frame;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::time::Tick;
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+/// What the engine is told once.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The bounds.
+    pub limits: Limits,
+    /// execd's own process id, for the welcome.
+    pub hostpid: u32,
+    /// execd's version, for the welcome.
+    pub version: String,
+    /// Whether it is the execd that a broker brought along: it ends with the broker's orderly end,
+    /// or by itself when there is neither a broker nor a child for a while.
+    pub built_in: bool,
+    /// Whether it ends, with all children, when the broker's link breaks (`--state none`).
+    pub leave_when_broker_is_gone: bool,
+}
+
+/// A broker that has said hello: it may be away, its children and reports stay.
+#[derive(Debug, Default)]
+struct Broker {
+    link: Option<LinkId>,
+    /// It has asked what runs since its hello, so it can be told the rest.
+    has_list: bool,
+    /// Reports it has not been sent, oldest first.
+    missed: VecDeque<Frame>,
+    /// It shuts down in order: nothing is started for it until its children are gone.
+    is_ending: bool,
+}
+
+/// Whether execd itself is about to end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leaving {
+    No,
+    /// As soon as the last child is gone.
+    Wanted,
+    /// `Action::Leave` was given.
+    Said,
+}
+
+/// The engine: all that execd knows.
+#[derive(Debug)]
+pub struct Engine {
+    config: Config,
+    links: BTreeMap<LinkId, Link>,
+    brokers: BTreeMap<Arc<str>, Broker>,
+    children: BTreeMap<ChildId, Child>,
+    runs: BTreeMap<(Arc<str>, WorkerId, RunId), ChildId>,
+    children_ever: u64,
+    starts: Bucket,
+    leaving: Leaving,
+    idle_since: Option<Tick>,
+}
+
+impl Engine {
+    /// An execd without links and children.
+    pub fn new(mut config: Config) -> Self {
+        let children_max = &mut config.limits.children_max;
+        *children_max = (*children_max).min(CHILDREN_CAP);
+        let limits = config.limits;
+        Self {
+            starts: Bucket::new(limits.starts_per_second, limits.starts_burst, Tick(0)),
+            config,
+            links: BTreeMap::new(),
+            brokers: BTreeMap::new(),
+            children: BTreeMap::new(),
+            runs: BTreeMap::new(),
+            children_ever: 0,
+            leaving: Leaving::No,
+            idle_since: None,
+        }
+    }
+
+    /// Takes one input; appends what is to be done, in order.
+    pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
+        match input {
+            Input::Opened { link, stranger } => self.opened(now, link, stranger, out),
+            Input::Frame { link, frame } => self.frame(now, link, frame, out),
+            Input::Garbled { link, error } => self.garbled(now, link, error, out),
+            Input::Closed { link, why } => self.closed(now, link, why, out),
+            Input::Spawned { child, pid } => {
+                if let Some(known) = self.children.get_mut(&child) {
+                    known.pid = pid;
+                    self.happens(now, child, Event::Spawned, out);
+                }
+            }
+            Input::SpawnFailed { child, lasting, text } => {
+                self.spawn_failed(now, child, (lasting, text), out);
+            }
+            Input::Output { child, stream, bytes } => {
+                self.output(child, out, |output, has_listener| {
+                    output.push(now, stream, &bytes, has_listener)
+                });
+            }
+            Input::OutputEnd { child, stream } => {
+                self.output(child, out, |output, has_listener| {
+                    output.end(now, stream, has_listener)
+                });
+                self.drained(now, child, out);
+            }
+            Input::Exited { child, ending, cpu_ms, rss_kib_max } => {
+                if let Some(known) = self.children.get_mut(&child) {
+                    known.end = Some((ending, cpu_ms, rss_kib_max));
+                    self.happens(now, child, Event::Exited, out);
+                    self.drained(now, child, out);
+                }
+            }
+            Input::Found(found) => self.found(now, found, out),
+            Input::Terminate => self.terminate(now, out),
+            Input::Deadline => self.deadline(now, out),
+        }
+        self.settle(now, out);
+    }
+
+    /// When something is due although nothing happens.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        let links = self.links.values().map(|link| link.due(&self.config.limits));
+        let children = self.children.values().filter_map(|child| child.due);
+        links.chain(children).chain(self.idle_due()).min()
+    }
+
+    /// How many children there are, for tests and logs.
+    pub fn children_count(&self) -> usize {
+        self.children.len()
+    }
+
+    fn deadline(&mut self, now: Tick, out: &mut Vec<Action>) {
+        self.links_due(now, out);
+        let due = |child: &Child| child.due.is_some_and(|due| due <= now);
+        let ids: Vec<ChildId> =
+            self.children.iter().filter(|(_, child)| due(child)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(child) = self.children.get_mut(&id) {
+                child.due = None;
+            }
+            self.happens(now, id, Event::Due, out);
+        }
+        if self.idle_due().is_some_and(|due| due <= now) && self.leaving == Leaving::No {
+            self.leave("no broker and no child for a while", out);
+        }
+    }
+
+    fn leave(&mut self, why: &'static str, out: &mut Vec<Action>) {
+        self.leaving = Leaving::Wanted;
+        out.push(Action::Note(Note::Leaving { why, children: self.children.len() }));
+    }
+
+    /// What follows from the state as a whole, after each step.
+    fn settle(&mut self, now: Tick, out: &mut Vec<Action>) {
+        let is_childless = self.children.is_empty();
+        for (name, broker) in &mut self.brokers {
+            if broker.is_ending && !self.children.values().any(|child| child.broker == *name) {
+                broker.is_ending = false;
+                if self.config.built_in && is_childless && self.leaving == Leaving::No {
+                    self.leaving = Leaving::Wanted;
+                    let why = "the broker has shut down in order";
+                    out.push(Action::Note(Note::Leaving { why, children: 0 }));
+                }
+            }
+        }
+        if self.leaving == Leaving::Wanted && is_childless {
+            self.leaving = Leaving::Said;
+            out.push(Action::Leave);
+        }
+        let is_idle = is_childless && self.brokers.values().all(|broker| broker.link.is_none());
+        self.idle_since = if is_idle { self.idle_since.or(Some(now)) } else { None };
+    }
+
+    fn idle_due(&self) -> Option<Tick> {
+        if !self.config.built_in || self.leaving != Leaving::No {
+            return None;
+        }
+        self.idle_since.map(|since| since.plus_millis(self.config.limits.idle_ms))
+    }
+
+    /// Tells a broker something that it must not miss: now if it listens, else when it is back.
+    fn report(&mut self, name: &Arc<str>, frame: Frame, out: &mut Vec<Action>) {
+        let Some(broker) = self.brokers.get_mut(name) else { return };
+        if let (Some(link), true) = (broker.link, broker.has_list) {
+            out.push(Action::Send { link, frame });
+            return;
+        }
+        if broker.missed.len() >= self.config.limits.reports_max {
+            broker.missed.pop_front();
+            out.push(Action::Note(Note::ReportDropped { broker: Arc::clone(name) }));
+        }
+        broker.missed.push_back(frame);
+    }
+}
+
+impl Child {
+    fn who(&self) -> Who {
+        Who { broker: Arc::clone(&self.broker), worker: self.worker, run: self.run }
+    }
+}

@@ -1,0 +1,287 @@
+//! What a child writes: bytes cut into lines, lines counted against a rate, the last ones of stderr
+//! kept for the report of its end. Not where lines go: the engine sends them.
+
+use super::limits::{LINE_BYTES_MAX, Limits};
+use protocol::bodies::Stream;
+use protocol::time::Tick;
+use std::collections::VecDeque;
+
+/// A line that may be passed on, with how many of its stream were dropped before it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Line {
+    /// On which stream.
+    pub(super) stream: Stream,
+    /// Its text.
+    pub(super) text: String,
+    /// Lines dropped since the last one passed on.
+    pub(super) dropped: u64,
+}
+
+/// So many at once, then so many a second.
+#[derive(Clone, Debug)]
+pub(super) struct Bucket {
+    /// Millionths of what may be taken now.
+    level: u64,
+    burst: u64,
+    per_second: u64,
+    at: Tick,
+}
+
+const ONE: u64 = 1_000_000;
+
+impl Bucket {
+    /// A full bucket.
+    pub(super) fn new(per_second: u32, burst: u32, now: Tick) -> Self {
+        let burst = u64::from(burst) * ONE;
+        Self { level: burst, burst, per_second: u64::from(per_second), at: now }
+    }
+
+    /// Takes one, if there is one.
+    pub(super) fn take(&mut self, now: Tick) -> bool {
+        let gained = now.since(self.at).0.saturating_mul(self.per_second);
+        self.level = self.level.saturating_add(gained).min(self.burst);
+        self.at = self.at.max(now);
+        let Some(left) = self.level.checked_sub(ONE) else { return false };
+        self.level = left;
+        true
+    }
+}
+
+/// Bytes of one stream on their way to lines.
+#[derive(Clone, Debug, Default)]
+struct Cutter {
+    pending: Vec<u8>,
+    /// The line was cut and what follows up to its end is dropped.
+    skipping: bool,
+    /// Nobody can write to the stream any more.
+    ended: bool,
+    dropped: u64,
+    /// The last line that was dropped, which is told at the end.
+    last_dropped: Option<String>,
+}
+
+impl Cutter {
+    fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&mut Self, String)) {
+        for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
+            let (body, is_whole) = match piece.strip_suffix(b"\n") {
+                Some(body) => (body, true),
+                None => (piece, false),
+            };
+            if !self.skipping {
+                let room = LINE_BYTES_MAX - self.pending.len();
+                self.pending.extend_from_slice(&body[..body.len().min(room)]);
+                if body.len() > room {
+                    let line = format!("{}…", self.take());
+                    self.skipping = true;
+                    each(self, line);
+                } else if is_whole {
+                    let line = self.take();
+                    each(self, line);
+                }
+            }
+            if is_whole {
+                self.skipping = false;
+            }
+        }
+    }
+
+    fn take(&mut self) -> String {
+        let mut bytes = std::mem::take(&mut self.pending);
+        if bytes.last() == Some(&b'\r') {
+            bytes.pop();
+        }
+        // A character cut in two at the limit is left out rather than shown as a wrong one.
+        if bytes.len() + 1 >= LINE_BYTES_MAX
+            && let Err(error) = std::str::from_utf8(&bytes)
+            && error.error_len().is_none()
+        {
+            bytes.truncate(error.valid_up_to());
+        }
+        String::from_utf8_lossy(&bytes).into_owned()
+    }
+}
+
+/// Both streams of a child.
+#[derive(Debug)]
+pub(super) struct Output {
+    stdout: Cutter,
+    stderr: Cutter,
+    rate: Bucket,
+    tail: VecDeque<String>,
+    tail_lines_max: usize,
+}
+
+impl Output {
+    /// Nothing written yet.
+    pub(super) fn new(limits: &Limits, now: Tick) -> Self {
+        Self {
+            stdout: Cutter::default(),
+            stderr: Cutter::default(),
+            rate: Bucket::new(limits.lines_per_second, limits.lines_burst, now),
+            tail: VecDeque::new(),
+            tail_lines_max: limits.tail_lines_max,
+        }
+    }
+
+    /// Takes bytes of a stream; gives the lines that may be passed on. Without a listener every line
+    /// counts as dropped.
+    pub(super) fn push(
+        &mut self,
+        now: Tick,
+        stream: Stream,
+        bytes: &[u8],
+        has_listener: bool,
+    ) -> Vec<Line> {
+        let mut passed = Vec::new();
+        let Self { stdout, stderr, rate, tail, tail_lines_max } = self;
+        let cutter = match stream {
+            Stream::Stdout => stdout,
+            Stream::Stderr => stderr,
+        };
+        cutter.push(bytes, |cutter, text| {
+            if stream == Stream::Stderr && *tail_lines_max > 0 {
+                if tail.len() == *tail_lines_max {
+                    tail.pop_front();
+                }
+                tail.push_back(text.clone());
+            }
+            if has_listener && rate.take(now) {
+                let dropped = std::mem::take(&mut cutter.dropped);
+                cutter.last_dropped = None;
+                passed.push(Line { stream, text, dropped });
+            } else {
+                cutter.dropped += 1;
+                cutter.last_dropped = Some(text);
+            }
+        });
+        passed
+    }
+
+    /// The stream is at its end: a last line without an end counts as one.
+    pub(super) fn end(&mut self, now: Tick, stream: Stream, has_listener: bool) -> Vec<Line> {
+        let cutter = self.cutter(stream);
+        if std::mem::replace(&mut cutter.ended, true) || cutter.pending.is_empty() {
+            return Vec::new();
+        }
+        self.push(now, stream, b"\n", has_listener)
+    }
+
+    /// Whether both streams are at their end.
+    pub(super) fn is_drained(&self) -> bool {
+        self.stdout.ended && self.stderr.ended
+    }
+
+    /// At the end of the child: the last line of each stream that was dropped, so that a flood never
+    /// ends in silence. It is let through without regard to the rate.
+    pub(super) fn last_words(&mut self) -> Vec<Line> {
+        let mut lines = Vec::new();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            let cutter = self.cutter(stream);
+            if let Some(text) = cutter.last_dropped.take() {
+                let dropped = std::mem::take(&mut cutter.dropped).saturating_sub(1);
+                lines.push(Line { stream, text, dropped });
+            }
+        }
+        lines
+    }
+
+    /// The last lines of stderr, oldest first.
+    pub(super) fn tail(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.tail).into()
+    }
+
+    const fn cutter(&mut self, stream: Stream) -> &mut Cutter {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(output: &mut Output, ms: u64, bytes: &[u8]) -> Vec<(String, u64)> {
+        let lines = output.push(Tick::from_millis(ms), Stream::Stderr, bytes, true);
+        lines.into_iter().map(|line| (line.text, line.dropped)).collect()
+    }
+
+    fn texts(output: &mut Output, bytes: &[u8]) -> Vec<String> {
+        lines(output, 0, bytes).into_iter().map(|(text, _)| text).collect()
+    }
+
+    #[test]
+    fn bytes_become_lines_wherever_they_are_cut() {
+        let whole = b"one\ntwo\r\n\nth\xffree\n";
+        let want = ["one", "two", "", "th\u{fffd}ree"];
+        for at in 0..=whole.len() {
+            let mut output = Output::new(&Limits::default(), Tick(0));
+            let mut got = texts(&mut output, &whole[..at]);
+            got.extend(texts(&mut output, &whole[at..]));
+            assert_eq!(got, want, "cut at {at}");
+        }
+    }
+
+    #[test]
+    fn a_last_line_without_an_end_is_a_line() {
+        let mut output = Output::new(&Limits::default(), Tick(0));
+        assert!(texts(&mut output, b"half").is_empty());
+        let end = output.end(Tick(0), Stream::Stderr, true);
+        assert_eq!(end.len(), 1);
+        assert_eq!(end[0].text, "half");
+        assert!(output.end(Tick(0), Stream::Stderr, true).is_empty());
+        assert!(!output.is_drained());
+        output.end(Tick(0), Stream::Stdout, true);
+        assert!(output.is_drained());
+    }
+
+    #[test]
+    fn a_line_at_the_limit_passes_and_one_over_is_cut() {
+        let mut output = Output::new(&Limits::default(), Tick(0));
+        let at = "x".repeat(LINE_BYTES_MAX);
+        assert_eq!(texts(&mut output, format!("{at}\nnext\n").as_bytes()), [&at, "next"]);
+        let cut = format!("{at}…");
+        assert_eq!(texts(&mut output, format!("{at}yz\nnext\n").as_bytes()), [&cut, "next"]);
+        // In pieces, and endless.
+        let mut got = Vec::new();
+        for _ in 0..100 {
+            got.extend(texts(&mut output, &[b'x'; 1000]));
+        }
+        assert_eq!(got, [cut]);
+        assert_eq!(texts(&mut output, b"\nafter\n"), ["after"]);
+    }
+
+    #[test]
+    fn a_character_is_never_cut_in_two() {
+        let mut output = Output::new(&Limits::default(), Tick(0));
+        let text = format!("x{}\n", "é".repeat(LINE_BYTES_MAX));
+        let got = texts(&mut output, text.as_bytes());
+        assert_eq!(got.len(), 1);
+        assert!(!got[0].contains('\u{fffd}') && got[0].ends_with("é…"), "{:?}", &got[0][2040..]);
+    }
+
+    #[test]
+    fn past_the_rate_lines_are_counted_and_the_last_one_is_told_at_the_end() {
+        let limits = Limits { lines_per_second: 10, lines_burst: 2, ..Limits::default() };
+        let mut output = Output::new(&limits, Tick(0));
+        let got = lines(&mut output, 0, b"1\n2\n3\n4\n");
+        assert_eq!(got, [("1".into(), 0), ("2".into(), 0)]);
+        assert_eq!(lines(&mut output, 99, b"5\n"), []);
+        assert_eq!(lines(&mut output, 100, b"6\n"), [("6".into(), 3)]);
+        assert_eq!(lines(&mut output, 100, b"7\n8\n"), []);
+        let last = output.last_words();
+        assert_eq!(last.len(), 1);
+        assert_eq!((last[0].text.as_str(), last[0].dropped), ("8", 1));
+        assert!(output.last_words().is_empty());
+    }
+
+    #[test]
+    fn the_tail_keeps_the_last_lines_of_stderr_only() {
+        let limits = Limits { tail_lines_max: 2, lines_burst: 0, ..Limits::default() };
+        let mut output = Output::new(&limits, Tick(0));
+        output.push(Tick(0), Stream::Stdout, b"out\n", true);
+        assert!(texts(&mut output, b"a\nb\nc\n").is_empty());
+        assert_eq!(output.tail(), ["b", "c"]);
+    }
+}

@@ -1,0 +1,264 @@
+//! How children begin: admission, the answer of `os`, adoption; and the effects of a child's states.
+//! Not the states themselves: `child` has them.
+
+use super::action::{Action, Note, Signal};
+use super::child::{Child, ChildId, Effect, Event, State};
+use super::input::Found;
+use super::output::{Line, Output};
+use super::{Engine, Leaving};
+use protocol::bodies::{Ending, ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted};
+use protocol::frame::Frame;
+use protocol::time::Tick;
+use std::sync::Arc;
+
+impl Engine {
+    pub(super) fn start(
+        &mut self,
+        now: Tick,
+        broker: &Arc<str>,
+        start: ExecStart,
+        out: &mut Vec<Action>,
+    ) {
+        if let Err((lasting, text)) = self.admit(now, broker, &start) {
+            self.fail(broker, &start, lasting, text, out);
+            return;
+        }
+        let child = self.enter(Child {
+            broker: Arc::clone(broker),
+            worker: start.worker,
+            run: start.run,
+            pid: 0,
+            state: State::Starting,
+            due: None,
+            end: None,
+            output: Output::new(&self.config.limits, now),
+        });
+        out.push(Action::Spawn { child, broker: Arc::clone(broker), start });
+    }
+
+    /// Whether there is room to start this and to watch it to its end.
+    fn admit(
+        &mut self,
+        now: Tick,
+        broker: &Arc<str>,
+        start: &ExecStart,
+    ) -> Result<(), (bool, String)> {
+        let limits = &self.config.limits;
+        if let Some(known) = self.runs.get(&(Arc::clone(broker), start.worker, start.run)) {
+            let pid = self.children.get(known).map_or(0, |child| child.pid);
+            return Err((
+                false,
+                format!(
+                    "worker {} run {} is here already as process {pid}; give each start a run of \
+                     its own",
+                    start.worker, start.run
+                ),
+            ));
+        }
+        let is_ending = self.brokers.get(broker).is_some_and(|known| known.is_ending);
+        if self.leaving != Leaving::No || is_ending {
+            return Err((false, "execd is ending its processes; start it again later".into()));
+        }
+        if self.children.len() >= limits.children_max {
+            return Err((
+                false,
+                format!(
+                    "execd has {} processes, as many as it may; stop some, raise its --children \
+                     and descriptor limit, or use another host",
+                    self.children.len()
+                ),
+            ));
+        }
+        if !self.starts.take(now) {
+            return Err((
+                false,
+                format!(
+                    "more than {} starts a second after a burst of {}; try again in a second",
+                    limits.starts_per_second, limits.starts_burst
+                ),
+            ));
+        }
+        Ok(())
+    }
+
+    fn fail(
+        &mut self,
+        broker: &Arc<str>,
+        start: &ExecStart,
+        lasting: bool,
+        text: String,
+        out: &mut Vec<Action>,
+    ) {
+        let who = super::Who { broker: Arc::clone(broker), worker: start.worker, run: start.run };
+        out.push(Action::Note(Note::Failed { who, text: text.clone() }));
+        let body = ExecFailed { worker: start.worker, run: start.run, lasting, text };
+        self.report(broker, Frame::ExecFailed(body), out);
+    }
+
+    fn enter(&mut self, child: Child) -> ChildId {
+        let id = ChildId(self.children_ever);
+        self.children_ever += 1;
+        self.runs.insert((Arc::clone(&child.broker), child.worker, child.run), id);
+        self.children.insert(id, child);
+        id
+    }
+
+    /// A process of an earlier execd: watched from now on, or reported as ended.
+    pub(super) fn found(&mut self, now: Tick, found: Found, out: &mut Vec<Action>) {
+        let name: Arc<str> = Arc::from(found.broker.as_str());
+        let key = (Arc::clone(&name), found.worker, found.run);
+        if self.runs.contains_key(&key) {
+            return;
+        }
+        self.brokers.entry(Arc::clone(&name)).or_default();
+        if !found.alive {
+            let body = ExecExited {
+                worker: found.worker,
+                run: found.run,
+                pid: found.pid,
+                ending: Ending::Unknown,
+                cpu_ms: 0,
+                rss_kib_max: 0,
+                tail: Vec::new(),
+            };
+            self.report(&name, Frame::ExecExited(body), out);
+            return;
+        }
+        let child = self.enter(Child {
+            broker: name,
+            worker: found.worker,
+            run: found.run,
+            pid: found.pid,
+            state: State::Up,
+            due: None,
+            end: None,
+            output: Output::new(&self.config.limits, now),
+        });
+        out.push(Action::Adopt { child, pid: found.pid });
+        if let Some(known) = self.children.get(&child) {
+            out.push(Action::Note(Note::Adopted { who: known.who(), pid: known.pid }));
+        }
+    }
+
+    pub(super) fn spawn_failed(
+        &mut self,
+        now: Tick,
+        id: ChildId,
+        (lasting, text): (bool, String),
+        out: &mut Vec<Action>,
+    ) {
+        let Some(child) = self.children.get(&id) else { return };
+        let who = child.who();
+        let body = ExecFailed { worker: child.worker, run: child.run, lasting, text: text.clone() };
+        out.push(Action::Note(Note::Failed { who: who.clone(), text }));
+        self.report(&who.broker, Frame::ExecFailed(body), out);
+        self.happens(now, id, Event::Refused, out);
+    }
+
+    /// Passes on what a child wrote.
+    pub(super) fn output(
+        &mut self,
+        id: ChildId,
+        out: &mut Vec<Action>,
+        feed: impl FnOnce(&mut Output, bool) -> Vec<Line>,
+    ) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        let link = self.brokers.get(&child.broker).and_then(|broker| broker.link);
+        for line in feed(&mut child.output, link.is_some()) {
+            if let Some(link) = link {
+                out.push(Action::Send { link, frame: line.frame(child) });
+            }
+        }
+    }
+
+    pub(super) fn drained(&mut self, now: Tick, id: ChildId, out: &mut Vec<Action>) {
+        if self.children.get(&id).is_some_and(|child| child.output.is_drained()) {
+            self.happens(now, id, Event::Drained, out);
+        }
+    }
+
+    /// Moves a child to its next state and carries out what follows.
+    pub(super) fn happens(&mut self, now: Tick, id: ChildId, event: Event, out: &mut Vec<Action>) {
+        let Some(child) = self.children.get_mut(&id) else { return };
+        let (next, effects) = child.state.on(event);
+        if next != child.state {
+            child.state = next;
+            child.due = None;
+        }
+        for effect in effects {
+            self.carry_out(now, id, effect, out);
+        }
+        if next == State::Gone {
+            if let Some(child) = self.children.remove(&id) {
+                self.runs.remove(&(child.broker, child.worker, child.run));
+            }
+            out.push(Action::Forget { child: id });
+        }
+    }
+
+    fn carry_out(&mut self, now: Tick, id: ChildId, effect: Effect, out: &mut Vec<Action>) {
+        let limits = self.config.limits;
+        let Some(child) = self.children.get_mut(&id) else { return };
+        let (who, pid) = (child.who(), child.pid);
+        match effect {
+            Effect::Announce => {
+                let body = ExecStarted { worker: child.worker, run: child.run, pid };
+                out.push(Action::Note(Note::Started { who: who.clone(), pid }));
+                self.report(&who.broker, Frame::ExecStarted(body), out);
+            }
+            // Told by `spawn_failed`, which has the text.
+            Effect::Fail => {}
+            Effect::Term { grace_ms } => {
+                child.due = Some(now.plus_millis(grace_ms.min(limits.grace_ms_max)));
+                out.push(Action::Note(Note::Stopping { who, pid, kill: false }));
+                out.push(Action::Signal { child: id, signal: Signal::TermGroup });
+            }
+            Effect::Hurry { grace_ms } => {
+                let due = now.plus_millis(grace_ms.min(limits.grace_ms_max));
+                child.due = Some(child.due.map_or(due, |old| old.min(due)));
+            }
+            Effect::Kill => {
+                out.push(Action::Note(Note::Stopping { who, pid, kill: true }));
+                out.push(Action::Signal { child: id, signal: Signal::KillGroup });
+            }
+            Effect::Await => child.due = Some(now.plus_millis(limits.drain_ms)),
+            Effect::Report => self.report_end(id, out),
+        }
+    }
+
+    fn report_end(&mut self, id: ChildId, out: &mut Vec<Action>) {
+        self.output(
+            id,
+            out,
+            |output, has_listener| {
+                if has_listener { output.last_words() } else { Vec::new() }
+            },
+        );
+        let Some(child) = self.children.get_mut(&id) else { return };
+        let (ending, cpu_ms, rss_kib_max) = child.end.unwrap_or((Ending::Unknown, 0, 0));
+        let who = child.who();
+        let body = ExecExited {
+            worker: child.worker,
+            run: child.run,
+            pid: child.pid,
+            ending,
+            cpu_ms,
+            rss_kib_max,
+            tail: child.output.tail(),
+        };
+        out.push(Action::Note(Note::Exited { who: who.clone(), pid: child.pid, ending }));
+        self.report(&who.broker, Frame::ExecExited(body), out);
+    }
+}
+
+impl Line {
+    fn frame(self, child: &Child) -> Frame {
+        Frame::ExecOutput(ExecOutput {
+            worker: child.worker,
+            run: child.run,
+            stream: self.stream,
+            line: self.text,
+            dropped: self.dropped,
+        })
+    }
+}

@@ -1,0 +1,114 @@
+//! How children end: one, all of a broker, all; TERM to the group, the wait, KILL to the group. Not
+//! the states in between: `child` has them.
+
+use super::action::{Action, Signal};
+use super::child::{ChildId, Event};
+use super::{Engine, Leaving};
+use protocol::bodies::{ErrorBody, ExecSignal, ExecStop};
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::time::Tick;
+use std::sync::Arc;
+
+/// The highest signal number there is on Linux.
+const SIGNAL_MAX: i32 = 64;
+
+impl Engine {
+    pub(super) fn stop(
+        &mut self,
+        now: Tick,
+        from: (LinkId, &Arc<str>),
+        stop: ExecStop,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(id) = self.find(from, stop.worker, stop.run, out) {
+            self.happens(now, id, Event::Stop { grace_ms: stop.grace_ms }, out);
+        }
+    }
+
+    pub(super) fn signal(
+        &self,
+        from: (LinkId, &Arc<str>),
+        signal: ExecSignal,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(id) = self.find(from, signal.worker, signal.run, out) else { return };
+        if !(1..=SIGNAL_MAX).contains(&signal.signal) {
+            let text = format!("signal {} is no signal; 1 to {SIGNAL_MAX} are", signal.signal);
+            out.push(complaint(from.0, signal.worker, ErrorCode::Refused, text));
+        } else if self.children.get(&id).is_some_and(|child| child.state.is_running()) {
+            out.push(Action::Signal { child: id, signal: Signal::Process(signal.signal) });
+        }
+    }
+
+    /// A child of this broker, or the complaint that there is none.
+    fn find(
+        &self,
+        (link, broker): (LinkId, &Arc<str>),
+        worker: WorkerId,
+        run: RunId,
+        out: &mut Vec<Action>,
+    ) -> Option<ChildId> {
+        let found = self.runs.get(&(Arc::clone(broker), worker, run)).copied();
+        if found.is_none() {
+            let text =
+                format!("worker {worker} run {run} has no process here; exec-list tells which are");
+            out.push(complaint(link, worker, ErrorCode::NotFound, text));
+        }
+        found
+    }
+
+    /// The broker shuts down in order.
+    pub(super) fn end(
+        &mut self,
+        now: Tick,
+        broker: &Arc<str>,
+        grace_ms: u64,
+        out: &mut Vec<Action>,
+    ) {
+        if let Some(known) = self.brokers.get_mut(broker) {
+            known.is_ending = true;
+        }
+        self.stop_all(now, Some(broker), grace_ms, out);
+    }
+
+    /// execd itself is asked to end; asked again, it does not wait any more.
+    pub(super) fn terminate(&mut self, now: Tick, out: &mut Vec<Action>) {
+        let grace_ms = match self.leaving {
+            Leaving::No => {
+                self.leave("asked to end by a signal", out);
+                self.config.limits.leave_grace_ms
+            }
+            Leaving::Wanted | Leaving::Said => 0,
+        };
+        self.stop_all(now, None, grace_ms, out);
+    }
+
+    /// Stops the children of one broker or of all, the youngest first.
+    pub(super) fn stop_all(
+        &mut self,
+        now: Tick,
+        broker: Option<&Arc<str>>,
+        grace_ms: u64,
+        out: &mut Vec<Action>,
+    ) {
+        let is_meant = |name: &Arc<str>| broker.is_none_or(|broker| broker == name);
+        let ids: Vec<ChildId> = self
+            .children
+            .iter()
+            .rev()
+            .filter(|(_, child)| is_meant(&child.broker))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in ids {
+            self.happens(now, id, Event::Stop { grace_ms }, out);
+        }
+    }
+}
+
+fn complaint(link: LinkId, worker: WorkerId, code: ErrorCode, text: String) -> Action {
+    let head = Header { workerid: worker.0, ..Header::default() };
+    Action::Send { link, frame: Frame::Error { head, error: ErrorBody::new(code, text) } }
+}

@@ -1,0 +1,87 @@
+//! Action → effect: one exhaustive match. It never steps the engine: what follows is queued as input.
+
+use super::check::{self, Refusal};
+use super::log;
+use super::run::Shell;
+use super::spawn;
+use super::state::Entry;
+use crate::engine::action::Action;
+use crate::engine::child::ChildId;
+use crate::engine::input::Input;
+use protocol::bodies::ExecStart;
+use protocol::ids::LinkId;
+use protocol::time::Tick;
+use std::sync::Arc;
+use tracing::{debug, error, warn};
+
+impl Shell {
+    pub(super) fn apply(&mut self, now: Tick, action: Action) {
+        match action {
+            Action::Send { link, frame } => {
+                let Some(known) = self.links.get_mut(&link) else { return };
+                if known.send(frame) {
+                    self.dirty.insert(link);
+                } else {
+                    self.lost(link, "reads too slowly");
+                }
+            }
+            Action::Close { link } => {
+                if let Some(known) = self.links.get_mut(&link) {
+                    known.linger(now);
+                    self.dirty.insert(link);
+                }
+            }
+            Action::Spawn { child, broker, start } => {
+                let answer = match self.spawn(child, broker, &start) {
+                    Ok(pid) => Input::Spawned { child, pid },
+                    Err((lasting, text)) => Input::SpawnFailed { child, lasting, text },
+                };
+                self.inputs.push_back(answer);
+            }
+            Action::Adopt { child, pid } => {
+                if let Some(entry) = self.found.remove(&pid) {
+                    self.inputs.extend(self.children.adopt(child, entry));
+                }
+            }
+            Action::Signal { child, signal } => {
+                if let Err(error) = self.children.signal(child, signal) {
+                    warn!(%child, ?signal, %error, "signal not sent");
+                }
+            }
+            Action::Forget { child } => {
+                self.children.remove(child);
+                self.is_state_stale = true;
+            }
+            Action::Note(note) => log::note(&note),
+            Action::Leave => self.is_leaving = true,
+        }
+    }
+
+    /// A link is gone; the engine will hear of it.
+    pub(super) fn lost(&mut self, link: LinkId, why: &'static str) {
+        self.links.remove(&link);
+        self.dirty.remove(&link);
+        self.inputs.push_back(Input::Closed { link, why });
+    }
+
+    fn spawn(
+        &mut self,
+        child: ChildId,
+        broker: Arc<str>,
+        start: &ExecStart,
+    ) -> Result<u32, Refusal> {
+        check::check(start, &self.allow)?;
+        let spawned = spawn::spawn(&self.recipe, start)?;
+        let pid = spawned.pid;
+        debug!(pid, path = start.path, args = ?start.args, service = %start.service, "command line");
+        let (worker, run) = (start.worker, start.run);
+        let entry = Entry { broker, worker, run, pid, start_time: 0, pipes: [0; 2] };
+        let entry = self.children.add(child, spawned, entry);
+        if let Some(state) = &mut self.state
+            && let Err(error) = state.append(&entry)
+        {
+            error!(%error, pid, "the state directory can't be written; a later execd won't find it");
+        }
+        Ok(pid)
+    }
+}

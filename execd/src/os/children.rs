@@ -1,0 +1,227 @@
+//! Which process belongs to which child: its id, its pipes, how to signal it. Not its state: the
+//! engine has that.
+
+use super::spawn::{self, Reaped, Spawned};
+use super::state::{self, Entry};
+use crate::engine::action::Signal;
+use crate::engine::child::ChildId;
+use crate::engine::input::Input;
+use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::libc;
+use nix::sys::stat::Mode;
+use protocol::bodies::Stream;
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+/// Most bytes read from a pipe at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// Most reads from one pipe of a process that has ended: what a pipe of the largest size holds.
+const LAST_READS_MAX: usize = 16;
+
+/// One process.
+#[derive(Debug)]
+struct Process {
+    entry: Entry,
+    stdout: Option<OwnedFd>,
+    stderr: Option<OwnedFd>,
+    /// For a process of an earlier execd: readable when it has ended.
+    watch: Option<OwnedFd>,
+    is_over: bool,
+}
+
+impl Process {
+    const fn pipe(&mut self, stream: Stream) -> &mut Option<OwnedFd> {
+        match stream {
+            Stream::Stdout => &mut self.stdout,
+            Stream::Stderr => &mut self.stderr,
+        }
+    }
+}
+
+/// What a descriptor of a child means when it is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Source {
+    /// It wrote something, or nobody can write any more.
+    Pipe(Stream),
+    /// It ended; it was started by an earlier execd.
+    End,
+}
+
+/// All processes.
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    table: BTreeMap<ChildId, Process>,
+    pids: BTreeMap<u32, ChildId>,
+}
+
+impl Children {
+    /// Takes a process that was just started; gives what is to be written down.
+    pub(super) fn add(&mut self, child: ChildId, spawned: Spawned, mut entry: Entry) -> Entry {
+        entry.pid = spawned.pid;
+        entry.start_time = state::start_time(spawned.pid).unwrap_or(0);
+        entry.pipes = [state::inode(&spawned.stdout), state::inode(&spawned.stderr)];
+        self.pids.insert(spawned.pid, child);
+        let process = Process {
+            entry: entry.clone(),
+            stdout: Some(spawned.stdout),
+            stderr: Some(spawned.stderr),
+            watch: None,
+            is_over: false,
+        };
+        self.table.insert(child, process);
+        entry
+    }
+
+    /// Takes a process of an earlier execd; gives what is known of it at once.
+    pub(super) fn adopt(&mut self, child: ChildId, entry: Entry) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        let watch = spawn::watch(entry.pid).ok();
+        let is_over = watch.is_none() || !entry.is_alive();
+        let mut pipe = |index: usize, stream| {
+            let pipe = reopen(&entry, index);
+            if pipe.is_none() {
+                inputs.push(Input::OutputEnd { child, stream });
+            }
+            pipe
+        };
+        let (stdout, stderr) = (pipe(0, Stream::Stdout), pipe(1, Stream::Stderr));
+        self.table.insert(child, Process { entry, stdout, stderr, watch, is_over: false });
+        if is_over {
+            inputs.extend(self.over(child));
+        }
+        inputs
+    }
+
+    /// Forgets a child.
+    pub(super) fn remove(&mut self, child: ChildId) {
+        if let Some(process) = self.table.remove(&child)
+            && self.pids.get(&process.entry.pid) == Some(&child)
+        {
+            self.pids.remove(&process.entry.pid);
+        }
+    }
+
+    /// All that is to be written down.
+    pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
+        self.table.values().map(|process| &process.entry)
+    }
+
+    /// The descriptors to watch.
+    pub(super) fn sources(&self) -> impl Iterator<Item = (ChildId, Source, BorrowedFd<'_>)> {
+        self.table.iter().flat_map(|(child, process)| {
+            let pipes = [(&process.stdout, Stream::Stdout), (&process.stderr, Stream::Stderr)]
+                .into_iter()
+                .map(|(pipe, stream)| (pipe, Source::Pipe(stream)));
+            let watch = process.watch.as_ref().filter(|_| !process.is_over);
+            pipes
+                .filter_map(|(pipe, source)| Some((*child, source, pipe.as_ref()?.as_fd())))
+                .chain(watch.map(|watch| (*child, Source::End, watch.as_fd())))
+        })
+    }
+
+    /// Reads a pipe once; `None` = nothing to read for now.
+    pub(super) fn read(&mut self, child: ChildId, stream: Stream) -> Option<Input> {
+        let pipe = self.table.get_mut(&child)?.pipe(stream);
+        let mut bytes = vec![0; READ_BYTES];
+        match nix::unistd::read(pipe.as_ref()?, &mut bytes) {
+            Err(Errno::EAGAIN | Errno::EINTR) => None,
+            Ok(0) | Err(_) => {
+                *pipe = None;
+                Some(Input::OutputEnd { child, stream })
+            }
+            Ok(count) => {
+                bytes.truncate(count);
+                Some(Input::Output { child, stream, bytes })
+            }
+        }
+    }
+
+    /// A process was reaped: what is left in its pipes, then its end.
+    pub(super) fn reaped(&mut self, pid: u32, reaped: Reaped) -> Vec<Input> {
+        // Not in the table: a fork whose exec failed, which was answered already.
+        let Some(child) = self.pids.get(&pid).copied() else { return Vec::new() };
+        let mut inputs = self.rest(child);
+        if let Some(process) = self.table.get_mut(&child) {
+            process.is_over = true;
+        }
+        let Reaped { ending, cpu_ms, rss_kib_max } = reaped;
+        inputs.push(Input::Exited { child, ending, cpu_ms, rss_kib_max });
+        inputs
+    }
+
+    /// A process of an earlier execd ended: what is left of its group is killed, then its end.
+    pub(super) fn over(&mut self, child: ChildId) -> Vec<Input> {
+        let Some(process) = self.table.get_mut(&child) else { return Vec::new() };
+        if process.is_over {
+            return Vec::new();
+        }
+        process.is_over = true;
+        let pid = process.entry.pid;
+        // Init has reaped it. As long as its group lives its number is not given to a new process,
+        // so if there is one of that number now, the group is empty and the number is a stranger's.
+        if state::start_time(pid).is_none_or(|time| time == process.entry.start_time) {
+            let _ = spawn::send_signal(-group(pid), libc::SIGKILL);
+        }
+        let mut inputs = self.rest(child);
+        inputs.push(Input::Exited {
+            child,
+            ending: protocol::bodies::Ending::Unknown,
+            cpu_ms: 0,
+            rss_kib_max: 0,
+        });
+        inputs
+    }
+
+    fn rest(&mut self, child: ChildId) -> Vec<Input> {
+        let mut inputs = Vec::new();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            for _ in 0..LAST_READS_MAX {
+                let Some(input) = self.read(child, stream) else { break };
+                let is_end = matches!(input, Input::OutputEnd { .. });
+                inputs.push(input);
+                if is_end {
+                    break;
+                }
+            }
+        }
+        inputs
+    }
+
+    /// Sends a signal, if the process is still the one that was started.
+    pub(super) fn signal(&self, child: ChildId, signal: Signal) -> nix::Result<()> {
+        let Some(process) = self.table.get(&child) else { return Ok(()) };
+        // One of our own is there until we reap it; another's may be gone, its number reused.
+        if process.is_over || (process.watch.is_some() && !process.entry.is_alive()) {
+            return Ok(());
+        }
+        let pid = group(process.entry.pid);
+        let sent = match signal {
+            Signal::TermGroup => spawn::send_signal(-pid, libc::SIGTERM),
+            Signal::KillGroup => spawn::send_signal(-pid, libc::SIGKILL),
+            Signal::Process(number) => spawn::send_signal(pid, number),
+        };
+        match sent {
+            // It has just ended; the report is on its way.
+            Err(Errno::ESRCH) => Ok(()),
+            sent => sent,
+        }
+    }
+}
+
+fn group(pid: u32) -> i32 {
+    i32::try_from(pid).unwrap_or(i32::MAX)
+}
+
+/// Opens a pipe of a process of an earlier execd again, if it still is the one that execd made.
+fn reopen(entry: &Entry, index: usize) -> Option<OwnedFd> {
+    let path = format!("/proc/{}/fd/{}", entry.pid, index + 1);
+    let target = fs::read_link(&path).ok()?;
+    if target.to_str()? != format!("pipe:[{}]", entry.pipes[index]) {
+        return None;
+    }
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_CLOEXEC;
+    open(path.as_str(), flags, Mode::empty()).ok()
+}

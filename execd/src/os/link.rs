@@ -1,0 +1,175 @@
+//! One connection: bytes in, cut into frames; frames out through a bounded outbox. Not what the
+//! frames mean: the engine knows.
+
+use bytes::{Buf, BytesMut};
+use protocol::decode::{self, WireError};
+use protocol::encode;
+use protocol::frame::Frame;
+use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
+use protocol::time::Tick;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+
+/// Most bytes that wait to be sent on one connection; past it the connection is closed.
+pub(super) const OUTBOX_BYTES_MAX: usize = 8 << 20;
+
+/// Time for a closed connection to take the last bytes and to close its side.
+pub(super) const LINGER_MS: u64 = 500;
+
+/// Most bytes read from a connection at a time.
+const READ_BYTES: usize = 64 << 10;
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    /// From this or another machine.
+    Tcp(TcpStream),
+    /// From this machine.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(into),
+            Self::Unix(stream) => stream.read(into),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+
+    fn shut(&self) {
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+        };
+    }
+}
+
+/// What reading brought.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// A whole frame.
+    Frame(Frame),
+    /// Bytes that are no frame; nothing more will be taken.
+    Garbled(WireError),
+    /// Nothing for now.
+    Nothing,
+}
+
+/// One connection.
+#[derive(Debug)]
+pub(super) struct Link {
+    stream: Stream,
+    inbox: BytesMut,
+    outbox: BytesMut,
+    /// Set once it is to be closed: what comes in is thrown away, what is queued is still sent.
+    pub(super) linger_until: Option<Tick>,
+    is_shut: bool,
+}
+
+impl Link {
+    pub(super) fn new(stream: Stream) -> Self {
+        Self {
+            stream,
+            inbox: BytesMut::new(),
+            outbox: BytesMut::new(),
+            linger_until: None,
+            is_shut: false,
+        }
+    }
+
+    /// Reads once. An error is the reason why the link is gone.
+    pub(super) fn read(&mut self) -> Result<(), &'static str> {
+        // A frame that is not complete is never larger than this, so there is always room.
+        let room = (HEADER_BYTES + CONTROL_BODY_BYTES_MAX + READ_BYTES) - self.inbox.len();
+        let mut bytes = [0; READ_BYTES];
+        match self.stream.read(&mut bytes[..room.min(READ_BYTES)]) {
+            Ok(0) if room > 0 => Err("closed by the other side"),
+            Ok(_) if self.linger_until.is_some() => Ok(()),
+            Ok(count) => {
+                self.inbox.extend_from_slice(&bytes[..count]);
+                Ok(())
+            }
+            Err(error) => match error.kind() {
+                ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
+                ErrorKind::ConnectionReset => Err("reset by the other side"),
+                _ => Err("broken"),
+            },
+        }
+    }
+
+    /// Whether the inbox has room for a read.
+    pub(super) fn wants_bytes(&self) -> bool {
+        self.inbox.len() < HEADER_BYTES + CONTROL_BODY_BYTES_MAX
+    }
+
+    /// Takes the next frame out of what was read.
+    pub(super) fn take(&mut self) -> Taken {
+        if self.linger_until.is_some() {
+            return Taken::Nothing;
+        }
+        match decode::next(&mut self.inbox, CONTROL_BODY_BYTES_MAX) {
+            Ok(None) => Taken::Nothing,
+            Ok(Some(frame)) => Taken::Frame(frame),
+            Err(error) => {
+                self.inbox.clear();
+                Taken::Garbled(error)
+            }
+        }
+    }
+
+    /// Queues a frame; `false` if the outbox is past its limit.
+    #[must_use]
+    pub(super) fn send(&mut self, frame: Frame) -> bool {
+        encode::append(frame, &mut self.outbox);
+        self.outbox.len() <= OUTBOX_BYTES_MAX
+    }
+
+    /// Writes what can be written. An error is the reason why the link is gone.
+    pub(super) fn flush(&mut self) -> Result<(), &'static str> {
+        while !self.outbox.is_empty() {
+            match self.stream.write(&self.outbox) {
+                Ok(count) => self.outbox.advance(count),
+                Err(error) => match error.kind() {
+                    ErrorKind::WouldBlock => return Ok(()),
+                    ErrorKind::Interrupted => {}
+                    _ => return Err("broken"),
+                },
+            }
+        }
+        if self.linger_until.is_some() && !self.is_shut {
+            self.is_shut = true;
+            self.stream.shut();
+        }
+        Ok(())
+    }
+
+    /// Whether bytes wait to be sent.
+    pub(super) fn has_unsent(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// Begins the end: what is queued is sent, then the other side has [`LINGER_MS`] to close. To
+    /// close at once with bytes unread would make the kernel drop the error that says why.
+    pub(super) fn linger(&mut self, now: Tick) {
+        self.linger_until = Some(now.plus_millis(LINGER_MS));
+        self.inbox.clear();
+    }
+}
+
+impl AsFd for Link {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Unix(stream) => stream.as_fd(),
+        }
+    }
+}

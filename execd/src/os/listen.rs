@@ -1,0 +1,183 @@
+//! The socket on which brokers reach execd: bind it, say where it is, accept. Not who may use it
+//! (`peer`), not what comes on it (`link`).
+
+use super::link::Stream;
+use super::options::{Failure, Listen};
+use super::peer;
+use crate::exit::Exit;
+use nix::sys::socket::{
+    AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
+};
+use nix::sys::stat::{Mode, umask};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+/// A bound socket.
+#[derive(Debug)]
+enum Socket {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+/// A bound socket and what belongs to it.
+#[derive(Debug)]
+pub(super) struct Listener {
+    socket: Socket,
+    /// Whether anybody who can connect may use it.
+    insecure: bool,
+    /// The socket file that this execd made, removed at the end.
+    file: Option<PathBuf>,
+    /// Where it listens, for the ports file.
+    pub(super) address: String,
+}
+
+impl Listener {
+    /// Binds, non-blocking.
+    pub(super) fn bind(listen: Listen, insecure: bool) -> Result<Self, Failure> {
+        let (socket, file) = match listen {
+            Listen::Tcp(address) => (tcp(&address, insecure)?, None),
+            Listen::Unix(path) => {
+                let path = std::path::absolute(&path).unwrap_or(path);
+                (Socket::Unix(unix(&path)?), Some(path))
+            }
+            Listen::Fd(fd) => (inherited(fd)?, None),
+        };
+        let failed = |error: io::Error| Failure::kernel("the listening socket", error);
+        let address = match &socket {
+            Socket::Tcp(listener) => {
+                listener.set_nonblocking(true).map_err(failed)?;
+                listener.local_addr().map_err(failed)?.to_string()
+            }
+            Socket::Unix(listener) => {
+                listener.set_nonblocking(true).map_err(failed)?;
+                let address = listener.local_addr().map_err(failed)?;
+                format!("unix:{}", address.as_pathname().unwrap_or_else(|| Path::new("")).display())
+            }
+        };
+        Ok(Self { socket, insecure, file, address })
+    }
+
+    /// The next connection, if one waits, and why its owner may not use it, if so.
+    pub(super) fn accept(&self) -> io::Result<Option<(Stream, Option<String>)>> {
+        let accepted = match &self.socket {
+            Socket::Tcp(listener) => listener.accept().and_then(|(stream, peer)| {
+                stream.set_nodelay(true)?;
+                stream.set_nonblocking(true)?;
+                let stranger = if self.insecure {
+                    None
+                } else {
+                    peer::stranger(peer::tcp_owner(stream.local_addr()?, peer))
+                };
+                Ok((Stream::Tcp(stream), stranger))
+            }),
+            Socket::Unix(listener) => listener.accept().and_then(|(stream, _)| {
+                stream.set_nonblocking(true)?;
+                let owner = getsockopt(&stream, sockopt::PeerCredentials).ok();
+                let stranger = if self.insecure {
+                    None
+                } else {
+                    peer::stranger(owner.map(|credentials| credentials.uid()))
+                };
+                Ok((Stream::Unix(stream), stranger))
+            }),
+        };
+        match accepted {
+            Ok(accepted) => Ok(Some(accepted)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+impl AsFd for Listener {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match &self.socket {
+            Socket::Tcp(listener) => listener.as_fd(),
+            Socket::Unix(listener) => listener.as_fd(),
+        }
+    }
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        if let Some(file) = &self.file {
+            let _ = fs::remove_file(file);
+        }
+    }
+}
+
+fn cannot(address: &str, error: &io::Error) -> Failure {
+    let cure = match error.kind() {
+        ErrorKind::AddrInUse => "; another program listens there, perhaps another execd",
+        ErrorKind::PermissionDenied => "; choose a port from 1024 on, or a directory of your own",
+        _ => "",
+    };
+    Failure::new(Exit::Listen, format!("can't listen on {address}: {error}{cure}"))
+}
+
+fn tcp(address: &str, insecure: bool) -> Result<Socket, Failure> {
+    let found: Vec<SocketAddr> =
+        address.to_socket_addrs().map_err(|error| cannot(address, &error))?.collect();
+    if let Some(open) = found.iter().find(|found| !found.ip().is_loopback())
+        && !insecure
+    {
+        return Err(Failure::new(
+            Exit::Usage,
+            format!(
+                "listening on {open} would let every machine that reaches it start programs here; \
+                 listen on 127.0.0.1 or unix:PATH (and tunnel), or say --insecure if you trust the \
+                 network"
+            ),
+        ));
+    }
+    TcpListener::bind(&found[..]).map(Socket::Tcp).map_err(|error| cannot(address, &error))
+}
+
+fn unix(path: &Path) -> Result<UnixListener, Failure> {
+    let address = format!("unix:{}", path.display());
+    // The file is born with its rights, so that nobody else can slip in before a chmod.
+    let bind = || {
+        let old = umask(Mode::from_bits_truncate(0o177));
+        let bound = UnixListener::bind(path);
+        umask(old);
+        bound
+    };
+    match bind() {
+        Err(error) if error.kind() == ErrorKind::AddrInUse => {
+            if UnixStream::connect(path).is_ok() {
+                return Err(Failure::new(
+                    Exit::Taken,
+                    format!("another execd listens on {address}; stop it, or name another path"),
+                ));
+            }
+            let is_socket = fs::symlink_metadata(path).is_ok_and(|m| m.file_type().is_socket());
+            if !is_socket {
+                return Err(Failure::new(
+                    Exit::Listen,
+                    format!("{} exists and is no socket; name another path", path.display()),
+                ));
+            }
+            // What a dead execd left.
+            fs::remove_file(path).and_then(|()| bind()).map_err(|error| cannot(&address, &error))
+        }
+        bound => bound.map_err(|error| cannot(&address, &error)),
+    }
+}
+
+fn inherited(fd: OwnedFd) -> Result<Socket, Failure> {
+    let address: SockaddrStorage = getsockname(fd.as_raw_fd())
+        .map_err(|error| Failure::kernel("the descriptor given to listen on", error))?;
+    match address.family() {
+        Some(AddressFamily::Unix) => Ok(Socket::Unix(UnixListener::from(fd))),
+        Some(AddressFamily::Inet | AddressFamily::Inet6) => Ok(Socket::Tcp(TcpListener::from(fd))),
+        _ => Err(Failure::new(
+            Exit::Listen,
+            "the descriptor given to listen on is neither a TCP nor a Unix socket",
+        )),
+    }
+}

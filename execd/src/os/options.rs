@@ -1,0 +1,138 @@
+//! What the mains may ask of execd, and how it says that it can't go on. Not the command line: that
+//! is `cli` of the program and of `isectd`.
+
+use crate::engine::limits::Limits;
+use crate::exit::Exit;
+use std::fmt;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+/// Where brokers reach this execd.
+#[derive(Debug)]
+pub enum Listen {
+    /// `ADDR:PORT`; port 0 lets the kernel choose.
+    Tcp(String),
+    /// A socket file; made for this user alone. What a dead execd left there is replaced.
+    Unix(PathBuf),
+    /// A TCP or Unix socket that is bound and listens already.
+    Fd(OwnedFd),
+}
+
+impl Listen {
+    /// Reads `ADDR:PORT` or `unix:PATH`.
+    ///
+    /// # Errors
+    /// It is neither; the text says how it should look.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        if let Some(path) = text.strip_prefix("unix:") {
+            if path.is_empty() {
+                return Err("'unix:' lacks the path; write unix:PATH".into());
+            }
+            return Ok(Self::Unix(PathBuf::from(path)));
+        }
+        match text.rsplit_once(':') {
+            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
+                Ok(Self::Tcp(text.to_owned()))
+            }
+            Some(_) | None => {
+                Err(format!("'{}' is neither ADDR:PORT nor unix:PATH", text.escape_debug()))
+            }
+        }
+    }
+}
+
+/// All that [`run`](super::run::run) needs to know.
+#[derive(Debug)]
+pub struct Options {
+    /// Where brokers reach it.
+    pub listen: Listen,
+    /// Listen to other machines, and to other users of this one, although nothing proves who they
+    /// are. Needs [`allow`](Self::allow).
+    pub insecure: bool,
+    /// Programs are started only below these directories, symbolic links resolved. Empty: all that
+    /// this user may execute. That gives nothing away, because only this user (and root) can connect
+    /// then: the kernel is asked whose process stands at the other end.
+    pub allow: Vec<PathBuf>,
+    /// The execd that a broker brought along: a session of its own, ends after `exec-end`, or when
+    /// neither broker nor child was there for a while.
+    pub built_in: bool,
+    /// End, with all children, when the broker's link breaks (`--state none`).
+    pub leave_when_broker_is_gone: bool,
+    /// A directory in which the children are written down, so that an execd started after this one
+    /// died finds and adopts them; one execd at a time may use it. `None`: they can't be found.
+    pub state: Option<PathBuf>,
+    /// Written whole when it listens: `{"execd":"127.0.0.1:5502"}`.
+    pub ports_file: Option<PathBuf>,
+    /// The same JSON object is written here as one line when it listens, then it is closed: a pipe
+    /// (the stdout) on which whoever started execd waits.
+    pub ready: Option<OwnedFd>,
+    /// Working directory of the children.
+    pub directory: PathBuf,
+    /// Environment variables that children get besides the short list of `spawn`.
+    pub pass_env: Vec<String>,
+    /// The bounds.
+    pub limits: Limits,
+}
+
+impl Options {
+    /// A standalone execd with the defaults of `isdexecd`.
+    pub fn new(listen: Listen) -> Self {
+        Self {
+            listen,
+            insecure: false,
+            allow: Vec::new(),
+            built_in: false,
+            leave_when_broker_is_gone: false,
+            state: None,
+            ports_file: None,
+            ready: None,
+            directory: PathBuf::from("/"),
+            pass_env: Vec::new(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// Why execd can't go on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    /// The exit status.
+    pub exit: Exit,
+    /// What, which one, and the cure.
+    pub text: String,
+}
+
+impl Failure {
+    pub(super) fn new(exit: Exit, text: impl Into<String>) -> Self {
+        Self { exit, text: text.into() }
+    }
+
+    /// The kernel refused something without which there is no going on.
+    pub(super) fn kernel(what: &str, error: impl fmt::Display) -> Self {
+        Self::new(Exit::Kernel, format!("{what}: {error}"))
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_read_or_refused_with_the_right_form() {
+        assert!(matches!(Listen::parse("127.0.0.1:0"), Ok(Listen::Tcp(a)) if a == "127.0.0.1:0"));
+        assert!(matches!(Listen::parse("[::1]:5502"), Ok(Listen::Tcp(_))));
+        assert!(matches!(Listen::parse("unix:/run/x"), Ok(Listen::Unix(p)) if p.ends_with("x")));
+        for bad in ["", "5502", ":5502", "host:", "host:99999", "unix:"] {
+            let error = Listen::parse(bad).map(|_| ()).unwrap_err();
+            assert!(error.contains("unix:PATH"), "{bad}: {error}");
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! Whose process stands at the other end of a connection, as the kernel knows it: a loopback port can
+//! be reached by every user of the machine, and starting programs as this user is for this user.
+//! Not authentication between machines: that needs tokens.
+
+use nix::unistd::{Uid, User};
+use std::fmt::Write as _;
+use std::fs;
+use std::net::{IpAddr, SocketAddr};
+
+/// Why the owner of a connection may not use this execd; `None` = may.
+pub(super) fn stranger(uid: Option<u32>) -> Option<String> {
+    let me = Uid::effective();
+    match uid.map(Uid::from_raw) {
+        Some(uid) if uid == me || uid.is_root() => None,
+        Some(uid) => Some(format!(
+            "execd runs as user {} and starts programs for that user alone, not for {}; run the \
+             broker as the same user",
+            name(me),
+            name(uid)
+        )),
+        None => Some(
+            "the kernel does not tell whose connection this is; use unix:PATH, or --insecure with \
+             --allow"
+                .into(),
+        ),
+    }
+}
+
+fn name(uid: Uid) -> String {
+    let known = User::from_uid(uid).ok().flatten();
+    known.map_or_else(|| uid.to_string(), |user| format!("{} ({uid})", user.name))
+}
+
+/// The user that owns the other end of a TCP connection on this machine.
+pub(super) fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+    let table = match peer.ip() {
+        IpAddr::V4(_) => "/proc/net/tcp",
+        IpAddr::V6(_) => "/proc/net/tcp6",
+    };
+    find(&fs::read_to_string(table).ok()?, peer, local)
+}
+
+/// Looks up the row of the other end: there, our address is the remote one. Only an established
+/// connection counts: a socket that its owner has closed is shown as root's.
+fn find(table: &str, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
+    let (near, far) = (hex(peer), hex(local));
+    table.lines().find_map(|row| {
+        let mut words = row.split_ascii_whitespace().skip(1);
+        let matches = words.next()? == near && words.next()? == far && words.next()? == "01";
+        if matches { words.nth(3)?.parse().ok() } else { None }
+    })
+}
+
+/// An address as the tables write it: words of four bytes in the order of the machine.
+fn hex(address: SocketAddr) -> String {
+    let bytes = match address.ip() {
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let mut out = String::new();
+    for word in bytes.chunks_exact(4) {
+        let word = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]);
+        let _ = write!(out, "{word:08X}");
+    }
+    let _ = write!(out, ":{:04X}", address.port());
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn the_owner_of_a_real_connection_is_found() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+            let (far, peer) = listener.accept().unwrap();
+            let owner = tcp_owner(far.local_addr().unwrap(), peer);
+            assert_eq!(owner, Some(Uid::effective().as_raw()), "{address}");
+            assert_eq!(stranger(owner), None);
+            drop(near);
+        }
+    }
+
+    #[test]
+    fn only_an_established_row_of_the_right_pair_counts() {
+        let row = |state: &str| {
+            format!(
+                "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n\
+                 \x20  1: 0100007F:1F90 0100007F:0050 {state} 00000000:00000000 00:00000000 00000000  1001        0 77 1\n"
+            )
+        };
+        let peer: SocketAddr = "127.0.0.1:8080".parse().unwrap();
+        let local: SocketAddr = "127.0.0.1:80".parse().unwrap();
+        if cfg!(target_endian = "little") {
+            assert_eq!(find(&row("01"), peer, local), Some(1001));
+            assert_eq!(find(&row("06"), peer, local), None);
+            assert_eq!(find(&row("01"), local, peer), None);
+        }
+        assert!(stranger(Some(4_000_000)).unwrap().contains("4000000"));
+        assert!(stranger(None).unwrap().contains("--insecure"));
+    }
+}

@@ -1,0 +1,432 @@
+//! Start-up, the loop, the end. One thread: wait, read the clock once, feed the engine, do what it
+//! says, write. Not a decision: the engine takes them.
+
+use super::check;
+use super::children::{Children, Source};
+use super::clock::Clock;
+use super::link::{Link, Taken};
+use super::listen::Listener;
+use super::options::{Failure, Options};
+use super::reap;
+use super::spawn::{self, Recipe};
+use super::state::{Entry, State};
+use crate::engine::input::{Found, Input};
+use crate::engine::limits::Limits;
+use crate::engine::{Config, Engine};
+use crate::exit::Exit;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use protocol::ids::LinkId;
+use protocol::time::Tick;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use tracing::{error, info, warn};
+
+/// Most frames taken from one connection in a turn: a start takes a millisecond.
+const FRAMES_A_TURN: usize = 32;
+
+/// Most connections accepted in a turn.
+const ACCEPTS_A_TURN: usize = 16;
+
+/// Most connections that are on their way out, besides those the engine knows.
+const LINGERING_MAX: usize = 64;
+
+/// After a failed accept (no descriptors left), the next one is tried so much later.
+const ACCEPT_PAUSE_MS: u64 = 100;
+
+/// Time for the last frames to be taken when execd ends.
+const LAST_FLUSH_MS: u64 = 1000;
+
+/// Descriptors that are not for children: streams, listener, signals, state, programs looked at.
+const FILES_RESERVED: u64 = 64;
+
+/// Descriptors of a child: two pipes, and one to watch it if it was adopted.
+const FILES_A_CHILD: u64 = 3;
+
+/// The loop's belongings.
+#[derive(Debug)]
+pub(super) struct Shell {
+    clock: Clock,
+    engine: Engine,
+    signals: SignalFd,
+    listener: Option<Listener>,
+    accept_again: Option<Tick>,
+    links_ever: u64,
+    lingering_max: usize,
+    pub(super) links: BTreeMap<LinkId, Link>,
+    /// Links with bytes to be written.
+    pub(super) dirty: BTreeSet<LinkId>,
+    /// Links from which more was read than was taken.
+    unread: BTreeSet<LinkId>,
+    pub(super) inputs: VecDeque<Input>,
+    pub(super) children: Children,
+    pub(super) recipe: Recipe,
+    pub(super) allow: Vec<PathBuf>,
+    pub(super) state: Option<State>,
+    pub(super) is_state_stale: bool,
+    /// Processes of an earlier execd, by id, until the engine takes them.
+    pub(super) found: BTreeMap<u32, Entry>,
+    pub(super) is_leaving: bool,
+}
+
+/// What a descriptor in the poll set is.
+#[derive(Clone, Copy, Debug)]
+enum Token {
+    Signals,
+    Listener,
+    Link(LinkId),
+    Child(crate::engine::child::ChildId, Source),
+}
+
+/// Runs an execd until it is asked to end. To be called once, on the main thread, before any other
+/// thread is started: signals are blocked and taken by the loop.
+///
+/// # Errors
+/// It can't listen, the state directory can't be used, … – with the exit status that says which.
+pub fn run(options: Options) -> Result<(), Failure> {
+    if options.built_in {
+        // Ctrl-C goes to the broker alone, which then ends this one in order. A refusal means that
+        // we lead a group already, which is as good.
+        let _ = nix::unistd::setsid();
+    }
+    let (mut shell, address) = Shell::new(options)?;
+    info!(address, pid = std::process::id(), "listening");
+    while !shell.is_leaving {
+        shell.turn()?;
+    }
+    shell.leave();
+    Ok(())
+}
+
+fn usage(text: impl Into<String>) -> Failure {
+    Failure::new(Exit::Usage, text)
+}
+
+/// Signals that the loop takes.
+fn take_signals() -> Result<SignalFd, Failure> {
+    spawn::default_sigchld();
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        mask.add(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)
+        .map_err(|error| Failure::kernel("sigprocmask", error))?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(|error| Failure::kernel("signalfd", error))
+}
+
+impl Shell {
+    fn new(options: Options) -> Result<(Self, String), Failure> {
+        let allow = check::allowed(&options.allow).map_err(usage)?;
+        if options.insecure && allow.is_empty() {
+            return Err(usage(
+                "--insecure needs --allow DIR: whoever can connect would start any program; name \
+                 the directories with the worker programs",
+            ));
+        }
+        if !options.directory.is_dir() {
+            let shown = options.directory.display();
+            return Err(usage(format!("working directory {shown} does not exist; make it")));
+        }
+        let signals = take_signals()?;
+        let recipe = Recipe::new(options.directory, &options.pass_env, options.state.is_some())
+            .map_err(|error| Failure::kernel("descriptor limit", error))?;
+        let (state, found) = match &options.state {
+            None => (None, Vec::new()),
+            Some(directory) => {
+                let (state, found) = State::open(directory)?;
+                (Some(state), found)
+            }
+        };
+        let listener = Listener::bind(options.listen, options.insecure)?;
+        let address = listener.address.clone();
+        let mut shell = Self {
+            clock: Clock::start(),
+            engine: Engine::new(Config {
+                limits: fit(options.limits, recipe.files_max()),
+                hostpid: std::process::id(),
+                version: env!("CARGO_PKG_VERSION").into(),
+                built_in: options.built_in,
+                leave_when_broker_is_gone: options.leave_when_broker_is_gone,
+            }),
+            signals,
+            listener: Some(listener),
+            accept_again: None,
+            links_ever: 0,
+            lingering_max: options.limits.links_max + LINGERING_MAX,
+            links: BTreeMap::new(),
+            dirty: BTreeSet::new(),
+            unread: BTreeSet::new(),
+            inputs: VecDeque::new(),
+            children: Children::default(),
+            recipe,
+            allow,
+            state,
+            is_state_stale: false,
+            found: BTreeMap::new(),
+            is_leaving: false,
+        };
+        shell.take_found(found);
+        announce(&address, options.ports_file.as_deref(), options.ready)?;
+        Ok((shell, address))
+    }
+
+    fn take_found(&mut self, found: Vec<(Entry, bool)>) {
+        for (entry, alive) in found {
+            let Entry { worker, run, pid, .. } = entry;
+            let broker = entry.broker.to_string();
+            self.inputs.push_back(Input::Found(Found { broker, worker, run, pid, alive }));
+            if alive {
+                self.found.insert(pid, entry);
+            }
+        }
+        self.step(self.clock.read());
+    }
+
+    /// One turn of the loop.
+    fn turn(&mut self) -> Result<(), Failure> {
+        let ready = self.wait()?;
+        let now = self.clock.read();
+        for token in ready {
+            match token {
+                Token::Child(child, Source::Pipe(stream)) => {
+                    self.inputs.extend(self.children.read(child, stream));
+                }
+                Token::Child(child, Source::End) => self.inputs.extend(self.children.over(child)),
+                Token::Signals => self.take_signals(),
+                Token::Link(link) => self.read(now, link),
+                Token::Listener => self.accept(now),
+            }
+            self.step(now);
+        }
+        if self.engine.next_deadline().is_some_and(|due| due <= now) {
+            self.inputs.push_back(Input::Deadline);
+            self.step(now);
+        }
+        self.flush(now);
+        self.step(now);
+        if std::mem::take(&mut self.is_state_stale)
+            && let Some(state) = &mut self.state
+            && let Err(error) = state.rewrite(self.children.entries())
+        {
+            error!(%error, "the state directory can't be written");
+        }
+        Ok(())
+    }
+
+    /// Feeds the engine until nothing is left to feed.
+    fn step(&mut self, now: Tick) {
+        let mut actions = Vec::new();
+        while let Some(input) = self.inputs.pop_front() {
+            self.engine.step(now, input, &mut actions);
+            for action in actions.drain(..) {
+                self.apply(now, action);
+            }
+        }
+    }
+
+    /// Waits for something to happen; says what.
+    fn wait(&self) -> Result<Vec<Token>, Failure> {
+        let mut tokens = vec![Token::Signals];
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        for (child, source, fd) in self.children.sources() {
+            tokens.push(Token::Child(child, source));
+            fds.push(PollFd::new(fd, PollFlags::POLLIN));
+        }
+        for (id, link) in &self.links {
+            let mut flags = PollFlags::empty();
+            flags.set(PollFlags::POLLIN, link.wants_bytes());
+            flags.set(PollFlags::POLLOUT, link.has_unsent());
+            tokens.push(Token::Link(*id));
+            fds.push(PollFd::new(link.as_fd(), flags));
+        }
+        if let Some(listener) = self.listener.as_ref().filter(|_| self.accept_again.is_none()) {
+            tokens.push(Token::Listener);
+            fds.push(PollFd::new(listener.as_fd(), PollFlags::POLLIN));
+        }
+        match poll(&mut fds, self.timeout()) {
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(error) => return Err(Failure::kernel("poll", error)),
+        }
+        let is_unread = |token: &Token| match token {
+            Token::Link(link) => self.unread.contains(link),
+            Token::Signals | Token::Listener | Token::Child(..) => false,
+        };
+        let ready = tokens.into_iter().zip(&fds);
+        Ok(ready
+            .filter(|(token, fd)| fd.any().unwrap_or(true) || is_unread(token))
+            .map(|(token, _)| token)
+            .collect())
+    }
+
+    fn timeout(&self) -> PollTimeout {
+        if !self.unread.is_empty() {
+            return PollTimeout::ZERO;
+        }
+        let lingers = self.links.values().filter_map(|link| link.linger_until);
+        let due = lingers.chain(self.engine.next_deadline()).chain(self.accept_again).min();
+        let Some(due) = due else { return PollTimeout::NONE };
+        // Rounded up, so that the deadline has passed when the wait is over.
+        let millis = due.since(self.clock.read()).0.div_ceil(1000);
+        let millis = i32::try_from(millis).unwrap_or(i32::MAX);
+        PollTimeout::try_from(millis).unwrap_or(PollTimeout::MAX)
+    }
+
+    fn take_signals(&mut self) {
+        let mut is_child = false;
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            if i32::try_from(signal.ssi_signo) == Ok(Signal::SIGCHLD as i32) {
+                is_child = true;
+            } else {
+                self.inputs.push_back(Input::Terminate);
+            }
+        }
+        if is_child {
+            reap::all(|pid, reaped| self.inputs.extend(self.children.reaped(pid, reaped)));
+        }
+    }
+
+    fn read(&mut self, now: Tick, id: LinkId) {
+        self.unread.remove(&id);
+        let Some(link) = self.links.get_mut(&id) else { return };
+        // What came before a close is taken before it.
+        let end = if link.wants_bytes() { link.read().err() } else { None };
+        for _ in 0..FRAMES_A_TURN {
+            let Some(link) = self.links.get_mut(&id) else { return };
+            match link.take() {
+                Taken::Frame(frame) => self.inputs.push_back(Input::Frame { link: id, frame }),
+                Taken::Garbled(error) => self.inputs.push_back(Input::Garbled { link: id, error }),
+                Taken::Nothing => {
+                    if let Some(why) = end {
+                        self.lost(id, why);
+                    } else if link.has_unsent() {
+                        self.dirty.insert(id);
+                    }
+                    return;
+                }
+            }
+            self.step(now);
+        }
+        // The rest, and the end if there was one (a further read finds it again), in the next turn.
+        self.unread.insert(id);
+    }
+
+    fn accept(&mut self, now: Tick) {
+        for _ in 0..ACCEPTS_A_TURN {
+            let Some(listener) = &self.listener else { return };
+            let (stream, stranger) = match listener.accept() {
+                Ok(Some(accepted)) => accepted,
+                Ok(None) => return,
+                Err(error) => {
+                    // Out of descriptors, or the other side gave up: neither may end this loop.
+                    warn!(%error, "connection not accepted");
+                    self.accept_again = Some(now.plus_millis(ACCEPT_PAUSE_MS));
+                    return;
+                }
+            };
+            if self.links.len() >= self.lingering_max {
+                warn!("connection closed at once: too many are on their way out");
+                continue;
+            }
+            let link = LinkId {
+                index: u32::try_from(self.links_ever & 0xffff_ffff).unwrap_or(0),
+                generation: u32::try_from(self.links_ever >> 32).unwrap_or(0),
+            };
+            self.links_ever += 1;
+            self.links.insert(link, Link::new(stream));
+            self.inputs.push_back(Input::Opened { link, stranger });
+        }
+    }
+
+    /// Writes what is queued; lets go of what lingered long enough.
+    fn flush(&mut self, now: Tick) {
+        for id in std::mem::take(&mut self.dirty) {
+            if let Some(link) = self.links.get_mut(&id)
+                && let Err(why) = link.flush()
+            {
+                self.lost(id, why);
+            }
+        }
+        self.links.retain(|_, link| link.linger_until.is_none_or(|until| until > now));
+        self.unread.retain(|id| self.links.contains_key(id));
+        if self.accept_again.is_some_and(|again| again <= now) {
+            self.accept_again = None;
+        }
+    }
+
+    /// The end: no new connection, the last frames out. Each link is kept until the other side has
+    /// closed it, bounded: to go with bytes unread would make the kernel drop what was just sent.
+    fn leave(&mut self) {
+        self.listener = None;
+        let now = self.clock.read();
+        let until = now.plus_millis(LAST_FLUSH_MS);
+        for link in self.links.values_mut() {
+            link.linger(now);
+        }
+        loop {
+            self.links.retain(|_, link| link.flush().is_ok() && link.read().is_ok());
+            let left = until.since(self.clock.read()).as_millis();
+            if self.links.is_empty() || left == 0 {
+                return;
+            }
+            let fds = self.links.values().map(|link| {
+                let out = if link.has_unsent() { PollFlags::POLLOUT } else { PollFlags::empty() };
+                PollFd::new(link.as_fd(), PollFlags::POLLIN | out)
+            });
+            let wait = u16::try_from(left).unwrap_or(u16::MAX);
+            match poll(&mut fds.collect::<Vec<_>>(), PollTimeout::from(wait)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}
+
+/// The limits that the descriptors allow.
+fn fit(limits: Limits, files_max: u64) -> Limits {
+    let for_links = FILES_RESERVED + (limits.links_max + LINGERING_MAX) as u64;
+    let fitting = files_max.saturating_sub(for_links) / FILES_A_CHILD;
+    let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(1);
+    if fitting < limits.children_max {
+        warn!(children_max = fitting, files_max, "fewer children: the descriptor limit is low");
+    }
+    Limits { children_max: limits.children_max.min(fitting), ..limits }
+}
+
+/// Tells whoever waits where this execd listens.
+fn announce(
+    address: &str,
+    ports_file: Option<&Path>,
+    ready: Option<OwnedFd>,
+) -> Result<(), Failure> {
+    let escaped: String = address
+        .chars()
+        .flat_map(|c| match c {
+            '"' | '\\' => vec!['\\', c],
+            c if c.is_control() => format!("\\u{:04x}", u32::from(c)).chars().collect(),
+            c => vec![c],
+        })
+        .collect();
+    let json = format!("{{\"execd\":\"{escaped}\"}}\n");
+    if let Some(file) = ports_file {
+        // Never half a file: whoever polls for it reads all of it or nothing.
+        let mut name = file.as_os_str().to_owned();
+        name.push(".new");
+        let written = fs::write(&name, &json).and_then(|()| fs::rename(&name, file));
+        written.map_err(|error| {
+            Failure::new(Exit::Report, format!("ports file {}: {error}", file.display()))
+        })?;
+    }
+    if let Some(ready) = ready {
+        // If nobody waits any more, that is no reason not to run.
+        if let Err(error) = File::from(ready).write_all(json.as_bytes()) {
+            warn!(%error, "nobody reads the ready line");
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,131 @@
+//! An execd that dies and the one after it: with a state directory it finds the processes, reads
+//! their output on, and stops them. And the command line.
+
+mod common;
+
+use common::{Execd, is_running, kill, run_to_end, until, wait_gone};
+use nix::sys::signal::Signal;
+use protocol::bodies::Ending;
+use std::fs;
+use tempfile::tempdir;
+
+/// Kills an execd the hard way; gives its directory for the next.
+fn crash(mut execd: Execd) -> tempfile::TempDir {
+    execd.signal(Signal::SIGKILL);
+    execd.wait();
+    std::mem::replace(&mut execd.directory, tempdir().unwrap())
+}
+
+#[test]
+fn the_next_execd_adopts_what_runs_reads_on_and_reports_what_ended() {
+    let home = tempdir().unwrap();
+    let state = home.path().join("state").display().to_string();
+    let mut execd = Execd::unix(&["--state", &state]);
+    let writer = execd.script(
+        "writer",
+        "echo up; n=0; while [ $n -lt 50 ]; do n=$((n+1)); echo line $n; sleep 0.02; done; \
+         sleep 1000 & echo $!; wait",
+    );
+    let mut broker = execd.broker("a broker");
+    let lives = broker.started(1, &writer, &["x"]);
+    assert_eq!(broker.line(), "up");
+    let dies = broker.started_among_output(2, "/bin/sleep", &["1000"]);
+    drop(broker);
+    execd.wait_log("broker disconnected");
+    let directory = crash(execd);
+    assert!(is_running(lives) && is_running(dies));
+    kill(dies, Signal::SIGKILL);
+    wait_gone(dies);
+
+    let execd = Execd::unix_in(directory, &["--state", &state]);
+    let mut broker = execd.broker("a broker");
+    // Its output goes on, none of its writes failed.
+    let (listed, exited, grandchild) = broker.collect_after_restart();
+    assert_eq!(listed, [(1, lives)]);
+    assert_eq!((exited.pid, exited.ending), (dies, Ending::Unknown));
+    assert!(is_running(grandchild));
+    broker.stop(1, 10_000);
+    let (exited, _) = broker.exited();
+    assert_eq!((exited.pid, exited.ending), (lives, Ending::Unknown));
+    wait_gone(lives);
+    wait_gone(grandchild);
+    assert!(broker.list().is_empty());
+    let written = fs::read_to_string(home.path().join("state/execd.children")).unwrap();
+    until("nothing is written down", || (written.lines().count() == 1).then_some(()));
+}
+
+#[test]
+fn an_adopted_process_that_ends_is_noticed_at_once_and_its_group_goes_with_it() {
+    let home = tempdir().unwrap();
+    let state = home.path().display().to_string();
+    let execd = Execd::unix(&["--state", &state]);
+    let program = execd.script("parent", "sleep 1000 & echo $!; wait");
+    let mut broker = execd.broker("b");
+    let pid = broker.started(1, &program, &[]);
+    let grandchild: u32 = broker.line().parse().unwrap();
+    let execd = Execd::unix_in(crash(execd), &["--state", &state]);
+    let mut broker = execd.broker("b");
+    assert_eq!(broker.list(), [(1, pid)]);
+    kill(pid, Signal::SIGKILL);
+    let (exited, _) = broker.exited();
+    assert_eq!((exited.pid, exited.ending), (pid, Ending::Unknown));
+    wait_gone(grandchild);
+}
+
+#[test]
+fn another_execd_on_the_same_socket_or_state_is_refused_and_a_dead_ones_socket_is_replaced() {
+    let home = tempdir().unwrap();
+    let state = home.path().display().to_string();
+    let execd = Execd::unix(&["--state", &state]);
+    let (status, text) = run_to_end(&["--listen", &execd.address]);
+    assert_eq!(status, 5);
+    assert!(text.contains("another execd listens"), "{text}");
+    let (status, text) = run_to_end(&["--listen", "127.0.0.1:0", "--state", &state]);
+    assert_eq!(status, 5);
+    assert!(text.contains("another execd uses the state directory"), "{text}");
+    let execd = Execd::unix_in(crash(execd), &["--state", &state]);
+    assert!(execd.broker("b").list().is_empty());
+}
+
+#[test]
+fn command_lines_that_make_no_sense_end_with_their_status_and_the_cure() {
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let home = tempdir().unwrap();
+    let file = home.path().join("file").display().to_string();
+    fs::write(&file, "not a socket").unwrap();
+    let in_file = format!("{file}/x");
+    let socket_in_file = format!("unix:{file}");
+    let cases: &[(&[&str], i32, &str)] = &[
+        (&["--listen", "0.0.0.0:0"], 2, "or say --insecure"),
+        (&["--listen", "0.0.0.0:0"], 2, "127.0.0.1 or unix:PATH"),
+        (&["--listen", "0.0.0.0:0", "--insecure"], 2, "--insecure needs --allow"),
+        (&["--listen", "nonsense"], 2, "neither ADDR:PORT nor unix:PATH"),
+        (&["--listen", &taken], 3, "another program listens there"),
+        (&["--listen", "unix:/no/such/directory/s"], 3, "can't listen"),
+        (&["--listen", &socket_in_file], 3, "is no socket"),
+        (&["--allow", "/no/such/directory"], 2, "--allow /no/such/directory"),
+        (&["--allow", "/bin/sh"], 2, "not a directory"),
+        (&["--directory", "/no/such"], 2, "working directory"),
+        (&["--children", "0"], 2, "1 to 4000"),
+        (&["--children", "4001"], 2, "1 to 4000"),
+        (&["--pass-env", "A=B"], 2, "no name of a variable"),
+        (&["--listen", "127.0.0.1:0", "--state", &in_file], 4, "state directory"),
+        (&["--listen", "127.0.0.1:0", "--ports-file", &in_file], 6, "ports file"),
+        (&["--nonsense"], 2, "--nonsense"),
+        (&["--log", "loud"], 2, "loud"),
+    ];
+    for (args, want, part) in cases {
+        let (status, text) = run_to_end(args);
+        assert_eq!(status, *want, "{args:?}: {text}");
+        assert!(text.contains(part), "{args:?}: {text}");
+    }
+}
+
+#[test]
+fn an_open_execd_serves_other_addresses_within_its_directories() {
+    let execd = Execd::tcp(&["--insecure", "--allow", "/bin", "--log-format", "json"]);
+    let mut broker = execd.broker("b");
+    broker.started(1, "/bin/true", &[]);
+    assert_eq!(broker.exited().0.ending, Ending::Exit(0));
+}
