@@ -7,6 +7,7 @@
 pub mod action;
 pub mod fact;
 pub mod input;
+pub mod view;
 
 mod badges;
 mod buckets;

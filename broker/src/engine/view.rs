@@ -1,0 +1,40 @@
+//! Plain structs for those who look at the engine from outside: scripts, the simulation, the shell.
+//! Not what operators see: `op_read` and `op_show` make that.
+
+use super::Engine;
+use super::workers::Place;
+use protocol::ids::WorkerId;
+use protocol::names::{HostName, ServiceName};
+
+/// Where a worker stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkerView {
+    /// Its number.
+    pub id: WorkerId,
+    /// Its service.
+    pub service: ServiceName,
+    /// Its host.
+    pub host: HostName,
+    /// The manual's list it is in: `lazy`, `idle` or `busy`.
+    pub place: &'static str,
+    /// How far its process is, as the column `state` of `workers` says it.
+    pub life: &'static str,
+}
+
+impl Engine {
+    /// All workers, by id.
+    pub fn workers_view(&self) -> Vec<WorkerView> {
+        let view = |(_, worker): (usize, &super::workers::Worker)| WorkerView {
+            id: worker.id,
+            service: self.registry[worker.service].name.clone(),
+            host: worker.host.clone(),
+            place: match worker.place {
+                Place::Lazy => "lazy",
+                Place::Idle => "idle",
+                Place::Busy => "busy",
+            },
+            life: worker.life.word(),
+        };
+        self.workers.by_id().map(view).collect()
+    }
+}

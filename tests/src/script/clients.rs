@@ -1,0 +1,157 @@
+//! What clients do in a script: log in, send, go. Not what the operator `op` says: `stimulus`.
+
+use super::stimulus::{text, unknown};
+use super::words::Cursor;
+use super::world::World;
+use broker::engine::input::{Close, Input};
+use protocol::bodies::{ErrorBody, Format, Login};
+use protocol::decode::WireError;
+use protocol::errors::ErrorCode;
+use protocol::header::{FLAG_IDEMPOTENT, Header};
+use protocol::limits::PRIORITY_DEFAULT;
+use protocol::names::ServiceName;
+
+/// What every connection may do.
+pub(super) const ENDS: &str = "closes, tears, breaks, logs out, is silent, answers, pings [seq=N], \
+sends garbage [seq=N skip], complains \"TEXT\", is congested, drains, overflows, stalls";
+
+impl World {
+    pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
+        const KNOWN: &str = "connects, logs in [to SERVICE] [pri=N] [json] [heartbeat] [name=X] \
+[as stranger], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
+[noreply] [with WORKER] [trace=N], says \"COMMAND\"";
+        let verb = line.word(KNOWN)?;
+        match verb.as_str() {
+            "connects" => {
+                self.open_client(name, !line.flag("stranger"))?;
+            }
+            "logs" if line.is("in") => self.login(name, line)?,
+            "sends" if !line.flag("garbage") => self.sends(name, line)?,
+            "says" => {
+                let command = line.quoted().ok_or("says \"COMMAND\"")?;
+                if !self.links.contains_key(name) {
+                    self.operator(name, Format::Text)?;
+                }
+                self.command(name, command)?;
+            }
+            other => {
+                return self
+                    .act_end(name, other, line)?
+                    .unwrap_or_else(|| Err(unknown(other, name, &format!("{KNOWN}, {ENDS}"))));
+            }
+        }
+        line.end(KNOWN)
+    }
+
+    fn open_client(&mut self, name: &str, is_owner: bool) -> Result<(), String> {
+        let link = self.open(name)?;
+        self.clients.entry(name.to_owned()).or_default();
+        self.step(Input::ClientOpened { link, peer: Self::peer(link, is_owner) })
+    }
+
+    fn login(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
+        let service = line.after("to").unwrap_or_else(|| "echo".to_owned());
+        let service = ServiceName::new(&service).map_err(|e| e.to_string())?;
+        let is_stranger = line.flag("as") && line.flag("stranger");
+        if !self.links.contains_key(name) {
+            self.open_client(name, !is_stranger)?;
+        }
+        let login = Login {
+            service,
+            priority: line.number("pri")?.unwrap_or(PRIORITY_DEFAULT),
+            loghost: line.pair("loghost").unwrap_or_else(|| "desk".into()),
+            hostpid: line.number("pid")?.unwrap_or(200),
+            name: line.pair("name"),
+            token: None,
+            format: if line.flag("json") { Format::Json } else { Format::Text },
+            heartbeat: line.flag("heartbeat"),
+        };
+        self.step(Input::Login { link: self.link(name)?, login: Box::new(login) })
+    }
+
+    fn sends(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
+        let body = line.body();
+        let service = line.after("to");
+        if !self.links.contains_key(name) {
+            let service = service.unwrap_or_else(|| "echo".to_owned());
+            self.login(name, &mut Cursor::new(&format!("to {service}"))?)?;
+            self.look_past_welcome();
+        }
+        let end = self.clients.entry(name.to_owned()).or_default();
+        let with = line.after("with");
+        let workerid = match &with {
+            Some(worker) => super::show::worker_id(worker)
+                .ok_or_else(|| format!("'with {worker}' names no worker such as echo#1"))?,
+            None => 0,
+        };
+        let next = if with.is_some() { end.sequence } else { end.sequence + 1 };
+        let trace: u8 = line.number("trace")?.unwrap_or(0);
+        let mut trace_id = [0; 16];
+        trace_id[15] = trace;
+        let head = Header {
+            sequence: line.number("seq")?.unwrap_or(next),
+            reply: u16::from(!line.flag("noreply")),
+            workerid,
+            more: u16::from(line.flag("more")),
+            priority: line.number("pri")?.unwrap_or(0),
+            flags: if line.flag("idempotent") { FLAG_IDEMPOTENT } else { 0 },
+            deadline_ms: line.number("deadline")?.unwrap_or(0),
+            trace_id,
+            span_id: trace.into(),
+            ..Header::default()
+        };
+        self.send(name, head, body)
+    }
+
+    /// What any end of a link may do; `None` = no such verb.
+    pub(super) fn act_end(
+        &mut self,
+        name: &str,
+        verb: &str,
+        line: &mut Cursor,
+    ) -> Result<Option<Result<(), String>>, String> {
+        match verb {
+            "closes" => self.close(name, Close::Eof)?,
+            "tears" => self.close(name, Close::Torn)?,
+            "breaks" => self.close(name, Close::Reset)?,
+            "logs" if line.is("out") => {
+                let link = self.link(name)?;
+                self.step(Input::Logout { link })?;
+            }
+            "pings" => {
+                let sequence = line.number("seq")?.unwrap_or(1);
+                self.step(Input::Ping { link: self.link(name)?, sequence })?;
+            }
+            "answers" => {
+                self.silent.remove(name);
+                self.step(Input::Pong { link: self.link(name)? })?;
+            }
+            "complains" => {
+                let error = ErrorBody::new(ErrorCode::BadFrame, text(line));
+                self.step(Input::PeerError { link: self.link(name)?, error })?;
+            }
+            "sends" => {
+                let sequence = line.number("seq")?.unwrap_or(0);
+                let skip = line.flag("skip").then_some(10);
+                let code =
+                    if skip.is_some() { ErrorCode::BodyTooLarge } else { ErrorCode::BadFrame };
+                let text = format!("{code} for the test");
+                let error = WireError { code, text, sequence, skip };
+                self.step(Input::Garbage { link: self.link(name)?, error })?;
+            }
+            "drains" => self.step(Input::Drained { link: self.link(name)? })?,
+            "overflows" => {
+                self.step(Input::OutboxFull { link: self.link(name)?, bytes: 33_554_433 })?;
+            }
+            "stalls" => self.step(Input::Stalled { link: self.link(name)?, bytes: 4096 })?,
+            "is" if line.is("silent") => {
+                self.silent.insert(name.to_owned());
+            }
+            "is" if line.is("congested") => {
+                self.step(Input::Congested { link: self.link(name)? })?;
+            }
+            _ => return Ok(None),
+        }
+        Ok(Some(line.end(ENDS)))
+    }
+}

@@ -1,0 +1,92 @@
+//! What hosts do in a script: their execd is reached or not, says what runs there, goes.
+
+use super::clients::ENDS;
+use super::show::worker_id;
+use super::stimulus::{text, unknown};
+use super::words::Cursor;
+use super::world::{OPERATOR, World};
+use broker::engine::input::{Input, Report};
+use protocol::bodies::{Child, ExecListed, ExecWelcome};
+use protocol::ids::{RunId, WorkerId};
+use protocol::names::HostName;
+
+impl World {
+    pub(super) fn act_host(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
+        const KNOWN: &str = "up [with WORKER…], connects, refuses \"WHY\", welcomes, \
+lists nothing | lists WORKER… [run=N] [pid=N]";
+        let verb = line.word(KNOWN)?;
+        match verb.as_str() {
+            "up" => {
+                line.is("with");
+                let children = self.children(line)?;
+                self.host_up(name, children)?;
+            }
+            "connects" => self.host_connects(name)?,
+            "refuses" => {
+                self.dialled.remove(name);
+                let host = HostName::new(name).map_err(|e| e.to_string())?;
+                self.step(Input::HostRefused { host, why: text(line) })?;
+            }
+            "welcomes" => self.host_welcomes(name)?,
+            "lists" => {
+                line.flag("nothing");
+                let children = self.children(line)?;
+                self.host_lists(name, children)?;
+            }
+            other => {
+                return self
+                    .act_end(name, other, line)?
+                    .unwrap_or_else(|| Err(unknown(other, name, &format!("{KNOWN}, {ENDS}"))));
+            }
+        }
+        line.end(KNOWN)
+    }
+
+    fn children(&mut self, line: &mut Cursor) -> Result<Vec<Child>, String> {
+        let run: Option<u64> = line.number("run")?;
+        let pid: Option<u32> = line.number("pid")?;
+        let mut children = Vec::new();
+        for name in line.rest() {
+            let id = worker_id(&name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
+            let end = self.workers.entry(id).or_default();
+            end.run = run.unwrap_or(end.run);
+            let pid = pid.unwrap_or(if end.pid == 0 { 1000 + id } else { end.pid });
+            children.push(Child { worker: WorkerId(id), run: RunId(end.run), pid });
+        }
+        Ok(children)
+    }
+
+    /// A host is made if it is not known, and its execd reached.
+    ///
+    /// # Errors
+    /// The engine broke a law.
+    pub fn host_up(&mut self, name: &str, children: Vec<Child>) -> Result<(), String> {
+        if !self.dialled.contains(name) && name != "localhost" {
+            let command = format!("config host {name} 192.0.2.7:5502");
+            self.command(OPERATOR, command.into_bytes())?;
+        }
+        self.host_connects(name)?;
+        self.host_welcomes(name)?;
+        self.host_lists(name, children)
+    }
+
+    fn host_connects(&mut self, name: &str) -> Result<(), String> {
+        if !self.dialled.remove(name) {
+            return Err(format!("{name} was not dialled; let time pass, or 'op config host …'"));
+        }
+        let link = self.open(name)?;
+        let host = HostName::new(name).map_err(|e| e.to_string())?;
+        self.step(Input::HostOpened { link, host, fd: 7 + link.index as i32 })
+    }
+
+    fn host_welcomes(&mut self, name: &str) -> Result<(), String> {
+        let welcome = ExecWelcome { hostpid: 90, version: "0.1.0".into(), children_max: 1000 };
+        let report = Box::new(Report::Welcome(welcome));
+        self.step(Input::Report { link: self.link(name)?, report })
+    }
+
+    fn host_lists(&mut self, name: &str, children: Vec<Child>) -> Result<(), String> {
+        let report = Box::new(Report::Listed(ExecListed { children }));
+        self.step(Input::Report { link: self.link(name)?, report })
+    }
+}

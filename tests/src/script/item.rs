@@ -1,0 +1,230 @@
+//! One thing that the broker did, as a script writes it, and the comparison with what was expected.
+//! Not how an action becomes one: `show` knows that.
+
+use super::words::{self, Token};
+
+/// Something the broker did.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Item {
+    /// The words that must be there, as written.
+    pub(super) head: String,
+    /// `key=value`: checked when named. The flag says whether it is written unasked.
+    pub(super) pairs: Vec<(&'static str, String, bool)>,
+    /// The text of an error or a fact: `says="part of it"` is checked when named.
+    pub(super) says: Option<String>,
+    /// Whether `says` is written unasked.
+    pub(super) shows_says: bool,
+    /// An operator's answer or error as it is sent.
+    pub(super) answer: Option<String>,
+    /// An answer of several lines.
+    pub(super) text: Vec<String>,
+    /// It may happen unnamed: facts, pings, writes to the state directory.
+    pub(super) is_quiet: bool,
+}
+
+impl Item {
+    /// An item of plain words.
+    pub(super) fn new(head: impl Into<String>) -> Self {
+        Self { head: head.into(), ..Self::default() }
+    }
+
+    /// One that may happen unnamed.
+    #[must_use]
+    pub(super) fn quiet(mut self) -> Self {
+        self.is_quiet = true;
+        self
+    }
+
+    /// With a value that is checked when named.
+    #[must_use]
+    pub(super) fn with(mut self, key: &'static str, value: impl ToString) -> Self {
+        self.pairs.push((key, value.to_string(), false));
+        self
+    }
+
+    /// With a value that is written unasked if `is_shown`.
+    #[must_use]
+    pub(super) fn showing(
+        mut self,
+        key: &'static str,
+        value: impl ToString,
+        is_shown: bool,
+    ) -> Self {
+        self.pairs.push((key, value.to_string(), is_shown));
+        self
+    }
+
+    /// With a text of which a part may be named.
+    #[must_use]
+    pub(super) fn saying(mut self, text: impl Into<String>, is_shown: bool) -> Self {
+        self.says = Some(text.into());
+        self.shows_says = is_shown;
+        self
+    }
+
+    /// With what an operator is sent.
+    #[must_use]
+    pub(super) fn answering(mut self, answer: impl Into<String>) -> Self {
+        self.answer = Some(answer.into());
+        self
+    }
+
+    /// As it is written unasked.
+    pub(super) fn canonical(&self) -> String {
+        let mut out = self.head.clone();
+        for (key, value, _) in self.pairs.iter().filter(|(_, _, is_shown)| *is_shown) {
+            out += &format!(" {key}={}", pair_value(value));
+        }
+        if let Some(says) = self.says.as_ref().filter(|_| self.shows_says) {
+            out += &format!(" says={}", words::quote(says.lines().next().unwrap_or_default()));
+        }
+        out
+    }
+
+    /// With everything that could be named, for reports.
+    pub(super) fn in_full(&self) -> String {
+        let mut out = self.head.clone();
+        for (key, value, _) in &self.pairs {
+            out += &format!(" {key}={}", pair_value(value));
+        }
+        if let Some(says) = &self.says {
+            out += &format!(" says={}", words::quote(says));
+        }
+        out
+    }
+
+    /// Whether an expectation fits.
+    pub(super) fn fits(&self, expected: &str) -> bool {
+        let Ok(tokens) = words::tokens(expected) else { return false };
+        let mut head = Vec::new();
+        for token in tokens {
+            match token {
+                Token::Word(word) => head.push(word),
+                Token::Quoted(text) => head.push(words::body(&text)),
+                Token::Pair(key, value) => {
+                    let value = String::from_utf8_lossy(&value).into_owned();
+                    let is_right = if key == "says" {
+                        self.says.as_ref().is_some_and(|says| says.contains(&value))
+                    } else {
+                        self.pairs.iter().any(|(k, v, _)| *k == key && *v == value)
+                    };
+                    if !is_right {
+                        return false;
+                    }
+                }
+            }
+        }
+        head.join(" ") == self.head
+    }
+}
+
+fn pair_value(value: &str) -> String {
+    let is_plain = !value.is_empty() && !value.contains([' ', '"', ';', '\n', '|']);
+    if is_plain { value.to_owned() } else { words::quote(value) }
+}
+
+/// How expectation and reality compare.
+#[derive(Debug)]
+pub(super) struct Verdict {
+    /// What would have fitted: the author's words where they do, ours elsewhere.
+    pub(super) better: Vec<String>,
+    /// Lines for the report; none = they fit.
+    pub(super) diff: Vec<String>,
+}
+
+/// Compares what was expected with what happened.
+pub(super) fn compare(expected: &[String], is_open: bool, got: &[Item]) -> Verdict {
+    let mut wanted: Vec<Option<&String>> = expected.iter().map(Some).collect();
+    // What may happen unnamed is looked for wherever it happened, and set aside.
+    let mut quiet = Vec::new();
+    for slot in &mut wanted {
+        if let Some(text) = *slot
+            && got.iter().any(|item| item.is_quiet && item.fits(text))
+        {
+            quiet.push(text.clone());
+            *slot = None;
+        }
+    }
+    let wanted: Vec<&String> = wanted.into_iter().flatten().collect();
+    let loud: Vec<&Item> = got.iter().filter(|item| !item.is_quiet).collect();
+    let mut diff = Vec::new();
+    let mut better = Vec::new();
+    let mut next = 0;
+    for item in &loud {
+        if let Some(at) = (next..wanted.len()).find(|&at| item.fits(wanted[at])) {
+            diff.extend(wanted[next..at].iter().map(|text| format!("- {text}")));
+            better.push(wanted[at].clone());
+            next = at + 1;
+        } else if !is_open {
+            diff.push(format!("+ {}", item.in_full()));
+            better.push(item.canonical());
+        }
+    }
+    diff.extend(wanted[next..].iter().map(|text| format!("- {text}")));
+    if !diff.is_empty() {
+        diff.extend(got.iter().filter(|i| i.is_quiet).map(|i| format!("  ({})", i.in_full())));
+    }
+    better.extend(quiet);
+    Verdict { better, diff }
+}
+
+/// Whether lines of text fit; a line `...` stands for any number of lines.
+pub(super) fn text_fits(expected: &[String], got: &[String]) -> bool {
+    match expected {
+        [] => got.is_empty(),
+        [dots, rest @ ..] if dots == "..." => {
+            (0..=got.len()).any(|skip| text_fits(rest, &got[skip..]))
+        }
+        [first, rest @ ..] => {
+            got.first().is_some_and(|line| line.trim_end() == first.trim_end())
+                && text_fits(rest, &got[1..])
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn right(expected: &[&str], got: &[Item]) -> bool {
+        let expected: Vec<String> = expected.iter().map(|text| (*text).to_owned()).collect();
+        compare(&expected, false, got).diff.is_empty()
+    }
+
+    #[test]
+    fn what_is_named_must_fit_and_nothing_loud_may_be_unnamed() {
+        let error = Item::new("c1 error deadline")
+            .showing("ran", "no", true)
+            .with("seq", 1)
+            .saying("it waited 10 ms", false);
+        let fact = Item::new("fact changed").saying("start echo", false).quiet();
+        let got = [error, fact];
+        assert!(right(&["c1 error deadline"], &got));
+        assert!(right(
+            &["c1 error deadline ran=no seq=1 says=\"waited 10\"", "fact changed"],
+            &got
+        ));
+        assert!(!right(&["c1 error deadline ran=maybe"], &got));
+        assert!(!right(&["c1 error deadline seq=2"], &got));
+        assert!(!right(&["c1 error deadline says=\"no such\""], &got));
+        assert!(!right(&[], &got));
+        assert!(!right(&["c1 error deadline", "fact refused"], &got));
+        assert!(!right(&["c1 error deadline", "c1 error deadline"], &got));
+    }
+
+    #[test]
+    fn order_counts() {
+        let got = [Item::new("a"), Item::new("b")];
+        assert!(right(&["a", "b"], &got));
+        assert!(!right(&["b", "a"], &got));
+        assert!(compare(&["b".to_owned()], true, &got).diff.is_empty());
+    }
+
+    #[test]
+    fn dots_stand_for_lines() {
+        let lines = |texts: &[&str]| texts.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        assert!(text_fits(&lines(&["a", "...", "d"]), &lines(&["a", "b", "c", "d"])));
+        assert!(!text_fits(&lines(&["a", "...", "e"]), &lines(&["a", "b", "c", "d"])));
+        assert!(!text_fits(&lines(&[]), &lines(&["a"])));
+    }
+}

@@ -1,0 +1,194 @@
+//! What workers and their processes do in a script: start, show their badge, reply, end. What execd
+//! reports of a process is told over the link of its host.
+
+use super::clients::ENDS;
+use super::show::worker_id;
+use super::stimulus::{text, unknown};
+use super::words::Cursor;
+use super::world::World;
+use broker::engine::input::{Close, Input, Report};
+use bytes::Bytes;
+use protocol::bodies::{Badge, Ending, ExecExited, ExecFailed, ExecOutput, ExecStarted, Stream};
+use protocol::header::Header;
+use protocol::ids::{RunId, WorkerId};
+use protocol::names::{HostName, ServiceName};
+
+impl World {
+    pub(super) fn act_worker(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
+        const KNOWN: &str = "starts [pid=N], badges [run=N] [of SERVICE] [without proof], \
+comes itself [on HOST], connects, gets ready, cannot start \"WHY\" [lasting], \
+replies BODY [more] [error=N] [trans=N], exits N | signal N [stderr=\"LINE\"] [run=N], \
+dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
+        let id = worker_id(name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
+        let verb = line.word(KNOWN)?;
+        match verb.as_str() {
+            "starts" => {
+                let pid = line.number("pid")?;
+                self.started(name, pid)?;
+            }
+            "connects" => {
+                let link = self.open(name)?;
+                self.step(Input::WorkerOpened { link, peer: Self::peer(link, true) })?;
+            }
+            "badges" => {
+                let run = line.number("run")?;
+                let service = line.after("of");
+                let is_proved = !(line.flag("without") && line.flag("proof"));
+                let name =
+                    service.map_or_else(|| name.to_owned(), |service| format!("{service}#{id}"));
+                self.badge(&name, run, is_proved)?;
+            }
+            "comes" if line.is("itself") => {
+                let host = line.after("on").unwrap_or_else(|| "elsewhere".to_owned());
+                self.show_badge(name, WorkerId(0), &host, None)?;
+            }
+            "gets" if line.is("ready") => {
+                let pid = line.number("pid")?;
+                self.started(name, pid)?;
+                self.badge(name, None, true)?;
+            }
+            "replies" => self.replies(name, id, line)?,
+            "cannot" if line.is("start") => {
+                let lasting = line.flag("lasting");
+                let run = self.run_of(id, line)?;
+                let text = text(line);
+                let failed = ExecFailed { worker: WorkerId(id), run, lasting, text };
+                self.report(id, Report::Failed(failed))?;
+            }
+            "exits" => self.exits(id, line)?,
+            "dies" => {
+                self.close(name, Close::Reset)?;
+                self.exits(id, &mut Cursor::new("signal 9")?)?;
+            }
+            "writes" => {
+                let run = self.run_of(id, line)?;
+                let stream = if line.flag("stdout") { Stream::Stdout } else { Stream::Stderr };
+                let dropped = line.number("dropped")?.unwrap_or(0);
+                let line = text(line);
+                let output = ExecOutput { worker: WorkerId(id), run, stream, line, dropped };
+                self.report(id, Report::Output(output))?;
+            }
+            "reports" => {
+                let asked = self.workers.get(&id).map_or(0, |end| end.status);
+                let sequence = line.number("seq")?.unwrap_or(asked);
+                let (link, text) = (self.link(name)?, text(line));
+                self.step(Input::StatusReply { link, sequence, text })?;
+            }
+            other => {
+                return self
+                    .act_end(name, other, line)?
+                    .unwrap_or_else(|| Err(unknown(other, name, &format!("{KNOWN}, {ENDS}"))));
+            }
+        }
+        line.end(KNOWN)
+    }
+
+    fn run_of(&self, id: u32, line: &mut Cursor) -> Result<RunId, String> {
+        let known = self.workers.get(&id).map_or(0, |end| end.run);
+        Ok(RunId(line.number("run")?.unwrap_or(known)))
+    }
+
+    fn host_of(&self, id: u32) -> Result<String, String> {
+        let view = self.engine.workers_view();
+        let worker = view.iter().find(|worker| worker.id.0 == id);
+        worker.map(|w| w.host.to_string()).ok_or_else(|| format!("worker {id} is not configured"))
+    }
+
+    /// execd reports something about a worker.
+    pub(super) fn report(&mut self, id: u32, report: Report) -> Result<(), String> {
+        let link = self.link(&self.host_of(id)?)?;
+        self.step(Input::Report { link, report: Box::new(report) })
+    }
+
+    /// execd reports that a process runs.
+    pub(super) fn started(&mut self, name: &str, pid: Option<u32>) -> Result<(), String> {
+        let id = worker_id(name).unwrap_or_default();
+        let pid = pid.unwrap_or(1000 + id);
+        let end = self.workers.entry(id).or_default();
+        end.pid = pid;
+        let run = RunId(end.run);
+        self.report(id, Report::Started(ExecStarted { worker: WorkerId(id), run, pid }))
+    }
+
+    /// A worker connects, unless it has, and shows its badge.
+    pub(super) fn badge(
+        &mut self,
+        name: &str,
+        run: Option<u64>,
+        is_proved: bool,
+    ) -> Result<(), String> {
+        let id = worker_id(name).unwrap_or_default();
+        let host = self.host_of(id).unwrap_or_else(|_| "localhost".to_owned());
+        let known = self.workers.get(&id).map_or(0, |end| end.run);
+        let run = RunId(run.unwrap_or(known));
+        self.show_badge(name, WorkerId(id), &host, is_proved.then_some(run))
+    }
+
+    fn show_badge(
+        &mut self,
+        name: &str,
+        worker: WorkerId,
+        host: &str,
+        proof: Option<RunId>,
+    ) -> Result<(), String> {
+        let (service, _) = name.split_once('#').unwrap_or((name, ""));
+        let id = worker_id(name).unwrap_or_default();
+        let link = match self.links.get(name) {
+            Some(link) => *link,
+            None => {
+                let link = self.open(name)?;
+                self.step(Input::WorkerOpened { link, peer: Self::peer(link, true) })?;
+                link
+            }
+        };
+        let end = self.workers.entry(id).or_default();
+        let badge = Badge {
+            worker,
+            service: ServiceName::new(service).map_err(|e| e.to_string())?,
+            host: HostName::new(host).map_err(|e| e.to_string())?,
+            hostpid: if end.pid == 0 { 1000 + id } else { end.pid },
+            secret: String::new(),
+        };
+        self.step(Input::Badge { link, badge: Box::new(badge), proof })
+    }
+
+    fn replies(&mut self, name: &str, id: u32, line: &mut Cursor) -> Result<(), String> {
+        let link = self.link(name)?;
+        let body = line.body();
+        let more = line.flag("more");
+        let end = self.workers.entry(id).or_default();
+        let transaction = match line.number("trans")? {
+            Some(transaction) => transaction,
+            None => end.has.front().copied().ok_or_else(|| {
+                format!("{name} has nothing to reply to; 'trans=N' names a transaction")
+            })?,
+        };
+        if !more {
+            end.has.retain(|has| *has != transaction);
+        }
+        let head = Header {
+            len: body.len() as u32,
+            transaction,
+            more: u16::from(more),
+            error: line.number("error")?.unwrap_or(0),
+            ..Header::default()
+        };
+        self.step(Input::Reply { link, head, body: Bytes::from(body) })
+    }
+
+    fn exits(&mut self, id: u32, line: &mut Cursor) -> Result<(), String> {
+        let run = self.run_of(id, line)?;
+        let number = |word: String| {
+            word.parse::<i32>().map_err(|_| format!("'{word}' is no number; exits N | signal N"))
+        };
+        let ending = if line.is("signal") {
+            Ending::Signal(number(line.word("a signal's number")?)?)
+        } else {
+            Ending::Exit(number(line.word("an exit status, or 'signal N'")?)?)
+        };
+        let tail = line.pair("stderr").into_iter().collect();
+        let (worker, pid) = (WorkerId(id), 1000 + id);
+        let exited = ExecExited { worker, run, pid, ending, cpu_ms: 1, rss_kib_max: 1024, tail };
+        self.report(id, Report::Exited(exited))
+    }
+}

@@ -1,0 +1,325 @@
+//! The world around the engine in a script: links and who stands at their ends, what each worker has
+//! been given, what time it is. It answers pings unless told that somebody is silent. Not the words of
+//! a script: `stimulus` understands those and calls this.
+
+use super::item::Item;
+use broker::engine::action::Action;
+use broker::engine::input::{Close, Input, Listening, Peer};
+use broker::engine::{Engine, EngineOptions};
+use bytes::Bytes;
+use protocol::bodies::{Format, Login};
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::LinkId;
+use protocol::names::ServiceName;
+use protocol::settings::Settings;
+use protocol::time::Tick;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// 2026-01-01 00:00:00 UTC: tick 0 of every script.
+const EPOCH_MS: u64 = 1_767_225_600_000;
+/// The operator that `op …` speaks for.
+pub const OPERATOR: &str = "op";
+
+/// What the world knows of a client.
+#[derive(Debug, Default)]
+pub struct ClientEnd {
+    /// The last sequence it used.
+    pub sequence: u32,
+    /// All it used.
+    pub used: BTreeSet<u32>,
+    /// The worker that waits for more from it.
+    pub with: u32,
+}
+
+/// What the world knows of a worker's process.
+#[derive(Debug, Default)]
+pub struct WorkerEnd {
+    /// Its run.
+    pub run: u64,
+    /// Its pid; 0 = the usual one.
+    pub pid: u32,
+    /// Transactions it was given and has not finished, oldest first.
+    pub has: VecDeque<u64>,
+    /// Sequence of the last status frame.
+    pub status: u32,
+}
+
+/// The world around one engine.
+#[derive(Debug)]
+pub struct World {
+    /// The engine.
+    pub engine: Engine,
+    /// What time it is.
+    pub now: Tick,
+    /// Links by the name at their end.
+    pub links: BTreeMap<String, LinkId>,
+    /// The other way round.
+    pub names: BTreeMap<LinkId, String>,
+    /// How often each place in the table of links was used.
+    generations: Vec<u32>,
+    /// Clients by name.
+    pub clients: BTreeMap<String, ClientEnd>,
+    /// Workers by id.
+    pub workers: BTreeMap<u32, WorkerEnd>,
+    /// Services of workers, by id, as last seen.
+    pub services: BTreeMap<u32, String>,
+    /// Places of workers, by id, as last shown.
+    places: BTreeMap<u32, (String, &'static str)>,
+    /// Hosts that were dialled and neither opened nor refused.
+    pub dialled: BTreeSet<String>,
+    /// Who answers no pings.
+    pub silent: BTreeSet<String>,
+    /// The command that waits for a file to be read: link, header, path.
+    pub reading: Option<(LinkId, Header, String)>,
+    /// What happened since the last look.
+    items: Vec<Item>,
+}
+
+/// Where every script's broker listens; the numbers are those of the manual's status page.
+pub fn listening(has_execd: bool) -> Listening {
+    Listening {
+        host: "isect".into(),
+        worker_fd: 4,
+        worker_port: 12417,
+        worker_host: "192.0.2.1".into(),
+        worker_unix: Some("unix:/run/isect/worker".into()),
+        client_fd: 5,
+        client_port: 5501,
+        descriptors_max: 1024,
+        execd: has_execd.then(|| "unix:/run/isect/execd".into()),
+        instance: "test".into(),
+        version: "0.1.0".into(),
+        pid: 4711,
+        epoch_ms: EPOCH_MS,
+    }
+}
+
+impl World {
+    /// A broker that listens, with `localhost` up and an operator logged in.
+    ///
+    /// # Errors
+    /// The engine broke a law.
+    pub fn new() -> Result<Self, String> {
+        let mut world = Self::bare(Settings::default(), true)?;
+        world.host_up("localhost", Vec::new())?;
+        world.operator(OPERATOR, Format::Text)?;
+        world.forget();
+        Ok(world)
+    }
+
+    /// A broker that listens and nothing else.
+    ///
+    /// # Errors
+    /// The engine broke a law.
+    pub fn bare(settings: Settings, has_execd: bool) -> Result<Self, String> {
+        let mut world = Self {
+            engine: Engine::new(EngineOptions { settings, run_base: 0 }),
+            now: Tick(0),
+            links: BTreeMap::new(),
+            names: BTreeMap::new(),
+            generations: Vec::new(),
+            clients: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            services: BTreeMap::new(),
+            places: BTreeMap::new(),
+            dialled: BTreeSet::new(),
+            silent: BTreeSet::new(),
+            reading: None,
+            items: Vec::new(),
+        };
+        world.step(Input::Listening(Box::new(listening(has_execd))))?;
+        Ok(world)
+    }
+
+    /// The broker is gone and a new one starts from what the old one saved. Processes of workers run on.
+    ///
+    /// # Errors
+    /// The engine broke a law.
+    pub fn restart(&mut self) -> Result<(), String> {
+        let script = self.engine.save_script();
+        let settings = Settings::default();
+        let run_base = self.workers.values().map(|w| w.run).max().unwrap_or(0) + 1000;
+        self.engine = Engine::new(EngineOptions { settings, run_base });
+        self.links.clear();
+        self.names.clear();
+        self.generations.clear();
+        self.clients.clear();
+        self.dialled.clear();
+        let mut fresh = listening(true);
+        fresh.epoch_ms = EPOCH_MS + self.now.as_millis();
+        self.now = Tick(0);
+        self.step(Input::Listening(Box::new(fresh)))?;
+        let origin = broker::engine::action::Origin::State;
+        self.step(Input::Script { origin, text: script })?;
+        self.operator(OPERATOR, Format::Text)
+    }
+
+    /// Gives one input to the engine and looks at all it does for it.
+    ///
+    /// # Errors
+    /// The engine broke a law, or did something to a link that is gone.
+    pub fn step(&mut self, input: Input) -> Result<(), String> {
+        let shown = format!("{input:?}");
+        let mut actions = Vec::new();
+        self.engine.step(self.now, input, &mut actions);
+        self.engine.check_all().map_err(|law| format!("{law} (after {shown})"))?;
+        let mut pinged = Vec::new();
+        for action in actions {
+            if let Action::Send { link, frame: Frame::Ping { .. } } = &action {
+                pinged.push(*link);
+            }
+            let item = self.show(action)?;
+            self.items.push(item);
+        }
+        for link in pinged {
+            if self.names.get(&link).is_some_and(|name| !self.silent.contains(name)) {
+                self.step(Input::Pong { link })?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Lets time pass, stopping wherever the engine wants to look at the clock.
+    ///
+    /// # Errors
+    /// The engine broke a law, or its next deadline does not move on.
+    pub fn wait(&mut self, micros: u64) -> Result<(), String> {
+        let until = Tick(self.now.0 + micros);
+        let mut looks = 0;
+        while let Some(at) = self.engine.next_deadline().filter(|&at| at <= until) {
+            looks = if at > self.now { 0 } else { looks + 1 };
+            if looks > 3 {
+                return Err(format!("the engine's next deadline stays at {} ms", at.as_millis()));
+            }
+            self.now = self.now.max(at);
+            self.step(Input::Deadline)?;
+        }
+        self.now = until;
+        self.step(Input::Deadline)
+    }
+
+    /// What happened since the last look, state changes of workers last.
+    pub(super) fn look(&mut self) -> Vec<Item> {
+        let mut places = BTreeMap::new();
+        for worker in self.engine.workers_view() {
+            self.services.insert(worker.id.0, worker.service.to_string());
+            places.insert(worker.id.0, (worker.service.to_string(), worker.place));
+        }
+        for (id, (service, place)) in &places {
+            if self.places.get(id).is_none_or(|(_, before)| before != place) {
+                self.items.push(Item::new(format!("{place} {service}#{id}")));
+            }
+        }
+        for (id, (service, _)) in &self.places {
+            if !places.contains_key(id) {
+                self.items.push(Item::new(format!("gone {service}#{id}")));
+            }
+        }
+        self.places = places;
+        std::mem::take(&mut self.items)
+    }
+
+    /// The welcome of a login is of no interest where a script goes straight to the request.
+    pub(super) fn look_past_welcome(&mut self) {
+        self.items.retain(|item| !item.head.ends_with(" welcome"));
+    }
+
+    /// Nobody cares what happened so far.
+    pub fn forget(&mut self) {
+        self.look();
+    }
+
+    /// A link for a name; the lowest free place is used again, with a higher generation.
+    ///
+    /// # Errors
+    /// The name has one already.
+    pub fn open(&mut self, name: &str) -> Result<LinkId, String> {
+        if self.links.contains_key(name) {
+            return Err(format!("{name} is connected already; '{name} closes' ends that"));
+        }
+        let is_used = |index: &u32| self.names.keys().any(|link| link.index == *index);
+        let index = (0..).find(|index| !is_used(index)).unwrap_or_default();
+        if self.generations.len() <= index as usize {
+            self.generations.push(0);
+        }
+        let generation = &mut self.generations[index as usize];
+        *generation += 1;
+        let link = LinkId { index, generation: *generation };
+        self.links.insert(name.to_owned(), link);
+        self.names.insert(link, name.to_owned());
+        Ok(link)
+    }
+
+    /// The link of a name.
+    ///
+    /// # Errors
+    /// It is not connected.
+    pub fn link(&self, name: &str) -> Result<LinkId, String> {
+        self.links.get(name).copied().ok_or_else(|| format!("{name} is not connected"))
+    }
+
+    /// A link is no more.
+    pub fn unlink(&mut self, link: LinkId) -> Option<String> {
+        let name = self.names.remove(&link)?;
+        self.links.remove(&name);
+        Some(name)
+    }
+
+    /// The other end closes.
+    ///
+    /// # Errors
+    /// It is not connected, or the engine broke a law.
+    pub fn close(&mut self, name: &str, how: Close) -> Result<(), String> {
+        let link = self.link(name)?;
+        self.unlink(link);
+        self.step(Input::Closed { link, how })
+    }
+
+    /// Who the kernel says is at the other end of a link.
+    pub fn peer(link: LinkId, is_owner: bool) -> Peer {
+        let uid = if is_owner { 1000 } else { 1001 };
+        let address = format!("127.0.0.1:{}", 40000 + link.index);
+        Peer { address, fd: 7 + link.index as i32, uid: Some(uid), is_owner }
+    }
+
+    /// An operator logs in.
+    ///
+    /// # Errors
+    /// The engine broke a law.
+    pub fn operator(&mut self, name: &str, format: Format) -> Result<(), String> {
+        let link = self.open(name)?;
+        self.step(Input::ClientOpened { link, peer: Self::peer(link, true) })?;
+        let login = Login {
+            loghost: "console".into(),
+            hostpid: 100,
+            format,
+            ..Login::to(ServiceName::op())
+        };
+        self.step(Input::Login { link, login: Box::new(login) })?;
+        self.clients.entry(name.to_owned()).or_default();
+        Ok(())
+    }
+
+    /// A client sends a data frame.
+    ///
+    /// # Errors
+    /// It is not connected, or the engine broke a law.
+    pub fn send(&mut self, name: &str, head: Header, body: Vec<u8>) -> Result<(), String> {
+        let link = self.link(name)?;
+        let end = self.clients.entry(name.to_owned()).or_default();
+        end.sequence = head.sequence;
+        end.used.insert(head.sequence);
+        let head = Header { len: body.len() as u32, ..head };
+        self.step(Input::Request { link, head, body: Bytes::from(body) })
+    }
+
+    /// An operator's command, and what came of it.
+    ///
+    /// # Errors
+    /// The engine broke a law.
+    pub fn command(&mut self, name: &str, command: Vec<u8>) -> Result<(), String> {
+        let sequence = self.clients.get(name).map_or(1, |end| end.sequence + 1);
+        self.send(name, Header { sequence, reply: 1, ..Header::default() }, command)
+    }
+}
