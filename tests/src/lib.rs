@@ -3,3 +3,4 @@
 
 pub mod docs;
 pub mod proc;
+pub mod script;
