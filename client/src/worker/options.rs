@@ -58,7 +58,7 @@ impl WorkerOptions {
         let [_, host, port, worker, service] = args.as_slice() else {
             let given = args.len().saturating_sub(1);
             return Err(usage(format!(
-                "{given} arguments, but a worker is started with HOST|unix:PATH PORT WORKER SERVICE; \
+                "{given} arguments, but a worker gets HOST|unix:PATH PORT WORKER SERVICE; \
                  'config worker SERVICE HOST PROGRAM' makes the broker do that"
             )));
         };
