@@ -19,17 +19,18 @@ pub struct Options {
     pub name: Option<String>,
     /// Its token, where the broker wants one.
     pub token: Option<String>,
-    /// A promise to be in [`Caller::recv`] or [`Caller::call`] nearly always, so that the broker
-    /// may take silence for an end. Answers to pings are sent from there only.
+    /// A promise to be in [`Caller::recv`](super::Caller::recv) or [`Caller::call`] nearly always,
+    /// so that the broker may take silence for an end. Answers to pings are sent from there only.
     pub heartbeat: bool,
     /// How long to try each address, and with `reconnect` how long to try again in all when the
     /// request has no deadline.
     pub connect_timeout: Duration,
     /// After the connection broke, the next request logs in again. A request that was under way is
-    /// asked again by [`Caller::call_with`] only if it is idempotent or never left whole.
+    /// asked again by [`Caller::call_with`](super::Caller::call_with) only if it is idempotent or
+    /// never left whole.
     pub reconnect: bool,
-    /// Most bytes of an answer that [`Caller::call`] collects, and of answers that wait for
-    /// [`Caller::recv`] while others are sent.
+    /// Most bytes of an answer that [`Caller::call`](super::Caller::call) collects, and of answers
+    /// that wait for [`Caller::recv`](super::Caller::recv) while others are sent.
     pub reply_bytes_max: usize,
 }
 

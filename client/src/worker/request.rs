@@ -22,7 +22,8 @@ impl Request {
         self.head.transaction
     }
 
-    /// Whether further frames of the same request follow: [`Worker::next_piece`].
+    /// Whether further frames of the same request follow:
+    /// [`Worker::next_piece`](super::Worker::next_piece).
     pub fn more(&self) -> bool {
         self.head.more != 0
     }
