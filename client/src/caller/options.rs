@@ -19,8 +19,9 @@ pub struct Options {
     pub name: Option<String>,
     /// Its token, where the broker wants one.
     pub token: Option<String>,
-    /// A promise to be in [`Caller::recv`](super::Caller::recv) or [`Caller::call`] nearly always,
-    /// so that the broker may take silence for an end. Answers to pings are sent from there only.
+    /// A promise to be in [`Caller::recv`](super::Caller::recv) or
+    /// [`Caller::call`](super::Caller::call) nearly always, so that the broker may take silence for
+    /// an end. Answers to pings are sent from there only.
     pub heartbeat: bool,
     /// How long to try each address, and with `reconnect` how long to try again in all when the
     /// request has no deadline.
