@@ -1,6 +1,6 @@
-//! `isectd demo`: the whole on one machine, with real processes, in a directory of its own that it removes.
-//! Everything it shows, it does through the same doors as anybody: `op` commands and the library.
-//! Not a benchmark: its figures are what this machine did just now.
+//! `isectd demo`: the whole on one machine, with real processes, in a directory of its own that it
+//! removes. Everything it shows, it does through the same doors as anybody: `op` commands and the
+//! library. Not a benchmark: its figures are what this machine did just now.
 
 use client::address::Address;
 use client::caller::{Caller, Options};
@@ -119,7 +119,8 @@ fn tour(broker: &Broker, folder: &Path) -> Step {
 /// What one client of the load was told.
 type Told = BTreeMap<String, u64>;
 
-/// Kills worker 1 with SIGKILL while four clients ask; a second time should the first have hit it idle.
+/// Kills worker 1 with SIGKILL while four clients ask; a second time should the first have hit it
+/// idle.
 fn kill_under_load(broker: &Broker, op: &mut Op) -> Step {
     say(format!(
         "# {CLIENTS} clients ask 'echo' as fast as they can; worker 1 is killed with SIGKILL"

@@ -1,5 +1,6 @@
 //! The bodies of control frames by value: what each key means, which must be there. Reading and
-//! rendering are each other's inverse. Not the frame around them: `frame` puts header and body together.
+//! rendering are each other's inverse. Not the frame around them: `frame` puts header and body
+//! together.
 
 use crate::errors::{ErrorCode, Ran};
 use crate::ids::{ClientId, RunId, WorkerId};

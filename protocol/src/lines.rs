@@ -1,5 +1,5 @@
-//! The form of control bodies: `key value` lines, then, after an empty line, free text. Readable in a
-//! packet capture, easy in any language, open to additions: unknown keys are ignored.
+//! The form of control bodies: `key value` lines, then, after an empty line, free text. Readable in
+//! a packet capture, easy in any language, open to additions: unknown keys are ignored.
 //! Not the meaning of any key: `bodies` knows those.
 
 use crate::limits::{LINES_MAX, VALUE_BYTES_MAX};

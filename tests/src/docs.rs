@@ -34,7 +34,8 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-/// Replaces what stands between `<!-- made: NAME -->` and `<!-- end -->`; `None` if there is no such part.
+/// Replaces what stands between `<!-- made: NAME -->` and `<!-- end -->`; `None` if there is no
+/// such part.
 pub fn replace_part(page: &str, name: &str, text: &str) -> Option<String> {
     let (before, rest) = page.split_once(&format!("<!-- made: {name} -->\n"))?;
     let (_, after) = rest.split_once("<!-- end -->")?;
@@ -42,7 +43,9 @@ pub fn replace_part(page: &str, name: &str, text: &str) -> Option<String> {
 }
 
 fn header() -> String {
-    let mut out = String::from("| offset | width | type | field | meaning |\n| --- | --- | --- | --- | --- |\n");
+    let mut out = String::from(
+        "| offset | width | type | field | meaning |\n| --- | --- | --- | --- | --- |\n",
+    );
     for field in FIELDS {
         let _ = writeln!(
             out,
@@ -54,7 +57,9 @@ fn header() -> String {
 }
 
 fn kinds() -> String {
-    let mut out = String::from("| number | kind | sent by | body | what it is |\n| --- | --- | --- | --- | --- |\n");
+    let mut out = String::from(
+        "| number | kind | sent by | body | what it is |\n| --- | --- | --- | --- | --- |\n",
+    );
     for row in KINDS {
         let senders: Vec<String> = row.senders.iter().map(ToString::to_string).collect();
         let body = match row.body {
@@ -103,7 +108,9 @@ fn errors() -> String {
 }
 
 fn setting_rows(rows: &[SettingRow]) -> String {
-    let mut out = String::from("| setting | unit | default | range | live? | what it does |\n| --- | --- | --- | --- | --- | --- |\n");
+    let mut out = String::from(
+        "| setting | unit | default | range | live? | what it does |\n| --- | --- | --- | --- | --- | --- |\n",
+    );
     for row in rows {
         let live = if row.live { "yes" } else { "no" };
         let _ = writeln!(

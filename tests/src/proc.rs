@@ -15,8 +15,8 @@ use tempfile::TempDir;
 /// How long anything in a test may take; far longer than it should.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Where a program of this workspace is. `cargo test --workspace` has built them all; a single package's
-/// tests build them here.
+/// Where a program of this workspace is. `cargo test --workspace` has built them all; a single
+/// package's tests build them here.
 pub fn program(name: &str) -> PathBuf {
     let mut folder = std::env::current_exe().expect("own path");
     folder.pop();
@@ -290,7 +290,8 @@ impl Broker {
         });
     }
 
-    /// Configures a service with workers of a sample program on `localhost`, starts it, waits until they are idle.
+    /// Configures a service with workers of a sample program on `localhost`, starts it, waits until
+    /// they are idle.
     pub fn with_workers(&self, service: &str, program_and_args: &str, count: usize) {
         let (name, args) = program_and_args.split_once(' ').unwrap_or((program_and_args, ""));
         let before = self.number("", "isdData.IdleWorkers");

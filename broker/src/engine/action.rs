@@ -65,8 +65,8 @@ pub enum Action {
         /// What.
         start: Box<ExecStart>,
     },
-    /// Close a connection once what waits for it is sent, or `stall_ms` have passed. No input of this
-    /// link follows, `Closed` included.
+    /// Close a connection once what waits for it is sent, or `stall_ms` have passed. No input of
+    /// this link follows, `Closed` included.
     Close {
         /// Which.
         link: LinkId,

@@ -1,5 +1,6 @@
-//! Workers log in: badges that were issued, of workers that started themselves, of workers that come
-//! back after the broker was away. Whether the secret is genuine was found out before (`proof`).
+//! Workers log in: badges that were issued, of workers that started themselves, of workers that
+//! come back after the broker was away. Whether the secret is genuine was found out before
+//! (`proof`).
 
 use super::action::Action;
 use super::fact::FactKind;

@@ -1,4 +1,5 @@
-//! The manual's histogram of load: completed transactions per window of `BucketSecs` seconds, the last
+//! The manual's histogram of load: completed transactions per window of `BucketSecs` seconds, the
+//! last
 //! `NumBuckets` windows. Not latency: `histogram` is.
 
 use protocol::time::Tick;

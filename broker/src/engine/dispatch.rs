@@ -1,5 +1,6 @@
-//! Who gets the next request, and what a worker's frames mean for it. Nothing waits while a worker that
-//! could take it is idle: each change that makes a worker or a request available ends in `serve`.
+//! Who gets the next request, and what a worker's frames mean for it. Nothing waits while a worker
+//! that could take it is idle: each change that makes a worker or a request available ends in
+//! `serve`.
 
 use super::action::Action;
 use super::fact::{About, FactKind};
@@ -60,7 +61,8 @@ impl Engine {
         while let Some(&worker) = self.registry[service].roomy.front() {
             let queue = &self.registry[service].queue;
             let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
-            // A request in pieces would stand between the pieces of another; it waits for an idle one.
+            // A request in pieces would stand between the pieces of another; it waits for an idle
+            // one.
             if !self.transactions[key].is_complete || !self.transactions[key].pieces.is_empty() {
                 return;
             }
@@ -188,7 +190,8 @@ impl Engine {
         u64::from(transaction.attempt) <= retry
     }
 
-    /// Whether a request's bytes are needed after its worker has them: for another one, or as poison.
+    /// Whether a request's bytes are needed after its worker has them: for another one, or as
+    /// poison.
     fn must_keep(&self, key: usize) -> bool {
         let transaction = &self.transactions[key];
         let settings = &self.registry[transaction.service].settings;
@@ -337,7 +340,8 @@ impl Engine {
         self.freed(worker, out);
     }
 
-    /// Tells a worker that nobody waits for its transaction any more; it should end it with a reply.
+    /// Tells a worker that nobody waits for its transaction any more; it should end it with a
+    /// reply.
     pub(crate) fn abandon(&mut self, worker: usize, why: &str, out: Out<'_>) {
         let worker = &self.workers[worker];
         let (Some(link), Some(key)) = (worker.link, worker.current) else { return };

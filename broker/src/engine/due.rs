@@ -1,5 +1,6 @@
 //! Everything but the deadlines of transactions that happens because time passed: few entries, each
-//! with its reason. An entry may be stale (its worker gone, its run over); whoever handles it checks.
+//! with its reason. An entry may be stale (its worker gone, its run over); whoever handles it
+//! checks.
 
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::HostName;

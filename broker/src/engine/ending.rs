@@ -1,5 +1,6 @@
-//! The broker's orderly end: no new requests, what runs may finish for a moment, workers are asked to
-//! end, hosts end what is left, then the process. `halt` skips the moment; `abort` skips everything.
+//! The broker's orderly end: no new requests, what runs may finish for a moment, workers are asked
+//! to end, hosts end what is left, then the process. `halt` skips the moment; `abort` skips
+//! everything.
 
 use super::action::{Action, Ending};
 use super::due::Due;
@@ -127,7 +128,8 @@ impl Engine {
         self.due.add(self.now.plus_millis(grace_ms + MARGIN_MS), Due::End);
     }
 
-    /// A host's link is gone while the broker ends: the built-in execd ends when its processes have.
+    /// A host's link is gone while the broker ends: the built-in execd ends when its processes
+    /// have.
     pub(crate) fn on_host_ended(&mut self, name: &HostName, out: Out<'_>) {
         if let Some(Departure { step: Step::Leaving(hosts), .. }) = &mut self.ending {
             hosts.retain(|host| host != name);

@@ -1,5 +1,6 @@
-//! What is worth remembering: a [`Fact`] and the TABLE of their kinds. A request that goes well leaves
-//! no fact, only counters. Not where facts go: the reactor logs them, `recent` keeps the last ones.
+//! What is worth remembering: a [`Fact`] and the TABLE of their kinds. A request that goes well
+//! leaves no fact, only counters. Not where facts go: the reactor logs them, `recent` keeps the
+//! last ones.
 
 use protocol::ids::{ClientId, FactSeq, TransactionId, WorkerId};
 use protocol::names::{HostName, ServiceName};

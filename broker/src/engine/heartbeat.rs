@@ -1,5 +1,5 @@
-//! Who was silent too long: pings for idle workers, hosts and clients that promised to answer; logins
-//! that did not come. A busy worker owes no answer: it works with one thread.
+//! Who was silent too long: pings for idle workers, hosts and clients that promised to answer;
+//! logins that did not come. A busy worker owes no answer: it works with one thread.
 
 use super::action::Action;
 use super::due::Due;

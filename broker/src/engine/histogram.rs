@@ -1,5 +1,6 @@
 //! A histogram of microseconds: sixteen steps for each power of two, so that a percentile is right
-//! within 6 %, in a few kilobytes and a few instructions per value. Not a time series: `buckets` is.
+//! within 6 %, in a few kilobytes and a few instructions per value. Not a time series: `buckets`
+//! is.
 
 const STEPS: usize = 16;
 const STEP_BITS: u32 = 4;

@@ -33,8 +33,8 @@ pub struct Listening {
     pub descriptors_max: u64,
     /// Where the built-in execd listens (`unix:PATH`); it becomes the host `localhost`.
     pub execd: Option<String>,
-    /// Names this broker to execds, the same after a restart on the same state directory, so that it
-    /// finds its workers again.
+    /// Names this broker to execds, the same after a restart on the same state directory, so that
+    /// it finds its workers again.
     pub instance: String,
     /// Shown by `version`.
     pub version: String,
@@ -57,7 +57,8 @@ pub struct Peer {
     pub is_owner: bool,
 }
 
-/// How a connection ended. Every frame that came before the end has been given to the engine already.
+/// How a connection ended. Every frame that came before the end has been given to the engine
+/// already.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
     /// The peer closed in order.

@@ -1,5 +1,5 @@
-//! The engine's laws, checked one by one over everything: run after every step in scripts and in the
-//! simulation, never in production. The numbers are those of the house's list of laws.
+//! The engine's laws, checked one by one over everything: run after every step in scripts and in
+//! the simulation, never in production. The numbers are those of the house's list of laws.
 
 use super::Engine;
 use super::links::End;

@@ -1,5 +1,5 @@
-//! The links as the engine knows them: what stands at the other end, who waits because it is congested,
-//! when it was last heard. Not the connections: those are the reactor's.
+//! The links as the engine knows them: what stands at the other end, who waits because it is
+//! congested, when it was last heard. Not the connections: those are the reactor's.
 
 use super::action::Action;
 use super::input::Peer;

@@ -1,5 +1,5 @@
-//! The lives of workers: started, up, ready, lost, asked to end, ended, started again. Policy only: the
-//! processes are execd's. Requests of a worker that is lost are `dispatch`'s.
+//! The lives of workers: started, up, ready, lost, asked to end, ended, started again. Policy only:
+//! the processes are execd's. Requests of a worker that is lost are `dispatch`'s.
 
 use super::action::Action;
 use super::due::Due;
@@ -297,7 +297,8 @@ impl Engine {
         }
     }
 
-    /// `Due::Return`: a worker whose connection broke neither ended nor came back, or the other way round.
+    /// `Due::Return`: a worker whose connection broke neither ended nor came back, or the other way
+    /// round.
     pub(crate) fn on_return_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
@@ -354,7 +355,8 @@ impl Engine {
             && !worker.is_wanted
     }
 
-    /// `stop` of one worker: after the reply in progress it is asked to end; a second `stop` does not wait.
+    /// `stop` of one worker: after the reply in progress it is asked to end; a second `stop` does
+    /// not wait.
     pub(crate) fn stop_worker(&mut self, key: usize, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
@@ -442,7 +444,8 @@ impl Engine {
         }
     }
 
-    /// A host says which processes it has: known ones are taken over, others ended, missing ones started.
+    /// A host says which processes it has: known ones are taken over, others ended, missing ones
+    /// started.
     pub(crate) fn host_listed(
         &mut self,
         name: &HostName,

@@ -1,8 +1,9 @@
-//! The broker's mind, pure: inputs in, actions out. No IO, no clock, no chance, no thread, no log, no
-//! serialisation. What it never does: read the time, touch a socket, format bytes for the wire.
+//! The broker's mind, pure: inputs in, actions out. No IO, no clock, no chance, no thread, no log,
+//! no serialisation. What it never does: read the time, touch a socket, format bytes for the wire.
 //!
-//! Read in this order: `input` (what can happen), `action` (what can be done), `fact` (what is worth
-//! remembering); then `transaction` (one request's life), `dispatch` (who gets it), `lives` (processes).
+//! Read in this order: `input` (what can happen), `action` (what can be done), `fact` (what is
+//! worth remembering); then `transaction` (one request's life), `dispatch` (who gets it), `lives`
+//! (processes).
 
 pub mod action;
 pub mod fact;

@@ -1,5 +1,5 @@
-//! The operator's verbs: what they change, and what the manual prints for it. Each change leaves a fact
-//! with who asked. What makes and unmakes services, workers and hosts is in `op_config`.
+//! The operator's verbs: what they change, and what the manual prints for it. Each change leaves a
+//! fact with who asked. What makes and unmakes services, workers and hosts is in `op_config`.
 
 use super::action::{Action, Ending, Origin};
 use super::buckets::{self, Buckets};

@@ -1,5 +1,5 @@
-//! Commands that only show, by page and by list: what an operator sees of services, clients, queues,
-//! settings, facts. The pages of workers and hosts, and latency, are in `op_show`.
+//! Commands that only show, by page and by list: what an operator sees of services, clients,
+//! queues, settings, facts. The pages of workers and hosts, and latency, are in `op_show`.
 
 use super::action::Origin;
 use super::fact::Fact;

@@ -1,5 +1,5 @@
-//! Operator commands come in and are answered: from clients of `op`, from scripts. What each one shows
-//! is in `op_read` and `op_show`, what it changes in `op_change` and `op_config`.
+//! Operator commands come in and are answered: from clients of `op`, from scripts. What each one
+//! shows is in `op_read` and `op_show`, what it changes in `op_change` and `op_config`.
 
 use super::action::{Action, Origin};
 use super::clients::Watch;
@@ -105,7 +105,8 @@ impl Engine {
         }
     }
 
-    /// Does one command; those that answer later (`watch`, `source`, `send … status`) are not for scripts.
+    /// Does one command; those that answer later (`watch`, `source`, `send … status`) are not for
+    /// scripts.
     fn run(&mut self, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
         match request {
             OpRequest::Status => Ok(self.show_status()),
@@ -235,7 +236,8 @@ impl Engine {
         }
     }
 
-    /// `send … status`: the answer follows when all that are not busy have answered, or after a second.
+    /// `send … status`: the answer follows when all that are not busy have answered, or after a
+    /// second.
     fn ask_status(
         &mut self,
         client: usize,
@@ -336,7 +338,8 @@ impl Engine {
         Ok(OpReply::line("watching", "watching; end with Ctrl-C", vec![]))
     }
 
-    /// Shows a fact to those who watch. One that reads too slowly misses some, and is told how many.
+    /// Shows a fact to those who watch. One that reads too slowly misses some, and is told how
+    /// many.
     pub(crate) fn show_watchers(&mut self, fact: &Fact, out: Out<'_>) {
         let watching: Vec<usize> =
             self.clients.by_id().filter(|(_, c)| c.watch.is_some()).map(|(key, _)| key).collect();

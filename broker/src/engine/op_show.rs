@@ -1,5 +1,5 @@
-//! Commands that only show, continued: workers in the manual's three lists, one worker's page, what it
-//! has or had last, hosts, latency.
+//! Commands that only show, continued: workers in the manual's three lists, one worker's page, what
+//! it has or had last, hosts, latency.
 
 use super::Engine;
 use super::hosts::Host;
@@ -76,7 +76,8 @@ impl Engine {
         ]
     }
 
-    /// The manual's `avail?`: no when it has not logged in, is paused or stopped, or its service is.
+    /// The manual's `avail?`: no when it has not logged in, is paused or stopped, or its service
+    /// is.
     fn is_available(&self, key: usize) -> bool {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];

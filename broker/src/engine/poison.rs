@@ -1,4 +1,5 @@
-//! The requests that were set aside because workers died of them, with their bytes, for the operator's
+//! The requests that were set aside because workers died of them, with their bytes, for the
+//! operator's
 //! `poison`. Not the rule that says when: that is `dispatch`.
 
 use super::Engine;

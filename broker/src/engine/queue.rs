@@ -1,6 +1,7 @@
-//! The requests of one service that wait for a worker, in serving order: by priority (lower first), then
-//! by arrival; with `preempt off` a request gains one level each second it waits.
-//! The chain runs through the transactions themselves, so that taking one out of the middle is cheap.
+//! The requests of one service that wait for a worker, in serving order: by priority (lower first),
+//! then by arrival; with `preempt off` a request gains one level each second it waits.
+//! The chain runs through the transactions themselves, so that taking one out of the middle is
+//! cheap.
 
 use super::transaction::Transaction;
 use slab::Slab;
@@ -31,7 +32,8 @@ impl Queue {
         self.count
     }
 
-    /// Adds a transaction behind those of its priority that arrived before it, ahead of those after.
+    /// Adds a transaction behind those of its priority that arrived before it, ahead of those
+    /// after.
     pub(crate) fn add(&mut self, key: usize, transactions: &mut Slab<Transaction>) {
         let (priority, id) = (transactions[key].priority, transactions[key].id);
         let level = match self.levels.binary_search_by_key(&priority, |level| level.priority) {

@@ -1,5 +1,5 @@
-//! The ring of the last facts behind `listevents` and `config events`. Not a store: what falls out is
-//! gone, and after a restart it is empty.
+//! The ring of the last facts behind `listevents` and `config events`. Not a store: what falls out
+//! is gone, and after a restart it is empty.
 
 use super::fact::{Fact, FactKind};
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
-//! What the names of services mean: a service, its settings, its queue, its idle workers, its figures.
-//! Names are spelled in `protocol::names`; who may use one is decided where it is used.
+//! What the names of services mean: a service, its settings, its queue, its idle workers, its
+//! figures. Names are spelled in `protocol::names`; who may use one is decided where it is used.
 
 use super::histogram::Histogram;
 use super::queue::Queue;

@@ -1,5 +1,5 @@
-//! The configuration as an ordinary script of commands: what `save` prints, what the state directory
-//! keeps, what a restart runs. Not the state of requests: those end with the broker.
+//! The configuration as an ordinary script of commands: what `save` prints, what the state
+//! directory keeps, what a restart runs. Not the state of requests: those end with the broker.
 
 use super::Engine;
 use protocol::op::parse::quote;
@@ -44,7 +44,8 @@ impl Engine {
             );
         }
         for (key, service) in &services {
-            // `stop` first: it also stops the workers, those wanted all the same are started after it.
+            // `stop` first: it also stops the workers, those wanted all the same are started after
+            // it.
             if service.is_stopped {
                 line(&mut out, format_args!("stop {}", service.name));
             }

@@ -278,7 +278,8 @@ impl Engine {
             Stage::Waiting | Stage::Barred => {
                 if self.queue_bytes + body.len() as u64 > self.settings.get(Setting::QueueBytesMax)
                 {
-                    // It is counted as more to come unless this was the last piece, so the rest is cut.
+                    // It is counted as more to come unless this was the last piece, so the rest is
+                    // cut.
                     self.transactions[key].is_complete = is_last;
                     let text = format!(
                         "a piece of {} bytes does not fit: {} bytes wait already (queue_bytes_max)",
@@ -342,7 +343,8 @@ impl Engine {
         }
     }
 
-    /// Ends a transaction with an error. One that a worker has stays with it until it replies or dies.
+    /// Ends a transaction with an error. One that a worker has stays with it until it replies or
+    /// dies.
     pub(crate) fn fail(&mut self, key: usize, error: ErrorBody, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let (id, service, stage, head) =

@@ -1,6 +1,6 @@
-//! The deadlines of transactions: a timing wheel whose entries are the keys of the transaction slab.
-//! Insert and remove cost the same with one entry and with a million and allocate nothing in the
-//! steady state. Not the other timers: those are few and live in `due`.
+//! The deadlines of transactions: a timing wheel whose entries are the keys of the transaction
+//! slab. Insert and remove cost the same with one entry and with a million and allocate nothing in
+//! the steady state. Not the other timers: those are few and live in `due`.
 
 use protocol::time::Tick;
 
@@ -83,8 +83,8 @@ impl Wheel {
         }
     }
 
-    /// The first entry of a slot goes. An entry that was late when it came stands in another slot than
-    /// its time says, so the slot is looked for where it must be: by its head.
+    /// The first entry of a slot goes. An entry that was late when it came stands in another slot
+    /// than its time says, so the slot is looked for where it must be: by its head.
     fn leave_head(&mut self, key: usize, next: u32, at: u64) {
         let mut slot = ((at >> SLOT_SHIFT) % SLOTS) as usize;
         if self.heads[slot] != key as u32 {

@@ -1,4 +1,5 @@
-//! A moment as people write it. Only arithmetic: the wall clock at tick 0 was told once, at the start.
+//! A moment as people write it. Only arithmetic: the wall clock at tick 0 was told once, at the
+//! start.
 
 /// `2026-01-31 23:59:59.123` (UTC) of milliseconds since 1970.
 pub(crate) fn utc(epoch_ms: u64) -> String {

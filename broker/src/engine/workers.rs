@@ -330,8 +330,8 @@ impl Engine {
         }
     }
 
-    /// Puts a worker into the list it belongs in. Whoever calls this with one that became idle serves
-    /// its service next.
+    /// Puts a worker into the list it belongs in. Whoever calls this with one that became idle
+    /// serves its service next.
     pub(crate) fn settle(&mut self, key: usize) {
         let place = self.place_of(key);
         let Engine { workers, registry, .. } = self;

@@ -1,0 +1,242 @@
+//! The house rules that neither the compiler nor clippy knows, as a test; each message says the
+//! cure. Not a style guide: that is docs/style.md.
+
+use isect_tests::docs;
+use std::path::{Path, PathBuf};
+
+/// Longest line of a source file.
+const LINE_MAX: usize = 100;
+/// Most lines of code in a file: no blank lines, comments or unit tests.
+const FILE_MAX: usize = 400;
+/// The same for a file that is a table.
+const TABLE_MAX: usize = 600;
+/// Most lines of a function that is no exhaustive match.
+const FUNCTION_MAX: usize = 70;
+
+/// Files that are tables or plain lists of types.
+const TABLES: &[&str] =
+    &["table.rs", "errors.rs", "kinds.rs", "settings.rs", "fact.rs", "bodies.rs", "spec.rs"];
+
+/// What a pure room may begin a `use` with.
+const PURE: &[&str] = &[
+    "super",
+    "crate",
+    "self",
+    "protocol",
+    "bytes",
+    "slab",
+    "std::collections",
+    "std::fmt",
+    "std::mem",
+    "std::ops",
+    "std::sync::Arc",
+    "std::cmp",
+    "std::str",
+    "std::iter",
+    "std::num",
+    "std::error",
+    "std::time::Duration",
+    "std::borrow",
+];
+
+fn sources() -> Vec<(String, String)> {
+    let root = docs::root();
+    let mut files = Vec::new();
+    let mut folders: Vec<PathBuf> =
+        ["protocol", "broker", "execd", "client", "admin-cli", "benches", "tests"]
+            .iter()
+            .map(|room| root.join(room))
+            .collect();
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of the project") {
+            let path = entry.expect("an entry").path();
+            if path.is_dir() && !path.ends_with("target") && !path.ends_with("fuzz") {
+                folders.push(path);
+            } else if path.extension().is_some_and(|ext| ext == "rs") {
+                let name = path.strip_prefix(&root).unwrap_or(&path).to_string_lossy().into_owned();
+                files.push((name, std::fs::read_to_string(&path).expect("a source file")));
+            }
+        }
+    }
+    files.sort();
+    assert!(files.len() > 50, "only {} source files found", files.len());
+    files
+}
+
+/// The part of a file before its unit tests.
+fn without_tests(text: &str) -> &str {
+    text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
+}
+
+fn code_lines(text: &str) -> usize {
+    without_tests(text)
+        .lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with("//"))
+        .count()
+}
+
+/// Name and length of each function of a formatted file.
+fn functions(text: &str) -> Vec<(String, usize, bool)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (at, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let Some(name) = code.split("fn ").nth(1).filter(|_| !code.starts_with("//")) else {
+            continue;
+        };
+        if !(code.starts_with("fn ")
+            || code.starts_with("pub")
+            || code.starts_with("const fn")
+            || code.starts_with("unsafe"))
+        {
+            continue;
+        }
+        let indent = line.len() - code.len();
+        let closing = format!("{}}}", " ".repeat(indent));
+        let Some(length) = lines[at..].iter().position(|line| **line == closing) else { continue };
+        let is_match = lines[at..at + length]
+            .iter()
+            .any(|line| line.trim_start().starts_with("match ") || line.contains("(match "));
+        let name: String = name.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+        found.push((name, length + 1, is_match));
+    }
+    found
+}
+
+/// Whether a `use` names a room of the same file, or a variant.
+fn is_own(text: &str, path: &str) -> bool {
+    let first = path.split("::").next().unwrap_or(path);
+    let is_variant = first.starts_with(|c: char| c.is_ascii_uppercase());
+    is_variant || text.contains(&format!("mod {first};"))
+}
+
+/// Whether a line is long because of a text that can't be broken without harm.
+fn has_long_text(line: &str) -> bool {
+    line.split('"').skip(1).step_by(2).any(|text| text.chars().count() > 40)
+}
+
+fn complain(what: &str, faults: &[String]) {
+    assert!(faults.is_empty(), "{what}:\n  {}", faults.join("\n  "));
+}
+
+#[test]
+fn every_file_says_what_it_is() {
+    let faults: Vec<String> = sources()
+        .into_iter()
+        .filter(|(_, text)| !text.starts_with("//! "))
+        .map(|(name, _)| name)
+        .collect();
+    complain(
+        "these files do not open with `//!`: say what the file is, and what it is not",
+        &faults,
+    );
+}
+
+#[test]
+fn lines_files_and_functions_are_short() {
+    let mut faults = Vec::new();
+    for (name, text) in sources() {
+        let is_table = TABLES.iter().any(|table| name.ends_with(table));
+        for (at, line) in text.lines().enumerate() {
+            let is_row = is_table || has_long_text(line);
+            if line.chars().count() > LINE_MAX && !is_row {
+                faults.push(format!(
+                    "{name}:{}: {} columns; at most {LINE_MAX}: run cargo fmt",
+                    at + 1,
+                    line.chars().count()
+                ));
+            }
+        }
+        let max = if is_table { TABLE_MAX } else { FILE_MAX };
+        let lines = code_lines(&text);
+        if lines > max {
+            faults.push(format!("{name}: {lines} lines of code; at most {max}: is it two rooms?"));
+        }
+        for (function, length, is_match) in functions(without_tests(&text)) {
+            if length > FUNCTION_MAX && !is_match {
+                faults.push(format!(
+                    "{name}: fn {function} has {length} lines; at most {FUNCTION_MAX}"
+                ));
+            }
+        }
+    }
+    complain("too long", &faults);
+}
+
+#[test]
+fn pure_rooms_name_nothing_that_could_do_io() {
+    let mut faults = Vec::new();
+    for (name, text) in sources() {
+        let is_pure =
+            ["broker/src/engine/", "broker/src/translate/", "execd/src/engine/", "protocol/src/"]
+                .iter()
+                .any(|room| name.starts_with(room))
+                || name == "client/src/session.rs";
+        if !is_pure {
+            continue;
+        }
+        for (at, line) in without_tests(&text).lines().enumerate() {
+            let code = line.trim_start();
+            let code = code.strip_prefix("pub ").unwrap_or(code);
+            if let Some(path) = code.strip_prefix("use ")
+                && !is_own(&text, path)
+                && !PURE.iter().any(|allowed| path.starts_with(allowed))
+            {
+                faults.push(format!("{name}:{}: {path} is not for a pure room", at + 1));
+            }
+            for banned in [
+                "Instant",
+                "SystemTime",
+                "HashMap",
+                "std::thread",
+                "std::net",
+                "std::fs",
+                "std::env",
+                "println!",
+            ] {
+                if code.contains(banned) && !code.starts_with("//") {
+                    faults.push(format!(
+                        "{name}:{}: {banned} is not for a pure room; take it as an input",
+                        at + 1
+                    ));
+                }
+            }
+        }
+    }
+    complain("the wall", &faults);
+}
+
+#[test]
+fn nothing_is_left_open() {
+    let own = Path::new(file!()).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut faults = Vec::new();
+    for (name, text) in sources().into_iter().filter(|(name, _)| !name.ends_with(&own)) {
+        for (at, line) in text.lines().enumerate() {
+            for banned in ["todo!(", "unimplemented!(", "#[ignore", "FIXME", "XXX", "dbg!("] {
+                if line.contains(banned) {
+                    faults.push(format!("{name}:{}: {banned} is left", at + 1));
+                }
+            }
+        }
+    }
+    complain("finish it or take it out", &faults);
+}
+
+#[test]
+fn unsafe_stands_in_one_room() {
+    let faults: Vec<String> = sources()
+        .into_iter()
+        .filter(|(name, text)| {
+            let is_allowed = name.starts_with("execd/src/os/")
+                || name.starts_with("tests/tests/tidy")
+                || name.starts_with("benches/");
+            !is_allowed
+                && text
+                    .lines()
+                    .any(|line| line.contains("unsafe ") && !line.trim_start().starts_with("//"))
+        })
+        .map(|(name, _)| name)
+        .collect();
+    complain("unsafe outside execd/src/os", &faults);
+}
