@@ -8,6 +8,7 @@
 //! | [`worker`] | show the badge, take requests one by one, answer, come back after a restart |
 //! | [`session`] | pure: what a client may send and expect next |
 //! | [`error`], [`retry`] | what failed, whether it ran, whether and when to ask again |
+//! | [`samples`] | the workers `isdecho` and `isdpipe` |
 //! | [`address`] | where a broker is: `host:port` or `unix:PATH` |
 //!
 //! A program that asks:
@@ -49,6 +50,7 @@ pub mod address;
 pub mod caller;
 pub mod error;
 pub mod retry;
+pub mod samples;
 pub mod session;
 pub mod worker;
 

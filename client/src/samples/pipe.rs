@@ -2,11 +2,9 @@
 //! stdout is the reply; a status other than 0 is an application error with that status and the
 //! stderr. Never a shell; not the running of the program itself: `child` does that.
 
-mod child;
-
-use child::{Child, Ended, Step};
-use client::error::Error;
-use client::worker::{self, Request, Worker, own_args};
+use super::child::{self, Child, Ended, Step};
+use crate::error::Error;
+use crate::worker::{self, Request, Worker, own_args};
 use std::process::ExitCode;
 
 const USAGE: &str = "\
@@ -17,7 +15,8 @@ ISECT_SERVICE, ISECT_TRANSACTION and ISECT_ATTEMPT stand in the program's enviro
   isdclient -c 'config worker upper localhost /path/of/isdpipe tr a-z A-Z'
 usage: isdpipe HOST|unix:PATH PORT WORKER SERVICE PROGRAM [ARG]...";
 
-fn main() -> ExitCode {
+/// The program `isdpipe`.
+pub fn main() -> ExitCode {
     if let Some(status) = child::become_program(std::env::args_os().collect()) {
         return status;
     }

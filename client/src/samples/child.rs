@@ -1,9 +1,8 @@
 //! One run of the program: started in a process group of its own, fed and read at the same time,
 //! ended with everything it left behind. Not what its output means for the client.
 
-use client::error::Error;
-use client::protocol::limits::BADGE_VARIABLE;
-use client::worker::{Request, Worker};
+use crate::error::Error;
+use crate::worker::{Request, Worker};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -11,6 +10,7 @@ use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
+use protocol::limits::BADGE_VARIABLE;
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -143,6 +143,7 @@ impl Child {
     ) -> io::Result<Self> {
         let signals = Signals::hold()?;
         let mut process = Command::new("/proc/self/exe")
+            .arg0("isdpipe")
             .arg(BECOME)
             .arg(Pid::this().to_string())
             .args(command)
