@@ -268,11 +268,31 @@ impl Engine {
         }
     }
 
-    /// `service`: later requests go there; those under way stay where they are.
-    pub(crate) fn move_client(&mut self, key: usize, service: usize) {
+    /// `service`: later requests go there, and those that wait; one that a worker has stays with it.
+    pub(crate) fn move_client(&mut self, key: usize, service: usize, out: Out<'_>) {
         let old = std::mem::replace(&mut self.clients[key].service, service);
         self.registry[old].clients -= 1;
         self.registry[service].clients += 1;
+        let mut waiting: Vec<usize> = self.clients[key].live.values().copied().collect();
+        waiting.retain(|&transaction| {
+            matches!(self.transactions[transaction].stage, Stage::Waiting | Stage::Barred)
+        });
+        for transaction in waiting {
+            if self.registry[service].is_stopped {
+                let name = &self.registry[service].name;
+                let text = format!("its client was moved to service '{name}', which is stopped");
+                let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
+                self.fail(transaction, error, out);
+            } else if self.transactions[transaction].stage == Stage::Waiting {
+                let from = self.transactions[transaction].service;
+                self.registry[from].queue.remove(transaction, &mut self.transactions);
+                self.transactions[transaction].service = service;
+                self.registry[service].queue.add(transaction, &mut self.transactions);
+            } else {
+                self.transactions[transaction].service = service;
+            }
+        }
+        self.serve(service, out);
     }
 
     /// `delete client`: its requests end, its connection is closed.

@@ -335,7 +335,12 @@ impl Engine {
         let Some(key) = self.workers[worker].current else { return };
         if !self.transactions[key].is_ended {
             let text = "the operator took the request away from its worker";
+            let transaction = &self.transactions[key];
+            let is_cut = !transaction.is_complete || transaction.in_conversation;
             self.fail(key, ErrorBody::new(ErrorCode::Intervention, text), out);
+            if is_cut {
+                self.abandon(worker, "the operator ended it in the middle of a conversation", out);
+            }
         }
         self.freed(worker, out);
     }
@@ -365,11 +370,13 @@ impl Engine {
         self.settle(worker);
         for key in held {
             let is_ended = self.transactions[key].is_ended;
+            if how == Close::Eof {
+                self.transactions[key].attempt -= 1;
+            }
             if is_ended {
                 self.transactions.remove(key);
             } else if how == Close::Eof && self.is_kept(key) && self.ending.is_none() {
                 // It never began: the worker closed in order before it had answered the one before.
-                self.transactions[key].attempt -= 1;
                 self.enqueue(key, out);
             } else {
                 let ran = if how == Close::Eof { Ran::No } else { Ran::Maybe };
@@ -421,6 +428,7 @@ impl Engine {
         } else if is_kept
             && self.may_repeat(key)
             && transaction.deadline > self.now
+            && !service.is_stopped
             && self.ending.is_none()
         {
             let text = format!(

@@ -226,7 +226,7 @@ impl Engine {
             return Err(refused(format!("client {id} is an operator; operators can't be moved")));
         }
         self.noted(origin, format!("service {id} {name}"), out);
-        self.move_client(key, service);
+        self.move_client(key, service, out);
         let fields = vec![("client", number(id.0)), ("service", text(name))];
         Ok(OpReply::line("service", format!("client->id = {id}, client->service = {name}"), fields))
     }

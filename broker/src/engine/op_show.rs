@@ -3,7 +3,7 @@
 
 use super::Engine;
 use super::hosts::Host;
-use super::op_read::{column, flag, number, table, text, yes};
+use super::op_read::{column, flag, left, number, table, text, yes};
 use super::op_run::{OpResult, not_found};
 use super::workers::{Place, Worker};
 use bytes::Bytes;
@@ -26,7 +26,7 @@ fn worker_columns() -> Vec<Column> {
         column("restarts", "restarts", 9),
         column("client id", "client", 10),
         column("fd", "fd", 4),
-        column("state", "state", 0),
+        left("state", "state", 0),
     ]
 }
 
@@ -226,7 +226,7 @@ impl Engine {
             column("execd pid", "pid", 10),
             column("version", "version", 9),
             column("address", "address", 20),
-            column("trouble", "trouble", 0),
+            left("trouble", "trouble", 0),
         ];
         let row = |(name, host): (&HostName, &Host)| {
             vec![

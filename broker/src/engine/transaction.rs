@@ -345,8 +345,12 @@ impl Engine {
 
     /// Ends a transaction with an error. One that a worker has stays with it until it replies or
     /// dies.
-    pub(crate) fn fail(&mut self, key: usize, error: ErrorBody, out: Out<'_>) {
+    pub(crate) fn fail(&mut self, key: usize, mut error: ErrorBody, out: Out<'_>) {
         let transaction = &self.transactions[key];
+        if error.ran == Ran::No && transaction.attempt > 0 {
+            // It waits to be repeated: a worker that died had it.
+            error.ran = Ran::Maybe;
+        }
         let (id, service, stage, head) =
             (transaction.id, transaction.service, transaction.stage, transaction.head);
         let client = transaction.client;
@@ -450,8 +454,13 @@ impl Engine {
         let worker = match transaction.stage {
             Stage::Waiting | Stage::Barred => {
                 let why = self.why_waiting(transaction.service, transaction.stage);
+                let fate = match transaction.attempt {
+                    0 => "never reached a worker".to_owned(),
+                    1 => "1 worker died with it".to_owned(),
+                    times => format!("{times} workers died with it"),
+                };
                 let text = format!(
-                    "it waited {waited} ms in the queue of service '{name}' and never reached a worker: {why}"
+                    "it waited {waited} ms in the queue of service '{name}' and {fate}: {why}"
                 );
                 self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::No, text }, out);
                 return;

@@ -100,7 +100,12 @@ impl Item {
         for token in tokens {
             match token {
                 Token::Word(word) => head.push(word),
-                Token::Quoted(text) => head.push(words::body(&text)),
+                // A long body is written as its size, a long answer as it is.
+                Token::Quoted(text) => {
+                    let quoted = words::quote(&String::from_utf8_lossy(&text));
+                    let is_whole = self.head.contains(&quoted);
+                    head.push(if is_whole { quoted } else { words::body(&text) });
+                }
                 Token::Pair(key, value) => {
                     let value = String::from_utf8_lossy(&value).into_owned();
                     let is_right = if key == "says" {
