@@ -274,6 +274,11 @@ impl Engine {
                 if let Some(to) = self.workers[worker].link {
                     self.links.hold_back(link, to, out);
                 }
+                if is_last {
+                    // Its worker may hold further requests from now on (`prefetch`).
+                    self.settle(worker);
+                    self.serve(self.workers[worker].service, out);
+                }
             }
             Stage::Waiting | Stage::Barred => {
                 if self.queue_bytes + body.len() as u64 > self.settings.get(Setting::QueueBytesMax)
@@ -334,7 +339,12 @@ impl Engine {
         let transaction = &mut self.transactions[key];
         transaction.is_ended = true;
         let (sequence, is_complete) = (transaction.head.sequence, transaction.is_complete);
-        if let Some(client) = transaction.client.take() {
+        let (stage, client) = (transaction.stage, transaction.client.take());
+        if let Stage::Bound(worker) = stage {
+            // What a worker holds beyond an overdue request would wait for that.
+            self.set_roomy(worker, false);
+        }
+        if let Some(client) = client {
             let client = &mut self.clients[client];
             client.live.remove(&sequence);
             if !is_complete {
