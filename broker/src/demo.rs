@@ -157,7 +157,6 @@ fn kill_under_load(broker: &Broker, op: &mut Op) -> Step {
     say("")
 }
 
-#[expect(clippy::disallowed_methods, reason = "the clients of the load ask at the same time")]
 fn start_load(
     mut caller: Caller,
     is_over: &Arc<AtomicBool>,

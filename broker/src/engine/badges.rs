@@ -86,8 +86,11 @@ impl Engine {
             args: Vec::new(),
             is_guest: true,
         };
+        let key = self.workers.add(spec, None)?;
         self.registry[service].workers += 1;
-        self.workers.add(spec, None)
+        // That it came is its `start`.
+        self.workers[key].is_wanted = true;
+        Ok(key)
     }
 
     fn admit_worker(

@@ -252,7 +252,7 @@ impl Engine {
         self.clients[key].priority = priority;
         let keys: Vec<usize> = self.clients[key].live.values().copied().collect();
         for transaction in keys {
-            let Engine { transactions, registry, .. } = self;
+            let Self { transactions, registry, .. } = self;
             if transactions[transaction].head.priority != 0 {
                 continue;
             }

@@ -36,12 +36,10 @@ impl Engine {
     /// Gives waiting requests to idle workers, then to busy ones with room.
     pub(crate) fn serve(&mut self, service: usize, out: Out<'_>) {
         while self.registry[service].queue.count() > 0 {
-            let worker = if let Some(worker) = self.take_idle(service) {
-                worker
-            } else if self.registry[service].settings.get(ServiceSetting::Prefetch) > 0 {
-                self.hold_ahead(service, out);
-                return;
-            } else {
+            let Some(worker) = self.take_idle(service) else {
+                if self.registry[service].settings.get(ServiceSetting::Prefetch) > 0 {
+                    self.hold_ahead(service, out);
+                }
                 return;
             };
             let Some(key) = self.take_first(service) else { return };

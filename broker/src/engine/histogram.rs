@@ -52,8 +52,8 @@ impl Histogram {
     }
 
     /// Their mean; 0 if there are none.
-    pub(crate) const fn mean(&self) -> u64 {
-        if self.count == 0 { 0 } else { self.sum / self.count }
+    pub(crate) fn mean(&self) -> u64 {
+        self.sum.checked_div(self.count).unwrap_or(0)
     }
 
     /// The largest value.

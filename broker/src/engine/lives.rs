@@ -53,6 +53,7 @@ impl Engine {
         worker.is_wanted = true;
         worker.failed = None;
         worker.restart.reset();
+        worker.is_to_restart = false;
         match worker.life {
             Life::Down | Life::Pausing => self.launch(key, out),
             // It ends because it was stopped, and is started again when it has.
@@ -102,6 +103,7 @@ impl Engine {
         worker.pid = 0;
         worker.life = Life::Starting;
         worker.started = self.now;
+        worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
         (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
         out.push(Action::Start { link, start: Box::new(start) });
         self.due
@@ -252,14 +254,12 @@ impl Engine {
             &format!("ended unexpectedly: {how}{last}"),
             out,
         );
+        self.workers[key].is_to_restart = true;
         let verdict = self.workers[key].restart.ended(self.now, ready, &self.settings);
         let id = self.workers[key].id;
         match verdict {
             Verdict::GiveUp(why) => self.give_up(key, format!("{why} (last: {how}{last})"), out),
-            Verdict::Now => {
-                self.workers[key].restarts += 1;
-                self.launch(key, out);
-            }
+            Verdict::Now => self.launch(key, out),
             Verdict::At(at) => {
                 self.workers[key].life = Life::Pausing;
                 self.due.add(at, Due::Restart(id));
@@ -279,7 +279,6 @@ impl Engine {
         if let Some(key) = self.workers.find(id)
             && self.workers[key].life == Life::Pausing
         {
-            self.workers[key].restarts += 1;
             self.launch(key, out);
         }
     }
@@ -349,10 +348,7 @@ impl Engine {
     /// Whether a worker was stopped and has nothing more to do.
     pub(crate) fn wants_to_leave(&self, key: usize) -> bool {
         let worker = &self.workers[key];
-        worker.current.is_none()
-            && worker.life == Life::Ready
-            && !worker.is_guest
-            && !worker.is_wanted
+        worker.current.is_none() && worker.life == Life::Ready && !worker.is_wanted
     }
 
     /// `stop` of one worker: after the reply in progress it is asked to end; a second `stop` does
@@ -392,7 +388,13 @@ impl Engine {
     /// `Due::StopAsk`: it did not end by itself.
     pub(crate) fn on_stop_ask_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
-        if self.workers[key].life == Life::Asked {
+        if self.workers[key].life != Life::Asked {
+            return;
+        }
+        if self.workers[key].is_guest {
+            // No execd has its process; all that can be ended is its connection.
+            self.kill_worker(key, "did not end when it was asked to", out);
+        } else {
             self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
         }
     }

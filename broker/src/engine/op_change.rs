@@ -85,6 +85,15 @@ impl Engine {
 
     pub(crate) fn ready(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, services) = (self.targets(target)?, self.target_services(target)?);
+        if let (Target::Worker(id), [key]) = (target, keys.as_slice()) {
+            let service = &self.registry[self.workers[*key].service];
+            if service.is_paused {
+                return Err(refused(format!(
+                    "worker {id} is of service '{0}', which is paused; 'ready {0}' readies it",
+                    service.name
+                )));
+            }
+        }
         self.changed(origin, format!("ready {}", target_word(target)), out);
         for service in services {
             self.registry[service].is_paused = false;

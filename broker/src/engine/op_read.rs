@@ -181,7 +181,7 @@ impl Engine {
             ("loghost", text(&c.loghost)),
             ("name", c.name.as_ref().map_or(Value::None, text)),
             ("address", text(&c.peer.address)),
-            ("uid", c.peer.uid.map_or(Value::None, |uid| number(uid))),
+            ("uid", c.peer.uid.map_or(Value::None, number)),
             ("blocked", flag(c.is_blocked)),
             ("UnderWay", number(c.live.len())),
             ("Workers", Value::Numbers(workers)),

@@ -132,6 +132,8 @@ pub(crate) struct Worker {
     pub(crate) is_timed: bool,
     /// Its ends so far.
     pub(crate) restart: Restart,
+    /// It ended unexpectedly and was not started since; the next start counts as a restart.
+    pub(crate) is_to_restart: bool,
 
     /// Which list it is in.
     pub(crate) place: Place,
@@ -222,6 +224,7 @@ impl Workers {
             has_exited: false,
             is_timed: false,
             restart: Restart::default(),
+            is_to_restart: false,
             place: Place::Lazy,
             current: None,
             held: VecDeque::new(),
@@ -334,7 +337,7 @@ impl Engine {
     /// serves its service next.
     pub(crate) fn settle(&mut self, key: usize) {
         let place = self.place_of(key);
-        let Engine { workers, registry, .. } = self;
+        let Self { workers, registry, .. } = self;
         let worker = &mut workers.slab[key];
         let service = &mut registry[worker.service];
         if place != worker.place {
