@@ -14,23 +14,28 @@ mod badges;
 mod buckets;
 mod clients;
 mod dispatch;
+mod doors;
 mod due;
 mod ending;
 mod heartbeat;
 mod histogram;
 mod hosts;
 mod invariants;
+mod leaving;
 mod links;
 mod lives;
 mod op_change;
 mod op_config;
+mod op_facts;
 mod op_read;
 mod op_run;
 mod op_show;
+mod outcome;
 mod poison;
 mod queue;
 mod recent;
 mod registry;
+mod replies;
 mod restart;
 mod save;
 mod transaction;
@@ -45,13 +50,10 @@ use due::{Due, DueList};
 use ending::Departure;
 use fact::{About, Fact, FactKind};
 use hosts::Host;
-use input::{Close, Input, Listening};
+use input::{Input, Listening};
 use links::{End, Links};
 use poison::Poison;
-use protocol::bodies::ErrorBody;
-use protocol::decode::WireError;
 use protocol::frame::Frame;
-use protocol::header::Header;
 use protocol::ids::{FactSeq, LinkId};
 use protocol::names::{HostName, ServiceName};
 use protocol::settings::{Setting, Settings};
@@ -297,149 +299,6 @@ impl Engine {
             self.add_host(&name, address, true, out);
         }
         self.start_heartbeat();
-    }
-
-    fn on_opened(&mut self, link: LinkId, end: End, peer: input::Peer) {
-        self.links.open(link, end, peer, self.now);
-        let wait = self.settings.get(Setting::LoginMs);
-        self.due.add(self.now.plus_millis(wait), Due::Login(link));
-    }
-
-    fn on_closed(&mut self, link: LinkId, how: Close, out: Out<'_>) {
-        let why = match how {
-            Close::Eof => "closed its connection",
-            Close::Torn => "closed its connection in the middle of a frame",
-            Close::Reset => "lost its connection",
-        };
-        self.link_gone(link, how, why, out);
-    }
-
-    /// A link is gone, by itself or because it was closed: what that means for who stood there.
-    fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
-        let Some(end) = self.links.get(link).map(|slot| slot.end.clone()) else { return };
-        self.links.free(link, out);
-        match end {
-            End::Free | End::NewClient | End::NewWorker => {}
-            End::Client(key) => self.client_gone(key, why, out),
-            End::Worker(key) => self.worker_lost(key, how, why, out),
-            End::Host(name) => self.host_down(&name, format!("its execd {why}"), out),
-        }
-    }
-
-    /// Closes a link; who stood there is the caller's business.
-    pub(crate) fn close_link(&mut self, link: LinkId, out: Out<'_>) {
-        if self.links.get(link).is_some() {
-            out.push(Action::Close { link });
-            self.links.free(link, out);
-        }
-    }
-
-    /// Closes a link for a fault of its, with a fact.
-    pub(crate) fn cut(&mut self, link: LinkId, why: String, out: Out<'_>) {
-        let Some(slot) = self.links.get(link) else { return };
-        let (name, mut about) = self.name_of(&slot.end);
-        about.who = Some(clients::from(&slot.peer));
-        self.record(FactKind::LinkClosed, about, format!("{name}: {why}"), out);
-        out.push(Action::Close { link });
-        self.link_gone(link, Close::Reset, &why, out);
-    }
-
-    /// Says what is wrong, then closes the link.
-    pub(crate) fn refuse_link(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
-        let Some(slot) = self.links.get(link) else { return };
-        let (name, mut about) = self.name_of(&slot.end);
-        about.who = Some(clients::from(&slot.peer));
-        let kind = match slot.end {
-            End::NewClient | End::NewWorker => FactKind::LoginRefused,
-            End::Client(_) | End::Worker(_) | End::Host(_) | End::Free => FactKind::LinkClosed,
-        };
-        let text =
-            format!("{name} at {}: {}: {}", clients::from(&slot.peer), error.code, error.text);
-        self.record(kind, about, text, out);
-        let why = format!("was closed: {}", error.code);
-        out.push(Action::Send { link, frame: Frame::refusal(error) });
-        out.push(Action::Close { link });
-        self.link_gone(link, Close::Reset, &why, out);
-    }
-
-    /// How an end is named in facts.
-    fn name_of(&self, end: &End) -> (String, About) {
-        let mut about = About::default();
-        let name = match end {
-            End::Free => "a closed link".to_owned(),
-            End::NewClient => "a program on the client port".to_owned(),
-            End::NewWorker => "a program on the worker port".to_owned(),
-            End::Client(key) => {
-                about.client = Some(self.clients[*key].id);
-                format!("client {}", self.clients[*key].id)
-            }
-            End::Worker(key) => {
-                about = self.about_worker(*key);
-                format!("worker {}", self.workers[*key].id)
-            }
-            End::Host(name) => {
-                about.host = Some(name.clone());
-                format!("host {name}")
-            }
-        };
-        (name, about)
-    }
-
-    /// A worker sent what is no reply: its request fails, it is closed and ended.
-    pub(crate) fn bad_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
-        let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) else {
-            return;
-        };
-        if let Some(current) = self.workers[key].current
-            && !self.transactions[current].is_ended
-        {
-            let error = ErrorBody::new(protocol::errors::ErrorCode::BadReply, text.clone());
-            self.fail(current, error, out);
-        }
-        self.refuse_link(link, ErrorBody::new(protocol::errors::ErrorCode::BadReply, text), out);
-    }
-
-    fn on_garbage(&mut self, link: LinkId, error: WireError, out: Out<'_>) {
-        let Some(slot) = self.links.get(link) else { return };
-        let body = ErrorBody::new(error.code, error.text.clone());
-        match (slot.end.clone(), error.skip) {
-            (End::Worker(_), _) => self.bad_worker(link, error.text, out),
-            (End::Client(key), Some(_)) => {
-                // Only this one frame is lost; the stream can be trusted.
-                let head = Header { sequence: error.sequence, reply: 1, ..Header::default() };
-                if let Some(&transaction) = self.clients[key].live.get(&error.sequence) {
-                    self.fail(transaction, body, out);
-                } else {
-                    self.answer_error(link, &head, body, out);
-                }
-            }
-            (End::Host(name), _) => {
-                let about = About { host: Some(name), ..About::default() };
-                self.record(
-                    FactKind::HostError,
-                    about,
-                    format!("execd sent garbage: {}", error.text),
-                    out,
-                );
-                self.cut(link, "sent what is no frame".into(), out);
-            }
-            (End::Client(_) | End::NewClient | End::NewWorker | End::Free, _) => {
-                self.refuse_link(link, body, out);
-            }
-        }
-    }
-
-    fn on_logout(&mut self, link: LinkId, out: Out<'_>) {
-        if self.links.get(link).is_some() {
-            out.push(Action::Close { link });
-            self.link_gone(link, Close::Eof, "logged out", out);
-        }
-    }
-
-    fn on_peer_error(&mut self, link: LinkId, error: &ErrorBody, out: Out<'_>) {
-        let Some(slot) = self.links.get(link) else { return };
-        let (name, about) = self.name_of(&slot.end);
-        self.record(FactKind::HostError, about, format!("{name} says: {error}"), out);
     }
 
     /// What is due because time passed.

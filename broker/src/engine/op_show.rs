@@ -84,7 +84,7 @@ impl Engine {
         worker.link.is_some()
             && !worker.is_paused
             && !service.is_paused
-            && (worker.is_wanted || worker.is_guest)
+            && worker.is_wanted
             && worker.life == super::workers::Life::Ready
     }
 
@@ -102,7 +102,7 @@ impl Engine {
             (worker.failed.is_some(), "failed"),
             (worker.is_paused, "paused"),
             (self.registry[worker.service].is_paused, "service paused"),
-            (!worker.is_wanted && !worker.is_guest, "stopped"),
+            (!worker.is_wanted, "stopped"),
             (is_overdue, "overdue"),
             (worker.is_guest, "self-started"),
             (self.host_link(&worker.host).is_none() && !worker.is_guest, "host lost"),
@@ -152,7 +152,7 @@ impl Engine {
             ("fromCount", number(w.from_count)),
             ("toCount", number(w.to_count)),
             ("restarts", number(w.restarts)),
-            ("stopped", flag(!w.is_wanted && !w.is_guest)),
+            ("stopped", flag(!w.is_wanted)),
             ("up_not_log_in", flag(is_up)),
             ("paused", flag(w.is_paused)),
             ("state", text(self.state_word(key))),

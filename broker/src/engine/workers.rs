@@ -324,7 +324,7 @@ impl Engine {
         } else if worker.life == Life::Ready
             && !worker.is_paused
             && !service.is_paused
-            && (worker.is_wanted || worker.is_guest)
+            && worker.is_wanted
             && self.ending.is_none()
         {
             Place::Idle

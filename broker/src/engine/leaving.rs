@@ -1,0 +1,122 @@
+//! How workers end when they are to: asked, shut for writing, TERM, KILL; killed when they are busy too
+//! long. Not what follows when they have ended: that is `lives`.
+
+use super::action::Action;
+use super::due::Due;
+use super::fact::FactKind;
+use super::input::Close;
+use super::workers::Life;
+use super::{Engine, Out};
+use protocol::bodies::ExecStop;
+use protocol::frame::Frame;
+use protocol::ids::{RunId, WorkerId};
+use protocol::settings::{ServiceSetting, Setting};
+use protocol::time::Tick;
+
+impl Engine {
+    /// Has execd end a worker's process: TERM to its group, KILL after the grace time.
+    pub(crate) fn exec_stop(&mut self, key: usize, grace_ms: u64, out: Out<'_>) {
+        let worker = &mut self.workers[key];
+        worker.life = Life::Ending;
+        let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
+        let host = worker.host.clone();
+        self.settle(key);
+        if let Some(link) = self.host_link(&host) {
+            out.push(Action::Send { link, frame: Frame::ExecStop(stop) });
+        }
+    }
+
+    /// Whether a worker was stopped and has nothing more to do.
+    pub(crate) fn wants_to_leave(&self, key: usize) -> bool {
+        let worker = &self.workers[key];
+        worker.current.is_none() && worker.life == Life::Ready && !worker.is_wanted
+    }
+
+    /// `stop` of one worker: after the reply in progress it is asked to end; a second `stop` does
+    /// not wait.
+    pub(crate) fn stop_worker(&mut self, key: usize, out: Out<'_>) {
+        let worker = &mut self.workers[key];
+        let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
+        let is_busy = worker.current.is_some();
+        self.settle(key);
+        match self.workers[key].life {
+            Life::Down => {}
+            Life::Pausing => self.workers[key].life = Life::Down,
+            Life::Ready if is_busy && was_wanted => {}
+            Life::Ready => self.ask_to_end(key, out),
+            Life::Starting | Life::Up | Life::Returning => {
+                self.workers[key].is_stopping = true;
+                self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
+            }
+            Life::Asked | Life::Ending => {}
+        }
+    }
+
+    /// Asks a ready worker to end: an `end` frame, its socket shut for writing, TERM later.
+    pub(crate) fn ask_to_end(&mut self, key: usize, out: Out<'_>) {
+        let worker = &mut self.workers[key];
+        let Some(link) = worker.link else { return };
+        worker.life = Life::Asked;
+        worker.is_stopping = true;
+        let (id, run) = (worker.id, worker.run);
+        self.settle(key);
+        out.push(Action::Send { link, frame: Frame::End });
+        out.push(Action::ShutWrite { link });
+        let wait = self.settings.get(Setting::StopAskMs);
+        self.due.add(self.now.plus_millis(wait), Due::StopAsk(id, run));
+    }
+
+    /// `Due::StopAsk`: it did not end by itself.
+    pub(crate) fn on_stop_ask_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
+        let Some(key) = self.worker_of_run(id, run) else { return };
+        if self.workers[key].life != Life::Asked {
+            return;
+        }
+        if self.workers[key].is_guest {
+            // No execd has its process; all that can be ended is its connection.
+            self.kill_worker(key, "did not end when it was asked to", out);
+        } else {
+            self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
+        }
+    }
+
+    /// Looks at `at` whether the worker is still busy with what it has now.
+    pub(crate) fn watch_overlong(&mut self, key: usize, at: Tick) {
+        let worker = &mut self.workers[key];
+        if !std::mem::replace(&mut worker.is_timed, true) {
+            self.due.add(at, Due::Overlong(worker.id));
+        }
+    }
+
+    /// `Due::Overlong`: kills a worker that is busy too long with one request.
+    pub(crate) fn on_overlong_due(&mut self, id: WorkerId, out: Out<'_>) {
+        let Some(key) = self.workers.find(id) else { return };
+        self.workers[key].is_timed = false;
+        let service = &self.registry[self.workers[key].service];
+        let limit_ms = service.settings.get(ServiceSetting::KillAfterMs);
+        let Some(current) = self.workers[key].current.filter(|_| limit_ms > 0) else { return };
+        let at = self.transactions[current].dispatched.plus_millis(limit_ms);
+        if at > self.now {
+            self.watch_overlong(key, at);
+            return;
+        }
+        let what = format!(
+            "is busy with transaction {} for more than {limit_ms} ms (kill_after_ms) and is killed",
+            self.transactions[current].id
+        );
+        self.worker_fact(FactKind::WorkerKilled, key, &what, out);
+        self.kill_worker(key, "was killed because it was busy longer than kill_after_ms", out);
+    }
+
+    /// Ends a worker that does not do its duty: connection closed, process killed, requests lost.
+    pub(crate) fn kill_worker(&mut self, key: usize, why: &str, out: Out<'_>) {
+        if let Some(link) = self.workers[key].link {
+            self.close_link(link, out);
+        }
+        let is_guest = self.workers[key].is_guest;
+        if !is_guest && self.workers[key].life.has_process() {
+            self.exec_stop(key, 0, out);
+        }
+        self.worker_lost(key, Close::Reset, why, out);
+    }
+}

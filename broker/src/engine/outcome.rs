@@ -1,0 +1,181 @@
+//! The one outcome of a transaction: an error given instead of a reply, a client that is gone, a time
+//! that is over. The reply itself is `replies`.
+
+use super::action::Action;
+use super::fact::{About, FactKind};
+use super::transaction::Stage;
+use super::{Engine, Out};
+use protocol::bodies::ErrorBody;
+use protocol::errors::{ErrorCode, Ran};
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::LinkId;
+
+impl Engine {
+    /// The one outcome of a transaction: from here on its client knows, and nothing more is sent.
+    pub(crate) fn finish(&mut self, key: usize, out: Out<'_>) {
+        debug_assert!(!self.transactions[key].is_ended, "a transaction ends once");
+        self.wheel.remove(key);
+        self.release_bytes(key, out);
+        self.totals.ended += 1;
+        let transaction = &mut self.transactions[key];
+        transaction.is_ended = true;
+        let (sequence, is_complete) = (transaction.head.sequence, transaction.is_complete);
+        let (stage, client) = (transaction.stage, transaction.client.take());
+        if let Stage::Bound(worker) = stage {
+            // What a worker holds beyond an overdue request would wait for that.
+            self.set_roomy(worker, false);
+        }
+        if let Some(client) = client {
+            let client = &mut self.clients[client];
+            client.live.remove(&sequence);
+            if !is_complete {
+                client.cut.insert(sequence);
+            }
+        }
+    }
+
+    /// Ends a transaction with an error. One that a worker has stays with it until it replies or
+    /// dies.
+    pub(crate) fn fail(&mut self, key: usize, mut error: ErrorBody, out: Out<'_>) {
+        let transaction = &self.transactions[key];
+        if error.ran == Ran::No && transaction.attempt > 0 {
+            // It waits to be repeated: a worker that died had it.
+            error.ran = Ran::Maybe;
+        }
+        let (id, service, stage, head) =
+            (transaction.id, transaction.service, transaction.stage, transaction.head);
+        let client = transaction.client;
+        if stage == Stage::Waiting {
+            self.registry[service].queue.remove(key, &mut self.transactions);
+        }
+        *self.registry[service].figures.failed.entry(error.code).or_default() += 1;
+        let client_id = client.map(|client| {
+            self.clients[client].failed += 1;
+            (self.clients[client].id, self.clients[client].link)
+        });
+        let about = About {
+            client: client_id.map(|(id, _)| id),
+            service: Some(self.registry[service].name.clone()),
+            transaction: Some(id),
+            worker: match stage {
+                Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id),
+                Stage::Waiting | Stage::Barred => None,
+            },
+            ..About::default()
+        };
+        let text = format!("{} (ran: {}): {}", error.code, error.ran, error.text);
+        self.record(FactKind::RequestFailed, about, text, out);
+        if let Some((_, link)) = client_id {
+            let head = Header { transaction: id.0, ..head };
+            self.answer_error(link, &head, error, out);
+        }
+        self.finish(key, out);
+        if matches!(stage, Stage::Waiting | Stage::Barred) {
+            self.transactions.remove(key);
+        }
+    }
+
+    /// An error to a request, unless its sender waits for nothing.
+    pub(crate) fn answer_error(
+        &mut self,
+        link: LinkId,
+        request: &Header,
+        error: ErrorBody,
+        out: Out<'_>,
+    ) {
+        if request.reply == 0 {
+            return;
+        }
+        let head = Header {
+            sequence: request.sequence,
+            transaction: request.transaction,
+            trace_id: request.trace_id,
+            span_id: request.span_id,
+            ..Header::default()
+        };
+        out.push(Action::Send { link, frame: Frame::Error { head, error } });
+    }
+
+    /// The client of a transaction is gone: it is taken out of the queue, or goes on unheard.
+    pub(crate) fn client_left(&mut self, key: usize, out: Out<'_>) {
+        let transaction = &self.transactions[key];
+        let (stage, service) = (transaction.stage, transaction.service);
+        self.totals.orphaned += 1;
+        match stage {
+            Stage::Waiting => {
+                self.registry[service].queue.remove(key, &mut self.transactions);
+                self.finish(key, out);
+                self.transactions.remove(key);
+            }
+            Stage::Barred => {
+                self.finish(key, out);
+                self.transactions.remove(key);
+            }
+            Stage::Held(_) => self.finish(key, out),
+            Stage::Bound(worker) => {
+                let is_cut =
+                    !self.transactions[key].is_complete || self.transactions[key].in_conversation;
+                self.finish(key, out);
+                if is_cut {
+                    // Its worker waits for pieces that will never come.
+                    self.abandon(worker, "its client is gone in the middle of a conversation", out);
+                }
+            }
+        }
+    }
+
+    /// The time of transactions is over.
+    pub(crate) fn on_deadlines(&mut self, out: Out<'_>) {
+        let mut due = std::mem::take(&mut self.due_keys);
+        self.wheel.take_due(self.now, &mut due);
+        for &key in &due {
+            // An earlier one of this round may have ended it (a worker that was abandoned).
+            if self.transactions.get(key).is_some_and(|t| !t.is_ended && t.deadline <= self.now) {
+                self.on_deadline(key, out);
+            }
+        }
+        due.clear();
+        self.due_keys = due;
+    }
+
+    fn on_deadline(&mut self, key: usize, out: Out<'_>) {
+        let transaction = &self.transactions[key];
+        let waited = self.now.since(transaction.arrived).as_millis();
+        let name = self.registry[transaction.service].name.clone();
+        let worker = match transaction.stage {
+            Stage::Waiting | Stage::Barred => {
+                let why = self.why_waiting(transaction.service, transaction.stage);
+                let fate = match transaction.attempt {
+                    0 => "never reached a worker".to_owned(),
+                    1 => "1 worker died with it".to_owned(),
+                    times => format!("{times} workers died with it"),
+                };
+                let text = format!(
+                    "it waited {waited} ms in the queue of service '{name}' and {fate}: {why}"
+                );
+                self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::No, text }, out);
+                return;
+            }
+            // A held one is in the worker's socket already: it may yet be begun.
+            Stage::Held(worker) | Stage::Bound(worker) => worker,
+        };
+        let (id, worker_id) = (transaction.id, self.workers[worker].id);
+        let had = self.now.since(transaction.dispatched).as_millis();
+        let is_cut = !transaction.is_complete || transaction.in_conversation;
+        let text = format!(
+            "worker {worker_id} of service '{name}' has it since {had} ms and has not answered"
+        );
+        let about = About {
+            worker: Some(worker_id),
+            service: Some(name),
+            transaction: Some(id),
+            ..About::default()
+        };
+        self.record(FactKind::RequestOverdue, about, text.clone(), out);
+        self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, out);
+        if is_cut {
+            self.abandon(worker, "its client's time was over in the middle of a conversation", out);
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What a worker's frames mean for the request it has, and what it does next. Not who gets a request
+//! first: that is `dispatch`.
+
+use super::action::Action;
+use super::fact::{About, FactKind};
+use super::links::End;
+use super::workers::Place;
+use super::{Engine, Out};
+use bytes::Bytes;
+use protocol::bodies::ErrorBody;
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::LinkId;
+
+impl Engine {
+    /// A data frame of a worker.
+    pub(crate) fn on_reply(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
+        let worker = match self.links.get(link).map(|slot| &slot.end) {
+            Some(End::Worker(worker)) => *worker,
+            Some(_) => {
+                let text = "a reply came before the badge";
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+                return;
+            }
+            None => return,
+        };
+        self.workers[worker].from_count += 1;
+        let current = self.workers[worker].current;
+        let Some(key) = current.filter(|&key| self.transactions[key].id.0 == head.transaction)
+        else {
+            self.drop_late(worker, head.transaction, out);
+            return;
+        };
+        if head.error < 0 {
+            let text = format!(
+                "worker {} answered with error {}; workers' own errors are positive",
+                self.workers[worker].id, head.error
+            );
+            self.bad_worker(link, text, out);
+            return;
+        }
+        let is_last = head.more == 0;
+        let transaction = &mut self.transactions[key];
+        transaction.in_conversation = !is_last;
+        let (is_ended, request, id) = (transaction.is_ended, transaction.head, transaction.id);
+        if is_ended {
+            if is_last {
+                self.drop_late(worker, id.0, out);
+                self.freed(worker, out);
+            }
+            return;
+        }
+        let client = transaction.client;
+        if let Some(client) = client.filter(|_| request.reply != 0) {
+            let to = self.clients[client].link;
+            let head = Header {
+                sequence: request.sequence,
+                reply: 0,
+                error: head.error,
+                workerid: if is_last { 0 } else { self.workers[worker].id.0 },
+                more: u16::from(!is_last),
+                transaction: id.0,
+                trace_id: request.trace_id,
+                span_id: request.span_id,
+                ..Header::default()
+            };
+            out.push(Action::Send { link: to, frame: Frame::Data { head, body } });
+            self.links.hold_back(link, to, out);
+        }
+        if is_last {
+            self.completed(key, worker, out);
+        } else {
+            self.set_roomy(worker, false);
+        }
+    }
+
+    /// The final reply: figures, outcome, the worker is free.
+    fn completed(&mut self, key: usize, worker: usize, out: Out<'_>) {
+        let transaction = &self.transactions[key];
+        let ran = self.now.since(transaction.dispatched).0;
+        let figures = &mut self.registry[transaction.service].figures;
+        figures.completed += 1;
+        figures.run.add(ran);
+        if let Some(client) = transaction.client {
+            self.clients[client].answered += 1;
+        }
+        self.buckets.add(self.now);
+        self.totals.completed += 1;
+        let entry = &mut self.workers[worker];
+        entry.transactions += 1;
+        entry.busy_micros += ran;
+        entry.last_micros = ran;
+        self.finish(key, out);
+        self.freed(worker, out);
+    }
+
+    fn drop_late(&mut self, worker: usize, transaction: u64, out: Out<'_>) {
+        let worker = &mut self.workers[worker];
+        worker.late += 1;
+        let text = format!(
+            "worker {}: a reply to transaction {transaction}, which had ended, was dropped",
+            worker.id
+        );
+        let service = &mut self.registry[worker.service];
+        service.figures.late += 1;
+        let about = About {
+            worker: Some(worker.id),
+            service: Some(service.name.clone()),
+            ..About::default()
+        };
+        self.record(FactKind::LateReply, about, text, out);
+    }
+
+    /// A worker is done with its transaction, which has its outcome: the next held one, or none.
+    pub(crate) fn freed(&mut self, worker: usize, out: Out<'_>) {
+        let Some(key) = self.workers[worker].current.take() else { return };
+        debug_assert!(self.transactions[key].is_ended, "a worker is freed of what has ended");
+        self.transactions.remove(key);
+        let service = self.workers[worker].service;
+        if let Some(next) = self.workers[worker].held.pop_front() {
+            self.workers[worker].current = Some(next);
+            self.begin(next, worker);
+        } else if self.place_of(worker) == Place::Idle
+            && let Some(next) = self.take_first(service)
+        {
+            // Straight from one request to the next; the lists need not know.
+            self.bind(next, worker, out);
+            return;
+        }
+        self.settle(worker);
+        if self.wants_to_leave(worker) {
+            self.ask_to_end(worker, out);
+        }
+        self.serve(service, out);
+    }
+
+    /// `idle`: the operator takes the request away from its worker.
+    pub(crate) fn intervene(&mut self, worker: usize, out: Out<'_>) {
+        let Some(key) = self.workers[worker].current else { return };
+        if !self.transactions[key].is_ended {
+            let text = "the operator took the request away from its worker";
+            let transaction = &self.transactions[key];
+            let is_cut = !transaction.is_complete || transaction.in_conversation;
+            self.fail(key, ErrorBody::new(ErrorCode::Intervention, text), out);
+            if is_cut {
+                self.abandon(worker, "the operator ended it in the middle of a conversation", out);
+            }
+        }
+        self.freed(worker, out);
+    }
+
+    /// Tells a worker that nobody waits for its transaction any more; it should end it with a
+    /// reply.
+    pub(crate) fn abandon(&mut self, worker: usize, why: &str, out: Out<'_>) {
+        let worker = &self.workers[worker];
+        let (Some(link), Some(key)) = (worker.link, worker.current) else { return };
+        let transaction = &self.transactions[key];
+        let head = Header {
+            sequence: transaction.head.sequence,
+            transaction: transaction.id.0,
+            workerid: worker.id.0,
+            ..Header::default()
+        };
+        let error = ErrorBody::new(ErrorCode::Deadline, why);
+        out.push(Action::Send { link, frame: Frame::Error { head, error } });
+    }
+}
