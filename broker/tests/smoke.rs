@@ -60,14 +60,11 @@ impl Broker {
         let ports = dir.path().join("ports.json");
         let _ = fs::remove_file(&ports);
         let state = dir.path().join("state");
-        let child = isectd(&["--listen", "127.0.0.1:0", "--log", "off"])
-            .arg("--state")
-            .arg(&state)
-            .arg("--ports-file")
-            .arg(&ports)
-            .args(words)
-            .spawn()
-            .unwrap();
+        let mut command = isectd(&["--listen", "127.0.0.1:0", "--log", "off"]);
+        if !words.contains(&"--state") {
+            command.arg("--state").arg(&state);
+        }
+        let child = command.arg("--ports-file").arg(&ports).args(words).spawn().unwrap();
         let until = deadline();
         let json = loop {
             match fs::read_to_string(&ports) {
@@ -122,6 +119,30 @@ impl Drop for Broker {
             }
         }
     }
+}
+
+/// State and process id of the built-in execd, as `hosts` shows them.
+fn execd(broker: &Broker) -> (String, i32) {
+    let hosts = tcp(&broker.client).login("op").op(1, "hosts");
+    let line = hosts.lines().find(|line| line.contains("localhost")).expect("the local host");
+    let words: Vec<&str> = line.split_whitespace().collect();
+    (words[1].to_owned(), words[5].parse().unwrap_or(0))
+}
+
+/// Waits until the built-in execd is linked and its process is another one than `before`.
+fn linked(broker: &Broker, before: i32) -> i32 {
+    let until = deadline();
+    loop {
+        match execd(broker) {
+            (state, pid) if state == "up" && pid != before && pid != 0 => return pid,
+            other => assert!(!is_over(until), "{other:?}"),
+        }
+    }
+}
+
+fn is_alive(pid: i32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, rest)| !rest.starts_with('Z'))
 }
 
 /// One end of a connection that speaks frames.
@@ -438,5 +459,120 @@ fn what_is_in_the_way_at_the_start_is_said_with_a_status_of_its_own() {
         assert_eq!(wait(&mut child).code(), Some(status), "{words:?}: {text}");
         assert!(text.contains(part), "{words:?}: {text}");
     }
+    broker.end();
+}
+
+#[test]
+fn the_built_in_execd_outlives_a_crash_and_comes_back_after_its_own() {
+    let mut broker = Broker::start(&[]);
+    let first = linked(&broker, 0);
+    broker.child.kill().unwrap();
+    broker.wait();
+    assert!(is_alive(first));
+    let dir = std::mem::replace(&mut broker.dir, tempfile::tempdir().unwrap());
+    let mut broker = Broker::start_in(dir, &[]);
+    assert_eq!(linked(&broker, 0), first, "found again by its socket");
+    nix::sys::signal::kill(nix::unistd::Pid::from_raw(first), nix::sys::signal::Signal::SIGKILL)
+        .unwrap();
+    let second = linked(&broker, first);
+    broker.end();
+    let until = deadline();
+    while is_alive(second) {
+        assert!(!is_over(until), "the built-in execd outlives an orderly end");
+    }
+}
+
+#[test]
+fn without_state_nothing_is_left() {
+    let mut broker = Broker::start(&["--state", "none"]);
+    let ports = fs::read_to_string(broker.dir.path().join("ports.json")).unwrap();
+    let socket = PathBuf::from(field(&ports, "client_unix").replace("unix:", ""));
+    unix(&socket).login("op");
+    let pid = linked(&broker, 0);
+    broker.child.kill().unwrap();
+    broker.wait();
+    let until = deadline();
+    while is_alive(pid) {
+        assert!(!is_over(until), "the built-in execd outlives the broker");
+    }
+    fs::remove_dir_all(socket.parent().unwrap()).unwrap();
+    let mut broker = Broker::start(&["--state", "none"]);
+    let ports = fs::read_to_string(broker.dir.path().join("ports.json")).unwrap();
+    let socket = PathBuf::from(field(&ports, "client_unix").replace("unix:", ""));
+    assert!(socket.exists());
+    broker.end();
+    assert!(!socket.parent().unwrap().exists());
+}
+
+#[test]
+fn halt_abort_and_a_second_signal_end_it_as_they_say() {
+    let mut broker = Broker::start(&[]);
+    tcp(&broker.client).login("op").ask(1, "halt");
+    assert_eq!(broker.wait().code(), Some(1));
+
+    let mut broker = Broker::start(&[]);
+    tcp(&broker.client).login("op").ask(1, "abort");
+    let status = broker.wait();
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(6));
+    // Its execd is left, as after a crash; a broker that is started again ends it.
+    let dir = std::mem::replace(&mut broker.dir, tempfile::tempdir().unwrap());
+    Broker::start_in(dir, &[]).end();
+
+    // A worker that has a request holds up the orderly end; the second signal does not wait.
+    let mut broker = Broker::start(&["--set", "stop_ask_ms=60000"]);
+    tcp(&broker.client).login("op").op(1, ECHO);
+    let mut worker = tcp(&broker.worker).badge();
+    let mut client = tcp(&broker.client).login("echo");
+    client.ask(1, "x");
+    while !matches!(worker.next(), Some(Frame::Data { .. })) {}
+    broker.signal(nix::sys::signal::Signal::SIGTERM);
+    let mut other = tcp(&broker.client);
+    other.send(Frame::Login(Login::to(ServiceName::new("echo").unwrap())));
+    assert!(matches!(other.next(), Some(Frame::Error { .. }) | None), "no new clients");
+    assert!(matches!(broker.child.try_wait(), Ok(None)), "it waits for the worker");
+    broker.signal(nix::sys::signal::Signal::SIGTERM);
+    assert_eq!(broker.wait().code(), Some(8));
+}
+
+#[test]
+fn a_configuration_that_cannot_be_written_is_told_and_the_broker_goes_on() {
+    let mut broker = Broker::start(&[]);
+    fs::create_dir(broker.state().join("config.isect.tmp")).unwrap();
+    let mut op = tcp(&broker.client).login("op");
+    op.op(1, "config events 50");
+    op.op(2, "config service echo");
+    let until = deadline();
+    while !op.op(3, "listevents").contains("config.isect") {
+        assert!(!is_over(until));
+    }
+    fs::remove_dir(broker.state().join("config.isect.tmp")).unwrap();
+    op.op(4, "config service other");
+    let saved = fs::read_to_string(broker.state().join("config.isect")).unwrap();
+    assert!(saved.contains("echo") && saved.contains("other"));
+    broker.end();
+}
+
+#[test]
+fn thousands_of_small_requests_on_one_connection_come_back_in_order() {
+    let mut broker = Broker::start(&["--set", "requests_max=20000"]);
+    tcp(&broker.client).login("op").op(1, ECHO);
+    let mut worker = tcp(&broker.worker).badge();
+    let mut client = tcp(&broker.client).login("echo");
+    const COUNT: u32 = 5000;
+    std::thread::scope(|scope| {
+        scope.spawn(|| (0..COUNT).for_each(|_| assert!(worker.echo() <= 8)));
+        let mut all = BytesMut::new();
+        for sequence in 1..=COUNT {
+            let head = Header { sequence, reply: 1, ..Header::default() };
+            encode::append(Frame::data(head, Bytes::from(format!("{sequence}"))), &mut all);
+        }
+        // In pieces that cut frames anywhere.
+        for piece in all.chunks(4999) {
+            client.stream.write_all(piece).unwrap();
+        }
+        for sequence in 1..=COUNT {
+            assert_eq!(client.answer(sequence), format!("{sequence}"));
+        }
+    });
     broker.end();
 }

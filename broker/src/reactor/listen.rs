@@ -199,9 +199,11 @@ impl Door {
     /// How many clients may be in.
     pub(super) fn limit(&self, connections_max: u64) -> usize {
         // Workers, hosts and files keep an eighth, at least the reserve.
-        let rest = self.descriptors_max
-            - (self.descriptors_max / 8).max(RESERVE).min(self.descriptors_max);
-        let limit = if connections_max == 0 { rest } else { connections_max };
+        let kept = (self.descriptors_max / 8).max(RESERVE);
+        let limit = match connections_max {
+            0 => self.descriptors_max.saturating_sub(kept),
+            wanted => wanted.min(self.descriptors_max.saturating_sub(RESERVE)),
+        };
         usize::try_from(limit).unwrap_or(usize::MAX)
     }
 
@@ -320,7 +322,7 @@ mod tests {
     #[test]
     fn the_door_closes_at_the_limit_and_opens_at_nine_tenths() {
         let mut door = Door { descriptors_max: 1024, ..Door::default() };
-        assert_eq!((door.limit(0), door.limit(7)), (896, 7));
+        assert_eq!((door.limit(0), door.limit(7), door.limit(5000)), (896, 7, 992));
         for (clients, is_full) in
             [(99, false), (100, true), (99, true), (91, true), (90, false), (99, false)]
         {

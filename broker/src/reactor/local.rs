@@ -12,8 +12,11 @@ use protocol::time::{Micros, Tick};
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 
-/// Least time between two starts.
+/// Least time between two starts; twice as long after each one that ended early, up to the most.
 const START_EVERY: Micros = Micros::from_millis(500);
+const START_EVERY_MAX: Micros = Micros::from_millis(16_000);
+/// One that ran so long did not end early.
+const GOOD_RUN: Micros = Micros::from_millis(10_000);
 
 /// The built-in execd as the broker sees it.
 #[derive(Debug)]
@@ -23,6 +26,7 @@ pub(super) struct Local {
     words: Vec<String>,
     child: Option<Child>,
     started_at: Option<Tick>,
+    pause: Micros,
 }
 
 impl Local {
@@ -34,7 +38,7 @@ impl Local {
             words.push("--role-leave".to_owned());
         }
         words.extend_from_slice(log);
-        Self { address, words, child: None, started_at: None }
+        Self { address, words, child: None, started_at: None, pause: START_EVERY }
     }
 
     /// Starts it, unless one is about to listen: called when nobody answers at its socket.
@@ -52,8 +56,13 @@ impl Local {
                 }
             }
         }
-        if self.started_at.is_some_and(|at| now.since(at) < START_EVERY) {
-            return Ok(());
+        if let Some(at) = self.started_at {
+            let ran = now.since(at);
+            if ran < self.pause {
+                return Ok(());
+            }
+            let longer = Micros(self.pause.0 * 2).min(START_EVERY_MAX);
+            self.pause = if ran > GOOD_RUN { START_EVERY } else { longer };
         }
         self.started_at = Some(now);
         let child = Command::new("/proc/self/exe")

@@ -76,6 +76,11 @@ pub fn run(config: Config) -> Result<u8, Fatal> {
     let ending = Reactor::open(&config, signals).and_then(|mut reactor| {
         reactor.start(config)?;
         let ending = reactor.serve()?;
+        if ending == Ending::Abort {
+            // The core file is to show the broker as it was.
+            log.flush();
+            std::process::abort();
+        }
         reactor.finish()?;
         reactor.listeners.clear();
         reactor.shell.state.clean();
@@ -84,7 +89,7 @@ pub fn run(config: Config) -> Result<u8, Fatal> {
     log.flush();
     match ending? {
         Ending::Exit(status) => Ok(status),
-        Ending::Abort => std::process::abort(),
+        Ending::Abort => Ok(exit::SYSTEM),
     }
 }
 

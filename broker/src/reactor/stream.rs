@@ -9,8 +9,10 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// How long the far machine of a worker or host may be silent on the TCP level.
+/// How long the far machine of a worker or host may be silent on the TCP level, and that of a client,
+/// which need not answer pings.
 const KEEPALIVE: Duration = Duration::from_secs(1);
+const KEEPALIVE_CLIENT: Duration = Duration::from_secs(30);
 const KEEPALIVE_PROBES: u32 = 3;
 const USER_TIMEOUT: Duration = Duration::from_secs(3);
 
@@ -65,13 +67,14 @@ impl Stream {
             return Ok(());
         };
         tcp.set_nodelay(true)?;
+        let socket = SockRef::from(tcp);
+        let every = if is_watched { KEEPALIVE } else { KEEPALIVE_CLIENT };
+        let keepalive = TcpKeepalive::new()
+            .with_time(every)
+            .with_interval(every)
+            .with_retries(KEEPALIVE_PROBES);
+        socket.set_tcp_keepalive(&keepalive)?;
         if is_watched {
-            let socket = SockRef::from(tcp);
-            let keepalive = TcpKeepalive::new()
-                .with_time(KEEPALIVE)
-                .with_interval(KEEPALIVE)
-                .with_retries(KEEPALIVE_PROBES);
-            socket.set_tcp_keepalive(&keepalive)?;
             socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
         }
         Ok(())
