@@ -1,1 +1,26 @@
-//! Stub.
+//! The load of isect and of what people use instead, driven through one engine and compared.
+//!
+//! | room | what it is |
+//! | --- | --- |
+//! | [`shape`], [`payload`] | how many of what; bytes that can be checked |
+//! | [`sock`], [`speech`] | sockets; how each peer is spoken to, pure |
+//! | [`load`], [`echo`], [`relay`] | clients; workers; the bare relay `limit` |
+//! | [`peers`], [`proc`] | TABLE of peers, and their processes |
+//! | [`round`], [`table`] | interleaved rounds; their result |
+//! | [`usage`], [`clock`], [`stop`] | the kernel's figures; time; Ctrl-C |
+
+pub mod clock;
+pub mod echo;
+pub mod json;
+pub mod load;
+pub mod payload;
+pub mod peers;
+pub mod proc;
+pub mod relay;
+pub mod round;
+pub mod shape;
+pub mod sock;
+pub mod speech;
+pub mod stop;
+pub mod table;
+pub mod usage;

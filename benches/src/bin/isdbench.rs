@@ -1,0 +1,202 @@
+//! isdbench: measures isect, a bare relay and what people use instead, under the same load. Only the
+//! command line; the work is done by the rooms of the library.
+
+use clap::{Args, Parser, Subcommand};
+use isect_benches::load::Plan;
+use isect_benches::peers::{PEERS, Peer, Setup, worker_speech};
+use isect_benches::round::{Course, run_and_tell};
+use isect_benches::shape::Shape;
+use isect_benches::sock::Place;
+use isect_benches::stop::Stop;
+use isect_benches::{echo, proc, relay, table, usage};
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// Measures isect, a bare relay and other brokers under the same load, in interleaved rounds.
+#[derive(Debug, Parser)]
+#[command(name = "isdbench", version, max_term_width = 100)]
+#[command(
+    after_help = "A shape is letters with numbers: c clients, w workers, p bytes of payload \
+    (0 to 1048576), d requests under way per client, i idle clients beside, s services beside, q queued \
+    requests beside; c16w4p64d8i10000. What stands left out is d1i0s0q0.\n\
+    Exit status: 0 done, 1 something failed or a reply was wrong, 2 usage."
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Drives shapes through peers and compares them.
+    Compare(Compare),
+    /// Lists the peers and whether they are installed.
+    Peers(Where),
+    #[command(hide = true)]
+    Relay { clients: Place, workers: Place },
+    #[command(hide = true)]
+    Echo(EchoArgs),
+    #[command(hide = true)]
+    Run {
+        #[arg(long)]
+        core: Option<usize>,
+        #[arg(long)]
+        in_order: bool,
+        #[arg(last = true, required = true)]
+        words: Vec<String>,
+    },
+}
+
+#[derive(Debug, Args)]
+struct EchoArgs {
+    #[arg(long)]
+    listen: Option<Place>,
+    #[arg(long, default_value = "limit")]
+    speech: String,
+    #[arg(long, default_value_t = 1)]
+    workers: usize,
+    place: Option<Place>,
+}
+
+/// Where programs are and how they are started.
+#[derive(Debug, Args)]
+struct Where {
+    /// Directory of isectd and isdecho [default: where isdbench is].
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+    /// Put the broker on core 0 and the load on core 1.
+    #[arg(long)]
+    pin: bool,
+    /// isect's workers: 'bench', one process of the bench for all, or 'real', isdecho under execd.
+    #[arg(long, value_name = "KIND", default_value = "bench", value_parser = ["bench", "real"])]
+    workers: String,
+    /// Requests that a worker of isect-prefetch may hold.
+    #[arg(long, value_name = "N", default_value_t = 4)]
+    prefetch: u32,
+    /// A setting for isectd; may be given several times.
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+struct Compare {
+    /// Peers, as 'isdbench peers' lists them; isect peers take NAME@PATH for another isectd.
+    #[arg(long, value_delimiter = ',', default_value = "limit,direct,isect,isect-tcp,isect-unix")]
+    peers: Vec<Peer>,
+    /// Shapes.
+    #[arg(long, value_delimiter = ',', default_value = "c1w1p64,c16w4p64,c512w16p64,c16w4p65536")]
+    shapes: Vec<Shape>,
+    /// How often each pair is measured.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds measured each time.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Seconds before that.
+    #[arg(long, default_value_t = 0.5)]
+    warm: f64,
+    /// Open loop: so many requests a second in all, and latency from when they were meant to leave.
+    #[arg(long)]
+    rate: Option<u64>,
+    /// Write everything to this file as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    place: Where,
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            // If even stderr is gone, the status still says it.
+            let _ = writeln!(std::io::stderr(), "isdbench: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), String> {
+    match cli.command {
+        Command::Compare(compare) => run_compare(&compare),
+        Command::Peers(place) => list_peers(&place.setup()?),
+        Command::Relay { clients, workers } => relay::run(&clients, &workers),
+        Command::Echo(args) => match (&args.listen, &args.place) {
+            (Some(listen), _) => echo::listen(listen),
+            (None, Some(place)) => echo::serve(place, args.workers, worker_speech(&args.speech)?),
+            (None, None) => Err("echo: neither --listen nor a place".into()),
+        },
+        Command::Run { core, in_order, words } => Err(proc::become_program(core, in_order, &words)),
+    }
+}
+
+impl Where {
+    fn setup(&self) -> Result<Setup, String> {
+        let own = proc::own_program()?;
+        let beside = own.parent().map(PathBuf::from).unwrap_or_default();
+        let cores = self.pin.then_some((0, 1));
+        if let Some((_, load)) = cores {
+            proc::pin(load)?;
+        }
+        Ok(Setup {
+            bin_dir: self.bin_dir.clone().unwrap_or(beside),
+            cores,
+            is_real: self.workers == "real",
+            prefetch: self.prefetch,
+            set: self.set.clone(),
+        })
+    }
+}
+
+fn seconds(name: &str, value: f64) -> Result<Duration, String> {
+    if (0.0..=3600.0).contains(&value) {
+        Ok(Duration::from_secs_f64(value))
+    } else {
+        Err(format!("{name} {value}: 0 to 3600 seconds"))
+    }
+}
+
+fn print(text: &str) -> Result<(), String> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(|e| format!("stdout: {e}"))
+}
+
+fn run_compare(args: &Compare) -> Result<(), String> {
+    let stop = Stop::new()?;
+    let about = serde_json::json!({
+        "machine": usage::describe(),
+        "command": std::env::args().collect::<Vec<_>>().join(" "),
+    });
+    let plan = Plan {
+        shape: *args.shapes.first().ok_or("no shape is named")?,
+        rate: args.rate,
+        warm: seconds("--warm", args.warm)?,
+        span: seconds("--seconds", args.seconds)?,
+    };
+    let course = Course {
+        peers: args.peers.clone(),
+        shapes: args.shapes.clone(),
+        rounds: args.rounds,
+        plan,
+        setup: args.place.setup()?,
+    };
+    let samples = run_and_tell(&course, &stop)?;
+    let order: Vec<String> = course.peers.iter().map(|peer| peer.label.clone()).collect();
+    print(&table::render(&samples, &order))?;
+    if let Some(path) = &args.json {
+        let text = table::json(&samples, &order, about).to_string();
+        std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn list_peers(setup: &Setup) -> Result<(), String> {
+    let mut out = String::new();
+    for row in PEERS {
+        let peer: Peer = row.name.parse()?;
+        let state = peer.missing(setup).unwrap_or_else(|| "ready".to_owned());
+        out.push_str(&format!("{:<16}{} — {state}\n", row.name, row.text));
+    }
+    print(&out)
+}

@@ -1,0 +1,155 @@
+//! The workers of a round: one process that holds all of them, each on its own connection, and answers
+//! at once. Without a broker it listens itself (`direct`). Not the programs that execd starts: those are
+//! the real `isdecho` (`--workers real`).
+
+use crate::sock::{Line, Listener, Place, SCRATCH_BYTES, Stream};
+use crate::speech::{Heard, Speech, limit};
+use mio::{Events, Poll, Token};
+use std::io::{ErrorKind, Write};
+use std::time::Duration;
+
+/// Workers that connect at the same time; more would overflow a listener's backlog.
+const CONNECTING_MAX: usize = 64;
+const DOOR: Token = Token(usize::MAX - 1);
+const CONNECT_LIMIT: Duration = Duration::from_secs(30);
+
+struct Worker {
+    line: Line,
+    speech: Box<dyn Speech>,
+    is_ready: bool,
+}
+
+struct Echo {
+    poll: Poll,
+    workers: Vec<Option<Worker>>,
+    ready: usize,
+}
+
+/// Connects `count` workers to a broker, says `ready` on stdout, and answers until it is killed or the
+/// broker is gone.
+///
+/// # Errors
+/// The broker or the system refuses something.
+pub fn serve(
+    place: &Place,
+    count: usize,
+    speech: impl Fn() -> Box<dyn Speech>,
+) -> Result<(), String> {
+    let poll = Poll::new().map_err(|e| e.to_string())?;
+    let mut echo = Echo { poll, workers: Vec::new(), ready: 0 };
+    let end = crate::clock::now() + CONNECT_LIMIT;
+    let (mut events, mut scratch) = (Events::with_capacity(1024), vec![0; SCRATCH_BYTES]);
+    while echo.ready < count {
+        while echo.workers.len() < count && echo.workers.len() - echo.ready < CONNECTING_MAX {
+            let stream = Stream::connect(place).map_err(|e| format!("{place}: {e}"))?;
+            echo.add(stream, speech())?;
+        }
+        if crate::clock::now() > end {
+            return Err(format!("{} of {count} workers are ready after 30 s", echo.ready));
+        }
+        echo.turn(&mut events, &mut scratch, Some(Duration::from_secs(1)))?;
+        if echo.workers.iter().any(Option::is_none) {
+            return Err(format!("{place} closed the connection of a worker that was not ready"));
+        }
+    }
+    say("ready")?;
+    while echo.workers.iter().any(Option::is_some) {
+        echo.turn(&mut events, &mut scratch, None)?;
+    }
+    Ok(())
+}
+
+/// Listens without a broker and answers until it is killed; prints where.
+///
+/// # Errors
+/// The system refuses something.
+pub fn listen(place: &Place) -> Result<(), String> {
+    let io = |e: std::io::Error| e.to_string();
+    let poll = Poll::new().map_err(io)?;
+    let mut door = Listener::bind(place).map_err(io)?;
+    door.register(poll.registry(), DOOR).map_err(io)?;
+    say(&serde_json::json!({ "client": door.place().map_err(io)?.to_string() }).to_string())?;
+    let mut echo = Echo { poll, workers: Vec::new(), ready: 0 };
+    let (mut events, mut scratch) = (Events::with_capacity(1024), vec![0; SCRATCH_BYTES]);
+    loop {
+        if echo.turn(&mut events, &mut scratch, None)? {
+            while let Some(stream) = door.accept().map_err(io)? {
+                echo.add(stream, Box::new(limit::Worker))?;
+            }
+        }
+    }
+}
+
+fn say(line: &str) -> Result<(), String> {
+    writeln!(std::io::stdout(), "{line}").map_err(|e| e.to_string())
+}
+
+impl Echo {
+    fn add(&mut self, mut stream: Stream, mut speech: Box<dyn Speech>) -> Result<(), String> {
+        let token = Token(self.workers.len());
+        let registry = self.poll.registry();
+        stream.register(registry, token).map_err(|e| e.to_string())?;
+        let mut line = Line::new(stream);
+        let is_ready = speech.hello(&mut line.out);
+        line.flush(registry, token)?;
+        self.ready += usize::from(is_ready);
+        self.workers.push(Some(Worker { line, speech, is_ready }));
+        Ok(())
+    }
+
+    /// One turn; whether somebody knocks.
+    fn turn(
+        &mut self,
+        events: &mut Events,
+        scratch: &mut [u8],
+        timeout: Option<Duration>,
+    ) -> Result<bool, String> {
+        match self.poll.poll(events, timeout) {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(false),
+            Err(error) => return Err(error.to_string()),
+        }
+        let mut knocks = false;
+        for event in &*events {
+            if event.token() == DOOR {
+                knocks = true;
+            } else if !self.serve(event, scratch)? {
+                self.workers[event.token().0] = None;
+            }
+        }
+        Ok(knocks)
+    }
+
+    /// One worker's turn: it answers at once, as a process of its own would. `false` = it is over.
+    fn serve(&mut self, event: &mio::event::Event, scratch: &mut [u8]) -> Result<bool, String> {
+        let Some(worker) = &mut self.workers[event.token().0] else {
+            return Ok(true);
+        };
+        let registry = self.poll.registry();
+        if event.is_writable() && worker.line.writable(registry, event.token()).is_err() {
+            return Ok(false);
+        }
+        if !event.is_readable() {
+            return Ok(true);
+        }
+        let (speech, is_ready, ready) = (&mut worker.speech, &mut worker.is_ready, &mut self.ready);
+        let mut failed = None;
+        let ended = worker.line.receive(scratch, |bytes, out| match speech.hear(bytes, out) {
+            Ok(Heard::Part) => Ok(0),
+            Ok(Heard::Ready { used }) => {
+                *ready += usize::from(!std::mem::replace(is_ready, true));
+                Ok(used)
+            }
+            Ok(Heard::Passed { used } | Heard::Reply { used, .. }) => Ok(used),
+            Err(why) => {
+                failed = Some(why.clone());
+                Err(why)
+            }
+        });
+        match (failed, ended) {
+            (Some(why), _) => Err(why),
+            (None, Ok(false)) => Ok(worker.line.flush(registry, event.token()).is_ok()),
+            (None, Ok(true) | Err(_)) => Ok(false),
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! The load: all clients in one thread, each on its own connection, one read per readiness, writes at the
+//! end of the turn. Closed loop keeps `depth` requests under way per client; open loop sends at a fixed
+//! rate and measures from the moment at which a request was meant to leave, so that a slow answer is not
+//! hidden by the requests that were not sent meanwhile. Every reply is compared with its request.
+
+mod drive;
+mod pace;
+mod seat;
+
+use crate::clock;
+use crate::shape::Shape;
+use crate::sock::{Place, SCRATCH_BYTES, Stream};
+use crate::speech::Asks;
+use crate::stop::Stop;
+use hdrhistogram::Histogram;
+use mio::{Events, Poll, Token};
+use pace::Pace;
+use seat::Seat;
+use std::time::{Duration, Instant};
+
+/// Clients that connect at the same time; more would overflow a listener's backlog.
+const CONNECTING_MAX: usize = 64;
+const CONNECT_LIMIT: Duration = Duration::from_secs(60);
+/// How long the last replies may take.
+const DRAIN_LIMIT: Duration = Duration::from_secs(40);
+/// Longest latency that the histogram holds, in nanoseconds.
+const LATENCY_MAX: u64 = 120_000_000_000;
+
+/// What to do.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// How many clients of which kind.
+    pub shape: Shape,
+    /// Requests a second in all; `None` = closed loop.
+    pub rate: Option<u64>,
+    /// Time before measuring begins.
+    pub warm: Duration,
+    /// Time that is measured.
+    pub span: Duration,
+}
+
+/// What was measured.
+#[derive(Clone, Debug)]
+pub struct Tally {
+    /// Replies that came in the time measured.
+    pub replies: u64,
+    /// The time measured.
+    pub span: Duration,
+    /// Open loop: requests that were meant to leave in this time and could not, because too many were
+    /// under way. If there are any, the peer is slower than the rate and the latencies flatter it.
+    pub unsent: u64,
+    /// Nanoseconds from request to reply, or from the moment at which it was meant to leave.
+    pub latency: Histogram<u64>,
+}
+
+/// Connected clients.
+pub struct Load {
+    poll: Poll,
+    events: Events,
+    scratch: Vec<u8>,
+    seats: Vec<Seat>,
+    ready: usize,
+    dirty: Vec<usize>,
+    plan: Plan,
+    /// Closed loop: whether a reply is followed by the next request.
+    is_asking: bool,
+    pace: Option<Pace>,
+    /// Requests of the open loop that are not sent yet because too many are under way.
+    unsent: usize,
+    under_way: usize,
+    tally: Tally,
+    is_measuring: bool,
+}
+
+impl Load {
+    /// Connects all clients of the plan, the idle ones too.
+    ///
+    /// # Errors
+    /// The peer or the system refuses something, or it takes too long.
+    pub fn connect(
+        place: &Place,
+        plan: Plan,
+        asker: &dyn Fn() -> Box<dyn Asks>,
+        stop: &Stop,
+    ) -> Result<Self, String> {
+        let latency = Histogram::new_with_bounds(1, LATENCY_MAX, 3).map_err(|e| e.to_string())?;
+        let pace = plan.rate.map(Pace::new).transpose()?;
+        let mut load = Self {
+            poll: Poll::new().map_err(|e| e.to_string())?,
+            events: Events::with_capacity(1024),
+            scratch: vec![0; SCRATCH_BYTES],
+            seats: Vec::new(),
+            ready: 0,
+            dirty: Vec::new(),
+            is_asking: false,
+            pace,
+            unsent: 0,
+            under_way: 0,
+            tally: Tally { replies: 0, span: plan.span, unsent: 0, latency },
+            is_measuring: false,
+            plan,
+        };
+        if let Some(pace) = &load.pace {
+            pace.register(load.poll.registry())?;
+        }
+        let count = load.plan.shape.clients + load.plan.shape.idle;
+        let end = clock::now() + CONNECT_LIMIT;
+        while load.ready < count {
+            while load.seats.len() < count && load.seats.len() - load.ready < CONNECTING_MAX {
+                load.add(place, asker())?;
+            }
+            if clock::now() > end {
+                return Err(format!(
+                    "{} of {count} clients are connected after {} s",
+                    load.ready,
+                    CONNECT_LIMIT.as_secs()
+                ));
+            }
+            stop.check()?;
+            load.turn(Some(Duration::from_millis(200)))?;
+        }
+        Ok(load)
+    }
+
+    fn add(&mut self, place: &Place, speech: Box<dyn Asks>) -> Result<(), String> {
+        let token = Token(self.seats.len());
+        let mut stream = Stream::connect(place).map_err(|e| format!("{place}: {e}"))?;
+        stream.register(self.poll.registry(), token).map_err(|e| format!("epoll: {e}"))?;
+        let mut seat = Seat::new(stream, speech, token.0 as u32);
+        seat.is_ready = seat.speech.hello(&mut seat.line.out);
+        seat.line.flush(self.poll.registry(), token)?;
+        self.ready += usize::from(seat.is_ready);
+        self.seats.push(seat);
+        Ok(())
+    }
+
+    /// The end of the time measured, from the moment at which it begins.
+    fn end_of(&self, begun: Instant) -> Instant {
+        begun + self.plan.span
+    }
+}

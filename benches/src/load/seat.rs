@@ -1,0 +1,117 @@
+//! One client of the load: its connection, what it has asked, and the check of what comes back.
+
+use crate::payload::Payload;
+use crate::sock::{Line, Stream};
+use crate::speech::Asks;
+use std::collections::VecDeque;
+use std::time::Instant;
+
+/// A request under way.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asked {
+    number: u32,
+    /// When it left, or was meant to leave.
+    at: Instant,
+}
+
+/// One client.
+pub(super) struct Seat {
+    pub(super) line: Line,
+    pub(super) speech: Box<dyn Asks>,
+    pub(super) is_ready: bool,
+    pub(super) is_dirty: bool,
+    /// Requests of the open loop that could not leave yet, by the moment at which they were meant to.
+    pub(super) late: VecDeque<Instant>,
+    asked: VecDeque<Asked>,
+    conn: u32,
+    next: u32,
+}
+
+impl Seat {
+    /// A client that has not said anything.
+    pub(super) fn new(stream: Stream, speech: Box<dyn Asks>, conn: u32) -> Self {
+        Self {
+            line: Line::new(stream),
+            speech,
+            is_ready: false,
+            is_dirty: false,
+            late: VecDeque::new(),
+            asked: VecDeque::new(),
+            conn,
+            next: 1,
+        }
+    }
+
+    /// How many requests are under way.
+    pub(super) fn under_way(&self) -> usize {
+        self.asked.len()
+    }
+
+    /// Puts a request into the outbox.
+    pub(super) fn ask(&mut self, size: usize, at: Instant) {
+        let number = self.next;
+        self.next = self.next.wrapping_add(1).max(1);
+        self.asked.push_back(Asked { number, at });
+        self.speech.ask(Payload { conn: self.conn, number, size }, &mut self.line.out);
+    }
+}
+
+/// Compares a reply with its request; when that was asked.
+///
+/// # Errors
+/// Nothing was asked that this answers.
+pub(super) fn check(
+    asked: &mut VecDeque<Asked>,
+    conn: u32,
+    size: usize,
+    reply: (Option<u32>, &[u8]),
+) -> Result<Instant, String> {
+    let (number, body) = reply;
+    // Where the protocol has no place for a number the payload has one; a shorter one is in order.
+    let number = number.or_else(|| Payload::number_in(body));
+    let place = match number {
+        Some(number) => asked.iter().position(|one| one.number == number),
+        None => (!asked.is_empty()).then_some(0),
+    };
+    let found = place.and_then(|place| asked.remove(place));
+    let Some(Asked { number, at }) = found else {
+        return Err(format!(
+            "client {conn} got a reply with number {number:?}, which it has not asked"
+        ));
+    };
+    let wanted = Payload { conn, number, size };
+    if wanted.is(body) {
+        Ok(at)
+    } else {
+        Err(format!(
+            "client {conn}: the reply to request {number} has {} bytes and is not the payload of {size} that was sent",
+            body.len()
+        ))
+    }
+}
+
+impl Seat {
+    /// Reads what came: calls `reply` for each reply with the moment at which it was asked. `Ok(true)` =
+    /// the peer has closed.
+    pub(super) fn receive(
+        &mut self,
+        scratch: &mut [u8],
+        size: usize,
+        mut reply: impl FnMut(Instant),
+    ) -> Result<bool, String> {
+        use crate::speech::Heard;
+        let Self { line, speech, is_ready, asked, conn, .. } = self;
+        line.receive(scratch, |bytes, out| match speech.hear(bytes, out)? {
+            Heard::Part => Ok(0),
+            Heard::Passed { used } => Ok(used),
+            Heard::Ready { used } => {
+                *is_ready = true;
+                Ok(used)
+            }
+            Heard::Reply { used, number, body } => {
+                reply(check(asked, *conn, size, (number, &bytes[body]))?);
+                Ok(used)
+            }
+        })
+    }
+}

@@ -1,0 +1,189 @@
+//! The peers that others wrote, where they are installed: gearmand, nats-server, redis-server, and the
+//! LRU queue of the ZeroMQ guide, which is compiled here against libzmq. All with their own defaults on
+//! loopback, nothing on disk.
+
+use super::{Running, START_LIMIT, Setup, temp_dir, workers};
+use crate::clock;
+use crate::proc::{Process, Start, find_program};
+use crate::shape::Shape;
+use crate::sock::Place;
+use crate::speech::{self, Asks};
+use std::cell::Cell;
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// The source of the LRU queue.
+const LRU_QUEUE: &str = include_str!("../../peers/lruqueue.c");
+
+/// What to install if a program is not there.
+pub(super) fn missing(program: &str, package: &str) -> Option<String> {
+    match find_program(program) {
+        Some(_) => None,
+        None => Some(format!("{program} is not installed: apt-get install {package}")),
+    }
+}
+
+/// What the LRU queue needs.
+pub(super) fn missing_zmq() -> Option<String> {
+    if let Some(why) = missing("cc", "gcc libc6-dev") {
+        return Some(why);
+    }
+    let is_there = ["/usr/include/zmq.h", "/usr/local/include/zmq.h"]
+        .iter()
+        .any(|file| Path::new(file).is_file());
+    (!is_there).then(|| "libzmq is not installed: apt-get install libzmq3-dev".to_owned())
+}
+
+/// A port that was free a moment ago, for programs that can't be told to choose.
+fn free_port() -> Result<SocketAddr, String> {
+    TcpListener::bind("127.0.0.1:0")
+        .and_then(|listener| listener.local_addr())
+        .map_err(|e| format!("no free port: {e}"))
+}
+
+/// An external broker that runs.
+struct External {
+    process: Process,
+    at: SocketAddr,
+    dir: TempDir,
+}
+
+impl External {
+    /// Starts a program that listens at a port it is told.
+    fn start(
+        setup: &Setup,
+        program: &str,
+        args: impl Fn(&SocketAddr, &Path) -> Vec<String>,
+    ) -> Result<Self, String> {
+        let dir = temp_dir()?;
+        let at = free_port()?;
+        let program = find_program(program).ok_or_else(|| format!("no {program}"))?;
+        let process = Start {
+            program: &program,
+            args: args(&at, dir.path()),
+            core: setup.broker_core(),
+            log: &dir.path().join("peer.log"),
+            talks: false,
+            in_order: false,
+        }
+        .spawn()?;
+        let mut external = Self { process, at, dir };
+        external.await_door(at)?;
+        Ok(external)
+    }
+
+    fn await_door(&mut self, at: SocketAddr) -> Result<(), String> {
+        clock::until("its listener", START_LIMIT, || {
+            self.process.check()?;
+            Ok(TcpStream::connect_timeout(&at, Duration::from_secs(1)).ok())
+        })?;
+        Ok(())
+    }
+
+    /// With its workers.
+    fn into_running(
+        self,
+        setup: &Setup,
+        shape: &Shape,
+        (speech, workers_at): (&str, SocketAddr),
+        asker: Box<dyn Fn() -> Box<dyn Asks>>,
+    ) -> Result<Running, String> {
+        let place = Place::Tcp(workers_at);
+        let echo = workers(setup, self.dir.path(), (speech, &place), shape.workers)?;
+        Ok(Running {
+            place: Place::Tcp(self.at),
+            asker,
+            broker: Some(self.process.pid()),
+            held: None,
+            processes: vec![self.process, echo],
+            _dir: self.dir,
+        })
+    }
+}
+
+fn words(words: &[&str]) -> Vec<String> {
+    words.iter().map(|word| (*word).to_owned()).collect()
+}
+
+/// gearmand. `is_tuned` = one thread, which is faster here than its default of four.
+pub(super) fn gearman(setup: &Setup, shape: &Shape, is_tuned: bool) -> Result<Running, String> {
+    let threads = if is_tuned { "1" } else { "4" };
+    let external = External::start(setup, "gearmand", |at, dir| {
+        let log = dir.join("gearmand.log").display().to_string();
+        let port = at.port().to_string();
+        words(&["--listen", "127.0.0.1", "--port", &port, "--threads", threads, "--log-file", &log])
+    })?;
+    let at = external.at;
+    let asker: Box<dyn Fn() -> Box<dyn Asks>> = Box::new(|| Box::new(speech::gearman::Client));
+    external.into_running(setup, shape, ("gearman", at), asker)
+}
+
+/// Counts clients, for those protocols in which each needs a name of its own.
+fn counted(make: impl Fn(usize) -> Box<dyn Asks> + 'static) -> Box<dyn Fn() -> Box<dyn Asks>> {
+    let next = Cell::new(0);
+    Box::new(move || make(next.replace(next.get() + 1)))
+}
+
+/// nats-server.
+pub(super) fn nats(setup: &Setup, shape: &Shape) -> Result<Running, String> {
+    let external = External::start(setup, "nats-server", |at, _| {
+        words(&["--addr", "127.0.0.1", "--port", &at.port().to_string()])
+    })?;
+    let at = external.at;
+    let asker = counted(|index| Box::new(speech::nats::Client::new(index)));
+    external.into_running(setup, shape, ("nats", at), asker)
+}
+
+/// redis-server without persistence.
+pub(super) fn redis(setup: &Setup, shape: &Shape) -> Result<Running, String> {
+    let external = External::start(setup, "redis-server", |at, dir| {
+        let port = at.port().to_string();
+        let dir = dir.display().to_string();
+        let mut args = words(&["--bind", "127.0.0.1", "--port", &port, "--save", ""]);
+        args.extend(words(&["--appendonly", "no", "--maxclients", "100000", "--dir", &dir]));
+        args
+    })?;
+    let at = external.at;
+    let asker = counted(|index| Box::new(speech::redis::Client::new(index)));
+    external.into_running(setup, shape, ("redis", at), asker)
+}
+
+/// The LRU queue, compiled first.
+pub(super) fn zmq(setup: &Setup, shape: &Shape) -> Result<Running, String> {
+    let dir = temp_dir()?;
+    let (source, program) = (dir.path().join("lruqueue.c"), dir.path().join("lruqueue"));
+    std::fs::write(&source, LRU_QUEUE).map_err(|e| format!("{}: {e}", source.display()))?;
+    let compiler = find_program("cc").ok_or("no cc")?;
+    let [source, output] = [&source, &program].map(|path| path.display().to_string());
+    let mut compiling = Start {
+        program: &compiler,
+        args: words(&["-O2", "-o", &output, &source, "-lzmq"]),
+        core: None,
+        log: &dir.path().join("cc.log"),
+        talks: true,
+        in_order: false,
+    }
+    .spawn()?;
+    // It says nothing; its end is what is waited for.
+    let ended = compiling.line(START_LIMIT);
+    if !program.is_file() {
+        return Err(format!("lruqueue.c: {}", ended.err().unwrap_or_default()));
+    }
+    let (front, back) = (free_port()?, free_port()?);
+    let process = Start {
+        program: &program,
+        args: words(&[&format!("tcp://{front}"), &format!("tcp://{back}")]),
+        core: setup.broker_core(),
+        log: &dir.path().join("peer.log"),
+        talks: false,
+        in_order: false,
+    }
+    .spawn()?;
+    let mut external = External { process, at: front, dir };
+    external.await_door(front)?;
+    external.await_door(back)?;
+    let asker: Box<dyn Fn() -> Box<dyn Asks>> = Box::new(|| Box::<speech::zmtp::Client>::default());
+    external.into_running(setup, shape, ("zmq", back), asker)
+}

@@ -1,0 +1,232 @@
+//! isectd as a peer: a real broker with its own state directory, configured through `op`, its workers
+//! in one process of the bench or as real `isdecho` under its execd.
+
+use super::{Running, SERVICE, START_LIMIT, Setup, temp_dir, workers};
+use crate::clock;
+use crate::proc::{Process, Start};
+use crate::shape::Shape;
+use crate::sock::{Line, Place, Stream};
+use crate::speech::{Asks, Speech, isect};
+use client::address::Address;
+use client::caller::{Caller, Options};
+use mio::{Poll, Token};
+use protocol::bodies::Format;
+use protocol::names::ServiceName;
+use serde_json::Value;
+use std::path::PathBuf;
+use std::time::Duration;
+use tempfile::TempDir;
+
+/// Longest deadline of the wire; requests that are to wait have it.
+const LONG_MS: u32 = 3_600_000;
+
+/// Which isectd, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct IsectOptions {
+    /// The program.
+    pub program: PathBuf,
+    /// Workers connect to its Unix socket.
+    pub workers_unix: bool,
+    /// Clients connect to its Unix socket.
+    pub clients_unix: bool,
+    /// What a worker may hold.
+    pub prefetch: u32,
+}
+
+/// A broker that runs and knows nothing yet.
+pub struct Isect {
+    /// Its process.
+    pub process: Process,
+    /// What its ports file says.
+    pub places: Value,
+    dir: TempDir,
+}
+
+/// An operator at that broker.
+pub struct Op {
+    caller: Caller,
+}
+
+impl Op {
+    /// Runs a command; its output.
+    ///
+    /// # Errors
+    /// The broker answered with an error or is gone.
+    pub fn run(&mut self, command: &str) -> Result<String, String> {
+        let answer = self
+            .caller
+            .call(command.to_owned(), Some(Duration::from_secs(10)))
+            .map_err(|e| format!("'{command}': {e}"))?;
+        Ok(String::from_utf8_lossy(&answer).into_owned())
+    }
+
+    /// Runs a command whose output is JSON.
+    ///
+    /// # Errors
+    /// As [`run`](Self::run), or it is no JSON.
+    pub fn json(&mut self, command: &str) -> Result<Value, String> {
+        let text = self.run(command)?;
+        serde_json::from_str(&text).map_err(|e| format!("'{command}': {e}: {text}"))
+    }
+
+    /// The connection, for what is no plain question.
+    pub fn caller(&mut self) -> &mut Caller {
+        &mut self.caller
+    }
+}
+
+impl Isect {
+    /// Starts a broker on ports that the kernel chooses.
+    ///
+    /// # Errors
+    /// It does not start.
+    pub fn start(setup: &Setup, options: &IsectOptions) -> Result<Self, String> {
+        let dir = temp_dir()?;
+        let at = |name: &str| dir.path().join(name);
+        let ports = at("ports.json");
+        let mut args: Vec<String> =
+            ["--listen", "127.0.0.1:0", "--web", "none", "--state"].map(str::to_owned).to_vec();
+        args.push(at("state").display().to_string());
+        args.push("--ports-file".to_owned());
+        args.push(ports.display().to_string());
+        for setting in &setup.set {
+            args.extend(["--set".to_owned(), setting.clone()]);
+        }
+        let mut process = Start {
+            program: &options.program,
+            args,
+            core: setup.broker_core(),
+            log: &at("isectd.log"),
+            talks: false,
+            in_order: true,
+        }
+        .spawn()?;
+        let text = clock::until("its ports file", START_LIMIT, || {
+            process.check()?;
+            Ok(std::fs::read_to_string(&ports).ok())
+        })?;
+        let places = serde_json::from_str(&text).map_err(|e| format!("ports file: {e}"))?;
+        Ok(Self { process, places, dir })
+    }
+
+    /// One of its addresses.
+    ///
+    /// # Errors
+    /// The ports file does not say.
+    pub fn place(&self, name: &str) -> Result<Place, String> {
+        self.places[name].as_str().ok_or_else(|| format!("no address '{name}'"))?.parse()
+    }
+
+    /// An operator.
+    ///
+    /// # Errors
+    /// It does not let one in.
+    pub fn op(&self, format: Format) -> Result<Op, String> {
+        let place = self.place("client_unix")?.to_string();
+        let address = Address::parse(&place).map_err(|e| e.to_string())?;
+        let mut options = Options::new(ServiceName::op());
+        options.format = format;
+        let caller = Caller::login(&[address], options).map_err(|e| format!("op: {e}"))?;
+        Ok(Op { caller })
+    }
+
+    /// With its service, its workers and whatever the shape wants beside.
+    ///
+    /// # Errors
+    /// A command fails, or the workers are not ready in time.
+    pub fn into_running(
+        self,
+        setup: &Setup,
+        shape: &Shape,
+        options: &IsectOptions,
+    ) -> Result<Running, String> {
+        let mut op = self.op(Format::Text)?;
+        op.run(&format!(
+            "config service {SERVICE} selfstart=1 queue_max=1000000 prefetch={}",
+            options.prefetch
+        ))?;
+        for index in 0..shape.services {
+            op.run(&format!("config service beside{index}"))?;
+        }
+        let mut processes = Vec::new();
+        if setup.is_real {
+            self.real_workers(setup, shape.workers, &mut op)?;
+        } else {
+            let name = if options.workers_unix { "worker_unix" } else { "worker" };
+            let place = self.place(name)?;
+            processes.push(workers(setup, self.dir.path(), ("isect", &place), shape.workers)?);
+        }
+        let held = self.queue(shape.queued, &mut op)?;
+        let place = self.place(if options.clients_unix { "client_unix" } else { "client" })?;
+        let service = ServiceName::new(SERVICE).map_err(|e| e.to_string())?;
+        processes.insert(0, self.process);
+        Ok(Running {
+            place,
+            asker: Box::new(move || -> Box<dyn Asks> {
+                Box::new(isect::Client::new(service.clone(), 0))
+            }),
+            broker: processes.first().map(Process::pid),
+            held,
+            processes,
+            _dir: self.dir,
+        })
+    }
+
+    /// Real `isdecho` processes under the broker's own execd.
+    fn real_workers(&self, setup: &Setup, count: usize, op: &mut Op) -> Result<(), String> {
+        let program = setup.bin_dir.join("isdecho");
+        if !program.is_file() {
+            return Err(format!(
+                "{} is not there: cargo build --release --bin isdecho, or --bin-dir",
+                program.display()
+            ));
+        }
+        for _ in 0..count {
+            op.run(&format!("config worker {SERVICE} localhost \"{}\"", program.display()))?;
+        }
+        op.run(&format!("start {SERVICE}"))?;
+        let mut look = self.op(Format::Json)?;
+        clock::until("all workers idle", START_LIMIT, || {
+            Ok((idle_workers(&look.json("workers idle")?) >= count).then_some(()))
+        })
+    }
+
+    /// Requests that wait in a service without workers, on a connection that stays open.
+    fn queue(&self, count: usize, op: &mut Op) -> Result<Option<Box<dyn std::any::Any>>, String> {
+        if count == 0 {
+            return Ok(None);
+        }
+        op.run("config service waiting queue_max=1000000")?;
+        let service = ServiceName::new("waiting").map_err(|e| e.to_string())?;
+        let mut lines = Vec::new();
+        let poll = Poll::new().map_err(|e| e.to_string())?;
+        // At most requests_max (1024) requests may be under way on one connection.
+        for first in (0..count).step_by(1000) {
+            let mut stream = Stream::connect(&self.place("client")?).map_err(|e| e.to_string())?;
+            let token = Token(lines.len());
+            stream.register(poll.registry(), token).map_err(|e| e.to_string())?;
+            let mut line = Line::new(stream);
+            let mut client = isect::Client::new(service.clone(), LONG_MS);
+            client.hello(&mut line.out);
+            for number in first..count.min(first + 1000) {
+                let payload = crate::payload::Payload { conn: 0, number: number as u32, size: 64 };
+                client.ask(payload, &mut line.out);
+            }
+            lines.push(line);
+        }
+        let mut look = self.op(Format::Json)?;
+        clock::until("the queue", START_LIMIT, || {
+            for (index, line) in lines.iter_mut().enumerate() {
+                line.writable(poll.registry(), Token(index))?;
+            }
+            let text = look.json("queue waiting")?.to_string();
+            Ok(text.contains(&format!("{count}")).then_some(()))
+        })?;
+        Ok(Some(Box::new((poll, lines))))
+    }
+}
+
+/// How many rows a list of workers has.
+fn idle_workers(answer: &Value) -> usize {
+    crate::json::rows(answer).len()
+}

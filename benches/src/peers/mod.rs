@@ -1,0 +1,286 @@
+//! TABLE of the peers, and how each is started: broker, workers, where clients go and how they speak.
+//! Not the load, and not the bytes: `load` and `speech`.
+
+mod external;
+mod isect;
+mod plain;
+
+use crate::proc::{Process, Start, own_program};
+use crate::shape::Shape;
+use crate::sock::Place;
+use crate::speech::{self, Asks, Speech};
+use protocol::names::ServiceName;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tempfile::TempDir;
+
+pub use isect::{Isect, IsectOptions, Op};
+
+/// How long a broker or its workers may take to be there.
+pub const START_LIMIT: Duration = Duration::from_secs(30);
+/// The service that is asked.
+pub const SERVICE: &str = "echo";
+
+/// One row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct PeerRow {
+    /// Its name on the command line.
+    pub name: &'static str,
+    /// What it is.
+    pub text: &'static str,
+    kind: PeerKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum PeerKind {
+    Direct,
+    Limit { is_unix: bool },
+    Isect { workers_unix: bool, clients_unix: bool, prefetch: bool },
+    Gearman { is_tuned: bool },
+    Nats,
+    Redis,
+    Zmq,
+}
+
+const fn row(name: &'static str, kind: PeerKind, text: &'static str) -> PeerRow {
+    PeerRow { name, text, kind }
+}
+
+const fn of_isect(workers_unix: bool, clients_unix: bool, prefetch: bool) -> PeerKind {
+    PeerKind::Isect { workers_unix, clients_unix, prefetch }
+}
+
+/// TABLE of peers.
+pub const PEERS: &[PeerRow] = &[
+    row("limit", PeerKind::Limit { is_unix: false }, "bare two-hop relay over TCP: the yardstick"),
+    row(
+        "limit-unix",
+        PeerKind::Limit { is_unix: true },
+        "the same relay, both sides on Unix sockets",
+    ),
+    row("direct", PeerKind::Direct, "no broker: clients talk to the workers' process over TCP"),
+    row(
+        "isect",
+        of_isect(true, false, false),
+        "isectd as installed: workers on its Unix socket, clients on TCP",
+    ),
+    row("isect-tcp", of_isect(false, false, false), "isectd, both sides on TCP"),
+    row("isect-unix", of_isect(true, true, false), "isectd, both sides on Unix sockets"),
+    row(
+        "isect-prefetch",
+        of_isect(true, false, true),
+        "as isect, and workers hold further requests (--prefetch)",
+    ),
+    row("gearman", PeerKind::Gearman { is_tuned: true }, "gearmand with one thread"),
+    row("gearman-stock", PeerKind::Gearman { is_tuned: false }, "gearmand as Debian starts it"),
+    row("nats", PeerKind::Nats, "nats-server, request/reply with a queue group"),
+    row("redis", PeerKind::Redis, "redis-server, RPUSH and BLPOP both ways"),
+    row("zmq", PeerKind::Zmq, "the LRU queue of the ZeroMQ guide, in C"),
+];
+
+/// A peer to measure: a row, and which isectd if not the one beside this program.
+#[derive(Clone, Debug)]
+pub struct Peer {
+    /// What stands in tables.
+    pub label: String,
+    row: PeerRow,
+    program: Option<PathBuf>,
+}
+
+impl std::str::FromStr for Peer {
+    type Err = String;
+
+    /// `NAME`, or `NAME@PATH` for an isectd that stands elsewhere.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (name, program) = match text.split_once('@') {
+            Some((name, path)) => (name, Some(PathBuf::from(path))),
+            None => (text, None),
+        };
+        let names = || PEERS.iter().map(|row| row.name).collect::<Vec<_>>().join(", ");
+        let row = PEERS
+            .iter()
+            .find(|row| row.name == name)
+            .ok_or_else(|| format!("there is no peer '{name}'; there are {}", names()))?;
+        if program.is_some() && !matches!(row.kind, PeerKind::Isect { .. }) {
+            return Err(format!("'{text}': only isect peers take a path"));
+        }
+        Ok(Self { label: text.to_owned(), row: *row, program })
+    }
+}
+
+/// How peers are started.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where isectd and isdecho are.
+    pub bin_dir: PathBuf,
+    /// The broker's core and the load's, if they are pinned.
+    pub cores: Option<(usize, usize)>,
+    /// Whether isect's workers are real `isdecho` under execd.
+    pub is_real: bool,
+    /// What `isect-prefetch` gives a worker to hold.
+    pub prefetch: u32,
+    /// Settings for isectd, `NAME=VALUE`.
+    pub set: Vec<String>,
+}
+
+impl Setup {
+    fn broker_core(&self) -> Option<usize> {
+        self.cores.map(|(broker, _)| broker)
+    }
+
+    fn load_core(&self) -> Option<usize> {
+        self.cores.map(|(_, load)| load)
+    }
+}
+
+/// A peer that runs, with its workers ready. Everything ends when it is dropped: workers first.
+pub struct Running {
+    /// Where clients connect.
+    pub place: Place,
+    /// Makes a client's end.
+    pub asker: Box<dyn Fn() -> Box<dyn Asks>>,
+    /// The broker's process id; `None` = there is no broker.
+    pub broker: Option<u32>,
+    /// Something wants to be kept until the end: a connection that holds queued requests.
+    pub held: Option<Box<dyn std::any::Any>>,
+    processes: Vec<Process>,
+    /// Ends after the processes that write there.
+    _dir: TempDir,
+}
+
+impl Running {
+    /// Whether all its processes are there.
+    ///
+    /// # Errors
+    /// One ended; its last words.
+    pub fn check(&mut self) -> Result<(), String> {
+        self.processes.iter_mut().try_for_each(Process::check)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.held = None;
+        while let Some(process) = self.processes.pop() {
+            drop(process);
+        }
+    }
+}
+
+impl Peer {
+    /// Why it can't be measured here, and what would help; `None` = it can.
+    pub fn missing(&self, setup: &Setup) -> Option<String> {
+        match self.row.kind {
+            PeerKind::Direct | PeerKind::Limit { .. } => None,
+            PeerKind::Isect { .. } => {
+                let program = self.isectd(setup);
+                (!program.is_file()).then(|| {
+                    format!(
+                        "{} is not there: cargo build --release --bin isectd, or --bin-dir",
+                        program.display()
+                    )
+                })
+            }
+            PeerKind::Gearman { .. } => external::missing("gearmand", "gearman-job-server"),
+            PeerKind::Nats => external::missing("nats-server", "nats-server"),
+            PeerKind::Redis => external::missing("redis-server", "redis-server"),
+            PeerKind::Zmq => external::missing_zmq(),
+        }
+    }
+
+    /// Why it does not take this shape; `None` = it does.
+    pub fn refuses(&self, shape: &Shape) -> Option<String> {
+        let is_isect = matches!(self.row.kind, PeerKind::Isect { .. });
+        if !is_isect && (shape.services > 0 || shape.queued > 0) {
+            return Some("s and q are for isect".into());
+        }
+        if self.row.kind == PeerKind::Direct && shape.idle > 0 {
+            return None;
+        }
+        if self.row.kind == PeerKind::Redis && shape.depth > 1 {
+            return Some("a connection in BLPOP takes no further request".into());
+        }
+        let has_number = is_isect
+            || matches!(self.row.kind, PeerKind::Direct | PeerKind::Limit { .. } | PeerKind::Nats);
+        (!has_number && shape.depth > 1 && shape.payload < 4)
+            .then(|| "its replies carry no number, so they can't be told apart below p4".into())
+    }
+
+    fn isectd(&self, setup: &Setup) -> PathBuf {
+        self.program.clone().unwrap_or_else(|| setup.bin_dir.join("isectd"))
+    }
+
+    /// Starts it.
+    ///
+    /// # Errors
+    /// Something can't be started or is not ready in time.
+    pub fn start(&self, setup: &Setup, shape: &Shape) -> Result<Running, String> {
+        let started = match self.row.kind {
+            PeerKind::Direct => plain::direct(setup),
+            PeerKind::Limit { is_unix } => plain::limit(setup, shape, is_unix),
+            PeerKind::Isect { workers_unix, clients_unix, prefetch } => {
+                let options = IsectOptions {
+                    program: self.isectd(setup),
+                    workers_unix,
+                    clients_unix,
+                    prefetch: if prefetch { setup.prefetch } else { 0 },
+                };
+                Isect::start(setup, &options)
+                    .and_then(|isect| isect.into_running(setup, shape, &options))
+            }
+            PeerKind::Gearman { is_tuned } => external::gearman(setup, shape, is_tuned),
+            PeerKind::Nats => external::nats(setup, shape),
+            PeerKind::Redis => external::redis(setup, shape),
+            PeerKind::Zmq => external::zmq(setup, shape),
+        };
+        started.map_err(|why| format!("{}: {why}", self.label))
+    }
+}
+
+/// A directory for one round's sockets and logs.
+fn temp_dir() -> Result<TempDir, String> {
+    tempfile::Builder::new()
+        .prefix("isdbench-")
+        .tempdir()
+        .map_err(|e| format!("temporary directory: {e}"))
+}
+
+/// The process of the workers, ready.
+fn workers(
+    setup: &Setup,
+    dir: &Path,
+    (speech, place): (&str, &Place),
+    count: usize,
+) -> Result<Process, String> {
+    let args = ["echo", "--speech", speech, "--workers", &count.to_string(), &place.to_string()];
+    let mut process = Start {
+        program: &own_program()?,
+        args: args.map(str::to_owned).to_vec(),
+        core: setup.load_core(),
+        log: &dir.join("workers.log"),
+        talks: true,
+        in_order: false,
+    }
+    .spawn()?;
+    match process.line(START_LIMIT)?.as_str() {
+        "ready" => Ok(process),
+        other => Err(format!("the workers said '{other}'")),
+    }
+}
+
+/// A worker's end, by the name that [`workers`] passes on.
+///
+/// # Errors
+/// There is no such name.
+pub fn worker_speech(name: &str) -> Result<Box<dyn Fn() -> Box<dyn Speech>>, String> {
+    let service = ServiceName::new(SERVICE).map_err(|e| e.to_string())?;
+    Ok(match name {
+        "limit" => Box::new(|| Box::new(speech::limit::Worker)),
+        "isect" => Box::new(move || Box::new(speech::isect::Worker::new(service.clone()))),
+        "gearman" => Box::new(|| Box::new(speech::gearman::Worker)),
+        "nats" => Box::new(|| Box::new(speech::nats::Worker)),
+        "redis" => Box::new(|| Box::new(speech::redis::Worker)),
+        "zmq" => Box::new(|| Box::<speech::zmtp::Worker>::default()),
+        other => return Err(format!("no workers speak '{other}'")),
+    })
+}

@@ -1,0 +1,70 @@
+//! The peers that need nothing installed: no broker, and the bare relay.
+
+use super::{Running, START_LIMIT, Setup, temp_dir, workers};
+use crate::proc::{Process, Start, own_program};
+use crate::shape::Shape;
+use crate::sock::Place;
+use crate::speech::limit;
+use std::path::Path;
+
+/// Starts this program in a role, and reads the addresses that it prints.
+fn start(
+    role: &[&str],
+    core: Option<usize>,
+    dir: &Path,
+) -> Result<(Process, serde_json::Value), String> {
+    let mut process = Start {
+        program: &own_program()?,
+        args: role.iter().map(|word| (*word).to_owned()).collect(),
+        core,
+        log: &dir.join("peer.log"),
+        talks: true,
+        in_order: false,
+    }
+    .spawn()?;
+    let line = process.line(START_LIMIT)?;
+    let places = serde_json::from_str(&line).map_err(|e| format!("it said '{line}': {e}"))?;
+    Ok((process, places))
+}
+
+fn place(places: &serde_json::Value, name: &str) -> Result<Place, String> {
+    places[name].as_str().ok_or_else(|| format!("it did not say where '{name}' is"))?.parse()
+}
+
+/// Clients and workers, nothing between.
+pub(super) fn direct(setup: &Setup) -> Result<Running, String> {
+    let dir = temp_dir()?;
+    let (process, places) =
+        start(&["echo", "--listen", "127.0.0.1:0"], setup.load_core(), dir.path())?;
+    Ok(Running {
+        place: place(&places, "client")?,
+        asker: Box::new(|| Box::new(limit::Client)),
+        broker: None,
+        held: None,
+        processes: vec![process],
+        _dir: dir,
+    })
+}
+
+/// The bare relay.
+pub(super) fn limit(setup: &Setup, shape: &Shape, is_unix: bool) -> Result<Running, String> {
+    let dir = temp_dir()?;
+    let [clients, workers_at] = ["client", "worker"].map(|name| {
+        if is_unix {
+            format!("unix:{}", dir.path().join(name).display())
+        } else {
+            "127.0.0.1:0".to_owned()
+        }
+    });
+    let role = ["relay", &clients, &workers_at];
+    let (relay, places) = start(&role, setup.broker_core(), dir.path())?;
+    let echo = workers(setup, dir.path(), ("limit", &place(&places, "worker")?), shape.workers)?;
+    Ok(Running {
+        place: place(&places, "client")?,
+        asker: Box::new(|| Box::new(limit::Client)),
+        broker: Some(relay.pid()),
+        held: None,
+        processes: vec![relay, echo],
+        _dir: dir,
+    })
+}

@@ -1,0 +1,199 @@
+//! `limit`: the least that can stand between client and worker. Two listeners, a 16-byte header, a stack
+//! of idle workers, a queue of what no worker was free for, one read per readiness, writes coalesced at
+//! the end of the turn, interest in both directions registered once. No book-keeping: it is no broker,
+//! it says how fast one could be on this machine.
+
+use crate::sock::{Line, Listener, Place, SCRATCH_BYTES, joined, parse};
+use crate::speech::limit::{HEAD_BYTES, frame};
+use mio::{Events, Poll, Token};
+use std::collections::VecDeque;
+use std::io::Write;
+
+const CLIENTS: Token = Token(0);
+const WORKERS: Token = Token(1);
+const FIRST: usize = 2;
+
+struct Relay {
+    poll: Poll,
+    lines: Vec<Option<Line>>,
+    is_worker: Vec<bool>,
+    free: Vec<usize>,
+    /// Idle workers; the one that was busy last is taken first, its data is in the cache.
+    idle: Vec<usize>,
+    waiting: VecDeque<Vec<u8>>,
+    dirty: Vec<usize>,
+    is_dirty: Vec<bool>,
+}
+
+/// Runs the relay until it is killed; prints where it listens as one JSON line.
+///
+/// # Errors
+/// The system refuses something.
+pub fn run(clients: &Place, workers: &Place) -> Result<(), String> {
+    let io = |e: std::io::Error| e.to_string();
+    let poll = Poll::new().map_err(io)?;
+    let mut client_door = Listener::bind(clients).map_err(io)?;
+    let mut worker_door = Listener::bind(workers).map_err(io)?;
+    client_door.register(poll.registry(), CLIENTS).map_err(io)?;
+    worker_door.register(poll.registry(), WORKERS).map_err(io)?;
+    let places = serde_json::json!({
+        "client": client_door.place().map_err(io)?.to_string(),
+        "worker": worker_door.place().map_err(io)?.to_string(),
+    });
+    writeln!(std::io::stdout(), "{places}").map_err(io)?;
+    let mut relay = Relay {
+        poll,
+        lines: Vec::new(),
+        is_worker: Vec::new(),
+        free: Vec::new(),
+        idle: Vec::new(),
+        waiting: VecDeque::new(),
+        dirty: Vec::new(),
+        is_dirty: Vec::new(),
+    };
+    let mut events = Events::with_capacity(1024);
+    let mut scratch = vec![0; SCRATCH_BYTES];
+    loop {
+        match relay.poll.poll(&mut events, None) {
+            Ok(()) => {}
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(error.to_string()),
+        }
+        for event in &events {
+            match event.token() {
+                CLIENTS => relay.accept(&client_door, false)?,
+                WORKERS => relay.accept(&worker_door, true)?,
+                Token(token) => {
+                    let index = token - FIRST;
+                    if event.is_writable() {
+                        relay.writable(index);
+                    }
+                    if event.is_readable() {
+                        relay.receive(index, &mut scratch);
+                    }
+                }
+            }
+        }
+        relay.flush();
+    }
+}
+
+impl Relay {
+    fn accept(&mut self, door: &Listener, is_worker: bool) -> Result<(), String> {
+        while let Some(mut stream) = door.accept().map_err(|e| e.to_string())? {
+            let index = self.free.pop().unwrap_or(self.lines.len());
+            stream
+                .register(self.poll.registry(), Token(FIRST + index))
+                .map_err(|e| e.to_string())?;
+            if index == self.lines.len() {
+                self.lines.push(None);
+                self.is_worker.push(false);
+                self.is_dirty.push(false);
+            }
+            self.lines[index] = Some(Line::new(stream));
+            self.is_worker[index] = is_worker;
+            if is_worker {
+                self.release(index);
+            }
+        }
+        Ok(())
+    }
+
+    /// A worker has nothing to do: the request that waits longest, or the stack.
+    fn release(&mut self, worker: usize) {
+        match self.waiting.pop_front() {
+            Some(bytes) => self.push(worker, [&bytes, &[]]),
+            None => self.idle.push(worker),
+        }
+    }
+
+    fn push(&mut self, index: usize, pieces: [&[u8]; 2]) {
+        let Some(line) = self.lines.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        line.out.extend_from_slice(pieces[0]);
+        line.out.extend_from_slice(pieces[1]);
+        if !self.is_dirty[index] {
+            self.is_dirty[index] = true;
+            self.dirty.push(index);
+        }
+    }
+
+    /// One read, and all frames that are whole now.
+    fn receive(&mut self, index: usize, scratch: &mut [u8]) {
+        loop {
+            let Some(line) = self.lines.get_mut(index).and_then(Option::as_mut) else {
+                return;
+            };
+            let Ok(Some(count)) = line.read(scratch) else {
+                self.drop_line(index);
+                return;
+            };
+            let mut kept = line.take_kept();
+            let fresh = &scratch[..count];
+            let Ok(used) = parse(joined(&mut kept, fresh), |bytes| self.pass(index, bytes)) else {
+                self.drop_line(index);
+                return;
+            };
+            if let Some(line) = &mut self.lines[index] {
+                line.keep(kept, fresh, used);
+            }
+            if count < scratch.len() {
+                return;
+            }
+        }
+    }
+
+    /// Passes one frame on: from a worker to its client, from a client to the worker on top.
+    fn pass(&mut self, index: usize, bytes: &[u8]) -> Result<usize, String> {
+        let Some(size) = frame(bytes)? else {
+            return Ok(0);
+        };
+        let frame = &bytes[..size];
+        if self.is_worker[index] {
+            let client = u32::from_le_bytes([frame[8], frame[9], frame[10], frame[11]]);
+            self.push(client as usize, [frame, &[]]);
+            self.release(index);
+            return Ok(size);
+        }
+        let client = (index as u32).to_le_bytes();
+        let mut head = [0; HEAD_BYTES];
+        head[..8].copy_from_slice(&frame[..8]);
+        head[8..12].copy_from_slice(&client);
+        match self.idle.pop() {
+            Some(worker) => self.push(worker, [&head, &frame[HEAD_BYTES..]]),
+            None => self.waiting.push_back([&head, &frame[HEAD_BYTES..]].concat()),
+        }
+        Ok(size)
+    }
+
+    fn writable(&mut self, index: usize) {
+        let Some(line) = self.lines.get_mut(index).and_then(Option::as_mut) else {
+            return;
+        };
+        if line.writable(self.poll.registry(), Token(FIRST + index)).is_err() {
+            self.drop_line(index);
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        for index in dirty.drain(..) {
+            self.is_dirty[index] = false;
+            let Some(line) = &mut self.lines[index] else {
+                continue;
+            };
+            if line.flush(self.poll.registry(), Token(FIRST + index)).is_err() {
+                self.drop_line(index);
+            }
+        }
+        self.dirty = dirty;
+    }
+
+    fn drop_line(&mut self, index: usize) {
+        if self.lines[index].take().is_some() {
+            self.idle.retain(|other| *other != index);
+            self.free.push(index);
+        }
+    }
+}

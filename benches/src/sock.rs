@@ -1,0 +1,342 @@
+//! Sockets of the bench: an address of either kind, a non-blocking stream, and a line, which is a
+//! stream with what came and is no whole message yet, and what waits to be sent. All processes of the
+//! bench use it, so that no peer has a better load than another.
+
+use mio::event::Source;
+use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
+use mio::{Interest, Registry, Token};
+use std::fmt;
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+/// Bytes taken in one read.
+pub const SCRATCH_BYTES: usize = 256 * 1024;
+/// A buffer larger than this is given back when it is empty.
+const KEEP_BYTES_MAX: usize = 64 * 1024;
+
+/// Where to connect or listen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// TCP.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => write!(f, "{address}"),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+impl FromStr for Place {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text.strip_prefix("unix:") {
+            Some(path) => Ok(Self::Unix(path.into())),
+            None => text
+                .parse()
+                .map(Self::Tcp)
+                .map_err(|e| format!("'{text}' is neither ADDR:PORT nor unix:PATH: {e}")),
+        }
+    }
+}
+
+/// A stream socket of either kind.
+#[derive(Debug)]
+pub enum Stream {
+    /// TCP, without delay.
+    Tcp(TcpStream),
+    /// Unix.
+    Unix(UnixStream),
+}
+
+impl Stream {
+    /// Begins to connect.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn connect(place: &Place) -> io::Result<Self> {
+        match place {
+            Place::Tcp(address) => {
+                let stream = TcpStream::connect(*address)?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tcp(stream))
+            }
+            // A full backlog makes a non-blocking connect fail, so this one blocks.
+            Place::Unix(path) => {
+                let stream = std::os::unix::net::UnixStream::connect(path)?;
+                stream.set_nonblocking(true)?;
+                Ok(Self::Unix(UnixStream::from_std(stream)))
+            }
+        }
+    }
+
+    /// Registers for both directions, once; edge-triggered.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let both = Interest::READABLE | Interest::WRITABLE;
+        match self {
+            Self::Tcp(stream) => stream.register(registry, token, both),
+            // A Unix socket reports room at every read of the peer; room is asked for when needed.
+            Self::Unix(stream) => stream.register(registry, token, Interest::READABLE),
+        }
+    }
+
+    /// Asks for reports of room, or no more, where they are not on anyway.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn watch_room(&mut self, registry: &Registry, token: Token, on: bool) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) => Ok(()),
+            Self::Unix(stream) if on => {
+                stream.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)
+            }
+            Self::Unix(stream) => stream.reregister(registry, token, Interest::READABLE),
+        }
+    }
+
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(buffer),
+            Self::Unix(stream) => stream.read(buffer),
+        }
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+        }
+    }
+}
+
+/// A listener of either kind.
+#[derive(Debug)]
+pub enum Listener {
+    /// TCP.
+    Tcp(TcpListener),
+    /// Unix.
+    Unix(UnixListener),
+}
+
+impl Listener {
+    /// Listens.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn bind(place: &Place) -> io::Result<Self> {
+        match place {
+            Place::Tcp(address) => TcpListener::bind(*address).map(Self::Tcp),
+            Place::Unix(path) => UnixListener::bind(path).map(Self::Unix),
+        }
+    }
+
+    /// Where it listens, with the port that the kernel chose.
+    ///
+    /// # Errors
+    /// The system does not say.
+    pub fn place(&self) -> io::Result<Place> {
+        match self {
+            Self::Tcp(listener) => listener.local_addr().map(Place::Tcp),
+            Self::Unix(listener) => {
+                let address = listener.local_addr()?;
+                let path = address.as_pathname().map(PathBuf::from).unwrap_or_default();
+                Ok(Place::Unix(path))
+            }
+        }
+    }
+
+    /// Registers for connections.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        match self {
+            Self::Tcp(listener) => listener.register(registry, token, Interest::READABLE),
+            Self::Unix(listener) => listener.register(registry, token, Interest::READABLE),
+        }
+    }
+
+    /// The next connection; `None` = no more for now.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn accept(&self) -> io::Result<Option<Stream>> {
+        let stream = match self {
+            Self::Tcp(listener) => listener.accept().and_then(|(stream, _)| {
+                stream.set_nodelay(true)?;
+                Ok(Stream::Tcp(stream))
+            }),
+            Self::Unix(listener) => listener.accept().map(|(stream, _)| Stream::Unix(stream)),
+        };
+        match stream {
+            Ok(stream) => Ok(Some(stream)),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+}
+
+/// A stream with its two buffers; an idle one owns neither.
+#[derive(Debug)]
+pub struct Line {
+    /// The socket.
+    pub stream: Stream,
+    /// What came and is not understood yet.
+    kept: Vec<u8>,
+    /// What waits to be sent.
+    pub out: Vec<u8>,
+    sent: usize,
+    /// The system took not all at the last write.
+    is_blocked: bool,
+}
+
+impl Line {
+    /// A line with nothing in it.
+    pub const fn new(stream: Stream) -> Self {
+        Self { stream, kept: Vec::new(), out: Vec::new(), sent: 0, is_blocked: false }
+    }
+
+    /// One read: how many bytes stand in `scratch` now; `None` = the peer has closed.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn read(&mut self, scratch: &mut [u8]) -> Result<Option<usize>, String> {
+        match self.stream.read(scratch) {
+            Ok(0) => Ok(None),
+            Ok(count) => Ok(Some(count)),
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                Ok(Some(0))
+            }
+            Err(error) => Err(format!("read: {error}")),
+        }
+    }
+
+    /// Reads until a read is short, and gives `each` the bytes that are there; it says how many of
+    /// them it used, 0 = more are needed. `Ok(true)` = the peer has closed.
+    ///
+    /// # Errors
+    /// The connection broke, or what `each` says.
+    pub fn receive(
+        &mut self,
+        scratch: &mut [u8],
+        mut each: impl FnMut(&[u8], &mut Vec<u8>) -> Result<usize, String>,
+    ) -> Result<bool, String> {
+        loop {
+            let Some(count) = self.read(scratch)? else {
+                return Ok(true);
+            };
+            let mut kept = self.take_kept();
+            let fresh = &scratch[..count];
+            let used = parse(joined(&mut kept, fresh), |bytes| each(bytes, &mut self.out))?;
+            self.keep(kept, fresh, used);
+            if count < scratch.len() {
+                return Ok(false);
+            }
+        }
+    }
+
+    /// What came before and is no whole message yet; [`keep`](Self::keep) puts the rest back.
+    pub fn take_kept(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.kept)
+    }
+
+    /// Keeps what is left of `kept` (with `fresh` at its end if it is not empty) after `used` bytes.
+    pub fn keep(&mut self, mut kept: Vec<u8>, fresh: &[u8], used: usize) {
+        if kept.is_empty() {
+            kept.extend_from_slice(&fresh[used..]);
+        } else {
+            kept.drain(..used);
+            give_back(&mut kept);
+        }
+        self.kept = kept;
+    }
+
+    /// Writes what waits, unless the system has said that it takes nothing.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn flush(&mut self, registry: &Registry, token: Token) -> Result<(), String> {
+        if self.is_blocked {
+            return Ok(());
+        }
+        self.write(registry, token).map_err(|error| format!("write: {error}"))
+    }
+
+    /// The system has room again.
+    ///
+    /// # Errors
+    /// The connection broke.
+    pub fn writable(&mut self, registry: &Registry, token: Token) -> Result<(), String> {
+        if std::mem::take(&mut self.is_blocked) {
+            self.stream.watch_room(registry, token, false).map_err(|e| format!("epoll: {e}"))?;
+        }
+        self.flush(registry, token)
+    }
+
+    fn write(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        while self.sent < self.out.len() {
+            match self.stream.write(&self.out[self.sent..]) {
+                Ok(count) => self.sent += count,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                // A connect that is not through yet looks like this, too.
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::NotConnected) =>
+                {
+                    self.is_blocked = true;
+                    return self.stream.watch_room(registry, token, true);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        self.sent = 0;
+        self.out.clear();
+        give_back(&mut self.out);
+        Ok(())
+    }
+}
+
+/// What was kept and what came, in one piece, without a copy if nothing was kept.
+pub fn joined<'a>(kept: &'a mut Vec<u8>, fresh: &'a [u8]) -> &'a [u8] {
+    if kept.is_empty() {
+        return fresh;
+    }
+    kept.extend_from_slice(fresh);
+    kept
+}
+
+/// Gives `each` all whole messages at the front of these bytes; how many bytes they were.
+///
+/// # Errors
+/// What `each` says.
+pub fn parse(
+    bytes: &[u8],
+    mut each: impl FnMut(&[u8]) -> Result<usize, String>,
+) -> Result<usize, String> {
+    let mut at = 0;
+    while at < bytes.len() {
+        match each(&bytes[at..])? {
+            0 => break,
+            used => at += used,
+        }
+    }
+    Ok(at)
+}
+
+fn give_back(buffer: &mut Vec<u8>) {
+    if buffer.is_empty() && buffer.capacity() > KEEP_BYTES_MAX {
+        *buffer = Vec::new();
+    }
+}

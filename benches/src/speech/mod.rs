@@ -1,0 +1,75 @@
+//! How each peer is spoken to, as pure readers and writers of bytes: what to say first, how to ask, how
+//! to understand what comes. The load loop and the echo process drive them all alike.
+
+pub mod gearman;
+pub mod isect;
+pub mod limit;
+pub mod nats;
+pub mod redis;
+pub mod zmtp;
+
+use crate::payload::Payload;
+use std::ops::Range;
+
+/// What stood at the front of what came.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Heard {
+    /// Not a whole message yet.
+    Part,
+    /// A message without consequence for the load; what had to be said is in the outbox.
+    Passed {
+        /// Its bytes.
+        used: usize,
+    },
+    /// The connection is set up.
+    Ready {
+        /// Its bytes.
+        used: usize,
+    },
+    /// A reply.
+    Reply {
+        /// Its bytes.
+        used: usize,
+        /// The number of the request, where the protocol has a place for it.
+        number: Option<u32>,
+        /// Where its payload stands.
+        body: Range<usize>,
+    },
+}
+
+/// One end of a connection.
+pub trait Speech {
+    /// What is said first; `true` = and nothing has to be waited for.
+    fn hello(&mut self, out: &mut Vec<u8>) -> bool;
+
+    /// What stands at the front of these bytes; answers go to `out`.
+    ///
+    /// # Errors
+    /// It makes no sense, or says that something failed.
+    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String>;
+}
+
+/// The end of a client.
+pub trait Asks: Speech {
+    /// Appends a request.
+    fn ask(&mut self, payload: Payload, out: &mut Vec<u8>);
+}
+
+/// The line of text at the front, without its CR LF, and the bytes it takes.
+fn line(bytes: &[u8]) -> Result<Option<(&str, usize)>, String> {
+    let Some(end) = bytes.iter().take(4096).position(|byte| *byte == b'\n') else {
+        return if bytes.len() >= 4096 {
+            Err("a line has more than 4096 bytes".into())
+        } else {
+            Ok(None)
+        };
+    };
+    let text = bytes[..end].strip_suffix(b"\r").unwrap_or(&bytes[..end]);
+    let text = std::str::from_utf8(text).map_err(|_| "a line is not UTF-8".to_owned())?;
+    Ok(Some((text, end + 1)))
+}
+
+/// A number in a line.
+fn number<T: std::str::FromStr>(text: &str) -> Result<T, String> {
+    text.parse().map_err(|_| format!("'{}' is no number", text.escape_debug()))
+}

@@ -1,0 +1,110 @@
+//! Request and reply over Redis lists: clients push to `q` and block on their own list, workers block on
+//! `q` and push to the list that the request names in its first line.
+
+use super::{Asks, Heard, Speech, line, number};
+use crate::payload::Payload;
+use std::io::Write;
+use std::ops::Range;
+
+/// A client with its own list.
+#[derive(Debug)]
+pub struct Client {
+    list: String,
+}
+
+/// A worker.
+#[derive(Debug, Default)]
+pub struct Worker;
+
+fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
+    // Writing into memory does not fail.
+    let _ = out.write_fmt(text);
+}
+
+/// The value that BLPOP gave, or nothing if it was the answer to RPUSH; `None` = more is needed.
+fn value(bytes: &[u8]) -> Result<Option<(usize, Option<Range<usize>>)>, String> {
+    let Some((text, mut at)) = line(bytes)? else {
+        return Ok(None);
+    };
+    if text.starts_with(':') {
+        return Ok(Some((at, None)));
+    }
+    if text != "*2" {
+        return Err(format!("redis-server sent '{text}'"));
+    }
+    let mut last = 0..0;
+    for _ in 0..2 {
+        let Some((text, used)) = line(&bytes[at..])? else {
+            return Ok(None);
+        };
+        let size = text.strip_prefix('$').ok_or_else(|| format!("redis-server sent '{text}'"))?;
+        let begin = at + used;
+        let end = begin + number::<usize>(size)?;
+        if bytes.len() < end + 2 {
+            return Ok(None);
+        }
+        (last, at) = (begin..end, end + 2);
+    }
+    Ok(Some((at, Some(last))))
+}
+
+fn blpop(list: &str, out: &mut Vec<u8>) {
+    write(out, format_args!("*3\r\n$5\r\nBLPOP\r\n${}\r\n{list}\r\n$1\r\n0\r\n", list.len()));
+}
+
+impl Client {
+    /// A client with this number.
+    pub fn new(index: usize) -> Self {
+        Self { list: format!("r{index}") }
+    }
+}
+
+impl Speech for Client {
+    fn hello(&mut self, _out: &mut Vec<u8>) -> bool {
+        true
+    }
+
+    fn hear(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Heard, String> {
+        Ok(match value(bytes)? {
+            None => Heard::Part,
+            Some((used, None)) => Heard::Passed { used },
+            Some((used, Some(body))) => Heard::Reply { used, number: None, body },
+        })
+    }
+}
+
+impl Asks for Client {
+    fn ask(&mut self, payload: Payload, out: &mut Vec<u8>) {
+        let list = &self.list;
+        let size = list.len() + 1 + payload.size;
+        write(out, format_args!("*3\r\n$5\r\nRPUSH\r\n$1\r\nq\r\n${size}\r\n{list}\n"));
+        payload.append(out);
+        out.extend_from_slice(b"\r\n");
+        blpop(list, out);
+    }
+}
+
+impl Speech for Worker {
+    fn hello(&mut self, out: &mut Vec<u8>) -> bool {
+        blpop("q", out);
+        true
+    }
+
+    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
+        let (used, range) = match value(bytes)? {
+            None => return Ok(Heard::Part),
+            Some((used, None)) => return Ok(Heard::Passed { used }),
+            Some((used, Some(range))) => (used, range),
+        };
+        let (list, size) = line(&bytes[range.clone()])?.ok_or("a request without a list")?;
+        let body = &bytes[range.start + size..range.end];
+        write(
+            out,
+            format_args!("*3\r\n$5\r\nRPUSH\r\n${}\r\n{list}\r\n${}\r\n", list.len(), body.len()),
+        );
+        out.extend_from_slice(body);
+        out.extend_from_slice(b"\r\n");
+        blpop("q", out);
+        Ok(Heard::Passed { used })
+    }
+}
