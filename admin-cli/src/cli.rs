@@ -105,7 +105,10 @@ impl Cli {
     pub fn addresses(&self) -> Result<Vec<Address>, Failure> {
         match &self.host {
             Some(address) => Ok(vec![address.clone()]),
-            None => Address::defaults().map_err(Failure::Asked),
+            None => Address::defaults().map_err(|error| {
+                let context = error.context().unwrap_or_default();
+                Failure::Usage(format!("{context}: {}", error.text))
+            }),
         }
     }
 

@@ -166,7 +166,7 @@ fn messages(
 
 /// A failure at the prompt has been seen and dealt with; it is not the program's exit status.
 fn tell(failure: &Failure, out: &mut Output) {
-    out.failure("", failure);
+    out.brief_failure("", failure);
     out.forget_failures();
 }
 

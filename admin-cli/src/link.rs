@@ -241,7 +241,11 @@ impl Link {
             None => error,
             Some(timeout) => Error::new(
                 ErrorCode::Timeout,
-                format!("service '{}' gave no answer in {} ms", self.service, timeout.as_millis()),
+                format!(
+                    "no whole answer of service '{}' came in {} ms",
+                    self.service,
+                    timeout.as_millis()
+                ),
             ),
         }
     }

@@ -7,6 +7,13 @@ use protocol::errors::ErrorCode;
 use protocol::op::json::Writer;
 use std::io::{self, IsTerminal as _, Write};
 
+/// How much of an error's text is told.
+#[derive(Clone, Copy)]
+enum Whole {
+    Yes,
+    No,
+}
+
 /// Where everything is printed.
 pub struct Output {
     out: Box<dyn Write>,
@@ -77,6 +84,16 @@ impl Output {
 
     /// Says what went wrong; `at` is in which command or line. Remembers the first exit status.
     pub fn failure(&mut self, at: &str, failure: &Failure) {
+        self.tell(at, failure, Whole::Yes);
+    }
+
+    /// As [`Output::failure`], but where many commands are given: without the whole help that the
+    /// broker adds to the error of an unknown one.
+    pub fn brief_failure(&mut self, at: &str, failure: &Failure) {
+        self.tell(at, failure, Whole::No);
+    }
+
+    fn tell(&mut self, at: &str, failure: &Failure, whole: Whole) {
         let status = failure.status();
         if status == Status::Done {
             return;
@@ -87,7 +104,10 @@ impl Output {
                 if self.json {
                     let _ = self.end_line().and_then(|()| self.text(&json(error)));
                 }
-                words(error)
+                match whole {
+                    Whole::Yes => words(error),
+                    Whole::No => words(&without_help(error)),
+                }
             }
             Failure::Usage(text) => text.clone(),
             Failure::Input(error) => format!("standard input can't be read: {error}"),
@@ -108,6 +128,17 @@ impl Output {
     pub fn first_failure(&self) -> Option<Status> {
         self.first
     }
+}
+
+/// The error with the first paragraph of its text, if it is one of usage; the rest is the help.
+fn without_help(error: &Error) -> Error {
+    let mut error = error.clone();
+    if error.is(ErrorCode::Usage)
+        && let Some((first, _)) = error.text.split_once("\n\n")
+    {
+        error.text = format!("{first}\n  {}", error.advice());
+    }
+    error
 }
 
 /// An error for a person: what, whose, whether it ran, what to do.
@@ -241,6 +272,22 @@ mod tests {
              \"text\":\"no \\\"x\\\"\",\"advice\":\"the service's own documents say what this code means\"}}\n"
         );
         assert!(err.text().contains("no \"x\""));
+    }
+
+    #[test]
+    fn among_many_commands_an_unknown_one_is_told_without_the_whole_help() {
+        let (mut output, _, err) = memory(false, false);
+        let text = "'foo' is no command\n\nabort   isectd calls abort()";
+        let unknown = Failure::Asked(Error::new(ErrorCode::Usage, text));
+        output.brief_failure("line 4", &unknown);
+        let told = err.text();
+        assert!(
+            told.starts_with("isdclient: line 4: 'foo' is no command\n  'help' lists"),
+            "{told}"
+        );
+        assert!(!told.contains("abort") && told.lines().count() == 2, "{told}");
+        output.failure("", &unknown);
+        assert!(err.text().ends_with("\n\nabort   isectd calls abort()\n"));
     }
 
     #[test]

@@ -111,7 +111,12 @@ fn script(link: &mut Link, bytes: &[u8], out: &mut Output) -> Result<(), Failure
     })?;
     for (number, line) in parse_script(text) {
         let body = Bytes::copy_from_slice(line.as_bytes());
-        go_on(&format!("line {number}"), link.ask(body, None, out), out)?;
+        match link.ask(body, None, out) {
+            Err(failure) if !failure.is_final() => {
+                out.brief_failure(&format!("line {number}"), &failure);
+            }
+            result => result?,
+        }
     }
     Ok(())
 }
