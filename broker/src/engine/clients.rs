@@ -53,7 +53,8 @@ pub(crate) struct Client {
     pub(crate) is_blocked: bool,
     /// Keys of its transactions that have no outcome yet, by sequence.
     pub(crate) live: BTreeMap<u32, usize>,
-    /// Requests that ended before their last piece came: further pieces are dropped.
+    /// Requests that ended before their last piece came: further pieces are dropped. A client that
+    /// was told of the end need not send them, so some stay until they are the oldest.
     pub(crate) cut: BTreeSet<u32>,
     /// When it logged in.
     pub(crate) since: Tick,
@@ -65,6 +66,20 @@ pub(crate) struct Client {
     pub(crate) failed: u64,
     /// It streams facts.
     pub(crate) watch: Option<Watch>,
+}
+
+/// Most requests of one client whose further pieces are dropped.
+const CUT_MAX: usize = 1024;
+
+impl Client {
+    /// Further pieces of this request are dropped.
+    pub(crate) fn cut_off(&mut self, sequence: u32) {
+        self.cut.insert(sequence);
+        if self.cut.len() > CUT_MAX {
+            // Sequences count up as a rule, so this is the oldest.
+            self.cut.pop_first();
+        }
+    }
 }
 
 /// All attached clients.

@@ -193,7 +193,8 @@ impl Engine {
         let settings = &self.registry[transaction.service].settings;
         transaction.is_complete
             && transaction.head.more == 0
-            && (self.may_repeat(key) || settings.get(ServiceSetting::PoisonDeaths) == 1)
+            && (self.may_repeat(key)
+                || transaction.deaths + 1 >= settings.get(ServiceSetting::PoisonDeaths))
     }
 
     /// Whether the whole request is still here, so that it could be given to another worker.

@@ -13,7 +13,7 @@ use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
-use protocol::ids::LinkId;
+use protocol::ids::{LinkId, WorkerId};
 use protocol::settings::Setting;
 
 impl Engine {
@@ -154,9 +154,19 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_peer_error(&mut self, link: LinkId, error: &ErrorBody, out: Out<'_>) {
+    pub(crate) fn on_peer_error(
+        &mut self,
+        link: LinkId,
+        worker: WorkerId,
+        error: &ErrorBody,
+        out: Out<'_>,
+    ) {
         let Some(slot) = self.links.get(link) else { return };
-        let (name, about) = self.name_of(&slot.end);
+        let end = slot.end.clone();
+        let (name, about) = self.name_of(&end);
         self.record(FactKind::HostError, about, format!("{name} says: {error}"), out);
+        if let (End::Host(host), ErrorCode::NotFound) = (end, error.code) {
+            self.on_nobody_to_stop(&host, worker, out);
+        }
     }
 }

@@ -50,6 +50,8 @@ pub(crate) struct Host {
     pub(crate) why: String,
     /// Whether its loss has been recorded already.
     is_told: bool,
+    /// The dial under way is to an address that is not its any more.
+    is_misdialled: bool,
 }
 
 const RETRY_MIN_MS: u64 = 50;
@@ -95,6 +97,7 @@ impl Engine {
                 version: String::new(),
                 why: "not dialled yet".into(),
                 is_told: false,
+                is_misdialled: false,
             },
         );
         self.dial(name, out);
@@ -105,6 +108,11 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(name) else { return };
         if host.state == HostState::Down && self.ending.is_none() {
             host.state = HostState::Dialing;
+            // One dial at a time: an outcome names its host, not the address that was dialled.
+            if !self.dials.insert(name.clone()) {
+                host.is_misdialled = true;
+                return;
+            }
             out.push(Action::Dial { host: name.clone(), address: host.address.clone() });
         }
     }
@@ -121,8 +129,9 @@ impl Engine {
     }
 
     pub(crate) fn on_host_opened(&mut self, link: LinkId, name: HostName, fd: i32, out: Out<'_>) {
-        let Some(host) = self.hosts.get_mut(&name).filter(|host| host.state == HostState::Dialing)
-        else {
+        let is_right = self.dial_ended(&name, out);
+        let host = self.hosts.get_mut(&name).filter(|host| host.state == HostState::Dialing);
+        let Some(host) = host.filter(|_| is_right) else {
             // It was deleted or given another address while it was dialled.
             out.push(Action::Close { link });
             return;
@@ -136,9 +145,23 @@ impl Engine {
     }
 
     pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, out: Out<'_>) {
-        if self.hosts.get(name).is_some_and(|host| host.state == HostState::Dialing) {
+        if self.dial_ended(name, out)
+            && self.hosts.get(name).is_some_and(|host| host.state == HostState::Dialing)
+        {
             self.host_down(name, why, out);
         }
+    }
+
+    /// A dial has its outcome: is it one of the address that the host has now? If not, that is dialled.
+    fn dial_ended(&mut self, name: &HostName, out: Out<'_>) -> bool {
+        self.dials.remove(name);
+        let Some(host) = self.hosts.get_mut(name) else { return false };
+        if std::mem::take(&mut host.is_misdialled) {
+            host.state = HostState::Down;
+            self.dial(name, out);
+            return false;
+        }
+        true
     }
 
     /// The link to a host is gone, or could not be made: dial again later.

@@ -9,7 +9,7 @@ use protocol::bodies::{
 };
 use protocol::decode::WireError;
 use protocol::header::Header;
-use protocol::ids::{LinkId, RunId};
+use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::HostName;
 
 /// Where the broker listens, and what it runs on; told once, before anything else.
@@ -223,10 +223,12 @@ pub enum Input {
         /// What it reports.
         report: Box<Report>,
     },
-    /// The peer sent an error about the connection.
+    /// The peer sent an error.
     PeerError {
         /// Its link.
         link: LinkId,
+        /// The worker that it is about; 0 = it is about the connection.
+        worker: WorkerId,
         /// What it says.
         error: ErrorBody,
     },

@@ -26,6 +26,17 @@ impl Engine {
         }
     }
 
+    /// A host says that it has no process of a worker that it was asked to end: nobody will report
+    /// that it ended.
+    pub(crate) fn on_nobody_to_stop(&mut self, host: &HostName, id: WorkerId, out: Out<'_>) {
+        let Some(key) = self.workers.find(id) else { return };
+        let worker = &self.workers[key];
+        if worker.life == Life::Ending && worker.host == *host {
+            let run = worker.run;
+            self.on_absent_due(id, run, out);
+        }
+    }
+
     /// Whether a worker was stopped and has nothing more to do.
     pub(crate) fn wants_to_leave(&self, key: usize) -> bool {
         let worker = &self.workers[key];

@@ -61,7 +61,7 @@ use protocol::time::Tick;
 use recent::Recent;
 use registry::Registry;
 use slab::Slab;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use transaction::Transaction;
 use wheel::Wheel;
 use workers::Workers;
@@ -109,6 +109,8 @@ pub struct Engine {
     clients: Clients,
     workers: Workers,
     hosts: BTreeMap<HostName, Host>,
+    /// Hosts with a dial under way.
+    dials: BTreeSet<HostName>,
     transactions: Slab<Transaction>,
     wheel: Wheel,
     due: DueList,
@@ -152,6 +154,7 @@ impl Engine {
             clients: Clients::default(),
             workers: Workers::default(),
             hosts: BTreeMap::new(),
+            dials: BTreeSet::new(),
             transactions: Slab::new(),
             wheel: Wheel::default(),
             due: DueList::default(),
@@ -252,7 +255,9 @@ impl Engine {
                 self.heard(link);
                 self.on_report(link, *report, out);
             }
-            Input::PeerError { link, error } => self.on_peer_error(link, &error, out),
+            Input::PeerError { link, worker, error } => {
+                self.on_peer_error(link, worker, &error, out);
+            }
             Input::Ping { link, sequence } => {
                 self.heard(link);
                 if self.links.get(link).is_some() {

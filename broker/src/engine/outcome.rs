@@ -30,7 +30,7 @@ impl Engine {
             let client = &mut self.clients[client];
             client.live.remove(&sequence);
             if !is_complete {
-                client.cut.insert(sequence);
+                client.cut_off(sequence);
             }
         }
     }
@@ -64,6 +64,7 @@ impl Engine {
             },
             ..About::default()
         };
+        let why = error.text.clone();
         let text = format!("{} (ran: {}): {}", error.code, error.ran, error.text);
         self.record(FactKind::RequestFailed, about, text, out);
         if let Some((_, link)) = client_id {
@@ -71,8 +72,20 @@ impl Engine {
             self.answer_error(link, &head, error, out);
         }
         self.finish(key, out);
-        if matches!(stage, Stage::Waiting | Stage::Barred) {
-            self.transactions.remove(key);
+        match stage {
+            Stage::Waiting | Stage::Barred => {
+                self.transactions.remove(key);
+            }
+            Stage::Bound(worker) => self.abandon_if_cut(key, worker, &why, out),
+            Stage::Held(_) => {}
+        }
+    }
+
+    /// A worker in the middle of a conversation would wait for pieces that will never come.
+    fn abandon_if_cut(&mut self, key: usize, worker: usize, why: &str, out: Out<'_>) {
+        let transaction = &self.transactions[key];
+        if !transaction.is_complete || transaction.in_conversation {
+            self.abandon(worker, why, out);
         }
     }
 
@@ -114,13 +127,9 @@ impl Engine {
             }
             Stage::Held(_) => self.finish(key, out),
             Stage::Bound(worker) => {
-                let is_cut =
-                    !self.transactions[key].is_complete || self.transactions[key].in_conversation;
                 self.finish(key, out);
-                if is_cut {
-                    // Its worker waits for pieces that will never come.
-                    self.abandon(worker, "its client is gone in the middle of a conversation", out);
-                }
+                let why = "its client is gone in the middle of a conversation";
+                self.abandon_if_cut(key, worker, why, out);
             }
         }
     }
@@ -162,7 +171,6 @@ impl Engine {
         };
         let (id, worker_id) = (transaction.id, self.workers[worker].id);
         let had = self.now.since(transaction.dispatched).as_millis();
-        let is_cut = !transaction.is_complete || transaction.in_conversation;
         let text = format!(
             "worker {worker_id} of service '{name}' has it since {had} ms and has not answered"
         );
@@ -174,8 +182,5 @@ impl Engine {
         };
         self.record(FactKind::RequestOverdue, about, text.clone(), out);
         self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, out);
-        if is_cut {
-            self.abandon(worker, "its client's time was over in the middle of a conversation", out);
-        }
     }
 }

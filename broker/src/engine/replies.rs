@@ -48,6 +48,9 @@ impl Engine {
             if is_last {
                 self.drop_late(worker, id.0, out);
                 self.freed(worker, out);
+            } else {
+                // It may be waiting for the client's next words.
+                self.abandon(worker, "its client waits for no answer any more", out);
             }
             return;
         }
@@ -140,22 +143,20 @@ impl Engine {
         let Some(key) = self.workers[worker].current else { return };
         if !self.transactions[key].is_ended {
             let text = "the operator took the request away from its worker";
-            let transaction = &self.transactions[key];
-            let is_cut = !transaction.is_complete || transaction.in_conversation;
             self.fail(key, ErrorBody::new(ErrorCode::Intervention, text), out);
-            if is_cut {
-                self.abandon(worker, "the operator ended it in the middle of a conversation", out);
-            }
         }
         self.freed(worker, out);
     }
 
-    /// Tells a worker that nobody waits for its transaction any more; it should end it with a
-    /// reply.
+    /// Tells a worker, once, that nobody waits for its transaction any more; it should end it with
+    /// a reply.
     pub(crate) fn abandon(&mut self, worker: usize, why: &str, out: Out<'_>) {
         let worker = &self.workers[worker];
         let (Some(link), Some(key)) = (worker.link, worker.current) else { return };
-        let transaction = &self.transactions[key];
+        let transaction = &mut self.transactions[key];
+        if std::mem::replace(&mut transaction.is_abandoned, true) {
+            return;
+        }
         let head = Header {
             sequence: transaction.head.sequence,
             transaction: transaction.id.0,

@@ -65,6 +65,8 @@ pub(crate) struct Transaction {
     pub(crate) in_conversation: bool,
     /// It has its outcome; the worker has not finished.
     pub(crate) is_ended: bool,
+    /// The worker was told that nobody waits for it.
+    pub(crate) is_abandoned: bool,
     /// Its client is read no further because its pieces pile up.
     pub(crate) holds_reader: bool,
     /// Neighbours in the queue.
@@ -141,6 +143,7 @@ impl Engine {
             is_complete: head.more == 0,
             in_conversation: false,
             is_ended: false,
+            is_abandoned: false,
             holds_reader: false,
             prev: NONE,
             next: NONE,
@@ -175,7 +178,7 @@ impl Engine {
             );
         }
         let requests_max = self.settings.get(Setting::RequestsMax);
-        if (entry.live.len() + entry.cut.len()) as u64 >= requests_max {
+        if entry.live.len() as u64 >= requests_max {
             return refuse(
                 ErrorCode::TooManyRequests,
                 format!(
@@ -218,10 +221,8 @@ impl Engine {
         self.totals.refused += 1;
         *self.registry[service].figures.failed.entry(error.code).or_default() += 1;
         self.clients[client].failed += 1;
-        // What is cut is bounded by requests_max: past it every piece is answered for itself.
-        let cut_max = self.settings.get(Setting::RequestsMax) as usize;
-        if head.more != 0 && self.clients[client].cut.len() < cut_max {
-            self.clients[client].cut.insert(head.sequence);
+        if head.more != 0 {
+            self.clients[client].cut_off(head.sequence);
         }
         if error.code == ErrorCode::Overloaded {
             self.tell_overload(service, &error.text, out);

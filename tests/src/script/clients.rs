@@ -128,9 +128,10 @@ impl World {
             }
             "complains" => {
                 let error = ErrorBody::new(ErrorCode::BadFrame, text(line));
-                self.step(Input::PeerError { link: self.link(name)?, error })?;
+                self.step(Input::PeerError { link: self.link(name)?, worker: WorkerId(0), error })?;
             }
             "sends" => {
+                line.flag("garbage");
                 let sequence = line.number("seq")?.unwrap_or(0);
                 let skip = line.flag("skip").then_some(10);
                 let code =

@@ -16,7 +16,7 @@ use protocol::names::{HostName, ServiceName};
 impl World {
     pub(super) fn act_worker(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [pid=N], badges [run=N] [of SERVICE] [without proof], \
-comes itself [on HOST], connects, gets ready, cannot start \"WHY\" [lasting], \
+comes itself [on HOST], comes back, connects, gets ready, cannot start \"WHY\" [lasting], \
 replies BODY [more] [error=N] [trans=N], exits N | signal N [stderr=\"LINE\"] [run=N], \
 dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let id = worker_id(name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
@@ -37,6 +37,10 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
                 let name =
                     service.map_or_else(|| name.to_owned(), |service| format!("{service}#{id}"));
                 self.badge(&name, run, is_proved)?;
+            }
+            "comes" if line.is("back") => {
+                self.rename(name, &format!("old-{name}"));
+                self.badge(name, None, true)?;
             }
             "comes" if line.is("itself") => {
                 let host = line.after("on").unwrap_or_else(|| "elsewhere".to_owned());
@@ -88,15 +92,16 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         Ok(RunId(line.number("run")?.unwrap_or(known)))
     }
 
-    fn host_of(&self, id: u32) -> Result<String, String> {
+    fn host_of(&self, id: u32) -> String {
         let view = self.engine.workers_view();
         let worker = view.iter().find(|worker| worker.id.0 == id);
-        worker.map(|w| w.host.to_string()).ok_or_else(|| format!("worker {id} is not configured"))
+        // What is deleted ran somewhere all the same.
+        worker.map_or_else(|| "localhost".to_owned(), |worker| worker.host.to_string())
     }
 
     /// execd reports something about a worker.
     pub(super) fn report(&mut self, id: u32, report: Report) -> Result<(), String> {
-        let link = self.link(&self.host_of(id)?)?;
+        let link = self.link(&self.host_of(id))?;
         self.step(Input::Report { link, report: Box::new(report) })
     }
 
@@ -118,7 +123,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         is_proved: bool,
     ) -> Result<(), String> {
         let id = worker_id(name).unwrap_or_default();
-        let host = self.host_of(id).unwrap_or_else(|_| "localhost".to_owned());
+        let host = self.host_of(id);
         let known = self.workers.get(&id).map_or(0, |end| end.run);
         let run = RunId(run.unwrap_or(known));
         self.show_badge(name, WorkerId(id), &host, is_proved.then_some(run))

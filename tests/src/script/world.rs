@@ -266,6 +266,14 @@ impl World {
         Some(name)
     }
 
+    /// A link that its owner has given up, so that the name is free for a new one.
+    pub(super) fn rename(&mut self, name: &str, new: &str) {
+        if let Some(link) = self.links.remove(name) {
+            self.links.insert(new.to_owned(), link);
+            self.names.insert(link, new.to_owned());
+        }
+    }
+
     /// The other end closes.
     ///
     /// # Errors
