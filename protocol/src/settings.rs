@@ -167,6 +167,7 @@ settings! {
     OutboxBytesHigh = "outbox_bytes_high", Bytes, 4096, GIB, 256 << 10, true, "bytes waiting on one connection from which on those who send to it are read no further";
     StallMs = "stall_ms", Millis, 100, HOUR_MS, 10_000, true, "a connection that takes none of the bytes waiting for it this long is closed";
     LoginMs = "login_ms", Millis, 10, 60_000, 2000, true, "time for a new connection to send its login or badge";
+    IdleMs = "idle_ms", Millis, 0, 24 * HOUR_MS, 0, true, "a client without requests under way that says nothing this long is closed; 0 = never. Operators who watch are not meant";
     HeartbeatMs = "heartbeat_ms", Millis, 100, 60_000, 1000, true, "a silent idle worker, host or heartbeat client is pinged this often; three unanswered close the link";
     BadgeMs = "badge_ms", Millis, 10, 600_000, 10_000, true, "time for a started worker to send its badge; then it is killed and tried again";
     ReturnMs = "return_ms", Millis, 10, 600_000, 2000, true, "time for a worker whose connection broke to end or come back before its process is ended";

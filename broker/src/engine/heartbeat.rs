@@ -38,6 +38,25 @@ impl Engine {
         for link in silent {
             self.ping(link, out);
         }
+        let idle_ms = self.settings.get(Setting::IdleMs);
+        if idle_ms > 0 {
+            self.close_idle(idle_ms, out);
+        }
+    }
+
+    /// Closes clients that have nothing under way and have said nothing for too long.
+    fn close_idle(&mut self, idle_ms: u64, out: Out<'_>) {
+        let is_over = |link| {
+            let slot = self.links.get(link);
+            slot.is_some_and(|slot| self.now.since(slot.heard).as_millis() >= idle_ms)
+        };
+        let clients = self.clients.by_id().filter(|(_, c)| c.live.is_empty() && c.watch.is_none());
+        let links: Vec<LinkId> =
+            clients.map(|(_, c)| c.link).filter(|&link| is_over(link)).collect();
+        for link in links {
+            let text = format!("nothing was asked for {idle_ms} ms (idle_ms)");
+            self.refuse_link(link, ErrorBody::new(ErrorCode::IdleTimeout, text), out);
+        }
     }
 
     /// Pings a link that was silent for a heartbeat; closes one that left three pings unanswered.
