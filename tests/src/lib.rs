@@ -4,3 +4,4 @@
 pub mod docs;
 pub mod proc;
 pub mod script;
+pub mod wire;

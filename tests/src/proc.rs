@@ -7,6 +7,7 @@ use client::error::Error;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::names::ServiceName;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -49,15 +50,19 @@ fn build(folder: &Path) {
 ///
 /// # Panics
 /// If that takes longer than [`PATIENCE`]; `what` says what was waited for.
+pub fn await_that<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
+    within(PATIENCE, look).unwrap_or_else(|| panic!("waited {PATIENCE:?} for {what}"))
+}
+
+/// Calls `look` until it gives something; `None` if that takes too long.
 #[expect(clippy::disallowed_methods, reason = "waits for the thing itself, with a limit")]
-pub fn await_that<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option<T> {
     let begun = Instant::now();
     loop {
-        if let Some(found) = look() {
+        let found = look();
+        if found.is_some() || begun.elapsed() > limit {
             return found;
         }
-        assert!(begun.elapsed() < PATIENCE, "waited {PATIENCE:?} for {what}");
-        std::thread::yield_now();
         std::thread::sleep(Duration::from_millis(2));
     }
 }
@@ -129,6 +134,44 @@ impl Drop for Process {
         if std::thread::panicking() {
             eprintln!("== log of {}\n{}", self.name, self.log());
         }
+    }
+}
+
+/// What a program did that ran to its end.
+#[derive(Clone, Debug)]
+pub struct Done {
+    /// Its exit status; 128 + N after signal N.
+    pub status: i32,
+    /// What it wrote on stdout.
+    pub out: String,
+    /// What it wrote on stderr.
+    pub err: String,
+}
+
+/// Runs a program of this workspace to its end, with this text on its stdin.
+#[expect(clippy::disallowed_methods, reason = "tests start the real programs")]
+pub fn run(name: &str, args: &[&str], input: &[u8]) -> Done {
+    use std::os::unix::process::ExitStatusExt;
+    let mut child = Command::new(program(name))
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .env_remove("ISECT_HOST")
+        .spawn()
+        .unwrap_or_else(|e| panic!("{name}: {e}"));
+    let mut stdin = child.stdin.take().expect("a pipe");
+    let ended = std::thread::scope(|scope| {
+        // It may end without reading all.
+        scope.spawn(move || drop(stdin.write_all(input)));
+        child.wait_with_output().unwrap_or_else(|e| panic!("{name}: {e}"))
+    });
+    let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+    let status = ended.status;
+    Done {
+        status: status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0)),
+        out: text(ended.stdout),
+        err: text(ended.stderr),
     }
 }
 
@@ -290,12 +333,50 @@ impl Broker {
         });
     }
 
+    /// Runs a command until its page contains a text; the page.
+    pub fn await_page(&self, command: &str, part: &str) -> String {
+        let mut page = String::new();
+        let found = within(PATIENCE, || {
+            page = self.op(command);
+            page.contains(part).then_some(())
+        });
+        assert!(found.is_some(), "no '{part}' in '{command}':\n{page}");
+        page
+    }
+
+    /// Waits until a worker is ready.
+    pub fn await_ready(&self, id: u32) -> String {
+        self.await_page(&format!("worker {id}"), "worker->state = \"ready\"")
+    }
+
+    /// Waits until a worker is failed.
+    pub fn await_failed(&self, id: u32) -> String {
+        self.await_page(&format!("worker {id}"), "worker->state = \"down, failed\"")
+    }
+
+    /// Waits until a worker is ready with another process than this one; the new one.
+    pub fn await_new_pid(&self, id: u32, old: u32) -> u32 {
+        await_that(&format!("a new process of worker {id}"), || {
+            let page = self.op(&format!("worker {id}"));
+            let is_ready = page.contains("worker->state = \"ready\"");
+            let pid = self.worker_pid(id);
+            (is_ready && pid != old && pid != 0).then_some(pid)
+        })
+    }
+
+    /// Runs `isdclient` against this broker.
+    pub fn isdclient(&self, args: &[&str], input: &str) -> Done {
+        let address = self.port("client");
+        run("isdclient", &[&["-h", &address], args].concat(), input.as_bytes())
+    }
+
     /// Configures a service with workers of a sample program on `localhost`, starts it, waits until
     /// they are idle.
     pub fn with_workers(&self, service: &str, program_and_args: &str, count: usize) {
         let (name, args) = program_and_args.split_once(' ').unwrap_or((program_and_args, ""));
         let before = self.number("", "isdData.IdleWorkers");
-        self.op(&format!("config service {service}"));
+        // It may be there already, with settings of the test's own.
+        drop(self.try_op(&format!("config service {service}")));
         for _ in 0..count {
             self.op(&format!(
                 "config worker {service} localhost {} {args}",
@@ -321,8 +402,10 @@ impl Broker {
 impl Drop for Broker {
     fn drop(&mut self) {
         // After a failed test: the broker first, then what it would have ended in order.
-        self.process.signal(Signal::SIGKILL);
-        let _ = self.process.child.as_mut().map(Child::wait);
+        if let Some(child) = &mut self.process.child {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
         for pid in processes_of(self.folder.path()) {
             signal_pid(pid, Signal::SIGKILL);
         }

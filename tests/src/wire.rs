@@ -1,0 +1,164 @@
+//! A connection by hand: frames, or any bytes, to a port of a real process, and what comes back.
+//! Not a client library: it checks nothing that it sends.
+
+use crate::proc::PATIENCE;
+use bytes::{Bytes, BytesMut};
+use protocol::bodies::{Badge, Login};
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::WorkerId;
+use protocol::names::{HostName, ServiceName};
+use protocol::{decode, encode};
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+
+/// A TCP connection to a broker or an execd.
+#[derive(Debug)]
+pub struct Wire {
+    stream: TcpStream,
+    buffer: BytesMut,
+}
+
+impl Wire {
+    /// Connects to `ADDR:PORT`.
+    pub fn connect(address: &str) -> Self {
+        let stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
+        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_nodelay(true).expect("no delay");
+        Self { stream, buffer: BytesMut::new() }
+    }
+
+    /// Connects and logs in to a service.
+    pub fn login(address: &str, service: &str) -> Self {
+        let mut wire = Self::connect(address);
+        wire.send(Frame::Login(login(service)));
+        let answer = wire.next();
+        assert!(matches!(answer, Some(Frame::LoginOk(_))), "login to {service}: {answer:?}");
+        wire
+    }
+
+    /// Connects and shows the badge of a worker that starts itself.
+    pub fn badge(address: &str, service: &str) -> Self {
+        let mut wire = Self::connect(address);
+        wire.send(Frame::Badge(badge(service)));
+        let answer = wire.next();
+        assert!(matches!(answer, Some(Frame::BadgeOk(_))), "badge for {service}: {answer:?}");
+        wire
+    }
+
+    /// Sends a frame.
+    pub fn send(&mut self, frame: Frame) {
+        self.write(&encode::to_bytes(frame)).expect("a frame is sent");
+    }
+
+    /// Sends any bytes.
+    ///
+    /// # Errors
+    /// The other side has closed.
+    pub fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.stream.write_all(bytes)
+    }
+
+    /// Sends a request.
+    pub fn ask(&mut self, sequence: u32, body: impl Into<Bytes>) {
+        self.send(Frame::data(request(sequence), body.into()));
+    }
+
+    /// No more bytes will be sent.
+    pub fn shut(&self) {
+        let _ = self.stream.shutdown(Shutdown::Write);
+    }
+
+    /// How long to wait for a frame.
+    pub fn set_patience(&self, patience: std::time::Duration) {
+        self.stream.set_read_timeout(Some(patience)).expect("a timeout");
+    }
+
+    /// Reads so many bytes; fewer at the end of the connection.
+    pub fn read(&mut self, size: usize) -> Vec<u8> {
+        while self.buffer.len() < size && self.more() {}
+        let size = self.buffer.len().min(size);
+        self.buffer.split_to(size).to_vec()
+    }
+
+    /// The next frame that is no ping (pings are answered); `None` = the other side has closed.
+    pub fn next(&mut self) -> Option<Frame> {
+        loop {
+            match decode::next(&mut self.buffer, 1 << 30) {
+                Ok(Some(Frame::Ping { sequence })) => {
+                    // It may be closing already.
+                    let _ = self.write(&encode::to_bytes(Frame::Pong { sequence }));
+                }
+                Ok(Some(frame)) => return Some(frame),
+                Ok(None) if !self.more() => return None,
+                Ok(None) => {}
+                Err(error) => panic!("not a frame: {error}"),
+            }
+        }
+    }
+
+    /// The body of the next frame, which must be a reply to this request.
+    pub fn answer(&mut self, sequence: u32) -> Bytes {
+        match self.next() {
+            Some(Frame::Data { head, body }) if head.sequence == sequence => body,
+            other => panic!("not the answer to {sequence}: {other:?}"),
+        }
+    }
+
+    /// The error that comes next, without a close.
+    pub fn error(&mut self) -> ErrorCode {
+        match self.next() {
+            Some(Frame::Error { error, .. }) => error.code,
+            other => panic!("no error: {other:?}"),
+        }
+    }
+
+    /// The error that comes next, and then the end of the connection.
+    pub fn refusal(&mut self) -> ErrorCode {
+        let code = self.error();
+        self.await_close();
+        code
+    }
+
+    /// Waits until the other side closes; nothing may come before.
+    pub fn await_close(&mut self) {
+        let last = self.next();
+        assert!(last.is_none(), "{last:?} instead of a close");
+    }
+
+    fn more(&mut self) -> bool {
+        let mut bytes = [0; 65_536];
+        match self.stream.read(&mut bytes) {
+            Ok(0) => false,
+            Ok(count) => {
+                self.buffer.extend_from_slice(&bytes[..count]);
+                true
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => false,
+            Err(e) => panic!("nothing came: {e}"),
+        }
+    }
+}
+
+/// A login with nothing but a service.
+pub fn login(service: &str) -> Login {
+    Login::to(ServiceName::new(service).expect("a service name"))
+}
+
+/// The badge of a worker that starts itself.
+pub fn badge(service: &str) -> Badge {
+    Badge {
+        worker: WorkerId(0),
+        service: ServiceName::new(service).expect("a service name"),
+        host: HostName::new("desk").expect("a host name"),
+        hostpid: std::process::id(),
+        secret: String::new(),
+    }
+}
+
+/// The header of a request that waits for its reply.
+pub fn request(sequence: u32) -> Header {
+    Header { sequence, reply: 1, ..Header::default() }
+}
