@@ -213,6 +213,15 @@ impl Engine {
         let id = self.workers[worker].id;
         let service = self.workers[worker].service;
         self.settle(worker);
+        // In the order of arrival, so that those which are repeated keep it.
+        if let Some(key) = current {
+            if self.transactions[key].is_ended {
+                self.transactions.remove(key);
+            } else {
+                self.transactions[key].deaths += 1;
+                self.died_with(key, id, Ran::Maybe, why, out);
+            }
+        }
         for key in held {
             let is_ended = self.transactions[key].is_ended;
             if how == Close::Eof {
@@ -226,14 +235,6 @@ impl Engine {
             } else {
                 let ran = if how == Close::Eof { Ran::No } else { Ran::Maybe };
                 self.died_with(key, id, ran, why, out);
-            }
-        }
-        if let Some(key) = current {
-            if self.transactions[key].is_ended {
-                self.transactions.remove(key);
-            } else {
-                self.transactions[key].deaths += 1;
-                self.died_with(key, id, Ran::Maybe, why, out);
             }
         }
         self.serve(service, out);

@@ -143,6 +143,16 @@ impl Links {
         self.pause(source, out);
     }
 
+    /// `source` sends nothing more to `to`, and need not wait for it.
+    pub(crate) fn let_go(&mut self, source: LinkId, to: LinkId, out: &mut Vec<Action>) {
+        let Some(slot) = self.get_mut(to) else { return };
+        let count = slot.waiters.len();
+        slot.waiters.retain(|&waiter| waiter != source);
+        if slot.waiters.len() < count {
+            self.resume(source, out);
+        }
+    }
+
     /// One more reason to read a link no further.
     pub(crate) fn pause(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };

@@ -277,11 +277,13 @@ impl Engine {
         } else if entry.workers == 0 {
             format!("no worker is configured ('config worker {} HOST PATH')", entry.name)
         } else if failed == entry.workers {
-            format!("all {failed} workers are failed ('workers lazy' says why)")
+            format!("{} failed ('workers lazy' says why)", all_are(failed))
+        } else if busy == entry.workers {
+            format!("{} busy", all_are(busy))
         } else if busy > 0 {
             format!("{busy} of {} workers are busy, the others are not ready", entry.workers)
         } else {
-            format!("none of {} workers is ready ('workers lazy' says why)", entry.workers)
+            format!("{} not ready ('workers lazy' says why)", all_are(entry.workers))
         }
     }
 
@@ -344,4 +346,9 @@ impl Engine {
             .find(id)
             .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))
     }
+}
+
+/// `its only worker is`, `all 3 workers are`.
+fn all_are(count: usize) -> String {
+    if count == 1 { "its only worker is".into() } else { format!("all {count} workers are") }
 }

@@ -17,6 +17,7 @@ impl Engine {
         debug_assert!(!self.transactions[key].is_ended, "a transaction ends once");
         self.wheel.remove(key);
         self.release_bytes(key, out);
+        self.let_go(key, out);
         self.totals.ended += 1;
         let transaction = &mut self.transactions[key];
         transaction.is_ended = true;
@@ -32,6 +33,19 @@ impl Engine {
             if !is_complete {
                 client.cut_off(sequence);
             }
+        }
+    }
+
+    /// Nothing more passes between the client and the worker of a transaction: neither is left unread
+    /// because the other one takes too little.
+    fn let_go(&mut self, key: usize, out: Out<'_>) {
+        let transaction = &self.transactions[key];
+        let client = transaction.client.and_then(|client| self.clients.get(client));
+        let (Some(client), Stage::Bound(worker)) = (client, transaction.stage) else { return };
+        if let Some(worker) = self.workers.get(worker).and_then(|worker| worker.link) {
+            let client = client.link;
+            self.links.let_go(worker, client, out);
+            self.links.let_go(client, worker, out);
         }
     }
 

@@ -69,7 +69,9 @@ impl Engine {
                 ..Header::default()
             };
             out.push(Action::Send { link: to, frame: Frame::Data { head, body } });
-            self.links.hold_back(link, to, out);
+            if !is_last {
+                self.links.hold_back(link, to, out);
+            }
         }
         if is_last {
             self.completed(key, worker, out);
