@@ -28,8 +28,10 @@ pub(crate) struct Cli {
     /// Serve whoever can connect, from any machine and user; needs --allow
     #[arg(long)]
     insecure: bool,
-    /// Write the workers down here, so that an isdexecd started after this one died adopts them
-    #[arg(long, value_name = "DIR")]
+    /// Write the workers down here, so that an isdexecd started after this one died adopts them. By
+    /// default PATH.state beside a Unix socket; for a TCP port isect/execd-PORT in the user's state
+    /// directory; none for port 0
+    #[arg(long, value_name = "DIR|none")]
     state: Option<PathBuf>,
     /// Working directory of the workers
     #[arg(long, value_name = "DIR", default_value = "/")]
@@ -101,11 +103,38 @@ impl Cli {
         let mut options = Options::new(listen);
         options.insecure = self.insecure;
         options.allow = self.allow;
-        options.state = self.state;
+        options.state = match self.state {
+            Some(none) if none.as_os_str() == "none" => None,
+            Some(directory) => Some(directory),
+            None => default_state(&options.listen),
+        };
         options.directory = self.directory;
         options.pass_env = self.pass_env;
         options.ports_file = self.ports_file;
         options.limits.children_max = self.children;
         Ok(options)
+    }
+}
+
+/// Where the workers are written down unless told: the same place each time for the same address.
+fn default_state(listen: &Listen) -> Option<PathBuf> {
+    match listen {
+        Listen::Unix(path) => {
+            // A directory that does not exist is for the listener to complain about.
+            std::path::absolute(path).ok()?.parent().filter(|parent| parent.is_dir())?;
+            let mut name = path.clone().into_os_string();
+            name.push(".state");
+            Some(PathBuf::from(name))
+        }
+        Listen::Tcp(address) => {
+            let port =
+                address.rsplit_once(':').map(|(_, port)| port).filter(|port| *port != "0")?;
+            let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
+                std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"))
+            });
+            base.filter(|base| base.is_absolute())
+                .map(|base| base.join("isect").join(format!("execd-{port}")))
+        }
+        Listen::Fd(_) => None,
     }
 }

@@ -10,6 +10,7 @@ use std::fs;
 use tempfile::tempdir;
 
 /// Kills an execd the hard way; gives its directory for the next.
+#[expect(clippy::unwrap_used, reason = "a test that can't go on panics")]
 fn crash(mut execd: Execd) -> tempfile::TempDir {
     execd.signal(Signal::SIGKILL);
     execd.wait();

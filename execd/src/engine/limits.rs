@@ -25,6 +25,10 @@ pub struct Limits {
     pub lines_per_second: u32,
     /// Lines of one child at once before the rate counts.
     pub lines_burst: u32,
+    /// Lines per second of all children together that are passed on.
+    pub all_lines_per_second: u32,
+    /// Lines of all children together at once before that rate counts.
+    pub all_lines_burst: u32,
     /// Last lines of stderr that go into an exit report.
     pub tail_lines_max: usize,
     /// Most connections at once.
@@ -33,6 +37,8 @@ pub struct Limits {
     pub brokers_max: usize,
     /// Most reports kept for a broker that is away; past it the oldest goes.
     pub reports_max: usize,
+    /// Most bytes of last lines in the reports kept for a broker; past it the oldest goes.
+    pub reports_bytes_max: usize,
     /// Time for a new connection to say hello.
     pub hello_ms: u64,
     /// A broker that is silent this long is pinged.
@@ -57,10 +63,13 @@ impl Default for Limits {
             starts_burst: 1024,
             lines_per_second: 100,
             lines_burst: 200,
+            all_lines_per_second: 5000,
+            all_lines_burst: 10_000,
             tail_lines_max: 20,
             links_max: 16,
-            brokers_max: 64,
+            brokers_max: 16,
             reports_max: 1024,
+            reports_bytes_max: 4 << 20,
             hello_ms: 2000,
             ping_ms: 2000,
             silence_ms: 10_000,

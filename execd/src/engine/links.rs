@@ -181,6 +181,7 @@ impl Engine {
         let Some(broker) = self.brokers.get_mut(name) else { return };
         let Some(link) = broker.link else { return };
         broker.has_list = true;
+        broker.missed_bytes = 0;
         out.extend(broker.missed.drain(..).map(|frame| Action::Send { link, frame }));
     }
 

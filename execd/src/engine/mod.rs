@@ -58,6 +58,8 @@ struct Broker {
     has_list: bool,
     /// Reports it has not been sent, oldest first.
     missed: VecDeque<Frame>,
+    /// Bytes of last lines in them.
+    missed_bytes: usize,
     /// It shuts down in order: nothing is started for it until its children are gone.
     is_ending: bool,
 }
@@ -82,6 +84,7 @@ pub struct Engine {
     runs: BTreeMap<(Arc<str>, WorkerId, RunId), ChildId>,
     children_ever: u64,
     starts: Bucket,
+    lines: Bucket,
     leaving: Leaving,
     idle_since: Option<Tick>,
 }
@@ -94,6 +97,7 @@ impl Engine {
         let limits = config.limits;
         Self {
             starts: Bucket::new(limits.starts_per_second, limits.starts_burst, Tick(0)),
+            lines: Bucket::new(limits.all_lines_per_second, limits.all_lines_burst, Tick(0)),
             config,
             links: BTreeMap::new(),
             brokers: BTreeMap::new(),
@@ -101,7 +105,7 @@ impl Engine {
             runs: BTreeMap::new(),
             children_ever: 0,
             leaving: Leaving::No,
-            idle_since: None,
+            idle_since: Some(Tick(0)),
         }
     }
 
@@ -122,14 +126,10 @@ impl Engine {
                 self.spawn_failed(now, child, (lasting, text), out);
             }
             Input::Output { child, stream, bytes } => {
-                self.output(child, out, |output, has_listener| {
-                    output.push(now, stream, &bytes, has_listener)
-                });
+                self.output(child, out, |output, gate| output.push(now, stream, &bytes, gate));
             }
             Input::OutputEnd { child, stream } => {
-                self.output(child, out, |output, has_listener| {
-                    output.end(now, stream, has_listener)
-                });
+                self.output(child, out, |output, gate| output.end(now, stream, gate));
                 self.drained(now, child, out);
             }
             Input::Exited { child, ending, cpu_ms, rss_kib_max } => {
@@ -214,11 +214,24 @@ impl Engine {
             out.push(Action::Send { link, frame });
             return;
         }
-        if broker.missed.len() >= self.config.limits.reports_max {
-            broker.missed.pop_front();
+        let limits = &self.config.limits;
+        broker.missed_bytes += tail_bytes(&frame);
+        broker.missed.push_back(frame);
+        while broker.missed.len() > limits.reports_max
+            || broker.missed_bytes > limits.reports_bytes_max
+        {
+            let Some(oldest) = broker.missed.pop_front() else { return };
+            broker.missed_bytes -= tail_bytes(&oldest);
             out.push(Action::Note(Note::ReportDropped { broker: Arc::clone(name) }));
         }
-        broker.missed.push_back(frame);
+    }
+}
+
+/// The bytes of a report that have no fixed bound of their own.
+fn tail_bytes(frame: &Frame) -> usize {
+    match frame {
+        Frame::ExecExited(body) => body.tail.iter().map(String::len).sum(),
+        _ => 0,
     }
 }
 

@@ -123,14 +123,14 @@ impl Output {
         }
     }
 
-    /// Takes bytes of a stream; gives the lines that may be passed on. Without a listener every line
-    /// counts as dropped.
+    /// Takes bytes of a stream; gives the lines that may be passed on. The gate is the rate of all
+    /// children together; without one (nobody listens) every line counts as dropped.
     pub(super) fn push(
         &mut self,
         now: Tick,
         stream: Stream,
         bytes: &[u8],
-        has_listener: bool,
+        mut gate: Option<&mut Bucket>,
     ) -> Vec<Line> {
         let mut passed = Vec::new();
         let Self { stdout, stderr, rate, tail, tail_lines_max } = self;
@@ -145,7 +145,8 @@ impl Output {
                 }
                 tail.push_back(text.clone());
             }
-            if has_listener && rate.take(now) {
+            let is_open = gate.as_mut().is_some_and(|gate| rate.take(now) && gate.take(now));
+            if is_open {
                 let dropped = std::mem::take(&mut cutter.dropped);
                 cutter.last_dropped = None;
                 passed.push(Line { stream, text, dropped });
@@ -158,12 +159,17 @@ impl Output {
     }
 
     /// The stream is at its end: a last line without an end counts as one.
-    pub(super) fn end(&mut self, now: Tick, stream: Stream, has_listener: bool) -> Vec<Line> {
+    pub(super) fn end(
+        &mut self,
+        now: Tick,
+        stream: Stream,
+        gate: Option<&mut Bucket>,
+    ) -> Vec<Line> {
         let cutter = self.cutter(stream);
         if std::mem::replace(&mut cutter.ended, true) || cutter.pending.is_empty() {
             return Vec::new();
         }
-        self.push(now, stream, b"\n", has_listener)
+        self.push(now, stream, b"\n", gate)
     }
 
     /// Whether both streams are at their end.
@@ -202,8 +208,12 @@ impl Output {
 mod tests {
     use super::*;
 
+    fn wide() -> Bucket {
+        Bucket::new(u32::MAX, u32::MAX, Tick(0))
+    }
+
     fn lines(output: &mut Output, ms: u64, bytes: &[u8]) -> Vec<(String, u64)> {
-        let lines = output.push(Tick::from_millis(ms), Stream::Stderr, bytes, true);
+        let lines = output.push(Tick::from_millis(ms), Stream::Stderr, bytes, Some(&mut wide()));
         lines.into_iter().map(|line| (line.text, line.dropped)).collect()
     }
 
@@ -227,12 +237,12 @@ mod tests {
     fn a_last_line_without_an_end_is_a_line() {
         let mut output = Output::new(&Limits::default(), Tick(0));
         assert!(texts(&mut output, b"half").is_empty());
-        let end = output.end(Tick(0), Stream::Stderr, true);
+        let end = output.end(Tick(0), Stream::Stderr, Some(&mut wide()));
         assert_eq!(end.len(), 1);
         assert_eq!(end[0].text, "half");
-        assert!(output.end(Tick(0), Stream::Stderr, true).is_empty());
+        assert!(output.end(Tick(0), Stream::Stderr, Some(&mut wide())).is_empty());
         assert!(!output.is_drained());
-        output.end(Tick(0), Stream::Stdout, true);
+        output.end(Tick(0), Stream::Stdout, Some(&mut wide()));
         assert!(output.is_drained());
     }
 
@@ -280,8 +290,19 @@ mod tests {
     fn the_tail_keeps_the_last_lines_of_stderr_only() {
         let limits = Limits { tail_lines_max: 2, lines_burst: 0, ..Limits::default() };
         let mut output = Output::new(&limits, Tick(0));
-        output.push(Tick(0), Stream::Stdout, b"out\n", true);
+        output.push(Tick(0), Stream::Stdout, b"out\n", Some(&mut wide()));
         assert!(texts(&mut output, b"a\nb\nc\n").is_empty());
         assert_eq!(output.tail(), ["b", "c"]);
+    }
+
+    #[test]
+    fn all_children_together_have_a_rate_too() {
+        let mut gate = Bucket::new(1, 3, Tick(0));
+        let mut passed = 0;
+        for _ in 0..2 {
+            let mut output = Output::new(&Limits::default(), Tick(0));
+            passed += output.push(Tick(0), Stream::Stdout, b"1\n2\n", Some(&mut gate)).len();
+        }
+        assert_eq!(passed, 3);
     }
 }

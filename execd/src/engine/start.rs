@@ -4,7 +4,7 @@
 use super::action::{Action, Note, Signal};
 use super::child::{Child, ChildId, Effect, Event, State};
 use super::input::Found;
-use super::output::{Line, Output};
+use super::output::{Bucket, Line, Output};
 use super::{Engine, Leaving};
 use protocol::bodies::{Ending, ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted};
 use protocol::frame::Frame;
@@ -160,11 +160,12 @@ impl Engine {
         &mut self,
         id: ChildId,
         out: &mut Vec<Action>,
-        feed: impl FnOnce(&mut Output, bool) -> Vec<Line>,
+        feed: impl FnOnce(&mut Output, Option<&mut Bucket>) -> Vec<Line>,
     ) {
         let Some(child) = self.children.get_mut(&id) else { return };
         let link = self.brokers.get(&child.broker).and_then(|broker| broker.link);
-        for line in feed(&mut child.output, link.is_some()) {
+        let gate = link.map(|_| &mut self.lines);
+        for line in feed(&mut child.output, gate) {
             if let Some(link) = link {
                 out.push(Action::Send { link, frame: line.frame(child) });
             }
@@ -227,13 +228,7 @@ impl Engine {
     }
 
     fn report_end(&mut self, id: ChildId, out: &mut Vec<Action>) {
-        self.output(
-            id,
-            out,
-            |output, has_listener| {
-                if has_listener { output.last_words() } else { Vec::new() }
-            },
-        );
+        self.output(id, out, |output, gate| gate.map_or_else(Vec::new, |_| output.last_words()));
         let Some(child) = self.children.get_mut(&id) else { return };
         let (ending, cpu_ms, rss_kib_max) = child.end.unwrap_or((Ending::Unknown, 0, 0));
         let who = child.who();

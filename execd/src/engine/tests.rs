@@ -338,6 +338,30 @@ fn missed_reports_have_a_limit_and_the_oldest_goes() {
 }
 
 #[test]
+fn missed_reports_have_a_limit_in_bytes_too() {
+    let mut b = Bench::with_broker(|config| config.limits.reports_bytes_max = 10);
+    for child in 0..3 {
+        b.up(1, u32::try_from(child).unwrap() + 1, child);
+    }
+    b.closed(1);
+    for (child, text) in ["123456\n", "1234\n", "1\n"].into_iter().enumerate() {
+        let child = u64::try_from(child).unwrap();
+        b.writes(child, Stream::Stderr, text);
+        b.ends(child);
+        let words = b.give(exited(child, Ending::Exit(0)));
+        assert_eq!(words.contains(&"dropped".to_owned()), child == 2, "{words:?}");
+    }
+    b.connect(2, "b");
+    assert_eq!(b.frame(2, Frame::ExecList).len(), 3);
+    // What was sent counts no more.
+    b.up(2, 4, 3);
+    b.closed(2);
+    b.writes(3, Stream::Stderr, "1234567890\n");
+    b.ends(3);
+    assert_eq!(b.give(exited(3, Ending::Exit(0))), ["forget 3"]);
+}
+
+#[test]
 fn a_newer_link_of_the_same_broker_takes_over() {
     let mut b = Bench::with_broker(|_| {});
     b.up(1, 1, 0);
@@ -529,7 +553,6 @@ fn a_standalone_execd_stays_after_a_brokers_orderly_end() {
 #[test]
 fn a_built_in_execd_without_broker_and_children_ends_after_a_while() {
     let mut b = Bench::new(|config| config.built_in = true);
-    b.give(Input::Deadline);
     assert!(b.until(59_999).is_empty());
     assert_eq!(b.until(60_000), ["leave"]);
     // A child keeps it, and the time counts from its end.
@@ -541,8 +564,7 @@ fn a_built_in_execd_without_broker_and_children_ends_after_a_while() {
     assert_eq!(b.give(exited(0, Ending::Exit(0))), ["forget 0"]);
     assert_eq!(b.until(360_000), ["leave"]);
     // Standalone: never.
-    let mut b = Bench::new(|_| {});
-    b.give(Input::Deadline);
+    let b = Bench::new(|_| {});
     assert_eq!(b.engine.next_deadline(), None);
 }
 

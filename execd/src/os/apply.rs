@@ -12,7 +12,7 @@ use protocol::bodies::ExecStart;
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use std::sync::Arc;
-use tracing::{debug, error, warn};
+use tracing::{error, info, warn};
 
 impl Shell {
     pub(super) fn apply(&mut self, now: Tick, action: Action) {
@@ -73,7 +73,12 @@ impl Shell {
         check::check(start, &self.allow)?;
         let spawned = spawn::spawn(&self.recipe, start)?;
         let pid = spawned.pid;
-        debug!(pid, path = start.path, args = ?start.args, service = %start.service, "command line");
+        // As in the manual: isdexecd logs the command lines and the process ids.
+        info!(
+            %broker, worker = %start.worker, run = %start.run, service = %start.service, pid,
+            path = start.path, args = ?start.args,
+            "started"
+        );
         let (worker, run) = (start.worker, start.run);
         let entry = Entry { broker, worker, run, pid, start_time: 0, pipes: [0; 2] };
         let entry = self.children.add(child, spawned, entry);

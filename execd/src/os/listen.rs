@@ -88,7 +88,12 @@ impl Listener {
         };
         match accepted {
             Ok(accepted) => Ok(Some(accepted)),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(None),
+            // Interrupted: whoever waits is still there in the next turn.
+            Err(error)
+                if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
+            {
+                Ok(None)
+            }
             Err(error) => Err(error),
         }
     }

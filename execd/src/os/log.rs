@@ -1,7 +1,7 @@
 //! Notes of the engine as lines in the log: one exhaustive match. No secret is ever in a note.
 
 use crate::engine::action::Note;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 /// Logs a note.
 pub(super) fn note(note: &Note) {
@@ -15,7 +15,7 @@ pub(super) fn note(note: &Note) {
         Note::Refused { link, text } => warn!(%link, text, "connection refused"),
         Note::Told { broker, text } => warn!(%broker, text, "the broker reports an error"),
         Note::Started { who, pid } => {
-            info!(broker = %who.broker, worker = %who.worker, run = %who.run, pid, "started");
+            debug!(broker = %who.broker, worker = %who.worker, run = %who.run, pid, "up");
         }
         Note::Failed { who, text } => {
             warn!(

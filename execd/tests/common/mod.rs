@@ -1,6 +1,7 @@
 //! What the tests with real processes share: an isdexecd of their own, a broker that speaks frames to
 //! it, programs written for the test. Every wait has a deadline; nothing sleeps; all ends with the test.
 #![allow(dead_code, reason = "each test file uses its part of this")]
+#![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 #![allow(clippy::disallowed_methods, reason = "tests start programs, threads and read the time")]
 
 use bytes::BytesMut;
@@ -43,12 +44,18 @@ pub(crate) struct Execd {
 
 /// Runs isdexecd to its end, for command lines that make no sense: status and stderr.
 pub(crate) fn run_to_end(args: &[&str]) -> (i32, String) {
-    let output = {
+    let mut process = {
         let _quiet = no_fork();
-        Command::new(env!("CARGO_BIN_EXE_isdexecd")).args(args).stderr(Stdio::piped()).spawn()
+        let mut command = Command::new(env!("CARGO_BIN_EXE_isdexecd"));
+        command.args(args).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    let output = output.unwrap().wait_with_output().unwrap();
-    (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
+    let end = Instant::now() + PATIENCE;
+    while process.try_wait().unwrap().is_none() && Instant::now() < end {
+        std::thread::park_timeout(Duration::from_millis(2));
+    }
+    let _ = process.kill();
+    let output = process.wait_with_output().unwrap();
+    (output.status.code().unwrap_or(-1), String::from_utf8(output.stderr).unwrap())
 }
 
 impl Execd {
@@ -266,6 +273,7 @@ impl Wire {
                 Ok(0) => return None,
                 Ok(count) => self.inbox.extend_from_slice(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) => panic!("nothing came in {PATIENCE:?}: {error}"),
             }
         }
@@ -404,7 +412,7 @@ impl Wire {
                     listed = Some(each.collect());
                 }
                 Frame::ExecExited(body) => exited = Some(body),
-                Frame::ExecOutput(output) => number = number.or(output.line.parse().ok()),
+                Frame::ExecOutput(output) => number = number.or_else(|| output.line.parse().ok()),
                 other => panic!("{other:?}"),
             }
         }
