@@ -10,6 +10,7 @@ use super::{Engine, Out};
 use protocol::bodies::ExecStop;
 use protocol::frame::Frame;
 use protocol::ids::{RunId, WorkerId};
+use protocol::names::HostName;
 use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
 

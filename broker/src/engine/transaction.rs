@@ -187,8 +187,7 @@ impl Engine {
             );
         }
         // A request that a worker can take at once needs no place in the queue.
-        let has_taker =
-            !service.idle.is_empty() || (head.more == 0 && !service.roomy.is_empty());
+        let has_taker = !service.idle.is_empty() || (head.more == 0 && !service.roomy.is_empty());
         let must_wait = !has_taker || service.queue.count() > 0 || entry.is_blocked;
         let queue_max = service.settings.get(ServiceSetting::QueueMax);
         if must_wait && service.queue.count() as u64 >= queue_max {

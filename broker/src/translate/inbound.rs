@@ -52,7 +52,9 @@ pub fn input(
             Input::Badge { link, badge: Box::new(badge), proof }
         }
         Frame::Logout => Input::Logout { link },
-        Frame::Error { error, .. } => Input::PeerError { link, error },
+        Frame::Error { head, error } => {
+            Input::PeerError { link, worker: WorkerId(head.workerid), error }
+        }
         Frame::Ping { sequence } => Input::Ping { link, sequence },
         Frame::Pong { .. } => Input::Pong { link },
         Frame::StatusReply { sequence, text } => Input::StatusReply { link, sequence, text },

@@ -8,6 +8,7 @@ use protocol::bodies::{ErrorBody, Format, Login};
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
 use protocol::header::{FLAG_IDEMPOTENT, Header};
+use protocol::ids::WorkerId;
 use protocol::limits::PRIORITY_DEFAULT;
 use protocol::names::ServiceName;
 
