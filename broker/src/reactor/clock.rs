@@ -1,7 +1,7 @@
 //! The only place that reads a clock. Everything else is given a [`Tick`].
 
 use protocol::time::Tick;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 /// Time since the start of the program.
 #[derive(Clone, Copy, Debug)]
@@ -29,27 +29,6 @@ impl Clock {
     }
 }
 
-/// How long to wait from `now` to `due`: whole milliseconds, rounded up, as the system counts them.
-/// A deadline that is near costs one wait of a millisecond, not a spin.
-pub(super) fn wait(now: Tick, due: Option<Tick>) -> Option<Duration> {
-    due.map(|due| Duration::from_millis(due.since(now).0.div_ceil(1000)))
-}
-
 fn whole(value: u128) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn waits_are_rounded_up_and_end_at_once_when_overdue() {
-        let now = Tick(10_000);
-        assert_eq!(wait(now, None), None);
-        assert_eq!(wait(now, Some(Tick(10_001))), Some(Duration::from_millis(1)));
-        assert_eq!(wait(now, Some(Tick(12_000))), Some(Duration::from_millis(2)));
-        assert_eq!(wait(now, Some(Tick(9_000))), Some(Duration::ZERO));
-        assert_eq!(wait(now, Some(now)), Some(Duration::ZERO));
-    }
 }

@@ -1,6 +1,7 @@
 //! The loop around the engine: sockets, signals, helper threads and files, one turn at a time. The
 //! only room that knows mio. Not what is decided: the engine does that, and it is called here only.
 
+mod alarm;
 mod apply;
 mod arena;
 mod badge;
@@ -26,6 +27,7 @@ use crate::engine::Engine;
 use crate::engine::action::{Action, Ending};
 use crate::engine::input::Input;
 use crate::exit::{self, Fatal};
+use alarm::Alarm;
 use clock::Clock;
 use listen::Listener;
 use mio::event::Event;
@@ -37,6 +39,7 @@ use shell::{Limits, Shell};
 use signals::Signals;
 use std::io::ErrorKind;
 use std::mem;
+use std::time::Duration;
 use tokens::Ready;
 use wake::Found;
 
@@ -52,6 +55,7 @@ struct Reactor {
     poll: Poll,
     events: Events,
     clock: Clock,
+    alarm: Alarm,
     signals: Signals,
     listeners: Vec<Listener>,
     engine: Engine,
@@ -143,7 +147,16 @@ impl Reactor {
 
     /// Waits for events until then.
     fn wait(&mut self, due: Option<Tick>) -> Result<(), Fatal> {
-        let timeout = clock::wait(self.clock.now(), due);
+        let mut timeout = None;
+        if let Some(due) = due {
+            if due <= self.shell.now {
+                timeout = Some(Duration::ZERO);
+            } else {
+                // Counted from the beginning of this turn: it rings too late by what the turn took.
+                let set = self.alarm.set(self.shell.now, due);
+                set.map_err(|e| Fatal::System(format!("can't set the alarm: {e}")))?;
+            }
+        }
         match self.poll.poll(&mut self.events, timeout) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == ErrorKind::Interrupted => {
@@ -162,6 +175,7 @@ impl Reactor {
                 Ready::Link(link) => self.link_ready(link, event),
                 Ready::Listener(index) => self.knock(index),
                 Ready::Signal => self.take_signals(),
+                Ready::Alarm => self.alarm.rang(),
                 Ready::Wake => self.take_found(),
             }
         }

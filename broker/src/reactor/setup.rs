@@ -1,6 +1,7 @@
 //! From the configuration to a loop that serves: directory, listeners, engine, scripts, ports file.
 
 use super::Reactor;
+use super::alarm::Alarm;
 use super::clock::Clock;
 use super::listen::Listener;
 use super::local::Local;
@@ -55,6 +56,8 @@ impl Reactor {
         let registry = poll.registry().try_clone().map_err(|e| system("epoll", e))?;
         let waker = Waker::new(&registry, Ready::Wake.token()).map_err(|e| system("eventfd", e))?;
         signals.register(&registry, Ready::Signal.token()).map_err(|e| system("signalfd", e))?;
+        let alarm = Alarm::new().map_err(|e| system("timerfd", e))?;
+        alarm.register(&registry, Ready::Alarm.token()).map_err(|e| system("timerfd", e))?;
         let mut listeners = listen(config, &state)?;
         for (index, listener) in listeners.iter_mut().enumerate() {
             listener.register(&registry, index).map_err(|e| system("epoll", e))?;
@@ -74,6 +77,7 @@ impl Reactor {
             poll,
             events: Events::with_capacity(EVENTS_MAX),
             clock,
+            alarm,
             signals,
             listeners,
             engine: Engine::new(options),

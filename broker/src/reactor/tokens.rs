@@ -19,10 +19,13 @@ pub(super) enum Ready {
     Signal,
     /// A helper thread has something.
     Wake,
+    /// Something is due.
+    Alarm,
 }
 
 const SIGNAL: u32 = u32::MAX;
 const WAKE: u32 = u32::MAX - 1;
+const ALARM: u32 = u32::MAX - 2;
 
 impl Ready {
     /// The token that stands for this.
@@ -35,6 +38,7 @@ impl Ready {
             Self::Listener(index) => join(SPECIAL, index as u32),
             Self::Signal => join(SPECIAL, SIGNAL),
             Self::Wake => join(SPECIAL, WAKE),
+            Self::Alarm => join(SPECIAL, ALARM),
         }
     }
 
@@ -45,6 +49,7 @@ impl Ready {
         match (generation, index) {
             (SPECIAL, SIGNAL) => Self::Signal,
             (SPECIAL, WAKE) => Self::Wake,
+            (SPECIAL, ALARM) => Self::Alarm,
             (SPECIAL, index) => Self::Listener(index as usize),
             (generation, index) => Self::Link(LinkId { index, generation }),
         }
@@ -149,6 +154,7 @@ mod tests {
             Ready::Listener(9),
             Ready::Signal,
             Ready::Wake,
+            Ready::Alarm,
         ] {
             assert_eq!(Ready::of(ready.token()), ready);
         }
