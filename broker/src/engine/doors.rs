@@ -164,7 +164,13 @@ impl Engine {
         let Some(slot) = self.links.get(link) else { return };
         let end = slot.end.clone();
         let (name, about) = self.name_of(&end);
-        self.record(FactKind::HostError, about, format!("{name} says: {error}"), out);
+        let kind = match slot.end {
+            End::Host(_) => FactKind::HostError,
+            End::Client(_) | End::Worker(_) | End::NewClient | End::NewWorker | End::Free => {
+                FactKind::PeerError
+            }
+        };
+        self.record(kind, about, format!("{name} says: {error}"), out);
         if let (End::Host(host), ErrorCode::NotFound) = (end, error.code) {
             self.on_nobody_to_stop(&host, worker, out);
         }

@@ -13,12 +13,15 @@ use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::names::HostName;
 use protocol::settings::Setting;
+use protocol::time::Tick;
 
 /// How far the end is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Departure {
     status: u8,
     step: Step,
+    /// When the time of this step is over.
+    until: Tick,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +38,16 @@ enum Step {
 const MARGIN_MS: u64 = 1000;
 
 impl Engine {
-    /// TERM or INT: end in order with status 0. A second one ends at once.
+    /// TERM or INT: end in order with status 0. A second one ends at once, and still leaves nothing
+    /// behind: hosts kill what they have.
     pub(crate) fn on_terminate(&mut self, signal: &str, out: Out<'_>) {
         if self.ending.is_some() {
+            if !self.is_gone() {
+                for link in self.hosts.values().filter_map(|host| host.state.link()) {
+                    let end = ExecEnd { grace_ms: 0 };
+                    out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
+                }
+            }
             self.end_now(out);
         } else {
             self.depart(0, &format!("signal {signal}"), true, out);
@@ -52,7 +62,9 @@ impl Engine {
             format!("the broker ends: {why}"),
             out,
         );
-        self.ending = Some(Departure { status, step: Step::Finishing });
+        let wait = if may_finish { self.settings.get(Setting::StopAskMs) } else { 0 };
+        let until = self.now.plus_millis(wait);
+        self.ending = Some(Departure { status, step: Step::Finishing, until });
         let waiting: Vec<usize> = self
             .transactions
             .iter()
@@ -69,8 +81,7 @@ impl Engine {
         for key in self.workers.keys() {
             self.settle(key);
         }
-        let wait = if may_finish { self.settings.get(Setting::StopAskMs) } else { 0 };
-        self.due.add(self.now.plus_millis(wait), Due::End);
+        self.due.add(until, Due::End);
         if !may_finish {
             self.leave(out);
         }
@@ -79,16 +90,19 @@ impl Engine {
     /// After each step of a broker that ends: is the next stage reached?
     pub(crate) fn check_departure(&mut self, out: Out<'_>) {
         let Some(departure) = &self.ending else { return };
-        match &departure.step {
-            Step::Finishing if self.workers.count(Place::Busy) == 0 => self.leave(out),
-            Step::Leaving(hosts) if hosts.is_empty() => self.end_now(out),
-            Step::Finishing | Step::Leaving(_) | Step::Gone => {}
+        if departure.step == Step::Finishing && self.workers.count(Place::Busy) == 0 {
+            self.leave(out);
+        }
+        if self.ending.as_ref().is_some_and(|d| d.step == Step::Leaving(Vec::new())) {
+            self.end_now(out);
         }
     }
 
     /// `Due::End`: the time of a stage is over.
     pub(crate) fn on_departure_due(&mut self, out: Out<'_>) {
-        match self.ending.as_ref().map(|departure| &departure.step) {
+        // The end of an earlier step may still be due.
+        let departure = self.ending.as_ref().filter(|departure| departure.until <= self.now);
+        match departure.map(|departure| &departure.step) {
             Some(Step::Finishing) => self.leave(out),
             Some(Step::Leaving(_)) => self.end_now(out),
             Some(Step::Gone) | None => {}
@@ -122,10 +136,12 @@ impl Engine {
                 }
             }
         }
+        let until = self.now.plus_millis(grace_ms + MARGIN_MS);
         if let Some(departure) = &mut self.ending {
             departure.step = Step::Leaving(waiting);
+            departure.until = until;
         }
-        self.due.add(self.now.plus_millis(grace_ms + MARGIN_MS), Due::End);
+        self.due.add(until, Due::End);
     }
 
     /// A host's link is gone while the broker ends: the built-in execd ends when its processes

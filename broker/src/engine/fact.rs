@@ -76,6 +76,7 @@ facts! {
     ClientOut = 11, "client_out", Debug, "a client logged out or its connection ended";
     LoginRefused = 12, "login_refused", Warn, "a login or badge was refused";
     LinkClosed = 13, "link_closed", Warn, "the broker closed a connection: garbage, slow reader, silence, a limit";
+    PeerError = 14, "peer_error", Warn, "a client or worker complained about its connection";
     WorkerStart = 20, "worker_start", Info, "execd was asked to start a worker";
     WorkerUp = 21, "worker_up", Debug, "a worker's process runs";
     WorkerReady = 22, "worker_ready", Info, "a worker logged in";
