@@ -1,5 +1,5 @@
-//! The command line of `isdclient` (product contract): what may be given, and its ranges. Not what is
-//! done with it.
+//! The command line of `isdclient` (product contract): what may be given, and its ranges. Not what
+//! is done with it.
 
 use crate::generate::What;
 use crate::status::Failure;
@@ -40,8 +40,8 @@ Examples:
     [--timeout MS] [--priority N] [--idempotent] [SERVICE]"
 )]
 pub struct Cli {
-    /// The broker's address [default: $ISECT_HOST, else the Unix socket in the state directory, else
-    /// 127.0.0.1:5501]
+    /// The broker's address [default: $ISECT_HOST, else the Unix socket in the state directory,
+    /// else 127.0.0.1:5501]
     #[arg(short = 'h', long = "host", value_name = "HOST[:PORT]|unix:PATH", value_parser = address)]
     pub host: Option<Address>,
 
@@ -62,7 +62,8 @@ pub struct Cli {
     pub json: bool,
 
     /// How long an answer is worth waiting for, in milliseconds, at most an hour
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(1..=DEADLINE_MS_MAX))]
+    #[arg(long, value_name = "MS",
+        value_parser = clap::value_parser!(u64).range(1..=DEADLINE_MS_MAX))]
     pub timeout: Option<u64>,
 
     /// Priority of the requests, 1 to 255, lower is served first

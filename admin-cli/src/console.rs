@@ -1,5 +1,5 @@
-//! The interactive console: a prompt, history, completion. For `op` a line is a command; for a service
-//! lines up to `go` are a message, as everywhere.
+//! The interactive console: a prompt, history, completion. For `op` a line is a command; for a
+//! service lines up to `go` are a message, as everywhere.
 
 use crate::cli::Cli;
 use crate::complete::{self, Known};

@@ -1,5 +1,5 @@
-//! Completion scripts, man page and markdown, made from the definition of the command line and the table
-//! of commands.
+//! Completion scripts, man page and markdown, made from the definition of the command line and the
+//! table of commands.
 
 use crate::cli::Cli;
 use crate::output::Output;

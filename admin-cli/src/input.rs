@@ -1,5 +1,6 @@
-//! Standard input → messages. A line that is exactly `go` ends a message; what stands behind the last
-//! one is a message too. Pure but for the reader it is given; it never holds more than its limit.
+//! Standard input → messages. A line that is exactly `go` ends a message; what stands behind the
+//! last one is a message too. Pure but for the reader it is given; it never holds more than its
+//! limit.
 
 use crate::status::Failure;
 use bytes::Bytes;

@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`cli`] | the command line |
 //! | [`input`] | standard input → messages, pure |
-//! | [`link`] | one connection to the broker; what is sent and awaited, and the frames shown with `-d` |
+//! | [`link`] | one connection to the broker; what is sent and awaited; the frames of `-d` |
 //! | [`output`] | standard output and standard error |
 //! | [`status`] | what went wrong, and the exit status it means |
 //! | [`run`] | the three ways to run without a person: `-c`, messages, a script |
@@ -31,7 +31,8 @@ pub fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output with status 0, mistakes to standard error with 2.
+            // Help and version go to standard output with status 0, mistakes to standard error with
+            // 2.
             let _ = error.print();
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }

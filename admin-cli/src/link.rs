@@ -124,8 +124,8 @@ impl Link {
         self.caller.call(command, Some(FETCH))
     }
 
-    /// Sends the next frame of the one conversation of `-k` and prints the answers that are there. They
-    /// are awaited this long; after the last frame, to the end.
+    /// Sends the next frame of the one conversation of `-k` and prints the answers that are there.
+    /// They are awaited this long; after the last frame, to the end.
     ///
     /// # Errors
     /// As [`Link::ask`]; also when the worker ended the conversation before.

@@ -1,5 +1,5 @@
-//! Standard output and standard error of `isdclient`: answers as they are, errors with their cure. The
-//! only place that prints.
+//! Standard output and standard error of `isdclient`: answers as they are, errors with their cure.
+//! The only place that prints.
 
 use crate::status::{Failure, Status};
 use client::error::{Code, Error};
@@ -58,8 +58,8 @@ impl Output {
         if self.at_line_start { Ok(()) } else { self.piece(b"\n") }
     }
 
-    /// Ends an answer of a service: the bytes are the worker's and stay as they are, but a person at a
-    /// terminal gets a line of his own.
+    /// Ends an answer of a service: the bytes are the worker's and stay as they are, but a person
+    /// at a terminal gets a line of his own.
     ///
     /// # Errors
     /// It can't be written.
@@ -266,11 +266,9 @@ mod tests {
     fn an_error_as_json_is_one_object_on_standard_output() {
         let (mut output, out, err) = memory(false, true);
         output.failure("", &Failure::Asked(Error::application(7, "no \"x\"")));
-        assert_eq!(
-            out.text(),
-            "{\"error\":{\"code\":7,\"name\":\"application\",\"whose\":\"worker\",\"ran\":\"yes\",\
-             \"text\":\"no \\\"x\\\"\",\"advice\":\"the service's own documents say what this code means\"}}\n"
-        );
+        let begin = r#"{"error":{"code":7,"name":"application","whose":"worker","ran":"yes","#;
+        let end = r#""text":"no \"x\"","advice":"the service's own documents say what this code means"}}"#;
+        assert_eq!(out.text(), format!("{begin}{end}\n"));
         assert!(err.text().contains("no \"x\""));
     }
 

@@ -1,4 +1,5 @@
-//! The ways to run without a person: texts of `-c`, messages on standard input, a script of commands.
+//! The ways to run without a person: texts of `-c`, messages on standard input, a script of
+//! commands.
 
 use crate::cli::Cli;
 use crate::input::{Message, Messages};
@@ -13,7 +14,8 @@ use std::time::Duration;
 /// Most bytes of a script on standard input.
 const SCRIPT_BYTES_MAX: usize = 16 << 20;
 
-/// Does what the command line and standard input say. Failures of single commands are told on the way.
+/// Does what the command line and standard input say. Failures of single commands are told on the
+/// way.
 ///
 /// # Errors
 /// What ended everything.

@@ -1,4 +1,5 @@
-//! What can go wrong in `isdclient` and the exit status it means. Not the words: `output` says them.
+//! What can go wrong in `isdclient` and the exit status it means. Not the words: `output` says
+//! them.
 
 use client::error::{Code, Error};
 use protocol::errors::ErrorCode;

@@ -1,5 +1,5 @@
-//! The real `isdclient` against a broker that says what the test tells it to: what goes over the wire,
-//! what is printed, and the exit status.
+//! The real `isdclient` against a broker that says what the test tells it to: what goes over the
+//! wire, what is printed, and the exit status.
 
 #![expect(
     clippy::disallowed_methods,

@@ -1,5 +1,5 @@
-//! A frame for people: one line for logs and `isdclient -d`, hex for `last` and the documents. Any bytes
-//! can be shown, also those that make no sense. Not a codec: nothing reads this back.
+//! A frame for people: one line for logs and `isdclient -d`, hex for `last` and the documents. Any
+//! bytes can be shown, also those that make no sense. Not a codec: nothing reads this back.
 
 use crate::encode;
 use crate::errors::ErrorCode;
@@ -58,8 +58,8 @@ pub fn frame(frame: &Frame) -> String {
     line(&Header::read(&parts.head), &parts.body)
 }
 
-/// Bytes as `hexdump -C` prints them: offset, sixteen bytes, ASCII; then the size. Runs of equal lines
-/// are not folded. Empty for no bytes.
+/// Bytes as `hexdump -C` prints them: offset, sixteen bytes, ASCII; then the size. Runs of equal
+/// lines are not folded. Empty for no bytes.
 pub fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 5 + 16);
     for (index, row) in bytes.chunks(16).enumerate() {

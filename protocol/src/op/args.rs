@@ -1,5 +1,6 @@
-//! The arguments of a command, read word by word. Each reader names the argument, the word and the range
-//! when a word does not fit. Not which arguments a command has: `parse` asks for them in order.
+//! The arguments of a command, read word by word. Each reader names the argument, the word and the
+//! range when a word does not fit. Not which arguments a command has: `parse` asks for them in
+//! order.
 
 use super::parse::OpError;
 use super::spec::{

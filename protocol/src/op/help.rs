@@ -1,5 +1,5 @@
-//! The table of commands → words for people: `help` as the manual prints it, `help COMMAND`, and the
-//! page docs/op.md. Not the texts themselves: `table` has them.
+//! The table of commands → words for people: `help` as the manual prints it, `help COMMAND`, and
+//! the page docs/op.md. Not the texts themselves: `table` has them.
 
 use super::reply::{Block, OpReply};
 use super::spec::Spec;
@@ -65,8 +65,8 @@ pub fn rows(topic: &str) -> Vec<&'static Spec> {
     }
 }
 
-/// The text of the error for a command that does not exist: what was meant, if it can be guessed, and
-/// the help.
+/// The text of the error for a command that does not exist: what was meant, if it can be guessed,
+/// and the help.
 pub fn unknown(word: &str) -> String {
     let hint = words::nearest(word, COMMANDS.iter().map(|row| row.first()));
     format!("'{}' is no command{}\n\n{}", words::shown(word), words::meant(hint), short())
@@ -76,11 +76,14 @@ pub fn unknown(word: &str) -> String {
 pub fn markdown() -> String {
     let mut out = String::from(
         "# Operator commands\n\n\
-         Made from the table of commands (`protocol/src/op/table.rs`); a test keeps it fresh. Send them to\n\
+         Made from the table of commands (`protocol/src/op/table.rs`); a test keeps it fresh. \
+         Send them to\n\
          the service `op`: `isdclient -c \"services\"`, or interactively with `isdclient`.\n\
-         What a command may do: *read* shows something, *change* can be changed back, *danger* ends work\n\
+         What a command may do: *read* shows something, *change* can be changed back, *danger* \
+         ends work\n\
          or the broker.\n\n\
-         Words are split at white space; `'…'`, `\"…\"` and `\\` quote as in a shell. One message is one\n\
+         Words are split at white space; `'…'`, `\"…\"` and `\\` quote as in a shell. \
+         One message is one\n\
          command. In scripts blank lines and lines that begin with `#` are skipped.\n\n\
          | command | may | text |\n| --- | --- | --- |\n",
     );

@@ -1,7 +1,8 @@
 //! A small writer of JSON: strings escaped, commas put. Not a reader, and not what an answer says:
 //! `reply` knows that.
 
-/// Writes one JSON value into a string. The caller opens and closes; commas and escapes are done here.
+/// Writes one JSON value into a string. The caller opens and closes; commas and escapes are done
+/// here.
 #[derive(Debug, Default)]
 pub struct Writer {
     out: String,

@@ -1,5 +1,5 @@
-//! A line of text → [`OpRequest`], by the table. Every wrong input gets a text that names the word, the
-//! range and the right syntax. Not whether what it names exists: the engine knows that.
+//! A line of text → [`OpRequest`], by the table. Every wrong input gets a text that names the word,
+//! the range and the right syntax. Not whether what it names exists: the engine knows that.
 
 use super::args::Args;
 use super::spec::{Command, EVENTS_MAX, OpRequest, Spec, WorkerFilter};
@@ -35,7 +35,8 @@ impl fmt::Display for OpError {
 
 impl std::error::Error for OpError {}
 
-/// Understands one command. White space and NULs around it are dropped; a blank one is the status page.
+/// Understands one command. White space and NULs around it are dropped; a blank one is the status
+/// page.
 ///
 /// # Errors
 /// The text says what is wrong with which word, and how the command is written.

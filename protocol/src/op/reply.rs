@@ -1,5 +1,5 @@
-//! What `op` answers: rows by value, and their two views, text for people (as the manual prints where it
-//! prints) and JSON. Not where the values come from: that is the engine.
+//! What `op` answers: rows by value, and their two views, text for people (as the manual prints
+//! where it prints) and JSON. Not where the values come from: that is the engine.
 
 use bytes::Bytes;
 
@@ -47,7 +47,8 @@ pub struct Column {
 /// A part of an answer. `name` is the key in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block {
-    /// One line of text (`cloned 4 from 2`), with its facts for JSON. Blocks of one name are one JSON array.
+    /// One line of text (`cloned 4 from 2`), with its facts for JSON. Blocks of one name are one
+    /// JSON array.
     Line {
         /// Key in JSON.
         name: &'static str,
@@ -62,7 +63,8 @@ pub enum Block {
         name: &'static str,
         /// `isdData.` or `worker->`.
         prefix: &'static str,
-        /// Least width of prefix and key together, so that the `=` stand in one column; 0 = one blank.
+        /// Least width of prefix and key together, so that the `=` stand in one column; 0 = one
+        /// blank.
         width: usize,
         /// Key and value in order.
         fields: Vec<(&'static str, Value)>,
@@ -123,15 +125,15 @@ impl OpReply {
         Self { blocks: vec![block] }
     }
 
-    /// The answer as text: what the manual prints where it prints something. Each line ends with `\n`,
-    /// no line ends with a blank.
+    /// The answer as text: what the manual prints where it prints something. Each line ends with
+    /// `\n`, no line ends with a blank.
     pub fn text(&self) -> String {
         super::text::render(&self.blocks)
     }
 
     /// The answer as one JSON object, a key for each block name. `Line`s and `Table`s are arrays of
-    /// objects, a `Record` is an object (an array of them if there are several of its name), `Ok.` is
-    /// `"ok": true`.
+    /// objects, a `Record` is an object (an array of them if there are several of its name), `Ok.`
+    /// is `"ok": true`.
     pub fn json(&self) -> String {
         super::view::render(&self.blocks)
     }

@@ -1,5 +1,5 @@
-//! The types of the command language: a row of the table ([`Spec`], [`Arg`], [`Effect`]) and a command
-//! understood ([`OpRequest`]). Data and types only.
+//! The types of the command language: a row of the table ([`Spec`], [`Arg`], [`Effect`]) and a
+//! command understood ([`OpRequest`]). Data and types only.
 
 use crate::ids::{ClientId, ServiceId, WorkerId};
 use crate::names::{HostName, ServiceName};
@@ -85,7 +85,8 @@ pub struct Spec {
     pub effect: Effect,
     /// An example that works on a broker with the manual's two services.
     pub example: &'static str,
-    /// Whether the manual chapter's help has it (then it stands in `help`'s first part, in that order).
+    /// Whether the manual chapter's help has it (then it stands in `help`'s first part, in that
+    /// order).
     pub manual: bool,
 }
 
@@ -213,7 +214,8 @@ pub enum OpRequest {
     Clients,
     /// `clone WORKER`.
     Clone(WorkerId),
-    /// `config service [#ID] NAME [SETTING=VALUE]…`; of a service that exists it changes the settings.
+    /// `config service [#ID] NAME [SETTING=VALUE]…`; of a service that exists it changes the
+    /// settings.
     ConfigService {
         /// Id to give it (from `save`).
         id: Option<ServiceId>,

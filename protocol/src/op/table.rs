@@ -1,6 +1,6 @@
 //! TABLE of the operator's commands, data only. The parser, `help`, completion, the man page and
-//! docs/op.md read it. First the commands of the manual chapter's help, in its order and words, then
-//! those beyond it. Not what a command does: that is the engine.
+//! docs/op.md read it. First the commands of the manual chapter's help, in its order and words,
+//! then those beyond it. Not what a command does: that is the engine.
 
 use super::spec::{Arg, Command, Effect, Spec, Takes};
 

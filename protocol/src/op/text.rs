@@ -11,7 +11,8 @@ pub(super) fn render(blocks: &[Block]) -> String {
     let mut out = String::new();
     let mut after_lines = true;
     for block in blocks {
-        // A page of several parts is easier to read with a blank line after each that is not a line.
+        // A page of several parts is easier to read with a blank line after each that is not a
+        // line.
         if !after_lines {
             out.push('\n');
         }
@@ -98,7 +99,8 @@ fn table(columns: &[Column], rows: &[Vec<Value>], out: &mut String) {
             .chain([column.title.chars().count()])
             .max()
             .unwrap_or_default();
-        // A right column has its gap inside its width, so that the manual's tables come out exactly.
+        // A right column has its gap inside its width, so that the manual's tables come out
+        // exactly.
         widths.push(match column.align {
             Align::Right if index > 0 => column.width.max(longest + GAP),
             Align::Right | Align::Left => column.width.max(longest),

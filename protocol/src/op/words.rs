@@ -6,8 +6,8 @@ use crate::limits::{COMMAND_BYTES_MAX, WORDS_MAX};
 /// Most characters of a foreign word that an error text repeats.
 const SHOWN_CHARS_MAX: usize = 40;
 
-/// Writes a word so that [`parse`](super::parse::parse) reads it back as one word. Line breaks can't be
-/// written in a command, and so not in a word that came from one.
+/// Writes a word so that [`parse`](super::parse::parse) reads it back as one word. Line breaks
+/// can't be written in a command, and so not in a word that came from one.
 pub fn quote(word: &str) -> String {
     let is_plain = |c: char| {
         c.is_alphanumeric()
@@ -54,8 +54,8 @@ fn trim(line: &str) -> &str {
     line.trim_matches(|c: char| c.is_whitespace() || c == '\0')
 }
 
-/// Splits a line at white space, with `'…'`, `"…"` and `\` as in a shell: nothing is special between
-/// single quotes; between double quotes `\` keeps its meaning before `"` and `\` only.
+/// Splits a line at white space, with `'…'`, `"…"` and `\` as in a shell: nothing is special
+/// between single quotes; between double quotes `\` keeps its meaning before `"` and `\` only.
 pub(super) fn split(line: &str) -> Result<Vec<String>, OpError> {
     check_size(line.len())?;
     let line = trim(line);
@@ -135,8 +135,8 @@ pub(super) fn meant(hint: Option<&str>) -> String {
     hint.map(|word| format!("; did you mean '{word}'?")).unwrap_or_default()
 }
 
-/// The choice that the word was probably meant to be: at most one or two letters off, or the only one
-/// that begins with it.
+/// The choice that the word was probably meant to be: at most one or two letters off, or the only
+/// one that begins with it.
 pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let size = word.chars().count();

@@ -1,5 +1,5 @@
-//! [`OpRequest`] → the line that [`parse`](super::parse::parse) reads back: what `save` prints, what
-//! events say that somebody did.
+//! [`OpRequest`] → the line that [`parse`](super::parse::parse) reads back: what `save` prints,
+//! what events say that somebody did.
 
 use super::spec::{OpRequest, PoisonWhat, SendWhat, ShutdownWhat, Target, WorkerFilter};
 use super::words::quote;
