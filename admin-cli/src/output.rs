@@ -267,8 +267,9 @@ mod tests {
         let (mut output, out, err) = memory(false, true);
         output.failure("", &Failure::Asked(Error::application(7, "no \"x\"")));
         let begin = r#"{"error":{"code":7,"name":"application","whose":"worker","ran":"yes","#;
-        let end = r#""text":"no \"x\"","advice":"the service's own documents say what this code means"}}"#;
-        assert_eq!(out.text(), format!("{begin}{end}\n"));
+        let text = r#""text":"no \"x\"","#;
+        let end = r#""advice":"the service's own documents say what this code means"}}"#;
+        assert_eq!(out.text(), format!("{begin}{text}{end}\n"));
         assert!(err.text().contains("no \"x\""));
     }
 

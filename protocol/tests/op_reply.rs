@@ -28,7 +28,10 @@ fn services_come_out_as_in_the_manual() {
     );
     assert_eq!(
         services().json(),
-        r#"{"services":[{"service":"eat","id":3},{"service":"echo","id":2},{"service":"op","id":1}]}"#
+        concat!(
+            r#"{"services":[{"service":"eat","id":3},"#,
+            r#"{"service":"echo","id":2},{"service":"op","id":1}]}"#
+        )
     );
 }
 
@@ -56,7 +59,10 @@ fn the_status_page_comes_out_as_in_the_manual() {
     );
     assert_eq!(
         page.json(),
-        r#"{"isdData":{"configfile":"","host":"isect","ServiceList":3,"command_worker":"op","Buckets":[0,0,0,0,0,0]}}"#
+        concat!(
+            r#"{"isdData":{"configfile":"","host":"isect","ServiceList":3,"#,
+            r#""command_worker":"op","Buckets":[0,0,0,0,0,0]}}"#
+        )
     );
 }
 
@@ -89,7 +95,10 @@ fn a_record_of_a_worker_comes_out_as_in_the_manual() {
     );
     assert_eq!(
         page.json(),
-        r#"{"worker":{"id":1,"name":"echo","state":"idle","client":null,"stderr":["one","two \u001b[31m"],"lines":[],"up":1204000}}"#
+        concat!(
+            r#"{"worker":{"id":1,"name":"echo","state":"idle","client":null,"#,
+            r#""stderr":["one","two \u001b[31m"],"lines":[],"up":1204000}}"#
+        )
     );
 }
 
