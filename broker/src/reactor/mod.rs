@@ -214,11 +214,8 @@ impl Reactor {
 
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
-            if mem::replace(&mut self.is_asked, true) {
-                self.is_hurried = true;
-            } else {
-                self.shell.tell(None, Input::Terminate { signal });
-            }
+            self.is_hurried = mem::replace(&mut self.is_asked, true);
+            self.shell.tell(None, Input::Terminate { signal });
         }
     }
 
