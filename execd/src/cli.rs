@@ -8,10 +8,11 @@ use tracing::Level;
 
 /// Starts, watches and ends the worker processes of one host for isectd, which connects to it.
 ///
-/// Without --allow any program that this user may execute is started, but only for a broker that runs
-/// on this machine as the same user (or root): the kernel is asked whose connection it is. Each
-/// worker gets a session and process group of its own, and ends with its whole group. Workers keep
-/// running when the broker's connection breaks; SIGTERM, SIGINT and SIGHUP end them all, then isdexecd.
+/// Without --allow any program that this user may execute is started, but only for a broker that
+/// runs on this machine as the same user (or root): the kernel is asked whose connection it is.
+/// Each worker gets a session and process group of its own, and ends with its whole group. Workers
+/// keep running when the broker's connection breaks; SIGTERM, SIGINT and SIGHUP end them all, then
+/// isdexecd.
 ///
 /// Exit status: 0 ended in order; 2 usage; 3 can't listen; 4 the state directory can't be used;
 /// 5 another execd uses the same socket or state directory; 6 the ports file can't be written;
@@ -79,7 +80,8 @@ impl Cli {
             LogLevel::Debug => Level::DEBUG,
             LogLevel::Trace => Level::TRACE,
         };
-        // A closed stderr must not end execd: hence no report of failed writes, which would go there.
+        // A closed stderr must not end execd: hence no report of failed writes, which would go
+        // there.
         let log = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_writer(std::io::stderr)

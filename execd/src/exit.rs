@@ -1,5 +1,5 @@
-//! One exit status for each way to end, for init systems and scripts. Not the texts: those belong to
-//! the error that leads here.
+//! One exit status for each way to end, for init systems and scripts. Not the texts: those belong
+//! to the error that leads here.
 
 /// How the program ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,6 +1,6 @@
-//! The execd that a broker brings along, as a real process: its own session, the ready line, the end
-//! with its broker. This file is its own harness, because the role is played by this very program,
-//! which must not have other threads when it begins.
+//! The execd that a broker brings along, as a real process: its own session, the ready line, the
+//! end with its broker. This file is its own harness, because the role is played by this very
+//! program, which must not have other threads when it begins.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is its own test harness")]
 #![allow(clippy::disallowed_methods, reason = "it starts itself in its role")]

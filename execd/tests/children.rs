@@ -1,5 +1,5 @@
-//! Children of a real isdexecd: start, output, end, stop, groups. Not programs that can't be started
-//! (`refusals`), not connections (`links`).
+//! Children of a real isdexecd: start, output, end, stop, groups. Not programs that can't be
+//! started (`refusals`), not connections (`links`).
 
 mod common;
 

@@ -1,5 +1,6 @@
-//! Connections to a real isdexecd: nonsense on the port, hello, several brokers, a broker that comes
-//! back, one that does not read. Whatever one connection does, the others do not notice.
+//! Connections to a real isdexecd: nonsense on the port, hello, several brokers, a broker that
+//! comes back, one that does not read. Whatever one connection does, the others do not notice.
+#![allow(clippy::disallowed_methods, reason = "tests start programs and measure")]
 
 mod common;
 
@@ -10,6 +11,8 @@ use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::names::ServiceName;
+use std::os::unix::process::CommandExt;
+use std::time::{Duration, Instant};
 
 #[test]
 fn nonsense_on_the_port_gets_a_typed_error_and_disturbs_nobody() {
@@ -68,6 +71,45 @@ fn nonsense_on_the_port_gets_a_typed_error_and_disturbs_nobody() {
 fn drop_after(execd: &Execd, bytes: &[u8]) {
     let mut wire = execd.dial();
     wire.send_bytes(bytes);
+}
+
+#[test]
+fn another_user_of_this_machine_is_denied() {
+    if !nix::unistd::geteuid().is_root() {
+        // Only root can play another user.
+        return;
+    }
+    let execd = Execd::tcp(&[]);
+    let (_, port) = execd.address.rsplit_once(':').unwrap();
+    let output = std::process::Command::new("/bin/bash")
+        .args(["-c", &format!("exec 3<>/dev/tcp/127.0.0.1/{port}; exec cat <&3")])
+        .uid(65_534)
+        .gid(65_534)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("name denied"), "{text}");
+    assert!(text.contains("run the broker as the same user"), "{text}");
+    execd.broker("b");
+}
+
+#[test]
+fn the_end_of_a_child_is_known_within_milliseconds() {
+    let execd = Execd::unix(&[]);
+    let mut broker = execd.broker("b");
+    let mut times: Vec<Duration> = (1..=40)
+        .map(|worker| {
+            let pid = broker.started(worker, "/bin/sleep", &["1000"]);
+            let begin = Instant::now();
+            common::kill(pid, Signal::SIGKILL);
+            assert_eq!(broker.exited().0.pid, pid);
+            begin.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("from KILL to the report: median {:?}, worst {:?}", times[20], times[39]);
+    // A wait by polling would cost more than this even on a busy machine.
+    assert!(times[10] < Duration::from_millis(20), "{times:?}");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Programs that can't be started by a real isdexecd: each answer names the path, the reason and the
-//! cure, and execd goes on.
+//! Programs that can't be started by a real isdexecd: each answer names the path, the reason and
+//! the cure, and execd goes on.
 #![allow(clippy::disallowed_methods, reason = "tests start programs")]
 
 mod common;

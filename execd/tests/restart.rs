@@ -102,7 +102,7 @@ fn command_lines_that_make_no_sense_end_with_their_status_and_the_cure() {
         (&["--listen", "0.0.0.0:0"], 2, "127.0.0.1 or unix:PATH"),
         (&["--listen", "0.0.0.0:0", "--insecure"], 2, "--insecure needs --allow"),
         (&["--listen", "nonsense"], 2, "neither ADDR:PORT nor unix:PATH"),
-        (&["--listen", &taken], 3, "another program listens there"),
+        (&["--listen", &taken, "--state", "none"], 3, "another program listens there"),
         (&["--listen", "unix:/no/such/directory/s"], 3, "can't listen"),
         (&["--listen", &socket_in_file], 3, "is no socket"),
         (&["--allow", "/no/such/directory"], 2, "--allow /no/such/directory"),

@@ -1,6 +1,6 @@
-//! The engine of execd, PURE: which children there are, for which broker, what is due when and who is
-//! told what. No IO, no clock, no chance: the same inputs give the same actions. Not how a program is
-//! started or a frame is sent: `os` does what the actions say.
+//! The engine of execd, PURE: which children there are, for which broker, what is due when and who
+//! is told what. No IO, no clock, no chance: the same inputs give the same actions. Not how a
+//! program is started or a frame is sent: `os` does what the actions say.
 //!
 //! | file | what it is |
 //! | --- | --- |
@@ -229,10 +229,8 @@ impl Engine {
 
 /// The bytes of a report that have no fixed bound of their own.
 fn tail_bytes(frame: &Frame) -> usize {
-    match frame {
-        Frame::ExecExited(body) => body.tail.iter().map(String::len).sum(),
-        _ => 0,
-    }
+    let Frame::ExecExited(body) = frame else { return 0 };
+    body.tail.iter().map(String::len).sum()
 }
 
 impl Child {

@@ -177,8 +177,8 @@ impl Output {
         self.stdout.ended && self.stderr.ended
     }
 
-    /// At the end of the child: the last line of each stream that was dropped, so that a flood never
-    /// ends in silence. It is let through without regard to the rate.
+    /// At the end of the child: the last line of each stream that was dropped, so that a flood
+    /// never ends in silence. It is let through without regard to the rate.
     pub(super) fn last_words(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         for stream in [Stream::Stdout, Stream::Stderr] {

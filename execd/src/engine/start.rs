@@ -1,5 +1,5 @@
-//! How children begin: admission, the answer of `os`, adoption; and the effects of a child's states.
-//! Not the states themselves: `child` has them.
+//! How children begin: admission, the answer of `os`, adoption; and the effects of a child's
+//! states. Not the states themselves: `child` has them.
 
 use super::action::{Action, Note, Signal};
 use super::child::{Child, ChildId, Effect, Event, State};

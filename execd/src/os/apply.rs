@@ -1,4 +1,5 @@
-//! Action → effect: one exhaustive match. It never steps the engine: what follows is queued as input.
+//! Action → effect: one exhaustive match. It never steps the engine: what follows is queued as
+//! input.
 
 use super::check::{self, Refusal};
 use super::log;

@@ -50,8 +50,8 @@ pub struct Options {
     /// are. Needs [`allow`](Self::allow).
     pub insecure: bool,
     /// Programs are started only below these directories, symbolic links resolved. Empty: all that
-    /// this user may execute. That gives nothing away, because only this user (and root) can connect
-    /// then: the kernel is asked whose process stands at the other end.
+    /// this user may execute. That gives nothing away, because only this user (and root) can
+    /// connect then: the kernel is asked whose process stands at the other end.
     pub allow: Vec<PathBuf>,
     /// The execd that a broker brought along: a session of its own, ends after `exec-end`, or when
     /// neither broker nor child was there for a while.

@@ -1,6 +1,6 @@
-//! Whose process stands at the other end of a connection, as the kernel knows it: a loopback port can
-//! be reached by every user of the machine, and starting programs as this user is for this user.
-//! Not authentication between machines: that needs tokens.
+//! Whose process stands at the other end of a connection, as the kernel knows it: a loopback port
+//! can be reached by every user of the machine, and starting programs as this user is for this
+//! user. Not authentication between machines: that needs tokens.
 
 use nix::unistd::{Uid, User};
 use std::fmt::Write as _;
@@ -87,9 +87,10 @@ mod tests {
     #[test]
     fn only_an_established_row_of_the_right_pair_counts() {
         let row = |state: &str| {
+            let head = "  sl  local_address rem_address   st tx rx tr tm->when retrnsmt   uid";
+            let queues = "00000000:00000000 00:00000000 00000000";
             format!(
-                "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid\n\
-                 \x20  1: 0100007F:1F90 0100007F:0050 {state} 00000000:00000000 00:00000000 00000000  1001        0 77 1\n"
+                "{head}\n   1: 0100007F:1F90 0100007F:0050 {state} {queues}  1001        0 77\n"
             )
         };
         let peer: SocketAddr = "127.0.0.1:8080".parse().unwrap();

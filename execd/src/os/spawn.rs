@@ -119,7 +119,8 @@ impl Image {
     /// gives a file which is no program to a shell.
     fn exec(&self) -> io::Error {
         #[expect(unsafe_code, reason = "nix's execve allocates, which a forked child may not")]
-        // SAFETY: path, argv and envp are NUL-terminated and outlive the call; both lists end in null.
+        // SAFETY: path, argv and envp are NUL-terminated and outlive the call; both lists end in
+        // null.
         unsafe {
             libc::execve(self.path.as_ptr(), self.argv.as_ptr(), self.envp.as_ptr());
         }
@@ -166,8 +167,8 @@ pub(super) fn spawn(recipe: &Recipe, start: &ExecStart) -> Result<Spawned, Refus
 /// A pipe: the end that execd reads (non-blocking) and the one that the child writes.
 ///
 /// If the child outlives execd, its end is opened for reading too: then its pipe never breaks, it
-/// gets no SIGPIPE, and the next execd opens the pipe again through /proc. Until that reads, the child
-/// can write what fits into a pipe (64 KiB), then it waits.
+/// gets no SIGPIPE, and the next execd opens the pipe again through /proc. Until that reads, the
+/// child can write what fits into a pipe (64 KiB), then it waits.
 fn stream(outlives: bool) -> nix::Result<(OwnedFd, OwnedFd)> {
     let (read, mut write) = pipe2(OFlag::O_CLOEXEC)?;
     if outlives {
@@ -182,8 +183,8 @@ fn stream(outlives: bool) -> nix::Result<(OwnedFd, OwnedFd)> {
 fn before_exec(files_soft: libc::rlim_t, files_hard: libc::rlim_t) -> io::Result<()> {
     nix::unistd::setsid()?;
     #[expect(unsafe_code, reason = "nix has no call that resets all signals")]
-    // SAFETY: signal, sigemptyset, sigprocmask, umask and close_range are async-signal-safe; the set
-    // is initialised by sigemptyset before it is used.
+    // SAFETY: signal, sigemptyset, sigprocmask, umask and close_range are async-signal-safe; the
+    // set is initialised by sigemptyset before it is used.
     unsafe {
         for signal in 1..=64 {
             // KILL, STOP and two that belong to the C library refuse; that is as it should be.
@@ -194,8 +195,8 @@ fn before_exec(files_soft: libc::rlim_t, files_hard: libc::rlim_t) -> io::Result
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
         libc::umask(0o022);
         // Whatever else is open here closes at the exec. The pipe through which a failed exec is
-        // reported must stay open until then, hence a mark instead of a close. An old kernel refuses;
-        // execd's own descriptors all have the mark anyway.
+        // reported must stay open until then, hence a mark instead of a close. An old kernel
+        // refuses; execd's own descriptors all have the mark anyway.
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
     setrlimit(Resource::RLIMIT_NOFILE, files_soft, files_hard)?;

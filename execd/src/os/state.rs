@@ -1,5 +1,5 @@
-//! The state directory: one line a child, so that an execd that is started after this one died finds
-//! the processes and adopts them. One execd at a time. Not a record of the past.
+//! The state directory: one line a child, so that an execd that is started after this one died
+//! finds the processes and adopts them. One execd at a time. Not a record of the past.
 
 use super::options::Failure;
 use crate::engine::limits::CHILDREN_CAP;
@@ -93,8 +93,8 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Opens the directory, makes it if needed; gives the children that were written down there, and
-    /// whether each still runs.
+    /// Opens the directory, makes it if needed; gives the children that were written down there,
+    /// and whether each still runs.
     pub(super) fn open(directory: &Path) -> Result<(Self, Vec<(Entry, bool)>), Failure> {
         let shown = directory.display();
         let bad = |error: io::Error| {

@@ -1,27 +1,24 @@
-//! What the tests with real processes share: an isdexecd of their own, a broker that speaks frames to
-//! it, programs written for the test. Every wait has a deadline; nothing sleeps; all ends with the test.
+//! What the tests with real processes share: an isdexecd of their own, a broker that speaks frames
+//! to it, programs written for the test. Every wait has a deadline; nothing sleeps; all ends with
+//! the test.
 #![allow(dead_code, reason = "each test file uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 #![allow(clippy::disallowed_methods, reason = "tests start programs, threads and read the time")]
 
-use bytes::BytesMut;
-use protocol::bodies::{ErrorBody, ExecExited, ExecHello, ExecStart, ExecStop};
-use protocol::errors::ErrorCode;
+mod wire;
+
 use protocol::frame::Frame;
-use protocol::ids::{RunId, WorkerId};
-use protocol::names::{HostName, ServiceName};
-use protocol::{decode, encode};
 use std::fs;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::net::UnixStream;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
+#[allow(unused_imports, reason = "each test file uses its part of this")]
+pub(crate) use wire::{Wire, start_frame};
 
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -213,209 +210,4 @@ pub(crate) fn is_running(pid: u32) -> bool {
 
 pub(crate) fn wait_gone(pid: u32) {
     until("the process is gone", || (!is_running(pid)).then_some(()));
-}
-
-enum Socket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-/// The broker's end of a connection.
-pub(crate) struct Wire {
-    socket: Socket,
-    inbox: BytesMut,
-}
-
-impl Wire {
-    pub(crate) fn dial(address: &str) -> Self {
-        let socket = if let Some(path) = address.strip_prefix("unix:") {
-            let stream = UnixStream::connect(PathBuf::from(path)).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            Socket::Unix(stream)
-        } else {
-            let stream = TcpStream::connect(address).unwrap();
-            stream.set_nodelay(true).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
-            Socket::Tcp(stream)
-        };
-        Self { socket, inbox: BytesMut::new() }
-    }
-
-    pub(crate) fn send_bytes(&mut self, bytes: &[u8]) {
-        let sent = match &mut self.socket {
-            Socket::Tcp(stream) => stream.write_all(bytes),
-            Socket::Unix(stream) => stream.write_all(bytes),
-        };
-        // Whoever sends nonsense may be cut off in the middle of it.
-        if let Err(error) = sent {
-            let kind = error.kind();
-            assert!(matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
-        }
-    }
-
-    pub(crate) fn send(&mut self, frame: Frame) {
-        self.send_bytes(&encode::to_bytes(frame));
-    }
-
-    /// The next frame, or `None` at the end of the stream.
-    pub(crate) fn read(&mut self) -> Option<Frame> {
-        loop {
-            let frame = decode::next(&mut self.inbox, 1 << 20).unwrap();
-            if frame.is_some() {
-                return frame;
-            }
-            let mut bytes = [0; 16 << 10];
-            let count = match &mut self.socket {
-                Socket::Tcp(stream) => stream.read(&mut bytes),
-                Socket::Unix(stream) => stream.read(&mut bytes),
-            };
-            match count {
-                Ok(0) => return None,
-                Ok(count) => self.inbox.extend_from_slice(&bytes[..count]),
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("nothing came in {PATIENCE:?}: {error}"),
-            }
-        }
-    }
-
-    /// The next frame that is no ping.
-    pub(crate) fn next(&mut self) -> Frame {
-        loop {
-            match self.read() {
-                Some(Frame::Ping { sequence }) => self.send(Frame::Pong { sequence }),
-                Some(frame) => return frame,
-                None => panic!("the connection was closed"),
-            }
-        }
-    }
-
-    /// An error of this code, then the end of the connection.
-    pub(crate) fn expect_refusal(&mut self, code: ErrorCode) -> ErrorBody {
-        let error = self.expect_error(code);
-        assert_eq!(self.read(), None, "the connection stays open after: {error}");
-        error
-    }
-
-    pub(crate) fn expect_error(&mut self, code: ErrorCode) -> ErrorBody {
-        let frame = self.next();
-        let Frame::Error { error, .. } = frame else { panic!("no error: {frame:?}") };
-        assert_eq!(error.code, code, "{error}");
-        error
-    }
-
-    pub(crate) fn hello(&mut self, name: &str) {
-        let host = HostName::new("h1").unwrap();
-        self.send(Frame::ExecHello(ExecHello { host, broker: name.into() }));
-    }
-
-    pub(crate) fn start(&mut self, worker: u32, path: &str, args: &[&str]) {
-        self.send(start_frame(worker, path, args));
-    }
-
-    /// Starts a program and gives its process id.
-    pub(crate) fn started(&mut self, worker: u32, path: &str, args: &[&str]) -> u32 {
-        self.start(worker, path, args);
-        match self.next() {
-            Frame::ExecStarted(started) => {
-                assert_eq!((started.worker, started.run), (WorkerId(worker), RunId(1)));
-                started.pid
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Starts a program that can't be started; gives whether it lasts, and the text.
-    pub(crate) fn failed(&mut self, worker: u32, path: &str, args: &[&str]) -> (bool, String) {
-        self.start(worker, path, args);
-        match self.next() {
-            Frame::ExecFailed(failed) => {
-                assert_eq!((failed.worker, failed.run), (WorkerId(worker), RunId(1)));
-                (failed.lasting, failed.text)
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-
-    pub(crate) fn stop(&mut self, worker: u32, grace_ms: u64) {
-        let stop = ExecStop { worker: WorkerId(worker), run: RunId(1), grace_ms };
-        self.send(Frame::ExecStop(stop));
-    }
-
-    /// The next report of an end; lines of output in between are given too.
-    pub(crate) fn exited(&mut self) -> (ExecExited, Vec<String>) {
-        let mut lines = Vec::new();
-        loop {
-            match self.next() {
-                Frame::ExecExited(exited) => return (exited, lines),
-                Frame::ExecOutput(output) => {
-                    lines.push(format!("{} {} {}", output.stream, output.dropped, output.line));
-                }
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// The next line of output.
-    pub(crate) fn line(&mut self) -> String {
-        match self.next() {
-            Frame::ExecOutput(output) => output.line,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Which workers run, with their process ids.
-    pub(crate) fn list(&mut self) -> Vec<(u32, u32)> {
-        self.send(Frame::ExecList);
-        match self.next() {
-            Frame::ExecListed(listed) => {
-                listed.children.iter().map(|child| (child.worker.0, child.pid)).collect()
-            }
-            other => panic!("{other:?}"),
-        }
-    }
-}
-
-pub(crate) fn start_frame(worker: u32, path: &str, args: &[&str]) -> Frame {
-    Frame::ExecStart(ExecStart {
-        worker: WorkerId(worker),
-        run: RunId(1),
-        service: ServiceName::new("echo").unwrap(),
-        path: path.into(),
-        args: args.iter().map(|arg| (*arg).into()).collect(),
-        secret: "very-secret".into(),
-    })
-}
-
-impl Wire {
-    /// Like [`started`](Self::started), while other children write.
-    pub(crate) fn started_among_output(&mut self, worker: u32, path: &str, args: &[&str]) -> u32 {
-        self.start(worker, path, args);
-        loop {
-            match self.next() {
-                Frame::ExecStarted(started) => return started.pid,
-                Frame::ExecOutput(_) => {}
-                other => panic!("{other:?}"),
-            }
-        }
-    }
-
-    /// Asks for the list; gives it, one report of an end, and the number in the first line of output
-    /// that is one.
-    pub(crate) fn collect_after_restart(&mut self) -> (Vec<(u32, u32)>, ExecExited, u32) {
-        self.send(Frame::ExecList);
-        let (mut listed, mut exited, mut number) = (None, None, None);
-        while listed.is_none() || exited.is_none() || number.is_none() {
-            match self.next() {
-                Frame::ExecListed(body) => {
-                    let each = body.children.iter().map(|child| (child.worker.0, child.pid));
-                    listed = Some(each.collect());
-                }
-                Frame::ExecExited(body) => exited = Some(body),
-                Frame::ExecOutput(output) => number = number.or_else(|| output.line.parse().ok()),
-                other => panic!("{other:?}"),
-            }
-        }
-        (listed.unwrap(), exited.unwrap(), number.unwrap())
-    }
 }

@@ -1,0 +1,131 @@
+//! One child: start, output, end, stop, limits. Not who is connected: `links`.
+
+use super::*;
+
+#[test]
+fn the_life_of_a_child() {
+    let mut b = Bench::with_broker(|_| {});
+    assert_eq!(b.frame(1, start(3, 1)), ["spawn 0 /bin/true"]);
+    assert_eq!(b.give(Input::Spawned { child: ChildId(0), pid: 70 }), ["1<started 3/1 70"]);
+    assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 3/1/70"]);
+    assert_eq!(b.writes(0, Stream::Stdout, "hello\nwor"), ["1<output stdout hello 0"]);
+    assert_eq!(b.writes(0, Stream::Stderr, "oops\n"), ["1<output stderr oops 0"]);
+    assert!(b.give(exited(0, Ending::Exit(1))).is_empty(), "the last output is awaited");
+    assert_eq!(b.frame(1, Frame::ExecList), ["1<listed "]);
+    assert_eq!(
+        b.ends(0),
+        ["1<output stdout wor 0", "1<exited 3/1 70 exit 1 tail=oops", "forget 0"]
+    );
+    assert_eq!(b.engine.children_count(), 0);
+}
+
+#[test]
+fn an_exit_with_drained_streams_is_reported_at_once_and_one_with_open_streams_soon() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    assert!(b.ends(0).is_empty());
+    let words = b.give(exited(0, Ending::Signal(9)));
+    assert_eq!(words, ["1<exited 1/1 100 signal 9 tail=", "forget 0"]);
+    b.up(1, 2, 1);
+    assert!(b.give(exited(1, Ending::Exit(0))).is_empty());
+    assert!(b.until(99).is_empty());
+    assert_eq!(b.until(100), ["1<exited 2/1 101 exit 0 tail=", "forget 1"]);
+    assert!(b.writes(1, Stream::Stderr, "late\n").is_empty());
+    assert!(b.ends(1).is_empty());
+}
+
+#[test]
+fn a_program_that_can_not_be_started_fails_and_its_run_is_free_again() {
+    let mut b = Bench::with_broker(|_| {});
+    b.frame(1, start(1, 1));
+    let failed = Input::SpawnFailed { child: ChildId(0), lasting: true, text: "no".into() };
+    assert_eq!(b.give(failed), ["1<failed 1/1 lasting=true", "forget 0"]);
+    assert_eq!(b.frame(1, start(1, 1)), ["spawn 1 /bin/true"]);
+}
+
+#[test]
+fn the_same_run_twice_fails_without_touching_the_first() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    assert_eq!(b.frame(1, start(1, 1)), ["1<failed 1/1 lasting=false"]);
+    assert_eq!(b.frame(1, start(1, 2)), ["spawn 1 /bin/true"]);
+    assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/100"]);
+}
+
+#[test]
+fn stop_asks_waits_and_kills() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    assert_eq!(b.frame(1, stop(1, 1, 500)), ["term 0"]);
+    assert!(b.until(499).is_empty());
+    assert_eq!(b.until(500), ["kill 0"]);
+    assert!(b.until(1500).is_empty(), "one KILL is enough");
+    b.ends(0);
+    assert_eq!(
+        b.give(exited(0, Ending::Signal(9))),
+        ["1<exited 1/1 100 signal 9 tail=", "forget 0"]
+    );
+}
+
+#[test]
+fn a_second_stop_may_only_hurry() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    b.frame(1, stop(1, 1, 500));
+    assert!(b.frame(1, stop(1, 1, 9000)).is_empty());
+    assert!(b.frame(1, stop(1, 1, 300)).is_empty());
+    assert_eq!(b.until(300), ["kill 0"]);
+    b.up(1, 2, 1);
+    assert_eq!(b.frame(1, stop(2, 1, 0)), ["kill 1"]);
+}
+
+#[test]
+fn a_stop_before_the_start_is_answered_takes_effect_after_it() {
+    let mut b = Bench::with_broker(|_| {});
+    b.frame(1, start(1, 1));
+    assert!(b.frame(1, stop(1, 1, 50)).is_empty());
+    let words = b.give(Input::Spawned { child: ChildId(0), pid: 70 });
+    assert_eq!(words, ["1<started 1/1 70", "term 0"]);
+}
+
+#[test]
+fn stops_and_signals_for_nobody_are_answered_and_disturb_nothing() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    let signal = |worker, signal| {
+        Frame::ExecSignal(ExecSignal { worker: WorkerId(worker), run: RunId(1), signal })
+    };
+    assert_eq!(b.frame(1, stop(2, 1, 0)), ["1<error not_found"]);
+    assert_eq!(b.frame(1, stop(1, 2, 0)), ["1<error not_found"]);
+    assert_eq!(b.frame(1, signal(2, 1)), ["1<error not_found"]);
+    for bad in [0, -9, 65, i32::MAX, i32::MIN] {
+        assert_eq!(b.frame(1, signal(1, bad)), ["1<error refused"], "{bad}");
+    }
+    assert_eq!(b.frame(1, signal(1, 1)), ["signal 0 1"]);
+    assert_eq!(b.frame(1, signal(1, 64)), ["signal 0 64"]);
+    assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/100"]);
+}
+
+#[test]
+fn children_have_a_limit() {
+    let mut b = Bench::with_broker(|config| config.limits.children_max = 2);
+    b.up(1, 1, 0);
+    b.up(1, 2, 1);
+    assert_eq!(b.frame(1, start(3, 1)), ["1<failed 3/1 lasting=false"]);
+    b.give(exited(0, Ending::Exit(0)));
+    b.ends(0);
+    assert_eq!(b.frame(1, start(3, 1)), ["spawn 2 /bin/true"]);
+}
+
+#[test]
+fn starts_have_a_rate() {
+    let mut b = Bench::with_broker(|config| {
+        config.limits.starts_burst = 2;
+        config.limits.starts_per_second = 10;
+    });
+    b.up(1, 1, 0);
+    b.up(1, 2, 1);
+    assert_eq!(b.frame(1, start(3, 1)), ["1<failed 3/1 lasting=false"]);
+    b.now = Tick::from_millis(100);
+    assert_eq!(b.frame(1, start(3, 1)), ["spawn 2 /bin/true"]);
+}

@@ -1,0 +1,145 @@
+//! How execd itself ends, and what it finds when it begins. Not one child: `children`.
+
+use super::*;
+
+#[test]
+fn terminate_ends_all_children_youngest_first_then_execd() {
+    let mut b = Bench::with_broker(|_| {});
+    b.connect(2, "other");
+    b.up(1, 1, 0);
+    b.up(2, 1, 1);
+    assert_eq!(b.give(Input::Terminate), ["term 1", "term 0"]);
+    assert_eq!(b.frame(1, start(9, 9)), ["1<failed 9/9 lasting=false"]);
+    assert_eq!(b.open(3), ["3<error shutting_down", "3<close"]);
+    b.ends(0);
+    b.ends(1);
+    assert_eq!(
+        b.give(exited(0, Ending::Signal(15))),
+        ["1<exited 1/1 100 signal 15 tail=", "forget 0"]
+    );
+    assert_eq!(b.give(Input::Terminate), ["kill 1"], "asked again: at once");
+    let words = b.give(exited(1, Ending::Signal(9)));
+    assert_eq!(words, ["2<exited 1/1 101 signal 9 tail=", "forget 1", "leave"]);
+    let mut b = Bench::new(|_| {});
+    assert_eq!(b.give(Input::Terminate), ["leave"]);
+}
+
+#[test]
+fn terminate_kills_what_does_not_end_in_time() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    b.give(Input::Terminate);
+    assert!(b.until(4999).iter().all(|word| word == "1<ping"));
+    assert!(b.until(5000).contains(&"kill 0".to_owned()));
+}
+
+#[test]
+fn a_built_in_execd_ends_after_the_brokers_orderly_end() {
+    let mut b = Bench::with_broker(|config| config.built_in = true);
+    b.up(1, 1, 0);
+    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100 })), ["term 0"]);
+    assert_eq!(b.frame(1, start(2, 1)), ["1<failed 2/1 lasting=false"]);
+    assert_eq!(b.until(100), ["kill 0"]);
+    b.ends(0);
+    let words = b.give(exited(0, Ending::Signal(9)));
+    assert_eq!(words, ["1<exited 1/1 100 signal 9 tail=", "forget 0", "leave"]);
+    let mut b = Bench::with_broker(|config| config.built_in = true);
+    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100 })), ["leave"]);
+}
+
+#[test]
+fn the_orderly_end_is_finished_even_if_the_broker_does_not_wait_for_it() {
+    let mut b = Bench::with_broker(|config| config.built_in = true);
+    b.up(1, 1, 0);
+    b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100 }));
+    b.closed(1);
+    assert_eq!(b.until(100), ["kill 0"]);
+    b.ends(0);
+    assert_eq!(b.give(exited(0, Ending::Signal(9))), ["forget 0", "leave"]);
+}
+
+#[test]
+fn a_standalone_execd_stays_after_a_brokers_orderly_end() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 0 })), ["kill 0"]);
+    b.ends(0);
+    let words = b.give(exited(0, Ending::Signal(9)));
+    assert_eq!(words, ["1<exited 1/1 100 signal 9 tail=", "forget 0"]);
+    assert_eq!(b.frame(1, start(2, 1)), ["spawn 1 /bin/true"], "and serves it again");
+}
+
+#[test]
+fn a_built_in_execd_without_broker_and_children_ends_after_a_while() {
+    let mut b = Bench::new(|config| config.built_in = true);
+    assert!(b.until(59_999).is_empty());
+    assert_eq!(b.until(60_000), ["leave"]);
+    // A child keeps it, and the time counts from its end.
+    let mut b = Bench::with_broker(|config| config.built_in = true);
+    b.up(1, 1, 0);
+    b.closed(1);
+    assert!(b.until(300_000).is_empty());
+    b.ends(0);
+    assert_eq!(b.give(exited(0, Ending::Exit(0))), ["forget 0"]);
+    assert_eq!(b.until(360_000), ["leave"]);
+    // Standalone: never.
+    let b = Bench::new(|_| {});
+    assert_eq!(b.engine.next_deadline(), None);
+}
+
+#[test]
+fn without_state_execd_ends_with_its_broker() {
+    let mut b = Bench::with_broker(|config| {
+        config.built_in = true;
+        config.leave_when_broker_is_gone = true;
+    });
+    b.up(1, 1, 0);
+    b.open(2);
+    assert!(b.closed(2).is_empty(), "not a broker's link");
+    b.open(3);
+    b.frame(3, hello("b"));
+    assert!(b.closed(1).is_empty(), "taken over, not gone");
+    assert_eq!(b.closed(3), ["term 0"]);
+    assert_eq!(b.until(5000), ["kill 0"]);
+    b.ends(0);
+    assert_eq!(b.give(exited(0, Ending::Signal(9))), ["forget 0", "leave"]);
+}
+
+#[test]
+fn processes_of_an_earlier_execd_are_adopted_or_reported_as_ended() {
+    let mut b = Bench::new(|_| {});
+    let found = |worker, alive| {
+        Input::Found(Found {
+            broker: "b".into(),
+            worker: WorkerId(worker),
+            run: RunId(1),
+            pid: 50 + worker,
+            alive,
+        })
+    };
+    assert_eq!(b.give(found(1, true)), ["adopt 0 51"]);
+    assert!(b.give(found(2, false)).is_empty());
+    b.connect(1, "b");
+    let words = b.frame(1, Frame::ExecList);
+    assert_eq!(words, ["1<listed 1/1/51", "1<exited 2/1 52 unknown tail="]);
+    assert_eq!(b.frame(1, stop(1, 1, 10)), ["term 0"]);
+    b.ends(0);
+    let words = b.give(exited(0, Ending::Unknown));
+    assert_eq!(words, ["1<exited 1/1 51 unknown tail=", "forget 0"]);
+}
+
+#[test]
+fn a_flood_of_output_is_counted_and_its_last_line_arrives() {
+    let mut b = Bench::with_broker(|config| {
+        config.limits.lines_burst = 1;
+        config.limits.lines_per_second = 1;
+    });
+    b.up(1, 1, 0);
+    let words = b.writes(0, Stream::Stderr, "a\nb\nc\nd\n");
+    assert_eq!(words, ["1<output stderr a 0"]);
+    b.ends(0);
+    assert_eq!(
+        b.give(exited(0, Ending::Exit(0))),
+        ["1<output stderr d 2", "1<exited 1/1 100 exit 0 tail=a|b|c|d", "forget 0"]
+    );
+}

@@ -1,0 +1,186 @@
+//! Brokers and connections: hello, list, what was missed, several, refusals. Not one child:
+//! `children`.
+
+use super::*;
+
+#[test]
+fn children_outlive_their_broker_and_what_it_missed_is_told_after_the_list() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    b.up(1, 2, 1);
+    assert!(b.closed(1).is_empty());
+    assert!(b.writes(0, Stream::Stderr, "alone\n").is_empty());
+    b.give(exited(0, Ending::Exit(4)));
+    assert_eq!(b.ends(0), ["forget 0"]);
+    b.connect(2, "b");
+    b.ends(1);
+    assert_eq!(b.give(exited(1, Ending::Exit(0))), ["forget 1"], "not before the list");
+    assert_eq!(
+        b.frame(2, Frame::ExecList),
+        ["2<listed ", "2<exited 1/1 100 exit 4 tail=alone", "2<exited 2/1 101 exit 0 tail="]
+    );
+    assert_eq!(b.frame(2, Frame::ExecList), ["2<listed "], "told once");
+}
+
+#[test]
+fn missed_reports_have_a_limit_and_the_oldest_goes() {
+    let mut b = Bench::with_broker(|config| config.limits.reports_max = 2);
+    for child in 0..3 {
+        b.up(1, u32::try_from(child).unwrap() + 1, child);
+        b.ends(child);
+    }
+    b.closed(1);
+    assert_eq!(b.give(exited(0, Ending::Exit(0))), ["forget 0"]);
+    assert_eq!(b.give(exited(1, Ending::Exit(0))), ["forget 1"]);
+    assert_eq!(b.give(exited(2, Ending::Exit(0))), ["dropped", "forget 2"]);
+    b.connect(2, "b");
+    let words = b.frame(2, Frame::ExecList);
+    assert_eq!(words.len(), 3);
+    assert!(words[1].contains("exited 2/1") && words[2].contains("exited 3/1"), "{words:?}");
+}
+
+#[test]
+fn missed_reports_have_a_limit_in_bytes_too() {
+    let mut b = Bench::with_broker(|config| config.limits.reports_bytes_max = 10);
+    for child in 0..3 {
+        b.up(1, u32::try_from(child).unwrap() + 1, child);
+    }
+    b.closed(1);
+    for (child, text) in ["123456\n", "1234\n", "1\n"].into_iter().enumerate() {
+        let child = u64::try_from(child).unwrap();
+        b.writes(child, Stream::Stderr, text);
+        b.ends(child);
+        let words = b.give(exited(child, Ending::Exit(0)));
+        assert_eq!(words.contains(&"dropped".to_owned()), child == 2, "{words:?}");
+    }
+    b.connect(2, "b");
+    assert_eq!(b.frame(2, Frame::ExecList).len(), 3);
+    // What was sent counts no more.
+    b.up(2, 4, 3);
+    b.closed(2);
+    b.writes(3, Stream::Stderr, "1234567890\n");
+    b.ends(3);
+    assert_eq!(b.give(exited(3, Ending::Exit(0))), ["forget 3"]);
+}
+
+#[test]
+fn a_newer_link_of_the_same_broker_takes_over() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    b.open(2);
+    assert_eq!(b.frame(2, hello("b")), ["1<error bad_state", "1<close", "2<welcome"]);
+    assert_eq!(b.frame(2, Frame::ExecList), ["2<listed 1/1/100"]);
+    assert!(b.frame(1, stop(1, 1, 0)).is_empty(), "the old link has no say");
+    assert!(b.closed(1).is_empty());
+    assert_eq!(b.writes(0, Stream::Stdout, "x\n"), ["2<output stdout x 0"]);
+}
+
+#[test]
+fn two_brokers_do_not_see_each_other() {
+    let mut b = Bench::with_broker(|_| {});
+    b.connect(2, "other");
+    b.frame(2, Frame::ExecList);
+    b.up(1, 1, 0);
+    assert_eq!(b.frame(2, start(1, 1)), ["spawn 1 /bin/true"], "the same worker and run");
+    b.give(Input::Spawned { child: ChildId(1), pid: 101 });
+    assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/100"]);
+    assert_eq!(b.frame(2, Frame::ExecList), ["2<listed 1/1/101"]);
+    assert_eq!(b.frame(2, stop(1, 1, 0)), ["kill 1"]);
+    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 5 })), ["term 0"]);
+    b.ends(1);
+    let words = b.give(exited(1, Ending::Signal(9)));
+    assert_eq!(words, ["2<exited 1/1 101 signal 9 tail=", "forget 1"]);
+}
+
+#[test]
+fn only_hello_may_come_first_and_only_once_and_in_time() {
+    for frame in [
+        Frame::ExecList,
+        Frame::Ping { sequence: 1 },
+        start(1, 1),
+        Frame::Login(Login::to(ServiceName::op())),
+    ] {
+        let mut b = Bench::new(|_| {});
+        b.open(1);
+        assert_eq!(b.frame(1, frame), ["1<error bad_state", "1<close"]);
+        assert!(b.frame(1, hello("b")).is_empty(), "the link is forgotten");
+    }
+    let mut b = Bench::with_broker(|_| {});
+    assert_eq!(b.frame(1, hello("b")), ["1<error bad_state", "1<close"]);
+    let mut b = Bench::new(|_| {});
+    b.open(1);
+    assert_eq!(b.frame(1, hello("")), ["1<error bad_login", "1<close"]);
+    let mut b = Bench::new(|_| {});
+    b.open(1);
+    assert!(b.until(1999).is_empty());
+    assert_eq!(b.until(2000), ["1<error login_timeout", "1<close"]);
+}
+
+#[test]
+fn frames_that_are_not_for_execd_close_the_link_and_leave_the_children() {
+    for frame in [
+        Frame::Logout,
+        Frame::End,
+        Frame::Reinit,
+        Frame::Status { sequence: 1 },
+        Frame::Login(Login::to(ServiceName::op())),
+        Frame::data(Default::default(), Default::default()),
+    ] {
+        let mut b = Bench::with_broker(|_| {});
+        b.up(1, 1, 0);
+        assert_eq!(b.frame(1, frame), ["1<error bad_state", "1<close"]);
+        b.connect(2, "b");
+        assert_eq!(b.frame(2, Frame::ExecList), ["2<listed 1/1/100"]);
+    }
+}
+
+#[test]
+fn bytes_that_are_no_frame_are_answered_with_their_error() {
+    let mut b = Bench::with_broker(|_| {});
+    let error = WireError { code: ErrorCode::Version, text: "v".into(), sequence: 3, skip: None };
+    let garbled = Input::Garbled { link: link(1), error };
+    assert_eq!(b.give(garbled.clone()), ["1<error version", "1<close"]);
+    assert!(b.give(garbled).is_empty());
+}
+
+#[test]
+fn links_have_a_limit_and_strangers_are_denied() {
+    let mut b = Bench::new(|config| config.limits.links_max = 2);
+    assert!(b.open(1).is_empty() && b.open(2).is_empty());
+    assert_eq!(b.open(3), ["3<error too_many_connections", "3<close"]);
+    b.closed(1);
+    assert!(b.open(4).is_empty());
+    let stranger = Input::Opened { link: link(5), stranger: Some("who?".into()) };
+    assert_eq!(b.give(stranger), ["5<error denied", "5<close"]);
+}
+
+#[test]
+fn brokers_have_a_limit_and_one_that_left_nothing_running_gives_way() {
+    let mut b = Bench::new(|config| config.limits.brokers_max = 2);
+    b.connect(1, "a");
+    b.connect(2, "b");
+    b.open(3);
+    assert_eq!(b.frame(3, hello("c")), ["3<error too_many_connections", "3<close"]);
+    // `a` is away with a child, then with nothing but a report.
+    b.up(1, 1, 0);
+    b.closed(1);
+    b.open(4);
+    assert_eq!(b.frame(4, hello("c")), ["4<error too_many_connections", "4<close"]);
+    b.ends(0);
+    b.give(exited(0, Ending::Exit(0)));
+    b.connect(5, "c");
+}
+
+#[test]
+fn a_silent_broker_is_pinged_then_dropped() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    assert!(b.until(1999).is_empty());
+    assert_eq!(b.until(2000), ["1<ping"]);
+    assert!(b.frame(1, Frame::Pong { sequence: 0 }).is_empty());
+    assert_eq!(b.until(11_999), ["1<ping"; 4]);
+    assert_eq!(b.until(12_000), ["1<error idle_timeout", "1<close"]);
+    assert_eq!(b.engine.children_count(), 1);
+    let mut b = Bench::with_broker(|_| {});
+    assert_eq!(b.frame(1, Frame::Ping { sequence: 7 }), ["1<pong"]);
+}

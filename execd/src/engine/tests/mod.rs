@@ -1,0 +1,179 @@
+//! The engine's behaviour as scripts: an input on the left, the actions on the right. Not the table
+//! of states (`child`) and not the cutting of lines (`output`).
+
+mod children;
+mod ends;
+mod laws;
+mod links;
+
+use super::action::{Action, Note, Signal};
+use super::child::ChildId;
+use super::input::{Found, Input};
+use super::limits::Limits;
+use super::{Config, Engine};
+use protocol::bodies::{
+    Ending, ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, Login, Stream,
+};
+use protocol::decode::WireError;
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::names::{HostName, ServiceName};
+use protocol::time::Tick;
+
+/// An engine and its clock; every step gives the actions as short words.
+struct Bench {
+    engine: Engine,
+    now: Tick,
+}
+
+fn link(index: u32) -> LinkId {
+    LinkId { index, generation: 0 }
+}
+
+fn start(worker: u32, run: u64) -> Frame {
+    Frame::ExecStart(ExecStart {
+        worker: WorkerId(worker),
+        run: RunId(run),
+        service: ServiceName::new("echo").unwrap(),
+        path: "/bin/true".into(),
+        args: Vec::new(),
+        secret: "s".into(),
+    })
+}
+
+fn stop(worker: u32, run: u64, grace_ms: u64) -> Frame {
+    Frame::ExecStop(ExecStop { worker: WorkerId(worker), run: RunId(run), grace_ms })
+}
+
+fn hello(broker: &str) -> Frame {
+    let host = HostName::new("h1").unwrap();
+    Frame::ExecHello(ExecHello { host, broker: broker.into() })
+}
+
+fn exited(child: u64, ending: Ending) -> Input {
+    Input::Exited { child: ChildId(child), ending, cpu_ms: 5, rss_kib_max: 6 }
+}
+
+/// One action as a few words; notes only where nothing else tells.
+fn word(action: &Action) -> Option<String> {
+    Some(match action {
+        Action::Send { link, frame } => format!("{}<{}", link.index, frame_word(frame)),
+        Action::Close { link } => format!("{}<close", link.index),
+        Action::Spawn { child, start, .. } => format!("spawn {child} {}", start.path),
+        Action::Adopt { child, pid } => format!("adopt {child} {pid}"),
+        Action::Signal { child, signal } => match signal {
+            Signal::TermGroup => format!("term {child}"),
+            Signal::KillGroup => format!("kill {child}"),
+            Signal::Process(number) => format!("signal {child} {number}"),
+        },
+        Action::Forget { child } => format!("forget {child}"),
+        Action::Leave => "leave".into(),
+        Action::Note(Note::ReportDropped { .. }) => "dropped".into(),
+        Action::Note(_) => return None,
+    })
+}
+
+fn frame_word(frame: &Frame) -> String {
+    match frame {
+        Frame::ExecWelcome(_) => "welcome".into(),
+        Frame::ExecStarted(b) => format!("started {}/{} {}", b.worker, b.run, b.pid),
+        Frame::ExecFailed(b) => format!("failed {}/{} lasting={}", b.worker, b.run, b.lasting),
+        Frame::ExecExited(b) => {
+            format!(
+                "exited {}/{} {} {} tail={}",
+                b.worker,
+                b.run,
+                b.pid,
+                b.ending,
+                b.tail.join("|")
+            )
+        }
+        Frame::ExecListed(b) => {
+            let each = b.children.iter().map(|c| format!("{}/{}/{}", c.worker, c.run, c.pid));
+            format!("listed {}", each.collect::<Vec<_>>().join(","))
+        }
+        Frame::ExecOutput(b) => format!("output {} {} {}", b.stream, b.line, b.dropped),
+        Frame::Error { error, .. } => format!("error {}", error.code),
+        other => other.kind().to_string(),
+    }
+}
+
+impl Bench {
+    fn new(change: impl FnOnce(&mut Config)) -> Self {
+        let mut config = Config {
+            limits: Limits::default(),
+            hostpid: 99,
+            version: "1".into(),
+            built_in: false,
+            leave_when_broker_is_gone: false,
+        };
+        change(&mut config);
+        Self { engine: Engine::new(config), now: Tick(0) }
+    }
+
+    /// A bench with broker `b` on link 1, that has asked what runs.
+    fn with_broker(change: impl FnOnce(&mut Config)) -> Self {
+        let mut bench = Self::new(change);
+        bench.connect(1, "b");
+        assert_eq!(bench.frame(1, Frame::ExecList), ["1<listed "]);
+        bench
+    }
+
+    fn give(&mut self, input: Input) -> Vec<String> {
+        let mut out = Vec::new();
+        self.engine.step(self.now, input, &mut out);
+        out.iter().filter_map(word).collect()
+    }
+
+    fn frame(&mut self, on: u32, frame: Frame) -> Vec<String> {
+        self.give(Input::Frame { link: link(on), frame })
+    }
+
+    fn open(&mut self, on: u32) -> Vec<String> {
+        self.give(Input::Opened { link: link(on), stranger: None })
+    }
+
+    fn connect(&mut self, on: u32, broker: &str) {
+        assert!(self.open(on).is_empty());
+        let words = self.frame(on, hello(broker));
+        assert_eq!(words.last().unwrap(), &format!("{on}<welcome"));
+    }
+
+    /// Starts worker `worker` run 1 as child `child` with process id 100 + child.
+    fn up(&mut self, on: u32, worker: u32, child: u64) {
+        assert_eq!(self.frame(on, start(worker, 1)), [format!("spawn {child} /bin/true")]);
+        let pid = 100 + u32::try_from(child).unwrap();
+        self.give(Input::Spawned { child: ChildId(child), pid });
+    }
+
+    fn ends(&mut self, child: u64) -> Vec<String> {
+        let mut words = Vec::new();
+        for stream in [Stream::Stdout, Stream::Stderr] {
+            words.extend(self.give(Input::OutputEnd { child: ChildId(child), stream }));
+        }
+        words
+    }
+
+    fn writes(&mut self, child: u64, stream: Stream, text: &str) -> Vec<String> {
+        let bytes = text.as_bytes().to_vec();
+        self.give(Input::Output { child: ChildId(child), stream, bytes })
+    }
+
+    /// Lets time pass up to `ms`, waking the engine whenever it asked to be; gives what it did.
+    fn until(&mut self, ms: u64) -> Vec<String> {
+        let end = Tick::from_millis(ms);
+        let mut words = Vec::new();
+        while let Some(due) = self.engine.next_deadline().filter(|due| *due <= end) {
+            assert!(due >= self.now || words.is_empty(), "a deadline in the past stays");
+            self.now = self.now.max(due);
+            words.extend(self.give(Input::Deadline));
+        }
+        self.now = end;
+        words
+    }
+
+    fn closed(&mut self, on: u32) -> Vec<String> {
+        self.give(Input::Closed { link: link(on), why: "test" })
+    }
+}
