@@ -7,20 +7,26 @@
 //! | [`load`], [`echo`], [`relay`] | clients; workers; the bare relay `limit` |
 //! | [`peers`], [`proc`] | TABLE of peers, and their processes |
 //! | [`round`], [`table`] | interleaved rounds; their result |
+//! | [`memory`], [`restart`], [`syscalls`], [`fairness`] with [`noise`] | what is measured besides |
 //! | [`usage`], [`clock`], [`stop`] | the kernel's figures; time; Ctrl-C |
 
 pub mod clock;
 pub mod echo;
+pub mod fairness;
 pub mod json;
 pub mod load;
+pub mod memory;
+pub mod noise;
 pub mod payload;
 pub mod peers;
 pub mod proc;
 pub mod relay;
+pub mod restart;
 pub mod round;
 pub mod shape;
 pub mod sock;
 pub mod speech;
 pub mod stop;
+pub mod syscalls;
 pub mod table;
 pub mod usage;

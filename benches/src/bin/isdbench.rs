@@ -4,11 +4,11 @@
 use clap::{Args, Parser, Subcommand};
 use isect_benches::load::Plan;
 use isect_benches::peers::{PEERS, Peer, Setup, worker_speech};
-use isect_benches::round::{Course, run_and_tell};
+use isect_benches::round::{Course, run_and_tell, say};
 use isect_benches::shape::Shape;
 use isect_benches::sock::Place;
 use isect_benches::stop::Stop;
-use isect_benches::{echo, proc, relay, table, usage};
+use isect_benches::{echo, fairness, memory, noise, proc, relay, restart, syscalls, table, usage};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,12 +32,22 @@ struct Cli {
 enum Command {
     /// Drives shapes through peers and compares them.
     Compare(Compare),
+    /// Memory of a broker: alone, with idle connections, after a burst.
+    Memory(Memory),
+    /// Time from the SIGKILL of a worker to its replacement being IDLE.
+    Restart(Restart),
+    /// System calls of a broker for one request (needs strace).
+    Syscalls(Syscalls),
+    /// Latency of small requests beside clients that are a burden.
+    Fairness(Fairness),
     /// Lists the peers and whether they are installed.
     Peers(Where),
     #[command(hide = true)]
     Relay { clients: Place, workers: Place },
     #[command(hide = true)]
     Echo(EchoArgs),
+    #[command(hide = true)]
+    Noise { name: String, place: Place },
     #[command(hide = true)]
     Run {
         #[arg(long)]
@@ -107,6 +117,63 @@ struct Compare {
     place: Where,
 }
 
+#[derive(Debug, Args)]
+struct Memory {
+    /// Peers.
+    #[arg(long, value_delimiter = ',', default_value = "isect,limit")]
+    peers: Vec<Peer>,
+    /// Idle connections.
+    #[arg(long, default_value_t = 10_000)]
+    connections: usize,
+    /// Write everything to this file as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(Debug, Args)]
+struct Restart {
+    /// How many workers are killed, one after another.
+    #[arg(long, default_value_t = 100)]
+    count: usize,
+    /// Write everything to this file as well.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(Debug, Args)]
+struct Syscalls {
+    /// Peers.
+    #[arg(long, value_delimiter = ',', default_value = "isect-tcp,isect,limit")]
+    peers: Vec<Peer>,
+    /// The shape.
+    #[arg(long, default_value = "c16w4p64")]
+    shape: Shape,
+    #[command(flatten)]
+    place: Where,
+}
+
+#[derive(Debug, Args)]
+struct Fairness {
+    /// The shape of the small requests.
+    #[arg(long, default_value = "c16w4p64")]
+    shape: Shape,
+    /// Small requests a second in all.
+    #[arg(long, default_value_t = 2000)]
+    rate: u64,
+    /// How often each noise is measured.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seconds measured each time.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    #[command(flatten)]
+    place: Where,
+}
+
 fn main() -> ExitCode {
     match run(Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
@@ -122,6 +189,14 @@ fn run(cli: Cli) -> Result<(), String> {
     match cli.command {
         Command::Compare(compare) => run_compare(&compare),
         Command::Peers(place) => list_peers(&place.setup()?),
+        Command::Memory(args) => run_memory(&args),
+        Command::Restart(args) => run_restart(&args),
+        Command::Syscalls(args) => run_syscalls(&args),
+        Command::Fairness(args) => run_fairness(&args),
+        Command::Noise { name, place } => {
+            print("ready\n")?;
+            noise::run(&name, &place)
+        }
         Command::Relay { clients, workers } => relay::run(&clients, &workers),
         Command::Echo(args) => match (&args.listen, &args.place) {
             (Some(listen), _) => echo::listen(listen),
@@ -184,11 +259,89 @@ fn run_compare(args: &Compare) -> Result<(), String> {
     let samples = run_and_tell(&course, &stop)?;
     let order: Vec<String> = course.peers.iter().map(|peer| peer.label.clone()).collect();
     print(&table::render(&samples, &order))?;
-    if let Some(path) = &args.json {
-        let text = table::json(&samples, &order, about).to_string();
-        std::fs::write(path, text).map_err(|e| format!("{}: {e}", path.display()))?;
+    write_json(args.json.as_ref(), &table::json(&samples, &order, about))
+}
+
+/// Those of the peers that are here; the others are said.
+fn present<'a>(peers: &'a [Peer], setup: &Setup) -> Vec<&'a Peer> {
+    let mut found = Vec::new();
+    for peer in peers {
+        match peer.missing(setup) {
+            Some(why) => say(&format!("{}: skipped: {why}", peer.label)),
+            None => found.push(peer),
+        }
+    }
+    found
+}
+
+fn write_json(path: Option<&PathBuf>, value: &serde_json::Value) -> Result<(), String> {
+    path.map_or(Ok(()), |path| {
+        std::fs::write(path, value.to_string()).map_err(|e| format!("{}: {e}", path.display()))
+    })
+}
+
+fn run_memory(args: &Memory) -> Result<(), String> {
+    let (stop, setup) = (Stop::new()?, args.place.setup()?);
+    let mut all = Vec::new();
+    for peer in present(&args.peers, &setup) {
+        let footprint = memory::measure(peer, &setup, args.connections, &stop);
+        all.push(footprint.map_err(|e| format!("{}: {e}", peer.label))?);
+    }
+    print(&memory::render(&all))?;
+    let values: Vec<_> = all.iter().map(memory::Footprint::json).collect();
+    write_json(args.json.as_ref(), &values.into())
+}
+
+fn run_restart(args: &Restart) -> Result<(), String> {
+    let (stop, setup) = (Stop::new()?, args.place.setup()?);
+    let millis = restart::measure(&setup, args.count, &stop)?;
+    let spread = table::Spread::of(millis.iter().copied()).ok_or("nothing was measured")?;
+    let mut sorted = millis.clone();
+    sorted.sort_by(f64::total_cmp);
+    let p90 = sorted[(sorted.len() * 9 / 10).min(sorted.len() - 1)];
+    print(&format!(
+        "SIGKILL to IDLE, {} deaths: median {:.2} ms, 90 % {p90:.2} ms, {:.2} to {:.2} ms\n",
+        millis.len(),
+        spread.median,
+        spread.min,
+        spread.max
+    ))?;
+    write_json(args.json.as_ref(), &serde_json::json!({ "millis": millis }))
+}
+
+fn run_syscalls(args: &Syscalls) -> Result<(), String> {
+    let (stop, setup) = (Stop::new()?, args.place.setup()?);
+    for peer in present(&args.peers, &setup) {
+        let found = syscalls::count(peer, args.shape, &setup, &stop)
+            .map_err(|e| format!("{}: {e}", peer.label))?;
+        let mut calls: Vec<_> = found.calls.iter().collect();
+        calls.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+        let parts: Vec<String> = calls
+            .iter()
+            .map(|(name, count)| {
+                format!("{name} {:.2}", **count as f64 / found.replies.max(1) as f64)
+            })
+            .collect();
+        print(&format!(
+            "{:<24}{} {:.2} a request: {}\n",
+            peer.label,
+            args.shape,
+            found.per_request(),
+            parts.join(", ")
+        ))?;
     }
     Ok(())
+}
+
+fn run_fairness(args: &Fairness) -> Result<(), String> {
+    let (stop, setup) = (Stop::new()?, args.place.setup()?);
+    let trial = fairness::Trial {
+        shape: args.shape,
+        rate: args.rate,
+        rounds: args.rounds,
+        span: seconds("--seconds", args.seconds)?,
+    };
+    print(&fairness::render(&fairness::run(&trial, &setup, &stop)?))
 }
 
 fn list_peers(setup: &Setup) -> Result<(), String> {

@@ -1,8 +1,9 @@
-//! isectd as a peer: a real broker with its own state directory, configured through `op`, its workers
+//! isectd as a peer: a real broker, configured through `op`, its workers
 //! in one process of the bench or as real `isdecho` under its execd.
 
 use super::{Running, SERVICE, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;
+use crate::json::rows;
 use crate::proc::{Process, Start};
 use crate::shape::Shape;
 use crate::sock::{Line, Place, Stream};
@@ -84,10 +85,9 @@ impl Isect {
         let dir = temp_dir()?;
         let at = |name: &str| dir.path().join(name);
         let ports = at("ports.json");
-        let mut args: Vec<String> =
-            ["--listen", "127.0.0.1:0", "--web", "none", "--state"].map(str::to_owned).to_vec();
-        args.push(at("state").display().to_string());
-        args.push("--ports-file".to_owned());
+        // Without a state directory its execd and workers end with it even if it is killed.
+        let words = "--listen 127.0.0.1:0 --web none --state none --ports-file";
+        let mut args: Vec<String> = words.split(' ').map(str::to_owned).collect();
         args.push(ports.display().to_string());
         for setting in &setup.set {
             args.extend(["--set".to_owned(), setting.clone()]);
@@ -172,8 +172,11 @@ impl Isect {
         })
     }
 
-    /// Real `isdecho` processes under the broker's own execd.
-    fn real_workers(&self, setup: &Setup, count: usize, op: &mut Op) -> Result<(), String> {
+    /// Configures and starts real `isdecho` processes under the broker's own execd.
+    ///
+    /// # Errors
+    /// A command fails, or they are not ready in time.
+    pub fn real_workers(&self, setup: &Setup, count: usize, op: &mut Op) -> Result<(), String> {
         let program = setup.bin_dir.join("isdecho");
         if !program.is_file() {
             return Err(format!(
@@ -187,7 +190,8 @@ impl Isect {
         op.run(&format!("start {SERVICE}"))?;
         let mut look = self.op(Format::Json)?;
         clock::until("all workers idle", START_LIMIT, || {
-            Ok((idle_workers(&look.json("workers idle")?) >= count).then_some(()))
+            let idle = rows(&look.json("workers idle")?).len();
+            Ok((idle >= count).then_some(()))
         })
     }
 
@@ -224,9 +228,4 @@ impl Isect {
         })?;
         Ok(Some(Box::new((poll, lines))))
     }
-}
-
-/// How many rows a list of workers has.
-fn idle_workers(answer: &Value) -> usize {
-    crate::json::rows(answer).len()
 }

@@ -246,7 +246,10 @@ fn temp_dir() -> Result<TempDir, String> {
 }
 
 /// The process of the workers, ready.
-fn workers(
+///
+/// # Errors
+/// They can't be started or are not ready in time.
+pub fn workers(
     setup: &Setup,
     dir: &Path,
     (speech, place): (&str, &Place),
@@ -268,12 +271,13 @@ fn workers(
     }
 }
 
-/// A worker's end, by the name that [`workers`] passes on.
+/// A worker's end, by the name that [`workers`] passes on, for isect with `:SERVICE` if it is another.
 ///
 /// # Errors
 /// There is no such name.
 pub fn worker_speech(name: &str) -> Result<Box<dyn Fn() -> Box<dyn Speech>>, String> {
-    let service = ServiceName::new(SERVICE).map_err(|e| e.to_string())?;
+    let (name, service) = name.split_once(':').unwrap_or((name, SERVICE));
+    let service = ServiceName::new(service).map_err(|e| e.to_string())?;
     Ok(match name {
         "limit" => Box::new(|| Box::new(speech::limit::Worker)),
         "isect" => Box::new(move || Box::new(speech::isect::Worker::new(service.clone()))),

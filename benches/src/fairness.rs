@@ -1,0 +1,142 @@
+//! What burdens of others do to small requests: the open loop measures them quiet and beside each noise,
+//! in interleaved rounds. Not the noises: `noise`.
+
+use crate::load::{Load, Plan};
+use crate::noise::{BULK, NOISES, bulk_speech};
+use crate::peers::{Isect, IsectOptions, START_LIMIT, Setup, workers};
+use crate::proc::{Process, Start, own_program};
+use crate::round::say;
+use crate::shape::Shape;
+use crate::sock::Place;
+use crate::stop::Stop;
+use crate::table::Spread;
+use protocol::bodies::Format;
+use std::path::Path;
+use std::time::Duration;
+
+/// Without any noise.
+const QUIET: &str = "quiet";
+
+/// What to measure.
+#[derive(Clone, Debug)]
+pub struct Trial {
+    /// The shape of the small requests.
+    pub shape: Shape,
+    /// Requests a second in all.
+    pub rate: u64,
+    /// How often.
+    pub rounds: usize,
+    /// Time of each.
+    pub span: Duration,
+}
+
+/// Small requests beside one noise.
+#[derive(Clone, Debug)]
+pub struct Disturbed {
+    /// Which noise.
+    pub noise: String,
+    /// In which round.
+    pub round: usize,
+    /// Median and 99 % in microseconds.
+    pub latency_us: [f64; 2],
+}
+
+/// Measures all noises.
+///
+/// # Errors
+/// Something failed, or a small request got a wrong reply or none.
+pub fn run(trial: &Trial, setup: &Setup, stop: &Stop) -> Result<Vec<Disturbed>, String> {
+    let mut names: Vec<&str> = vec![QUIET];
+    names.extend(NOISES.iter().map(|(name, _)| *name));
+    let mut all = Vec::new();
+    for round in 0..trial.rounds {
+        names.rotate_left(1);
+        for name in &names {
+            stop.check()?;
+            let latency_us = one(trial, setup, name, stop).map_err(|e| format!("{name}: {e}"))?;
+            let [p50, p99] = latency_us;
+            say(&format!(
+                "round {}/{} {name:<8} p50 {p50:.0} µs  p99 {p99:.0} µs",
+                round + 1,
+                trial.rounds
+            ));
+            all.push(Disturbed { noise: (*name).to_owned(), round, latency_us });
+        }
+    }
+    Ok(all)
+}
+
+fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2], String> {
+    let options = IsectOptions {
+        program: setup.bin_dir.join("isectd"),
+        workers_unix: true,
+        clients_unix: false,
+        prefetch: 0,
+    };
+    let isect = Isect::start(setup, &options)?;
+    isect.op(Format::Text)?.run(&format!("config service {BULK} selfstart=1"))?;
+    let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
+    let worker_place = isect.place("worker_unix")?;
+    let place = isect.place("client")?;
+    let op_place = isect.place("client_unix")?;
+    let running = isect.into_running(setup, &trial.shape, &options)?;
+    let _bulk = workers(setup, dir.path(), (&bulk_speech(), &worker_place), 2)?;
+    let plan = Plan {
+        shape: trial.shape,
+        rate: Some(trial.rate),
+        warm: Duration::from_millis(500),
+        span: trial.span,
+    };
+    let mut load = Load::connect(&running.place, plan, &*running.asker, stop)?;
+    let mut burden = None;
+    if noise != QUIET {
+        let place = if noise == "lister" { &op_place } else { &place };
+        burden = Some(begin(noise, place, setup, dir.path())?);
+    }
+    let tally = load.run(stop, |_| burden.as_mut().map_or(Ok(()), Process::check))?;
+    if tally.unsent > 0 {
+        return Err(format!("{} requests could not be sent at the rate", tally.unsent));
+    }
+    Ok([0.5, 0.99].map(|q| tally.latency.value_at_quantile(q) as f64 / 1000.0))
+}
+
+fn begin(noise: &str, place: &Place, setup: &Setup, dir: &Path) -> Result<Process, String> {
+    let mut process = Start {
+        program: &own_program()?,
+        args: vec!["noise".into(), noise.into(), place.to_string()],
+        core: setup.cores.map(|(_, load)| load),
+        log: &dir.join("noise.log"),
+        talks: true,
+        in_order: false,
+    }
+    .spawn()?;
+    process.line(START_LIMIT)?;
+    Ok(process)
+}
+
+/// The table for people.
+pub fn render(all: &[Disturbed]) -> String {
+    let mut out =
+        format!("{:<10}{:>9}{:>9}{:>9}{:>14}\n", "beside", "p50 µs", "p99 µs", "× quiet", "spread");
+    let names = std::iter::once(QUIET).chain(NOISES.iter().map(|(name, _)| *name));
+    for name in names {
+        let of = |name: &str| all.iter().filter(|one| one.noise == name).collect::<Vec<_>>();
+        let (these, quiet) = (of(name), of(QUIET));
+        let over = |index: usize| Spread::of(these.iter().map(|one| one.latency_us[index]));
+        let ratio = Spread::of(these.iter().filter_map(|one| {
+            let other = quiet.iter().find(|other| other.round == one.round)?;
+            Some(one.latency_us[1] / other.latency_us[1])
+        }));
+        let (Some(p50), Some(p99), Some(ratio)) = (over(0), over(1), ratio) else {
+            continue;
+        };
+        out.push_str(&format!(
+            "{name:<10}{:>9.0}{:>9.0}{:>9.2}{:>14}\n",
+            p50.median,
+            p99.median,
+            ratio.median,
+            format!("{:.2}–{:.2}", ratio.min, ratio.max)
+        ));
+    }
+    out
+}

@@ -1,0 +1,112 @@
+//! Clients that are a burden: one that streams 64 KiB bodies, one that sends garbage, one that never
+//! reads, an operator who lists all clients again and again. Each is a process of its own that goes on
+//! until it is killed. What they do to others is measured by `fairness`.
+
+use crate::load::{Load, Plan};
+use crate::shape::Shape;
+use crate::sock::Place;
+use crate::speech::{Asks, Speech, isect};
+use crate::stop::Stop;
+use client::address::Address;
+use client::caller::{Caller, Options};
+use protocol::names::ServiceName;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::Duration;
+
+/// The service of those who stream; it has workers of its own, so that only the broker is shared.
+pub const BULK: &str = "bulk";
+
+/// TABLE of burdens: name and what it does.
+pub const NOISES: [(&str, &str); 4] = [
+    ("stream", "one client streams 64 KiB bodies, four under way"),
+    ("garbage", "one client sends bad frames, is closed, comes back"),
+    ("deaf", "one client asks for 64 KiB bodies and never reads"),
+    ("lister", "one operator lists all clients without pause"),
+];
+
+/// Is a burden until it is killed.
+///
+/// # Errors
+/// It can't be one any more: the broker is gone.
+pub fn run(name: &str, place: &Place) -> Result<(), String> {
+    match name {
+        "stream" => stream(place),
+        "garbage" => garbage(place),
+        "deaf" => deaf(place),
+        "lister" => lister(place),
+        other => Err(format!("there is no noise '{other}'")),
+    }
+}
+
+fn bulk() -> Result<ServiceName, String> {
+    ServiceName::new(BULK).map_err(|e| e.to_string())
+}
+
+fn stream(place: &Place) -> Result<(), String> {
+    let shape: Shape = "c1w1p65536d4".parse()?;
+    let span = Duration::from_secs(3600);
+    let service = bulk()?;
+    let asker = move || -> Box<dyn Asks> { Box::new(isect::Client::new(service.clone(), 0)) };
+    let stop = Stop::new()?;
+    let plan = Plan { shape, rate: None, warm: Duration::ZERO, span };
+    Load::connect(place, plan, &asker, &stop)?.run(&stop, |_| Ok(()))?;
+    Ok(())
+}
+
+fn dial(place: &Place) -> Result<TcpStream, String> {
+    let Place::Tcp(address) = place else {
+        return Err("this noise is for TCP".into());
+    };
+    let stream = TcpStream::connect(address).map_err(|e| format!("{place}: {e}"))?;
+    // A broker that does not close would stop the noise.
+    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
+    Ok(stream)
+}
+
+fn garbage(place: &Place) -> Result<(), String> {
+    let mut bytes = [0x5au8; 300];
+    loop {
+        bytes[7] = bytes[7].wrapping_add(13);
+        let mut stream = dial(place)?;
+        // It may be closed before all is written.
+        let _ = stream.write_all(&bytes);
+        let mut answer = Vec::new();
+        let _ = stream.read_to_end(&mut answer);
+    }
+}
+
+fn deaf(place: &Place) -> Result<(), String> {
+    loop {
+        let mut stream = dial(place)?;
+        let mut client = isect::Client::new(bulk()?, 0);
+        let mut out = Vec::new();
+        client.hello(&mut out);
+        let size = 65536;
+        for number in 1..=64 {
+            client.ask(crate::payload::Payload { conn: 0, number, size }, &mut out);
+        }
+        // The broker reads no further at some point, and closes it at another.
+        let _ = stream.set_write_timeout(Some(Duration::from_secs(60)));
+        while stream.write_all(&out).is_ok() {
+            out.drain(..out.len() / 2);
+            if out.is_empty() {
+                break;
+            }
+        }
+    }
+}
+
+fn lister(place: &Place) -> Result<(), String> {
+    let address = Address::parse(&place.to_string()).map_err(|e| e.to_string())?;
+    let mut caller =
+        Caller::login(&[address], Options::new(ServiceName::op())).map_err(|e| e.to_string())?;
+    loop {
+        caller.call("clients", Some(Duration::from_secs(10))).map_err(|e| e.to_string())?;
+    }
+}
+
+/// The name by which workers of the bulk service are started.
+pub fn bulk_speech() -> String {
+    format!("isect:{BULK}")
+}
