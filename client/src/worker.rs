@@ -47,6 +47,8 @@ struct Current {
     client_more: bool,
     /// Our last frame had `more`.
     worker_more: bool,
+    /// One of our frames had `more`, so the client may have said something that crosses our end.
+    was_open: bool,
 }
 
 type StatusHandler = Box<dyn FnMut() -> String + Send>;
@@ -198,6 +200,7 @@ impl Worker {
                     until: request.until(),
                     client_more: request.more(),
                     worker_more: false,
+                    was_open: false,
                 });
                 return Ok(Some(request));
             }
@@ -334,6 +337,7 @@ impl Worker {
             return;
         };
         current.worker_more = more;
+        current.was_open |= more;
         let head = current.head;
         let frame = self.frame(&head, body, more, error);
         if !more {
@@ -361,7 +365,7 @@ impl Worker {
     /// The present request is done with.
     fn finish(&mut self) {
         let Some(current) = self.current.take() else { return };
-        if current.client_more {
+        if current.client_more || current.was_open {
             if self.cut_short.len() == CUT_SHORT_MAX {
                 self.cut_short.pop_front();
             }
