@@ -1,0 +1,356 @@
+//! Client programs, played: the library's real session, a workload around it, and now and then a program
+//! that misbehaves. Each tells the model what it asks and what it gets.
+
+use super::links::{Peer, Pulled};
+use super::model::{Asked, Outcome, Token};
+use super::world::{Event, World};
+use bytes::Bytes;
+use client::error::{Code, Error};
+use client::session::{Event as Heard, Reply, Send, Session};
+use protocol::bodies::Login;
+use protocol::decode;
+use protocol::encode;
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::kinds::Role;
+use protocol::names::ServiceName;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+/// A request under way as its client knows it.
+#[derive(Clone, Debug)]
+struct Open {
+    token: Token,
+    send: Send,
+    /// The bytes of the answer so far.
+    got: Vec<u8>,
+    /// The worker waits for the next turn.
+    is_asked: bool,
+    /// The client never says more.
+    is_lazy: bool,
+}
+
+/// A client program.
+#[derive(Debug, Default)]
+pub struct SimClient {
+    session: Session,
+    conn: Option<u64>,
+    /// It sends nonsense on this connection.
+    is_wild: bool,
+    service: usize,
+    open: BTreeMap<u32, Open>,
+    reads_again: u64,
+}
+
+impl World {
+    /// Whether the model says nothing about what leaves on this connection.
+    pub fn is_wild(&self, id: u64) -> bool {
+        self.conns.get(&id).is_some_and(|conn| conn.is_wild)
+    }
+
+    /// A client does something, and will again.
+    pub fn client_acts(&mut self, index: usize) {
+        let pace = self.plan.pace_ms * 1000;
+        let wait = self.chance.between(1, if self.is_calm { 20_000 } else { pace });
+        self.later(wait, Event::Client(index));
+        let client = &mut self.clients[index];
+        let Some(conn) = client.conn else { return self.client_connects(index) };
+        if !client.session.is_open() {
+            return;
+        }
+        let is_wild = client.is_wild;
+        if !self.is_calm && self.chance.hits(self.plan.vanish) || is_wild && self.chance.hits(300) {
+            return self.client_leaves(index, conn);
+        }
+        if is_wild {
+            return self.client_babbles(index, conn);
+        }
+        if !self.is_calm && self.chance.hits(self.plan.slow_reader) {
+            let until = self.now.0 + self.chance.below(20_000_000);
+            self.clients[index].reads_again = until;
+        }
+        if !self.is_calm && self.chance.hits(self.plan.nonsense) {
+            return self.client_babbles(index, conn);
+        }
+        if self.client_continues(index) {
+            return;
+        }
+        let client = &self.clients[index];
+        if client.open.len() < self.plan.window && self.requests_left > 0 {
+            self.requests_left -= 1;
+            self.client_asks(index);
+        }
+    }
+
+    fn client_connects(&mut self, index: usize) {
+        let Some(conn) = self.dial_broker(Role::Client, Peer::Client(index)) else { return };
+        let service = self.chance.index(self.plan.services.len());
+        let priority = self.chance.between(1, 255) as u8;
+        let heartbeat = self.chance.hits(300);
+        let client = &mut self.clients[index];
+        client.conn = Some(conn);
+        client.service = service;
+        client.is_wild = false;
+        client.reads_again = 0;
+        let name = ServiceName::new(self.plan.services[service].name);
+        let name = name.expect("the names of services are spelled right");
+        let login = Login { priority, heartbeat, ..Login::to(name) };
+        match client.session.login(login) {
+            Ok(frame) => self.write(conn, true, encode::to_bytes(frame)),
+            Err(error) => self.hold(Err(format!("client {index} can't log in again: {error}"))),
+        }
+    }
+
+    fn client_leaves(&mut self, index: usize, conn: u64) {
+        self.note(format_args!("client {index} leaves"));
+        let is_polite = self.chance.hits(500);
+        let client = &mut self.clients[index];
+        client.conn = None;
+        for open in std::mem::take(&mut client.open).into_values() {
+            self.model.left(open.token.uid);
+        }
+        let goodbye = client.session.logout();
+        if is_polite {
+            self.write(conn, true, encode::to_bytes(goodbye));
+        }
+        self.peer_closes(conn);
+    }
+
+    /// Bytes that a client should not send; what comes back on this connection is not looked at.
+    fn client_babbles(&mut self, index: usize, conn: u64) {
+        self.note(format_args!("client {index} babbles"));
+        let sequences: Vec<u32> = self.clients[index].open.keys().copied().collect();
+        for open in std::mem::take(&mut self.clients[index].open).into_values() {
+            self.model.left(open.token.uid);
+        }
+        self.clients[index].is_wild = true;
+        if let Some(conn) = self.conns.get_mut(&conn) {
+            conn.is_wild = true;
+            if conn.at_broker {
+                self.model.link_gone(conn.link);
+            }
+        }
+        let sequence = match sequences.first() {
+            Some(first) if self.chance.hits(500) => *first,
+            Some(_) | None => self.chance.below(5) as u32,
+        };
+        let number = |world: &mut Self| world.chance.pick(&[0, 0, 1, 2, 3, 77, u32::MAX]);
+        let head = Header {
+            sequence,
+            reply: self.chance.below(2) as u16,
+            more: self.chance.below(2) as u16,
+            workerid: number(self),
+            deadline_ms: number(self),
+            flags: self.chance.below(2) as u8,
+            ..Header::default()
+        };
+        let size = self.chance.pick(&[0, 10, 3000, 40_000]);
+        let body = Bytes::from(vec![b'?'; size]);
+        let bytes = match self.chance.below(6) {
+            0 => Bytes::from(vec![0xee; 100]),
+            1 => encode::to_bytes(Frame::Login(Login::to(ServiceName::op()))),
+            2 => encode::to_bytes(Frame::End),
+            _ => encode::to_bytes(Frame::data(head, body)),
+        };
+        self.write(conn, true, bytes);
+    }
+
+    fn client_asks(&mut self, index: usize) {
+        let plan = &self.plan;
+        let chance = &mut self.chance;
+        let parts = if chance.hits(plan.pieces) { chance.between(2, 6) as u16 } else { 1 };
+        let turns = if chance.hits(plan.turns) { chance.between(2, 4) as u8 } else { 1 };
+        let is_idempotent = chance.hits(plan.idempotent);
+        let wants_reply = turns > 1 || !chance.hits(plan.silent);
+        let is_lazy = !self.is_calm && chance.hits(50);
+        let (low, high) = plan.deadline_ms;
+        let deadline = chance.hits(750).then(|| chance.between(low, high));
+        let deadline = if self.is_calm { Some(20_000) } else { deadline };
+        let priority = if chance.hits(700) { 0 } else { chance.between(1, 255) as u8 };
+        let uid = self.model.ask(Asked {
+            client: index,
+            service: self.clients[index].service,
+            is_idempotent,
+            wants_reply,
+            turns,
+            begun: Vec::new(),
+            outcome: None,
+            is_left: false,
+        });
+        let token = Token { uid, part: 0, parts, turn: 0, turns };
+        let send = Send {
+            more: parts > 1,
+            idempotent: is_idempotent,
+            priority,
+            deadline: deadline.map(Duration::from_millis),
+            reply: wants_reply,
+            ..Send::default()
+        };
+        let open = Open { token, send, got: Vec::new(), is_asked: false, is_lazy };
+        self.client_sends(index, open);
+    }
+
+    /// The next piece or turn of a request under way, if one is to be sent.
+    fn client_continues(&mut self, index: usize) -> bool {
+        let is_calm = self.is_calm;
+        let client = &self.clients[index];
+        let next = client.open.iter().find(|(_, open)| {
+            let has_parts = open.token.part + 1 < open.token.parts;
+            (has_parts || open.is_asked) && (is_calm || !open.is_lazy)
+        });
+        let Some((&sequence, open)) = next else { return false };
+        let mut open = open.clone();
+        if open.token.part + 1 < open.token.parts {
+            open.token.part += 1;
+            open.send.more = open.token.part + 1 < open.token.parts;
+            let worker = open.send.conversation.map_or(0, |(_, worker)| worker);
+            open.send.conversation = Some((sequence, worker));
+        } else {
+            open.is_asked = false;
+            open.token.turn += 1;
+        }
+        self.client_sends(index, open);
+        true
+    }
+
+    fn client_sends(&mut self, index: usize, open: Open) {
+        let filler = self.chance.below(self.plan.bytes_max);
+        let body = Bytes::from(open.token.body(filler));
+        let client = &mut self.clients[index];
+        let Some(conn) = client.conn else { return };
+        match client.session.send(body, &open.send) {
+            Ok((sequence, frame)) => {
+                client.session.handed_over(sequence);
+                let is_over = !open.send.reply && !open.send.more;
+                let token = open.token;
+                if is_over {
+                    client.open.remove(&sequence);
+                } else {
+                    client.open.insert(sequence, open);
+                }
+                self.note(format_args!("client {index} sends {sequence} {token:?}"));
+                self.write(conn, true, encode::to_bytes(frame));
+            }
+            // Too large, or too many: it was never sent.
+            Err(_) => {
+                let sequence = open.send.conversation.map(|(sequence, _)| sequence);
+                if sequence.is_none_or(|sequence| client.open.contains_key(&sequence)) {
+                    self.model.left(open.token.uid);
+                }
+                // A program that can't go on with a request gives it up.
+                if let Some(sequence) = sequence {
+                    client.session.give_up(sequence);
+                    client.open.remove(&sequence);
+                    self.client_leaves(index, conn);
+                }
+            }
+        }
+    }
+
+    /// What has come to a client, if it reads.
+    pub fn client_reads(&mut self, index: usize, id: u64) {
+        while self.broken.is_none() {
+            let client = &self.clients[index];
+            if client.conn != Some(id) {
+                return;
+            }
+            if client.reads_again > self.now.0 && !self.is_calm {
+                let again = protocol::time::Tick(client.reads_again);
+                self.at(again, Event::Down(id));
+                return;
+            }
+            let Some(conn) = self.conns.get_mut(&id) else { return };
+            match conn.down.pull(self.now, usize::MAX) {
+                Pulled::Nothing => return,
+                Pulled::Frame(kind, head, body) => match decode::frame(kind, head, body) {
+                    Ok(frame) => self.client_hears(index, frame),
+                    Err(error) => self.hold(Err(format!("the broker sent a client {error}"))),
+                },
+                Pulled::Bad(error) => self.hold(Err(format!("the broker sent a client {error}"))),
+                Pulled::Ended(_) => self.client_lost(index, id),
+            }
+        }
+    }
+
+    fn client_lost(&mut self, index: usize, id: u64) {
+        self.note(format_args!("client {index} lost its connection"));
+        let client = &mut self.clients[index];
+        client.conn = None;
+        let error = Error::new(ErrorCode::BrokerLost, "the connection broke");
+        let (_, replies) = client.session.lost(error);
+        self.peer_closes(id);
+        for reply in replies {
+            self.client_gets(index, reply);
+        }
+        for open in std::mem::take(&mut self.clients[index].open).into_values() {
+            if open.send.reply {
+                let uid = open.token.uid;
+                self.hold(Err(format!("client {index} got no outcome of {uid} with the loss")));
+            }
+        }
+    }
+
+    fn client_hears(&mut self, index: usize, frame: Frame) {
+        let client = &mut self.clients[index];
+        let kind = frame.kind();
+        match client.session.receive(frame) {
+            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Quiet) => {}
+            Ok(Heard::Closing(error)) => self.note(format_args!("client {index}: {error}")),
+            Ok(Heard::Answer(frame)) => {
+                if let Some(conn) = client.conn {
+                    self.write(conn, true, encode::to_bytes(frame));
+                }
+            }
+            Ok(Heard::Reply(reply)) => self.client_gets(index, reply),
+            // The model watches the broker's door for what is sent twice.
+            Ok(Heard::Dropped(_)) => {}
+            Err(_) if client.is_wild => {}
+            Err(error) => {
+                self.hold(Err(format!("client {index} got a {kind} frame: {error}")));
+            }
+        }
+    }
+
+    fn client_gets(&mut self, index: usize, reply: Reply) {
+        let client = &mut self.clients[index];
+        if client.is_wild {
+            client.open.remove(&reply.sequence);
+            return;
+        }
+        let Some(open) = client.open.get_mut(&reply.sequence) else {
+            let text = format!("client {index} got {:?} for {}", reply.error, reply.sequence);
+            return self.hold(Err(text));
+        };
+        let uid = open.token.uid;
+        open.got.extend_from_slice(&reply.body);
+        if reply.more {
+            open.send.conversation = Some((reply.sequence, reply.worker));
+            open.is_asked = open.token.turn + 1 < open.token.turns;
+            return;
+        }
+        let outcome = match &reply.error {
+            None => Outcome::Reply(std::mem::take(&mut open.got)),
+            Some(Error { code: Code::Application(number), .. }) => Outcome::Application(*number),
+            Some(Error { code: Code::Isect(code), ran, .. }) => Outcome::Error(*code, *ran),
+        };
+        client.open.remove(&reply.sequence);
+        self.note(format_args!("client {index} has the outcome of {uid}: {:?}", reply.error));
+        let is_too_many = matches!(outcome, Outcome::Error(ErrorCode::TooManyRequests, _))
+            && self.plan.silent == 0;
+        if is_too_many {
+            self.hold(Err(format!("request {uid}: too many, though few are under way")));
+        }
+        let verdict = self.model.ends(uid, outcome);
+        self.hold(verdict);
+    }
+
+    /// Every client reads what is there from now on.
+    pub fn soothe_clients(&mut self) {
+        for index in 0..self.clients.len() {
+            if let Some(conn) = self.clients[index].conn {
+                self.at(self.now, Event::Down(conn));
+            }
+        }
+    }
+}

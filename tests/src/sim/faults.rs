@@ -1,0 +1,144 @@
+//! Faults as they happen: one at a time, at moments that chance picks. They wrap the engines and the
+//! connections; nothing of them is inside.
+
+use super::plan::{Fault, Sabotage};
+use super::world::{Event, World};
+use protocol::bodies::{Ending, ErrorBody};
+use protocol::errors::{ErrorCode, Ran};
+use protocol::frame::Frame;
+use protocol::kinds::Role;
+use protocol::time::Tick;
+
+impl World {
+    /// A fault happens, and another one will.
+    pub fn fault_happens(&mut self) {
+        if self.is_calm || self.plan.fault_ms == 0 {
+            return;
+        }
+        let wait = self.chance.between(1, self.plan.fault_ms * 1000);
+        self.later(wait, Event::Fault);
+        let sum: u64 = self.plan.faults.iter().map(|(_, weight)| weight).sum();
+        let mut at = self.chance.below(sum.max(1));
+        let faults = self.plan.faults.clone();
+        for (fault, weight) in faults {
+            if at < weight {
+                self.note(format_args!("fault: {fault:?}"));
+                return self.inflict(fault);
+            }
+            at -= weight;
+        }
+    }
+
+    fn inflict(&mut self, fault: Fault) {
+        let until = Tick(self.now.0 + self.chance.between(1000, 15_000_000));
+        let pids: Vec<u32> = self.procs.keys().copied().collect();
+        let pid = (!pids.is_empty()).then(|| self.chance.pick(&pids));
+        let conns: Vec<u64> = self.conns.keys().copied().collect();
+        let conn = (!conns.is_empty()).then(|| self.chance.pick(&conns));
+        let host = self.chance.index(self.hosts.len());
+        match fault {
+            Fault::KillWorker => {
+                if let Some(pid) = pid {
+                    self.kill_proc(pid, Ending::Signal(9));
+                }
+            }
+            Fault::CutLink => {
+                if let Some(conn) = conn {
+                    self.break_conn(conn);
+                }
+            }
+            Fault::FreezeLink => {
+                if let Some(conn) = conn.and_then(|conn| self.conns.get_mut(&conn)) {
+                    conn.frozen = until;
+                }
+            }
+            Fault::FreezeWorker => {
+                if let Some(proc) = pid.and_then(|pid| self.procs.get_mut(&pid)) {
+                    proc.frozen = until;
+                }
+            }
+            Fault::CutHost => {
+                self.hosts[host].cut = until;
+                self.freeze_host(host, until);
+            }
+            Fault::Reboot => {
+                let is_silent = self.chance.hits(500);
+                // The built-in execd is on the broker's own machine.
+                if host != 0 {
+                    self.reboot(host, is_silent);
+                }
+            }
+            Fault::RestartExecd | Fault::ForgetfulExecd => {
+                self.kill_execd(host);
+                if fault == Fault::ForgetfulExecd {
+                    self.forget_records(host);
+                }
+                let wait = self.chance.between(1, 3_000_000);
+                self.later(wait, Event::StartExecd(host));
+            }
+            Fault::KillBroker => {
+                self.kill_broker();
+                let wait = self.chance.between(1, 3_000_000);
+                self.later(wait, Event::StartBroker);
+            }
+            Fault::EndBroker => {
+                let input = broker::engine::input::Input::Terminate { signal: "TERM" };
+                self.feed(input);
+            }
+            Fault::Leap => {
+                let leap = self.chance.between(1, 60_000);
+                self.now = self.now.plus_millis(leap);
+            }
+            Fault::PersistFails => self.persist_fails = !self.persist_fails,
+        }
+    }
+
+    /// Breaks a rule on purpose, once: what is sent instead of this frame.
+    pub fn sabotage(&mut self, id: u64, frame: Frame) -> Option<Frame> {
+        let Some(role) = self.conns.get(&id).map(|conn| conn.role) else { return Some(frame) };
+        let sabotage = self.plan.sabotage;
+        let frame = match (sabotage, role, frame) {
+            (Sabotage::DropReply, Role::Client, Frame::Data { head, .. })
+                if head.more == 0 && self.is_time() =>
+            {
+                return None;
+            }
+            (Sabotage::LieAboutRan, Role::Client, Frame::Error { head, error })
+                if error.code == ErrorCode::WorkerDied =>
+            {
+                let error = ErrorBody { ran: Ran::No, ..error };
+                Frame::Error { head, error }
+            }
+            (Sabotage::WrongClient, Role::Client, Frame::Data { head, body })
+                if head.more == 0 && self.is_time() =>
+            {
+                let head = protocol::header::Header { sequence: head.sequence + 1, ..head };
+                Frame::Data { head, body }
+            }
+            (Sabotage::RunTwice, Role::Worker, Frame::Data { head, body }) => {
+                let other = self.conns.iter().find(|(other, conn)| {
+                    **other != id && conn.role == Role::Worker && conn.at_peer
+                });
+                if let Some((&other, _)) = other
+                    && head.more == 0
+                    && self.is_time()
+                {
+                    let frame = Frame::Data { head, body: body.clone() };
+                    self.write(other, false, protocol::encode::to_bytes(frame));
+                }
+                Frame::Data { head, body }
+            }
+            (_, _, frame) => frame,
+        };
+        Some(frame)
+    }
+
+    /// Now and then, not at the very start.
+    fn is_time(&mut self) -> bool {
+        if self.sabotage_left == 0 {
+            return false;
+        }
+        self.sabotage_left -= 1;
+        self.sabotage_left == 0
+    }
+}

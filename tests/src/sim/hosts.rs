@@ -1,0 +1,344 @@
+//! The hosts: execd's real engine in a played shell, its state directory, its machine that can be cut
+//! off or start anew. The processes themselves are in `procs`.
+
+use super::links::{Peer, Pulled};
+use super::world::{Event, World};
+use broker::engine::input::{Close, Input as BrokerInput};
+use bytes::Bytes;
+use execd::engine::action::{Action, Signal};
+use execd::engine::child::ChildId;
+use execd::engine::input::{Found, Input};
+use execd::engine::limits::Limits;
+use execd::engine::{Config, Engine};
+use protocol::bodies::{Ending, ExecStart, Stream};
+use protocol::decode;
+use protocol::encode;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::limits::CONTROL_BODY_BYTES_MAX;
+use protocol::names::HostName;
+use protocol::time::Tick;
+use std::collections::{BTreeMap, VecDeque};
+
+/// What execd keeps of a child in its state directory.
+#[derive(Clone, Debug)]
+struct Record {
+    broker: String,
+    worker: WorkerId,
+    run: RunId,
+}
+
+/// A machine with an execd.
+pub struct Host {
+    /// Its name.
+    pub name: HostName,
+    /// Where its execd listens.
+    pub address: String,
+    execd: Option<Engine>,
+    /// When its execd was started: its own clock begins there.
+    start: Tick,
+    /// How often its execd was started.
+    pub incarnation: u32,
+    links: BTreeMap<LinkId, u64>,
+    next_link: u32,
+    children: BTreeMap<ChildId, u32>,
+    records: BTreeMap<u32, Record>,
+    pending: VecDeque<Input>,
+    is_stepping: bool,
+    /// It can't be reached before this.
+    pub cut: Tick,
+}
+
+impl Host {
+    /// A host with its execd not started.
+    pub fn new(index: usize) -> Self {
+        let (name, address) = match index {
+            0 => ("localhost".to_owned(), "unix:/sim/execd.sock".to_owned()),
+            n => (format!("h{n}"), format!("10.0.0.{n}:5502")),
+        };
+        Self {
+            name: HostName::new(&name).expect("the names of hosts are spelled right"),
+            address,
+            execd: None,
+            start: Tick(0),
+            incarnation: 0,
+            links: BTreeMap::new(),
+            next_link: 0,
+            children: BTreeMap::new(),
+            records: BTreeMap::new(),
+            pending: VecDeque::new(),
+            is_stepping: false,
+            cut: Tick(0),
+        }
+    }
+
+    /// When its execd has something to do.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        let due = self.execd.as_ref().and_then(Engine::next_deadline);
+        due.map(|at| Tick(at.0.saturating_add(self.start.0)))
+    }
+
+    /// Whether its execd does not run.
+    pub const fn is_gone(&self) -> bool {
+        self.execd.is_none()
+    }
+}
+
+impl World {
+    /// A host's execd is started; it finds what an earlier one left.
+    pub fn start_execd(&mut self, index: usize) {
+        let host = &mut self.hosts[index];
+        if host.execd.is_some() || (index == 0 && self.is_closing) {
+            return;
+        }
+        host.incarnation += 1;
+        host.start = self.now;
+        host.is_stepping = false;
+        let config = Config {
+            limits: Limits::default(),
+            hostpid: 10 + index as u32,
+            version: "sim".into(),
+            built_in: index == 0,
+            leave_when_broker_is_gone: false,
+        };
+        host.execd = Some(Engine::new(config));
+        let records: Vec<(u32, Record)> =
+            host.records.iter().map(|(pid, record)| (*pid, record.clone())).collect();
+        let name = host.name.clone();
+        self.note(format_args!("execd of {name} starts and finds {}", records.len()));
+        for (pid, Record { broker, worker, run }) in records {
+            let alive = self.procs.contains_key(&pid);
+            if !alive {
+                self.hosts[index].records.remove(&pid);
+            }
+            self.feed_execd(index, Input::Found(Found { broker, worker, run, pid, alive }));
+        }
+    }
+
+    /// execd is killed; its children go on.
+    pub fn kill_execd(&mut self, index: usize) {
+        let host = &mut self.hosts[index];
+        if host.execd.take().is_none() {
+            return;
+        }
+        host.pending.clear();
+        host.children.clear();
+        let links = std::mem::take(&mut host.links);
+        let name = host.name.clone();
+        self.note(format_args!("execd of {name} is gone"));
+        for conn in links.into_values() {
+            self.peer_closes(conn);
+        }
+    }
+
+    /// execd has forgotten its children.
+    pub fn forget_records(&mut self, index: usize) {
+        self.hosts[index].records.clear();
+    }
+
+    /// The machine starts anew: nobody says goodbye if it is cut off first.
+    pub fn reboot(&mut self, index: usize, is_silent: bool) {
+        let name = self.hosts[index].name.clone();
+        self.note(format_args!("host {name} starts anew, silent: {is_silent}"));
+        let pids = self.pids_on(index);
+        if is_silent {
+            // Whoever is connected learns of it when the host is back and knows nothing of the link.
+            let back = self.now.plus_millis(self.chance.between(10, 20_000));
+            self.hosts[index].cut = back;
+            self.freeze_host(index, back);
+        }
+        self.kill_execd(index);
+        for pid in pids {
+            self.kill_proc(pid, Ending::Unknown);
+        }
+        let wait = self.chance.between(10, 20_000);
+        self.later(wait * 1000, Event::StartExecd(index));
+    }
+
+    /// Pids of the processes on a host.
+    pub fn pids_on(&self, index: usize) -> Vec<u32> {
+        self.procs.iter().filter(|(_, proc)| proc.host == index).map(|(pid, _)| *pid).collect()
+    }
+
+    /// All connections of a host are silent until then.
+    pub fn freeze_host(&mut self, index: usize, until: Tick) {
+        let procs = &self.procs;
+        for conn in self.conns.values_mut() {
+            let is_there = match conn.peer {
+                Peer::Client(_) => false,
+                Peer::Proc(pid) => procs.get(&pid).is_some_and(|proc| proc.host == index),
+                Peer::Execd(host, _) => host == index,
+            };
+            if is_there {
+                conn.frozen = conn.frozen.max(until);
+            }
+        }
+    }
+
+    /// A dial of the broker reaches the host, or not.
+    pub fn dialled(&mut self, epoch: u32, name: &HostName, address: &str) {
+        if epoch != self.epoch || self.broker.is_none() {
+            return;
+        }
+        let index = self.hosts.iter().position(|host| host.address == address);
+        let index = index.filter(|&index| {
+            self.hosts[index].execd.is_some() && self.hosts[index].cut <= self.now
+        });
+        let Some(index) = index else {
+            if address == self.hosts[0].address && self.hosts[0].cut <= self.now {
+                // The broker's shell starts the execd that it brings along when nobody answers.
+                self.later(1000, Event::StartExecd(0));
+            }
+            let why = "connection refused".to_owned();
+            self.feed(BrokerInput::HostRefused { host: name.clone(), why });
+            return;
+        };
+        let host = &mut self.hosts[index];
+        host.next_link += 1;
+        let link = LinkId { index: host.next_link, generation: 0 };
+        let Some(conn) = self.host_opened(name, |_| Peer::Execd(index, link)) else { return };
+        if self.conns.contains_key(&conn) {
+            self.hosts[index].links.insert(link, conn);
+            self.feed_execd(index, Input::Opened { link, stranger: None });
+        }
+    }
+
+    /// What has come to an execd.
+    pub fn execd_reads(&mut self, index: usize, link: LinkId, id: u64) {
+        while self.broken.is_none() {
+            let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_peer) else { return };
+            match conn.down.pull(self.now, CONTROL_BODY_BYTES_MAX) {
+                Pulled::Nothing => return,
+                Pulled::Frame(kind, head, body) => match decode::frame(kind, head, body) {
+                    Ok(frame) => self.feed_execd(index, Input::Frame { link, frame }),
+                    Err(error) => self.hold(Err(format!("the broker sent an execd {error}"))),
+                },
+                Pulled::Bad(error) => self.hold(Err(format!("the broker sent an execd {error}"))),
+                Pulled::Ended(_) => {
+                    self.peer_closes(id);
+                    self.hosts[index].links.remove(&link);
+                    self.feed_execd(index, Input::Closed { link, why: "closed its connection" });
+                }
+            }
+        }
+    }
+
+    /// Gives an execd's engine an input, and does what it says.
+    pub fn feed_execd(&mut self, index: usize, input: Input) {
+        let host = &mut self.hosts[index];
+        if host.execd.is_none() {
+            return;
+        }
+        host.pending.push_back(input);
+        if std::mem::replace(&mut host.is_stepping, true) {
+            return;
+        }
+        loop {
+            let host = &mut self.hosts[index];
+            let Some(execd) = &mut host.execd else { return };
+            let Some(input) = host.pending.pop_front() else { break };
+            let mut actions = Vec::new();
+            execd.step(Tick(self.now.0 - host.start.0), input, &mut actions);
+            for action in actions {
+                self.apply_execd(index, action);
+            }
+        }
+        self.hosts[index].is_stepping = false;
+    }
+
+    fn apply_execd(&mut self, index: usize, action: Action) {
+        match action {
+            Action::Send { link, frame } => {
+                let Some(conn) = self.hosts[index].links.get(&link).copied() else {
+                    self.hold(Err(format!("execd sends {} to a link that is gone", frame.kind())));
+                    return;
+                };
+                self.write(conn, true, encode::to_bytes(frame));
+            }
+            Action::Close { link } => {
+                if let Some(conn) = self.hosts[index].links.remove(&link) {
+                    self.end(conn, true, Close::Eof);
+                    if let Some(conn) = self.conns.get_mut(&conn) {
+                        conn.at_peer = false;
+                        conn.down.discard();
+                    }
+                    self.sweep(conn);
+                }
+            }
+            Action::Spawn { child, broker, start } => self.spawn(index, child, &broker, &start),
+            Action::Adopt { child, pid } => {
+                self.hosts[index].children.insert(child, pid);
+            }
+            Action::Signal { child, signal } => {
+                let Some(pid) = self.hosts[index].children.get(&child).copied() else {
+                    self.hold(Err(format!("execd signals child {child}, which is not there")));
+                    return;
+                };
+                match signal {
+                    Signal::TermGroup => self.term_proc(pid),
+                    Signal::KillGroup => self.kill_proc(pid, Ending::Signal(9)),
+                    Signal::Process(_) => {}
+                }
+            }
+            Action::Forget { child } => {
+                let host = &mut self.hosts[index];
+                if let Some(pid) = host.children.remove(&child) {
+                    host.records.remove(&pid);
+                }
+            }
+            Action::Note(note) => {
+                let name = self.hosts[index].name.clone();
+                self.note(format_args!("{name}: {note:?}"));
+            }
+            Action::Leave => {
+                self.kill_execd(index);
+                self.hosts[index].is_stepping = false;
+                if index != 0 {
+                    self.later(1_000_000, Event::StartExecd(index));
+                }
+            }
+        }
+    }
+
+    fn spawn(&mut self, index: usize, child: ChildId, broker: &str, start: &ExecStart) {
+        if !self.is_calm && self.chance.hits(self.plan.start_fails) {
+            let lasting = self.chance.hits(100);
+            let text = format!("{} can't be started in this simulation", start.path);
+            let host = &mut self.hosts[index];
+            host.pending.push_back(Input::SpawnFailed { child, lasting, text });
+            return;
+        }
+        let pid = self.new_proc(index, start);
+        let host = &mut self.hosts[index];
+        host.children.insert(child, pid);
+        let record = Record { broker: broker.to_owned(), worker: start.worker, run: start.run };
+        host.records.insert(pid, record);
+        host.pending.push_back(Input::Spawned { child, pid });
+    }
+
+    /// A process ended: its execd, if it watches, learns of it a little later.
+    pub fn died_on(&mut self, index: usize, pid: u32, ending: Ending) {
+        let host = &self.hosts[index];
+        let child = host.children.iter().find(|(_, of)| **of == pid).map(|(child, _)| *child);
+        if let Some(child) = child {
+            let (wait, incarnation) = (self.chance.below(5000), host.incarnation);
+            self.later(wait, Event::Reaped(index, incarnation, child, ending));
+        }
+    }
+
+    /// execd reaps a process.
+    pub fn reaped(&mut self, index: usize, incarnation: u32, child: ChildId, ending: Ending) {
+        if self.hosts[index].incarnation != incarnation {
+            return;
+        }
+        let last = Bytes::from_static(b"last words");
+        let stream = Stream::Stderr;
+        self.feed_execd(index, Input::Output { child, stream, bytes: last.to_vec() });
+        self.feed_execd(index, Input::Exited { child, ending, cpu_ms: 1, rss_kib_max: 1 });
+        // Sometimes a grandchild keeps the streams open.
+        if self.is_calm || self.chance.hits(800) {
+            for stream in [Stream::Stdout, Stream::Stderr] {
+                self.feed_execd(index, Input::OutputEnd { child, stream });
+            }
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! Connections: bytes in order, each way at its own pace, cut where chance wants, ended in order or
+//! broken. Not who reads and writes them.
+
+use super::chance::Chance;
+use broker::engine::input::Close;
+use bytes::{Buf, Bytes, BytesMut};
+use protocol::decode::{self, WireError};
+use protocol::header::Header;
+use protocol::ids::LinkId;
+use protocol::kinds::{Kind, Role};
+use protocol::limits::HEADER_BYTES;
+use protocol::time::Tick;
+use std::collections::VecDeque;
+
+/// What is under way.
+#[derive(Clone, Debug)]
+enum Piece {
+    Bytes(Bytes),
+    End(Close),
+}
+
+/// What a reader got.
+#[derive(Debug)]
+pub enum Pulled {
+    /// A whole frame.
+    Frame(Kind, Header, Bytes),
+    /// Bytes that are no frame.
+    Bad(WireError),
+    /// The end, told once.
+    Ended(Close),
+    /// Nothing for now.
+    Nothing,
+}
+
+/// One direction of a connection.
+#[derive(Debug, Default)]
+pub struct Pipe {
+    pieces: VecDeque<(Tick, Piece)>,
+    buffer: BytesMut,
+    skip: usize,
+    last_due: Tick,
+    /// Bytes that have not arrived.
+    pub waiting: u64,
+    /// The writer has ended it.
+    pub is_closed: bool,
+    is_over: bool,
+}
+
+impl Pipe {
+    /// Sends bytes so that they arrive at `due` or later, but never before what was sent earlier, in two
+    /// pieces if `cut` says where. The moments at which something arrives.
+    pub fn write(&mut self, bytes: Bytes, due: Tick, cut: Option<(usize, Tick)>) -> Vec<Tick> {
+        if self.is_closed {
+            return Vec::new();
+        }
+        self.waiting += bytes.len() as u64;
+        let mut first = bytes;
+        let rest = cut.filter(|(at, _)| *at > 0 && *at < first.len());
+        let rest = rest.map(|(at, later)| (first.split_off(at), later));
+        let mut dues = vec![self.push(Piece::Bytes(first), due)];
+        if let Some((rest, later)) = rest {
+            dues.push(self.push(Piece::Bytes(rest), later));
+        }
+        dues
+    }
+
+    /// Ends it after what is under way. When the end arrives.
+    pub fn end(&mut self, how: Close, due: Tick) -> Option<Tick> {
+        if std::mem::replace(&mut self.is_closed, true) {
+            return None;
+        }
+        Some(self.push(Piece::End(how), due))
+    }
+
+    fn push(&mut self, piece: Piece, due: Tick) -> Tick {
+        self.last_due = self.last_due.max(due);
+        self.pieces.push_back((self.last_due, piece));
+        self.last_due
+    }
+
+    /// Loses a part of what is under way, and ends broken. When that is noticed.
+    pub fn cut(&mut self, chance: &mut Chance, due: Tick) -> Tick {
+        let keep = chance.index(self.pieces.len() + 1);
+        let whole = keep + usize::from(chance.hits(500) && keep < self.pieces.len());
+        self.pieces.truncate(whole);
+        if let Some((_, Piece::Bytes(bytes))) = self.pieces.back_mut().filter(|_| whole > keep) {
+            let left = chance.index(bytes.len() + 1);
+            bytes.truncate(left);
+        }
+        self.pieces.retain(|(_, piece)| matches!(piece, Piece::Bytes(_)));
+        let bytes = self.pieces.iter().map(|(_, piece)| match piece {
+            Piece::Bytes(bytes) => bytes.len() as u64,
+            Piece::End(_) => 0,
+        });
+        self.waiting = bytes.sum();
+        self.is_closed = true;
+        self.last_due = self.last_due.min(due);
+        self.push(Piece::End(Close::Reset), due)
+    }
+
+    /// The reader is gone: nothing is kept.
+    pub fn discard(&mut self) {
+        *self = Self { is_closed: true, is_over: true, ..Self::default() };
+    }
+
+    /// Whether the reader has read all that was sent.
+    pub fn is_read(&self) -> bool {
+        self.buffer.is_empty()
+            && self.pieces.iter().all(|(_, piece)| matches!(piece, Piece::End(_)))
+    }
+
+    /// What the reader gets now.
+    pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> Pulled {
+        loop {
+            if self.is_over {
+                return Pulled::Nothing;
+            }
+            let over = self.skip.min(self.buffer.len());
+            self.buffer.advance(over);
+            self.skip -= over;
+            match self.front(body_bytes_max) {
+                Pulled::Nothing => {}
+                found => return found,
+            }
+            if self.pieces.front().is_none_or(|(due, _)| *due > now) {
+                return Pulled::Nothing;
+            }
+            match self.pieces.pop_front() {
+                Some((_, Piece::Bytes(bytes))) => {
+                    self.waiting -= bytes.len() as u64;
+                    self.buffer.extend_from_slice(&bytes);
+                }
+                Some((_, Piece::End(how))) => {
+                    self.is_over = true;
+                    let is_torn = !self.buffer.is_empty() || self.skip > 0;
+                    return Pulled::Ended(match how {
+                        Close::Eof if is_torn => Close::Torn,
+                        how => how,
+                    });
+                }
+                None => return Pulled::Nothing,
+            }
+        }
+    }
+
+    fn front(&mut self, body_bytes_max: usize) -> Pulled {
+        let Some(bytes) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Pulled::Nothing };
+        match decode::head(bytes, body_bytes_max) {
+            Err(error) => {
+                match error.skip {
+                    Some(count) => {
+                        self.buffer.advance(HEADER_BYTES);
+                        self.skip = count as usize;
+                    }
+                    None => self.is_over = true,
+                }
+                Pulled::Bad(error)
+            }
+            Ok((kind, head)) => {
+                let size = HEADER_BYTES + head.len as usize;
+                if self.buffer.len() < size {
+                    return Pulled::Nothing;
+                }
+                let mut frame = self.buffer.split_to(size);
+                frame.advance(HEADER_BYTES);
+                Pulled::Frame(kind, head, frame.freeze())
+            }
+        }
+    }
+}
+
+/// Who stands at the far end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A client, by index.
+    Client(usize),
+    /// A worker's process, by pid.
+    Proc(u32),
+    /// A host's execd: which host, and the link as execd knows it.
+    Execd(usize, LinkId),
+}
+
+/// One connection of the broker.
+#[derive(Debug)]
+pub struct Conn {
+    /// As the broker knows it.
+    pub link: LinkId,
+    /// What the far end may say.
+    pub role: Role,
+    /// The far end.
+    pub peer: Peer,
+    /// To the broker.
+    pub up: Pipe,
+    /// From the broker.
+    pub down: Pipe,
+    /// The broker has it.
+    pub at_broker: bool,
+    /// The far end has it.
+    pub at_peer: bool,
+    /// The broker reads no further for now.
+    pub is_paused: bool,
+    /// `Congested` was told.
+    pub is_congested: bool,
+    /// `OutboxFull` or `Stalled` was told.
+    pub is_told: bool,
+    /// When something was last taken from the broker's outbox.
+    pub moved: Tick,
+    /// Nothing arrives before this, either way.
+    pub frozen: Tick,
+    /// Its client sent nonsense: the model says nothing about what it gets.
+    pub is_wild: bool,
+}
+
+impl Conn {
+    /// A new connection.
+    pub fn new(link: LinkId, role: Role, peer: Peer, now: Tick) -> Self {
+        Self {
+            link,
+            role,
+            peer,
+            up: Pipe::default(),
+            down: Pipe::default(),
+            at_broker: true,
+            at_peer: true,
+            is_paused: false,
+            is_congested: false,
+            is_told: false,
+            moved: now,
+            frozen: Tick(0),
+            is_wild: false,
+        }
+    }
+}

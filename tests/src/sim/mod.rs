@@ -1,0 +1,220 @@
+//! The simulation: broker engine, execd engines and client sessions together in a world where time is a
+//! number and chance comes from a seed. Chaos first, then calm, and then everything must be well.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | [`plan`] | what a seed switches on |
+//! | [`world`] | what happens next; connections between all |
+//! | [`street`] | the broker's shell, played; the laws after every step |
+//! | [`hosts`], [`procs`] | execd's shell, played; worker programs |
+//! | [`clients`], [`operator`] | who asks, who commands |
+//! | [`faults`] | what goes wrong |
+//! | [`model`] | what was promised |
+//! | [`links`], [`chance`], [`trace`] | bytes in order; numbers from a seed; what happened |
+
+pub mod chance;
+pub mod clients;
+pub mod faults;
+pub mod hosts;
+pub mod links;
+pub mod model;
+pub mod operator;
+pub mod plan;
+pub mod procs;
+pub mod street;
+pub mod trace;
+pub mod world;
+
+use plan::Plan;
+use protocol::time::Tick;
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use world::{Event, World};
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// The law that was broken, with the seed, if one was.
+    pub broken: Option<String>,
+    /// One number for all that happened.
+    pub hash: u64,
+    /// Steps of the broker's engine.
+    pub steps: u64,
+    /// Requests that were asked.
+    pub asked: usize,
+    /// How they ended.
+    pub figures: BTreeMap<String, u64>,
+    /// The trace, if it was kept.
+    pub trace: String,
+}
+
+/// Longest chaos in simulated milliseconds.
+const CHAOS_MS: u64 = 90_000;
+/// How long everything may take to be well once the calm has begun.
+const CALM_MS: u64 = 240_000;
+/// How long an orderly end may take.
+const END_MS: u64 = 120_000;
+
+/// Runs the plan of a seed.
+pub fn run(seed: u64, is_kept: bool) -> Report {
+    run_plan(Plan::of(seed), is_kept)
+}
+
+/// Runs a plan.
+pub fn run_plan(plan: Plan, is_kept: bool) -> Report {
+    let shown = format!("{plan:?}");
+    let mut world = World::new(plan, is_kept);
+    let ended = catch_unwind(AssertUnwindSafe(|| live(&mut world)));
+    if let Err(panic) = ended {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        world.broken = Some(format!("panic: {}", text.unwrap_or_default()));
+    }
+    let seed = world.plan.seed;
+    let now = world.now.as_millis();
+    Report {
+        broken: world.broken.take().map(|broken| {
+            format!("seed {seed} at {now} ms: {broken}\nSIM_SEED={seed} replays it\n{shown}")
+        }),
+        hash: world.trace.hash(),
+        steps: world.steps,
+        asked: world.model.count_asked(),
+        figures: std::mem::take(&mut world.model.figures),
+        trace: world.trace.text().to_owned(),
+    }
+}
+
+fn live(world: &mut World) {
+    for host in 0..world.hosts.len() {
+        world.at(Tick(0), Event::StartExecd(host));
+    }
+    world.at(Tick(1), Event::StartBroker);
+    for client in 0..world.clients.len() {
+        let wait = world.chance.between(1000, 500_000);
+        world.later(wait, Event::Client(client));
+    }
+    world.later(1_000_000, Event::Operator);
+    world.later(1_000_000, Event::Fault);
+    world.wait_for(CHAOS_MS, |world| world.requests_left == 0);
+    world.requests_left = 0;
+    calm_down(world);
+    let is_well = world.wait_for(CALM_MS, |world| ailing(world).is_none());
+    if !is_well && let Some(ailing) = ailing(world) {
+        let text = format!("not well after {CALM_MS} ms of calm: {ailing}");
+        world.hold(Err(text));
+    }
+    probe(world);
+    end(world);
+}
+
+/// Faults are over; an operator sets everything to work again.
+fn calm_down(world: &mut World) {
+    if world.broken.is_some() {
+        return;
+    }
+    world.note(format_args!("calm"));
+    world.is_calm = true;
+    world.persist_fails = false;
+    for host in 0..world.hosts.len() {
+        world.hosts[host].cut = Tick(0);
+        world.later(100_000, Event::StartExecd(host));
+    }
+    for conn in world.conns.values_mut() {
+        conn.frozen = Tick(0);
+    }
+    let conns: Vec<u64> = world.conns.keys().copied().collect();
+    for conn in conns {
+        world.at(world.now, Event::Up(conn));
+        world.at(world.now, Event::Down(conn));
+    }
+    world.soothe_procs();
+    world.soothe_clients();
+    world.later(3_000_000, Event::StartBroker);
+    world.run_until(world.now.plus_millis(15_000));
+    let mut commands: Vec<String> = Vec::new();
+    for host in &world.hosts[1..] {
+        commands.push(format!("config host {} {}", host.name, host.address));
+    }
+    for (index, service) in world.plan.services.iter().enumerate() {
+        commands.push(world.service_command(index));
+        let name = service.name;
+        commands.push(format!("config service {name} queue_max=1000 kill_after_ms=0"));
+        commands.push(format!("config worker {} localhost /sim/echo", service.name));
+    }
+    commands.extend((0..world.clients.len() * 40).map(|id| format!("unblock {id}")));
+    let room = ["set queue_bytes_max 1000000", "set requests_max 1000"];
+    for command in room.into_iter().chain(["reject off", "ready all", "start all"]) {
+        commands.push(command.to_owned());
+    }
+    for command in commands {
+        world.operate(&command);
+    }
+    // What was found gone since may have ended too often; the operator looks again.
+    world.run_until(world.now.plus_millis(15_000));
+    world.operate("start all");
+}
+
+/// What is not well yet.
+fn ailing(world: &mut World) -> Option<String> {
+    if world.broker.is_none() {
+        return Some("the broker does not run".into());
+    }
+    if let Some((uid, asked)) = world.model.open().next() {
+        return Some(format!("request {uid} has no outcome: {asked:?}"));
+    }
+    let pages = world.worker_pages();
+    let tired = pages.iter().find(|page| page.queue != "IDLE" || page.state != "ready");
+    if let Some(page) = tired {
+        return Some(format!("{page:?}"));
+    }
+    let is_known = |pid: &u32| pages.iter().any(|page| page.pid == pid.to_string());
+    if let Some((pid, proc)) = world.procs.iter().find(|(pid, _)| !is_known(pid)) {
+        return Some(format!("nobody knows process {pid}: {proc:?}"));
+    }
+    let totals = world.broker.as_ref()?.engine.totals();
+    if totals.accepted != totals.ended {
+        return Some(format!("requests are under way: {totals:?}"));
+    }
+    let paused = world.conns.values().find(|conn| conn.is_paused && conn.at_broker);
+    paused.map(|conn| format!("link {} is not read", conn.link))
+}
+
+/// When all is well, what is asked is answered.
+fn probe(world: &mut World) {
+    let before = world.model.count_asked() as u64;
+    world.requests_left = world.clients.len() as u64 * 3;
+    let is_done = world
+        .wait_for(60_000, |world| world.requests_left == 0 && world.model.open().next().is_none());
+    if !is_done {
+        let open: Vec<_> = world.model.open().map(|(uid, _)| uid).collect();
+        let text = format!("requests {open:?} of the calm have no outcome");
+        world.hold(Err(text));
+    }
+    let failed = (before..world.model.count_asked() as u64).find_map(|uid| {
+        let asked = world.model.get(uid)?;
+        let is_error = matches!(&asked.outcome, Some(model::Outcome::Error(..)));
+        (is_error && !asked.is_left).then(|| format!("request {uid} of the calm: {asked:?}"))
+    });
+    if let Some(failed) = failed {
+        world.hold(Err(failed));
+    }
+}
+
+/// The broker ends in order, and leaves nothing behind.
+fn end(world: &mut World) {
+    if world.broken.is_some() {
+        return;
+    }
+    world.is_closing = true;
+    world.feed(broker::engine::input::Input::Terminate { signal: "TERM" });
+    let is_gone = world.wait_for(END_MS, |world| world.broker.is_none());
+    if !is_gone {
+        world.hold(Err("the broker does not end".into()));
+    }
+    let is_empty = world.wait_for(END_MS, |world| world.procs.is_empty());
+    if !is_empty {
+        let left: Vec<_> = world.procs.keys().collect();
+        let text = format!("processes are left behind: {left:?}");
+        world.hold(Err(text));
+    }
+}

@@ -1,0 +1,346 @@
+//! The shadow model: what each request may meet with, told by the three who see it (the client, the
+//! broker's street door, the worker's program). It knows the promises, not the engine.
+
+use super::plan::Plan;
+use protocol::errors::{ErrorCode, Ran};
+use protocol::ids::LinkId;
+use protocol::time::Tick;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// How a request ended for its client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// A reply: its bytes.
+    Reply(Vec<u8>),
+    /// An error of the worker's program: its number.
+    Application(i16),
+    /// An error of isect's.
+    Error(ErrorCode, Ran),
+}
+
+/// A worker's program that began a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begin {
+    /// Its process.
+    pub pid: u32,
+    /// The attempt in the header.
+    pub attempt: u32,
+}
+
+/// One request as its client asked it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Who asked.
+    pub client: usize,
+    /// Which service.
+    pub service: usize,
+    /// With the idempotent flag.
+    pub is_idempotent: bool,
+    /// It wants a reply.
+    pub wants_reply: bool,
+    /// Of how many turns it is.
+    pub turns: u8,
+    /// Workers that began it.
+    pub begun: Vec<Begin>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Nobody waits for its outcome: its client is gone.
+    pub is_left: bool,
+}
+
+/// A request that the broker has taken in at its door and not answered.
+#[derive(Clone, Copy, Debug)]
+struct AtDoor {
+    uid: u64,
+    due: Tick,
+}
+
+/// Everything that was promised so far.
+#[derive(Debug, Default)]
+pub struct Model {
+    asked: Vec<Asked>,
+    door: BTreeMap<LinkId, BTreeMap<u32, AtDoor>>,
+    /// Sequences on a link that wait for nothing.
+    silent: BTreeSet<(LinkId, u32)>,
+    dues: BTreeSet<(Tick, LinkId, u32)>,
+    /// Figures for the report.
+    pub figures: BTreeMap<String, u64>,
+}
+
+/// A law that is broken.
+pub type Broken = String;
+
+impl Model {
+    /// A client is about to send a request; its number.
+    pub fn ask(&mut self, asked: Asked) -> u64 {
+        self.asked.push(asked);
+        self.asked.len() as u64 - 1
+    }
+
+    /// A request by its number.
+    pub fn get(&self, uid: u64) -> Option<&Asked> {
+        self.asked.get(uid as usize)
+    }
+
+    fn count(&mut self, what: &str) {
+        *self.figures.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// The first frame of a request came in at the door. It must be answered there before `due`.
+    pub fn came_in(&mut self, link: LinkId, sequence: u32, uid: u64, due: Tick) {
+        let Some(asked) = self.get(uid) else { return };
+        if asked.wants_reply {
+            self.door.entry(link).or_default().insert(sequence, AtDoor { uid, due });
+            self.dues.insert((due, link, sequence));
+        } else {
+            self.silent.insert((link, sequence));
+        }
+    }
+
+    /// A data or error frame for a request leaves the door.
+    ///
+    /// # Errors
+    /// Nobody waits for it there.
+    pub fn goes_out(
+        &mut self,
+        (link, sequence): (LinkId, u32),
+        error: Option<(ErrorCode, Ran)>,
+        is_last: bool,
+    ) -> Result<(), Broken> {
+        if self.silent.contains(&(link, sequence)) && error.is_none() {
+            return Err(format!(
+                "a frame leaves for link {link} sequence {sequence}, which wants no reply"
+            ));
+        }
+        let entries = self.door.get_mut(&link);
+        let Some(entry) = entries.and_then(|entries| entries.get(&sequence).copied()) else {
+            // A frame that came too late for its conversation is told so; that is no second outcome.
+            let is_stray = matches!(error, Some((ErrorCode::NoConversation, Ran::No)));
+            return if is_stray {
+                Ok(())
+            } else {
+                Err(format!(
+                    "link {link} gets {error:?} for sequence {sequence}, which is not under way"
+                ))
+            };
+        };
+        if let Some((code, Ran::No)) = error {
+            self.check_not_run(entry.uid, code)?;
+        }
+        if is_last {
+            self.leave_door(link, sequence);
+        }
+        Ok(())
+    }
+
+    fn leave_door(&mut self, link: LinkId, sequence: u32) {
+        if let Some(entries) = self.door.get_mut(&link)
+            && let Some(entry) = entries.remove(&sequence)
+        {
+            self.dues.remove(&(entry.due, link, sequence));
+        }
+    }
+
+    /// A link of the broker is gone.
+    pub fn link_gone(&mut self, link: LinkId) {
+        for (sequence, entry) in self.door.remove(&link).unwrap_or_default() {
+            self.dues.remove(&(entry.due, link, sequence));
+        }
+        self.silent.retain(|(of, _)| *of != link);
+    }
+
+    /// The broker is gone, and all its links.
+    pub fn broker_gone(&mut self) {
+        self.door.clear();
+        self.silent.clear();
+        self.dues.clear();
+    }
+
+    /// After each step: nothing at the door is past its time.
+    ///
+    /// # Errors
+    /// Names the request.
+    pub fn check_door(&self, now: Tick) -> Result<(), Broken> {
+        match self.dues.first() {
+            Some((due, link, sequence)) if *due < now => Err(format!(
+                "link {link} sequence {sequence} was due at {due:?} and has no outcome"
+            )),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// A worker's program begins a request.
+    ///
+    /// # Errors
+    /// It may not have it (any more, or again).
+    pub fn begins(&mut self, plan: &Plan, uid: u64, begin: Begin) -> Result<(), Broken> {
+        let Some(asked) = self.asked.get_mut(uid as usize) else {
+            return Err(format!("pid {} got request {uid}, which nobody sent", begin.pid));
+        };
+        let max = plan.begins_max(asked.service, asked.is_idempotent);
+        asked.begun.push(begin);
+        if asked.begun.len() as u64 > max {
+            return Err(format!(
+                "request {uid} was begun {} times, {max} are allowed: {:?}",
+                asked.begun.len(),
+                asked.begun
+            ));
+        }
+        if asked.begun.iter().filter(|other| other.attempt == begin.attempt).count() > 1 {
+            return Err(format!("request {uid}: an attempt was begun twice: {:?}", asked.begun));
+        }
+        let code = match &asked.outcome {
+            Some(Outcome::Error(code, Ran::No)) => *code,
+            Some(_) | None => return Ok(()),
+        };
+        self.check_not_run(uid, code)
+    }
+
+    fn check_not_run(&self, uid: u64, code: ErrorCode) -> Result<(), Broken> {
+        let Some(asked) = self.get(uid).filter(|asked| !asked.begun.is_empty()) else {
+            return Ok(());
+        };
+        Err(format!(
+            "request {uid} is told {code} ran=no, but it ran: {:?} {:?}",
+            asked.begun, asked.outcome
+        ))
+    }
+
+    /// A client got the outcome of a request.
+    ///
+    /// # Errors
+    /// It had one already, or it can't be.
+    pub fn ends(&mut self, uid: u64, outcome: Outcome) -> Result<(), Broken> {
+        let Some(asked) = self.asked.get_mut(uid as usize) else {
+            return Err(format!("an outcome for request {uid}, which nobody sent"));
+        };
+        if let Some(old) = &asked.outcome {
+            return Err(format!("request {uid} ended as {old:?} and again as {outcome:?}"));
+        }
+        if !asked.wants_reply {
+            return Err(format!("request {uid} wanted no reply and got {outcome:?}"));
+        }
+        let has_run = !asked.begun.is_empty();
+        let name = match &outcome {
+            Outcome::Reply(_) => "reply".to_owned(),
+            Outcome::Application(_) => "application error".to_owned(),
+            Outcome::Error(code, ran) => format!("{code} ({ran})"),
+        };
+        let verdict = match &outcome {
+            Outcome::Reply(bytes) => {
+                let right = reply_to(uid, asked.turns);
+                if !has_run {
+                    Err(format!("request {uid} has a reply and was never begun"))
+                } else if *bytes != right {
+                    Err(format!(
+                        "request {uid} got {:?} instead of {:?}",
+                        String::from_utf8_lossy(&bytes[..bytes.len().min(200)]),
+                        String::from_utf8_lossy(&right[..right.len().min(200)])
+                    ))
+                } else {
+                    Ok(())
+                }
+            }
+            Outcome::Application(_) if !has_run => {
+                Err(format!("request {uid} has {outcome:?} and was never begun"))
+            }
+            Outcome::Error(code, Ran::No) if has_run => {
+                Err(format!("request {uid} ended {code} ran=no, but it ran: {:?}", asked.begun))
+            }
+            Outcome::Application(_) | Outcome::Error(..) => Ok(()),
+        };
+        asked.outcome = Some(outcome);
+        self.count(&name);
+        verdict
+    }
+
+    /// Nobody waits for this request any more.
+    pub fn left(&mut self, uid: u64) {
+        if let Some(asked) = self.asked.get_mut(uid as usize) {
+            asked.is_left = true;
+        }
+    }
+
+    /// Requests that still wait for their outcome.
+    pub fn open(&self) -> impl Iterator<Item = (u64, &Asked)> {
+        let all = self.asked.iter().enumerate().map(|(uid, asked)| (uid as u64, asked));
+        all.filter(|(_, asked)| asked.wants_reply && !asked.is_left && asked.outcome.is_none())
+    }
+
+    /// How many were asked.
+    pub fn count_asked(&self) -> usize {
+        self.asked.len()
+    }
+}
+
+/// What stands at the front of each frame of a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Which request.
+    pub uid: u64,
+    /// Which piece of its first turn, from 0.
+    pub part: u16,
+    /// Of how many pieces.
+    pub parts: u16,
+    /// Which turn of the conversation, from 0.
+    pub turn: u8,
+    /// Of how many turns.
+    pub turns: u8,
+}
+
+const TOKEN_BYTES: usize = 18;
+const MARK: &[u8; 4] = b"SIM1";
+
+impl Token {
+    /// A frame's body: the token, and filler made from it.
+    pub fn body(self, filler: u64) -> Vec<u8> {
+        let mut body = MARK.to_vec();
+        body.extend(self.uid.to_be_bytes());
+        body.extend(self.part.to_be_bytes());
+        body.extend(self.parts.to_be_bytes());
+        body.extend([self.turn, self.turns]);
+        body.extend((0..filler).map(|at| fill(self.uid, at)));
+        body
+    }
+
+    /// Reads a body.
+    ///
+    /// # Errors
+    /// The filler is not what was sent. `Ok(None)` = it is no frame of ours.
+    pub fn read(body: &[u8]) -> Result<Option<Self>, Broken> {
+        let Some((head, filler)) = body.split_first_chunk::<TOKEN_BYTES>() else { return Ok(None) };
+        if head[..4] != *MARK {
+            return Ok(None);
+        }
+        let mut uid = [0; 8];
+        uid.copy_from_slice(&head[4..12]);
+        let uid = u64::from_be_bytes(uid);
+        let token = Self {
+            uid,
+            part: u16::from_be_bytes([head[12], head[13]]),
+            parts: u16::from_be_bytes([head[14], head[15]]),
+            turn: head[16],
+            turns: head[17],
+        };
+        if filler.iter().zip(0..).any(|(byte, at)| *byte != fill(uid, at)) {
+            return Err(format!("the bytes of {token:?} are not those that were sent"));
+        }
+        Ok(Some(token))
+    }
+}
+
+const fn fill(uid: u64, at: u64) -> u8 {
+    (uid.wrapping_mul(31).wrapping_add(at.wrapping_mul(7)) >> 2) as u8
+}
+
+/// The bytes of one turn's answer.
+pub fn turn_reply(uid: u64, turn: u8) -> Vec<u8> {
+    let mut reply = format!("answer to {uid} turn {turn};").into_bytes();
+    reply.extend((0..uid.wrapping_mul(977) % 1200).map(|at| fill(uid, at)));
+    reply
+}
+
+/// The bytes of all turns' answers together.
+pub fn reply_to(uid: u64, turns: u8) -> Vec<u8> {
+    (0..turns).flat_map(|turn| turn_reply(uid, turn)).collect()
+}

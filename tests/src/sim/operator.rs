@@ -1,0 +1,180 @@
+//! The operator, played: commands of every kind at any moment, and the questions that the simulation
+//! itself has at the end. Each command gets exactly one answer.
+
+use super::plan::Manner;
+use super::world::{Event, World};
+use broker::engine::input::Input;
+use bytes::Bytes;
+use protocol::bodies::ErrorBody;
+use protocol::header::Header;
+use protocol::op::reply::{Block, OpReply, Value};
+
+impl World {
+    /// An operator says something, and will again.
+    pub fn operator_acts(&mut self) {
+        if self.is_calm || self.plan.operator_ms == 0 {
+            return;
+        }
+        let wait = self.chance.between(1, self.plan.operator_ms * 1000);
+        self.later(wait, Event::Operator);
+        let command = self.some_command();
+        self.note(format_args!("operator: {command}"));
+        if let Some(Err(error)) = self.operate(&command) {
+            self.note(format_args!("operator is told: {error}"));
+        }
+    }
+
+    /// Says a command to the broker, if there is one, and takes the answer.
+    pub fn operate(&mut self, command: &str) -> Option<Result<OpReply, ErrorBody>> {
+        let link = self.operator_link()?;
+        self.next_sequence += 1;
+        let sequence = self.next_sequence;
+        let body = Bytes::copy_from_slice(command.as_bytes());
+        let head = Header { sequence, reply: 1, len: body.len() as u32, ..Header::default() };
+        let epoch = self.epoch;
+        self.feed(Input::Request { link, head, body });
+        let broker = self.broker.as_mut()?;
+        let answers: Vec<_> = broker.answers.drain(..).collect();
+        if epoch != self.epoch || broker.operator != Some(link) || self.broken.is_some() {
+            return None;
+        }
+        let comes_later = command.starts_with("send") || command.starts_with("source");
+        let count = answers.iter().filter(|(of, _)| *of == sequence).count();
+        if count != 1 && !comes_later {
+            self.hold(Err(format!("'{command}' has {count} answers: {answers:?}")));
+        }
+        answers.into_iter().find(|(of, _)| *of == sequence).map(|(_, answer)| answer)
+    }
+
+    fn some_command(&mut self) -> String {
+        let worker = self.chance.between(1, 12);
+        let client = self.chance.between(0, 20);
+        let service = self.chance.index(self.plan.services.len());
+        let name = self.plan.services[service].name;
+        let target = match self.chance.below(4) {
+            0 => "all".to_owned(),
+            1 => name.to_owned(),
+            _ => worker.to_string(),
+        };
+        let host = self.chance.index(self.hosts.len());
+        let host = self.hosts[host].name.clone();
+        let number = self.chance.below(300);
+        match self.chance.below(42) {
+            0..=2 => format!("pause {target}"),
+            3..=6 => format!("ready {target}"),
+            7..=9 => format!("stop {target}"),
+            10..=14 => format!("start {target}"),
+            15 => format!("clone {worker}"),
+            16 => format!("delete worker {worker}"),
+            17..=19 => format!("idle {worker}"),
+            20 => format!("block {client}"),
+            21 | 22 => format!("unblock {client}"),
+            23 => format!("pri {client} {}", number.clamp(1, 255)),
+            24 => format!("service {client} {name}"),
+            25 => format!("preempt {}", if number < 150 { "on" } else { "off" }),
+            26 => format!("reject {}", if number < 50 { "on" } else { "off" }),
+            27 => "reset".to_owned(),
+            28 => format!("send {target} status"),
+            29 => format!("send {target} reinit"),
+            30 => format!("delete client {client}"),
+            31 => {
+                format!("shutdown {}", if number < 30 { "all".into() } else { worker.to_string() })
+            }
+            32 => format!("config service {name} prefetch={}", number % 5),
+            33 => format!("config service {name} queue_max={number}"),
+            34 => format!("config service {name} kill_after_ms={}", number * 10),
+            35 => {
+                let manner = self.chance.pick(&Manner::ALL);
+                format!("config worker {name} {host} {}", manner.path())
+            }
+            36 => format!("delete service {name}"),
+            37 => self.service_command(service),
+            38 if host.as_str() != "localhost" => {
+                format!("config host {host} 10.0.0.9:{}", number + 1)
+            }
+            39 if host.as_str() != "localhost" => {
+                let there = self.hosts.iter().find(|known| known.name == host);
+                format!("config host {host} {}", there.map_or("", |known| known.address.as_str()))
+            }
+            40 if number < 20 => "halt".to_owned(),
+            40 if number < 40 => "abort".to_owned(),
+            _ => self.some_question(worker, client, name),
+        }
+    }
+
+    fn some_question(&mut self, worker: u64, client: u64, name: &str) -> String {
+        match self.chance.below(14) {
+            0 => "workers".into(),
+            1 => "services".into(),
+            2 => "clients".into(),
+            3 => format!("client {client}"),
+            4 => format!("worker {worker}"),
+            5 => format!("last {worker}"),
+            6 => format!("queue {name}"),
+            7 => format!("latency {name}"),
+            8 => "poison".into(),
+            9 => "listevents".into(),
+            10 => "hosts".into(),
+            11 => "save".into(),
+            12 => "source /nowhere".into(),
+            _ => String::new(),
+        }
+    }
+
+    /// What the page of a worker says: its list, its process state, its pid, why it is failed.
+    pub fn worker_page(&mut self, id: u64) -> Option<WorkerPage> {
+        let reply = self.operate(&format!("worker {id}"))?.ok()?;
+        let Some(Block::Record { fields, .. }) = reply.blocks.first() else { return None };
+        let text = |wanted: &str| {
+            fields.iter().find(|(key, _)| *key == wanted).map_or(String::new(), |(_, value)| {
+                match value {
+                    Value::Text(text) => text.clone(),
+                    Value::Number(number) => number.to_string(),
+                    _ => String::new(),
+                }
+            })
+        };
+        Some(WorkerPage {
+            id,
+            queue: text("node.queue"),
+            state: text("state"),
+            pid: text("hostpid"),
+            failed: text("failed"),
+        })
+    }
+
+    /// The pages of all workers.
+    pub fn worker_pages(&mut self) -> Vec<WorkerPage> {
+        let Some(Ok(reply)) = self.operate("workers all") else { return Vec::new() };
+        let ids: Vec<u64> = reply.blocks.iter().flat_map(ids).collect();
+        ids.into_iter().filter_map(|id| self.worker_page(id)).collect()
+    }
+}
+
+/// The ids in a table of workers.
+fn ids(block: &Block) -> Vec<u64> {
+    let Block::Table { columns, rows, .. } = block else { return Vec::new() };
+    let Some(at) = columns.iter().position(|column| column.key == "worker") else {
+        return Vec::new();
+    };
+    let number = |row: &Vec<Value>| match row.get(at) {
+        Some(Value::Number(id)) => u64::try_from(*id).ok(),
+        _ => None,
+    };
+    rows.iter().filter_map(number).collect()
+}
+
+/// What the operator sees of a worker.
+#[derive(Clone, Debug)]
+pub struct WorkerPage {
+    /// Its number.
+    pub id: u64,
+    /// LAZY, IDLE or BUSY.
+    pub queue: String,
+    /// Its process state.
+    pub state: String,
+    /// Its pid.
+    pub pid: String,
+    /// Why it is failed.
+    pub failed: String,
+}

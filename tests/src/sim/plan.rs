@@ -1,0 +1,308 @@
+//! What a seed switches on: how many of what, which settings, which faults and how often. Swarm style:
+//! most faults are off in one seed and extreme in another, so that no fault hides the effect of another.
+
+use super::chance::Chance;
+use protocol::settings::{ServiceSetting, Setting};
+
+/// A rule that is broken on purpose, to see that the model notices.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sabotage {
+    /// Nothing is broken.
+    #[default]
+    None,
+    /// One reply never leaves the broker.
+    DropReply,
+    /// One request is given to a second worker too.
+    RunTwice,
+    /// One error says that the request did not run, though it did.
+    LieAboutRan,
+    /// One reply goes to another client with the same sequence under way.
+    WrongClient,
+}
+
+/// How a worker's program behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// Answers at once.
+    Echo,
+    /// Takes its time, sometimes longer than the deadline.
+    Slow,
+    /// Dies in any moment.
+    Crash,
+    /// Answers with what is no answer.
+    Garbage,
+    /// Starts, and never shows its badge.
+    Mute,
+    /// Ends by itself when it has nothing to do.
+    Leaver,
+    /// Takes no notice of `end` and TERM.
+    Stubborn,
+    /// Sometimes never answers.
+    Hang,
+}
+
+impl Manner {
+    /// All of them.
+    pub const ALL: [Self; 8] = [
+        Self::Echo,
+        Self::Slow,
+        Self::Crash,
+        Self::Garbage,
+        Self::Mute,
+        Self::Leaver,
+        Self::Stubborn,
+        Self::Hang,
+    ];
+
+    /// The program's path.
+    pub const fn path(self) -> &'static str {
+        match self {
+            Self::Echo => "/sim/echo",
+            Self::Slow => "/sim/slow",
+            Self::Crash => "/sim/crash",
+            Self::Garbage => "/sim/garbage",
+            Self::Mute => "/sim/mute",
+            Self::Leaver => "/sim/leaver",
+            Self::Stubborn => "/sim/stubborn",
+            Self::Hang => "/sim/hang",
+        }
+    }
+
+    /// The manner of a path.
+    pub fn of(path: &str) -> Self {
+        Self::ALL.into_iter().find(|manner| manner.path() == path).unwrap_or(Self::Echo)
+    }
+}
+
+/// A kind of fault that happens from time to time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// A worker's process is killed.
+    KillWorker,
+    /// A connection breaks.
+    CutLink,
+    /// A connection is silent for a while.
+    FreezeLink,
+    /// A worker's process is stopped for a while.
+    FreezeWorker,
+    /// A host is cut off for a while.
+    CutHost,
+    /// A host starts anew: all its processes are gone.
+    Reboot,
+    /// execd is killed and started again; its children go on.
+    RestartExecd,
+    /// The same, and it has forgotten its children.
+    ForgetfulExecd,
+    /// The broker is killed and started again.
+    KillBroker,
+    /// The broker ends in order and is started again.
+    EndBroker,
+    /// The clock leaps forward.
+    Leap,
+    /// The configuration can't be written.
+    PersistFails,
+}
+
+impl Fault {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::KillWorker,
+        Self::CutLink,
+        Self::FreezeLink,
+        Self::FreezeWorker,
+        Self::CutHost,
+        Self::Reboot,
+        Self::RestartExecd,
+        Self::ForgetfulExecd,
+        Self::KillBroker,
+        Self::EndBroker,
+        Self::Leap,
+        Self::PersistFails,
+    ];
+}
+
+/// A service and what it starts with.
+#[derive(Clone, Debug)]
+pub struct ServicePlan {
+    /// Its name.
+    pub name: &'static str,
+    /// Its settings.
+    pub settings: Vec<(ServiceSetting, u64)>,
+    /// Its workers: host and manner.
+    pub workers: Vec<(usize, Manner)>,
+}
+
+/// What a seed stands for.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// How many hosts there are; the first is built in.
+    pub hosts: usize,
+    /// The services.
+    pub services: Vec<ServicePlan>,
+    /// How many clients there are.
+    pub clients: usize,
+    /// Requests that all of them send together before the calm.
+    pub requests: u64,
+    /// Most requests under way of one client.
+    pub window: usize,
+    /// Of a thousand requests, how many are in pieces, conversations, idempotent, without a reply.
+    pub pieces: u64,
+    /// See `pieces`.
+    pub turns: u64,
+    /// See `pieces`.
+    pub idempotent: u64,
+    /// See `pieces`.
+    pub silent: u64,
+    /// Most bytes of a piece.
+    pub bytes_max: u64,
+    /// Shortest and longest deadline asked for; a quarter ask for none.
+    pub deadline_ms: (u64, u64),
+    /// Time between two acts of a client, at most.
+    pub pace_ms: u64,
+    /// Settings of the broker.
+    pub settings: Vec<(Setting, u64)>,
+    /// Shortest and longest way of bytes in microseconds.
+    pub way_micros: (u64, u64),
+    /// Of a thousand writes, how many arrive in two pieces.
+    pub split: u64,
+    /// Bytes that the system takes off the broker's outbox.
+    pub socket_bytes: u64,
+    /// Of a thousand acts of a client, how many make it read slowly for a while.
+    pub slow_reader: u64,
+    /// Of a thousand acts of a client, how many make it go away.
+    pub vanish: u64,
+    /// Of a thousand frames of a client, how many are nonsense.
+    pub nonsense: u64,
+    /// Of a thousand starts, how many fail.
+    pub start_fails: u64,
+    /// Time between two operator commands, at most; 0 = none are given.
+    pub operator_ms: u64,
+    /// Time between two faults, at most; 0 = none happen.
+    pub fault_ms: u64,
+    /// The faults and their weights.
+    pub faults: Vec<(Fault, u64)>,
+    /// Of a thousand steps, how many handle the deadline before the input.
+    pub deadline_first: u64,
+    /// How late the broker's clock may wake it, in microseconds.
+    pub lag_micros: u64,
+    /// A rule that is broken on purpose.
+    pub sabotage: Sabotage,
+}
+
+const SERVICES: [&str; 3] = ["alpha", "beta", "gamma"];
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn of(seed: u64) -> Self {
+        let mut dice = Chance::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        let hosts = 1 + dice.index(3);
+        let manners: Vec<Manner> = if dice.hits(300) {
+            vec![Manner::Echo]
+        } else {
+            (0..1 + dice.index(4)).map(|_| dice.pick(&Manner::ALL)).collect()
+        };
+        let services = SERVICES[..1 + dice.index(3)].iter();
+        let services = services.map(|name| service(name, &mut dice, hosts, &manners)).collect();
+        let rare = |dice: &mut Chance| dice.pick(&[0, 0, 0, 10, 50, 300]);
+        let faults = Fault::ALL.into_iter().map(|fault| (fault, dice.pick(&[0, 0, 1, 5, 20])));
+        Self {
+            seed,
+            hosts,
+            services,
+            faults: faults.collect(),
+            clients: 1 + dice.index(8),
+            requests: dice.between(50, 400),
+            window: dice.pick(&[1, 1, 4, 20]),
+            pieces: rare(&mut dice),
+            turns: rare(&mut dice),
+            idempotent: dice.pick(&[0, 200, 1000]),
+            silent: rare(&mut dice),
+            bytes_max: dice.pick(&[40, 200, 3000, 9000]),
+            deadline_ms: dice.pick(&[(5, 500), (200, 5000), (2000, 20_000)]),
+            pace_ms: dice.pick(&[5, 50, 500]),
+            settings: settings(&mut dice),
+            way_micros: dice.pick(&[(0, 50), (20, 2000), (100, 40_000), (0, 400_000)]),
+            split: dice.pick(&[0, 50, 500]),
+            socket_bytes: dice.pick(&[0, 2000, 1 << 20]),
+            slow_reader: dice.pick(&[0, 0, 10, 60]),
+            vanish: dice.pick(&[0, 0, 5, 40]),
+            nonsense: dice.pick(&[0, 0, 5, 40]),
+            start_fails: dice.pick(&[0, 0, 50, 400]),
+            operator_ms: dice.pick(&[0, 100, 1000, 5000]),
+            fault_ms: dice.pick(&[0, 500, 3000, 10_000]),
+            deadline_first: dice.pick(&[0, 500, 1000]),
+            lag_micros: dice.pick(&[0, 1500]),
+            sabotage: Sabotage::None,
+        }
+    }
+
+    /// How often a request may be begun by workers: what the settings of this seed allow.
+    pub fn begins_max(&self, service: usize, is_idempotent: bool) -> u64 {
+        let value = |of: &ServicePlan, wanted: ServiceSetting| {
+            let found = of.settings.iter().find(|(setting, _)| *setting == wanted);
+            found.map_or(wanted.row().default, |(_, value)| *value)
+        };
+        let of = |service: &ServicePlan| {
+            let retry = value(service, ServiceSetting::Retry);
+            let idempotent = value(service, ServiceSetting::RetryIdempotent);
+            1 + if is_idempotent { retry.max(idempotent) } else { retry }
+        };
+        if self.operator_ms == 0 {
+            return of(&self.services[service]);
+        }
+        // The operator may have moved the client to another service.
+        self.services.iter().map(of).max().unwrap_or(1)
+    }
+}
+
+fn service(name: &'static str, dice: &mut Chance, hosts: usize, manners: &[Manner]) -> ServicePlan {
+    let mut settings = Vec::new();
+    let mut maybe = |setting: ServiceSetting, values: &[u64]| {
+        if dice.hits(300) {
+            settings.push((setting, dice.pick(values)));
+        }
+    };
+    maybe(ServiceSetting::DeadlineMs, &[50, 2000, 10_000]);
+    maybe(ServiceSetting::QueueMax, &[0, 1, 5, 50]);
+    maybe(ServiceSetting::Retry, &[1, 2]);
+    maybe(ServiceSetting::RetryIdempotent, &[0, 1, 6]);
+    maybe(ServiceSetting::PoisonDeaths, &[1, 3, 10]);
+    maybe(ServiceSetting::KillAfterMs, &[100, 1000, 5000]);
+    maybe(ServiceSetting::Prefetch, &[1, 3, 16]);
+    let workers = (0..1 + dice.index(4)).map(|_| (dice.index(hosts), dice.pick(manners))).collect();
+    ServicePlan { name, settings, workers }
+}
+
+fn settings(dice: &mut Chance) -> Vec<(Setting, u64)> {
+    let mut settings = Vec::new();
+    let mut maybe = |setting: Setting, values: &[u64]| {
+        if dice.hits(200) {
+            settings.push((setting, dice.pick(values)));
+        }
+    };
+    maybe(Setting::RequestsMax, &[1, 3, 10]);
+    maybe(Setting::BodyBytesMax, &[2048, 5000]);
+    maybe(Setting::QueueBytesMax, &[4096, 20_000]);
+    maybe(Setting::OutboxBytesMax, &[65_536]);
+    maybe(Setting::OutboxBytesHigh, &[4096, 10_000]);
+    maybe(Setting::StallMs, &[100, 1000]);
+    maybe(Setting::LoginMs, &[1000, 10_000]);
+    maybe(Setting::HeartbeatMs, &[500, 5000]);
+    maybe(Setting::BadgeMs, &[1500, 3000]);
+    maybe(Setting::ReturnMs, &[10, 1000, 20_000]);
+    maybe(Setting::ReconnectMs, &[0, 1000]);
+    maybe(Setting::StopAskMs, &[0, 100]);
+    maybe(Setting::StopTermMs, &[0, 100]);
+    maybe(Setting::RestartMinMs, &[1, 100]);
+    maybe(Setting::RestartMaxMs, &[1, 1000]);
+    maybe(Setting::RestartQuietMs, &[10, 1000]);
+    maybe(Setting::RestartEarlyMax, &[1, 2, 50]);
+    maybe(Setting::RestartMinuteMax, &[1, 3, 100]);
+    maybe(Setting::HostRetryMs, &[10, 500]);
+    maybe(Setting::EventsMax, &[5, 100]);
+    maybe(Setting::PoisonMax, &[0, 1]);
+    maybe(Setting::LastBytesMax, &[0, 10]);
+    settings
+}

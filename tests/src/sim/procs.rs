@@ -1,0 +1,532 @@
+//! Worker programs, played: they connect, show their badge, answer one request after the other, come
+//! back when the broker was away — and misbehave as their path says. One thread: what works, reads not.
+
+use super::links::{Peer, Pulled};
+use super::model::{Begin, Token, turn_reply};
+use super::plan::Manner;
+use super::street::secret;
+use super::world::{Event, World};
+use bytes::Bytes;
+use protocol::bodies::{Badge, BadgeOk, Ending, ErrorBody, ExecStart};
+use protocol::decode;
+use protocol::encode;
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{RunId, WorkerId};
+use protocol::kinds::Role;
+use protocol::limits::BODY_BYTES_DEFAULT;
+use protocol::names::ServiceName;
+use protocol::time::Tick;
+use std::collections::{BTreeSet, VecDeque};
+
+/// What a program is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// Not connected; it tries at its next act.
+    Trying,
+    /// It showed its badge.
+    Badged,
+    /// It reads.
+    Serving,
+    /// It works on an answer, which it gives at its next act.
+    Working,
+    /// It never answers.
+    Hung,
+    /// It exits at its next act.
+    Leaving,
+}
+
+/// The request that a program has.
+#[derive(Clone, Debug)]
+struct Work {
+    head: Header,
+    token: Option<Token>,
+    client_more: bool,
+    /// It was answered with `more`, so something of its client may cross the end.
+    was_open: bool,
+}
+
+/// A worker's process.
+#[derive(Debug)]
+pub struct Proc {
+    /// The host it runs on.
+    pub host: usize,
+    /// Which worker it is.
+    pub worker: WorkerId,
+    /// Which start of it.
+    pub run: RunId,
+    /// How it behaves.
+    pub manner: Manner,
+    service: ServiceName,
+    secret: String,
+    state: State,
+    stamp: u64,
+    /// Its connection.
+    pub conn: Option<u64>,
+    work: Option<Work>,
+    held: VecDeque<(Header, Bytes)>,
+    /// Transactions that ended here before their last piece came.
+    cut_short: BTreeSet<u64>,
+    is_ended: bool,
+    is_termed: bool,
+    limits: BadgeOk,
+    lost: Tick,
+    patience_ms: u64,
+    /// It is stopped until then.
+    pub frozen: Tick,
+}
+
+/// Stamp of an act that is never out of date.
+const ALWAYS: u64 = u64::MAX;
+/// The number of an application's error that a program makes up.
+const OWN_ERROR: i16 = 7;
+/// How long a program tries to reach the broker for the first time.
+const PATIENCE_MS: u64 = 10_000;
+
+impl World {
+    /// A program is started.
+    pub fn new_proc(&mut self, host: usize, start: &ExecStart) -> u32 {
+        self.next_pid += 1;
+        let pid = self.next_pid;
+        if start.secret != secret(start.worker, start.run) {
+            self.hold(Err(format!("worker {} is started without its secret", start.worker)));
+        }
+        let limits = BadgeOk {
+            worker: start.worker,
+            body_bytes_max: BODY_BYTES_DEFAULT as u64,
+            heartbeat_ms: 0,
+            reconnect_ms: 0,
+        };
+        let proc = Proc {
+            host,
+            worker: start.worker,
+            run: start.run,
+            manner: Manner::of(&start.path),
+            service: start.service.clone(),
+            secret: start.secret.clone(),
+            state: State::Trying,
+            stamp: 0,
+            conn: None,
+            work: None,
+            held: VecDeque::new(),
+            cut_short: BTreeSet::new(),
+            is_ended: false,
+            is_termed: false,
+            limits,
+            lost: self.now,
+            patience_ms: PATIENCE_MS,
+            frozen: Tick(0),
+        };
+        self.note(format_args!("pid {pid} is worker {} run {}", start.worker, start.run));
+        self.procs.insert(pid, proc);
+        let boot = self.chance.between(100, 50_000);
+        self.act_in(pid, boot, State::Trying);
+        pid
+    }
+
+    fn act_in(&mut self, pid: u32, micros: u64, state: State) {
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        proc.stamp += 1;
+        proc.state = state;
+        let stamp = proc.stamp;
+        self.later(micros, Event::Proc(pid, stamp));
+    }
+
+    /// Whether a program of this manner misbehaves now.
+    fn is_bad(&mut self, pid: u32, manner: Manner, permille: u64) -> bool {
+        let is_it = self.procs.get(&pid).is_some_and(|proc| proc.manner == manner);
+        is_it && !self.is_calm && self.chance.hits(permille)
+    }
+
+    /// A process is gone from one moment to the next.
+    pub fn kill_proc(&mut self, pid: u32, ending: Ending) {
+        let Some(proc) = self.procs.remove(&pid) else { return };
+        self.note(format_args!("pid {pid} (worker {}) ends: {ending}", proc.worker));
+        if let Some(conn) = proc.conn {
+            self.peer_closes(conn);
+        }
+        self.died_on(proc.host, pid, ending);
+    }
+
+    /// TERM for a process.
+    pub fn term_proc(&mut self, pid: u32) {
+        if self.is_bad(pid, Manner::Stubborn, 1000) {
+            return;
+        }
+        let wait = self.chance.below(20_000);
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        proc.is_termed = true;
+        self.later(wait, Event::Proc(pid, ALWAYS));
+    }
+
+    /// A program does what it had in mind.
+    pub fn proc_acts(&mut self, pid: u32, stamp: u64) {
+        let Some(proc) = self.procs.get(&pid) else { return };
+        if stamp != proc.stamp && stamp != ALWAYS {
+            return;
+        }
+        if proc.frozen > self.now {
+            let thaw = proc.frozen;
+            self.at(thaw, Event::Proc(pid, stamp));
+            return;
+        }
+        if proc.is_termed {
+            self.kill_proc(pid, Ending::Signal(15));
+            return;
+        }
+        match proc.state {
+            State::Trying => self.try_connect(pid),
+            State::Working => self.proc_answers(pid),
+            State::Leaving => self.kill_proc(pid, Ending::Exit(0)),
+            State::Serving => {
+                if proc.work.is_none() && self.is_bad(pid, Manner::Leaver, 1000) {
+                    self.kill_proc(pid, Ending::Exit(0));
+                }
+            }
+            State::Badged | State::Hung => {}
+        }
+    }
+
+    fn try_connect(&mut self, pid: u32) {
+        if self.is_bad(pid, Manner::Crash, 50) {
+            self.kill_proc(pid, Ending::Signal(11));
+            return;
+        }
+        let is_mute = self.is_bad(pid, Manner::Mute, 700);
+        let Some(proc) = self.procs.get(&pid) else { return };
+        let is_cut = self.hosts[proc.host].cut > self.now;
+        let is_late = proc.lost.plus_millis(proc.patience_ms) < self.now;
+        let conn = if is_cut { None } else { self.dial_broker(Role::Worker, Peer::Proc(pid)) };
+        let Some(conn) = conn else {
+            if is_late {
+                self.kill_proc(pid, Ending::Exit(1));
+            } else {
+                let wait = self.chance.between(10_000, 500_000);
+                self.act_in(pid, wait, State::Trying);
+            }
+            return;
+        };
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        proc.conn = Some(conn);
+        proc.state = State::Badged;
+        if is_mute {
+            return;
+        }
+        let badge = Badge {
+            worker: proc.worker,
+            service: proc.service.clone(),
+            host: self.hosts[proc.host].name.clone(),
+            hostpid: pid,
+            secret: proc.secret.clone(),
+        };
+        self.proc_writes(pid, Frame::Badge(badge));
+    }
+
+    fn proc_writes(&mut self, pid: u32, frame: Frame) {
+        if let Some(conn) = self.procs.get(&pid).and_then(|proc| proc.conn) {
+            self.write(conn, true, encode::to_bytes(frame));
+        }
+    }
+
+    /// What has come to a program, as far as it reads.
+    pub fn proc_reads(&mut self, pid: u32) {
+        while self.broken.is_none() {
+            let Some(proc) = self.procs.get(&pid) else { return };
+            let Some(conn) = proc.conn else { return };
+            if proc.frozen > self.now {
+                let thaw = proc.frozen;
+                self.at(thaw, Event::Down(conn));
+                return;
+            }
+            if !matches!(proc.state, State::Badged | State::Serving) {
+                return;
+            }
+            let Some(way) = self.conns.get_mut(&conn) else { return };
+            match way.down.pull(self.now, usize::MAX) {
+                Pulled::Nothing => return,
+                Pulled::Frame(kind, head, body) => match decode::frame(kind, head, body) {
+                    Ok(frame) => self.proc_takes(pid, frame),
+                    Err(error) => self.hold(Err(format!("the broker sent a worker {error}"))),
+                },
+                Pulled::Bad(error) => self.hold(Err(format!("the broker sent a worker {error}"))),
+                Pulled::Ended(_) => self.proc_lost(pid),
+            }
+        }
+    }
+
+    /// The connection of a program is gone: it tries to come back, unless it was asked to end.
+    fn proc_lost(&mut self, pid: u32) {
+        let now = self.now;
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        proc.work = None;
+        proc.held.clear();
+        proc.cut_short.clear();
+        proc.lost = now;
+        let is_ended = proc.is_ended;
+        if let Some(conn) = proc.conn.take() {
+            self.peer_closes(conn);
+        }
+        let wait = self.chance.below(50_000);
+        self.act_in(pid, wait, if is_ended { State::Leaving } else { State::Trying });
+    }
+
+    fn proc_takes(&mut self, pid: u32, frame: Frame) {
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        match frame {
+            Frame::BadgeOk(ok) => {
+                proc.patience_ms = ok.reconnect_ms;
+                proc.limits = ok;
+                proc.state = State::Serving;
+            }
+            Frame::Data { head, body } => {
+                proc.held.push_back((head, body));
+            }
+            Frame::Ping { sequence } => self.proc_writes(pid, Frame::Pong { sequence }),
+            Frame::Pong { .. } | Frame::Reinit => {}
+            Frame::Status { sequence } => {
+                self.proc_writes(pid, Frame::StatusReply { sequence, text: "well".into() });
+            }
+            Frame::End => proc.is_ended = true,
+            Frame::Error { head, error } => self.proc_is_told(pid, &head, &error),
+            frame => {
+                self.hold(Err(format!("the broker sent a worker a {} frame", frame.kind())));
+            }
+        }
+        self.go_on(pid);
+    }
+
+    fn proc_is_told(&mut self, pid: u32, head: &Header, error: &ErrorBody) {
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        if head.transaction == 0 {
+            let is_worth_returning = matches!(
+                error.code,
+                ErrorCode::ShuttingDown | ErrorCode::SlowReader | ErrorCode::IdleTimeout
+            );
+            if !is_worth_returning {
+                self.kill_proc(pid, Ending::Exit(1));
+            }
+            return;
+        }
+        let is_current =
+            proc.work.as_ref().is_some_and(|work| work.head.transaction == head.transaction);
+        if is_current {
+            self.reply(pid, b"the rest never came", false, 1);
+        } else if proc.held.iter().any(|(held, _)| held.transaction == head.transaction) {
+            proc.held.retain(|(held, _)| held.transaction != head.transaction);
+            let head = Header { transaction: head.transaction, error: 1, ..Header::default() };
+            self.proc_writes(pid, Frame::data(head, Bytes::from_static(b"the rest never came")));
+        }
+    }
+
+    /// With nothing under way: the next request, or the end.
+    fn go_on(&mut self, pid: u32) {
+        loop {
+            let Some(proc) = self.procs.get_mut(&pid) else { return };
+            if proc.state != State::Serving {
+                return;
+            }
+            let wanted = proc.work.as_ref().map(|work| work.head.transaction);
+            let at = match wanted {
+                Some(wanted) => proc.held.iter().position(|(head, _)| head.transaction == wanted),
+                None => (!proc.held.is_empty()).then_some(0),
+            };
+            let Some((head, body)) = at.and_then(|at| proc.held.remove(at)) else {
+                let is_over = wanted.is_none() && proc.is_ended;
+                if is_over && !self.is_bad(pid, Manner::Stubborn, 1000) {
+                    let wait = self.chance.below(5000);
+                    self.act_in(pid, wait, State::Leaving);
+                } else if wanted.is_none() && self.is_bad(pid, Manner::Leaver, 100) {
+                    let wait = self.chance.below(500_000);
+                    self.act_in(pid, wait, State::Serving);
+                }
+                return;
+            };
+            if !proc.cut_short.contains(&head.transaction) {
+                self.take_piece(pid, head, &body);
+            }
+        }
+    }
+
+    /// A piece of the request under way, or the first one of a new one.
+    fn take_piece(&mut self, pid: u32, head: Header, body: &Bytes) {
+        let token = match Token::read(body) {
+            Ok(token) => token,
+            Err(broken) => return self.hold(Err(format!("pid {pid}: {broken}"))),
+        };
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        let before = proc.work.as_ref().and_then(|work| work.token);
+        let is_first = proc.work.is_none();
+        let is_right = match (token, before) {
+            (Some(token), None) => is_first && token.part == 0 && token.turn == 0,
+            (Some(token), Some(old)) => {
+                let is_next = if token.turn == old.turn {
+                    token.part == old.part + 1
+                } else {
+                    token.turn == old.turn + 1 && old.part + 1 == old.parts
+                };
+                token.uid == old.uid && is_next
+            }
+            (None, None) => true,
+            // A client that babbles may do so in the middle of its own request.
+            (None, Some(old)) => self.model.get(old.uid).is_some_and(|asked| asked.is_left),
+        };
+        if !is_right {
+            let text = format!("pid {pid} got {token:?} after {before:?}, first: {is_first}");
+            return self.hold(Err(text));
+        }
+        let client_more = head.more != 0;
+        // What comes later keeps the number of parts of the first turn in mind.
+        let token = match (token, before) {
+            (Some(new), Some(old)) if new.turn > old.turn => {
+                Some(Token { part: old.part, parts: old.parts, ..new })
+            }
+            (token, _) => token,
+        };
+        let was_open = proc.work.as_ref().is_some_and(|work| work.was_open);
+        proc.work = Some(Work { head, token, client_more, was_open });
+        if is_first && let Some(token) = token {
+            let begin = Begin { pid, attempt: head.attempt };
+            self.note(format_args!("pid {pid} begins {} {begin:?}", token.uid));
+            let verdict = self.model.begins(&self.plan, token.uid, begin);
+            self.hold(verdict);
+        }
+        if self.is_bad(pid, Manner::Crash, 80) {
+            self.kill_proc(pid, Ending::Signal(11));
+        } else if !client_more {
+            let wait = self.work_micros(pid, &head);
+            self.act_in(pid, wait, State::Working);
+        }
+    }
+
+    fn work_micros(&mut self, pid: u32, head: &Header) -> u64 {
+        if self.is_bad(pid, Manner::Slow, 500) {
+            self.chance.below(u64::from(head.deadline_ms) * 1500)
+        } else {
+            self.chance.below(3000)
+        }
+    }
+
+    /// A frame of an answer.
+    fn reply(&mut self, pid: u32, body: &[u8], more: bool, error: i16) {
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        let Some(work) = &mut proc.work else { return };
+        work.was_open |= more;
+        let head = Header {
+            sequence: work.head.sequence,
+            transaction: work.head.transaction,
+            workerid: proc.worker.0,
+            more: u16::from(more),
+            error,
+            ..Header::default()
+        };
+        if !more {
+            if work.client_more || work.was_open {
+                proc.cut_short.insert(work.head.transaction);
+            }
+            proc.work = None;
+        }
+        self.proc_writes(pid, Frame::data(head, Bytes::copy_from_slice(body)));
+    }
+
+    /// The work is done: an answer, or what the program takes for one.
+    fn proc_answers(&mut self, pid: u32) {
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        proc.state = State::Serving;
+        let conn = proc.conn;
+        let Some(work) = proc.work.clone() else { return };
+        if self.is_bad(pid, Manner::Crash, 100) {
+            self.die_answering(pid);
+            return;
+        }
+        if self.is_bad(pid, Manner::Hang, 60) {
+            self.act_in(pid, 0, State::Hung);
+            return;
+        }
+        if self.is_bad(pid, Manner::Garbage, 100) {
+            self.write_garbage(pid, &work);
+        }
+        match work.token {
+            Some(token) if self.is_bad(pid, Manner::Slow, 50) && token.turn + 1 == token.turns => {
+                self.reply(pid, b"no", false, OWN_ERROR);
+            }
+            Some(token) => {
+                let bytes = turn_reply(token.uid, token.turn);
+                let is_last = token.turn + 1 >= token.turns;
+                self.reply_in_pieces(pid, &bytes, is_last);
+            }
+            None => self.reply(pid, b"what was that?", false, 0),
+        }
+        self.go_on(pid);
+        if let Some(conn) = conn {
+            self.at(self.now, Event::Down(conn));
+        }
+    }
+
+    fn reply_in_pieces(&mut self, pid: u32, bytes: &[u8], is_last: bool) {
+        let max = self.procs.get(&pid).map_or(0, |proc| proc.limits.body_bytes_max as usize);
+        let mut rest = bytes;
+        // In a conversation the client takes a frame with `more` for a question.
+        while is_last && rest.len() > 1 && (rest.len() > max || self.chance.hits(100)) {
+            let (piece, after) = rest.split_at(self.chance.index(rest.len().min(max)).max(1));
+            self.reply(pid, piece, true, 0);
+            rest = after;
+        }
+        self.reply(pid, rest, !is_last, 0);
+    }
+
+    fn die_answering(&mut self, pid: u32) {
+        if self.chance.hits(300) {
+            self.reply(pid, b"half of", true, 0);
+        } else if self.chance.hits(300)
+            && let Some(conn) = self.procs.get(&pid).and_then(|proc| proc.conn)
+        {
+            self.write(conn, true, Bytes::from_static(&[0, 0, 0, 9, 0, 0]));
+        }
+        self.kill_proc(pid, Ending::Signal(11));
+    }
+
+    fn write_garbage(&mut self, pid: u32, work: &Work) {
+        let Some(conn) = self.procs.get(&pid).and_then(|proc| proc.conn) else { return };
+        let head = Header { transaction: work.head.transaction, ..Header::default() };
+        let bytes = match self.chance.below(4) {
+            0 => Bytes::from_static(&[0xff; 70]),
+            1 => {
+                let transaction = head.transaction + (1 << 40);
+                let head = Header { transaction, ..head };
+                encode::to_bytes(Frame::data(head, Bytes::from_static(b"for somebody else")))
+            }
+            2 => encode::to_bytes(Frame::data(Header { error: -17, ..head }, Bytes::new())),
+            _ => {
+                // Whoever says goodbye begins nothing more.
+                self.write(conn, true, encode::to_bytes(Frame::Logout));
+                return self.kill_proc(pid, Ending::Exit(0));
+            }
+        };
+        self.write(conn, true, bytes);
+    }
+
+    /// Every program does its best from now on.
+    pub fn soothe_procs(&mut self) {
+        let now = self.now;
+        let pids: Vec<u32> = self.procs.keys().copied().collect();
+        for pid in pids {
+            let Some(proc) = self.procs.get_mut(&pid) else { continue };
+            proc.frozen = now;
+            let (state, conn, stamp) = (proc.state, proc.conn, proc.stamp);
+            if state == State::Hung {
+                self.act_in(pid, 0, State::Working);
+            } else {
+                self.later(0, Event::Proc(pid, stamp));
+            }
+            if let Some(conn) = conn {
+                self.at(now, Event::Down(conn));
+            }
+        }
+    }
+
+    /// Whether a process is the one that this worker is known by.
+    pub fn is_worker(&self, pid: u32, worker: WorkerId) -> bool {
+        self.procs.get(&pid).is_some_and(|proc| proc.worker == worker && proc.conn.is_some())
+    }
+}

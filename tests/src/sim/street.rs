@@ -1,0 +1,591 @@
+//! The broker's shell, played: what the reactor does around the engine, with the engine's laws checked
+//! after every step. Not the reactor itself: that is tested on real sockets.
+
+use super::links::{Conn, Peer, Pulled};
+use super::model::Token;
+use super::plan::Sabotage;
+use super::world::{Departure, Event, World};
+use broker::engine::action::{Action, Ending, Origin};
+use broker::engine::input::{Close, Input, Listening, Peer as From};
+use broker::engine::{Engine, EngineOptions};
+use broker::translate::{inbound, outbound};
+use bytes::Bytes;
+use protocol::bodies::{ErrorBody, Login};
+use protocol::encode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::kinds::{Kind, Role};
+use protocol::limits::DEADLINE_MS_MAX;
+use protocol::names::{HostName, ServiceName};
+use protocol::op::reply::OpReply;
+use protocol::settings::{ServiceSetting, Setting, Settings};
+use protocol::time::Tick;
+use std::collections::{BTreeMap, VecDeque};
+
+/// The operator of the simulation stands at the broker's own keyboard: no connection carries its words.
+const OPERATOR: &str = "operator";
+/// Steps at one moment after which the engine is taken to run in a circle.
+const CIRCLE: u32 = 1000;
+
+/// The broker's process.
+pub struct Broker {
+    /// The engine.
+    pub engine: Engine,
+    /// When it was started: its own clock begins there.
+    start: Tick,
+    /// Connections by link.
+    links: BTreeMap<LinkId, Option<u64>>,
+    /// Places for links, with their next generation.
+    places: Vec<u32>,
+    free: Vec<u32>,
+    pending: VecDeque<Input>,
+    is_stepping: bool,
+    /// The operator's link.
+    pub operator: Option<LinkId>,
+    /// What the operator was answered, by sequence.
+    pub answers: VecDeque<(u32, Result<OpReply, ErrorBody>)>,
+}
+
+impl Broker {
+    /// When the engine has something to do, by the world's clock.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        self.engine.next_deadline().map(|at| Tick(at.0.saturating_add(self.start.0)))
+    }
+
+    /// A place for a new link.
+    pub fn open_link(&mut self, conn: Option<u64>) -> LinkId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(0);
+            self.places.len() as u32 - 1
+        });
+        let generation = self.places[index as usize];
+        self.places[index as usize] += 1;
+        let link = LinkId { index, generation };
+        self.links.insert(link, conn);
+        link
+    }
+
+    fn close_link(&mut self, link: LinkId) -> Option<u64> {
+        let conn = self.links.remove(&link)?;
+        self.free.push(link.index);
+        if self.operator == Some(link) {
+            self.operator = None;
+        }
+        conn
+    }
+}
+
+/// The secret that a start of a worker gets.
+pub fn secret(worker: WorkerId, run: RunId) -> String {
+    format!("secret.{worker}.{run}")
+}
+
+fn prove(worker: WorkerId, given: &str) -> Option<RunId> {
+    let mut words = given.split('.').skip(1);
+    let of: u32 = words.next()?.parse().ok()?;
+    let run = words.next()?.parse().ok()?;
+    (of == worker.0).then_some(RunId(run))
+}
+
+/// The link that an input comes from, if it comes from one.
+const fn link_of(input: &Input) -> Option<LinkId> {
+    match input {
+        Input::Congested { link }
+        | Input::Drained { link }
+        | Input::OutboxFull { link, .. }
+        | Input::Stalled { link, .. } => Some(*link),
+        _ => None,
+    }
+}
+
+impl World {
+    /// The broker is started, with what the last one saved.
+    pub fn start_broker(&mut self) {
+        if self.broker.is_some() || self.is_closing {
+            return;
+        }
+        self.epoch += 1;
+        self.departure = Departure::None;
+        let mut settings = Settings::default();
+        for (setting, value) in &self.plan.settings {
+            settings.set(*setting, *value);
+        }
+        let options = EngineOptions { settings, run_base: u64::from(self.epoch) * 1_000_000 };
+        let epoch = self.epoch;
+        self.note(format_args!("broker {epoch} starts"));
+        self.broker = Some(Broker {
+            engine: Engine::new(options),
+            start: self.now,
+            links: BTreeMap::new(),
+            places: Vec::new(),
+            free: Vec::new(),
+            pending: VecDeque::new(),
+            is_stepping: false,
+            operator: None,
+            answers: VecDeque::new(),
+        });
+        if self.hosts[0].is_gone() {
+            self.at(self.now, Event::StartExecd(0));
+        }
+        let listening = Listening {
+            host: "sim".into(),
+            worker_port: 5500,
+            worker_host: "sim".into(),
+            client_port: 5501,
+            execd: Some(self.hosts[0].address.clone()),
+            instance: "instance".into(),
+            version: "sim".into(),
+            ..Listening::default()
+        };
+        self.feed(Input::Listening(Box::new(listening)));
+        let text = if self.saved.is_empty() { self.first_script() } else { self.saved.clone() };
+        // What is saved is not saved again by reading it; what is new is.
+        let origin = if self.saved.is_empty() { Origin::Broker } else { Origin::State };
+        self.feed(Input::Script { origin, text });
+    }
+
+    fn first_script(&self) -> String {
+        let mut script = String::new();
+        for host in &self.hosts[1..] {
+            script += &format!("config host {} {}\n", host.name, host.address);
+        }
+        for index in 0..self.plan.services.len() {
+            script += &self.service_command(index);
+            script.push('\n');
+            let service = &self.plan.services[index];
+            for (host, manner) in &service.workers {
+                let host = &self.hosts[*host].name;
+                script += &format!("config worker {} {host} {}\n", service.name, manner.path());
+            }
+        }
+        script + "start all\n"
+    }
+
+    /// The command that makes a service as the seed wants it.
+    pub fn service_command(&self, index: usize) -> String {
+        let service = &self.plan.services[index];
+        let mut command = format!("config service {}", service.name);
+        for (setting, value) in &service.settings {
+            command += &format!(" {}={value}", setting.row().name);
+        }
+        command
+    }
+
+    /// The broker's process is gone from one moment to the next.
+    pub fn kill_broker(&mut self) {
+        let Some(broker) = self.broker.take() else { return };
+        let epoch = self.epoch;
+        self.note(format_args!("broker {epoch} is gone"));
+        self.model.broker_gone();
+        for conn in broker.links.into_values().flatten() {
+            let how = if self.chance.hits(500) { Close::Eof } else { Close::Reset };
+            if let Some(conn) = self.conns.get_mut(&conn) {
+                conn.at_broker = false;
+                conn.up.discard();
+            }
+            self.end(conn, false, how);
+            self.sweep(conn);
+        }
+    }
+
+    /// A program connects to the broker; `None` = nobody listens.
+    pub fn dial_broker(&mut self, role: Role, peer: Peer) -> Option<u64> {
+        let link = self.broker.as_mut()?.open_link(None);
+        let id = self.connect(Conn::new(link, role, peer, self.now));
+        self.broker.as_mut()?.links.insert(link, Some(id));
+        let from = From {
+            address: format!("{peer:?}"),
+            fd: link.index as i32 + 5,
+            uid: None,
+            is_owner: false,
+        };
+        match role {
+            Role::Worker => self.feed(Input::WorkerOpened { link, peer: from }),
+            Role::Client | Role::Host | Role::Broker => {
+                self.feed(Input::ClientOpened { link, peer: from });
+            }
+        }
+        Some(id)
+    }
+
+    /// The connection to an execd that the broker dialled is there.
+    pub fn host_opened(
+        &mut self,
+        name: &HostName,
+        peer: impl FnOnce(LinkId) -> Peer,
+    ) -> Option<u64> {
+        let link = self.broker.as_mut()?.open_link(None);
+        let id = self.connect(Conn::new(link, Role::Host, peer(link), self.now));
+        self.broker.as_mut()?.links.insert(link, Some(id));
+        self.feed(Input::HostOpened { link, host: name.clone(), fd: link.index as i32 + 5 });
+        Some(id)
+    }
+
+    /// What has come up a connection, frame by frame, as far as the engine wants it.
+    pub fn read_up(&mut self, id: u64) {
+        let body_bytes_max = self.body_bytes_max();
+        while self.broken.is_none() {
+            let Some(conn) = self.conns.get_mut(&id) else { return };
+            if !conn.at_broker || conn.is_paused {
+                return;
+            }
+            if conn.frozen > self.now {
+                let thaw = conn.frozen;
+                self.at(thaw, Event::Up(id));
+                return;
+            }
+            let (link, role) = (conn.link, conn.role);
+            match conn.up.pull(self.now, body_bytes_max) {
+                Pulled::Nothing => return,
+                Pulled::Bad(error) => self.feed(Input::Garbage { link, error }),
+                Pulled::Frame(kind, head, body) => {
+                    if role == Role::Client && kind == Kind::Data && !self.is_wild(id) {
+                        self.comes_in(link, &head, &body);
+                    }
+                    let arrived = inbound::Arrived { link, role, kind, head, body };
+                    match inbound::input(arrived, prove) {
+                        Ok(input) => self.feed(input),
+                        Err(error) => {
+                            if let Some(conn) = self.conns.get_mut(&id) {
+                                conn.up.discard();
+                            }
+                            self.feed(Input::Garbage { link, error });
+                        }
+                    }
+                }
+                Pulled::Ended(how) => {
+                    conn.at_broker = false;
+                    self.end(id, false, Close::Eof);
+                    self.sweep(id);
+                    if let Some(broker) = &mut self.broker {
+                        broker.close_link(link);
+                    }
+                    self.model.link_gone(link);
+                    self.feed(Input::Closed { link, how });
+                }
+            }
+        }
+    }
+
+    fn body_bytes_max(&self) -> usize {
+        let broker = self.broker.as_ref();
+        broker.map_or(0, |broker| broker.engine.settings().get(Setting::BodyBytesMax) as usize)
+    }
+
+    /// The model is told of a request that comes in at the door.
+    fn comes_in(&mut self, link: LinkId, head: &Header, body: &Bytes) {
+        let Ok(Some(Token { uid, part: 0, turn: 0, .. })) = Token::read(body) else { return };
+        let deadline_ms = match head.deadline_ms {
+            0 => ServiceSetting::DeadlineMs.row().default,
+            asked => u64::from(asked).min(DEADLINE_MS_MAX),
+        };
+        self.model.came_in(link, head.sequence, uid, self.now.plus_millis(deadline_ms));
+    }
+
+    /// Gives the engine an input, and does what it says.
+    pub fn feed(&mut self, input: Input) {
+        let Some(broker) = &mut self.broker else { return };
+        broker.pending.push_back(input);
+        if std::mem::replace(&mut broker.is_stepping, true) {
+            return;
+        }
+        let mut rounds = 0;
+        loop {
+            let Some(broker) = &mut self.broker else { return };
+            let Some(input) = broker.pending.pop_front() else { break };
+            if link_of(&input).is_some_and(|link| !broker.links.contains_key(&link)) {
+                continue;
+            }
+            let is_due = broker.next_deadline().is_some_and(|due| due <= self.now);
+            // That a link is gone the engine learns before anything else happens.
+            let is_end = matches!(input, Input::Closed { .. });
+            if is_due && !is_end && self.chance.hits(self.plan.deadline_first) {
+                self.step(Input::Deadline);
+            }
+            self.step(input);
+            while self.is_due() {
+                self.step(Input::Deadline);
+                rounds += 1;
+                if rounds > CIRCLE {
+                    self.hold(Err("the engine has something due at once, again and again".into()));
+                    return;
+                }
+            }
+            let Some(broker) = &self.broker else { return };
+            let (laws, now) = (broker.engine.check_all(), self.now);
+            self.hold(laws);
+            let door = self.model.check_door(now);
+            self.hold(door);
+            if self.broken.is_some() {
+                return;
+            }
+        }
+        if let Some(broker) = &mut self.broker {
+            broker.is_stepping = false;
+        }
+    }
+
+    fn is_due(&self) -> bool {
+        let due = self.broker.as_ref().and_then(|broker| broker.next_deadline());
+        self.broken.is_none() && due.is_some_and(|due| due <= self.now)
+    }
+
+    /// The engine's deadline is there.
+    pub fn feed_deadline(&mut self) {
+        self.feed(Input::Deadline);
+    }
+
+    fn step(&mut self, input: Input) {
+        let Some(broker) = &mut self.broker else { return };
+        self.steps += 1;
+        let mut actions = Vec::new();
+        let now = Tick(self.now.0 - broker.start.0);
+        broker.engine.step(now, input, &mut actions);
+        for action in actions {
+            self.apply(action);
+        }
+    }
+
+    fn conn_of(&mut self, link: LinkId, what: &str) -> Option<u64> {
+        let broker = self.broker.as_ref()?;
+        match broker.links.get(&link) {
+            Some(conn) => *conn,
+            None => {
+                self.hold(Err(format!("law 8: {what} for link {link}, which is gone")));
+                None
+            }
+        }
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Send { link, frame } => self.send(link, frame),
+            Action::Answer { link, head, reply, format } => {
+                let is_operator = self.broker.as_ref().is_some_and(|b| b.operator == Some(link));
+                if is_operator {
+                    self.answer(head.sequence, Ok(*reply));
+                } else {
+                    self.send(link, outbound::answer(head, &reply, format));
+                }
+            }
+            Action::Start { link, start } => {
+                let secret = secret(start.worker, start.run);
+                self.send(link, outbound::start(*start, secret));
+            }
+            Action::Close { link } => {
+                self.note(format_args!("close {link}"));
+                let id = self.conn_of(link, "close");
+                if let Some(broker) = &mut self.broker {
+                    broker.close_link(link);
+                }
+                self.model.link_gone(link);
+                let Some(id) = id else { return };
+                if let Some(conn) = self.conns.get_mut(&id) {
+                    conn.at_broker = false;
+                    conn.up.discard();
+                }
+                self.end(id, false, Close::Eof);
+                self.sweep(id);
+            }
+            Action::ShutWrite { link } => {
+                self.note(format_args!("shut {link}"));
+                if let Some(id) = self.conn_of(link, "shut") {
+                    self.end(id, false, Close::Eof);
+                }
+            }
+            Action::Pause { link } => self.pause(link, true),
+            Action::Resume { link } => self.pause(link, false),
+            Action::Dial { host, address } => {
+                let way = 2 * self.way();
+                self.later(way, Event::Dialled(self.epoch, host, address));
+            }
+            Action::Persist => self.persist(),
+            Action::Source { link, head, path } => {
+                let script = Err(format!("no file {path} in a simulation"));
+                let input = Input::Sourced { link, head, path, script };
+                if let Some(broker) = &mut self.broker {
+                    broker.pending.push_back(input);
+                }
+            }
+            Action::Record(fact) => {
+                self.note(format_args!("{}: {}", fact.kind.row().name, fact.text));
+            }
+            Action::ScriptDone { failures, .. } => {
+                if !failures.is_empty() {
+                    self.hold(Err(format!("the configuration is not taken back: {failures:?}")));
+                }
+            }
+            Action::End(ending) => {
+                self.note(format_args!("the broker ends: {ending:?}"));
+                self.kill_broker();
+                self.departure = match ending {
+                    Ending::Exit(_) => Departure::InOrder,
+                    Ending::Abort => Departure::None,
+                };
+                let wait = self.chance.between(1, 2_000_000);
+                self.later(wait, Event::StartBroker);
+            }
+        }
+    }
+
+    fn persist(&mut self) {
+        let Some(broker) = &mut self.broker else { return };
+        if self.persist_fails {
+            broker.pending.push_back(Input::PersistFailed { why: "no room".into() });
+        } else {
+            self.saved = broker.engine.save_script();
+        }
+    }
+
+    fn pause(&mut self, link: LinkId, is_paused: bool) {
+        let Some(id) = self.conn_of(link, "pause") else { return };
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        if std::mem::replace(&mut conn.is_paused, is_paused) == is_paused {
+            self.hold(Err(format!("link {link} is told is_paused={is_paused} twice")));
+        } else if !is_paused {
+            self.at(self.now, Event::Up(id));
+        }
+    }
+
+    fn answer(&mut self, sequence: u32, answer: Result<OpReply, ErrorBody>) {
+        if let Some(broker) = &mut self.broker {
+            broker.answers.push_back((sequence, answer));
+        }
+    }
+
+    fn send(&mut self, link: LinkId, frame: Frame) {
+        let is_operator = self.broker.as_ref().is_some_and(|b| b.operator == Some(link));
+        let Some(id) = self.conn_of(link, "a frame") else {
+            if let (true, Frame::Error { head, error }) = (is_operator, frame) {
+                self.answer(head.sequence, Err(error));
+            }
+            return;
+        };
+        let frame = match self.plan.sabotage {
+            Sabotage::None => Some(frame),
+            _ => self.sabotage(id, frame),
+        };
+        let Some(frame) = frame else { return };
+        let is_client = self.conns.get(&id).is_some_and(|conn| conn.role == Role::Client);
+        if is_client && !self.is_wild(id) {
+            let verdict = match &frame {
+                Frame::Data { head, .. } => {
+                    self.model.goes_out((link, head.sequence), None, head.more == 0)
+                }
+                Frame::Error { head, error } if head.sequence != 0 => {
+                    self.model.goes_out((link, head.sequence), Some((error.code, error.ran)), true)
+                }
+                _ => Ok(()),
+            };
+            self.hold(verdict);
+        }
+        self.note(format_args!("to {link}: {}", Shown(&frame)));
+        let parts = encode::to_bytes(frame);
+        self.write(id, false, parts);
+        self.check_outbox(id);
+    }
+
+    /// The operator's link, opened if there is none.
+    pub fn operator_link(&mut self) -> Option<LinkId> {
+        let broker = self.broker.as_mut()?;
+        if let Some(link) = broker.operator {
+            return Some(link);
+        }
+        let link = broker.open_link(None);
+        broker.operator = Some(link);
+        let from = From { address: OPERATOR.into(), fd: 4, uid: Some(0), is_owner: true };
+        self.feed(Input::ClientOpened { link, peer: from });
+        let login = Box::new(Login::to(ServiceName::op()));
+        self.feed(Input::Login { link, login });
+        self.broker.as_ref()?.operator
+    }
+
+    /// How much waits in the broker's outbox of a connection, beyond what the system takes.
+    fn outbox(&self, id: u64) -> u64 {
+        let waiting = self.conns.get(&id).map_or(0, |conn| conn.down.waiting);
+        waiting.saturating_sub(if self.is_calm { 1 << 20 } else { self.plan.socket_bytes })
+    }
+
+    fn check_outbox(&mut self, id: u64) {
+        let bytes = self.outbox(id);
+        let Some(broker) = &mut self.broker else { return };
+        let settings = broker.engine.settings();
+        let (high, max) =
+            (settings.get(Setting::OutboxBytesHigh), settings.get(Setting::OutboxBytesMax));
+        let stall_ms = settings.get(Setting::StallMs);
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_broker) else { return };
+        let link = conn.link;
+        if bytes > high && !std::mem::replace(&mut conn.is_congested, true) {
+            broker.pending.push_back(Input::Congested { link });
+        }
+        if bytes > max && !std::mem::replace(&mut conn.is_told, true) {
+            broker.pending.push_back(Input::OutboxFull { link, bytes });
+        }
+        if bytes > 0 {
+            self.later(stall_ms * 1000, Event::Stall(id));
+        }
+    }
+
+    /// A far end took something.
+    pub fn took(&mut self, id: u64) {
+        let bytes = self.outbox(id);
+        let Some(broker) = &self.broker else { return };
+        let high = broker.engine.settings().get(Setting::OutboxBytesHigh);
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_broker) else { return };
+        conn.moved = now;
+        if conn.is_congested && bytes < high / 2 {
+            conn.is_congested = false;
+            let link = conn.link;
+            self.feed(Input::Drained { link });
+        }
+    }
+
+    /// Whether a connection took nothing for too long.
+    pub fn check_stall(&mut self, id: u64) {
+        let bytes = self.outbox(id);
+        let Some(broker) = &self.broker else { return };
+        let stall_ms = broker.engine.settings().get(Setting::StallMs);
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_broker) else { return };
+        let is_stalled = bytes > 0 && conn.moved.plus_millis(stall_ms) < now;
+        if is_stalled && !std::mem::replace(&mut conn.is_told, true) {
+            let link = conn.link;
+            self.feed(Input::Stalled { link, bytes });
+        }
+    }
+}
+
+/// A frame in a line of the trace.
+struct Shown<'a>(&'a Frame);
+
+impl std::fmt::Display for Shown<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Frame::Data { head, body } => write!(
+                f,
+                "data sequence={} transaction={} more={} worker={} error={} attempt={} {} bytes",
+                head.sequence,
+                head.transaction,
+                head.more,
+                head.workerid,
+                head.error,
+                head.attempt,
+                body.len()
+            ),
+            Frame::Error { head, error } => {
+                write!(
+                    f,
+                    "error sequence={} transaction={} {error}",
+                    head.sequence, head.transaction
+                )
+            }
+            Frame::ExecStart(start) => {
+                write!(f, "exec-start worker={} run={} {}", start.worker, start.run, start.path)
+            }
+            Frame::ExecStop(stop) => write!(f, "{stop:?}"),
+            frame => write!(f, "{}", frame.kind()),
+        }
+    }
+}

@@ -1,0 +1,300 @@
+//! The world of one run: everything there is, the list of what happens next, the clock that jumps to
+//! it. What each part does is in its own file.
+
+use super::chance::Chance;
+use super::clients::SimClient;
+use super::hosts::Host;
+use super::links::{Conn, Peer};
+use super::model::{Broken, Model};
+use super::plan::Plan;
+use super::procs::Proc;
+use super::street::Broker;
+use super::trace::Trace;
+use broker::engine::input::Close;
+use bytes::Bytes;
+use execd::engine::child::ChildId;
+use protocol::names::HostName;
+use protocol::time::Tick;
+use std::collections::BTreeMap;
+
+/// Something that happens at its time.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// Bytes of a connection arrive at the broker.
+    Up(u64),
+    /// Bytes of a connection arrive at its far end.
+    Down(u64),
+    /// Whether a connection took something from the broker's outbox since.
+    Stall(u64),
+    /// A process does the next thing it had in mind; the number tells whether it still has.
+    Proc(u32, u64),
+    /// A process that was reaped is reported to its execd.
+    Reaped(usize, u32, ChildId, protocol::bodies::Ending),
+    /// A client does something.
+    Client(usize),
+    /// An operator says something.
+    Operator,
+    /// A fault.
+    Fault,
+    /// The broker is started.
+    StartBroker,
+    /// A host's execd is started.
+    StartExecd(usize),
+    /// A dial of the broker ends.
+    Dialled(u32, HostName, String),
+}
+
+/// Why the broker ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Departure {
+    /// It runs, or was killed.
+    None,
+    /// In order.
+    InOrder,
+}
+
+/// Everything.
+pub struct World {
+    /// What the seed stands for.
+    pub plan: Plan,
+    /// Where chance comes from.
+    pub chance: Chance,
+    /// What happened.
+    pub trace: Trace,
+    /// What was promised.
+    pub model: Model,
+    /// The time.
+    pub now: Tick,
+    /// Faults are over, every program does its best.
+    pub is_calm: bool,
+    /// The broker, if it runs.
+    pub broker: Option<Broker>,
+    /// How often the broker was started.
+    pub epoch: u32,
+    /// How the last broker ended.
+    pub departure: Departure,
+    /// The broker is not started again.
+    pub is_closing: bool,
+    /// The state directory.
+    pub saved: String,
+    /// The state directory can't be written.
+    pub persist_fails: bool,
+    /// All connections.
+    pub conns: BTreeMap<u64, Conn>,
+    /// The hosts.
+    pub hosts: Vec<Host>,
+    /// All worker processes on all hosts.
+    pub procs: BTreeMap<u32, Proc>,
+    /// The clients.
+    pub clients: Vec<SimClient>,
+    /// Requests that may still be sent.
+    pub requests_left: u64,
+    /// The first law that was found broken.
+    pub broken: Option<Broken>,
+    /// Steps of the broker's engine.
+    pub steps: u64,
+    pub(super) next_pid: u32,
+    pub(super) next_sequence: u32,
+    pub(super) sabotage_left: u32,
+    events: BTreeMap<(Tick, u64), Event>,
+    next_event: u64,
+    next_conn: u64,
+}
+
+impl World {
+    /// A world before its first moment.
+    pub fn new(plan: Plan, is_kept: bool) -> Self {
+        let hosts = (0..plan.hosts).map(Host::new).collect();
+        let clients = (0..plan.clients).map(|_| SimClient::default()).collect();
+        Self {
+            chance: Chance::new(plan.seed),
+            trace: Trace::new(is_kept),
+            model: Model::default(),
+            now: Tick(0),
+            is_calm: false,
+            broker: None,
+            epoch: 0,
+            departure: Departure::None,
+            is_closing: false,
+            saved: String::new(),
+            persist_fails: false,
+            conns: BTreeMap::new(),
+            hosts,
+            procs: BTreeMap::new(),
+            clients,
+            requests_left: plan.requests,
+            broken: None,
+            steps: 0,
+            next_pid: 100,
+            next_sequence: 0,
+            sabotage_left: 20,
+            events: BTreeMap::new(),
+            next_event: 0,
+            next_conn: 0,
+            plan,
+        }
+    }
+
+    /// A line of the trace.
+    pub fn note(&mut self, line: std::fmt::Arguments<'_>) {
+        self.trace.note(self.now, line);
+    }
+
+    /// A law is broken, if it is; the first one counts.
+    pub fn hold(&mut self, verdict: Result<(), Broken>) {
+        if let Err(broken) = verdict
+            && self.broken.is_none()
+        {
+            self.note(format_args!("BROKEN: {broken}"));
+            self.broken = Some(broken);
+        }
+    }
+
+    /// Something happens in so many microseconds.
+    pub fn later(&mut self, micros: u64, event: Event) {
+        self.at(Tick(self.now.0 + micros), event);
+    }
+
+    /// Something happens at a moment.
+    pub fn at(&mut self, at: Tick, event: Event) {
+        self.next_event += 1;
+        self.events.insert((at, self.next_event), event);
+    }
+
+    /// Lets things happen until `end`, or until a law is broken.
+    pub fn run_until(&mut self, end: Tick) {
+        while self.broken.is_none() {
+            let event = self.events.first_key_value().map(|((at, _), _)| *at);
+            let lag = self.plan.lag_micros;
+            let broker = self.broker.as_ref().and_then(Broker::next_deadline);
+            let broker = broker.map(|at| Tick(at.0 + if self.is_calm { 0 } else { lag }));
+            let execd = self.hosts.iter().enumerate();
+            let execd = execd.filter_map(|(at, host)| Some((host.next_deadline()?, at))).min();
+            let times = [event, broker, execd.map(|(at, _)| at)];
+            let Some(next) = times.into_iter().flatten().min().filter(|next| *next <= end) else {
+                break;
+            };
+            self.now = self.now.max(next);
+            if broker == Some(next) {
+                self.feed_deadline();
+            } else if let Some((_, host)) = execd.filter(|(at, _)| *at == next) {
+                self.feed_execd(host, execd::engine::input::Input::Deadline);
+            } else if let Some((_, event)) = self.events.pop_first() {
+                self.happen(event);
+            }
+        }
+        self.now = self.now.max(end);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Up(conn) => self.read_up(conn),
+            Event::Down(conn) => self.read_down(conn),
+            Event::Stall(conn) => self.check_stall(conn),
+            Event::Proc(pid, stamp) => self.proc_acts(pid, stamp),
+            Event::Reaped(host, incarnation, child, ending) => {
+                self.reaped(host, incarnation, child, ending);
+            }
+            Event::Client(index) => self.client_acts(index),
+            Event::Operator => self.operator_acts(),
+            Event::Fault => self.fault_happens(),
+            Event::StartBroker => self.start_broker(),
+            Event::StartExecd(host) => self.start_execd(host),
+            Event::Dialled(epoch, host, address) => self.dialled(epoch, &host, &address),
+        }
+    }
+
+    /// A new connection.
+    pub fn connect(&mut self, conn: Conn) -> u64 {
+        self.next_conn += 1;
+        self.conns.insert(self.next_conn, conn);
+        self.next_conn
+    }
+
+    /// How long bytes are under way.
+    pub fn way(&mut self) -> u64 {
+        let (low, high) = if self.is_calm { (20, 500) } else { self.plan.way_micros };
+        self.chance.between(low, high)
+    }
+
+    /// Writes bytes into one direction of a connection.
+    pub fn write(&mut self, id: u64, is_up: bool, bytes: Bytes) {
+        let (first, second) = (self.way(), self.way());
+        let split = self.chance.hits(self.plan.split).then(|| self.chance.index(bytes.len()));
+        let now = self.now;
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let pipe = if is_up { &mut conn.up } else { &mut conn.down };
+        let due = Tick(now.0 + first);
+        let cut = split.map(|at| (at, Tick(due.0 + second)));
+        for due in pipe.write(bytes, due, cut) {
+            self.at(due, if is_up { Event::Up(id) } else { Event::Down(id) });
+        }
+    }
+
+    /// Ends one direction of a connection after what is under way.
+    pub fn end(&mut self, id: u64, is_up: bool, how: Close) {
+        let due = Tick(self.now.0 + self.way());
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let pipe = if is_up { &mut conn.up } else { &mut conn.down };
+        if let Some(due) = pipe.end(how, due) {
+            self.at(due, if is_up { Event::Up(id) } else { Event::Down(id) });
+        }
+    }
+
+    /// The far end closes a connection. What it had not read breaks it, as kernels do.
+    pub fn peer_closes(&mut self, id: u64) {
+        let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_peer) else { return };
+        let how = if conn.down.is_read() { Close::Eof } else { Close::Reset };
+        conn.at_peer = false;
+        conn.down.discard();
+        self.end(id, true, how);
+        self.sweep(id);
+    }
+
+    /// Forgets a connection that nobody has.
+    pub fn sweep(&mut self, id: u64) {
+        if self.conns.get(&id).is_some_and(|conn| !conn.at_broker && !conn.at_peer) {
+            self.conns.remove(&id);
+        }
+    }
+
+    /// Breaks a connection: both ends notice after a while, something is lost.
+    pub fn break_conn(&mut self, id: u64) {
+        let (up, down) = (Tick(self.now.0 + self.way()), Tick(self.now.0 + self.way()));
+        let Some(conn) = self.conns.get_mut(&id) else { return };
+        let up = conn.at_broker.then(|| conn.up.cut(&mut self.chance, up));
+        let down = conn.at_peer.then(|| conn.down.cut(&mut self.chance, down));
+        if let Some(due) = up {
+            self.at(due, Event::Up(id));
+        }
+        if let Some(due) = down {
+            self.at(due, Event::Down(id));
+        }
+    }
+
+    fn read_down(&mut self, id: u64) {
+        let Some(conn) = self.conns.get(&id).filter(|conn| conn.at_peer) else { return };
+        if conn.frozen > self.now {
+            self.at(conn.frozen, Event::Down(id));
+            return;
+        }
+        match conn.peer {
+            Peer::Client(index) => self.client_reads(index, id),
+            Peer::Proc(pid) => self.proc_reads(pid),
+            Peer::Execd(host, link) => self.execd_reads(host, link, id),
+        }
+        self.took(id);
+    }
+
+    /// Whether `end` of a run that takes this long is near enough; for loops that wait for something.
+    pub fn wait_for(&mut self, millis: u64, mut is_done: impl FnMut(&mut Self) -> bool) -> bool {
+        let end = self.now.plus_millis(millis);
+        while self.broken.is_none() && self.now < end {
+            if is_done(self) {
+                return true;
+            }
+            self.run_until(self.now.plus_millis(250).min(end));
+        }
+        is_done(self)
+    }
+}

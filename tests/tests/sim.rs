@@ -1,0 +1,87 @@
+//! The simulation over many seeds. `SIM_SEED=n` replays one seed and prints its trace; `SIM_SEEDS=n` runs
+//! so many instead of the gate's. Not the simulation itself: that is `isect_tests::sim`.
+
+use isect_tests::sim::plan::{Plan, Sabotage};
+use isect_tests::sim::{self, Report};
+use std::collections::BTreeMap;
+
+/// Seeds that `cargo test` runs.
+const SEEDS: u64 = 256;
+
+#[expect(clippy::disallowed_methods, reason = "a seed to replay comes by the environment alone")]
+fn number(name: &str) -> Option<u64> {
+    std::env::var(name).ok()?.parse().ok()
+}
+
+/// Runs seeds on all processors; the reports in the order of the seeds.
+fn sweep(seeds: &[u64]) -> Vec<Report> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let next = std::sync::atomic::AtomicUsize::new(0);
+    let reports = std::sync::Mutex::new(BTreeMap::new());
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                loop {
+                    let at = next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+                    let Some(&seed) = seeds.get(at) else { return };
+                    let report = sim::run(seed, false);
+                    reports.lock().expect("no thread panics").insert(at, report);
+                }
+            });
+        }
+    });
+    reports.into_inner().expect("no thread panics").into_values().collect()
+}
+
+#[test]
+fn every_seed_keeps_the_promises() {
+    if let Some(seed) = number("SIM_SEED") {
+        let report = sim::run(seed, true);
+        println!("{}", report.trace);
+        println!("{} steps, {} requests: {:?}", report.steps, report.asked, report.figures);
+        assert_eq!(report.broken, None, "{}", report.broken.as_deref().unwrap_or_default());
+        return;
+    }
+    let first = number("SIM_FIRST").unwrap_or(0);
+    let seeds: Vec<u64> = (first..first + number("SIM_SEEDS").unwrap_or(SEEDS)).collect();
+    let reports = sweep(&seeds);
+    let broken: Vec<&str> = reports.iter().filter_map(|r| r.broken.as_deref()).collect();
+    let mut figures: BTreeMap<String, u64> = BTreeMap::new();
+    for (name, count) in reports.iter().flat_map(|report| &report.figures) {
+        *figures.entry(name.clone()).or_default() += count;
+    }
+    let (steps, asked) = reports.iter().fold((0, 0), |(s, a), r| (s + r.steps, a + r.asked));
+    println!("{} seeds, {steps} steps, {asked} requests: {figures:#?}", seeds.len());
+    for text in &broken {
+        println!("{}", text.lines().next().unwrap_or_default());
+    }
+    let shown = broken.iter().take(5).copied().collect::<Vec<_>>().join("\n\n");
+    assert!(broken.is_empty(), "{} of {} seeds:\n{shown}", broken.len(), seeds.len());
+}
+
+#[test]
+fn the_same_seed_is_the_same_trace() {
+    let seeds: Vec<u64> = (1000..1008).collect();
+    let hashes = |reports: Vec<Report>| reports.iter().map(|r| r.hash).collect::<Vec<_>>();
+    let first = hashes(sweep(&seeds));
+    assert_eq!(first, hashes(sweep(&seeds)));
+    assert!(first.windows(2).all(|pair| pair[0] != pair[1]), "different seeds differ");
+}
+
+/// A rule that is broken on purpose is noticed, by the law that is about it.
+#[test]
+fn the_model_notices_what_is_broken_on_purpose() {
+    for (sabotage, sign) in [
+        (Sabotage::DropReply, "has no outcome"),
+        (Sabotage::RunTwice, "was begun"),
+        (Sabotage::LieAboutRan, "ran=no"),
+        (Sabotage::WrongClient, "not under way"),
+    ] {
+        let broken = (0..40).find_map(|seed| {
+            let plan = Plan { sabotage, ..Plan::of(seed) };
+            sim::run_plan(plan, false).broken
+        });
+        let broken = broken.unwrap_or_else(|| panic!("{sabotage:?} goes unnoticed"));
+        assert!(broken.contains(sign), "{sabotage:?} is noticed as: {broken}");
+    }
+}
