@@ -4,4 +4,5 @@
 pub mod docs;
 pub mod proc;
 pub mod script;
+pub mod sim;
 pub mod wire;
