@@ -111,8 +111,9 @@ impl Engine {
         }
         let now = self.now;
         let worker = &mut self.workers[key];
-        let is_adopted =
-            matches!(worker.life, Life::Down | Life::Pausing | Life::Returning) || worker.was_ready;
+        let is_adopted = matches!(worker.life, Life::Down | Life::Pausing | Life::Returning)
+            || worker.was_ready
+            || worker.is_found;
         worker.link = Some(link);
         worker.life = Life::Ready;
         worker.was_ready = true;

@@ -6,6 +6,7 @@ use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::{Peer, Report};
 use super::links::End;
+use super::op_read::counted;
 use super::{Engine, Out};
 use protocol::bodies::{ExecHello, ExecListed};
 use protocol::frame::Frame;
@@ -218,9 +219,9 @@ impl Engine {
         host.is_told = false;
         host.why.clear();
         let text = format!(
-            "host {name} at {} is up with {} processes",
+            "host {name} at {} is up with {}",
             host.address,
-            listed.children.len()
+            counted(listed.children.len(), "running worker")
         );
         let about = About { host: Some(name.clone()), ..About::default() };
         self.record(FactKind::HostUp, about, text, out);

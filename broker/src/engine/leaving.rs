@@ -60,22 +60,47 @@ impl Engine {
                 self.workers[key].is_stopping = true;
                 self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
             }
-            Life::Asked | Life::Ending => {}
+            Life::Asked => {
+                self.workers[key].is_stopping = true;
+                if !(is_busy && was_wanted) {
+                    self.wait_for_end(key);
+                }
+            }
+            Life::Ending => {}
         }
     }
 
     /// Asks a ready worker to end: an `end` frame, its socket shut for writing, TERM later.
     pub(crate) fn ask_to_end(&mut self, key: usize, out: Out<'_>) {
+        self.workers[key].is_stopping = true;
+        self.shut_worker(key, out);
+        self.wait_for_end(key);
+    }
+
+    /// `shutdown` of a worker's socket: it takes no more, and ends, and is started again. TERM
+    /// follows if it does not end; a busy one replies first.
+    pub(crate) fn shut_worker(&mut self, key: usize, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let Some(link) = worker.link else { return };
-        worker.life = Life::Asked;
-        worker.is_stopping = true;
-        let (id, run) = (worker.id, worker.run);
+        if worker.life == Life::Ready {
+            worker.life = Life::Asked;
+        }
+        let is_busy = worker.current.is_some();
         self.settle(key);
         out.push(Action::Send { link, frame: Frame::End });
         out.push(Action::ShutWrite { link });
-        let wait = self.settings.get(Setting::StopAskMs);
-        self.due.add(self.now.plus_millis(wait), Due::StopAsk(id, run));
+        if !is_busy {
+            self.wait_for_end(key);
+        }
+    }
+
+    /// A worker that was asked to end has its time to do so.
+    pub(crate) fn wait_for_end(&mut self, key: usize) {
+        let worker = &self.workers[key];
+        if worker.life == Life::Asked {
+            let wait = self.settings.get(Setting::StopAskMs);
+            self.due.add(self.now.plus_millis(wait), Due::StopAsk(worker.id, worker.run));
+        }
     }
 
     /// `Due::StopAsk`: it did not end by itself.

@@ -104,6 +104,7 @@ impl Engine {
         worker.started = self.now;
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
         (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
+        worker.is_found = false;
         out.push(Action::Start { link, start: Box::new(start) });
         self.due
             .add(self.now.plus_millis(self.settings.get(Setting::BadgeMs)), Due::Badge(id, run));
@@ -393,9 +394,14 @@ impl Engine {
         let (id, run) = (worker.id, child.run);
         match worker.life {
             Life::Down | Life::Pausing | Life::Starting | Life::Up => {
+                worker.is_found |= matches!(worker.life, Life::Down | Life::Pausing);
                 worker.life = Life::Up;
                 worker.started = self.now;
-                let wait = self.settings.get(Setting::BadgeMs);
+                let mut wait = self.settings.get(Setting::BadgeMs);
+                if worker.is_found {
+                    // It may be in the middle of a request for the broker before us.
+                    wait = wait.max(self.settings.get(Setting::ReconnectMs));
+                }
                 self.due.add(self.now.plus_millis(wait), Due::Badge(id, run));
             }
             Life::Ending => self.exec_stop(key, self.settings.get(Setting::StopTermMs), out),

@@ -4,7 +4,7 @@
 use super::action::{Action, Ending, Origin};
 use super::buckets::{self, Buckets};
 use super::fact::{About, FactKind};
-use super::op_read::{number, text};
+use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::workers::{Life, Place};
 use super::{Engine, Out};
@@ -346,7 +346,11 @@ impl Engine {
                 out.push(Action::Send { link, frame: Frame::Reinit });
             }
         }
-        self.noted(origin, format!("send {} reinit: to {count} workers", target_word(target)), out);
+        self.noted(
+            origin,
+            format!("send {} reinit: to {}", target_word(target), counted(count, "worker")),
+            out,
+        );
         if count == 0 {
             return Err(refused(format!(
                 "none of the workers of '{}' is connected",
@@ -355,7 +359,7 @@ impl Engine {
         }
         Ok(OpReply::line(
             "sent",
-            format!("reinit sent to {count} workers"),
+            format!("reinit sent to {}", counted(count, "worker")),
             vec![("workers", number(count))],
         ))
     }
@@ -378,19 +382,15 @@ impl Engine {
         };
         let count = links.len();
         for link in links {
-            let is_worker = matches!(
-                self.links.get(link).map(|slot| &slot.end),
-                Some(super::links::End::Worker(_))
-            );
-            if is_worker {
-                out.push(Action::Send { link, frame: Frame::End });
+            match self.links.get(link).map(|slot| slot.end.clone()) {
+                Some(super::links::End::Worker(worker)) => self.shut_worker(worker, out),
+                Some(_) | None => out.push(Action::ShutWrite { link }),
             }
-            out.push(Action::ShutWrite { link });
         }
-        self.noted(origin, format!("shutdown of {count} sockets for writing"), out);
+        self.noted(origin, format!("shutdown of {} for writing", counted(count, "socket")), out);
         Ok(OpReply::line(
             "shutdown",
-            format!("{count} sockets shut for writing"),
+            format!("{} shut for writing", counted(count, "socket")),
             vec![("sockets", number(count))],
         ))
     }

@@ -1,7 +1,7 @@
 //! Commands that make and unmake services, workers and hosts, and say how many events to remember.
 
 use super::action::Origin;
-use super::op_read::{number, text};
+use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, fact_kinds, refused};
 use super::workers::{Place, WorkerSpec};
 use super::{Engine, Out};
@@ -147,14 +147,14 @@ impl Engine {
         let service = &self.registry[key];
         if service.workers > 0 {
             return Err(refused(format!(
-                "service '{name}' has {} workers; delete those first",
-                service.workers
+                "service '{name}' has {}; delete what it has first",
+                counted(service.workers, "worker")
             )));
         }
         if service.clients > 0 {
             return Err(refused(format!(
-                "service '{name}' has {} clients; move or delete those first",
-                service.clients
+                "service '{name}' has {}; move or delete what it has first",
+                counted(service.clients, "client")
             )));
         }
         if self.transactions.iter().any(|(_, t)| t.service == key) {
@@ -208,7 +208,10 @@ impl Engine {
         }
         let count = self.workers.by_id().filter(|(_, w)| w.host == *name && !w.is_guest).count();
         if count > 0 {
-            return Err(refused(format!("host '{name}' has {count} workers; delete those first")));
+            return Err(refused(format!(
+                "host '{name}' has {}; delete what it has first",
+                counted(count, "worker")
+            )));
         }
         self.remove_host(name, out);
         self.changed(origin, format!("delete host {name}"), out);

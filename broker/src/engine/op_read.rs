@@ -161,7 +161,9 @@ impl Engine {
                 number(c.peer.fd),
             ]
         };
-        table("clients", columns, self.clients.by_id().map(row).collect())
+        let mut clients: Vec<_> = self.clients.by_id().collect();
+        clients.sort_by_key(|(_, client)| (client.priority, client.id));
+        table("clients", columns, clients.into_iter().map(row).collect())
     }
 
     pub(crate) fn show_client(&self, id: ClientId) -> OpResult {
@@ -351,4 +353,10 @@ impl Engine {
 /// `its only worker is`, `all 3 workers are`.
 fn all_are(count: usize) -> String {
     if count == 1 { "its only worker is".into() } else { format!("all {count} workers are") }
+}
+
+/// `1 worker`, `2 workers`.
+pub(crate) fn counted(count: usize, thing: &str) -> String {
+    let plural = if count == 1 { "" } else { "s" };
+    format!("{count} {thing}{plural}")
 }

@@ -6,6 +6,7 @@ use super::clients::Watch;
 use super::due::Due;
 use super::fact::{About, FACTS, Fact, FactKind};
 use super::links::End;
+use super::op_read::counted;
 use super::workers::{Life, Place};
 use super::{Engine, Out};
 use bytes::Bytes;
@@ -221,10 +222,15 @@ impl Engine {
                 let (done, failures) = self.run_script(&origin, &text, out);
                 if failures.is_empty() {
                     let fields = vec![("commands", Value::Number(done as i64))];
-                    Ok(OpReply::line("sourced", format!("{done} commands done"), fields))
+                    Ok(OpReply::line(
+                        "sourced",
+                        format!("{} done", counted(done, "command")),
+                        fields,
+                    ))
                 } else {
                     Err(refused(format!(
-                        "{done} commands done, {} failed:\n{}",
+                        "{} done, {} failed:\n{}",
+                        counted(done, "command"),
                         failures.len(),
                         failures.join("\n")
                     )))

@@ -136,6 +136,8 @@ impl Engine {
         self.settle(worker);
         if self.wants_to_leave(worker) {
             self.ask_to_end(worker, out);
+        } else if self.workers[worker].current.is_none() {
+            self.wait_for_end(worker);
         }
         self.serve(service, out);
     }

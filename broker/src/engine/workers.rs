@@ -124,6 +124,8 @@ pub(crate) struct Worker {
     pub(crate) started: Tick,
     /// Whether it was ready in this run.
     pub(crate) was_ready: bool,
+    /// Its host listed this run, and no broker before us will say whether it was ready.
+    pub(crate) is_found: bool,
     /// It is being ended because a `stop` (or the broker's end) asked for it, not for a fault.
     pub(crate) is_stopping: bool,
     /// Its process is gone, its connection not yet.
@@ -220,6 +222,7 @@ impl Workers {
             ready_since: Tick(0),
             started: Tick(0),
             was_ready: false,
+            is_found: false,
             is_stopping: false,
             has_exited: false,
             is_timed: false,
