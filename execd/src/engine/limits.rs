@@ -49,6 +49,8 @@ pub struct Limits {
     pub grace_ms_max: u64,
     /// Time between TERM and KILL when execd itself ends.
     pub leave_grace_ms: u64,
+    /// After this time execd ends although a child does not: killed, but stuck in the kernel.
+    pub give_up_ms: u64,
     /// Time after an exit for the last output to arrive. Only what outlives its group needs it.
     pub drain_ms: u64,
     /// A built-in execd without broker and without children ends after this time.
@@ -75,6 +77,7 @@ impl Default for Limits {
             silence_ms: 10_000,
             grace_ms_max: 3_600_000,
             leave_grace_ms: 5000,
+            give_up_ms: 15_000,
             drain_ms: 100,
             idle_ms: 60_000,
         }

@@ -236,7 +236,7 @@ impl Engine {
         }
         out.push(Action::Note(Note::BrokerGone { broker: name, why, children }));
         if self.config.leave_when_broker_is_gone && self.leaving == Leaving::No {
-            self.leave("the broker is gone and left no state", out);
+            self.leave(now, "the broker is gone and left no state", out);
             self.stop_all(now, None, self.config.limits.leave_grace_ms, out);
         }
     }

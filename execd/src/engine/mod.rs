@@ -86,6 +86,8 @@ pub struct Engine {
     starts: Bucket,
     lines: Bucket,
     leaving: Leaving,
+    /// When execd ends whatever its children do.
+    give_up: Option<Tick>,
     idle_since: Option<Tick>,
 }
 
@@ -105,6 +107,7 @@ impl Engine {
             runs: BTreeMap::new(),
             children_ever: 0,
             leaving: Leaving::No,
+            give_up: None,
             idle_since: Some(Tick(0)),
         }
     }
@@ -150,7 +153,7 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Tick> {
         let links = self.links.values().map(|link| link.due(&self.config.limits));
         let children = self.children.values().filter_map(|child| child.due);
-        links.chain(children).chain(self.idle_due()).min()
+        links.chain(children).chain(self.idle_due()).chain(self.give_up).min()
     }
 
     /// How many children there are, for tests and logs.
@@ -170,12 +173,20 @@ impl Engine {
             self.happens(now, id, Event::Due, out);
         }
         if self.idle_due().is_some_and(|due| due <= now) && self.leaving == Leaving::No {
-            self.leave("no broker and no child for a while", out);
+            self.leave(now, "no broker and no child for a while", out);
+        }
+        if self.give_up.is_some_and(|due| due <= now) {
+            self.give_up = None;
+            if self.leaving == Leaving::Wanted {
+                self.leaving = Leaving::Said;
+                out.push(Action::Leave);
+            }
         }
     }
 
-    fn leave(&mut self, why: &'static str, out: &mut Vec<Action>) {
+    fn leave(&mut self, now: Tick, why: &'static str, out: &mut Vec<Action>) {
         self.leaving = Leaving::Wanted;
+        self.give_up = Some(now.plus_millis(self.config.limits.give_up_ms));
         out.push(Action::Note(Note::Leaving { why, children: self.children.len() }));
     }
 
@@ -194,6 +205,7 @@ impl Engine {
         }
         if self.leaving == Leaving::Wanted && is_childless {
             self.leaving = Leaving::Said;
+            self.give_up = None;
             out.push(Action::Leave);
         }
         let is_idle = is_childless && self.brokers.values().all(|broker| broker.link.is_none());

@@ -78,7 +78,7 @@ impl Engine {
     pub(super) fn terminate(&mut self, now: Tick, out: &mut Vec<Action>) {
         let grace_ms = match self.leaving {
             Leaving::No => {
-                self.leave("asked to end by a signal", out);
+                self.leave(now, "asked to end by a signal", out);
                 self.config.limits.leave_grace_ms
             }
             Leaving::Wanted | Leaving::Said => 0,

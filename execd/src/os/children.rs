@@ -95,6 +95,11 @@ impl Children {
         inputs
     }
 
+    /// Whether a process was started for a broker.
+    pub(super) fn has(&self, pid: u32) -> bool {
+        self.pids.contains_key(&pid)
+    }
+
     /// Forgets a child.
     pub(super) fn remove(&mut self, child: ChildId) {
         if let Some(process) = self.table.remove(&child)
@@ -141,7 +146,6 @@ impl Children {
 
     /// A process was reaped: what is left in its pipes, then its end.
     pub(super) fn reaped(&mut self, pid: u32, reaped: Reaped) -> Vec<Input> {
-        // Not in the table: a fork whose exec failed, which was answered already.
         let Some(child) = self.pids.get(&pid).copied() else { return Vec::new() };
         let mut inputs = self.rest(child);
         if let Some(process) = self.table.get_mut(&child) {

@@ -3,15 +3,24 @@
 use super::spawn::{self, Reaped};
 use nix::libc;
 
-/// Reaps every child that has ended.
+/// Reaps every child that has ended, and tells of those that were started for a broker.
 ///
-/// What is left of its group is killed first: until the reap its number can't be anyone else's, so
-/// the KILL can't hit a stranger. What left the group on purpose (a daemon with a session of its
-/// own) is beyond reach.
-pub(super) fn all(mut each: impl FnMut(u32, Reaped)) {
+/// What is left of the group of such a one is killed first: until the reap its number can't be
+/// anyone else's, so the KILL can't hit a stranger. What left the group on purpose (a daemon with a
+/// session of its own) is beyond reach.
+pub(super) fn all(is_ours: impl Fn(u32) -> bool) -> Vec<(u32, Reaped)> {
+    let mut dead = Vec::new();
     while let Some(pid) = spawn::next_dead() {
-        let _ = spawn::send_signal(-pid, libc::SIGKILL);
-        let Some(reaped) = spawn::reap(pid) else { return };
-        each(pid.unsigned_abs(), reaped);
+        let is_ours = is_ours(pid.unsigned_abs());
+        if is_ours {
+            let _ = spawn::send_signal(-pid, libc::SIGKILL);
+        }
+        match spawn::reap(pid) {
+            Some(reaped) if is_ours => dead.push((pid.unsigned_abs(), reaped)),
+            // An orphan that fell to us (execd may be process 1 of a container).
+            Some(_) => {}
+            None => break,
+        }
     }
+    dead
 }

@@ -287,7 +287,9 @@ impl Shell {
             }
         }
         if is_child {
-            reap::all(|pid, reaped| self.inputs.extend(self.children.reaped(pid, reaped)));
+            for (pid, reaped) in reap::all(|pid| self.children.has(pid)) {
+                self.inputs.extend(self.children.reaped(pid, reaped));
+            }
         }
     }
 

@@ -34,6 +34,17 @@ fn terminate_kills_what_does_not_end_in_time() {
 }
 
 #[test]
+fn a_child_that_can_not_die_does_not_keep_execd_for_ever() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    b.closed(1);
+    b.give(Input::Terminate);
+    assert_eq!(b.until(14_999), ["kill 0"]);
+    assert_eq!(b.until(15_000), ["leave"]);
+    assert_eq!(b.engine.next_deadline(), None);
+}
+
+#[test]
 fn a_built_in_execd_ends_after_the_brokers_orderly_end() {
     let mut b = Bench::with_broker(|config| config.built_in = true);
     b.up(1, 1, 0);
