@@ -103,16 +103,20 @@ pub fn world_after(source: &str) -> Result<World, String> {
     Ok(world)
 }
 
-/// What a command of an operator answers, as it is sent.
+/// What a command of an operator answers, as it is sent; `then` are steps after it that may have it
+/// answer more.
 ///
 /// # Errors
 /// The engine broke a law.
-pub fn ask(world: &mut World, name: &str, command: &str) -> Result<String, String> {
+pub fn ask(world: &mut World, name: &str, command: &str, then: &[&str]) -> Result<String, String> {
     world.forget();
     world.command(name, command.as_bytes().to_vec())?;
+    for stimulus in then {
+        world.act(stimulus)?;
+    }
     let items = world.look();
-    let answers = items.iter().filter_map(|item| item.answer.clone());
-    Ok(answers.collect::<Vec<_>>().join(""))
+    let answers = items.into_iter().filter_map(|item| item.answer);
+    Ok(answers.filter(|(to, _)| to == name).map(|(_, answer)| answer).collect())
 }
 
 fn run_case(

@@ -155,7 +155,7 @@ impl Engine {
 
     fn give_up(&mut self, key: usize, why: String, out: Out<'_>) {
         let id = self.workers[key].id;
-        let what = format!("is failed: {why}; mend it, then 'start {id}'");
+        let what = format!("is failed: {why}; 'start {id}' tries again");
         self.workers[key].failed = Some(why);
         self.settle(key);
         self.worker_fact(FactKind::WorkerFailed, key, &what, out);

@@ -192,9 +192,9 @@ impl Engine {
             },
         );
         let when = self.clock(w.last.at);
-        let verb = if has_it { "has" } else { "had" };
+        let (verb, word) = if has_it { ("has", "since") } else { ("had", "at") };
         let line = format!(
-            "worker {id} {verb} transaction {} of {from} since {when}: {} bytes",
+            "worker {id} {verb} transaction {} of {from} {word} {when}: {} bytes",
             w.last.transaction, w.last.size
         );
         let fields = vec![

@@ -14,8 +14,8 @@ pub(super) struct Item {
     pub(super) says: Option<String>,
     /// Whether `says` is written unasked.
     pub(super) shows_says: bool,
-    /// An operator's answer or error as it is sent.
-    pub(super) answer: Option<String>,
+    /// To whom, and an operator's answer or error as it is sent.
+    pub(super) answer: Option<(String, String)>,
     /// An answer of several lines.
     pub(super) text: Vec<String>,
     /// It may happen unnamed: facts, pings, writes to the state directory.
@@ -64,8 +64,8 @@ impl Item {
 
     /// With what an operator is sent.
     #[must_use]
-    pub(super) fn answering(mut self, answer: impl Into<String>) -> Self {
-        self.answer = Some(answer.into());
+    pub(super) fn answering(mut self, to: &str, answer: impl Into<String>) -> Self {
+        self.answer = Some((to.to_owned(), answer.into()));
         self
     }
 

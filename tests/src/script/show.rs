@@ -38,7 +38,7 @@ impl World {
                     _ => Item { text: lines, ..Item::new(format!("{prefix}text{more}")) },
                 }
                 .with("seq", seq)
-                .answering(text)
+                .answering(&name, text)
             }
             Action::Start { link, start } => {
                 let host = self.name(link)?;
@@ -225,7 +225,7 @@ impl World {
         if error.code == ErrorCode::Intervention {
             item = item.with("body", String::from_utf8_lossy(&error.render()));
         }
-        item.saying(&error.text, is_operator).answering(format!("{error}\n"))
+        item.saying(&error.text, is_operator).answering(name, format!("{error}\n"))
     }
 
     /// Whether a client has used several sequences, so that an answer should say which it is about.

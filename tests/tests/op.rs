@@ -1,0 +1,183 @@
+//! Golden outputs: what every command of the operator's table answers on one populated broker, as text
+//! (`tests/op/NAME.txt`) and as JSON (`tests/op/NAME.json`). `UPDATE=1` writes them anew; read them then.
+
+#![expect(clippy::disallowed_methods, reason = "UPDATE is for the person at the keys")]
+
+use isect_tests::script::{self, world::World};
+use protocol::bodies::Format;
+use protocol::op::spec::{Command, Spec};
+use protocol::op::table::COMMANDS;
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+/// The broker that every command is asked on: fixed clock, something of everything.
+const POPULATED: &str = include_str!("../op/populated.script");
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("op")
+}
+
+/// What is asked of each command: its example, and what shows more of it.
+fn asked(row: &Spec) -> Vec<&'static str> {
+    match row.command {
+        Command::Buckets => vec!["buckets 12 5", "buckets"],
+        Command::ConfigEvents => vec!["config events 100", "config events 5 worker_died"],
+        Command::ConfigHost => vec!["config host h2 192.0.2.8", "config host h3 host3:6000"],
+        Command::ConfigService => {
+            vec!["config service echo deadline_ms=5000", "config service print prefetch=2 retry=1"]
+        }
+        Command::ConfigWorker => vec![
+            "config worker echo localhost /usr/local/bin/isdecho",
+            "config worker #9 eat h1 /bin/eat 'two words'",
+        ],
+        Command::DeleteWorker => vec!["delete worker 3", "delete worker 1", "delete worker 99"],
+        Command::DeleteHost => vec!["delete host h2", "delete host h1", "delete host localhost"],
+        Command::DeleteService => vec!["delete service spare", "delete service echo"],
+        Command::DeleteClient => vec!["delete client 2", "delete client 99"],
+        Command::Block => vec!["block 2", "block 99"],
+        Command::Unblock => vec!["unblock 3", "unblock 99"],
+        Command::Client => vec!["client 2", "client 3", "client 99"],
+        Command::Clone => vec!["clone 2", "clone 99"],
+        Command::Idle => vec!["idle 2", "idle 1", "idle 99"],
+        Command::ListEvents => vec!["listevents 3", "listevents"],
+        Command::Pause => vec!["pause 1", "pause echo", "pause all"],
+        Command::Preempt => vec!["preempt", "preempt on", "preempt off"],
+        Command::Pri => vec!["pri 2 10"],
+        Command::Ready => vec!["ready 3", "ready echo", "ready all"],
+        Command::Reject => vec!["reject", "reject on", "reject off"],
+        Command::Send => {
+            vec!["send echo reinit", "send echo status", "send eat status", "send 99 reinit"]
+        }
+        Command::Service => vec!["service 2 eat", "service 99 eat"],
+        Command::Shutdown => vec!["shutdown 10", "shutdown all", "shutdown 99"],
+        Command::Start => vec!["start eat", "start all", "start 1"],
+        Command::Stop => vec!["stop eat", "stop 1"],
+        Command::Worker => vec!["worker 2", "worker 3", "worker 4", "worker 99"],
+        Command::Workers => vec!["workers", "workers lazy", "workers idle", "workers busy"],
+        Command::Status => vec!["status", ""],
+        Command::Help => vec!["help", "help pause", "help config worker", "help razmafritz"],
+        Command::Host => vec!["host localhost", "host h2", "host h9"],
+        Command::Last => vec!["last 2", "last 5"],
+        Command::Latency => vec!["latency", "latency echo"],
+        Command::Poison => vec!["poison", "poison 2", "poison 99", "poison clear"],
+        Command::Queue => vec!["queue", "queue echo", "queue eat"],
+        Command::Set => vec!["set stall_ms 5000", "set body_bytes_max 4096", "set stall_ms 1"],
+        Command::Settings => vec!["settings", "settings stall_ms"],
+        Command::Source => {
+            vec!["source /etc/isect/setup.op", "source /no/such/file", "source /bad/commands"]
+        }
+        Command::Watch => vec!["watch worker_died", "watch bogus"],
+        Command::Abort
+        | Command::Clients
+        | Command::Halt
+        | Command::Services
+        | Command::Reset
+        | Command::Hosts
+        | Command::Save
+        | Command::Version => vec![row.example],
+    }
+}
+
+/// What happens after a command that answers later, or more than once.
+fn then(command: &str) -> &'static [&'static str] {
+    match command {
+        "send echo status" => &["echo#1 reports \"all is well\"", "+1s"],
+        "source /etc/isect/setup.op" => {
+            &[r##"broker reads "# two commands\nconfig service print\nset stall_ms 5000\n""##]
+        }
+        "source /no/such/file" => &["broker cannot read \"no such file\""],
+        "source /bad/commands" => {
+            &[r#"broker reads "config service print\nbogus\nset stall_ms 1""#]
+        }
+        "watch worker_died" => &["echo#1 dies", "echo#2 dies"],
+        _ => &[],
+    }
+}
+
+fn populated() -> World {
+    let mut world = script::world_after(POPULATED).unwrap();
+    world.operator("op2", Format::Json).unwrap();
+    world
+}
+
+/// What a command answers, each on a broker of its own.
+fn golden(row: &Spec, format: Format) -> String {
+    let mut out = String::new();
+    for command in asked(row) {
+        let name = match format {
+            Format::Text => "op",
+            Format::Json => "op2",
+        };
+        let answer = script::ask(&mut populated(), name, command, then(command)).unwrap();
+        // One row a line, so that a difference can be read.
+        let answer = match format {
+            Format::Text => answer,
+            Format::Json => answer.replace("},{", "},\n {").replace(":[{", ":[\n {"),
+        };
+        let end = if answer.ends_with('\n') { "" } else { "\n" };
+        let _ = write!(out, "$ {command}\n{answer}{end}\n");
+    }
+    out
+}
+
+fn file_name(row: &Spec, ending: &str) -> String {
+    format!("{}.{ending}", row.name.replace(' ', "-"))
+}
+
+#[test]
+fn every_command_answers_as_its_golden_file_says() {
+    let is_update = std::env::var("UPDATE").is_ok();
+    let mut wrong = Vec::new();
+    for row in COMMANDS {
+        for (format, ending) in [(Format::Text, "txt"), (Format::Json, "json")] {
+            let name = file_name(row, ending);
+            let path = folder().join(&name);
+            let answer = golden(row, format);
+            if is_update {
+                std::fs::write(&path, &answer).unwrap();
+            }
+            let golden = std::fs::read_to_string(&path).unwrap_or_default();
+            if golden != answer {
+                let line = golden.lines().zip(answer.lines()).position(|(a, b)| a != b);
+                let line =
+                    line.unwrap_or_else(|| golden.lines().count().min(answer.lines().count()));
+                let show = |text: &str| text.lines().nth(line).unwrap_or("(nothing)").to_owned();
+                wrong.push(format!(
+                    "tests/op/{name}:{}\n  - {}\n  + {}",
+                    line + 1,
+                    show(&golden),
+                    show(&answer)
+                ));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "UPDATE=1 writes them anew; read them then\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_command_has_its_golden_files_and_no_file_is_left_over() {
+    let mut expected: Vec<String> = vec!["populated.script".into()];
+    for row in COMMANDS {
+        expected.extend([file_name(row, "txt"), file_name(row, "json")]);
+    }
+    expected.sort();
+    let mut there: Vec<String> = std::fs::read_dir(folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    there.sort();
+    assert_eq!(there, expected);
+}
+
+#[test]
+fn asking_shows_and_changes_nothing_but_what_it_says() {
+    for row in COMMANDS {
+        let mut world = populated();
+        let before = script::ask(&mut world, "op", "save", &[]).unwrap();
+        let is_read = row.effect == protocol::op::spec::Effect::Read;
+        for command in asked(row).into_iter().filter(|_| is_read) {
+            script::ask(&mut world, "op", command, &[]).unwrap();
+        }
+        assert_eq!(script::ask(&mut world, "op", "save", &[]).unwrap(), before, "{}", row.name);
+    }
+}
