@@ -160,6 +160,8 @@ pub(crate) struct Worker {
     pub(crate) last_micros: u64,
     /// Replies of it that were dropped.
     pub(crate) late: u64,
+    /// The last transaction of which it was told that it is over, after it had been taken away.
+    pub(crate) told_over: u64,
     /// What it was sent last.
     pub(crate) last: Last,
     /// How its last process ended.
@@ -239,6 +241,7 @@ impl Workers {
             busy_micros: 0,
             last_micros: 0,
             late: 0,
+            told_over: 0,
             last: Last {
                 bytes: Vec::new(),
                 size: 0,
