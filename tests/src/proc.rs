@@ -84,8 +84,10 @@ impl Process {
     pub fn start(program: &Path, args: &[&str], log: PathBuf) -> Self {
         let file =
             std::fs::OpenOptions::new().create(true).append(true).open(&log).expect("log file");
+        let folder = log.parent().expect("a folder").to_path_buf();
         let child = Command::new(program)
             .args(args)
+            .current_dir(folder)
             .stdin(Stdio::null())
             .stdout(file.try_clone().expect("log file"))
             .stderr(file)
@@ -189,14 +191,13 @@ pub fn is_alive(pid: u32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
 }
 
-/// Processes whose command line names something below this folder.
-pub fn processes_of(folder: &Path) -> Vec<u32> {
-    let folder = folder.to_string_lossy().into_owned();
+/// Processes whose command line contains this text.
+pub fn processes_of(text: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc");
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let names = |pid: &u32| {
         let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        String::from_utf8_lossy(&line).contains(&folder) && is_alive(*pid)
+        String::from_utf8_lossy(&line).contains(text) && is_alive(*pid)
     };
     pids.filter(names).filter(|pid| *pid != std::process::id()).collect()
 }
@@ -232,16 +233,12 @@ impl Broker {
         let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         let _ = std::fs::remove_file(folder.path().join("ports.json"));
         let (state, ports) = (at("state"), at("ports.json"));
-        let mut all = vec![
-            "--listen",
-            "127.0.0.1:0",
-            "--state",
-            &state,
-            "--ports-file",
-            &ports,
-            "--log",
-            "debug",
-        ];
+        let mut all = vec!["--ports-file", &ports, "--log", "debug"];
+        for usual in [["--listen", "127.0.0.1:0"], ["--state", &state]] {
+            if !args.iter().any(|arg| arg == usual[0]) {
+                all.extend(usual);
+            }
+        }
         all.extend(args.iter().map(String::as_str));
         Process::start(&program("isectd"), &all, folder.path().join("isectd.log"))
     }
@@ -255,11 +252,10 @@ impl Broker {
         });
     }
 
-    /// Kills it with SIGKILL and starts it again on the same state directory.
-    pub fn kill_and_restart(&mut self) {
+    /// Kills it with SIGKILL; its execd and workers stay.
+    pub fn kill(&mut self) {
         self.process.signal(Signal::SIGKILL);
         self.process.await_end();
-        self.restart();
     }
 
     /// Starts it again after it ended.
@@ -354,6 +350,23 @@ impl Broker {
         self.await_page(&format!("worker {id}"), "worker->state = \"down, failed\"")
     }
 
+    /// Processes that name one of this broker's sockets or files.
+    pub fn processes(&self) -> Vec<u32> {
+        let mut pids = processes_of(&self.folder.path().to_string_lossy());
+        for name in ["worker_unix", "execd"] {
+            if let Some(path) = self.ports[name].as_str().and_then(|a| a.strip_prefix("unix:")) {
+                pids.extend(processes_of(path));
+            }
+        }
+        pids
+    }
+
+    /// Waits until nothing of it runs any more.
+    pub fn await_nothing_left(&self) {
+        let left = within(PATIENCE, || self.processes().is_empty().then_some(()));
+        assert!(left.is_some(), "still there: {:?}", self.processes());
+    }
+
     /// Waits until a worker is ready with another process than this one; the new one.
     pub fn await_new_pid(&self, id: u32, old: u32) -> u32 {
         await_that(&format!("a new process of worker {id}"), || {
@@ -391,10 +404,7 @@ impl Broker {
     pub fn end(mut self) -> i32 {
         self.process.signal(Signal::SIGTERM);
         let status = self.process.await_end();
-        let folder = self.folder.path().to_path_buf();
-        await_that("the end of all its processes", || {
-            processes_of(&folder).is_empty().then_some(())
-        });
+        self.await_nothing_left();
         status
     }
 }
@@ -406,7 +416,7 @@ impl Drop for Broker {
             let _ = child.kill();
             let _ = child.wait();
         }
-        for pid in processes_of(self.folder.path()) {
+        for pid in self.processes() {
             signal_pid(pid, Signal::SIGKILL);
         }
     }
