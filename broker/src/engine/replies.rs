@@ -30,6 +30,10 @@ impl Engine {
         let Some(key) = current.filter(|&key| self.transactions[key].id.0 == head.transaction)
         else {
             self.drop_late(worker, head.transaction, out);
+            if head.more != 0 {
+                // It may be waiting for a client that was answered long ago.
+                self.tell_over(worker, head.transaction, out);
+            }
             return;
         };
         if head.error < 0 {
@@ -155,18 +159,33 @@ impl Engine {
     /// Tells a worker, once, that nobody waits for its transaction any more; it should end it with
     /// a reply.
     pub(crate) fn abandon(&mut self, worker: usize, why: &str, out: Out<'_>) {
-        let worker = &self.workers[worker];
-        let (Some(link), Some(key)) = (worker.link, worker.current) else { return };
+        let Some(key) = self.workers[worker].current else { return };
         let transaction = &mut self.transactions[key];
         if std::mem::replace(&mut transaction.is_abandoned, true) {
             return;
         }
-        let head = Header {
-            sequence: transaction.head.sequence,
-            transaction: transaction.id.0,
-            workerid: worker.id.0,
-            ..Header::default()
-        };
+        let (sequence, id) = (transaction.head.sequence, transaction.id);
+        self.send_over(worker, (sequence, id.0), why, out);
+    }
+
+    /// The same for a transaction that the operator took away from it.
+    fn tell_over(&mut self, worker: usize, transaction: u64, out: Out<'_>) {
+        let entry = &mut self.workers[worker];
+        if std::mem::replace(&mut entry.told_over, transaction) != transaction {
+            self.send_over(worker, (0, transaction), "it has ended", out);
+        }
+    }
+
+    fn send_over(
+        &self,
+        worker: usize,
+        (sequence, transaction): (u32, u64),
+        why: &str,
+        out: Out<'_>,
+    ) {
+        let worker = &self.workers[worker];
+        let Some(link) = worker.link else { return };
+        let head = Header { sequence, transaction, workerid: worker.id.0, ..Header::default() };
         let error = ErrorBody::new(ErrorCode::Deadline, why);
         out.push(Action::Send { link, frame: Frame::Error { head, error } });
     }
