@@ -17,7 +17,7 @@ use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::kinds::Role;
 use protocol::settings::Setting;
-use protocol::time::Tick;
+use protocol::time::{Micros, Tick};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::fs;
 use std::io::{self, ErrorKind};
@@ -33,8 +33,12 @@ const BACKLOG: i32 = 4096;
 const ACCEPTS_MAX: usize = 64;
 /// Connections that are being told that there is no room, at once; more wait in the backlog.
 const REFUSALS_MAX: usize = 32;
+/// So many descriptors must be allowed for each of them.
+const REFUSAL_SHARE: u64 = 16;
 /// After the system refused a descriptor, accepting waits this long.
 const PAUSE_MS: u64 = 100;
+/// The log says so once in this time.
+const WARN_EVERY: Micros = Micros::from_millis(10_000);
 /// Descriptors kept for files, listeners and the loop itself.
 pub(super) const RESERVE: u64 = 32;
 
@@ -193,9 +197,28 @@ pub(super) struct Door {
     pub(super) clients: usize,
     /// Most descriptors of this process.
     pub(super) descriptors_max: u64,
+    warned_at: Option<Tick>,
 }
 
 impl Door {
+    /// Whether one more can be told that there is no room.
+    fn can_refuse(&self) -> bool {
+        let most = usize::try_from(self.descriptors_max / REFUSAL_SHARE).unwrap_or(REFUSALS_MAX);
+        self.refusals < most.clamp(1, REFUSALS_MAX)
+    }
+
+    /// Accepts nobody for a moment: the system has no descriptor left.
+    fn pause(&mut self, now: Tick, role: Role, error: &io::Error) {
+        self.paused_until = Some(now.plus_millis(PAUSE_MS));
+        if self.warned_at.is_none_or(|at| now.since(at) >= WARN_EVERY) {
+            self.warned_at = Some(now);
+            tracing::warn!(
+                "can't accept a {role}: {error}; trying again every {PAUSE_MS} ms; raise the \
+                 descriptor limit if it lasts"
+            );
+        }
+    }
+
     /// How many clients may be in.
     pub(super) fn limit(&self, connections_max: u64) -> usize {
         // Workers, hosts and files keep an eighth, at least the reserve.
@@ -229,7 +252,7 @@ impl Reactor {
     /// Whether connections may wait that [`accept_all`](Self::accept_all) would take now.
     pub(super) fn has_waiting(&self) -> bool {
         self.shell.door.paused_until.is_none()
-            && self.shell.door.refusals < REFUSALS_MAX
+            && self.shell.door.can_refuse()
             && self.listeners.iter().any(|listener| listener.is_ready)
     }
 
@@ -241,7 +264,11 @@ impl Reactor {
         self.shell.door.paused_until = None;
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_MAX {
-                if !self.listeners[index].is_ready || self.shell.door.refusals >= REFUSALS_MAX {
+                let door = &self.shell.door;
+                if !self.listeners[index].is_ready
+                    || door.paused_until.is_some()
+                    || !door.can_refuse()
+                {
                     break;
                 }
                 self.accept_one(index);
@@ -261,14 +288,7 @@ impl Reactor {
                     error.kind(),
                     ErrorKind::ConnectionAborted | ErrorKind::Interrupted
                 ) => {}
-            Err(error) => {
-                tracing::warn!(
-                    "can't accept a {role}: {error}; trying again in {PAUSE_MS} ms; raise the \
-                     descriptor limit if it lasts"
-                );
-                self.shell.door.paused_until = Some(self.shell.now.plus_millis(PAUSE_MS));
-                listener.is_ready = true;
-            }
+            Err(error) => self.shell.door.pause(self.shell.now, role, &error),
         }
     }
 
