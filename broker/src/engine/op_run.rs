@@ -14,7 +14,7 @@ use protocol::bodies::{ErrorBody, Format};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
-use protocol::ids::{LinkId, WorkerId};
+use protocol::ids::{ClientId, LinkId, WorkerId};
 use protocol::op::help;
 use protocol::op::parse::{self, OpError};
 use protocol::op::reply::{Block, OpReply, Value};
@@ -28,7 +28,7 @@ pub(crate) type OpResult = Result<OpReply, OpError>;
 /// A `send … status` whose workers have not all answered.
 #[derive(Debug)]
 pub(crate) struct StatusQuery {
-    client: usize,
+    client: ClientId,
     head: Header,
     /// Links of those that have not answered.
     waiting: BTreeSet<LinkId>,
@@ -254,6 +254,7 @@ impl Engine {
         let keys = self.targets(target)?;
         self.next_query += 1;
         let query = self.next_query;
+        let client = self.clients[client].id;
         let mut asked = StatusQuery { client, head, waiting: BTreeSet::new(), blocks: Vec::new() };
         for key in keys {
             let worker = &self.workers[key];
@@ -317,11 +318,9 @@ impl Engine {
                 asked.blocks.push(status_line(self.workers[key].id, "no answer within a second"));
             }
         }
-        // The client may be gone, its key may even belong to another one.
-        let is_there =
-            self.clients.get(asked.client).is_some_and(|client| client.service == self.op_service);
-        if is_there {
-            self.answer(asked.client, &asked.head, Ok(OpReply { blocks: asked.blocks }), out);
+        // The operator may be gone by now.
+        if let Some(client) = self.clients.find(asked.client) {
+            self.answer(client, &asked.head, Ok(OpReply { blocks: asked.blocks }), out);
         }
     }
 
