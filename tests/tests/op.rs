@@ -95,8 +95,8 @@ fn then(command: &str) -> &'static [&'static str] {
 }
 
 fn populated() -> World {
-    let mut world = script::world_after(POPULATED).unwrap();
-    world.operator("op2", Format::Json).unwrap();
+    let mut world = script::world_after(POPULATED).expect("the steps make sense");
+    world.operator("op2", Format::Json).expect("op takes operators");
     world
 }
 
@@ -108,7 +108,8 @@ fn golden(row: &Spec, format: Format) -> String {
             Format::Text => "op",
             Format::Json => "op2",
         };
-        let answer = script::ask(&mut populated(), name, command, then(command)).unwrap();
+        let answer =
+            script::ask(&mut populated(), name, command, then(command)).expect("an answer");
         // One row a line, so that a difference can be read.
         let answer = match format {
             Format::Text => answer,

@@ -186,7 +186,10 @@ impl Engine {
 
     /// The connection of a worker is gone.
     pub(crate) fn worker_lost(&mut self, key: usize, how: Close, why: &str, out: Out<'_>) {
-        self.workers[key].link = None;
+        if let Some(link) = self.workers[key].link.take() {
+            let id = self.workers[key].id;
+            self.on_status_lost(link, id, out);
+        }
         let worker = &mut self.workers[key];
         if worker.life == Life::Ready {
             worker.life = Life::Returning;

@@ -30,6 +30,7 @@ mod op_facts;
 mod op_read;
 mod op_run;
 mod op_show;
+mod op_status;
 mod outcome;
 mod poison;
 mod queue;
@@ -128,7 +129,7 @@ pub struct Engine {
     buckets: Buckets,
     poison: VecDeque<Poison>,
     watchers: usize,
-    status_queries: BTreeMap<u64, op_run::StatusQuery>,
+    status_queries: BTreeMap<u64, op_status::StatusQuery>,
     next_query: u64,
     totals: Totals,
     /// A change of the configuration was made in this step.

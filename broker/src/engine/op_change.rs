@@ -58,7 +58,7 @@ impl Engine {
         }
     }
 
-    fn none_there(&self, target: &Target) -> OpReply {
+    pub(crate) fn none_there(&self, target: &Target) -> OpReply {
         let name = match target {
             Target::Service(name) => format!("service '{name}' has no workers"),
             Target::All | Target::Worker(_) => "there are no workers".to_owned(),

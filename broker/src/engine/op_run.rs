@@ -3,40 +3,23 @@
 
 use super::action::{Action, Origin};
 use super::clients::Watch;
-use super::due::Due;
 use super::fact::{About, FACTS, Fact, FactKind};
 use super::links::End;
 use super::op_read::counted;
-use super::workers::{Life, Place};
 use super::{Engine, Out};
 use bytes::Bytes;
 use protocol::bodies::{ErrorBody, Format};
 use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
 use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId, WorkerId};
+use protocol::ids::LinkId;
 use protocol::op::help;
 use protocol::op::parse::{self, OpError};
 use protocol::op::reply::{Block, OpReply, Value};
-use protocol::op::spec::{OpRequest, SendWhat, Target};
+use protocol::op::spec::{OpRequest, SendWhat};
 use protocol::settings::Setting;
-use std::collections::BTreeSet;
 
 /// An answer, or why there is none.
 pub(crate) type OpResult = Result<OpReply, OpError>;
-
-/// A `send … status` whose workers have not all answered.
-#[derive(Debug)]
-pub(crate) struct StatusQuery {
-    client: ClientId,
-    head: Header,
-    /// Links of those that have not answered.
-    waiting: BTreeSet<LinkId>,
-    blocks: Vec<Block>,
-}
-
-/// How long `send … status` waits for answers.
-const STATUS_WAIT_MS: u64 = 1000;
 
 /// A command that can't be done now.
 pub(crate) fn refused(text: impl Into<String>) -> OpError {
@@ -62,7 +45,8 @@ impl Engine {
             }
             Ok(OpRequest::Send(target, SendWhat::Status)) => {
                 match self.ask_status(client, head, &target, out) {
-                    Ok(()) => return,
+                    Ok(None) => return,
+                    Ok(Some(reply)) => Ok(reply),
                     Err(error) => Err(error),
                 }
             }
@@ -80,7 +64,7 @@ impl Engine {
         Origin::Operator { client: client.id, from, uid: client.peer.uid }
     }
 
-    fn answer(&mut self, client: usize, head: &Header, answer: OpResult, out: Out<'_>) {
+    pub(crate) fn answer(&mut self, client: usize, head: &Header, answer: OpResult, out: Out<'_>) {
         let client = &self.clients[client];
         let link = client.link;
         match answer {
@@ -242,88 +226,6 @@ impl Engine {
         }
     }
 
-    /// `send … status`: the answer follows when all that are not busy have answered, or after a
-    /// second.
-    fn ask_status(
-        &mut self,
-        client: usize,
-        head: Header,
-        target: &Target,
-        out: Out<'_>,
-    ) -> Result<(), OpError> {
-        let keys = self.targets(target)?;
-        self.next_query += 1;
-        let query = self.next_query;
-        let client = self.clients[client].id;
-        let mut asked = StatusQuery { client, head, waiting: BTreeSet::new(), blocks: Vec::new() };
-        for key in keys {
-            let worker = &self.workers[key];
-            let Some(link) =
-                worker.link.filter(|_| worker.life == Life::Ready && worker.place != Place::Busy)
-            else {
-                let why = if worker.place == Place::Busy {
-                    "busy, answers nothing now"
-                } else {
-                    "not connected"
-                };
-                asked.blocks.push(status_line(worker.id, why));
-                continue;
-            };
-            asked.waiting.insert(link);
-            out.push(Action::Send { link, frame: Frame::Status { sequence: query as u32 } });
-        }
-        let is_done = asked.waiting.is_empty();
-        self.status_queries.insert(query, asked);
-        if is_done {
-            self.answer_status_query(query, out);
-        } else {
-            self.due.add(self.now.plus_millis(STATUS_WAIT_MS), Due::StatusAnswer(query));
-        }
-        Ok(())
-    }
-
-    pub(crate) fn on_status_reply(
-        &mut self,
-        link: LinkId,
-        sequence: u32,
-        text: &str,
-        out: Out<'_>,
-    ) {
-        let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) else {
-            return;
-        };
-        let id = self.workers[key].id;
-        let shown: String =
-            text.chars().filter(|c| !c.is_control() || *c == '\n').take(4096).collect();
-        let about = self.about_worker(key);
-        self.record(FactKind::WorkerStatus, about, format!("worker {id} says: {shown}"), out);
-        let Some((&query, asked)) =
-            self.status_queries.iter_mut().find(|(query, _)| **query as u32 == sequence)
-        else {
-            return;
-        };
-        if asked.waiting.remove(&link) {
-            asked.blocks.push(status_line(id, &shown));
-        }
-        if asked.waiting.is_empty() {
-            self.answer_status_query(query, out);
-        }
-    }
-
-    /// Answers a `send … status` with what has come.
-    pub(crate) fn answer_status_query(&mut self, query: u64, out: Out<'_>) {
-        let Some(mut asked) = self.status_queries.remove(&query) else { return };
-        for link in asked.waiting {
-            if let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) {
-                asked.blocks.push(status_line(self.workers[key].id, "no answer within a second"));
-            }
-        }
-        // The operator may be gone by now.
-        if let Some(client) = self.clients.find(asked.client) {
-            self.answer(client, &asked.head, Ok(OpReply { blocks: asked.blocks }), out);
-        }
-    }
-
     /// `watch`: facts of these kinds from now on, each as a piece of this reply.
     fn watch(&mut self, client: usize, head: &Header, kinds: &[String]) -> OpResult {
         let kinds = fact_kinds(kinds)?;
@@ -371,17 +273,6 @@ impl Engine {
             let head = Header { sequence, more: 1, ..Header::default() };
             out.push(Action::Answer { link, head, reply: Box::new(reply), format });
         }
-    }
-}
-
-fn status_line(worker: WorkerId, text: &str) -> Block {
-    Block::Line {
-        name: "statuses",
-        text: format!("worker {worker}: {text}"),
-        fields: vec![
-            ("worker", Value::Number(worker.0.into())),
-            ("status", Value::Text(text.to_owned())),
-        ],
     }
 }
 

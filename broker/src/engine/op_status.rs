@@ -1,0 +1,142 @@
+//! `send … status`: workers are asked how they are, and their answers shown together. Not the other
+//! commands: those answer at once, in `op_run`.
+
+use super::action::Action;
+use super::due::Due;
+use super::fact::FactKind;
+use super::links::End;
+use super::op_run::OpResult;
+use super::workers::{Life, Place};
+use super::{Engine, Out};
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{ClientId, LinkId, WorkerId};
+use protocol::op::parse::OpError;
+use protocol::op::reply::{Block, OpReply, Value};
+use protocol::op::spec::Target;
+use std::collections::BTreeSet;
+
+/// A `send … status` whose workers have not all answered.
+#[derive(Debug)]
+pub(crate) struct StatusQuery {
+    client: ClientId,
+    head: Header,
+    /// Links of those that have not answered.
+    waiting: BTreeSet<LinkId>,
+    blocks: Vec<Block>,
+}
+
+/// How long `send … status` waits for answers.
+const STATUS_WAIT_MS: u64 = 1000;
+
+impl Engine {
+    /// `send … status`: `None` = the answer follows when all that are not busy have answered, or after
+    /// a second.
+    pub(crate) fn ask_status(
+        &mut self,
+        client: usize,
+        head: Header,
+        target: &Target,
+        out: Out<'_>,
+    ) -> Result<Option<OpReply>, OpError> {
+        let keys = self.targets(target)?;
+        if keys.is_empty() {
+            return Ok(Some(self.none_there(target)));
+        }
+        self.next_query += 1;
+        let query = self.next_query;
+        let client = self.clients[client].id;
+        let mut asked = StatusQuery { client, head, waiting: BTreeSet::new(), blocks: Vec::new() };
+        for key in keys {
+            let worker = &self.workers[key];
+            let is_free = worker.life == Life::Ready && worker.place != Place::Busy;
+            if let Some(link) = worker.link.filter(|_| is_free) {
+                asked.waiting.insert(link);
+                out.push(Action::Send { link, frame: Frame::Status { sequence: query as u32 } });
+                continue;
+            }
+            let is_busy = worker.place == Place::Busy;
+            let why = if is_busy { "busy, answers nothing now" } else { "not connected" };
+            asked.blocks.push(status_line(worker.id, why));
+        }
+        if asked.waiting.is_empty() {
+            return Ok(Some(OpReply { blocks: asked.blocks }));
+        }
+        self.status_queries.insert(query, asked);
+        self.due.add(self.now.plus_millis(STATUS_WAIT_MS), Due::StatusAnswer(query));
+        Ok(None)
+    }
+
+    pub(crate) fn on_status_reply(
+        &mut self,
+        link: LinkId,
+        sequence: u32,
+        text: &str,
+        out: Out<'_>,
+    ) {
+        let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) else {
+            return;
+        };
+        let id = self.workers[key].id;
+        let shown: String =
+            text.chars().filter(|c| !c.is_control() || *c == '\n').take(4096).collect();
+        let about = self.about_worker(key);
+        self.record(FactKind::WorkerStatus, about, format!("worker {id} says: {shown}"), out);
+        self.note_status(link, id, Some(sequence), &shown, out);
+    }
+
+    /// A worker that may have been asked is gone.
+    pub(crate) fn on_status_lost(&mut self, link: LinkId, id: WorkerId, out: Out<'_>) {
+        self.note_status(link, id, None, "ended before it answered", out);
+    }
+
+    /// What is known of one worker now, for the query of this sequence or for all.
+    fn note_status(
+        &mut self,
+        link: LinkId,
+        id: WorkerId,
+        sequence: Option<u32>,
+        text: &str,
+        out: Out<'_>,
+    ) {
+        let mut done = Vec::new();
+        for (&query, asked) in &mut self.status_queries {
+            let is_meant = sequence.is_none_or(|sequence| query as u32 == sequence);
+            if is_meant && asked.waiting.remove(&link) {
+                asked.blocks.push(status_line(id, text));
+                if asked.waiting.is_empty() {
+                    done.push(query);
+                }
+            }
+        }
+        for query in done {
+            self.answer_status_query(query, out);
+        }
+    }
+
+    /// Answers a `send … status` with what has come.
+    pub(crate) fn answer_status_query(&mut self, query: u64, out: Out<'_>) {
+        let Some(mut asked) = self.status_queries.remove(&query) else { return };
+        for link in asked.waiting {
+            if let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) {
+                asked.blocks.push(status_line(self.workers[key].id, "no answer within a second"));
+            }
+        }
+        // The operator may be gone by now.
+        if let Some(client) = self.clients.find(asked.client) {
+            let answer: OpResult = Ok(OpReply { blocks: asked.blocks });
+            self.answer(client, &asked.head, answer, out);
+        }
+    }
+}
+
+fn status_line(worker: WorkerId, text: &str) -> Block {
+    Block::Line {
+        name: "statuses",
+        text: format!("worker {worker}: {text}"),
+        fields: vec![
+            ("worker", Value::Number(worker.0.into())),
+            ("status", Value::Text(text.to_owned())),
+        ],
+    }
+}
