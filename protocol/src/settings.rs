@@ -75,6 +75,9 @@ fn take(row: &SettingRow, text: &str) -> Result<u64, SettingError> {
             ))
         })?,
     };
+    if row.unit == Unit::Switch && value > 1 {
+        return Err(SettingError(format!("{} {value} is neither on (1) nor off (0)", row.name)));
+    }
     if value < row.min || value > row.max {
         return Err(SettingError(format!(
             "{} {value} is out of range; it is {} to {} {}",

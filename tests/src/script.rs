@@ -1,5 +1,5 @@
-//! Engine scripts: a text file says what happens and what the broker must do about it; this runs it on
-//! the engine, checks the engine's laws after every step, and shows where they differ.
+//! Engine scripts: a text file says what happens and what the broker must do about it; this runs it
+//! on the engine, checks the engine's laws after every step, and shows where they differ.
 //!
 //! ```text
 //! # comment
@@ -13,14 +13,16 @@
 //!     |                               op           1
 //! ```
 //!
-//! - `== TITLE` begins a case: a fresh broker with `localhost` up and an operator logged in (client 0).
+//! - `== TITLE` begins a case: a fresh broker with `localhost` up and an operator logged in (client
+//!   0).
 //! - A line without `| >` prepares; nobody checks what it does. With it, everything the broker does
 //!   must be named, in order, unless the line ends with `...`. Further lines `    > item` go on.
-//! - Facts (`fact KIND says="part"`), `saved` and `ping NAME` are checked only when named, wherever.
-//! - `key=value` is checked when named. `lazy`, `idle`, `busy`, `gone` WORKER stand last: where workers
-//!   stand after the line, if that changed.
-//! - An answer of `op` of one line stands in quotation marks, a longer one is `text` and `    | lines`,
-//!   where the line `...` stands for any number of lines.
+//! - Facts (`fact KIND says="part"`), `saved` and `ping NAME` are checked only when named,
+//!   wherever.
+//! - `key=value` is checked when named. `lazy`, `idle`, `busy`, `gone` WORKER stand last: where
+//! workers   stand after the line, if that changed.
+//! - An answer of `op` of one line stands in quotation marks, a longer one is `text` and `    |
+//! lines`,   where the line `...` stands for any number of lines.
 //! - `UPDATE=1` writes what happened into the file. Read it before you believe it.
 
 mod clients;
@@ -68,7 +70,8 @@ pub fn files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
     Ok(out)
 }
 
-/// Runs every case of a file. `name` is how reports call it; `is_update` goes on after a difference.
+/// Runs every case of a file. `name` is how reports call it; `is_update` goes on after a
+/// difference.
 pub fn run(name: &str, source: &str, is_update: bool) -> Report {
     let mut report = Report::default();
     let mut edits: Vec<(usize, usize, Vec<String>)> = Vec::new();

@@ -1,5 +1,6 @@
-//! Golden outputs: what every command of the operator's table answers on one populated broker, as text
-//! (`tests/op/NAME.txt`) and as JSON (`tests/op/NAME.json`). `UPDATE=1` writes them anew; read them then.
+//! Golden outputs: what every command of the operator's table answers on one populated broker, as
+//! text (`tests/op/NAME.txt`) and as JSON (`tests/op/NAME.json`). `UPDATE=1` writes them anew; read
+//! them then.
 
 #![expect(clippy::disallowed_methods, reason = "UPDATE is for the person at the keys")]
 

@@ -246,7 +246,8 @@ impl Engine {
     /// The host of a name, or the error that says so.
     pub(crate) fn host_named(&self, name: &HostName) -> Result<&Host, OpError> {
         self.hosts.get(name).ok_or_else(|| {
-            let near = protocol::op::parse::nearest(name.as_str(), self.hosts.keys().map(HostName::as_str));
+            let names = self.hosts.keys().map(HostName::as_str);
+            let near = protocol::op::parse::nearest(name.as_str(), names);
             let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
             not_found(format!("host '{name}' is unknown; 'hosts' lists them, 'config host NAME ADDR:PORT' makes one{hint}"))
         })

@@ -30,8 +30,8 @@ pub(crate) struct StatusQuery {
 const STATUS_WAIT_MS: u64 = 1000;
 
 impl Engine {
-    /// `send … status`: `None` = the answer follows when all that are not busy have answered, or after
-    /// a second.
+    /// `send … status`: `None` = the answer follows when all that are not busy have answered, or
+    /// after a second.
     pub(crate) fn ask_status(
         &mut self,
         client: usize,

@@ -8,12 +8,14 @@ const fn arg(name: &'static str, takes: Takes, text: &'static str) -> Arg {
     Arg { name, text, takes }
 }
 
-const CLIENT: Arg = arg("clientid", Takes::Client, "a client's id, column 'id' of 'clients'");
-const WORKER: Arg = arg("workerid", Takes::Worker, "a worker's id, column 'id' of 'workers'");
+const CLIENT: Arg =
+    arg("clientid", Takes::Client, "a client's id, column 'client id' of 'clients'");
+const WORKER: Arg =
+    arg("workerid", Takes::Worker, "a worker's id, column 'worker id' of 'workers'");
 const SERVICE: Arg =
     arg("service", Takes::Service, "a service's name, column 'service' of 'services'");
 const HOST: Arg =
-    arg("host", Takes::Host, "a host's name, column 'host' of 'hosts'; localhost is built in");
+    arg("host", Takes::Host, "a host's name, column 'hostname' of 'hosts'; localhost is built in");
 const TARGET: Arg = arg(
     "target",
     Takes::Target,
@@ -435,7 +437,7 @@ pub const COMMANDS: &[Spec] = &[
         short: "changes a setting of the broker while it runs",
         long: "'set name=value' is taken too. The value holds over a restart. 'settings' lists names, ranges and values.",
         args: &[
-            arg("name", Takes::Setting, "a setting, column 'name' of 'settings'"),
+            arg("name", Takes::Setting, "a setting, column 'setting' of 'settings'"),
             arg(
                 "value",
                 Takes::Any,

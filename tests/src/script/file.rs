@@ -1,5 +1,5 @@
-//! A script file as cases and steps, with what is needed to write a better expectation back into it.
-//! Not what the words mean.
+//! A script file as cases and steps, with what is needed to write a better expectation back into
+//! it. Not what the words mean.
 
 /// One stimulus and what is expected of it.
 #[derive(Clone, Debug)]

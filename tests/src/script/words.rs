@@ -1,5 +1,5 @@
-//! The words of a script line: plain words, `key=value`, and text in quotation marks. A cursor takes
-//! them one by one and says what could have stood there. Not what they mean.
+//! The words of a script line: plain words, `key=value`, and text in quotation marks. A cursor
+//! takes them one by one and says what could have stood there. Not what they mean.
 
 /// One word of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -210,8 +210,10 @@ impl Cursor {
         if let Some(text) = self.quoted() {
             return text;
         }
-        let at = self.tokens.windows(2).position(|pair| {
-            matches!(pair, [Token::Word(n), Token::Word(b)] if b == "bytes" && n.parse::<usize>().is_ok())
+        let is_size = |n: &str| n.parse::<usize>().is_ok();
+        let at = self.tokens.windows(2).position(|pair| match pair {
+            [Token::Word(n), Token::Word(unit)] => unit == "bytes" && is_size(n),
+            _ => false,
         });
         let Some(at) = at else { return Vec::new() };
         let size = match &self.tokens[at] {

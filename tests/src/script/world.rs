@@ -1,6 +1,6 @@
-//! The world around the engine in a script: links and who stands at their ends, what each worker has
-//! been given, what time it is. It answers pings unless told that somebody is silent. Not the words of
-//! a script: `stimulus` understands those and calls this.
+//! The world around the engine in a script: links and who stands at their ends, what each worker
+//! has been given, what time it is. It answers pings unless told that somebody is silent. Not the
+//! words of a script: `stimulus` understands those and calls this.
 
 use super::item::Item;
 use broker::engine::action::Action;
@@ -132,7 +132,8 @@ impl World {
         Ok(world)
     }
 
-    /// The broker is gone and a new one starts from what the old one saved. Processes of workers run on.
+    /// The broker is gone and a new one starts from what the old one saved. Processes of workers
+    /// run on.
     ///
     /// # Errors
     /// The engine broke a law.
