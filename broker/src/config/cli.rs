@@ -14,8 +14,8 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Where clients connect, ADDR:PORT or unix:PATH; may be given several times. Port 0 = the port of
-    /// the last time, else one that the system chooses.
+    /// Where clients connect, ADDR:PORT or unix:PATH; may be given several times. Port 0 = the port
+    /// of the last time, else one that the system chooses.
     #[arg(long, value_name = "ADDR:PORT|unix:PATH", default_value = "127.0.0.1:5501")]
     pub listen: Vec<String>,
 
@@ -32,8 +32,8 @@ pub struct Args {
     #[arg(long, value_name = "DIR|none")]
     pub state: Option<PathBuf>,
 
-    /// File of commands to run at the start, after the saved configuration; may be given several times.
-    /// If a command in it fails, the broker ends with status 6.
+    /// File of commands to run at the start, after the saved configuration; may be given several
+    /// times. If a command in it fails, the broker ends with status 6.
     #[arg(long, value_name = "FILE")]
     pub source: Vec<String>,
 
@@ -54,8 +54,8 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// Listen on other than loopback addresses although there are no tokens yet: whoever can reach the
-    /// port may then use every service, and the worker port.
+    /// Listen on other than loopback addresses although there are no tokens yet: whoever can reach
+    /// the port may then use every service, and the worker port.
     #[arg(long)]
     pub insecure: bool,
 

@@ -1,5 +1,5 @@
-//! What the broker is told at its start: the command line ([`cli`]), checked by itself ([`low`]), then
-//! with the machine ([`load`]). Not what operators change later: that is the engine's.
+//! What the broker is told at its start: the command line ([`cli`]), checked by itself ([`low`]),
+//! then with the machine ([`load`]). Not what operators change later: that is the engine's.
 
 pub mod cli;
 pub mod load;

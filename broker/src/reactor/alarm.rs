@@ -1,6 +1,6 @@
-//! The alarm that ends a wait when something is due. It is set only when something is due earlier than
-//! it rings anyway, so an ordinary turn waits without a time limit: the kernel sets no timer, and takes
-//! none back, for each of them.
+//! The alarm that ends a wait when something is due. It is set only when something is due earlier
+//! than it rings anyway, so an ordinary turn waits without a time limit: the kernel sets no timer,
+//! and takes none back, for each of them.
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};

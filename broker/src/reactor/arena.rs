@@ -1,6 +1,6 @@
-//! Where the bodies of arriving frames are kept: small ones side by side in chunks of the loop, which are
-//! used again when every body in them is gone, big ones in a buffer of their own. So a request of
-//! everyday size costs no allocation.
+//! Where the bodies of arriving frames are kept: small ones side by side in chunks of the loop,
+//! which are used again when every body in them is gone, big ones in a buffer of their own. So a
+//! request of everyday size costs no allocation.
 
 use bytes::{Bytes, BytesMut};
 

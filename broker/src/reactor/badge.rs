@@ -1,6 +1,6 @@
-//! The secret a worker is started with: `RUN.MAC`, where the MAC is HMAC-SHA256 over worker and run under
-//! the key of the state directory. A broker that comes back knows its workers without a list of
-//! secrets. Not where the key is kept: `state` does that.
+//! The secret a worker is started with: `RUN.MAC`, where the MAC is HMAC-SHA256 over worker and run
+//! under the key of the state directory. A broker that comes back knows its workers without a list
+//! of secrets. Not where the key is kept: `state` does that.
 
 use hmac::{Hmac, KeyInit, Mac};
 use protocol::ids::{RunId, WorkerId};
@@ -10,7 +10,8 @@ use std::fmt;
 /// Bytes of the key and of a MAC.
 pub(super) const KEY_BYTES: usize = 32;
 
-/// The key under which badges are signed. It never leaves this room, and never shows itself in a log.
+/// The key under which badges are signed. It never leaves this room, and never shows itself in a
+/// log.
 #[derive(Clone)]
 pub(super) struct BadgeKey {
     mac: Hmac<Sha256>,

@@ -1,5 +1,5 @@
-//! One connection as the loop knows it: its socket, what came and is not understood yet, what waits to
-//! be sent. An idle connection owns no buffer. Not how bytes become frames: `intake`.
+//! One connection as the loop knows it: its socket, what came and is not understood yet, what waits
+//! to be sent. An idle connection owns no buffer. Not how bytes become frames: `intake`.
 
 use super::intake::Intake;
 use super::outbox::Outbox;
@@ -27,7 +27,8 @@ pub(super) enum Phase {
         /// Until when.
         until: Tick,
     },
-    /// All is sent; what still comes is thrown away, so that the peer sees the last frame and not a reset.
+    /// All is sent; what still comes is thrown away, so that the peer sees the last frame and not a
+    /// reset.
     Lingering {
         /// Until when.
         until: Tick,

@@ -1,5 +1,5 @@
-//! Connecting to the execd of a host, with a time limit, without waiting for it. The built-in one is
-//! started when nobody answers at its socket. Not how often to try again: that is the engine's.
+//! Connecting to the execd of a host, with a time limit, without waiting for it. The built-in one
+//! is started when nobody answers at its socket. Not how often to try again: that is the engine's.
 
 use super::conn::{Conn, Phase};
 use super::shell::Shell;

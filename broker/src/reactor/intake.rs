@@ -1,5 +1,6 @@
-//! What came from one connection: bytes → frames, without a copy for those that are whole. Reads go into
-//! the loop's buffer; only the rest of a frame stays here. Not what a frame means: `translate`.
+//! What came from one connection: bytes → frames, without a copy for those that are whole. Reads go
+//! into the loop's buffer; only the rest of a frame stays here. Not what a frame means:
+//! `translate`.
 
 use crate::engine::input::Close;
 use protocol::decode::{self, WireError};

@@ -1,5 +1,5 @@
-//! Listeners, and who is let in: up to a limit, from which on the next ones are told so and let go, until
-//! a tenth of the places is free again. Not what the connections say: `conn`.
+//! Listeners, and who is let in: up to a limit, from which on the next ones are told so and let go,
+//! until a tenth of the places is free again. Not what the connections say: `conn`.
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
@@ -154,8 +154,9 @@ impl Listener {
                     address: address.to_string(),
                     fd: stream.as_raw_fd(),
                     uid: None,
-                    // Until the kernel is asked whose socket it is and tokens carry roles (semantics.md,
-                    // "Limits and safety"), whoever is on this machine counts as the owner.
+                    // Until the kernel is asked whose socket it is and tokens carry roles
+                    // (semantics.md, "Limits and safety"), whoever is on this machine counts as the
+                    // owner.
                     is_owner: address.ip().is_loopback(),
                 };
                 Ok((Stream::Tcp(stream), peer))

@@ -1,5 +1,6 @@
-//! The execd that the broker brings along for `localhost`: this program once more, in the role of execd, as
-//! a process and session of its own. It outlives a crash of the broker and is found again by its socket.
+//! The execd that the broker brings along for `localhost`: this program once more, in the role of
+//! execd, as a process and session of its own. It outlives a crash of the broker and is found again
+//! by its socket.
 
 use super::log;
 use crate::config::cli::Args;

@@ -1,5 +1,6 @@
-//! The log: lines go to stderr by a thread of their own, so that a reader who stops reading never stops
-//! the loop; what it can't keep up with is dropped and counted. Not what is worth a line: facts are.
+//! The log: lines go to stderr by a thread of their own, so that a reader who stops reading never
+//! stops the loop; what it can't keep up with is dropped and counted. Not what is worth a line:
+//! facts are.
 
 use crate::config::cli::{LogFormat, LogLevel};
 use crate::engine::fact::{About, Fact, Level};

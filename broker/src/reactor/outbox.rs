@@ -1,6 +1,7 @@
-//! What waits to be written to one connection: headers and small bodies in one contiguous buffer, big
-//! bodies by reference between them. Its buffers come from a [`Pool`] of the loop, so a connection to
-//! which nothing is to be sent owns none. Not the socket: [`Outbox::flush`] is given one.
+//! What waits to be written to one connection: headers and small bodies in one contiguous buffer,
+//! big bodies by reference between them. Its buffers come from a [`Pool`] of the loop, so a
+//! connection to which nothing is to be sent owns none. Not the socket: [`Outbox::flush`] is given
+//! one.
 
 use super::stream::Stream;
 use protocol::encode::Parts;

@@ -1,5 +1,6 @@
-//! Reading a connection: bytes → frames → inputs, each given to the engine at once, so that a worker has
-//! its request before the next connection is looked at. Not where a body or a rest is kept.
+//! Reading a connection: bytes → frames → inputs, each given to the engine at once, so that a
+//! worker has its request before the next connection is looked at. Not where a body or a rest is
+//! kept.
 
 use super::Reactor;
 use super::conn::Phase;

@@ -90,7 +90,8 @@ impl Reactor {
         })
     }
 
-    /// Tells the engine where it is, gives it the saved configuration and the files of the command line.
+    /// Tells the engine where it is, gives it the saved configuration and the files of the command
+    /// line.
     ///
     /// # Errors
     /// A command of a file failed; nothing is started or saved then.

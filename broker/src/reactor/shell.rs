@@ -1,5 +1,5 @@
-//! Everything around the engine that an action may touch: connections, what waits to be written, what is
-//! to be told to the engine. It never calls the engine.
+//! Everything around the engine that an action may touch: connections, what waits to be written,
+//! what is to be told to the engine. It never calls the engine.
 
 use super::arena::Arena;
 use super::conn::Phase;

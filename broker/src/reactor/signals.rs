@@ -1,5 +1,5 @@
-//! Signals → a word for the engine. They are blocked in every thread and read from a descriptor, so no
-//! code runs inside a signal. Not what follows from them.
+//! Signals → a word for the engine. They are blocked in every thread and read from a descriptor, so
+//! no code runs inside a signal. Not what follows from them.
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -18,8 +18,8 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Begins to take signals. Threads that are started later have them blocked, too; a broken pipe is an
-    /// error of a write, not a signal, as Rust arranges it at the start.
+    /// Begins to take signals. Threads that are started later have them blocked, too; a broken pipe
+    /// is an error of a write, not a signal, as Rust arranges it at the start.
     pub(super) fn open() -> io::Result<Self> {
         let mut set = SigSet::empty();
         for signal in ENDING {

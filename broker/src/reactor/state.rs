@@ -1,5 +1,5 @@
-//! The state directory: the saved configuration, the badge key, the ports of the last time, the lock, and
-//! the Unix sockets. Not what is in the configuration: that is a script of the engine's.
+//! The state directory: the saved configuration, the badge key, the ports of the last time, the
+//! lock, and the Unix sockets. Not what is in the configuration: that is a script of the engine's.
 
 use super::badge::{BadgeKey, KEY_BYTES, from_hex, to_hex};
 use crate::exit::Fatal;

@@ -9,8 +9,8 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// How long the far machine of a worker or host may be silent on the TCP level, and that of a client,
-/// which need not answer pings.
+/// How long the far machine of a worker or host may be silent on the TCP level, and that of a
+/// client, which need not answer pings.
 const KEEPALIVE: Duration = Duration::from_secs(1);
 const KEEPALIVE_CLIENT: Duration = Duration::from_secs(30);
 const KEEPALIVE_PROBES: u32 = 3;
@@ -26,9 +26,9 @@ pub(super) enum Stream {
 }
 
 impl Stream {
-    /// Tells the loop of readiness, edge by edge. TCP is asked for both directions once and for all.
-    /// A Unix socket reports room for writing at every read of the peer, so it is asked for that only
-    /// while something waits ([`watch_writable`](Self::watch_writable)).
+    /// Tells the loop of readiness, edge by edge. TCP is asked for both directions once and for
+    /// all. A Unix socket reports room for writing at every read of the peer, so it is asked for
+    /// that only while something waits ([`watch_writable`](Self::watch_writable)).
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Self::Tcp(s) => s.register(registry, token, Interest::READABLE | Interest::WRITABLE),

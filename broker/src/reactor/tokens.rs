@@ -1,5 +1,6 @@
-//! The table of connections: mio's token ↔ [`LinkId`]. A place is used again with the next generation, so
-//! an event of the connection that was there before finds nothing. Not what a connection is: `conn`.
+//! The table of connections: mio's token ↔ [`LinkId`]. A place is used again with the next
+//! generation, so an event of the connection that was there before finds nothing. Not what a
+//! connection is: `conn`.
 
 use super::conn::Conn;
 use mio::Token;

@@ -1,5 +1,6 @@
 //! Helper threads for the few things that may block (a name to resolve, a file to read, a disk to
-//! sync), and the road on which their results come back into the loop. Nobody else starts threads here.
+//! sync), and the road on which their results come back into the loop. Nobody else starts threads
+//! here.
 
 use super::state::Paths;
 use crate::config::script;
