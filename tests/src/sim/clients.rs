@@ -41,6 +41,8 @@ pub struct SimClient {
     service: usize,
     open: BTreeMap<u32, Open>,
     reads_again: u64,
+    /// It gave up a request that the broker may still have.
+    has_given_up: bool,
 }
 
 impl World {
@@ -73,6 +75,9 @@ impl World {
         if !self.is_calm && self.chance.hits(self.plan.nonsense) {
             return self.client_babbles(index, conn);
         }
+        if !self.is_calm && self.chance.hits(self.plan.give_up) {
+            return self.client_gives_up(index);
+        }
         if self.client_continues(index) {
             return;
         }
@@ -93,6 +98,7 @@ impl World {
         client.service = service;
         client.is_wild = false;
         client.reads_again = 0;
+        client.has_given_up = false;
         let name = ServiceName::new(self.plan.services[service].name);
         let name = name.expect("the names of services are spelled right");
         let login = Login { priority, heartbeat, ..Login::to(name) };
@@ -100,6 +106,15 @@ impl World {
             Ok(frame) => self.write(conn, true, encode::to_bytes(frame)),
             Err(error) => self.hold(Err(format!("client {index} can't log in again: {error}"))),
         }
+    }
+
+    /// A client waits no longer for one of its requests, and says nothing more about it.
+    fn client_gives_up(&mut self, index: usize) {
+        let client = &mut self.clients[index];
+        let Some((sequence, open)) = client.open.pop_first() else { return };
+        client.session.give_up(sequence);
+        client.has_given_up = true;
+        self.model.left(open.token.uid);
     }
 
     fn client_leaves(&mut self, index: usize, conn: u64) {
@@ -335,9 +350,11 @@ impl World {
             Some(Error { code: Code::Isect(code), ran, .. }) => Outcome::Error(*code, *ran),
         };
         client.open.remove(&reply.sequence);
+        let has_given_up = client.has_given_up;
         self.note(format_args!("client {index} has the outcome of {uid}: {:?}", reply.error));
         let is_too_many = matches!(outcome, Outcome::Error(ErrorCode::TooManyRequests, _))
-            && self.plan.silent == 0;
+            && self.plan.silent == 0
+            && !has_given_up;
         if is_too_many {
             self.hold(Err(format!("request {uid}: too many, though few are under way")));
         }

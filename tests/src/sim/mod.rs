@@ -42,6 +42,8 @@ pub struct Report {
     pub steps: u64,
     /// Requests that were asked.
     pub asked: usize,
+    /// Processes that were started.
+    pub started: u32,
     /// How they ended.
     pub figures: BTreeMap<String, u64>,
     /// The trace, if it was kept.
@@ -79,6 +81,7 @@ pub fn run_plan(plan: Plan, is_kept: bool) -> Report {
         hash: world.trace.hash(),
         steps: world.steps,
         asked: world.model.count_asked(),
+        started: world.started,
         figures: std::mem::take(&mut world.model.figures),
         trace: world.trace.text().to_owned(),
     }
@@ -89,6 +92,11 @@ fn live(world: &mut World) {
         world.at(Tick(0), Event::StartExecd(host));
     }
     world.at(Tick(1), Event::StartBroker);
+    let guests = world.plan.services.iter();
+    let guests: Vec<_> = guests.flat_map(|s| s.guests.iter().map(|host| (*host, s.name))).collect();
+    for (host, service) in guests {
+        world.new_guest(host, service);
+    }
     for client in 0..world.clients.len() {
         let wait = world.chance.between(1000, 500_000);
         world.later(wait, Event::Client(client));
@@ -163,7 +171,7 @@ fn ailing(world: &mut World) -> Option<String> {
         return Some(format!("request {uid} has no outcome: {asked:?}"));
     }
     let pages = world.worker_pages();
-    let tired = pages.iter().find(|page| page.queue != "IDLE" || page.state != "ready");
+    let tired = pages.iter().find(|page| !page.is_well());
     if let Some(page) = tired {
         return Some(format!("{page:?}"));
     }

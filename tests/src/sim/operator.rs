@@ -17,6 +17,10 @@ impl World {
         }
         let wait = self.chance.between(1, self.plan.operator_ms * 1000);
         self.later(wait, Event::Operator);
+        if self.chance.hits(30) {
+            self.note(format_args!("operator leaves"));
+            self.close_operator();
+        }
         let command = self.some_command();
         self.note(format_args!("operator: {command}"));
         if let Some(Err(error)) = self.operate(&command) {
@@ -32,6 +36,7 @@ impl World {
         let body = Bytes::copy_from_slice(command.as_bytes());
         let head = Header { sequence, reply: 1, len: body.len() as u32, ..Header::default() };
         let epoch = self.epoch;
+        self.broker.as_mut()?.asked.insert(sequence);
         self.feed(Input::Request { link, head, body });
         let broker = self.broker.as_mut()?;
         let answers: Vec<_> = broker.answers.drain(..).collect();
@@ -60,10 +65,11 @@ impl World {
         let host = self.hosts[host].name.clone();
         let number = self.chance.below(300);
         match self.chance.below(42) {
-            0..=2 => format!("pause {target}"),
-            3..=6 => format!("ready {target}"),
-            7..=9 => format!("stop {target}"),
-            10..=14 => format!("start {target}"),
+            0 => format!("pause {target}"),
+            1..=5 => format!("ready {target}"),
+            6 => format!("stop {target}"),
+            7 => format!("stop {worker}"),
+            8..=14 => format!("start {target}"),
             15 => format!("clone {worker}"),
             16 => format!("delete worker {worker}"),
             17..=19 => format!("idle {worker}"),
@@ -177,4 +183,11 @@ pub struct WorkerPage {
     pub pid: String,
     /// Why it is failed.
     pub failed: String,
+}
+
+impl WorkerPage {
+    /// Whether it stands ready for work.
+    pub fn is_well(&self) -> bool {
+        self.queue == "IDLE" && matches!(self.state.as_str(), "ready" | "ready, self-started")
+    }
 }

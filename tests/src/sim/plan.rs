@@ -130,6 +130,8 @@ pub struct ServicePlan {
     pub settings: Vec<(ServiceSetting, u64)>,
     /// Its workers: host and manner.
     pub workers: Vec<(usize, Manner)>,
+    /// Workers that start themselves: on which host.
+    pub guests: Vec<usize>,
 }
 
 /// What a seed stands for.
@@ -173,6 +175,8 @@ pub struct Plan {
     pub slow_reader: u64,
     /// Of a thousand acts of a client, how many make it go away.
     pub vanish: u64,
+    /// Of a thousand acts of a client, how many make it wait no longer for a request.
+    pub give_up: u64,
     /// Of a thousand frames of a client, how many are nonsense.
     pub nonsense: u64,
     /// Of a thousand starts, how many fail.
@@ -213,7 +217,7 @@ impl Plan {
             services,
             faults: faults.collect(),
             clients: 1 + dice.index(8),
-            requests: dice.between(50, 400),
+            requests: dice.pick(&[100, 300, 1000]),
             window: dice.pick(&[1, 1, 4, 20]),
             pieces: rare(&mut dice),
             turns: rare(&mut dice),
@@ -228,6 +232,7 @@ impl Plan {
             socket_bytes: dice.pick(&[0, 2000, 1 << 20]),
             slow_reader: dice.pick(&[0, 0, 10, 60]),
             vanish: dice.pick(&[0, 0, 5, 40]),
+            give_up: dice.pick(&[0, 0, 0, 20]),
             nonsense: dice.pick(&[0, 0, 5, 40]),
             start_fails: dice.pick(&[0, 0, 50, 400]),
             operator_ms: dice.pick(&[0, 100, 1000, 5000]),
@@ -272,7 +277,12 @@ fn service(name: &'static str, dice: &mut Chance, hosts: usize, manners: &[Manne
     maybe(ServiceSetting::KillAfterMs, &[100, 1000, 5000]);
     maybe(ServiceSetting::Prefetch, &[1, 3, 16]);
     let workers = (0..1 + dice.index(4)).map(|_| (dice.index(hosts), dice.pick(manners))).collect();
-    ServicePlan { name, settings, workers }
+    let guests = if dice.hits(150) {
+        (0..1 + dice.index(2)).map(|_| dice.index(hosts)).collect()
+    } else {
+        Vec::new()
+    };
+    ServicePlan { name, settings, workers, guests }
 }
 
 fn settings(dice: &mut Chance) -> Vec<(Setting, u64)> {

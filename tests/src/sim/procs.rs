@@ -81,6 +81,8 @@ pub struct Proc {
 const ALWAYS: u64 = u64::MAX;
 /// The number of an application's error that a program makes up.
 const OWN_ERROR: i16 = 7;
+/// How long one that started itself tries, each time.
+const GUEST_PATIENCE_MS: u64 = 30_000;
 /// How long a program tries to reach the broker for the first time.
 const PATIENCE_MS: u64 = 10_000;
 
@@ -88,6 +90,7 @@ impl World {
     /// A program is started.
     pub fn new_proc(&mut self, host: usize, start: &ExecStart) -> u32 {
         self.next_pid += 1;
+        self.started += 1;
         let pid = self.next_pid;
         if start.secret != secret(start.worker, start.run) {
             self.hold(Err(format!("worker {} is started without its secret", start.worker)));
@@ -123,6 +126,20 @@ impl World {
         let boot = self.chance.between(100, 50_000);
         self.act_in(pid, boot, State::Trying);
         pid
+    }
+
+    /// A program that nobody started but itself.
+    pub fn new_guest(&mut self, host: usize, service: &'static str) {
+        let service = ServiceName::new(service).expect("the names of services are spelled right");
+        let (worker, run) = (WorkerId(0), RunId(0));
+        let path = Manner::Echo.path().to_owned();
+        let secret = secret(worker, run);
+        let start = ExecStart { worker, run, service, path, args: Vec::new(), secret };
+        let pid = self.new_proc(host, &start);
+        if let Some(proc) = self.procs.get_mut(&pid) {
+            proc.secret.clear();
+            proc.patience_ms = GUEST_PATIENCE_MS;
+        }
     }
 
     fn act_in(&mut self, pid: u32, micros: u64, state: State) {
@@ -214,7 +231,7 @@ impl World {
             return;
         }
         let badge = Badge {
-            worker: proc.worker,
+            worker: if proc.secret.is_empty() { WorkerId(0) } else { proc.worker },
             service: proc.service.clone(),
             host: self.hosts[proc.host].name.clone(),
             hostpid: pid,
@@ -275,7 +292,11 @@ impl World {
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         match frame {
             Frame::BadgeOk(ok) => {
-                proc.patience_ms = ok.reconnect_ms;
+                if proc.secret.is_empty() {
+                    proc.worker = ok.worker;
+                } else {
+                    proc.patience_ms = ok.reconnect_ms;
+                }
                 proc.limits = ok;
                 proc.state = State::Serving;
             }

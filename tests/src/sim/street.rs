@@ -21,7 +21,7 @@ use protocol::names::{HostName, ServiceName};
 use protocol::op::reply::OpReply;
 use protocol::settings::{ServiceSetting, Setting, Settings};
 use protocol::time::Tick;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// The operator of the simulation stands at the broker's own keyboard: no connection carries its words.
 const OPERATOR: &str = "operator";
@@ -45,6 +45,8 @@ pub struct Broker {
     pub operator: Option<LinkId>,
     /// What the operator was answered, by sequence.
     pub answers: VecDeque<(u32, Result<OpReply, ErrorBody>)>,
+    /// What it asked on its present link and was not answered.
+    pub asked: BTreeSet<u32>,
 }
 
 impl Broker {
@@ -71,6 +73,7 @@ impl Broker {
         self.free.push(link.index);
         if self.operator == Some(link) {
             self.operator = None;
+            self.asked.clear();
         }
         conn
     }
@@ -124,6 +127,7 @@ impl World {
             is_stepping: false,
             operator: None,
             answers: VecDeque::new(),
+            asked: BTreeSet::new(),
         });
         if self.hosts[0].is_gone() {
             self.at(self.now, Event::StartExecd(0));
@@ -154,6 +158,9 @@ impl World {
             script += &self.service_command(index);
             script.push('\n');
             let service = &self.plan.services[index];
+            if !service.guests.is_empty() {
+                script += &format!("config service {} selfstart=1\n", service.name);
+            }
             for (host, manner) in &service.workers {
                 let host = &self.hosts[*host].name;
                 script += &format!("config worker {} {host} {}\n", service.name, manner.path());
@@ -449,8 +456,13 @@ impl World {
     }
 
     fn answer(&mut self, sequence: u32, answer: Result<OpReply, ErrorBody>) {
-        if let Some(broker) = &mut self.broker {
-            broker.answers.push_back((sequence, answer));
+        let Some(broker) = &mut self.broker else { return };
+        let is_asked = broker.asked.remove(&sequence) || sequence == 0;
+        broker.answers.push_back((sequence, answer));
+        if !is_asked {
+            self.hold(Err(format!(
+                "the operator has an answer to {sequence}, which it never asked"
+            )));
         }
     }
 
@@ -499,6 +511,14 @@ impl World {
         let login = Box::new(Login::to(ServiceName::op()));
         self.feed(Input::Login { link, login });
         self.broker.as_ref()?.operator
+    }
+
+    /// The operator goes away, whatever it has asked.
+    pub fn close_operator(&mut self) {
+        let Some(broker) = &mut self.broker else { return };
+        let Some(link) = broker.operator else { return };
+        broker.close_link(link);
+        self.feed(Input::Closed { link, how: Close::Eof });
     }
 
     /// How much waits in the broker's outbox of a connection, beyond what the system takes.

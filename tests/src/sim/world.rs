@@ -93,6 +93,8 @@ pub struct World {
     pub broken: Option<Broken>,
     /// Steps of the broker's engine.
     pub steps: u64,
+    /// Processes that were started.
+    pub started: u32,
     pub(super) next_pid: u32,
     pub(super) next_sequence: u32,
     pub(super) sabotage_left: u32,
@@ -125,6 +127,7 @@ impl World {
             requests_left: plan.requests,
             broken: None,
             steps: 0,
+            started: 0,
             next_pid: 100,
             next_sequence: 0,
             sabotage_left: 20,
