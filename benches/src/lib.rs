@@ -8,8 +8,10 @@
 //! | [`peers`], [`proc`] | TABLE of peers, and their processes |
 //! | [`round`], [`table`] | interleaved rounds; their result |
 //! | [`memory`], [`restart`], [`syscalls`], [`fairness`] with [`noise`] | what is measured besides |
+//! | [`steps`], [`budgets`] | the broker's single steps, and what they may cost |
 //! | [`usage`], [`clock`], [`stop`] | the kernel's figures; time; Ctrl-C |
 
+pub mod budgets;
 pub mod clock;
 pub mod echo;
 pub mod fairness;
@@ -26,6 +28,7 @@ pub mod round;
 pub mod shape;
 pub mod sock;
 pub mod speech;
+pub mod steps;
 pub mod stop;
 pub mod syscalls;
 pub mod table;

@@ -81,14 +81,13 @@ pub fn run(course: &Course, stop: &Stop) -> Result<Vec<Sample>, String> {
             }
             for peer in peers {
                 stop.check()?;
-                let sample =
-                    measure(course, (peer, shape), round, stop).map_err(|why| {
-                        match stop.check() {
-                            // The signal may have gone to the peers as well.
-                            Err(stopped) => stopped,
-                            Ok(()) => format!("{} {shape}, round {}: {why}", peer.label, round + 1),
-                        }
-                    })?;
+                let sample = measure(course, (peer, shape), round, stop).map_err(|why| {
+                    match stop.check() {
+                        // The signal may have gone to the peers as well.
+                        Err(stopped) => stopped,
+                        Ok(()) => format!("{} {shape}, round {}: {why}", peer.label, round + 1),
+                    }
+                })?;
                 progress(course, &sample);
                 samples.push(sample);
             }

@@ -8,7 +8,9 @@ use isect_benches::round::{Course, run_and_tell, say};
 use isect_benches::shape::Shape;
 use isect_benches::sock::Place;
 use isect_benches::stop::Stop;
-use isect_benches::{echo, fairness, memory, noise, proc, relay, restart, syscalls, table, usage};
+use isect_benches::{
+    budgets, echo, fairness, memory, noise, proc, relay, restart, steps, syscalls, table, usage,
+};
 use std::io::Write;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -40,12 +42,23 @@ enum Command {
     Syscalls(Syscalls),
     /// Latency of small requests beside clients that are a burden.
     Fairness(Fairness),
+    /// Instructions of single steps, counted by callgrind, against budgets.toml (needs valgrind).
+    Budgets {
+        /// The file.
+        #[arg(long, default_value = "benches/budgets.toml")]
+        file: PathBuf,
+        /// Write down what is counted now.
+        #[arg(long)]
+        update: bool,
+    },
     /// Lists the peers and whether they are installed.
     Peers(Where),
     #[command(hide = true)]
     Relay { clients: Place, workers: Place },
     #[command(hide = true)]
     Echo(EchoArgs),
+    #[command(hide = true)]
+    Steps { name: String, count: u64 },
     #[command(hide = true)]
     Noise { name: String, place: Place },
     #[command(hide = true)]
@@ -193,6 +206,8 @@ fn run(cli: Cli) -> Result<(), String> {
         Command::Restart(args) => run_restart(&args),
         Command::Syscalls(args) => run_syscalls(&args),
         Command::Fairness(args) => run_fairness(&args),
+        Command::Budgets { file, update } => print(&budgets::check(&file, update)?),
+        Command::Steps { name, count } => steps::run(&name, count),
         Command::Noise { name, place } => {
             print("ready\n")?;
             noise::run(&name, &place)

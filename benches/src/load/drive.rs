@@ -59,7 +59,7 @@ impl Load {
                 return Ok(());
             }
             turns = turns.wrapping_add(1);
-            if turns % 256 == 0 {
+            if turns.is_multiple_of(256) {
                 stop.check()?;
             }
             let most = Duration::from_millis(50);

@@ -115,3 +115,44 @@ impl Seat {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock;
+
+    fn asked() -> VecDeque<Asked> {
+        (1..=3).map(|number| Asked { number, at: clock::now() }).collect()
+    }
+
+    fn bytes(conn: u32, number: u32, size: usize) -> Vec<u8> {
+        let mut out = vec![];
+        Payload { conn, number, size }.append(&mut out);
+        out
+    }
+
+    #[test]
+    fn replies_may_come_in_any_order_and_each_is_compared() {
+        let mut open = asked();
+        for number in [2, 1, 3] {
+            let body = bytes(9, number, 64);
+            assert!(check(&mut open, 9, 64, (Some(number), &body)).is_ok());
+        }
+        assert!(open.is_empty());
+    }
+
+    #[test]
+    fn a_reply_that_is_not_right_is_an_error() {
+        let right = bytes(9, 1, 64);
+        let wrong = |reply: (Option<u32>, &[u8])| check(&mut asked(), 9, 64, reply).unwrap_err();
+        assert!(wrong((Some(4), &right)).contains("has not asked"));
+        assert!(wrong((Some(2), &right)).contains("is not the payload"));
+        assert!(wrong((Some(1), &right[..63])).contains("63 bytes"));
+        assert!(wrong((None, &bytes(8, 1, 64))).contains("is not the payload"));
+        let mut open = asked();
+        assert!(check(&mut open, 9, 64, (None, &right)).is_ok());
+        assert!(check(&mut open, 9, 64, (None, &right)).is_err(), "the same reply twice");
+        let mut open = asked();
+        assert!(check(&mut open, 9, 0, (None, &[])).is_ok(), "without a number they are in order");
+    }
+}

@@ -21,8 +21,11 @@ fn write(out: &mut Vec<u8>, text: std::fmt::Arguments<'_>) {
     let _ = out.write_fmt(text);
 }
 
-/// The value that BLPOP gave, or nothing if it was the answer to RPUSH; `None` = more is needed.
-fn value(bytes: &[u8]) -> Result<Option<(usize, Option<Range<usize>>)>, String> {
+/// An answer: its bytes, and where the value stands if it was one to BLPOP and not to RPUSH.
+type Answer = (usize, Option<Range<usize>>);
+
+/// The answer at the front; `None` = more is needed.
+fn value(bytes: &[u8]) -> Result<Option<Answer>, String> {
     let Some((text, mut at)) = line(bytes)? else {
         return Ok(None);
     };

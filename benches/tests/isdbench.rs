@@ -1,0 +1,122 @@
+//! isdbench as it is used: peers driven, a table and JSON made, nothing left behind. Only the peers that
+//! need nothing installed; isectd as well where it is built.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+const BENCH: &str = env!("CARGO_BIN_EXE_isdbench");
+const LIMIT: Duration = Duration::from_secs(60);
+
+#[expect(clippy::disallowed_methods, reason = "a test of a program starts it")]
+fn bench(args: &[&str]) -> Command {
+    let mut command = Command::new(BENCH);
+    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+fn run(args: &[&str]) -> (Output, String, String) {
+    let output = bench(args).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, err) = (text(&output.stdout), text(&output.stderr));
+    (output, out, err)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test has deadlines")]
+fn until(what: &str, mut look: impl FnMut() -> bool) {
+    let end = Instant::now() + LIMIT;
+    while !look() {
+        assert!(Instant::now() < end, "{what}: not within {LIMIT:?}");
+        isect_benches::clock::pause(Duration::from_millis(5));
+    }
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|word| word.parse().ok()).collect()
+}
+
+fn signal(child: &Child, signal: Signal) {
+    kill(Pid::from_raw(i32::try_from(child.id()).unwrap()), signal).unwrap();
+}
+
+#[test]
+fn peers_are_driven_and_compared() {
+    let has_isectd = Path::new(BENCH).with_file_name("isectd").is_file();
+    let peers = if has_isectd { "limit,direct,isect" } else { "limit,direct" };
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("result.json");
+    let shapes = "c3w2p0,c3w2p64d8,c2w2p1048576,c2w1p64i20";
+    let args = ["compare", "--peers", peers, "--shapes", shapes, "--rounds", "2"];
+    let times = ["--seconds", "0.1", "--warm", "0.02", "--json", file.to_str().unwrap()];
+    let (output, out, err) = run(&[&args[..], &times[..]].concat());
+    assert!(output.status.success(), "{err}");
+    assert!(out.contains("c3w2p64d8\n") && out.contains("  direct "), "{out}");
+    assert!(err.contains("round 2/2"), "{err}");
+    let json: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    let samples = json["samples"].as_array().unwrap();
+    assert_eq!(samples.len(), peers.split(',').count() * 4 * 2);
+    assert!(samples.iter().all(|sample| sample["throughput"].as_f64().unwrap() > 0.0), "{json}");
+}
+
+#[test]
+fn the_open_loop_keeps_its_rate_or_says_that_it_did_not() {
+    let common = ["compare", "--peers", "limit", "--rounds", "1", "--seconds", "0.5"];
+    let (output, out, err) =
+        run(&[&common[..], &["--shapes", "c4w2p64", "--rate", "200"]].concat());
+    assert!(output.status.success(), "{err}");
+    assert!(!out.contains("could not be sent"), "{out}");
+    let (output, out, err) =
+        run(&[&common[..], &["--shapes", "c1w1p64", "--rate", "5000000"]].concat());
+    assert!(output.status.success(), "{err}");
+    assert!(out.contains("could not be sent"), "{out}");
+}
+
+#[test]
+fn wrong_words_are_refused() {
+    for (args, part) in [
+        (["compare", "--shapes", "c16w4"], "bytes of payload (p) are missing"),
+        (["compare", "--peers", "limit,rabbit"], "no peer 'rabbit'"),
+        (["compare", "--peers", "limit@/bin/true"], "only isect peers take a path"),
+    ] {
+        let (output, _, err) = run(&args);
+        assert_eq!(output.status.code(), Some(2), "{err}");
+        assert!(err.contains(part), "{err}");
+    }
+    let (output, _, err) = run(&["compare", "--seconds", "-1"]);
+    assert!(!output.status.success(), "{err}");
+}
+
+#[test]
+fn a_peer_that_is_not_there_is_skipped_and_said() {
+    let args = ["compare", "--peers", "isect", "--bin-dir", "/nowhere", "--seconds", "0.1"];
+    let (output, _, err) = run(&args);
+    assert!(output.status.success(), "{err}");
+    assert!(err.contains("isect: skipped") && err.contains("--bin-dir"), "{err}");
+}
+
+/// Whether it is stopped in order or killed, its relay and its workers end with it.
+#[test]
+fn nothing_is_left_behind() {
+    for (how, code) in [(Signal::SIGINT, Some(1)), (Signal::SIGKILL, None)] {
+        let args = ["compare", "--peers", "limit", "--shapes", "c2w2p64", "--seconds", "60"];
+        let mut child = bench(&args).spawn().unwrap();
+        let mut found = vec![];
+        until("relay and workers", || {
+            found = children(child.id());
+            found.len() == 2
+        });
+        signal(&child, how);
+        assert_eq!(child.wait().unwrap().code(), code);
+        for pid in found {
+            until("the end of a child", || {
+                let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+                // A zombie has ended; whoever reaps orphans here may take a while.
+                stat.is_empty() || stat.contains(") Z ")
+            });
+        }
+    }
+}
