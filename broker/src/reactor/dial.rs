@@ -15,7 +15,7 @@ use std::io::{self, ErrorKind};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 /// How long a dial may take.
-const DIAL_MS: u64 = 2000;
+pub(super) const DIAL_MS: u64 = 2000;
 /// How often the built-in execd is tried while it starts.
 const LOCAL_EVERY_MS: u64 = 5;
 

@@ -3,7 +3,7 @@
 
 use super::arena::Arena;
 use super::conn::Phase;
-use super::dial::Redial;
+use super::dial::{DIAL_MS, Redial};
 use super::listen::Door;
 use super::local::Local;
 use super::outbox::{Flushed, Pool};
@@ -408,7 +408,7 @@ impl Shell {
             Some(Phase::Dialling { host, until }) if *until <= now => {
                 let host = host.clone();
                 self.drop_link(link);
-                self.refused(host, "no answer within 2000 ms".to_owned());
+                self.refused(host, format!("no answer within {DIAL_MS} ms"));
             }
             // It went on to another phase meanwhile, which has its own deadline, or it is gone.
             Some(
