@@ -167,7 +167,7 @@ const WRONG: &[(&str, &str)] = &[
     ("delete", "syntax: delete client clientid"),
     ("abort now", "abort: unexpected 'now'"),
     ("services a b c", "services: unexpected 'a' and 2 more"),
-    ("block", "argument 'clientid' is missing: a client's id, column 'id' of 'clients'"),
+    ("block", "argument 'clientid' is missing: a client's id, column 'client id' of 'clients'"),
     ("block", "syntax: block clientid"),
     ("block -1", "client id -1 is out of range; it is 0 to 4294967295"),
     ("block 4294967296", "client id 4294967296 is out of range"),

@@ -13,16 +13,16 @@
 //!     |                               op           1
 //! ```
 //!
-//! - `== TITLE` begins a case: a fresh broker with `localhost` up and an operator logged in (client
-//!   0).
+//! - `== TITLE` begins a case: a fresh broker with `localhost` up and an operator logged in
+//!   (client 0).
 //! - A line without `| >` prepares; nobody checks what it does. With it, everything the broker does
 //!   must be named, in order, unless the line ends with `...`. Further lines `    > item` go on.
 //! - Facts (`fact KIND says="part"`), `saved` and `ping NAME` are checked only when named,
-//!   wherever.
+//!   wherever they happened.
 //! - `key=value` is checked when named. `lazy`, `idle`, `busy`, `gone` WORKER stand last: where
-//! workers   stand after the line, if that changed.
-//! - An answer of `op` of one line stands in quotation marks, a longer one is `text` and `    |
-//! lines`,   where the line `...` stands for any number of lines.
+//!   workers stand after the line, if that changed.
+//! - An answer of `op` of one line stands in quotation marks, a longer one is `text` and the lines
+//!   of it, each after four blanks and a bar; the line `...` stands for any number of them.
 //! - `UPDATE=1` writes what happened into the file. Read it before you believe it.
 
 mod clients;
