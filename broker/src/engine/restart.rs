@@ -90,9 +90,8 @@ mod tests {
             let verdict = restart.ended(at(n * 40_000), None, &settings);
             assert!(!matches!(verdict, Verdict::GiveUp(_)), "{n}: {verdict:?}");
         }
-        assert!(
-            matches!(restart.ended(at(160_000), None, &settings), Verdict::GiveUp(why) if why.contains("5 times before"))
-        );
+        let verdict = restart.ended(at(160_000), None, &settings);
+        assert!(matches!(verdict, Verdict::GiveUp(why) if why.contains("5 times before")));
         let mut restart = Restart::default();
         for n in 0..9 {
             assert!(!matches!(
@@ -100,8 +99,7 @@ mod tests {
                 Verdict::GiveUp(_)
             ));
         }
-        assert!(
-            matches!(restart.ended(at(1000), Some(at(950)), &settings), Verdict::GiveUp(why) if why.contains("10 times within"))
-        );
+        let verdict = restart.ended(at(1000), Some(at(950)), &settings);
+        assert!(matches!(verdict, Verdict::GiveUp(why) if why.contains("10 times within")));
     }
 }

@@ -50,6 +50,8 @@ pub struct WorkerEnd {
 pub struct World {
     /// The engine.
     pub engine: Engine,
+    /// A second one that is given the same inputs, and calls for nothing in between.
+    twin: Engine,
     /// What time it is.
     pub now: Tick,
     /// Links by the name at their end.
@@ -113,8 +115,10 @@ impl World {
     /// # Errors
     /// The engine broke a law.
     pub fn bare(settings: Settings, has_execd: bool) -> Result<Self, String> {
+        let options = EngineOptions { settings, run_base: 0 };
         let mut world = Self {
-            engine: Engine::new(EngineOptions { settings, run_base: 0 }),
+            engine: Engine::new(options.clone()),
+            twin: Engine::new(options),
             now: Tick(0),
             links: BTreeMap::new(),
             names: BTreeMap::new(),
@@ -141,7 +145,9 @@ impl World {
         let script = self.engine.save_script();
         let settings = Settings::default();
         let run_base = self.workers.values().map(|w| w.run).max().unwrap_or(0) + 1000;
-        self.engine = Engine::new(EngineOptions { settings, run_base });
+        let options = EngineOptions { settings, run_base };
+        self.engine = Engine::new(options.clone());
+        self.twin = Engine::new(options);
         self.links.clear();
         self.names.clear();
         self.generations.clear();
@@ -163,8 +169,9 @@ impl World {
     pub fn step(&mut self, input: Input) -> Result<(), String> {
         let shown = format!("{input:?}");
         let mut actions = Vec::new();
-        self.engine.step(self.now, input, &mut actions);
+        self.engine.step(self.now, input.clone(), &mut actions);
         self.engine.check_all().map_err(|law| format!("{law} (after {shown})"))?;
+        self.step_twin(input, &actions).map_err(|law| format!("{law} (after {shown})"))?;
         let mut pinged = Vec::new();
         for action in actions {
             if let Action::Send { link, frame: Frame::Ping { .. } } = &action {
@@ -179,6 +186,23 @@ impl World {
             }
         }
         Ok(())
+    }
+
+    /// The same inputs give the same actions, byte for byte, and looking at the clock once more than
+    /// needed changes nothing.
+    fn step_twin(&mut self, input: Input, actions: &[Action]) -> Result<(), String> {
+        let mut others = Vec::new();
+        self.twin.step(self.now, input, &mut others);
+        if format!("{actions:?}") != format!("{others:?}") {
+            return Err(format!("law 7: once {actions:?}, once {others:?}"));
+        }
+        others.clear();
+        self.twin.step(self.now, Input::Deadline, &mut others);
+        if others.is_empty() {
+            Ok(())
+        } else {
+            Err(format!("law 6: a deadline that is not due has {others:?}"))
+        }
     }
 
     /// Lets time pass, stopping wherever the engine wants to look at the clock.
