@@ -229,9 +229,13 @@ impl Engine {
             }
             if is_ended {
                 self.transactions.remove(key);
-            } else if how == Close::Eof && self.is_kept(key) && self.ending.is_none() {
+            } else if how == Close::Eof
+                && self.is_kept(key)
+                && !self.registry[self.transactions[key].service].is_stopped
+                && self.ending.is_none()
+            {
                 // It never began: the worker closed in order before it had answered the one before.
-                self.enqueue(key, out);
+                self.wait_again(key, out);
             } else {
                 let ran = if how == Close::Eof { Ran::No } else { Ran::Maybe };
                 self.died_with(key, id, ran, why, out);
@@ -284,18 +288,23 @@ impl Engine {
             );
             self.registry[self.transactions[key].service].figures.retried += 1;
             self.record(FactKind::RequestRetried, about, text, out);
-            let client = self.transactions[key].client;
-            if client.is_some_and(|client| self.clients[client].is_blocked) {
-                self.transactions[key].stage = Stage::Barred;
-            } else {
-                self.enqueue(key, out);
-            }
+            self.wait_again(key, out);
         } else {
             let text = format!(
                 "worker {worker} of service '{}' {why} while it had the request",
                 service.name
             );
             self.fail_unbound(key, ErrorBody { code: ErrorCode::WorkerDied, ran, text }, out);
+        }
+    }
+
+    /// A request that a worker had waits once more, in its place by arrival.
+    fn wait_again(&mut self, key: usize, out: Out<'_>) {
+        let client = self.transactions[key].client;
+        if client.is_some_and(|client| self.clients[client].is_blocked) {
+            self.transactions[key].stage = Stage::Barred;
+        } else {
+            self.enqueue(key, out);
         }
     }
 

@@ -122,6 +122,15 @@ impl Engine {
                 "law 5: transaction {id} is barred by nobody"
             );
             law!(
+                t.stage != Stage::Waiting || t.client.is_some_and(|c| !self.clients[c].is_blocked),
+                "law 5: transaction {id} waits to be served, though its client is blocked"
+            );
+            law!(
+                !matches!(t.stage, Stage::Waiting | Stage::Barred)
+                    || !self.registry[t.service].is_stopped,
+                "law 5: transaction {id} waits for a service that is stopped"
+            );
+            law!(
                 t.is_ended || t.deadline >= self.now,
                 "law 6: transaction {id} is past its deadline"
             );

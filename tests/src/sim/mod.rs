@@ -149,7 +149,8 @@ fn calm_down(world: &mut World) {
         commands.push(format!("config service {name} queue_max=1000 kill_after_ms=0"));
         commands.push(format!("config worker {} localhost /sim/echo", service.name));
     }
-    commands.extend((0..world.clients.len() * 40).map(|id| format!("unblock {id}")));
+    let callers = world.broker.as_ref().map_or(0, |broker| broker.callers);
+    commands.extend((0..callers + 20).map(|id| format!("unblock {id}")));
     let room = ["set queue_bytes_max 1000000", "set requests_max 1000"];
     for command in room.into_iter().chain(["reject off", "ready all", "start all"]) {
         commands.push(command.to_owned());

@@ -53,7 +53,9 @@ impl World {
 
     fn some_command(&mut self) -> String {
         let worker = self.chance.between(1, 12);
-        let client = self.chance.between(0, 20);
+        // Ids count up with the logins; most of the last ones are attached.
+        let latest = self.broker.as_ref().map_or(0, |broker| broker.callers);
+        let client = latest.saturating_sub(self.chance.below(12));
         let service = self.chance.index(self.plan.services.len());
         let name = self.plan.services[service].name;
         let target = match self.chance.below(4) {

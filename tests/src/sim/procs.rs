@@ -478,6 +478,10 @@ impl World {
             }
             None => self.reply(pid, b"what was that?", false, 0),
         }
+        if self.is_bad(pid, Manner::Leaver, 30) {
+            self.proc_writes(pid, Frame::Logout);
+            return self.kill_proc(pid, Ending::Exit(0));
+        }
         self.go_on(pid);
         if let Some(conn) = conn {
             self.at(self.now, Event::Down(conn));

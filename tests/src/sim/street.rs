@@ -45,6 +45,8 @@ pub struct Broker {
     pub operator: Option<LinkId>,
     /// What the operator was answered, by sequence.
     pub answers: VecDeque<(u32, Result<OpReply, ErrorBody>)>,
+    /// Connections to the client port so far.
+    pub callers: u64,
     /// What it asked on its present link and was not answered.
     pub asked: BTreeSet<u32>,
 }
@@ -127,6 +129,7 @@ impl World {
             is_stepping: false,
             operator: None,
             answers: VecDeque::new(),
+            callers: 0,
             asked: BTreeSet::new(),
         });
         if self.hosts[0].is_gone() {
@@ -210,6 +213,9 @@ impl World {
         match role {
             Role::Worker => self.feed(Input::WorkerOpened { link, peer: from }),
             Role::Client | Role::Host | Role::Broker => {
+                if let Some(broker) = &mut self.broker {
+                    broker.callers += 1;
+                }
                 self.feed(Input::ClientOpened { link, peer: from });
             }
         }
