@@ -74,11 +74,12 @@ fn show(once: bool) -> Step {
     ))?;
     let shown = tour(&broker, &folder.0);
     if shown.is_ok() && !once {
-        say(format!(
-            "It goes on until Ctrl-C. In another terminal, type for example:\n\n  \
-             isdclient -h {0} workers\n  isdclient -h {0} -c 'last 1'\n  isdclient -h {0} -c hello upper\n  isdclient -h {0}\n",
-            broker.address
-        ).replace(" workers\n", " -c workers\n"))?;
+        let at = &broker.address;
+        say("It goes on until Ctrl-C. In another terminal, type for example:\n")?;
+        for args in ["-c workers", "-c 'last 1'", "-c hello upper", "-c watch", ""] {
+            say(format!("  isdclient -h {at} {args}"))?;
+        }
+        say("")?;
         signals.wait().map_err(io::Error::from)?;
     }
     say("the broker is asked to end (SIGTERM); it ends its workers first")?;

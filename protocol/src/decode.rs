@@ -39,8 +39,8 @@ impl std::error::Error for WireError {}
 /// Reads and checks a header.
 ///
 /// # Errors
-/// Version, kind, flags or length make no sense. Only a data body that is too large leaves the stream
-/// usable (`skip`).
+/// Version, kind, flags or length make no sense. Only a data body that is too large leaves the
+/// stream usable (`skip`).
 pub fn head(
     bytes: &[u8; HEADER_BYTES],
     body_bytes_max: usize,

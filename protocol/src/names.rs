@@ -1,5 +1,5 @@
-//! The spelling of names: which letters, how long, which words are taken. Not their meaning: whether
-//! a service exists is the registry's business.
+//! The spelling of names: which letters, how long, which words are taken. Not their meaning:
+//! whether a service exists is the registry's business.
 
 use crate::limits::{NAME_BYTES_MAX, OP_SERVICE};
 use std::fmt;

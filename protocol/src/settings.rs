@@ -1,6 +1,7 @@
-//! TABLE of settings: name, unit, range, default, whether it may change while the broker runs, text.
-//! `isectd --set`, the operator's `settings` and `set`, `config service … NAME=VALUE` and the documents
-//! read it. Not where a setting takes effect: that is the engine and the reactor.
+//! TABLE of settings: name, unit, range, default, whether it may change while the broker runs,
+//! text.
+//! `isectd --set`, the operator's `settings` and `set`, `config service … NAME=VALUE` and the
+//! documents read it. Not where a setting takes effect: that is the engine and the reactor.
 
 use std::fmt;
 

@@ -131,34 +131,14 @@ impl std::ops::IndexMut<usize> for Clients {
 impl Engine {
     pub(crate) fn on_login(&mut self, link: LinkId, login: Login, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
-        if slot.end != End::NewClient {
-            self.refuse_link(
-                link,
-                ErrorBody::new(ErrorCode::BadState, "this connection has logged in already"),
-                out,
-            );
-            return;
-        }
         let peer = slot.peer.clone();
-        let is_op = login.service.is_op();
-        let Some(service) = self.registry.find(login.service.as_str()) else {
-            let text = self.unknown_service(login.service.as_str());
-            self.refuse_link(link, ErrorBody::new(ErrorCode::UnknownService, text), out);
-            return;
+        let service = match self.may_log_in(&slot.end, &peer, &login) {
+            Ok(service) => service,
+            Err(error) => {
+                self.refuse_link(link, error, out);
+                return;
+            }
         };
-        if self.is_rejecting && !is_op {
-            let text = "the operator lets no new clients in for now ('reject off' ends it)";
-            self.refuse_link(link, ErrorBody::new(ErrorCode::Rejecting, text), out);
-            return;
-        }
-        if is_op && !peer.is_owner {
-            let text = format!(
-                "the operator's service is for the broker's own user, not for {}",
-                from(&peer)
-            );
-            self.refuse_link(link, ErrorBody::new(ErrorCode::Denied, text), out);
-            return;
-        }
         let id = ClientId(self.clients.next_id);
         self.clients.next_id = self.clients.next_id.wrapping_add(1);
         let client = Client {
@@ -204,6 +184,29 @@ impl Engine {
         out.push(Action::Send { link, frame: Frame::LoginOk(ok) });
         let about = About { client: Some(id), service: Some(login.service), ..About::default() };
         self.record(FactKind::ClientIn, about, text, out);
+    }
+
+    /// The key of the service that a client may log in to, or why it may not.
+    fn may_log_in(&self, end: &End, peer: &Peer, login: &Login) -> Result<usize, ErrorBody> {
+        if *end != End::NewClient {
+            let text = "this connection has logged in already";
+            return Err(ErrorBody::new(ErrorCode::BadState, text));
+        }
+        let name = login.service.as_str();
+        let Some(service) = self.registry.find(name) else {
+            return Err(ErrorBody::new(ErrorCode::UnknownService, self.unknown_service(name)));
+        };
+        let is_op = login.service.is_op();
+        if self.is_rejecting && !is_op {
+            let text = "the operator lets no new clients in for now ('reject off' ends it)";
+            return Err(ErrorBody::new(ErrorCode::Rejecting, text));
+        }
+        if is_op && !peer.is_owner {
+            let who = from(peer);
+            let text = format!("service 'op' is for the broker's own user, not for {who}");
+            return Err(ErrorBody::new(ErrorCode::Denied, text));
+        }
+        Ok(service)
     }
 
     /// Text of the error for a name that no service has.
@@ -283,7 +286,8 @@ impl Engine {
         }
     }
 
-    /// `service`: later requests go there, and those that wait; one that a worker has stays with it.
+    /// `service`: later requests go there, and those that wait; one that a worker has stays with
+    /// it.
     pub(crate) fn move_client(&mut self, key: usize, service: usize, out: Out<'_>) {
         let old = std::mem::replace(&mut self.clients[key].service, service);
         self.registry[old].clients -= 1;

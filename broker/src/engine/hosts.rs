@@ -153,7 +153,8 @@ impl Engine {
         }
     }
 
-    /// A dial has its outcome: is it one of the address that the host has now? If not, that is dialled.
+    /// A dial has its outcome: is it one of the address that the host has now? If not, that is
+    /// dialled.
     fn dial_ended(&mut self, name: &HostName, out: Out<'_>) -> bool {
         self.dials.remove(name);
         let Some(host) = self.hosts.get_mut(name) else { return false };

@@ -1,5 +1,5 @@
-//! How workers end when they are to: asked, shut for writing, TERM, KILL; killed when they are busy too
-//! long. Not what follows when they have ended: that is `lives`.
+//! How workers end when they are to: asked, shut for writing, TERM, KILL; killed when they are busy
+//! too long. Not what follows when they have ended: that is `lives`.
 
 use super::action::Action;
 use super::due::Due;

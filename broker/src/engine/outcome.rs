@@ -1,5 +1,5 @@
-//! The one outcome of a transaction: an error given instead of a reply, a client that is gone, a time
-//! that is over. The reply itself is `replies`.
+//! The one outcome of a transaction: an error given instead of a reply, a client that is gone, a
+//! time that is over. The reply itself is `replies`.
 
 use super::action::Action;
 use super::fact::{About, FactKind};
@@ -36,8 +36,8 @@ impl Engine {
         }
     }
 
-    /// Nothing more passes between the client and the worker of a transaction: neither is left unread
-    /// because the other one takes too little.
+    /// Nothing more passes between the client and the worker of a transaction: neither is left
+    /// unread because the other one takes too little.
     fn let_go(&mut self, key: usize, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let client = transaction.client.and_then(|client| self.clients.get(client));

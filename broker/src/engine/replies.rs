@@ -1,5 +1,5 @@
-//! What a worker's frames mean for the request it has, and what it does next. Not who gets a request
-//! first: that is `dispatch`.
+//! What a worker's frames mean for the request it has, and what it does next. Not who gets a
+//! request first: that is `dispatch`.
 
 use super::action::Action;
 use super::fact::{About, FactKind};

@@ -1,5 +1,6 @@
 //! Sample workers as functions, so that a single binary can be one of them under another name (the
-//! demonstration needs no other file than isectd). Not part of what an application links for its work.
+//! demonstration needs no other file than isectd). Not part of what an application links for its
+//! work.
 
 pub mod echo;
 pub mod pipe;

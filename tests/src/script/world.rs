@@ -188,8 +188,8 @@ impl World {
         Ok(())
     }
 
-    /// The same inputs give the same actions, byte for byte, and looking at the clock once more than
-    /// needed changes nothing.
+    /// The same inputs give the same actions, byte for byte, and looking at the clock once more
+    /// than needed changes nothing.
     fn step_twin(&mut self, input: Input, actions: &[Action]) -> Result<(), String> {
         let mut others = Vec::new();
         self.twin.step(self.now, input, &mut others);
