@@ -15,7 +15,7 @@ use protocol::ids::LinkId;
 use protocol::op::help;
 use protocol::op::parse::{self, OpError};
 use protocol::op::reply::{Block, OpReply, Value};
-use protocol::op::spec::{OpRequest, SendWhat};
+use protocol::op::spec::{Effect, OpRequest, SendWhat};
 use protocol::settings::Setting;
 
 /// An answer, or why there is none.
@@ -50,12 +50,27 @@ impl Engine {
                     Err(error) => Err(error),
                 }
             }
-            Ok(request) => self.run(&origin, request, out),
+            Ok(request) => self.run_recorded(&origin, request, out),
         };
         // `halt` and `delete client` may have closed the asker.
         if self.links.get(link).is_some() {
             self.answer(client, &head, answer, out);
         }
+    }
+
+    /// Does one command; a change that is refused is as worth remembering as one that is made.
+    fn run_recorded(&mut self, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
+        if request.effect() == Effect::Read {
+            return self.run(origin, request, out);
+        }
+        let command = request.to_string();
+        let answer = self.run(origin, request, out);
+        if let Err(error) = &answer {
+            let about = About { who: Some(Self::who(origin)), ..About::default() };
+            let first = error.text.lines().next().unwrap_or_default();
+            self.record(FactKind::Refused, about, format!("{command}: {first}"), out);
+        }
+        answer
     }
 
     fn origin_of(&self, client: usize) -> Origin {
