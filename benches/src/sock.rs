@@ -13,8 +13,9 @@ use std::str::FromStr;
 
 /// Bytes taken in one read.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
-/// A buffer larger than this is given back when it is empty.
-const KEEP_BYTES_MAX: usize = 64 * 1024;
+/// A buffer larger than this is given back when it is empty; smaller ones are kept, or the system would
+/// clear pages for every large frame.
+const KEEP_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Where to connect or listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -187,7 +188,7 @@ impl Listener {
     }
 }
 
-/// A stream with its two buffers; an idle one owns neither.
+/// a stream with its two buffers.
 #[derive(Debug)]
 pub struct Line {
     /// The socket.
