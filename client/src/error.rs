@@ -35,7 +35,7 @@ impl fmt::Display for Code {
     }
 }
 
-/// Something failed. `Display` is one line that ends with the cure.
+/// Something failed. `Display` is one line that ends with the cure, unless the text names it.
 #[derive(Clone, Debug)]
 pub struct Error {
     /// Which error.
@@ -45,6 +45,7 @@ pub struct Error {
     /// What, which one, the limit and the value; an answer of `op` may have several lines.
     pub text: String,
     context: Option<String>,
+    advice: Option<&'static str>,
     source: Option<Arc<io::Error>>,
 }
 
@@ -56,6 +57,7 @@ impl Error {
             ran: code.row().ran,
             text: text.into(),
             context: None,
+            advice: None,
             source: None,
         }
     }
@@ -67,6 +69,7 @@ impl Error {
             ran: Ran::Yes,
             text: text.into(),
             context: None,
+            advice: None,
             source: None,
         }
     }
@@ -87,6 +90,13 @@ impl Error {
     #[must_use]
     pub fn with_context(mut self, context: impl Into<String>) -> Self {
         self.context = Some(context.into());
+        self
+    }
+
+    /// The same error with an advice that fits better than the table's.
+    #[must_use]
+    pub fn with_advice(mut self, advice: &'static str) -> Self {
+        self.advice = Some(advice);
         self
     }
 
@@ -112,10 +122,18 @@ impl Error {
 
     /// What to do about it.
     pub fn advice(&self) -> &'static str {
-        match self.code {
-            Code::Isect(code) => code.row().advice,
-            Code::Application(_) => "the service's own documents say what this code means",
+        match (self.advice, self.code) {
+            (Some(advice), _) => advice,
+            (None, Code::Isect(code)) => code.row().advice,
+            (None, Code::Application(_)) => "the service's own documents say what this code means",
         }
+    }
+
+    /// The advice, unless `shown` (what is shown of the text) already says the first half of it.
+    pub fn advice_beside(&self, shown: &str) -> Option<&'static str> {
+        let advice = self.advice();
+        let first = advice.split(';').next().unwrap_or(advice);
+        (!shown.contains(first)).then_some(advice)
     }
 
     /// Whether asking again can't make anything happen twice: the work never began.
@@ -142,14 +160,11 @@ impl fmt::Display for Error {
         let mut lines = self.text.lines();
         let first = lines.next().unwrap_or_default();
         let more = if lines.next().is_some() { " …" } else { "" };
-        write!(
-            f,
-            "{first}{more} ({}, whose: {}, ran: {}); {}",
-            self.code,
-            self.whose(),
-            self.ran,
-            self.advice()
-        )
+        write!(f, "{first}{more} ({}, whose: {}, ran: {})", self.code, self.whose(), self.ran)?;
+        match self.advice_beside(first) {
+            Some(advice) => write!(f, "; {advice}"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -172,6 +187,22 @@ mod tests {
         assert!(shown.starts_with("login at 127.0.0.1:5501: no service 'ech' … (unknown_service"));
         assert!(shown.ends_with(ErrorCode::UnknownService.row().advice), "{shown}");
         assert!(error.is_retry_safe());
+    }
+
+    #[test]
+    fn the_cure_is_not_said_twice() {
+        let text = "service 'ech' is unknown; 'services' lists the names";
+        let error = Error::new(ErrorCode::UnknownService, text);
+        assert_eq!(error.to_string(), format!("{text} (unknown_service, whose: client, ran: no)"));
+        // What stands below the line that is shown does not count.
+        let error = Error::new(ErrorCode::UnknownService, format!("unknown\n{text}"));
+        assert!(error.to_string().ends_with(error.advice()), "{error}");
+    }
+
+    #[test]
+    fn an_advice_of_ones_own_takes_the_place_of_the_tables() {
+        let error = Error::new(ErrorCode::Unreachable, "nobody").with_advice("wait");
+        assert_eq!(error.to_string(), "nobody (unreachable, whose: broker, ran: no); wait");
     }
 
     #[test]

@@ -19,7 +19,7 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 pub use options::WorkerOptions;
-pub use program::{own_args, run};
+pub use program::{help, misused, own_args, run};
 pub use protocol::limits::ISDARGMAX;
 pub use request::Request;
 

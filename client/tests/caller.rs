@@ -136,6 +136,27 @@ fn a_call_collects_pieces_up_to_its_limit_and_not_one_byte_more() {
 }
 
 #[test]
+fn a_request_past_the_limit_of_the_login_is_refused_before_it_leaves() {
+    let ok = LoginOk { body_bytes_max: 100, ..login_ok() };
+    let (mut caller, thread) = with_options(options(), ok, |_, mut peer| {
+        for size in [100, 3] {
+            let (head, body) = peer.data();
+            assert_eq!(body.len(), size);
+            peer.answer(&head, "taken");
+        }
+    });
+    assert_eq!(caller.call(vec![1; 100], soon()).unwrap(), "taken");
+    let called = failed(caller.call(vec![1; 101], soon()), ErrorCode::BodyTooLarge);
+    let sent = failed(caller.send(vec![1; 101], &Send::default()), ErrorCode::BodyTooLarge);
+    for error in [called, sent] {
+        assert!(error.text.contains("101 bytes exceeds body_bytes_max 100"), "{error}");
+        assert!(error.is_retry_safe(), "{error}");
+    }
+    assert_eq!(caller.call("end", soon()).unwrap(), "taken", "the connection is still good");
+    thread.join().unwrap();
+}
+
+#[test]
 fn a_ping_is_answered_while_waiting() {
     let (mut caller, thread) = with_broker(|_, mut peer| {
         let (head, _) = peer.data();

@@ -107,13 +107,60 @@ fn is_alive(pid: &str) -> bool {
 #[test]
 fn started_by_hand_each_explains_itself() {
     for program in [ECHO, EAT, CRASH, PIPE] {
-        for args in [&[][..], &["--help"], &["localhost", "0", "1", "echo", "hang"]] {
+        for args in [&[][..], &["foo", "bar"], &["localhost", "0", "1", "echo", "hang"]] {
             let mut process = Program::spawn(program, args);
             assert_eq!(process.ends().code(), Some(2), "{program} {args:?}");
             let text = process.stderr();
             assert!(text.contains("usage: isd"), "{program} {args:?}: {text}");
         }
     }
+}
+
+#[test]
+fn asked_for_help_each_gives_it_on_stdout() {
+    for program in [ECHO, EAT, CRASH, PIPE] {
+        for args in [&["--help"][..], &["-h"], &["--help", "more"]] {
+            let out = Command::new(program).args(args).stdin(Stdio::null()).output().unwrap();
+            assert_eq!(out.status.code(), Some(0), "{program} {args:?}");
+            let text = String::from_utf8(out.stdout).unwrap();
+            assert!(text.contains("usage: isd"), "{program} {args:?}: {text}");
+            assert_eq!(String::from_utf8(out.stderr).unwrap(), "", "{program} {args:?}");
+        }
+    }
+}
+
+#[test]
+fn a_program_that_nobody_reads_ends_with_its_status() {
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        Stdio::from(writer)
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = format!("unix:{}", dir.path().join("nobody").display());
+    for program in [ECHO, EAT, CRASH, PIPE] {
+        let absent =
+            [nobody.as_str(), "0", "1", "echo", if program == PIPE { "cat" } else { "badge" }];
+        for (args, code) in [(&[][..], 2), (&["foo", "bar"], 2), (&["-h"], 0), (&absent, 1)] {
+            let child = Command::new(program).args(args).stdout(closed()).stderr(closed()).spawn();
+            let status = Program(child.unwrap()).ends();
+            assert_eq!(status.code(), Some(code), "{program} {args:?}: {status}");
+        }
+    }
+    let args = ["localhost", "0", "1", "echo", "stderr", "last words", "badge"];
+    let child = Command::new(CRASH).args(args).stderr(closed()).spawn();
+    assert_eq!(Program(child.unwrap()).ends().code(), Some(1));
+}
+
+#[test]
+fn a_worker_whose_broker_is_gone_is_not_told_to_start_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let nobody = format!("unix:{}", dir.path().join("worker.sock").display());
+    let mut process = Program::spawn(ECHO, &[&nobody, "0", "1", "echo"]);
+    assert_eq!(process.ends().code(), Some(1));
+    let text = process.stderr();
+    assert!(text.starts_with(&format!("the broker does not listen at {nobody}: ")), "{text}");
+    assert!(text.ends_with("it may be restarting, or its state directory was removed\n"), "{text}");
 }
 
 #[test]

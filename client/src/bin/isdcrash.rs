@@ -3,6 +3,7 @@
 
 use client::worker::{self, Worker, own_args};
 use nix::sys::signal::{Signal, raise};
+use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -42,9 +43,12 @@ struct Plan {
 }
 
 fn main() -> ExitCode {
+    if let Some(status) = worker::help(USAGE) {
+        return status;
+    }
     let plan = match plan(&own_args()) {
         Ok(plan) => plan,
-        Err(why) => return complain(&format!("{why}\n{USAGE}")),
+        Err(why) => return worker::misused(&why, USAGE),
     };
     if matches!(plan.how, How::Badge) {
         die(&plan, None);
@@ -101,7 +105,8 @@ fn plan(args: &[String]) -> Result<Plan, String> {
 
 fn die(plan: &Plan, worker: Option<&mut Worker>) -> ! {
     for text in &plan.stderr {
-        complain(text);
+        // Nobody may read it; it dies all the same.
+        let _ = writeln!(std::io::stderr(), "{text}");
     }
     match (plan.how, worker) {
         (How::Exit(status), _) => std::process::exit(status),
@@ -128,10 +133,4 @@ fn die(plan: &Plan, worker: Option<&mut Worker>) -> ! {
 fn stay() -> ! {
     std::thread::sleep(HANG);
     std::process::exit(0);
-}
-
-#[expect(clippy::print_stderr, reason = "to write on stderr is what was asked for")]
-fn complain(text: &str) -> ExitCode {
-    eprintln!("{text}");
-    ExitCode::from(2)
 }

@@ -53,7 +53,6 @@ pub(crate) fn find(command: &[String]) -> Result<String, String> {
 /// worker dies (that needs no unsafe code here), then turns into the program. `None` = this is the
 /// worker.
 #[expect(clippy::disallowed_methods, reason = "exec of the operator's program is what this is for")]
-#[expect(clippy::print_stderr, reason = "the worker reads it and passes it on")]
 pub(crate) fn become_program(args: Vec<OsString>) -> Option<ExitCode> {
     let (first, rest) = (args.get(1)?, args.get(2..)?);
     if first != BECOME {
@@ -64,14 +63,14 @@ pub(crate) fn become_program(args: Vec<OsString>) -> Option<ExitCode> {
     };
     #[cfg(target_os = "linux")]
     if let Err(e) = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL) {
-        eprintln!("can't tie the program to its worker: {e}");
+        let _ = writeln!(io::stderr(), "can't tie the program to its worker: {e}");
         return Some(ExitCode::from(126));
     }
     if Pid::parent().to_string() != parent.to_string_lossy() {
         return Some(ExitCode::from(126));
     }
     let why = Command::new(program).args(rest).exec();
-    eprintln!("can't run '{}': {why}", program.display());
+    let _ = writeln!(io::stderr(), "can't run '{}': {why}", program.display());
     Some(ExitCode::from(if why.kind() == io::ErrorKind::NotFound { 127 } else { 126 }))
 }
 

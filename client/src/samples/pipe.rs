@@ -20,10 +20,13 @@ pub fn main() -> ExitCode {
     if let Some(status) = child::become_program(std::env::args_os().collect()) {
         return status;
     }
+    if let Some(status) = worker::help(USAGE) {
+        return status;
+    }
     let mut command = own_args();
     match child::find(&command) {
         Ok(path) => command[0] = path,
-        Err(why) => return complain(&format!("{why}\n{USAGE}")),
+        Err(why) => return worker::misused(&why, USAGE),
     }
     worker::run(USAGE, |worker| {
         while let Some(request) = worker.next()? {
@@ -62,10 +65,4 @@ fn answer(worker: &mut Worker, mut child: Child, ended: &Ended) -> Result<(), Er
         0 => worker.reply(std::mem::take(&mut child.out)),
         code => worker.fail(code, &ended.text),
     }
-}
-
-#[expect(clippy::print_stderr, reason = "whoever starts it by hand reads stderr")]
-fn complain(text: &str) -> ExitCode {
-    eprintln!("{text}");
-    ExitCode::from(2)
 }

@@ -2,6 +2,7 @@
 //! happens on the connection afterwards.
 
 use super::Worker;
+use crate::address::Address;
 use crate::clock;
 use crate::conn::{Conn, Wait, WriteFault};
 use crate::error::{Code, Error};
@@ -12,6 +13,14 @@ use std::time::{Duration, Instant};
 
 /// First and longest pause between two attempts to come back.
 const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
+/// What to do when nobody listens where a worker looks. Whoever reads this did not choose the
+/// address: execd gave it.
+const ABSENT_UNIX: &str = "it may be restarting, or its state directory was removed";
+/// See [`ABSENT_UNIX`].
+const ABSENT_TCP: &str = "it may be restarting, or its worker port is not reached from this host";
+/// What to do when whoever listens there is silent.
+const SILENT: &str = "see whether the broker is stuck, or something else listens there";
 
 impl Worker {
     pub(super) fn come_back(&mut self) -> Result<(), Error> {
@@ -46,8 +55,12 @@ impl Worker {
         let timeout = self.options.connect_timeout;
         let context = |error: Error| error.with_context(format!("badge at {address}"));
         let mut conn = Conn::dial(&address, timeout).map_err(|e| {
-            let text = format!("no broker answers at {address}: {e}");
-            Error::new(ErrorCode::Unreachable, text).with_source(e)
+            let text = format!("the broker does not listen at {address}: {e}");
+            let advice = match &address {
+                Address::Unix(_) => ABSENT_UNIX,
+                Address::Tcp(_) => ABSENT_TCP,
+            };
+            Error::new(ErrorCode::Unreachable, text).with_advice(advice).with_source(e)
         })?;
         let until = Some(clock::now() + timeout);
         match conn.write(Frame::Badge(self.options.badge()), until) {
@@ -79,7 +92,8 @@ impl Worker {
                 }
                 None => {
                     let text = "a program took the connection but did not answer the badge in time";
-                    return Err(context(Error::new(ErrorCode::Unreachable, text)));
+                    let error = Error::new(ErrorCode::Unreachable, text).with_advice(SILENT);
+                    return Err(context(error));
                 }
             }
         }
