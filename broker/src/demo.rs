@@ -11,6 +11,7 @@ use protocol::errors::ErrorCode;
 use protocol::names::ServiceName;
 use std::collections::BTreeMap;
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -257,6 +258,8 @@ impl Broker {
             .arg(folder.join("state"))
             .arg("--ports-file")
             .arg(&ports)
+            // Ctrl-C is for the demonstration, which then asks the broker to end.
+            .process_group(0)
             .spawn()?;
         let begun = Instant::now();
         // The file appears whole, so a look is enough.

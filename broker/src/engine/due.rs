@@ -30,6 +30,8 @@ pub(crate) enum Due {
     Heartbeat,
     /// When to answer `send … status` with what has come.
     StatusAnswer(u64),
+    /// When to try again to write the configuration.
+    Persist,
     /// When to end, though some host has not said that its processes are gone.
     End,
 }

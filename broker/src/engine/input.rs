@@ -168,6 +168,15 @@ pub enum Input {
         /// What is wrong; without `skip` the link must be closed.
         error: WireError,
     },
+    /// The kernel was asked whose process stands at the other end; told before a login to `op`.
+    Known {
+        /// Its link.
+        link: LinkId,
+        /// The user, where the kernel tells it.
+        uid: Option<u32>,
+        /// See [`Peer::is_owner`].
+        is_owner: bool,
+    },
     /// A client logs in.
     Login {
         /// Its link.
@@ -260,6 +269,8 @@ pub enum Input {
         /// Which file and why.
         why: String,
     },
+    /// After a failure, `Action::Persist` succeeded.
+    Persisted,
     /// The process was asked to end (TERM, INT), in order.
     Terminate {
         /// Name of the signal.

@@ -49,7 +49,8 @@ impl Engine {
     pub(crate) fn stop_worker(&mut self, key: usize, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
-        let is_busy = worker.current.is_some();
+        // A reply that nobody waits for any more is not waited for.
+        let is_busy = worker.current.is_some_and(|at| !self.transactions[at].is_ended);
         self.settle(key);
         match self.workers[key].life {
             Life::Down => {}
@@ -67,6 +68,15 @@ impl Engine {
                 }
             }
             Life::Ending => {}
+        }
+    }
+
+    /// A stopped worker had one reply to give, and its time is over: it is waited for no longer.
+    pub(crate) fn leave_overdue(&mut self, key: usize, out: Out<'_>) {
+        let worker = &self.workers[key];
+        let is_over = worker.current.is_some_and(|at| self.transactions[at].is_ended);
+        if is_over && worker.life == Life::Ready && !worker.is_wanted && !worker.is_guest {
+            self.ask_to_end(key, out);
         }
     }
 

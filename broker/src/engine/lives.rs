@@ -147,9 +147,7 @@ impl Engine {
             self.workers[key].life = Life::Down;
             self.give_up(key, failed.text.clone(), out);
         } else {
-            let what = format!("could not be started: {}", failed.text);
-            self.worker_fact(FactKind::WorkerDied, key, &what, out);
-            self.ended(key, out);
+            self.ended_so(key, format!("it could not be started: {}", failed.text), out);
         }
     }
 
@@ -231,17 +229,22 @@ impl Engine {
 
     /// Process and connection of a worker are gone: start it again, later, or not.
     pub(crate) fn ended(&mut self, key: usize, out: Out<'_>) {
+        let worker = &self.workers[key];
+        let mut how = worker.ending.map_or_else(|| "its process is gone".into(), how_it_ended);
+        if let Some(line) = worker.tail.last() {
+            how += "; last line of stderr: ";
+            how += line;
+        }
+        self.ended_so(key, how, out);
+    }
+
+    fn ended_so(&mut self, key: usize, how: String, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.was_ready.then_some(worker.ready_since);
         let was_stopping = std::mem::take(&mut worker.is_stopping);
         worker.life = Life::Down;
         worker.pid = 0;
         worker.has_exited = false;
-        let how = worker.ending.map_or_else(|| "its process is gone".into(), how_it_ended);
-        let last = worker
-            .tail
-            .last()
-            .map_or_else(String::new, |line| format!("; last line of stderr: {line}"));
         let is_wanted = worker.is_wanted;
         self.settle(key);
         if !is_wanted || was_stopping {
@@ -251,17 +254,12 @@ impl Engine {
             }
             return;
         }
-        self.worker_fact(
-            FactKind::WorkerDied,
-            key,
-            &format!("ended unexpectedly: {how}{last}"),
-            out,
-        );
+        self.worker_fact(FactKind::WorkerDied, key, &format!("ended unexpectedly: {how}"), out);
         self.workers[key].is_to_restart = true;
         let verdict = self.workers[key].restart.ended(self.now, ready, &self.settings);
         let id = self.workers[key].id;
         match verdict {
-            Verdict::GiveUp(why) => self.give_up(key, format!("{why} (last: {how}{last})"), out),
+            Verdict::GiveUp(why) => self.give_up(key, format!("{why} (last: {how})"), out),
             Verdict::Now => self.launch(key, out),
             Verdict::At(at) => {
                 self.workers[key].life = Life::Pausing;

@@ -132,6 +132,10 @@ pub struct Engine {
     status_queries: BTreeMap<u64, op_status::StatusQuery>,
     next_query: u64,
     totals: Totals,
+    /// Why the configuration in the state directory is not the one in force.
+    unsaved: Option<String>,
+    /// A `Due::Persist` is under way.
+    is_to_persist: bool,
     /// A change of the configuration was made in this step.
     is_changed: bool,
 }
@@ -174,6 +178,8 @@ impl Engine {
             status_queries: BTreeMap::new(),
             next_query: 0,
             totals: Totals::default(),
+            unsaved: None,
+            is_to_persist: false,
             is_changed: false,
         }
     }
@@ -239,6 +245,11 @@ impl Engine {
                 );
             }
             Input::Garbage { link, error } => self.on_garbage(link, error, out),
+            Input::Known { link, uid, is_owner } => {
+                if let Some(slot) = self.links.get_mut(link) {
+                    (slot.peer.uid, slot.peer.is_owner) = (uid, is_owner);
+                }
+            }
             Input::Login { link, login } => {
                 self.heard(link);
                 self.on_login(link, *login, out);
@@ -269,12 +280,8 @@ impl Engine {
             Input::Sourced { link, head, path, script } => {
                 self.on_sourced(link, head, path, script, out)
             }
-            Input::PersistFailed { why } => {
-                let text = format!(
-                    "the configuration was not saved: {why}; changes since are lost at a restart"
-                );
-                self.record(FactKind::PersistFailed, About::default(), text, out);
-            }
+            Input::Persisted => self.on_persisted(out),
+            Input::PersistFailed { why } => self.on_persist_failed(why, out),
             Input::Terminate { signal } => self.on_terminate(signal, out),
         }
         if std::mem::take(&mut self.is_changed) {
@@ -322,6 +329,10 @@ impl Engine {
                 Due::Dial(host) => self.dial(&host, out),
                 Due::Heartbeat => self.on_heartbeat(out),
                 Due::StatusAnswer(query) => self.answer_status_query(query, out),
+                Due::Persist => {
+                    self.is_to_persist = false;
+                    self.is_changed |= self.unsaved.is_some();
+                }
                 Due::End => self.on_departure_due(out),
             }
         }

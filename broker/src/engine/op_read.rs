@@ -61,7 +61,7 @@ impl Engine {
     pub(crate) fn show_status(&mut self) -> OpReply {
         self.buckets.turn(self.now);
         let listening = &self.listening;
-        let fields = vec![
+        let mut fields = vec![
             ("configfile", text("")),
             ("host", text(&listening.host)),
             ("ServiceList", number(self.registry.count())),
@@ -103,6 +103,9 @@ impl Engine {
             ("version", text(&listening.version)),
             ("Uptime", Value::Micros(self.now.0)),
         ];
+        if let Some(why) = &self.unsaved {
+            fields.push(("unsaved", text(why)));
+        }
         OpReply::block(Block::Record { name: "status", prefix: "isdData.", width: 24, fields })
     }
 

@@ -64,7 +64,12 @@ impl Engine {
             return self.run(origin, request, out);
         }
         let command = request.to_string();
-        let answer = self.run(origin, request, out);
+        let mut answer = self.run(origin, request, out);
+        if let (Ok(reply), Some(why)) = (&mut answer, &self.unsaved) {
+            let text = format!("warning: the configuration is not saved: {why}");
+            let fields = vec![("unsaved", Value::Text(why.clone()))];
+            reply.blocks.push(Block::Line { name: "warning", text, fields });
+        }
         if let Err(error) = &answer {
             let about = About { who: Some(Self::who(origin)), ..About::default() };
             let first = error.text.lines().next().unwrap_or_default();

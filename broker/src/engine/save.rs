@@ -1,10 +1,15 @@
 //! The configuration as an ordinary script of commands: what `save` prints, what the state
 //! directory keeps, what a restart runs. Not the state of requests: those end with the broker.
 
-use super::Engine;
+use super::due::Due;
+use super::fact::{About, FactKind};
+use super::{Engine, Out};
 use protocol::op::parse::quote;
 use protocol::settings::{ServiceSetting, Setting};
 use std::fmt::Write as _;
+
+/// After a failure to write the configuration, the next attempt.
+const RETRY_MS: u64 = 5000;
 
 impl Engine {
     /// The configuration as a script of commands; what `save` prints.
@@ -62,6 +67,26 @@ impl Engine {
             }
         }
         out
+    }
+
+    /// The configuration could not be written: known to operators from now on, and tried again.
+    pub(crate) fn on_persist_failed(&mut self, why: String, out: Out<'_>) {
+        if !std::mem::replace(&mut self.is_to_persist, true) {
+            self.due.add(self.now.plus_millis(RETRY_MS), Due::Persist);
+        }
+        if self.unsaved.as_ref() != Some(&why) {
+            let text = format!("the configuration was not saved: {why}; it is tried again");
+            self.record(FactKind::PersistFailed, About::default(), text, out);
+        }
+        self.unsaved = Some(why);
+    }
+
+    /// The configuration could be written again.
+    pub(crate) fn on_persisted(&mut self, out: Out<'_>) {
+        if self.unsaved.take().is_some() {
+            let text = "the configuration is saved again".to_owned();
+            self.record(FactKind::Changed, About::default(), text, out);
+        }
     }
 
     fn save_broker(&self, out: &mut String) {

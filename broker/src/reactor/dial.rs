@@ -98,26 +98,26 @@ impl Shell {
         }
     }
 
-    /// A socket of a dial became ready: is it through?
-    pub(super) fn dial_ready(&mut self, link: LinkId) {
-        let Some(conn) = self.links.get(link) else {
-            return;
-        };
+    /// A socket of a dial became ready: is it through? The engine is to be told so before it gets
+    /// what came on the connection, which may have ended already.
+    pub(super) fn dial_ready(&mut self, link: LinkId) -> Option<Input> {
+        let conn = self.links.get(link)?;
         let Phase::Dialling { host, .. } = &conn.phase else {
-            return;
+            return None;
         };
         let host = host.clone();
         match conn.stream.take_error() {
-            Ok(None) if !conn.stream.is_connected() => {}
+            Ok(None) if !conn.stream.is_connected() => None,
             Ok(None) => {
                 if let Err(error) = conn.stream.tune(true) {
                     tracing::debug!("host {host}: {error}");
                 }
-                self.opened(link, host);
+                self.opened(link, host)
             }
             Ok(Some(error)) | Err(error) => {
                 self.drop_link(link);
                 self.refused(host, error.to_string());
+                None
             }
         }
     }
@@ -132,21 +132,21 @@ impl Shell {
         match registered {
             Ok(stream) => {
                 self.links.insert(Conn::new(stream, Role::Host));
-                self.opened(link, host);
+                if let Some(opened) = self.opened(link, host) {
+                    self.tell(Some(link), opened);
+                }
             }
             Err(why) => self.refused(host, why),
         }
     }
 
-    fn opened(&mut self, link: LinkId, host: HostName) {
-        let Some(conn) = self.links.get(link) else {
-            return;
-        };
+    fn opened(&mut self, link: LinkId, host: HostName) -> Option<Input> {
+        let conn = self.links.get(link)?;
         conn.phase = Phase::Open;
         conn.intake.is_known = true;
         let fd = conn.stream.fd();
         self.dials_done += 1;
-        self.tell(Some(link), Input::HostOpened { link, host, fd });
+        Some(Input::HostOpened { link, host, fd })
     }
 
     /// Tells the engine that a host can't be reached.

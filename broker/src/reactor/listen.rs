@@ -9,12 +9,14 @@ use super::tokens::Ready;
 use crate::engine::input::{Input, Peer};
 use crate::exit::Fatal;
 use crate::translate::outbound;
+use execd::os::peer::tcp_owner;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
 use nix::unistd::geteuid;
 use protocol::encode;
 use protocol::errors::ErrorCode;
+use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::settings::Setting;
 use protocol::time::{Micros, Tick};
@@ -39,6 +41,8 @@ const REFUSAL_SHARE: u64 = 16;
 const PAUSE_MS: u64 = 100;
 /// The log says so once in this time.
 const WARN_EVERY: Micros = Micros::from_millis(10_000);
+/// Places beyond the limit that only the broker's own user gets, over the Unix socket.
+const OWNERS_MORE: usize = 8;
 /// Descriptors kept for files, listeners and the loop itself.
 pub(super) const RESERVE: u64 = 32;
 
@@ -154,27 +158,42 @@ impl Listener {
                     address: address.to_string(),
                     fd: stream.as_raw_fd(),
                     uid: None,
-                    // Until the kernel is asked whose socket it is and tokens carry roles
-                    // (semantics.md, "Limits and safety"), whoever is on this machine counts as the
-                    // owner.
-                    is_owner: address.ip().is_loopback(),
+                    // Every user of the machine can reach a loopback port. The kernel is asked whose
+                    // socket it is when somebody wants to be an operator: `who_is`.
+                    is_owner: false,
                 };
                 Ok((Stream::Tcp(stream), peer))
             }
             Socketed::Unix(socket, _) => {
                 let (stream, _) = socket.accept()?;
                 let uid = getsockopt(&stream.as_fd(), PeerCredentials).ok().map(|peer| peer.uid());
-                let own = geteuid().as_raw();
                 let peer = Peer {
                     address: "unix".to_owned(),
                     fd: stream.as_raw_fd(),
                     uid,
-                    is_owner: uid.is_some_and(|uid| uid == own || uid == 0),
+                    is_owner: uid.is_some_and(is_owner),
                 };
                 Ok((Stream::Unix(stream), peer))
             }
         }
     }
+}
+
+/// Whether a user may use the role operator without a token: the broker's own, and root.
+fn is_owner(uid: u32) -> bool {
+    uid == geteuid().as_raw() || uid == 0
+}
+
+/// Whose process stands at the other end of a TCP connection, as the kernel knows it; told to the engine
+/// before a login to `op`. Of another machine nothing is known.
+pub(super) fn who_is(link: LinkId, stream: &Stream) -> Option<Input> {
+    let Stream::Tcp(stream) = stream else {
+        // Unix sockets were asked when they were accepted.
+        return None;
+    };
+    let (local, peer) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
+    let uid = if peer.ip().is_loopback() { tcp_owner(local, peer) } else { None };
+    Some(Input::Known { link, uid, is_owner: uid.is_some_and(is_owner) })
 }
 
 impl Drop for Listener {
@@ -297,6 +316,8 @@ impl Reactor {
         let connections_max = self.engine.settings().get(Setting::ConnectionsMax);
         let limit = self.shell.door.limit(connections_max);
         let is_refused = match role {
+            // The owner comes in over the Unix socket although clients fill the house, to clear it.
+            Role::Client if peer.is_owner => self.shell.door.clients >= limit + OWNERS_MORE,
             Role::Client => self.shell.door.is_full(limit),
             Role::Worker | Role::Host | Role::Broker => {
                 self.shell.links.len() as u64 + RESERVE > self.shell.door.descriptors_max

@@ -67,6 +67,8 @@ struct Reactor {
     /// The first signal came; the next one ends at once.
     is_asked: bool,
     is_hurried: bool,
+    /// The last attempt to write the configuration failed.
+    is_unsaved: bool,
 }
 
 /// Runs the broker until it ends; the exit status.
@@ -184,7 +186,9 @@ impl Reactor {
 
     fn link_ready(&mut self, link: LinkId, event: &Event) {
         if event.is_writable() || event.is_error() {
-            self.shell.dial_ready(link);
+            if let Some(opened) = self.shell.dial_ready(link) {
+                self.step(opened);
+            }
             self.shell.writable(link);
         }
         let Some(conn) = self.shell.links.get(link) else {
@@ -245,8 +249,16 @@ impl Reactor {
         }
         if mem::take(&mut self.shell.wants_persist) {
             match self.shell.state.persist(&self.engine.save_script()) {
-                Ok(()) => self.shell.helpers.sync(&self.shell.state.paths),
-                Err(why) => self.shell.tell(None, Input::PersistFailed { why }),
+                Ok(()) => {
+                    self.shell.helpers.sync(&self.shell.state.paths);
+                    if mem::take(&mut self.is_unsaved) {
+                        self.shell.tell(None, Input::Persisted);
+                    }
+                }
+                Err(why) => {
+                    self.is_unsaved = true;
+                    self.shell.tell(None, Input::PersistFailed { why });
+                }
             }
         }
     }

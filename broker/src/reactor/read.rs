@@ -5,6 +5,7 @@
 use super::Reactor;
 use super::conn::Phase;
 use super::intake::Front;
+use super::listen::who_is;
 use crate::engine::input::{Close, Input};
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
@@ -121,7 +122,15 @@ impl Reactor {
         let arrived = Arrived { link, role: conn.role, kind, head, body };
         let key = &self.shell.state.key;
         match inbound::input(arrived, |worker, secret| key.verify(worker, secret)) {
-            Ok(input) => self.step(input),
+            Ok(input) => {
+                if let Input::Login { login, .. } = &input
+                    && login.service.is_op()
+                    && let Some(known) = who_is(link, &conn.stream)
+                {
+                    self.step(known);
+                }
+                self.step(input);
+            }
             Err(error) => self.garbage(link, error),
         }
     }

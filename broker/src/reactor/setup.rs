@@ -87,6 +87,7 @@ impl Reactor {
             ports_file: None,
             is_asked: false,
             is_hurried: false,
+            is_unsaved: false,
         })
     }
 

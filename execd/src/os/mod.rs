@@ -20,7 +20,7 @@ mod link;
 mod listen;
 mod log;
 pub mod options;
-mod peer;
+pub mod peer;
 mod reap;
 pub mod run;
 mod spawn;

@@ -32,7 +32,7 @@ fn name(uid: Uid) -> String {
 }
 
 /// The user that owns the other end of a TCP connection on this machine.
-pub(super) fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
     let table = match peer.ip() {
         IpAddr::V4(_) => "/proc/net/tcp",
         IpAddr::V6(_) => "/proc/net/tcp6",
