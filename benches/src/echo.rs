@@ -74,7 +74,7 @@ pub fn listen(place: &Place) -> Result<(), String> {
     loop {
         if echo.turn(&mut events, &mut scratch, None)? {
             while let Some(stream) = door.accept().map_err(io)? {
-                echo.add(stream, Box::new(limit::Worker))?;
+                echo.add(stream, Box::new(limit::Worker { listens: true }))?;
             }
         }
     }

@@ -6,6 +6,7 @@ use crate::clock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 use std::fs::File;
@@ -126,6 +127,15 @@ pub fn pin(core: usize) -> Result<(), String> {
     set.set(core)
         .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set))
         .map_err(|e| format!("core {core}: {e}"))
+}
+
+/// Lets this process, and those that it starts, have as many descriptors as the system allows.
+///
+/// # Errors
+/// The system refuses.
+pub fn raise_descriptors() -> Result<(), String> {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| format!("descriptors: {e}"))?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).map_err(|e| format!("descriptors: {e}"))
 }
 
 impl Process {

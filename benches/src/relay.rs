@@ -4,7 +4,7 @@
 //! it says how fast one could be on this machine.
 
 use crate::sock::{Line, Listener, Place, SCRATCH_BYTES, joined, parse};
-use crate::speech::limit::{HEAD_BYTES, frame};
+use crate::speech::limit::{HEAD_BYTES, frame, greeting};
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
 use std::io::Write;
@@ -92,6 +92,7 @@ impl Relay {
             }
             self.lines[index] = Some(Line::new(stream));
             self.is_worker[index] = is_worker;
+            self.push(index, [&greeting(), &[]]);
             if is_worker {
                 self.release(index);
             }

@@ -225,6 +225,7 @@ fn run(cli: Cli) -> Result<(), String> {
 impl Where {
     fn setup(&self) -> Result<Setup, String> {
         let own = proc::own_program()?;
+        proc::raise_descriptors()?;
         let beside = own.parent().map(PathBuf::from).unwrap_or_default();
         let cores = self.pin.then_some((0, 1));
         if let Some((_, load)) = cores {

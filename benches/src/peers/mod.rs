@@ -279,7 +279,7 @@ pub fn worker_speech(name: &str) -> Result<Box<dyn Fn() -> Box<dyn Speech>>, Str
     let (name, service) = name.split_once(':').unwrap_or((name, SERVICE));
     let service = ServiceName::new(service).map_err(|e| e.to_string())?;
     Ok(match name {
-        "limit" => Box::new(|| Box::new(speech::limit::Worker)),
+        "limit" => Box::new(|| Box::<speech::limit::Worker>::default()),
         "isect" => Box::new(move || Box::new(speech::isect::Worker::new(service.clone()))),
         "gearman" => Box::new(|| Box::new(speech::gearman::Worker)),
         "nats" => Box::new(|| Box::new(speech::nats::Worker)),

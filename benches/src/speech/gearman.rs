@@ -14,6 +14,8 @@ const GRAB_JOB: u32 = 9;
 const NO_JOB: u32 = 10;
 const JOB_ASSIGN: u32 = 11;
 const WORK_COMPLETE: u32 = 13;
+const ECHO_REQ: u32 = 16;
+const ECHO_RES: u32 = 17;
 const FUNCTION: &[u8] = b"echo";
 
 /// A client.
@@ -59,8 +61,9 @@ fn behind(bytes: &[u8], used: usize, count: usize) -> Result<Range<usize>, Strin
 }
 
 impl Speech for Client {
-    fn hello(&mut self, _out: &mut Vec<u8>) -> bool {
-        true
+    fn hello(&mut self, out: &mut Vec<u8>) -> bool {
+        append(ECHO_REQ, &[], out);
+        false
     }
 
     fn hear(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Heard, String> {
@@ -68,6 +71,7 @@ impl Speech for Client {
             return Ok(Heard::Part);
         };
         match kind {
+            ECHO_RES => Ok(Heard::Ready { used }),
             JOB_CREATED => Ok(Heard::Passed { used }),
             WORK_COMPLETE => Ok(Heard::Reply { used, number: None, body: behind(bytes, used, 1)? }),
             other => Err(format!("gearmand sent the client a packet of kind {other}")),
@@ -88,8 +92,9 @@ impl Asks for Client {
 impl Speech for Worker {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         append(CAN_DO, &[FUNCTION], out);
+        append(ECHO_REQ, &[], out);
         append(GRAB_JOB, &[], out);
-        true
+        false
     }
 
     fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
@@ -97,6 +102,7 @@ impl Speech for Worker {
             return Ok(Heard::Part);
         };
         match kind {
+            ECHO_RES => return Ok(Heard::Ready { used }),
             NO_JOB => append(PRE_SLEEP, &[], out),
             NOOP => append(GRAB_JOB, &[], out),
             JOB_ASSIGN => {

@@ -7,6 +7,21 @@ use crate::payload::Payload;
 /// Bytes of the header.
 pub const HEAD_BYTES: usize = 16;
 
+/// The number of the empty frame that a relay, or a worker that listens, sends first: the connection is
+/// accepted. Without it thousands of connects at once would overflow the listener's backlog unseen.
+const GREETING: u32 = u32::MAX;
+
+/// The greeting as bytes.
+pub fn greeting() -> [u8; HEAD_BYTES] {
+    let mut head = [0; HEAD_BYTES];
+    head[4..8].copy_from_slice(&GREETING.to_le_bytes());
+    head
+}
+
+fn number(frame: &[u8]) -> u32 {
+    u32::from_le_bytes([frame[4], frame[5], frame[6], frame[7]])
+}
+
 /// The size of the whole frame at the front, if it is there.
 ///
 /// # Errors
@@ -28,19 +43,24 @@ pub struct Client;
 
 /// A worker.
 #[derive(Debug, Default)]
-pub struct Worker;
+pub struct Worker {
+    /// It was connected to, so that it greets.
+    pub listens: bool,
+}
 
 impl Speech for Client {
     fn hello(&mut self, _out: &mut Vec<u8>) -> bool {
-        true
+        false
     }
 
     fn hear(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Heard, String> {
         let Some(used) = frame(bytes)? else {
             return Ok(Heard::Part);
         };
-        let number = u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]);
-        Ok(Heard::Reply { used, number: Some(number), body: HEAD_BYTES..used })
+        match number(bytes) {
+            GREETING => Ok(Heard::Ready { used }),
+            number => Ok(Heard::Reply { used, number: Some(number), body: HEAD_BYTES..used }),
+        }
     }
 }
 
@@ -54,14 +74,20 @@ impl Asks for Client {
 }
 
 impl Speech for Worker {
-    fn hello(&mut self, _out: &mut Vec<u8>) -> bool {
-        true
+    fn hello(&mut self, out: &mut Vec<u8>) -> bool {
+        if self.listens {
+            out.extend_from_slice(&greeting());
+        }
+        self.listens
     }
 
     fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
         let Some(used) = frame(bytes)? else {
             return Ok(Heard::Part);
         };
+        if number(bytes) == GREETING {
+            return Ok(Heard::Ready { used });
+        }
         out.extend_from_slice(&bytes[..used]);
         Ok(Heard::Passed { used })
     }

@@ -6,6 +6,9 @@ use crate::payload::Payload;
 use std::io::Write;
 use std::ops::Range;
 
+const PING: &[u8] = b"PING\r\n";
+const PONG: &[u8] = b"+PONG\r\n";
+
 /// A client with its own list.
 #[derive(Debug)]
 pub struct Client {
@@ -63,11 +66,15 @@ impl Client {
 }
 
 impl Speech for Client {
-    fn hello(&mut self, _out: &mut Vec<u8>) -> bool {
-        true
+    fn hello(&mut self, out: &mut Vec<u8>) -> bool {
+        out.extend_from_slice(PING);
+        false
     }
 
     fn hear(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Heard, String> {
+        if bytes.starts_with(PONG) {
+            return Ok(Heard::Ready { used: PONG.len() });
+        }
         Ok(match value(bytes)? {
             None => Heard::Part,
             Some((used, None)) => Heard::Passed { used },
@@ -89,11 +96,15 @@ impl Asks for Client {
 
 impl Speech for Worker {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
+        out.extend_from_slice(PING);
         blpop("q", out);
-        true
+        false
     }
 
     fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
+        if bytes.starts_with(PONG) {
+            return Ok(Heard::Ready { used: PONG.len() });
+        }
         let (used, range) = match value(bytes)? {
             None => return Ok(Heard::Part),
             Some((used, None)) => return Ok(Heard::Passed { used }),
