@@ -128,6 +128,7 @@ impl Process {
 }
 
 impl Drop for Process {
+    #[expect(clippy::print_stderr, reason = "a failed test shows what its processes said")]
     fn drop(&mut self) {
         if let Some(child) = &mut self.child {
             let _ = child.kill();
@@ -419,5 +420,65 @@ impl Drop for Broker {
         for pid in self.processes() {
             signal_pid(pid, Signal::SIGKILL);
         }
+    }
+}
+
+/// An `isdexecd` of its own: a host, as far as a broker can tell.
+#[derive(Debug)]
+pub struct Execd {
+    /// The process.
+    pub process: Process,
+    /// Where it listens, `ADDR:PORT`.
+    pub address: String,
+    folder: TempDir,
+    args: Vec<String>,
+}
+
+impl Execd {
+    /// Starts one and waits until it listens.
+    pub fn start(args: &[&str]) -> Self {
+        Self::start_at("127.0.0.1:0", args)
+    }
+
+    /// Starts one at this address.
+    pub fn start_at(address: &str, args: &[&str]) -> Self {
+        let folder = TempDir::with_prefix("isect-").expect("temporary folder");
+        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+        let process = Self::launch(&folder, address, &args);
+        let mut execd = Self { process, address: String::new(), folder, args };
+        execd.await_port();
+        execd
+    }
+
+    fn launch(folder: &TempDir, address: &str, args: &[String]) -> Process {
+        let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+        let _ = std::fs::remove_file(folder.path().join("ports.json"));
+        let (state, ports) = (at("state"), at("ports.json"));
+        let mut all = vec!["--listen", address, "--state", &state, "--ports-file", &ports];
+        all.extend(["--log", "debug"]);
+        all.extend(args.iter().map(String::as_str));
+        Process::start(&program("isdexecd"), &all, folder.path().join("isdexecd.log"))
+    }
+
+    fn await_port(&mut self) {
+        let path = self.folder.path().join("ports.json");
+        let process = &mut self.process;
+        let ports: serde_json::Value = await_that("the ports file", || {
+            assert!(process.ended().is_none(), "execd ended at the start:\n{}", process.log());
+            serde_json::from_slice(&std::fs::read(&path).ok()?).ok()
+        });
+        self.address = ports["execd"].as_str().expect("an address").to_owned();
+    }
+
+    /// Kills it with SIGKILL; its workers stay.
+    pub fn kill(&mut self) {
+        self.process.signal(Signal::SIGKILL);
+        self.process.await_end();
+    }
+
+    /// Starts it again where it was.
+    pub fn restart(&mut self) {
+        self.process = Self::launch(&self.folder, &self.address, &self.args);
+        self.await_port();
     }
 }
