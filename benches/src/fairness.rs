@@ -94,7 +94,7 @@ fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2
         burden = Some(begin(noise, place, setup, dir.path())?);
     }
     let tally = load.run(stop, |_| burden.as_mut().map_or(Ok(()), Process::check))?;
-    if tally.unsent > 0 {
+    if tally.is_behind() {
         return Err(format!("{} requests could not be sent at the rate", tally.unsent));
     }
     Ok([0.5, 0.99].map(|q| tally.latency.value_at_quantile(q) as f64 / 1000.0))

@@ -47,10 +47,18 @@ pub struct Tally {
     /// The time measured.
     pub span: Duration,
     /// Open loop: requests that were meant to leave in this time and could not, because too many were
-    /// under way. If there are any, the peer is slower than the rate and the latencies flatter it.
+    /// under way. If they are many, the peer is slower than the rate and the latencies flatter it.
     pub unsent: u64,
     /// Nanoseconds from request to reply, or from the moment at which it was meant to leave.
     pub latency: Histogram<u64>,
+}
+
+impl Tally {
+    /// Whether the rate was more than the peer, or this machine, could do. A few that wait at the very end
+    /// are a moment's queue.
+    pub fn is_behind(&self) -> bool {
+        self.unsent * 100 > self.replies
+    }
 }
 
 /// Connected clients.

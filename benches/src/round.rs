@@ -1,6 +1,7 @@
-//! Interleaved rounds: in each round every peer is started anew and drives every shape, in an order that
-//! is rotated from round to round, so that what the machine does meanwhile hits all of them alike. Only
-//! ratios within a round are compared. Not how the result is shown: `table`.
+//! Interleaved rounds: in each round every peer is started anew and drives every shape. Peers of one shape
+//! stand beside each other, so that what is compared is near in time; the order of both is rotated from
+//! round to round, so that what the machine does meanwhile hits all of them alike. Only ratios within a
+//! round are compared. Not how the result is shown: `table`.
 
 use crate::clock;
 use crate::load::{Load, Plan};
@@ -68,11 +69,12 @@ pub fn run(course: &Course, stop: &Stop) -> Result<Vec<Sample>, String> {
             }
         }
     }
-    // Peers of one shape stand beside each other, so that what is compared is near in time.
-    pairs.sort_by_key(|(shape, _)| course.shapes.iter().position(|other| other == *shape));
     let mut samples = Vec::new();
     for round in 0..course.rounds {
-        for shape in &course.shapes {
+        let mut shapes = course.shapes.clone();
+        let by = round % shapes.len().max(1);
+        shapes.rotate_left(by);
+        for shape in &shapes {
             let mut peers: Vec<&Peer> =
                 pairs.iter().filter(|(other, _)| *other == shape).map(|(_, peer)| *peer).collect();
             if !peers.is_empty() {
@@ -137,7 +139,7 @@ fn measure(
         cpu_us: cpu,
         rss,
         idle: idle as f64 / all.max(1) as f64,
-        unsent: tally.unsent,
+        unsent: if tally.is_behind() { tally.unsent } else { 0 },
     })
 }
 

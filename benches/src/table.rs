@@ -63,6 +63,7 @@ impl Row<'_> {
 }
 
 fn shapes(samples: &[Sample]) -> Vec<Shape> {
+    // The first round has them in the order in which they were named.
     let mut shapes = Vec::new();
     for sample in samples {
         if !shapes.contains(&sample.shape) {
