@@ -34,7 +34,7 @@ impl Wire {
     pub fn login(address: &str, service: &str) -> Self {
         let mut wire = Self::connect(address);
         wire.send(Frame::Login(login(service)));
-        let answer = wire.next();
+        let answer = wire.next_frame();
         assert!(matches!(answer, Some(Frame::LoginOk(_))), "login to {service}: {answer:?}");
         wire
     }
@@ -43,7 +43,7 @@ impl Wire {
     pub fn badge(address: &str, service: &str) -> Self {
         let mut wire = Self::connect(address);
         wire.send(Frame::Badge(badge(service)));
-        let answer = wire.next();
+        let answer = wire.next_frame();
         assert!(matches!(answer, Some(Frame::BadgeOk(_))), "badge for {service}: {answer:?}");
         wire
     }
@@ -84,7 +84,7 @@ impl Wire {
     }
 
     /// The next frame that is no ping (pings are answered); `None` = the other side has closed.
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn next_frame(&mut self) -> Option<Frame> {
         loop {
             match decode::next(&mut self.buffer, 1 << 30) {
                 Ok(Some(Frame::Ping { sequence })) => {
@@ -101,7 +101,7 @@ impl Wire {
 
     /// The body of the next frame, which must be a reply to this request.
     pub fn answer(&mut self, sequence: u32) -> Bytes {
-        match self.next() {
+        match self.next_frame() {
             Some(Frame::Data { head, body }) if head.sequence == sequence => body,
             other => panic!("not the answer to {sequence}: {other:?}"),
         }
@@ -109,7 +109,7 @@ impl Wire {
 
     /// The error that comes next, without a close.
     pub fn error(&mut self) -> ErrorCode {
-        match self.next() {
+        match self.next_frame() {
             Some(Frame::Error { error, .. }) => error.code,
             other => panic!("no error: {other:?}"),
         }
@@ -124,7 +124,7 @@ impl Wire {
 
     /// Waits until the other side closes; nothing may come before.
     pub fn await_close(&mut self) {
-        let last = self.next();
+        let last = self.next_frame();
         assert!(last.is_none(), "{last:?} instead of a close");
     }
 

@@ -33,7 +33,7 @@ impl Trace {
     pub fn note(&mut self, now: Tick, line: fmt::Arguments<'_>) {
         self.lines += 1;
         // Neither writer can fail.
-        let _ = write!(Fold(&mut self.hash), "{} {line}\n", now.0);
+        let _ = writeln!(Fold(&mut self.hash), "{} {line}", now.0);
         if let Some(text) = &mut self.text {
             let _ = writeln!(text, "{:>12.6} {line}", now.0 as f64 / 1e6);
         }
