@@ -1,5 +1,5 @@
-//! Micro bench: nanoseconds for one step of the broker without sockets. `cargo bench --bench steps`.
-//! Times wander with the machine; the counts that do not are in `budgets.toml`.
+//! Micro bench: nanoseconds for one step of the broker without sockets. `cargo bench --bench
+//! steps`. Times wander with the machine; the counts that do not are in `budgets.toml`.
 
 use isect_benches::clock;
 use isect_benches::steps::STEPS;

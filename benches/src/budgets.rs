@@ -1,6 +1,6 @@
-//! Instructions for one step, counted by callgrind and held against `budgets.toml`. A count does not
-//! wander with the machine, so a slower commit is seen. Two runs of different length are subtracted, so
-//! that preparing costs nothing.
+//! Instructions for one step, counted by callgrind and held against `budgets.toml`. A count does
+//! not wander with the machine, so a slower commit is seen. Two runs of different length are
+//! subtracted, so that preparing costs nothing.
 
 use crate::proc::{Start, find_program, own_program};
 use crate::round::say;

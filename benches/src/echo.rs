@@ -1,6 +1,6 @@
-//! The workers of a round: one process that holds all of them, each on its own connection, and answers
-//! at once. Without a broker it listens itself (`direct`). Not the programs that execd starts: those are
-//! the real `isdecho` (`--workers real`).
+//! The workers of a round: one process that holds all of them, each on its own connection, and
+//! answers at once. Without a broker it listens itself (`direct`). Not the programs that execd
+//! starts: those are the real `isdecho` (`--workers real`).
 
 use crate::sock::{Line, Listener, Place, SCRATCH_BYTES, Stream};
 use crate::speech::{Heard, Speech, limit};
@@ -25,8 +25,8 @@ struct Echo {
     ready: usize,
 }
 
-/// Connects `count` workers to a broker, says `ready` on stdout, and answers until it is killed or the
-/// broker is gone.
+/// Connects `count` workers to a broker, says `ready` on stdout, and answers until it is killed or
+/// the broker is gone.
 ///
 /// # Errors
 /// The broker or the system refuses something.

@@ -1,5 +1,5 @@
-//! What burdens of others do to small requests: the open loop measures them quiet and beside each noise,
-//! in interleaved rounds. Not the noises: `noise`.
+//! What burdens of others do to small requests: the open loop measures them quiet and beside each
+//! noise, in interleaved rounds. Not the noises: `noise`.
 
 use crate::load::{Load, Plan};
 use crate::noise::{BULK, NOISES, bulk_speech};

@@ -7,7 +7,8 @@
 //! | [`load`], [`echo`], [`relay`] | clients; workers; the bare relay `limit` |
 //! | [`peers`], [`proc`] | TABLE of peers, and their processes |
 //! | [`round`], [`table`] | interleaved rounds; their result |
-//! | [`memory`], [`restart`], [`syscalls`], [`fairness`] with [`noise`] | what is measured besides |
+//! | [`memory`], [`restart`], [`syscalls`] | what is measured besides |
+//! | [`fairness`], [`noise`] | small requests beside clients that are a burden |
 //! | [`steps`], [`budgets`] | the broker's single steps, and what they may cost |
 //! | [`usage`], [`clock`], [`stop`] | the kernel's figures; time; Ctrl-C |
 

@@ -1,7 +1,8 @@
-//! The load: all clients in one thread, each on its own connection, one read per readiness, writes at the
-//! end of the turn. Closed loop keeps `depth` requests under way per client; open loop sends at a fixed
-//! rate and measures from the moment at which a request was meant to leave, so that a slow answer is not
-//! hidden by the requests that were not sent meanwhile. Every reply is compared with its request.
+//! The load: all clients in one thread, each on its own connection, one read per readiness, writes
+//! at the end of the turn. Closed loop keeps `depth` requests under way per client; open loop sends
+//! at a fixed rate and measures from the moment at which a request was meant to leave, so that a
+//! slow answer is not hidden by the requests that were not sent meanwhile. Every reply is compared
+//! with its request.
 
 mod drive;
 mod pace;
@@ -46,16 +47,17 @@ pub struct Tally {
     pub replies: u64,
     /// The time measured.
     pub span: Duration,
-    /// Open loop: requests that were meant to leave in this time and could not, because too many were
-    /// under way. If they are many, the peer is slower than the rate and the latencies flatter it.
+    /// Open loop: requests that were meant to leave in this time and could not, because too many
+    /// were under way. If they are many, the peer is slower than the rate and the latencies flatter
+    /// it.
     pub unsent: u64,
     /// Nanoseconds from request to reply, or from the moment at which it was meant to leave.
     pub latency: Histogram<u64>,
 }
 
 impl Tally {
-    /// Whether the rate was more than the peer, or this machine, could do. A few that wait at the very end
-    /// are a moment's queue.
+    /// Whether the rate was more than the peer, or this machine, could do. A few that wait at the
+    /// very end are a moment's queue.
     pub fn is_behind(&self) -> bool {
         self.unsent * 100 > self.replies
     }

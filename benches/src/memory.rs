@@ -1,6 +1,6 @@
-//! What a broker's memory is: alone, for each idle connection, after all of them asked, after a burst of
-//! large requests, and when everybody has gone again. Resident memory as the kernel counts it; what the
-//! kernel itself keeps for a socket is not in it.
+//! What a broker's memory is: alone, for each idle connection, after all of them asked, after a
+//! burst of large requests, and when everybody has gone again. Resident memory as the kernel counts
+//! it; what the kernel itself keeps for a socket is not in it.
 
 use crate::clock;
 use crate::load::{Load, Plan};

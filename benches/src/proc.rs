@@ -1,6 +1,6 @@
 //! The processes of a round: started, waited for, ended; none stays behind. Each is started through
-//! `isdbench run`, which asks the kernel to end it when this process dies, however it dies, and puts it
-//! on its core. Not what they are: `peers` knows that.
+//! `isdbench run`, which asks the kernel to end it when this process dies, however it dies, and
+//! puts it on its core. Not what they are: `peers` knows that.
 
 use crate::clock;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};

@@ -1,7 +1,7 @@
-//! `limit`: the least that can stand between client and worker. Two listeners, a 16-byte header, a stack
-//! of idle workers, a queue of what no worker was free for, one read per readiness, writes coalesced at
-//! the end of the turn, interest in both directions registered once. No book-keeping: it is no broker,
-//! it says how fast one could be on this machine.
+//! `limit`: the least that can stand between client and worker. Two listeners, a 16-byte header, a
+//! stack of idle workers, a queue of what no worker was free for, one read per readiness, writes
+//! coalesced at the end of the turn, interest in both directions registered once. No book-keeping:
+//! it is no broker, it says how fast one could be on this machine.
 
 use crate::sock::{Line, Listener, Place, SCRATCH_BYTES, joined, parse};
 use crate::speech::limit::{HEAD_BYTES, frame, greeting};

@@ -1,7 +1,7 @@
-//! Interleaved rounds: in each round every peer is started anew and drives every shape. Peers of one shape
-//! stand beside each other, so that what is compared is near in time; the order of both is rotated from
-//! round to round, so that what the machine does meanwhile hits all of them alike. Only ratios within a
-//! round are compared. Not how the result is shown: `table`.
+//! Interleaved rounds: in each round every peer is started anew and drives every shape. Peers of
+//! one shape stand beside each other, so that what is compared is near in time; the order of both
+//! is rotated from round to round, so that what the machine does meanwhile hits all of them alike.
+//! Only ratios within a round are compared. Not how the result is shown: `table`.
 
 use crate::clock;
 use crate::load::{Load, Plan};
@@ -50,8 +50,8 @@ pub struct Sample {
     pub unsent: u64,
 }
 
-/// Measures everything; a progress line for each on stderr. Peers that are not installed and pairs that
-/// make no sense are skipped and said.
+/// Measures everything; a progress line for each on stderr. Peers that are not installed and pairs
+/// that make no sense are skipped and said.
 ///
 /// # Errors
 /// Something failed: a wrong reply, a peer that ended, a signal.

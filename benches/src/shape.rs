@@ -1,5 +1,5 @@
-//! A shape of load: `c16w4p64d8i10000` is 16 clients, 4 workers, 64 bytes of payload, 8 requests under
-//! way per client, 10,000 idle clients beside. Not how it is driven: `load` does that.
+//! A shape of load: `c16w4p64d8i10000` is 16 clients, 4 workers, 64 bytes of payload, 8 requests
+//! under way per client, 10,000 idle clients beside. Not how it is driven: `load` does that.
 
 use std::fmt;
 use std::str::FromStr;

@@ -1,6 +1,6 @@
 //! Sockets of the bench: an address of either kind, a non-blocking stream, and a line, which is a
-//! stream with what came and is no whole message yet, and what waits to be sent. All processes of the
-//! bench use it, so that no peer has a better load than another.
+//! stream with what came and is no whole message yet, and what waits to be sent. All processes of
+//! the bench use it, so that no peer has a better load than another.
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -13,8 +13,8 @@ use std::str::FromStr;
 
 /// Bytes taken in one read.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
-/// A buffer larger than this is given back when it is empty; smaller ones are kept, or the system would
-/// clear pages for every large frame.
+/// A buffer larger than this is given back when it is empty; smaller ones are kept, or the system
+/// would clear pages for every large frame.
 const KEEP_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Where to connect or listen.
@@ -254,7 +254,8 @@ impl Line {
         std::mem::take(&mut self.kept)
     }
 
-    /// Keeps what is left of `kept` (with `fresh` at its end if it is not empty) after `used` bytes.
+    /// Keeps what is left of `kept` (with `fresh` at its end if it is not empty) after `used`
+    /// bytes.
     pub fn keep(&mut self, mut kept: Vec<u8>, fresh: &[u8], used: usize) {
         if kept.is_empty() {
             kept.extend_from_slice(&fresh[used..]);

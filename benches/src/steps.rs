@@ -1,5 +1,5 @@
-//! Single steps of the broker without sockets, repeated: what the micro bench times, what the allocation
-//! bench counts, what callgrind counts for the budgets. Not a test of what they do.
+//! Single steps of the broker without sockets, repeated: what the micro bench times, what the
+//! allocation bench counts, what callgrind counts for the budgets. Not a test of what they do.
 
 use broker::engine::action::{Action, Origin};
 use broker::engine::input::{Input, Listening, Peer};
@@ -27,8 +27,8 @@ pub struct StepRow {
     pub name: &'static str,
     /// What one repetition is.
     pub text: &'static str,
-    /// Heap allocations allowed in 1,000 repetitions. Not 0: the heartbeat, once a second of the engine's
-    /// time, makes its lists.
+    /// Heap allocations allowed in 1,000 repetitions. Not 0: the heartbeat, once a second of the
+    /// engine's time, makes its lists.
     pub allocations_max: u64,
     make: fn() -> Result<Box<dyn Step>, String>,
 }
@@ -130,8 +130,8 @@ impl Step for Codec {
     }
 }
 
-/// An engine with clients and workers of one service. One repetition is one more request, and the reply
-/// to the oldest that a worker has.
+/// An engine with clients and workers of one service. One repetition is one more request, and the
+/// reply to the oldest that a worker has.
 struct Beat {
     engine: Engine,
     out: Vec<Action>,

@@ -1,5 +1,5 @@
-//! System calls of the broker for one request, counted by strace. It slows the broker down, so nothing
-//! else of such a run means anything.
+//! System calls of the broker for one request, counted by strace. It slows the broker down, so
+//! nothing else of such a run means anything.
 
 use crate::clock;
 use crate::load::{Load, Plan};

@@ -1,5 +1,5 @@
-//! The result for people and for machines: medians over the rounds, the ratio to `limit` within each
-//! round, and its spread. Not the measuring.
+//! The result for people and for machines: medians over the rounds, the ratio to `limit` within
+//! each round, and its spread. Not the measuring.
 
 use crate::round::Sample;
 use crate::shape::Shape;

@@ -1,5 +1,5 @@
-//! What the kernel says about processes and the machine: processor time, memory, idleness. Read from
-//! /proc, so Linux only.
+//! What the kernel says about processes and the machine: processor time, memory, idleness. Read
+//! from /proc, so Linux only.
 
 use std::fs;
 use std::path::Path;

@@ -10,8 +10,8 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 impl Load {
-    /// Warms up, measures, waits for the last replies. `mark(false)` is called when measuring begins,
-    /// `mark(true)` when it ends.
+    /// Warms up, measures, waits for the last replies. `mark(false)` is called when measuring
+    /// begins, `mark(true)` when it ends.
     ///
     /// # Errors
     /// A reply was wrong or did not come, a connection broke, or somebody stopped it.

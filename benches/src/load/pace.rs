@@ -1,5 +1,5 @@
-//! The beat of the open loop: request k is meant to leave at the begin plus k/rate. A timer of the kernel
-//! wakes the loop, since epoll counts in milliseconds.
+//! The beat of the open loop: request k is meant to leave at the begin plus k/rate. A timer of the
+//! kernel wakes the loop, since epoll counts in milliseconds.
 
 use crate::clock;
 use mio::unix::SourceFd;

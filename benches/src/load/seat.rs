@@ -20,7 +20,8 @@ pub(super) struct Seat {
     pub(super) speech: Box<dyn Asks>,
     pub(super) is_ready: bool,
     pub(super) is_dirty: bool,
-    /// Requests of the open loop that could not leave yet, by the moment at which they were meant to.
+    /// Requests of the open loop that could not leave yet, by the moment at which they were meant
+    /// to.
     pub(super) late: VecDeque<Instant>,
     asked: VecDeque<Asked>,
     conn: u32,
@@ -91,8 +92,8 @@ pub(super) fn check(
 }
 
 impl Seat {
-    /// Reads what came: calls `reply` for each reply with the moment at which it was asked. `Ok(true)` =
-    /// the peer has closed.
+    /// Reads what came: calls `reply` for each reply with the moment at which it was asked.
+    /// `Ok(true)` = the peer has closed.
     pub(super) fn receive(
         &mut self,
         scratch: &mut [u8],

@@ -1,6 +1,6 @@
-//! The peers that others wrote, where they are installed: gearmand, nats-server, redis-server, and the
-//! LRU queue of the ZeroMQ guide, which is compiled here against libzmq. All with their own defaults on
-//! loopback, nothing on disk.
+//! The peers that others wrote, where they are installed: gearmand, nats-server, redis-server, and
+//! the LRU queue of the ZeroMQ guide, which is compiled here against libzmq. All with their own
+//! defaults on loopback, nothing on disk.
 
 use super::{Running, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;

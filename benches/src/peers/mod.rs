@@ -1,5 +1,5 @@
-//! TABLE of the peers, and how each is started: broker, workers, where clients go and how they speak.
-//! Not the load, and not the bytes: `load` and `speech`.
+//! TABLE of the peers, and how each is started: broker, workers, where clients go and how they
+//! speak. Not the load, and not the bytes: `load` and `speech`.
 
 mod external;
 mod isect;
@@ -271,7 +271,8 @@ pub fn workers(
     }
 }
 
-/// A worker's end, by the name that [`workers`] passes on, for isect with `:SERVICE` if it is another.
+/// A worker's end, by the name that [`workers`] passes on, for isect with `:SERVICE` if it is
+/// another.
 ///
 /// # Errors
 /// There is no such name.

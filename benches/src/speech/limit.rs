@@ -7,8 +7,9 @@ use crate::payload::Payload;
 /// Bytes of the header.
 pub const HEAD_BYTES: usize = 16;
 
-/// The number of the empty frame that a relay, or a worker that listens, sends first: the connection is
-/// accepted. Without it thousands of connects at once would overflow the listener's backlog unseen.
+/// The number of the empty frame that a relay, or a worker that listens, sends first: the
+/// connection is accepted. Without it thousands of connects at once would overflow the listener's
+/// backlog unseen.
 const GREETING: u32 = u32::MAX;
 
 /// The greeting as bytes.

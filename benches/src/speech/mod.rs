@@ -1,5 +1,5 @@
-//! How each peer is spoken to, as pure readers and writers of bytes: what to say first, how to ask, how
-//! to understand what comes. The load loop and the echo process drive them all alike.
+//! How each peer is spoken to, as pure readers and writers of bytes: what to say first, how to ask,
+//! how to understand what comes. The load loop and the echo process drive them all alike.
 
 pub mod gearman;
 pub mod isect;

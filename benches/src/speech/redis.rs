@@ -1,5 +1,5 @@
-//! Request and reply over Redis lists: clients push to `q` and block on their own list, workers block on
-//! `q` and push to the list that the request names in its first line.
+//! Request and reply over Redis lists: clients push to `q` and block on their own list, workers
+//! block on `q` and push to the list that the request names in its first line.
 
 use super::{Asks, Heard, Speech, line, number};
 use crate::payload::Payload;

@@ -1,5 +1,6 @@
-//! ZMTP 3.0 (ZeroMQ's wire), as far as a client and a worker of the guide's LRU queue need it: both are
-//! REQ sockets; a worker says READY first and sends back every frame of a request, addresses included.
+//! ZMTP 3.0 (ZeroMQ's wire), as far as a client and a worker of the guide's LRU queue need it: both
+//! are REQ sockets; a worker says READY first and sends back every frame of a request, addresses
+//! included.
 
 use super::{Asks, Heard, Speech};
 use crate::payload::Payload;
