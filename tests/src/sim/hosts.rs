@@ -133,6 +133,7 @@ impl World {
     /// execd has forgotten its children.
     pub fn forget_records(&mut self, index: usize) {
         self.hosts[index].records.clear();
+        self.orphan(index);
     }
 
     /// The machine starts anew: nobody says goodbye if it is cut off first.

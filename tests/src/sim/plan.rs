@@ -247,7 +247,7 @@ impl Plan {
     pub fn begins_max(&self, service: usize, is_idempotent: bool) -> u64 {
         let value = |of: &ServicePlan, wanted: ServiceSetting| {
             let found = of.settings.iter().find(|(setting, _)| *setting == wanted);
-            found.map_or(wanted.row().default, |(_, value)| *value)
+            found.map_or_else(|| wanted.row().default, |(_, value)| *value)
         };
         let of = |service: &ServicePlan| {
             let retry = value(service, ServiceSetting::Retry);
@@ -255,7 +255,12 @@ impl Plan {
             1 + if is_idempotent { retry.max(idempotent) } else { retry }
         };
         if self.operator_ms == 0 {
-            return of(&self.services[service]);
+            let service = &self.services[service];
+            // What is sent ahead may be lost without a worker dying of it.
+            return match value(service, ServiceSetting::Prefetch) {
+                0 => of(service).min(value(service, ServiceSetting::PoisonDeaths)),
+                _ => of(service),
+            };
         }
         // The operator may have moved the client to another service.
         self.services.iter().map(of).max().unwrap_or(1)

@@ -75,6 +75,10 @@ pub struct Proc {
     patience_ms: u64,
     /// It is stopped until then.
     pub frozen: Tick,
+    /// It neither connects nor listens any more, in the calm as little as before.
+    is_hermit: bool,
+    /// execd has forgotten it, so nobody could end it: it may be no hermit.
+    pub is_orphan: bool,
 }
 
 /// Stamp of an act that is never out of date.
@@ -120,6 +124,8 @@ impl World {
             lost: self.now,
             patience_ms: PATIENCE_MS,
             frozen: Tick(0),
+            is_hermit: false,
+            is_orphan: false,
         };
         self.note(format_args!("pid {pid} is worker {} run {}", start.worker, start.run));
         self.procs.insert(pid, proc);
@@ -156,6 +162,31 @@ impl World {
         is_it && !self.is_calm && self.chance.hits(permille)
     }
 
+    /// Whether a program hides from now on, until it is killed.
+    fn hides(&mut self, pid: u32, manner: Manner, permille: u64) -> bool {
+        let is_found = self.procs.get(&pid).is_some_and(|proc| proc.is_orphan);
+        if is_found || !self.is_bad(pid, manner, permille) {
+            return false;
+        }
+        if let Some(proc) = self.procs.get_mut(&pid) {
+            proc.is_hermit = true;
+        }
+        self.note(format_args!("pid {pid} hides"));
+        self.act_in(pid, 0, State::Hung);
+        true
+    }
+
+    /// Nobody could find these any more: who hides is gone, the others go on in the open.
+    pub fn orphan(&mut self, host: usize) {
+        for pid in self.pids_on(host) {
+            let Some(proc) = self.procs.get_mut(&pid) else { continue };
+            proc.is_orphan = true;
+            if proc.is_hermit {
+                self.kill_proc(pid, Ending::Unknown);
+            }
+        }
+    }
+
     /// A process is gone from one moment to the next.
     pub fn kill_proc(&mut self, pid: u32, ending: Ending) {
         let Some(proc) = self.procs.remove(&pid) else { return };
@@ -173,6 +204,9 @@ impl World {
         }
         let wait = self.chance.below(20_000);
         let Some(proc) = self.procs.get_mut(&pid) else { return };
+        if proc.manner == Manner::Stubborn && proc.is_hermit {
+            return;
+        }
         proc.is_termed = true;
         self.later(wait, Event::Proc(pid, ALWAYS));
     }
@@ -208,6 +242,9 @@ impl World {
     fn try_connect(&mut self, pid: u32) {
         if self.is_bad(pid, Manner::Crash, 50) {
             self.kill_proc(pid, Ending::Signal(11));
+            return;
+        }
+        if self.hides(pid, Manner::Mute, 150) {
             return;
         }
         let is_mute = self.is_bad(pid, Manner::Mute, 700);
@@ -284,6 +321,9 @@ impl World {
         if let Some(conn) = proc.conn.take() {
             self.peer_closes(conn);
         }
+        if self.hides(pid, Manner::Mute, 300) || self.hides(pid, Manner::Stubborn, 200) {
+            return;
+        }
         let wait = self.chance.below(50_000);
         self.act_in(pid, wait, if is_ended { State::Leaving } else { State::Trying });
     }
@@ -324,7 +364,7 @@ impl World {
                 error.code,
                 ErrorCode::ShuttingDown | ErrorCode::SlowReader | ErrorCode::IdleTimeout
             );
-            if !is_worth_returning {
+            if !is_worth_returning && !self.hides(pid, Manner::Stubborn, 500) {
                 self.kill_proc(pid, Ending::Exit(1));
             }
             return;
@@ -539,7 +579,9 @@ impl World {
             let Some(proc) = self.procs.get_mut(&pid) else { continue };
             proc.frozen = now;
             let (state, conn, stamp) = (proc.state, proc.conn, proc.stamp);
-            if state == State::Hung {
+            if proc.is_hermit {
+                continue;
+            } else if state == State::Hung {
                 self.act_in(pid, 0, State::Working);
             } else {
                 self.later(0, Event::Proc(pid, stamp));
