@@ -31,6 +31,7 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
         ("docs/protocol.md", "header", header()),
         ("docs/protocol.md", "kinds", kinds()),
         ("docs/protocol.md", "errors", error_rows()),
+        ("docs/protocol.md", "conversation", conversation()),
     ]
 }
 
@@ -94,6 +95,13 @@ fn error_rows() -> String {
         );
     }
     out
+}
+
+/// The file that a test replays against a real broker, as it is.
+fn conversation() -> String {
+    let path = root().join("tests/wire/conversation.hex");
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    format!("```text\n{text}```\n")
 }
 
 fn errors() -> String {
