@@ -2,30 +2,27 @@
 //! conversation with a real broker. `UPDATE=1` writes the files. Not bad bytes: the codec's unit
 //! tests and the scripts of garbage have those.
 
+#[path = "wire/frames.rs"]
+mod frames;
+#[path = "wire/hex.rs"]
+mod hex;
+
 use bytes::{Bytes, BytesMut};
+use frames::{all_frames, arrived, badge, data, login, reply, request};
+use hex::{fixed, parse, parse_row, render};
 use isect_tests::docs;
 use isect_tests::proc::Broker;
 use isect_tests::wire::Wire;
-use protocol::bodies::{
-    Badge, BadgeOk, Child, Ending, ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello,
-    ExecListed, ExecOutput, ExecSignal, ExecStart, ExecStarted, ExecStop, ExecWelcome, Login,
-    LoginOk, Stream,
-};
-use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
-use protocol::header::{FIELDS, FLAG_IDEMPOTENT, Field, Header};
-use protocol::ids::{ClientId, RunId, WorkerId};
+use protocol::header::Header;
 use protocol::kinds::{KINDS, Kind};
 use protocol::limits::{BODY_BYTES_DEFAULT, HEADER_BYTES};
-use protocol::names::{HostName, ServiceName};
-use protocol::{decode, encode, show};
+use protocol::{decode, encode};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// Bytes in one line of a hex file.
-const ROW_BYTES: usize = 16;
 /// The file of the conversation.
 const CONVERSATION: &str = "conversation";
 /// Where the header says how much time is left: it depends on the moment.
@@ -48,285 +45,6 @@ fn read(name: &str, make: impl FnOnce() -> String) -> String {
 #[expect(clippy::disallowed_methods, reason = "the one switch of these tests")]
 fn is_update() -> bool {
     std::env::var("UPDATE").is_ok()
-}
-
-// Frames, by value.
-
-fn echo() -> ServiceName {
-    ServiceName::new("echo").expect("a service name")
-}
-
-fn desk() -> HostName {
-    HostName::new("desk").expect("a host name")
-}
-
-fn login() -> Login {
-    Login { loghost: "desk".into(), hostpid: 4711, name: Some("tour".into()), ..Login::to(echo()) }
-}
-
-fn badge(worker: u32, secret: &str) -> Badge {
-    Badge {
-        worker: WorkerId(worker),
-        service: echo(),
-        host: desk(),
-        hostpid: 4712,
-        secret: secret.into(),
-    }
-}
-
-/// A client's request.
-fn request(sequence: u32, body: &'static str) -> (Header, Bytes) {
-    (Header { sequence, reply: 1, ..Header::default() }, Bytes::from_static(body.as_bytes()))
-}
-
-/// A worker's reply.
-fn reply(transaction: u64, body: &'static str) -> (Header, Bytes) {
-    (Header { transaction, ..Header::default() }, Bytes::from_static(body.as_bytes()))
-}
-
-fn data((head, body): (Header, Bytes)) -> Frame {
-    Frame::data(head, body)
-}
-
-/// TABLE of hex files of clients and workers: file name and the frame in it.
-fn frames() -> Vec<(&'static str, Frame)> {
-    let (full, hello) = request(7, "hello");
-    let trace_id =
-        [0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 1, 2, 3, 4];
-    let full = Header {
-        workerid: 3,
-        more: 1,
-        priority: 20,
-        flags: FLAG_IDEMPOTENT,
-        transaction: 0x0102_0304_0506_0708,
-        deadline_ms: 30_000,
-        attempt: 2,
-        trace_id,
-        span_id: 0x00f0_67aa_0ba9_02b7,
-        ..full
-    };
-    let deadline = ErrorBody {
-        code: ErrorCode::Deadline,
-        ran: Ran::No,
-        text: "no worker was free within 500 ms".into(),
-    };
-    let idle = ErrorBody::new(ErrorCode::Intervention, ErrorCode::Intervention.row().text);
-    let (application, sorry) = reply(12, "no such colour");
-    let in_reply =
-        |error| Frame::Error { head: Header { sequence: 7, ..Header::default() }, error };
-    vec![
-        ("data", data(request(7, "hello"))),
-        ("data-every-field", Frame::data(full, hello)),
-        ("data-application-error", Frame::data(Header { error: 42, ..application }, sorry)),
-        ("login", Frame::Login(login())),
-        ("login-ok", Frame::LoginOk(login_ok())),
-        ("badge", Frame::Badge(badge(3, "3.1.5f2d"))),
-        ("badge-ok", Frame::BadgeOk(badge_ok())),
-        ("error", in_reply(deadline)),
-        ("error-intervention", in_reply(idle)),
-        ("ping", Frame::Ping { sequence: 8 }),
-        ("pong", Frame::Pong { sequence: 8 }),
-        ("logout", Frame::Logout),
-        ("end", Frame::End),
-        ("reinit", Frame::Reinit),
-        ("status", Frame::Status { sequence: 9 }),
-        ("status-reply", Frame::StatusReply { sequence: 9, text: "12 colours known\n".into() }),
-    ]
-}
-
-fn login_ok() -> LoginOk {
-    LoginOk {
-        client: ClientId(0),
-        body_bytes_max: BODY_BYTES_DEFAULT as u64,
-        requests_max: 64,
-        deadline_ms: 60_000,
-        heartbeat_ms: 10_000,
-        version: "0.1.0".into(),
-    }
-}
-
-fn badge_ok() -> BadgeOk {
-    BadgeOk {
-        worker: WorkerId(3),
-        body_bytes_max: BODY_BYTES_DEFAULT as u64,
-        heartbeat_ms: 10_000,
-        reconnect_ms: 30_000,
-    }
-}
-
-/// TABLE of hex files between broker and execd.
-fn exec_frames() -> Vec<(&'static str, Frame)> {
-    let (worker, run, pid) = (WorkerId(3), RunId(17), 4712);
-    vec![
-        ("exec-hello", Frame::ExecHello(ExecHello { host: desk(), broker: "5f2d9c".into() })),
-        (
-            "exec-welcome",
-            Frame::ExecWelcome(ExecWelcome {
-                hostpid: 4000,
-                version: "0.1.0".into(),
-                children_max: 1000,
-            }),
-        ),
-        (
-            "exec-start",
-            Frame::ExecStart(ExecStart {
-                worker,
-                run,
-                service: echo(),
-                path: "/usr/bin/isdecho".into(),
-                args: ["127.0.0.1", "5503", "3", "echo", "two\nlines"].map(str::to_owned).to_vec(),
-                secret: "3.17.5f2d".into(),
-            }),
-        ),
-        ("exec-stop", Frame::ExecStop(ExecStop { worker, run, grace_ms: 5000 })),
-        ("exec-signal", Frame::ExecSignal(ExecSignal { worker, run, signal: 10 })),
-        ("exec-list", Frame::ExecList),
-        (
-            "exec-listed",
-            Frame::ExecListed(ExecListed {
-                children: vec![
-                    Child { worker, run, pid },
-                    Child { worker: WorkerId(4), run: RunId(18), pid: 4713 },
-                ],
-            }),
-        ),
-        ("exec-started", Frame::ExecStarted(ExecStarted { worker, run, pid })),
-        (
-            "exec-failed",
-            Frame::ExecFailed(ExecFailed {
-                worker,
-                run,
-                lasting: true,
-                text: "/usr/bin/isdecho: no such file".into(),
-            }),
-        ),
-        (
-            "exec-exited",
-            Frame::ExecExited(ExecExited {
-                worker,
-                run,
-                pid,
-                ending: Ending::Signal(9),
-                cpu_ms: 250,
-                rss_kib_max: 2048,
-                tail: vec!["reading colours".into(), "a \\ in a line".into()],
-            }),
-        ),
-        (
-            "exec-output",
-            Frame::ExecOutput(ExecOutput {
-                worker,
-                run,
-                stream: Stream::Stderr,
-                line: "reading colours".into(),
-                dropped: 0,
-            }),
-        ),
-        ("exec-end", Frame::ExecEnd(ExecEnd { grace_ms: 5000 })),
-    ]
-}
-
-fn all_frames() -> Vec<(&'static str, Frame)> {
-    let mut all = frames();
-    all.extend(exec_frames());
-    all
-}
-
-/// The frame as it arrives: with `len`, `command` and `version` in its header.
-fn arrived(frame: &Frame) -> Frame {
-    let head = Header::read(&encode::parts(frame.clone()).head);
-    match frame.clone() {
-        Frame::Data { body, .. } => Frame::Data { head, body },
-        Frame::Error { error, .. } => Frame::Error { head, error },
-        other => other,
-    }
-}
-
-// Hex text: bytes by value are `None` where they depend on the moment.
-
-fn fixed(bytes: &[u8]) -> Vec<Option<u8>> {
-    bytes.iter().copied().map(Some).collect()
-}
-
-fn row(prefix: &str, bytes: &[Option<u8>], comment: &str, out: &mut String) {
-    let words: Vec<String> =
-        bytes.iter().map(|b| b.map_or_else(|| "..".to_owned(), |b| format!("{b:02x}"))).collect();
-    let _ = writeln!(out, "{prefix}{:<47}  # {comment}", words.join(" "));
-}
-
-/// What a field says: its value, and what the value is called.
-fn value(field: &Field, bytes: &[Option<u8>]) -> String {
-    let Some(bytes) = bytes.iter().copied().collect::<Option<Vec<u8>>>() else {
-        return "depends on the moment".into();
-    };
-    if bytes.iter().all(|byte| *byte == 0) && field.name != "command" {
-        return "0".into();
-    }
-    if field.kind == "bytes" {
-        return show::digits(&bytes);
-    }
-    let number = bytes.iter().fold(0_u64, |n, byte| (n << 8) | u64::from(*byte));
-    match (field.name, u16::try_from(number)) {
-        ("command", Ok(short)) => {
-            format!("{number} {}", Kind::of(short).map_or("?", |kind| kind.row().name))
-        }
-        ("error", Ok(short)) => {
-            let code = short.cast_signed();
-            format!("{code} {}", ErrorCode::of(code).map_or("application", ErrorCode::name))
-        }
-        ("span_id", _) => show::digits(&bytes),
-        _ => number.to_string(),
-    }
-}
-
-/// The lines of a frame. `is_short`: fields that are zero share a line.
-fn render(prefix: &str, bytes: &[Option<u8>], is_short: bool, out: &mut String) {
-    let (head, body) = bytes.split_at(HEADER_BYTES);
-    let mut index = 0;
-    while index < FIELDS.len() {
-        let first = &FIELDS[index];
-        let at = |field: &Field| field.offset..field.offset + field.width;
-        let is_zero = |field: &Field| value(field, &head[at(field)]) == "0";
-        let mut names = vec![first.name];
-        let mut end = at(first).end;
-        index += 1;
-        while is_short && is_zero(first) && index < FIELDS.len() {
-            let next = &FIELDS[index];
-            if !is_zero(next) || at(next).end - first.offset > ROW_BYTES {
-                break;
-            }
-            names.push(next.name);
-            end = at(next).end;
-            index += 1;
-        }
-        let comment =
-            format!("{:2} {} = {}", first.offset, names.join(", "), value(first, &head[at(first)]));
-        row(prefix, &head[first.offset..end], &comment, out);
-    }
-    for line in body.split_inclusive(|byte| *byte == Some(b'\n')) {
-        for part in line.chunks(ROW_BYTES) {
-            let text: Vec<u8> = part.iter().copied().flatten().collect();
-            row(prefix, part, &format!("   \"{}\"", text.escape_ascii()), out);
-        }
-    }
-}
-
-/// The bytes of a line without its prefix and comment.
-fn parse_row(line: &str) -> Vec<Option<u8>> {
-    let code = line.split('#').next().unwrap_or(line);
-    let byte = |word: &str| match word {
-        ".." => None,
-        word => {
-            assert!(word.len() == 2, "'{word}' in '{line}' is not two digits");
-            Some(u8::from_str_radix(word, 16).unwrap_or_else(|e| panic!("'{line}': {e}")))
-        }
-    };
-    code.split_whitespace().map(byte).collect()
-}
-
-fn parse(text: &str) -> BytesMut {
-    let bytes = text.lines().flat_map(parse_row).map(|byte| byte.expect("a fixed byte"));
-    bytes.collect()
 }
 
 fn render_file(name: &str, frame: &Frame) -> String {
@@ -521,8 +239,9 @@ impl Talk {
 fn record() -> String {
     let mut talk = Talk::begin();
     let mut out = String::from(
-        "# One conversation, every byte. C> and W>: client and worker send; C< and W<: the broker does.\n\
-         # Bytes, then: offset field = value; after the header the body. Fields that are 0 share a line.\n",
+        "# One conversation, every byte. C> and W>: sent by client and worker; C< and W<: by broker.\n\
+         # Bytes, then: offset field = value; after the header the body.\n\
+         # Fields that are 0 share a line.\n",
     );
     for step in steps() {
         let (prefix, note, bytes) = match step {
