@@ -10,7 +10,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 isdpipe makes any program a worker: a request is its stdin, its stdout is the reply. A status other
 than 0 (or 128 + N after signal N) goes to the client as the error's code, with the last of stderr.
-When the request's deadline passes, the program's process group is killed. There is no shell between;
+When the request's deadline passes, the program's process group is killed. No shell is between them;
 ISECT_SERVICE, ISECT_TRANSACTION and ISECT_ATTEMPT stand in the program's environment.
   isdclient -c 'config worker upper localhost /path/of/isdpipe tr a-z A-Z'
 usage: isdpipe HOST|unix:PATH PORT WORKER SERVICE PROGRAM [ARG]...";
