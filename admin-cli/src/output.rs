@@ -153,13 +153,9 @@ fn words(error: &Error) -> String {
         Code::Isect(code) => format!(" {}", code.number()),
         Code::Application(_) => String::new(),
     };
-    format!(
-        "{context}{text}\n  {}{number}; whose: {}; ran: {}\n  {}",
-        error.code,
-        error.whose(),
-        error.ran,
-        error.advice()
-    )
+    let advice = error.advice_beside(&text).map_or_else(String::new, |a| format!("\n  {a}"));
+    let (code, whose, ran) = (error.code, error.whose(), error.ran);
+    format!("{context}{text}\n  {code}{number}; whose: {whose}; ran: {ran}{advice}")
 }
 
 /// Text of somebody else without what would move a terminal's cursor.
