@@ -1,5 +1,6 @@
-//! Real processes under load: many clients, many requests on one connection, gigabytes in pieces, those
-//! that read slowly or leave. What must hold is asserted, how fast it goes is not: `benches` measures that.
+//! Real processes under load: many clients, many requests on one connection, gigabytes in pieces,
+//! those that read slowly or leave. What must hold is asserted, how fast it goes is not: `benches`
+//! measures that.
 
 use bytes::Bytes;
 use client::caller::{Caller, Send};
@@ -145,7 +146,8 @@ fn a_client_that_leaves_costs_its_worker_nothing_but_the_time() {
     assert_eq!(broker.end(), 0);
 }
 
-/// So many pieces of so many bytes, to a worker that swallows them; the largest the broker ever was.
+/// So many pieces of so many bytes, to a worker that swallows them; the largest the broker ever
+/// was.
 fn push_pieces(broker: &Broker, pieces: usize, size: usize) -> u64 {
     let mut caller = broker.login("eat");
     let piece = Bytes::from(vec![0x5a; size]);

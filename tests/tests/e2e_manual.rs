@@ -1,5 +1,5 @@
-//! The sessions of the manual chapter, word for word, through the real `isdclient` against a real broker.
-//! Where the manual prints addresses of memory or process ids, only the form is compared.
+//! The sessions of the manual chapter, word for word, through the real `isdclient` against a real
+//! broker. Where the manual prints addresses of memory or process ids, only the form is compared.
 
 use isect_tests::proc::{Broker, await_that, program};
 
@@ -285,6 +285,9 @@ fn events_are_kept_from_when_they_are_configured_newest_first() {
     assert_eq!(events.lines().count(), 10, "{events}");
     let times: Vec<&str> = events.lines().map(|line| &line[..23]).collect();
     assert!(times.is_sorted_by(|a, b| a >= b), "{events}");
+    for _ in 0..10 {
+        say(&broker, "services");
+    }
     assert_eq!(say(&broker, "listevents").lines().count(), 20);
     assert_eq!(broker.number("", "isdData.Events"), 20);
     assert_eq!(broker.end(), 0);

@@ -1,5 +1,6 @@
-//! The simulation over many seeds. `SIM_SEED=n` replays one seed and prints its trace; `SIM_SEEDS=n` runs
-//! so many instead of the gate's. Not the simulation itself: that is `isect_tests::sim`.
+//! The simulation over many seeds. `SIM_SEED=n` replays one seed and prints its trace;
+//! `SIM_SEEDS=n` runs so many instead of the gate's. Not the simulation itself: that is
+//! `isect_tests::sim`.
 
 use isect_tests::sim::plan::{Plan, Sabotage};
 use isect_tests::sim::{self, Report};

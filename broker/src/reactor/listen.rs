@@ -158,8 +158,8 @@ impl Listener {
                     address: address.to_string(),
                     fd: stream.as_raw_fd(),
                     uid: None,
-                    // Every user of the machine can reach a loopback port. The kernel is asked whose
-                    // socket it is when somebody wants to be an operator: `who_is`.
+                    // Every user of the machine can reach a loopback port. The kernel is asked
+                    // whose socket it is when somebody wants to be an operator: `who_is`.
                     is_owner: false,
                 };
                 Ok((Stream::Tcp(stream), peer))
@@ -184,8 +184,8 @@ fn is_owner(uid: u32) -> bool {
     uid == geteuid().as_raw() || uid == 0
 }
 
-/// Whose process stands at the other end of a TCP connection, as the kernel knows it; told to the engine
-/// before a login to `op`. Of another machine nothing is known.
+/// Whose process stands at the other end of a TCP connection, as the kernel knows it; told to the
+/// engine before a login to `op`. Of another machine nothing is known.
 pub(super) fn who_is(link: LinkId, stream: &Stream) -> Option<Input> {
     let Stream::Tcp(stream) = stream else {
         // Unix sockets were asked when they were accepted.

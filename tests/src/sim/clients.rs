@@ -1,5 +1,5 @@
-//! Client programs, played: the library's real session, a workload around it, and now and then a program
-//! that misbehaves. Each tells the model what it asks and what it gets.
+//! Client programs, played: the library's real session, a workload around it, and now and then a
+//! program that misbehaves. Each tells the model what it asks and what it gets.
 
 use super::links::{Peer, Pulled};
 use super::model::{Asked, Outcome, Token};

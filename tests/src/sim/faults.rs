@@ -1,5 +1,5 @@
-//! Faults as they happen: one at a time, at moments that chance picks. They wrap the engines and the
-//! connections; nothing of them is inside.
+//! Faults as they happen: one at a time, at moments that chance picks. They wrap the engines and
+//! the connections; nothing of them is inside.
 
 use super::plan::{Fault, Sabotage};
 use super::world::{Event, World};

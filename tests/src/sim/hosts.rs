@@ -1,5 +1,5 @@
-//! The hosts: execd's real engine in a played shell, its state directory, its machine that can be cut
-//! off or start anew. The processes themselves are in `procs`.
+//! The hosts: execd's real engine in a played shell, its state directory, its machine that can be
+//! cut off or start anew. The processes themselves are in `procs`.
 
 use super::links::{Peer, Pulled};
 use super::world::{Event, World};
@@ -142,7 +142,8 @@ impl World {
         self.note(format_args!("host {name} starts anew, silent: {is_silent}"));
         let pids = self.pids_on(index);
         if is_silent {
-            // Whoever is connected learns of it when the host is back and knows nothing of the link.
+            // Whoever is connected learns of it when the host is back and knows nothing of the
+            // link.
             let back = self.now.plus_millis(self.chance.between(10, 20_000));
             self.hosts[index].cut = back;
             self.freeze_host(index, back);

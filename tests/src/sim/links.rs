@@ -47,8 +47,8 @@ pub struct Pipe {
 }
 
 impl Pipe {
-    /// Sends bytes so that they arrive at `due` or later, but never before what was sent earlier, in two
-    /// pieces if `cut` says where. The moments at which something arrives.
+    /// Sends bytes so that they arrive at `due` or later, but never before what was sent earlier,
+    /// in two pieces if `cut` says where. The moments at which something arrives.
     pub fn write(&mut self, bytes: Bytes, due: Tick, cut: Option<(usize, Tick)>) -> Vec<Tick> {
         if self.is_closed {
             return Vec::new();

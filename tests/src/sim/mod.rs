@@ -1,5 +1,6 @@
-//! The simulation: broker engine, execd engines and client sessions together in a world where time is a
-//! number and chance comes from a seed. Chaos first, then calm, and then everything must be well.
+//! The simulation: broker engine, execd engines and client sessions together in a world where time
+//! is a number and chance comes from a seed. Chaos first, then calm, and then everything must be
+//! well.
 //!
 //! | file | what it is |
 //! | --- | --- |
@@ -52,7 +53,8 @@ pub struct Report {
 
 /// Longest chaos in simulated milliseconds.
 const CHAOS_MS: u64 = 90_000;
-/// How long everything may take to be well once the calm has begun; the operator looks once a round.
+/// How long everything may take to be well once the calm has begun; the operator looks once a
+/// round.
 const CALM_ROUND_MS: u64 = 30_000;
 /// See [`CALM_ROUND_MS`].
 const CALM_ROUNDS: u32 = 8;
@@ -172,8 +174,8 @@ fn calm_down(world: &mut World) {
     }
 }
 
-/// What has ended too often is started by hand, as an operator would. What nobody stopped and has not
-/// failed must come back by itself.
+/// What has ended too often is started by hand, as an operator would. What nobody stopped and has
+/// not failed must come back by itself.
 fn start_failed(world: &mut World) {
     for page in world.worker_pages().into_iter().filter(|page| !page.failed.is_empty()) {
         world.operate(&format!("start {}", page.id));

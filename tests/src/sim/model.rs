@@ -114,7 +114,8 @@ impl Model {
         }
         let entries = self.door.get_mut(&link);
         let Some(entry) = entries.and_then(|entries| entries.get(&sequence).copied()) else {
-            // A frame that came too late for its conversation is told so; that is no second outcome.
+            // A frame that came too late for its conversation is told so; that is no second
+            // outcome.
             let is_stray = matches!(error, Some((ErrorCode::NoConversation, Ran::No)));
             return if is_stray {
                 Ok(())

@@ -1,5 +1,5 @@
-//! The operator, played: commands of every kind at any moment, and the questions that the simulation
-//! itself has at the end. Each command gets exactly one answer.
+//! The operator, played: commands of every kind at any moment, and the questions that the
+//! simulation itself has at the end. Each command gets exactly one answer.
 
 use super::plan::Manner;
 use super::world::{Event, World};

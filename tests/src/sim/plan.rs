@@ -1,5 +1,6 @@
-//! What a seed switches on: how many of what, which settings, which faults and how often. Swarm style:
-//! most faults are off in one seed and extreme in another, so that no fault hides the effect of another.
+//! What a seed switches on: how many of what, which settings, which faults and how often. Swarm
+//! style: most faults are off in one seed and extreme in another, so that no fault hides the effect
+//! of another.
 
 use super::chance::Chance;
 use protocol::settings::{ServiceSetting, Setting};

@@ -1,5 +1,6 @@
-//! Worker programs, played: they connect, show their badge, answer one request after the other, come
-//! back when the broker was away — and misbehave as their path says. One thread: what works, reads not.
+//! Worker programs, played: they connect, show their badge, answer one request after the other,
+//! come back when the broker was away — and misbehave as their path says. One thread: what works,
+//! reads not.
 
 use super::links::{Peer, Pulled};
 use super::model::{Begin, Token, turn_reply};

@@ -1,5 +1,5 @@
-//! The broker's shell, played: what the reactor does around the engine, with the engine's laws checked
-//! after every step. Not the reactor itself: that is tested on real sockets.
+//! The broker's shell, played: what the reactor does around the engine, with the engine's laws
+//! checked after every step. Not the reactor itself: that is tested on real sockets.
 
 use super::links::{Conn, Peer, Pulled};
 use super::model::Token;
@@ -23,7 +23,8 @@ use protocol::settings::{ServiceSetting, Setting, Settings};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// The operator of the simulation stands at the broker's own keyboard: no connection carries its words.
+/// The operator of the simulation stands at the broker's own keyboard: no connection carries its
+/// words.
 const OPERATOR: &str = "operator";
 /// Steps at one moment after which the engine is taken to run in a circle.
 const CIRCLE: u32 = 1000;

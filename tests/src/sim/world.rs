@@ -1,5 +1,5 @@
-//! The world of one run: everything there is, the list of what happens next, the clock that jumps to
-//! it. What each part does is in its own file.
+//! The world of one run: everything there is, the list of what happens next, the clock that jumps
+//! to it. What each part does is in its own file.
 
 use super::chance::Chance;
 use super::clients::SimClient;
@@ -289,7 +289,8 @@ impl World {
         self.took(id);
     }
 
-    /// Whether `end` of a run that takes this long is near enough; for loops that wait for something.
+    /// Whether `end` of a run that takes this long is near enough; for loops that wait for
+    /// something.
     pub fn wait_for(&mut self, millis: u64, mut is_done: impl FnMut(&mut Self) -> bool) -> bool {
         let end = self.now.plus_millis(millis);
         while self.broken.is_none() && self.now < end {
