@@ -104,7 +104,9 @@ fn a_peer_that_is_not_there_is_skipped_and_said() {
 fn nothing_is_left_behind() {
     for (how, code) in [(Signal::SIGINT, Some(1)), (Signal::SIGKILL, None)] {
         let args = ["compare", "--peers", "limit", "--shapes", "c2w2p64", "--seconds", "60"];
-        let mut child = bench(&args).spawn().unwrap();
+        // What is killed can't remove its directory.
+        let dir = tempfile::tempdir().unwrap();
+        let mut child = bench(&args).env("TMPDIR", dir.path()).spawn().unwrap();
         let mut found = vec![];
         until("relay and workers", || {
             found = children(child.id());
