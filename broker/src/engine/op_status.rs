@@ -8,6 +8,8 @@ use super::links::End;
 use super::op_run::OpResult;
 use super::workers::{Life, Place};
 use super::{Engine, Out};
+use protocol::bodies::ErrorBody;
+use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId, WorkerId};
@@ -74,8 +76,14 @@ impl Engine {
         text: &str,
         out: Out<'_>,
     ) {
-        let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) else {
-            return;
+        let key = match self.links.get(link).map(|slot| &slot.end) {
+            Some(End::Worker(key)) => *key,
+            Some(_) => {
+                let text = "an answer to status came before the badge";
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+                return;
+            }
+            None => return,
         };
         let id = self.workers[key].id;
         let shown: String =
