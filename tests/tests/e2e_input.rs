@@ -1,0 +1,485 @@
+//! Bad input to real processes: every kind of frame at every port in the wrong moment, cut short, too
+//! large, of another version, random bytes, slow logins. Each gets its typed error and a close, and
+//! nothing else is disturbed. Commands and paths: `e2e_operator`.
+
+use isect_tests::docs::root;
+use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, within};
+use isect_tests::wire::{Wire, login};
+use protocol::bodies::ExecHello;
+use protocol::encode;
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::kinds::{BodyKind, KINDS, Kind, KindRow};
+use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
+use protocol::names::HostName;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+/// How much larger than before a broker may be after all of that, in KiB.
+const GROWTH_KIB: u64 = 24 * 1024;
+
+/// The bytes of a frame of this kind, as the file in `tests/wire` has them.
+fn sample(row: &KindRow) -> Vec<u8> {
+    let path = root().join(format!("tests/wire/{}.hex", row.name));
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
+    let code = text.lines().map(|line| line.split('#').next().unwrap_or_default());
+    let digits: String = code.flat_map(str::split_whitespace).collect();
+    let pairs = (0..digits.len()).step_by(2).map(|at| &digits[at..at + 2]);
+    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("a byte")).collect()
+}
+
+/// The same frame with another value in a field of the header.
+fn with(bytes: &[u8], change: impl FnOnce(&mut Header)) -> Vec<u8> {
+    let mut head = Header::read(bytes.first_chunk::<HEADER_BYTES>().expect("a header"));
+    change(&mut head);
+    [&head.write()[..], &bytes[HEADER_BYTES..]].concat()
+}
+
+/// A door to knock at: how to get in, and who is behind it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Door {
+    /// The client port, nothing said yet.
+    Client,
+    /// The client port after a login.
+    LoggedIn,
+    /// The worker port, nothing said yet.
+    Worker,
+    /// The worker port after a badge.
+    Badged,
+    /// An execd, nothing said yet.
+    Execd,
+    /// An execd after a hello.
+    Greeted,
+}
+
+const DOORS: &[Door] =
+    &[Door::Client, Door::LoggedIn, Door::Worker, Door::Badged, Door::Execd, Door::Greeted];
+
+/// A broker and an execd under attack, and what they were before.
+struct House {
+    broker: Broker,
+    execd: Execd,
+    descriptors: usize,
+    memory_kib: u64,
+}
+
+fn descriptors(pid: u32) -> usize {
+    std::fs::read_dir(format!("/proc/{pid}/fd")).expect("a process").count()
+}
+
+fn memory_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("a process");
+    let line = status.lines().find(|line| line.starts_with("VmRSS")).expect("a figure");
+    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+}
+
+impl House {
+    fn new(args: &[&str]) -> Self {
+        let broker = Broker::start(args);
+        let execd = Execd::start(&[]);
+        broker.with_workers("echo", "isdecho", 2);
+        broker.op("config service open selfstart=1");
+        let pid = broker.process.pid();
+        broker.login("echo").call("warm", None).expect("an answer");
+        let (descriptors, memory_kib) = (descriptors(pid), memory_kib(pid));
+        Self { broker, execd, descriptors, memory_kib }
+    }
+
+    /// Does something bad while a client goes on asking; then everything must be as before.
+    fn while_served(self, attack: impl FnOnce(&Self)) {
+        let (is_over, count) = (AtomicBool::new(false), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            let good = scope.spawn(|| {
+                let mut caller = self.broker.login("echo");
+                while !is_over.load(Ordering::Relaxed) {
+                    let body = count.load(Ordering::Relaxed).to_be_bytes().to_vec();
+                    assert!(caller.call(body.clone(), Some(PATIENCE)).expect("served") == body);
+                    count.fetch_add(1, Ordering::Relaxed);
+                }
+            });
+            let more = |than: u64| (count.load(Ordering::Relaxed) > than).then_some(());
+            await_that("the good client", || more(0));
+            // Also after a failed assertion: the good client must end.
+            let over = Over(&is_over);
+            attack(&self);
+            let before = count.load(Ordering::Relaxed);
+            await_that("the good client", || more(before));
+            drop(over);
+            good.join().expect("the good client is served throughout");
+        });
+        self.check();
+    }
+
+    fn check(self) {
+        let pid = self.broker.process.pid();
+        // The one of `descriptors` may differ: what the last command's connection was.
+        let closed = within(PATIENCE, || (descriptors(pid) <= self.descriptors + 1).then_some(()));
+        assert!(closed.is_some(), "{} descriptors, not {}", descriptors(pid), self.descriptors);
+        let memory = memory_kib(pid);
+        assert!(memory < self.memory_kib + GROWTH_KIB, "{memory} KiB, was {}", self.memory_kib);
+        assert_eq!(self.broker.number("", "isdData.PriList"), 1, "no client is left over");
+        assert_eq!(self.broker.number("worker 1", "worker->restarts"), 0);
+        assert!(isect_tests::proc::is_alive(self.execd.process.pid()));
+        assert_eq!(self.broker.end(), 0);
+    }
+
+    fn knock(&self, door: Door) -> Wire {
+        match door {
+            Door::Client => Wire::connect(&self.broker.port("client")),
+            Door::LoggedIn => Wire::login(&self.broker.port("client"), "echo"),
+            Door::Worker => Wire::connect(&self.broker.port("worker")),
+            Door::Badged => Wire::badge(&self.broker.port("worker"), "open"),
+            Door::Execd => Wire::connect(&self.execd.address),
+            Door::Greeted => {
+                let mut wire = Wire::connect(&self.execd.address);
+                let host = HostName::new("h").expect("a name");
+                // Each visitor is a broker of its own; a second one of a name replaces the first.
+                wire.send(Frame::ExecHello(ExecHello { host, broker: "visitor".into() }));
+                let answer = wire.next_frame();
+                assert!(matches!(answer, Some(Frame::ExecWelcome(_))), "{answer:?}");
+                wire
+            }
+        }
+    }
+}
+
+struct Over<'a>(&'a AtomicBool);
+
+impl Drop for Over<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// What comes back in words: `login-ok`, `error bad_state`; `open` if the connection goes on.
+fn told(wire: &mut Wire) -> Vec<String> {
+    const MARK: u32 = 424_242;
+    let _ = wire.write(&encode::to_bytes(Frame::Ping { sequence: MARK }));
+    let mut words = Vec::new();
+    while let Some(frame) = wire.next_frame() {
+        words.push(match &frame {
+            Frame::Pong { sequence: MARK } => "open".to_owned(),
+            Frame::Error { error, .. } => format!("error {}", error.code),
+            other => other.kind().to_string(),
+        });
+        if matches!(frame, Frame::Pong { sequence: MARK }) {
+            break;
+        }
+    }
+    words
+}
+
+/// The answer to a well-formed frame of this kind at this door.
+fn expected(door: Door, kind: Kind) -> &'static [&'static str] {
+    const OPEN: &[&str] = &["open"];
+    const CLOSED: &[&str] = &[];
+    match (door, kind) {
+        (Door::Client, Kind::Login) => &["login-ok", "open"],
+        // The badge in the file is of a worker that is not here.
+        (Door::Worker, Kind::Badge) => &["error bad_badge"],
+        (Door::Execd, Kind::ExecHello) => &["exec-welcome", "open"],
+        // Of two requests that were sent at once, the ping may be answered first.
+        (Door::LoggedIn, Kind::Data) => &["data", "open"],
+        // Transaction 0 is nobody's: dropped, and counted as late.
+        (Door::Badged, Kind::Data | Kind::StatusReply) => OPEN,
+        (Door::Greeted, Kind::ExecStart) => &["exec-failed", "open"],
+        (Door::Greeted, Kind::ExecStop | Kind::ExecSignal) => &["error not_found", "open"],
+        (Door::Greeted, Kind::ExecList) => &["exec-listed", "open"],
+        (Door::Greeted, Kind::ExecHello) => &["error bad_state"],
+        (Door::Greeted, Kind::ExecEnd) => OPEN,
+        (Door::Execd, _) => &["error bad_state"],
+        (_, Kind::Ping) => &["pong", "open"],
+        (_, Kind::Pong | Kind::Error) => OPEN,
+        (Door::Client | Door::LoggedIn | Door::Worker | Door::Badged, Kind::Logout) => CLOSED,
+        (Door::Badged, kind) if kind != Kind::Badge => &["error bad_reply"],
+        _ => &["error bad_state"],
+    }
+}
+
+/// The error that a frame without sense gets: a badged worker is told that this is no reply.
+fn refusal(door: Door, code: ErrorCode) -> ErrorCode {
+    if door == Door::Badged { ErrorCode::BadReply } else { code }
+}
+
+#[test]
+fn each_kind_of_frame_at_each_door_gets_what_it_deserves() {
+    House::new(&[]).while_served(|house| {
+        let mut wrong = Vec::new();
+        for door in DOORS {
+            for row in KINDS {
+                let mut wire = house.knock(*door);
+                // It may be closed before it has taken all.
+                let _ = wire.write(&sample(row));
+                let (mut told, mut expected) =
+                    (told(&mut wire), expected(*door, row.kind).to_vec());
+                if row.kind == Kind::Data && *door == Door::LoggedIn && told == ["open"] {
+                    // The ping was faster than the worker.
+                    told.extend(wire.next_frame().map(|frame| frame.kind().to_string()));
+                    expected.reverse();
+                }
+                if told != expected {
+                    wrong.push(format!("{door:?} {}: {told:?}, not {expected:?}", row.name));
+                }
+            }
+        }
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    });
+}
+
+#[test]
+fn another_version_an_unknown_kind_and_set_flags_are_refused_everywhere() {
+    House::new(&[]).while_served(|house| {
+        for door in DOORS {
+            for row in KINDS {
+                let bytes = sample(row);
+                let cases: [(&str, Vec<u8>, ErrorCode); 5] = [
+                    ("version 1", with(&bytes, |h| h.version = 1), ErrorCode::Version),
+                    ("version 0", with(&bytes, |h| h.version = 0), ErrorCode::Version),
+                    ("version 65535", with(&bytes, |h| h.version = 65_535), ErrorCode::Version),
+                    ("kind 999", with(&bytes, |h| h.command = 999), ErrorCode::BadFrame),
+                    ("flags", with(&bytes, |h| h.flags = 0x80), ErrorCode::BadFrame),
+                ];
+                for (what, bytes, code) in cases {
+                    let mut wire = house.knock(*door);
+                    let _ = wire.write(&bytes);
+                    let code = refusal(*door, code);
+                    assert_eq!(wire.refusal(), code, "{door:?} {} with {what}", row.name);
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn frames_that_are_too_large_are_refused_before_their_body_comes() {
+    House::new(&["--set", "body_bytes_max=1000000"]).while_served(|house| {
+        for door in DOORS {
+            for row in KINDS {
+                let size = match row.body {
+                    BodyKind::Opaque => 1_000_001,
+                    BodyKind::Lines | BodyKind::Text => CONTROL_BODY_BYTES_MAX + 1,
+                    BodyKind::Empty => 1,
+                };
+                for size in [size, u32::MAX as usize] {
+                    let len = u32::try_from(size).expect("a length");
+                    let mut wire = house.knock(*door);
+                    let _ = wire.write(&with(&sample(row), |h| h.len = len)[..HEADER_BYTES]);
+                    let code = wire.error();
+                    let is_right = matches!(
+                        code,
+                        ErrorCode::BodyTooLarge | ErrorCode::BadFrame | ErrorCode::BadState
+                    ) || code == refusal(*door, code);
+                    assert!(is_right, "{door:?} {} of {size} bytes: {code}", row.name);
+                    if *door == Door::LoggedIn && row.kind == Kind::Data {
+                        // The one that can be skipped: the connection goes on behind it.
+                        continue;
+                    }
+                    wire.await_close();
+                }
+            }
+        }
+        let mut wire = house.knock(Door::LoggedIn);
+        let piece = vec![7; 1_000_001];
+        wire.ask(1, piece);
+        assert_eq!(wire.error(), ErrorCode::BodyTooLarge);
+        wire.ask(2, "small");
+        assert_eq!(wire.answer(2), "small");
+    });
+}
+
+#[test]
+fn frames_that_are_cut_short_leave_nothing_behind() {
+    House::new(&[]).while_served(|house| {
+        for door in DOORS {
+            for row in KINDS {
+                let bytes = sample(row);
+                let cuts = [1, 31, HEADER_BYTES - 1, HEADER_BYTES, bytes.len() - 1];
+                for cut in cuts.into_iter().filter(|cut| *cut < bytes.len()) {
+                    let mut wire = house.knock(*door);
+                    let _ = wire.write(&bytes[..cut]);
+                    wire.shut();
+                    match wire.next_frame() {
+                        None => {}
+                        Some(Frame::Error { .. }) => wire.await_close(),
+                        other => panic!("{door:?} {} cut at {cut}: {other:?}", row.name),
+                    }
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn bodies_that_make_no_sense_are_refused_by_name() {
+    House::new(&[]).while_served(|house| {
+        let bodies: [&[u8]; 7] = [
+            b"",
+            b"\xff\xfe\x00",
+            b"service",
+            b"service echo\\x\n",
+            b"service all\nhost all\nworker x\nrun -1\n",
+            &b"k v\n".repeat(5000),
+            &[b"service ", &[b'x'; 9000][..]].concat(),
+        ];
+        for (door, kind) in [
+            (Door::Client, Kind::Login),
+            (Door::Worker, Kind::Badge),
+            (Door::Execd, Kind::ExecHello),
+            (Door::Greeted, Kind::ExecStart),
+            (Door::Greeted, Kind::ExecStop),
+            (Door::Greeted, Kind::ExecSignal),
+        ] {
+            for body in bodies {
+                let len = u32::try_from(body.len()).expect("a length");
+                let head = Header { len, command: kind.number(), ..Header::default() };
+                let mut wire = house.knock(door);
+                let _ = wire.write(&[&head.write()[..], body].concat());
+                let code = wire.refusal();
+                let is_right = matches!(code, ErrorCode::BadLogin | ErrorCode::BadFrame);
+                assert!(
+                    is_right,
+                    "{kind} with {:?}: {code}",
+                    body[..body.len().min(40)].escape_ascii()
+                );
+            }
+        }
+        let mut wire = house.knock(Door::Client);
+        wire.send(Frame::Login(login("nosuch")));
+        assert_eq!(wire.refusal(), ErrorCode::UnknownService);
+    });
+}
+
+/// Numbers by chance, the same each time (xorshift).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0
+    }
+
+    fn below(&mut self, limit: usize) -> usize {
+        usize::try_from(self.next() % limit as u64).expect("small")
+    }
+
+    fn bytes(&mut self, size: usize) -> Vec<u8> {
+        (0..size).map(|_| self.next().to_le_bytes()[3]).collect()
+    }
+}
+
+#[test]
+fn random_bytes_are_survived_at_every_door() {
+    House::new(&[]).while_served(|house| {
+        let mut chance = Chance(0x5eed_1999);
+        for round in 0..40 {
+            for door in DOORS {
+                let mut wire = house.knock(*door);
+                let mut bytes = Vec::new();
+                for _ in 0..=chance.below(4) {
+                    // Pure noise, or a frame with some of its bytes changed.
+                    if chance.below(4) == 0 {
+                        let size = chance.below(3000);
+                        bytes.extend(chance.bytes(size));
+                        continue;
+                    }
+                    let mut frame = sample(&KINDS[chance.below(KINDS.len())]);
+                    for _ in 0..chance.below(6) {
+                        let at = chance.below(frame.len());
+                        frame[at] = chance.next().to_le_bytes()[5];
+                    }
+                    bytes.extend(frame);
+                }
+                let _ = wire.write(&bytes);
+                if round % 2 == 0 {
+                    continue;
+                }
+                for word in told(&mut wire) {
+                    assert!(!word.contains("internal"), "{door:?} round {round}: {word}");
+                }
+            }
+        }
+    });
+}
+
+#[test]
+fn slow_logins_are_cut_and_do_not_hold_up_others() {
+    House::new(&["--set", "login_ms=300"]).while_served(|house| {
+        let hello = sample(Kind::Login.row());
+        for door in [Door::Client, Door::Worker] {
+            let mut silent: Vec<Wire> = (0..50).map(|_| house.knock(door)).collect();
+            let mut dripping = house.knock(door);
+            for byte in hello.iter().take(40) {
+                if dripping.write(&[*byte]).is_err() {
+                    break;
+                }
+            }
+            for wire in &mut silent {
+                assert_eq!(wire.refusal(), ErrorCode::LoginTimeout, "{door:?}");
+            }
+            assert_eq!(dripping.refusal(), ErrorCode::LoginTimeout, "{door:?}");
+        }
+    });
+}
+
+#[test]
+fn an_execd_closes_who_says_no_hello() {
+    let house = House::new(&[]);
+    let mut wire = house.knock(Door::Execd);
+    assert_eq!(wire.refusal(), ErrorCode::LoginTimeout);
+    house.check();
+}
+
+#[test]
+fn mistakes_of_a_client_within_the_protocol_cost_one_request_each() {
+    House::new(&[]).while_served(|house| {
+        let mut wire = house.knock(Door::LoggedIn);
+        let head = |sequence| isect_tests::wire::request(sequence);
+        let body = bytes::Bytes::from_static(b"x");
+        // A conversation that is none.
+        wire.send(Frame::data(Header { workerid: 1, ..head(1) }, body.clone()));
+        assert_eq!(wire.error(), ErrorCode::NoConversation);
+        wire.send(Frame::data(Header { workerid: 4_000_000, ..head(2) }, body.clone()));
+        assert_eq!(wire.error(), ErrorCode::NoConversation);
+        // Its own transaction and attempt are not the client's to give: they are ignored.
+        wire.send(Frame::data(Header { transaction: 7, attempt: 9, ..head(3) }, body.clone()));
+        assert_eq!(wire.answer(3), "x");
+        // A deadline past the longest is cut to it; one of a millisecond has one of two outcomes.
+        wire.send(Frame::data(Header { deadline_ms: u32::MAX, ..head(4) }, body.clone()));
+        assert_eq!(wire.answer(4), "x");
+        wire.send(Frame::data(Header { deadline_ms: 1, ..head(5) }, body.clone()));
+        match wire.next_frame() {
+            Some(Frame::Data { .. }) => {}
+            Some(Frame::Error { error, .. }) => assert_eq!(error.code, ErrorCode::Deadline),
+            other => panic!("{other:?}"),
+        }
+        // Nobody waits for an answer: nothing comes, not even an error.
+        wire.send(Frame::data(Header { reply: 0, workerid: 77, ..head(6) }, body.clone()));
+        wire.send(Frame::data(Header { reply: 0, ..head(7) }, body));
+        wire.ask(8, "last");
+        assert_eq!(wire.answer(8), "last");
+    });
+}
+
+#[test]
+fn a_worker_that_answers_what_nobody_asked_is_heard_no_further_than_that() {
+    House::new(&[]).while_served(|house| {
+        let mut worker = house.knock(Door::Badged);
+        let mut client = Wire::login(&house.broker.port("client"), "open");
+        let reply = |transaction| Header { transaction, ..Header::default() };
+        let body = bytes::Bytes::from_static(b"from nowhere");
+        worker.send(Frame::data(reply(0), body.clone()));
+        worker.send(Frame::data(reply(u64::MAX), body));
+        client.ask(1, "x");
+        match worker.next_frame() {
+            Some(Frame::Data { head, body }) => {
+                worker.send(Frame::data(reply(head.transaction), body));
+                assert_eq!(client.answer(1), "x");
+            }
+            // It may also be shown the door; then the client waits for another worker.
+            Some(Frame::Error { error, .. }) => assert_eq!(error.code, ErrorCode::BadReply),
+            other => panic!("{other:?}"),
+        }
+    });
+}
