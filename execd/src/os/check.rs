@@ -110,6 +110,9 @@ fn not_reached(path: &Path, error: &io::Error) -> Refusal {
             "{shown} can't be reached by execd's user: a directory on the way may not be entered"
         )),
         Some(Errno::ELOOP) => lasting(format!("{shown} leads through too many symbolic links")),
+        Some(Errno::ENAMETOOLONG) => {
+            lasting(format!("{shown}: a name in the path is longer than this host allows"))
+        }
         _ => (false, format!("{shown} can't be looked at: {error}")),
     }
 }
