@@ -207,6 +207,9 @@ impl Engine {
             self.forget_worker(key, out);
         } else if has_exited {
             self.ended(key, out);
+        } else if life == Life::Asked {
+            // Its socket was shut while it was busy; it is not any more.
+            self.wait_for_end(key);
         } else if life == Life::Returning {
             let what = if is_busy { format!("{why} while it was busy") } else { why.to_owned() };
             self.worker_fact(FactKind::WorkerDied, key, &what, out);
