@@ -44,7 +44,14 @@ impl World {
             }
             Fault::CutLink => {
                 if let Some(conn) = conn {
-                    self.break_conn(conn);
+                    self.break_conn(conn, 0);
+                }
+            }
+            Fault::CutWorker => {
+                let late = if self.chance.hits(500) { self.chance.below(8_000_000) } else { 0 };
+                let conn = pid.and_then(|pid| self.procs.get(&pid)).and_then(|proc| proc.conn);
+                if let Some(conn) = conn {
+                    self.break_conn(conn, late);
                 }
             }
             Fault::FreezeLink => {

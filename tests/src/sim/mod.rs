@@ -177,8 +177,15 @@ fn calm_down(world: &mut World) {
 /// What has ended too often is started by hand, as an operator would. What nobody stopped and has
 /// not failed must come back by itself.
 fn start_failed(world: &mut World) {
-    for page in world.worker_pages().into_iter().filter(|page| !page.failed.is_empty()) {
-        world.operate(&format!("start {}", page.id));
+    for page in world.worker_pages() {
+        if !page.failed.is_empty() {
+            world.operate(&format!("start {}", page.id));
+        } else if page.queue == "BUSY" && world.is_hermit(&page.pid) {
+            // Only its operator can know that it will never answer, nor what was sent ahead to it.
+            for _ in 0..20 {
+                world.operate(&format!("idle {}", page.id));
+            }
+        }
     }
 }
 
@@ -198,6 +205,9 @@ fn ailing(world: &mut World) -> Option<String> {
     let is_known = |pid: &u32| pages.iter().any(|page| page.pid == pid.to_string());
     if let Some((pid, proc)) = world.procs.iter().find(|(pid, _)| !is_known(pid)) {
         return Some(format!("nobody knows process {pid}: {proc:?}"));
+    }
+    if let Some((pid, proc)) = world.procs.iter().find(|(_, proc)| proc.is_hermit) {
+        return Some(format!("process {pid} still hides: {proc:?}"));
     }
     let totals = world.broker.as_ref()?.engine.totals();
     if totals.accepted != totals.ended {

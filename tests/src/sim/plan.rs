@@ -82,6 +82,8 @@ pub enum Fault {
     KillWorker,
     /// A connection breaks.
     CutLink,
+    /// A worker's connection breaks; the broker may notice late.
+    CutWorker,
     /// A connection is silent for a while.
     FreezeLink,
     /// A worker's process is stopped for a while.
@@ -106,9 +108,10 @@ pub enum Fault {
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::KillWorker,
         Self::CutLink,
+        Self::CutWorker,
         Self::FreezeLink,
         Self::FreezeWorker,
         Self::CutHost,

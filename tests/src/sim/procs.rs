@@ -77,7 +77,7 @@ pub struct Proc {
     /// It is stopped until then.
     pub frozen: Tick,
     /// It neither connects nor listens any more, in the calm as little as before.
-    is_hermit: bool,
+    pub is_hermit: bool,
     /// execd has forgotten it, so nobody could end it: it may be no hermit.
     pub is_orphan: bool,
 }
@@ -395,6 +395,9 @@ impl World {
             };
             let Some((head, body)) = at.and_then(|at| proc.held.remove(at)) else {
                 let is_over = wanted.is_none() && proc.is_ended;
+                if wanted.is_none() && self.hides(pid, Manner::Hang, 15) {
+                    return;
+                }
                 if is_over && !self.is_bad(pid, Manner::Stubborn, 1000) {
                     let wait = self.chance.below(5000);
                     self.act_in(pid, wait, State::Leaving);
@@ -501,6 +504,9 @@ impl World {
             self.die_answering(pid);
             return;
         }
+        if self.hides(pid, Manner::Hang, 15) {
+            return;
+        }
         if self.is_bad(pid, Manner::Hang, 60) {
             self.act_in(pid, 0, State::Hung);
             return;
@@ -591,6 +597,11 @@ impl World {
                 self.at(now, Event::Down(conn));
             }
         }
+    }
+
+    /// Whether a process will never answer again.
+    pub fn is_hermit(&self, pid: &str) -> bool {
+        self.procs.iter().any(|(of, proc)| proc.is_hermit && of.to_string() == pid)
     }
 
     /// Whether a process is the one that this worker is known by.

@@ -261,9 +261,9 @@ impl World {
         }
     }
 
-    /// Breaks a connection: both ends notice after a while, something is lost.
-    pub fn break_conn(&mut self, id: u64) {
-        let (up, down) = (Tick(self.now.0 + self.way()), Tick(self.now.0 + self.way()));
+    /// Breaks a connection: both ends notice after a while, the broker `late`; something is lost.
+    pub fn break_conn(&mut self, id: u64, late: u64) {
+        let (up, down) = (Tick(self.now.0 + self.way() + late), Tick(self.now.0 + self.way()));
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let up = conn.at_broker.then(|| conn.up.cut(&mut self.chance, up));
         let down = conn.at_peer.then(|| conn.down.cut(&mut self.chance, down));
