@@ -64,14 +64,10 @@ fn peers_are_driven_and_compared() {
 }
 
 #[test]
-fn the_open_loop_keeps_its_rate_or_says_that_it_did_not() {
-    let common = ["compare", "--peers", "limit", "--rounds", "1", "--seconds", "0.5"];
-    let (output, out, err) =
-        run(&[&common[..], &["--shapes", "c4w2p64", "--rate", "200"]].concat());
-    assert!(output.status.success(), "{err}");
-    assert!(!out.contains("could not be sent"), "{out}");
-    let (output, out, err) =
-        run(&[&common[..], &["--shapes", "c1w1p64", "--rate", "5000000"]].concat());
+fn an_open_loop_that_can_not_keep_its_rate_says_so() {
+    let args = ["compare", "--peers", "limit", "--rounds", "1", "--seconds", "0.5"];
+    let rate = ["--shapes", "c1w1p64", "--rate", "5000000"];
+    let (output, out, err) = run(&[&args[..], &rate[..]].concat());
     assert!(output.status.success(), "{err}");
     assert!(out.contains("could not be sent"), "{out}");
 }
