@@ -2,12 +2,15 @@
 //! `SIM_SEEDS=n` runs so many instead of the gate's. Not the simulation itself: that is
 //! `isect_tests::sim`.
 
-use isect_tests::sim::plan::{Plan, Sabotage};
+use isect_tests::sim::plan::{Fault, Manner, Plan, Sabotage, ServicePlan};
 use isect_tests::sim::{self, Report};
 use std::collections::BTreeMap;
 
 /// Seeds that `cargo test` runs.
 const SEEDS: u64 = 256;
+
+/// See [`seeds_that_found_mistakes_stay_good`].
+const NAMED: &[(u64, &str)] = &[];
 
 #[expect(clippy::disallowed_methods, reason = "a seed to replay comes by the environment alone")]
 fn number(name: &str) -> Option<u64> {
@@ -84,5 +87,74 @@ fn the_model_notices_what_is_broken_on_purpose() {
         });
         let broken = broken.unwrap_or_else(|| panic!("{sabotage:?} goes unnoticed"));
         assert!(broken.contains(sign), "{sabotage:?} is noticed as: {broken}");
+    }
+}
+
+/// Four good workers of one service, patient clients, nobody who disturbs them.
+fn fair(seed: u64) -> Plan {
+    let workers = [0, 0, 1, 1].map(|host| (host, Manner::Echo)).to_vec();
+    let service = ServicePlan { name: "alpha", settings: vec![], workers, guests: vec![] };
+    Plan {
+        hosts: 2,
+        services: vec![service],
+        clients: 5,
+        requests: 400,
+        silent: 0,
+        deadline_ms: (60_000, 100_000),
+        pace_ms: 300,
+        settings: vec![],
+        way_micros: (20, 2000),
+        socket_bytes: 1 << 20,
+        slow_reader: 0,
+        vanish: 0,
+        give_up: 0,
+        nonsense: 0,
+        start_fails: 0,
+        operator_ms: 0,
+        fault_ms: 0,
+        faults: vec![],
+        ..Plan::of(seed)
+    }
+}
+
+#[test]
+fn in_fair_weather_every_request_has_its_reply() {
+    for seed in 0..10 {
+        let report = sim::run_plan(fair(seed), false);
+        assert_eq!(report.broken, None);
+        let replies = report.figures.get("reply").copied().unwrap_or(0);
+        // Those that a client never ends are told that their time is over.
+        let late: u64 = report
+            .figures
+            .iter()
+            .filter(|(name, _)| name.contains("deadline"))
+            .map(|(_, n)| n)
+            .sum();
+        assert_eq!(replies + late, report.asked as u64, "{:?}", report.figures);
+        assert!(late * 10 < replies, "{:?}", report.figures);
+    }
+}
+
+/// Workers outlive the broker and execd, and are taken over as they are.
+#[test]
+fn a_broker_and_an_execd_that_are_killed_start_no_worker_anew() {
+    let mut lost = 0;
+    for seed in 0..20 {
+        let faults = vec![(Fault::KillBroker, 2), (Fault::RestartExecd, 1)];
+        let plan = Plan { faults, fault_ms: 6000, pieces: 0, turns: 0, ..fair(seed) };
+        let report = sim::run_plan(plan, false);
+        assert_eq!(report.broken, None);
+        lost += report.figures.get("broker_lost (maybe)").copied().unwrap_or(0);
+        assert_eq!(report.started, 4, "seed {seed}");
+    }
+    assert!(lost > 10, "{lost} requests were under way when the broker was killed");
+}
+
+/// Seeds that once broke a law, each with what was wrong; found again with the mistake put back.
+#[test]
+fn seeds_that_found_mistakes_stay_good() {
+    for (seed, mistake) in NAMED {
+        let report = sim::run(*seed, false);
+        assert_eq!(report.broken, None, "once: {mistake}");
     }
 }
