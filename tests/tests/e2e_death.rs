@@ -336,3 +336,22 @@ fn stop_lets_a_busy_worker_finish_and_a_second_stop_does_not() {
     await_that("its end", || (!is_alive(pid)).then_some(()));
     assert_eq!(broker.end(), 0);
 }
+
+#[test]
+fn what_a_killed_worker_had_started_does_not_outlive_it() {
+    let broker = Broker::start(&[]);
+    let pids = broker.folder.path().join("pids");
+    let text = format!("echo $$ > {0}.new; mv {0}.new {0}; exec sleep 1000\n", pids.display());
+    let path = script(&broker, "long", &text);
+    broker.with_workers("pipe", &format!("isdpipe {path}"), 1);
+    let mut caller = broker.login("pipe");
+    send_to_busy(&broker, &mut caller, &Send::default());
+    let child: u32 = await_that("the worker's program", || {
+        std::fs::read_to_string(&pids).ok()?.trim().parse().ok()
+    });
+    let old = broker.worker_pid(1);
+    signal_pid(old, Signal::SIGKILL);
+    broker.await_new_pid(1, old);
+    await_that("the end of what it had started", || (!is_alive(child)).then_some(()));
+    assert_eq!(broker.end(), 0);
+}

@@ -272,3 +272,27 @@ fn a_host_starts_only_what_it_is_allowed_to() {
     assert_echo(&broker, "echo", 3);
     assert_eq!(broker.end(), 0);
 }
+
+#[test]
+fn an_execd_that_is_frozen_is_lost_and_found_again_and_its_workers_serve_on() {
+    let broker = Broker::start(&["--set", "heartbeat_ms=100", "--set", "host_retry_ms=100"]);
+    let a = Execd::start(&[]);
+    broker.op("config service echo");
+    broker.op(&format!("config host a {}", a.address));
+    worker(&broker, "echo", "a", "isdecho");
+    broker.op("start echo");
+    broker.await_idle(1);
+    let pid = broker.worker_pid(1);
+    a.process.signal(Signal::SIGSTOP);
+    await_that("the loss", || (!broker.op("host a").contains("host->state = up")).then_some(()));
+    assert_echo(&broker, "echo", 10);
+    a.process.signal(Signal::SIGCONT);
+    await_host(&broker, "a", "host->state = up");
+    assert_eq!((broker.worker_pid(1), restarts(&broker)), (pid, 0));
+    assert_echo(&broker, "echo", 10);
+    assert_eq!(broker.end(), 0);
+}
+
+fn restarts(broker: &Broker) -> i64 {
+    broker.number("worker 1", "worker->restarts")
+}

@@ -7,6 +7,7 @@ use isect_tests::proc::{Broker, PATIENCE, await_that, is_alive, run, signal_pid}
 use nix::sys::signal::Signal;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::names::ServiceName;
+use std::time::Duration;
 
 fn execd_pid(broker: &Broker) -> u32 {
     u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a process id")
@@ -336,4 +337,27 @@ fn a_second_signal_does_not_wait() {
     broker.process.signal(Signal::SIGTERM);
     assert_eq!(broker.process.await_end(), 8);
     broker.await_nothing_left();
+}
+
+#[test]
+fn a_broker_that_was_frozen_blames_nobody_for_its_own_silence() {
+    let broker = Broker::start(&["--set", "heartbeat_ms=100", "--set", "return_ms=100"]);
+    broker.with_workers("echo", "isdecho", 2);
+    let before = pids(&broker, 1..=2);
+    let mut caller = broker.login("echo");
+    caller.call("x", None).expect("an answer");
+    broker.process.signal(Signal::SIGSTOP);
+    // Many heartbeats long nobody is answered.
+    let error = caller.call("y", Some(Duration::from_millis(1500))).expect_err("no answer");
+    assert!(error.is(ErrorCode::Timeout), "{error}");
+    broker.process.signal(Signal::SIGCONT);
+    assert_eq!(broker.login("echo").call("z", None).expect("an answer"), "z");
+    assert_eq!(broker.login("op").call("version", None).map(|_| ()).ok(), Some(()));
+    for _ in 0..20 {
+        assert_eq!(caller.call("w", None).expect("an answer"), "w");
+    }
+    assert_eq!(pids(&broker, 1..=2), before);
+    assert_eq!((restarts(&broker, 1), restarts(&broker, 2)), (0, 0));
+    assert!(broker.op("host localhost").contains("host->state = up"));
+    assert_eq!(broker.end(), 0);
 }
