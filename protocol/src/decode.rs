@@ -26,6 +26,17 @@ pub struct WireError {
     /// Bytes of body that may be skipped to go on with the next frame; `None` = the stream can't
     /// be trusted any more and must be closed.
     pub skip: Option<u32>,
+    /// With `skip`: further frames of the same request follow.
+    pub more: bool,
+    /// With `skip`: its sender waits for a reply.
+    pub reply: bool,
+}
+
+impl WireError {
+    /// An error after which the stream can't be trusted any more.
+    pub fn fatal(code: ErrorCode, text: impl Into<String>, sequence: u32) -> Self {
+        Self { code, text: text.into(), sequence, skip: None, more: false, reply: false }
+    }
 }
 
 impl fmt::Display for WireError {
@@ -46,7 +57,7 @@ pub fn head(
     body_bytes_max: usize,
 ) -> Result<(Kind, Header), WireError> {
     let header = Header::read(bytes);
-    let fatal = |code, text| WireError { code, text, sequence: header.sequence, skip: None };
+    let fatal = |code, text: String| WireError::fatal(code, text, header.sequence);
     if header.version != VERSION {
         return Err(fatal(
             ErrorCode::Version,
@@ -68,6 +79,8 @@ pub fn head(
                     text: format!("frame of {size} bytes exceeds body_bytes_max {body_bytes_max}"),
                     sequence: header.sequence,
                     skip: Some(header.len),
+                    more: header.more != 0,
+                    reply: header.reply != 0,
                 });
             }
         }
@@ -107,14 +120,12 @@ pub fn frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError
     if kind == Kind::Data {
         return Ok(Frame::Data { head: header, body });
     }
-    control(kind, header, &body).map_err(|BodyError(text)| WireError {
-        code: match kind {
+    control(kind, header, &body).map_err(|BodyError(text)| {
+        let code = match kind {
             Kind::Login | Kind::Badge => ErrorCode::BadLogin,
             _ => ErrorCode::BadFrame,
-        },
-        text: format!("{kind} frame: {text}"),
-        sequence: header.sequence,
-        skip: None,
+        };
+        WireError::fatal(code, format!("{kind} frame: {text}"), header.sequence)
     })
 }
 

@@ -122,15 +122,7 @@ impl Engine {
         let body = ErrorBody::new(error.code, error.text.clone());
         match (slot.end.clone(), error.skip) {
             (End::Worker(_), _) => self.bad_worker(link, error.text, out),
-            (End::Client(key), Some(_)) => {
-                // Only this one frame is lost; the stream can be trusted.
-                let head = Header { sequence: error.sequence, reply: 1, ..Header::default() };
-                if let Some(&transaction) = self.clients[key].live.get(&error.sequence) {
-                    self.fail(transaction, body, out);
-                } else {
-                    self.answer_error(link, &head, body, out);
-                }
-            }
+            (End::Client(key), Some(_)) => self.on_oversized(key, &error, body, out),
             (End::Host(name), _) => {
                 let about = About { host: Some(name), ..About::default() };
                 self.record(
@@ -144,6 +136,22 @@ impl Engine {
             (End::Client(_) | End::NewClient | End::NewWorker | End::Free, _) => {
                 self.refuse_link(link, body, out);
             }
+        }
+    }
+
+    /// A client's data frame was too large: only it is lost, the stream can be trusted. What it was a
+    /// piece of can't be whole any more.
+    fn on_oversized(&mut self, key: usize, error: &WireError, body: ErrorBody, out: Out<'_>) {
+        let sequence = error.sequence;
+        if let Some(&transaction) = self.clients[key].live.get(&sequence) {
+            self.fail(transaction, body, out);
+        } else if !self.clients[key].cut.contains(&sequence) {
+            let (reply, more) = (u16::from(error.reply), u16::from(error.more));
+            let head = Header { sequence, reply, more, ..Header::default() };
+            self.refuse_request(key, &head, body, out);
+        }
+        if !error.more {
+            self.clients[key].cut.remove(&sequence);
         }
     }
 

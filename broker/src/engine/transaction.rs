@@ -217,7 +217,13 @@ impl Engine {
     }
 
     /// Says no to a request that was never accepted; its further pieces are dropped.
-    fn refuse_request(&mut self, client: usize, head: &Header, error: ErrorBody, out: Out<'_>) {
+    pub(crate) fn refuse_request(
+        &mut self,
+        client: usize,
+        head: &Header,
+        error: ErrorBody,
+        out: Out<'_>,
+    ) {
         let service = self.clients[client].service;
         self.totals.refused += 1;
         *self.registry[service].figures.failed.entry(error.code).or_default() += 1;

@@ -137,15 +137,11 @@ impl Intake {
             Err(error) => return Front::Bad(error),
         };
         if !self.is_known && head.len > STRANGER_BYTES_MAX {
-            return Front::Bad(WireError {
-                code: ErrorCode::BadState,
-                text: format!(
-                    "{kind} frame of {} bytes before login or badge exceeds {STRANGER_BYTES_MAX}",
-                    head.len
-                ),
-                sequence: head.sequence,
-                skip: None,
-            });
+            let text = format!(
+                "{kind} frame of {} bytes before login or badge exceeds {STRANGER_BYTES_MAX}",
+                head.len
+            );
+            return Front::Bad(WireError::fatal(ErrorCode::BadState, text, head.sequence));
         }
         let size = HEADER_BYTES + head.len as usize;
         if bytes.len() >= size {

@@ -80,12 +80,8 @@ pub fn input(
 }
 
 fn misplaced(role: Role, kind: Kind, head: &Header) -> WireError {
-    WireError {
-        code: ErrorCode::BadState,
-        text: format!("a {role} may not send a {kind} frame to the broker"),
-        sequence: head.sequence,
-        skip: None,
-    }
+    let text = format!("a {role} may not send a {kind} frame to the broker");
+    WireError::fatal(ErrorCode::BadState, text, head.sequence)
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use protocol::names::ServiceName;
 
 /// What every connection may do.
 pub(super) const ENDS: &str = "closes, tears, breaks, logs out, is silent, answers, pings [seq=N], \
-sends garbage [seq=N skip], complains \"TEXT\", is congested, drains, overflows, stalls";
+sends garbage [seq=N skip more], complains \"TEXT\", is congested, drains, overflows, stalls";
 
 impl World {
     pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
@@ -138,7 +138,8 @@ impl World {
                 let code =
                     if skip.is_some() { ErrorCode::BodyTooLarge } else { ErrorCode::BadFrame };
                 let text = format!("{code} for the test");
-                let error = WireError { code, text, sequence, skip };
+                let more = line.flag("more");
+                let error = WireError { code, text, sequence, skip, more, reply: true };
                 self.step(Input::Garbage { link: self.link(name)?, error })?;
             }
             "drains" => self.step(Input::Drained { link: self.link(name)? })?,

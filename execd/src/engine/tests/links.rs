@@ -137,7 +137,7 @@ fn frames_that_are_not_for_execd_close_the_link_and_leave_the_children() {
 #[test]
 fn bytes_that_are_no_frame_are_answered_with_their_error() {
     let mut b = Bench::with_broker(|_| {});
-    let error = WireError { code: ErrorCode::Version, text: "v".into(), sequence: 3, skip: None };
+    let error = WireError::fatal(ErrorCode::Version, "v", 3);
     let garbled = Input::Garbled { link: link(1), error };
     assert_eq!(b.give(garbled.clone()), ["1<error version", "1<close"]);
     assert!(b.give(garbled).is_empty());
