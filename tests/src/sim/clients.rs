@@ -18,6 +18,9 @@ use protocol::names::ServiceName;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+/// More than the small settings of `body_bytes_max` allow.
+const TOO_LARGE: u64 = 6000;
+
 /// A request under way as its client knows it.
 #[derive(Clone, Debug)]
 struct Open {
@@ -231,6 +234,7 @@ impl World {
 
     fn client_sends(&mut self, index: usize, open: Open) {
         let filler = self.chance.below(self.plan.bytes_max);
+        let is_blind = !self.is_calm && self.chance.hits(self.plan.nonsense);
         let body = Bytes::from(open.token.body(filler));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return };
@@ -244,7 +248,14 @@ impl World {
                 } else {
                     client.open.insert(sequence, open);
                 }
-                self.note(format_args!("client {index} sends {sequence} {token:?}"));
+                self.note(format_args!("client {index} sends {sequence} {token:?} {is_blind}"));
+                let frame = match frame {
+                    // A program without the library knows no limits.
+                    Frame::Data { head, .. } if is_blind && self.plan.has_small_bodies() => {
+                        Frame::data(head, Bytes::from(token.body(TOO_LARGE)))
+                    }
+                    frame => frame,
+                };
                 self.write(conn, true, encode::to_bytes(frame));
             }
             // Too large, or too many: it was never sent.

@@ -63,6 +63,8 @@ pub struct Model {
     /// Sequences on a link that wait for nothing.
     silent: BTreeSet<(LinkId, u32)>,
     dues: BTreeSet<(Tick, LinkId, u32)>,
+    /// Frames that were too large, of requests that were not under way.
+    too_large: BTreeSet<(LinkId, u32)>,
     /// Figures for the report.
     pub figures: BTreeMap<String, u64>,
 }
@@ -97,6 +99,14 @@ impl Model {
         }
     }
 
+    /// A frame came in at the door that was too large to be looked at.
+    pub fn came_too_large(&mut self, link: LinkId, sequence: u32) {
+        let is_under_way = self.door.get(&link).is_some_and(|door| door.contains_key(&sequence));
+        if !is_under_way {
+            self.too_large.insert((link, sequence));
+        }
+    }
+
     /// A data or error frame for a request leaves the door.
     ///
     /// # Errors
@@ -116,7 +126,13 @@ impl Model {
         let Some(entry) = entries.and_then(|entries| entries.get(&sequence).copied()) else {
             // A frame that came too late for its conversation is told so; that is no second
             // outcome.
-            let is_stray = matches!(error, Some((ErrorCode::NoConversation, Ran::No)));
+            let is_stray = match error {
+                Some((ErrorCode::NoConversation, Ran::No)) => true,
+                Some((ErrorCode::BodyTooLarge, Ran::No)) => {
+                    self.too_large.remove(&(link, sequence))
+                }
+                Some(_) | None => false,
+            };
             return if is_stray {
                 Ok(())
             } else {
@@ -148,12 +164,14 @@ impl Model {
             self.dues.remove(&(entry.due, link, sequence));
         }
         self.silent.retain(|(of, _)| *of != link);
+        self.too_large.retain(|(of, _)| *of != link);
     }
 
     /// The broker is gone, and all its links.
     pub fn broker_gone(&mut self) {
         self.door.clear();
         self.silent.clear();
+        self.too_large.clear();
         self.dues.clear();
     }
 

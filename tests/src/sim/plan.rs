@@ -247,6 +247,11 @@ impl Plan {
         }
     }
 
+    /// Whether `body_bytes_max` is set to little.
+    pub fn has_small_bodies(&self) -> bool {
+        self.settings.iter().any(|(setting, _)| *setting == Setting::BodyBytesMax)
+    }
+
     /// How often a request may be begun by workers: what the settings of this seed allow.
     pub fn begins_max(&self, service: usize, is_idempotent: bool) -> u64 {
         let value = |of: &ServicePlan, wanted: ServiceSetting| {

@@ -251,7 +251,12 @@ impl World {
             let (link, role) = (conn.link, conn.role);
             match conn.up.pull(self.now, body_bytes_max) {
                 Pulled::Nothing => return,
-                Pulled::Bad(error) => self.feed(Input::Garbage { link, error }),
+                Pulled::Bad(error) => {
+                    if error.skip.is_some() {
+                        self.model.came_too_large(link, error.sequence);
+                    }
+                    self.feed(Input::Garbage { link, error });
+                }
                 Pulled::Frame(kind, head, body) => {
                     if role == Role::Client && kind == Kind::Data && !self.is_wild(id) {
                         self.comes_in(link, &head, &body);
