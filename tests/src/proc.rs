@@ -234,8 +234,8 @@ impl Broker {
         let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         let _ = std::fs::remove_file(folder.path().join("ports.json"));
         let (state, ports) = (at("state"), at("ports.json"));
-        let mut all = vec!["--ports-file", &ports, "--log", "debug"];
-        for usual in [["--listen", "127.0.0.1:0"], ["--state", &state]] {
+        let mut all = vec!["--ports-file", &ports];
+        for usual in [["--listen", "127.0.0.1:0"], ["--state", &state], ["--log", "debug"]] {
             if !args.iter().any(|arg| arg == usual[0]) {
                 all.extend(usual);
             }
