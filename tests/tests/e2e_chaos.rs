@@ -1,5 +1,6 @@
-//! Real processes killed at any moment while many clients ask: every request has exactly one outcome, and
-//! afterwards everything is as it was. The same by the thousand, without processes: the simulation.
+//! Real processes killed at any moment while many clients ask: every request has exactly one
+//! outcome, and afterwards everything is as it was. The same by the thousand, without processes:
+//! the simulation.
 
 use client::caller::{Caller, Options, Send};
 use isect_tests::proc::{Broker, PATIENCE, await_that, signal_pid};

@@ -1,5 +1,5 @@
-//! What a worker process finds when it starts – arguments, environment, descriptors, signals, session – and
-//! what becomes of what it writes. As the kernel shows it, not as execd says.
+//! What a worker process finds when it starts – arguments, environment, descriptors, signals,
+//! session – and what becomes of what it writes. As the kernel shows it, not as execd says.
 
 use isect_tests::proc::{Broker, PATIENCE, await_that, program, within};
 use std::collections::BTreeMap;

@@ -139,8 +139,8 @@ impl Engine {
         }
     }
 
-    /// A client's data frame was too large: only it is lost, the stream can be trusted. What it was a
-    /// piece of can't be whole any more.
+    /// A client's data frame was too large: only it is lost, the stream can be trusted. What it was
+    /// a piece of can't be whole any more.
     fn on_oversized(&mut self, key: usize, error: &WireError, body: ErrorBody, out: Out<'_>) {
         let sequence = error.sequence;
         if let Some(&transaction) = self.clients[key].live.get(&sequence) {

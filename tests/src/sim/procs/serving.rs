@@ -1,5 +1,5 @@
-//! How a worker's program serves: pieces taken in order, answers given as its manner is. Not its life
-//! before and after: that is `procs`.
+//! How a worker's program serves: pieces taken in order, answers given as its manner is. Not its
+//! life before and after: that is `procs`.
 
 use super::{OWN_ERROR, State, Work};
 use crate::sim::model::{Begin, Token, turn_reply};

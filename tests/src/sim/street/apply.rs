@@ -1,5 +1,5 @@
-//! What the broker's engine decided, done in the played shell: frames become bytes, links close, outboxes
-//! fill and drain. Not the engine's steps: those are `street`'s.
+//! What the broker's engine decided, done in the played shell: frames become bytes, links close,
+//! outboxes fill and drain. Not the engine's steps: those are `street`'s.
 
 use crate::sim::plan::Sabotage;
 use crate::sim::street::secret;
