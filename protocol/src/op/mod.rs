@@ -1,5 +1,5 @@
 //! The operator's command language: what there is ([`table`]), how it is understood ([`parse`]),
-//! how it is explained ([`help`]), how it is written ([`write`]), how an answer looks ([`reply`]).
+//! how it is explained ([`help`]), how it is written ([`mod@write`]), how an answer looks ([`reply`]).
 //! Not what a command does: that is the engine.
 
 mod args;
