@@ -1,6 +1,6 @@
 //! The operator's command language: what there is ([`table`]), how it is understood ([`parse`]),
-//! how it is explained ([`help`]), how it is written ([`mod@write`]), how an answer looks ([`reply`]).
-//! Not what a command does: that is the engine.
+//! how it is explained ([`help`]), how it is written ([`mod@write`]), how an answer looks
+//! ([`reply`]). Not what a command does: that is the engine.
 
 mod args;
 pub mod help;
