@@ -3,16 +3,19 @@
 use clap::{Parser, ValueEnum};
 use execd::engine::limits::{CHILDREN_CAP, Limits};
 use execd::os::options::{Listen, Options};
+use execd::os::rlimits::RLimit;
+use execd::os::user::Account;
+use protocol::limits::BADGE_VARIABLE;
 use std::path::PathBuf;
 use tracing::Level;
 
 /// Starts, watches and ends the worker processes of one host for isectd, which connects to it.
 ///
-/// Without --allow any program that this user may execute is started, but only for a broker that
-/// runs on this machine as the same user (or root): the kernel is asked whose connection it is.
-/// Each worker gets a session and process group of its own, and ends with its whole group. Workers
-/// keep running when the broker's connection breaks; SIGTERM, SIGINT and SIGHUP end them all, then
-/// isdexecd.
+/// Only programs below --allow directories are started, and only for a broker that runs on this
+/// machine as the same user (or root): the kernel is asked whose connection it is. Each worker gets
+/// a session and process group of its own, no new rights (no_new_privs: setuid programs have no
+/// effect), a clean environment, and ends with its whole group. Workers keep running when the
+/// broker's connection breaks; SIGTERM, SIGINT and SIGHUP end them all, then isdexecd.
 ///
 /// Exit status: 0 ended in order; 2 usage; 3 can't listen; 4 the state directory can't be used;
 /// 5 another execd uses the same socket or state directory; 6 the ports file can't be written;
@@ -23,10 +26,24 @@ pub(crate) struct Cli {
     /// Where brokers connect: ADDR:PORT (port 0: the kernel chooses) or unix:PATH
     #[arg(long, value_name = "ADDR:PORT|unix:PATH", default_value = "127.0.0.1:5502")]
     listen: String,
-    /// Start only programs below this directory, symbolic links resolved; may be repeated
+    /// Start only programs below this directory, symbolic links resolved; may be repeated. '/'
+    /// allows every program of this machine. Needed: without it nothing could be started
     #[arg(long, value_name = "DIR")]
     allow: Vec<PathBuf>,
-    /// Serve whoever can connect, from any machine and user; needs --allow
+    /// Run the workers as this user, with its groups, or the named one alone; needs root
+    #[arg(long, value_name = "USER[:GROUP]")]
+    user: Option<String>,
+    /// Run the workers as root, if isdexecd is root and there is no --user
+    #[arg(long)]
+    allow_root_workers: bool,
+    /// Resource limit of each worker, as in nofile=1024, core=0, as=2G, nproc=64:128; 'unlimited'
+    /// is a value, too; may be repeated
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    limit: Vec<String>,
+    /// Rights that the workers' new files do not get, octal
+    #[arg(long, value_name = "MODE", default_value = "022")]
+    umask: String,
+    /// Serve whoever can connect, from any machine and user
     #[arg(long)]
     insecure: bool,
     /// Write the workers down here, so that an isdexecd started after this one died adopts them. By
@@ -35,12 +52,19 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "DIR|none")]
     state: Option<PathBuf>,
     /// Working directory of the workers
-    #[arg(long, value_name = "DIR", default_value = "/")]
+    #[arg(long, alias = "chdir", value_name = "DIR", default_value = "/")]
     directory: PathBuf,
-    /// Pass this environment variable on to the workers, besides PATH, HOME, LANG and the like; may
-    /// be repeated
-    #[arg(long, value_name = "NAME")]
-    pass_env: Vec<String>,
+    /// Pass this environment variable on to the workers, or set it, besides PATH, HOME, USER,
+    /// LOGNAME, SHELL, LANG, LANGUAGE, LC_ALL, LC_CTYPE, TZ and TMPDIR; may be repeated. All others
+    /// stay with isdexecd
+    #[arg(long, alias = "pass-env", value_name = "NAME[=VALUE]")]
+    env: Vec<String>,
+    /// Starts per second, after a burst of --start-burst; more are put off, not failed
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().starts_per_second)]
+    start_rate: u32,
+    /// Starts at once before --start-rate counts
+    #[arg(long, value_name = "COUNT", default_value_t = Limits::default().starts_burst)]
+    start_burst: u32,
     /// Most worker processes at once
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().children_max)]
     children: usize,
@@ -98,24 +122,52 @@ impl Cli {
         if self.children == 0 || self.children > CHILDREN_CAP {
             return Err(format!("--children {} is not within 1 to {CHILDREN_CAP}", self.children));
         }
-        if let Some(bad) = self.pass_env.iter().find(|n| n.is_empty() || n.contains(['=', '\0'])) {
-            return Err(format!("--pass-env '{}' is no name of a variable", bad.escape_debug()));
+        if self.start_rate == 0 || self.start_burst == 0 {
+            return Err("--start-rate and --start-burst are at least 1".into());
         }
         let listen = Listen::parse(&self.listen).map_err(|error| format!("--listen {error}"))?;
         let mut options = Options::new(listen);
         options.insecure = self.insecure;
         options.allow = self.allow;
+        options.user = self.user.map(|user| Account::find(&user)).transpose().map_err(|error| {
+            format!("--user: {error}; name one that is in 'getent passwd', or UID:GID")
+        })?;
+        options.allow_root_workers = self.allow_root_workers;
+        let limits = self.limit.iter().map(|limit| RLimit::parse(limit));
+        options.rlimits =
+            limits.collect::<Result<_, _>>().map_err(|error| format!("--limit {error}"))?;
+        options.umask = umask(&self.umask)?;
         options.state = match self.state {
             Some(none) if none.as_os_str() == "none" => None,
             Some(directory) => Some(directory),
             None => default_state(&options.listen),
         };
         options.directory = self.directory;
-        options.pass_env = self.pass_env;
+        options.env = self.env.iter().map(|text| variable(text)).collect::<Result<_, _>>()?;
+        options.limits.starts_per_second = self.start_rate;
+        options.limits.starts_burst = self.start_burst;
         options.ports_file = self.ports_file;
         options.limits.children_max = self.children;
         Ok(options)
     }
+}
+
+fn umask(text: &str) -> Result<u32, String> {
+    u32::from_str_radix(text, 8).ok().filter(|mask| *mask <= 0o777).ok_or_else(|| {
+        format!("--umask '{}' is not 000 to 777, octal, as in 022 or 077", text.escape_debug())
+    })
+}
+
+/// `NAME` or `NAME=VALUE`.
+fn variable(text: &str) -> Result<(String, Option<String>), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if name.is_empty() || name == BADGE_VARIABLE {
+        return Err(format!("--env '{}' is no name of a variable to pass", text.escape_debug()));
+    }
+    Ok((name.to_owned(), value))
 }
 
 /// Where the workers are written down unless told: the same place each time for the same address.

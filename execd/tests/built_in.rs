@@ -62,6 +62,8 @@ fn role(args: &[String]) -> ExitCode {
     };
     let mut options = Options::new(listen);
     options.built_in = true;
+    options.allow = vec![PathBuf::from("/")];
+    options.allow_root_workers = true;
     options.ready = Some(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
     options.leave_when_broker_is_gone = args.iter().any(|arg| arg == "leave");
     if args.iter().any(|arg| arg == "soon") {

@@ -61,6 +61,9 @@ fn what_can_not_be_executed_says_why() {
     }
     let (lasting, text) = broker.failed(1, "/bin/true", &["a\0b"]);
     assert!(lasting && text.contains("NUL byte"), "{text}");
+    let long = "x".repeat(8191);
+    let (lasting, text) = broker.failed(1, "/bin/true", &[long.as_str(); 17]);
+    assert!(lasting && text.contains("139264 bytes; at most 131072"), "{text}");
     let (lasting, text) = broker.failed(1, "/bin/true", &["x"; 257]);
     assert!(lasting && text.contains("257 arguments"), "{text}");
     broker.started(1, "/bin/true", &["x"; 256]);
@@ -130,8 +133,8 @@ fn arguments_too_large_for_the_kernel_are_refused() {
         return;
     }
     let mut broker = execd.broker("b");
-    let long = "x".repeat(8000);
-    let args = vec![long.as_str(); 30];
+    let long = "x".repeat(8191);
+    let args = vec![long.as_str(); 16];
     broker.send(start_frame(1, "/bin/true", &args));
     match broker.next() {
         Frame::ExecFailed(failed) => {

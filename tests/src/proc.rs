@@ -456,6 +456,12 @@ impl Execd {
         let (state, ports) = (at("state"), at("ports.json"));
         let mut all = vec!["--listen", address, "--state", &state, "--ports-file", &ports];
         all.extend(["--log", "debug"]);
+        if !args.iter().any(|arg| arg == "--allow") {
+            all.extend(["--allow", "/"]);
+        }
+        if nix::unistd::geteuid().is_root() && !args.iter().any(|arg| arg == "--user") {
+            all.push("--allow-root-workers");
+        }
         all.extend(args.iter().map(String::as_str));
         Process::start(&program("isdexecd"), &all, folder.path().join("isdexecd.log"))
     }

@@ -104,6 +104,9 @@ pub fn be_execd(args: &Args, address: &str) -> Result<u8, Fatal> {
     };
     let options = Options {
         built_in: true,
+        // Who may administer the broker decides what runs, as the broker's own user.
+        allow: vec!["/".into()],
+        allow_root_workers: true,
         leave_when_broker_is_gone: args.role_leave,
         state: beside.filter(|_| !args.role_leave),
         ..Options::new(listen)

@@ -8,6 +8,12 @@ pub const CHILDREN_CAP: usize = 4000;
 /// three of U+FFFD, a line still is a value of a control body.
 pub const LINE_BYTES_MAX: usize = 2048;
 
+/// Most bytes of all arguments of one program, each with its end.
+pub const ARGUMENT_BYTES_MAX: usize = 128 << 10;
+
+/// Most bytes of the environment that children get.
+pub const ENVIRONMENT_BYTES_MAX: usize = 64 << 10;
+
 const _: () = assert!(LINE_BYTES_MAX * 3 + 8 < protocol::limits::VALUE_BYTES_MAX);
 const _: () = assert!(CHILDREN_CAP < protocol::limits::LINES_MAX);
 const _: () = assert!(CHILDREN_CAP * 52 < protocol::limits::CONTROL_BODY_BYTES_MAX);

@@ -1,10 +1,9 @@
 //! Action → effect: one exhaustive match. It never steps the engine: what follows is queued as
 //! input.
 
-use super::check::{self, Refusal};
+use super::check::Refusal;
 use super::log;
 use super::run::Shell;
-use super::spawn;
 use super::state::Entry;
 use crate::engine::action::Action;
 use crate::engine::child::ChildId;
@@ -71,8 +70,7 @@ impl Shell {
         broker: Arc<str>,
         start: &ExecStart,
     ) -> Result<u32, Refusal> {
-        check::check(start, &self.allow)?;
-        let spawned = spawn::spawn(&self.recipe, start)?;
+        let spawned = self.recipe.spawn(start)?;
         let pid = spawned.pid;
         // As in the manual: isdexecd logs the command lines and the process ids.
         info!(

@@ -1,66 +1,168 @@
-//! May this program be started? Precise answers before the fork, and words for what the kernel says
-//! after it. Not the fork: `spawn` does that.
+//! May this program be started? The file is opened first, and what was opened is judged: where it
+//! is, what it is, who could have put it there. Precise answers before the fork, and words for what
+//! the kernel says after it. Not the fork: `spawn` does that.
 
+use super::enter::Step;
+use super::raw;
+use crate::engine::limits::ARGUMENT_BYTES_MAX;
 use nix::errno::Errno;
+use nix::fcntl::{OFlag, open};
+use nix::sys::stat::Mode;
 use nix::unistd::{AccessFlags, access};
 use protocol::bodies::ExecStart;
 use protocol::limits::{PATH_BYTES_MAX, WORDS_MAX};
-use std::fs::{self, File};
+use std::ffi::{CString, OsStr};
+use std::fs::{self, File, Metadata};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
 /// Why a program is not started: whether that lasts, and what, which path, and the cure.
 pub(super) type Refusal = (bool, String);
 
+/// What programs may be started.
+#[derive(Clone, Debug)]
+pub(super) struct Policy {
+    /// Only those below these directories, which have no symbolic link in them.
+    pub(super) allow: Vec<PathBuf>,
+    /// Users who may have put a program into a directory that everybody can write to.
+    pub(super) trusted: Vec<u32>,
+    /// Whether execd's user is the one that executes it, so that its rights can be asked before.
+    pub(super) runs_as_self: bool,
+}
+
+/// A program that may be started: the very file that was checked.
+#[derive(Debug)]
+pub(super) struct Program {
+    /// The file, opened without the right to read it.
+    pub(super) fd: OwnedFd,
+    /// Where it was when it was opened.
+    pub(super) real: CString,
+    /// Its first line names an interpreter.
+    pub(super) is_script: bool,
+}
+
 fn lasting(text: String) -> Refusal {
     (true, text)
 }
 
-/// Checks a request to start a program against the directories that are allowed.
-pub(super) fn check(start: &ExecStart, allow: &[PathBuf]) -> Result<(), Refusal> {
+/// Opens the program of a request and judges it.
+pub(super) fn check(start: &ExecStart, policy: &Policy) -> Result<Program, Refusal> {
     spelling(start)?;
     let path = Path::new(&start.path);
-    let shown = path.display();
-    let real = fs::canonicalize(path).map_err(|error| not_reached(path, &error))?;
-    if !allow.is_empty() && !allow.iter().any(|directory| real.starts_with(directory)) {
-        let link =
-            if real == path { String::new() } else { format!(" (it leads to {})", real.display()) };
-        let list: Vec<String> = allow.iter().map(|dir| dir.display().to_string()).collect();
+    let flags = OFlag::O_PATH | OFlag::O_CLOEXEC;
+    let fd = open(path, flags, Mode::empty())
+        .map_err(|errno| not_reached(path, &io::Error::from(errno)))?;
+    let magic = format!("/proc/self/fd/{}", fd.as_raw_fd());
+    let unseen = |error: io::Error| (false, format!("{} can't be looked at: {error}", start.path));
+    let real = fs::read_link(&magic).map_err(unseen)?;
+    let meta = fs::metadata(&magic).map_err(unseen)?;
+    below(path, &real, &policy.allow)?;
+    judge(path, &real, &meta, policy)?;
+    if raw::has_capabilities(&CString::new(magic.as_str()).unwrap_or_default()) {
         return Err(lasting(format!(
-            "{shown}{link} is not below an allowed directory ({}); move it, or start execd with \
-             --allow of its directory",
-            list.join(", ")
+            "{} has capabilities of its own (getcap shows them), which a worker does not get; \
+             remove them with setcap -r",
+            path.display()
         )));
     }
-    let meta = fs::metadata(&real).map_err(|error| not_reached(path, &error))?;
+    if policy.runs_as_self {
+        access(magic.as_str(), AccessFlags::X_OK).map_err(|_| may_not(path, &meta))?;
+    }
+    let is_script = match first_line(&magic) {
+        None => false,
+        Some(line) => {
+            if let Some(interpreter) = interpreter_of(&line)
+                && let Ok(real) = fs::canonicalize(&interpreter)
+                && let Ok(meta) = fs::metadata(&real)
+            {
+                judge(&interpreter, &real, &meta, policy)?;
+            }
+            true
+        }
+    };
+    let real = CString::new(real.into_os_string().into_vec())
+        .map_err(|_| lasting(format!("{} contains a NUL byte", path.display())))?;
+    Ok(Program { fd, real, is_script })
+}
+
+fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), Refusal> {
+    if allow.iter().any(|directory| real.starts_with(directory)) {
+        return Ok(());
+    }
+    let shown = path.display();
+    let link =
+        if real == path { String::new() } else { format!(" (it leads to {})", real.display()) };
+    let list: Vec<String> = allow.iter().map(|dir| dir.display().to_string()).collect();
+    Err(lasting(format!(
+        "{shown}{link} is not below an allowed directory ({}); move it, or start execd with \
+         --allow of its directory",
+        list.join(", ")
+    )))
+}
+
+/// What kind of file it is, and whether others could have made or changed it.
+fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(), Refusal> {
+    let shown = path.display();
     if meta.is_dir() {
         return Err(lasting(format!("{shown} is a directory; name the program in it")));
     }
     if !meta.is_file() {
         return Err(lasting(format!("{shown} is not an ordinary file; name a program")));
     }
-    let mode = meta.permissions().mode();
+    let mode = meta.mode() & 0o7777;
+    if meta.nlink() == 0 {
+        return Err((false, format!("{shown} was removed while it was looked at")));
+    }
     if mode & 0o6000 != 0 {
         return Err(lasting(format!(
-            "{shown} has the setuid or setgid bit (mode {:04o}); a worker runs as execd's user, \
-             remove the bit with chmod ug-s",
-            mode & 0o7777
+            "{shown} has the setuid or setgid bit (mode {mode:04o}); a worker gets no other rights \
+             than its user's, remove the bit with chmod ug-s"
         )));
     }
     if mode & 0o111 == 0 {
         return Err(lasting(format!(
-            "{shown} is not executable (mode {:04o}); make it so with chmod +x",
-            mode & 0o7777
+            "{shown} is not executable (mode {mode:04o}); make it so with chmod +x"
         )));
     }
-    access(&real, AccessFlags::X_OK).map_err(|_| {
-        lasting(format!(
-            "{shown} may not be executed by execd's user (mode {:04o}); change its owner, group or \
-             mode, or run execd as another user",
-            mode & 0o7777
-        ))
-    })
+    if mode & 0o002 != 0 {
+        return Err(lasting(format!(
+            "{shown} can be written by everybody (mode {mode:04o}), so anybody could choose what \
+             runs; chmod o-w"
+        )));
+    }
+    let mut entry = meta.uid();
+    for directory in real.ancestors().skip(1) {
+        let at = directory.display();
+        let meta = fs::symlink_metadata(directory)
+            .map_err(|error| (false, format!("{at} can't be looked at: {error}")))?;
+        let mode = meta.mode() & 0o7777;
+        if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+            return Err(lasting(format!(
+                "{shown} is below {at}, which everybody can write to (mode {mode:04o}), so anybody \
+                 could choose what runs; chmod o-w"
+            )));
+        }
+        if mode & 0o002 != 0 && !policy.trusted.contains(&entry) {
+            return Err(lasting(format!(
+                "{shown} is below {at}, which everybody can write to, and what is there belongs to \
+                 user {entry}, so a stranger could choose what runs; move the program"
+            )));
+        }
+        entry = meta.uid();
+    }
+    Ok(())
+}
+
+fn may_not(path: &Path, meta: &Metadata) -> Refusal {
+    lasting(format!(
+        "{} may not be executed by execd's user (mode {:04o}); change its owner, group or mode, or \
+         run execd as another user",
+        path.display(),
+        meta.mode() & 0o7777
+    ))
 }
 
 /// What can be said without looking at the disk.
@@ -78,6 +180,12 @@ fn spelling(start: &ExecStart) -> Result<(), Refusal> {
     }
     if path.components().any(|part| part == Component::ParentDir) {
         return Err(lasting(format!("'{shown}' contains '..'; write the path without it")));
+    }
+    let bytes = start.args.iter().map(|arg| arg.len() + 1).sum::<usize>();
+    if bytes > ARGUMENT_BYTES_MAX {
+        return Err(lasting(format!(
+            "the arguments have {bytes} bytes; at most {ARGUMENT_BYTES_MAX} are allowed"
+        )));
     }
     if start.args.len() > WORDS_MAX {
         return Err(lasting(format!(
@@ -120,6 +228,18 @@ fn not_reached(path: &Path, error: &io::Error) -> Refusal {
 /// Words for what fork or exec answered.
 pub(super) fn explain(path: &Path, error: &io::Error) -> Refusal {
     let shown = path.display();
+    let (step, error) = Step::of(error);
+    let before = match step {
+        None | Some(Step::Exec) => None,
+        Some(Step::Session) => Some("a session of its own can't be had"),
+        Some(Step::Limits) => Some("the limits (--limit) can't be set"),
+        Some(Step::User) => Some("the workers' user (--user) can't be taken on"),
+        Some(Step::Rights) => Some("no_new_privs can't be set"),
+        Some(Step::Directory) => Some("the working directory can't be entered"),
+    };
+    if let Some(before) = before {
+        return (false, format!("{shown} is not started: {before}: {error}"));
+    }
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => lasting(match interpreter(path) {
             Some(interpreter) => format!(
@@ -150,7 +270,9 @@ pub(super) fn explain(path: &Path, error: &io::Error) -> Refusal {
         }
         Some(Errno::EAGAIN) => (
             false,
-            format!("no further process for {shown}: the user's limit (ulimit -u) is reached"),
+            format!(
+                "no further process for {shown}: the user's limit (ulimit -u, --limit nproc) is reached"
+            ),
         ),
         Some(Errno::ENOMEM) => (false, format!("no memory to start {shown}")),
         Some(Errno::EMFILE | Errno::ENFILE) => {
@@ -160,15 +282,27 @@ pub(super) fn explain(path: &Path, error: &io::Error) -> Refusal {
     }
 }
 
-/// The interpreter that a script names in its first line.
-fn interpreter(path: &Path) -> Option<String> {
+/// The first line of a script, without the `#!`; `None` if it is none or may not be read (then its
+/// interpreter could not read it either).
+fn first_line(path: impl AsRef<Path>) -> Option<Vec<u8>> {
     let mut head = Vec::new();
-    File::open(path).ok()?.take(256).read_to_end(&mut head).ok()?;
+    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).ok()?;
+    file.take(256).read_to_end(&mut head).ok()?;
     let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    let line = String::from_utf8_lossy(line);
+    Some(line.to_vec())
+}
+
+fn interpreter_of(line: &[u8]) -> Option<PathBuf> {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let word = line.split(is_blank).find(|word| !word.is_empty())?;
+    Some(PathBuf::from(OsStr::from_bytes(word)))
+}
+
+/// The interpreter that a script names in its first line, for a message.
+fn interpreter(path: &Path) -> Option<String> {
     // A script with the line ends of another system asks for an interpreter with a CR in its name.
-    let word = line.trim_matches([' ', '\t']).split([' ', '\t']).next()?;
-    Some(format!("'{}'", word.escape_debug()))
+    let name = interpreter_of(&first_line(path)?)?;
+    Some(format!("'{}'", name.to_string_lossy().escape_debug()))
 }
 
 /// The allowed directories as they really are.

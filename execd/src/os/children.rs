@@ -1,7 +1,8 @@
 //! Which process belongs to which child: its id, its pipes, how to signal it. Not its state: the
 //! engine has that.
 
-use super::spawn::{self, Reaped, Spawned};
+use super::raw::{self, Reaped};
+use super::spawn::Spawned;
 use super::state::{self, Entry};
 use crate::engine::action::Signal;
 use crate::engine::child::ChildId;
@@ -78,7 +79,7 @@ impl Children {
     /// Takes a process of an earlier execd; gives what is known of it at once.
     pub(super) fn adopt(&mut self, child: ChildId, entry: Entry) -> Vec<Input> {
         let mut inputs = Vec::new();
-        let watch = spawn::watch(entry.pid).ok();
+        let watch = raw::watch(entry.pid).ok();
         let is_over = watch.is_none() || !entry.is_alive();
         let mut pipe = |index: usize, stream| {
             let pipe = reopen(&entry, index);
@@ -167,7 +168,7 @@ impl Children {
         // Init has reaped it. As long as its group lives its number is not given to a new process,
         // so if there is one of that number now, the group is empty and the number is a stranger's.
         if state::start_time(pid).is_none_or(|time| time == process.entry.start_time) {
-            let _ = spawn::send_signal(-group(pid), libc::SIGKILL);
+            let _ = raw::send_signal(-group(pid), libc::SIGKILL);
         }
         let mut inputs = self.rest(child);
         inputs.push(Input::Exited {
@@ -203,9 +204,9 @@ impl Children {
         }
         let pid = group(process.entry.pid);
         let sent = match signal {
-            Signal::TermGroup => spawn::send_signal(-pid, libc::SIGTERM),
-            Signal::KillGroup => spawn::send_signal(-pid, libc::SIGKILL),
-            Signal::Process(number) => spawn::send_signal(pid, number),
+            Signal::TermGroup => raw::send_signal(-pid, libc::SIGTERM),
+            Signal::KillGroup => raw::send_signal(-pid, libc::SIGKILL),
+            Signal::Process(number) => raw::send_signal(pid, number),
         };
         match sent {
             // It has just ended; the report is on its way.

@@ -1,5 +1,6 @@
 //! The impure room of execd: sockets, signals, pipes, fork and wait, the state directory. nix and
-//! `unsafe` are only here (`unsafe` only in `spawn`). Not a single decision: the engine takes them.
+//! `unsafe` are only here (`unsafe` only in `spawn`, `enter`, `raw`). Not a single decision: the
+//! engine takes them.
 //!
 //! | file | what it is |
 //! | --- | --- |
@@ -7,7 +8,9 @@
 //! | [`options`] | what the mains may ask for, and why it can fail |
 //! | `apply`, `log` | one exhaustive match each: action → effect, note → line in the log |
 //! | `listen`, `peer`, `link` | the socket, who may use it, one connection |
-//! | `check`, `spawn`, `reap` | may it run, fork and exec, wait |
+//! | `check`, `spawn`, `enter` | may it run, the fork, what the child does before the exec |
+//! | [`user`], [`rlimits`] | whom children run as, and their resource limits |
+//! | `reap`, `raw` | wait; the calls that nix does not have |
 //! | `children` | which process belongs to which child, its pipes |
 //! | `state` | the state directory: finding the processes of an execd that died |
 //! | `clock` | the only clock |
@@ -16,12 +19,16 @@ mod apply;
 mod check;
 mod children;
 mod clock;
+mod enter;
 mod link;
 mod listen;
 mod log;
 pub mod options;
 pub mod peer;
+mod raw;
 mod reap;
+pub mod rlimits;
 pub mod run;
 mod spawn;
 mod state;
+pub mod user;

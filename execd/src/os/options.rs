@@ -1,6 +1,8 @@
 //! What the mains may ask of execd, and how it says that it can't go on. Not the command line: that
 //! is `cli` of the program and of `isectd`.
 
+use super::rlimits::RLimit;
+use super::user::Account;
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
 use std::fmt;
@@ -49,10 +51,16 @@ pub struct Options {
     /// Listen to other machines, and to other users of this one, although nothing proves who they
     /// are. Needs [`allow`](Self::allow).
     pub insecure: bool,
-    /// Programs are started only below these directories, symbolic links resolved. Empty: all that
-    /// this user may execute. That gives nothing away, because only this user (and root) can
-    /// connect then: the kernel is asked whose process stands at the other end.
+    /// Programs are started only below these directories, symbolic links resolved. Empty: none.
     pub allow: Vec<PathBuf>,
+    /// Whom the children run as; `None`: execd's own user.
+    pub user: Option<Account>,
+    /// Run children as root, if that is whom they would run as; else that is refused at the start.
+    pub allow_root_workers: bool,
+    /// Resource limits of the children, besides those that execd itself was given.
+    pub rlimits: Vec<RLimit>,
+    /// Rights that the children's new files do not get.
+    pub umask: u32,
     /// The execd that a broker brought along: a session of its own, ends after `exec-end`, or when
     /// neither broker nor child was there for a while.
     pub built_in: bool,
@@ -68,8 +76,9 @@ pub struct Options {
     pub ready: Option<OwnedFd>,
     /// Working directory of the children.
     pub directory: PathBuf,
-    /// Environment variables that children get besides the short list of `spawn`.
-    pub pass_env: Vec<String>,
+    /// Environment variables that children get besides the short list of `spawn`: a name and its
+    /// value, or a name whose value execd's own environment has.
+    pub env: Vec<(String, Option<String>)>,
     /// The bounds.
     pub limits: Limits,
 }
@@ -81,13 +90,17 @@ impl Options {
             listen,
             insecure: false,
             allow: Vec::new(),
+            user: None,
+            allow_root_workers: false,
+            rlimits: Vec::new(),
+            umask: 0o022,
             built_in: false,
             leave_when_broker_is_gone: false,
             state: None,
             ports_file: None,
             ready: None,
             directory: PathBuf::from("/"),
-            pass_env: Vec::new(),
+            env: Vec::new(),
             limits: Limits::default(),
         }
     }

@@ -1,6 +1,6 @@
 //! The dead: which children have ended, and how. Not what is reported of it: the engine decides.
 
-use super::spawn::{self, Reaped};
+use super::raw::{self, Reaped};
 use nix::libc;
 
 /// Reaps every child that has ended, and tells of those that were started for a broker.
@@ -10,12 +10,12 @@ use nix::libc;
 /// session of its own) is beyond reach.
 pub(super) fn all(is_ours: impl Fn(u32) -> bool) -> Vec<(u32, Reaped)> {
     let mut dead = Vec::new();
-    while let Some(pid) = spawn::next_dead() {
+    while let Some(pid) = raw::next_dead() {
         let is_ours = is_ours(pid.unsigned_abs());
         if is_ours {
-            let _ = spawn::send_signal(-pid, libc::SIGKILL);
+            let _ = raw::send_signal(-pid, libc::SIGKILL);
         }
-        match spawn::reap(pid) {
+        match raw::reap(pid) {
             Some(reaped) if is_ours => dead.push((pid.unsigned_abs(), reaped)),
             // An orphan that fell to us (execd may be process 1 of a container).
             Some(_) => {}

@@ -1,15 +1,16 @@
 //! Start-up, the loop, the end. One thread: wait, read the clock once, feed the engine, do what it
 //! says, write. Not a decision: the engine takes them.
 
-use super::check;
 use super::children::{Children, Source};
 use super::clock::Clock;
 use super::link::{Link, Taken};
 use super::listen::Listener;
 use super::options::{Failure, Options};
+use super::raw;
 use super::reap;
-use super::spawn::{self, Recipe};
+use super::spawn::Recipe;
 use super::state::{Entry, State};
+use super::user;
 use crate::engine::input::{Found, Input};
 use crate::engine::limits::Limits;
 use crate::engine::{Config, Engine};
@@ -18,13 +19,14 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Uid;
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tracing::{error, info, warn};
 
 /// Most frames taken from one connection in a turn: a start takes a millisecond.
@@ -66,7 +68,6 @@ pub(super) struct Shell {
     pub(super) inputs: VecDeque<Input>,
     pub(super) children: Children,
     pub(super) recipe: Recipe,
-    pub(super) allow: Vec<PathBuf>,
     pub(super) state: Option<State>,
     pub(super) is_state_stale: bool,
     /// Processes of an earlier execd, by id, until the engine takes them.
@@ -107,9 +108,41 @@ fn usage(text: impl Into<String>) -> Failure {
     Failure::new(Exit::Usage, text)
 }
 
+/// Refuses what makes no sense or is too dangerous to be an oversight.
+fn sense(options: &Options) -> Result<(), Failure> {
+    if options.allow.is_empty() {
+        return Err(usage(
+            "nothing is allowed, so nothing could be started: name the directories of the worker \
+             programs with --allow DIR (--allow / for every program of this machine)",
+        ));
+    }
+    if !options.directory.is_dir() {
+        let shown = options.directory.display();
+        return Err(usage(format!("working directory {shown} does not exist; make it")));
+    }
+    let me = Uid::effective();
+    let uid = options.user.as_ref().map_or(me, |user| user.uid);
+    if uid.is_root() && !options.allow_root_workers {
+        return Err(usage(
+            "the workers would run as root: name the user they shall run as with --user NAME, or \
+             say --allow-root-workers",
+        ));
+    }
+    if uid != me && !user::may_change() {
+        return Err(usage(format!(
+            "--user: only root can start workers as user {uid}; this is user {me}; run execd as \
+             root, or as user {uid} without --user"
+        )));
+    }
+    if uid.is_root() && options.built_in {
+        warn!("the workers run as root; name another user for them with isectd --worker-user NAME");
+    }
+    Ok(())
+}
+
 /// Signals that the loop takes.
 fn take_signals() -> Result<SignalFd, Failure> {
-    spawn::default_sigchld();
+    raw::default_sigchld();
     let mut mask = SigSet::empty();
     for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
         mask.add(signal);
@@ -122,20 +155,9 @@ fn take_signals() -> Result<SignalFd, Failure> {
 
 impl Shell {
     fn new(options: Options) -> Result<(Self, String), Failure> {
-        let allow = check::allowed(&options.allow).map_err(usage)?;
-        if options.insecure && allow.is_empty() {
-            return Err(usage(
-                "--insecure needs --allow DIR: whoever can connect would start any program; name \
-                 the directories with the worker programs",
-            ));
-        }
-        if !options.directory.is_dir() {
-            let shown = options.directory.display();
-            return Err(usage(format!("working directory {shown} does not exist; make it")));
-        }
+        sense(&options)?;
         let signals = take_signals()?;
-        let recipe = Recipe::new(options.directory, &options.pass_env, options.state.is_some())
-            .map_err(|error| Failure::kernel("descriptor limit", error))?;
+        let recipe = Recipe::new(&options)?;
         let (state, found) = match &options.state {
             None => (None, Vec::new()),
             Some(directory) => {
@@ -165,7 +187,6 @@ impl Shell {
             inputs: VecDeque::new(),
             children: Children::default(),
             recipe,
-            allow,
             state,
             is_state_stale: false,
             found: BTreeMap::new(),

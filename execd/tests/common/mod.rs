@@ -39,12 +39,36 @@ pub(crate) struct Execd {
     pub(crate) directory: TempDir,
 }
 
+/// The arguments, with what a test wants unless it says otherwise: every program is allowed, and
+/// root may start workers as root. `--no-allow` and `--no-root` are words of the tests alone.
+fn usual(command: &mut Command, args: &[&str]) {
+    let says = |word| args.contains(&word);
+    if !says("--allow") && !says("--no-allow") {
+        command.args(["--allow", "/"]);
+    }
+    if nix::unistd::geteuid().is_root() && !says("--user") && !says("--no-root") {
+        command.arg("--allow-root-workers");
+    }
+    command.args(args.iter().filter(|arg| !matches!(**arg, "--no-allow" | "--no-root")));
+}
+
+/// Whether this test may play other users; says so if not.
+#[allow(clippy::print_stderr, reason = "a test that tries less than it could says so")]
+pub(crate) fn is_root() -> bool {
+    let is_root = nix::unistd::geteuid().is_root();
+    if !is_root {
+        eprintln!("not tried: only root can start programs as another user");
+    }
+    is_root
+}
+
 /// Runs isdexecd to its end, for command lines that make no sense: status and stderr.
 pub(crate) fn run_to_end(args: &[&str]) -> (i32, String) {
     let mut process = {
         let _quiet = no_fork();
         let mut command = Command::new(env!("CARGO_BIN_EXE_isdexecd"));
-        command.args(args).stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
+        usual(&mut command, args);
+        command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let end = Instant::now() + PATIENCE;
     while process.try_wait().unwrap().is_none() && Instant::now() < end {
@@ -76,7 +100,8 @@ impl Execd {
         let _ = fs::remove_file(&ports);
         let mut command = Command::new(env!("CARGO_BIN_EXE_isdexecd"));
         command.args(["--listen", listen, "--log", "debug", "--ports-file"]).arg(&ports);
-        command.args(args).stdin(Stdio::null()).stderr(Stdio::piped());
+        usual(&mut command, args);
+        command.stdin(Stdio::null()).stderr(Stdio::piped());
         command.env("TEST_LEAK", "leaked").env("TEST_PASS", "passed");
         let mut process = {
             let _quiet = no_fork();

@@ -1,0 +1,109 @@
+//! The few calls that nix does not have, each wrapped once: waiting for the dead, signals by
+//! number, process descriptors, extended attributes. Not fork and exec: `spawn` and `enter`.
+
+use nix::errno::Errno;
+use nix::libc;
+use protocol::bodies::Ending;
+use std::ffi::CStr;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::ptr;
+
+/// A process that was reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Reaped {
+    /// How it ended.
+    pub(super) ending: Ending,
+    /// Processor time in milliseconds, user and system, with what it waited for itself.
+    pub(super) cpu_ms: u64,
+    /// Largest resident size.
+    pub(super) rss_kib_max: u64,
+}
+
+/// A child of execd that has ended and is not reaped yet: its process id can't be anyone else's.
+pub(super) fn next_dead() -> Option<i32> {
+    #[expect(unsafe_code, reason = "nix's waitid fails on the real-time signals")]
+    // SAFETY: siginfo_t is plain data that the kernel fills in; zero is a valid value of it, and
+    // si_pid stays zero if no child has ended.
+    let pid = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let flags = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+        if libc::waitid(libc::P_ALL, 0, &raw mut info, flags) == -1 {
+            return None;
+        }
+        info.si_pid()
+    };
+    (pid > 0).then_some(pid)
+}
+
+/// Reaps a child that [`next_dead`] has named.
+pub(super) fn reap(pid: i32) -> Option<Reaped> {
+    let mut status = 0;
+    #[expect(unsafe_code, reason = "nix has no wait4")]
+    // SAFETY: status and usage are plain data that the kernel fills in; zero is a valid value.
+    let (reaped, usage) = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        let reaped = libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage);
+        (reaped, usage)
+    };
+    if reaped != pid {
+        return None;
+    }
+    let ending = if libc::WIFEXITED(status) {
+        Ending::Exit(libc::WEXITSTATUS(status))
+    } else if libc::WIFSIGNALED(status) {
+        Ending::Signal(libc::WTERMSIG(status))
+    } else {
+        Ending::Unknown
+    };
+    let millis = |time: libc::timeval| {
+        u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(1000)
+            + u64::try_from(time.tv_usec).unwrap_or(0) / 1000
+    };
+    Some(Reaped {
+        ending,
+        cpu_ms: millis(usage.ru_utime).saturating_add(millis(usage.ru_stime)),
+        rss_kib_max: u64::try_from(usage.ru_maxrss).unwrap_or(0),
+    })
+}
+
+/// A descriptor that becomes readable when a process that is not a child of execd ends.
+pub(super) fn watch(pid: u32) -> nix::Result<OwnedFd> {
+    #[expect(unsafe_code, reason = "nix has no pidfd_open")]
+    // SAFETY: pidfd_open takes two numbers and gives a new descriptor (with CLOEXEC) or -1, which
+    // is sorted out before it is owned.
+    unsafe {
+        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
+        let fd = i32::try_from(fd).map_err(|_| Errno::EBADF)?;
+        Ok(OwnedFd::from_raw_fd(fd))
+    }
+}
+
+/// Sends a signal by number to a process (positive) or a group (negative): nix's enum lacks the
+/// real-time signals.
+pub(super) fn send_signal(target: i32, signal: i32) -> nix::Result<()> {
+    #[expect(unsafe_code, reason = "nix's kill takes no real-time signals")]
+    // SAFETY: kill takes two numbers and touches no memory.
+    let result = unsafe { libc::kill(target, signal) };
+    Errno::result(result).map(|_| ())
+}
+
+/// Undoes an inherited "ignore" of SIGCHLD, with which the kernel would reap the children itself.
+pub(super) fn default_sigchld() {
+    #[expect(unsafe_code, reason = "nix's signal() is unsafe as well")]
+    // SAFETY: the default disposition runs no code of ours.
+    unsafe {
+        libc::signal(libc::SIGCHLD, libc::SIG_DFL);
+    }
+}
+
+/// Whether a file carries capabilities, which a program would get beyond those of its user.
+pub(super) fn has_capabilities(path: &CStr) -> bool {
+    #[expect(unsafe_code, reason = "nix has no getxattr")]
+    // SAFETY: both names are NUL-terminated; a size of 0 asks for the length alone, so nothing is
+    // written to the null pointer.
+    let size = unsafe {
+        libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), ptr::null_mut(), 0)
+    };
+    // No such attribute, or a file system that knows none.
+    size >= 0
+}

@@ -1,0 +1,263 @@
+//! What a program that a real isdexecd starts may do: its user, its rights, its limits, its place;
+//! and which programs are refused for who could have put them there. Most need root, who alone can
+//! play other users.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
+
+mod common;
+
+use common::{Execd, is_root, run_to_end, script};
+use protocol::bodies::Ending;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
+use std::path::Path;
+
+/// A user that is neither root nor anybody's.
+const NOBODY: u32 = 65_534;
+
+fn mode(path: &Path, mode: u32) {
+    fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+}
+
+/// Runs a script to its end; what it wrote.
+fn run(execd: &Execd, body: &str) -> Vec<String> {
+    // A place that other users reach.
+    mode(execd.directory.path(), 0o755);
+    let program = execd.script("look", body);
+    let mut broker = execd.broker("b");
+    broker.started(1, &program, &[]);
+    let (exited, lines) = broker.exited();
+    assert_eq!(exited.ending, Ending::Exit(0), "{lines:?}");
+    lines.iter().filter_map(|line| line.strip_prefix("stdout 0 ")).map(str::to_owned).collect()
+}
+
+fn status_of(lines: &[String], name: &str) -> Vec<String> {
+    let line = lines.iter().find(|line| line.starts_with(name));
+    let line = line.unwrap_or_else(|| panic!("no {name}: {lines:?}"));
+    line.split_ascii_whitespace().skip(1).map(str::to_owned).collect()
+}
+
+#[test]
+fn no_program_gets_new_rights_and_limits_and_umask_are_as_told() {
+    let execd = Execd::unix(&[
+        "--limit",
+        "nofile=100:200",
+        "--limit",
+        "core=0",
+        "--limit",
+        "cpu=7",
+        "--limit",
+        "fsize=1M",
+        "--umask",
+        "027",
+        "--chdir",
+        "/usr",
+        "--env",
+        "TEST_PASS",
+        "--env",
+        "TEST_SET=a=b",
+        "--env",
+        "TEST_ABSENT",
+    ]);
+    let lines = run(
+        &execd,
+        "cat /proc/self/status; echo limits $(ulimit -Sn) $(ulimit -Hn) $(ulimit -c) $(ulimit -t) \
+         $(ulimit -f); umask; pwd; env",
+    );
+    assert_eq!(status_of(&lines, "NoNewPrivs:"), ["1"]);
+    assert_eq!(status_of(&lines, "CapAmb:"), ["0000000000000000"]);
+    // The shell counts a file's size in blocks of 512 bytes.
+    assert_eq!(status_of(&lines, "limits "), ["100", "200", "0", "7", "2048"]);
+    for line in ["0027", "/usr", "TEST_PASS=passed", "TEST_SET=a=b"] {
+        assert!(lines.iter().any(|l| l == line), "{line}: {lines:?}");
+    }
+    for name in ["TEST_LEAK", "TEST_ABSENT"] {
+        assert!(!lines.iter().any(|line| line.starts_with(name)), "{name}: {lines:?}");
+    }
+}
+
+#[test]
+fn workers_run_as_the_user_that_was_named_and_find_no_way_back() {
+    if !is_root() {
+        return;
+    }
+    let execd = Execd::unix(&["--user", "65534:65533"]);
+    let lines = run(
+        &execd,
+        "cat /proc/self/status; env; echo to-stderr >/dev/stderr; \
+         cat /etc/shadow 2>/dev/null && echo read-shadow; \
+         setpriv --reuid 0 true 2>/dev/null && echo became-root; exit 0",
+    );
+    assert_eq!(status_of(&lines, "Uid:"), ["65534"; 4]);
+    assert_eq!(status_of(&lines, "Gid:"), ["65533"; 4]);
+    assert_eq!(status_of(&lines, "Groups:"), ["65533"], "none of root's groups");
+    for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
+        assert_eq!(status_of(&lines, set), ["0000000000000000"], "{set}");
+    }
+    for bad in ["read-shadow", "became-root", "HOME=/root", "USER=root", "LOGNAME=root"] {
+        assert!(!lines.iter().any(|line| line == bad), "{bad}: {lines:?}");
+    }
+    // A name brings its groups and its home.
+    let lines = run(&Execd::unix(&["--user", "daemon"]), "cat /proc/self/status; env");
+    assert_eq!(status_of(&lines, "Uid:")[0], "1");
+    assert!(lines.iter().any(|line| line == "USER=daemon"), "{lines:?}");
+}
+
+#[test]
+fn a_setuid_program_that_a_worker_finds_gives_it_nothing() {
+    if !is_root() {
+        return;
+    }
+    let home = tempfile::tempdir().unwrap();
+    mode(home.path(), 0o755);
+    let copy = home.path().join("id");
+    fs::copy("/usr/bin/id", &copy).unwrap();
+    mode(&copy, 0o4755);
+    let execd = Execd::unix(&["--user", "65534:65534"]);
+    let lines = run(&execd, &format!("{} -u", copy.display()));
+    assert_eq!(lines, [NOBODY.to_string()]);
+}
+
+#[test]
+fn root_says_whom_the_workers_run_as() {
+    if !is_root() {
+        return;
+    }
+    for args in [&["--no-root"][..], &["--user", "root"], &["--user", "0:12"]] {
+        let (status, text) = run_to_end(args);
+        assert_eq!(status, 2, "{args:?}: {text}");
+        assert!(text.contains("--user NAME") && text.contains("--allow-root-workers"), "{text}");
+    }
+}
+
+#[test]
+fn a_file_with_capabilities_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let execd = Execd::unix(&[]);
+    let copy = execd.path("true");
+    fs::copy("/bin/true", &copy).unwrap();
+    #[expect(clippy::disallowed_methods, reason = "only setcap can make such a file")]
+    let made = std::process::Command::new("setcap").args(["cap_net_raw+ep", &copy]).status();
+    if !made.is_ok_and(|status| status.success()) {
+        return;
+    }
+    let mut broker = execd.broker("b");
+    let (lasting, text) = broker.failed(1, &copy, &[]);
+    assert!(lasting && text.contains("capabilities") && text.contains("setcap -r"), "{text}");
+}
+
+#[test]
+fn what_everybody_could_have_written_is_refused() {
+    let execd = Execd::unix(&[]);
+    let mut broker = execd.broker("b");
+    let home = execd.directory.path();
+    let open_file = script(home, "open-file", "exit 0");
+    mode(Path::new(&open_file), 0o757);
+    let (lasting, text) = broker.failed(1, &open_file, &[]);
+    assert!(lasting && text.contains("can be written by everybody (mode 0757)"), "{text}");
+
+    let open = home.join("open");
+    fs::create_dir_all(open.join("deep")).unwrap();
+    let program = script(&open.join("deep"), "program", "exit 0");
+    broker.started(1, &program, &[]);
+    broker.exited();
+    mode(&open, 0o777);
+    let (lasting, text) = broker.failed(1, &program, &[]);
+    let part = format!("is below {}, which everybody can write to (mode 0777)", open.display());
+    assert!(lasting && text.contains(&part), "{text}");
+    // As in /tmp: others can add there, but neither remove nor rename what is ours.
+    mode(&open, 0o1777);
+    broker.started(1, &program, &[]);
+    broker.exited();
+
+    // An interpreter is judged like a program, though it need not be below an allowed directory.
+    let interpreter = home.join("interpreter");
+    fs::copy("/bin/cat", &interpreter).unwrap();
+    let program = script(home, "by-interpreter", "");
+    fs::write(&program, format!("#!{} -u\n", interpreter.display())).unwrap();
+    broker.started(1, &program, &[]);
+    broker.exited();
+    mode(&interpreter, 0o777);
+    let (lasting, text) = broker.failed(1, &program, &[]);
+    assert!(lasting && text.contains("interpreter can be written by everybody"), "{text}");
+}
+
+#[test]
+fn a_strangers_program_in_a_directory_for_all_is_refused() {
+    if !is_root() {
+        return;
+    }
+    let execd = Execd::unix(&[]);
+    let mut broker = execd.broker("b");
+    let open = execd.directory.path().join("open");
+    fs::create_dir(&open).unwrap();
+    mode(&open, 0o1777);
+    let program = script(&open, "planted", "exit 0");
+    chown(&program, Some(NOBODY), None).unwrap();
+    let (lasting, text) = broker.failed(1, &program, &[]);
+    assert!(lasting && text.contains("a stranger could choose what runs"), "{text}");
+    // The workers' own user may bring its programs.
+    let execd = Execd::unix(&["--user", "65534:65534"]);
+    mode(execd.directory.path(), 0o755);
+    let open = execd.directory.path().join("open");
+    fs::create_dir(&open).unwrap();
+    mode(&open, 0o1777);
+    let program = script(&open, "own", "exit 0");
+    chown(&program, Some(NOBODY), None).unwrap();
+    let mut broker = execd.broker("b");
+    broker.started(1, &program, &[]);
+    assert_eq!(broker.exited().0.ending, Ending::Exit(0));
+}
+
+/// The path is swapped as fast as possible between a program that is allowed and a link to one that
+/// is not: whatever is started, it is the one that was checked.
+#[test]
+fn a_swap_between_check_and_exec_does_not_win() {
+    let home = tempfile::tempdir().unwrap();
+    let (inside, outside) = (home.path().join("in"), home.path().join("out"));
+    fs::create_dir(&inside).unwrap();
+    fs::create_dir(&outside).unwrap();
+    // `true` is allowed, `false` is not: its exit status tells which one ran.
+    fs::copy("/bin/true", inside.join("good")).unwrap();
+    fs::copy("/bin/false", outside.join("bad")).unwrap();
+    let path = inside.join("program");
+    symlink(inside.join("good"), &path).unwrap();
+    let execd = Execd::unix(&["--allow", inside.to_str().unwrap(), "--start-burst", "5000"]);
+    let mut broker = execd.broker("b");
+    let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let swapper = {
+        let (is_over, path) = (std::sync::Arc::clone(&is_over), path.clone());
+        let (good, bad) = (inside.join("good"), outside.join("bad"));
+        let beside = inside.join("beside");
+        #[expect(clippy::disallowed_methods, reason = "somebody must swap meanwhile")]
+        std::thread::spawn(move || {
+            while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
+                for target in [&bad, &good] {
+                    symlink(target, &beside).unwrap();
+                    fs::rename(&beside, &path).unwrap();
+                }
+            }
+        })
+    };
+    let (mut started, mut refused) = (0, 0);
+    for _ in 0..400 {
+        broker.start(1, path.to_str().unwrap(), &[]);
+        match broker.next() {
+            protocol::frame::Frame::ExecStarted(_) => {
+                assert_eq!(broker.exited().0.ending, Ending::Exit(0), "the wrong one was started");
+                started += 1;
+            }
+            protocol::frame::Frame::ExecFailed(failed) => {
+                assert!(failed.text.contains("not below"), "{}", failed.text);
+                refused += 1;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    is_over.store(true, std::sync::atomic::Ordering::Relaxed);
+    swapper.join().unwrap();
+    println!("{started} started, {refused} refused, 0 wrong");
+    assert!(started > 0 && refused > 0, "{started} started, {refused} refused: nothing was raced");
+}
