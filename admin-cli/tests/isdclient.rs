@@ -140,6 +140,7 @@ fn welcome(refuse: Option<ErrorCode>) -> Frame {
             requests_max: 10,
             deadline_ms: 30_000,
             heartbeat_ms: 1000,
+            silence_ms: 3000,
             version: "test".into(),
         }),
     }

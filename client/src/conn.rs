@@ -9,6 +9,7 @@ use crate::address::Address;
 use crate::clock;
 use crate::error::Error;
 use crate::inbox::Inbox;
+use crate::vigil::{Due, Vigil};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{
@@ -34,12 +35,16 @@ const COPY_BYTES_MAX: usize = 16 * 1024;
 /// While a write can't go on, at most this many bytes of frames are read ahead.
 const AHEAD_BYTES_MAX: usize = 64 << 20;
 
-/// A silent TCP link is probed by the kernel after this many seconds …
-const KEEPALIVE_IDLE_SECS: u32 = 10;
+/// A silent TCP link to another machine is probed by the kernel after this many seconds …
+const KEEPALIVE_IDLE_SECS: u32 = 1;
 /// … this many seconds apart …
-const KEEPALIVE_INTERVAL_SECS: u32 = 5;
-/// … and given up after this many probes, so a broker whose machine is gone is noticed.
-const KEEPALIVE_PROBES: u32 = 3;
+const KEEPALIVE_INTERVAL_SECS: u32 = 1;
+/// … and given up after this many probes, so that a program which waits for nothing knows before it
+/// asks that the broker's machine is gone.
+const KEEPALIVE_PROBES: u32 = 2;
+
+/// How long a ping may wait for room behind what the broker has not taken yet.
+const PING_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long to wait for bytes.
 #[derive(Clone, Copy, Debug)]
@@ -60,6 +65,8 @@ pub(crate) enum Lost {
     },
     /// The system says so.
     Io(io::Error),
+    /// It said nothing for so long, and answered no ping.
+    Silent(Duration),
     /// What came are no frames.
     Wire(WireError),
 }
@@ -87,6 +94,10 @@ impl Lost {
             Self::Io(e) => {
                 lost(format!("the connection to the broker at {address} broke: {e}")).with_source(e)
             }
+            Self::Silent(span) => lost(format!(
+                "the broker at {address} said nothing for {} ms and answered no ping",
+                span.as_millis()
+            )),
             Self::Wire(wire) => Error::new(
                 wire.code,
                 format!("what {address} sends are no frames of isect: {}", wire.text),
@@ -118,6 +129,7 @@ pub(crate) struct Conn {
     ahead_bytes: usize,
     ended: Option<Lost>,
     read_timeout: Option<Duration>,
+    vigil: Vigil,
 }
 
 impl Conn {
@@ -138,6 +150,7 @@ impl Conn {
             ahead_bytes: 0,
             ended: None,
             read_timeout: None,
+            vigil: Vigil::default(),
         })
     }
 
@@ -147,19 +160,24 @@ impl Conn {
         self.inbox.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));
     }
 
-    /// The next frame; `None` = none came in time.
+    /// The broker has said which silence means that it is gone; 0 = none does.
+    pub(crate) fn watch_silence(&mut self, silence_ms: u64) {
+        self.vigil.begin(silence_ms);
+    }
+
+    /// The next frame; `None` = none came in time. While it is awaited, a silent broker is pinged.
     ///
     /// # Errors
     /// The connection is lost. Frames that came before are handed out first.
     pub(crate) fn next(&mut self, wait: Wait) -> Result<Option<Frame>, Lost> {
-        if let Some(frame) = self.ahead.pop_front() {
-            self.ahead_bytes = self.ahead_bytes.saturating_sub(weight(&frame));
-            return Ok(Some(frame));
-        }
-        if let Some(lost) = self.ended.take() {
-            return Err(lost);
-        }
         loop {
+            if let Some(frame) = self.ahead.pop_front() {
+                self.ahead_bytes = self.ahead_bytes.saturating_sub(weight(&frame));
+                return Ok(Some(frame));
+            }
+            if let Some(lost) = self.ended.take() {
+                return Err(lost);
+            }
             if let Some(frame) = self.inbox.take().map_err(Lost::Wire)? {
                 return Ok(Some(frame));
             }
@@ -171,29 +189,56 @@ impl Conn {
 
     /// Reads once; `false` = nothing came in time.
     fn fill(&mut self, wait: Wait) -> Result<bool, Lost> {
-        let mut flags = MsgFlags::empty();
         loop {
-            match wait {
-                Wait::Not => flags = MsgFlags::MSG_DONTWAIT,
-                Wait::Until(None) => self.set_read_timeout(None)?,
-                Wait::Until(Some(until)) => match clock::left(until) {
-                    Duration::ZERO => flags = MsgFlags::MSG_DONTWAIT,
-                    left => self.set_read_timeout(Some(left))?,
-                },
-            }
+            let (flags, waited) = self.patience(wait)?;
             match recv(self.stream.as_fd().as_raw_fd(), self.inbox.space(), flags) {
                 Ok(0) => {
                     return Err(Lost::Closed { inside_frame: self.inbox.is_inside_frame() });
                 }
                 Ok(size) => {
                     self.inbox.filled(size);
+                    self.vigil.heard();
                     return Ok(true);
                 }
                 Err(Errno::EINTR) => {}
                 Err(Errno::EAGAIN) if flags.contains(MsgFlags::MSG_DONTWAIT) => return Ok(false),
-                Err(Errno::EAGAIN) => {}
+                Err(Errno::EAGAIN) => match self.vigil.quiet(clock::now(), waited) {
+                    Due::Nothing(_) => {}
+                    Due::Ping => {
+                        self.ping()?;
+                        // What came while it was written stands before what is read next.
+                        return Ok(true);
+                    }
+                    Due::Gone(span) => return Err(Lost::Silent(span)),
+                },
                 Err(e) => return Err(Lost::Io(e.into())),
             }
+        }
+    }
+
+    /// How to read: without waiting, or with the kernel's timeout set to what is returned.
+    fn patience(&mut self, wait: Wait) -> Result<(MsgFlags, Duration), Lost> {
+        let until = match wait {
+            Wait::Not => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
+            Wait::Until(until) => until.map(clock::left),
+        };
+        let span = match (until, self.vigil.span(clock::now)) {
+            (Some(Duration::ZERO), _) => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
+            (Some(left), Some(span)) => Some(left.min(span)),
+            (left, span) => left.or(span),
+        };
+        self.set_read_timeout(span)?;
+        Ok((MsgFlags::empty(), span.unwrap_or_default()))
+    }
+
+    /// Asks a silent broker whether it is there.
+    fn ping(&mut self) -> Result<(), Lost> {
+        let now = clock::now();
+        // One that takes nothing and says nothing is as silent as one that does not answer.
+        self.vigil.pinged(now);
+        match self.write(Frame::Ping { sequence: 0 }, Some(now + PING_PATIENCE)) {
+            Ok(()) | Err(WriteFault::NotBegun) => Ok(()),
+            Err(WriteFault::Broken(lost)) => Err(lost),
         }
     }
 
@@ -284,9 +329,18 @@ impl Conn {
             if self.ended.is_none() && self.ahead_bytes < AHEAD_BYTES_MAX {
                 events |= PollFlags::POLLIN;
             }
-            let timeout = match until.map(clock::left) {
+            let left = until.map(clock::left);
+            if left == Some(Duration::ZERO) {
+                return Ok(false);
+            }
+            let begun = clock::now();
+            let quiet = match self.vigil.stuck(begun, Duration::ZERO) {
+                Due::Gone(span) => return Err(Lost::Silent(span)),
+                Due::Nothing(Duration::MAX) | Due::Ping => None,
+                Due::Nothing(span) => Some(span),
+            };
+            let timeout = match [left, quiet].into_iter().flatten().min() {
                 None => PollTimeout::NONE,
-                Some(Duration::ZERO) => return Ok(false),
                 Some(left) => {
                     // Rounded up, so that the last fraction of a millisecond is not spun away.
                     let whole = left + Duration::from_millis(1);
@@ -303,6 +357,7 @@ impl Conn {
                 self.read_ahead();
             }
             if ready.intersects(PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLNVAL) {
+                self.vigil.heard();
                 return Ok(true);
             }
         }
@@ -346,6 +401,10 @@ fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
             }
             Ok(stream) => {
                 stream.set_nodelay(true)?;
+                if address.ip().is_loopback() {
+                    // This machine does not vanish; a process that ends closes its connections.
+                    return Ok(stream);
+                }
                 setsockopt(&stream, sockopt::KeepAlive, &true)?;
                 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
                 setsockopt(&stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_SECS)?;

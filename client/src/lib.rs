@@ -57,6 +57,7 @@ pub mod worker;
 mod clock;
 mod conn;
 mod inbox;
+mod vigil;
 
 /// The words of the wire: names, error codes, limits.
 pub use protocol;

@@ -138,6 +138,7 @@ impl Session {
             requests_max: 1,
             deadline_ms: 0,
             heartbeat_ms: 0,
+            silence_ms: 0,
             version: String::new(),
         };
         Self { phase: Phase::Fresh, limits, last: 0, open: BTreeMap::new(), closing: None }

@@ -107,6 +107,7 @@ impl Worker {
             worker: options.worker,
             body_bytes_max: BODY_BYTES_DEFAULT as u64,
             heartbeat_ms: 0,
+            silence_ms: 0,
             reconnect_ms: 0,
         };
         let until = clock::now() + options.patience;

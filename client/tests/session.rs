@@ -24,6 +24,7 @@ fn limits() -> LoginOk {
         requests_max: 3,
         deadline_ms: 0,
         heartbeat_ms: 0,
+        silence_ms: 0,
         version: String::new(),
     }
 }

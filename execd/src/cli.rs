@@ -68,6 +68,10 @@ pub(crate) struct Cli {
     /// Most worker processes at once
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().children_max)]
     children: usize,
+    /// A broker that says nothing for so many milliseconds, although it is pinged, is gone
+    #[arg(long, value_name = "MS", default_value_t = Limits::default().silence_ms,
+        value_parser = clap::value_parser!(u64).range(200..=600_000))]
+    silence_ms: u64,
     /// Write the address as one JSON object to this file when listening
     #[arg(long, value_name = "FILE")]
     ports_file: Option<PathBuf>,
@@ -148,6 +152,8 @@ impl Cli {
         options.limits.starts_burst = self.start_burst;
         options.ports_file = self.ports_file;
         options.limits.children_max = self.children;
+        options.limits.silence_ms = self.silence_ms;
+        options.limits.ping_ms = self.silence_ms / 3;
         Ok(options)
     }
 }

@@ -133,6 +133,8 @@ pub struct LoginOk {
     pub deadline_ms: u64,
     /// How often a silent link is pinged.
     pub heartbeat_ms: u64,
+    /// Silence of this length is the end, on both sides; 0 = the broker does not say.
+    pub silence_ms: u64,
     /// The broker's version.
     pub version: String,
 }
@@ -150,6 +152,7 @@ impl LoginOk {
             requests_max: lines.number_or("requests_max", 1)?,
             deadline_ms: lines.number_or("deadline_ms", 0)?,
             heartbeat_ms: lines.number_or("heartbeat_ms", 0)?,
+            silence_ms: lines.number_or("silence_ms", 0)?,
             version: lines.get("version").unwrap_or_default().to_owned(),
         })
     }
@@ -162,6 +165,7 @@ impl LoginOk {
             .with("requests_max", self.requests_max)
             .with("deadline_ms", self.deadline_ms)
             .with("heartbeat_ms", self.heartbeat_ms)
+            .with("silence_ms", self.silence_ms)
             .with("version", &self.version)
             .render()
     }
@@ -219,6 +223,8 @@ pub struct BadgeOk {
     pub body_bytes_max: u64,
     /// How often an idle worker is pinged.
     pub heartbeat_ms: u64,
+    /// As in [`LoginOk`].
+    pub silence_ms: u64,
     /// How long to try again after the connection broke without an `end`.
     pub reconnect_ms: u64,
 }
@@ -234,6 +240,7 @@ impl BadgeOk {
             worker: WorkerId(lines.need_number("worker")?),
             body_bytes_max: lines.need_number("body_bytes_max")?,
             heartbeat_ms: lines.number_or("heartbeat_ms", 0)?,
+            silence_ms: lines.number_or("silence_ms", 0)?,
             reconnect_ms: lines.number_or("reconnect_ms", 0)?,
         })
     }
@@ -244,6 +251,7 @@ impl BadgeOk {
             .with("worker", self.worker)
             .with("body_bytes_max", self.body_bytes_max)
             .with("heartbeat_ms", self.heartbeat_ms)
+            .with("silence_ms", self.silence_ms)
             .with("reconnect_ms", self.reconnect_ms)
             .render()
     }

@@ -172,7 +172,8 @@ settings! {
     StallMs = "stall_ms", Millis, 100, HOUR_MS, 10_000, true, "a connection that takes none of the bytes waiting for it this long is closed";
     LoginMs = "login_ms", Millis, 10, 60_000, 2000, true, "time for a new connection to send its login or badge";
     IdleMs = "idle_ms", Millis, 0, 24 * HOUR_MS, 0, true, "a client without requests under way that says nothing this long is closed; 0 = never. Operators who watch are not meant";
-    HeartbeatMs = "heartbeat_ms", Millis, 100, 60_000, 1000, true, "a silent idle worker, host or heartbeat client is pinged this often; three unanswered close the link";
+    HeartbeatMs = "heartbeat_ms", Millis, 100, 60_000, 1000, true, "a silent idle worker, host or heartbeat client is pinged this often";
+    SilenceMs = "silence_ms", Millis, 200, 10 * 60_000, 3000, true, "a peer that owes answers to pings and says nothing this long is gone; on TCP from other machines also one whose machine acknowledges nothing this long (connections made later)";
     BadgeMs = "badge_ms", Millis, 10, 600_000, 10_000, true, "time for a started worker to send its badge; then it is killed and tried again";
     ReturnMs = "return_ms", Millis, 10, 600_000, 2000, true, "time for a worker whose connection broke to end or come back before its process is ended";
     ReconnectMs = "reconnect_ms", Millis, 0, HOUR_MS, 60_000, true, "how long a worker tries to come back when the broker is gone";

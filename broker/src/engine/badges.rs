@@ -109,7 +109,7 @@ impl Engine {
         if let Some(slot) = self.links.get_mut(link) {
             slot.end = End::Worker(key);
         }
-        let now = self.now;
+        let (now, silence_ms) = (self.now, self.silence_ms());
         let worker = &mut self.workers[key];
         let is_adopted = matches!(worker.life, Life::Down | Life::Pausing | Life::Returning)
             || worker.was_ready
@@ -129,6 +129,7 @@ impl Engine {
             worker: worker.id,
             body_bytes_max: self.settings.get(Setting::BodyBytesMax),
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
+            silence_ms,
             reconnect_ms: self.settings.get(Setting::ReconnectMs),
         };
         out.push(Action::Send { link, frame: Frame::BadgeOk(ok) });

@@ -179,6 +179,7 @@ impl Engine {
             requests_max: self.settings.get(Setting::RequestsMax),
             deadline_ms,
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
+            silence_ms: self.silence_ms(),
             version: self.listening.version.clone(),
         };
         out.push(Action::Send { link, frame: Frame::LoginOk(ok) });

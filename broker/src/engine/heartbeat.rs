@@ -1,5 +1,6 @@
 //! Who was silent too long: pings for idle workers, hosts and clients that promised to answer;
-//! logins that did not come. A busy worker owes no answer: it works with one thread.
+//! logins that did not come. A busy worker owes no answer: it works with one thread. Silence is
+//! counted in beats, not in time, so that a broker that was stopped itself blames nobody for it.
 
 use super::action::Action;
 use super::due::Due;
@@ -12,13 +13,44 @@ use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::settings::Setting;
 
-/// Pings without an answer after which a link is closed.
-const PINGS_MAX: u32 = 3;
+/// Looks at the links in each `heartbeat_ms`: what is noticed is late by at most this share of it.
+const BEATS: u64 = 4;
+
+/// How many silent beats are due a ping, and how many are the end.
+struct Patience {
+    ping_each: u32,
+    end: u32,
+}
 
 impl Engine {
+    /// Milliseconds between two looks at the links.
+    fn beat_ms(&self) -> u64 {
+        self.settings.get(Setting::HeartbeatMs) / BEATS
+    }
+
+    /// How many silent beats are the end; at least two, whatever the settings, so that a ping can
+    /// be answered.
+    fn beats(&self) -> u64 {
+        (self.settings.get(Setting::SilenceMs) / self.beat_ms()).max(2)
+    }
+
+    /// The silence that is the end, as told to workers and clients: they hear of the broker often
+    /// enough to hold it to the same.
+    pub(crate) fn silence_ms(&self) -> u64 {
+        self.settings.get(Setting::SilenceMs).max(self.beats() * self.beat_ms())
+    }
+
+    fn patience(&self) -> Patience {
+        let beats = self.beats();
+        let ping_each = BEATS.min(beats / 2);
+        Patience {
+            ping_each: u32::try_from(ping_each).unwrap_or(1),
+            end: u32::try_from(beats).unwrap_or(u32::MAX),
+        }
+    }
+
     pub(crate) fn start_heartbeat(&mut self) {
-        let wait = self.settings.get(Setting::HeartbeatMs);
-        self.due.add(self.now.plus_millis(wait), Due::Heartbeat);
+        self.due.add(self.now.plus_millis(self.beat_ms()), Due::Heartbeat);
     }
 
     /// `Due::Heartbeat`: looks at all links that owe an answer, then sets the next one.
@@ -35,9 +67,11 @@ impl Engine {
             let clients = self.clients.by_id().filter(|(_, client)| client.heartbeat);
             silent.extend(clients.map(|(_, client)| client.link));
         }
+        let patience = self.patience();
         for link in silent {
-            self.ping(link, out);
+            self.ping(link, &patience, out);
         }
+        self.tell_paused(&patience, out);
         let idle_ms = self.settings.get(Setting::IdleMs);
         if idle_ms > 0 {
             self.close_idle(idle_ms, out);
@@ -59,23 +93,36 @@ impl Engine {
         }
     }
 
-    /// Pings a link that was silent for a heartbeat; closes one that left three pings unanswered.
-    fn ping(&mut self, link: LinkId, out: Out<'_>) {
-        let every_ms = self.settings.get(Setting::HeartbeatMs);
-        let is_paused = self.links.is_paused(link);
+    /// A link that is read no further can't have its pings answered: it hears all the same that the
+    /// broker is there.
+    fn tell_paused(&mut self, patience: &Patience, out: Out<'_>) {
+        for link in self.links.paused() {
+            let Some(slot) = self.links.get_mut(link) else { continue };
+            slot.missed += 1;
+            if slot.missed.is_multiple_of(patience.ping_each) {
+                out.push(Action::Send { link, frame: Frame::Pong { sequence: 0 } });
+            }
+        }
+    }
+
+    /// Pings a link that was silent for a heartbeat; ends one that was silent too long.
+    fn ping(&mut self, link: LinkId, patience: &Patience, out: Out<'_>) {
+        if self.links.is_paused(link) {
+            return;
+        }
         let Some(slot) = self.links.get_mut(link) else { return };
+        slot.missed += 1;
+        if slot.missed < patience.end {
+            if slot.missed.is_multiple_of(patience.ping_each) {
+                let sequence = slot.missed / patience.ping_each;
+                out.push(Action::Send { link, frame: Frame::Ping { sequence } });
+            }
+            return;
+        }
         let silent_ms = self.now.since(slot.heard).as_millis();
-        if silent_ms < every_ms / 2 || is_paused {
-            return;
-        }
-        if slot.pings < PINGS_MAX {
-            slot.pings += 1;
-            let sequence = slot.pings;
-            out.push(Action::Send { link, frame: Frame::Ping { sequence } });
-            return;
-        }
+        let max = self.settings.get(Setting::SilenceMs);
         let why = format!(
-            "was silent for {silent_ms} ms and left {PINGS_MAX} pings unanswered; closing it"
+            "was silent for {silent_ms} ms and answered no ping (silence_ms is {max}); closing it"
         );
         match slot.end {
             End::Worker(key) => {

@@ -34,8 +34,8 @@ pub(crate) struct Slot {
     pub(crate) peer: Peer,
     /// When something last came from it.
     pub(crate) heard: Tick,
-    /// Pings since then.
-    pub(crate) pings: u32,
+    /// Heartbeats since then.
+    pub(crate) missed: u32,
     /// More than `outbox_bytes_high` wait to be sent to it.
     is_congested: bool,
     /// Links that are read no further until this one drains.
@@ -48,6 +48,8 @@ pub(crate) struct Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     slots: Vec<Slot>,
+    /// How many are read no further for now.
+    paused: usize,
 }
 
 impl Links {
@@ -60,7 +62,7 @@ impl Links {
                 end: End::Free,
                 peer: Peer::default(),
                 heard: now,
-                pings: 0,
+                missed: 0,
                 is_congested: false,
                 waiters: Vec::new(),
                 pauses: 0,
@@ -72,7 +74,7 @@ impl Links {
         slot.end = end;
         slot.peer = peer;
         slot.heard = now;
-        slot.pings = 0;
+        slot.missed = 0;
     }
 
     /// The slot of a link that is not gone.
@@ -105,7 +107,8 @@ impl Links {
         if let Some(slot) = self.get_mut(link) {
             slot.end = End::Free;
             slot.peer = Peer::default();
-            slot.pauses = 0;
+            let was_paused = std::mem::take(&mut slot.pauses) > 0;
+            self.paused -= usize::from(was_paused);
         }
     }
 
@@ -158,6 +161,7 @@ impl Links {
         let Some(slot) = self.get_mut(link) else { return };
         slot.pauses += 1;
         if slot.pauses == 1 {
+            self.paused += 1;
             out.push(Action::Pause { link });
         }
     }
@@ -165,8 +169,14 @@ impl Links {
     /// One reason less.
     pub(crate) fn resume(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
-        slot.pauses = slot.pauses.saturating_sub(1);
         if slot.pauses == 0 {
+            return;
+        }
+        slot.pauses -= 1;
+        if slot.pauses == 0 {
+            // What it said meanwhile is not read yet: its silence counts from now on.
+            slot.missed = 0;
+            self.paused -= 1;
             out.push(Action::Resume { link });
         }
     }
@@ -174,5 +184,13 @@ impl Links {
     /// Whether a link is not read for now, so that its silence says nothing.
     pub(crate) fn is_paused(&self, link: LinkId) -> bool {
         self.get(link).is_some_and(|slot| slot.pauses > 0)
+    }
+
+    /// All links that are not read for now.
+    pub(crate) fn paused(&self) -> Vec<LinkId> {
+        if self.paused == 0 {
+            return Vec::new();
+        }
+        self.iter().filter(|(_, slot)| slot.pauses > 0).map(|(link, _)| link).collect()
     }
 }

@@ -295,7 +295,7 @@ impl Engine {
     fn heard(&mut self, link: LinkId) {
         if let Some(slot) = self.links.get_mut(link) {
             slot.heard = self.now;
-            slot.pings = 0;
+            slot.missed = 0;
         }
     }
 

@@ -109,7 +109,7 @@ impl Shell {
         match conn.stream.take_error() {
             Ok(None) if !conn.stream.is_connected() => None,
             Ok(None) => {
-                if let Err(error) = conn.stream.tune(true) {
+                if let Err(error) = conn.stream.tune(self.limits.silence) {
                     tracing::debug!("host {host}: {error}");
                 }
                 self.opened(link, host)

@@ -325,7 +325,7 @@ impl Reactor {
         };
         let link = self.shell.links.next_id();
         let registered = stream
-            .tune(role == Role::Worker)
+            .tune(self.shell.limits.silence)
             .and_then(|()| stream.register(&self.shell.registry, Ready::Link(link).token()));
         if registered.is_err() {
             // It is gone already.

@@ -25,6 +25,7 @@ use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::mem;
 use std::net::Shutdown;
+use std::time::Duration;
 
 /// How long a closed connection may take to read what was sent last.
 const LINGER_MS: u64 = 1000;
@@ -37,6 +38,8 @@ pub(super) struct Limits {
     high: usize,
     most: usize,
     stall_ms: u64,
+    /// How long another machine may acknowledge nothing.
+    pub(super) silence: Duration,
 }
 
 impl Limits {
@@ -49,6 +52,7 @@ impl Limits {
             high: size(Setting::OutboxBytesHigh),
             most: size(Setting::OutboxBytesMax).max(body + HEADER_BYTES),
             stall_ms: settings.get(Setting::StallMs),
+            silence: Duration::from_millis(settings.get(Setting::SilenceMs)),
         }
     }
 }

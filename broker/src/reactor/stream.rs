@@ -9,12 +9,8 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
-/// How long the far machine of a worker or host may be silent on the TCP level, and that of a
-/// client, which need not answer pings.
-const KEEPALIVE: Duration = Duration::from_secs(1);
-const KEEPALIVE_CLIENT: Duration = Duration::from_secs(30);
-const KEEPALIVE_PROBES: u32 = 3;
-const USER_TIMEOUT: Duration = Duration::from_secs(3);
+/// Unanswered probes of a quiet connection after which the kernel takes its machine for gone.
+const KEEPALIVE_PROBES: u32 = 2;
 
 /// A stream socket.
 #[derive(Debug)]
@@ -61,23 +57,34 @@ impl Stream {
         };
     }
 
-    /// Sends small frames at once; for workers and hosts, finds a dead machine within seconds.
-    pub(super) fn tune(&self, is_watched: bool) -> io::Result<()> {
+    /// Sends small frames at once; has the kernel find out when the other machine is gone, within
+    /// this silence while nothing is under way to it (of what is,
+    /// `flight` takes care).
+    pub(super) fn tune(&self, silence: Duration) -> io::Result<()> {
         let Self::Tcp(tcp) = self else {
             return Ok(());
         };
         tcp.set_nodelay(true)?;
-        let socket = SockRef::from(tcp);
-        let every = if is_watched { KEEPALIVE } else { KEEPALIVE_CLIENT };
-        let keepalive = TcpKeepalive::new()
-            .with_time(every)
-            .with_interval(every)
-            .with_retries(KEEPALIVE_PROBES);
-        socket.set_tcp_keepalive(&keepalive)?;
-        if is_watched {
-            socket.set_tcp_user_timeout(Some(USER_TIMEOUT))?;
+        if !self.is_remote() {
+            // This machine does not vanish; a process that ends closes its connections.
+            return Ok(());
         }
-        Ok(())
+        // The first probe goes after one share, each further one a share later; whole seconds.
+        let share =
+            Duration::from_secs((silence.as_secs() / u64::from(KEEPALIVE_PROBES + 1)).max(1));
+        let keepalive = TcpKeepalive::new()
+            .with_time(share)
+            .with_interval(share)
+            .with_retries(KEEPALIVE_PROBES);
+        SockRef::from(tcp).set_tcp_keepalive(&keepalive)
+    }
+
+    /// Whether the peer is on another machine, as far as its address tells.
+    pub(super) fn is_remote(&self) -> bool {
+        match self {
+            Self::Tcp(tcp) => tcp.peer_addr().is_ok_and(|peer| !peer.ip().is_loopback()),
+            Self::Unix(_) => false,
+        }
     }
 
     /// Ends one direction or both; a peer that is gone already is no error.

@@ -80,6 +80,7 @@ impl Caller {
             match session.receive(frame).map_err(context)? {
                 Event::LoggedIn(ok) => {
                     conn.set_body_bytes_max(ok.body_bytes_max);
+                    conn.watch_silence(ok.silence_ms);
                     self.session = session;
                     self.conn = Some((conn, address));
                     self.lost = None;

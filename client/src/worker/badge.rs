@@ -74,6 +74,7 @@ impl Worker {
             match frame {
                 Some(Frame::BadgeOk(ok)) => {
                     conn.set_body_bytes_max(ok.body_bytes_max);
+                    conn.watch_silence(ok.silence_ms);
                     self.options.worker = ok.worker;
                     self.limits = ok;
                     self.conn = Some(conn);

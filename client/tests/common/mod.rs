@@ -148,6 +148,7 @@ pub fn login_ok() -> LoginOk {
         requests_max: 16,
         deadline_ms: 30_000,
         heartbeat_ms: 1000,
+        silence_ms: 3000,
         version: "test".into(),
     }
 }
@@ -157,6 +158,7 @@ pub fn badge_ok() -> BadgeOk {
         worker: WorkerId(3),
         body_bytes_max: 1 << 20,
         heartbeat_ms: 1000,
+        silence_ms: 3000,
         reconnect_ms: 10_000,
     }
 }

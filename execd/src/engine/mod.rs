@@ -96,6 +96,11 @@ impl Engine {
     pub fn new(mut config: Config) -> Self {
         let children_max = &mut config.limits.children_max;
         *children_max = (*children_max).min(CHILDREN_CAP);
+        if config.leave_when_broker_is_gone {
+            // All ends with the broker then, so one that is stopped for a while must not be taken
+            // for gone; both are on one machine, and a broker that ends closes its link.
+            config.limits.silence_ms = u64::MAX;
+        }
         let limits = config.limits;
         Self {
             starts: Bucket::new(limits.starts_per_second, limits.starts_burst, Tick(0)),

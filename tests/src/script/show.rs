@@ -136,11 +136,13 @@ impl World {
                 .with("requests_max", ok.requests_max)
                 .with("deadline_ms", ok.deadline_ms)
                 .with("heartbeat_ms", ok.heartbeat_ms)
+                .with("silence_ms", ok.silence_ms)
                 .with("version", ok.version),
             Frame::BadgeOk(ok) => Item::new(format!("{name} welcome"))
                 .with("id", ok.worker)
                 .with("body_bytes_max", ok.body_bytes_max)
                 .with("heartbeat_ms", ok.heartbeat_ms)
+                .with("silence_ms", ok.silence_ms)
                 .with("reconnect_ms", ok.reconnect_ms),
             Frame::Ping { sequence } => {
                 Item::new(format!("ping {name}")).with("seq", sequence).quiet()

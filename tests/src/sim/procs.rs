@@ -106,6 +106,7 @@ impl World {
             worker: start.worker,
             body_bytes_max: BODY_BYTES_DEFAULT as u64,
             heartbeat_ms: 0,
+            silence_ms: 0,
             reconnect_ms: 0,
         };
         let proc = Proc {

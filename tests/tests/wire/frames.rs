@@ -104,6 +104,7 @@ fn login_ok() -> LoginOk {
         requests_max: 64,
         deadline_ms: 60_000,
         heartbeat_ms: 10_000,
+        silence_ms: 30_000,
         version: "0.1.0".into(),
     }
 }
@@ -113,6 +114,7 @@ fn badge_ok() -> BadgeOk {
         worker: WorkerId(3),
         body_bytes_max: BODY_BYTES_DEFAULT as u64,
         heartbeat_ms: 10_000,
+        silence_ms: 30_000,
         reconnect_ms: 30_000,
     }
 }

@@ -110,8 +110,9 @@ fn without_state_execd_ends_with_its_broker() {
     b.open(3);
     b.frame(3, hello("b"));
     assert!(b.closed(1).is_empty(), "taken over, not gone");
+    assert!(b.until(100_000).iter().all(|a| a == "3<ping"), "stopped perhaps, not gone");
     assert_eq!(b.closed(3), ["term 0"]);
-    assert_eq!(b.until(5000), ["kill 0"]);
+    assert_eq!(b.until(105_000), ["kill 0"]);
     b.ends(0);
     assert_eq!(b.give(exited(0, Ending::Signal(9))), ["forget 0", "leave"]);
 }

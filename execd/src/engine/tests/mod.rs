@@ -102,7 +102,8 @@ fn frame_word(frame: &Frame) -> String {
 impl Bench {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
-            limits: Limits::default(),
+            // Patient, so that no ping comes between what most tests look at.
+            limits: Limits { ping_ms: 2000, silence_ms: 10_000, ..Limits::default() },
             hostpid: 99,
             version: "1".into(),
             built_in: false,

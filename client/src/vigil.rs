@@ -1,0 +1,136 @@
+//! When a broker that says nothing is asked whether it is there, and when it is taken for gone.
+//! Only silence while somebody waits counts: what a program does between two calls is its own
+//! affair. Pure: times are told. Not the ping itself: `conn` sends it.
+
+use std::time::{Duration, Instant};
+
+/// What a silence calls for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    /// Patience, for this long.
+    Nothing(Duration),
+    /// A ping.
+    Ping,
+    /// The broker is gone: it was silent so long.
+    Gone(Duration),
+}
+
+/// The watch over one connection.
+#[derive(Debug, Default)]
+pub(crate) struct Vigil {
+    /// The silence that is the end; `None` = the broker has not said, so silence means nothing.
+    silence: Option<Duration>,
+    /// Since when somebody has waited and nothing came.
+    since: Option<Instant>,
+    /// When the broker was asked whether it is there.
+    pinged: Option<Instant>,
+}
+
+impl Vigil {
+    /// The broker has said which silence is the end; 0 = none is.
+    pub(crate) fn begin(&mut self, silence_ms: u64) {
+        *self = Self::default();
+        self.silence = (silence_ms > 0).then(|| Duration::from_millis(silence_ms));
+    }
+
+    /// Something came, or the broker took something.
+    pub(crate) fn heard(&mut self) {
+        self.since = None;
+        self.pinged = None;
+    }
+
+    /// The ping that was due has left.
+    pub(crate) fn pinged(&mut self, now: Instant) {
+        self.pinged = Some(now);
+    }
+
+    /// How long to wait at most before looking again; needs no clock while all is well.
+    pub(crate) fn span(&self, now: impl FnOnce() -> Instant) -> Option<Duration> {
+        let half = self.silence? / 2;
+        match self.pinged.or(self.since) {
+            None => Some(half),
+            Some(from) => {
+                Some((from + half).saturating_duration_since(now()).max(Duration::from_millis(1)))
+            }
+        }
+    }
+
+    /// Nothing came for this long until now: what is due?
+    pub(crate) fn quiet(&mut self, now: Instant, waited: Duration) -> Due {
+        let Some(silence) = self.silence else { return Due::Nothing(Duration::MAX) };
+        let half = silence / 2;
+        let since = *self.since.get_or_insert_with(|| now.checked_sub(waited).unwrap_or(now));
+        let from = self.pinged.unwrap_or(since);
+        let left = (from + half).saturating_duration_since(now);
+        match self.pinged {
+            _ if !left.is_zero() => Due::Nothing(left),
+            None => Due::Ping,
+            Some(_) => Due::Gone(now.saturating_duration_since(since)),
+        }
+    }
+
+    /// As [`Vigil::quiet`], in the middle of a frame of our own, where no ping may go.
+    pub(crate) fn stuck(&mut self, now: Instant, waited: Duration) -> Due {
+        let Some(silence) = self.silence else { return Due::Nothing(Duration::MAX) };
+        let since = *self.since.get_or_insert_with(|| now.checked_sub(waited).unwrap_or(now));
+        let quiet = now.saturating_duration_since(since);
+        match silence.saturating_sub(quiet) {
+            Duration::ZERO => Due::Gone(quiet),
+            left => Due::Nothing(left),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: fn(u64) -> Duration = Duration::from_millis;
+
+    fn watch() -> (Vigil, Instant) {
+        let mut vigil = Vigil::default();
+        vigil.begin(3000);
+        (vigil, crate::clock::now() + MS(1_000_000))
+    }
+
+    #[test]
+    fn half_the_silence_is_due_a_ping_and_the_whole_is_the_end() {
+        let (mut vigil, at) = watch();
+        assert_eq!(vigil.span(|| at), Some(MS(1500)));
+        assert_eq!(vigil.quiet(at + MS(1499), MS(1499)), Due::Nothing(MS(1)));
+        assert_eq!(vigil.quiet(at + MS(1500), MS(1)), Due::Ping);
+        vigil.pinged(at + MS(1500));
+        assert_eq!(vigil.quiet(at + MS(2999), MS(10)), Due::Nothing(MS(1)));
+        assert_eq!(vigil.quiet(at + MS(3000), MS(1)), Due::Gone(MS(3000)));
+    }
+
+    #[test]
+    fn whatever_comes_begins_it_anew() {
+        let (mut vigil, at) = watch();
+        assert_eq!(vigil.quiet(at + MS(2000), MS(2000)), Due::Ping);
+        vigil.pinged(at + MS(2000));
+        vigil.heard();
+        assert_eq!(vigil.span(|| at), Some(MS(1500)));
+        assert_eq!(vigil.quiet(at + MS(4000), MS(500)), Due::Nothing(MS(1000)));
+    }
+
+    #[test]
+    fn a_program_that_looked_away_asks_before_it_judges() {
+        let (mut vigil, at) = watch();
+        assert_eq!(vigil.quiet(at + MS(10), MS(10)), Due::Nothing(MS(1490)));
+        let later = at + MS(600_000);
+        assert_eq!(vigil.quiet(later, MS(10)), Due::Ping);
+        vigil.pinged(later);
+        assert_eq!(vigil.quiet(later + MS(10), MS(10)), Due::Nothing(MS(1490)));
+    }
+
+    #[test]
+    fn a_frame_that_is_stuck_is_given_the_whole_silence_and_a_silent_broker_none_unsaid() {
+        let (mut vigil, at) = watch();
+        assert_eq!(vigil.stuck(at + MS(1000), MS(1000)), Due::Nothing(MS(2000)));
+        assert_eq!(vigil.stuck(at + MS(3000), MS(2000)), Due::Gone(MS(3000)));
+        vigil.begin(0);
+        assert_eq!(vigil.span(|| at), None);
+        assert_eq!(vigil.quiet(at + MS(9_000_000), MS(9_000_000)), Due::Nothing(Duration::MAX));
+    }
+}
