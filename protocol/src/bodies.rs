@@ -588,6 +588,9 @@ pub struct ExecFailed {
     pub run: RunId,
     /// Whether trying again without a change is pointless (missing program, not allowed, …).
     pub lasting: bool,
+    /// Nothing is wrong with the program: the host is at a limit of its own, and this many
+    /// milliseconds from now is a good time to ask again. 0 = not so.
+    pub again_ms: u64,
     /// What, which path, and the cure.
     pub text: String,
 }
@@ -603,18 +606,21 @@ impl ExecFailed {
             worker: WorkerId(lines.need_number("worker")?),
             run: RunId(lines.need_number("run")?),
             lasting: lines.get("lasting") == Some("yes"),
+            again_ms: lines.number_or("again_ms", 0)?,
             text: lines.text().to_owned(),
         })
     }
 
     /// The body as bytes.
     pub fn render(&self) -> Bytes {
-        Lines::default()
+        let mut lines = Lines::default()
             .with("worker", self.worker)
             .with("run", self.run)
-            .with("lasting", if self.lasting { "yes" } else { "no" })
-            .with_text(self.text.as_str())
-            .render()
+            .with("lasting", if self.lasting { "yes" } else { "no" });
+        if self.again_ms > 0 {
+            lines = lines.with("again_ms", self.again_ms);
+        }
+        lines.with_text(self.text.as_str()).render()
     }
 }
 

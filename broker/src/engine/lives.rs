@@ -8,9 +8,7 @@ use super::input::Close;
 use super::restart::Verdict;
 use super::workers::{Life, Place};
 use super::{Engine, Out};
-use protocol::bodies::{
-    Child, Ending, ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted, ExecStop,
-};
+use protocol::bodies::{Child, Ending, ExecExited, ExecOutput, ExecStart, ExecStarted, ExecStop};
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::HostName;
@@ -138,27 +136,6 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_start_failed(&mut self, failed: &ExecFailed, out: Out<'_>) {
-        let Some(key) = self.worker_of_run(failed.worker, failed.run) else { return };
-        if !self.workers[key].life.has_process() {
-            return;
-        }
-        if failed.lasting && self.workers[key].is_wanted {
-            self.workers[key].life = Life::Down;
-            self.give_up(key, failed.text.clone(), out);
-        } else {
-            self.ended_so(key, format!("it could not be started: {}", failed.text), out);
-        }
-    }
-
-    fn give_up(&mut self, key: usize, why: String, out: Out<'_>) {
-        let id = self.workers[key].id;
-        let what = format!("is failed: {why}; 'start {id}' tries again");
-        self.workers[key].failed = Some(why);
-        self.settle(key);
-        self.worker_fact(FactKind::WorkerFailed, key, &what, out);
-    }
-
     pub(crate) fn on_exited(&mut self, exited: &ExecExited, out: Out<'_>) {
         let Some(key) = self.worker_of_run(exited.worker, exited.run) else { return };
         let worker = &mut self.workers[key];
@@ -241,7 +218,7 @@ impl Engine {
         self.ended_so(key, how, out);
     }
 
-    fn ended_so(&mut self, key: usize, how: String, out: Out<'_>) {
+    pub(crate) fn ended_so(&mut self, key: usize, how: String, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.was_ready.then_some(worker.ready_since);
         let was_stopping = std::mem::take(&mut worker.is_stopping);

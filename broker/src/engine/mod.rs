@@ -35,6 +35,7 @@ mod outcome;
 mod poison;
 mod queue;
 mod recent;
+mod refusals;
 mod registry;
 mod replies;
 mod restart;

@@ -27,6 +27,8 @@ pub struct Limits {
     pub starts_per_second: u32,
     /// Starts at once before the rate counts.
     pub starts_burst: u32,
+    /// When to ask again for a start that finds no room.
+    pub full_again_ms: u64,
     /// Lines per second of one child that are passed on.
     pub lines_per_second: u32,
     /// Lines of one child at once before the rate counts.
@@ -69,6 +71,7 @@ impl Default for Limits {
             children_max: 1024,
             starts_per_second: 200,
             starts_burst: 1024,
+            full_again_ms: 1000,
             lines_per_second: 100,
             lines_burst: 200,
             all_lines_per_second: 5000,

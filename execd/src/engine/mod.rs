@@ -84,6 +84,8 @@ pub struct Engine {
     runs: BTreeMap<(Arc<str>, WorkerId, RunId), ChildId>,
     children_ever: u64,
     starts: Bucket,
+    /// When the last start that was put off is to be asked for again.
+    start_slot: Tick,
     lines: Bucket,
     leaving: Leaving,
     /// When execd ends whatever its children do.
@@ -105,6 +107,7 @@ impl Engine {
         Self {
             starts: Bucket::new(limits.starts_per_second, limits.starts_burst, Tick(0)),
             lines: Bucket::new(limits.all_lines_per_second, limits.all_lines_burst, Tick(0)),
+            start_slot: Tick(0),
             config,
             links: BTreeMap::new(),
             brokers: BTreeMap::new(),

@@ -19,8 +19,8 @@ impl Engine {
         start: ExecStart,
         out: &mut Vec<Action>,
     ) {
-        if let Err((lasting, text)) = self.admit(now, broker, &start) {
-            self.fail(broker, &start, lasting, text, out);
+        if let Err((again_ms, text)) = self.admit(now, broker, &start) {
+            self.fail(broker, &start, again_ms, text, out);
             return;
         }
         let child = self.enter(Child {
@@ -36,18 +36,19 @@ impl Engine {
         out.push(Action::Spawn { child, broker: Arc::clone(broker), start });
     }
 
-    /// Whether there is room to start this and to watch it to its end.
+    /// Whether there is room to start this and to watch it to its end. If not: when to ask again
+    /// (0 = the asker is wrong, not early), and why.
     fn admit(
         &mut self,
         now: Tick,
         broker: &Arc<str>,
         start: &ExecStart,
-    ) -> Result<(), (bool, String)> {
+    ) -> Result<(), (u64, String)> {
         let limits = &self.config.limits;
         if let Some(known) = self.runs.get(&(Arc::clone(broker), start.worker, start.run)) {
             let pid = self.children.get(known).map_or(0, |child| child.pid);
             return Err((
-                false,
+                0,
                 format!(
                     "worker {} run {} is here already as process {pid}; give each start a run of \
                      its own",
@@ -57,11 +58,12 @@ impl Engine {
         }
         let is_ending = self.brokers.get(broker).is_some_and(|known| known.is_ending);
         if self.leaving != Leaving::No || is_ending {
-            return Err((false, "execd is ending its processes; start it again later".into()));
+            let text = "execd is ending its processes; start it again later".to_owned();
+            return Err((limits.full_again_ms, text));
         }
         if self.children.len() >= limits.children_max {
             return Err((
-                false,
+                limits.full_again_ms,
                 format!(
                     "execd has {} processes, as many as it may; stop some, raise its --children \
                      and descriptor limit, or use another host",
@@ -70,10 +72,15 @@ impl Engine {
             ));
         }
         if !self.starts.take(now) {
+            // Each that is put off gets a moment of its own, so that they do not all come back at
+            // once to be refused again.
+            let every = 1_000_000_u64.div_ceil(u64::from(limits.starts_per_second.max(1)));
+            self.start_slot = Tick(self.start_slot.0.max(now.0).saturating_add(every));
             return Err((
-                false,
+                self.start_slot.since(now).0.div_ceil(1000),
                 format!(
-                    "more than {} starts a second after a burst of {}; try again in a second",
+                    "more than {} starts a second after a burst of {} (--start-rate, \
+                     --start-burst)",
                     limits.starts_per_second, limits.starts_burst
                 ),
             ));
@@ -85,13 +92,14 @@ impl Engine {
         &mut self,
         broker: &Arc<str>,
         start: &ExecStart,
-        lasting: bool,
+        again_ms: u64,
         text: String,
         out: &mut Vec<Action>,
     ) {
         let who = super::Who { broker: Arc::clone(broker), worker: start.worker, run: start.run };
         out.push(Action::Note(Note::Failed { who, text: text.clone() }));
-        let body = ExecFailed { worker: start.worker, run: start.run, lasting, text };
+        let (worker, run) = (start.worker, start.run);
+        let body = ExecFailed { worker, run, lasting: false, again_ms, text };
         self.report(broker, Frame::ExecFailed(body), out);
     }
 
@@ -149,7 +157,8 @@ impl Engine {
     ) {
         let Some(child) = self.children.get(&id) else { return };
         let who = child.who();
-        let body = ExecFailed { worker: child.worker, run: child.run, lasting, text: text.clone() };
+        let (worker, run) = (child.worker, child.run);
+        let body = ExecFailed { worker, run, lasting, again_ms: 0, text: text.clone() };
         out.push(Action::Note(Note::Failed { who: who.clone(), text }));
         self.report(&who.broker, Frame::ExecFailed(body), out);
         self.happens(now, id, Event::Refused, out);

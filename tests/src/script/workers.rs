@@ -55,8 +55,10 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             "cannot" if line.is("start") => {
                 let lasting = line.flag("lasting");
                 let run = self.run_of(id, line)?;
+                let again_ms = line.number("again")?.unwrap_or(0);
                 let text = text(line);
-                let failed = ExecFailed { worker: WorkerId(id), run, lasting, text };
+                let worker = WorkerId(id);
+                let failed = ExecFailed { worker, run, lasting, again_ms, text };
                 self.report(id, Report::Failed(failed))?;
             }
             "exits" => self.exits(id, line)?,

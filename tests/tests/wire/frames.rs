@@ -162,6 +162,7 @@ fn exec_frames() -> Vec<(&'static str, Frame)> {
                 worker,
                 run,
                 lasting: true,
+                again_ms: 0,
                 text: "/usr/bin/isdecho: no such file".into(),
             }),
         ),

@@ -111,7 +111,7 @@ fn children_have_a_limit() {
     let mut b = Bench::with_broker(|config| config.limits.children_max = 2);
     b.up(1, 1, 0);
     b.up(1, 2, 1);
-    assert_eq!(b.frame(1, start(3, 1)), ["1<failed 3/1 lasting=false"]);
+    assert_eq!(b.frame(1, start(3, 1)), ["1<failed 3/1 again=1000"]);
     b.give(exited(0, Ending::Exit(0)));
     b.ends(0);
     assert_eq!(b.frame(1, start(3, 1)), ["spawn 2 /bin/true"]);
@@ -125,7 +125,17 @@ fn starts_have_a_rate() {
     });
     b.up(1, 1, 0);
     b.up(1, 2, 1);
-    assert_eq!(b.frame(1, start(3, 1)), ["1<failed 3/1 lasting=false"]);
+    // Each is told a moment of its own, and finds room then.
+    assert_eq!(b.frame(1, start(3, 1)), ["1<failed 3/1 again=100"]);
+    assert_eq!(b.frame(1, start(4, 1)), ["1<failed 4/1 again=200"]);
+    b.now = Tick::from_millis(50);
+    assert_eq!(b.frame(1, start(5, 1)), ["1<failed 5/1 again=250"]);
     b.now = Tick::from_millis(100);
     assert_eq!(b.frame(1, start(3, 1)), ["spawn 2 /bin/true"]);
+    b.now = Tick::from_millis(200);
+    assert_eq!(b.frame(1, start(4, 1)), ["spawn 3 /bin/true"]);
+    b.now = Tick::from_millis(5000);
+    b.up(1, 6, 4);
+    b.up(1, 7, 5);
+    assert_eq!(b.frame(1, start(8, 1)), ["1<failed 8/1 again=100"], "the wait does not pile up");
 }

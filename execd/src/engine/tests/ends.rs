@@ -9,7 +9,7 @@ fn terminate_ends_all_children_youngest_first_then_execd() {
     b.up(1, 1, 0);
     b.up(2, 1, 1);
     assert_eq!(b.give(Input::Terminate), ["term 1", "term 0"]);
-    assert_eq!(b.frame(1, start(9, 9)), ["1<failed 9/9 lasting=false"]);
+    assert_eq!(b.frame(1, start(9, 9)), ["1<failed 9/9 again=1000"]);
     assert_eq!(b.open(3), ["3<error shutting_down", "3<close"]);
     b.ends(0);
     b.ends(1);
@@ -49,7 +49,7 @@ fn a_built_in_execd_ends_after_the_brokers_orderly_end() {
     let mut b = Bench::with_broker(|config| config.built_in = true);
     b.up(1, 1, 0);
     assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100 })), ["term 0"]);
-    assert_eq!(b.frame(1, start(2, 1)), ["1<failed 2/1 lasting=false"]);
+    assert_eq!(b.frame(1, start(2, 1)), ["1<failed 2/1 again=1000"]);
     assert_eq!(b.until(100), ["kill 0"]);
     b.ends(0);
     let words = b.give(exited(0, Ending::Signal(9)));

@@ -78,6 +78,9 @@ fn frame_word(frame: &Frame) -> String {
     match frame {
         Frame::ExecWelcome(_) => "welcome".into(),
         Frame::ExecStarted(b) => format!("started {}/{} {}", b.worker, b.run, b.pid),
+        Frame::ExecFailed(b) if b.again_ms > 0 => {
+            format!("failed {}/{} again={}", b.worker, b.run, b.again_ms)
+        }
         Frame::ExecFailed(b) => format!("failed {}/{} lasting={}", b.worker, b.run, b.lasting),
         Frame::ExecExited(b) => {
             format!(

@@ -1,0 +1,50 @@
+//! Starts that a host refuses: for good, for now, or because it is at a limit of its own. Not the
+//! ends of processes that did start: `lives`.
+
+use super::due::Due;
+use super::fact::FactKind;
+use super::workers::Life;
+use super::{Engine, Out};
+use protocol::bodies::ExecFailed;
+
+/// Longest time that a host may put off a start; it is asked again then.
+const AGAIN_MS_MAX: u64 = 60_000;
+
+impl Engine {
+    pub(crate) fn on_start_failed(&mut self, failed: &ExecFailed, out: Out<'_>) {
+        let Some(key) = self.worker_of_run(failed.worker, failed.run) else { return };
+        let worker = &self.workers[key];
+        if !worker.life.has_process() {
+            return;
+        }
+        if failed.lasting && worker.is_wanted {
+            self.workers[key].life = Life::Down;
+            self.give_up(key, failed.text.clone(), out);
+        } else if failed.again_ms > 0 && worker.is_wanted && !worker.is_stopping {
+            self.put_off(key, failed, out);
+        } else {
+            self.ended_so(key, format!("it could not be started: {}", failed.text), out);
+        }
+    }
+
+    /// The host is busy and said when to ask again. That is no end of the worker: it counts neither
+    /// for its back-off nor for its failure.
+    fn put_off(&mut self, key: usize, failed: &ExecFailed, out: Out<'_>) {
+        let wait_ms = failed.again_ms.min(AGAIN_MS_MAX);
+        let worker = &mut self.workers[key];
+        worker.life = Life::Pausing;
+        worker.pid = 0;
+        self.settle(key);
+        self.due.add(self.now.plus_millis(wait_ms), Due::Restart(failed.worker));
+        let what = format!("is put off for {wait_ms} ms: {}", failed.text);
+        self.worker_fact(FactKind::WorkerRestart, key, &what, out);
+    }
+
+    pub(crate) fn give_up(&mut self, key: usize, why: String, out: Out<'_>) {
+        let id = self.workers[key].id;
+        let what = format!("is failed: {why}; 'start {id}' tries again");
+        self.workers[key].failed = Some(why);
+        self.settle(key);
+        self.worker_fact(FactKind::WorkerFailed, key, &what, out);
+    }
+}
