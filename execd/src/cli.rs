@@ -65,6 +65,10 @@ pub(crate) struct Cli {
     /// Starts at once before --start-rate counts
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().starts_burst)]
     start_burst: u32,
+    /// How the kernel schedules workers: batch wakes them without pushing the broker aside, which is
+    /// more throughput on few cores; inherit leaves them the policy of isdexecd (see chrt)
+    #[arg(long, value_name = "batch|inherit", default_value = "batch")]
+    scheduling: Scheduling,
     /// Most worker processes at once
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().children_max)]
     children: usize,
@@ -81,6 +85,12 @@ pub(crate) struct Cli {
     /// How to log
     #[arg(long, value_name = "text|json", default_value = "text")]
     log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Scheduling {
+    Batch,
+    Inherit,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -150,6 +160,7 @@ impl Cli {
         options.env = self.env.iter().map(|text| variable(text)).collect::<Result<_, _>>()?;
         options.limits.starts_per_second = self.start_rate;
         options.limits.starts_burst = self.start_burst;
+        options.batch = self.scheduling == Scheduling::Batch;
         options.ports_file = self.ports_file;
         options.limits.children_max = self.children;
         options.limits.silence_ms = self.silence_ms;

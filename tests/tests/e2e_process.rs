@@ -22,6 +22,13 @@ fn status_field(pid: u32, key: &str) -> String {
     line.split_whitespace().nth(1).expect("a value").to_owned()
 }
 
+/// Field 41 of `stat`; the name in field 2 may contain anything.
+fn scheduling_policy(pid: u32) -> String {
+    let stat = String::from_utf8(proc_file(pid, "stat")).expect("UTF-8");
+    let (_, rest) = stat.rsplit_once(')').expect("a name");
+    rest.split_whitespace().nth(38).expect("a policy").to_owned()
+}
+
 #[test]
 fn a_worker_starts_with_what_it_needs_and_nothing_else() {
     let broker = Broker::start(&[]);
@@ -56,6 +63,8 @@ fn a_worker_starts_with_what_it_needs_and_nothing_else() {
     for command in ["worker 1", "save", "workers"] {
         assert!(!broker.op(command).contains(secret), "the secret is in '{command}'");
     }
+    // SCHED_BATCH: it does not push the broker aside when it is woken.
+    assert_eq!(scheduling_policy(pid), "3");
     // Its standard streams and its connection, nothing of execd's or the broker's.
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
     let targets: Vec<_> = open

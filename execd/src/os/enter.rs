@@ -66,6 +66,8 @@ pub(super) struct Shape {
     pub(super) directory: CString,
     /// Rights that its new files do not get.
     pub(super) umask: libc::mode_t,
+    /// It is scheduled as `SCHED_BATCH`.
+    pub(super) batch: bool,
 }
 
 /// The program and the arguments of its exec.
@@ -167,6 +169,9 @@ fn before_exec(shape: &Shape) -> io::Result<()> {
     for (resource, soft, hard) in &shape.limits {
         setrlimit(*resource, *soft, *hard).map_err(|errno| Step::Limits.failed(errno))?;
     }
+    if shape.batch {
+        schedule_as_batch();
+    }
     if let Some(account) = &shape.account {
         become_user(account).map_err(|errno| Step::User.failed(errno))?;
     }
@@ -180,6 +185,23 @@ fn before_exec(shape: &Shape) -> io::Result<()> {
         libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, none, none, none);
     }
     chdir(shape.directory.as_c_str()).map_err(|errno| Step::Directory.failed(errno))
+}
+
+/// Has a woken worker wait until whoever runs pauses, instead of pushing it aside: on few cores that
+/// is often the broker, in the middle of handing out requests. What the worker starts itself is
+/// scheduled as usual again. A policy that someone chose for execd stays, and a refusal does no
+/// harm.
+fn schedule_as_batch() {
+    #[expect(unsafe_code, reason = "nix has no sched_setscheduler")]
+    // SAFETY: both are system calls, async-signal-safe; the parameter is plain data that is only
+    // read.
+    unsafe {
+        let parameter = libc::sched_param { sched_priority: 0 };
+        if libc::sched_getscheduler(0) == libc::SCHED_OTHER {
+            let policy = libc::SCHED_BATCH | libc::SCHED_RESET_ON_FORK;
+            libc::sched_setscheduler(0, policy, &raw const parameter);
+        }
+    }
 }
 
 /// Groups first, while that is still allowed; then the user, real, effective and saved, and a look

@@ -79,6 +79,10 @@ pub struct Options {
     /// Environment variables that children get besides the short list of `spawn`: a name and its
     /// value, or a name whose value execd's own environment has.
     pub env: Vec<(String, Option<String>)>,
+    /// Workers are woken without pushing aside who runs (Linux's `SCHED_BATCH`), so that the broker
+    /// gets on with its turn: a quarter more requests on a machine with few cores, see
+    /// docs/performance.md. Otherwise they have the scheduling policy of execd.
+    pub batch: bool,
     /// The bounds.
     pub limits: Limits,
 }
@@ -101,6 +105,7 @@ impl Options {
             ready: None,
             directory: PathBuf::from("/"),
             env: Vec::new(),
+            batch: true,
             limits: Limits::default(),
         }
     }

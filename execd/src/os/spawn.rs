@@ -80,10 +80,10 @@ impl Recipe {
         let directory = CString::new(options.directory.as_os_str().as_bytes())
             .map_err(|_| usage("the working directory's name contains a NUL byte"))?;
         let environment = environment(options, account.as_ref())?;
-        let umask = options.umask;
+        let (umask, batch) = (options.umask, options.batch);
         Ok(Self {
             policy,
-            shape: Arc::new(Shape { limits, account, directory, umask }),
+            shape: Arc::new(Shape { limits, account, directory, umask, batch }),
             environment,
             files_max: own.1,
             outlives: options.state.is_some(),
