@@ -333,8 +333,7 @@ impl Conn {
             if left == Some(Duration::ZERO) {
                 return Ok(false);
             }
-            let begun = clock::now();
-            let quiet = match self.vigil.stuck(begun, Duration::ZERO) {
+            let quiet = match self.vigil.stuck(clock::now()) {
                 Due::Gone(span) => return Err(Lost::Silent(span)),
                 Due::Nothing(Duration::MAX) | Due::Ping => None,
                 Due::Nothing(span) => Some(span),

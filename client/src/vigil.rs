@@ -44,36 +44,38 @@ impl Vigil {
         self.pinged = Some(now);
     }
 
+    /// When the next thing is due if nothing comes: after two fifths of the silence a ping, which
+    /// has half of it to be answered. What is left is for a machine that is busy.
+    fn due_at(&self, since: Instant, silence: Duration) -> Instant {
+        match self.pinged {
+            None => since + silence * 2 / 5,
+            Some(pinged) => pinged + silence / 2,
+        }
+    }
+
     /// How long to wait at most before looking again; needs no clock while all is well.
     pub(crate) fn span(&self, now: impl FnOnce() -> Instant) -> Option<Duration> {
-        let half = self.silence? / 2;
-        match self.pinged.or(self.since) {
-            None => Some(half),
-            Some(from) => {
-                Some((from + half).saturating_duration_since(now()).max(Duration::from_millis(1)))
-            }
-        }
+        let silence = self.silence?;
+        let Some(since) = self.since else { return Some(silence * 2 / 5) };
+        let left = self.due_at(since, silence).saturating_duration_since(now());
+        Some(left.max(Duration::from_millis(1)))
     }
 
     /// Nothing came for this long until now: what is due?
     pub(crate) fn quiet(&mut self, now: Instant, waited: Duration) -> Due {
         let Some(silence) = self.silence else { return Due::Nothing(Duration::MAX) };
-        let half = silence / 2;
         let since = *self.since.get_or_insert_with(|| now.checked_sub(waited).unwrap_or(now));
-        let from = self.pinged.unwrap_or(since);
-        let left = (from + half).saturating_duration_since(now);
-        match self.pinged {
-            _ if !left.is_zero() => Due::Nothing(left),
-            None => Due::Ping,
-            Some(_) => Due::Gone(now.saturating_duration_since(since)),
+        match self.due_at(since, silence).saturating_duration_since(now) {
+            Duration::ZERO if self.pinged.is_none() => Due::Ping,
+            Duration::ZERO => Due::Gone(now.saturating_duration_since(since)),
+            left => Due::Nothing(left),
         }
     }
 
     /// As [`Vigil::quiet`], in the middle of a frame of our own, where no ping may go.
-    pub(crate) fn stuck(&mut self, now: Instant, waited: Duration) -> Due {
+    pub(crate) fn stuck(&mut self, now: Instant) -> Due {
         let Some(silence) = self.silence else { return Due::Nothing(Duration::MAX) };
-        let since = *self.since.get_or_insert_with(|| now.checked_sub(waited).unwrap_or(now));
-        let quiet = now.saturating_duration_since(since);
+        let quiet = now.saturating_duration_since(*self.since.get_or_insert(now));
         match silence.saturating_sub(quiet) {
             Duration::ZERO => Due::Gone(quiet),
             left => Due::Nothing(left),
@@ -94,14 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn half_the_silence_is_due_a_ping_and_the_whole_is_the_end() {
+    fn a_silent_broker_is_pinged_and_then_gone_before_the_silence_is_over() {
         let (mut vigil, at) = watch();
-        assert_eq!(vigil.span(|| at), Some(MS(1500)));
-        assert_eq!(vigil.quiet(at + MS(1499), MS(1499)), Due::Nothing(MS(1)));
-        assert_eq!(vigil.quiet(at + MS(1500), MS(1)), Due::Ping);
-        vigil.pinged(at + MS(1500));
-        assert_eq!(vigil.quiet(at + MS(2999), MS(10)), Due::Nothing(MS(1)));
-        assert_eq!(vigil.quiet(at + MS(3000), MS(1)), Due::Gone(MS(3000)));
+        assert_eq!(vigil.span(|| at), Some(MS(1200)));
+        assert_eq!(vigil.quiet(at + MS(1199), MS(1199)), Due::Nothing(MS(1)));
+        assert_eq!(vigil.quiet(at + MS(1200), MS(1)), Due::Ping);
+        vigil.pinged(at + MS(1200));
+        assert_eq!(vigil.span(|| at + MS(1300)), Some(MS(1400)));
+        assert_eq!(vigil.quiet(at + MS(2699), MS(10)), Due::Nothing(MS(1)));
+        assert_eq!(vigil.quiet(at + MS(2700), MS(1)), Due::Gone(MS(2700)));
     }
 
     #[test]
@@ -110,14 +113,14 @@ mod tests {
         assert_eq!(vigil.quiet(at + MS(2000), MS(2000)), Due::Ping);
         vigil.pinged(at + MS(2000));
         vigil.heard();
-        assert_eq!(vigil.span(|| at), Some(MS(1500)));
-        assert_eq!(vigil.quiet(at + MS(4000), MS(500)), Due::Nothing(MS(1000)));
+        assert_eq!(vigil.span(|| at), Some(MS(1200)));
+        assert_eq!(vigil.quiet(at + MS(4000), MS(500)), Due::Nothing(MS(700)));
     }
 
     #[test]
     fn a_program_that_looked_away_asks_before_it_judges() {
         let (mut vigil, at) = watch();
-        assert_eq!(vigil.quiet(at + MS(10), MS(10)), Due::Nothing(MS(1490)));
+        assert_eq!(vigil.quiet(at + MS(10), MS(10)), Due::Nothing(MS(1190)));
         let later = at + MS(600_000);
         assert_eq!(vigil.quiet(later, MS(10)), Due::Ping);
         vigil.pinged(later);
@@ -127,8 +130,9 @@ mod tests {
     #[test]
     fn a_frame_that_is_stuck_is_given_the_whole_silence_and_a_silent_broker_none_unsaid() {
         let (mut vigil, at) = watch();
-        assert_eq!(vigil.stuck(at + MS(1000), MS(1000)), Due::Nothing(MS(2000)));
-        assert_eq!(vigil.stuck(at + MS(3000), MS(2000)), Due::Gone(MS(3000)));
+        assert_eq!(vigil.stuck(at), Due::Nothing(MS(3000)));
+        assert_eq!(vigil.stuck(at + MS(1000)), Due::Nothing(MS(2000)));
+        assert_eq!(vigil.stuck(at + MS(3000)), Due::Gone(MS(3000)));
         vigil.begin(0);
         assert_eq!(vigil.span(|| at), None);
         assert_eq!(vigil.quiet(at + MS(9_000_000), MS(9_000_000)), Due::Nothing(Duration::MAX));

@@ -5,4 +5,5 @@ pub mod docs;
 pub mod proc;
 pub mod script;
 pub mod sim;
+pub mod swallow;
 pub mod wire;
