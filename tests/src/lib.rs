@@ -2,6 +2,7 @@
 //! real processes, and to make documents. Nothing here is part of any program.
 
 pub mod docs;
+pub mod fuzz;
 pub mod proc;
 pub mod script;
 pub mod sim;

@@ -1,0 +1,67 @@
+//! The broker's engine as a state machine: bytes become a sequence of things that happen, through
+//! the real `translate` wherever a frame is involved. After each step all laws of the engine hold,
+//! and what the judge saw at the street door agrees: every accepted request gets exactly one
+//! outcome, `ran: no` is the truth, a request is not run twice unless that was allowed.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | [`shell`] | what the reactor does around the engine |
+//! | [`judge`] | who was promised what |
+//! | [`moves`] | bytes → what happens next |
+//! | [`words`] | bytes → frames and operator commands |
+
+pub mod judge;
+pub mod moves;
+pub mod shell;
+pub mod words;
+
+use super::source::Source;
+use judge::Sabotage;
+use protocol::time::Tick;
+use shell::Shell;
+
+/// Most moves of one input; what follows is not looked at.
+const MOVES_MAX: usize = 400;
+/// Longer than any deadline that a request may have.
+const LEAP_MS: u64 = 2 * 3_600_000;
+
+/// Bytes as a life of a broker.
+pub fn broker(data: &[u8]) {
+    live(data, Sabotage::None);
+}
+
+/// The same, with a broker that is not to be trusted; says what it did, action by action.
+pub fn live(data: &[u8], sabotage: Sabotage) -> u64 {
+    let mut source = Source::new(data);
+    let flags = source.byte();
+    let mut shell = Shell::new(sabotage);
+    shell.begin(flags);
+    for _ in 0..MOVES_MAX {
+        if source.is_empty() || shell.has_ended {
+            break;
+        }
+        moves::next(&mut shell, &mut source);
+        shell.read_resumed();
+    }
+    let trace = shell.trace;
+    if !shell.has_ended {
+        end(&mut shell);
+    }
+    trace
+}
+
+/// Nobody says anything any more: all requests have their outcome when their time is over, and what
+/// was configured is read back as it was.
+fn end(shell: &mut Shell) {
+    shell.resume_all();
+    shell.now = Tick(shell.now.0 + LEAP_MS * 1000);
+    shell.look_at_clock();
+    if shell.has_ended {
+        return;
+    }
+    shell.judge.check_all_answered();
+    shell.close_all();
+    let totals = shell.engine.totals();
+    assert_eq!(totals.accepted, totals.ended, "something is under way without a client");
+    shell.check_save();
+}

@@ -1,0 +1,478 @@
+//! What the reactor does around the engine, without sockets: links, bytes to frames, actions. After
+//! each step the engine's laws are checked and what it does is shown to the judge.
+
+use super::judge::{Judge, Sabotage};
+use broker::engine::action::{Action, Origin};
+use broker::engine::input::{Close, Input, Listening, Peer};
+use broker::engine::{Engine, EngineOptions};
+use broker::translate::{inbound, outbound};
+use bytes::{Buf, Bytes, BytesMut};
+use protocol::bodies::{ExecStart, Format};
+use protocol::decode;
+use protocol::encode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::kinds::Role;
+use protocol::limits::HEADER_BYTES;
+use protocol::names::HostName;
+use protocol::op::reply::OpReply;
+use protocol::settings::{Setting, Settings};
+use protocol::time::Tick;
+use std::collections::hash_map::DefaultHasher;
+use std::collections::{BTreeMap, VecDeque};
+use std::hash::{Hash, Hasher};
+
+/// Most bytes of a link that is not read.
+const INBOX_BYTES_MAX: usize = 64 * 1024;
+/// Most of what is remembered of the past: starts, requests of a worker.
+const REMEMBERED_MAX: usize = 32;
+/// Most looks at the clock at one moment.
+const LOOKS_MAX: u32 = 64;
+
+/// A connection.
+#[derive(Debug)]
+pub struct Conn {
+    /// Who is at its other end.
+    pub role: Role,
+    /// A client of `op`.
+    pub is_operator: bool,
+    /// Its login named `op`.
+    wants_op: bool,
+    /// Its login or badge was accepted.
+    pub is_known: bool,
+    /// The engine wants nothing of it for now.
+    pub is_paused: bool,
+    /// Requests that a worker was given, the oldest first.
+    pub given: VecDeque<Header>,
+    /// Sequence of the last status question.
+    pub status: u32,
+    inbox: BytesMut,
+    skip: usize,
+    is_deaf: bool,
+}
+
+/// A start that an execd was asked for.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// On which link.
+    pub link: LinkId,
+    /// What, with its secret.
+    pub start: ExecStart,
+}
+
+/// The broker's process without its sockets.
+#[derive(Debug)]
+pub struct Shell {
+    /// The engine.
+    pub engine: Engine,
+    /// What time it is.
+    pub now: Tick,
+    /// Connections.
+    pub conns: BTreeMap<LinkId, Conn>,
+    /// Who was promised what.
+    pub judge: Judge,
+    /// Dials without an outcome.
+    pub dials: VecDeque<HostName>,
+    /// The last starts.
+    pub starts: VecDeque<Start>,
+    /// Commands that wait for a file.
+    pub sources: VecDeque<(LinkId, Header, String)>,
+    /// The process has ended.
+    pub has_ended: bool,
+    /// One number for all that was done.
+    pub trace: u64,
+    places: Vec<u32>,
+    free: Vec<u32>,
+    runs: u64,
+    has_execd: bool,
+    resumed: Vec<LinkId>,
+}
+
+/// The secret that a start gets.
+fn secret(worker: WorkerId, run: RunId) -> String {
+    format!("s.{worker}.{run}")
+}
+
+fn prove(worker: WorkerId, given: &str) -> Option<RunId> {
+    let (of, run) = given.strip_prefix("s.")?.split_once('.')?;
+    (of.parse() == Ok(worker.0)).then(|| run.parse().ok().map(RunId)).flatten()
+}
+
+/// What reaches a terminal moves no cursor.
+fn no_controls(text: &str) {
+    let bad = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
+    assert!(bad.is_none(), "an answer has the control character {bad:?}: {text:?}");
+}
+
+impl Shell {
+    /// A broker that was started and knows nothing.
+    pub fn new(sabotage: Sabotage) -> Self {
+        let options = EngineOptions { settings: Settings::default(), run_base: 0 };
+        Self {
+            engine: Engine::new(options),
+            now: Tick(0),
+            conns: BTreeMap::new(),
+            judge: Judge::new(sabotage),
+            dials: VecDeque::new(),
+            starts: VecDeque::new(),
+            sources: VecDeque::new(),
+            has_ended: false,
+            trace: 0,
+            places: Vec::new(),
+            free: Vec::new(),
+            runs: 0,
+            has_execd: true,
+            resumed: Vec::new(),
+        }
+    }
+
+    /// The engine listens; with a configuration, unless the flags say otherwise.
+    pub fn begin(&mut self, flags: u8) {
+        self.listens(flags & 1 == 0);
+        if flags & 2 == 0 {
+            let text = "config service echo selfstart=1\nconfig service pipe prefetch=2\n\
+                        config worker echo localhost /bin/echo\nconfig worker echo localhost /x a\n\
+                        config worker pipe localhost /bin/pipe\nstart all\n";
+            self.step(Input::Script { origin: Origin::Broker, text: text.into() });
+        }
+    }
+
+    fn listens(&mut self, has_execd: bool) {
+        self.has_execd = has_execd;
+        let listening = Listening {
+            host: "fuzz".into(),
+            worker_port: 5500,
+            worker_host: "127.0.0.1".into(),
+            client_port: 5501,
+            execd: has_execd.then(|| "unix:/x/execd".into()),
+            instance: "fuzz".into(),
+            version: "0".into(),
+            ..Listening::default()
+        };
+        self.step(Input::Listening(Box::new(listening)));
+    }
+
+    /// A place for a new connection.
+    pub fn open(&mut self, role: Role) -> LinkId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.places.push(0);
+            self.places.len() as u32 - 1
+        });
+        self.places[index as usize] += 1;
+        let link = LinkId { index, generation: self.places[index as usize] };
+        let conn = Conn {
+            role,
+            is_operator: false,
+            wants_op: false,
+            is_known: false,
+            is_paused: false,
+            given: VecDeque::new(),
+            status: 0,
+            inbox: BytesMut::new(),
+            skip: 0,
+            is_deaf: false,
+        };
+        self.conns.insert(link, conn);
+        link
+    }
+
+    /// A program connects.
+    pub fn connect(&mut self, role: Role, is_owner: bool) -> LinkId {
+        let link = self.open(role);
+        let fd = link.index as i32 + 5;
+        let address = format!("127.0.0.1:{}", 40_000 + link.index);
+        let peer = Peer { address, fd, uid: Some(1000), is_owner };
+        self.step(match role {
+            Role::Worker => Input::WorkerOpened { link, peer },
+            Role::Client | Role::Host | Role::Broker => Input::ClientOpened { link, peer },
+        });
+        link
+    }
+
+    /// Bytes come on a link.
+    pub fn receive(&mut self, link: LinkId, bytes: &[u8]) {
+        let Some(conn) = self.conns.get_mut(&link) else { return };
+        if conn.inbox.len() + bytes.len() <= INBOX_BYTES_MAX {
+            conn.inbox.extend_from_slice(bytes);
+        }
+        self.read(link);
+    }
+
+    /// A frame comes on a link.
+    pub fn frame(&mut self, link: LinkId, frame: Frame) {
+        self.receive(link, &encode::to_bytes(frame));
+    }
+
+    /// What came on a link, as far as the engine wants it.
+    fn read(&mut self, link: LinkId) {
+        let body_bytes_max = self.engine.settings().get(Setting::BodyBytesMax) as usize;
+        while let Some(conn) = self.conns.get_mut(&link) {
+            if conn.is_paused || conn.is_deaf || self.has_ended {
+                return;
+            }
+            let passed = conn.skip.min(conn.inbox.len());
+            conn.inbox.advance(passed);
+            conn.skip -= passed;
+            let Some(first) = conn.inbox.first_chunk::<HEADER_BYTES>() else { return };
+            match decode::head(first, body_bytes_max) {
+                Err(error) => {
+                    conn.inbox.advance(HEADER_BYTES);
+                    match error.skip {
+                        Some(count) => conn.skip = count as usize,
+                        None => conn.is_deaf = true,
+                    }
+                    self.step(Input::Garbage { link, error });
+                }
+                Ok((_, head)) if conn.inbox.len() < HEADER_BYTES + head.len as usize => return,
+                Ok((kind, head)) => {
+                    conn.inbox.advance(HEADER_BYTES);
+                    let body = conn.inbox.split_to(head.len as usize).freeze();
+                    let role = conn.role;
+                    let arrived = inbound::Arrived { link, role, kind, head, body };
+                    match inbound::input(arrived, prove) {
+                        Ok(input) => self.step(input),
+                        Err(error) => {
+                            conn.is_deaf = true;
+                            self.step(Input::Garbage { link, error });
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The other end closes.
+    pub fn close(&mut self, link: LinkId, how: Close) {
+        if self.forget(link) {
+            self.judge.link_gone(link, how == Close::Eof);
+            self.step(Input::Closed { link, how });
+        }
+    }
+
+    /// All other ends close.
+    pub fn close_all(&mut self) {
+        let links: Vec<LinkId> = self.conns.keys().copied().collect();
+        links.into_iter().for_each(|link| self.close(link, Close::Reset));
+    }
+
+    fn forget(&mut self, link: LinkId) -> bool {
+        let is_there = self.conns.remove(&link).is_some();
+        if is_there {
+            self.free.push(link.index);
+        }
+        is_there
+    }
+
+    /// What waits because its link is not read is read, whether the engine wants it or not.
+    pub fn resume_all(&mut self) {
+        for conn in self.conns.values_mut() {
+            conn.inbox.clear();
+        }
+    }
+
+    /// Gives the engine an input, checks everything, does what it says.
+    pub fn step(&mut self, input: Input) {
+        let shown = match &input {
+            Input::Request { link, head, .. } => Some((*link, *head)),
+            Input::Login { link, login } => {
+                if let Some(conn) = self.conns.get_mut(link).filter(|conn| !conn.is_known) {
+                    conn.wants_op = login.service.is_op();
+                }
+                None
+            }
+            Input::Logout { link } => {
+                self.judge.link_gone(*link, true);
+                None
+            }
+            _ => None,
+        };
+        let before = self.engine.totals().accepted;
+        let mut actions = Vec::new();
+        self.engine.step(self.now, input, &mut actions);
+        if let Err(law) = self.engine.check_all() {
+            panic!("{law}");
+        }
+        let accepted = self.engine.totals().accepted;
+        if let Some((link, head)) = shown {
+            if accepted > before {
+                assert_eq!(accepted, before + 1, "one request is accepted once");
+                self.judge.accepted(accepted, link, &head);
+            } else if self.conns.get(&link).is_some_and(|conn| conn.is_operator) {
+                self.judge.asked(link, &head);
+            }
+        } else {
+            assert_eq!(accepted, before, "nothing but a request is accepted");
+        }
+        let mut hasher = DefaultHasher::new();
+        (self.trace, actions.len()).hash(&mut hasher);
+        self.trace = hasher.finish();
+        for action in actions {
+            self.apply(action);
+        }
+    }
+
+    /// Whatever is due happens.
+    pub fn look_at_clock(&mut self) {
+        let mut looks = 0;
+        self.step(Input::Deadline);
+        while !self.has_ended && self.engine.next_deadline().is_some_and(|due| due <= self.now) {
+            looks += 1;
+            assert!(looks < LOOKS_MAX, "something stays due at {} ms", self.now.as_millis());
+            self.step(Input::Deadline);
+        }
+    }
+
+    fn conn(&mut self, link: LinkId, what: &str) -> &mut Conn {
+        let conn = self.conns.get_mut(&link);
+        conn.unwrap_or_else(|| panic!("law 8: {what} for link {link}, which is gone"))
+    }
+
+    fn apply(&mut self, action: Action) {
+        match action {
+            Action::Send { link, frame } => self.send(link, frame),
+            Action::Answer { link, head, reply, format } => {
+                check_reply(&reply, format);
+                self.judge.to_operator(link, &head);
+                self.conn(link, "an answer");
+                encode::to_bytes(outbound::answer(head, &reply, format));
+            }
+            Action::Start { link, start } => {
+                let secret = secret(start.worker, start.run);
+                self.runs = self.runs.max(start.run.0);
+                let frame = outbound::start(*start.clone(), secret.clone());
+                self.send(link, frame);
+                let start = ExecStart { secret, ..*start };
+                self.starts.push_front(Start { link, start });
+                self.starts.truncate(REMEMBERED_MAX);
+            }
+            Action::Close { link } => {
+                self.conn(link, "a close");
+                self.judge.link_gone(link, false);
+                self.forget(link);
+            }
+            Action::ShutWrite { link } => {
+                self.conn(link, "a shut");
+            }
+            Action::Pause { link } => self.pause(link, true),
+            Action::Resume { link } => {
+                self.pause(link, false);
+                self.resumed.push(link);
+            }
+            Action::Dial { host, address } => {
+                assert!(!self.dials.contains(&host), "{host} is dialled twice");
+                assert!(!address.is_empty(), "{host} is dialled nowhere");
+                self.dials.push_back(host);
+            }
+            Action::Persist => {}
+            Action::Source { link, head, path } => {
+                self.conn(link, "a file");
+                self.sources.push_back((link, head, path));
+            }
+            Action::Record(fact) => {
+                assert!(!fact.text.contains(char::is_control), "a fact: {:?}", fact.text);
+            }
+            Action::ScriptDone { origin, failures } => {
+                let is_own = origin != Origin::Broker;
+                assert!(!is_own || failures.is_empty(), "{origin:?}: {failures:?}");
+            }
+            Action::End(_) => self.has_ended = true,
+        }
+    }
+
+    fn pause(&mut self, link: LinkId, is_paused: bool) {
+        let conn = self.conn(link, "a pause");
+        assert_ne!(conn.is_paused, is_paused, "link {link} is told twice");
+        conn.is_paused = is_paused;
+    }
+
+    /// What waited on links that are read again, as the loop does in its next turn.
+    pub fn read_resumed(&mut self) {
+        for link in std::mem::take(&mut self.resumed) {
+            self.read(link);
+        }
+    }
+
+    fn send(&mut self, link: LinkId, frame: Frame) {
+        assert!(frame.kind().may_send(Role::Broker), "the broker sends {}", frame.kind());
+        self.conn(link, "a frame");
+        let Some(conn) = self.conns.get_mut(&link) else { return };
+        match (&frame, conn.role) {
+            (Frame::Data { head, .. }, Role::Worker) => {
+                conn.given.push_back(*head);
+                if conn.given.len() > REMEMBERED_MAX {
+                    conn.given.pop_front();
+                }
+                self.judge.to_worker(link, head);
+            }
+            (Frame::Data { .. } | Frame::Error { .. }, Role::Client) if !conn.is_operator => {
+                self.judge.to_client(link, &frame);
+            }
+            (Frame::Error { head, .. }, Role::Client)
+                if self.judge.watches(link, head.sequence) =>
+            {
+                self.judge.to_operator(link, head);
+            }
+            (Frame::Status { sequence }, _) => conn.status = *sequence,
+            (Frame::LoginOk(_) | Frame::BadgeOk(_), _) => {
+                conn.is_known = true;
+                conn.is_operator = conn.wants_op;
+            }
+            _ => {}
+        }
+        encode::to_bytes(frame);
+    }
+
+    /// The process is gone and a new one starts from what was saved.
+    pub fn restart(&mut self) {
+        self.check_save();
+        let script = self.engine.save_script();
+        let links: Vec<LinkId> = self.conns.keys().copied().collect();
+        for link in links {
+            self.judge.link_gone(link, false);
+            self.forget(link);
+        }
+        (self.dials, self.sources) = (VecDeque::new(), VecDeque::new());
+        self.judge = Judge::new(Sabotage::None);
+        self.judge.may_repeat = true;
+        let run_base = self.runs + 1000;
+        self.engine = Engine::new(EngineOptions { settings: Settings::default(), run_base });
+        self.now = Tick(0);
+        self.listens(self.has_execd);
+        self.step(Input::Script { origin: Origin::State, text: script });
+    }
+
+    /// What was configured is read back without a fault, and saved again as it was.
+    pub fn check_save(&self) {
+        let saved = self.engine.save_script();
+        let mut other = Engine::new(EngineOptions::default());
+        let mut actions = Vec::new();
+        let listening = Listening { execd: Some("unix:/x/execd".into()), ..Listening::default() };
+        other.step(Tick(0), Input::Listening(Box::new(listening)), &mut actions);
+        let script = Input::Script { origin: Origin::State, text: saved.clone() };
+        other.step(Tick(0), script, &mut actions);
+        for action in actions {
+            if let Action::ScriptDone { failures, .. } = action {
+                assert!(failures.is_empty(), "{failures:?} of\n{saved}");
+            }
+        }
+        assert_eq!(other.save_script(), saved, "saved, read back and saved again");
+    }
+
+    /// A command of an operator that is known to the judge.
+    pub fn command(&mut self, link: LinkId, head: Header, text: &[u8]) {
+        self.judge.may_repeat |= text.windows(5).any(|word| word == b"retry");
+        self.frame(link, Frame::data(head, Bytes::copy_from_slice(text)));
+    }
+}
+
+fn check_reply(reply: &OpReply, format: Format) {
+    match format {
+        Format::Text => no_controls(&reply.text()),
+        Format::Json => {
+            let json = reply.json();
+            let read = serde_json::from_str::<serde_json::Value>(&json);
+            assert!(read.is_ok(), "{read:?}: {json}");
+        }
+    }
+}

@@ -1,0 +1,67 @@
+//! The corpora: one text file a target, one input a line, in hex; lines that begin with `#` say
+//! where the next one comes from. As text, so that a change of one input is one line of a diff.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The file of a target's corpus.
+pub fn file(target: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fuzz/corpora/{target}.hex"))
+}
+
+/// The inputs of a target's corpus.
+///
+/// # Errors
+/// The file can't be read, or a line is no hex.
+pub fn read(target: &str) -> Result<Vec<Vec<u8>>, String> {
+    let path = file(target);
+    let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let lines = text.lines().enumerate();
+    lines
+        .filter(|(_, line)| !line.starts_with('#'))
+        .map(|(index, line)| {
+            from_hex(line).ok_or_else(|| format!("{}:{}: no hex", path.display(), index + 1))
+        })
+        .collect()
+}
+
+/// The lines that are kept whatever a minimiser says: those after a comment, with it.
+///
+/// # Errors
+/// The file is there and can't be read.
+pub fn marked(target: &str) -> Result<String, String> {
+    let path = file(target);
+    if !path.exists() {
+        return Ok(String::new());
+    }
+    let text = fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+    let mut out = String::new();
+    let mut is_marked = false;
+    for line in text.lines() {
+        let is_comment = line.starts_with('#');
+        if is_comment || is_marked {
+            out.push_str(line);
+            out.push('\n');
+        }
+        is_marked = is_comment;
+    }
+    Ok(out)
+}
+
+/// An input as a line of a corpus.
+pub fn to_hex(bytes: &[u8]) -> String {
+    let mut out = String::with_capacity(bytes.len() * 2);
+    for byte in bytes {
+        // Writing to a String can't fail.
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
+
+/// The reverse of [`to_hex`].
+pub fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let digits = text.as_bytes();
+    let pairs = digits.chunks(2);
+    pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect()
+}

@@ -1,0 +1,45 @@
+//! What the fuzzers run: one function a target, any bytes in, a panic when a law is broken. Plain
+//! functions, so that stable replays the corpora in `cargo test`; `tests/fuzz` holds the targets of
+//! cargo-fuzz, three lines each.
+//!
+//! | file | what is fed |
+//! | --- | --- |
+//! | [`wire`] | the decoder and the three readers of streams; each control body |
+//! | [`command`] | the operator's command parser, words, scripts |
+//! | [`broker`] | the broker's engine |
+//! | [`source`] | small decisions out of bytes |
+//! | [`corpus`] | the inputs kept in `tests/fuzz/corpora` |
+//! | [`seeds`] | what a fuzzer begins with |
+
+pub mod broker;
+pub mod command;
+pub mod corpus;
+pub mod seeds;
+pub mod source;
+pub mod wire;
+
+/// One target.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: of the binary in `tests/fuzz`, and of its corpus.
+    pub name: &'static str,
+    /// Takes any bytes; panics when a law is broken.
+    pub run: fn(&[u8]),
+}
+
+/// TABLE of the targets.
+pub const TARGETS: &[Target] = &[
+    Target { name: "decoder", run: wire::decoder },
+    Target { name: "bodies", run: wire::bodies },
+    Target { name: "command", run: command::command },
+    Target { name: "broker", run: broker::broker },
+];
+
+/// Runs the target of this name.
+///
+/// # Panics
+/// There is no such target, or a law is broken.
+pub fn run(name: &str, data: &[u8]) {
+    let target = TARGETS.iter().find(|target| target.name == name);
+    (target.unwrap_or_else(|| panic!("no target {name}")).run)(data);
+}

@@ -1,0 +1,107 @@
+//! The fuzz targets on stable: every input that is kept, and as many again that differ a little,
+//! from a seed. Not a search: `tests/fuzz/run.sh TARGET SECONDS` searches.
+
+use isect_tests::fuzz::broker::judge::Sabotage;
+use isect_tests::fuzz::{TARGETS, Target, broker, corpus};
+use isect_tests::sim::chance::Chance;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+
+/// Inputs made of chance, of each target.
+const RANDOM: u64 = 400;
+/// Inputs that differ a little from those that are kept, of each target.
+const MUTANTS: u64 = 400;
+
+fn try_run(target: &Target, input: &[u8]) -> Result<(), String> {
+    let run = AssertUnwindSafe(|| (target.run)(input));
+    catch_unwind(run).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        format!(
+            "{}: {}\nthe input, a line for tests/fuzz/corpora/{}.hex:\n{}",
+            target.name,
+            text.unwrap_or_default(),
+            target.name,
+            corpus::to_hex(input)
+        )
+    })
+}
+
+#[test]
+fn every_input_that_is_kept_passes() {
+    for target in TARGETS {
+        let inputs = corpus::read(target.name).unwrap();
+        assert!(inputs.len() > 20, "{} has {} inputs", target.name, inputs.len());
+        for input in &inputs {
+            try_run(target, input).unwrap_or_else(|broken| panic!("{broken}"));
+        }
+    }
+}
+
+#[test]
+fn bytes_from_a_seed_pass() {
+    for target in TARGETS {
+        let mut chance = Chance::new(7);
+        let inputs = corpus::read(target.name).unwrap();
+        for round in 0..RANDOM + MUTANTS {
+            let input = if round < RANDOM {
+                let size = chance.below(200);
+                (0..size).map(|_| chance.bits() as u8).collect()
+            } else {
+                mutant(&inputs, &mut chance)
+            };
+            try_run(target, &input).unwrap_or_else(|broken| panic!("{broken}"));
+        }
+    }
+}
+
+/// The beginning of one input, a few wrong bytes, the end of another.
+fn mutant(inputs: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
+    let (a, b) = (chance.index(inputs.len()), chance.index(inputs.len()));
+    let mut input = inputs[a][..chance.index(inputs[a].len() + 1)].to_vec();
+    input.extend_from_slice(&inputs[b][chance.index(inputs[b].len() + 1)..]);
+    for _ in 0..chance.below(4) {
+        if !input.is_empty() {
+            let at = chance.index(input.len());
+            input[at] = chance.bits() as u8;
+        }
+    }
+    input
+}
+
+/// A life of the broker is the same life again.
+#[test]
+fn the_same_bytes_are_the_same_life() {
+    for input in corpus::read("broker").unwrap() {
+        let (once, again) =
+            (broker::live(&input, Sabotage::None), broker::live(&input, Sabotage::None));
+        assert_eq!(once, again, "{}", corpus::to_hex(&input));
+    }
+}
+
+/// A broker that keeps an answer to itself, gives one twice, lies about what ran or gives a request
+/// to two workers is found out by the corpus.
+#[test]
+fn a_planted_fault_is_found() {
+    let inputs = corpus::read("broker").unwrap();
+    for sabotage in [Sabotage::Silence, Sabotage::Echo, Sabotage::Lie, Sabotage::Twin] {
+        let is_found = inputs
+            .iter()
+            .any(|input| catch_unwind(AssertUnwindSafe(|| broker::live(input, sabotage))).is_err());
+        assert!(is_found, "{sabotage:?} passes on all inputs");
+    }
+}
+
+#[test]
+fn each_target_is_there_for_cargo_fuzz() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz");
+    let manifest = std::fs::read_to_string(folder.join("Cargo.toml")).unwrap();
+    for target in TARGETS {
+        let path = format!("fuzz_targets/{}.rs", target.name);
+        assert!(manifest.contains(&format!("path = \"{path}\"")), "{path} is not in Cargo.toml");
+        let text = std::fs::read_to_string(folder.join(&path)).unwrap();
+        assert!(text.contains(&format!("run(\"{}\"", target.name)), "{path} runs another");
+    }
+    let files = std::fs::read_dir(folder.join("fuzz_targets")).unwrap();
+    assert_eq!(files.count(), TARGETS.len(), "a file without a row in TARGETS");
+}
