@@ -152,9 +152,12 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
     let mut best: Option<(usize, &'a str)> = None;
     let mut begins: Vec<&'a str> = Vec::new();
     for choice in choices {
-        let off = distance(&word, choice);
-        if off <= off_max && best.is_none_or(|(least, _)| off < least) {
-            best = Some((off, choice));
+        // What differs more in length differs more, and need not be compared letter by letter.
+        if choice.chars().count().abs_diff(size) <= off_max {
+            let off = distance(&word, choice);
+            if off <= off_max && best.is_none_or(|(least, _)| off < least) {
+                best = Some((off, choice));
+            }
         }
         if size > 1 && choice.starts_with(word.as_str()) && !begins.contains(&choice) {
             begins.push(choice);
