@@ -52,6 +52,23 @@ pub fn line(header: &Header, body: &[u8]) -> String {
     out
 }
 
+/// A text from anywhere as one line without control characters: what is logged must not look like
+/// two entries, nor move a terminal's cursor.
+pub fn one_line(text: String) -> String {
+    if !text.contains(char::is_control) {
+        return text;
+    }
+    let mut out = String::with_capacity(text.len() + 8);
+    for c in text.chars() {
+        if c.is_control() {
+            out.extend(c.escape_debug());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// One line about a frame.
 pub fn frame(frame: &Frame) -> String {
     let parts = encode::parts(frame.clone());

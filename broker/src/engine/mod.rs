@@ -59,6 +59,7 @@ use protocol::frame::Frame;
 use protocol::ids::{FactSeq, LinkId};
 use protocol::names::{HostName, ServiceName};
 use protocol::settings::{Setting, Settings};
+use protocol::show;
 use protocol::time::Tick;
 use recent::Recent;
 use registry::Registry;
@@ -342,6 +343,8 @@ impl Engine {
     /// Records a fact: for the log, for `listevents`, for those who watch.
     pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String, out: Out<'_>) {
         self.next_fact += 1;
+        // Much of it is what workers and hosts say.
+        let text = show::one_line(text);
         let fact = Fact { seq: FactSeq(self.next_fact), at: self.now, kind, about, text };
         self.recent.add(&fact);
         if self.watchers > 0 {
