@@ -142,6 +142,7 @@ fn welcome(refuse: Option<ErrorCode>) -> Frame {
             heartbeat_ms: 1000,
             silence_ms: 3000,
             version: "test".into(),
+            signature: None,
         }),
     }
 }

@@ -188,6 +188,7 @@ impl Beat {
             host: HostName::new("localhost").map_err(|e| e.to_string())?,
             hostpid: 1,
             secret: String::new(),
+            token: None,
         };
         self.give(Input::WorkerOpened { link, peer: Peer::default() });
         self.give(Input::Badge { link, badge: Box::new(badge), proof: None });

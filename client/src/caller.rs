@@ -400,7 +400,7 @@ impl Caller {
                 Err(WriteFault::Broken(lost)) => Came::Lost(self.drop_connection(lost)),
             },
             Ok(Event::Dropped(_) | Event::Closing(_) | Event::Quiet) => Came::Other,
-            Ok(Event::LoggedIn(_) | Event::Refused(_)) => Came::Other,
+            Ok(Event::LoggedIn(_) | Event::Refused(_) | Event::Challenged(_)) => Came::Other,
             Err(error) => Came::Lost(self.end(error)),
         }
     }

@@ -9,6 +9,7 @@
 //! | [`session`] | pure: what a client may send and expect next |
 //! | [`error`], [`retry`] | what failed, whether it ran, whether and when to ask again |
 //! | [`samples`] | the workers `isdecho` and `isdpipe` |
+//! | [`token`] | who this program is, where the broker wants to know it |
 //! | [`address`] | where a broker is: `host:port` or `unix:PATH` |
 //!
 //! A program that asks:
@@ -52,6 +53,7 @@ pub mod error;
 pub mod retry;
 pub mod samples;
 pub mod session;
+pub mod token;
 pub mod worker;
 
 mod clock;

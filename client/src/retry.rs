@@ -41,7 +41,10 @@ const fn passing(code: ErrorCode) -> Passing {
         | ErrorCode::BadReply
         | ErrorCode::ClientDeleted
         | ErrorCode::Internal
-        | ErrorCode::StateFailed => Passing::Never,
+        | ErrorCode::StateFailed
+        | ErrorCode::NeedsToken
+        | ErrorCode::BadToken
+        | ErrorCode::Unproven => Passing::Never,
         ErrorCode::LoginTimeout
         | ErrorCode::TooManyRequests
         | ErrorCode::WorkerDied
@@ -58,7 +61,8 @@ const fn passing(code: ErrorCode) -> Passing {
         | ErrorCode::ShuttingDown
         | ErrorCode::StartFailed
         | ErrorCode::HostLost
-        | ErrorCode::Unreachable => Passing::Later,
+        | ErrorCode::Unreachable
+        | ErrorCode::LoginLimited => Passing::Later,
     }
 }
 

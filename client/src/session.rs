@@ -4,7 +4,7 @@
 //!
 //! ```text
 //! Fresh ──login──► LoggingIn ──login-ok──► Open ──logout, loss──► Closed ──login──► LoggingIn …
-//!                      └──────error──────► Closed
+//!             (challenge, proof) ──error──► Closed
 //! ```
 
 use crate::error::Error;
@@ -16,6 +16,7 @@ use protocol::header::{FLAG_IDEMPOTENT, Header};
 use protocol::ids::ClientId;
 use protocol::kinds::Kind;
 use protocol::limits::{BODY_BYTES_DEFAULT, DEADLINE_MS_MAX};
+use protocol::proof::{Challenge, Proof};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -80,6 +81,8 @@ pub enum Event {
     LoggedIn(LoginOk),
     /// The login was refused.
     Refused(Error),
+    /// The token that the login names is to be proved: [`Session::prove`].
+    Challenged(Challenge),
     /// Something for the program that asked.
     Reply(Reply),
     /// A frame to send back at once.
@@ -140,6 +143,7 @@ impl Session {
             heartbeat_ms: 0,
             silence_ms: 0,
             version: String::new(),
+            signature: None,
         };
         Self { phase: Phase::Fresh, limits, last: 0, open: BTreeMap::new(), closing: None }
     }
@@ -179,6 +183,11 @@ impl Session {
                 Err(Error::new(ErrorCode::BadState, "this client is logged in already"))
             }
         }
+    }
+
+    /// Answers the challenge.
+    pub fn prove(&self, proof: Proof) -> Frame {
+        Frame::Proof(proof)
     }
 
     /// Says goodbye; requests under way end without an outcome.
@@ -299,6 +308,7 @@ impl Session {
                 self.limits = ok.clone();
                 Ok(Event::LoggedIn(ok))
             }
+            (Frame::Challenge(challenge), Phase::LoggingIn) => Ok(Event::Challenged(challenge)),
             (Frame::Error { error, .. }, Phase::LoggingIn) => {
                 self.phase = Phase::Closed;
                 Ok(Event::Refused(Error::from_body(error)))

@@ -6,6 +6,7 @@
 use crate::clock;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::error::Error;
+use crate::token::Token;
 use bytes::Bytes;
 use protocol::bodies::BadgeOk;
 use protocol::errors::{ErrorCode, Ran};
@@ -87,7 +88,8 @@ impl Worker {
     /// with this call. The application's own arguments are [`own_args`].
     ///
     /// The secret in `ISECT_BADGE` stays in the environment of the process; a worker that starts
-    /// programs of its own takes it away from them (as `isdpipe` does).
+    /// programs of its own takes it away from them (as `isdpipe` does). Without that secret the
+    /// program started itself, and a token that the environment names is proved.
     ///
     /// # Errors
     /// The program was not started as a worker, nobody answers, or the badge is refused.
@@ -95,7 +97,11 @@ impl Worker {
     pub fn connect_from_args() -> Result<Self, Error> {
         let secret = std::env::var(BADGE_VARIABLE).unwrap_or_default();
         let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
-        Self::connect(WorkerOptions::from_args(args, secret)?)
+        let mut options = WorkerOptions::from_args(args, secret)?;
+        if options.secret.is_empty() {
+            options.token = Token::from_environment()?;
+        }
+        Self::connect(options)
     }
 
     /// Connects and shows the badge.
@@ -109,6 +115,7 @@ impl Worker {
             heartbeat_ms: 0,
             silence_ms: 0,
             reconnect_ms: 0,
+            signature: None,
         };
         let until = clock::now() + options.patience;
         let mut worker = Self {
@@ -437,6 +444,8 @@ impl Worker {
             | Frame::LoginOk(_)
             | Frame::Badge(_)
             | Frame::Logout
+            | Frame::Challenge(_)
+            | Frame::Proof(_)
             | Frame::StatusReply { .. }
             | Frame::ExecHello(_)
             | Frame::ExecWelcome(_)

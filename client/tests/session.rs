@@ -26,6 +26,7 @@ fn limits() -> LoginOk {
         heartbeat_ms: 0,
         silence_ms: 0,
         version: String::new(),
+        signature: None,
     }
 }
 

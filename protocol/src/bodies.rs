@@ -7,6 +7,7 @@ use crate::ids::{ClientId, RunId, WorkerId};
 use crate::limits::{INTERVENTION, PRIORITY_DEFAULT, VERSION};
 use crate::lines::{BodyError, Lines};
 use crate::names::{HostName, ServiceName};
+use crate::proof::{Claim, signature};
 use bytes::Bytes;
 use std::fmt;
 
@@ -41,8 +42,8 @@ pub struct Login {
     pub hostpid: u32,
     /// What it calls itself.
     pub name: Option<String>,
-    /// Its token; checked by the broker when tokens are configured.
-    pub token: Option<String>,
+    /// The token it will prove.
+    pub token: Option<Claim>,
     /// For `op`: how to answer.
     pub format: Format,
     /// Whether it promises to answer pings at once, so that silence means it is gone.
@@ -90,7 +91,7 @@ impl Login {
             loghost: clean(lines.get("loghost").unwrap_or_default()),
             hostpid: lines.number_or("hostpid", 0)?,
             name: lines.get("name").map(clean),
-            token: lines.get("token").map(str::to_owned),
+            token: Claim::of(&lines)?,
             format,
             heartbeat: lines.get("heartbeat") == Some("yes"),
         })
@@ -103,15 +104,14 @@ impl Login {
             .with("priority", self.priority)
             .with("loghost", &self.loghost)
             .with("hostpid", self.hostpid)
-            .with_each("name", &self.name)
-            .with_each("token", &self.token);
+            .with_each("name", &self.name);
         if self.format == Format::Json {
             lines = lines.with("format", "json");
         }
         if self.heartbeat {
             lines = lines.with("heartbeat", "yes");
         }
-        lines.render()
+        Claim::add(self.token.as_ref(), lines).render()
     }
 }
 
@@ -137,6 +137,8 @@ pub struct LoginOk {
     pub silence_ms: u64,
     /// The broker's version.
     pub version: String,
+    /// The broker's proof that it knows the token, if one was proved.
+    pub signature: Option<String>,
 }
 
 impl LoginOk {
@@ -154,6 +156,7 @@ impl LoginOk {
             heartbeat_ms: lines.number_or("heartbeat_ms", 0)?,
             silence_ms: lines.number_or("silence_ms", 0)?,
             version: lines.get("version").unwrap_or_default().to_owned(),
+            signature: signature(&lines)?,
         })
     }
 
@@ -167,6 +170,7 @@ impl LoginOk {
             .with("heartbeat_ms", self.heartbeat_ms)
             .with("silence_ms", self.silence_ms)
             .with("version", &self.version)
+            .with_each("signature", &self.signature)
             .render()
     }
 }
@@ -184,6 +188,8 @@ pub struct Badge {
     pub hostpid: u32,
     /// The secret it was started with (environment `ISECT_BADGE`); empty if it started itself.
     pub secret: String,
+    /// The token it will prove, if it started itself.
+    pub token: Option<Claim>,
 }
 
 impl Badge {
@@ -199,18 +205,19 @@ impl Badge {
             host: host(&lines)?,
             hostpid: lines.number_or("hostpid", 0)?,
             secret: lines.get("secret").unwrap_or_default().to_owned(),
+            token: Claim::of(&lines)?,
         })
     }
 
     /// The body as bytes.
     pub fn render(&self) -> Bytes {
-        Lines::default()
+        let lines = Lines::default()
             .with("worker", self.worker)
             .with("service", &self.service)
             .with("host", &self.host)
             .with("hostpid", self.hostpid)
-            .with("secret", &self.secret)
-            .render()
+            .with("secret", &self.secret);
+        Claim::add(self.token.as_ref(), lines).render()
     }
 }
 
@@ -227,6 +234,8 @@ pub struct BadgeOk {
     pub silence_ms: u64,
     /// How long to try again after the connection broke without an `end`.
     pub reconnect_ms: u64,
+    /// The broker's proof that it knows the token, if one was proved.
+    pub signature: Option<String>,
 }
 
 impl BadgeOk {
@@ -242,6 +251,7 @@ impl BadgeOk {
             heartbeat_ms: lines.number_or("heartbeat_ms", 0)?,
             silence_ms: lines.number_or("silence_ms", 0)?,
             reconnect_ms: lines.number_or("reconnect_ms", 0)?,
+            signature: signature(&lines)?,
         })
     }
 
@@ -253,6 +263,7 @@ impl BadgeOk {
             .with("heartbeat_ms", self.heartbeat_ms)
             .with("silence_ms", self.silence_ms)
             .with("reconnect_ms", self.reconnect_ms)
+            .with_each("signature", &self.signature)
             .render()
     }
 }
@@ -330,6 +341,8 @@ pub struct ExecHello {
     pub host: HostName,
     /// Names the broker (its state directory's instance), so that two brokers don't share children.
     pub broker: String,
+    /// The token it will prove.
+    pub token: Option<Claim>,
 }
 
 impl ExecHello {
@@ -339,12 +352,14 @@ impl ExecHello {
     /// A key is missing or its value is wrong.
     pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
         let lines = Lines::parse(body)?;
-        Ok(Self { host: host(&lines)?, broker: clean(lines.need("broker")?) })
+        let (host, broker) = (host(&lines)?, clean(lines.need("broker")?));
+        Ok(Self { host, broker, token: Claim::of(&lines)? })
     }
 
     /// The body as bytes.
     pub fn render(&self) -> Bytes {
-        Lines::default().with("host", &self.host).with("broker", &self.broker).render()
+        let lines = Lines::default().with("host", &self.host).with("broker", &self.broker);
+        Claim::add(self.token.as_ref(), lines).render()
     }
 }
 
@@ -357,6 +372,8 @@ pub struct ExecWelcome {
     pub version: String,
     /// Most processes it will hold at once.
     pub children_max: u64,
+    /// execd's proof that it knows the token, if one was proved.
+    pub signature: Option<String>,
 }
 
 impl ExecWelcome {
@@ -370,6 +387,7 @@ impl ExecWelcome {
             hostpid: lines.need_number("hostpid")?,
             version: clean(lines.get("version").unwrap_or_default()),
             children_max: lines.number_or("children_max", 0)?,
+            signature: signature(&lines)?,
         })
     }
 
@@ -379,6 +397,7 @@ impl ExecWelcome {
             .with("hostpid", self.hostpid)
             .with("version", &self.version)
             .with("children_max", self.children_max)
+            .with_each("signature", &self.signature)
             .render()
     }
 }

@@ -11,6 +11,7 @@ use crate::header::{FLAG_IDEMPOTENT, Header};
 use crate::kinds::{BodyKind, Kind};
 use crate::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES, VERSION};
 use crate::lines::BodyError;
+use crate::proof::{Challenge, Proof};
 use bytes::{Buf, Bytes, BytesMut};
 use std::fmt;
 
@@ -122,7 +123,7 @@ pub fn frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError
     }
     control(kind, header, &body).map_err(|BodyError(text)| {
         let code = match kind {
-            Kind::Login | Kind::Badge => ErrorCode::BadLogin,
+            Kind::Login | Kind::Badge | Kind::Proof => ErrorCode::BadLogin,
             _ => ErrorCode::BadFrame,
         };
         WireError::fatal(code, format!("{kind} frame: {text}"), header.sequence)
@@ -149,6 +150,8 @@ fn control(kind: Kind, header: Header, body: &[u8]) -> Result<Frame, BodyError> 
                 BodyError(format!("byte {} is not UTF-8", e.utf8_error().valid_up_to()))
             })?,
         },
+        Kind::Challenge => Frame::Challenge(Challenge::parse(body)?),
+        Kind::Proof => Frame::Proof(Proof::parse(body)?),
         Kind::ExecHello => Frame::ExecHello(ExecHello::parse(body)?),
         Kind::ExecWelcome => Frame::ExecWelcome(ExecWelcome::parse(body)?),
         Kind::ExecStart => Frame::ExecStart(ExecStart::parse(body)?),

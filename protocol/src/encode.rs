@@ -38,6 +38,8 @@ pub fn parts(frame: Frame) -> Parts {
         Frame::Logout | Frame::End | Frame::Reinit | Frame::ExecList => {
             (Header::default(), Bytes::new())
         }
+        Frame::Challenge(b) => (Header::default(), b.render()),
+        Frame::Proof(b) => (Header::default(), b.render()),
         Frame::ExecHello(b) => (Header::default(), b.render()),
         Frame::ExecWelcome(b) => (Header::default(), b.render()),
         Frame::ExecStart(b) => (Header::default(), b.render()),

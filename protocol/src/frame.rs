@@ -7,6 +7,7 @@ use crate::bodies::{
 };
 use crate::header::Header;
 use crate::kinds::Kind;
+use crate::proof::{Challenge, Proof};
 use bytes::Bytes;
 
 /// One message on the wire. The header's `len`, `command` and `version` are set by `encode`.
@@ -62,6 +63,10 @@ pub enum Frame {
         /// Free text.
         text: String,
     },
+    /// Prove that you know the token you named.
+    Challenge(Challenge),
+    /// Here is the proof.
+    Proof(Proof),
     /// First frame of the broker to an execd.
     ExecHello(ExecHello),
     /// execd's answer to it.
@@ -105,6 +110,8 @@ impl Frame {
             Self::Reinit => Kind::Reinit,
             Self::Status { .. } => Kind::Status,
             Self::StatusReply { .. } => Kind::StatusReply,
+            Self::Challenge(_) => Kind::Challenge,
+            Self::Proof(_) => Kind::Proof,
             Self::ExecHello(_) => Kind::ExecHello,
             Self::ExecWelcome(_) => Kind::ExecWelcome,
             Self::ExecStart(_) => Kind::ExecStart,

@@ -119,6 +119,8 @@ kinds! {
     Reinit = 10, "reinit", [Broker], Empty, "to a worker: read your configuration again (operator's `send … reinit`)";
     Status = 11, "status", [Broker], Empty, "to a worker: tell how you are (operator's `send … status`)";
     StatusReply = 12, "status-reply", [Worker], Text, "a worker's answer to status: free text, at most 64 KiB";
+    Challenge = 13, "challenge", [Host, Broker], Lines, "the answer to a login, badge or exec-hello that names a token: prove that you know it";
+    Proof = 14, "proof", [Client, Worker, Broker], Lines, "the answer to a challenge; what follows is what would have followed at once without a token";
     ExecHello = 20, "exec-hello", [Broker], Lines, "to execd: the first frame of the broker";
     ExecWelcome = 21, "exec-welcome", [Host], Lines, "execd is at the broker's service; its pid, name and limits";
     ExecStart = 22, "exec-start", [Broker], Lines, "to execd: start a program";

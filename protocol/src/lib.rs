@@ -7,6 +7,7 @@
 //! | [`kinds`] | TABLE of the kinds of frames |
 //! | [`errors`] | TABLE of error codes: whose fault, whether it ran, what to do |
 //! | [`lines`], [`bodies`] | the form and the meaning of control bodies |
+//! | [`proof`], [`rights`] | how a token is proved without being sent, and what it may do |
 //! | [`frame`], [`encode`], [`decode`] | a frame by value, to bytes and back |
 //! | [`show`] | one line and hex for logs and documents |
 //! | [`names`], [`ids`], [`time`], [`limits`] | spelling, numbers, ticks, sizes |
@@ -27,6 +28,8 @@ pub mod limits;
 pub mod lines;
 pub mod names;
 pub mod op;
+pub mod proof;
+pub mod rights;
 pub mod settings;
 pub mod show;
 pub mod time;

@@ -66,6 +66,12 @@ pub const BADGE_VARIABLE: &str = "ISECT_BADGE";
 /// Environment variable with the default address of the broker for clients.
 pub const HOST_VARIABLE: &str = "ISECT_HOST";
 
+/// Environment variable with a token, `NAME.SECRET`.
+pub const TOKEN_VARIABLE: &str = "ISECT_TOKEN";
+
+/// Environment variable with the path of a file with a token.
+pub const TOKEN_FILE_VARIABLE: &str = "ISECT_TOKEN_FILE";
+
 // A command, quoted into a control body, still fits in it.
 const _: () = assert!(COMMAND_BYTES_MAX * 2 < CONTROL_BODY_BYTES_MAX);
 // A path is a value.

@@ -116,6 +116,8 @@ names! {
     ServiceName, "service";
     /// The name of a host: of a machine with an execd.
     HostName, "host";
+    /// The name of a token: what an entry of a token file is called.
+    TokenName, "token";
 }
 
 impl ServiceName {

@@ -31,6 +31,7 @@ mod hosts;
 mod item;
 mod show;
 mod stimulus;
+mod tokens;
 mod words;
 mod workers;
 pub mod world;

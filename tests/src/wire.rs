@@ -155,6 +155,7 @@ pub fn badge(service: &str) -> Badge {
         host: HostName::new("desk").expect("a host name"),
         hostpid: std::process::id(),
         secret: String::new(),
+        token: None,
     }
 }
 

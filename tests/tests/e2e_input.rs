@@ -134,7 +134,11 @@ impl House {
                 let mut wire = Wire::connect(&self.execd.address);
                 let host = HostName::new("h").expect("a name");
                 // Each visitor is a broker of its own; a second one of a name replaces the first.
-                wire.send(Frame::ExecHello(ExecHello { host, broker: "visitor".into() }));
+                wire.send(Frame::ExecHello(ExecHello {
+                    host,
+                    broker: "visitor".into(),
+                    token: None,
+                }));
                 let answer = wire.next_frame();
                 assert!(matches!(answer, Some(Frame::ExecWelcome(_))), "{answer:?}");
                 wire

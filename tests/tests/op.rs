@@ -74,7 +74,9 @@ fn asked(row: &Spec) -> Vec<&'static str> {
         | Command::Services
         | Command::Reset
         | Command::Hosts
+        | Command::Reload
         | Command::Save
+        | Command::Whoami
         | Command::Version => vec![row.example],
     }
 }
@@ -86,6 +88,7 @@ fn then(command: &str) -> &'static [&'static str] {
         "source /etc/isect/setup.op" => {
             &[r##"broker reads "# two commands\nconfig service print\nset stall_ms 5000\n""##]
         }
+        "reload" => &[r#"broker has tokens "ops operator:danger; shop client:echo""#],
         "source /no/such/file" => &["broker cannot read \"no such file\""],
         "source /bad/commands" => {
             &[r#"broker reads "config service print\nbogus\nset stall_ms 1""#]

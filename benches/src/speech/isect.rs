@@ -117,6 +117,7 @@ impl Speech for Worker {
             host,
             hostpid: std::process::id(),
             secret: String::new(),
+            token: None,
         };
         append(Frame::Badge(badge), out);
         false

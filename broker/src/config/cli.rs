@@ -54,8 +54,14 @@ pub struct Args {
     #[arg(long, value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,
 
-    /// Listen on other than loopback addresses although there are no tokens yet: whoever can reach
-    /// the port may then use every service, and the worker port.
+    /// File of the tokens that are known, or 'none'; 'isectd token add' makes it. Read again at
+    /// SIGHUP and at the command 'reload' [default: 'tokens' in the state directory, if it is
+    /// there].
+    #[arg(long, value_name = "FILE|none")]
+    pub tokens: Option<PathBuf>,
+
+    /// Listen on other than loopback addresses although there are no tokens: whoever can reach the
+    /// port may then use every service, and the worker port.
     #[arg(long)]
     pub insecure: bool,
 

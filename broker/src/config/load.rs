@@ -1,9 +1,11 @@
 //! Second stage: the checked command line and the machine → what the broker starts with.
 
 use super::cli::{LogFormat, LogLevel};
-use super::low::{Endpoint, Low, StateDir};
+use super::low::{Endpoint, Low, StateDir, TokenFile};
 use super::script;
+use super::tokens;
 use crate::exit::Fatal;
+use auth::list::TokenList;
 use protocol::settings::{Setting, Settings};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -19,6 +21,10 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// Scripts to run after the saved configuration: file and text.
     pub sources: Vec<(String, String)>,
+    /// The token file, there or not; `None` = there will be no tokens.
+    pub token_file: Option<PathBuf>,
+    /// The tokens in it; `None` = it is not there.
+    pub tokens: Option<TokenList>,
     /// Settings from the command line.
     pub set: Vec<(Setting, u64)>,
     /// The settings at the start.
@@ -38,11 +44,23 @@ impl Config {
     /// A file can't be read, or there is no place for the state.
     #[allow(clippy::disallowed_methods, reason = "the environment says where state is kept")]
     pub fn load(low: Low) -> Result<Self, Fatal> {
-        let state = match low.state {
+        let state = match low.state.clone() {
             StateDir::None => None,
             StateDir::At(dir) => Some(dir),
             StateDir::Default => Some(default_state(|name| std::env::var(name).ok())?),
         };
+        let (token_file, is_needed) = match &low.tokens {
+            TokenFile::Default => (state.as_ref().map(|dir| dir.join(tokens::FILE)), false),
+            TokenFile::None => (None, false),
+            TokenFile::At(file) => (Some(file.clone()), true),
+        };
+        let is_there = |file: &&PathBuf| is_needed || file.exists();
+        let tokens = token_file
+            .as_ref()
+            .filter(is_there)
+            .map(|file| tokens::read(file).map_err(|why| Fatal::Usage(format!("--tokens {why}"))))
+            .transpose()?;
+        low.check_reach(tokens.is_some())?;
         let mut sources = Vec::new();
         for path in low.sources {
             let text =
@@ -67,6 +85,8 @@ impl Config {
             worker_listen: low.worker_listen,
             state,
             sources,
+            token_file,
+            tokens,
             set: low.set,
             settings,
             ports_file: low.ports_file,

@@ -26,6 +26,17 @@ pub enum StateDir {
     At(PathBuf),
 }
 
+/// Where the tokens are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TokenFile {
+    /// In the state directory, if there is one.
+    Default,
+    /// There are none.
+    None,
+    /// Here.
+    At(PathBuf),
+}
+
 /// The command line, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Low {
@@ -41,6 +52,12 @@ pub struct Low {
     pub set: Vec<(Setting, u64)>,
     /// Where to write the addresses.
     pub ports_file: Option<PathBuf>,
+    /// Where the tokens are.
+    pub tokens: TokenFile,
+    /// An option that opens a port to other machines.
+    pub reachable: Option<String>,
+    /// Such a port may be opened without tokens.
+    pub is_insecure: bool,
     /// How much to log.
     pub log: LogLevel,
     /// How log lines look.
@@ -60,7 +77,7 @@ impl Low {
                     return Err(usage("--listen unix: lacks the path, as in unix:/run/x.sock"));
                 }
                 Some(path) => Endpoint::Unix(PathBuf::from(path)),
-                None => Endpoint::Tcp(address("--listen", text, args.insecure)?),
+                None => Endpoint::Tcp(address("--listen", text)?),
             };
             if !listen.contains(&endpoint) {
                 listen.push(endpoint);
@@ -80,9 +97,26 @@ impl Low {
             }
             Some(dir) => StateDir::At(dir),
         };
+        let worker_listen = address("--worker-listen", &args.worker_listen)?;
+        let clients = listen.iter().filter_map(|endpoint| match endpoint {
+            Endpoint::Tcp(address) => Some(("--listen", *address)),
+            Endpoint::Unix(_) => None,
+        });
+        let reachable = clients
+            .chain([("--worker-listen", worker_listen)])
+            .find(|(_, address)| !address.ip().is_loopback())
+            .map(|(option, address)| format!("{option} {address}"));
+        let tokens = match args.tokens {
+            None => TokenFile::Default,
+            Some(file) if file.as_os_str() == "none" => TokenFile::None,
+            Some(file) => TokenFile::At(file),
+        };
         Ok(Self {
             listen,
-            worker_listen: address("--worker-listen", &args.worker_listen, args.insecure)?,
+            worker_listen,
+            tokens,
+            reachable,
+            is_insecure: args.insecure,
             state,
             sources: args.source,
             set: args.set.iter().map(|text| set(text)).collect::<Result<_, _>>()?,
@@ -93,29 +127,38 @@ impl Low {
     }
 }
 
+impl Low {
+    /// Whether the ports may be opened.
+    ///
+    /// # Errors
+    /// Other machines can reach one, and nothing proves who comes.
+    pub fn check_reach(&self, has_tokens: bool) -> Result<(), Fatal> {
+        match &self.reachable {
+            Some(option) if !has_tokens && !self.is_insecure => Err(usage(format!(
+                "{option} can be reached from other machines, and there are no tokens; either make \
+                 tokens ('isectd token add NAME --role …', docs/tokens.md), or say --insecure if \
+                 everybody who can reach it may use it"
+            ))),
+            Some(_) | None => Ok(()),
+        }
+    }
+}
+
 fn usage(text: impl Into<String>) -> Fatal {
     Fatal::Usage(text.into())
 }
 
-fn address(option: &str, text: &str, is_insecure: bool) -> Result<SocketAddr, Fatal> {
+fn address(option: &str, text: &str) -> Result<SocketAddr, Fatal> {
     let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
-    let address = match local {
-        Some(port) => SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port),
+    match local {
+        Some(port) => Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
         None => text.parse().map_err(|_| {
             usage(format!(
                 "{option} '{}' is not ADDR:PORT, as in 127.0.0.1:5501 or [::1]:5501",
                 text.escape_debug()
             ))
-        })?,
-    };
-    if !address.ip().is_loopback() && !is_insecure {
-        return Err(usage(format!(
-            "{option} {address} can be reached from other machines and there are no tokens yet; \
-             listen on loopback (and let ssh or a VPN bring others there), or say --insecure if \
-             everybody who can reach it may use it"
-        )));
+        }),
     }
-    Ok(address)
 }
 
 fn set(text: &str) -> Result<(Setting, u64), Fatal> {
@@ -203,9 +246,7 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_with_the_cure() {
         for (words, part) in [
-            (&["--listen", "0.0.0.0:1"][..], "--insecure"),
-            (&["--worker-listen", "192.0.2.1:0"], "--insecure"),
-            (&["--listen", "somewhere"], "ADDR:PORT"),
+            (&["--listen", "somewhere"][..], "ADDR:PORT"),
             (&["--listen", "unix:"], "lacks the path"),
             (&["--web", "127.0.0.1:8080"], "--web none"),
             (&["--set", "login_ms"], "NAME=VALUE"),
@@ -219,6 +260,36 @@ mod tests {
             let error = low(words).unwrap_err();
             assert!(error.contains(part), "{words:?}: {error}");
         }
-        assert!(low(&["--listen", "0.0.0.0:1", "--insecure"]).is_ok());
+    }
+
+    #[test]
+    fn other_machines_reach_a_port_only_with_tokens_or_by_an_explicit_word() {
+        for words in [
+            &["--listen", "0.0.0.0:1"][..],
+            &["--listen", "127.0.0.1:1", "--listen", "[::]:1"],
+            &["--listen", "192.0.2.1:1"],
+            &["--worker-listen", "192.0.2.1:0"],
+            &["--worker-listen", "[2001:db8::1]:0"],
+        ] {
+            let error = low(words).unwrap().check_reach(false).unwrap_err();
+            assert_eq!(error.status(), crate::exit::USAGE);
+            let text = error.to_string();
+            for way_out in ["isectd token add", "--insecure", words[words.len() - 1]] {
+                assert!(text.contains(way_out), "{words:?}: {text}");
+            }
+            assert!(low(words).unwrap().check_reach(true).is_ok());
+            let insecure = [words, &["--insecure"]].concat();
+            assert!(low(&insecure).unwrap().check_reach(false).is_ok());
+        }
+        for words in [&["--listen", "[::1]:1"][..], &["--listen", "127.9.9.9:1"], &[]] {
+            assert!(low(words).unwrap().check_reach(false).is_ok(), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_where_it_is_said() {
+        assert_eq!(low(&[]).unwrap().tokens, TokenFile::Default);
+        assert_eq!(low(&["--tokens", "none"]).unwrap().tokens, TokenFile::None);
+        assert_eq!(low(&["--tokens", "/t"]).unwrap().tokens, TokenFile::At("/t".into()));
     }
 }

@@ -5,3 +5,4 @@ pub mod cli;
 pub mod load;
 pub mod low;
 pub mod script;
+pub mod tokens;

@@ -1,12 +1,15 @@
 //! Everything the broker can do, as one closed list. Not how it is done: the reactor applies it.
 
 use super::fact::Fact;
+use super::input::Asker;
 use protocol::bodies::{ExecStart, Format};
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId};
-use protocol::names::HostName;
+use protocol::kinds::Role;
+use protocol::names::{HostName, ServiceName, TokenName};
 use protocol::op::reply::OpReply;
+use protocol::proof::{Claim, Proof};
 
 /// Who asked for a change; named in its fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,6 +26,8 @@ pub enum Origin {
         from: String,
         /// Its user, where the kernel tells it.
         uid: Option<u32>,
+        /// The token that it proved.
+        token: Option<TokenName>,
     },
     /// The broker itself.
     Broker,
@@ -57,6 +62,29 @@ pub enum Action {
         reply: Box<OpReply>,
         /// In which form.
         format: Format,
+    },
+    /// Send the challenge to a token; `Input::Proof` follows.
+    Challenge {
+        /// To whom.
+        link: LinkId,
+        /// Who logs in: a client or a worker.
+        role: Role,
+        /// To which service.
+        target: ServiceName,
+        /// With which token.
+        claim: Claim,
+    },
+    /// Check the answer to a challenge; `Input::Proven` follows.
+    Verify {
+        /// Whose.
+        link: LinkId,
+        /// The answer.
+        proof: Box<Proof>,
+    },
+    /// Read the token file; `Input::TokensRead` follows.
+    ReadTokens {
+        /// Who wants to know.
+        asker: Asker,
     },
     /// Start a program: an `exec-start` frame to a host, whose `secret` the shell fills in.
     Start {

@@ -2,6 +2,7 @@
 //! come back after the broker was away. Whether the secret is genuine was found out before
 //! (`proof`).
 
+use super::access::Pending;
 use super::action::Action;
 use super::fact::FactKind;
 use super::input::Close;
@@ -14,29 +15,54 @@ use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId};
 use protocol::settings::{ServiceSetting, Setting};
 
+/// How a worker came in.
+#[derive(Debug)]
+enum Entry {
+    /// With the badge of this start.
+    Issued(RunId),
+    /// By itself, with this answer to its proof if it proved a token.
+    Guest(Option<String>),
+}
+
 impl Engine {
     pub(crate) fn on_badge(
         &mut self,
         link: LinkId,
-        badge: &Badge,
+        badge: Badge,
         proof: Option<RunId>,
         out: Out<'_>,
     ) {
-        if self.links.get(link).is_none_or(|slot| slot.end != End::NewWorker) {
-            let error =
-                ErrorBody::new(ErrorCode::BadState, "this connection showed a badge already");
-            self.refuse_link(link, error, out);
+        if !self.is_new(link, &End::NewWorker, out) {
             return;
         }
-        let checked = match proof {
-            Some(run) => self.check_issued(badge, run),
-            None => self.check_guest(badge),
-        };
+        match (proof, badge.token.clone()) {
+            (Some(run), _) => match self.check_issued(&badge, run) {
+                Ok(key) => self.admit_worker(key, link, &badge, Entry::Issued(run), out),
+                Err(text) => {
+                    self.refuse_link(link, ErrorBody::new(ErrorCode::BadBadge, text), out);
+                }
+            },
+            (None, Some(claim)) => self.challenge(link, claim, Pending::worker(badge), out),
+            (None, None) => self.admit_guest(link, &badge, None, out),
+        }
+    }
+
+    /// A worker that started itself and is who it says it is: may it come in? `signature` answers
+    /// its proof.
+    pub(crate) fn admit_guest(
+        &mut self,
+        link: LinkId,
+        badge: &Badge,
+        signature: Option<String>,
+        out: Out<'_>,
+    ) {
+        let Some(slot) = self.links.get(link) else { return };
+        let checked = self.may_serve(&slot.peer, &badge.service).and_then(|()| {
+            self.check_guest(badge).map_err(|text| ErrorBody::new(ErrorCode::BadBadge, text))
+        });
         match checked {
-            Ok(key) => self.admit_worker(key, link, badge, proof, out),
-            Err(text) => {
-                self.refuse_link(link, ErrorBody::new(ErrorCode::BadBadge, text), out);
-            }
+            Ok(key) => self.admit_worker(key, link, badge, Entry::Guest(signature), out),
+            Err(error) => self.refuse_link(link, error, out),
         }
     }
 
@@ -98,7 +124,7 @@ impl Engine {
         key: usize,
         link: LinkId,
         badge: &Badge,
-        proof: Option<RunId>,
+        entry: Entry,
         out: Out<'_>,
     ) {
         if let Some(old) = self.workers[key].link {
@@ -121,16 +147,21 @@ impl Engine {
         worker.is_stopping = false;
         worker.ready_since = now;
         worker.pid = badge.hostpid;
-        if let Some(run) = proof {
-            worker.run = run;
-            self.next_run = self.next_run.max(run.0);
-        }
+        let signature = match entry {
+            Entry::Issued(run) => {
+                worker.run = run;
+                self.next_run = self.next_run.max(run.0);
+                None
+            }
+            Entry::Guest(signature) => signature,
+        };
         let ok = BadgeOk {
             worker: worker.id,
             body_bytes_max: self.settings.get(Setting::BodyBytesMax),
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
             silence_ms,
             reconnect_ms: self.settings.get(Setting::ReconnectMs),
+            signature,
         };
         out.push(Action::Send { link, frame: Frame::BadgeOk(ok) });
         let Worker { id, is_guest, .. } = *worker;

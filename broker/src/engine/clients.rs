@@ -1,6 +1,7 @@
 //! The attached clients (the manual's priority list): login, logout, blocking, priority, moving to
 //! another service. Not their requests: `transaction` has those.
 
+use super::access::Pending;
 use super::fact::{About, FactKind};
 use super::input::Peer;
 use super::links::End;
@@ -130,9 +131,26 @@ impl std::ops::IndexMut<usize> for Clients {
 
 impl Engine {
     pub(crate) fn on_login(&mut self, link: LinkId, login: Login, out: Out<'_>) {
+        if !self.is_new(link, &End::NewClient, out) {
+            return;
+        }
+        match login.token.clone() {
+            Some(claim) => self.challenge(link, claim, Pending::client(login), out),
+            None => self.admit_client(link, login, None, out),
+        }
+    }
+
+    /// A client that is who it says it is: may it come in? `signature` answers its proof.
+    pub(crate) fn admit_client(
+        &mut self,
+        link: LinkId,
+        login: Login,
+        signature: Option<String>,
+        out: Out<'_>,
+    ) {
         let Some(slot) = self.links.get(link) else { return };
         let peer = slot.peer.clone();
-        let service = match self.may_log_in(&slot.end, &peer, &login) {
+        let service = match self.may_log_in(&peer, &login) {
             Ok(service) => service,
             Err(error) => {
                 self.refuse_link(link, error, out);
@@ -181,6 +199,7 @@ impl Engine {
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
             silence_ms: self.silence_ms(),
             version: self.listening.version.clone(),
+            signature,
         };
         out.push(Action::Send { link, frame: Frame::LoginOk(ok) });
         let about = About { client: Some(id), service: Some(login.service), ..About::default() };
@@ -188,11 +207,9 @@ impl Engine {
     }
 
     /// The key of the service that a client may log in to, or why it may not.
-    fn may_log_in(&self, end: &End, peer: &Peer, login: &Login) -> Result<usize, ErrorBody> {
-        if *end != End::NewClient {
-            let text = "this connection has logged in already";
-            return Err(ErrorBody::new(ErrorCode::BadState, text));
-        }
+    fn may_log_in(&self, peer: &Peer, login: &Login) -> Result<usize, ErrorBody> {
+        // First of all: what services there are is nobody's business who may not ask them.
+        self.may_ask(peer, &login.service)?;
         let name = login.service.as_str();
         let Some(service) = self.registry.find(name) else {
             return Err(ErrorBody::new(ErrorCode::UnknownService, self.unknown_service(name)));
@@ -201,11 +218,6 @@ impl Engine {
         if self.is_rejecting && !is_op {
             let text = "the operator lets no new clients in for now ('reject off' ends it)";
             return Err(ErrorBody::new(ErrorCode::Rejecting, text));
-        }
-        if is_op && !peer.is_owner {
-            let who = from(peer);
-            let text = format!("service 'op' is for the broker's own user, not for {who}");
-            return Err(ErrorBody::new(ErrorCode::Denied, text));
         }
         Ok(service)
     }
@@ -337,7 +349,14 @@ impl Engine {
 
 /// A peer as named in errors and facts.
 pub(crate) fn from(peer: &Peer) -> String {
-    peer.uid.map_or_else(|| peer.address.clone(), |uid| format!("{} uid {uid}", peer.address))
+    let mut text = peer.address.clone();
+    if let Some(uid) = peer.uid {
+        text += &format!(" uid {uid}");
+    }
+    if let Some(token) = &peer.token {
+        text += &format!(" token {token}");
+    }
+    text
 }
 
 use super::action::Action;

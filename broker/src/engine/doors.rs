@@ -64,6 +64,17 @@ impl Engine {
 
     /// Says what is wrong, then closes the link.
     pub(crate) fn refuse_link(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
+        self.refuse_because(link, error, None, out);
+    }
+
+    /// As [`refuse_link`](Self::refuse_link); `detail` is for the operator alone.
+    pub(crate) fn refuse_because(
+        &mut self,
+        link: LinkId,
+        error: ErrorBody,
+        detail: Option<&str>,
+        out: Out<'_>,
+    ) {
         let Some(slot) = self.links.get(link) else { return };
         let (name, mut about) = self.name_of(&slot.end);
         about.who = Some(clients::from(&slot.peer));
@@ -71,8 +82,9 @@ impl Engine {
             End::NewClient | End::NewWorker => FactKind::LoginRefused,
             End::Client(_) | End::Worker(_) | End::Host(_) | End::Free => FactKind::LinkClosed,
         };
-        let text =
-            format!("{name} at {}: {}: {}", clients::from(&slot.peer), error.code, error.text);
+        let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
+        let from = clients::from(&slot.peer);
+        let text = format!("{name} at {from}: {}: {}{detail}", error.code, error.text);
         self.record(kind, about, text, out);
         let why = format!("was closed: {}", error.code);
         out.push(Action::Send { link, frame: Frame::refusal(error) });

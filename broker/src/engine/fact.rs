@@ -69,12 +69,14 @@ facts! {
     BrokerStarted = 1, "broker_started", Info, "the broker listens";
     BrokerEnding = 2, "broker_ending", Info, "the broker ends in order";
     Changed = 3, "changed", Info, "an operator, a script or the saved configuration changed something";
-    Refused = 4, "refused", Info, "an operator's change was refused";
+    Refused = 4, "refused", Info, "an operator's change was refused, or a command that it has no right to";
     PersistFailed = 5, "persist_failed", Error, "the configuration could not be written to the state directory";
     ScriptFailed = 6, "script_failed", Error, "commands of a script failed";
+    TokensRead = 7, "tokens_read", Info, "the token file was read";
+    TokensFailed = 8, "tokens_failed", Error, "the token file could not be read; the tokens in force stay";
     ClientIn = 10, "client_in", Debug, "a client logged in";
     ClientOut = 11, "client_out", Debug, "a client logged out or its connection ended";
-    LoginRefused = 12, "login_refused", Warn, "a login or badge was refused";
+    LoginRefused = 12, "login_refused", Warn, "a login or badge was refused: who, from where, which token, why";
     LinkClosed = 13, "link_closed", Warn, "the broker closed a connection: garbage, slow reader, silence, a limit";
     PeerError = 14, "peer_error", Warn, "a client or worker complained about its connection";
     WorkerStart = 20, "worker_start", Info, "execd was asked to start a worker";

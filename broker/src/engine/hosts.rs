@@ -139,10 +139,13 @@ impl Engine {
         };
         host.state = HostState::Greeting(link);
         host.since = self.now;
-        let peer = Peer { address: host.address.clone(), fd, uid: None, is_owner: false };
+        let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
         self.links.open(link, End::Host(name.clone()), peer, self.now);
         let broker = self.instance.clone();
-        out.push(Action::Send { link, frame: Frame::ExecHello(ExecHello { host: name, broker }) });
+        out.push(Action::Send {
+            link,
+            frame: Frame::ExecHello(ExecHello { host: name, broker, token: None }),
+        });
     }
 
     pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, out: Out<'_>) {
@@ -257,10 +260,12 @@ impl Engine {
         match origin {
             Origin::State => "the saved configuration".into(),
             Origin::File(path) => format!("file {path}"),
-            Origin::Operator { client, from, uid: Some(uid) } => {
-                format!("client {client} ({from}, uid {uid})")
+            Origin::Operator { client, from, uid, token } => {
+                let uid = uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
+                let token =
+                    token.as_ref().map_or_else(String::new, |token| format!(", token {token}"));
+                format!("client {client} ({from}{uid}{token})")
             }
-            Origin::Operator { client, from, uid: None } => format!("client {client} ({from})"),
             Origin::Broker => "the broker".into(),
         }
     }

@@ -10,7 +10,10 @@ use protocol::bodies::{
 use protocol::decode::WireError;
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::HostName;
+use protocol::names::{HostName, TokenName};
+use protocol::proof::Proof;
+use protocol::rights::Rights;
+use std::collections::BTreeMap;
 
 /// Where the broker listens, and what it runs on; told once, before anything else.
 #[derive(Clone, Debug, Default)]
@@ -55,7 +58,33 @@ pub struct Peer {
     pub uid: Option<u32>,
     /// Whether that user may use the role operator: the broker's own user or root.
     pub is_owner: bool,
+    /// The token that it proved.
+    pub token: Option<TokenName>,
 }
+
+/// A token as the engine knows it: nothing of what proves it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenRights {
+    /// What it may do.
+    pub rights: Rights,
+    /// Differs when it was renewed.
+    pub stamp: u64,
+}
+
+/// The tokens in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tokens {
+    /// The file they stand in, for messages.
+    pub file: String,
+    /// By name.
+    pub tokens: BTreeMap<TokenName, TokenRights>,
+    /// What somebody without a token may do.
+    pub anonymous: Rights,
+}
+
+/// Who is to be told what came of reading the token file: link and header of the command; `None` =
+/// nobody, it was the start or a signal.
+pub type Asker = Option<(LinkId, Header)>;
 
 /// How a connection ended. Every frame that came before the end has been given to the engine
 /// already.
@@ -183,6 +212,27 @@ pub enum Input {
         link: LinkId,
         /// What it says.
         login: Box<Login>,
+    },
+    /// A client or worker answers a challenge.
+    Proof {
+        /// Its link.
+        link: LinkId,
+        /// What it says.
+        proof: Box<Proof>,
+    },
+    /// `Action::Verify` is done: the signature that proves the broker, or why the proof is none.
+    Proven {
+        /// Whose proof.
+        link: LinkId,
+        /// For the log, not for the peer: which of the reasons it is.
+        proven: Result<String, String>,
+    },
+    /// The token file was read, or not: then those in force stay.
+    TokensRead {
+        /// Who wants to know.
+        asker: Asker,
+        /// What stands in it, or why it can't be read.
+        tokens: Result<Box<Tokens>, String>,
     },
     /// A client or worker says goodbye.
     Logout {

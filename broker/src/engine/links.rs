@@ -1,6 +1,7 @@
 //! The links as the engine knows them: what stands at the other end, who waits because it is
 //! congested, when it was last heard. Not the connections: those are the reactor's.
 
+use super::access::Pending;
 use super::action::Action;
 use super::input::Peer;
 use protocol::ids::LinkId;
@@ -32,6 +33,8 @@ pub(crate) struct Slot {
     pub(crate) end: End,
     /// Who it is, as the kernel says.
     pub(crate) peer: Peer,
+    /// The login whose proof is awaited.
+    pub(crate) pending: Option<Box<Pending>>,
     /// When something last came from it.
     pub(crate) heard: Tick,
     /// Heartbeats since then.
@@ -61,6 +64,7 @@ impl Links {
                 generation: 0,
                 end: End::Free,
                 peer: Peer::default(),
+                pending: None,
                 heard: now,
                 missed: 0,
                 is_congested: false,
@@ -107,6 +111,7 @@ impl Links {
         if let Some(slot) = self.get_mut(link) {
             slot.end = End::Free;
             slot.peer = Peer::default();
+            slot.pending = None;
             let was_paused = std::mem::take(&mut slot.pauses) > 0;
             self.paused -= usize::from(was_paused);
         }

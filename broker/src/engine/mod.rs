@@ -10,6 +10,7 @@ pub mod fact;
 pub mod input;
 pub mod view;
 
+mod access;
 mod badges;
 mod buckets;
 mod clients;
@@ -45,6 +46,7 @@ mod wheel;
 mod when;
 mod workers;
 
+use access::Access;
 use action::{Action, Origin};
 use buckets::Buckets;
 use clients::Clients;
@@ -107,6 +109,7 @@ pub struct Engine {
     listening: Listening,
     instance: String,
     links: Links,
+    access: Access,
     registry: Registry,
     op_service: usize,
     clients: Clients,
@@ -156,6 +159,7 @@ impl Engine {
             listening: Listening::default(),
             instance: String::new(),
             links: Links::default(),
+            access: Access::default(),
             registry,
             op_service,
             clients: Clients::default(),
@@ -256,10 +260,16 @@ impl Engine {
                 self.heard(link);
                 self.on_login(link, *login, out);
             }
+            Input::Proof { link, proof } => {
+                self.heard(link);
+                self.on_proof(link, proof, out);
+            }
+            Input::Proven { link, proven } => self.on_proven(link, proven, out),
+            Input::TokensRead { asker, tokens } => self.on_tokens(asker, tokens, out),
             Input::Logout { link } => self.on_logout(link, out),
             Input::Badge { link, badge, proof } => {
                 self.heard(link);
-                self.on_badge(link, &badge, proof, out);
+                self.on_badge(link, *badge, proof, out);
             }
             Input::StatusReply { link, sequence, text } => {
                 self.heard(link);

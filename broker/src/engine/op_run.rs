@@ -38,6 +38,14 @@ impl Engine {
         let origin = self.origin_of(client);
         let answer = match parse::parse_bytes(body) {
             Err(error) => Err(error),
+            Ok(request) if !self.rights_of(&self.clients[client].peer).may(request.effect()) => {
+                self.not_allowed(client, &request, out)
+            }
+            Ok(OpRequest::Whoami) => Ok(self.show_whoami(client)),
+            Ok(OpRequest::Reload) => {
+                out.push(Action::ReadTokens { asker: Some((link, head)) });
+                return;
+            }
             Ok(OpRequest::Watch(kinds)) => self.watch(client, &head, &kinds),
             Ok(OpRequest::Source(path)) => {
                 out.push(Action::Source { link, head, path });
@@ -78,10 +86,11 @@ impl Engine {
         answer
     }
 
-    fn origin_of(&self, client: usize) -> Origin {
+    pub(crate) fn origin_of(&self, client: usize) -> Origin {
         let client = &self.clients[client];
         let from = format!("{} pid {} at {}", client.loghost, client.hostpid, client.peer.address);
-        Origin::Operator { client: client.id, from, uid: client.peer.uid }
+        let (uid, token) = (client.peer.uid, client.peer.token.clone());
+        Origin::Operator { client: client.id, from, uid, token }
     }
 
     pub(crate) fn answer(&mut self, client: usize, head: &Header, answer: OpResult, out: Out<'_>) {
@@ -168,8 +177,12 @@ impl Engine {
             OpRequest::Service(id, name) => self.change_service(origin, id, &name, out),
             OpRequest::Set(setting, value) => self.change_setting(origin, setting, value, out),
             OpRequest::Shutdown(what) => self.shutdown(origin, what, out),
-            OpRequest::Send(_, SendWhat::Status) | OpRequest::Source(_) | OpRequest::Watch(_) => {
-                Err(refused("this command answers later and can't stand in a script"))
+            OpRequest::Send(_, SendWhat::Status)
+            | OpRequest::Source(_)
+            | OpRequest::Watch(_)
+            | OpRequest::Whoami
+            | OpRequest::Reload => {
+                Err(refused("this command answers one operator and can't stand in a script"))
             }
         }
     }

@@ -13,6 +13,11 @@ impl Shell {
             Action::Answer { link, head, reply, format } => {
                 self.send(link, outbound::answer(head, &reply, format));
             }
+            Action::Challenge { link, role, target, claim } => {
+                self.challenge(link, role, &target, &claim);
+            }
+            Action::Verify { link, proof } => self.verify(link, &proof),
+            Action::ReadTokens { asker } => self.read_tokens(asker),
             Action::Start { link, start } => {
                 let secret = self.state.key.sign(start.worker, start.run);
                 self.send(link, outbound::start(*start, secret));

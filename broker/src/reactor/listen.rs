@@ -161,6 +161,7 @@ impl Listener {
                     // Every user of the machine can reach a loopback port. The kernel is asked
                     // whose socket it is when somebody wants to be an operator: `who_is`.
                     is_owner: false,
+                    token: None,
                 };
                 Ok((Stream::Tcp(stream), peer))
             }
@@ -172,6 +173,7 @@ impl Listener {
                     fd: stream.as_raw_fd(),
                     uid,
                     is_owner: uid.is_some_and(is_owner),
+                    token: None,
                 };
                 Ok((Stream::Unix(stream), peer))
             }

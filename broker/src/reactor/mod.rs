@@ -7,6 +7,7 @@ mod arena;
 mod badge;
 mod clock;
 mod conn;
+mod desk;
 mod dial;
 mod intake;
 mod listen;
@@ -32,6 +33,7 @@ use clock::Clock;
 use listen::Listener;
 use mio::event::Event;
 use mio::{Events, Poll};
+use nix::sys::signal::Signal;
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use setup::PortsFile;
@@ -218,8 +220,12 @@ impl Reactor {
 
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
+            if signal == Signal::SIGHUP {
+                self.shell.read_tokens(None);
+                continue;
+            }
             self.is_hurried = mem::replace(&mut self.is_asked, true);
-            self.shell.tell(None, Input::Terminate { signal });
+            self.shell.tell(None, Input::Terminate { signal: signal.as_str() });
         }
     }
 
@@ -231,6 +237,7 @@ impl Reactor {
                 Found::Script { link, head, path, script } => {
                     self.shell.tell(Some(link), Input::Sourced { link, head, path, script });
                 }
+                Found::Tokens { asker, list } => self.shell.tokens_read(asker, list),
                 Found::NotSynced(why) => self.shell.tell(None, Input::PersistFailed { why }),
             }
         }

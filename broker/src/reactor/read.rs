@@ -123,8 +123,7 @@ impl Reactor {
         let key = &self.shell.state.key;
         match inbound::input(arrived, |worker, secret| key.verify(worker, secret)) {
             Ok(input) => {
-                if let Input::Login { login, .. } = &input
-                    && login.service.is_op()
+                if depends_on_user(&input, self.shell.desk.has_tokens())
                     && let Some(known) = who_is(link, &conn.stream)
                 {
                     self.step(known);
@@ -157,5 +156,16 @@ impl Reactor {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => self.shell.drop_link(link),
         }
+    }
+}
+
+/// Whether it matters for this input who the user at the other end is.
+fn depends_on_user(input: &Input, has_tokens: bool) -> bool {
+    match input {
+        Input::Login { login, .. } => {
+            login.token.is_none() && (has_tokens || login.service.is_op())
+        }
+        Input::Badge { badge, proof: None, .. } => has_tokens && badge.token.is_none(),
+        _ => false,
     }
 }

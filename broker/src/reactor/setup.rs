@@ -101,6 +101,11 @@ impl Reactor {
         let listening = self.listening();
         self.ports_file = config.ports_file.map(|path| PortsFile { path, text: self.addresses() });
         self.step(Input::Listening(Box::new(listening)));
+        self.shell.desk.file = config.token_file;
+        if let Some(list) = config.tokens {
+            self.shell.tokens_read(None, Ok(list));
+            self.settle();
+        }
         let saved = self.shell.state.script()?;
         if !saved.is_empty() {
             let is_set = saved.lines().any(|line| line.starts_with("set "));

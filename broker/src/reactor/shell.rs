@@ -3,6 +3,7 @@
 
 use super::arena::Arena;
 use super::conn::Phase;
+use super::desk::Desk;
 use super::dial::{DIAL_MS, Redial};
 use super::listen::Door;
 use super::local::Local;
@@ -76,6 +77,8 @@ pub(super) struct Shell {
     pub(super) state: State,
     /// Helper threads.
     pub(super) helpers: Helpers,
+    /// The tokens that are known, and logins that prove one.
+    pub(super) desk: Desk,
     /// The built-in execd.
     pub(super) local: Option<Local>,
     /// The settings the shell obeys.
@@ -115,6 +118,7 @@ impl Shell {
             door: Door::default(),
             state,
             helpers,
+            desk: Desk::default(),
             local: None,
             limits,
             inputs: VecDeque::new(),
@@ -365,6 +369,7 @@ impl Shell {
         let Some(mut conn) = self.links.remove(link) else {
             return;
         };
+        self.desk.forget(link);
         conn.outbox.clear(&mut self.pool);
         conn.stream.deregister(&self.registry);
         if conn.is_refused {

@@ -8,8 +8,8 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::io;
 use std::os::fd::AsRawFd;
 
-/// Those that ask the broker to end.
-const ENDING: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+/// Those that ask the broker to end, and the one that asks it to read its files again.
+const TAKEN: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
 
 /// The descriptor that signals are read from.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ impl Signals {
     /// is an error of a write, not a signal, as Rust arranges it at the start.
     pub(super) fn open() -> io::Result<Self> {
         let mut set = SigSet::empty();
-        for signal in ENDING {
+        for signal in TAKEN {
             set.add(signal);
         }
         set.thread_block()?;
@@ -35,10 +35,10 @@ impl Signals {
         registry.register(&mut SourceFd(&self.fd.as_raw_fd()), token, Interest::READABLE)
     }
 
-    /// The name of the next signal that came.
-    pub(super) fn next(&self) -> Option<&'static str> {
+    /// The next signal that came.
+    pub(super) fn next(&self) -> Option<Signal> {
         let info = self.fd.read_signal().ok().flatten()?;
         let number = i32::try_from(info.ssi_signo).ok()?;
-        ENDING.into_iter().find(|signal| *signal as i32 == number).map(Signal::as_str)
+        TAKEN.into_iter().find(|signal| *signal as i32 == number)
     }
 }

@@ -3,7 +3,9 @@
 //! here.
 
 use super::state::Paths;
-use crate::config::script;
+use crate::config::{script, tokens};
+use crate::engine::input::Asker;
+use auth::list::TokenList;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
 use protocol::header::Header;
@@ -12,6 +14,7 @@ use protocol::names::HostName;
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -38,6 +41,13 @@ pub(super) enum Found {
         path: String,
         /// Its text, or why it can't be read.
         script: Result<String, String>,
+    },
+    /// The token file.
+    Tokens {
+        /// Who wants to know.
+        asker: Asker,
+        /// What stands in it, or why it can't be read.
+        list: Result<TokenList, String>,
     },
     /// The configuration is written but could not be brought to the disk.
     NotSynced(String),
@@ -79,6 +89,15 @@ impl Helpers {
         self.spawn("isectd-source", failed, move || {
             let script = script::read(&path);
             Found::Script { link, head, path, script }
+        });
+    }
+
+    /// Reads the token file.
+    pub(super) fn read_tokens(&self, asker: Asker, path: PathBuf) {
+        let failed = Found::Tokens { asker, list: Err(too_many()) };
+        self.spawn("isectd-tokens", failed, move || {
+            let list = tokens::read(&path);
+            Found::Tokens { asker, list }
         });
     }
 

@@ -51,6 +51,7 @@ pub fn input(
             let proof = prove(badge.worker, &badge.secret);
             Input::Badge { link, badge: Box::new(badge), proof }
         }
+        Frame::Proof(proof) => Input::Proof { link, proof: Box::new(proof) },
         Frame::Logout => Input::Logout { link },
         Frame::Error { head, error } => {
             Input::PeerError { link, worker: WorkerId(head.workerid), error }
@@ -69,6 +70,7 @@ pub fn input(
         | Frame::BadgeOk(_)
         | Frame::End
         | Frame::Reinit
+        | Frame::Challenge(_)
         | Frame::Status { .. }
         | Frame::ExecHello(_)
         | Frame::ExecStart(_)
@@ -124,6 +126,7 @@ mod tests {
             host: HostName::new("localhost").unwrap(),
             hostpid: 1,
             secret: "5.ab".into(),
+            token: None,
         };
         let arrived = arrived(Role::Worker, Kind::Badge, &badge.render());
         let Ok(Input::Badge { proof, .. }) = input(arrived, |worker, secret| {

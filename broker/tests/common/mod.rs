@@ -220,6 +220,7 @@ impl<S: Read + Write> Wire<S> {
             host: HostName::new("elsewhere").unwrap(),
             hostpid: 1,
             secret: String::new(),
+            token: None,
         }));
         assert!(matches!(self.next(), Some(Frame::BadgeOk(_))));
         self

@@ -8,7 +8,9 @@ use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::error::Error;
 use crate::retry::{self, Backoff};
 use crate::session::Event;
+use crate::token;
 use protocol::errors::{ErrorCode, Ran};
+use protocol::kinds::Role;
 use std::time::{Duration, Instant};
 
 /// First and longest pause between two attempts to log in again.
@@ -68,7 +70,11 @@ impl Caller {
             context(Error::new(ErrorCode::Unreachable, text))
         };
         let mut session = self.session.clone();
-        let frame = session.login(self.options.login())?;
+        let service = &self.options.service;
+        let prover = self.options.token.as_ref().map(|t| t.prover(Role::Client, service));
+        let mut prover = prover.transpose()?;
+        let claim = prover.as_ref().map(|prover| prover.claim().clone());
+        let frame = session.login(self.options.login(claim))?;
         match conn.write(frame, Some(until)) {
             Ok(()) => {}
             Err(WriteFault::NotBegun) => return Err(late()),
@@ -79,6 +85,9 @@ impl Caller {
             let frame = conn.next(Wait::Until(Some(until))).map_err(lost)?.ok_or_else(late)?;
             match session.receive(frame).map_err(context)? {
                 Event::LoggedIn(ok) => {
+                    if prover.is_some_and(|prover| !prover.is_proven(ok.signature.as_deref())) {
+                        return Err(context(token::not_signed()));
+                    }
                     conn.set_body_bytes_max(ok.body_bytes_max);
                     conn.watch_silence(ok.silence_ms);
                     self.session = session;
@@ -86,6 +95,16 @@ impl Caller {
                     self.lost = None;
                     self.used = clock::now();
                     return Ok(());
+                }
+                Event::Challenged(challenge) => {
+                    let answer = prover.as_mut().map(|prover| prover.answer(&challenge));
+                    let proof = answer.unwrap_or_else(|| Err("no token was named".into()));
+                    let proof = proof.map_err(|why| context(token::unproven(why)))?;
+                    match conn.write(session.prove(proof), Some(until)) {
+                        Ok(()) => {}
+                        Err(WriteFault::NotBegun) => return Err(late()),
+                        Err(WriteFault::Broken(_)) => conn.read_ahead(),
+                    }
                 }
                 Event::Refused(error) => return Err(context(error)),
                 Event::Answer(answer) => match conn.write(answer, Some(until)) {

@@ -1,8 +1,10 @@
 //! How a client logs in. Not the logging in itself.
 
+use crate::token::Token;
 use protocol::bodies::{Format, Login};
 use protocol::limits::PRIORITY_DEFAULT;
 use protocol::names::ServiceName;
+use protocol::proof::Claim;
 use std::fmt;
 use std::time::Duration;
 
@@ -17,8 +19,9 @@ pub struct Options {
     pub format: Format,
     /// What this client calls itself, for the operator's lists.
     pub name: Option<String>,
-    /// Its token, where the broker wants one.
-    pub token: Option<String>,
+    /// Its token, where the broker wants one ([`Token::from_environment`]). Whoever brings one
+    /// believes no broker that does not know it, too.
+    pub token: Option<Token>,
     /// A promise to be in [`Caller::recv`](super::Caller::recv) or
     /// [`Caller::call`](super::Caller::call) nearly always, so that the broker may take silence for
     /// an end. Answers to pings are sent from there only.
@@ -51,14 +54,15 @@ impl Options {
         }
     }
 
-    pub(super) fn login(&self) -> Login {
+    /// The login, with the token it will prove.
+    pub(super) fn login(&self, token: Option<Claim>) -> Login {
         Login {
             service: self.service.clone(),
             priority: self.priority,
             loghost: hostname(),
             hostpid: std::process::id(),
             name: self.name.clone(),
-            token: self.token.clone(),
+            token,
             format: self.format,
             heartbeat: self.heartbeat,
         }
@@ -71,7 +75,7 @@ impl fmt::Debug for Options {
             .field("service", &self.service)
             .field("priority", &self.priority)
             .field("name", &self.name)
-            .field("token", &self.token.as_ref().map(|_| "(hidden)"))
+            .field("token", &self.token)
             .field("heartbeat", &self.heartbeat)
             .field("connect_timeout", &self.connect_timeout)
             .field("reconnect", &self.reconnect)

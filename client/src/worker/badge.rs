@@ -7,8 +7,10 @@ use crate::clock;
 use crate::conn::{Conn, Wait, WriteFault};
 use crate::error::{Code, Error};
 use crate::retry::{self, Backoff};
+use crate::token;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
+use protocol::kinds::Role;
 use std::time::{Duration, Instant};
 
 /// First and longest pause between two attempts to come back.
@@ -63,7 +65,11 @@ impl Worker {
             Error::new(ErrorCode::Unreachable, text).with_advice(advice).with_source(e)
         })?;
         let until = Some(clock::now() + timeout);
-        match conn.write(Frame::Badge(self.options.badge()), until) {
+        let token = self.options.token.as_ref().filter(|_| self.options.secret.is_empty());
+        let prover = token.map(|token| token.prover(Role::Worker, &self.options.service));
+        let mut prover = prover.transpose()?;
+        let claim = prover.as_ref().map(|prover| prover.claim().clone());
+        match conn.write(Frame::Badge(self.options.badge(claim)), until) {
             Ok(()) | Err(WriteFault::NotBegun) => {}
             // The refusal may already be there to be read.
             Err(WriteFault::Broken(_)) => conn.read_ahead(),
@@ -73,6 +79,9 @@ impl Worker {
                 conn.next(Wait::Until(until)).map_err(|e| context(e.into_error(&address)))?;
             match frame {
                 Some(Frame::BadgeOk(ok)) => {
+                    if prover.is_some_and(|prover| !prover.is_proven(ok.signature.as_deref())) {
+                        return Err(context(token::not_signed()));
+                    }
                     conn.set_body_bytes_max(ok.body_bytes_max);
                     conn.watch_silence(ok.silence_ms);
                     self.options.worker = ok.worker;
@@ -82,6 +91,13 @@ impl Worker {
                     return Ok(());
                 }
                 Some(Frame::Error { error, .. }) => return Err(context(Error::from_body(error))),
+                Some(Frame::Challenge(challenge)) => {
+                    let answer = prover.as_mut().map(|prover| prover.answer(&challenge));
+                    let proof = answer.unwrap_or_else(|| Err("no token was named".into()));
+                    let proof = proof.map_err(|why| context(token::unproven(why)))?;
+                    // A failure shows at the next read.
+                    drop(conn.write(Frame::Proof(proof), until));
+                }
                 Some(Frame::Ping { sequence }) => {
                     // A failure shows at the next read.
                     drop(conn.write(Frame::Pong { sequence }, until));

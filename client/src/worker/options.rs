@@ -3,11 +3,13 @@
 
 use crate::address::Address;
 use crate::error::Error;
+use crate::token::Token;
 use protocol::bodies::Badge;
 use protocol::errors::ErrorCode;
 use protocol::ids::WorkerId;
 use protocol::limits::ISDARGMAX;
 use protocol::names::{HostName, ServiceName};
+use protocol::proof::Claim;
 use std::fmt;
 use std::time::Duration;
 
@@ -24,6 +26,9 @@ pub struct WorkerOptions {
     pub host: HostName,
     /// The secret it was started with; empty if it started itself.
     pub secret: String,
+    /// Its token, if it started itself and the broker wants one ([`Token::from_environment`]).
+    /// Whoever brings one believes no broker that does not know it, too.
+    pub token: Option<Token>,
     /// How long one attempt to connect and show the badge may take.
     pub connect_timeout: Duration,
     /// How long to go on trying at the start; zero = one attempt.
@@ -39,6 +44,7 @@ impl WorkerOptions {
             service,
             host: own_host(),
             secret: String::new(),
+            token: None,
             connect_timeout: Duration::from_secs(5),
             patience: Duration::ZERO,
         }
@@ -76,14 +82,15 @@ impl WorkerOptions {
         Ok(Self { worker: WorkerId(worker), secret, ..base })
     }
 
-    /// The badge that says this.
-    pub(super) fn badge(&self) -> Badge {
+    /// The badge that says this, with the token it will prove.
+    pub(super) fn badge(&self, token: Option<Claim>) -> Badge {
         Badge {
             worker: self.worker,
             service: self.service.clone(),
             host: self.host.clone(),
             hostpid: std::process::id(),
             secret: self.secret.clone(),
+            token,
         }
     }
 }
@@ -96,6 +103,7 @@ impl fmt::Debug for WorkerOptions {
             .field("service", &self.service)
             .field("host", &self.host)
             .field("secret", &(if self.secret.is_empty() { "(none)" } else { "(hidden)" }))
+            .field("token", &self.token)
             .finish_non_exhaustive()
     }
 }

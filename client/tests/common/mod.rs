@@ -150,6 +150,7 @@ pub fn login_ok() -> LoginOk {
         heartbeat_ms: 1000,
         silence_ms: 3000,
         version: "test".into(),
+        signature: None,
     }
 }
 
@@ -160,6 +161,7 @@ pub fn badge_ok() -> BadgeOk {
         heartbeat_ms: 1000,
         silence_ms: 3000,
         reconnect_ms: 10_000,
+        signature: None,
     }
 }
 

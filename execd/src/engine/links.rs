@@ -99,6 +99,8 @@ impl Engine {
             | Frame::LoginOk(_)
             | Frame::Badge(_)
             | Frame::BadgeOk(_)
+            | Frame::Challenge(_)
+            | Frame::Proof(_)
             | Frame::Logout
             | Frame::End
             | Frame::Reinit
@@ -147,6 +149,7 @@ impl Engine {
             hostpid: self.config.hostpid,
             version: self.config.version.clone(),
             children_max: self.config.limits.children_max as u64,
+            signature: None,
         };
         out.push(Action::Send { link: id, frame: Frame::ExecWelcome(welcome) });
     }

@@ -105,7 +105,7 @@ impl Wire {
 
     pub(crate) fn hello(&mut self, name: &str) {
         let host = HostName::new("h1").unwrap();
-        self.send(Frame::ExecHello(ExecHello { host, broker: name.into() }));
+        self.send(Frame::ExecHello(ExecHello { host, broker: name.into(), token: None }));
     }
 
     pub(crate) fn start(&mut self, worker: u32, path: &str, args: &[&str]) {

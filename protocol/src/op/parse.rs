@@ -155,11 +155,13 @@ fn understand(args: &mut Args<'_>) -> Result<OpRequest, OpError> {
         Command::Latency => Op::Latency(args.maybe(|args| args.service("service"))?),
         Command::Poison => Op::Poison(args.poison_what()?),
         Command::Queue => Op::Queue(args.maybe(|args| args.service("service"))?),
+        Command::Reload => Op::Reload,
         Command::Save => Op::Save,
         Command::Set => args.set()?,
         Command::Settings => Op::Settings(args.maybe(Args::setting)?),
         Command::Source => Op::Source(args.file()?),
         Command::Version => Op::Version,
         Command::Watch => Op::Watch(args.kinds()?),
+        Command::Whoami => Op::Whoami,
     })
 }

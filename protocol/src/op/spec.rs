@@ -134,12 +134,14 @@ pub enum Command {
     Latency,
     Poison,
     Queue,
+    Reload,
     Save,
     Set,
     Settings,
     Source,
     Version,
     Watch,
+    Whoami,
 }
 
 /// Most windows that `buckets` may be set to.
@@ -285,6 +287,8 @@ pub enum OpRequest {
     Ready(Target),
     /// `reject [on|off]`; without an argument it toggles nothing and switches on, as in the manual.
     Reject(bool),
+    /// `reload`: the token file.
+    Reload,
     /// `reset`.
     Reset,
     /// `save`: the configuration as a script.
@@ -311,6 +315,8 @@ pub enum OpRequest {
     Version,
     /// `watch [KIND]…`.
     Watch(Vec<String>),
+    /// `whoami`.
+    Whoami,
     /// `worker ID`.
     Worker(WorkerId),
     /// `workers [lazy|idle|busy|all]`.
@@ -382,6 +388,7 @@ impl OpRequest {
             Self::Queue(_) => Command::Queue,
             Self::Ready(_) => Command::Ready,
             Self::Reject(_) => Command::Reject,
+            Self::Reload => Command::Reload,
             Self::Reset => Command::Reset,
             Self::Save => Command::Save,
             Self::Send(..) => Command::Send,
@@ -395,6 +402,7 @@ impl OpRequest {
             Self::Stop(_) => Command::Stop,
             Self::Version => Command::Version,
             Self::Watch(_) => Command::Watch,
+            Self::Whoami => Command::Whoami,
             Self::Worker(_) => Command::Worker,
             Self::Workers(_) => Command::Workers,
         }

@@ -427,6 +427,11 @@ pub const COMMANDS: &[Spec] = &[
         ..beyond(Command::Queue, "queue", Effect::Read)
     },
     Spec {
+        short: "reads the token file again",
+        long: "As SIGHUP does. If the file can't be read, the tokens in force stay, and the answer says why. Whoever came in with a token that is gone or was renewed is shut out; whoever may do less than before loses it at once.",
+        ..beyond(Command::Reload, "reload", Effect::Change)
+    },
+    Spec {
         short: "prints the configuration as a script",
         long: "The commands that make this configuration again: 'isdclient < file' or 'source FILE' replays them.",
         ..beyond(Command::Save, "save", Effect::Read)
@@ -482,5 +487,10 @@ pub const COMMANDS: &[Spec] = &[
         )],
         example: "watch worker_died",
         ..beyond(Command::Watch, "watch", Effect::Read)
+    },
+    Spec {
+        short: "shows who you are to the broker and what you may do",
+        long: "Your client id, where you come from, the user that the kernel names or the token that you proved, and the roles that follow from it.",
+        ..beyond(Command::Whoami, "whoami", Effect::Read)
     },
 ];

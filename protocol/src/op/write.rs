@@ -71,9 +71,11 @@ impl fmt::Display for OpRequest {
             | Self::Clients
             | Self::Hosts
             | Self::Reset
+            | Self::Reload
             | Self::Save
             | Self::Services
             | Self::Version
+            | Self::Whoami
             | Self::Buckets(None)
             | Self::Preempt(None)
             | Self::Poison(PoisonWhat::List)

@@ -1,6 +1,7 @@
 //! What clients do in a script: log in, send, go. Not what the operator `op` says: `stimulus`.
 
-use super::stimulus::{text, unknown};
+use super::stimulus::text;
+use super::tokens;
 use super::words::Cursor;
 use super::world::World;
 use broker::engine::input::{Close, Input};
@@ -19,7 +20,7 @@ sends garbage [seq=N skip more], complains \"TEXT\", is congested, drains, overf
 impl World {
     pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "connects, logs in [to SERVICE] [pri=N] [json] [heartbeat] [name=X] \
-[as stranger], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
+[as stranger] [token=X], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
 [noreply] [with WORKER] [trace=N], says \"COMMAND\"";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
@@ -36,9 +37,9 @@ impl World {
                 self.command(name, command)?;
             }
             other => {
-                return self
-                    .act_end(name, other, line)?
-                    .unwrap_or_else(|| Err(unknown(other, name, &format!("{KNOWN}, {ENDS}"))));
+                return self.act_end(name, other, line)?.unwrap_or_else(|| {
+                    Err(self.no_verb(other, name, &format!("{KNOWN}, {ENDS}")))
+                });
             }
         }
         line.end(KNOWN)
@@ -63,7 +64,7 @@ impl World {
             loghost: line.pair("loghost").unwrap_or_else(|| "desk".into()),
             hostpid: line.number("pid")?.unwrap_or(200),
             name: line.pair("name"),
-            token: None,
+            token: tokens::claim(line)?,
             format: if line.flag("json") { Format::Json } else { Format::Text },
             heartbeat: line.flag("heartbeat"),
         };
@@ -153,7 +154,10 @@ impl World {
             "is" if line.is("congested") => {
                 self.step(Input::Congested { link: self.link(name)? })?;
             }
-            _ => return Ok(None),
+            _ => match self.act_proof(name, verb, line)? {
+                Some(()) => {}
+                None => return Ok(None),
+            },
         }
         Ok(Some(line.end(ENDS)))
     }

@@ -80,7 +80,12 @@ lists nothing | lists WORKER… [run=N] [pid=N]";
     }
 
     fn host_welcomes(&mut self, name: &str) -> Result<(), String> {
-        let welcome = ExecWelcome { hostpid: 90, version: "0.1.0".into(), children_max: 1000 };
+        let welcome = ExecWelcome {
+            hostpid: 90,
+            version: "0.1.0".into(),
+            children_max: 1000,
+            signature: None,
+        };
         let report = Box::new(Report::Welcome(welcome));
         self.step(Input::Report { link: self.link(name)?, report })
     }

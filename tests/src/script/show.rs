@@ -66,6 +66,16 @@ impl World {
                 Item::new(format!("dial {host}")).with("address", address)
             }
             Action::Persist => Item::new("saved").quiet(),
+            Action::Challenge { link, role, target, claim } => {
+                Item::new(format!("challenge {} to prove {}", self.name(link)?, claim.token))
+                    .with("role", role)
+                    .with("target", target)
+            }
+            Action::Verify { link, proof: _ } => Item::new(format!("verify {}", self.name(link)?)),
+            Action::ReadTokens { asker } => {
+                self.reloading = asker;
+                Item::new("read tokens")
+            }
             Action::Source { link, head, path } => {
                 let item = Item::new("read file").showing("path", &path, true);
                 self.reading = Some((link, head, path));
@@ -137,13 +147,15 @@ impl World {
                 .with("deadline_ms", ok.deadline_ms)
                 .with("heartbeat_ms", ok.heartbeat_ms)
                 .with("silence_ms", ok.silence_ms)
-                .with("version", ok.version),
+                .with("version", ok.version)
+                .with("signature", ok.signature.unwrap_or_default()),
             Frame::BadgeOk(ok) => Item::new(format!("{name} welcome"))
                 .with("id", ok.worker)
                 .with("body_bytes_max", ok.body_bytes_max)
                 .with("heartbeat_ms", ok.heartbeat_ms)
                 .with("silence_ms", ok.silence_ms)
-                .with("reconnect_ms", ok.reconnect_ms),
+                .with("reconnect_ms", ok.reconnect_ms)
+                .with("signature", ok.signature.unwrap_or_default()),
             Frame::Ping { sequence } => {
                 Item::new(format!("ping {name}")).with("seq", sequence).quiet()
             }
@@ -172,6 +184,8 @@ impl World {
             ),
             // The engine never sends these: they are the shell's (`exec-start`) or the others'.
             Frame::Login(_)
+            | Frame::Challenge(_)
+            | Frame::Proof(_)
             | Frame::Badge(_)
             | Frame::Logout
             | Frame::StatusReply { .. }

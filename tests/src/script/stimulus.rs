@@ -46,7 +46,8 @@ impl World {
 
     fn act_broker(&mut self, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [without execd] [SETTING=VALUE], restarts, loads \"SCRIPT\", \
-reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", gets SIGNAL";
+reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
+gets SIGNAL";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "starts" => {
@@ -79,6 +80,8 @@ reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", gets SIGNAL";
                     self.reading.take().ok_or("no 'op source FILE' waits for a file")?;
                 self.step(Input::Sourced { link, head, path, script })?;
             }
+            "has" => self.act_tokens(true, line)?,
+            "lacks" => self.act_tokens(false, line)?,
             "gets" => {
                 let signal = match line.word("TERM or INT")?.as_str() {
                     "TERM" => "TERM",

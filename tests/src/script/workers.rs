@@ -3,7 +3,8 @@
 
 use super::clients::ENDS;
 use super::show::worker_id;
-use super::stimulus::{text, unknown};
+use super::stimulus::text;
+use super::tokens;
 use super::words::Cursor;
 use super::world::World;
 use broker::engine::input::{Close, Input, Report};
@@ -12,11 +13,12 @@ use protocol::bodies::{Badge, Ending, ExecExited, ExecFailed, ExecOutput, ExecSt
 use protocol::header::Header;
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::{HostName, ServiceName};
+use protocol::proof::Claim;
 
 impl World {
     pub(super) fn act_worker(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [pid=N], badges [run=N] [of SERVICE] [without proof], \
-comes itself [on HOST], comes back, connects, gets ready, cannot start \"WHY\" [lasting], \
+comes itself [on HOST] [as stranger] [token=X], comes back, connects, gets ready, cannot start \"WHY\" [lasting], \
 replies BODY [more] [error=N] [trans=N], exits N | signal N [stderr=\"LINE\"] [run=N], \
 dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let id = worker_id(name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
@@ -44,7 +46,13 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             }
             "comes" if line.is("itself") => {
                 let host = line.after("on").unwrap_or_else(|| "elsewhere".to_owned());
-                self.show_badge(name, WorkerId(0), &host, None)?;
+                let token = tokens::claim(line)?;
+                let is_stranger = line.flag("as") && line.flag("stranger");
+                if !self.links.contains_key(name) {
+                    let link = self.open(name)?;
+                    self.step(Input::WorkerOpened { link, peer: Self::peer(link, !is_stranger) })?;
+                }
+                self.show_badge(name, (WorkerId(0), &host), None, token)?;
             }
             "gets" if line.is("ready") => {
                 let pid = line.number("pid")?;
@@ -81,9 +89,9 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
                 self.step(Input::StatusReply { link, sequence, text })?;
             }
             other => {
-                return self
-                    .act_end(name, other, line)?
-                    .unwrap_or_else(|| Err(unknown(other, name, &format!("{KNOWN}, {ENDS}"))));
+                return self.act_end(name, other, line)?.unwrap_or_else(|| {
+                    Err(self.no_verb(other, name, &format!("{KNOWN}, {ENDS}")))
+                });
             }
         }
         line.end(KNOWN)
@@ -128,15 +136,15 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let host = self.host_of(id);
         let known = self.workers.get(&id).map_or(0, |end| end.run);
         let run = RunId(run.unwrap_or(known));
-        self.show_badge(name, WorkerId(id), &host, is_proved.then_some(run))
+        self.show_badge(name, (WorkerId(id), &host), is_proved.then_some(run), None)
     }
 
     fn show_badge(
         &mut self,
         name: &str,
-        worker: WorkerId,
-        host: &str,
+        (worker, host): (WorkerId, &str),
         proof: Option<RunId>,
+        token: Option<Claim>,
     ) -> Result<(), String> {
         let (service, _) = name.split_once('#').unwrap_or((name, ""));
         let id = worker_id(name).unwrap_or_default();
@@ -155,6 +163,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             host: HostName::new(host).map_err(|e| e.to_string())?,
             hostpid: if end.pid == 0 { 1000 + id } else { end.pid },
             secret: String::new(),
+            token,
         };
         self.step(Input::Badge { link, badge: Box::new(badge), proof })
     }

@@ -4,7 +4,7 @@
 
 use super::item::Item;
 use broker::engine::action::Action;
-use broker::engine::input::{Close, Input, Listening, Peer};
+use broker::engine::input::{Asker, Close, Input, Listening, Peer};
 use broker::engine::{Engine, EngineOptions};
 use bytes::Bytes;
 use protocol::bodies::{Format, Login};
@@ -74,6 +74,8 @@ pub struct World {
     pub silent: BTreeSet<String>,
     /// The command that waits for a file to be read: link, header, path.
     pub reading: Option<(LinkId, Header, String)>,
+    /// Who waits for the token file to be read.
+    pub reloading: Asker,
     /// What happened since the last look.
     items: Vec<Item>,
 }
@@ -130,6 +132,7 @@ impl World {
             dialled: BTreeSet::new(),
             silent: BTreeSet::new(),
             reading: None,
+            reloading: None,
             items: Vec::new(),
         };
         world.step(Input::Listening(Box::new(listening(has_execd))))?;
@@ -313,7 +316,7 @@ impl World {
     pub fn peer(link: LinkId, is_owner: bool) -> Peer {
         let uid = if is_owner { 1000 } else { 1001 };
         let address = format!("127.0.0.1:{}", 40000 + link.index);
-        Peer { address, fd: 7 + link.index as i32, uid: Some(uid), is_owner }
+        Peer { address, fd: 7 + link.index as i32, uid: Some(uid), is_owner, token: None }
     }
 
     /// An operator logs in.

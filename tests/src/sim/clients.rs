@@ -321,7 +321,7 @@ impl World {
         let client = &mut self.clients[index];
         let kind = frame.kind();
         match client.session.receive(frame) {
-            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Quiet) => {}
+            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Challenged(_) | Heard::Quiet) => {}
             Ok(Heard::Closing(error)) => self.note(format_args!("client {index}: {error}")),
             Ok(Heard::Answer(frame)) => {
                 if let Some(conn) = client.conn {

@@ -108,6 +108,7 @@ impl World {
             heartbeat_ms: 0,
             silence_ms: 0,
             reconnect_ms: 0,
+            signature: None,
         };
         let proc = Proc {
             host,
@@ -277,6 +278,7 @@ impl World {
             host: self.hosts[proc.host].name.clone(),
             hostpid: pid,
             secret: proc.secret.clone(),
+            token: None,
         };
         self.proc_writes(pid, Frame::Badge(badge));
     }

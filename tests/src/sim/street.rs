@@ -204,12 +204,8 @@ impl World {
         let link = self.broker.as_mut()?.open_link(None);
         let id = self.connect(Conn::new(link, role, peer, self.now));
         self.broker.as_mut()?.links.insert(link, Some(id));
-        let from = From {
-            address: format!("{peer:?}"),
-            fd: link.index as i32 + 5,
-            uid: None,
-            is_owner: false,
-        };
+        let from =
+            From { address: format!("{peer:?}"), fd: link.index as i32 + 5, ..From::default() };
         match role {
             Role::Worker => self.feed(Input::WorkerOpened { link, peer: from }),
             Role::Client | Role::Host | Role::Broker => {
@@ -373,7 +369,8 @@ impl World {
         }
         let link = broker.open_link(None);
         broker.operator = Some(link);
-        let from = From { address: OPERATOR.into(), fd: 4, uid: Some(0), is_owner: true };
+        let from =
+            From { address: OPERATOR.into(), fd: 4, uid: Some(0), is_owner: true, token: None };
         self.feed(Input::ClientOpened { link, peer: from });
         let login = Box::new(Login::to(ServiceName::op()));
         self.feed(Input::Login { link, login });

@@ -14,6 +14,7 @@ use protocol::header::{FLAG_IDEMPOTENT, Header};
 use protocol::ids::{ClientId, RunId, WorkerId};
 use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::names::{HostName, ServiceName};
+use protocol::proof::{Challenge, Proof};
 
 fn echo() -> ServiceName {
     ServiceName::new("echo").expect("a service name")
@@ -34,6 +35,7 @@ pub(crate) fn badge(worker: u32, secret: &str) -> Badge {
         host: desk(),
         hostpid: 4712,
         secret: secret.into(),
+        token: None,
     }
 }
 
@@ -83,6 +85,8 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("data-application-error", Frame::data(Header { error: 42, ..application }, sorry)),
         ("login", Frame::Login(login())),
         ("login-ok", Frame::LoginOk(login_ok())),
+        ("challenge", Frame::Challenge(challenge())),
+        ("proof", Frame::Proof(Proof { proof: [0x5a; 32] })),
         ("badge", Frame::Badge(badge(3, "3.1.5f2d"))),
         ("badge-ok", Frame::BadgeOk(badge_ok())),
         ("error", in_reply(deadline)),
@@ -97,6 +101,11 @@ fn frames() -> Vec<(&'static str, Frame)> {
     ]
 }
 
+fn challenge() -> Challenge {
+    let (salt, nonce) = ((0xa0..0xb0).collect(), (0..48).collect());
+    Challenge { salt, memory_kib: 19_456, passes: 2, lanes: 1, nonce }
+}
+
 fn login_ok() -> LoginOk {
     LoginOk {
         client: ClientId(0),
@@ -106,6 +115,7 @@ fn login_ok() -> LoginOk {
         heartbeat_ms: 10_000,
         silence_ms: 30_000,
         version: "0.1.0".into(),
+        signature: None,
     }
 }
 
@@ -116,6 +126,7 @@ fn badge_ok() -> BadgeOk {
         heartbeat_ms: 10_000,
         silence_ms: 30_000,
         reconnect_ms: 30_000,
+        signature: None,
     }
 }
 
@@ -123,13 +134,17 @@ fn badge_ok() -> BadgeOk {
 fn exec_frames() -> Vec<(&'static str, Frame)> {
     let (worker, run, pid) = (WorkerId(3), RunId(17), 4712);
     vec![
-        ("exec-hello", Frame::ExecHello(ExecHello { host: desk(), broker: "5f2d9c".into() })),
+        (
+            "exec-hello",
+            Frame::ExecHello(ExecHello { host: desk(), broker: "5f2d9c".into(), token: None }),
+        ),
         (
             "exec-welcome",
             Frame::ExecWelcome(ExecWelcome {
                 hostpid: 4000,
                 version: "0.1.0".into(),
                 children_max: 1000,
+                signature: None,
             }),
         ),
         (

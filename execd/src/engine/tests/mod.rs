@@ -48,7 +48,7 @@ fn stop(worker: u32, run: u64, grace_ms: u64) -> Frame {
 
 fn hello(broker: &str) -> Frame {
     let host = HostName::new("h1").unwrap();
-    Frame::ExecHello(ExecHello { host, broker: broker.into() })
+    Frame::ExecHello(ExecHello { host, broker: broker.into(), token: None })
 }
 
 fn exited(child: u64, ending: Ending) -> Input {

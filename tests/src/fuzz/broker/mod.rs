@@ -13,6 +13,7 @@
 pub mod judge;
 pub mod moves;
 pub mod shell;
+mod tokens;
 pub mod words;
 
 use super::source::Source;

@@ -1,7 +1,7 @@
 //! Bytes → what happens next. Each move is one byte, then what it needs.
 
 use super::shell::{Conn, Shell, Start};
-use super::words;
+use super::{tokens, words};
 use crate::fuzz::source::Source;
 use broker::engine::input::{Close, Input};
 use protocol::bodies::{Badge, Format, Login};
@@ -121,6 +121,7 @@ fn start_goes_well(shell: &mut Shell, source: &mut Source<'_>) {
             host,
             hostpid: 100 + start.worker.0,
             secret: start.secret,
+            token: None,
         };
         let link = shell.connect(Role::Worker, true);
         shell.frame(link, Frame::Badge(badge));
@@ -279,6 +280,7 @@ fn guest(shell: &mut Shell, source: &mut Source<'_>) {
         host: words::host(source),
         hostpid: 77,
         secret: String::new(),
+        token: tokens::claim(source),
     };
     shell.frame(link, Frame::Badge(badge));
 }
@@ -294,7 +296,9 @@ fn seldom(shell: &mut Shell, source: &mut Source<'_>) {
                 shell.step(Input::Known { link, uid: Some(7), is_owner });
             }
         }
-        4 | 5 => shell.restart(),
+        4 => shell.restart(),
+        5 => tokens::reload(shell, source),
+        6 => tokens::proof(shell, source),
         _ => shell.step(Input::Deadline),
     }
 }

@@ -2,6 +2,7 @@
 //! each step the engine's laws are checked and what it does is shown to the judge.
 
 use super::judge::{Judge, Sabotage};
+use super::tokens;
 use broker::engine::action::{Action, Origin};
 use broker::engine::input::{Close, Input, Listening, Peer};
 use broker::engine::{Engine, EngineOptions};
@@ -78,6 +79,12 @@ pub struct Shell {
     pub starts: VecDeque<Start>,
     /// Commands that wait for a file.
     pub sources: VecDeque<(LinkId, Header, String)>,
+    /// Who was challenged to prove a token.
+    pub challenged: VecDeque<LinkId>,
+    /// Whose proof is to be checked.
+    pub proofs: VecDeque<LinkId>,
+    /// Who asked for the token file to be read.
+    pub reloads: VecDeque<(LinkId, Header)>,
     /// The process has ended.
     pub has_ended: bool,
     /// One number for all that was done.
@@ -117,6 +124,9 @@ impl Shell {
             dials: VecDeque::new(),
             starts: VecDeque::new(),
             sources: VecDeque::new(),
+            challenged: VecDeque::new(),
+            proofs: VecDeque::new(),
+            reloads: VecDeque::new(),
             has_ended: false,
             trace: 0,
             places: Vec::new(),
@@ -182,7 +192,7 @@ impl Shell {
         let link = self.open(role);
         let fd = link.index as i32 + 5;
         let address = format!("127.0.0.1:{}", 40_000 + link.index);
-        let peer = Peer { address, fd, uid: Some(1000), is_owner };
+        let peer = Peer { address, fd, uid: Some(1000), is_owner, token: None };
         self.step(match role {
             Role::Worker => Input::WorkerOpened { link, peer },
             Role::Client | Role::Host | Role::Broker => Input::ClientOpened { link, peer },
@@ -258,6 +268,7 @@ impl Shell {
 
     fn forget(&mut self, link: LinkId) -> bool {
         let is_there = self.conns.remove(&link).is_some();
+        tokens::forget(self, link);
         if is_there {
             self.free.push(link.index);
         }
@@ -365,6 +376,15 @@ impl Shell {
                 self.dials.push_back(host);
             }
             Action::Persist => {}
+            Action::Challenge { link, .. } => {
+                self.conn(link, "a challenge");
+                self.challenged.push_back(link);
+            }
+            Action::Verify { link, .. } => {
+                self.conn(link, "a proof");
+                self.proofs.push_back(link);
+            }
+            Action::ReadTokens { asker } => self.reloads.extend(asker),
             Action::Source { link, head, path } => {
                 self.conn(link, "a file");
                 self.sources.push_back((link, head, path));
@@ -433,6 +453,8 @@ impl Shell {
             self.forget(link);
         }
         (self.dials, self.sources) = (VecDeque::new(), VecDeque::new());
+        (self.challenged, self.proofs) = (VecDeque::new(), VecDeque::new());
+        self.reloads.clear();
         self.judge = Judge::new(Sabotage::None);
         self.judge.may_repeat = true;
         let run_base = self.runs + 1000;

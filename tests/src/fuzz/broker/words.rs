@@ -1,6 +1,7 @@
 //! Frames and operator commands out of bytes: names, ids and numbers from small sets, so that what
 //! is said is often about something that is there.
 
+use super::tokens;
 use crate::fuzz::source::Source;
 use protocol::bodies::{
     Badge, Child, Ending, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted,
@@ -52,6 +53,7 @@ pub fn login(source: &mut Source<'_>) -> Login {
         name,
         format: if flags & 1 == 0 { Format::Text } else { Format::Json },
         heartbeat: flags & 2 != 0,
+        token: tokens::claim(source),
         ..Login::to(service(source))
     }
 }
@@ -97,7 +99,7 @@ pub fn badge(source: &mut Source<'_>) -> Badge {
         1 => format!("s.{worker}.{}", run(source)),
         _ => source.text(),
     };
-    Badge { worker, service: service(source), host: host(source), hostpid: 9, secret }
+    Badge { worker, service: service(source), host: host(source), hostpid: 9, secret, token: None }
 }
 
 /// An error frame, of anybody.
@@ -155,7 +157,12 @@ pub fn report(source: &mut Source<'_>, known: Option<(WorkerId, RunId)>) -> Fram
 
 /// An execd's first frame.
 pub fn welcome() -> Frame {
-    Frame::ExecWelcome(ExecWelcome { hostpid: 50, version: "0".into(), children_max: 100 })
+    Frame::ExecWelcome(ExecWelcome {
+        hostpid: 50,
+        version: "0".into(),
+        children_max: 100,
+        signature: None,
+    })
 }
 
 /// An operator's command: a row of the table with arguments that may fit.

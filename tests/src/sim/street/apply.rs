@@ -70,6 +70,15 @@ impl World {
                 self.later(way, Event::Dialled(self.epoch, host, address));
             }
             Action::Persist => self.persist(),
+            Action::Challenge { .. } | Action::Verify { .. } => {
+                self.hold(Err("a challenge, though there are no tokens".into()));
+            }
+            Action::ReadTokens { asker } => {
+                let tokens = Err("no token file in a simulation".into());
+                if let Some(broker) = &mut self.broker {
+                    broker.pending.push_back(Input::TokensRead { asker, tokens });
+                }
+            }
             Action::Source { link, head, path } => {
                 let script = Err(format!("no file {path} in a simulation"));
                 let input = Input::Sourced { link, head, path, script };

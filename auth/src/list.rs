@@ -1,0 +1,444 @@
+//! The token file: a line a token with what it may do and what proves it, and how it is checked
+//! against. Not the reading of the file (`private`), and not what follows (the engines).
+//!
+//! ```text
+//! # isect tokens; made and changed by 'isectd token'
+//! decoy 4f0c…
+//! token ops operator:danger argon2id:19456:2:1:SALT:STORED:SERVER
+//! token shop client:echo,sum argon2id:19456:2:1:SALT:STORED:SERVER
+//! anonymous client:echo
+//! ```
+
+use crate::scram::{Cost, Key, Verifier, hmac, sha256};
+use crate::token::Token;
+use protocol::kinds::Role;
+use protocol::names::TokenName;
+use protocol::proof::{
+    Challenge, Claim, LANES, MAC_BYTES, MEMORY_KIB, PASSES, Proof, SALT_BYTES_MAX, SALT_BYTES_MIN,
+    from_digits, statement,
+};
+use protocol::rights::Rights;
+use protocol::show::digits;
+use std::collections::BTreeMap;
+use std::fmt::{self, Write as _};
+
+/// Largest token file.
+pub const FILE_BYTES_MAX: u64 = 1 << 20;
+/// Most tokens in it.
+pub const TOKENS_MAX: usize = 2048;
+/// Bytes of a new salt.
+const SALT_BYTES: usize = 16;
+/// First line of a new file.
+const HEAD: &str = "# isect tokens; made and changed by 'isectd token'";
+/// The hash that is spoken here.
+const HASH: &str = "argon2id";
+
+/// One token as the verifier knows it.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// What it may do.
+    pub rights: Rights,
+    salt: Vec<u8>,
+    cost: Cost,
+    verifier: Verifier,
+}
+
+impl Entry {
+    /// Differs when the token was renewed. Says nothing of it.
+    pub fn stamp(&self) -> u64 {
+        let both = [&self.verifier.stored[..], &self.verifier.server[..]].concat();
+        let hash = sha256(&both);
+        hash[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
+    }
+
+    /// Makes the entry of a token.
+    ///
+    /// # Errors
+    /// The system has no random bytes.
+    pub fn make(token: &Token, rights: Rights, cost: Cost) -> Result<Self, String> {
+        let salt = crate::chance::<SALT_BYTES>()?.to_vec();
+        let verifier = token.keys(&salt, cost)?.verifier();
+        Ok(Self { rights, salt, cost, verifier })
+    }
+
+    /// Its line.
+    pub fn line(&self, name: &TokenName) -> String {
+        let Cost { memory_kib, passes, lanes } = self.cost;
+        let roles: String = self.rights.roles().iter().map(|role| format!("{role} ")).collect();
+        format!(
+            "token {name} {roles}{HASH}:{memory_kib}:{passes}:{lanes}:{}:{}:{}",
+            digits(&self.salt),
+            digits(&self.verifier.stored),
+            digits(&self.verifier.server)
+        )
+    }
+}
+
+/// Why a proof is none. For the log alone: whoever tried is not told which.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// No token of that name is known.
+    Unknown,
+    /// The token is known, the proof is wrong.
+    Wrong,
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "no token of that name is known",
+            Self::Wrong => "the proof is wrong",
+        })
+    }
+}
+
+/// The tokens that are known.
+#[derive(Clone, Debug)]
+pub struct TokenList {
+    /// By name.
+    pub entries: BTreeMap<TokenName, Entry>,
+    /// What somebody without a token may do.
+    pub anonymous: Rights,
+    /// Makes the challenges for names that are not known; the same ones each time.
+    decoy: Key,
+}
+
+impl TokenList {
+    /// Reads the text of a token file.
+    ///
+    /// # Errors
+    /// Names the line and what is wrong with it, never what stands in it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let (mut entries, mut anonymous, mut decoy) = (BTreeMap::new(), None, None);
+        for (at, line) in text.lines().enumerate() {
+            let wrong = |why: String| format!("line {}: {why}", at + 1);
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let twice = |what: &str| Err(wrong(format!("{what} stands there twice")));
+            match words.as_slice() {
+                [] => {}
+                [first, ..] if first.starts_with('#') => {}
+                ["decoy", key] => {
+                    if decoy.replace(self::key(key).map_err(wrong)?).is_some() {
+                        return twice("'decoy'");
+                    }
+                }
+                ["anonymous", roles @ ..] => {
+                    if anonymous.replace(rights(roles).map_err(wrong)?).is_some() {
+                        return twice("'anonymous'");
+                    }
+                }
+                ["token", name, roles @ .., hash] => {
+                    let name = TokenName::new(name).map_err(|e| wrong(e.to_string()))?;
+                    let entry = entry(roles, hash).map_err(wrong)?;
+                    if entries.insert(name.clone(), entry).is_some() {
+                        return twice(&format!("token '{name}'"));
+                    }
+                }
+                _ => {
+                    let form = "a line is 'token NAME ROLE… HASH', 'anonymous ROLE…' or a comment";
+                    return Err(wrong(format!("{form}; 'isectd token add' makes such lines")));
+                }
+            }
+            if entries.len() > TOKENS_MAX {
+                return Err(wrong(format!("more than {TOKENS_MAX} tokens")));
+            }
+        }
+        let anonymous = anonymous.unwrap_or_default();
+        if anonymous.host || anonymous.operator.is_some() {
+            return Err("'anonymous' can be client:… and worker:… only".into());
+        }
+        let decoy = decoy.map_or_else(crate::chance, Ok)?;
+        Ok(Self { entries, anonymous, decoy })
+    }
+
+    /// The challenge to a claim. For a name that is not known it looks like any other, and is the
+    /// same each time but for the nonce: nobody learns which names there are.
+    ///
+    /// # Errors
+    /// The system has no random bytes.
+    pub fn challenge(&self, claim: &Claim) -> Result<Challenge, String> {
+        let own = crate::chance::<24>()?;
+        Ok(self.challenge_with(claim, &own))
+    }
+
+    /// As [`TokenList::challenge`], with bytes that are no chance: for examples with known values.
+    pub fn challenge_with(&self, claim: &Claim, own: &[u8]) -> Challenge {
+        let (salt, cost) = match self.entries.get(&claim.token) {
+            Some(entry) => (entry.salt.clone(), entry.cost),
+            None => {
+                let salt = hmac(&self.decoy, claim.token.as_str().as_bytes());
+                (salt[..SALT_BYTES].to_vec(), Cost::default())
+            }
+        };
+        let Cost { memory_kib, passes, lanes } = cost;
+        let nonce = [claim.nonce.as_slice(), own].concat();
+        Challenge { salt, memory_kib, passes, lanes, nonce }
+    }
+
+    /// Checks a proof: the token's entry and the signature that answers it. The same work is done
+    /// for a name that is not known.
+    ///
+    /// # Errors
+    /// Why it is none.
+    pub fn check(&self, login: &Pending, proof: &Proof) -> Result<(&Entry, String), Fault> {
+        let Pending { role, target, token, challenge } = login;
+        let text = statement(*role, target, token, challenge);
+        let Some(entry) = self.entries.get(token) else {
+            let nobody = Verifier { stored: self.decoy, server: self.decoy };
+            let _ = std::hint::black_box(nobody.verify(&text, &proof.proof));
+            return Err(Fault::Unknown);
+        };
+        let signature = entry.verifier.verify(&text, &proof.proof).ok_or(Fault::Wrong)?;
+        Ok((entry, digits(&signature)))
+    }
+}
+
+/// A login whose proof is awaited.
+#[derive(Clone, Debug)]
+pub struct Pending {
+    /// Who logs in.
+    pub role: Role,
+    /// To what: see [`statement`].
+    pub target: String,
+    /// With which token.
+    pub token: TokenName,
+    /// What it was asked.
+    pub challenge: Challenge,
+}
+
+fn rights(roles: &[&str]) -> Result<Rights, String> {
+    let mut rights = Rights::default();
+    roles.iter().try_for_each(|role| rights.add(role))?;
+    Ok(rights)
+}
+
+fn key(text: &str) -> Result<Key, String> {
+    let bytes = from_digits(text).and_then(|bytes| bytes.try_into().ok());
+    bytes.ok_or_else(|| format!("a key is {MAC_BYTES} bytes as lower-case hex"))
+}
+
+fn entry(roles: &[&str], hash: &str) -> Result<Entry, String> {
+    let form = || "a hash is argon2id:MEMORY_KIB:PASSES:LANES:SALT:STORED:SERVER".to_owned();
+    let parts: Vec<&str> = hash.split(':').collect();
+    let [HASH, memory_kib, passes, lanes, salt, stored, server] = parts.as_slice() else {
+        return Err(form());
+    };
+    let number = |text: &str, range: std::ops::RangeInclusive<u32>| {
+        text.parse().ok().filter(|n| range.contains(n)).ok_or_else(form)
+    };
+    let cost = Cost {
+        memory_kib: number(memory_kib, MEMORY_KIB)?,
+        passes: number(passes, PASSES)?,
+        lanes: number(lanes, LANES)?,
+    };
+    let salt = from_digits(salt).ok_or_else(form)?;
+    if !(SALT_BYTES_MIN..=SALT_BYTES_MAX).contains(&salt.len()) {
+        return Err(format!("a salt has {SALT_BYTES_MIN} to {SALT_BYTES_MAX} bytes"));
+    }
+    let verifier = Verifier { stored: key(stored)?, server: key(server)? };
+    Ok(Entry { rights: rights(roles)?, salt, cost, verifier })
+}
+
+/// The text of a token file with a line added; `text` is empty for a new file.
+///
+/// # Errors
+/// The name is taken, or the text is no token file.
+pub fn with_line(text: &str, name: &TokenName, entry: &Entry) -> Result<String, String> {
+    if TokenList::parse(text)?.entries.contains_key(name) {
+        return Err(format!("token '{name}' is there already; 'token remove {name}' first"));
+    }
+    let mut out = text.to_owned();
+    if out.is_empty() {
+        // Writing to a String can't fail.
+        let _ = writeln!(out, "{HEAD}\ndecoy {}", digits(&crate::chance::<MAC_BYTES>()?));
+    } else if !out.ends_with('\n') {
+        out.push('\n');
+    }
+    out.push_str(&entry.line(name));
+    out.push('\n');
+    Ok(out)
+}
+
+/// The text of a token file without a token.
+///
+/// # Errors
+/// It is not there, or the text is no token file.
+pub fn without_line(text: &str, name: &TokenName) -> Result<String, String> {
+    if !TokenList::parse(text)?.entries.contains_key(name) {
+        return Err(format!("there is no token '{name}'; 'token list' shows them"));
+    }
+    let is_it = |line: &&str| {
+        let mut words = line.split_whitespace();
+        words.next() == Some("token") && words.next() == Some(name.as_str())
+    };
+    let kept: Vec<&str> = text.lines().filter(|line| !is_it(line)).collect();
+    Ok(kept.join("\n") + "\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::prover::Prover;
+
+    const CHEAP: Cost = Cost { memory_kib: 64, passes: 1, lanes: 1 };
+
+    fn name(text: &str) -> TokenName {
+        TokenName::new(text).unwrap()
+    }
+
+    fn token(text: &str) -> Token {
+        Token::parse(&format!("{text}.0123456789abcdef")).unwrap()
+    }
+
+    /// A file with these tokens and roles.
+    fn file(tokens: &[(&str, &str)]) -> String {
+        tokens.iter().fold(String::new(), |text, (who, roles)| {
+            let rights = rights(&roles.split(' ').collect::<Vec<_>>()).unwrap();
+            let entry = Entry::make(&token(who), rights, CHEAP).unwrap();
+            with_line(&text, &name(who), &entry).unwrap()
+        })
+    }
+
+    fn prove(list: &TokenList, who: &Token) -> (Pending, Proof, Prover) {
+        let mut prover = Prover::begin(who, Role::Client, "echo").unwrap();
+        let challenge = list.challenge(prover.claim()).unwrap();
+        let proof = prover.answer(&challenge).unwrap();
+        let target = "echo".to_owned();
+        let token = who.name().clone();
+        (Pending { role: Role::Client, target, token, challenge }, proof, prover)
+    }
+
+    #[test]
+    fn a_token_gets_in_and_both_sides_know_it() {
+        let list = TokenList::parse(&file(&[("ops", "operator:read"), ("shop", "client:echo")]));
+        let list = list.unwrap();
+        let (login, proof, prover) = prove(&list, &token("shop"));
+        let (entry, signature) = list.check(&login, &proof).unwrap();
+        assert_eq!(entry.rights.to_string(), "client:echo");
+        assert!(prover.is_proven(Some(&signature)));
+        assert!(!prover.is_proven(None) && !prover.is_proven(Some("")));
+        let other = prove(&list, &token("shop")).2;
+        assert!(!other.is_proven(Some(&signature)), "the signature of another login");
+    }
+
+    #[test]
+    fn a_proof_is_good_for_one_login_of_one_token_to_one_service() {
+        let list = TokenList::parse(&file(&[("ops", "operator:read"), ("shop", "client:echo")]));
+        let list = list.unwrap();
+        let (login, proof, _) = prove(&list, &token("shop"));
+        let replayed = prove(&list, &token("shop")).0;
+        assert_eq!(list.check(&replayed, &proof).unwrap_err(), Fault::Wrong, "replayed");
+        for changed in [
+            Pending { target: "sum".into(), ..login.clone() },
+            Pending { role: Role::Worker, ..login.clone() },
+            Pending { token: name("ops"), ..login.clone() },
+        ] {
+            assert_eq!(list.check(&changed, &proof).unwrap_err(), Fault::Wrong, "{changed:?}");
+        }
+        assert!(list.check(&login, &proof).is_ok());
+        let wrong = Token::parse("shop.0123456789abcdeF").unwrap();
+        let (login, proof, _) = prove(&list, &wrong);
+        assert_eq!(list.check(&login, &proof).unwrap_err(), Fault::Wrong);
+    }
+
+    #[test]
+    fn a_name_that_is_not_known_gets_a_challenge_like_any_other() {
+        let text = file(&[("ops", "operator:read")]);
+        let list = TokenList::parse(&text).unwrap();
+        let claim = |who: &str| Claim { token: name(who), nonce: vec![1; 16] };
+        let one = list.challenge_with(&claim("nobody"), &[2; 24]);
+        let again = TokenList::parse(&text).unwrap().challenge_with(&claim("nobody"), &[2; 24]);
+        assert_eq!(one, again, "the same after a restart");
+        let other = list.challenge_with(&claim("noone"), &[2; 24]);
+        assert_ne!(one.salt, other.salt);
+        let real = Entry::make(&token("x"), Rights::default(), Cost::default()).unwrap();
+        assert_eq!(one.salt.len(), real.salt.len());
+        assert_eq!((one.memory_kib, one.passes, one.lanes), (19_456, 2, 1));
+        let (login, proof, _) = prove(&list, &token("ops"));
+        let login = Pending { token: name("nobody"), ..login };
+        assert_eq!(list.check(&login, &proof).unwrap_err(), Fault::Unknown);
+    }
+
+    #[test]
+    fn a_challenge_to_somebody_else_is_not_answered() {
+        let list = TokenList::parse(&file(&[("ops", "host")])).unwrap();
+        let ops = token("ops");
+        let mut prover = Prover::begin(&ops, Role::Broker, "h1").unwrap();
+        let mut challenge = list.challenge(prover.claim()).unwrap();
+        challenge.nonce[0] ^= 1;
+        assert!(prover.answer(&challenge).unwrap_err().contains("nonce"));
+        challenge.nonce[0] ^= 1;
+        challenge.nonce.truncate(24 + 15);
+        assert!(prover.answer(&challenge).unwrap_err().contains("nonce"));
+        let challenge = list.challenge(prover.claim()).unwrap();
+        assert!(prover.answer(&challenge).is_ok());
+        assert!(prover.answer(&challenge).unwrap_err().contains("second"));
+    }
+
+    #[test]
+    fn a_token_that_may_nothing_is_a_line_like_any_other() {
+        let entry = Entry::make(&token("idle"), Rights::default(), CHEAP).unwrap();
+        let text = with_line("", &name("idle"), &entry).unwrap();
+        assert!(TokenList::parse(&text).unwrap().entries["idle"].rights.is_empty());
+    }
+
+    #[test]
+    fn lines_come_and_go_and_the_rest_stays() {
+        let text = file(&[("ops", "operator:danger"), ("shop", "client:echo worker:echo")]);
+        let text = format!("{text}# a comment\n\nanonymous client:echo\n");
+        let list = TokenList::parse(&text).unwrap();
+        assert_eq!(list.entries.len(), 2);
+        assert_eq!(list.anonymous.to_string(), "client:echo");
+        let left = without_line(&text, &name("ops")).unwrap();
+        assert!(left.contains("# a comment") && left.contains("decoy ") && left.contains("shop"));
+        assert!(!left.contains("token ops"));
+        assert!(without_line(&left, &name("ops")).unwrap_err().contains("no token 'ops'"));
+        let entry = &list.entries["shop"];
+        assert!(with_line(&left, &name("shop"), entry).unwrap_err().contains("there already"));
+        let back = with_line(left.trim_end(), &name("ops"), entry).unwrap();
+        assert_eq!(TokenList::parse(&back).unwrap().entries.len(), 2);
+        assert_ne!(list.entries["shop"].stamp(), list.entries["ops"].stamp());
+        let again = TokenList::parse(&text).unwrap();
+        assert_eq!(list.entries["shop"].stamp(), again.entries["shop"].stamp());
+    }
+
+    #[test]
+    fn a_bad_line_is_named_and_not_shown() {
+        let good = file(&[("ops", "operator:danger")]);
+        let hash = good.split_whitespace().last().unwrap();
+        for (line, part) in [
+            ("nonsense", "a line is 'token NAME"),
+            ("token ops2 operator:danger", "a hash is argon2id"),
+            (&format!("token ops2 {hash}"), ""),
+            (&format!("token ops2 admin {hash}"), "no role"),
+            (&format!("token ops client:* {hash}"), "'ops' stands there twice"),
+            (&format!("token 7 client:* {hash}"), "begins with '7'"),
+            (&format!("token x client:* {}", hash.replace(":64:", ":1:")), "a hash is"),
+            (&format!("token x client:* {}0", hash), "32 bytes"),
+            ("anonymous operator:read", "client:… and worker:… only"),
+            ("anonymous host", "client:… and worker:… only"),
+            ("decoy 00", "32 bytes"),
+        ] {
+            let result = TokenList::parse(&format!("{good}{line}\n"));
+            if part.is_empty() {
+                assert!(result.is_ok(), "a token may have no role");
+                continue;
+            }
+            let error = result.unwrap_err();
+            assert!(error.contains(part) && !error.contains(hash), "{line}: {error}");
+        }
+        let error = TokenList::parse(&format!("{good}x\n")).unwrap_err();
+        assert!(error.starts_with("line 4: "), "{error}");
+    }
+
+    #[test]
+    fn so_many_tokens_and_no_more() {
+        let good = file(&[("ops", "operator:danger")]);
+        let hash = good.split_whitespace().last().unwrap();
+        let lines = |count: usize| {
+            (0..count).map(|n| format!("token t{n} client:* {hash}\n")).collect::<String>()
+        };
+        assert_eq!(TokenList::parse(&lines(TOKENS_MAX)).unwrap().entries.len(), TOKENS_MAX);
+        assert!(TokenList::parse(&lines(TOKENS_MAX + 1)).unwrap_err().contains("2048"));
+    }
+}

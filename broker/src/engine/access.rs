@@ -1,0 +1,433 @@
+//! Who may do what: the tokens in force, logins that prove one, what follows from a token, a user
+//! or neither, and what a change of the tokens means for those who are in. Not how a token is
+//! proved: the shell checks that and says what came of it.
+
+use super::action::Action;
+use super::clients;
+use super::fact::{About, FactKind};
+use super::input::{Asker, Peer, Tokens};
+use super::links::End;
+use super::op_read::{counted, text};
+use super::op_run::{OpResult, refused};
+use super::{Engine, Out};
+use protocol::bodies::{Badge, ErrorBody, Login};
+use protocol::errors::ErrorCode;
+use protocol::ids::LinkId;
+use protocol::kinds::Role;
+use protocol::names::{ServiceName, TokenName};
+use protocol::op::parse::OpError;
+use protocol::op::reply::{OpReply, Value};
+use protocol::op::spec::OpRequest;
+use protocol::proof::{Claim, Proof};
+use protocol::rights::Rights;
+use protocol::time::{Micros, Tick};
+use std::collections::BTreeMap;
+
+/// So many logins of one address may fail at once …
+const FAILURES_MAX: u32 = 10;
+/// … and one more each time this has passed.
+const FORGET: Micros = Micros::from_millis(1000);
+/// Most addresses whose failures are counted.
+const ADDRESSES_MAX: usize = 1024;
+
+/// A login whose proof is awaited.
+#[derive(Debug)]
+pub(crate) struct Pending {
+    what: Entrant,
+    token: Option<TokenName>,
+    /// The proof came and is being checked.
+    is_checked: bool,
+}
+
+#[derive(Debug)]
+enum Entrant {
+    Client(Login),
+    Worker(Badge),
+}
+
+impl Pending {
+    /// A client's.
+    pub(crate) fn client(login: Login) -> Self {
+        let token = login.token.as_ref().map(|claim| claim.token.clone());
+        Self { what: Entrant::Client(login), token, is_checked: false }
+    }
+
+    /// Of a worker that started itself.
+    pub(crate) fn worker(badge: Badge) -> Self {
+        let token = badge.token.as_ref().map(|claim| claim.token.clone());
+        Self { what: Entrant::Worker(badge), token, is_checked: false }
+    }
+
+    fn role(&self) -> (Role, ServiceName) {
+        match &self.what {
+            Entrant::Client(login) => (Role::Client, login.service.clone()),
+            Entrant::Worker(badge) => (Role::Worker, badge.service.clone()),
+        }
+    }
+}
+
+/// Logins of one address that failed.
+#[derive(Clone, Copy, Debug)]
+struct Failures {
+    count: u32,
+    since: Tick,
+    /// It was said that the limit is reached.
+    is_told: bool,
+}
+
+impl Failures {
+    /// How many are not forgotten yet.
+    fn count(&self, now: Tick) -> u32 {
+        let forgotten = now.since(self.since).0 / FORGET.0;
+        self.count.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+    }
+}
+
+/// Who may do what.
+#[derive(Debug)]
+pub(crate) struct Access {
+    /// `None` = there are none: whoever can connect is a client, its owner the operator.
+    tokens: Option<Tokens>,
+    owner: Rights,
+    open: Rights,
+    nothing: Rights,
+    failures: BTreeMap<String, Failures>,
+}
+
+impl Default for Access {
+    fn default() -> Self {
+        Self {
+            tokens: None,
+            owner: Rights::all(),
+            open: Rights::without_tokens(),
+            nothing: Rights::default(),
+            failures: BTreeMap::new(),
+        }
+    }
+}
+
+impl Access {
+    /// What somebody may do. A token counts before the user: whoever proves one wants its rights.
+    fn rights_of(&self, peer: &Peer) -> &Rights {
+        match (&peer.token, &self.tokens) {
+            (Some(token), Some(tokens)) => {
+                tokens.tokens.get(token).map_or(&self.nothing, |token| &token.rights)
+            }
+            (Some(_), None) => &self.nothing,
+            (None, _) if peer.is_owner => &self.owner,
+            (None, Some(tokens)) => &tokens.anonymous,
+            (None, None) => &self.open,
+        }
+    }
+
+    /// Counts a failed login.
+    fn failed(&mut self, peer: &Peer, now: Tick) {
+        let key = place(peer);
+        if self.failures.len() >= ADDRESSES_MAX && !self.failures.contains_key(&key) {
+            self.failures.retain(|_, failures| failures.count(now) > 0);
+            if self.failures.len() >= ADDRESSES_MAX {
+                // Whoever failed longest ago makes room.
+                let oldest = self.failures.iter().min_by_key(|(_, f)| f.since);
+                if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                    self.failures.remove(&oldest);
+                }
+            }
+        }
+        let entry =
+            self.failures.entry(key).or_insert(Failures { count: 0, since: now, is_told: false });
+        *entry = Failures { count: entry.count(now) + 1, since: now, is_told: false };
+    }
+
+    /// Whether somebody has to wait before it tries again, and whether that is news.
+    fn is_limited(&mut self, peer: &Peer, now: Tick) -> Option<bool> {
+        let failures = self.failures.get_mut(&place(peer))?;
+        if failures.count(now) < FAILURES_MAX {
+            return None;
+        }
+        Some(!std::mem::replace(&mut failures.is_told, true))
+    }
+}
+
+/// Whose failures are counted together: an IPv4 address, the first half of an IPv6 address.
+fn place(peer: &Peer) -> String {
+    let Some((ip, _port)) = peer.address.rsplit_once(':') else { return peer.address.clone() };
+    match ip.strip_prefix('[') {
+        None => ip.to_owned(),
+        Some(ip) => ip.split(':').take(4).collect::<Vec<_>>().join(":"),
+    }
+}
+
+impl Engine {
+    /// What somebody may do.
+    pub(crate) fn rights_of(&self, peer: &Peer) -> &Rights {
+        self.access.rights_of(peer)
+    }
+
+    /// Whether a login may come now on this link; if not, it is refused.
+    pub(crate) fn is_new(&mut self, link: LinkId, end: &End, out: Out<'_>) -> bool {
+        let Some(slot) = self.links.get(link) else { return false };
+        let text = match (slot.end == *end, &slot.pending) {
+            (true, None) => return true,
+            (true, Some(_)) => "this connection was challenged; a proof must come next",
+            (false, _) => "this connection has logged in already",
+        };
+        self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+        false
+    }
+
+    /// A login names a token: let it be proved.
+    pub(crate) fn challenge(&mut self, link: LinkId, claim: Claim, pending: Pending, out: Out<'_>) {
+        let Some(slot) = self.links.get(link) else { return };
+        if self.access.tokens.is_none() {
+            let text = "this broker has no tokens; log in without one";
+            self.refuse_link(link, ErrorBody::new(ErrorCode::BadToken, text), out);
+            return;
+        }
+        if let Some(is_news) = self.access.is_limited(&slot.peer, self.now) {
+            let text = format!(
+                "{FAILURES_MAX} logins with a token failed from here; one more may be tried each \
+                 second"
+            );
+            let error = ErrorBody::new(ErrorCode::LoginLimited, text);
+            if is_news {
+                self.refuse_link(link, error, out);
+            } else {
+                self.refuse_quietly(link, error, out);
+            }
+            return;
+        }
+        let (role, target) = pending.role();
+        if let Some(slot) = self.links.get_mut(link) {
+            slot.pending = Some(Box::new(pending));
+        }
+        out.push(Action::Challenge { link, role, target, claim });
+    }
+
+    /// As `refuse_link`, without a fact: there was one just now.
+    fn refuse_quietly(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
+        out.push(Action::Send { link, frame: protocol::frame::Frame::refusal(error) });
+        self.close_link(link, out);
+    }
+
+    pub(crate) fn on_proof(&mut self, link: LinkId, proof: Box<Proof>, out: Out<'_>) {
+        let Some(slot) = self.links.get_mut(link) else { return };
+        match &mut slot.pending {
+            Some(pending) if !pending.is_checked => {
+                pending.is_checked = true;
+                out.push(Action::Verify { link, proof });
+            }
+            Some(_) | None => {
+                let text = "a proof answers a challenge, and there was none";
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+            }
+        }
+    }
+
+    pub(crate) fn on_proven(&mut self, link: LinkId, proven: Result<String, String>, out: Out<'_>) {
+        let Some(slot) = self.links.get_mut(link) else { return };
+        let Some(Pending { what, token, .. }) = slot.pending.take().map(|pending| *pending) else {
+            return;
+        };
+        match (proven, what) {
+            (Ok(signature), what) => {
+                slot.peer.token = token;
+                match what {
+                    Entrant::Client(login) => {
+                        self.admit_client(link, login, Some(signature), out);
+                    }
+                    Entrant::Worker(badge) => {
+                        self.admit_guest(link, &badge, Some(signature), out);
+                    }
+                }
+            }
+            (Err(why), _) => {
+                let peer = slot.peer.clone();
+                self.access.failed(&peer, self.now);
+                let name = token.as_ref().map_or("", TokenName::as_str);
+                let text = format!("token '{name}' is not known here, or was not proved");
+                let error = ErrorBody::new(ErrorCode::BadToken, text);
+                self.refuse_because(link, error, Some(&why), out);
+            }
+        }
+    }
+
+    /// Whether somebody may ask a service; if not, why and what to do.
+    pub(crate) fn may_ask(&self, peer: &Peer, service: &ServiceName) -> Result<(), ErrorBody> {
+        let rights = self.rights_of(peer);
+        let is_allowed =
+            if service.is_op() { rights.operator.is_some() } else { rights.client.has(service) };
+        if is_allowed {
+            return Ok(());
+        }
+        Err(match (&peer.token, &self.access.tokens) {
+            (Some(token), _) => {
+                let role = if service.is_op() {
+                    "operator:…".into()
+                } else {
+                    format!("client:{service}")
+                };
+                denied(format!(
+                    "token '{token}' may not ask service '{service}': its roles are {rights}, and \
+                     {role} is needed"
+                ))
+            }
+            (None, Some(_)) => needs_token(format!(
+                "service '{service}' is for holders of a token, not for {}",
+                clients::from(peer)
+            )),
+            (None, None) => denied(format!(
+                "service 'op' is for the broker's own user, not for {}",
+                clients::from(peer)
+            )),
+        })
+    }
+
+    /// Whether somebody may answer for a service as a worker that started itself.
+    pub(crate) fn may_serve(&self, peer: &Peer, service: &ServiceName) -> Result<(), ErrorBody> {
+        let rights = self.rights_of(peer);
+        if rights.worker.has(service) || self.access.tokens.is_none() && peer.token.is_none() {
+            return Ok(());
+        }
+        Err(match &peer.token {
+            Some(token) => denied(format!(
+                "token '{token}' may not answer for service '{service}': its roles are {rights}, \
+                 and worker:{service} is needed"
+            )),
+            None => needs_token(format!(
+                "this badge was not issued; a worker of service '{service}' that starts itself \
+                 needs a token, {} has none",
+                clients::from(peer)
+            )),
+        })
+    }
+
+    /// A command that goes beyond the rights of its client.
+    pub(crate) fn not_allowed(
+        &mut self,
+        client: usize,
+        request: &OpRequest,
+        out: Out<'_>,
+    ) -> OpResult {
+        let rights = self.rights_of(&self.clients[client].peer);
+        let command = request.command().row().name;
+        let needed = request.effect().word();
+        let text = format!("'{command}' needs the role operator:{needed}; yours are {rights}");
+        let about = About { who: Some(Self::who(&self.origin_of(client))), ..About::default() };
+        self.record(FactKind::Refused, about, format!("{request}: {text}"), out);
+        Err(OpError { code: ErrorCode::Denied, text })
+    }
+
+    /// `whoami`.
+    pub(crate) fn show_whoami(&self, client: usize) -> OpReply {
+        let client = &self.clients[client];
+        let rights = self.rights_of(&client.peer);
+        let by = match (&client.peer.token, client.peer.is_owner) {
+            (Some(token), _) => format!("token {token}"),
+            (None, true) => "the broker's own user or root".to_owned(),
+            (None, false) => "no token".to_owned(),
+        };
+        let line =
+            format!("client {} at {}, by {by}: {rights}", client.id, clients::from(&client.peer));
+        let fields = vec![
+            ("client", Value::Number(client.id.0.into())),
+            ("address", text(&client.peer.address)),
+            ("uid", client.peer.uid.map_or(Value::None, |uid| Value::Number(uid.into()))),
+            ("token", client.peer.token.as_ref().map_or(Value::None, text)),
+            ("roles", text(rights)),
+        ];
+        OpReply::line("whoami", line, fields)
+    }
+
+    /// The token file was read: who is in with a token that is gone, or with fewer rights than it
+    /// needs, goes.
+    pub(crate) fn on_tokens(
+        &mut self,
+        asker: Asker,
+        tokens: Result<Box<Tokens>, String>,
+        out: Out<'_>,
+    ) {
+        let client = asker.and_then(|(link, _)| match self.links.get(link)?.end {
+            End::Client(client) => Some(client),
+            End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,
+        });
+        let who = client.map(|client| Self::who(&self.origin_of(client)));
+        let about = About { who, ..About::default() };
+        let answer = match tokens {
+            Err(why) => {
+                let line = match &self.access.tokens {
+                    Some(_) => format!("{why}; the tokens in force stay"),
+                    None => why,
+                };
+                self.record(FactKind::TokensFailed, about, line.clone(), out);
+                Err(refused(line))
+            }
+            Ok(tokens) => {
+                let line = format!("{} in {}", counted(tokens.tokens.len(), "token"), tokens.file);
+                let fields = vec![("tokens", Value::Number(tokens.tokens.len() as i64))];
+                self.record(FactKind::TokensRead, about, line.clone(), out);
+                self.change_tokens(*tokens, out);
+                Ok(OpReply::line("reload", line, fields))
+            }
+        };
+        if let (Some((link, head)), Some(client)) = (asker, client)
+            && self.links.get(link).is_some()
+        {
+            self.answer(client, &head, answer, out);
+        }
+    }
+
+    fn change_tokens(&mut self, tokens: Tokens, out: Out<'_>) {
+        let old = Access { tokens: self.access.tokens.replace(tokens), ..Access::default() };
+        let links: Vec<LinkId> = self.links.iter().map(|(link, _)| link).collect();
+        for link in links {
+            let Some(slot) = self.links.get(link) else { continue };
+            if let Some(error) = self.shut_out(&old, &slot.peer, &slot.end) {
+                self.refuse_link(link, error, out);
+            }
+        }
+    }
+
+    /// Why somebody who is in may stay no longer, after the tokens changed.
+    fn shut_out(&self, old: &Access, peer: &Peer, end: &End) -> Option<ErrorBody> {
+        let stamp = |access: &Access, token: &TokenName| {
+            access.tokens.as_ref()?.tokens.get(token).map(|token| token.stamp)
+        };
+        let is_in = match end {
+            End::Client(_) => true,
+            End::Worker(key) => self.workers[*key].is_guest,
+            End::Free | End::NewClient | End::NewWorker | End::Host(_) => false,
+        };
+        if !is_in {
+            return None;
+        }
+        if let Some(token) = &peer.token
+            && stamp(old, token) != stamp(&self.access, token)
+        {
+            let what = if stamp(&self.access, token).is_some() { "renewed" } else { "removed" };
+            let text = format!("token '{token}' was {what}");
+            return Some(ErrorBody::new(ErrorCode::BadToken, text));
+        }
+        if old.rights_of(peer) == self.rights_of(peer) {
+            return None;
+        }
+        match end {
+            End::Client(key) => {
+                let service = &self.registry[self.clients[*key].service].name;
+                self.may_ask(peer, service).err()
+            }
+            End::Worker(key) => {
+                let service = &self.registry[self.workers[*key].service].name;
+                self.may_serve(peer, service).err()
+            }
+            End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,
+        }
+    }
+}
+
+fn denied(text: String) -> ErrorBody {
+    ErrorBody::new(ErrorCode::Denied, text)
+}
+
+fn needs_token(text: String) -> ErrorBody {
+    ErrorBody::new(ErrorCode::NeedsToken, text)
+}

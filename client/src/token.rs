@@ -1,0 +1,73 @@
+//! The token of a caller or of a worker that starts itself, and where it comes from: a private file
+//! or the environment, never the command line.
+
+use crate::error::Error;
+use auth::prover::Prover;
+use protocol::errors::ErrorCode;
+use protocol::kinds::Role;
+use protocol::limits::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
+use protocol::names::ServiceName;
+use std::path::Path;
+
+/// A name and a secret. It proves itself to the broker without being sent, and does not show itself
+/// in a log.
+#[derive(Clone, Debug)]
+pub struct Token(auth::token::Token);
+
+impl Token {
+    /// Reads `NAME.SECRET`, as `isectd token add` prints it.
+    ///
+    /// # Errors
+    /// It is no token; the text does not repeat it.
+    pub fn parse(text: &str) -> Result<Self, Error> {
+        auth::token::Token::parse(text).map(Self).map_err(usage)
+    }
+
+    /// Reads a file with a token. Nobody but its owner, who must be this user or root, may write
+    /// it, and nobody but the owner and its group may read it.
+    ///
+    /// # Errors
+    /// It can't be read, others may read or change it, or no token is in it.
+    pub fn from_file(path: &Path) -> Result<Self, Error> {
+        let read = auth::token::Token::from_file(path);
+        read.map(Self).map_err(|why| usage(format!("token file {why}")))
+    }
+
+    /// The token that the environment names: `ISECT_TOKEN_FILE` a file, else `ISECT_TOKEN` the
+    /// token itself; `None` = neither is set.
+    ///
+    /// # Errors
+    /// What is named there is no token.
+    pub fn from_environment() -> Result<Option<Self>, Error> {
+        if let Some(path) = variable(TOKEN_FILE_VARIABLE) {
+            let token = Self::from_file(Path::new(&path));
+            return token.map(Some).map_err(|e| e.with_context(TOKEN_FILE_VARIABLE));
+        }
+        let token = variable(TOKEN_VARIABLE).map(|text| Self::parse(&text)).transpose();
+        token.map_err(|e| e.with_context(TOKEN_VARIABLE))
+    }
+
+    /// Begins to prove it.
+    pub(crate) fn prover(&self, role: Role, service: &ServiceName) -> Result<Prover, Error> {
+        Prover::begin(&self.0, role, service.as_str()).map_err(unproven)
+    }
+}
+
+fn usage(text: String) -> Error {
+    Error::new(ErrorCode::Usage, text).with_advice("'isectd token add NAME --role …' makes a token")
+}
+
+/// The broker did not behave as one that knows the token.
+pub(crate) fn unproven(text: impl Into<String>) -> Error {
+    Error::new(ErrorCode::Unproven, text)
+}
+
+/// The broker let us in without a proof that it knows the token.
+pub(crate) fn not_signed() -> Error {
+    unproven("the broker let this login in, but did not prove that it knows the token")
+}
+
+#[expect(clippy::disallowed_methods, reason = "a token may come by the environment")]
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}

@@ -1,0 +1,257 @@
+//! How a token is proved without being sent, by value: the claim in a login, badge or exec-hello,
+//! the challenge, the proof, and the text that both sides sign. Not the arithmetic over it: the
+//! crate `auth` has that.
+
+use crate::kinds::Role;
+use crate::lines::{BodyError, Lines};
+use crate::names::TokenName;
+use crate::show::digits;
+use bytes::Bytes;
+use std::fmt::Write as _;
+
+/// Fewest bytes of chance that each side gives.
+pub const NONCE_BYTES_MIN: usize = 16;
+/// Most bytes of chance that one side gives.
+pub const NONCE_BYTES_MAX: usize = 64;
+/// Fewest bytes of a salt.
+pub const SALT_BYTES_MIN: usize = 8;
+/// Most bytes of a salt.
+pub const SALT_BYTES_MAX: usize = 64;
+/// Bytes of a proof and of a signature: those of SHA-256.
+pub const MAC_BYTES: usize = 32;
+/// Least and most memory that a prover spends on Argon2id, in KiB.
+pub const MEMORY_KIB: std::ops::RangeInclusive<u32> = 8..=65_536;
+/// Fewest and most passes that a prover makes.
+pub const PASSES: std::ops::RangeInclusive<u32> = 1..=16;
+/// Fewest and most lanes that a prover takes.
+pub const LANES: std::ops::RangeInclusive<u32> = 1..=4;
+
+/// Bytes from rows of lower-case hexadecimal digits; `None` if it is anything else.
+pub fn from_digits(text: &str) -> Option<Vec<u8>> {
+    let digit = |c: u8| match c {
+        b'0'..=b'9' => Some(c - b'0'),
+        b'a'..=b'f' => Some(c - b'a' + 10),
+        _ => None,
+    };
+    let (pairs, rest) = text.as_bytes().as_chunks::<2>();
+    if !rest.is_empty() {
+        return None;
+    }
+    pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
+}
+
+/// The value of a key that holds bytes, so many of them.
+fn bytes(lines: &Lines, key: &str, range: (usize, usize)) -> Result<Vec<u8>, BodyError> {
+    let (least, most) = range;
+    from_digits(lines.need(key)?).filter(|b| (least..=most).contains(&b.len())).ok_or_else(|| {
+        BodyError(format!("'{key}' is not {least} to {most} bytes as lower-case hex"))
+    })
+}
+
+fn mac(lines: &Lines, key: &str) -> Result<[u8; MAC_BYTES], BodyError> {
+    let bytes = bytes(lines, key, (MAC_BYTES, MAC_BYTES))?;
+    bytes.try_into().map_err(|_| BodyError(format!("'{key}' has not {MAC_BYTES} bytes")))
+}
+
+/// The line `signature` of login-ok, badge-ok and exec-welcome.
+pub(crate) fn signature(lines: &Lines) -> Result<Option<String>, BodyError> {
+    let Some(text) = lines.get("signature") else { return Ok(None) };
+    mac(lines, "signature")?;
+    Ok(Some(text.to_owned()))
+}
+
+/// Which token somebody says that it knows: the lines `token` and `nonce`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The token's name.
+    pub token: TokenName,
+    /// Bytes of chance, new for each login.
+    pub nonce: Vec<u8>,
+}
+
+impl Claim {
+    /// The claim in a body; `None` if it names no token.
+    pub(crate) fn of(lines: &Lines) -> Result<Option<Self>, BodyError> {
+        let Some(token) = lines.get("token") else { return Ok(None) };
+        let token = TokenName::new(token).map_err(|e| BodyError(e.to_string()))?;
+        let nonce = bytes(lines, "nonce", (NONCE_BYTES_MIN, NONCE_BYTES_MAX))?;
+        Ok(Some(Self { token, nonce }))
+    }
+
+    pub(crate) fn add(claim: Option<&Self>, lines: Lines) -> Lines {
+        match claim {
+            None => lines,
+            Some(claim) => lines.with("token", &claim.token).with("nonce", digits(&claim.nonce)),
+        }
+    }
+}
+
+/// `challenge`: how the token is to be hashed, and the chance of both sides.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Challenge {
+    /// Salt of the hash.
+    pub salt: Vec<u8>,
+    /// Memory of the hash, in KiB.
+    pub memory_kib: u32,
+    /// Passes of the hash.
+    pub passes: u32,
+    /// Lanes of the hash.
+    pub lanes: u32,
+    /// The claim's nonce, then the verifier's own.
+    pub nonce: Vec<u8>,
+}
+
+impl Challenge {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// A key is missing or its value is out of range.
+    pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
+        let lines = Lines::parse(body)?;
+        let number = |key: &str, range: std::ops::RangeInclusive<u32>| {
+            let value: u32 = lines.need_number(key)?;
+            if range.contains(&value) {
+                return Ok(value);
+            }
+            let (least, most) = (range.start(), range.end());
+            Err(BodyError(format!("'{key} {value}' is out of range; {least} to {most}")))
+        };
+        Ok(Self {
+            salt: bytes(&lines, "salt", (SALT_BYTES_MIN, SALT_BYTES_MAX))?,
+            memory_kib: number("memory_kib", MEMORY_KIB)?,
+            passes: number("passes", PASSES)?,
+            lanes: number("lanes", LANES)?,
+            nonce: bytes(&lines, "nonce", (2 * NONCE_BYTES_MIN, 2 * NONCE_BYTES_MAX))?,
+        })
+    }
+
+    /// The body as bytes.
+    pub fn render(&self) -> Bytes {
+        Lines::default()
+            .with("salt", digits(&self.salt))
+            .with("memory_kib", self.memory_kib)
+            .with("passes", self.passes)
+            .with("lanes", self.lanes)
+            .with("nonce", digits(&self.nonce))
+            .render()
+    }
+}
+
+/// `proof`: that the token is known.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// 32 bytes.
+    pub proof: [u8; MAC_BYTES],
+}
+
+impl Proof {
+    /// Reads the body.
+    ///
+    /// # Errors
+    /// The key is missing or its value is not 32 bytes.
+    pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
+        Ok(Self { proof: mac(&Lines::parse(body)?, "proof")? })
+    }
+
+    /// The body as bytes.
+    pub fn render(&self) -> Bytes {
+        Lines::default().with("proof", digits(&self.proof)).render()
+    }
+}
+
+/// What both sides sign: who logs in, to what, and everything that was said before. A line each.
+///
+/// `role` is who proves: client, worker, or the broker towards an execd; `target` is the service it
+/// logs in to or answers for, or the host that the broker says hello to.
+pub fn statement(role: Role, target: &str, token: &TokenName, challenge: &Challenge) -> String {
+    let mut out = format!("isect proof 1\nrole {role}\ntarget {target}\ntoken {token}\n");
+    // Writing to a String can't fail.
+    let _ = write!(
+        out,
+        "salt {}\nmemory_kib {}\npasses {}\nlanes {}\nnonce {}\n",
+        digits(&challenge.salt),
+        challenge.memory_kib,
+        challenge.passes,
+        challenge.lanes,
+        digits(&challenge.nonce)
+    );
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bodies::Login;
+    use crate::names::ServiceName;
+
+    fn challenge() -> Challenge {
+        let salt = (1..=16).collect();
+        let nonce = (0..48).collect();
+        Challenge { salt, memory_kib: 19_456, passes: 2, lanes: 1, nonce }
+    }
+
+    #[test]
+    fn bodies_are_read_as_they_were_rendered() {
+        let given = challenge();
+        assert_eq!(Challenge::parse(&given.render()), Ok(given));
+        let given = Proof { proof: [7; MAC_BYTES] };
+        assert_eq!(Proof::parse(&given.render()), Ok(given));
+        let claim = Claim { token: TokenName::new("ops").unwrap(), nonce: vec![9; 16] };
+        let login = Login { token: Some(claim), ..Login::to(ServiceName::op()) };
+        assert_eq!(Login::parse(&login.render()), Ok(login));
+    }
+
+    #[test]
+    fn what_is_out_of_range_is_refused_by_name() {
+        let text = String::from_utf8(challenge().render().to_vec()).unwrap();
+        let salt = digits(&challenge().salt);
+        for (from, to, part) in [
+            ("memory_kib 19456", "memory_kib 65537", "8 to 65536"),
+            ("memory_kib 19456", "memory_kib 7", "8 to 65536"),
+            ("passes 2", "passes 0", "1 to 16"),
+            ("passes 2", "passes 17", "1 to 16"),
+            ("lanes 1", "lanes 5", "1 to 4"),
+            ("lanes 1", "lane 1", "'lanes …' is missing"),
+            (salt.as_str(), "0102", "'salt' is not 8 to 64 bytes"),
+            (salt.as_str(), "0102030405060708A0", "'salt' is not 8 to 64 bytes"),
+            (salt.as_str(), "010203040506070809a", "'salt' is not 8 to 64 bytes"),
+        ] {
+            assert!(text.contains(from));
+            let error = Challenge::parse(text.replace(from, to).as_bytes()).unwrap_err();
+            assert!(error.0.contains(part), "{to}: {error}");
+        }
+        assert!(
+            Challenge::parse(text.replace("memory_kib 19456", "memory_kib 65536").as_bytes())
+                .is_ok()
+        );
+        assert!(Proof::parse(b"proof 00\n").is_err());
+    }
+
+    #[test]
+    fn a_claim_has_a_name_and_enough_chance() {
+        let login = |lines: &str| Login::parse(format!("service op\n{lines}").as_bytes());
+        assert_eq!(login("").unwrap().token, None);
+        let nonce = "00".repeat(NONCE_BYTES_MIN);
+        assert!(login(&format!("token ops\nnonce {nonce}\n")).unwrap().token.is_some());
+        for lines in [
+            "token ops\n".to_owned(),
+            format!("token ops\nnonce {}\n", &nonce[2..]),
+            format!("token ops\nnonce {}\n", "00".repeat(NONCE_BYTES_MAX + 1)),
+            format!("token a b\nnonce {nonce}\n"),
+            format!("token \nnonce {nonce}\n"),
+        ] {
+            assert!(login(&lines).is_err(), "{lines}");
+        }
+    }
+
+    #[test]
+    fn the_statement_is_written_down_to_the_byte() {
+        let token = TokenName::new("ops").unwrap();
+        let small = Challenge { salt: vec![1; 8], nonce: vec![2; 4], ..challenge() };
+        assert_eq!(
+            statement(Role::Client, "echo", &token, &small),
+            "isect proof 1\nrole client\ntarget echo\ntoken ops\nsalt 0101010101010101\n\
+             memory_kib 19456\npasses 2\nlanes 1\nnonce 02020202\n"
+        );
+    }
+}

@@ -1,0 +1,233 @@
+//! What a token, or somebody without one, may do: roles as words, and their sum. Data only; that
+//! nobody does more is the engine's business, who somebody is the shell's.
+
+use crate::names::ServiceName;
+use crate::op::spec::Effect;
+use std::collections::BTreeSet;
+use std::fmt;
+
+/// Some services, or all of them. The service `op` is never among them: the role operator is what
+/// opens it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Services {
+    /// These; none of them if it is empty.
+    Only(BTreeSet<ServiceName>),
+    /// Every one, also one that is configured later.
+    All,
+}
+
+impl Default for Services {
+    fn default() -> Self {
+        Self::Only(BTreeSet::new())
+    }
+}
+
+impl Services {
+    /// Whether this one is among them.
+    pub fn has(&self, service: &ServiceName) -> bool {
+        match self {
+            Self::All => !service.is_op(),
+            Self::Only(names) => !service.is_op() && names.contains(service),
+        }
+    }
+
+    fn add(&mut self, words: &str) -> Result<(), String> {
+        if words == "*" {
+            *self = Self::All;
+            return Ok(());
+        }
+        for word in words.split(',') {
+            let name = ServiceName::new(word).map_err(|e| e.to_string())?;
+            if name.is_op() {
+                return Err("service 'op' is opened by the role operator, as in operator:read; \
+                            name other services"
+                    .into());
+            }
+            if let Self::Only(names) = self {
+                names.insert(name);
+            }
+        }
+        Ok(())
+    }
+
+    fn is_empty(&self) -> bool {
+        matches!(self, Self::Only(names) if names.is_empty())
+    }
+}
+
+impl fmt::Display for Services {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All => f.write_str("*"),
+            Self::Only(names) => {
+                let names: Vec<&str> = names.iter().map(ServiceName::as_str).collect();
+                f.write_str(&names.join(","))
+            }
+        }
+    }
+}
+
+/// What somebody may do: the sum of the roles.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rights {
+    /// The services it may ask (`client:echo,sum`, `client:*`).
+    pub client: Services,
+    /// The services it may answer for as a worker that starts itself (`worker:echo`, `worker:*`).
+    pub worker: Services,
+    /// Whether it may have an execd start programs (`host`); only an execd asks for that.
+    pub host: bool,
+    /// The most that a command of it may do (`operator:read`, `operator:change`,
+    /// `operator:danger`); `None` = the service `op` is closed to it.
+    pub operator: Option<Effect>,
+}
+
+/// How a role may be written, for messages.
+pub const ROLES: &str = "client:SERVICE[,SERVICE]… or client:*, worker:… likewise, host, \
+                         operator:read, operator:change, operator:danger";
+
+impl Rights {
+    /// Everything: the broker's own user and root.
+    pub fn all() -> Self {
+        let operator = Some(Effect::Danger);
+        Self { client: Services::All, worker: Services::All, host: true, operator }
+    }
+
+    /// Those of everybody who can connect, while there are no tokens.
+    pub fn without_tokens() -> Self {
+        Self { client: Services::All, worker: Services::All, ..Self::default() }
+    }
+
+    /// Adds a role.
+    ///
+    /// # Errors
+    /// It is no role; the text says how one is written.
+    pub fn add(&mut self, role: &str) -> Result<(), String> {
+        let (kind, value) = role.split_once(':').map_or((role, None), |(k, v)| (k, Some(v)));
+        match (kind, value) {
+            ("client", Some(services)) => self.client.add(services),
+            ("worker", Some(services)) => self.worker.add(services),
+            ("host", None) => {
+                self.host = true;
+                Ok(())
+            }
+            ("operator", Some(word)) => {
+                let effects = [Effect::Read, Effect::Change, Effect::Danger];
+                let effect = effects.into_iter().find(|effect| effect.word() == word);
+                self.operator = self.operator.max(Some(effect.ok_or_else(|| no_role(role))?));
+                Ok(())
+            }
+            _ => Err(no_role(role)),
+        }
+    }
+
+    /// Whether a command of this effect may be given.
+    pub fn may(&self, effect: Effect) -> bool {
+        self.operator >= Some(effect)
+    }
+
+    /// The roles, as [`add`](Self::add) takes them.
+    pub fn roles(&self) -> Vec<String> {
+        let mut words = Vec::new();
+        if !self.client.is_empty() {
+            words.push(format!("client:{}", self.client));
+        }
+        if !self.worker.is_empty() {
+            words.push(format!("worker:{}", self.worker));
+        }
+        if self.host {
+            words.push("host".to_owned());
+        }
+        if let Some(effect) = self.operator {
+            words.push(format!("operator:{}", effect.word()));
+        }
+        words
+    }
+
+    /// Whether nothing is allowed.
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+fn no_role(role: &str) -> String {
+    let shown: String = role.chars().take(60).flat_map(char::escape_debug).collect();
+    format!("'{shown}' is no role; a role is {ROLES}")
+}
+
+impl fmt::Display for Rights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut words = self.roles();
+        if words.is_empty() {
+            words.push("nothing".to_owned());
+        }
+        f.pad(&words.join(" "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rights(roles: &str) -> Result<Rights, String> {
+        let mut rights = Rights::default();
+        roles.split_whitespace().try_for_each(|role| rights.add(role))?;
+        Ok(rights)
+    }
+
+    #[test]
+    fn roles_add_up_and_are_shown_as_they_are_written() {
+        for text in [
+            "client:*",
+            "client:echo,sum",
+            "worker:echo operator:read",
+            "client:a worker:* host operator:danger",
+        ] {
+            assert_eq!(rights(text).unwrap().to_string(), text);
+        }
+        let both = rights("client:b client:a operator:danger operator:read").unwrap();
+        assert_eq!(both.to_string(), "client:a,b operator:danger");
+        assert_eq!(rights("client:a client:*").unwrap().to_string(), "client:*");
+        assert_eq!(Rights::default().to_string(), "nothing");
+        assert!(Rights::default().is_empty() && !both.is_empty());
+    }
+
+    #[test]
+    fn all_services_are_all_but_the_operators() {
+        let echo = ServiceName::new("echo").unwrap();
+        let most = rights("client:* worker:*").unwrap();
+        assert!(most.client.has(&echo) && most.worker.has(&echo));
+        assert!(!most.client.has(&ServiceName::op()) && !most.worker.has(&ServiceName::op()));
+        assert!(!rights("client:sum").unwrap().client.has(&echo));
+        assert!(!Rights::default().client.has(&echo));
+    }
+
+    #[test]
+    fn a_higher_operator_may_what_a_lower_one_may() {
+        let effects = [Effect::Read, Effect::Change, Effect::Danger];
+        for (most, word) in ["read", "change", "danger"].into_iter().enumerate() {
+            let rights = rights(&format!("operator:{word}")).unwrap();
+            for (at, effect) in effects.into_iter().enumerate() {
+                assert_eq!(rights.may(effect), at <= most, "{word} {effect:?}");
+            }
+        }
+        assert!(!rights("client:* worker:* host").unwrap().may(Effect::Read));
+    }
+
+    #[test]
+    fn what_is_no_role_says_what_one_is() {
+        for (given, part) in [
+            ("admin", "operator:danger"),
+            ("operator", "operator:danger"),
+            ("operator:all", "operator:danger"),
+            ("host:h1", "no role"),
+            ("client", "client:*"),
+            ("client:", "is empty"),
+            ("client:a,", "is empty"),
+            ("client:op", "role operator"),
+            ("worker:7", "begins with '7'"),
+        ] {
+            let error = rights(given).unwrap_err();
+            assert!(error.contains(part), "{given}: {error}");
+        }
+    }
+}

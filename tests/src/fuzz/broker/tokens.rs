@@ -1,0 +1,80 @@
+//! Tokens: which there are, who claims one, who proves it. The arithmetic is left out: what the
+//! shell would find comes from the bytes.
+
+use super::shell::Shell;
+use crate::fuzz::source::Source;
+use broker::engine::input::{Input, TokenRights, Tokens};
+use protocol::frame::Frame;
+use protocol::ids::LinkId;
+use protocol::names::TokenName;
+use protocol::proof::{Claim, Proof};
+use protocol::rights::Rights;
+
+/// Tokens that there may be.
+const NAMES: &[&str] = &["ops", "shop", "gpu"];
+/// What they may do.
+const ROLES: &[&str] =
+    &["client:*", "client:echo", "worker:echo", "operator:read", "operator:danger", "host"];
+
+fn name(source: &mut Source<'_>) -> TokenName {
+    TokenName::new(source.pick(NAMES)).expect("a name")
+}
+
+/// A claim; mostly none.
+pub(super) fn claim(source: &mut Source<'_>) -> Option<Claim> {
+    let how = source.byte();
+    (how & 7 == 7).then(|| Claim { token: name(source), nonce: vec![how; 16] })
+}
+
+fn tokens(source: &mut Source<'_>) -> Tokens {
+    let mut tokens = Tokens { file: "tokens".into(), ..Tokens::default() };
+    let role = |rights: &mut Rights, source: &mut Source<'_>| {
+        rights.add(source.pick(ROLES)).expect("a role");
+    };
+    for _ in 0..source.below(4) {
+        let (name, stamp) = (name(source), source.below(2) as u64);
+        let mut rights = Rights::default();
+        role(&mut rights, source);
+        role(&mut rights, source);
+        tokens.tokens.insert(name, TokenRights { rights, stamp });
+    }
+    if source.is_yes() {
+        role(&mut tokens.anonymous, source);
+    }
+    tokens
+}
+
+/// The token file is read, asked for or not.
+pub(super) fn reload(shell: &mut Shell, source: &mut Source<'_>) {
+    let asker = shell.reloads.pop_front();
+    let tokens = if source.below(4) == 3 {
+        Err("it can't be read".to_owned())
+    } else {
+        Ok(Box::new(tokens(source)))
+    };
+    shell.step(Input::TokensRead { asker, tokens });
+}
+
+/// Somebody answers a challenge, or the answer was checked.
+pub(super) fn proof(shell: &mut Shell, source: &mut Source<'_>) {
+    if source.is_yes()
+        && let Some(link) = shell.challenged.pop_front()
+    {
+        let twice = source.below(8) == 7;
+        for _ in 0..=usize::from(twice) {
+            shell.frame(link, Frame::Proof(Proof { proof: [1; 32] }));
+        }
+        return;
+    }
+    let Some(link) = shell.proofs.pop_front() else { return };
+    let proven = if source.is_yes() { Ok("00".repeat(32)) } else { Err("wrong".to_owned()) };
+    if shell.conns.contains_key(&link) {
+        shell.step(Input::Proven { link, proven });
+    }
+}
+
+/// Links of which something is remembered that are gone.
+pub(super) fn forget(shell: &mut Shell, link: LinkId) {
+    shell.challenged.retain(|other| *other != link);
+    shell.proofs.retain(|other| *other != link);
+}
