@@ -198,6 +198,8 @@ settings! {
     QueueMax = "queue_max", Count, 0, 10_000_000, 10_000, true, "most requests that wait for a worker";
     Retry = "retry", Count, 0, 100, 0, true, "how often a request whose worker died is given to another one without the idempotent flag";
     RetryIdempotent = "retry_idempotent", Count, 0, 100, 3, true, "how often a request with the idempotent flag is given to another worker";
+    RetryPercent = "retry_percent", Count, 0, 1000, 10, true, "retry budget: so many per cent of the requests that workers got for the first time in the last 10 to 20 s may be given to another one";
+    RetryMin = "retry_min", Count, 0, 1_000_000, 3, true, "retry budget: so many more in that time, whatever the traffic";
     PoisonDeaths = "poison_deaths", Count, 1, 100, 2, true, "deaths of workers after which a request is set aside as poison";
     KillAfterMs = "kill_after_ms", Millis, 0, 24 * HOUR_MS, 0, true, "a worker busy with one request longer than this is killed and restarted; 0 = never";
     Prefetch = "prefetch", Count, 0, 1024, 0, true, "further requests that a worker may hold while it answers one";

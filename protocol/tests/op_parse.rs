@@ -63,6 +63,7 @@ fn more_spellings() -> Vec<(&'static str, Op)> {
         ("idle 2", Op::Idle(WorkerId(2))),
         ("last 2", Op::Last(WorkerId(2))),
         ("latency", Op::Latency(None)),
+        ("load", Op::Load(None)),
         ("latency echo", Op::Latency(Some(name("echo")))),
         ("listevents", Op::ListEvents(None)),
         ("listevents 10", Op::ListEvents(Some(10))),

@@ -59,6 +59,7 @@ fn asked(row: &Spec) -> Vec<&'static str> {
         Command::Help => vec!["help", "help pause", "help config worker", "help razmafritz"],
         Command::Host => vec!["host localhost", "host h2", "host h9"],
         Command::Last => vec!["last 2", "last 5"],
+        Command::Load => vec!["load", "load echo"],
         Command::Latency => vec!["latency", "latency echo"],
         Command::Poison => vec!["poison", "poison 2", "poison 99", "poison clear"],
         Command::Queue => vec!["queue", "queue echo", "queue eat"],

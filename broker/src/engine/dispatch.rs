@@ -3,6 +3,7 @@
 //! `serve`.
 
 use super::action::Action;
+use super::budget::Level;
 use super::fact::{About, FactKind};
 use super::input::Close;
 use super::poison::Poison;
@@ -125,6 +126,9 @@ impl Engine {
     fn send_request(&mut self, key: usize, worker: usize, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         transaction.attempt += 1;
+        if transaction.attempt == 1 {
+            self.registry[transaction.service].budget.first(self.now);
+        }
         let is_single = transaction.is_complete && transaction.pieces.is_empty();
         let body = transaction.body.clone();
         let head = transaction.head;
@@ -254,6 +258,7 @@ impl Engine {
         out: Out<'_>,
     ) {
         let transaction = &self.transactions[key];
+        let level = self.registry[transaction.service].budget_level(self.now);
         let service = &self.registry[transaction.service];
         let deaths = transaction.deaths;
         let is_kept = self.is_kept(key);
@@ -275,27 +280,58 @@ impl Engine {
                 ErrorBody { code: ErrorCode::Poison, ran: Ran::Maybe, text },
                 out,
             );
-        } else if is_kept
-            && self.may_repeat(key)
-            && transaction.deadline > self.now
-            && !service.is_stopped
-            && self.ending.is_none()
-        {
+        } else if self.is_worth_repeating(key) && level.has_room() {
             let text = format!(
                 "transaction {} is given to another worker (attempt {})",
                 transaction.id,
                 transaction.attempt + 1
             );
-            self.registry[self.transactions[key].service].figures.retried += 1;
+            let service = &mut self.registry[transaction.service];
+            service.figures.retried += 1;
+            service.budget.repeat(self.now);
             self.record(FactKind::RequestRetried, about, text, out);
             self.wait_again(key, out);
         } else {
-            let text = format!(
+            let mut text = format!(
                 "worker {worker} of service '{}' {why} while it had the request",
                 service.name
             );
+            if self.is_worth_repeating(key) {
+                text += &self.deny_repeat(transaction.service, level, out);
+            }
             self.fail_unbound(key, ErrorBody { code: ErrorCode::WorkerDied, ran, text }, out);
         }
+    }
+
+    /// Whether a request whose worker died could be given to another one.
+    fn is_worth_repeating(&self, key: usize) -> bool {
+        let transaction = &self.transactions[key];
+        self.is_kept(key)
+            && self.may_repeat(key)
+            && transaction.deadline > self.now
+            && !self.registry[transaction.service].is_stopped
+            && self.ending.is_none()
+    }
+
+    /// The retry budget is used up: counted, a fact once a second, and what the client is told.
+    fn deny_repeat(&mut self, service: usize, level: Level, out: Out<'_>) -> String {
+        let now = self.now;
+        let service = &mut self.registry[service];
+        service.figures.denied += 1;
+        let percent = service.settings.get(ServiceSetting::RetryPercent);
+        let min = service.settings.get(ServiceSetting::RetryMin);
+        let text = format!(
+            "the retry budget is used up: {} of {} repetitions ({percent} % of {} requests, \
+             retry_percent, and {min}, retry_min)",
+            level.used, level.most, level.fresh
+        );
+        if service.budget_told.is_none_or(|at| now.since(at).as_millis() >= 1000) {
+            service.budget_told = Some(now);
+            let about = About { service: Some(service.name.clone()), ..About::default() };
+            let told = format!("service '{}': {text}", service.name);
+            self.record(FactKind::RetryDenied, about, told, out);
+        }
+        format!("; {text}")
     }
 
     /// A request that a worker had waits once more, in its place by arrival.

@@ -100,6 +100,7 @@ facts! {
     LateReply = 54, "late_reply", Debug, "a reply came for a transaction that had ended; it was dropped";
     Intervention = 55, "intervention", Warn, "an operator took a request away from its worker";
     Overloaded = 56, "overloaded", Warn, "requests are refused because a queue or the memory is full (one fact a second)";
+    RetryDenied = 57, "retry_denied", Warn, "requests whose worker died are not given to another one because the retry budget is used up (one fact a second)";
 }
 
 /// Something worth remembering.

@@ -281,7 +281,8 @@ impl Engine {
     pub(crate) fn reset(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
         for key in self.registry.keys() {
             let figures = &mut self.registry[key].figures;
-            (figures.completed, figures.retried, figures.late) = (0, 0, 0);
+            (figures.completed, figures.late) = (0, 0);
+            (figures.retried, figures.denied) = (0, 0);
             figures.failed.clear();
             figures.wait.reset();
             figures.run.reset();

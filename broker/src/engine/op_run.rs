@@ -130,6 +130,7 @@ impl Engine {
             OpRequest::Host(name) => self.show_host(&name),
             OpRequest::Hosts => Ok(self.show_hosts()),
             OpRequest::Last(id) => self.show_last(id),
+            OpRequest::Load(service) => self.show_load(service.as_ref()),
             OpRequest::Latency(service) => self.show_latency(service.as_ref()),
             OpRequest::ListEvents(count) => Ok(self.show_events(count)),
             OpRequest::Poison(what) => self.run_poison(origin, what, out),

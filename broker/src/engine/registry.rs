@@ -1,12 +1,13 @@
 //! What the names of services mean: a service, its settings, its queue, its idle workers, its
 //! figures. Names are spelled in `protocol::names`; who may use one is decided where it is used.
 
+use super::budget::{Budget, Level};
 use super::histogram::Histogram;
 use super::queue::Queue;
 use protocol::errors::ErrorCode;
 use protocol::ids::ServiceId;
 use protocol::names::ServiceName;
-use protocol::settings::ServiceSettings;
+use protocol::settings::{ServiceSetting, ServiceSettings};
 use protocol::time::Tick;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
@@ -20,6 +21,8 @@ pub(crate) struct ServiceFigures {
     pub(crate) failed: BTreeMap<ErrorCode, u64>,
     /// Requests given to another worker after a death.
     pub(crate) retried: u64,
+    /// Requests not given to another worker because the retry budget was used up.
+    pub(crate) denied: u64,
     /// Replies that were dropped: the transaction had ended or the client was gone.
     pub(crate) late: u64,
     /// From arrival to dispatch.
@@ -55,6 +58,20 @@ pub(crate) struct Service {
     pub(crate) figures: ServiceFigures,
     /// When refusals were last made a fact.
     pub(crate) overload_told: Option<Tick>,
+    /// How often requests may be repeated.
+    pub(crate) budget: Budget,
+    /// When a repetition that was denied was last made a fact.
+    pub(crate) budget_told: Option<Tick>,
+}
+
+impl Service {
+    /// How the retry budget stands.
+    pub(crate) fn budget_level(&self, now: Tick) -> Level {
+        let percent = self.settings.get(ServiceSetting::RetryPercent);
+        let min = self.settings.get(ServiceSetting::RetryMin);
+        let mut budget = self.budget;
+        budget.level(now, percent, min)
+    }
 }
 
 /// All services.
@@ -98,6 +115,8 @@ impl Registry {
             clients: 0,
             figures: ServiceFigures::default(),
             overload_told: None,
+            budget: Budget::default(),
+            budget_told: None,
         });
         self.names.insert(name, key);
         Ok(key)

@@ -152,6 +152,7 @@ fn understand(args: &mut Args<'_>) -> Result<OpRequest, OpError> {
         Command::Host => Op::Host(args.host("host")?),
         Command::Hosts => Op::Hosts,
         Command::Last => Op::Last(args.worker()?),
+        Command::Load => Op::Load(args.maybe(|args| args.service("service"))?),
         Command::Latency => Op::Latency(args.maybe(|args| args.service("service"))?),
         Command::Poison => Op::Poison(args.poison_what()?),
         Command::Queue => Op::Queue(args.maybe(|args| args.service("service"))?),

@@ -132,6 +132,7 @@ pub enum Command {
     Hosts,
     Last,
     Latency,
+    Load,
     Poison,
     Queue,
     Reload,
@@ -271,6 +272,8 @@ pub enum OpRequest {
     Last(WorkerId),
     /// `latency [SERVICE]`.
     Latency(Option<ServiceName>),
+    /// `load [SERVICE]`.
+    Load(Option<ServiceName>),
     /// `listevents [N]`.
     ListEvents(Option<u64>),
     /// `pause SERVICE|WORKER|all`.
@@ -380,6 +383,7 @@ impl OpRequest {
             Self::Idle(_) => Command::Idle,
             Self::Last(_) => Command::Last,
             Self::Latency(_) => Command::Latency,
+            Self::Load(_) => Command::Load,
             Self::ListEvents(_) => Command::ListEvents,
             Self::Pause(_) => Command::Pause,
             Self::Poison(_) => Command::Poison,

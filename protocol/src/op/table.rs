@@ -406,6 +406,15 @@ pub const COMMANDS: &[Spec] = &[
         ..beyond(Command::Latency, "latency", Effect::Read)
     },
     Spec {
+        usage: "load [service]",
+        syntax: "load [service]",
+        short: "shows what waits, who works, what was refused or repeated",
+        long: "Per service: clients, requests that wait, workers idle and busy; since the start or 'reset': requests answered, failed, refused because the service is overloaded, given to another worker after a death ('retried'), not given to one because the retry budget was used up ('denied'); then how many repetitions the last 10 to 20 s had, and how many they may have (retry_percent, retry_min).",
+        args: &[SERVICE],
+        example: "load echo",
+        ..beyond(Command::Load, "load", Effect::Read)
+    },
+    Spec {
         usage: "poison [n | clear]",
         syntax: "poison [n | clear]",
         short: "lists requests that killed workers, shows or forgets them",

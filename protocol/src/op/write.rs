@@ -103,7 +103,7 @@ impl fmt::Display for OpRequest {
             Self::ConfigEvents { count, kinds } => write!(f, " {count}{}", Words(kinds)),
             Self::DeleteService(name) => write!(f, " {name}"),
             Self::DeleteHost(name) | Self::Host(name) => write!(f, " {name}"),
-            Self::Latency(name) | Self::Queue(name) => Maybe(name).fmt(f),
+            Self::Latency(name) | Self::Load(name) | Self::Queue(name) => Maybe(name).fmt(f),
             Self::ListEvents(count) => Maybe(count).fmt(f),
             Self::Pause(target)
             | Self::Ready(target)

@@ -4,8 +4,9 @@
 use super::plan::Plan;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::ids::LinkId;
+use protocol::settings::ServiceSetting;
 use protocol::time::Tick;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// How a request ended for its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,6 +56,13 @@ struct AtDoor {
     due: Tick,
 }
 
+/// When a service's requests were given to workers.
+#[derive(Debug, Default)]
+struct Given {
+    first: VecDeque<Tick>,
+    again: VecDeque<Tick>,
+}
+
 /// Everything that was promised so far.
 #[derive(Debug, Default)]
 pub struct Model {
@@ -65,6 +73,8 @@ pub struct Model {
     dues: BTreeSet<(Tick, LinkId, u32)>,
     /// Frames that were too large, of requests that were not under way.
     too_large: BTreeSet<(LinkId, u32)>,
+    /// What the broker gave to workers lately, by service: for the first time, and again.
+    given: BTreeMap<usize, Given>,
     /// Figures for the report.
     pub figures: BTreeMap<String, u64>,
 }
@@ -173,6 +183,38 @@ impl Model {
         self.silent.clear();
         self.too_large.clear();
         self.dues.clear();
+        self.given.clear();
+    }
+
+    /// A request leaves for a worker, the first that gets it.
+    pub fn given_first(&mut self, uid: u64, now: Tick) {
+        if let Some(service) = self.get(uid).map(|asked| asked.service) {
+            self.given.entry(service).or_default().first.push_back(now);
+        }
+    }
+
+    /// The broker says that a request will be given to a further worker.
+    ///
+    /// # Errors
+    /// The retry budget does not allow it: at most `retry_percent` of what was given for the first
+    /// time in 20 s, and `retry_min`, in 10 s.
+    pub fn given_again(&mut self, plan: &Plan, service: usize, now: Tick) -> Result<(), Broken> {
+        let given = self.given.entry(service).or_default();
+        given.again.push_back(now);
+        given.again.retain(|at| now.since(*at).as_millis() < 10_000);
+        given.first.retain(|at| now.since(*at).as_millis() <= 20_000);
+        let plan = &plan.services[service];
+        let share = given.first.len() as u64 * plan.value(ServiceSetting::RetryPercent) / 100;
+        let most = plan.value(ServiceSetting::RetryMin) + share;
+        let count = given.again.len() as u64;
+        self.count("given to another worker");
+        if count > most {
+            return Err(format!(
+                "{count} requests of service '{}' were repeated within 10 s, the budget is {most}",
+                plan.name
+            ));
+        }
+        Ok(())
     }
 
     /// After each step: nothing at the door is past its time.

@@ -254,10 +254,7 @@ impl Plan {
 
     /// How often a request may be begun by workers: what the settings of this seed allow.
     pub fn begins_max(&self, service: usize, is_idempotent: bool) -> u64 {
-        let value = |of: &ServicePlan, wanted: ServiceSetting| {
-            let found = of.settings.iter().find(|(setting, _)| *setting == wanted);
-            found.map_or_else(|| wanted.row().default, |(_, value)| *value)
-        };
+        let value = ServicePlan::value;
         let of = |service: &ServicePlan| {
             let retry = value(service, ServiceSetting::Retry);
             let idempotent = value(service, ServiceSetting::RetryIdempotent);
@@ -276,6 +273,14 @@ impl Plan {
     }
 }
 
+impl ServicePlan {
+    /// The value of a setting at the start.
+    pub fn value(&self, wanted: ServiceSetting) -> u64 {
+        let found = self.settings.iter().find(|(setting, _)| *setting == wanted);
+        found.map_or_else(|| wanted.row().default, |(_, value)| *value)
+    }
+}
+
 fn service(name: &'static str, dice: &mut Chance, hosts: usize, manners: &[Manner]) -> ServicePlan {
     let mut settings = Vec::new();
     let mut maybe = |setting: ServiceSetting, values: &[u64]| {
@@ -287,6 +292,8 @@ fn service(name: &'static str, dice: &mut Chance, hosts: usize, manners: &[Manne
     maybe(ServiceSetting::QueueMax, &[0, 1, 5, 50]);
     maybe(ServiceSetting::Retry, &[1, 2]);
     maybe(ServiceSetting::RetryIdempotent, &[0, 1, 6]);
+    maybe(ServiceSetting::RetryPercent, &[0, 100]);
+    maybe(ServiceSetting::RetryMin, &[0, 1, 100]);
     maybe(ServiceSetting::PoisonDeaths, &[1, 3, 10]);
     maybe(ServiceSetting::KillAfterMs, &[100, 1000, 5000]);
     maybe(ServiceSetting::Prefetch, &[1, 3, 16]);

@@ -1,10 +1,12 @@
 //! What the broker's engine decided, done in the played shell: frames become bytes, links close,
 //! outboxes fill and drain. Not the engine's steps: those are `street`'s.
 
-use crate::sim::plan::Sabotage;
+use crate::sim::model::Token;
+use crate::sim::plan::{Sabotage, ServicePlan};
 use crate::sim::street::secret;
 use crate::sim::world::{Departure, Event, World};
 use broker::engine::action::{Action, Ending};
+use broker::engine::fact::FactKind;
 use broker::engine::input::{Close, Input};
 use broker::translate::outbound;
 use protocol::bodies::ErrorBody;
@@ -12,6 +14,7 @@ use protocol::encode;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
+use protocol::names::ServiceName;
 use protocol::op::reply::OpReply;
 use protocol::settings::Setting;
 
@@ -88,6 +91,9 @@ impl World {
             }
             Action::Record(fact) => {
                 self.note(format_args!("{}: {}", fact.kind.row().name, fact.text));
+                if fact.kind == FactKind::RequestRetried {
+                    self.repeated(fact.about.service.as_ref());
+                }
             }
             Action::ScriptDone { failures, .. } => {
                 if !failures.is_empty() {
@@ -104,6 +110,17 @@ impl World {
                 let wait = self.chance.between(1, 2_000_000);
                 self.later(wait, Event::StartBroker);
             }
+        }
+    }
+
+    /// The broker will repeat a request. An operator may have moved its client to another service,
+    /// so that nobody else can tell whose budget it is.
+    fn repeated(&mut self, service: Option<&ServiceName>) {
+        let named = |plan: &ServicePlan| service.is_some_and(|name| name.as_str() == plan.name);
+        let service = self.plan.services.iter().position(named);
+        if let (Some(service), 0) = (service, self.plan.operator_ms) {
+            let verdict = self.model.given_again(&self.plan, service, self.now);
+            self.hold(verdict);
         }
     }
 
@@ -162,6 +179,12 @@ impl World {
                 _ => Ok(()),
             };
             self.hold(verdict);
+        }
+        if let Frame::Data { head, body } = &frame
+            && head.attempt == 1
+            && let Ok(Some(Token { uid, part: 0, turn: 0, .. })) = Token::read(body)
+        {
+            self.model.given_first(uid, self.now);
         }
         self.note(format_args!("to {link}: {}", Shown(&frame)));
         let parts = encode::to_bytes(frame);

@@ -1,0 +1,107 @@
+//! The retry budget of a service: how many requests may be given to a further worker after a death,
+//! measured by what its workers get anyway, so that repetitions never become the load. A bucket
+//! whose tokens expire: each request given out for the first time adds a share of one, a minimum is
+//! always there, and what is older than two windows counts no more. Not the rule who may be
+//! repeated at all: that is `dispatch`.
+
+use protocol::time::Tick;
+
+/// Length of a window. What counts is the present one and the one before.
+pub(crate) const WINDOW_MS: u64 = 10_000;
+
+/// How much of it there is, and how much is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Level {
+    /// Repetitions in the two windows.
+    pub(crate) used: u64,
+    /// Most that there may be.
+    pub(crate) most: u64,
+    /// Requests given out for the first time in the two windows.
+    pub(crate) fresh: u64,
+}
+
+impl Level {
+    /// Whether one more fits.
+    pub(crate) const fn has_room(self) -> bool {
+        self.used < self.most
+    }
+}
+
+/// What was given to workers lately.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Budget {
+    /// When the present window ends.
+    until: Tick,
+    /// Given for the first time: in the window before, in the present one.
+    fresh: [u64; 2],
+    /// Given again, the same.
+    again: [u64; 2],
+}
+
+impl Budget {
+    fn roll(&mut self, now: Tick) {
+        if now < self.until {
+            return;
+        }
+        let next = self.until.plus_millis(WINDOW_MS);
+        let is_next = now < next;
+        self.fresh = [if is_next { self.fresh[1] } else { 0 }, 0];
+        self.again = [if is_next { self.again[1] } else { 0 }, 0];
+        self.until = if is_next { next } else { now.plus_millis(WINDOW_MS) };
+    }
+
+    /// A worker gets a request that none had before.
+    pub(crate) fn first(&mut self, now: Tick) {
+        self.roll(now);
+        self.fresh[1] += 1;
+    }
+
+    /// A request will be given to a further worker.
+    pub(crate) fn repeat(&mut self, now: Tick) {
+        self.roll(now);
+        self.again[1] += 1;
+    }
+
+    /// How it stands: `percent` of the first-time requests, and `min`.
+    pub(crate) fn level(&mut self, now: Tick, percent: u64, min: u64) -> Level {
+        self.roll(now);
+        let fresh = self.fresh[0] + self.fresh[1];
+        let most = min.saturating_add(fresh.saturating_mul(percent) / 100);
+        Level { used: self.again[0] + self.again[1], most, fresh }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(ms: u64) -> Tick {
+        Tick(ms * 1000)
+    }
+
+    #[test]
+    fn a_minimum_is_always_there_and_a_share_comes_with_the_traffic() {
+        let mut budget = Budget::default();
+        assert_eq!(budget.level(at(0), 10, 3), Level { used: 0, most: 3, fresh: 0 });
+        (0..29).for_each(|_| budget.first(at(5)));
+        assert_eq!(budget.level(at(5), 10, 3).most, 5);
+        budget.first(at(5));
+        assert_eq!(budget.level(at(5), 10, 3), Level { used: 0, most: 6, fresh: 30 });
+        (0..6).for_each(|_| budget.repeat(at(6)));
+        assert!(!budget.level(at(6), 10, 3).has_room());
+        assert!(!budget.level(at(6), 0, 0).has_room());
+        assert!(budget.level(at(6), 100, u64::MAX).has_room());
+    }
+
+    #[test]
+    fn what_is_two_windows_old_counts_no_more() {
+        let mut budget = Budget::default();
+        (0..100).for_each(|_| budget.first(at(1000)));
+        (0..13).for_each(|_| budget.repeat(at(1000)));
+        assert_eq!(budget.level(at(10_999), 10, 3), Level { used: 13, most: 13, fresh: 100 });
+        assert_eq!(budget.level(at(20_999), 10, 3), Level { used: 13, most: 13, fresh: 100 });
+        assert_eq!(budget.level(at(21_000), 10, 3), Level { used: 0, most: 3, fresh: 0 });
+        budget.repeat(at(21_000));
+        assert_eq!(budget.level(at(500_000), 10, 3), Level { used: 0, most: 3, fresh: 0 });
+    }
+}
