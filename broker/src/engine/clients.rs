@@ -5,6 +5,7 @@ use super::access::Pending;
 use super::fact::{About, FactKind};
 use super::input::Peer;
 use super::links::End;
+use super::live::Live;
 use super::transaction::Stage;
 use super::{Engine, Out};
 use protocol::bodies::{ErrorBody, Format, Login, LoginOk};
@@ -53,7 +54,7 @@ pub(crate) struct Client {
     /// Its requests wait until it is unblocked.
     pub(crate) is_blocked: bool,
     /// Keys of its transactions that have no outcome yet, by sequence.
-    pub(crate) live: BTreeMap<u32, usize>,
+    pub(crate) live: Live,
     /// Requests that ended before their last piece came: further pieces are dropped. A client that
     /// was told of the end need not send them, so some stay until they are the oldest.
     pub(crate) cut: BTreeSet<u32>,
@@ -108,6 +109,11 @@ impl Clients {
     /// All of them, by id.
     pub(crate) fn by_id(&self) -> impl Iterator<Item = (usize, &Client)> {
         self.ids.values().map(|&key| (key, &self.slab[key]))
+    }
+
+    /// Gives up room behind the last client.
+    pub(crate) fn shrink(&mut self) {
+        self.slab.shrink_to_fit();
     }
 
     /// A client that may be gone.
@@ -171,7 +177,7 @@ impl Engine {
             heartbeat: login.heartbeat,
             peer,
             is_blocked: false,
-            live: BTreeMap::new(),
+            live: Live::default(),
             cut: BTreeSet::new(),
             since: self.now,
             requests: 0,
@@ -231,7 +237,7 @@ impl Engine {
 
     /// A client is gone: what waits is removed, what runs goes on without it.
     pub(crate) fn client_gone(&mut self, key: usize, why: &str, out: Out<'_>) {
-        let keys: Vec<usize> = self.clients[key].live.values().copied().collect();
+        let keys: Vec<usize> = self.clients[key].live.keys().collect();
         for transaction in keys {
             self.client_left(transaction, out);
         }
@@ -256,7 +262,7 @@ impl Engine {
             return;
         }
         self.clients[key].is_blocked = blocked;
-        let keys: Vec<usize> = self.clients[key].live.values().copied().collect();
+        let keys: Vec<usize> = self.clients[key].live.keys().collect();
         let mut services = BTreeSet::new();
         for transaction in keys {
             let service = self.transactions[transaction].service;
@@ -281,7 +287,7 @@ impl Engine {
     /// `pri`: also for its waiting requests, but for those with a priority of their own.
     pub(crate) fn set_priority(&mut self, key: usize, priority: u8) {
         self.clients[key].priority = priority;
-        let keys: Vec<usize> = self.clients[key].live.values().copied().collect();
+        let keys: Vec<usize> = self.clients[key].live.keys().collect();
         for transaction in keys {
             let Self { transactions, registry, .. } = self;
             if transactions[transaction].head.priority != 0 {
@@ -305,7 +311,7 @@ impl Engine {
         let old = std::mem::replace(&mut self.clients[key].service, service);
         self.registry[old].clients -= 1;
         self.registry[service].clients += 1;
-        let mut waiting: Vec<usize> = self.clients[key].live.values().copied().collect();
+        let mut waiting: Vec<usize> = self.clients[key].live.keys().collect();
         waiting.retain(|&transaction| {
             matches!(self.transactions[transaction].stage, Stage::Waiting | Stage::Barred)
         });
@@ -330,7 +336,7 @@ impl Engine {
     /// `delete client`: its requests end, its connection is closed.
     pub(crate) fn delete_client(&mut self, key: usize, out: Out<'_>) {
         let Client { link, ref live, .. } = self.clients[key];
-        for transaction in live.values().copied().collect::<Vec<_>>() {
+        for transaction in live.keys().collect::<Vec<_>>() {
             let ran = match self.transactions[transaction].stage {
                 Stage::Waiting | Stage::Barred => Ran::No,
                 Stage::Held(_) | Stage::Bound(_) => Ran::Maybe,

@@ -155,7 +155,7 @@ impl Engine {
     /// a piece of can't be whole any more.
     fn on_oversized(&mut self, key: usize, error: &WireError, body: ErrorBody, out: Out<'_>) {
         let sequence = error.sequence;
-        if let Some(&transaction) = self.clients[key].live.get(&sequence) {
+        if let Some(transaction) = self.clients[key].live.get(sequence) {
             self.fail(transaction, body, out);
         } else if !self.clients[key].cut.contains(&sequence) {
             let (reply, more) = (u16::from(error.reply), u16::from(error.more));

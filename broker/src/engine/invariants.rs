@@ -140,7 +140,7 @@ impl Engine {
                         && self
                             .clients
                             .get(client)
-                            .is_some_and(|c| c.live.get(&t.head.sequence) == Some(&key)),
+                            .is_some_and(|c| c.live.get(t.head.sequence) == Some(key)),
                     "law 3: transaction {id} is not its client's"
                 ),
                 None => law!(t.is_ended, "law 4: transaction {id} has neither client nor outcome"),
@@ -155,7 +155,7 @@ impl Engine {
         );
         law!(self.queue_bytes == kept, "law 6: {} bytes counted, {kept} kept", self.queue_bytes);
         for (_, client) in self.clients.by_id() {
-            for (sequence, &key) in &client.live {
+            for (sequence, key) in client.live.iter() {
                 law!(
                     self.transactions.contains(key),
                     "law 3: client {} has sequence {sequence} of nothing",

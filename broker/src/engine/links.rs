@@ -93,6 +93,13 @@ impl Links {
         (slot.generation == link.generation && slot.end != End::Free).then_some(slot)
     }
 
+    /// Gives up room behind the last link that is not gone.
+    pub(crate) fn shrink(&mut self) {
+        let used = self.slots.iter().rposition(|slot| slot.end != End::Free);
+        self.slots.truncate(used.map_or(0, |last| last + 1));
+        self.slots.shrink_to_fit();
+    }
+
     /// All links that are not gone, by index.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, &Slot)> {
         self.slots.iter().enumerate().filter(|(_, slot)| slot.end != End::Free).map(

@@ -25,6 +25,7 @@ mod hosts;
 mod invariants;
 mod leaving;
 mod links;
+mod live;
 mod lives;
 mod op_change;
 mod op_config;
@@ -102,6 +103,9 @@ pub struct Totals {
     /// Requests refused at the door; never accepted.
     pub refused: u64,
 }
+
+/// Room for so many requests is never too much.
+const ROOM_KEPT: usize = 1024;
 
 /// The broker without its sockets.
 #[derive(Debug)]
@@ -208,6 +212,21 @@ impl Engine {
     /// Sums since the start.
     pub fn totals(&self) -> Totals {
         self.totals
+    }
+
+    /// Whether it keeps much more room for requests than there are.
+    pub fn is_roomy(&self) -> bool {
+        let room = self.transactions.capacity();
+        room > ROOM_KEPT && self.transactions.len() < room / 4
+    }
+
+    /// Gives up the room that a burst of clients or requests took. Changes nothing else.
+    pub fn shrink(&mut self) {
+        self.transactions.shrink_to_fit();
+        self.wheel.shrink();
+        self.due_keys = Vec::new();
+        self.clients.shrink();
+        self.links.shrink();
     }
 
     /// Takes one input and appends what is to be done, in order.

@@ -173,7 +173,7 @@ impl Engine {
         let key = self.client_named(id)?;
         let c = &self.clients[key];
         let workers: Vec<u64> =
-            c.live.values().filter_map(|&t| self.holder(t)).map(u64::from).collect();
+            c.live.keys().filter_map(|t| self.holder(t)).map(u64::from).collect();
         let fields = vec![
             ("id", number(c.id.0)),
             ("service_id", number(self.registry[c.service].id.0)),

@@ -29,7 +29,7 @@ impl Engine {
         }
         if let Some(client) = client {
             let client = &mut self.clients[client];
-            client.live.remove(&sequence);
+            client.live.remove(sequence);
             if !is_complete {
                 client.cut_off(sequence);
             }

@@ -92,7 +92,7 @@ impl Engine {
         };
         if self.clients[key].service == self.op_service {
             self.on_op(key, head, &body, out);
-        } else if let Some(&transaction) = self.clients[key].live.get(&head.sequence) {
+        } else if let Some(transaction) = self.clients[key].live.get(head.sequence) {
             self.on_piece(key, transaction, head, body, out);
         } else if self.clients[key].cut.contains(&head.sequence) {
             if head.more == 0 {

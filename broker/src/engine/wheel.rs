@@ -96,6 +96,13 @@ impl Wheel {
         }
     }
 
+    /// Gives up room behind the last key that is in.
+    pub(crate) fn shrink(&mut self) {
+        let used = self.nodes.iter().rposition(|node| node.is_in);
+        self.nodes.truncate(used.map_or(0, |last| last + 1));
+        self.nodes.shrink_to_fit();
+    }
+
     /// A moment before which nothing is due; may be earlier than needed.
     pub(crate) fn next(&self) -> Option<Tick> {
         (self.count > 0).then_some(Tick(self.soonest))
@@ -203,7 +210,7 @@ mod tests {
             seed >> 33
         };
         for _ in 0..20_000 {
-            match next() % 4 {
+            match next() % 5 {
                 0 | 1 => {
                     let key = (0..).find(|k| model.iter().all(|(_, m)| m != k)).unwrap();
                     let at = now + next() % 50_000_000;
@@ -214,6 +221,7 @@ mod tests {
                     let (_, key) = model.swap_remove(next() as usize % model.len());
                     wheel.remove(key);
                 }
+                3 => wheel.shrink(),
                 _ => {
                     now += next() % 3_000_000;
                     let mut expected: Vec<_> = model.extract_if(.., |(at, _)| *at <= now).collect();

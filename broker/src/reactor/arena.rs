@@ -1,7 +1,8 @@
 //! Where the bodies of arriving frames are kept: small ones side by side in chunks of the loop,
-//! which are used again when every body in them is gone, big ones in a buffer of their own. So a
-//! request of everyday size costs no allocation.
+//! which are used again when every body in them is gone, big ones in a buffer of `bulk`. So a
+//! request costs no allocation.
 
+use super::bulk::Bulk;
 use bytes::{Bytes, BytesMut};
 
 /// A body of at most this size is copied into a chunk.
@@ -20,12 +21,12 @@ pub(super) struct Arena {
 
 impl Arena {
     /// A copy of these bytes that can be kept and shared.
-    pub(super) fn keep(&mut self, bytes: &[u8]) -> Bytes {
+    pub(super) fn keep(&mut self, bytes: &[u8], bulk: &mut Bulk) -> Bytes {
         if bytes.is_empty() {
             return Bytes::new();
         }
         if bytes.len() > SMALL_BYTES_MAX {
-            return Bytes::copy_from_slice(bytes);
+            return bulk.copy(bytes);
         }
         if self.chunks[self.current].capacity() < bytes.len() {
             self.turn(bytes.len());
@@ -52,11 +53,11 @@ mod tests {
 
     #[test]
     fn bodies_keep_their_bytes_while_others_come_and_go() {
-        let mut arena = Arena::default();
+        let (mut arena, mut bulk) = (Arena::default(), Bulk::default());
         let mut held = vec![];
         for round in 0..5000_usize {
             let body = vec![(round % 256) as u8; round * 7 % (SMALL_BYTES_MAX + 100)];
-            let kept = arena.keep(&body);
+            let kept = arena.keep(&body, &mut bulk);
             assert_eq!(kept, body);
             if round % 10 == 0 {
                 held.push((kept, body));
@@ -67,10 +68,10 @@ mod tests {
 
     #[test]
     fn chunks_are_used_again_when_their_bodies_are_gone() {
-        let mut arena = Arena::default();
+        let (mut arena, mut bulk) = (Arena::default(), Bulk::default());
         let mut places = std::collections::BTreeSet::new();
         for _ in 0..CHUNKS * CHUNK_BYTES {
-            places.insert(arena.keep(&[1; 64]).as_ptr() as usize / CHUNK_BYTES);
+            places.insert(arena.keep(&[1; 64], &mut bulk).as_ptr() as usize / CHUNK_BYTES);
         }
         // A chunk may lie across two places of its size.
         assert!(places.len() <= CHUNKS * 2, "{} places", places.len());

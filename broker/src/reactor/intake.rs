@@ -2,16 +2,19 @@
 //! into the loop's buffer; only the rest of a frame stays here. Not what a frame means:
 //! `translate`.
 
+use super::bulk::Bulk;
 use crate::engine::input::Close;
+use bytes::{Bytes, BytesMut};
 use protocol::decode::{self, WireError};
 use protocol::errors::ErrorCode;
 use protocol::header::Header;
 use protocol::kinds::Kind;
 use protocol::limits::HEADER_BYTES;
 use std::io::{ErrorKind, IoSliceMut, Read};
+use std::mem;
 
 /// A frame that is not whole and is larger than this gets a buffer of its exact size.
-const TAIL_BYTES_MAX: usize = 16 * 1024;
+pub(super) const TAIL_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of a connection that is not logged in.
 const STRANGER_BYTES_MAX: u32 = 64 * 1024;
 /// Most bytes of one big body taken in one read.
@@ -19,10 +22,11 @@ const BIG_READ_MAX: usize = 1024 * 1024;
 
 /// A frame too large to wait in the loop's buffer, on its way into its own.
 #[derive(Debug)]
-struct Big {
+pub(super) struct Big {
     kind: Kind,
     head: Header,
-    body: Vec<u8>,
+    /// At least as long as the body.
+    buffer: BytesMut,
     filled: usize,
 }
 
@@ -58,10 +62,15 @@ pub(super) enum Front {
 
 impl Intake {
     /// Puts what was kept and what one read gives into `buffer`: how many bytes stand there now.
-    pub(super) fn fill<R: Read>(&mut self, stream: &mut R, buffer: &mut [u8]) -> usize {
+    pub(super) fn fill<R: Read>(
+        &mut self,
+        stream: &mut R,
+        buffer: &mut [u8],
+        bulk: &mut Bulk,
+    ) -> usize {
         let kept = self.tail.len();
         buffer[..kept].copy_from_slice(&self.tail);
-        self.tail = Vec::new();
+        bulk.give_tail(mem::take(&mut self.tail));
         // More than a part of a small frame was kept: whole frames, which go first.
         if kept >= TAIL_BYTES_MAX + HEADER_BYTES || self.ended.is_some() || !self.is_readable {
             return kept;
@@ -73,7 +82,7 @@ impl Intake {
         let (room, wanted, result) = match &mut self.big {
             None => (0, rest.len(), stream.read(rest)),
             Some(big) => {
-                let body = &mut big.body[big.filled..];
+                let body = &mut big.buffer[big.filled..big.head.len as usize];
                 let room = body.len();
                 if room > BIG_READ_MAX {
                     (room, BIG_READ_MAX, stream.read(&mut body[..BIG_READ_MAX]))
@@ -108,10 +117,13 @@ impl Intake {
     }
 
     /// The big frame, if all of it is there.
-    pub(super) fn take_big(&mut self) -> Option<(Kind, Header, Vec<u8>)> {
-        let is_whole = self.big.as_ref().is_some_and(|big| big.filled == big.body.len());
-        let big = if is_whole { self.big.take() } else { None };
-        big.map(|big| (big.kind, big.head, big.body))
+    pub(super) fn take_big(&mut self, bulk: &mut Bulk) -> Option<(Kind, Header, Bytes)> {
+        let len = |big: &Big| big.head.len as usize;
+        let mut big = self.big.take_if(|big| big.filled == len(big))?;
+        let body = bulk.lend(mem::take(&mut big.buffer), len(&big));
+        let (kind, head) = (big.kind, big.head);
+        bulk.give_big(big);
+        Some((kind, head, body))
     }
 
     /// How many of `count` bytes at the front of the buffer are to be thrown away.
@@ -154,18 +166,17 @@ impl Intake {
     }
 
     /// Keeps bytes for the next time.
-    pub(super) fn keep(&mut self, bytes: &[u8]) {
+    pub(super) fn keep(&mut self, bytes: &[u8], bulk: &mut Bulk) {
         if !bytes.is_empty() {
-            self.tail = bytes.to_vec();
+            self.tail = bulk.tail(bytes);
         }
     }
 
     /// Keeps a big frame of which these bytes of body are there.
-    pub(super) fn begin(&mut self, kind: Kind, head: Header, bytes: &[u8]) {
-        // Zeroed by the system, page by page as bytes come: a header alone costs no memory.
-        let mut body = vec![0; head.len as usize];
-        body[..bytes.len()].copy_from_slice(bytes);
-        self.big = Some(Box::new(Big { kind, head, body, filled: bytes.len() }));
+    pub(super) fn begin(&mut self, kind: Kind, head: Header, bytes: &[u8], bulk: &mut Bulk) {
+        let mut buffer = bulk.take(head.len as usize);
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        self.big = Some(bulk.big(Big { kind, head, buffer, filled: bytes.len() }));
     }
 
     /// Whether something is kept that is not a whole frame, or not given on.
@@ -177,7 +188,6 @@ impl Intake {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use bytes::Bytes;
     use protocol::encode;
     use protocol::frame::Frame;
 
@@ -225,6 +235,7 @@ mod tests {
     fn read_all(bytes: &[u8], size: usize, buffer: &mut [u8]) -> (Vec<(u32, usize)>, u32, Intake) {
         let mut intake = Intake { is_known: true, ..Intake::default() };
         let mut pieces = Pieces { left: bytes, size, blocked: false };
+        let mut bulk = Bulk::default();
         let (mut got, mut bad) = (vec![], 0);
         let check = |head: &Header, body: &[u8]| {
             let is_right =
@@ -234,8 +245,8 @@ mod tests {
         };
         while intake.ended.is_none() {
             intake.is_readable = true;
-            let end = intake.fill(&mut pieces, buffer);
-            if let Some((_, head, body)) = intake.take_big() {
+            let end = intake.fill(&mut pieces, buffer, &mut bulk);
+            if let Some((_, head, body)) = intake.take_big(&mut bulk) {
                 got.push(check(&head, &body));
             }
             let mut at = 0;
@@ -247,11 +258,11 @@ mod tests {
                         at += size;
                     }
                     Front::Part => {
-                        intake.keep(&buffer[at..end]);
+                        intake.keep(&buffer[at..end], &mut bulk);
                         break;
                     }
                     Front::Begun(kind, head) => {
-                        intake.begin(kind, head, &buffer[at + HEADER_BYTES..end]);
+                        intake.begin(kind, head, &buffer[at + HEADER_BYTES..end], &mut bulk);
                         break;
                     }
                     Front::Bad(error) => {

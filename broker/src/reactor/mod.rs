@@ -5,6 +5,7 @@ mod alarm;
 mod apply;
 mod arena;
 mod badge;
+mod bulk;
 mod clock;
 mod conn;
 mod desk;
@@ -20,6 +21,7 @@ mod shell;
 mod signals;
 mod state;
 mod stream;
+mod thrift;
 mod tokens;
 mod wake;
 
@@ -29,6 +31,7 @@ use crate::engine::action::{Action, Ending};
 use crate::engine::input::Input;
 use crate::exit::{self, Fatal};
 use alarm::Alarm;
+use bulk::Bulk;
 use clock::Clock;
 use listen::Listener;
 use mio::event::Event;
@@ -42,6 +45,7 @@ use signals::Signals;
 use std::io::ErrorKind;
 use std::mem;
 use std::time::Duration;
+use thrift::Thrift;
 use tokens::Ready;
 use wake::Found;
 
@@ -65,6 +69,9 @@ struct Reactor {
     shell: Shell,
     /// Every read of every connection goes here.
     buffer: Box<[u8]>,
+    /// Buffers for large bodies.
+    bulk: Bulk,
+    thrift: Thrift,
     ports_file: Option<PortsFile>,
     /// The first signal came; the next one ends at once.
     is_asked: bool,
@@ -136,6 +143,7 @@ impl Reactor {
         }
         self.write_ports_file()?;
         self.shell.end_turn();
+        self.save_memory();
         Ok(())
     }
 

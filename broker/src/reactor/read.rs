@@ -30,7 +30,7 @@ impl Reactor {
             Phase::Open if conn.is_paused => {}
             Phase::Open => {
                 let mut buffer = mem::take(&mut self.buffer);
-                let end = conn.intake.fill(&mut conn.stream, &mut buffer);
+                let end = conn.intake.fill(&mut conn.stream, &mut buffer, &mut self.bulk);
                 if conn.is_broken && !conn.intake.is_readable && conn.intake.ended.is_none() {
                     conn.intake.end(Close::Reset);
                 }
@@ -46,9 +46,10 @@ impl Reactor {
     fn parse(&mut self, link: LinkId, bytes: &[u8]) {
         let body_max = self.shell.limits.body;
         let (mut at, mut frames) = (0, 0);
-        let whole = self.shell.links.get(link).and_then(|conn| conn.intake.take_big());
+        let bulk = &mut self.bulk;
+        let whole = self.shell.links.get(link).and_then(|conn| conn.intake.take_big(bulk));
         if let Some((kind, head, body)) = whole {
-            self.deliver(link, kind, head, Bytes::from(body));
+            self.deliver(link, kind, head, body);
         }
         loop {
             // The engine may have closed or paused it while it got the last frame.
@@ -61,22 +62,22 @@ impl Reactor {
             at += conn.intake.pass_over(bytes.len() - at);
             let rest = &bytes[at..];
             if conn.is_paused || frames == FRAMES_MAX {
-                conn.intake.keep(rest);
+                conn.intake.keep(rest, &mut self.bulk);
                 break;
             }
             frames += 1;
             match conn.intake.front(rest, body_max) {
                 Front::Frame(kind, head, size) => {
-                    let body = self.shell.arena.keep(&rest[HEADER_BYTES..size]);
+                    let body = self.shell.arena.keep(&rest[HEADER_BYTES..size], &mut self.bulk);
                     at += size;
                     self.deliver(link, kind, head, body);
                 }
                 Front::Part => {
-                    conn.intake.keep(rest);
+                    conn.intake.keep(rest, &mut self.bulk);
                     break;
                 }
                 Front::Begun(kind, head) => {
-                    conn.intake.begin(kind, head, &rest[HEADER_BYTES..]);
+                    conn.intake.begin(kind, head, &rest[HEADER_BYTES..], &mut self.bulk);
                     break;
                 }
                 Front::Bad(error) => {

@@ -2,12 +2,14 @@
 
 use super::Reactor;
 use super::alarm::Alarm;
+use super::bulk::Bulk;
 use super::clock::Clock;
 use super::listen::Listener;
 use super::local::Local;
 use super::shell::{Limits, Shell};
 use super::signals::Signals;
 use super::state::{State, replace};
+use super::thrift::Thrift;
 use super::tokens::Ready;
 use super::wake::Helpers;
 use crate::config::load::Config;
@@ -84,6 +86,8 @@ impl Reactor {
             actions: Vec::new(),
             shell,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
+            bulk: Bulk::default(),
+            thrift: Thrift::default(),
             ports_file: None,
             is_asked: false,
             is_hurried: false,

@@ -71,6 +71,8 @@ pub(super) struct Links {
     /// Places whose connection is gone, free at the end of the turn.
     gone: Vec<u32>,
     live: usize,
+    /// The first generation of places to come: no id of one that was given up comes again.
+    fresh: u32,
 }
 
 impl Links {
@@ -82,7 +84,8 @@ impl Links {
     /// The id that the next [`insert`](Self::insert) gives.
     pub(super) fn next_id(&self) -> LinkId {
         let index = self.free.last().copied().unwrap_or(self.places.len() as u32);
-        let generation = self.places.get(index as usize).map_or(0, |place| place.generation);
+        let generation =
+            self.places.get(index as usize).map_or(self.fresh, |place| place.generation);
         LinkId { index, generation }
     }
 
@@ -91,7 +94,7 @@ impl Links {
         let link = self.next_id();
         self.free.pop();
         if link.index as usize == self.places.len() {
-            self.places.push(Place::default());
+            self.places.push(Place { generation: link.generation, conn: None });
         }
         self.places[link.index as usize].conn = Some(Box::new(conn));
         self.live += 1;
@@ -124,6 +127,22 @@ impl Links {
     /// Frees the places of the connections that went away in this turn.
     pub(super) fn reuse(&mut self) {
         self.free.append(&mut self.gone);
+    }
+
+    /// Gives up the places at the end that are free.
+    pub(super) fn shrink(&mut self) {
+        self.reuse();
+        let used = self.places.iter().rposition(|place| place.conn.is_some());
+        let len = used.map_or(0, |last| last + 1);
+        let oldest = self.places[len..].iter().map(|place| place.generation).max();
+        if let Some(oldest) = oldest.filter(|generation| *generation < SPECIAL - 1) {
+            self.fresh = self.fresh.max(oldest);
+            self.places.truncate(len);
+            self.places.shrink_to_fit();
+            self.free.retain(|index| (*index as usize) < len);
+            self.free.shrink_to_fit();
+            self.gone.shrink_to_fit();
+        }
     }
 
     /// The ids of all connections.
@@ -175,5 +194,23 @@ mod tests {
         assert_eq!((second.index, second.generation), (first.index, first.generation + 1));
         assert!(links.get(first).is_none() && links.get(second).is_some());
         assert_eq!((links.len(), links.ids().len()), (2, 2));
+    }
+
+    #[test]
+    fn places_that_were_given_up_never_give_an_old_id_again() {
+        let mut links = Links::default();
+        let stays = links.insert(conn());
+        let old: Vec<LinkId> = (0..50).map(|_| links.insert(conn())).collect();
+        for link in &old {
+            links.remove(*link);
+        }
+        links.shrink();
+        assert_eq!((links.places.len(), links.free.len()), (1, 0));
+        let new: Vec<LinkId> = (0..50).map(|_| links.insert(conn())).collect();
+        assert!(old.iter().all(|link| links.get(*link).is_none() && !new.contains(link)));
+        assert!(new.iter().all(|link| links.get(*link).is_some()));
+        assert!(links.get(stays).is_some());
+        links.shrink();
+        assert_eq!(links.len(), 51);
     }
 }

@@ -1,5 +1,5 @@
 //! The impure room of execd: sockets, signals, pipes, fork and wait, the state directory. nix and
-//! `unsafe` are only here (`unsafe` only in `spawn`, `enter`, `raw`). Not a single decision: the
+//! `unsafe` are only here (`unsafe` only in `spawn`, `enter`, `raw`, `memory`). Not a single decision: the
 //! engine takes them.
 //!
 //! | file | what it is |
@@ -13,6 +13,7 @@
 //! | `reap`, `raw` | wait; the calls that nix does not have |
 //! | `children` | which process belongs to which child, its pipes |
 //! | `state` | the state directory: finding the processes of an execd that died |
+//! | [`memory`] | giving free memory back to the system |
 //! | `clock` | the only clock |
 
 mod apply;
@@ -23,6 +24,7 @@ mod enter;
 mod link;
 mod listen;
 mod log;
+pub mod memory;
 pub mod options;
 pub mod peer;
 mod raw;
