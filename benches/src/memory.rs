@@ -15,7 +15,7 @@ use std::time::Duration;
 /// Clients of the burst, and how many requests of 64 KiB each has under way.
 const BURST: &str = "c64w4p65536d8";
 /// Time in which a broker may give memory back.
-const SETTLE: Duration = Duration::from_millis(1500);
+const SETTLE: Duration = Duration::from_millis(4000);
 
 /// The stages, in order, and what the broker had.
 #[derive(Clone, Debug)]
