@@ -10,8 +10,3 @@ SIM_SEEDS="${SIM_SEEDS:-10000}" cargo test --release -p isect-tests --test sim -
 
 printf '\n== all tests, release profile\n'
 cargo test --release --workspace
-
-if [ -x benches/budgets.sh ] && command -v valgrind >/dev/null 2>&1; then
-  printf '\n== instruction budgets\n'
-  benches/budgets.sh
-fi

@@ -2,7 +2,7 @@
 //! not wander with the machine, so a slower commit is seen. Two runs of different length are
 //! subtracted, so that preparing costs nothing.
 
-use crate::proc::{Start, find_program, own_program};
+use crate::proc::{Manner, Start, find_program, own_program};
 use crate::round::say;
 use crate::steps::STEPS;
 use std::fmt::Write as _;
@@ -87,8 +87,15 @@ fn collect(name: &str, count: u64) -> Result<u64, String> {
     let mut args =
         ["--tool=callgrind", "--callgrind-out-file=/dev/null"].map(str::to_owned).to_vec();
     args.extend([own, "steps".into(), name.into(), count.to_string()]);
-    let start =
-        Start { program: &valgrind, args, core: None, log: &log, talks: true, in_order: false };
+    let start = Start {
+        program: &valgrind,
+        args,
+        core: None,
+        log: &log,
+        talks: true,
+        in_order: false,
+        manner: Manner::Plain,
+    };
     // It says nothing on stdout; its end is waited for.
     let ended = start.spawn()?.line(LIMIT);
     let text = fs::read_to_string(&log).unwrap_or_default();

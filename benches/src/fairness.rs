@@ -4,7 +4,7 @@
 use crate::load::{Load, Plan};
 use crate::noise::{BULK, NOISES, bulk_speech};
 use crate::peers::{Isect, IsectOptions, START_LIMIT, Setup, workers};
-use crate::proc::{Process, Start, own_program};
+use crate::proc::{Manner, Process, Start, own_program};
 use crate::round::say;
 use crate::shape::Shape;
 use crate::sock::Place;
@@ -28,6 +28,8 @@ pub struct Trial {
     pub rounds: usize,
     /// Time of each.
     pub span: Duration,
+    /// The burdens run with least niceness.
+    pub meek: bool,
 }
 
 /// Small requests beside one noise.
@@ -91,7 +93,7 @@ fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2
     let mut burden = None;
     if noise != QUIET {
         let place = if noise == "lister" { &op_place } else { &place };
-        burden = Some(begin(noise, place, setup, dir.path())?);
+        burden = Some(begin((noise, trial.meek), place, setup, dir.path())?);
     }
     let tally = load.run(stop, |_| burden.as_mut().map_or(Ok(()), Process::check))?;
     if tally.is_behind() {
@@ -100,7 +102,12 @@ fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2
     Ok([0.5, 0.99].map(|q| tally.latency.value_at_quantile(q) as f64 / 1000.0))
 }
 
-fn begin(noise: &str, place: &Place, setup: &Setup, dir: &Path) -> Result<Process, String> {
+fn begin(
+    (noise, meek): (&str, bool),
+    place: &Place,
+    setup: &Setup,
+    dir: &Path,
+) -> Result<Process, String> {
     let mut process = Start {
         program: &own_program()?,
         args: vec!["noise".into(), noise.into(), place.to_string()],
@@ -108,6 +115,9 @@ fn begin(noise: &str, place: &Place, setup: &Setup, dir: &Path) -> Result<Proces
         log: &dir.join("noise.log"),
         talks: true,
         in_order: false,
+        // It takes what the broker gives it and the machine has left: measured is how the broker
+        // shares itself, not how the kernel shares the cores among too many processes.
+        manner: if meek { Manner::Meek } else { Manner::Plain },
     }
     .spawn()?;
     process.line(START_LIMIT)?;

@@ -3,6 +3,7 @@
 //! puts it on its core. Not what they are: `peers` knows that.
 
 use crate::clock;
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_pdeathsig;
@@ -36,6 +37,20 @@ pub struct Start<'a> {
     pub talks: bool,
     /// Whether it is asked to end and waited for, because it has processes of its own.
     pub in_order: bool,
+    /// How the kernel schedules it.
+    pub manner: Manner,
+}
+
+/// How the kernel schedules a process.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Manner {
+    /// As any other.
+    #[default]
+    Plain,
+    /// `SCHED_BATCH`, as execd starts workers: when woken it pushes nobody aside.
+    Batch,
+    /// Least niceness: it has what the others leave.
+    Meek,
 }
 
 /// A process that ends when this is dropped.
@@ -87,6 +102,11 @@ impl Start<'_> {
         if self.in_order {
             command.arg("--in-order");
         }
+        match self.manner {
+            Manner::Plain => {}
+            Manner::Batch => drop(command.args(["--manner", "batch"])),
+            Manner::Meek => drop(command.args(["--manner", "meek"])),
+        }
         command.arg("--").arg(self.program).args(&self.args);
         command.stdin(Stdio::null()).stderr(log);
         command.stdout(if self.talks { Stdio::piped() } else { out.into() });
@@ -101,7 +121,12 @@ impl Start<'_> {
 /// # Errors
 /// Always, if it returns.
 #[expect(clippy::disallowed_methods, reason = "the bench starts its peers here and only here")]
-pub fn become_program(core: Option<usize>, in_order: bool, words: &[String]) -> String {
+pub fn become_program(
+    core: Option<usize>,
+    in_order: bool,
+    manner: Manner,
+    words: &[String],
+) -> String {
     let [program, args @ ..] = words else {
         return "no program is named".into();
     };
@@ -115,7 +140,33 @@ pub fn become_program(core: Option<usize>, in_order: bool, words: &[String]) -> 
     if let Some(Err(error)) = core.map(pin) {
         return error;
     }
+    if let Err(error) = behave(manner) {
+        return format!("scheduling: {error}");
+    }
     format!("{program}: {}", Command::new(program).args(args).exec())
+}
+
+/// Has the kernel schedule this process so.
+fn behave(manner: Manner) -> nix::Result<()> {
+    let result = match manner {
+        Manner::Plain => 0,
+        Manner::Batch => {
+            let parameter = libc::sched_param { sched_priority: 0 };
+            #[expect(unsafe_code, reason = "nix has no sched_setscheduler")]
+            // SAFETY: the parameter is plain data that is only read.
+            unsafe {
+                libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameter)
+            }
+        }
+        Manner::Meek => {
+            #[expect(unsafe_code, reason = "nix has no setpriority")]
+            // SAFETY: setpriority takes numbers.
+            unsafe {
+                libc::setpriority(libc::PRIO_PROCESS, 0, 19)
+            }
+        }
+    };
+    nix::errno::Errno::result(result).map(drop)
 }
 
 /// Puts this process, and those that it starts from now on, on one core.

@@ -63,6 +63,12 @@ pub const STEPS: &[StepRow] = &[
         make: || Beat::make(1, 1000, 0),
     },
     StepRow {
+        name: "engine-100-services",
+        text: "the same with 100 other services",
+        allocations_max: 1,
+        make: || Beat::beside(100),
+    },
+    StepRow {
         name: "engine-10000-clients",
         text: "the same with 10,000 clients that take turns",
         allocations_max: 1,
@@ -144,6 +150,19 @@ struct Beat {
 
 impl Beat {
     fn make(clients: u32, workers: u32, queued: u32) -> Result<Box<dyn Step>, String> {
+        let mut beat = Self::idle();
+        beat.staff(clients, workers)?;
+        // Every worker is busy before anything waits.
+        let under_way = if queued > 0 { queued + workers } else { 0 };
+        for _ in 0..under_way {
+            beat.ask();
+        }
+        beat.take_sent()?;
+        Ok(Box::new(beat))
+    }
+
+    /// An engine with the service and nobody.
+    fn idle() -> Self {
         let mut beat = Self {
             engine: Engine::new(EngineOptions::default()),
             out: Vec::new(),
@@ -161,18 +180,28 @@ impl Beat {
         })));
         let text = "config service echo selfstart=1 queue_max=1000000".to_owned();
         beat.give(Input::Script { origin: Origin::File("bench".into()), text });
+        beat
+    }
+
+    fn staff(&mut self, clients: u32, workers: u32) -> Result<(), String> {
         for index in 0..workers {
-            beat.hire(LinkId { index, generation: 0 })?;
+            self.hire(LinkId { index, generation: 0 }, "echo")?;
         }
         for index in workers..workers + clients {
-            beat.attach(LinkId { index, generation: 0 })?;
+            self.attach(LinkId { index, generation: 0 })?;
         }
-        // Every worker is busy before anything waits.
-        let under_way = if queued > 0 { queued + workers } else { 0 };
-        for _ in 0..under_way {
-            beat.ask();
+        Ok(())
+    }
+
+    /// One client and four workers beside so many other services, each with a worker.
+    fn beside(services: u32) -> Result<Box<dyn Step>, String> {
+        let mut beat = Self::idle();
+        for index in 0..services {
+            let text = format!("config service beside{index} selfstart=1");
+            beat.give(Input::Script { origin: Origin::File("bench".into()), text });
+            beat.hire(LinkId { index: 100 + index, generation: 0 }, &format!("beside{index}"))?;
         }
-        beat.take_sent()?;
+        beat.staff(1, 4)?;
         Ok(Box::new(beat))
     }
 
@@ -180,10 +209,10 @@ impl Beat {
         self.engine.step(self.now, input, &mut self.out);
     }
 
-    fn hire(&mut self, link: LinkId) -> Result<(), String> {
+    fn hire(&mut self, link: LinkId, service: &str) -> Result<(), String> {
         let badge = Badge {
             worker: WorkerId(0),
-            service: ServiceName::new("echo").map_err(|e| e.to_string())?,
+            service: ServiceName::new(service).map_err(|e| e.to_string())?,
             host: HostName::new("localhost").map_err(|e| e.to_string())?,
             hostpid: 1,
             secret: String::new(),

@@ -3,7 +3,8 @@
 
 use clap::{Args, Parser, Subcommand};
 use isect_benches::load::Plan;
-use isect_benches::peers::{PEERS, Peer, Setup, worker_speech};
+use isect_benches::peers::{Batch, PEERS, Peer, Setup, worker_speech};
+use isect_benches::proc::Manner;
 use isect_benches::round::{Course, run_and_tell, say};
 use isect_benches::shape::Shape;
 use isect_benches::sock::Place;
@@ -67,6 +68,8 @@ enum Command {
         core: Option<usize>,
         #[arg(long)]
         in_order: bool,
+        #[arg(long, default_value = "plain")]
+        manner: Manner,
         #[arg(last = true, required = true)]
         words: Vec<String>,
     },
@@ -95,6 +98,10 @@ struct Where {
     /// isect's workers: 'bench', one process of the bench for all, or 'real', isdecho under execd.
     #[arg(long, value_name = "KIND", default_value = "bench", value_parser = ["bench", "real"])]
     workers: String,
+    /// Whose workers are scheduled as SCHED_BATCH: isect's, as its execd starts them, all peers', or
+    /// nobody's.
+    #[arg(long, value_name = "WHOSE", default_value = "isect")]
+    batch: Batch,
     /// Requests that a worker of isect-prefetch may hold.
     #[arg(long, value_name = "N", default_value_t = 4)]
     prefetch: u32,
@@ -183,6 +190,10 @@ struct Fairness {
     /// Seconds measured each time.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
+    /// Run the burdens with least niceness: measures how the broker shares itself, where cores are too
+    /// few for all processes.
+    #[arg(long)]
+    meek: bool,
     #[command(flatten)]
     place: Where,
 }
@@ -218,7 +229,9 @@ fn run(cli: Cli) -> Result<(), String> {
             (None, Some(place)) => echo::serve(place, args.workers, worker_speech(&args.speech)?),
             (None, None) => Err("echo: neither --listen nor a place".into()),
         },
-        Command::Run { core, in_order, words } => Err(proc::become_program(core, in_order, &words)),
+        Command::Run { core, in_order, manner, words } => {
+            Err(proc::become_program(core, in_order, manner, &words))
+        }
     }
 }
 
@@ -235,6 +248,7 @@ impl Where {
             bin_dir: self.bin_dir.clone().unwrap_or(beside),
             cores,
             is_real: self.workers == "real",
+            batch: self.batch,
             prefetch: self.prefetch,
             set: self.set.clone(),
         })
@@ -361,6 +375,7 @@ fn run_fairness(args: &Fairness) -> Result<(), String> {
         rate: args.rate,
         rounds: args.rounds,
         span: seconds("--seconds", args.seconds)?,
+        meek: args.meek,
     };
     print(&fairness::render(&fairness::run(&trial, &setup, &stop)?))
 }

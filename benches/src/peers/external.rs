@@ -4,7 +4,7 @@
 
 use super::{Running, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;
-use crate::proc::{Process, Start, find_program};
+use crate::proc::{Manner, Process, Start, find_program};
 use crate::shape::Shape;
 use crate::sock::Place;
 use crate::speech::{self, Asks};
@@ -67,6 +67,7 @@ impl External {
             log: &dir.path().join("peer.log"),
             talks: false,
             in_order: false,
+            manner: Manner::Plain,
         }
         .spawn()?;
         let mut external = Self { process, at, dir };
@@ -164,6 +165,7 @@ pub(super) fn zmq(setup: &Setup, shape: &Shape) -> Result<Running, String> {
         log: &dir.path().join("cc.log"),
         talks: true,
         in_order: false,
+        manner: Manner::Plain,
     }
     .spawn()?;
     // It says nothing; its end is what is waited for.
@@ -179,6 +181,7 @@ pub(super) fn zmq(setup: &Setup, shape: &Shape) -> Result<Running, String> {
         log: &dir.path().join("peer.log"),
         talks: false,
         in_order: false,
+        manner: Manner::Plain,
     }
     .spawn()?;
     let mut external = External { process, at: front, dir };

@@ -5,7 +5,7 @@ mod external;
 mod isect;
 mod plain;
 
-use crate::proc::{Process, Start, own_program};
+use crate::proc::{Manner, Process, Start, own_program};
 use crate::shape::Shape;
 use crate::sock::Place;
 use crate::speech::{self, Asks, Speech};
@@ -71,6 +71,11 @@ pub const PEERS: &[PeerRow] = &[
         of_isect(true, false, true),
         "as isect, and workers hold further requests (--prefetch)",
     ),
+    row(
+        "isect-unix-prefetch",
+        of_isect(true, true, true),
+        "as isect-unix, and workers hold further requests (--prefetch)",
+    ),
     row("gearman", PeerKind::Gearman { is_tuned: true }, "gearmand with one thread"),
     row("gearman-stock", PeerKind::Gearman { is_tuned: false }, "gearmand as Debian starts it"),
     row("nats", PeerKind::Nats, "nats-server, request/reply with a queue group"),
@@ -108,6 +113,29 @@ impl std::str::FromStr for Peer {
     }
 }
 
+/// Whose workers are scheduled as `SCHED_BATCH`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Batch {
+    /// isect's, as its execd starts them.
+    #[default]
+    Isect,
+    /// Those of all peers.
+    All,
+    /// None.
+    None,
+}
+
+impl Batch {
+    fn manner(self, speech: &str) -> Manner {
+        let is_batch = match self {
+            Self::Isect => speech.starts_with("isect"),
+            Self::All => true,
+            Self::None => false,
+        };
+        if is_batch { Manner::Batch } else { Manner::Plain }
+    }
+}
+
 /// How peers are started.
 #[derive(Clone, Debug)]
 pub struct Setup {
@@ -117,6 +145,8 @@ pub struct Setup {
     pub cores: Option<(usize, usize)>,
     /// Whether isect's workers are real `isdecho` under execd.
     pub is_real: bool,
+    /// Whose workers are scheduled as `SCHED_BATCH`.
+    pub batch: Batch,
     /// What `isect-prefetch` gives a worker to hold.
     pub prefetch: u32,
     /// Settings for isectd, `NAME=VALUE`.
@@ -263,6 +293,7 @@ pub fn workers(
         log: &dir.join("workers.log"),
         talks: true,
         in_order: false,
+        manner: setup.batch.manner(speech),
     }
     .spawn()?;
     match process.line(START_LIMIT)?.as_str() {
