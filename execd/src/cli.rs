@@ -65,8 +65,8 @@ pub(crate) struct Cli {
     /// Starts at once before --start-rate counts
     #[arg(long, value_name = "COUNT", default_value_t = Limits::default().starts_burst)]
     start_burst: u32,
-    /// How the kernel schedules workers: batch wakes them without pushing the broker aside, which is
-    /// more throughput on few cores; inherit leaves them the policy of isdexecd (see chrt)
+    /// How the kernel schedules workers: batch wakes them without pushing the broker aside, which
+    /// is more throughput on few cores; inherit leaves them the policy of isdexecd (see chrt)
     #[arg(long, value_name = "batch|inherit", default_value = "batch")]
     scheduling: Scheduling,
     /// Most worker processes at once

@@ -292,7 +292,8 @@ impl ErrorBody {
     pub fn parse(error: i16, body: &[u8]) -> Result<Self, BodyError> {
         let code = ErrorCode::of(error)
             .ok_or_else(|| BodyError(format!("error {error} is not in the table")))?;
-        // This one has no lines; whatever stands there instead, it is written as the chapter has it.
+        // This one has no lines; whatever stands there instead, it is written as the chapter has
+        // it.
         if body == INTERVENTION || code == ErrorCode::Intervention {
             return Ok(Self::new(code, code.row().text));
         }

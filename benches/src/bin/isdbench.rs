@@ -98,8 +98,8 @@ struct Where {
     /// isect's workers: 'bench', one process of the bench for all, or 'real', isdecho under execd.
     #[arg(long, value_name = "KIND", default_value = "bench", value_parser = ["bench", "real"])]
     workers: String,
-    /// Whose workers are scheduled as SCHED_BATCH: isect's, as its execd starts them, all peers', or
-    /// nobody's.
+    /// Whose workers are scheduled as SCHED_BATCH: isect's, as its execd starts them, all peers',
+    /// or nobody's.
     #[arg(long, value_name = "WHOSE", default_value = "isect")]
     batch: Batch,
     /// Requests that a worker of isect-prefetch may hold.
@@ -190,8 +190,8 @@ struct Fairness {
     /// Seconds measured each time.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Run the burdens with least niceness: measures how the broker shares itself, where cores are too
-    /// few for all processes.
+    /// Run the burdens with least niceness: measures how the broker shares itself, where cores are
+    /// too few for all processes.
     #[arg(long)]
     meek: bool,
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! Giving memory back after a burst: tables that grew with connections and requests, buffers that
-//! stand by, and what the allocator keeps. Looked at once a second in passing; nothing is done while
-//! the load lasts. Not who owns what.
+//! stand by, and what the allocator keeps. Looked at once a second in passing; nothing is done
+//! while the load lasts. Not who owns what.
 
 use super::Reactor;
 use execd::os::memory;

@@ -187,9 +187,9 @@ fn before_exec(shape: &Shape) -> io::Result<()> {
     chdir(shape.directory.as_c_str()).map_err(|errno| Step::Directory.failed(errno))
 }
 
-/// Has a woken worker wait until whoever runs pauses, instead of pushing it aside: on few cores that
-/// is often the broker, in the middle of handing out requests. What the worker starts itself is
-/// scheduled as usual again. A policy that someone chose for execd stays, and a refusal does no
+/// Has a woken worker wait until whoever runs pauses, instead of pushing it aside: on few cores
+/// that is often the broker, in the middle of handing out requests. What the worker starts itself
+/// is scheduled as usual again. A policy that someone chose for execd stays, and a refusal does no
 /// harm.
 fn schedule_as_batch() {
     #[expect(unsafe_code, reason = "nix has no sched_setscheduler")]
