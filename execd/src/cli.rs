@@ -5,7 +5,7 @@ use execd::engine::limits::{CHILDREN_CAP, Limits};
 use execd::os::options::{Listen, Options};
 use execd::os::rlimits::RLimit;
 use execd::os::user::Account;
-use protocol::limits::BADGE_VARIABLE;
+use protocol::limits::{BADGE_VARIABLE, RUN_VARIABLE};
 use std::path::PathBuf;
 use tracing::Level;
 
@@ -181,7 +181,7 @@ fn variable(text: &str) -> Result<(String, Option<String>), String> {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (text, None),
     };
-    if name.is_empty() || name == BADGE_VARIABLE {
+    if name.is_empty() || [BADGE_VARIABLE, RUN_VARIABLE].contains(&name) {
         return Err(format!("--env '{}' is no name of a variable to pass", text.escape_debug()));
     }
     Ok((name.to_owned(), value))

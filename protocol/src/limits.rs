@@ -63,6 +63,10 @@ pub const OP_SERVICE: &str = "op";
 /// Environment variable that carries a worker's secret from execd to the worker.
 pub const BADGE_VARIABLE: &str = "ISECT_BADGE";
 
+/// Environment variable in which a worker, and what it starts, finds which start of it this is. It
+/// is no secret: execd knows by it whose a process is that has left its worker's group.
+pub const RUN_VARIABLE: &str = "ISECT_RUN";
+
 /// Environment variable with the default address of the broker for clients.
 pub const HOST_VARIABLE: &str = "ISECT_HOST";
 

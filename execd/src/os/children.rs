@@ -1,6 +1,7 @@
 //! Which process belongs to which child: its id, its pipes, how to signal it. Not its state: the
 //! engine has that.
 
+use super::orphans::Origin;
 use super::raw::{self, Reaped};
 use super::spawn::Spawned;
 use super::state::{self, Entry};
@@ -99,6 +100,18 @@ impl Children {
     /// Whether a process was started for a broker.
     pub(super) fn has(&self, pid: u32) -> bool {
         self.pids.contains_key(&pid)
+    }
+
+    /// Whether the worker still runs that an orphan came from.
+    pub(super) fn wants(&self, origin: Origin) -> bool {
+        let is_running = |child| self.table.get(child).is_some_and(|process| !process.is_over);
+        self.pids.get(&origin.session).is_some_and(is_running)
+            || self
+                .table
+                .values()
+                .any(|process| Some(process.entry.run) == origin.run && !process.is_over)
+            // As process 1 of a container execd takes in strangers, too.
+            || (origin.run.is_none() && std::process::id() == 1)
     }
 
     /// Forgets a child.

@@ -10,9 +10,10 @@
 //! | `listen`, `peer`, `link` | the socket, who may use it, one connection |
 //! | `check`, `spawn`, `enter` | may it run, the fork, what the child does before the exec |
 //! | [`user`], [`rlimits`] | whom children run as, and their resource limits |
-//! | `reap`, `raw` | wait; the calls that nix does not have |
+//! | `reap`, `orphans` | wait; what workers leave behind |
+//! | `raw` | the calls that nix does not have |
 //! | `children` | which process belongs to which child, its pipes |
-//! | `state` | the state directory: finding the processes of an execd that died |
+//! | `state`, `private` | the state directory: finding the processes of an execd that died |
 //! | [`memory`] | giving free memory back to the system |
 //! | `clock` | the only clock |
 
@@ -26,7 +27,9 @@ mod listen;
 mod log;
 pub mod memory;
 pub mod options;
+mod orphans;
 pub mod peer;
+mod private;
 mod raw;
 mod reap;
 pub mod rlimits;

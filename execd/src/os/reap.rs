@@ -7,7 +7,7 @@ use nix::libc;
 ///
 /// What is left of the group of such a one is killed first: until the reap its number can't be
 /// anyone else's, so the KILL can't hit a stranger. What left the group on purpose (a daemon with a
-/// session of its own) is beyond reach.
+/// session of its own) is for `orphans`.
 pub(super) fn all(is_ours: impl Fn(u32) -> bool) -> Vec<(u32, Reaped)> {
     let mut dead = Vec::new();
     while let Some(pid) = raw::next_dead() {

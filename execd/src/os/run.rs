@@ -6,6 +6,7 @@ use super::clock::Clock;
 use super::link::{Link, Taken};
 use super::listen::Listener;
 use super::options::{Failure, Options};
+use super::orphans;
 use super::raw;
 use super::reap;
 use super::spawn::Recipe;
@@ -43,6 +44,9 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// Time for the last frames to be taken when execd ends.
 const LAST_FLUSH_MS: u64 = 1000;
+
+/// Time for what workers left behind to be gone when execd ends.
+const LAST_ORPHANS_MS: u64 = 1000;
 
 /// Descriptors that are not for children: streams, listener, signals, state, programs looked at.
 const FILES_RESERVED: u64 = 64;
@@ -156,6 +160,7 @@ fn take_signals() -> Result<SignalFd, Failure> {
 impl Shell {
     fn new(options: Options) -> Result<(Self, String), Failure> {
         sense(&options)?;
+        orphans::take_in().map_err(|error| Failure::kernel("PR_SET_CHILD_SUBREAPER", error))?;
         let signals = take_signals()?;
         let recipe = Recipe::new(&options)?;
         let (state, found) = match &options.state {
@@ -311,6 +316,8 @@ impl Shell {
             for (pid, reaped) in reap::all(|pid| self.children.has(pid)) {
                 self.inputs.extend(self.children.reaped(pid, reaped));
             }
+            let children = &self.children;
+            orphans::end(|pid| children.has(pid), |origin| children.wants(origin));
         }
     }
 
@@ -382,11 +389,29 @@ impl Shell {
         }
     }
 
+    /// What workers left behind, and what that leaves behind, until nothing is left.
+    fn end_orphans(&self, until: Tick) {
+        loop {
+            reap::all(|_| false);
+            let left = until.since(self.clock.read()).as_millis();
+            if left == 0 || !orphans::end(|_| false, |_| false) {
+                return;
+            }
+            let wait = u16::try_from(left).unwrap_or(u16::MAX);
+            let _ = poll(
+                &mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)],
+                PollTimeout::from(wait),
+            );
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+        }
+    }
+
     /// The end: no new connection, the last frames out. Each link is kept until the other side has
     /// closed it, bounded: to go with bytes unread would make the kernel drop what was just sent.
     fn leave(&mut self) {
         self.listener = None;
         let now = self.clock.read();
+        self.end_orphans(now.plus_millis(LAST_ORPHANS_MS));
         let until = now.plus_millis(LAST_FLUSH_MS);
         for link in self.links.values_mut() {
             link.linger(now);

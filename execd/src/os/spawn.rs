@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchown, pipe2};
 use protocol::bodies::ExecStart;
-use protocol::limits::BADGE_VARIABLE;
+use protocol::limits::{BADGE_VARIABLE, RUN_VARIABLE};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::io;
@@ -104,6 +104,7 @@ impl Recipe {
         let words = [&start.path].into_iter().chain(&start.args);
         let args = words.map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
         let mut environment = self.environment.clone();
+        environment.push(text(&format!("{RUN_VARIABLE}={}", start.run))?);
         if !start.secret.is_empty() {
             environment.push(text(&format!("{BADGE_VARIABLE}={}", start.secret))?);
         }
@@ -186,8 +187,11 @@ fn environment(options: &Options, account: Option<&Account>) -> Result<Vec<CStri
         name.push(value);
         CString::new(name.into_vec()).ok()
     };
-    let list: Vec<CString> =
-        variables.into_iter().filter(|(name, _)| name != BADGE_VARIABLE).filter_map(pair).collect();
+    let list: Vec<CString> = variables
+        .into_iter()
+        .filter(|(name, _)| name != BADGE_VARIABLE && name != RUN_VARIABLE)
+        .filter_map(pair)
+        .collect();
     let bytes: usize = list.iter().map(|pair| pair.as_bytes_with_nul().len()).sum();
     if bytes > ENVIRONMENT_BYTES_MAX {
         return Err(usage(format!(

@@ -2,15 +2,15 @@
 //! finds the processes and adopts them. One execd at a time. Not a record of the past.
 
 use super::options::Failure;
+use super::private;
 use crate::engine::limits::CHILDREN_CAP;
 use crate::exit::Exit;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::fstat;
 use protocol::ids::{RunId, WorkerId};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -67,15 +67,34 @@ impl Entry {
     }
 }
 
-/// When a process was started; `None` if there is none of this id, or only its remains.
-pub(super) fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+/// What the kernel tells of a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stat {
+    /// Its parent.
+    pub(super) parent: u32,
+    /// The process that leads its session.
+    pub(super) session: u32,
+    /// When it was started, in the kernel's ticks since the boot.
+    pub(super) start_time: u64,
+}
+
+/// Looks at a process; `None` if there is none of this id, or only its remains.
+pub(super) fn stat(pid: u32) -> Option<Stat> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let stat = String::from_utf8_lossy(&stat);
     // The name of the program, in parentheses, may contain anything.
-    let mut words = stat.rsplit_once(')')?.1.split_ascii_whitespace();
-    if matches!(words.next()?, "Z" | "X") {
+    let words: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    if matches!(*words.first()?, "Z" | "X") {
         return None;
     }
-    words.nth(18)?.parse().ok()
+    let number = |index: usize| words.get(index)?.parse().ok();
+    let start_time = words.get(19)?.parse().ok()?;
+    Some(Stat { parent: number(1)?, session: number(3)?, start_time })
+}
+
+/// When a process was started.
+pub(super) fn start_time(pid: u32) -> Option<u64> {
+    stat(pid).map(|stat| stat.start_time)
 }
 
 /// The number by which the kernel calls a pipe.
@@ -101,8 +120,8 @@ impl State {
             let text = format!("state directory {shown}: {error}; name one that can be written");
             Failure::new(Exit::State, text)
         };
-        fs::create_dir_all(directory).map_err(bad)?;
-        let lock = options().open(directory.join("execd.lock")).map_err(bad)?;
+        private::directory(directory).map_err(bad)?;
+        let lock = private::open(&directory.join("execd.lock")).map_err(bad)?;
         let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
             let text = format!("another execd uses the state directory {shown}; stop it first");
             Failure::new(Exit::Taken, text)
@@ -110,13 +129,13 @@ impl State {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = boot.trim().to_owned();
         let file = directory.join("execd.children");
-        let found = match fs::read_to_string(&file) {
-            Ok(text) => read(&text, &boot).map_err(|why| {
-                let text = format!("{}: {why}; move the file away", file.display());
-                Failure::new(Exit::State, text)
-            })?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-            Err(error) => return Err(bad(error)),
+        let away = |why: String| {
+            let text = format!("{}: {why}; move the file away", file.display());
+            Failure::new(Exit::State, text)
+        };
+        let found = match private::read(&file).map_err(|error| away(error.to_string()))? {
+            Some(text) => read(&text, &boot).map_err(away)?,
+            None => Vec::new(),
         };
         let alive: Vec<&Entry> =
             found.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry).collect();
@@ -139,14 +158,9 @@ impl State {
     }
 }
 
-fn options() -> OpenOptions {
-    let mut options = OpenOptions::new();
-    options.read(true).append(true).create(true).mode(0o600);
-    options
-}
-
 /// Puts a new file in the place of the old one; gives it, open for more lines. It is not forced to
-/// the disk: what it tells of does not survive the machine's end either.
+/// the disk, which would hold up every end of a worker: what it tells of does not survive the
+/// machine's end either, and what a power cut leaves of it is recognised.
 fn write<'a>(
     file: &Path,
     boot: &str,
@@ -155,8 +169,7 @@ fn write<'a>(
     let mut text = format!("{MAGIC} {boot}\n");
     text.extend(entries.map(Entry::line));
     let new = file.with_extension("new");
-    let _ = fs::remove_file(&new);
-    let mut out = options().open(&new)?;
+    let mut out = private::create(&new)?;
     out.write_all(text.as_bytes())?;
     fs::rename(&new, file)?;
     Ok(out)
@@ -165,6 +178,8 @@ fn write<'a>(
 /// Reads the file: the children, and whether each still runs. A last line that was not finished is
 /// the mark of a death in the middle of a write and is left out.
 fn read(text: &str, boot: &str) -> Result<Vec<(Entry, bool)>, String> {
+    // A power cut may leave a file of the right size and no content; no child survived that.
+    let text = text.trim_start_matches('\0');
     let Some((first, rest)) = text.split_once('\n') else { return Ok(Vec::new()) };
     let Some((MAGIC, then)) = first.split_once(' ') else {
         return Err(format!("the first line is not '{MAGIC} BOOT'"));
@@ -224,6 +239,7 @@ mod tests {
         assert_eq!(read(&text, "boot").unwrap().len(), 1);
         assert!(!read(&text, "another").unwrap()[0].1);
         assert!(read("", "boot").unwrap().is_empty());
+        assert!(read(&"\0".repeat(4096), "boot").unwrap().is_empty(), "a power cut");
         assert!(read("something else\n", "boot").unwrap_err().contains(MAGIC));
         assert!(read(&format!("{MAGIC} boot\nx y\n"), "boot").unwrap_err().contains("line 2"));
     }

@@ -41,7 +41,7 @@ pub(crate) struct Execd {
 
 /// The arguments, with what a test wants unless it says otherwise: every program is allowed, and
 /// root may start workers as root. `--no-allow` and `--no-root` are words of the tests alone.
-fn usual(command: &mut Command, args: &[&str]) {
+pub(crate) fn usual(command: &mut Command, args: &[&str]) {
     let says = |word| args.contains(&word);
     if !says("--allow") && !says("--no-allow") {
         command.args(["--allow", "/"]);

@@ -1,0 +1,81 @@
+//! What workers leave behind when they daemonise: execd takes in the orphans below it (it is a
+//! "subreaper"), finds out whose they are, and ends those whose worker has ended. Not the members
+//! of a worker's group, which `reap` ends with it.
+
+use super::raw;
+use super::state::{self, Stat};
+use nix::libc;
+use nix::unistd::getsid;
+use protocol::ids::RunId;
+use protocol::limits::RUN_VARIABLE;
+use std::fs::{self, File};
+use std::io::Read;
+use std::process;
+
+/// Most bytes of an orphan's environment that are read.
+const ENVIRONMENT_BYTES_MAX: u64 = 256 << 10;
+
+/// Whose an orphan is, as far as can be seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Origin {
+    /// The process that leads its session.
+    pub(super) session: u32,
+    /// The start of a worker that its environment names, unless it wiped it.
+    pub(super) run: Option<RunId>,
+}
+
+/// Takes in, from now on, whatever is orphaned below this process.
+pub(super) fn take_in() -> nix::Result<()> {
+    nix::sys::prctl::set_child_subreaper(true)
+}
+
+/// Ends the orphans of which `is_wanted` says no; it is asked only about what execd did not start.
+/// Whether there were any.
+///
+/// All are children of this process, so their numbers can't be anyone else's before they are
+/// reaped. The children of one that is ended become orphans in turn, and its end calls this again.
+pub(super) fn end(is_known: impl Fn(u32) -> bool, is_wanted: impl Fn(Origin) -> bool) -> bool {
+    let mut has_ended = false;
+    let own = getsid(None).map_or(0, |sid| sid.as_raw().cast_unsigned());
+    for pid in children() {
+        if is_known(pid) {
+            continue;
+        }
+        let Some(stat) = state::stat(pid) else { continue };
+        // Every worker has a session of its own, and what it starts can't come into this one:
+        // whoever is here was started by the script that became execd.
+        if stat.session == own {
+            continue;
+        }
+        if !is_wanted(Origin { session: stat.session, run: run(pid) }) {
+            tracing::info!(pid, "ending what a worker left behind");
+            let _ = raw::send_signal(pid.cast_signed(), libc::SIGKILL);
+            has_ended = true;
+        }
+    }
+    has_ended
+}
+
+/// The children of this process.
+fn children() -> Vec<u32> {
+    let me = process::id();
+    if let Ok(text) = fs::read_to_string(format!("/proc/self/task/{me}/children")) {
+        return text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
+    }
+    // A kernel that was built without that list.
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    let is_mine = |stat: Stat| stat.parent == me;
+    pids.filter(|pid| state::stat(*pid).is_some_and(is_mine)).collect()
+}
+
+/// The run that the environment of a process names.
+fn run(pid: u32) -> Option<RunId> {
+    let mut environment = Vec::new();
+    let file = File::open(format!("/proc/{pid}/environ")).ok()?;
+    file.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut environment).ok()?;
+    let value = environment
+        .split(|byte| *byte == 0)
+        .find_map(|pair| pair.strip_prefix(RUN_VARIABLE.as_bytes())?.strip_prefix(b"="))?;
+    Some(RunId(std::str::from_utf8(value).ok()?.parse().ok()?))
+}

@@ -1,0 +1,145 @@
+//! Files and directories that belong to execd's user alone, and that nobody else could have put
+//! there: what is read from them is believed. Not what is in them.
+
+use nix::libc;
+use nix::unistd::geteuid;
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Error, Read};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::Path;
+
+fn wrong(text: impl Into<String>) -> Error {
+    Error::other(text.into())
+}
+
+/// Makes a directory that only its owner may enter, or takes one that is this user's already.
+///
+/// # Errors
+/// It can't be made, or is somebody else's.
+pub(super) fn directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)?;
+    let meta = fs::metadata(path)?;
+    if !meta.is_dir() {
+        return Err(Error::from_raw_os_error(libc::ENOTDIR));
+    }
+    if meta.uid() != geteuid().as_raw() {
+        return Err(wrong(format!("it belongs to user {}, this is {}", meta.uid(), geteuid())));
+    }
+    if meta.mode() & 0o077 != 0 {
+        fs::set_permissions(path, PermissionsExt::from_mode(0o700))?;
+    }
+    Ok(())
+}
+
+/// Opens a file to append to, made if need be; no symbolic link is followed.
+///
+/// # Errors
+/// It can't be opened, or is not an ordinary file of this user's that others can't write to.
+pub(super) fn open(path: &Path) -> io::Result<File> {
+    let file = options().create(true).open(path)?;
+    check(&file)?;
+    Ok(file)
+}
+
+/// Makes a file anew, in the place of whatever has that name.
+///
+/// # Errors
+/// It can't be made.
+pub(super) fn create(path: &Path) -> io::Result<File> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        Ok(()) | Err(_) => {}
+    }
+    options().create_new(true).open(path)
+}
+
+/// Reads a file as a whole; `None` if there is none.
+///
+/// # Errors
+/// It can't be read, or is not an ordinary file of this user's that others can't write to.
+pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    let mut file = match File::options().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        file => file?,
+    };
+    check(&file)?;
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes)?;
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
+}
+
+fn options() -> OpenOptions {
+    let mut options = File::options();
+    options.read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
+    options
+}
+
+fn check(file: &File) -> io::Result<()> {
+    let meta = file.metadata()?;
+    if !meta.is_file() {
+        return Err(wrong("it is not an ordinary file"));
+    }
+    if meta.uid() != geteuid().as_raw() {
+        return Err(wrong(format!("it belongs to user {}, this is {}", meta.uid(), geteuid())));
+    }
+    if meta.mode() & 0o022 != 0 {
+        let mode = meta.mode() & 0o7777;
+        return Err(wrong(format!("others can write to it (mode {mode:04o})")));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::{chown, symlink};
+
+    #[test]
+    fn what_others_could_have_put_there_is_refused() {
+        let home = tempfile::tempdir().unwrap();
+        let at = |name: &str| home.path().join(name);
+        fs::write(at("real"), "text").unwrap();
+        symlink(at("real"), at("link")).unwrap();
+        fs::write(at("open"), "text").unwrap();
+        fs::set_permissions(at("open"), PermissionsExt::from_mode(0o622)).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (name, part) in [("link", "symbolic"), ("open", "mode 0622"), ("pipe", "ordinary")] {
+            let text = read(&at(name)).unwrap_err().to_string();
+            assert!(text.contains(part), "{name}: {text}");
+        }
+        for name in ["link", "open"] {
+            assert!(open(&at(name)).is_err(), "{name}");
+        }
+        assert_eq!(read(&at("real")).unwrap().unwrap(), "text");
+        assert!(read(&at("none")).unwrap().is_none());
+        // A name that leads elsewhere is replaced, not followed.
+        let _ = create(&at("link")).unwrap();
+        assert_eq!(fs::read_to_string(at("real")).unwrap(), "text");
+        assert!(fs::symlink_metadata(at("link")).unwrap().is_file());
+        if geteuid().is_root() {
+            chown(at("real"), Some(65_534), None).unwrap();
+            for error in [read(&at("real")).unwrap_err(), open(&at("real")).unwrap_err()] {
+                assert!(error.to_string().contains("belongs to user 65534"), "{error}");
+            }
+        }
+    }
+
+    #[test]
+    fn directories_are_made_private() {
+        let home = tempfile::tempdir().unwrap();
+        let (new, old) = (home.path().join("a/new"), home.path().join("old"));
+        directory(&new).unwrap();
+        fs::create_dir(&old).unwrap();
+        fs::set_permissions(&old, PermissionsExt::from_mode(0o777)).unwrap();
+        directory(&old).unwrap();
+        for path in [&new, &old] {
+            assert_eq!(fs::metadata(path).unwrap().mode() & 0o777, 0o700, "{path:?}");
+        }
+        if geteuid().is_root() {
+            chown(&old, Some(65_534), None).unwrap();
+            let text = directory(&old).unwrap_err().to_string();
+            assert!(text.contains("belongs to user 65534"), "{text}");
+        }
+    }
+}
