@@ -4,7 +4,7 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | [`run`] | start-up, the loop, the end |
+//! | [`run`], `begin` | the loop and the end; what is settled before it |
 //! | [`options`] | what the mains may ask for, and why it can fail |
 //! | `apply`, `log` | one exhaustive match each: action → effect, note → line in the log |
 //! | `listen`, `peer`, `link` | the socket, who may use it, one connection |
@@ -18,6 +18,7 @@
 //! | `clock` | the only clock |
 
 mod apply;
+mod begin;
 mod check;
 mod children;
 mod clock;

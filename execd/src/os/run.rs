@@ -1,33 +1,26 @@
 //! Start-up, the loop, the end. One thread: wait, read the clock once, feed the engine, do what it
 //! says, write. Not a decision: the engine takes them.
 
+use super::begin::{announce, fit, sense, take_signals};
 use super::children::{Children, Source};
 use super::clock::Clock;
 use super::link::{Link, Taken};
 use super::listen::Listener;
 use super::options::{Failure, Options};
 use super::orphans;
-use super::raw;
 use super::reap;
 use super::spawn::Recipe;
 use super::state::{Entry, State};
-use super::user;
 use crate::engine::input::{Found, Input};
-use crate::engine::limits::Limits;
 use crate::engine::{Config, Engine};
-use crate::exit::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::Uid;
+use nix::sys::signal::Signal;
+use nix::sys::signalfd::SignalFd;
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fs::{self, File};
-use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::AsFd;
 use tracing::{error, info, warn};
 
 /// Most frames taken from one connection in a turn: a start takes a millisecond.
@@ -37,7 +30,7 @@ const FRAMES_A_TURN: usize = 32;
 const ACCEPTS_A_TURN: usize = 16;
 
 /// Most connections that are on their way out, besides those the engine knows.
-const LINGERING_MAX: usize = 64;
+pub(super) const LINGERING_MAX: usize = 64;
 
 /// After a failed accept (no descriptors left), the next one is tried so much later.
 const ACCEPT_PAUSE_MS: u64 = 100;
@@ -47,12 +40,6 @@ const LAST_FLUSH_MS: u64 = 1000;
 
 /// Time for what workers left behind to be gone when execd ends.
 const LAST_ORPHANS_MS: u64 = 1000;
-
-/// Descriptors that are not for children: streams, listener, signals, state, programs looked at.
-const FILES_RESERVED: u64 = 64;
-
-/// Descriptors of a child: two pipes, and one to watch it if it was adopted.
-const FILES_A_CHILD: u64 = 3;
 
 /// The loop's belongings.
 #[derive(Debug)]
@@ -106,55 +93,6 @@ pub fn run(options: Options) -> Result<(), Failure> {
     }
     shell.leave();
     Ok(())
-}
-
-fn usage(text: impl Into<String>) -> Failure {
-    Failure::new(Exit::Usage, text)
-}
-
-/// Refuses what makes no sense or is too dangerous to be an oversight.
-fn sense(options: &Options) -> Result<(), Failure> {
-    if options.allow.is_empty() {
-        return Err(usage(
-            "nothing is allowed, so nothing could be started: name the directories of the worker \
-             programs with --allow DIR (--allow / for every program of this machine)",
-        ));
-    }
-    if !options.directory.is_dir() {
-        let shown = options.directory.display();
-        return Err(usage(format!("working directory {shown} does not exist; make it")));
-    }
-    let me = Uid::effective();
-    let uid = options.user.as_ref().map_or(me, |user| user.uid);
-    if uid.is_root() && !options.allow_root_workers {
-        return Err(usage(
-            "the workers would run as root: name the user they shall run as with --user NAME, or \
-             say --allow-root-workers",
-        ));
-    }
-    if uid != me && !user::may_change() {
-        return Err(usage(format!(
-            "--user: only root can start workers as user {uid}; this is user {me}; run execd as \
-             root, or as user {uid} without --user"
-        )));
-    }
-    if uid.is_root() && options.built_in {
-        warn!("the workers run as root; name another user for them with isectd --worker-user NAME");
-    }
-    Ok(())
-}
-
-/// Signals that the loop takes.
-fn take_signals() -> Result<SignalFd, Failure> {
-    raw::default_sigchld();
-    let mut mask = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        mask.add(signal);
-    }
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)
-        .map_err(|error| Failure::kernel("sigprocmask", error))?;
-    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-        .map_err(|error| Failure::kernel("signalfd", error))
 }
 
 impl Shell {
@@ -433,48 +371,4 @@ impl Shell {
             }
         }
     }
-}
-
-/// The limits that the descriptors allow.
-fn fit(limits: Limits, files_max: u64) -> Limits {
-    let for_links = FILES_RESERVED + (limits.links_max + LINGERING_MAX) as u64;
-    let fitting = files_max.saturating_sub(for_links) / FILES_A_CHILD;
-    let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(1);
-    if fitting < limits.children_max {
-        warn!(children_max = fitting, files_max, "fewer children: the descriptor limit is low");
-    }
-    Limits { children_max: limits.children_max.min(fitting), ..limits }
-}
-
-/// Tells whoever waits where this execd listens.
-fn announce(
-    address: &str,
-    ports_file: Option<&Path>,
-    ready: Option<OwnedFd>,
-) -> Result<(), Failure> {
-    let escaped: String = address
-        .chars()
-        .flat_map(|c| match c {
-            '"' | '\\' => vec!['\\', c],
-            c if c.is_control() => format!("\\u{:04x}", u32::from(c)).chars().collect(),
-            c => vec![c],
-        })
-        .collect();
-    let json = format!("{{\"execd\":\"{escaped}\"}}\n");
-    if let Some(file) = ports_file {
-        // Never half a file: whoever polls for it reads all of it or nothing.
-        let mut name = file.as_os_str().to_owned();
-        name.push(".new");
-        let written = fs::write(&name, &json).and_then(|()| fs::rename(&name, file));
-        written.map_err(|error| {
-            Failure::new(Exit::Report, format!("ports file {}: {error}", file.display()))
-        })?;
-    }
-    if let Some(ready) = ready {
-        // If nobody waits any more, that is no reason not to run.
-        if let Err(error) = File::from(ready).write_all(json.as_bytes()) {
-            warn!(%error, "nobody reads the ready line");
-        }
-    }
-    Ok(())
 }

@@ -1,0 +1,115 @@
+//! What is settled before the loop begins: options that make sense, signals, limits; and telling
+//! whoever waits that it listens. Not the loop: `run`.
+
+use super::options::{Failure, Options};
+use super::run::LINGERING_MAX;
+use super::{raw, user};
+use crate::engine::limits::Limits;
+use crate::exit::Exit;
+use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Uid;
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use tracing::warn;
+
+/// Descriptors that are not for children: streams, listener, signals, state, programs looked at.
+const FILES_RESERVED: u64 = 64;
+
+/// Descriptors of a child: two pipes, and one to watch it if it was adopted.
+const FILES_A_CHILD: u64 = 3;
+
+/// Refuses what makes no sense or is too dangerous to be an oversight.
+pub(super) fn sense(options: &Options) -> Result<(), Failure> {
+    if options.allow.is_empty() {
+        return Err(usage(
+            "nothing is allowed, so nothing could be started: name the directories of the worker \
+             programs with --allow DIR (--allow / for every program of this machine)",
+        ));
+    }
+    if !options.directory.is_dir() {
+        let shown = options.directory.display();
+        return Err(usage(format!("working directory {shown} does not exist; make it")));
+    }
+    let me = Uid::effective();
+    let uid = options.user.as_ref().map_or(me, |user| user.uid);
+    if uid.is_root() && !options.allow_root_workers {
+        return Err(usage(
+            "the workers would run as root: name the user they shall run as with --user NAME, or \
+             say --allow-root-workers",
+        ));
+    }
+    if uid != me && !user::may_change() {
+        return Err(usage(format!(
+            "--user: only root can start workers as user {uid}; this is user {me}; run execd as \
+             root, or as user {uid} without --user"
+        )));
+    }
+    if uid.is_root() && options.built_in {
+        warn!("the workers run as root; name another user for them with isectd --worker-user NAME");
+    }
+    Ok(())
+}
+
+/// Signals that the loop takes.
+pub(super) fn take_signals() -> Result<SignalFd, Failure> {
+    raw::default_sigchld();
+    let mut mask = SigSet::empty();
+    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
+        mask.add(signal);
+    }
+    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)
+        .map_err(|error| Failure::kernel("sigprocmask", error))?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(|error| Failure::kernel("signalfd", error))
+}
+
+fn usage(text: impl Into<String>) -> Failure {
+    Failure::new(Exit::Usage, text)
+}
+
+/// The limits that the descriptors allow.
+pub(super) fn fit(limits: Limits, files_max: u64) -> Limits {
+    let for_links = FILES_RESERVED + (limits.links_max + LINGERING_MAX) as u64;
+    let fitting = files_max.saturating_sub(for_links) / FILES_A_CHILD;
+    let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(1);
+    if fitting < limits.children_max {
+        warn!(children_max = fitting, files_max, "fewer children: the descriptor limit is low");
+    }
+    Limits { children_max: limits.children_max.min(fitting), ..limits }
+}
+
+/// Tells whoever waits where this execd listens.
+pub(super) fn announce(
+    address: &str,
+    ports_file: Option<&Path>,
+    ready: Option<OwnedFd>,
+) -> Result<(), Failure> {
+    let escaped: String = address
+        .chars()
+        .flat_map(|c| match c {
+            '"' | '\\' => vec!['\\', c],
+            c if c.is_control() => format!("\\u{:04x}", u32::from(c)).chars().collect(),
+            c => vec![c],
+        })
+        .collect();
+    let json = format!("{{\"execd\":\"{escaped}\"}}\n");
+    if let Some(file) = ports_file {
+        // Never half a file: whoever polls for it reads all of it or nothing.
+        let mut name = file.as_os_str().to_owned();
+        name.push(".new");
+        let written = fs::write(&name, &json).and_then(|()| fs::rename(&name, file));
+        written.map_err(|error| {
+            Failure::new(Exit::Report, format!("ports file {}: {error}", file.display()))
+        })?;
+    }
+    if let Some(ready) = ready {
+        // If nobody waits any more, that is no reason not to run.
+        if let Err(error) = File::from(ready).write_all(json.as_bytes()) {
+            warn!(%error, "nobody reads the ready line");
+        }
+    }
+    Ok(())
+}
