@@ -2,10 +2,9 @@
 
 use clap::{Parser, ValueEnum};
 use execd::engine::limits::{CHILDREN_CAP, Limits};
-use execd::os::options::{Listen, Options};
+use execd::os::options::{Listen, Options, variable};
 use execd::os::rlimits::RLimit;
 use execd::os::user::Account;
-use protocol::limits::{BADGE_VARIABLE, RUN_VARIABLE};
 use std::path::PathBuf;
 use tracing::Level;
 
@@ -157,7 +156,12 @@ impl Cli {
             None => default_state(&options.listen),
         };
         options.directory = self.directory;
-        options.env = self.env.iter().map(|text| variable(text)).collect::<Result<_, _>>()?;
+        options.env = self
+            .env
+            .iter()
+            .map(|text| variable(text))
+            .collect::<Result<_, _>>()
+            .map_err(|error| format!("--env {error}"))?;
         options.limits.starts_per_second = self.start_rate;
         options.limits.starts_burst = self.start_burst;
         options.batch = self.scheduling == Scheduling::Batch;
@@ -173,18 +177,6 @@ fn umask(text: &str) -> Result<u32, String> {
     u32::from_str_radix(text, 8).ok().filter(|mask| *mask <= 0o777).ok_or_else(|| {
         format!("--umask '{}' is not 000 to 777, octal, as in 022 or 077", text.escape_debug())
     })
-}
-
-/// `NAME` or `NAME=VALUE`.
-fn variable(text: &str) -> Result<(String, Option<String>), String> {
-    let (name, value) = match text.split_once('=') {
-        Some((name, value)) => (name, Some(value.to_owned())),
-        None => (text, None),
-    };
-    if name.is_empty() || [BADGE_VARIABLE, RUN_VARIABLE].contains(&name) {
-        return Err(format!("--env '{}' is no name of a variable to pass", text.escape_debug()));
-    }
-    Ok((name.to_owned(), value))
 }
 
 /// Where the workers are written down unless told: the same place each time for the same address.

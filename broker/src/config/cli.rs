@@ -65,6 +65,10 @@ pub struct Args {
     #[arg(long)]
     pub insecure: bool,
 
+    /// What workers on this machine are.
+    #[command(flatten)]
+    pub workers: WorkerArgs,
+
     /// The role of the built-in execd: listen at unix:PATH.
     #[arg(long, hide = true, value_name = "unix:PATH")]
     pub role_execd: Option<String>,
@@ -76,6 +80,35 @@ pub struct Args {
     /// With `--role-execd`: soft limit of descriptors to go back to.
     #[arg(long, hide = true, default_value_t = 1024)]
     pub role_descriptors: u64,
+}
+
+/// What the built-in execd, host 'localhost', may start, and as whom.
+#[derive(Clone, Debug, Default, PartialEq, Eq, clap::Args)]
+pub struct WorkerArgs {
+    /// Start only programs below this directory, symbolic links resolved; may be given several
+    /// times. Without it, whoever administers the broker can start every program as the workers'
+    /// user.
+    #[arg(long, value_name = "DIR")]
+    pub allow: Vec<PathBuf>,
+
+    /// Run workers as this user, with its groups or the named one alone; needs root. They reach the
+    /// broker over TCP then: the Unix socket is the broker's own user's.
+    #[arg(long, value_name = "USER[:GROUP]")]
+    pub worker_user: Option<String>,
+
+    /// Root runs isectd and its workers, and that is meant: no warning.
+    #[arg(long)]
+    pub allow_root_workers: bool,
+
+    /// Resource limit of each worker, as in nofile=1024, core=0, as=2G, nproc=64:128; may be given
+    /// several times.
+    #[arg(long, value_name = "NAME=SOFT[:HARD]")]
+    pub worker_limit: Vec<String>,
+
+    /// Environment variable that workers get besides PATH, HOME, USER, LANG and the like; may be
+    /// given several times.
+    #[arg(long, value_name = "NAME[=VALUE]")]
+    pub worker_env: Vec<String>,
 }
 
 /// What to do instead of serving.

@@ -1,6 +1,6 @@
 //! Second stage: the checked command line and the machine → what the broker starts with.
 
-use super::cli::{LogFormat, LogLevel};
+use super::cli::{LogFormat, LogLevel, WorkerArgs};
 use super::low::{Endpoint, Low, StateDir, TokenFile};
 use super::script;
 use super::tokens;
@@ -31,6 +31,8 @@ pub struct Config {
     pub settings: Settings,
     /// Where to write the addresses.
     pub ports_file: Option<PathBuf>,
+    /// What the built-in execd may start, and as whom.
+    pub workers: WorkerArgs,
     /// How much to log.
     pub log: LogLevel,
     /// How log lines look.
@@ -90,6 +92,7 @@ impl Config {
             set: low.set,
             settings,
             ports_file: low.ports_file,
+            workers: low.workers,
             log: low.log,
             log_format: low.log_format,
         })

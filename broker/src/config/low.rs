@@ -1,6 +1,6 @@
 //! First stage: the command line checked by itself, without touching the machine.
 
-use super::cli::{Args, LogFormat, LogLevel};
+use super::cli::{Args, LogFormat, LogLevel, WorkerArgs};
 use crate::exit::Fatal;
 use protocol::settings::{SETTINGS, Setting};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -58,6 +58,8 @@ pub struct Low {
     pub reachable: Option<String>,
     /// Such a port may be opened without tokens.
     pub is_insecure: bool,
+    /// What the built-in execd may start, and as whom.
+    pub workers: WorkerArgs,
     /// How much to log.
     pub log: LogLevel,
     /// How log lines look.
@@ -121,6 +123,7 @@ impl Low {
             sources: args.source,
             set: args.set.iter().map(|text| set(text)).collect::<Result<_, _>>()?,
             ports_file: args.ports_file,
+            workers: args.workers,
             log: args.log,
             log_format: args.log_format,
         })

@@ -227,8 +227,12 @@ impl Engine {
             host.address,
             counted(listed.children.len(), "running worker")
         );
-        let about = About { host: Some(name.clone()), ..About::default() };
-        self.record(FactKind::HostUp, about, text, out);
+        let is_builtin = host.is_builtin;
+        let about = || About { host: Some(name.clone()), ..About::default() };
+        self.record(FactKind::HostUp, about(), text, out);
+        if let Some(warning) = self.listening.local_warning.clone().filter(|_| is_builtin) {
+            self.record(FactKind::HostWarning, about(), format!("host {name}: {warning}"), out);
+        }
         self.host_listed(name, link, &listed.children, out);
     }
 

@@ -28,6 +28,8 @@ pub struct Listening {
     pub worker_host: String,
     /// `unix:PATH` of the worker socket for workers of the built-in execd; `None` = they use TCP.
     pub worker_unix: Option<String>,
+    /// What the operator should know about how workers of the built-in execd run.
+    pub local_warning: Option<String>,
     /// Descriptor and port of the first TCP client listener (`isdData.req_socket`, `req_port`).
     pub client_fd: i32,
     /// See `client_fd`; 0 = only Unix sockets.

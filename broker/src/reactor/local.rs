@@ -3,13 +3,17 @@
 //! by its socket.
 
 use super::log;
-use crate::config::cli::Args;
+use crate::config::cli::{Args, WorkerArgs};
 use crate::exit::{self, Fatal};
-use execd::os::options::{Listen, Options};
+use execd::os::options::{Listen, Options, variable};
+use execd::os::rlimits::RLimit;
 use execd::os::run::run;
+use execd::os::user::Account;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
+use nix::unistd::Uid;
 use protocol::time::{Micros, Tick};
+use std::ffi::{OsStr, OsString};
 use std::io::{self, Write};
 use std::process::{Child, Command, Stdio};
 
@@ -24,7 +28,7 @@ const GOOD_RUN: Micros = Micros::from_millis(10_000);
 pub(super) struct Local {
     /// `unix:PATH` of its socket.
     pub(super) address: String,
-    words: Vec<String>,
+    words: Vec<OsString>,
     child: Option<Child>,
     started_at: Option<Tick>,
     pause: Micros,
@@ -32,13 +36,20 @@ pub(super) struct Local {
 
 impl Local {
     /// The execd at this address; `leave` = it ends when the broker is gone.
-    pub(super) fn new(address: String, leave: bool, descriptors: u64, log: &[String]) -> Self {
-        let mut words = vec!["--role-execd".to_owned(), address.clone()];
-        words.push(format!("--role-descriptors={descriptors}"));
+    pub(super) fn new(
+        address: String,
+        leave: bool,
+        descriptors: u64,
+        log: &[String],
+        workers: &WorkerArgs,
+    ) -> Self {
+        let mut words: Vec<OsString> = vec!["--role-execd".into(), address.clone().into()];
+        words.extend(worker_words(workers));
+        words.push(format!("--role-descriptors={descriptors}").into());
         if leave {
-            words.push("--role-leave".to_owned());
+            words.push("--role-leave".into());
         }
-        words.extend_from_slice(log);
+        words.extend(log.iter().map(OsString::from));
         Self { address, words, child: None, started_at: None, pause: START_EVERY }
     }
 
@@ -84,6 +95,72 @@ impl Local {
     }
 }
 
+/// The words of the command line that say the same.
+fn worker_words(workers: &WorkerArgs) -> Vec<OsString> {
+    let WorkerArgs { allow, worker_user, allow_root_workers, worker_limit, worker_env } = workers;
+    let pair = |name: &str, value: &OsStr| {
+        let mut word = OsString::from(name);
+        word.push(value);
+        word
+    };
+    let texts = |name: &'static str, texts: &[String]| -> Vec<OsString> {
+        texts.iter().map(|text| format!("{name}{text}").into()).collect()
+    };
+    let mut words: Vec<OsString> =
+        allow.iter().map(|dir| pair("--allow=", dir.as_os_str())).collect();
+    words.extend(worker_user.iter().map(|user| format!("--worker-user={user}").into()));
+    words.extend(allow_root_workers.then(|| "--allow-root-workers".into()));
+    words.extend(texts("--worker-limit=", worker_limit));
+    words.extend(texts("--worker-env=", worker_env));
+    words
+}
+
+/// What the command line says of workers, as the built-in execd understands it.
+fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
+    let WorkerArgs { allow, worker_user, allow_root_workers: _, worker_limit, worker_env } =
+        workers;
+    let usage = |option: &str, error: String| Fatal::Usage(format!("{option}: {error}"));
+    let user = worker_user.as_deref().map(Account::find).transpose();
+    let limits = worker_limit.iter().map(|text| RLimit::parse(text)).collect::<Result<_, _>>();
+    let env = worker_env.iter().map(|text| variable(text)).collect::<Result<_, _>>();
+    // Who may administer the broker decides what runs, unless told otherwise.
+    let allow = if allow.is_empty() { vec!["/".into()] } else { allow.clone() };
+    Ok(Options {
+        built_in: true,
+        allow,
+        user: user.map_err(|error| usage("--worker-user", error))?,
+        // The broker warns, and is started by root in tests and demonstrations.
+        allow_root_workers: true,
+        rlimits: limits.map_err(|error| usage("--worker-limit", error))?,
+        env: env.map_err(|error| usage("--worker-env", error))?,
+        ..Options::new(listen)
+    })
+}
+
+/// What is wrong with the options for workers, before anything is started: else only the built-in
+/// execd would say so, in the middle of the log.
+///
+/// # Errors
+/// A user, limit or directory that does not exist or may not be had.
+pub(super) fn check(workers: &WorkerArgs, address: &str) -> Result<(), Fatal> {
+    let listen = Listen::parse(address).map_err(Fatal::Usage)?;
+    options(workers, listen)?.sense().map_err(|failure| Fatal::Usage(failure.text))
+}
+
+/// Whether the workers reach what only the broker's own user may.
+pub(super) fn is_own_user(workers: &WorkerArgs) -> bool {
+    let user = workers.worker_user.as_deref().and_then(|user| Account::find(user).ok());
+    user.is_none_or(|user| user.uid == Uid::effective())
+}
+
+/// What the operator should know about how workers run.
+pub(super) fn warning(workers: &WorkerArgs) -> Option<String> {
+    let is_meant = workers.allow_root_workers;
+    let text = "its workers run as root; name a user for them with 'isectd --worker-user NAME', or \
+                say --allow-root-workers if that is meant";
+    (Uid::effective().is_root() && is_own_user(workers) && !is_meant).then(|| text.to_owned())
+}
+
 /// Runs this process in the role of the built-in execd; the exit status.
 ///
 /// # Errors
@@ -103,13 +180,9 @@ pub fn be_execd(args: &Args, address: &str) -> Result<u8, Fatal> {
         Listen::Tcp(_) | Listen::Fd(_) => None,
     };
     let options = Options {
-        built_in: true,
-        // Who may administer the broker decides what runs, as the broker's own user.
-        allow: vec!["/".into()],
-        allow_root_workers: true,
         leave_when_broker_is_gone: args.role_leave,
         state: beside.filter(|_| !args.role_leave),
-        ..Options::new(listen)
+        ..options(&args.workers, listen)?
     };
     match run(options) {
         Ok(()) => Ok(exit::DONE),

@@ -37,6 +37,7 @@ use listen::Listener;
 use mio::event::Event;
 use mio::{Events, Poll};
 use nix::sys::signal::Signal;
+use nix::sys::stat::{Mode, umask};
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use setup::PortsFile;
@@ -85,6 +86,8 @@ struct Reactor {
 /// # Errors
 /// It can't start, or the system refuses to wait for events.
 pub fn run(config: Config) -> Result<u8, Fatal> {
+    // What this process makes is for its own user; workers have an umask of their own.
+    umask(Mode::from_bits_truncate(0o077));
     // Before any thread, the log's included: threads inherit what is blocked.
     let signals = Signals::open().map_err(|e| Fatal::System(format!("signals: {e}")))?;
     let log = log::Log::start(config.log, config.log_format);

@@ -5,13 +5,14 @@ use super::alarm::Alarm;
 use super::bulk::Bulk;
 use super::clock::Clock;
 use super::listen::Listener;
-use super::local::Local;
+use super::local::{self, Local};
 use super::shell::{Limits, Shell};
 use super::signals::Signals;
 use super::state::{State, replace};
 use super::thrift::Thrift;
 use super::tokens::Ready;
 use super::wake::Helpers;
+use crate::config::cli::WorkerArgs;
 use crate::config::load::Config;
 use crate::config::low::Endpoint;
 use crate::engine::action::Origin;
@@ -69,7 +70,9 @@ impl Reactor {
         let is_private = state.is_private;
         let mut shell = Shell::new(registry, state, Helpers::new(waker), limits);
         shell.door.descriptors_max = descriptors_max;
-        shell.local = Some(Local::new(address, is_private, soft, &log_words(config)));
+        local::check(&config.workers, &address)?;
+        let words = log_words(config);
+        shell.local = Some(Local::new(address, is_private, soft, &words, &config.workers));
         let options = EngineOptions {
             settings: config.settings.clone(),
             // Starts of workers have numbers that no earlier broker gave.
@@ -102,7 +105,7 @@ impl Reactor {
     /// A command of a file failed; nothing is started or saved then.
     pub(super) fn start(&mut self, config: Config) -> Result<(), Fatal> {
         self.shell.now = self.clock.now();
-        let listening = self.listening();
+        let listening = self.listening(&config.workers);
         self.ports_file = config.ports_file.map(|path| PortsFile { path, text: self.addresses() });
         self.step(Input::Listening(Box::new(listening)));
         self.shell.desk.file = config.token_file;
@@ -163,7 +166,7 @@ impl Reactor {
             .find_map(|listener| Some((listener, listener.address()?)))
     }
 
-    fn listening(&self) -> Listening {
+    fn listening(&self, workers: &WorkerArgs) -> Listening {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = host.trim().to_owned();
         let worker = self.first(Role::Worker);
@@ -178,7 +181,9 @@ impl Reactor {
             worker_fd: worker.map_or(-1, |(listener, _)| listener.fd()),
             worker_port: worker.map_or(0, |(_, address)| address.port()),
             worker_host,
-            worker_unix: Some(format!("unix:{}", paths.worker().display())),
+            worker_unix: local::is_own_user(workers)
+                .then(|| format!("unix:{}", paths.worker().display())),
+            local_warning: local::warning(workers),
             client_fd: client.map_or(-1, |(listener, _)| listener.fd()),
             client_port: client.map_or(0, |(_, address)| address.port()),
             descriptors_max: self.shell.door.descriptors_max,

@@ -3,12 +3,13 @@
 
 use super::badge::{BadgeKey, KEY_BYTES, from_hex, to_hex};
 use crate::exit::Fatal;
+use execd::os::private;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Seek, Write};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
 
@@ -89,11 +90,8 @@ impl State {
     /// It is there and can't be read.
     pub(super) fn script(&self) -> Result<String, Fatal> {
         let path = self.paths.config();
-        match fs::read(&path) {
-            Ok(bytes) => Ok(String::from_utf8_lossy(&bytes).into_owned()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-            Err(error) => Err(wrong(&path, &error)),
-        }
+        let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
+        Ok(text.unwrap_or_default())
     }
 
     /// Writes the configuration, whole or not at all.
@@ -117,7 +115,7 @@ impl State {
 
     /// The port that a listener had the last time, by its name and address.
     pub(super) fn port(&self, name: &str) -> Option<u16> {
-        let text = fs::read_to_string(self.paths.dir.join("ports")).ok()?;
+        let text = private::read(&self.paths.dir.join("ports")).ok()??;
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
@@ -151,12 +149,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
     let beside = PathBuf::from(beside);
-    let written = OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(&beside)
+    let written = private::create(&beside)
         .and_then(|mut file| file.write_all(bytes))
         .and_then(|()| fs::rename(&beside, path));
     if written.is_err() {
@@ -214,14 +207,7 @@ fn make_private() -> Result<PathBuf, Fatal> {
 }
 
 fn lock(path: &Path) -> Result<Flock<File>, Fatal> {
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create(true)
-        .truncate(false)
-        .mode(0o600)
-        .open(path)
-        .map_err(|e| wrong(path, &e))?;
+    let file = private::open(path).map_err(|e| wrong(path, &e))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(mut lock) => {
             let mut write = || {
@@ -247,20 +233,15 @@ fn lock(path: &Path) -> Result<Flock<File>, Fatal> {
 }
 
 fn key(path: &Path) -> Result<BadgeKey, Fatal> {
-    match fs::read_to_string(path) {
-        Ok(text) => match from_hex(text.trim()) {
-            Some(bytes) => return Ok(BadgeKey::new(&bytes)),
-            None => {
-                return Err(Fatal::State(format!(
-                    "{} is not a badge key of {} hex digits; remove it, and running workers are \
-                     started anew",
-                    path.display(),
-                    KEY_BYTES * 2
-                )));
-            }
-        },
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(error) => return Err(wrong(path, &error)),
+    if let Some(text) = private::read(path).map_err(|error| wrong(path, &error))? {
+        return from_hex(text.trim()).map(|bytes| BadgeKey::new(&bytes)).ok_or_else(|| {
+            Fatal::State(format!(
+                "{} is not a badge key of {} hex digits; remove it, and running workers are \
+                 started anew",
+                path.display(),
+                KEY_BYTES * 2
+            ))
+        });
     }
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
@@ -323,6 +304,16 @@ mod tests {
         assert!(text(&long).contains("at most 107"), "{}", text(&long));
         fs::write(dir.path().join("key"), "zz").unwrap();
         assert!(text(dir.path()).contains("64 hex digits"));
+        // What others could have put there while the directory was open to them is not believed.
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join("key"), "ab".repeat(KEY_BYTES)).unwrap();
+        fs::remove_file(dir.path().join("key")).unwrap();
+        std::os::unix::fs::symlink(other.path().join("key"), dir.path().join("key")).unwrap();
+        assert!(text(dir.path()).contains("symbolic"), "{}", text(dir.path()));
+        fs::remove_file(dir.path().join("key")).unwrap();
+        fs::write(dir.path().join("key"), "ab".repeat(KEY_BYTES)).unwrap();
+        fs::set_permissions(dir.path().join("key"), PermissionsExt::from_mode(0o666)).unwrap();
+        assert!(text(dir.path()).contains("others can write to it"));
     }
 
     #[test]

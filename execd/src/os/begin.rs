@@ -3,7 +3,7 @@
 
 use super::options::{Failure, Options};
 use super::run::LINGERING_MAX;
-use super::{raw, user};
+use super::{private, raw, user};
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
 use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
@@ -46,9 +46,6 @@ pub(super) fn sense(options: &Options) -> Result<(), Failure> {
             "--user: only root can start workers as user {uid}; this is user {me}; run execd as \
              root, or as user {uid} without --user"
         )));
-    }
-    if uid.is_root() && options.built_in {
-        warn!("the workers run as root; name another user for them with isectd --worker-user NAME");
     }
     Ok(())
 }
@@ -100,7 +97,9 @@ pub(super) fn announce(
         // Never half a file: whoever polls for it reads all of it or nothing.
         let mut name = file.as_os_str().to_owned();
         name.push(".new");
-        let written = fs::write(&name, &json).and_then(|()| fs::rename(&name, file));
+        let written = private::create(Path::new(&name))
+            .and_then(|mut new| new.write_all(json.as_bytes()))
+            .and_then(|()| fs::rename(&name, file));
         written.map_err(|error| {
             Failure::new(Exit::Report, format!("ports file {}: {error}", file.display()))
         })?;

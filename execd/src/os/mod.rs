@@ -30,7 +30,7 @@ pub mod memory;
 pub mod options;
 mod orphans;
 pub mod peer;
-mod private;
+pub mod private;
 mod raw;
 mod reap;
 pub mod rlimits;

@@ -5,6 +5,7 @@ use super::rlimits::RLimit;
 use super::user::Account;
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
+use protocol::limits::{BADGE_VARIABLE, RUN_VARIABLE};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -109,6 +110,31 @@ impl Options {
             limits: Limits::default(),
         }
     }
+}
+
+impl Options {
+    /// Refuses what makes no sense here or is too dangerous to be an oversight.
+    ///
+    /// # Errors
+    /// Says what, and the cure.
+    pub fn sense(&self) -> Result<(), Failure> {
+        super::begin::sense(self)
+    }
+}
+
+/// Reads `NAME` or `NAME=VALUE`, a variable for the environment of workers.
+///
+/// # Errors
+/// It has no name, or one that execd itself sets.
+pub fn variable(text: &str) -> Result<(String, Option<String>), String> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, None),
+    };
+    if name.is_empty() || [BADGE_VARIABLE, RUN_VARIABLE].contains(&name) {
+        return Err(format!("'{}' is no name of a variable to pass", text.escape_debug()));
+    }
+    Ok((name.to_owned(), value))
 }
 
 /// Why execd can't go on.

@@ -16,7 +16,7 @@ fn wrong(text: impl Into<String>) -> Error {
 ///
 /// # Errors
 /// It can't be made, or is somebody else's.
-pub(super) fn directory(path: &Path) -> io::Result<()> {
+pub fn directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let meta = fs::metadata(path)?;
     if !meta.is_dir() {
@@ -35,7 +35,7 @@ pub(super) fn directory(path: &Path) -> io::Result<()> {
 ///
 /// # Errors
 /// It can't be opened, or is not an ordinary file of this user's that others can't write to.
-pub(super) fn open(path: &Path) -> io::Result<File> {
+pub fn open(path: &Path) -> io::Result<File> {
     let file = options().create(true).open(path)?;
     check(&file)?;
     Ok(file)
@@ -45,7 +45,7 @@ pub(super) fn open(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// It can't be made.
-pub(super) fn create(path: &Path) -> io::Result<File> {
+pub fn create(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         Ok(()) | Err(_) => {}
@@ -57,7 +57,7 @@ pub(super) fn create(path: &Path) -> io::Result<File> {
 ///
 /// # Errors
 /// It can't be read, or is not an ordinary file of this user's that others can't write to.
-pub(super) fn read(path: &Path) -> io::Result<Option<String>> {
+pub fn read(path: &Path) -> io::Result<Option<String>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let mut file = match File::options().read(true).custom_flags(flags).open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),

@@ -88,6 +88,7 @@ pub fn listening(has_execd: bool) -> Listening {
         worker_port: 12417,
         worker_host: "192.0.2.1".into(),
         worker_unix: Some("unix:/run/isect/worker".into()),
+        local_warning: None,
         client_fd: 5,
         client_port: 5501,
         descriptors_max: 1024,
