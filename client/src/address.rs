@@ -1,9 +1,9 @@
-//! Where a broker is: `host:port` or the path of a Unix socket; and where to look when nobody said.
+//! Where a broker is: `host:port`, `tls://host:port` or the path of a Unix socket; and where to look when nobody said.
 //! Not the connection: `conn` makes that.
 
 use crate::error::Error;
 use protocol::errors::ErrorCode;
-use protocol::limits::{CLIENT_PORT, HOST_VARIABLE};
+use protocol::limits::{CLIENT_PORT, HOST_VARIABLE, TLS_PREFIX};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -15,12 +15,15 @@ const SOCKET_PATH_BYTES_MAX: usize = 103;
 pub enum Address {
     /// `host:port`; an IPv6 address stands in brackets.
     Tcp(String),
+    /// The same, over TLS.
+    Tls(String),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// Reads `host`, `host:port`, `[::1]`, `[::1]:port` or `unix:PATH`. Without a port it is 5501.
+    /// Reads `host`, `host:port`, `[::1]`, `[::1]:port`, any of them after `tls://`, or `unix:PATH`.
+    /// Without a port it is 5501.
     ///
     /// # Errors
     /// Says what is wrong with the text.
@@ -29,7 +32,9 @@ impl Address {
             let shown: String = text.chars().take(120).flat_map(char::escape_debug).collect();
             Error::new(
                 ErrorCode::Usage,
-                format!("address '{shown}' {why}; it is HOST, HOST:PORT or unix:PATH"),
+                format!(
+                    "address '{shown}' {why}; it is HOST, HOST:PORT, tls://HOST:PORT or unix:PATH"
+                ),
             )
         };
         if let Some(path) = text.strip_prefix("unix:") {
@@ -40,6 +45,12 @@ impl Address {
                 size => Err(wrong(&format!(
                     "has a path of {size} bytes, and a socket's has at most {SOCKET_PATH_BYTES_MAX}"
                 ))),
+            };
+        }
+        if let Some(place) = text.strip_prefix(TLS_PREFIX) {
+            return match Self::parse(place)? {
+                Self::Tcp(place) => Ok(Self::Tls(place)),
+                Self::Tls(_) | Self::Unix(_) => Err(wrong("has no host after 'tls://'")),
             };
         }
         if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
@@ -109,8 +120,13 @@ impl Address {
         if host.starts_with("unix:") {
             return Self::parse(host);
         }
+        let (scheme, host) = match host.strip_prefix(TLS_PREFIX) {
+            Some(host) => (TLS_PREFIX, host),
+            None => ("", host),
+        };
         let bare_v6 = host.contains(':') && !host.starts_with('[');
-        Self::parse(&if bare_v6 { format!("[{host}]:{port}") } else { format!("{host}:{port}") })
+        let host = if bare_v6 { format!("[{host}]") } else { host.to_owned() };
+        Self::parse(&format!("{scheme}{host}:{port}"))
     }
 }
 
@@ -118,6 +134,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(host) => f.pad(host),
+            Self::Tls(host) => write!(f, "{TLS_PREFIX}{host}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
         }
     }
@@ -152,6 +169,9 @@ mod tests {
             ("[::1]:77", "[::1]:77"),
             ("::1", "[::1]:5501"),
             ("unix:/run/isect/client.sock", "unix:/run/isect/client.sock"),
+            ("tls://b.example", "tls://b.example:5501"),
+            ("tls://::1", "tls://[::1]:5501"),
+            ("tls://127.0.0.1:7", "tls://127.0.0.1:7"),
         ] {
             let address = Address::parse(given).unwrap();
             assert_eq!(address.to_string(), shown);
@@ -174,6 +194,9 @@ mod tests {
             ("[zz]:1", "no IPv6 address"),
             ("[::1]7", "goes on after ']'"),
             ("unix:", "no path"),
+            ("tls://", "no host"),
+            ("tls://unix:/x", "no host after 'tls://'"),
+            ("tls://tls://a", "no host after 'tls://'"),
         ] {
             let error = Address::parse(given).unwrap_err();
             assert!(error.is(ErrorCode::Usage) && error.text.contains(part), "{given:?}: {error}");
@@ -191,6 +214,8 @@ mod tests {
         assert_eq!(shown("::1", "1"), "[::1]:1");
         assert_eq!(shown("[::1]", "1"), "[::1]:1");
         assert_eq!(shown("unix:/tmp/w", "0"), "unix:/tmp/w");
+        assert_eq!(shown("tls://h", "7"), "tls://h:7");
+        assert_eq!(shown("tls://2001:db8::7", "7"), "tls://[2001:db8::7]:7");
         assert!(Address::of_worker("localhost", "0").is_err());
         assert!(Address::of_worker("localhost", "x").is_err());
     }

@@ -1,5 +1,5 @@
-//! One connection to the broker: the only room that touches a socket. Frames in, frames out,
-//! blocking, with a time limit. Not what the frames mean: `session` and `worker` know that.
+//! One connection to the broker: frames in, frames out, blocking, with a time limit. Not the socket
+//! (`stream`), and not what the frames mean: `session` and `worker` know that.
 //!
 //! The socket stays in blocking mode, so that a read costs one system call; a write never blocks
 //! inside the kernel: while it can't go on, what the broker sends is read and kept. So two sides
@@ -9,24 +9,20 @@ use crate::address::Address;
 use crate::clock;
 use crate::error::Error;
 use crate::inbox::Inbox;
+use crate::stream::{Stream, Unmade};
+use crate::trust::Trust;
 use crate::vigil::{Due, Vigil};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, sendmsg,
-    setsockopt, socket, sockopt,
-};
-use nix::sys::time::{TimeVal, TimeValLike};
+use nix::sys::socket::MsgFlags;
 use protocol::decode::WireError;
 use protocol::encode::{self, Parts};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
 use std::collections::VecDeque;
-use std::io::{self, IoSlice};
-use std::net::{TcpStream, ToSocketAddrs};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
+use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 /// Bodies up to this size are copied behind their header, so that both leave in one plain write.
@@ -34,14 +30,6 @@ const COPY_BYTES_MAX: usize = 16 * 1024;
 
 /// While a write can't go on, at most this many bytes of frames are read ahead.
 const AHEAD_BYTES_MAX: usize = 64 << 20;
-
-/// A silent TCP link to another machine is probed by the kernel after this many seconds …
-const KEEPALIVE_IDLE_SECS: u32 = 1;
-/// … this many seconds apart …
-const KEEPALIVE_INTERVAL_SECS: u32 = 1;
-/// … and given up after this many probes, so that a program which waits for nothing knows before it
-/// asks that the broker's machine is gone.
-const KEEPALIVE_PROBES: u32 = 2;
 
 /// How long a ping may wait for room behind what the broker has not taken yet.
 const PING_PATIENCE: Duration = Duration::from_millis(200);
@@ -69,6 +57,8 @@ pub(crate) enum Lost {
     Silent(Duration),
     /// What came are no frames.
     Wire(WireError),
+    /// The two sides never agreed on TLS.
+    Tls(String),
 }
 
 /// Why a frame was not handed to the kernel.
@@ -98,24 +88,11 @@ impl Lost {
                 "the broker at {address} said nothing for {} ms and answered no ping",
                 span.as_millis()
             )),
+            Self::Tls(text) => Error::new(ErrorCode::Tls, text),
             Self::Wire(wire) => Error::new(
                 wire.code,
                 format!("what {address} sends are no frames of isect: {}", wire.text),
             ),
-        }
-    }
-}
-
-enum Stream {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl AsFd for Stream {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(stream) => stream.as_fd(),
-            Self::Unix(stream) => stream.as_fd(),
         }
     }
 }
@@ -136,14 +113,14 @@ impl Conn {
     /// Connects.
     ///
     /// # Errors
-    /// Nobody answers there, or not in time.
-    pub(crate) fn dial(address: &Address, timeout: Duration) -> io::Result<Self> {
-        let stream = match address {
-            Address::Tcp(host) => Stream::Tcp(dial_tcp(host, timeout)?),
-            Address::Unix(path) => Stream::Unix(dial_unix(path, timeout)?),
-        };
+    /// Nobody answers there, or not in time, or not over TLS as it should.
+    pub(crate) fn dial(
+        address: &Address,
+        timeout: Duration,
+        trust: Option<&Trust>,
+    ) -> Result<Self, Unmade> {
         Ok(Self {
-            stream,
+            stream: Stream::dial(address, timeout, trust)?,
             inbox: Inbox::new(CONTROL_BODY_BYTES_MAX),
             out: Vec::new(),
             ahead: VecDeque::new(),
@@ -191,7 +168,7 @@ impl Conn {
     fn fill(&mut self, wait: Wait) -> Result<bool, Lost> {
         loop {
             let (flags, waited) = self.patience(wait)?;
-            match recv(self.stream.as_fd().as_raw_fd(), self.inbox.space(), flags) {
+            match self.stream.read(self.inbox.space(), flags) {
                 Ok(0) => {
                     return Err(Lost::Closed { inside_frame: self.inbox.is_inside_frame() });
                 }
@@ -200,18 +177,22 @@ impl Conn {
                     self.vigil.heard();
                     return Ok(true);
                 }
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) if flags.contains(MsgFlags::MSG_DONTWAIT) => return Ok(false),
-                Err(Errno::EAGAIN) => match self.vigil.quiet(clock::now(), waited) {
-                    Due::Nothing(_) => {}
-                    Due::Ping => {
-                        self.ping()?;
-                        // What came while it was written stands before what is read next.
-                        return Ok(true);
+                Err(e) => match e.kind() {
+                    ErrorKind::WouldBlock if flags.contains(MsgFlags::MSG_DONTWAIT) => {
+                        return Ok(false);
                     }
-                    Due::Gone(span) => return Err(Lost::Silent(span)),
+                    ErrorKind::WouldBlock => match self.vigil.quiet(clock::now(), waited) {
+                        Due::Nothing(_) => {}
+                        Due::Ping => {
+                            self.ping()?;
+                            // What came while it was written stands before what is read next.
+                            return Ok(true);
+                        }
+                        Due::Gone(span) => return Err(Lost::Silent(span)),
+                    },
+                    ErrorKind::Interrupted => {}
+                    _ => return Err(self.lost(e)),
                 },
-                Err(e) => return Err(Lost::Io(e.into())),
             }
         }
     }
@@ -242,6 +223,13 @@ impl Conn {
         }
     }
 
+    fn lost(&self, error: io::Error) -> Lost {
+        match self.stream.disagreement() {
+            Some(text) => Lost::Tls(text),
+            None => Lost::Io(error),
+        }
+    }
+
     /// Sets the kernel's read timeout, in whole milliseconds so that a caller that always waits the
     /// same time pays for it once.
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> Result<(), Lost> {
@@ -250,11 +238,7 @@ impl Conn {
             Duration::from_millis(u64::try_from(millis).unwrap_or(u64::MAX))
         });
         if timeout != self.read_timeout {
-            match &self.stream {
-                Stream::Tcp(stream) => stream.set_read_timeout(timeout),
-                Stream::Unix(stream) => stream.set_read_timeout(timeout),
-            }
-            .map_err(Lost::Io)?;
+            self.stream.set_read_timeout(timeout).map_err(Lost::Io)?;
             self.read_timeout = timeout;
         }
         Ok(())
@@ -291,32 +275,32 @@ impl Conn {
         second: &[u8],
         until: Option<Instant>,
     ) -> Result<(), WriteFault> {
-        let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
         let all = first.len() + second.len();
         let mut done = 0;
-        while done < all {
-            let fd = self.stream.as_fd().as_raw_fd();
-            let sent = match (first.get(done..), second.is_empty()) {
-                (Some(rest), true) => send(fd, rest, flags),
-                (Some(rest), false) if !rest.is_empty() => {
-                    let parts = [IoSlice::new(rest), IoSlice::new(second)];
-                    sendmsg::<()>(fd, &parts, &[], flags, None)
-                }
-                (Some(_) | None, _) => send(fd, &second[done - first.len()..], flags),
+        // What a TLS session has taken must leave, too.
+        let mut has_left = false;
+        while !has_left {
+            let result = if done < all {
+                let (one, other) = match first.get(done..) {
+                    Some(rest) => (rest, second),
+                    None => (&[][..], &second[done - first.len()..]),
+                };
+                self.stream.write(one, other).map(|size| done += size)
+            } else {
+                self.stream.flush().map(|()| has_left = true)
             };
-            match sent {
-                Ok(size) => done += size,
-                Err(Errno::EINTR) => {}
-                Err(Errno::EAGAIN) => {
+            match result.map_err(|e| (e.kind(), e)) {
+                Ok(()) | Err((ErrorKind::Interrupted, _)) => {}
+                Err((ErrorKind::WouldBlock, _)) => {
                     if !self.wait_writable(until).map_err(WriteFault::Broken)? {
                         return Err(if done == 0 {
                             WriteFault::NotBegun
                         } else {
-                            WriteFault::Broken(Lost::Io(io::ErrorKind::TimedOut.into()))
+                            WriteFault::Broken(Lost::Io(ErrorKind::TimedOut.into()))
                         });
                     }
                 }
-                Err(e) => return Err(WriteFault::Broken(Lost::Io(e.into()))),
+                Err((_, e)) => return Err(WriteFault::Broken(self.lost(e))),
             }
         }
         Ok(())
@@ -387,53 +371,4 @@ impl Conn {
 fn weight(frame: &Frame) -> usize {
     let body = if let Frame::Data { body, .. } = frame { body.len() } else { 0 };
     size_of::<Frame>() + body
-}
-
-fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
-    let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
-    for address in host.to_socket_addrs()? {
-        match TcpStream::connect_timeout(&address, timeout) {
-            // While nobody listens on a port of the range that the kernel gives away, a connection
-            // to it can by chance be one with itself.
-            Ok(stream) if stream.local_addr().is_ok_and(|own| own == address) => {
-                last = io::ErrorKind::ConnectionRefused.into();
-            }
-            Ok(stream) => {
-                stream.set_nodelay(true)?;
-                if address.ip().is_loopback() {
-                    // This machine does not vanish; a process that ends closes its connections.
-                    return Ok(stream);
-                }
-                setsockopt(&stream, sockopt::KeepAlive, &true)?;
-                #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-                setsockopt(&stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_SECS)?;
-                #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-                setsockopt(&stream, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_SECS)?;
-                #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-                setsockopt(&stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
-                return Ok(stream);
-            }
-            Err(e) => last = e,
-        }
-    }
-    Err(last)
-}
-
-/// Connects with a limit: a listener that takes nobody in and whose backlog is full would hold us.
-fn dial_unix(path: &std::path::Path, timeout: Duration) -> io::Result<UnixStream> {
-    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX).max(1);
-    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::microseconds(micros))?;
-    let address = UnixAddr::new(path)?;
-    loop {
-        match connect(fd.as_raw_fd(), &address) {
-            Ok(()) => break,
-            Err(Errno::EINTR) => {}
-            Err(Errno::EAGAIN) => return Err(io::ErrorKind::TimedOut.into()),
-            Err(e) => return Err(e.into()),
-        }
-    }
-    let stream = UnixStream::from(fd);
-    stream.set_write_timeout(None)?;
-    Ok(stream)
 }

@@ -10,7 +10,8 @@
 //! | [`error`], [`retry`] | what failed, whether it ran, whether and when to ask again |
 //! | [`samples`] | the workers `isdecho` and `isdpipe` |
 //! | [`token`] | who this program is, where the broker wants to know it |
-//! | [`address`] | where a broker is: `host:port` or `unix:PATH` |
+//! | [`address`] | where a broker is: `host:port`, `tls://host:port` or `unix:PATH` |
+//! | [`trust`] | with which files a `tls://` address is checked |
 //!
 //! A program that asks:
 //!
@@ -54,11 +55,13 @@ pub mod retry;
 pub mod samples;
 pub mod session;
 pub mod token;
+pub mod trust;
 pub mod worker;
 
 mod clock;
 mod conn;
 mod inbox;
+mod stream;
 mod vigil;
 
 /// The words of the wire: names, error codes, limits.

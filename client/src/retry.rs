@@ -44,7 +44,8 @@ const fn passing(code: ErrorCode) -> Passing {
         | ErrorCode::StateFailed
         | ErrorCode::NeedsToken
         | ErrorCode::BadToken
-        | ErrorCode::Unproven => Passing::Never,
+        | ErrorCode::Unproven
+        | ErrorCode::Tls => Passing::Never,
         ErrorCode::LoginTimeout
         | ErrorCode::TooManyRequests
         | ErrorCode::WorkerDied

@@ -48,6 +48,10 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
+/// How a TLS connection begins: a handshake record of version 3. As the length of a frame it would
+/// be one of 350 MiB.
+const TLS_HELLO: u32 = 0x1603;
+
 /// Reads and checks a header.
 ///
 /// # Errors
@@ -59,6 +63,14 @@ pub fn head(
 ) -> Result<(Kind, Header), WireError> {
     let header = Header::read(bytes);
     let fatal = |code, text: String| WireError::fatal(code, text, header.sequence);
+    if header.len >> 16 == TLS_HELLO {
+        return Err(WireError::fatal(
+            ErrorCode::Tls,
+            "a TLS connection was begun at a port that speaks no TLS; leave out 'tls://', or name \
+             the port that has it",
+            0,
+        ));
+    }
     if header.version != VERSION {
         return Err(fatal(
             ErrorCode::Version,

@@ -75,6 +75,17 @@ pub const TOKEN_VARIABLE: &str = "ISECT_TOKEN";
 
 /// Environment variable with the path of a file with a token.
 pub const TOKEN_FILE_VARIABLE: &str = "ISECT_TOKEN_FILE";
+/// Environment variable with the file of the CAs that sign the certificates of brokers.
+pub const CA_VARIABLE: &str = "ISECT_CA";
+
+/// Environment variable with the file of the certificate that a client or worker shows.
+pub const CERT_VARIABLE: &str = "ISECT_CERT";
+
+/// Environment variable with the file of that certificate's key.
+pub const KEY_VARIABLE: &str = "ISECT_KEY";
+
+/// What an address begins with that is reached over TLS.
+pub const TLS_PREFIX: &str = "tls://";
 
 // A command, quoted into a control body, still fits in it.
 const _: () = assert!(COMMAND_BYTES_MAX * 2 < CONTROL_BODY_BYTES_MAX);

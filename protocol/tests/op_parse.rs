@@ -143,6 +143,8 @@ fn config_takes_ids_settings_and_quoted_arguments() {
         ("[::1]", "[::1]:5502"),
         ("[2001:db8::7]:65535", "[2001:db8::7]:65535"),
         ("unix:/run/e", "unix:/run/e"),
+        ("tls://h2.example", "tls://h2.example:5502"),
+        ("tls://[::1]:77", "tls://[::1]:77"),
     ] {
         let expected = Op::ConfigHost { name: host("h2"), address: address.into() };
         assert_eq!(parse(&format!("config host h2 {given}")), Ok(expected));
@@ -246,6 +248,8 @@ const WRONG: &[(&str, &str)] = &[
     ("config host", "argument 'name' is missing"),
     ("config host h", "argument 'address' is missing"),
     ("config host h :77", "has no host"),
+    ("config host h tls://", "has no host"),
+    ("config host h tls:h", "has port 'h'"),
     ("config host h a:b", "has port 'b', which is not 1 to 65535"),
     ("config host h a:0", "has port '0'"),
     ("config host h a:65536", "has port '65536'"),

@@ -4,6 +4,7 @@
 use client::address::Address;
 use client::caller::{Caller, Options};
 use client::error::Error;
+use client::trust::Trust;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use protocol::names::ServiceName;
@@ -212,6 +213,8 @@ pub struct Broker {
     pub folder: TempDir,
     /// What it wrote into its ports file.
     pub ports: serde_json::Value,
+    /// What those who log in here trust and show; `None` = what the environment says.
+    pub trust: Option<Trust>,
     args: Vec<String>,
 }
 
@@ -225,7 +228,8 @@ impl Broker {
     pub fn start_in(folder: TempDir, args: &[&str]) -> Self {
         let args: Vec<String> = args.iter().map(ToString::to_string).collect();
         let process = Self::launch(&folder, &args);
-        let mut broker = Self { process, folder, ports: serde_json::Value::Null, args };
+        let ports = serde_json::Value::Null;
+        let mut broker = Self { process, folder, ports, trust: None, args };
         broker.await_ports();
         broker
     }
@@ -284,7 +288,8 @@ impl Broker {
     /// What the library says.
     pub fn try_login(&self, service: &str) -> Result<Caller, Error> {
         let name = ServiceName::new(service).expect("a service name");
-        Caller::login(&[self.address()], Options::new(name))
+        let options = Options { trust: self.trust.clone(), ..Options::new(name) };
+        Caller::login(&[self.address()], options)
     }
 
     /// Logs in to a service that is there.

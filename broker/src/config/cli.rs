@@ -14,14 +14,40 @@ pub struct Args {
     #[command(subcommand)]
     pub command: Option<Command>,
 
-    /// Where clients connect, ADDR:PORT or unix:PATH; may be given several times. Port 0 = the port
-    /// of the last time, else one that the system chooses.
-    #[arg(long, value_name = "ADDR:PORT|unix:PATH", default_value = "127.0.0.1:5501")]
+    /// Where clients connect, ADDR:PORT, tls://ADDR:PORT or unix:PATH; may be given several times.
+    /// Port 0 = the port of the last time, else one that the system chooses.
+    #[arg(long, value_name = "[tls://]ADDR:PORT|unix:PATH", default_value = "127.0.0.1:5501")]
     pub listen: Vec<String>,
 
     /// Where workers connect.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "[tls://]ADDR:PORT", default_value = "127.0.0.1:0")]
     pub worker_listen: String,
+
+    /// What workers on other hosts call this machine [default: the address of --worker-listen, or
+    /// the machine's name if that is all addresses]. With tls:// a name in the certificate.
+    #[arg(long, value_name = "NAME|ADDR")]
+    pub worker_host: Option<String>,
+
+    /// Certificate for tls:// ports, in PEM, with those between it and its CA. It is shown to hosts
+    /// at tls:// addresses, too. 'reload' and SIGHUP read all these files again.
+    #[arg(long, value_name = "FILE")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its key; nobody else may be able to read the file.
+    #[arg(long, value_name = "FILE")]
+    pub tls_key: Option<PathBuf>,
+
+    /// Clients at tls:// ports must show a certificate of one of these CAs.
+    #[arg(long, value_name = "FILE")]
+    pub tls_client_ca: Option<PathBuf>,
+
+    /// Workers at a tls:// port must show a certificate of one of these CAs.
+    #[arg(long, value_name = "FILE")]
+    pub tls_worker_ca: Option<PathBuf>,
+
+    /// The CAs that sign the certificates of hosts ('config host NAME tls://ADDR').
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
 
     /// Where the web page is; only 'none' for now.
     #[arg(long, value_name = "ADDR:PORT|none", default_value = "none")]

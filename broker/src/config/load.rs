@@ -3,11 +3,11 @@
 use super::cli::{LogFormat, LogLevel, WorkerArgs};
 use super::low::{Endpoint, Low, StateDir, TokenFile};
 use super::script;
+use super::tls::TlsFiles;
 use super::tokens;
 use crate::exit::Fatal;
 use auth::list::TokenList;
 use protocol::settings::{Setting, Settings};
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 /// What the broker starts with.
@@ -16,7 +16,11 @@ pub struct Config {
     /// Where clients connect, besides the socket in the state directory.
     pub listen: Vec<Endpoint>,
     /// Where workers connect, besides the socket in the state directory.
-    pub worker_listen: SocketAddr,
+    pub worker_listen: Endpoint,
+    /// What workers on other hosts call this machine, if that was said.
+    pub worker_host: Option<String>,
+    /// The files for TLS.
+    pub tls: TlsFiles,
     /// The state directory; `None` = keep nothing.
     pub state: Option<PathBuf>,
     /// Scripts to run after the saved configuration: file and text.
@@ -85,6 +89,8 @@ impl Config {
         Ok(Self {
             listen: low.listen,
             worker_listen: low.worker_listen,
+            worker_host: low.worker_host,
+            tls: low.tls,
             state,
             sources,
             token_file,

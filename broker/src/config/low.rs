@@ -1,16 +1,21 @@
 //! First stage: the command line checked by itself, without touching the machine.
 
 use super::cli::{Args, LogFormat, LogLevel, WorkerArgs};
+use super::tls::{Ports, TlsFiles};
 use crate::exit::Fatal;
+use protocol::limits::TLS_PREFIX;
 use protocol::settings::{SETTINGS, Setting};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use tls::setup::ListenerFiles;
 
 /// Where to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// TCP; port 0 = any.
     Tcp(SocketAddr),
+    /// TLS over TCP; port 0 = any.
+    Tls(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
 }
@@ -42,8 +47,12 @@ pub enum TokenFile {
 pub struct Low {
     /// Where clients connect.
     pub listen: Vec<Endpoint>,
-    /// Where workers connect.
-    pub worker_listen: SocketAddr,
+    /// Where workers connect, over TCP or TLS.
+    pub worker_listen: Endpoint,
+    /// What workers on other hosts call this machine, if that was said.
+    pub worker_host: Option<String>,
+    /// The files for TLS.
+    pub tls: TlsFiles,
     /// Where the state is kept.
     pub state: StateDir,
     /// Files of commands.
@@ -79,12 +88,16 @@ impl Low {
                     return Err(usage("--listen unix: lacks the path, as in unix:/run/x.sock"));
                 }
                 Some(path) => Endpoint::Unix(PathBuf::from(path)),
-                None => Endpoint::Tcp(address("--listen", text)?),
+                None => network("--listen", text)?,
             };
             if !listen.contains(&endpoint) {
                 listen.push(endpoint);
             }
         }
+        let worker_listen = network("--worker-listen", &args.worker_listen)?;
+        let is_tls = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tls(_));
+        let ports = Ports { clients: listen.iter().any(is_tls), workers: is_tls(&worker_listen) };
+        let tls = TlsFiles::check(&args, ports)?;
         if args.web != "none" {
             return Err(usage(format!(
                 "--web {} can't be served: the web page is not built yet; say --web none",
@@ -99,26 +112,20 @@ impl Low {
             }
             Some(dir) => StateDir::At(dir),
         };
-        let worker_listen = address("--worker-listen", &args.worker_listen)?;
-        let clients = listen.iter().filter_map(|endpoint| match endpoint {
-            Endpoint::Tcp(address) => Some(("--listen", *address)),
-            Endpoint::Unix(_) => None,
-        });
-        let reachable = clients
-            .chain([("--worker-listen", worker_listen)])
-            .find(|(_, address)| !address.ip().is_loopback())
-            .map(|(option, address)| format!("{option} {address}"));
+        let reachable = reachable(&listen, &worker_listen, &tls);
         let tokens = match args.tokens {
             None => TokenFile::Default,
             Some(file) if file.as_os_str() == "none" => TokenFile::None,
             Some(file) => TokenFile::At(file),
         };
         Ok(Self {
+            tls,
             listen,
             worker_listen,
             tokens,
             reachable,
             is_insecure: args.insecure,
+            worker_host: args.worker_host,
             state,
             sources: args.source,
             set: args.set.iter().map(|text| set(text)).collect::<Result<_, _>>()?,
@@ -130,6 +137,23 @@ impl Low {
     }
 }
 
+/// The option of a port that others can reach and that asks them for no certificate.
+fn reachable(listen: &[Endpoint], worker: &Endpoint, tls: &TlsFiles) -> Option<String> {
+    let is_mutual = |files: &Option<ListenerFiles>| {
+        files.as_ref().is_some_and(|files| files.client_ca.is_some())
+    };
+    let (clients, workers) = (is_mutual(&tls.clients), is_mutual(&tls.workers));
+    let named = listen.iter().map(|endpoint| ("--listen", endpoint, clients));
+    named.chain([("--worker-listen", worker, workers)]).find_map(|(option, endpoint, is_mutual)| {
+        let (scheme, address) = match endpoint {
+            Endpoint::Tcp(address) => ("", address),
+            Endpoint::Tls(address) if !is_mutual => (TLS_PREFIX, address),
+            Endpoint::Tls(_) | Endpoint::Unix(_) => return None,
+        };
+        (!address.ip().is_loopback()).then(|| format!("{option} {scheme}{address}"))
+    })
+}
+
 impl Low {
     /// Whether the ports may be opened.
     ///
@@ -139,8 +163,9 @@ impl Low {
         match &self.reachable {
             Some(option) if !has_tokens && !self.is_insecure => Err(usage(format!(
                 "{option} can be reached from other machines, and there are no tokens; either make \
-                 tokens ('isectd token add NAME --role …', docs/tokens.md), or say --insecure if \
-                 everybody who can reach it may use it"
+                 tokens ('isectd token add NAME --role …', docs/tokens.md), or ask for certificates \
+                 (tls:// with --tls-client-ca or --tls-worker-ca, docs/tls.md), or say --insecure \
+                 if everybody who can reach it may use it"
             ))),
             Some(_) | None => Ok(()),
         }
@@ -149,6 +174,14 @@ impl Low {
 
 fn usage(text: impl Into<String>) -> Fatal {
     Fatal::Usage(text.into())
+}
+
+/// An address of the network.
+fn network(option: &str, text: &str) -> Result<Endpoint, Fatal> {
+    match text.strip_prefix(TLS_PREFIX) {
+        Some(rest) => address(option, rest).map(Endpoint::Tls),
+        None => address(option, text).map(Endpoint::Tcp),
+    }
 }
 
 fn address(option: &str, text: &str) -> Result<SocketAddr, Fatal> {
@@ -219,7 +252,7 @@ mod tests {
     fn the_defaults_are_loopback() {
         let low = low(&[]).unwrap();
         assert_eq!(low.listen, [Endpoint::Tcp("127.0.0.1:5501".parse().unwrap())]);
-        assert_eq!(low.worker_listen, "127.0.0.1:0".parse().unwrap());
+        assert_eq!(low.worker_listen, Endpoint::Tcp("127.0.0.1:0".parse().unwrap()));
         assert_eq!((low.state, low.set), (StateDir::Default, vec![]));
     }
 
@@ -250,6 +283,8 @@ mod tests {
     fn what_is_wrong_is_named_with_the_cure() {
         for (words, part) in [
             (&["--listen", "somewhere"][..], "ADDR:PORT"),
+            (&["--listen", "tls://127.0.0.1:1"], "--tls-cert FILE --tls-key FILE"),
+            (&["--listen", "tls://x"], "ADDR:PORT"),
             (&["--listen", "unix:"], "lacks the path"),
             (&["--web", "127.0.0.1:8080"], "--web none"),
             (&["--set", "login_ms"], "NAME=VALUE"),
@@ -263,6 +298,25 @@ mod tests {
             let error = low(words).unwrap_err();
             assert!(error.contains(part), "{words:?}: {error}");
         }
+    }
+
+    #[test]
+    fn a_port_that_asks_for_certificates_needs_no_token() {
+        let files = ["--tls-cert", "/c", "--tls-key", "/k"];
+        let reach = |words: &[&str]| {
+            let low = low(&[words, &files[..]].concat()).unwrap();
+            low.check_reach(false).is_ok()
+        };
+        let mutual = low(&[&["--listen", "tls://0.0.0.0:1"], &files[..]].concat()).unwrap();
+        assert_eq!(mutual.listen, [Endpoint::Tls("0.0.0.0:1".parse().unwrap())]);
+        assert!(!reach(&["--listen", "tls://0.0.0.0:1"]));
+        assert!(reach(&["--listen", "tls://0.0.0.0:1", "--tls-client-ca", "/a"]));
+        assert!(reach(&["--worker-listen", "tls://0.0.0.0:1", "--tls-worker-ca", "/a"]));
+        // Each port for itself, and over TLS alone.
+        let two = ["--listen", "tls://0.0.0.0:1", "--worker-listen", "tls://0.0.0.0:1"];
+        assert!(!reach(&[&two[..], &["--tls-client-ca", "/a"]].concat()));
+        let plain = ["--listen", "0.0.0.0:1", "--listen", "tls://0.0.0.0:2"];
+        assert!(!reach(&[&plain[..], &["--tls-client-ca", "/a"]].concat()));
     }
 
     #[test]

@@ -5,4 +5,5 @@ pub mod cli;
 pub mod load;
 pub mod low;
 pub mod script;
+pub mod tls;
 pub mod tokens;

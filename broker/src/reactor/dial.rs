@@ -9,6 +9,7 @@ use crate::engine::input::Input;
 use mio::net::{TcpStream, UnixStream};
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
+use protocol::limits::TLS_PREFIX;
 use protocol::names::HostName;
 use protocol::time::Tick;
 use std::io::{self, ErrorKind};
@@ -36,17 +37,26 @@ impl Shell {
         } else if let Some(path) = address.strip_prefix("unix:") {
             let connected = UnixStream::connect(path).map(Stream::Unix);
             self.dialled(host, connected.map_err(|e| format!("{address}: {e}")));
-        } else if let Some(address) = numeric(&address) {
-            self.dial_tcp(host, address);
+        } else if let Some(at) = numeric(address.strip_prefix(TLS_PREFIX).unwrap_or(&address)) {
+            self.dial_tcp(host, at, &address);
         } else {
             self.helpers.resolve(host, address);
         }
     }
 
-    /// Begins to connect to an address that is known.
-    pub(super) fn dial_tcp(&mut self, host: HostName, address: SocketAddr) {
+    /// Begins to connect to an address that is known; `text` is how the operator wrote it.
+    pub(super) fn dial_tcp(&mut self, host: HostName, address: SocketAddr, text: &str) {
+        let session = match text.strip_prefix(TLS_PREFIX).map(|place| self.secure.dial(name(place)))
+        {
+            None => None,
+            Some(Ok(session)) => Some(session),
+            Some(Err(why)) => return self.refused(host, why),
+        };
         let connecting = TcpStream::connect(address).and_then(|stream| {
-            let mut stream = Stream::Tcp(stream);
+            let mut stream = match session {
+                None => Stream::Tcp(stream),
+                Some(session) => Stream::tls(stream, session),
+            };
             let token = Ready::Link(self.links.next_id()).token();
             stream.register(&self.registry, token).map(|()| stream)
         });
@@ -106,20 +116,23 @@ impl Shell {
             return None;
         };
         let host = host.clone();
-        match conn.stream.take_error() {
-            Ok(None) if !conn.stream.is_connected() => None,
+        let failed = match conn.stream.take_error() {
+            Ok(None) if !conn.stream.is_connected() => return None,
             Ok(None) => {
                 if let Err(error) = conn.stream.tune(self.limits.silence) {
                     tracing::debug!("host {host}: {error}");
                 }
-                self.opened(link, host)
+                match conn.stream.shake() {
+                    Ok(()) => return self.opened(link, host),
+                    Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
+                    Err(error) => error,
+                }
             }
-            Ok(Some(error)) | Err(error) => {
-                self.drop_link(link);
-                self.refused(host, error.to_string());
-                None
-            }
-        }
+            Ok(Some(error)) | Err(error) => error,
+        };
+        self.drop_link(link);
+        self.refused(host, failed.to_string());
+        None
     }
 
     fn dialled(&mut self, host: HostName, connected: Result<Stream, String>) {
@@ -154,6 +167,11 @@ impl Shell {
         self.dials_done += 1;
         self.tell(None, Input::HostRefused { host, why });
     }
+}
+
+/// The host of `HOST:PORT`, which its certificate must be for.
+fn name(place: &str) -> &str {
+    place.rsplit_once(':').map_or(place, |(host, _)| host)
 }
 
 /// An address that needs no look-up.

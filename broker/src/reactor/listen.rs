@@ -3,6 +3,7 @@
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
+use super::secure::Secure;
 use super::state::check_socket_path;
 use super::stream::Stream;
 use super::tokens::Ready;
@@ -58,6 +59,8 @@ pub(super) struct Listener {
     socket: Socketed,
     /// Who connects there.
     role: Role,
+    /// Whether TLS is spoken there.
+    is_tls: bool,
     /// Connections may wait there.
     is_ready: bool,
 }
@@ -95,7 +98,18 @@ impl Listener {
                 "can't listen for {role}s on {address}: {e}; end who is there, or name another address"
             ))
         })?;
-        Ok(Self { socket: Socketed::Tcp(socket), role, is_ready: true })
+        Ok(Self { socket: Socketed::Tcp(socket), role, is_tls: false, is_ready: true })
+    }
+
+    /// Speaks TLS with whoever connects.
+    pub(super) fn with_tls(mut self) -> Self {
+        self.is_tls = true;
+        self
+    }
+
+    /// Whether TLS is spoken there.
+    pub(super) const fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// Listens on a Unix socket; a socket file that nobody answers at is replaced.
@@ -117,7 +131,8 @@ impl Listener {
         let socket = UnixListener::bind(path).map_err(|e| wrong(e.to_string()))?;
         fs::set_permissions(path, PermissionsExt::from_mode(0o600))
             .map_err(|e| wrong(e.to_string()))?;
-        Ok(Self { socket: Socketed::Unix(socket, path.to_owned()), role, is_ready: true })
+        let socket = Socketed::Unix(socket, path.to_owned());
+        Ok(Self { socket, role, is_tls: false, is_ready: true })
     }
 
     /// Tells the loop when somebody connects.
@@ -150,7 +165,8 @@ impl Listener {
         }
     }
 
-    fn accept(&self) -> io::Result<(Stream, Peer)> {
+    /// The next connection; its stream is missing if there is no TLS for it.
+    fn accept(&self, secure: &Secure) -> io::Result<(Option<Stream>, Peer)> {
         match &self.socket {
             Socketed::Tcp(socket) => {
                 let (stream, address) = socket.accept()?;
@@ -163,7 +179,11 @@ impl Listener {
                     is_owner: false,
                     token: None,
                 };
-                Ok((Stream::Tcp(stream), peer))
+                if !self.is_tls {
+                    return Ok((Some(Stream::Tcp(stream)), peer));
+                }
+                let session = secure.accept(self.role);
+                Ok((session.map(|session| Stream::tls(stream, session)), peer))
             }
             Socketed::Unix(socket, _) => {
                 let (stream, _) = socket.accept()?;
@@ -175,7 +195,7 @@ impl Listener {
                     is_owner: uid.is_some_and(is_owner),
                     token: None,
                 };
-                Ok((Stream::Unix(stream), peer))
+                Ok((Some(Stream::Unix(stream)), peer))
             }
         }
     }
@@ -189,10 +209,8 @@ fn is_owner(uid: u32) -> bool {
 /// Whose process stands at the other end of a TCP connection, as the kernel knows it; told to the
 /// engine before a login to `op`. Of another machine nothing is known.
 pub(super) fn who_is(link: LinkId, stream: &Stream) -> Option<Input> {
-    let Stream::Tcp(stream) = stream else {
-        // Unix sockets were asked when they were accepted.
-        return None;
-    };
+    // Unix sockets were asked when they were accepted.
+    let stream = stream.tcp()?;
     let (local, peer) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
     let uid = if peer.ip().is_loopback() { tcp_owner(local, peer) } else { None };
     Some(Input::Known { link, uid, is_owner: uid.is_some_and(is_owner) })
@@ -301,8 +319,10 @@ impl Reactor {
     fn accept_one(&mut self, index: usize) {
         let listener = &mut self.listeners[index];
         let role = listener.role;
-        match listener.accept() {
-            Ok((stream, peer)) => self.let_in(stream, peer, role),
+        match listener.accept(&self.shell.secure) {
+            Ok((Some(stream), peer)) => self.let_in(stream, peer, role),
+            // Told in the log; the connection is closed.
+            Ok((None, _)) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => listener.is_ready = false,
             // It gave up before it was accepted.
             Err(error)

@@ -16,6 +16,7 @@ pub mod local;
 mod log;
 mod outbox;
 mod read;
+mod secure;
 mod setup;
 mod shell;
 mod signals;
@@ -243,8 +244,12 @@ impl Reactor {
     fn take_found(&mut self) {
         for found in self.shell.helpers.found() {
             match found {
-                Found::Address { host, address: Ok(address) } => self.shell.dial_tcp(host, address),
-                Found::Address { host, address: Err(why) } => self.shell.refused(host, why),
+                Found::Address { host, text, address: Ok(address) } => {
+                    self.shell.dial_tcp(host, address, &text);
+                }
+                Found::Address { host, text: _, address: Err(why) } => {
+                    self.shell.refused(host, why);
+                }
                 Found::Script { link, head, path, script } => {
                     self.shell.tell(Some(link), Input::Sourced { link, head, path, script });
                 }

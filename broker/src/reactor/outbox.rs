@@ -109,7 +109,12 @@ impl Outbox {
     /// # Errors
     /// The connection broke.
     pub(super) fn flush(&mut self, stream: &mut Stream, pool: &mut Pool) -> io::Result<Flushed> {
-        self.flush_to(stream, pool)
+        let before = stream.progress();
+        let flushed = self.flush_to(stream, pool)?;
+        Ok(match flushed {
+            Flushed::Some { .. } if stream.progress() > before => Flushed::Some { progress: true },
+            flushed => flushed,
+        })
     }
 
     fn flush_to<W: Write>(&mut self, out: &mut W, pool: &mut Pool) -> io::Result<Flushed> {
@@ -136,7 +141,12 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        Ok(Flushed::All)
+        // Nothing to do for a socket; TLS may have some of it yet, a bounded amount.
+        match out.flush() {
+            Ok(()) => Ok(Flushed::All),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Flushed::Some { progress }),
+            Err(error) => Err(error),
+        }
     }
 }
 

@@ -10,11 +10,12 @@ use crate::engine::input::{Close, Input};
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
 use protocol::decode::WireError;
+use protocol::errors::ErrorCode;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::Kind;
 use protocol::limits::HEADER_BYTES;
-use std::io::{ErrorKind, Read};
+use std::io::ErrorKind;
 use std::mem;
 
 /// Most frames of one connection in one turn; the rest waits for the next.
@@ -30,16 +31,42 @@ impl Reactor {
             Phase::Open if conn.is_paused => {}
             Phase::Open => {
                 let mut buffer = mem::take(&mut self.buffer);
+                let was_shaking = conn.stream.is_handshaking();
                 let end = conn.intake.fill(&mut conn.stream, &mut buffer, &mut self.bulk);
+                // The system knows nothing of what is decrypted already.
+                conn.intake.is_readable |= conn.stream.has_more() && conn.intake.ended.is_none();
                 if conn.is_broken && !conn.intake.is_readable && conn.intake.ended.is_none() {
                     conn.intake.end(Close::Reset);
+                }
+                if was_shaking && !conn.stream.is_handshaking() {
+                    // What was to be sent during the handshake waits, and no event comes for it.
+                    self.shell.writable(link);
                 }
                 self.parse(link, &buffer[..end]);
                 self.buffer = buffer;
                 self.shell.flush_eager();
             }
             Phase::Lingering { .. } => self.discard(link),
-            Phase::Dialling { .. } | Phase::Deaf | Phase::Closing { .. } => {}
+            Phase::Dialling { .. } => {
+                if let Some(opened) = self.shell.dial_ready(link) {
+                    self.step(opened);
+                    self.shell.read_again(link);
+                }
+            }
+            Phase::Closing { .. } if conn.stream.is_handshaking() => self.shake(link),
+            Phase::Deaf | Phase::Closing { .. } => {}
+        }
+    }
+
+    /// Goes on with the handshake of a connection that is to be told that there is no room.
+    fn shake(&mut self, link: LinkId) {
+        let Some(conn) = self.shell.links.get(link) else {
+            return;
+        };
+        match conn.stream.shake() {
+            Ok(()) => self.shell.writable(link),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => self.shell.drop_link(link),
         }
     }
 
@@ -105,6 +132,12 @@ impl Reactor {
             None if is_cut || conn.intake.is_readable => self.shell.read_again(link),
             None => {}
             Some(_) if is_cut => self.shell.read_again(link),
+            Some(_) if conn.stream.trouble().is_some() => {
+                let trouble = conn.stream.trouble().unwrap_or_default();
+                // The other side is told why, and gets time to hear it.
+                conn.intake.ended = None;
+                self.garbage(link, WireError::fatal(ErrorCode::Tls, trouble, 0));
+            }
             Some(how) => {
                 let is_torn = how == Close::Eof && conn.intake.has_part();
                 self.shell.drop_link(link);
@@ -147,7 +180,7 @@ impl Reactor {
         let Some(conn) = self.shell.links.get(link) else {
             return;
         };
-        match conn.stream.read(&mut self.buffer) {
+        match conn.stream.discard(&mut self.buffer) {
             Ok(0) => self.shell.drop_link(link),
             Ok(count) if count == self.buffer.len() || conn.intake.is_hung_up => {
                 self.shell.read_again(link);

@@ -6,6 +6,7 @@ use super::bulk::Bulk;
 use super::clock::Clock;
 use super::listen::Listener;
 use super::local::{self, Local};
+use super::secure::Secure;
 use super::shell::{Limits, Shell};
 use super::signals::Signals;
 use super::state::{State, replace};
@@ -22,6 +23,7 @@ use crate::exit::Fatal;
 use mio::{Events, Poll, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use protocol::kinds::Role;
+use protocol::limits::TLS_PREFIX;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
@@ -54,6 +56,7 @@ impl Reactor {
     pub(super) fn open(config: &Config, signals: Signals) -> Result<Self, Fatal> {
         let clock = Clock::start();
         let (soft, descriptors_max) = raise_descriptors();
+        let secure = Secure::open(config.tls.clone()).map_err(Fatal::Usage)?;
         let state = State::open(config.state.as_deref())?;
         let poll = Poll::new().map_err(|e| system("epoll", e))?;
         let registry = poll.registry().try_clone().map_err(|e| system("epoll", e))?;
@@ -73,6 +76,7 @@ impl Reactor {
         local::check(&config.workers, &address)?;
         let words = log_words(config);
         shell.local = Some(Local::new(address, is_private, soft, &words, &config.workers));
+        shell.secure = secure;
         let options = EngineOptions {
             settings: config.settings.clone(),
             // Starts of workers have numbers that no earlier broker gave.
@@ -105,7 +109,7 @@ impl Reactor {
     /// A command of a file failed; nothing is started or saved then.
     pub(super) fn start(&mut self, config: Config) -> Result<(), Fatal> {
         self.shell.now = self.clock.now();
-        let listening = self.listening(&config.workers);
+        let listening = self.listening(config.worker_host.as_deref(), &config.workers);
         self.ports_file = config.ports_file.map(|path| PortsFile { path, text: self.addresses() });
         self.step(Input::Listening(Box::new(listening)));
         self.shell.desk.file = config.token_file;
@@ -166,15 +170,18 @@ impl Reactor {
             .find_map(|listener| Some((listener, listener.address()?)))
     }
 
-    fn listening(&self, workers: &WorkerArgs) -> Listening {
+    fn listening(&self, worker_host: Option<&str>, workers: &WorkerArgs) -> Listening {
         let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
         let host = host.trim().to_owned();
         let worker = self.first(Role::Worker);
         let client = self.first(Role::Client);
-        let worker_host = match worker {
-            Some((_, address)) if !address.ip().is_unspecified() => address.ip().to_string(),
-            Some(_) | None => host.clone(),
+        let worker_host = match (worker_host, worker) {
+            (Some(said), _) => said.to_owned(),
+            (None, Some((_, at))) if !at.ip().is_unspecified() => at.ip().to_string(),
+            (None, Some(_) | None) => host.clone(),
         };
+        let is_tls = worker.is_some_and(|(listener, _)| listener.is_tls());
+        let worker_host = if is_tls { format!("{TLS_PREFIX}{worker_host}") } else { worker_host };
         let paths = &self.shell.state.paths;
         Listening {
             host,
@@ -198,6 +205,9 @@ impl Reactor {
     /// The addresses as one JSON object.
     fn addresses(&self) -> String {
         let tcp = |role| match self.first(role) {
+            Some((listener, address)) if listener.is_tls() => {
+                quoted(&format!("{TLS_PREFIX}{address}"))
+            }
             Some((_, address)) => quoted(&address.to_string()),
             None => "null".to_owned(),
         };
@@ -244,15 +254,23 @@ fn listen(config: &Config, state: &State) -> Result<Vec<Listener>, Fatal> {
         }
         Ok(listener)
     };
-    listeners.push(tcp(
-        format!("worker {}", config.worker_listen.ip()),
-        Role::Worker,
-        config.worker_listen,
-    )?);
+    let mut network = |name: &str, role, address: SocketAddr, is_tls: bool| {
+        let name = format!("{name} {}", address.ip());
+        let listener = tcp(name, role, address)?;
+        Ok(if is_tls { listener.with_tls() } else { listener })
+    };
+    match &config.worker_listen {
+        Endpoint::Tcp(address) => listeners.push(network("worker", Role::Worker, *address, false)?),
+        Endpoint::Tls(address) => listeners.push(network("worker", Role::Worker, *address, true)?),
+        Endpoint::Unix(path) => listeners.push(Listener::unix(Role::Worker, path)?),
+    }
     for (index, endpoint) in config.listen.iter().enumerate() {
         listeners.push(match endpoint {
             Endpoint::Tcp(address) => {
-                tcp(format!("client {index} {}", address.ip()), Role::Client, *address)?
+                network(&format!("client {index}"), Role::Client, *address, false)?
+            }
+            Endpoint::Tls(address) => {
+                network(&format!("client {index}"), Role::Client, *address, true)?
             }
             Endpoint::Unix(path) => Listener::unix(Role::Client, path)?,
         });

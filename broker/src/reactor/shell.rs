@@ -8,6 +8,7 @@ use super::dial::{DIAL_MS, Redial};
 use super::listen::Door;
 use super::local::Local;
 use super::outbox::{Flushed, Pool};
+use super::secure::Secure;
 use super::state::State;
 use super::tokens::{Links, Ready};
 use super::wake::Helpers;
@@ -25,7 +26,6 @@ use protocol::time::{Micros, Tick};
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::mem;
-use std::net::Shutdown;
 use std::time::Duration;
 
 /// How long a closed connection may take to read what was sent last.
@@ -73,6 +73,8 @@ pub(super) struct Shell {
     pub(super) pool: Pool,
     /// Who may come in.
     pub(super) door: Door,
+    /// Certificates.
+    pub(super) secure: Secure,
     /// The state directory.
     pub(super) state: State,
     /// Helper threads.
@@ -116,6 +118,7 @@ impl Shell {
             arena: Arena::default(),
             pool: Pool::default(),
             door: Door::default(),
+            secure: Secure::default(),
             state,
             helpers,
             desk: Desk::default(),
@@ -208,7 +211,7 @@ impl Shell {
 
     /// The system takes bytes of this link again.
     pub(super) fn writable(&mut self, link: LinkId) {
-        if self.links.get(link).is_some_and(|conn| conn.is_waiting) {
+        if self.links.get(link).is_some_and(|conn| conn.is_waiting || conn.stream.has_unsent()) {
             self.write(link);
         }
     }
@@ -227,7 +230,7 @@ impl Shell {
                     conn.is_told = false;
                 }
                 if conn.is_shutting {
-                    conn.stream.shutdown(Shutdown::Write);
+                    conn.stream.shut_write();
                 }
                 if mem::take(&mut conn.is_congested) {
                     self.tell(Some(link), Input::Drained { link });
@@ -304,7 +307,7 @@ impl Shell {
         }
         // Closing a socket with unread bytes resets the connection, and the peer may lose the last
         // frame. So its side ends first.
-        conn.stream.shutdown(Shutdown::Write);
+        conn.stream.shut_write();
         let until = self.now.plus_millis(LINGER_MS);
         conn.phase = Phase::Lingering { until };
         conn.intake.is_readable = true;
@@ -323,7 +326,7 @@ impl Shell {
             Phase::Dialling { .. } | Phase::Open | Phase::Deaf => {}
         }
         conn.phase = Phase::Closing { until };
-        if conn.is_broken {
+        if conn.is_broken || conn.stream.is_handshaking() {
             self.drop_link(link);
             return;
         }

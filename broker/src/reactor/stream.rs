@@ -1,4 +1,5 @@
-//! A stream socket, TCP or Unix, behind one face. Not what is read or written.
+//! A stream socket, TCP or Unix, or TCP with TLS over it, behind one face. Not what is read or
+//! written.
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -8,6 +9,7 @@ use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
+use tls::session::Session;
 
 /// Unanswered probes of a quiet connection after which the kernel takes its machine for gone.
 const KEEPALIVE_PROBES: u32 = 2;
@@ -19,15 +21,123 @@ pub(super) enum Stream {
     Tcp(TcpStream),
     /// Unix.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<Tls>),
+}
+
+/// TLS over TCP.
+#[derive(Debug)]
+pub(super) struct Tls {
+    socket: TcpStream,
+    session: Session,
+    /// The socket is to be shut for writing once what waits has left.
+    is_shutting: bool,
+}
+
+impl Tls {
+    fn flush(&mut self) -> io::Result<()> {
+        self.session.flush(&mut self.socket)?;
+        if self.is_shutting {
+            self.is_shutting = false;
+            // Whoever is gone already needs no end.
+            let _ = self.socket.shutdown(Shutdown::Write);
+        }
+        Ok(())
+    }
+
+    /// Says the end, then shuts the socket for writing: the other side knows that nothing is
+    /// missing.
+    fn shut_write(&mut self) {
+        self.session.close();
+        self.is_shutting = true;
+        // What does not leave now does when there is room; the event comes anyway.
+        let _ = self.flush();
+    }
 }
 
 impl Stream {
+    /// TLS over a TCP socket.
+    pub(super) fn tls(socket: TcpStream, session: Session) -> Self {
+        Self::Tls(Box::new(Tls { socket, session, is_shutting: false }))
+    }
+
+    /// The TCP socket, if it is one.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(socket) => Some(socket),
+            Self::Tls(tls) => Some(&tls.socket),
+            Self::Unix(_) => None,
+        }
+    }
+
+    /// Whether the two sides are not yet agreed on TLS; frames wait until then.
+    pub(super) fn is_handshaking(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(tls) => tls.session.is_handshaking() && tls.session.fault().is_none(),
+        }
+    }
+
+    /// Goes on with the handshake; `Ok` = it is through.
+    ///
+    /// # Errors
+    /// `WouldBlock`: the other side has more to say. Others: it failed.
+    pub(super) fn shake(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(tls) => tls.session.shake(&mut tls.socket),
+        }
+    }
+
+    /// Whether bytes that were written here have not left.
+    pub(super) fn has_unsent(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(tls) => tls.session.has_unsent() || tls.is_shutting,
+        }
+    }
+
+    /// Whether a read gives something although the system reports nothing.
+    pub(super) fn has_more(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(tls) => tls.session.has_more(),
+        }
+    }
+
+    /// Why TLS failed, if it did.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(tls) => tls.session.trouble(),
+        }
+    }
+
+    /// A number that grows when bytes written before leave.
+    pub(super) fn progress(&self) -> u64 {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => 0,
+            Self::Tls(tls) => tls.session.written(),
+        }
+    }
+
+    /// Throws away what comes: as it is, for nobody wants it.
+    pub(super) fn discard(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tls(tls) => tls.socket.read(buffer),
+            Self::Tcp(_) | Self::Unix(_) => self.read(buffer),
+        }
+    }
+
     /// Tells the loop of readiness, edge by edge. TCP is asked for both directions once and for
     /// all. A Unix socket reports room for writing at every read of the peer, so it is asked for
     /// that only while something waits ([`watch_writable`](Self::watch_writable)).
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Self::Tcp(s) => s.register(registry, token, Interest::READABLE | Interest::WRITABLE),
+            Self::Tls(tls) => {
+                tls.socket.register(registry, token, Interest::READABLE | Interest::WRITABLE)
+            }
             Self::Unix(s) => s.register(registry, token, Interest::READABLE),
         }
     }
@@ -40,7 +150,7 @@ impl Stream {
         on: bool,
     ) -> io::Result<()> {
         match self {
-            Self::Tcp(_) => Ok(()),
+            Self::Tcp(_) | Self::Tls(_) => Ok(()),
             Self::Unix(s) if on => {
                 s.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)
             }
@@ -54,6 +164,7 @@ impl Stream {
         let _ = match self {
             Self::Tcp(s) => s.deregister(registry),
             Self::Unix(s) => s.deregister(registry),
+            Self::Tls(tls) => tls.socket.deregister(registry),
         };
     }
 
@@ -61,7 +172,7 @@ impl Stream {
     /// this silence while nothing is under way to it (of what is,
     /// `flight` takes care).
     pub(super) fn tune(&self, silence: Duration) -> io::Result<()> {
-        let Self::Tcp(tcp) = self else {
+        let Some(tcp) = self.tcp() else {
             return Ok(());
         };
         tcp.set_nodelay(true)?;
@@ -81,17 +192,19 @@ impl Stream {
 
     /// Whether the peer is on another machine, as far as its address tells.
     pub(super) fn is_remote(&self) -> bool {
-        match self {
-            Self::Tcp(tcp) => tcp.peer_addr().is_ok_and(|peer| !peer.ip().is_loopback()),
-            Self::Unix(_) => false,
-        }
+        let peer = self.tcp().and_then(|tcp| tcp.peer_addr().ok());
+        peer.is_some_and(|peer| !peer.ip().is_loopback())
     }
 
-    /// Ends one direction or both; a peer that is gone already is no error.
-    pub(super) fn shutdown(&self, how: Shutdown) {
+    /// Ends the direction away from here; a peer that is gone already is no error.
+    pub(super) fn shut_write(&mut self) {
         let _ = match self {
-            Self::Tcp(s) => s.shutdown(how),
-            Self::Unix(s) => s.shutdown(how),
+            Self::Tcp(s) => s.shutdown(Shutdown::Write),
+            Self::Unix(s) => s.shutdown(Shutdown::Write),
+            Self::Tls(tls) => {
+                tls.shut_write();
+                Ok(())
+            }
         };
     }
 
@@ -100,6 +213,7 @@ impl Stream {
         match self {
             Self::Tcp(s) => s.take_error(),
             Self::Unix(s) => s.take_error(),
+            Self::Tls(tls) => tls.socket.take_error(),
         }
     }
 
@@ -108,6 +222,7 @@ impl Stream {
         match self {
             Self::Tcp(s) => s.peer_addr().is_ok(),
             Self::Unix(s) => s.peer_addr().is_ok(),
+            Self::Tls(tls) => tls.socket.peer_addr().is_ok(),
         }
     }
 
@@ -116,6 +231,7 @@ impl Stream {
         match self {
             Self::Tcp(s) => s.as_raw_fd(),
             Self::Unix(s) => s.as_raw_fd(),
+            Self::Tls(tls) => tls.socket.as_raw_fd(),
         }
     }
 }
@@ -125,6 +241,7 @@ impl AsFd for Stream {
         match self {
             Self::Tcp(s) => s.as_fd(),
             Self::Unix(s) => s.as_fd(),
+            Self::Tls(tls) => tls.socket.as_fd(),
         }
     }
 }
@@ -134,6 +251,7 @@ impl Read for Stream {
         match self {
             Self::Tcp(s) => s.read(buf),
             Self::Unix(s) => s.read(buf),
+            Self::Tls(tls) => tls.session.read(&mut tls.socket, &mut [IoSliceMut::new(buf)]),
         }
     }
 
@@ -141,6 +259,7 @@ impl Read for Stream {
         match self {
             Self::Tcp(s) => s.read_vectored(bufs),
             Self::Unix(s) => s.read_vectored(bufs),
+            Self::Tls(tls) => tls.session.read(&mut tls.socket, bufs),
         }
     }
 }
@@ -150,6 +269,7 @@ impl Write for Stream {
         match self {
             Self::Tcp(s) => s.write(buf),
             Self::Unix(s) => s.write(buf),
+            Self::Tls(tls) => tls.session.write(&mut tls.socket, &[IoSlice::new(buf)]),
         }
     }
 
@@ -157,10 +277,14 @@ impl Write for Stream {
         match self {
             Self::Tcp(s) => s.write_vectored(bufs),
             Self::Unix(s) => s.write_vectored(bufs),
+            Self::Tls(tls) => tls.session.write(&mut tls.socket, bufs),
         }
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        Ok(())
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(tls) => tls.flush(),
+        }
     }
 }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
 use protocol::header::Header;
 use protocol::ids::LinkId;
+use protocol::limits::TLS_PREFIX;
 use protocol::names::HostName;
 use std::fs::File;
 use std::io;
@@ -28,6 +29,8 @@ pub(super) enum Found {
     Address {
         /// Which host.
         host: HostName,
+        /// Its address as the operator wrote it.
+        text: String,
         /// Where it is.
         address: Result<SocketAddr, String>,
     },
@@ -75,11 +78,14 @@ impl Helpers {
 
     /// Looks a host's name up.
     pub(super) fn resolve(&self, host: HostName, address: String) {
-        let failed = Found::Address { host: host.clone(), address: Err(too_many()) };
+        let text = address.clone();
+        let failed = Found::Address { host: host.clone(), text, address: Err(too_many()) };
         self.spawn("isectd-resolve", failed, move || {
-            let found = address.to_socket_addrs().map_err(|e| e.to_string());
+            let place = address.strip_prefix(TLS_PREFIX).unwrap_or(&address);
+            let found = place.to_socket_addrs().map_err(|e| e.to_string());
             let first = found.and_then(|mut all| all.next().ok_or_else(|| "no address".to_owned()));
-            Found::Address { host, address: first.map_err(|e| format!("{address}: {e}")) }
+            let found = first.map_err(|e| format!("{address}: {e}"));
+            Found::Address { host, text: address, address: found }
         });
     }
 

@@ -8,6 +8,7 @@ use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::error::Error;
 use crate::retry::{self, Backoff};
 use crate::session::Event;
+use crate::stream::Unmade;
 use crate::token;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::kinds::Role;
@@ -43,9 +44,13 @@ impl Caller {
                 None => self.options.connect_timeout,
                 Some(left) => left.clamp(Duration::from_millis(1), self.options.connect_timeout),
             };
-            match Conn::dial(&address, timeout) {
+            match Conn::dial(&address, timeout, self.options.trust.as_ref()) {
                 Ok(conn) => return self.log_in(conn, address, clock::now() + timeout),
-                Err(e) => {
+                Err(Unmade::Tls(text)) => {
+                    let error = Error::new(ErrorCode::Tls, text);
+                    return Err(error.with_context(format!("login at {address}")));
+                }
+                Err(Unmade::Io(e)) => {
                     tried.push(format!("{address}: {e}"));
                     source = Some(e);
                 }

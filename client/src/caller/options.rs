@@ -1,6 +1,7 @@
 //! How a client logs in. Not the logging in itself.
 
 use crate::token::Token;
+use crate::trust::Trust;
 use protocol::bodies::{Format, Login};
 use protocol::limits::PRIORITY_DEFAULT;
 use protocol::names::ServiceName;
@@ -22,6 +23,8 @@ pub struct Options {
     /// Its token, where the broker wants one ([`Token::from_environment`]). Whoever brings one
     /// believes no broker that does not know it, too.
     pub token: Option<Token>,
+    /// The files for `tls://` addresses; `None` = the environment names them ([`Trust::from_env`]).
+    pub trust: Option<Trust>,
     /// A promise to be in [`Caller::recv`](super::Caller::recv) or
     /// [`Caller::call`](super::Caller::call) nearly always, so that the broker may take silence for
     /// an end. Answers to pings are sent from there only.
@@ -47,6 +50,7 @@ impl Options {
             format: Format::Text,
             name: None,
             token: None,
+            trust: None,
             heartbeat: false,
             connect_timeout: Duration::from_secs(5),
             reconnect: false,

@@ -7,6 +7,7 @@ use crate::clock;
 use crate::conn::{Conn, Wait, WriteFault};
 use crate::error::{Code, Error};
 use crate::retry::{self, Backoff};
+use crate::stream::Unmade;
 use crate::token;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -56,11 +57,16 @@ impl Worker {
         let address = self.options.address.clone();
         let timeout = self.options.connect_timeout;
         let context = |error: Error| error.with_context(format!("badge at {address}"));
-        let mut conn = Conn::dial(&address, timeout).map_err(|e| {
+        let dialled = Conn::dial(&address, timeout, self.options.trust.as_ref());
+        let mut conn = dialled.map_err(|unmade| {
+            let e = match unmade {
+                Unmade::Tls(text) => return context(Error::new(ErrorCode::Tls, text)),
+                Unmade::Io(e) => e,
+            };
             let text = format!("the broker does not listen at {address}: {e}");
             let advice = match &address {
                 Address::Unix(_) => ABSENT_UNIX,
-                Address::Tcp(_) => ABSENT_TCP,
+                Address::Tcp(_) | Address::Tls(_) => ABSENT_TCP,
             };
             Error::new(ErrorCode::Unreachable, text).with_advice(advice).with_source(e)
         })?;

@@ -4,6 +4,7 @@
 use crate::address::Address;
 use crate::error::Error;
 use crate::token::Token;
+use crate::trust::Trust;
 use protocol::bodies::Badge;
 use protocol::errors::ErrorCode;
 use protocol::ids::WorkerId;
@@ -29,6 +30,8 @@ pub struct WorkerOptions {
     /// Its token, if it started itself and the broker wants one ([`Token::from_environment`]).
     /// Whoever brings one believes no broker that does not know it, too.
     pub token: Option<Token>,
+    /// The files for a `tls://` address; `None` = the environment names them ([`Trust::from_env`]).
+    pub trust: Option<Trust>,
     /// How long one attempt to connect and show the badge may take.
     pub connect_timeout: Duration,
     /// How long to go on trying at the start; zero = one attempt.
@@ -45,6 +48,7 @@ impl WorkerOptions {
             host: own_host(),
             secret: String::new(),
             token: None,
+            trust: None,
             connect_timeout: Duration::from_secs(5),
             patience: Duration::ZERO,
         }

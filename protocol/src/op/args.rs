@@ -10,7 +10,7 @@ use super::spec::{
 use super::table::COMMANDS;
 use super::{help, words};
 use crate::ids::{ClientId, WorkerId};
-use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN};
+use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN, TLS_PREFIX};
 use crate::names::{HostName, ServiceName};
 use crate::settings::{ServiceSetting, Setting};
 use std::fmt;
@@ -259,7 +259,7 @@ impl<'a> Args<'a> {
         let word = self.next("address")?;
         let wrong = |why: String| {
             self.error(format_args!(
-                "address '{}' {why}; write ADDR, ADDR:PORT, [IPV6]:PORT or unix:PATH",
+                "address '{}' {why}; write ADDR, ADDR:PORT, [IPV6]:PORT, tls://ADDR:PORT or unix:PATH",
                 words::shown(word)
             ))
         };
@@ -270,18 +270,19 @@ impl<'a> Args<'a> {
                 Err(wrong("has no absolute path".into()))
             };
         }
-        let (host, port) = match word.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        let place = word.strip_prefix(TLS_PREFIX).unwrap_or(word);
+        let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
             Some((inner, "")) => (inner, None),
             Some((inner, rest)) => match rest.strip_prefix(':') {
                 Some(port) => (inner, Some(port)),
                 None => return Err(wrong("has something after ']' that is no port".into())),
             },
-            None => match word.split_once(':') {
+            None => match place.split_once(':') {
                 Some((host, port)) => (host, Some(port)),
-                None => (word, None),
+                None => (place, None),
             },
         };
-        let is_bracketed = word.starts_with('[');
+        let is_bracketed = place.starts_with('[');
         let fits = |c: char| {
             c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || (is_bracketed && c == ':')
         };

@@ -1,0 +1,137 @@
+//! The options for TLS, checked by themselves: which files belong together, and whether they are
+//! of use. Not what is in the files: the reactor reads them at the start and at a `reload`.
+
+use super::cli::Args;
+use crate::exit::Fatal;
+use std::path::{Path, PathBuf};
+use tls::setup::{CallerFiles, ListenerFiles, Pair};
+
+/// The files of each side of the broker.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// For clients that connect to `tls://`.
+    pub clients: Option<ListenerFiles>,
+    /// For workers that connect to `tls://`.
+    pub workers: Option<ListenerFiles>,
+    /// For hosts that are reached at `tls://`.
+    pub hosts: CallerFiles,
+}
+
+/// Which ports speak TLS.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Ports {
+    /// One of `--listen`.
+    pub clients: bool,
+    /// `--worker-listen`.
+    pub workers: bool,
+}
+
+fn usage(text: &str) -> Fatal {
+    Fatal::Usage(text.to_owned())
+}
+
+impl TlsFiles {
+    /// Checks the options.
+    ///
+    /// # Errors
+    /// Names the option that is missing or of no use.
+    pub fn check(args: &Args, ports: Ports) -> Result<Self, Fatal> {
+        let pair = match (&args.tls_cert, &args.tls_key) {
+            (Some(cert), Some(key)) => Some(Pair { cert: absolute(cert), key: absolute(key) }),
+            (None, None) => None,
+            (Some(_), None) => {
+                return Err(usage("--tls-cert needs its key; name the file with --tls-key FILE"));
+            }
+            (None, Some(_)) => {
+                return Err(usage(
+                    "--tls-key needs its certificate; name the file with --tls-cert FILE",
+                ));
+            }
+        };
+        if (ports.clients || ports.workers) && pair.is_none() {
+            return Err(usage(
+                "a port with tls:// needs a certificate and its key; name the files with \
+                 --tls-cert FILE --tls-key FILE",
+            ));
+        }
+        if pair.is_some() && !ports.clients && !ports.workers && args.tls_ca.is_none() {
+            return Err(usage(
+                "--tls-cert is of no use: no --listen or --worker-listen begins with tls://, and \
+                 no --tls-ca is there for hosts",
+            ));
+        }
+        for (option, file, is_used) in [
+            ("--tls-client-ca is of no use: no --listen", &args.tls_client_ca, ports.clients),
+            (
+                "--tls-worker-ca is of no use: no --worker-listen",
+                &args.tls_worker_ca,
+                ports.workers,
+            ),
+        ] {
+            if file.is_some() && !is_used {
+                return Err(Fatal::Usage(format!("{option} begins with tls://")));
+            }
+        }
+        let listener = |is_wanted: bool, ca: &Option<PathBuf>| {
+            let pair = pair.clone().filter(|_| is_wanted)?;
+            Some(ListenerFiles { pair, client_ca: ca.as_deref().map(absolute) })
+        };
+        Ok(Self {
+            clients: listener(ports.clients, &args.tls_client_ca),
+            workers: listener(ports.workers, &args.tls_worker_ca),
+            hosts: CallerFiles { ca: args.tls_ca.as_deref().map(absolute), pair },
+        })
+    }
+}
+
+/// The same file wherever the process is at a reload.
+fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::Parser;
+
+    fn check(words: &str, clients: bool, workers: bool) -> Result<TlsFiles, String> {
+        let words = words.split_ascii_whitespace();
+        let args = Args::try_parse_from(["isectd"].into_iter().chain(words)).unwrap();
+        TlsFiles::check(&args, Ports { clients, workers }).map_err(|fatal| fatal.to_string())
+    }
+
+    #[test]
+    fn files_go_to_the_ports_that_speak_tls() {
+        let files = check("--tls-cert /c --tls-key /k --tls-client-ca /a", true, false).unwrap();
+        assert_eq!(files.clients.unwrap().client_ca, Some("/a".into()));
+        assert_eq!(files.workers, None);
+        let files = check("--tls-cert /c --tls-key /k --tls-worker-ca /a", false, true).unwrap();
+        assert_eq!(files.workers.unwrap().client_ca, Some("/a".into()));
+        let files = check("--tls-ca /a", false, false).unwrap();
+        assert_eq!((files.clients, files.hosts.ca), (None, Some("/a".into())));
+        assert_eq!(check("", false, false), Ok(TlsFiles::default()));
+        let files = check("--tls-cert c --tls-key k", true, true).unwrap();
+        assert!(files.workers.unwrap().pair.key.is_absolute());
+    }
+
+    #[test]
+    fn what_is_missing_or_of_no_use_is_named() {
+        for (words, clients, workers, part) in [
+            ("--tls-cert c", true, false, "--tls-key FILE"),
+            ("--tls-key k", true, false, "--tls-cert FILE"),
+            ("", true, false, "--tls-cert FILE --tls-key FILE"),
+            ("", false, true, "--tls-cert FILE --tls-key FILE"),
+            ("--tls-cert c --tls-key k", false, false, "no --listen or --worker-listen begins"),
+            ("--tls-client-ca a", false, false, "--tls-client-ca is of no use: no --listen begins"),
+            (
+                "--tls-cert c --tls-key k --tls-worker-ca a",
+                true,
+                false,
+                "no --worker-listen begins",
+            ),
+        ] {
+            let error = check(words, clients, workers).unwrap_err();
+            assert!(error.contains(part), "{words}: {error}");
+        }
+    }
+}

@@ -1,0 +1,294 @@
+//! The socket of a connection: TCP, Unix, or TLS over TCP; made here, read and written here, each
+//! call once. Reads wait as their flags say, writes never. Not frames: `conn` cuts those.
+
+use crate::address::Address;
+use crate::clock;
+use crate::trust::Trust;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockType, UnixAddr, connect, recv, send, sendmsg,
+    setsockopt, socket, sockopt,
+};
+use nix::sys::time::{TimeVal, TimeValLike};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+use tls::session::Session;
+
+/// A silent TCP link to another machine is probed by the kernel after this many seconds …
+const KEEPALIVE_IDLE_SECS: u32 = 1;
+/// … this many seconds apart …
+const KEEPALIVE_INTERVAL_SECS: u32 = 1;
+/// … and given up after this many probes, so that a program which waits for nothing knows before it
+/// asks that the broker's machine is gone.
+const KEEPALIVE_PROBES: u32 = 2;
+
+/// Why there is no connection.
+#[derive(Debug)]
+pub(crate) enum Unmade {
+    /// Nobody answers there, or not in time.
+    Io(io::Error),
+    /// Somebody answers, and the two sides can't agree on TLS; or a file for it is wrong.
+    Tls(String),
+}
+
+impl From<io::Error> for Unmade {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// The socket of a connection.
+pub(crate) enum Stream {
+    /// TCP.
+    Tcp(TcpStream),
+    /// Unix.
+    Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(Box<Tls>),
+}
+
+/// TLS over TCP.
+pub(crate) struct Tls {
+    socket: TcpStream,
+    session: Session,
+    /// Bytes of frames have come.
+    has_heard: bool,
+}
+
+/// The socket below a TLS session. The first read waits as the flags say, a further one not.
+struct Wire {
+    fd: RawFd,
+    flags: MsgFlags,
+    /// A read gave something, or a signal ended it: the time is not simply over.
+    is_stirred: bool,
+}
+
+impl Wire {
+    const fn new(fd: RawFd, flags: MsgFlags) -> Self {
+        Self { fd, flags, is_stirred: false }
+    }
+}
+
+impl Read for Wire {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = recv(self.fd, buffer, self.flags);
+        self.flags = MsgFlags::MSG_DONTWAIT;
+        self.is_stirred |= matches!(result, Ok(1..) | Err(Errno::EINTR));
+        // After a signal whoever waits looks at the clock first.
+        result.map_err(|e| if e == Errno::EINTR { ErrorKind::WouldBlock.into() } else { e.into() })
+    }
+}
+
+impl Write for Wire {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        Ok(send(self.fd, bytes, SEND)?)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(sendmsg::<()>(self.fd, parts, &[], SEND, None)?)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+const SEND: MsgFlags = MsgFlags::MSG_DONTWAIT.union(MsgFlags::MSG_NOSIGNAL);
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(tls) => tls.socket.as_fd(),
+        }
+    }
+}
+
+impl Stream {
+    /// Connects; with TLS the two sides have agreed when it is through.
+    pub(crate) fn dial(
+        address: &Address,
+        timeout: Duration,
+        trust: Option<&Trust>,
+    ) -> Result<Self, Unmade> {
+        Ok(match address {
+            Address::Tcp(place) => Self::Tcp(dial_tcp(place, timeout)?),
+            Address::Unix(path) => Self::Unix(dial_unix(path, timeout)?),
+            Address::Tls(place) => {
+                let until = clock::now() + timeout;
+                let setup = match trust {
+                    Some(trust) => trust.load(),
+                    None => Trust::from_env().load(),
+                };
+                let name = place.rsplit_once(':').map_or(place.as_str(), |(host, _)| host);
+                let session = setup.and_then(|setup| setup.session(name)).map_err(Unmade::Tls)?;
+                let socket = dial_tcp(place, timeout)?;
+                let mut tls = Box::new(Tls { socket, session, has_heard: false });
+                tls.shake(until)?;
+                Self::Tls(tls)
+            }
+        })
+    }
+
+    /// Reads once, waiting as the flags and the timeout say.
+    pub(crate) fn read(&mut self, space: &mut [u8], flags: MsgFlags) -> io::Result<usize> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(recv(self.as_fd().as_raw_fd(), space, flags)?),
+            Self::Tls(tls) => {
+                let mut wire = Wire::new(tls.socket.as_raw_fd(), flags);
+                let read = tls.session.read_some(&mut wire, &mut [IoSliceMut::new(space)]);
+                tls.has_heard |= matches!(read, Ok(1..));
+                match read {
+                    // Part of a record, or a signal.
+                    Err(e) if e.kind() == ErrorKind::WouldBlock && wire.is_stirred => {
+                        Err(ErrorKind::Interrupted.into())
+                    }
+                    read => read,
+                }
+            }
+        }
+    }
+
+    /// Writes once what the system takes now of two parts in a row.
+    pub(crate) fn write(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
+        if let Self::Tls(tls) = self {
+            let mut wire = Wire::new(tls.socket.as_raw_fd(), SEND);
+            return tls.session.write(&mut wire, &[IoSlice::new(first), IoSlice::new(second)]);
+        }
+        let fd = self.as_fd().as_raw_fd();
+        Ok(match (first.is_empty(), second.is_empty()) {
+            (_, true) => send(fd, first, SEND)?,
+            (true, false) => send(fd, second, SEND)?,
+            (false, false) => {
+                let parts = [IoSlice::new(first), IoSlice::new(second)];
+                sendmsg::<()>(fd, &parts, &[], SEND, None)?
+            }
+        })
+    }
+
+    /// Hands over what was written and has not left.
+    pub(crate) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(tls) => tls.flush(),
+        }
+    }
+
+    /// Sets how long a read waits.
+    pub(crate) fn set_read_timeout(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.set_read_timeout(timeout),
+            Self::Unix(stream) => stream.set_read_timeout(timeout),
+            Self::Tls(tls) => tls.socket.set_read_timeout(timeout),
+        }
+    }
+
+    /// Why TLS failed, if it did before anything else came: then the two sides never agreed. Later
+    /// it is a connection that broke.
+    pub(crate) fn disagreement(&self) -> Option<String> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(tls) if tls.has_heard => None,
+            Self::Tls(tls) => tls.session.trouble(),
+        }
+    }
+}
+
+impl Tls {
+    fn shake(&mut self, until: Instant) -> Result<(), Unmade> {
+        loop {
+            let fd = self.socket.as_raw_fd();
+            match self.session.shake(&mut Wire::new(fd, MsgFlags::MSG_DONTWAIT)) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+                Err(error) => {
+                    return Err(match self.session.trouble() {
+                        Some(trouble) => Unmade::Tls(trouble),
+                        None => Unmade::Io(error),
+                    });
+                }
+            }
+            let left = clock::left(until);
+            if left.is_zero() {
+                let text = "a program took the connection but did not begin TLS in time";
+                return Err(Unmade::Io(io::Error::new(ErrorKind::TimedOut, text)));
+            }
+            let mut events = PollFlags::POLLIN;
+            events.set(PollFlags::POLLOUT, self.session.has_unsent());
+            let whole = left + Duration::from_millis(1);
+            let timeout = PollTimeout::try_from(whole).unwrap_or(PollTimeout::MAX);
+            match poll(&mut [PollFd::new(self.socket.as_fd(), events)], timeout) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(e) => return Err(Unmade::Io(e.into())),
+            }
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.session.flush(&mut Wire::new(self.socket.as_raw_fd(), SEND))
+    }
+}
+
+impl Drop for Tls {
+    fn drop(&mut self) {
+        if !self.session.has_unsent() {
+            self.session.close();
+            // Whoever does not take it now sees a connection that broke.
+            let _ = self.flush();
+        }
+    }
+}
+
+fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
+    let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
+    for address in host.to_socket_addrs()? {
+        match TcpStream::connect_timeout(&address, timeout) {
+            // While nobody listens on a port of the range that the kernel gives away, a connection
+            // to it can by chance be one with itself.
+            Ok(stream) if stream.local_addr().is_ok_and(|own| own == address) => {
+                last = ErrorKind::ConnectionRefused.into();
+            }
+            Ok(stream) => {
+                stream.set_nodelay(true)?;
+                if address.ip().is_loopback() {
+                    // This machine does not vanish; a process that ends closes its connections.
+                    return Ok(stream);
+                }
+                setsockopt(&stream, sockopt::KeepAlive, &true)?;
+                #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+                setsockopt(&stream, sockopt::TcpKeepIdle, &KEEPALIVE_IDLE_SECS)?;
+                #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+                setsockopt(&stream, sockopt::TcpKeepInterval, &KEEPALIVE_INTERVAL_SECS)?;
+                #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+                setsockopt(&stream, sockopt::TcpKeepCount, &KEEPALIVE_PROBES)?;
+                return Ok(stream);
+            }
+            Err(e) => last = e,
+        }
+    }
+    Err(last)
+}
+
+/// Connects with a limit: a listener that takes nobody in and whose backlog is full would hold us.
+fn dial_unix(path: &std::path::Path, timeout: Duration) -> io::Result<UnixStream> {
+    let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX).max(1);
+    setsockopt(&fd, sockopt::SendTimeout, &TimeVal::microseconds(micros))?;
+    let address = UnixAddr::new(path)?;
+    loop {
+        match connect(fd.as_raw_fd(), &address) {
+            Ok(()) => break,
+            Err(Errno::EINTR) => {}
+            Err(Errno::EAGAIN) => return Err(ErrorKind::TimedOut.into()),
+            Err(e) => return Err(e.into()),
+        }
+    }
+    let stream = UnixStream::from(fd);
+    stream.set_write_timeout(None)?;
+    Ok(stream)
+}

@@ -1,0 +1,112 @@
+//! Certificates for tests: an authority of its own in a folder, and what it signs, as PEM files.
+//! Never anything that is good outside a test.
+
+use client::trust::Trust;
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// An authority.
+#[derive(Debug)]
+pub struct Authority {
+    folder: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, as files.
+#[derive(Clone, Debug)]
+pub struct Pair {
+    /// The certificate.
+    pub cert: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
+impl Pair {
+    /// The path of the certificate.
+    pub fn cert(&self) -> &str {
+        self.cert.to_str().expect("UTF-8")
+    }
+
+    /// The path of the key.
+    pub fn key(&self) -> &str {
+        self.key.to_str().expect("UTF-8")
+    }
+}
+
+/// Writes a file that nobody else may read.
+pub fn write_private(path: &Path, text: &str) {
+    std::fs::write(path, text).expect("a file");
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).expect("a mode");
+}
+
+impl Authority {
+    /// A new one; its certificate is `ca.pem` in its folder.
+    pub fn new() -> Self {
+        let folder = TempDir::with_prefix("isect-ca-").expect("temporary folder");
+        let key = KeyPair::generate().expect("a key");
+        let mut params = CertificateParams::new(Vec::new()).expect("parameters");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        // Authorities of different tests differ in name, as they do elsewhere.
+        let name = folder.path().to_string_lossy().into_owned();
+        params.distinguished_name.push(DnType::CommonName, name);
+        let cert = params.self_signed(&key).expect("a certificate");
+        std::fs::write(folder.path().join("ca.pem"), cert.pem()).expect("a file");
+        Self { folder, issuer: Issuer::new(params, key) }
+    }
+
+    /// Its folder.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// The path of its certificate.
+    pub fn ca(&self) -> PathBuf {
+        self.folder().join("ca.pem")
+    }
+
+    /// The same as text.
+    pub fn ca_text(&self) -> String {
+        self.ca().to_string_lossy().into_owned()
+    }
+
+    /// Signs a certificate for these names, good for long.
+    pub fn sign(&self, file: &str, names: &[&str]) -> Pair {
+        self.sign_until(file, names, 2090)
+    }
+
+    /// Signs one that is good from 2020 until the beginning of a year.
+    pub fn sign_until(&self, file: &str, names: &[&str], year: i32) -> Pair {
+        let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+        let mut params = CertificateParams::new(names).expect("names");
+        params.distinguished_name.push(DnType::CommonName, file);
+        params.not_before = date_time_ymd(2020, 1, 1);
+        params.not_after = date_time_ymd(year, 1, 1);
+        let key = KeyPair::generate().expect("a key");
+        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let pair = Pair {
+            cert: self.folder().join(format!("{file}.pem")),
+            key: self.folder().join(format!("{file}.key")),
+        };
+        std::fs::write(&pair.cert, cert.pem()).expect("a file");
+        write_private(&pair.key, &key.serialize_pem());
+        pair
+    }
+
+    /// Trusts this authority, and shows nothing.
+    pub fn trust(&self) -> Trust {
+        Trust { ca: Some(self.ca()), ..Trust::default() }
+    }
+
+    /// Trusts this authority, and shows that.
+    pub fn trust_with(&self, pair: &Pair) -> Trust {
+        Trust { cert: Some(pair.cert.clone()), key: Some(pair.key.clone()), ..self.trust() }
+    }
+}
+
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}

@@ -1,0 +1,378 @@
+//! One TLS connection over a socket that its owner brings to each call: ciphertext in and out on
+//! one side, the bytes of frames on the other. It never waits; what the socket does not take or
+//! give now is for the next call. Not certificates: `setup`.
+//!
+//! What stays in memory is bounded: at most [`SCRATCH_BYTES`] read and not decrypted yet, a record
+//! decrypted and not taken, and [`AHEAD_BYTES_MAX`] encrypted and not written.
+
+use crate::words::{self, Side};
+use rustls::Connection;
+use std::fmt;
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+
+/// Most ciphertext taken from the socket in one read.
+pub const SCRATCH_BYTES: usize = 16 * 1024;
+/// So many bytes of frames are encrypted before the socket is asked to take them.
+pub const AHEAD_BYTES_MAX: usize = 64 * 1024;
+
+/// Why a session can't go on. The other side is told (an alert, or in plain words where it speaks
+/// no TLS), so let what waits leave before the socket is closed.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Fault {
+    /// The other side speaks isect without TLS.
+    Plain,
+    /// TLS failed: a certificate, a version, garbage.
+    Tls(rustls::Error),
+}
+
+/// One TLS connection.
+pub struct Session {
+    conn: Connection,
+    /// Ciphertext that was read and not looked at, because nobody had room for what it says.
+    rest: Vec<u8>,
+    /// Nothing has come yet.
+    is_fresh: bool,
+    /// The socket has ended.
+    is_ended: bool,
+    /// The other side has said that nothing more comes.
+    is_closed: bool,
+    /// Decrypted bytes that wait to be taken.
+    waiting: usize,
+    fault: Option<Fault>,
+    written: u64,
+}
+
+impl fmt::Debug for Session {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("is_handshaking", &self.is_handshaking())
+            .field("is_closed", &self.is_closed)
+            .field("fault", &self.fault)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Room for decrypted bytes, over several slices.
+struct Room<'a, 'b> {
+    slices: &'a mut [IoSliceMut<'b>],
+    index: usize,
+    at: usize,
+    filled: usize,
+}
+
+impl Room<'_, '_> {
+    /// The next slice with room in it.
+    fn next(&mut self) -> Option<&mut [u8]> {
+        while self.slices.get(self.index).is_some_and(|slice| self.at == slice.len()) {
+            self.index += 1;
+            self.at = 0;
+        }
+        self.slices.get_mut(self.index).map(|slice| &mut slice[self.at..])
+    }
+
+    fn is_full(&mut self) -> bool {
+        self.next().is_none()
+    }
+
+    fn fill(&mut self, count: usize) {
+        self.at += count;
+        self.filled += count;
+    }
+}
+
+impl Session {
+    pub(crate) fn new(conn: impl Into<Connection>) -> Self {
+        let mut conn = conn.into();
+        // What is encrypted ahead is bounded by `write`.
+        conn.set_buffer_limit(None);
+        Self {
+            conn,
+            rest: Vec::new(),
+            is_fresh: true,
+            is_ended: false,
+            is_closed: false,
+            waiting: 0,
+            fault: None,
+            written: 0,
+        }
+    }
+
+    fn side(&self) -> Side {
+        match self.conn {
+            Connection::Client(_) => Side::Caller,
+            Connection::Server(_) => Side::Listener,
+        }
+    }
+
+    /// Whether the two sides are not yet agreed; nothing of frames leaves before.
+    pub fn is_handshaking(&self) -> bool {
+        self.conn.is_handshaking()
+    }
+
+    /// Whether ciphertext waits for the socket.
+    pub fn has_unsent(&self) -> bool {
+        self.conn.wants_write()
+    }
+
+    /// Whether a read would give something without the socket: bytes, the end, or a fault.
+    pub fn has_more(&self) -> bool {
+        self.waiting > 0
+            || !self.rest.is_empty()
+            || self.is_closed
+            || self.is_ended
+            || self.fault.is_some()
+    }
+
+    /// Why it can't go on, if so.
+    pub const fn fault(&self) -> Option<&Fault> {
+        self.fault.as_ref()
+    }
+
+    /// Why it can't go on, in words with a cure.
+    pub fn trouble(&self) -> Option<String> {
+        self.fault.as_ref().map(|fault| words::trouble(fault, self.side()))
+    }
+
+    /// Bytes of ciphertext that the socket has taken so far: it grows when there is progress.
+    pub const fn written(&self) -> u64 {
+        self.written
+    }
+
+    /// Reads until the slices are full or the socket has nothing more for now (`WouldBlock` if it
+    /// had nothing at all): made for sockets that are watched edge by edge. Goes on with the
+    /// handshake on the way.
+    ///
+    /// # Errors
+    /// As [`read_some`](Self::read_some).
+    pub fn read<S: Read + Write>(
+        &mut self,
+        socket: &mut S,
+        slices: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        self.read_until(socket, slices, false)
+    }
+
+    /// Reads until there is something: for sockets that are waited for.
+    ///
+    /// # Errors
+    /// `WouldBlock`: nothing came yet. `UnexpectedEof`: the connection ended without the other
+    /// side's word that it would, so something may be missing. `InvalidData`: see
+    /// [`fault`](Self::fault). `Ok(0)` is the end as the other side wanted it.
+    pub fn read_some<S: Read + Write>(
+        &mut self,
+        socket: &mut S,
+        slices: &mut [IoSliceMut<'_>],
+    ) -> io::Result<usize> {
+        self.read_until(socket, slices, true)
+    }
+
+    fn read_until<S: Read + Write>(
+        &mut self,
+        socket: &mut S,
+        slices: &mut [IoSliceMut<'_>],
+        is_once: bool,
+    ) -> io::Result<usize> {
+        let mut room = Room { slices, index: 0, at: 0, filled: 0 };
+        self.take(&mut room)?;
+        let rest = std::mem::take(&mut self.rest);
+        self.feed(&rest, &mut room)?;
+        let mut scratch = [0; SCRATCH_BYTES];
+        loop {
+            if room.is_full() || (is_once && room.filled > 0) {
+                return Ok(room.filled);
+            }
+            if self.has_more() {
+                return self.end(room.filled);
+            }
+            match socket.read(&mut scratch) {
+                Ok(0) => self.is_ended = true,
+                Ok(count) => {
+                    self.feed(&scratch[..count], &mut room)?;
+                    if self.conn.wants_write() {
+                        self.answer(socket)?;
+                    }
+                    // A short read means drained.
+                    if count < scratch.len() && room.filled > 0 {
+                        return Ok(room.filled);
+                    }
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock && room.filled > 0 => {
+                    return Ok(room.filled);
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if room.filled > 0 => {
+                    // It comes again at the next read.
+                    drop(error);
+                    return Ok(room.filled);
+                }
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Goes on with the handshake, without room for anything else; `Ok` = it is through.
+    ///
+    /// # Errors
+    /// `WouldBlock`: the other side has more to say. Others: as [`read_some`](Self::read_some).
+    pub fn shake<S: Read + Write>(&mut self, socket: &mut S) -> io::Result<()> {
+        let mut room = Room { slices: &mut [], index: 0, at: 0, filled: 0 };
+        let mut scratch = [0; SCRATCH_BYTES];
+        self.answer(socket)?;
+        while self.conn.is_handshaking() && self.fault.is_none() && !self.is_closed {
+            match socket.read(&mut scratch) {
+                Ok(0) => {
+                    self.is_ended = true;
+                    return self.end(0).map(drop);
+                }
+                Ok(count) => {
+                    self.feed(&scratch[..count], &mut room)?;
+                    self.answer(socket)?;
+                }
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if self.fault.is_some() { self.end(0).map(drop) } else { Ok(()) }
+    }
+
+    /// Nothing more comes: what a read gives then.
+    fn end(&self, filled: usize) -> io::Result<usize> {
+        if filled > 0 || (self.is_closed && self.fault.is_none()) {
+            return Ok(filled);
+        }
+        match self.trouble() {
+            Some(trouble) => Err(io::Error::new(ErrorKind::InvalidData, trouble)),
+            None => Err(io::Error::new(
+                ErrorKind::UnexpectedEof,
+                "the connection was cut (it ended without the end of its TLS session)",
+            )),
+        }
+    }
+
+    /// What the handshake or a fault has to say leaves at once, as far as the socket takes it.
+    fn answer<S: Write>(&mut self, socket: &mut S) -> io::Result<()> {
+        match self.flush(socket) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
+            // The other side is gone; what it sent before is still worth reading.
+            Err(_) if self.fault.is_some() || self.is_closed => Ok(()),
+            result => result,
+        }
+    }
+
+    /// Moves decrypted bytes into the room.
+    fn take(&mut self, room: &mut Room<'_, '_>) -> io::Result<()> {
+        while self.waiting > 0 {
+            let Some(slice) = room.next() else {
+                return Ok(());
+            };
+            let count = self.conn.reader().read(slice)?;
+            if count == 0 {
+                self.waiting = 0;
+                return Ok(());
+            }
+            room.fill(count);
+            self.waiting -= count.min(self.waiting);
+        }
+        Ok(())
+    }
+
+    /// Decrypts what came from the socket.
+    fn feed(&mut self, mut bytes: &[u8], room: &mut Room<'_, '_>) -> io::Result<()> {
+        if let (true, Some(first)) = (self.is_fresh, bytes.first()) {
+            self.is_fresh = false;
+            if words::is_plain(*first, self.side()) {
+                self.fault = Some(Fault::Plain);
+            }
+        }
+        while !bytes.is_empty() && self.fault.is_none() && !self.is_closed {
+            if self.waiting > 0 {
+                self.rest = bytes.to_vec();
+                return Ok(());
+            }
+            self.conn.read_tls(&mut bytes)?;
+            match self.conn.process_new_packets() {
+                Ok(state) => {
+                    self.waiting = state.plaintext_bytes_to_read();
+                    self.is_closed = state.peer_has_closed();
+                }
+                Err(error) => self.fault = Some(Fault::Tls(error)),
+            }
+            self.take(room)?;
+        }
+        Ok(())
+    }
+
+    /// Encrypts and writes; how many bytes of the slices were taken. What is taken leaves with this
+    /// call, a later one or [`flush`](Self::flush). After a fault what is given is dropped, except
+    /// that a peer without TLS gets it as it is.
+    ///
+    /// # Errors
+    /// `WouldBlock`: nothing can be taken now, during the handshake too. Others: the socket broke.
+    pub fn write<S: Write>(&mut self, socket: &mut S, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match &self.fault {
+            Some(Fault::Plain) => return socket.write_vectored(slices),
+            Some(Fault::Tls(_)) => {
+                self.flush(socket)?;
+                return Ok(slices.iter().map(|slice| slice.len()).sum());
+            }
+            None => self.flush(socket)?,
+        }
+        if self.conn.is_handshaking() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let (mut taken, mut ahead) = (0, 0);
+        for slice in slices {
+            let mut rest = &slice[..];
+            while !rest.is_empty() {
+                let (now, later) = rest.split_at(rest.len().min(AHEAD_BYTES_MAX - ahead));
+                self.conn.writer().write_all(now)?;
+                taken += now.len();
+                ahead += now.len();
+                rest = later;
+                if ahead == AHEAD_BYTES_MAX {
+                    if self.push(socket)? {
+                        return Ok(taken);
+                    }
+                    ahead = 0;
+                }
+            }
+        }
+        self.push(socket)?;
+        Ok(taken)
+    }
+
+    /// Writes what is encrypted; whether some of it still waits.
+    fn push<S: Write>(&mut self, socket: &mut S) -> io::Result<bool> {
+        match self.flush(socket) {
+            Ok(()) => Ok(false),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(true),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes what is encrypted already.
+    ///
+    /// # Errors
+    /// `WouldBlock`: the socket did not take all. Others: it broke.
+    pub fn flush<S: Write>(&mut self, socket: &mut S) -> io::Result<()> {
+        if self.fault == Some(Fault::Plain) {
+            return Ok(());
+        }
+        while self.conn.wants_write() {
+            match self.conn.write_tls(socket) {
+                Ok(0) => return Err(ErrorKind::WriteZero.into()),
+                Ok(count) => self.written += count as u64,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that nothing more will be written, after what was; [`flush`](Self::flush) sends it.
+    pub fn close(&mut self) {
+        if self.fault.is_none() && !self.conn.is_handshaking() {
+            self.conn.send_close_notify();
+        }
+    }
+}

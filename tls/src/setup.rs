@@ -1,0 +1,236 @@
+//! What a listener or a caller needs for TLS, made from files: once at the start, and again at a
+//! reload. Connections that are there keep what they began with. Sessions are not resumed: links
+//! last long, and a certificate that is taken back must not live on in a ticket.
+
+use crate::files::{self, Identity};
+use crate::session::Session;
+use crate::validity::{self, Validity};
+use rustls::client::Resumption;
+use rustls::crypto::{CryptoProvider, ring};
+use rustls::pki_types::{ServerName, UnixTime};
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
+use rustls::{ClientConfig, ClientConnection, Error, ServerConfig, ServerConnection};
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+/// A certificate that ends within so many seconds is worth a warning.
+const SOON_SECONDS: i64 = 14 * 86_400;
+
+/// Certificate and key, as files.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pair {
+    /// The certificate and those that lead to its CA.
+    pub cert: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// The files of a listener.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListenerFiles {
+    /// What it shows.
+    pub pair: Pair,
+    /// The CAs of those who connect; `None` = they need no certificate.
+    pub client_ca: Option<PathBuf>,
+}
+
+/// The files of a caller.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CallerFiles {
+    /// The CAs of those who are connected to.
+    pub ca: Option<PathBuf>,
+    /// What it shows if it is asked.
+    pub pair: Option<Pair>,
+}
+
+/// What a listener needs.
+#[derive(Clone)]
+pub struct Listener {
+    config: Arc<ServerConfig>,
+    notes: Notes,
+}
+
+/// What a caller needs.
+#[derive(Clone)]
+pub struct Caller {
+    config: Arc<ClientConfig>,
+    notes: Notes,
+}
+
+/// What is to be said of the files that were read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Notes {
+    /// One line a certificate.
+    pub read: Vec<String>,
+    /// What the operator should know: it has expired, or will soon.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listener").field("notes", &self.notes).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Caller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Caller").field("notes", &self.notes).finish_non_exhaustive()
+    }
+}
+
+fn provider() -> Arc<CryptoProvider> {
+    Arc::new(ring::default_provider())
+}
+
+impl ListenerFiles {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Names the file, what is wrong with it, and the cure.
+    pub fn load(&self) -> Result<Listener, String> {
+        let identity = self.pair.load()?;
+        let notes = Notes::of(&self.pair.cert, &identity, now());
+        let builder = ServerConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?;
+        let builder = match &self.client_ca {
+            None => builder.with_no_client_auth(),
+            Some(path) => {
+                let roots = Arc::new(files::roots(path, "client CA")?);
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+                    .build()
+                    .map_err(|e| format!("client CA {}: {e}", path.display()))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config = builder
+            .with_single_cert(identity.chain, identity.key)
+            .map_err(|error| self.pair.wrong(&error))?;
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(Listener { config: Arc::new(config), notes })
+    }
+}
+
+impl CallerFiles {
+    /// Reads them.
+    ///
+    /// # Errors
+    /// Names the file, what is wrong with it, and the cure.
+    pub fn load(&self) -> Result<Caller, String> {
+        let ca = self.ca.as_ref().ok_or(
+            "'tls://' needs the certificate of the CA that signed the other side's; name its file \
+             in ISECT_CA",
+        )?;
+        let builder = ClientConfig::builder_with_provider(provider())
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?
+            .with_root_certificates(files::roots(ca, "CA")?);
+        let (mut config, notes) = match &self.pair {
+            None => (builder.with_no_client_auth(), Notes::default()),
+            Some(pair) => {
+                let identity = pair.load()?;
+                let notes = Notes::of(&pair.cert, &identity, now());
+                let config = builder
+                    .with_client_auth_cert(identity.chain, identity.key)
+                    .map_err(|error| pair.wrong(&error))?;
+                (config, notes)
+            }
+        };
+        config.resumption = Resumption::disabled();
+        Ok(Caller { config: Arc::new(config), notes })
+    }
+}
+
+impl Pair {
+    fn load(&self) -> Result<Identity, String> {
+        files::identity(&self.cert, &self.key)
+    }
+
+    fn wrong(&self, error: &Error) -> String {
+        let (cert, key) = (self.cert.display(), self.key.display());
+        match error {
+            Error::InconsistentKeys(_) => {
+                format!(
+                    "key {key} is not that of certificate {cert}; name the two that were made \
+                         together"
+                )
+            }
+            error => format!("certificate {cert} with key {key} can't be used: {error}"),
+        }
+    }
+}
+
+impl Listener {
+    /// The session of a connection that was accepted.
+    ///
+    /// # Errors
+    /// The system has no randomness.
+    pub fn session(&self) -> Result<Session, String> {
+        let conn = ServerConnection::new(Arc::clone(&self.config)).map_err(|e| e.to_string())?;
+        Ok(Session::new(conn))
+    }
+
+    /// What is to be said of the files.
+    pub const fn notes(&self) -> &Notes {
+        &self.notes
+    }
+}
+
+impl Caller {
+    /// The session of a connection to this host: a name or an address, which the other side's
+    /// certificate must be for.
+    ///
+    /// # Errors
+    /// It is no name that a certificate could be for.
+    pub fn session(&self, host: &str) -> Result<Session, String> {
+        let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let name = ServerName::try_from(bare.to_owned()).map_err(|_| {
+            format!("'{}' is no name that a certificate is for", bare.escape_debug())
+        })?;
+        let conn =
+            ClientConnection::new(Arc::clone(&self.config), name).map_err(|e| e.to_string())?;
+        Ok(Session::new(conn))
+    }
+
+    /// What is to be said of the files.
+    pub const fn notes(&self) -> &Notes {
+        &self.notes
+    }
+}
+
+fn now() -> i64 {
+    i64::try_from(UnixTime::now().as_secs()).unwrap_or(i64::MAX)
+}
+
+impl Notes {
+    fn of(path: &Path, identity: &Identity, now: i64) -> Self {
+        let validity = identity.chain.first().and_then(|first| validity::of(first));
+        let path = path.display();
+        let Some(Validity { from, until }) = validity else {
+            return Self { read: vec![format!("certificate {path}")], warnings: Vec::new() };
+        };
+        let mut warnings = Vec::new();
+        if until < now {
+            let text = format!(
+                "certificate {path} expired on {}: nobody who checks it will connect; put a new one \
+                 there and say 'reload'",
+                validity::date(until)
+            );
+            warnings.push(text);
+        } else if until - now < SOON_SECONDS {
+            let text = format!(
+                "certificate {path} expires on {}; put a new one there and say 'reload'",
+                validity::date(until)
+            );
+            warnings.push(text);
+        }
+        if from > now {
+            let text = format!("certificate {path} is valid only from {} on", validity::date(from));
+            warnings.push(text);
+        }
+        let read = format!("certificate {path}, valid until {}", validity::date(until));
+        Self { read: vec![read], warnings }
+    }
+}

@@ -1,0 +1,162 @@
+//! From when to when a certificate is good: two times out of its DER, to warn the operator of his
+//! own certificate in time. Not the check of a peer's: rustls makes that.
+
+/// From when to when, in seconds since 1970.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Validity {
+    /// From then on.
+    pub from: i64,
+    /// Until then.
+    pub until: i64,
+}
+
+const SEQUENCE: u8 = 0x30;
+const EXPLICIT_VERSION: u8 = 0xa0;
+const UTC_TIME: u8 = 0x17;
+const GENERALIZED_TIME: u8 = 0x18;
+
+/// The times of a certificate in DER; `None` if it is none that we understand.
+pub fn of(der: &[u8]) -> Option<Validity> {
+    let (tag, certificate, _) = element(der)?;
+    let (inner, to_be_signed, _) = element(certificate)?;
+    if (tag, inner) != (SEQUENCE, SEQUENCE) {
+        return None;
+    }
+    let mut rest = to_be_signed;
+    if rest.first() == Some(&EXPLICIT_VERSION) {
+        rest = element(rest)?.2;
+    }
+    // Serial number, algorithm, issuer.
+    for _ in 0..3 {
+        rest = element(rest)?.2;
+    }
+    let (tag, times, _) = element(rest)?;
+    let (first, from, rest) = element(times)?;
+    let (second, until, _) = element(rest)?;
+    let is_right = tag == SEQUENCE;
+    is_right.then_some(())?;
+    Some(Validity { from: time(first, from)?, until: time(second, until)? })
+}
+
+/// Tag, content and what follows of the first element.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&tag, rest) = der.split_first()?;
+    let (&first, rest) = rest.split_first()?;
+    let (length, rest) = if first < 0x80 {
+        (usize::from(first), rest)
+    } else {
+        let count = usize::from(first & 0x7f);
+        // A certificate is no file of gigabytes.
+        if count == 0 || count > 4 || rest.len() < count {
+            return None;
+        }
+        let (bytes, rest) = rest.split_at(count);
+        (bytes.iter().fold(0, |length, byte| length << 8 | usize::from(*byte)), rest)
+    };
+    (rest.len() >= length).then(|| (tag, &rest[..length], &rest[length..]))
+}
+
+/// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`, the forms that certificates use.
+fn time(tag: u8, text: &[u8]) -> Option<i64> {
+    let digits = text.strip_suffix(b"Z")?;
+    if !digits.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    let number = |from: usize, to: usize| {
+        digits.get(from..to).map(|d| d.iter().fold(0, |n, d| n * 10 + i64::from(d - b'0')))
+    };
+    let (year, at) = match (tag, digits.len()) {
+        (UTC_TIME, 12) => {
+            let year = number(0, 2)?;
+            (if year < 50 { 2000 + year } else { 1900 + year }, 2)
+        }
+        (GENERALIZED_TIME, 14) => (number(0, 4)?, 4),
+        _ => return None,
+    };
+    let (month, day) = (number(at, at + 2)?, number(at + 2, at + 4)?);
+    let (hour, minute) = (number(at + 4, at + 6)?, number(at + 6, at + 8)?);
+    let second = number(at + 8, at + 10)?;
+    if !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    Some(((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second)
+}
+
+/// Days from 1970 to a date of the Gregorian calendar.
+const fn days(year: i64, month: i64, day: i64) -> i64 {
+    // Years begin in March, so that the day that leap years add is the last.
+    let year = if month <= 2 { year - 1 } else { year };
+    let era = year.div_euclid(400);
+    let of_era = year - era * 400;
+    let of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+    era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
+}
+
+/// A moment as `YYYY-MM-DD`.
+pub fn date(seconds: i64) -> String {
+    let days = seconds.div_euclid(86_400) + 719_468;
+    let era = days.div_euclid(146_097);
+    let of_era = days - era * 146_097;
+    let years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
+    let of_year = of_era - (365 * years + years / 4 - years / 100);
+    let shifted = (5 * of_year + 2) / 153;
+    let day = of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = years + era * 400 + i64::from(month <= 2);
+    format!("{year:04}-{month:02}-{day:02}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_both_forms_are_read() {
+        assert_eq!(time(UTC_TIME, b"700101000000Z"), Some(0));
+        assert_eq!(time(UTC_TIME, b"000229120000Z"), Some(951_825_600));
+        assert_eq!(time(GENERALIZED_TIME, b"20500101000000Z"), Some(2_524_608_000));
+        for (tag, bad) in [
+            (UTC_TIME, &b"20500101000000Z"[..]),
+            (UTC_TIME, b"700101000000"),
+            (UTC_TIME, b"701301000000Z"),
+            (UTC_TIME, b"7001010000xxZ"),
+            (2, b"700101000000Z"),
+        ] {
+            assert_eq!(time(tag, bad), None, "{}", bad.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn dates_go_there_and_back() {
+        for seconds in (-100_000_000..5_000_000_000).step_by(86_400 * 3 + 7) {
+            let date = date(seconds);
+            let part = |from: usize, to: usize| date[from..to].parse::<i64>().unwrap();
+            let back = days(part(0, 4), part(5, 7), part(8, 10));
+            assert_eq!(back, i64::div_euclid(seconds, 86_400), "{date}");
+        }
+        assert_eq!(date(0), "1970-01-01");
+    }
+
+    #[test]
+    fn a_real_certificate_says_its_times_and_a_cut_one_nothing() {
+        let mut params = rcgen::CertificateParams::new(vec!["a".to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(2024, 2, 29);
+        params.not_after = rcgen::date_time_ymd(2055, 12, 31);
+        let key = rcgen::KeyPair::generate().unwrap();
+        let certificate = params.self_signed(&key).unwrap();
+        let der = certificate.der();
+        let validity = of(der).unwrap();
+        assert_eq!(
+            (date(validity.from), date(validity.until)),
+            ("2024-02-29".to_owned(), "2055-12-31".to_owned())
+        );
+        for end in 0..der.len() {
+            assert_eq!(of(&der[..end]), None);
+        }
+        for at in 0..200 {
+            let mut bent = der.to_vec();
+            bent[at] ^= 0xff;
+            let _ = of(&bent);
+        }
+    }
+}
