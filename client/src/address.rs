@@ -1,5 +1,5 @@
-//! Where a broker is: `host:port`, `tls://host:port` or the path of a Unix socket; and where to look when nobody said.
-//! Not the connection: `conn` makes that.
+//! Where a broker is: `host:port`, `tls://host:port` or the path of a Unix socket; and where to look
+//! when nobody said. Not the connection: `conn` makes that.
 
 use crate::error::Error;
 use protocol::errors::ErrorCode;
@@ -22,8 +22,8 @@ pub enum Address {
 }
 
 impl Address {
-    /// Reads `host`, `host:port`, `[::1]`, `[::1]:port`, any of them after `tls://`, or `unix:PATH`.
-    /// Without a port it is 5501.
+    /// Reads `host`, `host:port`, `[::1]`, `[::1]:port`, any of them after `tls://`, or
+    /// `unix:PATH`. Without a port it is 5501.
     ///
     /// # Errors
     /// Says what is wrong with the text.

@@ -43,7 +43,7 @@ fn sources() -> Vec<(String, String)> {
     let root = docs::root();
     let mut files = Vec::new();
     let mut folders: Vec<PathBuf> =
-        ["protocol", "auth", "broker", "execd", "client", "admin-cli", "benches", "tests"]
+        ["protocol", "auth", "tls", "broker", "execd", "client", "admin-cli", "benches", "tests"]
             .iter()
             .map(|room| root.join(room))
             .collect();

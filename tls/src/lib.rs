@@ -4,7 +4,7 @@
 //!
 //! | room | what it is |
 //! | --- | --- |
-//! | [`files`] | PEM files → certificates and keys, with an error that names the file and the cure |
+//! | [`files`] | PEM files → certificates and keys, with errors that name file and cure |
 //! | [`setup`] | what a listener or a caller needs: made once, and again at a reload |
 //! | [`session`] | one connection: bytes of the socket ↔ bytes of frames |
 //! | [`words`] | what went wrong, in words with a cure; what first bytes look like |

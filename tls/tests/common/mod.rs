@@ -1,0 +1,182 @@
+//! An authority for tests, and two sessions with a wire between them that takes and gives bytes as
+//! the test wants it.
+
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind, IoSlice, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use tempfile::TempDir;
+use tls::session::Session;
+use tls::setup::{Caller, CallerFiles, Listener, ListenerFiles, Pair};
+
+/// An authority whose files are in a folder of its own.
+pub struct Authority {
+    pub folder: TempDir,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+pub fn write_private(path: &Path, text: &str) {
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+}
+
+impl Authority {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let name = folder.path().to_string_lossy().into_owned();
+        params.distinguished_name.push(rcgen::DnType::CommonName, name);
+        let cert = params.self_signed(&key).unwrap();
+        std::fs::write(folder.path().join("ca.pem"), cert.pem()).unwrap();
+        write_private(&folder.path().join("ca.key"), &key.serialize_pem());
+        Self { folder, issuer: Issuer::new(params, key) }
+    }
+
+    pub fn ca(&self) -> PathBuf {
+        self.folder.path().join("ca.pem")
+    }
+
+    /// A certificate for `localhost`, good for these years.
+    pub fn sign(&self, file: &str, years: (i32, i32)) -> Pair {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(years.0, 1, 1);
+        params.not_after = date_time_ymd(years.1, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        let at = |end: &str| self.folder.path().join(format!("{file}.{end}"));
+        std::fs::write(at("pem"), cert.pem()).unwrap();
+        write_private(&at("key"), &key.serialize_pem());
+        Pair { cert: at("pem"), key: at("key") }
+    }
+
+    pub fn listener(&self, pair: Pair, client_ca: Option<PathBuf>) -> Listener {
+        ListenerFiles { pair, client_ca }.load().unwrap()
+    }
+
+    pub fn caller(&self, pair: Option<Pair>) -> Caller {
+        CallerFiles { ca: Some(self.ca()), pair }.load().unwrap()
+    }
+
+    /// A listener and a caller that get on.
+    pub fn both(&self) -> (Listener, Caller) {
+        (self.listener(self.sign("good", (2020, 2090)), None), self.caller(None))
+    }
+}
+
+/// One direction of a wire.
+#[derive(Default)]
+pub struct Lane {
+    pub bytes: VecDeque<u8>,
+    /// Bytes that have gone this way.
+    pub passed: usize,
+    /// So many bytes may be read before a read gives nothing, once.
+    pub pause_at: Option<usize>,
+    /// After so many bytes the connection has ended.
+    pub cut_at: Option<usize>,
+    /// Most bytes that wait; 0 = any number.
+    pub room: usize,
+}
+
+/// One end of a wire.
+pub struct End {
+    pub input: Rc<RefCell<Lane>>,
+    pub output: Rc<RefCell<Lane>>,
+    /// Most bytes of one call; 0 = any number.
+    pub most: usize,
+}
+
+pub fn wire() -> (End, End) {
+    let (one, other) = (Rc::<RefCell<Lane>>::default(), Rc::<RefCell<Lane>>::default());
+    let near = End { input: Rc::clone(&one), output: Rc::clone(&other), most: 0 };
+    (near, End { input: other, output: one, most: 0 })
+}
+
+impl Read for End {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let mut lane = self.input.borrow_mut();
+        let mut count = buffer.len().min(lane.bytes.len());
+        if self.most > 0 {
+            count = count.min(self.most);
+        }
+        for (at, is_cut) in [(lane.pause_at, false), (lane.cut_at, true)] {
+            let Some(left) = at.map(|at| at.saturating_sub(lane.passed)) else { continue };
+            if left == 0 {
+                lane.pause_at = None;
+                return if is_cut { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+            }
+            count = count.min(left);
+        }
+        if count == 0 {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        for slot in &mut buffer[..count] {
+            *slot = lane.bytes.pop_front().unwrap();
+        }
+        lane.passed += count;
+        Ok(count)
+    }
+}
+
+impl Write for End {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut lane = self.output.borrow_mut();
+        let mut count = bytes.len();
+        if self.most > 0 {
+            count = count.min(self.most);
+        }
+        if lane.room > 0 {
+            count = count.min(lane.room.saturating_sub(lane.bytes.len()));
+        }
+        if count == 0 && !bytes.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        lane.bytes.extend(&bytes[..count]);
+        Ok(count)
+    }
+
+    fn write_vectored(&mut self, parts: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.write(&parts.concat_all())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+trait ConcatAll {
+    fn concat_all(&self) -> Vec<u8>;
+}
+
+impl ConcatAll for [IoSlice<'_>] {
+    fn concat_all(&self) -> Vec<u8> {
+        self.iter().flat_map(|part| part.iter().copied()).collect()
+    }
+}
+
+/// Shakes hands: what each side says in the end.
+pub fn shake(
+    one: (&mut Session, &mut End),
+    other: (&mut Session, &mut End),
+) -> (io::Result<()>, io::Result<()>) {
+    let (mut first, mut second) = (one.0.shake(one.1), other.0.shake(other.1));
+    let is_waiting = |result: &io::Result<()>| {
+        result.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    };
+    for _ in 0..100_000 {
+        if !is_waiting(&first) && !is_waiting(&second) {
+            break;
+        }
+        if is_waiting(&first) {
+            first = one.0.shake(one.1);
+        }
+        if is_waiting(&second) {
+            second = other.0.shake(other.1);
+        }
+    }
+    (first, second)
+}
