@@ -15,6 +15,9 @@ pub const SCRATCH_BYTES: usize = 16 * 1024;
 /// So many bytes of frames are encrypted before the socket is asked to take them.
 pub const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// The alert for what makes no sense, as it is before keys are agreed.
+const DECODE_ERROR: &[u8] = &[0x15, 3, 3, 0, 2, 2, 50];
+
 /// Why a session can't go on. The other side is told (an alert, or in plain words where it speaks
 /// no TLS), so let what waits leave before the socket is closed.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,6 +42,8 @@ pub struct Session {
     /// Decrypted bytes that wait to be taken.
     waiting: usize,
     fault: Option<Fault>,
+    /// The other side is to be told of the fault, by us.
+    is_mute: bool,
     written: u64,
 }
 
@@ -93,6 +98,7 @@ impl Session {
             is_closed: false,
             waiting: 0,
             fault: None,
+            is_mute: false,
             written: 0,
         }
     }
@@ -111,7 +117,7 @@ impl Session {
 
     /// Whether ciphertext waits for the socket.
     pub fn has_unsent(&self) -> bool {
-        self.conn.wants_write()
+        self.conn.wants_write() || self.is_mute
     }
 
     /// Whether a read would give something without the socket: bytes, the end, or a fault.
@@ -188,7 +194,7 @@ impl Session {
                 Ok(0) => self.is_ended = true,
                 Ok(count) => {
                     self.feed(&scratch[..count], &mut room)?;
-                    if self.conn.wants_write() {
+                    if self.has_unsent() {
                         self.answer(socket)?;
                     }
                     // A short read means drained.
@@ -295,7 +301,11 @@ impl Session {
                     self.waiting = state.plaintext_bytes_to_read();
                     self.is_closed = state.peer_has_closed();
                 }
-                Err(error) => self.fault = Some(Fault::Tls(error)),
+                Err(error) => {
+                    self.fault = Some(Fault::Tls(error));
+                    // rustls has an alert for most faults, not for all.
+                    self.is_mute = self.conn.is_handshaking() && !self.conn.wants_write();
+                }
             }
             self.take(room)?;
         }
@@ -357,6 +367,11 @@ impl Session {
     pub fn flush<S: Write>(&mut self, socket: &mut S) -> io::Result<()> {
         if self.fault == Some(Fault::Plain) {
             return Ok(());
+        }
+        if self.is_mute {
+            let count = socket.write(DECODE_ERROR)?;
+            self.is_mute = false;
+            self.written += count as u64;
         }
         while self.conn.wants_write() {
             match self.conn.write_tls(socket) {

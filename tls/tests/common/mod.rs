@@ -1,6 +1,8 @@
 //! An authority for tests, and two sessions with a wire between them that takes and gives bytes as
 //! the test wants it.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair, date_time_ymd};
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -177,6 +179,8 @@ pub fn shake(
         if is_waiting(&second) {
             second = other.0.shake(other.1);
         }
+        // Who is through may have something to say yet.
+        let _ = (one.0.flush(one.1), other.0.flush(other.1));
     }
     (first, second)
 }
