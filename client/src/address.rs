@@ -1,5 +1,5 @@
-//! Where a broker is: `host:port`, `tls://host:port` or the path of a Unix socket; and where to look
-//! when nobody said. Not the connection: `conn` makes that.
+//! Where a broker is: `host:port`, `tls://host:port` or the path of a Unix socket; and where to
+//! look when nobody said. Not the connection: `conn` makes that.
 
 use crate::error::Error;
 use protocol::errors::ErrorCode;
