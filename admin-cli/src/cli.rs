@@ -6,8 +6,10 @@ use crate::status::Failure;
 use bytes::Bytes;
 use clap::{ArgAction, Parser};
 use client::address::Address;
+use client::token::Token;
 use protocol::limits::{DEADLINE_MS_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN};
 use protocol::names::ServiceName;
+use std::path::PathBuf;
 use std::time::Duration;
 
 const AFTER: &str = "\
@@ -37,7 +39,7 @@ Examples:
 #[command(name = "isdclient", version, after_help = AFTER, disable_help_flag = true)]
 #[command(
     override_usage = "isdclient [-h HOST[:PORT]|unix:PATH] [-c COMMAND]... [-k] [-d] [--json] \
-    [--timeout MS] [--priority N] [--idempotent] [SERVICE]"
+    [--timeout MS] [--priority N] [--idempotent] [--token-file FILE] [SERVICE]"
 )]
 pub struct Cli {
     /// The broker's address [default: $ISECT_HOST, else the Unix socket in the state directory,
@@ -75,6 +77,11 @@ pub struct Cli {
     #[arg(long)]
     pub idempotent: bool,
 
+    /// File with the token to log in with [default: $ISECT_TOKEN_FILE, else $ISECT_TOKEN is the
+    /// token itself]
+    #[arg(long, value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+
     /// Print this help
     #[arg(long = "help", action = ArgAction::Help)]
     pub help: Option<bool>,
@@ -111,6 +118,21 @@ impl Cli {
                 Failure::Usage(format!("{context}: {}", error.text))
             }),
         }
+    }
+
+    /// The token to log in with, if there is one.
+    ///
+    /// # Errors
+    /// The file can't be read, others may read it, or no token is in it.
+    pub fn token(&self) -> Result<Option<Token>, Failure> {
+        let token = match &self.token_file {
+            Some(file) => Token::from_file(file).map(Some),
+            None => Token::from_environment(),
+        };
+        token.map_err(|error| {
+            let context = error.context().map_or_else(String::new, |said| format!("{said}: "));
+            Failure::Usage(format!("{context}{}; {}", error.text, error.advice()))
+        })
     }
 
     /// The texts of `-c` as messages.

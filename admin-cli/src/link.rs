@@ -60,6 +60,7 @@ impl Link {
             priority: cli.priority,
             format: if cli.json { Format::Json } else { Format::Text },
             name: Some("isdclient".to_owned()),
+            token: cli.token()?,
             connect_timeout: timeout.unwrap_or(CONNECT).min(CONNECT),
             reconnect,
             ..Options::new(cli.service.clone())

@@ -22,3 +22,5 @@ pub mod config;
 pub mod demo;
 #[cfg(feature = "os")]
 pub mod reactor;
+#[cfg(feature = "os")]
+pub mod token_command;

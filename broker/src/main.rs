@@ -4,7 +4,7 @@ use broker::config::cli::{Args, Command};
 use broker::config::load::Config;
 use broker::config::low::Low;
 use broker::exit::Fatal;
-use broker::{demo, reactor};
+use broker::{demo, reactor, token_command};
 use clap::Parser;
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -28,8 +28,15 @@ fn main() -> ExitCode {
 }
 
 fn run(args: Args) -> Result<u8, Fatal> {
-    match args.command {
-        Some(Command::Demo { once }) => return Ok(demo::run(once)),
+    match &args.command {
+        Some(Command::Demo { once }) => return Ok(demo::run(*once)),
+        Some(Command::Token { command }) => {
+            let text = token_command::run(command)?;
+            return match io::stdout().write_all(text.as_bytes()) {
+                Ok(()) => Ok(0),
+                Err(e) => Err(Fatal::System(format!("stdout: {e}"))),
+            };
+        }
         None => {}
     }
     if let Some(address) = &args.role_execd {

@@ -1,5 +1,6 @@
 //! The command line as clap reads it. Not what its values mean: [`low`](super::low) checks those.
 
+use crate::token_command::TokenCommand;
 use clap::{Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -138,8 +139,14 @@ pub struct WorkerArgs {
 }
 
 /// What to do instead of serving.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
+    /// Make, list and remove tokens: who may use this broker, and as what.
+    Token {
+        /// What to do.
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Show it at work: services, workers, a death and a restart, on this machine.
     Demo {
         /// End by itself instead of running until Ctrl-C.

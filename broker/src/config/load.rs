@@ -53,7 +53,7 @@ impl Config {
         let state = match low.state.clone() {
             StateDir::None => None,
             StateDir::At(dir) => Some(dir),
-            StateDir::Default => Some(default_state(|name| std::env::var(name).ok())?),
+            StateDir::Default => Some(default_state()?),
         };
         let (token_file, is_needed) = match &low.tokens {
             TokenFile::Default => (state.as_ref().map(|dir| dir.join(tokens::FILE)), false),
@@ -105,8 +105,17 @@ impl Config {
     }
 }
 
+/// The user's state directory.
+///
+/// # Errors
+/// The environment names no place for it.
+#[allow(clippy::disallowed_methods, reason = "the environment says where state is kept")]
+pub fn default_state() -> Result<PathBuf, Fatal> {
+    state_of(|name| std::env::var(name).ok())
+}
+
 /// The user's state directory, as the XDG convention places it.
-fn default_state(variable: impl Fn(&str) -> Option<String>) -> Result<PathBuf, Fatal> {
+fn state_of(variable: impl Fn(&str) -> Option<String>) -> Result<PathBuf, Fatal> {
     let absolute = |name: &str| variable(name).map(PathBuf::from).filter(|dir| dir.is_absolute());
     let base = absolute("XDG_STATE_HOME")
         .or_else(|| absolute("HOME").map(|home| home.join(".local/state")))
@@ -126,7 +135,7 @@ mod tests {
     #[test]
     fn state_is_kept_where_the_convention_says() {
         let place = |xdg: Option<&str>, home: Option<&str>| {
-            default_state(|name| {
+            state_of(|name| {
                 let value = if name == "HOME" { home } else { xdg };
                 value.map(str::to_owned)
             })
