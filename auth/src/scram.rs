@@ -48,6 +48,19 @@ fn xor(one: &Key, other: &Key) -> Key {
     std::array::from_fn(|at| one[at] ^ other[at])
 }
 
+/// The hash of a secret; this is what costs memory and time.
+///
+/// # Errors
+/// The salt or the cost is out of Argon2's range.
+pub fn salted(secret: &[u8], salt: &[u8], cost: Cost) -> Result<Zeroizing<Key>, String> {
+    let wrong = |e: argon2::Error| format!("argon2id of {cost:?}: {e}");
+    let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(MAC_BYTES));
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.map_err(wrong)?);
+    let mut salted = Zeroizing::new([0; MAC_BYTES]);
+    argon2.hash_password_into(secret, salt, salted.as_mut()).map_err(wrong)?;
+    Ok(salted)
+}
+
 /// What the holder of a token makes of it.
 #[derive(Clone)]
 pub struct Keys {
@@ -62,16 +75,12 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Hashes a secret; this is what costs memory and time.
+    /// Hashes a secret; see [`salted`].
     ///
     /// # Errors
-    /// The salt or the cost is out of Argon2's range.
+    /// As [`salted`].
     pub fn derive(secret: &[u8], salt: &[u8], cost: Cost) -> Result<Self, String> {
-        let wrong = |e: argon2::Error| format!("argon2id of {cost:?}: {e}");
-        let params = Params::new(cost.memory_kib, cost.passes, cost.lanes, Some(MAC_BYTES));
-        let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params.map_err(wrong)?);
-        let mut salted = Zeroizing::new([0; MAC_BYTES]);
-        argon2.hash_password_into(secret, salt, salted.as_mut()).map_err(wrong)?;
+        let salted = salted(secret, salt, cost)?;
         Ok(Self {
             client: Zeroizing::new(hmac(salted.as_ref(), b"Client Key")),
             server: Zeroizing::new(hmac(salted.as_ref(), b"Server Key")),

@@ -11,7 +11,8 @@ use tracing::Level;
 /// Starts, watches and ends the worker processes of one host for isectd, which connects to it.
 ///
 /// Only programs below --allow directories are started, and only for a broker that runs on this
-/// machine as the same user (or root): the kernel is asked whose connection it is. Each worker gets
+/// machine as the same user (or root): the kernel is asked whose connection it is; or, with
+/// --tokens, for a broker anywhere that proves a token. Each worker gets
 /// a session and process group of its own, no new rights (no_new_privs: setuid programs have no
 /// effect), a clean environment, and ends with its whole group. Workers keep running when the
 /// broker's connection breaks; SIGTERM, SIGINT and SIGHUP end them all, then isdexecd.
@@ -42,7 +43,11 @@ pub(crate) struct Cli {
     /// Rights that the workers' new files do not get, octal
     #[arg(long, value_name = "MODE", default_value = "022")]
     umask: String,
-    /// Serve whoever can connect, from any machine and user
+    /// File of tokens ('isectd token add NAME --role host --file FILE' makes it): a broker that
+    /// comes over TCP has to prove one. Read anew at each connection
+    #[arg(long, value_name = "FILE")]
+    tokens: Option<PathBuf>,
+    /// Without --tokens: serve whoever can connect, from any machine and user
     #[arg(long)]
     insecure: bool,
     /// Write the workers down here, so that an isdexecd started after this one died adopts them. By
@@ -141,6 +146,7 @@ impl Cli {
         let listen = Listen::parse(&self.listen).map_err(|error| format!("--listen {error}"))?;
         let mut options = Options::new(listen);
         options.insecure = self.insecure;
+        options.tokens = self.tokens;
         options.allow = self.allow;
         options.user = self.user.map(|user| Account::find(&user)).transpose().map_err(|error| {
             format!("--user: {error}; name one that is in 'getent passwd', or UID:GID")

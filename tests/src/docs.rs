@@ -31,6 +31,7 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
         ("docs/protocol.md", "header", header()),
         ("docs/protocol.md", "kinds", kinds()),
         ("docs/protocol.md", "errors", error_rows()),
+        ("docs/protocol.md", "proof", crate::proof::page()),
         ("docs/protocol.md", "conversation", conversation()),
     ]
 }

@@ -5,6 +5,7 @@ pub mod certs;
 pub mod docs;
 pub mod fuzz;
 pub mod proc;
+pub mod proof;
 pub mod script;
 pub mod sim;
 pub mod swallow;

@@ -87,6 +87,12 @@ pub struct Args {
     #[arg(long, value_name = "FILE|none")]
     pub tokens: Option<PathBuf>,
 
+    /// File with the token that the execds of hosts want proved ('isdexecd --tokens'): a line
+    /// TOKEN for all hosts, or HOST TOKEN for one. Read anew at each connection [default:
+    /// 'host-token' in the state directory, if it is there].
+    #[arg(long, value_name = "FILE")]
+    pub host_token: Option<PathBuf>,
+
     /// Listen on other than loopback addresses although there are no tokens: whoever can reach the
     /// port may then use every service, and the worker port.
     #[arg(long)]

@@ -7,6 +7,7 @@ use super::tls::TlsFiles;
 use super::tokens;
 use crate::exit::Fatal;
 use auth::list::TokenList;
+use auth::private;
 use protocol::settings::{Setting, Settings};
 use std::path::{Path, PathBuf};
 
@@ -29,6 +30,8 @@ pub struct Config {
     pub token_file: Option<PathBuf>,
     /// The tokens in it; `None` = it is not there.
     pub tokens: Option<TokenList>,
+    /// The file with the tokens that execds want proved; `None` = there is none.
+    pub host_token_file: Option<PathBuf>,
     /// Settings from the command line.
     pub set: Vec<(Setting, u64)>,
     /// The settings at the start.
@@ -67,6 +70,18 @@ impl Config {
             .map(|file| tokens::read(file).map_err(|why| Fatal::Usage(format!("--tokens {why}"))))
             .transpose()?;
         low.check_reach(tokens.is_some())?;
+        let host_token_file = match &low.host_token {
+            Some(file) => {
+                // Read again at each connection; now only to say at once what is wrong.
+                private::read(file, tokens::HOST_FILE_BYTES_MAX)
+                    .map_err(|why| Fatal::Usage(format!("--host-token {why}")))?;
+                Some(file.clone())
+            }
+            None => {
+                let file = state.as_ref().map(|dir| dir.join(tokens::HOST_FILE));
+                file.filter(|file| file.exists())
+            }
+        };
         let mut sources = Vec::new();
         for path in low.sources {
             let text =
@@ -95,6 +110,7 @@ impl Config {
             sources,
             token_file,
             tokens,
+            host_token_file,
             set: low.set,
             settings,
             ports_file: low.ports_file,

@@ -63,6 +63,8 @@ pub struct Low {
     pub ports_file: Option<PathBuf>,
     /// Where the tokens are.
     pub tokens: TokenFile,
+    /// The file with the tokens that execds want proved.
+    pub host_token: Option<PathBuf>,
     /// An option that opens a port to other machines.
     pub reachable: Option<String>,
     /// Such a port may be opened without tokens.
@@ -123,6 +125,7 @@ impl Low {
             listen,
             worker_listen,
             tokens,
+            host_token: args.host_token,
             reachable,
             is_insecure: args.insecure,
             worker_host: args.worker_host,

@@ -2,14 +2,14 @@
 
 use super::fact::Fact;
 use super::input::Asker;
-use protocol::bodies::{ExecStart, Format};
+use protocol::bodies::{ExecHello, ExecStart, Format};
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId};
 use protocol::kinds::Role;
 use protocol::names::{HostName, ServiceName, TokenName};
 use protocol::op::reply::OpReply;
-use protocol::proof::{Claim, Proof};
+use protocol::proof::{Challenge, Claim, Proof};
 
 /// Who asked for a change; named in its fact.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -80,6 +80,20 @@ pub enum Action {
         link: LinkId,
         /// The answer.
         proof: Box<Proof>,
+    },
+    /// Say hello to an execd, naming the host's token if there is one.
+    Greet {
+        /// To which execd.
+        link: LinkId,
+        /// The hello without a token.
+        hello: Box<ExecHello>,
+    },
+    /// Answer an execd's challenge; if that can't be done, `Input::Unproven` follows.
+    Prove {
+        /// To which execd.
+        link: LinkId,
+        /// What it asks.
+        challenge: Box<Challenge>,
     },
     /// Read the token file; `Input::TokensRead` follows.
     ReadTokens {

@@ -185,10 +185,13 @@ impl Engine {
             failed: 0,
             watch: None,
         };
-        let text = format!(
+        let mut text = format!(
             "client: priority={}, hostpid={}, id={id}, loghost={}, service={}",
             client.priority, client.hostpid, client.loghost, login.service
         );
+        if let Some(token) = &client.peer.token {
+            text += &format!(", token={token}");
+        }
         self.clients.heartbeats += usize::from(client.heartbeat);
         let key = self.clients.slab.insert(client);
         self.clients.ids.insert(id, key);

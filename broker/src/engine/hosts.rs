@@ -12,6 +12,7 @@ use protocol::bodies::{ExecHello, ExecListed};
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
+use protocol::proof::Challenge;
 use protocol::settings::Setting;
 use protocol::time::Tick;
 
@@ -141,11 +142,34 @@ impl Engine {
         host.since = self.now;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
         self.links.open(link, End::Host(name.clone()), peer, self.now);
+        let is_builtin = host.is_builtin;
         let broker = self.instance.clone();
-        out.push(Action::Send {
-            link,
-            frame: Frame::ExecHello(ExecHello { host: name, broker, token: None }),
+        let hello = ExecHello { host: name, broker, token: None };
+        out.push(if is_builtin {
+            Action::Send { link, frame: Frame::ExecHello(hello) }
+        } else {
+            Action::Greet { link, hello: Box::new(hello) }
         });
+    }
+
+    /// An execd wants the host's token proved.
+    pub(crate) fn on_challenged(&mut self, link: LinkId, challenge: Box<Challenge>, out: Out<'_>) {
+        let Some(End::Host(name)) = self.links.get(link).map(|slot| slot.end.clone()) else {
+            return;
+        };
+        if self.hosts.get(&name).is_some_and(|host| host.state == HostState::Greeting(link)) {
+            out.push(Action::Prove { link, challenge });
+        }
+    }
+
+    /// The host's token can't be proved, or the execd has not proved that it knows it.
+    pub(crate) fn on_unproven(&mut self, link: LinkId, why: String, out: Out<'_>) {
+        let Some(End::Host(name)) = self.links.get(link).map(|slot| slot.end.clone()) else {
+            return;
+        };
+        let about = About { host: Some(name), ..About::default() };
+        self.record(FactKind::HostError, about, format!("the host's token: {why}"), out);
+        self.cut(link, "its token is not proved".into(), out);
     }
 
     pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, out: Out<'_>) {

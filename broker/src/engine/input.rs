@@ -11,7 +11,7 @@ use protocol::decode::WireError;
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{HostName, TokenName};
-use protocol::proof::Proof;
+use protocol::proof::{Challenge, Proof};
 use protocol::rights::Rights;
 use std::collections::BTreeMap;
 
@@ -228,6 +228,20 @@ pub enum Input {
         link: LinkId,
         /// For the log, not for the peer: which of the reasons it is.
         proven: Result<String, String>,
+    },
+    /// An execd wants the host's token proved.
+    Challenged {
+        /// Its link.
+        link: LinkId,
+        /// What it asks.
+        challenge: Box<Challenge>,
+    },
+    /// The host's token can't be proved to an execd, or the execd has not proved that it knows it.
+    Unproven {
+        /// Its link.
+        link: LinkId,
+        /// Why.
+        why: String,
     },
     /// The token file was read, or not: then those in force stay.
     TokensRead {

@@ -286,6 +286,8 @@ impl Engine {
                 self.on_proof(link, proof, out);
             }
             Input::Proven { link, proven } => self.on_proven(link, proven, out),
+            Input::Challenged { link, challenge } => self.on_challenged(link, challenge, out),
+            Input::Unproven { link, why } => self.on_unproven(link, why, out),
             Input::TokensRead { asker, tokens } => self.on_tokens(asker, tokens, out),
             Input::Logout { link } => self.on_logout(link, out),
             Input::Badge { link, badge, proof } => {

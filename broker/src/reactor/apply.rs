@@ -17,6 +17,8 @@ impl Shell {
                 self.challenge(link, role, &target, &claim);
             }
             Action::Verify { link, proof } => self.verify(link, &proof),
+            Action::Greet { link, hello } => self.helpers.greet(link, *hello, &self.desk),
+            Action::Prove { link, challenge } => self.prove(link, *challenge),
             Action::ReadTokens { asker } => self.read_tokens(asker),
             Action::Start { link, start } => {
                 let secret = self.state.key.sign(start.worker, start.run);

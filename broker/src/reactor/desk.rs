@@ -1,14 +1,17 @@
 //! The desk where tokens are shown: it makes challenges and checks proofs for the engine, which
-//! never sees what proves a token. Not what follows from a token: the engine decides that.
+//! never sees what proves a token, and proves the broker's own token to execds. Not what follows
+//! from a token: the engine decides that.
 
 use super::shell::Shell;
 use crate::engine::input::{Asker, Input, TokenRights, Tokens};
 use auth::list::{Pending, TokenList};
+use auth::prover::Prover;
+use protocol::bodies::{ExecHello, ExecWelcome};
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::names::ServiceName;
-use protocol::proof::{Claim, Proof};
+use protocol::proof::{Challenge, Claim, Proof};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -17,7 +20,11 @@ use std::path::PathBuf;
 pub(super) struct Desk {
     /// The token file, there or not.
     pub(super) file: Option<PathBuf>,
+    /// The file with the tokens that execds want proved, if there is one.
+    pub(super) host_file: Option<PathBuf>,
     list: Option<TokenList>,
+    /// Execds to which a token was named.
+    provers: BTreeMap<LinkId, Prover>,
     pending: BTreeMap<LinkId, Pending>,
 }
 
@@ -30,6 +37,14 @@ impl Desk {
     /// A link is gone.
     pub(super) fn forget(&mut self, link: LinkId) {
         self.pending.remove(&link);
+        self.provers.remove(&link);
+    }
+
+    /// Whether an execd that says welcome is the right one: it has proved the token that was named
+    /// to it, or none was.
+    pub(super) fn is_right(&mut self, link: LinkId, welcome: &ExecWelcome) -> bool {
+        let prover = self.provers.remove(&link);
+        prover.is_none_or(|prover| prover.is_proven(welcome.signature.as_deref()))
     }
 
     fn verify(&mut self, link: LinkId, proof: &Proof) -> Result<String, String> {
@@ -71,6 +86,52 @@ impl Shell {
     pub(super) fn verify(&mut self, link: LinkId, proof: &Proof) {
         let proven = self.desk.verify(link, proof);
         self.tell(Some(link), Input::Proven { link, proven });
+    }
+
+    /// Says hello to an execd, now that its token is found, or not.
+    pub(super) fn greet(
+        &mut self,
+        link: LinkId,
+        mut hello: ExecHello,
+        prover: Result<Option<Prover>, String>,
+    ) {
+        match prover {
+            Ok(prover) => {
+                hello.token = prover.as_ref().map(|prover| prover.claim().clone());
+                if self.links.get(link).is_some() {
+                    self.desk.provers.extend(prover.map(|prover| (link, prover)));
+                    self.send(link, Frame::ExecHello(hello));
+                }
+            }
+            Err(why) => self.tell(Some(link), Input::Unproven { link, why }),
+        }
+    }
+
+    /// Has an execd's challenge answered.
+    pub(super) fn prove(&mut self, link: LinkId, challenge: Challenge) {
+        match self.desk.provers.remove(&link) {
+            Some(prover) => {
+                // Until the answer is there, whoever says welcome is not the right one.
+                self.desk.provers.insert(link, prover.clone());
+                self.helpers.prove(link, prover, challenge);
+            }
+            None => {
+                let why = "a challenge came, and no token was named".to_owned();
+                self.tell(Some(link), Input::Unproven { link, why });
+            }
+        }
+    }
+
+    /// The answer to an execd's challenge is there, or not.
+    pub(super) fn proved(&mut self, link: LinkId, prover: Prover, proof: Result<Proof, String>) {
+        match proof {
+            Ok(proof) if self.links.get(link).is_some() => {
+                self.desk.provers.insert(link, prover);
+                self.send(link, Frame::Proof(proof));
+            }
+            Ok(_) => {}
+            Err(why) => self.tell(Some(link), Input::Unproven { link, why }),
+        }
     }
 
     /// Has the token file read again.

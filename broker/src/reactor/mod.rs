@@ -253,6 +253,8 @@ impl Reactor {
                 Found::Script { link, head, path, script } => {
                     self.shell.tell(Some(link), Input::Sourced { link, head, path, script });
                 }
+                Found::Greeting { link, hello, prover } => self.shell.greet(link, hello, prover),
+                Found::Proof { link, prover, proof } => self.shell.proved(link, prover, proof),
                 Found::Tokens { asker, list } => self.shell.tokens_read(asker, list),
                 Found::NotSynced(why) => self.shell.tell(None, Input::PersistFailed { why }),
             }

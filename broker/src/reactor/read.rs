@@ -6,7 +6,7 @@ use super::Reactor;
 use super::conn::Phase;
 use super::intake::Front;
 use super::listen::who_is;
-use crate::engine::input::{Close, Input};
+use crate::engine::input::{Close, Input, Report};
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
 use protocol::decode::WireError;
@@ -157,6 +157,14 @@ impl Reactor {
         let key = &self.shell.state.key;
         match inbound::input(arrived, |worker, secret| key.verify(worker, secret)) {
             Ok(input) => {
+                if let Input::Report { report, .. } = &input
+                    && let Report::Welcome(welcome) = &**report
+                    && !self.shell.desk.is_right(link, welcome)
+                {
+                    let why = "the execd did not prove that it knows it".to_owned();
+                    self.step(Input::Unproven { link, why });
+                    return;
+                }
                 if depends_on_user(&input, self.shell.desk.has_tokens())
                     && let Some(known) = who_is(link, &conn.stream)
                 {

@@ -113,6 +113,7 @@ impl Reactor {
         self.ports_file = config.ports_file.map(|path| PortsFile { path, text: self.addresses() });
         self.step(Input::Listening(Box::new(listening)));
         self.shell.desk.file = config.token_file;
+        self.shell.desk.host_file = config.host_token_file;
         if let Some(list) = config.tokens {
             self.shell.tokens_read(None, Ok(list));
             self.settle();

@@ -2,16 +2,21 @@
 //! sync), and the road on which their results come back into the loop. Nobody else starts threads
 //! here.
 
+use super::desk::Desk;
 use super::state::Paths;
 use crate::config::{script, tokens};
 use crate::engine::input::Asker;
 use auth::list::TokenList;
+use auth::prover::Prover;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
+use protocol::bodies::ExecHello;
 use protocol::header::Header;
 use protocol::ids::LinkId;
+use protocol::kinds::Role;
 use protocol::limits::TLS_PREFIX;
 use protocol::names::HostName;
+use protocol::proof::{Challenge, Proof};
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -51,6 +56,24 @@ pub(super) enum Found {
         asker: Asker,
         /// What stands in it, or why it can't be read.
         list: Result<TokenList, String>,
+    },
+    /// The token of a host, to say hello with; `None` = there is none.
+    Greeting {
+        /// Its execd's link.
+        link: LinkId,
+        /// The hello without a token.
+        hello: ExecHello,
+        /// The token's prover, or why there is none.
+        prover: Result<Option<Prover>, String>,
+    },
+    /// The answer to an execd's challenge, or why there is none.
+    Proof {
+        /// The execd's link.
+        link: LinkId,
+        /// What checks the execd's own proof.
+        prover: Prover,
+        /// The answer.
+        proof: Result<Proof, String>,
     },
     /// The configuration is written but could not be brought to the disk.
     NotSynced(String),
@@ -104,6 +127,32 @@ impl Helpers {
         self.spawn("isectd-tokens", failed, move || {
             let list = tokens::read(&path);
             Found::Tokens { asker, list }
+        });
+    }
+
+    /// Finds the token to say hello to a host with.
+    pub(super) fn greet(&self, link: LinkId, hello: ExecHello, desk: &Desk) {
+        let Some(file) = desk.host_file.clone() else {
+            let _ = self.results.0.send(Found::Greeting { link, hello, prover: Ok(None) });
+            let _ = self.waker.wake();
+            return;
+        };
+        let failed = Found::Greeting { link, hello: hello.clone(), prover: Err(too_many()) };
+        self.spawn("isectd-greet", failed, move || {
+            let prover = tokens::of_host(&file, &hello.host).and_then(|token| {
+                let begin = |token| Prover::begin(&token, Role::Broker, hello.host.as_str());
+                token.map(begin).transpose()
+            });
+            Found::Greeting { link, hello, prover }
+        });
+    }
+
+    /// Answers an execd's challenge: that is dear.
+    pub(super) fn prove(&self, link: LinkId, mut prover: Prover, challenge: Challenge) {
+        let failed = Found::Proof { link, prover: prover.clone(), proof: Err(too_many()) };
+        self.spawn("isectd-prove", failed, move || {
+            let proof = prover.answer(&challenge);
+            Found::Proof { link, prover, proof }
         });
     }
 

@@ -51,6 +51,7 @@ pub fn input(
             let proof = prove(badge.worker, &badge.secret);
             Input::Badge { link, badge: Box::new(badge), proof }
         }
+        Frame::Challenge(challenge) => Input::Challenged { link, challenge: Box::new(challenge) },
         Frame::Proof(proof) => Input::Proof { link, proof: Box::new(proof) },
         Frame::Logout => Input::Logout { link },
         Frame::Error { head, error } => {
@@ -70,7 +71,6 @@ pub fn input(
         | Frame::BadgeOk(_)
         | Frame::End
         | Frame::Reinit
-        | Frame::Challenge(_)
         | Frame::Status { .. }
         | Frame::ExecHello(_)
         | Frame::ExecStart(_)

@@ -5,6 +5,8 @@ use super::child::ChildId;
 use protocol::bodies::{Ending, ExecStart};
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::names::HostName;
+use protocol::proof::{Claim, Proof};
 use std::sync::Arc;
 
 /// Something to do, in the order given.
@@ -21,6 +23,22 @@ pub enum Action {
     Close {
         /// Which link.
         link: LinkId,
+    },
+    /// Send the challenge to a token; if there can be none, `Proven` says so.
+    Challenge {
+        /// Which link.
+        link: LinkId,
+        /// What the broker calls this host.
+        host: HostName,
+        /// Its claim.
+        claim: Claim,
+    },
+    /// Check the answer to a challenge; `Proven` follows.
+    Verify {
+        /// Which link.
+        link: LinkId,
+        /// The answer.
+        proof: Proof,
     },
     /// Start a program; answered by `Spawned` or `SpawnFailed`.
     Spawn {

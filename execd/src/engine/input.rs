@@ -15,6 +15,16 @@ pub enum Input {
         link: LinkId,
         /// Why whoever stands at its other end may not use this execd, if so.
         stranger: Option<String>,
+        /// Whether it must prove a token before it is listened to.
+        must_prove: bool,
+    },
+    /// What [`Action::Verify`](super::action::Action::Verify) found: the signature that answers the
+    /// proof, or what the broker is told.
+    Proven {
+        /// On which link.
+        link: LinkId,
+        /// What was found.
+        proven: Result<String, String>,
     },
     /// A whole frame arrived.
     Frame {

@@ -3,6 +3,7 @@
 
 use super::action::{Action, Note};
 use super::limits::Limits;
+use super::proofs::Proving;
 use super::{Broker, Engine, Leaving};
 use protocol::bodies::{Child, ErrorBody, ExecHello, ExecListed, ExecWelcome};
 use protocol::decode::WireError;
@@ -23,6 +24,8 @@ pub(super) struct Link {
     heard: Tick,
     /// When it was last pinged.
     pinged: Option<Tick>,
+    /// How far it is with its proof.
+    pub(super) proving: Proving,
 }
 
 impl Link {
@@ -42,7 +45,7 @@ impl Engine {
         &mut self,
         now: Tick,
         link: LinkId,
-        stranger: Option<String>,
+        (stranger, must_prove): (Option<String>, bool),
         out: &mut Vec<Action>,
     ) {
         let links_max = self.config.limits.links_max;
@@ -54,7 +57,10 @@ impl Engine {
             let text = format!("execd has {links_max} connections, as many as it may");
             refuse(link, 0, (ErrorCode::TooManyConnections, text), out);
         } else {
-            self.links.insert(link, Link { broker: None, heard: now, pinged: None });
+            self.links.insert(
+                link,
+                Link { broker: None, heard: now, pinged: None, proving: Proving::new(must_prove) },
+            );
         }
     }
 
@@ -64,7 +70,9 @@ impl Engine {
         let kind = frame.kind();
         let Some(broker) = link.broker.clone() else {
             if let Frame::ExecHello(hello) = frame {
-                self.hello(now, id, &hello, out);
+                self.greeted(now, id, hello, out);
+            } else if let Frame::Proof(proof) = frame {
+                self.proved(now, id, proof, out);
             } else {
                 let text = format!("the first frame must be exec-hello, not {kind}");
                 self.drop_link(now, id, (ErrorCode::BadState, text), out);
@@ -117,7 +125,14 @@ impl Engine {
         }
     }
 
-    fn hello(&mut self, now: Tick, id: LinkId, hello: &ExecHello, out: &mut Vec<Action>) {
+    pub(super) fn hello(
+        &mut self,
+        now: Tick,
+        id: LinkId,
+        hello: &ExecHello,
+        signature: Option<String>,
+        out: &mut Vec<Action>,
+    ) {
         if hello.broker.is_empty() {
             let text = "exec-hello frame: 'broker' is empty; it must name the broker".into();
             self.drop_link(now, id, (ErrorCode::BadLogin, text), out);
@@ -149,7 +164,7 @@ impl Engine {
             hostpid: self.config.hostpid,
             version: self.config.version.clone(),
             children_max: self.config.limits.children_max as u64,
-            signature: None,
+            signature,
         };
         out.push(Action::Send { link: id, frame: Frame::ExecWelcome(welcome) });
     }
@@ -213,7 +228,7 @@ impl Engine {
         }
     }
 
-    fn drop_link(
+    pub(super) fn drop_link(
         &mut self,
         now: Tick,
         id: LinkId,

@@ -17,6 +17,7 @@ pub mod input;
 pub mod limits;
 mod links;
 mod output;
+mod proofs;
 mod start;
 mod stop;
 #[cfg(test)]
@@ -123,7 +124,10 @@ impl Engine {
     /// Takes one input; appends what is to be done, in order.
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
         match input {
-            Input::Opened { link, stranger } => self.opened(now, link, stranger, out),
+            Input::Opened { link, stranger, must_prove } => {
+                self.opened(now, link, (stranger, must_prove), out);
+            }
+            Input::Proven { link, proven } => self.proven(now, link, proven, out),
             Input::Frame { link, frame } => self.frame(now, link, frame, out),
             Input::Garbled { link, error } => self.garbled(now, link, error, out),
             Input::Closed { link, why } => self.closed(now, link, why, out),

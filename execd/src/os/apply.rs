@@ -9,6 +9,7 @@ use crate::engine::action::Action;
 use crate::engine::child::ChildId;
 use crate::engine::input::Input;
 use protocol::bodies::ExecStart;
+use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use std::sync::Arc;
@@ -30,6 +31,33 @@ impl Shell {
                     known.linger(now);
                     self.dirty.insert(link);
                 }
+            }
+            Action::Challenge { link, host, claim } => {
+                let made = match &mut self.desk {
+                    Some(desk) => desk.challenge(link, &host, &claim),
+                    None => Err("is not known here: this execd has no tokens; start it with \
+                                 --tokens FILE"
+                        .into()),
+                };
+                match (made, self.links.get_mut(&link)) {
+                    (Ok(challenge), Some(known)) => {
+                        if known.send(Frame::Challenge(challenge)) {
+                            self.dirty.insert(link);
+                        } else {
+                            self.lost(link, "reads too slowly");
+                        }
+                    }
+                    (Err(why), Some(_)) => {
+                        self.inputs.push_back(Input::Proven { link, proven: Err(why) });
+                    }
+                    (_, None) => {}
+                }
+            }
+            Action::Verify { link, proof } => {
+                let desk = self.desk.as_mut();
+                let proven = desk.map(|desk| desk.verify(link, &proof));
+                let proven = proven.unwrap_or_else(|| Err("is not known here".into()));
+                self.inputs.push_back(Input::Proven { link, proven });
             }
             Action::Spawn { child, broker, start } => {
                 let answer = match self.spawn(child, broker, &start) {
@@ -60,6 +88,9 @@ impl Shell {
     /// A link is gone; the engine will hear of it.
     pub(super) fn lost(&mut self, link: LinkId, why: &'static str) {
         self.links.remove(&link);
+        if let Some(desk) = &mut self.desk {
+            desk.forget(link);
+        }
         self.dirty.remove(&link);
         self.inputs.push_back(Input::Closed { link, why });
     }

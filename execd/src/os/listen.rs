@@ -24,12 +24,44 @@ enum Socket {
     Unix(UnixListener),
 }
 
+/// Who is let in.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Door {
+    /// Whoever comes over TCP, or as another user, has to prove a token.
+    pub(super) has_tokens: bool,
+    /// Without tokens: anybody who can connect may use it.
+    pub(super) is_insecure: bool,
+}
+
+/// Whoever connected.
+#[derive(Debug)]
+pub(super) struct Comer {
+    /// Why it may not use this execd, if so.
+    pub(super) stranger: Option<String>,
+    /// It may, once it has proved a token.
+    pub(super) must_prove: bool,
+}
+
+impl Door {
+    /// Who it is, as far as the kernel knows. A TCP connection of this user may be a tunnel from
+    /// anywhere: where there are tokens, it has to prove one, too.
+    fn judge(self, is_tcp: bool, owner: impl FnOnce() -> Option<u32>) -> Comer {
+        let none = Comer { stranger: None, must_prove: false };
+        match (self.has_tokens, self.is_insecure) {
+            (true, _) if is_tcp => Comer { must_prove: true, ..none },
+            (true, _) => Comer { must_prove: peer::stranger(owner()).is_some(), ..none },
+            (false, true) => none,
+            (false, false) => Comer { stranger: peer::stranger(owner()), ..none },
+        }
+    }
+}
+
 /// A bound socket and what belongs to it.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: Socket,
-    /// Whether anybody who can connect may use it.
-    insecure: bool,
+    /// Who is let in.
+    door: Door,
     /// The socket file that this execd made, removed at the end.
     file: Option<PathBuf>,
     /// Where it listens, for the ports file.
@@ -38,9 +70,9 @@ pub(super) struct Listener {
 
 impl Listener {
     /// Binds, non-blocking.
-    pub(super) fn bind(listen: Listen, insecure: bool) -> Result<Self, Failure> {
+    pub(super) fn bind(listen: Listen, door: Door) -> Result<Self, Failure> {
         let (socket, file) = match listen {
-            Listen::Tcp(address) => (tcp(&address, insecure)?, None),
+            Listen::Tcp(address) => (tcp(&address, door)?, None),
             Listen::Unix(path) => {
                 let path = std::path::absolute(&path).unwrap_or(path);
                 (Socket::Unix(unix(&path)?), Some(path))
@@ -59,31 +91,24 @@ impl Listener {
                 format!("unix:{}", address.as_pathname().unwrap_or_else(|| Path::new("")).display())
             }
         };
-        Ok(Self { socket, insecure, file, address })
+        Ok(Self { socket, door, file, address })
     }
 
-    /// The next connection, if one waits, and why its owner may not use it, if so.
-    pub(super) fn accept(&self) -> io::Result<Option<(Stream, Option<String>)>> {
+    /// The next connection, if one waits, and who it is.
+    pub(super) fn accept(&self) -> io::Result<Option<(Stream, Comer)>> {
         let accepted = match &self.socket {
             Socket::Tcp(listener) => listener.accept().and_then(|(stream, peer)| {
                 stream.set_nodelay(true)?;
                 stream.set_nonblocking(true)?;
-                let stranger = if self.insecure {
-                    None
-                } else {
-                    peer::stranger(peer::tcp_owner(stream.local_addr()?, peer))
-                };
-                Ok((Stream::Tcp(stream), stranger))
+                let local = stream.local_addr()?;
+                let comer = self.door.judge(true, || peer::tcp_owner(local, peer));
+                Ok((Stream::Tcp(stream), comer))
             }),
             Socket::Unix(listener) => listener.accept().and_then(|(stream, _)| {
                 stream.set_nonblocking(true)?;
                 let owner = getsockopt(&stream, sockopt::PeerCredentials).ok();
-                let stranger = if self.insecure {
-                    None
-                } else {
-                    peer::stranger(owner.map(|credentials| credentials.uid()))
-                };
-                Ok((Stream::Unix(stream), stranger))
+                let comer = self.door.judge(false, || owner.map(|credentials| credentials.uid()));
+                Ok((Stream::Unix(stream), comer))
             }),
         };
         match accepted {
@@ -125,18 +150,19 @@ fn cannot(address: &str, error: &io::Error) -> Failure {
     Failure::new(Exit::Listen, format!("can't listen on {address}: {error}{cure}"))
 }
 
-fn tcp(address: &str, insecure: bool) -> Result<Socket, Failure> {
+fn tcp(address: &str, door: Door) -> Result<Socket, Failure> {
     let found: Vec<SocketAddr> =
         address.to_socket_addrs().map_err(|error| cannot(address, &error))?.collect();
     if let Some(open) = found.iter().find(|found| !found.ip().is_loopback())
-        && !insecure
+        && !door.is_insecure
+        && !door.has_tokens
     {
         return Err(Failure::new(
             Exit::Usage,
             format!(
                 "listening on {open} would let every machine that reaches it start programs here; \
-                 listen on 127.0.0.1 or unix:PATH (and tunnel), or say --insecure if you trust the \
-                 network"
+                 make a token for the broker ('isectd token add NAME --role host --file FILE') and \
+                 say --tokens FILE, or say --insecure if you trust the network"
             ),
         ));
     }

@@ -22,6 +22,7 @@ mod begin;
 mod check;
 mod children;
 mod clock;
+mod desk;
 mod enter;
 mod link;
 mod listen;

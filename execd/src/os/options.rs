@@ -52,6 +52,9 @@ pub struct Options {
     /// Listen to other machines, and to other users of this one, although nothing proves who they
     /// are. Needs [`allow`](Self::allow).
     pub insecure: bool,
+    /// The token file: a broker that comes over TCP, or as another user, has to prove one that has
+    /// the role host. Then execd may listen to other machines.
+    pub tokens: Option<PathBuf>,
     /// Programs are started only below these directories, symbolic links resolved. Empty: none.
     pub allow: Vec<PathBuf>,
     /// Whom the children run as; `None`: execd's own user.
@@ -94,6 +97,7 @@ impl Options {
         Self {
             listen,
             insecure: false,
+            tokens: None,
             allow: Vec::new(),
             user: None,
             allow_root_workers: false,

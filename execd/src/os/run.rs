@@ -4,8 +4,9 @@
 use super::begin::{announce, fit, sense, take_signals};
 use super::children::{Children, Source};
 use super::clock::Clock;
+use super::desk::Desk;
 use super::link::{Link, Taken};
-use super::listen::Listener;
+use super::listen::{Comer, Door, Listener};
 use super::options::{Failure, Options};
 use super::orphans;
 use super::reap;
@@ -13,6 +14,7 @@ use super::spawn::Recipe;
 use super::state::{Entry, State};
 use crate::engine::input::{Found, Input};
 use crate::engine::{Config, Engine};
+use crate::exit::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::Signal;
@@ -48,6 +50,8 @@ pub(super) struct Shell {
     engine: Engine,
     signals: SignalFd,
     listener: Option<Listener>,
+    /// The tokens of brokers, if they have to prove one.
+    pub(super) desk: Option<Desk>,
     accept_again: Option<Tick>,
     links_ever: u64,
     lingering_max: usize,
@@ -108,7 +112,13 @@ impl Shell {
                 (Some(state), found)
             }
         };
-        let listener = Listener::bind(options.listen, options.insecure)?;
+        let desk = options
+            .tokens
+            .map(Desk::open)
+            .transpose()
+            .map_err(|why| Failure::new(Exit::Usage, format!("--tokens {why}")))?;
+        let door = Door { has_tokens: desk.is_some(), is_insecure: options.insecure };
+        let listener = Listener::bind(options.listen, door)?;
         let address = listener.address.clone();
         let mut shell = Self {
             clock: Clock::start(),
@@ -121,6 +131,7 @@ impl Shell {
             }),
             signals,
             listener: Some(listener),
+            desk,
             accept_again: None,
             links_ever: 0,
             lingering_max: options.limits.links_max + LINGERING_MAX,
@@ -287,7 +298,7 @@ impl Shell {
     fn accept(&mut self, now: Tick) {
         for _ in 0..ACCEPTS_A_TURN {
             let Some(listener) = &self.listener else { return };
-            let (stream, stranger) = match listener.accept() {
+            let (stream, Comer { stranger, must_prove }) = match listener.accept() {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
                 Err(error) => {
@@ -307,7 +318,7 @@ impl Shell {
             };
             self.links_ever += 1;
             self.links.insert(link, Link::new(stream));
-            self.inputs.push_back(Input::Opened { link, stranger });
+            self.inputs.push_back(Input::Opened { link, stranger, must_prove });
         }
     }
 

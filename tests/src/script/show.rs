@@ -72,6 +72,11 @@ impl World {
                     .with("target", target)
             }
             Action::Verify { link, proof: _ } => Item::new(format!("verify {}", self.name(link)?)),
+            Action::Greet { link, hello } => {
+                let name = self.name(link)?;
+                self.show_frame(&name, Frame::ExecHello(*hello))
+            }
+            Action::Prove { link, .. } => Item::new(format!("prove to {}", self.name(link)?)),
             Action::ReadTokens { asker } => {
                 self.reloading = asker;
                 Item::new("read tokens")

@@ -200,7 +200,7 @@ impl World {
         let Some(conn) = self.host_opened(name, |_| Peer::Execd(index, link)) else { return };
         if self.conns.contains_key(&conn) {
             self.hosts[index].links.insert(link, conn);
-            self.feed_execd(index, Input::Opened { link, stranger: None });
+            self.feed_execd(index, Input::Opened { link, stranger: None, must_prove: false });
         }
     }
 
@@ -265,6 +265,9 @@ impl World {
                     }
                     self.sweep(conn);
                 }
+            }
+            Action::Challenge { .. } | Action::Verify { .. } => {
+                self.hold(Err("a challenge, though there are no tokens".into()));
             }
             Action::Spawn { child, broker, start } => self.spawn(index, child, &broker, &start),
             Action::Adopt { child, pid } => {

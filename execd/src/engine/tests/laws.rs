@@ -60,7 +60,7 @@ fn random_run(seed: u64) -> Vec<String> {
         let input = match next(16) {
             0 | 1 => {
                 opened += 1;
-                Input::Opened { link: link(opened), stranger: None }
+                Input::Opened { link: link(opened), stranger: None, must_prove: false }
             }
             2 | 3 => {
                 let name = ["a", "b", "c"][usize::try_from(next(3)).unwrap()];

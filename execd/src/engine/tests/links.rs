@@ -150,7 +150,8 @@ fn links_have_a_limit_and_strangers_are_denied() {
     assert_eq!(b.open(3), ["3<error too_many_connections", "3<close"]);
     b.closed(1);
     assert!(b.open(4).is_empty());
-    let stranger = Input::Opened { link: link(5), stranger: Some("who?".into()) };
+    let stranger =
+        Input::Opened { link: link(5), stranger: Some("who?".into()), must_prove: false };
     assert_eq!(b.give(stranger), ["5<error denied", "5<close"]);
 }
 

@@ -5,6 +5,7 @@ mod children;
 mod ends;
 mod laws;
 mod links;
+mod proofs;
 
 use super::action::{Action, Note, Signal};
 use super::child::ChildId;
@@ -60,6 +61,8 @@ fn word(action: &Action) -> Option<String> {
     Some(match action {
         Action::Send { link, frame } => format!("{}<{}", link.index, frame_word(frame)),
         Action::Close { link } => format!("{}<close", link.index),
+        Action::Challenge { link, host, .. } => format!("challenge {} {host}", link.index),
+        Action::Verify { link, .. } => format!("verify {}", link.index),
         Action::Spawn { child, start, .. } => format!("spawn {child} {}", start.path),
         Action::Adopt { child, pid } => format!("adopt {child} {pid}"),
         Action::Signal { child, signal } => match signal {
@@ -135,7 +138,7 @@ impl Bench {
     }
 
     fn open(&mut self, on: u32) -> Vec<String> {
-        self.give(Input::Opened { link: link(on), stranger: None })
+        self.give(Input::Opened { link: link(on), stranger: None, must_prove: false })
     }
 
     fn connect(&mut self, on: u32, broker: &str) {

@@ -384,6 +384,10 @@ impl Shell {
                 self.conn(link, "a proof");
                 self.proofs.push_back(link);
             }
+            Action::Greet { link, hello } => self.send(link, Frame::ExecHello(*hello)),
+            Action::Prove { link, .. } => {
+                self.conn(link, "a proof of ours");
+            }
             Action::ReadTokens { asker } => self.reloads.extend(asker),
             Action::Source { link, head, path } => {
                 self.conn(link, "a file");

@@ -76,6 +76,8 @@ impl World {
             Action::Challenge { .. } | Action::Verify { .. } => {
                 self.hold(Err("a challenge, though there are no tokens".into()));
             }
+            Action::Greet { link, hello } => self.send(link, Frame::ExecHello(*hello)),
+            Action::Prove { .. } => self.hold(Err("a proof, though there are no tokens".into())),
             Action::ReadTokens { asker } => {
                 let tokens = Err("no token file in a simulation".into());
                 if let Some(broker) = &mut self.broker {

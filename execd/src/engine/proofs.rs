@@ -1,0 +1,94 @@
+//! Brokers that prove a token: hello, challenge, proof, and only then the welcome. Not how a proof
+//! is checked: `os` does that.
+
+use super::Engine;
+use super::action::Action;
+use protocol::bodies::ExecHello;
+use protocol::errors::ErrorCode;
+use protocol::ids::LinkId;
+use protocol::proof::Proof;
+use protocol::time::Tick;
+
+/// How far a link is with its proof.
+#[derive(Debug, Default)]
+pub(super) struct Proving {
+    /// Whoever stands there has to prove a token.
+    pub(super) is_needed: bool,
+    /// Its hello, while it was challenged.
+    hello: Option<ExecHello>,
+    /// Its proof came and is being checked.
+    is_checked: bool,
+}
+
+impl Proving {
+    /// Of a link that has to prove a token, or not.
+    pub(super) fn new(is_needed: bool) -> Self {
+        Self { is_needed, ..Self::default() }
+    }
+}
+
+impl Engine {
+    /// The first frame of a broker.
+    pub(super) fn greeted(
+        &mut self,
+        now: Tick,
+        id: LinkId,
+        hello: ExecHello,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let error = match &hello.token {
+            _ if link.proving.hello.is_some() => {
+                (ErrorCode::BadState, "this connection was challenged; a proof must come next")
+            }
+            Some(claim) => {
+                let (host, claim) = (hello.host.clone(), claim.clone());
+                link.proving.hello = Some(hello);
+                out.push(Action::Challenge { link: id, host, claim });
+                return;
+            }
+            None if link.proving.is_needed => (
+                ErrorCode::NeedsToken,
+                "this execd starts programs only for a broker that proves a token; start isectd \
+                 with --host-token FILE",
+            ),
+            None => {
+                self.hello(now, id, &hello, None, out);
+                return;
+            }
+        };
+        self.drop_link(now, id, (error.0, error.1.into()), out);
+    }
+
+    /// The answer to a challenge.
+    pub(super) fn proved(&mut self, now: Tick, id: LinkId, proof: Proof, out: &mut Vec<Action>) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        if link.proving.hello.is_none() || link.proving.is_checked {
+            let text = "a proof answers a challenge, and there was none".into();
+            self.drop_link(now, id, (ErrorCode::BadState, text), out);
+            return;
+        }
+        link.proving.is_checked = true;
+        out.push(Action::Verify { link: id, proof });
+    }
+
+    /// The answer was checked: the signature that answers it, or why it is none.
+    pub(super) fn proven(
+        &mut self,
+        now: Tick,
+        id: LinkId,
+        proven: Result<String, String>,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(link) = self.links.get_mut(&id) else { return };
+        let Some(hello) = link.proving.hello.take() else { return };
+        match proven {
+            Ok(signature) => self.hello(now, id, &hello, Some(signature), out),
+            Err(why) => {
+                let name = hello.token.map(|claim| claim.token.to_string()).unwrap_or_default();
+                let text = format!("token '{name}' {why}");
+                self.drop_link(now, id, (ErrorCode::BadToken, text), out);
+            }
+        }
+    }
+}

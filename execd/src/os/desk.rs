@@ -1,0 +1,73 @@
+//! The desk where brokers show their token: reads the token file, makes challenges, checks proofs.
+//! Not what follows: the engine decides that.
+
+use auth::list::{FILE_BYTES_MAX, Pending, TokenList};
+use auth::private;
+use protocol::ids::LinkId;
+use protocol::kinds::Role;
+use protocol::names::HostName;
+use protocol::proof::{Challenge, Claim, Proof};
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use tracing::{error, warn};
+
+/// What a broker is told whose token is not known or not proved: not which of the two.
+const REFUSAL: &str = "is not known here, is no host's, or was not proved";
+
+/// The tokens of brokers, and those of which a proof is awaited.
+#[derive(Debug)]
+pub(super) struct Desk {
+    file: PathBuf,
+    list: TokenList,
+    pending: BTreeMap<LinkId, Pending>,
+}
+
+fn read(file: &Path) -> Result<TokenList, String> {
+    let text = private::read(file, FILE_BYTES_MAX)?;
+    TokenList::parse(&text).map_err(|why| format!("{}: {why}", file.display()))
+}
+
+impl Desk {
+    /// Reads the token file.
+    pub(super) fn open(file: PathBuf) -> Result<Self, String> {
+        let list = read(&file)?;
+        Ok(Self { file, list, pending: BTreeMap::new() })
+    }
+
+    /// The challenge to a broker's claim. The file is read anew each time, so that a token that was
+    /// added or removed counts from the next connection on; a file that can't be read changes
+    /// nothing.
+    pub(super) fn challenge(
+        &mut self,
+        link: LinkId,
+        host: &HostName,
+        claim: &Claim,
+    ) -> Result<Challenge, String> {
+        match read(&self.file) {
+            Ok(list) => self.list = list,
+            Err(why) => error!("{why}; the tokens in force stay"),
+        }
+        let challenge = self.list.challenge(claim)?;
+        let (target, token) = (host.to_string(), claim.token.clone());
+        let pending = Pending { role: Role::Broker, target, token, challenge: challenge.clone() };
+        self.pending.insert(link, pending);
+        Ok(challenge)
+    }
+
+    /// Checks the answer: the signature that goes back, or what the broker is told.
+    pub(super) fn verify(&mut self, link: LinkId, proof: &Proof) -> Result<String, String> {
+        let Some(login) = self.pending.remove(&link) else { return Err(REFUSAL.into()) };
+        let why = match self.list.check(&login, proof) {
+            Ok((entry, signature)) if entry.rights.host => return Ok(signature),
+            Ok(_) => "it has not the role host".to_owned(),
+            Err(fault) => fault.to_string(),
+        };
+        warn!(%link, token = %login.token, "a broker was not let in: {why}");
+        Err(REFUSAL.into())
+    }
+
+    /// A link is gone.
+    pub(super) fn forget(&mut self, link: LinkId) {
+        self.pending.remove(&link);
+    }
+}

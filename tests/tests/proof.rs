@@ -1,0 +1,59 @@
+//! The example of a login with a token in `docs/protocol.md`: its values are those of other
+//! implementations, and its bytes are read and written as they stand there.
+
+use bytes::BytesMut;
+use isect_tests::{docs, proof};
+use protocol::decode;
+use protocol::encode;
+use protocol::show::digits;
+
+/// Computed by argon2-cffi and Python's hmac and hashlib.
+const KNOWN: &[(&str, &str)] = &[
+    ("Argon2id", "7ccc605e420bcbe9706d3fda8bf7405e78f74700a250e1e54817824d9a35d8c5"),
+    ("client key", "4189d30d792f79408dca7f3d8018bbf81fa7dccc81ff2cd14609c6b8584f5548"),
+    ("stored key", "90cbb8827eb85cdfbf3b55c05344173fb44fc38fdff5368a1362efcc41a5103e"),
+    ("server key", "b03dd69ec6cde5d5a7df66bb672ab5d35811e4c64d42cf94801ff0af430bf516"),
+    ("proof", "4f07288dcfece426f9eb61c4fb2412d4e078364e228848c11954bd0328aea2de"),
+    ("signature", "515025c45df367f21e941e67180c20aeaff37bba62dc3f94338cfa6ee8ae0df4"),
+];
+
+#[test]
+fn the_values_are_those_of_other_implementations() {
+    let values = proof::example().values;
+    assert_eq!(values.len(), KNOWN.len());
+    for ((name, value), known) in values.iter().zip(KNOWN) {
+        assert_eq!((*name, digits(value).as_str()), *known);
+    }
+}
+
+/// The bytes of each dump in the document.
+fn dumps(page: &str) -> Vec<Vec<u8>> {
+    let (_, part) = page.split_once("<!-- made: proof -->").expect("the example");
+    let (part, _) = part.split_once("<!-- end -->").expect("its end");
+    let mut dumps: Vec<Vec<u8>> = Vec::new();
+    for line in part.lines() {
+        if line.starts_with("# ") {
+            dumps.push(Vec::new());
+        }
+        // Offset, two spaces, sixteen bytes, and what they are in ASCII.
+        let Some((code, _)) = line.split_once("  |") else { continue };
+        let bytes = code.split_whitespace().skip(1);
+        let bytes = bytes.map(|byte| u8::from_str_radix(byte, 16).expect("a byte"));
+        dumps.last_mut().expect("a note before it").extend(bytes);
+    }
+    dumps
+}
+
+#[test]
+fn the_bytes_of_the_document_are_the_frames_of_the_example() {
+    let path = docs::root().join("docs/protocol.md");
+    let page = std::fs::read_to_string(path).expect("the document");
+    let frames = proof::example().frames;
+    let dumps = dumps(&page);
+    assert_eq!(dumps.len(), frames.len());
+    for ((note, frame), bytes) in frames.into_iter().zip(dumps) {
+        assert_eq!(encode::to_bytes(frame.clone()), bytes, "{note}");
+        let read = decode::next(&mut BytesMut::from(&bytes[..]), 1 << 20).expect("a frame");
+        assert_eq!(read, Some(frame), "{note}");
+    }
+}
