@@ -9,6 +9,7 @@ use isect_tests::wire::{self, Wire};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// A figure of `/proc/PID/status` in KiB.
@@ -17,6 +18,28 @@ fn memory_kib(broker: &Broker, key: &str) -> u64 {
     let status = std::fs::read_to_string(path).expect("the broker runs");
     let line = status.lines().find(|line| line.starts_with(key)).expect("a figure");
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+}
+
+/// Several operators list the clients at once, a listing made in many steps; some leave at once.
+fn list_them(broker: &Broker, count: usize) {
+    const OPERATORS: usize = 4;
+    let list = || {
+        let mut leaver = broker.login("op");
+        leaver.send("clients", &Send::default()).expect("sent");
+        drop(leaver);
+        let text = broker.op("clients");
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].trim_start().starts_with("service"), "{}", lines[0]);
+        let ids: BTreeSet<&str> =
+            lines[1..].iter().filter_map(|line| line.split_whitespace().nth(1)).collect();
+        assert_eq!(ids.len(), lines.len() - 1, "each client stands there once");
+        let echo = lines.iter().filter(|line| line.trim_start().starts_with("echo ")).count();
+        assert_eq!(echo, count, "{text}");
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..OPERATORS).map(|_| scope.spawn(list)).collect();
+        threads.into_iter().for_each(|thread| thread.join().expect("all right"));
+    });
 }
 
 /// The body of request `index` of client `who`.
@@ -54,6 +77,7 @@ fn five_hundred_clients_get_their_own_answers() {
         // They are all still there, and the operator's own.
         let count = (THREADS * CLIENTS) as i64;
         assert_eq!(broker.number("", "isdData.PriList"), count + 1);
+        list_them(&broker, count as usize);
         drop(callers);
     });
     let total = (THREADS * CLIENTS * ROUNDS) as i64;

@@ -32,6 +32,8 @@ pub(crate) enum Due {
     StatusAnswer(u64),
     /// When to try again to write the configuration.
     Persist,
+    /// When to make the next part of a long listing.
+    Listing,
     /// When to end, though some host has not said that its processes are gone.
     End,
 }

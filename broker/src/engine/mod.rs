@@ -25,6 +25,7 @@ mod hosts;
 mod invariants;
 mod leaving;
 mod links;
+mod listing;
 mod live;
 mod lives;
 mod op_change;
@@ -140,6 +141,7 @@ pub struct Engine {
     buckets: Buckets,
     poison: VecDeque<Poison>,
     watchers: usize,
+    listings: listing::Listings,
     status_queries: BTreeMap<u64, op_status::StatusQuery>,
     next_query: u64,
     totals: Totals,
@@ -187,6 +189,7 @@ impl Engine {
             buckets: Buckets::default(),
             poison: VecDeque::new(),
             watchers: 0,
+            listings: listing::Listings::default(),
             status_queries: BTreeMap::new(),
             next_query: 0,
             totals: Totals::default(),
@@ -368,6 +371,7 @@ impl Engine {
                     self.is_to_persist = false;
                     self.is_changed |= self.unsaved.is_some();
                 }
+                Due::Listing => self.on_listing(out),
                 Due::End => self.on_departure_due(out),
             }
         }

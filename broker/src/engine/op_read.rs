@@ -2,6 +2,7 @@
 //! queues, settings, facts. The pages of workers and hosts, and latency, are in `op_show`.
 
 use super::Engine;
+use super::clients::Client;
 use super::op_run::{OpResult, not_found, refused};
 use super::transaction::Stage;
 use super::when::utc;
@@ -11,6 +12,7 @@ use protocol::names::ServiceName;
 use protocol::op::reply::{Align, Block, Column, OpReply, Value};
 use protocol::settings::Setting;
 use protocol::time::Tick;
+use std::collections::VecDeque;
 
 /// A right-aligned column; its JSON key is the title with underscores unless given.
 pub(crate) const fn column(title: &'static str, key: &'static str, width: usize) -> Column {
@@ -134,6 +136,19 @@ impl Engine {
     }
 
     pub(crate) fn show_clients(&self) -> OpReply {
+        let ids = self.clients_in_order();
+        let keys = ids.into_iter().filter_map(|id| self.clients.find(id));
+        Self::clients_table(keys.map(|key| self.client_row(&self.clients[key])).collect())
+    }
+
+    /// In the order in which they are served and listed.
+    pub(crate) fn clients_in_order(&self) -> VecDeque<ClientId> {
+        let mut clients: Vec<_> = self.clients.by_id().map(|(_, c)| (c.priority, c.id)).collect();
+        clients.sort_unstable();
+        clients.into_iter().map(|(_, id)| id).collect()
+    }
+
+    pub(crate) fn clients_table(rows: Vec<Vec<Value>>) -> OpReply {
         let columns = vec![
             column("service", "service", 12),
             column("client id", "client", 10),
@@ -148,25 +163,24 @@ impl Engine {
             column("connected", "connected_us", 12),
             column("fd", "fd", 4),
         ];
-        let row = |(_, c): (usize, &super::clients::Client)| {
-            vec![
-                text(&self.registry[c.service].name),
-                number(c.id.0),
-                number(c.priority),
-                yes(c.is_blocked),
-                text(&c.loghost),
-                number(c.hostpid),
-                number(c.live.len()),
-                number(c.requests),
-                number(c.answered),
-                number(c.failed),
-                self.ago(c.since),
-                number(c.peer.fd),
-            ]
-        };
-        let mut clients: Vec<_> = self.clients.by_id().collect();
-        clients.sort_by_key(|(_, client)| (client.priority, client.id));
-        table("clients", columns, clients.into_iter().map(row).collect())
+        table("clients", columns, rows)
+    }
+
+    pub(crate) fn client_row(&self, c: &Client) -> Vec<Value> {
+        vec![
+            text(&self.registry[c.service].name),
+            number(c.id.0),
+            number(c.priority),
+            yes(c.is_blocked),
+            text(&c.loghost),
+            number(c.hostpid),
+            number(c.live.len()),
+            number(c.requests),
+            number(c.answered),
+            number(c.failed),
+            self.ago(c.since),
+            number(c.peer.fd),
+        ]
     }
 
     pub(crate) fn show_client(&self, id: ClientId) -> OpResult {

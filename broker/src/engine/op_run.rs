@@ -46,6 +46,10 @@ impl Engine {
                 out.push(Action::ReadTokens { asker: Some((link, head)) });
                 return;
             }
+            Ok(OpRequest::Clients) => match self.list_clients(link, head) {
+                Some(answer) => answer,
+                None => return,
+            },
             Ok(OpRequest::Watch(kinds)) => self.watch(client, &head, &kinds),
             Ok(OpRequest::Source(path)) => {
                 out.push(Action::Source { link, head, path });

@@ -5,13 +5,20 @@ use super::shell::Shell;
 use crate::engine::action::{Action, Origin};
 use crate::translate::outbound;
 
+/// A table of so many rows is written by a helper thread.
+const LONG_ROWS: usize = 100;
+
 impl Shell {
     /// Does one thing.
     pub(super) fn apply(&mut self, action: Action) {
         match action {
             Action::Send { link, frame } => self.send(link, frame),
             Action::Answer { link, head, reply, format } => {
-                self.send(link, outbound::answer(head, &reply, format));
+                if reply.rows() < LONG_ROWS {
+                    self.send(link, outbound::answer(head, &reply, format));
+                } else {
+                    self.helpers.write(link, head, reply, format);
+                }
             }
             Action::Challenge { link, role, target, claim } => {
                 self.challenge(link, role, &target, &claim);

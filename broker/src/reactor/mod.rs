@@ -256,6 +256,7 @@ impl Reactor {
                 Found::Greeting { link, hello, prover } => self.shell.greet(link, hello, prover),
                 Found::Proof { link, prover, proof } => self.shell.proved(link, prover, proof),
                 Found::Tokens { asker, list } => self.shell.tokens_read(asker, list),
+                Found::Answer { link, frame } => self.shell.send(link, frame),
                 Found::NotSynced(why) => self.shell.tell(None, Input::PersistFailed { why }),
             }
         }

@@ -6,16 +6,20 @@ use super::desk::Desk;
 use super::state::Paths;
 use crate::config::{script, tokens};
 use crate::engine::input::Asker;
+use crate::translate::outbound;
 use auth::list::TokenList;
 use auth::prover::Prover;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
-use protocol::bodies::ExecHello;
+use protocol::bodies::{ErrorBody, ExecHello, Format};
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::limits::TLS_PREFIX;
 use protocol::names::HostName;
+use protocol::op::reply::OpReply;
 use protocol::proof::{Challenge, Proof};
 use std::fs::File;
 use std::io;
@@ -75,6 +79,13 @@ pub(super) enum Found {
         /// The answer.
         proof: Result<Proof, String>,
     },
+    /// A long answer is written.
+    Answer {
+        /// The operator's link.
+        link: LinkId,
+        /// The answer.
+        frame: Frame,
+    },
     /// The configuration is written but could not be brought to the disk.
     NotSynced(String),
 }
@@ -118,6 +129,16 @@ impl Helpers {
         self.spawn("isectd-source", failed, move || {
             let script = script::read(&path);
             Found::Script { link, head, path, script }
+        });
+    }
+
+    /// Writes a long answer.
+    pub(super) fn write(&self, link: LinkId, head: Header, reply: Box<OpReply>, format: Format) {
+        let error = ErrorBody::new(ErrorCode::Refused, too_many());
+        let failed = Found::Answer { link, frame: Frame::Error { head, error } };
+        self.spawn("isectd-write", failed, move || Found::Answer {
+            link,
+            frame: outbound::answer(head, &reply, format),
         });
     }
 

@@ -125,6 +125,17 @@ impl OpReply {
         Self { blocks: vec![block] }
     }
 
+    /// How many rows its longest table has.
+    pub fn rows(&self) -> usize {
+        let rows = |block: &Block| match block {
+            Block::Table { rows, .. } => rows.len(),
+            Block::Line { .. } | Block::Record { .. } | Block::Text { .. } | Block::Dump { .. } => {
+                0
+            }
+        };
+        self.blocks.iter().map(rows).max().unwrap_or_default()
+    }
+
     /// The answer as text: what the manual prints where it prints something. Each line ends with
     /// `\n`, no line ends with a blank.
     pub fn text(&self) -> String {
