@@ -81,6 +81,8 @@ const PIECES_BYTES_HIGH: u64 = 256 * 1024;
 impl Engine {
     /// A data frame of a client.
     pub(crate) fn on_request(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
+        // The broker gives these; what a client writes there comes back to nobody.
+        let head = Header { transaction: 0, attempt: 0, ..head };
         let key = match self.links.get(link).map(|slot| &slot.end) {
             Some(End::Client(key)) => *key,
             Some(_) => {

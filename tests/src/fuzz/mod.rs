@@ -6,7 +6,9 @@
 //! | --- | --- |
 //! | [`wire`] | the decoder and the three readers of streams; each control body |
 //! | [`command`] | the operator's command parser, words, scripts |
-//! | [`broker`] | the broker's engine |
+//! | [`broker`] | the broker's engine as a state machine |
+//! | [`execd`] | execd's engine and its links |
+//! | [`session`] | the client's session, against an evil broker |
 //! | [`source`] | small decisions out of bytes |
 //! | [`corpus`] | the inputs kept in `tests/fuzz/corpora` |
 //! | [`seeds`] | what a fuzzer begins with |
@@ -14,7 +16,9 @@
 pub mod broker;
 pub mod command;
 pub mod corpus;
+pub mod execd;
 pub mod seeds;
+pub mod session;
 pub mod source;
 pub mod wire;
 
@@ -33,6 +37,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "bodies", run: wire::bodies },
     Target { name: "command", run: command::command },
     Target { name: "broker", run: broker::broker },
+    Target { name: "execd", run: execd::execd },
+    Target { name: "session", run: session::session },
 ];
 
 /// Runs the target of this name.

@@ -1,0 +1,351 @@
+//! execd's engine and its links: bytes become connections, frames (through the real decoder),
+//! children that start, write and end. Laws: nothing is done to a link or child that is gone, each
+//! child is reported as ended once and forgotten, bounds are kept, nothing stays due.
+
+use super::source::Source;
+use bytes::BytesMut;
+use execd::engine::action::{Action, Signal};
+use execd::engine::child::ChildId;
+use execd::engine::input::{Found, Input};
+use execd::engine::limits::Limits;
+use execd::engine::{Config, Engine};
+use protocol::bodies::{Ending, ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, Stream};
+use protocol::decode;
+use protocol::encode;
+use protocol::frame::Frame;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::kinds::Role;
+use protocol::limits::CONTROL_BODY_BYTES_MAX;
+use protocol::names::{HostName, ServiceName};
+use protocol::time::Tick;
+use std::collections::{BTreeMap, BTreeSet};
+
+const MOVES_MAX: usize = 400;
+const CHILDREN_MAX: usize = 5;
+const LINKS_MAX: usize = 4;
+const LOOKS_MAX: u32 = 32;
+/// Steps of the clock in milliseconds.
+const WAITS_MS: &[u64] = &[0, 1, 10, 100, 1000, 2000, 10_000, 60_000];
+
+/// A process that was asked for.
+#[derive(Debug, Default)]
+struct Child {
+    is_up: bool,
+    has_exited: bool,
+    ended: BTreeSet<u8>,
+}
+
+struct Shell {
+    engine: Engine,
+    now: Tick,
+    links: BTreeMap<LinkId, BytesMut>,
+    opened: u32,
+    children: BTreeMap<ChildId, Child>,
+    /// Ends that were reported, by link, worker and run; a run is used once.
+    ends: BTreeMap<(LinkId, WorkerId, RunId), u32>,
+    has_left: bool,
+}
+
+/// Bytes as a life of an execd.
+pub fn execd(data: &[u8]) {
+    let mut source = Source::new(data);
+    let flags = source.byte();
+    let limits = Limits {
+        children_max: CHILDREN_MAX,
+        links_max: LINKS_MAX,
+        brokers_max: 3,
+        reports_max: 3,
+        lines_burst: 8,
+        tail_lines_max: 3,
+        ..Limits::default()
+    };
+    let config = Config {
+        limits,
+        hostpid: 99,
+        version: "fuzz".into(),
+        built_in: flags & 1 != 0,
+        leave_when_broker_is_gone: flags & 2 != 0,
+    };
+    let mut shell = Shell {
+        engine: Engine::new(config),
+        now: Tick(0),
+        links: BTreeMap::new(),
+        opened: 0,
+        children: BTreeMap::new(),
+        ends: BTreeMap::new(),
+        has_left: false,
+    };
+    for _ in 0..usize::from(flags >> 6) {
+        shell.found(&mut source);
+    }
+    for _ in 0..MOVES_MAX {
+        if source.is_empty() || shell.has_left {
+            break;
+        }
+        shell.next(&mut source);
+    }
+    shell.end();
+}
+
+fn stream(source: &mut Source<'_>) -> Stream {
+    source.pick(&[Stream::Stdout, Stream::Stderr])
+}
+
+fn ids(source: &mut Source<'_>) -> (WorkerId, RunId) {
+    (WorkerId(source.below(4) as u32), RunId(source.below(3) as u64))
+}
+
+impl Shell {
+    fn next(&mut self, source: &mut Source<'_>) {
+        match source.below(16) {
+            0 | 1 => self.open(source),
+            2..=6 => {
+                let frame = frame(source);
+                if let Some(link) = self.link(source) {
+                    self.receive(link, &encode::to_bytes(frame));
+                }
+            }
+            7 => {
+                let bytes = source.bytes(512, 2);
+                if let Some(link) = self.link(source) {
+                    self.receive(link, bytes);
+                }
+            }
+            8 => {
+                if let Some(link) = self.link(source) {
+                    self.links.remove(&link);
+                    self.step(Input::Closed { link, why: "fuzz" });
+                }
+            }
+            9 | 10 => self.starts(source),
+            11 | 12 => self.writes(source),
+            13 => self.exits(source),
+            14 => {
+                self.now = self.now.plus_millis(source.pick(WAITS_MS));
+                self.look_at_clock();
+            }
+            _ => match source.below(8) {
+                0 => self.step(Input::Terminate),
+                1 => self.step(Input::Deadline),
+                _ => self.open(source),
+            },
+        }
+    }
+
+    fn found(&mut self, source: &mut Source<'_>) {
+        let (worker, run) = ids(source);
+        let broker = source.pick(&["a", "b", "c", "d"]).to_owned();
+        let found = Found { broker, worker, run, pid: 700, alive: source.is_yes() };
+        self.step(Input::Found(found));
+    }
+
+    fn open(&mut self, source: &mut Source<'_>) {
+        self.opened += 1;
+        let link = LinkId { index: self.opened, generation: 0 };
+        self.links.insert(link, BytesMut::new());
+        let how = source.below(8);
+        let stranger = (how == 7).then(|| "a stranger".to_owned());
+        self.step(Input::Opened { link, stranger });
+        if how < 5 {
+            let hello = hello(source.pick(&["a", "b", "c", "d"]));
+            self.receive(link, &encode::to_bytes(hello));
+            if how < 4 {
+                self.receive(link, &encode::to_bytes(Frame::ExecList));
+            }
+        }
+    }
+
+    fn link(&self, source: &mut Source<'_>) -> Option<LinkId> {
+        let index = source.below(LINKS_MAX);
+        self.links.keys().rev().nth(index).copied()
+    }
+
+    fn child(&self, source: &mut Source<'_>, is_meant: fn(&Child) -> bool) -> Option<ChildId> {
+        let index = source.below(CHILDREN_MAX);
+        let all: Vec<ChildId> =
+            self.children.iter().filter(|(_, c)| is_meant(c)).map(|(id, _)| *id).collect();
+        (!all.is_empty()).then(|| all[index % all.len()])
+    }
+
+    /// A program that was asked for runs, or does not.
+    fn starts(&mut self, source: &mut Source<'_>) {
+        let Some(child) = self.child(source, |child| !child.is_up && !child.has_exited) else {
+            return;
+        };
+        if source.below(8) == 0 {
+            let (lasting, text) = (source.is_yes(), source.text());
+            self.step(Input::SpawnFailed { child, lasting, text });
+        } else {
+            if let Some(child) = self.children.get_mut(&child) {
+                child.is_up = true;
+            }
+            self.step(Input::Spawned { child, pid: 500 });
+        }
+    }
+
+    fn writes(&mut self, source: &mut Source<'_>) {
+        let Some(child) = self.child(source, |child| child.is_up) else { return };
+        let stream = stream(source);
+        if source.below(8) == 0 {
+            self.ends(child, stream);
+        } else if self.children.get(&child).is_some_and(|c| !c.ended.contains(&(stream as u8))) {
+            let repeat = if source.below(16) == 15 { 64 } else { 1 };
+            let bytes = source.bytes(128, 1).repeat(repeat);
+            self.step(Input::Output { child, stream, bytes });
+        }
+    }
+
+    fn ends(&mut self, child: ChildId, stream: Stream) {
+        if self.children.get_mut(&child).is_some_and(|c| c.ended.insert(stream as u8)) {
+            self.step(Input::OutputEnd { child, stream });
+        }
+    }
+
+    fn exits(&mut self, source: &mut Source<'_>) {
+        let Some(child) = self.child(source, |child| child.is_up && !child.has_exited) else {
+            return;
+        };
+        self.exit(child, source.pick(&[Ending::Exit(0), Ending::Signal(9), Ending::Exit(1)]));
+    }
+
+    fn exit(&mut self, child: ChildId, ending: Ending) {
+        if let Some(child) = self.children.get_mut(&child) {
+            child.has_exited = true;
+        }
+        self.step(Input::Exited { child, ending, cpu_ms: 5, rss_kib_max: 6 });
+    }
+
+    /// Bytes come on a link; what is cut into frames is given on.
+    fn receive(&mut self, link: LinkId, bytes: &[u8]) {
+        let Some(inbox) = self.links.get_mut(&link) else { return };
+        inbox.extend_from_slice(bytes);
+        while let Some(inbox) = self.links.get_mut(&link) {
+            match decode::next(inbox, CONTROL_BODY_BYTES_MAX) {
+                Ok(None) => return,
+                Ok(Some(frame)) => self.step(Input::Frame { link, frame }),
+                Err(error) => {
+                    inbox.clear();
+                    self.step(Input::Garbled { link, error });
+                    return;
+                }
+            }
+        }
+    }
+
+    fn step(&mut self, input: Input) {
+        if self.has_left {
+            return;
+        }
+        let mut actions = Vec::new();
+        self.engine.step(self.now, input, &mut actions);
+        for action in actions {
+            self.apply(action);
+        }
+        let count = self.engine.children_count();
+        assert_eq!(count, self.children.len(), "children of the engine and of the system");
+        assert!(count <= CHILDREN_MAX + 3, "{count} children");
+    }
+
+    fn look_at_clock(&mut self) {
+        self.step(Input::Deadline);
+        let mut looks = 0;
+        while !self.has_left && self.engine.next_deadline().is_some_and(|due| due <= self.now) {
+            looks += 1;
+            assert!(looks < LOOKS_MAX, "something stays due at {} ms", self.now.as_millis());
+            self.step(Input::Deadline);
+        }
+    }
+
+    fn apply(&mut self, action: Action) {
+        assert!(!self.has_left, "after the end: {action:?}");
+        match action {
+            Action::Send { link, frame } => {
+                assert!(self.links.contains_key(&link), "{} to {link}, gone", frame.kind());
+                assert!(frame.kind().may_send(Role::Host), "execd sends {}", frame.kind());
+                if let Frame::ExecExited(body) = &frame {
+                    let count = self.ends.entry((link, body.worker, body.run)).or_default();
+                    *count += 1;
+                }
+                let mut bytes = BytesMut::from(&encode::to_bytes(frame)[..]);
+                let read = decode::next(&mut bytes, CONTROL_BODY_BYTES_MAX);
+                assert!(matches!(read, Ok(Some(_))), "the broker can't read {read:?}");
+            }
+            Action::Close { link } => {
+                assert!(self.links.remove(&link).is_some(), "{link} is closed twice");
+            }
+            Action::Spawn { child, .. } => {
+                let before = self.children.insert(child, Child::default());
+                assert!(before.is_none(), "child {child} is two");
+            }
+            Action::Adopt { child, .. } => {
+                let adopted = Child { is_up: true, ended: [0, 1].into(), ..Child::default() };
+                assert!(self.children.insert(child, adopted).is_none(), "child {child} is two");
+            }
+            Action::Signal { child, signal } => {
+                let known = self.children.get(&child);
+                assert!(known.is_some(), "a signal for child {child}, gone");
+                let is_dead = known.is_some_and(|known| known.has_exited);
+                let is_group = signal == Signal::KillGroup;
+                assert!(!is_dead || is_group, "{signal:?} for child {child}, which has exited");
+            }
+            Action::Forget { child } => {
+                assert!(self.children.remove(&child).is_some(), "{child} is forgotten twice");
+            }
+            Action::Note(note) => assert!(!format!("{note:?}").is_empty()),
+            Action::Leave => self.has_left = true,
+        }
+    }
+
+    /// All processes end and all is told: nothing is left.
+    fn end(&mut self) {
+        let all: Vec<ChildId> = self.children.keys().copied().collect();
+        for id in all {
+            let Some(child) = self.children.get(&id) else { continue };
+            if !child.is_up {
+                self.step(Input::SpawnFailed { child: id, lasting: false, text: "end".into() });
+                continue;
+            }
+            if !child.has_exited {
+                self.exit(id, Ending::Exit(0));
+            }
+            self.ends(id, Stream::Stdout);
+            self.ends(id, Stream::Stderr);
+        }
+        self.now = self.now.plus_millis(4_000_000);
+        self.look_at_clock();
+        if !self.has_left {
+            assert!(self.children.is_empty(), "children are left: {:?}", self.children);
+            assert_eq!(self.engine.children_count(), 0);
+        }
+    }
+}
+
+fn hello(broker: &str) -> Frame {
+    let host = HostName::new("h1").expect("a name");
+    Frame::ExecHello(ExecHello { host, broker: broker.into() })
+}
+
+/// What a broker may say, and a little that it may not.
+fn frame(source: &mut Source<'_>) -> Frame {
+    let (worker, run) = ids(source);
+    match source.below(16) {
+        0..=7 => Frame::ExecStart(ExecStart {
+            worker,
+            run,
+            service: ServiceName::new("echo").expect("a name"),
+            path: if source.is_yes() { "/bin/true".into() } else { source.text() },
+            args: (0..source.below(3)).map(|_| source.text()).collect(),
+            secret: "s".into(),
+        }),
+        8 | 9 => Frame::ExecStop(ExecStop { worker, run, grace_ms: source.number() >> 40 }),
+        10 => {
+            let signal = i32::from(source.byte() as i8);
+            Frame::ExecSignal(ExecSignal { worker, run, signal })
+        }
+        11 => Frame::ExecList,
+        12 => Frame::ExecEnd(ExecEnd { grace_ms: u64::from(source.byte()) }),
+        13 => Frame::Ping { sequence: 7 },
+        14 => Frame::Pong { sequence: 7 },
+        _ => hello(source.pick(&["a", "b", ""])),
+    }
+}

@@ -1,0 +1,197 @@
+//! The client's session against a broker that may be evil: bytes become requests of the program and
+//! frames of the broker. Laws: never a panic, every request that wants an answer gets exactly one
+//! end, what is sent can be read by a broker, memory is bounded by `requests_max`.
+
+use super::source::Source;
+use bytes::Bytes;
+use client::error::Error;
+use client::session::{Event, Reply, Send, Session};
+use protocol::bodies::{ErrorBody, Login, LoginOk};
+use protocol::decode;
+use protocol::encode;
+use protocol::errors::{ERRORS, ErrorCode};
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::ClientId;
+use protocol::kinds::{Kind, Role};
+use protocol::limits::BODY_BYTES_DEFAULT;
+use protocol::names::ServiceName;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+const MOVES_MAX: usize = 400;
+
+struct World {
+    session: Session,
+    /// Requests that wait for their end.
+    open: BTreeSet<u32>,
+}
+
+/// Bytes as a life of a client.
+pub fn session(data: &[u8]) {
+    let mut source = Source::new(data);
+    let mut world = World { session: Session::new(), open: BTreeSet::new() };
+    for _ in 0..MOVES_MAX {
+        if source.is_empty() {
+            break;
+        }
+        world.next(&mut source);
+        let under_way = world.session.under_way();
+        assert!(world.open.len() <= under_way, "{:?} of {under_way}", world.open);
+    }
+    world.lost();
+}
+
+impl World {
+    fn next(&mut self, source: &mut Source<'_>) {
+        match source.below(16) {
+            0 => {
+                let login = Login::to(ServiceName::new("echo").expect("a name"));
+                if let Ok(frame) = self.session.login(login) {
+                    check_sent(frame);
+                    let ok = login_ok(source);
+                    self.receive(Frame::LoginOk(ok));
+                }
+            }
+            1..=4 => self.send(source),
+            5 => {
+                let sequence = source.below(16) as u32;
+                self.open.remove(&sequence);
+                if source.is_yes() {
+                    self.session.give_up(sequence);
+                } else {
+                    let _ = self.session.withdraw(sequence);
+                }
+            }
+            6..=11 => self.receive(frame(source)),
+            12 | 13 => {
+                let bytes = source.bytes(512, 2);
+                let mut buffer = bytes::BytesMut::from(bytes);
+                if let Ok(Some(frame)) = decode::next(&mut buffer, BODY_BYTES_DEFAULT) {
+                    self.receive(frame);
+                }
+            }
+            14 => {
+                check_sent(self.session.logout());
+                self.open.clear();
+            }
+            _ => self.lost(),
+        }
+    }
+
+    fn send(&mut self, source: &mut Source<'_>) {
+        let flags = source.byte();
+        let conversation =
+            (flags & 1 != 0).then(|| (source.below(16) as u32, source.below(4) as u32));
+        let send = Send {
+            more: flags & 6 == 6,
+            idempotent: flags & 8 != 0,
+            reply: flags & 16 == 0,
+            deadline: (flags & 32 != 0).then(|| Duration::from_nanos(source.number())),
+            conversation,
+            ..Send::default()
+        };
+        let before = self.session.under_way();
+        match self.session.send(Bytes::copy_from_slice(source.bytes(64, 1)), &send) {
+            Ok((sequence, frame)) => {
+                check_sent(frame);
+                let is_first = conversation.is_none();
+                if is_first && send.reply {
+                    assert!(self.open.insert(sequence), "sequence {sequence} is given twice");
+                }
+                assert!(sequence != 0 || !is_first, "0 stands for no request");
+                if flags & 64 == 0 {
+                    self.session.handed_over(sequence);
+                }
+            }
+            Err(error) => {
+                assert_eq!(self.session.under_way(), before, "{error}: nothing has changed");
+            }
+        }
+        let max = self.session.limits().requests_max;
+        let under_way = self.session.under_way() as u64;
+        assert!(under_way <= max.max(before as u64), "{under_way} under way, {max} allowed");
+    }
+
+    fn receive(&mut self, frame: Frame) {
+        match self.session.receive(frame) {
+            Ok(Event::Reply(reply)) => self.reply(&reply),
+            Ok(Event::Answer(frame)) => check_sent(frame),
+            Ok(Event::Dropped(sequence)) => {
+                assert!(!self.open.contains(&sequence), "{sequence} was waited for");
+            }
+            Ok(Event::LoggedIn(_)) => assert!(self.session.is_open()),
+            Ok(Event::Refused(_)) => assert!(!self.session.is_open()),
+            Ok(Event::Closing(_) | Event::Quiet) => {}
+            // The connection can't be trusted: the caller closes it.
+            Err(error) => {
+                assert!(!error.to_string().is_empty());
+                self.lost();
+            }
+        }
+    }
+
+    fn reply(&mut self, reply: &Reply) {
+        assert!(
+            self.open.contains(&reply.sequence),
+            "an answer to what was not asked, or has its end: {reply:?}"
+        );
+        if !reply.more {
+            self.open.remove(&reply.sequence);
+            assert!(!self.session.is_under_way(reply.sequence));
+        }
+    }
+
+    fn lost(&mut self) {
+        let why = Error::new(ErrorCode::BrokerLost, "fuzz");
+        let (_, replies) = self.session.lost(why);
+        for reply in &replies {
+            assert!(reply.error.is_some() && !reply.more);
+            assert!(self.open.remove(&reply.sequence), "an end of nothing: {reply:?}");
+        }
+        assert!(self.open.is_empty(), "these have no end: {:?}", self.open);
+        assert_eq!(self.session.under_way(), 0);
+    }
+}
+
+/// What goes to the broker is a frame that a client may send.
+fn check_sent(frame: Frame) {
+    let kind: Kind = frame.kind();
+    assert!(kind.may_send(Role::Client), "a client sends {kind}");
+    let bytes = encode::to_bytes(frame);
+    let mut buffer = bytes::BytesMut::from(&bytes[..]);
+    let read = decode::next(&mut buffer, BODY_BYTES_DEFAULT);
+    assert!(matches!(read, Ok(Some(_))) && buffer.is_empty(), "a broker reads {read:?}");
+}
+
+fn login_ok(source: &mut Source<'_>) -> LoginOk {
+    let body = format!(
+        "client 7\nbody_bytes_max {}\nrequests_max {}\n",
+        source.number() >> source.below(64),
+        source.byte()
+    );
+    LoginOk::parse(body.as_bytes())
+        .unwrap_or_else(|error| panic!("{error} of {body} for {}", ClientId(7)))
+}
+
+fn frame(source: &mut Source<'_>) -> Frame {
+    let flags = source.byte();
+    let head = Header {
+        sequence: source.below(16) as u32,
+        more: u16::from(flags & 3 == 3),
+        error: if flags & 12 == 12 { i16::from(source.byte() as i8) } else { 0 },
+        workerid: source.below(4) as u32,
+        transaction: u64::from(flags),
+        ..Header::default()
+    };
+    match source.below(8) {
+        0 | 1 => {
+            let row = ERRORS[source.below(ERRORS.len())];
+            let code = ErrorCode::of(row.number).unwrap_or(ErrorCode::Internal);
+            Frame::Error { head, error: ErrorBody::new(code, source.text()) }
+        }
+        2 => Frame::Ping { sequence: source.word() },
+        3 => Frame::Pong { sequence: source.word() },
+        _ => Frame::data(head, Bytes::copy_from_slice(source.bytes(64, 1))),
+    }
+}
