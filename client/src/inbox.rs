@@ -1,6 +1,7 @@
 //! Bytes of a connection on their way to become frames. Small frames are gathered in one buffer
 //! that lives as long as the connection; a big body gets memory of its own at once and is read
-//! straight into it. Pure: `conn` does the reading.
+//! straight into it. Pure: `conn` does the reading. Public for the fuzzer
+//! alone.
 
 use bytes::{Bytes, BytesMut};
 use protocol::decode::{self, WireError};
@@ -21,7 +22,7 @@ struct Growing {
 }
 
 /// The bytes read and not yet taken as frames.
-pub(crate) struct Inbox {
+pub struct Inbox {
     gather: Box<[u8]>,
     start: usize,
     end: usize,
@@ -31,7 +32,7 @@ pub(crate) struct Inbox {
 
 impl Inbox {
     /// An empty one. `body_bytes_max` bounds what a header can make us reserve.
-    pub(crate) fn new(body_bytes_max: usize) -> Self {
+    pub fn new(body_bytes_max: usize) -> Self {
         Self {
             gather: vec![0; GATHER_BYTES].into_boxed_slice(),
             start: 0,
@@ -42,12 +43,12 @@ impl Inbox {
     }
 
     /// Changes the limit once the broker has said which is in force.
-    pub(crate) fn set_body_bytes_max(&mut self, body_bytes_max: usize) {
+    pub fn set_body_bytes_max(&mut self, body_bytes_max: usize) {
         self.body_bytes_max = body_bytes_max;
     }
 
     /// Where the next bytes go; never empty. After writing there, [`Inbox::filled`] is called.
-    pub(crate) fn space(&mut self) -> &mut [u8] {
+    pub fn space(&mut self) -> &mut [u8] {
         match &mut self.growing {
             Some(growing) if growing.filled < growing.body.len() => {
                 &mut growing.body[growing.filled..]
@@ -67,7 +68,7 @@ impl Inbox {
     }
 
     /// `size` bytes were written to [`Inbox::space`].
-    pub(crate) fn filled(&mut self, size: usize) {
+    pub fn filled(&mut self, size: usize) {
         match &mut self.growing {
             Some(growing) if growing.filled < growing.body.len() => growing.filled += size,
             Some(_) | None => self.end += size,
@@ -75,7 +76,7 @@ impl Inbox {
     }
 
     /// Whether the bytes end in the middle of a frame.
-    pub(crate) fn is_inside_frame(&self) -> bool {
+    pub fn is_inside_frame(&self) -> bool {
         self.growing.is_some() || self.start < self.end
     }
 
@@ -83,7 +84,7 @@ impl Inbox {
     ///
     /// # Errors
     /// The bytes are no frame; nothing after them can be trusted.
-    pub(crate) fn take(&mut self) -> Result<Option<Frame>, WireError> {
+    pub fn take(&mut self) -> Result<Option<Frame>, WireError> {
         if let Some(growing) = self.growing.take() {
             if growing.filled < growing.body.len() {
                 self.growing = Some(growing);

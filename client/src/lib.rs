@@ -60,9 +60,11 @@ pub mod worker;
 
 mod clock;
 mod conn;
-mod inbox;
 mod stream;
 mod vigil;
+
+#[doc(hidden)]
+pub mod inbox;
 
 /// The words of the wire: names, error codes, limits.
 pub use protocol;

@@ -17,7 +17,7 @@ const SPARES_MAX: usize = 64;
 
 /// The buffers that stand by.
 #[derive(Debug, Default)]
-pub(super) struct Bulk {
+pub struct Bulk {
     /// Every buffer once given out as a body, the longest ago first. One that nobody else holds any
     /// more can be written again.
     lent: VecDeque<Bytes>,

@@ -1,6 +1,6 @@
 //! What came from one connection: bytes → frames, without a copy for those that are whole. Reads go
 //! into the loop's buffer; only the rest of a frame stays here. Not what a frame means:
-//! `translate`.
+//! `translate`. Public for the fuzzer alone, which gives it streams cut anywhere.
 
 use super::bulk::Bulk;
 use crate::engine::input::Close;
@@ -14,7 +14,7 @@ use std::io::{ErrorKind, IoSliceMut, Read};
 use std::mem;
 
 /// A frame that is not whole and is larger than this gets a buffer of its exact size.
-pub(super) const TAIL_BYTES_MAX: usize = 16 * 1024;
+pub const TAIL_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of a connection that is not logged in.
 const STRANGER_BYTES_MAX: u32 = 64 * 1024;
 /// Most bytes of one big body taken in one read.
@@ -22,7 +22,7 @@ const BIG_READ_MAX: usize = 1024 * 1024;
 
 /// A frame too large to wait in the loop's buffer, on its way into its own.
 #[derive(Debug)]
-pub(super) struct Big {
+pub struct Big {
     kind: Kind,
     head: Header,
     /// At least as long as the body.
@@ -32,15 +32,15 @@ pub(super) struct Big {
 
 /// What came and is not given on yet.
 #[derive(Debug, Default)]
-pub(super) struct Intake {
+pub struct Intake {
     /// The system said that bytes are there, and they are not all read.
-    pub(super) is_readable: bool,
+    pub is_readable: bool,
     /// The system said that the peer closed: read to the end, a short read proves nothing.
-    pub(super) is_hung_up: bool,
+    pub is_hung_up: bool,
     /// Its login or badge was accepted: it may send large frames.
-    pub(super) is_known: bool,
+    pub is_known: bool,
     /// The connection ended so, but what came before may not all be given on yet.
-    pub(super) ended: Option<Close>,
+    pub ended: Option<Close>,
     tail: Vec<u8>,
     big: Option<Box<Big>>,
     /// Bytes of a body that is too large, still to be thrown away.
@@ -49,7 +49,7 @@ pub(super) struct Intake {
 
 /// What stands at the front of a buffer.
 #[derive(Debug, PartialEq)]
-pub(super) enum Front {
+pub enum Front {
     /// A whole frame of this many bytes, header included.
     Frame(Kind, Header, usize),
     /// Part of a frame, or nothing.
@@ -62,12 +62,7 @@ pub(super) enum Front {
 
 impl Intake {
     /// Puts what was kept and what one read gives into `buffer`: how many bytes stand there now.
-    pub(super) fn fill<R: Read>(
-        &mut self,
-        stream: &mut R,
-        buffer: &mut [u8],
-        bulk: &mut Bulk,
-    ) -> usize {
+    pub fn fill<R: Read>(&mut self, stream: &mut R, buffer: &mut [u8], bulk: &mut Bulk) -> usize {
         let kept = self.tail.len();
         buffer[..kept].copy_from_slice(&self.tail);
         bulk.give_tail(mem::take(&mut self.tail));
@@ -111,13 +106,13 @@ impl Intake {
     }
 
     /// The connection ended: nothing more is read.
-    pub(super) fn end(&mut self, how: Close) {
+    pub fn end(&mut self, how: Close) {
         self.is_readable = false;
         self.ended = Some(how);
     }
 
     /// The big frame, if all of it is there.
-    pub(super) fn take_big(&mut self, bulk: &mut Bulk) -> Option<(Kind, Header, Bytes)> {
+    pub fn take_big(&mut self, bulk: &mut Bulk) -> Option<(Kind, Header, Bytes)> {
         let len = |big: &Big| big.head.len as usize;
         let mut big = self.big.take_if(|big| big.filled == len(big))?;
         let body = bulk.lend(mem::take(&mut big.buffer), len(&big));
@@ -127,20 +122,20 @@ impl Intake {
     }
 
     /// How many of `count` bytes at the front of the buffer are to be thrown away.
-    pub(super) fn pass_over(&mut self, count: usize) -> usize {
+    pub fn pass_over(&mut self, count: usize) -> usize {
         let passed = self.skip.min(count);
         self.skip -= passed;
         passed
     }
 
     /// Throws away the next bytes, the body of a frame that is too large.
-    pub(super) fn skip(&mut self, count: u32) {
+    pub fn skip(&mut self, count: u32) {
         self.skip = count as usize;
     }
 
     /// What stands at the front of these bytes.
     #[inline]
-    pub(super) fn front(&self, bytes: &[u8], body_bytes_max: usize) -> Front {
+    pub fn front(&self, bytes: &[u8], body_bytes_max: usize) -> Front {
         let Some(first) = bytes.first_chunk::<HEADER_BYTES>() else {
             return Front::Part;
         };
@@ -166,21 +161,21 @@ impl Intake {
     }
 
     /// Keeps bytes for the next time.
-    pub(super) fn keep(&mut self, bytes: &[u8], bulk: &mut Bulk) {
+    pub fn keep(&mut self, bytes: &[u8], bulk: &mut Bulk) {
         if !bytes.is_empty() {
             self.tail = bulk.tail(bytes);
         }
     }
 
     /// Keeps a big frame of which these bytes of body are there.
-    pub(super) fn begin(&mut self, kind: Kind, head: Header, bytes: &[u8], bulk: &mut Bulk) {
+    pub fn begin(&mut self, kind: Kind, head: Header, bytes: &[u8], bulk: &mut Bulk) {
         let mut buffer = bulk.take(head.len as usize);
         buffer[..bytes.len()].copy_from_slice(bytes);
         self.big = Some(bulk.big(Big { kind, head, buffer, filled: bytes.len() }));
     }
 
     /// Whether something is kept that is not a whole frame, or not given on.
-    pub(super) fn has_part(&self) -> bool {
+    pub fn has_part(&self) -> bool {
         !self.tail.is_empty() || self.big.is_some() || self.skip > 0
     }
 }

@@ -37,5 +37,5 @@ mod reap;
 pub mod rlimits;
 pub mod run;
 mod spawn;
-mod state;
+pub mod state;
 pub mod user;

@@ -322,7 +322,7 @@ impl Shell {
 
 fn hello(broker: &str) -> Frame {
     let host = HostName::new("h1").expect("a name");
-    Frame::ExecHello(ExecHello { host, broker: broker.into() })
+    Frame::ExecHello(ExecHello { host, broker: broker.into(), token: None })
 }
 
 /// What a broker may say, and a little that it may not.

@@ -4,11 +4,13 @@
 //!
 //! | file | what is fed |
 //! | --- | --- |
-//! | [`wire`] | the decoder and the three readers of streams; each control body |
+//! | [`wire`] | the decoder; each control body |
 //! | [`command`] | the operator's command parser, words, scripts |
 //! | [`broker`] | the broker's engine as a state machine |
 //! | [`execd`] | execd's engine and its links |
 //! | [`session`] | the client's session, against an evil broker |
+//! | [`streams`] | the three readers of streams, against each other |
+//! | [`files`] | state, configuration, tokens, addresses |
 //! | [`source`] | small decisions out of bytes |
 //! | [`corpus`] | the inputs kept in `tests/fuzz/corpora` |
 //! | [`seeds`] | what a fuzzer begins with |
@@ -17,9 +19,11 @@ pub mod broker;
 pub mod command;
 pub mod corpus;
 pub mod execd;
+pub mod files;
 pub mod seeds;
 pub mod session;
 pub mod source;
+pub mod streams;
 pub mod wire;
 
 /// One target.
@@ -39,6 +43,8 @@ pub const TARGETS: &[Target] = &[
     Target { name: "broker", run: broker::broker },
     Target { name: "execd", run: execd::execd },
     Target { name: "session", run: session::session },
+    Target { name: "streams", run: streams::streams },
+    Target { name: "files", run: files::files },
 ];
 
 /// Runs the target of this name.

@@ -26,9 +26,30 @@ pub fn seeds(target: &Target) -> io::Result<Vec<Vec<u8>>> {
             seeds
         }
         "bodies" => frames()?.iter().filter_map(|frame| body(frame)).collect(),
-        "command" | "files" => commands()?.into_iter().map(String::into_bytes).collect(),
+        "streams" => {
+            let frames = frames()?.into_iter();
+            frames.map(|frame| [vec![255, 0, 0, 0], frame].concat()).collect()
+        }
+        "command" => commands()?.into_iter().map(String::into_bytes).collect(),
+        "files" => files(&commands()?),
         _ => Vec::new(),
     })
+}
+
+/// The inputs of `files`: a good one of each kind.
+fn files(commands: &[String]) -> Vec<Vec<u8>> {
+    let key = "ab".repeat(32);
+    let mut seeds = vec![
+        b"\0isect-execd-1 boot\n1 2 300 400 5 6 a broker\n".to_vec(),
+        format!("\x01# isect tokens\ndecoy {key}\nanonymous client:*\n").into_bytes(),
+        b"\x02ops.0123456789abcdefghijklmnopqrstuvwxyz".to_vec(),
+        b"\x03[::1]:5501".to_vec(),
+        b"\x03unix:/run/x".to_vec(),
+    ];
+    for commands in commands.chunks(5) {
+        seeds.push(format!("\x04{}\n", commands.join("\n")).into_bytes());
+    }
+    seeds
 }
 
 /// The frames of the hex files, one each.

@@ -16,6 +16,7 @@ use protocol::ids::ClientId;
 use protocol::kinds::{Kind, Role};
 use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::names::ServiceName;
+use protocol::proof::Proof;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -122,6 +123,10 @@ impl World {
             }
             Ok(Event::LoggedIn(_)) => assert!(self.session.is_open()),
             Ok(Event::Refused(_)) => assert!(!self.session.is_open()),
+            Ok(Event::Challenged(_)) => {
+                let proof = Proof { proof: [7; 32] };
+                check_sent(self.session.prove(proof));
+            }
             Ok(Event::Closing(_) | Event::Quiet) => {}
             // The connection can't be trusted: the caller closes it.
             Err(error) => {

@@ -1,10 +1,10 @@
-//! Bytes of a stream: the decoder, the three readers that cut a stream into frames, the bodies of
-//! control frames. Laws: never a panic; however the stream is cut, the same frames come out; what
+//! Bytes of a stream: the decoder, and the bodies of control frames. Laws: never a panic; however the stream is cut, the same frames come out; what
 //! was read can be written and read again.
 
 use super::source::Source;
-use bytes::{Buf, BytesMut};
-use protocol::decode::{self, WireError};
+use super::streams::by_next;
+use bytes::BytesMut;
+use protocol::decode;
 use protocol::encode;
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -12,57 +12,17 @@ use protocol::kinds::{KINDS, Kind};
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::show;
 
-/// What a stream gave: frames, and errors that leave it usable; a fatal one is the last.
-type Taken = Vec<Result<Frame, WireError>>;
-
-/// A stream of bytes, cut as the first bytes say, into each reader.
+/// A stream of bytes, cut as the first bytes say.
 pub fn decoder(data: &[u8]) {
     let mut source = Source::new(data);
     let body_bytes_max = usize::from(source.byte()) * 8;
-    let mut cuts = source.bytes(16, 1).to_vec();
-    cuts.push(0);
+    let cuts: Vec<usize> = source.bytes(16, 1).iter().map(|cut| usize::from(*cut)).collect();
     let stream = source.rest();
-    let whole = by_next(stream, &[0], body_bytes_max);
+    let whole = by_next(stream, &[], body_bytes_max);
     assert_eq!(by_next(stream, &cuts, body_bytes_max), whole, "cut by {cuts:?}");
     for frame in whole.iter().flatten() {
         again(frame.clone());
     }
-}
-
-/// Takes all frames of a stream with `decode::next`, given in pieces of these sizes, round and
-/// round; 0 = all that is left.
-fn by_next(mut stream: &[u8], cuts: &[u8], body_bytes_max: usize) -> Taken {
-    let mut buffer = BytesMut::new();
-    let (mut taken, mut skip) = (Taken::new(), 0);
-    for cut in cuts.iter().cycle() {
-        let size = if *cut == 0 { stream.len() } else { stream.len().min(usize::from(*cut)) };
-        buffer.extend_from_slice(&stream[..size]);
-        stream = &stream[size..];
-        loop {
-            let passed = skip.min(buffer.len());
-            buffer.advance(passed);
-            skip -= passed;
-            if skip > 0 {
-                break;
-            }
-            match decode::next(&mut buffer, body_bytes_max) {
-                Ok(None) => break,
-                Ok(Some(frame)) => taken.push(Ok(frame)),
-                Err(error) => {
-                    let more = error.skip;
-                    taken.push(Err(error));
-                    match more {
-                        Some(count) => skip = count as usize,
-                        None => return taken,
-                    }
-                }
-            }
-        }
-        if stream.is_empty() {
-            return taken;
-        }
-    }
-    taken
 }
 
 /// A frame that was read is shown, written and read again.

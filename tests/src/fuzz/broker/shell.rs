@@ -473,7 +473,10 @@ impl Shell {
         let saved = self.engine.save_script();
         let mut other = Engine::new(EngineOptions::default());
         let mut actions = Vec::new();
-        let listening = Listening { execd: Some("unix:/x/execd".into()), ..Listening::default() };
+        let listening = Listening {
+            execd: self.has_execd.then(|| "unix:/x/execd".into()),
+            ..Listening::default()
+        };
         other.step(Tick(0), Input::Listening(Box::new(listening)), &mut actions);
         let script = Input::Script { origin: Origin::State, text: saved.clone() };
         other.step(Tick(0), script, &mut actions);

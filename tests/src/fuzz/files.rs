@@ -1,0 +1,97 @@
+//! Texts from outside that are no frames: execd's file of children, the broker's configuration, the
+//! token file, tokens, addresses. Laws: never a panic; what was read and written is read again; a
+//! configuration that was taken is saved so that it is taken again.
+
+use super::source::Source;
+use auth::list::{self, TokenList};
+use auth::token::Token;
+use broker::engine::action::{Action, Origin};
+use broker::engine::input::{Input, Listening};
+use broker::engine::{Engine, EngineOptions};
+use client::address::Address;
+use execd::os::state;
+use protocol::names::TokenName;
+use protocol::time::Tick;
+
+/// A text as each of them; the first byte says as which.
+pub fn files(data: &[u8]) {
+    let mut source = Source::new(data);
+    let which = source.byte();
+    let Ok(text) = str::from_utf8(source.rest()) else { return };
+    match which % 8 {
+        0 => children(text),
+        1 => tokens(text),
+        2 => token(text),
+        3 => address(text),
+        _ => configuration(text),
+    }
+}
+
+fn children(text: &str) {
+    let boot = "boot";
+    let (same, other) = (state::count(text, boot), state::count(text, "another"));
+    assert_eq!(same.is_ok(), other.is_ok(), "whether it is read depends on the boot");
+}
+
+fn tokens(text: &str) {
+    let name = TokenName::new("ops").expect("a name");
+    let is_list = TokenList::parse(text).is_ok();
+    match list::without_line(text, &name) {
+        Ok(without) => {
+            assert!(is_list, "no token file, and one without a token");
+            assert!(TokenList::parse(&without).is_ok(), "{without:?}");
+            assert!(list::without_line(&without, &name).is_err(), "still there: {without:?}");
+        }
+        Err(why) => assert!(!why.is_empty()),
+    }
+}
+
+fn token(text: &str) {
+    match Token::parse(text) {
+        Ok(token) => {
+            let shown = token.reveal();
+            let again = Token::parse(&shown).expect("a token that was shown is one");
+            assert_eq!(*again.reveal(), *shown);
+            assert_eq!(*shown, text.trim());
+        }
+        // A secret is not shown, whatever is wrong with it.
+        Err(why) => {
+            let secret = text.trim().rsplit('.').next().unwrap_or_default();
+            assert!(secret.len() < 12 || !why.contains(secret), "{why}");
+        }
+    }
+}
+
+fn address(text: &str) {
+    if let Ok(address) = Address::parse(text) {
+        let written = address.to_string();
+        assert_eq!(Address::parse(&written).ok(), Some(address), "{text:?} as {written:?}");
+    }
+}
+
+fn engine() -> Engine {
+    let mut engine = Engine::new(EngineOptions::default());
+    let listening = Listening { execd: Some("unix:/x/execd".into()), ..Listening::default() };
+    engine.step(Tick(0), Input::Listening(Box::new(listening)), &mut Vec::new());
+    engine
+}
+
+fn configuration(text: &str) {
+    let mut first = engine();
+    let origin = Origin::File("fuzz".into());
+    first.step(Tick(0), Input::Script { origin, text: text.to_owned() }, &mut Vec::new());
+    if let Err(law) = first.check_all() {
+        panic!("{law}");
+    }
+    let saved = first.save_script();
+    let mut second = engine();
+    let mut actions = Vec::new();
+    let script = Input::Script { origin: Origin::State, text: saved.clone() };
+    second.step(Tick(0), script, &mut actions);
+    for action in actions {
+        if let Action::ScriptDone { failures, .. } = action {
+            assert!(failures.is_empty(), "{failures:?} of\n{saved}");
+        }
+    }
+    assert_eq!(second.save_script(), saved, "saved, read back and saved again");
+}

@@ -1,0 +1,186 @@
+//! The three readers of streams: `decode::next` (execd, tests), the broker's `Intake`, the client's
+//! `Inbox`. Law: whatever the bytes and wherever the stream is cut, all three give the same frames
+//! in the same order, up to the first error that each must not survive.
+
+use super::source::Source;
+use broker::reactor::bulk::Bulk;
+use broker::reactor::intake::{Front, Intake};
+use bytes::{Buf, Bytes, BytesMut};
+use client::inbox::Inbox;
+use protocol::decode::{self, WireError};
+use protocol::frame::Frame;
+use protocol::limits::HEADER_BYTES;
+use std::io::{self, ErrorKind, Read};
+
+/// What a stream gave: frames, and errors that leave it usable; a fatal one is the last.
+pub(super) type Taken = Vec<Result<Frame, WireError>>;
+
+/// Room of the loop's buffer.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// A stream of bytes into each reader, cut as the first bytes say.
+pub fn streams(data: &[u8]) {
+    let mut source = Source::new(data);
+    let body_bytes_max = usize::from(source.byte()) * 256;
+    let step = usize::from(source.byte()) + 1;
+    let cuts: Vec<usize> = source.bytes(16, 1).iter().map(|cut| usize::from(*cut) * step).collect();
+    // Large bodies are of no interest byte by byte.
+    let padding = usize::from(source.byte()) * 256;
+    let mut stream = source.rest().to_vec();
+    stream.resize(stream.len() + padding, b'x');
+    let whole = by_next(&stream, &[], body_bytes_max);
+    assert_eq!(by_next(&stream, &cuts, body_bytes_max), whole, "next, cut by {cuts:?}");
+    // Buffers are used again: neither may show in the other, nor change what is still held.
+    let mut bulk = Bulk::default();
+    let first = by_intake(&stream, &cuts, body_bytes_max, &mut bulk);
+    let second = by_intake(&stream, &[], body_bytes_max, &mut bulk);
+    assert_eq!(first, whole, "intake, cut by {cuts:?}");
+    drop(first);
+    assert_eq!(by_intake(&stream, &cuts, body_bytes_max, &mut bulk), whole, "intake again");
+    assert_eq!(second, whole, "intake, at once");
+    let until = whole.iter().position(Result::is_err).map_or(whole.len(), |at| at + 1);
+    let inbox = by_inbox(&stream, &cuts, body_bytes_max);
+    assert_eq!(inbox, whole[..until], "inbox, cut by {cuts:?}");
+}
+
+/// Sizes of the pieces: these, round and round; 0 or none = all that is left.
+fn pieces(cuts: &[usize]) -> impl Iterator<Item = usize> {
+    let cuts = if cuts.is_empty() { &[0] } else { cuts };
+    cuts.iter().map(|cut| if *cut == 0 { usize::MAX } else { *cut }).cycle()
+}
+
+/// With `decode::next`, as execd does.
+pub(super) fn by_next(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> Taken {
+    let mut buffer = BytesMut::new();
+    let (mut taken, mut skip) = (Taken::new(), 0);
+    for size in pieces(cuts) {
+        let (piece, rest) = stream.split_at(size.min(stream.len()));
+        buffer.extend_from_slice(piece);
+        stream = rest;
+        loop {
+            let passed = skip.min(buffer.len());
+            buffer.advance(passed);
+            skip -= passed;
+            if skip > 0 {
+                break;
+            }
+            match decode::next(&mut buffer, body_bytes_max) {
+                Ok(None) => break,
+                Ok(Some(frame)) => taken.push(Ok(frame)),
+                Err(error) => {
+                    let more = error.skip;
+                    taken.push(Err(error));
+                    match more {
+                        Some(count) => skip = count as usize,
+                        None => return taken,
+                    }
+                }
+            }
+        }
+        if stream.is_empty() {
+            break;
+        }
+    }
+    taken
+}
+
+/// A socket that gives what there is in pieces, and `WouldBlock` between them.
+struct Pieces<'a, I> {
+    left: &'a [u8],
+    sizes: I,
+    is_dry: bool,
+}
+
+impl<I: Iterator<Item = usize>> Read for Pieces<'_, I> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.is_dry = !self.is_dry;
+        if self.is_dry && !self.left.is_empty() {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        let size = self.sizes.next().unwrap_or(usize::MAX);
+        let (piece, left) = self.left.split_at(size.min(buf.len()).min(self.left.len()));
+        buf[..piece.len()].copy_from_slice(piece);
+        self.left = left;
+        Ok(piece.len())
+    }
+}
+
+/// With the broker's reader, as its loop does.
+fn by_intake(stream: &[u8], cuts: &[usize], body_bytes_max: usize, bulk: &mut Bulk) -> Taken {
+    let mut intake = Intake::default();
+    intake.is_known = true;
+    let mut socket = Pieces { left: stream, sizes: pieces(cuts), is_dry: false };
+    let mut buffer = vec![0; BUFFER_BYTES];
+    let mut taken = Taken::new();
+    while intake.ended.is_none() {
+        intake.is_readable = true;
+        let end = intake.fill(&mut socket, &mut buffer, bulk);
+        if let Some((kind, head, body)) = intake.take_big(bulk)
+            && !take(decode::frame(kind, head, body), &mut taken)
+        {
+            return taken;
+        }
+        let mut at = 0;
+        loop {
+            at += intake.pass_over(end - at);
+            let rest = &buffer[at..end];
+            match intake.front(rest, body_bytes_max) {
+                Front::Frame(kind, head, size) => {
+                    let body = Bytes::copy_from_slice(&rest[HEADER_BYTES..size]);
+                    at += size;
+                    if !take(decode::frame(kind, head, body), &mut taken) {
+                        return taken;
+                    }
+                }
+                Front::Part => {
+                    intake.keep(rest, bulk);
+                    break;
+                }
+                Front::Begun(kind, head) => {
+                    intake.begin(kind, head, &rest[HEADER_BYTES..], bulk);
+                    break;
+                }
+                Front::Bad(error) => {
+                    at += HEADER_BYTES;
+                    let more = error.skip;
+                    taken.push(Err(error));
+                    match more {
+                        Some(count) => intake.skip(count),
+                        None => return taken,
+                    }
+                }
+            }
+        }
+    }
+    taken
+}
+
+/// Takes a frame or the error that ends everything; whether to go on.
+fn take(frame: Result<Frame, WireError>, taken: &mut Taken) -> bool {
+    let is_good = frame.is_ok();
+    taken.push(frame);
+    is_good
+}
+
+/// With the client's reader, for which every error is the last.
+fn by_inbox(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> Taken {
+    let mut inbox = Inbox::new(body_bytes_max);
+    let mut taken = Taken::new();
+    for size in pieces(cuts) {
+        let space = inbox.space();
+        assert!(!space.is_empty(), "there is always space");
+        let (piece, rest) = stream.split_at(size.min(space.len()).min(stream.len()));
+        space[..piece.len()].copy_from_slice(piece);
+        inbox.filled(piece.len());
+        stream = rest;
+        while let Some(frame) = inbox.take().transpose() {
+            if !take(frame, &mut taken) {
+                return taken;
+            }
+        }
+        if stream.is_empty() {
+            break;
+        }
+    }
+    taken
+}
