@@ -42,6 +42,8 @@ pub struct Judge {
     ended: BTreeSet<u64>,
     /// Operator commands that wait for an answer, with how many.
     asked: BTreeMap<(LinkId, u32), u32>,
+    /// Answers that go on.
+    watched: BTreeSet<(LinkId, u32)>,
     /// The operator said that a service may repeat.
     pub may_repeat: bool,
 }
@@ -55,6 +57,7 @@ impl Judge {
             accepted: BTreeMap::new(),
             ended: BTreeSet::new(),
             asked: BTreeMap::new(),
+            watched: BTreeSet::new(),
             may_repeat: false,
         }
     }
@@ -83,6 +86,7 @@ impl Judge {
     pub fn link_gone(&mut self, link: LinkId, in_order: bool) {
         self.accepted.retain(|_, accepted| accepted.link != link);
         self.asked.retain(|(asker, _), _| *asker != link);
+        self.watched.retain(|(asker, _)| *asker != link);
         if in_order {
             for accepted in self.accepted.values_mut() {
                 accepted.with.remove(&link);
@@ -161,13 +165,18 @@ impl Judge {
 
     /// An operator's command is answered; what is watched goes on.
     pub fn to_operator(&mut self, link: LinkId, head: &Header) {
+        // Whoever uses the number of a watch again has mixed answers to expect.
+        if head.more != 0 {
+            self.watched.insert((link, head.sequence));
+        }
+        if self.watched.contains(&(link, head.sequence)) {
+            return;
+        }
         let left = self.asked.get_mut(&(link, head.sequence));
         let left = left.unwrap_or_else(|| panic!("op answers what was not asked: {head:?}"));
-        if head.more == 0 {
-            *left -= 1;
-            if *left == 0 {
-                self.asked.remove(&(link, head.sequence));
-            }
+        *left -= 1;
+        if *left == 0 {
+            self.asked.remove(&(link, head.sequence));
         }
     }
 
