@@ -16,9 +16,10 @@ use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::kinds::Role;
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
-use protocol::names::{HostName, ServiceName};
+use protocol::names::{HostName, ServiceName, TokenName};
+use protocol::proof::{Claim, Proof};
 use protocol::time::Tick;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const MOVES_MAX: usize = 400;
 const CHILDREN_MAX: usize = 5;
@@ -44,6 +45,12 @@ struct Shell {
     /// Ends that were reported, by link, worker and run; a run is used once.
     ends: BTreeMap<(LinkId, WorkerId, RunId), u32>,
     has_left: bool,
+    /// Links that must prove a token and have not.
+    unproven: BTreeSet<LinkId>,
+    /// Links that answered their challenge.
+    proofs: VecDeque<LinkId>,
+    /// Answers on their way.
+    later: Vec<(LinkId, Frame)>,
 }
 
 /// Bytes as a life of an execd.
@@ -74,6 +81,9 @@ pub fn execd(data: &[u8]) {
         children: BTreeMap::new(),
         ends: BTreeMap::new(),
         has_left: false,
+        unproven: BTreeSet::new(),
+        proofs: VecDeque::new(),
+        later: Vec::new(),
     };
     for _ in 0..usize::from(flags >> 6) {
         shell.found(&mut source);
@@ -83,6 +93,9 @@ pub fn execd(data: &[u8]) {
             break;
         }
         shell.next(&mut source);
+        for (link, frame) in std::mem::take(&mut shell.later) {
+            shell.receive(link, &encode::to_bytes(frame));
+        }
     }
     shell.end();
 }
@@ -97,6 +110,15 @@ fn ids(source: &mut Source<'_>) -> (WorkerId, RunId) {
 
 impl Shell {
     fn next(&mut self, source: &mut Source<'_>) {
+        if let Some(link) = self.proofs.pop_front()
+            && self.links.contains_key(&link)
+        {
+            let proven = if source.is_yes() { Err("no".into()) } else { Ok("ab".repeat(32)) };
+            if proven.is_ok() {
+                self.unproven.remove(&link);
+            }
+            self.step(Input::Proven { link, proven });
+        }
         match source.below(16) {
             0 | 1 => self.open(source),
             2..=6 => {
@@ -145,9 +167,17 @@ impl Shell {
         self.links.insert(link, BytesMut::new());
         let how = source.below(8);
         let stranger = (how == 7).then(|| "a stranger".to_owned());
-        self.step(Input::Opened { link, stranger });
+        let must_prove = source.below(4) == 3;
+        if must_prove {
+            self.unproven.insert(link);
+        }
+        self.step(Input::Opened { link, stranger, must_prove });
         if how < 5 {
-            let hello = hello(source.pick(&["a", "b", "c", "d"]));
+            let mut hello = hello(source.pick(&["a", "b", "c", "d"]));
+            if let (Frame::ExecHello(body), true) = (&mut hello, must_prove) {
+                let token = TokenName::new("ops").expect("a name");
+                body.token = Some(Claim { token, nonce: vec![7; 16] });
+            }
             self.receive(link, &encode::to_bytes(hello));
             if how < 4 {
                 self.receive(link, &encode::to_bytes(Frame::ExecList));
@@ -236,8 +266,19 @@ impl Shell {
         if self.has_left {
             return;
         }
+        let of = match &input {
+            Input::Frame { link, .. } => Some(*link),
+            _ => None,
+        };
+        let is_unproven = of.is_some_and(|link| self.unproven.contains(&link));
         let mut actions = Vec::new();
         self.engine.step(self.now, input, &mut actions);
+        let is_deed =
+            |action: &Action| matches!(action, Action::Spawn { .. } | Action::Signal { .. });
+        assert!(
+            !is_unproven || !actions.iter().any(is_deed),
+            "who has proved nothing starts or ends something: {actions:?}"
+        );
         for action in actions {
             self.apply(action);
         }
@@ -272,6 +313,15 @@ impl Shell {
             }
             Action::Close { link } => {
                 assert!(self.links.remove(&link).is_some(), "{link} is closed twice");
+            }
+            Action::Challenge { link, .. } => {
+                assert!(self.links.contains_key(&link), "a challenge to {link}, gone");
+                let proof = Frame::Proof(Proof { proof: [7; 32] });
+                self.later.push((link, proof));
+            }
+            Action::Verify { link, .. } => {
+                assert!(self.links.contains_key(&link), "a proof of {link}, gone");
+                self.proofs.push_back(link);
             }
             Action::Spawn { child, .. } => {
                 let before = self.children.insert(child, Child::default());
