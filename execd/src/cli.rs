@@ -6,6 +6,7 @@ use execd::os::options::{Listen, Options, variable};
 use execd::os::rlimits::RLimit;
 use execd::os::user::Account;
 use std::path::PathBuf;
+use tls::setup::{ListenerFiles, Pair};
 use tracing::Level;
 
 /// Starts, watches and ends the worker processes of one host for isectd, which connects to it.
@@ -15,7 +16,8 @@ use tracing::Level;
 /// --tokens, for a broker anywhere that proves a token. Each worker gets
 /// a session and process group of its own, no new rights (no_new_privs: setuid programs have no
 /// effect), a clean environment, and ends with its whole group. Workers keep running when the
-/// broker's connection breaks; SIGTERM, SIGINT and SIGHUP end them all, then isdexecd.
+/// broker's connection breaks; SIGTERM and SIGINT end them all, then isdexecd.
+/// SIGHUP reads the certificates of --tls-… again.
 ///
 /// Exit status: 0 ended in order; 2 usage; 3 can't listen; 4 the state directory can't be used;
 /// 5 another execd uses the same socket or state directory; 6 the ports file can't be written;
@@ -23,9 +25,18 @@ use tracing::Level;
 #[derive(Debug, Parser)]
 #[command(name = "isdexecd", version, about, long_about)]
 pub(crate) struct Cli {
-    /// Where brokers connect: ADDR:PORT (port 0: the kernel chooses) or unix:PATH
-    #[arg(long, value_name = "ADDR:PORT|unix:PATH", default_value = "127.0.0.1:5502")]
+    /// Where brokers connect: ADDR:PORT (port 0: the kernel chooses), tls://ADDR:PORT or unix:PATH
+    #[arg(long, value_name = "[tls://]ADDR:PORT|unix:PATH", default_value = "127.0.0.1:5502")]
     listen: String,
+    /// Certificate for tls://, in PEM, with those between it and its CA
+    #[arg(long, value_name = "FILE")]
+    tls_cert: Option<PathBuf>,
+    /// Its key; nobody else may be able to read the file
+    #[arg(long, value_name = "FILE")]
+    tls_key: Option<PathBuf>,
+    /// Only a broker that shows a certificate of one of these CAs may use it
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
     /// Start only programs below this directory, symbolic links resolved; may be repeated. '/'
     /// allows every program of this machine. Needed: without it nothing could be started
     #[arg(long, value_name = "DIR")]
@@ -144,7 +155,26 @@ impl Cli {
             return Err("--start-rate and --start-burst are at least 1".into());
         }
         let listen = Listen::parse(&self.listen).map_err(|error| format!("--listen {error}"))?;
+        let tls = match (&listen, self.tls_cert, self.tls_key) {
+            (Listen::Tls(_), Some(cert), Some(key)) => {
+                let [cert, key] = [cert, key].map(absolute);
+                let client_ca = self.tls_client_ca.map(absolute);
+                Some(ListenerFiles { pair: Pair { cert, key }, client_ca })
+            }
+            (Listen::Tls(_), _, _) => {
+                return Err("tls:// needs --tls-cert FILE and --tls-key FILE".into());
+            }
+            (Listen::Tcp(_) | Listen::Unix(_) | Listen::Fd(_), None, None)
+                if self.tls_client_ca.is_none() =>
+            {
+                None
+            }
+            (Listen::Tcp(_) | Listen::Unix(_) | Listen::Fd(_), _, _) => {
+                return Err("--tls-… is of no use: --listen does not begin with tls://".into());
+            }
+        };
         let mut options = Options::new(listen);
+        options.tls = tls;
         options.insecure = self.insecure;
         options.tokens = self.tokens;
         options.allow = self.allow;
@@ -185,6 +215,11 @@ fn umask(text: &str) -> Result<u32, String> {
     })
 }
 
+/// The same file wherever the process is at a reload.
+fn absolute(path: PathBuf) -> PathBuf {
+    std::path::absolute(&path).unwrap_or(path)
+}
+
 /// Where the workers are written down unless told: the same place each time for the same address.
 fn default_state(listen: &Listen) -> Option<PathBuf> {
     match listen {
@@ -195,7 +230,7 @@ fn default_state(listen: &Listen) -> Option<PathBuf> {
             name.push(".state");
             Some(PathBuf::from(name))
         }
-        Listen::Tcp(address) => {
+        Listen::Tcp(address) | Listen::Tls(address) => {
             let port =
                 address.rsplit_once(':').map(|(_, port)| port).filter(|port| *port != "0")?;
             let base = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {

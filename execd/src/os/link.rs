@@ -1,16 +1,16 @@
 //! One connection: bytes in, cut into frames; frames out through a bounded outbox. Not what the
 //! frames mean: the engine knows.
 
+use super::stream::Stream;
 use bytes::{Buf, BytesMut};
 use protocol::decode::{self, WireError};
 use protocol::encode;
+use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::time::Tick;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::net::UnixStream;
 
 /// Most bytes that wait to be sent on one connection; past it the connection is closed.
 pub(super) const OUTBOX_BYTES_MAX: usize = 8 << 20;
@@ -20,38 +20,6 @@ pub(super) const LINGER_MS: u64 = 500;
 
 /// Most bytes read from a connection at a time.
 const READ_BYTES: usize = 64 << 10;
-
-/// An accepted connection.
-#[derive(Debug)]
-pub(super) enum Stream {
-    /// From this or another machine.
-    Tcp(TcpStream),
-    /// From this machine.
-    Unix(UnixStream),
-}
-
-impl Stream {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.read(into),
-            Self::Unix(stream) => stream.read(into),
-        }
-    }
-
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        match self {
-            Self::Tcp(stream) => stream.write(bytes),
-            Self::Unix(stream) => stream.write(bytes),
-        }
-    }
-
-    fn shut(&self) {
-        let _ = match self {
-            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
-        };
-    }
-}
 
 /// What reading brought.
 #[derive(Debug, PartialEq, Eq)]
@@ -73,6 +41,8 @@ pub(super) struct Link {
     /// Set once it is to be closed: what comes in is thrown away, what is queued is still sent.
     pub(super) linger_until: Option<Tick>,
     is_shut: bool,
+    /// The end of a TLS session that failed was told.
+    is_told: bool,
 }
 
 impl Link {
@@ -83,6 +53,7 @@ impl Link {
             outbox: BytesMut::new(),
             linger_until: None,
             is_shut: false,
+            is_told: false,
         }
     }
 
@@ -91,7 +62,12 @@ impl Link {
         // A frame that is not complete is never larger than this, so there is always room.
         let room = (HEADER_BYTES + CONTROL_BODY_BYTES_MAX + READ_BYTES) - self.inbox.len();
         let mut bytes = [0; READ_BYTES];
-        match self.stream.read(&mut bytes[..room.min(READ_BYTES)]) {
+        let bytes_wanted = &mut bytes[..room.min(READ_BYTES)];
+        let read = match self.linger_until {
+            Some(_) => self.stream.discard(bytes_wanted),
+            None => self.stream.read(bytes_wanted),
+        };
+        match read {
             Ok(0) if room > 0 => Err("closed by the other side"),
             Ok(_) if self.linger_until.is_some() => Ok(()),
             Ok(count) => {
@@ -100,6 +76,9 @@ impl Link {
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
+                // TLS failed: `take` says so, after the frames that came before.
+                ErrorKind::InvalidData => Ok(()),
+                ErrorKind::UnexpectedEof => Err("cut"),
                 ErrorKind::ConnectionReset => Err("reset by the other side"),
                 _ => Err("broken"),
             },
@@ -117,7 +96,12 @@ impl Link {
             return Taken::Nothing;
         }
         match decode::next(&mut self.inbox, CONTROL_BODY_BYTES_MAX) {
-            Ok(None) => Taken::Nothing,
+            Ok(None) => match self.stream.trouble() {
+                Some(text) if !std::mem::replace(&mut self.is_told, true) => {
+                    Taken::Garbled(WireError::fatal(ErrorCode::Tls, text, 0))
+                }
+                Some(_) | None => Taken::Nothing,
+            },
             Ok(Some(frame)) => Taken::Frame(frame),
             Err(error) => {
                 self.inbox.clear();
@@ -145,6 +129,11 @@ impl Link {
                 },
             }
         }
+        match self.stream.flush() {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(_) => return Err("broken"),
+        }
         if self.linger_until.is_some() && !self.is_shut {
             self.is_shut = true;
             self.stream.shut();
@@ -152,9 +141,14 @@ impl Link {
         Ok(())
     }
 
-    /// Whether bytes wait to be sent.
+    /// Whether bytes wait to be sent that the system could take.
     pub(super) fn has_unsent(&self) -> bool {
-        !self.outbox.is_empty()
+        self.stream.has_unsent() || (!self.outbox.is_empty() && !self.stream.is_handshaking())
+    }
+
+    /// Whether a read gives something although the system reports nothing.
+    pub(super) fn has_more(&self) -> bool {
+        self.linger_until.is_none() && !self.is_told && self.stream.has_more()
     }
 
     /// Begins the end: what is queued is sent, then the other side has [`LINGER_MS`] to close. To
@@ -167,9 +161,6 @@ impl Link {
 
 impl AsFd for Link {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        match &self.stream {
-            Stream::Tcp(stream) => stream.as_fd(),
-            Stream::Unix(stream) => stream.as_fd(),
-        }
+        self.stream.as_fd()
     }
 }

@@ -1,14 +1,15 @@
 //! The socket on which brokers reach execd: bind it, say where it is, accept. Not who may use it
 //! (`peer`), not what comes on it (`link`).
 
-use super::link::Stream;
 use super::options::{Failure, Listen};
 use super::peer;
+use super::stream::Stream;
 use crate::exit::Exit;
 use nix::sys::socket::{
     AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
+use protocol::limits::TLS_PREFIX;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -16,6 +17,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
+use tls::setup::{self, ListenerFiles};
+use tracing::{error, info, warn};
 
 /// A bound socket.
 #[derive(Debug)]
@@ -62,17 +65,44 @@ pub(super) struct Listener {
     socket: Socket,
     /// Who is let in.
     door: Door,
+    /// Certificates, if it speaks TLS.
+    secure: Option<Secure>,
     /// The socket file that this execd made, removed at the end.
     file: Option<PathBuf>,
     /// Where it listens, for the ports file.
     pub(super) address: String,
 }
 
+/// Certificates: the files, and what was read of them last.
+#[derive(Debug)]
+struct Secure {
+    files: ListenerFiles,
+    setup: setup::Listener,
+}
+
+impl Secure {
+    fn open(files: ListenerFiles) -> Result<Self, Failure> {
+        let setup = files.load().map_err(|why| Failure::new(Exit::Usage, why))?;
+        for warning in &setup.notes().warnings {
+            warn!("{warning}");
+        }
+        Ok(Self { files, setup })
+    }
+}
+
 impl Listener {
-    /// Binds, non-blocking.
-    pub(super) fn bind(listen: Listen, door: Door) -> Result<Self, Failure> {
+    /// Binds, non-blocking; with these files it speaks TLS.
+    pub(super) fn bind(
+        listen: Listen,
+        files: Option<ListenerFiles>,
+        door: Door,
+    ) -> Result<Self, Failure> {
+        let secure = files.map(Secure::open).transpose()?;
+        // Whoever shows a certificate of that CA has proven himself, from wherever he comes.
+        let is_proven = secure.as_ref().is_some_and(|secure| secure.files.client_ca.is_some());
+        let door = Door { is_insecure: door.is_insecure || is_proven, ..door };
         let (socket, file) = match listen {
-            Listen::Tcp(address) => (tcp(&address, door)?, None),
+            Listen::Tcp(address) | Listen::Tls(address) => (tcp(&address, door)?, None),
             Listen::Unix(path) => {
                 let path = std::path::absolute(&path).unwrap_or(path);
                 (Socket::Unix(unix(&path)?), Some(path))
@@ -83,7 +113,9 @@ impl Listener {
         let address = match &socket {
             Socket::Tcp(listener) => {
                 listener.set_nonblocking(true).map_err(failed)?;
-                listener.local_addr().map_err(failed)?.to_string()
+                let address = listener.local_addr().map_err(failed)?;
+                let scheme = if secure.is_some() { TLS_PREFIX } else { "" };
+                format!("{scheme}{address}")
             }
             Socket::Unix(listener) => {
                 listener.set_nonblocking(true).map_err(failed)?;
@@ -91,7 +123,26 @@ impl Listener {
                 format!("unix:{}", address.as_pathname().unwrap_or_else(|| Path::new("")).display())
             }
         };
-        Ok(Self { socket, door, file, address })
+        Ok(Self { socket, door, secure, file, address })
+    }
+
+    /// Reads the certificates again; bad files leave the old ones in use. Connections that are
+    /// there keep theirs.
+    pub(super) fn reload(&mut self) {
+        let Some(secure) = &mut self.secure else {
+            info!("nothing to reload");
+            return;
+        };
+        match secure.files.load() {
+            Ok(setup) => {
+                info!("reloaded {}", setup.notes().read.join(", "));
+                for warning in &setup.notes().warnings {
+                    warn!("{warning}");
+                }
+                secure.setup = setup;
+            }
+            Err(why) => error!("{why}; the old certificate stays in use"),
+        }
     }
 
     /// The next connection, if one waits, and who it is.
@@ -102,7 +153,13 @@ impl Listener {
                 stream.set_nonblocking(true)?;
                 let local = stream.local_addr()?;
                 let comer = self.door.judge(true, || peer::tcp_owner(local, peer));
-                Ok((Stream::Tcp(stream), comer))
+                match &self.secure {
+                    None => Ok((Stream::Tcp(stream), comer)),
+                    Some(secure) => {
+                        let session = secure.setup.session().map_err(io::Error::other)?;
+                        Ok((Stream::Tls(stream, Box::new(session)), comer))
+                    }
+                }
             }),
             Socket::Unix(listener) => listener.accept().and_then(|(stream, _)| {
                 stream.set_nonblocking(true)?;
@@ -162,7 +219,8 @@ fn tcp(address: &str, door: Door) -> Result<Socket, Failure> {
             format!(
                 "listening on {open} would let every machine that reaches it start programs here; \
                  make a token for the broker ('isectd token add NAME --role host --file FILE') and \
-                 say --tokens FILE, or say --insecure if you trust the network"
+                 say --tokens FILE, or ask for its certificate (tls:// with --tls-client-ca), or say \
+                 --insecure if you trust the network"
             ),
         ));
     }

@@ -38,4 +38,5 @@ pub mod rlimits;
 pub mod run;
 mod spawn;
 pub mod state;
+mod stream;
 pub mod user;

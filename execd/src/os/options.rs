@@ -5,16 +5,19 @@ use super::rlimits::RLimit;
 use super::user::Account;
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
-use protocol::limits::{BADGE_VARIABLE, RUN_VARIABLE};
+use protocol::limits::{BADGE_VARIABLE, RUN_VARIABLE, TLS_PREFIX};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
+use tls::setup::ListenerFiles;
 
 /// Where brokers reach this execd.
 #[derive(Debug)]
 pub enum Listen {
     /// `ADDR:PORT`; port 0 lets the kernel choose.
     Tcp(String),
+    /// The same, over TLS; needs [`Options::tls`].
+    Tls(String),
     /// A socket file; made for this user alone. What a dead execd left there is replaced.
     Unix(PathBuf),
     /// A TCP or Unix socket that is bound and listens already.
@@ -22,7 +25,7 @@ pub enum Listen {
 }
 
 impl Listen {
-    /// Reads `ADDR:PORT` or `unix:PATH`.
+    /// Reads `ADDR:PORT`, `tls://ADDR:PORT` or `unix:PATH`.
     ///
     /// # Errors
     /// It is neither; the text says how it should look.
@@ -33,13 +36,22 @@ impl Listen {
             }
             return Ok(Self::Unix(PathBuf::from(path)));
         }
+        if let Some(place) = text.strip_prefix(TLS_PREFIX) {
+            return match Self::parse(place) {
+                Ok(Self::Tcp(place)) => Ok(Self::Tls(place)),
+                Ok(_) | Err(_) => {
+                    Err(format!("'{}' has no ADDR:PORT after 'tls://'", text.escape_debug()))
+                }
+            };
+        }
         match text.rsplit_once(':') {
             Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
                 Ok(Self::Tcp(text.to_owned()))
             }
-            Some(_) | None => {
-                Err(format!("'{}' is neither ADDR:PORT nor unix:PATH", text.escape_debug()))
-            }
+            Some(_) | None => Err(format!(
+                "'{}' is none of ADDR:PORT, tls://ADDR:PORT and unix:PATH",
+                text.escape_debug()
+            )),
         }
     }
 }
@@ -55,6 +67,8 @@ pub struct Options {
     /// The token file: a broker that comes over TCP, or as another user, has to prove one that has
     /// the role host. Then execd may listen to other machines.
     pub tokens: Option<PathBuf>,
+    /// Certificate, key and the CAs of brokers, for [`Listen::Tls`].
+    pub tls: Option<ListenerFiles>,
     /// Programs are started only below these directories, symbolic links resolved. Empty: none.
     pub allow: Vec<PathBuf>,
     /// Whom the children run as; `None`: execd's own user.
@@ -98,6 +112,7 @@ impl Options {
             listen,
             insecure: false,
             tokens: None,
+            tls: None,
             allow: Vec::new(),
             user: None,
             allow_root_workers: false,
@@ -178,6 +193,8 @@ mod tests {
         assert!(matches!(Listen::parse("127.0.0.1:0"), Ok(Listen::Tcp(a)) if a == "127.0.0.1:0"));
         assert!(matches!(Listen::parse("[::1]:5502"), Ok(Listen::Tcp(_))));
         assert!(matches!(Listen::parse("unix:/run/x"), Ok(Listen::Unix(p)) if p.ends_with("x")));
+        assert!(matches!(Listen::parse("tls://h:1"), Ok(Listen::Tls(a)) if a == "h:1"));
+        assert!(Listen::parse("tls://unix:/x").is_err() && Listen::parse("tls://h").is_err());
         for bad in ["", "5502", ":5502", "host:", "host:99999", "unix:"] {
             let error = Listen::parse(bad).map(|_| ()).unwrap_err();
             assert!(error.contains("unix:PATH"), "{bad}: {error}");

@@ -118,7 +118,7 @@ impl Shell {
             .transpose()
             .map_err(|why| Failure::new(Exit::Usage, format!("--tokens {why}")))?;
         let door = Door { has_tokens: desk.is_some(), is_insecure: options.insecure };
-        let listener = Listener::bind(options.listen, door)?;
+        let listener = Listener::bind(options.listen, options.tls, door)?;
         let address = listener.address.clone();
         let mut shell = Self {
             clock: Clock::start(),
@@ -255,10 +255,14 @@ impl Shell {
     fn take_signals(&mut self) {
         let mut is_child = false;
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            if i32::try_from(signal.ssi_signo) == Ok(Signal::SIGCHLD as i32) {
-                is_child = true;
-            } else {
-                self.inputs.push_back(Input::Terminate);
+            match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
+                Ok(Ok(Signal::SIGCHLD)) => is_child = true,
+                Ok(Ok(Signal::SIGHUP)) => {
+                    if let Some(listener) = &mut self.listener {
+                        listener.reload();
+                    }
+                }
+                Ok(_) | Err(_) => self.inputs.push_back(Input::Terminate),
             }
         }
         if is_child {
@@ -283,8 +287,13 @@ impl Shell {
                 Taken::Nothing => {
                     if let Some(why) = end {
                         self.lost(id, why);
-                    } else if link.has_unsent() {
+                        return;
+                    }
+                    if link.has_unsent() {
                         self.dirty.insert(id);
+                    }
+                    if link.has_more() {
+                        self.unread.insert(id);
                     }
                     return;
                 }

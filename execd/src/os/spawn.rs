@@ -14,7 +14,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::{Uid, fchown, pipe2};
 use protocol::bodies::ExecStart;
-use protocol::limits::{BADGE_VARIABLE, RUN_VARIABLE};
+use protocol::limits::{BADGE_VARIABLE, CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, RUN_VARIABLE};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::io;
@@ -27,8 +27,21 @@ use std::sync::Arc;
 
 /// What children get of execd's own environment; whatever else is there stays with execd.
 const KEPT: &[&str] = &[
-    "PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LANGUAGE", "LC_ALL", "LC_CTYPE", "TZ",
+    "PATH",
+    "HOME",
+    "USER",
+    "LOGNAME",
+    "SHELL",
+    "LANG",
+    "LANGUAGE",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
     "TMPDIR",
+    // The files with which a worker checks a tls:// address: paths, no secrets.
+    CA_VARIABLE,
+    CERT_VARIABLE,
+    KEY_VARIABLE,
 ];
 
 /// What a child gets for `PATH` if execd has none.

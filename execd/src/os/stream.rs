@@ -1,0 +1,105 @@
+//! An accepted connection's socket: TCP, Unix, or TLS over TCP. Not the frames on it: `link`.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use tls::session::Session;
+
+/// An accepted connection.
+#[derive(Debug)]
+pub(super) enum Stream {
+    /// From this or another machine.
+    Tcp(TcpStream),
+    /// From this machine.
+    Unix(UnixStream),
+    /// From this or another machine, over TLS.
+    Tls(TcpStream, Box<Session>),
+}
+
+impl Stream {
+    pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(into),
+            Self::Unix(stream) => stream.read(into),
+            Self::Tls(stream, session) => session.read(stream, &mut [IoSliceMut::new(into)]),
+        }
+    }
+
+    /// Reads what nobody wants, as it is.
+    pub(super) fn discard(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tls(stream, _) => stream.read(into),
+            Self::Tcp(_) | Self::Unix(_) => self.read(into),
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.write(bytes),
+            Self::Unix(stream) => stream.write(bytes),
+            Self::Tls(stream, session) => session.write(stream, &[IoSlice::new(bytes)]),
+        }
+    }
+
+    /// Hands over what was written and has not left.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(stream, session) => session.flush(stream),
+        }
+    }
+
+    /// Ends the direction away from here.
+    pub(super) fn shut(&mut self) {
+        let _ = match self {
+            Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            Self::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Self::Tls(stream, session) => {
+                session.close();
+                session.flush(stream).and_then(|()| stream.shutdown(Shutdown::Write))
+            }
+        };
+    }
+
+    /// Whether frames wait for the end of the handshake.
+    pub(super) fn is_handshaking(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(_, session) => session.is_handshaking() && session.fault().is_none(),
+        }
+    }
+
+    /// Whether bytes that were written have not left.
+    pub(super) fn has_unsent(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(_, session) => session.has_unsent(),
+        }
+    }
+
+    /// Whether a read gives something although the system reports nothing.
+    pub(super) fn has_more(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(_, session) => session.has_more(),
+        }
+    }
+
+    /// Why TLS failed, if it did.
+    pub(super) fn trouble(&self) -> Option<String> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => None,
+            Self::Tls(_, session) => session.trouble(),
+        }
+    }
+}
+
+impl AsFd for Stream {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) | Self::Tls(stream, _) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
