@@ -7,6 +7,7 @@ use bytes::Bytes;
 use clap::{ArgAction, Parser};
 use client::address::Address;
 use client::token::Token;
+use client::trust::Trust;
 use protocol::limits::{DEADLINE_MS_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN};
 use protocol::names::ServiceName;
 use std::path::PathBuf;
@@ -38,14 +39,27 @@ Examples:
 #[derive(Clone, Debug, Parser)]
 #[command(name = "isdclient", version, after_help = AFTER, disable_help_flag = true)]
 #[command(
-    override_usage = "isdclient [-h HOST[:PORT]|unix:PATH] [-c COMMAND]... [-k] [-d] [--json] \
-    [--timeout MS] [--priority N] [--idempotent] [--token-file FILE] [SERVICE]"
+    override_usage = "isdclient [-h [tls://]HOST[:PORT]|unix:PATH] [-c COMMAND]... [-k] [-d] \
+    [--json] [--timeout MS] [--priority N] [--idempotent] [--token-file FILE] [SERVICE]"
 )]
 pub struct Cli {
     /// The broker's address [default: $ISECT_HOST, else the Unix socket in the state directory,
     /// else 127.0.0.1:5501]
-    #[arg(short = 'h', long = "host", value_name = "HOST[:PORT]|unix:PATH", value_parser = address)]
+    #[arg(short = 'h', long = "host", value_name = "[tls://]HOST[:PORT]|unix:PATH",
+        value_parser = address)]
     pub host: Option<Address>,
+
+    /// File of the CAs that a tls:// address is checked with [default: $ISECT_CA]
+    #[arg(long, value_name = "FILE")]
+    pub tls_ca: Option<PathBuf>,
+
+    /// Certificate to show at a tls:// address that wants one [default: $ISECT_CERT]
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub tls_cert: Option<PathBuf>,
+
+    /// Its key; nobody else may be able to read the file [default: $ISECT_KEY]
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    pub tls_key: Option<PathBuf>,
 
     /// Text to send to SERVICE, or an operator's command; may be given several times
     #[arg(short = 'c', long = "command", value_name = "COMMAND", allow_hyphen_values = true)]
@@ -104,6 +118,12 @@ impl Cli {
     /// How long an answer is worth waiting for.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout.map(Duration::from_millis)
+    }
+
+    /// The files for a `tls://` address.
+    pub fn trust(&self) -> Trust {
+        let Self { tls_ca, tls_cert, tls_key, .. } = self.clone();
+        Trust { ca: tls_ca, cert: tls_cert, key: tls_key }.or_env()
     }
 
     /// Where to look for the broker.

@@ -63,6 +63,7 @@ impl Link {
             token: cli.token()?,
             connect_timeout: timeout.unwrap_or(CONNECT).min(CONNECT),
             reconnect,
+            trust: Some(cli.trust()),
             ..Options::new(cli.service.clone())
         };
         if cli.debug {

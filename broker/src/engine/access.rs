@@ -369,6 +369,10 @@ impl Engine {
                 Ok(OpReply::line("reload", line, fields))
             }
         };
+        let answer = match self.certificates.take() {
+            Some(certificates) => certificates.join(Some(answer)),
+            None => answer,
+        };
         if let (Some((link, head)), Some(client)) = (asker, client)
             && self.links.get(link).is_some()
         {

@@ -95,7 +95,8 @@ pub enum Action {
         /// What it asks.
         challenge: Box<Challenge>,
     },
-    /// Read the token file; `Input::TokensRead` follows.
+    /// Read the certificates and the token file, whichever there are; `Input::CertificatesRead` and
+    /// `Input::TokensRead` follow.
     ReadTokens {
         /// Who wants to know.
         asker: Asker,

@@ -84,6 +84,17 @@ pub struct Tokens {
     pub anonymous: Rights,
 }
 
+/// What came of reading the certificates of `--tls-…`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Certificates {
+    /// What was read and is in use for new connections, a line each.
+    pub read: Vec<String>,
+    /// What could not be read, and why; what was in use before stays.
+    pub failed: Vec<String>,
+    /// What the operator should know: one has expired, or will soon.
+    pub warnings: Vec<String>,
+}
+
 /// Who is to be told what came of reading the token file: link and header of the command; `None` =
 /// nobody, it was the start or a signal.
 pub type Asker = Option<(LinkId, Header)>;
@@ -249,6 +260,15 @@ pub enum Input {
         asker: Asker,
         /// What stands in it, or why it can't be read.
         tokens: Result<Box<Tokens>, String>,
+    },
+    /// The certificates were read, at the start or by `Action::ReadTokens`.
+    CertificatesRead {
+        /// Who wants to know.
+        asker: Asker,
+        /// What was read.
+        found: Certificates,
+        /// `TokensRead` follows, and answers for both.
+        more: bool,
     },
     /// A client or worker says goodbye.
     Logout {

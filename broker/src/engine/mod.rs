@@ -14,6 +14,7 @@ mod access;
 mod badges;
 mod buckets;
 mod budget;
+mod certificates;
 mod clients;
 mod dispatch;
 mod doors;
@@ -58,7 +59,7 @@ use due::{Due, DueList};
 use ending::Departure;
 use fact::{About, Fact, FactKind};
 use hosts::Host;
-use input::{Input, Listening};
+use input::{Certificates, Input, Listening};
 use links::{End, Links};
 use poison::Poison;
 use protocol::frame::Frame;
@@ -117,6 +118,8 @@ pub struct Engine {
     instance: String,
     links: Links,
     access: Access,
+    /// What came of reading the certificates, until the tokens are read, too.
+    certificates: Option<Certificates>,
     registry: Registry,
     op_service: usize,
     clients: Clients,
@@ -168,6 +171,7 @@ impl Engine {
             instance: String::new(),
             links: Links::default(),
             access: Access::default(),
+            certificates: None,
             registry,
             op_service,
             clients: Clients::default(),
@@ -292,6 +296,9 @@ impl Engine {
             Input::Challenged { link, challenge } => self.on_challenged(link, challenge, out),
             Input::Unproven { link, why } => self.on_unproven(link, why, out),
             Input::TokensRead { asker, tokens } => self.on_tokens(asker, tokens, out),
+            Input::CertificatesRead { asker, found, more } => {
+                self.on_certificates(asker, found, more, out);
+            }
             Input::Logout { link } => self.on_logout(link, out),
             Input::Badge { link, badge, proof } => {
                 self.heard(link);

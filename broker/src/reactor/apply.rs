@@ -26,7 +26,7 @@ impl Shell {
             Action::Verify { link, proof } => self.verify(link, &proof),
             Action::Greet { link, hello } => self.helpers.greet(link, *hello, &self.desk),
             Action::Prove { link, challenge } => self.prove(link, *challenge),
-            Action::ReadTokens { asker } => self.read_tokens(asker),
+            Action::ReadTokens { asker } => self.reload(asker),
             Action::Start { link, start } => {
                 let secret = self.state.key.sign(start.worker, start.run);
                 self.send(link, outbound::start(*start, secret));

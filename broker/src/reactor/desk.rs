@@ -2,6 +2,7 @@
 //! never sees what proves a token, and proves the broker's own token to execds. Not what follows
 //! from a token: the engine decides that.
 
+use super::secure::Loaded;
 use super::shell::Shell;
 use crate::engine::input::{Asker, Input, TokenRights, Tokens};
 use auth::list::{Pending, TokenList};
@@ -134,8 +135,25 @@ impl Shell {
         }
     }
 
-    /// Has the token file read again.
-    pub(super) fn read_tokens(&mut self, asker: Asker) {
+    /// Has the certificates and the token file read again, whichever there are.
+    pub(super) fn reload(&mut self, asker: Asker) {
+        match self.secure.files() {
+            Some(files) => self.helpers.read_certificates(asker, files.clone()),
+            None => self.read_tokens(asker),
+        }
+    }
+
+    /// The certificates were read, or not: then those in use stay. The tokens are next.
+    pub(super) fn certificates_read(&mut self, asker: Asker, loaded: Loaded) {
+        let found = self.secure.put(loaded);
+        let more = self.desk.file.is_some();
+        self.tell(None, Input::CertificatesRead { asker, found, more });
+        if more {
+            self.read_tokens(asker);
+        }
+    }
+
+    fn read_tokens(&mut self, asker: Asker) {
         match &self.desk.file {
             Some(file) => self.helpers.read_tokens(asker, file.clone()),
             None => {

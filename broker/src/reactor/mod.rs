@@ -233,7 +233,7 @@ impl Reactor {
     fn take_signals(&mut self) {
         while let Some(signal) = self.signals.next() {
             if signal == Signal::SIGHUP {
-                self.shell.read_tokens(None);
+                self.shell.reload(None);
                 continue;
             }
             self.is_hurried = mem::replace(&mut self.is_asked, true);
@@ -255,6 +255,9 @@ impl Reactor {
                 }
                 Found::Greeting { link, hello, prover } => self.shell.greet(link, hello, prover),
                 Found::Proof { link, prover, proof } => self.shell.proved(link, prover, proof),
+                Found::Certificates { asker, loaded } => {
+                    self.shell.certificates_read(asker, *loaded);
+                }
                 Found::Tokens { asker, list } => self.shell.tokens_read(asker, list),
                 Found::Answer { link, frame } => self.shell.send(link, frame),
                 Found::NotSynced(why) => self.shell.tell(None, Input::PersistFailed { why }),

@@ -3,9 +3,10 @@
 //! connection: `stream`.
 
 use crate::config::tls::TlsFiles;
+use crate::engine::input::Certificates;
 use protocol::kinds::Role;
 use tls::session::Session;
-use tls::setup::{Caller, Listener, Notes};
+use tls::setup::{Caller, Listener, ListenerFiles, Notes};
 
 /// What each side of the broker needs for TLS.
 #[derive(Debug, Default)]
@@ -16,78 +17,65 @@ pub(super) struct Secure {
     hosts: Option<Caller>,
 }
 
-/// What became of a reload.
-#[derive(Debug, Default)]
-pub(super) struct Reloaded {
-    /// What was read.
-    pub(super) done: Vec<String>,
-    /// What was not, and why.
-    pub(super) failed: Vec<String>,
-    /// What the operator should know of what was read.
-    pub(super) warnings: Vec<String>,
+/// What was read of the files, or why not; `None` = there is none for that side.
+#[derive(Debug)]
+pub(super) struct Loaded {
+    clients: Option<Result<Listener, String>>,
+    workers: Option<Result<Listener, String>>,
+    hosts: Option<Result<Caller, String>>,
+}
+
+impl Loaded {
+    /// Reads all files; a helper does that, because a disk may take its time.
+    pub(super) fn read(files: &TlsFiles) -> Self {
+        let is_wanted = files.hosts.ca.is_some();
+        Self {
+            clients: files.clients.as_ref().map(ListenerFiles::load),
+            workers: files.workers.as_ref().map(ListenerFiles::load),
+            hosts: is_wanted.then(|| files.hosts.load()),
+        }
+    }
+
+    /// Nothing could be read.
+    pub(super) fn failed(files: &TlsFiles, why: &str) -> Self {
+        Self {
+            clients: files.clients.as_ref().map(|_| Err(why.to_owned())),
+            workers: files.workers.as_ref().map(|_| Err(why.to_owned())),
+            hosts: files.hosts.ca.as_ref().map(|_| Err(why.to_owned())),
+        }
+    }
 }
 
 impl Secure {
-    /// Reads what the command line names.
+    /// Reads what the command line names, and what is to be said of it.
     ///
     /// # Errors
     /// Names the file, what is wrong with it, and the cure.
-    pub(super) fn open(files: TlsFiles) -> Result<Self, String> {
+    pub(super) fn open(files: TlsFiles) -> Result<(Self, Certificates), String> {
+        let loaded = Loaded::read(&files);
         let mut secure = Self { files, ..Self::default() };
-        match secure.reload().failed.into_iter().next() {
-            None => Ok(secure),
+        let mut found = secure.put(loaded);
+        match found.failed.pop() {
+            None => Ok((secure, found)),
             Some(failed) => Err(failed),
         }
     }
 
-    /// Reads all files again. All or nothing of each side: a bad file leaves what was there.
-    pub(super) fn reload(&mut self) -> Reloaded {
-        let mut all = Reloaded::default();
-        let Self { files, clients, workers, hosts } = self;
-        let mut note = |notes: &Notes| {
-            for (from, to) in [(&notes.read, &mut all.done), (&notes.warnings, &mut all.warnings)] {
-                for line in from {
-                    if !to.contains(line) {
-                        to.push(line.clone());
-                    }
-                }
-            }
-        };
-        let mut failed: Vec<String> = Vec::new();
-        for (files, setup) in [(&files.clients, clients), (&files.workers, workers)] {
-            match files.as_ref().map(tls::setup::ListenerFiles::load) {
-                None => {}
-                Some(Ok(new)) => {
-                    note(new.notes());
-                    *setup = Some(new);
-                }
-                Some(Err(why)) => failed.push(why),
-            }
-        }
-        if files.hosts.ca.is_some() {
-            match files.hosts.load() {
-                Ok(new) => {
-                    note(new.notes());
-                    *hosts = Some(new);
-                }
-                Err(why) => failed.push(why),
-            }
-        }
-        failed.dedup();
-        all.failed = failed;
-        all
+    /// The files, if there are any.
+    pub(super) fn files(&self) -> Option<&TlsFiles> {
+        let files = &self.files;
+        let is_used =
+            files.clients.is_some() || files.workers.is_some() || files.hosts.ca.is_some();
+        is_used.then_some(files)
     }
 
-    #[expect(dead_code, reason = "told to the engine with reload")]
-    /// What is to be said of the files that are in use.
-    pub(super) fn warnings(&self) -> Vec<String> {
-        let listeners = [&self.clients, &self.workers].into_iter().flatten().map(Listener::notes);
-        let mut all: Vec<String> = listeners
-            .chain(self.hosts.as_ref().map(Caller::notes))
-            .flat_map(|notes| notes.warnings.iter().cloned())
-            .collect();
-        all.dedup();
-        all
+    /// Takes what was read into use; a side whose files are bad keeps what it had.
+    pub(super) fn put(&mut self, loaded: Loaded) -> Certificates {
+        let mut found = Certificates::default();
+        put(&mut self.clients, loaded.clients, Listener::notes, &mut found);
+        put(&mut self.workers, loaded.workers, Listener::notes, &mut found);
+        put(&mut self.hosts, loaded.hosts, Caller::notes, &mut found);
+        found
     }
 
     /// A session for a connection that was accepted; `None` = that port has no certificate.
@@ -110,5 +98,28 @@ impl Secure {
                 .to_owned()),
             Some(setup) => setup.session(name),
         }
+    }
+}
+
+fn put<T>(
+    place: &mut Option<T>,
+    loaded: Option<Result<T, String>>,
+    notes: impl Fn(&T) -> &Notes,
+    found: &mut Certificates,
+) {
+    let add = |line: &String, to: &mut Vec<String>| {
+        // Two sides may use the same file.
+        if !to.contains(line) {
+            to.push(line.clone());
+        }
+    };
+    match loaded {
+        None => {}
+        Some(Ok(new)) => {
+            notes(&new).read.iter().for_each(|line| add(line, &mut found.read));
+            notes(&new).warnings.iter().for_each(|line| add(line, &mut found.warnings));
+            *place = Some(new);
+        }
+        Some(Err(why)) => add(&why, &mut found.failed),
     }
 }

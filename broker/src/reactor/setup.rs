@@ -56,7 +56,7 @@ impl Reactor {
     pub(super) fn open(config: &Config, signals: Signals) -> Result<Self, Fatal> {
         let clock = Clock::start();
         let (soft, descriptors_max) = raise_descriptors();
-        let secure = Secure::open(config.tls.clone()).map_err(Fatal::Usage)?;
+        let (secure, certificates) = Secure::open(config.tls.clone()).map_err(Fatal::Usage)?;
         let state = State::open(config.state.as_deref())?;
         let poll = Poll::new().map_err(|e| system("epoll", e))?;
         let registry = poll.registry().try_clone().map_err(|e| system("epoll", e))?;
@@ -76,6 +76,10 @@ impl Reactor {
         local::check(&config.workers, &address)?;
         let words = log_words(config);
         shell.local = Some(Local::new(address, is_private, soft, &words, &config.workers));
+        if secure.files().is_some() {
+            let found = certificates;
+            shell.tell(None, Input::CertificatesRead { asker: None, found, more: false });
+        }
         shell.secure = secure;
         let options = EngineOptions {
             settings: config.settings.clone(),

@@ -3,7 +3,9 @@
 //! here.
 
 use super::desk::Desk;
+use super::secure::Loaded;
 use super::state::Paths;
+use crate::config::tls::TlsFiles;
 use crate::config::{script, tokens};
 use crate::engine::input::Asker;
 use crate::translate::outbound;
@@ -53,6 +55,13 @@ pub(super) enum Found {
         path: String,
         /// Its text, or why it can't be read.
         script: Result<String, String>,
+    },
+    /// The certificates.
+    Certificates {
+        /// Who wants to know.
+        asker: Asker,
+        /// What was read.
+        loaded: Box<Loaded>,
     },
     /// The token file.
     Tokens {
@@ -139,6 +148,14 @@ impl Helpers {
         self.spawn("isectd-write", failed, move || Found::Answer {
             link,
             frame: outbound::answer(head, &reply, format),
+        });
+    }
+
+    /// Reads the certificates.
+    pub(super) fn read_certificates(&self, asker: Asker, files: TlsFiles) {
+        let loaded = Box::new(Loaded::failed(&files, &too_many()));
+        self.spawn("isectd-certs", Found::Certificates { asker, loaded }, move || {
+            Found::Certificates { asker, loaded: Box::new(Loaded::read(&files)) }
         });
     }
 

@@ -436,8 +436,8 @@ pub const COMMANDS: &[Spec] = &[
         ..beyond(Command::Queue, "queue", Effect::Read)
     },
     Spec {
-        short: "reads the token file again",
-        long: "As SIGHUP does. If the file can't be read, the tokens in force stay, and the answer says why. Whoever came in with a token that is gone or was renewed is shut out; whoever may do less than before loses it at once.",
+        short: "reads the token file and the certificates again",
+        long: "As SIGHUP does. If a file can't be read, what was in force stays, and the answer says why. New connections get the new certificates; those that are there keep theirs. Whoever came in with a token that is gone or was renewed is shut out; whoever may do less than before loses it at once.",
         ..beyond(Command::Reload, "reload", Effect::Change)
     },
     Spec {

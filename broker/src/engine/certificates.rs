@@ -1,0 +1,66 @@
+//! The certificates were read: what is recorded and answered. Not the certificates: those are the
+//! shell's, the engine never sees one.
+
+use super::fact::{About, FactKind};
+use super::input::{Asker, Certificates};
+use super::links::End;
+use super::op_run::{OpResult, refused};
+use super::{Engine, Out};
+use protocol::op::reply::{Block, OpReply, Value};
+
+impl Engine {
+    pub(crate) fn on_certificates(
+        &mut self,
+        asker: Asker,
+        found: Certificates,
+        more: bool,
+        out: Out<'_>,
+    ) {
+        let client = asker.and_then(|(link, _)| match self.links.get(link)?.end {
+            End::Client(client) => Some(client),
+            End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,
+        });
+        let who = client.map(|client| Self::who(&self.origin_of(client)));
+        let about = About { who, ..About::default() };
+        for (kind, lines) in [
+            (FactKind::CertificateRead, &found.read),
+            (FactKind::CertificateFailed, &found.failed),
+            (FactKind::CertificateEnding, &found.warnings),
+        ] {
+            for line in lines {
+                self.record(kind, about.clone(), line.clone(), out);
+            }
+        }
+        if more {
+            self.certificates = Some(found);
+        } else if let (Some((_, head)), Some(client)) = (asker, client) {
+            self.answer(client, &head, found.join(None), out);
+        }
+    }
+}
+
+impl Certificates {
+    /// The answer to `reload`, with that about the tokens.
+    pub(crate) fn join(self, tokens: Option<OpResult>) -> OpResult {
+        let (tokens, trouble) = match tokens {
+            None => (None, None),
+            Some(Ok(reply)) => (Some(reply), None),
+            Some(Err(error)) => (None, Some(error.text)),
+        };
+        if trouble.is_some() || !self.failed.is_empty() {
+            let stay =
+                self.failed.into_iter().map(|why| format!("{why}; the old one stays in use"));
+            return Err(refused(trouble.into_iter().chain(stay).collect::<Vec<_>>().join("\n")));
+        }
+        let lines =
+            self.read.into_iter().chain(self.warnings.iter().map(|w| format!("warning: {w}")));
+        let mut blocks: Vec<Block> = lines
+            .map(|text| {
+                let fields = vec![("text", Value::Text(text.clone()))];
+                Block::Line { name: "certificates", text, fields }
+            })
+            .collect();
+        blocks.extend(tokens.into_iter().flat_map(|reply| reply.blocks));
+        Ok(OpReply { blocks })
+    }
+}
