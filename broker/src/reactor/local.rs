@@ -177,7 +177,7 @@ pub fn be_execd(args: &Args, address: &str) -> Result<u8, Fatal> {
     let listen = Listen::parse(address).map_err(Fatal::Usage)?;
     let beside = match &listen {
         Listen::Unix(path) => path.parent().map(|dir| dir.join("execd")),
-        Listen::Tcp(_) | Listen::Fd(_) => None,
+        Listen::Tcp(_) | Listen::Tls(_) | Listen::Fd(_) => None,
     };
     let options = Options {
         leave_when_broker_is_gone: args.role_leave,
