@@ -146,7 +146,9 @@ impl Shell {
     /// The certificates were read, or not: then those in use stay. The tokens are next.
     pub(super) fn certificates_read(&mut self, asker: Asker, loaded: Loaded) {
         let found = self.secure.put(loaded);
-        let more = self.desk.file.is_some();
+        // There need be no tokens; but those that are in force are not forgotten with their file.
+        let is_there = self.desk.file.as_ref().is_some_and(|file| file.exists());
+        let more = is_there || self.desk.has_tokens();
         self.tell(None, Input::CertificatesRead { asker, found, more });
         if more {
             self.read_tokens(asker);
