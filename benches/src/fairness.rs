@@ -73,6 +73,7 @@ fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2
         program: setup.bin_dir.join("isectd"),
         workers_unix: true,
         clients_unix: false,
+        clients_tls: false,
         prefetch: 0,
     };
     let isect = Isect::start(setup, &options)?;

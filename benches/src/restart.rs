@@ -31,6 +31,7 @@ pub fn measure(setup: &Setup, count: usize, stop: &Stop) -> Result<Vec<f64>, Str
         program: setup.bin_dir.join("isectd"),
         workers_unix: true,
         clients_unix: true,
+        clients_tls: false,
         prefetch: 0,
     };
     let isect = Isect::start(&setup, &options)?;

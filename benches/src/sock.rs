@@ -6,10 +6,12 @@ use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use std::fmt;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use tls::session::Session;
+use tls::setup::CallerFiles;
 
 /// Bytes taken in one read.
 pub const SCRATCH_BYTES: usize = 256 * 1024;
@@ -24,6 +26,8 @@ pub enum Place {
     Tcp(SocketAddr),
     /// A Unix socket.
     Unix(PathBuf),
+    /// TLS over TCP, trusting the CAs of this file.
+    Tls(SocketAddr, PathBuf),
 }
 
 impl fmt::Display for Place {
@@ -31,6 +35,7 @@ impl fmt::Display for Place {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+            Self::Tls(address, _) => write!(f, "tls://{address}"),
         }
     }
 }
@@ -56,6 +61,15 @@ pub enum Stream {
     Tcp(TcpStream),
     /// Unix.
     Unix(UnixStream),
+    /// TLS over TCP.
+    Tls(TcpStream, Box<Session>),
+}
+
+/// A session with whoever trusts the CAs of this file.
+fn session(address: &SocketAddr, ca: &Path) -> io::Result<Box<Session>> {
+    let files = CallerFiles { ca: Some(ca.to_owned()), pair: None };
+    let session = files.load().and_then(|setup| setup.session(&address.ip().to_string()));
+    session.map(Box::new).map_err(io::Error::other)
 }
 
 impl Stream {
@@ -69,6 +83,12 @@ impl Stream {
                 let stream = TcpStream::connect(*address)?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
+            }
+            Place::Tls(address, ca) => {
+                let session = session(address, ca)?;
+                let stream = TcpStream::connect(*address)?;
+                stream.set_nodelay(true)?;
+                Ok(Self::Tls(stream, session))
             }
             // A full backlog makes a non-blocking connect fail, so this one blocks.
             Place::Unix(path) => {
@@ -86,7 +106,7 @@ impl Stream {
     pub fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         let both = Interest::READABLE | Interest::WRITABLE;
         match self {
-            Self::Tcp(stream) => stream.register(registry, token, both),
+            Self::Tcp(stream) | Self::Tls(stream, _) => stream.register(registry, token, both),
             // A Unix socket reports room at every read of the peer; room is asked for when needed.
             Self::Unix(stream) => stream.register(registry, token, Interest::READABLE),
         }
@@ -98,7 +118,7 @@ impl Stream {
     /// The system refuses.
     pub fn watch_room(&mut self, registry: &Registry, token: Token, on: bool) -> io::Result<()> {
         match self {
-            Self::Tcp(_) => Ok(()),
+            Self::Tcp(_) | Self::Tls(..) => Ok(()),
             Self::Unix(stream) if on => {
                 stream.reregister(registry, token, Interest::READABLE | Interest::WRITABLE)
             }
@@ -110,6 +130,7 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.read(buffer),
             Self::Unix(stream) => stream.read(buffer),
+            Self::Tls(stream, session) => session.read(stream, &mut [IoSliceMut::new(buffer)]),
         }
     }
 
@@ -117,6 +138,22 @@ impl Stream {
         match self {
             Self::Tcp(stream) => stream.write(bytes),
             Self::Unix(stream) => stream.write(bytes),
+            Self::Tls(stream, session) => session.write(stream, &[IoSlice::new(bytes)]),
+        }
+    }
+
+    /// Hands over what was written and has not left.
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(stream, session) => session.flush(stream),
+        }
+    }
+
+    fn is_handshaking(&self) -> bool {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => false,
+            Self::Tls(_, session) => session.is_handshaking(),
         }
     }
 }
@@ -139,6 +176,7 @@ impl Listener {
         match place {
             Place::Tcp(address) => TcpListener::bind(*address).map(Self::Tcp),
             Place::Unix(path) => UnixListener::bind(path).map(Self::Unix),
+            Place::Tls(..) => Err(ErrorKind::Unsupported.into()),
         }
     }
 
@@ -213,7 +251,13 @@ impl Line {
     /// # Errors
     /// The connection broke.
     pub fn read(&mut self, scratch: &mut [u8]) -> Result<Option<usize>, String> {
-        match self.stream.read(scratch) {
+        let was_handshaking = self.stream.is_handshaking();
+        let read = self.stream.read(scratch);
+        if was_handshaking && !self.stream.is_handshaking() {
+            // What waits can leave now, and no event comes for it.
+            self.is_blocked = false;
+        }
+        match read {
             Ok(0) => Ok(None),
             Ok(count) => Ok(Some(count)),
             Err(error)
@@ -302,6 +346,14 @@ impl Line {
                 }
                 Err(error) => return Err(error),
             }
+        }
+        match self.stream.flush() {
+            Ok(()) => {}
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                self.is_blocked = true;
+                return Ok(());
+            }
+            Err(error) => return Err(error),
         }
         self.sent = 0;
         self.out.clear();

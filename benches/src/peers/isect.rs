@@ -14,9 +14,15 @@ use mio::{Poll, Token};
 use protocol::bodies::Format;
 use protocol::names::ServiceName;
 use serde_json::Value;
-use std::path::PathBuf;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tempfile::TempDir;
+
+/// The file of the certificate that is made for one round.
+const CERTIFICATE: &str = "broker.pem";
 
 /// Longest deadline of the wire; requests that are to wait have it.
 const LONG_MS: u32 = 3_600_000;
@@ -30,6 +36,8 @@ pub struct IsectOptions {
     pub workers_unix: bool,
     /// Clients connect to its Unix socket.
     pub clients_unix: bool,
+    /// Clients connect over TLS.
+    pub clients_tls: bool,
     /// What a worker may hold.
     pub prefetch: u32,
 }
@@ -86,9 +94,14 @@ impl Isect {
         let at = |name: &str| dir.path().join(name);
         let ports = at("ports.json");
         // Without a state directory its execd and workers end with it even if it is killed.
-        let words = "--listen 127.0.0.1:0 --web none --state none --ports-file";
+        let words = "--web none --state none --ports-file";
         let mut args: Vec<String> = words.split(' ').map(str::to_owned).collect();
         args.push(ports.display().to_string());
+        let listen = if options.clients_tls { "tls://127.0.0.1:0" } else { "127.0.0.1:0" };
+        args.extend(["--listen".to_owned(), listen.to_owned()]);
+        if options.clients_tls {
+            args.extend(certificate(dir.path())?);
+        }
         for setting in &setup.set {
             args.extend(["--set".to_owned(), setting.clone()]);
         }
@@ -115,7 +128,14 @@ impl Isect {
     /// # Errors
     /// The ports file does not say.
     pub fn place(&self, name: &str) -> Result<Place, String> {
-        self.places[name].as_str().ok_or_else(|| format!("no address '{name}'"))?.parse()
+        let text = self.places[name].as_str().ok_or_else(|| format!("no address '{name}'"))?;
+        match text.strip_prefix("tls://") {
+            None => text.parse(),
+            Some(address) => {
+                let address = address.parse().map_err(|e| format!("'{text}': {e}"))?;
+                Ok(Place::Tls(address, self.dir.path().join(CERTIFICATE)))
+            }
+        }
     }
 
     /// An operator.
@@ -229,4 +249,21 @@ impl Isect {
         })?;
         Ok(Some(Box::new((poll, lines))))
     }
+}
+
+/// Makes a certificate that signs itself; the words that make isectd show it.
+fn certificate(dir: &Path) -> Result<[String; 4], String> {
+    let made = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()])
+        .map_err(|e| format!("certificate: {e}"))?;
+    let (cert, key) = (dir.join(CERTIFICATE), dir.join("broker.key"));
+    let write = |path: &Path, text: String| {
+        let mut options = OpenOptions::new();
+        let mut file = options.write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(text.as_bytes())
+    };
+    write(&cert, made.cert.pem())
+        .and_then(|()| write(&key, made.signing_key.serialize_pem()))
+        .map_err(|e| format!("certificate: {e}"))?;
+    let [cert, key] = [cert, key].map(|path| path.display().to_string());
+    Ok(["--tls-cert".to_owned(), cert, "--tls-key".to_owned(), key])
 }

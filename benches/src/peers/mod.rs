@@ -36,10 +36,17 @@ enum PeerKind {
     Direct,
     Limit { is_unix: bool },
     Isect { workers_unix: bool, clients_unix: bool, prefetch: bool },
+    IsectTls,
     Gearman { is_tuned: bool },
     Nats,
     Redis,
     Zmq,
+}
+
+impl PeerKind {
+    const fn is_isect(self) -> bool {
+        matches!(self, Self::Isect { .. } | Self::IsectTls)
+    }
 }
 
 const fn row(name: &'static str, kind: PeerKind, text: &'static str) -> PeerRow {
@@ -66,6 +73,7 @@ pub const PEERS: &[PeerRow] = &[
     ),
     row("isect-tcp", of_isect(false, false, false), "isectd, both sides on TCP"),
     row("isect-unix", of_isect(true, true, false), "isectd, both sides on Unix sockets"),
+    row("isect-tls", PeerKind::IsectTls, "as isect, and clients come over TLS (1.3, AES-256-GCM)"),
     row(
         "isect-prefetch",
         of_isect(true, false, true),
@@ -106,7 +114,7 @@ impl std::str::FromStr for Peer {
             .iter()
             .find(|row| row.name == name)
             .ok_or_else(|| format!("there is no peer '{name}'; there are {}", names()))?;
-        if program.is_some() && !matches!(row.kind, PeerKind::Isect { .. }) {
+        if program.is_some() && !row.kind.is_isect() {
             return Err(format!("'{text}': only isect peers take a path"));
         }
         Ok(Self { label: text.to_owned(), row: *row, program })
@@ -202,7 +210,7 @@ impl Peer {
     pub fn missing(&self, setup: &Setup) -> Option<String> {
         match self.row.kind {
             PeerKind::Direct | PeerKind::Limit { .. } => None,
-            PeerKind::Isect { .. } => {
+            PeerKind::Isect { .. } | PeerKind::IsectTls => {
                 let program = self.isectd(setup);
                 (!program.is_file()).then(|| {
                     format!(
@@ -220,7 +228,7 @@ impl Peer {
 
     /// Why it does not take this shape; `None` = it does.
     pub fn refuses(&self, shape: &Shape) -> Option<String> {
-        let is_isect = matches!(self.row.kind, PeerKind::Isect { .. });
+        let is_isect = self.row.kind.is_isect();
         if !is_isect && (shape.services > 0 || shape.queued > 0) {
             return Some("s and q are for isect".into());
         }
@@ -253,7 +261,19 @@ impl Peer {
                     program: self.isectd(setup),
                     workers_unix,
                     clients_unix,
+                    clients_tls: false,
                     prefetch: if prefetch { setup.prefetch } else { 0 },
+                };
+                Isect::start(setup, &options)
+                    .and_then(|isect| isect.into_running(setup, shape, &options))
+            }
+            PeerKind::IsectTls => {
+                let options = IsectOptions {
+                    program: self.isectd(setup),
+                    workers_unix: true,
+                    clients_unix: false,
+                    clients_tls: true,
+                    prefetch: 0,
                 };
                 Isect::start(setup, &options)
                     .and_then(|isect| isect.into_running(setup, shape, &options))
