@@ -30,6 +30,13 @@ fn scheduling_policy(pid: u32) -> String {
 }
 
 #[test]
+fn workers_are_scheduled_as_the_broker_if_that_is_asked_for() {
+    let broker = Broker::start(&["--worker-scheduling", "inherit"]);
+    broker.with_workers("echo", "isdecho", 1);
+    assert_eq!(scheduling_policy(broker.worker_pid(1)), "0");
+}
+
+#[test]
 fn a_worker_starts_with_what_it_needs_and_nothing_else() {
     let broker = Broker::start(&[]);
     broker.with_workers("echo", "isdecho one \"two words\" 'single \"q\"' Grüße back\\\\slash", 1);

@@ -97,7 +97,14 @@ impl Local {
 
 /// The words of the command line that say the same.
 fn worker_words(workers: &WorkerArgs) -> Vec<OsString> {
-    let WorkerArgs { allow, worker_user, allow_root_workers, worker_limit, worker_env } = workers;
+    let WorkerArgs {
+        allow,
+        worker_user,
+        allow_root_workers,
+        worker_limit,
+        worker_env,
+        worker_scheduling,
+    } = workers;
     let pair = |name: &str, value: &OsStr| {
         let mut word = OsString::from(name);
         word.push(value);
@@ -112,13 +119,20 @@ fn worker_words(workers: &WorkerArgs) -> Vec<OsString> {
     words.extend(allow_root_workers.then(|| "--allow-root-workers".into()));
     words.extend(texts("--worker-limit=", worker_limit));
     words.extend(texts("--worker-env=", worker_env));
+    words.extend((worker_scheduling == "inherit").then(|| "--worker-scheduling=inherit".into()));
     words
 }
 
 /// What the command line says of workers, as the built-in execd understands it.
 fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
-    let WorkerArgs { allow, worker_user, allow_root_workers: _, worker_limit, worker_env } =
-        workers;
+    let WorkerArgs {
+        allow,
+        worker_user,
+        allow_root_workers: _,
+        worker_limit,
+        worker_env,
+        worker_scheduling,
+    } = workers;
     let usage = |option: &str, error: String| Fatal::Usage(format!("{option}: {error}"));
     let user = worker_user.as_deref().map(Account::find).transpose();
     let limits = worker_limit.iter().map(|text| RLimit::parse(text)).collect::<Result<_, _>>();
@@ -131,6 +145,7 @@ fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
         user: user.map_err(|error| usage("--worker-user", error))?,
         // The broker warns, and is started by root in tests and demonstrations.
         allow_root_workers: true,
+        batch: worker_scheduling != "inherit",
         rlimits: limits.map_err(|error| usage("--worker-limit", error))?,
         env: env.map_err(|error| usage("--worker-env", error))?,
         ..Options::new(listen)
