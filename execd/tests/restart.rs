@@ -3,10 +3,11 @@
 
 mod common;
 
-use common::{Execd, is_running, kill, run_to_end, until, wait_gone};
+use common::{Execd, is_root, is_running, kill, run_to_end, until, wait_gone};
 use nix::sys::signal::Signal;
 use protocol::bodies::Ending;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use tempfile::tempdir;
 
 /// Kills an execd the hard way; gives its directory for the next.
@@ -55,6 +56,37 @@ fn the_next_execd_adopts_what_runs_reads_on_and_reports_what_ended() {
     until("nothing is written down", || (written.lines().count() == 1).then_some(()));
 }
 
+/// With the rights of the systemd unit, which does not let execd write to the files of others.
+#[test]
+fn the_output_of_a_worker_of_another_user_is_read_on_without_all_of_roots_rights() {
+    if !is_root() {
+        return;
+    }
+    let home = tempdir().unwrap();
+    let state = home.path().join("state").display().to_string();
+    let args = ["--state", &state, "--user", "65534:65534", "--bounded"];
+    let execd = Execd::unix(&args);
+    let open = |path: &std::path::Path| {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    open(execd.directory.path());
+    let writer = execd.script(
+        "writer",
+        "echo up; echo opened >/dev/stdout; n=0; while :; do n=$((n+1)); echo line $n; sleep 0.02; done",
+    );
+    let mut broker = execd.broker("b");
+    let pid = broker.started(1, &writer, &[]);
+    assert_eq!(broker.line(), "up");
+    assert_eq!(broker.line(), "opened", "its own stdout can be opened by name");
+    let execd = Execd::unix_in(crash(execd), &args);
+    let mut broker = execd.broker("b");
+    assert_eq!(broker.list(), [(1, pid)]);
+    assert!(broker.line().starts_with("line "));
+    broker.stop(1, 0);
+    broker.exited();
+    wait_gone(pid);
+}
+
 #[test]
 fn an_adopted_process_that_ends_is_noticed_at_once_and_its_group_goes_with_it() {
     let home = tempdir().unwrap();
@@ -95,6 +127,10 @@ fn command_lines_that_make_no_sense_end_with_their_status_and_the_cure() {
     let home = tempdir().unwrap();
     let file = home.path().join("file").display().to_string();
     fs::write(&file, "not a socket").unwrap();
+    let open = home.path().join("open");
+    fs::create_dir(&open).unwrap();
+    fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
+    let open_place = format!("unix:{}", open.join("s").display());
     let in_file = format!("{file}/x");
     let socket_in_file = format!("unix:{file}");
     let cases: &[(&[&str], i32, &str)] = &[
@@ -113,6 +149,7 @@ fn command_lines_that_make_no_sense_end_with_their_status_and_the_cure() {
         (&["--listen", &taken, "--state", "none"], 3, "another program listens there"),
         (&["--listen", "unix:/no/such/directory/s"], 3, "can't listen"),
         (&["--listen", &socket_in_file], 3, "is no socket"),
+        (&["--listen", &open_place], 3, "everybody can write to"),
         (&["--allow", "/no/such/directory"], 2, "--allow /no/such/directory"),
         (&["--allow", "/bin/sh"], 2, "not a directory"),
         (&["--directory", "/no/such"], 2, "working directory"),

@@ -1,6 +1,7 @@
 //! Workers with evil intent: what a program that the broker starts as another user can reach of the
 //! broker, its execd and its state; and a host that puts starts off. With real processes; most of
 //! it needs root, who alone can play other users.
+#![allow(clippy::print_stderr, reason = "a test that tries less than it could says so")]
 
 use isect_tests::proc::{Broker, Execd, await_that, program};
 use nix::unistd::Uid;
@@ -175,4 +176,38 @@ fn a_host_that_puts_starts_off_gets_all_its_workers_in_the_end_and_none_is_faile
     assert!((12..40).contains(&put_off), "{put_off} times put off:\n{events}");
     assert!(!events.contains("worker_failed") && !events.contains("worker_died"), "{events}");
     assert_eq!(broker.end(), 0);
+}
+
+/// The units of docs/systemd: every option in them is one of the program's, and systemd has nothing
+/// to say against them where it is installed.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "runs the programs for what they print")]
+fn the_systemd_units_name_options_that_exist() {
+    let folder = tempfile::tempdir().expect("temporary folder");
+    for name in ["isectd", "isdexecd"] {
+        let file = isect_tests::docs::root().join(format!("docs/systemd/{name}.service"));
+        let unit = fs::read_to_string(&file).expect("a unit");
+        let begin = format!("ExecStart=/usr/local/bin/{name} ");
+        let joined = unit.replace("\\\n", "");
+        let line = joined.lines().find_map(|line| line.strip_prefix(&begin)).expect("ExecStart");
+        let help = std::process::Command::new(program(name)).arg("--help").output().expect("help");
+        let help = String::from_utf8_lossy(&help.stdout).into_owned();
+        for option in line.split_ascii_whitespace().filter(|word| word.starts_with("--")) {
+            assert!(help.contains(&format!("{option} <")), "{name}: {option}");
+        }
+        let copy = folder.path().join(format!("{name}.service"));
+        let here = program(name).to_string_lossy().into_owned();
+        fs::write(&copy, unit.replace(&format!("/usr/local/bin/{name}"), &here)).expect("a copy");
+        let verified = std::process::Command::new("systemd-analyze")
+            .args(["verify", "--man=no"])
+            .arg(&copy)
+            .output();
+        match verified {
+            Ok(done) => {
+                let told = String::from_utf8_lossy(&done.stderr).into_owned();
+                assert!(!told.contains(&*copy.to_string_lossy()), "{told}");
+            }
+            Err(_) => eprintln!("not verified: systemd-analyze is not installed"),
+        }
+    }
 }

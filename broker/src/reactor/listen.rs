@@ -11,6 +11,7 @@ use crate::engine::input::{Input, Peer};
 use crate::exit::Fatal;
 use crate::translate::outbound;
 use execd::os::peer::tcp_owner;
+use execd::os::private;
 use mio::net::{TcpListener, UnixListener};
 use mio::{Interest, Registry};
 use nix::sys::socket::{getsockopt, sockopt::PeerCredentials};
@@ -118,6 +119,7 @@ impl Listener {
         let wrong = |why: String| {
             Fatal::Listen(format!("can't listen for {role}s on unix:{}: {why}", path.display()))
         };
+        private::socket_place(path).map_err(|error| wrong(error.to_string()))?;
         match fs::symlink_metadata(path) {
             Ok(meta) if !meta.file_type().is_socket() => {
                 return Err(wrong("a file that is no socket is there; remove it".to_owned()));

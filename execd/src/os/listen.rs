@@ -2,8 +2,8 @@
 //! (`peer`), not what comes on it (`link`).
 
 use super::options::{Failure, Listen};
-use super::peer;
 use super::stream::Stream;
+use super::{peer, private};
 use crate::exit::Exit;
 use nix::sys::socket::{
     AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
@@ -229,6 +229,7 @@ fn tcp(address: &str, door: Door) -> Result<Socket, Failure> {
 
 fn unix(path: &Path) -> Result<UnixListener, Failure> {
     let address = format!("unix:{}", path.display());
+    private::socket_place(path).map_err(|error| cannot(&address, &error))?;
     // The file is born with its rights, so that nobody else can slip in before a chmod.
     let bind = || {
         let old = umask(Mode::from_bits_truncate(0o177));

@@ -69,6 +69,32 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
+/// Whether a socket may be made at this path: nobody else can rename or replace it there, and what
+/// a dead process left there was this user's.
+///
+/// # Errors
+/// Says who else could, and the cure.
+pub fn socket_place(path: &Path) -> io::Result<()> {
+    let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
+    let directory = directory.unwrap_or_else(|| Path::new("."));
+    let mode = fs::metadata(directory)?.mode() & 0o7777;
+    if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+        return Err(wrong(format!(
+            "everybody can write to {} (mode {mode:04o}) and put another socket there; chmod o-w, \
+             or name a directory of your own",
+            directory.display()
+        )));
+    }
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.uid() != geteuid().as_raw() => Err(wrong(format!(
+            "what is there belongs to user {}, this is {}; name another path",
+            meta.uid(),
+            geteuid()
+        ))),
+        Ok(_) | Err(_) => Ok(()),
+    }
+}
+
 fn options() -> OpenOptions {
     let mut options = File::options();
     options.read(true).append(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
@@ -122,6 +148,26 @@ mod tests {
             for error in [read(&at("real")).unwrap_err(), open(&at("real")).unwrap_err()] {
                 assert!(error.to_string().contains("belongs to user 65534"), "{error}");
             }
+        }
+    }
+
+    #[test]
+    fn a_socket_is_not_made_where_others_could_replace_it() {
+        let home = tempfile::tempdir().unwrap();
+        let path = home.path().join("s");
+        let mode =
+            |mode| fs::set_permissions(home.path(), PermissionsExt::from_mode(mode)).unwrap();
+        for (open, is_right) in [(0o700, true), (0o777, false), (0o1777, true), (0o755, true)] {
+            mode(open);
+            assert_eq!(socket_place(&path).is_ok(), is_right, "{open:o}");
+        }
+        fs::write(&path, "").unwrap();
+        assert!(socket_place(&path).is_ok(), "one's own remains");
+        if geteuid().is_root() {
+            mode(0o1777);
+            chown(&path, Some(65_534), None).unwrap();
+            let text = socket_place(&path).unwrap_err().to_string();
+            assert!(text.contains("belongs to user 65534"), "{text}");
         }
     }
 

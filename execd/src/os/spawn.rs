@@ -11,7 +11,7 @@ use crate::exit::Exit;
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use nix::sys::stat::Mode;
+use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Uid, fchown, pipe2};
 use protocol::bodies::ExecStart;
 use protocol::limits::{BADGE_VARIABLE, CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, RUN_VARIABLE};
@@ -152,7 +152,7 @@ impl Recipe {
     }
 
     /// A pipe: the end that execd reads (non-blocking) and the one that the child writes, which
-    /// belongs to the child's user, so that it can open `/dev/stderr`.
+    /// is open to the child's group, so that it can open `/dev/stderr`.
     ///
     /// If the child outlives execd, its end is opened for reading too: then its pipe never breaks,
     /// it gets no SIGPIPE, and the next execd opens the pipe again through /proc. Until that reads,
@@ -164,7 +164,10 @@ impl Recipe {
             write = open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
         }
         if let Some(account) = &self.shape.account {
-            fchown(&write, Some(account.uid), Some(account.gid))?;
+            // By its group: the owner stays execd, else the next one could open it again only with
+            // the right to open everybody's files.
+            fchown(&write, None, Some(account.gid))?;
+            fchmod(&write, Mode::from_bits_truncate(0o660))?;
         }
         fcntl(&read, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
         Ok((read, write))

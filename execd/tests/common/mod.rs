@@ -23,6 +23,9 @@ pub(crate) use wire::{Wire, start_frame};
 /// Longest wait for anything.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What `docs/systemd/isdexecd.service` leaves of root's rights, as setpriv wants it.
+const UNIT_CAPABILITIES: &str = "-all,+setuid,+setgid,+kill,+chown,+sys_ptrace,+dac_read_search";
+
 /// A program that is written while another thread forks would be "busy" for that fork's lifetime.
 static FORKS: Mutex<()> = Mutex::new(());
 
@@ -40,7 +43,8 @@ pub(crate) struct Execd {
 }
 
 /// The arguments, with what a test wants unless it says otherwise: every program is allowed, and
-/// root may start workers as root. `--no-allow` and `--no-root` are words of the tests alone.
+/// root may start workers as root. `--no-allow`, `--no-root` and `--bounded` (with no
+/// more of root's rights than the systemd unit has) are words of the tests alone.
 pub(crate) fn usual(command: &mut Command, args: &[&str]) {
     let says = |word| args.contains(&word);
     if !says("--allow") && !says("--no-allow") {
@@ -49,7 +53,8 @@ pub(crate) fn usual(command: &mut Command, args: &[&str]) {
     if nix::unistd::geteuid().is_root() && !says("--user") && !says("--no-root") {
         command.arg("--allow-root-workers");
     }
-    command.args(args.iter().filter(|arg| !matches!(**arg, "--no-allow" | "--no-root")));
+    let own = |arg: &&&str| matches!(**arg, "--no-allow" | "--no-root" | "--bounded");
+    command.args(args.iter().filter(|arg| !own(arg)));
 }
 
 /// Whether this test may play other users; says so if not.
@@ -98,7 +103,14 @@ impl Execd {
     fn start(directory: TempDir, listen: &str, args: &[&str]) -> Self {
         let ports = directory.path().join("ports.json");
         let _ = fs::remove_file(&ports);
-        let mut command = Command::new(env!("CARGO_BIN_EXE_isdexecd"));
+        let mut command = if args.contains(&"--bounded") {
+            let mut command = Command::new("setpriv");
+            command.args(["--no-new-privs", "--bounding-set", UNIT_CAPABILITIES]);
+            command.arg(env!("CARGO_BIN_EXE_isdexecd"));
+            command
+        } else {
+            Command::new(env!("CARGO_BIN_EXE_isdexecd"))
+        };
         command.args(["--listen", listen, "--log", "debug", "--ports-file"]).arg(&ports);
         usual(&mut command, args);
         command.stdin(Stdio::null()).stderr(Stdio::piped());
