@@ -10,3 +10,16 @@ SIM_SEEDS="${SIM_SEEDS:-10000}" cargo test --release -p isect-tests --test sim -
 
 printf '\n== all tests, release profile\n'
 cargo test --release --workspace
+
+if cargo fuzz --version >/dev/null 2>&1; then
+  for target in $(cargo run -q -p isect-tests --example corpus -- targets); do
+    printf '\n== fuzzing %s for %s s\n' "$target" "${FUZZ_SECONDS:-600}"
+    tests/fuzz/run.sh "$target" "${FUZZ_SECONDS:-600}"
+  done
+fi
+
+if cargo deny --version >/dev/null 2>&1; then
+  printf '\n== licences, duplicates, sources\n'
+  cargo deny check licenses bans sources
+  cargo deny check advisories || printf 'advisories: not checked, or something was found; see above\n'
+fi
