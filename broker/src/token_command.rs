@@ -12,6 +12,8 @@ use clap::{Args, Subcommand};
 use protocol::names::TokenName;
 use protocol::rights::Rights;
 use std::fmt::Write as _;
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 /// What to do with tokens.
@@ -140,6 +142,14 @@ fn read(file: &Path) -> Result<String, Fatal> {
 
 fn add(name: &TokenName, rights: Rights, out: Option<&Path>, file: &Path) -> Result<String, Fatal> {
     let text = if file.exists() { read(file)? } else { String::new() };
+    if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        // The state directory, before the broker was ever started.
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(folder)
+            .map_err(|e| at(folder, &e.to_string()))?;
+    }
     let token = Token::make(name.clone()).map_err(Fatal::System)?;
     let entry = Entry::make(&token, rights, Cost::default()).map_err(Fatal::System)?;
     let text = with_line(&text, name, &entry).map_err(|why| at(file, &why))?;
@@ -203,7 +213,7 @@ mod tests {
     #[test]
     fn tokens_are_made_listed_and_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let file = dir.path().join("tokens");
+        let file = dir.path().join("state/tokens");
         let shown = token(&file, &["add", "ops", "--role", "operator:danger"]).unwrap();
         let made = Token::parse(&shown).unwrap();
         assert_eq!(made.name().as_str(), "ops");

@@ -9,10 +9,12 @@ use broker::engine::input::{Input, Report};
 use protocol::bodies::{Child, ExecListed, ExecWelcome};
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
+use protocol::proof::Challenge;
 
 impl World {
     pub(super) fn act_host(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "up [with WORKER…], connects, refuses \"WHY\", welcomes, \
+        const KNOWN: &str = "up [with WORKER…], connects, refuses \"WHY\", welcomes, challenges, \
+remains unproven \"WHY\", \
 lists nothing | lists WORKER… [run=N] [pid=N]";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
@@ -28,6 +30,16 @@ lists nothing | lists WORKER… [run=N] [pid=N]";
                 self.step(Input::HostRefused { host, why: text(line) })?;
             }
             "welcomes" => self.host_welcomes(name)?,
+            "challenges" => {
+                let (salt, nonce) = (vec![1; 16], vec![2; 32]);
+                let (memory_kib, passes, lanes) = (19_456, 2, 1);
+                let challenge = Box::new(Challenge { salt, memory_kib, passes, lanes, nonce });
+                self.step(Input::Challenged { link: self.link(name)?, challenge })?;
+            }
+            "remains" if line.is("unproven") => {
+                let why = text(line);
+                self.step(Input::Unproven { link: self.link(name)?, why })?;
+            }
             "lists" => {
                 line.flag("nothing");
                 let children = self.children(line)?;
