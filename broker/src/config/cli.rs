@@ -143,8 +143,8 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "NAME[=VALUE]")]
     pub worker_env: Vec<String>,
 
-    /// How the kernel schedules workers: batch wakes them without pushing the broker aside, which is
-    /// more throughput on few cores; inherit leaves them the policy of isectd (see chrt).
+    /// How the kernel schedules workers: batch wakes them without pushing the broker aside, which
+    /// is more throughput on few cores; inherit leaves them the policy of isectd (see chrt).
     #[arg(long, value_name = "batch|inherit", value_parser = ["batch", "inherit"],
           default_value = "batch", hide_possible_values = true)]
     pub worker_scheduling: String,
