@@ -128,7 +128,9 @@ impl Engine {
         out: Out<'_>,
     ) {
         if let Some(old) = self.workers[key].link {
-            // It came back before the loss of its old connection was noticed.
+            // It came back before the loss of its old connection was noticed; whatever its host
+            // thinks, it has not ended, and no other is to be started.
+            self.workers[key].has_exited = false;
             self.close_link(old, out);
             self.worker_lost(key, Close::Reset, "came back on a new connection", out);
         }

@@ -50,6 +50,8 @@ impl Engine {
         let queue = &mut self.registry[service].queue;
         let key = queue.first(self.is_preempt, &self.transactions)?;
         queue.remove(key, &mut self.transactions);
+        let left = queue.count();
+        self.registry[service].pace.taken(self.now, left);
         Some(key)
     }
 
@@ -63,8 +65,10 @@ impl Engine {
             if !self.transactions[key].is_complete || !self.transactions[key].pieces.is_empty() {
                 return;
             }
-            self.registry[service].queue.remove(key, &mut self.transactions);
-            self.registry[service].roomy.rotate_left(1);
+            let taken = &mut self.registry[service];
+            taken.queue.remove(key, &mut self.transactions);
+            taken.pace.taken(self.now, taken.queue.count());
+            taken.roomy.rotate_left(1);
             self.transactions[key].stage = Stage::Held(worker);
             self.workers[worker].held.push_back(key);
             self.send_request(key, worker, out);

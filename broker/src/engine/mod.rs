@@ -38,6 +38,7 @@ mod op_run;
 mod op_show;
 mod op_status;
 mod outcome;
+mod pace;
 mod poison;
 mod queue;
 mod recent;

@@ -85,6 +85,16 @@ impl Queue {
         self.count -= 1;
     }
 
+    /// How many a request of this priority would find before it: none if all that wait are served
+    /// after it, else taken for all of them.
+    pub(crate) fn ahead_of(&self, priority: u8) -> usize {
+        let first = self.levels.iter().find(|level| level.head != NONE);
+        match first {
+            Some(level) if level.priority <= priority => self.count,
+            Some(_) | None => 0,
+        }
+    }
+
     /// The transaction to serve next.
     pub(crate) fn first(&self, preempt: bool, transactions: &Slab<Transaction>) -> Option<usize> {
         let heads = self.levels.iter().filter(|level| level.head != NONE);

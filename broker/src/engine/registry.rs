@@ -3,6 +3,7 @@
 
 use super::budget::{Budget, Level};
 use super::histogram::Histogram;
+use super::pace::Pace;
 use super::queue::Queue;
 use protocol::errors::ErrorCode;
 use protocol::ids::ServiceId;
@@ -58,6 +59,8 @@ pub(crate) struct Service {
     pub(crate) figures: ServiceFigures,
     /// When refusals were last made a fact.
     pub(crate) overload_told: Option<Tick>,
+    /// How fast it gets on.
+    pub(crate) pace: Pace,
     /// How often requests may be repeated.
     pub(crate) budget: Budget,
     /// When a repetition that was denied was last made a fact.
@@ -115,6 +118,7 @@ impl Registry {
             clients: 0,
             figures: ServiceFigures::default(),
             overload_told: None,
+            pace: Pace::default(),
             budget: Budget::default(),
             budget_told: None,
         });

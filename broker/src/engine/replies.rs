@@ -87,10 +87,12 @@ impl Engine {
     /// The final reply: figures, outcome, the worker is free.
     fn completed(&mut self, key: usize, worker: usize, out: Out<'_>) {
         let transaction = &self.transactions[key];
-        let ran = self.now.since(transaction.dispatched).0;
-        let figures = &mut self.registry[transaction.service].figures;
+        let ran = self.now.since(transaction.dispatched);
+        let service = &mut self.registry[transaction.service];
+        service.pace.finished(ran);
+        let figures = &mut service.figures;
         figures.completed += 1;
-        figures.run.add(ran);
+        figures.run.add(ran.0);
         if let Some(client) = transaction.client {
             self.clients[client].answered += 1;
         }
@@ -98,8 +100,8 @@ impl Engine {
         self.totals.completed += 1;
         let entry = &mut self.workers[worker];
         entry.transactions += 1;
-        entry.busy_micros += ran;
-        entry.last_micros = ran;
+        entry.busy_micros += ran.0;
+        entry.last_micros = ran.0;
         self.finish(key, out);
         self.freed(worker, out);
     }

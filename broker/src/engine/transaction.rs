@@ -4,6 +4,7 @@
 use super::fact::{About, FactKind};
 use super::links::End;
 use super::queue::NONE;
+use super::registry::Service;
 use super::{Engine, Out};
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
@@ -78,6 +79,14 @@ pub(crate) struct Transaction {
 /// Pieces of a waiting request may pile up to this, then its client is read no further.
 const PIECES_BYTES_HIGH: u64 = 256 * 1024;
 
+/// How long a request's answer is worth waiting for.
+fn deadline_ms(service: &Service, head: &Header) -> u64 {
+    match head.deadline_ms {
+        0 => service.settings.get(ServiceSetting::DeadlineMs),
+        asked => u64::from(asked).min(DEADLINE_MS_MAX),
+    }
+}
+
 impl Engine {
     /// A data frame of a client.
     pub(crate) fn on_request(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
@@ -118,11 +127,7 @@ impl Engine {
             return;
         }
         let service = self.clients[client].service;
-        let default_ms = self.registry[service].settings.get(ServiceSetting::DeadlineMs);
-        let deadline_ms = match head.deadline_ms {
-            0 => default_ms,
-            asked => u64::from(asked).min(DEADLINE_MS_MAX),
-        };
+        let deadline_ms = deadline_ms(&self.registry[service], &head);
         self.next_transaction += 1;
         let priority =
             if head.priority == 0 { self.clients[client].priority } else { head.priority };
@@ -202,6 +207,9 @@ impl Engine {
                 ),
             );
         }
+        if must_wait && !entry.is_blocked {
+            self.foresee(service, client, head)?;
+        }
         let bytes_max = self.settings.get(Setting::QueueBytesMax);
         let bytes = self.queue_bytes + body.len() as u64;
         if must_wait && bytes > bytes_max {
@@ -216,6 +224,31 @@ impl Engine {
         }
         debug_assert!(head.workerid == 0, "a conversation's frame is not a new request");
         Ok(())
+    }
+
+    /// Whether a request that must wait can be answered in time. If not it is better told so at
+    /// once: a queue whose head is about to be too late keeps its workers busy for nobody.
+    fn foresee(&self, service: &Service, client: usize, head: &Header) -> Result<(), ErrorBody> {
+        let percent = service.settings.get(ServiceSetting::AdmitPercent);
+        let priority = match head.priority {
+            0 => self.clients[client].priority,
+            own => own,
+        };
+        let ahead = service.queue.ahead_of(priority);
+        let Some(expected) = service.pace.expect(self.now, ahead).filter(|_| percent > 0) else {
+            return Ok(());
+        };
+        let deadline_ms = deadline_ms(service, head);
+        if expected.as_millis() <= deadline_ms.saturating_mul(percent) / 100 {
+            return Ok(());
+        }
+        let text = format!(
+            "service '{}' would take about {} ms with {ahead} requests ahead, and the deadline is \
+             {deadline_ms} ms (admit_percent {percent})",
+            service.name,
+            expected.as_millis()
+        );
+        Err(ErrorBody { code: ErrorCode::Overloaded, ran: Ran::No, text })
     }
 
     /// Says no to a request that was never accepted; its further pieces are dropped.

@@ -193,6 +193,11 @@ impl Model {
         }
     }
 
+    /// A request that no client of the model sent leaves for a worker, perhaps of this service.
+    pub fn given_unknown(&mut self, service: usize, now: Tick) {
+        self.given.entry(service).or_default().first.push_back(now);
+    }
+
     /// The broker says that a request will be given to a further worker.
     ///
     /// # Errors

@@ -184,9 +184,18 @@ impl World {
         }
         if let Frame::Data { head, body } = &frame
             && head.attempt == 1
-            && let Ok(Some(Token { uid, part: 0, turn: 0, .. })) = Token::read(body)
         {
-            self.model.given_first(uid, self.now);
+            match Token::read(body) {
+                Ok(Some(Token { uid, part: 0, turn: 0, .. })) => {
+                    self.model.given_first(uid, self.now);
+                }
+                Ok(Some(_)) => {}
+                // Of a client that sends anything: nobody knows to whom it went.
+                Ok(None) | Err(_) => {
+                    let services = 0..self.plan.services.len();
+                    services.for_each(|service| self.model.given_unknown(service, self.now));
+                }
+            }
         }
         self.note(format_args!("to {link}: {}", Shown(&frame)));
         let parts = encode::to_bytes(frame);

@@ -1,0 +1,140 @@
+//! How fast a service gets on: what a request that must wait now has to expect. Measured, not
+//! configured: how long from one request to the next that leaves a queue in which others wait, and
+//! how long one is worked on. Not the refusal: `transaction` admits.
+
+use protocol::time::{Micros, Tick};
+
+/// Each new sample counts for one in so many.
+const MEMORY: u64 = 16;
+/// A sample this many times the mean is an exception and counts for no more than that.
+const OUTLIER: u64 = 8;
+/// Fewer samples are no ground to refuse anything.
+const SAMPLES_MIN: u64 = 8;
+/// A service of whose queue nothing was taken for this long has stopped rather than slowed down:
+/// nothing is known of the wait then.
+const STOPPED: Micros = Micros::from_millis(1000);
+
+/// A mean that forgets; zero until there was a sample.
+#[derive(Clone, Copy, Debug, Default)]
+struct Mean {
+    /// The mean times [`MEMORY`].
+    sum: u64,
+    count: u64,
+}
+
+impl Mean {
+    const fn add(&mut self, sample: u64) {
+        let mean = self.get();
+        self.count += 1;
+        if self.count == 1 {
+            self.sum = sample.saturating_mul(MEMORY);
+            return;
+        }
+        // A millisecond more, so that a mean near zero can grow.
+        let most = mean.saturating_mul(OUTLIER).saturating_add(1000);
+        let sample = if sample < most { sample } else { most };
+        self.sum = (self.sum - mean).saturating_add(sample);
+    }
+
+    const fn get(self) -> u64 {
+        self.sum / MEMORY
+    }
+}
+
+/// The pace of a service.
+#[derive(Debug, Default)]
+pub(crate) struct Pace {
+    /// When a request was last taken out of the queue, if others were left there.
+    chain: Option<Tick>,
+    /// When one was last taken out.
+    latest: Tick,
+    step: Mean,
+    run: Mean,
+}
+
+impl Pace {
+    /// Whether nothing was taken for so long that what was measured before says nothing.
+    fn has_stopped(&self, now: Tick) -> bool {
+        now.since(self.latest).0 > STOPPED.0.max(self.step.get().saturating_mul(OUTLIER))
+    }
+
+    /// A request was taken out of the queue for a worker; so many are left.
+    pub(crate) fn taken(&mut self, now: Tick, left: usize) {
+        if self.has_stopped(now) {
+            *self = Self::default();
+        }
+        if let Some(before) = self.chain {
+            self.step.add(now.since(before).0);
+        }
+        self.chain = (left > 0).then_some(now);
+        self.latest = now;
+    }
+
+    /// A worker finished a request after this time.
+    pub(crate) const fn finished(&mut self, took: Micros) {
+        self.run.add(took.0);
+    }
+
+    /// How long a request with so many ahead of it will take, the work included; `None` = there is
+    /// nothing to tell it by.
+    pub(crate) fn expect(&self, now: Tick, ahead: usize) -> Option<Micros> {
+        // One worker at work is enough for one request in the time that it takes.
+        let step = self.step.get().min(self.run.get());
+        let samples = self.step.count.min(self.run.count);
+        if samples < SAMPLES_MIN || self.has_stopped(now) {
+            return None;
+        }
+        Some(Micros((ahead as u64 + 1).saturating_mul(step).saturating_add(self.run.get())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const fn at(ms: u64) -> Tick {
+        Tick(ms * 1000)
+    }
+
+    #[test]
+    fn what_is_expected_follows_what_happens() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.expect(at(0), 100), None, "nothing is known");
+        for index in 0..50 {
+            pace.taken(at(index * 5), 10);
+            pace.finished(Micros::from_millis(20));
+        }
+        let expected = pace.expect(at(250), 99).map(|micros| micros.as_millis());
+        assert_eq!(expected, Some(520));
+        for index in 50..200 {
+            pace.taken(at(index * 5), 10);
+            pace.finished(Micros::from_millis(5));
+        }
+        let expected = pace.expect(at(1000), 99).map_or(0, Micros::as_millis);
+        assert!((495..=515).contains(&expected), "{expected}");
+    }
+
+    #[test]
+    fn a_stop_is_no_slow_pace_and_an_exception_no_rule() {
+        let mut pace = Pace::default();
+        for index in 0..50 {
+            pace.taken(at(index * 5), 10);
+            pace.finished(Micros::from_millis(5));
+        }
+        assert!(pace.expect(at(1200), 1).is_some());
+        assert_eq!(pace.expect(at(1300), 1), None);
+        // One that took long is not what the next ones will take.
+        pace.finished(Micros::from_millis(60_000));
+        pace.taken(at(1100), 10);
+        let expected = pace.expect(at(1100), 99).map_or(0, Micros::as_millis);
+        assert!(expected < 900, "{expected}");
+        // What was taken last left nobody behind: the time to the next says nothing.
+        pace.taken(at(1105), 0);
+        let before = pace.step.get();
+        pace.taken(at(1500), 3);
+        assert_eq!(pace.step.get(), before);
+        // After half a minute of nothing it is all to be learned again.
+        pace.taken(at(30_000), 10);
+        assert_eq!(pace.expect(at(30_000), 99), None);
+    }
+}

@@ -1,0 +1,209 @@
+//! More than there is room for, with real processes: five times the work that the workers can do,
+//! more clients than places, readers that do not read, peers that send a byte now and then. What
+//! was admitted keeps its deadline, the rest is refused at once, the operator is heard throughout.
+//! `OVERLOAD=long` makes it larger, and holds it to figures that a busy machine would spoil.
+
+use client::address::Address;
+use client::caller::{Caller, Send};
+use client::error::{Code, Error};
+use client::worker::{Worker, WorkerOptions};
+use isect_tests::proc::{Broker, PATIENCE, await_that, within};
+use isect_tests::wire::Wire;
+use protocol::errors::{ErrorCode, Ran};
+use protocol::names::ServiceName;
+use std::collections::BTreeMap;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+fn is_long() -> bool {
+    std::env::var("OVERLOAD").is_ok_and(|value| value == "long")
+}
+
+#[expect(clippy::disallowed_methods, reason = "it is the time that is tested")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[expect(clippy::print_stdout, reason = "the figures, for the documents")]
+fn say(text: &str) {
+    println!("{text}");
+}
+
+/// A figure of `/proc/PID/status` in KiB.
+#[allow(dead_code)]
+fn memory_kib(broker: &Broker, key: &str) -> u64 {
+    let path = format!("/proc/{}/status", broker.process.pid());
+    let status = std::fs::read_to_string(path).expect("the broker runs");
+    let line = status.lines().find(|line| line.starts_with(key)).expect("a figure");
+    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+}
+
+/// Workers that take so long for each request; they end with their broker.
+#[expect(clippy::disallowed_methods, reason = "the work of these workers is to take their time")]
+fn workers(broker: &Broker, service: &str, count: usize, work: Duration) -> Vec<JoinHandle<()>> {
+    let name = ServiceName::new(service).expect("a name");
+    let address = Address::parse(&broker.port("worker")).expect("an address");
+    let serve = move |mut worker: Worker| {
+        while let Ok(Some(request)) = worker.next() {
+            std::thread::sleep(work);
+            worker.reply(request.body).expect("a reply");
+        }
+    };
+    let threads = (0..count).map(|_| {
+        let options = WorkerOptions::self_started(address.clone(), name.clone());
+        let worker = Worker::connect(options).expect("a badge");
+        std::thread::spawn(move || serve(worker))
+    });
+    let threads = threads.collect();
+    broker.await_idle(count as i64);
+    threads
+}
+
+/// What became of one request.
+struct Seen {
+    took: Duration,
+    error: Option<Error>,
+}
+
+/// Asks at a steady rate, whatever comes back, for so long; all outcomes.
+fn offer(
+    broker: &Broker,
+    service: &str,
+    rate: u64,
+    span: Duration,
+    deadline: Duration,
+) -> Vec<Seen> {
+    let mut caller = broker.login(service);
+    let send = Send { deadline: Some(deadline), ..Send::default() };
+    let (begun, mut sent) = (now(), BTreeMap::new());
+    let (mut seen, mut count) = (Vec::new(), 0);
+    loop {
+        let elapsed = begun.elapsed();
+        let is_over = elapsed > span;
+        let due = elapsed.as_micros() as u64 * rate / 1_000_000;
+        while !is_over && count < due {
+            sent.insert(caller.send("x", &send).expect("sent"), now());
+            count += 1;
+        }
+        if is_over && sent.is_empty() {
+            return seen;
+        }
+        if let Ok(reply) = caller.recv(Some(Duration::from_millis(1))) {
+            let at = sent.remove(&reply.sequence).expect("one outcome");
+            seen.push(Seen { took: at.elapsed(), error: reply.error });
+        }
+        assert!(elapsed < PATIENCE, "{} requests have no outcome", sent.len());
+    }
+}
+
+/// How many a second the workers can do, asked by as many clients as keep them busy.
+fn capacity(broker: &Broker, service: &str, clients: usize) -> u64 {
+    let (span, begun) = (Duration::from_millis(1500), now());
+    let work = || {
+        let mut caller = broker.login(service);
+        let mut done = 0;
+        while begun.elapsed() < span {
+            caller.call("x", None).expect("an answer");
+            done += 1;
+        }
+        done
+    };
+    let total: u64 = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..clients).map(|_| scope.spawn(work)).collect();
+        all.into_iter().map(|one| one.join().expect("a client")).sum()
+    });
+    total * 1000 / begun.elapsed().as_millis() as u64
+}
+
+/// Times of the operator's commands until told to stop.
+fn ask_operator(broker: &Broker, stop: &AtomicBool) -> Vec<(Duration, &'static str)> {
+    let mut took = Vec::new();
+    while !stop.load(Ordering::Relaxed) {
+        for command in ["", "workers", "clients", "load", "latency", "settings"] {
+            // With the login, as `isdclient -c` does it.
+            let begun = now();
+            broker.op(command);
+            took.push((begun.elapsed(), command));
+        }
+    }
+    took.sort();
+    took
+}
+
+fn at(sorted: &[Duration], per_mille: usize) -> Duration {
+    sorted
+        .get((sorted.len() * per_mille / 1000).min(sorted.len().saturating_sub(1)))
+        .copied()
+        .unwrap_or_default()
+}
+
+fn is(error: Option<&Error>, code: ErrorCode) -> bool {
+    error.is_some_and(|error| error.code == Code::Isect(code))
+}
+
+#[test]
+fn five_times_too_much_is_refused_at_once_and_what_is_admitted_keeps_its_deadline() {
+    let span = Duration::from_secs(if is_long() { 30 } else { 4 });
+    let deadline = Duration::from_millis(500);
+    let broker = Broker::start(&[]);
+    broker.op("config service work selfstart=1");
+    let threads = workers(&broker, "work", 4, Duration::from_millis(10));
+    let can = capacity(&broker, "work", 8);
+    let rate = can * 5 / 4;
+    let stop = AtomicBool::new(false);
+    let (seen, operator) = std::thread::scope(|scope| {
+        let operator = scope.spawn(|| ask_operator(&broker, &stop));
+        let clients: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| offer(&broker, "work", rate, span, deadline))).collect();
+        let seen: Vec<Seen> =
+            clients.into_iter().flat_map(|client| client.join().expect("a client")).collect();
+        stop.store(true, Ordering::Relaxed);
+        (seen, operator.join().expect("the operator"))
+    });
+    let times = |wanted: &dyn Fn(&Seen) -> bool| {
+        let mut times: Vec<Duration> = seen.iter().filter(|s| wanted(s)).map(|s| s.took).collect();
+        times.sort_unstable();
+        times
+    };
+    let good = times(&|s| s.error.is_none() && s.took <= deadline);
+    let refused = times(&|s| is(s.error.as_ref(), ErrorCode::Overloaded));
+    let late = times(&|s| is(s.error.as_ref(), ErrorCode::Deadline));
+    let all = times(&|_| true);
+    let goodput = good.len() as u64 * 1000 / span.as_millis() as u64;
+    say(&format!(
+        "capacity {can}/s, offered {}/s: {} requests, {} answered in time ({goodput}/s), \
+         {} refused (p50 {:?}, p99 {:?}, max {:?}), {} past their deadline, the longest took {:?}",
+        rate * 4,
+        all.len(),
+        good.len(),
+        refused.len(),
+        at(&refused, 500),
+        at(&refused, 990),
+        at(&refused, 1000),
+        late.len(),
+        at(&all, 1000),
+    ));
+    let operators: Vec<Duration> = operator.iter().map(|(took, _)| *took).collect();
+    say(&format!(
+        "operator: {} commands, p50 {:?}, p99 {:?}, the slowest {:?}",
+        operators.len(),
+        at(&operators, 500),
+        at(&operators, 990),
+        operator.last(),
+    ));
+    assert!(at(&all, 1000) < deadline + Duration::from_secs(1), "one was answered too late");
+    assert!(refused.len() > all.len() / 2, "{} of {}", refused.len(), all.len());
+    assert!(seen.iter().all(|s| !is(s.error.as_ref(), ErrorCode::Overloaded)
+        || s.error.as_ref().is_some_and(|error| error.ran == Ran::No)));
+    assert!(
+        goodput * 100 >= can * if is_long() { 90 } else { 50 },
+        "goodput {goodput}/s of {can}/s"
+    );
+    let limit = Duration::from_millis(100);
+    assert!(at(&operators, if is_long() { 1000 } else { 900 }) < limit, "the operator waits");
+    assert_eq!(broker.end(), 0);
+    threads.into_iter().for_each(|thread| thread.join().expect("a worker"));
+}
