@@ -8,6 +8,10 @@ export CARGO_TERM_COLOR=never
 printf '\n== simulation, %s seeds\n' "${SIM_SEEDS:-10000}"
 SIM_SEEDS="${SIM_SEEDS:-10000}" cargo test --release -p isect-tests --test sim -- --nocapture
 
+printf '\n== overload, long\n'
+cargo build --release --workspace --bins
+OVERLOAD=long cargo test --release -p isect-tests --test e2e_overload -- --nocapture
+
 printf '\n== all tests, release profile\n'
 cargo test --release --workspace
 

