@@ -135,7 +135,7 @@ fn command_lines_that_make_no_sense_end_with_their_status_and_the_cure() {
     let socket_in_file = format!("unix:{file}");
     let cases: &[(&[&str], i32, &str)] = &[
         (&["--listen", "0.0.0.0:0"], 2, "or say --insecure"),
-        (&["--listen", "0.0.0.0:0"], 2, "127.0.0.1 or unix:PATH"),
+        (&["--listen", "0.0.0.0:0"], 2, "--tokens FILE"),
         (&["--listen", "127.0.0.1:0", "--no-allow"], 2, "nothing is allowed"),
         (&["--listen", "127.0.0.1:0", "--no-allow"], 2, "--allow DIR"),
         (&["--user", "no-such-user"], 2, "there is no user 'no-such-user'"),
