@@ -3,6 +3,7 @@
 
 pub mod certs;
 pub mod docs;
+pub mod fault;
 pub mod fuzz;
 pub mod proc;
 pub mod proof;

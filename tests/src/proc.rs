@@ -216,6 +216,9 @@ pub struct Broker {
     /// What those who log in here trust and show; `None` = what the environment says.
     pub trust: Option<Trust>,
     args: Vec<String>,
+    /// A program and its arguments that turns itself into the broker, for example a shell that
+    /// lowers limits first.
+    wrap: Vec<String>,
 }
 
 impl Broker {
@@ -226,15 +229,22 @@ impl Broker {
 
     /// Starts a broker in this folder.
     pub fn start_in(folder: TempDir, args: &[&str]) -> Self {
-        let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-        let process = Self::launch(&folder, &args);
+        Self::start_wrapped(folder, args, &[])
+    }
+
+    /// Starts a broker in this folder by a program that turns itself into it: `wrap` and its
+    /// arguments stand before the broker's path.
+    pub fn start_wrapped(folder: TempDir, args: &[&str], wrap: &[&str]) -> Self {
+        let own = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
+        let (args, wrap) = (own(args), own(wrap));
+        let process = Self::launch(&folder, &args, &wrap);
         let ports = serde_json::Value::Null;
-        let mut broker = Self { process, folder, ports, trust: None, args };
+        let mut broker = Self { process, folder, ports, trust: None, args, wrap };
         broker.await_ports();
         broker
     }
 
-    fn launch(folder: &TempDir, args: &[String]) -> Process {
+    fn launch(folder: &TempDir, args: &[String], wrap: &[String]) -> Process {
         let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
         let _ = std::fs::remove_file(folder.path().join("ports.json"));
         let (state, ports) = (at("state"), at("ports.json"));
@@ -245,16 +255,32 @@ impl Broker {
             }
         }
         all.extend(args.iter().map(String::as_str));
-        Process::start(&program("isectd"), &all, folder.path().join("isectd.log"))
+        let log = folder.path().join("isectd.log");
+        let isectd = program("isectd");
+        let Some((first, rest)) = wrap.split_first() else {
+            return Process::start(&isectd, &all, log);
+        };
+        let isectd = isectd.to_string_lossy();
+        let before: Vec<&str> = rest.iter().map(String::as_str).chain([isectd.as_ref()]).collect();
+        Process::start(Path::new(first), &[before, all].concat(), log)
     }
 
     fn await_ports(&mut self) {
+        if let Err(status) = self.try_await_ports() {
+            panic!("the broker ended at the start with status {status}:\n{}", self.process.log());
+        }
+    }
+
+    fn try_await_ports(&mut self) -> Result<(), i32> {
         let path = self.folder.path().join("ports.json");
         let process = &mut self.process;
         self.ports = await_that("the ports file", || {
-            assert!(process.ended().is_none(), "the broker ended at the start:\n{}", process.log());
-            serde_json::from_slice(&std::fs::read(&path).ok()?).ok()
-        });
+            if let Some(status) = process.ended() {
+                return Some(Err(status));
+            }
+            serde_json::from_slice(&std::fs::read(&path).ok()?).ok().map(Ok)
+        })?;
+        Ok(())
     }
 
     /// Kills it with SIGKILL; its execd and workers stay.
@@ -265,8 +291,17 @@ impl Broker {
 
     /// Starts it again after it ended.
     pub fn restart(&mut self) {
-        self.process = Self::launch(&self.folder, &self.args);
+        self.process = Self::launch(&self.folder, &self.args, &self.wrap);
         self.await_ports();
+    }
+
+    /// Starts it again after it ended, where that may fail.
+    ///
+    /// # Errors
+    /// It ended before it listened: its exit status.
+    pub fn try_restart(&mut self) -> Result<(), i32> {
+        self.process = Self::launch(&self.folder, &self.args, &self.wrap);
+        self.try_await_ports()
     }
 
     /// An address of its ports file (`client`, `worker`, `client_unix`, `execd`).

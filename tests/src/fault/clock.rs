@@ -1,0 +1,32 @@
+//! The fault run's clock and its pauses. Microseconds since the run began, on the monotonic clock;
+//! not a way to wait for something: a pause here is the pace of a client, or how long a fault lasts.
+
+use std::time::{Duration, Instant};
+
+/// Where the run's time begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock(Instant);
+
+impl Clock {
+    /// Begins now.
+    #[expect(clippy::disallowed_methods, reason = "the fault run's clock")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Microseconds since the beginning.
+    pub fn now(&self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// The moment now.
+    pub fn instant(&self) -> Instant {
+        self.0 + self.0.elapsed()
+    }
+}
+
+/// Lets a while pass.
+#[expect(clippy::disallowed_methods, reason = "the pace of load and faults")]
+pub fn pause(span: Duration) {
+    std::thread::sleep(span);
+}

@@ -1,0 +1,111 @@
+//! The disk under the state directory: one that can be filled up and made read-only. As root a
+//! small file system of its own, in a mount namespace that ends with the run; else what an ordinary
+//! user can do: a device that is always full in the place of the file, a directory without the
+//! right to write.
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::unistd::Uid;
+use std::fs;
+use std::io::Write as _;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+/// Size of the file system.
+const OPTIONS: &str = "size=1m,mode=0700";
+/// Files that the broker writes before it puts them in their places.
+const BESIDE: [&str; 2] = ["config.isect.tmp", "ports.tmp"];
+
+/// The state directory's disk.
+#[derive(Debug)]
+pub struct Disk {
+    path: PathBuf,
+    is_mounted: bool,
+}
+
+impl Disk {
+    /// Makes the directory, on a file system of its own if this thread may mount one. Processes see
+    /// it that are started from this thread.
+    ///
+    /// # Panics
+    /// If the directory can't be made.
+    pub fn new(path: PathBuf) -> Self {
+        fs::create_dir_all(&path).expect("a directory");
+        let none: Option<&str> = None;
+        let is_mounted = Uid::effective().is_root()
+            && unshare(CloneFlags::CLONE_NEWNS).is_ok()
+            && mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).is_ok()
+            && mount(Some("isect"), &path, Some("tmpfs"), MsFlags::empty(), Some(OPTIONS)).is_ok();
+        Self { path, is_mounted }
+    }
+
+    /// Which way it is done, for the report.
+    pub const fn how(&self) -> &'static str {
+        if self.is_mounted {
+            "a file system of its own"
+        } else {
+            "a full device, no right to write"
+        }
+    }
+
+    /// Not one byte more fits.
+    pub fn fill(&self) {
+        if !self.is_mounted {
+            for name in BESIDE {
+                // It may be there still.
+                let _ = std::os::unix::fs::symlink("/dev/full", self.path.join(name));
+            }
+            return;
+        }
+        let file = fs::OpenOptions::new().create(true).append(true).open(self.filling());
+        let Ok(mut file) = file else { return };
+        for size in [65_536, 4096, 1] {
+            let bytes = vec![b'x'; size];
+            while file.write_all(&bytes).is_ok() {}
+        }
+    }
+
+    /// Nothing can be written.
+    pub fn protect(&self) {
+        self.remount(MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, 0o500);
+    }
+
+    /// All is well again.
+    pub fn mend(&self) {
+        self.remount(MsFlags::MS_REMOUNT, 0o700);
+        let _ = fs::remove_file(self.filling());
+        for name in BESIDE.iter().filter(|_| !self.is_mounted) {
+            let path = self.path.join(name);
+            if path.is_symlink() {
+                let _ = fs::remove_file(path);
+            }
+        }
+    }
+
+    fn remount(&self, flags: MsFlags, mode: u32) {
+        if self.is_mounted {
+            let none: Option<&str> = None;
+            mount(none, &self.path, none, flags, Some(OPTIONS)).expect("mounted another way");
+        } else {
+            fs::set_permissions(&self.path, PermissionsExt::from_mode(mode)).expect("permissions");
+        }
+    }
+
+    fn filling(&self) -> PathBuf {
+        self.path.join("filling")
+    }
+
+    /// The directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        if self.is_mounted {
+            // It is in this thread's name space alone, and ends with it at the latest.
+            let _ = nix::mount::umount2(&self.path, nix::mount::MntFlags::MNT_DETACH);
+        }
+    }
+}

@@ -1,0 +1,342 @@
+//! A client that sees every frame: it keeps requests under way on one connection after another and
+//! writes down all that comes back. Not the library: that would hide what comes twice.
+
+use super::ask::{Act, Ask, Sum};
+use super::clock::pause;
+use super::history::{Asked, End, Got, Outcome};
+use super::judge::LATE_US;
+use super::line::{Came, Line, Sent};
+use super::load::{Load, Phase, Plan, SERVICES};
+use crate::sim::chance::Chance;
+use crate::wire;
+use bytes::Bytes;
+use protocol::errors::Ran;
+use protocol::frame::Frame;
+use protocol::header::{FLAG_IDEMPOTENT, Header};
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// So long past a deadline and its second nothing is waited for any more, microseconds.
+const GIVE_UP_US: u64 = 4_000_000;
+/// Most requests under way.
+const WINDOW: usize = 6;
+
+/// A request under way.
+struct Open {
+    /// Which of this connection's.
+    at: usize,
+    ask: Ask,
+    sum: Sum,
+    /// Pieces of a conversation that are still to be said.
+    rest: Vec<Vec<u8>>,
+}
+
+/// How a connection's life goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Life {
+    On,
+    Lost,
+    /// The client goes, with or without a word.
+    Left,
+}
+
+/// A client.
+pub struct Eyes<'a> {
+    load: &'a Load,
+    chance: Chance,
+}
+
+/// One connection of it.
+struct Session<'a, 'b> {
+    load: &'a Load,
+    chance: &'b mut Chance,
+    line: Line,
+    service: usize,
+    asked: Vec<Asked>,
+    open: BTreeMap<u32, Open>,
+    /// Which request a sequence was, for as long as the connection lives.
+    known: BTreeMap<u32, usize>,
+    next_at: u64,
+    pong: bool,
+    /// The connection as a whole failed, and the broker said why.
+    why: Option<Got>,
+}
+
+impl<'a> Eyes<'a> {
+    /// With chance of its own.
+    pub fn new(load: &'a Load, seed: u64) -> Self {
+        Self { load, chance: Chance::new(seed) }
+    }
+
+    /// Connects and asks, again and again, until it is told to leave.
+    pub fn run(mut self) {
+        let mut is_drained = false;
+        loop {
+            match self.load.phase() {
+                Phase::Leave => return,
+                Phase::Drain => {
+                    if !std::mem::replace(&mut is_drained, true) {
+                        self.load.drained.fetch_add(1, Ordering::AcqRel);
+                    }
+                    pause(Duration::from_millis(10));
+                }
+                Phase::Ask => {
+                    is_drained = false;
+                    self.life();
+                }
+            }
+        }
+    }
+
+    /// One connection from login to end.
+    fn life(&mut self) {
+        let door = &self.load.doors[self.chance.index(self.load.doors.len())];
+        let service = self.chance.index(SERVICES.len());
+        let line = Line::open(door).ok().and_then(|line| self.log_in(line, service));
+        self.load.logins[usize::from(line.is_none())].fetch_add(1, Ordering::Relaxed);
+        let Some(line) = line else {
+            pause(Duration::from_millis(self.chance.between(5, 60)));
+            return;
+        };
+        let mut session = Session {
+            load: self.load,
+            chance: &mut self.chance,
+            line,
+            service,
+            asked: Vec::new(),
+            open: BTreeMap::new(),
+            known: BTreeMap::new(),
+            next_at: 0,
+            pong: false,
+            why: None,
+        };
+        session.run();
+        self.load.keep(session.asked);
+    }
+
+    fn log_in(&mut self, mut line: Line, service: usize) -> Option<Line> {
+        let mut login = wire::login(SERVICES[service].name);
+        login.heartbeat = self.chance.hits(500);
+        if line.send(Frame::Login(login)) == Sent::Part {
+            return None;
+        }
+        match line.next(Duration::from_secs(2)) {
+            Came::Frame(Frame::LoginOk(_)) => Some(line),
+            Came::Frame(Frame::Error { .. }) | Came::Nothing | Came::Lost => None,
+            Came::Frame(other) => panic!("the answer to a login is {other:?}"),
+        }
+    }
+}
+
+impl Session<'_, '_> {
+    fn run(&mut self) {
+        let most = usize::try_from(self.chance.between(5, 300)).unwrap_or(5);
+        let mut life = Life::On;
+        while life == Life::On {
+            let is_asking = self.load.phase() == Phase::Ask && self.asked.len() < most;
+            if !is_asking && self.open.is_empty() {
+                life = self.goodbye();
+                break;
+            }
+            let now = self.load.clock.now();
+            if is_asking && self.open.len() < WINDOW && now >= self.next_at {
+                life = self.ask();
+                self.next_at = now + self.chance.between(500, 60_000);
+            }
+            if life == Life::On {
+                let wait = Duration::from_micros(self.next_at.saturating_sub(now).min(20_000));
+                life = self.look(wait);
+            }
+            if life == Life::On {
+                life = self.expire();
+            }
+        }
+        self.end(life);
+    }
+
+    /// Sends a request.
+    fn ask(&mut self) -> Life {
+        let plan = Plan::by(self.chance, &SERVICES[self.service], self.load.id());
+        let sequence = u32::try_from(self.asked.len() + 1).expect("few");
+        let sent = self.load.clock.now();
+        self.asked.push(Asked {
+            id: plan.ask.id,
+            service: self.service,
+            idempotent: plan.idempotent,
+            reply: plan.reply,
+            deadline: plan.deadline_us(),
+            sent,
+            port: self.line.port,
+            library: false,
+            outcomes: Vec::new(),
+            end: None,
+        });
+        let at = self.asked.len() - 1;
+        self.known.insert(sequence, at);
+        let head = Header {
+            sequence,
+            reply: u16::from(plan.reply),
+            flags: if plan.idempotent { FLAG_IDEMPOTENT } else { 0 },
+            deadline_ms: plan.deadline_ms,
+            ..Header::default()
+        };
+        let mut open = Open { at, ask: plan.ask, sum: Sum::default(), rest: plan.pieces };
+        if self.chance.hits(3) {
+            return self.leave_inside(head, &open);
+        }
+        let at_once = if open.ask.act == Act::Talk { 1 } else { open.rest.len() };
+        for piece in 0..at_once {
+            let body = open.rest.remove(0);
+            open.sum.add(&body);
+            let more = u16::from(!open.rest.is_empty());
+            let frame = Frame::data(Header { more, ..head }, Bytes::from(body));
+            if self.line.send(frame) == Sent::Part {
+                if piece == 0 {
+                    self.asked[at].end = Some((self.load.clock.now(), End::Partial));
+                } else {
+                    self.open.insert(sequence, open);
+                }
+                return Life::Lost;
+            }
+        }
+        if plan.reply {
+            self.open.insert(sequence, open);
+        }
+        Life::On
+    }
+
+    /// Goes in the middle of a frame: that request never left.
+    fn leave_inside(&mut self, head: Header, open: &Open) -> Life {
+        let body = Bytes::from(open.rest[0].clone());
+        let bytes = protocol::encode::to_bytes(Frame::data(head, body));
+        let size = 1 + self.chance.index(bytes.len() - 1);
+        let _ = self.line.write(&bytes[..size]);
+        self.asked[open.at].end = Some((self.load.clock.now(), End::Partial));
+        Life::Left
+    }
+
+    /// Takes one frame, if one comes.
+    fn look(&mut self, wait: Duration) -> Life {
+        let frame = match self.line.next(wait) {
+            Came::Frame(frame) => frame,
+            Came::Nothing => return Life::On,
+            Came::Lost => return Life::Lost,
+        };
+        match frame {
+            Frame::Data { head, body } => return self.answered(head, &body),
+            Frame::Error { head, error } => {
+                let got = Got::Error { code: error.code.number(), ran: error.ran };
+                if head.sequence == 0 {
+                    self.why = Some(got);
+                } else {
+                    self.came(head.sequence, got, &format!("{error:?}"));
+                }
+            }
+            Frame::Ping { sequence } => {
+                // A failure shows at the next read.
+                let _ = self.line.send(Frame::Pong { sequence });
+            }
+            Frame::Pong { .. } => self.pong = true,
+            other => self.load.stray(format!("a client got {other:?}")),
+        }
+        Life::On
+    }
+
+    fn answered(&mut self, head: Header, body: &Bytes) -> Life {
+        let sequence = head.sequence;
+        if head.error != 0 {
+            let got = Got::Error { code: head.error, ran: Ran::Yes };
+            self.came(sequence, got, "an error of the worker's");
+            return Life::On;
+        }
+        let Some(open) = self.open.get_mut(&sequence) else {
+            self.came(sequence, Got::Answer { right: false }, "an answer");
+            return Life::On;
+        };
+        let right = *body == open.sum.answer(&open.ask);
+        let is_talking = open.ask.act == Act::Talk && !open.rest.is_empty();
+        if head.more == 0 || !is_talking || !right {
+            self.came(sequence, Got::Answer { right: right && head.more == 0 }, "an answer");
+            return Life::On;
+        }
+        let said = open.rest.remove(0);
+        open.sum.add(&said);
+        let asked = &self.asked[open.at];
+        let head = Header {
+            sequence,
+            reply: 1,
+            workerid: head.workerid,
+            more: u16::from(!open.rest.is_empty()),
+            flags: if asked.idempotent { FLAG_IDEMPOTENT } else { 0 },
+            ..Header::default()
+        };
+        match self.line.send(Frame::data(head, Bytes::from(said))) {
+            Sent::Whole => Life::On,
+            Sent::Part => Life::Lost,
+        }
+    }
+
+    /// Writes down what came for a request.
+    fn came(&mut self, sequence: u32, got: Got, text: &str) {
+        self.open.remove(&sequence);
+        match self.known.get(&sequence) {
+            Some(at) => {
+                let outcome = Outcome { at: self.load.clock.now(), got };
+                self.asked[*at].outcomes.push(outcome);
+            }
+            None => self.load.stray(format!("{text} for sequence {sequence}, never asked")),
+        }
+    }
+
+    /// Gives up what is long past its time.
+    fn expire(&mut self) -> Life {
+        let now = self.load.clock.now();
+        let mut life = Life::On;
+        for open in self.open.values() {
+            let asked = &mut self.asked[open.at];
+            if now > asked.sent + asked.deadline + LATE_US + GIVE_UP_US {
+                asked.end = Some((now, End::GaveUp));
+                life = Life::Left;
+            }
+        }
+        life
+    }
+
+    /// Nothing is under way. What the broker still has to say would come before the pong.
+    fn goodbye(&mut self) -> Life {
+        let until = self.load.clock.now() + LATE_US + GIVE_UP_US;
+        if self.line.send(Frame::Ping { sequence: 1 }) == Sent::Part {
+            return Life::Lost;
+        }
+        while !self.pong && self.load.clock.now() < until {
+            if self.look(Duration::from_millis(50)) != Life::On {
+                return Life::Lost;
+            }
+        }
+        match self.chance.below(3) {
+            0 => drop(self.line.send(Frame::Logout)),
+            1 => self.line.shut(),
+            _ => {}
+        }
+        Life::Left
+    }
+
+    /// What is still under way ends with the connection.
+    fn end(&mut self, life: Life) {
+        let now = self.load.clock.now();
+        let end = if life == Life::Lost { End::Lost } else { End::Left };
+        for open in self.open.values() {
+            let asked = &mut self.asked[open.at];
+            match (self.why, life) {
+                (Some(got), Life::Lost) => asked.outcomes.push(Outcome { at: now, got }),
+                _ => asked.end = asked.end.or(Some((now, end))),
+            }
+        }
+        for asked in &mut self.asked {
+            if !asked.reply {
+                asked.end = asked.end.or(Some((now, End::Left)));
+            }
+        }
+    }
+}

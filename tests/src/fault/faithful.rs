@@ -1,0 +1,114 @@
+//! A client that uses the library as an application would: it calls, and believes what it is told.
+//! The library logs in again and asks again by itself, and what it says then is judged as well.
+
+use super::ask::{Act, Sum};
+use super::clock::pause;
+use super::history::{Asked, Got, Outcome};
+use super::line::Door;
+use super::load::{Load, Phase, Plan, SERVICES};
+use crate::sim::chance::Chance;
+use client::address::Address;
+use client::caller::{Caller, Options, Send};
+use client::error::{Code, Error};
+use protocol::names::ServiceName;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// A client.
+pub struct Faithful<'a> {
+    load: &'a Load,
+    chance: Chance,
+    service: usize,
+    addresses: Vec<Address>,
+}
+
+impl<'a> Faithful<'a> {
+    /// With chance of its own; it goes in at the first door.
+    ///
+    /// # Panics
+    /// If there is no door.
+    pub fn new(load: &'a Load, seed: u64) -> Self {
+        let mut chance = Chance::new(seed);
+        let service = chance.index(SERVICES.len());
+        let door = &load.doors[chance.index(load.doors.len())];
+        let address = match door {
+            Door::Proxy(address) | Door::Tcp(address) => Address::Tcp(address.to_string()),
+            Door::Unix(path) => Address::Unix(path.clone()),
+        };
+        Self { load, chance, service, addresses: vec![address] }
+    }
+
+    /// Calls, again and again, until it is told to leave.
+    pub fn run(mut self) {
+        let mut caller = None;
+        let mut is_drained = false;
+        loop {
+            match self.load.phase() {
+                Phase::Leave => return,
+                Phase::Drain => {
+                    caller = None;
+                    if !std::mem::replace(&mut is_drained, true) {
+                        self.load.drained.fetch_add(1, Ordering::AcqRel);
+                    }
+                    pause(Duration::from_millis(10));
+                }
+                Phase::Ask => {
+                    is_drained = false;
+                    let present = caller.take().or_else(|| self.log_in());
+                    self.load.logins[usize::from(present.is_none())]
+                        .fetch_add(1, Ordering::Relaxed);
+                    if let Some(mut present) = present {
+                        self.call(&mut present);
+                        // Now and then another connection, that weather may be different.
+                        caller = (!self.chance.hits(10)).then_some(present);
+                    }
+                    pause(Duration::from_micros(self.chance.between(500, 60_000)));
+                }
+            }
+        }
+    }
+
+    fn log_in(&mut self) -> Option<Caller> {
+        let name = ServiceName::new(SERVICES[self.service].name).expect("a service name");
+        let mut options = Options::new(name);
+        options.reconnect = self.chance.hits(800);
+        options.connect_timeout = Duration::from_secs(2);
+        Caller::login(&self.addresses, options).ok()
+    }
+
+    fn call(&mut self, caller: &mut Caller) {
+        let mut plan = Plan::by(&mut self.chance, &SERVICES[self.service], self.load.id());
+        if plan.ask.act == Act::Talk {
+            plan.ask.act = Act::Answer;
+        }
+        let body = [plan.ask.to_string().into_bytes(), plan.pieces.remove(0)].concat();
+        let mut sum = Sum::default();
+        sum.add(&body);
+        let deadline =
+            (plan.deadline_ms != 0).then(|| Duration::from_millis(u64::from(plan.deadline_ms)));
+        let send = Send { idempotent: plan.idempotent, deadline, ..Send::default() };
+        let sent = self.load.clock.now();
+        let result = caller.call_with(body, &send);
+        let got = match &result {
+            Ok(answer) => Got::Answer { right: *answer == sum.answer(&plan.ask) },
+            Err(Error { code: Code::Application(code), ran, .. }) => {
+                Got::Error { code: *code, ran: *ran }
+            }
+            Err(Error { code: Code::Isect(code), ran, .. }) => {
+                Got::Error { code: code.number(), ran: *ran }
+            }
+        };
+        self.load.keep([Asked {
+            id: plan.ask.id,
+            service: self.service,
+            idempotent: plan.idempotent,
+            reply: true,
+            deadline: plan.deadline_us(),
+            sent,
+            port: 0,
+            library: true,
+            outcomes: vec![Outcome { at: self.load.clock.now(), got }],
+            end: None,
+        }]);
+    }
+}

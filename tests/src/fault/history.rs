@@ -1,0 +1,173 @@
+//! What clients and workers write down while the storm is on: each request, what became of it, and
+//! which worker process began it. Not what to think of it: that is the judge's.
+
+use protocol::errors::Ran;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// What came back for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Got {
+    /// The worker's answer, and whether it is the one to this request.
+    Answer {
+        /// Number, size and sum are right.
+        right: bool,
+    },
+    /// An error: its number, and what it says of whether the work ran.
+    Error {
+        /// Below zero isect's own, above zero the worker's.
+        code: i16,
+        /// As the client was told.
+        ran: Ran,
+    },
+}
+
+/// Something that came back, and when (microseconds of the run).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// When.
+    pub at: u64,
+    /// What.
+    pub got: Got,
+}
+
+/// How a request ended for its client when nothing came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// The connection ended first.
+    Lost,
+    /// It never left whole, so no worker can have seen it.
+    Partial,
+    /// The client left, as it was told to.
+    Left,
+    /// Nothing came long past the deadline.
+    GaveUp,
+}
+
+/// A request as its client knows it.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Of this request alone.
+    pub id: u64,
+    /// Index of the service in the judge's rules.
+    pub service: usize,
+    /// Sent with the flag.
+    pub idempotent: bool,
+    /// An answer was wanted.
+    pub reply: bool,
+    /// How long it was worth waiting for, microseconds.
+    pub deadline: u64,
+    /// When it was sent, microseconds of the run.
+    pub sent: u64,
+    /// The connection's own port where it goes through a proxy, else 0.
+    pub port: u16,
+    /// Asked by the client library, which may log in and ask again by itself.
+    pub library: bool,
+    /// All that came back for it.
+    pub outcomes: Vec<Outcome>,
+    /// Why nothing came back, and when that was known.
+    pub end: Option<(u64, End)>,
+}
+
+/// A worker process began a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// Which request.
+    pub id: u64,
+    /// Which process.
+    pub pid: u32,
+    /// Which delivery, from 1.
+    pub attempt: u32,
+}
+
+/// What a worker process did last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// It has not shown its badge yet.
+    Started,
+    /// It waits.
+    Ready,
+    /// It works.
+    Busy,
+}
+
+/// One worker process, by its file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witness {
+    /// Its process id.
+    pub pid: u32,
+    /// What it did last.
+    pub state: State,
+}
+
+/// The folder in which each worker process keeps its history, read piece by piece.
+#[derive(Debug)]
+pub struct Folder {
+    path: PathBuf,
+    read: BTreeMap<u32, usize>,
+    /// All that was begun.
+    pub begun: Vec<Begun>,
+    /// The processes there were.
+    pub witnesses: BTreeMap<u32, State>,
+}
+
+/// The file of a worker process.
+pub fn file_of(folder: &Path, pid: u32) -> PathBuf {
+    folder.join(format!("worker-{pid}"))
+}
+
+impl Folder {
+    /// Makes it.
+    ///
+    /// # Panics
+    /// If it can't.
+    pub fn new(path: PathBuf) -> Self {
+        fs::create_dir_all(&path).expect("a folder");
+        Self { path, read: BTreeMap::new(), begun: Vec::new(), witnesses: BTreeMap::new() }
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Reads what is new.
+    ///
+    /// # Panics
+    /// If a line is none of a worker's.
+    pub fn read(&mut self) {
+        for entry in fs::read_dir(&self.path).expect("the folder") {
+            let path = entry.expect("an entry").path();
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            let Some(pid) = name.strip_prefix("worker-").and_then(|pid| pid.parse().ok()) else {
+                continue;
+            };
+            let bytes = fs::read(&path).expect("a history");
+            let from = self.read.get(&pid).copied().unwrap_or(0);
+            let new = bytes.get(from..).unwrap_or_default();
+            // A line is written at once; one without its end is not there yet.
+            let whole = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+            for line in String::from_utf8_lossy(&new[..whole]).lines() {
+                self.take(pid, line);
+            }
+            self.read.insert(pid, from + whole);
+        }
+    }
+
+    fn take(&mut self, pid: u32, line: &str) {
+        let mut words = line.split(' ');
+        let state = match (words.next(), words.next(), words.next()) {
+            (Some("started"), None, None) => State::Started,
+            (Some("ready" | "end"), _, None) => State::Ready,
+            (Some("begin"), Some(id), Some(attempt)) => {
+                let number = |word: &str| word.parse().unwrap_or_else(|e| panic!("'{line}': {e}"));
+                let attempt = u32::try_from(number(attempt)).expect("a count");
+                self.begun.push(Begun { id: number(id), pid, attempt });
+                State::Busy
+            }
+            _ => panic!("process {pid} wrote '{line}'"),
+        };
+        self.witnesses.insert(pid, state);
+    }
+}

@@ -1,0 +1,324 @@
+//! The judge: reads the histories of clients and workers and says which promises were broken.
+//! Pure; not where the histories come from. Its own tests are histories made by hand, one with each
+//! violation, so that it is known to see them.
+
+use super::history::{Asked, Begun, End, Got};
+use super::proxy::{Incident, Kind};
+use protocol::errors::{ErrorCode, Ran};
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// How long after its deadline a request's outcome may be at its client, microseconds.
+pub const LATE_US: u64 = 1_000_000;
+/// A connection may be seen to end this long after the broker behind it was killed, microseconds.
+const AFTERMATH_US: u64 = 1_000_000;
+
+/// What a service allows.
+#[derive(Clone, Copy, Debug)]
+pub struct Rules {
+    /// Deliveries after the first one, without the idempotent flag.
+    pub retry: u32,
+    /// And with it.
+    pub retry_idempotent: u32,
+}
+
+/// Why something that took long is not the broker's fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The broker was killed, until it listened again.
+    Killed,
+    /// The broker was stopped, until it was continued.
+    Stopped,
+    /// The whole machine stood still.
+    Machine,
+}
+
+/// From when until when (microseconds of the run) something else was the cause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Excuse {
+    /// What.
+    pub cause: Cause,
+    /// From when.
+    pub from: u64,
+    /// Until when.
+    pub until: u64,
+}
+
+/// All that the judge reads.
+#[derive(Clone, Copy, Debug)]
+pub struct Case<'a> {
+    /// What clients asked.
+    pub asked: &'a [Asked],
+    /// What workers began.
+    pub begun: &'a [Begun],
+    /// What each service allows.
+    pub rules: &'a [Rules],
+    /// When it was not the broker's fault.
+    pub excuses: &'a [Excuse],
+    /// What the clients' proxy did to whom.
+    pub incidents: &'a [Incident],
+}
+
+/// Which promise was broken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Broken {
+    /// More than one outcome.
+    TwoOutcomes,
+    /// No outcome, and nothing that explains it.
+    NoOutcome,
+    /// The connection ended for no reason that is known.
+    LostForNothing,
+    /// "It did not run", but a worker saw it.
+    RanNoLied,
+    /// A request that may run once ran twice, or one that may run so often ran more often.
+    RanTooOften,
+    /// The outcome came too late.
+    Late,
+    /// The answer is that of another request, or was made of other bytes.
+    WrongAnswer,
+    /// An answer to something that no worker saw.
+    NobodyAnswered,
+    /// Something came back although no answer was wanted.
+    Unwanted,
+    /// A worker got something that nobody asked.
+    Invented,
+}
+
+/// A promise that was broken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Which promise.
+    pub broken: Broken,
+    /// By which request.
+    pub id: u64,
+    /// What stands in the histories.
+    pub text: String,
+}
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}: request {}: {}", self.broken, self.id, self.text)
+    }
+}
+
+/// What the judge says.
+#[derive(Clone, Debug, Default)]
+pub struct Verdict {
+    /// Requests that were looked at.
+    pub judged: u64,
+    /// Of them late or without an outcome for a cause that is written down.
+    pub excused: u64,
+    /// How requests ended, by name.
+    pub outcomes: BTreeMap<String, u64>,
+    /// What was broken.
+    pub violations: Vec<Violation>,
+}
+
+/// Judges.
+pub fn judge(case: &Case<'_>) -> Verdict {
+    let mut verdict = Verdict::default();
+    let mut begun: BTreeMap<u64, Vec<Begun>> = BTreeMap::new();
+    for one in case.begun {
+        begun.entry(one.id).or_default().push(*one);
+    }
+    let mut ports: BTreeMap<u16, Vec<Incident>> = BTreeMap::new();
+    for incident in case.incidents {
+        ports.entry(incident.port).or_default().push(*incident);
+    }
+    for asked in case.asked {
+        let begun = begun.remove(&asked.id).unwrap_or_default();
+        let incidents = ports.get(&asked.port).map_or(&[][..], Vec::as_slice);
+        Trial { case, asked, begun: &begun, incidents }.run(&mut verdict);
+    }
+    for (id, begun) in begun {
+        let text = format!("begun by process {} but asked by nobody", begun[0].pid);
+        verdict.violations.push(Violation { broken: Broken::Invented, id, text });
+    }
+    verdict
+}
+
+/// One request before the judge.
+struct Trial<'a> {
+    case: &'a Case<'a>,
+    asked: &'a Asked,
+    begun: &'a [Begun],
+    incidents: &'a [Incident],
+}
+
+impl Trial<'_> {
+    fn run(&self, verdict: &mut Verdict) {
+        let asked = self.asked;
+        verdict.judged += 1;
+        *verdict.outcomes.entry(self.ending()).or_default() += 1;
+        let mut broken = Vec::new();
+        if asked.outcomes.len() > 1 {
+            broken.push(Broken::TwoOutcomes);
+        }
+        if !asked.reply && !asked.outcomes.is_empty() {
+            broken.push(Broken::Unwanted);
+        }
+        if !self.begun.is_empty() && self.is_said_not_to_have_run() {
+            broken.push(Broken::RanNoLied);
+        }
+        if self.ran_too_often() {
+            broken.push(Broken::RanTooOften);
+        }
+        for outcome in &asked.outcomes {
+            if outcome.got == (Got::Answer { right: false }) {
+                broken.push(Broken::WrongAnswer);
+            }
+            let is_workers = match outcome.got {
+                Got::Answer { .. } => true,
+                Got::Error { code, .. } => code > 0,
+            };
+            if is_workers && self.begun.is_empty() {
+                broken.push(Broken::NobodyAnswered);
+            }
+        }
+        let mut is_excused = false;
+        match self.lateness() {
+            Lateness::InTime => {}
+            Lateness::Excused => is_excused = true,
+            Lateness::Late => broken.push(Broken::Late),
+        }
+        match self.silence() {
+            None => {}
+            Some(None) => is_excused = true,
+            Some(Some(how)) => broken.push(how),
+        }
+        verdict.excused += u64::from(is_excused);
+        for broken in broken {
+            verdict.violations.push(Violation { broken, id: asked.id, text: self.text() });
+        }
+    }
+
+    fn text(&self) -> String {
+        format!("{:?}; begun {:?}; {:?}", self.asked, self.begun, self.incidents)
+    }
+
+    /// How it ended, for the counts.
+    fn ending(&self) -> String {
+        match (self.asked.outcomes.first(), self.asked.end) {
+            (Some(outcome), _) => match outcome.got {
+                Got::Answer { .. } => "answered".to_owned(),
+                Got::Error { code, .. } if code > 0 => "the worker's own error".to_owned(),
+                Got::Error { code, ran } => match ErrorCode::of(code) {
+                    Some(row) => format!("{}, ran {ran}", row.name()),
+                    None => format!("error {code}, ran {ran}"),
+                },
+            },
+            (None, _) if !self.asked.reply => "no answer wanted".to_owned(),
+            (None, Some((_, End::Lost))) => "connection lost".to_owned(),
+            (None, Some((_, End::Partial))) => "never left whole".to_owned(),
+            (None, Some((_, End::Left))) => "client left".to_owned(),
+            (None, Some((_, End::GaveUp)) | None) => "nothing came".to_owned(),
+        }
+    }
+
+    fn is_said_not_to_have_run(&self) -> bool {
+        let said = |got: Got| matches!(got, Got::Error { ran: Ran::No, .. });
+        self.asked.outcomes.iter().any(|outcome| said(outcome.got))
+            || matches!(self.asked.end, Some((_, End::Partial)))
+    }
+
+    fn ran_too_often(&self) -> bool {
+        let rules = &self.case.rules[self.asked.service];
+        let most = match (self.asked.idempotent, self.asked.library) {
+            // It asks again by itself after it lost the connection.
+            (true, true) => u32::MAX,
+            (true, false) => 1 + rules.retry_idempotent.max(rules.retry),
+            (false, _) => 1 + rules.retry,
+        };
+        self.begun.len() as u64 > u64::from(most)
+    }
+
+    fn lateness(&self) -> Lateness {
+        let asked = self.asked;
+        let limit = asked.sent + asked.deadline + LATE_US;
+        let Some(at) = asked.outcomes.iter().map(|outcome| outcome.at).max() else {
+            return Lateness::InTime;
+        };
+        if at <= limit {
+            return Lateness::InTime;
+        }
+        if at <= limit + self.stood_still(asked.sent, at) || self.is_slowed(asked.sent, at) {
+            return Lateness::Excused;
+        }
+        Lateness::Late
+    }
+
+    /// Nothing came back although something should have: explained (`Some(None)`) or not.
+    fn silence(&self) -> Option<Option<Broken>> {
+        let asked = self.asked;
+        if !asked.outcomes.is_empty() {
+            return None;
+        }
+        match asked.end {
+            Some((_, End::Partial | End::Left)) => None,
+            Some((at, End::Lost)) => {
+                let is_explained = self.was_killed(at) || self.is_harmed(at);
+                if is_explained { None } else { Some(Some(Broken::LostForNothing)) }
+            }
+            _ if !asked.reply => None,
+            Some((at, End::GaveUp)) if self.is_slowed(asked.sent, at) => Some(None),
+            Some((_, End::GaveUp)) | None => Some(Some(Broken::NoOutcome)),
+        }
+    }
+
+    /// Whether a broker died so shortly before that this can be what was seen.
+    fn was_killed(&self, at: u64) -> bool {
+        self.case.excuses.iter().any(|excuse| {
+            excuse.cause == Cause::Killed
+                && excuse.from <= at
+                && at <= excuse.until.saturating_add(AFTERMATH_US)
+        })
+    }
+
+    /// Whether the proxy had done anything to the connection before.
+    fn is_harmed(&self, at: u64) -> bool {
+        self.incidents.iter().any(|incident| incident.from <= at)
+    }
+
+    /// Whether the proxy held back bytes of the connection in this time.
+    fn is_slowed(&self, from: u64, until: u64) -> bool {
+        self.incidents.iter().any(|incident| {
+            let is_slow = match incident.kind {
+                Kind::CutFin | Kind::CutRst => false,
+                Kind::Vanished
+                | Kind::Stalled
+                | Kind::StalledForEver
+                | Kind::Delayed
+                | Kind::Split
+                | Kind::Throttled => true,
+            };
+            is_slow && incident.from <= until && from <= incident.until
+        })
+    }
+
+    /// How much of this time the broker or the machine stood still, microseconds.
+    fn stood_still(&self, from: u64, until: u64) -> u64 {
+        let mut spans: Vec<(u64, u64)> = self
+            .case
+            .excuses
+            .iter()
+            .map(|excuse| (excuse.from.max(from), excuse.until.min(until)))
+            .filter(|(from, until)| from < until)
+            .collect();
+        spans.sort_unstable();
+        let (mut sum, mut seen) = (0, 0);
+        for (from, until) in spans {
+            sum += until.saturating_sub(from.max(seen));
+            seen = seen.max(until);
+        }
+        sum
+    }
+}
+
+enum Lateness {
+    InTime,
+    Excused,
+    Late,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,17 @@
+//! The fault run: real processes under load while everything around them breaks, and a judge that
+//! reads the histories of clients and workers afterwards. Not the simulation: nothing here is
+//! simulated, and a seed repeats the plan, not the machine.
+
+pub mod ask;
+pub mod clock;
+pub mod disk;
+pub mod eyes;
+pub mod faithful;
+pub mod history;
+pub mod judge;
+pub mod line;
+pub mod load;
+pub mod proxy;
+pub mod run;
+pub mod storm;
+pub mod world;

@@ -1,0 +1,236 @@
+//! One direction of a connection through the proxy: what is held back, and what becomes of it. Not
+//! the connection: that is `proxy`.
+
+use super::{Cut, is_later};
+use crate::sim::chance::Chance;
+use std::collections::VecDeque;
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+use std::time::{Duration, Instant};
+
+/// Most bytes held back in one direction; then the sender feels it.
+const HELD_MAX: usize = 256 * 1024;
+
+/// What one direction of a connection is like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Weather {
+    /// Each byte is this much later.
+    pub delay: Duration,
+    /// At most so many bytes leave at once; 0 = as they come.
+    pub piece: usize,
+    /// Bytes a second; 0 = as fast as they come.
+    pub rate: u64,
+    /// After so many bytes the direction stands still; `None` = for ever.
+    pub stall_at: Option<(u64, Option<Duration>)>,
+    /// After so many bytes both peers vanish for each other.
+    pub vanish_at: Option<u64>,
+    /// After so many bytes, inside a frame or not, the connection is cut.
+    pub cut_at: Option<(u64, Cut)>,
+}
+
+impl Weather {
+    /// Bad weather of one kind or another.
+    pub fn by(chance: &mut Chance) -> Self {
+        let mut weather = Self::default();
+        // Cuts and stalls early on meet the login, later ones any byte of any frame.
+        let at = |chance: &mut Chance| {
+            if chance.hits(400) { chance.below(300) } else { chance.below(60_000) }
+        };
+        match chance.below(8) {
+            0 | 1 => weather.delay = Duration::from_millis(chance.between(1, 150)),
+            2 => weather.piece = chance.pick(&[1, 1, 2, 7, 63, 64, 65]),
+            3 => weather.rate = chance.between(20_000, 400_000),
+            4 => {
+                let span = Duration::from_millis(chance.between(50, 3000));
+                weather.stall_at = Some((at(chance), (!chance.hits(250)).then_some(span)));
+            }
+            5 => weather.vanish_at = Some(at(chance)),
+            _ => weather.cut_at = Some((at(chance), chance.pick(&[Cut::Fin, Cut::Rst]))),
+        }
+        weather
+    }
+}
+
+/// What became of a direction.
+#[derive(Debug)]
+pub(super) enum Moved {
+    /// All is well.
+    On,
+    /// It stands still now.
+    Stalls(Option<Duration>),
+    /// The peers vanish now.
+    Vanishes,
+    /// The connection is to be cut now.
+    Cut(Cut),
+    /// One of the ends is gone.
+    Broken,
+}
+
+/// One direction.
+pub(super) struct Lane {
+    pub(super) weather: Weather,
+    /// Bytes that are due at a moment, in order.
+    held: VecDeque<(Instant, Vec<u8>)>,
+    held_bytes: usize,
+    /// Bytes that left.
+    passed: u64,
+    stalled_until: Option<Instant>,
+    is_stalled_for_ever: bool,
+    /// Not before then, at this rate.
+    next_write: Instant,
+    /// What is read is thrown away.
+    pub(super) is_swallowed: bool,
+    /// The sender sent its last byte.
+    pub(super) is_ended: bool,
+    /// And the receiver knows.
+    pub(super) is_shut: bool,
+}
+
+impl Lane {
+    pub(super) fn new(weather: Weather, now: Instant) -> Self {
+        Self {
+            weather,
+            held: VecDeque::new(),
+            held_bytes: 0,
+            passed: 0,
+            stalled_until: None,
+            is_stalled_for_ever: false,
+            next_write: now,
+            is_swallowed: false,
+            is_ended: false,
+            is_shut: false,
+        }
+    }
+
+    /// Whether it never moves again.
+    pub(super) const fn is_dead(&self) -> bool {
+        self.is_stalled_for_ever
+    }
+
+    pub(super) fn heal(&mut self, now: Instant) {
+        self.weather = Weather::default();
+        self.stalled_until = None;
+        self.next_write = now;
+        for (due, _) in &mut self.held {
+            *due = now;
+        }
+    }
+
+    pub(super) fn stall(&mut self, now: Instant, span: Option<Duration>) {
+        match span {
+            Some(span) => self.stalled_until = Some(now + span),
+            None => self.is_stalled_for_ever = true,
+        }
+    }
+
+    pub(super) fn wants_read(&self) -> bool {
+        !self.is_ended && (self.is_swallowed || self.held_bytes < HELD_MAX)
+    }
+
+    /// When the next byte (or the end) may leave; `None` = nothing is to leave.
+    pub(super) fn write_due(&self) -> Option<Instant> {
+        if self.is_swallowed || self.is_stalled_for_ever {
+            return None;
+        }
+        let (due, _) = self.held.front()?;
+        let stalled = self.stalled_until.unwrap_or(*due);
+        Some((*due).max(stalled).max(self.next_write))
+    }
+
+    /// Moves what may move.
+    pub(super) fn pump(&mut self, from: &TcpStream, to: &TcpStream, now: Instant) -> Moved {
+        if self.wants_read() && !self.take(from, now) {
+            return Moved::Broken;
+        }
+        loop {
+            match self.give(to, now) {
+                Some(Moved::On) => {}
+                Some(other) => return other,
+                None => break,
+            }
+        }
+        let is_done = self.is_ended && self.held.is_empty() && !self.is_swallowed;
+        if is_done && !self.is_shut && !self.is_stalled_for_ever {
+            self.is_shut = true;
+            // It may be gone already.
+            let _ = to.shutdown(Shutdown::Write);
+        }
+        Moved::On
+    }
+
+    /// Reads once; `false` = the sender is gone.
+    fn take(&mut self, mut from: &TcpStream, now: Instant) -> bool {
+        let mut bytes = [0; 65_536];
+        match from.read(&mut bytes) {
+            Ok(0) => self.is_ended = true,
+            Ok(count) if !self.is_swallowed => {
+                self.held.push_back((now + self.weather.delay, bytes[..count].to_vec()));
+                self.held_bytes += count;
+            }
+            Ok(_) => {}
+            Err(error) => return is_later(&error),
+        }
+        true
+    }
+
+    /// Writes once; `None` = nothing more can leave now.
+    fn give(&mut self, mut to: &TcpStream, now: Instant) -> Option<Moved> {
+        if let Some(moved) = self.strike(now) {
+            return Some(moved);
+        }
+        if self.write_due().is_none_or(|due| due > now) {
+            return None;
+        }
+        let left = self.before_strike();
+        let (_, bytes) = self.held.front_mut()?;
+        let mut count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        if self.weather.piece != 0 {
+            count = count.min(self.weather.piece);
+        }
+        if self.weather.rate != 0 {
+            count = count.min(usize::try_from(self.weather.rate / 50).unwrap_or(1).max(1));
+        }
+        match to.write(&bytes[..count]) {
+            Ok(count) => {
+                self.passed += count as u64;
+                self.held_bytes -= count;
+                bytes.drain(..count);
+                if bytes.is_empty() {
+                    self.held.pop_front();
+                }
+                if self.weather.rate != 0 {
+                    let micros = count as u64 * 1_000_000 / self.weather.rate;
+                    self.next_write = now + Duration::from_micros(micros);
+                }
+                Some(Moved::On)
+            }
+            Err(error) if is_later(&error) => None,
+            Err(_) => Some(Moved::Broken),
+        }
+    }
+
+    /// Bytes that may still leave before what the weather brings.
+    fn before_strike(&self) -> u64 {
+        let weather = &self.weather;
+        let at =
+            [weather.stall_at.map(|(at, _)| at), weather.vanish_at, weather.cut_at.map(|c| c.0)];
+        at.into_iter().flatten().min().map_or(u64::MAX, |at| at.saturating_sub(self.passed))
+    }
+
+    /// What the weather brings at this byte.
+    fn strike(&mut self, now: Instant) -> Option<Moved> {
+        // Only when there is a next byte, so that what stands before it has left.
+        if self.is_swallowed || self.held.is_empty() || self.before_strike() > 0 {
+            return None;
+        }
+        let weather = &mut self.weather;
+        if let Some((_, span)) = weather.stall_at.take() {
+            self.stall(now, span);
+            return Some(Moved::Stalls(span));
+        }
+        if weather.vanish_at.take().is_some() {
+            return Some(Moved::Vanishes);
+        }
+        weather.cut_at.take().map(|(_, how)| Moved::Cut(how))
+    }
+}

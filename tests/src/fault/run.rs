@@ -1,0 +1,244 @@
+//! One fault run from beginning to end: rounds of storm and calm, the judge after each, and the
+//! report. Not how faults are done, nor what is judged.
+
+use super::clock::{Clock, pause};
+use super::eyes::Eyes;
+use super::faithful::Faithful;
+use super::judge::{self, Case, Cause, Excuse, Rules, Verdict};
+use super::load::{Load, Phase, SERVICES};
+use super::storm::Storm;
+use super::world::World;
+use crate::proc::within;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Mutex;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// Of a thousand connections through a proxy so many meet bad weather.
+const ROUGHNESS: u64 = 350;
+/// The machine stood still if a pause took so much longer, microseconds.
+const STOOD_US: u64 = 150_000;
+/// How long clients may take to have nothing under way.
+const DRAIN: Duration = Duration::from_secs(20);
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Order {
+    /// The seed of all that is chosen.
+    pub seed: u64,
+    /// How long it storms in all.
+    pub storm: Duration,
+    /// How long at a stretch, then there is calm.
+    pub round: Duration,
+    /// Clients that see every frame.
+    pub eyes: u64,
+    /// Clients by the library.
+    pub faithful: u64,
+}
+
+/// What a run found.
+#[derive(Clone, Debug, Default)]
+pub struct Report {
+    /// What was broken, in words; empty = nothing.
+    pub violations: Vec<String>,
+    /// Figures, line by line.
+    pub text: String,
+    /// Faults by name.
+    pub faults: BTreeMap<String, u64>,
+    /// Requests judged.
+    pub judged: u64,
+    /// How requests ended.
+    pub outcomes: BTreeMap<String, u64>,
+}
+
+/// A run under way.
+struct Run<'a> {
+    order: Order,
+    world: &'a mut World,
+    load: &'a Load,
+    /// When the machine stood still.
+    machine: &'a Mutex<Vec<Excuse>>,
+    storm: Storm,
+    rounds: u64,
+    report: Report,
+}
+
+/// Runs.
+pub fn run(order: Order) -> Report {
+    let clock = Clock::start();
+    let mut world = World::build(clock, order.seed);
+    let load = Load::new(clock, world.doors());
+    let machine = Mutex::new(Vec::new());
+    let mut report = std::thread::scope(|scope| {
+        let leave = Leave(&load);
+        scope.spawn(|| watch_machine(&load, &machine));
+        for index in 0..order.eyes {
+            let eyes = Eyes::new(&load, order.seed.wrapping_mul(1000) + index);
+            scope.spawn(move || eyes.run());
+        }
+        for index in 0..order.faithful {
+            let faithful = Faithful::new(&load, order.seed.wrapping_mul(1000) + 500 + index);
+            scope.spawn(move || faithful.run());
+        }
+        let mut run = Run {
+            order,
+            world: &mut world,
+            load: &load,
+            machine: &machine,
+            storm: Storm::new(order.seed),
+            rounds: 0,
+            report: Report::default(),
+        };
+        let mut left = order.storm;
+        while !left.is_zero() && run.report.violations.is_empty() {
+            let span = left.min(order.round);
+            left -= span;
+            run.round(span);
+            run.judge();
+        }
+        drop(leave);
+        run.report
+    });
+    if report.violations.is_empty() {
+        report.violations.extend(world.end());
+    } else {
+        let log = world.broker.process.log();
+        let tail = log.lines().rev().take(60).collect::<Vec<_>>();
+        for line in tail.into_iter().rev() {
+            let _ = writeln!(report.text, "{line}");
+        }
+    }
+    report
+}
+
+/// Clients leave also when the run fails.
+struct Leave<'a>(&'a Load);
+
+impl Drop for Leave<'_> {
+    fn drop(&mut self) {
+        self.0.set_phase(Phase::Leave);
+    }
+}
+
+impl Run<'_> {
+    /// A storm under load, then calm.
+    fn round(&mut self, span: Duration) {
+        self.rounds += 1;
+        self.world.set_roughness(ROUGHNESS);
+        self.load.drained.store(0, Ordering::Release);
+        self.load.set_phase(Phase::Ask);
+        self.storm.rage(self.world, span);
+        self.storm.end(self.world);
+        self.load.set_phase(Phase::Drain);
+        let clients = self.order.eyes + self.order.faithful;
+        let count = || self.load.drained.load(Ordering::Acquire);
+        if within(DRAIN, || (count() == clients).then_some(())).is_none() {
+            let text = format!("of {clients} clients only {} came to an end", count());
+            self.report.violations.push(text);
+        }
+        self.world.heal();
+        let complaints = self.world.calm();
+        if !complaints.is_empty() {
+            let text = format!("after the storm:\n{}", complaints.join("\n"));
+            self.report.violations.push(text);
+        }
+    }
+
+    /// Judges all that was written down so far.
+    fn judge(&mut self) {
+        self.world.histories.read();
+        let machine = self.machine.lock().expect("no panic").clone();
+        let excuses = [self.storm.excuses.clone(), machine].concat();
+        let rules: Vec<Rules> = SERVICES.iter().map(|service| service.rules).collect();
+        let incidents = self.world.clients.incidents();
+        let verdict = {
+            let asked = self.load.asked.lock().expect("no panic");
+            judge::judge(&Case {
+                asked: &asked,
+                begun: &self.world.histories.begun,
+                rules: &rules,
+                excuses: &excuses,
+                incidents: &incidents,
+            })
+        };
+        let report = &mut self.report;
+        report.judged = verdict.judged;
+        report.outcomes = verdict.outcomes.clone();
+        report.violations.extend(verdict.violations.iter().map(ToString::to_string));
+        report.violations.extend(self.storm.wrong.iter().cloned());
+        report.violations.extend(self.load.strays.lock().expect("no panic").drain(..));
+        report.faults = faults(self.world, &self.storm);
+        self.report.text = self.text(&verdict, &excuses);
+    }
+
+    /// The figures.
+    fn text(&self, verdict: &Verdict, excuses: &[Excuse]) -> String {
+        let mut text = String::new();
+        let mut line = |words: String| text.push_str(&format!("{words}\n"));
+        let order = &self.order;
+        line(format!(
+            "seed {}, {:?} of storm in {} rounds, {} clients by hand, {} by the library",
+            order.seed, order.storm, self.rounds, order.eyes, order.faithful
+        ));
+        line(format!("state directory on {}", self.world.disk.how()));
+        let wall = if self.world.wall.is_some() { "is stepped" } else { "is not: no libfaketime" };
+        line(format!("the wall clock {wall}"));
+        line("faults:".to_owned());
+        for (name, count) in &self.report.faults {
+            line(format!("{count:>9}  {name}"));
+        }
+        let logins = self.load.logins.each_ref().map(|count| count.load(Ordering::Relaxed));
+        line(format!("logins: {} let in, {} not", logins[0], logins[1]));
+        let histories = &self.world.histories;
+        let (begun, processes) = (histories.begun.len(), histories.witnesses.len());
+        line(format!("workers: {processes} processes began {begun} requests"));
+        line(format!("requests judged: {}; how they ended:", verdict.judged));
+        for (name, count) in &verdict.outcomes {
+            line(format!("{count:>9}  {name}"));
+        }
+        let machine = excuses.iter().filter(|excuse| excuse.cause == Cause::Machine).count();
+        line(format!(
+            "late or without an outcome for a cause that is known: {}; the machine stood still \
+             {machine} times",
+            verdict.excused
+        ));
+        let names = ["broker", "built-in execd", "far execd"];
+        for (name, (before, now)) in names.iter().zip(self.world.usages()) {
+            line(format!(
+                "{name}: {} descriptors and {} KiB before, {} and {} KiB after",
+                before.descriptors, before.rss_kib, now.descriptors, now.rss_kib
+            ));
+        }
+        line(format!("violations: {}", self.report.violations.len()));
+        text
+    }
+}
+
+/// A thread that should wake up all the time; where it did not, nothing else can be expected to.
+fn watch_machine(load: &Load, stood: &Mutex<Vec<Excuse>>) {
+    let mut before = load.clock.now();
+    while load.phase() != Phase::Leave {
+        pause(Duration::from_millis(10));
+        let now = load.clock.now();
+        if now - before > STOOD_US {
+            let excuse = Excuse { cause: Cause::Machine, from: before, until: now };
+            stood.lock().expect("no panic").push(excuse);
+        }
+        before = now;
+    }
+}
+
+fn faults(world: &World, storm: &Storm) -> BTreeMap<String, u64> {
+    let mut faults: BTreeMap<String, u64> =
+        storm.counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+    let roads =
+        [("clients", &world.clients), ("far workers", &world.workers), ("far execd", &world.hosts)];
+    for (road, proxy) in roads {
+        for incident in proxy.incidents() {
+            let name = format!("on the road of {road}: {}", incident.kind.name());
+            *faults.entry(name).or_default() += 1;
+        }
+    }
+    faults
+}
