@@ -131,11 +131,15 @@ impl Caller {
         });
         let until = span.and_then(|span| begun.checked_add(span));
         let mut send = Send { more: false, reply: true, conversation: None, ..*send };
+        // What is said of the last attempt is not all: an earlier one may have run.
+        let mut may_have_run = false;
         loop {
             let error = match self.call_once(body.clone(), &send, until) {
                 Ok(answer) => return Ok(answer),
+                Err(error) if may_have_run && error.ran == Ran::No => error.with_ran(Ran::Maybe),
                 Err(error) => error,
             };
+            may_have_run |= error.ran != Ran::No;
             let again = self.options.reconnect
                 && error.is(ErrorCode::BrokerLost)
                 && retry::should_retry(&error, send.idempotent).is_some()

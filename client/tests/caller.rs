@@ -464,6 +464,24 @@ fn only_what_is_idempotent_is_asked_again_by_itself() {
 }
 
 #[test]
+fn what_may_have_run_before_it_was_asked_again_is_never_said_not_to_have_run() {
+    let options = Options { reconnect: true, ..options() };
+    let (mut caller, thread) = with_options(options, login_ok(), |broker, mut peer| {
+        // A worker may have it now.
+        peer.data();
+        drop(peer);
+        let mut peer = broker.client();
+        let (head, _) = peer.data();
+        let error = ErrorBody { ran: Ran::No, ..ErrorBody::new(ErrorCode::Deadline, "queued") };
+        peer.send(Frame::Error { head, error });
+    });
+    let send = Send { idempotent: true, deadline: soon(), ..Send::default() };
+    let error = failed(caller.call_with("x", &send), ErrorCode::Deadline);
+    assert_eq!(error.ran, Ran::Maybe, "{error}");
+    thread.join().unwrap();
+}
+
+#[test]
 fn coming_back_ends_with_the_deadline() {
     let options = Options { reconnect: true, ..options() };
     let (mut caller, thread) = with_options(options, login_ok(), |_, peer| drop(peer));

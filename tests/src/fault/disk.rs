@@ -3,9 +3,10 @@
 //! user can do: a device that is always full in the place of the file, a directory without the
 //! right to write.
 
-use nix::mount::{MsFlags, mount};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
 use nix::unistd::Uid;
+use std::cell::Cell;
 use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt;
@@ -21,6 +22,7 @@ const BESIDE: [&str; 2] = ["config.isect.tmp", "ports.tmp"];
 pub struct Disk {
     path: PathBuf,
     is_mounted: bool,
+    is_protected: Cell<bool>,
 }
 
 impl Disk {
@@ -36,7 +38,7 @@ impl Disk {
             && unshare(CloneFlags::CLONE_NEWNS).is_ok()
             && mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).is_ok()
             && mount(Some("isect"), &path, Some("tmpfs"), MsFlags::empty(), Some(OPTIONS)).is_ok();
-        Self { path, is_mounted }
+        Self { path, is_mounted, is_protected: Cell::new(false) }
     }
 
     /// Which way it is done, for the report.
@@ -66,29 +68,40 @@ impl Disk {
     }
 
     /// Nothing can be written.
+    ///
+    /// # Panics
+    /// If the system refuses that.
     pub fn protect(&self) {
-        self.remount(MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY, 0o500);
+        if !self.is_mounted {
+            return self.permit(0o500);
+        }
+        // The directory once more, over itself: unlike the file system, on which the broker has a
+        // file open, this can be made read-only at any time.
+        let none: Option<&str> = None;
+        let again = MsFlags::MS_BIND | MsFlags::MS_REMOUNT | MsFlags::MS_RDONLY;
+        mount(Some(&self.path), &self.path, none, MsFlags::MS_BIND, none).expect("mounted again");
+        mount(none, &self.path, none, again, none).expect("made read-only");
+        self.is_protected.set(true);
     }
 
     /// All is well again.
     pub fn mend(&self) {
-        self.remount(MsFlags::MS_REMOUNT, 0o700);
-        let _ = fs::remove_file(self.filling());
-        for name in BESIDE.iter().filter(|_| !self.is_mounted) {
-            let path = self.path.join(name);
-            if path.is_symlink() {
-                let _ = fs::remove_file(path);
+        if self.is_mounted && self.is_protected.take() {
+            umount2(&self.path, MntFlags::MNT_DETACH).expect("taken away again");
+        }
+        if !self.is_mounted {
+            self.permit(0o700);
+            for path in BESIDE.map(|name| self.path.join(name)) {
+                if path.is_symlink() {
+                    let _ = fs::remove_file(path);
+                }
             }
         }
+        let _ = fs::remove_file(self.filling());
     }
 
-    fn remount(&self, flags: MsFlags, mode: u32) {
-        if self.is_mounted {
-            let none: Option<&str> = None;
-            mount(none, &self.path, none, flags, Some(OPTIONS)).expect("mounted another way");
-        } else {
-            fs::set_permissions(&self.path, PermissionsExt::from_mode(mode)).expect("permissions");
-        }
+    fn permit(&self, mode: u32) {
+        fs::set_permissions(&self.path, PermissionsExt::from_mode(mode)).expect("permissions");
     }
 
     fn filling(&self) -> PathBuf {
@@ -105,7 +118,7 @@ impl Drop for Disk {
     fn drop(&mut self) {
         if self.is_mounted {
             // It is in this thread's name space alone, and ends with it at the latest.
-            let _ = nix::mount::umount2(&self.path, nix::mount::MntFlags::MNT_DETACH);
+            let _ = umount2(&self.path, MntFlags::MNT_DETACH);
         }
     }
 }

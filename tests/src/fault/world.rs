@@ -220,9 +220,12 @@ impl World {
             .collect()
     }
 
+    fn pids(&self) -> [u32; 3] {
+        [self.broker.process.pid(), self.execd_pid(), self.far.process.pid()]
+    }
+
     fn usage(&self) -> [Usage; 3] {
-        let pids = [self.broker.process.pid(), self.execd_pid(), self.far.process.pid()];
-        pids.map(Usage::of)
+        self.pids().map(Usage::of)
     }
 
     /// Looks until all is as it was before the storm; what is not, in words.
@@ -290,10 +293,18 @@ impl World {
         }
         let names = ["the broker", "its execd", "the far execd"];
         let more = [BROKER_MORE_KIB, EXECD_MORE_KIB, EXECD_MORE_KIB];
-        for (at, now) in self.usage().into_iter().enumerate() {
+        let on = |is_far| -> u64 {
+            let there = SERVICES.iter().filter(|service| service.is_far == is_far);
+            there.map(|service| service.workers as u64).sum()
+        };
+        // An execd watches each worker that an earlier execd started by one more descriptor.
+        let watched = [0, on(false), on(true)];
+        for (at, pid) in self.pids().into_iter().enumerate() {
+            let now = Usage::of(pid);
             let (before, name) = (self.baseline[at], names[at]);
-            if now.descriptors > before.descriptors {
-                wrong.push(format!("{name} has {now:?}, before the storm {before:?}"));
+            if now.descriptors > before.descriptors + watched[at] {
+                let open = descriptors(pid).join(" ");
+                wrong.push(format!("{name} has {now:?}, before the storm {before:?}: {open}"));
             }
             if now.rss_kib > before.rss_kib + more[at] {
                 wrong.push(format!("{name} has {now:?}, before the storm {before:?}"));
@@ -357,6 +368,13 @@ fn start_broker(folder: TempDir, fake: Option<(&std::path::Path, &std::path::Pat
 
 fn number(value: &serde_json::Value) -> u32 {
     value.as_u64().and_then(|value| u32::try_from(value).ok()).unwrap_or(0)
+}
+
+/// What the descriptors of a process are.
+fn descriptors(pid: u32) -> Vec<String> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.map(|link| link.to_string_lossy().into_owned()).collect()
 }
 
 /// The process group of a process; 0 if it is gone.
