@@ -282,7 +282,7 @@ fn listen(config: &Config, state: &State) -> Result<Vec<Listener>, Fatal> {
     }
     listeners.push(Listener::unix(Role::Worker, &state.paths.worker())?);
     listeners.push(Listener::unix(Role::Client, &state.paths.client())?);
-    state.remember_ports(&ports)?;
+    state.remember_ports(&ports);
     Ok(listeners)
 }
 

@@ -119,18 +119,25 @@ impl State {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
-    /// Remembers the ports of this time.
-    ///
-    /// # Errors
-    /// Names the file and what the system said.
-    pub(super) fn remember_ports(&self, ports: &[(String, u16)]) -> Result<(), Fatal> {
+    /// Remembers the ports of this time, unless they are those of the last time. On a full disk
+    /// the broker serves all the same, and says so: it is what everybody waits for.
+    pub(super) fn remember_ports(&self, ports: &[(String, u16)]) {
         let path = self.paths.dir.join("ports");
         let mut text = String::new();
         for (name, port) in ports {
             // Writing to a String can't fail.
             let _ = writeln!(text, "{name} {port}");
         }
-        replace(&path, text.as_bytes()).map_err(|e| wrong(&path, &e))
+        if fs::read_to_string(&path).is_ok_and(|kept| kept == text) {
+            return;
+        }
+        if let Err(error) = replace(&path, text.as_bytes()) {
+            tracing::warn!(
+                "the ports are not remembered: {}: {error}; after a restart of the broker workers \
+                 may not find it again over TCP",
+                path.display()
+            );
+        }
     }
 
     /// Removes what only a running broker has: its sockets, and a private directory as a whole.
@@ -215,7 +222,8 @@ fn lock(path: &Path) -> Result<Flock<File>, Fatal> {
                 lock.rewind()?;
                 writeln!(lock, "{}", process::id())
             };
-            write().map_err(|e| wrong(path, &e))?;
+            // The lock is what counts; on a full disk a second broker can't be told whose it is.
+            let _: io::Result<()> = write();
             Ok(lock)
         }
         Err((mut file, Errno::EWOULDBLOCK)) => {
@@ -263,7 +271,7 @@ mod tests {
             assert_eq!(state.script().unwrap(), "");
             assert_eq!(state.port("worker 127.0.0.1"), None);
             state.persist("config service echo\n").unwrap();
-            state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]).unwrap();
+            state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]);
             state.key.sign(WorkerId(1), RunId(2))
         };
         let state = State::open(Some(&dir)).unwrap();

@@ -1,0 +1,79 @@
+//! The state directory's disk is full or read-only: what serves goes on serving, a change is taken
+//! and said not to be kept, and once the disk is mended everything is kept again.
+
+use isect_tests::fault::disk::Disk;
+use isect_tests::proc::{Broker, await_that, signal_pid};
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+
+fn broker() -> (Disk, Broker) {
+    let folder = TempDir::with_prefix("isect-").expect("temporary folder");
+    let disk = Disk::new(folder.path().join("state"));
+    let broker = Broker::start_in(folder, &["--set", "restart_min_ms=1"]);
+    broker.with_workers("echo", "isdecho", 2);
+    broker.op("config events 100");
+    (disk, broker)
+}
+
+fn kept(disk: &Disk) -> String {
+    std::fs::read_to_string(disk.path().join("config.isect")).expect("the configuration")
+}
+
+#[test]
+fn on_a_bad_disk_work_goes_on_and_what_changed_is_kept_when_it_is_mended() {
+    for harm in [Disk::fill, Disk::protect] {
+        let (disk, broker) = broker();
+        let before = kept(&disk);
+        harm(&disk);
+        // Taken, not kept, and said so.
+        broker.op("config service echo queue_max=77");
+        assert_eq!(kept(&disk), before);
+        broker.await_page("listevents", "persist_failed");
+        let mut caller = broker.login("echo");
+        for index in 0..50 {
+            let body = format!("{index}");
+            assert_eq!(caller.call(body.clone(), None).expect("an answer"), body);
+        }
+        // A worker that dies is started again.
+        let old = broker.worker_pid(1);
+        signal_pid(old, Signal::SIGKILL);
+        broker.await_new_pid(1, old);
+        disk.mend();
+        // Without another change.
+        await_that("the configuration is kept", || {
+            kept(&disk).contains("queue_max=77").then_some(())
+        });
+        assert_eq!(kept(&disk), broker.op("save"));
+        assert_eq!(broker.end(), 0);
+    }
+}
+
+#[test]
+fn a_broker_killed_on_a_full_disk_comes_back_to_its_workers() {
+    let (disk, mut broker) = broker();
+    let before: Vec<u32> = [1, 2].map(|id| broker.worker_pid(id)).to_vec();
+    let ports = broker.ports.clone();
+    disk.fill();
+    broker.kill();
+    assert_eq!(broker.try_restart(), Ok(()), "{}", broker.process.log());
+    broker.await_idle(2);
+    assert_eq!([1, 2].map(|id| broker.worker_pid(id)).to_vec(), before);
+    assert_eq!(broker.ports["client"], ports["client"]);
+    assert_eq!(broker.login("echo").call("x", None).expect("an answer"), "x");
+    disk.mend();
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn a_broker_killed_on_a_read_only_disk_says_why_it_can_not_start() {
+    let (disk, mut broker) = broker();
+    disk.protect();
+    broker.kill();
+    assert_eq!(broker.try_restart(), Err(3), "{}", broker.process.log());
+    let log = broker.process.log();
+    assert!(log.contains("--state"), "{log}");
+    disk.mend();
+    broker.restart();
+    broker.await_idle(2);
+    assert_eq!(broker.end(), 0);
+}
