@@ -103,11 +103,8 @@ pub fn run(order: Order) -> Report {
     if report.violations.is_empty() {
         report.violations.extend(world.end());
     } else {
-        let log = world.broker.process.log();
-        let tail = log.lines().rev().take(60).collect::<Vec<_>>();
-        for line in tail.into_iter().rev() {
-            let _ = writeln!(report.text, "{line}");
-        }
+        let folder = world.keep_logs(order.seed);
+        let _ = writeln!(report.text, "the logs are kept in {}", folder.display());
     }
     report
 }

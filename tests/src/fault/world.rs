@@ -39,6 +39,7 @@ const SETTINGS: &[&str] = &[
     "host_retry_ms=100",
     "badge_ms=3000",
     "return_ms=1000",
+    "reconnect_ms=8000",
 ];
 
 /// What a process has in use.
@@ -269,7 +270,8 @@ impl World {
             .collect();
         for pid in self.worker_processes() {
             if !pids.contains(&pid) && !pids.contains(&group_of(pid)) && is_alive(pid) {
-                wrong.push(format!("process {pid} belongs to nobody: {}", command_line(pid)));
+                let (group, line) = (group_of(pid), command_line(pid));
+                wrong.push(format!("process {pid} of group {group} belongs to nobody: {line}"));
             }
         }
         let execds = processes_of(&format!("unix:{}", self.disk.path().display()));
@@ -310,6 +312,18 @@ impl World {
                 wrong.push(format!("{name} has {now:?}, before the storm {before:?}"));
             }
         }
+    }
+
+    /// Keeps the logs of broker and execds where the next run does not find them; where that is.
+    pub fn keep_logs(&self, seed: u64) -> PathBuf {
+        let folder = crate::docs::root().join("target/fault");
+        // Without it the violations are told all the same.
+        let _ = std::fs::create_dir_all(&folder);
+        let logs = [("isectd", self.broker.process.log()), ("isdexecd", self.far.process.log())];
+        for (name, log) in logs {
+            let _ = std::fs::write(folder.join(format!("{name}-{seed}.log")), log);
+        }
+        folder
     }
 
     /// Memory and descriptors of broker, its execd and the far one: before, and now.

@@ -198,8 +198,7 @@ impl Lane {
                 if bytes.is_empty() {
                     self.held.pop_front();
                 }
-                if self.weather.rate != 0 {
-                    let micros = count as u64 * 1_000_000 / self.weather.rate;
+                if let Some(micros) = (count as u64 * 1_000_000).checked_div(self.weather.rate) {
                     self.next_write = now + Duration::from_micros(micros);
                 }
                 Some(Moved::On)
