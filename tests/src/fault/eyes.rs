@@ -19,6 +19,8 @@ use std::time::Duration;
 
 /// So long past a deadline and its second nothing is waited for any more, microseconds.
 const GIVE_UP_US: u64 = 4_000_000;
+/// A body so large may not be taken at once.
+const HEAVY: usize = 60_000;
 /// Most requests under way.
 const WINDOW: usize = 6;
 
@@ -57,6 +59,8 @@ struct Session<'a, 'b> {
     open: BTreeMap<u32, Open>,
     /// Which request a sequence was, for as long as the connection lives.
     known: BTreeMap<u32, usize>,
+    /// Which of this connection's requests are in pieces or large.
+    heavy: Vec<usize>,
     next_at: u64,
     pong: bool,
     /// The connection as a whole failed, and the broker said why.
@@ -107,6 +111,7 @@ impl<'a> Eyes<'a> {
             asked: Vec::new(),
             open: BTreeMap::new(),
             known: BTreeMap::new(),
+            heavy: Vec::new(),
             next_at: 0,
             pong: false,
             why: None,
@@ -167,6 +172,7 @@ impl Session<'_, '_> {
             reply: plan.reply,
             deadline: plan.deadline_us(),
             sent,
+            behind: 0,
             port: self.line.port,
             library: false,
             outcomes: Vec::new(),
@@ -174,6 +180,9 @@ impl Session<'_, '_> {
         });
         let at = self.asked.len() - 1;
         self.known.insert(sequence, at);
+        if plan.pieces.len() > 1 || plan.pieces[0].len() > HEAVY {
+            self.heavy.push(at);
+        }
         let head = Header {
             sequence,
             reply: u16::from(plan.reply),
@@ -337,6 +346,12 @@ impl Session<'_, '_> {
             if !asked.reply {
                 asked.end = asked.end.or(Some((now, End::Left)));
             }
+        }
+        for at in 0..self.asked.len() {
+            let sent = self.asked[at].sent;
+            let before = self.heavy.iter().take_while(|heavy| **heavy < at);
+            let ends = before.map(|heavy| self.asked[*heavy].ended().unwrap_or(now));
+            self.asked[at].behind = ends.filter(|end| *end > sent).max().unwrap_or(0);
         }
     }
 }

@@ -105,6 +105,7 @@ impl<'a> Faithful<'a> {
             reply: true,
             deadline: plan.deadline_us(),
             sent,
+            behind: 0,
             port: 0,
             library: true,
             outcomes: vec![Outcome { at: self.load.clock.now(), got }],

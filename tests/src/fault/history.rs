@@ -60,6 +60,9 @@ pub struct Asked {
     pub deadline: u64,
     /// When it was sent, microseconds of the run.
     pub sent: u64,
+    /// When the last request ended that stood before it in the stream of its connection and came
+    /// in pieces or was large, so that the broker may have held back the stream; 0 = none.
+    pub behind: u64,
     /// The connection's own port where it goes through a proxy, else 0.
     pub port: u16,
     /// Asked by the client library, which may log in and ask again by itself.
@@ -68,6 +71,14 @@ pub struct Asked {
     pub outcomes: Vec<Outcome>,
     /// Why nothing came back, and when that was known.
     pub end: Option<(u64, End)>,
+}
+
+impl Asked {
+    /// When its client knew how it ended.
+    pub fn ended(&self) -> Option<u64> {
+        let outcome = self.outcomes.first().map(|outcome| outcome.at);
+        outcome.or_else(|| self.end.map(|(at, _)| at))
+    }
 }
 
 /// A worker process began a request.

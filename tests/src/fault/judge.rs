@@ -234,7 +234,9 @@ impl Trial<'_> {
 
     fn lateness(&self) -> Lateness {
         let asked = self.asked;
-        let limit = asked.sent + asked.deadline + LATE_US;
+        // What waits in the stream behind another request that the broker reads no further, because
+        // its worker takes no more, is accepted when that one has ended.
+        let limit = asked.sent.max(asked.behind) + asked.deadline + LATE_US;
         let Some(at) = asked.outcomes.iter().map(|outcome| outcome.at).max() else {
             return Lateness::InTime;
         };

@@ -16,6 +16,7 @@ fn asked() -> Asked {
         reply: true,
         deadline: SECOND,
         sent: 10 * SECOND,
+        behind: 0,
         port: 7,
         library: false,
         outcomes: vec![answer(10 * SECOND + 5)],
@@ -132,6 +133,10 @@ fn an_outcome_that_comes_too_late_is_seen() {
     assert_eq!(sees(late.clone(), &begun(1), &[], &[]), [Broken::Late]);
     assert_eq!(sees(late.clone(), &begun(1), &[], &[incident(Kind::Throttled)]), []);
     assert_eq!(sees(late, &begun(1), &[], &[incident(Kind::CutFin)]), [Broken::Late]);
+    let behind = Asked { behind: 11 * SECOND, ..at(13 * SECOND) };
+    assert_eq!(sees(behind.clone(), &begun(1), &[], &[]), []);
+    let behind = Asked { behind: 11 * SECOND - 1, ..behind };
+    assert_eq!(sees(behind, &begun(1), &[], &[]), [Broken::Late]);
     // A stop excuses as much as it took, once.
     let stop = |from, until| Excuse { cause: Cause::Stopped, from, until };
     let later = at(13 * SECOND);
