@@ -88,6 +88,25 @@ fn the_output_of_a_worker_of_another_user_is_read_on_without_all_of_roots_rights
 }
 
 #[test]
+fn what_a_process_left_behind_that_ended_between_two_execds_is_ended_by_the_second() {
+    let home = tempdir().unwrap();
+    let state = home.path().join("state").display().to_string();
+    let mut execd = Execd::unix(&["--state", &state]);
+    let parent = execd.script("parent", "sleep 1000 & echo $!; wait");
+    let mut broker = execd.broker("a broker");
+    let pid = broker.started(1, &parent, &["x"]);
+    let child: u32 = broker.line().parse().unwrap();
+    drop(broker);
+    let directory = crash(execd);
+    kill(pid, Signal::SIGKILL);
+    wait_gone(pid);
+    assert!(is_running(child), "nobody was there to end it");
+    let execd = Execd::unix_in(directory, &["--state", &state]);
+    wait_gone(child);
+    drop(execd);
+}
+
+#[test]
 fn an_adopted_process_that_ends_is_noticed_at_once_and_its_group_goes_with_it() {
     let home = tempdir().unwrap();
     let state = home.path().display().to_string();

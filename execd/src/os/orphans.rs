@@ -8,6 +8,7 @@ use nix::libc;
 use nix::unistd::getsid;
 use protocol::ids::RunId;
 use protocol::limits::RUN_VARIABLE;
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
 use std::process;
@@ -56,6 +57,20 @@ pub(super) fn end(is_known: impl Fn(u32) -> bool, is_wanted: impl Fn(Origin) -> 
     has_ended
 }
 
+/// Ends what the workers of these starts left behind. They ended while no execd was there to take
+/// it in, so it fell to init; whose it is only its environment tells.
+pub(super) fn end_left_by(runs: &BTreeSet<RunId>) {
+    if runs.is_empty() {
+        return;
+    }
+    for pid in processes() {
+        if run(pid).is_some_and(|run| runs.contains(&run)) {
+            tracing::info!(pid, "ending what a worker left behind");
+            let _ = raw::send_signal(pid.cast_signed(), libc::SIGKILL);
+        }
+    }
+}
+
 /// The children of this process.
 fn children() -> Vec<u32> {
     let me = process::id();
@@ -63,10 +78,15 @@ fn children() -> Vec<u32> {
         return text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
     }
     // A kernel that was built without that list.
-    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
-    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     let is_mine = |stat: Stat| stat.parent == me;
-    pids.filter(|pid| state::stat(*pid).is_some_and(is_mine)).collect()
+    processes().filter(|pid| state::stat(*pid).is_some_and(is_mine)).collect()
+}
+
+/// All processes but this one.
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten();
+    let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| *pid != process::id())
 }
 
 /// The run that the environment of a process names.

@@ -152,6 +152,8 @@ impl Shell {
     }
 
     fn take_found(&mut self, found: Vec<(Entry, bool)>) {
+        let dead = found.iter().filter(|(_, alive)| !alive).map(|(entry, _)| entry.run).collect();
+        orphans::end_left_by(&dead);
         for (entry, alive) in found {
             let Entry { worker, run, pid, .. } = entry;
             let broker = entry.broker.to_string();
