@@ -12,7 +12,7 @@ fn number(name: &str) -> Option<u64> {
 
 #[test]
 fn every_promise_holds_while_everything_breaks() {
-    let seconds = number("FAULT_SECONDS").unwrap_or(10);
+    let seconds = number("FAULT_SECONDS").unwrap_or(8);
     let seed = number("FAULT_SEED").unwrap_or(1);
     let order = Order {
         seed,

@@ -38,7 +38,16 @@ impl Disk {
             && unshare(CloneFlags::CLONE_NEWNS).is_ok()
             && mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).is_ok()
             && mount(Some("isect"), &path, Some("tmpfs"), MsFlags::empty(), Some(OPTIONS)).is_ok();
+        if is_mounted {
+            // libfaketime leaves files there; these vanish with the name space.
+            let _ = mount(Some("isect"), "/dev/shm", Some("tmpfs"), MsFlags::empty(), none);
+        }
         Self { path, is_mounted, is_protected: Cell::new(false) }
+    }
+
+    /// Whether it is a file system of its own, in a mount namespace of its own.
+    pub const fn is_mounted(&self) -> bool {
+        self.is_mounted
     }
 
     /// Which way it is done, for the report.

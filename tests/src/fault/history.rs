@@ -103,15 +103,6 @@ pub enum State {
     Busy,
 }
 
-/// One worker process, by its file.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Witness {
-    /// Its process id.
-    pub pid: u32,
-    /// What it did last.
-    pub state: State,
-}
-
 /// The folder in which each worker process keeps its history, read piece by piece.
 #[derive(Debug)]
 pub struct Folder {

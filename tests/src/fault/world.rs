@@ -106,7 +106,7 @@ impl World {
         let histories = Folder::new(folder.path().join("histories"));
         let wall = folder.path().join("wall");
         std::fs::write(&wall, "+0").expect("a file");
-        let preload = faketime();
+        let preload = faketime().filter(|_| disk.is_mounted());
         let far = Execd::start(&[]);
         let broker = start_broker(folder, preload.as_deref().map(|lib| (lib, wall.as_path())));
         let tcp = |name: &str| broker.port(name).parse().expect("an address");
@@ -286,6 +286,11 @@ impl World {
             wrong.push("what is kept is not the configuration".to_owned());
         }
         self.check_usage(&mut wrong);
+        for pid in self.pids() {
+            wrong.extend(
+                other_clocks(pid).map(|clock| format!("process {pid} has a timer on {clock}")),
+            );
+        }
         wrong
     }
 
@@ -389,6 +394,16 @@ fn descriptors(pid: u32) -> Vec<String> {
     let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
     let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
     links.map(|link| link.to_string_lossy().into_owned()).collect()
+}
+
+/// Timers of a process that are not on the monotonic clock, as the kernel shows them.
+fn other_clocks(pid: u32) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten();
+    entries.filter_map(|entry| {
+        let text = std::fs::read_to_string(entry.ok()?.path()).ok()?;
+        let line = text.lines().find(|line| line.starts_with("clockid:"))?;
+        (line.split_whitespace().nth(1) != Some("1")).then(|| line.to_owned())
+    })
 }
 
 /// The process group of a process; 0 if it is gone.
