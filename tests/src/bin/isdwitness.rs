@@ -108,6 +108,12 @@ fn work(
                 worker.reply_piece(sum.answer(ask))?;
             }
             piece = worker.next_piece()?;
+            if piece.is_none() {
+                // Not all of it came in time. Should the client wait still, this is no success.
+                worker.fail(8, "the rest of the request did not come")?;
+                history.write(&format!("end {}", ask.id));
+                return Ok(());
+            }
         }
     }
     pause(Duration::from_micros(ask.work_us));

@@ -1,5 +1,5 @@
-//! The fault run's clock and its pauses. Microseconds since the run began, on the monotonic clock;
-//! not a way to wait for something: a pause here is the pace of a client, or how long a fault lasts.
+//! The fault run's clock and its pauses. Microseconds since the run began, on the monotonic clock.
+//! Not a way to wait for something: a pause is the pace of a client, or how long a fault lasts.
 
 use std::time::{Duration, Instant};
 
