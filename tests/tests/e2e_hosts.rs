@@ -222,7 +222,7 @@ fn a_host_may_move_and_be_deleted_when_it_has_no_workers() {
     await_host(&broker, "h", "host->state = up");
     broker.op("start echo");
     broker.await_ready(1);
-    assert!(b.process.log().contains("started"), "{}", b.process.log());
+    await_that("the start in its log", || b.process.log().contains("started").then_some(()));
     broker.op("stop echo");
     broker.await_page("worker 1", "worker->hostpid = 0");
     broker.op("delete worker 1");
