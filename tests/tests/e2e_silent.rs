@@ -1,6 +1,6 @@
 //! Peers that are connected and gone: half-open connections made by a proxy that swallows, and
-//! processes that are stopped. Each side notices within `silence_ms` (3 s), by itself. The machine
-//! that vanishes is in `e2e_vanished`.
+//! processes that are stopped. Each side notices within `silence_ms` (3 s), by itself. Not a
+//! machine that vanishes: there only the kernel's keepalive tells, see docs/testing.md.
 
 use client::address::Address;
 use client::caller::{Caller, Options, Send};

@@ -241,3 +241,27 @@ fn unsafe_stands_in_one_room() {
         .collect();
     complain("unsafe outside execd/src/os", &faults);
 }
+
+#[test]
+fn every_unsafe_says_why_it_is_sound() {
+    let mut faults = Vec::new();
+    for (name, text) in sources() {
+        if name.starts_with("tests/tests/tidy") {
+            continue;
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        for (at, line) in lines.iter().enumerate() {
+            let code = line.trim_start();
+            let is_unsafe = ["unsafe {", "unsafe impl "].iter().any(|word| code.contains(word));
+            if code.starts_with("//") || !is_unsafe {
+                continue;
+            }
+            // The comment stands right above, above an attribute, or where a statement begins.
+            let above = lines[at.saturating_sub(6)..at].iter();
+            if !above.clone().any(|line| line.trim_start().starts_with("// SAFETY:")) {
+                faults.push(format!("{name}:{}: {code}", at + 1));
+            }
+        }
+    }
+    complain("unsafe without a SAFETY line", &faults);
+}
