@@ -166,7 +166,8 @@ impl Worker {
 
     /// Why nobody waits for the present request's answer any more, as far as this side has heard:
     /// its client or its connection is gone, or its time is over. The final answer is owed all the
-    /// same (if it is not given, [`Worker::next`] gives one); it is dropped.
+    /// same (if it is not given, [`Worker::next`] gives one), but it leaves as a failure: a success
+    /// over half a request must not reach anybody.
     pub fn over(&self) -> Option<&Error> {
         self.over.as_ref()
     }
@@ -344,6 +345,17 @@ impl Worker {
         let Some(current) = &mut self.current else {
             return;
         };
+        let (mut body, mut error) = (body, error);
+        if self.over.is_some() {
+            // Whoever still hears it must not take half a request for a whole one, or the pieces of
+            // an answer that was given up for an answer.
+            if more {
+                return;
+            }
+            if error == 0 {
+                (body, error) = (Bytes::from_static(GAVE_UP_TEXT), GAVE_UP);
+            }
+        }
         current.worker_more = more;
         current.was_open |= more;
         let head = current.head;

@@ -21,20 +21,20 @@ pub struct Authority {
 }
 
 pub fn write_private(path: &Path, text: &str) {
-    std::fs::write(path, text).unwrap();
-    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).unwrap();
+    std::fs::write(path, text).expect("it is possible here");
+    std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).expect("it is possible here");
 }
 
 impl Authority {
     pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        let folder = tempfile::tempdir().expect("it is possible here");
+        let key = KeyPair::generate().expect("it is possible here");
+        let mut params = CertificateParams::new(Vec::new()).expect("it is possible here");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let name = folder.path().to_string_lossy().into_owned();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
-        let cert = params.self_signed(&key).unwrap();
-        std::fs::write(folder.path().join("ca.pem"), cert.pem()).unwrap();
+        let cert = params.self_signed(&key).expect("it is possible here");
+        std::fs::write(folder.path().join("ca.pem"), cert.pem()).expect("it is possible here");
         write_private(&folder.path().join("ca.key"), &key.serialize_pem());
         Self { folder, issuer: Issuer::new(params, key) }
     }
@@ -45,23 +45,24 @@ impl Authority {
 
     /// A certificate for `localhost`, good for these years.
     pub fn sign(&self, file: &str, years: (i32, i32)) -> Pair {
-        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let mut params =
+            CertificateParams::new(vec!["localhost".to_owned()]).expect("it is possible here");
         params.not_before = date_time_ymd(years.0, 1, 1);
         params.not_after = date_time_ymd(years.1, 1, 1);
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
+        let key = KeyPair::generate().expect("it is possible here");
+        let cert = params.signed_by(&key, &self.issuer).expect("it is possible here");
         let at = |end: &str| self.folder.path().join(format!("{file}.{end}"));
-        std::fs::write(at("pem"), cert.pem()).unwrap();
+        std::fs::write(at("pem"), cert.pem()).expect("it is possible here");
         write_private(&at("key"), &key.serialize_pem());
         Pair { cert: at("pem"), key: at("key") }
     }
 
     pub fn listener(&self, pair: Pair, client_ca: Option<PathBuf>) -> Listener {
-        ListenerFiles { pair, client_ca }.load().unwrap()
+        ListenerFiles { pair, client_ca }.load().expect("it is possible here")
     }
 
     pub fn caller(&self, pair: Option<Pair>) -> Caller {
-        CallerFiles { ca: Some(self.ca()), pair }.load().unwrap()
+        CallerFiles { ca: Some(self.ca()), pair }.load().expect("it is possible here")
     }
 
     /// A listener and a caller that get on.
@@ -117,7 +118,7 @@ impl Read for End {
             return Err(ErrorKind::WouldBlock.into());
         }
         for slot in &mut buffer[..count] {
-            *slot = lane.bytes.pop_front().unwrap();
+            *slot = lane.bytes.pop_front().expect("it is possible here");
         }
         lane.passed += count;
         Ok(count)
