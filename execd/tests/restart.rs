@@ -91,7 +91,7 @@ fn the_output_of_a_worker_of_another_user_is_read_on_without_all_of_roots_rights
 fn what_a_process_left_behind_that_ended_between_two_execds_is_ended_by_the_second() {
     let home = tempdir().unwrap();
     let state = home.path().join("state").display().to_string();
-    let mut execd = Execd::unix(&["--state", &state]);
+    let execd = Execd::unix(&["--state", &state]);
     let parent = execd.script("parent", "sleep 1000 & echo $!; wait");
     let mut broker = execd.broker("a broker");
     let pid = broker.started(1, &parent, &["x"]);

@@ -11,7 +11,8 @@ use tls::setup::{Caller, CallerFiles, Listener, ListenerFiles, Pair};
 
 /// What the listener and the caller say of each other in the end.
 fn trouble(listener: &Listener, caller: &Caller, name: &str) -> (String, String) {
-    let (mut one, mut other) = (listener.session().unwrap(), caller.session(name).unwrap());
+    let (mut one, mut other) =
+        (listener.session().expect("a session"), caller.session(name).expect("a session"));
     let (mut near, mut far) = wire();
     let _ = shake((&mut one, &mut near), (&mut other, &mut far));
     // A caller learns only now what the listener thinks of his certificate.
@@ -124,7 +125,7 @@ fn the_operator_is_warned_of_a_certificate_that_is_over() {
         let listener = authority.listener(authority.sign("x", years), None);
         listener.notes().clone()
     };
-    assert_eq!(notes((2020, 2090)).warnings, [String::new(); 0]);
+    assert_eq!(notes((2020, 2090)).warnings, Vec::<String>::new());
     assert!(notes((2020, 2090)).read[0].ends_with("x.pem, valid until 2090-01-01"));
     assert!(notes((2020, 2021)).warnings[0].contains("expired on 2021-01-01"));
     assert!(notes((2080, 2090)).warnings[0].contains("valid only from 2080-01-01"));

@@ -9,7 +9,7 @@ use tls::session::{AHEAD_BYTES_MAX, Fault, Session};
 
 fn sessions(authority: &Authority) -> (Session, Session) {
     let (listener, caller) = authority.both();
-    (listener.session().unwrap(), caller.session("localhost").unwrap())
+    (listener.session().expect("a session"), caller.session("localhost").expect("a session"))
 }
 
 fn body(size: usize) -> Vec<u8> {
@@ -107,8 +107,8 @@ fn an_end_without_its_word_is_a_break_at_any_byte() {
         let (mut near, mut far) = wire();
         near.input.borrow_mut().cut_at = Some(cut);
         let done = shake((&mut one, &mut near), (&mut other, &mut far));
-        if done.0.is_err() {
-            assert_eq!(done.0.unwrap_err().kind(), ErrorKind::UnexpectedEof, "cut at {cut}");
+        if let Err(error) = done.0 {
+            assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "cut at {cut}");
             continue;
         }
         other.write(&mut far, &[IoSlice::new(b"whole")]).unwrap();

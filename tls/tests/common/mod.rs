@@ -15,18 +15,18 @@ use tls::session::Session;
 use tls::setup::{Caller, CallerFiles, Listener, ListenerFiles, Pair};
 
 /// An authority whose files are in a folder of its own.
-pub struct Authority {
-    pub folder: TempDir,
+pub(crate) struct Authority {
+    pub(crate) folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
-pub fn write_private(path: &Path, text: &str) {
+pub(crate) fn write_private(path: &Path, text: &str) {
     std::fs::write(path, text).expect("it is possible here");
     std::fs::set_permissions(path, PermissionsExt::from_mode(0o600)).expect("it is possible here");
 }
 
 impl Authority {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("it is possible here");
         let key = KeyPair::generate().expect("it is possible here");
         let mut params = CertificateParams::new(Vec::new()).expect("it is possible here");
@@ -39,12 +39,12 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
-    pub fn ca(&self) -> PathBuf {
+    pub(crate) fn ca(&self) -> PathBuf {
         self.folder.path().join("ca.pem")
     }
 
     /// A certificate for `localhost`, good for these years.
-    pub fn sign(&self, file: &str, years: (i32, i32)) -> Pair {
+    pub(crate) fn sign(&self, file: &str, years: (i32, i32)) -> Pair {
         let mut params =
             CertificateParams::new(vec!["localhost".to_owned()]).expect("it is possible here");
         params.not_before = date_time_ymd(years.0, 1, 1);
@@ -57,43 +57,43 @@ impl Authority {
         Pair { cert: at("pem"), key: at("key") }
     }
 
-    pub fn listener(&self, pair: Pair, client_ca: Option<PathBuf>) -> Listener {
+    pub(crate) fn listener(&self, pair: Pair, client_ca: Option<PathBuf>) -> Listener {
         ListenerFiles { pair, client_ca }.load().expect("it is possible here")
     }
 
-    pub fn caller(&self, pair: Option<Pair>) -> Caller {
+    pub(crate) fn caller(&self, pair: Option<Pair>) -> Caller {
         CallerFiles { ca: Some(self.ca()), pair }.load().expect("it is possible here")
     }
 
     /// A listener and a caller that get on.
-    pub fn both(&self) -> (Listener, Caller) {
+    pub(crate) fn both(&self) -> (Listener, Caller) {
         (self.listener(self.sign("good", (2020, 2090)), None), self.caller(None))
     }
 }
 
 /// One direction of a wire.
 #[derive(Default)]
-pub struct Lane {
-    pub bytes: VecDeque<u8>,
+pub(crate) struct Lane {
+    pub(crate) bytes: VecDeque<u8>,
     /// Bytes that have gone this way.
-    pub passed: usize,
+    pub(crate) passed: usize,
     /// So many bytes may be read before a read gives nothing, once.
-    pub pause_at: Option<usize>,
+    pub(crate) pause_at: Option<usize>,
     /// After so many bytes the connection has ended.
-    pub cut_at: Option<usize>,
+    pub(crate) cut_at: Option<usize>,
     /// Most bytes that wait; 0 = any number.
-    pub room: usize,
+    pub(crate) room: usize,
 }
 
 /// One end of a wire.
-pub struct End {
-    pub input: Rc<RefCell<Lane>>,
-    pub output: Rc<RefCell<Lane>>,
+pub(crate) struct End {
+    pub(crate) input: Rc<RefCell<Lane>>,
+    pub(crate) output: Rc<RefCell<Lane>>,
     /// Most bytes of one call; 0 = any number.
-    pub most: usize,
+    pub(crate) most: usize,
 }
 
-pub fn wire() -> (End, End) {
+pub(crate) fn wire() -> (End, End) {
     let (one, other) = (Rc::<RefCell<Lane>>::default(), Rc::<RefCell<Lane>>::default());
     let near = End { input: Rc::clone(&one), output: Rc::clone(&other), most: 0 };
     (near, End { input: other, output: one, most: 0 })
@@ -162,7 +162,7 @@ impl ConcatAll for [IoSlice<'_>] {
 }
 
 /// Shakes hands: what each side says in the end.
-pub fn shake(
+pub(crate) fn shake(
     one: (&mut Session, &mut End),
     other: (&mut Session, &mut End),
 ) -> (io::Result<()>, io::Result<()>) {
