@@ -145,7 +145,10 @@ mod tests {
         assert_eq!(after("config worker #3 e"), ["eat", "echo"]);
         assert_eq!(after("config worker echo "), ["localhost"]);
         assert_eq!(after("service 4 e"), ["eat", "echo"]);
-        assert_eq!(after("config service new re"), ["retry=", "retry_idempotent="]);
+        assert_eq!(
+            after("config service new re"),
+            ["retry=", "retry_idempotent=", "retry_min=", "retry_percent="]
+        );
         assert_eq!(after("config service new retry=1 self"), ["selfstart="]);
         assert_eq!(after("set stal"), ["stall_ms"]);
         assert_eq!(after("help conf"), ["config"]);
