@@ -65,7 +65,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(HOST_FILE);
         let secret = "0123456789abcdef";
-        let text = format!("# hosts\nh1 one.{secret}\n\nall.{secret}\nh2 two.{secret}\n");
+        let text = format!("# hosts\nh1 one.{secret}\n\nany.{secret}\nh2 two.{secret}\n");
         private::create(&path, &text).unwrap();
         let name = |host: &str| {
             let token = of_host(&path, &HostName::new(host).unwrap()).unwrap();
@@ -73,7 +73,7 @@ mod tests {
         };
         assert_eq!(name("h1").as_deref(), Some("one"));
         assert_eq!(name("h2").as_deref(), Some("two"));
-        assert_eq!(name("h3").as_deref(), Some("all"));
+        assert_eq!(name("h3").as_deref(), Some("any"));
         private::replace(&path, &format!("h1 one.{secret}\n")).unwrap();
         assert_eq!(name("h3"), None);
         for text in [format!("h1 a b.{secret}\n"), format!("h1 {secret}\n")] {

@@ -99,9 +99,9 @@ mod tests {
         (0..100).for_each(|_| budget.first(at(1000)));
         (0..13).for_each(|_| budget.repeat(at(1000)));
         assert_eq!(budget.level(at(10_999), 10, 3), Level { used: 13, most: 13, fresh: 100 });
-        assert_eq!(budget.level(at(20_999), 10, 3), Level { used: 13, most: 13, fresh: 100 });
-        assert_eq!(budget.level(at(21_000), 10, 3), Level { used: 0, most: 3, fresh: 0 });
-        budget.repeat(at(21_000));
+        assert_eq!(budget.level(at(19_999), 10, 3), Level { used: 13, most: 13, fresh: 100 });
+        assert_eq!(budget.level(at(20_000), 10, 3), Level { used: 0, most: 3, fresh: 0 });
+        budget.repeat(at(20_000));
         assert_eq!(budget.level(at(500_000), 10, 3), Level { used: 0, most: 3, fresh: 0 });
     }
 }

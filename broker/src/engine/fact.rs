@@ -75,13 +75,13 @@ facts! {
     TokensRead = 7, "tokens_read", Info, "the token file was read";
     TokensFailed = 8, "tokens_failed", Error, "the token file could not be read; the tokens in force stay";
     CertificateRead = 9, "certificate_read", Info, "a certificate was read; new connections get it";
-    CertificateFailed = 16, "certificate_failed", Error, "a certificate could not be read; the old one stays in use";
-    CertificateEnding = 17, "certificate_ending", Warn, "a certificate has expired, or will soon";
     ClientIn = 10, "client_in", Debug, "a client logged in";
     ClientOut = 11, "client_out", Debug, "a client logged out or its connection ended";
     LoginRefused = 12, "login_refused", Warn, "a login or badge was refused: who, from where, which token, why";
     LinkClosed = 13, "link_closed", Warn, "the broker closed a connection: garbage, slow reader, silence, a limit";
     PeerError = 14, "peer_error", Warn, "a client or worker complained about its connection";
+    CertificateFailed = 16, "certificate_failed", Error, "a certificate could not be read; the old one stays in use";
+    CertificateEnding = 17, "certificate_ending", Warn, "a certificate has expired, or will soon";
     WorkerStart = 20, "worker_start", Info, "execd was asked to start a worker";
     WorkerUp = 21, "worker_up", Debug, "a worker's process runs";
     WorkerReady = 22, "worker_ready", Info, "a worker logged in";
