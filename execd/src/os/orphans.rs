@@ -11,6 +11,8 @@ use protocol::limits::RUN_VARIABLE;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process;
 
 /// Most bytes of an orphan's environment that are read.
@@ -25,6 +27,20 @@ pub(super) struct Origin {
     pub(super) run: Option<RunId>,
 }
 
+/// What tells the starts of this execd, and of those before and after it in the same state
+/// directory, from the starts of all others of this machine: their numbers may be the same.
+pub(super) fn mark(state: Option<&Path>) -> String {
+    match state.and_then(|directory| fs::metadata(directory).ok()) {
+        Some(found) => format!("{}-{}", found.dev(), found.ino()),
+        None => format!("execd-{}", process::id()),
+    }
+}
+
+/// The value of [`RUN_VARIABLE`] for a start.
+pub(super) fn value(run: RunId, mark: &str) -> String {
+    format!("{run}.{mark}")
+}
+
 /// Takes in, from now on, whatever is orphaned below this process.
 pub(super) fn take_in() -> nix::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)
@@ -35,7 +51,11 @@ pub(super) fn take_in() -> nix::Result<()> {
 ///
 /// All are children of this process, so their numbers can't be anyone else's before they are
 /// reaped. The children of one that is ended become orphans in turn, and its end calls this again.
-pub(super) fn end(is_known: impl Fn(u32) -> bool, is_wanted: impl Fn(Origin) -> bool) -> bool {
+pub(super) fn end(
+    mark: &str,
+    is_known: impl Fn(u32) -> bool,
+    is_wanted: impl Fn(Origin) -> bool,
+) -> bool {
     let mut has_ended = false;
     let own = getsid(None).map_or(0, |sid| sid.as_raw().cast_unsigned());
     for pid in children() {
@@ -48,7 +68,7 @@ pub(super) fn end(is_known: impl Fn(u32) -> bool, is_wanted: impl Fn(Origin) -> 
         if stat.session == own {
             continue;
         }
-        if !is_wanted(Origin { session: stat.session, run: run(pid) }) {
+        if !is_wanted(Origin { session: stat.session, run: run(pid, mark) }) {
             tracing::info!(pid, "ending what a worker left behind");
             let _ = raw::send_signal(pid.cast_signed(), libc::SIGKILL);
             has_ended = true;
@@ -59,12 +79,12 @@ pub(super) fn end(is_known: impl Fn(u32) -> bool, is_wanted: impl Fn(Origin) -> 
 
 /// Ends what the workers of these starts left behind. They ended while no execd was there to take
 /// it in, so it fell to init; whose it is only its environment tells.
-pub(super) fn end_left_by(runs: &BTreeSet<RunId>) {
+pub(super) fn end_left_by(runs: &BTreeSet<RunId>, mark: &str) {
     if runs.is_empty() {
         return;
     }
     for pid in processes() {
-        if run(pid).is_some_and(|run| runs.contains(&run)) {
+        if run(pid, mark).is_some_and(|run| runs.contains(&run)) {
             tracing::info!(pid, "ending what a worker left behind");
             let _ = raw::send_signal(pid.cast_signed(), libc::SIGKILL);
         }
@@ -89,13 +109,14 @@ fn processes() -> impl Iterator<Item = u32> {
     pids.filter(|pid| *pid != process::id())
 }
 
-/// The run that the environment of a process names.
-fn run(pid: u32) -> Option<RunId> {
+/// The run that the environment of a process names, if it is one of ours.
+fn run(pid: u32, mark: &str) -> Option<RunId> {
     let mut environment = Vec::new();
     let file = File::open(format!("/proc/{pid}/environ")).ok()?;
     file.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut environment).ok()?;
     let value = environment
         .split(|byte| *byte == 0)
         .find_map(|pair| pair.strip_prefix(RUN_VARIABLE.as_bytes())?.strip_prefix(b"="))?;
-    Some(RunId(std::str::from_utf8(value).ok()?.parse().ok()?))
+    let (run, whose) = std::str::from_utf8(value).ok()?.split_once('.')?;
+    (whose == mark).then_some(RunId(run.parse().ok()?))
 }

@@ -104,11 +104,12 @@ impl Shell {
         sense(&options)?;
         orphans::take_in().map_err(|error| Failure::kernel("PR_SET_CHILD_SUBREAPER", error))?;
         let signals = take_signals()?;
-        let recipe = Recipe::new(&options)?;
+        let mut recipe = Recipe::new(&options)?;
         let (state, found) = match &options.state {
             None => (None, Vec::new()),
             Some(directory) => {
                 let (state, found) = State::open(directory)?;
+                recipe.mark = orphans::mark(Some(directory));
                 (Some(state), found)
             }
         };
@@ -153,7 +154,7 @@ impl Shell {
 
     fn take_found(&mut self, found: Vec<(Entry, bool)>) {
         let dead = found.iter().filter(|(_, alive)| !alive).map(|(entry, _)| entry.run).collect();
-        orphans::end_left_by(&dead);
+        orphans::end_left_by(&dead, &self.recipe.mark);
         for (entry, alive) in found {
             let Entry { worker, run, pid, .. } = entry;
             let broker = entry.broker.to_string();
@@ -272,7 +273,8 @@ impl Shell {
                 self.inputs.extend(self.children.reaped(pid, reaped));
             }
             let children = &self.children;
-            orphans::end(|pid| children.has(pid), |origin| children.wants(origin));
+            let mark = &self.recipe.mark;
+            orphans::end(mark, |pid| children.has(pid), |origin| children.wants(origin));
         }
     }
 
@@ -354,7 +356,7 @@ impl Shell {
         loop {
             reap::all(|_| false);
             let left = until.since(self.clock.read()).as_millis();
-            if left == 0 || !orphans::end(|_| false, |_| false) {
+            if left == 0 || !orphans::end(&self.recipe.mark, |_| false, |_| false) {
                 return;
             }
             let wait = u16::try_from(left).unwrap_or(u16::MAX);

@@ -5,6 +5,7 @@
 use super::check::{self, Policy, Refusal, explain};
 use super::enter::{Image, Shape, Step, enter};
 use super::options::{Failure, Options};
+use super::orphans;
 use super::user::Account;
 use crate::engine::limits::ENVIRONMENT_BYTES_MAX;
 use crate::exit::Exit;
@@ -54,6 +55,8 @@ pub(super) struct Recipe {
     shape: Arc<Shape>,
     environment: Vec<CString>,
     files_max: u64,
+    /// See [`orphans::mark`].
+    pub(super) mark: String,
     /// The children's streams stay open when execd dies, so that the next one can read on.
     outlives: bool,
 }
@@ -99,6 +102,7 @@ impl Recipe {
             shape: Arc::new(Shape { limits, account, directory, umask, batch }),
             environment,
             files_max: own.1,
+            mark: orphans::mark(None),
             outlives: options.state.is_some(),
         })
     }
@@ -117,7 +121,8 @@ impl Recipe {
         let words = [&start.path].into_iter().chain(&start.args);
         let args = words.map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
         let mut environment = self.environment.clone();
-        environment.push(text(&format!("{RUN_VARIABLE}={}", start.run))?);
+        let run = orphans::value(start.run, &self.mark);
+        environment.push(text(&format!("{RUN_VARIABLE}={run}"))?);
         if !start.secret.is_empty() {
             environment.push(text(&format!("{BADGE_VARIABLE}={}", start.secret))?);
         }
