@@ -20,7 +20,7 @@ fn a_program_runs_writes_and_ends_and_all_of_it_is_told() {
         let mut broker = execd.broker("b");
         let pid = broker.started(3, &program, &["a b", "$HOME;`id`"]);
         let (exited, lines) = broker.exited();
-        assert_eq!((exited.worker, exited.run, exited.pid), (WorkerId(3), RunId(1), pid));
+        assert_eq!((exited.worker, exited.run, exited.pid), (WorkerId(3), RunId(3), pid));
         assert_eq!(exited.ending, Ending::Exit(7));
         assert_eq!(exited.tail, ["first", "second"]);
         assert!(exited.rss_kib_max > 100, "{exited:?}");
@@ -93,7 +93,7 @@ fn a_killed_program_is_reported_with_its_signal() {
     }
     // A signal that has no name.
     broker.started(4, "/bin/sleep", &["1000"]);
-    let signal = ExecSignal { worker: WorkerId(4), run: RunId(1), signal: 40 };
+    let signal = ExecSignal { worker: WorkerId(4), run: RunId(4), signal: 40 };
     broker.send(Frame::ExecSignal(signal));
     assert_eq!(broker.exited().0.ending, Ending::Signal(40));
 }

@@ -117,7 +117,10 @@ impl Wire {
         self.start(worker, path, args);
         match self.next() {
             Frame::ExecStarted(started) => {
-                assert_eq!((started.worker, started.run), (WorkerId(worker), RunId(1)));
+                assert_eq!(
+                    (started.worker, started.run),
+                    (WorkerId(worker), RunId(u64::from(worker)))
+                );
                 started.pid
             }
             other => panic!("{other:?}"),
@@ -129,7 +132,10 @@ impl Wire {
         self.start(worker, path, args);
         match self.next() {
             Frame::ExecFailed(failed) => {
-                assert_eq!((failed.worker, failed.run), (WorkerId(worker), RunId(1)));
+                assert_eq!(
+                    (failed.worker, failed.run),
+                    (WorkerId(worker), RunId(u64::from(worker)))
+                );
                 (failed.lasting, failed.text)
             }
             other => panic!("{other:?}"),
@@ -137,7 +143,7 @@ impl Wire {
     }
 
     pub(crate) fn stop(&mut self, worker: u32, grace_ms: u64) {
-        let stop = ExecStop { worker: WorkerId(worker), run: RunId(1), grace_ms };
+        let stop = ExecStop { worker: WorkerId(worker), run: RunId(u64::from(worker)), grace_ms };
         self.send(Frame::ExecStop(stop));
     }
 
@@ -178,7 +184,7 @@ impl Wire {
 pub(crate) fn start_frame(worker: u32, path: &str, args: &[&str]) -> Frame {
     Frame::ExecStart(ExecStart {
         worker: WorkerId(worker),
-        run: RunId(1),
+        run: RunId(u64::from(worker)),
         service: ServiceName::new("echo").unwrap(),
         path: path.into(),
         args: args.iter().map(|arg| (*arg).into()).collect(),
