@@ -158,7 +158,7 @@ fn stops_for_nobody_are_answered_and_the_link_goes_on() {
     let mut broker = execd.broker("b");
     broker.stop(9, 0);
     let error = broker.expect_error(ErrorCode::NotFound);
-    assert!(error.text.contains("worker 9 run 1"), "{error}");
+    assert!(error.text.contains("worker 9 run 9"), "{error}");
     assert!(broker.list().is_empty());
     broker.send(Frame::Ping { sequence: 77 });
     assert_eq!(broker.next(), Frame::Pong { sequence: 77 });

@@ -12,7 +12,7 @@ fn rows_stand_in_the_order_of_the_enum_and_are_unique() {
         assert_eq!(row.command.row().name, row.name);
         assert_eq!(COMMANDS.iter().filter(|other| other.name == row.name).count(), 1);
     }
-    assert_eq!(Command::Watch as usize + 1, COMMANDS.len(), "a command without a row");
+    assert_eq!(Command::Whoami as usize + 1, COMMANDS.len(), "a command without a row");
     let manual = COMMANDS.iter().take_while(|row| row.manual).count();
     assert!(COMMANDS[manual..].iter().all(|row| !row.manual), "the manual's rows come first");
     let beyond: Vec<&str> = COMMANDS[manual..].iter().map(|row| row.name).collect();

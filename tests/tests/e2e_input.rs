@@ -195,7 +195,8 @@ fn expected(door: Door, kind: Kind) -> &'static [&'static str] {
         (_, Kind::Ping) => &["pong", "open"],
         (_, Kind::Pong | Kind::Error) => OPEN,
         (Door::Client | Door::LoggedIn | Door::Worker | Door::Badged, Kind::Logout) => CLOSED,
-        (Door::Badged, kind) if kind != Kind::Badge => &["error bad_reply"],
+        // A badge and its proof come before, at another time.
+        (Door::Badged, kind) if !matches!(kind, Kind::Badge | Kind::Proof) => &["error bad_reply"],
         _ => &["error bad_state"],
     }
 }
