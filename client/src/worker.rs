@@ -25,6 +25,7 @@ pub use protocol::limits::ISDARGMAX;
 pub use request::Request;
 
 mod badge;
+mod misuse;
 mod options;
 mod program;
 mod request;
@@ -315,23 +316,6 @@ impl Worker {
             // If it can't be written, the closing socket says the same.
             drop(conn.write(Frame::Logout, Some(clock::now() + Duration::from_millis(500))));
         }
-    }
-
-    /// Sends bytes that need be no frame. For programs that test a broker, like `isdcrash`.
-    #[doc(hidden)]
-    pub fn write_raw(&mut self, bytes: &[u8]) {
-        if let Some(conn) = &mut self.conn
-            && let Err(WriteFault::Broken(lost)) = conn.write_raw(bytes)
-        {
-            self.lose(lost);
-        }
-    }
-
-    /// Closes the connection without a word. For programs that test a broker, like `isdcrash`.
-    #[doc(hidden)]
-    pub fn cut(&mut self) {
-        self.conn = None;
-        self.set_over(&Error::new(ErrorCode::BrokerLost, "this program cut its connection"));
     }
 
     fn check_busy(&self) -> Result<(), Error> {

@@ -1,5 +1,5 @@
-//! Bytes of a stream: the decoder, and the bodies of control frames. Laws: never a panic; however the stream is cut, the same frames come out; what
-//! was read can be written and read again.
+//! Bytes of a stream: the decoder, and the bodies of control frames. Laws: never a panic; however
+//! the stream is cut, the same frames come out; what was read can be written and read again.
 
 use super::source::Source;
 use super::streams::by_next;

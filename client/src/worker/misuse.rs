@@ -1,0 +1,26 @@
+//! What a well-behaved worker never does: for programs that test a broker, like `isdcrash`. Not for
+//! applications.
+
+use super::Worker;
+use crate::conn::WriteFault;
+use crate::error::Error;
+use protocol::errors::ErrorCode;
+
+impl Worker {
+    /// Sends bytes that need be no frame. For programs that test a broker, like `isdcrash`.
+    #[doc(hidden)]
+    pub fn write_raw(&mut self, bytes: &[u8]) {
+        if let Some(conn) = &mut self.conn
+            && let Err(WriteFault::Broken(lost)) = conn.write_raw(bytes)
+        {
+            self.lose(lost);
+        }
+    }
+
+    /// Closes the connection without a word. For programs that test a broker, like `isdcrash`.
+    #[doc(hidden)]
+    pub fn cut(&mut self) {
+        self.conn = None;
+        self.set_over(&Error::new(ErrorCode::BrokerLost, "this program cut its connection"));
+    }
+}
