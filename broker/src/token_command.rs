@@ -23,7 +23,7 @@ pub enum TokenCommand {
     Add {
         /// What it is called: letters, digits, '-', '_' and '.'.
         name: String,
-        /// What it may do: client:SERVICE[,SERVICE]… or client:*, worker:… likewise, host,
+        /// What it may do: client:SERVICE,SERVICE… or client:*, worker:… likewise, host,
         /// operator:read, operator:change, operator:danger; may be given several times.
         #[arg(long, value_name = "ROLE", required = true)]
         role: Vec<String>,
