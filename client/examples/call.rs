@@ -23,6 +23,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     if let Err(error) = &answer {
         eprintln!("{error}");
         // Only what did not run is asked again here, because this request is not idempotent.
+        // The pause is the one that the answer asks for.
         if let Some(pause) = should_retry(error, false) {
             std::thread::sleep(pause);
             answer = caller.call(text, deadline);

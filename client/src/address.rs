@@ -81,6 +81,10 @@ impl Address {
         if host.is_empty() {
             return Err(wrong("has no host"));
         }
+        // Shown with its port it would read as the path of a socket.
+        if host == "unix" {
+            return Err(wrong("names the kind of an address as its host"));
+        }
         let port = match port {
             None => CLIENT_PORT,
             Some(port) => match port.parse() {
@@ -194,6 +198,7 @@ mod tests {
             ("[zz]:1", "no IPv6 address"),
             ("[::1]7", "goes on after ']'"),
             ("unix:", "no path"),
+            ("unix", "kind of an address"),
             ("tls://", "no host"),
             ("tls://unix:/x", "no host after 'tls://'"),
             ("tls://tls://a", "no host after 'tls://'"),

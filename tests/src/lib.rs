@@ -9,5 +9,6 @@ pub mod proc;
 pub mod proof;
 pub mod script;
 pub mod sim;
+pub mod stranger;
 pub mod swallow;
 pub mod wire;

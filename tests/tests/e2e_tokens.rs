@@ -7,18 +7,15 @@ use client::error::Error;
 use client::token::Token;
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, program, run};
+use isect_tests::stranger::{self, STRANGER};
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use protocol::errors::ErrorCode;
 use protocol::names::ServiceName;
 use std::os::unix::fs::{PermissionsExt, chown};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::Output;
 use tempfile::TempDir;
-
-/// A user that is neither root nor anybody who owns a broker.
-const STRANGER: u32 = 65_534;
 
 /// A folder with a token file, and the tokens that were made.
 struct Tokens {
@@ -304,34 +301,9 @@ fn other_machines_are_let_in_only_with_tokens_or_by_an_explicit_word() {
     }
 }
 
-/// Runs isdclient as a stranger; a copy of it, where a stranger can reach it.
-#[expect(clippy::disallowed_methods, reason = "a test that needs another user and its environment")]
-fn as_stranger(broker: &Broker, variable: Option<(&str, &str)>, args: &[&str]) -> Output {
-    let folder = tempfile::tempdir().expect("temporary folder");
-    let open = |path: &Path| {
-        std::fs::set_permissions(path, PermissionsExt::from_mode(0o755)).expect("permissions");
-    };
-    open(folder.path());
-    let copy = folder.path().join("isdclient");
-    std::fs::copy(program("isdclient"), &copy).expect("a copy of isdclient");
-    open(&copy);
-    Command::new(&copy)
-        .args(["-h", &broker.port("client")])
-        .args(args)
-        .env_clear()
-        .envs(variable)
-        .current_dir("/")
-        .stdin(Stdio::null())
-        .uid(STRANGER)
-        .gid(STRANGER)
-        .output()
-        .expect("isdclient runs")
-}
-
 #[test]
 fn another_user_of_the_machine_needs_a_token_where_there_are_some() {
-    if !Uid::effective().is_root() {
-        eprintln!("not tried: only root can be somebody else");
+    if !stranger::can_be() {
         return;
     }
     let tokens = Tokens::new();
@@ -340,7 +312,7 @@ fn another_user_of_the_machine_needs_a_token_where_there_are_some() {
     broker.with_workers("echo", "isdecho", 1);
     let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
     for asked in ["echo", "op", "nowhere"] {
-        let refused = as_stranger(&broker, None, &["-c", "services", asked]);
+        let refused = stranger::isdclient(&broker, None, &["-c", "services", asked]);
         let text = said(&refused);
         assert_eq!(refused.status.code(), Some(1), "{text}");
         assert!(text.contains("needs_token") && text.contains("ISECT_TOKEN_FILE"), "{text}");
@@ -349,17 +321,17 @@ fn another_user_of_the_machine_needs_a_token_where_there_are_some() {
     std::fs::set_permissions(tokens.folder.path(), PermissionsExt::from_mode(0o755)).expect("open");
     let path = ops.to_string_lossy().into_owned();
     let by_file = ("ISECT_TOKEN_FILE", path.as_str());
-    let refused = as_stranger(&broker, Some(by_file), &["-c", "hi", "echo"]);
+    let refused = stranger::isdclient(&broker, Some(by_file), &["-c", "hi", "echo"]);
     assert_eq!(refused.status.code(), Some(2), "not its own file: {}", said(&refused));
     let text = std::fs::read_to_string(&ops).expect("a token");
     let by_value = ("ISECT_TOKEN", text.trim());
-    let served = as_stranger(&broker, Some(by_value), &["-c", "hi", "echo"]);
+    let served = stranger::isdclient(&broker, Some(by_value), &["-c", "hi", "echo"]);
     assert_eq!(served.stdout, b"hi", "{}", said(&served));
     chown(&ops, Some(STRANGER), None).expect("chown");
-    let served = as_stranger(&broker, Some(by_file), &["-c", "whoami"]);
+    let served = stranger::isdclient(&broker, Some(by_file), &["-c", "whoami"]);
     let shown = String::from_utf8_lossy(&served.stdout).into_owned();
     assert!(shown.contains("token ops: client:echo operator:read"), "{shown}{}", said(&served));
-    let refused = as_stranger(&broker, Some(by_file), &["-c", "stop echo"]);
+    let refused = stranger::isdclient(&broker, Some(by_file), &["-c", "stop echo"]);
     assert!(said(&refused).contains("needs the role operator:"), "{}", said(&refused));
     // The owner needs none.
     assert!(broker.op("services").contains("echo"));

@@ -385,7 +385,7 @@ fn list_peers(setup: &Setup) -> Result<(), String> {
     for row in PEERS {
         let peer: Peer = row.name.parse()?;
         let state = peer.missing(setup).unwrap_or_else(|| "ready".to_owned());
-        out.push_str(&format!("{:<16}{} — {state}\n", row.name, row.text));
+        out.push_str(&format!("{:<22}{} — {state}\n", row.name, row.text));
     }
     print(&out)
 }

@@ -346,12 +346,7 @@ impl Engine {
         tokens: Result<Box<Tokens>, String>,
         out: Out<'_>,
     ) {
-        let client = asker.and_then(|(link, _)| match self.links.get(link)?.end {
-            End::Client(client) => Some(client),
-            End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,
-        });
-        let who = client.map(|client| Self::who(&self.origin_of(client)));
-        let about = About { who, ..About::default() };
+        let (client, about) = self.asked_by(asker);
         let answer = match tokens {
             Err(why) => {
                 let line = match &self.access.tokens {

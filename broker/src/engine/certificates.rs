@@ -16,12 +16,7 @@ impl Engine {
         more: bool,
         out: Out<'_>,
     ) {
-        let client = asker.and_then(|(link, _)| match self.links.get(link)?.end {
-            End::Client(client) => Some(client),
-            End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,
-        });
-        let who = client.map(|client| Self::who(&self.origin_of(client)));
-        let about = About { who, ..About::default() };
+        let (client, about) = self.asked_by(asker);
         for (kind, lines) in [
             (FactKind::CertificateRead, &found.read),
             (FactKind::CertificateFailed, &found.failed),
@@ -36,6 +31,17 @@ impl Engine {
         } else if let (Some((_, head)), Some(client)) = (asker, client) {
             self.answer(client, &head, found.join(None), out);
         }
+    }
+
+    /// The client that asked for files to be read anew, if it is still there, and what to record
+    /// about it.
+    pub(crate) fn asked_by(&self, asker: Asker) -> (Option<usize>, About) {
+        let client = asker.and_then(|(link, _)| match self.links.get(link)?.end {
+            End::Client(client) => Some(client),
+            End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,
+        });
+        let who = client.map(|client| Self::who(&self.origin_of(client)));
+        (client, About { who, ..About::default() })
     }
 }
 

@@ -48,8 +48,7 @@ impl Engine {
 
     pub(crate) fn take_first(&mut self, service: usize) -> Option<usize> {
         let queue = &mut self.registry[service].queue;
-        let key = queue.first(self.is_preempt, &self.transactions)?;
-        queue.remove(key, &mut self.transactions);
+        let key = queue.take_first(self.is_preempt, &mut self.transactions)?;
         let left = queue.count();
         self.registry[service].pace.taken(self.now, left);
         Some(key)

@@ -90,9 +90,15 @@ impl Live {
     }
 
     fn find(&self, sequence: u32) -> Result<usize, usize> {
-        // The oldest is the likeliest to end.
-        if self.slots.front().is_some_and(|(first, _)| *first == sequence) {
+        // The oldest is the likeliest to end, and a new one comes behind the youngest.
+        let (Some((first, _)), Some((last, _))) = (self.slots.front(), self.slots.back()) else {
+            return Err(0);
+        };
+        if *first == sequence {
             return Ok(0);
+        }
+        if *last < sequence {
+            return Err(self.slots.len());
         }
         self.slots.binary_search_by_key(&sequence, |(at, _)| *at)
     }

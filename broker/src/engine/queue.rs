@@ -97,8 +97,35 @@ impl Queue {
 
     /// The transaction to serve next.
     pub(crate) fn first(&self, preempt: bool, transactions: &Slab<Transaction>) -> Option<usize> {
-        let heads = self.levels.iter().filter(|level| level.head != NONE);
-        let weight = |level: &&Level| {
+        self.lead(preempt, transactions).map(|index| self.levels[index].head as usize)
+    }
+
+    /// Takes the transaction to serve next out.
+    pub(crate) fn take_first(
+        &mut self,
+        preempt: bool,
+        transactions: &mut Slab<Transaction>,
+    ) -> Option<usize> {
+        let index = self.lead(preempt, transactions)?;
+        let level = &mut self.levels[index];
+        let key = level.head as usize;
+        level.head = transactions[key].next;
+        if level.head == NONE {
+            level.tail = NONE;
+        } else {
+            transactions[level.head as usize].prev = NONE;
+        }
+        self.count -= 1;
+        Some(key)
+    }
+
+    /// The level whose head is to be served next.
+    fn lead(&self, preempt: bool, transactions: &Slab<Transaction>) -> Option<usize> {
+        if let [only] = self.levels.as_slice() {
+            return (only.head != NONE).then_some(0);
+        }
+        let filled = self.levels.iter().enumerate().filter(|(_, level)| level.head != NONE);
+        let weight = |(_, level): &(usize, &Level)| {
             let head = &transactions[level.head as usize];
             if preempt {
                 (u64::from(level.priority), head.id)
@@ -107,7 +134,7 @@ impl Queue {
                 (u64::from(level.priority) * LEVEL_MICROS + head.arrived.0, head.id)
             }
         };
-        heads.min_by_key(weight).map(|level| level.head as usize)
+        filled.min_by_key(weight).map(|(index, _)| index)
     }
 
     /// All of them, level by level, for listings.
