@@ -30,6 +30,8 @@ pub struct Trial {
     pub span: Duration,
     /// The burdens run with least niceness.
     pub meek: bool,
+    /// The burdens to measure; empty = all.
+    pub noises: Vec<String>,
 }
 
 /// Small requests beside one noise.
@@ -49,7 +51,12 @@ pub struct Disturbed {
 /// Something failed, or a small request got a wrong reply or none.
 pub fn run(trial: &Trial, setup: &Setup, stop: &Stop) -> Result<Vec<Disturbed>, String> {
     let mut names: Vec<&str> = vec![QUIET];
-    names.extend(NOISES.iter().map(|(name, _)| *name));
+    if let Some(unknown) = trial.noises.iter().find(|one| !NOISES.iter().any(|(n, _)| n == one)) {
+        let known: Vec<&str> = NOISES.iter().map(|(name, _)| *name).collect();
+        return Err(format!("there is no noise '{unknown}'; there are {}", known.join(", ")));
+    }
+    let is_asked = |name: &str| trial.noises.is_empty() || trial.noises.iter().any(|n| n == name);
+    names.extend(NOISES.iter().map(|(name, _)| *name).filter(|name| is_asked(name)));
     let mut all = Vec::new();
     for round in 0..trial.rounds {
         names.rotate_left(1);

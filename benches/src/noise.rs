@@ -82,17 +82,13 @@ fn deaf(place: &Place) -> Result<(), String> {
         let mut client = isect::Client::new(bulk()?, 0);
         let mut out = Vec::new();
         client.hello(&mut out);
-        let size = 65536;
-        for number in 1..=64 {
-            client.ask(crate::payload::Payload { conn: 0, number, size }, &mut out);
-        }
         // The broker reads no further at some point, and closes it at another.
-        let _ = stream.set_write_timeout(Some(Duration::from_secs(60)));
+        stream.set_write_timeout(Some(Duration::from_secs(60))).map_err(|e| e.to_string())?;
+        let mut number = 0;
         while stream.write_all(&out).is_ok() {
-            out.drain(..out.len() / 2);
-            if out.is_empty() {
-                break;
-            }
+            out.clear();
+            number += 1;
+            client.ask(crate::payload::Payload { conn: 0, number, size: 65536 }, &mut out);
         }
     }
 }

@@ -194,6 +194,9 @@ struct Fairness {
     /// too few for all processes.
     #[arg(long)]
     meek: bool,
+    /// Only these burdens, with commas between them: stream, garbage, deaf, lister.
+    #[arg(long, value_delimiter = ',')]
+    noises: Vec<String>,
     #[command(flatten)]
     place: Where,
 }
@@ -376,6 +379,7 @@ fn run_fairness(args: &Fairness) -> Result<(), String> {
         rounds: args.rounds,
         span: seconds("--seconds", args.seconds)?,
         meek: args.meek,
+        noises: args.noises.clone(),
     };
     print(&fairness::render(&fairness::run(&trial, &setup, &stop)?))
 }

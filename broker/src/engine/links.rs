@@ -114,6 +114,9 @@ impl Links {
 
     /// A link is gone: who waited for it is read again.
     pub(crate) fn free(&mut self, link: LinkId, out: &mut Vec<Action>) {
+        if let Some(slot) = self.get_mut(link) {
+            slot.waiters.retain(|&waiter| waiter != link);
+        }
         self.drained(link, out);
         if let Some(slot) = self.get_mut(link) {
             slot.end = End::Free;
@@ -124,10 +127,14 @@ impl Links {
         }
     }
 
-    /// Too much waits to be sent to a link.
-    pub(crate) fn congested(&mut self, link: LinkId) {
-        if let Some(slot) = self.get_mut(link) {
-            slot.is_congested = true;
+    /// Too much waits to be sent to a link. A client that takes no answers is asked for no further
+    /// requests: their answers would pile up, too, for each of 10,000 such clients.
+    pub(crate) fn congested(&mut self, link: LinkId, out: &mut Vec<Action>) {
+        let Some(slot) = self.get_mut(link) else { return };
+        slot.is_congested = true;
+        if matches!(slot.end, End::Client(_)) && !slot.waiters.contains(&link) {
+            slot.waiters.push(link);
+            self.pause(link, out);
         }
     }
 

@@ -257,7 +257,7 @@ impl Engine {
             Input::HostOpened { link, host, fd } => self.on_host_opened(link, host, fd, out),
             Input::HostRefused { host, why } => self.on_host_refused(&host, why, out),
             Input::Closed { link, how } => self.on_closed(link, how, out),
-            Input::Congested { link } => self.links.congested(link),
+            Input::Congested { link } => self.links.congested(link, out),
             Input::Drained { link } => self.links.drained(link, out),
             Input::OutboxFull { link, bytes } => {
                 let max = self.settings.get(Setting::OutboxBytesMax);
