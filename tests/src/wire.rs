@@ -76,6 +76,11 @@ impl Wire {
         self.stream.set_read_timeout(Some(patience)).expect("a timeout");
     }
 
+    /// How long to wait until bytes are taken.
+    pub fn set_write_patience(&self, patience: std::time::Duration) {
+        self.stream.set_write_timeout(Some(patience)).expect("a timeout");
+    }
+
     /// Reads so many bytes; fewer at the end of the connection.
     pub fn read(&mut self, size: usize) -> Vec<u8> {
         while self.buffer.len() < size && self.more() {}
@@ -99,11 +104,15 @@ impl Wire {
         }
     }
 
-    /// The body of the next frame, which must be a reply to this request.
+    /// The body of the next frame, which must be a reply to this request. Signs of life that nobody
+    /// asked for, which a connection gets that is read no further, are passed over.
     pub fn answer(&mut self, sequence: u32) -> Bytes {
-        match self.next_frame() {
-            Some(Frame::Data { head, body }) if head.sequence == sequence => body,
-            other => panic!("not the answer to {sequence}: {other:?}"),
+        loop {
+            match self.next_frame() {
+                Some(Frame::Data { head, body }) if head.sequence == sequence => return body,
+                Some(Frame::Pong { sequence: 0 }) => {}
+                other => panic!("not the answer to {sequence}: {other:?}"),
+            }
         }
     }
 

@@ -252,6 +252,62 @@ fn a_reader_that_takes_nothing_is_cut_and_others_go_on() {
     assert_eq!(broker.end(), 0);
 }
 
+/// More than the system's buffers take of either direction.
+const ASKED: u32 = 5000;
+
+/// Asks and asks for 60,000 bytes and reads nothing, until the broker closes the connection or the
+/// answer is taken: how many requests left whole.
+fn ask_and_never_read(mut deaf: Wire) -> u32 {
+    for sequence in 1..=ASKED {
+        let frame = Frame::data(wire::request(sequence), vec![7; 60_000].into());
+        if deaf.write(&protocol::encode::to_bytes(frame)).is_err() {
+            return sequence - 1;
+        }
+    }
+    ASKED
+}
+
+#[test]
+fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
+    // Room for all that it could ask for, so that only what is not read keeps it small.
+    let room = ["--set", "outbox_bytes_max=1000000000", "--set", "stall_ms=3000"];
+    let broker = Broker::start(&room);
+    broker.op("config events 1000");
+    broker.with_workers("echo", "isdecho", 2);
+    let idle = memory_kib(&broker, "VmRSS");
+    let mut others = broker.login("echo");
+    let deaf = Wire::login(&broker.port("client"), "echo");
+    let thread = std::thread::spawn(move || ask_and_never_read(deaf));
+    let cut = within(PATIENCE, || {
+        assert_eq!(others.call("x", None).expect("an answer"), "x");
+        broker.op("listevents 1000").contains("stall_ms").then_some(())
+    });
+    assert!(cut.is_some(), "{}", broker.op("listevents 1000"));
+    assert!(thread.join().expect("the deaf client") < ASKED, "it was read to its end");
+    // As many as may be under way on one connection wait, too; all it asked for are 300 MB.
+    let peak = memory_kib(&broker, "VmHWM");
+    assert!(peak < idle + 128 * 1024, "idle {idle} KiB, peak {peak} KiB");
+    broker.await_idle(2);
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn a_client_that_is_read_no_further_is_missed_when_it_goes() {
+    let room = ["--set", "outbox_bytes_max=1000000000", "--set", "stall_ms=3600000"];
+    let broker = Broker::start(&room);
+    broker.with_workers("echo", "isdecho", 2);
+    let rows = || broker.op("clients").lines().count();
+    let before = rows();
+    let deaf = Wire::login(&broker.port("client"), "echo");
+    deaf.set_write_patience(Duration::from_secs(1));
+    assert_eq!(rows(), before + 1);
+    // It gives up when nothing was taken for a second, and goes with its answers unread.
+    assert!(ask_and_never_read(deaf) < ASKED, "it was read to its end");
+    await_that("the broker to miss it", || (rows() == before).then_some(()));
+    broker.await_idle(2);
+    assert_eq!(broker.end(), 0);
+}
+
 #[test]
 fn a_slow_worker_holds_back_the_client_that_sends_to_it_not_the_broker() {
     let broker = Broker::start(&[]);

@@ -10,10 +10,14 @@ use std::collections::BTreeMap;
 const SEEDS: u64 = 256;
 
 /// See [`seeds_that_found_mistakes_stay_good`].
-const NAMED: &[(u64, &str)] = &[(
-    1317,
-    "a worker whose host had forgotten it came back on a new connection, and a second was started",
-)];
+const NAMED: &[(u64, &str)] = &[
+    (
+        1317,
+        "a worker whose host had forgotten it came back on a new connection, and a second was \
+         started",
+    ),
+    (144, "a client that was read no further because it took no answers was not missed"),
+];
 
 #[expect(clippy::disallowed_methods, reason = "a seed to replay comes by the environment alone")]
 fn number(name: &str) -> Option<u64> {

@@ -284,6 +284,10 @@ impl Shell {
         conn.is_broken = true;
         conn.is_waiting = false;
         conn.outbox.clear(&mut self.pool);
+        if mem::take(&mut conn.is_congested) {
+            // Nothing waits any more: it is read again, and so is who waited for it.
+            self.inputs.push_back((Some(link), Input::Drained { link }));
+        }
         conn.intake.is_readable = true;
         conn.intake.is_hung_up = true;
         match conn.phase {
