@@ -14,8 +14,8 @@ use crate::token::Token;
 use protocol::kinds::Role;
 use protocol::names::TokenName;
 use protocol::proof::{
-    Challenge, Claim, LANES, MAC_BYTES, MEMORY_KIB, PASSES, Proof, SALT_BYTES_MAX, SALT_BYTES_MIN,
-    from_digits, statement,
+    Challenge, Channel, Claim, LANES, MAC_BYTES, MEMORY_KIB, PASSES, Proof, SALT_BYTES_MAX,
+    SALT_BYTES_MIN, from_digits, statement,
 };
 use protocol::rights::Rights;
 use protocol::show::digits;
@@ -181,8 +181,8 @@ impl TokenList {
     /// # Errors
     /// Why it is none.
     pub fn check(&self, login: &Pending, proof: &Proof) -> Result<(&Entry, String), Fault> {
-        let Pending { role, target, token, challenge } = login;
-        let text = statement(*role, target, token, challenge);
+        let Pending { role, target, token, challenge, channel } = login;
+        let text = statement(*role, target, token, challenge, channel.as_ref());
         let Some(entry) = self.entries.get(token) else {
             let nobody = Verifier { stored: self.decoy, server: self.decoy };
             let _ = std::hint::black_box(nobody.verify(&text, &proof.proof));
@@ -204,6 +204,8 @@ pub struct Pending {
     pub token: TokenName,
     /// What it was asked.
     pub challenge: Challenge,
+    /// Of the connection on which it was asked; `None` only if that has no TLS.
+    pub channel: Option<Channel>,
 }
 
 fn rights(roles: &[&str]) -> Result<Rights, String> {
@@ -302,10 +304,10 @@ mod tests {
     fn prove(list: &TokenList, who: &Token) -> (Pending, Proof, Prover) {
         let mut prover = Prover::begin(who, Role::Client, "echo").unwrap();
         let challenge = list.challenge(prover.claim()).unwrap();
-        let proof = prover.answer(&challenge).unwrap();
+        let proof = prover.answer(&challenge, None).unwrap();
         let target = "echo".to_owned();
         let token = who.name().clone();
-        (Pending { role: Role::Client, target, token, challenge }, proof, prover)
+        (Pending { role: Role::Client, target, token, challenge, channel: None }, proof, prover)
     }
 
     #[test]
@@ -342,6 +344,28 @@ mod tests {
     }
 
     #[test]
+    fn a_proof_is_good_on_the_connection_it_was_made_for() {
+        let list = TokenList::parse(&file(&[("shop", "client:echo")])).unwrap();
+        let channels = [None, Some([1; 32]), Some([2; 32])];
+        for made in channels {
+            let mut prover = Prover::begin(&token("shop"), Role::Client, "echo").unwrap();
+            let challenge = list.challenge(prover.claim()).unwrap();
+            let proof = prover.answer(&challenge, made.as_ref()).unwrap();
+            for shown in channels {
+                let (target, token) = ("echo".to_owned(), name("shop"));
+                let challenge = challenge.clone();
+                let login =
+                    Pending { role: Role::Client, target, token, challenge, channel: shown };
+                let checked = list.check(&login, &proof);
+                assert_eq!(checked.is_ok(), made == shown, "made for {made:?}, shown on {shown:?}");
+                if let Ok((_, signature)) = checked {
+                    assert!(prover.is_proven(Some(&signature)));
+                }
+            }
+        }
+    }
+
+    #[test]
     fn a_name_that_is_not_known_gets_a_challenge_like_any_other() {
         let text = file(&[("ops", "operator:read")]);
         let list = TokenList::parse(&text).unwrap();
@@ -366,13 +390,13 @@ mod tests {
         let mut prover = Prover::begin(&ops, Role::Broker, "h1").unwrap();
         let mut challenge = list.challenge(prover.claim()).unwrap();
         challenge.nonce[0] ^= 1;
-        assert!(prover.answer(&challenge).unwrap_err().contains("nonce"));
+        assert!(prover.answer(&challenge, None).unwrap_err().contains("nonce"));
         challenge.nonce[0] ^= 1;
         challenge.nonce.truncate(24 + 15);
-        assert!(prover.answer(&challenge).unwrap_err().contains("nonce"));
+        assert!(prover.answer(&challenge, None).unwrap_err().contains("nonce"));
         let challenge = list.challenge(prover.claim()).unwrap();
-        assert!(prover.answer(&challenge).is_ok());
-        assert!(prover.answer(&challenge).unwrap_err().contains("second"));
+        assert!(prover.answer(&challenge, None).is_ok());
+        assert!(prover.answer(&challenge, None).unwrap_err().contains("second"));
     }
 
     #[test]

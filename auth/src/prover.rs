@@ -4,7 +4,7 @@
 use crate::scram::{Cost, Keys};
 use crate::token::Token;
 use protocol::kinds::Role;
-use protocol::proof::{Challenge, Claim, NONCE_BYTES_MIN, Proof, from_digits, statement};
+use protocol::proof::{Challenge, Channel, Claim, NONCE_BYTES_MIN, Proof, from_digits, statement};
 
 /// One login with a token.
 #[derive(Clone, Debug)]
@@ -38,11 +38,16 @@ impl Prover {
         &self.claim
     }
 
-    /// Answers the challenge. This hashes the token, which takes some hundredths of a second.
+    /// Answers the challenge that came on a connection with this channel; `None` only if it has no
+    /// TLS. This hashes the token, which takes some hundredths of a second.
     ///
     /// # Errors
     /// The challenge is not one to this claim, or there was one before.
-    pub fn answer(&mut self, challenge: &Challenge) -> Result<Proof, String> {
+    pub fn answer(
+        &mut self,
+        challenge: &Challenge,
+        channel: Option<&Channel>,
+    ) -> Result<Proof, String> {
         if self.signed.is_some() {
             return Err("a second challenge came in one login".into());
         }
@@ -52,7 +57,7 @@ impl Prover {
         }
         let Challenge { memory_kib, passes, lanes, .. } = *challenge;
         let keys = self.token.keys(&challenge.salt, Cost { memory_kib, passes, lanes })?;
-        let text = statement(self.role, &self.target, self.token.name(), challenge);
+        let text = statement(self.role, &self.target, self.token.name(), challenge, channel);
         let proof = Proof { proof: keys.prove(&text) };
         self.signed = Some((keys, text));
         Ok(proof)

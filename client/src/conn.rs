@@ -20,6 +20,7 @@ use protocol::encode::{self, Parts};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
+use protocol::proof::Channel;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
@@ -135,6 +136,11 @@ impl Conn {
     pub(crate) fn set_body_bytes_max(&mut self, size: u64) {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         self.inbox.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));
+    }
+
+    /// What proofs on it are bound to; `None` = it has no TLS.
+    pub(crate) fn channel(&self) -> Result<Option<Channel>, String> {
+        self.stream.channel()
     }
 
     /// The broker has said which silence means that it is gone; 0 = none does.

@@ -11,6 +11,7 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+use protocol::proof::Channel;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
@@ -185,6 +186,14 @@ impl Stream {
             Self::Tcp(stream) => stream.set_read_timeout(timeout),
             Self::Unix(stream) => stream.set_read_timeout(timeout),
             Self::Tls(tls) => tls.socket.set_read_timeout(timeout),
+        }
+    }
+
+    /// What proofs on it are bound to; `None` = it has no TLS.
+    pub(crate) fn channel(&self) -> Result<Option<Channel>, String> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(None),
+            Self::Tls(tls) => tls.session.channel().map(Some),
         }
     }
 

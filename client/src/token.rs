@@ -1,12 +1,14 @@
 //! The token of a caller or of a worker that starts itself, and where it comes from: a private file
 //! or the environment, never the command line.
 
+use crate::conn::Conn;
 use crate::error::Error;
 use auth::prover::Prover;
 use protocol::errors::ErrorCode;
 use protocol::kinds::Role;
 use protocol::limits::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
 use protocol::names::ServiceName;
+use protocol::proof::{Challenge, Proof};
 use std::path::Path;
 
 /// A name and a secret. It proves itself to the broker without being sent, and does not show itself
@@ -53,12 +55,23 @@ impl Token {
     }
 }
 
+/// Answers a challenge that came on a connection, for its channel.
+pub(crate) fn prove(
+    prover: Option<&mut Prover>,
+    challenge: &Challenge,
+    conn: &Conn,
+) -> Result<Proof, Error> {
+    let prover = prover.ok_or_else(|| unproven("no token was named"))?;
+    let channel = conn.channel().map_err(unproven)?;
+    prover.answer(challenge, channel.as_ref()).map_err(unproven)
+}
+
 fn usage(text: String) -> Error {
     Error::new(ErrorCode::Usage, text).with_advice("'isectd token add NAME --role …' makes a token")
 }
 
 /// The broker did not behave as one that knows the token.
-pub(crate) fn unproven(text: impl Into<String>) -> Error {
+fn unproven(text: impl Into<String>) -> Error {
     Error::new(ErrorCode::Unproven, text)
 }
 

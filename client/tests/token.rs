@@ -46,7 +46,7 @@ fn judge(peer: &mut Peer, role: Role, claim: &Claim) -> String {
     peer.send(Frame::Challenge(challenge.clone()));
     let Frame::Proof(proof) = peer.frame() else { panic!("a proof answers a challenge") };
     let (target, token) = ("echo".to_owned(), claim.token.clone());
-    let login = Pending { role, target, token, challenge };
+    let login = Pending { role, target, token, challenge, channel: None };
     list.check(&login, &proof).map(|(_, signature)| signature).unwrap()
 }
 

@@ -17,7 +17,8 @@ use tracing::Level;
 /// a session and process group of its own, no new rights (no_new_privs: setuid programs have no
 /// effect), a clean environment, and ends with its whole group. Workers keep running when the
 /// broker's connection breaks; SIGTERM and SIGINT end them all, then isdexecd.
-/// SIGHUP reads the certificates of --tls-… again.
+/// SIGHUP reads the certificates of --tls-… and the file of --tokens again; a broker that is in by
+/// a token which is gone is shut out, and its workers go on.
 ///
 /// Exit status: 0 ended in order; 2 usage; 3 can't listen; 4 the state directory can't be used;
 /// 5 another execd uses the same socket or state directory; 6 the ports file can't be written;

@@ -10,7 +10,7 @@ use common::{Execd, is_root, run_to_end, script};
 use protocol::bodies::Ending;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A user that is neither root nor anybody's.
 const NOBODY: u32 = 65_534;
@@ -211,32 +211,35 @@ fn a_strangers_program_in_a_directory_for_all_is_refused() {
     assert_eq!(broker.exited().0.ending, Ending::Exit(0));
 }
 
-/// The path is swapped as fast as possible between a program that is allowed and a link to one that
-/// is not: whatever is started, it is the one that was checked.
-#[test]
-fn a_swap_between_check_and_exec_does_not_win() {
+/// A name in the path is swapped as fast as possible between what is allowed and a link to what is
+/// not: whatever is started, it is what was checked.
+fn race_a_swap(is_directory: bool) -> String {
     let home = tempfile::tempdir().unwrap();
     let (inside, outside) = (home.path().join("in"), home.path().join("out"));
     fs::create_dir(&inside).unwrap();
     fs::create_dir(&outside).unwrap();
     // `true` is allowed, `false` is not: its exit status tells which one ran.
-    fs::copy("/bin/true", inside.join("good")).unwrap();
-    fs::copy("/bin/false", outside.join("bad")).unwrap();
-    let path = inside.join("program");
-    symlink(inside.join("good"), &path).unwrap();
+    let (good, bad) = (inside.join("good"), outside.join("bad"));
+    for (folder, program) in [(&good, "/bin/true"), (&bad, "/bin/false")] {
+        fs::create_dir(folder).unwrap();
+        fs::copy(program, folder.join("program")).unwrap();
+    }
+    let end = |folder: PathBuf| if is_directory { folder } else { folder.join("program") };
+    let (good, bad, swapped) = (end(good), end(bad), inside.join("swapped"));
+    symlink(&good, &swapped).unwrap();
+    let path = if is_directory { swapped.join("program") } else { swapped.clone() };
     let execd = Execd::unix(&["--allow", inside.to_str().unwrap(), "--start-burst", "5000"]);
     let mut broker = execd.broker("b");
     let is_over = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
     let swapper = {
-        let (is_over, path) = (std::sync::Arc::clone(&is_over), path.clone());
-        let (good, bad) = (inside.join("good"), outside.join("bad"));
+        let is_over = std::sync::Arc::clone(&is_over);
         let beside = inside.join("beside");
         #[expect(clippy::disallowed_methods, reason = "somebody must swap meanwhile")]
         std::thread::spawn(move || {
             while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
                 for target in [&bad, &good] {
                     symlink(target, &beside).unwrap();
-                    fs::rename(&beside, &path).unwrap();
+                    fs::rename(&beside, &swapped).unwrap();
                 }
             }
         })
@@ -258,6 +261,39 @@ fn a_swap_between_check_and_exec_does_not_win() {
     }
     is_over.store(true, std::sync::atomic::Ordering::Relaxed);
     swapper.join().unwrap();
-    println!("{started} started, {refused} refused, 0 wrong");
     assert!(started > 0 && refused > 0, "{started} started, {refused} refused: nothing was raced");
+    format!("{started} started, {refused} refused, 0 wrong")
+}
+
+#[test]
+fn a_swap_between_check_and_exec_does_not_win() {
+    println!("{}", race_a_swap(false));
+}
+
+#[test]
+fn a_swap_of_a_directory_on_the_way_does_not_win_either() {
+    println!("{}", race_a_swap(true));
+}
+
+/// Links, tokens, the state directory, the pipes of the others: a worker gets none of them.
+#[test]
+fn of_all_that_execd_has_open_a_worker_gets_nothing() {
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state").display().to_string();
+    let execd = Execd::tcp(&["--state", &state, "--start-burst", "5000"]);
+    let mut broker = execd.broker("b");
+    let _others: Vec<_> = (0..4).map(|n| execd.broker(&format!("other{n}"))).collect();
+    for worker in 1..=20 {
+        broker.started(worker, "/bin/sleep", &["1000"]);
+    }
+    let open = fs::read_dir(format!("/proc/{}/fd", execd.pid())).unwrap().count();
+    assert!(open > 25, "{open} descriptors: there is nothing to leak");
+    // A binary, which needs no descriptor for a script.
+    let pid = broker.started(21, "/bin/sleep", &["1000"]);
+    let mut fds: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned())
+        .collect();
+    fds.sort();
+    assert_eq!(fds, ["0", "1", "2"]);
 }

@@ -19,12 +19,18 @@ pub const SALT_BYTES_MIN: usize = 8;
 pub const SALT_BYTES_MAX: usize = 64;
 /// Bytes of a proof and of a signature: those of SHA-256.
 pub const MAC_BYTES: usize = 32;
+/// Bytes that tell one TLS connection from all others: those of `tls-exporter` (RFC 9266).
+pub const CHANNEL_BYTES: usize = 32;
 /// Least and most memory that a prover spends on Argon2id, in KiB.
 pub const MEMORY_KIB: std::ops::RangeInclusive<u32> = 8..=65_536;
 /// Fewest and most passes that a prover makes.
 pub const PASSES: std::ops::RangeInclusive<u32> = 1..=16;
 /// Fewest and most lanes that a prover takes.
 pub const LANES: std::ops::RangeInclusive<u32> = 1..=4;
+
+/// What both ends of one TLS connection know, and nobody else: `tls-exporter` of RFC 9266. A proof
+/// over it is worth nothing on another connection, so nobody in between can pass it on.
+pub type Channel = [u8; CHANNEL_BYTES];
 
 /// Bytes from rows of lower-case hexadecimal digits; `None` if it is anything else.
 pub fn from_digits(text: &str) -> Option<Vec<u8>> {
@@ -162,8 +168,16 @@ impl Proof {
 /// What both sides sign: who logs in, to what, and everything that was said before. A line each.
 ///
 /// `role` is who proves: client, worker, or the broker towards an execd; `target` is the service it
-/// logs in to or answers for, or the host that the broker says hello to.
-pub fn statement(role: Role, target: &str, token: &TokenName, challenge: &Challenge) -> String {
+/// logs in to or answers for, or the host that the broker says hello to; `channel` is that of the
+/// connection, `None` only if it has no TLS. Each side takes its own, so there is nothing to agree
+/// on, and nothing that a third party could leave out.
+pub fn statement(
+    role: Role,
+    target: &str,
+    token: &TokenName,
+    challenge: &Challenge,
+    channel: Option<&Channel>,
+) -> String {
     let mut out = format!("isect proof 1\nrole {role}\ntarget {target}\ntoken {token}\n");
     // Writing to a String can't fail.
     let _ = write!(
@@ -175,6 +189,9 @@ pub fn statement(role: Role, target: &str, token: &TokenName, challenge: &Challe
         challenge.lanes,
         digits(&challenge.nonce)
     );
+    if let Some(channel) = channel {
+        let _ = writeln!(out, "channel {}", digits(channel));
+    }
     out
 }
 
@@ -249,9 +266,12 @@ mod tests {
         let token = TokenName::new("ops").unwrap();
         let small = Challenge { salt: vec![1; 8], nonce: vec![2; 4], ..challenge() };
         assert_eq!(
-            statement(Role::Client, "echo", &token, &small),
+            statement(Role::Client, "echo", &token, &small, None),
             "isect proof 1\nrole client\ntarget echo\ntoken ops\nsalt 0101010101010101\n\
              memory_kib 19456\npasses 2\nlanes 1\nnonce 02020202\n"
         );
+        let over_tls = statement(Role::Client, "echo", &token, &small, Some(&[3; CHANNEL_BYTES]));
+        let channel = format!("nonce 02020202\nchannel {}\n", "03".repeat(CHANNEL_BYTES));
+        assert!(over_tls.ends_with(&channel), "{over_tls}");
     }
 }

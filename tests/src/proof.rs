@@ -59,14 +59,15 @@ pub fn example() -> Example {
     let token = Token::parse(&format!("shop.{SECRET}")).expect("a token");
     let mut prover = Prover::with_nonce(&token, Role::Client, "echo", CLIENT_NONCE.collect());
     let challenge = list.challenge_with(prover.claim(), &BROKER_NONCE.collect::<Vec<u8>>());
-    let Proof { proof } = prover.answer(&challenge).expect("an answer");
-    let text = statement(Role::Client, "echo", token.name(), &challenge);
+    let Proof { proof } = prover.answer(&challenge, None).expect("an answer");
+    let text = statement(Role::Client, "echo", token.name(), &challenge, None);
     let name = token.name().clone();
     let login = Pending {
         role: Role::Client,
         target: "echo".into(),
         token: name,
         challenge: challenge.clone(),
+        channel: None,
     };
     let (_, signature) = list.check(&login, &Proof { proof }).expect("the right proof");
     assert!(prover.is_proven(Some(&signature)));

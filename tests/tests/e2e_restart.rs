@@ -361,3 +361,36 @@ fn a_broker_that_was_frozen_blames_nobody_for_its_own_silence() {
     assert!(broker.op("host localhost").contains("host->state = up"));
     assert_eq!(broker.end(), 0);
 }
+
+#[test]
+fn a_command_that_was_taken_is_read_again_however_it_is_quoted() {
+    let mut broker = Broker::start(&[]);
+    broker.op("config service echo");
+    // A word in which each character takes two bytes once it is written back.
+    let doubled = |count: usize| format!("'{}'\\'", "\"\\".repeat(count / 2));
+    let config =
+        |arg: &str| broker.try_op(&format!("config worker echo localhost /bin/echo {arg}"));
+    let error = config(&doubled(16_000)).expect_err("it could not be read again");
+    assert!(error.text.contains("at most 16384 can be read again"), "{error}");
+    let at = |count: usize| config(&doubled(count)).is_ok();
+    let most = (8_000..8_200).rev().find(|count| at(count / 2 * 2)).expect("half of it is well");
+    assert!(most > 8_100, "{most}");
+    config(r#"'a b' "it's" '' "\\\"" \\\' a"b"'c' \ x é"#).expect("words of all kinds");
+    // Together they are longer than a script that an operator may hand in.
+    let plain = "x".repeat(16_000);
+    for _ in 0..80 {
+        config(&plain).expect("a worker");
+    }
+    let before = broker.op("save");
+    assert!(before.len() > 1 << 20, "{}", before.len());
+    broker.kill();
+    broker.restart();
+    assert_eq!(broker.op("save"), before);
+    assert!(!broker.process.log().contains("saved configuration:"), "{}", broker.process.log());
+    // What is printed is an ordinary script, too.
+    let one = before.lines().find(|line| line.contains("é")).expect("a line");
+    broker.op("delete worker 2");
+    broker.op(one);
+    assert_eq!(broker.op("save"), before);
+    assert_eq!(broker.end(), 0);
+}

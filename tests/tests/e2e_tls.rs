@@ -5,12 +5,15 @@ use client::address::Address;
 use client::caller::{Caller, Options, Send};
 use client::error::Error;
 use client::trust::Trust;
+use client::worker::{Worker, WorkerOptions};
 use isect_tests::certs::{Authority, Pair};
-use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, is_alive, program};
+use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, is_alive, program, run};
 use nix::sys::signal::Signal;
 use protocol::errors::ErrorCode;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt;
+use tempfile::TempDir;
 
 /// A broker whose clients come over TLS, and who trusts it.
 fn broker(authority: &Authority, pair: &Pair, more: &[&str]) -> Broker {
@@ -307,5 +310,141 @@ fn hosts_and_their_workers_come_over_tls() {
     broker.await_page("host strange", "not signed by a CA of");
     broker.await_page("host plain", "no TLS is spoken at that port");
     await_that("its word", || broker.process.log().contains("this port speaks TLS").then_some(()));
+    assert_eq!(broker.end(), 0);
+}
+
+/// Workers under an execd of their own that passes these variables on; the service is `NAME`.
+fn host_with(broker: &Broker, name: &str, variables: &[String]) -> Execd {
+    let allow = program("isdecho").parent().expect("a folder").to_string_lossy().into_owned();
+    let mut args = vec!["--allow", &allow];
+    variables.iter().for_each(|variable| args.extend(["--env", variable]));
+    let execd = Execd::start(&args);
+    broker.op(&format!("config host {name} {}", execd.address));
+    broker.op(&format!("config service {name}"));
+    broker.op(&format!("config worker {name} {name} {}", program("isdecho").display()));
+    broker.op(&format!("start {name}"));
+    execd
+}
+
+#[test]
+fn workers_show_a_certificate_where_the_broker_asks_for_one() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let (pair, ca) = (authority.sign("broker", HERE), authority.ca_text());
+    let worker = ["--worker-listen", "tls://127.0.0.1:0", "--tls-worker-ca", &ca];
+    let broker = broker(&authority, &pair, &worker);
+    let show = |ca: &Authority, pair: Option<&Pair>| {
+        let shown = pair.map(|pair| {
+            [format!("ISECT_CERT={}", pair.cert()), format!("ISECT_KEY={}", pair.key())]
+        });
+        let trusts = format!("ISECT_CA={}", ca.ca_text());
+        shown.into_iter().flatten().chain([trusts]).collect::<Vec<_>>()
+    };
+    let (good, strange) = (authority.sign("good", &["x"]), other.sign("strange", &["x"]));
+    // What the worker says of it, and what the broker does.
+    let cases = [
+        ("none", show(&authority, None), "wants a certificate", "sent no certificate"),
+        ("strange", show(&authority, Some(&strange)), "does not know the CA", "not signed by a CA"),
+        ("wrongca", show(&other, Some(&good)), "not signed by a CA of", "does not know the CA"),
+        ("noca", Vec::new(), "needs the certificate of the CA", ""),
+    ];
+    let mut hosts = Vec::new();
+    for (id, (name, variables, theirs, ours)) in (1..).zip(&cases) {
+        hosts.push(host_with(&broker, name, variables));
+        let says = |parts: &[&str]| {
+            let log = broker.process.log();
+            log.lines().any(|line| parts.iter().all(|part| line.contains(part))).then_some(())
+        };
+        // Its last words are an event; they name the kind of the error.
+        let ended = format!("worker {id} of service '{name}' ended unexpectedly");
+        await_that(theirs, || says(&[&ended, theirs, "(tls, whose: client, ran: no)"]));
+        // Who trusts nobody never begins: the broker hears nothing of him.
+        if !ours.is_empty() {
+            await_that(ours, || says(&["login_refused", "on the worker port", ours]));
+        }
+        assert!(!broker.op(&format!("worker {id}")).contains("\"ready\""), "{name}");
+        broker.op(&format!("stop {name}"));
+    }
+    hosts.push(host_with(&broker, "right", &show(&authority, Some(&good))));
+    broker.await_ready(5);
+    let body = body(100_000);
+    assert!(broker.login("right").call(body.clone(), None).expect("an answer") == body);
+    // A worker that starts itself is asked as well, and told by the same kind.
+    broker.op("config service self selfstart=1");
+    let connect = |trust: Trust| {
+        let address = Address::parse(&broker.port("worker")).expect("an address");
+        let name = protocol::names::ServiceName::new("self").expect("a name");
+        let own = WorkerOptions::self_started(address, name);
+        Worker::connect(WorkerOptions { trust: Some(trust), ..own }).map(|_| ())
+    };
+    let foreign = Trust { ca: Some(authority.ca()), ..other.trust_with(&strange) };
+    for trust in [authority.trust(), foreign, other.trust_with(&good), Trust::default()] {
+        let error = connect(trust).expect_err("it is refused");
+        assert!(error.is(ErrorCode::Tls), "{error}");
+    }
+    connect(authority.trust_with(&good)).expect("let in");
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn an_execd_reads_certificates_and_tokens_again_and_its_workers_go_on() {
+    let (authority, other) = (Authority::new(), Authority::new());
+    let folder = TempDir::with_prefix("isect-reload-").expect("temporary folder");
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
+    let (file, out, ca) = (at("tokens"), at("eu"), authority.ca_text());
+    let token = |args: &[&str]| {
+        let done = run("isectd", &[&["token"], args, &["--file", &file]].concat(), b"");
+        assert_eq!(done.status, 0, "{}", done.err);
+    };
+    token(&["add", "eu", "--role", "host", "--out", &out]);
+    let allow = program("isdecho").parent().expect("a folder").to_string_lossy().into_owned();
+    let pair = authority.sign("host", HERE);
+    let files = ["--tls-cert", pair.cert(), "--tls-key", pair.key(), "--tokens", &file];
+    let execd = Execd::start_at("tls://127.0.0.1:0", &[&files[..], &["--allow", &allow]].concat());
+    let args = ["--host-token", &out, "--tls-ca", &ca, "--set", "host_retry_ms=100"];
+    let broker = Broker::start(&args);
+    broker.op("config events 200");
+    broker.op(&format!("config host far {}", execd.address));
+    broker.op("config service echo");
+    broker.op(&format!("config worker echo far {}", program("isdecho").display()));
+    broker.op("start echo");
+    broker.await_ready(1);
+    let (pid, mut caller) = (broker.worker_pid(1), broker.login("echo"));
+    let mut is_served = || assert_eq!(caller.call("x", None).expect("an answer"), "x");
+    let hang_up = |said: &str| {
+        let before = execd.process.log().matches(said).count();
+        execd.process.signal(Signal::SIGHUP);
+        await_that(said, || (execd.process.log().matches(said).count() > before).then_some(()));
+    };
+    // Files that can't be used change nothing.
+    let mode = |mode| {
+        std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)).expect("a mode");
+    };
+    mode(0o666);
+    hang_up("the tokens in force stay");
+    mode(0o600);
+    std::fs::copy(other.sign("new", HERE).cert(), pair.cert()).expect("a copy");
+    hang_up("the old certificate stays in use");
+    // A certificate of another authority: the link that is there keeps the old one.
+    std::fs::copy(other.folder().join("new.key"), pair.key()).expect("a copy");
+    hang_up("reloaded certificate");
+    broker.await_page("host far", "host->state = up");
+    is_served();
+    // The token is gone: its link is shut out at once, and the next one gets the new certificate.
+    token(&["remove", "eu"]);
+    hang_up("0 with the role host");
+    broker.await_page("listevents 200", "bad_token");
+    broker.await_page("host far", "not signed by a CA of");
+    is_served();
+    assert!(is_alive(pid));
+    // All is well again, with a new token and a new certificate: the worker is taken over.
+    let new = authority.sign("new", HERE);
+    std::fs::copy(new.cert(), pair.cert()).expect("a copy");
+    std::fs::copy(new.key(), pair.key()).expect("a copy");
+    std::fs::remove_file(&out).expect("the old token");
+    token(&["add", "eu", "--role", "host", "--out", &out]);
+    hang_up("1 with the role host");
+    broker.await_page("host far", "host->state = up");
+    assert_eq!(broker.worker_pid(1), pid);
+    is_served();
     assert_eq!(broker.end(), 0);
 }

@@ -15,6 +15,11 @@ pub const SCRATCH_BYTES: usize = 16 * 1024;
 /// So many bytes of frames are encrypted before the socket is asked to take them.
 pub const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
+/// What RFC 9266 calls the channel binding `tls-exporter`.
+const CHANNEL_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
+/// Its size.
+pub const CHANNEL_BYTES: usize = 32;
+
 /// The alert for what makes no sense, as it is before keys are agreed.
 const DECODE_ERROR: &[u8] = &[0x15, 3, 3, 0, 2, 2, 50];
 
@@ -113,6 +118,16 @@ impl Session {
     /// Whether the two sides are not yet agreed; nothing of frames leaves before.
     pub fn is_handshaking(&self) -> bool {
         self.conn.is_handshaking()
+    }
+
+    /// What both ends of this connection know, and nobody else: `tls-exporter` of RFC 9266.
+    ///
+    /// # Errors
+    /// The two sides are not agreed yet.
+    pub fn channel(&self) -> Result<[u8; CHANNEL_BYTES], String> {
+        self.conn
+            .export_keying_material([0; CHANNEL_BYTES], CHANNEL_LABEL, Some(&[]))
+            .map_err(|error| format!("the TLS session has no keys to bind a proof to: {error}"))
     }
 
     /// Whether ciphertext waits for the socket.

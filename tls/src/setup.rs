@@ -107,6 +107,9 @@ impl ListenerFiles {
         let mut config = builder
             .with_single_cert(identity.chain, identity.key)
             .map_err(|error| self.pair.wrong(&error))?;
+        // Without it two sessions of TLS 1.2 can be made to have the same keys, and proofs that are
+        // bound to the one would hold on the other.
+        config.require_ems = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
         Ok(Listener { config: Arc::new(config), notes })
@@ -138,6 +141,7 @@ impl CallerFiles {
                 (config, notes)
             }
         };
+        config.require_ems = true;
         config.resumption = Resumption::disabled();
         Ok(Caller { config: Arc::new(config), notes })
     }

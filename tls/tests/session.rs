@@ -246,3 +246,20 @@ fn a_bit_that_flips_anywhere_never_gets_through() {
 fn at_checked(at: usize, passed: usize) -> Option<usize> {
     at.checked_sub(passed)
 }
+
+#[test]
+fn both_ends_of_a_connection_have_one_channel_and_no_other_connection_has_it() {
+    let authority = Authority::new();
+    let mut seen = Vec::new();
+    for _ in 0..3 {
+        let (mut listener, mut caller) = sessions(&authority);
+        assert!(listener.channel().is_err() && caller.channel().is_err(), "before the handshake");
+        let (mut near, mut far) = wire();
+        let done = shake((&mut listener, &mut near), (&mut caller, &mut far));
+        assert!(done.0.is_ok() && done.1.is_ok(), "{done:?}");
+        let channel = listener.channel().expect("it is through");
+        assert_eq!(caller.channel(), Ok(channel));
+        assert!(!seen.contains(&channel) && channel != [0; 32]);
+        seen.push(channel);
+    }
+}

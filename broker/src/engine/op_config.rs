@@ -3,6 +3,7 @@
 use super::action::Origin;
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, fact_kinds, refused};
+use super::save::check_saved_size;
 use super::workers::{Place, WorkerSpec};
 use super::{Engine, Out};
 use protocol::ids::{ServiceId, WorkerId};
@@ -72,6 +73,7 @@ impl Engine {
     ) -> OpResult {
         let key = self.plain_service(&service)?;
         self.host_named(&host)?;
+        check_saved_size((&service, &host), &path, &args).map_err(refused)?;
         let words = format!("config worker {service} {host} {path}");
         let spec = WorkerSpec { service: key, host, path, args, is_guest: false };
         let worker = self.workers.add(spec, id).map_err(refused)?;

@@ -4,6 +4,9 @@
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::{Engine, Out};
+use protocol::ids::WorkerId;
+use protocol::limits::COMMAND_BYTES_MAX;
+use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::quote;
 use protocol::settings::{ServiceSetting, Setting};
 use std::fmt::Write as _;
@@ -38,15 +41,9 @@ impl Engine {
         let configured = || self.workers.by_id().filter(|(_, worker)| !worker.is_guest);
         for (_, worker) in configured() {
             let service = &self.registry[worker.service].name;
-            let mut args = String::new();
-            for arg in &worker.args {
-                args += &format!(" {}", quote(arg));
-            }
-            let path = quote(&worker.path);
-            line(
-                &mut out,
-                format_args!("config worker #{} {service} {} {path}{args}", worker.id, worker.host),
-            );
+            let place = (service, &worker.host);
+            let command = worker_command(worker.id, place, &worker.path, &worker.args);
+            line(&mut out, format_args!("{command}"));
         }
         for (key, service) in &services {
             // `stop` first: it also stops the workers, those wanted all the same are started after
@@ -117,6 +114,43 @@ impl Engine {
             line(out, format_args!("reject on"));
         }
     }
+}
+
+/// The command that makes a worker again. It may be longer than the one that made it: words are
+/// quoted in one way only.
+fn worker_command(
+    id: WorkerId,
+    (service, host): (&ServiceName, &HostName),
+    path: &str,
+    args: &[String],
+) -> String {
+    let mut out = format!("config worker #{id} {service} {host} {}", quote(path));
+    for arg in args {
+        out.push(' ');
+        out += &quote(arg);
+    }
+    out
+}
+
+/// Refuses a worker whose command could be written and not be read again.
+///
+/// # Errors
+/// Says how long it would be as it is saved, and what to do.
+pub(crate) fn check_saved_size(
+    place: (&ServiceName, &HostName),
+    path: &str,
+    args: &[String],
+) -> Result<(), String> {
+    // The longest id, so that what is taken now is taken again, and can be cloned.
+    let size = worker_command(WorkerId(u32::MAX), place, path, args).len();
+    if size <= COMMAND_BYTES_MAX {
+        return Ok(());
+    }
+    Err(format!(
+        "the command has {size} bytes as it is saved, with its words quoted; at most \
+         {COMMAND_BYTES_MAX} can be read again; use fewer quotation marks and backslashes, or let \
+         the program read a file"
+    ))
 }
 
 fn line(out: &mut String, command: std::fmt::Arguments<'_>) {

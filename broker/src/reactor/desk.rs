@@ -12,7 +12,7 @@ use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::names::ServiceName;
-use protocol::proof::{Challenge, Claim, Proof};
+use protocol::proof::{Challenge, Channel, Claim, Proof};
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -24,8 +24,8 @@ pub(super) struct Desk {
     /// The file with the tokens that execds want proved, if there is one.
     pub(super) host_file: Option<PathBuf>,
     list: Option<TokenList>,
-    /// Execds to which a token was named.
-    provers: BTreeMap<LinkId, Prover>,
+    /// Execds to which a token was named, and whether they have asked for its proof.
+    provers: BTreeMap<LinkId, (Prover, bool)>,
     pending: BTreeMap<LinkId, Pending>,
 }
 
@@ -45,7 +45,7 @@ impl Desk {
     /// to it, or none was.
     pub(super) fn is_right(&mut self, link: LinkId, welcome: &ExecWelcome) -> bool {
         let prover = self.provers.remove(&link);
-        prover.is_none_or(|prover| prover.is_proven(welcome.signature.as_deref()))
+        prover.is_none_or(|(prover, _)| prover.is_proven(welcome.signature.as_deref()))
     }
 
     fn verify(&mut self, link: LinkId, proof: &Proof) -> Result<String, String> {
@@ -68,19 +68,26 @@ impl Shell {
         target: &ServiceName,
         claim: &Claim,
     ) {
+        let channel = self.channel(link);
         let made = match &self.desk.list {
-            Some(list) => list.challenge(claim),
+            Some(list) => list.challenge(claim).and_then(|made| Ok((made, channel?))),
             None => Err("there are no tokens".into()),
         };
         match made {
-            Ok(challenge) => {
+            Ok((challenge, channel)) => {
+                let frame = Frame::Challenge(challenge.clone());
                 let (target, token) = (target.to_string(), claim.token.clone());
-                let pending = Pending { role, target, token, challenge: challenge.clone() };
+                let pending = Pending { role, target, token, challenge, channel };
                 self.desk.pending.insert(link, pending);
-                self.send(link, Frame::Challenge(challenge));
+                self.send(link, frame);
             }
             Err(why) => self.tell(Some(link), Input::Proven { link, proven: Err(why) }),
         }
+    }
+
+    /// What proofs on a link are bound to; `None` = it has no TLS.
+    fn channel(&mut self, link: LinkId) -> Result<Option<Channel>, String> {
+        self.links.get(link).map_or(Ok(None), |conn| conn.stream.channel())
     }
 
     /// Checks the answer to a challenge.
@@ -100,7 +107,7 @@ impl Shell {
             Ok(prover) => {
                 hello.token = prover.as_ref().map(|prover| prover.claim().clone());
                 if self.links.get(link).is_some() {
-                    self.desk.provers.extend(prover.map(|prover| (link, prover)));
+                    self.desk.provers.extend(prover.map(|prover| (link, (prover, false))));
                     self.send(link, Frame::ExecHello(hello));
                 }
             }
@@ -110,16 +117,20 @@ impl Shell {
 
     /// Has an execd's challenge answered.
     pub(super) fn prove(&mut self, link: LinkId, challenge: Challenge) {
-        match self.desk.provers.remove(&link) {
-            Some(prover) => {
-                // Until the answer is there, whoever says welcome is not the right one.
-                self.desk.provers.insert(link, prover.clone());
-                self.helpers.prove(link, prover, challenge);
+        // An answer is dear: there is one for each login.
+        let known = match self.desk.provers.get_mut(&link) {
+            None => Err("a challenge came, and no token was named".to_owned()),
+            Some((_, true)) => Err("a second challenge came in one login".to_owned()),
+            Some((prover, is_asked)) => {
+                *is_asked = true;
+                // One stays here: until the answer is there, whoever says welcome is not the right
+                // one.
+                Ok(prover.clone())
             }
-            None => {
-                let why = "a challenge came, and no token was named".to_owned();
-                self.tell(Some(link), Input::Unproven { link, why });
-            }
+        };
+        match known.and_then(|prover| Ok((prover, self.channel(link)?))) {
+            Ok((prover, channel)) => self.helpers.prove(link, prover, challenge, channel),
+            Err(why) => self.tell(Some(link), Input::Unproven { link, why }),
         }
     }
 
@@ -127,7 +138,7 @@ impl Shell {
     pub(super) fn proved(&mut self, link: LinkId, prover: Prover, proof: Result<Proof, String>) {
         match proof {
             Ok(proof) if self.links.get(link).is_some() => {
-                self.desk.provers.insert(link, prover);
+                self.desk.provers.insert(link, (prover, true));
                 self.send(link, Frame::Proof(proof));
             }
             Ok(_) => {}

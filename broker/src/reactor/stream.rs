@@ -4,6 +4,7 @@
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
+use protocol::proof::Channel;
 use socket2::{SockRef, TcpKeepalive};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
@@ -110,6 +111,14 @@ impl Stream {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(tls) => tls.session.trouble(),
+        }
+    }
+
+    /// What proofs on it are bound to; `None` = it has no TLS.
+    pub(super) fn channel(&self) -> Result<Option<Channel>, String> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(None),
+            Self::Tls(tls) => tls.session.channel().map(Some),
         }
     }
 

@@ -22,7 +22,7 @@ use protocol::kinds::Role;
 use protocol::limits::TLS_PREFIX;
 use protocol::names::HostName;
 use protocol::op::reply::OpReply;
-use protocol::proof::{Challenge, Proof};
+use protocol::proof::{Challenge, Channel, Proof};
 use std::fs::File;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -186,10 +186,16 @@ impl Helpers {
     }
 
     /// Answers an execd's challenge: that is dear.
-    pub(super) fn prove(&self, link: LinkId, mut prover: Prover, challenge: Challenge) {
+    pub(super) fn prove(
+        &self,
+        link: LinkId,
+        mut prover: Prover,
+        challenge: Challenge,
+        channel: Option<Channel>,
+    ) {
         let failed = Found::Proof { link, prover: prover.clone(), proof: Err(too_many()) };
         self.spawn("isectd-prove", failed, move || {
-            let proof = prover.answer(&challenge);
+            let proof = prover.answer(&challenge, channel.as_ref());
             Found::Proof { link, prover, proof }
         });
     }

@@ -102,9 +102,8 @@ impl Caller {
                     return Ok(());
                 }
                 Event::Challenged(challenge) => {
-                    let answer = prover.as_mut().map(|prover| prover.answer(&challenge));
-                    let proof = answer.unwrap_or_else(|| Err("no token was named".into()));
-                    let proof = proof.map_err(|why| context(token::unproven(why)))?;
+                    let proof = token::prove(prover.as_mut(), &challenge, &conn);
+                    let proof = proof.map_err(context)?;
                     match conn.write(session.prove(proof), Some(until)) {
                         Ok(()) => {}
                         Err(WriteFault::NotBegun) => return Err(late()),

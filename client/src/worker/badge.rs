@@ -98,9 +98,8 @@ impl Worker {
                 }
                 Some(Frame::Error { error, .. }) => return Err(context(Error::from_body(error))),
                 Some(Frame::Challenge(challenge)) => {
-                    let answer = prover.as_mut().map(|prover| prover.answer(&challenge));
-                    let proof = answer.unwrap_or_else(|| Err("no token was named".into()));
-                    let proof = proof.map_err(|why| context(token::unproven(why)))?;
+                    let proof = token::prove(prover.as_mut(), &challenge, &conn);
+                    let proof = proof.map_err(context)?;
                     // A failure shows at the next read.
                     drop(conn.write(Frame::Proof(proof), until));
                 }

@@ -26,6 +26,11 @@ pub enum Input {
         /// What was found.
         proven: Result<String, String>,
     },
+    /// The token that was proved there is gone, or was renewed.
+    Revoked {
+        /// On which link.
+        link: LinkId,
+    },
     /// A whole frame arrived.
     Frame {
         /// On which link.

@@ -241,6 +241,15 @@ impl Engine {
         }
     }
 
+    /// What let this link in does not hold any more. The broker's workers go on.
+    pub(super) fn revoked(&mut self, now: Tick, id: LinkId, out: &mut Vec<Action>) {
+        if let Some(link) = self.links.remove(&id) {
+            let text = "the token that was proved was removed or renewed".into();
+            refuse(id, 0, (ErrorCode::BadToken, text), out);
+            self.left(now, link, "its token is gone", out);
+        }
+    }
+
     /// A link is gone; if it was a broker's, the broker is away now.
     fn left(&mut self, now: Tick, link: Link, why: &'static str, out: &mut Vec<Action>) {
         let Some(name) = link.broker else { return };

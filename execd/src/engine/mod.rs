@@ -128,6 +128,7 @@ impl Engine {
                 self.opened(now, link, (stranger, must_prove), out);
             }
             Input::Proven { link, proven } => self.proven(now, link, proven, out),
+            Input::Revoked { link } => self.revoked(now, link, out),
             Input::Frame { link, frame } => self.frame(now, link, frame, out),
             Input::Garbled { link, error } => self.garbled(now, link, error, out),
             Input::Closed { link, why } => self.closed(now, link, why, out),

@@ -2,6 +2,7 @@
 //! input.
 
 use super::check::Refusal;
+use super::link::Link;
 use super::log;
 use super::run::Shell;
 use super::state::Entry;
@@ -33,9 +34,11 @@ impl Shell {
                 }
             }
             Action::Challenge { link, host, claim } => {
-                let made = match &mut self.desk {
-                    Some(desk) => desk.challenge(link, &host, &claim),
-                    None => Err("is not known here: this execd has no tokens; start it with \
+                let channel = self.links.get(&link).map_or(Ok(None), Link::channel);
+                let made = match (&mut self.desk, channel) {
+                    (Some(desk), Ok(channel)) => desk.challenge(link, &host, &claim, channel),
+                    (Some(_), Err(why)) => Err(why),
+                    (None, _) => Err("is not known here: this execd has no tokens; start it with \
                                  --tokens FILE"
                         .into()),
                 };

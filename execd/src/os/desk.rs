@@ -5,8 +5,8 @@ use auth::list::{FILE_BYTES_MAX, Pending, TokenList};
 use auth::private;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::names::HostName;
-use protocol::proof::{Challenge, Claim, Proof};
+use protocol::names::{HostName, TokenName};
+use protocol::proof::{Challenge, Channel, Claim, Proof};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tracing::{error, warn};
@@ -20,6 +20,8 @@ pub(super) struct Desk {
     file: PathBuf,
     list: TokenList,
     pending: BTreeMap<LinkId, Pending>,
+    /// Who is in, by which token; see [`Entry::stamp`](auth::list::Entry::stamp).
+    admitted: BTreeMap<LinkId, (TokenName, u64)>,
 }
 
 fn read(file: &Path) -> Result<TokenList, String> {
@@ -31,7 +33,7 @@ impl Desk {
     /// Reads the token file.
     pub(super) fn open(file: PathBuf) -> Result<Self, String> {
         let list = read(&file)?;
-        Ok(Self { file, list, pending: BTreeMap::new() })
+        Ok(Self { file, list, pending: BTreeMap::new(), admitted: BTreeMap::new() })
     }
 
     /// The challenge to a broker's claim. The file is read anew each time, so that a token that was
@@ -42,6 +44,7 @@ impl Desk {
         link: LinkId,
         host: &HostName,
         claim: &Claim,
+        channel: Option<Channel>,
     ) -> Result<Challenge, String> {
         match read(&self.file) {
             Ok(list) => self.list = list,
@@ -49,7 +52,8 @@ impl Desk {
         }
         let challenge = self.list.challenge(claim)?;
         let (target, token) = (host.to_string(), claim.token.clone());
-        let pending = Pending { role: Role::Broker, target, token, challenge: challenge.clone() };
+        let role = Role::Broker;
+        let pending = Pending { role, target, token, challenge: challenge.clone(), channel };
         self.pending.insert(link, pending);
         Ok(challenge)
     }
@@ -58,7 +62,10 @@ impl Desk {
     pub(super) fn verify(&mut self, link: LinkId, proof: &Proof) -> Result<String, String> {
         let Some(login) = self.pending.remove(&link) else { return Err(REFUSAL.into()) };
         let why = match self.list.check(&login, proof) {
-            Ok((entry, signature)) if entry.rights.host => return Ok(signature),
+            Ok((entry, signature)) if entry.rights.host => {
+                self.admitted.insert(link, (login.token, entry.stamp()));
+                return Ok(signature);
+            }
             Ok(_) => "it has not the role host".to_owned(),
             Err(fault) => fault.to_string(),
         };
@@ -66,8 +73,24 @@ impl Desk {
         Err(REFUSAL.into())
     }
 
+    /// Reads the file again: what it is, and the links that are in by a token which is gone, was
+    /// renewed or is no host's any more.
+    pub(super) fn reload(&mut self) -> Result<(String, Vec<LinkId>), String> {
+        self.list = read(&self.file)?;
+        let holds = |(token, stamp): &(TokenName, u64)| {
+            let entry = self.list.entries.get(token);
+            entry.is_some_and(|entry| entry.rights.host && entry.stamp() == *stamp)
+        };
+        let gone: Vec<LinkId> =
+            self.admitted.iter().filter(|(_, by)| !holds(by)).map(|(link, _)| *link).collect();
+        gone.iter().for_each(|link| self.forget(*link));
+        let hosts = self.list.entries.values().filter(|entry| entry.rights.host).count();
+        Ok((format!("{}: {hosts} with the role host", self.file.display()), gone))
+    }
+
     /// A link is gone.
     pub(super) fn forget(&mut self, link: LinkId) {
         self.pending.remove(&link);
+        self.admitted.remove(&link);
     }
 }

@@ -8,6 +8,7 @@ use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
+use protocol::proof::Channel;
 use protocol::time::Tick;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -149,6 +150,11 @@ impl Link {
     /// Whether a read gives something although the system reports nothing.
     pub(super) fn has_more(&self) -> bool {
         self.linger_until.is_none() && !self.is_told && self.stream.has_more()
+    }
+
+    /// What proofs on it are bound to; `None` = it has no TLS.
+    pub(super) fn channel(&self) -> Result<Option<Channel>, String> {
+        self.stream.channel()
     }
 
     /// Begins the end: what is queued is sent, then the other side has [`LINGER_MS`] to close. To

@@ -126,13 +126,10 @@ impl Listener {
         Ok(Self { socket, door, secure, file, address })
     }
 
-    /// Reads the certificates again; bad files leave the old ones in use. Connections that are
-    /// there keep theirs.
-    pub(super) fn reload(&mut self) {
-        let Some(secure) = &mut self.secure else {
-            info!("nothing to reload");
-            return;
-        };
+    /// Reads the certificates again, if it has some; bad files leave the old ones in use.
+    /// Connections that are there keep theirs.
+    pub(super) fn reload(&mut self) -> bool {
+        let Some(secure) = &mut self.secure else { return false };
         match secure.files.load() {
             Ok(setup) => {
                 info!("reloaded {}", setup.notes().read.join(", "));
@@ -143,6 +140,7 @@ impl Listener {
             }
             Err(why) => error!("{why}; the old certificate stays in use"),
         }
+        true
     }
 
     /// The next connection, if one waits, and who it is.

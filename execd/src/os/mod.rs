@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | [`run`], `begin` | the loop and the end; what is settled before it |
 //! | [`options`] | what the mains may ask for, and why it can fail |
+//! | `reload` | what SIGHUP has read again |
 //! | `apply`, `log` | one exhaustive match each: action → effect, note → line in the log |
 //! | `listen`, `peer`, `link` | the socket, who may use it, one connection |
 //! | `check`, `spawn`, `enter` | may it run, the fork, what the child does before the exec |
@@ -34,6 +35,7 @@ pub mod peer;
 pub mod private;
 mod raw;
 mod reap;
+mod reload;
 pub mod rlimits;
 pub mod run;
 mod spawn;

@@ -49,7 +49,7 @@ pub(super) struct Shell {
     clock: Clock,
     engine: Engine,
     signals: SignalFd,
-    listener: Option<Listener>,
+    pub(super) listener: Option<Listener>,
     /// The tokens of brokers, if they have to prove one.
     pub(super) desk: Option<Desk>,
     accept_again: Option<Tick>,
@@ -260,11 +260,7 @@ impl Shell {
         while let Ok(Some(signal)) = self.signals.read_signal() {
             match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
                 Ok(Ok(Signal::SIGCHLD)) => is_child = true,
-                Ok(Ok(Signal::SIGHUP)) => {
-                    if let Some(listener) = &mut self.listener {
-                        listener.reload();
-                    }
-                }
+                Ok(Ok(Signal::SIGHUP)) => self.reload(),
                 Ok(_) | Err(_) => self.inputs.push_back(Input::Terminate),
             }
         }

@@ -1,5 +1,6 @@
 //! An accepted connection's socket: TCP, Unix, or TLS over TCP. Not the frames on it: `link`.
 
+use protocol::proof::Channel;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -83,6 +84,14 @@ impl Stream {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
             Self::Tls(_, session) => session.has_more(),
+        }
+    }
+
+    /// What proofs on it are bound to; `None` = it has no TLS.
+    pub(super) fn channel(&self) -> Result<Option<Channel>, String> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(None),
+            Self::Tls(_, session) => session.channel().map(Some),
         }
     }
 

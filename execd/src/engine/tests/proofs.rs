@@ -74,6 +74,20 @@ fn a_wrong_proof_or_none_in_time_ends_the_connection() {
 }
 
 #[test]
+fn who_is_in_by_a_token_that_is_gone_is_shut_out_and_its_workers_go_on() {
+    let mut b = Bench::new(|_| {});
+    b.open_to_prove(1);
+    b.frame(1, claiming("b"));
+    b.frame(1, proof());
+    b.proven(1, true);
+    b.frame(1, start(1, 1));
+    assert_eq!(b.give(Input::Revoked { link: link(1) }), ["1<error bad_token", "1<close"]);
+    assert!(b.frame(1, start(2, 2)).is_empty(), "it is not listened to any more");
+    assert_eq!(b.engine.children_count(), 1);
+    assert!(b.give(Input::Revoked { link: link(1) }).is_empty());
+}
+
+#[test]
 fn without_a_token_it_says_what_is_needed() {
     let mut b = Bench::new(|_| {});
     b.open_to_prove(1);

@@ -1,0 +1,22 @@
+//! What SIGHUP has read again: the certificates and the token file. Bad files change nothing. Not
+//! what is read at each connection anyway: `desk` does that.
+
+use super::run::Shell;
+use crate::engine::input::Input;
+use tracing::{error, info};
+
+impl Shell {
+    /// Reads again whichever of them there are, and says what came of it.
+    pub(super) fn reload(&mut self) {
+        let has_certificates = self.listener.as_mut().is_some_and(|listener| listener.reload());
+        match self.desk.as_mut().map(|desk| desk.reload()) {
+            None if has_certificates => {}
+            None => info!("nothing to reload"),
+            Some(Err(why)) => error!("{why}; the tokens in force stay"),
+            Some(Ok((what, gone))) => {
+                info!("reloaded {what}");
+                self.inputs.extend(gone.into_iter().map(|link| Input::Revoked { link }));
+            }
+        }
+    }
+}
