@@ -277,7 +277,8 @@ fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
     let idle = memory_kib(&broker, "VmRSS");
     let mut others = broker.login("echo");
     let deaf = Wire::login(&broker.port("client"), "echo");
-    let thread = std::thread::spawn(move || ask_and_never_read(deaf));
+    let asking = move || ask_and_never_read(deaf);
+    let thread = std::thread::Builder::new().spawn(asking).expect("a thread");
     let cut = within(PATIENCE, || {
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         broker.op("listevents 1000").contains("stall_ms").then_some(())
