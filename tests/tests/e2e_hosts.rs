@@ -29,6 +29,16 @@ fn assert_echo(broker: &Broker, service: &str, count: usize) {
     }
 }
 
+/// Has host `a` run one echo worker; its process id.
+fn one_echo(broker: &Broker, a: &Execd) -> u32 {
+    broker.op("config service echo");
+    broker.op(&format!("config host a {}", a.address));
+    worker(broker, "echo", "a", "isdecho");
+    broker.op("start echo");
+    broker.await_idle(1);
+    broker.worker_pid(1)
+}
+
 /// A listener of this test where no execd is.
 fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -89,12 +99,7 @@ fn two_hosts_serve_one_service_and_one_of_them_may_go_and_come_back() {
 fn a_host_that_ends_in_order_takes_its_workers_along_and_gets_them_back() {
     let broker = Broker::start(&["--set", "host_retry_ms=200"]);
     let mut a = Execd::start(&[]);
-    broker.op("config service echo");
-    broker.op(&format!("config host a {}", a.address));
-    worker(&broker, "echo", "a", "isdecho");
-    broker.op("start echo");
-    broker.await_idle(1);
-    let old = broker.worker_pid(1);
+    let old = one_echo(&broker, &a);
     a.process.signal(Signal::SIGTERM);
     assert_eq!(a.process.await_end(), 0);
     assert!(!is_alive(old));
@@ -277,12 +282,7 @@ fn a_host_starts_only_what_it_is_allowed_to() {
 fn an_execd_that_is_frozen_is_lost_and_found_again_and_its_workers_serve_on() {
     let broker = Broker::start(&["--set", "heartbeat_ms=100", "--set", "host_retry_ms=100"]);
     let a = Execd::start(&[]);
-    broker.op("config service echo");
-    broker.op(&format!("config host a {}", a.address));
-    worker(&broker, "echo", "a", "isdecho");
-    broker.op("start echo");
-    broker.await_idle(1);
-    let pid = broker.worker_pid(1);
+    let pid = one_echo(&broker, &a);
     a.process.signal(Signal::SIGSTOP);
     await_that("the loss", || (!broker.op("host a").contains("host->state = up")).then_some(()));
     assert_echo(&broker, "echo", 10);
