@@ -1,6 +1,7 @@
 //! The world around the house: what the tests in `tests/tests` need to run scripts, simulations and
 //! real processes, and to make documents. Nothing here is part of any program.
 
+pub mod cable;
 pub mod certs;
 pub mod docs;
 pub mod fault;

@@ -109,6 +109,8 @@ pub enum Close {
     Torn,
     /// The connection broke.
     Reset,
+    /// The peer's machine answered nothing for `silence_ms`, or can't be reached any more.
+    Vanished,
 }
 
 /// What an execd reports.

@@ -4,6 +4,8 @@
 use super::intake::Intake;
 use super::outbox::Outbox;
 use super::stream::Stream;
+use super::vanish::Doubt;
+use crate::engine::input::Close;
 use protocol::kinds::Role;
 use protocol::names::HostName;
 use protocol::time::Tick;
@@ -62,8 +64,14 @@ pub(super) struct Conn {
     pub(super) is_congested: bool,
     /// `OutboxFull` or `Stalled` was told.
     pub(super) is_told: bool,
-    /// Writing failed: nothing more is sent, what came is still read.
-    pub(super) is_broken: bool,
+    /// It broke, so: nothing more is sent, what came is still read.
+    pub(super) broken: Option<Close>,
+    /// When it was last read.
+    pub(super) heard_at: Tick,
+    /// The peer is on another machine, which may vanish.
+    pub(super) is_remote: bool,
+    /// Whether it has.
+    pub(super) doubt: Doubt,
     /// It is to be shut for writing when all is sent.
     pub(super) is_shutting: bool,
     /// It was never let in: the error in its outbox says why.
@@ -74,6 +82,7 @@ impl Conn {
     /// A connection that is open.
     pub(super) fn new(stream: Stream, role: Role) -> Self {
         Self {
+            is_remote: stream.is_remote(),
             stream,
             role,
             phase: Phase::Open,
@@ -86,7 +95,9 @@ impl Conn {
             is_waiting: false,
             is_congested: false,
             is_told: false,
-            is_broken: false,
+            broken: None,
+            heard_at: Tick::default(),
+            doubt: Doubt::None,
             is_shutting: false,
             is_refused: false,
         }

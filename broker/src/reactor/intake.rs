@@ -10,7 +10,7 @@ use protocol::errors::ErrorCode;
 use protocol::header::Header;
 use protocol::kinds::Kind;
 use protocol::limits::HEADER_BYTES;
-use std::io::{ErrorKind, IoSliceMut, Read};
+use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::mem;
 
 /// A frame that is not whole and is larger than this gets a buffer of its exact size.
@@ -60,6 +60,17 @@ pub enum Front {
     Bad(WireError),
 }
 
+/// How a connection ended of which the system says this.
+pub fn end_of(error: &io::Error) -> Close {
+    match error.kind() {
+        // Keepalive, or the limit of retransmissions.
+        ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+            Close::Vanished
+        }
+        _ => Close::Reset,
+    }
+}
+
 impl Intake {
     /// Puts what was kept and what one read gives into `buffer`: how many bytes stand there now.
     pub fn fill<R: Read>(&mut self, stream: &mut R, buffer: &mut [u8], bulk: &mut Bulk) -> usize {
@@ -100,7 +111,7 @@ impl Intake {
             }
             Err(error) if error.kind() == ErrorKind::WouldBlock => self.is_readable = false,
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(_) => self.end(Close::Reset),
+            Err(error) => self.end(end_of(&error)),
         }
         0
     }
@@ -196,7 +207,7 @@ mod tests {
     }
 
     impl Read for Pieces<'_> {
-        fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
             self.blocked = !self.blocked;
             if self.blocked && !self.left.is_empty() {
                 return Err(ErrorKind::WouldBlock.into());
@@ -207,7 +218,7 @@ mod tests {
             Ok(count)
         }
 
-        fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> std::io::Result<usize> {
+        fn read_vectored(&mut self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
             let mut all = vec![0; bufs.iter().map(|buf| buf.len()).sum()];
             let count = self.read(&mut all)?;
             let mut at = 0;

@@ -24,6 +24,7 @@ mod state;
 mod stream;
 mod thrift;
 mod tokens;
+mod vanish;
 mod wake;
 
 use crate::config::load::Config;

@@ -30,13 +30,17 @@ impl Reactor {
         match conn.phase {
             Phase::Open if conn.is_paused => {}
             Phase::Open => {
+                conn.heard_at = self.shell.now;
                 let mut buffer = mem::take(&mut self.buffer);
                 let was_shaking = conn.stream.is_handshaking();
                 let end = conn.intake.fill(&mut conn.stream, &mut buffer, &mut self.bulk);
                 // The system knows nothing of what is decrypted already.
                 conn.intake.is_readable |= conn.stream.has_more() && conn.intake.ended.is_none();
-                if conn.is_broken && !conn.intake.is_readable && conn.intake.ended.is_none() {
-                    conn.intake.end(Close::Reset);
+                if let Some(how) = conn.broken
+                    && !conn.intake.is_readable
+                    && conn.intake.ended.is_none()
+                {
+                    conn.intake.end(how);
                 }
                 if was_shaking && !conn.stream.is_handshaking() {
                     // What was to be sent during the handshake waits, and no event comes for it.

@@ -5,15 +5,17 @@ use super::arena::Arena;
 use super::conn::Phase;
 use super::desk::Desk;
 use super::dial::{DIAL_MS, Redial};
+use super::intake;
 use super::listen::Door;
 use super::local::Local;
 use super::outbox::{Flushed, Pool};
 use super::secure::Secure;
 use super::state::State;
 use super::tokens::{Links, Ready};
+use super::vanish::{Doubt, Watch};
 use super::wake::Helpers;
 use crate::engine::action::Ending;
-use crate::engine::input::Input;
+use crate::engine::input::{Close, Input};
 use mio::Registry;
 use protocol::encode;
 use protocol::frame::Frame;
@@ -104,6 +106,8 @@ pub(super) struct Shell {
     eager: Vec<LinkId>,
     dirty: Vec<LinkId>,
     waiting: Vec<LinkId>,
+    /// Those whose machine may have vanished.
+    pub(super) watch: Watch,
     sweep_at: Option<Tick>,
     deadlines: BinaryHeap<Reverse<(Tick, LinkId)>>,
 }
@@ -135,6 +139,7 @@ impl Shell {
             eager: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
+            watch: Watch::default(),
             sweep_at: None,
             deadlines: BinaryHeap::new(),
         }
@@ -161,7 +166,7 @@ impl Shell {
         let Some(conn) = self.links.get(link) else {
             return;
         };
-        if conn.is_broken || !matches!(conn.phase, Phase::Open | Phase::Deaf) {
+        if conn.broken.is_some() || !matches!(conn.phase, Phase::Open | Phase::Deaf) {
             return;
         }
         if matches!(frame.kind(), Kind::LoginOk | Kind::BadgeOk) {
@@ -220,6 +225,10 @@ impl Shell {
         let Some(conn) = self.links.get(link) else {
             return;
         };
+        let is_first = conn.is_remote && conn.doubt == Doubt::None;
+        if is_first {
+            conn.doubt = Doubt::Sent;
+        }
         let flushed = conn.outbox.flush(&mut conn.stream, &mut self.pool);
         let token = Ready::Link(link).token();
         match flushed {
@@ -243,7 +252,7 @@ impl Shell {
                 }
                 if !mem::replace(&mut conn.is_waiting, true) {
                     if conn.stream.watch_writable(&self.registry, token, true).is_err() {
-                        self.broke(link);
+                        self.broke(link, Close::Reset);
                         return;
                     }
                     self.waiting.push(link);
@@ -252,7 +261,10 @@ impl Shell {
                 }
                 self.gauge(link);
             }
-            Err(_) => self.broke(link),
+            Err(error) => self.broke(link, intake::end_of(&error)),
+        }
+        if is_first {
+            self.watch(link);
         }
     }
 
@@ -276,12 +288,12 @@ impl Shell {
         }
     }
 
-    /// Writing failed: nothing more can be sent, but what the peer sent before is still read.
-    fn broke(&mut self, link: LinkId) {
+    /// Nothing more can be sent, but what the peer sent before is still read; then it ended so.
+    pub(super) fn broke(&mut self, link: LinkId, how: Close) {
         let Some(conn) = self.links.get(link) else {
             return;
         };
-        conn.is_broken = true;
+        conn.broken = Some(how);
         conn.is_waiting = false;
         conn.outbox.clear(&mut self.pool);
         if mem::take(&mut conn.is_congested) {
@@ -305,7 +317,7 @@ impl Shell {
         if !matches!(conn.phase, Phase::Closing { .. }) {
             return;
         }
-        if conn.intake.ended.is_some() || conn.is_broken {
+        if conn.intake.ended.is_some() || conn.broken.is_some() {
             self.drop_link(link);
             return;
         }
@@ -330,7 +342,7 @@ impl Shell {
             Phase::Dialling { .. } | Phase::Open | Phase::Deaf => {}
         }
         conn.phase = Phase::Closing { until };
-        if conn.is_broken || conn.stream.is_handshaking() {
+        if conn.broken.is_some() || conn.stream.is_handshaking() {
             self.drop_link(link);
             return;
         }
@@ -395,7 +407,10 @@ impl Shell {
     pub(super) fn next_due(&self) -> Option<Tick> {
         let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
         let redial = self.redials.iter().map(|redial| redial.at).min();
-        [deadline, redial, self.sweep_at, self.door.paused_until].into_iter().flatten().min()
+        [deadline, redial, self.sweep_at, self.watch.look_at, self.door.paused_until]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     /// Does what is due.
@@ -412,6 +427,9 @@ impl Shell {
         }
         if self.sweep_at.is_some_and(|at| at <= self.now) {
             self.sweep();
+        }
+        if self.watch.look_at.is_some_and(|at| at <= self.now) {
+            self.look_for_vanished();
         }
     }
 

@@ -178,8 +178,7 @@ impl Stream {
     }
 
     /// Sends small frames at once; has the kernel find out when the other machine is gone, within
-    /// this silence while nothing is under way to it (of what is,
-    /// `flight` takes care).
+    /// this silence while nothing is under way to it (`vanish` watches over what is).
     pub(super) fn tune(&self, silence: Duration) -> io::Result<()> {
         let Some(tcp) = self.tcp() else {
             return Ok(());

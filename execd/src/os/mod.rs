@@ -8,7 +8,8 @@
 //! | [`options`] | what the mains may ask for, and why it can fail |
 //! | `reload` | what SIGHUP has read again |
 //! | `apply`, `log` | one exhaustive match each: action → effect, note → line in the log |
-//! | `listen`, `peer`, `link` | the socket, who may use it, one connection |
+//! | `listen`, `link` | the socket, one connection |
+//! | `peer`, `diag` | who may use it, what the kernel knows of whoever connects |
 //! | `check`, `spawn`, `enter` | may it run, the fork, what the child does before the exec |
 //! | [`user`], [`rlimits`] | whom children run as, and their resource limits |
 //! | `reap`, `orphans` | wait; what workers leave behind |
@@ -24,6 +25,7 @@ mod check;
 mod children;
 mod clock;
 mod desk;
+mod diag;
 mod enter;
 mod link;
 mod listen;

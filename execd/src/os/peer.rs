@@ -2,6 +2,7 @@
 //! can be reached by every user of the machine, and starting programs as this user is for this
 //! user. Not authentication between machines: that needs tokens.
 
+use super::diag;
 use nix::unistd::{Uid, User};
 use std::fmt::Write as _;
 use std::fs;
@@ -33,6 +34,11 @@ fn name(uid: Uid) -> String {
 
 /// The user that owns the other end of a TCP connection on this machine.
 pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+    // Where a sandbox does not let this process ask, the same table stands in a file, whole.
+    diag::owner(peer, local).unwrap_or_else(|_| listed_owner(local, peer))
+}
+
+fn listed_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
     let table = match peer.ip() {
         IpAddr::V4(_) => "/proc/net/tcp",
         IpAddr::V6(_) => "/proc/net/tcp6",
@@ -79,6 +85,7 @@ mod tests {
             let (far, peer) = listener.accept().unwrap();
             let owner = tcp_owner(far.local_addr().unwrap(), peer);
             assert_eq!(owner, Some(Uid::effective().as_raw()), "{address}");
+            assert_eq!(owner, listed_owner(far.local_addr().unwrap(), peer), "{address}");
             assert_eq!(stranger(owner), None);
             drop(near);
         }

@@ -14,8 +14,9 @@ use protocol::limits::PRIORITY_DEFAULT;
 use protocol::names::ServiceName;
 
 /// What every connection may do.
-pub(super) const ENDS: &str = "closes, tears, breaks, logs out, is silent, answers, pings [seq=N], \
-sends garbage [seq=N skip more], complains \"TEXT\", is congested, drains, overflows, stalls";
+pub(super) const ENDS: &str = "closes, tears, breaks, vanishes, logs out, is silent, answers, \
+pings [seq=N], sends garbage [seq=N skip more], complains \"TEXT\", is congested, drains, \
+overflows, stalls";
 
 impl World {
     pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
@@ -116,6 +117,7 @@ impl World {
             "closes" => self.close(name, Close::Eof)?,
             "tears" => self.close(name, Close::Torn)?,
             "breaks" => self.close(name, Close::Reset)?,
+            "vanishes" => self.close(name, Close::Vanished)?,
             "logs" if line.is("out") => {
                 let link = self.link(name)?;
                 self.step(Input::Logout { link })?;

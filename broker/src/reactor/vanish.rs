@@ -1,0 +1,145 @@
+//! Machines that vanish while bytes to them are unacknowledged: the kernel sends no keepalive
+//! probes then, and would itself give up only after a quarter of an hour. So it is asked what it
+//! knows of the few connections to which something was sent and from which nothing came since. Not
+//! peers that owe an answer (the engine's heartbeat), and not quiet connections (keepalive, see
+//! `stream`).
+
+use super::shell::Shell;
+use super::stream::Stream;
+use crate::engine::input::Close;
+use nix::getsockopt_impl;
+use nix::libc;
+use nix::sys::socket::getsockopt;
+use nix::sys::socket::sockopt::GetStruct;
+use protocol::ids::LinkId;
+use protocol::time::{Micros, Tick};
+use std::mem;
+use std::time::Duration;
+
+/// Looks at the connections in each `silence_ms`. Two are needed to call a machine gone, so it is
+/// called that within `silence_ms`, and never while the last question may still be answered.
+const LOOKS: u32 = 12;
+
+/// Questions of the kernel (retransmissions, probes) that must be unanswered; one can be lost.
+const QUESTIONS: u8 = 2;
+
+/// The beginning of the kernel's `tcp_info`, the same in every kernel; times in milliseconds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+struct TcpState {
+    _states: [u8; 2],
+    /// Retransmissions of the first unacknowledged bytes.
+    retransmits: u8,
+    /// Unanswered probes: of a full window, or of a quiet connection.
+    probes: u8,
+    /// How often the wait for the next of either was doubled.
+    backoff: u8,
+    _options: [u8; 3],
+    _timeouts: [u32; 4],
+    /// Segments that are under way.
+    unacked: u32,
+    _segments: [u32; 4],
+    _sent_ms: [u32; 2],
+    data_heard_ms: u32,
+    ack_heard_ms: u32,
+}
+
+/// The option of that name.
+#[derive(Clone, Copy, Debug)]
+struct TcpInfo;
+
+getsockopt_impl!(TcpInfo, libc::IPPROTO_TCP, libc::TCP_INFO, TcpState, GetStruct<TcpState>);
+
+impl TcpState {
+    /// Nothing is on its way to the peer or waits in the kernel.
+    const fn is_at_rest(&self) -> bool {
+        self.unacked == 0 && self.retransmits == 0 && self.probes == 0 && self.backoff == 0
+    }
+
+    /// The other kernel has left questions unanswered and said nothing else for so long. The one of
+    /// a peer that reads nothing answers, though it takes nothing.
+    fn is_silent(&self, patience: Duration) -> bool {
+        let heard_ms = self.data_heard_ms.min(self.ack_heard_ms);
+        self.retransmits.saturating_add(self.probes) >= QUESTIONS
+            && Duration::from_millis(u64::from(heard_ms)) >= patience
+    }
+}
+
+/// What the last look at a connection showed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Doubt {
+    /// None: nothing was sent since all was found acknowledged, or the peer is of this machine.
+    #[default]
+    None,
+    /// Something was sent.
+    Sent,
+    /// All that was sent is acknowledged.
+    AtRest,
+    /// Its machine has not answered for nearly too long.
+    Silent,
+}
+
+/// The connections to which something was sent.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    links: Vec<LinkId>,
+    /// When they are looked at.
+    pub(super) look_at: Option<Tick>,
+}
+
+impl Shell {
+    /// Something was sent to a peer on another machine.
+    pub(super) fn watch(&mut self, link: LinkId) {
+        self.watch.links.push(link);
+        self.watch
+            .look_at
+            .get_or_insert_with(|| self.now.plus_millis(pause_ms(self.limits.silence)));
+    }
+
+    /// Looks at the connections to which something was sent: whose machine is gone?
+    pub(super) fn look_for_vanished(&mut self) {
+        let silence = self.limits.silence;
+        let pause = Duration::from_millis(pause_ms(silence));
+        // From a peer of which something came this long ago, nothing needs to be asked.
+        let fresh = Micros::from_millis(silence.as_millis() as u64 / 2);
+        let patience = silence.saturating_sub(pause * 2);
+        let mut list = mem::take(&mut self.watch.links);
+        let mut vanished = Vec::new();
+        list.retain(|&link| {
+            let Some(conn) = self.links.get(link) else {
+                return false;
+            };
+            if self.now.since(conn.heard_at) < fresh {
+                conn.doubt = Doubt::Sent;
+                return true;
+            }
+            let before = conn.doubt;
+            conn.doubt = ask(&conn.stream, patience);
+            if conn.doubt == Doubt::Silent && before == Doubt::Silent {
+                vanished.push(link);
+            } else if conn.doubt != Doubt::AtRest || before != Doubt::AtRest {
+                return true;
+            }
+            conn.doubt = Doubt::None;
+            false
+        });
+        self.watch.look_at = (!list.is_empty()).then(|| self.now.plus_millis(pause_ms(silence)));
+        self.watch.links = list;
+        for link in vanished {
+            self.broke(link, Close::Vanished);
+        }
+    }
+}
+
+fn ask(stream: &Stream, patience: Duration) -> Doubt {
+    match stream.tcp().map(|tcp| getsockopt(tcp, TcpInfo)) {
+        Some(Ok(state)) if state.is_silent(patience) => Doubt::Silent,
+        Some(Ok(state)) if !state.is_at_rest() => Doubt::Sent,
+        // What the kernel does not tell is not doubted: then it is as good as its own timeouts.
+        Some(Ok(_) | Err(_)) | None => Doubt::AtRest,
+    }
+}
+
+fn pause_ms(silence: Duration) -> u64 {
+    u64::try_from((silence / LOOKS).as_millis()).unwrap_or(u64::MAX).max(1)
+}

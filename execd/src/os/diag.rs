@@ -1,0 +1,155 @@
+//! The kernel's socket diagnostics (`NETLINK_SOCK_DIAG`): one question about one TCP connection,
+//! found by its addresses in the kernel's own table, however many there are. Not who may do what
+//! (`peer`).
+
+use nix::errno::Errno;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, recv, sendto, socket,
+};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+
+/// `SOCK_DIAG_BY_FAMILY`: the kind of the question and of its answer.
+const BY_FAMILY: u16 = 20;
+/// `NLMSG_ERROR`: the kind of an answer that says why there is none.
+const ERROR: u16 = 2;
+/// `NLM_F_REQUEST`.
+const REQUEST: u16 = 1;
+const TCP: u8 = 6;
+/// `TCP_ESTABLISHED`. In other states a socket may have lost its owner, and is shown as root's.
+const ESTABLISHED: u8 = 1;
+
+/// Size of `nlmsghdr`; what follows in an answer is `inet_diag_msg`.
+const HEADER: usize = 16;
+/// Where in an answer the state stands.
+const STATE_AT: usize = HEADER + 1;
+/// Where in an answer the two ports, the addresses and so on stand, as in the question.
+const ID_AT: usize = HEADER + 4;
+/// Where in an answer the owner's id stands.
+const UID_AT: usize = HEADER + 64;
+
+/// The user that owns the established connection from `near` to `far` on this machine; `None` =
+/// there is none.
+///
+/// # Errors
+/// The kernel can't be asked: it was built without this, or the process may not.
+pub(super) fn owner(near: SocketAddr, far: SocketAddr) -> Result<Option<u32>, Errno> {
+    let kernel = socket(
+        AddressFamily::Netlink,
+        SockType::Datagram,
+        SockFlag::SOCK_CLOEXEC,
+        SockProtocol::NetlinkSockDiag,
+    )?;
+    let question = question(near, far);
+    sendto(kernel.as_raw_fd(), &question, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
+    // The kernel has answered when the question is sent.
+    let mut answer = [0; 512];
+    let size = recv(kernel.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
+    understand(&answer[..size], near.port(), far.port())
+}
+
+/// The header and `inet_diag_req_v2`: exactly this connection.
+fn question(near: SocketAddr, far: SocketAddr) -> Vec<u8> {
+    let family = match near.ip() {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    };
+    let mut id = Vec::with_capacity(48);
+    id.extend_from_slice(&near.port().to_be_bytes());
+    id.extend_from_slice(&far.port().to_be_bytes());
+    for address in [near, far] {
+        let mut bytes = [0; 16];
+        match address.ip() {
+            IpAddr::V4(ip) => bytes[..4].copy_from_slice(&ip.octets()),
+            IpAddr::V6(ip) => bytes.copy_from_slice(&ip.octets()),
+        }
+        id.extend_from_slice(&bytes);
+    }
+    // Any interface, any cookie.
+    id.extend_from_slice(&[0; 4]);
+    id.extend_from_slice(&[0xff; 8]);
+    let mut question = Vec::with_capacity(HEADER + 56);
+    question.extend_from_slice(&(72_u32).to_ne_bytes());
+    question.extend_from_slice(&BY_FAMILY.to_ne_bytes());
+    question.extend_from_slice(&REQUEST.to_ne_bytes());
+    // Sequence and port, then family, protocol, no extensions, a pad, all states.
+    question.extend_from_slice(&[0; 8]);
+    question.extend_from_slice(&[family as u8, TCP, 0, 0]);
+    question.extend_from_slice(&u32::MAX.to_ne_bytes());
+    question.extend_from_slice(&id);
+    question
+}
+
+fn understand(answer: &[u8], near: u16, far: u16) -> Result<Option<u32>, Errno> {
+    let kind = answer.get(4..6).map(|bytes| u16::from_ne_bytes([bytes[0], bytes[1]]));
+    let word = |at: usize| {
+        let bytes = answer.get(at..at + 4)?;
+        Some(u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
+    };
+    match kind {
+        Some(BY_FAMILY) => {
+            let (Some(uid), Some(ports)) = (word(UID_AT), answer.get(ID_AT..ID_AT + 4)) else {
+                return Err(Errno::EPROTO);
+            };
+            // A listener is found where there is no connection.
+            let is_it = answer[STATE_AT] == ESTABLISHED
+                && ports[..2] == near.to_be_bytes()
+                && ports[2..] == far.to_be_bytes();
+            Ok(is_it.then_some(uid))
+        }
+        Some(ERROR) => match Errno::from_raw(word(HEADER).map_or(0, |code| -(code as i32))) {
+            // Which of them depends on the kernel; both mean that nothing was found.
+            Errno::ENOENT => Ok(None),
+            error => Err(error),
+        },
+        Some(_) | None => Err(Errno::EPROTO),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::unistd::Uid;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn the_owner_of_each_end_is_known_and_of_nothing_else() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let Ok(listener) = TcpListener::bind(address) else { continue };
+            let at = listener.local_addr().unwrap();
+            let near = TcpStream::connect(at).unwrap();
+            let (_far, peer) = listener.accept().unwrap();
+            let me = Ok(Some(Uid::effective().as_raw()));
+            assert_eq!(owner(peer, at), me, "{address}");
+            assert_eq!(owner(at, peer), me, "{address}");
+            let mut other = peer;
+            other.set_port(if peer.port() == 1 { 2 } else { 1 });
+            assert_eq!(owner(at, other), Ok(None), "a listener is no connection");
+            assert_eq!(owner(other, at), Ok(None));
+            drop(near);
+            // Closed by its owner, and not by the other side: nobody's.
+            assert_eq!(owner(peer, at), Ok(None), "{address}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_answer_is_no_owner() {
+        let mut answer = vec![0_u8; HEADER + 72];
+        answer[4..6].copy_from_slice(&BY_FAMILY.to_ne_bytes());
+        answer[STATE_AT] = ESTABLISHED;
+        answer[ID_AT..ID_AT + 4].copy_from_slice(&[0, 80, 0x1f, 0x90]);
+        answer[UID_AT..UID_AT + 4].copy_from_slice(&1001_u32.to_ne_bytes());
+        assert_eq!(understand(&answer, 80, 8080), Ok(Some(1001)));
+        assert_eq!(understand(&answer, 8080, 80), Ok(None));
+        for end in 0..UID_AT + 4 {
+            assert_eq!(understand(&answer[..end], 80, 8080), Err(Errno::EPROTO), "{end} bytes");
+        }
+        answer[STATE_AT] = 10;
+        assert_eq!(understand(&answer, 80, 8080), Ok(None));
+        answer[4..6].copy_from_slice(&ERROR.to_ne_bytes());
+        for (code, want) in [(-2, Ok(None)), (-1, Err(Errno::EPERM))] {
+            answer[HEADER..HEADER + 4].copy_from_slice(&i32::to_ne_bytes(code));
+            assert_eq!(understand(&answer, 80, 8080), want);
+        }
+    }
+}
