@@ -12,7 +12,7 @@ use super::outbox::{Flushed, Pool};
 use super::secure::Secure;
 use super::state::State;
 use super::tokens::{Links, Ready};
-use super::vanish::{Doubt, Watch};
+use super::vanish::Watch;
 use super::wake::Helpers;
 use crate::engine::action::Ending;
 use crate::engine::input::{Close, Input};
@@ -225,10 +225,7 @@ impl Shell {
         let Some(conn) = self.links.get(link) else {
             return;
         };
-        let is_first = conn.is_remote && conn.doubt == Doubt::None;
-        if is_first {
-            conn.doubt = Doubt::Sent;
-        }
+        self.watch.sent(link, conn, self.now, self.limits.silence);
         let flushed = conn.outbox.flush(&mut conn.stream, &mut self.pool);
         let token = Ready::Link(link).token();
         match flushed {
@@ -263,9 +260,6 @@ impl Shell {
             }
             Err(error) => self.broke(link, intake::end_of(&error)),
         }
-        if is_first {
-            self.watch(link);
-        }
     }
 
     /// Tells the engine when too much waits, or little enough again.
@@ -294,6 +288,8 @@ impl Shell {
             return;
         };
         conn.broken = Some(how);
+        // It may wait for its own outbox, which will never drain now.
+        conn.is_paused = false;
         conn.is_waiting = false;
         conn.outbox.clear(&mut self.pool);
         if mem::take(&mut conn.is_congested) {
@@ -366,7 +362,7 @@ impl Shell {
     /// Stops or begins reading a link.
     pub(super) fn pause(&mut self, link: LinkId, is_paused: bool) {
         if let Some(conn) = self.links.get(link) {
-            conn.is_paused = is_paused;
+            conn.is_paused = is_paused && conn.broken.is_none();
             if !is_paused {
                 self.read_again(link);
             }
@@ -407,10 +403,8 @@ impl Shell {
     pub(super) fn next_due(&self) -> Option<Tick> {
         let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
         let redial = self.redials.iter().map(|redial| redial.at).min();
-        [deadline, redial, self.sweep_at, self.watch.look_at, self.door.paused_until]
-            .into_iter()
-            .flatten()
-            .min()
+        let looks = [self.sweep_at, self.watch.look_at, self.door.paused_until];
+        looks.into_iter().chain([deadline, redial]).flatten().min()
     }
 
     /// Does what is due.

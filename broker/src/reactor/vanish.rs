@@ -4,6 +4,7 @@
 //! peers that owe an answer (the engine's heartbeat), and not quiet connections (keepalive, see
 //! `stream`).
 
+use super::conn::Conn;
 use super::shell::Shell;
 use super::stream::Stream;
 use crate::engine::input::Close;
@@ -87,15 +88,18 @@ pub(super) struct Watch {
     pub(super) look_at: Option<Tick>,
 }
 
-impl Shell {
-    /// Something was sent to a peer on another machine.
-    pub(super) fn watch(&mut self, link: LinkId) {
-        self.watch.links.push(link);
-        self.watch
-            .look_at
-            .get_or_insert_with(|| self.now.plus_millis(pause_ms(self.limits.silence)));
+impl Watch {
+    /// Something is sent on this connection.
+    pub(super) fn sent(&mut self, link: LinkId, conn: &mut Conn, now: Tick, silence: Duration) {
+        if conn.is_remote && conn.doubt == Doubt::None {
+            conn.doubt = Doubt::Sent;
+            self.links.push(link);
+            self.look_at.get_or_insert_with(|| now.plus_millis(pause_ms(silence)));
+        }
     }
+}
 
+impl Shell {
     /// Looks at the connections to which something was sent: whose machine is gone?
     pub(super) fn look_for_vanished(&mut self) {
         let silence = self.limits.silence;
@@ -142,4 +146,42 @@ fn ask(stream: &Stream, patience: Duration) -> Doubt {
 
 fn pause_ms(silence: Duration) -> u64 {
     u64::try_from((silence / LOOKS).as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::{TcpListener, TcpStream};
+
+    #[test]
+    fn the_kernel_tells_what_it_knows_of_a_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let state = getsockopt(&near, TcpInfo).unwrap();
+        assert!(state.is_at_rest() && !state.is_silent(Duration::ZERO), "{state:?}");
+        assert_eq!(size_of::<TcpState>(), 60);
+    }
+
+    #[test]
+    fn only_unanswered_questions_make_a_silence() {
+        let patience = Duration::from_millis(2500);
+        let state = |retransmits, probes, ack_heard_ms, data_heard_ms| TcpState {
+            retransmits,
+            probes,
+            ack_heard_ms,
+            data_heard_ms,
+            unacked: 1,
+            ..TcpState::default()
+        };
+        assert!(state(2, 0, 2500, 2500).is_silent(patience));
+        assert!(state(0, 2, 9000, 9000).is_silent(patience));
+        assert!(state(1, 1, 2500, 9000).is_silent(patience));
+        assert!(!state(1, 0, 9000, 9000).is_silent(patience), "it may just be lost");
+        assert!(!state(9, 0, 2499, 9000).is_silent(patience), "it acknowledges");
+        assert!(!state(9, 0, 9000, 2499).is_silent(patience), "it sends");
+        // A full window: probes are answered, though with longer and longer pauses.
+        assert!(!state(0, 1, 60_000, 60_000).is_silent(patience));
+        let full = TcpState { backoff: 5, ..TcpState::default() };
+        assert!(!full.is_at_rest() && TcpState::default().is_at_rest());
+    }
 }
