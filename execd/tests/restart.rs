@@ -106,6 +106,31 @@ fn what_a_process_left_behind_that_ended_between_two_execds_is_ended_by_the_seco
     drop(execd);
 }
 
+/// An execd can die between a start and the line that tells of it; the fault run met that moment.
+#[test]
+fn what_was_started_and_not_written_down_is_ended_by_the_next_execd_and_the_rest_is_not() {
+    let home = tempdir().unwrap();
+    let state = home.path().join("state").display().to_string();
+    let execd = Execd::unix(&["--state", &state]);
+    let mut broker = execd.broker("a broker");
+    let known = broker.started(1, "/bin/sleep", &["1000"]);
+    let unknown = broker.started(2, "/bin/sleep", &["1000"]);
+    drop(broker);
+    let other = Execd::unix(&["--state", &home.path().join("other").display().to_string()]);
+    let others = other.broker("another broker").started(2, "/bin/sleep", &["1000"]);
+    let directory = crash(execd);
+    let file = home.path().join("state/execd.children");
+    let written = fs::read_to_string(&file).unwrap();
+    let line = |line: &&str| !line.contains(&format!(" {unknown} "));
+    let without: Vec<&str> = written.lines().filter(line).collect();
+    assert_eq!(without.len(), written.lines().count() - 1, "{written}");
+    fs::write(&file, without.join("\n") + "\n").unwrap();
+    let execd = Execd::unix_in(directory, &["--state", &state]);
+    wait_gone(unknown);
+    assert_eq!(execd.broker("a broker").list(), [(1, known)]);
+    assert!(is_running(others), "another execd's");
+}
+
 #[test]
 fn an_adopted_process_that_ends_is_noticed_at_once_and_its_group_goes_with_it() {
     let home = tempdir().unwrap();

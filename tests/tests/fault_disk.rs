@@ -65,6 +65,30 @@ fn a_broker_killed_on_a_full_disk_comes_back_to_its_workers() {
 }
 
 #[test]
+fn an_execd_killed_on_a_full_disk_comes_back_to_its_workers_at_once() {
+    let (disk, broker) = broker();
+    let before: Vec<u32> = [1, 2].map(|id| broker.worker_pid(id)).to_vec();
+    let execd = || broker.number("host localhost", "host->hostpid");
+    let old = execd();
+    disk.fill();
+    signal_pid(u32::try_from(old).expect("a process id"), Signal::SIGKILL);
+    await_that("another execd", || (![0, old].contains(&execd())).then_some(()));
+    broker.await_page("host localhost", "host->state = up");
+    assert_eq!([1, 2].map(|id| broker.worker_pid(id)).to_vec(), before);
+    // It does its work there: what ends is started again, on the full disk.
+    signal_pid(before[0], Signal::SIGKILL);
+    broker.await_new_pid(1, before[0]);
+    disk.mend();
+    // And what it wrote down meanwhile is understood by the next one.
+    let old = execd();
+    let workers: Vec<u32> = [1, 2].map(|id| broker.worker_pid(id)).to_vec();
+    signal_pid(u32::try_from(old).expect("a process id"), Signal::SIGKILL);
+    await_that("another execd", || (![0, old].contains(&execd())).then_some(()));
+    assert_eq!([1, 2].map(|id| broker.worker_pid(id)).to_vec(), workers);
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
 fn a_broker_killed_on_a_read_only_disk_says_why_it_can_not_start() {
     let (disk, mut broker) = broker();
     disk.protect();

@@ -19,7 +19,7 @@ use std::process::{Child, Command, Stdio};
 
 /// Least time between two starts; twice as long after each one that ended early, up to the most.
 const START_EVERY: Micros = Micros::from_millis(500);
-const START_EVERY_MAX: Micros = Micros::from_millis(16_000);
+const START_EVERY_MAX: Micros = Micros::from_millis(4000);
 /// One that ran so long did not end early.
 const GOOD_RUN: Micros = Micros::from_millis(10_000);
 

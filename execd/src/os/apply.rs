@@ -118,7 +118,7 @@ impl Shell {
         if let Some(state) = &mut self.state
             && let Err(error) = state.append(&entry)
         {
-            error!(%error, pid, "the state directory can't be written; a later execd won't find it");
+            error!(%error, pid, "the state directory can't be written; a later execd will end it");
         }
         Ok(pid)
     }

@@ -11,8 +11,6 @@ use protocol::limits::RUN_VARIABLE;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
-use std::path::Path;
 use std::process;
 
 /// Most bytes of an orphan's environment that are read.
@@ -27,13 +25,10 @@ pub(super) struct Origin {
     pub(super) run: Option<RunId>,
 }
 
-/// What tells the starts of this execd, and of those before and after it in the same state
-/// directory, from the starts of all others of this machine: their numbers may be the same.
-pub(super) fn mark(state: Option<&Path>) -> String {
-    match state.and_then(|directory| fs::metadata(directory).ok()) {
-        Some(found) => format!("{}-{}", found.dev(), found.ino()),
-        None => format!("execd-{}", process::id()),
-    }
+/// What tells the starts of an execd without a state directory from the starts of all others of
+/// this machine: their numbers may be the same.
+pub(super) fn mark() -> String {
+    format!("execd-{}", process::id())
 }
 
 /// The value of [`RUN_VARIABLE`] for a start.
@@ -77,15 +72,13 @@ pub(super) fn end(
     has_ended
 }
 
-/// Ends what the workers of these starts left behind. They ended while no execd was there to take
-/// it in, so it fell to init; whose it is only its environment tells.
-pub(super) fn end_left_by(runs: &BTreeSet<RunId>, mark: &str) {
-    if runs.is_empty() {
-        return;
-    }
+/// Ends what carries this mark and comes from none of these starts, the ones that are known to
+/// live. That is what workers left behind which ended while no execd was there to take it in; and a
+/// worker of an execd that died before it had written it down, which nobody could find again.
+pub(super) fn end_unknown(living: &BTreeSet<RunId>, mark: &str) {
     for pid in processes() {
-        if run(pid, mark).is_some_and(|run| runs.contains(&run)) {
-            tracing::info!(pid, "ending what a worker left behind");
+        if run(pid, mark).is_some_and(|run| !living.contains(&run)) {
+            tracing::info!(pid, "ending what is not written down, or a worker left behind");
             let _ = raw::send_signal(pid.cast_signed(), libc::SIGKILL);
         }
     }

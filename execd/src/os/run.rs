@@ -109,7 +109,7 @@ impl Shell {
             None => (None, Vec::new()),
             Some(directory) => {
                 let (state, found) = State::open(directory)?;
-                recipe.mark = orphans::mark(Some(directory));
+                recipe.mark.clone_from(&state.mark);
                 (Some(state), found)
             }
         };
@@ -153,8 +153,10 @@ impl Shell {
     }
 
     fn take_found(&mut self, found: Vec<(Entry, bool)>) {
-        let dead = found.iter().filter(|(_, alive)| !alive).map(|(entry, _)| entry.run).collect();
-        orphans::end_left_by(&dead, &self.recipe.mark);
+        if self.state.is_some() {
+            let living = found.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry.run);
+            orphans::end_unknown(&living.collect(), &self.recipe.mark);
+        }
         for (entry, alive) in found {
             let Entry { worker, run, pid, .. } = entry;
             let broker = entry.broker.to_string();

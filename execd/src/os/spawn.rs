@@ -102,7 +102,7 @@ impl Recipe {
             shape: Arc::new(Shape { limits, account, directory, umask, batch }),
             environment,
             files_max: own.1,
-            mark: orphans::mark(None),
+            mark: orphans::mark(),
             outlives: options.state.is_some(),
         })
     }

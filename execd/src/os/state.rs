@@ -11,6 +11,7 @@ use protocol::ids::{RunId, WorkerId};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -108,6 +109,9 @@ pub(super) struct State {
     file: PathBuf,
     appends: File,
     boot: String,
+    /// What tells the starts of this directory's execds from the starts of all others of this
+    /// machine, whose numbers may be the same.
+    pub(super) mark: String,
     _lock: Flock<File>,
 }
 
@@ -128,6 +132,7 @@ impl State {
         })?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = boot.trim().to_owned();
+        let mark = mark(directory).map_err(bad)?;
         let file = directory.join("execd.children");
         let away = |why: String| {
             let text = format!("{}: {why}; move the file away", file.display());
@@ -139,13 +144,24 @@ impl State {
         };
         let alive: Vec<&Entry> =
             found.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry).collect();
-        let appends = write(&file, &boot, alive.into_iter()).map_err(bad)?;
-        Ok((Self { file, appends, boot, _lock: lock }, found))
+        let appends = match write(&file, &boot, alive.into_iter()) {
+            Ok(appends) => appends,
+            // On a full disk the file of the execd before serves as well: the dead in it are told
+            // of once more, and the workers are looked after now instead of when there is room.
+            Err(error) => go_on(&file, &boot).ok_or_else(|| bad(error))?,
+        };
+        Ok((Self { file, appends, boot, mark, _lock: lock }, found))
     }
 
-    /// Writes down one more child.
+    /// Writes down one more child, whole or not at all: a part of a line would spoil the next one.
     pub(super) fn append(&mut self, entry: &Entry) -> io::Result<()> {
-        self.appends.write_all(entry.line().as_bytes())
+        let before = self.appends.metadata()?.len();
+        let written = self.appends.write_all(entry.line().as_bytes());
+        if written.is_err() {
+            // Where a byte can be taken away no room is needed.
+            let _ = self.appends.set_len(before);
+        }
+        written
     }
 
     /// Writes down all children anew.
@@ -156,6 +172,23 @@ impl State {
         self.appends = write(&self.file, &self.boot, entries)?;
         Ok(())
     }
+}
+
+/// The directory's mark: whoever carries it and is not written down is ended, so it must be nobody
+/// else's. By chance, since another directory may come to the same place on the disk; and by that
+/// place, since a copy of the directory has the same chance.
+fn mark(directory: &Path) -> io::Result<String> {
+    let file = directory.join("execd.mark");
+    let chance = match private::read(&file)? {
+        Some(text) if !text.trim().is_empty() => text,
+        Some(_) | None => {
+            let text = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+            private::create(&file)?.write_all(text.as_bytes())?;
+            text
+        }
+    };
+    let place = fs::metadata(directory)?;
+    Ok(format!("{}-{}-{}", place.dev(), place.ino(), chance.trim()))
 }
 
 /// Puts a new file in the place of the old one; gives it, open for more lines. It is not forced to
@@ -173,6 +206,18 @@ fn write<'a>(
     out.write_all(text.as_bytes())?;
     fs::rename(&new, file)?;
     Ok(out)
+}
+
+/// Opens the file that is there for more lines, if it is of this boot, without a last line that was
+/// not finished.
+fn go_on(file: &Path, boot: &str) -> Option<File> {
+    let text = private::read(file).ok()??;
+    let is_ours =
+        text.split_once('\n').is_some_and(|(first, _)| first == format!("{MAGIC} {boot}"));
+    let whole = text.rfind('\n')? + 1;
+    let appends = private::open(file).ok().filter(|_| is_ours)?;
+    appends.set_len(whole as u64).ok()?;
+    Some(appends)
 }
 
 /// How many children a file of this text tells of: for the fuzzer, which has no directory.
@@ -243,6 +288,34 @@ mod tests {
         // The dead are told of once.
         let (_state, found) = State::open(directory.path()).unwrap();
         assert_eq!(found, [(mine, true)]);
+    }
+
+    #[test]
+    fn the_mark_stays_and_is_no_other_directorys_even_of_a_copy() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = mark(one.path()).unwrap();
+        assert_eq!(mark(one.path()).unwrap(), first);
+        assert_ne!(mark(other.path()).unwrap(), first);
+        fs::copy(one.path().join("execd.mark"), other.path().join("execd.mark")).unwrap();
+        assert_ne!(mark(other.path()).unwrap(), first);
+        fs::write(one.path().join("execd.mark"), "").unwrap();
+        assert_ne!(mark(one.path()).unwrap(), first, "what a full disk left of it is made anew");
+    }
+
+    #[test]
+    fn the_file_that_is_there_is_gone_on_with_if_it_is_of_this_boot() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("execd.children");
+        assert!(go_on(&file, "boot").is_none(), "there is none");
+        let line = entry().line();
+        drop(write(&file, "boot", [entry()].iter()).unwrap());
+        fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"3 7 1").unwrap();
+        assert!(go_on(&file, "another").is_none());
+        let mut more = go_on(&file, "boot").unwrap();
+        more.write_all(line.as_bytes()).unwrap();
+        let text = fs::read_to_string(&file).unwrap();
+        assert_eq!(text, format!("{MAGIC} boot\n{line}{line}"));
+        assert_eq!(read(&text, "boot").unwrap().len(), 2);
     }
 
     #[test]
