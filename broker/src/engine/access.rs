@@ -380,8 +380,12 @@ impl Engine {
         let links: Vec<LinkId> = self.links.iter().map(|(link, _)| link).collect();
         for link in links {
             let Some(slot) = self.links.get(link) else { continue };
-            if let Some(error) = self.shut_out(&old, &slot.peer, &slot.end) {
-                self.refuse_link(link, error, out);
+            let Some(error) = self.shut_out(&old, &slot.peer, &slot.end) else { continue };
+            match slot.end {
+                End::Client(key) => self.send_away(key, &error, out),
+                End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => {
+                    self.refuse_link(link, error, out);
+                }
             }
         }
     }

@@ -336,23 +336,25 @@ impl Engine {
         self.serve(service, out);
     }
 
-    /// `delete client`: its requests end, its connection is closed.
+    /// `delete client`.
     pub(crate) fn delete_client(&mut self, key: usize, out: Out<'_>) {
+        let text = "the operator deleted this client";
+        self.send_away(key, &ErrorBody::new(ErrorCode::ClientDeleted, text), out);
+    }
+
+    /// Closes a client's connection for this reason. Each request that it has under way gets it as
+    /// its outcome first, with the word whether it ran: the error of the connection can't say that
+    /// of each.
+    pub(crate) fn send_away(&mut self, key: usize, error: &ErrorBody, out: Out<'_>) {
         let Client { link, ref live, .. } = self.clients[key];
         for transaction in live.keys().collect::<Vec<_>>() {
             let ran = match self.transactions[transaction].stage {
                 Stage::Waiting | Stage::Barred => Ran::No,
                 Stage::Held(_) | Stage::Bound(_) => Ran::Maybe,
             };
-            let text = "the operator deleted this client";
-            self.fail(
-                transaction,
-                ErrorBody { code: ErrorCode::ClientDeleted, ran, text: text.into() },
-                out,
-            );
+            self.fail(transaction, ErrorBody { ran, ..error.clone() }, out);
         }
-        let error = ErrorBody::new(ErrorCode::ClientDeleted, "the operator deleted this client");
-        self.refuse_link(link, error, out);
+        self.refuse_link(link, error.clone(), out);
     }
 }
 

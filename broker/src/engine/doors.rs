@@ -10,7 +10,7 @@ use super::links::End;
 use super::{Engine, Out};
 use protocol::bodies::ErrorBody;
 use protocol::decode::WireError;
-use protocol::errors::ErrorCode;
+use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{LinkId, WorkerId};
@@ -77,11 +77,18 @@ impl Engine {
     pub(crate) fn refuse_because(
         &mut self,
         link: LinkId,
-        error: ErrorBody,
+        mut error: ErrorBody,
         detail: Option<&str>,
         out: Out<'_>,
     ) {
         let Some(slot) = self.links.get(link) else { return };
+        if let End::Client(key) = slot.end
+            && error.ran == Ran::No
+            && !self.clients[key].live.is_empty()
+        {
+            // It is said of the connection, and what is under way on it may have run.
+            error.ran = Ran::Maybe;
+        }
         let (name, mut about) = self.name_of(&slot.end);
         about.who = Some(clients::from(&slot.peer));
         let kind = match slot.end {
