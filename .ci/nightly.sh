@@ -18,7 +18,10 @@ fi
 seed="${FAULT_SEED:-$(date +%j)}"
 printf '\n== fault run, %s seconds, seed %s\n' "${FAULT_SECONDS:-600}" "$seed"
 cargo build --release --workspace --bins
-FAULT_SECONDS="${FAULT_SECONDS:-600}" FAULT_SEED="$seed" cargo test --release -p isect-tests --test fault -- --nocapture
+export FAULT_SECONDS="${FAULT_SECONDS:-600}" FAULT_SEED="$seed"
+cargo test --release -p isect-tests --test fault -- --nocapture
+cargo test --release -p isect-tests --test fault_secured -- --nocapture
+unset FAULT_SECONDS FAULT_SEED
 
 printf '\n== all tests, release profile\n'
 cargo test --release --workspace

@@ -5,10 +5,9 @@ use super::ask::{Act, Ask, Sum};
 use super::clock::pause;
 use super::history::{Asked, End, Got, Outcome};
 use super::judge::LATE_US;
-use super::line::{Came, Line, Sent};
+use super::line::{Came, Door, Line, Sent};
 use super::load::{Load, Phase, Plan, SERVICES};
 use crate::sim::chance::Chance;
-use crate::wire;
 use bytes::Bytes;
 use protocol::errors::Ran;
 use protocol::frame::Frame;
@@ -39,8 +38,21 @@ struct Open {
 enum Life {
     On,
     Lost,
+    /// The client waits no longer for its bytes to be taken.
+    GaveUp,
     /// The client goes, with or without a word.
     Left,
+}
+
+impl Life {
+    /// After a frame was sent.
+    const fn after(sent: Sent) -> Self {
+        match sent {
+            Sent::Whole => Self::On,
+            Sent::Part => Self::Lost,
+            Sent::Stuck => Self::GaveUp,
+        }
+    }
 }
 
 /// A client.
@@ -55,6 +67,8 @@ struct Session<'a, 'b> {
     chance: &'b mut Chance,
     line: Line,
     service: usize,
+    /// It is in with the token that is made anew now and then.
+    is_changing: bool,
     asked: Vec<Asked>,
     open: BTreeMap<u32, Open>,
     /// Which request a sequence was, for as long as the connection lives.
@@ -97,7 +111,13 @@ impl<'a> Eyes<'a> {
     fn life(&mut self) {
         let door = &self.load.doors[self.chance.index(self.load.doors.len())];
         let service = self.chance.index(SERVICES.len());
-        let line = Line::open(door).ok().and_then(|line| self.log_in(line, service));
+        let secure = self.load.secure.as_deref().filter(|_| !matches!(door, Door::Unix(_)));
+        let is_changing = secure.is_some() && self.chance.hits(300);
+        let token = secure.map(|secure| secure.token(is_changing));
+        let heartbeat = self.chance.hits(500);
+        let name = SERVICES[service].name;
+        let line = Line::open(door, secure).ok();
+        let line = line.and_then(|line| line.log_in(name, heartbeat, token.as_ref()).ok());
         self.load.logins[usize::from(line.is_none())].fetch_add(1, Ordering::Relaxed);
         let Some(line) = line else {
             pause(Duration::from_millis(self.chance.between(5, 60)));
@@ -108,6 +128,7 @@ impl<'a> Eyes<'a> {
             chance: &mut self.chance,
             line,
             service,
+            is_changing,
             asked: Vec::new(),
             open: BTreeMap::new(),
             known: BTreeMap::new(),
@@ -118,19 +139,6 @@ impl<'a> Eyes<'a> {
         };
         session.run();
         self.load.keep(session.asked);
-    }
-
-    fn log_in(&mut self, mut line: Line, service: usize) -> Option<Line> {
-        let mut login = wire::login(SERVICES[service].name);
-        login.heartbeat = self.chance.hits(500);
-        if line.send(Frame::Login(login)) == Sent::Part {
-            return None;
-        }
-        match line.next(Duration::from_secs(2)) {
-            Came::Frame(Frame::LoginOk(_)) => Some(line),
-            Came::Frame(Frame::Error { .. }) | Came::Nothing | Came::Lost => None,
-            Came::Frame(other) => panic!("the answer to a login is {other:?}"),
-        }
     }
 }
 
@@ -175,6 +183,7 @@ impl Session<'_, '_> {
             behind: 0,
             port: self.line.port,
             library: false,
+            changing: self.is_changing,
             outcomes: Vec::new(),
             end: None,
         });
@@ -200,13 +209,14 @@ impl Session<'_, '_> {
             open.sum.add(&body);
             let more = u16::from(!open.rest.is_empty());
             let frame = Frame::data(Header { more, ..head }, Bytes::from(body));
-            if self.line.send(frame) == Sent::Part {
+            let sent = self.line.send(frame);
+            if sent != Sent::Whole {
                 if piece == 0 {
                     self.asked[at].end = Some((self.load.clock.now(), End::Partial));
                 } else {
                     self.open.insert(sequence, open);
                 }
-                return Life::Lost;
+                return Life::after(sent);
             }
         }
         if plan.reply {
@@ -280,10 +290,7 @@ impl Session<'_, '_> {
             flags: if asked.idempotent { FLAG_IDEMPOTENT } else { 0 },
             ..Header::default()
         };
-        match self.line.send(Frame::data(head, Bytes::from(said))) {
-            Sent::Whole => Life::On,
-            Sent::Part => Life::Lost,
-        }
+        Life::after(self.line.send(Frame::data(head, Bytes::from(said))))
     }
 
     /// Writes down what came for a request.
@@ -315,8 +322,9 @@ impl Session<'_, '_> {
     /// Nothing is under way. What the broker still has to say would come before the pong.
     fn goodbye(&mut self) -> Life {
         let until = self.load.clock.now() + LATE_US + GIVE_UP_US;
-        if self.line.send(Frame::Ping { sequence: 1 }) == Sent::Part {
-            return Life::Lost;
+        let sent = self.line.send(Frame::Ping { sequence: 1 });
+        if sent != Sent::Whole {
+            return Life::after(sent);
         }
         while !self.pong && self.load.clock.now() < until {
             if self.look(Duration::from_millis(50)) != Life::On {
@@ -334,7 +342,11 @@ impl Session<'_, '_> {
     /// What is still under way ends with the connection.
     fn end(&mut self, life: Life) {
         let now = self.load.clock.now();
-        let end = if life == Life::Lost { End::Lost } else { End::Left };
+        let end = match life {
+            Life::Lost => End::Lost,
+            Life::GaveUp => End::GaveUp,
+            Life::On | Life::Left => End::Left,
+        };
         for open in self.open.values() {
             let asked = &mut self.asked[open.at];
             match (self.why, life) {

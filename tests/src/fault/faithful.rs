@@ -10,6 +10,7 @@ use crate::sim::chance::Chance;
 use client::address::Address;
 use client::caller::{Caller, Options, Send};
 use client::error::{Code, Error};
+use client::token::Token;
 use protocol::names::ServiceName;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -20,6 +21,7 @@ pub struct Faithful<'a> {
     chance: Chance,
     service: usize,
     addresses: Vec<Address>,
+    token: Option<Token>,
 }
 
 impl<'a> Faithful<'a> {
@@ -31,11 +33,10 @@ impl<'a> Faithful<'a> {
         let mut chance = Chance::new(seed);
         let service = chance.index(SERVICES.len());
         let door = &load.doors[chance.index(load.doors.len())];
-        let address = match door {
-            Door::Proxy(address) | Door::Tcp(address) => Address::Tcp(address.to_string()),
-            Door::Unix(path) => Address::Unix(path.clone()),
-        };
-        Self { load, chance, service, addresses: vec![address] }
+        let address = door.address(load.secure.is_some());
+        let secure = load.secure.as_ref().filter(|_| !matches!(door, Door::Unix(_)));
+        let token = secure.map(|secure| secure.library_token());
+        Self { load, chance, service, addresses: vec![address], token }
     }
 
     /// Calls, again and again, until it is told to leave.
@@ -73,6 +74,10 @@ impl<'a> Faithful<'a> {
         let mut options = Options::new(name);
         options.reconnect = self.chance.hits(800);
         options.connect_timeout = Duration::from_secs(2);
+        if let Some(secure) = self.load.secure.as_ref() {
+            options.trust = Some(secure.trust());
+            options.token = self.token.clone();
+        }
         Caller::login(&self.addresses, options).ok()
     }
 
@@ -108,6 +113,7 @@ impl<'a> Faithful<'a> {
             behind: 0,
             port: 0,
             library: true,
+            changing: false,
             outcomes: vec![Outcome { at: self.load.clock.now(), got }],
             end: None,
         }]);

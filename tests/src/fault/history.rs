@@ -41,7 +41,7 @@ pub enum End {
     Partial,
     /// The client left, as it was told to.
     Left,
-    /// Nothing came long past the deadline.
+    /// Nothing came long past the deadline, or nobody took its bytes for too long.
     GaveUp,
 }
 
@@ -67,6 +67,8 @@ pub struct Asked {
     pub port: u16,
     /// Asked by the client library, which may log in and ask again by itself.
     pub library: bool,
+    /// Its client was in with the token that is made anew during the storm.
+    pub changing: bool,
     /// All that came back for it.
     pub outcomes: Vec<Outcome>,
     /// Why nothing came back, and when that was known.

@@ -31,6 +31,8 @@ pub enum Cause {
     Stopped,
     /// The whole machine stood still.
     Machine,
+    /// A token was made anew: who is in with it is shut out.
+    Renewed,
 }
 
 /// From when until when (microseconds of the run) something else was the cause.
@@ -174,6 +176,9 @@ impl Trial<'_> {
             if is_workers && self.begun.is_empty() {
                 broken.push(Broken::NobodyAnswered);
             }
+            if is_shutting_out(outcome.got) && !self.was_shut_out(outcome.at) {
+                broken.push(Broken::LostForNothing);
+            }
         }
         let mut is_excused = false;
         match self.lateness() {
@@ -258,7 +263,8 @@ impl Trial<'_> {
         match asked.end {
             Some((_, End::Partial | End::Left)) => None,
             Some((at, End::Lost)) => {
-                let is_explained = self.was_killed(at) || self.is_harmed(at);
+                let is_explained =
+                    self.was_killed(at) || self.is_harmed(at) || self.was_shut_out(at);
                 if is_explained { None } else { Some(Some(Broken::LostForNothing)) }
             }
             _ if !asked.reply => None,
@@ -269,16 +275,40 @@ impl Trial<'_> {
 
     /// Whether a broker died so shortly before that this can be what was seen.
     fn was_killed(&self, at: u64) -> bool {
+        self.came_shortly_before(Cause::Killed, at)
+    }
+
+    /// Whether its client's token was made anew shortly before.
+    fn was_shut_out(&self, at: u64) -> bool {
+        self.asked.changing && self.came_shortly_before(Cause::Renewed, at)
+    }
+
+    /// Whether that was shortly before, or as long before as the proxy has held back its news.
+    fn came_shortly_before(&self, cause: Cause, at: u64) -> bool {
         self.case.excuses.iter().any(|excuse| {
-            excuse.cause == Cause::Killed
+            let is_near = at <= excuse.until.saturating_add(AFTERMATH_US);
+            excuse.cause == cause
                 && excuse.from <= at
-                && at <= excuse.until.saturating_add(AFTERMATH_US)
+                && (is_near || self.is_slowed(excuse.until, at))
         })
     }
 
-    /// Whether the proxy had done anything to the connection before.
+    /// Whether the proxy had done something to the connection before that can be its end. A short
+    /// delay of each byte, or bytes one by one, can not; a client that waits no longer for its
+    /// write to go on says so itself (`GaveUp`).
     fn is_harmed(&self, at: u64) -> bool {
-        self.incidents.iter().any(|incident| incident.from <= at)
+        self.incidents.iter().any(|incident| {
+            let is_grave = match incident.kind {
+                Kind::Delayed | Kind::Split => false,
+                Kind::CutFin
+                | Kind::CutRst
+                | Kind::Vanished
+                | Kind::Stalled
+                | Kind::StalledForEver
+                | Kind::Throttled => true,
+            };
+            is_grave && incident.from <= at
+        })
     }
 
     /// Whether the proxy held back bytes of the connection in this time.
@@ -303,6 +333,7 @@ impl Trial<'_> {
             .case
             .excuses
             .iter()
+            .filter(|excuse| excuse.cause != Cause::Renewed)
             .map(|excuse| (excuse.from.max(from), excuse.until.min(until)))
             .filter(|(from, until)| from < until)
             .collect();
@@ -314,6 +345,13 @@ impl Trial<'_> {
         }
         sum
     }
+}
+
+/// Whether that says that its client may not be in, or no longer: all of the run's may.
+fn is_shutting_out(got: Got) -> bool {
+    let codes = [ErrorCode::BadToken, ErrorCode::NeedsToken, ErrorCode::Denied, ErrorCode::Tls];
+    let Got::Error { code, .. } = got else { return false };
+    codes.iter().any(|shut| shut.number() == code)
 }
 
 enum Lateness {

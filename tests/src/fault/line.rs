@@ -1,19 +1,29 @@
 //! A connection of a checking client: frames out and in, with limits of time, and an exact word on
-//! what left and what did not. Not the client library: the judge wants to see every frame.
+//! what left and what did not; and the login. Not the client library: the judge wants to see every
+//! frame.
 
+use super::secure::Secure;
+use crate::wire;
+use auth::prover::Prover;
+use auth::token::Token;
 use bytes::BytesMut;
+use client::address::Address;
 use protocol::frame::Frame;
+use protocol::kinds::Role;
 use protocol::{decode, encode};
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
+use tls::session::Session;
 
 /// How long a write may stand still.
 const WRITE_MAX: Duration = Duration::from_secs(2);
 /// How long connecting may take.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
+/// How long each answer of a login may take.
+const LOGIN_MAX: Duration = Duration::from_secs(2);
 
 /// Where a client goes in.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,9 +36,23 @@ pub enum Door {
     Unix(PathBuf),
 }
 
+impl Door {
+    /// The same for the client library.
+    pub fn address(&self, is_secured: bool) -> Address {
+        match self {
+            Self::Proxy(address) | Self::Tcp(address) if is_secured => {
+                Address::Tls(address.to_string())
+            }
+            Self::Proxy(address) | Self::Tcp(address) => Address::Tcp(address.to_string()),
+            Self::Unix(path) => Address::Unix(path.clone()),
+        }
+    }
+}
+
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
+    Tls(Box<(TcpStream, Session)>),
 }
 
 /// What became of a frame.
@@ -36,8 +60,10 @@ enum Stream {
 pub enum Sent {
     /// The kernel has all of it.
     Whole,
-    /// Some of it left, and no more will.
+    /// Some of it left, and no more will: the connection ended.
     Part,
+    /// Some of it left, and nobody took more of it for too long.
+    Stuck,
 }
 
 /// What waiting brought.
@@ -60,11 +86,11 @@ pub struct Line {
 }
 
 impl Line {
-    /// Connects.
+    /// Connects; over TLS where the run has it and the door is no Unix socket.
     ///
     /// # Errors
-    /// Nobody answers.
-    pub fn open(door: &Door) -> io::Result<Self> {
+    /// Nobody answers, or the two sides did not agree on TLS.
+    pub fn open(door: &Door, secure: Option<&Secure>) -> io::Result<Self> {
         let tcp = |address: &SocketAddr| {
             let stream = TcpStream::connect_timeout(address, CONNECT_MAX)?;
             stream.set_nodelay(true)?;
@@ -76,9 +102,9 @@ impl Line {
             Door::Proxy(address) => {
                 let stream = tcp(address)?;
                 port = stream.local_addr()?.port();
-                Stream::Tcp(stream)
+                agree(stream, secure)?
             }
-            Door::Tcp(address) => Stream::Tcp(tcp(address)?),
+            Door::Tcp(address) => agree(tcp(address)?, secure)?,
             Door::Unix(path) => {
                 let stream = UnixStream::connect(path)?;
                 stream.set_write_timeout(Some(WRITE_MAX))?;
@@ -99,8 +125,13 @@ impl Line {
         let done = match &mut self.stream {
             Stream::Tcp(stream) => stream.write_all(bytes),
             Stream::Unix(stream) => stream.write_all(bytes),
+            Stream::Tls(tls) => write_sealed(tls, bytes),
         };
-        if done.is_ok() { Sent::Whole } else { Sent::Part }
+        match done {
+            Ok(()) => Sent::Whole,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Stuck,
+            Err(_) => Sent::Part,
+        }
     }
 
     /// The next frame.
@@ -119,6 +150,10 @@ impl Line {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Came::Nothing,
+                // Nothing on the way invents or changes a byte.
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                    panic!("what the broker sent is no TLS, or it says so of ours: {error}")
+                }
                 Err(_) => return Came::Lost,
             }
         }
@@ -136,17 +171,88 @@ impl Line {
                 stream.set_read_timeout(wait)?;
                 stream.read(&mut bytes)?
             }
+            Stream::Tls(tls) => {
+                let (socket, session) = &mut **tls;
+                socket.set_read_timeout(wait)?;
+                session.read_some(socket, &mut [IoSliceMut::new(&mut bytes)])?
+            }
         };
         self.buffer.extend_from_slice(&bytes[..count]);
         Ok(count)
     }
 
     /// No more will be sent, in order.
-    pub fn shut(&self) {
+    pub fn shut(&mut self) {
         // It may be gone already.
-        let _ = match &self.stream {
+        let _ = match &mut self.stream {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            Stream::Tls(tls) => {
+                let (socket, session) = &mut **tls;
+                session.close();
+                session.flush(socket).and_then(|()| socket.shutdown(Shutdown::Write))
+            }
         };
     }
+
+    /// Logs in, with a token if there is one; the line if it was let in.
+    ///
+    /// # Errors
+    /// Why not.
+    ///
+    /// # Panics
+    /// If the broker lets somebody in without a proof of its own, or says what it never may.
+    pub fn log_in(
+        mut self,
+        service: &str,
+        heartbeat: bool,
+        token: Option<&Token>,
+    ) -> Result<Self, String> {
+        let prover = token.map(|token| Prover::begin(token, Role::Client, service));
+        let mut prover = prover.transpose()?;
+        let mut login = wire::login(service);
+        login.heartbeat = heartbeat;
+        login.token = prover.as_ref().map(|prover| prover.claim().clone());
+        let mut frame = Frame::Login(login);
+        loop {
+            if self.send(frame) != Sent::Whole {
+                return Err("the login did not leave".to_owned());
+            }
+            match (self.next(LOGIN_MAX), &mut prover) {
+                (Came::Frame(Frame::LoginOk(ok)), None) => {
+                    assert!(ok.signature.is_none(), "a proof that nobody wanted");
+                    return Ok(self);
+                }
+                (Came::Frame(Frame::LoginOk(ok)), Some(prover)) => {
+                    assert!(prover.is_proven(ok.signature.as_deref()), "let in without a proof");
+                    return Ok(self);
+                }
+                (Came::Frame(Frame::Challenge(challenge)), Some(prover)) => {
+                    frame = Frame::Proof(prover.answer(&challenge)?);
+                }
+                (Came::Frame(Frame::Error { error, .. }), _) => return Err(format!("{error:?}")),
+                (Came::Frame(other), _) => panic!("the answer to a login is {other:?}"),
+                (Came::Nothing, _) => return Err("no answer came".to_owned()),
+                (Came::Lost, _) => return Err("the connection ended".to_owned()),
+            }
+        }
+    }
+}
+
+fn agree(mut socket: TcpStream, secure: Option<&Secure>) -> io::Result<Stream> {
+    let Some(secure) = secure else { return Ok(Stream::Tcp(socket)) };
+    let mut session = secure.session();
+    socket.set_read_timeout(Some(CONNECT_MAX))?;
+    session.shake(&mut socket)?;
+    Ok(Stream::Tls(Box::new((socket, session))))
+}
+
+/// Writes all; after an error the last record, hence the end of the frame, has not left whole.
+fn write_sealed(tls: &mut (TcpStream, Session), mut bytes: &[u8]) -> io::Result<()> {
+    let (socket, session) = tls;
+    while !bytes.is_empty() {
+        let taken = session.write(socket, &[IoSlice::new(bytes)])?;
+        bytes = &bytes[taken..];
+    }
+    session.flush(socket)
 }

@@ -6,9 +6,10 @@ use super::clock::Clock;
 use super::history::Asked;
 use super::judge::Rules;
 use super::line::Door;
+use super::secure::Secure;
 use crate::sim::chance::Chance;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 /// A service of the fault run.
 #[derive(Clone, Copy, Debug)]
@@ -93,6 +94,8 @@ pub struct Load {
     pub clock: Clock,
     /// Where to go in: each client takes any of them, again and again.
     pub doors: Vec<Door>,
+    /// Tokens and certificates, if the run goes with them.
+    pub secure: Option<Arc<Secure>>,
     phase: AtomicU8,
     /// Clients that have nothing under way while the phase is `Drain`.
     pub drained: AtomicU64,
@@ -107,10 +110,11 @@ pub struct Load {
 
 impl Load {
     /// For these doors.
-    pub fn new(clock: Clock, doors: Vec<Door>) -> Self {
+    pub fn new(clock: Clock, doors: Vec<Door>, secure: Option<Arc<Secure>>) -> Self {
         Self {
             clock,
             doors,
+            secure,
             phase: AtomicU8::new(1),
             drained: AtomicU64::new(0),
             asked: Mutex::new(Vec::new()),

@@ -3,6 +3,8 @@
 //! simulated, and a seed repeats the plan, not the machine.
 
 pub mod ask;
+pub mod calm;
+pub mod canary;
 pub mod clock;
 pub mod disk;
 pub mod eyes;
@@ -13,5 +15,6 @@ pub mod line;
 pub mod load;
 pub mod proxy;
 pub mod run;
+pub mod secure;
 pub mod storm;
 pub mod world;

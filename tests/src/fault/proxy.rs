@@ -3,22 +3,20 @@
 //! invents a byte. One thread for all its connections; what it did to whom is written down.
 
 use super::clock::Clock;
-use crate::sim::chance::Chance;
-use lane::{Lane, Moved};
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use std::collections::{BTreeMap, VecDeque};
-use std::io::{self, Read as _, Write as _};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::os::fd::AsFd as _;
+use std::collections::VecDeque;
+use std::io::Write as _;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use street::Street;
 
 pub use lane::Weather;
 
 mod lane;
+mod street;
 
 /// How a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +90,6 @@ impl Kind {
     }
 }
 
-/// How long the target may take to answer.
-const CONNECT_MAX: Duration = Duration::from_millis(500);
-
 enum Order {
     Harm(u64, Harm),
     Heal,
@@ -138,16 +133,7 @@ impl Proxy {
         let (wake, woken) = UnixStream::pair().expect("a pair");
         woken.set_nonblocking(true).expect("non-blocking");
         let shared = Arc::new(Shared::default());
-        let street = Street {
-            listener,
-            target,
-            woken,
-            shared: Arc::clone(&shared),
-            chance: Chance::new(seed),
-            clock,
-            conns: BTreeMap::new(),
-            next: 0,
-        };
+        let street = Street::new(listener, target, (woken, Arc::clone(&shared)), (clock, seed));
         let thread = std::thread::spawn(move || street.run());
         Self { address, shared, wake, thread: Some(thread) }
     }
@@ -191,278 +177,4 @@ impl Drop for Proxy {
             let _ = thread.join();
         }
     }
-}
-
-/// A connection: `near` connected, `far` is the target's.
-struct Conn {
-    near: TcpStream,
-    far: TcpStream,
-    /// Near to far.
-    up: Lane,
-    /// Far to near.
-    down: Lane,
-    port: u16,
-    is_vanished: bool,
-}
-
-impl Conn {
-    /// Bytes are swallowed and no end is passed on, from now on.
-    fn vanish(&mut self) {
-        self.is_vanished = true;
-        self.up.is_swallowed = true;
-        self.down.is_swallowed = true;
-    }
-
-    fn is_over(&self) -> bool {
-        match self.is_vanished {
-            true => self.up.is_ended && self.down.is_ended,
-            false => self.up.is_shut && self.down.is_shut,
-        }
-    }
-}
-
-struct Street {
-    listener: TcpListener,
-    target: SocketAddr,
-    woken: UnixStream,
-    shared: Arc<Shared>,
-    chance: Chance,
-    clock: Clock,
-    conns: BTreeMap<u64, Conn>,
-    next: u64,
-}
-
-impl Street {
-    fn run(mut self) {
-        loop {
-            let now = self.clock.instant();
-            self.wait(now);
-            if !self.take_orders() {
-                return;
-            }
-            self.accept();
-            let now = self.clock.instant();
-            let ids: Vec<u64> = self.conns.keys().copied().collect();
-            for id in ids {
-                self.serve(id, now);
-            }
-            self.shared.live.store(self.conns.len() as u64, Ordering::Relaxed);
-        }
-    }
-
-    /// Waits until something can be done for any connection.
-    fn wait(&mut self, now: Instant) {
-        let mut until = now + Duration::from_secs(1);
-        let mut fds = vec![
-            PollFd::new(self.listener.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.woken.as_fd(), PollFlags::POLLIN),
-        ];
-        for conn in self.conns.values() {
-            // What is wanted of the near and of the far side.
-            let mut wanted = [PollFlags::empty(); 2];
-            for (lane, from, to) in [(&conn.up, 0, 1), (&conn.down, 1, 0)] {
-                if lane.wants_read() {
-                    wanted[from] |= PollFlags::POLLIN;
-                }
-                match lane.write_due() {
-                    Some(due) if due <= now => wanted[to] |= PollFlags::POLLOUT,
-                    Some(due) => until = until.min(due),
-                    None => {}
-                }
-            }
-            // One that nothing is wanted of is left out: its end would wake us again and again.
-            for (stream, wanted) in [&conn.near, &conn.far].into_iter().zip(wanted) {
-                if !wanted.is_empty() {
-                    fds.push(PollFd::new(stream.as_fd(), wanted));
-                }
-            }
-        }
-        let left = until.saturating_duration_since(now) + Duration::from_millis(1);
-        // Interrupted or not: everything is looked at.
-        let _ = poll(&mut fds, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX));
-        while (&self.woken).read(&mut [0; 64]).is_ok_and(|count| count > 0) {}
-    }
-
-    /// `false` = stop.
-    fn take_orders(&mut self) -> bool {
-        loop {
-            let order = self.shared.orders.lock().expect("no panic").pop_front();
-            match order {
-                None => return true,
-                Some(Order::Stop) => return false,
-                Some(Order::Heal) => self.heal(),
-                Some(Order::Harm(pick, harm)) => {
-                    let count = self.conns.len().max(1) as u64;
-                    let at = usize::try_from(pick % count).unwrap_or(0);
-                    if let Some(id) = self.conns.keys().nth(at).copied() {
-                        self.harm(id, harm);
-                    }
-                }
-            }
-        }
-    }
-
-    fn note(&self, port: u16, kind: Kind, until: Option<u64>) {
-        let from = self.clock.now();
-        let until = until.unwrap_or(u64::MAX);
-        let mut incidents = self.shared.incidents.lock().expect("no panic");
-        incidents.push(Incident { port, kind, from, until });
-    }
-
-    fn heal(&mut self) {
-        let is_gone = |conn: &Conn| conn.is_vanished || conn.up.is_dead() || conn.down.is_dead();
-        let gone: Vec<u64> =
-            self.conns.iter().filter(|(_, conn)| is_gone(conn)).map(|(id, _)| *id).collect();
-        for id in gone {
-            if let Some(conn) = self.conns.remove(&id) {
-                cut(conn, Cut::Rst);
-            }
-        }
-        let now = self.clock.instant();
-        for conn in self.conns.values_mut() {
-            conn.up.heal(now);
-            conn.down.heal(now);
-        }
-        let now = self.clock.now();
-        for incident in self.shared.incidents.lock().expect("no panic").iter_mut() {
-            incident.until = incident.until.min(now);
-        }
-    }
-
-    fn harm(&mut self, id: u64, harm: Harm) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        let port = conn.port;
-        match harm {
-            Harm::Cut(how) => {
-                if let Some(conn) = self.conns.remove(&id) {
-                    self.note(port, cut_kind(how), Some(self.clock.now()));
-                    cut(conn, how);
-                }
-            }
-            Harm::Vanish => {
-                conn.vanish();
-                self.note(port, Kind::Vanished, None);
-            }
-            Harm::Stall(is_up, span) => {
-                let lane = if is_up { &mut conn.up } else { &mut conn.down };
-                lane.stall(self.clock.instant(), span);
-                self.note_stall(port, span);
-            }
-            Harm::Weather(weather) => {
-                conn.up.weather = weather;
-                conn.down.weather = weather;
-                self.note_weather(port, &weather);
-            }
-        }
-    }
-
-    fn note_stall(&self, port: u16, span: Option<Duration>) {
-        let micros = |span: Duration| u64::try_from(span.as_micros()).unwrap_or(u64::MAX);
-        match span {
-            Some(span) => {
-                self.note(port, Kind::Stalled, Some(self.clock.now().saturating_add(micros(span))));
-            }
-            None => self.note(port, Kind::StalledForEver, None),
-        }
-    }
-
-    fn note_weather(&self, port: u16, weather: &Weather) {
-        if !weather.delay.is_zero() {
-            self.note(port, Kind::Delayed, None);
-        }
-        if weather.piece != 0 {
-            self.note(port, Kind::Split, None);
-        }
-        if weather.rate != 0 {
-            self.note(port, Kind::Throttled, None);
-        }
-    }
-
-    fn accept(&mut self) {
-        while let Ok((near, peer)) = self.listener.accept() {
-            let Ok(far) = TcpStream::connect_timeout(&self.target, CONNECT_MAX) else {
-                // Nobody listens there: the side that connected learns it as it would without us.
-                let _ = socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO));
-                self.note(peer.port(), Kind::CutRst, Some(self.clock.now()));
-                continue;
-            };
-            for stream in [&near, &far] {
-                stream.set_nonblocking(true).expect("non-blocking");
-                stream.set_nodelay(true).expect("no delay");
-            }
-            let roughness = self.shared.roughness.load(Ordering::Relaxed);
-            let [up, down] = [(); 2].map(|()| match self.chance.hits(roughness) {
-                true => Weather::by(&mut self.chance),
-                false => Weather::default(),
-            });
-            for weather in [&up, &down] {
-                self.note_weather(peer.port(), weather);
-            }
-            let now = self.clock.instant();
-            let conn = Conn {
-                near,
-                far,
-                up: Lane::new(up, now),
-                down: Lane::new(down, now),
-                port: peer.port(),
-                is_vanished: false,
-            };
-            self.conns.insert(self.next, conn);
-            self.next += 1;
-        }
-    }
-
-    fn serve(&mut self, id: u64, now: Instant) {
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        for is_up in [true, false] {
-            let Conn { near, far, up, down, .. } = conn;
-            let (lane, from, to) = if is_up { (up, &*near, &*far) } else { (down, &*far, &*near) };
-            match lane.pump(from, to, now) {
-                Moved::On => {}
-                Moved::Stalls(span) => {
-                    let port = conn.port;
-                    return self.note_stall(port, span);
-                }
-                Moved::Vanishes => return self.harm(id, Harm::Vanish),
-                Moved::Cut(how) => return self.harm(id, Harm::Cut(how)),
-                // A reset is passed on as one; it is not our doing.
-                Moved::Broken if conn.is_vanished => lane_ended(conn, is_up),
-                Moved::Broken => {
-                    if let Some(conn) = self.conns.remove(&id) {
-                        cut(conn, Cut::Rst);
-                    }
-                    return;
-                }
-            }
-        }
-        if conn.is_over() {
-            self.conns.remove(&id);
-        }
-    }
-}
-
-fn lane_ended(conn: &mut Conn, is_up: bool) {
-    if is_up { conn.up.is_ended = true } else { conn.down.is_ended = true }
-}
-
-const fn cut_kind(how: Cut) -> Kind {
-    match how {
-        Cut::Fin => Kind::CutFin,
-        Cut::Rst => Kind::CutRst,
-    }
-}
-
-/// Closes both ends.
-fn cut(conn: Conn, how: Cut) {
-    for stream in [conn.near, conn.far] {
-        match how {
-            Cut::Fin => drop(stream.shutdown(Shutdown::Both)),
-            Cut::Rst => drop(socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))),
-        }
-    }
-}
-
-/// Whether a read or write has to wait.
-fn is_later(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

@@ -1,6 +1,7 @@
 //! One fault run from beginning to end: rounds of storm and calm, the judge after each, and the
 //! report. Not how faults are done, nor what is judged.
 
+use super::canary;
 use super::clock::{Clock, pause};
 use super::eyes::Eyes;
 use super::faithful::Faithful;
@@ -35,6 +36,31 @@ pub struct Order {
     pub eyes: u64,
     /// Clients by the library.
     pub faithful: u64,
+    /// With tokens and TLS, which change meanwhile.
+    pub secured: bool,
+}
+
+impl Order {
+    /// What the environment says: `FAULT_SEED` and `FAULT_SECONDS`; else the short form.
+    ///
+    /// # Panics
+    /// If one of them is no number.
+    pub fn from_environment(secured: bool) -> Self {
+        Self {
+            seed: number("FAULT_SEED").unwrap_or(1),
+            storm: Duration::from_secs(number("FAULT_SECONDS").unwrap_or(8)),
+            round: Duration::from_secs(20),
+            eyes: 24,
+            faithful: 8,
+            secured,
+        }
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the length and the seed of a run are given by hand")]
+fn number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(text.parse().unwrap_or_else(|e| panic!("{name} is '{text}': {e}")))
 }
 
 /// What a run found.
@@ -52,6 +78,20 @@ pub struct Report {
     pub outcomes: BTreeMap<String, u64>,
 }
 
+impl Report {
+    /// Shows the figures, and fails if anything was broken.
+    ///
+    /// # Panics
+    /// If anything was broken.
+    #[expect(clippy::print_stderr, reason = "the figures of a run are for whoever runs it")]
+    pub fn assert_good(&self) {
+        eprintln!("{}", self.text);
+        let first: Vec<&str> = self.violations.iter().take(8).map(String::as_str).collect();
+        let (count, first) = (self.violations.len(), first.join("\n\n"));
+        assert!(count == 0, "{count} violations; the first ones:\n{first}");
+    }
+}
+
 /// A run under way.
 struct Run<'a> {
     order: Order,
@@ -67,8 +107,8 @@ struct Run<'a> {
 /// Runs.
 pub fn run(order: Order) -> Report {
     let clock = Clock::start();
-    let mut world = World::build(clock, order.seed);
-    let load = Load::new(clock, world.doors());
+    let mut world = World::build(clock, order.seed, order.secured);
+    let load = Load::new(clock, world.doors(), world.secure.clone());
     let machine = Mutex::new(Vec::new());
     let mut report = std::thread::scope(|scope| {
         let leave = Leave(&load);
@@ -135,7 +175,11 @@ impl Run<'_> {
             self.report.violations.push(text);
         }
         self.world.heal();
-        let complaints = self.world.calm();
+        let mut complaints = self.world.calm();
+        if complaints.is_empty() {
+            complaints = canary::fly(self.world, self.load);
+            complaints.extend(self.world.calm());
+        }
         if !complaints.is_empty() {
             let text = format!("after the storm:\n{}", complaints.join("\n"));
             self.report.violations.push(text);
@@ -147,7 +191,9 @@ impl Run<'_> {
         self.world.histories.read();
         let machine = self.machine.lock().expect("no panic").clone();
         let excuses = [self.storm.excuses.clone(), machine].concat();
-        let rules: Vec<Rules> = SERVICES.iter().map(|service| service.rules).collect();
+        // The canaries' own service is one as it comes.
+        let fresh = SERVICES[0].rules;
+        let rules: Vec<Rules> = SERVICES.iter().map(|s| s.rules).chain([fresh]).collect();
         let incidents = self.world.clients.incidents();
         let verdict = {
             let asked = self.load.asked.lock().expect("no panic");
@@ -178,6 +224,8 @@ impl Run<'_> {
             "seed {}, {:?} of storm in {} rounds, {} clients by hand, {} by the library",
             order.seed, order.storm, self.rounds, order.eyes, order.faithful
         ));
+        let how = if order.secured { "with" } else { "without" };
+        line(format!("{how} tokens and TLS"));
         line(format!("state directory on {}", self.world.disk.how()));
         let wall = if self.world.wall.is_some() { "is stepped" } else { "is not: no libfaketime" };
         line(format!("the wall clock {wall}"));

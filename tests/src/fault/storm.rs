@@ -1,18 +1,24 @@
 //! The storm: which fault comes when, by a seed, how each is done to real processes, and how it is
 //! undone. Not what must hold: that is the judge's and the calm's.
 
+use super::calm::CALM;
 use super::clock::pause;
 use super::history::State;
 use super::judge::{Cause, Excuse};
 use super::proxy::{Cut, Harm, Proxy};
 use super::world::World;
-use crate::proc::{is_alive, signal_pid};
+use crate::proc::{is_alive, signal_pid, within};
 use crate::sim::chance::Chance;
 use nix::sys::signal::Signal;
+use protocol::limits::TLS_PREFIX;
 use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::net::TcpStream;
 use std::time::Duration;
+
+use secrets::{SECRETS, Secret};
+
+mod secrets;
 
 /// Connections of a flood: more than the broker has descriptors.
 const FLOOD: usize = 400;
@@ -37,6 +43,7 @@ enum Fault {
     ClockStep,
     Idle,
     Shutdown,
+    Secret(Secret),
 }
 
 /// On which road.
@@ -98,6 +105,8 @@ pub struct Storm {
     pub counts: BTreeMap<&'static str, u64>,
     /// What must not be and was seen at once.
     pub wrong: Vec<String>,
+    /// A file was changed and the broker does not know it yet.
+    is_reload_due: bool,
 }
 
 impl Storm {
@@ -109,16 +118,18 @@ impl Storm {
             excuses: Vec::new(),
             counts: BTreeMap::new(),
             wrong: Vec::new(),
+            is_reload_due: false,
         }
     }
 
     /// Fault after fault for so long.
     pub fn rage(&mut self, world: &mut World, span: Duration) {
         let until = world.clock.now() + u64::try_from(span.as_micros()).unwrap_or(0);
-        let all: u64 = FAULTS.iter().map(|(_, weight, _)| weight).sum();
+        let more = if world.secure.is_some() { SECRETS } else { &[] };
+        let all: u64 = FAULTS.iter().chain(more).map(|(_, weight, _)| weight).sum();
         while world.clock.now() < until && self.wrong.is_empty() {
             let mut at = self.chance.below(all);
-            let row = FAULTS.iter().find(|(_, weight, _)| {
+            let row = FAULTS.iter().chain(more).find(|(_, weight, _)| {
                 let is_it = at < *weight;
                 at = at.saturating_sub(*weight);
                 is_it
@@ -137,6 +148,10 @@ impl Storm {
     pub fn end(&mut self, world: &mut World) {
         self.undo_due(world, u64::MAX);
         world.set_roughness(0);
+        // What could not be said while its connections were used up.
+        if self.is_reload_due && within(CALM, || self.reload(world).then_some(())).is_none() {
+            self.wrong.push("no reload although there is calm".to_owned());
+        }
     }
 
     fn later(&mut self, world: &World, millis: (u64, u64), undo: Undo) -> u64 {
@@ -210,6 +225,7 @@ impl Storm {
             Fault::FloodExecd => self.flood(world, &world.far.address),
             Fault::ClockStep => self.step_clock(world),
             Fault::Idle | Fault::Shutdown => self.operate(world, fault),
+            Fault::Secret(secret) => self.change_secrets(world, secret),
         }
     }
 
@@ -314,7 +330,7 @@ impl Storm {
 
     /// Uses up descriptors: mute connections, and some that send half a header.
     fn flood(&mut self, world: &World, address: &str) -> bool {
-        let Ok(address) = address.parse() else { return false };
+        let Ok(address) = address.trim_start_matches(TLS_PREFIX).parse() else { return false };
         let mut streams = Vec::new();
         for index in 0..FLOOD {
             let Ok(mut stream) = TcpStream::connect_timeout(&address, Duration::from_millis(200))

@@ -1,32 +1,30 @@
-//! The processes of the fault run: a broker, a second host, the proxies between them, and what must
-//! be true of all of them once the storm is over. Not the storm.
+//! The processes of the fault run: a broker, a second host, the proxies between them; how they are
+//! started and ended. Not the storm, nor what must be true after it: that is `calm`.
 
+use super::calm::{CALM, Usage};
 use super::clock::Clock;
 use super::disk::Disk;
 use super::history::Folder;
 use super::line::Door;
 use super::load::{DEADLINE_MS, SERVICES};
 use super::proxy::Proxy;
-use crate::proc::{Broker, Execd, is_alive, processes_of, program, within};
+use super::secure::Secure;
+use crate::proc::{Broker, Execd, processes_of, program, within};
 use client::address::Address;
 use client::caller::{Caller, Options};
 use client::error::Error;
 use nix::sys::signal::Signal;
 use protocol::bodies::Format;
+use protocol::limits::TLS_PREFIX;
 use protocol::names::ServiceName;
-use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
 
 /// Most descriptors of the broker: few, so that they can be used up.
 pub const DESCRIPTORS: u64 = 300;
-/// How long everything may take to be as before once the faults are over.
-const CALM: Duration = Duration::from_secs(20);
-/// Memory that may stay in use after a storm, KiB: buffers, lists and the allocator's leftovers.
-const BROKER_MORE_KIB: u64 = 96 * 1024;
-/// The same for an execd.
-const EXECD_MORE_KIB: u64 = 16 * 1024;
 /// How a broker is started: with few descriptors, and a wall clock that the run can step.
 const WRAP: &str = "ulimit -n \"$1\" && shift && exec \"$@\"";
 
@@ -41,27 +39,6 @@ const SETTINGS: &[&str] = &[
     "return_ms=1000",
     "reconnect_ms=8000",
 ];
-
-/// What a process has in use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Usage {
-    /// Open descriptors.
-    pub descriptors: u64,
-    /// Memory, KiB.
-    pub rss_kib: u64,
-}
-
-impl Usage {
-    /// Of this process.
-    pub fn of(pid: u32) -> Self {
-        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))
-            .map_or(0, |entries| entries.count() as u64);
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
-        let rss_kib = rss.and_then(|rss| rss.split_whitespace().next()?.parse().ok()).unwrap_or(0);
-        Self { descriptors, rss_kib }
-    }
-}
 
 /// Where libfaketime is, if it is installed.
 fn faketime() -> Option<PathBuf> {
@@ -94,25 +71,32 @@ pub struct World {
     pub disk: Disk,
     /// The file that says what the wall clock shows, where that can be done.
     pub wall: Option<PathBuf>,
+    /// Tokens and certificates, if the run goes with them.
+    pub secure: Option<Arc<Secure>>,
     /// Broker, its execd, the far one, before any fault.
-    baseline: [Usage; 3],
+    pub baseline: [Usage; 3],
 }
 
 impl World {
     /// Starts everything and waits until all workers are idle.
-    pub fn build(clock: Clock, seed: u64) -> Self {
+    pub fn build(clock: Clock, seed: u64, is_secured: bool) -> Self {
         let folder = TempDir::with_prefix("isect-").expect("temporary folder");
         let disk = Disk::new(folder.path().join("state"));
         let histories = Folder::new(folder.path().join("histories"));
         let wall = folder.path().join("wall");
         std::fs::write(&wall, "+0").expect("a file");
         let preload = faketime().filter(|_| disk.is_mounted());
-        let far = Execd::start(&[]);
-        let broker = start_broker(folder, preload.as_deref().map(|lib| (lib, wall.as_path())));
-        let tcp = |name: &str| broker.port(name).parse().expect("an address");
+        let secure = is_secured.then(|| Arc::new(Secure::new()));
+        let more = secure.as_ref().map(|secure| secure.host_words()).unwrap_or_default();
+        let more: Vec<&str> = more.iter().map(String::as_str).collect();
+        let far = Execd::start_at(&format!("{}127.0.0.1:0", scheme(is_secured)), &more);
+        let more = secure.as_ref().map(|secure| secure.broker_words()).unwrap_or_default();
+        let fake = preload.as_deref().map(|lib| (lib, wall.as_path()));
+        let broker = start_broker(folder, fake, &more);
+        let tcp = |name: &str| place(&broker.port(name));
         let clients = Proxy::start(tcp("client"), clock, seed);
         let workers = Proxy::start(tcp("worker"), clock, seed + 1);
-        let hosts = Proxy::start(far.address.parse().expect("an address"), clock, seed + 2);
+        let hosts = Proxy::start(place(&far.address), clock, seed + 2);
         let wall = preload.map(|_| wall);
         let mut world = Self {
             clock,
@@ -124,6 +108,7 @@ impl World {
             histories,
             disk,
             wall,
+            secure,
             baseline: [Usage::default(); 3],
         };
         world.configure();
@@ -135,26 +120,33 @@ impl World {
 
     fn configure(&self) {
         let op = |command: &str| self.op(command).unwrap_or_else(|e| panic!("'{command}': {e}"));
-        op(&format!("config host far {}", self.hosts.address));
-        let witness = program("isdwitness");
+        op(&format!("config host far {}{}", self.scheme(), self.hosts.address));
         for service in &SERVICES {
             let name = service.name;
             op(&format!("config service {name} deadline_ms={DEADLINE_MS} {}", service.settings));
-            let host = if service.is_far { "far" } else { "localhost" };
-            let mut args = format!("history={}", self.histories.path().display());
-            if service.is_far {
-                args.push_str(&format!(" via={}", self.workers.address));
-            }
             for index in 0..service.workers {
                 // Some are slow to show their badge, so that they can die before it.
-                let wait = if index == 0 { 150 } else { 0 };
-                op(&format!(
-                    "config worker {name} {host} {} {args} wait={wait}",
-                    witness.display()
-                ));
+                op(&self.worker(name, service.is_far, if index == 0 { 150 } else { 0 }));
             }
             op(&format!("start {name}"));
         }
+    }
+
+    /// The command that configures one more worker of a service, which shows its badge so many
+    /// milliseconds late.
+    pub fn worker(&self, service: &str, is_far: bool, wait: u64) -> String {
+        let (host, via) = match is_far {
+            true => ("far", format!(" via={}{}", self.scheme(), self.workers.address)),
+            false => ("localhost", String::new()),
+        };
+        let witness = program("isdwitness");
+        let (witness, histories) = (witness.display(), self.histories.path().display());
+        format!("config worker {service} {host} {witness} history={histories}{via} wait={wait}")
+    }
+
+    /// What stands before the addresses of this run.
+    const fn scheme(&self) -> &'static str {
+        scheme(self.secure.is_some())
     }
 
     /// Of a thousand new connections through the proxies so many meet bad weather.
@@ -180,7 +172,7 @@ impl World {
             proxy.clone(),
             proxy.clone(),
             proxy,
-            Door::Tcp(self.broker.port("client").parse().expect("an address")),
+            Door::Tcp(place(&self.broker.port("client"))),
             Door::Unix(PathBuf::from(unix.strip_prefix("unix:").expect("a path"))),
         ]
     }
@@ -203,7 +195,8 @@ impl World {
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
-    fn json(&self, command: &str) -> serde_json::Value {
+    /// The same as JSON; null if there is no answer.
+    pub fn json(&self, command: &str) -> serde_json::Value {
         let text = self.op_as(command, Format::Json).unwrap_or_default();
         serde_json::from_str(&text).unwrap_or_default()
     }
@@ -214,109 +207,21 @@ impl World {
     }
 
     /// Processes of workers, and of what they started.
-    fn worker_processes(&self) -> Vec<u32> {
+    pub fn worker_processes(&self) -> Vec<u32> {
         processes_of(&self.histories.path().to_string_lossy())
             .into_iter()
             .filter(|pid| *pid != self.broker.process.pid())
             .collect()
     }
 
-    fn pids(&self) -> [u32; 3] {
+    /// Broker, its execd, the far one.
+    pub fn pids(&self) -> [u32; 3] {
         [self.broker.process.pid(), self.execd_pid(), self.far.process.pid()]
     }
 
-    fn usage(&self) -> [Usage; 3] {
+    /// Memory and descriptors of these.
+    pub fn usage(&self) -> [Usage; 3] {
         self.pids().map(Usage::of)
-    }
-
-    /// Looks until all is as it was before the storm; what is not, in words.
-    pub fn calm(&mut self) -> Vec<String> {
-        let mut complaints = Vec::new();
-        let settled = within(CALM, || {
-            complaints = self.unsettled();
-            complaints.is_empty().then_some(())
-        });
-        if settled.is_none() {
-            for page in ["", "workers", "queue", "hosts"] {
-                complaints.push(self.op(page).unwrap_or_else(|e| format!("'{page}': {e}")));
-            }
-        }
-        complaints
-    }
-
-    /// What is not yet as it should be.
-    fn unsettled(&mut self) -> Vec<String> {
-        let mut wrong = Vec::new();
-        let expected: usize = SERVICES.iter().map(|service| service.workers).sum();
-        let pages = self.json("workers");
-        let count = |list: &str| pages[list].as_array().map_or(0, Vec::len);
-        if (count("lazy"), count("idle"), count("busy")) != (0, expected, 0) {
-            wrong.push(format!("of {expected} workers {} are idle", count("idle")));
-        }
-        let queue = self.json("queue");
-        if queue["queue"].as_array().is_none_or(|waiting| !waiting.is_empty()) {
-            wrong.push(format!("something waits for ever: {queue}"));
-        }
-        let status = &self.json("")["status"];
-        if status["Waiting"] != 0 || status["WaitingBytes"] != 0 {
-            let bytes = &status["WaitingBytes"];
-            wrong.push(format!("{} wait with {bytes} bytes", status["Waiting"]));
-        }
-        let pids: BTreeSet<u32> = ["lazy", "idle", "busy"]
-            .iter()
-            .filter_map(|list| pages[list].as_array())
-            .flatten()
-            .map(|worker| number(&worker["pid"]))
-            .collect();
-        for pid in self.worker_processes() {
-            if !pids.contains(&pid) && !pids.contains(&group_of(pid)) && is_alive(pid) {
-                let (group, line) = (group_of(pid), command_line(pid));
-                wrong.push(format!("process {pid} of group {group} belongs to nobody: {line}"));
-            }
-        }
-        let execds = processes_of(&format!("unix:{}", self.disk.path().display()));
-        let execds =
-            execds.iter().filter(|pid| command_line(**pid).contains("--role-execd")).count();
-        if execds != 1 {
-            wrong.push(format!("{execds} built-in execds"));
-        }
-        let saved = self.op("save").unwrap_or_default();
-        let kept = std::fs::read_to_string(self.disk.path().join("config.isect"));
-        if kept.unwrap_or_default() != saved {
-            wrong.push("what is kept is not the configuration".to_owned());
-        }
-        self.check_usage(&mut wrong);
-        for pid in self.pids() {
-            wrong.extend(
-                other_clocks(pid).map(|clock| format!("process {pid} has a timer on {clock}")),
-            );
-        }
-        wrong
-    }
-
-    fn check_usage(&self, wrong: &mut Vec<String>) {
-        if self.baseline[0].descriptors == 0 {
-            return;
-        }
-        let names = ["the broker", "its execd", "the far execd"];
-        let more = [BROKER_MORE_KIB, EXECD_MORE_KIB, EXECD_MORE_KIB];
-        let on = |is_far| -> u64 {
-            let there = SERVICES.iter().filter(|service| service.is_far == is_far);
-            there.map(|service| service.workers as u64).sum()
-        };
-        // An execd watches each worker that an earlier execd started by one more descriptor.
-        let watched = [0, on(false), on(true)];
-        for (at, pid) in self.pids().into_iter().enumerate() {
-            let now = Usage::of(pid);
-            let (before, name) = (self.baseline[at], names[at]);
-            if now.descriptors > before.descriptors + watched[at] {
-                let open = descriptors(pid).join(" ");
-                wrong.push(format!("{name} has {now:?}, before the storm {before:?}: {open}"));
-            }
-            if now.rss_kib > before.rss_kib + more[at] {
-                wrong.push(format!("{name} has {now:?}, before the storm {before:?}"));
-            }
-        }
     }
 
     /// Keeps the logs of broker and execds where the next run does not find them; where that is.
@@ -326,7 +231,8 @@ impl World {
         let _ = std::fs::create_dir_all(&folder);
         let logs = [("isectd", self.broker.process.log()), ("isdexecd", self.far.process.log())];
         for (name, log) in logs {
-            let _ = std::fs::write(folder.join(format!("{name}-{seed}.log")), log);
+            let how = if self.secure.is_some() { "-secured" } else { "" };
+            let _ = std::fs::write(folder.join(format!("{name}-{seed}{how}.log")), log);
         }
         folder
     }
@@ -359,8 +265,17 @@ impl World {
     }
 }
 
-fn start_broker(folder: TempDir, fake: Option<(&std::path::Path, &std::path::Path)>) -> Broker {
-    let mut args = Vec::new();
+/// The address without what stands before it.
+fn place(address: &str) -> SocketAddr {
+    address.trim_start_matches(TLS_PREFIX).parse().expect("an address")
+}
+
+const fn scheme(is_secured: bool) -> &'static str {
+    if is_secured { TLS_PREFIX } else { "" }
+}
+
+fn start_broker(folder: TempDir, fake: Option<(&Path, &Path)>, more: &[String]) -> Broker {
+    let mut args: Vec<&str> = more.iter().map(String::as_str).collect();
     for setting in SETTINGS {
         args.extend(["--set", setting]);
     }
@@ -385,36 +300,7 @@ fn start_broker(folder: TempDir, fake: Option<(&std::path::Path, &std::path::Pat
     broker
 }
 
-fn number(value: &serde_json::Value) -> u32 {
+/// A process id; 0 if it is none.
+pub fn number(value: &serde_json::Value) -> u32 {
     value.as_u64().and_then(|value| u32::try_from(value).ok()).unwrap_or(0)
-}
-
-/// What the descriptors of a process are.
-fn descriptors(pid: u32) -> Vec<String> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
-    let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
-    links.map(|link| link.to_string_lossy().into_owned()).collect()
-}
-
-/// Timers of a process that are not on the monotonic clock, as the kernel shows them.
-fn other_clocks(pid: u32) -> impl Iterator<Item = String> {
-    let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten();
-    entries.filter_map(|entry| {
-        let text = std::fs::read_to_string(entry.ok()?.path()).ok()?;
-        let line = text.lines().find(|line| line.starts_with("clockid:"))?;
-        (line.split_whitespace().nth(1) != Some("1")).then(|| line.to_owned())
-    })
-}
-
-/// The process group of a process; 0 if it is gone.
-fn group_of(pid: u32) -> u32 {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    let behind = stat.rsplit(')').next().unwrap_or_default();
-    behind.split_whitespace().nth(2).and_then(|group| group.parse().ok()).unwrap_or(0)
-}
-
-/// The words of a process.
-pub fn command_line(pid: u32) -> String {
-    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    String::from_utf8_lossy(&bytes).replace('\0', " ")
 }

@@ -19,6 +19,7 @@ fn asked() -> Asked {
         behind: 0,
         port: 7,
         library: false,
+        changing: false,
         outcomes: vec![answer(10 * SECOND + 5)],
         end: None,
     }
@@ -165,4 +166,41 @@ fn what_was_not_wanted_and_what_nobody_asked_is_seen() {
     let mut more = begun(1);
     more.push(Begun { id: 99, pid: 4, attempt: 1 });
     assert_eq!(sees(asked(), &more, &[], &[]), [Broken::Invented]);
+}
+
+#[test]
+fn a_connection_that_ends_although_it_was_only_delayed_or_split_is_seen() {
+    let at = 10 * SECOND + 7;
+    let lost = Asked { outcomes: Vec::new(), end: Some((at, End::Lost)), ..asked() };
+    for kind in [Kind::Delayed, Kind::Split] {
+        assert_eq!(sees(lost.clone(), &[], &[], &[incident(kind)]), [Broken::LostForNothing]);
+    }
+    for kind in [Kind::CutFin, Kind::Throttled, Kind::Stalled, Kind::Vanished] {
+        assert_eq!(sees(lost.clone(), &[], &[], &[incident(kind)]), []);
+    }
+}
+
+#[test]
+fn to_be_shut_out_without_a_new_token_is_seen() {
+    let from = 10 * SECOND;
+    let renewed = Excuse { cause: Cause::Renewed, from, until: from + 2 };
+    let long_ago = Excuse { from: from - 5 * SECOND, until: from - 4 * SECOND, ..renewed };
+    let end = Some((from + 7, End::Lost));
+    let lost = Asked { outcomes: Vec::new(), end, changing: true, ..asked() };
+    let out = vec![error(ErrorCode::BadToken, Ran::Maybe)];
+    let told = Asked { outcomes: out, changing: true, ..asked() };
+    for asked in [lost, told] {
+        assert_eq!(sees(asked.clone(), &[], &[renewed], &[]), []);
+        assert_eq!(sees(asked.clone(), &[], &[], &[]), [Broken::LostForNothing]);
+        assert_eq!(sees(asked.clone(), &[], &[long_ago], &[]), [Broken::LostForNothing]);
+        // The news of it was held back.
+        let slow = Incident { until: from + 6, ..incident(Kind::Stalled) };
+        assert_eq!(sees(asked.clone(), &[], &[long_ago], &[slow]), []);
+        let steady = Asked { changing: false, ..asked };
+        assert_eq!(sees(steady, &[], &[renewed], &[]), [Broken::LostForNothing]);
+    }
+    // It excuses nothing else.
+    let late = Asked { outcomes: vec![answer(13 * SECOND)], changing: true, ..asked() };
+    let long = Excuse { until: u64::MAX, ..renewed };
+    assert_eq!(sees(late, &begun(1), &[long], &[]), [Broken::Late]);
 }

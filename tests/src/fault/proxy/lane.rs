@@ -1,10 +1,10 @@
 //! One direction of a connection through the proxy: what is held back, and what becomes of it. Not
 //! the connection: that is `proxy`.
 
-use super::{Cut, is_later};
+use super::Cut;
 use crate::sim::chance::Chance;
 use std::collections::VecDeque;
-use std::io::{Read as _, Write as _};
+use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -232,4 +232,9 @@ impl Lane {
         }
         weather.cut_at.take().map(|(_, how)| Moved::Cut(how))
     }
+}
+
+/// Whether a read or write has to wait.
+fn is_later(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }

@@ -1,0 +1,158 @@
+//! What must be true of all processes once the storm is over: everybody is there and idle, nothing
+//! waits, nobody is left over, nothing leaks. Not how it comes to be: the storm ends, and we wait.
+
+use super::load::SERVICES;
+use super::world::{World, number};
+use crate::proc::{is_alive, processes_of, within};
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+/// How long everything may take to be as before once the faults are over.
+pub const CALM: Duration = Duration::from_secs(20);
+/// Memory that may stay in use after a storm, KiB: buffers, lists and the allocator's leftovers.
+const BROKER_MORE_KIB: u64 = 96 * 1024;
+/// The same for an execd.
+const EXECD_MORE_KIB: u64 = 16 * 1024;
+
+/// What a process has in use.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Open descriptors.
+    pub descriptors: u64,
+    /// Memory, KiB.
+    pub rss_kib: u64,
+}
+
+impl Usage {
+    /// Of this process.
+    pub fn of(pid: u32) -> Self {
+        let descriptors = std::fs::read_dir(format!("/proc/{pid}/fd"))
+            .map_or(0, |entries| entries.count() as u64);
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+        let rss = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let rss_kib = rss.and_then(|rss| rss.split_whitespace().next()?.parse().ok()).unwrap_or(0);
+        Self { descriptors, rss_kib }
+    }
+}
+
+impl World {
+    /// Looks until all is as it was before the storm; what is not, in words.
+    pub fn calm(&mut self) -> Vec<String> {
+        let mut complaints = Vec::new();
+        let settled = within(CALM, || {
+            complaints = self.unsettled();
+            complaints.is_empty().then_some(())
+        });
+        if settled.is_none() {
+            for page in ["", "workers", "queue", "hosts"] {
+                complaints.push(self.op(page).unwrap_or_else(|e| format!("'{page}': {e}")));
+            }
+        }
+        complaints
+    }
+
+    /// What is not yet as it should be.
+    fn unsettled(&mut self) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let expected: usize = SERVICES.iter().map(|service| service.workers).sum();
+        let pages = self.json("workers");
+        let count = |list: &str| pages[list].as_array().map_or(0, Vec::len);
+        if (count("lazy"), count("idle"), count("busy")) != (0, expected, 0) {
+            wrong.push(format!("of {expected} workers {} are idle", count("idle")));
+        }
+        let queue = self.json("queue");
+        if queue["queue"].as_array().is_none_or(|waiting| !waiting.is_empty()) {
+            wrong.push(format!("something waits for ever: {queue}"));
+        }
+        let status = &self.json("")["status"];
+        if status["Waiting"] != 0 || status["WaitingBytes"] != 0 {
+            let bytes = &status["WaitingBytes"];
+            wrong.push(format!("{} wait with {bytes} bytes", status["Waiting"]));
+        }
+        let pids: BTreeSet<u32> = ["lazy", "idle", "busy"]
+            .iter()
+            .filter_map(|list| pages[list].as_array())
+            .flatten()
+            .map(|worker| number(&worker["pid"]))
+            .collect();
+        for pid in self.worker_processes() {
+            if !pids.contains(&pid) && !pids.contains(&group_of(pid)) && is_alive(pid) {
+                let (group, line) = (group_of(pid), command_line(pid));
+                wrong.push(format!("process {pid} of group {group} belongs to nobody: {line}"));
+            }
+        }
+        let execds = processes_of(&format!("unix:{}", self.disk.path().display()));
+        let execds =
+            execds.iter().filter(|pid| command_line(**pid).contains("--role-execd")).count();
+        if execds != 1 {
+            wrong.push(format!("{execds} built-in execds"));
+        }
+        let saved = self.op("save").unwrap_or_default();
+        let kept = std::fs::read_to_string(self.disk.path().join("config.isect"));
+        if kept.unwrap_or_default() != saved {
+            wrong.push("what is kept is not the configuration".to_owned());
+        }
+        self.check_usage(&mut wrong);
+        for pid in self.pids() {
+            wrong.extend(
+                other_clocks(pid).map(|clock| format!("process {pid} has a timer on {clock}")),
+            );
+        }
+        wrong
+    }
+
+    fn check_usage(&self, wrong: &mut Vec<String>) {
+        if self.baseline[0].descriptors == 0 {
+            return;
+        }
+        let names = ["the broker", "its execd", "the far execd"];
+        let more = [BROKER_MORE_KIB, EXECD_MORE_KIB, EXECD_MORE_KIB];
+        let on = |is_far| -> u64 {
+            let there = SERVICES.iter().filter(|service| service.is_far == is_far);
+            there.map(|service| service.workers as u64).sum()
+        };
+        // An execd watches each worker that an earlier execd started by one more descriptor.
+        let watched = [0, on(false), on(true)];
+        for (at, pid) in self.pids().into_iter().enumerate() {
+            let now = Usage::of(pid);
+            let (before, name) = (self.baseline[at], names[at]);
+            if now.descriptors > before.descriptors + watched[at] {
+                let open = descriptors(pid).join(" ");
+                wrong.push(format!("{name} has {now:?}, before the storm {before:?}: {open}"));
+            }
+            if now.rss_kib > before.rss_kib + more[at] {
+                wrong.push(format!("{name} has {now:?}, before the storm {before:?}"));
+            }
+        }
+    }
+}
+
+/// What the descriptors of a process are.
+fn descriptors(pid: u32) -> Vec<String> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten();
+    let links = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+    links.map(|link| link.to_string_lossy().into_owned()).collect()
+}
+
+/// Timers of a process that are not on the monotonic clock, as the kernel shows them.
+fn other_clocks(pid: u32) -> impl Iterator<Item = String> {
+    let entries = std::fs::read_dir(format!("/proc/{pid}/fdinfo")).into_iter().flatten();
+    entries.filter_map(|entry| {
+        let text = std::fs::read_to_string(entry.ok()?.path()).ok()?;
+        let line = text.lines().find(|line| line.starts_with("clockid:"))?;
+        (line.split_whitespace().nth(1) != Some("1")).then(|| line.to_owned())
+    })
+}
+
+/// The process group of a process; 0 if it is gone.
+fn group_of(pid: u32) -> u32 {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let behind = stat.rsplit(')').next().unwrap_or_default();
+    behind.split_whitespace().nth(2).and_then(|group| group.parse().ok()).unwrap_or(0)
+}
+
+/// The words of a process.
+pub fn command_line(pid: u32) -> String {
+    let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ")
+}

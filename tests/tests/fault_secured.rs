@@ -1,0 +1,9 @@
+//! The fault run once more with tokens and TLS on every road between machines, and both changed
+//! while it storms. The same length and seeds as in `fault.rs`.
+
+use isect_tests::fault::run::{Order, run};
+
+#[test]
+fn every_promise_holds_over_tokens_and_tls() {
+    run(Order::from_environment(true)).assert_good();
+}
