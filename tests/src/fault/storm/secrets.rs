@@ -79,8 +79,8 @@ impl Storm {
                 self.is_reload_due = false;
                 true
             }
-            // It may have no descriptor left for an operator.
-            Err(error) if !error.is(ErrorCode::Refused) => false,
+            // It may have no descriptor left for an operator, or for the files.
+            Err(error) if !error.is(ErrorCode::Refused) || lacks_descriptors(&error) => false,
             Err(error) => {
                 self.wrong.push(format!("'reload' of good files: {error}"));
                 false
@@ -92,10 +92,16 @@ impl Storm {
     fn must_be_refused(&mut self, said: Result<String, Error>, part: &str) {
         match said {
             Ok(page) => self.wrong.push(format!("a spoiled file was taken: {page}")),
+            Err(error) if lacks_descriptors(&error) => {}
             Err(error) if error.is(ErrorCode::Refused) && !error.text.contains(part) => {
                 self.wrong.push(format!("no '{part}' in: {error}"));
             }
             Err(_) => {}
         }
     }
+}
+
+/// Whether a flood left the broker no descriptor to read its files with.
+fn lacks_descriptors(error: &Error) -> bool {
+    error.text.contains("Too many open files")
 }
