@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What is too wide or too long for the gate: many simulation seeds, the tests again in the release
-# profile, instruction budgets where valgrind is installed.
+# What is too wide or too long for the gate: many simulation seeds, long faults and overload, the
+# tests again in the release profile, execd under the address sanitizer, fuzzing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export CARGO_TERM_COLOR=never
@@ -25,6 +25,15 @@ unset FAULT_SECONDS FAULT_SEED
 
 printf '\n== all tests, release profile\n'
 cargo test --release --workspace
+
+# The one room with unsafe code. Each execd and worker that the tests start is built with it, too;
+# what it finds ends the process, and the test with it. The stable compiler can, if it is told so.
+host="$(rustc -vV | sed -n 's/^host: //p')"
+if [ "$host" = x86_64-unknown-linux-gnu ]; then
+  printf '\n== execd under the address sanitizer\n'
+  RUSTC_BOOTSTRAP=1 RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan \
+    cargo test --target "$host" -p isect-execd
+fi
 
 if cargo fuzz --version >/dev/null 2>&1; then
   for target in $(cargo run -q -p isect-tests --example corpus -- targets); do

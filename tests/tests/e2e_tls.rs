@@ -159,6 +159,30 @@ fn a_reload_takes_good_files_keeps_the_old_for_bad_ones_and_disturbs_nobody() {
     assert_eq!(broker.end(), 0);
 }
 
+/// What one reload found is not told to the next, and the tokens of an earlier one never come into
+/// force after those of a later one: they are done one after the other.
+#[test]
+fn of_many_reloads_at_once_each_is_told_of_the_bad_certificate() {
+    let authority = Authority::new();
+    let pair = authority.sign("broker", HERE);
+    let path = |name: &str| authority.folder().join(name).to_string_lossy().into_owned();
+    let (file, out) = (path("tokens"), path("ops.token"));
+    let add = ["token", "add", "ops", "--file", &file, "--out", &out, "--role", "operator:read"];
+    assert_eq!(run("isectd", &add, b"").status, 0);
+    let broker = broker(&authority, &pair, &["--tokens", &file]);
+    let mut caller = broker.login("op");
+    std::fs::write(pair.cert(), "no certificate").expect("a file");
+    for _ in 0..10 {
+        caller.send("reload", &Send::default()).expect("room for a command");
+    }
+    for _ in 0..10 {
+        let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+        let error = reply.error.expect("the certificate is bad");
+        assert!(error.text.contains("stays in use"), "{error}");
+    }
+    assert_eq!(broker.end(), 0);
+}
+
 #[test]
 fn who_speaks_the_wrong_one_is_told_the_cure() {
     let authority = Authority::new();

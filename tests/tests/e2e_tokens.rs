@@ -10,8 +10,13 @@ use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, program, run};
 use isect_tests::stranger::{self, STRANGER};
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
+use protocol::bodies::{ExecListed, ExecWelcome};
+use protocol::encode;
 use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
 use protocol::names::ServiceName;
+use std::io::Write as _;
+use std::net::TcpListener;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::process::Output;
@@ -258,6 +263,41 @@ fn a_broker_does_not_believe_an_execd_that_does_not_know_its_token() {
         assert!(!broker.op("host h").contains("host->state = up"));
         assert_eq!(broker.end(), 0);
     }
+}
+
+/// It says welcome as soon as it is dialled, while the broker still looks for its token.
+#[test]
+fn a_broker_does_not_believe_an_execd_that_answers_before_it_is_asked() {
+    let tokens = Tokens::new();
+    let host = tokens.add("eu", &["host"]);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let welcome = ExecWelcome {
+        hostpid: std::process::id(),
+        version: "evil".into(),
+        children_max: 10,
+        signature: None,
+    };
+    let mut bytes = encode::to_bytes(Frame::ExecWelcome(welcome)).to_vec();
+    let listed = Frame::ExecListed(ExecListed::default());
+    bytes.extend_from_slice(&encode::to_bytes(listed));
+    let evil = std::thread::spawn(move || {
+        let mut conns = Vec::new();
+        for _ in 0..5 {
+            let (mut conn, _) = listener.accept().expect("the broker");
+            conn.write_all(&bytes).expect("room for a welcome");
+            conns.push(conn);
+        }
+    });
+    let broker = Broker::start(&["--host-token", &host.to_string_lossy()]);
+    broker.op("config events 50");
+    broker.op(&format!("config host h {address}"));
+    evil.join().expect("the broker has tried it five times");
+    broker.await_page("listevents", "did not prove");
+    let events = broker.op("listevents");
+    assert!(!events.contains("host h at") || !events.contains("is up with"), "{events}");
+    assert!(!broker.op("host h").contains("host->state = up"));
+    assert_eq!(broker.end(), 0);
 }
 
 #[test]

@@ -87,6 +87,8 @@ fn the_model_notices_what_is_broken_on_purpose() {
         (Sabotage::RunTwice, "was begun"),
         (Sabotage::LieAboutRan, "ran=no"),
         (Sabotage::WrongClient, "not under way"),
+        (Sabotage::LetIn, "is let in"),
+        (Sabotage::KeepRevoked, "in: Seat"),
     ] {
         let broken = (0..40).find_map(|seed| {
             let plan = Plan { sabotage, ..Plan::of(seed) };
@@ -120,6 +122,7 @@ fn fair(seed: u64) -> Plan {
         operator_ms: 0,
         fault_ms: 0,
         faults: vec![],
+        tokens_ms: 0,
         ..Plan::of(seed)
     }
 }
@@ -155,6 +158,32 @@ fn a_broker_and_an_execd_that_are_killed_start_no_worker_anew() {
         assert_eq!(report.started, 4, "seed {seed}");
     }
     assert!(lost > 10, "{lost} requests were under way when the broker was killed");
+}
+
+/// The worlds with tokens are not without events: all that may happen to somebody happens.
+#[test]
+fn with_tokens_people_are_let_in_refused_and_shut_out() {
+    let mut figures: BTreeMap<String, u64> = BTreeMap::new();
+    for seed in 5000..5024 {
+        let plan = Plan { tokens_ms: 1000, ..Plan::of(seed) };
+        let report = sim::run_plan(plan, false);
+        assert_eq!(report.broken, None);
+        report.figures.into_iter().for_each(|(k, n)| *figures.entry(k).or_default() += n);
+    }
+    for what in [
+        "reply",
+        "the tokens were read",
+        "logins with a token",
+        "workers with a token",
+        "not let in: bad_token",
+        "not let in: denied",
+        "not let in: needs_token",
+        "shut out: bad_token",
+        "shut out: denied",
+        "shut out: needs_token",
+    ] {
+        assert!(figures.get(what).is_some_and(|n| *n > 5), "{what}: {figures:#?}");
+    }
 }
 
 /// Seeds that once broke a law, each with what was wrong; found again with the mistake put back.

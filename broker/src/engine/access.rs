@@ -364,8 +364,8 @@ impl Engine {
                 Ok(OpReply::line("reload", line, fields))
             }
         };
-        let answer = match self.certificates.take() {
-            Some(certificates) => certificates.join(Some(answer)),
+        let answer = match self.certificates.take_if(|(of, _)| *of == asker) {
+            Some((_, certificates)) => certificates.join(Some(answer)),
             None => answer,
         };
         if let (Some((link, head)), Some(client)) = (asker, client)

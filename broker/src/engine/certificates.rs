@@ -27,7 +27,7 @@ impl Engine {
             }
         }
         if more {
-            self.certificates = Some(found);
+            self.certificates = Some((asker, found));
         } else if let (Some((_, head)), Some(client)) = (asker, client) {
             self.answer(client, &head, found.join(None), out);
         }

@@ -60,7 +60,7 @@ use due::{Due, DueList};
 use ending::Departure;
 use fact::{About, Fact, FactKind};
 use hosts::Host;
-use input::{Certificates, Input, Listening};
+use input::{Asker, Certificates, Input, Listening};
 use links::{End, Links};
 use poison::Poison;
 use protocol::frame::Frame;
@@ -119,8 +119,8 @@ pub struct Engine {
     instance: String,
     links: Links,
     access: Access,
-    /// What came of reading the certificates, until the tokens are read, too.
-    certificates: Option<Certificates>,
+    /// What came of reading the certificates, and for whom, until the tokens are read, too.
+    certificates: Option<(Asker, Certificates)>,
     registry: Registry,
     op_service: usize,
     clients: Clients,

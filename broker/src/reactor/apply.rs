@@ -24,7 +24,10 @@ impl Shell {
                 self.challenge(link, role, &target, &claim);
             }
             Action::Verify { link, proof } => self.verify(link, &proof),
-            Action::Greet { link, hello } => self.helpers.greet(link, *hello, &self.desk),
+            Action::Greet { link, hello } => {
+                self.desk.doubt(link);
+                self.helpers.greet(link, *hello, &self.desk);
+            }
             Action::Prove { link, challenge } => self.prove(link, *challenge),
             Action::ReadTokens { asker } => self.reload(asker),
             Action::Start { link, start } => {

@@ -13,8 +13,11 @@ use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::names::ServiceName;
 use protocol::proof::{Challenge, Channel, Claim, Proof};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
+
+/// Most reloads that wait at once.
+const RELOADS_MAX: usize = 64;
 
 /// The tokens that are known, and the logins that wait for a proof.
 #[derive(Debug, Default)]
@@ -24,9 +27,12 @@ pub(super) struct Desk {
     /// The file with the tokens that execds want proved, if there is one.
     pub(super) host_file: Option<PathBuf>,
     list: Option<TokenList>,
-    /// Execds to which a token was named, and whether they have asked for its proof.
-    provers: BTreeMap<LinkId, (Prover, bool)>,
+    /// Execds that have to prove a token before they are believed, and whether they have asked for
+    /// its proof; `None` = it is looked up, and nothing was asked yet.
+    unproven: BTreeMap<LinkId, Option<(Prover, bool)>>,
     pending: BTreeMap<LinkId, Pending>,
+    /// Who asked for a reload; the first one is under way.
+    reloads: VecDeque<Asker>,
 }
 
 impl Desk {
@@ -38,14 +44,26 @@ impl Desk {
     /// A link is gone.
     pub(super) fn forget(&mut self, link: LinkId) {
         self.pending.remove(&link);
-        self.provers.remove(&link);
+        self.unproven.remove(&link);
+    }
+
+    /// An execd will be greeted when the token to name is found: it is not believed before.
+    pub(super) fn doubt(&mut self, link: LinkId) {
+        self.unproven.insert(link, None);
     }
 
     /// Whether an execd that says welcome is the right one: it has proved the token that was named
     /// to it, or none was.
     pub(super) fn is_right(&mut self, link: LinkId, welcome: &ExecWelcome) -> bool {
-        let prover = self.provers.remove(&link);
-        prover.is_none_or(|(prover, _)| prover.is_proven(welcome.signature.as_deref()))
+        let is_right = match self.unproven.get(&link) {
+            None => true,
+            Some(None) => false,
+            Some(Some((prover, _))) => prover.is_proven(welcome.signature.as_deref()),
+        };
+        if is_right {
+            self.unproven.remove(&link);
+        }
+        is_right
     }
 
     fn verify(&mut self, link: LinkId, proof: &Proof) -> Result<String, String> {
@@ -107,7 +125,10 @@ impl Shell {
             Ok(prover) => {
                 hello.token = prover.as_ref().map(|prover| prover.claim().clone());
                 if self.links.get(link).is_some() {
-                    self.desk.provers.extend(prover.map(|prover| (link, (prover, false))));
+                    match prover {
+                        Some(prover) => self.desk.unproven.insert(link, Some((prover, false))),
+                        None => self.desk.unproven.remove(&link),
+                    };
                     self.send(link, Frame::ExecHello(hello));
                 }
             }
@@ -118,10 +139,10 @@ impl Shell {
     /// Has an execd's challenge answered.
     pub(super) fn prove(&mut self, link: LinkId, challenge: Challenge) {
         // An answer is dear: there is one for each login.
-        let known = match self.desk.provers.get_mut(&link) {
-            None => Err("a challenge came, and no token was named".to_owned()),
-            Some((_, true)) => Err("a second challenge came in one login".to_owned()),
-            Some((prover, is_asked)) => {
+        let known = match self.desk.unproven.get_mut(&link) {
+            None | Some(None) => Err("a challenge came, and no token was named".to_owned()),
+            Some(Some((_, true))) => Err("a second challenge came in one login".to_owned()),
+            Some(Some((prover, is_asked))) => {
                 *is_asked = true;
                 // One stays here: until the answer is there, whoever says welcome is not the right
                 // one.
@@ -138,7 +159,7 @@ impl Shell {
     pub(super) fn proved(&mut self, link: LinkId, prover: Prover, proof: Result<Proof, String>) {
         match proof {
             Ok(proof) if self.links.get(link).is_some() => {
-                self.desk.provers.insert(link, (prover, true));
+                self.desk.unproven.insert(link, Some((prover, true)));
                 self.send(link, Frame::Proof(proof));
             }
             Ok(_) => {}
@@ -146,11 +167,32 @@ impl Shell {
         }
     }
 
-    /// Has the certificates and the token file read again, whichever there are.
+    /// Has the certificates and the token file read again, whichever there are. One reload after
+    /// the other: what was read earlier never comes into force later.
     pub(super) fn reload(&mut self, asker: Asker) {
+        if self.desk.reloads.len() >= RELOADS_MAX {
+            let why = format!("{RELOADS_MAX} reloads wait already; try again later");
+            self.tell(None, Input::TokensRead { asker, tokens: Err(why) });
+            return;
+        }
+        self.desk.reloads.push_back(asker);
+        if self.desk.reloads.len() == 1 {
+            self.begin_reload(asker);
+        }
+    }
+
+    fn begin_reload(&mut self, asker: Asker) {
         match self.secure.files() {
             Some(files) => self.helpers.read_certificates(asker, files.clone()),
             None => self.read_tokens(asker),
+        }
+    }
+
+    /// A reload is done: the next one, if one waits.
+    fn end_reload(&mut self) {
+        self.desk.reloads.pop_front();
+        if let Some(next) = self.desk.reloads.front() {
+            self.begin_reload(*next);
         }
     }
 
@@ -163,6 +205,8 @@ impl Shell {
         self.tell(None, Input::CertificatesRead { asker, found, more });
         if more {
             self.read_tokens(asker);
+        } else {
+            self.end_reload();
         }
     }
 
@@ -171,13 +215,19 @@ impl Shell {
             Some(file) => self.helpers.read_tokens(asker, file.clone()),
             None => {
                 let why = "no token file is named; start isectd with --tokens FILE".to_owned();
-                self.tell(None, Input::TokensRead { asker, tokens: Err(why) });
+                self.tokens_read(asker, Err(why));
             }
         }
     }
 
-    /// The token file was read, or not: then those in force stay.
+    /// The token file was read at a reload, or not: then those in force stay.
     pub(super) fn tokens_read(&mut self, asker: Asker, list: Result<TokenList, String>) {
+        self.put_tokens(asker, list);
+        self.end_reload();
+    }
+
+    /// The tokens come into force, at the start and at a reload.
+    pub(super) fn put_tokens(&mut self, asker: Asker, list: Result<TokenList, String>) {
         let tokens = list.map(|list| {
             let file = self.desk.file.as_ref().map(|file| file.display().to_string());
             let entries = list.entries.iter().map(|(name, entry)| {

@@ -119,7 +119,7 @@ impl Reactor {
         self.shell.desk.file = config.token_file;
         self.shell.desk.host_file = config.host_token_file;
         if let Some(list) = config.tokens {
-            self.shell.tokens_read(None, Ok(list));
+            self.shell.put_tokens(None, Ok(list));
             self.settle();
         }
         let saved = self.shell.state.script()?;

@@ -78,7 +78,7 @@ impl World {
             }
             Action::Prove { link, .. } => Item::new(format!("prove to {}", self.name(link)?)),
             Action::ReadTokens { asker } => {
-                self.reloading = asker;
+                self.reloading.extend(asker);
                 Item::new("read tokens")
             }
             Action::Source { link, head, path } => {

@@ -47,7 +47,7 @@ impl World {
     fn act_broker(&mut self, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [without execd] [SETTING=VALUE], restarts, loads \"SCRIPT\", \
 reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
-gets SIGNAL";
+has certificates [\"READ; …\"] [lost=\"WHY; …\"] [ending=\"WHAT; …\"] [without tokens], gets SIGNAL";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "starts" => {
@@ -80,6 +80,7 @@ gets SIGNAL";
                     self.reading.take().ok_or("no 'op source FILE' waits for a file")?;
                 self.step(Input::Sourced { link, head, path, script })?;
             }
+            "has" if line.is("certificates") => self.act_certificates(line)?,
             "has" => self.act_tokens(true, line)?,
             "lacks" => self.act_tokens(false, line)?,
             "gets" => {

@@ -1,10 +1,10 @@
-//! Tokens in a script: the file is read, logins name a token, prove it, and are told what came of
-//! it. Not the arithmetic of a proof: scripts say what the shell found.
+//! Tokens and certificates in a script: the files are read, logins name a token, prove it, and are
+//! told what came of it. Not the arithmetic of a proof: scripts say what the shell found.
 
 use super::stimulus::{text, unknown};
 use super::words::Cursor;
 use super::world::World;
-use broker::engine::input::{Input, TokenRights, Tokens};
+use broker::engine::input::{Certificates, Input, TokenRights, Tokens};
 use protocol::names::TokenName;
 use protocol::proof::{Claim, Proof};
 use protocol::rights::Rights;
@@ -45,10 +45,26 @@ impl World {
     /// `broker has tokens "…"`, `broker lacks tokens "WHY"`: the file was read, or not.
     pub(super) fn act_tokens(&mut self, has: bool, line: &mut Cursor) -> Result<(), String> {
         line.flag("tokens");
-        let asker = self.reloading.take();
+        let asker = self.reloading.pop_front();
         let given = text(line);
         let tokens = if has { Ok(Box::new(tokens(&given)?)) } else { Err(given) };
         self.step(Input::TokensRead { asker, tokens })
+    }
+
+    /// `broker has certificates ["READ; …"] [lost="WHY; …"] [ending="WHAT; …"] [without tokens]`:
+    /// those of the last reload were read; the tokens are next, unless there are none.
+    pub(super) fn act_certificates(&mut self, line: &mut Cursor) -> Result<(), String> {
+        let lines = |text: String| -> Vec<String> {
+            text.split(';').map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect()
+        };
+        let more = !(line.flag("without") && line.flag("tokens"));
+        let asker = if more { self.reloading.back().copied() } else { self.reloading.pop_back() };
+        let found = Certificates {
+            failed: lines(line.pair("lost").unwrap_or_default()),
+            warnings: lines(line.pair("ending").unwrap_or_default()),
+            read: lines(text(line)),
+        };
+        self.step(Input::CertificatesRead { asker, found, more })
     }
 
     /// What whoever logs in may do with a token; `None` = no such verb.

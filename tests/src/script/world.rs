@@ -4,7 +4,7 @@
 
 use super::item::Item;
 use broker::engine::action::Action;
-use broker::engine::input::{Asker, Close, Input, Listening, Peer};
+use broker::engine::input::{Close, Input, Listening, Peer};
 use broker::engine::{Engine, EngineOptions};
 use bytes::Bytes;
 use protocol::bodies::{Format, Login};
@@ -74,8 +74,8 @@ pub struct World {
     pub silent: BTreeSet<String>,
     /// The command that waits for a file to be read: link, header, path.
     pub reading: Option<(LinkId, Header, String)>,
-    /// Who waits for the token file to be read.
-    pub reloading: Asker,
+    /// Who waits for the certificates and the token file to be read, the oldest first.
+    pub reloading: VecDeque<(LinkId, Header)>,
     /// What happened since the last look.
     items: Vec<Item>,
 }
@@ -133,7 +133,7 @@ impl World {
             dialled: BTreeSet::new(),
             silent: BTreeSet::new(),
             reading: None,
-            reloading: None,
+            reloading: VecDeque::new(),
             items: Vec::new(),
         };
         world.step(Input::Listening(Box::new(listening(has_execd))))?;

@@ -1,8 +1,11 @@
 //! Client programs, played: the library's real session, a workload around it, and now and then a
 //! program that misbehaves. Each tells the model what it asks and what it gets.
 
+use super::access::Token;
+use super::body::Mark;
 use super::links::{Peer, Pulled};
-use super::model::{Asked, Outcome, Token};
+use super::model::{Asked, Outcome};
+use super::tokens::claim;
 use super::world::{Event, World};
 use bytes::Bytes;
 use client::error::{Code, Error};
@@ -24,7 +27,7 @@ const TOO_LARGE: u64 = 6000;
 /// A request under way as its client knows it.
 #[derive(Clone, Debug)]
 struct Open {
-    token: Token,
+    mark: Mark,
     send: Send,
     /// The bytes of the answer so far.
     got: Vec<u8>,
@@ -46,6 +49,8 @@ pub struct SimClient {
     reads_again: u64,
     /// It gave up a request that the broker may still have.
     has_given_up: bool,
+    /// The token that it has.
+    token: Option<Token>,
 }
 
 impl World {
@@ -96,7 +101,9 @@ impl World {
         let service = self.chance.index(self.plan.services.len());
         let priority = self.chance.between(1, 255) as u8;
         let heartbeat = self.chance.hits(300);
+        let token = self.now_holds(self.clients[index].token);
         let client = &mut self.clients[index];
+        client.token = token;
         client.conn = Some(conn);
         client.service = service;
         client.is_wild = false;
@@ -104,7 +111,8 @@ impl World {
         client.has_given_up = false;
         let name = ServiceName::new(self.plan.services[service].name);
         let name = name.expect("the names of services are spelled right");
-        let login = Login { priority, heartbeat, ..Login::to(name) };
+        let token = token.map(|token| claim(token.name));
+        let login = Login { priority, heartbeat, token, ..Login::to(name) };
         match client.session.login(login) {
             Ok(frame) => self.write(conn, true, encode::to_bytes(frame)),
             Err(error) => self.hold(Err(format!("client {index} can't log in again: {error}"))),
@@ -117,7 +125,7 @@ impl World {
         let Some((sequence, open)) = client.open.pop_first() else { return };
         client.session.give_up(sequence);
         client.has_given_up = true;
-        self.model.left(open.token.uid);
+        self.model.left(open.mark.uid);
     }
 
     fn client_leaves(&mut self, index: usize, conn: u64) {
@@ -126,7 +134,7 @@ impl World {
         let client = &mut self.clients[index];
         client.conn = None;
         for open in std::mem::take(&mut client.open).into_values() {
-            self.model.left(open.token.uid);
+            self.model.left(open.mark.uid);
         }
         let goodbye = client.session.logout();
         if is_polite {
@@ -140,7 +148,7 @@ impl World {
         self.note(format_args!("client {index} babbles"));
         let sequences: Vec<u32> = self.clients[index].open.keys().copied().collect();
         for open in std::mem::take(&mut self.clients[index].open).into_values() {
-            self.model.left(open.token.uid);
+            self.model.left(open.mark.uid);
         }
         self.clients[index].is_wild = true;
         if let Some(conn) = self.conns.get_mut(&conn) {
@@ -196,7 +204,7 @@ impl World {
             outcome: None,
             is_left: false,
         });
-        let token = Token { uid, part: 0, parts, turn: 0, turns };
+        let mark = Mark { uid, part: 0, parts, turn: 0, turns };
         let send = Send {
             more: parts > 1,
             idempotent: is_idempotent,
@@ -205,7 +213,7 @@ impl World {
             reply: wants_reply,
             ..Send::default()
         };
-        let open = Open { token, send, got: Vec::new(), is_asked: false, is_lazy };
+        let open = Open { mark, send, got: Vec::new(), is_asked: false, is_lazy };
         self.client_sends(index, open);
     }
 
@@ -214,19 +222,19 @@ impl World {
         let is_calm = self.is_calm;
         let client = &self.clients[index];
         let next = client.open.iter().find(|(_, open)| {
-            let has_parts = open.token.part + 1 < open.token.parts;
+            let has_parts = open.mark.part + 1 < open.mark.parts;
             (has_parts || open.is_asked) && (is_calm || !open.is_lazy)
         });
         let Some((&sequence, open)) = next else { return false };
         let mut open = open.clone();
-        if open.token.part + 1 < open.token.parts {
-            open.token.part += 1;
-            open.send.more = open.token.part + 1 < open.token.parts;
+        if open.mark.part + 1 < open.mark.parts {
+            open.mark.part += 1;
+            open.send.more = open.mark.part + 1 < open.mark.parts;
             let worker = open.send.conversation.map_or(0, |(_, worker)| worker);
             open.send.conversation = Some((sequence, worker));
         } else {
             open.is_asked = false;
-            open.token.turn += 1;
+            open.mark.turn += 1;
         }
         self.client_sends(index, open);
         true
@@ -235,24 +243,24 @@ impl World {
     fn client_sends(&mut self, index: usize, open: Open) {
         let filler = self.chance.below(self.plan.bytes_max);
         let is_blind = !self.is_calm && self.chance.hits(self.plan.nonsense);
-        let body = Bytes::from(open.token.body(filler));
+        let body = Bytes::from(open.mark.body(filler));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return };
         match client.session.send(body, &open.send) {
             Ok((sequence, frame)) => {
                 client.session.handed_over(sequence);
                 let is_over = !open.send.reply && !open.send.more;
-                let token = open.token;
+                let mark = open.mark;
                 if is_over {
                     client.open.remove(&sequence);
                 } else {
                     client.open.insert(sequence, open);
                 }
-                self.note(format_args!("client {index} sends {sequence} {token:?} {is_blind}"));
+                self.note(format_args!("client {index} sends {sequence} {mark:?} {is_blind}"));
                 let frame = match frame {
                     // A program without the library knows no limits.
                     Frame::Data { head, .. } if is_blind && self.plan.has_small_bodies() => {
-                        Frame::data(head, Bytes::from(token.body(TOO_LARGE)))
+                        Frame::data(head, Bytes::from(mark.body(TOO_LARGE)))
                     }
                     frame => frame,
                 };
@@ -262,7 +270,7 @@ impl World {
             Err(_) => {
                 let sequence = open.send.conversation.map(|(sequence, _)| sequence);
                 if sequence.is_none_or(|sequence| client.open.contains_key(&sequence)) {
-                    self.model.left(open.token.uid);
+                    self.model.left(open.mark.uid);
                 }
                 // A program that can't go on with a request gives it up.
                 if let Some(sequence) = sequence {
@@ -311,7 +319,7 @@ impl World {
         }
         for open in std::mem::take(&mut self.clients[index].open).into_values() {
             if open.send.reply {
-                let uid = open.token.uid;
+                let uid = open.mark.uid;
                 self.hold(Err(format!("client {index} got no outcome of {uid} with the loss")));
             }
         }
@@ -321,7 +329,13 @@ impl World {
         let client = &mut self.clients[index];
         let kind = frame.kind();
         match client.session.receive(frame) {
-            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Challenged(_) | Heard::Quiet) => {}
+            Ok(Heard::LoggedIn(_) | Heard::Refused(_) | Heard::Quiet) => {}
+            Ok(Heard::Challenged(_)) => {
+                let token = client.token;
+                if let Some(conn) = client.conn {
+                    self.answer_challenge(conn, token);
+                }
+            }
             Ok(Heard::Closing(error)) => self.note(format_args!("client {index}: {error}")),
             Ok(Heard::Answer(frame)) => {
                 if let Some(conn) = client.conn {
@@ -348,11 +362,11 @@ impl World {
             let text = format!("client {index} got {:?} for {}", reply.error, reply.sequence);
             return self.hold(Err(text));
         };
-        let uid = open.token.uid;
+        let uid = open.mark.uid;
         open.got.extend_from_slice(&reply.body);
         if reply.more {
             open.send.conversation = Some((reply.sequence, reply.worker));
-            open.is_asked = open.token.turn + 1 < open.token.turns;
+            open.is_asked = open.mark.turn + 1 < open.mark.turns;
             return;
         }
         let outcome = match &reply.error {

@@ -2,6 +2,7 @@
 //! cut off or start anew. The processes themselves are in `procs`.
 
 use super::links::{Peer, Pulled};
+use super::tokens;
 use super::world::{Event, World};
 use broker::engine::input::{Close, Input as BrokerInput};
 use bytes::Bytes;
@@ -17,7 +18,7 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
 use protocol::names::HostName;
 use protocol::time::Tick;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// What execd keeps of a child in its state directory.
 #[derive(Clone, Debug)]
@@ -46,6 +47,10 @@ pub struct Host {
     is_stepping: bool,
     /// It can't be reached before this.
     pub cut: Tick,
+    /// The secret of the token that its execd wants proved.
+    pub token: u64,
+    /// Links of its execd whose broker has proved it, or need not.
+    proven: BTreeSet<LinkId>,
 }
 
 impl Host {
@@ -68,6 +73,8 @@ impl Host {
             pending: VecDeque::new(),
             is_stepping: false,
             cut: Tick(0),
+            token: 0,
+            proven: BTreeSet::new(),
         }
     }
 
@@ -122,6 +129,7 @@ impl World {
         }
         host.pending.clear();
         host.children.clear();
+        host.proven.clear();
         let links = std::mem::take(&mut host.links);
         let name = host.name.clone();
         self.note(format_args!("execd of {name} is gone"));
@@ -200,7 +208,11 @@ impl World {
         let Some(conn) = self.host_opened(name, |_| Peer::Execd(index, link)) else { return };
         if self.conns.contains_key(&conn) {
             self.hosts[index].links.insert(link, conn);
-            self.feed_execd(index, Input::Opened { link, stranger: None, must_prove: false });
+            let must_prove = self.must_prove_at(index);
+            if !must_prove {
+                self.hosts[index].proven.insert(link);
+            }
+            self.feed_execd(index, Input::Opened { link, stranger: None, must_prove });
         }
     }
 
@@ -266,8 +278,20 @@ impl World {
                     self.sweep(conn);
                 }
             }
-            Action::Challenge { .. } | Action::Verify { .. } => {
-                self.hold(Err("a challenge, though there are no tokens".into()));
+            Action::Challenge { link, .. } => {
+                if let Some(conn) = self.hosts[index].links.get(&link).copied() {
+                    self.write(conn, true, encode::to_bytes(tokens::challenge()));
+                }
+            }
+            Action::Verify { link, proof } => {
+                let host = &mut self.hosts[index];
+                let proven = if tokens::secret_of(&proof) == host.token {
+                    host.proven.insert(link);
+                    Ok(tokens::signature(host.token))
+                } else {
+                    Err("it is wrong".to_owned())
+                };
+                host.pending.push_back(Input::Proven { link, proven });
             }
             Action::Spawn { child, broker, start } => self.spawn(index, child, &broker, &start),
             Action::Adopt { child, pid } => {
@@ -305,6 +329,9 @@ impl World {
     }
 
     fn spawn(&mut self, index: usize, child: ChildId, broker: &str, start: &ExecStart) {
+        if self.hosts[index].proven.is_empty() {
+            self.hold(Err(format!("a host starts worker {} for a stranger", start.worker)));
+        }
         if !self.is_calm && self.chance.hits(self.plan.start_fails) {
             let lasting = self.chance.hits(100);
             let text = format!("{} can't be started in this simulation", start.path);

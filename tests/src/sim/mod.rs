@@ -10,9 +10,12 @@
 //! | [`hosts`], [`procs`] | execd's shell, played; worker programs |
 //! | [`clients`], [`operator`] | who asks, who commands |
 //! | [`faults`] | what goes wrong |
-//! | [`model`] | what was promised |
+//! | [`access`], [`tokens`] | who may do what; how tokens are changed, held and proved |
+//! | [`model`], [`body`] | what was promised; what frames carry |
 //! | [`links`], [`chance`], [`trace`] | bytes in order; numbers from a seed; what happened |
 
+pub mod access;
+pub mod body;
 pub mod chance;
 pub mod clients;
 pub mod faults;
@@ -23,6 +26,7 @@ pub mod operator;
 pub mod plan;
 pub mod procs;
 pub mod street;
+pub mod tokens;
 pub mod trace;
 pub mod world;
 
@@ -92,6 +96,7 @@ pub fn run_plan(plan: Plan, is_kept: bool) -> Report {
 }
 
 fn live(world: &mut World) {
+    world.make_tokens();
     for host in 0..world.hosts.len() {
         world.at(Tick(0), Event::StartExecd(host));
     }
@@ -143,6 +148,7 @@ fn calm_down(world: &mut World) {
         world.at(world.now, Event::Up(conn));
         world.at(world.now, Event::Down(conn));
     }
+    world.soothe_tokens();
     world.soothe_procs();
     world.soothe_clients();
     world.later(3_000_000, Event::StartBroker);

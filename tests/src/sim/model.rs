@@ -1,6 +1,7 @@
 //! The shadow model: what each request may meet with, told by the three who see it (the client, the
 //! broker's street door, the worker's program). It knows the promises, not the engine.
 
+use super::body::reply_to;
 use super::plan::Plan;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::ids::LinkId;
@@ -94,7 +95,8 @@ impl Model {
         self.asked.get(uid as usize)
     }
 
-    fn count(&mut self, what: &str) {
+    /// Counts something for the report.
+    pub(super) fn count(&mut self, what: &str) {
         *self.figures.entry(what.to_owned()).or_default() += 1;
     }
 
@@ -337,76 +339,4 @@ impl Model {
     pub fn count_asked(&self) -> usize {
         self.asked.len()
     }
-}
-
-/// What stands at the front of each frame of a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Token {
-    /// Which request.
-    pub uid: u64,
-    /// Which piece of its first turn, from 0.
-    pub part: u16,
-    /// Of how many pieces.
-    pub parts: u16,
-    /// Which turn of the conversation, from 0.
-    pub turn: u8,
-    /// Of how many turns.
-    pub turns: u8,
-}
-
-const TOKEN_BYTES: usize = 18;
-const MARK: &[u8; 4] = b"SIM1";
-
-impl Token {
-    /// A frame's body: the token, and filler made from it.
-    pub fn body(self, filler: u64) -> Vec<u8> {
-        let mut body = MARK.to_vec();
-        body.extend(self.uid.to_be_bytes());
-        body.extend(self.part.to_be_bytes());
-        body.extend(self.parts.to_be_bytes());
-        body.extend([self.turn, self.turns]);
-        body.extend((0..filler).map(|at| fill(self.uid, at)));
-        body
-    }
-
-    /// Reads a body.
-    ///
-    /// # Errors
-    /// The filler is not what was sent. `Ok(None)` = it is no frame of ours.
-    pub fn read(body: &[u8]) -> Result<Option<Self>, Broken> {
-        let Some((head, filler)) = body.split_first_chunk::<TOKEN_BYTES>() else { return Ok(None) };
-        if head[..4] != *MARK {
-            return Ok(None);
-        }
-        let mut uid = [0; 8];
-        uid.copy_from_slice(&head[4..12]);
-        let uid = u64::from_be_bytes(uid);
-        let token = Self {
-            uid,
-            part: u16::from_be_bytes([head[12], head[13]]),
-            parts: u16::from_be_bytes([head[14], head[15]]),
-            turn: head[16],
-            turns: head[17],
-        };
-        if filler.iter().zip(0..).any(|(byte, at)| *byte != fill(uid, at)) {
-            return Err(format!("the bytes of {token:?} are not those that were sent"));
-        }
-        Ok(Some(token))
-    }
-}
-
-const fn fill(uid: u64, at: u64) -> u8 {
-    (uid.wrapping_mul(31).wrapping_add(at.wrapping_mul(7)) >> 2) as u8
-}
-
-/// The bytes of one turn's answer.
-pub fn turn_reply(uid: u64, turn: u8) -> Vec<u8> {
-    let mut reply = format!("answer to {uid} turn {turn};").into_bytes();
-    reply.extend((0..uid.wrapping_mul(977) % 1200).map(|at| fill(uid, at)));
-    reply
-}
-
-/// The bytes of all turns' answers together.
-pub fn reply_to(uid: u64, turns: u8) -> Vec<u8> {
-    (0..turns).flat_map(|turn| turn_reply(uid, turn)).collect()
 }

@@ -43,7 +43,7 @@ impl World {
         if epoch != self.epoch || broker.operator != Some(link) || self.broken.is_some() {
             return None;
         }
-        let comes_later = command.starts_with("send") || command.starts_with("source");
+        let comes_later = ["send", "source", "reload"].iter().any(|word| command.starts_with(word));
         let count = answers.iter().filter(|(of, _)| *of == sequence).count();
         if count != 1 && !comes_later {
             self.hold(Err(format!("'{command}' has {count} answers: {answers:?}")));

@@ -19,6 +19,10 @@ pub enum Sabotage {
     LieAboutRan,
     /// One reply goes to another client with the same sequence under way.
     WrongClient,
+    /// Every proof of a token is taken for a good one.
+    LetIn,
+    /// Tokens that are gone stay in force.
+    KeepRevoked,
 }
 
 /// How a worker's program behaves.
@@ -195,6 +199,8 @@ pub struct Plan {
     pub deadline_first: u64,
     /// How late the broker's clock may wake it, in microseconds.
     pub lag_micros: u64,
+    /// Time between two changes of the tokens, at most; 0 = there are none.
+    pub tokens_ms: u64,
     /// A rule that is broken on purpose.
     pub sabotage: Sabotage,
 }
@@ -243,6 +249,7 @@ impl Plan {
             fault_ms: dice.pick(&[0, 500, 3000, 10_000]),
             deadline_first: dice.pick(&[0, 500, 1000]),
             lag_micros: dice.pick(&[0, 1500]),
+            tokens_ms: Chance::new(!seed).pick(&[0, 0, 0, 500, 5000]),
             sabotage: Sabotage::None,
         }
     }

@@ -4,10 +4,12 @@
 
 mod serving;
 
+use super::access::Token;
+use super::body::Mark;
 use super::links::{Peer, Pulled};
-use super::model::Token;
 use super::plan::Manner;
 use super::street::secret;
+use super::tokens::claim;
 use super::world::{Event, World};
 use bytes::Bytes;
 use protocol::bodies::{Badge, BadgeOk, Ending, ErrorBody, ExecStart};
@@ -44,7 +46,7 @@ enum State {
 #[derive(Clone, Debug)]
 struct Work {
     head: Header,
-    token: Option<Token>,
+    mark: Option<Mark>,
     client_more: bool,
     /// It was answered with `more`, so something of its client may cross the end.
     was_open: bool,
@@ -63,6 +65,8 @@ pub struct Proc {
     pub manner: Manner,
     service: ServiceName,
     secret: String,
+    /// The token that it has, if it started itself.
+    token: Option<Token>,
     state: State,
     stamp: u64,
     /// Its connection.
@@ -117,6 +121,7 @@ impl World {
             manner: Manner::of(&start.path),
             service: start.service.clone(),
             secret: start.secret.clone(),
+            token: None,
             state: State::Trying,
             stamp: 0,
             conn: None,
@@ -272,13 +277,17 @@ impl World {
         if is_mute {
             return;
         }
+        let (is_guest, token) = (proc.secret.is_empty(), proc.token);
+        let token = if is_guest { self.now_holds(token) } else { None };
+        let Some(proc) = self.procs.get_mut(&pid) else { return };
+        proc.token = token;
         let badge = Badge {
-            worker: if proc.secret.is_empty() { WorkerId(0) } else { proc.worker },
+            worker: if is_guest { WorkerId(0) } else { proc.worker },
             service: proc.service.clone(),
             host: self.hosts[proc.host].name.clone(),
             hostpid: pid,
             secret: proc.secret.clone(),
-            token: None,
+            token: token.map(|token| claim(token.name)),
         };
         self.proc_writes(pid, Frame::Badge(badge));
     }
@@ -349,6 +358,11 @@ impl World {
             Frame::Data { head, body } => {
                 proc.held.push_back((head, body));
             }
+            Frame::Challenge(_) => {
+                if let (token, Some(conn)) = (proc.token, proc.conn) {
+                    self.answer_challenge(conn, token);
+                }
+            }
             Frame::Ping { sequence } => self.proc_writes(pid, Frame::Pong { sequence }),
             Frame::Pong { .. } | Frame::Reinit => {}
             Frame::Status { sequence } => {
@@ -370,8 +384,12 @@ impl World {
                 error.code,
                 ErrorCode::ShuttingDown | ErrorCode::SlowReader | ErrorCode::IdleTimeout
             );
+            let guest = proc.secret.is_empty().then(|| (proc.host, proc.service.to_string()));
             if !is_worth_returning && !self.hides(pid, Manner::Stubborn, 500) {
                 self.kill_proc(pid, Ending::Exit(1));
+                if let Some((host, service)) = guest {
+                    self.guest_refused(host, &service);
+                }
             }
             return;
         }

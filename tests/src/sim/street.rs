@@ -3,11 +3,11 @@
 
 mod apply;
 
+use super::body::Mark;
 use super::links::{Conn, Peer, Pulled};
-use super::model::Token;
 use super::world::{Departure, Event, World};
 use broker::engine::action::Origin;
-use broker::engine::input::{Close, Input, Listening, Peer as From};
+use broker::engine::input::{Close, Input, Listening, Peer as From, Report};
 use broker::engine::{Engine, EngineOptions};
 use broker::translate::inbound;
 use bytes::Bytes;
@@ -68,6 +68,11 @@ impl Broker {
         let link = LinkId { index, generation };
         self.links.insert(link, conn);
         link
+    }
+
+    /// Something happens after this step.
+    pub(super) fn push(&mut self, input: Input) {
+        self.pending.push_back(input);
     }
 
     fn close_link(&mut self, link: LinkId) -> Option<u64> {
@@ -146,6 +151,10 @@ impl World {
             ..Listening::default()
         };
         self.feed(Input::Listening(Box::new(listening)));
+        if self.access.is_on {
+            let tokens = Ok(self.put_file());
+            self.feed(Input::TokensRead { asker: None, tokens });
+        }
         let text = if self.saved.is_empty() { self.first_script() } else { self.saved.clone() };
         // What is saved is not saved again by reading it; what is new is.
         let origin = if self.saved.is_empty() { Origin::Broker } else { Origin::State };
@@ -188,6 +197,7 @@ impl World {
         let epoch = self.epoch;
         self.note(format_args!("broker {epoch} is gone"));
         self.model.broker_gone();
+        self.forget_desk();
         for conn in broker.links.into_values().flatten() {
             let how = if self.chance.hits(500) { Close::Eof } else { Close::Reset };
             if let Some(conn) = self.conns.get_mut(&conn) {
@@ -259,6 +269,13 @@ impl World {
                     }
                     let arrived = inbound::Arrived { link, role, kind, head, body };
                     match inbound::input(arrived, prove) {
+                        Ok(Input::Report { link, report }) => {
+                            let doubt = match &*report {
+                                Report::Welcome(welcome) => self.doubts(link, welcome),
+                                _ => None,
+                            };
+                            self.feed(doubt.unwrap_or(Input::Report { link, report }));
+                        }
                         Ok(input) => self.feed(input),
                         Err(error) => {
                             if let Some(conn) = self.conns.get_mut(&id) {
@@ -276,6 +293,7 @@ impl World {
                         broker.close_link(link);
                     }
                     self.model.link_gone(link);
+                    self.access.link_gone(link);
                     self.feed(Input::Closed { link, how });
                 }
             }
@@ -289,11 +307,12 @@ impl World {
 
     /// The model is told of a request that comes in at the door.
     fn comes_in(&mut self, link: LinkId, head: &Header, body: &Bytes) {
-        let Ok(Some(Token { uid, part: 0, turn: 0, .. })) = Token::read(body) else { return };
+        let Ok(Some(Mark { uid, part: 0, turn: 0, .. })) = Mark::read(body) else { return };
         let deadline_ms = match head.deadline_ms {
             0 => ServiceSetting::DeadlineMs.row().default,
             asked => u64::from(asked).min(DEADLINE_MS_MAX),
         };
+        self.access.asks(link, uid);
         self.model.came_in(link, head.sequence, uid, self.now.plus_millis(deadline_ms));
     }
 
@@ -331,6 +350,8 @@ impl World {
             self.hold(laws);
             let door = self.model.check_door(now);
             self.hold(door);
+            let access = self.access.check();
+            self.hold(access);
             if self.broken.is_some() {
                 return;
             }
@@ -351,6 +372,7 @@ impl World {
     }
 
     fn step(&mut self, input: Input) {
+        self.shadow_input(&input);
         let Some(broker) = &mut self.broker else { return };
         self.steps += 1;
         let mut actions = Vec::new();

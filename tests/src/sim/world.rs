@@ -1,6 +1,7 @@
 //! The world of one run: everything there is, the list of what happens next, the clock that jumps
 //! to it. What each part does is in its own file.
 
+use super::access::Access;
 use super::chance::Chance;
 use super::clients::SimClient;
 use super::hosts::Host;
@@ -9,6 +10,7 @@ use super::model::{Broken, Model};
 use super::plan::Plan;
 use super::procs::Proc;
 use super::street::Broker;
+use super::tokens::Desk;
 use super::trace::Trace;
 use broker::engine::input::Close;
 use bytes::Bytes;
@@ -42,6 +44,12 @@ pub enum Event {
     StartExecd(usize),
     /// A dial of the broker ends.
     Dialled(u32, HostName, String),
+    /// The tokens change.
+    Tokens,
+    /// The token file was read, for the broker of this epoch.
+    TokensRead(u32),
+    /// Somebody starts a worker by hand.
+    Guest(usize, &'static str),
 }
 
 /// Why the broker ended.
@@ -63,6 +71,9 @@ pub struct World {
     pub trace: Trace,
     /// What was promised.
     pub model: Model,
+    /// Who may do what.
+    pub access: Access,
+    pub(super) desk: Desk,
     /// The time.
     pub now: Tick,
     /// Faults are over, every program does its best.
@@ -112,6 +123,8 @@ impl World {
             chance: Chance::new(plan.seed),
             trace: Trace::new(is_kept),
             model: Model::default(),
+            access: Access::default(),
+            desk: Desk::default(),
             now: Tick(0),
             is_calm: false,
             broker: None,
@@ -204,6 +217,11 @@ impl World {
             Event::StartBroker => self.start_broker(),
             Event::StartExecd(host) => self.start_execd(host),
             Event::Dialled(epoch, host, address) => self.dialled(epoch, &host, &address),
+            Event::Tokens => self.tokens_change(),
+            Event::TokensRead(epoch) => self.tokens_read(epoch),
+            Event::Guest(host, service) => {
+                self.new_guest(host, service);
+            }
         }
     }
 

@@ -85,7 +85,7 @@ pub struct Shell {
     pub challenged: VecDeque<LinkId>,
     /// Whose proof is to be checked.
     pub proofs: VecDeque<LinkId>,
-    /// Who asked for the token file to be read.
+    /// Who asked for the certificates and the token file to be read.
     pub reloads: VecDeque<(LinkId, Header)>,
     /// The process has ended.
     pub has_ended: bool,

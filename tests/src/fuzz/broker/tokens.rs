@@ -1,9 +1,9 @@
-//! Tokens: which there are, who claims one, who proves it. The arithmetic is left out: what the
-//! shell would find comes from the bytes.
+//! Tokens and certificates: which there are, who claims one, who proves it. The arithmetic is left
+//! out: what the shell would find comes from the bytes.
 
 use super::shell::Shell;
 use crate::fuzz::source::Source;
-use broker::engine::input::{Input, TokenRights, Tokens};
+use broker::engine::input::{Certificates, Input, TokenRights, Tokens};
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::names::TokenName;
@@ -53,6 +53,16 @@ pub(super) fn reload(shell: &mut Shell, source: &mut Source<'_>) {
         Ok(Box::new(tokens(source)))
     };
     shell.step(Input::TokensRead { asker, tokens });
+}
+
+/// The certificates are read, asked for or not; mostly the token file is next.
+pub(super) fn certificates(shell: &mut Shell, source: &mut Source<'_>) {
+    let more = source.below(4) != 3;
+    let asker = if more { shell.reloads.front().copied() } else { shell.reloads.pop_front() };
+    let lines = |source: &mut Source<'_>| (0..source.below(3)).map(|_| source.text()).collect();
+    let found =
+        Certificates { read: lines(source), failed: lines(source), warnings: lines(source) };
+    shell.step(Input::CertificatesRead { asker, found, more });
 }
 
 /// Somebody answers a challenge, or the answer was checked.

@@ -2,7 +2,8 @@
 //! life before and after: that is `procs`.
 
 use super::{OWN_ERROR, State, Work};
-use crate::sim::model::{Begin, Token, turn_reply};
+use crate::sim::body::{Mark, turn_reply};
+use crate::sim::model::Begin;
 use crate::sim::plan::Manner;
 use crate::sim::world::{Event, World};
 use bytes::Bytes;
@@ -46,45 +47,45 @@ impl World {
 
     /// A piece of the request under way, or the first one of a new one.
     fn take_piece(&mut self, pid: u32, head: Header, body: &Bytes) {
-        let token = match Token::read(body) {
-            Ok(token) => token,
+        let mark = match Mark::read(body) {
+            Ok(mark) => mark,
             Err(broken) => return self.hold(Err(format!("pid {pid}: {broken}"))),
         };
         let Some(proc) = self.procs.get_mut(&pid) else { return };
-        let before = proc.work.as_ref().and_then(|work| work.token);
+        let before = proc.work.as_ref().and_then(|work| work.mark);
         let is_first = proc.work.is_none();
-        let is_right = match (token, before) {
-            (Some(token), None) => is_first && token.part == 0 && token.turn == 0,
-            (Some(token), Some(old)) => {
-                let is_next = if token.turn == old.turn {
-                    token.part == old.part + 1
+        let is_right = match (mark, before) {
+            (Some(mark), None) => is_first && mark.part == 0 && mark.turn == 0,
+            (Some(mark), Some(old)) => {
+                let is_next = if mark.turn == old.turn {
+                    mark.part == old.part + 1
                 } else {
-                    token.turn == old.turn + 1 && old.part + 1 == old.parts
+                    mark.turn == old.turn + 1 && old.part + 1 == old.parts
                 };
-                token.uid == old.uid && is_next
+                mark.uid == old.uid && is_next
             }
             (None, None) => true,
             // A client that babbles may do so in the middle of its own request.
             (None, Some(old)) => self.model.get(old.uid).is_some_and(|asked| asked.is_left),
         };
         if !is_right {
-            let text = format!("pid {pid} got {token:?} after {before:?}, first: {is_first}");
+            let text = format!("pid {pid} got {mark:?} after {before:?}, first: {is_first}");
             return self.hold(Err(text));
         }
         let client_more = head.more != 0;
         // What comes later keeps the number of parts of the first turn in mind.
-        let token = match (token, before) {
+        let mark = match (mark, before) {
             (Some(new), Some(old)) if new.turn > old.turn => {
-                Some(Token { part: old.part, parts: old.parts, ..new })
+                Some(Mark { part: old.part, parts: old.parts, ..new })
             }
-            (token, _) => token,
+            (mark, _) => mark,
         };
         let was_open = proc.work.as_ref().is_some_and(|work| work.was_open);
-        proc.work = Some(Work { head, token, client_more, was_open });
-        if is_first && let Some(token) = token {
+        proc.work = Some(Work { head, mark, client_more, was_open });
+        if is_first && let Some(mark) = mark {
             let begin = Begin { pid, attempt: head.attempt };
-            self.note(format_args!("pid {pid} begins {} {begin:?}", token.uid));
-            let verdict = self.model.begins(&self.plan, token.uid, begin);
+            self.note(format_args!("pid {pid} begins {} {begin:?}", mark.uid));
+            let verdict = self.model.begins(&self.plan, mark.uid, begin);
             self.hold(verdict);
         }
         if self.is_bad(pid, Manner::Crash, 80) {
@@ -145,13 +146,13 @@ impl World {
         if self.is_bad(pid, Manner::Garbage, 100) {
             self.write_garbage(pid, &work);
         }
-        match work.token {
-            Some(token) if self.is_bad(pid, Manner::Slow, 50) && token.turn + 1 == token.turns => {
+        match work.mark {
+            Some(mark) if self.is_bad(pid, Manner::Slow, 50) && mark.turn + 1 == mark.turns => {
                 self.reply(pid, b"no", false, OWN_ERROR);
             }
-            Some(token) => {
-                let bytes = turn_reply(token.uid, token.turn);
-                let is_last = token.turn + 1 >= token.turns;
+            Some(mark) => {
+                let bytes = turn_reply(mark.uid, mark.turn);
+                let is_last = mark.turn + 1 >= mark.turns;
                 self.reply_in_pieces(pid, &bytes, is_last);
             }
             None => self.reply(pid, b"what was that?", false, 0),

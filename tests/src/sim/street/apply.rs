@@ -1,9 +1,10 @@
 //! What the broker's engine decided, done in the played shell: frames become bytes, links close,
 //! outboxes fill and drain. Not the engine's steps: those are `street`'s.
 
-use crate::sim::model::Token;
+use crate::sim::body::Mark;
 use crate::sim::plan::{Sabotage, ServicePlan};
 use crate::sim::street::secret;
+use crate::sim::tokens;
 use crate::sim::world::{Departure, Event, World};
 use broker::engine::action::{Action, Ending};
 use broker::engine::fact::FactKind;
@@ -42,6 +43,9 @@ impl World {
                 }
             }
             Action::Start { link, start } => {
+                if !self.access.believed.contains(&link) {
+                    self.hold(Err(format!("link {link} is told to start and is not believed")));
+                }
                 let secret = secret(start.worker, start.run);
                 self.send(link, outbound::start(*start, secret));
             }
@@ -52,6 +56,7 @@ impl World {
                     broker.close_link(link);
                 }
                 self.model.link_gone(link);
+                self.access.link_gone(link);
                 let Some(id) = id else { return };
                 if let Some(conn) = self.conns.get_mut(&id) {
                     conn.at_broker = false;
@@ -73,17 +78,17 @@ impl World {
                 self.later(way, Event::Dialled(self.epoch, host, address));
             }
             Action::Persist => self.persist(),
-            Action::Challenge { .. } | Action::Verify { .. } => {
-                self.hold(Err("a challenge, though there are no tokens".into()));
+            Action::Challenge { link, .. } => self.send(link, tokens::challenge()),
+            Action::Verify { link, proof } => self.verify(link, &proof),
+            Action::Greet { link, hello } => {
+                let hello = self.greet(link, *hello);
+                self.send(link, hello);
             }
-            Action::Greet { link, hello } => self.send(link, Frame::ExecHello(*hello)),
-            Action::Prove { .. } => self.hold(Err("a proof, though there are no tokens".into())),
-            Action::ReadTokens { asker } => {
-                let tokens = Err("no token file in a simulation".into());
-                if let Some(broker) = &mut self.broker {
-                    broker.pending.push_back(Input::TokensRead { asker, tokens });
-                }
+            Action::Prove { link, .. } => {
+                let proof = self.prove_to_host(link);
+                self.send(link, proof);
             }
+            Action::ReadTokens { asker } => self.read_tokens(asker),
             Action::Source { link, head, path } => {
                 let script = Err(format!("no file {path} in a simulation"));
                 let input = Input::Sourced { link, head, path, script };
@@ -182,12 +187,14 @@ impl World {
             };
             self.hold(verdict);
         }
+        self.shadow_frame(link, &frame);
         if let Frame::Data { head, body } = &frame
             && head.attempt == 1
         {
-            match Token::read(body) {
-                Ok(Some(Token { uid, part: 0, turn: 0, .. })) => {
+            match Mark::read(body) {
+                Ok(Some(Mark { uid, part: 0, turn: 0, .. })) => {
                     self.model.given_first(uid, self.now);
+                    self.shadow_work(id, link, uid);
                 }
                 Ok(Some(_)) => {}
                 // Of a client that sends anything: nobody knows to whom it went.

@@ -1,0 +1,253 @@
+//! Who may do what in a world with tokens: the token file, what is in force, and the shadow that
+//! knows who is in, by what, and who may be. It knows the promises, not the engine. Not who holds
+//! what and how the file changes: that is `tokens`.
+
+use super::chance::Chance;
+use super::model::Broken;
+use broker::engine::input::{TokenRights, Tokens};
+use protocol::errors::ErrorCode;
+use protocol::ids::LinkId;
+use protocol::names::TokenName;
+use protocol::rights::Rights;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Tokens that there may be.
+pub const NAMES: [&str; 3] = ["one", "two", "three"];
+
+/// A token as its holder has it. Whoever knows the number of its secret can prove it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Token {
+    /// Its name.
+    pub name: &'static str,
+    /// Its secret.
+    pub secret: u64,
+}
+
+/// What a token allows.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grant {
+    /// Its secret.
+    pub secret: u64,
+    asks: BTreeSet<&'static str>,
+    serves: BTreeSet<&'static str>,
+}
+
+/// A token file.
+#[derive(Clone, Debug, Default)]
+pub struct List {
+    /// The tokens.
+    pub tokens: BTreeMap<&'static str, Grant>,
+    /// What somebody without one may do.
+    pub anonymous: Grant,
+}
+
+/// Whoever stands at a link, as it said and proved.
+#[derive(Clone, Debug)]
+struct Seat {
+    /// It answers, it does not ask.
+    is_worker: bool,
+    /// Its badge was issued, so that it needs no token.
+    is_issued: bool,
+    service: String,
+    claim: Option<&'static str>,
+    proved: Option<Token>,
+    is_in: bool,
+}
+
+/// Who may do what, and who is in.
+#[derive(Debug, Default)]
+pub struct Access {
+    /// There are tokens in this world.
+    pub is_on: bool,
+    /// An operator may have moved a client to another service.
+    pub may_move: bool,
+    /// What stands in the token file.
+    pub file: List,
+    /// What the broker has read.
+    in_force: List,
+    seats: BTreeMap<LinkId, Seat>,
+    asked: BTreeMap<u64, LinkId>,
+    /// Hosts' links whose execd has proved itself, or need not.
+    pub believed: BTreeSet<LinkId>,
+}
+
+impl Grant {
+    /// Rights by chance, for these services.
+    pub fn dice(secret: u64, services: &[&'static str], chance: &mut Chance) -> Self {
+        let mut some = || services.iter().copied().filter(|_| chance.hits(600)).collect();
+        Self { secret, asks: some(), serves: some() }
+    }
+
+    /// All rights for these services.
+    pub fn all(secret: u64, services: &[&'static str]) -> Self {
+        let all: BTreeSet<_> = services.iter().copied().collect();
+        Self { secret, asks: all.clone(), serves: all }
+    }
+
+    /// The same rights, by another secret.
+    pub fn with_secret(self, secret: u64) -> Self {
+        Self { secret, ..self }
+    }
+
+    fn has(&self, seat: &Seat) -> bool {
+        let services = if seat.is_worker { &self.serves } else { &self.asks };
+        services.contains(seat.service.as_str())
+    }
+
+    fn rights(&self) -> Rights {
+        let mut rights = Rights::default();
+        for (role, services) in [("client", &self.asks), ("worker", &self.serves)] {
+            for service in services {
+                rights.add(&format!("{role}:{service}")).expect("a role");
+            }
+        }
+        rights
+    }
+}
+
+impl List {
+    /// As the broker's engine is told.
+    pub fn told(&self) -> Box<Tokens> {
+        let named = |(name, grant): (&&str, &Grant)| {
+            let rights = TokenRights { rights: grant.rights(), stamp: grant.secret };
+            (TokenName::new(name).expect("a name"), rights)
+        };
+        let tokens = self.tokens.iter().map(named).collect();
+        Box::new(Tokens { file: "tokens".into(), tokens, anonymous: self.anonymous.rights() })
+    }
+}
+
+impl Access {
+    /// The broker takes another list into use.
+    pub fn takes(&mut self, list: List) {
+        self.in_force = list;
+    }
+
+    /// The list that the broker has.
+    pub const fn in_force(&self) -> &List {
+        &self.in_force
+    }
+
+    /// Somebody says who it is; what it said first counts.
+    pub fn claims(
+        &mut self,
+        link: LinkId,
+        (is_worker, is_issued): (bool, bool),
+        service: &str,
+        claim: Option<&TokenName>,
+    ) {
+        let claim = claim.and_then(|claim| NAMES.into_iter().find(|name| *name == claim.as_str()));
+        self.seats.entry(link).or_insert_with(|| Seat {
+            is_worker,
+            is_issued,
+            service: service.to_owned(),
+            claim,
+            proved: None,
+            is_in: false,
+        });
+    }
+
+    /// Somebody proves that it knows a secret: whether it is that of the token that it named.
+    pub fn proves(&mut self, link: LinkId, secret: u64) -> bool {
+        let Some(seat) = self.seats.get_mut(&link) else { return false };
+        let Some(name) = seat.claim else { return false };
+        seat.proved = Some(Token { name, secret });
+        self.in_force.tokens.get(name).is_some_and(|grant| grant.secret == secret)
+    }
+
+    /// Whether somebody may be where it wants to be.
+    fn may(&self, seat: &Seat) -> bool {
+        match &seat.proved {
+            _ if !self.is_on || seat.is_issued => true,
+            None => seat.claim.is_none() && self.in_force.anonymous.has(seat),
+            Some(held) => self.in_force.tokens.get(held.name).is_some_and(|grant| {
+                // Whom an operator moved stays as long as its token is good.
+                let is_moved = seat.is_in && !seat.is_worker && self.may_move;
+                grant.secret == held.secret && (is_moved || grant.has(seat))
+            }),
+        }
+    }
+
+    /// Somebody is told that it is in.
+    ///
+    /// # Errors
+    /// It may not be.
+    pub fn admits(&mut self, link: LinkId) -> Result<(), Broken> {
+        let Some(seat) = self.seats.get(&link) else {
+            return Err(format!("link {link} is let in and never said who it is"));
+        };
+        if !self.may(seat) {
+            return Err(format!("link {link} is let in: {seat:?}, though {:?}", self.in_force));
+        }
+        if let Some(seat) = self.seats.get_mut(&link) {
+            seat.is_in = true;
+        }
+        Ok(())
+    }
+
+    /// Somebody is refused; whether it was in.
+    ///
+    /// # Errors
+    /// It may be in.
+    pub fn refuses(&self, link: LinkId, code: ErrorCode) -> Result<bool, Broken> {
+        let Some(seat) = self.seats.get(&link) else { return Ok(false) };
+        let is_judged = !(seat.is_in && !seat.is_worker && self.may_move);
+        if is_judged && self.may(seat) {
+            return Err(format!("link {link} is refused, {code}: {seat:?}: {:?}", self.in_force));
+        }
+        Ok(seat.is_in)
+    }
+
+    /// After each step: whoever is in may be.
+    ///
+    /// # Errors
+    /// Names the link.
+    pub fn check(&self) -> Result<(), Broken> {
+        let is_wrong = |seat: &Seat| {
+            // An operator may have moved one without a token, too.
+            let is_free = seat.proved.is_none() && !seat.is_worker && self.may_move;
+            seat.is_in && !is_free && !self.may(seat)
+        };
+        match self.seats.iter().find(|(_, seat)| is_wrong(seat)) {
+            Some((link, seat)) => {
+                Err(format!("link {link} is still in: {seat:?}, though {:?}", self.in_force))
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// The first frame of a request came in on a link.
+    pub fn asks(&mut self, link: LinkId, uid: u64) {
+        self.asked.insert(uid, link);
+    }
+
+    /// The first frame of a request leaves for a worker, for the first time.
+    ///
+    /// # Errors
+    /// Who asked is not in, or the worker is not.
+    pub fn serves(&self, worker: LinkId, uid: u64) -> Result<(), Broken> {
+        let is_in = |link: LinkId| self.seats.get(&link).is_some_and(|seat| seat.is_in);
+        if !is_in(worker) {
+            return Err(format!("link {worker} is given work and is not in"));
+        }
+        let Some(asker) = self.asked.get(&uid) else { return Ok(()) };
+        if is_in(*asker) {
+            return Ok(());
+        }
+        Err(format!("request {uid} of link {asker}, which is not in, is given to a worker"))
+    }
+
+    /// A link of the broker is gone.
+    pub fn link_gone(&mut self, link: LinkId) {
+        self.seats.remove(&link);
+        self.believed.remove(&link);
+    }
+
+    /// The broker is gone, and all its links.
+    pub fn broker_gone(&mut self) {
+        self.seats.clear();
+        self.asked.clear();
+        self.believed.clear();
+        self.in_force = List::default();
+    }
+}

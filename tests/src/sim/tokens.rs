@@ -1,0 +1,342 @@
+//! Tokens in the played world: how the file changes and is read again, what everybody holds, and
+//! the shells of broker and execd where a token is proved. A proof is the number of the secret; the
+//! real arithmetic has tests of its own. Who may do what is `access`'s.
+
+use super::access::{Grant, List, NAMES, Token};
+use super::links::Peer;
+use super::plan::Sabotage;
+use super::world::{Event, World};
+use broker::engine::input::{Asker, Input};
+use protocol::bodies::{ExecHello, ExecWelcome};
+use protocol::encode;
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::ids::LinkId;
+use protocol::kinds::Role;
+use protocol::names::{HostName, TokenName};
+use protocol::proof::{Challenge, Claim, Proof};
+use std::collections::{BTreeMap, VecDeque};
+
+/// The name of the token that hosts want proved.
+const HOST_TOKEN: &str = "broker";
+/// How long a refused worker that starts itself stays away, at most, in microseconds.
+const AWAY_MICROS: u64 = 3_000_000;
+
+/// What the broker's shell knows of tokens besides the list in force.
+#[derive(Debug, Default)]
+pub struct Desk {
+    /// Who asked for a reload; the first one is under way.
+    reloads: VecDeque<Asker>,
+    /// The list that the engine is about to be told.
+    coming: Option<List>,
+    /// The secret of the hosts' token as the broker has it.
+    pub host_secret: u64,
+    /// Hosts' links that were greeted with this secret.
+    greeted: BTreeMap<LinkId, u64>,
+    next_secret: u64,
+}
+
+/// What proves a secret.
+pub fn proof(secret: u64) -> Proof {
+    let mut proof = [0; 32];
+    proof[..8].copy_from_slice(&secret.to_be_bytes());
+    Proof { proof }
+}
+
+/// The secret of a proof.
+pub fn secret_of(proof: &Proof) -> u64 {
+    proof.proof.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
+}
+
+/// What answers a proof.
+pub fn signature(secret: u64) -> String {
+    format!("{secret:064x}")
+}
+
+/// A challenge; all are alike.
+pub fn challenge() -> Frame {
+    let (salt, nonce) = (vec![0; 16], vec![0; 32]);
+    Frame::Challenge(Challenge { salt, memory_kib: 8, passes: 1, lanes: 1, nonce })
+}
+
+/// A claim of a token.
+pub fn claim(name: &str) -> Claim {
+    Claim { token: TokenName::new(name).expect("a name"), nonce: vec![0; 16] }
+}
+
+impl World {
+    /// The names of all services.
+    fn services(&self) -> Vec<&'static str> {
+        self.plan.services.iter().map(|service| service.name).collect()
+    }
+
+    /// The world gets its tokens, if it is to have any.
+    pub(super) fn make_tokens(&mut self) {
+        if self.plan.tokens_ms == 0 {
+            return;
+        }
+        self.access.is_on = true;
+        self.access.may_move = self.plan.operator_ms > 0;
+        for _ in NAMES {
+            self.change_file();
+        }
+        self.later(1_000_000, Event::Tokens);
+    }
+
+    fn new_secret(&mut self) -> u64 {
+        self.desk.next_secret += 1;
+        self.desk.next_secret
+    }
+
+    /// One thing in the token file changes.
+    fn change_file(&mut self) {
+        let services = self.services();
+        let name = self.chance.pick(&NAMES);
+        let secret = self.new_secret();
+        let grant = Grant::dice(secret, &services, &mut self.chance);
+        let tokens = &mut self.access.file.tokens;
+        match (self.chance.below(4), tokens.get_mut(name)) {
+            (0, Some(_)) => {
+                tokens.remove(name);
+            }
+            (1, Some(old)) => old.secret = secret,
+            (2, Some(old)) => *old = grant.with_secret(old.secret),
+            (_, Some(_)) => self.access.file.anonymous = grant,
+            (_, None) => {
+                tokens.insert(name, grant);
+            }
+        }
+    }
+
+    /// The tokens change, and will again; mostly the broker is told.
+    pub fn tokens_change(&mut self) {
+        if self.is_calm {
+            return;
+        }
+        let wait = self.chance.between(1, self.plan.tokens_ms * 1000);
+        self.later(wait, Event::Tokens);
+        if self.chance.hits(300) {
+            // A host and the broker disagree, or agree again.
+            let host = self.chance.index(self.hosts.len());
+            let other = self.new_secret();
+            let same = self.desk.host_secret;
+            self.hosts[host].token = if self.chance.hits(300) { other } else { same };
+            return;
+        }
+        self.change_file();
+        self.note(format_args!("the token file changes"));
+        match self.chance.below(10) {
+            0 => {}
+            1..=4 => {
+                self.operate("reload");
+            }
+            _ => self.read_tokens(None),
+        }
+    }
+
+    /// From now on everybody may do everything, and knows how.
+    pub(super) fn soothe_tokens(&mut self) {
+        if !self.access.is_on {
+            return;
+        }
+        let services = self.services();
+        for name in NAMES {
+            let secret = self.new_secret();
+            let tokens = &mut self.access.file.tokens;
+            let secret = tokens.get(name).map_or(secret, |grant| grant.secret);
+            tokens.insert(name, Grant::all(secret, &services));
+        }
+        for host in &mut self.hosts {
+            host.token = self.desk.host_secret;
+        }
+        self.read_tokens(None);
+    }
+
+    /// What somebody logs in with: what it has, or what it has just been given.
+    pub(super) fn now_holds(&mut self, held: Option<Token>) -> Option<Token> {
+        if !self.access.is_on || !(self.is_calm || self.chance.hits(300)) {
+            return held;
+        }
+        if !self.is_calm && self.chance.hits(250) {
+            return None;
+        }
+        let name = self.chance.pick(&NAMES);
+        let known = self.access.file.tokens.get(name).map(|grant| grant.secret);
+        let is_forged = !self.is_calm && self.chance.hits(100);
+        Some(Token { name, secret: known.filter(|_| !is_forged).unwrap_or_default() })
+    }
+
+    /// A worker that started itself was refused: somebody starts it again.
+    pub(super) fn guest_refused(&mut self, host: usize, service: &str) {
+        let services = self.services();
+        let service = services.into_iter().find(|name| *name == service);
+        if let Some(service) = service.filter(|_| self.access.is_on && !self.is_closing) {
+            let wait = self.chance.between(1000, AWAY_MICROS);
+            self.later(wait, Event::Guest(host, service));
+        }
+    }
+
+    /// The token file is to be read, one reload after the other.
+    pub(super) fn read_tokens(&mut self, asker: Asker) {
+        self.desk.reloads.push_back(asker);
+        if self.desk.reloads.len() == 1 {
+            self.begin_reload();
+        }
+    }
+
+    fn begin_reload(&mut self) {
+        let wait = self.chance.below(if self.is_calm { 1000 } else { 500_000 });
+        self.later(wait, Event::TokensRead(self.epoch));
+    }
+
+    /// The token file was read.
+    pub fn tokens_read(&mut self, epoch: u32) {
+        if epoch != self.epoch || self.broker.is_none() {
+            return;
+        }
+        let Some(asker) = self.desk.reloads.pop_front() else { return };
+        if !self.desk.reloads.is_empty() {
+            self.begin_reload();
+        }
+        let is_bad = !self.access.is_on || (!self.is_calm && self.chance.hits(100));
+        let tokens = if is_bad { Err("it can't be read".to_owned()) } else { Ok(self.put_file()) };
+        self.feed(Input::TokensRead { asker, tokens });
+    }
+
+    /// The list that stands in the file, for the engine; the shadow takes it with the step.
+    pub(super) fn put_file(&mut self) -> Box<broker::engine::input::Tokens> {
+        let list = self.access.file.clone();
+        let mut told = list.told();
+        if self.plan.sabotage == Sabotage::KeepRevoked {
+            for (name, rights) in self.access.in_force().told().tokens {
+                told.tokens.entry(name).or_insert(rights);
+            }
+        }
+        self.desk.coming = Some(list);
+        told
+    }
+
+    /// What an input says about who is who, before the engine sees it.
+    pub(super) fn shadow_input(&mut self, input: &Input) {
+        match input {
+            Input::TokensRead { tokens: Ok(_), .. } => {
+                let coming = self.desk.coming.take();
+                coming.into_iter().for_each(|list| self.access.takes(list));
+                self.model.count("the tokens were read");
+            }
+            Input::Login { link, login } => {
+                let claim = login.token.as_ref().map(|claim| &claim.token);
+                self.access.claims(*link, (false, false), login.service.as_str(), claim);
+            }
+            Input::Badge { link, badge, .. } => {
+                let claim = badge.token.as_ref().map(|claim| &claim.token);
+                let is_issued = !badge.secret.is_empty();
+                self.access.claims(*link, (true, is_issued), badge.service.as_str(), claim);
+            }
+            _ => {}
+        }
+    }
+
+    /// What the broker says to a link about who is in.
+    pub(super) fn shadow_frame(&mut self, link: LinkId, frame: &Frame) {
+        let verdict = match frame {
+            Frame::LoginOk(ok) => {
+                if ok.signature.is_some() {
+                    self.model.count("logins with a token");
+                }
+                self.access.admits(link)
+            }
+            Frame::BadgeOk(ok) => {
+                if ok.signature.is_some() {
+                    self.model.count("workers with a token");
+                }
+                self.access.admits(link)
+            }
+            Frame::Error { head, error } if head.sequence == 0 => match error.code {
+                ErrorCode::NeedsToken | ErrorCode::BadToken | ErrorCode::Denied => {
+                    self.access.refuses(link, error.code).map(|was_in| {
+                        let what = if was_in { "shut out" } else { "not let in" };
+                        self.model.count(&format!("{what}: {}", error.code));
+                    })
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        };
+        self.hold(verdict);
+    }
+
+    /// A login's proof is checked.
+    pub(super) fn verify(&mut self, link: LinkId, given: &Proof) {
+        let secret = secret_of(given);
+        let is_right = self.access.proves(link, secret);
+        let is_let_in = is_right || self.plan.sabotage == Sabotage::LetIn;
+        let proven = if is_let_in { Ok(signature(secret)) } else { Err("it is wrong".to_owned()) };
+        if let Some(broker) = &mut self.broker {
+            broker.push(Input::Proven { link, proven });
+        }
+    }
+
+    /// The broker says hello to an execd, by a token where it needs one.
+    pub(super) fn greet(&mut self, link: LinkId, mut hello: ExecHello) -> Frame {
+        if self.must_prove(&hello.host) {
+            hello.token = Some(claim(HOST_TOKEN));
+            self.desk.greeted.insert(link, self.desk.host_secret);
+        }
+        Frame::ExecHello(hello)
+    }
+
+    /// Whether the broker and the execd of a host prove a token to each other.
+    fn must_prove(&self, host: &HostName) -> bool {
+        self.access.is_on && host.as_str() != "localhost"
+    }
+
+    /// An execd says welcome: why it is not believed, if so.
+    pub(super) fn doubts(&mut self, link: LinkId, welcome: &ExecWelcome) -> Option<Input> {
+        match self.desk.greeted.remove(&link) {
+            Some(secret) if welcome.signature != Some(signature(secret)) => {
+                let why = "the execd did not prove that it knows it".to_owned();
+                Some(Input::Unproven { link, why })
+            }
+            Some(_) | None => {
+                self.access.believed.insert(link);
+                None
+            }
+        }
+    }
+
+    /// The broker answers an execd's challenge.
+    pub(super) fn prove_to_host(&self, link: LinkId) -> Frame {
+        let secret = self.desk.greeted.get(&link).copied().unwrap_or_default();
+        Frame::Proof(proof(secret))
+    }
+
+    /// A challenge came to a client or worker: it answers with what it holds.
+    pub(super) fn answer_challenge(&mut self, conn: u64, held: Option<Token>) {
+        let secret = held.map_or(0, |held| held.secret);
+        self.write(conn, true, encode::to_bytes(Frame::Proof(proof(secret))));
+    }
+
+    /// The broker is gone, and what its shell knew.
+    pub(super) fn forget_desk(&mut self) {
+        self.access.broker_gone();
+        self.desk.reloads.clear();
+        self.desk.greeted.clear();
+        self.desk.coming = None;
+    }
+
+    /// Who stands at the far end of a connection that the broker dialled.
+    pub(super) fn must_prove_at(&self, host: usize) -> bool {
+        self.must_prove(&self.hosts[host].name)
+    }
+
+    /// The first step of a request goes to a worker: both ends may be there.
+    pub(super) fn shadow_work(&mut self, id: u64, link: LinkId, uid: u64) {
+        let conn = self.conns.get(&id);
+        if conn.is_some_and(|conn| conn.role == Role::Worker && matches!(conn.peer, Peer::Proc(_)))
+        {
+            let verdict = self.access.serves(link, uid);
+            self.hold(verdict);
+        }
+    }
+}
