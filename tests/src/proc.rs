@@ -363,6 +363,14 @@ impl Broker {
             .expect("a process id")
     }
 
+    /// A figure of its `/proc/PID/status` in KiB (`VmRSS`, `VmHWM`).
+    pub fn memory_kib(&self, key: &str) -> u64 {
+        let path = format!("/proc/{}/status", self.process.pid());
+        let status = std::fs::read_to_string(path).expect("the broker runs");
+        let line = status.lines().find(|line| line.starts_with(key)).expect("a figure");
+        line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
+    }
+
     /// Waits until that many workers are idle.
     pub fn await_idle(&self, count: i64) {
         await_that(&format!("{count} idle workers:\n{}", self.op("workers")), || {

@@ -10,7 +10,7 @@ use protocol::header::Header;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
 use protocol::{decode, encode};
-use std::io::{Read as _, Write as _};
+use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 /// A TCP connection to a broker or an execd.
@@ -137,6 +137,19 @@ impl Wire {
         assert!(last.is_none(), "{last:?} instead of a close");
     }
 
+    /// Whether something came, or the end, within the patience that is set.
+    pub fn has_answer(&self) -> bool {
+        match self.stream.peek(&mut [0]) {
+            Ok(_) => true,
+            Err(e) => !matches!(e.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut),
+        }
+    }
+
+    /// Waits until the other side closes, whatever comes before.
+    pub fn await_end(&mut self) {
+        while self.more() {}
+    }
+
     fn more(&mut self) -> bool {
         let mut bytes = [0; 65_536];
         match self.stream.read(&mut bytes) {
@@ -145,7 +158,7 @@ impl Wire {
                 self.buffer.extend_from_slice(&bytes[..count]);
                 true
             }
-            Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => false,
+            Err(e) if e.kind() == ErrorKind::ConnectionReset => false,
             Err(e) => panic!("nothing came: {e}"),
         }
     }

@@ -12,14 +12,6 @@ use protocol::header::Header;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// A figure of `/proc/PID/status` in KiB.
-fn memory_kib(broker: &Broker, key: &str) -> u64 {
-    let path = format!("/proc/{}/status", broker.process.pid());
-    let status = std::fs::read_to_string(path).expect("the broker runs");
-    let line = status.lines().find(|line| line.starts_with(key)).expect("a figure");
-    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
-}
-
 /// Several operators list the clients at once, a listing made in many steps; some leave at once.
 fn list_them(broker: &Broker, count: usize) {
     const OPERATORS: usize = 4;
@@ -184,7 +176,7 @@ fn push_pieces(broker: &Broker, pieces: usize, size: usize) -> u64 {
     }
     let reply = caller.recv(Some(Duration::from_secs(600))).expect("an outcome");
     assert!(reply.error.is_none() && reply.body.is_empty(), "{reply:?}");
-    memory_kib(broker, "VmHWM")
+    broker.memory_kib("VmHWM")
 }
 
 #[test]
@@ -192,10 +184,10 @@ fn two_gigabytes_in_pieces_through_one_connection_do_not_make_the_broker_grow() 
     const SIZE: usize = 1 << 20;
     let broker = Broker::start(&[]);
     broker.with_workers("eat", "isdeat", 1);
-    let idle = memory_kib(&broker, "VmRSS");
+    let idle = broker.memory_kib("VmRSS");
     let warm = push_pieces(&broker, 64, SIZE);
     let peak = push_pieces(&broker, 2048, SIZE);
-    let after = memory_kib(&broker, "VmRSS");
+    let after = broker.memory_kib("VmRSS");
     let said = format!(
         "idle {idle} KiB, peak {warm} KiB after 64 MiB, {peak} KiB after 2 GiB; now {after} KiB"
     );
@@ -211,7 +203,7 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
     let broker = Broker::start(&["--set", "stall_ms=60000"]);
     broker.with_workers("long", "isdpipe head -c 300000000 /dev/zero", 1);
     broker.with_workers("echo", "isdecho", 1);
-    let idle = memory_kib(&broker, "VmRSS");
+    let idle = broker.memory_kib("VmRSS");
     let mut slow = Wire::login(&broker.port("client"), "long");
     slow.ask(1, "");
     let mut others = broker.login("echo");
@@ -226,7 +218,7 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
         }
     }
     assert_eq!(total, 300_000_000);
-    let peak = memory_kib(&broker, "VmHWM");
+    let peak = broker.memory_kib("VmHWM");
     println!("idle {idle} KiB, peak {peak} KiB");
     assert!(peak < idle + 120 * 1024, "idle {idle} KiB, peak {peak} KiB");
     assert_eq!(broker.end(), 0);
@@ -316,7 +308,7 @@ fn a_slow_worker_holds_back_the_client_that_sends_to_it_not_the_broker() {
     broker.with_workers("echo", "isdecho", 1);
     let mut worker = Wire::badge(&broker.port("worker"), "self");
     let mut sender = Wire::login(&broker.port("client"), "self");
-    let idle = memory_kib(&broker, "VmRSS");
+    let idle = broker.memory_kib("VmRSS");
     let sent = std::sync::atomic::AtomicUsize::new(0);
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -339,7 +331,7 @@ fn a_slow_worker_holds_back_the_client_that_sends_to_it_not_the_broker() {
             (std::mem::replace(&mut before, now) == now && now > 0).then_some(())
         });
         assert!(before < 100, "{before} pieces left although nobody takes them");
-        let now = memory_kib(&broker, "VmRSS");
+        let now = broker.memory_kib("VmRSS");
         assert!(now < idle + 64 * 1024, "{now} KiB");
         let mut total = 0;
         let last = loop {

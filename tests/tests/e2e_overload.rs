@@ -33,14 +33,6 @@ fn say(text: &str) {
     println!("{text}");
 }
 
-/// A figure of `/proc/PID/status` in KiB.
-fn memory_kib(broker: &Broker, key: &str) -> u64 {
-    let path = format!("/proc/{}/status", broker.process.pid());
-    let status = std::fs::read_to_string(path).expect("the broker runs");
-    let line = status.lines().find(|line| line.starts_with(key)).expect("a figure");
-    line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
-}
-
 /// Workers that take so long for each request; they end with their broker.
 #[expect(clippy::disallowed_methods, reason = "the work of these workers is to take their time")]
 fn workers(broker: &Broker, service: &str, count: usize, work: Duration) -> Vec<JoinHandle<()>> {
@@ -229,7 +221,7 @@ fn a_reader_past_its_outbox_limit_is_cut_with_an_event_and_others_do_not_notice(
     });
     assert!(cut.is_some(), "{}", broker.op("listevents 100"));
     assert_eq!(other.call("x", None).expect("an answer"), "x");
-    let rss = memory_kib(&broker, "VmHWM");
+    let rss = broker.memory_kib("VmHWM");
     say(&format!("a reader that takes nothing: the broker was never larger than {rss} KiB"));
     assert_eq!(broker.number("worker 1", "worker->restarts"), 0);
     assert_eq!(broker.end(), 0);

@@ -68,6 +68,18 @@ impl Engine {
         self.link_gone(link, Close::Reset, &why, out);
     }
 
+    /// Too much waits for a link, or for all and much of it for this one.
+    pub(crate) fn on_outbox_full(&mut self, link: LinkId, bytes: u64, out: Out<'_>) {
+        let max = self.settings.get(Setting::OutboxBytesMax);
+        let limit = if bytes > max {
+            format!("outbox_bytes_max is {max}")
+        } else {
+            let all = self.settings.get(Setting::OutboxesBytesMax);
+            format!("for all clients more than {all}, outboxes_bytes_max")
+        };
+        self.cut(link, format!("outbox is full ({bytes} bytes wait, {limit}); closing it"), out);
+    }
+
     /// Says what is wrong, then closes the link.
     pub(crate) fn refuse_link(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
         self.refuse_because(link, error, None, out);

@@ -1,51 +1,212 @@
-//! Long listings are made part by part, a part in a step, so that requests of others are served in
-//! between: an operator who lists 10,000 clients costs them nothing they can measure. Not what a
-//! row says: `op_read`.
+//! Long listings (`clients`, `workers`, `queue`) are made part by part, a part in a step, so that
+//! requests of others are served in between: an operator who lists 10,000 of them costs nobody
+//! anything that can be measured. Who is listed is settled at the beginning; what a row says is of
+//! the moment at which it is made. Not the rows: `op_read`, `op_show`.
 
 use super::due::Due;
 use super::links::End;
 use super::op_run::{OpResult, refused};
+use super::transaction::Stage;
+use super::workers::Place;
 use super::{Engine, Out};
 use protocol::header::Header;
-use protocol::ids::{ClientId, LinkId};
-use protocol::op::reply::Value;
+use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
+use protocol::names::ServiceName;
+use protocol::op::parse::OpError;
+use protocol::op::reply::{OpReply, Value};
+use protocol::op::spec::{OpRequest, WorkerFilter};
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
 /// Most rows made in one step.
-pub(crate) const PART_ROWS: usize = 128;
+const PART_ROWS: usize = 128;
 /// Most listings under way at once.
 const LISTINGS_MAX: usize = 32;
 
-/// A listing of the clients that is under way.
+/// The rows of a table.
+pub(crate) type Rows = Vec<Vec<Value>>;
+
+/// What a listing is of, who is still to come, and the rows that are there.
 #[derive(Debug)]
-struct Listing {
-    /// Who asked.
+pub(crate) enum Listing {
+    Clients {
+        left: VecDeque<ClientId>,
+        rows: Rows,
+    },
+    Workers {
+        filter: WorkerFilter,
+        left: VecDeque<WorkerId>,
+        /// Of the lists LAZY, IDLE and BUSY.
+        rows: [Rows; 3],
+    },
+    Queue {
+        left: VecDeque<(usize, TransactionId)>,
+        rows: Rows,
+        /// Those for whom somebody waits.
+        services: Vec<Crowd>,
+    },
+}
+
+/// How many wait for one service.
+#[derive(Debug)]
+pub(crate) struct Crowd {
+    service: usize,
+    pub(crate) name: ServiceName,
+    pub(crate) count: usize,
+    /// Why nobody serves them.
+    pub(crate) why: String,
+}
+
+/// A listing that is under way, and who asked for it.
+#[derive(Debug)]
+struct Order {
     link: LinkId,
     head: Header,
-    /// Whom it is to show, those that are still to come last.
-    ids: VecDeque<ClientId>,
-    rows: Vec<Vec<Value>>,
+    listing: Listing,
 }
 
 /// The listings under way; each gets its turn.
 #[derive(Debug, Default)]
-pub(crate) struct Listings(VecDeque<Listing>);
+pub(crate) struct Listings(VecDeque<Order>);
+
+impl Listing {
+    /// How many rows are still to be made, as far as is known.
+    fn left(&self) -> usize {
+        match self {
+            Self::Clients { left, .. } => left.len(),
+            Self::Workers { left, .. } => left.len(),
+            Self::Queue { left, .. } => left.len(),
+        }
+    }
+
+    fn reply(self) -> OpReply {
+        match self {
+            Self::Clients { rows, .. } => Engine::clients_table(rows),
+            Self::Workers { filter, rows, .. } => Engine::workers_tables(filter, rows),
+            Self::Queue { rows, services, .. } => Engine::queue_tables(rows, services),
+        }
+    }
+}
 
 impl Engine {
-    /// Begins to list the clients for an operator; the answer comes later. `Some`: it is answered
-    /// at once, or refused.
-    pub(crate) fn list_clients(&mut self, link: LinkId, head: Header) -> Option<OpResult> {
-        if self.clients.count() <= PART_ROWS {
-            return Some(Ok(self.show_clients()));
+    /// All clients, in the order in which they are served.
+    fn begin_clients(&self) -> Listing {
+        let mut all: Vec<_> = self.clients.by_id().map(|(_, c)| (c.priority, c.id)).collect();
+        all.sort_unstable();
+        let left: VecDeque<ClientId> = all.into_iter().map(|(_, id)| id).collect();
+        Listing::Clients { rows: Vec::with_capacity(left.len()), left }
+    }
+
+    /// The workers that are in the lists of a filter, by id.
+    fn begin_workers(&self, filter: WorkerFilter) -> Listing {
+        let is_meant = |place| filter == WorkerFilter::All || filter == filter_of(place);
+        let left = self.workers.by_id().filter(|(_, w)| is_meant(w.place)).map(|(_, w)| w.id);
+        Listing::Workers { filter, left: left.collect(), rows: Default::default() }
+    }
+
+    /// Who waits for a service, or for any: those in a queue first, in the order in which they are
+    /// served.
+    fn begin_queue(&self, service: Option<&ServiceName>) -> Result<Listing, OpError> {
+        let keys = match service {
+            Some(name) => vec![self.service_named(name)?],
+            None => self.registry.keys(),
+        };
+        // In one pass, however many services there are.
+        let mut others: Vec<(usize, usize)> = self
+            .transactions
+            .iter()
+            .filter(|(_, t)| matches!(t.stage, Stage::Barred | Stage::Held(_)) && !t.is_ended)
+            .map(|(at, t)| (t.service, at))
+            .collect();
+        others.sort_unstable();
+        let mut left = VecDeque::new();
+        let with_id = |at: usize| (at, self.transactions[at].id);
+        for key in keys {
+            left.extend(self.registry[key].queue.iter(&self.transactions).map(with_id));
+            let first = others.partition_point(|(service, _)| *service < key);
+            let mine = others[first..].iter().take_while(|(service, _)| *service == key);
+            left.extend(mine.map(|(_, at)| with_id(*at)));
         }
+        Ok(Listing::Queue { rows: Vec::with_capacity(left.len()), left, services: Vec::new() })
+    }
+
+    /// Makes so many rows more. Who is gone meanwhile is left out.
+    fn make_rows(&self, listing: &mut Listing, most: usize) {
+        let part = most.min(listing.left());
+        match listing {
+            Listing::Clients { left, rows } => {
+                let keys = left.drain(..part).filter_map(|id| self.clients.find(id));
+                rows.extend(keys.map(|key| self.client_row(&self.clients[key])));
+            }
+            Listing::Workers { left, rows, .. } => {
+                for key in left.drain(..part).filter_map(|id| self.workers.find(id)) {
+                    let worker = &self.workers[key];
+                    rows[place_index(worker.place)].push(self.worker_row(key, worker));
+                }
+            }
+            Listing::Queue { left, rows, services } => {
+                for (at, id) in left.drain(..part) {
+                    let found = self.transactions.get(at).filter(|t| t.id == id && !t.is_ended);
+                    let Some((stage, service)) = found.map(|t| (t.stage, t.service)) else {
+                        continue;
+                    };
+                    if matches!(stage, Stage::Bound(_)) {
+                        continue;
+                    }
+                    rows.push(self.queue_row(at));
+                    match services.iter_mut().rfind(|crowd| crowd.service == service) {
+                        Some(crowd) => crowd.count += 1,
+                        None => services.push(Crowd {
+                            service,
+                            name: self.registry[service].name.clone(),
+                            count: 1,
+                            why: self.why_waiting(service, stage),
+                        }),
+                    }
+                }
+            }
+        }
+    }
+
+    /// Begins the listing that a command asks for.
+    fn listing_of(&self, request: &OpRequest) -> Result<Listing, OpError> {
+        if let OpRequest::Workers(filter) = request {
+            Ok(self.begin_workers(*filter))
+        } else if let OpRequest::Queue(service) = request {
+            self.begin_queue(service.as_ref())
+        } else {
+            Ok(self.begin_clients())
+        }
+    }
+
+    /// The whole listing at once, for scripts.
+    pub(crate) fn list_whole(&self, request: &OpRequest) -> OpResult {
+        self.listing_of(request).map(|listing| self.end(listing))
+    }
+
+    fn end(&self, mut listing: Listing) -> OpReply {
+        self.make_rows(&mut listing, usize::MAX);
+        listing.reply()
+    }
+
+    /// `clients`, `workers`, `queue` of an operator. `Some`: the list is short and there, or
+    /// refused; else the answer comes later.
+    pub(crate) fn list(
+        &mut self,
+        link: LinkId,
+        head: Header,
+        request: &OpRequest,
+    ) -> Option<OpResult> {
+        let listing = match self.listing_of(request) {
+            Ok(listing) if listing.left() <= PART_ROWS => return Some(Ok(self.end(listing))),
+            Ok(listing) => listing,
+            Err(error) => return Some(Err(error)),
+        };
         if self.listings.0.len() >= LISTINGS_MAX {
             let text = format!("{LISTINGS_MAX} long listings are being made already; try again");
             return Some(Err(refused(text)));
         }
-        let ids = self.clients_in_order();
-        let rows = Vec::with_capacity(ids.len());
-        self.listings.0.push_back(Listing { link, head, ids, rows });
+        self.listings.0.push_back(Order { link, head, listing });
         self.go_on_listing();
         None
     }
@@ -59,22 +220,32 @@ impl Engine {
 
     /// `Due::Listing`: makes the next part of the next listing.
     pub(crate) fn on_listing(&mut self, out: Out<'_>) {
-        let Some(mut listing) = self.listings.0.pop_front() else { return };
-        let asker = self.links.get(listing.link).map(|slot| slot.end.clone());
+        let Some(mut order) = self.listings.0.pop_front() else { return };
+        let asker = self.links.get(order.link).map(|slot| slot.end.clone());
         if let Some(End::Client(asker)) = asker {
-            let part = PART_ROWS.min(listing.ids.len());
-            for id in listing.ids.drain(..part) {
-                // One that is gone meanwhile is left out.
-                let client = self.clients.find(id).map(|key| &self.clients[key]);
-                listing.rows.extend(client.map(|client| self.client_row(client)));
-            }
-            if listing.ids.is_empty() {
-                let reply = Self::clients_table(listing.rows);
-                self.answer(asker, &listing.head, Ok(reply), out);
+            self.make_rows(&mut order.listing, PART_ROWS);
+            if order.listing.left() == 0 {
+                self.answer(asker, &order.head, Ok(order.listing.reply()), out);
             } else {
-                self.listings.0.push_back(listing);
+                self.listings.0.push_back(order);
             }
         }
         self.go_on_listing();
+    }
+}
+
+const fn filter_of(place: Place) -> WorkerFilter {
+    match place {
+        Place::Lazy => WorkerFilter::Lazy,
+        Place::Idle => WorkerFilter::Idle,
+        Place::Busy => WorkerFilter::Busy,
+    }
+}
+
+const fn place_index(place: Place) -> usize {
+    match place {
+        Place::Lazy => 0,
+        Place::Idle => 1,
+        Place::Busy => 2,
     }
 }

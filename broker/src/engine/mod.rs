@@ -260,14 +260,7 @@ impl Engine {
             Input::Congested { link } => self.links.congested(link, out),
             Input::Drained { link } => self.links.drained(link, out),
             Input::OutboxFull { link, bytes } => {
-                let max = self.settings.get(Setting::OutboxBytesMax);
-                self.cut(
-                    link,
-                    format!(
-                        "outbox is full ({bytes} bytes wait, outbox_bytes_max is {max}); closing it"
-                    ),
-                    out,
-                );
+                self.on_outbox_full(link, bytes, out);
             }
             Input::Stalled { link, bytes } => {
                 let max = self.settings.get(Setting::StallMs);

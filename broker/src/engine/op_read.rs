@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::clients::Client;
+use super::listing::{Crowd, Rows};
 use super::op_run::{OpResult, not_found, refused};
 use super::transaction::Stage;
 use super::when::utc;
@@ -12,7 +13,6 @@ use protocol::names::ServiceName;
 use protocol::op::reply::{Align, Block, Column, OpReply, Value};
 use protocol::settings::Setting;
 use protocol::time::Tick;
-use std::collections::VecDeque;
 
 /// A right-aligned column; its JSON key is the title with underscores unless given.
 pub(crate) const fn column(title: &'static str, key: &'static str, width: usize) -> Column {
@@ -135,20 +135,7 @@ impl Engine {
         table("services", columns, rows)
     }
 
-    pub(crate) fn show_clients(&self) -> OpReply {
-        let ids = self.clients_in_order();
-        let keys = ids.into_iter().filter_map(|id| self.clients.find(id));
-        Self::clients_table(keys.map(|key| self.client_row(&self.clients[key])).collect())
-    }
-
-    /// In the order in which they are served and listed.
-    pub(crate) fn clients_in_order(&self) -> VecDeque<ClientId> {
-        let mut clients: Vec<_> = self.clients.by_id().map(|(_, c)| (c.priority, c.id)).collect();
-        clients.sort_unstable();
-        clients.into_iter().map(|(_, id)| id).collect()
-    }
-
-    pub(crate) fn clients_table(rows: Vec<Vec<Value>>) -> OpReply {
+    pub(crate) fn clients_table(rows: Rows) -> OpReply {
         let columns = vec![
             column("service", "service", 12),
             column("client id", "client", 10),
@@ -219,11 +206,7 @@ impl Engine {
     }
 
     /// `queue`: who waits, how long, and why nobody serves.
-    pub(crate) fn show_queue(&self, service: Option<&ServiceName>) -> OpResult {
-        let keys = match service {
-            Some(name) => vec![self.service_named(name)?],
-            None => self.registry.keys(),
-        };
+    pub(crate) fn queue_tables(rows: Rows, services: Vec<Crowd>) -> OpReply {
         let columns = vec![
             column("service", "service", 12),
             column("transaction", "transaction", 12),
@@ -236,32 +219,17 @@ impl Engine {
             column("attempt", "attempt", 8),
             column("bytes", "bytes", 9),
         ];
-        let mut rows = Vec::new();
-        let mut lines = Vec::new();
-        for key in keys {
-            let waiting = self.registry[key].queue.iter(&self.transactions);
-            let others = self.transactions.iter().filter(|(_, t)| {
-                t.service == key && matches!(t.stage, Stage::Barred | Stage::Held(_)) && !t.is_ended
-            });
-            let all: Vec<usize> = waiting.chain(others.map(|(at, _)| at)).collect();
-            if !all.is_empty() {
-                let why = self.why_waiting(key, self.transactions[all[0]].stage);
-                let line = format!("{}: {} wait; {why}", self.registry[key].name, all.len());
-                let fields = vec![
-                    ("service", text(&self.registry[key].name)),
-                    ("waiting", number(all.len())),
-                    ("why", text(why)),
-                ];
-                lines.push(Block::Line { name: "why", text: line, fields });
-            }
-            rows.extend(all.into_iter().map(|at| self.queue_row(at)));
-        }
         let mut blocks = vec![Block::Table { name: "queue", title: String::new(), columns, rows }];
-        blocks.extend(lines);
-        Ok(OpReply { blocks })
+        blocks.extend(services.into_iter().map(|Crowd { name, count, why, .. }| {
+            let line = format!("{name}: {count} wait; {why}");
+            let fields =
+                vec![("service", text(&name)), ("waiting", number(count)), ("why", text(why))];
+            Block::Line { name: "why", text: line, fields }
+        }));
+        OpReply { blocks }
     }
 
-    fn queue_row(&self, at: usize) -> Vec<Value> {
+    pub(crate) fn queue_row(&self, at: usize) -> Vec<Value> {
         let t = &self.transactions[at];
         let place = match t.stage {
             Stage::Waiting => "queue",

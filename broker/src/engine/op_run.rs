@@ -46,10 +46,12 @@ impl Engine {
                 out.push(Action::ReadTokens { asker: Some((link, head)) });
                 return;
             }
-            Ok(OpRequest::Clients) => match self.list_clients(link, head) {
-                Some(answer) => answer,
-                None => return,
-            },
+            Ok(list @ (OpRequest::Clients | OpRequest::Workers(_) | OpRequest::Queue(_))) => {
+                match self.list(link, head, &list) {
+                    Some(answer) => answer,
+                    None => return,
+                }
+            }
             Ok(OpRequest::Watch(kinds)) => self.watch(client, &head, &kinds),
             Ok(OpRequest::Source(path)) => {
                 out.push(Action::Source { link, head, path });
@@ -130,7 +132,9 @@ impl Engine {
             OpRequest::Status => Ok(self.show_status()),
             OpRequest::Help(topic) => Ok(help::answer(topic.as_deref())),
             OpRequest::Client(id) => self.show_client(id),
-            OpRequest::Clients => Ok(self.show_clients()),
+            OpRequest::Clients | OpRequest::Queue(_) | OpRequest::Workers(_) => {
+                self.list_whole(&request)
+            }
             OpRequest::Host(name) => self.show_host(&name),
             OpRequest::Hosts => Ok(self.show_hosts()),
             OpRequest::Last(id) => self.show_last(id),
@@ -138,7 +142,6 @@ impl Engine {
             OpRequest::Latency(service) => self.show_latency(service.as_ref()),
             OpRequest::ListEvents(count) => Ok(self.show_events(count)),
             OpRequest::Poison(what) => self.run_poison(origin, what, out),
-            OpRequest::Queue(service) => self.show_queue(service.as_ref()),
             OpRequest::Save => {
                 Ok(OpReply::block(Block::Text { name: "script", text: self.save_script() }))
             }
@@ -146,7 +149,6 @@ impl Engine {
             OpRequest::Settings(setting) => Ok(self.show_settings(setting)),
             OpRequest::Version => Ok(self.show_version()),
             OpRequest::Worker(id) => self.show_worker(id),
-            OpRequest::Workers(filter) => Ok(self.show_workers(filter)),
             OpRequest::Abort => Ok(self.abort(origin, out)),
             OpRequest::Halt => Ok(self.halt(origin, out)),
             OpRequest::Block(id) => self.change_blocked(origin, id, true, out),

@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::hosts::Host;
+use super::listing::Rows;
 use super::op_read::{column, flag, left, number, table, text, yes};
 use super::op_run::{OpResult, not_found};
 use super::workers::{Place, Worker};
@@ -31,30 +32,27 @@ fn worker_columns() -> Vec<Column> {
 }
 
 impl Engine {
-    pub(crate) fn show_workers(&self, filter: WorkerFilter) -> OpReply {
-        let lists: &[(Place, &'static str, &str)] = match filter {
-            WorkerFilter::All => &[
-                (Place::Lazy, "lazy", "LAZY"),
-                (Place::Idle, "idle", "IDLE"),
-                (Place::Busy, "busy", "BUSY"),
-            ],
-            WorkerFilter::Lazy => &[(Place::Lazy, "lazy", "LAZY")],
-            WorkerFilter::Idle => &[(Place::Idle, "idle", "IDLE")],
-            WorkerFilter::Busy => &[(Place::Busy, "busy", "BUSY")],
-        };
-        let block = |&(place, name, title): &(Place, &'static str, &str)| {
-            let rows = self
-                .workers
-                .by_id()
-                .filter(|(_, w)| w.place == place)
-                .map(|(key, w)| self.worker_row(key, w))
-                .collect();
-            Block::Table { name, title: title.to_owned(), columns: worker_columns(), rows }
-        };
-        OpReply { blocks: lists.iter().map(block).collect() }
+    /// The manual's tables of workers, those that a filter means.
+    pub(crate) fn workers_tables(filter: WorkerFilter, rows: [Rows; 3]) -> OpReply {
+        let names = [
+            (WorkerFilter::Lazy, "lazy", "LAZY"),
+            (WorkerFilter::Idle, "idle", "IDLE"),
+            (WorkerFilter::Busy, "busy", "BUSY"),
+        ];
+        let blocks = names
+            .into_iter()
+            .zip(rows)
+            .filter(|((which, ..), _)| filter == WorkerFilter::All || filter == *which)
+            .map(|((_, name, title), rows)| Block::Table {
+                name,
+                title: title.to_owned(),
+                columns: worker_columns(),
+                rows,
+            });
+        OpReply { blocks: blocks.collect() }
     }
 
-    fn worker_row(&self, key: usize, worker: &Worker) -> Vec<Value> {
+    pub(crate) fn worker_row(&self, key: usize, worker: &Worker) -> Vec<Value> {
         let current = worker.current.map(|at| &self.transactions[at]);
         // For a busy worker the last response time is a running clock on what it has.
         let last = current.map_or(worker.last_micros, |t| self.now.since(t.dispatched).0);

@@ -30,6 +30,15 @@ pub struct Bulk {
 }
 
 impl Bulk {
+    /// How many bytes the buffer for so many has.
+    pub(super) const fn size_for(len: usize) -> usize {
+        if len > SIZE_MAX {
+            return len;
+        }
+        let size = len.next_power_of_two();
+        if size < SIZE_MIN { SIZE_MIN } else { size }
+    }
+
     /// A buffer of at least this many bytes, with anything in it.
     pub(super) fn take(&mut self, len: usize) -> BytesMut {
         if len > SIZE_MAX {
@@ -37,7 +46,7 @@ impl Bulk {
             return BytesMut::zeroed(len);
         }
         self.is_used = true;
-        let size = len.next_power_of_two().max(SIZE_MIN);
+        let size = Self::size_for(len);
         let found = self.lent.iter().position(|one| one.len() == size && one.is_unique());
         if let Some(lent) = found.and_then(|index| self.lent.remove(index)) {
             self.lent_bytes -= size;

@@ -52,6 +52,8 @@ pub(super) struct Conn {
     pub(super) progress_at: Tick,
     /// What came.
     pub(super) intake: Intake,
+    /// Bytes set aside for its large frame that has come in part.
+    pub(super) counted: usize,
     /// The engine wants nothing from it for now.
     pub(super) is_paused: bool,
     /// It stands in the list of those to be read again.
@@ -79,6 +81,11 @@ pub(super) struct Conn {
 }
 
 impl Conn {
+    /// Whether it is a client for whom much waits.
+    pub(super) fn is_crowding(&self, high: usize) -> bool {
+        self.role == Role::Client && self.outbox.bytes() > high
+    }
+
     /// A connection that is open.
     pub(super) fn new(stream: Stream, role: Role) -> Self {
         Self {
@@ -89,6 +96,7 @@ impl Conn {
             outbox: Outbox::default(),
             progress_at: Tick::default(),
             intake: Intake::default(),
+            counted: 0,
             is_paused: false,
             is_listed: false,
             is_dirty: false,

@@ -43,8 +43,12 @@ pub struct Intake {
     pub ended: Option<Close>,
     tail: Vec<u8>,
     big: Option<Box<Big>>,
-    /// Bytes of a body that is too large, still to be thrown away.
+    /// Bytes of a body that is not wanted, still to be thrown away.
     skip: usize,
+    /// Bytes of it that came.
+    passed: usize,
+    /// How often a look at this connection found the frame that is there in part.
+    pub looks: u32,
 }
 
 /// What stands at the front of a buffer.
@@ -126,6 +130,7 @@ impl Intake {
     pub fn take_big(&mut self, bulk: &mut Bulk) -> Option<(Kind, Header, Bytes)> {
         let len = |big: &Big| big.head.len as usize;
         let mut big = self.big.take_if(|big| big.filled == len(big))?;
+        self.looks = 0;
         let body = bulk.lend(mem::take(&mut big.buffer), len(&big));
         let (kind, head) = (big.kind, big.head);
         bulk.give_big(big);
@@ -136,12 +141,18 @@ impl Intake {
     pub fn pass_over(&mut self, count: usize) -> usize {
         let passed = self.skip.min(count);
         self.skip -= passed;
+        self.passed += passed;
+        if passed > 0 && self.skip == 0 {
+            self.looks = 0;
+        }
         passed
     }
 
     /// Throws away the next bytes, the body of a frame that is too large.
     pub fn skip(&mut self, count: u32) {
         self.skip = count as usize;
+        self.passed = 0;
+        self.looks = 0;
     }
 
     /// What stands at the front of these bytes.
@@ -183,6 +194,12 @@ impl Intake {
         let mut buffer = bulk.take(head.len as usize);
         buffer[..bytes.len()].copy_from_slice(bytes);
         self.big = Some(bulk.big(Big { kind, head, buffer, filled: bytes.len() }));
+    }
+
+    /// Bytes that have come of what is not whole.
+    pub fn part_bytes(&self) -> usize {
+        let big = self.big.as_ref().map_or(0, |big| big.filled);
+        if self.skip > 0 { self.passed } else { self.tail.len() + big }
     }
 
     /// Whether something is kept that is not a whole frame, or not given on.

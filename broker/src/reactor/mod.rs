@@ -15,6 +15,7 @@ mod listen;
 pub mod local;
 mod log;
 mod outbox;
+mod parts;
 mod read;
 mod secure;
 mod setup;
@@ -135,6 +136,7 @@ impl Reactor {
         self.take_events();
         self.take_again();
         self.accept_all();
+        self.look_at_parts();
         self.shell.due();
         if self.engine.next_deadline().is_some_and(|due| due <= self.shell.now) {
             self.step(Input::Deadline);

@@ -42,6 +42,8 @@ struct Queue {
 #[derive(Debug, Default)]
 pub(super) struct Pool {
     free: Vec<Box<Queue>>,
+    /// Bytes in all outboxes.
+    pub(super) waiting: usize,
 }
 
 /// Bytes that wait for one connection.
@@ -88,7 +90,9 @@ impl Outbox {
     pub(super) fn push(&mut self, parts: Parts, pool: &mut Pool) {
         let queue = self.queue.get_or_insert_with(|| pool.take());
         queue.small.extend_from_slice(&parts.head);
-        self.bytes += parts.head.len() + parts.body.len();
+        let bytes = parts.head.len() + parts.body.len();
+        self.bytes += bytes;
+        pool.waiting += bytes;
         if parts.body.len() < BIG_BYTES_MIN {
             queue.small.extend_from_slice(&parts.body);
         } else {
@@ -98,7 +102,7 @@ impl Outbox {
 
     /// Forgets what waits.
     pub(super) fn clear(&mut self, pool: &mut Pool) {
-        self.bytes = 0;
+        pool.waiting -= std::mem::take(&mut self.bytes);
         if let Some(queue) = self.queue.take() {
             pool.give(queue);
         }
@@ -130,6 +134,7 @@ impl Outbox {
                     progress = true;
                     queue.advance(taken);
                     self.bytes -= taken;
+                    pool.waiting -= taken;
                     if taken < offered {
                         return Ok(Flushed::Some { progress });
                     }
@@ -265,6 +270,7 @@ mod tests {
             while outbox.flush_to(&mut out, &mut pool).unwrap() != Flushed::All {}
             assert!(out.got == want, "at most {most} bytes a call");
             assert!(outbox.bytes() == 0 && outbox.queue.is_none());
+            assert_eq!(pool.waiting, 0);
         }
     }
 

@@ -6,6 +6,7 @@ use super::Reactor;
 use super::conn::Phase;
 use super::intake::Front;
 use super::listen::who_is;
+use super::shell::Limits;
 use crate::engine::input::{Close, Input, Report};
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
@@ -75,11 +76,12 @@ impl Reactor {
     }
 
     fn parse(&mut self, link: LinkId, bytes: &[u8]) {
-        let body_max = self.shell.limits.body;
+        let Limits { body: body_max, intake: intake_max, .. } = self.shell.limits;
         let (mut at, mut frames) = (0, 0);
-        let bulk = &mut self.bulk;
-        let whole = self.shell.links.get(link).and_then(|conn| conn.intake.take_big(bulk));
-        if let Some((kind, head, body)) = whole {
+        if let Some(conn) = self.shell.links.get(link)
+            && let Some((kind, head, body)) = conn.intake.take_big(&mut self.bulk)
+        {
+            self.shell.parts.release(conn);
             self.deliver(link, kind, head, body);
         }
         loop {
@@ -90,8 +92,13 @@ impl Reactor {
             if conn.phase != Phase::Open {
                 return;
             }
-            at += conn.intake.pass_over(bytes.len() - at);
+            let passed = conn.intake.pass_over(bytes.len() - at);
+            at += passed;
             let rest = &bytes[at..];
+            if frames > 0 {
+                // What is kept now is another frame than before.
+                conn.intake.looks = 0;
+            }
             if conn.is_paused || frames == FRAMES_MAX {
                 conn.intake.keep(rest, &mut self.bulk);
                 break;
@@ -108,8 +115,18 @@ impl Reactor {
                     break;
                 }
                 Front::Begun(kind, head) => {
-                    conn.intake.begin(kind, head, &rest[HEADER_BYTES..], &mut self.bulk);
-                    break;
+                    match self.shell.parts.reserve(conn, &head, intake_max) {
+                        Ok(()) => {
+                            let came = &rest[HEADER_BYTES..];
+                            conn.intake.begin(kind, head, came, &mut self.bulk);
+                            break;
+                        }
+                        Err(error) => {
+                            at += HEADER_BYTES;
+                            conn.intake.skip(head.len);
+                            self.step(Input::Garbage { link, error });
+                        }
+                    }
                 }
                 Front::Bad(error) => {
                     at += HEADER_BYTES;
@@ -180,7 +197,7 @@ impl Reactor {
         }
     }
 
-    fn garbage(&mut self, link: LinkId, error: WireError) {
+    pub(super) fn garbage(&mut self, link: LinkId, error: WireError) {
         if let Some(conn) = self.shell.links.get(link) {
             conn.phase = Phase::Deaf;
             self.step(Input::Garbage { link, error });

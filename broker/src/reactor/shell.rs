@@ -9,6 +9,7 @@ use super::intake;
 use super::listen::Door;
 use super::local::Local;
 use super::outbox::{Flushed, Pool};
+use super::parts::Parts;
 use super::secure::Secure;
 use super::state::State;
 use super::tokens::{Links, Ready};
@@ -40,6 +41,12 @@ pub(super) struct Limits {
     pub(super) body: usize,
     high: usize,
     most: usize,
+    /// Most bytes waiting for all clients.
+    all: usize,
+    /// Most bytes of frames of clients that came in part.
+    pub(super) intake: usize,
+    /// Time for a frame to come.
+    pub(super) frame_ms: u64,
     stall_ms: u64,
     /// How long another machine may acknowledge nothing.
     pub(super) silence: Duration,
@@ -54,6 +61,9 @@ impl Limits {
             body,
             high: size(Setting::OutboxBytesHigh),
             most: size(Setting::OutboxBytesMax).max(body + HEADER_BYTES),
+            all: size(Setting::OutboxesBytesMax),
+            intake: size(Setting::IntakeBytesMax).max(body),
+            frame_ms: settings.get(Setting::FrameMs),
             stall_ms: settings.get(Setting::StallMs),
             silence: Duration::from_millis(settings.get(Setting::SilenceMs)),
         }
@@ -73,6 +83,8 @@ pub(super) struct Shell {
     pub(super) arena: Arena,
     /// Buffers of outboxes.
     pub(super) pool: Pool,
+    /// Frames that came in part.
+    pub(super) parts: Parts,
     /// Who may come in.
     pub(super) door: Door,
     /// Certificates.
@@ -121,6 +133,7 @@ impl Shell {
             links: Links::default(),
             arena: Arena::default(),
             pool: Pool::default(),
+            parts: Parts::default(),
             door: Door::default(),
             secure: Secure::default(),
             state,
@@ -264,7 +277,8 @@ impl Shell {
 
     /// Tells the engine when too much waits, or little enough again.
     fn gauge(&mut self, link: LinkId) {
-        let Limits { high, most, .. } = self.limits;
+        let Limits { high, most, all, .. } = self.limits;
+        let is_crowded = self.pool.waiting > all;
         let Some(conn) = self.links.get(link) else {
             return;
         };
@@ -275,7 +289,8 @@ impl Shell {
         } else if bytes < high / 2 && conn.is_congested {
             conn.is_congested = false;
             self.inputs.push_back((Some(link), Input::Drained { link }));
-        } else if bytes > most && !conn.is_told {
+        }
+        if !conn.is_told && (bytes > most || is_crowded && conn.is_crowding(high)) {
             conn.is_told = true;
             let bytes = bytes as u64;
             self.inputs.push_back((Some(link), Input::OutboxFull { link, bytes }));
@@ -385,6 +400,7 @@ impl Shell {
             return;
         };
         self.desk.forget(link);
+        self.parts.release(&mut conn);
         conn.outbox.clear(&mut self.pool);
         conn.stream.deregister(&self.registry);
         if conn.is_refused {
@@ -403,7 +419,8 @@ impl Shell {
     pub(super) fn next_due(&self) -> Option<Tick> {
         let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
         let redial = self.redials.iter().map(|redial| redial.at).min();
-        let looks = [self.sweep_at, self.watch.look_at, self.door.paused_until];
+        let parts = Some(self.parts.look_at);
+        let looks = [self.sweep_at, self.watch.look_at, self.door.paused_until, parts];
         looks.into_iter().chain([deadline, redial]).flatten().min()
     }
 

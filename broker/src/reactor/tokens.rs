@@ -145,6 +145,15 @@ impl Links {
         }
     }
 
+    /// Shows each connection.
+    pub(super) fn each(&mut self, mut show: impl FnMut(LinkId, &mut Conn)) {
+        for (index, place) in self.places.iter_mut().enumerate() {
+            if let Some(conn) = &mut place.conn {
+                show(LinkId { index: index as u32, generation: place.generation }, conn);
+            }
+        }
+    }
+
     /// The ids of all connections.
     pub(super) fn ids(&self) -> Vec<LinkId> {
         let ids = self.places.iter().enumerate().filter(|(_, place)| place.conn.is_some());

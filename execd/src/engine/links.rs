@@ -53,7 +53,7 @@ impl Engine {
             refuse(link, 0, (ErrorCode::Denied, text), out);
         } else if self.leaving != Leaving::No {
             refuse(link, 0, (ErrorCode::ShuttingDown, "execd is ending".into()), out);
-        } else if self.links.len() >= links_max {
+        } else if self.links.len() >= links_max && !self.make_room(now, out) {
             let text = format!("execd has {links_max} connections, as many as it may");
             refuse(link, 0, (ErrorCode::TooManyConnections, text), out);
         } else {
@@ -62,6 +62,16 @@ impl Engine {
                 Link { broker: None, heard: now, pinged: None, proving: Proving::new(must_prove) },
             );
         }
+    }
+
+    /// Gives the place of whoever has been there longest without saying hello to a newer one: a
+    /// broker says it at once, and silent connections must not keep it out.
+    fn make_room(&mut self, now: Tick, out: &mut Vec<Action>) -> bool {
+        let silent = self.links.iter().find(|(_, link)| link.broker.is_none());
+        let Some(id) = silent.map(|(id, _)| *id) else { return false };
+        let text = "all places are taken; yours, without a hello, goes to a newer one".into();
+        self.drop_link(now, id, (ErrorCode::TooManyConnections, text), out);
+        true
     }
 
     pub(super) fn frame(&mut self, now: Tick, id: LinkId, frame: Frame, out: &mut Vec<Action>) {

@@ -320,8 +320,10 @@ impl Shell {
                 }
             };
             if self.links.len() >= self.lingering_max {
-                warn!("connection closed at once: too many are on their way out");
-                continue;
+                // Whoever has been on its way out longest has had its time to hear why.
+                let lingering = self.links.iter().find(|(_, link)| link.linger_until.is_some());
+                let Some(id) = lingering.map(|(id, _)| *id) else { continue };
+                self.links.remove(&id);
             }
             let link = LinkId {
                 index: u32::try_from(self.links_ever & 0xffff_ffff).unwrap_or(0),

@@ -147,12 +147,23 @@ fn bytes_that_are_no_frame_are_answered_with_their_error() {
 fn links_have_a_limit_and_strangers_are_denied() {
     let mut b = Bench::new(|config| config.limits.links_max = 2);
     assert!(b.open(1).is_empty() && b.open(2).is_empty());
-    assert_eq!(b.open(3), ["3<error too_many_connections", "3<close"]);
-    b.closed(1);
+    // The one that has been silent longest gives way.
+    assert_eq!(b.open(3), ["1<error too_many_connections", "1<close"]);
+    b.closed(2);
     assert!(b.open(4).is_empty());
     let stranger =
         Input::Opened { link: link(5), stranger: Some("who?".into()), must_prove: false };
     assert_eq!(b.give(stranger), ["5<error denied", "5<close"]);
+}
+
+#[test]
+fn silent_links_give_way_to_a_broker_and_brokers_to_nobody() {
+    let mut b = Bench::new(|config| config.limits.links_max = 2);
+    b.connect(1, "a");
+    b.open(2);
+    assert_eq!(b.open(3), ["2<error too_many_connections", "2<close"]);
+    b.frame(3, hello("b"));
+    assert_eq!(b.open(4), ["4<error too_many_connections", "4<close"]);
 }
 
 #[test]
