@@ -10,7 +10,7 @@ SIM_SEEDS="${SIM_SEEDS:-10000}" cargo test --release -p isect-tests --test sim -
 
 printf '\n== overload, long\n'
 cargo build --release --workspace --bins
-OVERLOAD=long cargo test --release -p isect-tests --test e2e_overload -- --nocapture
+OVERLOAD=long cargo test --release -p isect-tests --test e2e_overload --test e2e_flood --test e2e_slow -- --nocapture --test-threads 1
 # The wall clock can be stepped where this library is; elsewhere the run says that it was not.
 if ! ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 && [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   apt-get install -y -qq faketime || true

@@ -343,10 +343,38 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
     say(&format!(
         "{READERS} readers that take nothing of 12 MiB each, outboxes_bytes_max 32 MiB: {} cut; \
          idle {idle} KiB, at most {most} KiB",
-        told.matches("outboxes_bytes_max); closing").count()
+        told.matches("link_closed").count()
     ));
     // One answer more is on its way in, and one is the one too many.
     assert!(most < idle + (32 + 12 + 12 + 16) * 1024, "idle {idle} KiB, at most {most} KiB");
     drop(readers);
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn an_operator_that_reads_none_of_its_lists_is_cut_and_others_are_heard() {
+    let broker = Broker::start(&["--set", "stall_ms=500", "--log", "error"]);
+    broker.op("config events 100");
+    let idle = broker.memory_kib("VmRSS");
+    let mut deaf = Wire::login(&broker.port("client"), "op");
+    let events = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            for sequence in 1..=6000 {
+                let frame = Frame::data(wire::request(sequence), "settings".into());
+                if deaf.write(&encode::to_bytes(frame)).is_err() {
+                    break;
+                }
+            }
+        });
+        await_that("the cut", || {
+            let events = broker.op("listevents 100");
+            events.contains("link_closed").then_some(events)
+        })
+    });
+    assert!(events.contains("stall_ms") || events.contains("outbox is full"), "{events}");
+    let most = broker.memory_kib("VmHWM");
+    say(&format!("an operator that reads nothing: idle {idle} KiB, at most {most} KiB"));
+    assert!(most < idle + 16 * 1024, "idle {idle} KiB, at most {most} KiB");
+    drop(deaf);
     assert_eq!(broker.end(), 0);
 }

@@ -353,7 +353,8 @@ impl Shell {
             Phase::Dialling { .. } | Phase::Open | Phase::Deaf => {}
         }
         conn.phase = Phase::Closing { until };
-        if conn.broken.is_some() || conn.stream.is_handshaking() {
+        // Whoever is cut because it takes too little would keep in memory what waits for it.
+        if conn.broken.is_some() || conn.is_told || conn.stream.is_handshaking() {
             self.drop_link(link);
             return;
         }
