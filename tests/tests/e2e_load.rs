@@ -266,7 +266,7 @@ fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
     let broker = Broker::start(&room);
     broker.op("config events 1000");
     broker.with_workers("echo", "isdecho", 2);
-    let idle = memory_kib(&broker, "VmRSS");
+    let idle = broker.memory_kib("VmRSS");
     let mut others = broker.login("echo");
     let deaf = Wire::login(&broker.port("client"), "echo");
     let asking = move || ask_and_never_read(deaf);
@@ -278,7 +278,7 @@ fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
     assert!(cut.is_some(), "{}", broker.op("listevents 1000"));
     assert!(thread.join().expect("the deaf client") < ASKED, "it was read to its end");
     // As many as may be under way on one connection wait, too; all it asked for are 300 MB.
-    let peak = memory_kib(&broker, "VmHWM");
+    let peak = broker.memory_kib("VmHWM");
     assert!(peak < idle + 128 * 1024, "idle {idle} KiB, peak {peak} KiB");
     broker.await_idle(2);
     assert_eq!(broker.end(), 0);

@@ -281,14 +281,15 @@ fn a_broker_does_not_believe_an_execd_that_answers_before_it_is_asked() {
     let mut bytes = encode::to_bytes(Frame::ExecWelcome(welcome)).to_vec();
     let listed = Frame::ExecListed(ExecListed::default());
     bytes.extend_from_slice(&encode::to_bytes(listed));
-    let evil = std::thread::spawn(move || {
+    let evil = move || {
         let mut conns = Vec::new();
         for _ in 0..5 {
             let (mut conn, _) = listener.accept().expect("the broker");
             conn.write_all(&bytes).expect("room for a welcome");
             conns.push(conn);
         }
-    });
+    };
+    let evil = std::thread::Builder::new().spawn(evil).expect("a thread");
     let broker = Broker::start(&["--host-token", &host.to_string_lossy()]);
     broker.op("config events 50");
     broker.op(&format!("config host h {address}"));

@@ -10,6 +10,7 @@ use bytes::BytesMut;
 use client::address::Address;
 use protocol::frame::Frame;
 use protocol::kinds::Role;
+use protocol::proof::Channel;
 use protocol::{decode, encode};
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -181,6 +182,14 @@ impl Line {
         Ok(count)
     }
 
+    /// What a proof on this connection is bound to.
+    fn channel(&self) -> Result<Option<Channel>, String> {
+        match &self.stream {
+            Stream::Tcp(_) | Stream::Unix(_) => Ok(None),
+            Stream::Tls(tls) => tls.1.channel().map(Some),
+        }
+    }
+
     /// No more will be sent, in order.
     pub fn shut(&mut self) {
         // It may be gone already.
@@ -228,7 +237,8 @@ impl Line {
                     return Ok(self);
                 }
                 (Came::Frame(Frame::Challenge(challenge)), Some(prover)) => {
-                    frame = Frame::Proof(prover.answer(&challenge)?);
+                    let channel = self.channel()?;
+                    frame = Frame::Proof(prover.answer(&challenge, channel.as_ref())?);
                 }
                 (Came::Frame(Frame::Error { error, .. }), _) => return Err(format!("{error:?}")),
                 (Came::Frame(other), _) => panic!("the answer to a login is {other:?}"),
