@@ -10,6 +10,7 @@ mod clock;
 mod conn;
 mod desk;
 mod dial;
+mod due;
 pub mod intake;
 mod listen;
 pub mod local;

@@ -1,6 +1,6 @@
 //! What the frames of a request carry: a mark that says which request and piece it is, filler that
-//! shows whether bytes were mixed up, and the answer that is the right one. Not who may see it: that
-//! is the model's.
+//! shows whether bytes were mixed up, and the answer that is the right one. Not who may see it: the
+//! model knows that.
 
 use super::model::Broken;
 

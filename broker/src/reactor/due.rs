@@ -1,0 +1,90 @@
+//! What is due in the shell: closings that take too long, dials nobody answers, connections that
+//! take nothing. Not the engine's deadlines, which it keeps itself.
+
+use super::conn::Phase;
+use super::dial::DIAL_MS;
+use super::shell::Shell;
+use crate::engine::input::Input;
+use protocol::ids::LinkId;
+use protocol::time::{Micros, Tick};
+use std::cmp::Reverse;
+use std::mem;
+
+impl Shell {
+    /// Has a link looked at at this moment.
+    pub(super) fn watch_deadline(&mut self, at: Tick, link: LinkId) {
+        self.deadlines.push(Reverse((at, link)));
+    }
+
+    /// When the shell has something to do next.
+    pub(super) fn next_due(&self) -> Option<Tick> {
+        let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
+        let redial = self.redials.iter().map(|redial| redial.at).min();
+        let parts = Some(self.parts.look_at);
+        let looks = [self.sweep_at, self.watch.look_at, self.door.paused_until, parts];
+        looks.into_iter().chain([deadline, redial]).flatten().min()
+    }
+
+    /// Does what is due.
+    pub(super) fn due(&mut self) {
+        if !self.redials.is_empty() {
+            self.redial();
+        }
+        while let Some(Reverse((at, link))) = self.deadlines.peek().copied() {
+            if at > self.now {
+                break;
+            }
+            self.deadlines.pop();
+            self.expire(link);
+        }
+        if self.sweep_at.is_some_and(|at| at <= self.now) {
+            self.sweep();
+        }
+        if self.watch.look_at.is_some_and(|at| at <= self.now) {
+            self.look_for_vanished();
+        }
+    }
+
+    fn expire(&mut self, link: LinkId) {
+        let now = self.now;
+        match self.links.get(link).map(|conn| &conn.phase) {
+            Some(Phase::Closing { until } | Phase::Lingering { until }) if *until <= now => {
+                self.drop_link(link);
+            }
+            Some(Phase::Dialling { host, until }) if *until <= now => {
+                let host = host.clone();
+                self.drop_link(link);
+                self.refused(host, format!("no answer within {DIAL_MS} ms"));
+            }
+            // It went on to another phase meanwhile, which has its own deadline, or it is gone.
+            Some(
+                Phase::Open
+                | Phase::Deaf
+                | Phase::Dialling { .. }
+                | Phase::Closing { .. }
+                | Phase::Lingering { .. },
+            )
+            | None => {}
+        }
+    }
+
+    /// Looks at the links that take not all: which of them takes nothing?
+    fn sweep(&mut self) {
+        let (now, patience) = (self.now, Micros::from_millis(self.limits.stall_ms));
+        let mut list = mem::take(&mut self.waiting);
+        list.retain(|link| {
+            let Some(conn) = self.links.get(*link) else {
+                return false;
+            };
+            if conn.is_waiting && !conn.is_told && now.since(conn.progress_at) >= patience {
+                conn.is_told = true;
+                let bytes = conn.outbox.bytes() as u64;
+                self.inputs.push_back((Some(*link), Input::Stalled { link: *link, bytes }));
+            }
+            conn.is_waiting
+        });
+        self.waiting = list;
+        let pause = self.limits.stall_ms / 4 + 1;
+        self.sweep_at = (!self.waiting.is_empty()).then(|| now.plus_millis(pause));
+    }
+}
