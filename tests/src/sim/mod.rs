@@ -215,7 +215,11 @@ fn ailing(world: &mut World) -> Option<String> {
     if let Some((pid, proc)) = world.procs.iter().find(|(_, proc)| proc.is_hermit) {
         return Some(format!("process {pid} still hides: {proc:?}"));
     }
-    let totals = world.broker.as_ref()?.engine.totals();
+    let broker = world.broker.as_ref()?;
+    if let Some(sequence) = broker.asked.iter().next() {
+        return Some(format!("the operator's command {sequence} has no answer"));
+    }
+    let totals = broker.engine.totals();
     if totals.accepted != totals.ended {
         return Some(format!("requests are under way: {totals:?}"));
     }
