@@ -468,6 +468,7 @@ impl Shell {
         self.judge.may_repeat = true;
         let run_base = self.runs + 1000;
         self.engine = Engine::new(EngineOptions { settings: Settings::default(), run_base });
+        self.forgotten = 0;
         self.now = Tick(0);
         self.listens(self.has_execd);
         self.step(Input::Script { origin: Origin::State, text: script });
