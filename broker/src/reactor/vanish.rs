@@ -24,7 +24,8 @@ const LOOKS: u32 = 12;
 /// Questions of the kernel (retransmissions, probes) that must be unanswered; one can be lost.
 const QUESTIONS: u8 = 2;
 
-/// The beginning of the kernel's `tcp_info`, the same in every kernel; times in milliseconds.
+/// The beginning of the kernel's `tcp_info`, the same in every kernel; times in milliseconds. Plain
+/// numbers only: nix's macro below lets the kernel write into it, and any bytes are good.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 struct TcpState {
