@@ -5,6 +5,7 @@ pub mod cable;
 pub mod certs;
 pub mod docs;
 pub mod fault;
+pub mod figures;
 pub mod fuzz;
 pub mod proc;
 pub mod proof;

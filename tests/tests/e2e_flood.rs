@@ -6,6 +6,7 @@ use client::address::Address;
 use client::caller::{Caller, Options, Send};
 use client::error::Code;
 use client::worker::{Worker, WorkerOptions};
+use isect_tests::figures::{is_long, now, say};
 use isect_tests::proc::{Broker, PATIENCE, await_that};
 use isect_tests::wire::{self, Wire};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -17,23 +18,8 @@ use protocol::names::ServiceName;
 use std::collections::BTreeMap;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use tempfile::TempDir;
-
-#[expect(clippy::disallowed_methods, reason = "the long form is asked for by the environment")]
-fn is_long() -> bool {
-    std::env::var("OVERLOAD").is_ok_and(|value| value == "long")
-}
-
-#[expect(clippy::disallowed_methods, reason = "it is the time that is tested")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::print_stdout, reason = "the figures, for the documents")]
-fn say(text: &str) {
-    println!("{text}");
-}
 
 /// As many connections as are wanted, or as the system allows this process beside its others.
 fn fitting(wanted: usize) -> usize {

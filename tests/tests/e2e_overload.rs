@@ -7,6 +7,7 @@ use client::address::Address;
 use client::caller::Send;
 use client::error::{Code, Error};
 use client::worker::{Worker, WorkerOptions};
+use isect_tests::figures::{is_long, now, say};
 use isect_tests::proc::{Broker, PATIENCE, await_that, within};
 use isect_tests::wire::Wire;
 use protocol::errors::{ErrorCode, Ran};
@@ -16,22 +17,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
-
-#[expect(clippy::disallowed_methods, reason = "the long form is asked for by the environment")]
-fn is_long() -> bool {
-    std::env::var("OVERLOAD").is_ok_and(|value| value == "long")
-}
-
-#[expect(clippy::disallowed_methods, reason = "it is the time that is tested")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::print_stdout, reason = "the figures, for the documents")]
-fn say(text: &str) {
-    println!("{text}");
-}
+use std::time::Duration;
 
 /// Workers that take so long for each request; they end with their broker.
 #[expect(clippy::disallowed_methods, reason = "the work of these workers is to take their time")]

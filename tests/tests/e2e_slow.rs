@@ -3,6 +3,7 @@
 //! is cut in its time and takes no more than it may; others do not notice. Not peers that vanish:
 //! `e2e_silent`.
 
+use isect_tests::figures::{now, say};
 use isect_tests::proc::{Broker, Execd, PATIENCE, await_that};
 use isect_tests::wire::{self, Wire};
 use protocol::bodies::ExecHello;
@@ -10,17 +11,7 @@ use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
-use std::time::{Duration, Instant};
-
-#[expect(clippy::disallowed_methods, reason = "it is the time that is tested")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::print_stdout, reason = "the figures, for the documents")]
-fn say(text: &str) {
-    println!("{text}");
-}
+use std::time::Duration;
 
 /// A request of so many bytes.
 fn request(size: usize) -> Vec<u8> {

@@ -8,6 +8,7 @@ use client::caller::{Caller, Options, Send};
 use client::error::Code;
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::cable::{Cable, FAR, NEAR};
+use isect_tests::figures::now;
 use isect_tests::proc::{Broker, Execd, PATIENCE, program, within};
 use nix::sys::signal::Signal;
 use protocol::errors::{ErrorCode, Ran};
@@ -102,11 +103,6 @@ fn report(what: &str, begun: Instant) {
     let took = begun.elapsed();
     println!("{what}: noticed after {} ms", took.as_millis());
     assert!(took < SILENCE + SLACK, "{what} was noticed after {took:?}");
-}
-
-#[expect(clippy::disallowed_methods, reason = "it is the time that is tested")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn login_at(address: Address, service: &str, heartbeat: bool) -> Caller {
