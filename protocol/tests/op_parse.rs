@@ -257,6 +257,7 @@ const WRONG: &[(&str, &str)] = &[
     ("config host h [::1", "has no host, or one with letters"),
     ("config host h [::1]x", "after ']' that is no port"),
     ("config host h unix:", "has no absolute path"),
+    ("config host h unix", "names the kind of an address"),
     ("config host h unix:run", "has no absolute path"),
     ("config host h http://a", "address 'http://a'"),
     ("latency 7", "begins with '7'"),

@@ -289,6 +289,10 @@ impl<'a> Args<'a> {
         if host.is_empty() || !host.chars().all(fits) {
             return Err(wrong("has no host, or one with letters that no host has".into()));
         }
+        // Kept with its port it would read as the path of a socket.
+        if host == "unix" {
+            return Err(wrong("names the kind of an address as its host".into()));
+        }
         match port {
             None => Ok(format!("{word}:{EXECD_PORT}")),
             Some(port) => match port.parse::<u16>() {
