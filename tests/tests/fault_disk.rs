@@ -26,7 +26,8 @@ fn on_a_bad_disk_work_goes_on_and_what_changed_is_kept_when_it_is_mended() {
         let before = kept(&disk);
         harm(&disk);
         // Taken, not kept, and said so.
-        broker.op("config service echo queue_max=77");
+        let said = broker.op("config service echo queue_max=77");
+        assert!(said.contains("warning: the configuration is not saved"), "{said}");
         assert_eq!(kept(&disk), before);
         broker.await_page("listevents", "persist_failed");
         let mut caller = broker.login("echo");

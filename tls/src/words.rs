@@ -73,7 +73,8 @@ fn certificate(why: &CertificateError, side: Side) -> String {
         Side::Caller => "the certificate shown there",
     };
     match why {
-        CertificateError::UnknownIssuer => {
+        // So it is called where an authority of the same name is known, with another key.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             let file = match side {
                 Side::Listener => "the file of the client CA",
                 Side::Caller => "the file of the CA (ISECT_CA)",
@@ -104,7 +105,7 @@ fn certificate(why: &CertificateError, side: Side) -> String {
                  basicConstraints=CA:FALSE"
             )
         }
-        other => format!("{whose} is not accepted: {other}"),
+        other => format!("{whose} is not accepted: {other}; make a new one, as docs/tls.md shows"),
     }
 }
 

@@ -92,7 +92,8 @@ impl Config {
             let parent = file.parent().filter(|dir| !dir.as_os_str().is_empty());
             if file.is_dir() || !parent.unwrap_or_else(|| Path::new(".")).is_dir() {
                 return Err(Fatal::Usage(format!(
-                    "--ports-file {} can't be written: name a file in a directory that exists",
+                    "--ports-file {} can't be written: name a file, not a directory, in a directory \
+                     that exists",
                     file.display()
                 )));
             }

@@ -205,7 +205,10 @@ fn set(text: &str) -> Result<(Setting, u64), Fatal> {
         return Err(usage(format!("--set '{}' is not NAME=VALUE", text.escape_debug())));
     };
     let Some(setting) = Setting::named(name) else {
-        let near = nearest(name).map_or(String::new(), |near| format!("; did you mean '{near}'?"));
+        let near = nearest(name).map_or_else(
+            || "; docs/config.md and the command 'settings' list them".to_owned(),
+            |near| format!("; did you mean '{near}'?"),
+        );
         return Err(usage(format!("--set: there is no setting '{}'{near}", name.escape_debug())));
     };
     let value = setting.check(value).map_err(|error| usage(format!("--set {error}")))?;

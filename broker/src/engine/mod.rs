@@ -46,7 +46,7 @@ mod refusals;
 mod registry;
 mod replies;
 mod restart;
-mod save;
+pub mod save;
 mod transaction;
 mod wheel;
 mod when;

@@ -6,6 +6,7 @@ use super::clients::Watch;
 use super::fact::{About, FACTS, Fact, FactKind};
 use super::links::End;
 use super::op_read::counted;
+use super::save::set_unsaved;
 use super::{Engine, Out};
 use bytes::Bytes;
 use protocol::bodies::{ErrorBody, Format};
@@ -80,9 +81,7 @@ impl Engine {
         let command = request.to_string();
         let mut answer = self.run(origin, request, out);
         if let (Ok(reply), Some(why)) = (&mut answer, &self.unsaved) {
-            let text = format!("warning: the configuration is not saved: {why}");
-            let fields = vec![("unsaved", Value::Text(why.clone()))];
-            reply.blocks.push(Block::Line { name: "warning", text, fields });
+            set_unsaved(reply, Some(why));
         }
         if let Err(error) = &answer {
             let about = About { who: Some(Self::who(origin)), ..About::default() };
@@ -184,13 +183,14 @@ impl Engine {
             OpRequest::Service(id, name) => self.change_service(origin, id, &name, out),
             OpRequest::Set(setting, value) => self.change_setting(origin, setting, value, out),
             OpRequest::Shutdown(what) => self.shutdown(origin, what, out),
-            OpRequest::Send(_, SendWhat::Status)
+            request @ (OpRequest::Send(_, SendWhat::Status)
             | OpRequest::Source(_)
             | OpRequest::Watch(_)
             | OpRequest::Whoami
-            | OpRequest::Reload => {
-                Err(refused("this command answers one operator and can't stand in a script"))
-            }
+            | OpRequest::Reload) => Err(refused(format!(
+                "'{request}' answers one operator and can't stand in a script; leave it out, and \
+                 say it with isdclient"
+            ))),
         }
     }
 

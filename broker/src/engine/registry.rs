@@ -86,6 +86,14 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
+    /// The next id; when the last one there is was given, the lowest that is free.
+    fn free_id(&self) -> ServiceId {
+        let is_free = |id: &u32| self.services.iter().all(|(_, service)| service.id.0 != *id);
+        let next = self.last_id.checked_add(1);
+        // There are fewer services than ids: each takes memory.
+        ServiceId(next.or_else(|| (1..).find(is_free)).unwrap_or(0))
+    }
+
     /// Makes a service. `id` is the one wanted (from a saved configuration); it must be free.
     ///
     /// # Errors
@@ -102,7 +110,7 @@ impl Registry {
                 }
                 id
             }
-            None => ServiceId(self.last_id + 1),
+            None => self.free_id(),
         };
         self.last_id = self.last_id.max(id.0);
         let key = self.services.insert(Service {

@@ -8,11 +8,23 @@ use protocol::ids::WorkerId;
 use protocol::limits::COMMAND_BYTES_MAX;
 use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::quote;
+use protocol::op::reply::{Block, OpReply, Value};
 use protocol::settings::{ServiceSetting, Setting};
 use std::fmt::Write as _;
 
 /// After a failure to write the configuration, the next attempt.
 const RETRY_MS: u64 = 5000;
+
+/// Says at the end of an answer that the configuration is not saved, and why; or no longer.
+pub fn set_unsaved(reply: &mut OpReply, why: Option<&str>) {
+    let is_other = |block: &Block| !matches!(block, Block::Line { name: "warning", .. });
+    reply.blocks.retain(is_other);
+    reply.blocks.extend(why.map(|why| Block::Line {
+        name: "warning",
+        text: format!("warning: the configuration is not saved: {why}"),
+        fields: vec![("unsaved", Value::Text(why.to_owned()))],
+    }));
+}
 
 impl Engine {
     /// The configuration as a script of commands; what `save` prints.

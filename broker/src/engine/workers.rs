@@ -196,12 +196,20 @@ pub(crate) struct WorkerSpec {
 }
 
 impl Workers {
+    /// The next id; when the last one there is was given, the lowest that is free.
+    fn free_id(&self) -> WorkerId {
+        let next = self.last_id.checked_add(1);
+        // There are fewer workers than ids: each takes memory.
+        let free = || (1..).find(|id| !self.ids.contains_key(&WorkerId(*id)));
+        WorkerId(next.or_else(free).unwrap_or(0))
+    }
+
     /// Adds a worker to the lazy list. `id` is the one wanted (from a saved configuration).
     ///
     /// # Errors
     /// The id wanted is taken.
     pub(crate) fn add(&mut self, spec: WorkerSpec, id: Option<WorkerId>) -> Result<usize, String> {
-        let id = id.unwrap_or(WorkerId(self.last_id + 1));
+        let id = id.unwrap_or_else(|| self.free_id());
         if self.ids.contains_key(&id) {
             return Err(format!("id {id} belongs to another worker"));
         }

@@ -33,6 +33,7 @@ use crate::config::load::Config;
 use crate::engine::Engine;
 use crate::engine::action::{Action, Ending};
 use crate::engine::input::Input;
+use crate::engine::save::set_unsaved;
 use crate::exit::{self, Fatal};
 use alarm::Alarm;
 use bulk::Bulk;
@@ -281,17 +282,39 @@ impl Reactor {
             most -= 1;
         }
         if mem::take(&mut self.shell.wants_persist) {
-            match self.shell.state.persist(&self.engine.save_script()) {
-                Ok(()) => {
-                    self.shell.helpers.sync(&self.shell.state.paths);
-                    if mem::take(&mut self.is_unsaved) {
-                        self.shell.tell(None, Input::Persisted);
-                    }
+            self.save();
+        }
+    }
+
+    /// Writes the configuration; why it could not.
+    fn save(&mut self) -> Option<String> {
+        match self.shell.state.persist(&self.engine.save_script()) {
+            Ok(()) => {
+                self.shell.helpers.sync(&self.shell.state.paths);
+                if mem::take(&mut self.is_unsaved) {
+                    self.shell.tell(None, Input::Persisted);
                 }
-                Err(why) => {
-                    self.is_unsaved = true;
-                    self.shell.tell(None, Input::PersistFailed { why });
-                }
+                None
+            }
+            Err(why) => {
+                self.is_unsaved = true;
+                self.shell.tell(None, Input::PersistFailed { why: why.clone() });
+                Some(why)
+            }
+        }
+    }
+
+    /// An operator who made a change is told whether it is saved, not whether earlier ones were.
+    #[cold]
+    fn save_before_answers(&mut self) {
+        if !self.actions.iter().any(|action| matches!(action, Action::Answer { .. })) {
+            return;
+        }
+        self.actions.pop();
+        let unsaved = self.save();
+        for action in &mut self.actions {
+            if let Action::Answer { reply, .. } = action {
+                set_unsaved(reply, unsaved.as_deref());
             }
         }
     }
@@ -300,6 +323,9 @@ impl Reactor {
     #[inline]
     fn step(&mut self, input: Input) {
         self.engine.step(self.shell.now, input, &mut self.actions);
+        if matches!(self.actions.last(), Some(Action::Persist)) {
+            self.save_before_answers();
+        }
         for action in self.actions.drain(..) {
             self.shell.apply(action);
         }

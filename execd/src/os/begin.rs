@@ -29,6 +29,7 @@ pub(super) fn sense(options: &Options) -> Result<(), Failure> {
              programs with --allow DIR (--allow / for every program of this machine)",
         ));
     }
+    super::check::allowed(&options.allow).map_err(usage)?;
     if !options.directory.is_dir() {
         let shown = options.directory.display();
         return Err(usage(format!("working directory {shown} does not exist; make it")));

@@ -34,7 +34,8 @@ impl RLimit {
         let (name, values) = text.split_once('=').ok_or_else(form)?;
         let Some((_, resource)) = NAMES.iter().find(|(known, _)| *known == name) else {
             let names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
-            return Err(format!("there is no limit '{shown}'; there are {}", names.join(", ")));
+            let (name, names) = (name.escape_debug(), names.join(", "));
+            return Err(format!("there is no limit '{name}'; there are {names}"));
         };
         let (soft, hard) = values.split_once(':').unwrap_or((values, values));
         let soft = number(soft).ok_or_else(form)?;

@@ -28,10 +28,15 @@ pub(crate) fn write_private(path: &Path, text: &str) {
 impl Authority {
     pub(crate) fn new() -> Self {
         let folder = tempfile::tempdir().expect("it is possible here");
+        let name = folder.path().to_string_lossy().into_owned();
+        Self::named(folder, name)
+    }
+
+    /// One of that name, in that folder.
+    pub(crate) fn named(folder: TempDir, name: String) -> Self {
         let key = KeyPair::generate().expect("it is possible here");
         let mut params = CertificateParams::new(Vec::new()).expect("it is possible here");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let name = folder.path().to_string_lossy().into_owned();
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
         let cert = params.self_signed(&key).expect("it is possible here");
         std::fs::write(folder.path().join("ca.pem"), cert.pem()).expect("it is possible here");
