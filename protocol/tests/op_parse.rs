@@ -256,6 +256,7 @@ const WRONG: &[(&str, &str)] = &[
     ("config host h a:+7", "has port '+7'"),
     ("config host h [::1", "has no host, or one with letters"),
     ("config host h [::1]x", "after ']' that is no port"),
+    ("config worker a h /a/../b", "has '..' in it"),
     ("config host h unix:", "has no absolute path"),
     ("config host h unix", "names the kind of an address"),
     ("config host h unix:run", "has no absolute path"),

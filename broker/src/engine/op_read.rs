@@ -256,6 +256,7 @@ impl Engine {
         let entry = &self.registry[service];
         let mine = || self.workers.by_id().filter(move |(_, w)| w.service == service);
         let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
+        let first = || mine().map(|(_, w)| w.id).next().unwrap_or_default();
         let busy = mine().filter(|(_, w)| w.place == Place::Busy).count();
         if stage == Stage::Barred {
             "its client is blocked ('unblock' lets it go on)".into()
@@ -264,7 +265,7 @@ impl Engine {
         } else if entry.workers == 0 {
             format!("no worker is configured ('config worker {} HOST PATH')", entry.name)
         } else if failed == entry.workers {
-            format!("{} failed ('workers lazy' says why)", all_are(failed))
+            format!("{} failed ('worker {}' says why)", all_are(failed), first())
         } else if busy == entry.workers {
             format!("{} busy", all_are(busy))
         } else if busy > 0 {

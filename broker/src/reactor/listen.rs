@@ -115,7 +115,8 @@ impl Listener {
 
     /// Listens on a Unix socket; a socket file that nobody answers at is replaced.
     pub(super) fn unix(role: Role, path: &Path) -> Result<Self, Fatal> {
-        check_socket_path(path)?;
+        check_socket_path(path)
+            .map_err(|why| Fatal::Listen(format!("{why}; name a shorter one for {role}s")))?;
         let wrong = |why: String| {
             Fatal::Listen(format!("can't listen for {role}s on unix:{}: {why}", path.display()))
         };

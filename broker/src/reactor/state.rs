@@ -77,7 +77,9 @@ impl State {
         };
         let paths = Paths { dir };
         for socket in [paths.client(), paths.worker(), paths.execd()] {
-            check_socket_path(&socket)?;
+            check_socket_path(&socket).map_err(|why| {
+                Fatal::State(format!("{why}; name a shorter directory with --state"))
+            })?;
         }
         let lock = lock(&paths.dir.join("lock"))?;
         let key = key(&paths.dir.join("key"))?;
@@ -165,15 +167,14 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Refuses a path that the system can't take, and says what to do.
-pub(super) fn check_socket_path(path: &Path) -> Result<(), Fatal> {
+/// Refuses a path that the system can't take.
+pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
     let size = path.as_os_str().len();
     if size > SOCKET_PATH_MAX {
-        return Err(Fatal::State(format!(
-            "the socket path {} has {size} bytes; the system takes at most {SOCKET_PATH_MAX}; \
-             name a shorter directory with --state",
+        return Err(format!(
+            "the socket path {} has {size} bytes; the system takes at most {SOCKET_PATH_MAX}",
             path.display()
-        )));
+        ));
     }
     Ok(())
 }

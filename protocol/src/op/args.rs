@@ -227,6 +227,12 @@ impl<'a> Args<'a> {
                 words::shown(word)
             )));
         }
+        if word.split('/').any(|part| part == "..") {
+            return Err(self.error(format_args!(
+                "path '{}' has '..' in it, and execd starts none such; write where it leads",
+                words::shown(word)
+            )));
+        }
         if word.ends_with('/') {
             return Err(self.error(format_args!(
                 "path '{}' names a directory; name the program in it",
