@@ -75,7 +75,9 @@ fn closes(error: &Error) -> bool {
 
 fn of_error(error: &Error) -> Status {
     match error.code {
-        Code::Isect(ErrorCode::Unreachable | ErrorCode::BrokerLost) => Status::NoConnection,
+        Code::Isect(ErrorCode::Unreachable | ErrorCode::BrokerLost | ErrorCode::Tls) => {
+            Status::NoConnection
+        }
         // The broker's own word for it comes first if --timeout was sent along as the deadline.
         Code::Isect(ErrorCode::Timeout | ErrorCode::Deadline) => Status::Timeout,
         Code::Isect(_) | Code::Application(_) => Status::Failed,
@@ -91,6 +93,7 @@ mod tests {
         let asked = |code| Failure::Asked(Error::new(code, "")).status();
         assert_eq!(asked(ErrorCode::Unreachable), Status::NoConnection);
         assert_eq!(asked(ErrorCode::BrokerLost), Status::NoConnection);
+        assert_eq!(asked(ErrorCode::Tls), Status::NoConnection);
         assert_eq!(asked(ErrorCode::Timeout), Status::Timeout);
         assert_eq!(asked(ErrorCode::Deadline), Status::Timeout);
         assert_eq!(asked(ErrorCode::Usage), Status::Failed);

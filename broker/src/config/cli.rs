@@ -9,7 +9,8 @@ use std::path::PathBuf;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "isectd", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Exit status: 0 ended in order, 1 'halt', 2 usage, 3 state directory, \
-    4 state directory in use, 5 can't listen, 6 a --source failed, 7 system, 8 second signal.")]
+    4 state directory in use, 5 can't listen, 6 a --source failed, 7 system, 8 second signal; \
+    'abort' ends by signal 6.")]
 pub struct Args {
     /// What to do instead of serving.
     #[command(subcommand)]
