@@ -2,6 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 use execd::engine::limits::{CHILDREN_CAP, Limits};
+use execd::log_time::LocalTime;
 use execd::os::options::{Listen, Options, variable};
 use execd::os::rlimits::RLimit;
 use execd::os::user::Account;
@@ -142,7 +143,7 @@ impl Cli {
             .with_target(false)
             .log_internal_errors(false);
         match self.log_format {
-            LogFormat::Text => log.with_ansi(false).init(),
+            LogFormat::Text => log.with_ansi(false).with_timer(LocalTime).init(),
             LogFormat::Json => log.json().init(),
         }
     }

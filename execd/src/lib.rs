@@ -5,11 +5,14 @@
 //! | [`engine`] | PURE: which process is in which state, who is told what, what is due when |
 //! | [`os`] | sockets, signals, fork and wait; the only room with nix and `unsafe` (feature `os`) |
 //! | [`exit`] | one exit status for each way to end |
+//! | `log_time` | the time in a line of the log (feature `os`) |
 //!
 //! Absences: no restart policy (the broker decides what runs), no shell, no configuration file, no
 //! thread. The engine never names `os`; `os` feeds it inputs and carries out its actions.
 
 pub mod engine;
 pub mod exit;
+#[cfg(feature = "os")]
+pub mod log_time;
 #[cfg(feature = "os")]
 pub mod os;

@@ -220,21 +220,22 @@ impl Notes {
             let text = format!(
                 "certificate {path} expired on {}: nobody who checks it will connect; put a new one \
                  there and say 'reload'",
-                validity::date(until)
+                validity::local(until)
             );
             warnings.push(text);
         } else if until - now < SOON_SECONDS {
             let text = format!(
                 "certificate {path} expires on {}; put a new one there and say 'reload'",
-                validity::date(until)
+                validity::local(until)
             );
             warnings.push(text);
         }
         if from > now {
-            let text = format!("certificate {path} is valid only from {} on", validity::date(from));
+            let text =
+                format!("certificate {path} is valid only from {} on", validity::local(from));
             warnings.push(text);
         }
-        let read = format!("certificate {path}, valid until {}", validity::date(until));
+        let read = format!("certificate {path}, valid until {}", validity::local(until));
         Self { read: vec![read], warnings }
     }
 }

@@ -1,6 +1,9 @@
 //! From when to when a certificate is good: two times out of its DER, to warn the operator of his
 //! own certificate in time. Not the check of a peer's: rustls makes that.
 
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
 /// From when to when, in seconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
@@ -92,18 +95,16 @@ const fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// A moment as `YYYY-MM-DD`.
-pub fn date(seconds: i64) -> String {
-    let days = seconds.div_euclid(86_400) + 719_468;
-    let era = days.div_euclid(146_097);
-    let of_era = days - era * 146_097;
-    let years = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;
-    let of_year = of_era - (365 * years + years / 4 - years / 100);
-    let shifted = (5 * of_year + 2) / 153;
-    let day = of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
-    let year = years + era * 400 + i64::from(month <= 2);
-    format!("{year:04}-{month:02}-{day:02}")
+/// A moment as people read it: local time with its offset.
+pub fn local(seconds: i64) -> String {
+    match Timestamp::from_second(seconds) {
+        Ok(moment) => {
+            let local = moment.to_zoned_datetime(TimeZone::system());
+            local.strftime("%Y-%m-%d %H:%M:%S%:z").to_string()
+        }
+        // The last hours of the year 9999, which stand for "for ever".
+        Err(_) => "the end of the calendar".to_owned(),
+    }
 }
 
 #[cfg(test)]
@@ -127,14 +128,13 @@ mod tests {
     }
 
     #[test]
-    fn dates_go_there_and_back() {
-        for seconds in (-100_000_000..5_000_000_000).step_by(86_400 * 3 + 7) {
-            let date = date(seconds);
-            let part = |from: usize, to: usize| date[from..to].parse::<i64>().unwrap();
-            let back = days(part(0, 4), part(5, 7), part(8, 10));
-            assert_eq!(back, i64::div_euclid(seconds, 86_400), "{date}");
+    fn moments_are_shown_with_their_offset() {
+        for seconds in [0, -1, 951_825_600, 4_102_444_800] {
+            let text = local(seconds);
+            let back = jiff::ZonedDateTime::strptime("%Y-%m-%d %H:%M:%S%:z", &text).unwrap();
+            assert_eq!(back.timestamp().as_second(), seconds, "{text}");
         }
-        assert_eq!(date(0), "1970-01-01");
+        assert_eq!(local(i64::MAX), "the end of the calendar");
     }
 
     #[test]
@@ -146,10 +146,7 @@ mod tests {
         let certificate = params.self_signed(&key).unwrap();
         let der = certificate.der();
         let validity = of(der).unwrap();
-        assert_eq!(
-            (date(validity.from), date(validity.until)),
-            ("2024-02-29".to_owned(), "2055-12-31".to_owned())
-        );
+        assert_eq!((validity.from, validity.until), (1_709_164_800, 2_713_824_000));
         for end in 0..der.len() {
             assert_eq!(of(&der[..end]), None);
         }

@@ -10,7 +10,9 @@ use std::path::PathBuf;
 #[command(name = "isectd", version, max_term_width = 100, args_conflicts_with_subcommands = true)]
 #[command(after_help = "Exit status: 0 ended in order, 1 'halt', 2 usage, 3 state directory, \
     4 state directory in use, 5 can't listen, 6 a --source failed, 7 system, 8 second signal; \
-    'abort' ends by signal 6.")]
+    'abort' ends by signal 6.\n\n\
+    SIGTERM, SIGINT and 'halt' end all workers, those on other hosts, too. Workers outlive a crash \
+    or SIGKILL of the broker, and the next one takes them over.")]
 pub struct Args {
     /// What to do instead of serving.
     #[command(subcommand)]

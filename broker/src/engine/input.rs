@@ -13,6 +13,7 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{HostName, TokenName};
 use protocol::proof::{Challenge, Proof};
 use protocol::rights::Rights;
+use protocol::time::Wall;
 use std::collections::BTreeMap;
 
 /// Where the broker listens, and what it runs on; told once, before anything else.
@@ -45,8 +46,8 @@ pub struct Listening {
     pub version: String,
     /// Process id of the broker.
     pub pid: u32,
-    /// Wall clock at tick 0, milliseconds since 1970: only for showing times.
-    pub epoch_ms: u64,
+    /// What the clock on the wall shows; only for showing times.
+    pub wall: Wall,
 }
 
 /// Who is at the other end of a connection, as the kernel says it.
@@ -135,6 +136,11 @@ pub enum Report {
 pub enum Input {
     /// Time passed: look at what is due. Spurious calls do nothing.
     Deadline,
+    /// The clock on the wall was set, or local time is not as far from UTC as before.
+    Clock {
+        /// What it shows now.
+        wall: Wall,
+    },
     /// The broker listens.
     Listening(Box<Listening>),
     /// A script of commands from the state directory or `--source`.

@@ -116,6 +116,7 @@ pub struct Engine {
     now: Tick,
     settings: Settings,
     listening: Listening,
+    clocks: when::Clocks,
     instance: String,
     links: Links,
     access: Access,
@@ -169,6 +170,7 @@ impl Engine {
             now: Tick(0),
             settings: options.settings,
             listening: Listening::default(),
+            clocks: when::Clocks::default(),
             instance: String::new(),
             links: Links::default(),
             access: Access::default(),
@@ -250,6 +252,7 @@ impl Engine {
                 self.on_reply(link, head, body, out);
             }
             Input::Deadline => self.on_time(out),
+            Input::Clock { wall } => self.clocks.set(self.now, wall),
             Input::Listening(listening) => self.on_listening(*listening, out),
             Input::Script { origin, text } => self.on_script(origin, &text, out),
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
@@ -340,6 +343,7 @@ impl Engine {
 
     fn on_listening(&mut self, listening: Listening, out: Out<'_>) {
         self.instance.clone_from(&listening.instance);
+        self.clocks.set(self.now, listening.wall);
         let text = format!(
             "isectd {} listens: clients on port {}, workers on port {}",
             listening.version, listening.client_port, listening.worker_port

@@ -29,8 +29,8 @@ impl Engine {
     /// A fact as a line with time and ids.
     pub(crate) fn fact_line(&self, fact: &Fact) -> Block {
         let about = &fact.about;
-        let when = self.clock(fact.at);
-        let mut line = format!("{when} {} {}", fact.kind.row().name, fact.text);
+        let when = self.wall(fact.at);
+        let mut line = format!("{} {} {}", when.local(), fact.kind.row().name, fact.text);
         for (word, id) in [
             ("transaction", about.transaction.map(|id| id.0.to_string())),
             ("client", about.client.map(|id| id.0.to_string())),
@@ -42,7 +42,7 @@ impl Engine {
         }
         let fields = vec![
             ("seq", number(fact.seq.0)),
-            ("at", text(when)),
+            ("at", Value::Time(when)),
             ("kind", Value::Word(fact.kind.row().name)),
             ("text", text(&fact.text)),
             ("client", about.client.map_or(Value::None, |id| number(id.0))),
@@ -102,7 +102,7 @@ impl Engine {
             column("from", "from", 20),
             column("deaths", "deaths", 7),
             column("bytes", "bytes", 9),
-            column("at", "at", 24),
+            column("at", "at", 30),
         ];
         let row = |p: &super::poison::Poison| {
             vec![
@@ -112,7 +112,7 @@ impl Engine {
                 text(&p.from),
                 number(p.deaths),
                 number(p.body.len()),
-                text(self.clock(p.at)),
+                self.clock(p.at),
             ]
         };
         table("poison", columns, self.poison.iter().map(row).collect())

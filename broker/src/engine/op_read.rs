@@ -6,7 +6,6 @@ use super::clients::Client;
 use super::listing::{Crowd, Rows};
 use super::op_run::{OpResult, not_found, refused};
 use super::transaction::Stage;
-use super::when::utc;
 use super::workers::Place;
 use protocol::ids::ClientId;
 use protocol::names::ServiceName;
@@ -50,11 +49,6 @@ pub(crate) fn table(name: &'static str, columns: Vec<Column>, rows: Vec<Vec<Valu
 }
 
 impl Engine {
-    /// The wall clock at a tick.
-    pub(crate) fn clock(&self, at: Tick) -> String {
-        utc(self.listening.epoch_ms + at.as_millis())
-    }
-
     fn ago(&self, at: Tick) -> Value {
         Value::Micros(self.now.since(at).0)
     }
@@ -191,7 +185,7 @@ impl Engine {
             ("Requests", number(c.requests)),
             ("Answered", number(c.answered)),
             ("Failed", number(c.failed)),
-            ("connected", text(self.clock(c.since))),
+            ("connected", self.clock(c.since)),
             ("fd", number(c.peer.fd)),
         ];
         Ok(OpReply::block(Block::Record { name: "client", prefix: "client->", width: 0, fields }))

@@ -156,7 +156,7 @@ impl Engine {
             ("state", text(self.state_word(key))),
             ("failed", w.failed.as_ref().map_or(Value::None, text)),
             ("run", number(w.run.0)),
-            ("started", if w.run.0 == 0 { Value::None } else { text(self.clock(w.started)) }),
+            ("started", if w.run.0 == 0 { Value::None } else { self.clock(w.started) }),
             ("transaction", current.map_or(Value::None, |t| number(t.id.0))),
             ("held", number(w.held.len())),
             ("late", number(w.late)),
@@ -189,18 +189,20 @@ impl Engine {
                 )
             },
         );
-        let when = self.clock(w.last.at);
+        let when = self.wall(w.last.at);
         let (verb, word) = if has_it { ("has", "since") } else { ("had", "at") };
         let line = format!(
-            "worker {id} {verb} transaction {} of {from} {word} {when}: {} bytes",
-            w.last.transaction, w.last.size
+            "worker {id} {verb} transaction {} of {from} {word} {}: {} bytes",
+            w.last.transaction,
+            when.local(),
+            w.last.size
         );
         let fields = vec![
             ("worker", number(id.0)),
             ("transaction", number(w.last.transaction.0)),
             ("client", w.last.client.map_or(Value::None, |c| number(c.0))),
             ("from", text(from)),
-            ("at", text(when)),
+            ("at", Value::Time(when)),
             ("has_it", yes(has_it)),
         ];
         let dump = Block::Dump {
@@ -263,7 +265,7 @@ impl Engine {
             ("name", text(name)),
             ("address", text(&host.address)),
             ("state", Value::Word(host.state.word())),
-            ("since", text(self.clock(host.since))),
+            ("since", self.clock(host.since)),
             ("builtin", flag(host.is_builtin)),
             ("hostpid", number(host.pid)),
             ("version", text(&host.version)),

@@ -1,27 +1,51 @@
-//! A moment as people write it. Only arithmetic: the wall clock at tick 0 was told once, at the
-//! start.
+//! What the clock on the wall showed at a tick, with the local time zone as it was then. The shell
+//! reads the clock and knows the zone; here is only what it said, and since when. A clock that is
+//! set, or a zone that changes to summer time, does not change what was recorded before.
 
-/// `2026-01-31 23:59:59.123` (UTC) of milliseconds since 1970.
-pub(crate) fn utc(epoch_ms: u64) -> String {
-    let (secs, ms) = (epoch_ms / 1000, epoch_ms % 1000);
-    let (days, second) = (secs / 86_400, secs % 86_400);
-    let (year, month, day) = date(days);
-    let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02}.{ms:03}")
+use super::Engine;
+use protocol::op::reply::Value;
+use protocol::time::{Tick, Wall};
+use std::collections::VecDeque;
+
+/// So many changes of the clock are known; before them the oldest that is known counts.
+const CHANGES_MAX: usize = 64;
+
+/// The changes of the clock so far.
+#[derive(Debug, Default)]
+pub(crate) struct Clocks(VecDeque<(Tick, Wall)>);
+
+impl Clocks {
+    /// From this tick on the clock goes so.
+    pub(crate) fn set(&mut self, at: Tick, wall: Wall) {
+        if self.0.back().is_some_and(|(last, _)| *last == at) {
+            self.0.pop_back();
+        }
+        if self.0.len() == CHANGES_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back((at, wall));
+    }
+
+    /// What it showed at a tick.
+    pub(crate) fn wall(&self, at: Tick) -> Wall {
+        let in_force = self.0.iter().rev().find(|(since, _)| *since <= at);
+        match in_force.or_else(|| self.0.front()) {
+            Some((since, wall)) => wall.plus(at.since(*since)),
+            None => Wall { epoch_ms: at.as_millis(), offset_secs: 0 },
+        }
+    }
 }
 
-/// The Gregorian date of a count of days since 1970-01-01, by eras of 400 years from a year that
-/// begins in March, so that the leap day is the last of its year.
-fn date(days: u64) -> (u64, u64, u64) {
-    let shifted = days + 719_468;
-    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
-    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
-    (era * 400 + year_of_era + u64::from(month <= 2), month, day)
+impl Engine {
+    /// What the clock showed at a tick.
+    pub(crate) fn wall(&self, at: Tick) -> Wall {
+        self.clocks.wall(at)
+    }
+
+    /// The same as a value of an answer.
+    pub(crate) fn clock(&self, at: Tick) -> Value {
+        Value::Time(self.wall(at))
+    }
 }
 
 #[cfg(test)]
@@ -29,11 +53,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn known_dates() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00.000");
-        assert_eq!(utc(951_782_400_000), "2000-02-29 00:00:00.000");
-        assert_eq!(utc(951_868_799_999), "2000-02-29 23:59:59.999");
-        assert_eq!(utc(1_767_225_599_001), "2025-12-31 23:59:59.001");
-        assert_eq!(utc(4_107_542_400_000), "2100-03-01 00:00:00.000");
+    fn a_clock_that_is_set_changes_what_comes_and_not_what_was() {
+        let ms = Tick::from_millis;
+        let mut clocks = Clocks::default();
+        assert_eq!(clocks.wall(ms(7)).epoch_ms, 7);
+        clocks.set(ms(0), Wall { epoch_ms: 1000, offset_secs: 0 });
+        clocks.set(ms(50), Wall { epoch_ms: 9_000_000, offset_secs: 3600 });
+        assert_eq!(clocks.wall(ms(49)), Wall { epoch_ms: 1049, offset_secs: 0 });
+        assert_eq!(clocks.wall(ms(51)), Wall { epoch_ms: 9_000_001, offset_secs: 3600 });
+        for n in 0..1000 {
+            clocks.set(ms(100 + n), Wall { epoch_ms: n, offset_secs: 0 });
+        }
+        assert_eq!(clocks.0.len(), CHANGES_MAX);
+        assert_eq!(clocks.wall(ms(2099)).epoch_ms, 1999);
+        // What was before all that are known.
+        assert_eq!(clocks.wall(ms(0)).epoch_ms, 936);
     }
 }

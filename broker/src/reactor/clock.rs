@@ -1,21 +1,36 @@
-//! The only place that reads a clock. Everything else is given a [`Tick`].
+//! The only place that reads a clock. Everything else is given a [`Tick`], and told what the clock
+//! on the wall shows when that is not what it would be by the ticks.
 
-use protocol::time::Tick;
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use protocol::time::{Micros, Tick, Wall};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
+/// How often the clock on the wall is compared with the ticks, at most.
+const COMPARE_US: u64 = 100_000;
+/// What it may differ without being told.
+const DIFFERENCE_MS: u64 = 20;
+/// Local time changes at a full minute at the earliest.
+const MINUTE_MS: u64 = 60_000;
+
 /// Time since the start of the program.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 pub(super) struct Clock {
     start: Instant,
-    epoch_ms: u64,
+    /// What the clock showed at a tick, as it was told last.
+    told: (Tick, Wall),
+    /// When it was compared.
+    compared: Tick,
 }
 
 impl Clock {
     /// Starts counting; this moment is tick 0.
     #[allow(clippy::disallowed_methods, reason = "this is the clock")]
     pub(super) fn start() -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { start: Instant::now(), epoch_ms: whole(since.as_millis()) }
+        let start = Instant::now();
+        let epoch_ms = epoch_ms();
+        let wall = Wall { epoch_ms, offset_secs: offset(&TimeZone::system(), epoch_ms) };
+        Self { start, told: (Tick(0), wall), compared: Tick(0) }
     }
 
     /// The present moment.
@@ -23,12 +38,78 @@ impl Clock {
         Tick(whole(self.start.elapsed().as_micros()))
     }
 
-    /// Wall clock at tick 0, milliseconds since 1970.
-    pub(super) const fn epoch_ms(&self) -> u64 {
-        self.epoch_ms
+    /// What the clock on the wall showed when it was told last.
+    pub(super) const fn told(&self) -> Wall {
+        self.told.1
     }
+
+    /// What the clock shows, if it is not what was to be expected: it was set, the machine slept,
+    /// or summer time began.
+    #[inline]
+    pub(super) fn change(&mut self, now: Tick) -> Option<Wall> {
+        if now.since(self.compared) < Micros(COMPARE_US) {
+            return None;
+        }
+        self.compare(now)
+    }
+
+    fn compare(&mut self, now: Tick) -> Option<Wall> {
+        let (at, told) = self.told;
+        let minute = told.plus(self.compared.since(at)).epoch_ms / MINUTE_MS;
+        self.compared = now;
+        let expected = told.plus(now.since(at));
+        let epoch_ms = epoch_ms();
+        let is_set = expected.epoch_ms.abs_diff(epoch_ms) > DIFFERENCE_MS;
+        if !is_set && epoch_ms / MINUTE_MS == minute {
+            return None;
+        }
+        // The machine's zone may have changed, too; jiff looks every few minutes.
+        let wall = Wall { epoch_ms, offset_secs: offset(&TimeZone::system(), epoch_ms) };
+        if !is_set && wall.offset_secs == told.offset_secs {
+            return None;
+        }
+        self.told = (now, wall);
+        Some(wall)
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "this is the clock")]
+fn epoch_ms() -> u64 {
+    whole(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis())
+}
+
+/// How far local time is ahead of UTC; a moment outside the calendar has no zone.
+fn offset(zone: &TimeZone, epoch_ms: u64) -> i32 {
+    let moment = i64::try_from(epoch_ms).ok().and_then(|ms| Timestamp::from_millisecond(ms).ok());
+    moment.map_or(0, |moment| zone.to_offset(moment).seconds())
 }
 
 fn whole(value: u128) -> u64 {
     u64::try_from(value).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_not_expected_is_told() {
+        let mut clock = Clock::start();
+        assert_eq!(clock.change(Tick(COMPARE_US - 1)), None);
+        // As if the machine had slept: the clock went on, the ticks did not.
+        clock.told.1.epoch_ms -= 3_600_000;
+        let wall = clock.change(Tick(COMPARE_US)).expect("an hour is missing");
+        assert!(wall.epoch_ms.abs_diff(epoch_ms()) < 1000);
+        assert_eq!(clock.told(), wall);
+    }
+
+    #[test]
+    fn summer_time_is_told_when_it_begins() {
+        let zone = TimeZone::posix("CET-1CEST,M3.5.0,M10.5.0/3").expect("a zone");
+        // 2026-03-29 01:00:00 UTC.
+        let begin = 1_774_746_000_000;
+        assert_eq!(offset(&zone, begin - 1), 3600);
+        assert_eq!(offset(&zone, begin), 7200);
+        assert_eq!(offset(&zone, u64::MAX), 0);
+    }
 }

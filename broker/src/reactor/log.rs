@@ -5,6 +5,7 @@
 use crate::config::cli::{LogFormat, LogLevel};
 use crate::engine::fact::{About, Fact, Level};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use execd::log_time::LocalTime;
 use std::fmt::Display;
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -81,7 +82,9 @@ where
         .with_writer(writer);
     // A second log in one process is the first one.
     let _ = match format {
-        LogFormat::Text => tracing::subscriber::set_global_default(builder.finish()),
+        LogFormat::Text => {
+            tracing::subscriber::set_global_default(builder.with_timer(LocalTime).finish())
+        }
         LogFormat::Json => {
             tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish())
         }

@@ -134,6 +134,9 @@ impl Reactor {
     fn turn(&mut self) -> Result<(), Fatal> {
         self.wait(self.due())?;
         self.shell.now = self.clock.now();
+        if let Some(wall) = self.clock.change(self.shell.now) {
+            self.step(Input::Clock { wall });
+        }
         self.shell.limits = Limits::of(self.engine.settings());
         self.take_events();
         self.take_again();

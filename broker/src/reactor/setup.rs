@@ -84,7 +84,7 @@ impl Reactor {
         let options = EngineOptions {
             settings: config.settings.clone(),
             // Starts of workers have numbers that no earlier broker gave.
-            run_base: clock.epoch_ms() * 1000,
+            run_base: clock.told().epoch_ms * 1000,
         };
         Ok(Self {
             poll,
@@ -203,7 +203,7 @@ impl Reactor {
             instance: self.shell.state.key.instance(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
-            epoch_ms: self.clock.epoch_ms(),
+            wall: self.clock.told(),
         }
     }
 

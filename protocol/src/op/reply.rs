@@ -1,6 +1,7 @@
 //! What `op` answers: rows by value, and their two views, text for people (as the manual prints
 //! where it prints) and JSON. Not where the values come from: that is the engine.
 
+use crate::time::Wall;
 use bytes::Bytes;
 
 /// One value in an answer.
@@ -16,6 +17,8 @@ pub enum Value {
     Word(&'static str),
     /// A span of time in microseconds; JSON has the number, text a readable form.
     Micros(u64),
+    /// A moment: local time with its offset in text, RFC 3339 in JSON.
+    Time(Wall),
     /// A list of numbers (buckets).
     Numbers(Vec<u64>),
     /// A list of texts (last lines of stderr).

@@ -131,7 +131,7 @@ pub const COMMANDS: &[Spec] = &[
     },
     Spec {
         short: "isectd calls exit(1)",
-        long: "Ends the broker in order with exit status 1: clients get the error shutting_down, workers are asked to end, and so is the execd built in.",
+        long: "Ends the broker in order with exit status 1: clients get the error shutting_down, all workers are asked to end, those on other hosts, too, and so is the execd built in. SIGTERM does the same, with exit status 0, after what is being worked on.",
         ..manual(Command::Halt, "halt", Effect::Danger)
     },
     Spec {

@@ -75,6 +75,7 @@ fn record(prefix: &str, width: usize, fields: &[(&'static str, Value)], out: &mu
                 texts.iter().map(|text| format!("\"{}\"", clean(text, false))).collect()
             }
             Value::Text(text) => vec![format!("\"{}\"", clean(text, false))],
+            Value::Time(wall) => vec![format!("\"{}\"", wall.local())],
             Value::None
             | Value::Number(_)
             | Value::Word(_)
@@ -129,6 +130,7 @@ fn plain(value: &Value) -> String {
         Value::Text(text) => clean(text, false),
         Value::Word(word) => (*word).to_owned(),
         Value::Micros(micros) => span(*micros),
+        Value::Time(wall) => wall.local(),
         Value::Numbers(numbers) => {
             numbers.iter().map(u64::to_string).collect::<Vec<_>>().join("  ")
         }

@@ -79,6 +79,7 @@ fn value(value: &Value, w: &mut Writer) {
         Value::Text(text) => w.string(text),
         Value::Word(word) => w.string(word),
         Value::Micros(micros) => w.number(*micros),
+        Value::Time(wall) => w.string(&wall.rfc3339()),
         Value::Numbers(numbers) => {
             w.open_array();
             numbers.iter().for_each(|number| w.number(*number));

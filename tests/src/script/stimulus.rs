@@ -6,6 +6,7 @@ use super::world::{OPERATOR, World};
 use broker::engine::action::Origin;
 use broker::engine::input::Input;
 use protocol::settings::{Setting, Settings};
+use protocol::time::Wall;
 
 /// What a line may begin with.
 const SUBJECTS: &str = "'+TIME', 'op COMMAND', 'broker …', 'service NAME …', a client (c1), \
@@ -47,7 +48,8 @@ impl World {
     fn act_broker(&mut self, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [without execd] [SETTING=VALUE], restarts, loads \"SCRIPT\", \
 reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
-has certificates [\"READ; …\"] [lost=\"WHY; …\"] [ending=\"WHAT; …\"] [without tokens], gets SIGNAL";
+has certificates [\"READ; …\"] [lost=\"WHY; …\"] [ending=\"WHAT; …\"] [without tokens], \
+clock EPOCH_MS [east=MINUTES], gets SIGNAL";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "starts" => {
@@ -83,6 +85,13 @@ has certificates [\"READ; …\"] [lost=\"WHY; …\"] [ending=\"WHAT; …\"] [wit
             "has" if line.is("certificates") => self.act_certificates(line)?,
             "has" => self.act_tokens(true, line)?,
             "lacks" => self.act_tokens(false, line)?,
+            "clock" => {
+                let epoch_ms = line.word("milliseconds since 1970")?;
+                let epoch_ms = epoch_ms.parse().map_err(|e| format!("clock {epoch_ms}: {e}"))?;
+                let minutes = line.number::<i32>("east")?.unwrap_or(0);
+                let wall = Wall { epoch_ms, offset_secs: minutes * 60 };
+                self.step(Input::Clock { wall })?;
+            }
             "gets" => {
                 let signal = match line.word("TERM or INT")?.as_str() {
                     "TERM" => "TERM",

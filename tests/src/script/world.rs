@@ -13,7 +13,7 @@ use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::names::ServiceName;
 use protocol::settings::Settings;
-use protocol::time::Tick;
+use protocol::time::{Tick, Wall};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// 2026-01-01 00:00:00 UTC: tick 0 of every script.
@@ -96,7 +96,7 @@ pub fn listening(has_execd: bool) -> Listening {
         instance: "test".into(),
         version: "0.1.0".into(),
         pid: 4711,
-        epoch_ms: EPOCH_MS,
+        wall: Wall { epoch_ms: EPOCH_MS, offset_secs: 3600 },
     }
 }
 
@@ -158,7 +158,7 @@ impl World {
         self.clients.clear();
         self.dialled.clear();
         let mut fresh = listening(true);
-        fresh.epoch_ms = EPOCH_MS + self.now.as_millis();
+        fresh.wall.epoch_ms += self.now.as_millis();
         self.now = Tick(0);
         self.step(Input::Listening(Box::new(fresh)))?;
         let origin = broker::engine::action::Origin::State;
