@@ -3,5 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    sys::signals::default_faults();
     admin_cli::main()
 }

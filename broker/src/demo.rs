@@ -17,6 +17,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use sys::signals::taken;
 
 /// How long anything in the demonstration may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -62,9 +63,8 @@ fn say(text: impl AsRef<str>) -> Step {
 
 fn show(once: bool) -> Step {
     // Ctrl-C is waited for at the end; until then it waits for us.
-    let mut signals = SigSet::empty();
-    signals.add(Signal::SIGINT);
-    signals.add(Signal::SIGTERM);
+    // Whatever else would end this program alone would leave the broker behind.
+    let signals = taken();
     signals.thread_block().map_err(io::Error::from)?;
     let folder = Folder::new()?;
     let mut broker = Broker::start(&folder.0)?;
@@ -81,13 +81,25 @@ fn show(once: bool) -> Step {
             say(format!("  isdclient -h {at} {args}"))?;
         }
         say("")?;
-        signals.wait().map_err(io::Error::from)?;
+        await_end(&signals);
     }
     say("the broker is asked to end (SIGTERM); it ends its workers first")?;
     let ended = broker.end();
     shown?;
     ended?;
     say("all processes are gone")
+}
+
+/// Waits for one of the signals that ask for an end, or for the end of the terminal.
+fn await_end(signals: &SigSet) {
+    loop {
+        // An error is a signal without a name: a real-time one.
+        if let Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT | Signal::SIGHUP) =
+            signals.wait()
+        {
+            return;
+        }
+    }
 }
 
 fn tour(broker: &Broker, folder: &Path) -> Step {

@@ -8,20 +8,30 @@ use broker::{demo, reactor, token_command};
 use clap::Parser;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use sys::signals::default_faults;
+use sys::stderr::last_words;
 
 fn main() -> ExitCode {
+    default_faults();
     // The demonstration's workers are this program under another name.
     if let Some(status) =
         std::env::args_os().next().and_then(|name| client::samples::run_as_named(&name))
     {
         return status;
     }
-    let args = Args::parse();
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) if error.use_stderr() => {
+            last_words(error.to_string().trim_end());
+            return ExitCode::from(Fatal::Usage(String::new()).status());
+        }
+        // Help and version.
+        Err(error) => error.exit(),
+    };
     match run(args) {
         Ok(status) => ExitCode::from(status),
         Err(fatal) => {
-            // If even stderr is gone, the status still says it.
-            let _ = writeln!(io::stderr(), "isectd: {fatal}");
+            last_words(&format!("isectd: {fatal}"));
             ExitCode::from(fatal.status())
         }
     }

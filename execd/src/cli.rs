@@ -7,6 +7,7 @@ use execd::os::options::{Listen, Options, variable};
 use execd::os::rlimits::RLimit;
 use execd::os::user::Account;
 use std::path::PathBuf;
+use sys::stderr::Stderr;
 use tls::setup::{ListenerFiles, Pair};
 use tracing::Level;
 
@@ -126,8 +127,8 @@ enum LogFormat {
 }
 
 impl Cli {
-    /// Begins to log to stderr.
-    pub(crate) fn start_log(&self) {
+    /// Begins to log to stderr, which never stops the loop.
+    pub(crate) fn start_log(&self) -> Stderr {
         let level = match self.log {
             LogLevel::Error => Level::ERROR,
             LogLevel::Warn => Level::WARN,
@@ -135,17 +136,22 @@ impl Cli {
             LogLevel::Debug => Level::DEBUG,
             LogLevel::Trace => Level::TRACE,
         };
-        // A closed stderr must not end execd: hence no report of failed writes, which would go
-        // there.
+        let stderr = Stderr::start(|lost| {
+            tracing::error!(
+                "{lost} log lines dropped: stderr was not read, or could not be written"
+            );
+        });
+        let writer = stderr.clone();
         let log = tracing_subscriber::fmt()
             .with_max_level(level)
-            .with_writer(std::io::stderr)
+            .with_writer(move || writer.clone())
             .with_target(false)
             .log_internal_errors(false);
         match self.log_format {
             LogFormat::Text => log.with_ansi(false).with_timer(LocalTime).init(),
             LogFormat::Json => log.json().init(),
         }
+        stderr
     }
 
     /// The options for the library.

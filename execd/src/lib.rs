@@ -7,8 +7,9 @@
 //! | [`exit`] | one exit status for each way to end |
 //! | `log_time` | the time in a line of the log (feature `os`) |
 //!
-//! Absences: no restart policy (the broker decides what runs), no shell, no configuration file, no
-//! thread. The engine never names `os`; `os` feeds it inputs and carries out its actions.
+//! Absences: no restart policy (the broker decides what runs), no shell, no configuration file; no
+//! thread but the one that writes the log. The engine never names `os`; `os` feeds it inputs and
+//! carries out its actions.
 
 pub mod engine;
 pub mod exit;

@@ -5,20 +5,33 @@ mod cli;
 
 use clap::Parser;
 use execd::exit::Exit;
-use std::io::Write;
 use std::process::ExitCode;
+use sys::signals::default_faults;
+use sys::stderr::{LAST_WORDS_TIME, last_words};
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
-    cli.start_log();
-    let failure = match cli.options() {
-        Err(text) => (Exit::Usage, text),
-        Ok(options) => match execd::os::run::run(options) {
-            Ok(()) => return ExitCode::from(Exit::Done.status()),
-            Err(failure) => (failure.exit, failure.text),
-        },
+    default_faults();
+    let cli = match cli::Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) if error.use_stderr() => {
+            last_words(error.to_string().trim_end());
+            return ExitCode::from(Exit::Usage.status());
+        }
+        // Help and version.
+        Err(error) => error.exit(),
     };
-    // Not through the log, whose level may hide it.
-    let _ = writeln!(std::io::stderr(), "isdexecd: {}", failure.1);
-    ExitCode::from(failure.0.status())
+    let log = cli.start_log();
+    let ended = match cli.options() {
+        Err(text) => Err((Exit::Usage, text)),
+        Ok(options) => execd::os::run::run(options).map_err(|failure| (failure.exit, failure.text)),
+    };
+    log.flush_within(LAST_WORDS_TIME);
+    match ended {
+        Ok(()) => ExitCode::from(Exit::Done.status()),
+        Err((exit, text)) => {
+            // Not through the log, whose level may hide it.
+            last_words(&format!("isdexecd: {text}"));
+            ExitCode::from(exit.status())
+        }
+    }
 }

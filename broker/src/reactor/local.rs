@@ -2,7 +2,7 @@
 //! execd, as a process and session of its own. It outlives a crash of the broker and is found again
 //! by its socket.
 
-use super::log;
+use super::log::Log;
 use crate::config::cli::{Args, WorkerArgs};
 use crate::exit::{self, Fatal};
 use execd::os::options::{Listen, Options, variable};
@@ -14,8 +14,9 @@ use nix::sys::signal::SigSet;
 use nix::unistd::Uid;
 use protocol::time::{Micros, Tick};
 use std::ffi::{OsStr, OsString};
-use std::io::{self, Write};
+use std::io;
 use std::process::{Child, Command, Stdio};
+use sys::stderr::last_words;
 
 /// Least time between two starts; twice as long after each one that ended early, up to the most.
 const START_EVERY: Micros = Micros::from_millis(500);
@@ -188,7 +189,7 @@ pub fn be_execd(args: &Args, address: &str) -> Result<u8, Fatal> {
         setrlimit(Resource::RLIMIT_NOFILE, soft, hard)
             .map_err(|e| Fatal::System(format!("descriptor limit: {e}")))?;
     }
-    log::start_plain(args.log, args.log_format);
+    let log = Log::start(args.log, args.log_format);
     let listen = Listen::parse(address).map_err(Fatal::Usage)?;
     let beside = match &listen {
         Listen::Unix(path) => path.parent().map(|dir| dir.join("execd")),
@@ -199,10 +200,12 @@ pub fn be_execd(args: &Args, address: &str) -> Result<u8, Fatal> {
         state: beside.filter(|_| !args.role_leave),
         ..options(&args.workers, listen)?
     };
-    match run(options) {
+    let ended = run(options);
+    log.flush();
+    match ended {
         Ok(()) => Ok(exit::DONE),
         Err(failure) => {
-            let _ = writeln!(io::stderr(), "isectd (built-in execd): {failure}");
+            last_words(&format!("isectd (built-in execd): {failure}"));
             Ok(failure.exit.status())
         }
     }

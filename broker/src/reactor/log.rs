@@ -1,70 +1,42 @@
-//! The log: lines go to stderr by a thread of their own, so that a reader who stops reading never
-//! stops the loop; what it can't keep up with is dropped and counted. Not what is worth a line:
-//! facts are.
+//! The log of isectd and of its built-in execd: lines on stderr, which never stop the loop (see
+//! [`sys::stderr`]). Not what is worth a line: facts are.
 
 use crate::config::cli::{LogFormat, LogLevel};
 use crate::engine::fact::{About, Fact, Level};
-use crossbeam_channel::{Receiver, Sender, bounded};
 use execd::log_time::LocalTime;
 use std::fmt::Display;
-use std::io::{self, Write};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::Duration;
+use sys::stderr::Stderr;
 use tracing::level_filters::LevelFilter;
 
-/// Lines that wait for stderr at most.
-const LINES_MAX: usize = 8192;
-/// How long the end of the program waits for them.
+/// How long the end of the program waits for lines that are not written yet.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
-enum Job {
-    Line(Vec<u8>),
-    Flush(Sender<()>),
-}
-
-/// The way to the log's thread.
+/// The log of this process.
 #[derive(Clone, Debug)]
 pub(crate) struct Log {
-    jobs: Sender<Job>,
-    dropped: Arc<AtomicU64>,
+    stderr: Stderr,
 }
 
 impl Log {
-    /// Starts the log of this process.
+    /// Starts it.
     pub(crate) fn start(level: LogLevel, format: LogFormat) -> Self {
-        let (jobs, work) = bounded(LINES_MAX);
-        let log = Self { jobs, dropped: Arc::default() };
-        let dropped = Arc::clone(&log.dropped);
-        // Without the thread there is no log; the broker serves all the same.
-        let _ = thread::Builder::new()
-            .name("isectd-log".to_owned())
-            .spawn(move || write_lines(&work, &dropped));
-        let writer = log.clone();
-        install(level, format, move || writer.clone());
-        log
+        let stderr = Stderr::start(|lost| {
+            tracing::error!(
+                "{lost} log lines dropped: stderr was not read, or could not be written"
+            );
+        });
+        install(level, format, stderr.clone());
+        Self { stderr }
     }
 
     /// Waits until what was logged is written, or a second.
     pub(crate) fn flush(&self) {
-        let (done, wait) = bounded(1);
-        if self.jobs.send_timeout(Job::Flush(done), FLUSH_TIME).is_ok() {
-            let _ = wait.recv_timeout(FLUSH_TIME);
-        }
+        self.stderr.flush_within(FLUSH_TIME);
     }
 }
 
-/// Starts a log without a thread, for the role of execd, which forks.
-pub(super) fn start_plain(level: LogLevel, format: LogFormat) {
-    install(level, format, io::stderr);
-}
-
-fn install<W, M>(level: LogLevel, format: LogFormat, writer: M)
-where
-    W: Write + 'static,
-    M: Fn() -> W + Send + Sync + 'static,
-{
+fn install(level: LogLevel, format: LogFormat, stderr: Stderr) {
     let filter = match level {
         LogLevel::Off => LevelFilter::OFF,
         LogLevel::Error => LevelFilter::ERROR,
@@ -73,13 +45,12 @@ where
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
-    // A stderr that is closed must not end the program, so failed writes are not reported there.
     let builder = tracing_subscriber::fmt()
         .with_max_level(filter)
         .with_target(false)
         .with_ansi(false)
         .log_internal_errors(false)
-        .with_writer(writer);
+        .with_writer(move || stderr.clone());
     // A second log in one process is the first one.
     let _ = match format {
         LogFormat::Text => {
@@ -89,38 +60,6 @@ where
             tracing::subscriber::set_global_default(builder.json().flatten_event(true).finish())
         }
     };
-}
-
-impl Write for Log {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        if self.jobs.try_send(Job::Line(line.to_vec())).is_err() {
-            self.dropped.fetch_add(1, Ordering::Relaxed);
-        }
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn write_lines(work: &Receiver<Job>, dropped: &AtomicU64) {
-    let mut out = io::stderr();
-    for job in work {
-        // A log that nobody can read any more is no reason to end.
-        match job {
-            Job::Line(line) => {
-                let _ = out.write_all(&line);
-            }
-            Job::Flush(done) => {
-                let _ = done.send(());
-            }
-        }
-        let lost = dropped.swap(0, Ordering::Relaxed);
-        if lost > 0 {
-            let _ = writeln!(out, "isectd: {lost} log lines dropped: stderr is read too slowly");
-        }
-    }
 }
 
 /// A value of which there may be none, as a field.

@@ -41,13 +41,12 @@ use clock::Clock;
 use listen::Listener;
 use mio::event::Event;
 use mio::{Events, Poll};
-use nix::sys::signal::Signal;
 use nix::sys::stat::{Mode, umask};
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use setup::PortsFile;
 use shell::{Limits, Shell};
-use signals::Signals;
+use signals::{Asked, Signals};
 use std::io::ErrorKind;
 use std::mem;
 use std::time::Duration;
@@ -239,13 +238,15 @@ impl Reactor {
     }
 
     fn take_signals(&mut self) {
-        while let Some(signal) = self.signals.next() {
-            if signal == Signal::SIGHUP {
-                self.shell.reload(None);
-                continue;
+        while let Some(asked) = self.signals.next() {
+            match asked {
+                Asked::Reload => self.shell.reload(None),
+                Asked::End { may_hurry: false, .. } if self.is_asked => {}
+                Asked::End { name, may_hurry: _ } => {
+                    self.is_hurried = mem::replace(&mut self.is_asked, true);
+                    self.shell.tell(None, Input::Terminate { signal: name });
+                }
             }
-            self.is_hurried = mem::replace(&mut self.is_asked, true);
-            self.shell.tell(None, Input::Terminate { signal: signal.as_str() });
         }
     }
 

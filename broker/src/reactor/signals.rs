@@ -1,44 +1,65 @@
-//! Signals → a word for the engine. They are blocked in every thread and read from a descriptor, so
-//! no code runs inside a signal. Not what follows from them.
+//! Signals → what they ask of the broker. They are blocked in every thread and read from a
+//! descriptor, so no code runs inside a signal. What each means: [`sys::signals`].
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
-use nix::sys::signal::{SigSet, Signal};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::signal::Signal;
 use std::io;
 use std::os::fd::AsRawFd;
+use sys::signals::{Inbox, Meaning};
 
-/// Those that ask the broker to end, and the one that asks it to read its files again.
-const TAKEN: [Signal; 3] = [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP];
+/// What a signal asks of the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Asked {
+    /// End in order; the name of the signal.
+    End {
+        /// The signal.
+        name: &'static str,
+        /// A second one of it ends the broker at once.
+        may_hurry: bool,
+    },
+    /// Read the files again.
+    Reload,
+}
 
 /// The descriptor that signals are read from.
 #[derive(Debug)]
 pub(super) struct Signals {
-    fd: SignalFd,
+    inbox: Inbox,
 }
 
 impl Signals {
-    /// Begins to take signals. Threads that are started later have them blocked, too; a broken pipe
-    /// is an error of a write, not a signal, as Rust arranges it at the start.
+    /// Begins to take signals. Threads that are started later have them blocked, too.
     pub(super) fn open() -> io::Result<Self> {
-        let mut set = SigSet::empty();
-        for signal in TAKEN {
-            set.add(signal);
-        }
-        set.thread_block()?;
-        let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { fd })
+        Ok(Self { inbox: Inbox::open(false)? })
     }
 
     /// Tells the loop when one is there.
     pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
-        registry.register(&mut SourceFd(&self.fd.as_raw_fd()), token, Interest::READABLE)
+        registry.register(&mut SourceFd(&self.inbox.as_raw_fd()), token, Interest::READABLE)
     }
 
-    /// The next signal that came.
-    pub(super) fn next(&self) -> Option<Signal> {
-        let info = self.fd.read_signal().ok().flatten()?;
-        let number = i32::try_from(info.ssi_signo).ok()?;
-        TAKEN.into_iter().find(|signal| *signal as i32 == number)
+    /// The next thing that a signal asks for. Those that ask for nothing are told of in the log.
+    pub(super) fn next(&mut self) -> Option<Asked> {
+        loop {
+            let came = self.inbox.take()?;
+            let name = Signal::try_from(came.number).map_or("signal", Signal::as_str);
+            match came.meaning() {
+                Meaning::End => return Some(Asked::End { name, may_hurry: true }),
+                Meaning::LastEnd => return Some(Asked::End { name, may_hurry: false }),
+                Meaning::Reload => return Some(Asked::Reload),
+                Meaning::Child => {}
+                Meaning::None => {
+                    let (name, from) = (came.name(), came.sender());
+                    let text = "means nothing to isectd and is ignored; HUP has its files read \
+                                again, TERM ends it in order";
+                    if self.inbox.is_news(came) {
+                        tracing::warn!("signal {name} from {from} {text}");
+                    } else {
+                        tracing::debug!("signal {name} from {from} {text}");
+                    }
+                }
+            }
+        }
     }
 }

@@ -3,9 +3,10 @@
 
 use client::worker::{self, Worker, own_args};
 use nix::sys::signal::{Signal, raise};
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
+use sys::signals::default_faults;
+use sys::stderr::last_words;
 
 const USAGE: &str = "\
 isdcrash answers like isdecho until it dies as its arguments say. The broker starts it:
@@ -43,6 +44,7 @@ struct Plan {
 }
 
 fn main() -> ExitCode {
+    default_faults();
     if let Some(status) = worker::help(USAGE) {
         return status;
     }
@@ -106,7 +108,7 @@ fn plan(args: &[String]) -> Result<Plan, String> {
 fn die(plan: &Plan, worker: Option<&mut Worker>) -> ! {
     for text in &plan.stderr {
         // Nobody may read it; it dies all the same.
-        let _ = writeln!(std::io::stderr(), "{text}");
+        last_words(text);
     }
     match (plan.how, worker) {
         (How::Exit(status), _) => std::process::exit(status),

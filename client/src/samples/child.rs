@@ -18,6 +18,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
+use sys::stderr::{LAST_WORDS_TIME, Stderr, last_words};
 
 /// First argument of this program when it is about to become the worker's program.
 const BECOME: &str = "--become";
@@ -63,14 +64,14 @@ pub(crate) fn become_program(args: Vec<OsString>) -> Option<ExitCode> {
     };
     #[cfg(target_os = "linux")]
     if let Err(e) = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL) {
-        let _ = writeln!(io::stderr(), "can't tie the program to its worker: {e}");
+        last_words(&format!("can't tie the program to its worker: {e}"));
         return Some(ExitCode::from(126));
     }
     if Pid::parent().to_string() != parent.to_string_lossy() {
         return Some(ExitCode::from(126));
     }
     let why = Command::new(program).args(rest).exec();
-    let _ = writeln!(io::stderr(), "can't run '{}': {why}", program.display());
+    last_words(&format!("can't run '{}': {why}", program.display()));
     Some(ExitCode::from(if why.kind() == io::ErrorKind::NotFound { 127 } else { 126 }))
 }
 
@@ -99,6 +100,7 @@ pub(crate) struct Child {
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
     tail: Vec<u8>,
+    voice: Stderr,
     chunk: Vec<u8>,
     request: Request,
     signals: Signals,
@@ -116,7 +118,22 @@ struct Signals {
 impl Signals {
     fn hold() -> nix::Result<Self> {
         let mut set = SigSet::empty();
-        for signal in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP, Signal::SIGCHLD] {
+        // All that end a process which does not know them.
+        for signal in [
+            Signal::SIGTERM,
+            Signal::SIGINT,
+            Signal::SIGHUP,
+            Signal::SIGQUIT,
+            Signal::SIGUSR1,
+            Signal::SIGUSR2,
+            Signal::SIGALRM,
+            Signal::SIGVTALRM,
+            Signal::SIGPROF,
+            Signal::SIGIO,
+            Signal::SIGPWR,
+            Signal::SIGXCPU,
+            Signal::SIGCHLD,
+        ] {
             set.add(signal);
         }
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
@@ -139,6 +156,7 @@ impl Child {
         command: &[String],
         request: &Request,
         worker: &Worker,
+        voice: &Stderr,
     ) -> io::Result<Self> {
         let signals = Signals::hold()?;
         let mut process = Command::new("/proc/self/exe")
@@ -164,6 +182,7 @@ impl Child {
             stderr: process.stderr.take(),
             process,
             tail: Vec::new(),
+            voice: voice.clone(),
             chunk: vec![0; CHUNK_BYTES],
             request: request.clone(),
             signals,
@@ -259,8 +278,8 @@ impl Child {
         }
         if let Some(size) = read(&mut self.stderr, &mut self.chunk) {
             is_more = true;
-            // The operator sees it as this worker's own stderr; if that is closed, nobody looks.
-            drop(io::stderr().write_all(&self.chunk[..size]));
+            // The operator sees it as this worker's own stderr, as far as somebody reads that.
+            self.voice.put(&self.chunk[..size]);
             self.tail.extend_from_slice(&self.chunk[..size]);
             let over = self.tail.len().saturating_sub(TAIL_BYTES_MAX);
             self.tail.drain(..over);
@@ -273,6 +292,7 @@ impl Child {
         while let Ok(Some(signal)) = self.signals.fd.read_signal() {
             if signal.ssi_signo != Signal::SIGCHLD as u32 {
                 self.kill();
+                self.voice.flush_within(LAST_WORDS_TIME);
                 let number = i32::try_from(signal.ssi_signo).unwrap_or(15);
                 std::process::exit(128 + number);
             }

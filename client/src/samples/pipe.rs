@@ -6,6 +6,7 @@ use super::child::{self, Child, Ended, Step};
 use crate::error::Error;
 use crate::worker::{self, Request, Worker, own_args};
 use std::process::ExitCode;
+use sys::stderr::{LAST_WORDS_TIME, Stderr, last_words};
 
 const USAGE: &str = "\
 isdpipe makes any program a worker: a request is its stdin, its stdout is the reply. A status other
@@ -28,16 +29,30 @@ pub fn main() -> ExitCode {
         Ok(path) => command[0] = path,
         Err(why) => return worker::misused(&why, USAGE),
     }
-    worker::run(USAGE, |worker| {
+    // Started before the first program, which must not wait for whoever reads our stderr.
+    let voice = Stderr::start(tell_lost);
+    let status = worker::run(USAGE, |worker| {
         while let Some(request) = worker.next()? {
-            serve(worker, request, &command)?;
+            serve(worker, request, &command, &voice)?;
         }
         Ok(())
-    })
+    });
+    voice.flush_within(LAST_WORDS_TIME);
+    status
 }
 
-fn serve(worker: &mut Worker, request: Request, command: &[String]) -> Result<(), Error> {
-    let mut child = match Child::start(command, &request, worker) {
+/// Could not be written: pieces of what programs wrote on stderr.
+fn tell_lost(pieces: u64) {
+    last_words(&format!("isdpipe: {pieces} pieces of stderr dropped: it was not read"));
+}
+
+fn serve(
+    worker: &mut Worker,
+    request: Request,
+    command: &[String],
+    voice: &Stderr,
+) -> Result<(), Error> {
+    let mut child = match Child::start(command, &request, worker, voice) {
         Ok(child) => child,
         Err(why) => return worker.fail(126, &format!("can't start '{}': {why}", command[0])),
     };

@@ -6,6 +6,8 @@ use crate::error::Error;
 use protocol::errors::ErrorCode;
 use std::io::{self, Write};
 use std::process::ExitCode;
+use sys::signals::default_faults;
+use sys::stderr::last_words;
 
 /// The application's own arguments of this program, those from `argv[ISDARGMAX]` on.
 pub fn own_args() -> Vec<String> {
@@ -25,14 +27,18 @@ pub fn help(usage: &str) -> Option<ExitCode> {
 
 /// Says on stderr why this program can't be run with its arguments, and the usage. Status 2.
 pub fn misused(why: &str, usage: &str) -> ExitCode {
-    let _ = writeln!(io::stderr(), "{why}\n{usage}");
+    last_words(&format!("{why}\n{usage}"));
     ExitCode::from(2)
 }
 
 /// The whole `main` of a worker's program: connects as its arguments say, lets `serve` work, and
 /// says on stderr why it ended. Status 0 = asked to end, 1 = failed, 2 = not started as a worker;
 /// then the usage is shown. With `--help` the usage is all.
+///
+/// A SIGSEGV or SIGBUS that somebody sends ends the program, as it ends one in C: Rust's runtime
+/// would forget the first.
 pub fn run(usage: &str, serve: impl FnOnce(&mut Worker) -> Result<(), Error>) -> ExitCode {
+    default_faults();
     if let Some(status) = help(usage) {
         return status;
     }
@@ -41,7 +47,7 @@ pub fn run(usage: &str, serve: impl FnOnce(&mut Worker) -> Result<(), Error>) ->
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is(ErrorCode::Usage) => misused(&error.text, usage),
         Err(error) => {
-            let _ = writeln!(io::stderr(), "{error}");
+            last_words(&error.to_string());
             ExitCode::FAILURE
         }
     }

@@ -6,13 +6,12 @@ use super::run::LINGERING_MAX;
 use super::{private, raw, user};
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
-use nix::sys::signal::{SigSet, SigmaskHow, Signal, sigprocmask};
-use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Uid;
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
+use sys::signals::Inbox;
 use tracing::warn;
 
 /// Descriptors that are not for children: streams, listener, signals, state, programs looked at.
@@ -52,16 +51,9 @@ pub(super) fn sense(options: &Options) -> Result<(), Failure> {
 }
 
 /// Signals that the loop takes.
-pub(super) fn take_signals() -> Result<SignalFd, Failure> {
+pub(super) fn take_signals() -> Result<Inbox, Failure> {
     raw::default_sigchld();
-    let mut mask = SigSet::empty();
-    for signal in [Signal::SIGCHLD, Signal::SIGTERM, Signal::SIGINT, Signal::SIGHUP] {
-        mask.add(signal);
-    }
-    sigprocmask(SigmaskHow::SIG_BLOCK, Some(&mask), None)
-        .map_err(|error| Failure::kernel("sigprocmask", error))?;
-    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-        .map_err(|error| Failure::kernel("signalfd", error))
+    Inbox::open(true).map_err(|error| Failure::kernel("signalfd", error))
 }
 
 fn usage(text: impl Into<String>) -> Failure {

@@ -1,6 +1,7 @@
 //! Notes of the engine as lines in the log: one exhaustive match. No secret is ever in a note.
 
 use crate::engine::action::Note;
+use sys::signals::Came;
 use tracing::{debug, info, warn};
 
 /// Logs a note.
@@ -43,5 +44,17 @@ pub(super) fn note(note: &Note) {
             warn!(%broker, "the oldest report for an absent broker was dropped");
         }
         Note::Leaving { why, children } => info!(why, children, "leaving"),
+    }
+}
+
+/// Logs a signal that asks for nothing, once aloud.
+pub(super) fn unused(came: Came, is_news: bool) {
+    let (name, from) = (came.name(), came.sender());
+    let text = "means nothing to execd and is ignored; HUP has its files read again, TERM ends it \
+                and its workers";
+    if is_news {
+        warn!("signal {name} from {from} {text}");
+    } else {
+        debug!("signal {name} from {from} {text}");
     }
 }

@@ -7,6 +7,7 @@ use super::clock::Clock;
 use super::desk::Desk;
 use super::link::{Link, Taken};
 use super::listen::{Comer, Door, Listener};
+use super::log;
 use super::options::{Failure, Options};
 use super::orphans;
 use super::reap;
@@ -17,12 +18,11 @@ use crate::engine::{Config, Engine};
 use crate::exit::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::Signal;
-use nix::sys::signalfd::SignalFd;
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
+use sys::signals::{Inbox, Meaning};
 use tracing::{error, info, warn};
 
 /// Most frames taken from one connection in a turn: a start takes a millisecond.
@@ -48,7 +48,9 @@ const LAST_ORPHANS_MS: u64 = 1000;
 pub(super) struct Shell {
     clock: Clock,
     engine: Engine,
-    signals: SignalFd,
+    signals: Inbox,
+    /// The time of the processor is used up, and that was taken for a request to end.
+    is_spent: bool,
     pub(super) listener: Option<Listener>,
     /// The tokens of brokers, if they have to prove one.
     pub(super) desk: Option<Desk>,
@@ -79,8 +81,8 @@ enum Token {
     Child(crate::engine::child::ChildId, Source),
 }
 
-/// Runs an execd until it is asked to end. To be called once, on the main thread, before any other
-/// thread is started: signals are blocked and taken by the loop.
+/// Runs an execd until it is asked to end. To be called once, on the main thread; other threads
+/// that are there must have all signals blocked: the loop takes them.
 ///
 /// # Errors
 /// It can't listen, the state directory can't be used, … – with the exit status that says which.
@@ -131,6 +133,7 @@ impl Shell {
                 leave_when_broker_is_gone: options.leave_when_broker_is_gone,
             }),
             signals,
+            is_spent: false,
             listener: Some(listener),
             desk,
             accept_again: None,
@@ -259,11 +262,17 @@ impl Shell {
 
     fn take_signals(&mut self) {
         let mut is_child = false;
-        while let Ok(Some(signal)) = self.signals.read_signal() {
-            match i32::try_from(signal.ssi_signo).map(Signal::try_from) {
-                Ok(Ok(Signal::SIGCHLD)) => is_child = true,
-                Ok(Ok(Signal::SIGHUP)) => self.reload(),
-                Ok(_) | Err(_) => self.inputs.push_back(Input::Terminate),
+        while let Some(came) = self.signals.take() {
+            match came.meaning() {
+                Meaning::Child => is_child = true,
+                Meaning::Reload => self.reload(),
+                Meaning::End => self.inputs.push_back(Input::Terminate),
+                Meaning::LastEnd if self.is_spent => {}
+                Meaning::LastEnd => {
+                    self.is_spent = true;
+                    self.inputs.push_back(Input::Terminate);
+                }
+                Meaning::None => log::unused(came, self.signals.is_news(came)),
             }
         }
         if is_child {
@@ -352,7 +361,7 @@ impl Shell {
     }
 
     /// What workers left behind, and what that leaves behind, until nothing is left.
-    fn end_orphans(&self, until: Tick) {
+    fn end_orphans(&mut self, until: Tick) {
         loop {
             reap::all(|_| false);
             let left = until.since(self.clock.read()).as_millis();
@@ -364,7 +373,7 @@ impl Shell {
                 &mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)],
                 PollTimeout::from(wait),
             );
-            while let Ok(Some(_)) = self.signals.read_signal() {}
+            while self.signals.take().is_some() {}
         }
     }
 

@@ -1,0 +1,136 @@
+//! Every signal that a program may be sent: none ends isectd or isdexecd without a word, and none is
+//! swallowed where it should end a program. docs/signals.md is the list.
+
+use client::caller::Send;
+use isect_tests::proc::{Broker, Execd, await_that};
+use nix::sys::signal::Signal;
+
+/// Those that mean nothing to isectd and isdexecd.
+const UNUSED: &[i32] = &[
+    10, // USR1
+    12, // USR2
+    14, // ALRM
+    16, // STKFLT
+    21, // TTIN
+    22, // TTOU
+    25, // XFSZ
+    26, // VTALRM
+    27, // PROF
+    29, // IO
+    30, // PWR
+    34, // RTMIN
+    50, // RTMIN+16
+    64, // RTMAX
+];
+
+/// Restarts without much of a pause.
+const SOON: &[&str] = &["--set", "restart_min_ms=5", "--set", "restart_max_ms=20"];
+
+/// Sends a signal by number, also one that nix has no name for.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only kill(1) sends real-time signals without unsafe"
+)]
+fn send(pid: u32, number: i32) {
+    assert!(pid > 1, "not a process of a test");
+    let kill = format!("kill -{number} {pid}");
+    let status = std::process::Command::new("/bin/bash").args(["-c", &kill]).status();
+    assert!(status.expect("bash").success(), "{kill}");
+}
+
+#[test]
+fn signals_without_a_meaning_are_told_of_and_end_neither_broker_nor_execd() {
+    let execd = Execd::start(&[]);
+    let broker = Broker::start(&[]);
+    broker.await_page("host localhost", "host->state = up");
+    let built_in = u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a pid");
+    for number in UNUSED {
+        for pid in [broker.process.pid(), built_in, execd.process.pid()] {
+            send(pid, *number);
+        }
+    }
+    let all = |log: String, who: &str| {
+        log.matches(&format!("means nothing to {who} and is ignored")).count() >= UNUSED.len()
+    };
+    await_that("a line for each", || {
+        let log = broker.process.log();
+        (all(log.clone(), "isectd") && all(log, "execd")).then_some(())
+    });
+    await_that("a line for each", || all(execd.process.log(), "execd").then_some(()));
+    let log = broker.process.log();
+    for name in ["SIGUSR1", "SIGALRM", "SIGPWR", "SIGRTMIN", "SIGRTMIN+16"] {
+        assert!(log.contains(&format!("signal {name} from process")), "{name}");
+    }
+    // SIGPIPE, SIGWINCH, SIGURG, SIGCHLD, SIGCONT do nothing, and nothing is said.
+    for number in [13, 28, 23, 17, 18] {
+        for pid in [broker.process.pid(), built_in, execd.process.pid()] {
+            send(pid, number);
+        }
+    }
+    assert_eq!(broker.number("host localhost", "host->hostpid"), i64::from(built_in));
+    broker.with_workers("echo", "isdecho", 1);
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn a_quit_and_a_used_up_processor_time_end_in_order() {
+    // The kernel repeats XCPU each second: that does not hurry the end.
+    for numbers in [&[3][..], &[24, 24, 24]] {
+        let mut broker = Broker::start(&[]);
+        broker.with_workers("echo", "isdecho", 1);
+        let mut execd = Execd::start(&[]);
+        for number in numbers {
+            send(broker.process.pid(), *number);
+            send(execd.process.pid(), *number);
+        }
+        assert_eq!(broker.process.await_end(), 0, "{numbers:?}");
+        assert_eq!(execd.process.await_end(), 0, "{numbers:?}");
+        broker.await_nothing_left();
+    }
+}
+
+#[test]
+fn a_fault_that_is_sent_ends_each_program_at_once() {
+    let mut broker = Broker::start(&[]);
+    broker.with_workers("echo", "isdecho", 1);
+    broker.with_workers("eat", "isdeat", 1);
+    broker.with_workers("pipe", "isdpipe /bin/cat", 1);
+    broker.with_workers("frail", "isdcrash hang", 1);
+    for (id, signal) in
+        [(1, Signal::SIGSEGV), (2, Signal::SIGBUS), (3, Signal::SIGSEGV), (4, Signal::SIGSEGV)]
+    {
+        let old = broker.worker_pid(id);
+        send(old, signal as i32);
+        broker.await_new_pid(id, old);
+        let page = broker.op(&format!("worker {id}"));
+        assert!(page.contains(&format!("signal {}", signal as i32)), "{page}");
+    }
+    let mut execd = Execd::start(&[]);
+    send(execd.process.pid(), 11);
+    assert_eq!(execd.process.await_end(), 128 + 11);
+    send(broker.process.pid(), 11);
+    assert_eq!(broker.process.await_end(), 128 + 11);
+}
+
+#[test]
+fn what_ends_isdpipe_ends_the_program_that_it_runs() {
+    let broker = Broker::start(SOON);
+    broker.with_workers("pipe", "isdpipe /bin/sh -c 'sleep 1000 & echo $! >&2; wait'", 1);
+    for number in [10, 12, 14, 3, 1, 24] {
+        let mut caller = broker.login("pipe");
+        caller.send("x", &Send::default()).expect("it is sent");
+        broker.await_page("worker 1", "worker->node.queue = \"BUSY\"");
+        let old = broker.worker_pid(1);
+        let group = await_that("its program", || {
+            let children = std::fs::read_to_string(format!("/proc/{old}/task/{old}/children"));
+            children.ok()?.split_whitespace().next().map(ToString::to_string)
+        });
+        send(old, number);
+        broker.await_new_pid(1, old);
+        await_that("the end of its program", || {
+            (!std::path::Path::new(&format!("/proc/{group}")).exists()).then_some(())
+        });
+        drop(caller);
+    }
+    assert_eq!(broker.end(), 0);
+}

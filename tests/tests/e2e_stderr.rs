@@ -1,0 +1,204 @@
+//! Diagnostics that nobody reads – a full pipe, a terminal that was stopped, a full disk – stop no
+//! program: workers are started again, hosts stay, programs end with their status. Real processes.
+
+use isect_tests::proc::{Broker, PATIENCE, Process, await_that, is_alive, program, signal_pid};
+use nix::pty::openpty;
+use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::sys::termios::{FlowArg, tcflow};
+use nix::unistd::mkfifo;
+use std::fs::{File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use tempfile::TempDir;
+
+/// A pipe with a name that holds all it can; whoever opens it to write waits at the first byte.
+struct Full {
+    path: PathBuf,
+    reader: File,
+}
+
+impl Full {
+    fn new(folder: &Path) -> Self {
+        let path = folder.join("stderr");
+        mkfifo(&path, Mode::S_IRWXU).expect("a pipe");
+        let open = || {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).custom_flags(nix::libc::O_NONBLOCK);
+            options.open(&path).expect("the pipe")
+        };
+        // Each opening has flags of its own: those of the program's are not touched.
+        let (mut filler, reader) = (open(), open());
+        while filler.write(&[b'.'; 4096]).is_ok() {}
+        while filler.write(b".").is_ok() {}
+        Self { path, reader }
+    }
+
+    /// A shell that turns itself into the program whose words follow, with this as its stderr.
+    fn wrap(&self) -> [String; 4] {
+        let line = format!("exec \"$@\" 2> {}", self.path.display());
+        ["/bin/sh".into(), "-c".into(), line, "sh".into()]
+    }
+
+    /// Starts a program with this as its stderr.
+    fn start(&self, folder: &Path, name: &str, args: &[&str]) -> Process {
+        let words = self.wrap();
+        let path = program(name).display().to_string();
+        let mut all: Vec<&str> = words[1..].iter().map(String::as_str).collect();
+        all.push(&path);
+        all.extend(args);
+        Process::start(Path::new(&words[0]), &all, folder.join("stdout"))
+    }
+
+    /// Reads until a part of the text has come; what came.
+    fn await_text(&mut self, part: &str) -> String {
+        let mut text = String::new();
+        await_that(&format!("'{part}' on stderr"), || {
+            let mut bytes = [0; 65536];
+            match self.reader.read(&mut bytes) {
+                Ok(count) => text.push_str(&String::from_utf8_lossy(&bytes[..count])),
+                Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock, "{error}"),
+            }
+            text.contains(part).then_some(())
+        });
+        text
+    }
+}
+
+/// Workers that die are started again, on a host that stays.
+fn watches_over_workers(broker: &Broker) {
+    broker.with_workers("echo", "isdecho", 2);
+    for _ in 0..2 {
+        for id in 1..=2 {
+            let old = broker.worker_pid(id);
+            signal_pid(old, Signal::SIGKILL);
+            broker.await_new_pid(id, old);
+        }
+        assert!(broker.op("host localhost").contains("host->state = up"));
+    }
+    let answer = broker.login("echo").call("x", Some(PATIENCE)).expect("an answer");
+    assert_eq!(&answer[..], b"x");
+}
+
+#[test]
+fn isectd_and_its_execd_go_on_when_nobody_reads_their_stderr() {
+    let folder = TempDir::with_prefix("isect-").expect("temporary folder");
+    let full = Full::new(folder.path());
+    let wrap = full.wrap();
+    let wrap: Vec<&str> = wrap.iter().map(String::as_str).collect();
+    let mut broker = Broker::start_wrapped(folder, &["--log", "trace"], &wrap);
+    watches_over_workers(&broker);
+    // The execd that is started next has the same stderr.
+    let execd = u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a pid");
+    signal_pid(execd, Signal::SIGKILL);
+    await_that("another execd", || {
+        let page = broker.op("host localhost");
+        let is_new = !page.contains(&format!("hostpid = {execd}\n"));
+        (is_new && page.contains("host->state = up")).then_some(())
+    });
+    let old = broker.worker_pid(1);
+    signal_pid(old, Signal::SIGKILL);
+    broker.await_new_pid(1, old);
+    broker.process.signal(Signal::SIGTERM);
+    assert_eq!(broker.process.await_end(), 0);
+    broker.await_nothing_left();
+}
+
+#[test]
+fn isectd_goes_on_when_its_terminal_is_stopped() {
+    let folder = TempDir::with_prefix("isect-").expect("temporary folder");
+    let pty = openpty(None, None).expect("a terminal");
+    // As with Ctrl-S.
+    tcflow(&pty.slave, FlowArg::TCOOFF).expect("stopped");
+    let number = pty.slave.as_raw_fd();
+    let terminal = format!("/proc/{}/fd/{number}", std::process::id());
+    let wrap = ["/bin/sh", "-c", &format!("exec \"$@\" 2> {terminal}"), "sh"];
+    let broker = Broker::start_wrapped(folder, &["--log", "trace"], &wrap);
+    watches_over_workers(&broker);
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn isdexecd_goes_on_and_tells_how_much_was_dropped() {
+    let folder = TempDir::with_prefix("isect-").expect("temporary folder");
+    let mut full = Full::new(folder.path());
+    let at = |name: &str| folder.path().join(name).display().to_string();
+    let listen = format!("unix:{}", at("execd"));
+    let ports = at("ports");
+    let args = ["--listen", &listen, "--allow", "/", "--allow-root-workers", "--log", "trace"];
+    let args = [&args[..], &["--ports-file", &ports]].concat();
+    let mut execd = full.start(folder.path(), "isdexecd", &args);
+    await_that("the ports file", || Path::new(&ports).exists().then_some(()));
+    let broker = Broker::start(&[]);
+    broker.op(&format!("config host far {listen}"));
+    broker.op("config service echo");
+    broker.op(&format!("config worker echo far {}", program("isdecho").display()));
+    broker.op("start echo");
+    broker.await_idle(1);
+    // Each is a line: what is no frame is refused.
+    for _ in 0..sys::stderr::LINES_MAX + 100 {
+        let mut stranger = UnixStream::connect(at("execd")).expect("it takes connections");
+        drop(stranger.write_all(&[0xa5; 64]));
+        let mut told = Vec::new();
+        drop(stranger.read_to_end(&mut told));
+    }
+    let old = broker.worker_pid(1);
+    signal_pid(old, Signal::SIGKILL);
+    broker.await_new_pid(1, old);
+    assert!(broker.op("host far").contains("host->state = up"));
+    let text = full.await_text("log lines dropped");
+    assert!(text.contains("listening"), "what was said first is there");
+    assert_eq!(broker.end(), 0);
+    execd.signal(Signal::SIGTERM);
+    assert_eq!(execd.await_end(), 0);
+}
+
+#[test]
+fn programs_end_with_their_status_when_their_last_words_are_not_read() {
+    let folder = TempDir::with_prefix("isect-").expect("temporary folder");
+    let full = Full::new(folder.path());
+    let cases: [(&str, &[&str]); 6] = [
+        ("isectd", &["--no-such-option"]),
+        ("isectd", &["--worker-user", "no-such-user"]),
+        ("isdexecd", &["--no-such-option"]),
+        ("isdexecd", &["--listen", "nonsense"]),
+        ("isdecho", &["too-few"]),
+        ("isdpipe", &["x", "0", "1", "s", "/no/such/program"]),
+    ];
+    for (name, args) in cases {
+        let mut process = full.start(folder.path(), name, args);
+        assert_eq!(process.await_end(), 2, "{name} {args:?}");
+    }
+}
+
+#[test]
+fn isdpipe_answers_although_nobody_reads_what_its_programs_complain_of() {
+    let broker = Broker::start(&["--set", "silence_ms=60000"]);
+    let noise = "head -c 300000 /dev/zero >&2; cat";
+    broker.with_workers("noise", &format!("isdpipe /bin/sh -c '{noise}'"), 1);
+    let execd = u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a pid");
+    signal_pid(execd, Signal::SIGSTOP);
+    for _ in 0..3 {
+        let answer = broker.login("noise").call("x", Some(PATIENCE)).expect("an answer");
+        assert_eq!(&answer[..], b"x");
+    }
+    signal_pid(execd, Signal::SIGCONT);
+    assert!(is_alive(execd));
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn a_full_disk_or_a_limit_of_file_sizes_under_the_log_stops_nobody() {
+    for (limit, to) in [("", "/dev/full"), ("ulimit -f 8; ", "log")] {
+        let folder = TempDir::with_prefix("isect-").expect("temporary folder");
+        let to = folder.path().join(to).display().to_string();
+        let line = format!("{limit}exec \"$@\" 2>> {to}");
+        let wrap = ["/bin/sh", "-c", &line, "sh"];
+        let broker = Broker::start_wrapped(folder, &["--log", "trace"], &wrap);
+        watches_over_workers(&broker);
+        assert_eq!(broker.end(), 0);
+    }
+}
