@@ -19,6 +19,8 @@
 //!   must be named, in order, unless the line ends with `...`. Further lines `    > item` go on.
 //! - Facts (`fact KIND says="part"`), `saved` and `ping NAME` are checked only when named,
 //!   wherever they happened.
+//! - `broker oversleeps TIME` lets time pass, and what the next line says is read before the broker
+//!   looks what is due.
 //! - `key=value` is checked when named. `lazy`, `idle`, `busy`, `gone` WORKER stand last: where
 //!   workers stand after the line, if that changed.
 //! - An answer of `op` of one line stands in quotation marks, a longer one is `text` and the lines

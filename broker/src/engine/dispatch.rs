@@ -238,6 +238,7 @@ impl Engine {
                 self.transactions.remove(key);
             } else if how == Close::Eof
                 && self.is_kept(key)
+                && self.transactions[key].deadline > self.now
                 && !self.registry[self.transactions[key].service].is_stopped
                 && self.ending.is_none()
             {

@@ -242,6 +242,12 @@ impl Engine {
     /// Takes one input and appends what is to be done, in order.
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
         self.now = self.now.max(now);
+        // A time that is over is over, whatever came in late to be read: a broker that stood still
+        // passes on no late answer, and gives no worker a request that nobody waits for any more.
+        // Whose link is gone can't be told, and that it is gone is said first.
+        if self.wheel.is_due(self.now) && !matches!(input, Input::Closed { .. }) {
+            self.on_deadlines(out);
+        }
         match input {
             Input::Request { link, head, body } => {
                 self.heard(link);

@@ -108,6 +108,11 @@ impl Wheel {
         (self.count > 0).then_some(Tick(self.soonest))
     }
 
+    /// Whether something may be due at `now`.
+    pub(crate) const fn is_due(&self, now: Tick) -> bool {
+        self.soonest <= now.0
+    }
+
     /// Takes out what is due at `now` and appends the keys.
     pub(crate) fn take_due(&mut self, now: Tick, due: &mut Vec<usize>) {
         if self.count == 0 || now.0 < self.soonest {

@@ -49,7 +49,7 @@ impl World {
         const KNOWN: &str = "starts [without execd] [SETTING=VALUE], restarts, loads \"SCRIPT\", \
 reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
 has certificates [\"READ; …\"] [lost=\"WHY; …\"] [ending=\"WHAT; …\"] [without tokens], \
-clock EPOCH_MS [east=MINUTES], gets SIGNAL";
+clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "starts" => {
@@ -91,6 +91,10 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL";
                 let minutes = line.number::<i32>("east")?.unwrap_or(0);
                 let wall = Wall { epoch_ms, offset_secs: minutes * 60 };
                 self.step(Input::Clock { wall })?;
+            }
+            "oversleeps" => {
+                let time = line.word("how long, as 1200ms")?;
+                self.oversleep(micros(&time)?);
             }
             "gets" => {
                 let signal = match line.word("TERM or INT")?.as_str() {

@@ -54,6 +54,8 @@ pub struct World {
     twin: Engine,
     /// What time it is.
     pub now: Tick,
+    /// Time has passed that the engine has not been told of.
+    has_overslept: bool,
     /// Links by the name at their end.
     pub links: BTreeMap<String, LinkId>,
     /// The other way round.
@@ -123,6 +125,7 @@ impl World {
             engine: Engine::new(options.clone()),
             twin: Engine::new(options),
             now: Tick(0),
+            has_overslept: false,
             links: BTreeMap::new(),
             names: BTreeMap::new(),
             generations: Vec::new(),
@@ -173,9 +176,14 @@ impl World {
     pub fn step(&mut self, input: Input) -> Result<(), String> {
         let shown = format!("{input:?}");
         let mut actions = Vec::new();
-        self.engine.step(self.now, input.clone(), &mut actions);
+        // What came meanwhile is read before the broker looks what is due.
+        let after = std::mem::take(&mut self.has_overslept).then_some(Input::Deadline);
+        let inputs: Vec<Input> = [Some(input), after].into_iter().flatten().collect();
+        for input in &inputs {
+            self.engine.step(self.now, input.clone(), &mut actions);
+        }
         self.engine.check_all().map_err(|law| format!("{law} (after {shown})"))?;
-        self.step_twin(input, &actions).map_err(|law| format!("{law} (after {shown})"))?;
+        self.step_twin(inputs, &actions).map_err(|law| format!("{law} (after {shown})"))?;
         let mut pinged = Vec::new();
         for action in actions {
             if let Action::Send { link, frame: Frame::Ping { .. } } = &action {
@@ -194,9 +202,11 @@ impl World {
 
     /// The same inputs give the same actions, byte for byte, and looking at the clock once more
     /// than needed changes nothing.
-    fn step_twin(&mut self, input: Input, actions: &[Action]) -> Result<(), String> {
+    fn step_twin(&mut self, inputs: Vec<Input>, actions: &[Action]) -> Result<(), String> {
         let mut others = Vec::new();
-        self.twin.step(self.now, input, &mut others);
+        for input in inputs {
+            self.twin.step(self.now, input, &mut others);
+        }
         if format!("{actions:?}") != format!("{others:?}") {
             return Err(format!("law 7: once {actions:?}, once {others:?}"));
         }
@@ -226,6 +236,12 @@ impl World {
         }
         self.now = until;
         self.step(Input::Deadline)
+    }
+
+    /// Time passes, and the broker reads what comes next before it looks what is due.
+    pub(super) fn oversleep(&mut self, micros: u64) {
+        self.now = Tick(self.now.0 + micros);
+        self.has_overslept = true;
     }
 
     /// What happened since the last look, state changes of workers last.
