@@ -5,6 +5,7 @@ use super::options::Failure;
 use super::private;
 use crate::engine::limits::CHILDREN_CAP;
 use crate::exit::Exit;
+use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::fstat;
 use protocol::ids::{RunId, WorkerId};
@@ -14,9 +15,14 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// First word of the first line; the second is the boot of the machine.
 const MAGIC: &str = "isect-execd-1";
+/// How often a lock that is taken is tried again, after a pause each.
+const LOCK_TRIES: u32 = 100;
+/// See `LOCK_TRIES`.
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// One child as written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,6 +109,20 @@ pub(super) fn inode(pipe: &impl AsFd) -> u64 {
     fstat(pipe).map_or(0, |stat| stat.st_ino)
 }
 
+/// Takes the lock, if need be a little later: what an execd was about to start when it was killed
+/// holds it until it has become the worker.
+#[expect(clippy::disallowed_methods, reason = "before the loop there is nothing else to do")]
+fn patiently(mut file: File) -> Result<Flock<File>, Errno> {
+    for _ in 0..LOCK_TRIES {
+        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => return Ok(lock),
+            Err((back, _)) => file = back,
+        }
+        std::thread::sleep(LOCK_PAUSE);
+    }
+    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)
+}
+
 /// An open state directory, or none.
 #[derive(Debug)]
 pub(super) struct State {
@@ -126,7 +146,7 @@ impl State {
         };
         private::directory(directory).map_err(bad)?;
         let lock = private::open(&directory.join("execd.lock")).map_err(bad)?;
-        let lock = Flock::lock(lock, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| {
+        let lock = patiently(lock).map_err(|_| {
             let text = format!("another execd uses the state directory {shown}; stop it first");
             Failure::new(Exit::Taken, text)
         })?;
