@@ -105,6 +105,8 @@ pub enum Note {
         broker: Arc<str>,
         /// Why.
         why: &'static str,
+        /// It had said that it shuts down.
+        in_order: bool,
         /// How many of its children are here.
         children: usize,
     },

@@ -159,6 +159,7 @@ impl Engine {
         }
         let broker = self.brokers.entry(Arc::clone(&name)).or_default();
         broker.has_list = false;
+        broker.has_ended = false;
         let old = broker.link.replace(id);
         if let Some(link) = self.links.get_mut(&id) {
             link.broker = Some(Arc::clone(&name));
@@ -251,6 +252,16 @@ impl Engine {
         }
     }
 
+    /// A broker that answers no ping: told so, should it still be there, and not blamed for more.
+    fn drop_silent(&mut self, now: Tick, id: LinkId, out: &mut Vec<Action>) {
+        if let Some(link) = self.links.remove(&id) {
+            let silence_ms = self.config.limits.silence_ms;
+            let text = format!("silent for {silence_ms} ms; pings were not answered");
+            say_and_close(id, 0, (ErrorCode::IdleTimeout, text), out);
+            self.left(now, link, "was silent and answered no ping", out);
+        }
+    }
+
     /// What let this link in does not hold any more. The broker's workers go on.
     pub(super) fn revoked(&mut self, now: Tick, id: LinkId, out: &mut Vec<Action>) {
         if let Some(link) = self.links.remove(&id) {
@@ -266,12 +277,14 @@ impl Engine {
         let Some(broker) = self.brokers.get_mut(&name) else { return };
         broker.link = None;
         broker.has_list = false;
+        let in_order = broker.has_ended;
+        let why = if in_order { "has shut down in order" } else { why };
         let is_bare = broker.missed.is_empty();
         let children = self.children.values().filter(|child| child.broker == name).count();
         if is_bare && children == 0 && !self.brokers[&name].is_ending {
             self.brokers.remove(&name);
         }
-        out.push(Action::Note(Note::BrokerGone { broker: name, why, children }));
+        out.push(Action::Note(Note::BrokerGone { broker: name, why, in_order, children }));
         if self.config.leave_when_broker_is_gone && self.leaving == Leaving::No {
             self.leave(now, "the broker is gone and left no state", out);
             self.stop_all(now, None, self.config.limits.leave_grace_ms, out);
@@ -289,8 +302,7 @@ impl Engine {
                 let text = format!("no exec-hello within {} ms", limits.hello_ms);
                 self.drop_link(now, id, (ErrorCode::LoginTimeout, text), out);
             } else if link.heard.plus_millis(limits.silence_ms) <= now {
-                let text = format!("silent for {} ms; pings were not answered", limits.silence_ms);
-                self.drop_link(now, id, (ErrorCode::IdleTimeout, text), out);
+                self.drop_silent(now, id, out);
             } else {
                 link.pinged = Some(now);
                 out.push(Action::Send { link: id, frame: Frame::Ping { sequence: 0 } });
@@ -308,8 +320,17 @@ fn not_for_execd(kind: Kind) -> String {
 }
 
 /// Tells why and closes; the engine has forgotten the link or never knew it.
-fn refuse(link: LinkId, sequence: u32, (code, text): (ErrorCode, String), out: &mut Vec<Action>) {
-    out.push(Action::Note(Note::Refused { link, text: text.clone() }));
+fn refuse(link: LinkId, sequence: u32, error: (ErrorCode, String), out: &mut Vec<Action>) {
+    out.push(Action::Note(Note::Refused { link, text: error.1.clone() }));
+    say_and_close(link, sequence, error, out);
+}
+
+fn say_and_close(
+    link: LinkId,
+    sequence: u32,
+    (code, text): (ErrorCode, String),
+    out: &mut Vec<Action>,
+) {
     let head = Header { sequence, ..Header::default() };
     let error = ErrorBody::new(code, text);
     out.push(Action::Send { link, frame: Frame::Error { head, error } });

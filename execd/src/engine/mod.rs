@@ -63,6 +63,8 @@ struct Broker {
     missed_bytes: usize,
     /// It shuts down in order: nothing is started for it until its children are gone.
     is_ending: bool,
+    /// It has said so on the link it had last.
+    has_ended: bool,
 }
 
 /// Whether execd itself is about to end.

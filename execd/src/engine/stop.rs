@@ -70,6 +70,7 @@ impl Engine {
     ) {
         if let Some(known) = self.brokers.get_mut(broker) {
             known.is_ending = true;
+            known.has_ended = true;
         }
         self.stop_all(now, Some(broker), grace_ms, out);
     }

@@ -10,8 +10,11 @@ pub(super) fn note(note: &Note) {
         Note::BrokerUp { link, broker, host, children } => {
             info!(%link, %broker, host, children, "broker connected");
         }
-        Note::BrokerGone { broker, why, children } => {
+        Note::BrokerGone { broker, why, in_order: true, children } => {
             info!(%broker, why, children, "broker disconnected");
+        }
+        Note::BrokerGone { broker, why, in_order: false, children } => {
+            warn!(%broker, why, children, "broker disconnected; its workers go on");
         }
         Note::Refused { link, text } => warn!(%link, text, "connection refused"),
         Note::Told { broker, text } => warn!(%broker, text, "the broker reports an error"),

@@ -196,3 +196,39 @@ fn a_silent_broker_is_pinged_then_dropped() {
     let mut b = Bench::with_broker(|_| {});
     assert_eq!(b.frame(1, Frame::Ping { sequence: 7 }), ["1<pong"]);
 }
+
+/// What the log says of a broker's link that is gone, and whether it had said goodbye.
+fn gone(b: &mut Bench, input: Input) -> Option<(&'static str, bool)> {
+    let mut out = Vec::new();
+    b.engine.step(b.now, input, &mut out);
+    out.iter().find_map(|action| match action {
+        Action::Note(Note::BrokerGone { why, in_order, .. }) => Some((*why, *in_order)),
+        _ => None,
+    })
+}
+
+#[test]
+fn the_log_says_why_a_broker_is_gone() {
+    let closed = || Input::Closed { link: link(1), why: "closed by the other side" };
+    let frame = |frame| Input::Frame { link: link(1), frame };
+    let mut b = Bench::with_broker(|_| {});
+    assert_eq!(gone(&mut b, closed()), Some(("closed by the other side", false)));
+    let mut b = Bench::with_broker(|_| {});
+    let misplaced = frame(Frame::Login(Login::to(ServiceName::op())));
+    assert_eq!(gone(&mut b, misplaced), Some(("sent what it may not send", false)));
+    let mut b = Bench::with_broker(|_| {});
+    b.now = Tick::from_millis(10_000);
+    assert_eq!(gone(&mut b, Input::Deadline), Some(("was silent and answered no ping", false)));
+    // A broker that has said that it ends, with workers or without.
+    for workers in [0, 1] {
+        let mut b = Bench::with_broker(|_| {});
+        if workers > 0 {
+            b.up(1, 1, 0);
+        }
+        b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 5 }));
+        assert_eq!(gone(&mut b, closed()), Some(("has shut down in order", true)), "{workers}");
+        // The next one has said nothing yet.
+        b.connect(1, "b");
+        assert_eq!(gone(&mut b, closed()), Some(("closed by the other side", false)), "{workers}");
+    }
+}
