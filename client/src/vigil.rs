@@ -45,11 +45,11 @@ impl Vigil {
     }
 
     /// When the next thing is due if nothing comes: after two fifths of the silence a ping, which
-    /// has half of it to be answered. What is left is for a machine that is busy.
+    /// has the rest of it to be answered.
     fn due_at(&self, since: Instant, silence: Duration) -> Instant {
         match self.pinged {
             None => since + silence * 2 / 5,
-            Some(pinged) => pinged + silence / 2,
+            Some(pinged) => pinged + silence * 3 / 5,
         }
     }
 
@@ -96,15 +96,15 @@ mod tests {
     }
 
     #[test]
-    fn a_silent_broker_is_pinged_and_then_gone_before_the_silence_is_over() {
+    fn a_silent_broker_is_pinged_and_gone_when_the_silence_is_over_and_not_before() {
         let (mut vigil, at) = watch();
         assert_eq!(vigil.span(|| at), Some(MS(1200)));
         assert_eq!(vigil.quiet(at + MS(1199), MS(1199)), Due::Nothing(MS(1)));
         assert_eq!(vigil.quiet(at + MS(1200), MS(1)), Due::Ping);
         vigil.pinged(at + MS(1200));
-        assert_eq!(vigil.span(|| at + MS(1300)), Some(MS(1400)));
-        assert_eq!(vigil.quiet(at + MS(2699), MS(10)), Due::Nothing(MS(1)));
-        assert_eq!(vigil.quiet(at + MS(2700), MS(1)), Due::Gone(MS(2700)));
+        assert_eq!(vigil.span(|| at + MS(1300)), Some(MS(1700)));
+        assert_eq!(vigil.quiet(at + MS(2999), MS(10)), Due::Nothing(MS(1)));
+        assert_eq!(vigil.quiet(at + MS(3000), MS(1)), Due::Gone(MS(3000)));
     }
 
     #[test]
@@ -124,7 +124,7 @@ mod tests {
         let later = at + MS(600_000);
         assert_eq!(vigil.quiet(later, MS(10)), Due::Ping);
         vigil.pinged(later);
-        assert_eq!(vigil.quiet(later + MS(10), MS(10)), Due::Nothing(MS(1490)));
+        assert_eq!(vigil.quiet(later + MS(10), MS(10)), Due::Nothing(MS(1790)));
     }
 
     #[test]

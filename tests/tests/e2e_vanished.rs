@@ -202,7 +202,12 @@ fn clients_and_idle_workers_of_a_vanished_machine_are_noticed() {
         });
         scope.spawn(|| {
             let said = within(SILENCE + SLACK, || {
-                world.execd().process.log().contains("pings were not answered").then_some(())
+                world
+                    .execd()
+                    .process
+                    .log()
+                    .contains("was silent and answered no ping")
+                    .then_some(())
             });
             assert!(said.is_some(), "{}", world.execd().process.log());
             report("the broker, by its far execd", begun);
