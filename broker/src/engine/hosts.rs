@@ -42,7 +42,7 @@ pub(crate) struct Host {
     pub(crate) is_builtin: bool,
     /// How long the next attempt waits.
     retry_ms: u64,
-    /// Since when the state is what it is.
+    /// Since when it is up, or since when it is away: attempts to reach it change nothing.
     pub(crate) since: Tick,
     /// execd's process id and version, once it said so.
     pub(crate) pid: u32,
@@ -139,7 +139,6 @@ impl Engine {
             return;
         };
         host.state = HostState::Greeting(link);
-        host.since = self.now;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
         self.links.open(link, End::Host(name.clone()), peer, self.now);
         let is_builtin = host.is_builtin;
@@ -199,7 +198,9 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let was_up = matches!(host.state, HostState::Up(_));
         host.state = HostState::Down;
-        host.since = self.now;
+        if was_up {
+            host.since = self.now;
+        }
         self.due.add(self.now.plus_millis(host.retry_ms.min(retry_max)), Due::Dial(name.clone()));
         host.retry_ms = (host.retry_ms * 2).min(retry_max);
         // A built-in execd that is just being started refuses once or twice; that is no news.
@@ -242,15 +243,17 @@ impl Engine {
             return;
         }
         host.state = HostState::Up(link);
-        host.since = self.now;
+        let away = std::mem::replace(&mut host.since, self.now);
         host.retry_ms = RETRY_MIN_MS;
-        host.is_told = false;
         host.why.clear();
-        let text = format!(
+        let mut text = format!(
             "host {name} at {} is up with {}",
             host.address,
             counted(listed.children.len(), "running worker")
         );
+        if std::mem::take(&mut host.is_told) {
+            text += &format!("; it was away for {} ms", self.now.since(away).as_millis());
+        }
         let is_builtin = host.is_builtin;
         let about = || About { host: Some(name.clone()), ..About::default() };
         self.record(FactKind::HostUp, about(), text, out);
@@ -274,6 +277,9 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let old = host.state.link();
         host.address = address;
+        if matches!(host.state, HostState::Up(_)) {
+            host.since = self.now;
+        }
         host.state = HostState::Down;
         host.retry_ms = RETRY_MIN_MS;
         if let Some(link) = old {
