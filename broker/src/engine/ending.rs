@@ -8,7 +8,7 @@ use super::fact::{About, FactKind};
 use super::transaction::Stage;
 use super::workers::{Life, Place};
 use super::{Engine, Out};
-use protocol::bodies::{ErrorBody, ExecEnd};
+use protocol::bodies::{Ending as Ended, ErrorBody, ExecEnd};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::names::HostName;
@@ -33,6 +33,11 @@ enum Step {
     /// `Action::End` was given.
     Gone,
 }
+
+/// The signals that ask a process to end.
+const SIGINT: i32 = 2;
+/// See `SIGINT`.
+const SIGTERM: i32 = 15;
 
 /// After KILL, how long a host may take to say so.
 const MARGIN_MS: u64 = 1000;
@@ -109,6 +114,13 @@ impl Engine {
         }
     }
 
+    /// Whether a worker that ended so while the broker ends did what it was told: whoever stops the
+    /// broker may have sent TERM to its workers as well.
+    pub(crate) fn is_farewell(&self, ending: Option<Ended>) -> bool {
+        self.ending.is_some()
+            && matches!(ending, None | Some(Ended::Exit(0) | Ended::Signal(SIGTERM | SIGINT)))
+    }
+
     /// Requests that are still with workers fail, workers and hosts are asked to end.
     fn leave(&mut self, out: Out<'_>) {
         let running: Vec<usize> =
@@ -125,6 +137,8 @@ impl Engine {
             if self.workers[key].life == Life::Ready {
                 self.ask_to_end(key, out);
             }
+            // Its host ends it, whatever it does now: that is no fault of its own.
+            self.workers[key].is_stopping |= self.workers[key].life.has_process();
         }
         let grace_ms = self.settings.get(Setting::StopTermMs).min(5000);
         let mut waiting = Vec::new();

@@ -189,7 +189,9 @@ impl Engine {
             self.wait_for_end(key);
         } else if life == Life::Returning {
             let what = if is_busy { format!("{why} while it was busy") } else { why.to_owned() };
-            self.worker_fact(FactKind::WorkerDied, key, &what, out);
+            let is_news = self.ending.is_none();
+            let kind = if is_news { FactKind::WorkerDied } else { FactKind::WorkerEnded };
+            self.worker_fact(kind, key, &what, out);
             let wait = self.settings.get(Setting::ReturnMs);
             self.due.add(self.now.plus_millis(wait), Due::Return(id, run));
         }
@@ -221,7 +223,9 @@ impl Engine {
     pub(crate) fn ended_so(&mut self, key: usize, how: String, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.was_ready.then_some(worker.ready_since);
-        let was_stopping = std::mem::take(&mut worker.is_stopping);
+        let ending = worker.ending;
+        let was_stopping = std::mem::take(&mut worker.is_stopping) || self.is_farewell(ending);
+        let worker = &mut self.workers[key];
         worker.life = Life::Down;
         worker.pid = 0;
         worker.has_exited = false;
