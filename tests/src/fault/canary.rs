@@ -107,7 +107,7 @@ fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), Strin
     });
     let got = got.ok_or(last)?;
     let is_right = got.as_ref().is_ok_and(|answer| *answer == wanted);
-    let outcome = Outcome { at: load.clock.now(), got: Got::Answer { right: is_right } };
+    let outcome = Outcome { at: load.clock.now(), blind: 0, got: Got::Answer { right: is_right } };
     load.keep([Asked {
         id: ask.id,
         service: index,
@@ -132,14 +132,14 @@ fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), Strin
 fn by_hand(load: &Load, door: &Door, service: &str, body: &[u8]) -> Result<Vec<u8>, String> {
     let secure = load.secure.as_deref().filter(|_| !matches!(door, Door::Unix(_)));
     let token = secure.map(|secure| secure.token(true));
-    let line = Line::open(door, secure).map_err(|e| e.to_string())?;
+    let line = Line::open(door, secure, load.clock).map_err(|e| e.to_string())?;
     let mut line = line.log_in(service, false, token.as_ref())?;
     let head = Header { sequence: 1, reply: 1, ..Header::default() };
     line.send(Frame::data(head, Bytes::copy_from_slice(body)));
     loop {
         match line.next(ANSWER_MAX) {
-            Came::Frame(Frame::Data { body, .. }) => return Ok(body.to_vec()),
-            Came::Frame(Frame::Ping { sequence }) => {
+            Came::Frame(Frame::Data { body, .. }, _) => return Ok(body.to_vec()),
+            Came::Frame(Frame::Ping { sequence }, _) => {
                 line.send(Frame::Pong { sequence });
             }
             other => return Err(format!("{other:?}")),

@@ -5,7 +5,7 @@ use super::ask::{Act, Ask, Sum};
 use super::clock::pause;
 use super::history::{Asked, End, Got, Outcome};
 use super::judge::LATE_US;
-use super::line::{Came, Door, Line, Sent};
+use super::line::{Came, Door, Line, Seen, Sent};
 use super::load::{Load, Phase, Plan, SERVICES};
 use crate::sim::chance::Chance;
 use bytes::Bytes;
@@ -77,6 +77,8 @@ struct Session<'a, 'b> {
     heavy: Vec<usize>,
     next_at: u64,
     pong: bool,
+    /// When the last frame came.
+    seen: Seen,
     /// The connection as a whole failed, and the broker said why.
     why: Option<Got>,
 }
@@ -116,7 +118,7 @@ impl<'a> Eyes<'a> {
         let token = secure.map(|secure| secure.token(is_changing));
         let heartbeat = self.chance.hits(500);
         let name = SERVICES[service].name;
-        let line = Line::open(door, secure).ok();
+        let line = Line::open(door, secure, self.load.clock).ok();
         let line = line.and_then(|line| line.log_in(name, heartbeat, token.as_ref()).ok());
         self.load.logins[usize::from(line.is_none())].fetch_add(1, Ordering::Relaxed);
         let Some(line) = line else {
@@ -135,6 +137,7 @@ impl<'a> Eyes<'a> {
             heavy: Vec::new(),
             next_at: 0,
             pong: false,
+            seen: Seen::default(),
             why: None,
         };
         session.run();
@@ -238,7 +241,10 @@ impl Session<'_, '_> {
     /// Takes one frame, if one comes.
     fn look(&mut self, wait: Duration) -> Life {
         let frame = match self.line.next(wait) {
-            Came::Frame(frame) => frame,
+            Came::Frame(frame, seen) => {
+                self.seen = seen;
+                frame
+            }
             Came::Nothing => return Life::On,
             Came::Lost => return Life::Lost,
         };
@@ -298,7 +304,8 @@ impl Session<'_, '_> {
         self.open.remove(&sequence);
         match self.known.get(&sequence) {
             Some(at) => {
-                let outcome = Outcome { at: self.load.clock.now(), got };
+                let Seen { at: came, looked } = self.seen;
+                let outcome = Outcome { at: came, blind: came.saturating_sub(looked), got };
                 self.asked[*at].outcomes.push(outcome);
             }
             None => self.load.stray(format!("{text} for sequence {sequence}, never asked")),
@@ -350,7 +357,7 @@ impl Session<'_, '_> {
         for open in self.open.values() {
             let asked = &mut self.asked[open.at];
             match (self.why, life) {
-                (Some(got), Life::Lost) => asked.outcomes.push(Outcome { at: now, got }),
+                (Some(got), Life::Lost) => asked.outcomes.push(Outcome { at: now, blind: 0, got }),
                 _ => asked.end = asked.end.or(Some((now, end))),
             }
         }

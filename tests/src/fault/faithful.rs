@@ -6,6 +6,7 @@ use super::clock::pause;
 use super::history::{Asked, Got, Outcome};
 use super::line::Door;
 use super::load::{Load, Phase, Plan, SERVICES};
+use super::watch;
 use crate::sim::chance::Chance;
 use client::address::Address;
 use client::caller::{Caller, Options, Send};
@@ -92,7 +93,7 @@ impl<'a> Faithful<'a> {
         let deadline =
             (plan.deadline_ms != 0).then(|| Duration::from_millis(u64::from(plan.deadline_ms)));
         let send = Send { idempotent: plan.idempotent, deadline, ..Send::default() };
-        let sent = self.load.clock.now();
+        let (sent, waited) = (self.load.clock.now(), watch::own_wait());
         let result = caller.call_with(body, &send);
         let got = match &result {
             Ok(answer) => Got::Answer { right: *answer == sum.answer(&plan.ask) },
@@ -103,6 +104,7 @@ impl<'a> Faithful<'a> {
                 Got::Error { code: code.number(), ran: *ran }
             }
         };
+        let (at, blind) = (self.load.clock.now(), watch::own_wait().saturating_sub(waited));
         self.load.keep([Asked {
             id: plan.ask.id,
             service: self.service,
@@ -114,7 +116,7 @@ impl<'a> Faithful<'a> {
             port: 0,
             library: true,
             changing: false,
-            outcomes: vec![Outcome { at: self.load.clock.now(), got }],
+            outcomes: vec![Outcome { at, blind, got }],
             end: None,
         }]);
     }

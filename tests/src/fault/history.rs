@@ -26,8 +26,10 @@ pub enum Got {
 /// Something that came back, and when (microseconds of the run).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Outcome {
-    /// When.
+    /// When its client read it.
     pub at: u64,
+    /// For so long before that its client had not looked: it may have been there all the while.
+    pub blind: u64,
     /// What.
     pub got: Got,
 }

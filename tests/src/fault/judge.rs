@@ -4,6 +4,7 @@
 
 use super::history::{Asked, Begun, End, Got};
 use super::proxy::{Incident, Kind};
+use super::watch::Slow;
 use protocol::errors::{ErrorCode, Ran};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,6 +13,8 @@ use std::fmt;
 pub const LATE_US: u64 = 1_000_000;
 /// A connection may be seen to end this long after the broker behind it was killed, microseconds.
 const AFTERMATH_US: u64 = 1_000_000;
+/// A client looks at its connection more often than this, microseconds.
+const BLIND_US: u64 = 50_000;
 
 /// What a service allows.
 #[derive(Clone, Copy, Debug)]
@@ -31,9 +34,34 @@ pub enum Cause {
     Stopped,
     /// The whole machine stood still.
     Machine,
+    /// The broker was ready and had no CPU, as the kernel counts it.
+    Starved,
+    /// The clients' proxy stood still; for those who go through it.
+    Proxy,
+    /// The client itself had not looked: its answer may have been there.
+    Client,
     /// A token was made anew: who is in with it is shut out.
     Renewed,
 }
+
+impl Cause {
+    /// For the report.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Killed => "the broker was killed",
+            Self::Stopped => "the broker was stopped",
+            Self::Machine => "the machine stood still",
+            Self::Starved => "the broker waited for a CPU",
+            Self::Proxy => "the checker's proxy stood still",
+            Self::Client => "the checker's client did not look",
+            Self::Renewed => "its token was made anew",
+        }
+    }
+}
+
+/// All that can make an outcome late, in the order in which the report names them.
+const LATE_MAKERS: [Cause; 6] =
+    [Cause::Killed, Cause::Stopped, Cause::Machine, Cause::Starved, Cause::Proxy, Cause::Client];
 
 /// From when until when (microseconds of the run) something else was the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +87,9 @@ pub struct Case<'a> {
     pub excuses: &'a [Excuse],
     /// What the clients' proxy did to whom.
     pub incidents: &'a [Incident],
+    /// From when until when the broker's loop answered no ping, whatever the cause: excuses
+    /// nothing, and tells the broker from the way to it.
+    pub slow: &'a [Slow],
 }
 
 /// Which promise was broken.
@@ -110,6 +141,10 @@ pub struct Verdict {
     pub judged: u64,
     /// Of them late or without an outcome for a cause that is written down.
     pub excused: u64,
+    /// Of those that were late: what made them late, by name.
+    pub causes: BTreeMap<String, u64>,
+    /// The latest of them, by how much, in words.
+    pub latest: Option<(u64, String)>,
     /// How requests ended, by name.
     pub outcomes: BTreeMap<String, u64>,
     /// What was broken.
@@ -183,8 +218,19 @@ impl Trial<'_> {
         let mut is_excused = false;
         match self.lateness() {
             Lateness::InTime => {}
-            Lateness::Excused => is_excused = true,
-            Lateness::Late => broken.push(Broken::Late),
+            Lateness::Excused { late, at } => {
+                is_excused = true;
+                for name in self.late_makers(at) {
+                    *verdict.causes.entry(name).or_default() += 1;
+                }
+                if verdict.latest.as_ref().is_none_or(|(most, _)| *most < late) {
+                    verdict.latest = Some((late, self.who_was_late(late, at)));
+                }
+            }
+            Lateness::Late { late, at } => {
+                let text = format!("{}; {}", self.who_was_late(late, at), self.text());
+                verdict.violations.push(Violation { broken: Broken::Late, id: asked.id, text });
+            }
         }
         match self.silence() {
             None => {}
@@ -248,10 +294,47 @@ impl Trial<'_> {
         if at <= limit {
             return Lateness::InTime;
         }
-        if at <= limit + self.stood_still(asked.sent, at) || self.is_slowed(asked.sent, at) {
-            return Lateness::Excused;
+        let late = at - limit;
+        if late <= self.stood_still(asked.sent, at) || self.is_slowed(asked.sent, at) {
+            return Lateness::Excused { late, at };
         }
-        Lateness::Late
+        Lateness::Late { late, at }
+    }
+
+    /// What made it late, by name.
+    fn late_makers(&self, at: u64) -> Vec<String> {
+        let from = self.asked.sent;
+        let made = |cause: &Cause| sum(self.spans(&[*cause], from, at)) > 0;
+        let names = LATE_MAKERS.iter().filter(|cause| made(cause)).map(|cause| cause.name());
+        let slowed = self.is_slowed(from, at).then_some("the proxy slowed it as it was told");
+        names.chain(slowed).map(str::to_owned).collect()
+    }
+
+    /// Who was late, by how much: broker, checker or machine.
+    fn who_was_late(&self, late: u64, at: u64) -> String {
+        let from = self.asked.sent;
+        let ms = |micros: u64| format!("{}.{:03} ms", micros / 1000, micros % 1000);
+        let mut text = format!(
+            "request {} came {} later than its deadline and a second; in its {}:",
+            self.asked.id,
+            ms(late),
+            ms(at - from)
+        );
+        for cause in LATE_MAKERS {
+            let span = sum(self.spans(&[cause], from, at));
+            if span > 0 {
+                text += &format!(" {} for {},", cause.name(), ms(span));
+            }
+        }
+        for incident in self.incidents.iter().filter(|i| i.from <= at && from <= i.until) {
+            text += &format!(" its connection was {},", incident.kind.name());
+        }
+        let slow = self.case.slow.iter().filter(|slow| slow.from < at && from < slow.until);
+        let slow: Vec<String> = slow.map(|slow| format!(" answered no ping {slow}")).collect();
+        match slow.is_empty() {
+            true => text + " the broker's loop answered all pings within 50 ms",
+            false => text + " the broker's loop" + &slow.join(", and"),
+        }
     }
 
     /// Nothing came back although something should have: explained (`Some(None)`) or not.
@@ -286,10 +369,13 @@ impl Trial<'_> {
     /// Whether that was shortly before, or as long before as the proxy has held back its news.
     fn came_shortly_before(&self, cause: Cause, at: u64) -> bool {
         self.case.excuses.iter().any(|excuse| {
-            let is_near = at <= excuse.until.saturating_add(AFTERMATH_US);
-            excuse.cause == cause
-                && excuse.from <= at
-                && (is_near || self.is_slowed(excuse.until, at))
+            if excuse.cause != cause || excuse.from > at {
+                return false;
+            }
+            let after = at.saturating_sub(excuse.until);
+            after <= AFTERMATH_US
+                || after <= AFTERMATH_US + self.stood_still(excuse.until, at)
+                || self.is_slowed(excuse.until, at)
         })
     }
 
@@ -327,24 +413,38 @@ impl Trial<'_> {
         })
     }
 
-    /// How much of this time the broker or the machine stood still, microseconds.
+    /// How much of this time somebody stood still who is not to blame, microseconds.
     fn stood_still(&self, from: u64, until: u64) -> u64 {
-        let mut spans: Vec<(u64, u64)> = self
-            .case
-            .excuses
-            .iter()
-            .filter(|excuse| excuse.cause != Cause::Renewed)
-            .map(|excuse| (excuse.from.max(from), excuse.until.min(until)))
-            .filter(|(from, until)| from < until)
-            .collect();
-        spans.sort_unstable();
-        let (mut sum, mut seen) = (0, 0);
-        for (from, until) in spans {
-            sum += until.saturating_sub(from.max(seen));
-            seen = seen.max(until);
-        }
-        sum
+        sum(self.spans(&LATE_MAKERS, from, until))
     }
+
+    /// When any of these was so, within this time.
+    fn spans(&self, causes: &[Cause], from: u64, until: u64) -> Vec<(u64, u64)> {
+        let is_on_its_way = |cause| cause != Cause::Proxy || self.asked.port != 0;
+        let excuses = self.case.excuses.iter();
+        let excuses = excuses.filter(|e| causes.contains(&e.cause) && is_on_its_way(e.cause));
+        let mut spans: Vec<(u64, u64)> = excuses.map(|e| (e.from, e.until)).collect();
+        if causes.contains(&Cause::Client) {
+            let blind = self.asked.outcomes.iter().filter(|outcome| outcome.blind > BLIND_US);
+            spans.extend(
+                blind.map(|outcome| (outcome.at - outcome.blind.min(outcome.at), outcome.at)),
+            );
+        }
+        spans.iter_mut().for_each(|span| *span = (span.0.max(from), span.1.min(until)));
+        spans.retain(|(from, until)| from < until);
+        spans
+    }
+}
+
+/// How much time these make, each moment counted once.
+fn sum(mut spans: Vec<(u64, u64)>) -> u64 {
+    spans.sort_unstable();
+    let (mut sum, mut seen) = (0, 0);
+    for (from, until) in spans {
+        sum += until.saturating_sub(from.max(seen));
+        seen = seen.max(until);
+    }
+    sum
 }
 
 /// Whether that says that its client may not be in, or no longer: all of the run's may.
@@ -354,10 +454,11 @@ fn is_shutting_out(got: Got) -> bool {
     codes.iter().any(|shut| shut.number() == code)
 }
 
+/// Microseconds past what is allowed, and when its client knew.
 enum Lateness {
     InTime,
-    Excused,
-    Late,
+    Excused { late: u64, at: u64 },
+    Late { late: u64, at: u64 },
 }
 
 #[cfg(test)]

@@ -1,26 +1,31 @@
 //! A connection of a checking client: frames out and in, with limits of time, and an exact word on
-//! what left and what did not; and the login. Not the client library: the judge wants to see every
-//! frame.
+//! what left and what did not, and on when a frame came; and the login. Not the client library: the
+//! judge wants to see every frame.
 
+use super::clock::Clock;
 use super::secure::Secure;
 use crate::wire;
 use auth::prover::Prover;
 use auth::token::Token;
 use bytes::BytesMut;
 use client::address::Address;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::frame::Frame;
 use protocol::kinds::Role;
 use protocol::proof::Channel;
 use protocol::{decode, encode};
+use std::collections::VecDeque;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 use tls::session::Session;
 
-/// How long a write may stand still.
-const WRITE_MAX: Duration = Duration::from_secs(2);
+/// How long a write may stand still: the broker may read no further until the longest deadline of
+/// what stands before is over.
+const WRITE_MAX: Duration = Duration::from_secs(10);
 /// How long connecting may take.
 const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long each answer of a login may take.
@@ -53,7 +58,52 @@ impl Door {
 enum Stream {
     Tcp(TcpStream),
     Unix(UnixStream),
-    Tls(Box<(TcpStream, Session)>),
+    Tls(Box<TlsPair>),
+}
+
+/// A socket and the session over it.
+struct TlsPair(TcpStream, Session);
+
+impl Stream {
+    /// Waits until something of that can be done; what.
+    fn wait(&self, wanted: PollFlags, span: Duration) -> PollFlags {
+        let mut fds = [PollFd::new(self.as_fd(), wanted)];
+        // Rounded up, so that the last fraction of a millisecond is not spun away.
+        let span = span + Duration::from_millis(1);
+        // Interrupted or not: everything is looked at.
+        let _ = poll(&mut fds, PollTimeout::try_from(span).unwrap_or(PollTimeout::MAX));
+        fds[0].revents().unwrap_or(PollFlags::empty())
+    }
+
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+            Self::Tls(tls) => tls.0.as_fd(),
+        }
+    }
+
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.read(bytes),
+            Self::Unix(stream) => stream.read(bytes),
+            Self::Tls(tls) => {
+                let TlsPair(socket, session) = &mut **tls;
+                session.read_some(socket, &mut [IoSliceMut::new(bytes)])
+            }
+        }
+    }
+
+    /// What a session has encrypted leaves, too.
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Tcp(_) | Self::Unix(_) => Ok(()),
+            Self::Tls(tls) => {
+                let TlsPair(socket, session) = &mut **tls;
+                session.flush(socket)
+            }
+        }
+    }
 }
 
 /// What became of a frame.
@@ -67,21 +117,37 @@ pub enum Sent {
     Stuck,
 }
 
+/// When a frame came, in microseconds of the run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// Its last byte was read.
+    pub at: u64,
+    /// Before that its client had last looked, and it was not there.
+    pub looked: u64,
+}
+
 /// What waiting brought.
 #[derive(Debug)]
 pub enum Came {
     /// A frame.
-    Frame(Frame),
+    Frame(Frame, Seen),
     /// Nothing in time.
     Nothing,
     /// The end of the connection.
     Lost,
 }
 
-/// A connection.
+/// A connection. Its socket never blocks: what comes while a write stands still is read when it
+/// comes, or an answer would seem late that only was read late.
 pub struct Line {
     stream: Stream,
+    clock: Clock,
     buffer: BytesMut,
+    /// Frames that came and were not taken yet.
+    frames: VecDeque<(Frame, Seen)>,
+    /// When the socket was last seen empty.
+    looked: u64,
+    is_ended: bool,
     /// Its own port if it goes through the proxy, else 0.
     pub port: u16,
 }
@@ -91,28 +157,35 @@ impl Line {
     ///
     /// # Errors
     /// Nobody answers, or the two sides did not agree on TLS.
-    pub fn open(door: &Door, secure: Option<&Secure>) -> io::Result<Self> {
+    pub fn open(door: &Door, secure: Option<&Secure>, clock: Clock) -> io::Result<Self> {
         let tcp = |address: &SocketAddr| {
             let stream = TcpStream::connect_timeout(address, CONNECT_MAX)?;
             stream.set_nodelay(true)?;
-            stream.set_write_timeout(Some(WRITE_MAX))?;
             io::Result::Ok(stream)
         };
-        let mut port = 0;
         let stream = match door {
-            Door::Proxy(address) => {
-                let stream = tcp(address)?;
-                port = stream.local_addr()?.port();
-                agree(stream, secure)?
-            }
-            Door::Tcp(address) => agree(tcp(address)?, secure)?,
-            Door::Unix(path) => {
-                let stream = UnixStream::connect(path)?;
-                stream.set_write_timeout(Some(WRITE_MAX))?;
-                Stream::Unix(stream)
-            }
+            Door::Proxy(address) | Door::Tcp(address) => agree(tcp(address)?, secure)?,
+            Door::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
         };
-        Ok(Self { stream, buffer: BytesMut::new(), port })
+        let mut port = 0;
+        match &stream {
+            Stream::Unix(stream) => stream.set_nonblocking(true)?,
+            Stream::Tcp(stream) => stream.set_nonblocking(true)?,
+            Stream::Tls(tls) => tls.0.set_nonblocking(true)?,
+        }
+        if let (Door::Proxy(_), Stream::Tcp(stream)) = (door, &stream) {
+            port = stream.local_addr()?.port();
+        }
+        if let (Door::Proxy(_), Stream::Tls(tls)) = (door, &stream) {
+            port = tls.0.local_addr()?.port();
+        }
+        Ok(Self::over(stream, clock, port))
+    }
+
+    fn over(stream: Stream, clock: Clock, port: u16) -> Self {
+        let looked = clock.now();
+        let (buffer, frames) = (BytesMut::new(), VecDeque::new());
+        Self { stream, clock, buffer, frames, looked, is_ended: false, port }
     }
 
     /// Sends a frame.
@@ -121,17 +194,40 @@ impl Line {
         self.write(&bytes)
     }
 
-    /// Sends bytes.
+    /// Sends bytes; takes in what comes meanwhile.
     pub fn write(&mut self, bytes: &[u8]) -> Sent {
-        let done = match &mut self.stream {
-            Stream::Tcp(stream) => stream.write_all(bytes),
-            Stream::Unix(stream) => stream.write_all(bytes),
-            Stream::Tls(tls) => write_sealed(tls, bytes),
-        };
-        match done {
-            Ok(()) => Sent::Whole,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Sent::Stuck,
-            Err(_) => Sent::Part,
+        let mut left = bytes;
+        let mut until = self.clock.instant() + WRITE_MAX;
+        loop {
+            let done = match &mut self.stream {
+                _ if left.is_empty() => self.stream.flush().map(|()| 0),
+                Stream::Tcp(stream) => stream.write(left),
+                Stream::Unix(stream) => stream.write(left),
+                Stream::Tls(tls) => {
+                    let TlsPair(socket, session) = &mut **tls;
+                    session.write(socket, &[IoSlice::new(left)])
+                }
+            };
+            match done {
+                Ok(_) if left.is_empty() => return Sent::Whole,
+                Ok(count) => {
+                    left = &left[count..];
+                    until = self.clock.instant() + WRITE_MAX;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let now = self.clock.instant();
+                    if now >= until {
+                        return Sent::Stuck;
+                    }
+                    let mut wanted = PollFlags::POLLOUT;
+                    wanted.set(PollFlags::POLLIN, !self.is_ended);
+                    if self.stream.wait(wanted, until - now).contains(PollFlags::POLLIN) {
+                        self.take_in();
+                    }
+                }
+                Err(_) => return Sent::Part,
+            }
         }
     }
 
@@ -140,46 +236,60 @@ impl Line {
     /// # Panics
     /// If what comes are no frames: the broker never sends such.
     pub fn next(&mut self, wait: Duration) -> Came {
+        let until = self.clock.instant() + wait.max(Duration::from_millis(1));
         loop {
-            match decode::next(&mut self.buffer, 1 << 30) {
-                Ok(Some(frame)) => return Came::Frame(frame),
-                Ok(None) => {}
-                Err(error) => panic!("the broker sent no frame: {error}"),
+            if let Some((frame, seen)) = self.frames.pop_front() {
+                return Came::Frame(frame, seen);
             }
-            match self.read(wait) {
-                Ok(0) => return Came::Lost,
-                Ok(_) => {}
+            if self.is_ended {
+                return Came::Lost;
+            }
+            self.take_in();
+            if !self.frames.is_empty() || self.is_ended {
+                continue;
+            }
+            let left = until.saturating_duration_since(self.clock.instant());
+            if left.is_zero() {
+                return Came::Nothing;
+            }
+            self.stream.wait(PollFlags::POLLIN, left);
+        }
+    }
+
+    /// Takes in all that is there, without waiting.
+    fn take_in(&mut self) {
+        let mut bytes = [0; 65_536];
+        while !self.is_ended {
+            let before = self.clock.now();
+            match self.stream.read(&mut bytes) {
+                Ok(0) => self.is_ended = true,
+                Ok(count) => {
+                    self.buffer.extend_from_slice(&bytes[..count]);
+                    self.take_frames();
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Came::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.looked = before;
+                    return;
+                }
                 // Nothing on the way invents or changes a byte.
                 Err(error) if error.kind() == io::ErrorKind::InvalidData => {
                     panic!("what the broker sent is no TLS, or it says so of ours: {error}")
                 }
-                Err(_) => return Came::Lost,
+                Err(_) => self.is_ended = true,
             }
         }
     }
 
-    fn read(&mut self, wait: Duration) -> io::Result<usize> {
-        let wait = Some(wait.max(Duration::from_millis(1)));
-        let mut bytes = [0; 65_536];
-        let count = match &mut self.stream {
-            Stream::Tcp(stream) => {
-                stream.set_read_timeout(wait)?;
-                stream.read(&mut bytes)?
+    fn take_frames(&mut self) {
+        let seen = Seen { at: self.clock.now(), looked: self.looked };
+        loop {
+            match decode::next(&mut self.buffer, 1 << 30) {
+                Ok(Some(frame)) => self.frames.push_back((frame, seen)),
+                Ok(None) => return,
+                Err(error) => panic!("the broker sent no frame: {error}"),
             }
-            Stream::Unix(stream) => {
-                stream.set_read_timeout(wait)?;
-                stream.read(&mut bytes)?
-            }
-            Stream::Tls(tls) => {
-                let (socket, session) = &mut **tls;
-                socket.set_read_timeout(wait)?;
-                session.read_some(socket, &mut [IoSliceMut::new(&mut bytes)])?
-            }
-        };
-        self.buffer.extend_from_slice(&bytes[..count]);
-        Ok(count)
+        }
     }
 
     /// What a proof on this connection is bound to.
@@ -197,7 +307,7 @@ impl Line {
             Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
             Stream::Tls(tls) => {
-                let (socket, session) = &mut **tls;
+                let TlsPair(socket, session) = &mut **tls;
                 session.close();
                 session.flush(socket).and_then(|()| socket.shutdown(Shutdown::Write))
             }
@@ -228,20 +338,22 @@ impl Line {
                 return Err("the login did not leave".to_owned());
             }
             match (self.next(LOGIN_MAX), &mut prover) {
-                (Came::Frame(Frame::LoginOk(ok)), None) => {
+                (Came::Frame(Frame::LoginOk(ok), _), None) => {
                     assert!(ok.signature.is_none(), "a proof that nobody wanted");
                     return Ok(self);
                 }
-                (Came::Frame(Frame::LoginOk(ok)), Some(prover)) => {
+                (Came::Frame(Frame::LoginOk(ok), _), Some(prover)) => {
                     assert!(prover.is_proven(ok.signature.as_deref()), "let in without a proof");
                     return Ok(self);
                 }
-                (Came::Frame(Frame::Challenge(challenge)), Some(prover)) => {
+                (Came::Frame(Frame::Challenge(challenge), _), Some(prover)) => {
                     let channel = self.channel()?;
                     frame = Frame::Proof(prover.answer(&challenge, channel.as_ref())?);
                 }
-                (Came::Frame(Frame::Error { error, .. }), _) => return Err(format!("{error:?}")),
-                (Came::Frame(other), _) => panic!("the answer to a login is {other:?}"),
+                (Came::Frame(Frame::Error { error, .. }, _), _) => {
+                    return Err(format!("{error:?}"));
+                }
+                (Came::Frame(other, _), _) => panic!("the answer to a login is {other:?}"),
                 (Came::Nothing, _) => return Err("no answer came".to_owned()),
                 (Came::Lost, _) => return Err("the connection ended".to_owned()),
             }
@@ -254,15 +366,39 @@ fn agree(mut socket: TcpStream, secure: Option<&Secure>) -> io::Result<Stream> {
     let mut session = secure.session();
     socket.set_read_timeout(Some(CONNECT_MAX))?;
     session.shake(&mut socket)?;
-    Ok(Stream::Tls(Box::new((socket, session))))
+    Ok(Stream::Tls(Box::new(TlsPair(socket, session))))
 }
 
-/// Writes all; after an error the last record, hence the end of the frame, has not left whole.
-fn write_sealed(tls: &mut (TcpStream, Session), mut bytes: &[u8]) -> io::Result<()> {
-    let (socket, session) = tls;
-    while !bytes.is_empty() {
-        let taken = session.write(socket, &[IoSlice::new(bytes)])?;
-        bytes = &bytes[taken..];
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use protocol::header::Header;
+
+    #[test]
+    fn an_answer_that_comes_while_a_write_stands_still_is_read_when_it_comes() {
+        let clock = Clock::start();
+        let (near, far) = UnixStream::pair().expect("a pair");
+        near.set_nonblocking(true).expect("non-blocking");
+        let mut line = Line::over(Stream::Unix(near), clock, 0);
+        let taken = std::thread::scope(|scope| {
+            let broker = scope.spawn(move || {
+                // It answers, and reads no further for a while; then all.
+                let head = Header { sequence: 7, ..Header::default() };
+                let answer = encode::to_bytes(Frame::data(head, bytes::Bytes::from("x")));
+                let mut far = far;
+                far.write_all(&answer).expect("written");
+                super::super::clock::pause(Duration::from_millis(400));
+                let taken = clock.now();
+                let mut bytes = vec![0; 4 << 20];
+                far.read_exact(&mut bytes).expect("all of it");
+                taken
+            });
+            assert_eq!(line.write(&vec![7; 4 << 20]), Sent::Whole);
+            broker.join().expect("no panic")
+        });
+        let Came::Frame(_, seen) = line.next(Duration::ZERO) else { panic!("the answer came") };
+        assert!(seen.at < taken, "read at {}, the write went on at {taken}", seen.at);
+        assert!(seen.looked <= seen.at);
+        assert!(matches!(line.next(Duration::ZERO), Came::Lost));
     }
-    session.flush(socket)
 }

@@ -17,4 +17,5 @@ pub mod proxy;
 pub mod run;
 pub mod secure;
 pub mod storm;
+pub mod watch;
 pub mod world;

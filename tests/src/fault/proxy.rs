@@ -5,7 +5,7 @@
 use super::clock::Clock;
 use std::collections::VecDeque;
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -100,6 +100,10 @@ enum Order {
 struct Shared {
     orders: Mutex<VecDeque<Order>>,
     incidents: Mutex<Vec<Incident>>,
+    /// Who came, and the target if it answered, and the port of who came.
+    met: Mutex<Vec<(TcpStream, Option<TcpStream>, u16)>>,
+    /// From when until when a turn of its thread lasted long: then all of them stood still.
+    stood: Mutex<Vec<(u64, u64)>>,
     /// Of a thousand new connections so many get bad weather.
     roughness: AtomicU64,
     live: AtomicU64,
@@ -133,7 +137,8 @@ impl Proxy {
         let (wake, woken) = UnixStream::pair().expect("a pair");
         woken.set_nonblocking(true).expect("non-blocking");
         let shared = Arc::new(Shared::default());
-        let street = Street::new(listener, target, (woken, Arc::clone(&shared)), (clock, seed));
+        let both = (wake.try_clone().expect("a descriptor"), woken);
+        let street = Street::new(listener, target, both, Arc::clone(&shared), (clock, seed));
         let thread = std::thread::spawn(move || street.run());
         Self { address, shared, wake, thread: Some(thread) }
     }
@@ -161,6 +166,14 @@ impl Proxy {
     /// What was done so far.
     pub fn incidents(&self) -> Vec<Incident> {
         self.shared.incidents.lock().expect("no panic").clone()
+    }
+
+    /// From when until when all its connections stood still, whatever the cause.
+    ///
+    /// # Panics
+    /// If its thread did.
+    pub fn stood(&self) -> Vec<(u64, u64)> {
+        self.shared.stood.lock().expect("no panic").clone()
     }
 
     fn order(&self, order: Order) {

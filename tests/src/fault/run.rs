@@ -2,24 +2,23 @@
 //! report. Not how faults are done, nor what is judged.
 
 use super::canary;
-use super::clock::{Clock, pause};
+use super::clock::Clock;
 use super::eyes::Eyes;
 use super::faithful::Faithful;
 use super::judge::{self, Case, Cause, Excuse, Rules, Verdict};
 use super::load::{Load, Phase, SERVICES};
 use super::storm::Storm;
+use super::watch::{Slow, Watch};
 use super::world::World;
 use crate::proc::within;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 /// Of a thousand connections through a proxy so many meet bad weather.
 const ROUGHNESS: u64 = 350;
-/// The machine stood still if a pause took so much longer, microseconds.
-const STOOD_US: u64 = 150_000;
 /// How long clients may take to have nothing under way.
 const DRAIN: Duration = Duration::from_secs(20);
 
@@ -97,8 +96,8 @@ struct Run<'a> {
     order: Order,
     world: &'a mut World,
     load: &'a Load,
-    /// When the machine stood still.
-    machine: &'a Mutex<Vec<Excuse>>,
+    /// Who stood still when.
+    watch: &'a Watch,
     storm: Storm,
     rounds: u64,
     report: Report,
@@ -109,10 +108,12 @@ pub fn run(order: Order) -> Report {
     let clock = Clock::start();
     let mut world = World::build(clock, order.seed, order.secured);
     let load = Load::new(clock, world.doors(), world.secure.clone());
-    let machine = Mutex::new(Vec::new());
+    let watch = Arc::clone(&world.watch);
+    let socket = world.client_socket();
     let mut report = std::thread::scope(|scope| {
-        let leave = Leave(&load);
-        scope.spawn(|| watch_machine(&load, &machine));
+        let leave = Leave(&load, &watch);
+        scope.spawn(|| watch.look());
+        scope.spawn(|| watch.ping(socket, SERVICES[0].name));
         for index in 0..order.eyes {
             let eyes = Eyes::new(&load, order.seed.wrapping_mul(1000) + index);
             scope.spawn(move || eyes.run());
@@ -125,7 +126,7 @@ pub fn run(order: Order) -> Report {
             order,
             world: &mut world,
             load: &load,
-            machine: &machine,
+            watch: &watch,
             storm: Storm::new(order.seed),
             rounds: 0,
             report: Report::default(),
@@ -150,11 +151,12 @@ pub fn run(order: Order) -> Report {
 }
 
 /// Clients leave also when the run fails.
-struct Leave<'a>(&'a Load);
+struct Leave<'a>(&'a Load, &'a Watch);
 
 impl Drop for Leave<'_> {
     fn drop(&mut self) {
         self.0.set_phase(Phase::Leave);
+        self.1.end();
     }
 }
 
@@ -189,8 +191,11 @@ impl Run<'_> {
     /// Judges all that was written down so far.
     fn judge(&mut self) {
         self.world.histories.read();
-        let machine = self.machine.lock().expect("no panic").clone();
-        let excuses = [self.storm.excuses.clone(), machine].concat();
+        let proxy = self.world.clients.stood().into_iter();
+        let proxy = proxy.map(|(from, until)| Excuse { cause: Cause::Proxy, from, until });
+        let mut excuses = [self.storm.excuses.clone(), self.watch.excuses()].concat();
+        excuses.extend(proxy);
+        let slow = self.watch.slow();
         // The canaries' own service is one as it comes.
         let fresh = SERVICES[0].rules;
         let rules: Vec<Rules> = SERVICES.iter().map(|s| s.rules).chain([fresh]).collect();
@@ -203,6 +208,7 @@ impl Run<'_> {
                 rules: &rules,
                 excuses: &excuses,
                 incidents: &incidents,
+                slow: &slow,
             })
         };
         let report = &mut self.report;
@@ -212,11 +218,11 @@ impl Run<'_> {
         report.violations.extend(self.storm.wrong.iter().cloned());
         report.violations.extend(self.load.strays.lock().expect("no panic").drain(..));
         report.faults = faults(self.world, &self.storm);
-        self.report.text = self.text(&verdict, &excuses);
+        self.report.text = self.text(&verdict, &excuses, &slow);
     }
 
     /// The figures.
-    fn text(&self, verdict: &Verdict, excuses: &[Excuse]) -> String {
+    fn text(&self, verdict: &Verdict, excuses: &[Excuse], slow: &[Slow]) -> String {
         let mut text = String::new();
         let mut line = |words: String| text.push_str(&format!("{words}\n"));
         let order = &self.order;
@@ -242,12 +248,9 @@ impl Run<'_> {
         for (name, count) in &verdict.outcomes {
             line(format!("{count:>9}  {name}"));
         }
-        let machine = excuses.iter().filter(|excuse| excuse.cause == Cause::Machine).count();
-        line(format!(
-            "late or without an outcome for a cause that is known: {}; the machine stood still \
-             {machine} times",
-            verdict.excused
-        ));
+        for words in lateness(verdict, excuses, slow) {
+            line(words);
+        }
         let names = ["broker", "built-in execd", "far execd"];
         for (name, (before, now)) in names.iter().zip(self.world.usages()) {
             line(format!(
@@ -260,18 +263,30 @@ impl Run<'_> {
     }
 }
 
-/// A thread that should wake up all the time; where it did not, nothing else can be expected to.
-fn watch_machine(load: &Load, stood: &Mutex<Vec<Excuse>>) {
-    let mut before = load.clock.now();
-    while load.phase() != Phase::Leave {
-        pause(Duration::from_millis(10));
-        let now = load.clock.now();
-        if now - before > STOOD_US {
-            let excuse = Excuse { cause: Cause::Machine, from: before, until: now };
-            stood.lock().expect("no panic").push(excuse);
+/// Who was late, and how often; who stood still, and for how long.
+fn lateness(verdict: &Verdict, excuses: &[Excuse], slow: &[Slow]) -> Vec<String> {
+    let excused = verdict.excused;
+    let mut lines =
+        vec![format!("late or without an outcome for a cause that is known: {excused}")];
+    lines.extend(verdict.causes.iter().map(|(name, count)| format!("{count:>9}  {name}")));
+    lines.extend(verdict.latest.iter().map(|(_, text)| format!("the latest: {text}")));
+    let mut told = |what: &str, spans: &mut dyn Iterator<Item = u64>| {
+        let (mut count, mut all, mut most) = (0, 0, 0);
+        for span in spans {
+            (count, all, most) = (count + 1, all + span, most.max(span));
         }
-        before = now;
+        let (all, most) = (all / 1000, most / 1000);
+        lines.push(format!("{what}: {count} times, {all} ms in all, {most} ms at most"));
+    };
+    for cause in [Cause::Machine, Cause::Starved, Cause::Proxy] {
+        let its = excuses.iter().filter(|excuse| excuse.cause == cause);
+        told(cause.name(), &mut its.map(|excuse| excuse.until - excuse.from));
     }
+    let spans = &mut slow.iter().map(|slow| slow.until - slow.from);
+    told("the broker's loop answered a ping after more than 50 ms", spans);
+    let worst = slow.iter().max_by_key(|slow| slow.until - slow.from);
+    lines.extend(worst.map(|slow| format!("its longest: it answered no ping {slow}")));
+    lines
 }
 
 fn faults(world: &World, storm: &Storm) -> BTreeMap<String, u64> {

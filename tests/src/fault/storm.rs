@@ -294,6 +294,7 @@ impl Storm {
             world.disk.mend();
             world.broker.restart();
         }
+        world.watch.attend(world.broker.process.pid());
         let until = world.clock.now();
         if let Some(excuse) = self.excuses.last_mut() {
             excuse.until = until;

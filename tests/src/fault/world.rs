@@ -9,6 +9,7 @@ use super::line::Door;
 use super::load::{DEADLINE_MS, SERVICES};
 use super::proxy::Proxy;
 use super::secure::Secure;
+use super::watch::Watch;
 use crate::proc::{Broker, Execd, processes_of, program, within};
 use client::address::Address;
 use client::caller::{Caller, Options};
@@ -73,6 +74,8 @@ pub struct World {
     pub wall: Option<PathBuf>,
     /// Tokens and certificates, if the run goes with them.
     pub secure: Option<Arc<Secure>>,
+    /// Who stands still when.
+    pub watch: Arc<Watch>,
     /// Broker, its execd, the far one, before any fault.
     pub baseline: [Usage; 3],
 }
@@ -109,13 +112,23 @@ impl World {
             disk,
             wall,
             secure,
+            watch: Arc::new(Watch::new(clock)),
             baseline: [Usage::default(); 3],
         };
         world.configure();
         let complaints = world.calm();
         assert!(complaints.is_empty(), "before any fault:\n{}", complaints.join("\n"));
         world.baseline = world.usage();
+        // The watch has a connection of its own from now on.
+        world.baseline[0].descriptors += 1;
+        world.watch.attend(world.broker.process.pid());
         world
+    }
+
+    /// The broker's Unix socket for clients.
+    pub fn client_socket(&self) -> PathBuf {
+        let unix = self.broker.port("client_unix");
+        PathBuf::from(unix.strip_prefix("unix:").expect("a path"))
     }
 
     fn configure(&self) {
@@ -167,13 +180,12 @@ impl World {
     /// The ways in for clients.
     pub fn doors(&self) -> Vec<Door> {
         let proxy = Door::Proxy(self.clients.address);
-        let unix = self.broker.port("client_unix");
         vec![
             proxy.clone(),
             proxy.clone(),
             proxy,
             Door::Tcp(place(&self.broker.port("client"))),
-            Door::Unix(PathBuf::from(unix.strip_prefix("unix:").expect("a path"))),
+            Door::Unix(self.client_socket()),
         ]
     }
 

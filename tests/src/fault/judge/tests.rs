@@ -26,11 +26,11 @@ fn asked() -> Asked {
 }
 
 fn answer(at: u64) -> Outcome {
-    Outcome { at, got: Got::Answer { right: true } }
+    Outcome { at, blind: 0, got: Got::Answer { right: true } }
 }
 
 fn error(code: ErrorCode, ran: Ran) -> Outcome {
-    Outcome { at: 10 * SECOND + 5, got: Got::Error { code: code.number(), ran } }
+    Outcome { at: 10 * SECOND + 5, blind: 0, got: Got::Error { code: code.number(), ran } }
 }
 
 fn begun(times: u32) -> Vec<Begun> {
@@ -38,8 +38,14 @@ fn begun(times: u32) -> Vec<Begun> {
 }
 
 fn sees(asked: Asked, begun: &[Begun], excuses: &[Excuse], incidents: &[Incident]) -> Vec<Broken> {
-    let case = Case { asked: &[asked], begun, rules: &RULES, excuses, incidents };
+    let case = Case { asked: &[asked], begun, rules: &RULES, excuses, incidents, slow: &[] };
     judge(&case).violations.iter().map(|violation| violation.broken).collect()
+}
+
+/// What the judge says of one request that one worker began.
+fn verdict(asked: Asked, excuses: &[Excuse], slow: &[Slow]) -> Verdict {
+    let begun = &begun(1);
+    judge(&Case { asked: &[asked], begun, rules: &RULES, excuses, incidents: &[], slow })
 }
 
 fn incident(kind: Kind) -> Incident {
@@ -53,9 +59,7 @@ fn killed(from: u64, until: u64) -> Excuse {
 #[test]
 fn a_good_history_is_good() {
     assert_eq!(sees(asked(), &begun(1), &[], &[]), []);
-    let case =
-        Case { asked: &[asked()], begun: &begun(1), rules: &RULES, excuses: &[], incidents: &[] };
-    let verdict = judge(&case);
+    let verdict = verdict(asked(), &[], &[]);
     assert_eq!((verdict.judged, verdict.excused), (1, 0));
     assert_eq!(verdict.outcomes.into_iter().collect::<Vec<_>>(), [("answered".to_owned(), 1)]);
 }
@@ -203,4 +207,92 @@ fn to_be_shut_out_without_a_new_token_is_seen() {
     let late = Asked { outcomes: vec![answer(13 * SECOND)], changing: true, ..asked() };
     let long = Excuse { until: u64::MAX, ..renewed };
     assert_eq!(sees(late, &begun(1), &[long], &[]), [Broken::Late]);
+}
+
+/// Late by 300 ms.
+fn late() -> Asked {
+    Asked { outcomes: vec![answer(12 * SECOND + 300_000)], ..asked() }
+}
+
+#[test]
+fn lateness_is_excused_by_as_much_as_somebody_else_stood_still_and_no_more() {
+    let span = |cause, size| Excuse { cause, from: 11 * SECOND, until: 11 * SECOND + size };
+    for cause in [Cause::Killed, Cause::Stopped, Cause::Machine, Cause::Starved, Cause::Proxy] {
+        assert_eq!(sees(late(), &begun(1), &[span(cause, 300_000)], &[]), [], "{cause:?}");
+        let less = span(cause, 299_999);
+        assert_eq!(sees(late(), &begun(1), &[less], &[]), [Broken::Late], "{cause:?}");
+        let before = Excuse { from: 9 * SECOND, until: 10 * SECOND, ..less };
+        assert_eq!(sees(late(), &begun(1), &[before], &[]), [Broken::Late], "{cause:?}");
+    }
+    // Many short waits for a CPU are one long one; what two say of one moment counts once.
+    let waits: Vec<Excuse> = (0..300)
+        .map(|at| Excuse {
+            from: 11 * SECOND + at * 2000,
+            ..span(Cause::Starved, at * 2000 + 1000)
+        })
+        .collect();
+    assert_eq!(sees(late(), &begun(1), &waits, &[]), []);
+    assert_eq!(sees(late(), &begun(1), &waits[1..], &[]), [Broken::Late]);
+    let twice = [span(Cause::Starved, 200_000), span(Cause::Machine, 200_000)];
+    assert_eq!(sees(late(), &begun(1), &twice, &[]), [Broken::Late]);
+    // The proxy stands on the way of those alone who go through it.
+    let other = Asked { port: 0, ..late() };
+    let proxy = [span(Cause::Proxy, 900_000)];
+    assert_eq!(sees(other, &begun(1), &proxy, &[]), [Broken::Late]);
+}
+
+#[test]
+fn a_client_that_did_not_look_blames_nobody_for_what_may_have_been_there() {
+    let blind = |blind| Asked { outcomes: vec![Outcome { blind, ..late().outcomes[0] }], ..late() };
+    assert_eq!(sees(blind(300_000), &begun(1), &[], &[]), []);
+    assert_eq!(sees(blind(299_999), &begun(1), &[], &[]), [Broken::Late]);
+    // It looks every 20 ms: so much is no excuse, it is how it looks.
+    let little = Outcome { blind: BLIND_US, ..answer(12 * SECOND + 1) };
+    let little = Asked { outcomes: vec![little], ..asked() };
+    assert_eq!(sees(little, &begun(1), &[], &[]), [Broken::Late]);
+}
+
+#[test]
+fn the_report_says_who_was_late() {
+    let starved = Excuse { cause: Cause::Starved, from: 11 * SECOND, until: 11 * SECOND + 310_000 };
+    let slow = [Slow {
+        from: 11 * SECOND,
+        until: 11 * SECOND + 320_000,
+        ran: 9000,
+        stolen: 0,
+        seen: "; seen".to_owned(),
+    }];
+    let said = verdict(late(), &[starved], &slow);
+    assert_eq!((said.excused, said.violations.len()), (1, 0));
+    assert_eq!(
+        said.causes.into_iter().collect::<Vec<_>>(),
+        [("the broker waited for a CPU".to_owned(), 1)]
+    );
+    assert_eq!(
+        said.latest,
+        Some((
+            300_000,
+            "request 1 came 300.000 ms later than its deadline and a second; in its 2300.000 ms: \
+             the broker waited for a CPU for 310.000 ms, the broker's loop answered no ping for \
+             320 ms, of which it ran 9 ms and 0 ms were stolen from the machine; seen"
+                .to_owned()
+        ))
+    );
+    // The loop did not turn although it had a CPU: that is the broker's own.
+    let said = verdict(late(), &[], &slow);
+    let text = &said.violations[0].text;
+    assert!(text.contains("2300.000 ms: the broker's loop answered no ping for 320"), "{text}");
+    // Neither loop nor checker nor machine: what was done with this request was late.
+    let text = &verdict(late(), &[], &[]).violations[0].text;
+    assert!(text.contains("answered all pings within 50 ms"), "{text}");
+}
+
+#[test]
+fn the_news_of_a_killed_broker_may_take_as_long_longer_as_the_machine_stood_still() {
+    let at = 13 * SECOND + 1;
+    let lost = Asked { outcomes: Vec::new(), end: Some((at, End::Lost)), ..asked() };
+    let killed = killed(11 * SECOND, 12 * SECOND);
+    let stood = Excuse { cause: Cause::Machine, from: 12 * SECOND, until: 12 * SECOND + 1 };
+    assert_eq!(sees(lost.clone(), &[], &[killed], &[]), [Broken::LostForNothing]);
+    assert_eq!(sees(lost, &[], &[killed, stood], &[]), []);
 }

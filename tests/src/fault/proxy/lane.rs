@@ -10,6 +10,8 @@ use std::time::{Duration, Instant};
 
 /// Most bytes held back in one direction; then the sender feels it.
 const HELD_MAX: usize = 256 * 1024;
+/// Most writes in one turn of the thread that serves all connections; the rest is for the next.
+const GIVES_MAX: usize = 64;
 
 /// What one direction of a connection is like.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -142,7 +144,8 @@ impl Lane {
         if self.wants_read() && !self.take(from, now) {
             return Moved::Broken;
         }
-        loop {
+        // One that goes byte by byte must not hold up all others.
+        for _ in 0..GIVES_MAX {
             match self.give(to, now) {
                 Some(Moved::On) => {}
                 Some(other) => return other,

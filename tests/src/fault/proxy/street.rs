@@ -4,10 +4,11 @@
 use super::lane::{Lane, Moved, Weather};
 use super::{Cut, Harm, Incident, Kind, Order, Shared};
 use crate::fault::clock::Clock;
+use crate::fault::watch::Waits;
 use crate::sim::chance::Chance;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::os::unix::net::UnixStream;
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 /// How long the target may take to answer.
 const CONNECT_MAX: Duration = Duration::from_millis(500);
+/// A turn that took longer, the wait for a CPU before it included, is written down, microseconds.
+const STOOD_US: u64 = 20_000;
 
 /// A connection: `near` connected, `far` is the target's.
 struct Conn {
@@ -51,6 +54,8 @@ pub(super) struct Street {
     listener: TcpListener,
     target: SocketAddr,
     woken: UnixStream,
+    /// The other end of `woken`.
+    wake: UnixStream,
     shared: Arc<Shared>,
     chance: Chance,
     clock: Clock,
@@ -59,32 +64,41 @@ pub(super) struct Street {
 }
 
 impl Street {
-    /// With what the proxy keeps of it: the other end of `woken`, and what they share.
+    /// With what wakes it, both ends, and what it shares with the proxy.
     pub(super) fn new(
         listener: TcpListener,
         target: SocketAddr,
-        (woken, shared): (UnixStream, Arc<Shared>),
+        (wake, woken): (UnixStream, UnixStream),
+        shared: Arc<Shared>,
         (clock, seed): (Clock, u64),
     ) -> Self {
-        let chance = Chance::new(seed);
-        Self { listener, target, woken, shared, chance, clock, conns: BTreeMap::new(), next: 0 }
+        let (chance, conns) = (Chance::new(seed), BTreeMap::new());
+        Self { listener, target, woken, wake, shared, chance, clock, conns, next: 0 }
     }
 
     /// Until it is told to stop.
     pub(super) fn run(mut self) {
+        let mut waits = Waits::own();
         loop {
             let now = self.clock.instant();
             self.wait(now);
+            let starved = waits.as_mut().and_then(|waits| waits.more(0)).unwrap_or(0);
+            let woken = self.clock.now().saturating_sub(starved);
             if !self.take_orders() {
                 return;
             }
             self.accept();
+            self.welcome();
             let now = self.clock.instant();
             let ids: Vec<u64> = self.conns.keys().copied().collect();
             for id in ids {
                 self.serve(id, now);
             }
             self.shared.live.store(self.conns.len() as u64, Ordering::Relaxed);
+            let done = self.clock.now();
+            if done - woken > STOOD_US {
+                self.shared.stood.lock().expect("no panic").push((woken, done));
+            }
         }
     }
 
@@ -216,12 +230,30 @@ impl Street {
         }
     }
 
+    /// Takes in who came. A target whose queue is full lets us wait, so a thread of its own waits
+    /// for it: bytes of the others move on meanwhile.
     fn accept(&mut self) {
         while let Ok((near, peer)) = self.listener.accept() {
-            let Ok(far) = TcpStream::connect_timeout(&self.target, CONNECT_MAX) else {
+            let (target, shared) = (self.target, Arc::clone(&self.shared));
+            let wake = self.wake.try_clone().expect("a descriptor");
+            let work = move || {
+                let far = TcpStream::connect_timeout(&target, CONNECT_MAX).ok();
+                shared.met.lock().expect("no panic").push((near, far, peer.port()));
+                // It wakes up by itself as well.
+                let _ = (&wake).write(&[1]);
+            };
+            std::thread::Builder::new().spawn(work).expect("a thread");
+        }
+    }
+
+    /// Begins with those whose target answered.
+    fn welcome(&mut self) {
+        let met = std::mem::take(&mut *self.shared.met.lock().expect("no panic"));
+        for (near, far, port) in met {
+            let Some(far) = far else {
                 // Nobody listens there: the side that connected learns it as it would without us.
                 let _ = socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO));
-                self.note(peer.port(), Kind::CutRst, Some(self.clock.now()));
+                self.note(port, Kind::CutRst, Some(self.clock.now()));
                 continue;
             };
             for stream in [&near, &far] {
@@ -234,17 +266,11 @@ impl Street {
                 false => Weather::default(),
             });
             for weather in [&up, &down] {
-                self.note_weather(peer.port(), weather);
+                self.note_weather(port, weather);
             }
             let now = self.clock.instant();
-            let conn = Conn {
-                near,
-                far,
-                up: Lane::new(up, now),
-                down: Lane::new(down, now),
-                port: peer.port(),
-                is_vanished: false,
-            };
+            let (up, down) = (Lane::new(up, now), Lane::new(down, now));
+            let conn = Conn { near, far, up, down, port, is_vanished: false };
             self.conns.insert(self.next, conn);
             self.next += 1;
         }
