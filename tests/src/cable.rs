@@ -38,7 +38,11 @@ pub struct Cable {
 }
 
 impl Room {
-    fn open() -> Result<Self, String> {
+    /// Opens one.
+    ///
+    /// # Errors
+    /// The kernel gives none.
+    pub fn open() -> Result<Self, String> {
         let (jobs, to_do): (Sender<Job>, Receiver<Job>) = channel();
         let (told, is_open) = channel();
         let work = move || {
@@ -66,7 +70,16 @@ impl Room {
         done.recv().expect("the work panicked")
     }
 
-    fn ip(&self, line: String) -> Result<(), String> {
+    /// The thread's id, by which its namespace can be named.
+    pub const fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// A command of iproute2 there.
+    ///
+    /// # Errors
+    /// What it says.
+    pub fn ip(&self, line: String) -> Result<(), String> {
         self.run(move || ip(&line))
     }
 }
