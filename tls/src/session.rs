@@ -49,6 +49,8 @@ pub struct Session {
     fault: Option<Fault>,
     /// The other side is to be told of the fault, by us.
     is_mute: bool,
+    /// What a read of the socket met with after it had given bytes, to be told by the next.
+    error: Option<ErrorKind>,
     written: u64,
 }
 
@@ -104,6 +106,7 @@ impl Session {
             waiting: 0,
             fault: None,
             is_mute: false,
+            error: None,
             written: 0,
         }
     }
@@ -141,6 +144,7 @@ impl Session {
             || !self.rest.is_empty()
             || self.is_closed
             || self.is_ended
+            || self.error.is_some()
             || self.fault.is_some()
     }
 
@@ -202,6 +206,10 @@ impl Session {
             if room.is_full() || (is_once && room.filled > 0) {
                 return Ok(room.filled);
             }
+            if let Some(kind) = self.error.take_if(|_| room.filled == 0) {
+                self.is_ended = true;
+                return Err(kind.into());
+            }
             if self.has_more() {
                 return self.end(room.filled);
             }
@@ -222,8 +230,8 @@ impl Session {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if room.filled > 0 => {
-                    // It comes again at the next read.
-                    drop(error);
+                    // The system says it once; the next read would find an end in order.
+                    self.error = Some(error.kind());
                     return Ok(room.filled);
                 }
                 Err(error) => return Err(error),

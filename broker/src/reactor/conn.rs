@@ -1,7 +1,7 @@
 //! One connection as the loop knows it: its socket, what came and is not understood yet, what waits
 //! to be sent. An idle connection owns no buffer. Not how bytes become frames: `intake`.
 
-use super::intake::Intake;
+use super::intake::{Intake, end_of};
 use super::outbox::Outbox;
 use super::stream::Stream;
 use super::vanish::Doubt;
@@ -84,6 +84,19 @@ impl Conn {
     /// Whether it is a client for whom much waits.
     pub(super) fn is_crowding(&self, high: usize) -> bool {
         self.role == Role::Client && self.outbox.bytes() > high
+    }
+
+    /// The worst that is known of how it ended, when a read has come to its end: what a write or
+    /// the kernel's timers found out before, half a frame, or an error that the read did not give.
+    /// (After a FIN the kernel reports a reset to writers alone; and an error that a write got is
+    /// not told again.)
+    pub(super) fn worst_known(&self) -> Close {
+        let part = if self.intake.has_part() { Close::Torn } else { Close::Eof };
+        let error = match self.stream.take_error() {
+            Ok(None) => Close::Eof,
+            Ok(Some(error)) | Err(error) => end_of(&error),
+        };
+        part.max(error).max(self.broken.unwrap_or(Close::Eof))
     }
 
     /// A connection that is open.
