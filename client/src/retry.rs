@@ -45,6 +45,7 @@ const fn passing(code: ErrorCode) -> Passing {
         | ErrorCode::NeedsToken
         | ErrorCode::BadToken
         | ErrorCode::Unproven
+        | ErrorCode::OutOfRange
         | ErrorCode::Tls => Passing::Never,
         ErrorCode::LoginTimeout
         | ErrorCode::TooManyRequests

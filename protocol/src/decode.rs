@@ -9,7 +9,7 @@ use crate::errors::ErrorCode;
 use crate::frame::Frame;
 use crate::header::{FLAG_IDEMPOTENT, Header};
 use crate::kinds::{BodyKind, Kind};
-use crate::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES, VERSION};
+use crate::limits::{CONTROL_BODY_BYTES_MAX, DEADLINE_MS_MAX, HEADER_BYTES, VERSION};
 use crate::lines::BodyError;
 use crate::proof::{Challenge, Proof};
 use bytes::{Buf, Bytes, BytesMut};
@@ -55,8 +55,8 @@ const TLS_HELLO: u32 = 0x1603;
 /// Reads and checks a header.
 ///
 /// # Errors
-/// Version, kind, flags or length make no sense. Only a data body that is too large leaves the
-/// stream usable (`skip`).
+/// Version, kind, flags or length make no sense. Only a data frame whose body is too large, or of
+/// which `reply`, `more` or `deadline_ms` is out of range, leaves the stream usable (`skip`).
 pub fn head(
     bytes: &[u8; HEADER_BYTES],
     body_bytes_max: usize,
@@ -87,14 +87,11 @@ pub fn head(
     match kind.row().body {
         BodyKind::Opaque => {
             if size > body_bytes_max {
-                return Err(WireError {
-                    code: ErrorCode::BodyTooLarge,
-                    text: format!("frame of {size} bytes exceeds body_bytes_max {body_bytes_max}"),
-                    sequence: header.sequence,
-                    skip: Some(header.len),
-                    more: header.more != 0,
-                    reply: header.reply != 0,
-                });
+                let text = format!("frame of {size} bytes exceeds body_bytes_max {body_bytes_max}");
+                return Err(unusable(&header, ErrorCode::BodyTooLarge, text));
+            }
+            if (header.reply | header.more) > 1 || u64::from(header.deadline_ms) > DEADLINE_MS_MAX {
+                return Err(unusable(&header, ErrorCode::OutOfRange, out_of_range(&header)));
             }
         }
         BodyKind::Lines | BodyKind::Text => {
@@ -123,6 +120,32 @@ pub fn head(
         ));
     }
     Ok((kind, header))
+}
+
+/// A data frame that is refused; the next one can be read.
+#[cold]
+fn unusable(header: &Header, code: ErrorCode, text: String) -> WireError {
+    WireError {
+        code,
+        text,
+        sequence: header.sequence,
+        skip: Some(header.len),
+        more: header.more != 0,
+        reply: header.reply != 0,
+    }
+}
+
+/// Which field of a data frame is out of range, and what it may be.
+#[cold]
+fn out_of_range(header: &Header) -> String {
+    let fields = [
+        ("reply", u64::from(header.reply), 1),
+        ("more", u64::from(header.more), 1),
+        ("deadline_ms", u64::from(header.deadline_ms), DEADLINE_MS_MAX),
+    ];
+    let bad = fields.iter().find(|(_, value, max)| value > max);
+    let (name, value, max) = bad.unwrap_or(&fields[0]);
+    format!("{name} is {value}; it is 0 to {max}")
 }
 
 /// Makes a frame of a header that [`head`] accepted and its whole body.

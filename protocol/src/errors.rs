@@ -171,6 +171,7 @@ errors! {
     LoginLimited = -38, "login_limited", Client, No, true, "too many logins from this address failed", "wait a few seconds, then try again with the right token";
     Unproven = -39, "unproven", Broker, No, true, "the other side did not prove that it knows the token (made by the side that logs in)", "look whether the address is right: something else listens there, or stands between";
     Tls = -40, "tls", Client, No, true, "TLS failed: a certificate, a version, or only one side speaks it", "do what the text says; docs/tls.md has the set-up in five lines";
+    OutOfRange = -41, "out_of_range", Client, No, false, "a field of the header has a value that it can't have", "mend the field that the text names";
 }
 
 impl ErrorCode {

@@ -81,14 +81,14 @@ pub const FIELDS: &[Field] = &[
         4,
         "u32",
         "sequence",
-        "the sender's own number for a request; every reply and error to it carries the same number, so one connection can have many requests under way",
+        "the sender's own number for a request; every reply and error to it carries the same number, so one connection can have many requests under way. Errors about the connection itself carry 0, or the number of the frame that they are about",
     ),
     field(
         8,
         2,
         "u16",
         "reply",
-        "client: 1 = waits for a reply; 0 = nothing is sent back, success or not. Broker to worker: the client's value. Elsewhere 0",
+        "client: 1 = waits for a reply; 0 = nothing is sent back, success or not; other values are refused. Of a request in pieces the first frame's holds. Broker to worker: the client's value. Elsewhere 0",
     ),
     field(
         10,
@@ -111,7 +111,7 @@ pub const FIELDS: &[Field] = &[
         2,
         "u16",
         "more",
-        "1 = further frames of the same request or reply follow; the worker stays busy until it sends 0",
+        "1 = further frames of the same request or reply follow, 0 = this is the last; other values are refused. The worker stays busy until it sends 0",
     ),
     field(
         22,
@@ -125,7 +125,7 @@ pub const FIELDS: &[Field] = &[
         1,
         "u8",
         "flags",
-        "bit 0 = idempotent, the request may be run again on another worker if its worker dies; the other bits are 0",
+        "bit 0 = idempotent, the request may be run again on another worker if its worker dies; the other bits are 0 until they get a meaning, and a broker that does not know a bit refuses the frame: whoever sets it relies on what it means",
     ),
     field(
         24,
@@ -139,7 +139,7 @@ pub const FIELDS: &[Field] = &[
         4,
         "u32",
         "deadline_ms",
-        "client: how long the answer is worth waiting for, 0 = the service's default, at most 3600000; to the worker: milliseconds left",
+        "client: how long the answer is worth waiting for, 0 = the service's default; more than 3600000 is refused. To the worker: milliseconds left, at least 1. In a worker's reply it is not looked at, but must be in range",
     ),
     field(
         36,

@@ -54,6 +54,13 @@ impl Add<Micros> for Tick {
     }
 }
 
+impl Add for Micros {
+    type Output = Self;
+    fn add(self, other: Self) -> Self {
+        Self(self.0.saturating_add(other.0))
+    }
+}
+
 impl Sub<Micros> for Tick {
     type Output = Self;
     fn sub(self, span: Micros) -> Self {

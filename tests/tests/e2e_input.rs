@@ -450,8 +450,23 @@ fn mistakes_of_a_client_within_the_protocol_cost_one_request_each() {
         // Its own transaction and attempt are not the client's to give: they are ignored.
         wire.send(Frame::data(Header { transaction: 7, attempt: 9, ..head(3) }, body.clone()));
         assert_eq!(wire.answer(3), "x");
-        // A deadline past the longest is cut to it; one of a millisecond has one of two outcomes.
-        wire.send(Frame::data(Header { deadline_ms: u32::MAX, ..head(4) }, body.clone()));
+        // Fields that are out of range cost their own request; a deadline of a millisecond has one
+        // of two outcomes.
+        for bad in [
+            Header { deadline_ms: 3_600_001, ..head(4) },
+            Header { deadline_ms: u32::MAX, ..head(4) },
+            Header { reply: 2, ..head(4) },
+            Header { reply: u16::MAX, ..head(4) },
+        ] {
+            wire.send(Frame::data(bad, body.clone()));
+            assert_eq!(wire.error(), ErrorCode::OutOfRange);
+        }
+        wire.send(Frame::data(Header { more: 2, ..head(4) }, body.clone()));
+        assert_eq!(wire.error(), ErrorCode::OutOfRange);
+        // It said that more follows: this ends it, and is told that it was taken for its rest.
+        wire.send(Frame::data(head(4), body.clone()));
+        assert_eq!(wire.error(), ErrorCode::NoConversation);
+        wire.send(Frame::data(Header { deadline_ms: 3_600_000, ..head(4) }, body.clone()));
         assert_eq!(wire.answer(4), "x");
         wire.send(Frame::data(Header { deadline_ms: 1, ..head(5) }, body.clone()));
         match wire.next_frame() {

@@ -11,6 +11,7 @@ use super::{Engine, Out};
 use protocol::bodies::{ErrorBody, Format, Login, LoginOk};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
+use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId};
 use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
@@ -55,9 +56,9 @@ pub(crate) struct Client {
     pub(crate) is_blocked: bool,
     /// Keys of its transactions that have no outcome yet, by sequence.
     pub(crate) live: Live,
-    /// Requests that ended before their last piece came: further pieces are dropped. A client that
-    /// was told of the end need not send them, so some stay until they are the oldest.
-    pub(crate) cut: BTreeSet<u32>,
+    /// Requests that ended before their last piece came, and when: further pieces are dropped up to
+    /// the one with `more` = 0, and until then the sequence can't be used for anything else.
+    pub(crate) cut: BTreeMap<u32, Tick>,
     /// When it logged in.
     pub(crate) since: Tick,
     /// Requests accepted from it.
@@ -70,17 +71,27 @@ pub(crate) struct Client {
     pub(crate) watch: Option<Watch>,
 }
 
-/// Most requests of one client whose further pieces are dropped.
+/// With so many requests whose further pieces are dropped a client begins no further one in pieces:
+/// to forget one of them would mean to take its rest for a request.
 const CUT_MAX: usize = 1024;
 
 impl Client {
     /// Further pieces of this request are dropped.
-    pub(crate) fn cut_off(&mut self, sequence: u32) {
-        self.cut.insert(sequence);
-        if self.cut.len() > CUT_MAX {
-            // Sequences count up as a rule, so this is the oldest.
-            self.cut.pop_first();
-        }
+    pub(crate) fn cut_off(&mut self, sequence: u32, now: Tick) {
+        self.cut.insert(sequence, now);
+    }
+
+    /// Whether a frame belongs to a request that ended before its last piece came. One that names a
+    /// worker is of a conversation, if there is one.
+    pub(crate) fn is_rest(&self, head: &Header) -> bool {
+        !self.cut.is_empty()
+            && self.cut.contains_key(&head.sequence)
+            && (head.workerid == 0 || self.live.get(head.sequence).is_none())
+    }
+
+    /// Whether it has as many half requests that ended as it may.
+    pub(crate) fn has_many_cut(&self) -> bool {
+        self.cut.len() >= CUT_MAX
     }
 }
 
@@ -178,7 +189,7 @@ impl Engine {
             peer,
             is_blocked: false,
             live: Live::default(),
-            cut: BTreeSet::new(),
+            cut: BTreeMap::new(),
             since: self.now,
             requests: 0,
             answered: 0,

@@ -16,6 +16,7 @@ use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::settings::{ServiceSetting, Setting};
+use std::collections::VecDeque;
 
 impl Engine {
     /// A request may be served now, or waits.
@@ -216,6 +217,7 @@ impl Engine {
     /// A worker's connection is gone: what becomes of its transactions.
     pub(crate) fn lose_requests(&mut self, worker: usize, how: Close, why: &str, out: Out<'_>) {
         let held: Vec<usize> = self.workers[worker].held.drain(..).collect();
+        self.workers[worker].owed = VecDeque::new();
         let current = self.workers[worker].current.take();
         let id = self.workers[worker].id;
         let service = self.workers[worker].service;

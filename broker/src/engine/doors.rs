@@ -180,15 +180,25 @@ impl Engine {
     /// a piece of can't be whole any more.
     fn on_oversized(&mut self, key: usize, error: &WireError, body: ErrorBody, out: Out<'_>) {
         let sequence = error.sequence;
-        if let Some(transaction) = self.clients[key].live.get(sequence) {
-            self.fail(transaction, body, out);
-        } else if !self.clients[key].cut.contains(&sequence) {
-            let (reply, more) = (u16::from(error.reply), u16::from(error.more));
-            let head = Header { sequence, reply, more, ..Header::default() };
-            self.refuse_request(key, &head, body, out);
+        let (reply, more) = (u16::from(error.reply), u16::from(error.more));
+        let head = Header { sequence, reply, more, ..Header::default() };
+        if self.clients[key].is_rest(&head) {
+            self.on_rest(key, &head, out);
+            return;
         }
-        if !error.more {
-            self.clients[key].cut.remove(&sequence);
+        let live = self.clients[key].live.get(sequence);
+        let piece_of = live.filter(|&live| {
+            let live = &self.transactions[live];
+            !live.is_complete || live.in_conversation
+        });
+        if let Some(transaction) = piece_of {
+            self.fail(transaction, body, out);
+            if !error.more {
+                self.clients[key].cut.remove(&sequence);
+            }
+        } else if !error.more || self.may_come_in_pieces(key, out) {
+            // One under way with the same sequence is whole, and goes on.
+            self.refuse_request(key, &head, body, out);
         }
     }
 

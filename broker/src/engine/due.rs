@@ -4,7 +4,7 @@
 
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::HostName;
-use protocol::time::Tick;
+use protocol::time::{Micros, Tick};
 use std::collections::BTreeSet;
 
 /// Why something is due.
@@ -48,6 +48,13 @@ impl DueList {
     /// Adds an entry.
     pub(crate) fn add(&mut self, at: Tick, due: Due) {
         self.entries.insert((at, due));
+    }
+
+    /// Puts off what others are to do: they had no chance to for this long.
+    pub(crate) fn put_off(&mut self, late: Micros) {
+        let own = |due: &Due| matches!(due, Due::Heartbeat | Due::Persist | Due::Listing);
+        let put_off = |(at, due)| if own(&due) { (at, due) } else { (at + late, due) };
+        self.entries = std::mem::take(&mut self.entries).into_iter().map(put_off).collect();
     }
 
     /// The first moment at which something is due.

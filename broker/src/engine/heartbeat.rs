@@ -1,6 +1,8 @@
 //! Who was silent too long: pings for idle workers, hosts and clients that promised to answer;
-//! logins that did not come. A busy worker owes no answer: it works with one thread. Silence is
-//! counted in beats, not in time, so that a broker that was stopped itself blames nobody for it.
+//! logins that did not come. A busy worker owes no answer: it works with one thread; nor does one
+//! whose request the operator took away, until its late reply came. Silence is counted in beats,
+//! not in time, and what is due of others is put off by the time that the broker stood still itself
+//! (stopped, or its machine): it blames nobody for that.
 
 use super::action::Action;
 use super::due::Due;
@@ -12,6 +14,7 @@ use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::settings::Setting;
+use protocol::time::Micros;
 
 /// Looks at the links in each `heartbeat_ms`: what is noticed is late by at most this share of it.
 const BEATS: u64 = 4;
@@ -50,7 +53,22 @@ impl Engine {
     }
 
     pub(crate) fn start_heartbeat(&mut self) {
-        self.due.add(self.now.plus_millis(self.beat_ms()), Due::Heartbeat);
+        let next = self.now.plus_millis(self.beat_ms());
+        self.next_beat = Some(next);
+        self.due.add(next, Due::Heartbeat);
+    }
+
+    /// The beats come late by a whole one or more: the broker stood still for so long. What others
+    /// did meanwhile may be unread, and what they were to be answered unsaid, so all that is due of
+    /// them has that much more time, and a beat to be heard in. The deadlines of requests hold:
+    /// those were promised.
+    pub(crate) fn excuse_standstill(&mut self) {
+        let Some(late) = self.next_beat.map(|next| self.now.since(next)) else { return };
+        if late.as_millis() >= self.beat_ms() {
+            let more = late + Micros::from_millis(self.beat_ms());
+            self.due.put_off(more);
+            self.links.put_off(more, self.now);
+        }
     }
 
     /// `Due::Heartbeat`: looks at all links that owe an answer, then sets the next one.
@@ -61,7 +79,8 @@ impl Engine {
         let idle = self
             .workers
             .by_id()
-            .filter(|(_, worker)| worker.life == Life::Ready && worker.place != Place::Busy);
+            .filter(|(_, worker)| worker.life == Life::Ready && worker.place != Place::Busy)
+            .filter(|(_, worker)| worker.owed.is_empty());
         silent.extend(idle.filter_map(|(_, worker)| worker.link));
         if self.clients.heartbeats > 0 {
             let clients = self.clients.by_id().filter(|(_, client)| client.heartbeat);
@@ -82,7 +101,9 @@ impl Engine {
     fn close_idle(&mut self, idle_ms: u64, out: Out<'_>) {
         let is_over = |link| {
             let slot = self.links.get(link);
-            slot.is_some_and(|slot| self.now.since(slot.heard).as_millis() >= idle_ms)
+            // What one has said that is read no further is not known.
+            !self.links.is_paused(link)
+                && slot.is_some_and(|slot| self.now.since(slot.heard).as_millis() >= idle_ms)
         };
         let clients = self.clients.by_id().filter(|(_, c)| c.live.is_empty() && c.watch.is_none());
         let links: Vec<LinkId> =

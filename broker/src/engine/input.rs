@@ -100,9 +100,10 @@ pub struct Certificates {
 /// nobody, it was the start or a signal.
 pub type Asker = Option<(LinkId, Header)>;
 
-/// How a connection ended. Every frame that came before the end has been given to the engine
-/// already.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a connection ended, from the best to the worst. Every frame that came before the end has
+/// been given to the engine already. Of several ends that are noticed the worst holds, in whatever
+/// order they are: only of [`Close::Eof`] alone it is sure that all came that the peer had sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Close {
     /// The peer closed in order.
     Eof,
@@ -345,6 +346,11 @@ pub enum Input {
     /// I am.
     Pong {
         /// Its link.
+        link: LinkId,
+    },
+    /// Bytes of a frame came that is not whole yet: whoever sends it can say nothing else before.
+    Heard {
+        /// From which link.
         link: LinkId,
     },
     /// The file of `Action::Source` was read, or not.

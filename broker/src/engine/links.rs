@@ -6,7 +6,7 @@ use super::action::Action;
 use super::input::Peer;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
-use protocol::time::Tick;
+use protocol::time::{Micros, Tick};
 
 /// What stands at the other end of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +79,13 @@ impl Links {
         slot.peer = peer;
         slot.heard = now;
         slot.missed = 0;
+    }
+
+    /// Nobody could be heard for this long: nobody's silence counts for it.
+    pub(crate) fn put_off(&mut self, late: Micros, now: Tick) {
+        for slot in &mut self.slots {
+            slot.heard = (slot.heard + late).min(now);
+        }
     }
 
     /// The slot of a link that is not gone.

@@ -132,6 +132,8 @@ pub struct Engine {
     transactions: Slab<Transaction>,
     wheel: Wheel,
     due: DueList,
+    /// When the next `Due::Heartbeat` is.
+    next_beat: Option<Tick>,
     /// Kept so that expiry allocates nothing.
     due_keys: Vec<usize>,
     next_transaction: u64,
@@ -184,6 +186,7 @@ impl Engine {
             transactions: Slab::new(),
             wheel: Wheel::default(),
             due: DueList::default(),
+            next_beat: None,
             due_keys: Vec::new(),
             next_transaction: 0,
             next_fact: 0,
@@ -324,7 +327,7 @@ impl Engine {
                     out.push(Action::Send { link, frame: Frame::Pong { sequence } });
                 }
             }
-            Input::Pong { link } => self.heard(link),
+            Input::Pong { link } | Input::Heard { link } => self.heard(link),
             Input::Sourced { link, head, path, script } => {
                 self.on_sourced(link, head, path, script, out)
             }
@@ -365,6 +368,7 @@ impl Engine {
 
     /// What is due because time passed.
     fn on_time(&mut self, out: Out<'_>) {
+        self.excuse_standstill();
         self.on_deadlines(out);
         while let Some(due) = self.due.take(self.now) {
             match due {

@@ -33,8 +33,21 @@ pub(crate) fn not_found(text: impl Into<String>) -> OpError {
 }
 
 impl Engine {
+    /// A frame for the service `op`: a command is one frame, for half of one may be another one.
+    pub(crate) fn on_command(&mut self, client: usize, head: Header, body: &Bytes, out: Out<'_>) {
+        if head.more == 0 {
+            self.on_op(client, head, body, out);
+        } else if self.may_come_in_pieces(client, out) {
+            self.clients[client].cut_off(head.sequence, self.now);
+            let text = "a command comes in one frame; this one has more = 1, and is dropped up to \
+                        the frame with more = 0";
+            let link = self.clients[client].link;
+            self.answer_error(link, &head, ErrorBody::new(ErrorCode::Usage, text), out);
+        }
+    }
+
     /// A command of a client of `op`.
-    pub(crate) fn on_op(&mut self, client: usize, head: Header, body: &Bytes, out: Out<'_>) {
+    fn on_op(&mut self, client: usize, head: Header, body: &Bytes, out: Out<'_>) {
         let link = self.clients[client].link;
         let origin = self.origin_of(client);
         let answer = match parse::parse_bytes(body) {

@@ -31,7 +31,7 @@ impl Engine {
             let client = &mut self.clients[client];
             client.live.remove(sequence);
             if !is_complete {
-                client.cut_off(sequence);
+                client.cut_off(sequence, self.now);
             }
         }
     }

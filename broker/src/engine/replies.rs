@@ -29,11 +29,7 @@ impl Engine {
         let current = self.workers[worker].current;
         let Some(key) = current.filter(|&key| self.transactions[key].id.0 == head.transaction)
         else {
-            self.drop_late(worker, head.transaction, out);
-            if head.more != 0 {
-                // It may be waiting for a client that was answered long ago.
-                self.tell_over(worker, head.transaction, out);
-            }
+            self.on_stray(link, worker, &head, out);
             return;
         };
         if head.error < 0 {
@@ -82,6 +78,36 @@ impl Engine {
         } else {
             self.set_roomy(worker, false);
         }
+    }
+
+    /// A reply to something else than the request that its worker has: late, or a breach. After a
+    /// breach nobody knows what the worker answers next, and it would be busy for ever with what it
+    /// has: it ends here, and its requests as if it had died.
+    fn on_stray(&mut self, link: LinkId, worker: usize, head: &Header, out: Out<'_>) {
+        let which = head.transaction;
+        let entry = &mut self.workers[worker];
+        let owed = entry.owed.iter().position(|&owed| owed == which);
+        let Some(current) = entry.current.filter(|_| owed.is_none()) else {
+            if let Some(at) = owed.filter(|_| head.more == 0) {
+                entry.owed.remove(at);
+            }
+            self.drop_late(worker, which, out);
+            if head.more != 0 {
+                // It may be waiting for a client that was answered long ago.
+                self.tell_over(worker, which, out);
+            }
+            return;
+        };
+        let (id, has) = (entry.id, self.transactions[current].id);
+        let is_held = entry.held.iter().any(|&held| self.transactions[held].id.0 == which);
+        let text = if is_held {
+            format!("worker {id} answered transaction {which} before {has}, which it got first")
+        } else {
+            format!(
+                "worker {id} answered transaction {which}, which it does not have; it has {has}"
+            )
+        };
+        self.refuse_link(link, ErrorBody::new(ErrorCode::BadReply, text), out);
     }
 
     /// The final reply: figures, outcome, the worker is free.
@@ -155,6 +181,8 @@ impl Engine {
             let text = "the operator took the request away from its worker";
             self.fail(key, ErrorBody::new(ErrorCode::Intervention, text), out);
         }
+        let id = self.transactions[key].id;
+        self.workers[worker].owe(id.0);
         self.freed(worker, out);
     }
 

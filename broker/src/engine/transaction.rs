@@ -83,6 +83,7 @@ const PIECES_BYTES_HIGH: u64 = 256 * 1024;
 fn deadline_ms(service: &Service, head: &Header) -> u64 {
     match head.deadline_ms {
         0 => service.settings.get(ServiceSetting::DeadlineMs),
+        // The decoder has refused what is past the longest.
         asked => u64::from(asked).min(DEADLINE_MS_MAX),
     }
 }
@@ -101,14 +102,12 @@ impl Engine {
             }
             None => return,
         };
-        if self.clients[key].service == self.op_service {
-            self.on_op(key, head, &body, out);
+        if self.clients[key].is_rest(&head) {
+            self.on_rest(key, &head, out);
+        } else if self.clients[key].service == self.op_service {
+            self.on_command(key, head, &body, out);
         } else if let Some(transaction) = self.clients[key].live.get(head.sequence) {
             self.on_piece(key, transaction, head, body, out);
-        } else if self.clients[key].cut.contains(&head.sequence) {
-            if head.more == 0 {
-                self.clients[key].cut.remove(&head.sequence);
-            }
         } else if head.workerid != 0 {
             let text = format!(
                 "worker {} has no open conversation with sequence {}",
@@ -120,8 +119,47 @@ impl Engine {
         }
     }
 
+    /// The rest of a request that ended before its last piece came, or a request that uses its
+    /// sequence too early: they look the same. What comes in the turn of the end was sent before
+    /// its sender could know of it, so it is the rest. Later the frame with `more` = 0 is answered:
+    /// nobody is to wait for the outcome of a request that was taken for a rest.
+    pub(crate) fn on_rest(&mut self, client: usize, head: &Header, out: Out<'_>) {
+        if head.more != 0 {
+            return;
+        }
+        let ended = self.clients[client].cut.remove(&head.sequence);
+        if ended == Some(self.now) {
+            return;
+        }
+        let text = format!(
+            "sequence {} is of a request that ended before its last piece came; this frame was \
+             taken for that piece, and the sequence may be used again from now on",
+            head.sequence
+        );
+        let link = self.clients[client].link;
+        self.answer_error(link, head, ErrorBody::new(ErrorCode::NoConversation, text), out);
+    }
+
+    /// Whether one more request of a client may come in pieces; else it is sent away.
+    pub(crate) fn may_come_in_pieces(&mut self, client: usize, out: Out<'_>) -> bool {
+        let entry = &self.clients[client];
+        if !entry.has_many_cut() {
+            return true;
+        }
+        let text = format!(
+            "{} requests of this connection ended before their last piece (more = 0) came; send \
+             that piece of each before you begin further ones in pieces",
+            entry.cut.len()
+        );
+        self.send_away(client, &ErrorBody::new(ErrorCode::BadState, text), out);
+        false
+    }
+
     /// A new request: refused at the door, or accepted and then surely ended.
     fn accept(&mut self, client: usize, head: Header, body: Bytes, out: Out<'_>) {
+        if head.more != 0 && !self.may_come_in_pieces(client, out) {
+            return;
+        }
         if let Err(error) = self.admit(client, &head, &body) {
             self.refuse_request(client, &head, error, out);
             return;
@@ -265,7 +303,7 @@ impl Engine {
         *self.registry[service].figures.failed.entry(error.code).or_default() += 1;
         self.clients[client].failed += 1;
         if head.more != 0 {
-            self.clients[client].cut_off(head.sequence);
+            self.clients[client].cut_off(head.sequence, self.now);
         }
         if error.code == ErrorCode::Overloaded {
             self.tell_overload(service, &error.text, out);
@@ -295,6 +333,13 @@ impl Engine {
             Stage::Waiting | Stage::Barred => None,
         };
         if transaction.is_complete && !(transaction.in_conversation && head.workerid != 0) {
+            if head.more != 0 {
+                if !self.may_come_in_pieces(client, out) {
+                    return;
+                }
+                // The rest of it must not become a request when the one under way has ended.
+                self.clients[client].cut_off(head.sequence, self.now);
+            }
             let text = format!("sequence {} belongs to a request that is under way", head.sequence);
             self.answer_error(link, &head, ErrorBody::new(ErrorCode::DuplicateSequence, text), out);
             return;

@@ -160,6 +160,9 @@ pub(crate) struct Worker {
     pub(crate) last_micros: u64,
     /// Replies of it that were dropped.
     pub(crate) late: u64,
+    /// Transactions that the operator took away from it and whose late replies are still to come,
+    /// oldest first. While there are some it may be at work, and owes no sign of life.
+    pub(crate) owed: VecDeque<u64>,
     /// The last transaction of which it was told that it is over, after it had been taken away.
     pub(crate) told_over: u64,
     /// What it was sent last.
@@ -249,6 +252,7 @@ impl Workers {
             busy_micros: 0,
             last_micros: 0,
             late: 0,
+            owed: VecDeque::new(),
             told_over: 0,
             last: Last {
                 bytes: Vec::new(),
@@ -312,7 +316,18 @@ impl std::ops::IndexMut<usize> for Workers {
     }
 }
 
+/// Most late replies of one worker that are awaited.
+const OWED_MAX: usize = 1024;
+
 impl Worker {
+    /// A transaction is taken away from it; its reply will come late.
+    pub(crate) fn owe(&mut self, transaction: u64) {
+        if self.owed.len() == OWED_MAX {
+            self.owed.pop_front();
+        }
+        self.owed.push_back(transaction);
+    }
+
     /// Remembers what it is sent, into the same buffer each time.
     pub(crate) fn remember(
         &mut self,

@@ -10,10 +10,37 @@ use protocol::time::{Micros, Tick};
 use std::cmp::Reverse;
 use std::mem;
 
+/// Whoever comes so much later than something was due was stopped, or its machine was.
+const STANDSTILL: Micros = Micros::from_millis(250);
+
 impl Shell {
     /// Has a link looked at at this moment.
     pub(super) fn watch_deadline(&mut self, at: Tick, link: LinkId) {
         self.deadlines.push(Reverse((at, link)));
+    }
+
+    /// Something was due at this moment, and it is much later: this process stood still. Peers had
+    /// no chance to take anything from it, nor to be heard.
+    pub(super) fn excuse_standstill(&mut self, due: Tick) {
+        let late = self.now.since(due);
+        if late < STANDSTILL {
+            return;
+        }
+        self.deadlines.clear();
+        let mut watched = Vec::new();
+        self.links.each(|link, conn| {
+            conn.progress_at = conn.progress_at + late;
+            match &mut conn.phase {
+                Phase::Dialling { until, .. }
+                | Phase::Closing { until }
+                | Phase::Lingering { until } => {
+                    *until = *until + late;
+                    watched.push(Reverse((*until, link)));
+                }
+                Phase::Open | Phase::Deaf => {}
+            }
+        });
+        self.deadlines.extend(watched);
     }
 
     /// When the shell has something to do next.

@@ -39,6 +39,8 @@ pub struct Intake {
     pub is_hung_up: bool,
     /// Its login or badge was accepted: it may send large frames.
     pub is_known: bool,
+    /// The last look gave bytes.
+    pub has_heard: bool,
     /// The connection ended so, but what came before may not all be given on yet.
     pub ended: Option<Close>,
     tail: Vec<u8>,
@@ -78,6 +80,7 @@ pub fn end_of(error: &io::Error) -> Close {
 impl Intake {
     /// Puts what was kept and what one read gives into `buffer`: how many bytes stand there now.
     pub fn fill<R: Read>(&mut self, stream: &mut R, buffer: &mut [u8], bulk: &mut Bulk) -> usize {
+        self.has_heard = false;
         let kept = self.tail.len();
         buffer[..kept].copy_from_slice(&self.tail);
         bulk.give_tail(mem::take(&mut self.tail));
@@ -108,6 +111,7 @@ impl Intake {
             Ok(count) => {
                 // A short read means drained: these are stream sockets, watched edge by edge.
                 self.is_readable = count == wanted || self.is_hung_up;
+                self.has_heard = true;
                 if let Some(big) = &mut self.big {
                     big.filled += count.min(room);
                 }

@@ -131,12 +131,16 @@ impl Reactor {
 
     /// One turn of the loop.
     fn turn(&mut self) -> Result<(), Fatal> {
-        self.wait(self.due())?;
+        let due = self.due();
+        self.wait(due)?;
         self.shell.now = self.clock.now();
         if let Some(wall) = self.clock.change(self.shell.now) {
             self.step(Input::Clock { wall });
         }
         self.shell.limits = Limits::of(self.engine.settings());
+        if let Some(due) = due.filter(|due| *due != Tick::default()) {
+            self.shell.excuse_standstill(due);
+        }
         self.take_events();
         self.take_again();
         self.accept_all();

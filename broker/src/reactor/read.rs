@@ -3,11 +3,11 @@
 //! kept.
 
 use super::Reactor;
-use super::conn::Phase;
+use super::conn::{Conn, Phase};
 use super::intake::Front;
 use super::listen::who_is;
 use super::shell::Limits;
-use crate::engine::input::{Close, Input, Report};
+use crate::engine::input::{Input, Report};
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
 use protocol::decode::WireError;
@@ -78,10 +78,13 @@ impl Reactor {
     fn parse(&mut self, link: LinkId, bytes: &[u8]) {
         let Limits { body: body_max, intake: intake_max, .. } = self.shell.limits;
         let (mut at, mut frames) = (0, 0);
+        // Each frame says by itself that its sender is there.
+        let mut is_part = true;
         if let Some(conn) = self.shell.links.get(link)
             && let Some((kind, head, body)) = conn.intake.take_big(&mut self.bulk)
         {
             self.shell.parts.release(conn);
+            is_part = false;
             self.deliver(link, kind, head, body);
         }
         loop {
@@ -108,6 +111,7 @@ impl Reactor {
                 Front::Frame(kind, head, size) => {
                     let body = self.shell.arena.keep(&rest[HEADER_BYTES..size], &mut self.bulk);
                     at += size;
+                    is_part = false;
                     self.deliver(link, kind, head, body);
                 }
                 Front::Part => {
@@ -138,7 +142,18 @@ impl Reactor {
                 }
             }
         }
+        if is_part {
+            self.hear_part(link);
+        }
         self.after(link, frames == FRAMES_MAX);
+    }
+
+    /// No frame is whole; but bytes of one may have come.
+    fn hear_part(&mut self, link: LinkId) {
+        let is_heard = |conn: &mut Conn| conn.intake.has_heard && conn.intake.has_part();
+        if self.shell.links.get(link).is_some_and(is_heard) {
+            self.step(Input::Heard { link });
+        }
     }
 
     /// What is left to do when everything that came is given on, or `is_cut` short.
@@ -160,9 +175,8 @@ impl Reactor {
                 self.garbage(link, WireError::fatal(ErrorCode::Tls, trouble, 0));
             }
             Some(how) => {
-                let is_torn = how == Close::Eof && conn.intake.has_part();
+                let how = how.max(conn.worst_known());
                 self.shell.drop_link(link);
-                let how = if is_torn { Close::Torn } else { how };
                 self.step(Input::Closed { link, how });
             }
         }

@@ -16,7 +16,7 @@ use protocol::names::ServiceName;
 /// What every connection may do.
 pub(super) const ENDS: &str = "closes, tears, breaks, vanishes, logs out, is silent, answers, \
 pings [seq=N], sends garbage [seq=N skip more], complains \"TEXT\", is congested, drains, \
-overflows, stalls";
+overflows, stalls, trickles";
 
 impl World {
     pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
@@ -145,6 +145,7 @@ impl World {
                 let error = WireError { code, text, sequence, skip, more, reply: true };
                 self.step(Input::Garbage { link: self.link(name)?, error })?;
             }
+            "trickles" => self.step(Input::Heard { link: self.link(name)? })?,
             "drains" => self.step(Input::Drained { link: self.link(name)? })?,
             "overflows" => {
                 self.step(Input::OutboxFull { link: self.link(name)?, bytes: 33_554_433 })?;

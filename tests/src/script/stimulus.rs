@@ -49,7 +49,7 @@ impl World {
         const KNOWN: &str = "starts [without execd] [SETTING=VALUE], restarts, loads \"SCRIPT\", \
 reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
 has certificates [\"READ; …\"] [lost=\"WHY; …\"] [ending=\"WHAT; …\"] [without tokens], \
-clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME";
+clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "starts" => {
@@ -63,6 +63,10 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME";
                 *self = Self::bare(settings, has_execd)?;
             }
             "restarts" => self.restart()?,
+            "stands" if line.is("still") => {
+                let time = line.word("a time, like 10s")?;
+                self.stand_still(micros(&time)?)?;
+            }
             "loads" => {
                 let text = line.quoted().unwrap_or_default();
                 let text = String::from_utf8_lossy(&text).into_owned();

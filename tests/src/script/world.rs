@@ -244,6 +244,15 @@ impl World {
         self.has_overslept = true;
     }
 
+    /// The broker stands still: much is due when it goes on, and nothing was said meanwhile.
+    ///
+    /// # Errors
+    /// The engine broke a law.
+    pub fn stand_still(&mut self, micros: u64) -> Result<(), String> {
+        self.now = Tick(self.now.0 + micros);
+        self.step(Input::Deadline)
+    }
+
     /// What happened since the last look, state changes of workers last.
     pub(super) fn look(&mut self) -> Vec<Item> {
         let mut places = BTreeMap::new();

@@ -191,6 +191,11 @@ fn start_failed(world: &mut World) {
             for _ in 0..20 {
                 world.operate(&format!("idle {}", page.id));
             }
+        } else if page.queue == "IDLE" && world.is_stuck(&page.pid) {
+            // It owes no sign of life until its late reply comes, which never will.
+            for verb in ["stop", "stop", "start"] {
+                world.operate(&format!("{verb} {}", page.id));
+            }
         }
     }
 }

@@ -430,6 +430,14 @@ impl World {
         self.procs.iter().any(|(of, proc)| proc.is_hermit && of.to_string() == pid)
     }
 
+    /// Whether a process will never answer the request that it has.
+    pub fn is_stuck(&self, pid: &str) -> bool {
+        let is_it = |pid_of: &u32, proc: &Proc| {
+            proc.is_hermit && proc.work.is_some() && pid_of.to_string() == pid
+        };
+        self.procs.iter().any(|(of, proc)| is_it(of, proc))
+    }
+
     /// Whether a process is the one that this worker is known by.
     pub fn is_worker(&self, pid: u32, worker: WorkerId) -> bool {
         self.procs.get(&pid).is_some_and(|proc| proc.worker == worker && proc.conn.is_some())
