@@ -5,6 +5,7 @@ use protocol::op::help;
 use protocol::op::spec::{Arg, Takes};
 use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
+use serde_json::Value;
 
 /// Names that the broker knows.
 #[derive(Clone, Debug, Default)]
@@ -16,11 +17,10 @@ pub struct Known {
 /// The names in an answer to `services`, text or JSON.
 pub fn services(answer: &str) -> Vec<String> {
     if answer.starts_with('{') {
-        let parts = answer.split("\"service\":\"").skip(1);
-        return parts
-            .filter_map(|part| part.split_once('"'))
-            .map(|(name, _)| name.into())
-            .collect();
+        let answer: Value = serde_json::from_str(answer).unwrap_or_default();
+        let rows = answer["services"].as_array();
+        let names = rows.into_iter().flatten().filter_map(|row| row["service"].as_str());
+        return names.map(str::to_owned).collect();
     }
     let words = answer.lines().skip(1).filter_map(|line| line.split_whitespace().next());
     words.map(str::to_owned).collect()
@@ -161,7 +161,8 @@ mod tests {
     fn services_are_known_from_either_form_of_the_answer() {
         let text = "                 service          id\n     eat           3\n      op    1\n";
         assert_eq!(services(text), ["eat", "op"]);
-        let json = r#"{"services":[{"service":"eat","id":3},{"service":"op","id":1}]}"#;
+        let json =
+            r#"{"services":[{"service":"eat","service_id":3},{"service":"op","service_id":1}]}"#;
         assert_eq!(services(json), ["eat", "op"]);
         assert!(services("").is_empty() && services("{}").is_empty());
     }

@@ -4,7 +4,7 @@
 use crate::cli::Cli;
 use crate::complete::{self, Known};
 use crate::link::Link;
-use crate::output::Output;
+use crate::output::{At, Output};
 use crate::status::Failure;
 use bytes::Bytes;
 use client::address::state_dir;
@@ -166,7 +166,7 @@ fn messages(
 
 /// A failure at the prompt has been seen and dealt with; it is not the program's exit status.
 fn tell(failure: &Failure, out: &mut Output) {
-    out.brief_failure("", failure);
+    out.brief_failure(At::Only(""), failure);
     out.forget_failures();
 }
 

@@ -34,6 +34,12 @@ pub fn main() -> ExitCode {
             // Help and version go to standard output with status 0, mistakes to standard error with
             // 2.
             let _ = error.print();
+            if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
+                let text = error.render().to_string();
+                let text = text.split("\n\n").next().unwrap_or_default();
+                let failure = status::Failure::Usage(text.trim_start_matches("error: ").into());
+                output::Output::new(true).failure_as_json(output::At::Only(""), &failure);
+            }
             return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
         }
     };
@@ -43,7 +49,7 @@ pub fn main() -> ExitCode {
         None if cli.is_interactive(stdin().is_terminal()) => console::run(&cli, &mut out),
         None => run::run(&cli, &mut stdin().lock(), &mut out),
     };
-    let failed = result.err().inspect(|failure| out.failure("", failure));
+    let failed = result.err().inspect(|failure| out.failure(output::At::Only(""), failure));
     let first = out.first_failure().or_else(|| failed.map(|failure| failure.status()));
     first.unwrap_or(status::Status::Done).into()
 }

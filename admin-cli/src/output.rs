@@ -4,7 +4,10 @@
 use crate::status::{Failure, Status};
 use client::error::{Code, Error};
 use protocol::errors::ErrorCode;
-use protocol::op::json::Writer;
+use protocol::op::parse::{parse, quote};
+use protocol::op::spec::OpRequest;
+use serde_json::{Value, json};
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 
 /// How much of an error's text is told.
@@ -12,6 +15,27 @@ use std::io::{self, IsTerminal as _, Write};
 enum Whole {
     Yes,
     No,
+}
+
+/// What was being done when something went wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum At<'a> {
+    /// The one thing that there was to do.
+    Only(&'a str),
+    /// One of several texts of `-c`.
+    Command(&'a str),
+    /// A line of a script on standard input, and what stands there.
+    Line(usize, &'a str),
+}
+
+impl fmt::Display for At<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Only(_) => Ok(()),
+            Self::Command(command) => write!(f, "-c {}: ", quote(command)),
+            Self::Line(number, _) => write!(f, "line {number}: "),
+        }
+    }
 }
 
 /// Where everything is printed.
@@ -82,41 +106,52 @@ impl Output {
         let _ = writeln!(self.err, "{text}");
     }
 
-    /// Says what went wrong; `at` is in which command or line. Remembers the first exit status.
-    pub fn failure(&mut self, at: &str, failure: &Failure) {
+    /// Says what went wrong, and where. Remembers the first exit status.
+    pub fn failure(&mut self, at: At<'_>, failure: &Failure) {
         self.tell(at, failure, Whole::Yes);
     }
 
     /// As [`Output::failure`], but where many commands are given: without the whole help that the
     /// broker adds to the error of an unknown one.
-    pub fn brief_failure(&mut self, at: &str, failure: &Failure) {
+    pub fn brief_failure(&mut self, at: At<'_>, failure: &Failure) {
         self.tell(at, failure, Whole::No);
     }
 
-    fn tell(&mut self, at: &str, failure: &Failure, whole: Whole) {
+    fn tell(&mut self, at: At<'_>, failure: &Failure, whole: Whole) {
         let status = failure.status();
         if status == Status::Done {
             return;
         }
         self.first.get_or_insert(status);
+        if self.json {
+            self.failure_as_json(at, failure);
+        }
         let text = match failure {
-            Failure::Asked(error) => {
-                if self.json {
-                    let _ = self.end_line().and_then(|()| self.text(&json(error)));
-                }
-                match whole {
-                    Whole::Yes => words(error),
-                    Whole::No => words(&without_help(error)),
-                }
-            }
+            Failure::Asked(error) => match whole {
+                Whole::Yes => words(error),
+                Whole::No => words(&without_help(error)),
+            },
             Failure::Usage(text) => text.clone(),
             Failure::Input(error) => format!("standard input can't be read: {error}"),
             Failure::Output(error) => format!("standard output can't be written: {error}"),
             Failure::Interrupted => "interrupted".to_owned(),
         };
         let _ = self.end_answer();
-        let at = if at.is_empty() { String::new() } else { format!("{at}: ") };
         self.note(&format!("isdclient: {at}{text}"));
+    }
+
+    /// Prints the failure as one JSON object on standard output, where its answer would stand.
+    pub fn failure_as_json(&mut self, at: At<'_>, failure: &Failure) {
+        let error = match failure {
+            Failure::Asked(error) => error.clone(),
+            Failure::Usage(text) => Error::new(ErrorCode::Usage, text.as_str()),
+            Failure::Input(error) => {
+                Error::new(ErrorCode::Refused, format!("standard input can't be read: {error}"))
+            }
+            // Nothing can be said there, or nobody wants to know.
+            Failure::Output(_) | Failure::Interrupted => return,
+        };
+        let _ = self.end_line().and_then(|()| self.text(&as_json(at, &error)));
     }
 
     /// Failures told so far shall not be the exit status.
@@ -171,31 +206,58 @@ fn clean(text: &str) -> String {
     out
 }
 
-/// `{"error":{code,name,whose,ran,text,advice}}`.
-fn json(error: &Error) -> String {
+/// The error as `docs/op.schema.json` has it: what, whose, whether it ran, what to do, and where.
+fn as_json(at: At<'_>, error: &Error) -> String {
     let name = match error.code {
         Code::Isect(code) => code.name(),
         Code::Application(_) => "application",
     };
-    let mut w = Writer::default();
-    w.open_object();
-    w.key("error");
-    w.open_object();
-    w.key("code");
-    w.number(error.code.number());
-    for (key, value) in [
-        ("name", name),
-        ("whose", error.whose().word()),
-        ("ran", error.ran.word()),
-        ("text", &error.text),
-        ("advice", error.advice()),
-    ] {
-        w.key(key);
-        w.string(value);
+    let text = if error.is(ErrorCode::Usage) {
+        error.text.split("\n\n").next().unwrap_or_default()
+    } else {
+        &error.text
+    };
+    let context = error.context().map_or_else(String::new, |context| format!("{context}: "));
+    let failures = if error.is(ErrorCode::Refused) { failures(text) } else { Vec::new() };
+    let (command, file, line) = match at {
+        At::Line(number, command) => (command, Some("-".to_owned()), Some(number)),
+        At::Only(command) | At::Command(command) => (command, sourced(command), None),
+    };
+    let line = line.or_else(|| failures.first().map(|(line, _)| *line));
+    let failures: Vec<Value> =
+        failures.iter().map(|(line, text)| json!({ "line": line, "text": text })).collect();
+    let text = format!("{context}{}", text.trim_end());
+    json!({ "error": {
+        "number": error.code.number(),
+        "name": name,
+        "whose": error.whose().word(),
+        "ran": error.ran.word(),
+        "text": if text.is_empty() { error.advice() } else { &text },
+        "advice": error.advice(),
+        "command": Some(command).filter(|command| !command.is_empty()),
+        "file": file,
+        "line": line,
+        "failures": failures,
+    } })
+    .to_string()
+}
+
+/// The script that a command has the broker read.
+fn sourced(command: &str) -> Option<String> {
+    match parse(command) {
+        Ok(OpRequest::Source(file)) => Some(file),
+        Ok(_) | Err(_) => None,
     }
-    w.close_object();
-    w.close_object();
-    w.finish()
+}
+
+/// The lines of a script that failed, as the broker's text lists them: `line N: TEXT`.
+fn failures(text: &str) -> Vec<(usize, &str)> {
+    text.lines().filter_map(failed_line).collect()
+}
+
+fn failed_line(line: &str) -> Option<(usize, &str)> {
+    let (number, text) = line.strip_prefix("line ")?.split_once(": ")?;
+    Some((number.parse().ok()?, text))
 }
 
 #[cfg(test)]
@@ -246,8 +308,8 @@ mod tests {
     fn an_error_tells_the_cure_and_the_first_status_stays() {
         let (mut output, out, err) = memory(false, false);
         let error = Error::new(ErrorCode::Overloaded, "queue of 'echo' is full\u{1b}[2J");
-        output.failure("line 7", &Failure::Asked(error));
-        output.failure("", &Failure::Usage("x".into()));
+        output.failure(At::Line(7, "x"), &Failure::Asked(error));
+        output.failure(At::Only(""), &Failure::Usage("x".into()));
         assert_eq!(output.first_failure(), Some(Status::Failed));
         assert_eq!(out.text(), "");
         let text = err.text();
@@ -261,12 +323,31 @@ mod tests {
     #[test]
     fn an_error_as_json_is_one_object_on_standard_output() {
         let (mut output, out, err) = memory(false, true);
-        output.failure("", &Failure::Asked(Error::application(7, "no \"x\"")));
-        let begin = r#"{"error":{"code":7,"name":"application","whose":"worker","ran":"yes","#;
-        let text = r#""text":"no \"x\"","#;
-        let end = r#""advice":"the service's own documents say what this code means"}}"#;
-        assert_eq!(out.text(), format!("{begin}{text}{end}\n"));
+        output.failure(At::Only(""), &Failure::Asked(Error::application(7, "no \"x\"")));
+        let error: Value = serde_json::from_str(&out.text()).unwrap();
+        let expected = json!({ "error": {
+            "number": 7, "name": "application", "whose": "worker", "ran": "yes",
+            "text": "no \"x\"", "advice": "the service's own documents say what this code means",
+            "command": null, "file": null, "line": null, "failures": [],
+        } });
+        assert_eq!(error, expected);
         assert!(err.text().contains("no \"x\""));
+    }
+
+    #[test]
+    fn errors_of_scripts_name_file_and_line() {
+        let json = |at, code, text: &str| -> Value {
+            serde_json::from_str(&as_json(at, &Error::new(code, text))).unwrap()
+        };
+        let text = "1 command done, 2 failed:\nline 2: 'bogus' is no command\nline 3: x: y";
+        let error = json(At::Only("source '/a b'"), ErrorCode::Refused, text);
+        assert_eq!(error["error"]["file"], "/a b");
+        assert_eq!(error["error"]["line"], 2);
+        assert_eq!(error["error"]["failures"][1], serde_json::json!({ "line": 3, "text": "x: y" }));
+        let error = json(At::Line(4, "foo"), ErrorCode::Usage, "'foo' is no command\n\nabort  x");
+        assert_eq!(error["error"]["text"], "'foo' is no command");
+        assert_eq!((&error["error"]["line"], &error["error"]["file"]), (&4.into(), &"-".into()));
+        assert_eq!(error["error"]["command"], "foo");
     }
 
     #[test]
@@ -274,21 +355,21 @@ mod tests {
         let (mut output, _, err) = memory(false, false);
         let text = "'foo' is no command\n\nabort   isectd calls abort()";
         let unknown = Failure::Asked(Error::new(ErrorCode::Usage, text));
-        output.brief_failure("line 4", &unknown);
+        output.brief_failure(At::Line(4, "foo"), &unknown);
         let told = err.text();
         assert!(
             told.starts_with("isdclient: line 4: 'foo' is no command\n  'help' lists"),
             "{told}"
         );
         assert!(!told.contains("abort") && told.lines().count() == 2, "{told}");
-        output.failure("", &unknown);
+        output.failure(At::Only(""), &unknown);
         assert!(err.text().ends_with("\n\nabort   isectd calls abort()\n"));
     }
 
     #[test]
     fn a_reader_that_has_gone_is_no_failure() {
         let (mut output, _, err) = memory(false, false);
-        output.failure("", &Failure::Output(io::ErrorKind::BrokenPipe.into()));
+        output.failure(At::Only(""), &Failure::Output(io::ErrorKind::BrokenPipe.into()));
         assert_eq!((output.first_failure(), err.text()), (None, String::new()));
     }
 }

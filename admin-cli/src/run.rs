@@ -4,10 +4,10 @@
 use crate::cli::Cli;
 use crate::input::{Message, Messages};
 use crate::link::Link;
-use crate::output::Output;
+use crate::output::{At, Output};
 use crate::status::Failure;
 use bytes::Bytes;
-use protocol::op::parse::{parse_script, quote};
+use protocol::op::parse::parse_script;
 use std::io::BufRead;
 use std::time::Duration;
 
@@ -36,15 +36,15 @@ fn commands(cli: &Cli, link: &mut Link, out: &mut Output) -> Result<(), Failure>
     let bodies = cli.messages();
     let count = bodies.len();
     for (index, body) in bodies.into_iter().enumerate() {
-        let at =
-            if count == 1 { String::new() } else { format!("-c {}", quote(&cli.commands[index])) };
+        let command = cli.commands[index].as_str();
+        let at = if count == 1 { At::Only(command) } else { At::Command(command) };
         let is_last = index + 1 == count;
         let result = if cli.keep {
             link.tell(body, is_last, Duration::ZERO, out)
         } else {
             separate(cli, index, out).and_then(|()| link.ask(body, None, out))
         };
-        go_on(&at, result, out)?;
+        go_on(at, result, out)?;
     }
     Ok(())
 }
@@ -66,7 +66,7 @@ fn messages(
             break;
         }
         let result = separate(cli, index, out).and_then(|()| link.ask(message.body, None, out));
-        go_on("", result, out)?;
+        go_on(At::Only(""), result, out)?;
         index += 1;
     }
     Ok(())
@@ -96,7 +96,7 @@ fn operate(link: &mut Link, input: &mut dyn BufRead, out: &mut Output) -> Result
     let mut is_first = true;
     while let Some(Message { body, is_sent }) = messages.read()? {
         if is_sent {
-            go_on("", link.ask(body, None, out), out)?;
+            go_on(At::Only(""), link.ask(body, None, out), out)?;
         } else if is_first || !body.is_empty() {
             script(link, &body, out)?;
         }
@@ -115,7 +115,7 @@ fn script(link: &mut Link, bytes: &[u8], out: &mut Output) -> Result<(), Failure
         let body = Bytes::copy_from_slice(line.as_bytes());
         match link.ask(body, None, out) {
             Err(failure) if !failure.is_final() => {
-                out.brief_failure(&format!("line {number}"), &failure);
+                out.brief_failure(At::Line(number, line), &failure);
             }
             result => result?,
         }
@@ -129,7 +129,7 @@ fn separate(cli: &Cli, index: usize, out: &mut Output) -> Result<(), Failure> {
 }
 
 /// Tells a failure and goes on, unless nothing more can be done.
-fn go_on(at: &str, result: Result<(), Failure>, out: &mut Output) -> Result<(), Failure> {
+fn go_on(at: At<'_>, result: Result<(), Failure>, out: &mut Output) -> Result<(), Failure> {
     match result {
         Err(failure) if !failure.is_final() => {
             out.failure(at, &failure);

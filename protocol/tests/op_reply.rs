@@ -60,7 +60,7 @@ fn the_status_page_comes_out_as_in_the_manual() {
     assert_eq!(
         page.json(),
         concat!(
-            r#"{"isdData":{"configfile":"","host":"isect","ServiceList":3,"#,
+            r#"{"isdData":{"configfile":null,"host":"isect","ServiceList":3,"#,
             r#""command_worker":"op","Buckets":[0,0,0,0,0,0]}}"#
         )
     );
@@ -96,7 +96,7 @@ fn a_record_of_a_worker_comes_out_as_in_the_manual() {
     assert_eq!(
         page.json(),
         concat!(
-            r#"{"worker":{"id":1,"name":"echo","state":"idle","client":null,"#,
+            r#"{"worker":{"worker":1,"service":"echo","state":"idle","client":null,"#,
             r#""stderr":["one","two \u001b[31m"],"lines":[],"up":1204000}}"#
         )
     );
@@ -109,7 +109,7 @@ fn lines_of_one_name_are_one_array() {
     let line = |id: i64, name: &str| Block::Line {
         name: "paused",
         text: format!("paused worker->id = {id}, worker->name = {name}"),
-        fields: vec![("id", Value::Number(id)), ("name", Value::Text(name.into()))],
+        fields: vec![("id", Value::Number(id.into())), ("name", Value::Text(name.into()))],
     };
     let reply = OpReply { blocks: vec![line(2, "eat"), line(1, "echo")] };
     assert_eq!(
@@ -117,9 +117,9 @@ fn lines_of_one_name_are_one_array() {
         "paused worker->id = 2, worker->name = eat\npaused worker->id = 1, worker->name = echo\n"
     );
     assert_eq!(reply.json(), r#"{"paused":[{"id":2,"name":"eat"},{"id":1,"name":"echo"}]}"#);
-    let plain = OpReply::line("note", "nothing\nwas \u{7}done", vec![]);
+    let plain = OpReply::line("events", "nothing\nwas \u{7}done", vec![]);
     assert_eq!(plain.text(), "nothing\\nwas \\u{7}done\n");
-    assert_eq!(plain.json(), r#"{"note":[{"text":"nothing\nwas \u0007done"}]}"#);
+    assert_eq!(plain.json(), r#"{"events":[{"text":"nothing\nwas \u0007done"}]}"#);
 }
 
 #[test]
@@ -163,7 +163,7 @@ fn a_dump_is_a_hex_dump() {
     );
     assert_eq!(
         OpReply::block(whole).json(),
-        "{\"last\":{\"size\":3,\"shown\":3,\"hex\":\"680aff\",\"text\":\"h\\n\u{fffd}\"}}"
+        "{\"last\":{\"bytes\":3,\"shown\":3,\"hex\":\"680aff\",\"text\":\"h\\n\u{fffd}\"}}"
     );
     let part = Block::Dump { name: "last", size: 9000, bytes: Bytes::from_static(b"h") };
     assert!(OpReply::block(part).text().ends_with("the first 1 of 9000 bytes are shown\n"));
@@ -172,7 +172,7 @@ fn a_dump_is_a_hex_dump() {
 #[test]
 fn parts_of_several_lines_are_parted_by_a_blank_line() {
     let mut reply = services();
-    reply.blocks.insert(0, OpReply::line("note", "before", vec![]).blocks.remove(0));
+    reply.blocks.insert(0, OpReply::line("events", "before", vec![]).blocks.remove(0));
     reply.blocks.extend(services().blocks);
     reply.blocks.push(Block::Text { name: "note2", text: "a\tb  \n\u{1b}c".into() });
     let text = reply.text();

@@ -1,5 +1,6 @@
 //! The documents that are made from tables: whole pages (`docs/op.md`, `config.md`, `facts.md`,
-//! `errors.md`) and the marked parts of `docs/protocol.md`. Not the prose: people write that.
+//! `errors.md`, `op.schema.json`) and the marked parts of `docs/protocol.md`. Not the prose: people
+//! write that.
 
 use broker::engine::fact::FACTS;
 use protocol::errors::ERRORS;
@@ -22,6 +23,7 @@ pub fn pages() -> Vec<(&'static str, String)> {
         ("docs/config.md", config()),
         ("docs/facts.md", facts()),
         ("docs/errors.md", errors()),
+        ("docs/op.schema.json", format!("{:#}\n", crate::schema::schema())),
     ]
 }
 

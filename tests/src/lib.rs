@@ -10,6 +10,7 @@ pub mod fuzz;
 pub mod lan;
 pub mod proc;
 pub mod proof;
+pub mod schema;
 pub mod script;
 pub mod sim;
 pub mod stranger;

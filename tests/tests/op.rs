@@ -4,10 +4,12 @@
 
 #![expect(clippy::disallowed_methods, reason = "UPDATE is for the person at the keys")]
 
+use isect_tests::schema;
 use isect_tests::script::{self, world::World};
 use protocol::bodies::Format;
 use protocol::op::spec::{Command, Spec};
 use protocol::op::table::COMMANDS;
+use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
@@ -31,7 +33,9 @@ fn asked(row: &Spec) -> Vec<&'static str> {
             "config worker echo localhost /usr/local/bin/isdecho",
             "config worker #9 eat h1 /bin/eat 'two words'",
         ],
-        Command::DeleteWorker => vec!["delete worker 3", "delete worker 1", "delete worker 99"],
+        Command::DeleteWorker => {
+            vec!["delete worker 3", "delete worker 1", "delete worker 5", "delete worker 99"]
+        }
         Command::DeleteHost => vec!["delete host h2", "delete host h1", "delete host localhost"],
         Command::DeleteService => vec!["delete service spare", "delete service echo"],
         Command::DeleteClient => vec!["delete client 2", "delete client 99"],
@@ -158,6 +162,32 @@ fn every_command_answers_as_its_golden_file_says() {
         }
     }
     assert!(wrong.is_empty(), "UPDATE=1 writes them anew; read them then\n{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_answer_in_json_is_as_the_schema_says() {
+    let schema = schema::schema();
+    let mut wrong = Vec::new();
+    for row in COMMANDS {
+        let name = schema::name(row);
+        let mut count = 0;
+        for command in asked(row) {
+            let answer = script::ask(&mut populated(), "op2", command, then(command)).unwrap();
+            let is_error = !answer.starts_with('{');
+            for answer in serde_json::Deserializer::from_str(&answer).into_iter::<Value>() {
+                let Ok(answer) = answer else { break };
+                count += 1;
+                if let Err(error) = schema::check(&schema, &name, &answer) {
+                    wrong.push(format!("{command}: {error}"));
+                }
+            }
+            assert!(is_error || count > 0, "{command}: {answer}");
+        }
+        if count == 0 {
+            wrong.push(format!("{name}: no answer was looked at"));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

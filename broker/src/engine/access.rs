@@ -17,7 +17,7 @@ use protocol::kinds::Role;
 use protocol::names::{ServiceName, TokenName};
 use protocol::op::parse::OpError;
 use protocol::op::reply::{OpReply, Value};
-use protocol::op::spec::OpRequest;
+use protocol::op::spec::{Command, OpRequest};
 use protocol::proof::{Claim, Proof};
 use protocol::rights::Rights;
 use protocol::time::{Micros, Tick};
@@ -333,7 +333,7 @@ impl Engine {
             ("address", text(&client.peer.address)),
             ("uid", client.peer.uid.map_or(Value::None, |uid| Value::Number(uid.into()))),
             ("token", client.peer.token.as_ref().map_or(Value::None, text)),
-            ("roles", text(rights)),
+            ("roles", Value::Texts(rights.roles())),
         ];
         OpReply::line("whoami", line, fields)
     }
@@ -358,7 +358,7 @@ impl Engine {
             }
             Ok(tokens) => {
                 let line = format!("{} in {}", counted(tokens.tokens.len(), "token"), tokens.file);
-                let fields = vec![("tokens", Value::Number(tokens.tokens.len() as i64))];
+                let fields = vec![("tokens", Value::Number(tokens.tokens.len() as i128))];
                 self.record(FactKind::TokensRead, about, line.clone(), out);
                 self.change_tokens(*tokens, out);
                 Ok(OpReply::line("reload", line, fields))
@@ -366,7 +366,7 @@ impl Engine {
         };
         let answer = match self.certificates.take_if(|(of, _)| *of == asker) {
             Some((_, certificates)) => certificates.join(Some(answer)),
-            None => answer,
+            None => answer.map(|reply| reply.complete(Command::Reload)),
         };
         if let (Some((link, head)), Some(client)) = (asker, client)
             && self.links.get(link).is_some()

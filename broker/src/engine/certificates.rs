@@ -7,6 +7,7 @@ use super::links::End;
 use super::op_run::{OpResult, refused};
 use super::{Engine, Out};
 use protocol::op::reply::{Block, OpReply, Value};
+use protocol::op::spec::Command;
 
 impl Engine {
     pub(crate) fn on_certificates(
@@ -67,6 +68,6 @@ impl Certificates {
             })
             .collect();
         blocks.extend(tokens.into_iter().flat_map(|reply| reply.blocks));
-        Ok(OpReply { blocks })
+        Ok(OpReply { blocks }.complete(Command::Reload))
     }
 }

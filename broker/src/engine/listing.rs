@@ -14,7 +14,7 @@ use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
 use protocol::names::ServiceName;
 use protocol::op::parse::OpError;
 use protocol::op::reply::{OpReply, Value};
-use protocol::op::spec::{OpRequest, WorkerFilter};
+use protocol::op::spec::{Command, OpRequest, WorkerFilter};
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
@@ -83,7 +83,9 @@ impl Listing {
         match self {
             Self::Clients { rows, .. } => Engine::clients_table(rows),
             Self::Workers { filter, rows, .. } => Engine::workers_tables(filter, rows),
-            Self::Queue { rows, services, .. } => Engine::queue_tables(rows, services),
+            Self::Queue { rows, services, .. } => {
+                Engine::queue_tables(rows, services).complete(Command::Queue)
+            }
         }
     }
 }

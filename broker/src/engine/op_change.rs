@@ -4,7 +4,7 @@
 use super::action::{Action, Ending, Origin};
 use super::buckets::{self, Buckets};
 use super::fact::{About, FactKind};
-use super::op_read::{counted, number, text};
+use super::op_read::{counted, number, setting_value, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::workers::{Life, Place};
 use super::{Engine, Out};
@@ -63,7 +63,7 @@ impl Engine {
             Target::Service(name) => format!("service '{name}' has no workers"),
             Target::All | Target::Worker(_) => "there are no workers".to_owned(),
         };
-        OpReply::line("none", name, vec![])
+        OpReply::line("note", name, vec![])
     }
 
     pub(crate) fn pause(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
@@ -237,7 +237,7 @@ impl Engine {
         self.noted(origin, format!("service {id} {name}"), out);
         self.move_client(key, service, out);
         let fields = vec![("client", number(id.0)), ("service", text(name))];
-        Ok(OpReply::line("service", format!("client->id = {id}, client->service = {name}"), fields))
+        Ok(OpReply::line("moved", format!("client->id = {id}, client->service = {name}"), fields))
     }
 
     pub(crate) fn change_buckets(
@@ -268,14 +268,18 @@ impl Engine {
             self.changed(origin, format!("preempt {}", switch(on)), out);
         }
         let word = switch(self.is_preempt);
-        OpReply::line("preempt", format!("preempt is {word}"), vec![("preempt", Value::Word(word))])
+        OpReply::line(
+            "preempt",
+            format!("preempt is {word}"),
+            vec![("preempt", Value::Flag(self.is_preempt))],
+        )
     }
 
     pub(crate) fn reject(&mut self, origin: &Origin, on: bool, out: Out<'_>) -> OpReply {
         self.is_rejecting = on;
         self.changed(origin, format!("reject {}", switch(on)), out);
         let text = if on { "rejecting new client logins" } else { "accepting new client logins" };
-        OpReply::line("reject", text, vec![("reject", Value::Word(switch(on)))])
+        OpReply::line("reject", text, vec![("reject", Value::Flag(on))])
     }
 
     pub(crate) fn reset(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
@@ -327,7 +331,11 @@ impl Engine {
             self.poison.pop_front();
         }
         self.changed(origin, format!("set {} {value}", row.name), out);
-        let fields = vec![("setting", text(row.name)), ("value", number(value))];
+        let fields = vec![
+            ("setting", text(row.name)),
+            ("value", setting_value(row, value)),
+            ("unit", Value::Word(row.unit.word())),
+        ];
         Ok(OpReply::line("set", format!("{} = {value} {}", row.name, row.unit.word()), fields))
     }
 

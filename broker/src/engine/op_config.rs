@@ -55,7 +55,7 @@ impl Engine {
         self.serve(key, out);
         let id = self.registry[key].id;
         let verb = if known.is_some() { "changed" } else { "configured" };
-        let fields = vec![("service", text(&name)), ("id", number(id.0))];
+        let fields = vec![("service", text(&name)), ("service_id", number(id.0))];
         Ok(OpReply::line(
             verb,
             format!("{verb} service->id = {id}, service->name = {name}"),
@@ -233,9 +233,9 @@ impl Engine {
         self.recent.configure(count as usize, kinds);
         self.changed(origin, format!("config events {count}"), out);
         Ok(OpReply::line(
-            "events",
+            "configured",
             format!("isdData.NumEvents={count}"),
-            vec![("NumEvents", number(count))],
+            vec![("events_max", number(count))],
         ))
     }
 }

@@ -13,7 +13,7 @@ impl Engine {
     pub(crate) fn show_events(&self, count: Option<u64>) -> OpReply {
         if self.recent.max() == 0 {
             let hint = "no events are remembered; 'config events 100' begins with it";
-            return OpReply::line("hint", hint, vec![]);
+            return OpReply::line("note", hint, vec![]);
         }
         let count = count.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX);
         OpReply {

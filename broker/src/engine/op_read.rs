@@ -9,8 +9,8 @@ use super::transaction::Stage;
 use super::workers::Place;
 use protocol::ids::ClientId;
 use protocol::names::ServiceName;
-use protocol::op::reply::{Align, Block, Column, OpReply, Value};
-use protocol::settings::Setting;
+use protocol::op::reply::{Align, Block, Column, OpReply, Value, span};
+use protocol::settings::{Setting, SettingRow, Unit};
 use protocol::time::Tick;
 
 /// A right-aligned column; its JSON key is the title with underscores unless given.
@@ -23,9 +23,14 @@ pub(crate) const fn left(title: &'static str, key: &'static str, width: usize) -
     Column { title, key, width, align: Align::Left }
 }
 
+/// A column that only JSON has.
+pub(crate) const fn unseen(key: &'static str) -> Column {
+    Column { title: "", key, width: 0, align: Align::Left }
+}
+
 /// A count as a value.
-pub(crate) fn number(count: impl TryInto<i64>) -> Value {
-    count.try_into().map_or(Value::Number(i64::MAX), Value::Number)
+pub(crate) fn number(count: impl TryInto<i128>) -> Value {
+    count.try_into().map_or(Value::None, Value::Number)
 }
 
 /// A name as a value.
@@ -34,13 +39,13 @@ pub(crate) fn text(name: impl ToString) -> Value {
 }
 
 /// A switch as the manual's pages show it.
-pub(crate) const fn flag(is_set: bool) -> Value {
-    Value::Number(is_set as i64)
+pub(crate) fn flag(is_set: bool) -> Value {
+    Value::bit(is_set)
 }
 
 /// `yes` or `no`.
 pub(crate) const fn yes(is_so: bool) -> Value {
-    Value::Word(if is_so { "yes" } else { "no" })
+    Value::Flag(is_so)
 }
 
 /// A table without a heading line.
@@ -49,8 +54,9 @@ pub(crate) fn table(name: &'static str, columns: Vec<Column>, rows: Vec<Vec<Valu
 }
 
 impl Engine {
-    fn ago(&self, at: Tick) -> Value {
-        Value::Micros(self.now.since(at).0)
+    /// Since when, of which a table shows how long ago that was.
+    pub(crate) fn ago(&self, at: Tick) -> Value {
+        Value::shown(span(self.now.since(at).0), self.clock(at))
     }
 
     /// Blank: the manual's status page, then what it does not know.
@@ -78,8 +84,8 @@ impl Engine {
             ("BucketSecs", number(self.buckets.secs())),
             ("PeakBucket", number(self.buckets.peak())),
             ("Buckets", Value::Numbers(self.buckets.counts())),
-            ("preempt", Value::Word(if self.is_preempt { "on" } else { "off" })),
-            ("reject", Value::Word(if self.is_rejecting { "on" } else { "off" })),
+            ("preempt", Value::on_off(self.is_preempt)),
+            ("reject", Value::on_off(self.is_rejecting)),
             (
                 "Waiting",
                 number(
@@ -99,9 +105,7 @@ impl Engine {
             ("version", text(&listening.version)),
             ("Uptime", Value::Micros(self.now.0)),
         ];
-        if let Some(why) = &self.unsaved {
-            fields.push(("unsaved", text(why)));
-        }
+        fields.push(("unsaved", self.unsaved.as_ref().map_or(Value::Unsaid, text)));
         OpReply::block(Block::Record { name: "status", prefix: "isdData.", width: 24, fields })
     }
 
@@ -118,7 +122,7 @@ impl Engine {
 
     /// The manual's table, newest first; the names of its columns are what it prints.
     pub(crate) fn show_services(&self) -> OpReply {
-        let columns = vec![column("service", "service", 32), column("id", "id", 12)];
+        let columns = vec![column("service", "service", 32), column("id", "service_id", 12)];
         let mut rows: Vec<_> = self
             .registry
             .by_id()
@@ -141,7 +145,7 @@ impl Engine {
             column("requests", "requests", 9),
             column("answered", "answered", 9),
             column("failed", "failed", 7),
-            column("connected", "connected_us", 12),
+            column("connected", "connected", 12),
             column("fd", "fd", 4),
         ];
         table("clients", columns, rows)
@@ -154,7 +158,7 @@ impl Engine {
             number(c.priority),
             yes(c.is_blocked),
             text(&c.loghost),
-            number(c.hostpid),
+            Value::maybe(c.hostpid),
             number(c.live.len()),
             number(c.requests),
             number(c.answered),
@@ -174,7 +178,7 @@ impl Engine {
             ("service_id", number(self.registry[c.service].id.0)),
             ("service", text(&self.registry[c.service].name)),
             ("priority", number(c.priority)),
-            ("hostpid", number(c.hostpid)),
+            ("hostpid", Value::maybe(c.hostpid)),
             ("loghost", text(&c.loghost)),
             ("name", c.name.as_ref().map_or(Value::None, text)),
             ("address", text(&c.peer.address)),
@@ -284,16 +288,7 @@ impl Engine {
         let rows = settings
             .map(|&setting| {
                 let row = setting.row();
-                vec![
-                    text(row.name),
-                    number(self.settings.get(setting)),
-                    Value::Word(row.unit.word()),
-                    number(row.default),
-                    number(row.min),
-                    number(row.max),
-                    yes(row.live),
-                    text(row.text),
-                ]
+                setting_row(row, self.settings.get(setting))
             })
             .collect();
         table("settings", columns, rows)
@@ -327,6 +322,32 @@ impl Engine {
         self.clients
             .find(id)
             .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))
+    }
+}
+
+/// A row of `settings`.
+fn setting_row(row: &SettingRow, value: u64) -> Vec<Value> {
+    let least_most = |limit: u64| match row.unit {
+        Unit::Switch => Value::shown(limit.to_string(), Value::None),
+        Unit::Millis | Unit::Bytes | Unit::Count => number(limit),
+    };
+    vec![
+        text(row.name),
+        setting_value(row, value),
+        Value::Word(row.unit.word()),
+        setting_value(row, row.default),
+        least_most(row.min),
+        least_most(row.max),
+        yes(row.live),
+        text(row.text),
+    ]
+}
+
+/// A setting's value: a number, or whether a switch is on.
+pub(crate) fn setting_value(row: &SettingRow, value: u64) -> Value {
+    match row.unit {
+        Unit::Switch => flag(value != 0),
+        Unit::Millis | Unit::Bytes | Unit::Count => number(value),
     }
 }
 

@@ -50,7 +50,9 @@ impl Engine {
     fn on_op(&mut self, client: usize, head: Header, body: &Bytes, out: Out<'_>) {
         let link = self.clients[client].link;
         let origin = self.origin_of(client);
-        let answer = match parse::parse_bytes(body) {
+        let request = parse::parse_bytes(body);
+        let asked = request.as_ref().ok().map(OpRequest::command);
+        let answer = match request {
             Err(error) => Err(error),
             Ok(request) if !self.rights_of(&self.clients[client].peer).may(request.effect()) => {
                 self.not_allowed(client, &request, out)
@@ -80,6 +82,10 @@ impl Engine {
             }
             Ok(request) => self.run_recorded(&origin, request, out),
         };
+        let answer = answer.map(|reply| match asked {
+            Some(command) => reply.complete(command),
+            None => reply,
+        });
         // `halt` and `delete client` may have closed the asker.
         if self.links.get(link).is_some() {
             self.answer(client, &head, answer, out);
@@ -258,7 +264,7 @@ impl Engine {
                 let origin = self.origin_of(client);
                 let (done, failures) = self.run_script(&origin, &text, out);
                 if failures.is_empty() {
-                    let fields = vec![("commands", Value::Number(done as i64))];
+                    let fields = vec![("commands", Value::Number(done as i128))];
                     Ok(OpReply::line(
                         "sourced",
                         format!("{} done", counted(done, "command")),
@@ -320,7 +326,7 @@ impl Engine {
             if skipped > 0 {
                 let text =
                     format!("({skipped} facts were left out: this connection reads too slowly)");
-                let fields = vec![("skipped", Value::Number(skipped as i64))];
+                let fields = vec![("skipped", Value::Number(skipped.into()))];
                 reply.blocks.insert(0, Block::Line { name: "left_out", text, fields });
             }
             let head = Header { sequence, more: 1, ..Header::default() };

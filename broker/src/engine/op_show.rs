@@ -4,14 +4,14 @@
 use super::Engine;
 use super::hosts::Host;
 use super::listing::Rows;
-use super::op_read::{column, flag, left, number, table, text, yes};
+use super::op_read::{column, flag, left, number, table, text, unseen, yes};
 use super::op_run::{OpResult, not_found};
 use super::workers::{Place, Worker};
 use bytes::Bytes;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
 use protocol::op::parse::OpError;
-use protocol::op::reply::{Block, Column, OpReply, Value};
+use protocol::op::reply::{Block, Column, OpReply, Value, span};
 use protocol::op::spec::WorkerFilter;
 
 fn worker_columns() -> Vec<Column> {
@@ -58,15 +58,18 @@ impl Engine {
         let last = current.map_or(worker.last_micros, |t| self.now.since(t.dispatched).0);
         let client =
             current.and_then(|t| t.client).map_or(Value::None, |c| number(self.clients[c].id.0));
+        let is_fresh = worker.transactions == 0;
+        let none = || Value::shown(span(0), Value::None);
+        let mean = worker.busy_micros.checked_div(worker.transactions);
         vec![
             text(&self.registry[worker.service].name),
             number(worker.id.0),
             yes(self.is_available(key)),
             text(&worker.host),
-            number(worker.pid),
+            Value::maybe(worker.pid),
             number(worker.transactions),
-            Value::Micros(worker.busy_micros.checked_div(worker.transactions).unwrap_or(0)),
-            Value::Micros(last),
+            mean.map_or_else(none, Value::Micros),
+            if is_fresh && current.is_none() { none() } else { Value::Micros(last) },
             number(worker.restarts),
             client,
             self.fd_of(worker),
@@ -128,24 +131,24 @@ impl Engine {
         let next = neighbour(self.workers.by_id().filter(in_list).find(|(_, o)| o.id > id));
         let previous = neighbour(self.workers.by_id().filter(in_list).rfind(|(_, o)| o.id < id));
         let list = match w.place {
-            Place::Lazy => "LAZY",
-            Place::Idle => "IDLE",
-            Place::Busy => "BUSY",
+            Place::Lazy => Value::shown("\"LAZY\"", Value::Word("lazy")),
+            Place::Idle => Value::shown("\"IDLE\"", Value::Word("idle")),
+            Place::Busy => Value::shown("\"BUSY\"", Value::Word("busy")),
         };
         let is_up = w.life.has_process() && w.link.is_none();
         let args: Vec<String> = w.args.iter().map(|arg| protocol::op::parse::quote(arg)).collect();
         let current = w.current.map(|at| &self.transactions[at]);
         let fields = vec![
-            ("node.next", number(next)),
-            ("node.previous", number(previous)),
-            ("node.queue", text(list)),
+            ("node.next", Value::maybe(next)),
+            ("node.previous", Value::maybe(previous)),
+            ("node.queue", list),
             ("id", number(w.id.0)),
             ("service_id", number(self.registry[w.service].id.0)),
-            ("hostpid", number(w.pid)),
+            ("hostpid", Value::maybe(w.pid)),
             ("name", text(&self.registry[w.service].name)),
             ("host", text(&w.host)),
             ("path", text(&w.path)),
-            ("args", text(args.join(" "))),
+            ("args", Value::shown(format!("\"{}\"", args.join(" ")), Value::Texts(w.args.clone()))),
             ("Transactions", number(w.transactions)),
             ("fromCount", number(w.from_count)),
             ("toCount", number(w.to_count)),
@@ -155,7 +158,7 @@ impl Engine {
             ("paused", flag(w.is_paused)),
             ("state", text(self.state_word(key))),
             ("failed", w.failed.as_ref().map_or(Value::None, text)),
-            ("run", number(w.run.0)),
+            ("run", Value::maybe(w.run.0)),
             ("started", if w.run.0 == 0 { Value::None } else { self.clock(w.started) }),
             ("transaction", current.map_or(Value::None, |t| number(t.id.0))),
             ("held", number(w.held.len())),
@@ -175,7 +178,14 @@ impl Engine {
             return Ok(OpReply::line(
                 "last",
                 format!("worker {id} was sent nothing yet"),
-                vec![("worker", number(id.0))],
+                vec![
+                    ("worker", number(id.0)),
+                    ("transaction", Value::None),
+                    ("client", Value::None),
+                    ("from", Value::None),
+                    ("at", Value::None),
+                    ("has_it", yes(false)),
+                ],
             ));
         }
         let has_it = w.current.is_some_and(|at| self.transactions[at].id == w.last.transaction);
@@ -213,30 +223,35 @@ impl Engine {
         Ok(OpReply { blocks: vec![Block::Line { name: "last", text: line, fields }, dump] })
     }
 
-    fn workers_on(&self, host: &HostName) -> usize {
-        self.workers.by_id().filter(|(_, w)| w.host == *host && !w.is_guest).count()
+    /// Ids of the workers that are configured on a host.
+    fn workers_on(&self, host: &HostName) -> Vec<u64> {
+        let here = self.workers.by_id().filter(|(_, w)| w.host == *host && !w.is_guest);
+        here.map(|(_, w)| w.id.0.into()).collect()
     }
 
     pub(crate) fn show_hosts(&self) -> OpReply {
         let columns = vec![
             column("hostname", "host", 16),
             column("state", "state", 10),
-            column("since", "since_us", 12),
-            column("workers", "workers", 8),
+            column("since", "since", 12),
+            column("workers", "worker_ids", 8),
             column("execd pid", "pid", 10),
             column("version", "version", 9),
             column("address", "address", 20),
+            unseen("builtin"),
             left("trouble", "trouble", 0),
         ];
         let row = |(name, host): (&HostName, &Host)| {
+            let workers = self.workers_on(name);
             vec![
                 text(name),
                 Value::Word(host.state.word()),
-                Value::Micros(self.now.since(host.since).0),
-                number(self.workers_on(name)),
-                number(host.pid),
+                self.ago(host.since),
+                Value::shown(workers.len().to_string(), Value::Numbers(workers)),
+                Value::maybe(host.pid),
                 text(&host.version),
                 text(&host.address),
+                Value::shown("", Value::Flag(host.is_builtin)),
                 if host.state.link().is_some() { Value::None } else { text(&host.why) },
             ]
         };
@@ -255,21 +270,15 @@ impl Engine {
 
     pub(crate) fn show_host(&self, name: &HostName) -> OpResult {
         let host = self.host_named(name)?;
-        let workers: Vec<u64> = self
-            .workers
-            .by_id()
-            .filter(|(_, w)| w.host == *name)
-            .map(|(_, w)| w.id.0.into())
-            .collect();
         let fields = vec![
             ("name", text(name)),
             ("address", text(&host.address)),
             ("state", Value::Word(host.state.word())),
             ("since", self.clock(host.since)),
             ("builtin", flag(host.is_builtin)),
-            ("hostpid", number(host.pid)),
+            ("hostpid", Value::maybe(host.pid)),
             ("version", text(&host.version)),
-            ("Workers", Value::Numbers(workers)),
+            ("Workers", Value::Numbers(self.workers_on(name))),
             ("trouble", text(&host.why)),
         ];
         Ok(OpReply::block(Block::Record { name: "host", prefix: "host->", width: 0, fields }))

@@ -7,6 +7,7 @@ pub mod help;
 pub mod json;
 pub mod parse;
 pub mod reply;
+pub mod shape;
 pub mod spec;
 pub mod table;
 mod text;

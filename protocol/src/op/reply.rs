@@ -1,8 +1,12 @@
 //! What `op` answers: rows by value, and their two views, text for people (as the manual prints
 //! where it prints) and JSON. Not where the values come from: that is the engine.
 
+use super::shape::{self, Form};
+use super::spec::Command;
 use crate::time::Wall;
 use bytes::Bytes;
+
+pub use super::text::span;
 
 /// One value in an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -10,11 +14,14 @@ pub enum Value {
     /// Nothing: blank in text, null in JSON.
     None,
     /// A whole number.
-    Number(i64),
-    /// Text; in a record it stands in quotation marks, as in the manual.
+    Number(i128),
+    /// Text; in a record it stands in quotation marks, as in the manual. JSON has null for an
+    /// empty one.
     Text(String),
-    /// A word that never needs quotation marks (on, off, yes, a state).
+    /// A word that never needs quotation marks (a state).
     Word(&'static str),
+    /// Whether something is so: `yes` or `no` in text.
+    Flag(bool),
     /// A span of time in microseconds; JSON has the number, text a readable form.
     Micros(u64),
     /// A moment: local time with its offset in text, RFC 3339 in JSON.
@@ -23,6 +30,41 @@ pub enum Value {
     Numbers(Vec<u64>),
     /// A list of texts (last lines of stderr).
     Texts(Vec<String>),
+    /// What JSON says otherwise than text does: the manual's `0` for a switch that is off, `""`
+    /// for what there is not.
+    As {
+        /// As it stands in text.
+        shown: String,
+        /// As JSON has it.
+        value: Box<Self>,
+    },
+    /// Nothing that is worth a line of a record: null in JSON.
+    Unsaid,
+}
+
+impl Value {
+    /// A value that text shows in words of its own.
+    pub fn shown(shown: impl Into<String>, value: Self) -> Self {
+        Self::As { shown: shown.into(), value: Box::new(value) }
+    }
+
+    /// A switch as the manual's pages show it: 1 or 0.
+    pub fn bit(is_set: bool) -> Self {
+        Self::shown(if is_set { "1" } else { "0" }, Self::Flag(is_set))
+    }
+
+    /// A switch that is `on` or `off`.
+    pub fn on_off(is_on: bool) -> Self {
+        Self::shown(if is_on { "on" } else { "off" }, Self::Flag(is_on))
+    }
+
+    /// A number of something of which 0 says that there is none.
+    pub fn maybe(number: impl Into<i128>) -> Self {
+        match number.into() {
+            0 => Self::shown("0", Self::None),
+            number => Self::Number(number),
+        }
+    }
 }
 
 /// Which edge of its column a value stands at.
@@ -50,8 +92,7 @@ pub struct Column {
 /// A part of an answer. `name` is the key in JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block {
-    /// One line of text (`cloned 4 from 2`), with its facts for JSON. Blocks of one name are one
-    /// JSON array.
+    /// One line of text (`cloned 4 from 2`), with its facts for JSON.
     Line {
         /// Key in JSON.
         name: &'static str,
@@ -99,6 +140,11 @@ pub enum Block {
         /// Those that were kept.
         bytes: Bytes,
     },
+    /// No text; in JSON the empty array of a list that has nothing in it.
+    Nothing {
+        /// Key in JSON.
+        name: &'static str,
+    },
 }
 
 /// A whole answer.
@@ -132,9 +178,11 @@ impl OpReply {
     pub fn rows(&self) -> usize {
         let rows = |block: &Block| match block {
             Block::Table { rows, .. } => rows.len(),
-            Block::Line { .. } | Block::Record { .. } | Block::Text { .. } | Block::Dump { .. } => {
-                0
-            }
+            Block::Line { .. }
+            | Block::Record { .. }
+            | Block::Text { .. }
+            | Block::Dump { .. }
+            | Block::Nothing { .. } => 0,
         };
         self.blocks.iter().map(rows).max().unwrap_or_default()
     }
@@ -145,11 +193,21 @@ impl OpReply {
         super::text::render(&self.blocks)
     }
 
-    /// The answer as one JSON object, a key for each block name. `Line`s and `Table`s are arrays of
-    /// objects, a `Record` is an object (an array of them if there are several of its name), `Ok.`
-    /// is `"ok": true`.
+    /// The answer as one JSON object, a key for each block name, as `shape` has it.
     pub fn json(&self) -> String {
         super::view::render(&self.blocks)
+    }
+
+    /// Adds what the answer to this command always has: its lists, also where they are empty.
+    #[must_use]
+    pub fn complete(mut self, command: Command) -> Self {
+        let lists = shape::of(command).iter();
+        for shape in lists.filter(|shape| shape.always && shape.form == Form::Array) {
+            if !self.blocks.iter().any(|block| block.name() == shape.name) {
+                self.blocks.push(Block::Nothing { name: shape.name });
+            }
+        }
+        self
     }
 }
 
@@ -161,7 +219,8 @@ impl Block {
             | Self::Record { name, .. }
             | Self::Table { name, .. }
             | Self::Text { name, .. }
-            | Self::Dump { name, .. } => name,
+            | Self::Dump { name, .. }
+            | Self::Nothing { name } => name,
         }
     }
 }

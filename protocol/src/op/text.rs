@@ -10,7 +10,7 @@ const GAP: usize = 2;
 pub(super) fn render(blocks: &[Block]) -> String {
     let mut out = String::new();
     let mut after_lines = true;
-    for block in blocks {
+    for block in blocks.iter().filter(|block| !matches!(block, Block::Nothing { .. })) {
         // A page of several parts is easier to read with a blank line after each that is not a
         // line.
         if !after_lines {
@@ -39,6 +39,7 @@ fn one(block: &Block, out: &mut String) {
                 out.push_str(&format!("the first {} of {size} bytes are shown\n", bytes.len()));
             }
         }
+        Block::Nothing { .. } => {}
     }
 }
 
@@ -76,9 +77,12 @@ fn record(prefix: &str, width: usize, fields: &[(&'static str, Value)], out: &mu
             }
             Value::Text(text) => vec![format!("\"{}\"", clean(text, false))],
             Value::Time(wall) => vec![format!("\"{}\"", wall.local())],
+            Value::Unsaid => Vec::new(),
             Value::None
             | Value::Number(_)
             | Value::Word(_)
+            | Value::Flag(_)
+            | Value::As { .. }
             | Value::Micros(_)
             | Value::Numbers(_)
             | Value::Texts(_) => vec![plain(value)],
@@ -91,6 +95,10 @@ fn record(prefix: &str, width: usize, fields: &[(&'static str, Value)], out: &mu
 
 fn table(columns: &[Column], rows: &[Vec<Value>], out: &mut String) {
     let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(plain).collect()).collect();
+    let is_seen = |index: usize| {
+        let is_blank = |row: &Vec<String>| row.get(index).is_none_or(String::is_empty);
+        !columns[index].title.is_empty() || !cells.iter().all(is_blank)
+    };
     let mut widths = Vec::with_capacity(columns.len());
     for (index, column) in columns.iter().enumerate() {
         let longest = cells
@@ -113,6 +121,7 @@ fn table(columns: &[Column], rows: &[Vec<Value>], out: &mut String) {
         for (index, (column, width)) in columns.iter().zip(&widths).enumerate() {
             let cell = row.get(index).map_or("", String::as_str);
             match column.align {
+                _ if !is_seen(index) => {}
                 Align::Right => text.push_str(&format!("{cell:>width$}")),
                 Align::Left if index == 0 => text.push_str(&format!("{cell:width$}")),
                 Align::Left => text.push_str(&format!("{:GAP$}{cell:width$}", "")),
@@ -125,7 +134,9 @@ fn table(columns: &[Column], rows: &[Vec<Value>], out: &mut String) {
 /// A value as it stands in a cell.
 fn plain(value: &Value) -> String {
     match value {
-        Value::None => String::new(),
+        Value::None | Value::Unsaid => String::new(),
+        Value::Flag(is_so) => if *is_so { "yes" } else { "no" }.to_owned(),
+        Value::As { shown, .. } => clean(shown, false),
         Value::Number(number) => number.to_string(),
         Value::Text(text) => clean(text, false),
         Value::Word(word) => (*word).to_owned(),
@@ -141,7 +152,7 @@ fn plain(value: &Value) -> String {
 }
 
 /// A span of time as people read it: `0.213 ms`, `1.204 s`, `2m 05s`, `3h 07m`, `4d 11h`.
-pub(super) fn span(micros: u64) -> String {
+pub fn span(micros: u64) -> String {
     let secs = micros / 1_000_000;
     match secs {
         0 => format!("{}.{:03} ms", micros / 1000, micros % 1000),

@@ -2,6 +2,7 @@
 
 use super::json::Writer;
 use super::reply::{Block, Value};
+use super::shape::{self, Form};
 use crate::show;
 
 pub(super) fn render(blocks: &[Block]) -> String {
@@ -14,12 +15,11 @@ pub(super) fn render(blocks: &[Block]) -> String {
         }
         w.key(name);
         let same: Vec<&Block> = blocks.iter().filter(|other| other.name() == name).collect();
-        match same.as_slice() {
-            [Block::Line { name: "ok", .. }] => w.boolean(true),
-            [only @ (Block::Record { .. } | Block::Text { .. } | Block::Dump { .. })] => {
-                one(only, &mut w);
-            }
-            several => {
+        // What the table does not know is an array, as what there may be several of.
+        match (shape::form(name), same.as_slice()) {
+            (Some(Form::True), _) => w.boolean(true),
+            (Some(Form::Object | Form::Text), [only]) => one(only, &mut w),
+            (None | Some(Form::Array | Form::Object | Form::Text), several) => {
                 w.open_array();
                 several.iter().for_each(|block| one(block, &mut w));
                 w.close_array();
@@ -39,8 +39,11 @@ fn one(block: &Block, w: &mut Writer) {
             w.string(text);
             w.close_object();
         }
-        Block::Line { fields, .. } | Block::Record { fields, .. } => {
+        Block::Line { fields, .. } => {
             object(fields.iter().map(|(key, value)| (*key, value)), w);
+        }
+        Block::Record { name, fields, .. } => {
+            object(fields.iter().map(|(key, value)| (shape::key(name, key), value)), w);
         }
         Block::Table { columns, rows, .. } => {
             for row in rows {
@@ -50,7 +53,7 @@ fn one(block: &Block, w: &mut Writer) {
         Block::Text { text, .. } => w.string(text),
         Block::Dump { size, bytes, .. } => {
             w.open_object();
-            w.key("size");
+            w.key("bytes");
             w.number(*size);
             w.key("shown");
             w.number(bytes.len() as u64);
@@ -60,6 +63,7 @@ fn one(block: &Block, w: &mut Writer) {
             w.string(&String::from_utf8_lossy(bytes));
             w.close_object();
         }
+        Block::Nothing { .. } => {}
     }
 }
 
@@ -72,12 +76,15 @@ fn object<'a>(fields: impl Iterator<Item = (&'static str, &'a Value)>, w: &mut W
     w.close_object();
 }
 
-fn value(value: &Value, w: &mut Writer) {
-    match value {
-        Value::None => w.null(),
+fn value(of: &Value, w: &mut Writer) {
+    match of {
+        Value::None | Value::Unsaid => w.null(),
         Value::Number(number) => w.number(*number),
+        Value::Text(text) if text.is_empty() => w.null(),
         Value::Text(text) => w.string(text),
         Value::Word(word) => w.string(word),
+        Value::Flag(is_so) => w.boolean(*is_so),
+        Value::As { value: inner, .. } => value(inner, w),
         Value::Micros(micros) => w.number(*micros),
         Value::Time(wall) => w.string(&wall.rfc3339()),
         Value::Numbers(numbers) => {

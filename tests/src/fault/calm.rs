@@ -65,9 +65,9 @@ impl World {
             wrong.push(format!("something waits for ever: {queue}"));
         }
         let status = &self.json("")["status"];
-        if status["Waiting"] != 0 || status["WaitingBytes"] != 0 {
-            let bytes = &status["WaitingBytes"];
-            wrong.push(format!("{} wait with {bytes} bytes", status["Waiting"]));
+        if status["waiting"] != 0 || status["waiting_bytes"] != 0 {
+            let bytes = &status["waiting_bytes"];
+            wrong.push(format!("{} wait with {bytes} bytes", status["waiting"]));
         }
         let pids: BTreeSet<u32> = ["lazy", "idle", "busy"]
             .iter()

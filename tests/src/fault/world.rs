@@ -215,7 +215,7 @@ impl World {
 
     /// The built-in execd's process; 0 if it is not known.
     pub fn execd_pid(&self) -> u32 {
-        number(&self.json("host localhost")["host"]["hostpid"])
+        number(&self.json("host localhost")["host"]["pid"])
     }
 
     /// Processes of workers, and of what they started.
