@@ -21,9 +21,10 @@ const BLOCK_MAX: Duration = Duration::from_secs(120);
 
 /// What stands for `scp` on these machines: files lie in the other one's box until it is used.
 const SCP: &str = "#!/bin/bash
-# scp FILE… HOST:DIR/
+# scp FILE... HOST:PATH
 to=\"${@: -1}\"; box=\"$ISECT_BOXES/${to%%[.:]*}${to#*:}\"
-mkdir -p \"$box\" && cp -p \"${@:1:$#-1}\" \"$box\"
+case $box in */) mkdir -p \"$box\";; *) mkdir -p \"$(dirname \"$box\")\";; esac
+cp -p \"${@:1:$#-1}\" \"$box\"
 ";
 
 /// A machine.
