@@ -121,7 +121,7 @@ impl Stream {
             Address::Tcp(place) => Self::Tcp(dial_tcp(place, timeout)?),
             Address::Unix(path) => Self::Unix(dial_unix(path, timeout)?),
             Address::Tls(place) => {
-                let until = clock::now() + timeout;
+                let until = clock::until(timeout);
                 let setup = match trust {
                     Some(trust) => trust.load(),
                     None => Trust::from_env().load(),

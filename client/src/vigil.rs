@@ -2,6 +2,7 @@
 //! Only silence while somebody waits counts: what a program does between two calls is its own
 //! affair. Pure: times are told. Not the ping itself: `conn` sends it.
 
+use crate::clock;
 use std::time::{Duration, Instant};
 
 /// What a silence calls for.
@@ -30,7 +31,7 @@ impl Vigil {
     /// The broker has said which silence is the end; 0 = none is.
     pub(crate) fn begin(&mut self, silence_ms: u64) {
         *self = Self::default();
-        self.silence = (silence_ms > 0).then(|| Duration::from_millis(silence_ms));
+        self.silence = (silence_ms > 0).then(|| clock::millis(silence_ms));
     }
 
     /// Something came, or the broker took something.
@@ -48,8 +49,8 @@ impl Vigil {
     /// has the rest of it to be answered.
     fn due_at(&self, since: Instant, silence: Duration) -> Instant {
         match self.pinged {
-            None => since + silence * 2 / 5,
-            Some(pinged) => pinged + silence * 3 / 5,
+            None => clock::after(since, silence * 2 / 5),
+            Some(pinged) => clock::after(pinged, silence * 3 / 5),
         }
     }
 
@@ -92,7 +93,7 @@ mod tests {
     fn watch() -> (Vigil, Instant) {
         let mut vigil = Vigil::default();
         vigil.begin(3000);
-        (vigil, crate::clock::now() + MS(1_000_000))
+        (vigil, clock::now() + MS(1_000_000))
     }
 
     #[test]
@@ -105,6 +106,19 @@ mod tests {
         assert_eq!(vigil.span(|| at + MS(1300)), Some(MS(1700)));
         assert_eq!(vigil.quiet(at + MS(2999), MS(10)), Due::Nothing(MS(1)));
         assert_eq!(vigil.quiet(at + MS(3000), MS(1)), Due::Gone(MS(3000)));
+    }
+
+    #[test]
+    fn a_broker_may_name_any_silence() {
+        for silence_ms in [0, 1, u64::MAX - 1, u64::MAX] {
+            let (mut vigil, at) = watch();
+            vigil.begin(silence_ms);
+            vigil.span(|| at);
+            vigil.quiet(at, MS(1));
+            vigil.pinged(at);
+            vigil.quiet(at, MS(1));
+            vigil.stuck(at);
+        }
     }
 
     #[test]

@@ -118,7 +118,7 @@ impl Worker {
             reconnect_ms: 0,
             signature: None,
         };
-        let until = clock::now() + options.patience;
+        let until = clock::until(options.patience);
         let mut worker = Self {
             options,
             limits,

@@ -12,6 +12,7 @@ use client::protocol::bodies::{ErrorBody, LoginOk};
 use client::protocol::errors::{ErrorCode, Ran};
 use client::protocol::frame::Frame;
 use client::protocol::header::Header;
+use client::protocol::ids::ClientId;
 use client::protocol::{decode, encode};
 use common::{FakeBroker, PATIENCE, Peer, beside, eventually, failed, login_ok, service};
 use std::time::{Duration, Instant};
@@ -126,6 +127,39 @@ fn a_call_collects_pieces_up_to_its_limit_and_not_one_byte_more() {
             assert!(error.text.contains("reply_bytes_max 1000") && error.ran == Ran::Yes);
         }
         assert_eq!(caller.call("y", soon()).unwrap(), "next", "the connection is still good");
+        thread.join().unwrap();
+    }
+}
+
+#[test]
+fn a_broker_may_name_any_number_and_a_program_any_time() {
+    for n in [0, 1, u64::MAX - 1, u64::MAX] {
+        let ok = LoginOk {
+            client: ClientId(n as u32),
+            body_bytes_max: n.max(8),
+            requests_max: n.max(4),
+            deadline_ms: if n == 1 { 5000 } else { n },
+            heartbeat_ms: n,
+            silence_ms: if n == 1 { 10_000 } else { n },
+            ..login_ok()
+        };
+        let options = Options { connect_timeout: Duration::MAX, ..options() };
+        let (mut caller, thread) = with_options(options, ok, move |_, mut peer| {
+            for _ in 0..3 {
+                let (head, _) = peer.data();
+                let (transaction, workerid, attempt) = (n, n as u32, n as u32);
+                let answer = Header { transaction, workerid, attempt, ..Header::default() };
+                let answer = Header { deadline_ms: n as u32, priority: n as u8, ..answer };
+                let answer = Header { sequence: head.sequence, ..answer };
+                peer.send(Frame::Ping { sequence: n as u32 });
+                assert_eq!(peer.frame(), Frame::Pong { sequence: n as u32 });
+                peer.send(Frame::data(answer, Bytes::from_static(b"yo")));
+            }
+        });
+        assert_eq!(caller.call("x", Some(Duration::MAX)).unwrap(), "yo");
+        assert_eq!(caller.call("x", None).unwrap(), "yo");
+        caller.send("x", &Send { deadline: Some(Duration::MAX), ..Send::default() }).unwrap();
+        assert_eq!(caller.recv(Some(Duration::MAX)).unwrap().body, "yo");
         thread.join().unwrap();
     }
 }

@@ -237,6 +237,51 @@ fn a_broker_that_stays_away_ends_the_worker_in_time() {
 }
 
 #[test]
+fn a_broker_may_name_any_number() {
+    for n in [0, 1, u64::MAX - 1, u64::MAX] {
+        let broker = FakeBroker::unix();
+        // 0 would mean: do not come back.
+        let reconnect_ms = n.max(30_000);
+        let ok = BadgeOk {
+            worker: WorkerId(n as u32),
+            body_bytes_max: n.max(1),
+            heartbeat_ms: n,
+            silence_ms: if n == 1 { 10_000 } else { n },
+            reconnect_ms,
+            signature: None,
+        };
+        let (mut peer, thread) = with_worker(&broker, ok.clone(), echo);
+        let head = Header {
+            sequence: n as u32,
+            transaction: n.max(1),
+            deadline_ms: n as u32,
+            attempt: n as u32,
+            workerid: n as u32,
+            priority: n as u8,
+            reply: 1,
+            ..Header::default()
+        };
+        peer.send(Frame::data(head, Bytes::from_static(b"x")));
+        assert_eq!(peer.data().0.transaction, n.max(1));
+        drop(peer);
+        let mut peer = broker.worker(ok);
+        peer.send(Frame::Status { sequence: n as u32 });
+        peer.send(Frame::End);
+        thread.join().unwrap().unwrap();
+    }
+    let options = WorkerOptions {
+        patience: Duration::MAX,
+        connect_timeout: Duration::MAX,
+        ..options(FakeBroker::unix().address())
+    };
+    let broker = FakeBroker::unix();
+    let options = WorkerOptions { address: broker.address(), ..options };
+    let thread = beside(move || echo(&mut Worker::connect(options)?));
+    broker.worker(badge_ok()).send(Frame::End);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
 fn a_self_started_worker_may_wait_for_its_broker() {
     let broker = FakeBroker::unix();
     let address = broker.address();

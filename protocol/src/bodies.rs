@@ -418,6 +418,8 @@ pub struct ExecStart {
     pub args: Vec<String>,
     /// The secret for the environment variable `ISECT_BADGE`.
     pub secret: String,
+    /// Tells one configuration of the worker from another; comes back in `exec-listed`. 0 = none.
+    pub digest: u32,
 }
 
 impl ExecStart {
@@ -434,19 +436,23 @@ impl ExecStart {
             path: lines.need("path")?.to_owned(),
             args: lines.all("arg").map(str::to_owned).collect(),
             secret: lines.get("secret").unwrap_or_default().to_owned(),
+            digest: lines.number_or("digest", 0)?,
         })
     }
 
     /// The body as bytes.
     pub fn render(&self) -> Bytes {
-        Lines::default()
+        let mut lines = Lines::default()
             .with("worker", self.worker)
             .with("run", self.run)
             .with("service", &self.service)
             .with("path", &self.path)
             .with_each("arg", &self.args)
-            .with("secret", &self.secret)
-            .render()
+            .with("secret", &self.secret);
+        if self.digest > 0 {
+            lines = lines.with("digest", self.digest);
+        }
+        lines.render()
     }
 }
 
@@ -529,6 +535,8 @@ pub struct Child {
     pub run: RunId,
     /// Its process id.
     pub pid: u32,
+    /// The `digest` of its `exec-start`; 0 = not known.
+    pub digest: u32,
 }
 
 /// `exec-listed`: which processes execd has.
@@ -542,25 +550,35 @@ impl ExecListed {
     /// Reads the body.
     ///
     /// # Errors
-    /// A line `child WORKER RUN PID` has other than three numbers.
+    /// A line `child WORKER RUN PID [DIGEST]` has other than three or four numbers.
     pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
         let lines = Lines::parse(body)?;
         let mut children = Vec::new();
         for line in lines.all("child") {
-            let bad = || BodyError(format!("'child {}' is not three numbers", line.escape_debug()));
+            let bad = || {
+                let shown = line.escape_debug();
+                BodyError(format!("'child {shown}' is not three or four numbers"))
+            };
             let mut words = line.split(' ');
             let mut word = || words.next().ok_or_else(bad);
             let worker = WorkerId(word()?.parse().map_err(|_| bad())?);
             let run = RunId(word()?.parse().map_err(|_| bad())?);
             let pid = word()?.parse().map_err(|_| bad())?;
-            children.push(Child { worker, run, pid });
+            let digest = word().map_or(Ok(0), |word| word.parse().map_err(|_| bad()))?;
+            if words.next().is_some() {
+                return Err(bad());
+            }
+            children.push(Child { worker, run, pid, digest });
         }
         Ok(Self { children })
     }
 
     /// The body as bytes.
     pub fn render(&self) -> Bytes {
-        let lines = self.children.iter().map(|c| format!("{} {} {}", c.worker, c.run, c.pid));
+        let lines = self.children.iter().map(|c| match c.digest {
+            0 => format!("{} {} {}", c.worker, c.run, c.pid),
+            digest => format!("{} {} {} {digest}", c.worker, c.run, c.pid),
+        });
         Lines::default().with_each("child", lines).render()
     }
 }

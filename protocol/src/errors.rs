@@ -141,7 +141,7 @@ errors! {
     UnknownService = -8, "unknown_service", Client, No, true, "no service of that name is configured", "'services' lists the names; 'config service NAME' makes one";
     Rejecting = -9, "rejecting", Broker, No, true, "the operator lets no new clients in for now", "try again later, or have the operator say 'reject off'";
     Denied = -10, "denied", Client, No, false, "this client may not do that", "use an account or a token with the right role";
-    BadBadge = -11, "bad_badge", Worker, No, true, "the badge was not issued, or not for this worker", "let the broker start the worker, or configure the service with selfstart=1";
+    BadBadge = -11, "bad_badge", Worker, No, true, "the badge was not issued, or is of a start that is over", "if the broker started it, end: it starts another when one is due; if it started itself, configure the service with selfstart=1";
     TooManyConnections = -12, "too_many_connections", Broker, No, true, "the broker has as many connections as it may", "try again later, or raise connections_max and the process's descriptor limit";
     TooManyRequests = -13, "too_many_requests", Client, No, false, "this connection has as many requests under way as it may", "wait for replies first, or raise requests_max";
     Overloaded = -14, "overloaded", Broker, No, false, "a queue or the memory for waiting requests is full", "ask again after a pause; if it lasts, add workers or raise the limit named";

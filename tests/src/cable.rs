@@ -141,6 +141,11 @@ impl Cable {
     pub fn pull(&self) {
         self.switch.ip("link set far down".into()).expect("the cable pulled");
     }
+
+    /// Puts it back.
+    pub fn plug(&self) {
+        self.switch.ip("link set far up".into()).expect("the cable plugged in");
+    }
 }
 
 impl Drop for Cable {

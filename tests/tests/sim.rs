@@ -160,6 +160,33 @@ fn a_broker_and_an_execd_that_are_killed_start_no_worker_anew() {
     assert!(lost > 10, "{lost} requests were under way when the broker was killed");
 }
 
+/// Whatever the moment at which a far machine is cut off, its workers are the same afterwards.
+#[test]
+fn a_machine_that_is_cut_off_keeps_its_workers_and_none_is_started_in_their_place() {
+    let mut cuts = 0;
+    for seed in 0..20 {
+        let faults = vec![(Fault::CutFar, 1)];
+        let plan = Plan { faults, fault_ms: 20_000, pieces: 0, turns: 0, ..fair(seed) };
+        let report = sim::run_plan(plan, false);
+        assert_eq!(report.broken, None);
+        cuts += report.figures.get("machines cut off").copied().unwrap_or(0);
+        assert_eq!(report.started, 4, "seed {seed}");
+    }
+    assert!(cuts > 20, "{cuts} machines were cut off");
+}
+
+/// The same among all other faults: whatever was promised holds.
+#[test]
+fn cuts_of_far_machines_break_no_promise_among_other_faults() {
+    for seed in 7000..7024 {
+        let mut plan = Plan::of(seed);
+        plan.hosts = plan.hosts.max(2);
+        plan.faults.push((Fault::CutFar, 20));
+        plan.fault_ms = 5000;
+        assert_eq!(sim::run_plan(plan, false).broken, None);
+    }
+}
+
 /// The worlds with tokens are not without events: all that may happen to somebody happens.
 #[test]
 fn with_tokens_people_are_let_in_refused_and_shut_out() {

@@ -5,7 +5,7 @@
 use super::access::Pending;
 use super::action::Action;
 use super::fact::FactKind;
-use super::input::Close;
+use super::input::{Close, Start};
 use super::links::End;
 use super::workers::{Life, Worker, WorkerSpec};
 use super::{Engine, Out};
@@ -29,19 +29,27 @@ impl Engine {
         &mut self,
         link: LinkId,
         badge: Badge,
-        proof: Option<RunId>,
+        proof: Option<Start>,
         out: Out<'_>,
     ) {
         if !self.is_new(link, &End::NewWorker, out) {
             return;
         }
         match (proof, badge.token.clone()) {
-            (Some(run), _) => match self.check_issued(&badge, run) {
-                Ok(key) => self.admit_worker(key, link, &badge, Entry::Issued(run), out),
+            (Some(start), _) => match self.check_issued(&badge, start) {
+                Ok(key) => self.admit_worker(key, link, &badge, Entry::Issued(start.run), out),
                 Err(text) => {
                     self.refuse_link(link, ErrorBody::new(ErrorCode::BadBadge, text), out);
                 }
             },
+            // It did not start itself, so it does not come in by that way.
+            (None, _) if !badge.secret.is_empty() => {
+                let text = format!(
+                    "the secret is none that this broker gives to worker {}; this process was                      started by another broker, or before the state directory changed, and is to                      end",
+                    badge.worker
+                );
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadBadge, text), out);
+            }
             (None, Some(claim)) => self.challenge(link, claim, Pending::worker(badge), out),
             (None, None) => self.admit_guest(link, &badge, None, out),
         }
@@ -63,33 +71,6 @@ impl Engine {
         match checked {
             Ok(key) => self.admit_worker(key, link, badge, Entry::Guest(signature), out),
             Err(error) => self.refuse_link(link, error, out),
-        }
-    }
-
-    /// A badge with a genuine secret: is it of a run that may be ready now?
-    fn check_issued(&self, badge: &Badge, run: RunId) -> Result<usize, String> {
-        let id = badge.worker;
-        let Some(key) = self.workers.find(id) else {
-            return Err(format!("worker {id} is not configured any more"));
-        };
-        let worker = &self.workers[key];
-        let service = &self.registry[worker.service].name;
-        if *service != badge.service {
-            return Err(format!(
-                "worker {id} is of service '{service}', not of '{}'",
-                badge.service
-            ));
-        }
-        let is_expected = match worker.life {
-            Life::Starting | Life::Up | Life::Returning | Life::Ready => worker.run == run,
-            // After a restart of the broker its badge may come before its host's list.
-            Life::Down | Life::Pausing => worker.is_wanted && worker.failed.is_none(),
-            Life::Asked | Life::Ending => false,
-        };
-        if is_expected {
-            Ok(key)
-        } else {
-            Err(format!("run {run} of worker {id} is not expected; it is {}", worker.life.word()))
         }
     }
 
@@ -147,12 +128,13 @@ impl Engine {
         worker.was_ready = true;
         worker.has_exited = false;
         worker.is_stopping = false;
+        (worker.is_unlisted, worker.is_cut_off, worker.is_refused) = (false, false, false);
         worker.ready_since = now;
         worker.pid = badge.hostpid;
+        worker.login_pid = badge.hostpid;
         let signature = match entry {
             Entry::Issued(run) => {
                 worker.run = run;
-                self.next_run = self.next_run.max(run.0);
                 None
             }
             Entry::Guest(signature) => signature,

@@ -13,7 +13,7 @@ use protocol::decode::WireError;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::header::Header;
-use protocol::ids::{LinkId, WorkerId};
+use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
 
 impl Engine {
@@ -101,6 +101,9 @@ impl Engine {
             // It is said of the connection, and what is under way on it may have run.
             error.ran = Ran::Maybe;
         }
+        if let End::Worker(key) = slot.end {
+            self.workers[key].is_refused = true;
+        }
         let (name, mut about) = self.name_of(&slot.end);
         about.who = Some(clients::from(&slot.peer));
         let kind = match slot.end {
@@ -138,6 +141,11 @@ impl Engine {
             }
         };
         (name, about)
+    }
+
+    /// A login that was let in turns out to be of no start of its worker. Its requests are lost.
+    pub(crate) fn refuse_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
+        self.refuse_link(link, ErrorBody::new(ErrorCode::BadBadge, text), out);
     }
 
     /// A worker sent what is no reply: its request fails, it is closed and ended.
@@ -212,7 +220,7 @@ impl Engine {
     pub(crate) fn on_peer_error(
         &mut self,
         link: LinkId,
-        worker: WorkerId,
+        (worker, run): (WorkerId, RunId),
         error: &ErrorBody,
         out: Out<'_>,
     ) {
@@ -227,7 +235,7 @@ impl Engine {
         };
         self.record(kind, about, format!("{name} says: {error}"), out);
         if let (End::Host(host), ErrorCode::NotFound) = (end, error.code) {
-            self.on_nobody_to_stop(&host, worker, out);
+            self.on_nobody_to_stop(link, &host, (worker, run), out);
         }
     }
 }

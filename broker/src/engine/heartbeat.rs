@@ -20,9 +20,9 @@ use protocol::time::Micros;
 const BEATS: u64 = 4;
 
 /// How many silent beats are due a ping, and how many are the end.
-struct Patience {
-    ping_each: u32,
-    end: u32,
+pub(crate) struct Patience {
+    pub(crate) ping_each: u32,
+    pub(crate) end: u32,
 }
 
 impl Engine {
@@ -43,7 +43,7 @@ impl Engine {
         self.settings.get(Setting::SilenceMs).max(self.beats() * self.beat_ms())
     }
 
-    fn patience(&self) -> Patience {
+    pub(crate) fn patience(&self) -> Patience {
         let beats = self.beats();
         let ping_each = BEATS.min(beats / 2);
         Patience {
@@ -119,7 +119,7 @@ impl Engine {
     fn tell_paused(&mut self, patience: &Patience, out: Out<'_>) {
         for link in self.links.paused() {
             let Some(slot) = self.links.get_mut(link) else { continue };
-            slot.missed += 1;
+            slot.missed = slot.missed.saturating_add(1);
             if slot.missed.is_multiple_of(patience.ping_each) {
                 out.push(Action::Send { link, frame: Frame::Pong { sequence: 0 } });
             }
@@ -131,9 +131,13 @@ impl Engine {
         if self.links.is_paused(link) {
             return;
         }
+        let end = match self.links.get(link).map(|slot| &slot.end) {
+            Some(End::Worker(key)) => self.beats_of_worker(*key, patience),
+            Some(_) | None => patience.end,
+        };
         let Some(slot) = self.links.get_mut(link) else { return };
-        slot.missed += 1;
-        if slot.missed < patience.end {
+        slot.missed = slot.missed.saturating_add(1);
+        if slot.missed < end {
             if slot.missed.is_multiple_of(patience.ping_each) {
                 let sequence = slot.missed / patience.ping_each;
                 out.push(Action::Send { link, frame: Frame::Ping { sequence } });
@@ -146,16 +150,7 @@ impl Engine {
             "was silent for {silent_ms} ms and answered no ping (silence_ms is {max}); closing it"
         );
         match slot.end {
-            End::Worker(key) => {
-                let (name, about) = self.name_of(&End::Worker(key));
-                self.record(
-                    super::fact::FactKind::WorkerKilled,
-                    about,
-                    format!("{name} {why}"),
-                    out,
-                );
-                self.kill_worker(key, "was silent and is killed", out);
-            }
+            End::Worker(key) => self.silent_worker(link, key, &why, out),
             End::Client(_) | End::Host(_) | End::NewClient | End::NewWorker | End::Free => {
                 self.cut(link, why, out);
             }

@@ -54,6 +54,8 @@ pub(crate) struct Host {
     is_told: bool,
     /// The dial under way is to an address that is not its any more.
     is_misdialled: bool,
+    /// What it said on this connection and was not believed.
+    pub(crate) disbelieved: u64,
 }
 
 const RETRY_MIN_MS: u64 = 50;
@@ -100,6 +102,7 @@ impl Engine {
                 why: "not dialled yet".into(),
                 is_told: false,
                 is_misdialled: false,
+                disbelieved: 0,
             },
         );
         self.dial(name, out);
@@ -139,6 +142,7 @@ impl Engine {
             return;
         };
         host.state = HostState::Greeting(link);
+        host.disbelieved = 0;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
         self.links.open(link, End::Host(name.clone()), peer, self.now);
         let is_builtin = host.is_builtin;
@@ -206,7 +210,11 @@ impl Engine {
         // A built-in execd that is just being started refuses once or twice; that is no news.
         let is_news = !host.is_told && (was_up || !host.is_builtin || host.retry_ms > 800);
         host.is_told |= is_news;
-        let text = format!("host {name} at {}: {why}", host.address);
+        let more = match host.disbelieved {
+            0 | 1 => String::new(),
+            count => format!("; {count} things that it said were not believed"),
+        };
+        let text = format!("host {name} at {}: {why}{more}", host.address);
         host.why = why;
         if is_news && self.ending.is_none() {
             let about = About { host: Some(name.clone()), ..About::default() };
@@ -219,29 +227,38 @@ impl Engine {
         let Some(End::Host(name)) = self.links.get(link).map(|slot| slot.end.clone()) else {
             return;
         };
-        match report {
-            Report::Welcome(welcome) => {
-                let Some(host) = self.hosts.get_mut(&name) else { return };
-                if host.state == HostState::Greeting(link) {
-                    host.state = HostState::Listing(link);
-                    host.pid = welcome.hostpid;
-                    host.version = welcome.version;
-                    out.push(Action::Send { link, frame: Frame::ExecList });
+        let Some(host) = self.hosts.get_mut(&name) else { return };
+        match (report, host.state) {
+            (Report::Welcome(welcome), HostState::Greeting(at)) if at == link => {
+                host.state = HostState::Listing(link);
+                host.pid = welcome.hostpid;
+                host.version = welcome.version;
+                out.push(Action::Send { link, frame: Frame::ExecList });
+            }
+            (Report::Listed(listed), HostState::Listing(at)) if at == link => {
+                self.on_listed(link, &name, &listed, out);
+            }
+            (report, _) => {
+                if let Some(key) = self.believed(link, &name, &report, out) {
+                    self.on_believed(key, &report, out);
                 }
             }
-            Report::Listed(listed) => self.on_listed(link, &name, &listed, out),
-            Report::Started(started) => self.on_started(&started, out),
-            Report::Failed(failed) => self.on_start_failed(&failed, out),
-            Report::Exited(exited) => self.on_exited(&exited, out),
-            Report::Output(output) => self.on_output(&output, out),
+        }
+    }
+
+    /// A report about a worker, by the host that it was given to.
+    fn on_believed(&mut self, key: usize, report: &Report, out: Out<'_>) {
+        match report {
+            Report::Welcome(_) | Report::Listed(_) => {}
+            Report::Started(started) => self.on_started(key, started, out),
+            Report::Failed(failed) => self.on_start_failed(key, failed, out),
+            Report::Exited(exited) => self.on_exited(key, exited, out),
+            Report::Output(output) => self.on_output(key, output, out),
         }
     }
 
     fn on_listed(&mut self, link: LinkId, name: &HostName, listed: &ExecListed, out: Out<'_>) {
         let Some(host) = self.hosts.get_mut(name) else { return };
-        if host.state != HostState::Listing(link) {
-            return;
-        }
         host.state = HostState::Up(link);
         let away = std::mem::replace(&mut host.since, self.now);
         host.retry_ms = RETRY_MIN_MS;

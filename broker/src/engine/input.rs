@@ -61,6 +61,8 @@ pub struct Peer {
     pub uid: Option<u32>,
     /// Whether that user may use the role operator: the broker's own user or root.
     pub is_owner: bool,
+    /// Whether it is on another machine, whose kernel answers for it.
+    pub is_remote: bool,
     /// The token that it proved.
     pub token: Option<TokenName>,
 }
@@ -99,6 +101,15 @@ pub struct Certificates {
 /// Who is to be told what came of reading the token file: link and header of the command; `None` =
 /// nobody, it was the start or a signal.
 pub type Asker = Option<(LinkId, Header)>;
+
+/// What the secret of a worker's login proves: the start that it was made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Start {
+    /// Which start.
+    pub run: RunId,
+    /// The configuration of the worker that it is of.
+    pub digest: u32,
+}
 
 /// How a connection ended, from the best to the worst. Every frame that came before the end has
 /// been given to the engine already. Of several ends that are noticed the worst holds, in whatever
@@ -300,7 +311,7 @@ pub enum Input {
         /// What it says.
         badge: Box<Badge>,
         /// The start its secret proves; `None` = the secret is empty or proves nothing.
-        proof: Option<RunId>,
+        proof: Option<Start>,
     },
     /// A worker's data frame.
     Reply {
@@ -333,6 +344,8 @@ pub enum Input {
         link: LinkId,
         /// The worker that it is about; 0 = it is about the connection.
         worker: WorkerId,
+        /// The start of that worker; 0 = not said.
+        run: RunId,
         /// What it says.
         error: ErrorBody,
     },

@@ -9,7 +9,7 @@ use super::workers::Life;
 use super::{Engine, Out};
 use protocol::bodies::ExecStop;
 use protocol::frame::Frame;
-use protocol::ids::{RunId, WorkerId};
+use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
@@ -29,10 +29,20 @@ impl Engine {
 
     /// A host says that it has no process of a worker that it was asked to end: nobody will report
     /// that it ended.
-    pub(crate) fn on_nobody_to_stop(&mut self, host: &HostName, id: WorkerId, out: Out<'_>) {
-        let Some(key) = self.workers.find(id) else { return };
-        let worker = &self.workers[key];
-        if worker.life == Life::Ending && worker.host == *host {
+    pub(crate) fn on_nobody_to_stop(
+        &mut self,
+        link: LinkId,
+        host: &HostName,
+        (id, run): (WorkerId, RunId),
+        out: Out<'_>,
+    ) {
+        let Some(key) = self.workers.find(id).filter(|_| self.host_link(host) == Some(link)) else {
+            return;
+        };
+        let worker = &mut self.workers[key];
+        let is_it = worker.host == *host && !worker.is_guest && (run.0 == 0 || run == worker.run);
+        if is_it && worker.life == Life::Ending {
+            worker.is_unlisted = true;
             let run = worker.run;
             self.on_absent_due(id, run, out);
         }
@@ -49,6 +59,8 @@ impl Engine {
     pub(crate) fn stop_worker(&mut self, key: usize, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
+        // What an earlier broker started is not wanted either, whatever is said later.
+        worker.is_awaited &= worker.link.is_some();
         // A reply that nobody waits for any more is not waited for.
         let is_busy = worker.current.is_some_and(|at| !self.transactions[at].is_ended);
         self.settle(key);

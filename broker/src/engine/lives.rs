@@ -8,14 +8,11 @@ use super::input::Close;
 use super::restart::Verdict;
 use super::workers::{Life, Place};
 use super::{Engine, Out};
-use protocol::bodies::{Child, Ending, ExecExited, ExecOutput, ExecStart, ExecStarted, ExecStop};
-use protocol::frame::Frame;
-use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::bodies::{Ending, ExecExited, ExecOutput, ExecStart, ExecStarted};
+use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::settings::Setting;
 
-/// After a list of processes: how long a missed report of an end may take to follow.
-const ABSENT_MS: u64 = 300;
 /// A process is gone: how long its connection may take to follow.
 const TRAILING_MS: u64 = 1000;
 
@@ -81,8 +78,14 @@ impl Engine {
             }
             return;
         };
-        self.next_run += 1;
-        let run = RunId(self.next_run);
+        let Some(next) = self.next_run.checked_add(1) else {
+            self.give_up(key, "there are no numbers for starts any more".into(), out);
+            return;
+        };
+        self.next_run = next;
+        let run = RunId(next);
+        let digest = self.digest(key);
+        let (worker, service) = (&self.workers[key], &self.registry[self.workers[key].service]);
         let (broker_host, broker_port) = self.worker_address(&worker.host);
         let mut args = vec![broker_host, broker_port, id.to_string(), service.name.to_string()];
         args.extend(worker.args.iter().cloned());
@@ -93,6 +96,7 @@ impl Engine {
             path: worker.path.clone(),
             args,
             secret: String::new(),
+            digest,
         };
         let what = format!("is started: {} (run {run})", worker.path);
         let worker = &mut self.workers[key];
@@ -102,7 +106,8 @@ impl Engine {
         worker.started = self.now;
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
         (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
-        worker.is_found = false;
+        (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
+        (worker.is_unlisted, worker.is_cut_off) = (false, false);
         out.push(Action::Start { link, start: Box::new(start) });
         self.due
             .add(self.now.plus_millis(self.settings.get(Setting::BadgeMs)), Due::Badge(id, run));
@@ -120,9 +125,9 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_started(&mut self, started: &ExecStarted, out: Out<'_>) {
-        let Some(key) = self.worker_of_run(started.worker, started.run) else { return };
+    pub(crate) fn on_started(&mut self, key: usize, started: &ExecStarted, out: Out<'_>) {
         let worker = &mut self.workers[key];
+        worker.is_unlisted = false;
         worker.pid = started.pid;
         match worker.life {
             Life::Starting => {
@@ -136,12 +141,16 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_exited(&mut self, exited: &ExecExited, out: Out<'_>) {
-        let Some(key) = self.worker_of_run(exited.worker, exited.run) else { return };
-        let worker = &mut self.workers[key];
-        if !worker.life.has_process() {
-            return;
+    /// The host of a worker reports its end.
+    pub(crate) fn on_exited(&mut self, key: usize, exited: &ExecExited, out: Out<'_>) {
+        if self.workers[key].life.has_process() {
+            self.workers[key].is_over = true;
+            self.exited(key, exited, out);
         }
+    }
+
+    fn exited(&mut self, key: usize, exited: &ExecExited, out: Out<'_>) {
+        let worker = &mut self.workers[key];
         worker.ending = Some(exited.ending);
         worker.tail.clone_from(&exited.tail);
         worker.pid = 0;
@@ -165,10 +174,13 @@ impl Engine {
             let id = self.workers[key].id;
             self.on_status_lost(link, id, out);
         }
+        let wait = self.return_wait_ms(key);
+        let is_cut_off = how == Close::Vanished || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
         if worker.life == Life::Ready {
             worker.life = Life::Returning;
         }
+        worker.is_cut_off |= is_cut_off && worker.life == Life::Returning;
         let (id, run, life, is_guest) = (worker.id, worker.run, worker.life, worker.is_guest);
         let is_busy = worker.current.is_some();
         let has_exited = worker.has_exited;
@@ -192,7 +204,6 @@ impl Engine {
             let is_news = self.ending.is_none();
             let kind = if is_news { FactKind::WorkerDied } else { FactKind::WorkerEnded };
             self.worker_fact(kind, key, &what, out);
-            let wait = self.settings.get(Setting::ReturnMs);
             self.due.add(self.now.plus_millis(wait), Due::Return(id, run));
         }
     }
@@ -212,12 +223,30 @@ impl Engine {
     /// Process and connection of a worker are gone: start it again, later, or not.
     pub(crate) fn ended(&mut self, key: usize, out: Out<'_>) {
         let worker = &self.workers[key];
-        let mut how = worker.ending.map_or_else(|| "its process is gone".into(), how_it_ended);
+        let ending = worker.ending;
+        let mut how = ending.map_or_else(|| "its process is gone".into(), how_it_ended);
         if let Some(line) = worker.tail.last() {
             how += "; last line of stderr: ";
             how += line;
         }
-        self.ended_so(key, how, out);
+        if self.workers[key].is_cut_off && !matches!(ending, Some(Ending::Signal(_))) {
+            self.ended_cut_off(key, &how, out);
+        } else {
+            self.ended_so(key, how, out);
+        }
+    }
+
+    /// A worker that was cut off has ended, perhaps because it found no broker: it is started
+    /// again, and that counts neither for its back-off nor for its failure.
+    fn ended_cut_off(&mut self, key: usize, how: &str, out: Out<'_>) {
+        let worker = &mut self.workers[key];
+        worker.life = Life::Down;
+        worker.pid = 0;
+        (worker.has_exited, worker.is_stopping) = (false, false);
+        worker.is_to_restart = worker.is_wanted;
+        self.settle(key);
+        self.worker_fact(FactKind::WorkerEnded, key, &format!("ended, cut off: {how}"), out);
+        self.launch(key, out);
     }
 
     pub(crate) fn ended_so(&mut self, key: usize, how: String, out: Out<'_>) {
@@ -271,13 +300,19 @@ impl Engine {
     /// `Due::Badge`: a started worker did not show its badge.
     pub(crate) fn on_badge_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
-        if matches!(self.workers[key].life, Life::Starting | Life::Up) {
+        if !matches!(self.workers[key].life, Life::Starting | Life::Up) {
+            return;
+        }
+        if self.is_reached(&self.workers[key].host) {
             let what = format!(
                 "did not show its badge within {} ms (badge_ms) and is killed",
                 self.settings.get(Setting::BadgeMs)
             );
             self.worker_fact(FactKind::WorkerKilled, key, &what, out);
             self.exec_stop(key, 0, out);
+        } else {
+            // It can't be killed now, nor can it reach us: its host says later what became of it.
+            self.look_later(key, Due::Badge(id, run));
         }
     }
 
@@ -291,6 +326,11 @@ impl Engine {
                 self.close_link(link, out);
                 self.worker_lost(key, Close::Reset, "ended", out);
             }
+            None if worker.life == Life::Returning && !self.is_reached(&worker.host) => {
+                // Nobody can end it, and nothing is started in its place: its host says later what
+                // became of it.
+                self.look_later(key, Due::Return(id, run));
+            }
             None if worker.life == Life::Returning => {
                 let what = "lost its connection and did not come back; its process is ended";
                 self.worker_fact(FactKind::WorkerKilled, key, what, out);
@@ -303,7 +343,8 @@ impl Engine {
     /// `Due::Absent`: execd did not list the process and no report of its end came.
     pub(crate) fn on_absent_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
-        if self.workers[key].life.has_process() {
+        let is_unlisted = std::mem::take(&mut self.workers[key].is_unlisted);
+        if is_unlisted && self.workers[key].life.has_process() {
             let (worker, tail) = (id, Vec::new());
             let exited = ExecExited {
                 worker,
@@ -314,95 +355,23 @@ impl Engine {
                 rss_kib_max: 0,
                 tail,
             };
-            self.on_exited(&exited, out);
+            self.exited(key, &exited, out);
         }
     }
 
     /// The link to a host is gone: what runs there goes on, what should start waits.
     pub(crate) fn host_gone(&mut self, name: &HostName, out: Out<'_>) {
+        for key in self.workers.keys() {
+            let worker = &mut self.workers[key];
+            let is_on_its_way = matches!(worker.life, Life::Starting | Life::Up | Life::Returning);
+            worker.is_cut_off |= is_on_its_way && worker.host == *name;
+        }
         if self.ending.is_some() {
             self.on_host_ended(name, out);
         }
     }
 
-    /// A host says which processes it has: known ones are taken over, others ended, missing ones
-    /// started.
-    pub(crate) fn host_listed(
-        &mut self,
-        name: &HostName,
-        link: LinkId,
-        children: &[Child],
-        out: Out<'_>,
-    ) {
-        for child in children {
-            let key =
-                self.workers.find(child.worker).filter(|&key| self.workers[key].host == *name);
-            let is_known = key.is_some_and(|key| self.take_over(key, child, out));
-            if !is_known {
-                let grace_ms = self.settings.get(Setting::StopTermMs);
-                let stop = ExecStop { worker: child.worker, run: child.run, grace_ms };
-                out.push(Action::Send { link, frame: Frame::ExecStop(stop) });
-            }
-        }
-        for key in self.workers.keys() {
-            let worker = &self.workers[key];
-            if worker.host != *name || worker.is_guest {
-                continue;
-            }
-            let (id, run) = (worker.id, worker.run);
-            let is_listed = children.iter().any(|child| child.worker == id && child.run == run);
-            if worker.life.has_process() && !is_listed {
-                self.due.add(self.now.plus_millis(ABSENT_MS), Due::Absent(id, run));
-            } else if worker.life == Life::Down {
-                self.launch(key, out);
-            }
-        }
-    }
-
-    /// Whether a listed process is the worker's: then it is adopted, or its end asked for again.
-    fn take_over(&mut self, key: usize, child: &Child, out: Out<'_>) -> bool {
-        let worker = &mut self.workers[key];
-        let is_ours = match worker.life {
-            Life::Down | Life::Pausing => worker.is_wanted && worker.failed.is_none(),
-            Life::Starting
-            | Life::Up
-            | Life::Ready
-            | Life::Returning
-            | Life::Asked
-            | Life::Ending => worker.run == child.run,
-        };
-        if !is_ours {
-            return false;
-        }
-        worker.pid = child.pid;
-        worker.run = child.run;
-        let (id, run) = (worker.id, child.run);
-        match worker.life {
-            Life::Down | Life::Pausing | Life::Starting | Life::Up => {
-                worker.is_found |= matches!(worker.life, Life::Down | Life::Pausing);
-                worker.life = Life::Up;
-                worker.started = self.now;
-                let mut wait = self.settings.get(Setting::BadgeMs);
-                if worker.is_found {
-                    // It may be in the middle of a request for the broker before us.
-                    wait = wait.max(self.settings.get(Setting::ReconnectMs));
-                }
-                self.due.add(self.now.plus_millis(wait), Due::Badge(id, run));
-            }
-            Life::Ending => self.exec_stop(key, self.settings.get(Setting::StopTermMs), out),
-            Life::Returning => {
-                let wait = self.settings.get(Setting::ReturnMs);
-                self.due.add(self.now.plus_millis(wait), Due::Return(id, run));
-            }
-            Life::Ready | Life::Asked => {}
-        }
-        // A run after a restart of the broker must be higher than those before it.
-        self.next_run = self.next_run.max(run.0);
-        true
-    }
-
-    pub(crate) fn on_output(&mut self, output: &ExecOutput, out: Out<'_>) {
-        let Some(key) = self.workers.find(output.worker) else { return };
+    pub(crate) fn on_output(&mut self, key: usize, output: &ExecOutput, out: Out<'_>) {
         let dropped = if output.dropped > 0 {
             format!(" ({} lines before it were dropped)", output.dropped)
         } else {

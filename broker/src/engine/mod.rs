@@ -10,6 +10,7 @@ pub mod fact;
 pub mod input;
 pub mod view;
 
+mod absence;
 mod access;
 mod badges;
 mod buckets;
@@ -47,6 +48,7 @@ mod registry;
 mod replies;
 mod restart;
 pub mod save;
+mod starts;
 mod transaction;
 mod wheel;
 mod when;
@@ -139,6 +141,8 @@ pub struct Engine {
     next_transaction: u64,
     next_fact: u64,
     next_run: u64,
+    /// Runs up to this one were given by earlier brokers, if by any.
+    run_base: u64,
     /// Bytes of requests that wait or are kept for a repetition.
     queue_bytes: u64,
     is_preempt: bool,
@@ -191,6 +195,7 @@ impl Engine {
             next_transaction: 0,
             next_fact: 0,
             next_run: options.run_base,
+            run_base: options.run_base,
             queue_bytes: 0,
             is_preempt: false,
             is_rejecting: false,
@@ -318,8 +323,8 @@ impl Engine {
                 self.heard(link);
                 self.on_report(link, *report, out);
             }
-            Input::PeerError { link, worker, error } => {
-                self.on_peer_error(link, worker, &error, out);
+            Input::PeerError { link, worker, run, error } => {
+                self.on_peer_error(link, (worker, run), &error, out);
             }
             Input::Ping { link, sequence } => {
                 self.heard(link);

@@ -120,6 +120,8 @@ impl Engine {
         // Oldest first, so that the first one configured is the first one ready.
         for key in keys.into_iter().rev() {
             self.start_worker(key, out);
+            let worker = &mut self.workers[key];
+            worker.is_awaited |= *origin == Origin::State && worker.life == Life::Down;
         }
         Ok(OpReply::ok())
     }

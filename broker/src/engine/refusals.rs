@@ -11,8 +11,7 @@ use protocol::bodies::ExecFailed;
 const AGAIN_MS_MAX: u64 = 60_000;
 
 impl Engine {
-    pub(crate) fn on_start_failed(&mut self, failed: &ExecFailed, out: Out<'_>) {
-        let Some(key) = self.worker_of_run(failed.worker, failed.run) else { return };
+    pub(crate) fn on_start_failed(&mut self, key: usize, failed: &ExecFailed, out: Out<'_>) {
         let worker = &self.workers[key];
         if !worker.life.has_process() {
             return;

@@ -126,6 +126,20 @@ pub(crate) struct Worker {
     pub(crate) was_ready: bool,
     /// Its host listed this run, and no broker before us will say whether it was ready.
     pub(crate) is_found: bool,
+    /// The saved configuration had it started, and its host has not said since whether it has a
+    /// process of it: one of an earlier broker's start is taken over; a login before that is
+    /// confirmed or ended by what the host says.
+    pub(crate) is_awaited: bool,
+    /// Its host reported the end of this run: nobody comes back with it.
+    pub(crate) is_over: bool,
+    /// Its host did not list this run, so a `Due::Absent` decides.
+    pub(crate) is_unlisted: bool,
+    /// It was cut off with its machine, as far as could be seen: that is no crash.
+    pub(crate) is_cut_off: bool,
+    /// Its connection was closed because it sent what it may not.
+    pub(crate) is_refused: bool,
+    /// The process that logged in, as it said.
+    pub(crate) login_pid: u32,
     /// It is being ended because a `stop` (or the broker's end) asked for it, not for a fault.
     pub(crate) is_stopping: bool,
     /// Its process is gone, its connection not yet.
@@ -236,6 +250,12 @@ impl Workers {
             started: Tick(0),
             was_ready: false,
             is_found: false,
+            is_awaited: false,
+            is_over: false,
+            is_unlisted: false,
+            is_cut_off: false,
+            is_refused: false,
+            login_pid: 0,
             is_stopping: false,
             has_exited: false,
             is_timed: false,

@@ -3,6 +3,7 @@
 use super::log;
 use super::shell::Shell;
 use crate::engine::action::{Action, Origin};
+use crate::engine::input::Start;
 use crate::translate::outbound;
 
 /// A table of so many rows is written by a helper thread.
@@ -31,7 +32,8 @@ impl Shell {
             Action::Prove { link, challenge } => self.prove(link, *challenge),
             Action::ReadTokens { asker } => self.reload(asker),
             Action::Start { link, start } => {
-                let secret = self.state.key.sign(start.worker, start.run);
+                let given = Start { run: start.run, digest: start.digest };
+                let secret = self.state.key.sign(start.worker, given);
                 self.send(link, outbound::start(*start, secret));
             }
             Action::Close { link } => self.close(link),

@@ -1,7 +1,8 @@
-//! The secret a worker is started with: `RUN.MAC`, where the MAC is HMAC-SHA256 over worker and run
-//! under the key of the state directory. A broker that comes back knows its workers without a list
-//! of secrets. Not where the key is kept: `state` does that.
+//! The secret a worker is started with: `RUN.DIGEST.MAC`, where the MAC is HMAC-SHA256 over worker,
+//! run and digest of its configuration under the key of the state directory. A broker that comes
+//! back knows its workers without a list of secrets. Not where the key is kept: `state` does that.
 
+use crate::engine::input::Start;
 use hmac::{Hmac, KeyInit, Mac};
 use protocol::ids::{RunId, WorkerId};
 use sha2::Sha256;
@@ -31,20 +32,21 @@ impl BadgeKey {
     }
 
     /// The secret for one start of a worker.
-    pub(super) fn sign(&self, worker: WorkerId, run: RunId) -> String {
-        format!("{run}.{}", to_hex(&self.over(worker, run).finalize().into_bytes()))
+    pub(super) fn sign(&self, worker: WorkerId, start: Start) -> String {
+        let Start { run, digest } = start;
+        format!("{run}.{digest}.{}", to_hex(&self.over(worker, start).finalize().into_bytes()))
     }
 
     /// Which start of the worker a secret proves; the comparison takes the same time for every MAC.
-    pub(super) fn verify(&self, worker: WorkerId, secret: &str) -> Option<RunId> {
-        let (run, mac) = secret.split_once('.')?;
-        let number: u64 = run.parse().ok()?;
-        // One spelling for one run: no sign, no leading zeros.
-        if number.to_string() != run {
+    pub(super) fn verify(&self, worker: WorkerId, secret: &str) -> Option<Start> {
+        let (run, rest) = secret.split_once('.')?;
+        let (digest, mac) = rest.split_once('.')?;
+        let start = Start { run: RunId(run.parse().ok()?), digest: digest.parse().ok()? };
+        // One spelling for one start: no sign, no leading zeros.
+        if start.run.to_string() != run || start.digest.to_string() != digest {
             return None;
         }
-        let run = RunId(number);
-        self.over(worker, run).verify_slice(&from_hex(mac)?).ok().map(|()| run)
+        self.over(worker, start).verify_slice(&from_hex(mac)?).ok().map(|()| start)
     }
 
     /// A name for the broker's instance that tells nothing about the key.
@@ -54,9 +56,10 @@ impl BadgeKey {
         to_hex(&mac.finalize().into_bytes()[..8])
     }
 
-    fn over(&self, worker: WorkerId, run: RunId) -> Hmac<Sha256> {
+    fn over(&self, worker: WorkerId, start: Start) -> Hmac<Sha256> {
         let mut mac = self.mac.clone();
-        mac.update(format!("{worker}.{run}").as_bytes());
+        let Start { run, digest } = start;
+        mac.update(format!("{worker}.{run}.{digest}").as_bytes());
         mac
     }
 }
@@ -91,45 +94,65 @@ mod tests {
     const W: WorkerId = WorkerId(3);
     const RUN: RunId = RunId(1_700_000_000_000_007);
 
+    const START: Start = Start { run: RUN, digest: 77 };
+
     #[test]
-    fn a_secret_proves_its_run_and_nothing_else() {
+    fn a_secret_proves_its_start_and_nothing_else() {
         let key = BadgeKey::new(&[7; KEY_BYTES]);
-        let secret = key.sign(W, RUN);
-        assert_eq!(key.verify(W, &secret), Some(RUN));
+        let secret = key.sign(W, START);
+        assert_eq!(key.verify(W, &secret), Some(START));
         assert_eq!(key.verify(WorkerId(4), &secret), None, "another worker");
         assert_eq!(BadgeKey::new(&[8; KEY_BYTES]).verify(W, &secret), None, "another key");
-        let (run, mac) = secret.split_once('.').unwrap();
+        let run = RUN.0;
+        let (head, mac) = secret.rsplit_once('.').unwrap();
         for wrong in [
             String::new(),
-            run.to_owned(),
-            format!("{run}."),
-            format!(".{mac}"),
-            format!("{}.{mac}", RUN.0 + 1),
-            format!("+{run}.{mac}"),
-            format!("0{run}.{mac}"),
-            format!("{run}.{}", mac.to_uppercase()),
-            format!("{run}.{mac}0"),
-            format!("{run}.{}", &mac[..62]),
-            format!("{run}.{}é", &mac[..62]),
+            run.to_string(),
+            format!("{head}."),
+            format!("{run}.{mac}"),
+            format!("..{mac}"),
+            format!("{}.77.{mac}", run + 1),
+            format!("{run}.78.{mac}"),
+            format!("{run}.077.{mac}"),
+            format!("{run}.4294967373.{mac}"),
+            format!("+{head}.{mac}"),
+            format!("0{head}.{mac}"),
+            format!("{head}.{}", mac.to_uppercase()),
+            format!("{head}.{mac}0"),
+            format!("{head}.{}", &mac[..62]),
+            format!("{head}.{}é", &mac[..62]),
         ] {
             assert_eq!(key.verify(W, &wrong), None, "{wrong}");
         }
         for at in 0..mac.len() {
             let mut bytes = mac.as_bytes().to_vec();
             bytes[at] = if bytes[at] == b'0' { b'1' } else { b'0' };
-            let forged = format!("{run}.{}", String::from_utf8(bytes).unwrap());
+            let forged = format!("{head}.{}", String::from_utf8(bytes).unwrap());
             assert_eq!(key.verify(W, &forged), None, "digit {at} changed");
         }
     }
 
     #[test]
-    fn the_mac_is_hmac_sha256_over_worker_dot_run() {
-        // Made with: printf 3.5 | openssl dgst -sha256 -mac HMAC -macopt hexkey:0707…07
-        let secret = BadgeKey::new(&[7; KEY_BYTES]).sign(W, RunId(5));
+    fn numbers_at_their_limits_are_numbers_like_others() {
+        let key = BadgeKey::new(&[7; KEY_BYTES]);
+        for run in [0, 1, u64::MAX - 1, u64::MAX].map(RunId) {
+            for digest in [0, 1, u32::MAX - 1, u32::MAX] {
+                for worker in [0, 1, u32::MAX].map(WorkerId) {
+                    let start = Start { run, digest };
+                    assert_eq!(key.verify(worker, &key.sign(worker, start)), Some(start));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_mac_is_hmac_sha256_over_worker_run_and_digest() {
+        // Made with: printf 3.5.6 | openssl dgst -sha256 -mac HMAC -macopt hexkey:0707…07
+        let secret = BadgeKey::new(&[7; KEY_BYTES]).sign(W, Start { run: RunId(5), digest: 6 });
         assert_eq!(secret, KNOWN);
     }
 
-    const KNOWN: &str = "5.9fcdd2d510b6de09e2dc942ee39b0b57fa5d3f4fbe6f318199c52fc3b7d74e21";
+    const KNOWN: &str = "5.6.e27d431a95217867d089c679c5df755482df415859b9f6571f5cb75c4a15181e";
 
     #[test]
     fn the_key_does_not_show_itself() {

@@ -180,6 +180,7 @@ impl Listener {
                     // Every user of the machine can reach a loopback port. The kernel is asked
                     // whose socket it is when somebody wants to be an operator: `who_is`.
                     is_owner: false,
+                    is_remote: !address.ip().to_canonical().is_loopback(),
                     token: None,
                 };
                 if !self.is_tls {
@@ -196,6 +197,7 @@ impl Listener {
                     fd: stream.as_raw_fd(),
                     uid,
                     is_owner: uid.is_some_and(is_owner),
+                    is_remote: false,
                     token: None,
                 };
                 Ok((Some(Stream::Unix(stream)), peer))

@@ -71,6 +71,8 @@ impl Reactor {
         let limits = Limits::of(&config.settings);
         let address = format!("unix:{}", state.paths.execd().display());
         let is_private = state.is_private;
+        // Starts of workers have numbers that no earlier broker gave.
+        let run_base = state.run_base(clock.told().epoch_ms)?;
         let mut shell = Shell::new(registry, state, Helpers::new(waker), limits);
         shell.door.descriptors_max = descriptors_max;
         local::check(&config.workers, &address)?;
@@ -81,11 +83,7 @@ impl Reactor {
             shell.tell(None, Input::CertificatesRead { asker: None, found, more: false });
         }
         shell.secure = secure;
-        let options = EngineOptions {
-            settings: config.settings.clone(),
-            // Starts of workers have numbers that no earlier broker gave.
-            run_base: clock.told().epoch_ms * 1000,
-        };
+        let options = EngineOptions { settings: config.settings.clone(), run_base };
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_MAX),

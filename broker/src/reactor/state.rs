@@ -12,9 +12,16 @@ use std::io::{self, Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process;
+use std::time::UNIX_EPOCH;
 
 /// Longest path of a Unix socket that Linux takes.
 const SOCKET_PATH_MAX: usize = 107;
+
+/// So many starts have numbers of their own before the next start of a broker on this directory.
+const RUNS_RESERVED: u64 = 1 << 36;
+
+/// No start has a higher number: what is found beyond it was not written by a broker.
+const RUN_MAX: u64 = 1 << 62;
 
 /// Where everything stands.
 #[derive(Clone, Debug)]
@@ -82,7 +89,7 @@ impl State {
             })?;
         }
         let lock = lock(&paths.dir.join("lock"))?;
-        let key = key(&paths.dir.join("key"))?;
+        let key = key(&paths.dir)?;
         Ok(Self { paths, key, is_private, _lock: lock })
     }
 
@@ -140,6 +147,45 @@ impl State {
                 path.display()
             );
         }
+    }
+
+    /// The number after which this broker's starts of workers have theirs: higher than any that an
+    /// earlier broker on this directory gave, also when the clock was set back since.
+    ///
+    /// # Errors
+    /// What is written down there is no such number.
+    pub(super) fn run_base(&self, wall_ms: u64) -> Result<u64, Fatal> {
+        let clock = wall_ms.saturating_mul(1000).min(RUN_MAX);
+        if self.is_private {
+            return Ok(clock);
+        }
+        let path = self.paths.dir.join("runs");
+        let kept = match private::read(&path).map_err(|error| wrong(&path, &error))? {
+            None => 0,
+            Some(text) => match text.trim().parse() {
+                Ok(kept) if kept <= RUN_MAX => kept,
+                // A full disk may leave nothing of it.
+                Err(_) if text.trim().is_empty() => 0,
+                Ok(_) | Err(_) => {
+                    return Err(Fatal::State(format!(
+                        "{} is not the number of a start (0 to {RUN_MAX}); remove it, and running \
+                         workers are started anew if the clock was set back",
+                        path.display()
+                    )));
+                }
+            },
+        };
+        let base = clock.max(kept);
+        let next = base.saturating_add(RUNS_RESERVED).min(RUN_MAX);
+        let Err(error) = replace(&path, format!("{next}\n").as_bytes()) else {
+            return Ok(base);
+        };
+        // The broker serves all the same; that the next one gives the same numbers is left to
+        // chance, which is one in 2^36.
+        tracing::warn!("{}: {error}; the numbers of starts are not remembered", path.display());
+        let mut chance = [0; 8];
+        getrandom::fill(&mut chance).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
+        Ok(base.saturating_add(u64::from_le_bytes(chance) % RUNS_RESERVED))
     }
 
     /// Removes what only a running broker has: its sockets, and a private directory as a whole.
@@ -241,8 +287,26 @@ fn lock(path: &Path) -> Result<Flock<File>, Fatal> {
     }
 }
 
-fn key(path: &Path) -> Result<BadgeKey, Fatal> {
-    if let Some(text) = private::read(path).map_err(|error| wrong(path, &error))? {
+/// The key in the directory; a new one if there is none, or if the directory is a copy: the workers
+/// of the original are not this broker's, and execds must not take the two for one.
+fn key(dir: &Path) -> Result<BadgeKey, Fatal> {
+    let (path, beside) = (dir.join("key"), dir.join("place"));
+    let place = place(dir).map_err(|error| wrong(dir, &error))?;
+    let kept = private::read(&beside).map_err(|error| wrong(&beside, &error))?;
+    let is_copy = kept.as_ref().is_some_and(|kept| !kept.is_empty() && *kept != place);
+    let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
+    if is_copy {
+        tracing::warn!(
+            "state directory {} is a copy of another: this broker takes over its configuration, \
+             not the workers that the broker of the original started",
+            dir.display()
+        );
+    } else if let Some(text) = text {
+        if kept.as_ref() != Some(&place)
+            && let Err(error) = replace(&beside, place.as_bytes())
+        {
+            tracing::warn!("{}: {error}; a copy will not be known as one", beside.display());
+        }
         return from_hex(text.trim()).map(|bytes| BadgeKey::new(&bytes)).ok_or_else(|| {
             Fatal::State(format!(
                 "{} is not a badge key of {} hex digits; remove it, and running workers are \
@@ -254,14 +318,26 @@ fn key(path: &Path) -> Result<BadgeKey, Fatal> {
     }
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
-    replace(path, format!("{}\n", to_hex(&bytes)).as_bytes()).map_err(|e| wrong(path, &e))?;
+    replace(&path, format!("{}\n", to_hex(&bytes)).as_bytes()).map_err(|e| wrong(&path, &e))?;
+    replace(&beside, place.as_bytes()).map_err(|e| wrong(&beside, &e))?;
     Ok(BadgeKey::new(&bytes))
+}
+
+/// What a directory and its copy differ in, and what stays over a restart of the machine: number
+/// and birth of the directory itself, where the file system knows it.
+fn place(dir: &Path) -> io::Result<String> {
+    let meta = fs::metadata(dir)?;
+    let birth = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    Ok(format!("{} {}\n", meta.ino(), birth.unwrap_or_default().as_nanos()))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::input::Start;
     use protocol::ids::{RunId, WorkerId};
+
+    const START: Start = Start { run: RunId(2), digest: 3 };
 
     #[test]
     fn what_is_kept_is_there_again_and_private() {
@@ -273,13 +349,13 @@ mod tests {
             assert_eq!(state.port("worker 127.0.0.1"), None);
             state.persist("config service echo\n").unwrap();
             state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]);
-            state.key.sign(WorkerId(1), RunId(2))
+            state.key.sign(WorkerId(1), START)
         };
         let state = State::open(Some(&dir)).unwrap();
         assert_eq!(state.script().unwrap(), "config service echo\n");
         assert_eq!(state.port("worker 127.0.0.1"), Some(4711));
         assert_eq!(state.port("client 127.0.0.1"), None);
-        assert_eq!(state.key.verify(WorkerId(1), &secret), Some(RunId(2)));
+        assert_eq!(state.key.verify(WorkerId(1), &secret), Some(START));
         assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
         for name in ["key", "config.isect", "ports", "lock"] {
             let mode = fs::metadata(state.paths.dir.join(name)).unwrap().mode() & 0o777;
@@ -323,6 +399,70 @@ mod tests {
         fs::write(dir.path().join("key"), "ab".repeat(KEY_BYTES)).unwrap();
         fs::set_permissions(dir.path().join("key"), PermissionsExt::from_mode(0o666)).unwrap();
         assert!(text(dir.path()).contains("others can write to it"));
+    }
+
+    #[test]
+    fn numbers_of_starts_never_come_again_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = |wall_ms| State::open(Some(dir.path())).unwrap().run_base(wall_ms);
+        let first = base(1_700_000_000_000).unwrap();
+        assert_eq!(first, 1_700_000_000_000_000);
+        for wall_ms in [1_600_000_000_000, 0, 1, 1_700_000_000_000] {
+            let before = dir.path().join("runs");
+            let kept: u64 = fs::read_to_string(&before).unwrap().trim().parse().unwrap();
+            let next = base(wall_ms).unwrap();
+            assert_eq!(next, kept, "{wall_ms}");
+            assert!(next >= first + RUNS_RESERVED);
+        }
+        assert_eq!(base(u64::MAX).unwrap(), RUN_MAX);
+    }
+
+    #[test]
+    fn a_number_of_starts_that_is_none_is_refused_and_at_the_limit_it_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("runs");
+        let with = |text: &str| {
+            drop(fs::remove_file(&file));
+            let mut new = private::create(&file).unwrap();
+            new.write_all(text.as_bytes()).unwrap();
+            State::open(Some(dir.path())).unwrap().run_base(5)
+        };
+        for (text, base) in [("0", 5000), ("1\n", 5000), ("", 5000)] {
+            assert_eq!(with(text).unwrap(), base, "{text:?}");
+        }
+        for at in [RUN_MAX - 1, RUN_MAX] {
+            assert_eq!(with(&at.to_string()).unwrap(), at);
+        }
+        for text in ["4611686018427387905", "18446744073709551615", "18446744073709551616", "x"] {
+            let Err(Fatal::State(error)) = with(text) else { panic!("{text} is taken") };
+            assert!(error.contains("remove it"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_copy_is_another_broker_and_the_original_stays_what_it_was() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let original = State::open(Some(one.path())).unwrap();
+        let secret = original.key.sign(WorkerId(1), START);
+        let names = (original.key.instance(), original.key.instance());
+        assert_eq!(names.0, names.1);
+        for name in ["key", "place"] {
+            fs::copy(one.path().join(name), other.path().join(name)).unwrap();
+        }
+        let copy = State::open(Some(other.path())).unwrap();
+        assert_ne!(copy.key.instance(), names.0);
+        assert_eq!(copy.key.verify(WorkerId(1), &secret), None);
+        let instance = copy.key.instance();
+        drop((copy, original));
+        let again = State::open(Some(other.path())).unwrap();
+        assert_eq!(again.key.instance(), instance, "it is told once");
+        let original = State::open(Some(one.path())).unwrap();
+        assert_eq!(original.key.verify(WorkerId(1), &secret), Some(START));
+        // A directory of before it was written down is taken as it is.
+        drop(original);
+        fs::remove_file(one.path().join("place")).unwrap();
+        let original = State::open(Some(one.path())).unwrap();
+        assert_eq!(original.key.instance(), names.0);
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A frame that came → what happened. Knows which side may send which kind; knows neither sockets
 //! nor whether the frame may come *now*: that is the engine's.
 
-use crate::engine::input::{Input, Report};
+use crate::engine::input::{Input, Report, Start};
 use bytes::Bytes;
 use protocol::decode::{self, WireError};
 use protocol::errors::ErrorCode;
@@ -31,7 +31,7 @@ pub struct Arrived {
 /// This side may not send this kind, or the body makes no sense; both are fatal to the link.
 pub fn input(
     arrived: Arrived,
-    prove: impl FnOnce(WorkerId, &str) -> Option<RunId>,
+    prove: impl FnOnce(WorkerId, &str) -> Option<Start>,
 ) -> Result<Input, WireError> {
     let Arrived { link, role, kind, head, body } = arrived;
     if !kind.may_send(role) {
@@ -55,7 +55,8 @@ pub fn input(
         Frame::Proof(proof) => Input::Proof { link, proof: Box::new(proof) },
         Frame::Logout => Input::Logout { link },
         Frame::Error { head, error } => {
-            Input::PeerError { link, worker: WorkerId(head.workerid), error }
+            let (worker, run) = (WorkerId(head.workerid), RunId(head.transaction));
+            Input::PeerError { link, worker, run, error }
         }
         Frame::Ping { sequence } => Input::Ping { link, sequence },
         Frame::Pong { .. } => Input::Pong { link },
@@ -131,11 +132,11 @@ mod tests {
         let arrived = arrived(Role::Worker, Kind::Badge, &badge.render());
         let Ok(Input::Badge { proof, .. }) = input(arrived, |worker, secret| {
             assert_eq!((worker, secret), (WorkerId(3), "5.ab"));
-            Some(RunId(5))
+            Some(Start { run: RunId(5), digest: 6 })
         }) else {
             panic!("a badge is a badge");
         };
-        assert_eq!(proof, Some(RunId(5)));
+        assert_eq!(proof, Some(Start { run: RunId(5), digest: 6 }));
     }
 
     #[test]

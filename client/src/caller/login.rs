@@ -20,7 +20,7 @@ const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration
 impl Caller {
     /// Logs in again, trying until it works, the time is over or the broker refuses for good.
     pub(super) fn come_back(&mut self, until: Option<Instant>) -> Result<(), Error> {
-        let until = until.unwrap_or_else(|| clock::now() + self.options.connect_timeout);
+        let until = until.unwrap_or_else(|| clock::until(self.options.connect_timeout));
         let mut backoff = Backoff::new(RETURN_PAUSES.0, RETURN_PAUSES.1);
         loop {
             let error = match self.connect(Some(until)) {
@@ -42,10 +42,10 @@ impl Caller {
         for address in self.addresses.clone() {
             let timeout = match until.map(clock::left) {
                 None => self.options.connect_timeout,
-                Some(left) => left.clamp(Duration::from_millis(1), self.options.connect_timeout),
+                Some(left) => left.max(Duration::from_millis(1)).min(self.options.connect_timeout),
             };
             match Conn::dial(&address, timeout, self.options.trust.as_ref()) {
-                Ok(conn) => return self.log_in(conn, address, clock::now() + timeout),
+                Ok(conn) => return self.log_in(conn, address, clock::until(timeout)),
                 Err(Unmade::Tls(text)) => {
                     let error = Error::new(ErrorCode::Tls, text);
                     return Err(error.with_context(format!("login at {address}")));

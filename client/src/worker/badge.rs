@@ -34,7 +34,7 @@ impl Worker {
         if self.limits.reconnect_ms == 0 {
             return Err(why);
         }
-        self.keep_trying(since + Duration::from_millis(self.limits.reconnect_ms))
+        self.keep_trying(clock::after(since, clock::millis(self.limits.reconnect_ms)))
     }
 
     /// Connects, again and again until a moment; at least once.
@@ -70,7 +70,7 @@ impl Worker {
             };
             Error::new(ErrorCode::Unreachable, text).with_advice(advice).with_source(e)
         })?;
-        let until = Some(clock::now() + timeout);
+        let until = Some(clock::until(timeout));
         let token = self.options.token.as_ref().filter(|_| self.options.secret.is_empty());
         let prover = token.map(|token| token.prover(Role::Worker, &self.options.service));
         let mut prover = prover.transpose()?;

@@ -155,6 +155,8 @@ pub(super) struct Child {
     pub(super) worker: WorkerId,
     /// Which start of it.
     pub(super) run: RunId,
+    /// What its start said of the worker's configuration.
+    pub(super) digest: u32,
     /// Its process id; 0 until it runs.
     pub(super) pid: u32,
     /// Where it stands.

@@ -112,6 +112,8 @@ pub struct Found {
     pub worker: WorkerId,
     /// Which start of it.
     pub run: RunId,
+    /// What its start said of the worker's configuration; 0 = not known.
+    pub digest: u32,
     /// Its process id.
     pub pid: u32,
     /// Whether it still runs; if not, its end is reported as [`Ending::Unknown`].

@@ -16,7 +16,7 @@ pub const ENVIRONMENT_BYTES_MAX: usize = 64 << 10;
 
 const _: () = assert!(LINE_BYTES_MAX * 3 + 8 < protocol::limits::VALUE_BYTES_MAX);
 const _: () = assert!(CHILDREN_CAP < protocol::limits::LINES_MAX);
-const _: () = assert!(CHILDREN_CAP * 52 < protocol::limits::CONTROL_BODY_BYTES_MAX);
+const _: () = assert!(CHILDREN_CAP * 62 < protocol::limits::CONTROL_BODY_BYTES_MAX);
 
 /// The bounds in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -149,6 +149,15 @@ impl Engine {
             return;
         }
         let name: Arc<str> = Arc::from(hello.broker.as_str());
+        let claim = hello.token.as_ref().filter(|_| signature.is_some());
+        let token = claim.map(|claim| claim.token.clone());
+        let known = self.brokers.get(&name).filter(|known| known.link.is_some());
+        if known.is_some_and(|known| known.token != token) {
+            // Its workers would be another's.
+            let text = format!("broker '{name}' is connected, and has proved another token");
+            self.drop_link(now, id, (ErrorCode::Denied, text), out);
+            return;
+        }
         if !self.make_room_for(&name) {
             let text = format!(
                 "execd serves {} brokers already, as many as it may",
@@ -160,6 +169,7 @@ impl Engine {
         let broker = self.brokers.entry(Arc::clone(&name)).or_default();
         broker.has_list = false;
         broker.has_ended = false;
+        broker.token = token;
         let old = broker.link.replace(id);
         if let Some(link) = self.links.get_mut(&id) {
             link.broker = Some(Arc::clone(&name));
@@ -199,7 +209,12 @@ impl Engine {
             .children
             .values()
             .filter(|child| child.broker == *broker && child.state.is_running())
-            .map(|child| Child { worker: child.worker, run: child.run, pid: child.pid })
+            .map(|child| Child {
+                worker: child.worker,
+                run: child.run,
+                pid: child.pid,
+                digest: child.digest,
+            })
             .collect();
         out.push(Action::Send { link, frame: Frame::ExecListed(ExecListed { children }) });
         self.flush_missed(broker, out);

@@ -31,6 +31,7 @@ use links::Link;
 use output::Bucket;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::names::TokenName;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -55,6 +56,8 @@ pub struct Config {
 #[derive(Debug, Default)]
 struct Broker {
     link: Option<LinkId>,
+    /// The token that was proved on that link.
+    token: Option<TokenName>,
     /// It has asked what runs since its hello, so it can be told the rest.
     has_list: bool,
     /// Reports it has not been sent, oldest first.

@@ -27,6 +27,7 @@ impl Engine {
             broker: Arc::clone(broker),
             worker: start.worker,
             run: start.run,
+            digest: start.digest,
             pid: 0,
             state: State::Starting,
             due: None,
@@ -136,6 +137,7 @@ impl Engine {
             broker: name,
             worker: found.worker,
             run: found.run,
+            digest: found.digest,
             pid: found.pid,
             state: State::Up,
             due: None,
@@ -172,7 +174,9 @@ impl Engine {
         feed: impl FnOnce(&mut Output, Option<&mut Bucket>) -> Vec<Line>,
     ) {
         let Some(child) = self.children.get_mut(&id) else { return };
-        let link = self.brokers.get(&child.broker).and_then(|broker| broker.link);
+        // Before its list a broker does not know what the lines are about.
+        let known = self.brokers.get(&child.broker).filter(|broker| broker.has_list);
+        let link = known.and_then(|broker| broker.link);
         let gate = link.map(|_| &mut self.lines);
         for line in feed(&mut child.output, gate) {
             if let Some(link) = link {

@@ -37,7 +37,8 @@ impl Engine {
         let Some(id) = self.find(from, signal.worker, signal.run, out) else { return };
         if !(1..=SIGNAL_MAX).contains(&signal.signal) {
             let text = format!("signal {} is no signal; 1 to {SIGNAL_MAX} are", signal.signal);
-            out.push(complaint(from.0, signal.worker, ErrorCode::Refused, text));
+            let about = (signal.worker, signal.run);
+            out.push(complaint(from.0, about, ErrorCode::Refused, text));
         } else if self.children.get(&id).is_some_and(|child| child.state.is_running()) {
             out.push(Action::Signal { child: id, signal: Signal::Process(signal.signal) });
         }
@@ -55,7 +56,7 @@ impl Engine {
         if found.is_none() {
             let text =
                 format!("worker {worker} run {run} has no process here; exec-list tells which are");
-            out.push(complaint(link, worker, ErrorCode::NotFound, text));
+            out.push(complaint(link, (worker, run), ErrorCode::NotFound, text));
         }
         found
     }
@@ -109,7 +110,12 @@ impl Engine {
     }
 }
 
-fn complaint(link: LinkId, worker: WorkerId, code: ErrorCode, text: String) -> Action {
-    let head = Header { workerid: worker.0, ..Header::default() };
+fn complaint(
+    link: LinkId,
+    (worker, run): (WorkerId, RunId),
+    code: ErrorCode,
+    text: String,
+) -> Action {
+    let head = Header { workerid: worker.0, transaction: run.0, ..Header::default() };
     Action::Send { link, frame: Frame::Error { head, error: ErrorBody::new(code, text) } }
 }

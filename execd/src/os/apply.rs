@@ -112,8 +112,8 @@ impl Shell {
             path = start.path, args = ?start.args,
             "started"
         );
-        let (worker, run) = (start.worker, start.run);
-        let entry = Entry { broker, worker, run, pid, start_time: 0, pipes: [0; 2] };
+        let (worker, run, digest) = (start.worker, start.run, start.digest);
+        let entry = Entry { broker, worker, run, digest, pid, start_time: 0, pipes: [0; 2] };
         let entry = self.children.add(child, spawned, entry);
         if let Some(state) = &mut self.state
             && let Err(error) = state.append(&entry)

@@ -161,9 +161,9 @@ impl Shell {
             orphans::end_unknown(&living.collect(), &self.recipe.mark);
         }
         for (entry, alive) in found {
-            let Entry { worker, run, pid, .. } = entry;
+            let Entry { worker, run, digest, pid, .. } = entry;
             let broker = entry.broker.to_string();
-            self.inputs.push_back(Input::Found(Found { broker, worker, run, pid, alive }));
+            self.inputs.push_back(Input::Found(Found { broker, worker, run, digest, pid, alive }));
             if alive {
                 self.found.insert(pid, entry);
             }

@@ -16,9 +16,16 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
+use tracing::warn;
 
-/// First word of the first line; the second is the boot of the machine.
-const MAGIC: &str = "isect-execd-1";
+/// First word of the first line; the second is the boot of the machine, the third the directory's
+/// mark: what a copy of the directory tells of belongs to the execd of the original.
+const MAGIC: &str = "isect-execd-2";
+/// The same of the files before: without a mark, and lines without a digest.
+const MAGIC_BEFORE: &str = "isect-execd-1";
+
+/// Highest process id there can be: a larger one would name a group when it is signalled.
+const PID_MAX: u32 = i32::MAX as u32;
 /// How often a lock that is taken is tried again, after a pause each.
 const LOCK_TRIES: u32 = 100;
 /// See `LOCK_TRIES`.
@@ -33,6 +40,8 @@ pub(super) struct Entry {
     pub(super) worker: WorkerId,
     /// Which start of it.
     pub(super) run: RunId,
+    /// What that start said of the worker's configuration; 0 = not known.
+    pub(super) digest: u32,
     /// Its process id.
     pub(super) pid: u32,
     /// When it was started, in the kernel's ticks since the boot: with it, the id is unique.
@@ -49,9 +58,10 @@ impl Entry {
 
     fn line(&self) -> String {
         format!(
-            "{} {} {} {} {} {} {}\n",
+            "{} {} {} {} {} {} {} {}\n",
             self.worker,
             self.run,
+            self.digest,
             self.pid,
             self.start_time,
             self.pipes[0],
@@ -60,13 +70,14 @@ impl Entry {
         )
     }
 
-    fn parse(line: &str) -> Option<Self> {
-        let mut words = line.splitn(7, ' ');
+    fn parse(line: &str, has_digest: bool) -> Option<Self> {
+        let mut words = line.splitn(if has_digest { 8 } else { 7 }, ' ');
         let mut word = || words.next();
         Some(Self {
             worker: WorkerId(word()?.parse().ok()?),
             run: RunId(word()?.parse().ok()?),
-            pid: word()?.parse().ok().filter(|pid| *pid > 1)?,
+            digest: if has_digest { word()?.parse().ok()? } else { 0 },
+            pid: word()?.parse().ok().filter(|pid| (2..=PID_MAX).contains(pid))?,
             start_time: word()?.parse().ok()?,
             pipes: [word()?.parse().ok()?, word()?.parse().ok()?],
             broker: Arc::from(word()?),
@@ -128,7 +139,8 @@ fn patiently(mut file: File) -> Result<Flock<File>, Errno> {
 pub(super) struct State {
     file: PathBuf,
     appends: File,
-    boot: String,
+    /// The first line of the file.
+    head: String,
     /// What tells the starts of this directory's execds from the starts of all others of this
     /// machine, whose numbers may be the same.
     pub(super) mark: String,
@@ -159,18 +171,19 @@ impl State {
             Failure::new(Exit::State, text)
         };
         let found = match private::read(&file).map_err(|error| away(error.to_string()))? {
-            Some(text) => read(&text, &boot).map_err(away)?,
+            Some(text) => read(&text, &boot, &mark).map_err(away)?,
             None => Vec::new(),
         };
+        let head = format!("{MAGIC} {boot} {mark}");
         let alive: Vec<&Entry> =
             found.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry).collect();
-        let appends = match write(&file, &boot, alive.into_iter()) {
+        let appends = match write(&file, &head, alive.into_iter()) {
             Ok(appends) => appends,
             // On a full disk the file of the execd before serves as well: the dead in it are told
             // of once more, and the workers are looked after now instead of when there is room.
-            Err(error) => go_on(&file, &boot).ok_or_else(|| bad(error))?,
+            Err(error) => go_on(&file, &head).ok_or_else(|| bad(error))?,
         };
-        Ok((Self { file, appends, boot, mark, _lock: lock }, found))
+        Ok((Self { file, appends, head, mark, _lock: lock }, found))
     }
 
     /// Writes down one more child, whole or not at all: a part of a line would spoil the next one.
@@ -189,7 +202,7 @@ impl State {
         &mut self,
         entries: impl Iterator<Item = &'a Entry>,
     ) -> io::Result<()> {
-        self.appends = write(&self.file, &self.boot, entries)?;
+        self.appends = write(&self.file, &self.head, entries)?;
         Ok(())
     }
 }
@@ -216,10 +229,10 @@ fn mark(directory: &Path) -> io::Result<String> {
 /// machine's end either, and what a power cut leaves of it is recognised.
 fn write<'a>(
     file: &Path,
-    boot: &str,
+    head: &str,
     entries: impl Iterator<Item = &'a Entry>,
 ) -> io::Result<File> {
-    let mut text = format!("{MAGIC} {boot}\n");
+    let mut text = format!("{head}\n");
     text.extend(entries.map(Entry::line));
     let new = file.with_extension("new");
     let mut out = private::create(&new)?;
@@ -228,12 +241,11 @@ fn write<'a>(
     Ok(out)
 }
 
-/// Opens the file that is there for more lines, if it is of this boot, without a last line that was
-/// not finished.
-fn go_on(file: &Path, boot: &str) -> Option<File> {
+/// Opens the file that is there for more lines, if it has this first line, without a last line that
+/// was not finished.
+fn go_on(file: &Path, head: &str) -> Option<File> {
     let text = private::read(file).ok()??;
-    let is_ours =
-        text.split_once('\n').is_some_and(|(first, _)| first == format!("{MAGIC} {boot}"));
+    let is_ours = text.split_once('\n').is_some_and(|(first, _)| first == head);
     let whole = text.rfind('\n')? + 1;
     let appends = private::open(file).ok().filter(|_| is_ours)?;
     appends.set_len(whole as u64).ok()?;
@@ -245,9 +257,9 @@ fn go_on(file: &Path, boot: &str) -> Option<File> {
 /// # Errors
 /// It is no such file.
 pub fn count(text: &str, boot: &str) -> Result<usize, String> {
-    let found = read(text, boot)?;
+    let found = read(text, boot, "")?;
     for (entry, _) in &found {
-        let again = Entry::parse(entry.line().trim_end_matches('\n'));
+        let again = Entry::parse(entry.line().trim_end_matches('\n'), true);
         assert_eq!(again.as_ref(), Some(entry), "what is written down is read back");
     }
     Ok(found.len())
@@ -255,18 +267,27 @@ pub fn count(text: &str, boot: &str) -> Result<usize, String> {
 
 /// Reads the file: the children, and whether each still runs. A last line that was not finished is
 /// the mark of a death in the middle of a write and is left out.
-fn read(text: &str, boot: &str) -> Result<Vec<(Entry, bool)>, String> {
+fn read(text: &str, boot: &str, mark: &str) -> Result<Vec<(Entry, bool)>, String> {
     // A power cut may leave a file of the right size and no content; no child survived that.
     let text = text.trim_start_matches('\0');
     let Some((first, rest)) = text.split_once('\n') else { return Ok(Vec::new()) };
-    let Some((MAGIC, then)) = first.split_once(' ') else {
-        return Err(format!("the first line is not '{MAGIC} BOOT'"));
+    let (then, has_digest) = match first.split_once(' ') {
+        Some((MAGIC, rest)) => match rest.split_once(' ') {
+            Some((then, whose)) if whose == mark => (then, true),
+            Some(_) => {
+                warn!("the state directory is a copy: what the original started is left alone");
+                return Ok(Vec::new());
+            }
+            None => return Err(format!("the first line is not '{MAGIC} BOOT MARK'")),
+        },
+        Some((MAGIC_BEFORE, then)) => (then, false),
+        Some(_) | None => return Err(format!("the first line is not '{MAGIC} BOOT MARK'")),
     };
     let is_same_boot = then == boot;
     let whole = &rest[..rest.rfind('\n').map_or(0, |at| at + 1)];
     let mut found = Vec::new();
     for (index, line) in whole.lines().enumerate().take(CHILDREN_CAP) {
-        let entry = Entry::parse(line)
+        let entry = Entry::parse(line, has_digest)
             .ok_or_else(|| format!("line {} is no child: '{}'", index + 2, line.escape_debug()))?;
         let alive = is_same_boot && entry.is_alive();
         found.push((entry, alive));
@@ -284,6 +305,7 @@ mod tests {
             broker: Arc::from("a broker"),
             worker: WorkerId(3),
             run: RunId(7),
+            digest: 21,
             pid,
             start_time: start_time(pid).unwrap(),
             pipes: [11, 12],
@@ -326,27 +348,63 @@ mod tests {
     fn the_file_that_is_there_is_gone_on_with_if_it_is_of_this_boot() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("execd.children");
-        assert!(go_on(&file, "boot").is_none(), "there is none");
+        let head = format!("{MAGIC} boot mark");
+        assert!(go_on(&file, &head).is_none(), "there is none");
         let line = entry().line();
-        drop(write(&file, "boot", [entry()].iter()).unwrap());
+        drop(write(&file, &head, [entry()].iter()).unwrap());
         fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"3 7 1").unwrap();
-        assert!(go_on(&file, "another").is_none());
-        let mut more = go_on(&file, "boot").unwrap();
+        assert!(go_on(&file, &format!("{MAGIC} another mark")).is_none());
+        let mut more = go_on(&file, &head).unwrap();
         more.write_all(line.as_bytes()).unwrap();
         let text = fs::read_to_string(&file).unwrap();
-        assert_eq!(text, format!("{MAGIC} boot\n{line}{line}"));
-        assert_eq!(read(&text, "boot").unwrap().len(), 2);
+        assert_eq!(text, format!("{head}\n{line}{line}"));
+        assert_eq!(read(&text, "boot", "mark").unwrap().len(), 2);
     }
 
     #[test]
     fn an_unfinished_line_is_left_out_and_nonsense_is_refused() {
+        let read = |text: &str, boot: &str| read(text, boot, "mark");
         let line = entry().line();
-        let text = format!("{MAGIC} boot\n{line}{}", &line[..9]);
+        let text = format!("{MAGIC} boot mark\n{line}{}", &line[..9]);
         assert_eq!(read(&text, "boot").unwrap().len(), 1);
         assert!(!read(&text, "another").unwrap()[0].1);
         assert!(read("", "boot").unwrap().is_empty());
         assert!(read(&"\0".repeat(4096), "boot").unwrap().is_empty(), "a power cut");
         assert!(read("something else\n", "boot").unwrap_err().contains(MAGIC));
-        assert!(read(&format!("{MAGIC} boot\nx y\n"), "boot").unwrap_err().contains("line 2"));
+        assert!(read(&format!("{MAGIC} boot mark\nx y\n"), "boot").unwrap_err().contains("line 2"));
+        let before = format!("{MAGIC_BEFORE} boot\n3 7 {} 5 11 12 a broker\n", std::process::id());
+        let found = read(&before, "boot").unwrap();
+        assert_eq!((found[0].0.digest, found[0].0.broker.as_ref()), (0, "a broker"));
+    }
+
+    #[test]
+    fn numbers_at_their_limits_are_read_and_no_process_id_names_a_group() {
+        let line = |word: &str, pid: &str| {
+            format!("{MAGIC} boot m\n{word} {word} {word} {pid} {word} {word} {word} b\n")
+        };
+        for word in ["0", "1", "4294967294", "4294967295"] {
+            let found = read(&line(word, "2147483647"), "boot", "m").unwrap();
+            assert_eq!(found.len(), 1, "{word}");
+            assert!(!found[0].1, "no process has that number");
+        }
+        for pid in ["0", "1", "-1", "2147483648", "4294967295", "4294967296"] {
+            assert!(read(&line("1", pid), "boot", "m").is_err(), "{pid}");
+        }
+        assert!(read(&line("18446744073709551616", "7"), "boot", "m").is_err());
+    }
+
+    #[test]
+    fn what_a_copy_tells_of_is_left_to_the_original() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (mut state, _) = State::open(one.path()).unwrap();
+        state.append(&entry()).unwrap();
+        for name in ["execd.children", "execd.mark"] {
+            fs::copy(one.path().join(name), other.path().join(name)).unwrap();
+        }
+        let (_copy, found) = State::open(other.path()).unwrap();
+        assert!(found.is_empty(), "{found:?}");
+        drop(state);
+        let (_state, found) = State::open(one.path()).unwrap();
+        assert_eq!(found.len(), 1, "the original finds it as before");
     }
 }

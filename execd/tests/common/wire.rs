@@ -189,6 +189,7 @@ pub(crate) fn start_frame(worker: u32, path: &str, args: &[&str]) -> Frame {
         path: path.into(),
         args: args.iter().map(|arg| (*arg).into()).collect(),
         secret: "very-secret".into(),
+        digest: 9,
     })
 }
 

@@ -157,7 +157,7 @@ impl Shell {
     fn found(&mut self, source: &mut Source<'_>) {
         let (worker, run) = ids(source);
         let broker = source.pick(&["a", "b", "c", "d"]).to_owned();
-        let found = Found { broker, worker, run, pid: 700, alive: source.is_yes() };
+        let found = Found { broker, worker, run, digest: 5, pid: 700, alive: source.is_yes() };
         self.step(Input::Found(found));
     }
 
@@ -386,6 +386,7 @@ fn frame(source: &mut Source<'_>) -> Frame {
             path: if source.is_yes() { "/bin/true".into() } else { source.text() },
             args: (0..source.below(3)).map(|_| source.text()).collect(),
             secret: "s".into(),
+            digest: 5,
         }),
         8 | 9 => Frame::ExecStop(ExecStop { worker, run, grace_ms: source.number() >> 40 }),
         10 => {

@@ -9,7 +9,7 @@ use protocol::bodies::{ErrorBody, Format, Login};
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
 use protocol::header::{FLAG_IDEMPOTENT, Header};
-use protocol::ids::WorkerId;
+use protocol::ids::{RunId, WorkerId};
 use protocol::limits::PRIORITY_DEFAULT;
 use protocol::names::ServiceName;
 
@@ -132,7 +132,12 @@ impl World {
             }
             "complains" => {
                 let error = ErrorBody::new(ErrorCode::BadFrame, text(line));
-                self.step(Input::PeerError { link: self.link(name)?, worker: WorkerId(0), error })?;
+                self.step(Input::PeerError {
+                    link: self.link(name)?,
+                    worker: WorkerId(0),
+                    run: RunId(0),
+                    error,
+                })?;
             }
             "sends" => {
                 line.flag("garbage");

@@ -6,7 +6,11 @@ use super::stimulus::{text, unknown};
 use super::words::Cursor;
 use super::world::{OPERATOR, World};
 use broker::engine::input::{Input, Report};
-use protocol::bodies::{Child, ExecListed, ExecWelcome};
+use protocol::bodies::{
+    Child, Ending, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted,
+    ExecWelcome, Stream,
+};
+use protocol::errors::ErrorCode;
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::proof::Challenge;
@@ -15,7 +19,8 @@ impl World {
     pub(super) fn act_host(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "up [with WORKER…], connects, refuses \"WHY\", welcomes, challenges, \
 remains unproven \"WHY\", \
-lists nothing | lists WORKER… [run=N] [pid=N]";
+lists nothing | lists WORKER… [run=N] [pid=N] [digest=N], \
+reports exited|failed|started|output WORKER [run=N] [times=N], misses WORKER [run=N]";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "up" => {
@@ -40,6 +45,15 @@ lists nothing | lists WORKER… [run=N] [pid=N]";
                 let why = text(line);
                 self.step(Input::Unproven { link: self.link(name)?, why })?;
             }
+            "reports" => self.host_reports(name, line)?,
+            "misses" => {
+                let name_of = line.word("a worker")?;
+                let id = worker_id(&name_of).ok_or_else(|| format!("'{name_of}' is no worker"))?;
+                let run = RunId(line.number("run")?.unwrap_or(0));
+                let error = ErrorBody::new(ErrorCode::NotFound, "no process here");
+                let link = self.link(name)?;
+                self.step(Input::PeerError { link, worker: WorkerId(id), run, error })?;
+            }
             "lists" => {
                 line.flag("nothing");
                 let children = self.children(line)?;
@@ -54,16 +68,51 @@ lists nothing | lists WORKER… [run=N] [pid=N]";
         line.end(KNOWN)
     }
 
+    /// A host reports something of any worker, whosever it is.
+    fn host_reports(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
+        let what = line.word("exited, failed, started, output")?;
+        let of = line.word("a worker")?;
+        let id = worker_id(&of).ok_or_else(|| format!("'{of}' is not such as echo#1"))?;
+        let known = self.workers.get(&id).map_or(0, |end| end.run);
+        let (worker, run) = (WorkerId(id), RunId(line.number("run")?.unwrap_or(known)));
+        let (pid, tail) = (77, Vec::new());
+        let times: u32 = line.number("times")?.unwrap_or(1);
+        let report = match what.as_str() {
+            "exited" => {
+                let (ending, cpu_ms, rss_kib_max) = (Ending::Exit(0), u64::MAX, u64::MAX);
+                Report::Exited(ExecExited { worker, run, pid, ending, cpu_ms, rss_kib_max, tail })
+            }
+            "failed" => {
+                let (lasting, again_ms) = (line.flag("lasting"), line.number("again")?);
+                let (again_ms, text) = (again_ms.unwrap_or(0), "no".to_owned());
+                Report::Failed(ExecFailed { worker, run, lasting, again_ms, text })
+            }
+            "started" => Report::Started(ExecStarted { worker, run, pid }),
+            "output" => {
+                let (stream, line, dropped) = (Stream::Stdout, "a lie".to_owned(), u64::MAX);
+                Report::Output(ExecOutput { worker, run, stream, line, dropped })
+            }
+            other => return Err(format!("'{other}' is no report")),
+        };
+        for _ in 0..times {
+            self.step(Input::Report { link: self.link(name)?, report: Box::new(report.clone()) })?;
+        }
+        Ok(())
+    }
+
     fn children(&mut self, line: &mut Cursor) -> Result<Vec<Child>, String> {
         let run: Option<u64> = line.number("run")?;
         let pid: Option<u32> = line.number("pid")?;
+        let digest: Option<u32> = line.number("digest")?;
         let mut children = Vec::new();
         for name in line.rest() {
             let id = worker_id(&name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
             let end = self.workers.entry(id).or_default();
             end.run = run.unwrap_or(end.run);
             let pid = pid.unwrap_or(if end.pid == 0 { 1000 + id } else { end.pid });
-            children.push(Child { worker: WorkerId(id), run: RunId(end.run), pid });
+            let (worker, run, digest) =
+                (WorkerId(id), RunId(end.run), digest.unwrap_or(end.digest));
+            children.push(Child { worker, run, pid, digest });
         }
         Ok(children)
     }

@@ -44,6 +44,7 @@ impl World {
                 let host = self.name(link)?;
                 let end = self.workers.entry(start.worker.0).or_default();
                 end.run = start.run.0;
+                end.digest = start.digest;
                 end.pid = 0;
                 end.has.clear();
                 self.services.insert(start.worker.0, start.service.to_string());

@@ -7,7 +7,7 @@ use super::stimulus::text;
 use super::tokens;
 use super::words::Cursor;
 use super::world::World;
-use broker::engine::input::{Close, Input, Report};
+use broker::engine::input::{Close, Input, Report, Start};
 use bytes::Bytes;
 use protocol::bodies::{Badge, Ending, ExecExited, ExecFailed, ExecOutput, ExecStarted, Stream};
 use protocol::header::Header;
@@ -17,8 +17,8 @@ use protocol::proof::Claim;
 
 impl World {
     pub(super) fn act_worker(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "starts [pid=N], badges [run=N] [of SERVICE] [without proof], \
-comes itself [on HOST] [as stranger] [token=X], comes back, connects, gets ready, cannot start \"WHY\" [lasting], \
+        const KNOWN: &str = "starts [pid=N], badges [run=N] [digest=N] [pid=N] [of SERVICE] [without proof], \
+comes itself [on HOST] [as stranger] [token=X], comes back [pid=N], connects, gets ready, cannot start \"WHY\" [lasting], \
 replies BODY [more] [error=N] [trans=N], exits N | signal N [stderr=\"LINE\"] [run=N], \
 dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let id = worker_id(name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
@@ -34,6 +34,9 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             }
             "badges" => {
                 let run = line.number("run")?;
+                let end = self.workers.entry(id).or_default();
+                end.digest = line.number("digest")?.unwrap_or(end.digest);
+                end.pid = line.number("pid")?.unwrap_or(end.pid);
                 let service = line.after("of");
                 let is_proved = !(line.flag("without") && line.flag("proof"));
                 let name =
@@ -41,6 +44,8 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
                 self.badge(&name, run, is_proved)?;
             }
             "comes" if line.is("back") => {
+                let end = self.workers.entry(id).or_default();
+                end.pid = line.number("pid")?.unwrap_or(end.pid);
                 self.rename(name, &format!("old-{name}"));
                 self.badge(name, None, true)?;
             }
@@ -143,7 +148,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         &mut self,
         name: &str,
         (worker, host): (WorkerId, &str),
-        proof: Option<RunId>,
+        run: Option<RunId>,
         token: Option<Claim>,
     ) -> Result<(), String> {
         let (service, _) = name.split_once('#').unwrap_or((name, ""));
@@ -162,9 +167,10 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             service: ServiceName::new(service).map_err(|e| e.to_string())?,
             host: HostName::new(host).map_err(|e| e.to_string())?,
             hostpid: if end.pid == 0 { 1000 + id } else { end.pid },
-            secret: String::new(),
+            secret: if worker.0 == 0 { String::new() } else { "secret".to_owned() },
             token,
         };
+        let proof = run.map(|run| Start { run, digest: end.digest });
         self.step(Input::Badge { link, badge: Box::new(badge), proof })
     }
 

@@ -37,6 +37,8 @@ pub struct ClientEnd {
 pub struct WorkerEnd {
     /// Its run.
     pub run: u64,
+    /// What its start said of its configuration.
+    pub digest: u32,
     /// Its pid; 0 = the usual one.
     pub pid: u32,
     /// Transactions it was given and has not finished, oldest first.
@@ -342,7 +344,8 @@ impl World {
     pub fn peer(link: LinkId, is_owner: bool) -> Peer {
         let uid = if is_owner { 1000 } else { 1001 };
         let address = format!("127.0.0.1:{}", 40000 + link.index);
-        Peer { address, fd: 7 + link.index as i32, uid: Some(uid), is_owner, token: None }
+        let fd = 7 + link.index as i32;
+        Peer { address, fd, uid: Some(uid), is_owner, ..Peer::default() }
     }
 
     /// An operator logs in.

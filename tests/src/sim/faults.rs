@@ -68,6 +68,15 @@ impl World {
                 self.hosts[host].cut = until;
                 self.freeze_host(host, until);
             }
+            Fault::CutFar => {
+                let far = 1 + self.chance.index(self.hosts.len().saturating_sub(1).max(1));
+                if far < self.hosts.len() {
+                    let until = self.now.plus_millis(self.chance.between(3000, 55_000));
+                    self.hosts[far].cut = until;
+                    self.freeze_host(far, until);
+                    self.model.count("machines cut off");
+                }
+            }
             Fault::Reboot => {
                 let is_silent = self.chance.hits(500);
                 // The built-in execd is on the broker's own machine.

@@ -26,6 +26,7 @@ struct Record {
     broker: String,
     worker: WorkerId,
     run: RunId,
+    digest: u32,
 }
 
 /// A machine with an execd.
@@ -112,12 +113,12 @@ impl World {
             host.records.iter().map(|(pid, record)| (*pid, record.clone())).collect();
         let name = host.name.clone();
         self.note(format_args!("execd of {name} starts and finds {}", records.len()));
-        for (pid, Record { broker, worker, run }) in records {
+        for (pid, Record { broker, worker, run, digest }) in records {
             let alive = self.procs.contains_key(&pid);
             if !alive {
                 self.hosts[index].records.remove(&pid);
             }
-            self.feed_execd(index, Input::Found(Found { broker, worker, run, pid, alive }));
+            self.feed_execd(index, Input::Found(Found { broker, worker, run, digest, pid, alive }));
         }
     }
 
@@ -342,7 +343,8 @@ impl World {
         let pid = self.new_proc(index, start);
         let host = &mut self.hosts[index];
         host.children.insert(child, pid);
-        let record = Record { broker: broker.to_owned(), worker: start.worker, run: start.run };
+        let (broker, worker, run) = (broker.to_owned(), start.worker, start.run);
+        let record = Record { broker, worker, run, digest: start.digest };
         host.records.insert(pid, record);
         host.pending.push_back(Input::Spawned { child, pid });
     }

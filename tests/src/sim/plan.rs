@@ -92,6 +92,9 @@ pub enum Fault {
     FreezeLink,
     /// A worker's process is stopped for a while.
     FreezeWorker,
+    /// A far machine is cut off, longer than it takes to notice and shorter than its workers try to
+    /// come back. Only for tests of their own: it happens to seeds as `CutHost`.
+    CutFar,
     /// A host is cut off for a while.
     CutHost,
     /// A host starts anew: all its processes are gone.

@@ -11,6 +11,7 @@ use super::plan::Manner;
 use super::street::secret;
 use super::tokens::claim;
 use super::world::{Event, World};
+use broker::engine::input::Start;
 use bytes::Bytes;
 use protocol::bodies::{Badge, BadgeOk, Ending, ErrorBody, ExecStart};
 use protocol::decode;
@@ -103,7 +104,8 @@ impl World {
         self.next_pid += 1;
         self.started += 1;
         let pid = self.next_pid;
-        if start.secret != secret(start.worker, start.run) {
+        let given = Start { run: start.run, digest: start.digest };
+        if start.secret != secret(start.worker, given) {
             self.hold(Err(format!("worker {} is started without its secret", start.worker)));
         }
         let limits = BadgeOk {
@@ -149,8 +151,8 @@ impl World {
         let service = ServiceName::new(service).expect("the names of services are spelled right");
         let (worker, run) = (WorkerId(0), RunId(0));
         let path = Manner::Echo.path().to_owned();
-        let secret = secret(worker, run);
-        let start = ExecStart { worker, run, service, path, args: Vec::new(), secret };
+        let secret = secret(worker, Start { run, digest: 0 });
+        let start = ExecStart { worker, run, service, path, args: Vec::new(), secret, digest: 0 };
         let pid = self.new_proc(host, &start);
         if let Some(proc) = self.procs.get_mut(&pid) {
             proc.secret.clear();

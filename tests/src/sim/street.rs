@@ -7,7 +7,7 @@ use super::body::Mark;
 use super::links::{Conn, Peer, Pulled};
 use super::world::{Departure, Event, World};
 use broker::engine::action::Origin;
-use broker::engine::input::{Close, Input, Listening, Peer as From, Report};
+use broker::engine::input::{Close, Input, Listening, Peer as From, Report, Start};
 use broker::engine::{Engine, EngineOptions};
 use broker::translate::inbound;
 use bytes::Bytes;
@@ -87,15 +87,17 @@ impl Broker {
 }
 
 /// The secret that a start of a worker gets.
-pub fn secret(worker: WorkerId, run: RunId) -> String {
-    format!("secret.{worker}.{run}")
+pub fn secret(worker: WorkerId, start: Start) -> String {
+    let Start { run, digest } = start;
+    format!("secret.{worker}.{run}.{digest}")
 }
 
-fn prove(worker: WorkerId, given: &str) -> Option<RunId> {
+fn prove(worker: WorkerId, given: &str) -> Option<Start> {
     let mut words = given.split('.').skip(1);
     let of: u32 = words.next()?.parse().ok()?;
-    let run = words.next()?.parse().ok()?;
-    (of == worker.0).then_some(RunId(run))
+    let run = RunId(words.next()?.parse().ok()?);
+    let digest = words.next()?.parse().ok()?;
+    (of == worker.0).then_some(Start { run, digest })
 }
 
 /// The link that an input comes from, if it comes from one.
@@ -391,8 +393,8 @@ impl World {
         }
         let link = broker.open_link(None);
         broker.operator = Some(link);
-        let from =
-            From { address: OPERATOR.into(), fd: 4, uid: Some(0), is_owner: true, token: None };
+        let address = OPERATOR.into();
+        let from = From { address, fd: 4, uid: Some(0), is_owner: true, ..From::default() };
         self.feed(Input::ClientOpened { link, peer: from });
         let login = Box::new(Login::to(ServiceName::op()));
         self.feed(Input::Login { link, login });

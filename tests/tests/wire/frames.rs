@@ -156,6 +156,7 @@ fn exec_frames() -> Vec<(&'static str, Frame)> {
                 path: "/usr/bin/isdecho".into(),
                 args: ["127.0.0.1", "5503", "3", "echo", "two\nlines"].map(str::to_owned).to_vec(),
                 secret: "3.17.5f2d".into(),
+                digest: 0,
             }),
         ),
         ("exec-stop", Frame::ExecStop(ExecStop { worker, run, grace_ms: 5000 })),
@@ -165,8 +166,8 @@ fn exec_frames() -> Vec<(&'static str, Frame)> {
             "exec-listed",
             Frame::ExecListed(ExecListed {
                 children: vec![
-                    Child { worker, run, pid },
-                    Child { worker: WorkerId(4), run: RunId(18), pid: 4713 },
+                    Child { worker, run, pid, digest: 0 },
+                    Child { worker: WorkerId(4), run: RunId(18), pid: 4713, digest: 0 },
                 ],
             }),
         ),

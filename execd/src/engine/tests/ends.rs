@@ -125,6 +125,7 @@ fn processes_of_an_earlier_execd_are_adopted_or_reported_as_ended() {
             broker: "b".into(),
             worker: WorkerId(worker),
             run: RunId(1),
+            digest: 9,
             pid: 50 + worker,
             alive,
         })

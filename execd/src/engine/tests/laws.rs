@@ -7,7 +7,8 @@ use protocol::limits::CONTROL_BODY_BYTES_MAX;
 
 #[test]
 fn the_largest_reports_fit_into_a_frame() {
-    let child = Child { worker: WorkerId(u32::MAX), run: RunId(u64::MAX), pid: u32::MAX };
+    let (pid, digest) = (u32::MAX, u32::MAX);
+    let child = Child { worker: WorkerId(u32::MAX), run: RunId(u64::MAX), pid, digest };
     let listed = ExecListed { children: vec![child; CHILDREN_CAP] }.render();
     assert!(listed.len() <= CONTROL_BODY_BYTES_MAX, "{}", listed.len());
     assert_eq!(ExecListed::parse(&listed).unwrap().children.len(), CHILDREN_CAP);

@@ -40,6 +40,7 @@ fn start(worker: u32, run: u64) -> Frame {
         path: "/bin/true".into(),
         args: Vec::new(),
         secret: "s".into(),
+        digest: 9,
     })
 }
 

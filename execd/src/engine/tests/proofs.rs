@@ -5,8 +5,12 @@ use protocol::names::TokenName;
 use protocol::proof::{Claim, Proof};
 
 fn claiming(broker: &str) -> Frame {
+    claiming_with(broker, "eu")
+}
+
+fn claiming_with(broker: &str, token: &str) -> Frame {
     let host = HostName::new("h1").unwrap();
-    let claim = Claim { token: TokenName::new("eu").unwrap(), nonce: vec![1; 16] };
+    let claim = Claim { token: TokenName::new(token).unwrap(), nonce: vec![1; 16] };
     Frame::ExecHello(ExecHello { host, broker: broker.into(), token: Some(claim) })
 }
 
@@ -34,6 +38,76 @@ fn a_broker_is_welcome_when_it_has_proved_its_token() {
     assert_eq!(b.frame(1, proof()), ["verify 1"]);
     assert_eq!(b.proven(1, true), ["1<welcome"]);
     assert_eq!(b.frame(1, start(1, 1)), ["spawn 0 /bin/true"]);
+}
+
+#[test]
+fn the_name_of_a_broker_that_is_connected_is_nobody_elses() {
+    let mut b = Bench::new(|_| {});
+    b.open_to_prove(1);
+    b.frame(1, claiming("b"));
+    b.frame(1, proof());
+    b.proven(1, true);
+    b.up(1, 1, 0);
+    // With another token, or with none where none is needed.
+    b.open_to_prove(2);
+    b.frame(2, claiming_with("b", "us"));
+    b.frame(2, proof());
+    assert_eq!(b.proven(2, true), ["2<error denied", "2<close"]);
+    b.open(3);
+    assert_eq!(b.frame(3, hello("b")), ["3<error denied", "3<close"]);
+    assert_eq!(b.frame(1, stop(1, 1, 10)), ["term 0"], "the first is what it was");
+    // The same token: a newer connection of the same broker.
+    b.open_to_prove(4);
+    b.frame(4, claiming("b"));
+    b.frame(4, proof());
+    assert!(b.proven(4, true).contains(&"4<welcome".to_owned()));
+    // It is away: whoever proves a token may be it, with a token that was renewed.
+    b.closed(4);
+    b.open_to_prove(5);
+    b.frame(5, claiming_with("b", "us"));
+    b.frame(5, proof());
+    assert!(b.proven(5, true).contains(&"5<welcome".to_owned()));
+}
+
+#[test]
+fn a_broker_says_nothing_about_the_children_of_another() {
+    let mut b = Bench::new(|_| {});
+    b.connect(1, "a");
+    b.connect(2, "b");
+    b.up(1, 1, 0);
+    assert_eq!(b.frame(2, stop(1, 1, 0)), ["2<error not_found"]);
+    let signal = ExecSignal { worker: WorkerId(1), run: RunId(1), signal: 9 };
+    assert_eq!(b.frame(2, Frame::ExecSignal(signal)), ["2<error not_found"]);
+    assert_eq!(b.frame(2, Frame::ExecList), ["2<listed "]);
+    assert!(b.frame(2, Frame::ExecEnd(ExecEnd { grace_ms: 0 })).is_empty());
+    assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/100"]);
+}
+
+#[test]
+fn numbers_at_their_limits_stop_nothing() {
+    for worker in [0, 1, u32::MAX - 1, u32::MAX] {
+        for run in [0, 1, u64::MAX - 1, u64::MAX] {
+            for number in [0, 1, u64::MAX - 1, u64::MAX] {
+                let mut b = Bench::new(|_| {});
+                b.connect(1, "a");
+                b.frame(1, start(worker, run));
+                b.frame(1, start(worker, run));
+                b.give(Input::Spawned { child: ChildId(0), pid: u32::MAX });
+                let (worker, run) = (WorkerId(worker), RunId(run));
+                let signal = number as i32;
+                b.frame(1, Frame::ExecSignal(ExecSignal { worker, run, signal }));
+                b.frame(1, Frame::ExecStop(ExecStop { worker, run, grace_ms: number }));
+                b.frame(1, Frame::ExecStop(ExecStop { worker, run, grace_ms: 0 }));
+                b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: number }));
+                b.frame(1, Frame::ExecList);
+                let (cpu_ms, rss_kib_max) = (number, number);
+                let ending = Ending::Exit(i32::MIN);
+                b.give(Input::Exited { child: ChildId(0), ending, cpu_ms, rss_kib_max });
+                b.until(1000);
+                b.until(u64::MAX / 1000);
+            }
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@
 use super::judge::{Judge, Sabotage};
 use super::tokens;
 use broker::engine::action::{Action, Origin};
-use broker::engine::input::{Close, Input, Listening, Peer};
+use broker::engine::input::{Close, Input, Listening, Peer, Start as Given};
 use broker::engine::{Engine, EngineOptions};
 use broker::translate::{inbound, outbound};
 use bytes::{Buf, Bytes, BytesMut};
@@ -99,13 +99,16 @@ pub struct Shell {
 }
 
 /// The secret that a start gets.
-fn secret(worker: WorkerId, run: RunId) -> String {
-    format!("s.{worker}.{run}")
+fn secret(worker: WorkerId, start: Given) -> String {
+    let Given { run, digest } = start;
+    format!("s.{worker}.{run}.{digest}")
 }
 
-fn prove(worker: WorkerId, given: &str) -> Option<RunId> {
-    let (of, run) = given.strip_prefix("s.")?.split_once('.')?;
-    (of.parse() == Ok(worker.0)).then(|| run.parse().ok().map(RunId)).flatten()
+fn prove(worker: WorkerId, given: &str) -> Option<Given> {
+    let (of, start) = given.strip_prefix("s.")?.split_once('.')?;
+    let (run, digest) = start.split_once('.')?;
+    let start = Given { run: RunId(run.parse().ok()?), digest: digest.parse().ok()? };
+    (of.parse() == Ok(worker.0)).then_some(start)
 }
 
 /// What reaches a terminal moves no cursor.
@@ -195,7 +198,7 @@ impl Shell {
         let link = self.open(role);
         let fd = link.index as i32 + 5;
         let address = format!("127.0.0.1:{}", 40_000 + link.index);
-        let peer = Peer { address, fd, uid: Some(1000), is_owner, token: None };
+        let peer = Peer { address, fd, uid: Some(1000), is_owner, ..Peer::default() };
         self.step(match role {
             Role::Worker => Input::WorkerOpened { link, peer },
             Role::Client | Role::Host | Role::Broker => Input::ClientOpened { link, peer },
@@ -354,7 +357,8 @@ impl Shell {
                 encode::to_bytes(outbound::answer(head, &reply, format));
             }
             Action::Start { link, start } => {
-                let secret = secret(start.worker, start.run);
+                let given = Given { run: start.run, digest: start.digest };
+                let secret = secret(start.worker, given);
                 self.runs = self.runs.max(start.run.0);
                 let frame = outbound::start(*start.clone(), secret.clone());
                 self.send(link, frame);

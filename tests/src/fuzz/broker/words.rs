@@ -96,7 +96,7 @@ pub fn badge(source: &mut Source<'_>) -> Badge {
     let worker = worker(source);
     let secret = match source.below(3) {
         0 => String::new(),
-        1 => format!("s.{worker}.{}", run(source)),
+        1 => format!("s.{worker}.{}.5", run(source)),
         _ => source.text(),
     };
     Badge { worker, service: service(source), host: host(source), hostpid: 9, secret, token: None }
@@ -149,7 +149,7 @@ pub fn report(source: &mut Source<'_>, known: Option<(WorkerId, RunId)>) -> Fram
         5 => welcome(),
         _ => {
             let count = source.below(4);
-            let child = |_| Child { worker, run, pid };
+            let child = |_| Child { worker, run, pid, digest: 0 };
             Frame::ExecListed(ExecListed { children: (0..count).map(child).collect() })
         }
     }

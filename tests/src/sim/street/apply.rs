@@ -8,7 +8,7 @@ use crate::sim::tokens;
 use crate::sim::world::{Departure, Event, World};
 use broker::engine::action::{Action, Ending};
 use broker::engine::fact::FactKind;
-use broker::engine::input::{Close, Input};
+use broker::engine::input::{Close, Input, Start};
 use broker::translate::outbound;
 use protocol::bodies::ErrorBody;
 use protocol::encode;
@@ -46,7 +46,8 @@ impl World {
                 if !self.access.believed.contains(&link) {
                     self.hold(Err(format!("link {link} is told to start and is not believed")));
                 }
-                let secret = secret(start.worker, start.run);
+                let given = Start { run: start.run, digest: start.digest };
+                let secret = secret(start.worker, given);
                 self.send(link, outbound::start(*start, secret));
             }
             Action::Close { link } => {

@@ -1,0 +1,113 @@
+//! Workers that can't be reached: how long one that lost its connection is waited for, whether its
+//! host can be asked to do anything, what silence means. A machine that is cut off keeps its
+//! workers (docs/decisions/0026). Not what follows an end: `lives`.
+
+use super::due::Due;
+use super::fact::FactKind;
+use super::heartbeat::Patience;
+use super::hosts::HostState;
+use super::input::Close;
+use super::{Engine, Out};
+use protocol::ids::LinkId;
+use protocol::names::HostName;
+use protocol::settings::{ServiceSetting, Setting};
+
+/// A worker may notice its loss later than the broker, and its last attempt to come back may begin
+/// just before its time is over and take this long.
+const RETURN_MARGIN_MS: u64 = 5000;
+
+impl Engine {
+    /// Whether a host does what it is told now, as far as is known: it is up, and was heard of
+    /// lately.
+    pub(crate) fn is_reached(&self, host: &HostName) -> bool {
+        let missed_max = self.patience().ping_each.saturating_add(1);
+        let slot = self.host_link(host).and_then(|link| self.links.get(link));
+        slot.is_some_and(|slot| slot.missed <= missed_max)
+    }
+
+    /// A host is not reached: what is due for a worker there is looked at again later.
+    pub(crate) fn look_later(&mut self, key: usize, due: Due) {
+        if self.host_link(&self.workers[key].host).is_some() {
+            // It is silent, and not yet taken for lost.
+            let wait = self.settings.get(Setting::SilenceMs);
+            self.due.add(self.now.plus_millis(wait), due);
+        }
+        // Else the host's next list decides.
+    }
+
+    /// How long a worker that lost its connection is waited for. On another machine it may have
+    /// been cut off, and tries to come back as long as it was told; one that is busy looks for its
+    /// broker only when it is done.
+    pub(crate) fn return_wait_ms(&self, key: usize) -> u64 {
+        let worker = &self.workers[key];
+        let least = self.settings.get(Setting::ReturnMs);
+        let reconnect = self.settings.get(Setting::ReconnectMs);
+        let is_builtin = self.hosts.get(&worker.host).is_some_and(|host| host.is_builtin);
+        if is_builtin || worker.is_refused || reconnect == 0 {
+            return least;
+        }
+        let work = worker.current.map_or(0, |at| {
+            let transaction = &self.transactions[at];
+            let left = transaction.deadline.since(self.now).as_millis();
+            let settings = &self.registry[worker.service].settings;
+            match settings.get(ServiceSetting::KillAfterMs) {
+                0 => left,
+                most => {
+                    let end = transaction.dispatched.plus_millis(most);
+                    left.min(end.since(self.now).as_millis())
+                }
+            }
+        });
+        let silence = self.settings.get(Setting::SilenceMs);
+        least.max(reconnect + silence + RETURN_MARGIN_MS + work)
+    }
+
+    /// A worker that owes an answer was silent for this many beats: how many are the end? While
+    /// another machine may still say by its kernel that it is cut off, that is waited for.
+    pub(crate) fn beats_of_worker(&self, key: usize, patience: &Patience) -> u32 {
+        match self.may_be_cut(key) {
+            Cut::No | Cut::MayBe => patience.end,
+            Cut::KernelTells => patience.end.saturating_add(patience.ping_each).saturating_add(2),
+        }
+    }
+
+    /// A worker was silent too long. One that hangs is killed; one that may be cut off loses its
+    /// connection and is waited for.
+    pub(crate) fn silent_worker(&mut self, link: LinkId, key: usize, why: &str, out: Out<'_>) {
+        if self.may_be_cut(key) == Cut::MayBe && !self.workers[key].is_guest {
+            self.close_link(link, out);
+            self.worker_lost(key, Close::Vanished, why, out);
+            return;
+        }
+        let what = format!("{why}; it is killed");
+        self.worker_fact(FactKind::WorkerKilled, key, &what, out);
+        self.kill_worker(key, "was silent and is killed", out);
+    }
+
+    fn may_be_cut(&self, key: usize) -> Cut {
+        let worker = &self.workers[key];
+        let host = self.hosts.get(&worker.host);
+        if host.is_some_and(|host| host.is_builtin) && !worker.is_guest {
+            return Cut::No;
+        }
+        let slot = worker.link.and_then(|link| self.links.get(link));
+        let is_other = slot.is_some_and(|slot| slot.peer.is_remote);
+        let is_up = host.is_some_and(|host| matches!(host.state, HostState::Up(_)));
+        match (is_other, is_up && self.is_reached(&worker.host)) {
+            (true, true) => Cut::KernelTells,
+            (true, false) | (false, true | false) => Cut::MayBe,
+        }
+    }
+}
+
+/// Whether a silent worker may be cut off instead of hanging.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cut {
+    /// It is on this machine.
+    No,
+    /// Its host is reached, and the kernel of its machine would say if only its own connection
+    /// were cut.
+    KernelTells,
+    /// Its host is silent, too, or something stands between that answers for it.
+    MayBe,
+}

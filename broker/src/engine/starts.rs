@@ -1,0 +1,285 @@
+//! What identifies one start of a worker, and whom the broker believes about it: reports of hosts,
+//! processes that a host lists, logins. A start is one run of one worker as it is configured; what
+//! outlived it is never taken for the worker again (docs/decisions/0025).
+
+use super::action::Action;
+use super::due::Due;
+use super::fact::{About, FactKind};
+use super::hosts::HostState;
+use super::input::{Report, Start};
+use super::workers::Life;
+use super::{Engine, Out};
+use protocol::bodies::{Badge, Child, ExecStop};
+use protocol::frame::Frame;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::names::HostName;
+use protocol::settings::Setting;
+use std::collections::{BTreeMap, BTreeSet};
+
+/// After a list of processes: how long a missed report of an end may take to follow.
+const ABSENT_MS: u64 = 300;
+/// A host that says so many things which are none of its business is closed.
+const DISBELIEVED_MAX: u64 = 100;
+
+/// What a report is about: its name on the wire, and the start if it names one.
+const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)>) {
+    match report {
+        Report::Welcome(_) => ("exec-welcome", None),
+        Report::Listed(_) => ("exec-listed", None),
+        Report::Started(body) => ("exec-started", Some((body.worker, body.run))),
+        Report::Failed(body) => ("exec-failed", Some((body.worker, body.run))),
+        Report::Exited(body) => ("exec-exited", Some((body.worker, body.run))),
+        Report::Output(body) => ("exec-output", Some((body.worker, body.run))),
+    }
+}
+
+impl Engine {
+    /// The worker that a report of a host is about, if it is to be believed: the host is up (so
+    /// its token is proved, where one is wanted), the worker is configured on it, did not start
+    /// itself, and the run is the one that was given to it.
+    pub(crate) fn believed(
+        &mut self,
+        link: LinkId,
+        name: &HostName,
+        report: &Report,
+        out: Out<'_>,
+    ) -> Option<usize> {
+        let (what, start) = about_start(report);
+        let state = self.hosts.get(name)?.state;
+        let Some((id, run)) = start.filter(|_| state == HostState::Up(link)) else {
+            // An execd may pass on output before it has listed what it has.
+            let is_early = state == HostState::Listing(link) && matches!(report, Report::Output(_));
+            if !is_early {
+                let why = format!("{what}, which can't come now");
+                self.disbelieve(link, name, &why, out);
+            }
+            return None;
+        };
+        // A worker that was deleted and a run that is over are heard of late in good faith.
+        let key = self.workers.find(id)?;
+        let worker = &self.workers[key];
+        if worker.is_guest || worker.host != *name {
+            let why = format!("{what} of worker {id}, which does not run there");
+            self.disbelieve(link, name, &why, out);
+            return None;
+        }
+        (worker.run == run && run.0 > 0).then_some(key)
+    }
+
+    /// A host said what it may not: counted, told once a connection, closed when it goes on.
+    pub(crate) fn disbelieve(&mut self, link: LinkId, name: &HostName, what: &str, out: Out<'_>) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        host.disbelieved = host.disbelieved.saturating_add(1);
+        if host.disbelieved == 1 {
+            let about = About { host: Some(name.clone()), ..About::default() };
+            let text = format!(
+                "host {name} sent {what}; it is not believed (more of this on the same connection \
+                 is counted, not told)"
+            );
+            self.record(FactKind::HostError, about, text, out);
+        } else if host.disbelieved >= DISBELIEVED_MAX {
+            let why = format!("said {DISBELIEVED_MAX} things that were none of its business");
+            self.cut(link, why, out);
+        }
+    }
+
+    /// The number that tells one configuration of a worker from another: a start of an earlier one
+    /// is none of this one. FNV-1a over what the start is made of; never 0, which is "not known".
+    pub(crate) fn digest(&self, key: usize) -> u32 {
+        let worker = &self.workers[key];
+        let service = self.registry[worker.service].name.as_str();
+        let words = [service, worker.host.as_str(), worker.path.as_str()];
+        let words = words.into_iter().chain(worker.args.iter().map(String::as_str));
+        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+        for word in words {
+            for byte in word.bytes().chain([0]) {
+                hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+            }
+        }
+        ((hash >> 32) as u32 ^ hash as u32).max(1)
+    }
+
+    /// Whether a start that this broker did not give may be this worker's: the saved configuration
+    /// had it started, its host has not yet said what it has, the start is of the worker as it is
+    /// configured now, and it was given before this broker began. A digest of 0 is not known; who
+    /// logs in with it proves the digest.
+    pub(crate) fn may_be_earlier(&self, key: usize, run: RunId, digest: u32) -> bool {
+        let worker = &self.workers[key];
+        worker.is_awaited
+            && worker.is_wanted
+            && worker.failed.is_none()
+            && (1..=self.run_base).contains(&run.0)
+            && (digest == 0 || digest == self.digest(key))
+    }
+
+    /// A login with a genuine secret: is it of a start that may be ready now?
+    pub(crate) fn check_issued(&self, badge: &Badge, start: Start) -> Result<usize, String> {
+        const ADVICE: &str = "this process is to end; the broker starts another when one is due";
+        let (id, run) = (badge.worker, start.run);
+        let Some(key) = self.workers.find(id).filter(|&key| !self.workers[key].is_guest) else {
+            return Err(format!("worker {id} is not configured any more; {ADVICE}"));
+        };
+        let worker = &self.workers[key];
+        let service = &self.registry[worker.service].name;
+        if *service != badge.service {
+            return Err(format!(
+                "worker {id} is of service '{service}', not of '{}'; {ADVICE}",
+                badge.service
+            ));
+        }
+        if start.digest != self.digest(key) {
+            return Err(format!(
+                "run {run} was started for another configuration of worker {id} (service, host, \
+                 path, arguments); {ADVICE}"
+            ));
+        }
+        let is_expected = match worker.life {
+            Life::Starting | Life::Up | Life::Returning | Life::Ready => {
+                worker.run == run && !worker.is_over
+            }
+            Life::Down | Life::Pausing => self.may_be_earlier(key, run, start.digest),
+            Life::Asked | Life::Ending => false,
+        };
+        if !is_expected {
+            let word = worker.life.word();
+            return Err(format!("run {run} of worker {id} is over, and it is {word}; {ADVICE}"));
+        }
+        if worker.link.is_some() && worker.login_pid != badge.hostpid {
+            return Err(format!(
+                "run {run} of worker {id} is logged in as process {}, and this is process {}; \
+                 {ADVICE}",
+                worker.login_pid, badge.hostpid
+            ));
+        }
+        Ok(key)
+    }
+
+    /// A host says which processes it has: known ones are taken over, others ended, missing ones
+    /// started.
+    pub(crate) fn host_listed(
+        &mut self,
+        name: &HostName,
+        link: LinkId,
+        children: &[Child],
+        out: Out<'_>,
+    ) {
+        let earlier = self.confirm_logins(name, children, out);
+        for child in children {
+            let key = self.workers.find(child.worker).filter(|&key| {
+                let worker = &self.workers[key];
+                worker.host == *name && !worker.is_guest
+            });
+            let is_earlier = earlier.get(&child.worker) == Some(&child.run);
+            let is_known = key.is_some_and(|key| self.take_over(key, child, is_earlier, out));
+            if !is_known {
+                let grace_ms = self.settings.get(Setting::StopTermMs);
+                let stop = ExecStop { worker: child.worker, run: child.run, grace_ms };
+                out.push(Action::Send { link, frame: Frame::ExecStop(stop) });
+            }
+        }
+        let listed: BTreeSet<(WorkerId, RunId)> =
+            children.iter().map(|child| (child.worker, child.run)).collect();
+        for key in self.workers.keys() {
+            let worker = &mut self.workers[key];
+            if worker.host != *name || worker.is_guest {
+                continue;
+            }
+            worker.is_awaited = false;
+            let (id, run) = (worker.id, worker.run);
+            worker.is_unlisted = worker.life.has_process() && !listed.contains(&(id, run));
+            if worker.is_unlisted {
+                self.due.add(self.now.plus_millis(ABSENT_MS), Due::Absent(id, run));
+            } else if worker.life == Life::Down {
+                self.launch(key, out);
+            }
+        }
+    }
+
+    /// Whether a listed process is the worker's: then it is adopted, or its end asked for again.
+    /// `is_earlier`: it is the one that an earlier broker started and that is waited for.
+    fn take_over(&mut self, key: usize, child: &Child, is_earlier: bool, out: Out<'_>) -> bool {
+        let worker = &mut self.workers[key];
+        let is_ours = match worker.life {
+            Life::Down | Life::Pausing => is_earlier,
+            Life::Starting
+            | Life::Up
+            | Life::Ready
+            | Life::Returning
+            | Life::Asked
+            | Life::Ending => worker.run == child.run,
+        };
+        if !is_ours {
+            return false;
+        }
+        (worker.is_over, worker.is_awaited) = (false, false);
+        worker.pid = child.pid;
+        worker.run = child.run;
+        let (id, run) = (worker.id, child.run);
+        match worker.life {
+            Life::Down | Life::Pausing | Life::Starting | Life::Up => {
+                worker.is_found |= matches!(worker.life, Life::Down | Life::Pausing);
+                worker.life = Life::Up;
+                worker.started = self.now;
+                let mut wait = self.settings.get(Setting::BadgeMs);
+                if worker.is_found {
+                    // It may be in the middle of a request for the broker before us.
+                    wait = wait.max(self.settings.get(Setting::ReconnectMs));
+                }
+                self.due.add(self.now.plus_millis(wait), Due::Badge(id, run));
+            }
+            Life::Ending => self.exec_stop(key, self.settings.get(Setting::StopTermMs), out),
+            Life::Returning => {
+                let wait = self.return_wait_ms(key);
+                self.due.add(self.now.plus_millis(wait), Due::Return(id, run));
+            }
+            Life::Ready | Life::Asked => {}
+        }
+        true
+    }
+
+    /// A host has listed what it has: logins of starts that an earlier broker gave are confirmed
+    /// by it, or ended. Gives the highest run of each worker that waits for its process.
+    fn confirm_logins(
+        &mut self,
+        name: &HostName,
+        children: &[Child],
+        out: Out<'_>,
+    ) -> BTreeMap<WorkerId, RunId> {
+        let mut newest: BTreeMap<WorkerId, RunId> = BTreeMap::new();
+        for child in children {
+            let Some(key) = self.workers.find(child.worker) else { continue };
+            if self.workers[key].host == *name && self.may_be_earlier(key, child.run, child.digest)
+            {
+                let run = newest.entry(child.worker).or_default();
+                *run = (*run).max(child.run);
+            }
+        }
+        for key in self.workers.keys() {
+            let worker = &self.workers[key];
+            let Some(link) = worker.link.filter(|_| worker.is_awaited && worker.host == *name)
+            else {
+                continue;
+            };
+            if newest.get(&worker.id) == Some(&worker.run) {
+                continue;
+            }
+            let (id, run) = (worker.id, worker.run);
+            let text = format!(
+                "run {run} of worker {id} is none of the processes that host {name} has; this \
+                 process is to end"
+            );
+            self.forget_start(key);
+            self.refuse_worker(link, text, out);
+        }
+        newest
+    }
+
+    /// The process that was taken for a worker's is none of its: it has none, as before.
+    fn forget_start(&mut self, key: usize) {
+        let worker = &mut self.workers[key];
+        worker.life = Life::Down;
+        (worker.run, worker.pid) = (RunId(0), 0);
+        (worker.was_ready, worker.has_exited) = (false, false);
+        self.settle(key);
+    }
+}
