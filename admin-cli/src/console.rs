@@ -193,8 +193,7 @@ fn editor(is_op: bool) -> rustyline::Result<Editor<Table, DefaultHistory>> {
         .build();
     let mut editor = Editor::with_config(config)?;
     editor.set_helper(Some(Table { known: Known::default(), is_op }));
-    if let Some(file) = history() {
-        // There is none the first time.
+    if let Some(file) = history().filter(|file| file.is_file()) {
         let _ = editor.load_history(&file);
     }
     Ok(editor)
@@ -217,8 +216,11 @@ fn remember(editor: &mut Editor<Table, DefaultHistory>, line: &str) {
 
 fn save_history(editor: &mut Editor<Table, DefaultHistory>) {
     if let Some(file) = history().filter(|file| file.parent().is_some_and(|dir| dir.is_dir())) {
-        // Losing the history is no reason to end with an error.
-        let _ = editor.save_history(&file);
+        // Its own lines behind those of consoles that ended meanwhile. Losing the history is no
+        // reason to end with an error; what is no file is not waited for.
+        if file.is_file() || !file.exists() {
+            let _ = editor.append_history(&file);
+        }
     }
 }
 

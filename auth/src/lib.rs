@@ -9,8 +9,10 @@
 //! | [`prover`] | the side that logs in: claim, proof, check of the signature |
 //! | [`list`] | the side that lets in: the token file, challenges, checks |
 //! | [`private`] | files that nobody else may read |
+//! | [`lock`] | one program at a time changes such a file |
 
 pub mod list;
+pub mod lock;
 pub mod private;
 pub mod prover;
 pub mod scram;

@@ -151,6 +151,18 @@ impl TokenList {
         Ok(Self { entries, anonymous, decoy })
     }
 
+    /// Reads the text of a token file that is to come into force: it is not empty, which no program
+    /// makes it, but a full disk or a slip does.
+    ///
+    /// # Errors
+    /// See [`TokenList::parse`].
+    pub fn of_file(text: &str) -> Result<Self, String> {
+        if text.trim_matches(|c: char| c.is_whitespace() || c == '\0').is_empty() {
+            return Err("is empty, and no token file is: 'isectd token add' makes one".into());
+        }
+        Self::parse(text)
+    }
+
     /// The challenge to a claim. For a name that is not known it looks like any other, and is the
     /// same each time but for the nonce: nobody learns which names there are.
     ///

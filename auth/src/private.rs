@@ -1,14 +1,63 @@
-//! Files that hold secrets or say who is let in: read only if nobody else can read or change them.
+//! Files that hold secrets or say who is let in: read only if nobody else can read or change them,
+//! and missing only if there is really no such name.
 
+use crate::lock::give_to_owner;
 use nix::fcntl::OFlag;
-use nix::unistd::Uid;
-use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use nix::unistd::{Gid, Uid, fchown};
+use protocol::show::digits;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Rights that such a file must not give: any to others, and writing to its group.
 const FORBIDDEN: u32 = 0o027;
+
+/// Whether anything has this name. Only "there is no such name" means no: what can't be reached
+/// or leads nowhere may well be what should have kept somebody out.
+///
+/// # Errors
+/// Names what is in the way: a link to nothing, a directory that may not be entered, a parent that
+/// is no directory, a name that is too long.
+pub fn is_there(path: &Path) -> Result<bool, String> {
+    for at in path.ancestors().filter(|at| !at.as_os_str().is_empty()) {
+        match fs::symlink_metadata(at) {
+            Ok(_) if at == path => {
+                return match fs::metadata(at) {
+                    Ok(_) => Ok(true),
+                    Err(error) => Err(not_reached(path, at, &error)),
+                };
+            }
+            // The name below it was not found there, if it is a directory that can be entered.
+            Ok(_) => {
+                return match fs::metadata(at) {
+                    Ok(_) => Ok(false),
+                    Err(error) => Err(not_reached(path, at, &error)),
+                };
+            }
+            // Perhaps for want of a directory above it: then that must really be missing.
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(not_reached(path, at, &error)),
+        }
+    }
+    Ok(false)
+}
+
+fn not_reached(path: &Path, at: &Path, error: &io::Error) -> String {
+    let shown = path.display();
+    let is_link = fs::symlink_metadata(at).is_ok_and(|meta| meta.is_symlink());
+    match error.kind() {
+        ErrorKind::NotFound if is_link => {
+            let way = if at == path { "it".to_owned() } else { at.display().to_string() };
+            format!("{shown}: {way} is a symbolic link to nothing; mend or remove the link")
+        }
+        ErrorKind::PermissionDenied => format!(
+            "{shown}: {error}: a directory on the way may not be entered by user {}",
+            Uid::effective()
+        ),
+        _ => format!("{shown}: {error}"),
+    }
+}
 
 /// Reads a private file whole.
 ///
@@ -46,20 +95,56 @@ pub fn read(path: &Path, bytes_max: u64) -> Result<String, String> {
     String::from_utf8(bytes).map_err(|_| wrong("is no UTF-8 text".into()))
 }
 
-/// Writes a private file whole or not at all: beside it first, then in its place.
+/// The file itself, where a symbolic link leads to it: what is locked and put in its place is that,
+/// not the link.
+///
+/// # Errors
+/// As for [`is_there`].
+pub fn real(path: &Path) -> Result<PathBuf, String> {
+    if is_there(path)? {
+        return fs::canonicalize(path).map_err(|error| not_reached(path, path, &error));
+    }
+    Ok(path.to_owned())
+}
+
+/// Writes a private file whole or not at all: beside it first, to the disk, then in its place. The
+/// new one keeps the owner and the rights of the old one.
 ///
 /// # Errors
 /// Names the file and what the system said.
 pub fn replace(path: &Path, text: &str) -> Result<(), String> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.tmp", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = create(&beside, text)
-        .and_then(|()| fs::rename(&beside, path).map_err(|e| format!("{}: {e}", path.display())));
-    if written.is_err() {
+    // By chance, so that nobody else writes there; short, so that a long name has room for it.
+    let beside = path.with_file_name(format!(".isect-{}.tmp", digits(&crate::chance::<8>()?)));
+    let wrong = |error: io::Error| format!("{}: {error}", path.display());
+    let like = match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_file() => Some(meta),
+        Ok(_) => None,
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(wrong(error)),
+    };
+    let made = new(&beside).map_err(wrong)?;
+    let fill = |mut file: File| {
+        file.write_all(text.as_bytes())?;
+        match &like {
+            None => give_to_owner(&file, path)?,
+            Some(old) => {
+                let new = file.metadata()?;
+                if (new.uid(), new.gid()) != (old.uid(), old.gid()) {
+                    let (uid, gid) = (Uid::from_raw(old.uid()), Gid::from_raw(old.gid()));
+                    fchown(&file, Some(uid), Some(gid))?;
+                }
+                file.set_permissions(Permissions::from_mode(old.mode() & 0o7777 & !FORBIDDEN))?;
+            }
+        }
+        file.sync_all()?;
+        fs::rename(&beside, path)
+    };
+    if let Err(error) = fill(made) {
         let _ = fs::remove_file(&beside);
+        return Err(wrong(error));
     }
-    written
+    sync_parent(path);
+    Ok(())
 }
 
 /// Makes a private file; one that is there already is left as it is.
@@ -67,23 +152,32 @@ pub fn replace(path: &Path, text: &str) -> Result<(), String> {
 /// # Errors
 /// Names the file and what the system said.
 pub fn create(path: &Path, text: &str) -> Result<(), String> {
-    OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)
-        .and_then(|mut file| {
-            file.write_all(text.as_bytes())?;
-            file.sync_all()
-        })
-        .map_err(|e| format!("{}: {e}", path.display()))
+    let wrong = |error: io::Error| format!("{}: {error}", path.display());
+    let mut file = new(path).map_err(wrong)?;
+    let filled = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
+    if let Err(error) = filled {
+        // What it has of the text is of no use, and would be in the way of the next try.
+        let _ = fs::remove_file(path);
+        return Err(wrong(error));
+    }
+    sync_parent(path);
+    Ok(())
+}
+
+fn new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
+}
+
+/// The name itself goes to the disk; where a file system can't do that, it comes there later.
+fn sync_parent(path: &Path) {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let _ = File::open(parent.unwrap_or_else(|| Path::new("."))).and_then(|dir| dir.sync_all());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::symlink;
 
     #[test]
     fn only_a_private_file_is_read() {
@@ -119,5 +213,75 @@ mod tests {
         create(&path, "secret").unwrap();
         std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
         assert!(read(&path, 99).unwrap_err().contains("belongs to user 65534"));
+    }
+
+    #[test]
+    fn only_a_name_that_is_not_there_is_missing() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("file"), "").unwrap();
+        fs::create_dir(at("dir")).unwrap();
+        symlink(at("none"), at("dangling")).unwrap();
+        symlink(at("file"), at("link")).unwrap();
+        symlink(at("loop"), at("loop")).unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for (name, is_it) in [
+            ("file", true),
+            ("dir", true),
+            ("link", true),
+            ("pipe", true),
+            ("none", false),
+            ("dir/none", false),
+            ("none/none/none", false),
+        ] {
+            assert_eq!(is_there(&at(name)), Ok(is_it), "{name}");
+        }
+        for (name, part) in [
+            ("dangling", "symbolic link to nothing"),
+            ("dangling/tokens", "dangling is a symbolic link to nothing"),
+            ("dangling/a/tokens", "dangling is a symbolic link to nothing"),
+            ("loop", "symbolic links"),
+            ("loop/tokens", "symbolic links"),
+            ("file/tokens", "ot a directory"),
+        ] {
+            let why = is_there(&at(name)).unwrap_err();
+            assert!(why.contains(part), "{name}: {why}");
+        }
+        let long = is_there(&at(&"n".repeat(256))).unwrap_err();
+        assert!(long.contains("too long"), "{long}");
+        assert_eq!(is_there(Path::new("no-such-file-here")), Ok(false));
+    }
+
+    #[test]
+    fn a_replaced_file_keeps_its_owner_its_rights_and_its_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        create(&at("tokens"), "old").unwrap();
+        fs::set_permissions(at("tokens"), Permissions::from_mode(0o640)).unwrap();
+        let is_root = Uid::effective().is_root();
+        if is_root {
+            std::os::unix::fs::chown(at("tokens"), Some(65_534), Some(65_533)).unwrap();
+        }
+        symlink(at("tokens"), at("link")).unwrap();
+        replace(&real(&at("link")).unwrap(), "new").unwrap();
+        assert!(fs::symlink_metadata(at("link")).unwrap().is_symlink());
+        let meta = fs::metadata(at("tokens")).unwrap();
+        assert_eq!(meta.mode() & 0o7777, 0o640);
+        if is_root {
+            assert_eq!((meta.uid(), meta.gid()), (65_534, 65_533));
+            // What root makes in a directory of another user's, that user can read.
+            std::os::unix::fs::chown(dir.path(), Some(65_534), None).unwrap();
+            replace(&at("more"), "text").unwrap();
+            assert_eq!(fs::metadata(at("more")).unwrap().uid(), 65_534);
+        }
+        let long = "n".repeat(255);
+        replace(&at(&long), "text").unwrap();
+        assert_eq!(fs::read_to_string(at(&long)).unwrap(), "text");
+        fs::create_dir(at("dir")).unwrap();
+        assert!(replace(&at("dir"), "x").unwrap_err().contains("directory"));
+        assert!(replace(&at("none/x"), "x").unwrap_err().contains("none/x: "));
+        let left = fs::read_dir(dir.path()).unwrap();
+        let left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        assert!(left.iter().all(|name| !name.to_string_lossy().contains(".tmp")), "{left:?}");
     }
 }

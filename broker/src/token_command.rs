@@ -5,6 +5,7 @@ use crate::config::load::default_state;
 use crate::config::tokens::FILE;
 use crate::exit::Fatal;
 use auth::list::{Entry, FILE_BYTES_MAX, TokenList, with_line, without_line};
+use auth::lock::Lock;
 use auth::private;
 use auth::scram::Cost;
 use auth::token::Token;
@@ -90,7 +91,9 @@ pub fn run(command: &TokenCommand) -> Result<String, Fatal> {
         }
         TokenCommand::List { place } => list(&place.file()?),
         TokenCommand::Remove { name, place } => {
-            let (name, file) = (self::name(name)?, place.file()?);
+            let (name, file) = (self::name(name)?, real(&place.file()?)?);
+            check_is_there(&file)?;
+            let _lock = Lock::to_change(&file).map_err(usage)?;
             let text = without_line(&read(&file)?, &name).map_err(|why| at(&file, &why))?;
             private::replace(&file, &text).map_err(usage)?;
             Ok(format!("removed token '{name}' from {}\n{}", file.display(), hint()))
@@ -133,15 +136,25 @@ fn rights(roles: &[String], services: Option<&str>) -> Result<Rights, String> {
     }
 }
 
-fn read(file: &Path) -> Result<String, Fatal> {
-    if !file.exists() {
-        return Err(usage(format!("{}: no such file; 'token add' makes it", file.display())));
+/// The file that is changed, where a link leads to it.
+fn real(file: &Path) -> Result<PathBuf, Fatal> {
+    private::real(file).map_err(usage)
+}
+
+fn check_is_there(file: &Path) -> Result<(), Fatal> {
+    if private::is_there(file).map_err(usage)? {
+        return Ok(());
     }
+    Err(usage(format!("{}: no such file; 'token add' makes it", file.display())))
+}
+
+fn read(file: &Path) -> Result<String, Fatal> {
+    check_is_there(file)?;
     private::read(file, FILE_BYTES_MAX).map_err(usage)
 }
 
 fn add(name: &TokenName, rights: Rights, out: Option<&Path>, file: &Path) -> Result<String, Fatal> {
-    let text = if file.exists() { read(file)? } else { String::new() };
+    let file = &real(file)?;
     if let Some(folder) = file.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         // The state directory, before the broker was ever started.
         DirBuilder::new()
@@ -152,6 +165,10 @@ fn add(name: &TokenName, rights: Rights, out: Option<&Path>, file: &Path) -> Res
     }
     let token = Token::make(name.clone()).map_err(Fatal::System)?;
     let entry = Entry::make(&token, rights, Cost::default()).map_err(Fatal::System)?;
+    // From reading to writing nobody else may change it, or what he does is undone.
+    let _lock = Lock::to_change(file).map_err(usage)?;
+    let is_there = private::is_there(file).map_err(usage)?;
+    let text = if is_there { read(file)? } else { String::new() };
     let text = with_line(&text, name, &entry).map_err(|why| at(file, &why))?;
     // First the token: a line whose token nobody has is of no use.
     let shown = token.reveal();

@@ -9,6 +9,7 @@ use protocol::kinds::Role;
 use protocol::limits::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
 use protocol::names::ServiceName;
 use protocol::proof::{Challenge, Proof};
+use std::ffi::OsString;
 use std::path::Path;
 
 /// A name and a secret. It proves itself to the broker without being sent, and does not show itself
@@ -45,7 +46,9 @@ impl Token {
             let token = Self::from_file(Path::new(&path));
             return token.map(Some).map_err(|e| e.with_context(TOKEN_FILE_VARIABLE));
         }
-        let token = variable(TOKEN_VARIABLE).map(|text| Self::parse(&text)).transpose();
+        // What is no text is no token, and still no reason to go without one.
+        let text = variable(TOKEN_VARIABLE).map(|text| text.to_string_lossy().into_owned());
+        let token = text.map(|text| Self::parse(&text)).transpose();
         token.map_err(|e| e.with_context(TOKEN_VARIABLE))
     }
 
@@ -80,7 +83,6 @@ pub(crate) fn not_signed() -> Error {
     unproven("the broker let this login in, but did not prove that it knows the token")
 }
 
-#[expect(clippy::disallowed_methods, reason = "a token may come by the environment")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }

@@ -4,7 +4,7 @@
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
@@ -22,6 +22,43 @@ pub struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
     /// The key of the first one.
     pub key: PrivateKeyDer<'static>,
+}
+
+/// Bits of the mode with which others could put something else there.
+const WRITABLE: u32 = 0o022;
+
+/// Who can write a list of CAs decides who is believed.
+fn check_writers(meta: &Metadata, path: &Path, named: &str) -> Result<(), String> {
+    let mode = meta.mode() & 0o7777;
+    if mode & WRITABLE == 0 {
+        return Ok(());
+    }
+    Err(format!(
+        "{named} can be changed by others (mode {mode:04o}); say: chmod go-w {}",
+        path.display()
+    ))
+}
+
+/// A key is this user's or root's: nobody else chooses whom this program poses as.
+fn check_owner(meta: &Metadata, path: &Path, named: &str) -> Result<(), String> {
+    let owner = meta.uid();
+    if let Some(own) = effective_user()
+        && owner != 0
+        && owner != own
+    {
+        return Err(format!(
+            "{named} belongs to user {owner}, who could put another one there; say: chown {own} {}",
+            path.display()
+        ));
+    }
+    Ok(())
+}
+
+/// As the kernel shows it, so that no crate is needed for one number.
+fn effective_user() -> Option<u32> {
+    let status = fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_whitespace().nth(1)?.parse().ok()
 }
 
 fn open(path: &Path, what: &str) -> Result<(File, String), String> {
@@ -53,7 +90,11 @@ fn read(file: File, named: &str) -> Result<Vec<u8>, String> {
 /// Names the file and what is wrong with it.
 pub fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'static>>, String> {
     let (file, named) = open(path, what)?;
-    let bytes = read(file, &named)?;
+    parse(file, &named)
+}
+
+fn parse(file: File, named: &str) -> Result<Vec<CertificateDer<'static>>, String> {
+    let bytes = read(file, named)?;
     let found: Result<Vec<_>, PemError> = CertificateDer::pem_slice_iter(&bytes).collect();
     let found = found.map_err(|e| format!("{named} is no whole PEM file: {e}"))?;
     if found.is_empty() {
@@ -70,8 +111,11 @@ pub fn certificates(path: &Path, what: &str) -> Result<Vec<CertificateDer<'stati
 /// # Errors
 /// Names the file and what is wrong with it.
 pub fn roots(path: &Path, what: &str) -> Result<RootCertStore, String> {
+    let (file, named) = open(path, what)?;
+    let meta = file.metadata().map_err(|e| format!("{named}: {e}"))?;
+    check_writers(&meta, path, &named)?;
     let mut roots = RootCertStore::empty();
-    let (taken, left) = roots.add_parsable_certificates(certificates(path, what)?);
+    let (taken, left) = roots.add_parsable_certificates(parse(file, &named)?);
     if taken == 0 {
         return Err(format!(
             "{what} {}: none of its {left} certificates can be a CA's here; make them anew",
@@ -101,6 +145,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
             path.display()
         ));
     }
+    check_owner(&meta, path, &named)?;
     let bytes = read(file, &named)?;
     PrivateKeyDer::from_pem_slice(&bytes).map_err(|error| match error {
         PemError::NoItemsFound if contains(&bytes, b"ENCRYPTED PRIVATE KEY") => format!(

@@ -79,6 +79,9 @@ fn bad_files_are_named_with_the_cure() {
     std::fs::write(at("large"), vec![b'x'; (1 << 20) + 1]).unwrap();
     std::fs::copy(&good.key, at("open.key")).unwrap();
     std::fs::set_permissions(at("open.key"), PermissionsExt::from_mode(0o644)).unwrap();
+    std::fs::copy(&good.cert, at("open.ca")).unwrap();
+    std::fs::set_permissions(at("open.ca"), PermissionsExt::from_mode(0o664)).unwrap();
+    std::os::unix::fs::symlink(at("gone"), at("dangling")).unwrap();
     let load = |cert: &Path, key: &Path, client_ca: Option<&Path>| {
         let pair = Pair { cert: cert.to_owned(), key: key.to_owned() };
         let files = ListenerFiles { pair, client_ca: client_ca.map(Path::to_owned) };
@@ -98,6 +101,9 @@ fn bad_files_are_named_with_the_cure() {
         (load(&good.cert, &other.key, None), &["is not that of certificate"]),
         (load(&good.cert, &good.key, Some(&at("none"))), &["client CA", "No such file"]),
         (load(&good.cert, &good.key, Some(&at("empty"))), &["client CA", "has no certificate"]),
+        (load(&good.cert, &good.key, Some(&at("open.ca"))), &["client CA", "0664", "chmod go-w"]),
+        (load(&good.cert, &good.key, Some(&at("dangling"))), &["client CA", "No such file"]),
+        (load(&at("dangling"), &good.key, None), &["certificate", "No such file"]),
     ] {
         assert!(parts.iter().all(|part| error.contains(part)), "{error}");
         assert!(!error.ends_with('.'), "{error}");
@@ -106,6 +112,18 @@ fn bad_files_are_named_with_the_cure() {
     assert!(error.contains("ISECT_CA"), "{error}");
     let error = authority.caller(None).session("a b").map(|_| ()).unwrap_err();
     assert!(error.contains("no name"), "{error}");
+}
+
+#[test]
+fn a_key_of_another_user_is_refused() {
+    let authority = Authority::new();
+    let good = authority.sign("good", (2020, 2090));
+    // Only root can give a file away, and read it then.
+    if std::os::unix::fs::chown(&good.key, Some(65_534), None).is_ok() {
+        let pair = Pair { cert: good.cert.clone(), key: good.key.clone() };
+        let error = ListenerFiles { pair, client_ca: None }.load().map(|_| ()).unwrap_err();
+        assert!(error.contains("belongs to user 65534"), "{error}");
+    }
 }
 
 #[test]

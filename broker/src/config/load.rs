@@ -58,30 +58,11 @@ impl Config {
             StateDir::At(dir) => Some(dir),
             StateDir::Default => Some(default_state()?),
         };
-        let (token_file, is_needed) = match &low.tokens {
-            TokenFile::Default => (state.as_ref().map(|dir| dir.join(tokens::FILE)), false),
-            TokenFile::None => (None, false),
-            TokenFile::At(file) => (Some(file.clone()), true),
-        };
-        let is_there = |file: &&PathBuf| is_needed || file.exists();
-        let tokens = token_file
-            .as_ref()
-            .filter(is_there)
-            .map(|file| tokens::read(file).map_err(|why| Fatal::Usage(format!("--tokens {why}"))))
-            .transpose()?;
+        let (token_file, tokens) = tokens_of(&low.tokens, state.as_deref())
+            .map_err(|why| Fatal::Usage(format!("--tokens: {why}")))?;
         low.check_reach(tokens.is_some())?;
-        let host_token_file = match &low.host_token {
-            Some(file) => {
-                // Read again at each connection; now only to say at once what is wrong.
-                private::read(file, tokens::HOST_FILE_BYTES_MAX)
-                    .map_err(|why| Fatal::Usage(format!("--host-token {why}")))?;
-                Some(file.clone())
-            }
-            None => {
-                let file = state.as_ref().map(|dir| dir.join(tokens::HOST_FILE));
-                file.filter(|file| file.exists())
-            }
-        };
+        let host_token_file = host_token_of(low.host_token.as_deref(), state.as_deref())
+            .map_err(|why| Fatal::Usage(format!("--host-token: {why}")))?;
         let mut sources = Vec::new();
         for path in low.sources {
             let text =
@@ -120,6 +101,45 @@ impl Config {
             log_format: low.log_format,
         })
     }
+}
+
+/// The token file, there or not, and the tokens in it.
+fn tokens_of(
+    said: &TokenFile,
+    state: Option<&Path>,
+) -> Result<(Option<PathBuf>, Option<TokenList>), String> {
+    let file = match (said, state) {
+        (TokenFile::At(file), _) => {
+            let tokens = tokens::read(file)?;
+            return Ok((Some(file.clone()), Some(tokens)));
+        }
+        (TokenFile::None, _) | (TokenFile::Default, None) => return Ok((None, None)),
+        (TokenFile::Default, Some(state)) => state.join(tokens::FILE),
+    };
+    if private::is_there(&file)? {
+        let tokens = tokens::read(&file)?;
+        return Ok((Some(file), Some(tokens)));
+    }
+    state.map_or(Ok(()), tokens::check_had_none)?;
+    Ok((Some(file), None))
+}
+
+/// The file with the tokens for hosts, if there is one. It is read again at each connection; now
+/// only to say at once what is wrong.
+fn host_token_of(said: Option<&Path>, state: Option<&Path>) -> Result<Option<PathBuf>, String> {
+    let file = match (said, state) {
+        (Some(file), _) => file.to_owned(),
+        (None, None) => return Ok(None),
+        (None, Some(state)) => {
+            let file = state.join(tokens::HOST_FILE);
+            if !private::is_there(&file)? {
+                return Ok(None);
+            }
+            file
+        }
+    };
+    private::read(&file, tokens::HOST_FILE_BYTES_MAX)?;
+    Ok(Some(file))
 }
 
 /// The user's state directory.

@@ -14,6 +14,9 @@ pub const FILE: &str = "tokens";
 /// The name, in the state directory, of the file with the tokens that execds want proved.
 pub const HOST_FILE: &str = "host-token";
 
+/// The name, in the state directory, of the note that tokens were in force: their file.
+pub const NOTE: &str = "tokens-in-force";
+
 /// Largest file of tokens for hosts.
 pub const HOST_FILE_BYTES_MAX: u64 = 64 * 1024;
 
@@ -23,7 +26,26 @@ pub const HOST_FILE_BYTES_MAX: u64 = 64 * 1024;
 /// Names the file and what is wrong with it.
 pub fn read(path: &Path) -> Result<TokenList, String> {
     let text = private::read(path, FILE_BYTES_MAX)?;
-    TokenList::parse(&text).map_err(|why| format!("{}: {why}", path.display()))
+    TokenList::of_file(&text).map_err(|why| format!("{}: {why}", path.display()))
+}
+
+/// Whether a broker of this state directory may start without tokens. One that had tokens does not
+/// become open because their file is gone.
+///
+/// # Errors
+/// Tokens were in force; says which, and the ways out.
+pub fn check_had_none(state: &Path) -> Result<(), String> {
+    let note = state.join(NOTE);
+    let text = match private::is_there(&note)? {
+        true => private::read(&note, FILE_BYTES_MAX)?,
+        false => return Ok(()),
+    };
+    let file = text.trim().escape_debug();
+    Err(format!(
+        "the tokens of {file} were in force when this broker last ran, and now there are none, so \
+         everybody would be let in; put the file back, make tokens ('isectd token add NAME --role \
+         …'), name their file with --tokens FILE, or say --tokens none if that is meant"
+    ))
 }
 
 /// The token to prove to the execd of a host; `None` = there is none for it. The file has lines
@@ -81,5 +103,32 @@ mod tests {
             let error = of_host(&path, &HostName::new("h1").unwrap()).unwrap_err();
             assert!(error.contains("line 1") && !error.contains(secret), "{error}");
         }
+    }
+
+    #[test]
+    fn who_had_tokens_does_not_start_without_any() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(check_had_none(dir.path()), Ok(()));
+        private::create(&dir.path().join(NOTE), "/etc/isect/tokens\n").unwrap();
+        let why = check_had_none(dir.path()).unwrap_err();
+        for part in ["/etc/isect/tokens", "--tokens none", "isectd token add"] {
+            assert!(why.contains(part), "{part}: {why}");
+        }
+        std::fs::remove_file(dir.path().join(NOTE)).unwrap();
+        std::os::unix::fs::symlink("/no/such", dir.path().join(NOTE)).unwrap();
+        assert!(check_had_none(dir.path()).unwrap_err().contains("symbolic link"));
+    }
+
+    #[test]
+    fn an_empty_file_is_no_token_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(FILE);
+        for text in ["", "\n \n", "\0\0\0"] {
+            private::replace(&path, text).unwrap();
+            assert!(read(&path).unwrap_err().contains("is empty"), "{text:?}");
+        }
+        // All tokens were removed: nobody is let in.
+        private::replace(&path, "# isect tokens\n").unwrap();
+        assert!(read(&path).unwrap().entries.is_empty());
     }
 }

@@ -3,6 +3,7 @@
 use super::log;
 use super::shell::Shell;
 use crate::engine::action::{Action, Origin};
+use crate::engine::fact::FactKind;
 use crate::engine::input::Start;
 use crate::translate::outbound;
 
@@ -46,6 +47,12 @@ impl Shell {
             },
             Action::Persist => self.wants_persist = true,
             Action::Source { link, head, path } => self.helpers.read_script(link, head, path),
+            // It has started when its configuration has been read and stood the test.
+            Action::Record(fact)
+                if fact.kind == FactKind::BrokerStarted && self.held_dials.is_some() =>
+            {
+                self.held_start = Some(fact);
+            }
             Action::Record(fact) => log::fact(&fact),
             Action::ScriptDone { origin, failures } => self.script_done(&origin, failures),
             Action::End(ending) => self.ending = Some(ending),

@@ -6,6 +6,7 @@ use super::secure::Loaded;
 use super::shell::Shell;
 use crate::engine::input::{Asker, Input, TokenRights, Tokens};
 use auth::list::{Pending, TokenList};
+use auth::private;
 use auth::prover::Prover;
 use protocol::bodies::{ExecHello, ExecWelcome};
 use protocol::frame::Frame;
@@ -200,8 +201,8 @@ impl Shell {
     pub(super) fn certificates_read(&mut self, asker: Asker, loaded: Loaded) {
         let found = self.secure.put(loaded);
         // There need be no tokens; but those that are in force are not forgotten with their file.
-        let is_there = self.desk.file.as_ref().is_some_and(|file| file.exists());
-        let more = is_there || self.desk.has_tokens();
+        let is_missing = |file: &PathBuf| matches!(private::is_there(file), Ok(false));
+        let more = self.desk.has_tokens() || !self.desk.file.as_ref().is_none_or(is_missing);
         self.tell(None, Input::CertificatesRead { asker, found, more });
         if more {
             self.read_tokens(asker);
@@ -239,7 +240,9 @@ impl Shell {
                 tokens: entries.collect(),
                 anonymous: list.anonymous.clone(),
             };
-            self.desk.list = Some(list);
+            if self.desk.list.replace(list).is_none() {
+                self.state.note_tokens(self.desk.file.as_deref());
+            }
             Box::new(tokens)
         });
         self.tell(None, Input::TokensRead { asker, tokens });

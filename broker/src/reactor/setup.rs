@@ -6,10 +6,11 @@ use super::bulk::Bulk;
 use super::clock::Clock;
 use super::listen::Listener;
 use super::local::{self, Local};
+use super::log;
 use super::secure::Secure;
 use super::shell::{Limits, Shell};
 use super::signals::Signals;
-use super::state::{State, replace};
+use super::state::State;
 use super::thrift::Thrift;
 use super::tokens::Ready;
 use super::wake::Helpers;
@@ -20,6 +21,7 @@ use crate::engine::action::Origin;
 use crate::engine::input::{Input, Listening};
 use crate::engine::{Engine, EngineOptions};
 use crate::exit::Fatal;
+use auth::private;
 use mio::{Events, Poll, Waker};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use protocol::kinds::Role;
@@ -116,6 +118,7 @@ impl Reactor {
         self.step(Input::Listening(Box::new(listening)));
         self.shell.desk.file = config.token_file;
         self.shell.desk.host_file = config.host_token_file;
+        let has_tokens = config.tokens.is_some();
         if let Some(list) = config.tokens {
             self.shell.put_tokens(None, Ok(list));
             self.settle();
@@ -146,6 +149,13 @@ impl Reactor {
                 self.shell.failures.join("\nisectd: --source: ")
             )));
         }
+        if !has_tokens {
+            // There were none before, or `--tokens none` was said.
+            self.shell.state.note_tokens(None);
+        }
+        if let Some(fact) = self.shell.held_start.take() {
+            log::fact(&fact);
+        }
         for (host, address) in self.shell.held_dials.take().unwrap_or_default() {
             self.shell.dial(host, address);
         }
@@ -162,8 +172,7 @@ impl Reactor {
         let Some(PortsFile { path, text }) = self.ports_file.take() else {
             return Ok(());
         };
-        replace(&path, text.as_bytes())
-            .map_err(|e| Fatal::System(format!("--ports-file {}: {e}", path.display())))
+        private::replace(&path, &text).map_err(|e| Fatal::System(format!("--ports-file {e}")))
     }
 
     fn first(&self, role: Role) -> Option<(&Listener, SocketAddr)> {
@@ -180,6 +189,10 @@ impl Reactor {
         let client = self.first(Role::Client);
         let worker_host = match (worker_host, worker) {
             (Some(said), _) => said.to_owned(),
+            // With its zone, where it has one: without it nobody can connect there.
+            (None, Some((_, SocketAddr::V6(at)))) if at.scope_id() != 0 => {
+                format!("{}%{}", at.ip(), at.scope_id())
+            }
             (None, Some((_, at))) if !at.ip().is_unspecified() => at.ip().to_string(),
             (None, Some(_) | None) => host.clone(),
         };

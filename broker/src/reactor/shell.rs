@@ -16,6 +16,7 @@ use super::tokens::{Links, Ready};
 use super::vanish::Watch;
 use super::wake::Helpers;
 use crate::engine::action::Ending;
+use crate::engine::fact::Fact;
 use crate::engine::input::{Close, Input};
 use mio::Registry;
 use protocol::encode;
@@ -109,6 +110,8 @@ pub(super) struct Shell {
     pub(super) dials_done: u64,
     /// Dials that wait for the start to be through; `None` = it is.
     pub(super) held_dials: Option<Vec<(HostName, String)>>,
+    /// That the broker has started, to be logged when the start is through.
+    pub(super) held_start: Option<Box<Fact>>,
     /// The configuration is to be written before this turn's replies leave.
     pub(super) wants_persist: bool,
     /// Commands of `--source` that failed at the start.
@@ -146,6 +149,7 @@ impl Shell {
             redials: Vec::new(),
             dials_done: 0,
             held_dials: Some(Vec::new()),
+            held_start: None,
             wants_persist: false,
             failures: Vec::new(),
             ending: None,

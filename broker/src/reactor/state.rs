@@ -2,20 +2,19 @@
 //! lock, and the Unix sockets. Not what is in the configuration: that is a script of the engine's.
 
 use super::badge::{BadgeKey, KEY_BYTES, from_hex, to_hex};
+use crate::config::tokens;
 use crate::exit::Fatal;
+use auth::lock::{Fault, Lock};
 use execd::os::private;
 use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use protocol::address;
 use std::fmt::Write as _;
-use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Seek, Write};
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process;
 use std::time::UNIX_EPOCH;
-
-/// Longest path of a Unix socket that Linux takes.
-const SOCKET_PATH_MAX: usize = 107;
 
 /// So many starts have numbers of their own before the next start of a broker on this directory.
 const RUNS_RESERVED: u64 = 1 << 36;
@@ -61,7 +60,7 @@ pub(super) struct State {
     pub(super) key: BadgeKey,
     /// It is removed at the end (`--state none`).
     pub(super) is_private: bool,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 fn wrong(path: &Path, error: &io::Error) -> Fatal {
@@ -78,9 +77,9 @@ impl State {
     /// It can't be made, read or written, its paths are too long, or another broker has it.
     pub(super) fn open(dir: Option<&Path>) -> Result<Self, Fatal> {
         let is_private = dir.is_none();
-        let dir = match dir {
-            Some(dir) => make(dir)?,
-            None => make_private()?,
+        let (dir, lock) = match dir {
+            Some(dir) => (make(dir)?, None),
+            None => make_private().map(|(dir, lock)| (dir, Some(lock)))?,
         };
         let paths = Paths { dir };
         for socket in [paths.client(), paths.worker(), paths.execd()] {
@@ -88,8 +87,9 @@ impl State {
                 Fatal::State(format!("{why}; name a shorter directory with --state"))
             })?;
         }
-        let lock = lock(&paths.dir.join("lock"))?;
-        let key = key(&paths.dir)?;
+        let lock = lock.map_or_else(|| self::lock(&paths.dir), Ok)?;
+        // Where nothing is kept the key is not either: nobody comes back to this broker.
+        let key = if is_private { make_key()? } else { key(&paths.dir)? };
         Ok(Self { paths, key, is_private, _lock: lock })
     }
 
@@ -100,7 +100,14 @@ impl State {
     pub(super) fn script(&self) -> Result<String, Fatal> {
         let path = self.paths.config();
         let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
-        Ok(text.unwrap_or_default())
+        match text {
+            Some(text) if text.trim_matches('\0').is_empty() => Err(Fatal::State(format!(
+                "{} is empty, which isectd never leaves it; put a copy back, or remove it to begin \
+                 without a configuration",
+                path.display()
+            ))),
+            text => Ok(text.unwrap_or_default()),
+        }
     }
 
     /// Writes the configuration, whole or not at all.
@@ -108,6 +115,9 @@ impl State {
     /// # Errors
     /// Names the file and what the system said.
     pub(super) fn persist(&self, script: &str) -> Result<(), String> {
+        if self.is_private {
+            return Ok(());
+        }
         let path = self.paths.config();
         replace(&path, script.as_bytes()).map_err(|e| format!("{}: {e}", path.display()))
     }
@@ -131,6 +141,9 @@ impl State {
     /// Remembers the ports of this time, unless they are those of the last time. On a full disk
     /// the broker serves all the same, and says so: it is what everybody waits for.
     pub(super) fn remember_ports(&self, ports: &[(String, u16)]) {
+        if self.is_private {
+            return;
+        }
         let path = self.paths.dir.join("ports");
         let mut text = String::new();
         for (name, port) in ports {
@@ -188,6 +201,32 @@ impl State {
         Ok(base.saturating_add(u64::from_le_bytes(chance) % RUNS_RESERVED))
     }
 
+    /// Notes in which file the tokens are that are in force, or that there are none: the next broker
+    /// of this directory is not to be open because their file is gone.
+    pub(super) fn note_tokens(&self, file: Option<&Path>) {
+        if self.is_private {
+            return;
+        }
+        let note = self.paths.dir.join(tokens::NOTE);
+        let noted = match file {
+            None => match fs::remove_file(&note) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                Ok(()) | Err(_) => Ok(()),
+            },
+            Some(file) => {
+                let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+                replace(&note, format!("{}\n", file.display()).as_bytes())
+            }
+        };
+        if let Err(error) = noted {
+            tracing::warn!(
+                "it is not noted whether tokens are in force: {}: {error}; mend it, or a later start \
+                 does not notice that they are missing",
+                note.display()
+            );
+        }
+    }
+
     /// Removes what only a running broker has: its sockets, and a private directory as a whole.
     pub(super) fn clean(&self) {
         for socket in [self.paths.client(), self.paths.worker()] {
@@ -215,14 +254,12 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 /// Refuses a path that the system can't take.
 pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
-    let size = path.as_os_str().len();
-    if size > SOCKET_PATH_MAX {
-        return Err(format!(
-            "the socket path {} has {size} bytes; the system takes at most {SOCKET_PATH_MAX}",
-            path.display()
-        ));
+    // What is no text has as many bytes, if not the same ones.
+    let text = String::from_utf8_lossy(path.as_os_str().as_bytes());
+    if text.len() != path.as_os_str().len() {
+        return Err(format!("{} is no text, and a socket's path is", path.display()));
     }
-    Ok(())
+    address::check_socket_path(&text).map_err(|why| format!("{} {why}", path.display()))
 }
 
 fn make(dir: &Path) -> Result<PathBuf, Fatal> {
@@ -249,42 +286,62 @@ fn make(dir: &Path) -> Result<PathBuf, Fatal> {
 }
 
 #[allow(clippy::disallowed_methods, reason = "the place of the runtime directory is the machine's")]
-fn make_private() -> Result<PathBuf, Fatal> {
+fn make_private() -> Result<(PathBuf, Lock), Fatal> {
     let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
     let base = base.filter(|base| base.is_dir()).unwrap_or_else(|| PathBuf::from("/tmp"));
+    sweep(&base);
     let mut name = [0; 8];
     getrandom::fill(&mut name).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
-    let dir = base.join(format!("isectd-{}", to_hex(&name)));
-    // Not recursive: it must not be there yet.
-    DirBuilder::new().mode(0o700).create(&dir).map_err(|e| wrong(&dir, &e))?;
-    Ok(dir)
+    let dir = base.join(format!("{PRIVATE}{}", to_hex(&name)));
+    // Not recursive: it must not be there yet. It gets its name when it is locked, so that nobody
+    // takes it for that of a dead broker.
+    let new = dir.with_extension("new");
+    DirBuilder::new().mode(0o700).create(&new).map_err(|e| wrong(&new, &e))?;
+    let named = lock(&new).and_then(|lock| {
+        fs::rename(&new, &dir).map_err(|e| wrong(&dir, &e))?;
+        Ok((dir, lock))
+    });
+    if named.is_err() {
+        let _ = fs::remove_dir_all(&new);
+    }
+    named
 }
 
-fn lock(path: &Path) -> Result<Flock<File>, Fatal> {
-    let file = private::open(path).map_err(|e| wrong(path, &e))?;
-    match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-        Ok(mut lock) => {
-            let mut write = || {
-                lock.set_len(0)?;
-                lock.rewind()?;
-                writeln!(lock, "{}", process::id())
-            };
-            // The lock is what counts; on a full disk a second broker can't be told whose it is.
-            let _: io::Result<()> = write();
-            Ok(lock)
+/// First part of the name of a private directory; 16 hex digits follow.
+const PRIVATE: &str = "isectd-";
+
+/// Removes the private directories of brokers that were killed.
+fn sweep(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else {
+        return;
+    };
+    let own = nix::unistd::geteuid().as_raw();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix(PRIVATE));
+        let is_one = digits.is_some_and(|digits| {
+            digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        });
+        let is_own = || fs::symlink_metadata(entry.path()).is_ok_and(|m| m.is_dir() && m.uid() == own);
+        // A broker's has its name when it is locked.
+        let lock = entry.path().join("lock");
+        if is_one && is_own() && lock.is_file() && Lock::take(&lock).is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
         }
-        Err((mut file, Errno::EWOULDBLOCK)) => {
-            let mut pid = String::new();
-            let _ = file.read_to_string(&mut pid);
-            Err(Fatal::Locked(format!(
-                "a broker (process {}) runs on the state directory {} already; end it, or name \
-                 another directory with --state",
-                pid.trim(),
-                path.parent().unwrap_or(path).display()
-            )))
-        }
-        Err((_, errno)) => Err(wrong(path, &errno.into())),
     }
+}
+
+fn lock(dir: &Path) -> Result<Lock, Fatal> {
+    Lock::take(&dir.join("lock")).map_err(|fault| match fault {
+        Fault::Held(pid) => Fatal::Locked(format!(
+            "a broker (process {pid}) runs on the state directory {} already; end it, or name \
+             another directory with --state",
+            dir.display()
+        )),
+        Fault::Unusable(why) => {
+            Fatal::State(format!("state directory: {why}; mend it, or name another with --state"))
+        }
+    })
 }
 
 /// The key in the directory; a new one if there is none, or if the directory is a copy: the workers
@@ -316,11 +373,20 @@ fn key(dir: &Path) -> Result<BadgeKey, Fatal> {
             ))
         });
     }
-    let mut bytes = [0; KEY_BYTES];
-    getrandom::fill(&mut bytes).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
+    let bytes = random_key()?;
     replace(&path, format!("{}\n", to_hex(&bytes)).as_bytes()).map_err(|e| wrong(&path, &e))?;
     replace(&beside, place.as_bytes()).map_err(|e| wrong(&beside, &e))?;
     Ok(BadgeKey::new(&bytes))
+}
+
+fn make_key() -> Result<BadgeKey, Fatal> {
+    random_key().map(|bytes| BadgeKey::new(&bytes))
+}
+
+fn random_key() -> Result<[u8; KEY_BYTES], Fatal> {
+    let mut bytes = [0; KEY_BYTES];
+    getrandom::fill(&mut bytes).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
+    Ok(bytes)
 }
 
 /// What a directory and its copy differ in, and what stays over a restart of the machine: number
@@ -370,7 +436,7 @@ mod tests {
         let Err(Fatal::Locked(text)) = State::open(Some(dir.path())) else {
             panic!("two brokers on one directory");
         };
-        assert!(text.contains(&process::id().to_string()), "{text}");
+        assert!(text.contains(&std::process::id().to_string()), "{text}");
         drop(first);
         assert!(State::open(Some(dir.path())).is_ok());
     }
@@ -466,11 +532,58 @@ mod tests {
     }
 
     #[test]
-    fn a_private_directory_is_removed_at_the_end() {
+    fn a_private_directory_keeps_nothing_and_is_removed_at_the_end_or_by_the_next_one() {
         let state = State::open(None).unwrap();
         let dir = state.paths.dir.clone();
         assert!(dir.is_dir() && state.is_private);
+        state.persist("config service echo\n").unwrap();
+        state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]);
+        state.note_tokens(Some(Path::new("/t")));
+        let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["lock"]);
         state.clean();
         assert!(!dir.exists());
+        // One that was killed: what it left goes when the next one starts.
+        let killed = State::open(None).unwrap().paths.dir;
+        let next = State::open(None).unwrap();
+        assert!(!killed.exists() && next.paths.dir.is_dir());
+        let third = State::open(None).unwrap();
+        assert!(next.paths.dir.is_dir(), "a living one's stays");
+        next.clean();
+        third.clean();
+    }
+
+    #[test]
+    fn that_tokens_were_in_force_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(Some(dir.path())).unwrap();
+        state.note_tokens(None);
+        assert_eq!(tokens::check_had_none(&state.paths.dir), Ok(()));
+        state.note_tokens(Some(Path::new("/etc/tokens")));
+        let why = tokens::check_had_none(&state.paths.dir).unwrap_err();
+        assert!(why.contains("/etc/tokens"), "{why}");
+        state.note_tokens(None);
+        assert_eq!(tokens::check_had_none(&state.paths.dir), Ok(()));
+    }
+
+    #[test]
+    fn a_configuration_that_is_there_and_empty_is_no_first_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = State::open(Some(dir.path())).unwrap();
+        for text in ["", "\0\0"] {
+            fs::write(state.paths.config(), text).unwrap();
+            let text = state.script().unwrap_err().to_string();
+            assert!(text.contains("config.isect is empty"), "{text}");
+        }
+        fs::remove_file(state.paths.config()).unwrap();
+        for kind in ["link", "directory"] {
+            match kind {
+                "link" => std::os::unix::fs::symlink("/no/such", state.paths.config()).unwrap(),
+                _ => fs::create_dir(state.paths.config()).unwrap(),
+            }
+            let text = state.script().unwrap_err().to_string();
+            assert!(text.contains("config.isect: "), "{kind}: {text}");
+            let _ = fs::remove_file(state.paths.config());
+        }
     }
 }

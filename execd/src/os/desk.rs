@@ -26,7 +26,7 @@ pub(super) struct Desk {
 
 fn read(file: &Path) -> Result<TokenList, String> {
     let text = private::read(file, FILE_BYTES_MAX)?;
-    TokenList::parse(&text).map_err(|why| format!("{}: {why}", file.display()))
+    TokenList::of_file(&text).map_err(|why| format!("{}: {why}", file.display()))
 }
 
 impl Desk {

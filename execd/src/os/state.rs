@@ -5,8 +5,7 @@ use super::options::Failure;
 use super::private;
 use crate::engine::limits::CHILDREN_CAP;
 use crate::exit::Exit;
-use nix::errno::Errno;
-use nix::fcntl::{Flock, FlockArg};
+use auth::lock::{Fault, Lock};
 use nix::sys::stat::fstat;
 use protocol::ids::{RunId, WorkerId};
 use std::fs::{self, File};
@@ -26,10 +25,8 @@ const MAGIC_BEFORE: &str = "isect-execd-1";
 
 /// Highest process id there can be: a larger one would name a group when it is signalled.
 const PID_MAX: u32 = i32::MAX as u32;
-/// How often a lock that is taken is tried again, after a pause each.
-const LOCK_TRIES: u32 = 100;
-/// See `LOCK_TRIES`.
-const LOCK_PAUSE: Duration = Duration::from_millis(10);
+/// How long a lock that is taken is waited for.
+const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// One child as written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,20 +117,6 @@ pub(super) fn inode(pipe: &impl AsFd) -> u64 {
     fstat(pipe).map_or(0, |stat| stat.st_ino)
 }
 
-/// Takes the lock, if need be a little later: what an execd was about to start when it was killed
-/// holds it until it has become the worker.
-#[expect(clippy::disallowed_methods, reason = "before the loop there is nothing else to do")]
-fn patiently(mut file: File) -> Result<Flock<File>, Errno> {
-    for _ in 0..LOCK_TRIES {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(lock),
-            Err((back, _)) => file = back,
-        }
-        std::thread::sleep(LOCK_PAUSE);
-    }
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, error)| error)
-}
-
 /// An open state directory, or none.
 #[derive(Debug)]
 pub(super) struct State {
@@ -144,7 +127,7 @@ pub(super) struct State {
     /// What tells the starts of this directory's execds from the starts of all others of this
     /// machine, whose numbers may be the same.
     pub(super) mark: String,
-    _lock: Flock<File>,
+    _lock: Lock,
 }
 
 impl State {
@@ -157,10 +140,17 @@ impl State {
             Failure::new(Exit::State, text)
         };
         private::directory(directory).map_err(bad)?;
-        let lock = private::open(&directory.join("execd.lock")).map_err(bad)?;
-        let lock = patiently(lock).map_err(|_| {
-            let text = format!("another execd uses the state directory {shown}; stop it first");
-            Failure::new(Exit::Taken, text)
+        // What an execd was about to start when it was killed holds the lock until it has become the
+        // worker.
+        let lock = Lock::take_within(&directory.join("execd.lock"), LOCK_WAIT);
+        let lock = lock.map_err(|fault| match fault {
+            Fault::Held(pid) => Failure::new(
+                Exit::Taken,
+                format!(
+                    "another execd uses the state directory {shown} (process {pid}); stop it first"
+                ),
+            ),
+            Fault::Unusable(why) => bad(io::Error::other(why)),
         })?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = boot.trim().to_owned();
