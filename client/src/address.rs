@@ -2,13 +2,12 @@
 //! look when nobody said. Not the connection: `conn` makes that.
 
 use crate::error::Error;
+use protocol::address::{Host, HostPort, Place, no_port};
 use protocol::errors::ErrorCode;
 use protocol::limits::{CLIENT_PORT, HOST_VARIABLE, TLS_PREFIX};
+use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
-
-/// Most bytes in the path of a Unix socket on every system we know (macOS has the least).
-const SOCKET_PATH_BYTES_MAX: usize = 103;
 
 /// The address of a broker.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -22,7 +21,7 @@ pub enum Address {
 }
 
 impl Address {
-    /// Reads `host`, `host:port`, `[::1]`, `[::1]:port`, any of them after `tls://`, or
+    /// Reads `host`, `host:port`, `::1`, `[::1]`, `[::1]:port`, any of them after `tls://`, or
     /// `unix:PATH`. Without a port it is 5501.
     ///
     /// # Errors
@@ -37,62 +36,15 @@ impl Address {
                 ),
             )
         };
-        if let Some(path) = text.strip_prefix("unix:") {
-            return match path.len() {
-                0 => Err(wrong("has no path after 'unix:'")),
-                1..=SOCKET_PATH_BYTES_MAX if !path.contains('\0') => Ok(Self::Unix(path.into())),
-                1..=SOCKET_PATH_BYTES_MAX => Err(wrong("has a zero byte in its path")),
-                size => Err(wrong(&format!(
-                    "has a path of {size} bytes, and a socket's has at most {SOCKET_PATH_BYTES_MAX}"
-                ))),
-            };
-        }
-        if let Some(place) = text.strip_prefix(TLS_PREFIX) {
-            return match Self::parse(place)? {
-                Self::Tcp(place) => Ok(Self::Tls(place)),
-                Self::Tls(_) | Self::Unix(_) => Err(wrong("has no host after 'tls://'")),
-            };
-        }
-        if text.chars().any(|c| c.is_whitespace() || c.is_control() || c == '/') {
-            return Err(wrong("has a letter that no host name has"));
-        }
-        let (host, port) = match text.strip_prefix('[') {
-            Some(rest) => {
-                let (host, after) =
-                    rest.split_once(']').ok_or_else(|| wrong("has '[' without ']'"))?;
-                if host.parse::<std::net::Ipv6Addr>().is_err() {
-                    return Err(wrong("has no IPv6 address in its brackets"));
-                }
-                match after.strip_prefix(':') {
-                    None if after.is_empty() => (format!("[{host}]"), None),
-                    None => return Err(wrong("goes on after ']' without ':'")),
-                    Some(port) => (format!("[{host}]"), Some(port)),
-                }
+        let place = Place::parse(text).map_err(|why| wrong(&why))?;
+        match place {
+            Place::Unix(path) => Ok(Self::Unix(path.into())),
+            Place::Tcp(HostPort { port: Some(0), .. }) | Place::Tls(HostPort { port: Some(0), .. }) => {
+                Err(wrong(&no_port("0")))
             }
-            None => match text.split_once(':') {
-                None => (text.to_owned(), None),
-                Some((host, port)) if !port.contains(':') => (host.to_owned(), Some(port)),
-                Some(_) if text.parse::<std::net::Ipv6Addr>().is_ok() => {
-                    (format!("[{text}]"), None)
-                }
-                Some(_) => return Err(wrong("has more than one ':'")),
-            },
-        };
-        if host.is_empty() {
-            return Err(wrong("has no host"));
+            Place::Tcp(place) => Ok(Self::Tcp(place.complete(CLIENT_PORT))),
+            Place::Tls(place) => Ok(Self::Tls(place.complete(CLIENT_PORT))),
         }
-        // Shown with its port it would read as the path of a socket.
-        if host == "unix" {
-            return Err(wrong("names the kind of an address as its host"));
-        }
-        let port = match port {
-            None => CLIENT_PORT,
-            Some(port) => match port.parse() {
-                Ok(port @ 1..) => port,
-                _ => return Err(wrong("has no port from 1 to 65535 after ':'")),
-            },
-        };
-        Ok(Self::Tcp(format!("{host}:{port}")))
     }
 
     /// Where to look for the broker when nobody said: `ISECT_HOST` if that is set, else the Unix
@@ -102,7 +54,8 @@ impl Address {
     /// `ISECT_HOST` is set to something that is no address.
     pub fn defaults() -> Result<Vec<Self>, Error> {
         if let Some(host) = variable(HOST_VARIABLE) {
-            let address = Self::parse(&host).map_err(|e| e.with_context(HOST_VARIABLE))?;
+            // What is no text is no address, and still no reason to go elsewhere.
+            let address = Self::parse(&host.to_string_lossy()).map_err(|e| e.with_context(HOST_VARIABLE))?;
             return Ok(vec![address]);
         }
         let mut found = Vec::new();
@@ -128,9 +81,13 @@ impl Address {
             Some(host) => (TLS_PREFIX, host),
             None => ("", host),
         };
-        let bare_v6 = host.contains(':') && !host.starts_with('[');
-        let host = if bare_v6 { format!("[{host}]") } else { host.to_owned() };
-        Self::parse(&format!("{scheme}{host}:{port}"))
+        // Alone, so that the port behind it is not taken for a part of an IPv6 address.
+        match Host::parse(host) {
+            Ok(host) => Self::parse(&format!("{scheme}{host}:{port}")),
+            Err(_) => Self::parse(&format!("{scheme}{host}")).and_then(|_| {
+                Err(Error::new(ErrorCode::Usage, format!("host '{host}' has a port of its own")))
+            }),
+        }
     }
 }
 
@@ -154,14 +111,14 @@ pub fn state_dir() -> Option<PathBuf> {
         .map(|dir| dir.join("isect"))
 }
 
-#[expect(clippy::disallowed_methods, reason = "the defaults of an address are the environment's")]
-fn variable(name: &str) -> Option<String> {
-    std::env::var(name).ok().filter(|value| !value.is_empty())
+fn variable(name: &str) -> Option<OsString> {
+    std::env::var_os(name).filter(|value| !value.is_empty())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use protocol::limits::SOCKET_PATH_BYTES_MAX;
 
     #[test]
     fn addresses_are_read_and_shown_in_one_spelling() {
@@ -209,7 +166,7 @@ mod tests {
         let long = format!("unix:/{}", "p".repeat(SOCKET_PATH_BYTES_MAX - 1));
         assert!(Address::parse(&long).is_ok());
         let error = Address::parse(&format!("{long}p")).unwrap_err();
-        assert!(error.text.contains("104 bytes, and a socket's has at most 103"), "{error}");
+        assert!(error.text.contains("108 bytes, and a socket's has at most 107"), "{error}");
     }
 
     #[test]

@@ -11,9 +11,10 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
+use protocol::address::{HostPort, Place};
 use protocol::proof::Channel;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
-use std::net::{TcpStream, ToSocketAddrs};
+use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
@@ -253,9 +254,21 @@ impl Drop for Tls {
     }
 }
 
+/// Where `HOST:PORT` is; the zone of an IPv6 address is the system's to know.
+fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
+    match Place::parse(host) {
+        Ok(Place::Tcp(HostPort { host, port: Some(port) })) => {
+            Ok((host.bare().as_str(), port).to_socket_addrs()?.collect())
+        }
+        Ok(Place::Tcp(_) | Place::Tls(_) | Place::Unix(_)) | Err(_) => {
+            Err(io::Error::new(ErrorKind::InvalidInput, "it is not HOST:PORT"))
+        }
+    }
+}
+
 fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
-    for address in host.to_socket_addrs()? {
+    for address in look_up(host)? {
         match TcpStream::connect_timeout(&address, timeout) {
             // While nobody listens on a port of the range that the kernel gives away, a connection
             // to it can by chance be one with itself.

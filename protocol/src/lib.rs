@@ -10,12 +10,13 @@
 //! | [`proof`], [`rights`] | how a token is proved without being sent, and what it may do |
 //! | [`frame`], [`encode`], [`decode`] | a frame by value, to bytes and back |
 //! | [`show`] | one line and hex for logs and documents |
-//! | [`names`], [`ids`], [`time`], [`limits`] | spelling, numbers, ticks, sizes |
+//! | [`names`], [`address`], [`ids`], [`time`], [`limits`] | spelling, numbers, ticks, sizes |
 //! | [`settings`] | TABLE of the broker's settings |
 //! | [`op`] | TABLE of the operator's commands, parser, help, replies |
 //!
 //! Reading order for a newcomer: `header`, `kinds`, `errors`, then `op::table`.
 
+pub mod address;
 pub mod bodies;
 pub mod decode;
 pub mod encode;

@@ -31,8 +31,11 @@ pub const COMMAND_BYTES_MAX: usize = 16 * 1024;
 /// Most words in one operator command, and so most arguments of a worker program.
 pub const WORDS_MAX: usize = 256;
 
-/// Most bytes of a path of a worker program.
-pub const PATH_BYTES_MAX: usize = 4096;
+/// Most bytes of a path of a worker program: the kernel's `PATH_MAX` without the end.
+pub const PATH_BYTES_MAX: usize = 4095;
+
+/// Most bytes in the path of a Unix socket: the kernel's `sun_path` without the end.
+pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 
 /// First argument of the application in a worker's argv: `argv[1..5]` are the broker's host, port,
 /// the worker id and the service (manual chapter, "Config Worker": `argv[ISDARGMAX]`).

@@ -250,14 +250,14 @@ const WRONG: &[(&str, &str)] = &[
     ("config host h :77", "has no host"),
     ("config host h tls://", "has no host"),
     ("config host h tls:h", "has port 'h'"),
-    ("config host h a:b", "has port 'b', which is not 1 to 65535"),
+    ("config host h a:b", "has port 'b', which is no port from 1 to 65535"),
     ("config host h a:0", "has port '0'"),
     ("config host h a:65536", "has port '65536'"),
     ("config host h a:+7", "has port '+7'"),
-    ("config host h [::1", "has no host, or one with letters"),
-    ("config host h [::1]x", "after ']' that is no port"),
+    ("config host h [::1", "without ']'"),
+    ("config host h [::1]x", "goes on after ']'"),
     ("config worker a h /a/../b", "has '..' in it"),
-    ("config host h unix:", "has no absolute path"),
+    ("config host h unix:", "has no path after"),
     ("config host h unix", "names the kind of an address"),
     ("config host h unix:run", "has no absolute path"),
     ("config host h http://a", "address 'http://a'"),
@@ -314,8 +314,8 @@ fn hostile_lines_are_refused_and_bounded() {
     assert!(parse_bytes(&huge).unwrap_err().text.contains("1048576 bytes; at most 16384"));
     let long = format!("config service {}", "x".repeat(10_000));
     assert!(parse(&long).unwrap_err().text.len() < 500);
-    let path = format!("config worker echo localhost /{}", "p".repeat(4096));
-    assert!(parse(&path).unwrap_err().text.contains("path has 4097 bytes; at most 4096"));
+    let path = format!("config worker echo localhost /{}", "p".repeat(4095));
+    assert!(parse(&path).unwrap_err().text.contains("path has 4096 bytes; at most 4095"));
     assert!(parse(&path[..path.len() - 1]).is_ok());
     let words = "config worker echo localhost /x ".to_owned() + &"a ".repeat(251);
     assert!(parse(&words).is_ok());

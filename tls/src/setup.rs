@@ -190,6 +190,8 @@ impl Caller {
     /// It is no name that a certificate could be for.
     pub fn session(&self, host: &str) -> Result<Session, String> {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        // The zone of an address (`%eth0`) is this machine's own word for it.
+        let bare = bare.split_once('%').map_or(bare, |(address, _)| address);
         let name = ServerName::try_from(bare.to_owned()).map_err(|_| {
             format!("'{}' is no name that a certificate is for", bare.escape_debug())
         })?;

@@ -3,9 +3,10 @@
 use super::cli::{Args, LogFormat, LogLevel, WorkerArgs};
 use super::tls::{Ports, TlsFiles};
 use crate::exit::Fatal;
-use protocol::limits::TLS_PREFIX;
+use protocol::address::{Host, HostPort, Place};
+use protocol::limits::{CLIENT_PORT, TLS_PREFIX};
 use protocol::settings::{SETTINGS, Setting};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
 use tls::setup::ListenerFiles;
 
@@ -85,18 +86,18 @@ impl Low {
     pub fn check(args: Args) -> Result<Self, Fatal> {
         let mut listen = Vec::new();
         for text in &args.listen {
-            let endpoint = match text.strip_prefix("unix:") {
-                Some("") => {
-                    return Err(usage("--listen unix: lacks the path, as in unix:/run/x.sock"));
-                }
-                Some(path) => Endpoint::Unix(PathBuf::from(path)),
-                None => network("--listen", text)?,
-            };
+            let endpoint = endpoint("--listen", text, CLIENT_PORT)?;
             if !listen.contains(&endpoint) {
                 listen.push(endpoint);
             }
         }
-        let worker_listen = network("--worker-listen", &args.worker_listen)?;
+        let worker_listen = endpoint("--worker-listen", &args.worker_listen, 0)?;
+        if matches!(worker_listen, Endpoint::Unix(_)) {
+            return Err(usage(
+                "--worker-listen is ADDR:PORT; a Unix socket for workers is in the state directory",
+            ));
+        }
+        let worker_host = args.worker_host.as_deref().map(worker_host).transpose()?;
         let is_tls = |endpoint: &Endpoint| matches!(endpoint, Endpoint::Tls(_));
         let ports = Ports { clients: listen.iter().any(is_tls), workers: is_tls(&worker_listen) };
         let tls = TlsFiles::check(&args, ports)?;
@@ -128,7 +129,7 @@ impl Low {
             host_token: args.host_token,
             reachable,
             is_insecure: args.insecure,
-            worker_host: args.worker_host,
+            worker_host,
             state,
             sources: args.source,
             set: args.set.iter().map(|text| set(text)).collect::<Result<_, _>>()?,
@@ -179,25 +180,44 @@ fn usage(text: impl Into<String>) -> Fatal {
     Fatal::Usage(text.into())
 }
 
-/// An address of the network.
-fn network(option: &str, text: &str) -> Result<Endpoint, Fatal> {
-    match text.strip_prefix(TLS_PREFIX) {
-        Some(rest) => address(option, rest).map(Endpoint::Tls),
-        None => address(option, text).map(Endpoint::Tcp),
+/// Where to listen. Addresses only: a name may have several, and not the ones that are meant.
+fn endpoint(option: &str, text: &str, port: u16) -> Result<Endpoint, Fatal> {
+    let wrong = |why: String| {
+        usage(format!(
+            "{option} '{}' {why}; it is ADDR:PORT, as in 127.0.0.1:5501 or [::1]:5501, \
+             tls://ADDR:PORT or unix:PATH",
+            text.escape_debug()
+        ))
+    };
+    match Place::parse(text).map_err(wrong)? {
+        Place::Unix(path) => Ok(Endpoint::Unix(PathBuf::from(path))),
+        Place::Tcp(place) => bound(&place, port).map(Endpoint::Tcp).map_err(wrong),
+        Place::Tls(place) => bound(&place, port).map(Endpoint::Tls).map_err(wrong),
     }
 }
 
-fn address(option: &str, text: &str) -> Result<SocketAddr, Fatal> {
-    let local = text.strip_prefix("localhost:").and_then(|port| port.parse().ok());
-    match local {
-        Some(port) => Ok(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)),
-        None => text.parse().map_err(|_| {
-            usage(format!(
-                "{option} '{}' is not ADDR:PORT, as in 127.0.0.1:5501 or [::1]:5501",
-                text.escape_debug()
-            ))
-        }),
+fn bound(place: &HostPort, port: u16) -> Result<SocketAddr, String> {
+    let port = place.port.unwrap_or(port);
+    match (&place.host, place.host.ip()) {
+        (_, Some(ip)) => Ok(SocketAddr::new(ip, port)),
+        // The zone is the name or the number of an interface; nothing is asked of a network.
+        (Host::V6(..), None) => {
+            let found = (place.host.bare().as_str(), port).to_socket_addrs();
+            let first = found.map(|mut all| all.next());
+            first.ok().flatten().ok_or_else(|| "names an interface that is not there".to_owned())
+        }
+        (Host::Name(_) | Host::V4(_), None) => Err("names no address of this machine".to_owned()),
     }
+}
+
+/// What workers call this machine: it stands before a port in their arguments.
+fn worker_host(text: &str) -> Result<String, Fatal> {
+    Host::parse(text).map(|host| host.bare()).map_err(|why| {
+        usage(format!(
+            "--worker-host '{}' {why}; it is a name or an address, without a port",
+            text.escape_debug()
+        ))
+    })
 }
 
 fn set(text: &str) -> Result<(Setting, u64), Fatal> {
@@ -291,7 +311,11 @@ mod tests {
             (&["--listen", "somewhere"][..], "ADDR:PORT"),
             (&["--listen", "tls://127.0.0.1:1"], "--tls-cert FILE --tls-key FILE"),
             (&["--listen", "tls://x"], "ADDR:PORT"),
-            (&["--listen", "unix:"], "lacks the path"),
+            (&["--listen", "unix:"], "no path after"),
+            (&["--listen", "127.1"], "ends in a number"),
+            (&["--listen", "[fe80::1%nowhere]:1"], "interface that is not there"),
+            (&["--worker-listen", "unix:/x"], "state directory"),
+            (&["--worker-host", "h:1"], "without a port"),
             (&["--web", "127.0.0.1:8080"], "--web none"),
             (&["--set", "login_ms"], "NAME=VALUE"),
             (&["--set", "logn_ms=5"], "did you mean 'login_ms'?"),
@@ -333,18 +357,26 @@ mod tests {
             &["--listen", "192.0.2.1:1"],
             &["--worker-listen", "192.0.2.1:0"],
             &["--worker-listen", "[2001:db8::1]:0"],
+            &["--listen", "[::ffff:0.0.0.0]:1"],
         ] {
             let error = low(words).unwrap().check_reach(false).unwrap_err();
             assert_eq!(error.status(), crate::exit::USAGE);
             let text = error.to_string();
-            for way_out in ["isectd token add", "--insecure", words[words.len() - 1]] {
+            for way_out in ["isectd token add", "--insecure", words[words.len() - 2]] {
                 assert!(text.contains(way_out), "{words:?}: {text}");
             }
             assert!(low(words).unwrap().check_reach(true).is_ok());
             let insecure = [words, &["--insecure"]].concat();
             assert!(low(&insecure).unwrap().check_reach(false).is_ok());
         }
-        for words in [&["--listen", "[::1]:1"][..], &["--listen", "127.9.9.9:1"], &[]] {
+        for words in [
+            &["--listen", "[::1]:1"][..],
+            &["--listen", "::1"],
+            &["--listen", "127.9.9.9:1"],
+            &["--listen", "[::ffff:127.0.0.1]:1"],
+            &["--listen", "localhost"],
+            &[],
+        ] {
             assert!(low(words).unwrap().check_reach(false).is_ok(), "{words:?}");
         }
     }

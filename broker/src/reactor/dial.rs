@@ -7,13 +7,14 @@ use super::stream::Stream;
 use super::tokens::Ready;
 use crate::engine::input::Input;
 use mio::net::{TcpStream, UnixStream};
+use protocol::address::Place;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::limits::TLS_PREFIX;
+use protocol::limits::{EXECD_PORT, TLS_PREFIX};
 use protocol::names::HostName;
 use protocol::time::Tick;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 
 /// How long a dial may take.
 pub(super) const DIAL_MS: u64 = 2000;
@@ -37,7 +38,7 @@ impl Shell {
         } else if let Some(path) = address.strip_prefix("unix:") {
             let connected = UnixStream::connect(path).map(Stream::Unix);
             self.dialled(host, connected.map_err(|e| format!("{address}: {e}")));
-        } else if let Some(at) = numeric(address.strip_prefix(TLS_PREFIX).unwrap_or(&address)) {
+        } else if let Some(at) = numeric(&address) {
             self.dial_tcp(host, at, &address);
         } else {
             self.helpers.resolve(host, address);
@@ -176,8 +177,10 @@ fn name(place: &str) -> &str {
 
 /// An address that needs no look-up.
 fn numeric(address: &str) -> Option<SocketAddr> {
-    match address.strip_prefix("localhost:") {
-        Some(port) => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port.parse().ok()?)),
-        None => address.parse().ok(),
+    match Place::parse(address).ok()? {
+        Place::Tcp(place) | Place::Tls(place) => {
+            Some(SocketAddr::new(place.host.ip()?, place.port.unwrap_or(EXECD_PORT)))
+        }
+        Place::Unix(_) => None,
     }
 }

@@ -217,7 +217,7 @@ pub(super) fn who_is(link: LinkId, stream: &Stream) -> Option<Input> {
     // Unix sockets were asked when they were accepted.
     let stream = stream.tcp()?;
     let (local, peer) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
-    let uid = if peer.ip().is_loopback() { tcp_owner(local, peer) } else { None };
+    let uid = if peer.ip().to_canonical().is_loopback() { tcp_owner(local, peer) } else { None };
     Some(Input::Known { link, uid, is_owner: uid.is_some_and(is_owner) })
 }
 

@@ -13,13 +13,14 @@ use auth::list::TokenList;
 use auth::prover::Prover;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
+use protocol::address::Place;
 use protocol::bodies::{ErrorBody, ExecHello, Format};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::limits::TLS_PREFIX;
+use protocol::limits::EXECD_PORT;
 use protocol::names::HostName;
 use protocol::op::reply::OpReply;
 use protocol::proof::{Challenge, Channel, Proof};
@@ -124,10 +125,7 @@ impl Helpers {
         let text = address.clone();
         let failed = Found::Address { host: host.clone(), text, address: Err(too_many()) };
         self.spawn("isectd-resolve", failed, move || {
-            let place = address.strip_prefix(TLS_PREFIX).unwrap_or(&address);
-            let found = place.to_socket_addrs().map_err(|e| e.to_string());
-            let first = found.and_then(|mut all| all.next().ok_or_else(|| "no address".to_owned()));
-            let found = first.map_err(|e| format!("{address}: {e}"));
+            let found = look_up(&address).map_err(|e| format!("{address}: {e}"));
             Found::Address { host, text: address, address: found }
         });
     }
@@ -242,6 +240,16 @@ impl Helpers {
             Ok(()) | Err(TrySendError::Full(()) | TrySendError::Disconnected(())) => {}
         }
     }
+}
+
+/// The first address of a host.
+fn look_up(address: &str) -> Result<SocketAddr, String> {
+    let (Place::Tcp(place) | Place::Tls(place)) = Place::parse(address)? else {
+        return Err("is no host".to_owned());
+    };
+    let port = place.port.unwrap_or(EXECD_PORT);
+    let found = (place.host.bare().as_str(), port).to_socket_addrs();
+    found.map_err(|e| e.to_string())?.next().ok_or_else(|| "no address".to_owned())
 }
 
 fn too_many() -> String {

@@ -9,7 +9,8 @@ use nix::sys::socket::{
     AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
-use protocol::limits::TLS_PREFIX;
+use protocol::address::{HostPort, Place};
+use protocol::limits::{EXECD_PORT, TLS_PREFIX};
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -205,9 +206,21 @@ fn cannot(address: &str, error: &io::Error) -> Failure {
     Failure::new(Exit::Listen, format!("can't listen on {address}: {error}{cure}"))
 }
 
+/// The addresses of `HOST:PORT`, as the brokers find them.
+fn look_up(address: &str) -> io::Result<Vec<SocketAddr>> {
+    let wrong = |why: String| io::Error::new(ErrorKind::InvalidInput, why);
+    let Place::Tcp(HostPort { host, port }) = Place::parse(address).map_err(wrong)? else {
+        return Err(wrong("is not ADDR:PORT".to_owned()));
+    };
+    let port = port.unwrap_or(EXECD_PORT);
+    match host.ip() {
+        Some(ip) => Ok(vec![SocketAddr::new(ip, port)]),
+        None => Ok((host.bare().as_str(), port).to_socket_addrs()?.collect()),
+    }
+}
+
 fn tcp(address: &str, door: Door) -> Result<Socket, Failure> {
-    let found: Vec<SocketAddr> =
-        address.to_socket_addrs().map_err(|error| cannot(address, &error))?.collect();
+    let found = look_up(address).map_err(|error| cannot(address, &error))?;
     if let Some(open) = found.iter().find(|found| !found.ip().is_loopback())
         && !door.is_insecure
         && !door.has_tokens

@@ -5,7 +5,8 @@ use super::rlimits::RLimit;
 use super::user::Account;
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
-use protocol::limits::{BADGE_VARIABLE, RUN_VARIABLE, TLS_PREFIX};
+use protocol::address::Place;
+use protocol::limits::{BADGE_VARIABLE, EXECD_PORT, RUN_VARIABLE};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -30,28 +31,16 @@ impl Listen {
     /// # Errors
     /// It is neither; the text says how it should look.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if let Some(path) = text.strip_prefix("unix:") {
-            if path.is_empty() {
-                return Err("'unix:' lacks the path; write unix:PATH".into());
-            }
-            return Ok(Self::Unix(PathBuf::from(path)));
-        }
-        if let Some(place) = text.strip_prefix(TLS_PREFIX) {
-            return match Self::parse(place) {
-                Ok(Self::Tcp(place)) => Ok(Self::Tls(place)),
-                Ok(_) | Err(_) => {
-                    Err(format!("'{}' has no ADDR:PORT after 'tls://'", text.escape_debug()))
-                }
-            };
-        }
-        match text.rsplit_once(':') {
-            Some((host, port)) if !host.is_empty() && port.parse::<u16>().is_ok() => {
-                Ok(Self::Tcp(text.to_owned()))
-            }
-            Some(_) | None => Err(format!(
-                "'{}' is none of ADDR:PORT, tls://ADDR:PORT and unix:PATH",
+        let wrong = |why: String| {
+            format!(
+                "'{}' {why}; it is one of ADDR:PORT, tls://ADDR:PORT and unix:PATH",
                 text.escape_debug()
-            )),
+            )
+        };
+        match Place::parse(text).map_err(wrong)? {
+            Place::Unix(path) => Ok(Self::Unix(PathBuf::from(path))),
+            Place::Tcp(place) => Ok(Self::Tcp(place.complete(EXECD_PORT))),
+            Place::Tls(place) => Ok(Self::Tls(place.complete(EXECD_PORT))),
         }
     }
 }
@@ -150,7 +139,9 @@ pub fn variable(text: &str) -> Result<(String, Option<String>), String> {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (text, None),
     };
-    if name.is_empty() || [BADGE_VARIABLE, RUN_VARIABLE].contains(&name) {
+    let is_own = [BADGE_VARIABLE, RUN_VARIABLE].contains(&name);
+    let is_odd = |c: char| c.is_whitespace() || c.is_control();
+    if name.is_empty() || is_own || name.contains(is_odd) || text.contains('\0') {
         return Err(format!("'{}' is no name of a variable to pass", text.escape_debug()));
     }
     Ok((name.to_owned(), value))
@@ -189,13 +180,26 @@ mod tests {
     use super::*;
 
     #[test]
+    fn variables_have_names_that_workers_can_ask_for() {
+        assert_eq!(variable("A=b=c"), Ok(("A".into(), Some("b=c".into()))));
+        assert_eq!(variable("A="), Ok(("A".into(), Some(String::new()))));
+        assert_eq!(variable("A"), Ok(("A".into(), None)));
+        for bad in ["", "=x", "A B=x", "A\n=x", "A=x\0y", "ISECT_BADGE=x", "ISECT_RUN"] {
+            assert!(variable(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
     fn addresses_are_read_or_refused_with_the_right_form() {
         assert!(matches!(Listen::parse("127.0.0.1:0"), Ok(Listen::Tcp(a)) if a == "127.0.0.1:0"));
         assert!(matches!(Listen::parse("[::1]:5502"), Ok(Listen::Tcp(_))));
         assert!(matches!(Listen::parse("unix:/run/x"), Ok(Listen::Unix(p)) if p.ends_with("x")));
         assert!(matches!(Listen::parse("tls://h:1"), Ok(Listen::Tls(a)) if a == "h:1"));
-        assert!(Listen::parse("tls://unix:/x").is_err() && Listen::parse("tls://h").is_err());
-        for bad in ["", "5502", ":5502", "host:", "host:99999", "unix:"] {
+        assert!(Listen::parse("tls://unix:/x").is_err() && Listen::parse("tls://").is_err());
+        for (given, kept) in [("::1", "[::1]:5502"), ("[::ffff:127.0.0.1]:7", "127.0.0.1:7")] {
+            assert!(matches!(Listen::parse(given), Ok(Listen::Tcp(a)) if a == kept), "{given}");
+        }
+        for bad in ["127.1", "", "5502", ":5502", "host:", "host:99999", "unix:"] {
             let error = Listen::parse(bad).map(|_| ()).unwrap_err();
             assert!(error.contains("unix:PATH"), "{bad}: {error}");
         }

@@ -9,8 +9,9 @@ use super::spec::{
 };
 use super::table::COMMANDS;
 use super::{help, words};
+use crate::address::{HostPort, Place, no_port};
 use crate::ids::{ClientId, WorkerId};
-use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN, TLS_PREFIX};
+use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN};
 use crate::names::{HostName, ServiceName};
 use crate::settings::{ServiceSetting, Setting};
 use std::fmt;
@@ -265,50 +266,21 @@ impl<'a> Args<'a> {
         let word = self.next("address")?;
         let wrong = |why: String| {
             self.error(format_args!(
-                "address '{}' {why}; write ADDR, ADDR:PORT, [IPV6]:PORT, tls://ADDR:PORT or unix:PATH",
+                "address '{}' {why}; write ADDR, ADDR:PORT, IPV6, [IPV6]:PORT, tls://ADDR:PORT or unix:PATH",
                 words::shown(word)
             ))
         };
-        if let Some(path) = word.strip_prefix("unix:") {
-            return if path.starts_with('/') && path.len() <= PATH_BYTES_MAX {
-                Ok(word.to_owned())
-            } else {
-                Err(wrong("has no absolute path".into()))
-            };
+        let place = Place::parse(word).map_err(wrong)?;
+        match &place {
+            Place::Unix(path) if !path.starts_with('/') => {
+                return Err(wrong("has no absolute path".into()));
+            }
+            Place::Tcp(HostPort { port: Some(0), .. }) | Place::Tls(HostPort { port: Some(0), .. }) => {
+                return Err(wrong(no_port("0")));
+            }
+            Place::Unix(_) | Place::Tcp(_) | Place::Tls(_) => {}
         }
-        let place = word.strip_prefix(TLS_PREFIX).unwrap_or(word);
-        let (host, port) = match place.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-            Some((inner, "")) => (inner, None),
-            Some((inner, rest)) => match rest.strip_prefix(':') {
-                Some(port) => (inner, Some(port)),
-                None => return Err(wrong("has something after ']' that is no port".into())),
-            },
-            None => match place.split_once(':') {
-                Some((host, port)) => (host, Some(port)),
-                None => (place, None),
-            },
-        };
-        let is_bracketed = place.starts_with('[');
-        let fits = |c: char| {
-            c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_') || (is_bracketed && c == ':')
-        };
-        if host.is_empty() || !host.chars().all(fits) {
-            return Err(wrong("has no host, or one with letters that no host has".into()));
-        }
-        // Kept with its port it would read as the path of a socket.
-        if host == "unix" {
-            return Err(wrong("names the kind of an address as its host".into()));
-        }
-        match port {
-            None => Ok(format!("{word}:{EXECD_PORT}")),
-            Some(port) => match port.parse::<u16>() {
-                Ok(1..) if port.bytes().all(|b| b.is_ascii_digit()) => Ok(word.to_owned()),
-                _ => Err(wrong(format!(
-                    "has port '{}', which is not 1 to 65535",
-                    words::shown(port)
-                ))),
-            },
-        }
+        Ok(place.complete(EXECD_PORT))
     }
 
     pub(super) fn kinds(&mut self) -> Result<Vec<String>, OpError> {

@@ -300,7 +300,7 @@ pub const COMMANDS: &[Spec] = &[
             arg(
                 "address",
                 Takes::Any,
-                "where its isdexecd listens: ADDR, ADDR:PORT (5502 if it has none), [IPV6]:PORT or unix:PATH; tls:// before it = over TLS",
+                "where its isdexecd listens: ADDR, ADDR:PORT (5502 if it has none), IPV6, [IPV6]:PORT or unix:PATH; tls:// before it = over TLS",
             ),
         ],
         example: "config host h2 192.0.2.7:5502",
