@@ -52,7 +52,7 @@ fn what_can_not_be_executed_says_why() {
         ("", "not an absolute path"),
         ("/bin/../bin/true", "contains '..'"),
         ("/bin/tr\0ue", "NUL byte"),
-        (&long, "has 4097 bytes; at most 4096"),
+        (&long, "has 4097 bytes; at most 4095"),
     ];
     let mut broker = execd.broker("b");
     for (path, part) in cases {

@@ -3,11 +3,11 @@
 
 use super::options::{Failure, Options};
 use super::run::LINGERING_MAX;
-use super::{private, raw, user};
+use super::{raw, user};
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
-use nix::unistd::Uid;
-use std::fs::{self, File};
+use nix::unistd::{Gid, Uid, getgroups};
+use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
@@ -47,7 +47,24 @@ pub(super) fn sense(options: &Options) -> Result<(), Failure> {
              root, or as user {uid} without --user"
         )));
     }
+    // As one's own user, too, another group is another right.
+    if let Some(account) = options.user.as_ref().filter(|_| uid == me && !user::may_change())
+        && account.is_with_group
+        && !has_just(account.gid)
+    {
+        return Err(usage(format!(
+            "--user: only root can start workers with group {} alone; leave the group away to start \
+             them with the groups of execd",
+            account.gid
+        )));
+    }
     Ok(())
+}
+
+/// Whether this process has that group and no other.
+fn has_just(gid: Gid) -> bool {
+    let others = getgroups().unwrap_or_default();
+    Gid::effective() == gid && others.iter().all(|other| *other == gid)
 }
 
 /// Signals that the loop takes.
@@ -88,14 +105,8 @@ pub(super) fn announce(
     let json = format!("{{\"execd\":\"{escaped}\"}}\n");
     if let Some(file) = ports_file {
         // Never half a file: whoever polls for it reads all of it or nothing.
-        let mut name = file.as_os_str().to_owned();
-        name.push(".new");
-        let written = private::create(Path::new(&name))
-            .and_then(|mut new| new.write_all(json.as_bytes()))
-            .and_then(|()| fs::rename(&name, file));
-        written.map_err(|error| {
-            Failure::new(Exit::Report, format!("ports file {}: {error}", file.display()))
-        })?;
+        auth::private::replace(file, &json)
+            .map_err(|error| Failure::new(Exit::Report, format!("ports file {error}")))?;
     }
     if let Some(ready) = ready {
         // If nobody waits any more, that is no reason not to run.

@@ -2,21 +2,24 @@
 //! is, what it is, who could have put it there. Precise answers before the fork, and words for what
 //! the kernel says after it. Not the fork: `spawn` does that.
 
+use super::acl::{self, Writer};
 use super::enter::Step;
 use super::raw;
+use super::script::{self, Head, SCRIPTS_MAX};
 use crate::engine::limits::ARGUMENT_BYTES_MAX;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::stat::Mode;
+use nix::sys::statvfs::{FsFlags, statvfs};
 use nix::unistd::{AccessFlags, access};
 use protocol::bodies::ExecStart;
 use protocol::limits::{PATH_BYTES_MAX, WORDS_MAX};
-use std::ffi::{CString, OsStr};
-use std::fs::{self, File, Metadata};
-use std::io::{self, Read};
+use std::ffi::CString;
+use std::fs::{self, Metadata};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
 /// Why a program is not started: whether that lasts, and what, which path, and the cure.
@@ -31,6 +34,8 @@ pub(super) struct Policy {
     pub(super) trusted: Vec<u32>,
     /// Whether execd's user is the one that executes it, so that its rights can be asked before.
     pub(super) runs_as_self: bool,
+    /// Where the child is when it executes: an interpreter's relative path begins there.
+    pub(super) directory: PathBuf,
 }
 
 /// A program that may be started: the very file that was checked.
@@ -61,31 +66,86 @@ pub(super) fn check(start: &ExecStart, policy: &Policy) -> Result<Program, Refus
     let meta = fs::metadata(&magic).map_err(unseen)?;
     below(path, &real, &policy.allow)?;
     judge(path, &real, &meta, policy)?;
-    if raw::has_capabilities(&CString::new(magic.as_str()).unwrap_or_default()) {
-        return Err(lasting(format!(
-            "{} has capabilities of its own (getcap shows them), which a worker does not get; \
-             remove them with setcap -r",
-            path.display()
-        )));
+    // A file that was removed, but has another name, is named by the kernel as it was called last.
+    if !fs::symlink_metadata(&real).is_ok_and(|now| is_same(&now, &meta)) {
+        return Err((false, format!("{} was moved while it was looked at", path.display())));
     }
-    if policy.runs_as_self {
-        access(magic.as_str(), AccessFlags::X_OK).map_err(|_| may_not(path, &meta))?;
-    }
-    let is_script = match first_line(&magic) {
-        None => false,
-        Some(line) => {
-            if let Some(interpreter) = interpreter_of(&line)
-                && let Ok(real) = fs::canonicalize(&interpreter)
-                && let Ok(meta) = fs::metadata(&real)
-            {
-                judge(&interpreter, &real, &meta, policy)?;
-            }
-            true
-        }
-    };
+    executable(path, Path::new(&magic), &meta, policy)?;
+    let is_script = interpreters(path, Path::new(&magic), policy)?;
     let real = CString::new(real.into_os_string().into_vec())
         .map_err(|_| lasting(format!("{} contains a NUL byte", path.display())))?;
     Ok(Program { fd, real, is_script })
+}
+
+fn is_same(one: &Metadata, other: &Metadata) -> bool {
+    (one.dev(), one.ino()) == (other.dev(), other.ino())
+}
+
+/// Follows a script to its interpreter, and that one's, as the kernel does, and judges each like
+/// a program. Whether it is a script at all.
+fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, Refusal> {
+    let (mut shown, mut at) = (path.to_owned(), at.to_owned());
+    for scripts in 0.. {
+        let name = match script::head(&at) {
+            Head::Other => return Ok(scripts > 0),
+            Head::Wrong(why) => {
+                return Err(lasting(format!(
+                    "{} is no program that this machine can execute: its first line begins with #! \
+                     and {why}; mend that line",
+                    shown.display()
+                )));
+            }
+            Head::Script(_) if scripts == SCRIPTS_MAX => {
+                return Err(lasting(format!(
+                    "{} is a script for a script for … too deep: the kernel follows {SCRIPTS_MAX} \
+                     of them; name the last interpreter in its first line",
+                    path.display()
+                )));
+            }
+            Head::Script(name) => name,
+        };
+        let interpreter = policy.directory.join(&name);
+        let quoted = name.to_string_lossy().escape_debug().to_string();
+        let real = fs::canonicalize(&interpreter).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => lasting(format!(
+                "{} is a script for '{quoted}', which does not exist on this host; mend its first \
+                 line or install that",
+                shown.display()
+            )),
+            _ => not_reached(&interpreter, &error),
+        })?;
+        let unseen = |error| (false, format!("{} can't be looked at: {error}", real.display()));
+        let meta = fs::metadata(&real).map_err(unseen)?;
+        judge(&interpreter, &real, &meta, policy)?;
+        executable(&interpreter, &real, &meta, policy)?;
+        (shown, at) = (interpreter, real);
+    }
+    Ok(true)
+}
+
+/// Whether the kernel would execute it here, and with no rights of its own.
+fn executable(path: &Path, at: &Path, meta: &Metadata, policy: &Policy) -> Result<(), Refusal> {
+    let shown = path.display();
+    if raw::has_capabilities(&c_path(at)) {
+        return Err(lasting(format!(
+            "{shown} has capabilities of its own (getcap shows them), which a worker does not get; \
+             remove them with setcap -r"
+        )));
+    }
+    if statvfs(at).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC)) {
+        return Err(lasting(format!(
+            "{shown} is on a file system that is mounted noexec, from which nothing is executed; \
+             move it, or mount that with exec"
+        )));
+    }
+    if policy.runs_as_self {
+        access(at, AccessFlags::X_OK).map_err(|_| may_not(path, meta))?;
+    }
+    Ok(())
+}
+
+fn c_path(path: &Path) -> CString {
+    CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
 }
 
 fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), Refusal> {
@@ -133,27 +193,51 @@ fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(
              runs; chmod o-w"
         )));
     }
+    if let Some(writer) = stranger(real, policy) {
+        return Err(lasting(format!(
+            "{shown} can be written by {writer}, as its access list says (getfacl), who could choose \
+             what runs; setfacl -b"
+        )));
+    }
     let mut entry = meta.uid();
     for directory in real.ancestors().skip(1) {
         let at = directory.display();
         let meta = fs::symlink_metadata(directory)
             .map_err(|error| (false, format!("{at} can't be looked at: {error}")))?;
         let mode = meta.mode() & 0o7777;
+        let writer = stranger(directory, policy);
+        if let Some(writer) = writer.as_ref().filter(|_| mode & 0o1000 == 0) {
+            return Err(lasting(format!(
+                "{shown} is below {at}, which can be written by {writer}, as its access list says \
+                 (getfacl), who could choose what runs; setfacl -b"
+            )));
+        }
         if mode & 0o002 != 0 && mode & 0o1000 == 0 {
             return Err(lasting(format!(
                 "{shown} is below {at}, which everybody can write to (mode {mode:04o}), so anybody \
                  could choose what runs; chmod o-w"
             )));
         }
-        if mode & 0o002 != 0 && !policy.trusted.contains(&entry) {
+        let is_open = mode & 0o002 != 0 || writer.is_some();
+        if is_open && !policy.trusted.contains(&entry) {
             return Err(lasting(format!(
-                "{shown} is below {at}, which everybody can write to, and what is there belongs to \
+                "{shown} is below {at}, which others can write to, and what is there belongs to \
                  user {entry}, so a stranger could choose what runs; move the program"
             )));
         }
         entry = meta.uid();
     }
     Ok(())
+}
+
+/// Somebody beside those of the mode who can write to it, and is not trusted.
+fn stranger(path: &Path, policy: &Policy) -> Option<String> {
+    let writers = acl::writers(&raw::access_list(&c_path(path)));
+    writers.into_iter().find_map(|writer| match writer {
+        Writer::User(uid) if policy.trusted.contains(&uid) => None,
+        Writer::User(uid) => Some(format!("user {uid}")),
+        Writer::Group(gid) => Some(format!("group {gid}")),
+    })
 }
 
 fn may_not(path: &Path, meta: &Metadata) -> Refusal {
@@ -255,7 +339,10 @@ pub(super) fn explain(path: &Path, error: &io::Error) -> Refusal {
              a script that begins with #!"
         )),
         Some(Errno::E2BIG) => {
-            lasting(format!("the arguments for {shown} are larger than the kernel takes"))
+            lasting(format!(
+                "the arguments and the environment for {shown} are larger than the kernel takes: a \
+                 quarter of the stack limit (--limit stack), at least 128 KiB"
+            ))
         }
         Some(Errno::EACCES) => lasting(match interpreter(path) {
             Some(interpreter) => {
@@ -282,27 +369,14 @@ pub(super) fn explain(path: &Path, error: &io::Error) -> Refusal {
     }
 }
 
-/// The first line of a script, without the `#!`; `None` if it is none or may not be read (then its
-/// interpreter could not read it either).
-fn first_line(path: impl AsRef<Path>) -> Option<Vec<u8>> {
-    let mut head = Vec::new();
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path).ok()?;
-    file.take(256).read_to_end(&mut head).ok()?;
-    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
-    Some(line.to_vec())
-}
-
-fn interpreter_of(line: &[u8]) -> Option<PathBuf> {
-    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
-    let word = line.split(is_blank).find(|word| !word.is_empty())?;
-    Some(PathBuf::from(OsStr::from_bytes(word)))
-}
-
 /// The interpreter that a script names in its first line, for a message.
 fn interpreter(path: &Path) -> Option<String> {
-    // A script with the line ends of another system asks for an interpreter with a CR in its name.
-    let name = interpreter_of(&first_line(path)?)?;
-    Some(format!("'{}'", name.to_string_lossy().escape_debug()))
+    match script::head(path) {
+        // A script with the line ends of another system asks for an interpreter with a CR in its
+        // name.
+        Head::Script(name) => Some(format!("'{}'", name.to_string_lossy().escape_debug())),
+        Head::Other | Head::Wrong(_) => None,
+    }
 }
 
 /// The allowed directories as they really are.

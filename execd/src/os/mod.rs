@@ -11,6 +11,7 @@
 //! | `listen`, `link` | the socket, one connection |
 //! | `peer`, `diag` | who may use it, what the kernel knows of whoever connects |
 //! | `check`, `spawn`, `enter` | may it run, the fork, what the child does before the exec |
+//! | `script`, `acl` | a script's first line, and who may write to a file, as the kernel sees it |
 //! | [`user`], [`rlimits`] | whom children run as, and their resource limits |
 //! | `reap`, `orphans` | wait; what workers leave behind |
 //! | `raw` | the calls that nix does not have |
@@ -19,6 +20,7 @@
 //! | [`memory`] | giving free memory back to the system |
 //! | `clock` | the only clock |
 
+mod acl;
 mod apply;
 mod begin;
 mod check;
@@ -40,6 +42,7 @@ mod reap;
 mod reload;
 pub mod rlimits;
 pub mod run;
+mod script;
 mod spawn;
 pub mod state;
 mod stream;

@@ -34,16 +34,30 @@ fn name(uid: Uid) -> String {
 
 /// The user that owns the other end of a TCP connection on this machine.
 pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
+    // A socket for IPv6 shows addresses of IPv4 as its own.
+    let plain = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+    let (local, peer) = (plain(local), plain(peer));
     // Where a sandbox does not let this process ask, the same table stands in a file, whole.
     diag::owner(peer, local).unwrap_or_else(|_| listed_owner(local, peer))
 }
 
 fn listed_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
-    let table = match peer.ip() {
-        IpAddr::V4(_) => "/proc/net/tcp",
-        IpAddr::V6(_) => "/proc/net/tcp6",
-    };
-    find(&fs::read_to_string(table).ok()?, peer, local)
+    let listed = |table: &str, peer, local| find(&fs::read_to_string(table).ok()?, peer, local);
+    match (peer.ip(), local.ip()) {
+        // Whose socket is one for IPv6 stands in the other table, as ::ffff:127.0.0.1.
+        (IpAddr::V4(_), IpAddr::V4(_)) => listed("/proc/net/tcp", peer, local)
+            .or_else(|| listed("/proc/net/tcp6", mapped(peer), mapped(local))),
+        (IpAddr::V4(_) | IpAddr::V6(_), IpAddr::V4(_) | IpAddr::V6(_)) => {
+            listed("/proc/net/tcp6", peer, local)
+        }
+    }
+}
+
+fn mapped(address: SocketAddr) -> SocketAddr {
+    match address {
+        SocketAddr::V4(v4) => SocketAddr::new(v4.ip().to_ipv6_mapped().into(), v4.port()),
+        SocketAddr::V6(_) => address,
+    }
 }
 
 /// Looks up the row of the other end: there, our address is the remote one. Only an established
@@ -88,6 +102,31 @@ mod tests {
             assert_eq!(owner, listed_owner(far.local_addr().unwrap(), peer), "{address}");
             assert_eq!(stranger(owner), None);
             drop(near);
+        }
+    }
+
+    #[test]
+    fn the_owner_is_found_on_either_side_of_a_socket_for_both_versions() {
+        let own = Some(Uid::effective().as_raw());
+        let Ok(both) = TcpListener::bind("[::]:0") else { return };
+        let port = both.local_addr().unwrap().port();
+        // The client's socket is one for IPv4, or one for IPv6 to an address of IPv4.
+        for near in ["127.0.0.1", "::ffff:127.0.0.1"] {
+            let near: IpAddr = near.parse().unwrap();
+            let Ok(near) = TcpStream::connect((near, port)) else { continue };
+            let (far, peer) = both.accept().unwrap();
+            let local = far.local_addr().unwrap();
+            assert_eq!(tcp_owner(local, peer), own, "{near:?}");
+            let plain = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
+            assert_eq!(listed_owner(plain(local), plain(peer)), own, "{near:?}");
+        }
+        let v4 = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = v4.local_addr().unwrap().port();
+        let near: IpAddr = "::ffff:127.0.0.1".parse().unwrap();
+        if let Ok(near) = TcpStream::connect((near, port)) {
+            let (far, peer) = v4.accept().unwrap();
+            let local = far.local_addr().unwrap();
+            assert_eq!((tcp_owner(local, peer), listed_owner(local, peer)), (own, own), "{near:?}");
         }
     }
 

@@ -76,12 +76,23 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
 /// Says who else could, and the cure.
 pub fn socket_place(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    let directory = directory.unwrap_or_else(|| Path::new("."));
-    let mode = fs::metadata(directory)?.mode() & 0o7777;
-    if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+    // As it really is: whoever can rename any directory above it can put another one there.
+    let directory = fs::canonicalize(directory.unwrap_or_else(|| Path::new(".")))?;
+    for above in directory.ancestors() {
+        let mode = fs::metadata(above)?.mode() & 0o7777;
+        if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+            return Err(wrong(format!(
+                "everybody can write to {} (mode {mode:04o}) and put another socket there; chmod \
+                 o-w, or name a directory of your own",
+                above.display()
+            )));
+        }
+    }
+    let owner = fs::metadata(&directory)?.uid();
+    if owner != 0 && owner != geteuid().as_raw() && !is_unmapped(owner) {
         return Err(wrong(format!(
-            "everybody can write to {} (mode {mode:04o}) and put another socket there; chmod o-w, \
-             or name a directory of your own",
+            "{} belongs to user {owner}, who can put another socket there; name a directory of your \
+             own",
             directory.display()
         )));
     }
@@ -93,6 +104,14 @@ pub fn socket_place(path: &Path) -> io::Result<()> {
         ))),
         Ok(_) | Err(_) => Ok(()),
     }
+}
+
+/// Where a container has users of its own, all others look like this one.
+fn is_unmapped(uid: u32) -> bool {
+    let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
+    let is_own = fs::read_to_string("/proc/self/uid_map")
+        .is_ok_and(|map| map.split_whitespace().nth(2) != Some("4294967295"));
+    is_own && overflow.trim().parse() == Ok(uid)
 }
 
 fn options() -> OpenOptions {
@@ -161,9 +180,22 @@ mod tests {
             mode(open);
             assert_eq!(socket_place(&path).is_ok(), is_right, "{open:o}");
         }
+        // Nor below a directory whose name others can give to another one.
+        let inner = home.path().join("inner");
+        fs::create_dir(&inner).unwrap();
+        fs::set_permissions(&inner, PermissionsExt::from_mode(0o700)).unwrap();
+        for (open, is_right) in [(0o777, false), (0o1777, true), (0o755, true)] {
+            mode(open);
+            assert_eq!(socket_place(&inner.join("s")).is_ok(), is_right, "{open:o}");
+        }
+        symlink(&inner, home.path().join("link")).unwrap();
+        assert!(socket_place(&home.path().join("link/s")).is_ok());
         fs::write(&path, "").unwrap();
         assert!(socket_place(&path).is_ok(), "one's own remains");
         if geteuid().is_root() {
+            chown(&inner, Some(65_534), None).unwrap();
+            let text = socket_place(&inner.join("s")).unwrap_err().to_string();
+            assert!(text.contains("belongs to user 65534"), "{text}");
             mode(0o1777);
             chown(&path, Some(65_534), None).unwrap();
             let text = socket_place(&path).unwrap_err().to_string();

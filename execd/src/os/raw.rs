@@ -96,6 +96,24 @@ pub(super) fn default_sigchld() {
     }
 }
 
+/// The bytes of a file's access list, if it has one; an empty one that can't be had whole.
+pub(super) fn access_list(path: &CStr) -> Vec<u8> {
+    let name = c"system.posix_acl_access".as_ptr();
+    let read = |into: &mut [u8]| {
+        #[expect(unsafe_code, reason = "nix has no getxattr")]
+        // SAFETY: both names are NUL-terminated, and the kernel writes at most as many bytes as are
+        // named, into a buffer that has so many; for none it tells how many there are.
+        let size = unsafe {
+            libc::getxattr(path.as_ptr(), name, into.as_mut_ptr().cast::<libc::c_void>(), into.len())
+        };
+        usize::try_from(size).unwrap_or(0)
+    };
+    let mut bytes = vec![0; read(&mut [])];
+    let size = if bytes.is_empty() { 0 } else { read(&mut bytes) };
+    bytes.truncate(size);
+    bytes
+}
+
 /// Whether a file carries capabilities, which a program would get beyond those of its user.
 pub(super) fn has_capabilities(path: &CStr) -> bool {
     #[expect(unsafe_code, reason = "nix has no getxattr")]

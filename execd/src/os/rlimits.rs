@@ -2,8 +2,10 @@
 //! `enter`.
 
 use super::enter::Limit;
+use super::user;
 use nix::libc::{self, rlim_t};
 use nix::sys::resource::{Resource, getrlimit};
+use std::fs;
 
 /// The limits that may be named, as `prlimit` and `limits.conf` call them.
 const NAMES: &[(&str, Resource)] = &[
@@ -44,10 +46,22 @@ impl RLimit {
             return Err(format!("'{shown}': the soft limit is above the hard one"));
         }
         let own = getrlimit(*resource).map_or(libc::RLIM_INFINITY, |(_, hard)| hard);
-        if hard > own && !nix::unistd::geteuid().is_root() {
+        // Not root as such: in a container root may lack that right.
+        if hard > own && !user::has_capability(user::CAP_SYS_RESOURCE) {
             return Err(format!(
                 "'{shown}': execd's own hard limit is {own}, and only root may give more than it \
                  has"
+            ));
+        }
+        // Above that the kernel refuses everybody.
+        let most = fs::read_to_string("/proc/sys/fs/nr_open").ok();
+        let most = most.and_then(|text| text.trim().parse::<rlim_t>().ok());
+        if *resource == Resource::RLIMIT_NOFILE
+            && let Some(most) = most.filter(|most| hard > *most)
+        {
+            return Err(format!(
+                "'{shown}': this machine gives a process at most {most} descriptors \
+                 (/proc/sys/fs/nr_open); name no more"
             ));
         }
         Ok(Self((*resource, soft, hard)))
@@ -64,7 +78,10 @@ fn number(text: &str) -> Option<rlim_t> {
         b'G' => (&text[..text.len() - 1], 1 << 30),
         _ => (text, 1),
     };
-    digits.parse::<rlim_t>().ok()?.checked_mul(factor)
+    let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+    let value = digits.parse::<rlim_t>().ok().filter(|_| is_number)?.checked_mul(factor)?;
+    // The largest number is the kernel's word for no limit, which is spelled out here.
+    (value != libc::RLIM_INFINITY).then_some(value)
 }
 
 #[cfg(test)]
@@ -84,6 +101,12 @@ mod tests {
             ("core", "NAME=SOFT"),
             ("core=", "NAME=SOFT"),
             ("core=x", "NAME=SOFT"),
+            ("core=+1", "NAME=SOFT"),
+            ("core=-1", "NAME=SOFT"),
+            ("core=1k", "NAME=SOFT"),
+            ("core=18446744073709551615", "NAME=SOFT"),
+            ("nofile=unlimited", "nr_open"),
+            ("nofile=1:99999999999", "nr_open"),
             ("core=1:", "NAME=SOFT"),
             ("core=99999999999G", "NAME=SOFT"),
             ("cores=1", "there are as, core"),

@@ -6,7 +6,7 @@ use super::check::{self, Policy, Refusal, explain};
 use super::enter::{Image, Shape, Step, enter};
 use super::options::{Failure, Options};
 use super::orphans;
-use super::user::Account;
+use super::user::{self, Account};
 use crate::engine::limits::ENVIRONMENT_BYTES_MAX;
 use crate::exit::Exit;
 use nix::errno::Errno;
@@ -85,13 +85,16 @@ impl Recipe {
             limits.push(limit.0);
         }
         let me = Uid::effective();
-        let account = options.user.clone().filter(|user| user.uid != me || me.is_root());
+        let is_other = |user: &Account| user.uid != me || me.is_root() || user.is_with_group;
+        let account = options.user.clone().filter(|user| is_other(user) && user::may_change());
         let mut trusted = vec![0, me.as_raw()];
         trusted.extend(account.as_ref().map(|account| account.uid.as_raw()));
         let policy = Policy {
             allow: check::allowed(&options.allow).map_err(usage)?,
             trusted,
             runs_as_self: account.is_none(),
+            directory: std::path::absolute(&options.directory)
+                .unwrap_or_else(|_| options.directory.clone()),
         };
         let directory = CString::new(options.directory.as_os_str().as_bytes())
             .map_err(|_| usage("the working directory's name contains a NUL byte"))?;

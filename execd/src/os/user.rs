@@ -8,6 +8,8 @@ use std::fs;
 /// Bits of `CapEff` in `/proc/self/status` that a change of user takes.
 const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
+/// The bit for limits above one's own.
+pub(super) const CAP_SYS_RESOURCE: u32 = 24;
 
 /// A user with its groups, looked up once at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct Account {
     pub gid: Gid,
     /// All its groups.
     pub groups: Vec<Gid>,
+    /// The group was named, and stands in the place of the user's own.
+    pub is_with_group: bool,
     /// `USER`, `LOGNAME`, `HOME` and `SHELL`, if the system knows the user.
     pub variables: Vec<(&'static str, String)>,
 }
@@ -65,7 +69,7 @@ impl Account {
             Some(_) | None => vec![gid],
         };
         let variables = known.map(variables).unwrap_or_default();
-        Ok(Self { uid, gid, groups, variables })
+        Ok(Self { uid, gid, groups, is_with_group: group.is_some(), variables })
     }
 }
 
@@ -88,11 +92,15 @@ fn find_group(text: &str) -> Result<Gid, String> {
 
 /// Whether this process may become another user: root, or the two capabilities.
 pub(super) fn may_change() -> bool {
+    has_capability(CAP_SETUID) && has_capability(CAP_SETGID)
+}
+
+/// Whether this process has a right of root's.
+pub(super) fn has_capability(bit: u32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
     let set = line.and_then(|set| u64::from_str_radix(set.trim(), 16).ok()).unwrap_or(0);
-    let wanted = (1 << CAP_SETUID) | (1 << CAP_SETGID);
-    set & wanted == wanted
+    set & (1 << bit) != 0
 }
 
 #[cfg(test)]
