@@ -39,9 +39,8 @@ impl Address {
         let place = Place::parse(text).map_err(|why| wrong(&why))?;
         match place {
             Place::Unix(path) => Ok(Self::Unix(path.into())),
-            Place::Tcp(HostPort { port: Some(0), .. }) | Place::Tls(HostPort { port: Some(0), .. }) => {
-                Err(wrong(&no_port("0")))
-            }
+            Place::Tcp(HostPort { port: Some(0), .. })
+            | Place::Tls(HostPort { port: Some(0), .. }) => Err(wrong(&no_port("0"))),
             Place::Tcp(place) => Ok(Self::Tcp(place.complete(CLIENT_PORT))),
             Place::Tls(place) => Ok(Self::Tls(place.complete(CLIENT_PORT))),
         }
@@ -55,7 +54,8 @@ impl Address {
     pub fn defaults() -> Result<Vec<Self>, Error> {
         if let Some(host) = variable(HOST_VARIABLE) {
             // What is no text is no address, and still no reason to go elsewhere.
-            let address = Self::parse(&host.to_string_lossy()).map_err(|e| e.with_context(HOST_VARIABLE))?;
+            let address =
+                Self::parse(&host.to_string_lossy()).map_err(|e| e.with_context(HOST_VARIABLE))?;
             return Ok(vec![address]);
         }
         let mut found = Vec::new();

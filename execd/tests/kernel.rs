@@ -112,7 +112,10 @@ fn scripts_stand_behind_each_other_as_far_as_the_kernel_follows_them() {
     broker.exited();
     fs::remove_file(&inner).unwrap();
     let (lasting, text) = broker.failed(1, &outer, &[]);
-    assert!(lasting && text.contains("depth3 is a script for") && text.contains("depth2"), "{text}");
+    assert!(
+        lasting && text.contains("depth3 is a script for") && text.contains("depth2"),
+        "{text}"
+    );
 }
 
 #[test]

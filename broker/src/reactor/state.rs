@@ -322,7 +322,8 @@ fn sweep(base: &Path) {
         let is_one = digits.is_some_and(|digits| {
             digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit())
         });
-        let is_own = || fs::symlink_metadata(entry.path()).is_ok_and(|m| m.is_dir() && m.uid() == own);
+        let is_own =
+            || fs::symlink_metadata(entry.path()).is_ok_and(|m| m.is_dir() && m.uid() == own);
         // A broker's has its name when it is locked.
         let lock = entry.path().join("lock");
         if is_one && is_own() && lock.is_file() && Lock::take(&lock).is_ok() {

@@ -338,12 +338,10 @@ pub(super) fn explain(path: &Path, error: &io::Error) -> Refusal {
             "{shown} is no program that this machine can execute: it is neither a binary for it nor \
              a script that begins with #!"
         )),
-        Some(Errno::E2BIG) => {
-            lasting(format!(
-                "the arguments and the environment for {shown} are larger than the kernel takes: a \
+        Some(Errno::E2BIG) => lasting(format!(
+            "the arguments and the environment for {shown} are larger than the kernel takes: a \
                  quarter of the stack limit (--limit stack), at least 128 KiB"
-            ))
-        }
+        )),
         Some(Errno::EACCES) => lasting(match interpreter(path) {
             Some(interpreter) => {
                 format!("{shown} is a script for {interpreter}, which may not be executed")

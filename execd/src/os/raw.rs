@@ -104,7 +104,12 @@ pub(super) fn access_list(path: &CStr) -> Vec<u8> {
         // SAFETY: both names are NUL-terminated, and the kernel writes at most as many bytes as are
         // named, into a buffer that has so many; for none it tells how many there are.
         let size = unsafe {
-            libc::getxattr(path.as_ptr(), name, into.as_mut_ptr().cast::<libc::c_void>(), into.len())
+            libc::getxattr(
+                path.as_ptr(),
+                name,
+                into.as_mut_ptr().cast::<libc::c_void>(),
+                into.len(),
+            )
         };
         usize::try_from(size).unwrap_or(0)
     };

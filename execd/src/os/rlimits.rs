@@ -45,14 +45,6 @@ impl RLimit {
         if soft > hard {
             return Err(format!("'{shown}': the soft limit is above the hard one"));
         }
-        let own = getrlimit(*resource).map_or(libc::RLIM_INFINITY, |(_, hard)| hard);
-        // Not root as such: in a container root may lack that right.
-        if hard > own && !user::has_capability(user::CAP_SYS_RESOURCE) {
-            return Err(format!(
-                "'{shown}': execd's own hard limit is {own}, and only root may give more than it \
-                 has"
-            ));
-        }
         // Above that the kernel refuses everybody.
         let most = fs::read_to_string("/proc/sys/fs/nr_open").ok();
         let most = most.and_then(|text| text.trim().parse::<rlim_t>().ok());
@@ -62,6 +54,14 @@ impl RLimit {
             return Err(format!(
                 "'{shown}': this machine gives a process at most {most} descriptors \
                  (/proc/sys/fs/nr_open); name no more"
+            ));
+        }
+        let own = getrlimit(*resource).map_or(libc::RLIM_INFINITY, |(_, hard)| hard);
+        // Not root as such: in a container root may lack that right.
+        if hard > own && !user::has_capability(user::CAP_SYS_RESOURCE) {
+            return Err(format!(
+                "'{shown}': execd's own hard limit is {own}, and only root (with CAP_SYS_RESOURCE) \
+                 may give more than it has"
             ));
         }
         Ok(Self((*resource, soft, hard)))

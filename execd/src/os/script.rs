@@ -64,7 +64,9 @@ fn parse(bytes: &[u8]) -> Head {
         Some(0) => Head::Wrong("names no interpreter"),
         Some(end) => Head::Script(PathBuf::from(OsStr::from_bytes(&name[..end]))),
         None if is_whole => Head::Script(PathBuf::from(OsStr::from_bytes(name))),
-        None => Head::Wrong("names an interpreter whose path goes on past the 256 bytes that count"),
+        None => {
+            Head::Wrong("names an interpreter whose path goes on past the 256 bytes that count")
+        }
     }
 }
 

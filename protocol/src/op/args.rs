@@ -275,7 +275,8 @@ impl<'a> Args<'a> {
             Place::Unix(path) if !path.starts_with('/') => {
                 return Err(wrong("has no absolute path".into()));
             }
-            Place::Tcp(HostPort { port: Some(0), .. }) | Place::Tls(HostPort { port: Some(0), .. }) => {
+            Place::Tcp(HostPort { port: Some(0), .. })
+            | Place::Tls(HostPort { port: Some(0), .. }) => {
                 return Err(wrong(no_port("0")));
             }
             Place::Unix(_) | Place::Tcp(_) | Place::Tls(_) => {}
