@@ -3,8 +3,8 @@
 //! kept. Not their meaning: who looks a name up, binds or connects is the programs' business.
 
 use crate::limits::{SOCKET_PATH_BYTES_MAX, TLS_PREFIX};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most bytes of a host's name, as DNS has it.
 const HOST_BYTES_MAX: usize = 253;

@@ -33,6 +33,8 @@ const PURE: &[&str] = &[
     "protocol",
     "bytes",
     "slab",
+    // Addresses as values; what connects is in std::net.
+    "core::net",
     "std::collections",
     "std::fmt",
     "std::mem",

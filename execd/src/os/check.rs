@@ -112,15 +112,21 @@ fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, Refusal
                  line or install that",
                 shown.display()
             )),
-            _ => not_reached(&interpreter, &error),
+            _ => of_script(&shown, not_reached(&interpreter, &error)),
         })?;
         let unseen = |error| (false, format!("{} can't be looked at: {error}", real.display()));
         let meta = fs::metadata(&real).map_err(unseen)?;
-        judge(&interpreter, &real, &meta, policy)?;
-        executable(&interpreter, &real, &meta, policy)?;
+        judge(&interpreter, &real, &meta, policy)
+            .and_then(|()| executable(&interpreter, &real, &meta, policy))
+            .map_err(|refusal| of_script(&shown, refusal))?;
         (shown, at) = (interpreter, real);
     }
     Ok(true)
+}
+
+/// Says of which script's interpreter that is said.
+fn of_script(script: &Path, (is_lasting, text): Refusal) -> Refusal {
+    (is_lasting, format!("{} is a script: {text}", script.display()))
 }
 
 /// Whether the kernel would execute it here, and with no rights of its own.

@@ -38,6 +38,10 @@ impl Listen {
             )
         };
         match Place::parse(text).map_err(wrong)? {
+            // Else each mistyped word would be looked up.
+            Place::Tcp(at) | Place::Tls(at) if at.port.is_none() && at.host.ip().is_none() => {
+                Err(wrong("has no port".to_owned()))
+            }
             Place::Unix(path) => Ok(Self::Unix(PathBuf::from(path))),
             Place::Tcp(place) => Ok(Self::Tcp(place.complete(EXECD_PORT))),
             Place::Tls(place) => Ok(Self::Tls(place.complete(EXECD_PORT))),
@@ -195,7 +199,7 @@ mod tests {
         assert!(matches!(Listen::parse("[::1]:5502"), Ok(Listen::Tcp(_))));
         assert!(matches!(Listen::parse("unix:/run/x"), Ok(Listen::Unix(p)) if p.ends_with("x")));
         assert!(matches!(Listen::parse("tls://h:1"), Ok(Listen::Tls(a)) if a == "h:1"));
-        assert!(Listen::parse("tls://unix:/x").is_err() && Listen::parse("tls://").is_err());
+        assert!(Listen::parse("tls://unix:/x").is_err() && Listen::parse("tls://h").is_err());
         for (given, kept) in [("::1", "[::1]:5502"), ("[::ffff:127.0.0.1]:7", "127.0.0.1:7")] {
             assert!(matches!(Listen::parse(given), Ok(Listen::Tcp(a)) if a == kept), "{given}");
         }
