@@ -43,8 +43,8 @@ pub enum Host {
 }
 
 impl Place {
-    /// Reads `unix:PATH`, or `HOST`, `HOST:PORT`, `IPV6`, `[IPV6]`, `[IPV6]:PORT`, each of them also
-    /// after `tls://`.
+    /// Reads `unix:PATH`, or `HOST`, `HOST:PORT`, `IPV6`, `[IPV6]`, `[IPV6]:PORT`, each of them
+    /// also after `tls://`.
     ///
     /// # Errors
     /// Says what is wrong, as the rest of a sentence that begins with the address.

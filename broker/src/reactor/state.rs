@@ -201,8 +201,8 @@ impl State {
         Ok(base.saturating_add(u64::from_le_bytes(chance) % RUNS_RESERVED))
     }
 
-    /// Notes in which file the tokens are that are in force, or that there are none: the next broker
-    /// of this directory is not to be open because their file is gone.
+    /// Notes in which file the tokens are that are in force, or that there are none: the next
+    /// broker of this directory is not to be open because their file is gone.
     pub(super) fn note_tokens(&self, file: Option<&Path>) {
         if self.is_private {
             return;
