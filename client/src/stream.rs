@@ -277,7 +277,7 @@ fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
             }
             Ok(stream) => {
                 stream.set_nodelay(true)?;
-                if address.ip().is_loopback() {
+                if address.ip().to_canonical().is_loopback() {
                     // This machine does not vanish; a process that ends closes its connections.
                     return Ok(stream);
                 }

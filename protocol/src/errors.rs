@@ -168,7 +168,7 @@ errors! {
     Unreachable = -35, "unreachable", Broker, No, true, "no connection to the broker (made by the client library)", "start isectd, or name its address with -h or ISECT_HOST";
     NeedsToken = -36, "needs_token", Client, No, true, "whoever comes this way needs a token, and none was named", "name a token: --token-file, ISECT_TOKEN_FILE or ISECT_TOKEN; 'isectd token add' makes one";
     BadToken = -37, "bad_token", Client, No, true, "the token is not known there, or was not proved", "use the token that 'isectd token add' printed; it may have been removed or renewed";
-    LoginLimited = -38, "login_limited", Client, No, true, "too many logins from this address failed", "wait a few seconds, then try again with the right token";
+    LoginLimited = -38, "login_limited", Client, No, true, "too many logins with this token from this address failed", "wait a few seconds, then try again with the right token";
     Unproven = -39, "unproven", Broker, No, true, "the other side did not prove that it knows the token (made by the side that logs in)", "look whether the address is right: something else listens there, or stands between";
     Tls = -40, "tls", Client, No, true, "TLS failed: a certificate, a version, or only one side speaks it", "do what the text says; docs/tls.md has the set-up in five lines";
     OutOfRange = -41, "out_of_range", Client, No, false, "a field of the header has a value that it can't have", "mend the field that the text names";

@@ -154,7 +154,7 @@ fn reachable(listen: &[Endpoint], worker: &Endpoint, tls: &TlsFiles) -> Option<S
             Endpoint::Tls(address) if !is_mutual => (TLS_PREFIX, address),
             Endpoint::Tls(_) | Endpoint::Unix(_) => return None,
         };
-        (!address.ip().is_loopback()).then(|| format!("{option} {scheme}{address}"))
+        (!address.ip().to_canonical().is_loopback()).then(|| format!("{option} {scheme}{address}"))
     })
 }
 

@@ -4,39 +4,35 @@
 
 use super::action::Action;
 use super::clients;
+use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::{Asker, Peer, Tokens};
 use super::links::End;
 use super::op_read::{counted, text};
 use super::op_run::{OpResult, refused};
+use super::quotas::Class;
 use super::{Engine, Out};
 use protocol::bodies::{Badge, ErrorBody, Login};
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
+use protocol::logins::{CHECKS_MAX, Check, FAILURES_MAX, Failure, Logins};
 use protocol::names::{ServiceName, TokenName};
 use protocol::op::parse::OpError;
 use protocol::op::reply::{OpReply, Value};
 use protocol::op::spec::{Command, OpRequest};
 use protocol::proof::{Claim, Proof};
 use protocol::rights::Rights;
-use protocol::time::{Micros, Tick};
-use std::collections::BTreeMap;
-
-/// So many logins of one address may fail at once …
-const FAILURES_MAX: u32 = 10;
-/// … and one more each time this has passed.
-const FORGET: Micros = Micros::from_millis(1000);
-/// Most addresses whose failures are counted.
-const ADDRESSES_MAX: usize = 1024;
 
 /// A login whose proof is awaited.
 #[derive(Debug)]
 pub(crate) struct Pending {
     what: Entrant,
     token: Option<TokenName>,
-    /// The proof came and is being checked.
-    is_checked: bool,
+    /// The proof came and is being checked, or will be.
+    pub(crate) is_checked: bool,
+    /// The proof, while its check waits.
+    proof: Option<Box<Proof>>,
 }
 
 #[derive(Debug)]
@@ -49,13 +45,13 @@ impl Pending {
     /// A client's.
     pub(crate) fn client(login: Login) -> Self {
         let token = login.token.as_ref().map(|claim| claim.token.clone());
-        Self { what: Entrant::Client(login), token, is_checked: false }
+        Self { what: Entrant::Client(login), token, is_checked: false, proof: None }
     }
 
     /// Of a worker that started itself.
     pub(crate) fn worker(badge: Badge) -> Self {
         let token = badge.token.as_ref().map(|claim| claim.token.clone());
-        Self { what: Entrant::Worker(badge), token, is_checked: false }
+        Self { what: Entrant::Worker(badge), token, is_checked: false, proof: None }
     }
 
     fn role(&self) -> (Role, ServiceName) {
@@ -63,23 +59,6 @@ impl Pending {
             Entrant::Client(login) => (Role::Client, login.service.clone()),
             Entrant::Worker(badge) => (Role::Worker, badge.service.clone()),
         }
-    }
-}
-
-/// Logins of one address that failed.
-#[derive(Clone, Copy, Debug)]
-struct Failures {
-    count: u32,
-    since: Tick,
-    /// It was said that the limit is reached.
-    is_told: bool,
-}
-
-impl Failures {
-    /// How many are not forgotten yet.
-    fn count(&self, now: Tick) -> u32 {
-        let forgotten = now.since(self.since).0 / FORGET.0;
-        self.count.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
     }
 }
 
@@ -91,7 +70,8 @@ pub(crate) struct Access {
     owner: Rights,
     open: Rights,
     nothing: Rights,
-    failures: BTreeMap<String, Failures>,
+    /// Logins that failed.
+    logins: Logins,
 }
 
 impl Default for Access {
@@ -101,7 +81,7 @@ impl Default for Access {
             owner: Rights::all(),
             open: Rights::without_tokens(),
             nothing: Rights::default(),
-            failures: BTreeMap::new(),
+            logins: Logins::default(),
         }
     }
 }
@@ -118,42 +98,6 @@ impl Access {
             (None, Some(tokens)) => &tokens.anonymous,
             (None, None) => &self.open,
         }
-    }
-
-    /// Counts a failed login.
-    fn failed(&mut self, peer: &Peer, now: Tick) {
-        let key = place(peer);
-        if self.failures.len() >= ADDRESSES_MAX && !self.failures.contains_key(&key) {
-            self.failures.retain(|_, failures| failures.count(now) > 0);
-            if self.failures.len() >= ADDRESSES_MAX {
-                // Whoever failed longest ago makes room.
-                let oldest = self.failures.iter().min_by_key(|(_, f)| f.since);
-                if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
-                    self.failures.remove(&oldest);
-                }
-            }
-        }
-        let entry =
-            self.failures.entry(key).or_insert(Failures { count: 0, since: now, is_told: false });
-        *entry = Failures { count: entry.count(now) + 1, since: now, is_told: false };
-    }
-
-    /// Whether somebody has to wait before it tries again, and whether that is news.
-    fn is_limited(&mut self, peer: &Peer, now: Tick) -> Option<bool> {
-        let failures = self.failures.get_mut(&place(peer))?;
-        if failures.count(now) < FAILURES_MAX {
-            return None;
-        }
-        Some(!std::mem::replace(&mut failures.is_told, true))
-    }
-}
-
-/// Whose failures are counted together: an IPv4 address, the first half of an IPv6 address.
-fn place(peer: &Peer) -> String {
-    let Some((ip, _port)) = peer.address.rsplit_once(':') else { return peer.address.clone() };
-    match ip.strip_prefix('[') {
-        None => ip.to_owned(),
-        Some(ip) => ip.split(':').take(4).collect::<Vec<_>>().join(":"),
     }
 }
 
@@ -177,23 +121,9 @@ impl Engine {
 
     /// A login names a token: let it be proved.
     pub(crate) fn challenge(&mut self, link: LinkId, claim: Claim, pending: Pending, out: Out<'_>) {
-        let Some(slot) = self.links.get(link) else { return };
         if self.access.tokens.is_none() {
             let text = "this broker has no tokens; log in without one";
             self.refuse_link(link, ErrorBody::new(ErrorCode::BadToken, text), out);
-            return;
-        }
-        if let Some(is_news) = self.access.is_limited(&slot.peer, self.now) {
-            let text = format!(
-                "{FAILURES_MAX} logins with a token failed from here; one more may be tried each \
-                 second"
-            );
-            let error = ErrorBody::new(ErrorCode::LoginLimited, text);
-            if is_news {
-                self.refuse_link(link, error, out);
-            } else {
-                self.refuse_quietly(link, error, out);
-            }
             return;
         }
         let (role, target) = pending.role();
@@ -203,23 +133,73 @@ impl Engine {
         out.push(Action::Challenge { link, role, target, claim });
     }
 
-    /// As `refuse_link`, without a fact: there was one just now.
+    /// As `refuse_link`, without a fact: there was one just now, and this one is counted.
     fn refuse_quietly(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
+        self.left_out(Class::Stranger, Some(link));
         out.push(Action::Send { link, frame: protocol::frame::Frame::refusal(error) });
         self.close_link(link, out);
     }
 
     pub(crate) fn on_proof(&mut self, link: LinkId, proof: Box<Proof>, out: Out<'_>) {
         let Some(slot) = self.links.get_mut(link) else { return };
-        match &mut slot.pending {
-            Some(pending) if !pending.is_checked => {
-                pending.is_checked = true;
-                out.push(Action::Verify { link, proof });
+        let Some(pending) = slot.pending.as_mut().filter(|pending| !pending.is_checked) else {
+            let text = "a proof answers a challenge, and there was none";
+            self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+            return;
+        };
+        pending.is_checked = true;
+        let check = match &pending.token {
+            Some(token) => self.access.logins.ask(token, slot.peer.place, self.now),
+            None => Check::Now,
+        };
+        match check {
+            Check::Now => out.push(Action::Verify { link, proof }),
+            Check::At(at) => {
+                pending.proof = Some(proof);
+                self.due.add(at, Due::Proof(link));
             }
-            Some(_) | None => {
-                let text = "a proof answers a challenge, and there was none";
-                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+            Check::Never => {
+                let text = format!(
+                    "logins with this token failed here too often, and {CHECKS_MAX} wait already \
+                     to be checked one after the other"
+                );
+                let error = ErrorBody::new(ErrorCode::LoginLimited, text);
+                self.refuse_quietly(link, error, out);
             }
+        }
+    }
+
+    /// The turn of a proof whose check had to wait.
+    pub(crate) fn on_proof_due(&mut self, link: LinkId, out: Out<'_>) {
+        let Some(slot) = self.links.get_mut(link) else { return };
+        if let Some(proof) = slot.pending.as_mut().and_then(|pending| pending.proof.take()) {
+            out.push(Action::Verify { link, proof });
+        }
+    }
+
+    /// A token was not proved: counted where it was tried, and refused.
+    fn refuse_proof(&mut self, link: LinkId, token: Option<&TokenName>, why: &str, out: Out<'_>) {
+        let Some(slot) = self.links.get(link) else { return };
+        let name = token.map_or("", TokenName::as_str);
+        let failure = match token {
+            Some(token) => self.access.logins.failed(token, slot.peer.place, self.now),
+            None => Failure::Counted,
+        };
+        let text = format!("token '{name}' is not known here, or was not proved");
+        let limited = |text: String| {
+            let text = format!(
+                "{text}; more than {FAILURES_MAX} logins with it failed from here, so that further \
+                 ones are checked one after the other"
+            );
+            ErrorBody::new(ErrorCode::LoginLimited, text)
+        };
+        match failure {
+            Failure::Counted => {
+                let error = ErrorBody::new(ErrorCode::BadToken, text);
+                self.refuse_because(link, error, Some(why), out);
+            }
+            Failure::First => self.refuse_because(link, limited(text), Some(why), out),
+            Failure::Beyond => self.refuse_quietly(link, limited(text), out),
         }
     }
 
@@ -240,14 +220,7 @@ impl Engine {
                     }
                 }
             }
-            (Err(why), _) => {
-                let peer = slot.peer.clone();
-                self.access.failed(&peer, self.now);
-                let name = token.as_ref().map_or("", TokenName::as_str);
-                let text = format!("token '{name}' is not known here, or was not proved");
-                let error = ErrorBody::new(ErrorCode::BadToken, text);
-                self.refuse_because(link, error, Some(&why), out);
-            }
+            (Err(why), _) => self.refuse_proof(link, token.as_ref(), &why, out),
         }
     }
 
@@ -312,8 +285,11 @@ impl Engine {
         let command = request.command().row().name;
         let needed = request.effect().word();
         let text = format!("'{command}' needs the role operator:{needed}; yours are {rights}");
-        let about = About { who: Some(Self::who(&self.origin_of(client))), ..About::default() };
-        self.record(FactKind::Refused, about, format!("{request}: {text}"), out);
+        let link = self.clients[client].link;
+        if self.may_cause(Class::Loud, Some(link)) {
+            let about = About { who: Some(Self::who(&self.origin_of(client))), ..About::default() };
+            self.record(FactKind::Refused, about, format!("{request}: {text}"), out);
+        }
         Err(OpError { code: ErrorCode::Denied, text })
     }
 

@@ -12,6 +12,8 @@ use std::collections::BTreeSet;
 pub(crate) enum Due {
     /// When to close a connection that has not logged in.
     Login(LinkId),
+    /// When to check a proof that had to wait for its turn.
+    Proof(LinkId),
     /// When to kill a started worker that has not shown its badge.
     Badge(WorkerId, RunId),
     /// When to end the process of a worker whose connection broke and that did not come back.
@@ -24,6 +26,8 @@ pub(crate) enum Due {
     Restart(WorkerId),
     /// When to look whether a worker is busy too long with one request (`kill_after_ms`).
     Overlong(WorkerId),
+    /// When to say how many facts were left out.
+    LeftOut,
     /// When to try to reach a host again.
     Dial(HostName),
     /// When to ping who was silent.

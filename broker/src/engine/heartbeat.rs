@@ -160,7 +160,9 @@ impl Engine {
     /// `Due::Login`: no login or badge came in time.
     pub(crate) fn on_login_due(&mut self, link: LinkId, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
-        if matches!(slot.end, End::NewClient | End::NewWorker) {
+        // Whoever waits for the broker to check its proof has done its part.
+        let is_waiting = slot.pending.as_ref().is_some_and(|pending| pending.is_checked);
+        if matches!(slot.end, End::NewClient | End::NewWorker) && !is_waiting {
             let wait = self.settings.get(Setting::LoginMs);
             let text = format!("no login or badge came within {wait} ms (login_ms)");
             self.refuse_link(link, ErrorBody::new(ErrorCode::LoginTimeout, text), out);

@@ -3,6 +3,7 @@
 
 use super::action::Origin;
 use bytes::Bytes;
+use core::net::SocketAddr;
 use protocol::bodies::{
     Badge, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome,
     Login,
@@ -11,6 +12,7 @@ use protocol::decode::WireError;
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{HostName, TokenName};
+use protocol::place::{Place, canonical};
 use protocol::proof::{Challenge, Proof};
 use protocol::rights::Rights;
 use protocol::time::Wall;
@@ -65,6 +67,23 @@ pub struct Peer {
     pub is_remote: bool,
     /// The token that it proved.
     pub token: Option<TokenName>,
+    /// Whose attempts its own are counted with: the address by its value.
+    pub place: Place,
+}
+
+impl Peer {
+    /// Who came over TCP from this address, whose one spelling it gets.
+    pub fn tcp(address: SocketAddr, fd: i32) -> Self {
+        let place = Place::of(address.ip());
+        let address = canonical(address);
+        let is_remote = !address.ip().is_loopback();
+        Self { address: address.to_string(), fd, place, is_remote, ..Self::default() }
+    }
+
+    /// Who came over a Unix socket.
+    pub fn unix(uid: Option<u32>, fd: i32) -> Self {
+        Self { address: "unix".to_owned(), fd, uid, place: Place::User(uid), ..Self::default() }
+    }
 }
 
 /// A token as the engine knows it: nothing of what proves it.

@@ -42,6 +42,7 @@ mod outcome;
 mod pace;
 mod poison;
 mod queue;
+mod quotas;
 mod recent;
 mod refusals;
 mod registry;
@@ -71,6 +72,7 @@ use protocol::names::{HostName, ServiceName};
 use protocol::settings::{Setting, Settings};
 use protocol::show;
 use protocol::time::Tick;
+use quotas::{FACT_BYTES_MAX, Quotas};
 use recent::Recent;
 use registry::Registry;
 use slab::Slab;
@@ -149,6 +151,7 @@ pub struct Engine {
     is_rejecting: bool,
     ending: Option<Departure>,
     recent: Recent,
+    quotas: Quotas,
     buckets: Buckets,
     poison: VecDeque<Poison>,
     watchers: usize,
@@ -201,6 +204,7 @@ impl Engine {
             is_rejecting: false,
             ending: None,
             recent,
+            quotas: Quotas::default(),
             buckets: Buckets::default(),
             poison: VecDeque::new(),
             watchers: 0,
@@ -378,6 +382,7 @@ impl Engine {
         while let Some(due) = self.due.take(self.now) {
             match due {
                 Due::Login(link) => self.on_login_due(link, out),
+                Due::Proof(link) => self.on_proof_due(link, out),
                 Due::Badge(worker, run) => self.on_badge_due(worker, run, out),
                 Due::Return(worker, run) => self.on_return_due(worker, run, out),
                 Due::Absent(worker, run) => self.on_absent_due(worker, run, out),
@@ -385,6 +390,7 @@ impl Engine {
                 Due::Restart(worker) => self.on_restart_due(worker, out),
                 Due::Overlong(worker) => self.on_overlong_due(worker, out),
                 Due::Dial(host) => self.dial(&host, out),
+                Due::LeftOut => self.on_left_out_due(out),
                 Due::Heartbeat => self.on_heartbeat(out),
                 Due::StatusAnswer(query) => self.answer_status_query(query, out),
                 Due::Persist => {
@@ -401,7 +407,10 @@ impl Engine {
     pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String, out: Out<'_>) {
         self.next_fact += 1;
         // Much of it is what workers and hosts say.
-        let text = show::one_line(text);
+        let text = match text.len() {
+            ..=FACT_BYTES_MAX => show::one_line(text),
+            _ => show::brief(&text, FACT_BYTES_MAX),
+        };
         let fact = Fact { seq: FactSeq(self.next_fact), at: self.now, kind, about, text };
         self.recent.add(&fact);
         if self.watchers > 0 {

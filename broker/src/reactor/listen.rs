@@ -20,6 +20,7 @@ use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
+use protocol::place::canonical;
 use protocol::settings::Setting;
 use protocol::time::{Micros, Tick};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -34,7 +35,7 @@ use std::path::{Path, PathBuf};
 /// Connections that the system keeps waiting.
 const BACKLOG: i32 = 4096;
 /// Connections accepted from one listener in one turn.
-const ACCEPTS_MAX: usize = 64;
+const ACCEPTS_MAX: usize = 16;
 /// Connections that are being told that there is no room, at once; more wait in the backlog.
 const REFUSALS_MAX: usize = 32;
 /// So many descriptors must be allowed for each of them.
@@ -173,16 +174,9 @@ impl Listener {
         match &self.socket {
             Socketed::Tcp(socket) => {
                 let (stream, address) = socket.accept()?;
-                let peer = Peer {
-                    address: address.to_string(),
-                    fd: stream.as_raw_fd(),
-                    uid: None,
-                    // Every user of the machine can reach a loopback port. The kernel is asked
-                    // whose socket it is when somebody wants to be an operator: `who_is`.
-                    is_owner: false,
-                    is_remote: !address.ip().to_canonical().is_loopback(),
-                    token: None,
-                };
+                // Every user of the machine can reach a loopback port. The kernel is asked whose
+                // socket it is when somebody wants to be an operator: `who_is`.
+                let peer = Peer::tcp(address, stream.as_raw_fd());
                 if !self.is_tls {
                     return Ok((Some(Stream::Tcp(stream)), peer));
                 }
@@ -192,14 +186,8 @@ impl Listener {
             Socketed::Unix(socket, _) => {
                 let (stream, _) = socket.accept()?;
                 let uid = getsockopt(&stream.as_fd(), PeerCredentials).ok().map(|peer| peer.uid());
-                let peer = Peer {
-                    address: "unix".to_owned(),
-                    fd: stream.as_raw_fd(),
-                    uid,
-                    is_owner: uid.is_some_and(is_owner),
-                    is_remote: false,
-                    token: None,
-                };
+                let is_owner = uid.is_some_and(is_owner);
+                let peer = Peer { is_owner, ..Peer::unix(uid, stream.as_raw_fd()) };
                 Ok((Some(Stream::Unix(stream)), peer))
             }
         }
@@ -216,8 +204,9 @@ fn is_owner(uid: u32) -> bool {
 pub(super) fn who_is(link: LinkId, stream: &Stream) -> Option<Input> {
     // Unix sockets were asked when they were accepted.
     let stream = stream.tcp()?;
-    let (local, peer) = (stream.local_addr().ok()?, stream.peer_addr().ok()?);
-    let uid = if peer.ip().to_canonical().is_loopback() { tcp_owner(local, peer) } else { None };
+    // A listener of both families shows an IPv4 peer as a mapped address.
+    let (local, peer) = (canonical(stream.local_addr().ok()?), canonical(stream.peer_addr().ok()?));
+    let uid = if peer.ip().is_loopback() { tcp_owner(local, peer) } else { None };
     Some(Input::Known { link, uid, is_owner: uid.is_some_and(is_owner) })
 }
 
@@ -359,6 +348,7 @@ impl Reactor {
             return;
         }
         let mut conn = Conn::new(stream, role);
+        conn.place = peer.place;
         if is_refused {
             self.shell.door.refusals += 1;
             conn.is_refused = true;

@@ -6,11 +6,11 @@ use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
 use protocol::proof::Channel;
 use socket2::{SockRef, TcpKeepalive};
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
-use tls::session::Session;
+use tls::session::{SCRATCH_BYTES, Session};
 
 /// Unanswered probes of a quiet connection after which the kernel takes its machine for gone.
 const KEEPALIVE_PROBES: u32 = 2;
@@ -30,14 +30,24 @@ pub(super) enum Stream {
 #[derive(Debug)]
 pub(super) struct Tls {
     socket: TcpStream,
-    session: Session,
+    /// `None` = a helper goes on with its handshake.
+    session: Option<Session>,
     /// The socket is to be shut for writing once what waits has left.
     is_shutting: bool,
 }
 
 impl Tls {
+    /// The socket and its session; nothing can be read or written while a helper has that.
+    fn both(&mut self) -> io::Result<(&mut TcpStream, &mut Session)> {
+        match &mut self.session {
+            Some(session) => Ok((&mut self.socket, session)),
+            None => Err(ErrorKind::WouldBlock.into()),
+        }
+    }
+
     fn flush(&mut self) -> io::Result<()> {
-        self.session.flush(&mut self.socket)?;
+        let (socket, session) = self.both()?;
+        session.flush(socket)?;
         if self.is_shutting {
             self.is_shutting = false;
             // Whoever is gone already needs no end.
@@ -49,7 +59,9 @@ impl Tls {
     /// Says the end, then shuts the socket for writing: the other side knows that nothing is
     /// missing.
     fn shut_write(&mut self) {
-        self.session.close();
+        if let Some(session) = &mut self.session {
+            session.close();
+        }
         self.is_shutting = true;
         // What does not leave now does when there is room; the event comes anyway.
         let _ = self.flush();
@@ -59,7 +71,29 @@ impl Tls {
 impl Stream {
     /// TLS over a TCP socket.
     pub(super) fn tls(socket: TcpStream, session: Session) -> Self {
-        Self::Tls(Box::new(Tls { socket, session, is_shutting: false }))
+        Self::Tls(Box::new(Tls { socket, session: Some(session), is_shutting: false }))
+    }
+
+    /// Gives the session of an unfinished handshake away, and what came for it. `None` = nothing
+    /// has come that a helper could go on with; the end of the socket is found by the next read.
+    pub(super) fn lend(&mut self) -> Option<(Session, Vec<u8>)> {
+        let Self::Tls(tls) = self else { return None };
+        let mut bytes = vec![0; SCRATCH_BYTES];
+        let count = tls.session.as_ref().and_then(|_| tls.socket.read(&mut bytes).ok())?;
+        bytes.truncate(count);
+        if count == 0 { None } else { Some((tls.session.take()?, bytes)) }
+    }
+
+    /// Takes a session back.
+    pub(super) fn take_back(&mut self, session: Session) {
+        if let Self::Tls(tls) = self {
+            tls.session = Some(session);
+        }
+    }
+
+    /// Whether a helper goes on with its handshake.
+    pub(super) fn is_lent(&self) -> bool {
+        matches!(self, Self::Tls(tls) if tls.session.is_none())
     }
 
     /// The TCP socket, if it is one.
@@ -75,7 +109,10 @@ impl Stream {
     pub(super) fn is_handshaking(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
-            Self::Tls(tls) => tls.session.is_handshaking() && tls.session.fault().is_none(),
+            Self::Tls(tls) => tls
+                .session
+                .as_ref()
+                .is_none_or(|session| session.is_handshaking() && session.fault().is_none()),
         }
     }
 
@@ -86,7 +123,10 @@ impl Stream {
     pub(super) fn shake(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
-            Self::Tls(tls) => tls.session.shake(&mut tls.socket),
+            Self::Tls(tls) => {
+                let (socket, session) = tls.both()?;
+                session.shake(socket)
+            }
         }
     }
 
@@ -94,7 +134,9 @@ impl Stream {
     pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
-            Self::Tls(tls) => tls.session.has_unsent() || tls.is_shutting,
+            Self::Tls(tls) => {
+                tls.session.as_ref().is_some_and(Session::has_unsent) || tls.is_shutting
+            }
         }
     }
 
@@ -102,7 +144,7 @@ impl Stream {
     pub(super) fn has_more(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
-            Self::Tls(tls) => tls.session.has_more(),
+            Self::Tls(tls) => tls.session.as_ref().is_some_and(Session::has_more),
         }
     }
 
@@ -110,7 +152,7 @@ impl Stream {
     pub(super) fn trouble(&self) -> Option<String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
-            Self::Tls(tls) => tls.session.trouble(),
+            Self::Tls(tls) => tls.session.as_ref().and_then(Session::trouble),
         }
     }
 
@@ -118,7 +160,10 @@ impl Stream {
     pub(super) fn channel(&self) -> Result<Option<Channel>, String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(None),
-            Self::Tls(tls) => tls.session.channel().map(Some),
+            Self::Tls(tls) => match &tls.session {
+                Some(session) => session.channel().map(Some),
+                None => Err("the TLS handshake is not through".to_owned()),
+            },
         }
     }
 
@@ -126,7 +171,7 @@ impl Stream {
     pub(super) fn progress(&self) -> u64 {
         match self {
             Self::Tcp(_) | Self::Unix(_) => 0,
-            Self::Tls(tls) => tls.session.written(),
+            Self::Tls(tls) => tls.session.as_ref().map_or(0, Session::written),
         }
     }
 
@@ -201,7 +246,7 @@ impl Stream {
     /// Whether the peer is on another machine, as far as its address tells.
     pub(super) fn is_remote(&self) -> bool {
         let peer = self.tcp().and_then(|tcp| tcp.peer_addr().ok());
-        peer.is_some_and(|peer| !peer.ip().is_loopback())
+        peer.is_some_and(|peer| !peer.ip().to_canonical().is_loopback())
     }
 
     /// Ends the direction away from here; a peer that is gone already is no error.
@@ -259,7 +304,10 @@ impl Read for Stream {
         match self {
             Self::Tcp(s) => s.read(buf),
             Self::Unix(s) => s.read(buf),
-            Self::Tls(tls) => tls.session.read(&mut tls.socket, &mut [IoSliceMut::new(buf)]),
+            Self::Tls(tls) => {
+                let (socket, session) = tls.both()?;
+                session.read(socket, &mut [IoSliceMut::new(buf)])
+            }
         }
     }
 
@@ -267,7 +315,10 @@ impl Read for Stream {
         match self {
             Self::Tcp(s) => s.read_vectored(bufs),
             Self::Unix(s) => s.read_vectored(bufs),
-            Self::Tls(tls) => tls.session.read(&mut tls.socket, bufs),
+            Self::Tls(tls) => {
+                let (socket, session) = tls.both()?;
+                session.read(socket, bufs)
+            }
         }
     }
 }
@@ -277,7 +328,10 @@ impl Write for Stream {
         match self {
             Self::Tcp(s) => s.write(buf),
             Self::Unix(s) => s.write(buf),
-            Self::Tls(tls) => tls.session.write(&mut tls.socket, &[IoSlice::new(buf)]),
+            Self::Tls(tls) => {
+                let (socket, session) = tls.both()?;
+                session.write(socket, &[IoSlice::new(buf)])
+            }
         }
     }
 
@@ -285,7 +339,10 @@ impl Write for Stream {
         match self {
             Self::Tcp(s) => s.write_vectored(bufs),
             Self::Unix(s) => s.write_vectored(bufs),
-            Self::Tls(tls) => tls.session.write(&mut tls.socket, bufs),
+            Self::Tls(tls) => {
+                let (socket, session) = tls.both()?;
+                session.write(socket, bufs)
+            }
         }
     }
 

@@ -11,6 +11,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, umask};
 use protocol::address::{HostPort, Place};
 use protocol::limits::{EXECD_PORT, TLS_PREFIX};
+use protocol::place;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -44,13 +45,16 @@ pub(super) struct Comer {
     pub(super) stranger: Option<String>,
     /// It may, once it has proved a token.
     pub(super) must_prove: bool,
+    /// Whose attempts its own are counted with.
+    pub(super) place: place::Place,
 }
 
 impl Door {
     /// Who it is, as far as the kernel knows. A TCP connection of this user may be a tunnel from
     /// anywhere: where there are tokens, it has to prove one, too.
-    fn judge(self, is_tcp: bool, owner: impl FnOnce() -> Option<u32>) -> Comer {
-        let none = Comer { stranger: None, must_prove: false };
+    fn judge(self, from: place::Place, owner: impl FnOnce() -> Option<u32>) -> Comer {
+        let is_tcp = !matches!(from, place::Place::User(_));
+        let none = Comer { stranger: None, must_prove: false, place: from };
         match (self.has_tokens, self.is_insecure) {
             (true, _) if is_tcp => Comer { must_prove: true, ..none },
             (true, _) => Comer { must_prove: peer::stranger(owner()).is_some(), ..none },
@@ -151,7 +155,7 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 stream.set_nonblocking(true)?;
                 let local = stream.local_addr()?;
-                let comer = self.door.judge(true, || peer::tcp_owner(local, peer));
+                let comer = self.door.judge(place::Place::of(peer.ip()), || peer::tcp_owner(local, peer));
                 match &self.secure {
                     None => Ok((Stream::Tcp(stream), comer)),
                     Some(secure) => {
@@ -163,7 +167,8 @@ impl Listener {
             Socket::Unix(listener) => listener.accept().and_then(|(stream, _)| {
                 stream.set_nonblocking(true)?;
                 let owner = getsockopt(&stream, sockopt::PeerCredentials).ok();
-                let comer = self.door.judge(false, || owner.map(|credentials| credentials.uid()));
+                let uid = owner.map(|credentials| credentials.uid());
+                let comer = self.door.judge(place::Place::User(uid), || uid);
                 Ok((Stream::Unix(stream), comer))
             }),
         };
@@ -221,7 +226,7 @@ fn look_up(address: &str) -> io::Result<Vec<SocketAddr>> {
 
 fn tcp(address: &str, door: Door) -> Result<Socket, Failure> {
     let found = look_up(address).map_err(|error| cannot(address, &error))?;
-    if let Some(open) = found.iter().find(|found| !found.ip().is_loopback())
+    if let Some(open) = found.iter().find(|found| !found.ip().to_canonical().is_loopback())
         && !door.is_insecure
         && !door.has_tokens
     {

@@ -4,6 +4,7 @@
 
 use super::diag;
 use nix::unistd::{Uid, User};
+use protocol::place::canonical;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
@@ -34,9 +35,8 @@ fn name(uid: Uid) -> String {
 
 /// The user that owns the other end of a TCP connection on this machine.
 pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
-    // A socket for IPv6 shows addresses of IPv4 as its own.
-    let plain = |at: SocketAddr| SocketAddr::new(at.ip().to_canonical(), at.port());
-    let (local, peer) = (plain(local), plain(peer));
+    // A socket of both families shows IPv4 as mapped; the kernel finds either by the plain one.
+    let (local, peer) = (canonical(local), canonical(peer));
     // Where a sandbox does not let this process ask, the same table stands in a file, whole.
     diag::owner(peer, local).unwrap_or_else(|_| listed_owner(local, peer))
 }

@@ -20,13 +20,14 @@ overflows, stalls, trickles";
 
 impl World {
     pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "connects, logs in [to SERVICE] [pri=N] [json] [heartbeat] [name=X] \
-[as stranger] [token=X], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
+        const KNOWN: &str = "connects [at=ADDRESS], logs in [to SERVICE] [pri=N] [json] [heartbeat] [name=X] \
+[as stranger] [at=ADDRESS] [token=X], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
 [noreply] [with WORKER] [trace=N], says \"COMMAND\"";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "connects" => {
-                self.open_client(name, !line.flag("stranger"))?;
+                let is_owner = !line.flag("stranger");
+                self.open_client(name, is_owner, line.pair("at"))?;
             }
             "logs" if line.is("in") => self.login(name, line)?,
             "sends" if !line.flag("garbage") => self.sends(name, line)?,
@@ -46,10 +47,20 @@ impl World {
         line.end(KNOWN)
     }
 
-    fn open_client(&mut self, name: &str, is_owner: bool) -> Result<(), String> {
+    /// A client of this machine, or of the one at this address.
+    fn open_client(
+        &mut self,
+        name: &str,
+        is_owner: bool,
+        at: Option<String>,
+    ) -> Result<(), String> {
         let link = self.open(name)?;
         self.clients.entry(name.to_owned()).or_default();
-        self.step(Input::ClientOpened { link, peer: Self::peer(link, is_owner) })
+        let peer = match at {
+            Some(address) => Self::peer_at(link, &address)?,
+            None => Self::peer(link, is_owner),
+        };
+        self.step(Input::ClientOpened { link, peer })
     }
 
     fn login(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
@@ -57,7 +68,7 @@ impl World {
         let service = ServiceName::new(&service).map_err(|e| e.to_string())?;
         let is_stranger = line.flag("as") && line.flag("stranger");
         if !self.links.contains_key(name) {
-            self.open_client(name, !is_stranger)?;
+            self.open_client(name, !is_stranger, line.pair("at"))?;
         }
         let login = Login {
             service,

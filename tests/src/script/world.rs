@@ -344,8 +344,17 @@ impl World {
     pub fn peer(link: LinkId, is_owner: bool) -> Peer {
         let uid = if is_owner { 1000 } else { 1001 };
         let address = format!("127.0.0.1:{}", 40000 + link.index);
-        let fd = 7 + link.index as i32;
-        Peer { address, fd, uid: Some(uid), is_owner, ..Peer::default() }
+        let peer = Peer::tcp(address.parse().expect("an address"), 7 + link.index as i32);
+        Peer { uid: Some(uid), is_owner, ..peer }
+    }
+
+    /// Somebody of another machine, at this address.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn peer_at(link: LinkId, address: &str) -> Result<Peer, String> {
+        let address = address.parse().map_err(|e| format!("{address}: {e}"))?;
+        Ok(Peer::tcp(address, 7 + link.index as i32))
     }
 
     /// An operator logs in.

@@ -18,6 +18,7 @@ use protocol::kinds::{Kind, Role};
 use protocol::limits::DEADLINE_MS_MAX;
 use protocol::names::{HostName, ServiceName};
 use protocol::op::reply::OpReply;
+use protocol::place::Place;
 use protocol::settings::{ServiceSetting, Setting, Settings};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -216,8 +217,14 @@ impl World {
         let link = self.broker.as_mut()?.open_link(None);
         let id = self.connect(Conn::new(link, role, peer, self.now));
         self.broker.as_mut()?.links.insert(link, Some(id));
-        let from =
-            From { address: format!("{peer:?}"), fd: link.index as i32 + 5, ..From::default() };
+        // Each has a machine of its own.
+        let place = Place::V4(link.index);
+        let from = From {
+            address: format!("{peer:?}"),
+            fd: link.index as i32 + 5,
+            place,
+            ..From::default()
+        };
         match role {
             Role::Worker => self.feed(Input::WorkerOpened { link, peer: from }),
             Role::Client | Role::Host | Role::Broker => {

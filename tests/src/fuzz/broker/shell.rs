@@ -23,6 +23,7 @@ use protocol::time::Tick;
 use std::collections::hash_map::DefaultHasher;
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
+use std::net::SocketAddr;
 
 /// Most bytes of a link that is not read.
 const INBOX_BYTES_MAX: usize = 64 * 1024;
@@ -197,8 +198,8 @@ impl Shell {
     pub fn connect(&mut self, role: Role, is_owner: bool) -> LinkId {
         let link = self.open(role);
         let fd = link.index as i32 + 5;
-        let address = format!("127.0.0.1:{}", 40_000 + link.index);
-        let peer = Peer { address, fd, uid: Some(1000), is_owner, ..Peer::default() };
+        let address = SocketAddr::from(([127, 0, 0, 1], (40_000 + link.index) as u16));
+        let peer = Peer { uid: Some(1000), is_owner, ..Peer::tcp(address, fd) };
         self.step(match role {
             Role::Worker => Input::WorkerOpened { link, peer },
             Role::Client | Role::Host | Role::Broker => Input::ClientOpened { link, peer },

@@ -1,0 +1,215 @@
+//! How often logins that prove a token may fail. A penalty hits who earned it: failures are counted
+//! by token and place, and a login that proves its token is never refused for the failures of
+//! others; at most its check waits. Not how a token is proved.
+
+use crate::names::TokenName;
+use crate::place::Place;
+use crate::time::{Micros, Tick};
+use std::collections::BTreeMap;
+
+/// So many logins with one token may fail at one place at once …
+pub const FAILURES_MAX: u32 = 10;
+/// … and one more each time this has passed. Past that, checks wait for their turn.
+const FORGET: Micros = Micros::from_millis(1000);
+const FIRST: u32 = FAILURES_MAX + 1;
+/// The turns of one token at one place past the limit are so far apart.
+pub const CHECK_EVERY_MS: u64 = 100;
+/// So many checks of one token at one place wait; further logins are refused.
+pub const CHECKS_MAX: u64 = 16;
+/// So many logins with one token may fail at all places together …
+const EVERYWHERE_MAX: u32 = 100;
+/// … and one more each time this has passed. Past that, each check of that token waits so long.
+const EVERYWHERE_FORGET: Micros = Micros::from_millis(100);
+const EVERYWHERE_WAIT_MS: u64 = 500;
+/// Most tokens at places, and most tokens, whose failures are counted.
+const ENTRIES_MAX: usize = 1024;
+
+/// When a proof is to be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Check {
+    /// At once.
+    Now,
+    /// At this moment.
+    At(Tick),
+    /// Not at all: too many wait already.
+    Never,
+}
+
+/// What a failed proof means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// The limit is not reached.
+    Counted,
+    /// It is the first one past the limit, which is news.
+    First,
+    /// It is past the limit, as the one before.
+    Beyond,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    failures: u32,
+    since: Tick,
+    /// The next turn of a check.
+    turn: Tick,
+}
+
+/// Failures by key: bounded, the one with the fewest makes room.
+#[derive(Debug)]
+struct Counts<K> {
+    forget: Micros,
+    entries: BTreeMap<K, Count>,
+}
+
+impl<K: Ord + Clone> Counts<K> {
+    const fn new(forget: Micros) -> Self {
+        Self { forget, entries: BTreeMap::new() }
+    }
+
+    /// How many are not forgotten yet.
+    fn left(&self, count: &Count, now: Tick) -> u32 {
+        let forgotten = now.since(count.since).0 / self.forget.0;
+        count.failures.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
+    }
+
+    fn of(&self, key: &K, now: Tick) -> u32 {
+        self.entries.get(key).map_or(0, |count| self.left(count, now))
+    }
+
+    /// Counts one more; how many there are now.
+    fn add(&mut self, key: &K, now: Tick) -> u32 {
+        if self.entries.len() >= ENTRIES_MAX && !self.entries.contains_key(key) {
+            // Names that are made up fail once each: they push each other out, and none that fails
+            // often.
+            let fewest = self.entries.iter().min_by_key(|(_, c)| (self.left(c, now), c.since));
+            if let Some(fewest) = fewest.map(|(key, _)| key.clone()) {
+                self.entries.remove(&fewest);
+            }
+        }
+        let failures = self.of(key, now).saturating_add(1);
+        let turn = self.entries.get(key).map_or(now, |count| count.turn);
+        self.entries.insert(key.clone(), Count { failures, since: now, turn });
+        failures
+    }
+}
+
+/// The failures that are remembered.
+#[derive(Debug)]
+pub struct Logins {
+    here: Counts<(TokenName, Place)>,
+    everywhere: Counts<TokenName>,
+}
+
+impl Default for Logins {
+    fn default() -> Self {
+        Self { here: Counts::new(FORGET), everywhere: Counts::new(EVERYWHERE_FORGET) }
+    }
+}
+
+impl Logins {
+    /// A proof came: when is it to be checked?
+    pub fn ask(&mut self, token: &TokenName, place: Place, now: Tick) -> Check {
+        let key = (token.clone(), place);
+        let mut at = now;
+        if self.here.of(&key, now) >= FAILURES_MAX
+            && let Some(count) = self.here.entries.get_mut(&key)
+        {
+            at = count.turn.max(now);
+            if at.since(now).as_millis() >= CHECK_EVERY_MS * CHECKS_MAX {
+                return Check::Never;
+            }
+            count.turn = at.plus_millis(CHECK_EVERY_MS);
+        }
+        if self.everywhere.of(token, now) >= EVERYWHERE_MAX {
+            at = at.plus_millis(EVERYWHERE_WAIT_MS);
+        }
+        if at > now { Check::At(at) } else { Check::Now }
+    }
+
+    /// A proof was wrong, or its token is not known.
+    pub fn failed(&mut self, token: &TokenName, place: Place, now: Tick) -> Failure {
+        self.everywhere.add(token, now);
+        match self.here.add(&(token.clone(), place), now) {
+            ..=FAILURES_MAX => Failure::Counted,
+            FIRST => Failure::First,
+            _ => Failure::Beyond,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn token(name: &str) -> TokenName {
+        TokenName::new(name).unwrap()
+    }
+
+    fn here(last: u32) -> Place {
+        Place::V4(last)
+    }
+
+    #[test]
+    fn a_penalty_hits_the_token_and_the_place_that_earned_it() {
+        let mut logins = Logins::default();
+        let now = Tick::from_millis(5000);
+        for _ in 0..50 {
+            logins.failed(&token("stale"), here(1), now);
+        }
+        assert_eq!(logins.ask(&token("good"), here(1), now), Check::Now, "another token");
+        assert_eq!(logins.ask(&token("stale"), here(2), now), Check::Now, "another place");
+        assert_eq!(logins.ask(&token("stale"), Place::User(None), now), Check::Now);
+        // The same token at the same place waits, and is checked all the same.
+        assert_eq!(logins.ask(&token("stale"), here(1), now), Check::Now, "the first turn is free");
+        let turns = (1..CHECKS_MAX).map(|n| Check::At(now.plus_millis(n * CHECK_EVERY_MS)));
+        for turn in turns {
+            assert_eq!(logins.ask(&token("stale"), here(1), now), turn);
+        }
+        assert_eq!(logins.ask(&token("stale"), here(1), now), Check::Never);
+        let later = now.plus_millis(CHECK_EVERY_MS);
+        assert!(matches!(logins.ask(&token("stale"), here(1), later), Check::At(_)));
+    }
+
+    #[test]
+    fn failures_are_forgotten_one_a_second() {
+        let mut logins = Logins::default();
+        let mut said = Vec::new();
+        for _ in 0..=FAILURES_MAX {
+            said.push(logins.failed(&token("x"), here(1), Tick(0)));
+        }
+        said.push(logins.failed(&token("x"), here(1), Tick(0)));
+        assert_eq!(said[9..], [Failure::Counted, Failure::First, Failure::Beyond]);
+        let at = Tick::from_millis(3000);
+        for _ in 0..3 {
+            assert_eq!(logins.ask(&token("x"), here(1), at), Check::Now);
+        }
+        assert_eq!(logins.failed(&token("x"), here(1), at), Failure::Counted);
+        assert_eq!(logins.failed(&token("x"), here(1), at), Failure::First, "news again");
+    }
+
+    #[test]
+    fn guesses_from_many_places_are_slowed_down_and_nobody_is_locked_out() {
+        let mut logins = Logins::default();
+        for place in 0..EVERYWHERE_MAX {
+            assert_eq!(logins.ask(&token("x"), here(place), Tick(0)), Check::Now);
+            logins.failed(&token("x"), here(place), Tick(0));
+        }
+        let wait = Check::At(Tick::from_millis(EVERYWHERE_WAIT_MS));
+        assert_eq!(logins.ask(&token("x"), here(7777), Tick(0)), wait);
+        assert_eq!(logins.ask(&token("y"), here(7777), Tick(0)), Check::Now);
+    }
+
+    #[test]
+    fn names_that_are_made_up_push_each_other_out() {
+        let mut logins = Logins::default();
+        for _ in 0..=FAILURES_MAX {
+            logins.failed(&token("x"), here(1), Tick(0));
+        }
+        for n in 0..3 * ENTRIES_MAX {
+            logins.failed(&token(&format!("n{n}")), here(1), Tick(1));
+        }
+        assert_eq!(logins.here.entries.len(), ENTRIES_MAX);
+        assert_eq!(logins.everywhere.entries.len(), ENTRIES_MAX);
+        assert_eq!(logins.failed(&token("x"), here(1), Tick(2)), Failure::Beyond);
+    }
+}

@@ -1,0 +1,87 @@
+//! Where a peer is, judged by the value of its address and never by how it is printed. Limits and
+//! queues that are shared fairly use it as their key. Not who the peer is: tokens and users say
+//! that.
+
+use core::net::{IpAddr, SocketAddr, SocketAddrV6};
+
+/// Whose attempts are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Place {
+    /// A user of this machine, over a Unix socket; `None` = the kernel does not tell which.
+    User(Option<u32>),
+    /// One IPv4 address.
+    V4(u32),
+    /// The first 64 bits of an IPv6 address: a customer or a machine is given all of what follows.
+    V6(u64),
+}
+
+impl Default for Place {
+    fn default() -> Self {
+        Self::User(None)
+    }
+}
+
+impl Place {
+    /// The place of an address. One that maps an IPv4 address is that address; the scope of a
+    /// link-local address does not count.
+    pub fn of(address: IpAddr) -> Self {
+        match address.to_canonical() {
+            IpAddr::V4(ip) => Self::V4(ip.to_bits()),
+            IpAddr::V6(ip) => Self::V6((ip.to_bits() >> 64) as u64),
+        }
+    }
+}
+
+/// The one spelling of an address: an IPv4 address that came as IPv6 is IPv4, and what the kernel
+/// adds beside the address (flow label) is left out. A scope stays where it has a meaning.
+pub fn canonical(address: SocketAddr) -> SocketAddr {
+    match address.ip().to_canonical() {
+        ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),
+        IpAddr::V6(ip) => {
+            let scope = match address {
+                SocketAddr::V6(given) if ip.is_unicast_link_local() => given.scope_id(),
+                SocketAddr::V4(_) | SocketAddr::V6(_) => 0,
+            };
+            SocketAddr::V6(SocketAddrV6::new(ip, address.port(), 0, scope))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str) -> Place {
+        Place::of(text.parse().unwrap())
+    }
+
+    #[test]
+    fn an_address_is_judged_by_its_value() {
+        let net = place("2001:db8::1");
+        for same in ["2001:db8::", "2001:db8:0:0:ffff::1", "2001:0db8::a:b:c:d", "2001:db8::2:1"] {
+            assert_eq!(place(same), net, "{same}");
+        }
+        for other in ["2001:db8:0:1::1", "2001:db8:1::1", "2001:db9::1", "::1", "32.1.13.184"] {
+            assert_ne!(place(other), net, "{other}");
+        }
+        assert_eq!(place("::ffff:192.0.2.7"), place("192.0.2.7"));
+        assert_eq!(place("::ffff:c000:207"), place("192.0.2.7"));
+        assert_ne!(place("192.0.2.7"), place("192.0.2.8"));
+    }
+
+    #[test]
+    fn one_address_has_one_spelling() {
+        for (given, kept) in [
+            ("[::ffff:127.0.0.1]:7", "127.0.0.1:7"),
+            ("127.0.0.1:7", "127.0.0.1:7"),
+            ("[2001:db8:0:0::1]:7", "[2001:db8::1]:7"),
+            ("[fe80::1%3]:7", "[fe80::1%3]:7"),
+            ("[2001:db8::1%3]:7", "[2001:db8::1]:7"),
+        ] {
+            assert_eq!(canonical(given.parse().unwrap()).to_string(), kept);
+        }
+        let labelled = SocketAddrV6::new("2001:db8::1".parse().unwrap(), 7, 9, 0);
+        let plain = SocketAddrV6::new("2001:db8::1".parse().unwrap(), 7, 0, 0);
+        assert_eq!(canonical(labelled.into()), SocketAddr::V6(plain));
+    }
+}

@@ -1,0 +1,68 @@
+//! How much of something a peer may cause: so many at once, then so many a second, and what went
+//! beyond is counted. Not what is counted: facts, log lines.
+
+use crate::time::Tick;
+
+/// So many at once, then so many a second.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// At once.
+    pub burst: u32,
+    /// A second, sustained.
+    pub per_second: u32,
+}
+
+/// What is left of a [`Rate`].
+#[derive(Clone, Copy, Debug)]
+pub struct Quota {
+    rate: Rate,
+    /// Millionths of what may be taken now.
+    level: u64,
+    at: Tick,
+}
+
+const ONE: u64 = 1_000_000;
+
+impl Quota {
+    /// All of it.
+    pub const fn new(rate: Rate) -> Self {
+        Self { rate, level: rate.burst as u64 * ONE, at: Tick(0) }
+    }
+
+    /// Whether one is left.
+    pub fn has_one(&mut self, now: Tick) -> bool {
+        let gained = now.since(self.at).0.saturating_mul(u64::from(self.rate.per_second));
+        let full = u64::from(self.rate.burst) * ONE;
+        self.level = self.level.saturating_add(gained).min(full);
+        self.at = self.at.max(now);
+        self.level >= ONE
+    }
+
+    /// Takes one, if one is left.
+    pub fn take(&mut self, now: Tick) -> bool {
+        let has_one = self.has_one(now);
+        if has_one {
+            self.level -= ONE;
+        }
+        has_one
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn so_many_at_once_then_so_many_a_second() {
+        let mut quota = Quota::new(Rate { burst: 3, per_second: 2 });
+        let takes = |quota: &mut Quota, ms: u64| {
+            (0..10).filter(|_| quota.take(Tick::from_millis(ms))).count()
+        };
+        assert_eq!(takes(&mut quota, 0), 3);
+        assert_eq!(takes(&mut quota, 499), 0);
+        assert_eq!(takes(&mut quota, 500), 1);
+        assert_eq!(takes(&mut quota, 1500), 2);
+        assert_eq!(takes(&mut quota, 1_000_000), 3);
+        assert_eq!(takes(&mut quota, 0), 0, "a clock that goes back gives nothing");
+    }
+}
