@@ -1,6 +1,7 @@
 //! What Tab knows: commands and their arguments, from the table. Pure; names of services come from
 //! whoever asked the broker.
 
+use protocol::names::ServiceName;
 use protocol::op::help;
 use protocol::op::spec::{Arg, Takes};
 use protocol::op::table::COMMANDS;
@@ -20,10 +21,15 @@ pub fn services(answer: &str) -> Vec<String> {
         let answer: Value = serde_json::from_str(answer).unwrap_or_default();
         let rows = answer["services"].as_array();
         let names = rows.into_iter().flatten().filter_map(|row| row["service"].as_str());
-        return names.map(str::to_owned).collect();
+        return names.filter_map(name_of).collect();
     }
     let words = answer.lines().skip(1).filter_map(|line| line.split_whitespace().next());
-    words.map(str::to_owned).collect()
+    words.filter_map(name_of).collect()
+}
+
+/// The name, if it is one: nothing else comes to the prompt, whoever answered.
+fn name_of(word: &str) -> Option<String> {
+    ServiceName::new(word).is_ok().then(|| word.to_owned())
 }
 
 /// Where the word under the cursor begins, and what may stand in its place, sorted.

@@ -6,6 +6,7 @@ use client::error::{Code, Error};
 use protocol::errors::ErrorCode;
 use protocol::op::parse::{parse, quote};
 use protocol::op::spec::OpRequest;
+use protocol::show;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
@@ -46,6 +47,8 @@ pub struct Output {
     json: bool,
     /// Whether the last byte printed was a line break, or nothing was printed.
     at_line_start: bool,
+    /// The beginning of a character whose rest comes with the next piece; for a terminal only.
+    part: Vec<u8>,
     first: Option<Status>,
 }
 
@@ -59,14 +62,26 @@ impl Output {
 
     /// Any streams.
     pub fn with(out: Box<dyn Write>, err: Box<dyn Write>, is_terminal: bool, json: bool) -> Self {
-        Self { out, err, is_terminal, json, at_line_start: true, first: None }
+        Self { out, err, is_terminal, json, at_line_start: true, part: Vec::new(), first: None }
     }
 
-    /// Prints a piece of an answer, byte for byte.
+    /// Prints a piece of an answer: byte for byte, but to a terminal as text of which all can be
+    /// seen. Whoever answers is not to move its cursor, nor to change what a line says.
     ///
     /// # Errors
     /// It can't be written.
     pub fn piece(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        if !self.is_terminal {
+            return self.write(bytes);
+        }
+        self.part.extend_from_slice(bytes);
+        let end = whole(&self.part);
+        let part = self.part.split_off(end);
+        let text = std::mem::replace(&mut self.part, part);
+        self.write(show::lines(&String::from_utf8_lossy(&text)).as_bytes())
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         let Some(last) = bytes.last() else {
             return Ok(());
         };
@@ -79,11 +94,12 @@ impl Output {
     /// # Errors
     /// It can't be written.
     pub fn end_line(&mut self) -> Result<(), Failure> {
-        if self.at_line_start { Ok(()) } else { self.piece(b"\n") }
+        let part = std::mem::take(&mut self.part);
+        self.write(String::from_utf8_lossy(&part).as_bytes())?;
+        if self.at_line_start { Ok(()) } else { self.write(b"\n") }
     }
 
-    /// Ends an answer of a service: the bytes are the worker's and stay as they are, but a person
-    /// at a terminal gets a line of his own.
+    /// Ends an answer of a service: a person at a terminal gets a line of his own.
     ///
     /// # Errors
     /// It can't be written.
@@ -100,10 +116,10 @@ impl Output {
         self.end_line()
     }
 
-    /// Prints a line for a person on standard error.
+    /// Prints a line for a person on standard error, whatever somebody else put into it.
     pub fn note(&mut self, text: &str) {
         // Nowhere is left to tell that this could not be told.
-        let _ = writeln!(self.err, "{text}");
+        let _ = writeln!(self.err, "{}", show::lines(text));
     }
 
     /// Says what went wrong, and where. Remembers the first exit status.
@@ -165,6 +181,15 @@ impl Output {
     }
 }
 
+/// How many bytes at the beginning are whole characters, or none at all.
+fn whole(bytes: &[u8]) -> usize {
+    let last = bytes.utf8_chunks().last();
+    let left = last.map_or(&[][..], |chunk| chunk.invalid());
+    // A character that is cut off may still become whole; what is wrong stays wrong.
+    let is_cut = std::str::from_utf8(left).is_err_and(|error| error.error_len().is_none());
+    bytes.len() - if is_cut { left.len() } else { 0 }
+}
+
 /// The error with the first paragraph of its text, if it is one of usage; the rest is the help.
 fn without_help(error: &Error) -> Error {
     let mut error = error.clone();
@@ -179,7 +204,7 @@ fn without_help(error: &Error) -> Error {
 /// An error for a person: what, whose, whether it ran, what to do.
 fn words(error: &Error) -> String {
     let context = error.context().map_or_else(String::new, |context| format!("{context}: "));
-    let text = clean(error.text.trim_end());
+    let text = error.text.trim_end();
     // The text of a usage error says the cure itself: the syntax, or the whole help.
     if error.is(ErrorCode::Usage) {
         return format!("{context}{text}");
@@ -188,22 +213,9 @@ fn words(error: &Error) -> String {
         Code::Isect(code) => format!(" {}", code.number()),
         Code::Application(_) => String::new(),
     };
-    let advice = error.advice_beside(&text).map_or_else(String::new, |a| format!("\n  {a}"));
+    let advice = error.advice_beside(text).map_or_else(String::new, |a| format!("\n  {a}"));
     let (code, whose, ran) = (error.code, error.whose(), error.ran);
     format!("{context}{text}\n  {code}{number}; whose: {whose}; ran: {ran}{advice}")
-}
-
-/// Text of somebody else without what would move a terminal's cursor.
-fn clean(text: &str) -> String {
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && !matches!(c, '\n' | '\t') {
-            out.extend(c.escape_debug());
-        } else {
-            out.push(c);
-        }
-    }
-    out
 }
 
 /// The error as `docs/op.schema.json` has it: what, whose, whether it ran, what to do, and where.
@@ -227,7 +239,7 @@ fn as_json(at: At<'_>, error: &Error) -> String {
     let failures: Vec<Value> =
         failures.iter().map(|(line, text)| json!({ "line": line, "text": text })).collect();
     let text = format!("{context}{}", text.trim_end());
-    json!({ "error": {
+    let object = json!({ "error": {
         "number": error.code.number(),
         "name": name,
         "whose": error.whose().word(),
@@ -239,7 +251,9 @@ fn as_json(at: At<'_>, error: &Error) -> String {
         "line": line,
         "failures": failures,
     } })
-    .to_string()
+    .to_string();
+    // What nobody sees stands there as JSON escapes, for whoever prints it.
+    String::from_utf8_lossy(&show::log_line(object.as_bytes(), true)).into_owned()
 }
 
 /// The script that a command has the broker read.
@@ -294,7 +308,7 @@ mod tests {
 
     #[test]
     fn bytes_of_a_service_stay_as_they_are_unless_a_person_reads_them() {
-        for (is_terminal, expected) in [(false, "ab\u{0}c"), (true, "ab\u{0}\nc\n")] {
+        for (is_terminal, expected) in [(false, "ab\u{0}c"), (true, "ab\\0\nc\n")] {
             let (mut output, out, _) = memory(is_terminal, false);
             for answer in ["ab\u{0}", "c", ""] {
                 output.piece(answer.as_bytes()).unwrap();
@@ -302,6 +316,28 @@ mod tests {
             }
             assert_eq!(out.text(), expected);
         }
+    }
+
+    #[test]
+    fn what_would_command_a_terminal_is_seen_there_wherever_it_is_cut() {
+        let bytes = "ä\u{1b}]0;x\u{7}\u{202e}漢\t\n\u{9b}2J".as_bytes();
+        for size in 1..=bytes.len() {
+            let (mut output, out, _) = memory(true, false);
+            bytes.chunks(size).for_each(|piece| output.piece(piece).unwrap());
+            output.end_answer().unwrap();
+            assert_eq!(out.text(), "ä\\u{1b}]0;x\\u{7}\\u{202e}漢\t\n\\u{9b}2J\n", "{size}");
+        }
+        let (mut output, out, _) = memory(true, false);
+        output.piece(b"\xff\xe6\xbc").unwrap();
+        output.end_answer().unwrap();
+        assert_eq!(out.text(), "\u{fffd}\u{fffd}\n");
+        let (mut output, out, err) = memory(false, true);
+        let error = Error::new(ErrorCode::Refused, "a\u{202e}\u{e0041}\u{9b}2Jb");
+        output.failure("", &Failure::Asked(error));
+        for text in [out.text(), err.text()] {
+            assert!(!text.contains(|c| show::is_hidden(c) && c != '\n'), "{text:?}");
+        }
+        assert!(out.text().contains(r"a\u202e\udb40\udc41\u009b2Jb"), "{}", out.text());
     }
 
     #[test]

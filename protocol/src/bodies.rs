@@ -8,8 +8,12 @@ use crate::limits::{INTERVENTION, PRIORITY_DEFAULT, VERSION};
 use crate::lines::{BodyError, Lines};
 use crate::names::{HostName, ServiceName};
 use crate::proof::{Claim, signature};
+use crate::show;
 use bytes::Bytes;
 use std::fmt;
+
+/// Most bytes of a wrong value that an error shows.
+const SHOWN_MAX: usize = 60;
 
 fn service(lines: &Lines) -> Result<ServiceName, BodyError> {
     ServiceName::new(lines.need("service")?).map_err(|e| BodyError(e.to_string()))
@@ -81,7 +85,7 @@ impl Login {
             Some(other) => {
                 return Err(BodyError(format!(
                     "'format {}' is neither 'text' nor 'json'",
-                    other.escape_debug()
+                    show::brief(other, SHOWN_MAX)
                 )));
             }
         };
@@ -115,9 +119,9 @@ impl Login {
     }
 }
 
-/// Text from outside that will be shown to operators: no control characters, bounded.
+/// Text from outside that will be shown to operators: nothing hidden in it, bounded.
 fn clean(text: &str) -> String {
-    text.chars().filter(|c| !c.is_control()).take(64).collect()
+    text.chars().filter(|c| !show::is_hidden(*c)).take(64).collect()
 }
 
 /// `login-ok`: the broker's answer to a login.
@@ -301,7 +305,7 @@ impl ErrorBody {
         let ran = match lines.get("ran") {
             None => code.row().ran,
             Some(word) => Ran::of(word).ok_or_else(|| {
-                BodyError(format!("'ran {}' is not no, maybe or yes", word.escape_debug()))
+                BodyError(format!("'ran {}' is not no, maybe or yes", show::brief(word, SHOWN_MAX)))
             })?,
         };
         Ok(Self { code, ran, text: lines.text().to_owned() })
@@ -556,7 +560,7 @@ impl ExecListed {
         let mut children = Vec::new();
         for line in lines.all("child") {
             let bad = || {
-                let shown = line.escape_debug();
+                let shown = show::brief(line, SHOWN_MAX);
                 BodyError(format!("'child {shown}' is not three or four numbers"))
             };
             let mut words = line.split(' ');
@@ -689,7 +693,7 @@ impl Ending {
         let bad = || {
             BodyError(format!(
                 "'ending {}' is not 'exit N', 'signal N' or 'unknown'",
-                text.escape_debug()
+                show::brief(text, SHOWN_MAX)
             ))
         };
         match text.split_once(' ') {
@@ -798,7 +802,7 @@ impl ExecOutput {
             other => {
                 return Err(BodyError(format!(
                     "'stream {}' is neither stdout nor stderr",
-                    other.escape_debug()
+                    show::brief(other, SHOWN_MAX)
                 )));
             }
         };

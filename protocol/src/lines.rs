@@ -3,8 +3,12 @@
 //! Not the meaning of any key: `bodies` knows those.
 
 use crate::limits::{LINES_MAX, VALUE_BYTES_MAX};
+use crate::show;
 use bytes::Bytes;
 use std::fmt;
+
+/// Most bytes of a key or a wrong value that an error shows.
+const SHOWN_MAX: usize = 40;
 
 /// Why a control body can't be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +53,7 @@ impl Lines {
             if value.len() > VALUE_BYTES_MAX {
                 return Err(BodyError(format!(
                     "the value of '{}' has {} bytes; at most {VALUE_BYTES_MAX} are allowed",
-                    key.escape_debug(),
+                    show::brief(key, SHOWN_MAX),
                     value.len()
                 )));
             }
@@ -143,7 +147,7 @@ impl Lines {
 
 fn number<T: std::str::FromStr>(key: &str, value: &str) -> Result<T, BodyError> {
     value.parse().map_err(|_| {
-        let shown: String = value.chars().take(40).flat_map(char::escape_debug).collect();
+        let shown = show::brief(value, SHOWN_MAX);
         BodyError(format!("'{key} {shown}' is not a number in range"))
     })
 }
@@ -175,7 +179,7 @@ fn unescape(key: &str, value: &str) -> Result<String, BodyError> {
             _ => {
                 return Err(BodyError(format!(
                     "in the value of '{}' a backslash is followed by neither '\\' nor 'n'",
-                    key.escape_debug()
+                    show::brief(key, SHOWN_MAX)
                 )));
             }
         }

@@ -6,6 +6,7 @@ use crate::errors::ErrorCode;
 use crate::frame::Frame;
 use crate::header::Header;
 use crate::kinds::Kind;
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 /// Most bytes of a body that stand in one line.
@@ -52,21 +53,121 @@ pub fn line(header: &Header, body: &[u8]) -> String {
     out
 }
 
-/// A text from anywhere as one line without control characters: what is logged must not look like
-/// two entries, nor move a terminal's cursor.
-pub fn one_line(text: String) -> String {
-    if !text.contains(char::is_control) {
-        return text;
+/// What a reader can't see, or what changes how the rest is shown: control characters (C1 too, with
+/// which a terminal's commands begin), format characters (category Cf: direction, zero width, soft
+/// hyphen, tags), line and paragraph separators, what Unicode calls ignorable (variation selectors,
+/// fillers), and code points that are no characters. Sorted; first and last.
+const HIDDEN: &[(u32, u32)] = &[
+    (0x00, 0x1f),
+    (0x7f, 0x9f),
+    (0xad, 0xad),
+    (0x34f, 0x34f),
+    (0x600, 0x605),
+    (0x61c, 0x61c),
+    (0x6dd, 0x6dd),
+    (0x70f, 0x70f),
+    (0x890, 0x891),
+    (0x8e2, 0x8e2),
+    (0x115f, 0x1160),
+    (0x17b4, 0x17b5),
+    (0x180b, 0x180f),
+    (0x200b, 0x200f),
+    (0x2028, 0x202e),
+    (0x2060, 0x206f),
+    (0x3164, 0x3164),
+    (0xfdd0, 0xfdef),
+    (0xfe00, 0xfe0f),
+    (0xfeff, 0xfeff),
+    (0xffa0, 0xffa0),
+    (0xfff0, 0xfffb),
+    (0xfffe, 0xffff),
+    (0x110bd, 0x110bd),
+    (0x110cd, 0x110cd),
+    (0x13430, 0x1343f),
+    (0x1bca0, 0x1bca3),
+    (0x1d173, 0x1d17a),
+    (0xe0000, 0xe0fff),
+];
+
+/// Whether a character must not be shown as it is: nobody would see it, or it would change how the
+/// text around it looks.
+pub fn is_hidden(c: char) -> bool {
+    if c.is_ascii() {
+        return c.is_ascii_control();
     }
+    let code = u32::from(c);
+    let is_noncharacter = code & 0xfffe == 0xfffe;
+    let at = HIDDEN.partition_point(|(_, last)| *last < code);
+    is_noncharacter || HIDDEN.get(at).is_some_and(|(first, _)| *first <= code)
+}
+
+/// Writes a hidden character so that it is seen.
+fn reveal(c: char, out: &mut String) {
+    if c.is_control() {
+        out.extend(c.escape_debug());
+    } else {
+        out.extend(c.escape_unicode());
+    }
+}
+
+fn revealed(text: &str, is_kept: impl Fn(char) -> bool) -> String {
     let mut out = String::with_capacity(text.len() + 8);
     for c in text.chars() {
-        if c.is_control() {
-            out.extend(c.escape_debug());
+        if is_hidden(c) && !is_kept(c) {
+            reveal(c, &mut out);
         } else {
             out.push(c);
         }
     }
     out
+}
+
+/// A text from anywhere as one line of which all can be seen: what is logged must not look like two
+/// entries or another one, nor move a terminal's cursor.
+pub fn one_line(text: String) -> String {
+    if text.contains(is_hidden) { revealed(&text, |_| false) } else { text }
+}
+
+/// A text from anywhere for a terminal: line breaks and tabs stay, all else can be seen.
+pub fn lines(text: &str) -> String {
+    revealed(text, |c| matches!(c, '\n' | '\t'))
+}
+
+/// The beginning of a peer's text as one line, at most so many bytes of it; how much is missing is
+/// said.
+pub fn brief(text: &str, bytes_max: usize) -> String {
+    let most = bytes_max.min(text.len());
+    let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
+    let shown = revealed(&text[..end], |_| false);
+    if end == text.len() { shown } else { format!("{shown}… ({} bytes more)", text.len() - end) }
+}
+
+/// A line of a log as it goes out. What is no text, or hidden, can be seen; in a line that is JSON
+/// it stands as JSON writes it. The end of the line stays.
+pub fn log_line(line: &[u8], is_json: bool) -> Cow<'_, [u8]> {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n');
+    if line.iter().all(is_plain) {
+        return Cow::Borrowed(line);
+    }
+    let text = String::from_utf8_lossy(line);
+    let (text, end) = text.strip_suffix('\n').map_or((&*text, ""), |text| (text, "\n"));
+    let mut out = String::with_capacity(line.len() + 16);
+    for c in text.chars() {
+        match (is_hidden(c), is_json) {
+            (false, _) => out.push(c),
+            (true, true) => json_escape(c, &mut out),
+            (true, false) => reveal(c, &mut out),
+        }
+    }
+    out.push_str(end);
+    Cow::Owned(out.into_bytes())
+}
+
+/// A character as `\u` and four digits, as two of them beyond the first 65,536.
+pub fn json_escape(c: char, out: &mut String) {
+    for unit in c.encode_utf16(&mut [0; 2]) {
+        let _ = write!(out, "\\u{unit:04x}");
+    }
 }
 
 /// One line about a frame.
@@ -158,6 +259,49 @@ mod tests {
             let bytes = [seed; crate::limits::HEADER_BYTES];
             assert!(!line(&Header::read(&bytes), &bytes).contains(char::is_control));
         }
+    }
+
+    #[test]
+    fn no_hidden_character_of_all_there_are_comes_through() {
+        assert!(HIDDEN.windows(2).all(|pair| pair[0].1 < pair[1].0), "sorted");
+        let mut hidden = 0;
+        for c in '\0'..=char::MAX {
+            let text = format!("a{c}b");
+            let shown = one_line(text.clone());
+            assert!(!shown.contains(is_hidden), "{c:?}");
+            assert_eq!(shown == text, !is_hidden(c), "{c:?}");
+            assert!(!lines(&text).contains(|c| is_hidden(c) && c != '\n' && c != '\t'));
+            assert!(!brief(&text, 9).contains(is_hidden));
+            for is_json in [false, true] {
+                let line = log_line(text.as_bytes(), is_json);
+                assert!(!String::from_utf8_lossy(&line).contains(is_hidden), "{c:?}");
+            }
+            hidden += u32::from(is_hidden(c));
+        }
+        assert_eq!(hidden, 4330);
+        for c in "\u{1b}\u{7f}\u{80}\u{9b}\u{9f}\u{ad}\u{34f}\u{61c}\u{200b}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{fe0f}\u{feff}\u{fffe}\u{1d173}\u{e0001}\u{e0041}\u{e01ef}\u{1ffff}".chars() {
+            assert!(is_hidden(c), "{c:?}");
+        }
+        for c in " aé\u{301}ä漢\u{a0}\u{3000}🦀€\u{fffd}\u{e000}".chars() {
+            assert!(!is_hidden(c), "{c:?}");
+        }
+    }
+
+    #[test]
+    fn a_peers_text_is_cut_and_says_so() {
+        assert_eq!(brief("short", 5), "short");
+        assert_eq!(brief("shorter", 5), "short… (2 bytes more)");
+        assert_eq!(brief("ääää", 5), "ää… (4 bytes more)");
+        assert_eq!(brief("a\nb\u{202e}", 99), "a\\nb\\u{202e}");
+        assert_eq!(lines("a\tb\nc\u{1b}[2J"), "a\tb\nc\\u{1b}[2J");
+    }
+
+    #[test]
+    fn a_line_of_the_log_stays_one() {
+        assert_eq!(&*log_line(b"plain\n", false), b"plain\n");
+        assert_eq!(&*log_line("ä\u{202e}\n".as_bytes(), false), "ä\\u{202e}\n".as_bytes());
+        assert_eq!(&*log_line("\u{e0001}\n".as_bytes(), true), b"\\udb40\\udc01\n");
+        assert_eq!(&*log_line(b"a\nb\xff", false), "a\\nb\u{fffd}".as_bytes());
     }
 
     #[test]

@@ -7,6 +7,7 @@ use super::action::Action;
 use super::fact::FactKind;
 use super::input::{Close, Start};
 use super::links::End;
+use super::quotas::Class;
 use super::workers::{Life, Worker, WorkerSpec};
 use super::{Engine, Out};
 use protocol::bodies::{Badge, BadgeOk, ErrorBody};
@@ -157,8 +158,11 @@ impl Engine {
             (false, false) => (FactKind::WorkerReady, "is ready"),
         };
         let text = format!("worker {id} of service '{name}' {what}, pid {}", badge.hostpid);
-        let about = self.about_worker(key);
-        self.record(kind, about, text, out);
+        // Whoever starts itself may come as often as it likes.
+        if !is_guest || self.may_cause(Class::Guest, Some(link)) {
+            let about = self.about_worker(key);
+            self.record(kind, about, text, out);
+        }
         self.settle(key);
         self.serve(service, out);
     }

@@ -6,6 +6,7 @@ use super::fact::{About, FactKind};
 use super::input::Peer;
 use super::links::End;
 use super::live::Live;
+use super::quotas::Class;
 use super::transaction::Stage;
 use super::{Engine, Out};
 use protocol::bodies::{ErrorBody, Format, Login, LoginOk};
@@ -13,6 +14,7 @@ use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId};
+use protocol::names::ServiceName;
 use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
 use slab::Slab;
@@ -196,13 +198,7 @@ impl Engine {
             failed: 0,
             watch: None,
         };
-        let mut text = format!(
-            "client: priority={}, hostpid={}, id={id}, loghost={}, service={}",
-            client.priority, client.hostpid, client.loghost, login.service
-        );
-        if let Some(token) = &client.peer.token {
-            text += &format!(", token={token}");
-        }
+        let text = introduction(&client, &login.service);
         self.clients.heartbeats += usize::from(client.heartbeat);
         let key = self.clients.slab.insert(client);
         self.clients.ids.insert(id, key);
@@ -222,8 +218,12 @@ impl Engine {
             signature,
         };
         out.push(Action::Send { link, frame: Frame::LoginOk(ok) });
-        let about = About { client: Some(id), service: Some(login.service), ..About::default() };
-        self.record(FactKind::ClientIn, about, text, out);
+        let is_op = service == self.op_service;
+        if is_op || self.may_cause(Class::Quiet, Some(link)) {
+            let about =
+                About { client: Some(id), service: Some(login.service), ..About::default() };
+            self.record(FactKind::ClientIn, about, text, out);
+        }
     }
 
     /// The key of the service that a client may log in to, or why it may not.
@@ -261,6 +261,11 @@ impl Engine {
         self.watchers -= usize::from(client.watch.is_some());
         let service = &mut self.registry[client.service];
         service.clients -= 1;
+        let is_op = client.service == self.op_service;
+        if !is_op && !self.may_cause(Class::Quiet, None) {
+            return;
+        }
+        let service = &self.registry[client.service];
         let about = About {
             client: Some(client.id),
             service: Some(service.name.clone()),
@@ -367,6 +372,19 @@ impl Engine {
         }
         self.refuse_link(link, error.clone(), out);
     }
+}
+
+/// How a client that came in is told of.
+fn introduction(client: &Client, service: &ServiceName) -> String {
+    let Client { id, priority, hostpid, loghost, .. } = client;
+    let mut text = format!(
+        "client: priority={priority}, hostpid={hostpid}, id={id}, loghost={loghost}, \
+         service={service}"
+    );
+    if let Some(token) = &client.peer.token {
+        text += &format!(", token={token}");
+    }
+    text
 }
 
 /// A peer as named in errors and facts.

@@ -7,6 +7,7 @@ use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::{Close, Peer};
 use super::links::End;
+use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use super::{Engine, Out};
 use protocol::bodies::ErrorBody;
 use protocol::decode::WireError;
@@ -15,6 +16,7 @@ use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
+use protocol::show;
 
 impl Engine {
     pub(crate) fn on_opened(&mut self, link: LinkId, end: End, peer: Peer) {
@@ -61,9 +63,12 @@ impl Engine {
     /// Closes a link for a fault of its, with a fact.
     pub(crate) fn cut(&mut self, link: LinkId, why: String, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
-        let (name, mut about) = self.name_of(&slot.end);
-        about.who = Some(clients::from(&slot.peer));
-        self.record(FactKind::LinkClosed, about, format!("{name}: {why}"), out);
+        let (class, end, from) = (class_of(&slot.end), slot.end.clone(), clients::from(&slot.peer));
+        if self.may_cause(class, Some(link)) {
+            let (name, mut about) = self.name_of(&end);
+            about.who = Some(from);
+            self.record(FactKind::LinkClosed, about, format!("{name}: {why}"), out);
+        }
         out.push(Action::Close { link });
         self.link_gone(link, Close::Reset, &why, out);
     }
@@ -104,16 +109,19 @@ impl Engine {
         if let End::Worker(key) = slot.end {
             self.workers[key].is_refused = true;
         }
-        let (name, mut about) = self.name_of(&slot.end);
-        about.who = Some(clients::from(&slot.peer));
-        let kind = match slot.end {
-            End::NewClient | End::NewWorker => FactKind::LoginRefused,
-            End::Client(_) | End::Worker(_) | End::Host(_) | End::Free => FactKind::LinkClosed,
-        };
-        let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
-        let from = clients::from(&slot.peer);
-        let text = format!("{name} at {from}: {}: {}{detail}", error.code, error.text);
-        self.record(kind, about, text, out);
+        let (end, from) = (slot.end.clone(), clients::from(&slot.peer));
+        if self.may_cause(class_of(&end), Some(link)) {
+            let (name, mut about) = self.name_of(&end);
+            let kind = match end {
+                End::NewClient | End::NewWorker => FactKind::LoginRefused,
+                End::Client(_) | End::Worker(_) | End::Host(_) | End::Free => FactKind::LinkClosed,
+            };
+            let detail = detail.map_or_else(String::new, |detail| format!(" ({detail})"));
+            let said = show::brief(&error.text, LINE_BYTES_MAX);
+            let text = format!("{name} at {from}: {}: {said}{detail}", error.code);
+            about.who = Some(from);
+            self.record(kind, about, text, out);
+        }
         let why = format!("was closed: {}", error.code);
         out.push(Action::Send { link, frame: Frame::refusal(error) });
         out.push(Action::Close { link });
@@ -169,13 +177,12 @@ impl Engine {
             (End::Worker(_), _) => self.bad_worker(link, error.text, out),
             (End::Client(key), Some(_)) => self.on_oversized(key, &error, body, out),
             (End::Host(name), _) => {
-                let about = About { host: Some(name), ..About::default() };
-                self.record(
-                    FactKind::HostError,
-                    about,
-                    format!("execd sent garbage: {}", error.text),
-                    out,
-                );
+                if self.may_cause(Class::Host, Some(link)) {
+                    let about = About { host: Some(name), ..About::default() };
+                    let said = show::brief(&error.text, TEXT_BYTES_MAX);
+                    let text = format!("execd sent garbage: {said}");
+                    self.record(FactKind::HostError, about, text, out);
+                }
                 self.cut(link, "sent what is no frame".into(), out);
             }
             (End::Client(_) | End::NewClient | End::NewWorker | End::Free, _) => {
@@ -226,16 +233,36 @@ impl Engine {
     ) {
         let Some(slot) = self.links.get(link) else { return };
         let end = slot.end.clone();
-        let (name, about) = self.name_of(&end);
-        let kind = match slot.end {
-            End::Host(_) => FactKind::HostError,
-            End::Client(_) | End::Worker(_) | End::NewClient | End::NewWorker | End::Free => {
-                FactKind::PeerError
-            }
-        };
-        self.record(kind, about, format!("{name} says: {error}"), out);
-        if let (End::Host(host), ErrorCode::NotFound) = (end, error.code) {
-            self.on_nobody_to_stop(link, &host, (worker, run), out);
+        if self.may_cause(class_of(&end), Some(link)) {
+            let (name, about) = self.name_of(&end);
+            let kind = match end {
+                End::Host(_) => FactKind::HostError,
+                End::Client(_) | End::Worker(_) | End::NewClient | End::NewWorker | End::Free => {
+                    FactKind::PeerError
+                }
+            };
+            let text = show::brief(&error.text, TEXT_BYTES_MAX);
+            let error = ErrorBody { text, ..error.clone() };
+            self.record(kind, about, format!("{name} says: {error}"), out);
         }
+        match end {
+            End::Host(host) if error.code == ErrorCode::NotFound => {
+                self.on_nobody_to_stop(link, &host, (worker, run), out);
+            }
+            // What it could complain of before its login ends its connection.
+            End::NewClient | End::NewWorker => {
+                self.close_link(link, out);
+            }
+            End::Host(_) | End::Client(_) | End::Worker(_) | End::Free => {}
+        }
+    }
+}
+
+/// Whose facts those about this end are.
+pub(crate) const fn class_of(end: &End) -> Class {
+    match end {
+        End::Free | End::NewClient | End::NewWorker => Class::Stranger,
+        End::Client(_) | End::Worker(_) => Class::Loud,
+        End::Host(_) => Class::Host,
     }
 }

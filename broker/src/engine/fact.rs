@@ -82,6 +82,7 @@ facts! {
     PeerError = 14, "peer_error", Warn, "a client or worker complained about its connection";
     CertificateFailed = 16, "certificate_failed", Error, "a certificate could not be read; the old one stays in use";
     CertificateEnding = 17, "certificate_ending", Warn, "a certificate has expired, or will soon";
+    FactsLeftOut = 18, "facts_left_out", Warn, "peers caused more facts than are recorded; how many were left out (one fact a second)";
     WorkerStart = 20, "worker_start", Info, "execd was asked to start a worker";
     WorkerUp = 21, "worker_up", Debug, "a worker's process runs";
     WorkerReady = 22, "worker_ready", Info, "a worker logged in";

@@ -7,6 +7,7 @@ use super::fact::{About, FactKind};
 use super::input::{Peer, Report};
 use super::links::End;
 use super::op_read::counted;
+use super::quotas::{Class, TEXT_BYTES_MAX};
 use super::{Engine, Out};
 use protocol::bodies::{ExecHello, ExecListed};
 use protocol::frame::Frame;
@@ -14,6 +15,7 @@ use protocol::ids::LinkId;
 use protocol::names::HostName;
 use protocol::proof::Challenge;
 use protocol::settings::Setting;
+use protocol::show;
 use protocol::time::Tick;
 
 /// How far the link to a host's execd is.
@@ -170,8 +172,11 @@ impl Engine {
         let Some(End::Host(name)) = self.links.get(link).map(|slot| slot.end.clone()) else {
             return;
         };
-        let about = About { host: Some(name), ..About::default() };
-        self.record(FactKind::HostError, about, format!("the host's token: {why}"), out);
+        if self.may_cause(Class::Host, Some(link)) {
+            let about = About { host: Some(name), ..About::default() };
+            let why = show::brief(&why, TEXT_BYTES_MAX);
+            self.record(FactKind::HostError, about, format!("the host's token: {why}"), out);
+        }
         self.cut(link, "its token is not proved".into(), out);
     }
 
@@ -216,7 +221,8 @@ impl Engine {
         };
         let text = format!("host {name} at {}: {why}{more}", host.address);
         host.why = why;
-        if is_news && self.ending.is_none() {
+        // One that comes and goes as fast as it is dialled is told of only so often.
+        if is_news && self.ending.is_none() && self.may_cause(Class::Host, None) {
             let about = About { host: Some(name.clone()), ..About::default() };
             self.record(FactKind::HostLost, about, text, out);
         }
@@ -238,6 +244,7 @@ impl Engine {
             (Report::Listed(listed), HostState::Listing(at)) if at == link => {
                 self.on_listed(link, &name, &listed, out);
             }
+            (Report::Output(_), _) if !self.may_cause(Class::Output, Some(link)) => {}
             (report, _) => {
                 if let Some(key) = self.believed(link, &name, &report, out) {
                     self.on_believed(key, &report, out);
@@ -273,7 +280,9 @@ impl Engine {
         }
         let is_builtin = host.is_builtin;
         let about = || About { host: Some(name.clone()), ..About::default() };
-        self.record(FactKind::HostUp, about(), text, out);
+        if self.may_cause(Class::Host, None) {
+            self.record(FactKind::HostUp, about(), text, out);
+        }
         if let Some(warning) = self.listening.local_warning.clone().filter(|_| is_builtin) {
             self.record(FactKind::HostWarning, about(), format!("host {name}: {warning}"), out);
         }

@@ -4,6 +4,7 @@
 use super::access::Pending;
 use super::action::Action;
 use super::input::Peer;
+use super::quotas::Share;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
 use protocol::time::{Micros, Tick};
@@ -45,6 +46,8 @@ pub(crate) struct Slot {
     waiters: Vec<LinkId>,
     /// How many reasons there are to read this link no further.
     pauses: u32,
+    /// How many facts it may still cause.
+    pub(crate) share: Share,
 }
 
 /// All links, by the index of their id.
@@ -70,6 +73,7 @@ impl Links {
                 is_congested: false,
                 waiters: Vec::new(),
                 pauses: 0,
+                share: Share::default(),
             });
         }
         let slot = &mut self.slots[index];
@@ -79,6 +83,7 @@ impl Links {
         slot.peer = peer;
         slot.heard = now;
         slot.missed = 0;
+        slot.share = Share::default();
     }
 
     /// Nobody could be heard for this long: nobody's silence counts for it.

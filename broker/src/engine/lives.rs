@@ -5,6 +5,7 @@ use super::action::Action;
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::Close;
+use super::quotas::Class;
 use super::restart::Verdict;
 use super::workers::{Life, Place};
 use super::{Engine, Out};
@@ -187,12 +188,10 @@ impl Engine {
         self.settle(key);
         self.lose_requests(key, how, why, out);
         if is_guest {
-            self.worker_fact(
-                FactKind::WorkerEnded,
-                key,
-                &format!("(started by itself) {why}"),
-                out,
-            );
+            if self.may_cause(Class::Guest, None) {
+                let what = format!("(started by itself) {why}");
+                self.worker_fact(FactKind::WorkerEnded, key, &what, out);
+            }
             self.forget_worker(key, out);
         } else if has_exited {
             self.ended(key, out);

@@ -6,6 +6,7 @@ use super::due::Due;
 use super::fact::FactKind;
 use super::links::End;
 use super::op_run::OpResult;
+use super::quotas::{Class, LINE_BYTES_MAX};
 use super::workers::{Life, Place};
 use super::{Engine, Out};
 use protocol::bodies::ErrorBody;
@@ -16,6 +17,7 @@ use protocol::ids::{ClientId, LinkId, WorkerId};
 use protocol::op::parse::OpError;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::Target;
+use protocol::show;
 use std::collections::BTreeSet;
 
 /// A `send … status` whose workers have not all answered.
@@ -27,6 +29,9 @@ pub(crate) struct StatusQuery {
     waiting: BTreeSet<LinkId>,
     blocks: Vec<Block>,
 }
+
+/// Most characters of an answer that the operator sees.
+const STATUS_CHARS_MAX: usize = 4096;
 
 /// How long `send … status` waits for answers.
 const STATUS_WAIT_MS: u64 = 1000;
@@ -86,11 +91,20 @@ impl Engine {
             None => return,
         };
         let id = self.workers[key].id;
-        let shown: String =
-            text.chars().filter(|c| !c.is_control() || *c == '\n').take(4096).collect();
-        let about = self.about_worker(key);
-        self.record(FactKind::WorkerStatus, about, format!("worker {id} says: {shown}"), out);
-        self.note_status(link, id, Some(sequence), &shown, out);
+        let is_asked = self
+            .status_queries
+            .iter()
+            .any(|(&query, asked)| query as u32 == sequence && asked.waiting.contains(&link));
+        // What nobody asked for is news only so often.
+        if is_asked || self.may_cause(Class::Loud, Some(link)) {
+            let about = self.about_worker(key);
+            let said = show::brief(text, LINE_BYTES_MAX);
+            self.record(FactKind::WorkerStatus, about, format!("worker {id} says: {said}"), out);
+        }
+        if is_asked {
+            let end = show::lines(&text.chars().take(STATUS_CHARS_MAX).collect::<String>());
+            self.note_status(link, id, Some(sequence), &end, out);
+        }
     }
 
     /// A worker that may have been asked is gone.

@@ -3,13 +3,15 @@
 
 use super::action::Action;
 use super::fact::{About, FactKind};
+use super::quotas::{Class, LINE_BYTES_MAX};
 use super::transaction::Stage;
 use super::{Engine, Out};
 use protocol::bodies::ErrorBody;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::header::Header;
-use protocol::ids::LinkId;
+use protocol::ids::{ClientId, LinkId};
+use protocol::show;
 
 impl Engine {
     /// The one outcome of a transaction: from here on its client knows, and nothing more is sent.
@@ -68,19 +70,10 @@ impl Engine {
             self.clients[client].failed += 1;
             (self.clients[client].id, self.clients[client].link)
         });
-        let about = About {
-            client: client_id.map(|(id, _)| id),
-            service: Some(self.registry[service].name.clone()),
-            transaction: Some(id),
-            worker: match stage {
-                Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id),
-                Stage::Waiting | Stage::Barred => None,
-            },
-            ..About::default()
-        };
         let why = error.text.clone();
-        let text = format!("{} (ran: {}): {}", error.code, error.ran, error.text);
-        self.record(FactKind::RequestFailed, about, text, out);
+        if self.may_cause(Class::Quiet, client_id.map(|(_, link)| link)) {
+            self.record_failed(key, client_id.map(|(id, _)| id), &error, out);
+        }
         if let Some((_, link)) = client_id {
             let head = Header { transaction: id.0, ..head };
             self.answer_error(link, &head, error, out);
@@ -93,6 +86,29 @@ impl Engine {
             Stage::Bound(worker) => self.abandon_if_cut(key, worker, &why, out),
             Stage::Held(_) => {}
         }
+    }
+
+    fn record_failed(
+        &mut self,
+        key: usize,
+        client: Option<ClientId>,
+        error: &ErrorBody,
+        out: Out<'_>,
+    ) {
+        let transaction = &self.transactions[key];
+        let about = About {
+            client,
+            service: Some(self.registry[transaction.service].name.clone()),
+            transaction: Some(transaction.id),
+            worker: match transaction.stage {
+                Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id),
+                Stage::Waiting | Stage::Barred => None,
+            },
+            ..About::default()
+        };
+        let said = show::brief(&error.text, LINE_BYTES_MAX);
+        let text = format!("{} (ran: {}): {said}", error.code, error.ran);
+        self.record(FactKind::RequestFailed, about, text, out);
     }
 
     /// A worker in the middle of a conversation would wait for pieces that will never come.
@@ -188,13 +204,16 @@ impl Engine {
         let text = format!(
             "worker {worker_id} of service '{name}' has it since {had} ms and has not answered"
         );
-        let about = About {
-            worker: Some(worker_id),
-            service: Some(name),
-            transaction: Some(id),
-            ..About::default()
-        };
-        self.record(FactKind::RequestOverdue, about, text.clone(), out);
+        let link = transaction.client.map(|client| self.clients[client].link);
+        if self.may_cause(Class::Loud, link) {
+            let about = About {
+                worker: Some(worker_id),
+                service: Some(name),
+                transaction: Some(id),
+                ..About::default()
+            };
+            self.record(FactKind::RequestOverdue, about, text.clone(), out);
+        }
         self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, out);
         self.leave_overdue(worker, out);
     }

@@ -4,6 +4,7 @@
 use super::action::Action;
 use super::fact::{About, FactKind};
 use super::links::End;
+use super::quotas::Class;
 use super::workers::Place;
 use super::{Engine, Out};
 use bytes::Bytes;
@@ -132,15 +133,20 @@ impl Engine {
         self.freed(worker, out);
     }
 
-    fn drop_late(&mut self, worker: usize, transaction: u64, out: Out<'_>) {
-        let worker = &mut self.workers[worker];
+    fn drop_late(&mut self, worker_key: usize, transaction: u64, out: Out<'_>) {
+        let worker = &mut self.workers[worker_key];
         worker.late += 1;
+        let link = worker.link;
+        self.registry[worker.service].figures.late += 1;
+        if !self.may_cause(Class::Quiet, link) {
+            return;
+        }
+        let worker = &self.workers[worker_key];
         let text = format!(
             "worker {}: a reply to transaction {transaction}, which had ended, was dropped",
             worker.id
         );
-        let service = &mut self.registry[worker.service];
-        service.figures.late += 1;
+        let service = &self.registry[worker.service];
         let about = About {
             worker: Some(worker.id),
             service: Some(service.name.clone()),

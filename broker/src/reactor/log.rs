@@ -4,6 +4,7 @@
 use crate::config::cli::{LogFormat, LogLevel};
 use crate::engine::fact::{About, Fact, Level};
 use execd::log_time::LocalTime;
+use execd::os::log::Clean;
 use std::fmt::Display;
 use std::time::Duration;
 use sys::stderr::Stderr;
@@ -45,12 +46,13 @@ fn install(level: LogLevel, format: LogFormat, stderr: Stderr) {
         LogLevel::Debug => LevelFilter::DEBUG,
         LogLevel::Trace => LevelFilter::TRACE,
     };
+    let is_json = format == LogFormat::Json;
     let builder = tracing_subscriber::fmt()
         .with_max_level(filter)
         .with_target(false)
         .with_ansi(false)
         .log_internal_errors(false)
-        .with_writer(move || stderr.clone());
+        .with_writer(move || Clean { to: stderr.clone(), is_json });
     // A second log in one process is the first one.
     let _ = match format {
         LogFormat::Text => {

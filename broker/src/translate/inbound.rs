@@ -9,6 +9,12 @@ use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::kinds::{Kind, Role};
+use protocol::show;
+
+/// Most bytes of a line of a program, or of a host's text, that are kept.
+const LINE_BYTES_MAX: usize = 2048;
+/// Most last lines of a program that are kept.
+const TAIL_LINES_MAX: usize = 20;
 
 /// A whole frame as it came from a link.
 #[derive(Clone, Debug)]
@@ -63,9 +69,20 @@ pub fn input(
         Frame::StatusReply { sequence, text } => Input::StatusReply { link, sequence, text },
         Frame::ExecWelcome(body) => report(Report::Welcome(body)),
         Frame::ExecStarted(body) => report(Report::Started(body)),
-        Frame::ExecFailed(body) => report(Report::Failed(body)),
-        Frame::ExecExited(body) => report(Report::Exited(body)),
-        Frame::ExecOutput(body) => report(Report::Output(body)),
+        Frame::ExecFailed(mut body) => {
+            body.text = show::brief(&body.text, LINE_BYTES_MAX);
+            report(Report::Failed(body))
+        }
+        Frame::ExecExited(mut body) => {
+            let more = body.tail.len().saturating_sub(TAIL_LINES_MAX);
+            body.tail.drain(..more);
+            body.tail.iter_mut().for_each(|line| *line = show::brief(line, LINE_BYTES_MAX));
+            report(Report::Exited(body))
+        }
+        Frame::ExecOutput(mut body) => {
+            body.line = show::brief(&body.line, LINE_BYTES_MAX);
+            report(Report::Output(body))
+        }
         Frame::ExecListed(body) => report(Report::Listed(body)),
         // Only the broker sends these; the table of kinds has refused them above.
         Frame::LoginOk(_)

@@ -1,6 +1,8 @@
 //! A small writer of JSON: strings escaped, commas put. Not a reader, and not what an answer says:
 //! `reply` knows that.
 
+use crate::show;
+
 /// Writes one JSON value into a string. The caller opens and closes; commas and escapes are done
 /// here.
 #[derive(Debug, Default)]
@@ -96,10 +98,8 @@ pub fn escape(text: &str, out: &mut String) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            // Control characters must be escaped; U+2028 and U+2029 end a line in JavaScript.
-            c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
-                out.push_str(&format!("\\u{:04x}", u32::from(c)));
-            }
+            // Control characters must be escaped; what nobody sees is, too, for who prints it.
+            c if show::is_hidden(c) => show::json_escape(c, out),
             c => out.push(c),
         }
     }

@@ -48,21 +48,9 @@ fn line(text: &str, out: &mut String) {
     out.push('\n');
 }
 
-/// The text without control characters (a tab in free text stays).
+/// The text without hidden characters (a tab in free text stays).
 fn clean(text: &str, keep_tabs: bool) -> String {
-    let is_bad = |c: char| c.is_control() && !(keep_tabs && c == '\t');
-    if !text.contains(is_bad) {
-        return text.to_owned();
-    }
-    let mut out = String::with_capacity(text.len() + 8);
-    for c in text.chars() {
-        if is_bad(c) {
-            out.extend(c.escape_debug());
-        } else {
-            out.push(c);
-        }
-    }
-    out
+    if keep_tabs { show::lines(text) } else { show::one_line(text.to_owned()) }
 }
 
 fn record(prefix: &str, width: usize, fields: &[(&'static str, Value)], out: &mut String) {
