@@ -264,6 +264,15 @@ impl Session {
         if self.fault.is_some() { self.end(0).map(drop) } else { Ok(()) }
     }
 
+    /// Goes on with the handshake by bytes that came from the socket, which is not touched: what is
+    /// to be said waits for [`flush`](Self::flush). This is where a handshake takes its time, so it
+    /// can be done on another thread.
+    pub fn advance(&mut self, bytes: &[u8]) {
+        let mut room = Room { slices: &mut [], index: 0, at: 0, filled: 0 };
+        // A fault is kept, and a buffer in memory can't fail.
+        let _ = self.feed(bytes, &mut room);
+    }
+
     /// Nothing more comes: what a read gives then.
     fn end(&self, filled: usize) -> io::Result<usize> {
         if filled > 0 || (self.is_closed && self.fault.is_none()) {

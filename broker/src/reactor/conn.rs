@@ -4,10 +4,12 @@
 use super::intake::{Intake, end_of};
 use super::outbox::Outbox;
 use super::stream::Stream;
+use super::turns::Turn;
 use super::vanish::Doubt;
 use crate::engine::input::Close;
 use protocol::kinds::Role;
 use protocol::names::HostName;
+use protocol::place::Place;
 use protocol::time::Tick;
 
 /// Where a connection is in its life.
@@ -78,6 +80,12 @@ pub(super) struct Conn {
     pub(super) is_shutting: bool,
     /// It was never let in: the error in its outbox says why.
     pub(super) is_refused: bool,
+    /// Whose turns it shares.
+    pub(super) place: Place,
+    /// Where it waits for its turn.
+    pub(super) turn: Option<Turn>,
+    /// A step of its handshake was done.
+    pub(super) is_begun: bool,
 }
 
 impl Conn {
@@ -121,6 +129,9 @@ impl Conn {
             doubt: Doubt::None,
             is_shutting: false,
             is_refused: false,
+            place: Place::default(),
+            turn: None,
+            is_begun: false,
         }
     }
 }

@@ -26,6 +26,7 @@ mod state;
 mod stream;
 mod thrift;
 mod tokens;
+mod turns;
 mod vanish;
 mod wake;
 
@@ -144,6 +145,7 @@ impl Reactor {
         self.take_events();
         self.take_again();
         self.accept_all();
+        self.serve_strangers();
         self.look_at_parts();
         self.shell.due();
         if self.engine.next_deadline().is_some_and(|due| due <= self.shell.now) {
@@ -164,8 +166,10 @@ impl Reactor {
 
     /// When something is due although nothing comes.
     fn due(&self) -> Option<Tick> {
-        let is_busy =
-            !self.shell.again.is_empty() || !self.shell.inputs.is_empty() || self.has_waiting();
+        let is_busy = !self.shell.again.is_empty()
+            || !self.shell.inputs.is_empty()
+            || self.shell.turns.has_strangers()
+            || self.has_waiting();
         if is_busy {
             return Some(Tick::default());
         }
@@ -273,6 +277,7 @@ impl Reactor {
                 }
                 Found::Tokens { asker, list } => self.shell.tokens_read(asker, list),
                 Found::Answer { link, frame } => self.shell.send(link, frame),
+                Found::Shaken { link, session } => self.shaken(link, *session),
                 Found::NotSynced(why) => self.shell.tell(None, Input::PersistFailed { why }),
             }
         }
@@ -356,6 +361,7 @@ impl Reactor {
             self.shell.now = self.clock.now();
             self.take_events();
             self.take_again();
+            self.serve_strangers();
         }
         if let Some(local) = &mut self.shell.local {
             local.reap();

@@ -21,10 +21,21 @@ use std::mem;
 
 /// Most frames of one connection in one turn; the rest waits for the next.
 const FRAMES_MAX: usize = 256;
+/// The same for one that has not logged in.
+const STRANGERS_FRAMES_MAX: usize = 8;
 
 impl Reactor {
-    /// Reads once from a connection and gives the engine what came.
+    /// Reads once from a connection and gives the engine what came, now or when it is its turn.
+    #[inline]
     pub(super) fn receive(&mut self, link: LinkId) {
+        let is_known = self.shell.links.get(link).is_some_and(|conn| conn.intake.is_known);
+        if is_known || !self.shell.must_wait(link) {
+            self.receive_now(link);
+        }
+    }
+
+    /// Reads once from a connection whose turn it is.
+    pub(super) fn receive_now(&mut self, link: LinkId) {
         let Some(conn) = self.shell.links.get(link) else {
             return;
         };
@@ -80,6 +91,7 @@ impl Reactor {
         let (mut at, mut frames) = (0, 0);
         // Each frame says by itself that its sender is there.
         let mut is_part = true;
+        let mut is_cut;
         if let Some(conn) = self.shell.links.get(link)
             && let Some((kind, head, body)) = conn.intake.take_big(&mut self.bulk)
         {
@@ -102,7 +114,10 @@ impl Reactor {
                 // What is kept now is another frame than before.
                 conn.intake.looks = 0;
             }
-            if conn.is_paused || frames == FRAMES_MAX {
+            // Whoever has not logged in has little to say.
+            let most = if conn.intake.is_known { FRAMES_MAX } else { STRANGERS_FRAMES_MAX };
+            is_cut = frames >= most;
+            if conn.is_paused || is_cut {
                 conn.intake.keep(rest, &mut self.bulk);
                 break;
             }
@@ -145,7 +160,7 @@ impl Reactor {
         if is_part {
             self.hear_part(link);
         }
-        self.after(link, frames == FRAMES_MAX);
+        self.after(link, is_cut);
     }
 
     /// No frame is whole; but bytes of one may have come.

@@ -13,6 +13,7 @@ use super::parts::Parts;
 use super::secure::Secure;
 use super::state::State;
 use super::tokens::{Links, Ready};
+use super::turns::Turns;
 use super::vanish::Watch;
 use super::wake::Helpers;
 use crate::engine::action::Ending;
@@ -88,6 +89,8 @@ pub(super) struct Shell {
     pub(super) parts: Parts,
     /// Who may come in.
     pub(super) door: Door,
+    /// Who waits before it has logged in.
+    pub(super) turns: Turns,
     /// Certificates.
     pub(super) secure: Secure,
     /// The state directory.
@@ -138,6 +141,7 @@ impl Shell {
             pool: Pool::default(),
             parts: Parts::default(),
             door: Door::default(),
+            turns: Turns::default(),
             secure: Secure::default(),
             state,
             helpers,
@@ -405,6 +409,7 @@ impl Shell {
             return;
         };
         self.desk.forget(link);
+        self.forget_turn(&mut conn);
         self.parts.release(&mut conn);
         conn.outbox.clear(&mut self.pool);
         conn.stream.deregister(&self.registry);

@@ -31,6 +31,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use tls::session::Session;
 
 /// Most helper threads at once; what would need more is refused.
 const THREADS_MAX: usize = 16;
@@ -96,8 +97,31 @@ pub(super) enum Found {
         /// The answer.
         frame: Frame,
     },
+    /// A step of a TLS handshake is done.
+    Shaken {
+        /// Of which connection.
+        link: LinkId,
+        /// Its session.
+        session: Box<Session>,
+    },
     /// The configuration is written but could not be brought to the disk.
     NotSynced(String),
+}
+
+/// The road back into the loop.
+#[derive(Clone, Debug)]
+pub(super) struct Results {
+    sender: Sender<Found>,
+    waker: Arc<Waker>,
+}
+
+impl Results {
+    /// Wakes the loop with what was found.
+    pub(super) fn tell(&self, found: Found) {
+        // The loop ends before its helpers: then nobody listens, and that is right.
+        let _ = self.sender.send(found);
+        let _ = self.waker.wake();
+    }
 }
 
 /// Starts helpers and takes their results.
@@ -113,6 +137,16 @@ impl Helpers {
     /// No helper runs yet.
     pub(super) fn new(waker: Waker) -> Self {
         Self { waker: Arc::new(waker), results: unbounded(), running: Arc::default(), sync: None }
+    }
+
+    /// Takes the results of threads that are not started here.
+    pub(super) fn results(&self) -> Results {
+        Results { sender: self.results.0.clone(), waker: Arc::clone(&self.waker) }
+    }
+
+    /// As if a helper had found it.
+    pub(super) fn tell(&self, found: Found) {
+        self.results().tell(found);
     }
 
     /// What helpers found since the last call.
