@@ -3,6 +3,7 @@
 use clap::{Parser, ValueEnum};
 use execd::engine::limits::{CHILDREN_CAP, Limits};
 use execd::log_time::LocalTime;
+use execd::os::log::Clean;
 use execd::os::options::{Listen, Options, variable};
 use execd::os::rlimits::RLimit;
 use execd::os::user::Account;
@@ -141,10 +142,10 @@ impl Cli {
                 "{lost} log lines dropped: stderr was not read, or could not be written"
             );
         });
-        let writer = stderr.clone();
+        let (writer, is_json) = (stderr.clone(), matches!(self.log_format, LogFormat::Json));
         let log = tracing_subscriber::fmt()
             .with_max_level(level)
-            .with_writer(move || writer.clone())
+            .with_writer(move || Clean { to: writer.clone(), is_json })
             .with_target(false)
             .log_internal_errors(false);
         match self.log_format {

@@ -7,6 +7,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
+/// An RSA key for tests.
+const RSA_KEY: &str = include_str!("rsa4096.pem");
+
 /// An authority.
 #[derive(Debug)]
 pub struct Authority {
@@ -78,13 +81,16 @@ impl Authority {
 
     /// Signs one that is good from 2020 until the beginning of a year.
     pub fn sign_until(&self, file: &str, names: &[&str], year: i32) -> Pair {
+        self.sign_key(file, names, year, &KeyPair::generate().expect("a key"))
+    }
+
+    fn sign_key(&self, file: &str, names: &[&str], year: i32, key: &KeyPair) -> Pair {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names).expect("names");
         params.distinguished_name.push(DnType::CommonName, file);
         params.not_before = date_time_ymd(2020, 1, 1);
         params.not_after = date_time_ymd(year, 1, 1);
-        let key = KeyPair::generate().expect("a key");
-        let cert = params.signed_by(&key, &self.issuer).expect("a certificate");
+        let cert = params.signed_by(key, &self.issuer).expect("a certificate");
         let pair = Pair {
             cert: self.folder().join(format!("{file}.pem")),
             key: self.folder().join(format!("{file}.key")),
@@ -92,6 +98,13 @@ impl Authority {
         std::fs::write(&pair.cert, cert.pem()).expect("a file");
         write_private(&pair.key, &key.serialize_pem());
         pair
+    }
+
+    /// Signs a certificate for an RSA key of 4096 bits, with which a signature takes milliseconds.
+    /// The key is an example that stands in the sources: to make one takes seconds.
+    pub fn sign_rsa(&self, file: &str, names: &[&str]) -> Pair {
+        let key = KeyPair::from_pem_and_sign_algo(RSA_KEY, &rcgen::PKCS_RSA_SHA256).expect("a key");
+        self.sign_key(file, names, 2090, &key)
     }
 
     /// Trusts this authority, and shows nothing.

@@ -7,6 +7,7 @@ use super::due::Due;
 use super::fact::{About, FactKind};
 use super::hosts::HostState;
 use super::input::{Report, Start};
+use super::quotas::Class;
 use super::workers::Life;
 use super::{Engine, Out};
 use protocol::bodies::{Badge, Child, ExecStop};
@@ -71,6 +72,9 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(name) else { return };
         host.disbelieved = host.disbelieved.saturating_add(1);
         if host.disbelieved == 1 {
+            if !self.may_cause(Class::Host, Some(link)) {
+                return;
+            }
             let about = About { host: Some(name.clone()), ..About::default() };
             let text = format!(
                 "host {name} sent {what}; it is not believed (more of this on the same connection \

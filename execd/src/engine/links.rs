@@ -32,7 +32,9 @@ impl Link {
     /// When this link is due for a ping or an end.
     pub(super) fn due(&self, limits: &Limits) -> Tick {
         if self.broker.is_none() {
-            return self.heard.plus_millis(limits.hello_ms);
+            // A proof that waits for its turn is no silence.
+            let times = if self.proving.is_checked { 3 } else { 1 };
+            return self.heard.plus_millis(limits.hello_ms.saturating_mul(times));
         }
         let gone = self.heard.plus_millis(limits.silence_ms);
         let ping = self.pinged.unwrap_or(self.heard).max(self.heard).plus_millis(limits.ping_ms);
@@ -67,7 +69,11 @@ impl Engine {
     /// Gives the place of whoever has been there longest without saying hello to a newer one: a
     /// broker says it at once, and silent connections must not keep it out.
     fn make_room(&mut self, now: Tick, out: &mut Vec<Action>) -> bool {
-        let silent = self.links.iter().find(|(_, link)| link.broker.is_none());
+        let mut out_of = self.links.iter().filter(|(_, link)| link.broker.is_none());
+        let first = out_of.next();
+        // One that is about to prove its token goes last.
+        let silent = first.filter(|(_, link)| link.proving.is_silent());
+        let silent = silent.or_else(|| out_of.find(|(_, link)| link.proving.is_silent())).or(first);
         let Some(id) = silent.map(|(id, _)| *id) else { return false };
         let text = "all places are taken; yours, without a hello, goes to a newer one".into();
         self.drop_link(now, id, (ErrorCode::TooManyConnections, text), out);

@@ -17,13 +17,18 @@ pub(super) struct Proving {
     /// Its hello, while it was challenged.
     hello: Option<ExecHello>,
     /// Its proof came and is being checked.
-    is_checked: bool,
+    pub(super) is_checked: bool,
 }
 
 impl Proving {
     /// Of a link that has to prove a token, or not.
     pub(super) fn new(is_needed: bool) -> Self {
         Self { is_needed, ..Self::default() }
+    }
+
+    /// It has not said hello.
+    pub(super) const fn is_silent(&self) -> bool {
+        self.hello.is_none()
     }
 }
 

@@ -12,6 +12,8 @@ use crate::engine::input::Input;
 use protocol::bodies::ExecStart;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
+use protocol::logins::Check;
+use protocol::proof::Proof;
 use protocol::time::Tick;
 use std::sync::Arc;
 use tracing::{error, info, warn};
@@ -36,7 +38,9 @@ impl Shell {
             Action::Challenge { link, host, claim } => {
                 let channel = self.links.get(&link).map_or(Ok(None), Link::channel);
                 let made = match (&mut self.desk, channel) {
-                    (Some(desk), Ok(channel)) => desk.challenge(link, &host, &claim, channel),
+                    (Some(desk), Ok(channel)) => {
+                        desk.challenge(link, &host, &claim, channel, (now, &mut self.gate))
+                    }
                     (Some(_), Err(why)) => Err(why),
                     (None, _) => Err("is not known here: this execd has no tokens; start it with \
                                  --tokens FILE"
@@ -57,10 +61,17 @@ impl Shell {
                 }
             }
             Action::Verify { link, proof } => {
-                let desk = self.desk.as_mut();
-                let proven = desk.map(|desk| desk.verify(link, &proof));
-                let proven = proven.unwrap_or_else(|| Err("is not known here".into()));
-                self.inputs.push_back(Input::Proven { link, proven });
+                let place = self.links.get(&link).map(|known| known.place).unwrap_or_default();
+                match self.desk.as_mut().map(|desk| desk.when(link, place, now)) {
+                    Some(Check::At(at)) => {
+                        self.proofs.insert((at, link), proof);
+                    }
+                    Some(Check::Now) | None => self.verify(now, link, &proof),
+                    Some(Check::Never) => {
+                        let proven = Err("failed too often from here; try again later".into());
+                        self.inputs.push_back(Input::Proven { link, proven });
+                    }
+                }
             }
             Action::Spawn { child, broker, start } => {
                 let answer = match self.spawn(child, broker, &start) {
@@ -83,8 +94,27 @@ impl Shell {
                 self.children.remove(child);
                 self.is_state_stale = true;
             }
-            Action::Note(note) => log::note(&note),
+            Action::Note(note) => log::note(&note, now, &mut self.gate),
             Action::Leave => self.is_leaving = true,
+        }
+    }
+
+    fn verify(&mut self, now: Tick, link: LinkId, proof: &Proof) {
+        let place = self.links.get(&link).map(|known| known.place).unwrap_or_default();
+        let proven = match &mut self.desk {
+            Some(desk) => desk.verify(link, proof, (place, now), &mut self.gate),
+            None => Err("is not known here".into()),
+        };
+        self.inputs.push_back(Input::Proven { link, proven });
+    }
+
+    /// Checks the proofs that had to wait, if it is time.
+    pub(super) fn check_proofs(&mut self, now: Tick) {
+        while let Some(entry) = self.proofs.first_entry().filter(|entry| entry.key().0 <= now) {
+            let ((_, link), proof) = entry.remove_entry();
+            if self.links.contains_key(&link) {
+                self.verify(now, link, &proof);
+            }
         }
     }
 

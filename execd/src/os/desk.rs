@@ -1,12 +1,16 @@
 //! The desk where brokers show their token: reads the token file, makes challenges, checks proofs.
 //! Not what follows: the engine decides that.
 
+use super::log::Gate;
 use auth::list::{FILE_BYTES_MAX, Pending, TokenList};
 use auth::private;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
+use protocol::logins::{Check, Logins};
 use protocol::names::{HostName, TokenName};
+use protocol::place::Place;
 use protocol::proof::{Challenge, Channel, Claim, Proof};
+use protocol::time::Tick;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tracing::{error, warn};
@@ -20,20 +24,26 @@ pub(super) struct Desk {
     file: PathBuf,
     list: TokenList,
     pending: BTreeMap<LinkId, Pending>,
+    /// The text of the file as it was read last.
+    text: String,
+    /// Logins that failed.
+    logins: Logins,
     /// Who is in, by which token; see [`Entry::stamp`](auth::list::Entry::stamp).
     admitted: BTreeMap<LinkId, (TokenName, u64)>,
 }
 
-fn read(file: &Path) -> Result<TokenList, String> {
+fn read(file: &Path) -> Result<(String, TokenList), String> {
     let text = private::read(file, FILE_BYTES_MAX)?;
-    TokenList::of_file(&text).map_err(|why| format!("{}: {why}", file.display()))
+    let list = TokenList::of_file(&text).map_err(|why| format!("{}: {why}", file.display()))?;
+    Ok((text, list))
 }
 
 impl Desk {
     /// Reads the token file.
     pub(super) fn open(file: PathBuf) -> Result<Self, String> {
-        let list = read(&file)?;
-        Ok(Self { file, list, pending: BTreeMap::new(), admitted: BTreeMap::new() })
+        let (text, list) = read(&file)?;
+        let (pending, admitted) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { file, list, pending, text, logins: Logins::default(), admitted })
     }
 
     /// The challenge to a broker's claim. The file is read anew each time, so that a token that was
@@ -45,10 +55,16 @@ impl Desk {
         host: &HostName,
         claim: &Claim,
         channel: Option<Channel>,
+        (now, gate): (Tick, &mut Gate),
     ) -> Result<Challenge, String> {
-        match read(&self.file) {
-            Ok(list) => self.list = list,
-            Err(why) => error!("{why}; the tokens in force stay"),
+        match private::read(&self.file, FILE_BYTES_MAX) {
+            // Parsing it is dear; a stranger can have that done as often as he likes.
+            Ok(text) if text == self.text => {}
+            Ok(text) => match TokenList::of_file(&text) {
+                Ok(list) => (self.text, self.list) = (text, list),
+                Err(why) => self.complain(&format!("{}: {why}", self.file.display()), now, gate),
+            },
+            Err(why) => self.complain(&why, now, gate),
         }
         let challenge = self.list.challenge(claim)?;
         let (target, token) = (host.to_string(), claim.token.clone());
@@ -58,8 +74,29 @@ impl Desk {
         Ok(challenge)
     }
 
+    /// Once for each login would be as often as a stranger likes.
+    fn complain(&self, why: &str, now: Tick, gate: &mut Gate) {
+        if gate.has_room(now) {
+            error!("{why}; the tokens in force stay");
+        }
+    }
+
+    /// When the proof that came on a link is to be checked.
+    pub(super) fn when(&mut self, link: LinkId, place: Place, now: Tick) -> Check {
+        match self.pending.get(&link) {
+            Some(login) => self.logins.ask(&login.token, place, now),
+            None => Check::Now,
+        }
+    }
+
     /// Checks the answer: the signature that goes back, or what the broker is told.
-    pub(super) fn verify(&mut self, link: LinkId, proof: &Proof) -> Result<String, String> {
+    pub(super) fn verify(
+        &mut self,
+        link: LinkId,
+        proof: &Proof,
+        (place, now): (Place, Tick),
+        gate: &mut Gate,
+    ) -> Result<String, String> {
         let Some(login) = self.pending.remove(&link) else { return Err(REFUSAL.into()) };
         let why = match self.list.check(&login, proof) {
             Ok((entry, signature)) if entry.rights.host => {
@@ -69,14 +106,17 @@ impl Desk {
             Ok(_) => "it has not the role host".to_owned(),
             Err(fault) => fault.to_string(),
         };
-        warn!(%link, token = %login.token, "a broker was not let in: {why}");
+        self.logins.failed(&login.token, place, now);
+        if gate.has_room(now) {
+            warn!(%link, token = %login.token, "a broker was not let in: {why}");
+        }
         Err(REFUSAL.into())
     }
 
     /// Reads the file again: what it is, and the links that are in by a token which is gone, was
     /// renewed or is no host's any more.
     pub(super) fn reload(&mut self) -> Result<(String, Vec<LinkId>), String> {
-        self.list = read(&self.file)?;
+        (self.text, self.list) = read(&self.file)?;
         let holds = |(token, stamp): &(TokenName, u64)| {
             let entry = self.list.entries.get(token);
             entry.is_some_and(|entry| entry.rights.host && entry.stamp() == *stamp)

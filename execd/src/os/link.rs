@@ -8,6 +8,7 @@ use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
+use protocol::place::Place;
 use protocol::proof::Channel;
 use protocol::time::Tick;
 use std::io::ErrorKind;
@@ -44,10 +45,14 @@ pub(super) struct Link {
     is_shut: bool,
     /// The end of a TLS session that failed was told.
     is_told: bool,
+    /// Whose attempts its own are counted with.
+    pub(super) place: Place,
+    /// A broker was welcomed on it.
+    pub(super) is_in: bool,
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream) -> Self {
+    pub(super) fn new(stream: Stream, place: Place) -> Self {
         Self {
             stream,
             inbox: BytesMut::new(),
@@ -55,6 +60,8 @@ impl Link {
             linger_until: None,
             is_shut: false,
             is_told: false,
+            place,
+            is_in: false,
         }
     }
 
@@ -114,6 +121,7 @@ impl Link {
     /// Queues a frame; `false` if the outbox is past its limit.
     #[must_use]
     pub(super) fn send(&mut self, frame: Frame) -> bool {
+        self.is_in |= matches!(frame, Frame::ExecWelcome(_));
         encode::append(frame, &mut self.outbox);
         self.outbox.len() <= OUTBOX_BYTES_MAX
     }

@@ -155,7 +155,8 @@ impl Listener {
                 stream.set_nodelay(true)?;
                 stream.set_nonblocking(true)?;
                 let local = stream.local_addr()?;
-                let comer = self.door.judge(place::Place::of(peer.ip()), || peer::tcp_owner(local, peer));
+                let comer =
+                    self.door.judge(place::Place::of(peer.ip()), || peer::tcp_owner(local, peer));
                 match &self.secure {
                     None => Ok((Stream::Tcp(stream), comer)),
                     Some(secure) => {

@@ -31,7 +31,7 @@ mod diag;
 mod enter;
 mod link;
 mod listen;
-mod log;
+pub mod log;
 pub mod memory;
 pub mod options;
 mod orphans;

@@ -7,7 +7,7 @@ use super::clock::Clock;
 use super::desk::Desk;
 use super::link::{Link, Taken};
 use super::listen::{Comer, Door, Listener};
-use super::log;
+use super::log::{self, Gate};
 use super::options::{Failure, Options};
 use super::orphans;
 use super::reap;
@@ -19,7 +19,8 @@ use crate::exit::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::ids::LinkId;
-use protocol::time::Tick;
+use protocol::proof::Proof;
+use protocol::time::{Micros, Tick};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use sys::signals::{Inbox, Meaning};
@@ -27,6 +28,13 @@ use tracing::{error, info, warn};
 
 /// Most frames taken from one connection in a turn: a start takes a millisecond.
 const FRAMES_A_TURN: usize = 32;
+
+/// The same from one on which no broker was welcomed.
+const FRAMES_OF_STRANGER: usize = 4;
+
+/// After so long no further connection without a broker is looked at in a turn; one step of a TLS
+/// handshake may itself take longer.
+const STRANGERS_TIME: Micros = Micros::from_millis(2);
 
 /// Most connections accepted in a turn.
 const ACCEPTS_A_TURN: usize = 16;
@@ -54,6 +62,10 @@ pub(super) struct Shell {
     pub(super) listener: Option<Listener>,
     /// The tokens of brokers, if they have to prove one.
     pub(super) desk: Option<Desk>,
+    /// Proofs that wait to be checked.
+    pub(super) proofs: BTreeMap<(Tick, LinkId), Proof>,
+    /// Lines of the log that peers may still cause.
+    pub(super) gate: Gate,
     accept_again: Option<Tick>,
     links_ever: u64,
     lingering_max: usize,
@@ -136,6 +148,8 @@ impl Shell {
             is_spent: false,
             listener: Some(listener),
             desk,
+            proofs: BTreeMap::new(),
+            gate: Gate::default(),
             accept_again: None,
             links_ever: 0,
             lingering_max: options.limits.links_max + LINGERING_MAX,
@@ -175,7 +189,16 @@ impl Shell {
     fn turn(&mut self) -> Result<(), Failure> {
         let ready = self.wait()?;
         let now = self.clock.read();
+        self.check_proofs(now);
+        self.step(now);
+        let mut strangers = Vec::new();
         for token in ready {
+            if let Token::Link(link) = token
+                && self.links.get(&link).is_some_and(|link| !link.is_in)
+            {
+                strangers.push(link);
+                continue;
+            }
             match token {
                 Token::Child(child, Source::Pipe(stream)) => {
                     self.inputs.extend(self.children.read(child, stream));
@@ -187,6 +210,7 @@ impl Shell {
             }
             self.step(now);
         }
+        self.serve_strangers(now, strangers);
         if self.engine.next_deadline().is_some_and(|due| due <= now) {
             self.inputs.push_back(Input::Deadline);
             self.step(now);
@@ -200,6 +224,20 @@ impl Shell {
             error!(%error, "the state directory can't be written");
         }
         Ok(())
+    }
+
+    /// Reads connections without a broker, those that came last first: the crowd before them may
+    /// have given up, and a broker says what it wants at once. Whoever finds no time in this turn
+    /// is reported again in the next one.
+    fn serve_strangers(&mut self, now: Tick, strangers: Vec<LinkId>) {
+        let begun = self.clock.read();
+        for link in strangers.into_iter().rev() {
+            self.read(now, link);
+            self.step(now);
+            if self.clock.read().since(begun) >= STRANGERS_TIME {
+                break;
+            }
+        }
     }
 
     /// Feeds the engine until nothing is left to feed.
@@ -252,7 +290,9 @@ impl Shell {
             return PollTimeout::ZERO;
         }
         let lingers = self.links.values().filter_map(|link| link.linger_until);
-        let due = lingers.chain(self.engine.next_deadline()).chain(self.accept_again).min();
+        let proof = self.proofs.keys().next().map(|(at, _)| *at);
+        let due = lingers.chain(self.engine.next_deadline()).chain(self.accept_again);
+        let due = due.chain(proof).min();
         let Some(due) = due else { return PollTimeout::NONE };
         // Rounded up, so that the deadline has passed when the wait is over.
         let millis = due.since(self.clock.read()).0.div_ceil(1000);
@@ -290,7 +330,8 @@ impl Shell {
         let Some(link) = self.links.get_mut(&id) else { return };
         // What came before a close is taken before it.
         let end = if link.wants_bytes() { link.read().err() } else { None };
-        for _ in 0..FRAMES_A_TURN {
+        let most = if link.is_in { FRAMES_A_TURN } else { FRAMES_OF_STRANGER };
+        for _ in 0..most {
             let Some(link) = self.links.get_mut(&id) else { return };
             match link.take() {
                 Taken::Frame(frame) => self.inputs.push_back(Input::Frame { link: id, frame }),
@@ -318,12 +359,14 @@ impl Shell {
     fn accept(&mut self, now: Tick) {
         for _ in 0..ACCEPTS_A_TURN {
             let Some(listener) = &self.listener else { return };
-            let (stream, Comer { stranger, must_prove }) = match listener.accept() {
+            let (stream, Comer { stranger, must_prove, place }) = match listener.accept() {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
                 Err(error) => {
                     // Out of descriptors, or the other side gave up: neither may end this loop.
-                    warn!(%error, "connection not accepted");
+                    if self.gate.has_room(now) {
+                        warn!(%error, "connection not accepted");
+                    }
                     self.accept_again = Some(now.plus_millis(ACCEPT_PAUSE_MS));
                     return;
                 }
@@ -339,7 +382,7 @@ impl Shell {
                 generation: u32::try_from(self.links_ever >> 32).unwrap_or(0),
             };
             self.links_ever += 1;
-            self.links.insert(link, Link::new(stream));
+            self.links.insert(link, Link::new(stream, place));
             self.inputs.push_back(Input::Opened { link, stranger, must_prove });
         }
     }

@@ -1,0 +1,236 @@
+//! Strangers who fill logs, guess tokens, begin handshakes by the hundred, with real processes:
+//! what they can cause is bounded and counted, and nobody else waits for it. Crowds of clients that
+//! are in: `e2e_flood`.
+
+use client::caller::{Caller, Options};
+use client::error::Error;
+use client::token::Token;
+use isect_tests::certs::Authority;
+use isect_tests::proc::{Broker, Execd, await_that, run};
+use isect_tests::wire::Wire;
+use protocol::bodies::{ErrorBody, Login};
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::names::ServiceName;
+use protocol::show;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::PathBuf;
+use tempfile::TempDir;
+
+fn service(name: &str) -> ServiceName {
+    ServiceName::new(name).expect("a name")
+}
+
+/// A token file, and the tokens in it.
+struct Tokens(TempDir);
+
+impl Tokens {
+    fn new() -> Self {
+        Self(TempDir::with_prefix("isect-strangers-").expect("temporary folder"))
+    }
+
+    fn file(&self) -> String {
+        self.0.path().join("tokens").to_string_lossy().into_owned()
+    }
+
+    fn add(&self, name: &str, roles: &[&str]) -> PathBuf {
+        let out = self.0.path().join(format!("{name}.token"));
+        let (file, path) = (self.file(), out.to_string_lossy().into_owned());
+        let mut args = vec!["token", "add", name, "--file", &file, "--out", &path];
+        roles.iter().for_each(|role| args.extend(["--role", role]));
+        let done = run("isectd", &args, b"");
+        assert_eq!(done.status, 0, "{}", done.err);
+        out
+    }
+}
+
+fn login(broker: &Broker, token: &str, name: &str) -> Result<Caller, Error> {
+    let token = Some(Token::parse(token.trim()).expect("a token"));
+    Caller::login(&[broker.address()], Options { token, ..Options::new(service(name)) })
+}
+
+/// A token of this name that was never made.
+fn stale(name: &str) -> String {
+    format!("{name}.0123456789abcdef0123456789abcdef")
+}
+
+#[test]
+fn a_client_with_an_old_secret_keeps_nobody_of_its_address_out() {
+    let tokens = Tokens::new();
+    let read = |path: PathBuf| std::fs::read_to_string(path).expect("a token");
+    let good = read(tokens.add("good", &["client:echo", "operator:read"]));
+    let shop = read(tokens.add("shop", &["client:echo"]));
+    let broker = Broker::start(&["--tokens", &tokens.file()]);
+    broker.with_workers("echo", "isdecho", 1);
+    let mut refused = Vec::new();
+    for round in 0..12 {
+        // A token that was removed, and one that was renewed: both are tried again and again.
+        for name in ["removed", "shop"] {
+            let error = login(&broker, &stale(name), "echo").map(|_| ()).expect_err("refused");
+            refused.push(error.code);
+        }
+        let mut caller = login(&broker, &good, "echo").unwrap_or_else(|e| panic!("{round}: {e}"));
+        assert_eq!(&caller.call("x", None).expect("an answer")[..], b"x");
+    }
+    assert!(refused.iter().any(|code| code.to_string() == "login_limited"), "{refused:?}");
+    // Also with the token that the other one has an old secret of, and as the operator.
+    let mut caller = login(&broker, &shop, "echo").expect("the right secret");
+    assert_eq!(&caller.call("x", None).expect("an answer")[..], b"x");
+    login(&broker, &good, "op").map(|_| ()).expect("an operator's token");
+    broker.op("services");
+    assert_eq!(broker.end(), 0);
+}
+
+/// An `error` frame of nearly 64 KB that tries all it can with a terminal and a log.
+fn complaint() -> Frame {
+    let text = format!("\u{1b}[2J\u{9b}2J\u{202e}\u{2066}\u{200b}\u{e0041}{}", "x".repeat(60_000));
+    Frame::Error { head: Header::default(), error: ErrorBody::new(ErrorCode::BadFrame, text) }
+}
+
+fn assert_all_is_seen(what: &str, text: &str) {
+    let hidden = text.chars().find(|c| show::is_hidden(*c) && *c != '\n');
+    assert!(hidden.is_none(), "{hidden:?} in {what}");
+}
+
+#[test]
+fn what_strangers_and_clients_complain_of_is_bounded_counted_and_seen() {
+    let broker = Broker::start(&[]);
+    broker.op("config events 1000");
+    broker.op("config service echo");
+    let address = broker.port("client");
+    let before = broker.process.log().len();
+    // Before the login, on connection after connection; and after it, on one.
+    for _ in 0..400 {
+        let mut wire = Wire::connect(&address);
+        let _ = wire.write(&protocol::encode::to_bytes(complaint()));
+    }
+    let mut wire = Wire::login(&address, "echo");
+    for _ in 0..400 {
+        wire.send(complaint());
+    }
+    let login = Login {
+        loghost: "a\u{202e}b\u{200b}c".into(),
+        name: Some("n\u{2066}m".into()),
+        ..Login::to(service("echo"))
+    };
+    let mut named = Wire::connect(&address);
+    named.send(Frame::Login(login));
+    assert!(matches!(named.next_frame(), Some(Frame::LoginOk(_))));
+    let events = broker.await_page("listevents", "facts_left_out");
+    assert!(events.contains("caused by clients and workers"), "{events}");
+    let log = broker.process.log();
+    assert!(log.len() - before < 400_000, "{} bytes of log for 48 MB", log.len() - before);
+    assert!(log.contains("facts were left out"), "it is said how much is missing");
+    assert!(log.contains("bytes more)"), "a long text is cut, and that is said");
+    assert_all_is_seen("the log", &log);
+    for command in ["listevents", "clients", "status"] {
+        assert_all_is_seen(command, &broker.op(command));
+        let json = broker.isdclient(&["--json", "-c", command], "");
+        assert_all_is_seen(command, &json.out);
+    }
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn a_log_in_json_shows_all_too() {
+    let broker = Broker::start(&["--log-format", "json"]);
+    broker.op("config service echo");
+    let mut wire = Wire::login(&broker.port("client"), "echo");
+    wire.send(complaint());
+    let line = await_that("the line", || {
+        let log = broker.process.log();
+        log.lines().find(|line| line.contains("peer_error")).map(str::to_owned)
+    });
+    assert_all_is_seen("the log", &line);
+    let value: serde_json::Value = serde_json::from_str(&line).expect("JSON");
+    assert_eq!(value["fact"], "peer_error", "{line}");
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn what_strangers_make_an_execd_write_is_bounded_and_counted() {
+    let execd = Execd::start(&[]);
+    let place = execd.address.clone();
+    for _ in 0..600 {
+        let mut wire = Wire::connect(&place);
+        let _ = wire.write(&protocol::encode::to_bytes(complaint()));
+        assert!(matches!(wire.next_frame(), Some(Frame::Error { .. })));
+    }
+    let log = execd.process.log();
+    assert!(log.len() < 100_000, "{} bytes", log.len());
+    assert_all_is_seen("the log", &log);
+    await_that("the count of what is missing", || {
+        let mut wire = Wire::connect(&place);
+        let _ = wire.write(&protocol::encode::to_bytes(complaint()));
+        assert!(matches!(wire.next_frame(), Some(Frame::Error { .. })));
+        execd.process.log().contains("left_out").then_some(())
+    });
+}
+
+/// The first bytes of a TLS connection, as often as they are wanted.
+fn hello(authority: &Authority) -> Vec<u8> {
+    let mut session = tls::setup::CallerFiles { ca: Some(authority.ca()), ..Default::default() }
+        .load()
+        .and_then(|caller| caller.session("localhost"))
+        .expect("a session");
+    let mut bytes = Vec::new();
+    session.flush(&mut bytes).expect("a hello");
+    bytes
+}
+
+/// Connections that each begin a handshake with the same bytes, and say nothing more.
+fn begin_all(place: &str, hello: &[u8], count: usize) -> Vec<TcpStream> {
+    let place = place.trim_start_matches("tls://");
+    (0..count)
+        .map(|_| {
+            let mut stream = TcpStream::connect(place).expect("a connection");
+            stream.write_all(hello).expect("a hello");
+            stream.set_nonblocking(true).expect("not blocking");
+            stream
+        })
+        .collect()
+}
+
+/// How many have got an answer, or an end.
+fn answered(streams: &mut [TcpStream]) -> usize {
+    let mut byte = [0];
+    streams.iter_mut().filter_map(|stream| stream.read(&mut byte).ok()).count()
+}
+
+#[test]
+fn nobody_who_is_in_waits_for_handshakes_of_strangers() {
+    let authority = Authority::new();
+    let pair = authority.sign_rsa("broker", &["127.0.0.1", "localhost"]);
+    let mut broker = Broker::start(&[
+        "--listen",
+        "tls://127.0.0.1:0",
+        "--tls-cert",
+        pair.cert(),
+        "--tls-key",
+        pair.key(),
+        "--set",
+        "login_ms=20000",
+    ]);
+    broker.trust = Some(authority.trust());
+    broker.with_workers("echo", "isdecho", 1);
+    let mut known = broker.login("echo");
+    let mut streams = begin_all(&broker.port("client"), &hello(&authority), 300);
+    // Each signature takes some milliseconds: 300 take a second or two, one after the other.
+    assert_eq!(&known.call("x", None).expect("an answer")[..], b"x");
+    let at_once = answered(&mut streams);
+    // A newcomer's own handshake comes before those of the crowd that was there first.
+    broker.login("echo").call("x", None).expect("an answer");
+    let soon = answered(&mut streams);
+    assert!(at_once < 300, "{at_once} of 300 were served before one who was in");
+    println!("{at_once} handshakes before the answer to who was in, {soon} to a newcomer");
+    let mut all = at_once + soon;
+    await_that("an answer for each", || {
+        all += answered(&mut streams);
+        (all >= 300).then_some(())
+    });
+    let hosts = broker.op("hosts");
+    assert!(hosts.contains("up"), "{hosts}");
+    assert_eq!(broker.end(), 0);
+}
