@@ -333,7 +333,7 @@ mod tests {
         assert_eq!(out.text(), "\u{fffd}\u{fffd}\n");
         let (mut output, out, err) = memory(false, true);
         let error = Error::new(ErrorCode::Refused, "a\u{202e}\u{e0041}\u{9b}2Jb");
-        output.failure("", &Failure::Asked(error));
+        output.failure(At::Only(""), &Failure::Asked(error));
         for text in [out.text(), err.text()] {
             assert!(!text.contains(|c| show::is_hidden(c) && c != '\n'), "{text:?}");
         }
