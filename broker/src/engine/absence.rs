@@ -29,10 +29,17 @@ impl Engine {
     pub(crate) fn look_later(&mut self, key: usize, due: Due) {
         if self.host_link(&self.workers[key].host).is_some() {
             // It is silent, and not yet taken for lost.
-            let wait = self.settings.get(Setting::SilenceMs);
-            self.due.add(self.now.plus_millis(wait), due);
+            self.wait_for(key, self.settings.get(Setting::SilenceMs), due);
         }
         // Else the host's next list decides.
+    }
+
+    /// A worker has so long to log in, to come back, or to end. What was due for it before, when
+    /// its connection was lost an earlier time, is not any more.
+    pub(crate) fn wait_for(&mut self, key: usize, wait_ms: u64, due: Due) {
+        let until = self.now.plus_millis(wait_ms);
+        self.workers[key].wait_until = until;
+        self.due.add(until, due);
     }
 
     /// How long a worker that lost its connection is waited for. On another machine it may have

@@ -22,8 +22,8 @@ pub(crate) enum Due {
     Absent(WorkerId, RunId),
     /// When to send TERM to a worker that was asked to end.
     StopAsk(WorkerId, RunId),
-    /// When to start a worker again.
-    Restart(WorkerId),
+    /// When to start a worker again whose run ended.
+    Restart(WorkerId, RunId),
     /// When to look whether a worker is busy too long with one request (`kill_after_ms`).
     Overlong(WorkerId),
     /// When to say how many facts were left out.

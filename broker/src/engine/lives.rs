@@ -110,8 +110,7 @@ impl Engine {
         (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
         (worker.is_unlisted, worker.is_cut_off) = (false, false);
         out.push(Action::Start { link, start: Box::new(start) });
-        self.due
-            .add(self.now.plus_millis(self.settings.get(Setting::BadgeMs)), Due::Badge(id, run));
+        self.wait_for(key, self.settings.get(Setting::BadgeMs), Due::Badge(id, run));
         self.worker_fact(FactKind::WorkerStart, key, &what, out);
     }
 
@@ -162,7 +161,7 @@ impl Engine {
             if worker.life == Life::Ready {
                 worker.life = Life::Returning;
             }
-            self.due.add(self.now.plus_millis(TRAILING_MS), Due::Return(id, run));
+            self.wait_for(key, TRAILING_MS, Due::Return(id, run));
             self.settle(key);
         } else {
             self.ended(key, out);
@@ -203,7 +202,7 @@ impl Engine {
             let is_news = self.ending.is_none();
             let kind = if is_news { FactKind::WorkerDied } else { FactKind::WorkerEnded };
             self.worker_fact(kind, key, &what, out);
-            self.due.add(self.now.plus_millis(wait), Due::Return(id, run));
+            self.wait_for(key, wait, Due::Return(id, run));
         }
     }
 
@@ -275,7 +274,7 @@ impl Engine {
             Verdict::Now => self.launch(key, out),
             Verdict::At(at) => {
                 self.workers[key].life = Life::Pausing;
-                self.due.add(at, Due::Restart(id));
+                self.due.add(at, Due::Restart(id, self.workers[key].run));
                 let wait = at.since(self.now).as_millis();
                 self.worker_fact(
                     FactKind::WorkerRestart,
@@ -288,8 +287,8 @@ impl Engine {
     }
 
     /// `Due::Restart`: the pause before a restart is over.
-    pub(crate) fn on_restart_due(&mut self, id: WorkerId, out: Out<'_>) {
-        if let Some(key) = self.workers.find(id)
+    pub(crate) fn on_restart_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
+        if let Some(key) = self.worker_of_run(id, run)
             && self.workers[key].life == Life::Pausing
         {
             self.launch(key, out);
@@ -299,7 +298,8 @@ impl Engine {
     /// `Due::Badge`: a started worker did not show its badge.
     pub(crate) fn on_badge_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
-        if !matches!(self.workers[key].life, Life::Starting | Life::Up) {
+        let worker = &self.workers[key];
+        if !matches!(worker.life, Life::Starting | Life::Up) || self.now < worker.wait_until {
             return;
         }
         if self.is_reached(&self.workers[key].host) {
@@ -320,6 +320,10 @@ impl Engine {
     pub(crate) fn on_return_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
+        if self.now < worker.wait_until {
+            // It came back and was lost again since.
+            return;
+        }
         match worker.link {
             Some(link) if worker.has_exited => {
                 self.close_link(link, out);

@@ -387,7 +387,7 @@ impl Engine {
                 Due::Return(worker, run) => self.on_return_due(worker, run, out),
                 Due::Absent(worker, run) => self.on_absent_due(worker, run, out),
                 Due::StopAsk(worker, run) => self.on_stop_ask_due(worker, run, out),
-                Due::Restart(worker) => self.on_restart_due(worker, out),
+                Due::Restart(worker, run) => self.on_restart_due(worker, run, out),
                 Due::Overlong(worker) => self.on_overlong_due(worker, out),
                 Due::Dial(host) => self.dial(&host, out),
                 Due::LeftOut => self.on_left_out_due(out),

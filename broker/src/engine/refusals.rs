@@ -34,7 +34,7 @@ impl Engine {
         worker.life = Life::Pausing;
         worker.pid = 0;
         self.settle(key);
-        self.due.add(self.now.plus_millis(wait_ms), Due::Restart(failed.worker));
+        self.due.add(self.now.plus_millis(wait_ms), Due::Restart(failed.worker, failed.run));
         let what = format!("is put off for {wait_ms} ms: {}", failed.text);
         self.worker_fact(FactKind::WorkerRestart, key, &what, out);
     }

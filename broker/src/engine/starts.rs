@@ -227,14 +227,15 @@ impl Engine {
                 let mut wait = self.settings.get(Setting::BadgeMs);
                 if worker.is_found {
                     // It may be in the middle of a request for the broker before us.
-                    wait = wait.max(self.settings.get(Setting::ReconnectMs));
+                    let reconnect = self.settings.get(Setting::ReconnectMs);
+                    wait = wait.max(reconnect).max(self.return_wait_ms(key));
                 }
-                self.due.add(self.now.plus_millis(wait), Due::Badge(id, run));
+                self.wait_for(key, wait, Due::Badge(id, run));
             }
             Life::Ending => self.exec_stop(key, self.settings.get(Setting::StopTermMs), out),
             Life::Returning => {
                 let wait = self.return_wait_ms(key);
-                self.due.add(self.now.plus_millis(wait), Due::Return(id, run));
+                self.wait_for(key, wait, Due::Return(id, run));
             }
             Life::Ready | Life::Asked => {}
         }

@@ -136,6 +136,8 @@ pub(crate) struct Worker {
     pub(crate) is_unlisted: bool,
     /// It was cut off with its machine, as far as could be seen: that is no crash.
     pub(crate) is_cut_off: bool,
+    /// When the time is over that it has to log in, to come back or to end.
+    pub(crate) wait_until: Tick,
     /// Its connection was closed because it sent what it may not.
     pub(crate) is_refused: bool,
     /// The process that logged in, as it said.
@@ -255,6 +257,7 @@ impl Workers {
             is_unlisted: false,
             is_cut_off: false,
             is_refused: false,
+            wait_until: Tick(0),
             login_pid: 0,
             is_stopping: false,
             has_exited: false,
