@@ -141,6 +141,8 @@ impl World {
                 match value {
                     Value::Text(text) => text.clone(),
                     Value::Number(number) => number.to_string(),
+                    Value::Word(word) => (*word).to_owned(),
+                    Value::As { shown, .. } => shown.trim_matches('"').to_owned(),
                     _ => String::new(),
                 }
             })
