@@ -81,7 +81,7 @@ pub const FIELDS: &[Field] = &[
         4,
         "u32",
         "sequence",
-        "the sender's own number for a request; every reply and error to it carries the same number, so one connection can have many requests under way. Errors about the connection itself carry 0, or the number of the frame that they are about",
+        "the sender's own number for a request; every reply and error to it carries the same number, so one connection can have many requests under way. Errors about the connection itself carry 0",
     ),
     field(
         8,
