@@ -248,6 +248,7 @@ impl Caller {
                 ),
             ));
         }
+        self.finish_halves(until)?;
         let (sequence, frame) = self.session.send(body, send)?;
         let Some((conn, _)) = self.conn.as_mut() else {
             return Err(Error::new(ErrorCode::BadState, "this client is not logged in"));
@@ -268,6 +269,24 @@ impl Caller {
                 Err(self.drop_connection(lost).with_ran(ran))
             }
         }
+    }
+
+    /// Requests that ended before their last piece was sent are ended on this side, too.
+    fn finish_halves(&mut self, until: Option<Instant>) -> Result<(), Error> {
+        while let (Some((conn, _)), Some(frame)) = (self.conn.as_mut(), self.session.finish_half())
+        {
+            match conn.write(frame, until) {
+                Ok(()) => {}
+                Err(WriteFault::NotBegun) => {
+                    let text = "the broker took no byte of the request in time";
+                    return Err(Error::new(ErrorCode::Timeout, text).with_ran(Ran::No));
+                }
+                Err(WriteFault::Broken(lost)) => {
+                    return Err(self.drop_connection(lost).with_ran(Ran::No));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The next frame of any answer, in the order in which they came; without a timeout it waits

@@ -112,9 +112,14 @@ struct Open {
     theirs: bool,
     /// At least one frame was handed over whole.
     handed: bool,
+    /// The last frame that was handed over had `more`.
+    is_half: bool,
     /// An answer is wanted.
     reply: bool,
 }
+
+/// Sequences that are kept from being used again; one that is forgotten costs one request at most.
+const HALVES_MAX: usize = 1024;
 
 /// The client's side of one connection after another.
 #[derive(Clone, Debug)]
@@ -123,6 +128,9 @@ pub struct Session {
     limits: LoginOk,
     last: u32,
     open: BTreeMap<u32, Open>,
+    /// Requests of which the last piece never left, and whether the broker has ended them: until it
+    /// gets that piece it takes whatever comes under their sequences for their rest.
+    halves: BTreeMap<u32, bool>,
     closing: Option<Error>,
 }
 
@@ -145,7 +153,14 @@ impl Session {
             version: String::new(),
             signature: None,
         };
-        Self { phase: Phase::Fresh, limits, last: 0, open: BTreeMap::new(), closing: None }
+        Self {
+            phase: Phase::Fresh,
+            limits,
+            last: 0,
+            open: BTreeMap::new(),
+            halves: BTreeMap::new(),
+            closing: None,
+        }
     }
 
     /// What the broker said at login.
@@ -194,6 +209,7 @@ impl Session {
     pub fn logout(&mut self) -> Frame {
         self.phase = Phase::Closed;
         self.open.clear();
+        self.halves.clear();
         Frame::Logout
     }
 
@@ -262,12 +278,14 @@ impl Session {
         // 0 stands for "no request" in errors about the connection.
         loop {
             self.last = self.last.wrapping_add(1);
-            if self.last != 0 && !self.open.contains_key(&self.last) {
+            let is_free = !self.open.contains_key(&self.last);
+            if self.last != 0 && is_free && !self.halves.contains_key(&self.last) {
                 break;
             }
         }
         if send.reply || send.more {
-            let open = Open { ours: send.more, theirs: false, handed: false, reply: send.reply };
+            let (ours, reply) = (send.more, send.reply);
+            let open = Open { ours, theirs: false, handed: false, is_half: false, reply };
             self.open.insert(self.last, open);
         }
         Ok(self.last)
@@ -277,13 +295,36 @@ impl Session {
     pub fn handed_over(&mut self, sequence: u32) {
         if let Some(open) = self.open.get_mut(&sequence) {
             open.handed = true;
+            open.is_half = open.ours;
         }
+    }
+
+    /// Ends the half request that the broker gave up longest ago: a last piece, empty, that is not
+    /// answered. `None` = there is none. To be sent before further requests.
+    pub fn finish_half(&mut self) -> Option<Frame> {
+        let sequence = self.halves.iter().find(|(_, is_ended)| **is_ended).map(|(at, _)| *at)?;
+        self.halves.remove(&sequence);
+        Some(Frame::data(Header { sequence, ..Header::default() }, Bytes::new()))
+    }
+
+    /// A request is none of this side's any more; what becomes of its sequence.
+    fn leave(&mut self, sequence: u32, is_ended: bool) -> Option<Open> {
+        let open = self.open.remove(&sequence);
+        if open.is_some_and(|open| open.is_half) {
+            if self.halves.len() == HALVES_MAX {
+                self.halves.pop_first();
+            }
+            self.halves.insert(sequence, is_ended);
+        } else if let (None, true, Some(half)) = (open, is_ended, self.halves.get_mut(&sequence)) {
+            *half = true;
+        }
+        open
     }
 
     /// The last frame of this request did not leave whole; no outcome is expected any more. Says
     /// whether the work may have run all the same, because of earlier pieces.
     pub fn withdraw(&mut self, sequence: u32) -> Ran {
-        match self.open.remove(&sequence) {
+        match self.leave(sequence, false) {
             Some(open) if open.handed => Ran::Maybe,
             Some(_) | None => Ran::No,
         }
@@ -291,7 +332,7 @@ impl Session {
 
     /// Nobody waits for this request's outcome any more; if it comes, it is dropped.
     pub fn give_up(&mut self, sequence: u32) {
-        self.open.remove(&sequence);
+        self.leave(sequence, false);
     }
 
     /// Takes in a frame from the broker.
@@ -328,7 +369,7 @@ impl Session {
         if closes {
             self.closing = Some(error.clone());
         }
-        match self.open.remove(&head.sequence) {
+        match self.leave(head.sequence, true) {
             Some(open) if open.reply => Event::Reply(Reply {
                 sequence: head.sequence,
                 body: Bytes::new(),
@@ -351,11 +392,14 @@ impl Session {
         }
         let more = head.more != 0;
         let Some(open) = self.open.get_mut(&head.sequence).filter(|open| open.reply) else {
+            if !more && !self.open.contains_key(&head.sequence) {
+                self.leave(head.sequence, true);
+            }
             return Ok(Event::Dropped(head.sequence));
         };
         open.theirs = more;
         if !more {
-            self.open.remove(&head.sequence);
+            self.leave(head.sequence, true);
         }
         let error = (head.error > 0)
             .then(|| Error::application(head.error, String::from_utf8_lossy(&body).into_owned()));
@@ -373,6 +417,7 @@ impl Session {
     /// broker had said why it would close, that is the error, else `why`.
     pub fn lost(&mut self, why: Error) -> (Error, Vec<Reply>) {
         self.phase = Phase::Closed;
+        self.halves.clear();
         let error = self.closing.take().unwrap_or(why);
         let replies = std::mem::take(&mut self.open)
             .into_iter()

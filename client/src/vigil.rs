@@ -25,7 +25,12 @@ pub(crate) struct Vigil {
     since: Option<Instant>,
     /// When the broker was asked whether it is there.
     pinged: Option<Instant>,
+    /// When it was last looked, and how long until the next look at most.
+    looked: Option<(Instant, Duration)>,
 }
+
+/// Whoever looks again so much later than was meant was stopped itself, or did something else.
+const STANDSTILL: Duration = Duration::from_millis(250);
 
 impl Vigil {
     /// The broker has said which silence is the end; 0 = none is.
@@ -38,6 +43,23 @@ impl Vigil {
     pub(crate) fn heard(&mut self) {
         self.since = None;
         self.pinged = None;
+        self.looked = None;
+    }
+
+    /// How long nobody looked, though the last look was to be over, and a moment to look in: a
+    /// process that was stopped itself had no chance to hear the broker, and does not blame it.
+    fn missed(&mut self, now: Instant) -> Duration {
+        let (Some((at, wait)), Some(silence)) = (self.looked.take(), self.silence) else {
+            return Duration::ZERO;
+        };
+        let late = now.saturating_duration_since(at).saturating_sub(wait);
+        if late < STANDSTILL { Duration::ZERO } else { late + silence / 5 }
+    }
+
+    /// A ping that could not be seen answered has that much more time.
+    fn excuse(&mut self, now: Instant) {
+        let missed = self.missed(now);
+        self.pinged = self.pinged.map(|at| at + missed);
     }
 
     /// The ping that was due has left.
@@ -55,16 +77,21 @@ impl Vigil {
     }
 
     /// How long to wait at most before looking again; needs no clock while all is well.
-    pub(crate) fn span(&self, now: impl FnOnce() -> Instant) -> Option<Duration> {
+    pub(crate) fn span(&mut self, now: impl FnOnce() -> Instant) -> Option<Duration> {
         let silence = self.silence?;
         let Some(since) = self.since else { return Some(silence * 2 / 5) };
-        let left = self.due_at(since, silence).saturating_duration_since(now());
-        Some(left.max(Duration::from_millis(1)))
+        let now = now();
+        self.excuse(now);
+        let left = self.due_at(since, silence).saturating_duration_since(now);
+        let left = left.max(Duration::from_millis(1));
+        self.looked = Some((now, left));
+        Some(left)
     }
 
     /// Nothing came for this long until now: what is due?
     pub(crate) fn quiet(&mut self, now: Instant, waited: Duration) -> Due {
         let Some(silence) = self.silence else { return Due::Nothing(Duration::MAX) };
+        self.excuse(now);
         let since = *self.since.get_or_insert_with(|| now.checked_sub(waited).unwrap_or(now));
         match self.due_at(since, silence).saturating_duration_since(now) {
             Duration::ZERO if self.pinged.is_none() => Due::Ping,
@@ -76,10 +103,16 @@ impl Vigil {
     /// As [`Vigil::quiet`], in the middle of a frame of our own, where no ping may go.
     pub(crate) fn stuck(&mut self, now: Instant) -> Due {
         let Some(silence) = self.silence else { return Due::Nothing(Duration::MAX) };
-        let quiet = now.saturating_duration_since(*self.since.get_or_insert(now));
+        let missed = self.missed(now);
+        let since = self.since.get_or_insert(now);
+        *since += missed;
+        let quiet = now.saturating_duration_since(*since);
         match silence.saturating_sub(quiet) {
             Duration::ZERO => Due::Gone(quiet),
-            left => Due::Nothing(left),
+            left => {
+                self.looked = Some((now, left));
+                Due::Nothing(left)
+            }
         }
     }
 }
@@ -139,6 +172,27 @@ mod tests {
         assert_eq!(vigil.quiet(later, MS(10)), Due::Ping);
         vigil.pinged(later);
         assert_eq!(vigil.quiet(later + MS(10), MS(10)), Due::Nothing(MS(1790)));
+    }
+
+    #[test]
+    fn a_program_that_was_stopped_itself_blames_nobody() {
+        let (mut vigil, at) = watch();
+        assert_eq!(vigil.quiet(at + MS(1200), MS(1200)), Due::Ping);
+        vigil.pinged(at + MS(1200));
+        assert_eq!(vigil.span(|| at + MS(1200)), Some(MS(1800)));
+        // Stopped for a minute in the middle of the wait: those 1800 ms count, the rest does not.
+        assert_eq!(vigil.span(|| at + MS(61_200)), Some(MS(600)));
+        assert_eq!(vigil.quiet(at + MS(61_800), MS(600)), Due::Gone(MS(61_800)));
+        let (mut vigil, at) = watch();
+        assert_eq!(vigil.quiet(at + MS(1200), MS(1200)), Due::Ping);
+        // Stopped between the ping and the wait.
+        vigil.pinged(at + MS(1200));
+        assert_eq!(vigil.span(|| at + MS(1201)), Some(MS(1799)));
+        assert_eq!(vigil.quiet(at + MS(61_200), MS(1799)), Due::Nothing(MS(600)));
+        // In the middle of a frame of its own.
+        let (mut vigil, at) = watch();
+        assert_eq!(vigil.stuck(at), Due::Nothing(MS(3000)));
+        assert_eq!(vigil.stuck(at + MS(63_000)), Due::Nothing(MS(600)));
     }
 
     #[test]

@@ -138,6 +138,48 @@ fn a_request_that_was_given_up_gets_no_late_answer() {
 }
 
 #[test]
+fn a_half_request_that_the_broker_ended_is_ended_here_too_and_no_other() {
+    let mut session = open();
+    let more = Send { more: true, ..Send::default() };
+    assert!(session.finish_half().is_none());
+    // The outcome comes before the last piece: an error, an early answer, one that was given up.
+    let failed = ask(&mut session, &more);
+    session.receive(error(failed, ErrorCode::Deadline)).unwrap();
+    let early = ask(&mut session, &more);
+    session.receive(data(early, 0, 0)).unwrap();
+    let given_up = ask(&mut session, &more);
+    session.give_up(given_up);
+    // These are not half: whole, whole at last, never handed over, in a turn of the worker's.
+    let whole = ask(&mut session, &Send::default());
+    session.receive(error(whole, ErrorCode::Deadline)).unwrap();
+    let pieces = ask(&mut session, &more);
+    ask(&mut session, &Send { conversation: Some((pieces, 0)), ..Send::default() });
+    session.receive(error(pieces, ErrorCode::Deadline)).unwrap();
+    let (unsent, _) = session.send(Bytes::new(), &more).unwrap();
+    assert_eq!(session.withdraw(unsent), Ran::No);
+    let talk = ask(&mut session, &Send::default());
+    session.receive(data(talk, 1, 5)).unwrap();
+    let turn = Send { conversation: Some((talk, 5)), more: true, ..Send::default() };
+    session.send(Bytes::new(), &turn).unwrap();
+    assert_eq!(session.withdraw(talk), Ran::Maybe);
+    let mut finished = BTreeMap::new();
+    let mut take = |session: &mut Session| {
+        while let Some(Frame::Data { head, body }) = session.finish_half() {
+            assert!(body.is_empty());
+            finished.insert(head.sequence, (head.more, head.reply, head.workerid));
+        }
+        finished.clone()
+    };
+    let expected = BTreeMap::from([(failed, (0, 0, 0)), (early, (0, 0, 0))]);
+    assert_eq!(take(&mut session), expected);
+    // The broker still has it: an empty last piece now would make half a request a whole one.
+    session.receive(error(given_up, ErrorCode::Deadline)).unwrap();
+    assert!(take(&mut session).contains_key(&given_up));
+    session.lost(Error::new(ErrorCode::BrokerLost, "text"));
+    assert!(session.finish_half().is_none());
+}
+
+#[test]
 fn a_conversation_goes_on_only_while_one_side_said_more() {
     let mut session = open();
     let first = ask(&mut session, &Send::default());

@@ -38,6 +38,13 @@ pub enum Input {
         /// What arrived.
         frame: Frame,
     },
+    /// Bytes of a frame arrived that is not whole yet.
+    Part {
+        /// On which link.
+        link: LinkId,
+        /// How many there are of it.
+        bytes: usize,
+    },
     /// Bytes arrived that are no frame.
     Garbled {
         /// On which link.

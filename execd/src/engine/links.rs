@@ -24,11 +24,29 @@ pub(super) struct Link {
     heard: Tick,
     /// When it was last pinged.
     pinged: Option<Tick>,
+    /// Since when a frame is there in part, and how many bytes of it.
+    part: Option<(Tick, usize)>,
     /// How far it is with its proof.
     pub(super) proving: Proving,
 }
 
+/// So many bytes of a frame that is not whole give it one millisecond more.
+const BYTES_A_MS: usize = 16;
+
+/// Whoever looks so much later than something was due was stopped itself, or its machine was …
+const STANDSTILL_MS: u64 = 250;
+/// … and gives the others so much more than the time that was lost, to be heard.
+const HEARING_MS: u64 = 250;
+
 impl Link {
+    /// When this link is gone if nothing more comes. Bytes of a frame are a sign of life, but one
+    /// that never becomes whole is not waited for without end.
+    fn gone_at(&self, limits: &Limits) -> Tick {
+        let silent = self.heard.plus_millis(limits.silence_ms);
+        let Some((since, bytes)) = self.part else { return silent };
+        silent.min(since.plus_millis(limits.silence_ms + (bytes / BYTES_A_MS) as u64))
+    }
+
     /// When this link is due for a ping or an end.
     pub(super) fn due(&self, limits: &Limits) -> Tick {
         if self.broker.is_none() {
@@ -36,7 +54,7 @@ impl Link {
             let times = if self.proving.is_checked { 3 } else { 1 };
             return self.heard.plus_millis(limits.hello_ms.saturating_mul(times));
         }
-        let gone = self.heard.plus_millis(limits.silence_ms);
+        let gone = self.gone_at(limits);
         let ping = self.pinged.unwrap_or(self.heard).max(self.heard).plus_millis(limits.ping_ms);
         gone.min(ping)
     }
@@ -61,7 +79,13 @@ impl Engine {
         } else {
             self.links.insert(
                 link,
-                Link { broker: None, heard: now, pinged: None, proving: Proving::new(must_prove) },
+                Link {
+                    broker: None,
+                    heard: now,
+                    pinged: None,
+                    part: None,
+                    proving: Proving::new(must_prove),
+                },
             );
         }
     }
@@ -83,6 +107,7 @@ impl Engine {
     pub(super) fn frame(&mut self, now: Tick, id: LinkId, frame: Frame, out: &mut Vec<Action>) {
         let Some(link) = self.links.get_mut(&id) else { return };
         link.heard = link.heard.max(now);
+        link.part = None;
         let kind = frame.kind();
         let Some(broker) = link.broker.clone() else {
             if let Frame::ExecHello(hello) = frame {
@@ -312,7 +337,35 @@ impl Engine {
         }
     }
 
+    /// Bytes of a frame came.
+    pub(super) fn part(&mut self, now: Tick, id: LinkId, bytes: usize) {
+        // The time for the hello is one for all of it.
+        let Some(link) = self.links.get_mut(&id).filter(|link| link.broker.is_some()) else {
+            return;
+        };
+        link.heard = link.heard.max(now);
+        link.part = Some((link.part.map_or(now, |(since, _)| since), bytes));
+    }
+
+    /// This process stood still itself (it was stopped, or its machine): brokers had no chance to
+    /// be heard for so long, and are not blamed for it.
+    fn excuse_standstill(&mut self, now: Tick) {
+        let limits = self.config.limits;
+        let Some(due) = self.links.values().map(|link| link.due(&limits)).min() else { return };
+        let late = now.since(due);
+        if late.as_millis() < STANDSTILL_MS {
+            return;
+        }
+        let later = |at: Tick| (at + late).plus_millis(HEARING_MS).min(now);
+        for link in self.links.values_mut() {
+            link.heard = later(link.heard);
+            link.pinged = link.pinged.map(later);
+            link.part = link.part.map(|(since, bytes)| (later(since), bytes));
+        }
+    }
+
     pub(super) fn links_due(&mut self, now: Tick, out: &mut Vec<Action>) {
+        self.excuse_standstill(now);
         let limits = self.config.limits;
         let due = |link: &Link| link.due(&limits) <= now;
         let ids: Vec<LinkId> =
@@ -322,7 +375,7 @@ impl Engine {
             if link.broker.is_none() {
                 let text = format!("no exec-hello within {} ms", limits.hello_ms);
                 self.drop_link(now, id, (ErrorCode::LoginTimeout, text), out);
-            } else if link.heard.plus_millis(limits.silence_ms) <= now {
+            } else if link.gone_at(&limits) <= now {
                 self.drop_silent(now, id, out);
             } else {
                 link.pinged = Some(now);

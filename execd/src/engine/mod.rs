@@ -162,6 +162,7 @@ impl Engine {
             }
             Input::Found(found) => self.found(now, found, out),
             Input::Terminate => self.terminate(now, out),
+            Input::Part { link, bytes } => self.part(now, link, bytes),
             Input::Deadline => self.deadline(now, out),
         }
         self.settle(now, out);

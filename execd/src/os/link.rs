@@ -49,6 +49,8 @@ pub(super) struct Link {
     pub(super) place: Place,
     /// A broker was welcomed on it.
     pub(super) is_in: bool,
+    /// Bytes came since they were last asked for.
+    has_heard: bool,
 }
 
 impl Link {
@@ -62,6 +64,7 @@ impl Link {
             is_told: false,
             place,
             is_in: false,
+            has_heard: false,
         }
     }
 
@@ -80,6 +83,7 @@ impl Link {
             Ok(_) if self.linger_until.is_some() => Ok(()),
             Ok(count) => {
                 self.inbox.extend_from_slice(&bytes[..count]);
+                self.has_heard = true;
                 Ok(())
             }
             Err(error) => match error.kind() {
@@ -96,6 +100,12 @@ impl Link {
     /// Whether the inbox has room for a read.
     pub(super) fn wants_bytes(&self) -> bool {
         self.inbox.len() < HEADER_BYTES + CONTROL_BODY_BYTES_MAX
+    }
+
+    /// Bytes that are there of a frame which is not whole, if some came since the last call.
+    pub(super) fn take_part(&mut self) -> Option<usize> {
+        let has_heard = std::mem::take(&mut self.has_heard);
+        (has_heard && !self.inbox.is_empty()).then_some(self.inbox.len())
     }
 
     /// Takes the next frame out of what was read.

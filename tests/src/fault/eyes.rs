@@ -9,7 +9,7 @@ use super::line::{Came, Door, Line, Seen, Sent};
 use super::load::{Load, Phase, Plan, SERVICES};
 use crate::sim::chance::Chance;
 use bytes::Bytes;
-use protocol::errors::Ran;
+use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::header::{FLAG_IDEMPOTENT, Header};
 use std::collections::BTreeMap;
@@ -252,7 +252,9 @@ impl Session<'_, '_> {
             Frame::Data { head, body } => return self.answered(head, &body),
             Frame::Error { head, error } => {
                 let got = Got::Error { code: error.code.number(), ran: error.ran };
-                if head.sequence == 0 {
+                if error.code == ErrorCode::NoConversation && self.has_outcome(head.sequence) {
+                    // The rest of a request that had ended: that it was dropped is no outcome.
+                } else if head.sequence == 0 {
                     self.why = Some(got);
                 } else {
                     self.came(head.sequence, got, &format!("{error:?}"));
@@ -297,6 +299,11 @@ impl Session<'_, '_> {
             ..Header::default()
         };
         Life::after(self.line.send(Frame::data(head, Bytes::from(said))))
+    }
+
+    fn has_outcome(&self, sequence: u32) -> bool {
+        let asked = self.known.get(&sequence).map(|at| &self.asked[*at]);
+        asked.is_some_and(|asked| !asked.outcomes.is_empty())
     }
 
     /// Writes down what came for a request.

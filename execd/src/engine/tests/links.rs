@@ -197,6 +197,47 @@ fn a_silent_broker_is_pinged_then_dropped() {
     assert_eq!(b.frame(1, Frame::Ping { sequence: 7 }), ["1<pong"]);
 }
 
+#[test]
+fn bytes_of_a_frame_are_a_sign_of_life_but_not_without_end() {
+    let mut b = Bench::with_broker(|_| {});
+    let part = |bytes| Input::Part { link: link(1), bytes };
+    b.until(9_000);
+    assert!(b.give(part(64)).is_empty());
+    assert_eq!(b.until(18_000), ["1<ping"; 4]);
+    assert!(b.give(part(160_064)).is_empty());
+    assert_eq!(b.until(27_000), ["1<ping"; 4]);
+    // The frame has had 10 s, and one ms for each 16 of its bytes.
+    assert!(b.give(part(160_065)).is_empty());
+    assert!(!b.until(29_003).contains(&"1<close".to_owned()));
+    assert!(b.until(29_004).contains(&"1<close".to_owned()));
+    // A frame ends it; the time for the hello is one for all of it.
+    let mut b = Bench::with_broker(|_| {});
+    b.give(part(64));
+    b.until(9_000);
+    assert!(b.frame(1, Frame::Pong { sequence: 0 }).is_empty());
+    assert!(!b.until(18_999).contains(&"1<close".to_owned()));
+    let mut b = Bench::new(|_| {});
+    b.open(1);
+    b.until(1_000);
+    b.give(part(64));
+    assert_eq!(b.until(2_000), ["1<error login_timeout", "1<close"]);
+}
+
+#[test]
+fn an_execd_that_stood_still_blames_no_broker() {
+    let mut b = Bench::with_broker(|_| {});
+    b.until(1_000);
+    b.now = Tick::from_millis(61_000);
+    assert_eq!(b.give(Input::Deadline), [""; 0]);
+    assert_eq!(b.until(63_000), ["1<ping"]);
+    assert!(b.frame(1, Frame::Pong { sequence: 0 }).is_empty());
+    // In the middle of a hello that had to wait for this side.
+    b.open(2);
+    b.now = Tick::from_millis(80_000);
+    b.give(Input::Deadline);
+    assert!(b.frame(2, hello("c")).contains(&"2<welcome".to_owned()));
+}
+
 /// What the log says of a broker's link that is gone, and whether it had said goodbye.
 fn gone(b: &mut Bench, input: Input) -> Option<(&'static str, bool)> {
     let mut out = Vec::new();
@@ -217,6 +258,7 @@ fn the_log_says_why_a_broker_is_gone() {
     let misplaced = frame(Frame::Login(Login::to(ServiceName::op())));
     assert_eq!(gone(&mut b, misplaced), Some(("sent what it may not send", false)));
     let mut b = Bench::with_broker(|_| {});
+    b.until(9999);
     b.now = Tick::from_millis(10_000);
     assert_eq!(gone(&mut b, Input::Deadline), Some(("was silent and answered no ping", false)));
     // A broker that has said that it ends, with workers or without.
