@@ -4,12 +4,14 @@
 use crate::generate::What;
 use crate::status::Failure;
 use bytes::Bytes;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{ArgAction, Parser};
 use client::address::Address;
 use client::token::Token;
 use client::trust::Trust;
 use protocol::limits::{DEADLINE_MS_MAX, PRIORITY_DEFAULT, PRIORITY_MAX, PRIORITY_MIN};
 use protocol::names::ServiceName;
+use protocol::op::table::COMMANDS;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -166,14 +168,33 @@ fn address(text: &str) -> Result<Address, String> {
 }
 
 fn service(text: &str) -> Result<ServiceName, String> {
-    ServiceName::new(text).map_err(|error| error.to_string())
+    let is_command = COMMANDS.iter().any(|row| row.first() == text);
+    let hint = format!("; as a command it is given so: isdclient -c {text}");
+    let hint = if is_command { hint.as_str() } else { "" };
+    ServiceName::new(text).map_err(|error| format!("{error}{hint}"))
+}
+
+/// What is wrong where more words stand than a service: a text without `-c`, most likely.
+pub fn surplus(error: &clap::Error) -> Option<String> {
+    let word = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(word)) if error.kind() == ErrorKind::UnknownArgument => word,
+        Some(_) | None => return None,
+    };
+    let is_word = !word.starts_with('-');
+    is_word.then(|| {
+        format!(
+            "'{}' is one word too many: only a SERVICE stands alone. What is sent to it stands \
+             behind -c, in quotes: isdclient -c \"TEXT\" SERVICE; a command to the broker needs no \
+             SERVICE: isdclient -c \"COMMAND\"",
+            word.escape_debug()
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use clap::CommandFactory as _;
-    use clap::error::ErrorKind;
 
     fn parse(line: &[&str]) -> Result<Cli, clap::Error> {
         Cli::try_parse_from([&["isdclient"], line].concat())
@@ -215,6 +236,16 @@ mod tests {
         assert!(!cli.is_interactive(true));
         assert_eq!(parse(&["-c", ""]).unwrap().commands, [""]);
         assert_eq!(parse(&["-hunix:/run/x"]).unwrap().host, Some(Address::Unix("/run/x".into())));
+    }
+
+    #[test]
+    fn a_text_without_c_is_told_from_a_service() {
+        let told = |line: &[&str]| surplus(&parse(line).unwrap_err());
+        assert!(told(&["hello", "d"]).unwrap().starts_with("'d' is one word too many"));
+        assert!(told(&["config", "service", "x"]).unwrap().contains("-c \"COMMAND\""));
+        assert_eq!(told(&["--jsn"]), None);
+        let error = parse(&["services"]).unwrap_err().to_string();
+        assert!(error.contains("isdclient -c services"), "{error}");
     }
 
     #[test]

@@ -106,6 +106,10 @@ fn commands(
             line => remember(editor, line),
         }
         stop.store(false, Ordering::Relaxed);
+        // Tables fit the window as it was at the login.
+        if link.columns() != out.columns() {
+            *link = Link::open(cli, true, out)?;
+        }
         match link.ask(Bytes::copy_from_slice(line.as_bytes()), Some(stop), out) {
             Ok(()) if parse(line).is_ok_and(|request| request.effect() != Effect::Read) => {
                 learn(link, editor);

@@ -34,6 +34,9 @@ pub fn main() -> ExitCode {
             // Help and version go to standard output with status 0, mistakes to standard error with
             // 2.
             let _ = error.print();
+            if let Some(surplus) = cli::surplus(&error) {
+                output::Output::new(false).note(&format!("isdclient: {surplus}"));
+            }
             if error.use_stderr() && std::env::args_os().any(|word| word == "--json") {
                 let text = error.render().to_string();
                 let text = text.split("\n\n").next().unwrap_or_default();

@@ -13,6 +13,7 @@ use protocol::header::{FLAG_IDEMPOTENT, Header};
 use protocol::kinds::Kind;
 use protocol::names::ServiceName;
 use protocol::op::spec::Command;
+use protocol::op::table::COMMANDS;
 use protocol::show;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ pub struct Link {
     timeout: Option<Duration>,
     idempotent: bool,
     debug: bool,
+    /// The width of the terminal that the broker was told.
+    columns: Option<u16>,
     /// Sequence and worker of the conversation that `-k` keeps.
     conversation: Option<(u32, u32)>,
     /// Whether `-k` has begun, and the worker has ended it.
@@ -56,9 +59,15 @@ impl Link {
     /// Nobody answers, or the broker refuses.
     pub fn open(cli: &Cli, reconnect: bool, out: &mut Output) -> Result<Self, Failure> {
         let timeout = cli.timeout();
+        let columns = out.columns();
+        let format = match columns {
+            _ if cli.json => Format::Json,
+            Some(columns) => Format::Screen(columns),
+            None => Format::Text,
+        };
         let options = Options {
             priority: cli.priority,
-            format: if cli.json { Format::Json } else { Format::Text },
+            format,
             name: Some("isdclient".to_owned()),
             token: cli.token()?,
             connect_timeout: timeout.unwrap_or(CONNECT).min(CONNECT),
@@ -69,7 +78,8 @@ impl Link {
         if cli.debug {
             out.note(&format!("> login service={} pri={}", cli.service, cli.priority));
         }
-        let caller = Caller::login(&cli.addresses()?, options).map_err(Failure::Asked)?;
+        let caller = Caller::login(&cli.addresses()?, options)
+            .map_err(|error| Failure::Asked(not_a_service(error, &cli.service)))?;
         if cli.debug {
             let limits = caller.limits();
             let at = caller.address().map(ToString::to_string).unwrap_or_default();
@@ -84,9 +94,15 @@ impl Link {
             timeout,
             idempotent: cli.idempotent,
             debug: cli.debug,
+            columns,
             conversation: None,
             is_over: false,
         })
+    }
+
+    /// The width of the terminal that the broker was told.
+    pub fn columns(&self) -> Option<u16> {
+        self.columns
     }
 
     /// Most bytes of a message.
@@ -267,6 +283,16 @@ fn now() -> Instant {
     Instant::now()
 }
 
+/// Says so where the name of a service that does not exist is that of a command.
+fn not_a_service(mut error: Error, service: &ServiceName) -> Error {
+    let is_command = COMMANDS.iter().any(|row| row.first() == service.as_str());
+    if is_command && error.is(ErrorCode::UnknownService) {
+        let hint = format!("; '{service}' is a command of the broker: isdclient -c {service}");
+        error.text = format!("{}{hint}", error.text.trim_end());
+    }
+    error
+}
+
 /// Whether the answer is a stream of separate events.
 fn is_watch(body: &[u8]) -> bool {
     let mut words = body.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
@@ -319,6 +345,17 @@ mod tests {
     fn watch_is_known_by_its_first_word() {
         assert!(is_watch(b" watch\n") && is_watch(b"watch worker_died\0"));
         assert!(!is_watch(b"") && !is_watch(b"watches") && !is_watch(b"help watch"));
+    }
+
+    #[test]
+    fn a_command_in_the_place_of_a_service_is_told() {
+        let told = |name: &str| {
+            let error = Error::new(ErrorCode::UnknownService, "no such service");
+            not_a_service(error, &ServiceName::new(name).unwrap()).text
+        };
+        let hint = "no such service; 'status' is a command of the broker: isdclient -c status";
+        assert_eq!(told("status"), hint);
+        assert_eq!(told("d"), "no such service");
     }
 
     #[test]

@@ -65,6 +65,13 @@ impl Output {
         Self { out, err, is_terminal, json, at_line_start: true, part: Vec::new(), first: None }
     }
 
+    /// How many columns the terminal has that answers are printed on, if it is one.
+    pub fn columns(&self) -> Option<u16> {
+        let is_screen = self.is_terminal && !self.json;
+        let size = if is_screen { terminal_size::terminal_size() } else { None };
+        size.map(|(width, _)| width.0).filter(|columns| *columns > 0)
+    }
+
     /// Prints a piece of an answer: byte for byte, but to a terminal as text of which all can be
     /// seen. Whoever answers is not to move its cursor, nor to change what a line says.
     ///

@@ -29,6 +29,8 @@ pub enum Format {
     /// Text for people, as in the manual.
     #[default]
     Text,
+    /// The same, fit for a terminal of so many columns.
+    Screen(u16),
     /// One JSON object.
     Json,
 }
@@ -80,7 +82,10 @@ impl Login {
             return Err(BodyError("'priority 0' is out of range; 1 to 255, lower is first".into()));
         }
         let format = match lines.get("format") {
-            None | Some("text") => Format::Text,
+            None | Some("text") => match lines.number_or("columns", 0)? {
+                0 => Format::Text,
+                columns => Format::Screen(columns),
+            },
             Some("json") => Format::Json,
             Some(other) => {
                 return Err(BodyError(format!(
@@ -109,8 +114,10 @@ impl Login {
             .with("loghost", &self.loghost)
             .with("hostpid", self.hostpid)
             .with_each("name", &self.name);
-        if self.format == Format::Json {
-            lines = lines.with("format", "json");
+        match self.format {
+            Format::Text => {}
+            Format::Screen(columns) => lines = lines.with("columns", columns),
+            Format::Json => lines = lines.with("format", "json"),
         }
         if self.heartbeat {
             lines = lines.with("heartbeat", "yes");

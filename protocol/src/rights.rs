@@ -151,7 +151,10 @@ impl Rights {
 
 fn no_role(role: &str) -> String {
     let shown: String = role.chars().take(60).flat_map(char::escape_debug).collect();
-    format!("'{shown}' is no role; a role is {ROLES}")
+    let kinds = ["client:*", "worker:*", "host", "operator:read", "operator:change"];
+    let near = crate::op::parse::nearest(role, kinds.into_iter());
+    let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+    format!("'{shown}' is no role{hint}; a role is {ROLES}")
 }
 
 impl fmt::Display for Rights {

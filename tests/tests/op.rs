@@ -53,14 +53,22 @@ fn asked(row: &Spec) -> Vec<&'static str> {
         Command::Send => {
             vec!["send echo reinit", "send echo status", "send eat status", "send 99 reinit"]
         }
-        Command::Service => vec!["service 2 eat", "service 99 eat"],
+        Command::Service => {
+            vec!["service 2 eat", "service 99 eat", "service echo", "service ehco"]
+        }
         Command::Shutdown => vec!["shutdown 10", "shutdown all", "shutdown 99"],
         Command::Start => vec!["start eat", "start all", "start 1"],
         Command::Stop => vec!["stop eat", "stop 1"],
         Command::Worker => vec!["worker 2", "worker 3", "worker 4", "worker 99"],
         Command::Workers => vec!["workers", "workers lazy", "workers idle", "workers busy"],
         Command::Status => vec!["status", ""],
-        Command::Help => vec!["help", "help pause", "help config worker", "help razmafritz"],
+        Command::Help => vec![
+            "help",
+            "help pause",
+            "help config worker",
+            "help config service",
+            "help razmafritz",
+        ],
         Command::Host => vec!["host localhost", "host h2", "host h9"],
         Command::Last => vec!["last 2", "last 5"],
         Command::Load => vec!["load", "load echo"],
@@ -68,7 +76,14 @@ fn asked(row: &Spec) -> Vec<&'static str> {
         Command::Poison => vec!["poison", "poison 2", "poison 99", "poison clear"],
         Command::Queue => vec!["queue", "queue echo", "queue eat"],
         Command::Set => vec!["set stall_ms 5000", "set body_bytes_max 4096", "set stall_ms 1"],
-        Command::Settings => vec!["settings", "settings stall_ms"],
+        Command::Settings => vec![
+            "settings",
+            "settings stall_ms",
+            "settings echo",
+            "settings service echo",
+            "settings deadline_ms",
+            "settings stal_ms",
+        ],
         Command::Source => {
             vec!["source /etc/isect/setup.op", "source /no/such/file", "source /bad/commands"]
         }
@@ -114,14 +129,14 @@ fn golden(row: &Spec, format: Format) -> String {
     let mut out = String::new();
     for command in asked(row) {
         let name = match format {
-            Format::Text => "op",
+            Format::Text | Format::Screen(_) => "op",
             Format::Json => "op2",
         };
         let answer =
             script::ask(&mut populated(), name, command, then(command)).expect("an answer");
         // One row a line, so that a difference can be read.
         let answer = match format {
-            Format::Text => answer,
+            Format::Text | Format::Screen(_) => answer,
             Format::Json => answer.replace("},{", "},\n {").replace(":[{", ":[\n {"),
         };
         let end = if answer.ends_with('\n') { "" } else { "\n" };
@@ -188,6 +203,43 @@ fn every_answer_in_json_is_as_the_schema_says() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// The words of an answer, in any order.
+fn words(text: &str) -> Vec<&str> {
+    let mut words: Vec<&str> = text.split_whitespace().collect();
+    words.sort_unstable();
+    words
+}
+
+#[test]
+fn on_a_terminal_no_table_is_wider_than_it_and_no_word_is_broken() {
+    for command in ["workers", "clients", "hosts", "services", "queue", "load", "latency", "poison"]
+        .into_iter()
+        .chain(["settings", "settings echo", "listevents"])
+    {
+        let whole = script::ask(&mut populated(), "op", command, &[]).unwrap();
+        for columns in [40, 80, 120, 200, 1000] {
+            let mut world = populated();
+            world.operator("screen", Format::Screen(columns)).unwrap();
+            let mut answer = script::ask(&mut world, "screen", command, &[]).unwrap();
+            // Its own login is an event, and itself a client.
+            if matches!(command, "listevents" | "clients") {
+                world = populated();
+                world.operator("screen", Format::Text).unwrap();
+                let whole = script::ask(&mut world, "screen", command, &[]).unwrap();
+                assert_eq!(words(&answer).len(), words(&whole).len(), "{columns}: {answer}");
+            } else {
+                assert_eq!(words(&answer), words(&whole), "{command} at {columns}:\n{answer}");
+            }
+            answer.retain(|c| c != '\r');
+            for line in answer.lines() {
+                let has_long_word = line.split_whitespace().any(|word| word.len() > 30);
+                let is_short = line.chars().count() <= columns.into();
+                assert!(is_short || has_long_word, "{command} at {columns}:\n{answer}");
+            }
+        }
+    }
 }
 
 #[test]

@@ -225,7 +225,8 @@ fn set(text: &str) -> Result<(Setting, u64), Fatal> {
         return Err(usage(format!("--set '{}' is not NAME=VALUE", text.escape_debug())));
     };
     let Some(setting) = Setting::named(name) else {
-        let near = nearest(name).map_or_else(
+        let names = SETTINGS.iter().map(|row| row.name);
+        let near = protocol::op::parse::nearest(name, names).map_or_else(
             || "; docs/config.md and the command 'settings' list them".to_owned(),
             |near| format!("; did you mean '{near}'?"),
         );
@@ -233,31 +234,6 @@ fn set(text: &str) -> Result<(Setting, u64), Fatal> {
     };
     let value = setting.check(value).map_err(|error| usage(format!("--set {error}")))?;
     Ok((setting, value))
-}
-
-/// The setting whose name is nearest, if it is near at all.
-fn nearest(name: &str) -> Option<&'static str> {
-    if name.len() > 64 {
-        return None;
-    }
-    let near = SETTINGS.iter().map(|row| (distance(name, row.name), row.name)).min()?;
-    (near.0 <= 2 + name.len() / 5).then_some(near.1)
-}
-
-/// How many letters must be added, dropped or changed.
-fn distance(one: &str, other: &str) -> usize {
-    let other: Vec<char> = other.chars().collect();
-    let mut row: Vec<usize> = (0..=other.len()).collect();
-    for (i, a) in one.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, b) in other.iter().enumerate() {
-            let change = diagonal + usize::from(a != *b);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[other.len()]
 }
 
 #[cfg(test)]

@@ -36,6 +36,7 @@ mod op_facts;
 mod op_load;
 mod op_read;
 mod op_run;
+mod op_settings;
 mod op_show;
 mod op_status;
 mod outcome;

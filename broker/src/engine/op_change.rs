@@ -4,8 +4,9 @@
 use super::action::{Action, Ending, Origin};
 use super::buckets::{self, Buckets};
 use super::fact::{About, FactKind};
-use super::op_read::{counted, number, setting_value, text};
+use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
+use super::op_settings::setting_value;
 use super::workers::{Life, Place};
 use super::{Engine, Out};
 use protocol::frame::Frame;

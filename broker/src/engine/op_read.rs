@@ -10,7 +10,7 @@ use super::workers::Place;
 use protocol::ids::ClientId;
 use protocol::names::ServiceName;
 use protocol::op::reply::{Align, Block, Column, OpReply, Value, span};
-use protocol::settings::{Setting, SettingRow, Unit};
+use protocol::settings::Setting;
 use protocol::time::Tick;
 
 /// A right-aligned column; its JSON key is the title with underscores unless given.
@@ -84,6 +84,7 @@ impl Engine {
             ("BucketSecs", number(self.buckets.secs())),
             ("PeakBucket", number(self.buckets.peak())),
             ("Buckets", Value::Numbers(self.buckets.counts())),
+            ("EventKinds", self.event_kinds()),
             ("preempt", Value::on_off(self.is_preempt)),
             ("reject", Value::on_off(self.is_rejecting)),
             (
@@ -273,27 +274,6 @@ impl Engine {
         }
     }
 
-    pub(crate) fn show_settings(&self, wanted: Option<Setting>) -> OpReply {
-        let columns = vec![
-            left("setting", "setting", 20),
-            column("value", "value", 12),
-            column("unit", "unit", 6),
-            column("default", "default", 12),
-            column("min", "min", 8),
-            column("max", "max", 14),
-            column("live?", "live", 6),
-            left("", "text", 0),
-        ];
-        let settings = Setting::ALL.iter().filter(|setting| wanted.is_none_or(|w| w == **setting));
-        let rows = settings
-            .map(|&setting| {
-                let row = setting.row();
-                setting_row(row, self.settings.get(setting))
-            })
-            .collect();
-        table("settings", columns, rows)
-    }
-
     /// The service of a name, or the error that says so.
     pub(crate) fn service_named(
         &self,
@@ -322,32 +302,6 @@ impl Engine {
         self.clients
             .find(id)
             .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))
-    }
-}
-
-/// A row of `settings`.
-fn setting_row(row: &SettingRow, value: u64) -> Vec<Value> {
-    let least_most = |limit: u64| match row.unit {
-        Unit::Switch => Value::shown(limit.to_string(), Value::None),
-        Unit::Millis | Unit::Bytes | Unit::Count => number(limit),
-    };
-    vec![
-        text(row.name),
-        setting_value(row, value),
-        Value::Word(row.unit.word()),
-        setting_value(row, row.default),
-        least_most(row.min),
-        least_most(row.max),
-        yes(row.live),
-        text(row.text),
-    ]
-}
-
-/// A setting's value: a number, or whether a switch is on.
-pub(crate) fn setting_value(row: &SettingRow, value: u64) -> Value {
-    match row.unit {
-        Unit::Switch => flag(value != 0),
-        Unit::Millis | Unit::Bytes | Unit::Count => number(value),
     }
 }
 

@@ -164,7 +164,8 @@ impl Engine {
                 Ok(OpReply::block(Block::Text { name: "script", text: self.save_script() }))
             }
             OpRequest::Services => Ok(self.show_services()),
-            OpRequest::Settings(setting) => Ok(self.show_settings(setting)),
+            OpRequest::Settings(of) => self.show_settings(&of),
+            OpRequest::ServicePage(name) => self.show_service(&name),
             OpRequest::Version => Ok(self.show_version()),
             OpRequest::Worker(id) => self.show_worker(id),
             OpRequest::Abort => Ok(self.abort(origin, out)),

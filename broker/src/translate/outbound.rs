@@ -8,11 +8,7 @@ use protocol::op::reply::OpReply;
 
 /// An operator's answer as a data frame. The text stands exactly as [`OpReply::text`] gives it.
 pub fn answer(head: Header, reply: &OpReply, format: Format) -> Frame {
-    let body = match format {
-        Format::Text => reply.text(),
-        Format::Json => reply.json(),
-    };
-    Frame::data(head, Bytes::from(body))
+    Frame::data(head, Bytes::from(reply.render(format)))
 }
 
 /// The start of a program, with the secret that its badge will show.

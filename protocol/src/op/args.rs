@@ -4,8 +4,8 @@
 
 use super::parse::OpError;
 use super::spec::{
-    BUCKET_SECS_MAX, BUCKETS_MAX, OpRequest, PoisonWhat, SendWhat, ShutdownWhat, Spec, Target,
-    WorkerFilter,
+    BUCKET_SECS_MAX, BUCKETS_MAX, OpRequest, PoisonWhat, SendWhat, SettingsOf, ShutdownWhat, Spec,
+    Target, WorkerFilter,
 };
 use super::table::COMMANDS;
 use super::{help, words};
@@ -300,11 +300,6 @@ impl<'a> Args<'a> {
         }
     }
 
-    pub(super) fn setting(&mut self) -> Result<Setting, OpError> {
-        let word = self.next("name")?;
-        self.setting_named(word)
-    }
-
     fn setting_named(&self, name: &str) -> Result<Setting, OpError> {
         Setting::named(name).ok_or_else(|| {
             let hint = words::nearest(name, Setting::ALL.iter().map(|s| s.row().name));
@@ -355,12 +350,38 @@ impl<'a> Args<'a> {
     fn no_service_setting(&self, name: &str) -> OpError {
         let all: Vec<&str> = ServiceSetting::ALL.iter().map(|s| s.row().name).collect();
         let hint = words::nearest(name, all.iter().copied());
+        let broker =
+            Setting::named(name).map_or("", |_| "; it is one of the broker: 'set NAME VALUE'");
         self.error(format_args!(
-            "unknown setting '{}' of a service{}; there are {}",
+            "unknown setting '{}' of a service{}{broker}; there are {}",
             words::shown(name),
             words::meant(hint),
             all.join(", ")
         ))
+    }
+
+    /// `NAME`, `SERVICE` or `service SERVICE`; a name of the broker's comes first.
+    pub(super) fn settings_of(&mut self) -> Result<SettingsOf, OpError> {
+        if self.peek() == Some("service") {
+            self.at += 1;
+            return self.service("service").map(SettingsOf::Service);
+        }
+        let word = self.next("name")?;
+        match (Setting::named(word), ServiceName::new(word)) {
+            (Some(setting), _) => Ok(SettingsOf::One(setting)),
+            (None, Ok(service)) => Ok(SettingsOf::Service(service)),
+            (None, Err(_)) => self.setting_named(word).map(SettingsOf::One),
+        }
+    }
+
+    /// `clientid newservice`, or the name of a service alone.
+    pub(super) fn service_command(&mut self) -> Result<OpRequest, OpError> {
+        let is_page = self.words.len() == 1
+            && self.peek().is_some_and(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));
+        if is_page {
+            return self.service("name").map(OpRequest::ServicePage);
+        }
+        Ok(OpRequest::Service(self.client()?, self.service("newservice")?))
     }
 
     pub(super) fn topic(&mut self) -> Result<Option<String>, OpError> {
@@ -376,7 +397,7 @@ impl<'a> Args<'a> {
             return Ok(Some(format!("{first} {second}")));
         }
         if help::rows(first).is_empty() {
-            return Err(OpError::usage(help::unknown(first)));
+            return Err(OpError::usage(help::no_topic(first)));
         }
         Ok(Some(first.to_owned()))
     }

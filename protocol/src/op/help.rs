@@ -1,10 +1,12 @@
 //! The table of commands → words for people: `help` as the manual prints it, `help COMMAND`, and
 //! the page docs/op.md. Not the texts themselves: `table` has them.
 
+use super::layout::wrap;
 use super::reply::{Block, OpReply};
-use super::spec::Spec;
+use super::spec::{Effect, Spec, Takes};
 use super::table::COMMANDS;
-use super::words;
+use super::{foreign, words};
+use crate::settings::{SERVICE_SETTINGS, SettingRow};
 
 /// Where the right column of `help` begins (manual chapter).
 const LEFT_WIDTH: usize = 25;
@@ -13,7 +15,7 @@ const RIGHT_WIDTH: usize = 50;
 
 /// The answer to `help` and `help COMMAND`; the topic is one that the parser passed.
 pub fn answer(topic: Option<&str>) -> OpReply {
-    let text = topic.map_or_else(short, |topic| long(topic).unwrap_or_else(|| unknown(topic)));
+    let text = topic.map_or_else(short, |topic| long(topic).unwrap_or_else(|| no_topic(topic)));
     OpReply::block(Block::Text { name: "help", text })
 }
 
@@ -65,11 +67,36 @@ pub fn rows(topic: &str) -> Vec<&'static Spec> {
     }
 }
 
-/// The text of the error for a command that does not exist: what was meant, if it can be guessed,
-/// and the help.
+/// The text of the error for a command that does not exist: what was meant, if it can be guessed;
+/// else the help, as the manual wants it, between two lines that say why.
 pub fn unknown(word: &str) -> String {
-    let hint = words::nearest(word, COMMANDS.iter().map(|row| row.first()));
-    format!("'{}' is no command{}\n\n{}", words::shown(word), words::meant(hint), short())
+    let why = "; if it is meant for a service, name that, too: isdclient -c TEXT SERVICE";
+    missing(word, why)
+}
+
+/// The same for a topic of `help`.
+pub fn no_topic(word: &str) -> String {
+    missing(word, "")
+}
+
+fn missing(word: &str, why: &str) -> String {
+    let said = format!("'{}' is no command", words::shown(word));
+    if let Some(answer) = foreign::answer(word) {
+        return format!("{said}; {answer}; 'help' lists all");
+    }
+    if let Some(near) = near(word) {
+        return format!("{said}; did you mean '{near}'? 'help' lists all");
+    }
+    format!("{said}\n\n{}\n\n{said}{why}", short())
+}
+
+/// The command that was probably meant. One of danger only where it can be nothing else.
+fn near(word: &str) -> Option<&'static str> {
+    let is_danger = |first: &str| {
+        COMMANDS.iter().any(|row| row.first() == first && row.effect == Effect::Danger)
+    };
+    let firsts = COMMANDS.iter().map(Spec::first);
+    words::nearest(word, firsts.filter(|first| !is_danger(first) || words::is_slip(word, first)))
 }
 
 /// The page docs/op.md.
@@ -85,6 +112,28 @@ pub fn markdown() -> String {
          Words are split at white space; `'…'`, `\"…\"` and `\\` quote as in a shell. \
          One message is one\n\
          command. In scripts blank lines and lines that begin with `#` are skipped.\n\n\
+         ## In JSON and on terminals\n\n\
+         With `isdclient --json` (`format json` at the login) an answer is one JSON object, as \
+         [op.schema.json](op.schema.json)\n\
+         says, which is made from the same tables: a definition for each command. Switches are \
+         `true` and `false`;\n\
+         lists are arrays, also empty ones; what there is not is `null`; spans of time are whole \
+         microseconds and end with\n\
+         `_us`; moments are RFC 3339. A thing has one name everywhere: `pid`, `worker`, `since`. \
+         Numbers are whole and\n\
+         may have 64 bits; all of them count from 0 or 1, so a reader that has only doubles \
+         stays exact up to 2^53. Of\n\
+         `watch` each line is an object. Where there is no answer, `isdclient` prints an object \
+         `error` in its place on\n\
+         standard output (and the same in words on standard error), also for a command line \
+         that makes no sense, or\n\
+         without a broker: number, name, whose, ran, text, advice, the command, and file and \
+         line of a script.\n\n\
+         On a terminal tables fit its width (`columns` at the login): names are cut with `…`, \
+         further columns stand in a\n\
+         line of their own, texts flow. The whole is in a pipe, in JSON, and on the page of the \
+         thing (`worker ID`).\n\n\
+         ## All commands\n\n\
          | command | may | text |\n| --- | --- | --- |\n",
     );
     for row in COMMANDS {
@@ -139,21 +188,19 @@ fn page(row: &Spec) -> String {
             left = "";
         }
     }
+    if row.args.iter().any(|arg| arg.takes == Takes::ServiceSetting) {
+        out.push_str("\n  settings of a service, 'settings SERVICE' shows those in force:\n");
+        SERVICE_SETTINGS.iter().for_each(|row| setting(row, &mut out));
+    }
     out.push_str(&format!("\n  example: isdclient -c \"{}\"", row.example));
     out
 }
 
-/// The text in lines of at most `width` characters, broken at blanks.
-fn wrap(text: &str, width: usize) -> Vec<String> {
-    let mut lines: Vec<String> = Vec::new();
-    for word in text.split(' ') {
-        match lines.last_mut() {
-            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
-                line.push(' ');
-                line.push_str(word);
-            }
-            _ => lines.push(word.to_owned()),
-        }
+/// A setting with its range and what it does.
+fn setting(row: &SettingRow, out: &mut String) {
+    let SettingRow { name, min, max, default, .. } = row;
+    out.push_str(&format!("  {name:17}{min} to {max} {}, default {default}\n", row.unit.word()));
+    for line in wrap(row.text, RIGHT_WIDTH + LEFT_WIDTH - 6) {
+        out.push_str(&format!("      {line}\n"));
     }
-    lines
 }

@@ -3,8 +3,10 @@
 //! ([`reply`]). Not what a command does: that is the engine.
 
 mod args;
+mod foreign;
 pub mod help;
 pub mod json;
+mod layout;
 pub mod parse;
 pub mod reply;
 pub mod shape;

@@ -2,7 +2,7 @@
 //! the range and the right syntax. Not whether what it names exists: the engine knows that.
 
 use super::args::Args;
-use super::spec::{Command, EVENTS_MAX, OpRequest, Spec, WorkerFilter};
+use super::spec::{Command, EVENTS_MAX, OpRequest, SettingsOf, Spec, WorkerFilter};
 use super::table::COMMANDS;
 use super::{help, words};
 use crate::errors::ErrorCode;
@@ -123,7 +123,7 @@ fn understand(args: &mut Args<'_>) -> Result<OpRequest, OpError> {
         Command::Reject => Op::Reject(args.maybe(Args::on_off)?.unwrap_or(true)),
         Command::Reset => Op::Reset,
         Command::Send => Op::Send(args.target()?, args.send_what()?),
-        Command::Service => Op::Service(args.client()?, args.service("newservice")?),
+        Command::Service => args.service_command()?,
         Command::Shutdown => Op::Shutdown(args.shutdown_what()?),
         Command::Start => Op::Start(args.target()?),
         Command::Stop => Op::Stop(args.target()?),
@@ -159,7 +159,9 @@ fn understand(args: &mut Args<'_>) -> Result<OpRequest, OpError> {
         Command::Reload => Op::Reload,
         Command::Save => Op::Save,
         Command::Set => args.set()?,
-        Command::Settings => Op::Settings(args.maybe(Args::setting)?),
+        Command::Settings => {
+            Op::Settings(args.maybe(Args::settings_of)?.unwrap_or(SettingsOf::All))
+        }
         Command::Source => Op::Source(args.file()?),
         Command::Version => Op::Version,
         Command::Watch => Op::Watch(args.kinds()?),

@@ -3,6 +3,7 @@
 
 use super::shape::{self, Form};
 use super::spec::Command;
+use crate::bodies::Format;
 use crate::time::Wall;
 use bytes::Bytes;
 
@@ -187,10 +188,19 @@ impl OpReply {
         self.blocks.iter().map(rows).max().unwrap_or_default()
     }
 
+    /// The answer as a client wants it.
+    pub fn render(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.text(),
+            Format::Screen(columns) => super::text::render(&self.blocks, Some(columns.into())),
+            Format::Json => self.json(),
+        }
+    }
+
     /// The answer as text: what the manual prints where it prints something. Each line ends with
     /// `\n`, no line ends with a blank.
     pub fn text(&self) -> String {
-        super::text::render(&self.blocks)
+        super::text::render(&self.blocks, None)
     }
 
     /// The answer as one JSON object, a key for each block name, as `shape` has it.

@@ -160,6 +160,9 @@ const STATUS: Shape = object(
         field("peak_bucket", Type::Number, "highest bucket so far").label("PeakBucket"),
         field("buckets", Type::Numbers, "transactions completed, the running bucket first")
             .label("Buckets"),
+        field("event_kinds", Type::Texts, "kinds of events remembered; null: all")
+            .label("EventKinds")
+            .maybe(),
         field("preempt", Type::Flag, "the option 'preempt'"),
         field("reject", Type::Flag, "whether new clients are refused"),
         WAITING.label("Waiting"),
@@ -289,6 +292,20 @@ const HOST_FIELDS: &[Field] = &[
     field("worker_ids", Type::Numbers, "workers configured there").label("Workers"),
     field("trouble", Type::Text, "what keeps it away").maybe(),
 ];
+
+const SERVICE_PAGE: Shape = object(
+    "service",
+    &[
+        SERVICE_ID.label("id"),
+        SERVICE.label("name"),
+        field("paused", Type::Flag, "whether it is paused"),
+        field("stopped", Type::Flag, "whether it is stopped"),
+        field("worker_ids", Type::Numbers, "its workers").label("Workers"),
+        field("clients", Type::Number, "clients attached").label("Clients"),
+        WAITING.label("Waiting"),
+    ],
+)
+.sometimes();
 
 const SETTING_ROW: &[Field] = &[
     field("setting", Type::Text, "a setting's name"),
@@ -518,7 +535,15 @@ pub const fn of(command: Command) -> &'static [Shape] {
                 ]
             }
         }
-        C::Service => const { &[object("moved", &[CLIENT, SERVICE])] },
+        C::Service => {
+            const {
+                &[
+                    object("moved", &[CLIENT, SERVICE]).sometimes(),
+                    SERVICE_PAGE,
+                    array("settings", SETTING_ROW).sometimes(),
+                ]
+            }
+        }
         C::Set => {
             const {
                 &[

@@ -304,8 +304,10 @@ pub enum OpRequest {
     Services,
     /// `set NAME VALUE` or `set NAME=VALUE`.
     Set(Setting, u64),
-    /// `settings [NAME]`.
-    Settings(Option<Setting>),
+    /// `service NAME`: its page.
+    ServicePage(ServiceName),
+    /// `settings [NAME | SERVICE]`.
+    Settings(SettingsOf),
     /// `shutdown FD|all`.
     Shutdown(ShutdownWhat),
     /// `source FILE`: the broker reads a script.
@@ -324,6 +326,17 @@ pub enum OpRequest {
     Worker(WorkerId),
     /// `workers [lazy|idle|busy|all]`.
     Workers(WorkerFilter),
+}
+
+/// What `settings` shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SettingsOf {
+    /// All of the broker's.
+    All,
+    /// One of the broker's.
+    One(Setting),
+    /// Those of a service.
+    Service(ServiceName),
 }
 
 /// What `poison` shows or does.
@@ -396,7 +409,7 @@ impl OpRequest {
             Self::Reset => Command::Reset,
             Self::Save => Command::Save,
             Self::Send(..) => Command::Send,
-            Self::Service(..) => Command::Service,
+            Self::Service(..) | Self::ServicePage(_) => Command::Service,
             Self::Services => Command::Services,
             Self::Set(..) => Command::Set,
             Self::Settings(_) => Command::Settings,
@@ -418,6 +431,7 @@ impl OpRequest {
             self,
             Self::Buckets(None)
                 | Self::Preempt(None)
+                | Self::ServicePage(_)
                 | Self::Poison(PoisonWhat::List | PoisonWhat::Show(_))
         );
         if only_shows { Effect::Read } else { self.command().row().effect }

@@ -217,10 +217,10 @@ pub const COMMANDS: &[Spec] = &[
         ..manual(Command::Send, "send", Effect::Change)
     },
     Spec {
-        usage: "service clientid newservice",
+        usage: "service clientid newservice\nservice name",
         syntax: "service id newservice",
         short: "changes a client's service to newservice",
-        long: "The client's next requests go to that service, for example to one worker under a debugger. Requests that wait go along; one that a worker has does not.",
+        long: "With the name of a service alone it shows the service: its workers, its clients, what waits, and its settings. The client's next requests go to that service, for example to one worker under a debugger. Requests that wait go along; one that a worker has does not.",
         args: &[CLIENT, arg("newservice", Takes::Service, "the service it is to be attached to")],
         example: "service 4 eat",
         ..manual(Command::Service, "service", Effect::Change)
@@ -462,11 +462,15 @@ pub const COMMANDS: &[Spec] = &[
         ..beyond(Command::Set, "set", Effect::Change)
     },
     Spec {
-        usage: "settings [name]",
+        usage: "settings [name | service]",
         syntax: "settings [name]",
         short: "lists the broker's settings",
         long: "Name, value, unit, range, default and meaning of each setting.",
-        args: &[arg("name", Takes::Setting, "one setting; none = all")],
+        args: &[arg(
+            "name",
+            Takes::Setting,
+            "one of the broker's, or a service; none = all of the broker's",
+        )],
         example: "settings stall_ms",
         ..beyond(Command::Settings, "settings", Effect::Read)
     },

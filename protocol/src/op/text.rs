@@ -1,13 +1,20 @@
 //! The text view of an answer. Whatever stands in a value, one line stays one line and no control
 //! character reaches a terminal.
 
+use super::layout::{Cells, pad, width, wrap};
 use super::reply::{Align, Block, Column, Value};
 use crate::show;
 
 /// Blanks between columns.
 const GAP: usize = 2;
+/// Blanks before the lines in which a long line goes on.
+const INDENT: usize = 4;
+/// No terminal is taken for narrower than this.
+const SCREEN_MIN: usize = 20;
 
-pub(super) fn render(blocks: &[Block]) -> String {
+/// `screen` is the width of the terminal, where there is one and it is known.
+pub(super) fn render(blocks: &[Block], screen: Option<usize>) -> String {
+    let screen = screen.map(|columns| columns.max(SCREEN_MIN));
     let mut out = String::new();
     let mut after_lines = true;
     for block in blocks.iter().filter(|block| !matches!(block, Block::Nothing { .. })) {
@@ -17,20 +24,26 @@ pub(super) fn render(blocks: &[Block]) -> String {
             out.push('\n');
         }
         after_lines = matches!(block, Block::Line { .. });
-        one(block, &mut out);
+        one(block, screen, &mut out);
     }
     out
 }
 
-fn one(block: &Block, out: &mut String) {
+fn one(block: &Block, screen: Option<usize>, out: &mut String) {
     match block {
-        Block::Line { text, .. } => line(&clean(text, false), out),
+        Block::Line { text, .. } => {
+            let text = clean(text, false);
+            match screen {
+                Some(screen) if width(&text) > screen => long_line(&text, screen, out),
+                Some(_) | None => line(&text, out),
+            }
+        }
         Block::Record { prefix, width, fields, .. } => record(prefix, *width, fields, out),
         Block::Table { title, columns, rows, .. } => {
             if !title.is_empty() {
                 line(&clean(title, false), out);
             }
-            table(columns, rows, out);
+            table(columns, rows, screen, out);
         }
         Block::Text { text, .. } => text.lines().for_each(|text| line(&clean(text, true), out)),
         Block::Dump { size, bytes, .. } => {
@@ -81,41 +94,62 @@ fn record(prefix: &str, width: usize, fields: &[(&'static str, Value)], out: &mu
     }
 }
 
-fn table(columns: &[Column], rows: &[Vec<Value>], out: &mut String) {
-    let cells: Vec<Vec<String>> = rows.iter().map(|row| row.iter().map(plain).collect()).collect();
-    let is_seen = |index: usize| {
-        let is_blank = |row: &Vec<String>| row.get(index).is_none_or(String::is_empty);
-        !columns[index].title.is_empty() || !cells.iter().all(is_blank)
+/// A line that is too long for the terminal, broken at blanks.
+fn long_line(text: &str, screen: usize, out: &mut String) {
+    for (index, part) in wrap(text, screen - INDENT).into_iter().enumerate() {
+        let indent = if index == 0 { 0 } else { INDENT };
+        line(&format!("{:indent$}{part}", ""), out);
+    }
+}
+
+fn table(columns: &[Column], rows: &[Vec<Value>], screen: Option<usize>, out: &mut String) {
+    let titles: Vec<String> = columns.iter().map(|column| column.title.to_owned()).collect();
+    let cells = rows.iter().map(|row| row.iter().map(plain).collect());
+    let is_text = |index: usize| {
+        let mut cells = rows.iter().filter_map(|row| row.get(index));
+        cells.all(|cell| matches!(cell, Value::Text(_) | Value::None | Value::Unsaid))
     };
+    let mut cells = Cells {
+        columns,
+        rows: std::iter::once(titles).chain(cells).collect(),
+        seen: Vec::new(),
+        is_text: (0..columns.len()).map(is_text).collect(),
+    };
+    // A column without a title may be one that only JSON has.
+    cells.seen = (0..columns.len())
+        .filter(|&index| !columns[index].title.is_empty() || cells.widest(index) > 0)
+        .collect();
     let mut widths = Vec::with_capacity(columns.len());
     for (index, column) in columns.iter().enumerate() {
-        let longest = cells
-            .iter()
-            .filter_map(|row| row.get(index))
-            .map(|cell| cell.chars().count())
-            .chain([column.title.chars().count()])
-            .max()
-            .unwrap_or_default();
+        let longest = cells.widest(index);
         // A right column has its gap inside its width, so that the manual's tables come out
         // exactly.
         widths.push(match column.align {
             Align::Right if index > 0 => column.width.max(longest + GAP),
+            Align::Left if index > 0 => column.width.max(longest) + GAP,
             Align::Right | Align::Left => column.width.max(longest),
         });
     }
-    let titles: Vec<String> = columns.iter().map(|column| column.title.to_owned()).collect();
-    for row in [titles].iter().chain(&cells) {
-        let mut text = String::new();
-        for (index, (column, width)) in columns.iter().zip(&widths).enumerate() {
-            let cell = row.get(index).map_or("", String::as_str);
-            match column.align {
-                _ if !is_seen(index) => {}
-                Align::Right => text.push_str(&format!("{cell:>width$}")),
-                Align::Left if index == 0 => text.push_str(&format!("{cell:width$}")),
-                Align::Left => text.push_str(&format!("{:GAP$}{cell:width$}", "")),
+    let all: usize = cells.seen.iter().map(|&index| widths[index]).sum();
+    match screen {
+        Some(screen) if all > screen => {
+            cells.fit(screen).iter().for_each(|text| line(text, out));
+        }
+        Some(_) | None => {
+            for row in &cells.rows {
+                let mut text = String::new();
+                for &index in &cells.seen {
+                    let cell = row.get(index).map_or("", String::as_str);
+                    let gap = match columns[index].align {
+                        Align::Left if index > 0 => GAP,
+                        Align::Left | Align::Right => 0,
+                    };
+                    text.push_str(&" ".repeat(gap));
+                    text.push_str(&pad(cell, widths[index] - gap, columns[index].align));
+                }
+                line(&text, out);
             }
         }
-        line(&text, out);
     }
 }
 

@@ -15,10 +15,13 @@ pub(super) fn render(blocks: &[Block]) -> String {
         }
         w.key(name);
         let same: Vec<&Block> = blocks.iter().filter(|other| other.name() == name).collect();
-        // What the table does not know is an array, as what there may be several of.
         match (shape::form(name), same.as_slice()) {
             (Some(Form::True), _) => w.boolean(true),
             (Some(Form::Object | Form::Text), [only]) => one(only, &mut w),
+            // The table does not know it, but there is never more than one of these.
+            (None, [only @ (Block::Record { .. } | Block::Text { .. } | Block::Dump { .. })]) => {
+                one(only, &mut w);
+            }
             (None | Some(Form::Array | Form::Object | Form::Text), several) => {
                 w.open_array();
                 several.iter().for_each(|block| one(block, &mut w));

@@ -135,7 +135,7 @@ pub(super) fn meant(hint: Option<&str>) -> String {
     hint.map(|word| format!("; did you mean '{word}'?")).unwrap_or_default()
 }
 
-/// The choice that the word was probably meant to be: at most one or two letters off, or the only
+/// The choice that the word was probably meant to be: few letters off for its length, or the only
 /// one that begins with it.
 pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
@@ -144,9 +144,9 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
         return None;
     }
     let off_max = match size {
-        1 => 0,
-        2..=4 => 1,
-        5..=12 => 2,
+        0..=2 => 0,
+        3..=5 => 1,
+        6..=10 => 2,
         _ => 3,
     };
     let mut best: Option<(usize, &'a str)> = None;
@@ -171,6 +171,18 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
         (None, [only]) => Some(only),
         (None, _) => None,
     }
+}
+
+/// Whether the word can be nothing but this choice, half typed or with two letters swapped.
+pub(super) fn is_slip(word: &str, choice: &str) -> bool {
+    let word = word.to_lowercase();
+    let sorted = |text: &str| {
+        let mut letters: Vec<char> = text.chars().collect();
+        letters.sort_unstable();
+        letters
+    };
+    let is_swapped = || sorted(&word) == sorted(choice) && distance(&word, choice) <= 1;
+    word.len() <= choice.len() && (choice.starts_with(word.as_str()) || is_swapped())
 }
 
 /// Letters to insert, drop, change or swap with their neighbour to make `b` of `a`.
@@ -292,6 +304,8 @@ mod tests {
         assert_eq!(near("strat"), Some("start"));
         assert_eq!(near("list"), Some("listevents"));
         assert_eq!(near("razmafritz"), None);
+        assert_eq!(near("hello"), None);
+        assert_eq!(nearest("h9", ["h1", "h2"].into_iter()), None);
         assert_eq!(near("x"), None);
         assert_eq!(near(&"w".repeat(5000)), None);
     }

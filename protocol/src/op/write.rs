@@ -1,7 +1,9 @@
 //! [`OpRequest`] → the line that [`parse`](super::parse::parse) reads back: what `save` prints,
 //! what events say that somebody did.
 
-use super::spec::{OpRequest, PoisonWhat, SendWhat, ShutdownWhat, Target, WorkerFilter};
+use super::spec::{
+    OpRequest, PoisonWhat, SendWhat, SettingsOf, ShutdownWhat, Target, WorkerFilter,
+};
 use super::words::quote;
 use std::fmt;
 
@@ -79,7 +81,7 @@ impl fmt::Display for OpRequest {
             | Self::Buckets(None)
             | Self::Preempt(None)
             | Self::Poison(PoisonWhat::List)
-            | Self::Settings(None) => Ok(()),
+            | Self::Settings(SettingsOf::All) => Ok(()),
             Self::Help(topic) => Maybe(topic).fmt(f),
             Self::Block(id) | Self::Unblock(id) | Self::Client(id) | Self::DeleteClient(id) => {
                 write!(f, " {id}")
@@ -118,7 +120,9 @@ impl fmt::Display for OpRequest {
             Self::Send(target, what) => write!(f, " {target} {}", what.word()),
             Self::Service(id, name) => write!(f, " {id} {name}"),
             Self::Set(setting, value) => write!(f, " {} {value}", setting.row().name),
-            Self::Settings(Some(setting)) => write!(f, " {}", setting.row().name),
+            Self::Settings(SettingsOf::One(setting)) => write!(f, " {}", setting.row().name),
+            Self::Settings(SettingsOf::Service(name)) => write!(f, " service {name}"),
+            Self::ServicePage(name) => write!(f, " {name}"),
             Self::Shutdown(ShutdownWhat::All) => f.write_str(" all"),
             Self::Shutdown(ShutdownWhat::Fd(fd)) => write!(f, " {fd}"),
             Self::Source(file) => write!(f, " {}", quote(file)),

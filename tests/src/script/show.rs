@@ -24,10 +24,7 @@ impl World {
             }
             Action::Answer { link, head, reply, format } => {
                 let name = self.name(link)?;
-                let text = match format {
-                    protocol::bodies::Format::Text => reply.text(),
-                    protocol::bodies::Format::Json => reply.json(),
-                };
+                let text = reply.render(format);
                 let more = if head.more != 0 { " more" } else { "" };
                 let prefix =
                     if name == OPERATOR { String::new() } else { format!("{name} answered ") };

@@ -508,7 +508,7 @@ impl Shell {
 
 fn check_reply(reply: &OpReply, format: Format) {
     match format {
-        Format::Text => no_controls(&reply.text()),
+        Format::Text | Format::Screen(_) => no_controls(&reply.render(format)),
         Format::Json => {
             let json = reply.json();
             let read = serde_json::from_str::<serde_json::Value>(&json);

@@ -1,0 +1,122 @@
+//! What can be configured, shown: the settings of the broker and of a service, the page of a
+//! service, the kinds of events that are remembered. Not how it is changed: `op_config`,
+//! `op_change`.
+
+use super::Engine;
+use super::op_read::{column, flag, left, number, table, text, yes};
+use super::op_run::{OpResult, not_found};
+use protocol::names::ServiceName;
+use protocol::op::parse::nearest;
+use protocol::op::reply::{Block, OpReply, Value};
+use protocol::op::spec::SettingsOf;
+use protocol::settings::{SERVICE_SETTINGS, SETTINGS, ServiceSetting, Setting, SettingRow, Unit};
+
+fn settings_table(rows: Vec<Vec<Value>>) -> OpReply {
+    let columns = vec![
+        left("setting", "setting", 20),
+        column("value", "value", 12),
+        column("unit", "unit", 6),
+        column("default", "default", 12),
+        column("min", "min", 8),
+        column("max", "max", 14),
+        column("live?", "live", 6),
+        left("", "text", 0),
+    ];
+    table("settings", columns, rows)
+}
+
+/// A row of `settings`.
+fn setting_row(row: &SettingRow, value: u64) -> Vec<Value> {
+    let limit = |limit: u64| match row.unit {
+        Unit::Switch => Value::shown(limit.to_string(), Value::None),
+        Unit::Millis | Unit::Bytes | Unit::Count => number(limit),
+    };
+    vec![
+        text(row.name),
+        setting_value(row, value),
+        Value::Word(row.unit.word()),
+        setting_value(row, row.default),
+        limit(row.min),
+        limit(row.max),
+        yes(row.live),
+        text(row.text),
+    ]
+}
+
+/// A setting's value: a number, or whether a switch is on.
+pub(crate) fn setting_value(row: &SettingRow, value: u64) -> Value {
+    match row.unit {
+        Unit::Switch => flag(value != 0),
+        Unit::Millis | Unit::Bytes | Unit::Count => number(value),
+    }
+}
+
+impl Engine {
+    /// `settings`.
+    pub(crate) fn show_settings(&self, of: &SettingsOf) -> OpResult {
+        let mine = |&setting: &Setting| setting_row(setting.row(), self.settings.get(setting));
+        let rows = match of {
+            SettingsOf::All => Setting::ALL.iter().map(mine).collect(),
+            SettingsOf::One(setting) => vec![mine(setting)],
+            SettingsOf::Service(name) => {
+                if !name.is_op() && self.registry.find(name.as_str()).is_none() {
+                    return Err(not_found(self.no_settings(name)));
+                }
+                self.settings_of(self.plain_service(name)?)
+            }
+        };
+        Ok(settings_table(rows))
+    }
+
+    /// What is wrong with the name of a setting or a service.
+    fn no_settings(&self, name: &ServiceName) -> String {
+        let name = name.as_str();
+        if ServiceSetting::named(name).is_some() {
+            return format!("'{name}' is a setting of services; 'settings SERVICE' shows them");
+        }
+        let names = SETTINGS.iter().map(|row| row.name).chain(self.registry.names());
+        let names = names.chain(SERVICE_SETTINGS.iter().map(|row| row.name));
+        let near = nearest(name, names);
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+        format!(
+            "'{name}' is neither a setting of the broker nor a service{hint}; 'settings' lists \
+             the ones, 'services' the others"
+        )
+    }
+
+    fn settings_of(&self, service: usize) -> Vec<Vec<Value>> {
+        let in_force = &self.registry[service].settings;
+        let row = |&setting: &ServiceSetting| setting_row(setting.row(), in_force.get(setting));
+        ServiceSetting::ALL.iter().map(row).collect()
+    }
+
+    /// `service NAME`: its page, and its settings.
+    pub(crate) fn show_service(&self, name: &ServiceName) -> OpResult {
+        let key = self.plain_service(name)?;
+        let service = &self.registry[key];
+        let mine = self.workers.by_id().filter(|(_, w)| w.service == key);
+        let fields = vec![
+            ("id", number(service.id.0)),
+            ("name", text(&service.name)),
+            ("paused", flag(service.is_paused)),
+            ("stopped", flag(service.is_stopped)),
+            ("Workers", Value::Numbers(mine.map(|(_, w)| w.id.0.into()).collect())),
+            ("Clients", number(service.clients)),
+            ("Waiting", number(service.queue.count())),
+        ];
+        let page = Block::Record { name: "service", prefix: "service->", width: 0, fields };
+        let mut reply = settings_table(self.settings_of(key));
+        reply.blocks.insert(0, page);
+        Ok(reply)
+    }
+
+    /// The kinds of events that are remembered.
+    pub(crate) fn event_kinds(&self) -> Value {
+        let kinds: Vec<String> =
+            self.recent.kinds().iter().map(|kind| kind.row().name.to_owned()).collect();
+        if kinds.is_empty() {
+            return Value::shown("all", Value::None);
+        }
+        Value::shown(format!("\"{}\"", kinds.join(" ")), Value::Texts(kinds))
+    }
+}

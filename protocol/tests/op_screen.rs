@@ -1,0 +1,45 @@
+//! Tables on terminals: one long name is cut there, and nowhere else; wide characters keep the
+//! columns straight.
+
+use protocol::bodies::Format;
+use protocol::op::reply::{Align, Block, Column, OpReply, Value};
+
+fn column(title: &'static str, align: Align) -> Column {
+    Column { title, key: title, width: 12, align }
+}
+
+fn table(names: &[&str]) -> OpReply {
+    let columns =
+        vec![column("name", Align::Right), column("id", Align::Right), column("text", Align::Left)];
+    let row = |name: &&str| {
+        let words = "some words that flow on and on".to_owned();
+        vec![Value::Text((*name).to_owned()), Value::Number(7), Value::Text(words)]
+    };
+    let rows = names.iter().map(row).collect();
+    OpReply::block(Block::Table { name: "x", title: String::new(), columns, rows })
+}
+
+#[test]
+fn a_long_name_is_cut_on_a_terminal_and_nowhere_else() {
+    let long = "n".repeat(200);
+    let reply = table(&["a", &long]);
+    for columns in [40, 80, 120] {
+        let text = reply.render(Format::Screen(columns));
+        assert!(text.contains('…') && !text.contains(&long), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= columns.into()), "{text}");
+        assert!(text.lines().any(|line| line.ends_with("on and on")), "{text}");
+    }
+    assert!(reply.render(Format::Text).contains(&long));
+    assert!(reply.render(Format::Json).contains(&long));
+    assert!(reply.render(Format::Screen(400)).contains(&long));
+    assert_eq!(table(&["a"]).render(Format::Screen(80)), table(&["a"]).render(Format::Text));
+}
+
+#[test]
+fn wide_characters_keep_the_columns_straight() {
+    let text = table(&["日本", "ab", "e\u{301}"]).render(Format::Text);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[1].find('7'), Some(23 + 2), "{text}");
+    assert_eq!(lines[2].find('7'), Some(23), "{text}");
+    assert_eq!(lines[3].find('7'), Some(23 + 2), "{text}");
+}
