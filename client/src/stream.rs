@@ -266,6 +266,9 @@ fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
+/// The longest time to connect that is asked of the system.
+const YEAR_MICROS: i64 = 366 * 86_400 * 1_000_000;
+
 fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in look_up(host)? {
@@ -299,7 +302,8 @@ fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
 /// Connects with a limit: a listener that takes nobody in and whose backlog is full would hold us.
 fn dial_unix(path: &std::path::Path, timeout: Duration) -> io::Result<UnixStream> {
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX).max(1);
+    // No time is none; a time past a year is as good as any, and the largest ones are refused.
+    let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX).clamp(1, YEAR_MICROS);
     setsockopt(&fd, sockopt::SendTimeout, &TimeVal::microseconds(micros))?;
     let address = UnixAddr::new(path)?;
     loop {
