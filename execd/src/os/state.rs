@@ -140,8 +140,8 @@ impl State {
             Failure::new(Exit::State, text)
         };
         private::directory(directory).map_err(bad)?;
-        // What an execd was about to start when it was killed holds the lock until it has become the
-        // worker.
+        // What an execd was about to start when it was killed holds the lock until it has become
+        // the worker.
         let lock = Lock::take_within(&directory.join("execd.lock"), LOCK_WAIT);
         let lock = lock.map_err(|fault| match fault {
             Fault::Held(pid) => Failure::new(
