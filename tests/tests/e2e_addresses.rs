@@ -43,7 +43,7 @@ fn a_broker_is_reached_at_every_spelling_of_its_address() {
     let execd = Execd::start_at("[::1]:0", &[]);
     let place = port(&execd.address).to_owned();
     broker.op("config host six ::1%1");
-    assert!(broker.op("save").contains("config host six [::1%1]:5502"), "{}", broker.op("save"));
+    assert!(broker.op("save").contains("config host six '[::1%1]:5502'"), "{}", broker.op("save"));
     broker.op("delete host six");
     broker.op(&format!("config host six [::1%1]:{place}"));
     broker.await_page("host six", "host->state = up");
