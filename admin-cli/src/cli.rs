@@ -102,8 +102,9 @@ pub struct Cli {
     #[arg(long = "help", action = ArgAction::Help)]
     pub help: Option<bool>,
 
-    /// Print a completion script, the man page or docs/op.md
-    #[arg(long, value_name = "WHAT", hide = true, value_enum)]
+    /// Print a completion script (bash, zsh, fish), the man page or docs/op.md, made from the table
+    /// of commands, and end
+    #[arg(long, value_name = "WHAT", value_enum)]
     pub generate: Option<What>,
 
     /// The service to ask
@@ -255,7 +256,7 @@ mod tests {
         assert_eq!(parse(&["--version"]).unwrap_err().kind(), ErrorKind::DisplayVersion);
         let help = Cli::command().render_long_help().to_string();
         assert!(help.contains("Exit status: 0 done") && help.contains("ISECT_HOST"), "{help}");
-        assert!(!help.contains("generate"), "{help}");
+        assert!(help.contains("--generate <WHAT>") && help.contains("zsh"), "{help}");
     }
 
     #[test]

@@ -252,7 +252,7 @@ fn as_json(at: At<'_>, error: &Error) -> String {
         "whose": error.whose().word(),
         "ran": error.ran.word(),
         "text": if text.is_empty() { error.advice() } else { &text },
-        "advice": error.advice(),
+        "advice": Some(error.advice()).filter(|advice| !advice.is_empty()),
         "command": Some(command).filter(|command| !command.is_empty()),
         "file": file,
         "line": line,

@@ -46,6 +46,7 @@ pub struct Error {
     pub text: String,
     context: Option<String>,
     advice: Option<&'static str>,
+    whose: Option<Whose>,
     source: Option<Arc<io::Error>>,
 }
 
@@ -58,6 +59,7 @@ impl Error {
             text: text.into(),
             context: None,
             advice: None,
+            whose: None,
             source: None,
         }
     }
@@ -70,6 +72,7 @@ impl Error {
             text: text.into(),
             context: None,
             advice: None,
+            whose: None,
             source: None,
         }
     }
@@ -100,6 +103,16 @@ impl Error {
         self
     }
 
+    /// The same error as a worker is told it: what is the fault of the program that asked is its
+    /// own.
+    #[must_use]
+    pub fn of_worker(mut self) -> Self {
+        if self.whose() == Whose::Client {
+            self.whose = Some(Whose::Worker);
+        }
+        self
+    }
+
     /// The same error with the operating system's behind it.
     #[must_use]
     pub fn with_source(mut self, source: io::Error) -> Self {
@@ -114,13 +127,14 @@ impl Error {
 
     /// Whose fault it was.
     pub fn whose(&self) -> Whose {
-        match self.code {
-            Code::Isect(code) => code.row().whose,
-            Code::Application(_) => Whose::Worker,
+        match (self.whose, self.code) {
+            (Some(whose), _) => whose,
+            (None, Code::Isect(code)) => code.row().whose,
+            (None, Code::Application(_)) => Whose::Worker,
         }
     }
 
-    /// What to do about it.
+    /// What to do about it; empty where the text alone can say that.
     pub fn advice(&self) -> &'static str {
         match (self.advice, self.code) {
             (Some(advice), _) => advice,
@@ -133,7 +147,7 @@ impl Error {
     pub fn advice_beside(&self, shown: &str) -> Option<&'static str> {
         let advice = self.advice();
         let first = advice.split(';').next().unwrap_or(advice);
-        (!shown.contains(first)).then_some(advice)
+        (!advice.is_empty() && !shown.contains(first)).then_some(advice)
     }
 
     /// Whether asking again can't make anything happen twice: the work never began.

@@ -2,7 +2,7 @@
 //! rendering are each other's inverse. Not the frame around them: `frame` puts header and body
 //! together.
 
-use crate::errors::{ErrorCode, Ran};
+use crate::errors::{ErrorCode, Ran, Whose};
 use crate::ids::{ClientId, RunId, WorkerId};
 use crate::limits::{INTERVENTION, PRIORITY_DEFAULT, VERSION};
 use crate::lines::{BodyError, Lines};
@@ -320,18 +320,24 @@ impl ErrorBody {
 
     /// The body as bytes.
     pub fn render(&self) -> Bytes {
+        self.render_to(Whose::Client)
+    }
+
+    /// The body for a receiver of this side: what the table lays at the door of the program that
+    /// asked is the fault of whoever is told of it, a worker's where a worker logged in.
+    pub fn render_to(&self, receiver: Whose) -> Bytes {
         if self.code == ErrorCode::Intervention {
             return Bytes::from_static(INTERVENTION);
         }
         let row = self.code.row();
-        Lines::default()
+        let whose = if row.whose == Whose::Client { receiver } else { row.whose };
+        let lines = Lines::default()
             .with("code", row.number)
             .with("name", row.name)
-            .with("whose", row.whose)
-            .with("ran", self.ran)
-            .with("advice", row.advice)
-            .with_text(self.text.as_str())
-            .render()
+            .with("whose", whose)
+            .with("ran", self.ran);
+        let lines = if row.advice.is_empty() { lines } else { lines.with("advice", row.advice) };
+        lines.with_text(self.text.as_str()).render()
     }
 }
 

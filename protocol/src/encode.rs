@@ -1,5 +1,7 @@
 //! Frame → bytes. Never fails: what can't be written can't be built as a [`Frame`].
 
+use crate::bodies::ErrorBody;
+use crate::errors::Whose;
 use crate::frame::Frame;
 use crate::header::Header;
 use crate::limits::{CONTROL_BODY_BYTES_MAX, VERSION};
@@ -12,6 +14,16 @@ pub struct Parts {
     pub head: [u8; crate::limits::HEADER_BYTES],
     /// The body.
     pub body: Bytes,
+}
+
+/// An error frame for a receiver of this side; see [`ErrorBody::render_to`].
+pub fn error_to(head: Header, error: &ErrorBody, receiver: Whose) -> Parts {
+    let body = error.render_to(receiver);
+    let error = error.code.number();
+    let command = crate::kinds::Kind::Error.number();
+    let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    let head = Header { error, command, len, version: VERSION, ..head };
+    Parts { head: head.write(), body }
 }
 
 /// The frame as header and body.

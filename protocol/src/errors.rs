@@ -7,7 +7,8 @@ use std::fmt;
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Whose {
-    /// The program that asked.
+    /// The program that asked. A worker or host that is told of its own login or frames reads
+    /// `worker` or `host` instead: see `ErrorBody::render_to`.
     Client,
     /// The program that answers.
     Worker,
@@ -85,7 +86,7 @@ pub struct ErrorRow {
     pub closes: bool,
     /// What it means.
     pub text: &'static str,
-    /// What the receiver should do.
+    /// What the receiver should do; empty where only the text of each can say it.
     pub advice: &'static str,
 }
 
@@ -137,7 +138,7 @@ errors! {
     BodyTooLarge = -4, "body_too_large", Client, No, false, "the frame's body is larger than allowed", "send it in pieces with `more`, or have the operator raise body_bytes_max";
     BadState = -5, "bad_state", Client, No, true, "the frame's kind may not be sent by this side, or not now", "log in first, and send only what your side may send";
     LoginTimeout = -6, "login_timeout", Client, No, true, "no login or badge came in time", "send the login at once after connecting";
-    BadLogin = -7, "bad_login", Client, No, true, "the login or badge lacks something, or a value in it is wrong", "mend the value that the text names";
+    BadLogin = -7, "bad_login", Client, No, true, "the login or badge lacks something, or a value in it is wrong", "docs/protocol.md lists the keys of each login and their values";
     UnknownService = -8, "unknown_service", Client, No, true, "no service of that name is configured", "'services' lists the names; 'config service NAME' makes one";
     Rejecting = -9, "rejecting", Broker, No, true, "the operator lets no new clients in for now", "try again later, or have the operator say 'reject off'";
     Denied = -10, "denied", Client, No, false, "this client may not do that", "use an account or a token with the right role";
@@ -157,21 +158,21 @@ errors! {
     Timeout = -24, "timeout", Broker, Maybe, false, "nothing came in time (made by the client library)", "wait longer, or look at 'queue' and 'workers'";
     ShuttingDown = -25, "shutting_down", Broker, No, true, "the broker is shutting down", "connect again when it is back";
     Usage = -26, "usage", Client, No, false, "the operator's command is not understood", "'help' lists the commands, 'help COMMAND' explains one";
-    Refused = -27, "refused", Client, No, false, "the command is understood but can't be done now", "do first what the text says";
-    NotFound = -28, "not_found", Client, No, false, "what the command names does not exist", "list what there is and name one of those";
+    Refused = -27, "refused", Client, No, false, "the command is understood but can't be done now", "";
+    NotFound = -28, "not_found", Client, No, false, "what the command names does not exist", "";
     BadReply = -29, "bad_reply", Worker, Maybe, true, "the worker sent something that is not a reply", "mend the worker; docs/protocol.md shows every byte";
     ClientDeleted = -30, "client_deleted", Broker, Maybe, true, "the operator deleted this client", "connect again if you may";
     StartFailed = -31, "start_failed", Host, No, false, "the program of a worker can't be started", "mend the path, its permissions or --allow, then 'start' it again";
     HostLost = -32, "host_lost", Host, No, false, "the host's execd can't be reached", "look at 'hosts'; start isdexecd there";
     Internal = -33, "internal", Broker, Maybe, true, "the broker broke a rule of its own", "report it with the log";
-    StateFailed = -34, "state_failed", Broker, No, false, "the configuration can't be written to or read from the state directory", "mend the directory that the text names";
+    StateFailed = -34, "state_failed", Broker, No, false, "the configuration can't be written to or read from the state directory", "look at the directory's owner and permissions, and at the space on its disk";
     Unreachable = -35, "unreachable", Broker, No, true, "no connection to the broker (made by the client library)", "start isectd, or name its address with -h or ISECT_HOST";
     NeedsToken = -36, "needs_token", Client, No, true, "whoever comes this way needs a token, and none was named", "name a token: --token-file, ISECT_TOKEN_FILE or ISECT_TOKEN; 'isectd token add' makes one";
     BadToken = -37, "bad_token", Client, No, true, "the token is not known there, or was not proved", "use the token that 'isectd token add' printed; it may have been removed or renewed";
     LoginLimited = -38, "login_limited", Client, No, true, "too many logins with this token from this address failed", "wait a few seconds, then try again with the right token";
     Unproven = -39, "unproven", Broker, No, true, "the other side did not prove that it knows the token (made by the side that logs in)", "look whether the address is right: something else listens there, or stands between";
-    Tls = -40, "tls", Client, No, true, "TLS failed: a certificate, a version, or only one side speaks it", "do what the text says; docs/tls.md has the set-up in five lines";
-    OutOfRange = -41, "out_of_range", Client, No, false, "a field of the header has a value that it can't have", "mend the field that the text names";
+    Tls = -40, "tls", Client, No, true, "TLS failed: a certificate, a version, or only one side speaks it", "docs/tls.md has the set-up in five lines";
+    OutOfRange = -41, "out_of_range", Client, No, false, "a field of the header has a value that it can't have", "docs/protocol.md lists the fields of the header and their ranges";
 }
 
 impl ErrorCode {
@@ -210,7 +211,9 @@ mod tests {
             assert_eq!(ERRORS.iter().filter(|other| other.name == row.name).count(), 1);
             assert!(row.name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", row.name);
             assert!(!row.text.ends_with('.') && !row.advice.ends_with('.'), "{}", row.name);
-            assert!(!row.text.is_empty() && !row.advice.is_empty());
+            assert!(!row.text.is_empty());
+            // An advice that sends the reader back to the text is none.
+            assert!(!row.advice.contains("the text"), "{}", row.name);
         }
         assert_eq!(ErrorCode::of(0), None);
         assert_eq!(ErrorCode::of(7), None);

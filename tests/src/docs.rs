@@ -94,7 +94,12 @@ fn error_rows() -> String {
         let _ = writeln!(
             out,
             "| {} | `{}` | {} | {} | {closes} | {} | {} |",
-            row.number, row.name, row.whose, row.ran, row.text, row.advice
+            row.number,
+            row.name,
+            row.whose,
+            row.ran,
+            row.text,
+            if row.advice.is_empty() { "as its text says" } else { row.advice }
         );
     }
     out

@@ -119,7 +119,11 @@ fn error() -> Value {
         "whose": { "type": "string", "enum": ["client", "worker", "broker", "host"] },
         "ran": { "type": "string", "enum": ["no", "maybe", "yes"] },
         "text": text(),
-        "advice": text(),
+        "advice": {
+            "type": ["string", "null"],
+            "minLength": 1,
+            "description": "what to do; null: the text says it",
+        },
         "command": { "type": ["string", "null"], "description": "what was asked" },
         "file": {
             "type": ["string", "null"],

@@ -66,9 +66,8 @@ impl Engine {
         out: Out<'_>,
     ) {
         let Some(slot) = self.links.get(link) else { return };
-        let checked = self.may_serve(&slot.peer, &badge.service).and_then(|()| {
-            self.check_guest(badge).map_err(|text| ErrorBody::new(ErrorCode::BadBadge, text))
-        });
+        let checked =
+            self.may_serve(&slot.peer, &badge.service).and_then(|()| self.check_guest(badge));
         match checked {
             Ok(key) => self.admit_worker(key, link, badge, Entry::Guest(signature), out),
             Err(error) => self.refuse_link(link, error, out),
@@ -76,16 +75,18 @@ impl Engine {
     }
 
     /// A badge without a genuine secret: may this worker start itself?
-    fn check_guest(&mut self, badge: &Badge) -> Result<usize, String> {
+    fn check_guest(&mut self, badge: &Badge) -> Result<usize, ErrorBody> {
         let Some(service) = self.registry.find(badge.service.as_str()) else {
-            return Err(self.unknown_service(badge.service.as_str()));
+            let text = self.unknown_service(badge.service.as_str());
+            return Err(ErrorBody::new(ErrorCode::UnknownService, text));
         };
         let is_open = self.registry[service].settings.get(ServiceSetting::SelfStart) == 1;
         if !is_open || badge.service.is_op() {
-            return Err(format!(
+            let text = format!(
                 "this badge was not issued, and service '{0}' takes no workers that start themselves ('config service {0} selfstart=1' allows it)",
                 badge.service
-            ));
+            );
+            return Err(ErrorBody::new(ErrorCode::BadBadge, text));
         }
         let spec = WorkerSpec {
             service,
@@ -93,8 +94,10 @@ impl Engine {
             path: String::new(),
             args: Vec::new(),
             is_guest: true,
+            since: self.now,
         };
-        let key = self.workers.add(spec, None)?;
+        let added = self.workers.add(spec, None);
+        let key = added.map_err(|text| ErrorBody::new(ErrorCode::BadBadge, text))?;
         self.registry[service].workers += 1;
         // That it came is its `start`.
         self.workers[key].is_wanted = true;
@@ -125,7 +128,9 @@ impl Engine {
             || worker.was_ready
             || worker.is_found;
         worker.link = Some(link);
-        worker.life = Life::Ready;
+        worker.enter(Life::Ready, now);
+        worker.why.clear();
+        (worker.lost, worker.refused) = (None, None);
         worker.was_ready = true;
         worker.has_exited = false;
         worker.is_stopping = false;

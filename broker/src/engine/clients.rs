@@ -7,6 +7,7 @@ use super::input::Peer;
 use super::links::End;
 use super::live::Live;
 use super::quotas::Class;
+use super::states::Said;
 use super::transaction::Stage;
 use super::{Engine, Out};
 use protocol::bodies::{ErrorBody, Format, Login, LoginOk};
@@ -56,6 +57,8 @@ pub(crate) struct Client {
     pub(crate) peer: Peer,
     /// Its requests wait until it is unblocked.
     pub(crate) is_blocked: bool,
+    /// Who blocked it, and when.
+    pub(crate) block_said: Option<Box<Said>>,
     /// Keys of its transactions that have no outcome yet, by sequence.
     pub(crate) live: Live,
     /// Requests that ended before their last piece came, and when: further pieces are dropped up to
@@ -190,6 +193,7 @@ impl Engine {
             heartbeat: login.heartbeat,
             peer,
             is_blocked: false,
+            block_said: None,
             live: Live::default(),
             cut: BTreeMap::new(),
             since: self.now,

@@ -110,6 +110,7 @@ impl Engine {
             self.workers[key].is_refused = true;
         }
         let (end, from) = (slot.end.clone(), clients::from(&slot.peer));
+        self.note_refused(link, &error.text);
         if self.may_cause(class_of(&end), Some(link)) {
             let (name, mut about) = self.name_of(&end);
             let kind = match end {

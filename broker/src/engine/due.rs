@@ -5,7 +5,7 @@
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::time::{Micros, Tick};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Why something is due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -16,6 +16,8 @@ pub(crate) enum Due {
     Proof(LinkId),
     /// When to kill a started worker that has not shown its badge.
     Badge(WorkerId, RunId),
+    /// When to say that a worker has lost its connection, if it has neither ended nor come back.
+    Lost(WorkerId, RunId),
     /// When to end the process of a worker whose connection broke and that did not come back.
     Return(WorkerId, RunId),
     /// When to take a worker for ended that its execd did not list.
@@ -46,11 +48,37 @@ pub(crate) enum Due {
 #[derive(Debug, Default)]
 pub(crate) struct DueList {
     entries: BTreeSet<(Tick, Due)>,
+    /// The latest entry for each state of a worker or host that ends by itself, for those who ask
+    /// until when it lasts.
+    states: BTreeMap<Due, Tick>,
+}
+
+/// Whether it ends a state of a worker or host.
+const fn ends_state(due: &Due) -> bool {
+    match due {
+        Due::Badge(..) | Due::Return(..) | Due::StopAsk(..) | Due::Restart(..) | Due::Dial(_) => {
+            true
+        }
+        Due::Login(_)
+        | Due::Proof(_)
+        | Due::LeftOut
+        | Due::Lost(..)
+        | Due::Absent(..)
+        | Due::Overlong(_)
+        | Due::Heartbeat
+        | Due::StatusAnswer(_)
+        | Due::Persist
+        | Due::Listing
+        | Due::End => false,
+    }
 }
 
 impl DueList {
     /// Adds an entry.
     pub(crate) fn add(&mut self, at: Tick, due: Due) {
+        if ends_state(&due) {
+            self.states.insert(due.clone(), at);
+        }
         self.entries.insert((at, due));
     }
 
@@ -59,6 +87,14 @@ impl DueList {
         let own = |due: &Due| matches!(due, Due::Heartbeat | Due::Persist | Due::Listing);
         let put_off = |(at, due)| if own(&due) { (at, due) } else { (at + late, due) };
         self.entries = std::mem::take(&mut self.entries).into_iter().map(put_off).collect();
+        let states = std::mem::take(&mut self.states).into_iter();
+        let put_off = |(due, at)| if own(&due) { (due, at) } else { (due, at + late) };
+        self.states = states.map(put_off).collect();
+    }
+
+    /// Until when the state lasts that this ends.
+    pub(crate) fn until(&self, due: &Due) -> Option<Tick> {
+        self.states.get(due).copied()
     }
 
     /// The first moment at which something is due.
@@ -71,6 +107,10 @@ impl DueList {
         if self.next()? > now {
             return None;
         }
-        self.entries.pop_first().map(|(_, due)| due)
+        let (at, due) = self.entries.pop_first()?;
+        if ends_state(&due) && self.states.get(&due) == Some(&at) {
+            self.states.remove(&due);
+        }
+        Some(due)
     }
 }

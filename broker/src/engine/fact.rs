@@ -87,13 +87,14 @@ facts! {
     WorkerUp = 21, "worker_up", Debug, "a worker's process runs";
     WorkerReady = 22, "worker_ready", Info, "a worker logged in";
     WorkerAdopted = 23, "worker_adopted", Info, "a worker that was running already came back and was taken over";
-    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly or lost its connection";
+    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly; one for each death";
     WorkerEnded = 25, "worker_ended", Info, "a worker ended after a stop";
     WorkerRestart = 26, "worker_restart", Info, "a worker is to be started again, now or after a pause";
     WorkerFailed = 27, "worker_failed", Error, "a worker ended too often, or can't be started; it stays lazy until 'start'";
-    WorkerKilled = 28, "worker_killed", Warn, "a worker was ended by the broker: overdue, no badge, silent";
+    WorkerKilled = 28, "worker_killed", Warn, "a worker was ended by the broker: overdue, no login, silent; its end is no fact of its own";
     WorkerOutput = 29, "worker_output", Info, "a line that a worker wrote on stdout or stderr";
     WorkerStatus = 30, "worker_status", Info, "a worker's answer to `send … status`";
+    WorkerLost = 31, "worker_lost", Warn, "a worker lost its connection and did not end with it; it may come back";
     HostUp = 40, "host_up", Info, "a host's execd is linked";
     HostLost = 41, "host_lost", Error, "the link to a host's execd broke or can't be made";
     HostError = 42, "host_error", Warn, "an execd answered with an error";

@@ -59,6 +59,8 @@ pub struct Peer {
     pub address: String,
     /// The descriptor (column `fd`, command `shutdown`).
     pub fd: i32,
+    /// The process at the other end, where the kernel tells it.
+    pub pid: Option<u32>,
     /// User id of the process at the other end, where the kernel tells it.
     pub uid: Option<u32>,
     /// Whether that user may use the role operator: the broker's own user or root.

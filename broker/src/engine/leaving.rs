@@ -18,7 +18,8 @@ impl Engine {
     /// Has execd end a worker's process: TERM to its group, KILL after the grace time.
     pub(crate) fn exec_stop(&mut self, key: usize, grace_ms: u64, out: Out<'_>) {
         let worker = &mut self.workers[key];
-        worker.life = Life::Ending;
+        worker.enter(Life::Ending, self.now);
+        worker.killed_at = self.now.plus_millis(grace_ms);
         let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
         let host = worker.host.clone();
         self.settle(key);
@@ -66,7 +67,7 @@ impl Engine {
         self.settle(key);
         match self.workers[key].life {
             Life::Down => {}
-            Life::Pausing => self.workers[key].life = Life::Down,
+            Life::Pausing => self.workers[key].enter(Life::Down, self.now),
             Life::Ready if is_busy && was_wanted => {}
             Life::Ready => self.ask_to_end(key, out),
             Life::Starting | Life::Up | Life::Returning => {
@@ -105,7 +106,7 @@ impl Engine {
         let worker = &mut self.workers[key];
         let Some(link) = worker.link else { return };
         if worker.life == Life::Ready {
-            worker.life = Life::Asked;
+            worker.enter(Life::Asked, self.now);
         }
         let is_busy = worker.current.is_some();
         self.settle(key);
@@ -173,6 +174,7 @@ impl Engine {
             self.close_link(link, out);
         }
         let is_guest = self.workers[key].is_guest;
+        self.note_killed(key, why);
         if !is_guest && self.workers[key].life.has_process() {
             self.exec_stop(key, 0, out);
         }

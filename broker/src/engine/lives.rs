@@ -9,10 +9,11 @@ use super::quotas::Class;
 use super::restart::Verdict;
 use super::workers::{Life, Place};
 use super::{Engine, Out};
-use protocol::bodies::{Ending, ExecExited, ExecOutput, ExecStart, ExecStarted};
+use protocol::bodies::{Ending, ExecExited, ExecOutput, ExecStart, ExecStarted, Stream};
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::settings::Setting;
+use protocol::show;
 
 /// A process is gone: how long its connection may take to follow.
 const TRAILING_MS: u64 = 1000;
@@ -47,6 +48,9 @@ impl Engine {
         let worker = &mut self.workers[key];
         worker.is_wanted = true;
         worker.failed = None;
+        if worker.life == Life::Down || worker.life == Life::Ready {
+            worker.why.clear();
+        }
         worker.restart.reset();
         worker.is_to_restart = false;
         match worker.life {
@@ -75,12 +79,12 @@ impl Engine {
         let link = self.host_link(&worker.host).filter(|_| may_run);
         let (Some(link), id) = (link, worker.id) else {
             if worker.life == Life::Pausing {
-                self.workers[key].life = Life::Down;
+                self.workers[key].enter(Life::Down, self.now);
             }
             return;
         };
         let Some(next) = self.next_run.checked_add(1) else {
-            self.give_up(key, "there are no numbers for starts any more".into(), out);
+            self.give_up(key, "there are no numbers for starts any more".into(), "", out);
             return;
         };
         self.next_run = next;
@@ -103,7 +107,8 @@ impl Engine {
         let worker = &mut self.workers[key];
         worker.run = run;
         worker.pid = 0;
-        worker.life = Life::Starting;
+        worker.enter(Life::Starting, self.now);
+        worker.begin_run();
         worker.started = self.now;
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
         (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
@@ -131,7 +136,7 @@ impl Engine {
         worker.pid = started.pid;
         match worker.life {
             Life::Starting => {
-                worker.life = Life::Up;
+                worker.enter(Life::Up, self.now);
                 let what = format!("is up, pid {}", started.pid);
                 self.worker_fact(FactKind::WorkerUp, key, &what, out);
             }
@@ -152,14 +157,18 @@ impl Engine {
     fn exited(&mut self, key: usize, exited: &ExecExited, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.ending = Some(exited.ending);
-        worker.tail.clone_from(&exited.tail);
+        if !exited.tail.is_empty() {
+            // What its host has is whole; lines on their way may have been dropped.
+            worker.tail.clear();
+            exited.tail.iter().for_each(|line| worker.keep_line(line));
+        }
         worker.pid = 0;
         worker.has_exited = true;
         if worker.link.is_some() {
             // What it sent before it ended is still to be read; the end of the connection follows.
             let (id, run) = (worker.id, worker.run);
             if worker.life == Life::Ready {
-                worker.life = Life::Returning;
+                worker.enter(Life::Returning, self.now);
             }
             self.wait_for(key, TRAILING_MS, Due::Return(id, run));
             self.settle(key);
@@ -178,7 +187,7 @@ impl Engine {
         let is_cut_off = how == Close::Vanished || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
         if worker.life == Life::Ready {
-            worker.life = Life::Returning;
+            worker.enter(Life::Returning, self.now);
         }
         worker.is_cut_off |= is_cut_off && worker.life == Life::Returning;
         let (id, run, life, is_guest) = (worker.id, worker.run, worker.life, worker.is_guest);
@@ -199,9 +208,7 @@ impl Engine {
             self.wait_for_end(key);
         } else if life == Life::Returning {
             let what = if is_busy { format!("{why} while it was busy") } else { why.to_owned() };
-            let is_news = self.ending.is_none();
-            let kind = if is_news { FactKind::WorkerDied } else { FactKind::WorkerEnded };
-            self.worker_fact(kind, key, &what, out);
+            self.note_loss(key, what);
             self.wait_for(key, wait, Due::Return(id, run));
         }
     }
@@ -220,13 +227,8 @@ impl Engine {
 
     /// Process and connection of a worker are gone: start it again, later, or not.
     pub(crate) fn ended(&mut self, key: usize, out: Out<'_>) {
-        let worker = &self.workers[key];
-        let ending = worker.ending;
-        let mut how = ending.map_or_else(|| "its process is gone".into(), how_it_ended);
-        if let Some(line) = worker.tail.last() {
-            how += "; last line of stderr: ";
-            how += line;
-        }
+        let ending = self.workers[key].ending;
+        let how = self.how_it_ended(key);
         if self.workers[key].is_cut_off && !matches!(ending, Some(Ending::Signal(_))) {
             self.ended_cut_off(key, &how, out);
         } else {
@@ -238,7 +240,8 @@ impl Engine {
     /// again, and that counts neither for its back-off nor for its failure.
     fn ended_cut_off(&mut self, key: usize, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
-        worker.life = Life::Down;
+        worker.enter(Life::Down, self.now);
+        worker.why = format!("cut off: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.is_stopping) = (false, false);
         worker.is_to_restart = worker.is_wanted;
@@ -253,9 +256,11 @@ impl Engine {
         let ending = worker.ending;
         let was_stopping = std::mem::take(&mut worker.is_stopping) || self.is_farewell(ending);
         let worker = &mut self.workers[key];
-        worker.life = Life::Down;
+        worker.enter(Life::Down, self.now);
         worker.pid = 0;
         worker.has_exited = false;
+        let is_killed = worker.killed.is_some();
+        worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
         self.settle(key);
         if !is_wanted || was_stopping {
@@ -265,15 +270,21 @@ impl Engine {
             }
             return;
         }
-        self.worker_fact(FactKind::WorkerDied, key, &format!("ended unexpectedly: {how}"), out);
+        if !is_killed {
+            // That it was killed, and why, has been recorded.
+            self.worker_fact(FactKind::WorkerDied, key, &format!("ended unexpectedly: {how}"), out);
+        }
         self.workers[key].is_to_restart = true;
         let verdict = self.workers[key].restart.ended(self.now, ready, &self.settings);
         let id = self.workers[key].id;
         match verdict {
-            Verdict::GiveUp(why) => self.give_up(key, format!("{why} (last: {how})"), out),
+            Verdict::GiveUp(why) => {
+                let cure = self.cure_of(key);
+                self.give_up(key, format!("{why} (last: {how})"), &cure, out);
+            }
             Verdict::Now => self.launch(key, out),
             Verdict::At(at) => {
-                self.workers[key].life = Life::Pausing;
+                self.workers[key].enter(Life::Pausing, self.now);
                 self.due.add(at, Due::Restart(id, self.workers[key].run));
                 let wait = at.since(self.now).as_millis();
                 self.worker_fact(
@@ -303,11 +314,10 @@ impl Engine {
             return;
         }
         if self.is_reached(&self.workers[key].host) {
-            let what = format!(
-                "did not show its badge within {} ms (badge_ms) and is killed",
-                self.settings.get(Setting::BadgeMs)
-            );
+            let within = format!("within {} ms (badge_ms)", self.settings.get(Setting::BadgeMs));
+            let what = format!("did not show its badge {within} and is killed");
             self.worker_fact(FactKind::WorkerKilled, key, &what, out);
+            self.note_killed(key, &format!("did not log in {within}"));
             self.exec_stop(key, 0, out);
         } else {
             // It can't be killed now, nor can it reach us: its host says later what became of it.
@@ -337,6 +347,7 @@ impl Engine {
             None if worker.life == Life::Returning => {
                 let what = "lost its connection and did not come back; its process is ended";
                 self.worker_fact(FactKind::WorkerKilled, key, what, out);
+                self.note_killed(key, "lost its connection and did not come back");
                 self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
             }
             Some(_) | None => {}
@@ -375,6 +386,9 @@ impl Engine {
     }
 
     pub(crate) fn on_output(&mut self, key: usize, output: &ExecOutput, out: Out<'_>) {
+        if output.stream == Stream::Stderr {
+            self.workers[key].keep_line(&show::one_line(output.line.clone()));
+        }
         let dropped = if output.dropped > 0 {
             format!(" ({} lines before it were dropped)", output.dropped)
         } else {
@@ -386,20 +400,15 @@ impl Engine {
 
     /// `ready` of one worker: undoes a pause, and starts it if it ended in the meantime.
     pub(crate) fn ready_worker(&mut self, key: usize, out: Out<'_>) {
-        self.workers[key].is_paused = false;
+        if std::mem::take(&mut self.workers[key].is_paused) {
+            self.workers[key].since = self.now;
+            self.workers[key].why.clear();
+        }
         self.settle(key);
         if self.workers[key].place == Place::Lazy {
             self.launch(key, out);
         }
         let service = self.workers[key].service;
         self.serve(service, out);
-    }
-}
-
-fn how_it_ended(ending: Ending) -> String {
-    match ending {
-        Ending::Exit(status) => format!("exit status {status}"),
-        Ending::Signal(signal) => format!("signal {signal}"),
-        Ending::Unknown => "nobody saw how".into(),
     }
 }

@@ -17,6 +17,7 @@ mod buckets;
 mod budget;
 mod certificates;
 mod clients;
+mod deaths;
 mod dispatch;
 mod doors;
 mod due;
@@ -51,6 +52,7 @@ mod replies;
 mod restart;
 pub mod save;
 mod starts;
+mod states;
 mod transaction;
 mod wheel;
 mod when;
@@ -385,6 +387,7 @@ impl Engine {
                 Due::Login(link) => self.on_login_due(link, out),
                 Due::Proof(link) => self.on_proof_due(link, out),
                 Due::Badge(worker, run) => self.on_badge_due(worker, run, out),
+                Due::Lost(worker, run) => self.on_lost_due(worker, run, out),
                 Due::Return(worker, run) => self.on_return_due(worker, run, out),
                 Due::Absent(worker, run) => self.on_absent_due(worker, run, out),
                 Due::StopAsk(worker, run) => self.on_stop_ask_due(worker, run, out),

@@ -70,13 +70,16 @@ impl Engine {
     pub(crate) fn pause(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, services) = (self.targets(target)?, self.target_services(target)?);
         self.changed(origin, format!("pause {}", target_word(target)), out);
+        let said = self.said(origin, &format!("'pause {}'", target_word(target)));
         for service in services {
             self.registry[service].is_paused = true;
+            self.registry[service].pause_said = said.clone();
         }
         let mut blocks = Vec::new();
         for key in keys {
             if matches!(target, Target::Worker(_)) {
                 self.workers[key].is_paused = true;
+                self.workers[key].explain(&said);
             }
             self.settle(key);
             blocks.push(self.worker_line("paused", key));
@@ -96,8 +99,10 @@ impl Engine {
             }
         }
         self.changed(origin, format!("ready {}", target_word(target)), out);
+        let said = self.said(origin, &format!("'ready {}'", target_word(target)));
         for service in services {
             self.registry[service].is_paused = false;
+            self.registry[service].open_said = said.clone();
         }
         for &key in &keys {
             self.ready_worker(key, out);
@@ -115,8 +120,11 @@ impl Engine {
         self.changed(origin, format!("start {}", target_word(target)), out);
         // A worker that is started serves its service, so that is not stopped any more.
         services.extend(keys.iter().map(|&key| self.workers[key].service));
+        let said = self.said(origin, &format!("'start {}'", target_word(target)));
         for service in services {
-            self.registry[service].is_stopped = false;
+            if std::mem::take(&mut self.registry[service].is_stopped) {
+                self.registry[service].open_said = said.clone();
+            }
         }
         // Oldest first, so that the first one configured is the first one ready.
         for key in keys.into_iter().rev() {
@@ -130,37 +138,17 @@ impl Engine {
     pub(crate) fn stop(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, services) = (self.targets(target)?, self.target_services(target)?);
         self.changed(origin, format!("stop {}", target_word(target)), out);
+        let said = self.said(origin, &format!("'stop {}'", target_word(target)));
         for service in services {
             self.registry[service].is_stopped = true;
+            self.registry[service].stop_said = said.clone();
             self.fail_waiting(service, out);
         }
         for key in keys {
+            self.workers[key].explain(&said);
             self.stop_worker(key, out);
         }
         Ok(OpReply::ok())
-    }
-
-    /// A stopped service serves nobody: what waits is told so.
-    fn fail_waiting(&mut self, service: usize, out: Out<'_>) {
-        let name = self.registry[service].name.clone();
-        let waiting: Vec<usize> = self
-            .transactions
-            .iter()
-            .filter(|(_, t)| {
-                t.service == service
-                    && matches!(
-                        t.stage,
-                        super::transaction::Stage::Waiting | super::transaction::Stage::Barred
-                    )
-            })
-            .map(|(key, _)| key)
-            .collect();
-        for key in waiting {
-            let text = format!("service '{name}' was stopped while the request waited");
-            let error =
-                protocol::bodies::ErrorBody::new(protocol::errors::ErrorCode::ServiceStopped, text);
-            self.fail(key, error, out);
-        }
     }
 
     pub(crate) fn idle(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
@@ -191,6 +179,7 @@ impl Engine {
         let key = self.client_named(id)?;
         let verb = if blocked { "blocked" } else { "unblocked" };
         self.noted(origin, format!("{verb} client {id}"), out);
+        self.clients[key].block_said = blocked.then(|| Box::new(self.said(origin, "'block'")));
         self.set_blocked(key, blocked, out);
         Ok(client_line(verb, id))
     }
@@ -235,7 +224,9 @@ impl Engine {
         let key = self.client_named(id)?;
         let service = self.plain_service(name)?;
         if self.clients[key].service == self.op_service {
-            return Err(refused(format!("client {id} is an operator; operators can't be moved")));
+            return Err(refused(format!(
+                "client {id} is an operator; operators can't be moved, only deleted ('delete client {id}')"
+            )));
         }
         self.noted(origin, format!("service {id} {name}"), out);
         self.move_client(key, service, out);
@@ -365,7 +356,7 @@ impl Engine {
         );
         if count == 0 {
             return Err(refused(format!(
-                "none of the workers of '{}' is connected",
+                "none of the workers of '{}' is connected; 'workers lazy' says why",
                 target_word(target)
             )));
         }

@@ -28,7 +28,7 @@ impl Engine {
         let key = match known {
             Some(key) if id.is_some_and(|id| id != self.registry[key].id) => {
                 return Err(refused(format!(
-                    "service '{name}' exists with id {}",
+                    "service '{name}' exists with id {}; leave the id out, or delete the service first",
                     self.registry[key].id
                 )));
             }
@@ -75,7 +75,7 @@ impl Engine {
         self.host_named(&host)?;
         check_saved_size((&service, &host), &path, &args).map_err(refused)?;
         let words = format!("config worker {service} {host} {path}");
-        let spec = WorkerSpec { service: key, host, path, args, is_guest: false };
+        let spec = WorkerSpec { service: key, host, path, args, is_guest: false, since: self.now };
         let worker = self.workers.add(spec, id).map_err(refused)?;
         self.registry[key].workers += 1;
         let id = self.workers[worker].id;
@@ -92,7 +92,9 @@ impl Engine {
     pub(crate) fn clone_worker(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
         let worker = &self.workers[self.worker_named(id)?];
         if worker.is_guest {
-            return Err(refused(format!("worker {id} started itself; it can't be cloned")));
+            return Err(refused(format!(
+                "worker {id} started itself; it can't be cloned: start another process like it"
+            )));
         }
         let spec = WorkerSpec {
             service: worker.service,
@@ -100,6 +102,7 @@ impl Engine {
             path: worker.path.clone(),
             args: worker.args.clone(),
             is_guest: false,
+            since: self.now,
         };
         let service = spec.service;
         let key = self.workers.add(spec, None).map_err(refused)?;
@@ -149,13 +152,13 @@ impl Engine {
         let service = &self.registry[key];
         if service.workers > 0 {
             return Err(refused(format!(
-                "service '{name}' has {}; delete what it has first",
+                "service '{name}' has {}; delete what it has first ('delete worker ID')",
                 counted(service.workers, "worker")
             )));
         }
         if service.clients > 0 {
             return Err(refused(format!(
-                "service '{name}' has {}; move or delete what it has first",
+                "service '{name}' has {}; move or delete what it has first ('service CLIENT NAME', 'delete client ID')",
                 counted(service.clients, "client")
             )));
         }
@@ -206,12 +209,14 @@ impl Engine {
         out: Out<'_>,
     ) -> OpResult {
         if self.host_named(name)?.is_builtin {
-            return Err(refused(format!("host '{name}' is built in and can't be deleted")));
+            return Err(refused(format!(
+                "host '{name}' is built in and can't be deleted; a worker there is, with 'delete worker ID'"
+            )));
         }
         let count = self.workers.by_id().filter(|(_, w)| w.host == *name && !w.is_guest).count();
         if count > 0 {
             return Err(refused(format!(
-                "host '{name}' has {}; delete what it has first",
+                "host '{name}' has {}; delete what it has first ('delete worker ID')",
                 counted(count, "worker")
             )));
         }

@@ -5,6 +5,7 @@ use super::Engine;
 use super::clients::Client;
 use super::listing::{Crowd, Rows};
 use super::op_run::{OpResult, not_found, refused};
+use super::states::StateValues;
 use super::transaction::Stage;
 use super::workers::Place;
 use protocol::ids::ClientId;
@@ -23,7 +24,7 @@ pub(crate) const fn left(title: &'static str, key: &'static str, width: usize) -
     Column { title, key, width, align: Align::Left }
 }
 
-/// A column that only JSON has.
+/// A column that only JSON has; its values are blank in text.
 pub(crate) const fn unseen(key: &'static str) -> Column {
     Column { title: "", key, width: 0, align: Align::Left }
 }
@@ -123,13 +124,19 @@ impl Engine {
 
     /// The manual's table, newest first; the names of its columns are what it prints.
     pub(crate) fn show_services(&self) -> OpReply {
-        let columns = vec![column("service", "service", 32), column("id", "service_id", 12)];
-        let mut rows: Vec<_> = self
-            .registry
-            .by_id()
-            .into_iter()
-            .map(|(_, s)| vec![text(&s.name), number(s.id.0)])
-            .collect();
+        let columns = vec![
+            column("service", "service", 32),
+            column("id", "service_id", 12),
+            unseen("state"),
+            unseen("since"),
+            unseen("reason"),
+        ];
+        let row = |(key, s): (usize, &super::registry::Service)| {
+            let StateValues { state, since, reason, .. } =
+                self.state_values(self.service_state(key), String::new());
+            vec![text(&s.name), number(s.id.0), state, blank(since), blank(reason)]
+        };
+        let mut rows: Vec<_> = self.registry.by_id().into_iter().map(row).collect();
         rows.reverse();
         table("services", columns, rows)
     }
@@ -148,11 +155,16 @@ impl Engine {
             column("failed", "failed", 7),
             column("connected", "connected", 12),
             column("fd", "fd", 4),
+            unseen("state"),
+            unseen("since"),
+            unseen("reason"),
         ];
         table("clients", columns, rows)
     }
 
     pub(crate) fn client_row(&self, c: &Client) -> Vec<Value> {
+        let StateValues { state, since, reason, .. } =
+            self.state_values(self.client_state(c), String::new());
         vec![
             text(&self.registry[c.service].name),
             number(c.id.0),
@@ -166,12 +178,18 @@ impl Engine {
             number(c.failed),
             self.ago(c.since),
             number(c.peer.fd),
+            state,
+            blank(since),
+            blank(reason),
         ]
     }
 
     pub(crate) fn show_client(&self, id: ClientId) -> OpResult {
         let key = self.client_named(id)?;
         let c = &self.clients[key];
+        let state = self.client_state(c);
+        let words = state.words(self.now);
+        let state = self.state_values(state, words);
         let workers: Vec<u64> =
             c.live.keys().filter_map(|t| self.holder(t)).map(u64::from).collect();
         let fields = vec![
@@ -192,6 +210,9 @@ impl Engine {
             ("Failed", number(c.failed)),
             ("connected", self.clock(c.since)),
             ("fd", number(c.peer.fd)),
+            ("state", state.state),
+            ("since", state.since),
+            ("reason", state.reason),
         ];
         Ok(OpReply::block(Block::Record { name: "client", prefix: "client->", width: 0, fields }))
     }
@@ -270,7 +291,11 @@ impl Engine {
         } else if busy > 0 {
             format!("{busy} of {} workers are busy, the others are not ready", entry.workers)
         } else {
-            format!("{} not ready ('workers lazy' says why)", all_are(entry.workers))
+            let first = mine().map(|(key, w)| (w.id, self.worker_state(key))).next();
+            let state = first.map_or_else(String::new, |(id, state)| {
+                format!(": worker {id} is {}", state.sentence(self.now))
+            });
+            format!("{} not ready ('workers lazy' says why){state}", all_are(entry.workers))
         }
     }
 
@@ -303,6 +328,11 @@ impl Engine {
             .find(id)
             .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))
     }
+}
+
+/// A value that is for JSON alone.
+pub(crate) fn blank(value: Value) -> Value {
+    Value::shown("", value)
 }
 
 /// `its only worker is`, `all 3 workers are`.

@@ -260,7 +260,9 @@ impl Engine {
             return;
         };
         let answer = match script {
-            Err(why) => Err(refused(format!("file {path} can't be read: {why}"))),
+            Err(why) => Err(refused(format!(
+                "file {path} can't be read: {why}; isectd reads it on its machine, 'isdclient < FILE' on yours"
+            ))),
             Ok(text) => {
                 let origin = self.origin_of(client);
                 let (done, failures) = self.run_script(&origin, &text, out);
@@ -295,10 +297,12 @@ impl Engine {
             return Err(refused("this connection watches already; end it and begin again"));
         }
         if head.reply == 0 {
-            return Err(refused("watch needs a reply"));
+            return Err(refused("watch needs a reply; set 'reply' to 1 in its header"));
         }
         if self.watchers as u64 >= max {
-            return Err(refused(format!("{max} operators watch already (watchers_max)")));
+            return Err(refused(format!(
+                "{max} operators watch already (watchers_max); one of them is to end, or 'set watchers_max=N' allows more"
+            )));
         }
         self.watchers += 1;
         entry.watch = Some(Watch { sequence: head.sequence, kinds, skipped: 0 });

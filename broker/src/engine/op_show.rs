@@ -4,7 +4,7 @@
 use super::Engine;
 use super::hosts::Host;
 use super::listing::Rows;
-use super::op_read::{column, flag, left, number, table, text, unseen, yes};
+use super::op_read::{blank, column, counted, flag, left, number, table, text, unseen, yes};
 use super::op_run::{OpResult, not_found};
 use super::workers::{Place, Worker};
 use bytes::Bytes;
@@ -28,6 +28,10 @@ fn worker_columns() -> Vec<Column> {
         column("client id", "client", 10),
         column("fd", "fd", 4),
         left("state", "state", 0),
+        unseen("since"),
+        unseen("until"),
+        unseen("reason"),
+        unseen("notes"),
     ]
 }
 
@@ -61,6 +65,9 @@ impl Engine {
         let is_fresh = worker.transactions == 0;
         let none = || Value::shown(span(0), Value::None);
         let mean = worker.busy_micros.checked_div(worker.transactions);
+        let state = self.worker_state(key);
+        let sentence = state.sentence(self.now);
+        let state = self.state_values(state, sentence);
         vec![
             text(&self.registry[worker.service].name),
             number(worker.id.0),
@@ -73,7 +80,11 @@ impl Engine {
             number(worker.restarts),
             client,
             self.fd_of(worker),
-            text(self.state_word(key)),
+            state.state,
+            blank(state.since),
+            blank(state.until),
+            blank(state.reason),
+            blank(state.notes),
         ]
     }
 
@@ -92,27 +103,6 @@ impl Engine {
     fn fd_of(&self, worker: &Worker) -> Value {
         let slot = worker.link.and_then(|link| self.links.get(link));
         slot.map_or(Value::None, |slot| number(slot.peer.fd))
-    }
-
-    /// Process state and what keeps it from working, in a few words.
-    fn state_word(&self, key: usize) -> String {
-        let worker = &self.workers[key];
-        let mut words = worker.life.word().to_owned();
-        let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);
-        let notes = [
-            (worker.failed.is_some(), "failed"),
-            (worker.is_paused, "paused"),
-            (self.registry[worker.service].is_paused, "service paused"),
-            (!worker.is_wanted, "stopped"),
-            (is_overdue, "overdue"),
-            (worker.is_guest, "self-started"),
-            (self.host_link(&worker.host).is_none() && !worker.is_guest, "host lost"),
-        ];
-        for (_, note) in notes.iter().filter(|(holds, _)| *holds) {
-            words += ", ";
-            words += note;
-        }
-        words
     }
 
     /// The worker of an id, or the error that says so.
@@ -138,6 +128,9 @@ impl Engine {
         let is_up = w.life.has_process() && w.link.is_none();
         let args: Vec<String> = w.args.iter().map(|arg| protocol::op::parse::quote(arg)).collect();
         let current = w.current.map(|at| &self.transactions[at]);
+        let state = self.worker_state(key);
+        let words = format!("\"{}\"", state.words(self.now));
+        let state = self.state_values(state, words);
         let fields = vec![
             ("node.next", Value::maybe(next)),
             ("node.previous", Value::maybe(previous)),
@@ -156,7 +149,7 @@ impl Engine {
             ("stopped", flag(!w.is_wanted)),
             ("up_not_log_in", flag(is_up)),
             ("paused", flag(w.is_paused)),
-            ("state", text(self.state_word(key))),
+            ("state", state.state),
             ("failed", w.failed.as_ref().map_or(Value::None, text)),
             ("run", Value::maybe(w.run.0)),
             ("started", if w.run.0 == 0 { Value::None } else { self.clock(w.started) }),
@@ -164,8 +157,12 @@ impl Engine {
             ("held", number(w.held.len())),
             ("late", number(w.late)),
             ("ending", w.ending.map_or(Value::None, text)),
-            ("stderr", Value::Texts(w.tail.clone())),
+            ("stderr", Value::Texts(w.tail.iter().cloned().collect())),
             ("fd", self.fd_of(w)),
+            ("since", state.since),
+            ("until", state.until),
+            ("reason", state.reason),
+            ("notes", state.notes),
         ];
         Ok(OpReply::block(Block::Record { name: "worker", prefix: "worker->", width: 0, fields }))
     }
@@ -239,20 +236,25 @@ impl Engine {
             column("version", "version", 9),
             column("address", "address", 20),
             unseen("builtin"),
-            left("trouble", "trouble", 0),
+            left("trouble", "reason", 0),
+            unseen("until"),
         ];
         let row = |(name, host): (&HostName, &Host)| {
             let workers = self.workers_on(name);
+            let state = self.host_state(name, host);
+            let words = state.short(self.now);
+            let state = self.state_values(state, words);
             vec![
                 text(name),
-                Value::Word(host.state.word()),
-                self.ago(host.since),
+                state.state,
+                Value::shown(span(self.now.since(host.since).0), state.since),
                 Value::shown(workers.len().to_string(), Value::Numbers(workers)),
                 Value::maybe(host.pid),
                 text(&host.version),
                 text(&host.address),
                 Value::shown("", Value::Flag(host.is_builtin)),
-                if host.state.link().is_some() { Value::None } else { text(&host.why) },
+                if host.state.link().is_some() { Value::None } else { state.reason },
+                blank(state.until),
             ]
         };
         table("hosts", columns, self.hosts.iter().map(row).collect())
@@ -270,31 +272,43 @@ impl Engine {
 
     pub(crate) fn show_host(&self, name: &HostName) -> OpResult {
         let host = self.host_named(name)?;
+        let state = self.state_values(self.host_state(name, host), String::new());
+        let trouble = match state.reason {
+            Value::None => Value::shown("\"\"", Value::None),
+            reason => reason,
+        };
         let fields = vec![
             ("name", text(name)),
             ("address", text(&host.address)),
             ("state", Value::Word(host.state.word())),
-            ("since", self.clock(host.since)),
+            ("since", state.since),
             ("builtin", flag(host.is_builtin)),
             ("hostpid", Value::maybe(host.pid)),
             ("version", text(&host.version)),
             ("Workers", Value::Numbers(self.workers_on(name))),
-            ("trouble", text(&host.why)),
+            ("trouble", trouble),
+            ("until", state.until),
         ];
         Ok(OpReply::block(Block::Record { name: "host", prefix: "host->", width: 0, fields }))
     }
 
     /// Queue wait and service time apart, by percentile.
     pub(crate) fn show_latency(&self, service: Option<&ServiceName>) -> OpResult {
-        let keys = match service {
+        let mut keys = match service {
             Some(name) => vec![self.plain_service(name)?],
             None => {
                 self.registry.keys().into_iter().filter(|&key| key != self.op_service).collect()
             }
         };
+        // Rows of nothing but zeros would hide the others.
+        let all = keys.len();
+        if service.is_none() {
+            keys.retain(|&key| self.registry[key].figures.was_asked());
+        }
+        let without = all - keys.len();
         let columns = vec![
             column("service", "service", 12),
-            column("of", "of", 5),
+            column("phase", "phase", 7),
             column("count", "count", 9),
             column("mean", "mean_us", 11),
             column("p50", "p50_us", 11),
@@ -325,6 +339,12 @@ impl Engine {
                 rows.push(row);
             }
         }
-        Ok(table("latency", columns, rows))
+        let mut reply = table("latency", columns, rows);
+        if without > 0 {
+            let text = format!("{} without a request: not shown", counted(without, "service"));
+            let fields = vec![("services", number(without))];
+            reply.blocks.push(Block::Line { name: "left_out", text, fields });
+        }
+        Ok(reply)
     }
 }

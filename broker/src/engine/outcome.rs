@@ -178,6 +178,24 @@ impl Engine {
         self.due_keys = due;
     }
 
+    /// A stopped service serves nobody: what waits is told so.
+    pub(crate) fn fail_waiting(&mut self, service: usize, out: Out<'_>) {
+        let name = self.registry[service].name.clone();
+        let waiting: Vec<usize> = self
+            .transactions
+            .iter()
+            .filter(|(_, t)| {
+                t.service == service && matches!(t.stage, Stage::Waiting | Stage::Barred)
+            })
+            .map(|(key, _)| key)
+            .collect();
+        for key in waiting {
+            let text = format!("service '{name}' was stopped while the request waited");
+            let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
+            self.fail(key, error, out);
+        }
+    }
+
     fn on_deadline(&mut self, key: usize, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let waited = self.now.since(transaction.arrived).as_millis();

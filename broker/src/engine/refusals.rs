@@ -17,8 +17,8 @@ impl Engine {
             return;
         }
         if failed.lasting && worker.is_wanted {
-            self.workers[key].life = Life::Down;
-            self.give_up(key, failed.text.clone(), out);
+            self.workers[key].enter(Life::Down, self.now);
+            self.give_up(key, failed.text.clone(), "", out);
         } else if failed.again_ms > 0 && worker.is_wanted && !worker.is_stopping {
             self.put_off(key, failed, out);
         } else {
@@ -31,7 +31,8 @@ impl Engine {
     fn put_off(&mut self, key: usize, failed: &ExecFailed, out: Out<'_>) {
         let wait_ms = failed.again_ms.min(AGAIN_MS_MAX);
         let worker = &mut self.workers[key];
-        worker.life = Life::Pausing;
+        worker.enter(Life::Pausing, self.now);
+        worker.why.clone_from(&failed.text);
         worker.pid = 0;
         self.settle(key);
         self.due.add(self.now.plus_millis(wait_ms), Due::Restart(failed.worker, failed.run));
@@ -39,10 +40,12 @@ impl Engine {
         self.worker_fact(FactKind::WorkerRestart, key, &what, out);
     }
 
-    pub(crate) fn give_up(&mut self, key: usize, why: String, out: Out<'_>) {
+    /// Leaves a worker as it is until 'start'; `cure` is what else may help, with its "; " before.
+    pub(crate) fn give_up(&mut self, key: usize, why: String, cure: &str, out: Out<'_>) {
         let id = self.workers[key].id;
-        let what = format!("is failed: {why}; 'start {id}' tries again");
-        self.workers[key].failed = Some(why);
+        let what = format!("is failed: {why}; 'start {id}' tries again{cure}");
+        self.workers[key].failed = Some(why + cure);
+        self.workers[key].since = self.now;
         self.settle(key);
         self.worker_fact(FactKind::WorkerFailed, key, &what, out);
     }

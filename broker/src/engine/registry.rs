@@ -5,6 +5,7 @@ use super::budget::{Budget, Level};
 use super::histogram::Histogram;
 use super::pace::Pace;
 use super::queue::Queue;
+use super::states::Said;
 use protocol::errors::ErrorCode;
 use protocol::ids::ServiceId;
 use protocol::names::ServiceName;
@@ -32,6 +33,13 @@ pub(crate) struct ServiceFigures {
     pub(crate) run: Histogram,
 }
 
+impl ServiceFigures {
+    /// Whether there is anything to show of it.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.wait.count() > 0 || self.run.count() > 0 || !self.failed.is_empty()
+    }
+}
+
 /// A name and the workers that do the same thing.
 #[derive(Debug)]
 pub(crate) struct Service {
@@ -45,6 +53,12 @@ pub(crate) struct Service {
     pub(crate) is_paused: bool,
     /// `stop` was said of it: requests are refused.
     pub(crate) is_stopped: bool,
+    /// Who stopped it, and when.
+    pub(crate) stop_said: Said,
+    /// Who paused it, and when.
+    pub(crate) pause_said: Said,
+    /// Who let it go on, and when; at first, when it was made.
+    pub(crate) open_said: Said,
     /// Who waits.
     pub(crate) queue: Queue,
     /// Keys of its idle workers, longest idle first.
@@ -106,7 +120,10 @@ impl Registry {
         let id = match id {
             Some(id) => {
                 if let Some((_, taken)) = self.services.iter().find(|(_, s)| s.id == id) {
-                    return Err(format!("id {id} belongs to service '{}'", taken.name));
+                    return Err(format!(
+                        "id {id} belongs to service '{}'; leave the id out",
+                        taken.name
+                    ));
                 }
                 id
             }
@@ -119,6 +136,9 @@ impl Registry {
             settings: ServiceSettings::default(),
             is_paused: false,
             is_stopped: false,
+            stop_said: Said::default(),
+            pause_said: Said::default(),
+            open_said: Said::default(),
             queue: Queue::default(),
             idle: VecDeque::new(),
             roomy: VecDeque::new(),

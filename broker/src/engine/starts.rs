@@ -222,7 +222,7 @@ impl Engine {
         match worker.life {
             Life::Down | Life::Pausing | Life::Starting | Life::Up => {
                 worker.is_found |= matches!(worker.life, Life::Down | Life::Pausing);
-                worker.life = Life::Up;
+                worker.enter(Life::Up, self.now);
                 worker.started = self.now;
                 let mut wait = self.settings.get(Setting::BadgeMs);
                 if worker.is_found {
@@ -282,7 +282,7 @@ impl Engine {
     /// The process that was taken for a worker's is none of its: it has none, as before.
     fn forget_start(&mut self, key: usize) {
         let worker = &mut self.workers[key];
-        worker.life = Life::Down;
+        worker.enter(Life::Down, self.now);
         (worker.run, worker.pid) = (RunId(0), 0);
         (worker.was_ready, worker.has_exited) = (false, false);
         self.settle(key);

@@ -217,10 +217,7 @@ impl Engine {
             return refuse(ErrorCode::ShuttingDown, "the broker is shutting down".into());
         }
         if service.is_stopped {
-            return refuse(
-                ErrorCode::ServiceStopped,
-                format!("service '{0}' is stopped; 'start {0}' starts it", service.name),
-            );
+            return refuse(ErrorCode::ServiceStopped, self.stopped_text(service));
         }
         let requests_max = self.settings.get(Setting::RequestsMax);
         if entry.live.len() as u64 >= requests_max {

@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::restart::Restart;
+use super::states::Said;
 use bytes::Bytes;
 use protocol::bodies::Ending;
 use protocol::ids::{ClientId, LinkId, RunId, TransactionId, WorkerId};
@@ -37,7 +38,7 @@ impl Life {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Down => "down",
-            Self::Pausing => "pausing",
+            Self::Pausing => "backoff",
             Self::Starting => "starting",
             Self::Up => "up",
             Self::Ready => "ready",
@@ -73,7 +74,7 @@ pub(crate) enum Place {
 }
 
 /// What a worker was sent last, for `last`.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Last {
     /// The first bytes of it; the buffer is used again.
     pub(crate) bytes: Vec<u8>,
@@ -110,8 +111,20 @@ pub(crate) struct Worker {
     /// It ended too often; the text says how. `start` tries again.
     pub(crate) failed: Option<String>,
 
-    /// How far its process is.
+    /// How far its process is; [`enter`](Self::enter) changes it.
     pub(crate) life: Life,
+    /// Since when it is in this state, for people: `life`, stopped, paused or failed.
+    pub(crate) since: Tick,
+    /// Why it is in this state; empty = that needs no reason.
+    pub(crate) why: String,
+    /// When its process is killed that was told to end.
+    pub(crate) killed_at: Tick,
+    /// Why the broker ended its process, if it did.
+    pub(crate) killed: Option<String>,
+    /// How its connection was lost in this run, and it did not come back.
+    pub(crate) lost: Option<String>,
+    /// What its process was refused for when it tried to log in.
+    pub(crate) refused: Option<String>,
     /// The start that `life` is about.
     pub(crate) run: RunId,
     /// Its process id; 0 = not known.
@@ -185,8 +198,10 @@ pub(crate) struct Worker {
     pub(crate) last: Last,
     /// How its last process ended.
     pub(crate) ending: Option<Ending>,
-    /// Last lines of that one's stderr.
-    pub(crate) tail: Vec<String>,
+    /// Last lines of its stderr, of whichever process they are.
+    pub(crate) tail: VecDeque<String>,
+    /// How many of them are of the process that runs, or ran last.
+    pub(crate) tail_new: usize,
 }
 
 /// All workers.
@@ -212,6 +227,8 @@ pub(crate) struct WorkerSpec {
     pub(crate) args: Vec<String>,
     /// It started itself.
     pub(crate) is_guest: bool,
+    /// When it is made.
+    pub(crate) since: Tick,
 }
 
 impl Workers {
@@ -230,10 +247,12 @@ impl Workers {
     pub(crate) fn add(&mut self, spec: WorkerSpec, id: Option<WorkerId>) -> Result<usize, String> {
         let id = id.unwrap_or_else(|| self.free_id());
         if self.ids.contains_key(&id) {
-            return Err(format!("id {id} belongs to another worker"));
+            return Err(format!(
+                "id {id} belongs to another worker; leave the id out, or 'delete worker {id}' first"
+            ));
         }
         self.last_id = self.last_id.max(id.0);
-        let WorkerSpec { service, host, path, args, is_guest } = spec;
+        let WorkerSpec { service, host, path, args, is_guest, since } = spec;
         let key = self.slab.insert(Worker {
             id,
             service,
@@ -245,6 +264,12 @@ impl Workers {
             is_paused: false,
             failed: None,
             life: Life::Down,
+            since,
+            why: "not started yet".to_owned(),
+            killed_at: Tick(0),
+            killed: None,
+            lost: None,
+            refused: None,
             run: RunId(0),
             pid: 0,
             link: None,
@@ -277,15 +302,10 @@ impl Workers {
             late: 0,
             owed: VecDeque::new(),
             told_over: 0,
-            last: Last {
-                bytes: Vec::new(),
-                size: 0,
-                transaction: TransactionId(0),
-                client: None,
-                at: Tick(0),
-            },
+            last: Last::default(),
             ending: None,
-            tail: Vec::new(),
+            tail: VecDeque::new(),
+            tail_new: 0,
         });
         self.ids.insert(id, key);
         self.counts[Place::Lazy as usize] += 1;
@@ -342,6 +362,9 @@ impl std::ops::IndexMut<usize> for Workers {
 /// Most late replies of one worker that are awaited.
 const OWED_MAX: usize = 1024;
 
+/// Most lines of stderr that are kept of a process; execd sends as many when it has ended.
+const TAIL_MAX: usize = 20;
+
 impl Worker {
     /// A transaction is taken away from it; its reply will come late.
     pub(crate) fn owe(&mut self, transaction: u64) {
@@ -349,6 +372,29 @@ impl Worker {
             self.owed.pop_front();
         }
         self.owed.push_back(transaction);
+    }
+
+    /// Begins another part of its life.
+    pub(crate) fn enter(&mut self, life: Life, now: Tick) {
+        if self.life != life {
+            self.since = now;
+        }
+        self.life = life;
+    }
+
+    /// Somebody said something that changes how it is.
+    pub(crate) fn explain(&mut self, said: &Said) {
+        self.since = said.at;
+        self.why.clone_from(&said.by);
+    }
+
+    /// Keeps a line of its stderr.
+    pub(crate) fn keep_line(&mut self, line: &str) {
+        if self.tail.len() == TAIL_MAX {
+            self.tail.pop_front();
+        }
+        self.tail.push_back(line.to_owned());
+        self.tail_new = (self.tail_new + 1).min(TAIL_MAX);
     }
 
     /// Remembers what it is sent, into the same buffer each time.

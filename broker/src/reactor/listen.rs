@@ -185,9 +185,11 @@ impl Listener {
             }
             Socketed::Unix(socket, _) => {
                 let (stream, _) = socket.accept()?;
-                let uid = getsockopt(&stream.as_fd(), PeerCredentials).ok().map(|peer| peer.uid());
+                let who = getsockopt(&stream.as_fd(), PeerCredentials).ok();
+                let uid = who.map(|peer| peer.uid());
                 let is_owner = uid.is_some_and(is_owner);
-                let peer = Peer { is_owner, ..Peer::unix(uid, stream.as_raw_fd()) };
+                let pid = who.and_then(|peer| u32::try_from(peer.pid()).ok());
+                let peer = Peer { is_owner, pid, ..Peer::unix(uid, stream.as_raw_fd()) };
                 Ok((Some(Stream::Unix(stream)), peer))
             }
         }

@@ -19,8 +19,8 @@ use super::wake::Helpers;
 use crate::engine::action::Ending;
 use crate::engine::fact::Fact;
 use crate::engine::input::{Close, Input};
+use crate::translate::outbound;
 use mio::Registry;
-use protocol::encode;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
@@ -193,7 +193,7 @@ impl Shell {
         if matches!(frame.kind(), Kind::LoginOk | Kind::BadgeOk) {
             conn.intake.is_known = true;
         }
-        conn.outbox.push(encode::parts(frame), &mut self.pool);
+        conn.outbox.push(outbound::parts(frame, conn.role), &mut self.pool);
         if !conn.is_dirty {
             conn.is_dirty = true;
             match conn.role {

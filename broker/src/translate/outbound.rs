@@ -2,8 +2,11 @@
 
 use bytes::Bytes;
 use protocol::bodies::{ExecStart, Format};
+use protocol::encode::{self, Parts};
+use protocol::errors::Whose;
 use protocol::frame::Frame;
 use protocol::header::Header;
+use protocol::kinds::Role;
 use protocol::op::reply::OpReply;
 
 /// An operator's answer as a data frame. The text stands exactly as [`OpReply::text`] gives it.
@@ -20,4 +23,16 @@ pub fn start(mut start: ExecStart, secret: String) -> Frame {
 /// The error about a connection that is refused or given up by the shell itself.
 pub fn refusal(code: protocol::errors::ErrorCode, text: impl Into<String>) -> Frame {
     Frame::refusal(protocol::bodies::ErrorBody::new(code, text))
+}
+
+/// A frame as bytes for who is at the other end. What is said of a whole connection and is the
+/// fault of the program that asked is, to a worker, a worker's.
+#[inline]
+pub fn parts(frame: Frame, role: Role) -> Parts {
+    match frame {
+        Frame::Error { head, error } if role == Role::Worker && head.transaction == 0 => {
+            encode::error_to(head, &error, Whose::Worker)
+        }
+        frame => encode::parts(frame),
+    }
 }

@@ -96,7 +96,9 @@ impl Worker {
                     self.lost_at = None;
                     return Ok(());
                 }
-                Some(Frame::Error { error, .. }) => return Err(context(Error::from_body(error))),
+                Some(Frame::Error { error, .. }) => {
+                    return Err(context(Error::from_body(error).of_worker()));
+                }
                 Some(Frame::Challenge(challenge)) => {
                     let proof = token::prove(prover.as_mut(), &challenge, &conn);
                     let proof = proof.map_err(context)?;

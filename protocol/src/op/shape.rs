@@ -121,7 +121,11 @@ const BYTES: Field = field("bytes", Type::Number, "size of the request");
 const RESTARTS: Field = field("restarts", Type::Number, "times it was started again");
 const TRANSACTIONS: Field =
     field("transactions", Type::Number, "transactions it has ended").label("Transactions");
-const STATE: Field = field("state", Type::Text, "how it is");
+const STATE: Field = field("state", Type::Text, "how it is, in one word");
+const UNTIL: Field =
+    field("until", Type::Time, "until when that lasts; null: that is open").maybe();
+const REASON: Field = field("reason", Type::Text, "why it is so").maybe();
+const NOTES: Field = field("notes", Type::Texts, "what holds besides, a word or two each");
 const SINCE: Field = field("since", Type::Time, "since when");
 
 const OK: Shape = Shape { name: "ok", form: Form::True, fields: &[], always: true };
@@ -211,6 +215,9 @@ const CLIENT_PAGE: Shape = object(
         field("failed", Type::Number, "requests ended with an error").label("Failed"),
         field("connected", Type::Time, "since when it is attached"),
         FD,
+        STATE,
+        SINCE,
+        REASON,
     ],
 );
 
@@ -229,6 +236,9 @@ const CLIENTS: Shape = array(
         field("failed", Type::Number, "requests ended with an error"),
         field("connected", Type::Time, "since when it is attached"),
         FD,
+        STATE,
+        SINCE,
+        REASON,
     ],
 );
 
@@ -263,6 +273,10 @@ const WORKER_PAGE: Shape = object(
         field("ending", Type::Text, "how its last process ended").maybe(),
         field("stderr", Type::Texts, "last lines of its stderr"),
         FD.maybe(),
+        SINCE,
+        UNTIL,
+        REASON,
+        NOTES,
     ],
 );
 
@@ -279,6 +293,10 @@ const WORKER_ROW: &[Field] = &[
     CLIENT.maybe(),
     FD.maybe(),
     STATE,
+    SINCE,
+    UNTIL,
+    REASON,
+    NOTES,
 ];
 
 const HOST_FIELDS: &[Field] = &[
@@ -290,7 +308,8 @@ const HOST_FIELDS: &[Field] = &[
     PID.label("hostpid"),
     field("version", Type::Text, "execd's version").maybe(),
     field("worker_ids", Type::Numbers, "workers configured there").label("Workers"),
-    field("trouble", Type::Text, "what keeps it away").maybe(),
+    REASON.label("trouble"),
+    UNTIL,
 ];
 
 const SERVICE_PAGE: Shape = object(
@@ -335,7 +354,7 @@ const LATENCY: Shape = array(
     "latency",
     &[
         SERVICE,
-        field("of", Type::Word(&["wait", "run"]), "waiting in the queue, or served"),
+        field("phase", Type::Word(&["wait", "run"]), "waiting in the queue, or served"),
         field("count", Type::Number, "how many were measured"),
         field("mean_us", Type::Micros, "mean"),
         field("p50_us", Type::Micros, "half were at most this"),
@@ -346,6 +365,13 @@ const LATENCY: Shape = array(
         field("failed", Type::Number, "requests ended with an error"),
     ],
 );
+
+/// Services that nobody has asked, in a list of all.
+const UNASKED: Shape = object(
+    "left_out",
+    &[field("services", Type::Number, "services without a request, which are not shown")],
+)
+.sometimes();
 
 const LOAD: Shape = array(
     "load",
@@ -471,7 +497,7 @@ pub const fn of(command: Command) -> &'static [Shape] {
                 ]
             }
         }
-        C::Services => const { &[array("services", &[SERVICE, SERVICE_ID])] },
+        C::Services => const { &[array("services", &[SERVICE, SERVICE_ID, STATE, SINCE, REASON])] },
         C::Host => const { &[object("host", HOST_FIELDS)] },
         C::Hosts => const { &[array("hosts", HOST_FIELDS)] },
         C::Settings => const { &[array("settings", SETTING_ROW)] },
@@ -485,7 +511,7 @@ pub const fn of(command: Command) -> &'static [Shape] {
                 ]
             }
         }
-        C::Latency => const { &[LATENCY] },
+        C::Latency => const { &[LATENCY, UNASKED] },
         C::Load => const { &[LOAD] },
         C::Queue => const { &[QUEUE, WHY] },
         C::Poison => {

@@ -1,0 +1,156 @@
+//! What a worker's end is put down to, and what can be done about it: one cause for each death, in
+//! words. Not what follows from it: that is `lives` and `restart`.
+
+use super::due::Due;
+use super::fact::FactKind;
+use super::links::End;
+use super::workers::{Life, Worker};
+use super::{Engine, Out};
+use protocol::bodies::Ending;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::settings::Setting;
+
+/// How long the report of an end may follow the end of a connection: until then the two are one
+/// event.
+const TOGETHER_MS: u64 = 300;
+/// Most of a refusal that is kept, in characters.
+const REFUSAL_MAX: usize = 200;
+
+impl Worker {
+    /// A new process: what is known of the one before is of the past.
+    pub(crate) fn begin_run(&mut self) {
+        (self.killed, self.lost, self.refused) = (None, None, None);
+        self.tail_new = 0;
+    }
+}
+
+impl Engine {
+    /// A worker lost its connection. Mostly its end follows at once, and that is one fact; if not,
+    /// the loss is told by itself.
+    pub(crate) fn note_loss(&mut self, key: usize, how: String) {
+        let worker = &mut self.workers[key];
+        worker.why.clone_from(&how);
+        worker.lost = Some(how);
+        let due = Due::Lost(worker.id, worker.run);
+        self.due.add(self.now.plus_millis(TOGETHER_MS), due);
+    }
+
+    /// `Due::Lost`: the process of a worker did not end together with its connection.
+    pub(crate) fn on_lost_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
+        let Some(key) = self.worker_of_run(id, run) else { return };
+        let worker = &self.workers[key];
+        if worker.life != Life::Returning || worker.link.is_some() || self.ending.is_some() {
+            return;
+        }
+        let how = worker.lost.as_deref().unwrap_or("lost its connection");
+        let until = self.due.until(&Due::Return(id, run)).unwrap_or(self.now);
+        let left = until.since(self.now).as_millis();
+        let what = format!("{how}; its process may come back within {left} ms");
+        self.worker_fact(FactKind::WorkerLost, key, &what, out);
+    }
+
+    /// The broker has a worker's process ended for a fault; `why` goes on after "it".
+    pub(crate) fn note_killed(&mut self, key: usize, why: &str) {
+        let why = why.strip_suffix(" and is killed").unwrap_or(why).to_owned();
+        let worker = &mut self.workers[key];
+        worker.why = format!("killed by the broker: it {why}");
+        worker.killed = Some(why);
+    }
+
+    /// A program that had not logged in yet was refused: if it is the process of a worker, that is
+    /// why it never became ready.
+    pub(crate) fn note_refused(&mut self, link: LinkId, text: &str) {
+        let Some(slot) = self.links.get(link) else { return };
+        let Some(pid) = slot.peer.pid.filter(|_| slot.end == End::NewWorker) else { return };
+        let key = self.workers.by_id().find(|(_, w)| w.pid == pid && !w.is_guest).map(|(k, _)| k);
+        if let Some(key) = key {
+            self.workers[key].refused = Some(text.chars().take(REFUSAL_MAX).collect());
+        }
+    }
+
+    /// How a worker's process ended, and who did it.
+    pub(crate) fn how_it_ended(&self, key: usize) -> String {
+        let worker = &self.workers[key];
+        let mut how = match (&worker.killed, worker.ending) {
+            (Some(why), _) => format!("killed by the broker: it {why}"),
+            (None, Some(ending)) => ended(ending),
+            (None, None) => "its process is gone".to_owned(),
+        };
+        if let Some(line) = worker.tail.back().filter(|_| worker.tail_new > 0) {
+            how += "; last line of stderr: ";
+            how += line;
+        }
+        how
+    }
+
+    /// What can be done about a worker that ends too often.
+    pub(crate) fn cure_of(&self, key: usize) -> String {
+        let worker = &self.workers[key];
+        if let Some(refused) = &worker.refused {
+            return format!(
+                "; it connected to the broker and was refused: {refused}; docs/protocol.md shows \
+                 what a worker says first"
+            );
+        }
+        if !worker.was_ready {
+            return self.hint_never_connected(worker);
+        }
+        if worker.killed.is_none() && worker.ending == Some(Ending::Signal(9)) {
+            return "; that signal was not the broker's: somebody said 'kill -9', or the kernel had \
+                    no memory left (its log says 'Out of memory')"
+                .to_owned();
+        }
+        String::new()
+    }
+
+    fn hint_never_connected(&self, worker: &Worker) -> String {
+        let path = &worker.path;
+        let program = path.rsplit('/').next().unwrap_or(path);
+        if program == "isdpipe" {
+            return "; it never logged in: look whether its program is there and what 'isdpipe \
+                    --help' wants"
+                .to_owned();
+        }
+        let service = &self.registry[worker.service].name;
+        format!(
+            "; it never logged in to the broker: if {program} is no isect program, let isdpipe run \
+             it ('config worker {service} {} /path/isdpipe {path} …'); if it is, look whether it \
+             reaches the worker port within {} ms (badge_ms)",
+            worker.host,
+            self.settings.get(Setting::BadgeMs)
+        )
+    }
+}
+
+/// An end in words.
+fn ended(ending: Ending) -> String {
+    match ending {
+        Ending::Exit(126) => "exit status 126: it could not execute its program".to_owned(),
+        Ending::Exit(127) => "exit status 127: it did not find its program".to_owned(),
+        Ending::Exit(status) => format!("exit status {status}"),
+        Ending::Signal(signal) => format!("signal {signal}{}", signal_name(signal)),
+        Ending::Unknown => "nobody saw how".into(),
+    }
+}
+
+/// What a signal that ends programs is called, and what it mostly means.
+const fn signal_name(signal: i32) -> &'static str {
+    match signal {
+        1 => " (SIGHUP)",
+        2 => " (SIGINT)",
+        3 => " (SIGQUIT)",
+        4 => " (SIGILL)",
+        6 => " (SIGABRT)",
+        7 => " (SIGBUS)",
+        8 => " (SIGFPE)",
+        9 => " (SIGKILL)",
+        11 => " (SIGSEGV)",
+        13 => " (SIGPIPE)",
+        14 => " (SIGALRM)",
+        15 => " (SIGTERM)",
+        24 => " (SIGXCPU: its limit of processor time)",
+        25 => " (SIGXFSZ: its limit of file size)",
+        31 => " (SIGSYS: a system call that is forbidden)",
+        _ => "",
+    }
+}

@@ -1,0 +1,277 @@
+//! How things are, for people and programs: a word, since when, until when, and why. Not the states
+//! themselves: workers, hosts, services and clients have them.
+
+use super::Engine;
+use super::action::Origin;
+use super::clients::Client;
+use super::due::Due;
+use super::hosts::{Host, HostState};
+use super::registry::Service;
+use super::workers::{Life, Worker};
+use protocol::names::HostName;
+use protocol::op::reply::Value;
+use protocol::time::{Micros, Tick};
+
+/// When somebody said something, and who: an operator, as facts name him.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Said {
+    /// When.
+    pub(crate) at: Tick,
+    /// What and who; empty = it is so from the beginning.
+    pub(crate) by: String,
+}
+
+/// How something is.
+#[derive(Debug)]
+pub(crate) struct State {
+    /// One word, for programs.
+    word: &'static str,
+    /// The same for people, with all that holds besides.
+    words: String,
+    /// What holds besides.
+    notes: Vec<&'static str>,
+    /// Since when.
+    since: Tick,
+    /// Until when, and what comes then, as in "starts in".
+    until: Option<(Tick, &'static str)>,
+    /// Why.
+    reason: Option<String>,
+}
+
+impl State {
+    /// For a line of its own, where since when and why are told beside it.
+    pub(crate) fn words(&self, now: Tick) -> String {
+        match self.until {
+            None => self.words.clone(),
+            Some((until, what)) => {
+                let left = short(until.since(now));
+                format!("{}, {what} {left}{}", self.words, self.because())
+            }
+        }
+    }
+
+    /// For a cell of a table that has since when and why in other columns.
+    pub(crate) fn short(&self, now: Tick) -> String {
+        match self.until {
+            None => self.words.clone(),
+            Some((until, what)) => format!("{}, {what} {}", self.words, short(until.since(now))),
+        }
+    }
+
+    /// For a cell of a table: all that is known, in short.
+    pub(crate) fn sentence(&self, now: Tick) -> String {
+        match self.until {
+            None => {
+                let since = short(now.since(self.since));
+                format!("{} for {since}{}", self.words, self.because())
+            }
+            Some(_) => self.words(now),
+        }
+    }
+
+    /// The first clause of the reason; the page of the worker or host has it all.
+    fn because(&self) -> String {
+        let Some(reason) = &self.reason else { return String::new() };
+        let end = reason.find([';', '(']).unwrap_or(reason.len());
+        format!(" ({})", reason[..end].trim_end())
+    }
+}
+
+/// A span in few characters: `213 ms`, `2.1 s`, `2m 05s`, `3h 07m`.
+pub(crate) fn short(span: Micros) -> String {
+    let ms = span.as_millis();
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        60_000.. => protocol::op::reply::span(span.0),
+    }
+}
+
+impl Engine {
+    /// Now somebody said this.
+    pub(crate) fn said(&self, origin: &Origin, what: &str) -> Said {
+        Said { at: self.now, by: format!("{what} by {}", Self::who(origin)) }
+    }
+
+    /// What a caller of a stopped service is told; who stopped it is not for everybody.
+    pub(crate) fn stopped_text(&self, service: &Service) -> String {
+        let since = short(self.now.since(service.stop_said.at));
+        let name = &service.name;
+        format!(
+            "service '{name}' is stopped; 'start {name}' starts it (an operator stopped it {since} ago)"
+        )
+    }
+
+    /// How a worker is.
+    pub(crate) fn worker_state(&self, key: usize) -> State {
+        let worker = &self.workers[key];
+        let service = &self.registry[worker.service];
+        let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);
+        let is_host_lost = self.host_link(&worker.host).is_none() && !worker.is_guest;
+        let notes: Vec<&'static str> = [
+            (worker.failed.is_some(), "failed"),
+            (worker.is_paused, "paused"),
+            (service.is_paused, "service paused"),
+            (!worker.is_wanted, "stopped"),
+            (is_overdue, "overdue"),
+            (worker.is_guest, "self-started"),
+            (is_host_lost, "host lost"),
+        ]
+        .into_iter()
+        .filter_map(|(holds, note)| holds.then_some(note))
+        .collect();
+        let words = [&[worker.life.word()], notes.as_slice()].concat().join(", ");
+        let word = match worker.life {
+            Life::Down if worker.failed.is_some() => "failed",
+            Life::Down if !worker.is_wanted => "stopped",
+            Life::Down
+            | Life::Pausing
+            | Life::Starting
+            | Life::Up
+            | Life::Ready
+            | Life::Returning
+            | Life::Asked
+            | Life::Ending => worker.life.word(),
+        };
+        let until = self.until_of(worker);
+        let reason = self.reason_of(worker, is_host_lost);
+        let mut since = worker.since;
+        if service.is_paused && worker.life == Life::Ready {
+            since = since.max(service.pause_said.at);
+        }
+        State { word, words, notes, since, until, reason }
+    }
+
+    /// Until when a worker's state lasts at most.
+    fn until_of(&self, worker: &Worker) -> Option<(Tick, &'static str)> {
+        let (id, run) = (worker.id, worker.run);
+        let (due, what) = match worker.life {
+            Life::Down | Life::Ready => return None,
+            Life::Ending => {
+                let is_coming = worker.killed_at > self.now;
+                return is_coming.then_some((worker.killed_at, "killed in"));
+            }
+            Life::Pausing => (Due::Restart(id, run), "starts in"),
+            Life::Starting | Life::Up => (Due::Badge(id, run), "must log in within"),
+            Life::Returning => (Due::Return(id, run), "must come back within"),
+            Life::Asked => (Due::StopAsk(id, run), "must end within"),
+        };
+        self.due.until(&due).map(|until| (until, what))
+    }
+
+    fn reason_of(&self, worker: &Worker, is_host_lost: bool) -> Option<String> {
+        let service = &self.registry[worker.service];
+        if worker.life == Life::Down
+            && let Some(failed) = &worker.failed
+        {
+            return Some(failed.clone());
+        }
+        if worker.life == Life::Down && worker.is_wanted && is_host_lost {
+            return Some(self.why_lost(&worker.host));
+        }
+        if worker.why.is_empty() && service.is_paused {
+            return Some(service.pause_said.by.clone());
+        }
+        (!worker.why.is_empty()).then(|| worker.why.clone())
+    }
+
+    fn why_lost(&self, name: &HostName) -> String {
+        let why = self.hosts.get(name).map_or("it is not configured", |host| host.why.as_str());
+        format!("host {name} is not linked: {why}")
+    }
+
+    /// How a host is.
+    pub(crate) fn host_state(&self, name: &HostName, host: &Host) -> State {
+        let word = host.state.word();
+        let until = self.due.until(&Due::Dial(name.clone()));
+        let until = until.filter(|_| host.state == HostState::Down);
+        State {
+            word,
+            words: word.to_owned(),
+            notes: Vec::new(),
+            since: host.since,
+            until: until.map(|until| (until, "dialled in")),
+            reason: (!host.why.is_empty()).then(|| host.why.clone()),
+        }
+    }
+
+    /// How a service is.
+    pub(crate) fn service_state(&self, key: usize) -> State {
+        let service = &self.registry[key];
+        let (word, said) = if service.is_stopped {
+            ("stopped", &service.stop_said)
+        } else if service.is_paused {
+            ("paused", &service.pause_said)
+        } else {
+            ("open", &service.open_said)
+        };
+        let (since, by) = (said.at, said.by.clone());
+        State {
+            word,
+            words: word.to_owned(),
+            notes: Vec::new(),
+            since,
+            until: None,
+            reason: (!by.is_empty()).then_some(by),
+        }
+    }
+
+    /// How a client is.
+    pub(crate) fn client_state(&self, client: &Client) -> State {
+        let blocked = client.block_said.as_ref().filter(|_| client.is_blocked);
+        let word = if client.is_blocked { "blocked" } else { "attached" };
+        State {
+            word,
+            words: word.to_owned(),
+            notes: Vec::new(),
+            since: blocked.map_or(client.since, |said| said.at),
+            until: None,
+            reason: blocked.map(|said| said.by.clone()),
+        }
+    }
+
+    /// A state as values: the word (in text `shown`), since when, until when, why.
+    pub(crate) fn state_values(&self, state: State, shown: String) -> StateValues {
+        StateValues {
+            state: Value::shown(shown, Value::Word(state.word)),
+            since: self.clock(state.since),
+            until: state.until.map_or(Value::None, |(until, _)| self.clock(until)),
+            reason: state.reason.map_or(Value::None, Value::Text),
+            notes: Value::Texts(state.notes.into_iter().map(str::to_owned).collect()),
+        }
+    }
+}
+
+/// See [`Engine::state_values`].
+#[derive(Debug)]
+pub(crate) struct StateValues {
+    /// The word.
+    pub(crate) state: Value,
+    /// Since when.
+    pub(crate) since: Value,
+    /// Until when.
+    pub(crate) until: Value,
+    /// Why.
+    pub(crate) reason: Value,
+    /// What holds besides.
+    pub(crate) notes: Value,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        for (micros, text) in [
+            (0, "0 ms"),
+            (999_999, "999 ms"),
+            (1_000_000, "1.0 s"),
+            (2_149_000, "2.1 s"),
+            (59_999_000, "59.9 s"),
+            (60_000_000, "1m 00s"),
+        ] {
+            assert_eq!(short(Micros(micros)), text);
+        }
+    }
+}
