@@ -59,10 +59,14 @@ pub fn session(text: &str) -> Vec<(String, String)> {
 pub struct Numbers(BTreeMap<String, String>);
 
 impl Numbers {
-    /// A line with the numbers of now.
-    pub fn now(&self, line: &str) -> String {
-        let words = line.split(' ').map(|word| self.0.get(word).map_or(word, String::as_str));
-        words.collect::<Vec<_>>().join(" ")
+    /// Lines with the numbers of now.
+    pub fn now(&self, lines: &str) -> String {
+        let words = lines.split_inclusive([' ', '\n']).map(|piece| {
+            let word = piece.trim_end_matches([' ', '\n']);
+            let now = self.0.get(word).map_or(word, String::as_str);
+            format!("{now}{}", &piece[word.len()..])
+        });
+        words.collect()
     }
 
     /// Whether each line that the page says came, in this order; a line `…` stands for any others.
@@ -132,7 +136,7 @@ mod tests {
         let page = "worker 1, pid 17061\n…\n  up  1.500 s\n";
         let came = "first\nworker 1, pid 42424\nother\nup 30.1 ms\n";
         assert_eq!(numbers.compare(page, came), Ok(()));
-        assert_eq!(numbers.now("kill -9 17061"), "kill -9 42424");
+        assert_eq!(numbers.now("kill -9 17061\nwait"), "kill -9 42424\nwait");
         assert!(numbers.compare("down 1.500 s\n", came).is_err());
         assert!(numbers.compare("up 1 ms\nfirst\n", came).is_err(), "in this order");
     }

@@ -1,0 +1,75 @@
+//! "Five minutes" of the README, typed as it stands there on a machine of its own: each command
+//! succeeds or fails as it says, and what the page says comes of it must come. What needs cargo is
+//! left to those who run this. Root only, see `isect_tests::lan`.
+
+use isect_tests::docs::root;
+use isect_tests::lan::Lan;
+use isect_tests::proc::program;
+use isect_tests::walk::{Numbers, blocks, session};
+
+#[test]
+fn the_five_minutes_of_the_readme_are_as_they_say() {
+    let Some(mut lan) = Lan::build(&["here"]) else { return };
+    let page = std::fs::read_to_string(root().join("README.md")).expect("the page");
+    let (_, page) = page.split_once("\n## Five minutes\n").expect("the tour");
+    let (page, _) = page.split_once("\n## ").expect("what follows it");
+    let mut numbers = Numbers::default();
+    let mut typed = 0;
+    for block in blocks(page) {
+        if block.info == "rust" || block.text.contains("cargo ") {
+            continue;
+        }
+        assert_eq!(block.info, "", "a block of another kind: {}", block.text);
+        let steps = match session(&block.text) {
+            steps if steps.is_empty() => vec![(block.text.clone(), String::new())],
+            steps => steps,
+        };
+        for (command, says) in steps {
+            let (out, is_well) = lan.run("here", &numbers.now(&settled(&command)));
+            assert_eq!(is_well, !says.contains("whose: "), "{command}\n{out}");
+            let (says, out) = (certain(&command, &says), elsewhere(&out));
+            numbers
+                .compare(&says, &out)
+                .unwrap_or_else(|why| panic!("{command}: {why}; it was\n{out}"));
+            typed += 1;
+        }
+    }
+    assert!(typed > 15, "only {typed} commands were typed");
+}
+
+/// What surely comes: which of two events is first is a matter of microseconds.
+fn certain(command: &str, says: &str) -> String {
+    if !command.contains("listevents") {
+        return says.to_owned();
+    }
+    let is_certain =
+        |line: &&str| ["worker_start", "worker_ready", "signal 9"].iter().any(|w| line.contains(w));
+    says.lines().filter(is_certain).map(|line| format!("{line}\n")).collect()
+}
+
+/// What came, as on the machine of the page.
+fn elsewhere(out: &str) -> String {
+    let isectd = program("isectd");
+    let folder = isectd.parent().expect("a folder").to_string_lossy().into_owned();
+    out.replace(&folder, "/usr/local/bin")
+}
+
+/// A command, and before it the wait for what was begun: a person is slower.
+fn settled(command: &str) -> String {
+    let ready = "until [ \"$(isdclient -c workers | grep -c 'ready$')\" = 3 ]; do sleep 0.1; done";
+    let up = "until isdclient -c hosts | grep -q up; do sleep 0.1; done";
+    match command.trim() {
+        "isectd &" => format!("isectd > log 2>&1 &\n{up}\n"),
+        command if command.contains("\"workers") => format!("{ready}\n{command}\n"),
+        // The waits leave events of their own.
+        command if command.contains("listevents") => {
+            format!("{}\n", command.replace("listevents 6", "listevents 100"))
+        }
+        // The killed one is back.
+        command if command.starts_with("kill ") => {
+            let back = "until isdclient -c 'listevents 100' | grep -q 'worker_ready worker 1'";
+            format!("{command}\n{back}; do sleep 0.1; done\n")
+        }
+        command => format!("{command}\n"),
+    }
+}
