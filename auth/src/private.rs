@@ -65,19 +65,40 @@ fn not_reached(path: &Path, at: &Path, error: &io::Error) -> String {
 /// It can't be read, is no file, is too large, no text, belongs to another user, or others may read
 /// or its group may write it. Says how to mend it.
 pub fn read(path: &Path, bytes_max: u64) -> Result<String, String> {
+    read_of(path, bytes_max, None)
+}
+
+/// As [`read`], to change the file for whoever its directory belongs to: root may do that, and the
+/// file stays, or becomes, that user's.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_to_change(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let owner = fs::metadata(parent.unwrap_or_else(|| Path::new("."))).map(|meta| meta.uid()).ok();
+    read_of(path, bytes_max, owner.filter(|_| Uid::effective().is_root()))
+}
+
+/// Reads it if it is this user's, root's, or that one's.
+fn read_of(path: &Path, bytes_max: u64, another: Option<u32>) -> Result<String, String> {
     let wrong = |why: String| format!("{}: {why}", path.display());
-    // A pipe in the place of a file must not hold us.
-    let file = OpenOptions::new()
-        .read(true)
-        .custom_flags(OFlag::O_NONBLOCK.bits())
-        .open(path)
-        .map_err(|e| wrong(e.to_string()))?;
+    // A pipe in the place of a file must not hold us, nor another user's link lead us away.
+    let mut flags = OFlag::O_NONBLOCK;
+    flags.set(OFlag::O_NOFOLLOW, another.is_some_and(|user| user != 0));
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
+    let file = file.map_err(|error| match error.kind() {
+        ErrorKind::PermissionDenied => {
+            let own = Uid::effective();
+            wrong(format!("{error}: user {own} must be able to read it; chown {own} it"))
+        }
+        _ => wrong(error.to_string()),
+    })?;
     let meta = file.metadata().map_err(|e| wrong(e.to_string()))?;
     if !meta.is_file() {
         return Err(wrong("not a regular file".into()));
     }
     let (own, owner, mode) = (Uid::effective().as_raw(), meta.uid(), meta.mode() & 0o7777);
-    if owner != own && owner != 0 {
+    if owner != own && owner != 0 && Some(owner) != another {
         return Err(wrong(format!(
             "belongs to user {owner}, and must belong to this user ({own}) or root; chown {own} it"
         )));
@@ -213,6 +234,13 @@ mod tests {
         create(&path, "secret").unwrap();
         std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
         assert!(read(&path, 99).unwrap_err().contains("belongs to user 65534"));
+        // Root changes it for the user whose directory it is in, and for nobody else.
+        assert!(read_to_change(&path, 99).unwrap_err().contains("belongs to user 65534"));
+        std::os::unix::fs::chown(dir.path(), Some(65_534), None).unwrap();
+        assert_eq!(read_to_change(&path, 99).unwrap(), "secret");
+        let link = dir.path().join("link");
+        symlink(&path, &link).unwrap();
+        assert!(read_to_change(&link, 99).is_err());
     }
 
     #[test]

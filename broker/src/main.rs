@@ -41,8 +41,12 @@ fn run(args: Args) -> Result<u8, Fatal> {
     match &args.command {
         Some(Command::Demo { once }) => return Ok(demo::run(*once)),
         Some(Command::Token { command }) => {
-            let text = token_command::run(command)?;
-            return match io::stdout().write_all(text.as_bytes()) {
+            let said = token_command::run(command)?;
+            if let Some(note) = said.note {
+                // If even stderr is gone, the token is made all the same.
+                let _ = writeln!(io::stderr(), "isectd: {note}");
+            }
+            return match io::stdout().write_all(said.out.as_bytes()) {
                 Ok(()) => Ok(0),
                 Err(e) => Err(Fatal::System(format!("stdout: {e}"))),
             };

@@ -10,6 +10,7 @@ use auth::private;
 use auth::scram::Cost;
 use auth::token::Token;
 use clap::{Args, Subcommand};
+use nix::unistd::Uid;
 use protocol::names::TokenName;
 use protocol::rights::Rights;
 use std::fmt::Write as _;
@@ -73,6 +74,27 @@ impl Place {
             (None, None) => Ok(default_state()?.join(FILE)),
         }
     }
+
+    /// What root should know who named no place.
+    fn note(&self, file: &Path) -> Option<String> {
+        let is_unsaid = self.file.is_none() && self.state.is_none();
+        (is_unsaid && Uid::effective().is_root()).then(|| {
+            format!(
+                "this is {}, of a broker that root itself runs; for one that runs as a user of its \
+                 own name its state directory, as in --state /var/lib/isect",
+                file.display()
+            )
+        })
+    }
+}
+
+/// What is to be said.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Said {
+    /// On stdout.
+    pub out: String,
+    /// On stderr.
+    pub note: Option<String>,
 }
 
 fn usage(text: impl Into<String>) -> Fatal {
@@ -83,15 +105,28 @@ fn usage(text: impl Into<String>) -> Fatal {
 ///
 /// # Errors
 /// A name or role is wrong, or the file can't be read or written.
-pub fn run(command: &TokenCommand) -> Result<String, Fatal> {
+pub fn run(command: &TokenCommand) -> Result<Said, Fatal> {
+    let (TokenCommand::Add { place, .. }
+    | TokenCommand::List { place }
+    | TokenCommand::Remove { place, .. }) = command;
+    let file = place.file()?;
+    let note = place.note(&file);
+    let out = change(command, &file).map_err(|fatal| match (&fatal, &note) {
+        (Fatal::Usage(why), Some(note)) => usage(format!("{why}\n{note}")),
+        _ => fatal,
+    })?;
+    Ok(Said { out, note })
+}
+
+fn change(command: &TokenCommand, file: &Path) -> Result<String, Fatal> {
     match command {
-        TokenCommand::Add { name, role, service, out, place } => {
+        TokenCommand::Add { name, role, service, out, place: _ } => {
             let rights = rights(role, service.as_deref()).map_err(usage)?;
-            add(&self::name(name)?, rights, out.as_deref(), &place.file()?)
+            add(&self::name(name)?, rights, out.as_deref(), file)
         }
-        TokenCommand::List { place } => list(&place.file()?),
-        TokenCommand::Remove { name, place } => {
-            let (name, file) = (self::name(name)?, real(&place.file()?)?);
+        TokenCommand::List { .. } => list(file),
+        TokenCommand::Remove { name, place: _ } => {
+            let (name, file) = (self::name(name)?, real(file)?);
             check_is_there(&file)?;
             let _lock = Lock::to_change(&file).map_err(usage)?;
             let text = without_line(&read(&file)?, &name).map_err(|why| at(&file, &why))?;
@@ -150,7 +185,7 @@ fn check_is_there(file: &Path) -> Result<(), Fatal> {
 
 fn read(file: &Path) -> Result<String, Fatal> {
     check_is_there(file)?;
-    private::read(file, FILE_BYTES_MAX).map_err(usage)
+    private::read_to_change(file, FILE_BYTES_MAX).map_err(usage)
 }
 
 fn add(name: &TokenName, rights: Rights, out: Option<&Path>, file: &Path) -> Result<String, Fatal> {
@@ -221,7 +256,7 @@ mod tests {
         let file = file.to_str().unwrap();
         let line = [&["token"], words, &["--file", file]].concat();
         let line = Line::try_parse_from(line).map_err(|e| e.to_string())?;
-        run(&line.command).map_err(|fatal| {
+        run(&line.command).map(|said| said.out).map_err(|fatal| {
             assert_eq!(fatal.status(), crate::exit::USAGE);
             fatal.to_string()
         })
@@ -278,5 +313,34 @@ mod tests {
         std::fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o644))
             .unwrap();
         assert!(token(&file, &["list"]).unwrap_err().contains("chmod 600"));
+    }
+
+    #[test]
+    fn what_root_makes_for_another_user_is_that_users() {
+        if !Uid::effective().is_root() {
+            return;
+        }
+        let dir = tempfile::tempdir().unwrap();
+        std::os::unix::fs::chown(dir.path(), Some(65_534), Some(65_534)).unwrap();
+        let file = dir.path().join("tokens");
+        let owner = || std::fs::metadata(&file).unwrap().uid();
+        for step in [&["add", "ops", "--role", "host"][..], &["add", "b", "--role", "host"]] {
+            token(&file, step).unwrap();
+            assert_eq!(owner(), 65_534, "{step:?}");
+        }
+        assert!(token(&file, &["list"]).unwrap().contains("ops"));
+        token(&file, &["remove", "ops"]).unwrap();
+        assert_eq!(owner(), 65_534);
+    }
+
+    #[test]
+    fn root_is_told_whose_file_it_is_if_none_is_named() {
+        let line = Line::try_parse_from(["token", "list"]).unwrap();
+        let TokenCommand::List { place } = &line.command else { panic!() };
+        let note = place.note(Path::new("/root/x/tokens"));
+        assert_eq!(note.is_some(), Uid::effective().is_root());
+        assert!(note.is_none_or(|note| note.contains("/root/x/tokens") && note.contains("--state")));
+        let named = Place { file: None, state: Some("/x".into()) };
+        assert_eq!(named.note(Path::new("/x/tokens")), None);
     }
 }

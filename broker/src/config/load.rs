@@ -60,7 +60,7 @@ impl Config {
         };
         let (token_file, tokens) = tokens_of(&low.tokens, state.as_deref())
             .map_err(|why| Fatal::Usage(format!("--tokens: {why}")))?;
-        low.check_reach(tokens.is_some())?;
+        low.check_reach(tokens.is_some(), token_file.as_deref())?;
         let host_token_file = host_token_of(low.host_token.as_deref(), state.as_deref())
             .map_err(|why| Fatal::Usage(format!("--host-token: {why}")))?;
         let mut sources = Vec::new();

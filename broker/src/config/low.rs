@@ -7,7 +7,7 @@ use protocol::address::{Host, HostPort, Place};
 use protocol::limits::{CLIENT_PORT, TLS_PREFIX};
 use protocol::settings::{SETTINGS, Setting};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use tls::setup::ListenerFiles;
 
 /// Where to listen.
@@ -163,11 +163,13 @@ impl Low {
     ///
     /// # Errors
     /// Other machines can reach one, and nothing proves who comes.
-    pub fn check_reach(&self, has_tokens: bool) -> Result<(), Fatal> {
+    pub fn check_reach(&self, has_tokens: bool, file: Option<&Path>) -> Result<(), Fatal> {
+        let file = file.map_or("FILE".into(), Path::to_string_lossy);
         match &self.reachable {
             Some(option) if !has_tokens && !self.is_insecure => Err(usage(format!(
                 "{option} can be reached from other machines, and there are no tokens; either make \
-                 tokens ('isectd token add NAME --role …', docs/tokens.md), or ask for certificates \
+                 tokens ('isectd token add NAME --role … --file {file}', docs/tokens.md), or ask for \
+                 certificates \
                  (tls:// with --tls-client-ca or --tls-worker-ca, docs/tls.md), or say --insecure \
                  if everybody who can reach it may use it"
             ))),
@@ -311,7 +313,7 @@ mod tests {
         let files = ["--tls-cert", "/c", "--tls-key", "/k"];
         let reach = |words: &[&str]| {
             let low = low(&[words, &files[..]].concat()).unwrap();
-            low.check_reach(false).is_ok()
+            low.check_reach(false, None).is_ok()
         };
         let mutual = low(&[&["--listen", "tls://0.0.0.0:1"], &files[..]].concat()).unwrap();
         assert_eq!(mutual.listen, [Endpoint::Tls("0.0.0.0:1".parse().unwrap())]);
@@ -335,15 +337,15 @@ mod tests {
             &["--worker-listen", "[2001:db8::1]:0"],
             &["--listen", "[::ffff:0.0.0.0]:1"],
         ] {
-            let error = low(words).unwrap().check_reach(false).unwrap_err();
+            let error = low(words).unwrap().check_reach(false, None).unwrap_err();
             assert_eq!(error.status(), crate::exit::USAGE);
             let text = error.to_string();
             for way_out in ["isectd token add", "--insecure", words[words.len() - 2]] {
                 assert!(text.contains(way_out), "{words:?}: {text}");
             }
-            assert!(low(words).unwrap().check_reach(true).is_ok());
+            assert!(low(words).unwrap().check_reach(true, None).is_ok());
             let insecure = [words, &["--insecure"]].concat();
-            assert!(low(&insecure).unwrap().check_reach(false).is_ok());
+            assert!(low(&insecure).unwrap().check_reach(false, None).is_ok());
         }
         for words in [
             &["--listen", "[::1]:1"][..],
@@ -353,7 +355,7 @@ mod tests {
             &["--listen", "localhost"],
             &[],
         ] {
-            assert!(low(words).unwrap().check_reach(false).is_ok(), "{words:?}");
+            assert!(low(words).unwrap().check_reach(false, None).is_ok(), "{words:?}");
         }
     }
 
