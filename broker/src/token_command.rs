@@ -339,7 +339,9 @@ mod tests {
         let TokenCommand::List { place } = &line.command else { panic!() };
         let note = place.note(Path::new("/root/x/tokens"));
         assert_eq!(note.is_some(), Uid::effective().is_root());
-        assert!(note.is_none_or(|note| note.contains("/root/x/tokens") && note.contains("--state")));
+        assert!(
+            note.is_none_or(|note| note.contains("/root/x/tokens") && note.contains("--state"))
+        );
         let named = Place { file: None, state: Some("/x".into()) };
         assert_eq!(named.note(Path::new("/x/tokens")), None);
     }
