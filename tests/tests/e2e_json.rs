@@ -1,0 +1,90 @@
+//! What a real `isdclient --json` prints, for every command and every kind of error, against the
+//! schema of the answers.
+
+use isect_tests::proc::{Broker, run};
+use isect_tests::schema::{check, name, schema};
+use protocol::op::spec::{Command, Effect};
+use protocol::op::table::COMMANDS;
+use serde_json::Value;
+
+fn parsed(text: &str) -> Value {
+    serde_json::from_str(text).unwrap_or_else(|error| panic!("{error}: {text}"))
+}
+
+#[test]
+fn every_command_prints_what_the_schema_says() {
+    let schema = schema();
+    let broker = Broker::start(&[]);
+    broker.with_workers("echo", "isdecho", 1);
+    broker.op("config service eat");
+    let folder = tempfile::TempDir::with_prefix("isect-").expect("a folder");
+    let script = folder.path().join("setup");
+    std::fs::write(&script, "config service sourced\n").expect("a script");
+    let source = format!("source {}", script.display());
+    let mut done = 0;
+    for row in COMMANDS {
+        // What ends the broker comes last; what never ends is looked at by its script.
+        if matches!(row.command, Command::Abort | Command::Halt | Command::Watch) {
+            continue;
+        }
+        let more: &[&str] = match row.command {
+            Command::Source => &[&source],
+            Command::Service => &["service echo"],
+            Command::Settings => &["settings", "settings echo"],
+            Command::Pause => &["pause eat", "pause echo"],
+            Command::Ready => &["ready echo", "ready 1"],
+            Command::Status => &["", "status"],
+            Command::ListEvents => &["listevents", "config events 5", "listevents"],
+            Command::ConfigHost => &["config host h9 127.0.0.1:9", "hosts", "host h9"],
+            Command::Send => &["send echo status", "send eat status"],
+            Command::Poison => &["poison", "poison clear"],
+            Command::Last => &["last 1"],
+            _ if row.effect == Effect::Danger => &[],
+            _ => &[row.example],
+        };
+        for command in more {
+            let first = protocol::op::parse::parse(command).expect("a command").command();
+            let told = broker.isdclient(&["--json", "-c", command], "");
+            let definition = if told.status == 0 { name(first.row()) } else { "error".to_owned() };
+            check(&schema, &definition, &parsed(&told.out))
+                .unwrap_or_else(|error| panic!("{command}: {error}"));
+            done += usize::from(told.status == 0);
+        }
+    }
+    assert!(done > 25, "{done}");
+    let told = broker.isdclient(&["--json", "-c", "services", "-c", "halt"], "");
+    for (line, command) in told.out.lines().zip(["services", "halt"]) {
+        check(&schema, command, &parsed(line)).unwrap();
+    }
+    assert_eq!(broker.end(), 1);
+}
+
+#[test]
+fn every_error_is_an_object_that_says_what_where_and_the_cure() {
+    let schema = schema();
+    let broker = Broker::start(&[]);
+    let folder = tempfile::TempDir::with_prefix("isect-").expect("a folder");
+    let script = folder.path().join("bad script");
+    std::fs::write(&script, "version\n# fine\nnonsense\nset stall_ms 1\n").expect("a script");
+    let source = format!("source '{}'", script.display());
+    let error = |args: &[&str], input: &str| {
+        let told = broker.isdclient(&[&["--json"], args].concat(), input);
+        let answer = parsed(told.out.lines().last().unwrap_or_default());
+        check(&schema, "error", &answer).unwrap_or_else(|wrong| panic!("{args:?}: {wrong}"));
+        answer["error"].clone()
+    };
+    let told = error(&["-c", &source], "");
+    assert_eq!(told["file"], script.display().to_string().as_str());
+    assert_eq!((&told["line"], &told["failures"][1]["line"]), (&3.into(), &4.into()));
+    let told = error(&[], "version\nnonsense\n");
+    assert_eq!((&told["file"], &told["line"]), (&"-".into(), &2.into()));
+    assert_eq!((&told["name"], &told["command"]), (&"usage".into(), &"nonsense".into()));
+    assert_eq!(error(&["-c", "worker 7"], "")["number"], -28);
+    assert_eq!(error(&["-c", "x", "nosuch"], "")["name"], "unknown_service");
+    assert_eq!(error(&["hello", "d"], "")["name"], "usage");
+    assert_eq!(broker.end(), 0);
+    let none = run("isdclient", &["-h", "127.0.0.1:1", "--json", "-c", "services"], b"");
+    let answer = parsed(&none.out);
+    check(&schema, "error", &answer).unwrap();
+    assert_eq!((none.status, &answer["error"]["name"]), (3, &"unreachable".into()));
+}
