@@ -195,6 +195,7 @@ fn what_is_mounted_noexec_is_not_executed_and_said_so() {
     });
     if !listens {
         // Not even root may mount here.
+        execd.wait().unwrap();
         return;
     }
     let mut broker = Wire::dial(&listen);
