@@ -95,6 +95,9 @@ pub(crate) struct Cli {
     #[arg(long, value_name = "MS", default_value_t = Limits::default().silence_ms,
         value_parser = clap::value_parser!(u64).range(200..=600_000))]
     silence_ms: u64,
+    /// End all workers, then isdexecd, when there was no broker for so many milliseconds; 0 = never
+    #[arg(long, value_name = "MS", default_value_t = 0)]
+    orphan_ms: u64,
     /// Write the address as one JSON object to this file when listening
     #[arg(long, value_name = "FILE")]
     ports_file: Option<PathBuf>,
@@ -213,6 +216,7 @@ impl Cli {
         options.ports_file = self.ports_file;
         options.limits.children_max = self.children;
         options.limits.silence_ms = self.silence_ms;
+        options.limits.orphan_ms = self.orphan_ms;
         options.limits.ping_ms = self.silence_ms / 3;
         Ok(options)
     }

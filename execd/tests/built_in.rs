@@ -143,14 +143,14 @@ fn orderly_end() {
     let mut execd = BuiltIn::start(&[]);
     let mut broker = execd.broker();
     let pid = broker.started(1, "/bin/sleep", &["1000"]);
-    broker.send(Frame::ExecEnd(ExecEnd { grace_ms: 10_000 }));
+    broker.send(Frame::ExecEnd(ExecEnd { grace_ms: 10_000, keep: false }));
     assert_eq!(broker.exited().0.ending, Ending::Signal(15));
     assert_eq!(broker.read(), None, "its end is the end of the connection");
     drop(broker);
     execd.wait();
     wait_gone(pid);
     let mut execd = BuiltIn::start(&[]);
-    execd.broker().send(Frame::ExecEnd(ExecEnd { grace_ms: 10_000 }));
+    execd.broker().send(Frame::ExecEnd(ExecEnd { grace_ms: 10_000, keep: false }));
     execd.wait();
 }
 

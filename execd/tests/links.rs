@@ -174,10 +174,10 @@ fn two_brokers_have_children_of_their_own() {
     one.stop(1, 1000);
     assert_eq!(one.exited().0.pid, first);
     assert_eq!(two.list(), [(1, second)]);
-    one.send(Frame::ExecEnd(ExecEnd { grace_ms: 0 }));
+    one.send(Frame::ExecEnd(ExecEnd { grace_ms: 0, keep: false }));
     assert!(one.list().is_empty());
     assert!(is_running(second));
-    two.send(Frame::ExecEnd(ExecEnd { grace_ms: 1000 }));
+    two.send(Frame::ExecEnd(ExecEnd { grace_ms: 1000, keep: false }));
     assert_eq!(two.exited().0.ending, Ending::Signal(15));
 }
 

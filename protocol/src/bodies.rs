@@ -2,6 +2,8 @@
 //! rendering are each other's inverse. Not the frame around them: `frame` puts header and body
 //! together.
 
+pub use crate::execd::{ExecEnd, ExecWelcome};
+
 use crate::errors::{ErrorCode, Ran, Whose};
 use crate::ids::{ClientId, RunId, WorkerId};
 use crate::limits::{INTERVENTION, PRIORITY_DEFAULT, VERSION};
@@ -127,7 +129,7 @@ impl Login {
 }
 
 /// Text from outside that will be shown to operators: nothing hidden in it, bounded.
-fn clean(text: &str) -> String {
+pub(crate) fn clean(text: &str) -> String {
     text.chars().filter(|c| !show::is_hidden(*c)).take(64).collect()
 }
 
@@ -378,45 +380,6 @@ impl ExecHello {
     pub fn render(&self) -> Bytes {
         let lines = Lines::default().with("host", &self.host).with("broker", &self.broker);
         Claim::add(self.token.as_ref(), lines).render()
-    }
-}
-
-/// `exec-welcome`: execd's answer to the hello.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ExecWelcome {
-    /// execd's process id.
-    pub hostpid: u32,
-    /// execd's version.
-    pub version: String,
-    /// Most processes it will hold at once.
-    pub children_max: u64,
-    /// execd's proof that it knows the token, if one was proved.
-    pub signature: Option<String>,
-}
-
-impl ExecWelcome {
-    /// Reads the body.
-    ///
-    /// # Errors
-    /// A key is missing or its value is wrong.
-    pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
-        let lines = Lines::parse(body)?;
-        Ok(Self {
-            hostpid: lines.need_number("hostpid")?,
-            version: clean(lines.get("version").unwrap_or_default()),
-            children_max: lines.number_or("children_max", 0)?,
-            signature: signature(&lines)?,
-        })
-    }
-
-    /// The body as bytes.
-    pub fn render(&self) -> Bytes {
-        Lines::default()
-            .with("hostpid", self.hostpid)
-            .with("version", &self.version)
-            .with("children_max", self.children_max)
-            .with_each("signature", &self.signature)
-            .render()
     }
 }
 
@@ -837,28 +800,6 @@ impl ExecOutput {
             .with("line", &self.line)
             .with("dropped", self.dropped)
             .render()
-    }
-}
-
-/// `exec-end`: the broker shuts down in order; end every process of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ExecEnd {
-    /// Milliseconds between TERM and KILL.
-    pub grace_ms: u64,
-}
-
-impl ExecEnd {
-    /// Reads the body.
-    ///
-    /// # Errors
-    /// The value is wrong.
-    pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
-        Ok(Self { grace_ms: Lines::parse(body)?.number_or("grace_ms", 0)? })
-    }
-
-    /// The body as bytes.
-    pub fn render(&self) -> Bytes {
-        Lines::default().with("grace_ms", self.grace_ms).render()
     }
 }
 

@@ -6,7 +6,7 @@
 //! | [`header`] | the 64 bytes in front of every frame |
 //! | [`kinds`] | TABLE of the kinds of frames |
 //! | [`errors`] | TABLE of error codes: whose fault, whether it ran, what to do |
-//! | [`lines`], [`bodies`] | the form and the meaning of control bodies |
+//! | [`lines`], [`bodies`], [`execd`] | the form and the meaning of control bodies |
 //! | [`proof`], [`rights`] | how a token is proved without being sent, and what it may do |
 //! | [`frame`], [`encode`], [`decode`] | a frame by value, to bytes and back |
 //! | [`show`] | one line and hex for logs and documents |
@@ -22,6 +22,7 @@ pub mod bodies;
 pub mod decode;
 pub mod encode;
 pub mod errors;
+pub mod execd;
 pub mod frame;
 pub mod header;
 pub mod ids;

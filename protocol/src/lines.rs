@@ -128,6 +128,14 @@ impl Lines {
         self.get(key).map_or(Ok(default), |value| number(key, value))
     }
 
+    /// All numbers of a key, in order.
+    ///
+    /// # Errors
+    /// Names the key that has a value which is not such a number.
+    pub fn numbers<T: std::str::FromStr>(&self, key: &str) -> Result<Vec<T>, BodyError> {
+        self.all(key).map(|value| number(key, value)).collect()
+    }
+
     /// The body as bytes.
     pub fn render(&self) -> Bytes {
         let mut out = String::new();

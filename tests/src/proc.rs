@@ -295,6 +295,14 @@ impl Broker {
         self.await_ports();
     }
 
+    /// Starts it again after it ended, with these arguments and by this program (see
+    /// [`start_wrapped`](Self::start_wrapped)).
+    pub fn restart_as(&mut self, args: &[&str], wrap: &[&str]) {
+        self.args = args.iter().map(ToString::to_string).collect();
+        self.wrap = wrap.iter().map(ToString::to_string).collect();
+        self.restart();
+    }
+
     /// Starts it again after it ended, where that may fail.
     ///
     /// # Errors

@@ -277,6 +277,7 @@ fn a_broker_does_not_believe_an_execd_that_answers_before_it_is_asked() {
         version: "evil".into(),
         children_max: 10,
         signature: None,
+        ..ExecWelcome::default()
     };
     let mut bytes = encode::to_bytes(Frame::ExecWelcome(welcome)).to_vec();
     let listed = Frame::ExecListed(ExecListed::default());

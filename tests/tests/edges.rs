@@ -103,7 +103,7 @@ impl World {
     fn host(&mut self, steps: usize) {
         if steps > 0 {
             let host = HostName::new("localhost").expect("a name");
-            self.step(Input::HostOpened { link: HOST, host, fd: 9 });
+            self.step(Input::HostOpened { link: HOST, host, fd: 9, must: None });
         }
         if steps > 1 {
             self.say(HOST, Role::Host, Kind::ExecWelcome, "hostpid 1\n");
@@ -143,7 +143,7 @@ impl World {
         self.step(Input::Deadline);
         let host = HostName::new("localhost").expect("a name");
         let link = LinkId { index: 1, generation: 1 };
-        self.step(Input::HostOpened { link, host, fd: 9 });
+        self.step(Input::HostOpened { link, host, fd: 9, must: None });
         self.say(link, Role::Host, Kind::ExecWelcome, "hostpid 1\n");
         self.say(link, Role::Host, Kind::ExecListed, "");
         for _ in 0..3 {

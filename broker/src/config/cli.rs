@@ -151,6 +151,11 @@ pub struct WorkerArgs {
     #[arg(long, value_name = "batch|inherit", value_parser = ["batch", "inherit"],
           default_value = "batch", hide_possible_values = true)]
     pub worker_scheduling: String,
+
+    /// The built-in execd ends its workers and itself when it had no broker for so many
+    /// milliseconds; 0 = never. With --state none it ends with the broker at once.
+    #[arg(long, value_name = "MS", default_value_t = 600_000)]
+    pub orphan_ms: u64,
 }
 
 /// What to do instead of serving.

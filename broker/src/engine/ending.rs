@@ -49,7 +49,7 @@ impl Engine {
         if self.ending.is_some() {
             if !self.is_gone() {
                 for link in self.hosts.values().filter_map(|host| host.state.link()) {
-                    let end = ExecEnd { grace_ms: 0 };
+                    let end = ExecEnd { grace_ms: 0, keep: false };
                     out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
                 }
             }
@@ -144,7 +144,10 @@ impl Engine {
         let mut waiting = Vec::new();
         for (name, host) in &self.hosts {
             if let Some(link) = host.state.link() {
-                out.push(Action::Send { link, frame: Frame::ExecEnd(ExecEnd { grace_ms }) });
+                out.push(Action::Send {
+                    link,
+                    frame: Frame::ExecEnd(ExecEnd { grace_ms, keep: false }),
+                });
                 if host.is_builtin {
                     waiting.push(name.clone());
                 }

@@ -98,7 +98,7 @@ facts! {
     HostUp = 40, "host_up", Info, "a host's execd is linked";
     HostLost = 41, "host_lost", Error, "the link to a host's execd broke or can't be made";
     HostError = 42, "host_error", Warn, "an execd answered with an error";
-    HostWarning = 43, "host_warning", Warn, "a host runs workers with more rights than they need";
+    HostWarning = 43, "host_warning", Warn, "a host runs workers with more rights than they need, or with others than are in force now";
     RequestFailed = 50, "request_failed", Debug, "a request ended with an error";
     RequestRetried = 51, "request_retried", Warn, "a request whose worker died waits for another one";
     RequestOverdue = 52, "request_overdue", Warn, "a request's time was over while a worker has it; the worker stays busy";

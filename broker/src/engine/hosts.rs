@@ -4,14 +4,14 @@
 use super::action::{Action, Origin};
 use super::due::Due;
 use super::fact::{About, FactKind};
-use super::input::{Peer, Report};
+use super::input::{Expected, Peer, Report};
 use super::links::End;
 use super::op_read::counted;
 use super::quotas::{Class, TEXT_BYTES_MAX};
 use super::{Engine, Out};
 use protocol::bodies::{ExecHello, ExecListed};
 use protocol::frame::Frame;
-use protocol::ids::LinkId;
+use protocol::ids::{LinkId, WorkerId};
 use protocol::names::HostName;
 use protocol::proof::Challenge;
 use protocol::settings::Setting;
@@ -50,6 +50,16 @@ pub(crate) struct Host {
     pub(crate) pid: u32,
     /// See `pid`.
     pub(crate) version: String,
+    /// Digest of what its execd enforces on workers, as that said.
+    pub(crate) policy: String,
+    /// Workers whose processes run under another policy, as it said.
+    pub(crate) older: Vec<WorkerId>,
+    /// What its execd must be.
+    pub(crate) must: Option<Box<Expected>>,
+    /// The process that was asked to hand over; 0 = none.
+    pub(crate) handing: u32,
+    /// Why nothing may be started there although its execd answers.
+    pub(crate) unfit: Option<String>,
     /// Why it is down, as the system said.
     pub(crate) why: String,
     /// Whether its loss has been recorded already.
@@ -101,6 +111,11 @@ impl Engine {
                 since: self.now,
                 pid: 0,
                 version: String::new(),
+                policy: String::new(),
+                older: Vec::new(),
+                must: None,
+                handing: 0,
+                unfit: None,
                 why: "not dialled yet".into(),
                 is_told: false,
                 is_misdialled: false,
@@ -135,7 +150,13 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_host_opened(&mut self, link: LinkId, name: HostName, fd: i32, out: Out<'_>) {
+    pub(crate) fn on_host_opened(
+        &mut self,
+        link: LinkId,
+        name: HostName,
+        (fd, must): (i32, Option<Box<Expected>>),
+        out: Out<'_>,
+    ) {
         let is_right = self.dial_ended(&name, out);
         let host = self.hosts.get_mut(&name).filter(|host| host.state == HostState::Dialing);
         let Some(host) = host.filter(|_| is_right) else {
@@ -145,6 +166,7 @@ impl Engine {
         };
         host.state = HostState::Greeting(link);
         host.disbelieved = 0;
+        host.must = must;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
         self.links.open(link, End::Host(name.clone()), peer, self.now);
         let is_builtin = host.is_builtin;
@@ -236,9 +258,15 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(&name) else { return };
         match (report, host.state) {
             (Report::Welcome(welcome), HostState::Greeting(at)) if at == link => {
-                host.state = HostState::Listing(link);
                 host.pid = welcome.hostpid;
-                host.version = welcome.version;
+                host.version.clone_from(&welcome.version);
+                host.policy.clone_from(&welcome.policy);
+                if let Some(what) = host.differs(&welcome) {
+                    self.replace_execd(link, &name, &welcome, what, out);
+                    return;
+                }
+                host.older = welcome.older;
+                host.state = HostState::Listing(link);
                 out.push(Action::Send { link, frame: Frame::ExecList });
             }
             (Report::Listed(listed), HostState::Listing(at)) if at == link => {
@@ -269,6 +297,7 @@ impl Engine {
         host.state = HostState::Up(link);
         let away = std::mem::replace(&mut host.since, self.now);
         host.retry_ms = RETRY_MIN_MS;
+        (host.handing, host.unfit) = (0, None);
         host.why.clear();
         let mut text = format!(
             "host {name} at {} is up with {}",
@@ -286,6 +315,7 @@ impl Engine {
         if let Some(warning) = self.listening.local_warning.clone().filter(|_| is_builtin) {
             self.record(FactKind::HostWarning, about(), format!("host {name}: {warning}"), out);
         }
+        self.tell_older(name, out);
         self.host_listed(name, link, &listed.children, out);
     }
 

@@ -52,6 +52,16 @@ pub struct Listening {
     pub wall: Wall,
 }
 
+/// Who the built-in execd would be if this broker started it now, to be compared with one that was
+/// there before.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expected {
+    /// Digest of what it would enforce on workers.
+    pub policy: String,
+    /// Digest of which program file it would run.
+    pub binary: String,
+}
+
 /// Who is at the other end of a connection, as the kernel says it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
@@ -205,6 +215,8 @@ pub enum Input {
         host: HostName,
         /// The descriptor.
         fd: i32,
+        /// What the execd there must be; `None` = any will do, or this broker started it.
+        must: Option<Box<Expected>>,
     },
     /// `Action::Dial` failed.
     HostRefused {

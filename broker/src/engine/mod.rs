@@ -22,6 +22,7 @@ mod dispatch;
 mod doors;
 mod due;
 mod ending;
+mod handover;
 mod heartbeat;
 mod histogram;
 mod hosts;
@@ -278,7 +279,9 @@ impl Engine {
             Input::Script { origin, text } => self.on_script(origin, &text, out),
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
             Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
-            Input::HostOpened { link, host, fd } => self.on_host_opened(link, host, fd, out),
+            Input::HostOpened { link, host, fd, must } => {
+                self.on_host_opened(link, host, (fd, must), out);
+            }
             Input::HostRefused { host, why } => self.on_host_refused(&host, why, out),
             Input::Closed { link, how } => self.on_closed(link, how, out),
             Input::Congested { link } => self.links.congested(link, out),

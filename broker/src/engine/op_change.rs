@@ -117,6 +117,7 @@ impl Engine {
 
     pub(crate) fn start(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, mut services) = (self.targets(target)?, self.target_services(target)?);
+        self.all_startable(&keys)?;
         self.changed(origin, format!("start {}", target_word(target)), out);
         // A worker that is started serves its service, so that is not stopped any more.
         services.extend(keys.iter().map(|&key| self.workers[key].service));

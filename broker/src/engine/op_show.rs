@@ -285,6 +285,7 @@ impl Engine {
             ("builtin", flag(host.is_builtin)),
             ("hostpid", Value::maybe(host.pid)),
             ("version", text(&host.version)),
+            ("policy", text(&host.policy)),
             ("Workers", Value::Numbers(self.workers_on(name))),
             ("trouble", trouble),
             ("until", state.until),

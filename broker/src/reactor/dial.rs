@@ -5,7 +5,7 @@ use super::conn::{Conn, Phase};
 use super::shell::Shell;
 use super::stream::Stream;
 use super::tokens::Ready;
-use crate::engine::input::Input;
+use crate::engine::input::{Expected, Input};
 use mio::net::{TcpStream, UnixStream};
 use protocol::address::Place;
 use protocol::ids::LinkId;
@@ -37,7 +37,7 @@ impl Shell {
             self.dial_local(host, self.now.plus_millis(DIAL_MS));
         } else if let Some(path) = address.strip_prefix("unix:") {
             let connected = UnixStream::connect(path).map(Stream::Unix);
-            self.dialled(host, connected.map_err(|e| format!("{address}: {e}")));
+            self.dialled(host, connected.map_err(|e| format!("{address}: {e}")), None);
         } else if let Some(at) = numeric(&address) {
             self.dial_tcp(host, at, &address);
         } else {
@@ -79,7 +79,10 @@ impl Shell {
         };
         let path = local.address.strip_prefix("unix:").unwrap_or_default();
         match UnixStream::connect(path) {
-            Ok(stream) => self.dialled(host, Ok(Stream::Unix(stream))),
+            Ok(stream) => match local.judge(&stream) {
+                Ok(must) => self.dialled(host, Ok(Stream::Unix(stream)), must),
+                Err(why) => self.refused(host, why),
+            },
             Err(error) if self.now >= until => {
                 let why = format!("the built-in execd does not answer at {path}: {error}");
                 self.refused(host, why);
@@ -124,7 +127,7 @@ impl Shell {
                     tracing::debug!("host {host}: {error}");
                 }
                 match conn.stream.shake() {
-                    Ok(()) => return self.opened(link, host),
+                    Ok(()) => return self.opened(link, host, None),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                     Err(error) => error,
                 }
@@ -136,7 +139,12 @@ impl Shell {
         None
     }
 
-    fn dialled(&mut self, host: HostName, connected: Result<Stream, String>) {
+    fn dialled(
+        &mut self,
+        host: HostName,
+        connected: Result<Stream, String>,
+        must: Option<Box<Expected>>,
+    ) {
         let link = self.links.next_id();
         let registered = connected.and_then(|mut stream| {
             let token = Ready::Link(link).token();
@@ -146,7 +154,7 @@ impl Shell {
         match registered {
             Ok(stream) => {
                 self.links.insert(Conn::new(stream, Role::Host));
-                if let Some(opened) = self.opened(link, host) {
+                if let Some(opened) = self.opened(link, host, must) {
                     self.tell(Some(link), opened);
                 }
             }
@@ -154,13 +162,18 @@ impl Shell {
         }
     }
 
-    fn opened(&mut self, link: LinkId, host: HostName) -> Option<Input> {
+    fn opened(
+        &mut self,
+        link: LinkId,
+        host: HostName,
+        must: Option<Box<Expected>>,
+    ) -> Option<Input> {
         let conn = self.links.get(link)?;
         conn.phase = Phase::Open;
         conn.intake.is_known = true;
         let fd = conn.stream.fd();
         self.dials_done += 1;
-        Some(Input::HostOpened { link, host, fd })
+        Some(Input::HostOpened { link, host, fd, must })
     }
 
     /// Tells the engine that a host can't be reached.

@@ -4,17 +4,22 @@
 
 use super::log::Log;
 use crate::config::cli::{Args, WorkerArgs};
+use crate::engine::input::Expected;
 use crate::exit::{self, Fatal};
+use execd::engine::limits::Limits;
 use execd::os::options::{Listen, Options, variable};
+use execd::os::policy::{self, Identity};
 use execd::os::rlimits::RLimit;
 use execd::os::run::run;
 use execd::os::user::Account;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::SigSet;
+use nix::sys::socket::{getsockopt, sockopt};
 use nix::unistd::Uid;
 use protocol::time::{Micros, Tick};
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use sys::stderr::last_words;
 
@@ -24,12 +29,17 @@ const START_EVERY_MAX: Micros = Micros::from_millis(4000);
 /// One that ran so long did not end early.
 const GOOD_RUN: Micros = Micros::from_millis(10_000);
 
+/// With `--state none`: how long execd waits for the broker that started it.
+const LEAVE_IDLE_MS: u64 = 5000;
+
 /// The built-in execd as the broker sees it.
 #[derive(Debug)]
 pub(super) struct Local {
     /// `unix:PATH` of its socket.
     pub(super) address: String,
     words: Vec<OsString>,
+    /// What it is to be, for one that is there already.
+    role: Role,
     child: Option<Child>,
     started_at: Option<Tick>,
     pause: Micros,
@@ -51,7 +61,8 @@ impl Local {
             words.push("--role-leave".into());
         }
         words.extend(log.iter().map(OsString::from));
-        Self { address, words, child: None, started_at: None, pause: START_EVERY }
+        let role = Role { leave, descriptors, workers: workers.clone() };
+        Self { address, words, role, child: None, started_at: None, pause: START_EVERY }
     }
 
     /// Starts it, unless one is about to listen: called when nobody answers at its socket.
@@ -88,11 +99,53 @@ impl Local {
         Ok(())
     }
 
+    /// Who answers at its socket: what it must be, unless this broker started it itself.
+    ///
+    /// # Errors
+    /// It is somebody else's, or what it must be can't be told.
+    pub(super) fn judge(&self, stream: &impl AsFd) -> Result<Option<Box<Expected>>, String> {
+        let peer = getsockopt(stream, sockopt::PeerCredentials)
+            .map_err(|e| format!("who answers at {} can't be asked: {e}", self.address))?;
+        let me = Uid::effective().as_raw();
+        if peer.uid() != me {
+            return Err(format!(
+                "process {} of user {} answers at {}, this broker is user {me}: nothing is started \
+                 by it; end it, or name another --state directory",
+                peer.pid(),
+                peer.uid(),
+                self.address
+            ));
+        }
+        let own = self.child.as_ref().and_then(|child| i32::try_from(child.id()).ok());
+        if own == Some(peer.pid()) {
+            return Ok(None);
+        }
+        let Identity { policy, binary } = self.role.expected(&self.address)?;
+        Ok(Some(Box::new(Expected { policy, binary })))
+    }
+
     /// Takes the remains of an execd that ended, if there are any.
     pub(super) fn reap(&mut self) {
         if self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None))) {
             self.child = None;
         }
+    }
+}
+
+/// What makes the built-in execd what it is.
+#[derive(Debug)]
+struct Role {
+    leave: bool,
+    descriptors: u64,
+    workers: WorkerArgs,
+}
+
+impl Role {
+    fn expected(&self, address: &str) -> Result<Identity, String> {
+        let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| e.to_string())?;
+        let options =
+            role_options(&self.workers, address, self.leave).map_err(|e| e.to_string())?;
+        policy::expected(&options, (self.descriptors.min(hard), hard)).map_err(|e| e.to_string())
     }
 }
 
@@ -105,6 +158,7 @@ fn worker_words(workers: &WorkerArgs) -> Vec<OsString> {
         worker_limit,
         worker_env,
         worker_scheduling,
+        orphan_ms,
     } = workers;
     let pair = |name: &str, value: &OsStr| {
         let mut word = OsString::from(name);
@@ -120,6 +174,7 @@ fn worker_words(workers: &WorkerArgs) -> Vec<OsString> {
     words.extend(allow_root_workers.then(|| "--allow-root-workers".into()));
     words.extend(texts("--worker-limit=", worker_limit));
     words.extend(texts("--worker-env=", worker_env));
+    words.push(format!("--orphan-ms={orphan_ms}").into());
     words.extend((worker_scheduling == "inherit").then(|| "--worker-scheduling=inherit".into()));
     words
 }
@@ -133,6 +188,7 @@ fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
         worker_limit,
         worker_env,
         worker_scheduling,
+        orphan_ms,
     } = workers;
     let usage = |option: &str, error: String| Fatal::Usage(format!("{option}: {error}"));
     let user = worker_user.as_deref().map(Account::find).transpose();
@@ -149,8 +205,26 @@ fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
         batch: worker_scheduling != "inherit",
         rlimits: limits.map_err(|error| usage("--worker-limit", error))?,
         env: env.map_err(|error| usage("--worker-env", error))?,
+        limits: Limits { orphan_ms: *orphan_ms, ..Limits::default() },
         ..Options::new(listen)
     })
+}
+
+/// The same in the role of the built-in execd at this address; `leave` = it ends with the broker.
+fn role_options(workers: &WorkerArgs, address: &str, leave: bool) -> Result<Options, Fatal> {
+    let listen = Listen::parse(address).map_err(Fatal::Usage)?;
+    let beside = match &listen {
+        Listen::Unix(path) => path.parent().map(|dir| dir.join("execd")),
+        Listen::Tcp(_) | Listen::Tls(_) | Listen::Fd(_) => None,
+    };
+    let mut options = options(workers, listen)?;
+    options.leave_when_broker_is_gone = leave;
+    options.state = beside.filter(|_| !leave);
+    if leave {
+        // A broker that was killed before it came leaves nothing to wait for.
+        options.limits.idle_ms = LEAVE_IDLE_MS;
+    }
+    Ok(options)
 }
 
 /// What is wrong with the options for workers, before anything is started: else only the built-in
@@ -190,16 +264,7 @@ pub fn be_execd(args: &Args, address: &str) -> Result<u8, Fatal> {
             .map_err(|e| Fatal::System(format!("descriptor limit: {e}")))?;
     }
     let log = Log::start(args.log, args.log_format);
-    let listen = Listen::parse(address).map_err(Fatal::Usage)?;
-    let beside = match &listen {
-        Listen::Unix(path) => path.parent().map(|dir| dir.join("execd")),
-        Listen::Tcp(_) | Listen::Tls(_) | Listen::Fd(_) => None,
-    };
-    let options = Options {
-        leave_when_broker_is_gone: args.role_leave,
-        state: beside.filter(|_| !args.role_leave),
-        ..options(&args.workers, listen)?
-    };
+    let options = role_options(&args.workers, address, args.role_leave)?;
     let ended = run(options);
     log.flush();
     match ended {

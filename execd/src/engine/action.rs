@@ -72,6 +72,8 @@ pub enum Action {
     Note(Note),
     /// Flush what is queued and end with status 0. Nothing follows.
     Leave,
+    /// The same, but the processes are left for the next execd of the state directory.
+    HandOver,
 }
 
 /// A signal and whom it is for.

@@ -159,6 +159,8 @@ pub(super) struct Child {
     pub(super) digest: u32,
     /// Its process id; 0 until it runs.
     pub(super) pid: u32,
+    /// An earlier execd started it, under another policy.
+    pub(super) is_older: bool,
     /// Where it stands.
     pub(super) state: State,
     /// When its state is over by itself.

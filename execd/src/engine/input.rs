@@ -125,4 +125,6 @@ pub struct Found {
     pub pid: u32,
     /// Whether it still runs; if not, its end is reported as [`Ending::Unknown`].
     pub alive: bool,
+    /// It was started under another policy than the one in force.
+    pub is_older: bool,
 }

@@ -63,6 +63,8 @@ pub struct Limits {
     pub drain_ms: u64,
     /// A built-in execd without broker and without children ends after this time.
     pub idle_ms: u64,
+    /// Without a broker for this time, execd ends its children and itself; 0 = never.
+    pub orphan_ms: u64,
 }
 
 impl Default for Limits {
@@ -89,6 +91,7 @@ impl Default for Limits {
             give_up_ms: 15_000,
             drain_ms: 100,
             idle_ms: 60_000,
+            orphan_ms: 0,
         }
     }
 }

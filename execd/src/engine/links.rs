@@ -5,7 +5,7 @@ use super::action::{Action, Note};
 use super::limits::Limits;
 use super::proofs::Proving;
 use super::{Broker, Engine, Leaving};
-use protocol::bodies::{Child, ErrorBody, ExecHello, ExecListed, ExecWelcome};
+use protocol::bodies::{Child, ErrorBody, ExecEnd, ExecHello, ExecListed, ExecWelcome};
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -128,6 +128,7 @@ impl Engine {
             Frame::ExecStop(stop) => self.stop(now, (id, &broker), stop, out),
             Frame::ExecSignal(signal) => self.signal((id, &broker), signal, out),
             Frame::ExecList => self.list(id, &broker, out),
+            Frame::ExecEnd(ExecEnd { keep: true, .. }) => self.hand_over(id, out),
             Frame::ExecEnd(end) => {
                 self.flush_missed(&broker, out);
                 self.end(now, &broker, end.grace_ms, out);
@@ -209,13 +210,19 @@ impl Engine {
             let text = format!("a newer connection of broker '{name}' took over");
             refuse(old, 0, (ErrorCode::BadState, text), out);
         }
-        let children = self.children.values().filter(|child| child.broker == name).count();
-        let host = hello.host.to_string();
-        out.push(Action::Note(Note::BrokerUp { link: id, broker: name, host, children }));
+        let own = || self.children.values().filter(|child| child.broker == name);
+        let older = own().filter(|child| child.is_older).map(|child| child.worker).collect();
+        let (children, host) = (own().count(), hello.host.to_string());
+        let broker = Arc::clone(&name);
+        out.push(Action::Note(Note::BrokerUp { link: id, broker, host, children }));
         let welcome = ExecWelcome {
             hostpid: self.config.hostpid,
             version: self.config.version.clone(),
             children_max: self.config.limits.children_max as u64,
+            policy: self.config.policy.clone(),
+            binary: self.config.binary.clone(),
+            hands_over: self.config.hands_over,
+            older,
             signature,
         };
         out.push(Action::Send { link: id, frame: Frame::ExecWelcome(welcome) });
@@ -314,6 +321,23 @@ impl Engine {
             let text = "the token that was proved was removed or renewed".into();
             refuse(id, 0, (ErrorCode::BadToken, text), out);
             self.left(now, link, "its token is gone", out);
+        }
+    }
+
+    /// Ends this execd and no child: the next one of the state directory adopts them. Only where
+    /// there is one to come.
+    fn hand_over(&mut self, link: LinkId, out: &mut Vec<Action>) {
+        if self.config.hands_over {
+            self.leaving = Leaving::Said;
+            let why = "another one takes over and adopts the workers";
+            out.push(Action::Note(Note::Leaving { why, children: self.children.len() }));
+            out.push(Action::HandOver);
+        } else {
+            let text = "only an execd that a broker brought along, with a state directory, ends \
+                        without its processes";
+            let error = ErrorBody::new(ErrorCode::Refused, text);
+            let frame = Frame::Error { head: Header::default(), error };
+            out.push(Action::Send { link, frame });
         }
     }
 

@@ -45,6 +45,12 @@ pub struct Config {
     pub hostpid: u32,
     /// execd's version, for the welcome.
     pub version: String,
+    /// Digest of all that is enforced on the processes, for the welcome.
+    pub policy: String,
+    /// Digest of which program file this is, for the welcome.
+    pub binary: String,
+    /// Whether it may be asked to end without its processes: the next one finds them.
+    pub hands_over: bool,
     /// Whether it is the execd that a broker brought along: it ends with the broker's orderly end,
     /// or by itself when there is neither a broker nor a child for a while.
     pub built_in: bool,
@@ -97,7 +103,13 @@ pub struct Engine {
     /// When execd ends whatever its children do.
     give_up: Option<Tick>,
     idle_since: Option<Tick>,
+    /// Since when no broker is there.
+    orphan_since: Option<Tick>,
 }
+
+/// A deadline that is noticed so much later shows that execd itself stood still (it was stopped, or
+/// the machine was): whoever came meanwhile has not been seen yet.
+const STOOD_STILL_MS: u64 = 1000;
 
 impl Engine {
     /// An execd without links and children.
@@ -123,6 +135,7 @@ impl Engine {
             leaving: Leaving::No,
             give_up: None,
             idle_since: Some(Tick(0)),
+            orphan_since: Some(Tick(0)),
         }
     }
 
@@ -172,7 +185,8 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Tick> {
         let links = self.links.values().map(|link| link.due(&self.config.limits));
         let children = self.children.values().filter_map(|child| child.due);
-        links.chain(children).chain(self.idle_due()).chain(self.give_up).min()
+        let own = self.idle_due().into_iter().chain(self.orphan_due()).chain(self.give_up);
+        links.chain(children).chain(own).min()
     }
 
     /// How many children there are, for tests and logs.
@@ -194,6 +208,7 @@ impl Engine {
         if self.idle_due().is_some_and(|due| due <= now) && self.leaving == Leaving::No {
             self.leave(now, "no broker and no child for a while", out);
         }
+        self.orphaned(now, out);
         if self.give_up.is_some_and(|due| due <= now) {
             self.give_up = None;
             if self.leaving == Leaving::Wanted {
@@ -227,7 +242,9 @@ impl Engine {
             self.give_up = None;
             out.push(Action::Leave);
         }
-        let is_idle = is_childless && self.brokers.values().all(|broker| broker.link.is_none());
+        let is_orphan = self.brokers.values().all(|broker| broker.link.is_none());
+        self.orphan_since = if is_orphan { self.orphan_since.or(Some(now)) } else { None };
+        let is_idle = is_childless && is_orphan;
         self.idle_since = if is_idle { self.idle_since.or(Some(now)) } else { None };
     }
 
@@ -236,6 +253,23 @@ impl Engine {
             return None;
         }
         self.idle_since.map(|since| since.plus_millis(self.config.limits.idle_ms))
+    }
+
+    fn orphan_due(&self) -> Option<Tick> {
+        let orphan_ms = self.config.limits.orphan_ms;
+        let since = self.orphan_since.filter(|_| orphan_ms > 0 && self.leaving == Leaving::No)?;
+        Some(since.plus_millis(orphan_ms))
+    }
+
+    /// Ends all children and execd itself if no broker came for as long as they may be without.
+    fn orphaned(&mut self, now: Tick, out: &mut Vec<Action>) {
+        let Some(due) = self.orphan_due().filter(|due| *due <= now) else { return };
+        if now > due.plus_millis(STOOD_STILL_MS) {
+            self.orphan_since = Some(now);
+            return;
+        }
+        self.leave(now, "no broker came for orphan_ms", out);
+        self.stop_all(now, None, self.config.limits.leave_grace_ms, out);
     }
 
     /// Tells a broker something that it must not miss: now if it listens, else when it is back.

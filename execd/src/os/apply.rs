@@ -96,6 +96,10 @@ impl Shell {
             }
             Action::Note(note) => log::note(&note, now, &mut self.gate),
             Action::Leave => self.is_leaving = true,
+            Action::HandOver => {
+                self.is_leaving = true;
+                self.keeps_children = true;
+            }
         }
     }
 
@@ -143,7 +147,8 @@ impl Shell {
             "started"
         );
         let (worker, run, digest) = (start.worker, start.run, start.digest);
-        let entry = Entry { broker, worker, run, digest, pid, start_time: 0, pipes: [0; 2] };
+        let (start_time, pipes, policy) = (0, [0; 2], self.policy.clone());
+        let entry = Entry { broker, worker, run, digest, pid, start_time, pipes, policy };
         let entry = self.children.add(child, spawned, entry);
         if let Some(state) = &mut self.state
             && let Err(error) = state.append(&entry)

@@ -12,6 +12,7 @@
 //! | `peer`, `diag` | who may use it, what the kernel knows of whoever connects |
 //! | `check`, `spawn`, `enter` | may it run, the fork, what the child does before the exec |
 //! | `script`, `acl` | a script's first line, and who may write to a file, as the kernel sees it |
+//! | [`policy`] | digests of what is enforced and of which program it is |
 //! | [`user`], [`rlimits`] | whom children run as, and their resource limits |
 //! | `reap`, `orphans` | wait; what workers leave behind |
 //! | `raw` | the calls that nix does not have |
@@ -36,6 +37,7 @@ pub mod memory;
 pub mod options;
 mod orphans;
 pub mod peer;
+pub mod policy;
 pub mod private;
 mod raw;
 mod reap;

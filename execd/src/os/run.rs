@@ -10,6 +10,7 @@ use super::listen::{Comer, Door, Listener};
 use super::log::{self, Gate};
 use super::options::{Failure, Options};
 use super::orphans;
+use super::policy::{self, Identity};
 use super::reap;
 use super::spawn::Recipe;
 use super::state::{Entry, State};
@@ -23,6 +24,7 @@ use protocol::proof::Proof;
 use protocol::time::{Micros, Tick};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use sys::signals::{Inbox, Meaning};
 use tracing::{error, info, warn};
 
@@ -82,6 +84,10 @@ pub(super) struct Shell {
     /// Processes of an earlier execd, by id, until the engine takes them.
     pub(super) found: BTreeMap<u32, Entry>,
     pub(super) is_leaving: bool,
+    /// The processes are left for the next execd of the state directory.
+    pub(super) keeps_children: bool,
+    /// Digest of what is enforced on the processes that are started.
+    pub(super) policy: Arc<str>,
 }
 
 /// What a descriptor in the poll set is.
@@ -119,6 +125,7 @@ impl Shell {
         orphans::take_in().map_err(|error| Failure::kernel("PR_SET_CHILD_SUBREAPER", error))?;
         let signals = take_signals()?;
         let mut recipe = Recipe::new(&options)?;
+        let Identity { policy, binary } = policy::of(&options, &recipe);
         let (state, found) = match &options.state {
             None => (None, Vec::new()),
             Some(directory) => {
@@ -141,6 +148,9 @@ impl Shell {
                 limits: fit(options.limits, recipe.files_max()),
                 hostpid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").into(),
+                policy: policy.clone(),
+                binary,
+                hands_over: options.built_in && options.state.is_some(),
                 built_in: options.built_in,
                 leave_when_broker_is_gone: options.leave_when_broker_is_gone,
             }),
@@ -163,6 +173,8 @@ impl Shell {
             is_state_stale: false,
             found: BTreeMap::new(),
             is_leaving: false,
+            keeps_children: false,
+            policy: policy.into(),
         };
         shell.take_found(found);
         announce(&address, options.ports_file.as_deref(), options.ready)?;
@@ -177,7 +189,9 @@ impl Shell {
         for (entry, alive) in found {
             let Entry { worker, run, digest, pid, .. } = entry;
             let broker = entry.broker.to_string();
-            self.inputs.push_back(Input::Found(Found { broker, worker, run, digest, pid, alive }));
+            let is_older = entry.policy != self.policy;
+            let found = Found { broker, worker, run, digest, pid, alive, is_older };
+            self.inputs.push_back(Input::Found(found));
             if alive {
                 self.found.insert(pid, entry);
             }
@@ -428,7 +442,9 @@ impl Shell {
     fn leave(&mut self) {
         self.listener = None;
         let now = self.clock.read();
-        self.end_orphans(now.plus_millis(LAST_ORPHANS_MS));
+        if !self.keeps_children {
+            self.end_orphans(now.plus_millis(LAST_ORPHANS_MS));
+        }
         let until = now.plus_millis(LAST_FLUSH_MS);
         for link in self.links.values_mut() {
             link.linger(now);

@@ -79,6 +79,11 @@ impl Recipe {
         let failed = |errno: Errno| Failure::kernel("descriptor limit", errno);
         let own = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
         setrlimit(Resource::RLIMIT_NOFILE, own.1, own.1).map_err(failed)?;
+        Self::settle(options, own)
+    }
+
+    /// Settles what the options mean on this machine; children get this limit of descriptors.
+    pub(super) fn settle(options: &Options, own: (u64, u64)) -> Result<Self, Failure> {
         let mut limits = vec![(Resource::RLIMIT_NOFILE, own.0, own.1)];
         for limit in &options.rlimits {
             limits.retain(|known| known.0 != limit.0.0);
@@ -108,6 +113,32 @@ impl Recipe {
             mark: orphans::mark(),
             outlives: options.state.is_some(),
         })
+    }
+
+    /// All that it makes of each process, line by line, always in the same order.
+    pub(super) fn facts(&self) -> Vec<String> {
+        let Self { policy, shape, environment, files_max: _, mark: _, outlives } = self;
+        let Policy { allow, trusted, runs_as_self, directory: place } = policy;
+        let Shape { limits, account, directory, umask, batch } = &**shape;
+        let mut allow: Vec<String> = allow.iter().map(|dir| format!("allow {dir:?}")).collect();
+        allow.sort();
+        allow.dedup();
+        let mut limits: Vec<String> =
+            limits.iter().map(|limit| format!("limit {limit:?}")).collect();
+        limits.sort();
+        let mut account = account.clone();
+        if let Some(account) = &mut account {
+            account.groups.sort_by_key(|group| group.as_raw());
+        }
+        let mut facts = vec![
+            format!("trusted {trusted:?}, runs as self {runs_as_self}, outlives {outlives}"),
+            format!("account {account:?}"),
+            format!("directory {directory:?} {place:?}, umask {umask:o}, batch {batch}"),
+        ];
+        facts.extend(allow);
+        facts.extend(limits);
+        facts.extend(environment.iter().map(|pair| format!("variable {pair:?}")));
+        facts
     }
 
     /// Descriptors that execd may have.

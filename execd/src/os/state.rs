@@ -19,14 +19,27 @@ use tracing::warn;
 
 /// First word of the first line; the second is the boot of the machine, the third the directory's
 /// mark: what a copy of the directory tells of belongs to the execd of the original.
-const MAGIC: &str = "isect-execd-2";
-/// The same of the files before: without a mark, and lines without a digest.
-const MAGIC_BEFORE: &str = "isect-execd-1";
+const MAGIC: &str = "isect-execd-3";
+/// The same of the files before: lines without a policy.
+const MAGIC_2: &str = "isect-execd-2";
+/// The same of the files before those: without a mark, and lines without a digest.
+const MAGIC_1: &str = "isect-execd-1";
 
 /// Highest process id there can be: a larger one would name a group when it is signalled.
 const PID_MAX: u32 = i32::MAX as u32;
 /// How long a lock that is taken is waited for.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
+
+/// What a line of a file has; how many words that is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Form {
+    /// Neither digest nor policy.
+    Bare = 7,
+    /// The digest of the worker's configuration.
+    WithDigest = 8,
+    /// That, and the policy under which it was started.
+    WithPolicy = 9,
+}
 
 /// One child as written down.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,6 +58,8 @@ pub(super) struct Entry {
     pub(super) start_time: u64,
     /// The inodes of the pipes for stdout and stderr.
     pub(super) pipes: [u64; 2],
+    /// Digest of the policy under which it was started; empty = not known.
+    pub(super) policy: Arc<str>,
 }
 
 impl Entry {
@@ -55,7 +70,7 @@ impl Entry {
 
     fn line(&self) -> String {
         format!(
-            "{} {} {} {} {} {} {} {}\n",
+            "{} {} {} {} {} {} {} {} {}\n",
             self.worker,
             self.run,
             self.digest,
@@ -63,20 +78,23 @@ impl Entry {
             self.start_time,
             self.pipes[0],
             self.pipes[1],
+            self.policy,
             self.broker
         )
     }
 
-    fn parse(line: &str, has_digest: bool) -> Option<Self> {
-        let mut words = line.splitn(if has_digest { 8 } else { 7 }, ' ');
+    /// Reads a line of a file of this form.
+    fn parse(line: &str, form: Form) -> Option<Self> {
+        let mut words = line.splitn(form as usize, ' ');
         let mut word = || words.next();
         Some(Self {
             worker: WorkerId(word()?.parse().ok()?),
             run: RunId(word()?.parse().ok()?),
-            digest: if has_digest { word()?.parse().ok()? } else { 0 },
+            digest: if form >= Form::WithDigest { word()?.parse().ok()? } else { 0 },
             pid: word()?.parse().ok().filter(|pid| (2..=PID_MAX).contains(pid))?,
             start_time: word()?.parse().ok()?,
             pipes: [word()?.parse().ok()?, word()?.parse().ok()?],
+            policy: Arc::from(if form >= Form::WithPolicy { word()? } else { "" }),
             broker: Arc::from(word()?),
         })
     }
@@ -249,7 +267,7 @@ fn go_on(file: &Path, head: &str) -> Option<File> {
 pub fn count(text: &str, boot: &str) -> Result<usize, String> {
     let found = read(text, boot, "")?;
     for (entry, _) in &found {
-        let again = Entry::parse(entry.line().trim_end_matches('\n'), true);
+        let again = Entry::parse(entry.line().trim_end_matches('\n'), Form::WithPolicy);
         assert_eq!(again.as_ref(), Some(entry), "what is written down is read back");
     }
     Ok(found.len())
@@ -261,23 +279,25 @@ fn read(text: &str, boot: &str, mark: &str) -> Result<Vec<(Entry, bool)>, String
     // A power cut may leave a file of the right size and no content; no child survived that.
     let text = text.trim_start_matches('\0');
     let Some((first, rest)) = text.split_once('\n') else { return Ok(Vec::new()) };
-    let (then, has_digest) = match first.split_once(' ') {
-        Some((MAGIC, rest)) => match rest.split_once(' ') {
-            Some((then, whose)) if whose == mark => (then, true),
+    let (then, form) = match first.split_once(' ') {
+        Some((magic @ (MAGIC | MAGIC_2), rest)) => match rest.split_once(' ') {
+            Some((then, whose)) if whose == mark => {
+                (then, if magic == MAGIC { Form::WithPolicy } else { Form::WithDigest })
+            }
             Some(_) => {
                 warn!("the state directory is a copy: what the original started is left alone");
                 return Ok(Vec::new());
             }
             None => return Err(format!("the first line is not '{MAGIC} BOOT MARK'")),
         },
-        Some((MAGIC_BEFORE, then)) => (then, false),
+        Some((MAGIC_1, then)) => (then, Form::Bare),
         Some(_) | None => return Err(format!("the first line is not '{MAGIC} BOOT MARK'")),
     };
     let is_same_boot = then == boot;
     let whole = &rest[..rest.rfind('\n').map_or(0, |at| at + 1)];
     let mut found = Vec::new();
     for (index, line) in whole.lines().enumerate().take(CHILDREN_CAP) {
-        let entry = Entry::parse(line, has_digest)
+        let entry = Entry::parse(line, form)
             .ok_or_else(|| format!("line {} is no child: '{}'", index + 2, line.escape_debug()))?;
         let alive = is_same_boot && entry.is_alive();
         found.push((entry, alive));
@@ -299,6 +319,7 @@ mod tests {
             pid,
             start_time: start_time(pid).unwrap(),
             pipes: [11, 12],
+            policy: Arc::from("0123"),
         }
     }
 
@@ -362,7 +383,7 @@ mod tests {
         assert!(read(&"\0".repeat(4096), "boot").unwrap().is_empty(), "a power cut");
         assert!(read("something else\n", "boot").unwrap_err().contains(MAGIC));
         assert!(read(&format!("{MAGIC} boot mark\nx y\n"), "boot").unwrap_err().contains("line 2"));
-        let before = format!("{MAGIC_BEFORE} boot\n3 7 {} 5 11 12 a broker\n", std::process::id());
+        let before = format!("{MAGIC_1} boot\n3 7 {} 5 11 12 a broker\n", std::process::id());
         let found = read(&before, "boot").unwrap();
         assert_eq!((found[0].0.digest, found[0].0.broker.as_ref()), (0, "a broker"));
     }
@@ -370,7 +391,7 @@ mod tests {
     #[test]
     fn numbers_at_their_limits_are_read_and_no_process_id_names_a_group() {
         let line = |word: &str, pid: &str| {
-            format!("{MAGIC} boot m\n{word} {word} {word} {pid} {word} {word} {word} b\n")
+            format!("{MAGIC} boot m\n{word} {word} {word} {pid} {word} {word} {word} p b\n")
         };
         for word in ["0", "1", "4294967294", "4294967295"] {
             let found = read(&line(word, "2147483647"), "boot", "m").unwrap();

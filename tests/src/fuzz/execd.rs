@@ -72,6 +72,9 @@ pub fn execd(data: &[u8]) {
         version: "fuzz".into(),
         built_in: flags & 1 != 0,
         leave_when_broker_is_gone: flags & 2 != 0,
+        policy: String::new(),
+        binary: String::new(),
+        hands_over: flags & 4 != 0,
     };
     let mut shell = Shell {
         engine: Engine::new(config),
@@ -157,7 +160,8 @@ impl Shell {
     fn found(&mut self, source: &mut Source<'_>) {
         let (worker, run) = ids(source);
         let broker = source.pick(&["a", "b", "c", "d"]).to_owned();
-        let found = Found { broker, worker, run, digest: 5, pid: 700, alive: source.is_yes() };
+        let alive = source.is_yes();
+        let found = Found { broker, worker, run, digest: 5, pid: 700, alive, is_older: false };
         self.step(Input::Found(found));
     }
 
@@ -342,7 +346,7 @@ impl Shell {
                 assert!(self.children.remove(&child).is_some(), "{child} is forgotten twice");
             }
             Action::Note(note) => assert!(!format!("{note:?}").is_empty()),
-            Action::Leave => self.has_left = true,
+            Action::Leave | Action::HandOver => self.has_left = true,
         }
     }
 
@@ -394,7 +398,10 @@ fn frame(source: &mut Source<'_>) -> Frame {
             Frame::ExecSignal(ExecSignal { worker, run, signal })
         }
         11 => Frame::ExecList,
-        12 => Frame::ExecEnd(ExecEnd { grace_ms: u64::from(source.byte()) }),
+        12 => {
+            let byte = source.byte();
+            Frame::ExecEnd(ExecEnd { grace_ms: u64::from(byte), keep: byte % 7 == 6 })
+        }
         13 => Frame::Ping { sequence: 7 },
         14 => Frame::Pong { sequence: 7 },
         _ => hello(source.pick(&["a", "b", ""])),

@@ -5,7 +5,7 @@ use super::show::worker_id;
 use super::stimulus::{text, unknown};
 use super::words::Cursor;
 use super::world::{OPERATOR, World};
-use broker::engine::input::{Input, Report};
+use broker::engine::input::{Expected, Input, Report};
 use protocol::bodies::{
     Child, Ending, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted,
     ExecWelcome, Stream,
@@ -17,7 +17,8 @@ use protocol::proof::Challenge;
 
 impl World {
     pub(super) fn act_host(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "up [with WORKER…], connects, refuses \"WHY\", welcomes, challenges, \
+        const KNOWN: &str = "up [with WORKER…], connects [must=POLICY], refuses \"WHY\", \
+welcomes [policy=POLICY] [older=WORKER] [able to leave], challenges, \
 remains unproven \"WHY\", \
 lists nothing | lists WORKER… [run=N] [pid=N] [digest=N], \
 reports exited|failed|started|output WORKER [run=N] [times=N], misses WORKER [run=N]";
@@ -28,13 +29,24 @@ reports exited|failed|started|output WORKER [run=N] [times=N], misses WORKER [ru
                 let children = self.children(line)?;
                 self.host_up(name, children)?;
             }
-            "connects" => self.host_connects(name)?,
+            "connects" => {
+                let policy: Option<String> = line.pair("must");
+                let must = policy.map(|policy| Expected { policy, ..Expected::default() });
+                self.host_connects(name, must.map(Box::new))?;
+            }
             "refuses" => {
                 self.dialled.remove(name);
                 let host = HostName::new(name).map_err(|e| e.to_string())?;
                 self.step(Input::HostRefused { host, why: text(line) })?;
             }
-            "welcomes" => self.host_welcomes(name)?,
+            "welcomes" => {
+                let policy = line.pair("policy").unwrap_or_default();
+                let older = line.number("older")?.map(WorkerId);
+                let hands_over = line.is("able") && line.is("to") && line.is("leave");
+                let older = older.into_iter().collect();
+                let welcome = ExecWelcome { policy, older, hands_over, ..welcome() };
+                self.host_welcomes(name, welcome)?;
+            }
             "challenges" => {
                 let (salt, nonce) = (vec![1; 16], vec![2; 32]);
                 let (memory_kib, passes, lanes) = (19_456, 2, 1);
@@ -126,27 +138,21 @@ reports exited|failed|started|output WORKER [run=N] [times=N], misses WORKER [ru
             let command = format!("config host {name} 192.0.2.7:5502");
             self.command(OPERATOR, command.into_bytes())?;
         }
-        self.host_connects(name)?;
-        self.host_welcomes(name)?;
+        self.host_connects(name, None)?;
+        self.host_welcomes(name, welcome())?;
         self.host_lists(name, children)
     }
 
-    fn host_connects(&mut self, name: &str) -> Result<(), String> {
+    fn host_connects(&mut self, name: &str, must: Option<Box<Expected>>) -> Result<(), String> {
         if !self.dialled.remove(name) {
             return Err(format!("{name} was not dialled; let time pass, or 'op config host …'"));
         }
         let link = self.open(name)?;
         let host = HostName::new(name).map_err(|e| e.to_string())?;
-        self.step(Input::HostOpened { link, host, fd: 7 + link.index as i32 })
+        self.step(Input::HostOpened { link, host, fd: 7 + link.index as i32, must })
     }
 
-    fn host_welcomes(&mut self, name: &str) -> Result<(), String> {
-        let welcome = ExecWelcome {
-            hostpid: 90,
-            version: "0.1.0".into(),
-            children_max: 1000,
-            signature: None,
-        };
+    fn host_welcomes(&mut self, name: &str, welcome: ExecWelcome) -> Result<(), String> {
         let report = Box::new(Report::Welcome(welcome));
         self.step(Input::Report { link: self.link(name)?, report })
     }
@@ -154,5 +160,14 @@ reports exited|failed|started|output WORKER [run=N] [times=N], misses WORKER [ru
     fn host_lists(&mut self, name: &str, children: Vec<Child>) -> Result<(), String> {
         let report = Box::new(Report::Listed(ExecListed { children }));
         self.step(Input::Report { link: self.link(name)?, report })
+    }
+}
+
+fn welcome() -> ExecWelcome {
+    ExecWelcome {
+        hostpid: 90,
+        version: "0.1.0".into(),
+        children_max: 1000,
+        ..ExecWelcome::default()
     }
 }

@@ -107,6 +107,9 @@ impl World {
             version: "sim".into(),
             built_in: index == 0,
             leave_when_broker_is_gone: false,
+            policy: String::new(),
+            binary: String::new(),
+            hands_over: false,
         };
         host.execd = Some(Engine::new(config));
         let records: Vec<(u32, Record)> =
@@ -118,7 +121,8 @@ impl World {
             if !alive {
                 self.hosts[index].records.remove(&pid);
             }
-            self.feed_execd(index, Input::Found(Found { broker, worker, run, digest, pid, alive }));
+            let found = Found { broker, worker, run, digest, pid, alive, is_older: false };
+            self.feed_execd(index, Input::Found(found));
         }
     }
 
@@ -319,7 +323,7 @@ impl World {
                 let name = self.hosts[index].name.clone();
                 self.note(format_args!("{name}: {note:?}"));
             }
-            Action::Leave => {
+            Action::Leave | Action::HandOver => {
                 self.kill_execd(index);
                 self.hosts[index].is_stepping = false;
                 if index != 0 {

@@ -246,7 +246,12 @@ impl World {
         let link = self.broker.as_mut()?.open_link(None);
         let id = self.connect(Conn::new(link, Role::Host, peer(link), self.now));
         self.broker.as_mut()?.links.insert(link, Some(id));
-        self.feed(Input::HostOpened { link, host: name.clone(), fd: link.index as i32 + 5 });
+        self.feed(Input::HostOpened {
+            link,
+            host: name.clone(),
+            fd: link.index as i32 + 5,
+            must: None,
+        });
         Some(id)
     }
 

@@ -145,6 +145,7 @@ fn exec_frames() -> Vec<(&'static str, Frame)> {
                 version: "0.1.0".into(),
                 children_max: 1000,
                 signature: None,
+                ..ExecWelcome::default()
             }),
         ),
         (
@@ -204,7 +205,7 @@ fn exec_frames() -> Vec<(&'static str, Frame)> {
                 dropped: 0,
             }),
         ),
-        ("exec-end", Frame::ExecEnd(ExecEnd { grace_ms: 5000 })),
+        ("exec-end", Frame::ExecEnd(ExecEnd { grace_ms: 5000, keep: false })),
     ]
 }
 

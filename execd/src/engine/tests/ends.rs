@@ -48,21 +48,21 @@ fn a_child_that_can_not_die_does_not_keep_execd_for_ever() {
 fn a_built_in_execd_ends_after_the_brokers_orderly_end() {
     let mut b = Bench::with_broker(|config| config.built_in = true);
     b.up(1, 1, 0);
-    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100 })), ["term 0"]);
+    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100, keep: false })), ["term 0"]);
     assert_eq!(b.frame(1, start(2, 1)), ["1<failed 2/1 again=1000"]);
     assert_eq!(b.until(100), ["kill 0"]);
     b.ends(0);
     let words = b.give(exited(0, Ending::Signal(9)));
     assert_eq!(words, ["1<exited 1/1 100 signal 9 tail=", "forget 0", "leave"]);
     let mut b = Bench::with_broker(|config| config.built_in = true);
-    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100 })), ["leave"]);
+    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100, keep: false })), ["leave"]);
 }
 
 #[test]
 fn the_orderly_end_is_finished_even_if_the_broker_does_not_wait_for_it() {
     let mut b = Bench::with_broker(|config| config.built_in = true);
     b.up(1, 1, 0);
-    b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100 }));
+    b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100, keep: false }));
     b.closed(1);
     assert_eq!(b.until(100), ["kill 0"]);
     b.ends(0);
@@ -73,7 +73,7 @@ fn the_orderly_end_is_finished_even_if_the_broker_does_not_wait_for_it() {
 fn a_standalone_execd_stays_after_a_brokers_orderly_end() {
     let mut b = Bench::with_broker(|_| {});
     b.up(1, 1, 0);
-    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 0 })), ["kill 0"]);
+    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 0, keep: false })), ["kill 0"]);
     b.ends(0);
     let words = b.give(exited(0, Ending::Signal(9)));
     assert_eq!(words, ["1<exited 1/1 100 signal 9 tail=", "forget 0"]);
@@ -128,6 +128,7 @@ fn processes_of_an_earlier_execd_are_adopted_or_reported_as_ended() {
             digest: 9,
             pid: 50 + worker,
             alive,
+            is_older: false,
         })
     };
     assert_eq!(b.give(found(1, true)), ["adopt 0 51"]);
@@ -155,4 +156,56 @@ fn a_flood_of_output_is_counted_and_its_last_line_arrives() {
         b.give(exited(0, Ending::Exit(0))),
         ["1<output stderr d 2", "1<exited 1/1 100 exit 0 tail=a|b|c|d", "forget 0"]
     );
+}
+
+#[test]
+fn without_a_broker_for_its_time_all_children_end_and_execd() {
+    let mut b = Bench::with_broker(|config| config.limits.orphan_ms = 700);
+    b.up(1, 1, 0);
+    b.until(1500);
+    assert_eq!(b.closed(1), [""; 0], "until now a broker was there");
+    assert_eq!(b.until(2199), [""; 0]);
+    assert_eq!(b.until(2200), ["term 0"]);
+    b.ends(0);
+    assert_eq!(b.give(exited(0, Ending::Signal(15))), ["forget 0", "leave"]);
+    // One that connects and says nothing is no broker; one that says hello in time is.
+    let mut b = Bench::new(|config| config.limits.orphan_ms = 700);
+    b.until(500);
+    b.connect(1, "b");
+    b.until(5000);
+    b.closed(1);
+    b.until(5600);
+    b.open(2);
+    assert!(b.until(5700).contains(&"leave".to_owned()));
+    // By default it waits for ever.
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    b.closed(1);
+    assert_eq!(b.until(100_000_000), [""; 0]);
+}
+
+#[test]
+fn an_execd_that_stood_still_gives_a_broker_its_time_once_more() {
+    let mut b = Bench::new(|config| config.limits.orphan_ms = 700);
+    b.now = Tick::from_millis(60_000);
+    assert_eq!(b.give(Input::Deadline), [""; 0]);
+    assert_eq!(b.until(60_699), [""; 0]);
+    assert_eq!(b.until(60_700), ["leave"]);
+}
+
+#[test]
+fn it_hands_over_without_ending_a_child_where_another_one_can_adopt_them() {
+    let keep = || Frame::ExecEnd(ExecEnd { grace_ms: 0, keep: true });
+    let mut b = Bench::with_broker(|config| {
+        config.built_in = true;
+        config.hands_over = true;
+    });
+    b.up(1, 1, 0);
+    assert_eq!(b.frame(1, keep()), ["hand over"]);
+    assert_eq!(b.frame(1, start(2, 1)), ["1<failed 2/1 again=1000"], "nothing is started any more");
+    assert_eq!(b.engine.children_count(), 1);
+    let mut b = Bench::with_broker(|config| config.built_in = true);
+    b.up(1, 1, 0);
+    assert_eq!(b.frame(1, keep()), ["1<error refused"]);
+    assert_eq!(b.frame(1, start(2, 1)), ["spawn 1 /bin/true"], "it goes on");
 }

@@ -86,7 +86,7 @@ fn two_brokers_do_not_see_each_other() {
     assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/100"]);
     assert_eq!(b.frame(2, Frame::ExecList), ["2<listed 1/1/101"]);
     assert_eq!(b.frame(2, stop(1, 1, 0)), ["kill 1"]);
-    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 5 })), ["term 0"]);
+    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 5, keep: false })), ["term 0"]);
     b.ends(1);
     let words = b.give(exited(1, Ending::Signal(9)));
     assert_eq!(words, ["2<exited 1/1 101 signal 9 tail=", "forget 1"]);
@@ -267,7 +267,7 @@ fn the_log_says_why_a_broker_is_gone() {
         if workers > 0 {
             b.up(1, 1, 0);
         }
-        b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 5 }));
+        b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 5, keep: false }));
         assert_eq!(gone(&mut b, closed()), Some(("has shut down in order", true)), "{workers}");
         // The next one has said nothing yet.
         b.connect(1, "b");

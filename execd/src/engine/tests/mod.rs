@@ -73,6 +73,7 @@ fn word(action: &Action) -> Option<String> {
         },
         Action::Forget { child } => format!("forget {child}"),
         Action::Leave => "leave".into(),
+        Action::HandOver => "hand over".into(),
         Action::Note(Note::ReportDropped { .. }) => "dropped".into(),
         Action::Note(_) => return None,
     })
@@ -113,6 +114,9 @@ impl Bench {
             limits: Limits { ping_ms: 2000, silence_ms: 10_000, ..Limits::default() },
             hostpid: 99,
             version: "1".into(),
+            policy: "p".into(),
+            binary: "b".into(),
+            hands_over: false,
             built_in: false,
             leave_when_broker_is_gone: false,
         };

@@ -79,7 +79,7 @@ fn a_broker_says_nothing_about_the_children_of_another() {
     let signal = ExecSignal { worker: WorkerId(1), run: RunId(1), signal: 9 };
     assert_eq!(b.frame(2, Frame::ExecSignal(signal)), ["2<error not_found"]);
     assert_eq!(b.frame(2, Frame::ExecList), ["2<listed "]);
-    assert!(b.frame(2, Frame::ExecEnd(ExecEnd { grace_ms: 0 })).is_empty());
+    assert!(b.frame(2, Frame::ExecEnd(ExecEnd { grace_ms: 0, keep: false })).is_empty());
     assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/100"]);
 }
 
@@ -98,7 +98,7 @@ fn numbers_at_their_limits_stop_nothing() {
                 b.frame(1, Frame::ExecSignal(ExecSignal { worker, run, signal }));
                 b.frame(1, Frame::ExecStop(ExecStop { worker, run, grace_ms: number }));
                 b.frame(1, Frame::ExecStop(ExecStop { worker, run, grace_ms: 0 }));
-                b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: number }));
+                b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: number, keep: false }));
                 b.frame(1, Frame::ExecList);
                 let (cpu_ms, rss_kib_max) = (number, number);
                 let ending = Ending::Exit(i32::MIN);

@@ -85,7 +85,7 @@ fn host_answers(shell: &mut Shell, source: &mut Source<'_>) {
         return;
     }
     let link = shell.open(Role::Host);
-    shell.step(Input::HostOpened { link, host, fd: link.index as i32 + 5 });
+    shell.step(Input::HostOpened { link, host, fd: link.index as i32 + 5, must: None });
     if how > 1 {
         shell.frame(link, words::welcome());
         let known = shell.starts.front().map(|start| (start.start.worker, start.start.run));

@@ -162,6 +162,7 @@ pub fn welcome() -> Frame {
         version: "0".into(),
         children_max: 100,
         signature: None,
+        ..ExecWelcome::default()
     })
 }
 

@@ -1,0 +1,106 @@
+//! A built-in execd that outlived its broker may enforce what the broker before was told, or be a
+//! program of an older file. What is in force is asked; where it is not what this broker would
+//! start, that execd is replaced, and its workers are adopted by the next one. Nothing is started
+//! by it meanwhile.
+
+use super::fact::{About, FactKind};
+use super::hosts::Host;
+use super::op_run::refused;
+use super::{Engine, Out};
+use crate::engine::action::Action;
+use protocol::bodies::{ExecEnd, ExecWelcome};
+use protocol::frame::Frame;
+use protocol::ids::LinkId;
+use protocol::names::HostName;
+use protocol::op::parse::OpError;
+
+/// Most workers that a warning names.
+const NAMED_MAX: usize = 10;
+
+impl Host {
+    /// In what its execd is not what it must be.
+    pub(crate) fn differs(&self, welcome: &ExecWelcome) -> Option<&'static str> {
+        let must = self.must.as_ref()?;
+        match (must.policy == welcome.policy, must.binary == welcome.binary) {
+            (true, true) => None,
+            (false, true) => {
+                Some("enforces other rights, limits or bounds than isectd now asks for")
+            }
+            (true, false) => Some("is another program file than isectd"),
+            (false, false) => Some(
+                "is another program file than isectd, and enforces other rights, limits or bounds \
+                 than isectd now asks for",
+            ),
+        }
+    }
+}
+
+impl Engine {
+    /// Has an execd that is not what it must be hand over to a new one, or says that it can't.
+    pub(crate) fn replace_execd(
+        &mut self,
+        link: LinkId,
+        name: &HostName,
+        welcome: &ExecWelcome,
+        what: &str,
+        out: Out<'_>,
+    ) {
+        let Some(host) = self.hosts.get_mut(name) else { return };
+        let pid = welcome.hostpid;
+        let text = format!("its execd (pid {pid}, version {}) {what}", welcome.version);
+        let was_asked = std::mem::replace(&mut host.handing, pid) == pid;
+        let why = if welcome.hands_over && !was_asked {
+            let text =
+                format!("host {name}: {text}; a new one takes its place and adopts its workers");
+            let about = About { host: Some(name.clone()), ..About::default() };
+            self.record(FactKind::HostWarning, about, text, out);
+            "its execd hands over to a new one".to_owned()
+        } else {
+            let why = format!(
+                "{text}, and does not hand over; nothing is started by it: end it with 'kill -KILL \
+                 {pid}', its workers go on and the new one adopts them"
+            );
+            if host.unfit.replace(why.clone()).is_none() {
+                let about = About { host: Some(name.clone()), ..About::default() };
+                self.record(FactKind::HostWarning, about, format!("host {name}: {why}"), out);
+            }
+            why
+        };
+        if welcome.hands_over {
+            let end = ExecEnd { grace_ms: 0, keep: true };
+            out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
+        }
+        self.close_link(link, out);
+        self.host_down(name, why, out);
+    }
+
+    /// Refuses what could not be started anyway: all of it is on hosts whose execd is not what it
+    /// must be.
+    pub(crate) fn all_startable(&self, keys: &[usize]) -> Result<(), OpError> {
+        let unfit = |key: &usize| self.hosts.get(&self.workers[*key].host)?.unfit.as_ref();
+        let Some(why) = keys.first().and_then(unfit) else { return Ok(()) };
+        if keys.iter().any(|key| unfit(key).is_none()) {
+            return Ok(());
+        }
+        let host = &self.workers[keys[0]].host;
+        Err(refused(format!("nothing can be started on host {host}: {why}")))
+    }
+
+    /// Says which workers run under a policy that is not in force any more.
+    pub(crate) fn tell_older(&mut self, name: &HostName, out: Out<'_>) {
+        let Some(host) = self.hosts.get(name).filter(|host| !host.older.is_empty()) else { return };
+        let count = host.older.len();
+        let mut list: Vec<String> =
+            host.older.iter().take(NAMED_MAX).map(ToString::to_string).collect();
+        if count > NAMED_MAX {
+            list.push(format!("{} more", count - NAMED_MAX));
+        }
+        let text = format!(
+            "host {name}: worker {} was started under other rights, limits or bounds than are in \
+             force now and keeps them until it is started again ('stop', then 'start')",
+            list.join(", ")
+        );
+        let about = About { host: Some(name.clone()), ..About::default() };
+        self.record(FactKind::HostWarning, about, text, out);
+    }
+}

@@ -1,0 +1,184 @@
+//! What an execd enforces on the processes that it starts, and which program it is, as digests: a
+//! broker that comes back compares what is in force with what it would start. All counts that a
+//! process could notice: what the options mean on this machine, the bounds, and what execd itself
+//! was given and hands down. Not the enforcing: `spawn` and `enter`.
+
+use super::options::{Failure, Options};
+use super::spawn::Recipe;
+use nix::sys::resource::{Resource, getrlimit};
+use sha2::{Digest, Sha256};
+use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+
+/// Bytes of the hash that a digest shows, as hexadecimal digits.
+const DIGEST_BYTES: usize = 16;
+
+/// What this process hands down to others and can't be told by an option: rights, confinement,
+/// processors. Lines of `/proc/self/status`.
+const INHERITED: &[&str] = &[
+    "Uid:",
+    "Gid:",
+    "Groups:",
+    "CapInh:",
+    "CapPrm:",
+    "CapEff:",
+    "CapBnd:",
+    "CapAmb:",
+    "NoNewPrivs:",
+    "Seccomp:",
+    "Cpus_allowed_list:",
+    "Mems_allowed_list:",
+];
+
+/// Limits that are handed down where no option says otherwise; the recipe has that of descriptors.
+const LIMITS: &[Resource] = &[
+    Resource::RLIMIT_AS,
+    Resource::RLIMIT_CORE,
+    Resource::RLIMIT_CPU,
+    Resource::RLIMIT_DATA,
+    Resource::RLIMIT_FSIZE,
+    Resource::RLIMIT_LOCKS,
+    Resource::RLIMIT_MEMLOCK,
+    Resource::RLIMIT_MSGQUEUE,
+    Resource::RLIMIT_NICE,
+    Resource::RLIMIT_NPROC,
+    Resource::RLIMIT_RTPRIO,
+    Resource::RLIMIT_RTTIME,
+    Resource::RLIMIT_SIGPENDING,
+    Resource::RLIMIT_STACK,
+];
+
+/// Files of `/proc/self` that say where this process is confined.
+const FILES: &[&str] = &["cgroup", "oom_score_adj", "attr/current"];
+
+/// Links of `/proc/self` that do.
+const LINKS: &[&str] =
+    &["root", "ns/mnt", "ns/net", "ns/pid", "ns/ipc", "ns/uts", "ns/user", "ns/cgroup", "ns/time"];
+
+/// Fields of `/proc/self/stat` behind the program's name: nice, real-time priority, scheduling.
+const STAT: &[usize] = &[16, 37, 38];
+
+/// Who an execd is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// Digest of what it enforces.
+    pub policy: String,
+    /// Digest of which program file it runs.
+    pub binary: String,
+}
+
+/// Who an execd of these options would be if this process started one; its children get this limit
+/// of descriptors.
+///
+/// # Errors
+/// The options make no sense on this machine.
+pub fn expected(options: &Options, descriptors: (u64, u64)) -> Result<Identity, Failure> {
+    options.sense()?;
+    Ok(of(options, &Recipe::settle(options, descriptors)?))
+}
+
+/// Who this execd is.
+pub(super) fn of(options: &Options, recipe: &Recipe) -> Identity {
+    let mut facts = recipe.facts();
+    facts.push(format!("bounds {:?}", options.limits));
+    facts.extend(inherited());
+    Identity { policy: digest(&facts.join("\n")), binary: digest(&binary()) }
+}
+
+fn inherited() -> Vec<String> {
+    let read = |name: &str| fs::read_to_string(format!("/proc/self/{name}")).unwrap_or_default();
+    let status = read("status");
+    let is_ours = |line: &&str| INHERITED.iter().any(|name| line.starts_with(name));
+    let mut facts: Vec<String> = status.lines().filter(is_ours).map(str::to_owned).collect();
+    let stat = read("stat");
+    let fields: Vec<&str> =
+        stat.rsplit_once(')').map_or("", |(_, rest)| rest).split_ascii_whitespace().collect();
+    facts.extend(STAT.iter().map(|at| format!("stat {at} {:?}", fields.get(*at))));
+    facts.extend(LIMITS.iter().map(|limit| format!("own {limit:?} {:?}", getrlimit(*limit))));
+    facts.extend(FILES.iter().map(|name| format!("{name} {}", read(name))));
+    let link = |name: &&str| fs::read_link(format!("/proc/self/{name}")).unwrap_or_default();
+    facts.extend(LINKS.iter().map(|name| format!("{name} {:?}", link(name))));
+    facts
+}
+
+/// Which file this program is: not by its name, under which another one may lie by now.
+fn binary() -> String {
+    fs::metadata("/proc/self/exe").map_or_else(
+        |error| error.to_string(),
+        |meta| {
+            let (size, second, nanos) = (meta.size(), meta.mtime(), meta.mtime_nsec());
+            format!("{} {} {size} {second}.{nanos}", meta.dev(), meta.ino())
+        },
+    )
+}
+
+fn digest(text: &str) -> String {
+    let mut out = String::new();
+    for byte in &Sha256::digest(text.as_bytes())[..DIGEST_BYTES] {
+        // Writing to a String does not fail.
+        let _ = write!(out, "{byte:02x}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::options::Listen;
+    use super::super::rlimits::RLimit;
+    use super::*;
+    use std::os::unix::fs::symlink;
+    use std::path::{Path, PathBuf};
+
+    fn options(allow: &Path) -> Options {
+        Options {
+            allow: vec![allow.into(), "/usr".into()],
+            allow_root_workers: true,
+            ..Options::new(Listen::Unix(PathBuf::from("/x")))
+        }
+    }
+
+    fn policy(options: &Options) -> String {
+        expected(options, (10, 20)).unwrap().policy
+    }
+
+    #[test]
+    fn the_same_policy_has_one_digest_and_each_part_changes_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two, link) =
+            (folder.path().join("one"), folder.path().join("two"), folder.path().join("link"));
+        fs::create_dir(&one).unwrap();
+        fs::create_dir(&two).unwrap();
+        symlink(&one, &link).unwrap();
+        let first = policy(&options(&link));
+        assert_eq!(policy(&options(&link)), first);
+        assert_eq!(policy(&options(&one)), first, "what counts is where it leads");
+        let mut turned = options(&one);
+        turned.allow.reverse();
+        assert_eq!(policy(&turned), first, "the order does not matter");
+        let changed: [(&str, &dyn Fn(&mut Options)); 9] = [
+            ("allow", &|options| options.allow.push("/bin/..".into())),
+            ("limit", &|options| options.rlimits.push(RLimit::parse("core=0").unwrap())),
+            ("umask", &|options| options.umask = 0o077),
+            ("directory", &|options| options.directory = "/usr".into()),
+            ("variable", &|options| options.env.push(("A".into(), Some("b".into())))),
+            ("scheduling", &|options| options.batch = false),
+            ("state", &|options| options.state = Some("/x".into())),
+            ("rate", &|options| options.limits.starts_per_second += 1),
+            ("orphans", &|options| options.limits.orphan_ms += 1),
+        ];
+        let mut seen = vec![first.clone()];
+        for (what, change) in changed {
+            let mut options = options(&one);
+            change(&mut options);
+            let other = policy(&options);
+            assert!(!seen.contains(&other), "{what}");
+            seen.push(other);
+        }
+        fs::remove_file(&link).unwrap();
+        symlink(&two, &link).unwrap();
+        assert_ne!(policy(&options(&link)), first, "the link leads elsewhere");
+        assert_ne!(expected(&options(&one), (11, 20)).unwrap().policy, first, "descriptors");
+        assert!(expected(&options(&folder.path().join("none")), (10, 20)).is_err());
+    }
+}
