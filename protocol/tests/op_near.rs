@@ -5,7 +5,7 @@ use protocol::op::spec::Effect;
 use protocol::op::table::COMMANDS;
 
 fn said(line: &str) -> String {
-    parse(line).unwrap_err().text
+    parse(line).expect_err("it is no command").text
 }
 
 #[test]
