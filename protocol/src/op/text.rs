@@ -107,7 +107,12 @@ fn table(columns: &[Column], rows: &[Vec<Value>], screen: Option<usize>, out: &m
     let cells = rows.iter().map(|row| row.iter().map(plain).collect());
     let is_text = |index: usize| {
         let mut cells = rows.iter().filter_map(|row| row.get(index));
-        cells.all(|cell| matches!(cell, Value::Text(_) | Value::None | Value::Unsaid))
+        // A state is a sentence of which JSON has the word.
+        let is_left = columns[index].align == Align::Left;
+        let is_state = |cell: &Value| matches!(cell, Value::As { value, .. } if is_left && matches!(**value, Value::Word(_)));
+        cells.all(|cell| {
+            matches!(cell, Value::Text(_) | Value::None | Value::Unsaid) || is_state(cell)
+        })
     };
     let mut cells = Cells {
         columns,
