@@ -224,7 +224,7 @@ fn furnish(folder: &Path, home: &Path) -> Result<(Child, PathBuf), String> {
         }
     }
     let isectd = program("isectd");
-    let bins = isectd.parent().unwrap_or(Path::new("/"));
+    let bins = isectd.parent().unwrap_or_else(|| Path::new("/"));
     let path = format!(
         "{}:{}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
         folder.join("bin").display(),

@@ -164,7 +164,7 @@ impl Low {
     /// # Errors
     /// Other machines can reach one, and nothing proves who comes.
     pub fn check_reach(&self, has_tokens: bool, file: Option<&Path>) -> Result<(), Fatal> {
-        let file = file.map_or("FILE".into(), Path::to_string_lossy);
+        let file = file.map_or_else(|| "FILE".into(), Path::to_string_lossy);
         match &self.reachable {
             Some(option) if !has_tokens && !self.is_insecure => Err(usage(format!(
                 "{option} can be reached from other machines, and there are no tokens; either make \

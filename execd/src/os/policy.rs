@@ -156,16 +156,17 @@ mod tests {
         let mut turned = options(&one);
         turned.allow.reverse();
         assert_eq!(policy(&turned), first, "the order does not matter");
-        let changed: [(&str, &dyn Fn(&mut Options)); 9] = [
-            ("allow", &|options| options.allow.push("/bin/..".into())),
-            ("limit", &|options| options.rlimits.push(RLimit::parse("core=0").unwrap())),
-            ("umask", &|options| options.umask = 0o077),
-            ("directory", &|options| options.directory = "/usr".into()),
-            ("variable", &|options| options.env.push(("A".into(), Some("b".into())))),
-            ("scheduling", &|options| options.batch = false),
-            ("state", &|options| options.state = Some("/x".into())),
-            ("rate", &|options| options.limits.starts_per_second += 1),
-            ("orphans", &|options| options.limits.orphan_ms += 1),
+        type Change = fn(&mut Options);
+        let changed: [(&str, Change); 9] = [
+            ("allow", |options| options.allow.push("/bin/..".into())),
+            ("limit", |options| options.rlimits.push(RLimit::parse("core=0").unwrap())),
+            ("umask", |options| options.umask = 0o077),
+            ("directory", |options| options.directory = "/usr".into()),
+            ("variable", |options| options.env.push(("A".into(), Some("b".into())))),
+            ("scheduling", |options| options.batch = false),
+            ("state", |options| options.state = Some("/x".into())),
+            ("rate", |options| options.limits.starts_per_second += 1),
+            ("orphans", |options| options.limits.orphan_ms += 1),
         ];
         let mut seen = vec![first.clone()];
         for (what, change) in changed {
