@@ -96,7 +96,7 @@ impl Inbox {
         let Some(bytes) = waiting.first_chunk::<HEADER_BYTES>() else {
             return Ok(None);
         };
-        let (kind, header) = decode::head(bytes, self.body_bytes_max)?;
+        let (kind, header) = decode::head_from_broker(bytes, self.body_bytes_max)?;
         let size = header.len as usize;
         let there = &waiting[HEADER_BYTES..];
         if let Some(body) = there.get(..size) {

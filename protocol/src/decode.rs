@@ -52,7 +52,7 @@ impl std::error::Error for WireError {}
 /// be one of 350 MiB.
 const TLS_HELLO: u32 = 0x1603;
 
-/// Reads and checks a header.
+/// Reads and checks a header, as a broker does.
 ///
 /// # Errors
 /// Version, kind, flags or length make no sense. Only a data frame whose body is too large, or of
@@ -60,6 +60,27 @@ const TLS_HELLO: u32 = 0x1603;
 pub fn head(
     bytes: &[u8; HEADER_BYTES],
     body_bytes_max: usize,
+) -> Result<(Kind, Header), WireError> {
+    checked(bytes, body_bytes_max, DEADLINE_MS_MAX)
+}
+
+/// The same of what a broker wrote: any deadline is one, because a broker may have other limits
+/// than this library knows, and what a reply says of it means nothing.
+///
+/// # Errors
+/// As [`head`], but for the deadline.
+pub fn head_from_broker(
+    bytes: &[u8; HEADER_BYTES],
+    body_bytes_max: usize,
+) -> Result<(Kind, Header), WireError> {
+    checked(bytes, body_bytes_max, u64::from(u32::MAX))
+}
+
+#[inline]
+fn checked(
+    bytes: &[u8; HEADER_BYTES],
+    body_bytes_max: usize,
+    deadline_ms_max: u64,
 ) -> Result<(Kind, Header), WireError> {
     let header = Header::read(bytes);
     let fatal = |code, text: String| WireError::fatal(code, text, header.sequence);
@@ -90,7 +111,7 @@ pub fn head(
                 let text = format!("frame of {size} bytes exceeds body_bytes_max {body_bytes_max}");
                 return Err(unusable(&header, ErrorCode::BodyTooLarge, text));
             }
-            if (header.reply | header.more) > 1 || u64::from(header.deadline_ms) > DEADLINE_MS_MAX {
+            if (header.reply | header.more) > 1 || u64::from(header.deadline_ms) > deadline_ms_max {
                 return Err(unusable(&header, ErrorCode::OutOfRange, out_of_range(&header)));
             }
         }

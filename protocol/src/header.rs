@@ -139,7 +139,7 @@ pub const FIELDS: &[Field] = &[
         4,
         "u32",
         "deadline_ms",
-        "client: how long the answer is worth waiting for, 0 = the service's default; more than 3600000 is refused. To the worker: milliseconds left, at least 1. In a worker's reply it is not looked at, but must be in range",
+        "client: how long the answer is worth waiting for, 0 = the service's default; more than 3600000 is refused. To the worker: milliseconds left, at least 1. In a worker's reply it is not looked at, but must be in range; of a broker take any value",
     ),
     field(
         36,

@@ -1,6 +1,7 @@
 //! The three readers of streams: `decode::next` (execd, tests), the broker's `Intake`, the client's
 //! `Inbox`. Law: whatever the bytes and wherever the stream is cut, all three give the same frames
-//! in the same order, up to the first error that each must not survive.
+//! in the same order, up to the first error that each must not survive. A deadline past the limit
+//! is no error to the client's: it takes any from its broker.
 
 use super::source::Source;
 use broker::reactor::bulk::Bulk;
@@ -8,6 +9,7 @@ use broker::reactor::intake::{Front, Intake};
 use bytes::{Buf, Bytes, BytesMut};
 use client::inbox::Inbox;
 use protocol::decode::{self, WireError};
+use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::limits::HEADER_BYTES;
 use std::io::{self, ErrorKind, Read};
@@ -38,9 +40,24 @@ pub fn streams(data: &[u8]) {
     drop(first);
     assert_eq!(by_intake(&stream, &cuts, body_bytes_max, &mut bulk), whole, "intake again");
     assert_eq!(second, whole, "intake, at once");
-    let until = whole.iter().position(Result::is_err).map_or(whole.len(), |at| at + 1);
     let inbox = by_inbox(&stream, &cuts, body_bytes_max);
-    assert_eq!(inbox, whole[..until], "inbox, cut by {cuts:?}");
+    let bad = whole.iter().position(Result::is_err);
+    match bad.map(|at| (at, &whole[at])) {
+        Some((at, Err(error))) if is_late(error) => {
+            assert_eq!(inbox[..at], whole[..at], "inbox, cut by {cuts:?}");
+            assert!(
+                inbox.get(at).is_none_or(|next| next.as_ref().err() != Some(error)),
+                "the client's reader refuses a deadline of its broker, cut by {cuts:?}"
+            );
+        }
+        Some((at, _)) => assert_eq!(inbox, whole[..=at], "inbox, cut by {cuts:?}"),
+        None => assert_eq!(inbox, whole, "inbox, cut by {cuts:?}"),
+    }
+}
+
+/// Whether this is the error that only a broker's reader makes.
+fn is_late(error: &WireError) -> bool {
+    error.code == ErrorCode::OutOfRange && error.text.starts_with("deadline_ms ")
 }
 
 /// Sizes of the pieces: these, round and round; 0 or none = all that is left.
