@@ -288,3 +288,31 @@ fn every_unsafe_says_why_it_is_sound() {
     }
     complain("unsafe without a SAFETY line", &faults);
 }
+
+#[test]
+fn each_decision_has_a_number_of_its_own() {
+    let folder = docs::root().join("docs/decisions");
+    let mut pages: Vec<(String, String)> = std::fs::read_dir(&folder)
+        .expect("docs/decisions")
+        .map(|entry| entry.expect("an entry of docs/decisions"))
+        .map(|entry| (entry.file_name().into_string().expect("a name in ASCII"), entry.path()))
+        .filter(|(name, _)| name != "README.md")
+        .map(|(name, path)| (name, std::fs::read_to_string(path).expect("a page")))
+        .collect();
+    pages.sort();
+    let number = |name: &str| name.split_once('-')?.0.parse::<u32>().ok();
+    let mut faults = Vec::new();
+    for (at, (name, text)) in pages.iter().enumerate() {
+        match number(name) {
+            None => faults.push(format!("{name}: call it NNNN-what-was-decided.md")),
+            Some(n) if !text.starts_with(&format!("# {n}. ")) => {
+                faults.push(format!("{name}: begin its heading with '# {n}. '"));
+            }
+            Some(n) if at > 0 && number(&pages[at - 1].0) == Some(n) => {
+                faults.push(format!("{name}: {n} is taken by {}; take the next", pages[at - 1].0));
+            }
+            Some(_) => {}
+        }
+    }
+    complain("decisions are cited by number, so each has one of its own", &faults);
+}
