@@ -145,8 +145,8 @@ pub fn brief(text: &str, bytes_max: usize) -> String {
 /// A line of a log as it goes out. What is no text, or hidden, can be seen; in a line that is JSON
 /// it stands as JSON writes it. The end of the line stays.
 pub fn log_line(line: &[u8], is_json: bool) -> Cow<'_, [u8]> {
-    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~' | b'\n');
-    if line.iter().all(is_plain) {
+    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~');
+    if line.strip_suffix(b"\n").unwrap_or(line).iter().all(is_plain) {
         return Cow::Borrowed(line);
     }
     let text = String::from_utf8_lossy(line);
@@ -301,6 +301,8 @@ mod tests {
         assert_eq!(&*log_line(b"plain\n", false), b"plain\n");
         assert_eq!(&*log_line("ä\u{202e}\n".as_bytes(), false), "ä\\u{202e}\n".as_bytes());
         assert_eq!(&*log_line("\u{e0001}\n".as_bytes(), true), b"\\udb40\\udc01\n");
+        assert_eq!(&*log_line(b"a\nb\n", false), b"a\\nb\n");
+        assert_eq!(&*log_line(b"a\nb\n", true), b"a\\u000ab\n");
         assert_eq!(&*log_line(b"a\nb\xff", false), "a\\nb\u{fffd}".as_bytes());
     }
 

@@ -46,7 +46,9 @@ impl Engine {
             // It did not start itself, so it does not come in by that way.
             (None, _) if !badge.secret.is_empty() => {
                 let text = format!(
-                    "the secret is none that this broker gives to worker {}; this process was                      started by another broker, or before the state directory changed, and is to                      end",
+                    "the secret is none that this broker gives to worker {}; this process was \
+                     started by another broker, or before the state directory changed, and is to \
+                     end",
                     badge.worker
                 );
                 self.refuse_link(link, ErrorBody::new(ErrorCode::BadBadge, text), out);

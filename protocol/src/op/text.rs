@@ -109,7 +109,9 @@ fn table(columns: &[Column], rows: &[Vec<Value>], screen: Option<usize>, out: &m
         let mut cells = rows.iter().filter_map(|row| row.get(index));
         // A state is a sentence of which JSON has the word.
         let is_left = columns[index].align == Align::Left;
-        let is_state = |cell: &Value| matches!(cell, Value::As { value, .. } if is_left && matches!(**value, Value::Word(_)));
+        let is_word = |value: &Value| matches!(value, Value::Word(_));
+        let is_state =
+            |cell: &Value| matches!(cell, Value::As { value, .. } if is_left && is_word(value));
         cells.all(|cell| {
             matches!(cell, Value::Text(_) | Value::None | Value::Unsaid) || is_state(cell)
         })
