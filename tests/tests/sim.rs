@@ -213,6 +213,13 @@ fn with_tokens_people_are_let_in_refused_and_shut_out() {
     }
 }
 
+/// A program that hung before it read its request, and was idled, has to be ended by an operator.
+#[test]
+fn one_that_hung_before_it_read_its_request_is_ended_by_its_operator() {
+    let plan = Plan { tokens_ms: 1000, ..Plan::of(5004) };
+    assert_eq!(sim::run_plan(plan, false).broken, None);
+}
+
 /// Seeds that once broke a law, each with what was wrong; found again with the mistake put back.
 #[test]
 fn seeds_that_found_mistakes_stay_good() {

@@ -109,6 +109,24 @@ impl Pipe {
             && self.pieces.iter().all(|(_, piece)| matches!(piece, Piece::End(_)))
     }
 
+    /// Whether a frame of this kind was sent that the reader has not read.
+    pub fn has_unread(&self, wanted: Kind) -> bool {
+        let sent = self.pieces.iter().filter_map(|(_, piece)| match piece {
+            Piece::Bytes(bytes) => Some(bytes),
+            Piece::End(_) => None,
+        });
+        let mut bytes = self.buffer.clone();
+        sent.for_each(|piece| bytes.extend_from_slice(piece));
+        let mut rest = Self { buffer: bytes, skip: self.skip, ..Self::default() };
+        loop {
+            match rest.pull(Tick(0), usize::MAX) {
+                Pulled::Frame(kind, ..) if kind == wanted => return true,
+                Pulled::Frame(..) => {}
+                Pulled::Bad(_) | Pulled::Ended(_) | Pulled::Nothing => return false,
+            }
+        }
+    }
+
     /// What the reader gets now.
     pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> Pulled {
         loop {

@@ -20,7 +20,7 @@ use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{RunId, WorkerId};
-use protocol::kinds::Role;
+use protocol::kinds::{Kind, Role};
 use protocol::limits::BODY_BYTES_DEFAULT;
 use protocol::names::ServiceName;
 use protocol::time::Tick;
@@ -432,12 +432,16 @@ impl World {
         self.procs.iter().any(|(of, proc)| proc.is_hermit && of.to_string() == pid)
     }
 
-    /// Whether a process will never answer the request that it has.
+    /// Whether a process will never answer a request that it has, or that waits for it unread.
     pub fn is_stuck(&self, pid: &str) -> bool {
-        let is_it = |pid_of: &u32, proc: &Proc| {
-            proc.is_hermit && proc.work.is_some() && pid_of.to_string() == pid
+        let has_unread = |proc: &Proc| {
+            let conn = proc.conn.and_then(|conn| self.conns.get(&conn));
+            conn.is_some_and(|conn| conn.down.has_unread(Kind::Data))
         };
-        self.procs.iter().any(|(of, proc)| is_it(of, proc))
+        let has_one =
+            |proc: &Proc| proc.work.is_some() || !proc.held.is_empty() || has_unread(proc);
+        let mut procs = self.procs.iter();
+        procs.any(|(of, proc)| proc.is_hermit && of.to_string() == pid && has_one(proc))
     }
 
     /// Whether a process is the one that this worker is known by.
