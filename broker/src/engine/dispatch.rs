@@ -218,6 +218,7 @@ impl Engine {
     pub(crate) fn lose_requests(&mut self, worker: usize, how: Close, why: &str, out: Out<'_>) {
         let held: Vec<usize> = self.workers[worker].held.drain(..).collect();
         self.workers[worker].owed = VecDeque::new();
+        self.workers[worker].owed_since = None;
         let current = self.workers[worker].current.take();
         let id = self.workers[worker].id;
         let service = self.workers[worker].service;

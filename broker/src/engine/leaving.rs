@@ -140,6 +140,18 @@ impl Engine {
         }
     }
 
+    /// What the worker is at work on, since when, and how it came by it; as far as the broker
+    /// knows. What `idle` took away goes before what it was given afterwards: it is one thread.
+    fn at_work_on(&self, key: usize) -> Option<(u64, Tick, &'static str)> {
+        let worker = &self.workers[key];
+        let owed = worker.owed_since.zip(worker.owed.front());
+        if let Some((since, &transaction)) = owed {
+            return Some((transaction, since, ", which 'idle' took away,"));
+        }
+        let transaction = &self.transactions[worker.current?];
+        Some((transaction.id.0, transaction.dispatched.max(worker.paid_at), ""))
+    }
+
     /// Looks at `at` whether the worker is still busy with what it has now.
     pub(crate) fn watch_overlong(&mut self, key: usize, at: Tick) {
         let worker = &mut self.workers[key];
@@ -148,21 +160,24 @@ impl Engine {
         }
     }
 
-    /// `Due::Overlong`: kills a worker that is busy too long with one request.
+    /// `Due::Overlong`: kills a worker that is busy too long with one request, also if `idle`
+    /// took that away: a worker that hangs would stand there for ever, since it owes no sign of
+    /// life until its late reply.
     pub(crate) fn on_overlong_due(&mut self, id: WorkerId, out: Out<'_>) {
         let Some(key) = self.workers.find(id) else { return };
         self.workers[key].is_timed = false;
         let service = &self.registry[self.workers[key].service];
         let limit_ms = service.settings.get(ServiceSetting::KillAfterMs);
-        let Some(current) = self.workers[key].current.filter(|_| limit_ms > 0) else { return };
-        let at = self.transactions[current].dispatched.plus_millis(limit_ms);
+        let work = self.at_work_on(key).filter(|_| limit_ms > 0);
+        let Some((transaction, since, how)) = work else { return };
+        let at = since.plus_millis(limit_ms);
         if at > self.now {
             self.watch_overlong(key, at);
             return;
         }
         let what = format!(
-            "is busy with transaction {} for more than {limit_ms} ms (kill_after_ms) and is killed",
-            self.transactions[current].id
+            "is busy with transaction {transaction}{how} for more than {limit_ms} ms \
+             (kill_after_ms) and is killed"
         );
         self.worker_fact(FactKind::WorkerKilled, key, &what, out);
         self.kill_worker(key, "was killed because it was busy longer than kill_after_ms", out);

@@ -41,6 +41,7 @@ impl Engine {
             self.bad_worker(link, text, out);
             return;
         }
+        self.workers[worker].owed_since = None;
         let is_last = head.more == 0;
         let transaction = &mut self.transactions[key];
         transaction.in_conversation = !is_last;
@@ -85,12 +86,12 @@ impl Engine {
     /// breach nobody knows what the worker answers next, and it would be busy for ever with what it
     /// has: it ends here, and its requests as if it had died.
     fn on_stray(&mut self, link: LinkId, worker: usize, head: &Header, out: Out<'_>) {
-        let which = head.transaction;
+        let (which, now) = (head.transaction, self.now);
         let entry = &mut self.workers[worker];
         let owed = entry.owed.iter().position(|&owed| owed == which);
         let Some(current) = entry.current.filter(|_| owed.is_none()) else {
             if let Some(at) = owed.filter(|_| head.more == 0) {
-                entry.owed.remove(at);
+                entry.paid(at, now);
             }
             self.drop_late(worker, which, out);
             if head.more != 0 {
@@ -187,8 +188,8 @@ impl Engine {
             let text = "the operator took the request away from its worker";
             self.fail(key, ErrorBody::new(ErrorCode::Intervention, text), out);
         }
-        let id = self.transactions[key].id;
-        self.workers[worker].owe(id.0);
+        let (id, begun) = (self.transactions[key].id, self.transactions[key].dispatched);
+        self.workers[worker].owe(id.0, begun);
         self.freed(worker, out);
     }
 

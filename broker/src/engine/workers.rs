@@ -192,6 +192,11 @@ pub(crate) struct Worker {
     /// Transactions that the operator took away from it and whose late replies are still to come,
     /// oldest first. While there are some it may be at work, and owes no sign of life.
     pub(crate) owed: VecDeque<u64>,
+    /// Since when it may be at work on the first of them; none if it answered a later request
+    /// since, which shows that it is not.
+    pub(crate) owed_since: Option<Tick>,
+    /// When the last late reply came: what it has now it began then at the earliest.
+    pub(crate) paid_at: Tick,
     /// The last transaction of which it was told that it is over, after it had been taken away.
     pub(crate) told_over: u64,
     /// What it was sent last.
@@ -301,6 +306,8 @@ impl Workers {
             last_micros: 0,
             late: 0,
             owed: VecDeque::new(),
+            owed_since: None,
+            paid_at: Tick(0),
             told_over: 0,
             last: Last::default(),
             ending: None,
@@ -366,12 +373,22 @@ const OWED_MAX: usize = 1024;
 const TAIL_MAX: usize = 20;
 
 impl Worker {
-    /// A transaction is taken away from it; its reply will come late.
-    pub(crate) fn owe(&mut self, transaction: u64) {
+    /// A transaction that it began at `begun` is taken away from it; its reply will come late.
+    pub(crate) fn owe(&mut self, transaction: u64, begun: Tick) {
+        self.owed_since.get_or_insert(begun);
         if self.owed.len() == OWED_MAX {
             self.owed.pop_front();
         }
         self.owed.push_back(transaction);
+    }
+
+    /// The late reply to what is at this place of `owed` came: it may be at work on the next now.
+    pub(crate) fn paid(&mut self, at: usize, now: Tick) {
+        self.owed.remove(at);
+        self.paid_at = now;
+        if self.owed_since.is_some() {
+            self.owed_since = (!self.owed.is_empty()).then_some(now);
+        }
     }
 
     /// Begins another part of its life.
