@@ -236,6 +236,7 @@ impl Engine {
             column("version", "version", 9),
             column("address", "address", 20),
             unseen("builtin"),
+            unseen("policy"),
             left("trouble", "reason", 0),
             unseen("until"),
         ];
@@ -253,6 +254,7 @@ impl Engine {
                 text(&host.version),
                 text(&host.address),
                 Value::shown("", Value::Flag(host.is_builtin)),
+                blank(text(&host.policy)),
                 if host.state.link().is_some() { Value::None } else { state.reason },
                 blank(state.until),
             ]

@@ -307,6 +307,7 @@ const HOST_FIELDS: &[Field] = &[
     field("builtin", Type::Flag, "whether isectd runs its execd itself"),
     PID.label("hostpid"),
     field("version", Type::Text, "execd's version").maybe(),
+    field("policy", Type::Text, "digest of what its execd enforces on workers").maybe(),
     field("worker_ids", Type::Numbers, "workers configured there").label("Workers"),
     REASON.label("trouble"),
     UNTIL,
