@@ -278,8 +278,8 @@ mod tests {
             }
             hidden += u32::from(is_hidden(c));
         }
-        // 65 controls, 4174 that Unicode lets a program not show at all, 32 other format characters,
-        // the separators of lines and paragraphs, and 66 that are no characters.
+        // 65 controls, 4174 that Unicode lets a program not show at all, 32 other format
+        // characters, the separators of lines and paragraphs, and 66 that are no characters.
         assert_eq!(hidden, 65 + 4174 + 32 + 2 + 66);
         for c in "\u{1b}\u{7f}\u{80}\u{9b}\u{9f}\u{ad}\u{34f}\u{61c}\u{200b}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{fe0f}\u{feff}\u{fffe}\u{1d173}\u{e0001}\u{e0041}\u{e01ef}\u{1ffff}".chars() {
             assert!(is_hidden(c), "{c:?}");

@@ -33,6 +33,14 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
+/// Copies a program that is to be run. Another process writes it: a child that another test starts
+/// meanwhile would hold the file open for writing, and nobody could run it.
+#[expect(clippy::disallowed_methods, reason = "see above")]
+pub fn copy_program(name: &str, to: &Path) {
+    let status = Command::new("cp").arg(program(name)).arg(to).status().expect("cp runs");
+    assert!(status.success(), "{name} can't be copied to {}", to.display());
+}
+
 #[expect(clippy::disallowed_methods, reason = "builds what the tests run")]
 fn build(folder: &Path) {
     let mut cargo = Command::new(env!("CARGO"));

@@ -1,7 +1,7 @@
 //! Another user of the machine: what it may do with a broker that is not its own. Only root can be
 //! somebody else; a test asks `can_be` first and says so if it was not tried.
 
-use crate::proc::{Broker, program};
+use crate::proc::{Broker, copy_program};
 use nix::unistd::Uid;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
@@ -31,7 +31,7 @@ pub fn isdclient(broker: &Broker, variable: Option<(&str, &str)>, args: &[&str])
     };
     open(folder.path());
     let copy = folder.path().join("isdclient");
-    std::fs::copy(program("isdclient"), &copy).expect("a copy of isdclient");
+    copy_program("isdclient", &copy);
     open(&copy);
     Command::new(&copy)
         .args(["-h", &broker.port("client")])

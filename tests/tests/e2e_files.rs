@@ -2,7 +2,7 @@
 //! whatever else is wrong keeps the broker from starting or leaves in force what is; and programs
 //! that change one file at the same time undo nothing of each other's.
 
-use isect_tests::proc::{Broker, Done, Process, await_that, program, run};
+use isect_tests::proc::{Broker, Done, Process, await_that, copy_program, program, run};
 use isect_tests::stranger::{STRANGER, can_be};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
@@ -169,7 +169,7 @@ fn a_token_file_that_may_not_be_reached_is_not_missing() {
     let folder = folder();
     fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
     let isectd = folder.path().join("isectd");
-    fs::copy(program("isectd"), &isectd).expect("a copy");
+    copy_program("isectd", &isectd);
     let (state, shut) = (folder.path().join("state"), folder.path().join("shut"));
     for dir in [&state, &shut] {
         fs::create_dir(dir).expect("a directory");

@@ -2,7 +2,7 @@
 //! next broker would start, another one takes its place and adopts the workers, or nothing is
 //! started. And without a broker it ends, after its time.
 
-use isect_tests::proc::{Broker, Process, await_that, is_alive, program, signal_pid};
+use isect_tests::proc::{Broker, Process, await_that, copy_program, is_alive, program, signal_pid};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -41,7 +41,7 @@ fn an_execd_with_other_rights_is_replaced_and_its_workers_are_adopted() {
     assert!(!broker.process.log().contains("takes its place"), "{}", broker.process.log());
     let folder = TempDir::new().expect("temporary folder");
     let copy = folder.path().join("isdecho");
-    fs::copy(program("isdecho"), &copy).expect("a copy");
+    copy_program("isdecho", &copy);
     let (one, link) = (folder.path().display().to_string(), folder.path().join("link"));
     symlink("/usr", &link).expect("a link");
     let link = link.display().to_string();
@@ -117,7 +117,7 @@ fn an_execd_of_an_older_program_file_is_replaced() {
     let file = folder.path().join("isectd");
     let install = || {
         let new = folder.path().join("new");
-        fs::copy(program("isectd"), &new).expect("a copy");
+        copy_program("isectd", &new);
         fs::set_permissions(&new, PermissionsExt::from_mode(0o755)).expect("permissions");
         fs::rename(&new, &file).expect("in its place");
     };

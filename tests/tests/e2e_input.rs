@@ -193,6 +193,8 @@ fn expected(door: Door, kind: Kind) -> &'static [&'static str] {
         (Door::Greeted, Kind::ExecEnd) => OPEN,
         (Door::Execd, _) => &["error bad_state"],
         (_, Kind::Ping) => &["pong", "open"],
+        // Who is not in yet and complains does not come in.
+        (Door::Client | Door::Worker, Kind::Error) => CLOSED,
         (_, Kind::Pong | Kind::Error) => OPEN,
         (Door::Client | Door::LoggedIn | Door::Worker | Door::Badged, Kind::Logout) => CLOSED,
         // A badge and its proof come before, at another time.
