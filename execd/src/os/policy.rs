@@ -158,7 +158,7 @@ mod tests {
         assert_eq!(policy(&turned), first, "the order does not matter");
         type Change = fn(&mut Options);
         let changed: [(&str, Change); 9] = [
-            ("allow", |options| options.allow.push("/bin/..".into())),
+            ("allow", |options| options.allow.push("/etc".into())),
             ("limit", |options| options.rlimits.push(RLimit::parse("core=0").unwrap())),
             ("umask", |options| options.umask = 0o077),
             ("directory", |options| options.directory = "/usr".into()),
