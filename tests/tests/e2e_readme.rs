@@ -51,12 +51,18 @@ fn certain(command: &str, says: &str) -> String {
 fn elsewhere(out: &str) -> String {
     let isectd = program("isectd");
     let folder = isectd.parent().expect("a folder").to_string_lossy().into_owned();
-    out.replace(&folder, "/usr/local/bin")
+    let line = |line: &str| match line.split_once(" ready for ") {
+        // How long is another at each look, and in another unit.
+        Some((row, _)) => format!("{row} ready for 2.1 s\n"),
+        None => format!("{line}\n"),
+    };
+    out.replace(&folder, "/usr/local/bin").lines().map(line).collect()
 }
 
 /// A command, and before it the wait for what was begun: a person is slower.
 fn settled(command: &str) -> String {
-    let ready = "until [ \"$(isdclient -c workers | grep -c 'ready$')\" = 3 ]; do sleep 0.1; done";
+    let ready =
+        "until [ \"$(isdclient -c workers | grep -c 'ready for ')\" = 3 ]; do sleep 0.1; done";
     let up = "until isdclient -c hosts | grep -q up; do sleep 0.1; done";
     match command.trim() {
         "isectd &" => format!("isectd > log 2>&1 &\n{up}\n"),
