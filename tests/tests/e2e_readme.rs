@@ -69,7 +69,7 @@ fn settled(command: &str) -> String {
         command if command.contains("\"workers") => format!("{ready}\n{command}\n"),
         // The waits leave events of their own.
         command if command.contains("listevents") => {
-            format!("{}\n", command.replace("listevents 6", "listevents 100"))
+            format!("{}\n", command.replace("listevents 5", "listevents 100"))
         }
         // The killed one is back.
         command if command.starts_with("kill ") => {
