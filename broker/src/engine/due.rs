@@ -84,7 +84,13 @@ impl DueList {
 
     /// Puts off what others are to do: they had no chance to for this long.
     pub(crate) fn put_off(&mut self, late: Micros) {
-        let own = |due: &Due| matches!(due, Due::Heartbeat | Due::Persist | Due::Listing);
+        // What the broker itself is to do need not wait for anybody.
+        let own = |due: &Due| {
+            matches!(
+                due,
+                Due::Heartbeat | Due::Persist | Due::Listing | Due::Dial(_) | Due::Restart(..)
+            )
+        };
         let put_off = |(at, due)| if own(&due) { (at, due) } else { (at + late, due) };
         self.entries = std::mem::take(&mut self.entries).into_iter().map(put_off).collect();
         let states = std::mem::take(&mut self.states).into_iter();
