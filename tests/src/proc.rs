@@ -195,6 +195,23 @@ pub fn signal_pid(pid: u32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
+/// Sends a signal by number, also one that nix has no name for, so many times. Real-time signals
+/// are queued, so the process takes each of them.
+///
+/// # Panics
+/// If the process is gone, or there is no bash.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "only kill(1) sends real-time signals without unsafe"
+)]
+pub fn signal_number(pid: u32, number: i32, times: usize) {
+    assert!(pid > 1, "not a process of a test");
+    let kill =
+        format!("for ((at = 0; at < {times}; at++)); do kill -{number} {pid} || exit 1; done");
+    let status = Command::new("/bin/bash").args(["-c", &kill]).status();
+    assert!(status.expect("bash").success(), "{kill}");
+}
+
 /// Whether a process is there (and not a zombie).
 pub fn is_alive(pid: u32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/stat"))

@@ -2,7 +2,7 @@
 //! is swallowed where it should end a program. docs/signals.md is the list.
 
 use client::caller::Send;
-use isect_tests::proc::{Broker, Execd, await_that};
+use isect_tests::proc::{Broker, Execd, await_that, signal_number};
 use nix::sys::signal::Signal;
 
 /// Those that mean nothing to isectd and isdexecd.
@@ -26,18 +26,6 @@ const UNUSED: &[i32] = &[
 /// Restarts without much of a pause.
 const SOON: &[&str] = &["--set", "restart_min_ms=5", "--set", "restart_max_ms=20"];
 
-/// Sends a signal by number, also one that nix has no name for.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "only kill(1) sends real-time signals without unsafe"
-)]
-fn send(pid: u32, number: i32) {
-    assert!(pid > 1, "not a process of a test");
-    let kill = format!("kill -{number} {pid}");
-    let status = std::process::Command::new("/bin/bash").args(["-c", &kill]).status();
-    assert!(status.expect("bash").success(), "{kill}");
-}
-
 #[test]
 fn signals_without_a_meaning_are_told_of_and_end_neither_broker_nor_execd() {
     let execd = Execd::start(&[]);
@@ -46,7 +34,7 @@ fn signals_without_a_meaning_are_told_of_and_end_neither_broker_nor_execd() {
     let built_in = u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a pid");
     for number in UNUSED {
         for pid in [broker.process.pid(), built_in, execd.process.pid()] {
-            send(pid, *number);
+            signal_number(pid, *number, 1);
         }
     }
     let all = |log: String, who: &str| {
@@ -64,7 +52,7 @@ fn signals_without_a_meaning_are_told_of_and_end_neither_broker_nor_execd() {
     // SIGPIPE, SIGWINCH, SIGURG, SIGCHLD, SIGCONT do nothing, and nothing is said.
     for number in [13, 28, 23, 17, 18] {
         for pid in [broker.process.pid(), built_in, execd.process.pid()] {
-            send(pid, number);
+            signal_number(pid, number, 1);
         }
     }
     assert_eq!(broker.number("host localhost", "host->hostpid"), i64::from(built_in));
@@ -80,8 +68,8 @@ fn a_quit_and_a_used_up_processor_time_end_in_order() {
         broker.with_workers("echo", "isdecho", 1);
         let mut execd = Execd::start(&[]);
         for number in numbers {
-            send(broker.process.pid(), *number);
-            send(execd.process.pid(), *number);
+            signal_number(broker.process.pid(), *number, 1);
+            signal_number(execd.process.pid(), *number, 1);
         }
         assert_eq!(broker.process.await_end(), 0, "{numbers:?}");
         assert_eq!(execd.process.await_end(), 0, "{numbers:?}");
@@ -100,15 +88,15 @@ fn a_fault_that_is_sent_ends_each_program_at_once() {
         [(1, Signal::SIGSEGV), (2, Signal::SIGBUS), (3, Signal::SIGSEGV), (4, Signal::SIGSEGV)]
     {
         let old = broker.worker_pid(id);
-        send(old, signal as i32);
+        signal_number(old, signal as i32, 1);
         broker.await_new_pid(id, old);
         let page = broker.op(&format!("worker {id}"));
         assert!(page.contains(&format!("signal {}", signal as i32)), "{page}");
     }
     let mut execd = Execd::start(&[]);
-    send(execd.process.pid(), 11);
+    signal_number(execd.process.pid(), 11, 1);
     assert_eq!(execd.process.await_end(), 128 + 11);
-    send(broker.process.pid(), 11);
+    signal_number(broker.process.pid(), 11, 1);
     assert_eq!(broker.process.await_end(), 128 + 11);
 }
 
@@ -125,7 +113,7 @@ fn what_ends_isdpipe_ends_the_program_that_it_runs() {
             let children = std::fs::read_to_string(format!("/proc/{old}/task/{old}/children"));
             children.ok()?.split_whitespace().next().map(ToString::to_string)
         });
-        send(old, number);
+        signal_number(old, number, 1);
         broker.await_new_pid(1, old);
         await_that("the end of its program", || {
             (!std::path::Path::new(&format!("/proc/{group}")).exists()).then_some(())

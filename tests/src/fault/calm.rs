@@ -14,6 +14,9 @@ const BROKER_MORE_KIB: u64 = 96 * 1024;
 /// The same for an execd.
 const EXECD_MORE_KIB: u64 = 16 * 1024;
 
+/// Whose process ids [`World::pids`] are.
+const NAMES: [&str; 3] = ["the broker", "its execd", "the far execd"];
+
 /// What a process has in use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -46,6 +49,9 @@ impl World {
         if settled.is_none() {
             for page in ["", "workers", "queue", "hosts"] {
                 complaints.push(self.op(page).unwrap_or_else(|e| format!("'{page}': {e}")));
+            }
+            for (name, pid) in NAMES.iter().zip(self.pids()) {
+                complaints.push(format!("{name}, process {pid}:\n{}", picture(pid)));
             }
         }
         complaints
@@ -105,7 +111,6 @@ impl World {
         if self.baseline[0].descriptors == 0 {
             return;
         }
-        let names = ["the broker", "its execd", "the far execd"];
         let more = [BROKER_MORE_KIB, EXECD_MORE_KIB, EXECD_MORE_KIB];
         let on = |is_far| -> u64 {
             let there = SERVICES.iter().filter(|service| service.is_far == is_far);
@@ -115,7 +120,7 @@ impl World {
         let watched = [0, on(false), on(true)];
         for (at, pid) in self.pids().into_iter().enumerate() {
             let now = Usage::of(pid);
-            let (before, name) = (self.baseline[at], names[at]);
+            let (before, name) = (self.baseline[at], NAMES[at]);
             if now.descriptors > before.descriptors + watched[at] {
                 let open = descriptors(pid).join(" ");
                 wrong.push(format!("{name} has {now:?}, before the storm {before:?}: {open}"));
@@ -125,6 +130,27 @@ impl World {
             }
         }
     }
+}
+
+/// What a process is doing, as the kernel shows it: running or stopped, what it sleeps in, its
+/// times, and its TCP sockets; how many connections wait for a listener is its `rx_queue`.
+fn picture(pid: u32) -> String {
+    let of =
+        |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let status = of("status");
+    let told = ["State:", "SigQ:", "SigPnd:", "ShdPnd:", "voluntary_ctxt", "nonvoluntary_ctxt"];
+    let is_told = |line: &&str| told.iter().any(|name| line.starts_with(name));
+    let mut lines: Vec<String> = status.lines().filter(is_told).map(str::to_owned).collect();
+    lines.push(format!("sleeps in: {}, system call: {}", of("wchan"), of("syscall").trim()));
+    lines.push(format!("run, wait, turns: {}", of("schedstat").trim()));
+    let sockets: BTreeSet<String> = descriptors(pid).into_iter().collect();
+    let table = of("net/tcp");
+    let is_own = |row: &&str| {
+        let inode = row.split_whitespace().nth(9).unwrap_or_default();
+        sockets.contains(&format!("socket:[{inode}]"))
+    };
+    lines.extend(table.lines().take(1).chain(table.lines().filter(is_own)).map(str::to_owned));
+    lines.join("\n")
 }
 
 /// What the descriptors of a process are.
