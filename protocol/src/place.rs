@@ -22,15 +22,31 @@ impl Default for Place {
 }
 
 impl Place {
-    /// The place of an address. One that maps an IPv4 address is that address; the scope of a
-    /// link-local address does not count.
+    /// The place of an address. One that stands for an IPv4 address is that address; the scope of
+    /// a link-local address does not count.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip.to_bits()),
-            IpAddr::V6(ip) => Self::V6((ip.to_bits() >> 64) as u64),
+            IpAddr::V6(ip) => Self::of_v6(ip.to_bits()),
+        }
+    }
+
+    /// What a translator makes of IPv4 is all in one network of 64 bits, and who is behind one
+    /// address of IPv4 has 65,536 of them by 6to4.
+    const fn of_v6(bits: u128) -> Self {
+        match (bits >> 32, bits >> 112) {
+            (NAT64 | TRANSLATED, _) => Self::V4(bits as u32),
+            (_, SIX_TO_FOUR) => Self::V4((bits >> 80) as u32),
+            (_, _) => Self::V6((bits >> 64) as u64),
         }
     }
 }
+
+/// `64:ff9b::/96` (RFC 6052) and `::ffff:0:0:0/96` (RFC 2765): an IPv4 address is the rest.
+const NAT64: u128 = 0x0064_ff9b << 64;
+const TRANSLATED: u128 = 0xffff << 16;
+/// `2002::/16` (RFC 3056): an IPv4 address follows.
+const SIX_TO_FOUR: u128 = 0x2002;
 
 /// The one spelling of an address: an IPv4 address that came as IPv6 is IPv4, and what the kernel
 /// adds beside the address (flow label) is left out. A scope stays where it has a meaning.
@@ -67,6 +83,18 @@ mod tests {
         assert_eq!(place("::ffff:192.0.2.7"), place("192.0.2.7"));
         assert_eq!(place("::ffff:c000:207"), place("192.0.2.7"));
         assert_ne!(place("192.0.2.7"), place("192.0.2.8"));
+    }
+
+    #[test]
+    fn an_address_that_stands_for_one_of_ipv4_is_that_one() {
+        for same in ["64:ff9b::192.0.2.7", "::ffff:0:192.0.2.7", "2002:c000:207::1"] {
+            assert_eq!(place(same), place("192.0.2.7"), "{same}");
+        }
+        assert_eq!(place("2002:c000:207:1::1"), place("2002:c000:207:ffff::"));
+        for other in ["64:ff9b::192.0.2.8", "64:ff9b:0:1::192.0.2.7", "65:ff9b::192.0.2.7", "::1"] {
+            assert_ne!(place(other), place("192.0.2.7"), "{other}");
+        }
+        assert_ne!(place("::1"), place("0.0.0.1"), "this machine is no translator's");
     }
 
     #[test]

@@ -56,7 +56,8 @@ pub fn line(header: &Header, body: &[u8]) -> String {
 /// What a reader can't see, or what changes how the rest is shown: control characters (C1 too, with
 /// which a terminal's commands begin), format characters (category Cf: direction, zero width, soft
 /// hyphen, tags), line and paragraph separators, what Unicode calls ignorable (variation selectors,
-/// fillers), and code points that are no characters. Sorted; first and last.
+/// fillers), letters and notes without ink, and code points that are no characters. Sorted; first
+/// and last.
 const HIDDEN: &[(u32, u32)] = &[
     (0x00, 0x1f),
     (0x7f, 0x9f),
@@ -74,6 +75,7 @@ const HIDDEN: &[(u32, u32)] = &[
     (0x200b, 0x200f),
     (0x2028, 0x202e),
     (0x2060, 0x206f),
+    (0x2800, 0x2800),
     (0x3164, 0x3164),
     (0xfdd0, 0xfdef),
     (0xfe00, 0xfe0f),
@@ -84,7 +86,9 @@ const HIDDEN: &[(u32, u32)] = &[
     (0x110bd, 0x110bd),
     (0x110cd, 0x110cd),
     (0x13430, 0x1343f),
+    (0x16fe4, 0x16fe4),
     (0x1bca0, 0x1bca3),
+    (0x1d159, 0x1d159),
     (0x1d173, 0x1d17a),
     (0xe0000, 0xe0fff),
 ];
@@ -279,9 +283,10 @@ mod tests {
             hidden += u32::from(is_hidden(c));
         }
         // 65 controls, 4174 that Unicode lets a program not show at all, 32 other format
-        // characters, the separators of lines and paragraphs, and 66 that are no characters.
-        assert_eq!(hidden, 65 + 4174 + 32 + 2 + 66);
-        for c in "\u{1b}\u{7f}\u{80}\u{9b}\u{9f}\u{ad}\u{34f}\u{61c}\u{200b}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{fe0f}\u{feff}\u{fffe}\u{1d173}\u{e0001}\u{e0041}\u{e01ef}\u{1ffff}".chars() {
+        // characters, the separators of lines and paragraphs, 66 that are no characters, and three
+        // that have no ink.
+        assert_eq!(hidden, 65 + 4174 + 32 + 2 + 66 + 3);
+        for c in "\u{1b}\u{7f}\u{80}\u{9b}\u{9f}\u{ad}\u{34f}\u{61c}\u{200b}\u{200d}\u{200e}\u{200f}\u{2028}\u{2029}\u{202a}\u{202e}\u{2060}\u{2066}\u{2069}\u{fe0f}\u{feff}\u{fffe}\u{1d173}\u{2800}\u{1d159}\u{16fe4}\u{e0001}\u{e0041}\u{e01ef}\u{1ffff}".chars() {
             assert!(is_hidden(c), "{c:?}");
         }
         for c in " aé\u{301}ä漢\u{a0}\u{3000}🦀€\u{fffd}\u{e000}".chars() {
