@@ -105,6 +105,19 @@ fn is_alive(pid: &str) -> bool {
 }
 
 #[test]
+fn what_a_broker_says_reaches_no_terminal_raw() {
+    let broker = FakeBroker::tcp();
+    let [host, port] = broker.argv();
+    let mut echo = Program::spawn(ECHO, &[&host, &port, "3", "echo"]);
+    let mut peer = broker.accept();
+    peer.badge();
+    peer.error(Header::default(), ErrorCode::BadBadge, "no\u{1b}[2J\u{202e}\u{200b}!");
+    assert_eq!(echo.ends().code(), Some(1));
+    let said = echo.stderr();
+    assert!(said.contains("no\\u{1b}[2J\\u{202e}\\u{200b}!"), "{said:?}");
+}
+
+#[test]
 fn started_by_hand_each_explains_itself() {
     for program in [ECHO, EAT, CRASH, PIPE] {
         for args in [&[][..], &["foo", "bar"], &["localhost", "0", "1", "echo", "hang"]] {

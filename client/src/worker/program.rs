@@ -4,6 +4,7 @@
 use super::{ISDARGMAX, Worker};
 use crate::error::Error;
 use protocol::errors::ErrorCode;
+use protocol::show;
 use std::io::{self, Write};
 use std::process::ExitCode;
 use sys::signals::default_faults;
@@ -27,7 +28,7 @@ pub fn help(usage: &str) -> Option<ExitCode> {
 
 /// Says on stderr why this program can't be run with its arguments, and the usage. Status 2.
 pub fn misused(why: &str, usage: &str) -> ExitCode {
-    last_words(&format!("{why}\n{usage}"));
+    last_words(&show::lines(&format!("{why}\n{usage}")));
     ExitCode::from(2)
 }
 
@@ -47,7 +48,8 @@ pub fn run(usage: &str, serve: impl FnOnce(&mut Worker) -> Result<(), Error>) ->
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is(ErrorCode::Usage) => misused(&error.text, usage),
         Err(error) => {
-            last_words(&error.to_string());
+            // Part of it may be what the broker said.
+            last_words(&show::lines(&error.to_string()));
             ExitCode::FAILURE
         }
     }
