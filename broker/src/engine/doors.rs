@@ -247,6 +247,12 @@ impl Engine {
             self.record(kind, about, format!("{name} says: {error}"), out);
         }
         match end {
+            // Why it does not serve the broker, unless it is about a worker.
+            End::Host(host) if worker.0 == 0 && self.is_greeted(&host, link) => {
+                let said = show::brief(&error.text, TEXT_BYTES_MAX);
+                self.close_link(link, out);
+                self.host_down(&host, format!("its execd refused the broker: {said}"), out);
+            }
             End::Host(host) if error.code == ErrorCode::NotFound => {
                 self.on_nobody_to_stop(link, &host, (worker, run), out);
             }

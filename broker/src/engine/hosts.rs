@@ -7,7 +7,7 @@ use super::fact::{About, FactKind};
 use super::input::{Expected, Peer, Report};
 use super::links::End;
 use super::op_read::counted;
-use super::quotas::{Class, TEXT_BYTES_MAX};
+use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use super::{Engine, Out};
 use protocol::bodies::{ExecHello, ExecListed};
 use protocol::frame::Frame;
@@ -179,6 +179,11 @@ impl Engine {
         });
     }
 
+    /// Whether the execd at this link has not said yet that it serves the broker.
+    pub(crate) fn is_greeted(&self, name: &HostName, link: LinkId) -> bool {
+        self.hosts.get(name).is_some_and(|host| host.state == HostState::Greeting(link))
+    }
+
     /// An execd wants the host's token proved.
     pub(crate) fn on_challenged(&mut self, link: LinkId, challenge: Box<Challenge>, out: Out<'_>) {
         let Some(End::Host(name)) = self.links.get(link).map(|slot| slot.end.clone()) else {
@@ -226,6 +231,8 @@ impl Engine {
     /// The link to a host is gone, or could not be made: dial again later.
     pub(crate) fn host_down(&mut self, name: &HostName, why: String, out: Out<'_>) {
         let retry_max = self.settings.get(Setting::HostRetryMs);
+        // A peer may have had a say in it: its certificate, its error.
+        let why = show::brief(&why, LINE_BYTES_MAX);
         let Some(host) = self.hosts.get_mut(name) else { return };
         let was_up = matches!(host.state, HostState::Up(_));
         host.state = HostState::Down;
@@ -270,7 +277,12 @@ impl Engine {
                 out.push(Action::Send { link, frame: Frame::ExecList });
             }
             (Report::Listed(listed), HostState::Listing(at)) if at == link => {
-                self.on_listed(link, &name, &listed, out);
+                if let Some(why) = self.twin(&name, &listed.children) {
+                    self.close_link(link, out);
+                    self.host_down(&name, why, out);
+                } else {
+                    self.on_listed(link, &name, &listed, out);
+                }
             }
             (Report::Output(_), _) if !self.may_cause(Class::Output, Some(link)) => {}
             (report, _) => {

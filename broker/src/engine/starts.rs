@@ -158,6 +158,28 @@ impl Engine {
         Ok(key)
     }
 
+    /// Why a host's list is none of its own: it has the very start of a worker that another host
+    /// was given, so both are names of one execd. To end that process would be to end the other's.
+    pub(crate) fn twin(&self, name: &HostName, children: &[Child]) -> Option<String> {
+        let is_others = |child: &&Child| {
+            self.workers.find(child.worker).is_some_and(|key| {
+                let worker = &self.workers[key];
+                worker.host != *name
+                    && !worker.is_guest
+                    && worker.life.has_process()
+                    && worker.run == child.run
+                    && child.digest == self.digest(key)
+            })
+        };
+        let child = children.iter().find(is_others)?;
+        let other = &self.workers[self.workers.find(child.worker)?].host;
+        Some(format!(
+            "it has the process of worker {}, which host {other} started: both are names of one \
+             execd; remove one of them ('delete host')",
+            child.worker
+        ))
+    }
+
     /// A host says which processes it has: known ones are taken over, others ended, missing ones
     /// started.
     pub(crate) fn host_listed(

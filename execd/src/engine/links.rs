@@ -12,6 +12,7 @@ use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
+use protocol::names::{HostName, TokenName};
 use protocol::time::Tick;
 use std::sync::Arc;
 
@@ -183,10 +184,7 @@ impl Engine {
         let name: Arc<str> = Arc::from(hello.broker.as_str());
         let claim = hello.token.as_ref().filter(|_| signature.is_some());
         let token = claim.map(|claim| claim.token.clone());
-        let known = self.brokers.get(&name).filter(|known| known.link.is_some());
-        if known.is_some_and(|known| known.token != token) {
-            // Its workers would be another's.
-            let text = format!("broker '{name}' is connected, and has proved another token");
+        if let Some(text) = self.why_another(&name, &hello.host, token.as_ref()) {
             self.drop_link(now, id, (ErrorCode::Denied, text), out);
             return;
         }
@@ -201,7 +199,7 @@ impl Engine {
         let broker = self.brokers.entry(Arc::clone(&name)).or_default();
         broker.has_list = false;
         broker.has_ended = false;
-        broker.token = token;
+        (broker.token, broker.host) = (token, Some(hello.host.clone()));
         let old = broker.link.replace(id);
         if let Some(link) = self.links.get_mut(&id) {
             link.broker = Some(Arc::clone(&name));
@@ -226,6 +224,26 @@ impl Engine {
             signature,
         };
         out.push(Action::Send { link: id, frame: Frame::ExecWelcome(welcome) });
+    }
+
+    /// Why a broker of this name can't be the one that is connected: that has proved another token,
+    /// so its workers would be another's; or it calls this machine by another name, and each would
+    /// take the link from the other and end its workers.
+    fn why_another(
+        &self,
+        name: &Arc<str>,
+        host: &HostName,
+        token: Option<&TokenName>,
+    ) -> Option<String> {
+        let known = self.brokers.get(name).filter(|known| known.link.is_some())?;
+        if known.token.as_ref() != token {
+            return Some(format!("broker '{name}' is connected, and has proved another token"));
+        }
+        let other = known.host.as_ref().filter(|other| *other != host)?;
+        Some(format!(
+            "broker '{name}' is connected and calls this machine {other}, not {host}: both are \
+             names of one execd; remove one of them ('delete host')"
+        ))
     }
 
     /// Whether a broker of this name can be known; one that is away and has no children gives way.

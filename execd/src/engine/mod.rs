@@ -31,7 +31,7 @@ use links::Link;
 use output::Bucket;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::TokenName;
+use protocol::names::{HostName, TokenName};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
@@ -62,6 +62,8 @@ pub struct Config {
 #[derive(Debug, Default)]
 struct Broker {
     link: Option<LinkId>,
+    /// What it calls this machine, as it said on that link.
+    host: Option<HostName>,
     /// The token that was proved on that link.
     token: Option<TokenName>,
     /// It has asked what runs since its hello, so it can be told the rest.

@@ -19,9 +19,9 @@ impl World {
     pub(super) fn act_host(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "up [with WORKER…], connects [must=POLICY], refuses \"WHY\", \
 welcomes [policy=POLICY] [older=WORKER] [able to leave], challenges, \
-remains unproven \"WHY\", \
+declines \"WHY\", remains unproven \"WHY\", \
 lists nothing | lists WORKER… [run=N] [pid=N] [digest=N], \
-reports exited|failed|started|output WORKER [run=N] [times=N], misses WORKER [run=N]";
+reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses WORKER [run=N]";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "up" => {
@@ -58,6 +58,11 @@ reports exited|failed|started|output WORKER [run=N] [times=N], misses WORKER [ru
                 self.step(Input::Unproven { link: self.link(name)?, why })?;
             }
             "reports" => self.host_reports(name, line)?,
+            "declines" => {
+                let error = ErrorBody::new(ErrorCode::Denied, text(line));
+                let (link, worker, run) = (self.link(name)?, WorkerId(0), RunId(0));
+                self.step(Input::PeerError { link, worker, run, error })?;
+            }
             "misses" => {
                 let name_of = line.word("a worker")?;
                 let id = worker_id(&name_of).ok_or_else(|| format!("'{name_of}' is no worker"))?;
@@ -96,7 +101,9 @@ reports exited|failed|started|output WORKER [run=N] [times=N], misses WORKER [ru
             }
             "failed" => {
                 let (lasting, again_ms) = (line.flag("lasting"), line.number("again")?);
-                let (again_ms, text) = (again_ms.unwrap_or(0), "no".to_owned());
+                let length: Option<usize> = line.number("length")?;
+                let text = length.map_or_else(|| "no".to_owned(), |length| "n".repeat(length));
+                let again_ms = again_ms.unwrap_or(0);
                 Report::Failed(ExecFailed { worker, run, lasting, again_ms, text })
             }
             "started" => Report::Started(ExecStarted { worker, run, pid }),

@@ -76,6 +76,21 @@ fn a_newer_link_of_the_same_broker_takes_over() {
 }
 
 #[test]
+fn two_names_of_one_broker_for_this_machine_do_not_take_the_link_from_each_other() {
+    let mut b = Bench::with_broker(|_| {});
+    b.up(1, 1, 0);
+    b.open(2);
+    assert_eq!(b.frame(2, hello_to("h2", "b")), ["2<error denied", "2<close"]);
+    assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/100"], "the first is what it was");
+    // The host was given another name: the link of the old one is gone first.
+    b.closed(1);
+    b.open(3);
+    assert_eq!(b.frame(3, hello_to("h2", "b")), ["3<welcome"]);
+    b.open(4);
+    assert_eq!(b.frame(4, hello_to("h1", "b")), ["4<error denied", "4<close"]);
+}
+
+#[test]
 fn two_brokers_do_not_see_each_other() {
     let mut b = Bench::with_broker(|_| {});
     b.connect(2, "other");

@@ -49,7 +49,11 @@ fn stop(worker: u32, run: u64, grace_ms: u64) -> Frame {
 }
 
 fn hello(broker: &str) -> Frame {
-    let host = HostName::new("h1").unwrap();
+    hello_to("h1", broker)
+}
+
+fn hello_to(host: &str, broker: &str) -> Frame {
+    let host = HostName::new(host).unwrap();
     Frame::ExecHello(ExecHello { host, broker: broker.into(), token: None })
 }
 
