@@ -8,11 +8,12 @@ use client::token::Token;
 use isect_tests::certs::Authority;
 use isect_tests::proc::{Broker, Execd, await_that, run};
 use isect_tests::wire::Wire;
-use protocol::bodies::{ErrorBody, Login};
+use protocol::bodies::{ErrorBody, ExecHello, ExecStart, Login};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
-use protocol::names::ServiceName;
+use protocol::ids::{RunId, WorkerId};
+use protocol::names::{HostName, ServiceName};
 use protocol::show;
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
@@ -166,6 +167,42 @@ fn what_strangers_make_an_execd_write_is_bounded_and_counted() {
         let _ = wire.write(&protocol::encode::to_bytes(complaint()));
         assert!(matches!(wire.next_frame(), Some(Frame::Error { .. })));
         execd.process.log().contains("left_out").then_some(())
+    });
+}
+
+/// A start of nothing that is there.
+fn vain_start(run: u64) -> Frame {
+    Frame::ExecStart(ExecStart {
+        worker: WorkerId(1),
+        run: RunId(run),
+        service: service("echo"),
+        path: format!("/{}", "x/".repeat(2000)),
+        args: Vec::new(),
+        secret: String::new(),
+        digest: 0,
+    })
+}
+
+#[test]
+fn what_a_broker_that_is_in_makes_an_execd_write_is_bounded_and_counted() {
+    let execd = Execd::start(&[]);
+    let mut wire = Wire::connect(&execd.address);
+    let host = HostName::new("h").expect("a name");
+    let mut tell = |frame: Frame| {
+        wire.send(frame);
+        assert!(wire.next_frame().is_some());
+    };
+    tell(Frame::ExecHello(ExecHello { host, broker: "b".into(), token: None }));
+    tell(Frame::ExecList);
+    // The bound is what is there at once, and twenty a second.
+    for run in 0..2000 {
+        tell(vain_start(run));
+    }
+    let log = execd.process.log();
+    assert!(log.len() < 1_500_000, "{} bytes for 8 MB of paths", log.len());
+    await_that("the count of what is missing", || {
+        tell(vain_start(9));
+        execd.process.log().contains("lines about starts that failed were left out").then_some(())
     });
 }
 

@@ -62,7 +62,12 @@ impl Engine {
     pub(crate) fn note_refused(&mut self, link: LinkId, text: &str) {
         let Some(slot) = self.links.get(link) else { return };
         let Some(pid) = slot.peer.pid.filter(|_| slot.end == End::NewWorker) else { return };
-        let key = self.workers.by_id().find(|(_, w)| w.pid == pid && !w.is_guest).map(|(k, _)| k);
+        // A host of another machine may name any number of this one.
+        let is_it = |w: &Worker| {
+            let is_here = self.hosts.get(&w.host).is_some_and(|host| host.is_builtin);
+            w.pid == pid && !w.is_guest && is_here
+        };
+        let key = self.workers.by_id().find(|(_, w)| is_it(w)).map(|(key, _)| key);
         if let Some(key) = key {
             self.workers[key].refused = Some(text.chars().take(REFUSAL_MAX).collect());
         }

@@ -13,7 +13,6 @@ use protocol::bodies::{Ending, ExecExited, ExecOutput, ExecStart, ExecStarted, S
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::settings::Setting;
-use protocol::show;
 
 /// A process is gone: how long its connection may take to follow.
 const TRAILING_MS: u64 = 1000;
@@ -387,7 +386,7 @@ impl Engine {
 
     pub(crate) fn on_output(&mut self, key: usize, output: &ExecOutput, out: Out<'_>) {
         if output.stream == Stream::Stderr {
-            self.workers[key].keep_line(&show::one_line(output.line.clone()));
+            self.workers[key].keep_line(&output.line);
         }
         let dropped = if output.dropped > 0 {
             format!(" ({} lines before it were dropped)", output.dropped)

@@ -3,9 +3,11 @@
 
 use super::due::Due;
 use super::fact::FactKind;
+use super::quotas::LINE_BYTES_MAX;
 use super::workers::Life;
 use super::{Engine, Out};
 use protocol::bodies::ExecFailed;
+use protocol::show;
 
 /// Longest time that a host may put off a start; it is asked again then.
 const AGAIN_MS_MAX: u64 = 60_000;
@@ -16,27 +18,29 @@ impl Engine {
         if !worker.life.has_process() {
             return;
         }
+        // It is kept, and shown in each list of workers.
+        let said = show::brief(&failed.text, LINE_BYTES_MAX);
         if failed.lasting && worker.is_wanted {
             self.workers[key].enter(Life::Down, self.now);
-            self.give_up(key, failed.text.clone(), "", out);
+            self.give_up(key, said, "", out);
         } else if failed.again_ms > 0 && worker.is_wanted && !worker.is_stopping {
-            self.put_off(key, failed, out);
+            self.put_off(key, failed, said, out);
         } else {
-            self.ended_so(key, format!("it could not be started: {}", failed.text), out);
+            self.ended_so(key, format!("it could not be started: {said}"), out);
         }
     }
 
     /// The host is busy and said when to ask again. That is no end of the worker: it counts neither
     /// for its back-off nor for its failure.
-    fn put_off(&mut self, key: usize, failed: &ExecFailed, out: Out<'_>) {
+    fn put_off(&mut self, key: usize, failed: &ExecFailed, said: String, out: Out<'_>) {
         let wait_ms = failed.again_ms.min(AGAIN_MS_MAX);
         let worker = &mut self.workers[key];
         worker.enter(Life::Pausing, self.now);
-        worker.why.clone_from(&failed.text);
+        let what = format!("is put off for {wait_ms} ms: {said}");
+        worker.why = said;
         worker.pid = 0;
         self.settle(key);
         self.due.add(self.now.plus_millis(wait_ms), Due::Restart(failed.worker, failed.run));
-        let what = format!("is put off for {wait_ms} ms: {}", failed.text);
         self.worker_fact(FactKind::WorkerRestart, key, &what, out);
     }
 

@@ -6,10 +6,12 @@ use super::action::Origin;
 use super::clients::Client;
 use super::due::Due;
 use super::hosts::{Host, HostState};
+use super::quotas::TEXT_BYTES_MAX;
 use super::registry::Service;
 use super::workers::{Life, Worker};
 use protocol::names::HostName;
 use protocol::op::reply::Value;
+use protocol::show;
 use protocol::time::{Micros, Tick};
 
 /// When somebody said something, and who: an operator, as facts name him.
@@ -73,7 +75,7 @@ impl State {
     fn because(&self) -> String {
         let Some(reason) = &self.reason else { return String::new() };
         let end = reason.find([';', '(']).unwrap_or(reason.len());
-        format!(" ({})", reason[..end].trim_end())
+        format!(" ({})", show::brief(reason[..end].trim_end(), TEXT_BYTES_MAX))
     }
 }
 

@@ -2,12 +2,14 @@
 //! busy), its figures. `dispatch` gives it requests, `lives` starts and ends its process.
 
 use super::Engine;
+use super::quotas::LINE_BYTES_MAX;
 use super::restart::Restart;
 use super::states::Said;
 use bytes::Bytes;
 use protocol::bodies::Ending;
 use protocol::ids::{ClientId, LinkId, RunId, TransactionId, WorkerId};
 use protocol::names::HostName;
+use protocol::show;
 use protocol::time::Tick;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
@@ -410,7 +412,7 @@ impl Worker {
         if self.tail.len() == TAIL_MAX {
             self.tail.pop_front();
         }
-        self.tail.push_back(line.to_owned());
+        self.tail.push_back(show::brief(line, LINE_BYTES_MAX));
         self.tail_new = (self.tail_new + 1).min(TAIL_MAX);
     }
 

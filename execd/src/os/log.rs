@@ -12,35 +12,51 @@ use tracing::{debug, info, warn};
 
 /// Lines about connections.
 const LINES: Rate = Rate { burst: 100, per_second: 10 };
+/// Lines about starts that a broker asked for in vain. It is told of each.
+const STARTS: Rate = Rate { burst: 200, per_second: 20 };
 /// Most bytes of a peer's text in a line.
 const TEXT_BYTES_MAX: usize = 256;
+/// The same of why a start failed, with a path in it.
+const START_BYTES_MAX: usize = 2048;
 
 /// How many lines peers may still cause.
 #[derive(Debug)]
 pub(super) struct Gate {
-    quota: Quota,
-    left_out: u64,
+    lines: (Quota, u64),
+    starts: (Quota, u64),
 }
 
 impl Default for Gate {
     fn default() -> Self {
-        Self { quota: Quota::new(LINES), left_out: 0 }
+        Self { lines: (Quota::new(LINES), 0), starts: (Quota::new(STARTS), 0) }
     }
 }
 
+/// Whether one more line may be written, and how many were left out before it.
+fn take((quota, left_out): &mut (Quota, u64), now: Tick) -> Option<u64> {
+    let has_room = quota.take(now);
+    *left_out += u64::from(!has_room);
+    has_room.then(|| std::mem::take(left_out))
+}
+
 impl Gate {
-    /// Whether a line that a peer caused may be written; before the next one it is said how many
+    /// Whether a line about a connection may be written; before the next one it is said how many
     /// were not.
     pub(super) fn has_room(&mut self, now: Tick) -> bool {
-        if !self.quota.take(now) {
-            self.left_out += 1;
-            return false;
-        }
-        let left_out = std::mem::take(&mut self.left_out);
-        if left_out > 0 {
+        let left_out = take(&mut self.lines, now);
+        if let Some(left_out) = left_out.filter(|count| *count > 0) {
             warn!(left_out, "lines about connections were left out: there were too many");
         }
-        true
+        left_out.is_some()
+    }
+
+    /// The same for a line about a start that failed.
+    fn has_room_for_start(&mut self, now: Tick) -> bool {
+        let left_out = take(&mut self.starts, now);
+        if let Some(left_out) = left_out.filter(|count| *count > 0) {
+            warn!(left_out, "lines about starts that failed were left out: there were too many");
+        }
+        left_out.is_some()
     }
 }
 
@@ -66,18 +82,19 @@ impl<W: Write> Write for Clean<W> {
 
 /// Logs a note.
 pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
-    let is_of_peer = match note {
-        Note::BrokerUp { .. } | Note::BrokerGone { .. } => true,
-        Note::Refused { .. } | Note::Told { .. } => true,
+    let has_room = match note {
+        Note::BrokerUp { .. } | Note::BrokerGone { .. } => gate.has_room(now),
+        Note::Refused { .. } | Note::Told { .. } => gate.has_room(now),
+        Note::Failed { .. } => gate.has_room_for_start(now),
+        // Of these a process has at most a few, and how many begin has a rate (--start-rate).
         Note::Started { .. }
-        | Note::Failed { .. }
         | Note::Adopted { .. }
         | Note::Stopping { .. }
         | Note::Exited { .. }
         | Note::ReportDropped { .. }
-        | Note::Leaving { .. } => false,
+        | Note::Leaving { .. } => true,
     };
-    if is_of_peer && !gate.has_room(now) {
+    if !has_room {
         return;
     }
     match note {
@@ -100,6 +117,7 @@ pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
             debug!(broker = %who.broker, worker = %who.worker, run = %who.run, pid, "up");
         }
         Note::Failed { who, text } => {
+            let text = brief(text, START_BYTES_MAX);
             warn!(
                 broker = %who.broker, worker = %who.worker, run = %who.run, text,
                 "could not be started"
