@@ -1,7 +1,7 @@
 //! What a worker process finds when it starts – arguments, environment, descriptors, signals,
 //! session – and what becomes of what it writes. As the kernel shows it, not as execd says.
 
-use isect_tests::proc::{Broker, PATIENCE, await_that, program, within};
+use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, program, within};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -89,6 +89,24 @@ fn a_worker_starts_with_what_it_needs_and_nothing_else() {
     assert_eq!((fields[2], fields[3]), (pid.to_string().as_str(), pid.to_string().as_str()));
     let cwd = std::fs::read_link(format!("/proc/{pid}/cwd")).expect("a directory");
     assert_eq!(cwd, Path::new("/"));
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn neither_loop_ever_waits_for_room_for_a_descriptor() {
+    let execd = Execd::start(&[]);
+    let broker = Broker::start(&[]);
+    broker.await_page("host localhost", "host->state = up");
+    let built_in = u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a pid");
+    for pid in [broker.process.pid(), built_in, execd.process.pid()] {
+        let limits = String::from_utf8(proc_file(pid, "limits")).expect("UTF-8");
+        let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");
+        let limit: u64 =
+            line.split_whitespace().nth(3).expect("a limit").parse().expect("a number");
+        let room: u64 = status_field(pid, "FDSize:").parse().expect("a number");
+        // Where more may be opened than anybody does, there is room for many.
+        assert!(room >= limit.min(sys::descriptors::ROOM_MAX), "{pid}: {room} of {limit}");
+    }
     assert_eq!(broker.end(), 0);
 }
 

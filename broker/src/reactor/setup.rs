@@ -58,6 +58,7 @@ impl Reactor {
     pub(super) fn open(config: &Config, signals: Signals) -> Result<Self, Fatal> {
         let clock = Clock::start();
         let (soft, descriptors_max) = raise_descriptors();
+        sys::descriptors::make_room();
         let (secure, certificates) = Secure::open(config.tls.clone()).map_err(Fatal::Usage)?;
         let state = State::open(config.state.as_deref())?;
         let poll = Poll::new().map_err(|e| system("epoll", e))?;
