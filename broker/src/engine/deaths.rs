@@ -145,17 +145,39 @@ const fn signal_name(signal: i32) -> &'static str {
         2 => " (SIGINT)",
         3 => " (SIGQUIT)",
         4 => " (SIGILL)",
+        5 => " (SIGTRAP)",
         6 => " (SIGABRT)",
         7 => " (SIGBUS)",
         8 => " (SIGFPE)",
         9 => " (SIGKILL)",
+        10 => " (SIGUSR1)",
         11 => " (SIGSEGV)",
+        12 => " (SIGUSR2)",
         13 => " (SIGPIPE)",
         14 => " (SIGALRM)",
         15 => " (SIGTERM)",
+        16 => " (SIGSTKFLT)",
         24 => " (SIGXCPU: its limit of processor time)",
         25 => " (SIGXFSZ: its limit of file size)",
+        26 => " (SIGVTALRM)",
+        27 => " (SIGPROF)",
+        29 => " (SIGIO)",
+        30 => " (SIGPWR)",
         31 => " (SIGSYS: a system call that is forbidden)",
         _ => "",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_signal_that_ends_a_program_has_its_name() {
+        // CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG and WINCH end nobody.
+        for signal in (1..=31).filter(|signal| ![17, 18, 19, 20, 21, 22, 23, 28].contains(signal)) {
+            let told = ended(Ending::Signal(signal));
+            assert!(told.starts_with(&format!("signal {signal} (SIG")), "{told}");
+        }
     }
 }
