@@ -8,7 +8,7 @@ use super::due::Due;
 use super::hosts::{Host, HostState};
 use super::quotas::TEXT_BYTES_MAX;
 use super::registry::Service;
-use super::workers::{Life, Worker};
+use super::workers::{Life, Place, Worker};
 use protocol::names::HostName;
 use protocol::op::reply::Value;
 use protocol::show;
@@ -109,12 +109,15 @@ impl Engine {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
         let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);
+        // What it has it may finish; its end is asked for after that.
+        let is_finishing = !worker.is_wanted && worker.place == Place::Busy;
         let is_host_lost = self.host_link(&worker.host).is_none() && !worker.is_guest;
         let notes: Vec<&'static str> = [
             (worker.failed.is_some(), "failed"),
             (worker.is_paused, "paused"),
             (service.is_paused, "service paused"),
             (!worker.is_wanted, "stopped"),
+            (is_finishing, "finishing its request"),
             (is_overdue, "overdue"),
             (worker.is_guest, "self-started"),
             (is_host_lost, "host lost"),
@@ -140,6 +143,13 @@ impl Engine {
         let mut since = worker.since;
         if service.is_paused && worker.life == Life::Ready {
             since = since.max(service.pause_said.at);
+        }
+        let is_down_for_itself = !worker.is_wanted || worker.failed.is_some();
+        if is_host_lost
+            && !is_down_for_itself
+            && let Some(host) = self.hosts.get(&worker.host)
+        {
+            since = since.max(host.since);
         }
         State { word, words, notes, since, until, reason }
     }
@@ -168,7 +178,9 @@ impl Engine {
         {
             return Some(failed.clone());
         }
-        if worker.life == Life::Down && worker.is_wanted && is_host_lost {
+        let is_quiet = matches!(worker.life, Life::Down | Life::Starting)
+            || worker.life == Life::Ready && worker.why.is_empty();
+        if is_quiet && worker.is_wanted && is_host_lost {
             return Some(self.why_lost(&worker.host));
         }
         if worker.why.is_empty() && service.is_paused {
