@@ -38,7 +38,11 @@ impl Engine {
                 )));
             }
             Some(key) => key,
-            None => self.registry.add(name.clone(), id).map_err(refused)?,
+            None => {
+                let key = self.registry.add(name.clone(), id).map_err(refused)?;
+                self.registry[key].open_said.at = self.now;
+                key
+            }
         };
         let mut words = String::new();
         for &(setting, value) in settings {
