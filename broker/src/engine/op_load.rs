@@ -22,7 +22,7 @@ fn columns() -> Vec<Column> {
         column("retried", "retried", 7),
         column("denied", "denied", 7),
         column("budget used", "budget_used", 11),
-        column("of", "budget", 6),
+        column("budget", "budget", 6),
     ]
 }
 
