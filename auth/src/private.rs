@@ -173,7 +173,12 @@ pub fn replace(path: &Path, text: &str) -> Result<(), String> {
 /// # Errors
 /// Names the file and what the system said.
 pub fn create(path: &Path, text: &str) -> Result<(), String> {
-    let wrong = |error: io::Error| format!("{}: {error}", path.display());
+    let wrong = |error: io::Error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            format!("{} exists already, and is not written over; name a new file", path.display())
+        }
+        _ => format!("{}: {error}", path.display()),
+    };
     let mut file = new(path).map_err(wrong)?;
     let filled = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     if let Err(error) = filled {

@@ -303,7 +303,7 @@ mod tests {
             (&["add", "x", "--role", "admin"], "no role"),
             (&["add", "x"], "--role"),
             (&["add", "x", "--role", "host", "--service", "echo"], "--service is for"),
-            (&["add", "x", "--role", "host", "--out", file.to_str().unwrap()], "exists"),
+            (&["add", "x", "--role", "host", "--out", file.to_str().unwrap()], "name a new file"),
             (&["remove", "x"], "no token 'x'"),
         ] {
             let error = token(&file, words).unwrap_err();

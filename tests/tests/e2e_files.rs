@@ -189,6 +189,9 @@ fn tokens_in_force_stay_in_force_when_their_file_goes_and_the_next_start_notices
     let mut broker = Broker::start(&[]);
     let file = broker.folder.path().join("state/tokens");
     let ask = |broker: &Broker| broker.try_login("echo").map(|_| ()).map_err(|e| e.text.clone());
+    let why = broker.try_op("reload").expect_err("there is nothing yet").text;
+    assert!(why.starts_with("there is nothing to read again: there is no token file"), "{why}");
+    assert!(why.contains("isectd token add NAME") && why.contains("--tls-cert"), "{why}");
     add("one", &file);
     broker.op("reload");
     let text = fs::read_to_string(&file).expect("tokens");

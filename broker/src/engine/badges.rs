@@ -82,8 +82,12 @@ impl Engine {
             let text = self.unknown_service(badge.service.as_str());
             return Err(ErrorBody::new(ErrorCode::UnknownService, text));
         };
+        if badge.service.is_op() {
+            let text = "service 'op' is the broker's own and takes no workers";
+            return Err(ErrorBody::new(ErrorCode::BadBadge, text));
+        }
         let is_open = self.registry[service].settings.get(ServiceSetting::SelfStart) == 1;
-        if !is_open || badge.service.is_op() {
+        if !is_open {
             let text = format!(
                 "this badge was not issued, and service '{0}' takes no workers that start themselves ('config service {0} selfstart=1' allows it)",
                 badge.service

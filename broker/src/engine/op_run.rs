@@ -261,7 +261,8 @@ impl Engine {
         };
         let answer = match script {
             Err(why) => Err(refused(format!(
-                "file {path} can't be read: {why}; isectd reads it on its machine, 'isdclient < FILE' on yours"
+                "file {path} can't be read: {}; isectd reads it on its machine, 'isdclient < FILE' on yours",
+                why.strip_prefix(&format!("{path}: ")).unwrap_or(&why)
             ))),
             Ok(text) => {
                 let origin = self.origin_of(client);

@@ -185,8 +185,26 @@ impl Shell {
     fn begin_reload(&mut self, asker: Asker) {
         match self.secure.files() {
             Some(files) => self.helpers.read_certificates(asker, files.clone()),
-            None => self.read_tokens(asker),
+            None => match self.missing_tokens() {
+                Some(file) => {
+                    let why = format!(
+                        "there is nothing to read again: there is no token file {file} ('isectd \
+                         token add NAME --role ROLE --file {file}' makes it), and no certificate \
+                         is named (--tls-cert FILE)"
+                    );
+                    self.tokens_read(asker, Err(why));
+                }
+                None => self.read_tokens(asker),
+            },
         }
+    }
+
+    /// The token file, if none is there and none was. Those that are in force are not forgotten
+    /// with their file.
+    fn missing_tokens(&self) -> Option<String> {
+        let file = self.desk.file.as_ref().filter(|_| !self.desk.has_tokens())?;
+        let is_missing = matches!(private::is_there(file), Ok(false));
+        is_missing.then(|| file.display().to_string())
     }
 
     /// A reload is done: the next one, if one waits.
@@ -200,9 +218,9 @@ impl Shell {
     /// The certificates were read, or not: then those in use stay. The tokens are next.
     pub(super) fn certificates_read(&mut self, asker: Asker, loaded: Loaded) {
         let found = self.secure.put(loaded);
-        // There need be no tokens; but those that are in force are not forgotten with their file.
-        let is_missing = |file: &PathBuf| matches!(private::is_there(file), Ok(false));
-        let more = self.desk.has_tokens() || !self.desk.file.as_ref().is_none_or(is_missing);
+        // There need be no tokens.
+        let has_file = self.desk.file.is_some() && self.missing_tokens().is_none();
+        let more = self.desk.has_tokens() || has_file;
         self.tell(None, Input::CertificatesRead { asker, found, more });
         if more {
             self.read_tokens(asker);
