@@ -80,6 +80,10 @@ fn near_misses_of_every_kind_say_what_was_meant() {
         ("workers idel", "did you mean 'idle'?"),
         ("send all statsu", "did you mean 'status'?"),
         ("help sevices", "did you mean 'services'?"),
+        ("help config servic", "did you mean 'service'?"),
+        ("clients 3", "did you mean 'client 3'?"),
+        ("hosts alpha", "did you mean 'host alpha'?"),
+        ("service", "\nsyntax: service clientid newservice\nsyntax: service name"),
     ] {
         assert!(said(line).contains(part), "{line}: {}", said(line));
     }

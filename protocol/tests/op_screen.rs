@@ -43,3 +43,15 @@ fn wide_characters_keep_the_columns_straight() {
     assert_eq!(lines[2].find('7'), Some(23), "{text}");
     assert_eq!(lines[3].find('7'), Some(23 + 2), "{text}");
 }
+
+#[test]
+fn a_record_flows_at_its_blanks_on_a_terminal_and_nowhere_else() {
+    let reason = "it ended five times before it was ready, and never logged in to the broker";
+    let fields = vec![("id", Value::Number(7)), ("reason", Value::Text(reason.to_owned()))];
+    let record = Block::Record { name: "worker", prefix: "worker->", width: 0, fields };
+    let reply = OpReply::block(record);
+    let text = reply.render(Format::Screen(40));
+    assert!(text.starts_with("worker->id = 7\nworker->reason = \"it ended five\n    "), "{text}");
+    assert!(text.lines().all(|line| line.len() <= 40), "{text}");
+    assert!(reply.render(Format::Text).contains(reason));
+}

@@ -29,7 +29,8 @@ impl<'a> Args<'a> {
     }
 
     fn error(&self, text: impl fmt::Display) -> OpError {
-        OpError::usage(format!("{}: {text}\nsyntax: {}", self.row.name, self.row.usage))
+        let usage = self.row.usage.replace('\n', "\nsyntax: ");
+        OpError::usage(format!("{}: {text}\nsyntax: {usage}", self.row.name))
     }
 
     fn peek(&self) -> Option<&'a str> {
@@ -68,7 +69,12 @@ impl<'a> Args<'a> {
             1 => String::new(),
             count => format!(" and {} more", count - 1),
         };
-        Err(self.error(format_args!("unexpected '{}'{more}", words::shown(word))))
+        // `clients 3` for `client 3`.
+        let one = self.row.name.strip_suffix('s');
+        let one = one.filter(|one| COMMANDS.iter().any(|row| row.name == *one));
+        let meant = one.filter(|_| more.is_empty()).map(|one| format!("{one} {word}"));
+        let hint = words::meant(meant.as_deref());
+        Err(self.error(format_args!("unexpected '{}'{more}{hint}", words::shown(word))))
     }
 
     pub(super) fn number(
@@ -398,6 +404,14 @@ impl<'a> Args<'a> {
         }
         if help::rows(first).is_empty() {
             return Err(OpError::usage(help::no_topic(first)));
+        }
+        let seconds = COMMANDS.iter().filter(|row| row.first() == first);
+        let seconds = seconds.filter_map(|row| row.second());
+        if let Some(word) = self.peek()
+            && let Some(near) = words::nearest(word, seconds)
+        {
+            let hint = words::meant(Some(near));
+            return Err(self.error(format_args!("unknown word '{}'{hint}", words::shown(word))));
         }
         Ok(Some(first.to_owned()))
     }

@@ -137,7 +137,7 @@ pub fn markdown() -> String {
          | command | may | text |\n| --- | --- | --- |\n",
     );
     for row in COMMANDS {
-        let usage = row.usage.replace('|', "\\|");
+        let usage = row.usage.replace('|', "\\|").replace('\n', "`<br>`");
         let short = row.short.replace('|', "\\|");
         out.push_str(&format!("| `{usage}` | {} | {short} |\n", row.effect.word()));
     }

@@ -31,14 +31,8 @@ pub(super) fn render(blocks: &[Block], screen: Option<usize>) -> String {
 
 fn one(block: &Block, screen: Option<usize>, out: &mut String) {
     match block {
-        Block::Line { text, .. } => {
-            let text = clean(text, false);
-            match screen {
-                Some(screen) if width(&text) > screen => long_line(&text, screen, out),
-                Some(_) | None => line(&text, out),
-            }
-        }
-        Block::Record { prefix, width, fields, .. } => record(prefix, *width, fields, out),
+        Block::Line { text, .. } => flow(&clean(text, false), screen, out),
+        Block::Record { prefix, width, fields, .. } => record(prefix, *width, fields, screen, out),
         Block::Table { title, columns, rows, .. } => {
             if !title.is_empty() {
                 line(&clean(title, false), out);
@@ -66,7 +60,13 @@ fn clean(text: &str, keep_tabs: bool) -> String {
     if keep_tabs { show::lines(text) } else { show::one_line(text.to_owned()) }
 }
 
-fn record(prefix: &str, width: usize, fields: &[(&'static str, Value)], out: &mut String) {
+fn record(
+    prefix: &str,
+    width: usize,
+    fields: &[(&'static str, Value)],
+    screen: Option<usize>,
+    out: &mut String,
+) {
     let longest = fields.iter().map(|(key, _)| prefix.len() + key.len()).max().unwrap_or_default();
     let width = if width == 0 { 0 } else { width.max(longest) };
     for (key, value) in fields {
@@ -89,13 +89,16 @@ fn record(prefix: &str, width: usize, fields: &[(&'static str, Value)], out: &mu
             | Value::Texts(_) => vec![plain(value)],
         };
         for text in texts {
-            line(&format!("{name:width$} = {text}"), out);
+            flow(&format!("{name:width$} = {text}"), screen, out);
         }
     }
 }
 
-/// A line that is too long for the terminal, broken at blanks.
-fn long_line(text: &str, screen: usize, out: &mut String) {
+/// A line, broken at blanks where it is too long for the terminal.
+fn flow(text: &str, screen: Option<usize>, out: &mut String) {
+    let Some(screen) = screen.filter(|screen| width(text) > *screen) else {
+        return line(text, out);
+    };
     for (index, part) in wrap(text, screen - INDENT).into_iter().enumerate() {
         let indent = if index == 0 { 0 } else { INDENT };
         line(&format!("{:indent$}{part}", ""), out);
