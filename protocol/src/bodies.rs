@@ -96,6 +96,16 @@ impl Login {
                 )));
             }
         };
+        let heartbeat = match lines.get("heartbeat") {
+            None | Some("no") => false,
+            Some("yes") => true,
+            Some(other) => {
+                return Err(BodyError(format!(
+                    "'heartbeat {}' is neither 'yes' nor 'no'",
+                    show::brief(other, SHOWN_MAX)
+                )));
+            }
+        };
         Ok(Self {
             service: service(&lines)?,
             priority,
@@ -104,7 +114,7 @@ impl Login {
             name: lines.get("name").map(clean),
             token: Claim::of(&lines)?,
             format,
-            heartbeat: lines.get("heartbeat") == Some("yes"),
+            heartbeat,
         })
     }
 
@@ -805,3 +815,21 @@ impl ExecOutput {
 
 // The bodies above belong to this version; a change of meaning needs a new one.
 const _: () = assert!(VERSION == 2);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_word_that_is_none_of_its_keys_is_refused_and_the_first_line_of_a_key_counts() {
+        let login = |more: &str| Login::parse(format!("service op\n{more}\n").as_bytes());
+        for wrong in ["heartbeat maybe", "heartbeat", "format xml", "columns x", "priority 0"] {
+            assert!(login(wrong).is_err(), "{wrong}");
+        }
+        for (lines, heartbeat) in [("heartbeat yes", true), ("heartbeat no", false), ("x y", false)]
+        {
+            assert_eq!(login(lines).map(|login| login.heartbeat), Ok(heartbeat), "{lines}");
+        }
+        assert_eq!(login("priority 7\npriority 9").map(|login| login.priority), Ok(7));
+    }
+}
