@@ -174,7 +174,14 @@ impl Output {
             // Nothing can be said there, or nobody wants to know.
             Failure::Output(_) | Failure::Interrupted => return,
         };
-        let _ = self.end_line().and_then(|()| self.text(&as_json(at, &error)));
+        // What is wrong on the command line is explained there.
+        let advice = match failure {
+            Failure::Usage(_) => "'isdclient --help' explains the command line",
+            Failure::Asked(_) | Failure::Input(_) | Failure::Output(_) | Failure::Interrupted => {
+                error.advice()
+            }
+        };
+        let _ = self.end_line().and_then(|()| self.text(&as_json(at, &error, advice)));
     }
 
     /// Failures told so far shall not be the exit status.
@@ -226,7 +233,7 @@ fn words(error: &Error) -> String {
 }
 
 /// The error as `docs/op.schema.json` has it: what, whose, whether it ran, what to do, and where.
-fn as_json(at: At<'_>, error: &Error) -> String {
+fn as_json(at: At<'_>, error: &Error, advice: &str) -> String {
     let name = match error.code {
         Code::Isect(code) => code.name(),
         Code::Application(_) => "application",
@@ -251,8 +258,8 @@ fn as_json(at: At<'_>, error: &Error) -> String {
         "name": name,
         "whose": error.whose().word(),
         "ran": error.ran.word(),
-        "text": if text.is_empty() { error.advice() } else { &text },
-        "advice": Some(error.advice()).filter(|advice| !advice.is_empty()),
+        "text": if text.is_empty() { advice } else { &text },
+        "advice": Some(advice).filter(|advice| !advice.is_empty()),
         "command": Some(command).filter(|command| !command.is_empty()),
         "file": file,
         "line": line,
@@ -380,7 +387,8 @@ mod tests {
     #[test]
     fn errors_of_scripts_name_file_and_line() {
         let json = |at, code, text: &str| -> Value {
-            serde_json::from_str(&as_json(at, &Error::new(code, text))).unwrap()
+            let error = Error::new(code, text);
+            serde_json::from_str(&as_json(at, &error, error.advice())).unwrap()
         };
         let text = "1 command done, 2 failed:\nline 2: 'bogus' is no command\nline 3: x: y";
         let error = json(At::Only("source '/a b'"), ErrorCode::Refused, text);
