@@ -81,7 +81,9 @@ fn every_error_is_an_object_that_says_what_where_and_the_cure() {
     assert_eq!((&told["name"], &told["command"]), (&"usage".into(), &"nonsense".into()));
     assert_eq!(error(&["-c", "worker 7"], "")["number"], -28);
     assert_eq!(error(&["-c", "x", "nosuch"], "")["name"], "unknown_service");
-    assert_eq!(error(&["hello", "d"], "")["name"], "usage");
+    let told = error(&["hello", "d"], "");
+    assert_eq!((&told["name"], &told["number"]), (&"usage".into(), &(-26).into()));
+    assert_eq!(told["advice"], "'isdclient --help' explains the command line");
     assert_eq!(broker.end(), 0);
     let none = run("isdclient", &["-h", "127.0.0.1:1", "--json", "-c", "services"], b"");
     let answer = parsed(&none.out);
