@@ -29,22 +29,27 @@ impl Quota {
         Self { rate, level: rate.burst as u64 * ONE, at: Tick(0) }
     }
 
-    /// Whether one is left.
-    pub fn has_one(&mut self, now: Tick) -> bool {
+    /// Whether so many are left.
+    pub fn has(&mut self, count: u32, now: Tick) -> bool {
         let gained = now.since(self.at).0.saturating_mul(u64::from(self.rate.per_second));
         let full = u64::from(self.rate.burst) * ONE;
         self.level = self.level.saturating_add(gained).min(full);
         self.at = self.at.max(now);
-        self.level >= ONE
+        self.level >= u64::from(count) * ONE
     }
 
     /// Takes one, if one is left.
     pub fn take(&mut self, now: Tick) -> bool {
-        let has_one = self.has_one(now);
-        if has_one {
-            self.level -= ONE;
+        self.take_all(1, now)
+    }
+
+    /// Takes so many, if so many are left.
+    pub fn take_all(&mut self, count: u32, now: Tick) -> bool {
+        let has_all = self.has(count, now);
+        if has_all {
+            self.level -= u64::from(count) * ONE;
         }
-        has_one
+        has_all
     }
 }
 
@@ -64,5 +69,14 @@ mod tests {
         assert_eq!(takes(&mut quota, 1500), 2);
         assert_eq!(takes(&mut quota, 1_000_000), 3);
         assert_eq!(takes(&mut quota, 0), 0, "a clock that goes back gives nothing");
+    }
+
+    #[test]
+    fn several_are_taken_together_or_not_at_all() {
+        let mut quota = Quota::new(Rate { burst: 5, per_second: 1 });
+        assert!(quota.take_all(3, Tick(0)));
+        assert!(!quota.take_all(3, Tick(0)) && quota.take_all(2, Tick(0)));
+        assert!(!quota.take_all(u32::MAX, Tick(u64::MAX)), "more than there can ever be");
+        assert!(quota.take_all(0, Tick(0)));
     }
 }

@@ -9,10 +9,13 @@ use super::{Engine, Out};
 use protocol::bodies::Ending;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
+use protocol::show;
 
 /// How long the report of an end may follow the end of a connection: until then the two are one
 /// event.
 const TOGETHER_MS: u64 = 300;
+/// Most of the last line of stderr that is told with a death, in bytes; its page has all of it.
+const LAST_LINE_MAX: usize = 512;
 /// Most of a refusal that is kept, in characters.
 const REFUSAL_MAX: usize = 200;
 
@@ -83,7 +86,7 @@ impl Engine {
         };
         if let Some(line) = worker.tail.back().filter(|_| worker.tail_new > 0) {
             how += "; last line of stderr: ";
-            how += line;
+            how += &show::brief(line, LAST_LINE_MAX);
         }
         how
     }

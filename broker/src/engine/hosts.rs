@@ -284,7 +284,7 @@ impl Engine {
                     self.on_listed(link, &name, &listed, out);
                 }
             }
-            (Report::Output(_), _) if !self.may_cause(Class::Output, Some(link)) => {}
+            (Report::Output(output), _) if !self.may_pass_on(&output.line, link) => {}
             (report, _) => {
                 if let Some(key) = self.believed(link, &name, &report, out) {
                     self.on_believed(key, &report, out);

@@ -62,7 +62,7 @@ impl Class {
             // Each of some thousand comes back after the broker was away.
             Self::Guest => (5000, 50),
             Self::Host => (500, 20),
-            // An execd passes on 5000 a second.
+            // An execd passes on 5000 a second. One that is longer than 256 bytes is several.
             Self::Output => (20_000, 10_000),
         };
         Rate { burst, per_second }
@@ -141,14 +141,25 @@ impl Engine {
     /// Whether a peer may cause one more fact; if not, that is counted. Asked before the fact's
     /// text is made, which would be work, too.
     pub(crate) fn may_cause(&mut self, class: Class, link: Option<LinkId>) -> bool {
+        self.may_cause_for(1, class, link)
+    }
+
+    /// The same for a line that a program wrote: a long one counts as several.
+    pub(crate) fn may_pass_on(&mut self, line: &str, link: LinkId) -> bool {
+        let bytes = line.len().min(FACT_BYTES_MAX);
+        let count = 1 + (bytes / TEXT_BYTES_MAX) as u32;
+        self.may_cause_for(count, Class::Output, Some(link))
+    }
+
+    fn may_cause_for(&mut self, count: u32, class: Class, link: Option<LinkId>) -> bool {
         let now = self.now;
         if let Some(slot) = link.and_then(|link| self.links.get_mut(link)) {
             let share = slot.share.of(class);
             // Taken only with one of all: whoever gets none has not used his own.
-            if share.has_one(now) && self.quotas.all[class.index()].take(now) {
-                return share.take(now);
+            if share.has(count, now) && self.quotas.all[class.index()].take_all(count, now) {
+                return share.take_all(count, now);
             }
-        } else if self.quotas.all[class.index()].take(now) {
+        } else if self.quotas.all[class.index()].take_all(count, now) {
             return true;
         }
         self.left_out(class, link);

@@ -94,6 +94,8 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
         let (worker, run) = (WorkerId(id), RunId(line.number("run")?.unwrap_or(known)));
         let (pid, tail) = (77, Vec::new());
         let times: u32 = line.number("times")?.unwrap_or(1);
+        let length: Option<usize> = line.number("length")?;
+        let long = length.map(|length| "n".repeat(length));
         let report = match what.as_str() {
             "exited" => {
                 let (ending, cpu_ms, rss_kib_max) = (Ending::Exit(0), u64::MAX, u64::MAX);
@@ -101,14 +103,13 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
             }
             "failed" => {
                 let (lasting, again_ms) = (line.flag("lasting"), line.number("again")?);
-                let length: Option<usize> = line.number("length")?;
-                let text = length.map_or_else(|| "no".to_owned(), |length| "n".repeat(length));
-                let again_ms = again_ms.unwrap_or(0);
+                let (again_ms, text) = (again_ms.unwrap_or(0), long.unwrap_or("no".to_owned()));
                 Report::Failed(ExecFailed { worker, run, lasting, again_ms, text })
             }
             "started" => Report::Started(ExecStarted { worker, run, pid }),
             "output" => {
-                let (stream, line, dropped) = (Stream::Stdout, "a lie".to_owned(), u64::MAX);
+                let (stream, line, dropped) =
+                    (Stream::Stdout, long.unwrap_or("a lie".to_owned()), u64::MAX);
                 Report::Output(ExecOutput { worker, run, stream, line, dropped })
             }
             other => return Err(format!("'{other}' is no report")),
