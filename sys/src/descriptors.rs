@@ -1,7 +1,7 @@
 //! Room for descriptors, made before it is needed. Linux grows the table of a process's descriptors
-//! when the next one finds no place, in the middle of an `accept` or a `pipe`. Where several threads
-//! share the table, that call then waits for all processors (`synchronize_rcu`): some 20 ms, on a
-//! busy machine more than a second, in which an event loop serves nobody.
+//! when the next one finds no place, in the middle of an `accept` or a `pipe`. Where several
+//! threads share the table, that call then waits for all processors (`synchronize_rcu`): some
+//! 20 ms, on a busy machine more than a second, in which an event loop serves nobody.
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::resource::{Resource, getrlimit};

@@ -125,7 +125,6 @@ impl Shell {
         orphans::take_in().map_err(|error| Failure::kernel("PR_SET_CHILD_SUBREAPER", error))?;
         let signals = take_signals()?;
         let mut recipe = Recipe::new(&options)?;
-        sys::descriptors::make_room();
         let Identity { policy, binary } = policy::of(&options, &recipe);
         let (state, found) = match &options.state {
             None => (None, Vec::new()),

@@ -79,6 +79,7 @@ impl Recipe {
         let failed = |errno: Errno| Failure::kernel("descriptor limit", errno);
         let own = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
         setrlimit(Resource::RLIMIT_NOFILE, own.1, own.1).map_err(failed)?;
+        sys::descriptors::make_room();
         Self::settle(options, own)
     }
 
