@@ -20,7 +20,7 @@ impl Engine {
     /// Whether a host does what it is told now, as far as is known: it is up, and was heard of
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
-        let missed_max = self.patience().ping_each.saturating_add(1);
+        let missed_max = self.patience(None).ping_each.saturating_add(1);
         let slot = self.host_link(host).and_then(|link| self.links.get(link));
         slot.is_some_and(|slot| slot.missed <= missed_max)
     }
@@ -43,12 +43,13 @@ impl Engine {
     }
 
     /// How long a worker that lost its connection is waited for. On another machine it may have
-    /// been cut off, and tries to come back as long as it was told; one that is busy looks for its
-    /// broker only when it is done.
+    /// been cut off, and tries to come back as long as it was told at its login; one that is busy
+    /// looks for its broker only when it is done.
     pub(crate) fn return_wait_ms(&self, key: usize) -> u64 {
         let worker = &self.workers[key];
         let least = self.settings.get(Setting::ReturnMs);
-        let reconnect = self.settings.get(Setting::ReconnectMs);
+        let set = self.settings.get(Setting::ReconnectMs);
+        let (reconnect, silence) = worker.told.unwrap_or_else(|| (set, self.silence_ms()));
         let is_builtin = self.hosts.get(&worker.host).is_some_and(|host| host.is_builtin);
         if is_builtin || worker.is_refused || reconnect == 0 {
             return least;
@@ -65,7 +66,6 @@ impl Engine {
                 }
             }
         });
-        let silence = self.settings.get(Setting::SilenceMs);
         least.max(reconnect + silence + RETURN_MARGIN_MS + work)
     }
 

@@ -129,11 +129,14 @@ impl Engine {
             slot.end = End::Worker(key);
         }
         let (now, silence_ms) = (self.now, self.silence_ms());
+        let reconnect_ms = self.settings.get(Setting::ReconnectMs);
+        self.links.tell(link, self.told());
         let worker = &mut self.workers[key];
         let is_adopted = matches!(worker.life, Life::Down | Life::Pausing | Life::Returning)
             || worker.was_ready
             || worker.is_found;
         worker.link = Some(link);
+        worker.told = Some((reconnect_ms, silence_ms));
         worker.enter(Life::Ready, now);
         worker.why.clear();
         (worker.lost, worker.refused) = (None, None);
@@ -156,7 +159,7 @@ impl Engine {
             body_bytes_max: self.settings.get(Setting::BodyBytesMax),
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
             silence_ms,
-            reconnect_ms: self.settings.get(Setting::ReconnectMs),
+            reconnect_ms,
             signature,
         };
         out.push(Action::Send { link, frame: Frame::BadgeOk(ok) });

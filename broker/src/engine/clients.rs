@@ -59,6 +59,8 @@ pub(crate) struct Client {
     pub(crate) is_blocked: bool,
     /// Who blocked it, and when.
     pub(crate) block_said: Option<Box<Said>>,
+    /// How many requests it was told that it may have under way.
+    pub(crate) requests_max: u64,
     /// Keys of its transactions that have no outcome yet, by sequence.
     pub(crate) live: Live,
     /// Requests that ended before their last piece came, and when: further pieces are dropped up to
@@ -181,6 +183,7 @@ impl Engine {
         };
         let id = ClientId(self.clients.next_id);
         self.clients.next_id = self.clients.next_id.wrapping_add(1);
+        let requests_max = self.settings.get(Setting::RequestsMax);
         let client = Client {
             id,
             link,
@@ -194,6 +197,7 @@ impl Engine {
             peer,
             is_blocked: false,
             block_said: None,
+            requests_max,
             live: Live::default(),
             cut: BTreeMap::new(),
             since: self.now,
@@ -210,11 +214,12 @@ impl Engine {
         if let Some(slot) = self.links.get_mut(link) {
             slot.end = End::Client(key);
         }
+        self.links.tell(link, self.told());
         let deadline_ms = self.registry[service].settings.get(ServiceSetting::DeadlineMs);
         let ok = LoginOk {
             client: id,
             body_bytes_max: self.settings.get(Setting::BodyBytesMax),
-            requests_max: self.settings.get(Setting::RequestsMax),
+            requests_max,
             deadline_ms,
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
             silence_ms: self.silence_ms(),

@@ -6,7 +6,7 @@
 
 use super::action::Action;
 use super::due::Due;
-use super::links::End;
+use super::links::{End, Told};
 use super::workers::{Life, Place};
 use super::{Engine, Out};
 use protocol::bodies::ErrorBody;
@@ -26,36 +26,65 @@ pub(crate) struct Patience {
 }
 
 impl Engine {
-    /// Milliseconds between two looks at the links.
-    fn beat_ms(&self) -> u64 {
+    /// Milliseconds between two looks at the links, by the setting.
+    fn beat_set_ms(&self) -> u64 {
         self.settings.get(Setting::HeartbeatMs) / BEATS
     }
 
-    /// How many silent beats are the end; at least two, whatever the settings, so that a ping can
-    /// be answered.
-    fn beats(&self) -> u64 {
-        (self.settings.get(Setting::SilenceMs) / self.beat_ms()).max(2)
+    /// The same as it is to be: whoever was told a shorter one is still looked at as often.
+    fn beat_due_ms(&self) -> u64 {
+        let told = self.links.heartbeat_told().map_or(u64::MAX, |told| u64::from(told) / BEATS);
+        self.beat_set_ms().min(told).max(1)
     }
 
     /// The silence that is the end, as told to workers and clients: they hear of the broker often
-    /// enough to hold it to the same.
+    /// enough to hold it to the same. At least two beats, whatever the settings, so that a ping can
+    /// be answered.
     pub(crate) fn silence_ms(&self) -> u64 {
-        self.settings.get(Setting::SilenceMs).max(self.beats() * self.beat_ms())
+        self.settings.get(Setting::SilenceMs).max(2 * self.beat_set_ms())
     }
 
-    pub(crate) fn patience(&self) -> Patience {
-        let beats = self.beats();
-        let ping_each = BEATS.min(beats / 2);
+    /// What a peer that logs in is told, and judged by as long as it is connected.
+    pub(crate) fn told(&self) -> Told {
+        let narrow = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
+        Told {
+            heartbeat_ms: narrow(self.settings.get(Setting::HeartbeatMs)),
+            silence_ms: narrow(self.silence_ms()),
+        }
+    }
+
+    /// How long a link's silence is borne: one that was told of more has that, and one that was
+    /// told of less hears of the broker within that.
+    pub(crate) fn patience(&self, told: Option<Told>) -> Patience {
+        let now_ms = self.silence_ms();
+        let told_ms = told.map_or(now_ms, |told| u64::from(told.silence_ms));
+        let beats = |ms: u64| (ms / self.beat_ms.max(1)).max(2);
+        let narrow = |beats: u64| u32::try_from(beats).unwrap_or(u32::MAX);
         Patience {
-            ping_each: u32::try_from(ping_each).unwrap_or(1),
-            end: u32::try_from(beats).unwrap_or(u32::MAX),
+            ping_each: narrow(BEATS.min(beats(now_ms.min(told_ms)) / 2)),
+            end: narrow(beats(now_ms.max(told_ms))),
         }
     }
 
     pub(crate) fn start_heartbeat(&mut self) {
-        let next = self.now.plus_millis(self.beat_ms());
+        let beat_ms = self.beat_due_ms();
+        if beat_ms != self.beat_ms {
+            self.beat_ms = beat_ms;
+            self.links.count_anew();
+        }
+        let next = self.now.plus_millis(beat_ms);
         self.next_beat = Some(next);
         self.due.add(next, Due::Heartbeat);
+    }
+
+    /// `heartbeat_ms` or `silence_ms` was set: silence is counted from now, and the next look is no
+    /// later than the new setting says.
+    pub(crate) fn heartbeat_changed(&mut self) {
+        self.links.count_anew();
+        let next = self.now.plus_millis(self.beat_due_ms());
+        if self.next_beat.is_some_and(|at| next < at) {
+            self.start_heartbeat();
+        }
     }
 
     /// The beats come late by a whole one or more: the broker stood still for so long. What others
@@ -64,8 +93,8 @@ impl Engine {
     /// those were promised.
     pub(crate) fn excuse_standstill(&mut self) {
         let Some(late) = self.next_beat.map(|next| self.now.since(next)) else { return };
-        if late.as_millis() >= self.beat_ms() {
-            let more = late + Micros::from_millis(self.beat_ms());
+        if late.as_millis() >= self.beat_ms {
+            let more = late + Micros::from_millis(self.beat_ms);
             self.due.put_off(more);
             self.links.put_off(more, self.now);
         }
@@ -73,6 +102,10 @@ impl Engine {
 
     /// `Due::Heartbeat`: looks at all links that owe an answer, then sets the next one.
     pub(crate) fn on_heartbeat(&mut self, out: Out<'_>) {
+        if self.next_beat.is_some_and(|next| self.now < next) {
+            // One that an earlier setting asked for; an earlier one took its place.
+            return;
+        }
         self.start_heartbeat();
         let mut silent: Vec<LinkId> = Vec::new();
         silent.extend(self.hosts.values().filter_map(|host| host.state.link()));
@@ -86,11 +119,10 @@ impl Engine {
             let clients = self.clients.by_id().filter(|(_, client)| client.heartbeat);
             silent.extend(clients.map(|(_, client)| client.link));
         }
-        let patience = self.patience();
         for link in silent {
-            self.ping(link, &patience, out);
+            self.ping(link, out);
         }
-        self.tell_paused(&patience, out);
+        self.tell_paused(out);
         let idle_ms = self.settings.get(Setting::IdleMs);
         if idle_ms > 0 {
             self.close_idle(idle_ms, out);
@@ -116,8 +148,9 @@ impl Engine {
 
     /// A link that is read no further can't have its pings answered: it hears all the same that the
     /// broker is there.
-    fn tell_paused(&mut self, patience: &Patience, out: Out<'_>) {
+    fn tell_paused(&mut self, out: Out<'_>) {
         for link in self.links.paused() {
+            let patience = self.patience(self.links.get(link).and_then(|slot| slot.told));
             let Some(slot) = self.links.get_mut(link) else { continue };
             slot.missed = slot.missed.saturating_add(1);
             if slot.missed.is_multiple_of(patience.ping_each) {
@@ -127,14 +160,18 @@ impl Engine {
     }
 
     /// Pings a link that was silent for a heartbeat; ends one that was silent too long.
-    fn ping(&mut self, link: LinkId, patience: &Patience, out: Out<'_>) {
+    fn ping(&mut self, link: LinkId, out: Out<'_>) {
         if self.links.is_paused(link) {
             return;
         }
-        let end = match self.links.get(link).map(|slot| &slot.end) {
-            Some(End::Worker(key)) => self.beats_of_worker(*key, patience),
-            Some(_) | None => patience.end,
+        let Some((told, worker)) = self.links.get(link).map(|slot| {
+            let End::Worker(key) = slot.end else { return (slot.told, None) };
+            (slot.told, Some(key))
+        }) else {
+            return;
         };
+        let patience = self.patience(told);
+        let end = worker.map_or(patience.end, |key| self.beats_of_worker(key, &patience));
         let Some(slot) = self.links.get_mut(link) else { return };
         slot.missed = slot.missed.saturating_add(1);
         if slot.missed < end {
@@ -145,10 +182,14 @@ impl Engine {
             return;
         }
         let silent_ms = self.now.since(slot.heard).as_millis();
-        let max = self.settings.get(Setting::SilenceMs);
-        let why = format!(
-            "was silent for {silent_ms} ms and answered no ping (silence_ms is {max}); closing it"
-        );
+        let set = self.settings.get(Setting::SilenceMs);
+        let max = match told.map(|told| u64::from(told.silence_ms)) {
+            Some(told) if told > set.max(2 * self.beat_ms) => {
+                format!("silence_ms was {told} at its login")
+            }
+            Some(_) | None => format!("silence_ms is {set}"),
+        };
+        let why = format!("was silent for {silent_ms} ms and answered no ping ({max}); closing it");
         match slot.end {
             End::Worker(key) => self.silent_worker(link, key, &why, out),
             End::Client(_) | End::Host(_) | End::NewClient | End::NewWorker | End::Free => {

@@ -8,6 +8,7 @@ use super::quotas::Share;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
 use protocol::time::{Micros, Tick};
+use std::collections::BTreeMap;
 
 /// What stands at the other end of a link.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +27,14 @@ pub(crate) enum End {
     Host(HostName),
 }
 
+/// What a peer was told at its login of how silence is judged. It keeps to that, so it is judged by
+/// that, whatever is set later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Told {
+    pub(crate) heartbeat_ms: u32,
+    pub(crate) silence_ms: u32,
+}
+
 /// One place in the table of links.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -40,6 +49,8 @@ pub(crate) struct Slot {
     pub(crate) heard: Tick,
     /// Heartbeats since then.
     pub(crate) missed: u32,
+    /// What it was told of silence, if it has logged in.
+    pub(crate) told: Option<Told>,
     /// More than `outbox_bytes_high` wait to be sent to it.
     is_congested: bool,
     /// Links that are read no further until this one drains.
@@ -54,6 +65,8 @@ pub(crate) struct Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     slots: Vec<Slot>,
+    /// How many links were told each `heartbeat_ms`.
+    heartbeats: BTreeMap<u32, usize>,
     /// How many are read no further for now.
     paused: usize,
 }
@@ -70,6 +83,7 @@ impl Links {
                 pending: None,
                 heard: now,
                 missed: 0,
+                told: None,
                 is_congested: false,
                 waiters: Vec::new(),
                 pauses: 0,
@@ -90,6 +104,38 @@ impl Links {
     pub(crate) fn put_off(&mut self, late: Micros, now: Tick) {
         for slot in &mut self.slots {
             slot.heard = (slot.heard + late).min(now);
+        }
+    }
+
+    /// Whoever is at the other end of a link was told this.
+    pub(crate) fn tell(&mut self, link: LinkId, told: Told) {
+        self.untell(link);
+        if let Some(slot) = self.get_mut(link) {
+            slot.told = Some(told);
+            *self.heartbeats.entry(told.heartbeat_ms).or_default() += 1;
+        }
+    }
+
+    fn untell(&mut self, link: LinkId) {
+        let Some(told) = self.get_mut(link).and_then(|slot| slot.told.take()) else { return };
+        if let Some(count) = self.heartbeats.get_mut(&told.heartbeat_ms) {
+            *count -= 1;
+            if *count == 0 {
+                self.heartbeats.remove(&told.heartbeat_ms);
+            }
+        }
+    }
+
+    /// The shortest `heartbeat_ms` that somebody was told who is still there.
+    pub(crate) fn heartbeat_told(&self) -> Option<u32> {
+        self.heartbeats.keys().next().copied()
+    }
+
+    /// Silence is counted in other beats, or to another number of them, from now on: nobody is
+    /// judged by what was counted before.
+    pub(crate) fn count_anew(&mut self) {
+        for slot in &mut self.slots {
+            slot.missed = 0;
         }
     }
 
@@ -130,6 +176,7 @@ impl Links {
             slot.waiters.retain(|&waiter| waiter != link);
         }
         self.drained(link, out);
+        self.untell(link);
         if let Some(slot) = self.get_mut(link) {
             slot.end = End::Free;
             slot.peer = Peer::default();

@@ -105,6 +105,7 @@ impl Engine {
         let what = format!("is started: {} (run {run})", worker.path);
         let worker = &mut self.workers[key];
         worker.run = run;
+        worker.told = None;
         worker.pid = 0;
         worker.enter(Life::Starting, self.now);
         worker.begin_run();

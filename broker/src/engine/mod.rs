@@ -142,6 +142,8 @@ pub struct Engine {
     due: DueList,
     /// When the next `Due::Heartbeat` is.
     next_beat: Option<Tick>,
+    /// Milliseconds between two of them, as they are now.
+    beat_ms: u64,
     /// Kept so that expiry allocates nothing.
     due_keys: Vec<usize>,
     next_transaction: u64,
@@ -198,6 +200,7 @@ impl Engine {
             wheel: Wheel::default(),
             due: DueList::default(),
             next_beat: None,
+            beat_ms: 0,
             due_keys: Vec::new(),
             next_transaction: 0,
             next_fact: 0,

@@ -322,6 +322,9 @@ impl Engine {
             return self.config_events(origin, value, &[], out);
         }
         self.settings.set(setting, value);
+        if matches!(setting, Setting::HeartbeatMs | Setting::SilenceMs) {
+            self.heartbeat_changed();
+        }
         while self.poison.len() as u64 > self.settings.get(Setting::PoisonMax) {
             self.poison.pop_front();
         }

@@ -239,6 +239,7 @@ impl Engine {
         }
         (worker.is_over, worker.is_awaited) = (false, false);
         worker.pid = child.pid;
+        worker.told = worker.told.filter(|_| worker.run == child.run);
         worker.run = child.run;
         let (id, run) = (worker.id, child.run);
         match worker.life {

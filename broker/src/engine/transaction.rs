@@ -219,7 +219,8 @@ impl Engine {
         if service.is_stopped {
             return refuse(ErrorCode::ServiceStopped, self.stopped_text(service));
         }
-        let requests_max = self.settings.get(Setting::RequestsMax);
+        // A client keeps to what it was told, though less may be set by now.
+        let requests_max = self.settings.get(Setting::RequestsMax).max(entry.requests_max);
         if entry.live.len() as u64 >= requests_max {
             return refuse(
                 ErrorCode::TooManyRequests,

@@ -155,6 +155,8 @@ pub(crate) struct Worker {
     pub(crate) wait_until: Tick,
     /// Its connection was closed because it sent what it may not.
     pub(crate) is_refused: bool,
+    /// `reconnect_ms` and `silence_ms` as its process was told at its login; `None` = not by us.
+    pub(crate) told: Option<(u64, u64)>,
     /// The process that logged in, as it said.
     pub(crate) login_pid: u32,
     /// It is being ended because a `stop` (or the broker's end) asked for it, not for a fault.
@@ -289,6 +291,7 @@ impl Workers {
             is_unlisted: false,
             is_cut_off: false,
             is_refused: false,
+            told: None,
             wait_until: Tick(0),
             login_pid: 0,
             is_stopping: false,
