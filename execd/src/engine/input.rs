@@ -5,6 +5,7 @@ use protocol::bodies::{Ending, Stream};
 use protocol::decode::WireError;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::place::Place;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub enum Input {
         stranger: Option<String>,
         /// Whether it must prove a token before it is listened to.
         must_prove: bool,
+        /// From where it comes.
+        place: Place,
     },
     /// What [`Action::Verify`](super::action::Action::Verify) found: the signature that answers the
     /// proof, or what the broker is told.

@@ -13,7 +13,9 @@ use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
 use protocol::names::{HostName, TokenName};
+use protocol::place::Place;
 use protocol::time::Tick;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One connection.
@@ -27,6 +29,8 @@ pub(super) struct Link {
     pinged: Option<Tick>,
     /// Since when a frame is there in part, and how many bytes of it.
     part: Option<(Tick, usize)>,
+    /// From where it comes.
+    place: Place,
     /// How far it is with its proof.
     pub(super) proving: Proving,
 }
@@ -65,7 +69,7 @@ impl Engine {
     pub(super) fn opened(
         &mut self,
         now: Tick,
-        link: LinkId,
+        (link, place): (LinkId, Place),
         (stranger, must_prove): (Option<String>, bool),
         out: &mut Vec<Action>,
     ) {
@@ -74,7 +78,7 @@ impl Engine {
             refuse(link, 0, (ErrorCode::Denied, text), out);
         } else if self.leaving != Leaving::No {
             refuse(link, 0, (ErrorCode::ShuttingDown, "execd is ending".into()), out);
-        } else if self.links.len() >= links_max && !self.make_room(now, out) {
+        } else if self.links.len() >= links_max && !self.make_room(now, place, out) {
             let text = format!("execd has {links_max} connections, as many as it may");
             refuse(link, 0, (ErrorCode::TooManyConnections, text), out);
         } else {
@@ -85,22 +89,32 @@ impl Engine {
                     heard: now,
                     pinged: None,
                     part: None,
+                    place,
                     proving: Proving::new(must_prove),
                 },
             );
         }
     }
 
-    /// Gives the place of whoever has been there longest without saying hello to a newer one: a
-    /// broker says it at once, and silent connections must not keep it out.
-    fn make_room(&mut self, now: Tick, out: &mut Vec<Action>) -> bool {
-        let mut out_of = self.links.iter().filter(|(_, link)| link.broker.is_none());
-        let first = out_of.next();
-        // One that is about to prove its token goes last.
-        let silent = first.filter(|(_, link)| link.proving.is_silent());
-        let silent = silent.or_else(|| out_of.find(|(_, link)| link.proving.is_silent())).or(first);
-        let Some(id) = silent.map(|(id, _)| *id) else { return false };
-        let text = "all places are taken; yours, without a hello, goes to a newer one".into();
+    /// Gives a newer one the room of one without a broker: of the place from which most of those
+    /// come, so that a crowd keeps nobody out who comes from elsewhere. There it is the one that has
+    /// been silent longest, because a broker says hello at once; and where more than half are about
+    /// to prove a token, the oldest of these: a hello costs a stranger nothing.
+    fn make_room(&mut self, now: Tick, newer: Place, out: &mut Vec<Action>) -> bool {
+        let out_of = || self.links.iter().filter(|(_, link)| link.broker.is_none());
+        let mut crowds = BTreeMap::from([(newer, 1)]);
+        for (_, link) in out_of() {
+            *crowds.entry(link.place).or_insert(0_usize) += 1;
+        }
+        let most = crowds.values().max().copied();
+        let crowd = || out_of().filter(|(_, link)| crowds.get(&link.place).copied() == most);
+        let silent = crowd().filter(|(_, link)| link.proving.is_silent()).count();
+        let prefers_silent = crowd().count() <= silent * 2;
+        let goes = crowd().min_by_key(|(_, Link { proving, .. })| {
+            (proving.is_checked, proving.is_silent() != prefers_silent)
+        });
+        let Some(id) = goes.map(|(id, _)| *id) else { return false };
+        let text = "all places are taken; yours, without a broker, goes to a newer one".into();
         self.drop_link(now, id, (ErrorCode::TooManyConnections, text), out);
         true
     }

@@ -47,6 +47,8 @@ pub(super) struct Link {
     is_told: bool,
     /// Whose attempts its own are counted with.
     pub(super) place: Place,
+    /// Nothing was read from it yet.
+    pub(super) is_new: bool,
     /// A broker was welcomed on it.
     pub(super) is_in: bool,
     /// Bytes came since they were last asked for.
@@ -63,6 +65,7 @@ impl Link {
             is_shut: false,
             is_told: false,
             place,
+            is_new: true,
             is_in: false,
             has_heard: false,
         }
@@ -71,6 +74,7 @@ impl Link {
     /// Reads once. An error is the reason why the link is gone.
     pub(super) fn read(&mut self) -> Result<(), &'static str> {
         // A frame that is not complete is never larger than this, so there is always room.
+        self.is_new = false;
         let room = (HEADER_BYTES + CONTROL_BODY_BYTES_MAX + READ_BYTES) - self.inbox.len();
         let mut bytes = [0; READ_BYTES];
         let bytes_wanted = &mut bytes[..room.min(READ_BYTES)];

@@ -20,6 +20,7 @@ use crate::exit::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::ids::LinkId;
+use protocol::place::Place;
 use protocol::proof::Proof;
 use protocol::time::{Micros, Tick};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -240,12 +241,22 @@ impl Shell {
         Ok(())
     }
 
-    /// Reads connections without a broker, those that came last first: the crowd before them may
-    /// have given up, and a broker says what it wants at once. Whoever finds no time in this turn
-    /// is reported again in the next one.
+    /// Reads connections without a broker. Those that were read before go first: most of a
+    /// handshake's work is done then. Of the new ones the last first, because the crowd before it
+    /// may have given up, and a broker says what it wants at once; one of each place after the
+    /// other. Whoever finds no time in this turn is reported again in the next one.
     fn serve_strangers(&mut self, now: Tick, strangers: Vec<LinkId>) {
         let begun = self.clock.read();
-        for link in strangers.into_iter().rev() {
+        let mut crowds: BTreeMap<(bool, Place), usize> = BTreeMap::new();
+        let mut turns = BTreeMap::new();
+        for id in strangers.into_iter().rev() {
+            let Some(link) = self.links.get(&id) else { continue };
+            let crowd = crowds.entry((link.is_new, link.place)).or_default();
+            // Goes up as the loop goes to older ones.
+            turns.insert((link.is_new, *crowd, turns.len()), id);
+            *crowd += 1;
+        }
+        for link in turns.into_values() {
             self.read(now, link);
             self.step(now);
             if self.clock.read().since(begun) >= STRANGERS_TIME {
@@ -400,7 +411,7 @@ impl Shell {
             };
             self.links_ever += 1;
             self.links.insert(link, Link::new(stream, place));
-            self.inputs.push_back(Input::Opened { link, stranger, must_prove });
+            self.inputs.push_back(Input::Opened { link, stranger, must_prove, place });
         }
     }
 

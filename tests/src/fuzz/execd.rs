@@ -17,6 +17,7 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::kinds::Role;
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
 use protocol::names::{HostName, ServiceName, TokenName};
+use protocol::place::Place;
 use protocol::proof::{Claim, Proof};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -175,7 +176,8 @@ impl Shell {
         if must_prove {
             self.unproven.insert(link);
         }
-        self.step(Input::Opened { link, stranger, must_prove });
+        let place = Place::V4(link.index % 3);
+        self.step(Input::Opened { link, stranger, must_prove, place });
         if how < 5 {
             let mut hello = hello(source.pick(&["a", "b", "c", "d"]));
             if let (Frame::ExecHello(body), true) = (&mut hello, must_prove) {

@@ -17,6 +17,7 @@ use protocol::encode;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
 use protocol::names::HostName;
+use protocol::place::Place;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -217,7 +218,8 @@ impl World {
             if !must_prove {
                 self.hosts[index].proven.insert(link);
             }
-            self.feed_execd(index, Input::Opened { link, stranger: None, must_prove });
+            let place = Place::default();
+            self.feed_execd(index, Input::Opened { link, stranger: None, must_prove, place });
         }
     }
 

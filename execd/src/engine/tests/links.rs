@@ -166,8 +166,12 @@ fn links_have_a_limit_and_strangers_are_denied() {
     assert_eq!(b.open(3), ["1<error too_many_connections", "1<close"]);
     b.closed(2);
     assert!(b.open(4).is_empty());
-    let stranger =
-        Input::Opened { link: link(5), stranger: Some("who?".into()), must_prove: false };
+    let stranger = Input::Opened {
+        link: link(5),
+        stranger: Some("who?".into()),
+        must_prove: false,
+        place: Place::default(),
+    };
     assert_eq!(b.give(stranger), ["5<error denied", "5<close"]);
 }
 
@@ -179,6 +183,27 @@ fn silent_links_give_way_to_a_broker_and_brokers_to_nobody() {
     assert_eq!(b.open(3), ["2<error too_many_connections", "2<close"]);
     b.frame(3, hello("b"));
     assert_eq!(b.open(4), ["4<error too_many_connections", "4<close"]);
+}
+
+#[test]
+fn a_crowd_gives_way_to_whoever_comes_from_elsewhere() {
+    let mut b = Bench::new(|config| config.limits.links_max = 4);
+    let (crowd, other) = (Place::V4(1), Place::V4(2));
+    b.open_from(1, other);
+    for on in 2..5 {
+        assert!(b.open_from(on, crowd).is_empty());
+    }
+    for on in 5..20 {
+        let gone = on - 3;
+        let expected = [format!("{gone}<error too_many_connections"), format!("{gone}<close")];
+        assert_eq!(b.open_from(on, crowd), expected);
+    }
+    assert_eq!(b.frame(1, hello("b")), ["1<welcome"]);
+    // All from different places: the one that has been silent longest.
+    let mut b = Bench::new(|config| config.limits.links_max = 2);
+    b.open_from(1, Place::V6(1));
+    b.open_from(2, Place::V6(2));
+    assert_eq!(b.open_from(3, Place::V6(3)), ["1<error too_many_connections", "1<close"]);
 }
 
 #[test]

@@ -20,6 +20,7 @@ use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{HostName, ServiceName};
+use protocol::place::Place;
 use protocol::time::Tick;
 
 /// An engine and its clock; every step gives the actions as short words.
@@ -147,7 +148,11 @@ impl Bench {
     }
 
     fn open(&mut self, on: u32) -> Vec<String> {
-        self.give(Input::Opened { link: link(on), stranger: None, must_prove: false })
+        self.open_from(on, Place::default())
+    }
+
+    fn open_from(&mut self, on: u32, place: Place) -> Vec<String> {
+        self.give(Input::Opened { link: link(on), stranger: None, must_prove: false, place })
     }
 
     fn connect(&mut self, on: u32, broker: &str) {
