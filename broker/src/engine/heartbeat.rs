@@ -172,9 +172,14 @@ impl Engine {
         };
         let patience = self.patience(told);
         let end = worker.map_or(patience.end, |key| self.beats_of_worker(key, &patience));
+        let least = told.map_or(0, |told| u64::from(told.silence_ms)).max(self.silence_ms());
+        let now = self.now;
         let Some(slot) = self.links.get_mut(link) else { return };
         slot.missed = slot.missed.saturating_add(1);
-        if slot.missed < end {
+        // The first beat may have come right after it was heard: then not all of `silence_ms` has
+        // passed at the last one, and the next is the end.
+        let is_early = now.since(slot.heard).as_millis() < least;
+        if slot.missed < end || is_early {
             if slot.missed.is_multiple_of(patience.ping_each) {
                 let sequence = slot.missed / patience.ping_each;
                 out.push(Action::Send { link, frame: Frame::Ping { sequence } });
