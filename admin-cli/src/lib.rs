@@ -23,8 +23,9 @@ pub mod run;
 pub mod status;
 
 use clap::Parser as _;
-use std::io::{IsTerminal as _, stdin};
+use std::io::{IsTerminal as _, stderr, stdin};
 use std::process::ExitCode;
+use sys::stderr::last_words;
 
 /// Reads the command line and does what it says.
 pub fn main() -> ExitCode {
@@ -33,7 +34,14 @@ pub fn main() -> ExitCode {
         Err(error) => {
             // Help and version go to standard output with status 0, mistakes to standard error with
             // 2.
-            let _ = error.print();
+            if error.use_stderr() {
+                let text = error.render();
+                let is_screen = stderr().is_terminal();
+                let text = if is_screen { text.ansi().to_string() } else { text.to_string() };
+                last_words(text.trim_end());
+            } else {
+                let _ = error.print();
+            }
             if let Some(surplus) = cli::surplus(&error) {
                 output::Output::new(false).note(&format!("isdclient: {surplus}"));
             }

@@ -10,6 +10,7 @@ use protocol::show;
 use serde_json::{Value, json};
 use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
+use sys::stderr::Notes;
 
 /// How much of an error's text is told.
 #[derive(Clone, Copy)]
@@ -57,7 +58,7 @@ impl Output {
     pub fn new(json: bool) -> Self {
         let out = io::stdout();
         let is_terminal = out.is_terminal();
-        Self::with(Box::new(out), Box::new(io::stderr()), is_terminal, json)
+        Self::with(Box::new(out), Box::new(Notes::new("isdclient")), is_terminal, json)
     }
 
     /// Any streams.
@@ -125,8 +126,9 @@ impl Output {
 
     /// Prints a line for a person on standard error, whatever somebody else put into it.
     pub fn note(&mut self, text: &str) {
+        let lines = format!("{}\n", show::lines(text));
         // Nowhere is left to tell that this could not be told.
-        let _ = writeln!(self.err, "{}", show::lines(text));
+        let _ = self.err.write_all(lines.as_bytes());
     }
 
     /// Says what went wrong, and where. Remembers the first exit status.

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use sys::signals::taken;
+use sys::stderr::last_words;
 
 /// How long anything in the demonstration may take.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -47,8 +48,8 @@ pub fn run(once: bool) -> u8 {
     match show(once) {
         Ok(()) => crate::exit::DONE,
         Err(Trouble(text)) => {
-            // If even stderr is gone, the status still says it.
-            let _ = writeln!(io::stderr(), "isectd demo: {text}");
+            // If nobody reads stderr, the status still says it.
+            last_words(&format!("isectd demo: {text}"));
             crate::exit::HALT
         }
     }

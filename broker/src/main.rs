@@ -43,8 +43,8 @@ fn run(args: Args) -> Result<u8, Fatal> {
         Some(Command::Token { command }) => {
             let said = token_command::run(command)?;
             if let Some(note) = said.note {
-                // If even stderr is gone, the token is made all the same.
-                let _ = writeln!(io::stderr(), "isectd: {note}");
+                // If nobody reads stderr, the token is made all the same.
+                last_words(&format!("isectd: {note}"));
             }
             return match io::stdout().write_all(said.out.as_bytes()) {
                 Ok(()) => Ok(0),

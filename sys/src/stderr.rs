@@ -80,11 +80,13 @@ impl Stderr {
         self.shared.filled.notify_one();
     }
 
-    /// Waits until what was queued is written, but no longer than this.
-    pub fn flush_within(&self, limit: Duration) {
+    /// Waits until what was queued is written, but no longer than this. Whether it is written.
+    pub fn flush_within(&self, limit: Duration) -> bool {
         let queue = self.shared.lock();
         let is_busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
-        drop(self.shared.emptied.wait_timeout_while(queue, limit, is_busy));
+        let waited = self.shared.emptied.wait_timeout_while(queue, limit, is_busy);
+        let (_queue, end) = waited.unwrap_or_else(PoisonError::into_inner);
+        !end.timed_out()
     }
 }
 
@@ -92,6 +94,47 @@ impl Write for Stderr {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         self.put(line);
         Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Standard error of a program that also prints answers: what is written here stands in its place
+/// between them, because it is waited for. Not for ever: once a line was not taken within
+/// [`LAST_WORDS_TIME`], the program goes on without, and waits again when the reader is back.
+#[derive(Debug)]
+pub struct Notes {
+    /// What is told of dropped lines begins with this.
+    program: &'static str,
+    /// Started with the first line: most runs have none.
+    stderr: Option<Stderr>,
+    is_stuck: bool,
+}
+
+impl Notes {
+    /// Nothing is written yet.
+    pub fn new(program: &'static str) -> Self {
+        Self { program, stderr: None, is_stuck: false }
+    }
+}
+
+impl Write for Notes {
+    /// One line, or several that belong together.
+    fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
+        let program = self.program;
+        let stderr = self.stderr.get_or_insert_with(|| {
+            Stderr::start(move |lost| {
+                let text = format!("{program}: {lost} lines dropped: stderr was not read\n");
+                // It could be written to a moment ago. If not now, nobody is there to be told.
+                let _ = write_all(text.as_bytes());
+            })
+        });
+        stderr.put(lines);
+        let limit = if self.is_stuck { Duration::ZERO } else { LAST_WORDS_TIME };
+        self.is_stuck = !stderr.flush_within(limit);
+        Ok(lines.len())
     }
 
     fn flush(&mut self) -> io::Result<()> {

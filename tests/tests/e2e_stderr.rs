@@ -57,6 +57,12 @@ impl Full {
         Process::start(Path::new(&words[0]), &all, folder.join("stdout"))
     }
 
+    /// Reads what is there.
+    fn drain(&mut self) {
+        let mut bytes = [0; 65536];
+        while self.reader.read(&mut bytes).is_ok() {}
+    }
+
     /// Reads until a part of the text has come; what came.
     fn await_text(&mut self, part: &str) -> String {
         let mut text = String::new();
@@ -159,18 +165,40 @@ fn isdexecd_goes_on_and_tells_how_much_was_dropped() {
 fn programs_end_with_their_status_when_their_last_words_are_not_read() {
     let folder = TempDir::with_prefix("isect-").expect("temporary folder");
     let full = Full::new(folder.path());
-    let cases: [(&str, &[&str]); 6] = [
-        ("isectd", &["--no-such-option"]),
-        ("isectd", &["--worker-user", "no-such-user"]),
-        ("isdexecd", &["--no-such-option"]),
-        ("isdexecd", &["--listen", "nonsense"]),
-        ("isdecho", &["too-few"]),
-        ("isdpipe", &["x", "0", "1", "s", "/no/such/program"]),
+    let nobody = format!("unix:{}", folder.path().join("nobody").display());
+    let cases: [(&str, &[&str], i32); 8] = [
+        ("isdclient", &["--no-such-option"], 2),
+        ("isdclient", &["-h", &nobody, "-c", "status"], 3),
+        ("isectd", &["--no-such-option"], 2),
+        ("isectd", &["--worker-user", "no-such-user"], 2),
+        ("isdexecd", &["--no-such-option"], 2),
+        ("isdexecd", &["--listen", "nonsense"], 2),
+        ("isdecho", &["too-few"], 2),
+        ("isdpipe", &["x", "0", "1", "s", "/no/such/program"], 2),
     ];
-    for (name, args) in cases {
+    for (name, args, status) in cases {
         let mut process = full.start(folder.path(), name, args);
-        assert_eq!(process.await_end(), 2, "{name} {args:?}");
+        assert_eq!(process.await_end(), status, "{name} {args:?}");
     }
+}
+
+#[test]
+fn isdclient_does_all_it_was_told_when_nobody_reads_its_errors() {
+    let broker = Broker::start(&[]);
+    let folder = TempDir::with_prefix("isect-").expect("temporary folder");
+    let mut full = Full::new(folder.path());
+    let place = broker.address().to_string();
+    let args = ["-h", &place, "-c", "bogus", "-c", "bogus", "-c", "config service made"];
+    let mut client = full.start(folder.path(), "isdclient", &args);
+    assert_eq!(client.await_end(), 1, "the first failure is its status");
+    assert!(broker.op("services").contains("made"));
+    // With a reader that comes in time every line is there, in its place.
+    full.drain();
+    let mut client = full.start(folder.path(), "isdclient", &args);
+    let text = full.await_text("bogus");
+    assert!(!text.contains("dropped"), "{text}");
+    assert_eq!(client.await_end(), 1);
+    assert_eq!(broker.end(), 0);
 }
 
 #[test]
@@ -190,11 +218,17 @@ fn isdpipe_answers_although_nobody_reads_what_its_programs_complain_of() {
 }
 
 #[test]
-fn a_full_disk_or_a_limit_of_file_sizes_under_the_log_stops_nobody() {
-    for (limit, to) in [("", "/dev/full"), ("ulimit -f 8; ", "log")] {
+fn a_full_disk_a_limit_of_file_sizes_or_no_stderr_at_all_stops_nobody() {
+    let ways = [
+        ("", "2>> /dev/full"),
+        ("cd \"$DIR\"; ulimit -f 8; ", "2>> log"),
+        ("", "2>&-"),
+        ("", "0<&- 1>&- 2>&-"),
+    ];
+    for (limit, to) in ways {
         let folder = TempDir::with_prefix("isect-").expect("temporary folder");
-        let to = folder.path().join(to).display().to_string();
-        let line = format!("{limit}exec \"$@\" 2>> {to}");
+        let limit = limit.replace("$DIR", &folder.path().display().to_string());
+        let line = format!("{limit}exec \"$@\" {to}");
         let wrap = ["/bin/sh", "-c", &line, "sh"];
         let broker = Broker::start_wrapped(folder, &["--log", "trace"], &wrap);
         watches_over_workers(&broker);
