@@ -6,6 +6,7 @@
 use super::fact::{About, FactKind};
 use super::hosts::Host;
 use super::op_run::refused;
+use super::quotas::Class;
 use super::{Engine, Out};
 use crate::engine::action::Action;
 use protocol::bodies::{ExecEnd, ExecWelcome};
@@ -84,6 +85,24 @@ impl Engine {
         }
         let host = &self.workers[keys[0]].host;
         Err(refused(format!("nothing can be started on host {host}: {why}")))
+    }
+
+    /// Says that an execd which is not ours enforces something else than when it was last here. It
+    /// is its operator's to decide, and new workers obey it.
+    pub(crate) fn tell_policy(&mut self, name: &HostName, before: &str, out: Out<'_>) {
+        let Some(host) = self.hosts.get(name) else { return };
+        if host.is_builtin || before.is_empty() || before == host.policy {
+            return;
+        }
+        let text = format!(
+            "host {name}: its execd (pid {}) enforces other rights, limits or bounds than before; \
+             workers that are started from now on obey those (policy {}, was {before})",
+            host.pid, host.policy
+        );
+        if self.may_cause(Class::Host, None) {
+            let about = About { host: Some(name.clone()), ..About::default() };
+            self.record(FactKind::HostWarning, about, text, out);
+        }
     }
 
     /// Says which workers run under a policy that is not in force any more.

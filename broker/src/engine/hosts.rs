@@ -267,7 +267,7 @@ impl Engine {
             (Report::Welcome(welcome), HostState::Greeting(at)) if at == link => {
                 host.pid = welcome.hostpid;
                 host.version.clone_from(&welcome.version);
-                host.policy.clone_from(&welcome.policy);
+                let before = std::mem::replace(&mut host.policy, welcome.policy.clone());
                 if let Some(what) = host.differs(&welcome) {
                     self.replace_execd(link, &name, &welcome, what, out);
                     return;
@@ -275,6 +275,7 @@ impl Engine {
                 host.older = welcome.older;
                 host.state = HostState::Listing(link);
                 out.push(Action::Send { link, frame: Frame::ExecList });
+                self.tell_policy(&name, &before, out);
             }
             (Report::Listed(listed), HostState::Listing(at)) if at == link => {
                 if let Some(why) = self.twin(&name, &listed.children) {
