@@ -15,14 +15,13 @@ use protocol::kinds::{Kind, Role};
 use protocol::names::{HostName, TokenName};
 use protocol::place::Place;
 use protocol::time::Tick;
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Link {
     /// Whose it is, once it has said hello.
-    broker: Option<Arc<str>>,
+    pub(super) broker: Option<Arc<str>>,
     /// When it was opened or last heard.
     heard: Tick,
     /// When it was last pinged.
@@ -30,7 +29,7 @@ pub(super) struct Link {
     /// Since when a frame is there in part, and how many bytes of it.
     part: Option<(Tick, usize)>,
     /// From where it comes.
-    place: Place,
+    pub(super) place: Place,
     /// How far it is with its proof.
     pub(super) proving: Proving,
 }
@@ -94,29 +93,6 @@ impl Engine {
                 },
             );
         }
-    }
-
-    /// Gives a newer one the room of one without a broker: of the place from which most of those
-    /// come, so that a crowd keeps nobody out who comes from elsewhere. There it is the one that has
-    /// been silent longest, because a broker says hello at once; and where more than half are about
-    /// to prove a token, the oldest of these: a hello costs a stranger nothing.
-    fn make_room(&mut self, now: Tick, newer: Place, out: &mut Vec<Action>) -> bool {
-        let out_of = || self.links.iter().filter(|(_, link)| link.broker.is_none());
-        let mut crowds = BTreeMap::from([(newer, 1)]);
-        for (_, link) in out_of() {
-            *crowds.entry(link.place).or_insert(0_usize) += 1;
-        }
-        let most = crowds.values().max().copied();
-        let crowd = || out_of().filter(|(_, link)| crowds.get(&link.place).copied() == most);
-        let silent = crowd().filter(|(_, link)| link.proving.is_silent()).count();
-        let prefers_silent = crowd().count() <= silent * 2;
-        let goes = crowd().min_by_key(|(_, Link { proving, .. })| {
-            (proving.is_checked, proving.is_silent() != prefers_silent)
-        });
-        let Some(id) = goes.map(|(id, _)| *id) else { return false };
-        let text = "all places are taken; yours, without a broker, goes to a newer one".into();
-        self.drop_link(now, id, (ErrorCode::TooManyConnections, text), out);
-        true
     }
 
     pub(super) fn frame(&mut self, now: Tick, id: LinkId, frame: Frame, out: &mut Vec<Action>) {

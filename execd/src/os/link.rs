@@ -7,10 +7,12 @@ use protocol::decode::{self, WireError};
 use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
+use protocol::ids::LinkId;
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::place::Place;
 use protocol::proof::Channel;
 use protocol::time::Tick;
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 
@@ -32,6 +34,23 @@ pub(super) enum Taken {
     Garbled(WireError),
     /// Nothing for now.
     Nothing,
+}
+
+/// Connections without a broker, in the order in which they are served.
+pub(super) fn in_turn(
+    links: &BTreeMap<LinkId, Link>,
+    strangers: Vec<LinkId>,
+) -> impl Iterator<Item = LinkId> + use<> {
+    let mut crowds: BTreeMap<(bool, Place), usize> = BTreeMap::new();
+    let mut turns = BTreeMap::new();
+    for id in strangers.into_iter().rev() {
+        let Some(link) = links.get(&id) else { continue };
+        // Goes up as the loop goes to older ones.
+        let crowd = crowds.entry((link.is_new, link.place)).or_default();
+        turns.insert((link.is_new, *crowd, turns.len()), id);
+        *crowd += 1;
+    }
+    turns.into_values()
 }
 
 /// One connection.

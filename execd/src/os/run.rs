@@ -5,7 +5,7 @@ use super::begin::{announce, fit, sense, take_signals};
 use super::children::{Children, Source};
 use super::clock::Clock;
 use super::desk::Desk;
-use super::link::{Link, Taken};
+use super::link::{self, Link, Taken};
 use super::listen::{Comer, Door, Listener};
 use super::log::{self, Gate};
 use super::options::{Failure, Options};
@@ -20,7 +20,6 @@ use crate::exit::Exit;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::ids::LinkId;
-use protocol::place::Place;
 use protocol::proof::Proof;
 use protocol::time::{Micros, Tick};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -247,16 +246,7 @@ impl Shell {
     /// other. Whoever finds no time in this turn is reported again in the next one.
     fn serve_strangers(&mut self, now: Tick, strangers: Vec<LinkId>) {
         let begun = self.clock.read();
-        let mut crowds: BTreeMap<(bool, Place), usize> = BTreeMap::new();
-        let mut turns = BTreeMap::new();
-        for id in strangers.into_iter().rev() {
-            let Some(link) = self.links.get(&id) else { continue };
-            let crowd = crowds.entry((link.is_new, link.place)).or_default();
-            // Goes up as the loop goes to older ones.
-            turns.insert((link.is_new, *crowd, turns.len()), id);
-            *crowd += 1;
-        }
-        for link in turns.into_values() {
+        for link in link::in_turn(&self.links, strangers) {
             self.read(now, link);
             self.step(now);
             if self.clock.read().since(begun) >= STRANGERS_TIME {
