@@ -79,7 +79,7 @@ impl Default for Limits {
             all_lines_per_second: 5000,
             all_lines_burst: 10_000,
             tail_lines_max: 20,
-            links_max: 64,
+            links_max: 16,
             brokers_max: 16,
             reports_max: 1024,
             reports_bytes_max: 4 << 20,

@@ -41,14 +41,16 @@ pub(super) fn in_turn(
     links: &BTreeMap<LinkId, Link>,
     strangers: Vec<LinkId>,
 ) -> impl Iterator<Item = LinkId> + use<> {
-    let mut crowds: BTreeMap<(bool, Place), usize> = BTreeMap::new();
+    let mut sizes: BTreeMap<Place, usize> = BTreeMap::new();
+    for link in strangers.iter().filter_map(|id| links.get(id)) {
+        *sizes.entry(link.place).or_default() += 1;
+    }
     let mut turns = BTreeMap::new();
     for id in strangers.into_iter().rev() {
         let Some(link) = links.get(&id) else { continue };
-        // Goes up as the loop goes to older ones.
-        let crowd = crowds.entry((link.is_new, link.place)).or_default();
-        turns.insert((link.is_new, *crowd, turns.len()), id);
-        *crowd += 1;
+        let size = sizes.get(&link.place).copied().unwrap_or_default();
+        // The last part goes up as the loop goes to older ones.
+        turns.insert((link.is_new, size, turns.len()), id);
     }
     turns.into_values()
 }
