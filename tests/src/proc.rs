@@ -218,6 +218,16 @@ pub fn is_alive(pid: u32) -> bool {
         .is_ok_and(|stat| !stat.rsplit(')').next().unwrap_or("").trim_start().starts_with('Z'))
 }
 
+/// When a process began, ticks since the machine's start (field 22 of its `stat`); `None` = it is
+/// gone. Together with its id that names one process: ids are used again, within minutes where many
+/// processes are started.
+pub fn began_at(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name in field 2 may contain anything.
+    let (_, behind) = stat.rsplit_once(')')?;
+    behind.split_whitespace().nth(19)?.parse().ok()
+}
+
 /// Processes whose command line contains this text.
 pub fn processes_of(text: &str) -> Vec<u32> {
     let entries = std::fs::read_dir("/proc").expect("/proc");

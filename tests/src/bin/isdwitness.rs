@@ -6,7 +6,7 @@ use client::error::Error;
 use client::worker::{Request, Worker, WorkerOptions, own_args};
 use isect_tests::fault::ask::{Act, Ask, Sum};
 use isect_tests::fault::clock::pause;
-use isect_tests::fault::history::file_of;
+use isect_tests::fault::history::Witness;
 use nix::sys::signal::{Signal, raise};
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -60,7 +60,7 @@ struct History(File);
 
 impl History {
     fn open(folder: &Path) -> Self {
-        let path = file_of(folder, std::process::id());
+        let path = Witness::own().file(folder);
         let file = OpenOptions::new().create(true).append(true).open(path).expect("a history");
         Self(file)
     }

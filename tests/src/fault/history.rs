@@ -1,6 +1,7 @@
 //! What clients and workers write down while the storm is on: each request, what became of it, and
 //! which worker process began it. Not what to think of it: that is the judge's.
 
+use crate::proc::{began_at, is_alive};
 use protocol::errors::Ran;
 use std::collections::BTreeMap;
 use std::fs;
@@ -96,6 +97,42 @@ pub struct Begun {
     pub attempt: u32,
 }
 
+/// A worker process. Its id alone does not do: a storm of half an hour uses each of them again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Witness {
+    /// Its id.
+    pub pid: u32,
+    /// When it began, see [`began_at`].
+    pub began: u64,
+}
+
+impl Witness {
+    /// The process that asks.
+    ///
+    /// # Panics
+    /// If there is no `/proc`.
+    pub fn own() -> Self {
+        let pid = std::process::id();
+        Self { pid, began: began_at(pid).expect("/proc") }
+    }
+
+    /// Whether this very process is there.
+    pub fn is_alive(self) -> bool {
+        began_at(self.pid) == Some(self.began) && is_alive(self.pid)
+    }
+
+    /// The file where it writes down what it does.
+    pub fn file(self, folder: &Path) -> PathBuf {
+        folder.join(format!("worker-{}-{}", self.pid, self.began))
+    }
+
+    /// Whose file it is.
+    fn of(name: &str) -> Option<Self> {
+        let (pid, began) = name.strip_prefix("worker-")?.split_once('-')?;
+        Some(Self { pid: pid.parse().ok()?, began: began.parse().ok()? })
+    }
+}
+
 /// What a worker process did last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
@@ -111,16 +148,11 @@ pub enum State {
 #[derive(Debug)]
 pub struct Folder {
     path: PathBuf,
-    read: BTreeMap<u32, usize>,
+    read: BTreeMap<Witness, usize>,
     /// All that was begun.
     pub begun: Vec<Begun>,
     /// The processes there were.
-    pub witnesses: BTreeMap<u32, State>,
-}
-
-/// The file of a worker process.
-pub fn file_of(folder: &Path, pid: u32) -> PathBuf {
-    folder.join(format!("worker-{pid}"))
+    pub witnesses: BTreeMap<Witness, State>,
 }
 
 impl Folder {
@@ -146,22 +178,21 @@ impl Folder {
         for entry in fs::read_dir(&self.path).expect("the folder") {
             let path = entry.expect("an entry").path();
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            let Some(pid) = name.strip_prefix("worker-").and_then(|pid| pid.parse().ok()) else {
-                continue;
-            };
+            let Some(who) = Witness::of(&name) else { continue };
             let bytes = fs::read(&path).expect("a history");
-            let from = self.read.get(&pid).copied().unwrap_or(0);
+            let from = self.read.get(&who).copied().unwrap_or(0);
             let new = bytes.get(from..).unwrap_or_default();
             // A line is written at once; one without its end is not there yet.
             let whole = new.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             for line in String::from_utf8_lossy(&new[..whole]).lines() {
-                self.take(pid, line);
+                self.take(who, line);
             }
-            self.read.insert(pid, from + whole);
+            self.read.insert(who, from + whole);
         }
     }
 
-    fn take(&mut self, pid: u32, line: &str) {
+    fn take(&mut self, who: Witness, line: &str) {
+        let pid = who.pid;
         let mut words = line.split(' ');
         let state = match (words.next(), words.next(), words.next()) {
             (Some("started"), None, None) => State::Started,
@@ -174,6 +205,23 @@ impl Folder {
             }
             _ => panic!("process {pid} wrote '{line}'"),
         };
-        self.witnesses.insert(pid, state);
+        self.witnesses.insert(who, state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_process_that_got_the_id_of_an_earlier_one_is_not_taken_for_it() {
+        let own = Witness::own();
+        assert!(own.is_alive());
+        let earlier = Witness { began: own.began - 1, ..own };
+        assert!(!earlier.is_alive());
+        let folder = Path::new("/f");
+        assert_ne!(own.file(folder), earlier.file(folder));
+        let name = own.file(folder).file_name().unwrap().to_string_lossy().into_owned();
+        assert_eq!(Witness::of(&name), Some(own));
     }
 }

@@ -7,7 +7,7 @@ use super::history::State;
 use super::judge::{Cause, Excuse};
 use super::proxy::{Cut, Harm, Proxy};
 use super::world::World;
-use crate::proc::{is_alive, signal_pid, within};
+use crate::proc::{signal_pid, within};
 use crate::sim::chance::Chance;
 use nix::sys::signal::Signal;
 use protocol::limits::TLS_PREFIX;
@@ -240,8 +240,8 @@ impl Storm {
         world.histories.read();
         let of = |wanted: State, world: &World| -> Vec<u32> {
             let all = world.histories.witnesses.iter();
-            all.filter(|(pid, state)| **state == wanted && is_alive(**pid))
-                .map(|(pid, _)| *pid)
+            all.filter(|(who, state)| **state == wanted && who.is_alive())
+                .map(|(who, _)| who.pid)
                 .collect()
         };
         let mut pids = of(state, world);
