@@ -241,9 +241,10 @@ impl Shell {
     }
 
     /// Reads connections without a broker. Those that were read before go first: most of a
-    /// handshake's work is done then. Of the new ones the last first, because the crowd before it
-    /// may have given up, and a broker says what it wants at once; those of the place
-    /// with the fewest before. Whoever finds no time in this turn is reported again in the next one.
+    /// handshake's work is done then. Of the new ones those of the place with the fewest go before
+    /// others, and the last of a place first, because the crowd before it may have given up, and a
+    /// broker says what it wants at once. Whoever finds no time in this turn is reported again in
+    /// the next one.
     fn serve_strangers(&mut self, now: Tick, strangers: Vec<LinkId>) {
         let begun = self.clock.read();
         for link in link::in_turn(&self.links, strangers) {
