@@ -103,13 +103,14 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
             }
             "failed" => {
                 let (lasting, again_ms) = (line.flag("lasting"), line.number("again")?);
-                let (again_ms, text) = (again_ms.unwrap_or(0), long.unwrap_or("no".to_owned()));
+                let (again_ms, text) =
+                    (again_ms.unwrap_or(0), long.unwrap_or_else(|| "no".to_owned()));
                 Report::Failed(ExecFailed { worker, run, lasting, again_ms, text })
             }
             "started" => Report::Started(ExecStarted { worker, run, pid }),
             "output" => {
                 let (stream, line, dropped) =
-                    (Stream::Stdout, long.unwrap_or("a lie".to_owned()), u64::MAX);
+                    (Stream::Stdout, long.unwrap_or_else(|| "a lie".to_owned()), u64::MAX);
                 Report::Output(ExecOutput { worker, run, stream, line, dropped })
             }
             other => return Err(format!("'{other}' is no report")),
