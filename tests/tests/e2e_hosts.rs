@@ -4,6 +4,7 @@ use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, is_alive, program, 
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 fn worker(broker: &Broker, service: &str, host: &str, rest: &str) {
@@ -100,13 +101,72 @@ fn a_host_that_ends_in_order_takes_its_workers_along_and_gets_them_back() {
     let broker = Broker::start(&["--set", "host_retry_ms=200"]);
     let mut a = Execd::start(&[]);
     let old = one_echo(&broker, &a);
+    worker(&broker, "echo", "a", "isdecho");
+    broker.op("start echo");
+    broker.await_idle(2);
     a.process.signal(Signal::SIGTERM);
     assert_eq!(a.process.await_end(), 0);
     assert!(!is_alive(old));
     broker.await_page("worker 1", "host lost");
+    let log = broker.process.log();
+    assert_eq!(log.matches("its execd is shutting down and ends its workers").count(), 1, "{log}");
+    assert_ended_with_host(&log, 2);
     a.restart();
     broker.await_new_pid(1, old);
+    broker.await_idle(2);
+    assert_eq!(restarts(&broker), 0);
     assert_echo(&broker, "echo", 3);
+    assert_eq!(broker.end(), 0);
+}
+
+/// So many workers ended with their host, and none was told of as dead or started meanwhile.
+fn assert_ended_with_host(log: &str, count: usize) {
+    let told = log.matches("ended with its host, whose execd is shutting down").count();
+    assert_eq!(told, count, "{log}");
+    for wrong in ["ended unexpectedly", "is put off", "its process may come back"] {
+        assert!(!log.contains(wrong), "{wrong}: {log}");
+    }
+}
+
+#[test]
+fn a_built_in_execd_that_ends_in_order_is_replaced_and_its_workers_are_not_blamed() {
+    let broker = Broker::start(&[]);
+    broker.with_workers("echo", "isdecho", 3);
+    broker.await_idle(3);
+    let old = broker.worker_pid(1);
+    let execd = broker.number("host localhost", "host->hostpid").try_into().expect("a pid");
+    signal_pid(execd, Signal::SIGTERM);
+    broker.await_new_pid(1, old);
+    broker.await_idle(3);
+    assert_ended_with_host(&broker.process.log(), 3);
+    assert_eq!(restarts(&broker), 0);
+    assert_echo(&broker, "echo", 3);
+    assert_eq!(broker.end(), 0);
+}
+
+#[test]
+fn workers_that_ignore_the_end_of_their_host_are_killed_by_it_and_not_blamed() {
+    let broker = Broker::start(&["--set", "host_retry_ms=200"]);
+    let mut a = Execd::start(&[]);
+    broker.op("config service echo");
+    broker.op(&format!("config host a {}", a.address));
+    let (path, flag) = (broker.folder.path().join("stubborn"), broker.folder.path().join("flag"));
+    let text =
+        format!("#!/bin/sh\ntrap '' TERM\n: > {}\nwhile :; do sleep 1; done\n", flag.display());
+    std::fs::write(&path, text).expect("a script");
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).expect("executable");
+    broker.op(&format!("config worker echo a {}", path.display()));
+    broker.op("start echo");
+    await_that("a process that ignores TERM", || flag.exists().then_some(()));
+    let old = await_that("its pid", || Some(broker.worker_pid(1)).filter(|pid| *pid != 0));
+    // Asked again, it does not wait.
+    a.process.signal(Signal::SIGTERM);
+    broker.await_page("host a", "its execd is shutting down and ends its workers");
+    a.process.signal(Signal::SIGTERM);
+    assert_eq!(a.process.await_end(), 0);
+    assert!(!is_alive(old));
+    broker.await_page("worker 1", "host lost");
+    assert_ended_with_host(&broker.process.log(), 1);
     assert_eq!(broker.end(), 0);
 }
 

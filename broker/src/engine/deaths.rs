@@ -42,7 +42,8 @@ impl Engine {
     pub(crate) fn on_lost_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
-        if worker.life != Life::Returning || worker.link.is_some() || self.ending.is_some() {
+        let is_expected = worker.ends_with_host || self.ending.is_some();
+        if worker.life != Life::Returning || worker.link.is_some() || is_expected {
             return;
         }
         let how = worker.lost.as_deref().unwrap_or("lost its connection");

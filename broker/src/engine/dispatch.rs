@@ -228,7 +228,8 @@ impl Engine {
             if self.transactions[key].is_ended {
                 self.transactions.remove(key);
             } else {
-                self.transactions[key].deaths += 1;
+                let is_death = !self.workers[worker].ends_with_host;
+                self.transactions[key].deaths += u64::from(is_death);
                 self.died_with(key, id, Ran::Maybe, why, out);
             }
         }

@@ -234,6 +234,11 @@ impl Engine {
     ) {
         let Some(slot) = self.links.get(link) else { return };
         let end = slot.end.clone();
+        if let (End::Host(name), ErrorCode::ShuttingDown, 0) = (&end, error.code, worker.0)
+            && self.on_host_ending(link, name, out)
+        {
+            return;
+        }
         if self.may_cause(class_of(&end), Some(link)) {
             let (name, about) = self.name_of(&end);
             let kind = match end {

@@ -99,6 +99,7 @@ facts! {
     HostLost = 41, "host_lost", Error, "the link to a host's execd broke or can't be made";
     HostError = 42, "host_error", Warn, "an execd answered with an error";
     HostWarning = 43, "host_warning", Warn, "a host runs workers with more rights than they need, or with others than are in force now";
+    HostEnding = 44, "host_ending", Info, "a host's execd shuts down in order: it ends its workers, and nothing is started there until it is linked anew";
     RequestFailed = 50, "request_failed", Debug, "a request ended with an error";
     RequestRetried = 51, "request_retried", Warn, "a request whose worker died waits for another one";
     RequestOverdue = 52, "request_overdue", Warn, "a request's time was over while a worker has it; the worker stays busy";

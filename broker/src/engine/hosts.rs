@@ -66,6 +66,8 @@ pub(crate) struct Host {
     is_told: bool,
     /// The dial under way is to an address that is not its any more.
     is_misdialled: bool,
+    /// It said on this connection that it is shutting down: nothing is started there.
+    pub(crate) is_ending: bool,
     /// What it said on this connection and was not believed.
     pub(crate) disbelieved: u64,
 }
@@ -119,6 +121,7 @@ impl Engine {
                 why: "not dialled yet".into(),
                 is_told: false,
                 is_misdialled: false,
+                is_ending: false,
                 disbelieved: 0,
             },
         );
@@ -165,7 +168,7 @@ impl Engine {
             return;
         };
         host.state = HostState::Greeting(link);
-        host.disbelieved = 0;
+        (host.disbelieved, host.is_ending) = (0, false);
         host.must = must;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
         self.links.open(link, End::Host(name.clone()), peer, self.now);
@@ -232,10 +235,13 @@ impl Engine {
     pub(crate) fn host_down(&mut self, name: &HostName, why: String, out: Out<'_>) {
         let retry_max = self.settings.get(Setting::HostRetryMs);
         // A peer may have had a say in it: its certificate, its error.
-        let why = show::brief(&why, LINE_BYTES_MAX);
+        let mut why = show::brief(&why, LINE_BYTES_MAX);
         let Some(host) = self.hosts.get_mut(name) else { return };
         let was_up = matches!(host.state, HostState::Up(_));
         host.state = HostState::Down;
+        if std::mem::take(&mut host.is_ending) {
+            why = format!("its execd was shutting down; {why}");
+        }
         if was_up {
             host.since = self.now;
         }
@@ -311,7 +317,9 @@ impl Engine {
         let away = std::mem::replace(&mut host.since, self.now);
         host.retry_ms = RETRY_MIN_MS;
         (host.handing, host.unfit) = (0, None);
-        host.why.clear();
+        if !host.is_ending {
+            host.why.clear();
+        }
         let mut text = format!(
             "host {name} at {} is up with {}",
             host.address,
@@ -330,6 +338,9 @@ impl Engine {
         }
         self.tell_older(name, out);
         self.host_listed(name, link, &listed.children, out);
+        if self.is_host_ending(name) {
+            self.end_with_host(name);
+        }
     }
 
     /// Removes a host that no worker is configured on.
@@ -350,6 +361,7 @@ impl Engine {
             host.since = self.now;
         }
         host.state = HostState::Down;
+        host.is_ending = false;
         host.retry_ms = RETRY_MIN_MS;
         if let Some(link) = old {
             self.close_link(link, out);

@@ -75,7 +75,7 @@ impl Engine {
             && worker.failed.is_none()
             && !worker.life.has_process()
             && self.ending.is_none();
-        let link = self.host_link(&worker.host).filter(|_| may_run);
+        let link = self.start_link(&worker.host).filter(|_| may_run);
         let (Some(link), id) = (link, worker.id) else {
             if worker.life == Life::Pausing {
                 self.workers[key].enter(Life::Down, self.now);
@@ -113,7 +113,7 @@ impl Engine {
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
         (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
         (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
-        (worker.is_unlisted, worker.is_cut_off) = (false, false);
+        (worker.is_unlisted, worker.is_cut_off, worker.ends_with_host) = (false, false, false);
         out.push(Action::Start { link, start: Box::new(start) });
         self.wait_for(key, self.settings.get(Setting::BadgeMs), Due::Badge(id, run));
         self.worker_fact(FactKind::WorkerStart, key, &what, out);
@@ -229,7 +229,9 @@ impl Engine {
     pub(crate) fn ended(&mut self, key: usize, out: Out<'_>) {
         let ending = self.workers[key].ending;
         let how = self.how_it_ended(key);
-        if self.workers[key].is_cut_off && !matches!(ending, Some(Ending::Signal(_))) {
+        if self.is_ended_with_host(key) {
+            self.ended_with_host(key, &how, out);
+        } else if self.workers[key].is_cut_off && !matches!(ending, Some(Ending::Signal(_))) {
             self.ended_cut_off(key, &how, out);
         } else {
             self.ended_so(key, how, out);
@@ -313,7 +315,7 @@ impl Engine {
         if !matches!(worker.life, Life::Starting | Life::Up) || self.now < worker.wait_until {
             return;
         }
-        if self.is_reached(&self.workers[key].host) {
+        if self.is_reached(&self.workers[key].host) && !self.workers[key].ends_with_host {
             let within = format!("within {} ms (badge_ms)", self.settings.get(Setting::BadgeMs));
             let what = format!("did not show its badge {within} and is killed");
             self.worker_fact(FactKind::WorkerKilled, key, &what, out);
@@ -339,9 +341,11 @@ impl Engine {
                 self.close_link(link, out);
                 self.worker_lost(key, Close::Reset, "ended", out);
             }
-            None if worker.life == Life::Returning && !self.is_reached(&worker.host) => {
-                // Nobody can end it, and nothing is started in its place: its host says later what
-                // became of it.
+            None if worker.life == Life::Returning
+                && (worker.ends_with_host || !self.is_reached(&worker.host)) =>
+            {
+                // Nobody can end it, or its host does anyway, and nothing is started in its place:
+                // its host says later what became of it.
                 self.look_later(key, Due::Return(id, run));
             }
             None if worker.life == Life::Returning => {

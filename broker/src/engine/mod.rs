@@ -25,6 +25,7 @@ mod ending;
 mod handover;
 mod heartbeat;
 mod histogram;
+mod host_ending;
 mod hosts;
 mod invariants;
 mod leaving;

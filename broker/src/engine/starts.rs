@@ -238,6 +238,7 @@ impl Engine {
             return false;
         }
         (worker.is_over, worker.is_awaited) = (false, false);
+        let outlived = std::mem::take(&mut worker.ends_with_host);
         worker.pid = child.pid;
         worker.told = worker.told.filter(|_| worker.run == child.run);
         worker.run = child.run;
@@ -261,6 +262,12 @@ impl Engine {
                 self.wait_for(key, wait, Due::Return(id, run));
             }
             Life::Ready | Life::Asked => {}
+        }
+        if outlived {
+            // The execd that was ending it is gone, and it is not.
+            self.settle(key);
+            let service = self.workers[key].service;
+            self.serve(service, out);
         }
         true
     }

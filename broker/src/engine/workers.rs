@@ -151,6 +151,8 @@ pub(crate) struct Worker {
     pub(crate) is_unlisted: bool,
     /// It was cut off with its machine, as far as could be seen: that is no crash.
     pub(crate) is_cut_off: bool,
+    /// Its host shuts down and ends it: that is no crash, and nothing more is given to it.
+    pub(crate) ends_with_host: bool,
     /// When the time is over that it has to log in, to come back or to end.
     pub(crate) wait_until: Tick,
     /// Its connection was closed because it sent what it may not.
@@ -240,6 +242,10 @@ pub(crate) struct WorkerSpec {
     pub(crate) since: Tick,
 }
 
+fn is_taken(id: WorkerId) -> String {
+    format!("id {id} belongs to another worker; leave the id out, or 'delete worker {id}' first")
+}
+
 impl Workers {
     /// The next id; when the last one there is was given, the lowest that is free.
     fn free_id(&self) -> WorkerId {
@@ -256,9 +262,7 @@ impl Workers {
     pub(crate) fn add(&mut self, spec: WorkerSpec, id: Option<WorkerId>) -> Result<usize, String> {
         let id = id.unwrap_or_else(|| self.free_id());
         if self.ids.contains_key(&id) {
-            return Err(format!(
-                "id {id} belongs to another worker; leave the id out, or 'delete worker {id}' first"
-            ));
+            return Err(is_taken(id));
         }
         self.last_id = self.last_id.max(id.0);
         let WorkerSpec { service, host, path, args, is_guest, since } = spec;
@@ -290,6 +294,7 @@ impl Workers {
             is_over: false,
             is_unlisted: false,
             is_cut_off: false,
+            ends_with_host: false,
             is_refused: false,
             told: None,
             wait_until: Tick(0),
@@ -445,6 +450,7 @@ impl Engine {
             && !worker.is_paused
             && !service.is_paused
             && worker.is_wanted
+            && !worker.ends_with_host
             && self.ending.is_none()
         {
             Place::Idle

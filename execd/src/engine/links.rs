@@ -166,6 +166,10 @@ impl Engine {
         signature: Option<String>,
         out: &mut Vec<Action>,
     ) {
+        if self.leaving != Leaving::No {
+            self.drop_link(now, id, (ErrorCode::ShuttingDown, "execd is ending".into()), out);
+            return;
+        }
         if hello.broker.is_empty() {
             let text = "exec-hello frame: 'broker' is empty; it must name the broker".into();
             self.drop_link(now, id, (ErrorCode::BadLogin, text), out);

@@ -224,6 +224,7 @@ impl Engine {
         self.leaving = Leaving::Wanted;
         self.give_up = Some(now.plus_millis(self.config.limits.give_up_ms));
         out.push(Action::Note(Note::Leaving { why, children: self.children.len() }));
+        self.announce_end(out);
     }
 
     /// What follows from the state as a whole, after each step.

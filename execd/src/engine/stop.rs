@@ -88,6 +88,16 @@ impl Engine {
         self.stop_all(now, None, grace_ms, out);
     }
 
+    /// Tells each broker that execd is shutting down, before anything of its children: it starts
+    /// nothing more here, and knows why they end.
+    pub(super) fn announce_end(&self, out: &mut Vec<Action>) {
+        for link in self.brokers.values().filter_map(|broker| broker.link) {
+            let text = "execd is shutting down and ends all its processes";
+            let error = ErrorBody::new(ErrorCode::ShuttingDown, text);
+            out.push(Action::Send { link, frame: Frame::Error { head: Header::default(), error } });
+        }
+    }
+
     /// Stops the children of one broker or of all, the youngest first.
     pub(super) fn stop_all(
         &mut self,

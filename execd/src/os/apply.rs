@@ -86,6 +86,8 @@ impl Shell {
                 }
             }
             Action::Signal { child, signal } => {
+                // Why a child ends is said before it can.
+                self.write_queued();
                 if let Err(error) = self.children.signal(child, signal) {
                     warn!(%child, ?signal, %error, "signal not sent");
                 }
@@ -118,6 +120,17 @@ impl Shell {
             let ((_, link), proof) = entry.remove_entry();
             if self.links.contains_key(&link) {
                 self.verify(now, link, &proof);
+            }
+        }
+    }
+
+    /// Writes what is queued for links, as far as they take it.
+    pub(super) fn write_queued(&mut self) {
+        for id in std::mem::take(&mut self.dirty) {
+            if let Some(link) = self.links.get_mut(&id)
+                && let Err(why) = link.flush()
+            {
+                self.lost(id, why);
             }
         }
     }

@@ -408,13 +408,7 @@ impl Shell {
 
     /// Writes what is queued; lets go of what lingered long enough.
     fn flush(&mut self, now: Tick) {
-        for id in std::mem::take(&mut self.dirty) {
-            if let Some(link) = self.links.get_mut(&id)
-                && let Err(why) = link.flush()
-            {
-                self.lost(id, why);
-            }
-        }
+        self.write_queued();
         self.links.retain(|_, link| link.linger_until.is_none_or(|until| until > now));
         self.unread.retain(|id| self.links.contains_key(id));
         if self.accept_again.is_some_and(|again| again <= now) {

@@ -18,7 +18,7 @@ use protocol::proof::Challenge;
 impl World {
     pub(super) fn act_host(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "up [with WORKER…], connects [must=POLICY], refuses \"WHY\", \
-welcomes [policy=POLICY] [older=WORKER] [able to leave], challenges, \
+welcomes [policy=POLICY] [older=WORKER] [able to leave], challenges, says goodbye [about=WORKER], \
 declines \"WHY\", remains unproven \"WHY\", \
 lists nothing | lists WORKER… [run=N] [pid=N] [digest=N], \
 reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses WORKER [run=N]";
@@ -61,6 +61,12 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
             "declines" => {
                 let error = ErrorBody::new(ErrorCode::Denied, text(line));
                 let (link, worker, run) = (self.link(name)?, WorkerId(0), RunId(0));
+                self.step(Input::PeerError { link, worker, run, error })?;
+            }
+            "says" if line.is("goodbye") => {
+                let error = ErrorBody::new(ErrorCode::ShuttingDown, "execd is shutting down");
+                let worker = WorkerId(line.number("about")?.unwrap_or(0));
+                let (link, run) = (self.link(name)?, RunId(0));
                 self.step(Input::PeerError { link, worker, run, error })?;
             }
             "misses" => {

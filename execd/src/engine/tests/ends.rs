@@ -8,7 +8,13 @@ fn terminate_ends_all_children_youngest_first_then_execd() {
     b.connect(2, "other");
     b.up(1, 1, 0);
     b.up(2, 1, 1);
-    assert_eq!(b.give(Input::Terminate), ["term 1", "term 0"]);
+    b.open(4);
+    assert_eq!(
+        b.give(Input::Terminate),
+        ["1<error shutting_down", "2<error shutting_down", "term 1", "term 0"],
+        "each broker knows before a child of it can end"
+    );
+    assert_eq!(b.frame(4, hello("late")), ["4<error shutting_down", "4<close"]);
     assert_eq!(b.frame(1, start(9, 9)), ["1<failed 9/9 again=1000"]);
     assert_eq!(b.open(3), ["3<error shutting_down", "3<close"]);
     b.ends(0);

@@ -1,0 +1,92 @@
+//! A host whose execd shuts down in order and said so: nothing is started there and no request is
+//! given to its workers until it is linked anew, and their ends are told as what they are. It can
+//! say this only of the workers that run there. Not a host that is lost: `absence`.
+
+use super::fact::{About, FactKind};
+use super::hosts::HostState;
+use super::quotas::Class;
+use super::workers::Life;
+use super::{Engine, Out};
+use protocol::bodies::Ending;
+use protocol::ids::LinkId;
+use protocol::names::HostName;
+
+impl Engine {
+    /// The execd at this link says that it is shutting down. False if that is no news of an execd
+    /// that serves the broker.
+    pub(crate) fn on_host_ending(&mut self, link: LinkId, name: &HostName, out: Out<'_>) -> bool {
+        let Some(host) = self.hosts.get_mut(name) else { return false };
+        let serves = match host.state {
+            HostState::Listing(at) | HostState::Up(at) => at == link,
+            HostState::Down | HostState::Dialing | HostState::Greeting(_) => false,
+        };
+        if !serves || std::mem::replace(&mut host.is_ending, true) {
+            return false;
+        }
+        host.why = "its execd is shutting down and ends its workers".into();
+        let text = format!(
+            "host {name} at {}: its execd is shutting down and ends its workers; nothing is \
+             started there until it is back",
+            host.address
+        );
+        if self.may_cause(Class::Host, Some(link)) {
+            let about = About { host: Some(name.clone()), ..About::default() };
+            self.record(FactKind::HostEnding, about, text, out);
+        }
+        self.end_with_host(name);
+        true
+    }
+
+    /// The workers that run on a host end with it, except those that the broker has killed: that
+    /// is their end already.
+    pub(crate) fn end_with_host(&mut self, name: &HostName) {
+        for key in self.workers.keys() {
+            let worker = &mut self.workers[key];
+            let runs = worker.host == *name && !worker.is_guest && worker.life.has_process();
+            if runs && worker.killed.is_none() {
+                worker.ends_with_host = true;
+                self.settle(key);
+            }
+        }
+    }
+
+    /// Where programs of a host can be started now.
+    pub(crate) fn start_link(&self, name: &HostName) -> Option<LinkId> {
+        self.host_link(name).filter(|_| !self.is_host_ending(name))
+    }
+
+    pub(crate) fn is_host_ending(&self, name: &HostName) -> bool {
+        self.hosts.get(name).is_some_and(|host| host.is_ending)
+    }
+
+    /// Whether the end of a worker is put down to the end of its host: however a program ends that
+    /// is asked to, but not by a fault of its own.
+    pub(crate) fn is_ended_with_host(&self, key: usize) -> bool {
+        let worker = &self.workers[key];
+        let is_asked = worker.is_stopping || !worker.is_wanted || worker.killed.is_some();
+        worker.ends_with_host && !is_asked && !worker.ending.is_some_and(is_fault)
+    }
+
+    /// A worker has ended with its host: started again when that is back, and counted neither for
+    /// its back-off nor as a restart.
+    pub(crate) fn ended_with_host(&mut self, key: usize, how: &str, out: Out<'_>) {
+        let worker = &mut self.workers[key];
+        worker.enter(Life::Down, self.now);
+        worker.why = format!("ended with its host, whose execd shut down: {how}");
+        worker.pid = 0;
+        (worker.has_exited, worker.ends_with_host) = (false, false);
+        self.settle(key);
+        let what = format!("ended with its host, whose execd is shutting down: {how}");
+        self.worker_fact(FactKind::WorkerEnded, key, &what, out);
+        self.launch(key, out);
+    }
+}
+
+/// The signals that say that a program did wrong.
+const fn is_fault(ending: Ending) -> bool {
+    match ending {
+        // ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
+        Ending::Signal(signal) => matches!(signal, 4..=8 | 11 | 24 | 25 | 31),
+        Ending::Exit(_) | Ending::Unknown => false,
+    }
+}
