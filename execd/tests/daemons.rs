@@ -7,6 +7,7 @@ mod common;
 use common::{Execd, Wire, is_running, until, usual, wait_gone};
 use nix::sys::signal::Signal;
 use protocol::bodies::Ending;
+use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use std::fs;
 use std::process::Command;
@@ -72,6 +73,7 @@ fn nothing_is_left_when_execd_ends() {
     broker.started(1, &program, &[]);
     let left = pid(&broker.line());
     execd.signal(Signal::SIGTERM);
+    broker.expect_error(ErrorCode::ShuttingDown);
     broker.exited();
     drop(broker);
     assert_eq!(execd.wait().code(), Some(0));

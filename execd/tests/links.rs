@@ -241,6 +241,9 @@ fn a_signal_ends_all_children_of_all_brokers_in_order() {
         let first = one.started(1, "/bin/sleep", &["1000"]);
         let second = two.started(1, "/bin/sleep", &["1000"]);
         execd.signal(signal);
+        // Said before anything that follows from it.
+        one.expect_error(ErrorCode::ShuttingDown);
+        two.expect_error(ErrorCode::ShuttingDown);
         assert_eq!(one.exited().0.ending, Ending::Signal(15));
         assert_eq!(two.exited().0.ending, Ending::Signal(15));
         assert_eq!((one.read(), two.read()), (None, None));
@@ -261,7 +264,7 @@ fn a_second_signal_does_not_wait() {
     let pid = broker.started(1, &program, &[]);
     assert_eq!(broker.line(), "up");
     execd.signal(Signal::SIGTERM);
-    execd.wait_log("leaving");
+    broker.expect_error(ErrorCode::ShuttingDown);
     execd.signal(Signal::SIGTERM);
     assert_eq!(broker.exited().0.ending, Ending::Signal(9));
     drop(broker);
