@@ -74,6 +74,11 @@ pub(crate) struct Host {
 
 const RETRY_MIN_MS: u64 = 50;
 
+/// So long must a host have been up, or as long as the longest wait if that is shorter, before the
+/// next attempt comes fast again: one that comes up and closes at once is no healthy one, and each
+/// attempt may cost a signature.
+const STEADY_MS: u64 = 10_000;
+
 impl HostState {
     /// The link, if there is one.
     pub(crate) const fn link(self) -> Option<LinkId> {
@@ -243,6 +248,10 @@ impl Engine {
             why = format!("its execd was shutting down; {why}");
         }
         if was_up {
+            let up_ms = self.now.since(host.since).as_millis();
+            if up_ms >= retry_max.min(STEADY_MS) {
+                host.retry_ms = RETRY_MIN_MS;
+            }
             host.since = self.now;
         }
         self.due.add(self.now.plus_millis(host.retry_ms.min(retry_max)), Due::Dial(name.clone()));
@@ -315,7 +324,6 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(name) else { return };
         host.state = HostState::Up(link);
         let away = std::mem::replace(&mut host.since, self.now);
-        host.retry_ms = RETRY_MIN_MS;
         (host.handing, host.unfit) = (0, None);
         if !host.is_ending {
             host.why.clear();
