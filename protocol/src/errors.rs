@@ -156,7 +156,7 @@ errors! {
     IdleTimeout = -22, "idle_timeout", Client, No, true, "the connection was silent longer than allowed", "connect again, or answer pings";
     BrokerLost = -23, "broker_lost", Broker, Maybe, true, "the connection to the broker broke (made by the client library)", "connect again; if it may have run, ask your own data first";
     Timeout = -24, "timeout", Broker, Maybe, false, "nothing came in time (made by the client library)", "wait longer, or look at 'queue' and 'workers'";
-    ShuttingDown = -25, "shutting_down", Broker, No, true, "the broker is shutting down", "connect again when it is back";
+    ShuttingDown = -25, "shutting_down", Broker, No, true, "the broker (to a broker: the execd) is shutting down", "connect again when it is back";
     Usage = -26, "usage", Client, No, false, "the operator's command is not understood", "'help' lists the commands, 'help COMMAND' explains one";
     Refused = -27, "refused", Client, No, false, "the command is understood but can't be done now", "";
     NotFound = -28, "not_found", Client, No, false, "what the command names does not exist", "";
