@@ -7,7 +7,7 @@ use nix::unistd::{Gid, Uid, fchown};
 use protocol::show::digits;
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// Rights that such a file must not give: any to others, and writing to its group.
@@ -128,21 +128,51 @@ pub fn real(path: &Path) -> Result<PathBuf, String> {
     Ok(path.to_owned())
 }
 
+/// The file that [`replace`] would write, where a symbolic link leads to it: one that is there, or
+/// a name that is free in a directory that is there.
+///
+/// # Errors
+/// There is something else: a device, a pipe, a socket, a directory; or no such place.
+pub fn place(path: &Path) -> Result<PathBuf, String> {
+    let real = real(path)?;
+    let parent = real.parent().filter(|parent| !parent.as_os_str().is_empty());
+    if !fs::metadata(parent.unwrap_or_else(|| Path::new("."))).is_ok_and(|meta| meta.is_dir()) {
+        return Err(format!("{}: there is no such directory; make it first", path.display()));
+    }
+    old(&real)?;
+    Ok(real)
+}
+
+/// What has the name of a file that is written anew. A device or a pipe is nothing to put a file in
+/// the place of: everybody else who uses it would lose it.
+fn old(path: &Path) -> Result<Option<fs::Metadata>, String> {
+    match fs::symlink_metadata(path) {
+        Ok(meta) if meta.is_file() => Ok(Some(meta)),
+        Ok(meta) => {
+            let what = match meta.file_type() {
+                kind if kind.is_dir() => "a directory",
+                kind if kind.is_symlink() => "a symbolic link",
+                kind if kind.is_fifo() => "a pipe",
+                kind if kind.is_socket() => "a socket",
+                _ => "a device",
+            };
+            Err(format!("{} is {what}; name a regular file, or a new one", path.display()))
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(format!("{}: {error}", path.display())),
+    }
+}
+
 /// Writes a private file whole or not at all: beside it first, to the disk, then in its place. The
 /// new one keeps the owner and the rights of the old one.
 ///
 /// # Errors
-/// Names the file and what the system said.
+/// Names the file and what the system said, or what else has its name: that stays.
 pub fn replace(path: &Path, text: &str) -> Result<(), String> {
     // By chance, so that nobody else writes there; short, so that a long name has room for it.
     let beside = path.with_file_name(format!(".isect-{}.tmp", digits(&crate::chance::<8>()?)));
     let wrong = |error: io::Error| format!("{}: {error}", path.display());
-    let like = match fs::symlink_metadata(path) {
-        Ok(meta) if meta.is_file() => Some(meta),
-        Ok(_) => None,
-        Err(error) if error.kind() == ErrorKind::NotFound => None,
-        Err(error) => return Err(wrong(error)),
-    };
+    let like = old(path)?;
     let made = new(&beside).map_err(wrong)?;
     let fill = |mut file: File| {
         file.write_all(text.as_bytes())?;
@@ -283,6 +313,41 @@ mod tests {
         let long = is_there(&at(&"n".repeat(256))).unwrap_err();
         assert!(long.contains("too long"), "{long}");
         assert_eq!(is_there(Path::new("no-such-file-here")), Ok(false));
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_replaced_by_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir(at("dir")).unwrap();
+        fs::write(at("file"), "").unwrap();
+        nix::unistd::mkfifo(&at("pipe"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket")).unwrap();
+        symlink(at("none"), at("dangling")).unwrap();
+        symlink(at("loop"), at("loop")).unwrap();
+        symlink("/dev/null", at("null")).unwrap();
+        symlink(at("pipe"), at("to-pipe")).unwrap();
+        for (name, part) in [
+            ("dir", "a directory"),
+            ("pipe", "a pipe"),
+            ("to-pipe", "a pipe"),
+            ("socket", "a socket"),
+            ("null", "a device"),
+            ("dangling", "symbolic link to nothing"),
+            ("loop", "symbolic links"),
+            ("none/x", "no such directory"),
+            ("file/x", "ot a directory"),
+        ] {
+            let why = place(&at(name)).unwrap_err();
+            assert!(why.contains(part), "{name}: {why}");
+            let before = fs::symlink_metadata(at(name)).map(|meta| meta.ino()).ok();
+            replace(&at(name), "x").unwrap_err();
+            assert_eq!(fs::symlink_metadata(at(name)).map(|meta| meta.ino()).ok(), before);
+        }
+        symlink(at("file"), at("link")).unwrap();
+        assert_eq!(place(&at("link")), fs::canonicalize(at("file")).map_err(|e| e.to_string()));
+        assert_eq!(place(&at("new")), Ok(at("new")));
+        assert_eq!(place(Path::new("new")), Ok("new".into()));
     }
 
     #[test]

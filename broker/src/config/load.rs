@@ -69,16 +69,8 @@ impl Config {
                 script::read(&path).map_err(|why| Fatal::Source(format!("--source {why}")))?;
             sources.push((path, text));
         }
-        if let Some(file) = &low.ports_file {
-            let parent = file.parent().filter(|dir| !dir.as_os_str().is_empty());
-            if file.is_dir() || !parent.unwrap_or_else(|| Path::new(".")).is_dir() {
-                return Err(Fatal::Usage(format!(
-                    "--ports-file {} can't be written: name a file, not a directory, in a directory \
-                     that exists",
-                    file.display()
-                )));
-            }
-        }
+        let ports_file = low.ports_file.as_deref().map(private::place).transpose();
+        let ports_file = ports_file.map_err(|why| Fatal::Usage(format!("--ports-file {why}")))?;
         let mut settings = Settings::default();
         for (setting, value) in &low.set {
             settings.set(*setting, *value);
@@ -95,7 +87,7 @@ impl Config {
             host_token_file,
             set: low.set,
             settings,
-            ports_file: low.ports_file,
+            ports_file,
             workers: low.workers,
             log: low.log,
             log_format: low.log_format,
@@ -138,7 +130,7 @@ fn host_token_of(said: Option<&Path>, state: Option<&Path>) -> Result<Option<Pat
             file
         }
     };
-    private::read(&file, tokens::HOST_FILE_BYTES_MAX)?;
+    tokens::check_host_file(&file)?;
     Ok(Some(file))
 }
 

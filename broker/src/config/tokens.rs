@@ -54,16 +54,31 @@ pub fn check_had_none(state: &Path) -> Result<(), String> {
 /// # Errors
 /// Names the file and what is wrong with it, never a token.
 pub fn of_host(path: &Path, host: &HostName) -> Result<Option<Token>, String> {
+    host_file(path, Some(host))
+}
+
+/// Says at once what is wrong with a file of tokens for hosts.
+///
+/// # Errors
+/// As [`of_host`], for each of its lines.
+pub fn check_host_file(path: &Path) -> Result<(), String> {
+    host_file(path, None).map(|_| ())
+}
+
+fn host_file(path: &Path, host: Option<&HostName>) -> Result<Option<Token>, String> {
     let text = Zeroizing::new(private::read(path, HOST_FILE_BYTES_MAX)?);
-    let (mut own, mut general) = (None, None);
+    let (mut own, mut general, mut has_others) = (None, None, false);
     for (at, line) in text.lines().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
         let (place, token) = match words.as_slice() {
             [] => continue,
             [first, ..] if first.starts_with('#') => continue,
             [token] => (&mut general, token),
-            [name, token] if *name == host.as_str() => (&mut own, token),
-            [_, _] => continue,
+            [name, token] if host.is_none_or(|host| *name == host.as_str()) => (&mut own, token),
+            [_, _] => {
+                has_others = true;
+                continue;
+            }
             _ => {
                 return Err(format!(
                     "{}: line {}: a line is 'HOST TOKEN' or 'TOKEN'",
@@ -74,6 +89,13 @@ pub fn of_host(path: &Path, host: &HostName) -> Result<Option<Token>, String> {
         };
         let wrong = |why| format!("{}: line {}: {why}", path.display(), at + 1);
         *place = Some(Token::parse(token).map_err(wrong)?);
+    }
+    if own.is_none() && general.is_none() && !has_others {
+        return Err(format!(
+            "{}: has no token in it, so any execd would be taken for the host's; a line is 'HOST \
+             TOKEN' or 'TOKEN'; remove the file if that is meant",
+            path.display()
+        ));
     }
     Ok(own.or(general))
 }
@@ -98,6 +120,14 @@ mod tests {
         assert_eq!(name("h3").as_deref(), Some("any"));
         private::replace(&path, &format!("h1 one.{secret}\n")).unwrap();
         assert_eq!(name("h3"), None);
+        for text in ["", "\n# hosts\n"] {
+            private::replace(&path, text).unwrap();
+            let error = of_host(&path, &HostName::new("h1").unwrap()).unwrap_err();
+            assert!(error.contains("has no token in it"), "{error}");
+            assert_eq!(check_host_file(&path), Err(error));
+        }
+        private::replace(&path, &format!("h1 one.{secret}\nh2 short\n")).unwrap();
+        assert!(check_host_file(&path).unwrap_err().contains("line 2"));
         for text in [format!("h1 a b.{secret}\n"), format!("h1 {secret}\n")] {
             private::replace(&path, &text).unwrap();
             let error = of_host(&path, &HostName::new("h1").unwrap()).unwrap_err();

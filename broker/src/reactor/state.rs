@@ -128,7 +128,10 @@ impl State {
     /// Names the file and what the system said.
     pub(super) fn keep_bad(&self) -> Result<PathBuf, String> {
         let bad = self.paths.dir.join("config.isect.bad");
-        fs::copy(self.paths.config(), &bad).map_err(|e| format!("{}: {e}", bad.display()))?;
+        // Neither a link nor a pipe of that name is followed.
+        fs::read(self.paths.config())
+            .and_then(|text| replace(&bad, &text))
+            .map_err(|e| format!("{}: {e}", bad.display()))?;
         Ok(bad)
     }
 
@@ -150,7 +153,7 @@ impl State {
             // Writing to a String can't fail.
             let _ = writeln!(text, "{name} {port}");
         }
-        if fs::read_to_string(&path).is_ok_and(|kept| kept == text) {
+        if private::read(&path).is_ok_and(|kept| kept.as_ref() == Some(&text)) {
             return;
         }
         if let Err(error) = replace(&path, text.as_bytes()) {

@@ -39,9 +39,11 @@ impl RLimit {
             let (name, names) = (name.escape_debug(), names.join(", "));
             return Err(format!("there is no limit '{name}'; there are {names}"));
         };
-        let (soft, hard) = values.split_once(':').unwrap_or((values, values));
-        let soft = number(soft).ok_or_else(form)?;
-        let hard = number(hard).ok_or_else(form)?;
+        let (soft, hard) = match values.split_once(':') {
+            Some((soft, hard)) => (number(soft), number(hard)),
+            None => (number(values), number(values).map(|value| room(*resource, value))),
+        };
+        let (soft, hard) = (soft.ok_or_else(form)?, hard.ok_or_else(form)?);
         if soft > hard {
             return Err(format!("'{shown}': the soft limit is above the hard one"));
         }
@@ -68,6 +70,18 @@ impl RLimit {
     }
 }
 
+/// The hard limit where one number is named. At that of processor time the kernel kills with
+/// SIGKILL, which tells nobody why, and without asking the soft one first; a second above it,
+/// SIGXCPU comes before.
+fn room(resource: Resource, soft: rlim_t) -> rlim_t {
+    let own = getrlimit(resource).map_or(libc::RLIM_INFINITY, |(_, hard)| hard);
+    match resource {
+        // The kernel takes 0 for 1.
+        Resource::RLIMIT_CPU if soft < own => soft.max(1).saturating_add(1).min(own),
+        _ => soft,
+    }
+}
+
 fn number(text: &str) -> Option<rlim_t> {
     if text == "unlimited" {
         return Some(libc::RLIM_INFINITY);
@@ -91,6 +105,9 @@ mod tests {
     #[test]
     fn limits_are_read_or_refused_with_the_right_form() {
         assert_eq!(RLimit::parse("core=0"), Ok(RLimit((Resource::RLIMIT_CORE, 0, 0))));
+        assert_eq!(RLimit::parse("cpu=0"), Ok(RLimit((Resource::RLIMIT_CPU, 0, 2))));
+        assert_eq!(RLimit::parse("cpu=7"), Ok(RLimit((Resource::RLIMIT_CPU, 7, 8))));
+        assert_eq!(RLimit::parse("cpu=7:7"), Ok(RLimit((Resource::RLIMIT_CPU, 7, 7))));
         let nofile = RLimit((Resource::RLIMIT_NOFILE, 10, 20));
         assert_eq!(RLimit::parse("nofile=10:20"), Ok(nofile));
         assert_eq!(
