@@ -66,10 +66,14 @@ fn kills_of_workers_execd_and_broker_under_load_lose_no_idempotent_request() {
                     broker.kill();
                     broker.restart();
                 }
-                3 => signal_pid(
-                    u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a pid"),
-                    Signal::SIGKILL,
-                ),
+                3 => {
+                    // Workers answer while their execd is still dialled: then it has no pid here.
+                    let execd = await_that("an execd", || {
+                        let pid = broker.number("host localhost", "host->hostpid");
+                        u32::try_from(pid).ok().filter(|pid| *pid != 0)
+                    });
+                    signal_pid(execd, Signal::SIGKILL);
+                }
                 _ => {
                     let id = 1 + u32::try_from(kill).expect("small") % WORKERS;
                     let pid = broker.worker_pid(id);
