@@ -5,7 +5,7 @@ use broker::engine::action::{Action, Origin};
 use broker::engine::input::{Input, Listening, Peer};
 use broker::engine::{Engine, EngineOptions};
 use bytes::Bytes;
-use protocol::bodies::{Badge, Login};
+use protocol::bodies::{Login, WorkerLogin};
 use protocol::decode;
 use protocol::encode;
 use protocol::frame::Frame;
@@ -210,7 +210,7 @@ impl Beat {
     }
 
     fn hire(&mut self, link: LinkId, service: &str) -> Result<(), String> {
-        let badge = Badge {
+        let login = WorkerLogin {
             worker: WorkerId(0),
             service: ServiceName::new(service).map_err(|e| e.to_string())?,
             host: HostName::new("localhost").map_err(|e| e.to_string())?,
@@ -219,8 +219,8 @@ impl Beat {
             token: None,
         };
         self.give(Input::WorkerOpened { link, peer: Peer::default() });
-        self.give(Input::Badge { link, badge: Box::new(badge), proof: None });
-        self.welcomed("badge-ok", |frame| matches!(frame, Frame::BadgeOk(_)))
+        self.give(Input::WorkerLogin { link, login: Box::new(login), proof: None });
+        self.welcomed("worker-login-ok", |frame| matches!(frame, Frame::WorkerLoginOk(_)))
     }
 
     fn attach(&mut self, link: LinkId) -> Result<(), String> {

@@ -21,8 +21,8 @@ fn requests_of_every_size_pass_through_on_every_kind_of_socket() {
     let mut broker = Broker::start(&[]);
     let mut op = unix(&broker.state().join("client.sock")).login("op");
     op.op(1, ECHO);
-    let mut worker = tcp(&broker.worker).badge();
-    let mut other = unix(&broker.state().join("worker.sock")).badge();
+    let mut worker = tcp(&broker.worker).worker_login();
+    let mut other = unix(&broker.state().join("worker.sock")).worker_login();
     let mut client = tcp(&broker.client).login("echo");
     for (sequence, size) in [0, 1, 4095, 4096, 4097, 16_383, 16_384, 300_000, 2_000_000]
         .into_iter()
@@ -74,7 +74,7 @@ fn garbage_gets_an_error_and_a_close_and_disturbs_nobody() {
 fn a_body_past_the_limit_is_skipped_and_the_link_goes_on() {
     let mut broker = Broker::start(&["--set", "body_bytes_max=100000"]);
     tcp(&broker.client).login("op").op(1, ECHO);
-    let mut worker = tcp(&broker.worker).badge();
+    let mut worker = tcp(&broker.worker).worker_login();
     let mut client = tcp(&broker.client).login("echo");
     client.ask(1, vec![7; 100_001]);
     match client.next() {
@@ -115,7 +115,7 @@ fn a_slow_reader_is_closed_and_others_go_on() {
     let mut broker = Broker::start(&[&words[..], &["--set", "body_bytes_max=1000000"]].concat());
     let mut op = tcp(&broker.client).login("op");
     op.op(1, ECHO);
-    let mut worker = tcp(&broker.worker).badge();
+    let mut worker = tcp(&broker.worker).worker_login();
     let mut slow = tcp(&broker.client).login("echo");
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -159,7 +159,7 @@ fn a_slow_reader_is_closed_and_others_go_on() {
 fn thousands_of_small_requests_on_one_connection_come_back_in_order() {
     let mut broker = Broker::start(&["--set", "requests_max=20000"]);
     tcp(&broker.client).login("op").op(1, ECHO);
-    let mut worker = tcp(&broker.worker).badge();
+    let mut worker = tcp(&broker.worker).worker_login();
     let mut client = tcp(&broker.client).login("echo");
     const COUNT: u32 = 5000;
     std::thread::scope(|scope| {

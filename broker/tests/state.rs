@@ -144,7 +144,7 @@ fn halt_abort_and_a_second_signal_end_it_as_they_say() {
     // A worker that has a request holds up the orderly end; the second signal does not wait.
     let mut broker = Broker::start(&["--set", "stop_ask_ms=60000"]);
     tcp(&broker.client).login("op").op(1, ECHO);
-    let mut worker = tcp(&broker.worker).badge();
+    let mut worker = tcp(&broker.worker).worker_login();
     let mut client = tcp(&broker.client).login("echo");
     client.ask(1, "x");
     while !matches!(worker.next(), Some(Frame::Data { .. })) {}

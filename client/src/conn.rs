@@ -132,7 +132,7 @@ impl Conn {
         })
     }
 
-    /// Sets the limit of a body once login-ok or badge-ok has named it.
+    /// Sets the limit of a body once login-ok or worker-login-ok has named it.
     pub(crate) fn set_body_bytes_max(&mut self, size: u64) {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         self.inbox.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));

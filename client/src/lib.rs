@@ -5,7 +5,7 @@
 //! | room | what it is |
 //! | --- | --- |
 //! | [`caller`] | log in, ask, take answers: `call`, or `send` and `recv` with many under way |
-//! | [`worker`] | show the badge, take requests one by one, answer, come back after a restart |
+//! | [`worker`] | log in, take requests one by one, answer, come back after a restart |
 //! | [`session`] | pure: what a client may send and expect next |
 //! | [`error`], [`retry`] | what failed, whether it ran, whether and when to ask again |
 //! | [`samples`] | the workers `isdecho` and `isdpipe` |

@@ -31,7 +31,7 @@ const fn passing(code: ErrorCode) -> Passing {
         | ErrorCode::BadLogin
         | ErrorCode::UnknownService
         | ErrorCode::Denied
-        | ErrorCode::BadBadge
+        | ErrorCode::BadWorkerLogin
         | ErrorCode::Poison
         | ErrorCode::NoConversation
         | ErrorCode::DuplicateSequence

@@ -1,19 +1,18 @@
-//! The side that answers: show the badge, take requests one by one, answer each. Blocking, one
-//! request at a time; when the broker is gone for a while, this side comes back by itself and the
-//! program only sees a longer wait. Not the decision to live or die: the broker's `end` and execd
-//! make that.
+//! The side that answers: log in, take requests one by one, answer each. Blocking, one request at
+//! a time; when the broker is gone for a while, this side comes back by itself and the program only
+//! sees a longer wait. Not the decision to live or die: the broker's `end` and execd make that.
 
 use crate::clock;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::error::Error;
 use crate::token::Token;
 use bytes::Bytes;
-use protocol::bodies::BadgeOk;
+use protocol::bodies::WorkerLoginOk;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::WorkerId;
-use protocol::limits::{BADGE_VARIABLE, BODY_BYTES_DEFAULT};
+use protocol::limits::{BODY_BYTES_DEFAULT, WORKER_SECRET_VARIABLE};
 use protocol::names::ServiceName;
 use std::collections::VecDeque;
 use std::fmt;
@@ -24,7 +23,7 @@ pub use program::{help, misused, own_args, run};
 pub use protocol::limits::ISDARGMAX;
 pub use request::Request;
 
-mod badge;
+mod login;
 mod misuse;
 mod options;
 mod program;
@@ -59,7 +58,7 @@ type ReinitHandler = Box<dyn FnMut() + Send>;
 /// A worker that is known to the broker.
 pub struct Worker {
     options: WorkerOptions,
-    limits: BadgeOk,
+    limits: WorkerLoginOk,
     conn: Option<Conn>,
     lost_at: Option<(Instant, Error)>,
     held: VecDeque<Request>,
@@ -88,15 +87,15 @@ impl Worker {
     /// Connects as the arguments and the environment of this program say: what execd starts begins
     /// with this call. The application's own arguments are [`own_args`].
     ///
-    /// The secret in `ISECT_BADGE` stays in the environment of the process; a worker that starts
-    /// programs of its own takes it away from them (as `isdpipe` does). Without that secret the
-    /// program started itself, and a token that the environment names is proved.
+    /// The secret in `ISECT_WORKER_SECRET` stays in the environment of the process; a worker
+    /// that starts programs of its own takes it away from them (as `isdpipe` does). Without that
+    /// secret the program started itself, and a token that the environment names is proved.
     ///
     /// # Errors
-    /// The program was not started as a worker, nobody answers, or the badge is refused.
-    #[expect(clippy::disallowed_methods, reason = "the badge comes by the environment alone")]
+    /// The program was not started as a worker, nobody answers, or the login is refused.
+    #[expect(clippy::disallowed_methods, reason = "the secret comes by the environment alone")]
     pub fn connect_from_args() -> Result<Self, Error> {
-        let secret = std::env::var(BADGE_VARIABLE).unwrap_or_default();
+        let secret = std::env::var(WORKER_SECRET_VARIABLE).unwrap_or_default();
         let args = std::env::args_os().map(|arg| arg.to_string_lossy().into_owned());
         let mut options = WorkerOptions::from_args(args, secret)?;
         if options.secret.is_empty() {
@@ -105,12 +104,12 @@ impl Worker {
         Self::connect(options)
     }
 
-    /// Connects and shows the badge.
+    /// Connects and logs in.
     ///
     /// # Errors
-    /// Nobody answers, or the badge is refused.
+    /// Nobody answers, or the login is refused.
     pub fn connect(options: WorkerOptions) -> Result<Self, Error> {
-        let limits = BadgeOk {
+        let limits = WorkerLoginOk {
             worker: options.worker,
             body_bytes_max: BODY_BYTES_DEFAULT as u64,
             heartbeat_ms: 0,
@@ -435,10 +434,10 @@ impl Worker {
                 self.write(Frame::StatusReply { sequence, text });
             }
             Frame::Error { head, error } => self.failed(&head, Error::from_body(error)),
-            Frame::BadgeOk(_)
+            Frame::WorkerLoginOk(_)
             | Frame::Login(_)
             | Frame::LoginOk(_)
-            | Frame::Badge(_)
+            | Frame::WorkerLogin(_)
             | Frame::Logout
             | Frame::Challenge(_)
             | Frame::Proof(_)
@@ -467,7 +466,7 @@ impl Worker {
     fn failed(&mut self, head: &Header, error: Error) {
         let which = head.transaction;
         if which == 0 {
-            if !badge::is_worth_returning(&error) {
+            if !login::is_worth_returning(&error) {
                 self.refuse(error);
             }
         } else if self.current.as_ref().is_some_and(|current| current.head.transaction == which) {

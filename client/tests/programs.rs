@@ -5,12 +5,12 @@
 mod common;
 
 use bytes::Bytes;
-use client::protocol::bodies::BadgeOk;
+use client::protocol::bodies::WorkerLoginOk;
 use client::protocol::errors::ErrorCode;
 use client::protocol::frame::Frame;
 use client::protocol::header::Header;
-use client::protocol::limits::BADGE_VARIABLE;
-use common::{FakeBroker, PATIENCE, Peer, badge_ok, eventually};
+use client::protocol::limits::WORKER_SECRET_VARIABLE;
+use common::{FakeBroker, PATIENCE, Peer, eventually, worker_login_ok};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Read;
@@ -37,26 +37,31 @@ impl Program {
     fn spawn(program: &str, args: &[&str]) -> Self {
         let child = Command::new(program)
             .args(args)
-            .env(BADGE_VARIABLE, "s3cret")
+            .env(WORKER_SECRET_VARIABLE, "s3cret")
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .spawn();
         Self(child.unwrap())
     }
 
-    /// As execd starts it, up to its badge.
+    /// As execd starts it, up to its login.
     fn start(broker: &FakeBroker, program: &str, own: &[&str]) -> (Self, Peer) {
-        Self::start_with(broker, program, own, badge_ok())
+        Self::start_with(broker, program, own, worker_login_ok())
     }
 
-    fn start_with(broker: &FakeBroker, program: &str, own: &[&str], ok: BadgeOk) -> (Self, Peer) {
+    fn start_with(
+        broker: &FakeBroker,
+        program: &str,
+        own: &[&str],
+        ok: WorkerLoginOk,
+    ) -> (Self, Peer) {
         let [host, port] = broker.argv();
         let mut args = vec![host.as_str(), port.as_str(), "3", "echo"];
         args.extend(own);
         let process = Self::spawn(program, &args);
         let mut peer = broker.accept();
-        assert_eq!(peer.badge().secret, "s3cret");
-        peer.send(Frame::BadgeOk(ok));
+        assert_eq!(peer.worker_login().secret, "s3cret");
+        peer.send(Frame::WorkerLoginOk(ok));
         (process, peer)
     }
 
@@ -110,8 +115,8 @@ fn what_a_broker_says_reaches_no_terminal_raw() {
     let [host, port] = broker.argv();
     let mut echo = Program::spawn(ECHO, &[&host, &port, "3", "echo"]);
     let mut peer = broker.accept();
-    peer.badge();
-    peer.error(Header::default(), ErrorCode::BadBadge, "no\u{1b}[2J\u{202e}\u{200b}!");
+    peer.worker_login();
+    peer.error(Header::default(), ErrorCode::BadWorkerLogin, "no\u{1b}[2J\u{202e}\u{200b}!");
     assert_eq!(echo.ends().code(), Some(1));
     let said = echo.stderr();
     assert!(said.contains("no\\u{1b}[2J\\u{202e}\\u{200b}!"), "{said:?}");
@@ -153,14 +158,14 @@ fn a_program_that_nobody_reads_ends_with_its_status() {
     let nobody = format!("unix:{}", dir.path().join("nobody").display());
     for program in [ECHO, EAT, CRASH, PIPE] {
         let absent =
-            [nobody.as_str(), "0", "1", "echo", if program == PIPE { "cat" } else { "badge" }];
+            [nobody.as_str(), "0", "1", "echo", if program == PIPE { "cat" } else { "login" }];
         for (args, code) in [(&[][..], 2), (&["foo", "bar"], 2), (&["-h"], 0), (&absent, 1)] {
             let child = Command::new(program).args(args).stdout(closed()).stderr(closed()).spawn();
             let status = Program(child.unwrap()).ends();
             assert_eq!(status.code(), Some(code), "{program} {args:?}: {status}");
         }
     }
-    let args = ["localhost", "0", "1", "echo", "stderr", "last words", "badge"];
+    let args = ["localhost", "0", "1", "echo", "stderr", "last words", "login"];
     let child = Command::new(CRASH).args(args).stderr(closed()).spawn();
     assert_eq!(Program(child.unwrap()).ends().code(), Some(1));
 }
@@ -249,7 +254,7 @@ fn crash_dies_as_it_is_told() {
     assert_eq!(process.0.try_wait().unwrap(), None);
 
     let [host, port] = broker.argv();
-    let mut process = Program::spawn(CRASH, &[&host, &port, "3", "echo", "badge"]);
+    let mut process = Program::spawn(CRASH, &[&host, &port, "3", "echo", "login"]);
     assert_eq!(process.ends().code(), Some(1));
 }
 
@@ -268,7 +273,7 @@ fn pipe_makes_any_program_a_worker() {
     let (process, mut peer) = Program::start(&broker, PIPE, &["env"]);
     let text = pipe(&mut peer, "");
     assert!(text.contains("ISECT_SERVICE=echo\n") && text.contains("ISECT_TRANSACTION=1\n"));
-    assert!(!text.contains("s3cret"), "the badge is nobody else's");
+    assert!(!text.contains("s3cret"), "the secret is nobody else's");
     process.finish(peer);
 
     // Arguments are words, not a shell's line.
@@ -311,7 +316,7 @@ fn pipe_tells_the_client_how_the_program_failed() {
 #[test]
 fn pipe_feeds_and_reads_at_the_same_time() {
     let broker = FakeBroker::unix();
-    let ok = BadgeOk { body_bytes_max: 4 << 20, ..badge_ok() };
+    let ok = WorkerLoginOk { body_bytes_max: 4 << 20, ..worker_login_ok() };
     let (process, mut peer) = Program::start_with(&broker, PIPE, &["cat"], ok);
     let body: Vec<u8> = (0..4usize << 20).map(|at| (at % 251) as u8).collect();
     peer.request(1, body.clone(), true);

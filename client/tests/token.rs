@@ -10,8 +10,8 @@ use auth::scram::Cost;
 use client::caller::{Caller, Options};
 use client::token::Token;
 use client::worker::{Worker, WorkerOptions};
-use common::{FakeBroker, Peer, badge_ok, beside, login_ok};
-use protocol::bodies::{BadgeOk, ErrorBody, LoginOk};
+use common::{FakeBroker, Peer, beside, login_ok, worker_login_ok};
+use protocol::bodies::{ErrorBody, LoginOk, WorkerLoginOk};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::kinds::Role;
@@ -150,10 +150,10 @@ fn a_worker_that_starts_itself_proves_a_token() {
         let address = broker.address();
         let thread = beside(move || {
             let mut peer = broker.accept();
-            let claim = peer.badge().token.unwrap();
+            let claim = peer.worker_login().token.unwrap();
             let signature = judge(&mut peer, Role::Worker, &claim);
             let signature = is_signed.then_some(signature);
-            peer.send(Frame::BadgeOk(BadgeOk { signature, ..badge_ok() }));
+            peer.send(Frame::WorkerLoginOk(WorkerLoginOk { signature, ..worker_login_ok() }));
         });
         let mut options = WorkerOptions::self_started(address, echo());
         options.token = Some(token());
@@ -166,13 +166,13 @@ fn a_worker_that_starts_itself_proves_a_token() {
 }
 
 #[test]
-fn a_worker_with_a_badge_shows_no_token() {
+fn a_worker_with_a_secret_shows_no_token() {
     let broker = FakeBroker::unix();
     let address = broker.address();
     let thread = beside(move || {
         let mut peer = broker.accept();
-        assert_eq!(peer.badge().token, None);
-        peer.send(Frame::BadgeOk(badge_ok()));
+        assert_eq!(peer.worker_login().token, None);
+        peer.send(Frame::WorkerLoginOk(worker_login_ok()));
     });
     let mut options = WorkerOptions::self_started(address, echo());
     options.token = Some(token());

@@ -6,14 +6,14 @@ mod common;
 use bytes::Bytes;
 use client::address::Address;
 use client::error::Error;
-use client::protocol::bodies::BadgeOk;
+use client::protocol::bodies::WorkerLoginOk;
 use client::protocol::encode;
 use client::protocol::errors::ErrorCode;
 use client::protocol::frame::Frame;
 use client::protocol::header::Header;
 use client::protocol::ids::WorkerId;
 use client::worker::{Worker, WorkerOptions};
-use common::{FakeBroker, Peer, badge_ok, beside, failed, service};
+use common::{FakeBroker, Peer, beside, failed, service, worker_login_ok};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -25,7 +25,7 @@ fn options(address: Address) -> WorkerOptions {
 /// A worker in a thread of its own, and the broker's end of its connection.
 fn with_worker(
     broker: &FakeBroker,
-    ok: BadgeOk,
+    ok: WorkerLoginOk,
     work: fn(&mut Worker) -> Result<(), Error>,
 ) -> (Peer, JoinHandle<Result<(), Error>>) {
     let options = options(broker.address());
@@ -64,10 +64,10 @@ fn a_request_is_answered_with_its_own_numbers() {
         assert!(!format!("{options:?}").contains("s3cret"));
         let thread = beside(move || echo(&mut Worker::connect(options)?));
         let mut peer = broker.accept();
-        let badge = peer.badge();
-        assert_eq!((badge.worker, badge.service.as_str()), (WorkerId(3), "echo"));
-        assert_eq!((badge.secret.as_str(), badge.hostpid), ("s3cret", std::process::id()));
-        peer.send(Frame::BadgeOk(badge_ok()));
+        let login = peer.worker_login();
+        assert_eq!((login.worker, login.service.as_str()), (WorkerId(3), "echo"));
+        assert_eq!((login.secret.as_str(), login.hostpid), ("s3cret", std::process::id()));
+        peer.send(Frame::WorkerLoginOk(worker_login_ok()));
         let head = Header {
             sequence: 5,
             transaction: 6,
@@ -90,7 +90,7 @@ fn a_request_is_answered_with_its_own_numbers() {
 
 #[test]
 fn requests_that_came_before_the_end_are_still_answered() {
-    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), echo);
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), echo);
     peer.request(1, "a", false);
     peer.request(2, "b", false);
     peer.send(Frame::End);
@@ -106,8 +106,8 @@ fn frames_that_come_byte_by_byte_are_whole_frames_in_the_end() {
     let options = options(broker.address());
     let thread = beside(move || echo(&mut Worker::connect(options)?));
     let mut peer = broker.accept();
-    peer.badge();
-    peer.dribble(Frame::BadgeOk(badge_ok()));
+    peer.worker_login();
+    peer.dribble(Frame::WorkerLoginOk(worker_login_ok()));
     let head = Header { transaction: 1, ..Header::default() };
     peer.dribble(Frame::data(head, Bytes::from_static(&[7; 200])));
     assert_eq!(answered(&mut peer, 1), vec![7; 200]);
@@ -117,7 +117,7 @@ fn frames_that_come_byte_by_byte_are_whole_frames_in_the_end() {
 
 #[test]
 fn pieces_and_large_bodies_pass_through_whole() {
-    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), echo);
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), echo);
     let sizes = [1 << 20, 70_000, 0, 1, 65_536, 65_600];
     for (at, size) in sizes.into_iter().enumerate() {
         let more = at + 1 < sizes.len();
@@ -133,7 +133,7 @@ fn pieces_and_large_bodies_pass_through_whole() {
 
 #[test]
 fn an_answer_larger_than_a_frame_leaves_in_pieces() {
-    let ok = BadgeOk { body_bytes_max: 1000, ..badge_ok() };
+    let ok = WorkerLoginOk { body_bytes_max: 1000, ..worker_login_ok() };
     let (mut peer, thread) = with_worker(&FakeBroker::tcp(), ok, |worker| {
         assert_eq!(worker.body_bytes_max(), 1000);
         while worker.next()?.is_some() {
@@ -151,7 +151,7 @@ fn an_answer_larger_than_a_frame_leaves_in_pieces() {
 
 #[test]
 fn pings_status_and_reinit_are_served_between_requests() {
-    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), |worker| {
         let asked = std::sync::Arc::new(std::sync::atomic::AtomicU32::new(0));
         let seen = asked.clone();
         worker.on_reinit(move || {
@@ -174,63 +174,63 @@ fn pings_status_and_reinit_are_served_between_requests() {
 }
 
 #[test]
-fn after_a_loss_it_comes_back_with_its_badge_and_drops_the_old_answer() {
+fn after_a_loss_it_logs_in_again_and_drops_the_old_answer() {
     let broker = FakeBroker::tcp();
-    let (mut peer, thread) = with_worker(&broker, badge_ok(), echo);
+    let (mut peer, thread) = with_worker(&broker, worker_login_ok(), echo);
     peer.request(1, "a", false);
     assert_eq!(answered(&mut peer, 1), "a");
     peer.request(2, "b", true);
     assert_eq!(peer.data().1, "b");
     drop(peer);
     let mut peer = broker.accept();
-    let badge = peer.badge();
-    assert_eq!((badge.worker, badge.secret.as_str()), (WorkerId(3), "s3cret"));
-    peer.send(Frame::BadgeOk(badge_ok()));
+    let login = peer.worker_login();
+    assert_eq!((login.worker, login.secret.as_str()), (WorkerId(3), "s3cret"));
+    peer.send(Frame::WorkerLoginOk(worker_login_ok()));
     peer.request(2, "b again", false);
     assert_eq!(answered(&mut peer, 2), "b again");
     // A restart during which connections are taken and dropped, or refused for now.
     drop(peer);
     drop(broker.accept());
     let mut peer = broker.accept();
-    peer.badge();
+    peer.worker_login();
     peer.error(Header::default(), ErrorCode::ShuttingDown, "not yet");
     drop(peer);
-    let mut peer = broker.worker(badge_ok());
+    let mut peer = broker.worker(worker_login_ok());
     peer.send(Frame::End);
     thread.join().unwrap().unwrap();
 }
 
 #[test]
-fn a_refused_badge_ends_the_worker() {
+fn a_refused_login_ends_the_worker() {
     let broker = FakeBroker::tcp();
     let refuse = |broker: &FakeBroker| {
         let mut peer = broker.accept();
-        peer.badge();
-        peer.error(Header::default(), ErrorCode::BadBadge, "worker 3 was deleted");
+        peer.worker_login();
+        peer.error(Header::default(), ErrorCode::BadWorkerLogin, "worker 3 was deleted");
     };
-    let (peer, thread) = with_worker(&broker, badge_ok(), echo);
+    let (peer, thread) = with_worker(&broker, worker_login_ok(), echo);
     drop(peer);
     refuse(&broker);
-    let error = failed(thread.join().unwrap(), ErrorCode::BadBadge);
+    let error = failed(thread.join().unwrap(), ErrorCode::BadWorkerLogin);
     assert!(error.text.contains("deleted"), "{error}");
-    let (mut peer, thread) = with_worker(&broker, badge_ok(), echo);
-    peer.error(Header::default(), ErrorCode::BadBadge, "worker 3 was deleted");
-    failed(thread.join().unwrap(), ErrorCode::BadBadge);
+    let (mut peer, thread) = with_worker(&broker, worker_login_ok(), echo);
+    peer.error(Header::default(), ErrorCode::BadWorkerLogin, "worker 3 was deleted");
+    failed(thread.join().unwrap(), ErrorCode::BadWorkerLogin);
     let options = options(broker.address());
     let thread = beside(move || Worker::connect(options).map(drop));
     refuse(&broker);
-    failed(thread.join().unwrap(), ErrorCode::BadBadge);
+    failed(thread.join().unwrap(), ErrorCode::BadWorkerLogin);
 }
 
 #[test]
 fn a_broker_that_stays_away_ends_the_worker_in_time() {
     let broker = FakeBroker::unix();
-    let ok = BadgeOk { reconnect_ms: 100, ..badge_ok() };
+    let ok = WorkerLoginOk { reconnect_ms: 100, ..worker_login_ok() };
     let (peer, thread) = with_worker(&broker, ok, echo);
     drop((peer, broker));
     failed(thread.join().unwrap(), ErrorCode::Unreachable);
     let broker = FakeBroker::unix();
-    let ok = BadgeOk { reconnect_ms: 0, ..badge_ok() };
+    let ok = WorkerLoginOk { reconnect_ms: 0, ..worker_login_ok() };
     let (peer, thread) = with_worker(&broker, ok, echo);
     drop(peer);
     failed(thread.join().unwrap(), ErrorCode::BrokerLost);
@@ -242,7 +242,7 @@ fn a_broker_may_name_any_number() {
         let broker = FakeBroker::unix();
         // 0 would mean: do not come back.
         let reconnect_ms = n.max(30_000);
-        let ok = BadgeOk {
+        let ok = WorkerLoginOk {
             worker: WorkerId(n as u32),
             body_bytes_max: n.max(1),
             heartbeat_ms: n,
@@ -277,7 +277,7 @@ fn a_broker_may_name_any_number() {
     let broker = FakeBroker::unix();
     let options = WorkerOptions { address: broker.address(), ..options };
     let thread = beside(move || echo(&mut Worker::connect(options)?));
-    broker.worker(badge_ok()).send(Frame::End);
+    broker.worker(worker_login_ok()).send(Frame::End);
     thread.join().unwrap().unwrap();
 }
 
@@ -290,7 +290,7 @@ fn a_self_started_worker_may_wait_for_its_broker() {
     let options = WorkerOptions { patience: Duration::from_secs(20), ..options(address) };
     let thread = beside(move || echo(&mut Worker::connect(options)?));
     drop(broker.accept());
-    broker.worker(badge_ok()).send(Frame::End);
+    broker.worker(worker_login_ok()).send(Frame::End);
     thread.join().unwrap().unwrap();
 }
 
@@ -301,7 +301,7 @@ fn garbage_ends_the_worker_with_an_error_that_names_it() {
         (Header { len: u32::MAX, ..Header::default() }.write().to_vec(), ErrorCode::BodyTooLarge),
         (encode::to_bytes(Frame::Logout).to_vec(), ErrorCode::BadState),
     ] {
-        let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), echo);
+        let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), echo);
         peer.raw(&frame);
         failed(thread.join().unwrap(), code);
     }
@@ -309,7 +309,7 @@ fn garbage_ends_the_worker_with_an_error_that_names_it() {
 
 #[test]
 fn a_request_must_be_answered_before_the_next() {
-    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), |worker| {
         failed(worker.reply("nothing to answer"), ErrorCode::BadState);
         assert!(worker.next_piece()?.is_none());
         worker.next()?;
@@ -330,7 +330,7 @@ fn a_request_must_be_answered_before_the_next() {
 
 #[test]
 fn the_rest_of_a_request_that_was_answered_early_is_dropped() {
-    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), |worker| {
         while let Some(request) = worker.next()? {
             worker.reply(request.body)?;
         }
@@ -350,7 +350,7 @@ fn the_rest_of_a_request_that_was_answered_early_is_dropped() {
 
 #[test]
 fn a_request_that_nobody_waits_for_is_ended_and_frees_the_worker() {
-    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), |worker| {
         let mut talks = 0;
         while let Some(request) = worker.next()? {
             if !request.more() {
@@ -392,7 +392,7 @@ fn a_request_that_nobody_waits_for_is_ended_and_frees_the_worker() {
 
 #[test]
 fn half_a_request_is_never_answered_with_success() {
-    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), |worker| {
         while let Some(request) = worker.next()? {
             let mut more = request.more();
             while more {
@@ -420,7 +420,7 @@ fn half_a_request_is_never_answered_with_success() {
 
 #[test]
 fn a_long_answer_stops_when_nobody_reads_it() {
-    let (mut peer, thread) = with_worker(&FakeBroker::unix(), badge_ok(), |worker| {
+    let (mut peer, thread) = with_worker(&FakeBroker::unix(), worker_login_ok(), |worker| {
         while worker.next()?.is_some() {
             while !worker.is_over() {
                 worker.reply_piece("more")?;
@@ -439,7 +439,7 @@ fn a_long_answer_stops_when_nobody_reads_it() {
 
 #[test]
 fn a_client_that_never_finishes_frees_the_worker_at_its_deadline() {
-    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), echo);
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), echo);
     let head = Header { transaction: 1, more: 1, deadline_ms: 50, ..Header::default() };
     peer.send(Frame::data(head, Bytes::from_static(b"a")));
     assert_eq!(peer.data().0.more, 1);
@@ -454,7 +454,7 @@ fn a_client_that_never_finishes_frees_the_worker_at_its_deadline() {
 
 #[test]
 fn in_a_conversation_others_wait_their_turn() {
-    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), badge_ok(), |worker| {
+    let (mut peer, thread) = with_worker(&FakeBroker::tcp(), worker_login_ok(), |worker| {
         while let Some(request) = worker.next()? {
             assert!(request.remaining().unwrap() <= Duration::from_secs(20));
             if request.body == "talk" {

@@ -46,7 +46,7 @@ fn a_child_stands_alone_with_a_clean_environment_and_no_descriptors() {
     let (exited, lines) = broker.exited();
     assert_eq!(exited.ending, Ending::Exit(0), "{lines:?}");
     let lines: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("stdout 0 ")).collect();
-    assert!(lines.contains(&"ISECT_BADGE=very-secret"), "{lines:?}");
+    assert!(lines.contains(&"ISECT_WORKER_SECRET=very-secret"), "{lines:?}");
     assert!(lines.contains(&"TEST_PASS=passed") && lines.iter().any(|l| l.starts_with("PATH=")));
     assert!(!lines.iter().any(|line| line.contains("TEST_LEAK")), "{lines:?}");
     assert!(lines.contains(&"/usr") && lines.contains(&"0022") && lines.contains(&"no-input"));

@@ -219,7 +219,7 @@ fn what_the_kernel_would_refuse_at_each_start_is_refused_once() {
         (&["--limit", "nofile=unlimited"][..], "nr_open"),
         (&["--limit", "core=18446744073709551615"], "NAME=SOFT"),
         (&["--env", "A B=c"], "no name of a variable"),
-        (&["--env", "ISECT_BADGE=x"], "no name of a variable"),
+        (&["--env", "ISECT_WORKER_SECRET=x"], "no name of a variable"),
         (&["--listen", "127.1:0"], "ends in a number"),
         (&["--listen", "[::ffff:0.0.0.0]:0"], "--tokens"),
         (&["--listen", "[::]:0"], "--tokens"),

@@ -188,7 +188,7 @@ fn command_lines_that_make_no_sense_end_with_their_status_and_the_cure() {
         (&["--limit", "core=2:1"], 2, "above the hard one"),
         (&["--umask", "999"], 2, "octal"),
         (&["--start-rate", "0"], 2, "at least 1"),
-        (&["--env", "ISECT_BADGE=x"], 2, "--env"),
+        (&["--env", "ISECT_WORKER_SECRET=x"], 2, "--env"),
         (&["--listen", "nonsense"], 2, "one of ADDR:PORT, tls://ADDR:PORT and unix:PATH"),
         (&["--listen", &taken, "--state", "none"], 3, "another program listens there"),
         (&["--listen", "unix:/no/such/directory/s"], 3, "can't listen"),

@@ -198,9 +198,9 @@ impl LoginOk {
     }
 }
 
-/// `badge`: the first frame of a worker.
+/// `worker-login`: the first frame of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Badge {
+pub struct WorkerLogin {
     /// Its id; 0 = it started itself and wants one.
     pub worker: WorkerId,
     /// Its service.
@@ -209,13 +209,14 @@ pub struct Badge {
     pub host: HostName,
     /// Its process id there.
     pub hostpid: u32,
-    /// The secret it was started with (environment `ISECT_BADGE`); empty if it started itself.
+    /// The secret it was started with (environment `ISECT_WORKER_SECRET`); empty if it started
+    /// itself.
     pub secret: String,
     /// The token it will prove, if it started itself.
     pub token: Option<Claim>,
 }
 
-impl Badge {
+impl WorkerLogin {
     /// Reads the body.
     ///
     /// # Errors
@@ -244,9 +245,9 @@ impl Badge {
     }
 }
 
-/// `badge-ok`: the broker's answer to a badge.
+/// `worker-login-ok`: the broker's answer to a worker login.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BadgeOk {
+pub struct WorkerLoginOk {
     /// The worker's id.
     pub worker: WorkerId,
     /// Most bytes in a body.
@@ -261,7 +262,7 @@ pub struct BadgeOk {
     pub signature: Option<String>,
 }
 
-impl BadgeOk {
+impl WorkerLoginOk {
     /// Reads the body.
     ///
     /// # Errors
@@ -406,7 +407,7 @@ pub struct ExecStart {
     pub path: String,
     /// `argv[1..]` complete: broker host, port, worker id, service, then the application's.
     pub args: Vec<String>,
-    /// The secret for the environment variable `ISECT_BADGE`.
+    /// The secret for the environment variable `ISECT_WORKER_SECRET`.
     pub secret: String,
     /// Tells one configuration of the worker from another; comes back in `exec-listed`. 0 = none.
     pub digest: u32,

@@ -2,8 +2,8 @@
 //! needed. Not the question whether the frame may come now: that is for the session and the broker.
 
 use crate::bodies::{
-    Badge, BadgeOk, ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput,
-    ExecSignal, ExecStart, ExecStarted, ExecStop, ExecWelcome, Login, LoginOk,
+    ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput, ExecSignal,
+    ExecStart, ExecStarted, ExecStop, ExecWelcome, Login, LoginOk, WorkerLogin, WorkerLoginOk,
 };
 use crate::errors::ErrorCode;
 use crate::frame::Frame;
@@ -179,7 +179,7 @@ pub fn frame(kind: Kind, header: Header, body: Bytes) -> Result<Frame, WireError
     }
     control(kind, header, &body).map_err(|BodyError(text)| {
         let code = match kind {
-            Kind::Login | Kind::Badge | Kind::Proof => ErrorCode::BadLogin,
+            Kind::Login | Kind::WorkerLogin | Kind::Proof => ErrorCode::BadLogin,
             _ => ErrorCode::BadFrame,
         };
         WireError::fatal(code, format!("{kind} frame: {text}"), header.sequence)
@@ -191,8 +191,8 @@ fn control(kind: Kind, header: Header, body: &[u8]) -> Result<Frame, BodyError> 
         Kind::Data => Frame::Data { head: header, body: Bytes::copy_from_slice(body) },
         Kind::Login => Frame::Login(Login::parse(body)?),
         Kind::LoginOk => Frame::LoginOk(LoginOk::parse(body)?),
-        Kind::Badge => Frame::Badge(Badge::parse(body)?),
-        Kind::BadgeOk => Frame::BadgeOk(BadgeOk::parse(body)?),
+        Kind::WorkerLogin => Frame::WorkerLogin(WorkerLogin::parse(body)?),
+        Kind::WorkerLoginOk => Frame::WorkerLoginOk(WorkerLoginOk::parse(body)?),
         Kind::Error => Frame::Error { head: header, error: ErrorBody::parse(header.error, body)? },
         Kind::Ping => Frame::Ping { sequence: header.sequence },
         Kind::Pong => Frame::Pong { sequence: header.sequence },

@@ -39,8 +39,8 @@ pub fn parts(frame: Frame) -> Parts {
         }
         Frame::Login(login) => (Header::default(), login.render()),
         Frame::LoginOk(ok) => (Header::default(), ok.render()),
-        Frame::Badge(badge) => (Header::default(), badge.render()),
-        Frame::BadgeOk(ok) => (Header::default(), ok.render()),
+        Frame::WorkerLogin(login) => (Header::default(), login.render()),
+        Frame::WorkerLoginOk(ok) => (Header::default(), ok.render()),
         Frame::Ping { sequence } | Frame::Pong { sequence } | Frame::Status { sequence } => {
             (Header { sequence, ..Header::default() }, Bytes::new())
         }

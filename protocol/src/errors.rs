@@ -137,12 +137,12 @@ errors! {
     BadFrame = -3, "bad_frame", Client, No, true, "the bytes are not a frame that makes sense", "mend the sender; docs/protocol.md shows every byte";
     BodyTooLarge = -4, "body_too_large", Client, No, false, "the frame's body is larger than allowed", "send it in pieces with `more`, or have the operator raise body_bytes_max";
     BadState = -5, "bad_state", Client, No, true, "the frame's kind may not be sent by this side, or not now", "log in first, and send only what your side may send";
-    LoginTimeout = -6, "login_timeout", Client, No, true, "no login or badge came in time", "send the login at once after connecting";
-    BadLogin = -7, "bad_login", Client, No, true, "the login or badge lacks something, or a value in it is wrong", "docs/protocol.md lists the keys of each login and their values";
+    LoginTimeout = -6, "login_timeout", Client, No, true, "no login came in time", "send the login at once after connecting";
+    BadLogin = -7, "bad_login", Client, No, true, "the login lacks something, or a value in it is wrong", "docs/protocol.md lists the keys of each login and their values";
     UnknownService = -8, "unknown_service", Client, No, true, "no service of that name is configured", "'services' lists the names; 'config service NAME' makes one";
     Rejecting = -9, "rejecting", Broker, No, true, "the operator lets no new clients in for now", "try again later, or have the operator say 'reject off'";
     Denied = -10, "denied", Client, No, false, "this client may not do that", "use an account or a token with the right role";
-    BadBadge = -11, "bad_badge", Worker, No, true, "the badge was not issued, or is of a start that is over", "if the broker started it, end: it starts another when one is due; if it started itself, configure the service with selfstart=1";
+    BadWorkerLogin = -11, "bad_worker_login", Worker, No, true, "the worker showed no secret of this broker, or that of a start that is over", "if the broker started it, end: it starts another when one is due; if it started itself, configure the service with selfstart=1";
     TooManyConnections = -12, "too_many_connections", Broker, No, true, "the broker has as many connections as it may", "try again later, or raise connections_max and the process's descriptor limit";
     TooManyRequests = -13, "too_many_requests", Client, No, false, "this connection has as many requests under way as it may", "wait for replies first, or raise requests_max";
     Overloaded = -14, "overloaded", Broker, No, false, "a queue or the memory for waiting requests is full", "ask again after a pause; if it lasts, add workers or raise the limit named";

@@ -2,8 +2,8 @@
 //! Not the bytes: `encode` and `decode` know those.
 
 use crate::bodies::{
-    Badge, BadgeOk, ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput,
-    ExecSignal, ExecStart, ExecStarted, ExecStop, ExecWelcome, Login, LoginOk,
+    ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput, ExecSignal,
+    ExecStart, ExecStarted, ExecStop, ExecWelcome, Login, LoginOk, WorkerLogin, WorkerLoginOk,
 };
 use crate::header::Header;
 use crate::kinds::Kind;
@@ -25,9 +25,9 @@ pub enum Frame {
     /// The broker's answer to it.
     LoginOk(LoginOk),
     /// First frame of a worker.
-    Badge(Badge),
+    WorkerLogin(WorkerLogin),
     /// The broker's answer to it.
-    BadgeOk(BadgeOk),
+    WorkerLoginOk(WorkerLoginOk),
     /// Something failed: one request (`head.sequence` says which) or the connection.
     Error {
         /// `sequence`, `transaction` and `workerid` of what failed, else zero.
@@ -100,8 +100,8 @@ impl Frame {
             Self::Data { .. } => Kind::Data,
             Self::Login(_) => Kind::Login,
             Self::LoginOk(_) => Kind::LoginOk,
-            Self::Badge(_) => Kind::Badge,
-            Self::BadgeOk(_) => Kind::BadgeOk,
+            Self::WorkerLogin(_) => Kind::WorkerLogin,
+            Self::WorkerLoginOk(_) => Kind::WorkerLoginOk,
             Self::Error { .. } => Kind::Error,
             Self::Ping { .. } => Kind::Ping,
             Self::Pong { .. } => Kind::Pong,

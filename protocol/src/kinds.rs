@@ -109,8 +109,8 @@ kinds! {
     Data = 0, "data", [Client, Worker, Broker], Opaque, "a request, a piece of one, a reply, or a piece of one; for the service `op` a command and its output";
     Login = 1, "login", [Client], Lines, "the first frame of a client: which service, at which priority, from where";
     LoginOk = 2, "login-ok", [Broker], Lines, "the client is attached; its id and the limits in force";
-    Badge = 3, "badge", [Worker], Lines, "the first frame of a worker: who it is and the secret it was started with";
-    BadgeOk = 4, "badge-ok", [Broker], Lines, "the worker is ready and will get requests; the limits in force";
+    WorkerLogin = 3, "worker-login", [Worker], Lines, "the first frame of a worker: who it is and the secret it was started with";
+    WorkerLoginOk = 4, "worker-login-ok", [Broker], Lines, "the worker is ready and will get requests; the limits in force";
     Error = 5, "error", [Client, Worker, Host, Broker], Lines, "what failed, whose fault it was, whether the work ran, what to do; `error` in the header is the code. Code -1 has the body `PROTOCOL INTERVENTION` instead of lines";
     Ping = 6, "ping", [Client, Worker, Host, Broker], Empty, "are you there? Answered by a pong with the same sequence";
     Pong = 7, "pong", [Client, Worker, Host, Broker], Empty, "the answer to a ping";
@@ -119,7 +119,7 @@ kinds! {
     Reinit = 10, "reinit", [Broker], Empty, "to a worker: read your configuration again (operator's `send … reinit`)";
     Status = 11, "status", [Broker], Empty, "to a worker: tell how you are (operator's `send … status`)";
     StatusReply = 12, "status-reply", [Worker], Text, "a worker's answer to status: free text, at most 64 KiB";
-    Challenge = 13, "challenge", [Host, Broker], Lines, "the answer to a login, badge or exec-hello that names a token: prove that you know it";
+    Challenge = 13, "challenge", [Host, Broker], Lines, "the answer to a login, worker-login or exec-hello that names a token: prove that you know it";
     Proof = 14, "proof", [Client, Worker, Broker], Lines, "the answer to a challenge; what follows is what would have followed at once without a token";
     ExecHello = 20, "exec-hello", [Broker], Lines, "to execd: the first frame of the broker";
     ExecWelcome = 21, "exec-welcome", [Host], Lines, "execd is at the broker's service; its pid, name and limits";

@@ -7,7 +7,7 @@ pub const HEADER_BYTES: usize = 64;
 /// The version of the protocol that is spoken; the original's was 1.
 pub const VERSION: u16 = 2;
 
-/// Most bytes in the body of a control frame (login, badge, error, an execd frame).
+/// Most bytes in the body of a control frame (login, worker login, error, an execd frame).
 pub const CONTROL_BODY_BYTES_MAX: usize = 256 * 1024;
 
 /// Default of the setting `body_bytes_max`.
@@ -64,7 +64,7 @@ pub const INTERVENTION: &[u8] = b"PROTOCOL INTERVENTION";
 pub const OP_SERVICE: &str = "op";
 
 /// Environment variable that carries a worker's secret from execd to the worker.
-pub const BADGE_VARIABLE: &str = "ISECT_BADGE";
+pub const WORKER_SECRET_VARIABLE: &str = "ISECT_WORKER_SECRET";
 
 /// Environment variable in which a worker, and what it starts, finds which start of it this is. It
 /// is no secret: execd knows by it whose a process is that has left its worker's group.

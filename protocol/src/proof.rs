@@ -1,6 +1,6 @@
-//! How a token is proved without being sent, by value: the claim in a login, badge or exec-hello,
-//! the challenge, the proof, and the text that both sides sign. Not the arithmetic over it: the
-//! crate `auth` has that.
+//! How a token is proved without being sent, by value: the claim in a login, worker-login or
+//! exec-hello, the challenge, the proof, and the text that both sides sign. Not the arithmetic over
+//! it: the crate `auth` has that.
 
 use crate::kinds::Role;
 use crate::lines::{BodyError, Lines};
@@ -59,7 +59,7 @@ fn mac(lines: &Lines, key: &str) -> Result<[u8; MAC_BYTES], BodyError> {
     bytes.try_into().map_err(|_| BodyError(format!("'{key}' has not {MAC_BYTES} bytes")))
 }
 
-/// The line `signature` of login-ok, badge-ok and exec-welcome.
+/// The line `signature` of login-ok, worker-login-ok and exec-welcome.
 pub(crate) fn signature(lines: &Lines) -> Result<Option<String>, BodyError> {
     let Some(text) = lines.get("signature") else { return Ok(None) };
     mac(lines, "signature")?;

@@ -173,11 +173,11 @@ settings! {
     IntakeBytesMax = "intake_bytes_max", Bytes, 1 << 20, 1 << 40, GIB / 2, true, "most bytes set aside for large frames (over 16 KiB) of all clients that have come only in part; past it a frame that comes in part is refused as overloaded. It is never less than one largest frame";
     FrameMs = "frame_ms", Millis, 100, HOUR_MS, 30_000, true, "time for a frame that has begun to come to be whole, and one ms more for each 16 bytes of it that came; then the connection is closed";
     StallMs = "stall_ms", Millis, 100, HOUR_MS, 10_000, true, "a connection that takes none of the bytes waiting for it this long is closed";
-    LoginMs = "login_ms", Millis, 10, 60_000, 2000, true, "time for a new connection to send its login or badge";
+    LoginMs = "login_ms", Millis, 10, 60_000, 2000, true, "time for a new connection to send its login";
     IdleMs = "idle_ms", Millis, 0, 24 * HOUR_MS, 0, true, "a client without requests under way that says nothing this long is closed; 0 = never. Operators who watch are not meant";
     HeartbeatMs = "heartbeat_ms", Millis, 100, 60_000, 1000, true, "a silent idle worker, host or heartbeat client is pinged this often";
     SilenceMs = "silence_ms", Millis, 200, 10 * 60_000, 3000, true, "a peer that owes answers to pings and says nothing this long is gone; on TCP from other machines also one whose machine acknowledges nothing this long (connections made later). Who was told more at its login has as long";
-    BadgeMs = "badge_ms", Millis, 10, 600_000, 10_000, true, "time for a started worker to send its badge; then it is killed and tried again";
+    WorkerLoginMs = "worker_login_ms", Millis, 10, 600_000, 10_000, true, "time for a started worker to log in; then it is killed and tried again";
     ReturnMs = "return_ms", Millis, 10, 600_000, 2000, true, "time for a worker whose connection broke to end or come back before its process is ended; on another host, which may be cut off, at least reconnect_ms, silence_ms and 5 s together";
     ReconnectMs = "reconnect_ms", Millis, 0, HOUR_MS, 60_000, true, "how long a worker tries to come back when the broker is gone or can't be reached; 0 = not at all. It is told at each login, and holds for those that log in later";
     StopAskMs = "stop_ask_ms", Millis, 0, 600_000, 2000, true, "after a stop: time for a worker to end by itself before TERM";

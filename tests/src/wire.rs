@@ -3,7 +3,7 @@
 
 use crate::proc::PATIENCE;
 use bytes::{Bytes, BytesMut};
-use protocol::bodies::{Badge, Login};
+use protocol::bodies::{Login, WorkerLogin};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -39,12 +39,12 @@ impl Wire {
         wire
     }
 
-    /// Connects and shows the badge of a worker that starts itself.
-    pub fn badge(address: &str, service: &str) -> Self {
+    /// Connects and logs in as a worker that starts itself.
+    pub fn worker_login(address: &str, service: &str) -> Self {
         let mut wire = Self::connect(address);
-        wire.send(Frame::Badge(badge(service)));
+        wire.send(Frame::WorkerLogin(worker_login(service)));
         let answer = wire.next_frame();
-        assert!(matches!(answer, Some(Frame::BadgeOk(_))), "badge for {service}: {answer:?}");
+        assert!(matches!(answer, Some(Frame::WorkerLoginOk(_))), "login for {service}: {answer:?}");
         wire
     }
 
@@ -169,9 +169,9 @@ pub fn login(service: &str) -> Login {
     Login::to(ServiceName::new(service).expect("a service name"))
 }
 
-/// The badge of a worker that starts itself.
-pub fn badge(service: &str) -> Badge {
-    Badge {
+/// The login of a worker that starts itself.
+pub fn worker_login(service: &str) -> WorkerLogin {
+    WorkerLogin {
         worker: WorkerId(0),
         service: ServiceName::new(service).expect("a service name"),
         host: HostName::new("desk").expect("a host name"),

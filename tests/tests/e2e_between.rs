@@ -14,7 +14,7 @@ use isect_tests::certs::{Authority, Pair};
 use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, program, run};
 use isect_tests::wire::{self, Wire};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use protocol::bodies::{Badge, ExecHello, Login};
+use protocol::bodies::{ExecHello, Login, WorkerLogin};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::kinds::Role;
@@ -252,10 +252,10 @@ fn firsts<'a>(
     let hello = ExecHello { host, broker: "b".into(), token: token.clone() };
     let echo = ServiceName::new("echo").expect("a name");
     let login = Login { token: token.clone(), ..Login::to(echo) };
-    let badge = Badge { token, ..wire::badge("echo") };
+    let worker_login = WorkerLogin { token, ..wire::worker_login("echo") };
     [
         (client, Frame::Login(login), Role::Client, "echo"),
-        (worker, Frame::Badge(badge), Role::Worker, "echo"),
+        (worker, Frame::WorkerLogin(worker_login), Role::Worker, "echo"),
         (execd, Frame::ExecHello(hello), Role::Broker, "h1"),
     ]
 }
@@ -290,8 +290,10 @@ fn a_proof_that_was_heard_opens_no_door_a_second_time_nor_another_one() {
         let proof = prover.answer(&challenge, None).expect("an answer");
         wire.send(Frame::Proof(proof.clone()));
         let let_in = wire.next_frame();
-        let is_in =
-            matches!(let_in, Some(Frame::LoginOk(_) | Frame::BadgeOk(_) | Frame::ExecWelcome(_)));
+        let is_in = matches!(
+            let_in,
+            Some(Frame::LoginOk(_) | Frame::WorkerLoginOk(_) | Frame::ExecWelcome(_))
+        );
         assert!(is_in, "{role}: {let_in:?}");
         heard.push(proof);
     }

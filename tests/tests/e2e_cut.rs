@@ -97,7 +97,7 @@ fn workers_of_a_machine_that_is_cut_off_for_a_while_are_taken_over_as_they_are()
         assert_eq!(broker.number(&format!("worker {id}"), "worker->restarts"), 0);
     }
     let events = world.events();
-    for untrue in ["process is ended", "worker_killed", "bad_badge", "worker_failed"] {
+    for untrue in ["process is ended", "worker_killed", "bad_worker_login", "worker_failed"] {
         assert!(!events.contains(untrue), "{untrue}: {events}");
     }
     assert_eq!(broker.login("echo").call("hi", None).expect("an answer"), "hi");

@@ -148,7 +148,7 @@ fn a_worker_that_ends_says_how_and_its_last_words() {
 }
 
 #[test]
-fn a_worker_that_dies_before_its_badge_fails_and_start_tries_again() {
+fn a_worker_that_dies_before_it_logs_in_fails_and_start_tries_again() {
     let broker = Broker::start(SOON);
     broker.op("config events 100");
     let flag = broker.folder.path().join("flag");
@@ -174,10 +174,10 @@ fn a_worker_that_dies_before_its_badge_fails_and_start_tries_again() {
 }
 
 #[test]
-fn isdcrash_badge_fails_too_and_requests_wait_within_their_deadline() {
+fn isdcrash_login_fails_too_and_requests_wait_within_their_deadline() {
     let broker = Broker::start(SOON);
     broker.op("config service frail");
-    broker.op(&format!("config worker frail localhost {} badge", program("isdcrash").display()));
+    broker.op(&format!("config worker frail localhost {} login", program("isdcrash").display()));
     broker.op("start frail");
     broker.await_failed(1);
     let (code, ran, text) = why(broker.login("frail").call("x", Some(Duration::from_millis(200))));
@@ -186,8 +186,8 @@ fn isdcrash_badge_fails_too_and_requests_wait_within_their_deadline() {
 }
 
 #[test]
-fn a_worker_that_shows_no_badge_in_time_is_killed() {
-    let mut settings = vec!["--set", "badge_ms=100", "--set", "stop_term_ms=100"];
+fn a_worker_that_does_not_log_in_in_time_is_killed() {
+    let mut settings = vec!["--set", "worker_login_ms=100", "--set", "stop_term_ms=100"];
     settings.extend(SOON);
     let broker = Broker::start(&settings);
     broker.op("config events 200");

@@ -53,7 +53,10 @@ fn crowd(address: &str, frame: &Frame, count: usize) -> Vec<Wire> {
         }));
         for wire in &mut wires[first..] {
             let answer = wire.next_frame();
-            assert!(matches!(answer, Some(Frame::LoginOk(_) | Frame::BadgeOk(_))), "{answer:?}");
+            assert!(
+                matches!(answer, Some(Frame::LoginOk(_) | Frame::WorkerLoginOk(_))),
+                "{answer:?}"
+            );
         }
     }
     wires
@@ -66,7 +69,7 @@ fn workers(broker: &Broker, service: &str, count: usize, work: Duration) {
     let address = Address::parse(&broker.port("worker")).expect("an address");
     for _ in 0..count {
         let options = WorkerOptions::self_started(address.clone(), name.clone());
-        let mut worker = Worker::connect(options).expect("a badge");
+        let mut worker = Worker::connect(options).expect("a login");
         std::thread::spawn(move || {
             while let Ok(Some(request)) = worker.next() {
                 std::thread::sleep(work);
@@ -166,7 +169,8 @@ fn a_crowd_before_a_full_queue_is_refused_at_once_and_the_operator_is_heard() {
     broker.op(&format!("config service work selfstart=1 queue_max={queue_max} admit_percent=0"));
     broker.op("config service many selfstart=1");
     workers(&broker, "work", 4, Duration::from_millis(4));
-    let idle = crowd(&broker.port("worker"), &Frame::Badge(wire::badge("many")), idlers);
+    let idle =
+        crowd(&broker.port("worker"), &Frame::WorkerLogin(wire::worker_login("many")), idlers);
     let login = Frame::Login(Login { heartbeat: false, ..wire::login("work") });
     let mut wires = crowd(&broker.port("client"), &login, clients);
     let rss = broker.memory_kib("VmRSS");
@@ -239,7 +243,8 @@ fn long_lists_of_workers_and_waiting_requests_are_whole() {
     let broker = Broker::start(&["--set", "silence_ms=600000"]);
     broker.op("config service self selfstart=1");
     broker.op("config service other queue_max=1000");
-    let workers = crowd(&broker.port("worker"), &Frame::Badge(wire::badge("self")), 400);
+    let workers =
+        crowd(&broker.port("worker"), &Frame::WorkerLogin(wire::worker_login("self")), 400);
     let mut asks = Wire::login(&broker.port("client"), "other");
     let mut barred = Wire::login(&broker.port("client"), "self");
     (1..=700).for_each(|sequence| asks.ask(sequence, "x"));

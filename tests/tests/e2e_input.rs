@@ -44,8 +44,8 @@ enum Door {
     LoggedIn,
     /// The worker port, nothing said yet.
     Worker,
-    /// The worker port after a badge.
-    Badged,
+    /// The worker port after a worker login.
+    WorkerLoggedIn,
     /// An execd, nothing said yet.
     Execd,
     /// An execd after a hello.
@@ -53,7 +53,7 @@ enum Door {
 }
 
 const DOORS: &[Door] =
-    &[Door::Client, Door::LoggedIn, Door::Worker, Door::Badged, Door::Execd, Door::Greeted];
+    &[Door::Client, Door::LoggedIn, Door::Worker, Door::WorkerLoggedIn, Door::Execd, Door::Greeted];
 
 /// A broker and an execd under attack, and what they were before.
 struct House {
@@ -128,7 +128,7 @@ impl House {
             Door::Client => Wire::connect(&self.broker.port("client")),
             Door::LoggedIn => Wire::login(&self.broker.port("client"), "echo"),
             Door::Worker => Wire::connect(&self.broker.port("worker")),
-            Door::Badged => Wire::badge(&self.broker.port("worker"), "open"),
+            Door::WorkerLoggedIn => Wire::worker_login(&self.broker.port("worker"), "open"),
             Door::Execd => Wire::connect(&self.execd.address),
             Door::Greeted => {
                 let mut wire = Wire::connect(&self.execd.address);
@@ -179,13 +179,13 @@ fn expected(door: Door, kind: Kind) -> &'static [&'static str] {
     const CLOSED: &[&str] = &[];
     match (door, kind) {
         (Door::Client, Kind::Login) => &["login-ok", "open"],
-        // The badge in the file is of a worker that is not here.
-        (Door::Worker, Kind::Badge) => &["error bad_badge"],
+        // The login in the file is of a worker that is not here.
+        (Door::Worker, Kind::WorkerLogin) => &["error bad_worker_login"],
         (Door::Execd, Kind::ExecHello) => &["exec-welcome", "open"],
         // Of two requests that were sent at once, the ping may be answered first.
         (Door::LoggedIn, Kind::Data) => &["data", "open"],
         // Transaction 0 is nobody's: dropped, and counted as late.
-        (Door::Badged, Kind::Data | Kind::StatusReply) => OPEN,
+        (Door::WorkerLoggedIn, Kind::Data | Kind::StatusReply) => OPEN,
         (Door::Greeted, Kind::ExecStart) => &["exec-failed", "open"],
         (Door::Greeted, Kind::ExecStop | Kind::ExecSignal) => &["error not_found", "open"],
         (Door::Greeted, Kind::ExecList) => &["exec-listed", "open"],
@@ -196,16 +196,21 @@ fn expected(door: Door, kind: Kind) -> &'static [&'static str] {
         // Who is not in yet and complains does not come in.
         (Door::Client | Door::Worker, Kind::Error) => CLOSED,
         (_, Kind::Pong | Kind::Error) => OPEN,
-        (Door::Client | Door::LoggedIn | Door::Worker | Door::Badged, Kind::Logout) => CLOSED,
-        // A badge and its proof come before, at another time.
-        (Door::Badged, kind) if !matches!(kind, Kind::Badge | Kind::Proof) => &["error bad_reply"],
+        (Door::Client | Door::LoggedIn | Door::Worker | Door::WorkerLoggedIn, Kind::Logout) => {
+            CLOSED
+        }
+        // A worker login and its proof come before, at another time.
+        (Door::WorkerLoggedIn, kind) if !matches!(kind, Kind::WorkerLogin | Kind::Proof) => {
+            &["error bad_reply"]
+        }
         _ => &["error bad_state"],
     }
 }
 
-/// The error that a frame without sense gets: a badged worker is told that this is no reply.
+/// The error that a frame without sense gets: a worker that is logged in is told that
+/// this is no reply.
 fn refusal(door: Door, code: ErrorCode) -> ErrorCode {
-    if door == Door::Badged { ErrorCode::BadReply } else { code }
+    if door == Door::WorkerLoggedIn { ErrorCode::BadReply } else { code }
 }
 
 #[test]
@@ -330,7 +335,7 @@ fn bodies_that_make_no_sense_are_refused_by_name() {
         ];
         for (door, kind) in [
             (Door::Client, Kind::Login),
-            (Door::Worker, Kind::Badge),
+            (Door::Worker, Kind::WorkerLogin),
             (Door::Execd, Kind::ExecHello),
             (Door::Greeted, Kind::ExecStart),
             (Door::Greeted, Kind::ExecStop),
@@ -487,7 +492,7 @@ fn mistakes_of_a_client_within_the_protocol_cost_one_request_each() {
 #[test]
 fn a_worker_that_answers_what_nobody_asked_is_heard_no_further_than_that() {
     House::new(&[]).while_served(|house| {
-        let mut worker = house.knock(Door::Badged);
+        let mut worker = house.knock(Door::WorkerLoggedIn);
         let mut client = Wire::login(&house.broker.port("client"), "open");
         let reply = |transaction| Header { transaction, ..Header::default() };
         let body = bytes::Bytes::from_static(b"from nowhere");

@@ -138,7 +138,7 @@ fn past_the_limit_of_requests_or_of_the_queue_each_further_one_is_refused_by_its
 fn a_client_that_leaves_costs_its_worker_nothing_but_the_time() {
     let broker = Broker::start(&[]);
     broker.op("config service self selfstart=1");
-    let mut worker = Wire::badge(&broker.port("worker"), "self");
+    let mut worker = Wire::worker_login(&broker.port("worker"), "self");
     let mut leaves = Wire::login(&broker.port("client"), "self");
     let mut stays = Wire::login(&broker.port("client"), "self");
     leaves.ask(1, "has a worker");
@@ -306,7 +306,7 @@ fn a_slow_worker_holds_back_the_client_that_sends_to_it_not_the_broker() {
     let broker = Broker::start(&[]);
     broker.op("config service self selfstart=1");
     broker.with_workers("echo", "isdecho", 1);
-    let mut worker = Wire::badge(&broker.port("worker"), "self");
+    let mut worker = Wire::worker_login(&broker.port("worker"), "self");
     let mut sender = Wire::login(&broker.port("client"), "self");
     let idle = broker.memory_kib("VmRSS");
     let sent = std::sync::atomic::AtomicUsize::new(0);

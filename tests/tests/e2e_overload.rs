@@ -32,7 +32,7 @@ fn workers(broker: &Broker, service: &str, count: usize, work: Duration) -> Vec<
     };
     let threads = (0..count).map(|_| {
         let options = WorkerOptions::self_started(address.clone(), name.clone());
-        let worker = Worker::connect(options).expect("a badge");
+        let worker = Worker::connect(options).expect("a login");
         std::thread::spawn(move || serve(worker))
     });
     let threads = threads.collect();

@@ -63,7 +63,7 @@ fn a_worker_starts_with_what_it_needs_and_nothing_else() {
         .filter_map(|text| text.split_once('='))
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
-    let secret = environment.get("ISECT_BADGE").expect("a badge");
+    let secret = environment.get("ISECT_WORKER_SECRET").expect("a secret");
     assert!(secret.len() > 16, "{secret}");
     assert!(!environment.keys().any(|name| name.starts_with("CARGO")), "{environment:?}");
     assert!(!broker.process.log().contains(secret), "the secret is in the log");

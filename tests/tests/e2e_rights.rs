@@ -62,7 +62,7 @@ fn a_worker_of_another_user_reaches_nothing_but_its_own_port() {
     let broker = Broker::start(&["--worker-user", &user]);
     broker.with_workers("evil", "isdpipe /bin/sh", 1);
     assert_eq!(evil(&broker, "id -u; id -G").trim(), format!("{EVIL}\n{EVIL}"));
-    // The state: the key of the badges, the configuration, what execd wrote down.
+    // The state: the key of the worker secrets, the configuration, what execd wrote down.
     let state = broker.folder.path().join("state");
     for name in ["key", "config.isect", "execd/execd.children", "lock", "."] {
         let path = state.join(name);

@@ -109,7 +109,7 @@ fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
     let proxy = Swallow::before(&broker.port("worker"));
     let service = ServiceName::new("self").expect("a name");
     let options = WorkerOptions::self_started(Address::Tcp(proxy.address.clone()), service);
-    let mut worker = Worker::connect(options).expect("a badge");
+    let mut worker = Worker::connect(options).expect("a login");
     assert_eq!(worker.id().0, 1);
     let answering = std::thread::Builder::new()
         .spawn(move || {

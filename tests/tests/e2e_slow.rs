@@ -53,7 +53,7 @@ fn a_frame_that_is_never_finished_is_cut_at_frame_ms_after_the_login() {
     let cut = &|port: &'static str, (size, first): (usize, usize), way: Way| {
         let mut wire = match port {
             "client" => Wire::login(&broker.port(port), "echo"),
-            _ => Wire::badge(&broker.port(port), "self"),
+            _ => Wire::worker_login(&broker.port(port), "self"),
         };
         let took = never_finish(&mut wire, &request(size), first, way);
         say(&format!("{port} port, {first} of {size} bytes, {way:?}: cut after {took:?}"));
@@ -111,7 +111,7 @@ fn a_frame_that_comes_slowly_but_comes_is_taken() {
 fn a_reader_that_is_held_back_is_not_blamed_for_half_a_frame() {
     let broker = Broker::start(&["--set", "frame_ms=200", "--set", "heartbeat_ms=100"]);
     broker.op("config service self selfstart=1");
-    let mut worker = Wire::badge(&broker.port("worker"), "self");
+    let mut worker = Wire::worker_login(&broker.port("worker"), "self");
     let address = broker.port("client");
     std::thread::scope(|scope| {
         let sender = scope.spawn(move || {
@@ -313,7 +313,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
     broker.op("config events 1000");
     broker.with_workers("echo", "isdecho", 1);
     broker.op("config service large selfstart=1");
-    let mut worker = Wire::badge(&broker.port("worker"), "large");
+    let mut worker = Wire::worker_login(&broker.port("worker"), "large");
     let idle = broker.memory_kib("VmRSS");
     let mut readers: Vec<Wire> =
         (0..READERS).map(|_| Wire::login(&broker.port("client"), "large")).collect();

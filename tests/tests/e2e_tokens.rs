@@ -183,7 +183,7 @@ fn tokens_change_while_the_broker_runs() {
 }
 
 #[test]
-fn a_worker_that_starts_itself_needs_a_token_and_one_with_a_badge_does_not() {
+fn a_worker_that_starts_itself_needs_a_token_and_one_with_a_secret_does_not() {
     let tokens = Tokens::new();
     let gpu = tokens.add("gpu", &["worker:echo"]);
     let shop = tokens.add("shop", &["client:echo"]);

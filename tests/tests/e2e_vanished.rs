@@ -166,7 +166,7 @@ fn clients_and_idle_workers_of_a_vanished_machine_are_noticed() {
     let (told, is_over) = channel();
     let mut worker = world.cable.far.run(move || {
         let service = ServiceName::new("self").expect("a name");
-        Worker::connect(WorkerOptions::self_started(address, service)).expect("a badge")
+        Worker::connect(WorkerOptions::self_started(address, service)).expect("a login")
     });
     let ends = move || told.send(worker.next().map(|_| ()).expect_err("an end"));
     std::thread::Builder::new().spawn(ends).expect("a thread");

@@ -118,8 +118,8 @@ impl World {
         let body = format!("worker 1\nrun {}\npid 5\n", self.run);
         self.say(HOST, Role::Host, Kind::ExecStarted, &body);
         self.step(Input::WorkerOpened { link: WORKER, peer: Peer::default() });
-        let badge = "worker 1\nservice echo\nhost localhost\nhostpid 5\nsecret right\n";
-        self.say(WORKER, Role::Worker, Kind::Badge, badge);
+        let login = "worker 1\nservice echo\nhost localhost\nhostpid 5\nsecret right\n";
+        self.say(WORKER, Role::Worker, Kind::WorkerLogin, login);
     }
 
     fn client(&mut self, link: LinkId, service: &str) {
@@ -263,7 +263,7 @@ fn whatever_numbers_stand_in_a_login_the_broker_goes_on() {
         let mut world = World::new();
         world.host(3);
         world.step(Input::WorkerOpened { link: WORKER, peer: Peer::default() });
-        world.say(WORKER, Role::Worker, Kind::Badge, &body);
+        world.say(WORKER, Role::Worker, Kind::WorkerLogin, &body);
         world.goes_on();
     }
 }

@@ -8,7 +8,7 @@ mod frames;
 mod hex;
 
 use bytes::{Bytes, BytesMut};
-use frames::{all_frames, arrived, badge, data, login, reply, request};
+use frames::{all_frames, arrived, data, login, reply, request, worker_login};
 use hex::{fixed, parse, parse_row, render};
 use isect_tests::docs;
 use isect_tests::proc::Broker;
@@ -150,8 +150,8 @@ fn steps() -> Vec<Step> {
         say("the client logs in to the service echo", Frame::Login(login())),
         hear("it is client 0"),
         work(
-            "the worker shows its badge; it starts itself: worker 0, no secret",
-            Frame::Badge(badge(0, "")),
+            "the worker logs in; it starts itself: worker 0, no secret",
+            Frame::WorkerLogin(worker_login(0, "")),
         ),
         task("it is worker 1"),
         say("a request, worth 30 s of waiting", Frame::data(timed, hello)),

@@ -2,7 +2,7 @@
 
 use super::{Asks, Heard, Speech};
 use crate::payload::Payload;
-use protocol::bodies::{Badge, Login};
+use protocol::bodies::{Login, WorkerLogin};
 use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -14,7 +14,7 @@ use protocol::names::{HostName, ServiceName};
 
 const DATA: u16 = Kind::Data.number();
 const LOGIN_OK: u16 = Kind::LoginOk.number();
-const BADGE_OK: u16 = Kind::BadgeOk.number();
+const WORKER_LOGIN_OK: u16 = Kind::WorkerLoginOk.number();
 const PING: u16 = Kind::Ping.number();
 const END: u16 = Kind::End.number();
 
@@ -111,7 +111,7 @@ impl Speech for Worker {
         let Ok(host) = HostName::new("localhost") else {
             return false;
         };
-        let badge = Badge {
+        let login = WorkerLogin {
             worker: WorkerId(0),
             service: self.service.clone(),
             host,
@@ -119,7 +119,7 @@ impl Speech for Worker {
             secret: String::new(),
             token: None,
         };
-        append(Frame::Badge(badge), out);
+        append(Frame::WorkerLogin(login), out);
         false
     }
 
@@ -140,7 +140,7 @@ impl Speech for Worker {
                 out.extend_from_slice(&bytes[HEADER_BYTES..used]);
                 Ok(Heard::Passed { used })
             }
-            BADGE_OK => Ok(Heard::Ready { used }),
+            WORKER_LOGIN_OK => Ok(Heard::Ready { used }),
             PING => {
                 append(Frame::Pong { sequence: head.sequence }, out);
                 Ok(Heard::Passed { used })

@@ -12,7 +12,7 @@ use super::op_read::{counted, text};
 use super::op_run::{OpResult, refused};
 use super::quotas::Class;
 use super::{Engine, Out};
-use protocol::bodies::{Badge, ErrorBody, Login};
+use protocol::bodies::{ErrorBody, Login, WorkerLogin};
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
@@ -38,7 +38,7 @@ pub(crate) struct Pending {
 #[derive(Debug)]
 enum Entrant {
     Client(Login),
-    Worker(Badge),
+    Worker(WorkerLogin),
 }
 
 impl Pending {
@@ -49,15 +49,15 @@ impl Pending {
     }
 
     /// Of a worker that started itself.
-    pub(crate) fn worker(badge: Badge) -> Self {
-        let token = badge.token.as_ref().map(|claim| claim.token.clone());
-        Self { what: Entrant::Worker(badge), token, is_checked: false, proof: None }
+    pub(crate) fn worker(login: WorkerLogin) -> Self {
+        let token = login.token.as_ref().map(|claim| claim.token.clone());
+        Self { what: Entrant::Worker(login), token, is_checked: false, proof: None }
     }
 
     fn role(&self) -> (Role, ServiceName) {
         match &self.what {
             Entrant::Client(login) => (Role::Client, login.service.clone()),
-            Entrant::Worker(badge) => (Role::Worker, badge.service.clone()),
+            Entrant::Worker(login) => (Role::Worker, login.service.clone()),
         }
     }
 }
@@ -215,8 +215,8 @@ impl Engine {
                     Entrant::Client(login) => {
                         self.admit_client(link, login, Some(signature), out);
                     }
-                    Entrant::Worker(badge) => {
-                        self.admit_guest(link, &badge, Some(signature), out);
+                    Entrant::Worker(login) => {
+                        self.admit_guest(link, &login, Some(signature), out);
                     }
                 }
             }
@@ -267,7 +267,7 @@ impl Engine {
                  and worker:{service} is needed"
             )),
             None => needs_token(format!(
-                "this badge was not issued; a worker of service '{service}' that starts itself \
+                "this worker showed no secret; a worker of service '{service}' that starts itself \
                  needs a token, {} has none",
                 clients::from(peer)
             )),

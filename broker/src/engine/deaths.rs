@@ -124,9 +124,9 @@ impl Engine {
         format!(
             "; it never logged in to the broker: if {program} is no isect program, let isdpipe run \
              it ('config worker {service} {} /path/isdpipe {path} …'); if it is, look whether it \
-             reaches the worker port within {} ms (badge_ms)",
+             reaches the worker port within {} ms (worker_login_ms)",
             worker.host,
-            self.settings.get(Setting::BadgeMs)
+            self.settings.get(Setting::WorkerLoginMs)
         )
     }
 }

@@ -154,7 +154,7 @@ impl Engine {
 
     /// A login that was let in turns out to be of no start of its worker. Its requests are lost.
     pub(crate) fn refuse_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
-        self.refuse_link(link, ErrorBody::new(ErrorCode::BadBadge, text), out);
+        self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
     }
 
     /// A worker sent what is no reply: its request fails, it is closed and ended.

@@ -14,8 +14,8 @@ pub(crate) enum Due {
     Login(LinkId),
     /// When to check a proof that had to wait for its turn.
     Proof(LinkId),
-    /// When to kill a started worker that has not shown its badge.
-    Badge(WorkerId, RunId),
+    /// When to kill a started worker that has not logged in.
+    WorkerLogin(WorkerId, RunId),
     /// When to say that a worker has lost its connection, if it has neither ended nor come back.
     Lost(WorkerId, RunId),
     /// When to end the process of a worker whose connection broke and that did not come back.
@@ -56,9 +56,11 @@ pub(crate) struct DueList {
 /// Whether it ends a state of a worker or host.
 const fn ends_state(due: &Due) -> bool {
     match due {
-        Due::Badge(..) | Due::Return(..) | Due::StopAsk(..) | Due::Restart(..) | Due::Dial(_) => {
-            true
-        }
+        Due::WorkerLogin(..)
+        | Due::Return(..)
+        | Due::StopAsk(..)
+        | Due::Restart(..)
+        | Due::Dial(_) => true,
         Due::Login(_)
         | Due::Proof(_)
         | Due::LeftOut

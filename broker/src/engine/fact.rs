@@ -77,7 +77,7 @@ facts! {
     CertificateRead = 9, "certificate_read", Info, "a certificate was read; new connections get it";
     ClientIn = 10, "client_in", Debug, "a client logged in";
     ClientOut = 11, "client_out", Debug, "a client logged out or its connection ended";
-    LoginRefused = 12, "login_refused", Warn, "a login or badge was refused: who, from where, which token, why";
+    LoginRefused = 12, "login_refused", Warn, "a login was refused: who, from where, which token, why";
     LinkClosed = 13, "link_closed", Warn, "the broker closed a connection: garbage, slow reader, silence, a limit";
     PeerError = 14, "peer_error", Warn, "a client or worker complained about its connection";
     CertificateFailed = 16, "certificate_failed", Error, "a certificate could not be read; the old one stays in use";

@@ -203,14 +203,14 @@ impl Engine {
         }
     }
 
-    /// `Due::Login`: no login or badge came in time.
+    /// `Due::Login`: no login came in time.
     pub(crate) fn on_login_due(&mut self, link: LinkId, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         // Whoever waits for the broker to check its proof has done its part.
         let is_waiting = slot.pending.as_ref().is_some_and(|pending| pending.is_checked);
         if matches!(slot.end, End::NewClient | End::NewWorker) && !is_waiting {
             let wait = self.settings.get(Setting::LoginMs);
-            let text = format!("no login or badge came within {wait} ms (login_ms)");
+            let text = format!("no login came within {wait} ms (login_ms)");
             self.refuse_link(link, ErrorBody::new(ErrorCode::LoginTimeout, text), out);
         }
     }

@@ -5,8 +5,8 @@ use super::action::Origin;
 use bytes::Bytes;
 use core::net::SocketAddr;
 use protocol::bodies::{
-    Badge, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome,
-    Login,
+    ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome, Login,
+    WorkerLogin,
 };
 use protocol::decode::WireError;
 use protocol::header::Header;
@@ -338,11 +338,11 @@ pub enum Input {
         body: Bytes,
     },
     /// A worker logs in.
-    Badge {
+    WorkerLogin {
         /// Its link.
         link: LinkId,
         /// What it says.
-        badge: Box<Badge>,
+        login: Box<WorkerLogin>,
         /// The start its secret proves; `None` = the secret is empty or proves nothing.
         proof: Option<Start>,
     },

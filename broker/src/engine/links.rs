@@ -19,7 +19,7 @@ pub(crate) enum End {
     NewClient,
     /// A client, by key.
     Client(usize),
-    /// A program on the worker port that has not shown a badge.
+    /// A program on the worker port that has not logged in.
     NewWorker,
     /// A worker, by key.
     Worker(usize),

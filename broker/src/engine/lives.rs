@@ -115,7 +115,7 @@ impl Engine {
         (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
         (worker.is_unlisted, worker.is_cut_off, worker.ends_with_host) = (false, false, false);
         out.push(Action::Start { link, start: Box::new(start) });
-        self.wait_for(key, self.settings.get(Setting::BadgeMs), Due::Badge(id, run));
+        self.wait_for(key, self.settings.get(Setting::WorkerLoginMs), Due::WorkerLogin(id, run));
         self.worker_fact(FactKind::WorkerStart, key, &what, out);
     }
 
@@ -140,7 +140,7 @@ impl Engine {
                 let what = format!("is up, pid {}", started.pid);
                 self.worker_fact(FactKind::WorkerUp, key, &what, out);
             }
-            // Its badge was quicker, or it is being ended already.
+            // Its login was quicker, or it is being ended already.
             Life::Up | Life::Ready | Life::Returning | Life::Asked | Life::Ending => {}
             Life::Down | Life::Pausing => {}
         }
@@ -308,22 +308,25 @@ impl Engine {
         }
     }
 
-    /// `Due::Badge`: a started worker did not show its badge.
-    pub(crate) fn on_badge_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
+    /// `Due::WorkerLogin`: a started worker did not log in.
+    pub(crate) fn on_worker_login_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
         if !matches!(worker.life, Life::Starting | Life::Up) || self.now < worker.wait_until {
             return;
         }
         if self.is_reached(&self.workers[key].host) && !self.workers[key].ends_with_host {
-            let within = format!("within {} ms (badge_ms)", self.settings.get(Setting::BadgeMs));
-            let what = format!("did not show its badge {within} and is killed");
+            let within = format!(
+                "within {} ms (worker_login_ms)",
+                self.settings.get(Setting::WorkerLoginMs)
+            );
+            let what = format!("did not log in {within} and is killed");
             self.worker_fact(FactKind::WorkerKilled, key, &what, out);
             self.note_killed(key, &format!("did not log in {within}"));
             self.exec_stop(key, 0, out);
         } else {
             // It can't be killed now, nor can it reach us: its host says later what became of it.
-            self.look_later(key, Due::Badge(id, run));
+            self.look_later(key, Due::WorkerLogin(id, run));
         }
     }
 

@@ -12,7 +12,6 @@ pub mod view;
 
 mod absence;
 mod access;
-mod badges;
 mod buckets;
 mod budget;
 mod certificates;
@@ -58,6 +57,7 @@ mod states;
 mod transaction;
 mod wheel;
 mod when;
+mod worker_logins;
 mod workers;
 
 use access::Access;
@@ -325,9 +325,9 @@ impl Engine {
                 self.on_certificates(asker, found, more, out);
             }
             Input::Logout { link } => self.on_logout(link, out),
-            Input::Badge { link, badge, proof } => {
+            Input::WorkerLogin { link, login, proof } => {
                 self.heard(link);
-                self.on_badge(link, *badge, proof, out);
+                self.on_worker_login(link, *login, proof, out);
             }
             Input::StatusReply { link, sequence, text } => {
                 self.heard(link);
@@ -393,7 +393,7 @@ impl Engine {
             match due {
                 Due::Login(link) => self.on_login_due(link, out),
                 Due::Proof(link) => self.on_proof_due(link, out),
-                Due::Badge(worker, run) => self.on_badge_due(worker, run, out),
+                Due::WorkerLogin(worker, run) => self.on_worker_login_due(worker, run, out),
                 Due::Lost(worker, run) => self.on_lost_due(worker, run, out),
                 Due::Return(worker, run) => self.on_return_due(worker, run, out),
                 Due::Absent(worker, run) => self.on_absent_due(worker, run, out),

@@ -84,7 +84,7 @@ impl Engine {
         let key = match self.links.get(link).map(|slot| &slot.end) {
             Some(End::Worker(key)) => *key,
             Some(_) => {
-                let text = "an answer to status came before the badge";
+                let text = "an answer to status came before the login";
                 self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
                 return;
             }

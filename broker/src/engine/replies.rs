@@ -20,7 +20,7 @@ impl Engine {
         let worker = match self.links.get(link).map(|slot| &slot.end) {
             Some(End::Worker(worker)) => *worker,
             Some(_) => {
-                let text = "a reply came before the badge";
+                let text = "a reply came before the login";
                 self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
                 return;
             }

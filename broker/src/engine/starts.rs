@@ -10,7 +10,7 @@ use super::input::{Report, Start};
 use super::quotas::Class;
 use super::workers::Life;
 use super::{Engine, Out};
-use protocol::bodies::{Badge, Child, ExecStop};
+use protocol::bodies::{Child, ExecStop, WorkerLogin};
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::HostName;
@@ -117,18 +117,18 @@ impl Engine {
     }
 
     /// A login with a genuine secret: is it of a start that may be ready now?
-    pub(crate) fn check_issued(&self, badge: &Badge, start: Start) -> Result<usize, String> {
+    pub(crate) fn check_issued(&self, login: &WorkerLogin, start: Start) -> Result<usize, String> {
         const ADVICE: &str = "this process is to end; the broker starts another when one is due";
-        let (id, run) = (badge.worker, start.run);
+        let (id, run) = (login.worker, start.run);
         let Some(key) = self.workers.find(id).filter(|&key| !self.workers[key].is_guest) else {
             return Err(format!("worker {id} is not configured any more; {ADVICE}"));
         };
         let worker = &self.workers[key];
         let service = &self.registry[worker.service].name;
-        if *service != badge.service {
+        if *service != login.service {
             return Err(format!(
                 "worker {id} is of service '{service}', not of '{}'; {ADVICE}",
-                badge.service
+                login.service
             ));
         }
         if start.digest != self.digest(key) {
@@ -148,11 +148,11 @@ impl Engine {
             let word = worker.life.word();
             return Err(format!("run {run} of worker {id} is over, and it is {word}; {ADVICE}"));
         }
-        if worker.link.is_some() && worker.login_pid != badge.hostpid {
+        if worker.link.is_some() && worker.login_pid != login.hostpid {
             return Err(format!(
                 "run {run} of worker {id} is logged in as process {}, and this is process {}; \
                  {ADVICE}",
-                worker.login_pid, badge.hostpid
+                worker.login_pid, login.hostpid
             ));
         }
         Ok(key)
@@ -248,13 +248,13 @@ impl Engine {
                 worker.is_found |= matches!(worker.life, Life::Down | Life::Pausing);
                 worker.enter(Life::Up, self.now);
                 worker.started = self.now;
-                let mut wait = self.settings.get(Setting::BadgeMs);
+                let mut wait = self.settings.get(Setting::WorkerLoginMs);
                 if worker.is_found {
                     // It may be in the middle of a request for the broker before us.
                     let reconnect = self.settings.get(Setting::ReconnectMs);
                     wait = wait.max(reconnect).max(self.return_wait_ms(key));
                 }
-                self.wait_for(key, wait, Due::Badge(id, run));
+                self.wait_for(key, wait, Due::WorkerLogin(id, run));
             }
             Life::Ending => self.exec_stop(key, self.settings.get(Setting::StopTermMs), out),
             Life::Returning => {

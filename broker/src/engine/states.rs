@@ -164,7 +164,7 @@ impl Engine {
                 return is_coming.then_some((worker.killed_at, "killed in"));
             }
             Life::Pausing => (Due::Restart(id, run), "starts in"),
-            Life::Starting | Life::Up => (Due::Badge(id, run), "must log in within"),
+            Life::Starting | Life::Up => (Due::WorkerLogin(id, run), "must log in within"),
             Life::Returning => (Due::Return(id, run), "must come back within"),
             Life::Asked => (Due::StopAsk(id, run), "must end within"),
         };

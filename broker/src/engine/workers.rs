@@ -23,11 +23,11 @@ pub(crate) enum Life {
     Pausing,
     /// execd was asked to start it.
     Starting,
-    /// The process runs (*up*); its badge is awaited.
+    /// The process runs (*up*); its login is awaited.
     Up,
     /// It logged in (*ready*).
     Ready,
-    /// Its connection broke; it may end, or come back with its badge.
+    /// Its connection broke; it may end, or log in again.
     Returning,
     /// It was asked to end and its socket shut for writing.
     Asked,

@@ -37,7 +37,7 @@ pub struct Intake {
     pub is_readable: bool,
     /// The system said that the peer closed: read to the end, a short read proves nothing.
     pub is_hung_up: bool,
-    /// Its login or badge was accepted: it may send large frames.
+    /// Its login was accepted: it may send large frames.
     pub is_known: bool,
     /// The last look gave bytes.
     pub has_heard: bool,
@@ -171,7 +171,7 @@ impl Intake {
         };
         if !self.is_known && head.len > STRANGER_BYTES_MAX {
             let text = format!(
-                "{kind} frame of {} bytes before login or badge exceeds {STRANGER_BYTES_MAX}",
+                "{kind} frame of {} bytes before login exceeds {STRANGER_BYTES_MAX}",
                 head.len
             );
             return Front::Bad(WireError::fatal(ErrorCode::BadState, text, head.sequence));

@@ -4,7 +4,6 @@
 mod alarm;
 mod apply;
 mod arena;
-mod badge;
 pub mod bulk;
 mod clock;
 mod conn;
@@ -29,6 +28,7 @@ mod tokens;
 mod turns;
 mod vanish;
 mod wake;
+mod worker_secret;
 
 use crate::config::load::Config;
 use crate::engine::Engine;

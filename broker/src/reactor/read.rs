@@ -257,7 +257,7 @@ fn depends_on_user(input: &Input, has_tokens: bool) -> bool {
         Input::Login { login, .. } => {
             login.token.is_none() && (has_tokens || login.service.is_op())
         }
-        Input::Badge { badge, proof: None, .. } => has_tokens && badge.token.is_none(),
+        Input::WorkerLogin { login, proof: None, .. } => has_tokens && login.token.is_none(),
         _ => false,
     }
 }

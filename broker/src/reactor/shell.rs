@@ -190,7 +190,7 @@ impl Shell {
         if conn.broken.is_some() || !matches!(conn.phase, Phase::Open | Phase::Deaf) {
             return;
         }
-        if matches!(frame.kind(), Kind::LoginOk | Kind::BadgeOk) {
+        if matches!(frame.kind(), Kind::LoginOk | Kind::WorkerLoginOk) {
             conn.intake.is_known = true;
         }
         conn.outbox.push(outbound::parts(frame, conn.role), &mut self.pool);

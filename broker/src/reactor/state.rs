@@ -1,7 +1,8 @@
-//! The state directory: the saved configuration, the badge key, the ports of the last time, the
-//! lock, and the Unix sockets. Not what is in the configuration: that is a script of the engine's.
+//! The state directory: the saved configuration, the key of the worker secrets, the ports of the
+//! last time, the lock, and the Unix sockets. Not what is in the configuration: that is a script of
+//! the engine's.
 
-use super::badge::{BadgeKey, KEY_BYTES, from_hex, to_hex};
+use super::worker_secret::{KEY_BYTES, WorkerSecretKey, from_hex, to_hex};
 use crate::config::tokens;
 use crate::exit::Fatal;
 use auth::lock::{Fault, Lock};
@@ -56,8 +57,8 @@ impl Paths {
 pub(super) struct State {
     /// Where everything stands.
     pub(super) paths: Paths,
-    /// Signs badges.
-    pub(super) key: BadgeKey,
+    /// Signs worker secrets.
+    pub(super) key: WorkerSecretKey,
     /// It is removed at the end (`--state none`).
     pub(super) is_private: bool,
     _lock: Lock,
@@ -350,7 +351,7 @@ fn lock(dir: &Path) -> Result<Lock, Fatal> {
 
 /// The key in the directory; a new one if there is none, or if the directory is a copy: the workers
 /// of the original are not this broker's, and execds must not take the two for one.
-fn key(dir: &Path) -> Result<BadgeKey, Fatal> {
+fn key(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
     let (path, beside) = (dir.join("key"), dir.join("place"));
     let place = place(dir).map_err(|error| wrong(dir, &error))?;
     let kept = private::read(&beside).map_err(|error| wrong(&beside, &error))?;
@@ -368,9 +369,9 @@ fn key(dir: &Path) -> Result<BadgeKey, Fatal> {
         {
             tracing::warn!("{}: {error}; a copy will not be known as one", beside.display());
         }
-        return from_hex(text.trim()).map(|bytes| BadgeKey::new(&bytes)).ok_or_else(|| {
+        return from_hex(text.trim()).map(|bytes| WorkerSecretKey::new(&bytes)).ok_or_else(|| {
             Fatal::State(format!(
-                "{} is not a badge key of {} hex digits; remove it, and running workers are \
+                "{} is not a key of {} hex digits; remove it, and running workers are \
                  started anew",
                 path.display(),
                 KEY_BYTES * 2
@@ -380,11 +381,11 @@ fn key(dir: &Path) -> Result<BadgeKey, Fatal> {
     let bytes = random_key()?;
     replace(&path, format!("{}\n", to_hex(&bytes)).as_bytes()).map_err(|e| wrong(&path, &e))?;
     replace(&beside, place.as_bytes()).map_err(|e| wrong(&beside, &e))?;
-    Ok(BadgeKey::new(&bytes))
+    Ok(WorkerSecretKey::new(&bytes))
 }
 
-fn make_key() -> Result<BadgeKey, Fatal> {
-    random_key().map(|bytes| BadgeKey::new(&bytes))
+fn make_key() -> Result<WorkerSecretKey, Fatal> {
+    random_key().map(|bytes| WorkerSecretKey::new(&bytes))
 }
 
 fn random_key() -> Result<[u8; KEY_BYTES], Fatal> {

@@ -31,7 +31,7 @@ pub struct Arrived {
     pub body: Bytes,
 }
 
-/// Makes an input of a frame. `prove` says which start of a worker a badge's secret proves.
+/// Makes an input of a frame. `prove` says which start of a worker its secret proves.
 ///
 /// # Errors
 /// This side may not send this kind, or the body makes no sense; both are fatal to the link.
@@ -53,9 +53,9 @@ pub fn input(
     Ok(match decode::frame(kind, head, body)? {
         Frame::Data { head, body } => Input::Request { link, head, body },
         Frame::Login(login) => Input::Login { link, login: Box::new(login) },
-        Frame::Badge(badge) => {
-            let proof = prove(badge.worker, &badge.secret);
-            Input::Badge { link, badge: Box::new(badge), proof }
+        Frame::WorkerLogin(login) => {
+            let proof = prove(login.worker, &login.secret);
+            Input::WorkerLogin { link, login: Box::new(login), proof }
         }
         Frame::Challenge(challenge) => Input::Challenged { link, challenge: Box::new(challenge) },
         Frame::Proof(proof) => Input::Proof { link, proof: Box::new(proof) },
@@ -86,7 +86,7 @@ pub fn input(
         Frame::ExecListed(body) => report(Report::Listed(body)),
         // Only the broker sends these; the table of kinds has refused them above.
         Frame::LoginOk(_)
-        | Frame::BadgeOk(_)
+        | Frame::WorkerLoginOk(_)
         | Frame::End
         | Frame::Reinit
         | Frame::Status { .. }
@@ -107,7 +107,7 @@ fn misplaced(role: Role, kind: Kind, head: &Header) -> WireError {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use protocol::bodies::{Badge, Login};
+    use protocol::bodies::{Login, WorkerLogin};
     use protocol::kinds::KINDS;
     use protocol::names::{HostName, ServiceName};
 
@@ -137,8 +137,8 @@ mod tests {
     }
 
     #[test]
-    fn a_badge_carries_what_its_secret_proves() {
-        let badge = Badge {
+    fn a_worker_login_carries_what_its_secret_proves() {
+        let login = WorkerLogin {
             worker: WorkerId(3),
             service: ServiceName::new("echo").unwrap(),
             host: HostName::new("localhost").unwrap(),
@@ -146,12 +146,12 @@ mod tests {
             secret: "5.ab".into(),
             token: None,
         };
-        let arrived = arrived(Role::Worker, Kind::Badge, &badge.render());
-        let Ok(Input::Badge { proof, .. }) = input(arrived, |worker, secret| {
+        let arrived = arrived(Role::Worker, Kind::WorkerLogin, &login.render());
+        let Ok(Input::WorkerLogin { proof, .. }) = input(arrived, |worker, secret| {
             assert_eq!((worker, secret), (WorkerId(3), "5.ab"));
             Some(Start { run: RunId(5), digest: 6 })
         }) else {
-            panic!("a badge is a badge");
+            panic!("a worker-login becomes its own input");
         };
         assert_eq!(proof, Some(Start { run: RunId(5), digest: 6 }));
     }

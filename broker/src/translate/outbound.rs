@@ -14,7 +14,7 @@ pub fn answer(head: Header, reply: &OpReply, format: Format) -> Frame {
     Frame::data(head, Bytes::from(reply.render(format)))
 }
 
-/// The start of a program, with the secret that its badge will show.
+/// The start of a program, with the secret that it will log in with.
 pub fn start(mut start: ExecStart, secret: String) -> Frame {
     start.secret = secret;
     Frame::ExecStart(start)

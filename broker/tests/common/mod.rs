@@ -4,7 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 use bytes::{Bytes, BytesMut};
-use protocol::bodies::{Badge, Login};
+use protocol::bodies::{Login, WorkerLogin};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -213,8 +213,8 @@ impl<S: Read + Write> Wire<S> {
     }
 
     /// Logs in as a worker that started itself.
-    pub fn badge(mut self) -> Self {
-        self.send(Frame::Badge(Badge {
+    pub fn worker_login(mut self) -> Self {
+        self.send(Frame::WorkerLogin(WorkerLogin {
             worker: WorkerId(0),
             service: ServiceName::new("echo").unwrap(),
             host: HostName::new("elsewhere").unwrap(),
@@ -222,7 +222,7 @@ impl<S: Read + Write> Wire<S> {
             secret: String::new(),
             token: None,
         }));
-        assert!(matches!(self.next(), Some(Frame::BadgeOk(_))));
+        assert!(matches!(self.next(), Some(Frame::WorkerLoginOk(_))));
         self
     }
 

@@ -20,7 +20,7 @@ HOW is one of
   garbage    answers with bytes that are no frame, and ends
   half       answers with half a frame, and ends
   close      closes its connection instead of answering, and stays
-  badge      ends with status 1 before it shows its badge
+  login      ends with status 1 before it logs in
 usage: isdcrash HOST|unix:PATH PORT WORKER SERVICE [after N] [stderr TEXT]... HOW";
 
 /// How long something that hangs stays at most, should nobody end it.
@@ -34,7 +34,7 @@ enum How {
     Garbage,
     Half,
     Close,
-    Badge,
+    Login,
 }
 
 struct Plan {
@@ -52,7 +52,7 @@ fn main() -> ExitCode {
         Ok(plan) => plan,
         Err(why) => return worker::misused(&why, USAGE),
     };
-    if matches!(plan.how, How::Badge) {
+    if matches!(plan.how, How::Login) {
         die(&plan, None);
     }
     worker::run(USAGE, |worker| {
@@ -94,7 +94,7 @@ fn plan(args: &[String]) -> Result<Plan, String> {
             Some("garbage") => How::Garbage,
             Some("half") => How::Half,
             Some("close") => How::Close,
-            Some("badge") => How::Badge,
+            Some("login") => How::Login,
             Some(other) => return Err(format!("'{other}' is no way to die")),
             None => return Err("it is not said how to die".to_owned()),
         };
@@ -126,7 +126,7 @@ fn die(plan: &Plan, worker: Option<&mut Worker>) -> ! {
         }
         (How::Close, Some(worker)) => worker.cut(),
         (How::Hang, _) => {}
-        (How::Badge | How::Garbage | How::Half | How::Close, _) => std::process::exit(1),
+        (How::Login | How::Garbage | How::Half | How::Close, _) => std::process::exit(1),
     }
     stay()
 }

@@ -10,7 +10,7 @@ use nix::sys::signal::{SigSet, Signal, killpg};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
 use nix::unistd::Pid;
-use protocol::limits::{BADGE_VARIABLE, TOKEN_FILE_VARIABLE, TOKEN_VARIABLE};
+use protocol::limits::{TOKEN_FILE_VARIABLE, TOKEN_VARIABLE, WORKER_SECRET_VARIABLE};
 use std::ffi::OsString;
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
@@ -164,7 +164,7 @@ impl Child {
             .arg(BECOME)
             .arg(Pid::this().to_string())
             .args(command)
-            .env_remove(BADGE_VARIABLE)
+            .env_remove(WORKER_SECRET_VARIABLE)
             .env_remove(TOKEN_VARIABLE)
             .env_remove(TOKEN_FILE_VARIABLE)
             .env("ISECT_SERVICE", worker.service().as_str())

@@ -5,7 +5,7 @@ use crate::address::Address;
 use crate::error::Error;
 use crate::token::Token;
 use crate::trust::Trust;
-use protocol::bodies::Badge;
+use protocol::bodies::WorkerLogin;
 use protocol::errors::ErrorCode;
 use protocol::ids::WorkerId;
 use protocol::limits::ISDARGMAX;
@@ -32,7 +32,7 @@ pub struct WorkerOptions {
     pub token: Option<Token>,
     /// The files for a `tls://` address; `None` = the environment names them ([`Trust::from_env`]).
     pub trust: Option<Trust>,
-    /// How long one attempt to connect and show the badge may take.
+    /// How long one attempt to connect and log in may take.
     pub connect_timeout: Duration,
     /// How long to go on trying at the start; zero = one attempt.
     pub patience: Duration,
@@ -86,9 +86,9 @@ impl WorkerOptions {
         Ok(Self { worker: WorkerId(worker), secret, ..base })
     }
 
-    /// The badge that says this, with the token it will prove.
-    pub(super) fn badge(&self, token: Option<Claim>) -> Badge {
-        Badge {
+    /// The login that says this, with the token it will prove.
+    pub(super) fn login(&self, token: Option<Claim>) -> WorkerLogin {
+        WorkerLogin {
             worker: self.worker,
             service: self.service.clone(),
             host: self.host.clone(),

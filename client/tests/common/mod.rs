@@ -8,7 +8,7 @@
 use bytes::{Bytes, BytesMut};
 use client::address::Address;
 use client::error::Error;
-use client::protocol::bodies::{Badge, BadgeOk, ErrorBody, Login, LoginOk};
+use client::protocol::bodies::{ErrorBody, Login, LoginOk, WorkerLogin, WorkerLoginOk};
 use client::protocol::errors::ErrorCode;
 use client::protocol::frame::Frame;
 use client::protocol::header::Header;
@@ -118,11 +118,11 @@ impl FakeBroker {
         peer
     }
 
-    /// Accepts a worker and its badge.
-    pub fn worker(&self, ok: BadgeOk) -> Peer {
+    /// Accepts a worker and its login.
+    pub fn worker(&self, ok: WorkerLoginOk) -> Peer {
         let mut peer = self.accept();
-        peer.badge();
-        peer.send(Frame::BadgeOk(ok));
+        peer.worker_login();
+        peer.send(Frame::WorkerLoginOk(ok));
         peer
     }
 }
@@ -154,8 +154,8 @@ pub fn login_ok() -> LoginOk {
     }
 }
 
-pub fn badge_ok() -> BadgeOk {
-    BadgeOk {
+pub fn worker_login_ok() -> WorkerLoginOk {
+    WorkerLoginOk {
         worker: WorkerId(3),
         body_bytes_max: 1 << 20,
         heartbeat_ms: 1000,
@@ -223,10 +223,10 @@ impl Peer {
         }
     }
 
-    pub fn badge(&mut self) -> Badge {
+    pub fn worker_login(&mut self) -> WorkerLogin {
         match self.frame() {
-            Frame::Badge(badge) => badge,
-            other => panic!("{other:?} is no badge"),
+            Frame::WorkerLogin(login) => login,
+            other => panic!("{other:?} is no worker login"),
         }
     }
 

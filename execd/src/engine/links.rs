@@ -138,8 +138,8 @@ impl Engine {
             Frame::Data { .. }
             | Frame::Login(_)
             | Frame::LoginOk(_)
-            | Frame::Badge(_)
-            | Frame::BadgeOk(_)
+            | Frame::WorkerLogin(_)
+            | Frame::WorkerLoginOk(_)
             | Frame::Challenge(_)
             | Frame::Proof(_)
             | Frame::Logout

@@ -6,7 +6,7 @@ use super::user::Account;
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
 use protocol::address::Place;
-use protocol::limits::{BADGE_VARIABLE, EXECD_PORT, RUN_VARIABLE};
+use protocol::limits::{EXECD_PORT, RUN_VARIABLE, WORKER_SECRET_VARIABLE};
 use std::fmt;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -143,7 +143,7 @@ pub fn variable(text: &str) -> Result<(String, Option<String>), String> {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (text, None),
     };
-    let is_own = [BADGE_VARIABLE, RUN_VARIABLE].contains(&name);
+    let is_own = [WORKER_SECRET_VARIABLE, RUN_VARIABLE].contains(&name);
     let is_odd = |c: char| c.is_whitespace() || c.is_control();
     if name.is_empty() || is_own || name.contains(is_odd) || text.contains('\0') {
         return Err(format!("'{}' is no name of a variable to pass", text.escape_debug()));
@@ -188,7 +188,7 @@ mod tests {
         assert_eq!(variable("A=b=c"), Ok(("A".into(), Some("b=c".into()))));
         assert_eq!(variable("A="), Ok(("A".into(), Some(String::new()))));
         assert_eq!(variable("A"), Ok(("A".into(), None)));
-        for bad in ["", "=x", "A B=x", "A\n=x", "A=x\0y", "ISECT_BADGE=x", "ISECT_RUN"] {
+        for bad in ["", "=x", "A B=x", "A\n=x", "A=x\0y", "ISECT_WORKER_SECRET=x", "ISECT_RUN"] {
             assert!(variable(bad).is_err(), "{bad:?}");
         }
     }

@@ -15,7 +15,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, fchmod};
 use nix::unistd::{Uid, fchown, pipe2};
 use protocol::bodies::ExecStart;
-use protocol::limits::{BADGE_VARIABLE, CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, RUN_VARIABLE};
+use protocol::limits::{
+    CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, RUN_VARIABLE, WORKER_SECRET_VARIABLE,
+};
 use std::collections::BTreeMap;
 use std::ffi::{CString, OsString};
 use std::io;
@@ -159,7 +161,7 @@ impl Recipe {
         let run = orphans::value(start.run, &self.mark);
         environment.push(text(&format!("{RUN_VARIABLE}={run}"))?);
         if !start.secret.is_empty() {
-            environment.push(text(&format!("{BADGE_VARIABLE}={}", start.secret))?);
+            environment.push(text(&format!("{WORKER_SECRET_VARIABLE}={}", start.secret))?);
         }
         let image = Image::new(program, args, environment);
         let refused = |errno: Errno| explain(path, &io::Error::from(errno));
@@ -245,7 +247,7 @@ fn environment(options: &Options, account: Option<&Account>) -> Result<Vec<CStri
     };
     let list: Vec<CString> = variables
         .into_iter()
-        .filter(|(name, _)| name != BADGE_VARIABLE && name != RUN_VARIABLE)
+        .filter(|(name, _)| name != WORKER_SECRET_VARIABLE && name != RUN_VARIABLE)
         .filter_map(pair)
         .collect();
     let bytes: usize = list.iter().map(|pair| pair.as_bytes_with_nul().len()).sum();

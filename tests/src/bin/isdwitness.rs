@@ -19,7 +19,7 @@ isdwitness is the worker of the fault run. The broker starts it:
 usage: isdwitness HOST|unix:PATH PORT WORKER SERVICE history=DIR [via=ADDR:PORT] [wait=MS]
 history=DIR    writes down there what it begins and ends
 via=ADDR:PORT  looks for the broker there instead
-wait=MS        shows its badge so much later";
+wait=MS        logs in so much later";
 
 /// How long something that sticks stays at most, should nobody end it.
 const STICK: Duration = Duration::from_secs(120);
@@ -71,9 +71,9 @@ impl History {
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the badge comes by the environment alone")]
+#[expect(clippy::disallowed_methods, reason = "the secret comes by the environment alone")]
 fn serve(via: Option<Address>, folder: &Path, history: &mut History) -> Result<(), Error> {
-    let secret = std::env::var("ISECT_BADGE").unwrap_or_default();
+    let secret = std::env::var("ISECT_WORKER_SECRET").unwrap_or_default();
     let mut options = WorkerOptions::from_args(std::env::args(), secret)?;
     options.connect_timeout = Duration::from_secs(1);
     options.patience = Duration::from_secs(3);

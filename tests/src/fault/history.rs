@@ -136,7 +136,7 @@ impl Witness {
 /// What a worker process did last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// It has not shown its badge yet.
+    /// It has not logged in yet.
     Started,
     /// It waits.
     Ready,

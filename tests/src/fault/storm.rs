@@ -58,7 +58,7 @@ enum Where {
 const FAULTS: &[(Fault, u64, &str)] = &[
     (Fault::KillWorker(State::Busy), 14, "worker killed, busy"),
     (Fault::KillWorker(State::Ready), 6, "worker killed, idle"),
-    (Fault::KillWorker(State::Started), 5, "worker killed, before its badge"),
+    (Fault::KillWorker(State::Started), 5, "worker killed, before it logs in"),
     (Fault::StopWorker(State::Busy), 6, "worker stopped and continued, busy"),
     (Fault::StopWorker(State::Ready), 4, "worker stopped and continued, idle"),
     (Fault::KillExecd, 3, "built-in execd killed"),
@@ -246,7 +246,7 @@ impl Storm {
         };
         let mut pids = of(state, world);
         if pids.is_empty() && state == State::Started {
-            // One is made to start: then it can be met before its badge.
+            // One is made to start: then it can be met before it logs in.
             let first = of(State::Ready, world).first().copied()?;
             signal_pid(first, Signal::SIGKILL);
             pause(Duration::from_millis(40));

@@ -36,7 +36,7 @@ const SETTINGS: &[&str] = &[
     "restart_early_max=1000",
     "restart_minute_max=100000",
     "host_retry_ms=100",
-    "badge_ms=3000",
+    "worker_login_ms=3000",
     "return_ms=1000",
     "reconnect_ms=8000",
 ];
@@ -138,14 +138,14 @@ impl World {
             let name = service.name;
             op(&format!("config service {name} deadline_ms={DEADLINE_MS} {}", service.settings));
             for index in 0..service.workers {
-                // Some are slow to show their badge, so that they can die before it.
+                // Some are slow to log in, so that they can die before it.
                 op(&self.worker(name, service.is_far, if index == 0 { 150 } else { 0 }));
             }
             op(&format!("start {name}"));
         }
     }
 
-    /// The command that configures one more worker of a service, which shows its badge so many
+    /// The command that configures one more worker of a service, which logs in so many
     /// milliseconds late.
     pub fn worker(&self, service: &str, is_far: bool, wait: u64) -> String {
         let (host, via) = match is_far {

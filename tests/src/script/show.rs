@@ -152,7 +152,7 @@ impl World {
                 .with("silence_ms", ok.silence_ms)
                 .with("version", ok.version)
                 .with("signature", ok.signature.unwrap_or_default()),
-            Frame::BadgeOk(ok) => Item::new(format!("{name} welcome"))
+            Frame::WorkerLoginOk(ok) => Item::new(format!("{name} welcome"))
                 .with("id", ok.worker)
                 .with("body_bytes_max", ok.body_bytes_max)
                 .with("heartbeat_ms", ok.heartbeat_ms)
@@ -189,7 +189,7 @@ impl World {
             Frame::Login(_)
             | Frame::Challenge(_)
             | Frame::Proof(_)
-            | Frame::Badge(_)
+            | Frame::WorkerLogin(_)
             | Frame::Logout
             | Frame::StatusReply { .. }
             | Frame::ExecWelcome(_)

@@ -144,7 +144,7 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
             self.setup(&format!("start {id}"))?;
             let worker = format!("{name}#{id}");
             self.started(&worker, None)?;
-            self.badge(&worker, None, true)?;
+            self.worker_login(&worker, None, true)?;
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
-//! What workers and their processes do in a script: start, show their badge, reply, end. What execd
-//! reports of a process is told over the link of its host.
+//! What workers and their processes do in a script: start, log in, reply, end. What execd reports
+//! of a process is told over the link of its host.
 
 use super::clients::ENDS;
 use super::show::worker_id;
@@ -9,7 +9,9 @@ use super::words::Cursor;
 use super::world::World;
 use broker::engine::input::{Close, Input, Report, Start};
 use bytes::Bytes;
-use protocol::bodies::{Badge, Ending, ExecExited, ExecFailed, ExecOutput, ExecStarted, Stream};
+use protocol::bodies::{
+    Ending, ExecExited, ExecFailed, ExecOutput, ExecStarted, Stream, WorkerLogin,
+};
 use protocol::header::Header;
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::{HostName, ServiceName};
@@ -17,7 +19,7 @@ use protocol::proof::Claim;
 
 impl World {
     pub(super) fn act_worker(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "starts [pid=N], badges [run=N] [digest=N] [pid=N] [of SERVICE] [without proof], \
+        const KNOWN: &str = "starts [pid=N], logs in [run=N] [digest=N] [pid=N] [of SERVICE] [without proof], \
 comes itself [on HOST] [as stranger] [token=X], comes back [pid=N], connects, gets ready, cannot start \"WHY\" [lasting], \
 replies BODY [more] [error=N] [trans=N], exits N | signal N [stderr=\"LINE\"] [run=N], \
 dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
@@ -32,7 +34,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
                 let link = self.open(name)?;
                 self.step(Input::WorkerOpened { link, peer: Self::peer(link, true) })?;
             }
-            "badges" => {
+            "logs" if line.is("in") => {
                 let run = line.number("run")?;
                 let end = self.workers.entry(id).or_default();
                 end.digest = line.number("digest")?.unwrap_or(end.digest);
@@ -41,13 +43,13 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
                 let is_proved = !(line.flag("without") && line.flag("proof"));
                 let name =
                     service.map_or_else(|| name.to_owned(), |service| format!("{service}#{id}"));
-                self.badge(&name, run, is_proved)?;
+                self.worker_login(&name, run, is_proved)?;
             }
             "comes" if line.is("back") => {
                 let end = self.workers.entry(id).or_default();
                 end.pid = line.number("pid")?.unwrap_or(end.pid);
                 self.rename(name, &format!("old-{name}"));
-                self.badge(name, None, true)?;
+                self.worker_login(name, None, true)?;
             }
             "comes" if line.is("itself") => {
                 let host = line.after("on").unwrap_or_else(|| "elsewhere".to_owned());
@@ -57,12 +59,12 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
                     let link = self.open(name)?;
                     self.step(Input::WorkerOpened { link, peer: Self::peer(link, !is_stranger) })?;
                 }
-                self.show_badge(name, (WorkerId(0), &host), None, token)?;
+                self.send_worker_login(name, (WorkerId(0), &host), None, token)?;
             }
             "gets" if line.is("ready") => {
                 let pid = line.number("pid")?;
                 self.started(name, pid)?;
-                self.badge(name, None, true)?;
+                self.worker_login(name, None, true)?;
             }
             "replies" => self.replies(name, id, line)?,
             "cannot" if line.is("start") => {
@@ -130,8 +132,8 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         self.report(id, Report::Started(ExecStarted { worker: WorkerId(id), run, pid }))
     }
 
-    /// A worker connects, unless it has, and shows its badge.
-    pub(super) fn badge(
+    /// A worker connects, unless it has, and logs in.
+    pub(super) fn worker_login(
         &mut self,
         name: &str,
         run: Option<u64>,
@@ -141,10 +143,10 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let host = self.host_of(id);
         let known = self.workers.get(&id).map_or(0, |end| end.run);
         let run = RunId(run.unwrap_or(known));
-        self.show_badge(name, (WorkerId(id), &host), is_proved.then_some(run), None)
+        self.send_worker_login(name, (WorkerId(id), &host), is_proved.then_some(run), None)
     }
 
-    fn show_badge(
+    fn send_worker_login(
         &mut self,
         name: &str,
         (worker, host): (WorkerId, &str),
@@ -162,7 +164,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             }
         };
         let end = self.workers.entry(id).or_default();
-        let badge = Badge {
+        let login = WorkerLogin {
             worker,
             service: ServiceName::new(service).map_err(|e| e.to_string())?,
             host: HostName::new(host).map_err(|e| e.to_string())?,
@@ -171,7 +173,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             token,
         };
         let proof = run.map(|run| Start { run, digest: end.digest });
-        self.step(Input::Badge { link, badge: Box::new(badge), proof })
+        self.step(Input::WorkerLogin { link, login: Box::new(login), proof })
     }
 
     fn replies(&mut self, name: &str, id: u32, line: &mut Cursor) -> Result<(), String> {

@@ -46,7 +46,7 @@ pub struct List {
 struct Seat {
     /// It answers, it does not ask.
     is_worker: bool,
-    /// Its badge was issued, so that it needs no token.
+    /// The broker started it, so that it needs no token.
     is_issued: bool,
     service: String,
     claim: Option<&'static str>,

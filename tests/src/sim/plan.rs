@@ -36,7 +36,7 @@ pub enum Manner {
     Crash,
     /// Answers with what is no answer.
     Garbage,
-    /// Starts, and never shows its badge.
+    /// Starts, and never logs in.
     Mute,
     /// Ends by itself when it has nothing to do.
     Leaver,
@@ -331,7 +331,7 @@ fn settings(dice: &mut Chance) -> Vec<(Setting, u64)> {
     maybe(Setting::StallMs, &[100, 1000]);
     maybe(Setting::LoginMs, &[1000, 10_000]);
     maybe(Setting::HeartbeatMs, &[500, 5000]);
-    maybe(Setting::BadgeMs, &[1500, 3000]);
+    maybe(Setting::WorkerLoginMs, &[1500, 3000]);
     maybe(Setting::ReturnMs, &[10, 1000, 20_000]);
     maybe(Setting::ReconnectMs, &[0, 1000]);
     maybe(Setting::StopAskMs, &[0, 100]);

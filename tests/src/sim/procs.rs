@@ -1,6 +1,5 @@
-//! Worker programs, played: they connect, show their badge, answer one request after the other,
-//! come back when the broker was away — and misbehave as their path says. One thread: what works,
-//! reads not.
+//! Worker programs, played: they connect, log in, answer one request after the other, come back
+//! when the broker was away — and misbehave as their path says. One thread: what works, reads not.
 
 mod serving;
 
@@ -13,7 +12,7 @@ use super::tokens::claim;
 use super::world::{Event, World};
 use broker::engine::input::Start;
 use bytes::Bytes;
-use protocol::bodies::{Badge, BadgeOk, Ending, ErrorBody, ExecStart};
+use protocol::bodies::{Ending, ErrorBody, ExecStart, WorkerLogin, WorkerLoginOk};
 use protocol::decode;
 use protocol::encode;
 use protocol::errors::ErrorCode;
@@ -31,8 +30,8 @@ use std::collections::{BTreeSet, VecDeque};
 enum State {
     /// Not connected; it tries at its next act.
     Trying,
-    /// It showed its badge.
-    Badged,
+    /// It sent its login; the answer is awaited.
+    LoginSent,
     /// It reads.
     Serving,
     /// It works on an answer, which it gives at its next act.
@@ -78,7 +77,7 @@ pub struct Proc {
     cut_short: BTreeSet<u64>,
     is_ended: bool,
     is_termed: bool,
-    limits: BadgeOk,
+    limits: WorkerLoginOk,
     lost: Tick,
     patience_ms: u64,
     /// It is stopped until then.
@@ -108,7 +107,7 @@ impl World {
         if start.secret != secret(start.worker, given) {
             self.hold(Err(format!("worker {} is started without its secret", start.worker)));
         }
-        let limits = BadgeOk {
+        let limits = WorkerLoginOk {
             worker: start.worker,
             body_bytes_max: BODY_BYTES_DEFAULT as u64,
             heartbeat_ms: 0,
@@ -247,7 +246,7 @@ impl World {
                     self.kill_proc(pid, Ending::Exit(0));
                 }
             }
-            State::Badged | State::Hung => {}
+            State::LoginSent | State::Hung => {}
         }
     }
 
@@ -275,7 +274,7 @@ impl World {
         };
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         proc.conn = Some(conn);
-        proc.state = State::Badged;
+        proc.state = State::LoginSent;
         if is_mute {
             return;
         }
@@ -283,7 +282,7 @@ impl World {
         let token = if is_guest { self.now_holds(token) } else { None };
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         proc.token = token;
-        let badge = Badge {
+        let login = WorkerLogin {
             worker: if is_guest { WorkerId(0) } else { proc.worker },
             service: proc.service.clone(),
             host: self.hosts[proc.host].name.clone(),
@@ -291,7 +290,7 @@ impl World {
             secret: proc.secret.clone(),
             token: token.map(|token| claim(token.name)),
         };
-        self.proc_writes(pid, Frame::Badge(badge));
+        self.proc_writes(pid, Frame::WorkerLogin(login));
     }
 
     fn proc_writes(&mut self, pid: u32, frame: Frame) {
@@ -310,7 +309,7 @@ impl World {
                 self.at(thaw, Event::Down(conn));
                 return;
             }
-            if !matches!(proc.state, State::Badged | State::Serving) {
+            if !matches!(proc.state, State::LoginSent | State::Serving) {
                 return;
             }
             let Some(way) = self.conns.get_mut(&conn) else { return };
@@ -348,7 +347,7 @@ impl World {
     fn proc_takes(&mut self, pid: u32, frame: Frame) {
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         match frame {
-            Frame::BadgeOk(ok) => {
+            Frame::WorkerLoginOk(ok) => {
                 if proc.secret.is_empty() {
                     proc.worker = ok.worker;
                 } else {

@@ -232,10 +232,10 @@ impl World {
                 let claim = login.token.as_ref().map(|claim| &claim.token);
                 self.access.claims(*link, (false, false), login.service.as_str(), claim);
             }
-            Input::Badge { link, badge, .. } => {
-                let claim = badge.token.as_ref().map(|claim| &claim.token);
-                let is_issued = !badge.secret.is_empty();
-                self.access.claims(*link, (true, is_issued), badge.service.as_str(), claim);
+            Input::WorkerLogin { link, login, .. } => {
+                let claim = login.token.as_ref().map(|claim| &claim.token);
+                let is_issued = !login.secret.is_empty();
+                self.access.claims(*link, (true, is_issued), login.service.as_str(), claim);
             }
             _ => {}
         }
@@ -250,7 +250,7 @@ impl World {
                 }
                 self.access.admits(link)
             }
-            Frame::BadgeOk(ok) => {
+            Frame::WorkerLoginOk(ok) => {
                 if ok.signature.is_some() {
                     self.model.count("workers with a token");
                 }

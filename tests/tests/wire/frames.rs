@@ -3,9 +3,9 @@
 
 use bytes::Bytes;
 use protocol::bodies::{
-    Badge, BadgeOk, Child, Ending, ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello,
-    ExecListed, ExecOutput, ExecSignal, ExecStart, ExecStarted, ExecStop, ExecWelcome, Login,
-    LoginOk, Stream,
+    Child, Ending, ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput,
+    ExecSignal, ExecStart, ExecStarted, ExecStop, ExecWelcome, Login, LoginOk, Stream, WorkerLogin,
+    WorkerLoginOk,
 };
 use protocol::encode;
 use protocol::errors::{ErrorCode, Ran};
@@ -28,8 +28,8 @@ pub(crate) fn login() -> Login {
     Login { loghost: "desk".into(), hostpid: 4711, name: Some("tour".into()), ..Login::to(echo()) }
 }
 
-pub(crate) fn badge(worker: u32, secret: &str) -> Badge {
-    Badge {
+pub(crate) fn worker_login(worker: u32, secret: &str) -> WorkerLogin {
+    WorkerLogin {
         worker: WorkerId(worker),
         service: echo(),
         host: desk(),
@@ -87,8 +87,8 @@ fn frames() -> Vec<(&'static str, Frame)> {
         ("login-ok", Frame::LoginOk(login_ok())),
         ("challenge", Frame::Challenge(challenge())),
         ("proof", Frame::Proof(Proof { proof: [0x5a; 32] })),
-        ("badge", Frame::Badge(badge(3, "3.1.5f2d"))),
-        ("badge-ok", Frame::BadgeOk(badge_ok())),
+        ("worker-login", Frame::WorkerLogin(worker_login(3, "3.1.5f2d"))),
+        ("worker-login-ok", Frame::WorkerLoginOk(worker_login_ok())),
         ("error", in_reply(deadline)),
         ("error-intervention", in_reply(idle)),
         ("ping", Frame::Ping { sequence: 8 }),
@@ -119,8 +119,8 @@ fn login_ok() -> LoginOk {
     }
 }
 
-fn badge_ok() -> BadgeOk {
-    BadgeOk {
+fn worker_login_ok() -> WorkerLoginOk {
+    WorkerLoginOk {
         worker: WorkerId(3),
         body_bytes_max: BODY_BYTES_DEFAULT as u64,
         heartbeat_ms: 10_000,

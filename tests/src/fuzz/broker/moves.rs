@@ -4,7 +4,7 @@ use super::shell::{Conn, Shell, Start};
 use super::{tokens, words};
 use crate::fuzz::source::Source;
 use broker::engine::input::{Close, Input};
-use protocol::bodies::{Badge, Format, Login};
+use protocol::bodies::{Format, Login, WorkerLogin};
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::LinkId;
@@ -103,7 +103,7 @@ fn start(shell: &Shell, source: &mut Source<'_>) -> Option<Start> {
     shell.starts.get(index).or_else(|| shell.starts.front()).cloned()
 }
 
-/// A process runs and shows its badge.
+/// A process runs and logs in.
 fn start_goes_well(shell: &mut Shell, source: &mut Source<'_>) {
     let Some(Start { link, start }) = start(shell, source) else { return };
     let how = source.below(8);
@@ -115,7 +115,7 @@ fn start_goes_well(shell: &mut Shell, source: &mut Source<'_>) {
     }
     if how != 2 && shell.conns.len() < CONNS_MAX {
         let host = HostName::new("localhost").expect("a name");
-        let badge = Badge {
+        let login = WorkerLogin {
             worker: start.worker,
             service: start.service,
             host,
@@ -124,7 +124,7 @@ fn start_goes_well(shell: &mut Shell, source: &mut Source<'_>) {
             token: None,
         };
         let link = shell.connect(Role::Worker, true);
-        shell.frame(link, Frame::Badge(badge));
+        shell.frame(link, Frame::WorkerLogin(login));
     }
 }
 
@@ -162,7 +162,7 @@ fn any_frame(shell: &mut Shell, source: &mut Source<'_>) {
     let sequence = source.word();
     let frame = match source.below(16) {
         0 => return log_in(shell, link, words::login(source)),
-        1 => Frame::Badge(words::badge(source)),
+        1 => Frame::WorkerLogin(words::worker_login(source)),
         2 => words::request(source),
         3 => words::reply(source, None),
         4 => words::report(source, None),
@@ -274,7 +274,7 @@ fn guest(shell: &mut Shell, source: &mut Source<'_>) {
         return;
     }
     let link = shell.connect(Role::Worker, source.is_yes());
-    let badge = Badge {
+    let login = WorkerLogin {
         worker: protocol::ids::WorkerId(0),
         service: ServiceName::new("echo").expect("a name"),
         host: words::host(source),
@@ -282,7 +282,7 @@ fn guest(shell: &mut Shell, source: &mut Source<'_>) {
         secret: String::new(),
         token: tokens::claim(source),
     };
-    shell.frame(link, Frame::Badge(badge));
+    shell.frame(link, Frame::WorkerLogin(login));
 }
 
 fn seldom(shell: &mut Shell, source: &mut Source<'_>) {

@@ -41,7 +41,7 @@ pub struct Conn {
     pub is_operator: bool,
     /// Its login named `op`.
     wants_op: bool,
-    /// Its login or badge was accepted.
+    /// Its login was accepted.
     pub is_known: bool,
     /// The engine wants nothing of it for now.
     pub is_paused: bool,
@@ -448,7 +448,7 @@ impl Shell {
                 self.judge.to_operator(link, head);
             }
             (Frame::Status { sequence }, _) => conn.status = *sequence,
-            (Frame::LoginOk(_) | Frame::BadgeOk(_), _) => {
+            (Frame::LoginOk(_) | Frame::WorkerLoginOk(_), _) => {
                 conn.is_known = true;
                 conn.is_operator = conn.wants_op;
             }

@@ -4,8 +4,8 @@
 use super::tokens;
 use crate::fuzz::source::Source;
 use protocol::bodies::{
-    Badge, Child, Ending, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted,
-    ExecWelcome, Format, Login, Stream,
+    Child, Ending, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted,
+    ExecWelcome, Format, Login, Stream, WorkerLogin,
 };
 use protocol::errors::{ERRORS, ErrorCode};
 use protocol::frame::Frame;
@@ -91,15 +91,22 @@ pub fn reply(source: &mut Source<'_>, given: Option<&Header>) -> Frame {
     Frame::data(head, bytes::Bytes::copy_from_slice(source.bytes(512, 4)))
 }
 
-/// A badge that was not issued.
-pub fn badge(source: &mut Source<'_>) -> Badge {
+/// The login of a worker that the broker did not start.
+pub fn worker_login(source: &mut Source<'_>) -> WorkerLogin {
     let worker = worker(source);
     let secret = match source.below(3) {
         0 => String::new(),
         1 => format!("s.{worker}.{}.5", run(source)),
         _ => source.text(),
     };
-    Badge { worker, service: service(source), host: host(source), hostpid: 9, secret, token: None }
+    WorkerLogin {
+        worker,
+        service: service(source),
+        host: host(source),
+        hostpid: 9,
+        secret,
+        token: None,
+    }
 }
 
 /// An error frame, of anybody.

@@ -1,6 +1,5 @@
-//! Workers log in: badges that were issued, of workers that started themselves, of workers that
-//! come back after the broker was away. Whether the secret is genuine was found out before
-//! (`proof`).
+//! Workers log in: with the secret of their start, as workers that started themselves, or again
+//! after the broker was away. Whether the secret is genuine was found out before (`proof`).
 
 use super::access::Pending;
 use super::action::Action;
@@ -10,7 +9,7 @@ use super::links::End;
 use super::quotas::Class;
 use super::workers::{Life, Worker, WorkerSpec};
 use super::{Engine, Out};
-use protocol::bodies::{Badge, BadgeOk, ErrorBody};
+use protocol::bodies::{ErrorBody, WorkerLogin, WorkerLoginOk};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId};
@@ -19,42 +18,42 @@ use protocol::settings::{ServiceSetting, Setting};
 /// How a worker came in.
 #[derive(Debug)]
 enum Entry {
-    /// With the badge of this start.
+    /// With the secret of this start.
     Issued(RunId),
     /// By itself, with this answer to its proof if it proved a token.
     Guest(Option<String>),
 }
 
 impl Engine {
-    pub(crate) fn on_badge(
+    pub(crate) fn on_worker_login(
         &mut self,
         link: LinkId,
-        badge: Badge,
+        login: WorkerLogin,
         proof: Option<Start>,
         out: Out<'_>,
     ) {
         if !self.is_new(link, &End::NewWorker, out) {
             return;
         }
-        match (proof, badge.token.clone()) {
-            (Some(start), _) => match self.check_issued(&badge, start) {
-                Ok(key) => self.admit_worker(key, link, &badge, Entry::Issued(start.run), out),
+        match (proof, login.token.clone()) {
+            (Some(start), _) => match self.check_issued(&login, start) {
+                Ok(key) => self.admit_worker(key, link, &login, Entry::Issued(start.run), out),
                 Err(text) => {
-                    self.refuse_link(link, ErrorBody::new(ErrorCode::BadBadge, text), out);
+                    self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
                 }
             },
             // It did not start itself, so it does not come in by that way.
-            (None, _) if !badge.secret.is_empty() => {
+            (None, _) if !login.secret.is_empty() => {
                 let text = format!(
                     "the secret is none that this broker gives to worker {}; this process was \
                      started by another broker, or before the state directory changed, and is to \
                      end",
-                    badge.worker
+                    login.worker
                 );
-                self.refuse_link(link, ErrorBody::new(ErrorCode::BadBadge, text), out);
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
             }
-            (None, Some(claim)) => self.challenge(link, claim, Pending::worker(badge), out),
-            (None, None) => self.admit_guest(link, &badge, None, out),
+            (None, Some(claim)) => self.challenge(link, claim, Pending::worker(login), out),
+            (None, None) => self.admit_guest(link, &login, None, out),
         }
     }
 
@@ -63,47 +62,47 @@ impl Engine {
     pub(crate) fn admit_guest(
         &mut self,
         link: LinkId,
-        badge: &Badge,
+        login: &WorkerLogin,
         signature: Option<String>,
         out: Out<'_>,
     ) {
         let Some(slot) = self.links.get(link) else { return };
         let checked =
-            self.may_serve(&slot.peer, &badge.service).and_then(|()| self.check_guest(badge));
+            self.may_serve(&slot.peer, &login.service).and_then(|()| self.check_guest(login));
         match checked {
-            Ok(key) => self.admit_worker(key, link, badge, Entry::Guest(signature), out),
+            Ok(key) => self.admit_worker(key, link, login, Entry::Guest(signature), out),
             Err(error) => self.refuse_link(link, error, out),
         }
     }
 
-    /// A badge without a genuine secret: may this worker start itself?
-    fn check_guest(&mut self, badge: &Badge) -> Result<usize, ErrorBody> {
-        let Some(service) = self.registry.find(badge.service.as_str()) else {
-            let text = self.unknown_service(badge.service.as_str());
+    /// A login without a secret: may this worker start itself?
+    fn check_guest(&mut self, login: &WorkerLogin) -> Result<usize, ErrorBody> {
+        let Some(service) = self.registry.find(login.service.as_str()) else {
+            let text = self.unknown_service(login.service.as_str());
             return Err(ErrorBody::new(ErrorCode::UnknownService, text));
         };
-        if badge.service.is_op() {
+        if login.service.is_op() {
             let text = "service 'op' is the broker's own and takes no workers";
-            return Err(ErrorBody::new(ErrorCode::BadBadge, text));
+            return Err(ErrorBody::new(ErrorCode::BadWorkerLogin, text));
         }
         let is_open = self.registry[service].settings.get(ServiceSetting::SelfStart) == 1;
         if !is_open {
             let text = format!(
-                "this badge was not issued, and service '{0}' takes no workers that start themselves ('config service {0} selfstart=1' allows it)",
-                badge.service
+                "this worker showed no secret, and service '{0}' takes no workers that start themselves ('config service {0} selfstart=1' allows it)",
+                login.service
             );
-            return Err(ErrorBody::new(ErrorCode::BadBadge, text));
+            return Err(ErrorBody::new(ErrorCode::BadWorkerLogin, text));
         }
         let spec = WorkerSpec {
             service,
-            host: badge.host.clone(),
+            host: login.host.clone(),
             path: String::new(),
             args: Vec::new(),
             is_guest: true,
             since: self.now,
         };
         let added = self.workers.add(spec, None);
-        let key = added.map_err(|text| ErrorBody::new(ErrorCode::BadBadge, text))?;
+        let key = added.map_err(|text| ErrorBody::new(ErrorCode::BadWorkerLogin, text))?;
         self.registry[service].workers += 1;
         // That it came is its `start`.
         self.workers[key].is_wanted = true;
@@ -114,7 +113,7 @@ impl Engine {
         &mut self,
         key: usize,
         link: LinkId,
-        badge: &Badge,
+        login: &WorkerLogin,
         entry: Entry,
         out: Out<'_>,
     ) {
@@ -145,8 +144,8 @@ impl Engine {
         worker.is_stopping = false;
         (worker.is_unlisted, worker.is_cut_off, worker.is_refused) = (false, false, false);
         worker.ready_since = now;
-        worker.pid = badge.hostpid;
-        worker.login_pid = badge.hostpid;
+        worker.pid = login.hostpid;
+        worker.login_pid = login.hostpid;
         let signature = match entry {
             Entry::Issued(run) => {
                 worker.run = run;
@@ -154,7 +153,7 @@ impl Engine {
             }
             Entry::Guest(signature) => signature,
         };
-        let ok = BadgeOk {
+        let ok = WorkerLoginOk {
             worker: worker.id,
             body_bytes_max: self.settings.get(Setting::BodyBytesMax),
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
@@ -162,7 +161,7 @@ impl Engine {
             reconnect_ms,
             signature,
         };
-        out.push(Action::Send { link, frame: Frame::BadgeOk(ok) });
+        out.push(Action::Send { link, frame: Frame::WorkerLoginOk(ok) });
         let Worker { id, is_guest, .. } = *worker;
         let service = worker.service;
         let name = &self.registry[service].name;
@@ -171,7 +170,7 @@ impl Engine {
             (false, true) => (FactKind::WorkerAdopted, "was running already and is ready again"),
             (false, false) => (FactKind::WorkerReady, "is ready"),
         };
-        let text = format!("worker {id} of service '{name}' {what}, pid {}", badge.hostpid);
+        let text = format!("worker {id} of service '{name}' {what}, pid {}", login.hostpid);
         // Whoever starts itself may come as often as it likes.
         if !is_guest || self.may_cause(Class::Guest, Some(link)) {
             let about = self.about_worker(key);

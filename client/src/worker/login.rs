@@ -1,5 +1,5 @@
-//! Finding the broker and showing the badge, the first time and again after a loss. Not what
-//! happens on the connection afterwards.
+//! Finding the broker and logging in, the first time and again after a loss. Not what happens
+//! on the connection afterwards.
 
 use super::Worker;
 use crate::address::Address;
@@ -41,7 +41,7 @@ impl Worker {
     pub(super) fn keep_trying(&mut self, until: Instant) -> Result<(), Error> {
         let mut backoff = Backoff::new(RETURN_PAUSES.0, RETURN_PAUSES.1);
         loop {
-            let error = match self.show_badge() {
+            let error = match self.log_in() {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
@@ -53,10 +53,10 @@ impl Worker {
         }
     }
 
-    fn show_badge(&mut self) -> Result<(), Error> {
+    fn log_in(&mut self) -> Result<(), Error> {
         let address = self.options.address.clone();
         let timeout = self.options.connect_timeout;
-        let context = |error: Error| error.with_context(format!("badge at {address}"));
+        let context = |error: Error| error.with_context(format!("worker login at {address}"));
         let dialled = Conn::dial(&address, timeout, self.options.trust.as_ref());
         let mut conn = dialled.map_err(|unmade| {
             let e = match unmade {
@@ -75,7 +75,7 @@ impl Worker {
         let prover = token.map(|token| token.prover(Role::Worker, &self.options.service));
         let mut prover = prover.transpose()?;
         let claim = prover.as_ref().map(|prover| prover.claim().clone());
-        match conn.write(Frame::Badge(self.options.badge(claim)), until) {
+        match conn.write(Frame::WorkerLogin(self.options.login(claim)), until) {
             Ok(()) | Err(WriteFault::NotBegun) => {}
             // The refusal may already be there to be read.
             Err(WriteFault::Broken(_)) => conn.read_ahead(),
@@ -84,7 +84,7 @@ impl Worker {
             let frame =
                 conn.next(Wait::Until(until)).map_err(|e| context(e.into_error(&address)))?;
             match frame {
-                Some(Frame::BadgeOk(ok)) => {
+                Some(Frame::WorkerLoginOk(ok)) => {
                     if prover.is_some_and(|prover| !prover.is_proven(ok.signature.as_deref())) {
                         return Err(context(token::not_signed()));
                     }
@@ -111,11 +111,11 @@ impl Worker {
                 }
                 Some(other) => {
                     let kind = other.kind();
-                    let text = format!("the broker answered the badge with a {kind} frame");
+                    let text = format!("the broker answered the login with a {kind} frame");
                     return Err(context(Error::new(ErrorCode::BadState, text)));
                 }
                 None => {
-                    let text = "a program took the connection but did not answer the badge in time";
+                    let text = "a program took the connection but did not answer the login in time";
                     let error = Error::new(ErrorCode::Unreachable, text).with_advice(SILENT);
                     return Err(context(error));
                 }
@@ -124,7 +124,7 @@ impl Worker {
     }
 }
 
-/// Whether another attempt to show the badge can end better.
+/// Whether another attempt to log in can end better.
 pub(super) fn is_worth_returning(error: &Error) -> bool {
     matches!(error.code, Code::Isect(code) if retry::is_passing(code))
 }

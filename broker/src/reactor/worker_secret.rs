@@ -11,20 +11,20 @@ use std::fmt;
 /// Bytes of the key and of a MAC.
 pub(super) const KEY_BYTES: usize = 32;
 
-/// The key under which badges are signed. It never leaves this room, and never shows itself in a
-/// log.
+/// The key under which worker secrets are signed. It never leaves this module, and
+/// never shows itself in a log.
 #[derive(Clone)]
-pub(super) struct BadgeKey {
+pub(super) struct WorkerSecretKey {
     mac: Hmac<Sha256>,
 }
 
-impl fmt::Debug for BadgeKey {
+impl fmt::Debug for WorkerSecretKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("BadgeKey(…)")
+        f.write_str("WorkerSecretKey(…)")
     }
 }
 
-impl BadgeKey {
+impl WorkerSecretKey {
     /// A key of these bytes.
     pub(super) fn new(bytes: &[u8; KEY_BYTES]) -> Self {
         // HMAC takes keys of any length, so this can't fail.
@@ -98,11 +98,11 @@ mod tests {
 
     #[test]
     fn a_secret_proves_its_start_and_nothing_else() {
-        let key = BadgeKey::new(&[7; KEY_BYTES]);
+        let key = WorkerSecretKey::new(&[7; KEY_BYTES]);
         let secret = key.sign(W, START);
         assert_eq!(key.verify(W, &secret), Some(START));
         assert_eq!(key.verify(WorkerId(4), &secret), None, "another worker");
-        assert_eq!(BadgeKey::new(&[8; KEY_BYTES]).verify(W, &secret), None, "another key");
+        assert_eq!(WorkerSecretKey::new(&[8; KEY_BYTES]).verify(W, &secret), None, "another key");
         let run = RUN.0;
         let (head, mac) = secret.rsplit_once('.').unwrap();
         for wrong in [
@@ -134,7 +134,7 @@ mod tests {
 
     #[test]
     fn numbers_at_their_limits_are_numbers_like_others() {
-        let key = BadgeKey::new(&[7; KEY_BYTES]);
+        let key = WorkerSecretKey::new(&[7; KEY_BYTES]);
         for run in [0, 1, u64::MAX - 1, u64::MAX].map(RunId) {
             for digest in [0, 1, u32::MAX - 1, u32::MAX] {
                 for worker in [0, 1, u32::MAX].map(WorkerId) {
@@ -148,7 +148,8 @@ mod tests {
     #[test]
     fn the_mac_is_hmac_sha256_over_worker_run_and_digest() {
         // Made with: printf 3.5.6 | openssl dgst -sha256 -mac HMAC -macopt hexkey:0707…07
-        let secret = BadgeKey::new(&[7; KEY_BYTES]).sign(W, Start { run: RunId(5), digest: 6 });
+        let secret =
+            WorkerSecretKey::new(&[7; KEY_BYTES]).sign(W, Start { run: RunId(5), digest: 6 });
         assert_eq!(secret, KNOWN);
     }
 
@@ -156,9 +157,9 @@ mod tests {
 
     #[test]
     fn the_key_does_not_show_itself() {
-        let key = BadgeKey::new(&[7; KEY_BYTES]);
-        assert_eq!(format!("{key:?}"), "BadgeKey(…)");
+        let key = WorkerSecretKey::new(&[7; KEY_BYTES]);
+        assert_eq!(format!("{key:?}"), "WorkerSecretKey(…)");
         assert_eq!(key.instance().len(), 16);
-        assert_ne!(key.instance(), BadgeKey::new(&[8; KEY_BYTES]).instance());
+        assert_ne!(key.instance(), WorkerSecretKey::new(&[8; KEY_BYTES]).instance());
     }
 }
