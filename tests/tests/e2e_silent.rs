@@ -123,7 +123,7 @@ fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
     noticed("a vanished worker, by the broker", || {
         broker.op("listevents 100").contains("answered no ping").then_some(())
     });
-    // It noticed as well, and is there again, as another guest, through the same proxy.
+    // It noticed as well, and is there again, as another worker, through the same proxy.
     broker.await_idle(1);
     let mut caller = broker.login("self");
     assert_eq!(caller.call("again", Some(PATIENCE)).expect("an answer"), "again");

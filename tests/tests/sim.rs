@@ -102,7 +102,7 @@ fn the_model_notices_what_is_broken_on_purpose() {
 /// Four good workers of one service, patient clients, nobody who disturbs them.
 fn fair(seed: u64) -> Plan {
     let workers = [0, 0, 1, 1].map(|host| (host, Manner::Echo)).to_vec();
-    let service = ServicePlan { name: "alpha", settings: vec![], workers, guests: vec![] };
+    let service = ServicePlan { name: "alpha", settings: vec![], workers, self_started: vec![] };
     Plan {
         hosts: 2,
         services: vec![service],

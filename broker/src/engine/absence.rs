@@ -81,7 +81,7 @@ impl Engine {
     /// A worker was silent too long. One that hangs is killed; one that may be cut off loses its
     /// connection and is waited for.
     pub(crate) fn silent_worker(&mut self, link: LinkId, key: usize, why: &str, out: Out<'_>) {
-        if self.may_be_cut(key) == Cut::MayBe && !self.workers[key].is_guest {
+        if self.may_be_cut(key) == Cut::MayBe && !self.workers[key].is_self_started {
             self.close_link(link, out);
             self.worker_lost(key, Close::Vanished, why, out);
             return;
@@ -94,7 +94,7 @@ impl Engine {
     fn may_be_cut(&self, key: usize) -> Cut {
         let worker = &self.workers[key];
         let host = self.hosts.get(&worker.host);
-        if host.is_some_and(|host| host.is_builtin) && !worker.is_guest {
+        if host.is_some_and(|host| host.is_builtin) && !worker.is_self_started {
             return Cut::No;
         }
         let slot = worker.link.and_then(|link| self.links.get(link));

@@ -216,7 +216,7 @@ impl Engine {
                         self.admit_client(link, login, Some(signature), out);
                     }
                     Entrant::Worker(login) => {
-                        self.admit_guest(link, &login, Some(signature), out);
+                        self.admit_self_started(link, &login, Some(signature), out);
                     }
                 }
             }
@@ -373,7 +373,7 @@ impl Engine {
         };
         let is_in = match end {
             End::Client(_) => true,
-            End::Worker(key) => self.workers[*key].is_guest,
+            End::Worker(key) => self.workers[*key].is_self_started,
             End::Free | End::NewClient | End::NewWorker | End::Host(_) => false,
         };
         if !is_in {

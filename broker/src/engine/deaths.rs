@@ -69,7 +69,7 @@ impl Engine {
         // A host of another machine may name any number of this one.
         let is_it = |w: &Worker| {
             let is_here = self.hosts.get(&w.host).is_some_and(|host| host.is_builtin);
-            w.pid == pid && !w.is_guest && is_here
+            w.pid == pid && !w.is_self_started && is_here
         };
         let key = self.workers.by_id().find(|(_, w)| is_it(w)).map(|(key, _)| key);
         if let Some(key) = key {

@@ -42,7 +42,7 @@ impl Engine {
     pub(crate) fn end_with_host(&mut self, name: &HostName) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
-            let runs = worker.host == *name && !worker.is_guest && worker.life.has_process();
+            let runs = worker.host == *name && !worker.is_self_started && worker.life.has_process();
             if runs && worker.killed.is_none() {
                 worker.ends_with_host = true;
                 self.settle(key);

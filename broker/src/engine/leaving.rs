@@ -41,7 +41,8 @@ impl Engine {
             return;
         };
         let worker = &mut self.workers[key];
-        let is_it = worker.host == *host && !worker.is_guest && (run.0 == 0 || run == worker.run);
+        let is_it =
+            worker.host == *host && !worker.is_self_started && (run.0 == 0 || run == worker.run);
         if is_it && worker.life == Life::Ending {
             worker.is_unlisted = true;
             let run = worker.run;
@@ -88,7 +89,7 @@ impl Engine {
     pub(crate) fn leave_overdue(&mut self, key: usize, out: Out<'_>) {
         let worker = &self.workers[key];
         let is_over = worker.current.is_some_and(|at| self.transactions[at].is_ended);
-        if is_over && worker.life == Life::Ready && !worker.is_wanted && !worker.is_guest {
+        if is_over && worker.life == Life::Ready && !worker.is_wanted && !worker.is_self_started {
             self.ask_to_end(key, out);
         }
     }
@@ -132,7 +133,7 @@ impl Engine {
         if self.workers[key].life != Life::Asked {
             return;
         }
-        if self.workers[key].is_guest {
+        if self.workers[key].is_self_started {
             // No execd has its process; all that can be ended is its connection.
             self.kill_worker(key, "did not end when it was asked to", out);
         } else {
@@ -188,9 +189,9 @@ impl Engine {
         if let Some(link) = self.workers[key].link {
             self.close_link(link, out);
         }
-        let is_guest = self.workers[key].is_guest;
+        let is_self_started = self.workers[key].is_self_started;
         self.note_killed(key, why);
-        if !is_guest && self.workers[key].life.has_process() {
+        if !is_self_started && self.workers[key].life.has_process() {
             self.exec_stop(key, 0, out);
         }
         self.worker_lost(key, Close::Reset, why, out);

@@ -70,7 +70,7 @@ impl Engine {
         let service = &self.registry[worker.service];
         let may_run = worker.is_wanted
             && !worker.is_paused
-            && !worker.is_guest
+            && !worker.is_self_started
             && !service.is_paused
             && worker.failed.is_none()
             && !worker.life.has_process()
@@ -190,13 +190,14 @@ impl Engine {
             worker.enter(Life::Returning, self.now);
         }
         worker.is_cut_off |= is_cut_off && worker.life == Life::Returning;
-        let (id, run, life, is_guest) = (worker.id, worker.run, worker.life, worker.is_guest);
+        let (id, run, life, is_self_started) =
+            (worker.id, worker.run, worker.life, worker.is_self_started);
         let is_busy = worker.current.is_some();
         let has_exited = worker.has_exited;
         self.settle(key);
         self.lose_requests(key, how, why, out);
-        if is_guest {
-            if self.may_cause(Class::Guest, None) {
+        if is_self_started {
+            if self.may_cause(Class::SelfStarted, None) {
                 let what = format!("(started by itself) {why}");
                 self.worker_fact(FactKind::WorkerEnded, key, &what, out);
             }
@@ -217,7 +218,7 @@ impl Engine {
     pub(crate) fn forget_worker(&mut self, key: usize, out: Out<'_>) {
         let worker = &self.workers[key];
         let service = worker.service;
-        if worker.life.has_process() && !worker.is_guest {
+        if worker.life.has_process() && !worker.is_self_started {
             self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
         }
         self.set_roomy(key, false);

@@ -79,7 +79,8 @@ impl Engine {
         self.host_named(&host)?;
         check_saved_size((&service, &host), &path, &args).map_err(refused)?;
         let words = format!("config worker {service} {host} {path}");
-        let spec = WorkerSpec { service: key, host, path, args, is_guest: false, since: self.now };
+        let spec =
+            WorkerSpec { service: key, host, path, args, is_self_started: false, since: self.now };
         let worker = self.workers.add(spec, id).map_err(refused)?;
         self.registry[key].workers += 1;
         let id = self.workers[worker].id;
@@ -95,7 +96,7 @@ impl Engine {
     /// `clone`: the same again, with a new id and counters at zero; lazy until `start`.
     pub(crate) fn clone_worker(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
         let worker = &self.workers[self.worker_named(id)?];
-        if worker.is_guest {
+        if worker.is_self_started {
             return Err(refused(format!(
                 "worker {id} started itself; it can't be cloned: start another process like it"
             )));
@@ -105,7 +106,7 @@ impl Engine {
             host: worker.host.clone(),
             path: worker.path.clone(),
             args: worker.args.clone(),
-            is_guest: false,
+            is_self_started: false,
             since: self.now,
         };
         let service = spec.service;
@@ -217,7 +218,8 @@ impl Engine {
                 "host '{name}' is built in and can't be deleted; a worker there is, with 'delete worker ID'"
             )));
         }
-        let count = self.workers.by_id().filter(|(_, w)| w.host == *name && !w.is_guest).count();
+        let count =
+            self.workers.by_id().filter(|(_, w)| w.host == *name && !w.is_self_started).count();
         if count > 0 {
             return Err(refused(format!(
                 "host '{name}' has {}; delete what it has first ('delete worker ID')",

@@ -222,7 +222,7 @@ impl Engine {
 
     /// Ids of the workers that are configured on a host.
     fn workers_on(&self, host: &HostName) -> Vec<u64> {
-        let here = self.workers.by_id().filter(|(_, w)| w.host == *host && !w.is_guest);
+        let here = self.workers.by_id().filter(|(_, w)| w.host == *host && !w.is_self_started);
         here.map(|(_, w)| w.id.0.into()).collect()
     }
 

@@ -32,7 +32,7 @@ pub(crate) enum Class {
     /// A client or worker, and the fact is of interest only when looking for something.
     Quiet,
     /// A worker that starts itself came or went.
-    Guest,
+    SelfStarted,
     /// A host, of itself or its link.
     Host,
     /// A line that a program on a host wrote.
@@ -40,7 +40,7 @@ pub(crate) enum Class {
 }
 
 const CLASSES: [Class; 6] =
-    [Class::Stranger, Class::Loud, Class::Quiet, Class::Guest, Class::Host, Class::Output];
+    [Class::Stranger, Class::Loud, Class::Quiet, Class::SelfStarted, Class::Host, Class::Output];
 
 impl Class {
     const fn index(self) -> usize {
@@ -48,7 +48,7 @@ impl Class {
             Self::Stranger => 0,
             Self::Loud => 1,
             Self::Quiet => 2,
-            Self::Guest => 3,
+            Self::SelfStarted => 3,
             Self::Host => 4,
             Self::Output => 5,
         }
@@ -60,7 +60,7 @@ impl Class {
             Self::Stranger | Self::Loud => (200, 20),
             Self::Quiet => (10_000, 1000),
             // Each of some thousand comes back after the broker was away.
-            Self::Guest => (5000, 50),
+            Self::SelfStarted => (5000, 50),
             Self::Host => (500, 20),
             // An execd passes on 5000 a second. One that is longer than 256 bytes is several.
             Self::Output => (20_000, 10_000),
@@ -71,7 +71,7 @@ impl Class {
     /// For one connection.
     const fn share(self) -> Rate {
         let (burst, per_second) = match self {
-            Self::Stranger | Self::Loud | Self::Guest => (20, 2),
+            Self::Stranger | Self::Loud | Self::SelfStarted => (20, 2),
             Self::Quiet => (1000, 100),
             Self::Host => (100, 5),
             Self::Output => (12_000, 5000),
@@ -83,7 +83,7 @@ impl Class {
         match self {
             Self::Stranger => "about programs that have not logged in",
             Self::Loud | Self::Quiet => "caused by clients and workers",
-            Self::Guest => "about workers that start themselves",
+            Self::SelfStarted => "about workers that start themselves",
             Self::Host => "about hosts",
             Self::Output => "with lines that workers wrote",
         }
@@ -106,7 +106,7 @@ impl Share {
     /// end stands at the connection.
     fn of(&mut self, class: Class) -> &mut Quota {
         let at = match class {
-            Class::Stranger | Class::Loud | Class::Guest | Class::Host => 0,
+            Class::Stranger | Class::Loud | Class::SelfStarted | Class::Host => 0,
             Class::Quiet | Class::Output => 1,
         };
         let (of, quota) = &mut self.0[at];

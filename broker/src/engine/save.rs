@@ -50,7 +50,7 @@ impl Engine {
                 format_args!("config service #{} {}{settings}", service.id, service.name),
             );
         }
-        let configured = || self.workers.by_id().filter(|(_, worker)| !worker.is_guest);
+        let configured = || self.workers.by_id().filter(|(_, worker)| !worker.is_self_started);
         for (_, worker) in configured() {
             let service = &self.registry[worker.service].name;
             let place = (service, &worker.host);

@@ -59,7 +59,7 @@ impl Engine {
         // A worker that was deleted and a run that is over are heard of late in good faith.
         let key = self.workers.find(id)?;
         let worker = &self.workers[key];
-        if worker.is_guest || worker.host != *name {
+        if worker.is_self_started || worker.host != *name {
             let why = format!("{what} of worker {id}, which does not run there");
             self.disbelieve(link, name, &why, out);
             return None;
@@ -120,7 +120,8 @@ impl Engine {
     pub(crate) fn check_issued(&self, login: &WorkerLogin, start: Start) -> Result<usize, String> {
         const ADVICE: &str = "this process is to end; the broker starts another when one is due";
         let (id, run) = (login.worker, start.run);
-        let Some(key) = self.workers.find(id).filter(|&key| !self.workers[key].is_guest) else {
+        let Some(key) = self.workers.find(id).filter(|&key| !self.workers[key].is_self_started)
+        else {
             return Err(format!("worker {id} is not configured any more; {ADVICE}"));
         };
         let worker = &self.workers[key];
@@ -165,7 +166,7 @@ impl Engine {
             self.workers.find(child.worker).is_some_and(|key| {
                 let worker = &self.workers[key];
                 worker.host != *name
-                    && !worker.is_guest
+                    && !worker.is_self_started
                     && worker.life.has_process()
                     && worker.run == child.run
                     && child.digest == self.digest(key)
@@ -193,7 +194,7 @@ impl Engine {
         for child in children {
             let key = self.workers.find(child.worker).filter(|&key| {
                 let worker = &self.workers[key];
-                worker.host == *name && !worker.is_guest
+                worker.host == *name && !worker.is_self_started
             });
             let is_earlier = earlier.get(&child.worker) == Some(&child.run);
             let is_known = key.is_some_and(|key| self.take_over(key, child, is_earlier, out));
@@ -207,7 +208,7 @@ impl Engine {
             children.iter().map(|child| (child.worker, child.run)).collect();
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
-            if worker.host != *name || worker.is_guest {
+            if worker.host != *name || worker.is_self_started {
                 continue;
             }
             worker.is_awaited = false;

@@ -111,7 +111,7 @@ impl Engine {
         let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);
         // What it has it may finish; its end is asked for after that.
         let is_finishing = !worker.is_wanted && worker.place == Place::Busy;
-        let is_host_lost = self.host_link(&worker.host).is_none() && !worker.is_guest;
+        let is_host_lost = self.host_link(&worker.host).is_none() && !worker.is_self_started;
         let notes: Vec<&'static str> = [
             (worker.failed.is_some(), "failed"),
             (worker.is_paused, "paused"),
@@ -119,7 +119,7 @@ impl Engine {
             (!worker.is_wanted, "stopped"),
             (is_finishing, "finishing its request"),
             (is_overdue, "overdue"),
-            (worker.is_guest, "self-started"),
+            (worker.is_self_started, "self-started"),
             (is_host_lost, "host lost"),
         ]
         .into_iter()

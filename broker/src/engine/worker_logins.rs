@@ -21,7 +21,7 @@ enum Entry {
     /// With the secret of this start.
     Issued(RunId),
     /// By itself, with this answer to its proof if it proved a token.
-    Guest(Option<String>),
+    SelfStarted(Option<String>),
 }
 
 impl Engine {
@@ -53,13 +53,13 @@ impl Engine {
                 self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
             }
             (None, Some(claim)) => self.challenge(link, claim, Pending::worker(login), out),
-            (None, None) => self.admit_guest(link, &login, None, out),
+            (None, None) => self.admit_self_started(link, &login, None, out),
         }
     }
 
     /// A worker that started itself and is who it says it is: may it come in? `signature` answers
     /// its proof.
-    pub(crate) fn admit_guest(
+    pub(crate) fn admit_self_started(
         &mut self,
         link: LinkId,
         login: &WorkerLogin,
@@ -67,16 +67,17 @@ impl Engine {
         out: Out<'_>,
     ) {
         let Some(slot) = self.links.get(link) else { return };
-        let checked =
-            self.may_serve(&slot.peer, &login.service).and_then(|()| self.check_guest(login));
+        let checked = self
+            .may_serve(&slot.peer, &login.service)
+            .and_then(|()| self.check_self_started(login));
         match checked {
-            Ok(key) => self.admit_worker(key, link, login, Entry::Guest(signature), out),
+            Ok(key) => self.admit_worker(key, link, login, Entry::SelfStarted(signature), out),
             Err(error) => self.refuse_link(link, error, out),
         }
     }
 
     /// A login without a secret: may this worker start itself?
-    fn check_guest(&mut self, login: &WorkerLogin) -> Result<usize, ErrorBody> {
+    fn check_self_started(&mut self, login: &WorkerLogin) -> Result<usize, ErrorBody> {
         let Some(service) = self.registry.find(login.service.as_str()) else {
             let text = self.unknown_service(login.service.as_str());
             return Err(ErrorBody::new(ErrorCode::UnknownService, text));
@@ -98,7 +99,7 @@ impl Engine {
             host: login.host.clone(),
             path: String::new(),
             args: Vec::new(),
-            is_guest: true,
+            is_self_started: true,
             since: self.now,
         };
         let added = self.workers.add(spec, None);
@@ -151,7 +152,7 @@ impl Engine {
                 worker.run = run;
                 None
             }
-            Entry::Guest(signature) => signature,
+            Entry::SelfStarted(signature) => signature,
         };
         let ok = WorkerLoginOk {
             worker: worker.id,
@@ -162,17 +163,17 @@ impl Engine {
             signature,
         };
         out.push(Action::Send { link, frame: Frame::WorkerLoginOk(ok) });
-        let Worker { id, is_guest, .. } = *worker;
+        let Worker { id, is_self_started, .. } = *worker;
         let service = worker.service;
         let name = &self.registry[service].name;
-        let (kind, what) = match (is_guest, is_adopted) {
+        let (kind, what) = match (is_self_started, is_adopted) {
             (true, _) => (FactKind::WorkerReady, "started itself and is ready"),
             (false, true) => (FactKind::WorkerAdopted, "was running already and is ready again"),
             (false, false) => (FactKind::WorkerReady, "is ready"),
         };
         let text = format!("worker {id} of service '{name}' {what}, pid {}", login.hostpid);
         // Whoever starts itself may come as often as it likes.
-        if !is_guest || self.may_cause(Class::Guest, Some(link)) {
+        if !is_self_started || self.may_cause(Class::SelfStarted, Some(link)) {
             let about = self.about_worker(key);
             self.record(kind, about, text, out);
         }

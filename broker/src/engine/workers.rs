@@ -104,7 +104,7 @@ pub(crate) struct Worker {
     /// Its arguments after `ISDARGMAX`.
     pub(crate) args: Vec<String>,
     /// It started itself and is forgotten when it goes.
-    pub(crate) is_guest: bool,
+    pub(crate) is_self_started: bool,
 
     /// `start` was said of it, and since then no `stop`.
     pub(crate) is_wanted: bool,
@@ -237,7 +237,7 @@ pub(crate) struct WorkerSpec {
     /// Its arguments.
     pub(crate) args: Vec<String>,
     /// It started itself.
-    pub(crate) is_guest: bool,
+    pub(crate) is_self_started: bool,
     /// When it is made.
     pub(crate) since: Tick,
 }
@@ -265,14 +265,14 @@ impl Workers {
             return Err(is_taken(id));
         }
         self.last_id = self.last_id.max(id.0);
-        let WorkerSpec { service, host, path, args, is_guest, since } = spec;
+        let WorkerSpec { service, host, path, args, is_self_started, since } = spec;
         let key = self.slab.insert(Worker {
             id,
             service,
             host,
             path,
             args,
-            is_guest,
+            is_self_started,
             is_wanted: false,
             is_paused: false,
             failed: None,

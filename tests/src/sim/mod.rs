@@ -101,10 +101,11 @@ fn live(world: &mut World) {
         world.at(Tick(0), Event::StartExecd(host));
     }
     world.at(Tick(1), Event::StartBroker);
-    let guests = world.plan.services.iter();
-    let guests: Vec<_> = guests.flat_map(|s| s.guests.iter().map(|host| (*host, s.name))).collect();
-    for (host, service) in guests {
-        world.new_guest(host, service);
+    let self_started = world.plan.services.iter();
+    let self_started: Vec<_> =
+        self_started.flat_map(|s| s.self_started.iter().map(|host| (*host, s.name))).collect();
+    for (host, service) in self_started {
+        world.new_self_started(host, service);
     }
     for client in 0..world.clients.len() {
         let wait = world.chance.between(1000, 500_000);

@@ -142,7 +142,7 @@ pub struct ServicePlan {
     /// Its workers: host and manner.
     pub workers: Vec<(usize, Manner)>,
     /// Workers that start themselves: on which host.
-    pub guests: Vec<usize>,
+    pub self_started: Vec<usize>,
 }
 
 /// What a seed stands for.
@@ -308,12 +308,12 @@ fn service(name: &'static str, dice: &mut Chance, hosts: usize, manners: &[Manne
     maybe(ServiceSetting::KillAfterMs, &[100, 1000, 5000]);
     maybe(ServiceSetting::Prefetch, &[1, 3, 16]);
     let workers = (0..1 + dice.index(4)).map(|_| (dice.index(hosts), dice.pick(manners))).collect();
-    let guests = if dice.hits(150) {
+    let self_started = if dice.hits(150) {
         (0..1 + dice.index(2)).map(|_| dice.index(hosts)).collect()
     } else {
         Vec::new()
     };
-    ServicePlan { name, settings, workers, guests }
+    ServicePlan { name, settings, workers, self_started }
 }
 
 fn settings(dice: &mut Chance) -> Vec<(Setting, u64)> {

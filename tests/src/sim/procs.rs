@@ -93,7 +93,7 @@ const ALWAYS: u64 = u64::MAX;
 /// The number of an application's error that a program makes up.
 const OWN_ERROR: i16 = 7;
 /// How long one that started itself tries, each time.
-const GUEST_PATIENCE_MS: u64 = 30_000;
+const SELF_STARTED_PATIENCE_MS: u64 = 30_000;
 /// How long a program tries to reach the broker for the first time.
 const PATIENCE_MS: u64 = 10_000;
 
@@ -146,7 +146,7 @@ impl World {
     }
 
     /// A program that nobody started but itself.
-    pub fn new_guest(&mut self, host: usize, service: &'static str) {
+    pub fn new_self_started(&mut self, host: usize, service: &'static str) {
         let service = ServiceName::new(service).expect("the names of services are spelled right");
         let (worker, run) = (WorkerId(0), RunId(0));
         let path = Manner::Echo.path().to_owned();
@@ -155,7 +155,7 @@ impl World {
         let pid = self.new_proc(host, &start);
         if let Some(proc) = self.procs.get_mut(&pid) {
             proc.secret.clear();
-            proc.patience_ms = GUEST_PATIENCE_MS;
+            proc.patience_ms = SELF_STARTED_PATIENCE_MS;
         }
     }
 
@@ -278,12 +278,12 @@ impl World {
         if is_mute {
             return;
         }
-        let (is_guest, token) = (proc.secret.is_empty(), proc.token);
-        let token = if is_guest { self.now_holds(token) } else { None };
+        let (is_self_started, token) = (proc.secret.is_empty(), proc.token);
+        let token = if is_self_started { self.now_holds(token) } else { None };
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         proc.token = token;
         let login = WorkerLogin {
-            worker: if is_guest { WorkerId(0) } else { proc.worker },
+            worker: if is_self_started { WorkerId(0) } else { proc.worker },
             service: proc.service.clone(),
             host: self.hosts[proc.host].name.clone(),
             hostpid: pid,
@@ -385,11 +385,12 @@ impl World {
                 error.code,
                 ErrorCode::ShuttingDown | ErrorCode::SlowReader | ErrorCode::IdleTimeout
             );
-            let guest = proc.secret.is_empty().then(|| (proc.host, proc.service.to_string()));
+            let self_started =
+                proc.secret.is_empty().then(|| (proc.host, proc.service.to_string()));
             if !is_worth_returning && !self.hides(pid, Manner::Stubborn, 500) {
                 self.kill_proc(pid, Ending::Exit(1));
-                if let Some((host, service)) = guest {
-                    self.guest_refused(host, &service);
+                if let Some((host, service)) = self_started {
+                    self.self_started_refused(host, &service);
                 }
             }
             return;

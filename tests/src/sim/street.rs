@@ -173,7 +173,7 @@ impl World {
             script += &self.service_command(index);
             script.push('\n');
             let service = &self.plan.services[index];
-            if !service.guests.is_empty() {
+            if !service.self_started.is_empty() {
                 script += &format!("config service {} selfstart=1\n", service.name);
             }
             for (host, manner) in &service.workers {

@@ -167,12 +167,12 @@ impl World {
     }
 
     /// A worker that started itself was refused: somebody starts it again.
-    pub(super) fn guest_refused(&mut self, host: usize, service: &str) {
+    pub(super) fn self_started_refused(&mut self, host: usize, service: &str) {
         let services = self.services();
         let service = services.into_iter().find(|name| *name == service);
         if let Some(service) = service.filter(|_| self.access.is_on && !self.is_closing) {
             let wait = self.chance.between(1000, AWAY_MICROS);
-            self.later(wait, Event::Guest(host, service));
+            self.later(wait, Event::SelfStarted(host, service));
         }
     }
 

@@ -49,7 +49,7 @@ pub enum Event {
     /// The token file was read, for the broker of this epoch.
     TokensRead(u32),
     /// Somebody starts a worker by hand.
-    Guest(usize, &'static str),
+    SelfStarted(usize, &'static str),
 }
 
 /// Why the broker ended.
@@ -219,8 +219,8 @@ impl World {
             Event::Dialled(epoch, host, address) => self.dialled(epoch, &host, &address),
             Event::Tokens => self.tokens_change(),
             Event::TokensRead(epoch) => self.tokens_read(epoch),
-            Event::Guest(host, service) => {
-                self.new_guest(host, service);
+            Event::SelfStarted(host, service) => {
+                self.new_self_started(host, service);
             }
         }
     }

@@ -33,7 +33,7 @@ pub fn next(shell: &mut Shell, source: &mut Source<'_>) {
         27 => close(shell, source),
         28 => outbox(shell, source),
         29 => file(shell, source),
-        30 => guest(shell, source),
+        30 => self_started(shell, source),
         _ => seldom(shell, source),
     }
 }
@@ -269,7 +269,7 @@ fn file(shell: &mut Shell, source: &mut Source<'_>) {
 }
 
 /// A worker that starts itself.
-fn guest(shell: &mut Shell, source: &mut Source<'_>) {
+fn self_started(shell: &mut Shell, source: &mut Source<'_>) {
     if shell.conns.len() >= CONNS_MAX {
         return;
     }
