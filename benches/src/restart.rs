@@ -1,6 +1,6 @@
 //! How long it takes from the SIGKILL of a worker until its replacement is IDLE: real `isdecho`
 //! processes under the broker's own execd, the end seen by an operator who watches. Each death is a
-//! first one, so no back-off is in it.
+//! first one, so no backoff is in it.
 
 use crate::clock;
 use crate::json::rows;

@@ -89,7 +89,7 @@ facts! {
     WorkerAdopted = 23, "worker_adopted", Info, "a worker that was running already came back and was taken over";
     WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly; one for each death";
     WorkerEnded = 25, "worker_ended", Info, "a worker ended after a stop";
-    WorkerRestart = 26, "worker_restart", Info, "a worker is to be started again, now or after a pause";
+    WorkerRestart = 26, "worker_restart", Info, "a worker is to be started again, now or after a backoff";
     WorkerFailed = 27, "worker_failed", Error, "a worker ended too often, or can't be started; it stays lazy until 'start'";
     WorkerKilled = 28, "worker_killed", Warn, "a worker was ended by the broker: overdue, no login, silent; its end is no fact of its own";
     WorkerOutput = 29, "worker_output", Info, "a line that a worker wrote on stdout or stderr";

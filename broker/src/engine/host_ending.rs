@@ -68,7 +68,7 @@ impl Engine {
     }
 
     /// A worker has ended with its host: started again when that is back, and counted neither for
-    /// its back-off nor as a restart.
+    /// its backoff nor as a restart.
     pub(crate) fn ended_with_host(&mut self, key: usize, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(Life::Down, self.now);

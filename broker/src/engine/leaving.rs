@@ -68,7 +68,7 @@ impl Engine {
         self.settle(key);
         match self.workers[key].life {
             Life::Down => {}
-            Life::Pausing => self.workers[key].enter(Life::Down, self.now),
+            Life::Backoff => self.workers[key].enter(Life::Down, self.now),
             Life::Ready if is_busy && was_wanted => {}
             Life::Ready => self.ask_to_end(key, out),
             Life::Starting | Life::Up | Life::Returning => {

@@ -53,7 +53,7 @@ impl Engine {
         worker.restart.reset();
         worker.is_to_restart = false;
         match worker.life {
-            Life::Down | Life::Pausing => self.launch(key, out),
+            Life::Down | Life::Backoff => self.launch(key, out),
             // It ends because it was stopped, and is started again when it has.
             Life::Asked | Life::Ending => {}
             Life::Starting | Life::Up | Life::Ready | Life::Returning => {
@@ -77,7 +77,7 @@ impl Engine {
             && self.ending.is_none();
         let link = self.start_link(&worker.host).filter(|_| may_run);
         let (Some(link), id) = (link, worker.id) else {
-            if worker.life == Life::Pausing {
+            if worker.life == Life::Backoff {
                 self.workers[key].enter(Life::Down, self.now);
             }
             return;
@@ -142,7 +142,7 @@ impl Engine {
             }
             // Its login was quicker, or it is being ended already.
             Life::Up | Life::Ready | Life::Returning | Life::Asked | Life::Ending => {}
-            Life::Down | Life::Pausing => {}
+            Life::Down | Life::Backoff => {}
         }
     }
 
@@ -240,7 +240,7 @@ impl Engine {
     }
 
     /// A worker that was cut off has ended, perhaps because it found no broker: it is started
-    /// again, and that counts neither for its back-off nor for its failure.
+    /// again, and that counts neither for its backoff nor for its failure.
     fn ended_cut_off(&mut self, key: usize, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(Life::Down, self.now);
@@ -287,7 +287,7 @@ impl Engine {
             }
             Verdict::Now => self.launch(key, out),
             Verdict::At(at) => {
-                self.workers[key].enter(Life::Pausing, self.now);
+                self.workers[key].enter(Life::Backoff, self.now);
                 self.due.add(at, Due::Restart(id, self.workers[key].run));
                 let wait = at.since(self.now).as_millis();
                 self.worker_fact(
@@ -300,10 +300,10 @@ impl Engine {
         }
     }
 
-    /// `Due::Restart`: the pause before a restart is over.
+    /// `Due::Restart`: the backoff before a restart is over.
     pub(crate) fn on_restart_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         if let Some(key) = self.worker_of_run(id, run)
-            && self.workers[key].life == Life::Pausing
+            && self.workers[key].life == Life::Backoff
         {
             self.launch(key, out);
         }

@@ -31,11 +31,11 @@ impl Engine {
     }
 
     /// The host is busy and said when to ask again. That is no end of the worker: it counts neither
-    /// for its back-off nor for its failure.
+    /// for its backoff nor for its failure.
     fn put_off(&mut self, key: usize, failed: &ExecFailed, said: String, out: Out<'_>) {
         let wait_ms = failed.again_ms.min(AGAIN_MS_MAX);
         let worker = &mut self.workers[key];
-        worker.enter(Life::Pausing, self.now);
+        worker.enter(Life::Backoff, self.now);
         let what = format!("is put off for {wait_ms} ms: {said}");
         worker.why = said;
         worker.pid = 0;

@@ -1,4 +1,4 @@
-//! When to start a worker again that ended unexpectedly: at once, after a pause, or not any more.
+//! When to start a worker again that ended unexpectedly: at once, after a backoff, or not any more.
 //! Only the policy for one worker; that something ended and what is done about it is `workers`'.
 
 use protocol::settings::{Setting, Settings};

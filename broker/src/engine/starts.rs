@@ -142,7 +142,7 @@ impl Engine {
             Life::Starting | Life::Up | Life::Returning | Life::Ready => {
                 worker.run == run && !worker.is_over
             }
-            Life::Down | Life::Pausing => self.may_be_earlier(key, run, start.digest),
+            Life::Down | Life::Backoff => self.may_be_earlier(key, run, start.digest),
             Life::Asked | Life::Ending => false,
         };
         if !is_expected {
@@ -227,7 +227,7 @@ impl Engine {
     fn take_over(&mut self, key: usize, child: &Child, is_earlier: bool, out: Out<'_>) -> bool {
         let worker = &mut self.workers[key];
         let is_ours = match worker.life {
-            Life::Down | Life::Pausing => is_earlier,
+            Life::Down | Life::Backoff => is_earlier,
             Life::Starting
             | Life::Up
             | Life::Ready
@@ -245,8 +245,8 @@ impl Engine {
         worker.run = child.run;
         let (id, run) = (worker.id, child.run);
         match worker.life {
-            Life::Down | Life::Pausing | Life::Starting | Life::Up => {
-                worker.is_found |= matches!(worker.life, Life::Down | Life::Pausing);
+            Life::Down | Life::Backoff | Life::Starting | Life::Up => {
+                worker.is_found |= matches!(worker.life, Life::Down | Life::Backoff);
                 worker.enter(Life::Up, self.now);
                 worker.started = self.now;
                 let mut wait = self.settings.get(Setting::WorkerLoginMs);

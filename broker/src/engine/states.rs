@@ -130,7 +130,7 @@ impl Engine {
             Life::Down if worker.failed.is_some() => "failed",
             Life::Down if !worker.is_wanted => "stopped",
             Life::Down
-            | Life::Pausing
+            | Life::Backoff
             | Life::Starting
             | Life::Up
             | Life::Ready
@@ -163,7 +163,7 @@ impl Engine {
                 let is_coming = worker.killed_at > self.now;
                 return is_coming.then_some((worker.killed_at, "killed in"));
             }
-            Life::Pausing => (Due::Restart(id, run), "starts in"),
+            Life::Backoff => (Due::Restart(id, run), "starts in"),
             Life::Starting | Life::Up => (Due::WorkerLogin(id, run), "must log in within"),
             Life::Returning => (Due::Return(id, run), "must come back within"),
             Life::Asked => (Due::StopAsk(id, run), "must end within"),

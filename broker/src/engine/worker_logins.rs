@@ -132,7 +132,7 @@ impl Engine {
         let reconnect_ms = self.settings.get(Setting::ReconnectMs);
         self.links.tell(link, self.told());
         let worker = &mut self.workers[key];
-        let is_adopted = matches!(worker.life, Life::Down | Life::Pausing | Life::Returning)
+        let is_adopted = matches!(worker.life, Life::Down | Life::Backoff | Life::Returning)
             || worker.was_ready
             || worker.is_found;
         worker.link = Some(link);

@@ -20,7 +20,7 @@ pub(crate) enum Life {
     /// No process, none planned.
     Down,
     /// No process; it is started again at the moment given to `Due::Restart`.
-    Pausing,
+    Backoff,
     /// execd was asked to start it.
     Starting,
     /// The process runs (*up*); its login is awaited.
@@ -40,7 +40,7 @@ impl Life {
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Down => "down",
-            Self::Pausing => "backoff",
+            Self::Backoff => "backoff",
             Self::Starting => "starting",
             Self::Up => "up",
             Self::Ready => "ready",
@@ -53,7 +53,7 @@ impl Life {
     /// Whether a process runs or is being started, as far as is known.
     pub(crate) const fn has_process(self) -> bool {
         match self {
-            Self::Down | Self::Pausing => false,
+            Self::Down | Self::Backoff => false,
             Self::Starting
             | Self::Up
             | Self::Ready
