@@ -356,10 +356,10 @@ fn bodies_that_make_no_sense_are_refused_by_name() {
     });
 }
 
-/// Numbers by chance, the same each time (xorshift).
-struct Chance(u64);
+/// Random numbers, the same each time (xorshift).
+struct Rng(u64);
 
-impl Chance {
+impl Rng {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -379,22 +379,22 @@ impl Chance {
 #[test]
 fn random_bytes_are_survived_at_every_door() {
     House::new(&[]).while_served(|house| {
-        let mut chance = Chance(0x5eed_1999);
+        let mut rng = Rng(0x5eed_1999);
         for round in 0..40 {
             for door in DOORS {
                 let mut wire = house.knock(*door);
                 let mut bytes = Vec::new();
-                for _ in 0..=chance.below(4) {
+                for _ in 0..=rng.below(4) {
                     // Pure noise, or a frame with some of its bytes changed.
-                    if chance.below(4) == 0 {
-                        let size = chance.below(3000);
-                        bytes.extend(chance.bytes(size));
+                    if rng.below(4) == 0 {
+                        let size = rng.below(3000);
+                        bytes.extend(rng.bytes(size));
                         continue;
                     }
-                    let mut frame = sample(&KINDS[chance.below(KINDS.len())]);
-                    for _ in 0..chance.below(6) {
-                        let at = chance.below(frame.len());
-                        frame[at] = chance.next().to_le_bytes()[5];
+                    let mut frame = sample(&KINDS[rng.below(KINDS.len())]);
+                    for _ in 0..rng.below(6) {
+                        let at = rng.below(frame.len());
+                        frame[at] = rng.next().to_le_bytes()[5];
                     }
                     bytes.extend(frame);
                 }

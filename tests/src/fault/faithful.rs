@@ -7,7 +7,7 @@ use super::history::{Asked, Got, Outcome};
 use super::line::Door;
 use super::load::{Load, Phase, Plan, SERVICES};
 use super::watch;
-use crate::sim::chance::Chance;
+use crate::sim::rng::Rng;
 use client::address::Address;
 use client::caller::{Caller, Options, Send};
 use client::error::{Code, Error};
@@ -19,25 +19,25 @@ use std::time::Duration;
 /// A client.
 pub struct Faithful<'a> {
     load: &'a Load,
-    chance: Chance,
+    rng: Rng,
     service: usize,
     addresses: Vec<Address>,
     token: Option<Token>,
 }
 
 impl<'a> Faithful<'a> {
-    /// With chance of its own; it goes in at the first door.
+    /// With random numbers of its own; it goes in at the first door.
     ///
     /// # Panics
     /// If there is no door.
     pub fn new(load: &'a Load, seed: u64) -> Self {
-        let mut chance = Chance::new(seed);
-        let service = chance.index(SERVICES.len());
-        let door = &load.doors[chance.index(load.doors.len())];
+        let mut rng = Rng::new(seed);
+        let service = rng.index(SERVICES.len());
+        let door = &load.doors[rng.index(load.doors.len())];
         let address = door.address(load.secure.is_some());
         let secure = load.secure.as_ref().filter(|_| !matches!(door, Door::Unix(_)));
         let token = secure.map(|secure| secure.library_token());
-        Self { load, chance, service, addresses: vec![address], token }
+        Self { load, rng, service, addresses: vec![address], token }
     }
 
     /// Calls, again and again, until it is told to leave.
@@ -62,9 +62,9 @@ impl<'a> Faithful<'a> {
                     if let Some(mut present) = present {
                         self.call(&mut present);
                         // Now and then another connection, that weather may be different.
-                        caller = (!self.chance.hits(10)).then_some(present);
+                        caller = (!self.rng.hits(10)).then_some(present);
                     }
-                    pause(Duration::from_micros(self.chance.between(500, 60_000)));
+                    pause(Duration::from_micros(self.rng.between(500, 60_000)));
                 }
             }
         }
@@ -73,7 +73,7 @@ impl<'a> Faithful<'a> {
     fn log_in(&mut self) -> Option<Caller> {
         let name = ServiceName::new(SERVICES[self.service].name).expect("a service name");
         let mut options = Options::new(name);
-        options.reconnect = self.chance.hits(800);
+        options.reconnect = self.rng.hits(800);
         options.connect_timeout = Duration::from_secs(2);
         if let Some(secure) = self.load.secure.as_ref() {
             options.trust = Some(secure.trust());
@@ -83,7 +83,7 @@ impl<'a> Faithful<'a> {
     }
 
     fn call(&mut self, caller: &mut Caller) {
-        let mut plan = Plan::by(&mut self.chance, &SERVICES[self.service], self.load.id());
+        let mut plan = Plan::by(&mut self.rng, &SERVICES[self.service], self.load.id());
         if plan.ask.act == Act::Talk {
             plan.ask.act = Act::Answer;
         }

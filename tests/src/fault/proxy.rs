@@ -143,7 +143,7 @@ impl Proxy {
         Self { address, shared, wake, thread: Some(thread) }
     }
 
-    /// Of a thousand new connections so many get weather by chance; 0 = all clear.
+    /// Of a thousand new connections so many get weather at random; 0 = all clear.
     pub fn set_roughness(&self, permille: u64) {
         self.shared.roughness.store(permille, Ordering::Relaxed);
     }

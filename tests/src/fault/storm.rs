@@ -8,7 +8,7 @@ use super::judge::{Cause, Excuse};
 use super::proxy::{Cut, Harm, Proxy};
 use super::world::World;
 use crate::proc::{signal_pid, within};
-use crate::sim::chance::Chance;
+use crate::sim::rng::Rng;
 use nix::sys::signal::Signal;
 use protocol::limits::TLS_PREFIX;
 use std::collections::BTreeMap;
@@ -97,7 +97,7 @@ enum Undo {
 /// The storm.
 #[derive(Debug)]
 pub struct Storm {
-    chance: Chance,
+    rng: Rng,
     undo: Vec<(u64, Undo)>,
     /// When the broker or the machine stood still.
     pub excuses: Vec<Excuse>,
@@ -113,7 +113,7 @@ impl Storm {
     /// By this seed.
     pub fn new(seed: u64) -> Self {
         Self {
-            chance: Chance::new(seed),
+            rng: Rng::new(seed),
             undo: Vec::new(),
             excuses: Vec::new(),
             counts: BTreeMap::new(),
@@ -128,7 +128,7 @@ impl Storm {
         let more = if world.secure.is_some() { SECRETS } else { &[] };
         let all: u64 = FAULTS.iter().chain(more).map(|(_, weight, _)| weight).sum();
         while world.clock.now() < until && self.wrong.is_empty() {
-            let mut at = self.chance.below(all);
+            let mut at = self.rng.below(all);
             let row = FAULTS.iter().chain(more).find(|(_, weight, _)| {
                 let is_it = at < *weight;
                 at = at.saturating_sub(*weight);
@@ -139,7 +139,7 @@ impl Storm {
             {
                 *self.counts.entry(name).or_default() += 1;
             }
-            pause(Duration::from_millis(self.chance.between(10, 250)));
+            pause(Duration::from_millis(self.rng.between(10, 250)));
             self.undo_due(world, world.clock.now());
         }
     }
@@ -155,7 +155,7 @@ impl Storm {
     }
 
     fn later(&mut self, world: &World, millis: (u64, u64), undo: Undo) -> u64 {
-        let at = world.clock.now() + self.chance.between(millis.0, millis.1) * 1000;
+        let at = world.clock.now() + self.rng.between(millis.0, millis.1) * 1000;
         self.undo.push((at, undo));
         at
     }
@@ -210,14 +210,14 @@ impl Storm {
             Fault::KillBroker => self.kill_broker(world),
             Fault::StopBroker => self.stop_broker(world),
             Fault::Cut(road) => {
-                let how = self.chance.pick(&[Cut::Fin, Cut::Rst]);
+                let how = self.rng.pick(&[Cut::Fin, Cut::Rst]);
                 self.harm(proxy(world, road), Harm::Cut(how))
             }
             Fault::Vanish(road) => self.harm(proxy(world, road), Harm::Vanish),
             Fault::Stall(road) => {
-                let span = Duration::from_millis(self.chance.between(50, 4000));
-                let span = (!self.chance.hits(200)).then_some(span);
-                let is_up = self.chance.hits(500);
+                let span = Duration::from_millis(self.rng.between(50, 4000));
+                let span = (!self.rng.hits(200)).then_some(span);
+                let is_up = self.rng.hits(500);
                 self.harm(proxy(world, road), Harm::Stall(is_up, span))
             }
             Fault::DiskFull | Fault::DiskReadOnly => self.hit_disk(world, fault),
@@ -231,7 +231,7 @@ impl Storm {
 
     fn harm(&mut self, proxy: &Proxy, harm: Harm) -> bool {
         let is_possible = proxy.live() > 0;
-        proxy.harm(self.chance.bits(), harm);
+        proxy.harm(self.rng.bits(), harm);
         is_possible
     }
 
@@ -253,7 +253,7 @@ impl Storm {
             world.histories.read();
             pids = of(state, world);
         }
-        let pid = *pids.get(self.chance.index(pids.len()))?;
+        let pid = *pids.get(self.rng.index(pids.len()))?;
         signal_pid(pid, signal);
         Some(pid)
     }
@@ -323,7 +323,7 @@ impl Storm {
             _ => world.disk.protect(),
         }
         self.later(world, (300, 3000), Undo::Mend);
-        let queue = self.chance.between(5000, 20_000);
+        let queue = self.rng.between(5000, 20_000);
         // Whether it is taken or refused: afterwards what is kept must be what is configured.
         let _ = world.op(&format!("config service plain queue_max={queue}"));
         true
@@ -350,7 +350,7 @@ impl Storm {
 
     fn step_clock(&mut self, world: &World) -> bool {
         let Some(wall) = &world.wall else { return false };
-        let step = self.chance.pick(&["-400d", "-1h", "-1", "+0", "+1", "+1h", "+400d"]);
+        let step = self.rng.pick(&["-400d", "-1h", "-1", "+0", "+1", "+1h", "+400d"]);
         // In its place at once: it may be read at any moment.
         let beside = wall.with_extension("new");
         std::fs::write(&beside, format!("{step}\n")).is_ok()
@@ -361,7 +361,7 @@ impl Storm {
         if self.is_stopped() {
             return false;
         }
-        let id = self.chance.between(1, 14);
+        let id = self.rng.between(1, 14);
         let command = match fault {
             Fault::Idle => format!("idle {id}"),
             _ => {

@@ -2,8 +2,8 @@
 //! knows who is in, by what, and who may be. It knows the promises, not the engine. Not who holds
 //! what and how the file changes: that is `tokens`.
 
-use super::chance::Chance;
 use super::model::Broken;
+use super::rng::Rng;
 use broker::engine::input::{TokenRights, Tokens};
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
@@ -72,9 +72,9 @@ pub struct Access {
 }
 
 impl Grant {
-    /// Rights by chance, for these services.
-    pub fn dice(secret: u64, services: &[&'static str], chance: &mut Chance) -> Self {
-        let mut some = || services.iter().copied().filter(|_| chance.hits(600)).collect();
+    /// Random rights for these services.
+    pub fn random(secret: u64, services: &[&'static str], rng: &mut Rng) -> Self {
+        let mut some = || services.iter().copied().filter(|_| rng.hits(600)).collect();
         Self { secret, asks: some(), serves: some() }
     }
 

@@ -62,7 +62,7 @@ impl World {
     /// A client does something, and will again.
     pub fn client_acts(&mut self, index: usize) {
         let pace = self.plan.pace_ms * 1000;
-        let wait = self.chance.between(1, if self.is_calm { 20_000 } else { pace });
+        let wait = self.rng.between(1, if self.is_calm { 20_000 } else { pace });
         self.later(wait, Event::Client(index));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return self.client_connects(index) };
@@ -70,20 +70,20 @@ impl World {
             return;
         }
         let is_wild = client.is_wild;
-        if !self.is_calm && self.chance.hits(self.plan.vanish) || is_wild && self.chance.hits(300) {
+        if !self.is_calm && self.rng.hits(self.plan.vanish) || is_wild && self.rng.hits(300) {
             return self.client_leaves(index, conn);
         }
         if is_wild {
             return self.client_babbles(index, conn);
         }
-        if !self.is_calm && self.chance.hits(self.plan.slow_reader) {
-            let until = self.now.0 + self.chance.below(20_000_000);
+        if !self.is_calm && self.rng.hits(self.plan.slow_reader) {
+            let until = self.now.0 + self.rng.below(20_000_000);
             self.clients[index].reads_again = until;
         }
-        if !self.is_calm && self.chance.hits(self.plan.nonsense) {
+        if !self.is_calm && self.rng.hits(self.plan.nonsense) {
             return self.client_babbles(index, conn);
         }
-        if !self.is_calm && self.chance.hits(self.plan.give_up) {
+        if !self.is_calm && self.rng.hits(self.plan.give_up) {
             return self.client_gives_up(index);
         }
         if self.client_continues(index) {
@@ -98,9 +98,9 @@ impl World {
 
     fn client_connects(&mut self, index: usize) {
         let Some(conn) = self.dial_broker(Role::Client, Peer::Client(index)) else { return };
-        let service = self.chance.index(self.plan.services.len());
-        let priority = self.chance.between(1, 255) as u8;
-        let heartbeat = self.chance.hits(300);
+        let service = self.rng.index(self.plan.services.len());
+        let priority = self.rng.between(1, 255) as u8;
+        let heartbeat = self.rng.hits(300);
         let token = self.now_holds(self.clients[index].token);
         let client = &mut self.clients[index];
         client.token = token;
@@ -130,7 +130,7 @@ impl World {
 
     fn client_leaves(&mut self, index: usize, conn: u64) {
         self.note(format_args!("client {index} leaves"));
-        let is_polite = self.chance.hits(500);
+        let is_polite = self.rng.hits(500);
         let client = &mut self.clients[index];
         client.conn = None;
         for open in std::mem::take(&mut client.open).into_values() {
@@ -158,22 +158,22 @@ impl World {
             }
         }
         let sequence = match sequences.first() {
-            Some(first) if self.chance.hits(500) => *first,
-            Some(_) | None => self.chance.below(5) as u32,
+            Some(first) if self.rng.hits(500) => *first,
+            Some(_) | None => self.rng.below(5) as u32,
         };
-        let number = |world: &mut Self| world.chance.pick(&[0, 0, 1, 2, 3, 77, u32::MAX]);
+        let number = |world: &mut Self| world.rng.pick(&[0, 0, 1, 2, 3, 77, u32::MAX]);
         let head = Header {
             sequence,
-            reply: self.chance.below(2) as u16,
-            more: self.chance.below(2) as u16,
+            reply: self.rng.below(2) as u16,
+            more: self.rng.below(2) as u16,
             workerid: number(self),
             deadline_ms: number(self),
-            flags: self.chance.below(2) as u8,
+            flags: self.rng.below(2) as u8,
             ..Header::default()
         };
-        let size = self.chance.pick(&[0, 10, 3000, 40_000]);
+        let size = self.rng.pick(&[0, 10, 3000, 40_000]);
         let body = Bytes::from(vec![b'?'; size]);
-        let bytes = match self.chance.below(6) {
+        let bytes = match self.rng.below(6) {
             0 => Bytes::from(vec![0xee; 100]),
             1 => encode::to_bytes(Frame::Login(Login::to(ServiceName::op()))),
             2 => encode::to_bytes(Frame::End),
@@ -184,16 +184,16 @@ impl World {
 
     fn client_asks(&mut self, index: usize) {
         let plan = &self.plan;
-        let chance = &mut self.chance;
-        let parts = if chance.hits(plan.pieces) { chance.between(2, 6) as u16 } else { 1 };
-        let turns = if chance.hits(plan.turns) { chance.between(2, 4) as u8 } else { 1 };
-        let is_idempotent = chance.hits(plan.idempotent);
-        let wants_reply = turns > 1 || !chance.hits(plan.silent);
-        let is_lazy = !self.is_calm && chance.hits(50);
+        let rng = &mut self.rng;
+        let parts = if rng.hits(plan.pieces) { rng.between(2, 6) as u16 } else { 1 };
+        let turns = if rng.hits(plan.turns) { rng.between(2, 4) as u8 } else { 1 };
+        let is_idempotent = rng.hits(plan.idempotent);
+        let wants_reply = turns > 1 || !rng.hits(plan.silent);
+        let is_lazy = !self.is_calm && rng.hits(50);
         let (low, high) = plan.deadline_ms;
-        let deadline = chance.hits(750).then(|| chance.between(low, high));
+        let deadline = rng.hits(750).then(|| rng.between(low, high));
         let deadline = if self.is_calm { Some(20_000) } else { deadline };
-        let priority = if chance.hits(700) { 0 } else { chance.between(1, 255) as u8 };
+        let priority = if rng.hits(700) { 0 } else { rng.between(1, 255) as u8 };
         let uid = self.model.ask(Asked {
             client: index,
             service: self.clients[index].service,
@@ -241,8 +241,8 @@ impl World {
     }
 
     fn client_sends(&mut self, index: usize, open: Open) {
-        let filler = self.chance.below(self.plan.bytes_max);
-        let is_blind = !self.is_calm && self.chance.hits(self.plan.nonsense);
+        let filler = self.rng.below(self.plan.bytes_max);
+        let is_blind = !self.is_calm && self.rng.hits(self.plan.nonsense);
         let body = Bytes::from(open.mark.body(filler));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return };

@@ -1,6 +1,6 @@
 //! The simulation: broker engine, execd engines and client sessions together in a world where time
-//! is a number and chance comes from a seed. Chaos first, then calm, and then everything must be
-//! well.
+//! is a number and all random numbers come from a seed. Chaos first, then calm, and then everything
+//! must be well.
 //!
 //! | file | what it is |
 //! | --- | --- |
@@ -12,11 +12,10 @@
 //! | [`faults`] | what goes wrong |
 //! | [`access`], [`tokens`] | who may do what; how tokens are changed, held and proved |
 //! | [`model`], [`body`] | what was promised; what frames carry |
-//! | [`links`], [`chance`], [`trace`] | bytes in order; numbers from a seed; what happened |
+//! | [`links`], [`rng`], [`trace`] | bytes in order; numbers from a seed; what happened |
 
 pub mod access;
 pub mod body;
-pub mod chance;
 pub mod clients;
 pub mod faults;
 pub mod hosts;
@@ -25,6 +24,7 @@ pub mod model;
 pub mod operator;
 pub mod plan;
 pub mod procs;
+pub mod rng;
 pub mod street;
 pub mod tokens;
 pub mod trace;
@@ -107,7 +107,7 @@ fn live(world: &mut World) {
         world.new_guest(host, service);
     }
     for client in 0..world.clients.len() {
-        let wait = world.chance.between(1000, 500_000);
+        let wait = world.rng.between(1000, 500_000);
         world.later(wait, Event::Client(client));
     }
     world.later(1_000_000, Event::Operator);

@@ -141,7 +141,7 @@ impl World {
         };
         self.note(format_args!("pid {pid} is worker {} run {}", start.worker, start.run));
         self.procs.insert(pid, proc);
-        let boot = self.chance.between(100, 50_000);
+        let boot = self.rng.between(100, 50_000);
         self.act_in(pid, boot, State::Trying);
         pid
     }
@@ -171,7 +171,7 @@ impl World {
     /// Whether a program of this manner misbehaves now.
     fn is_bad(&mut self, pid: u32, manner: Manner, permille: u64) -> bool {
         let is_it = self.procs.get(&pid).is_some_and(|proc| proc.manner == manner);
-        is_it && !self.is_calm && self.chance.hits(permille)
+        is_it && !self.is_calm && self.rng.hits(permille)
     }
 
     /// Whether a program hides from now on, until it is killed.
@@ -214,7 +214,7 @@ impl World {
         if self.is_bad(pid, Manner::Stubborn, 1000) {
             return;
         }
-        let wait = self.chance.below(20_000);
+        let wait = self.rng.below(20_000);
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         if proc.manner == Manner::Stubborn && proc.is_hermit {
             return;
@@ -268,7 +268,7 @@ impl World {
             if is_late {
                 self.kill_proc(pid, Ending::Exit(1));
             } else {
-                let wait = self.chance.between(10_000, 500_000);
+                let wait = self.rng.between(10_000, 500_000);
                 self.act_in(pid, wait, State::Trying);
             }
             return;
@@ -341,7 +341,7 @@ impl World {
         if self.hides(pid, Manner::Mute, 300) || self.hides(pid, Manner::Stubborn, 200) {
             return;
         }
-        let wait = self.chance.below(50_000);
+        let wait = self.rng.below(50_000);
         self.act_in(pid, wait, if is_ended { State::Leaving } else { State::Trying });
     }
 

@@ -202,7 +202,7 @@ impl World {
         self.model.broker_gone();
         self.forget_desk();
         for conn in broker.links.into_values().flatten() {
-            let how = if self.chance.hits(500) { Close::Eof } else { Close::Reset };
+            let how = if self.rng.hits(500) { Close::Eof } else { Close::Reset };
             if let Some(conn) = self.conns.get_mut(&conn) {
                 conn.at_broker = false;
                 conn.up.discard();
@@ -347,7 +347,7 @@ impl World {
             let is_due = broker.next_deadline().is_some_and(|due| due <= self.now);
             // That a link is gone the engine learns before anything else happens.
             let is_end = matches!(input, Input::Closed { .. });
-            if is_due && !is_end && self.chance.hits(self.plan.deadline_first) {
+            if is_due && !is_end && self.rng.hits(self.plan.deadline_first) {
                 self.step(Input::Deadline);
             }
             self.step(input);

@@ -91,11 +91,11 @@ impl World {
     /// One thing in the token file changes.
     fn change_file(&mut self) {
         let services = self.services();
-        let name = self.chance.pick(&NAMES);
+        let name = self.rng.pick(&NAMES);
         let secret = self.new_secret();
-        let grant = Grant::dice(secret, &services, &mut self.chance);
+        let grant = Grant::random(secret, &services, &mut self.rng);
         let tokens = &mut self.access.file.tokens;
-        match (self.chance.below(4), tokens.get_mut(name)) {
+        match (self.rng.below(4), tokens.get_mut(name)) {
             (0, Some(_)) => {
                 tokens.remove(name);
             }
@@ -113,19 +113,19 @@ impl World {
         if self.is_calm {
             return;
         }
-        let wait = self.chance.between(1, self.plan.tokens_ms * 1000);
+        let wait = self.rng.between(1, self.plan.tokens_ms * 1000);
         self.later(wait, Event::Tokens);
-        if self.chance.hits(300) {
+        if self.rng.hits(300) {
             // A host and the broker disagree, or agree again.
-            let host = self.chance.index(self.hosts.len());
+            let host = self.rng.index(self.hosts.len());
             let other = self.new_secret();
             let same = self.desk.host_secret;
-            self.hosts[host].token = if self.chance.hits(300) { other } else { same };
+            self.hosts[host].token = if self.rng.hits(300) { other } else { same };
             return;
         }
         self.change_file();
         self.note(format_args!("the token file changes"));
-        match self.chance.below(10) {
+        match self.rng.below(10) {
             0 => {}
             1..=4 => {
                 self.operate("reload");
@@ -154,15 +154,15 @@ impl World {
 
     /// What somebody logs in with: what it has, or what it has just been given.
     pub(super) fn now_holds(&mut self, held: Option<Token>) -> Option<Token> {
-        if !self.access.is_on || !(self.is_calm || self.chance.hits(300)) {
+        if !self.access.is_on || !(self.is_calm || self.rng.hits(300)) {
             return held;
         }
-        if !self.is_calm && self.chance.hits(250) {
+        if !self.is_calm && self.rng.hits(250) {
             return None;
         }
-        let name = self.chance.pick(&NAMES);
+        let name = self.rng.pick(&NAMES);
         let known = self.access.file.tokens.get(name).map(|grant| grant.secret);
-        let is_forged = !self.is_calm && self.chance.hits(100);
+        let is_forged = !self.is_calm && self.rng.hits(100);
         Some(Token { name, secret: known.filter(|_| !is_forged).unwrap_or_default() })
     }
 
@@ -171,7 +171,7 @@ impl World {
         let services = self.services();
         let service = services.into_iter().find(|name| *name == service);
         if let Some(service) = service.filter(|_| self.access.is_on && !self.is_closing) {
-            let wait = self.chance.between(1000, AWAY_MICROS);
+            let wait = self.rng.between(1000, AWAY_MICROS);
             self.later(wait, Event::Guest(host, service));
         }
     }
@@ -189,7 +189,7 @@ impl World {
     }
 
     fn begin_reload(&mut self) {
-        let wait = self.chance.below(if self.is_calm { 1000 } else { 500_000 });
+        let wait = self.rng.below(if self.is_calm { 1000 } else { 500_000 });
         self.later(wait, Event::TokensRead(self.epoch));
     }
 
@@ -202,7 +202,7 @@ impl World {
         if !self.desk.reloads.is_empty() {
             self.begin_reload();
         }
-        let is_bad = !self.access.is_on || (!self.is_calm && self.chance.hits(100));
+        let is_bad = !self.access.is_on || (!self.is_calm && self.rng.hits(100));
         let tokens = if is_bad { Err("it can't be read".to_owned()) } else { Ok(self.put_file()) };
         self.feed(Input::TokensRead { asker, tokens });
     }

@@ -2,13 +2,13 @@
 //! to it. What each part does is in its own file.
 
 use super::access::Access;
-use super::chance::Chance;
 use super::clients::SimClient;
 use super::hosts::Host;
 use super::links::{Conn, Peer};
 use super::model::{Broken, Model};
 use super::plan::Plan;
 use super::procs::Proc;
+use super::rng::Rng;
 use super::street::Broker;
 use super::tokens::Desk;
 use super::trace::Trace;
@@ -65,8 +65,8 @@ pub enum Departure {
 pub struct World {
     /// What the seed stands for.
     pub plan: Plan,
-    /// Where chance comes from.
-    pub chance: Chance,
+    /// Where random numbers come from.
+    pub rng: Rng,
     /// What happened.
     pub trace: Trace,
     /// What was promised.
@@ -120,7 +120,7 @@ impl World {
         let hosts = (0..plan.hosts).map(Host::new).collect();
         let clients = (0..plan.clients).map(|_| SimClient::default()).collect();
         Self {
-            chance: Chance::new(plan.seed),
+            rng: Rng::new(plan.seed),
             trace: Trace::new(is_kept),
             model: Model::default(),
             access: Access::default(),
@@ -235,13 +235,13 @@ impl World {
     /// How long bytes are under way.
     pub fn way(&mut self) -> u64 {
         let (low, high) = if self.is_calm { (20, 500) } else { self.plan.way_micros };
-        self.chance.between(low, high)
+        self.rng.between(low, high)
     }
 
     /// Writes bytes into one direction of a connection.
     pub fn write(&mut self, id: u64, is_up: bool, bytes: Bytes) {
         let (first, second) = (self.way(), self.way());
-        let split = self.chance.hits(self.plan.split).then(|| self.chance.index(bytes.len()));
+        let split = self.rng.hits(self.plan.split).then(|| self.rng.index(bytes.len()));
         let now = self.now;
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let pipe = if is_up { &mut conn.up } else { &mut conn.down };
@@ -285,8 +285,8 @@ impl World {
     pub fn break_conn(&mut self, id: u64, late: u64) {
         let (up, down) = (Tick(self.now.0 + self.way() + late), Tick(self.now.0 + self.way()));
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let up = conn.at_broker.then(|| conn.up.cut(&mut self.chance, up));
-        let down = conn.at_peer.then(|| conn.down.cut(&mut self.chance, down));
+        let up = conn.at_broker.then(|| conn.up.cut(&mut self.rng, up));
+        let down = conn.at_peer.then(|| conn.down.cut(&mut self.rng, down));
         if let Some(due) = up {
             self.at(due, Event::Up(id));
         }

@@ -2,7 +2,7 @@
 //! the connection: that is `proxy`.
 
 use super::Cut;
-use crate::sim::chance::Chance;
+use crate::sim::rng::Rng;
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -32,22 +32,22 @@ pub struct Weather {
 
 impl Weather {
     /// Bad weather of one kind or another.
-    pub fn by(chance: &mut Chance) -> Self {
+    pub fn by(rng: &mut Rng) -> Self {
         let mut weather = Self::default();
         // Cuts and stalls early on meet the login, later ones any byte of any frame.
-        let at = |chance: &mut Chance| {
-            if chance.hits(400) { chance.below(300) } else { chance.below(60_000) }
+        let at = |rng: &mut Rng| {
+            if rng.hits(400) { rng.below(300) } else { rng.below(60_000) }
         };
-        match chance.below(8) {
-            0 | 1 => weather.delay = Duration::from_millis(chance.between(1, 150)),
-            2 => weather.piece = chance.pick(&[1, 1, 2, 7, 63, 64, 65]),
-            3 => weather.rate = chance.between(20_000, 400_000),
+        match rng.below(8) {
+            0 | 1 => weather.delay = Duration::from_millis(rng.between(1, 150)),
+            2 => weather.piece = rng.pick(&[1, 1, 2, 7, 63, 64, 65]),
+            3 => weather.rate = rng.between(20_000, 400_000),
             4 => {
-                let span = Duration::from_millis(chance.between(50, 3000));
-                weather.stall_at = Some((at(chance), (!chance.hits(250)).then_some(span)));
+                let span = Duration::from_millis(rng.between(50, 3000));
+                weather.stall_at = Some((at(rng), (!rng.hits(250)).then_some(span)));
             }
-            5 => weather.vanish_at = Some(at(chance)),
-            _ => weather.cut_at = Some((at(chance), chance.pick(&[Cut::Fin, Cut::Rst]))),
+            5 => weather.vanish_at = Some(at(rng)),
+            _ => weather.cut_at = Some((at(rng), rng.pick(&[Cut::Fin, Cut::Rst]))),
         }
         weather
     }

@@ -5,7 +5,7 @@ use super::lane::{Lane, Moved, Weather};
 use super::{Cut, Harm, Incident, Kind, Order, Shared};
 use crate::fault::clock::Clock;
 use crate::fault::watch::Waits;
-use crate::sim::chance::Chance;
+use crate::sim::rng::Rng;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -57,7 +57,7 @@ pub(super) struct Street {
     /// The other end of `woken`.
     wake: UnixStream,
     shared: Arc<Shared>,
-    chance: Chance,
+    rng: Rng,
     clock: Clock,
     conns: BTreeMap<u64, Conn>,
     next: u64,
@@ -72,8 +72,8 @@ impl Street {
         shared: Arc<Shared>,
         (clock, seed): (Clock, u64),
     ) -> Self {
-        let (chance, conns) = (Chance::new(seed), BTreeMap::new());
-        Self { listener, target, woken, wake, shared, chance, clock, conns, next: 0 }
+        let (rng, conns) = (Rng::new(seed), BTreeMap::new());
+        Self { listener, target, woken, wake, shared, rng, clock, conns, next: 0 }
     }
 
     /// Until it is told to stop.
@@ -261,8 +261,8 @@ impl Street {
                 stream.set_nodelay(true).expect("no delay");
             }
             let roughness = self.shared.roughness.load(Ordering::Relaxed);
-            let [up, down] = [(); 2].map(|()| match self.chance.hits(roughness) {
-                true => Weather::by(&mut self.chance),
+            let [up, down] = [(); 2].map(|()| match self.rng.hits(roughness) {
+                true => Weather::by(&mut self.rng),
                 false => Weather::default(),
             });
             for weather in [&up, &down] {

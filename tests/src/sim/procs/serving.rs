@@ -31,10 +31,10 @@ impl World {
                     return;
                 }
                 if is_over && !self.is_bad(pid, Manner::Stubborn, 1000) {
-                    let wait = self.chance.below(5000);
+                    let wait = self.rng.below(5000);
                     self.act_in(pid, wait, State::Leaving);
                 } else if wanted.is_none() && self.is_bad(pid, Manner::Leaver, 100) {
-                    let wait = self.chance.below(500_000);
+                    let wait = self.rng.below(500_000);
                     self.act_in(pid, wait, State::Serving);
                 }
                 return;
@@ -98,9 +98,9 @@ impl World {
 
     fn work_micros(&mut self, pid: u32, head: &Header) -> u64 {
         if self.is_bad(pid, Manner::Slow, 500) {
-            self.chance.below(u64::from(head.deadline_ms) * 1500)
+            self.rng.below(u64::from(head.deadline_ms) * 1500)
         } else {
-            self.chance.below(3000)
+            self.rng.below(3000)
         }
     }
 
@@ -171,8 +171,8 @@ impl World {
         let max = self.procs.get(&pid).map_or(0, |proc| proc.limits.body_bytes_max as usize);
         let mut rest = bytes;
         // In a conversation the client takes a frame with `more` for a question.
-        while is_last && rest.len() > 1 && (rest.len() > max || self.chance.hits(100)) {
-            let (piece, after) = rest.split_at(self.chance.index(rest.len().min(max)).max(1));
+        while is_last && rest.len() > 1 && (rest.len() > max || self.rng.hits(100)) {
+            let (piece, after) = rest.split_at(self.rng.index(rest.len().min(max)).max(1));
             self.reply(pid, piece, true, 0);
             rest = after;
         }
@@ -180,9 +180,9 @@ impl World {
     }
 
     fn die_answering(&mut self, pid: u32) {
-        if self.chance.hits(300) {
+        if self.rng.hits(300) {
             self.reply(pid, b"half of", true, 0);
-        } else if self.chance.hits(300)
+        } else if self.rng.hits(300)
             && let Some(conn) = self.procs.get(&pid).and_then(|proc| proc.conn)
         {
             self.write(conn, true, Bytes::from_static(&[0, 0, 0, 9, 0, 0]));
@@ -193,7 +193,7 @@ impl World {
     fn write_garbage(&mut self, pid: u32, work: &Work) {
         let Some(conn) = self.procs.get(&pid).and_then(|proc| proc.conn) else { return };
         let head = Header { transaction: work.head.transaction, ..Header::default() };
-        let bytes = match self.chance.below(4) {
+        let bytes = match self.rng.below(4) {
             0 => Bytes::from_static(&[0xff; 70]),
             1 => {
                 let transaction = head.transaction + (1 << 40);

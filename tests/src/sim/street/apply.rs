@@ -115,7 +115,7 @@ impl World {
                     Ending::Exit(_) => Departure::InOrder,
                     Ending::Abort => Departure::None,
                 };
-                let wait = self.chance.between(1, 2_000_000);
+                let wait = self.rng.between(1, 2_000_000);
                 self.later(wait, Event::StartBroker);
             }
         }
