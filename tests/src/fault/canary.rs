@@ -1,4 +1,4 @@
-//! Canaries: once the storm is over and all is calm, everything must simply work. Each service is
+//! Canaries: once the faults are over and all is calm, everything must simply work. Each service is
 //! asked once on each way, a new worker is configured and serves, and nothing is left of it. Not
 //! the load: nothing here is excused by anything.
 
@@ -90,7 +90,7 @@ fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), Strin
     sum.add(&body);
     let wanted = sum.answer(&ask);
     let mut last = String::new();
-    // After a storm of wrong proofs the broker may look at one login a second only.
+    // After many wrong proofs the broker may look at one login a second only.
     let sent = load.clock.now();
     let got = within(CALM, || {
         let got = match way {

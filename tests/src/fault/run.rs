@@ -1,13 +1,13 @@
-//! One fault run from beginning to end: rounds of storm and calm, the judge after each, and the
+//! One fault run from beginning to end: rounds of faults and calm, the judge after each, and the
 //! report. Not how faults are done, nor what is judged.
 
 use super::canary;
 use super::clock::Clock;
 use super::eyes::Eyes;
 use super::faithful::Faithful;
+use super::injector::FaultInjector;
 use super::judge::{self, Case, Cause, Excuse, Rules, Verdict};
 use super::load::{Load, Phase, SERVICES};
-use super::storm::Storm;
 use super::watch::{Slow, Watch};
 use super::world::World;
 use crate::proc::within;
@@ -27,8 +27,8 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub struct Order {
     /// The seed of all that is chosen.
     pub seed: u64,
-    /// How long it storms in all.
-    pub storm: Duration,
+    /// How long faults are injected in all.
+    pub length: Duration,
     /// How long at a stretch, then there is calm.
     pub round: Duration,
     /// Clients that see every frame.
@@ -47,7 +47,7 @@ impl Order {
     pub fn from_environment(secured: bool) -> Self {
         Self {
             seed: number("FAULT_SEED").unwrap_or(1),
-            storm: Duration::from_secs(number("FAULT_SECONDS").unwrap_or(8)),
+            length: Duration::from_secs(number("FAULT_SECONDS").unwrap_or(8)),
             round: Duration::from_secs(20),
             eyes: 24,
             faithful: 8,
@@ -98,7 +98,7 @@ struct Run<'a> {
     load: &'a Load,
     /// Who stood still when.
     watch: &'a Watch,
-    storm: Storm,
+    injector: FaultInjector,
     rounds: u64,
     report: Report,
 }
@@ -127,11 +127,11 @@ pub fn run(order: Order) -> Report {
             world: &mut world,
             load: &load,
             watch: &watch,
-            storm: Storm::new(order.seed),
+            injector: FaultInjector::new(order.seed),
             rounds: 0,
             report: Report::default(),
         };
-        let mut left = order.storm;
+        let mut left = order.length;
         while !left.is_zero() && run.report.violations.is_empty() {
             let span = left.min(order.round);
             left -= span;
@@ -161,14 +161,14 @@ impl Drop for Leave<'_> {
 }
 
 impl Run<'_> {
-    /// A storm under load, then calm.
+    /// Faults under load, then calm.
     fn round(&mut self, span: Duration) {
         self.rounds += 1;
         self.world.set_roughness(ROUGHNESS);
         self.load.drained.store(0, Ordering::Release);
         self.load.set_phase(Phase::Ask);
-        self.storm.rage(self.world, span);
-        self.storm.end(self.world);
+        self.injector.inject_for(self.world, span);
+        self.injector.end(self.world);
         self.load.set_phase(Phase::Drain);
         let clients = self.order.eyes + self.order.faithful;
         let count = || self.load.drained.load(Ordering::Acquire);
@@ -183,7 +183,7 @@ impl Run<'_> {
             complaints.extend(self.world.calm());
         }
         if !complaints.is_empty() {
-            let text = format!("after the storm:\n{}", complaints.join("\n"));
+            let text = format!("after the faults:\n{}", complaints.join("\n"));
             self.report.violations.push(text);
         }
     }
@@ -193,7 +193,7 @@ impl Run<'_> {
         self.world.histories.read();
         let proxy = self.world.clients.stood().into_iter();
         let proxy = proxy.map(|(from, until)| Excuse { cause: Cause::Proxy, from, until });
-        let mut excuses = [self.storm.excuses.clone(), self.watch.excuses()].concat();
+        let mut excuses = [self.injector.excuses.clone(), self.watch.excuses()].concat();
         excuses.extend(proxy);
         let slow = self.watch.slow();
         // The canaries' own service is one as it comes.
@@ -215,9 +215,9 @@ impl Run<'_> {
         report.judged = verdict.judged;
         report.outcomes = verdict.outcomes.clone();
         report.violations.extend(verdict.violations.iter().map(ToString::to_string));
-        report.violations.extend(self.storm.wrong.iter().cloned());
+        report.violations.extend(self.injector.wrong.iter().cloned());
         report.violations.extend(self.load.strays.lock().expect("no panic").drain(..));
-        report.faults = faults(self.world, &self.storm);
+        report.faults = faults(self.world, &self.injector);
         self.report.text = self.text(&verdict, &excuses, &slow);
     }
 
@@ -227,8 +227,8 @@ impl Run<'_> {
         let mut line = |words: String| text.push_str(&format!("{words}\n"));
         let order = &self.order;
         line(format!(
-            "seed {}, {:?} of storm in {} rounds, {} clients by hand, {} by the library",
-            order.seed, order.storm, self.rounds, order.eyes, order.faithful
+            "seed {}, {:?} of faults in {} rounds, {} clients by hand, {} by the library",
+            order.seed, order.length, self.rounds, order.eyes, order.faithful
         ));
         let how = if order.secured { "with" } else { "without" };
         line(format!("{how} tokens and TLS"));
@@ -289,9 +289,9 @@ fn lateness(verdict: &Verdict, excuses: &[Excuse], slow: &[Slow]) -> Vec<String>
     lines
 }
 
-fn faults(world: &World, storm: &Storm) -> BTreeMap<String, u64> {
+fn faults(world: &World, injector: &FaultInjector) -> BTreeMap<String, u64> {
     let mut faults: BTreeMap<String, u64> =
-        storm.counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+        injector.counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
     let roads =
         [("clients", &world.clients), ("far workers", &world.workers), ("far execd", &world.hosts)];
     for (road, proxy) in roads {

@@ -1,5 +1,5 @@
 //! The processes of the fault run: a broker, a second host, the proxies between them; how they are
-//! started and ended. Not the storm, nor what must be true after it: that is `calm`.
+//! started and ended. Not the faults, nor what must be true after them: that is `calm`.
 
 use super::calm::{CALM, Usage};
 use super::clock::Clock;

@@ -1,5 +1,5 @@
-//! The storm: which fault comes when, by a seed, how each is done to real processes, and how it is
-//! undone. Not what must hold: that is the judge's and the calm's.
+//! The fault injector: which fault comes when, by a seed, how each is done to real processes, and
+//! how it is undone. What must hold is in the judge and `calm`.
 
 use super::calm::CALM;
 use super::clock::pause;
@@ -94,9 +94,9 @@ enum Undo {
     Close(Vec<TcpStream>),
 }
 
-/// The storm.
+/// Injects faults and undoes them.
 #[derive(Debug)]
-pub struct Storm {
+pub struct FaultInjector {
     rng: Rng,
     undo: Vec<(u64, Undo)>,
     /// When the broker or the machine stood still.
@@ -109,7 +109,7 @@ pub struct Storm {
     is_reload_due: bool,
 }
 
-impl Storm {
+impl FaultInjector {
     /// By this seed.
     pub fn new(seed: u64) -> Self {
         Self {
@@ -123,7 +123,7 @@ impl Storm {
     }
 
     /// Fault after fault for so long.
-    pub fn rage(&mut self, world: &mut World, span: Duration) {
+    pub fn inject_for(&mut self, world: &mut World, span: Duration) {
         let until = world.clock.now() + u64::try_from(span.as_micros()).unwrap_or(0);
         let more = if world.secure.is_some() { SECRETS } else { &[] };
         let all: u64 = FAULTS.iter().chain(more).map(|(_, weight, _)| weight).sum();
