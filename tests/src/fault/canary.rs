@@ -1,12 +1,12 @@
-//! Canaries: once the faults are over and all is calm, everything must simply work. Each service is
-//! asked once on each way, a new worker is configured and serves, and nothing is left of it. Not
-//! the load: nothing here is excused by anything.
+//! Canaries: once the faults are over and all is quiescent, everything must simply work. Each
+//! service is asked once on each way, a new worker is configured and serves, and nothing is left of
+//! it. Not the load: nothing here is excused by anything.
 
 use super::ask::{Act, Ask, Sum};
-use super::calm::CALM;
 use super::history::{Asked, Got, Outcome};
 use super::line::{Came, Door, Line};
 use super::load::{DEADLINE_MS, Load, SERVICES};
+use super::quiescence::QUIESCENCE_MAX;
 use super::world::World;
 use crate::proc::within;
 use bytes::Bytes;
@@ -76,7 +76,7 @@ fn employ(world: &World, load: &Load, ways: &[Way], is_far: bool) -> Result<(), 
     // It is asked to end first.
     let mut last = String::new();
     for command in [format!("delete worker {id}"), format!("delete service {FRESH}")] {
-        let done = within(CALM, || op(&command).map_err(|why| last = why).ok());
+        let done = within(QUIESCENCE_MAX, || op(&command).map_err(|why| last = why).ok());
         done.ok_or_else(|| last.clone())?;
     }
     Ok(())
@@ -92,7 +92,7 @@ fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), Strin
     let mut last = String::new();
     // After many wrong proofs the broker may look at one login a second only.
     let sent = load.clock.now();
-    let got = within(CALM, || {
+    let got = within(QUIESCENCE_MAX, || {
         let got = match way {
             Way::Hand(door) => by_hand(load, door, name, &body),
             Way::Library(door) => by_library(load, door, name, &body),
@@ -113,7 +113,7 @@ fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), Strin
         service: index,
         idempotent: false,
         reply: true,
-        deadline: u64::try_from(CALM.as_micros()).unwrap_or(u64::MAX),
+        deadline: u64::try_from(QUIESCENCE_MAX.as_micros()).unwrap_or(u64::MAX),
         sent,
         behind: 0,
         port: 0,

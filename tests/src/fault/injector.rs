@@ -1,11 +1,11 @@
 //! The fault injector: which fault comes when, by a seed, how each is done to real processes, and
-//! how it is undone. What must hold is in the judge and `calm`.
+//! how it is undone. What must hold is in the judge and `quiescence`.
 
-use super::calm::CALM;
 use super::clock::pause;
 use super::history::State;
 use super::judge::{Cause, Excuse};
 use super::proxy::{Cut, Harm, Proxy};
+use super::quiescence::QUIESCENCE_MAX;
 use super::world::World;
 use crate::proc::{signal_pid, within};
 use crate::sim::rng::Rng;
@@ -149,8 +149,10 @@ impl FaultInjector {
         self.undo_due(world, u64::MAX);
         world.set_roughness(0);
         // What could not be said while its connections were used up.
-        if self.is_reload_due && within(CALM, || self.reload(world).then_some(())).is_none() {
-            self.wrong.push("no reload although there is calm".to_owned());
+        if self.is_reload_due
+            && within(QUIESCENCE_MAX, || self.reload(world).then_some(())).is_none()
+        {
+            self.wrong.push("no reload although the faults are over".to_owned());
         }
     }
 

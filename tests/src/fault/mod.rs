@@ -3,7 +3,6 @@
 //! simulated, and a seed repeats the plan, not the machine.
 
 pub mod ask;
-pub mod calm;
 pub mod canary;
 pub mod clock;
 pub mod disk;
@@ -15,6 +14,7 @@ pub mod judge;
 pub mod line;
 pub mod load;
 pub mod proxy;
+pub mod quiescence;
 pub mod run;
 pub mod secure;
 pub mod watch;

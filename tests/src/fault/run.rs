@@ -1,5 +1,5 @@
-//! One fault run from beginning to end: rounds of faults and calm, the judge after each, and the
-//! report. Not how faults are done, nor what is judged.
+//! One fault run from beginning to end: rounds of faults and quiescence, the judge after each, and
+//! the report. Not how faults are done, nor what is judged.
 
 use super::canary;
 use super::clock::Clock;
@@ -29,7 +29,7 @@ pub struct Order {
     pub seed: u64,
     /// How long faults are injected in all.
     pub length: Duration,
-    /// How long at a stretch, then there is calm.
+    /// How long at a stretch, then comes quiescence.
     pub round: Duration,
     /// Clients that see every frame.
     pub eyes: u64,
@@ -161,7 +161,7 @@ impl Drop for Leave<'_> {
 }
 
 impl Run<'_> {
-    /// Faults under load, then calm.
+    /// Faults under load, then quiescence.
     fn round(&mut self, span: Duration) {
         self.rounds += 1;
         self.world.set_roughness(ROUGHNESS);
@@ -177,10 +177,10 @@ impl Run<'_> {
             self.report.violations.push(text);
         }
         self.world.heal();
-        let mut complaints = self.world.calm();
+        let mut complaints = self.world.await_quiescence();
         if complaints.is_empty() {
             complaints = canary::fly(self.world, self.load);
-            complaints.extend(self.world.calm());
+            complaints.extend(self.world.await_quiescence());
         }
         if !complaints.is_empty() {
             let text = format!("after the faults:\n{}", complaints.join("\n"));

@@ -1,13 +1,13 @@
 //! The processes of the fault run: a broker, a second host, the proxies between them; how they are
-//! started and ended. Not the faults, nor what must be true after them: that is `calm`.
+//! started and ended. Not the faults, nor what must be true after them: that is `quiescence`.
 
-use super::calm::{CALM, Usage};
 use super::clock::Clock;
 use super::disk::Disk;
 use super::history::Folder;
 use super::line::Door;
 use super::load::{DEADLINE_MS, SERVICES};
 use super::proxy::Proxy;
+use super::quiescence::{QUIESCENCE_MAX, Usage};
 use super::secure::Secure;
 use super::watch::Watch;
 use crate::proc::{Broker, Execd, processes_of, program, within};
@@ -116,7 +116,7 @@ impl World {
             baseline: [Usage::default(); 3],
         };
         world.configure();
-        let complaints = world.calm();
+        let complaints = world.await_quiescence();
         assert!(complaints.is_empty(), "before any fault:\n{}", complaints.join("\n"));
         world.baseline = world.usage();
         // The watch has a connection of its own from now on.
@@ -270,7 +270,7 @@ impl World {
         }
         drop((clients, workers, hosts, disk));
         let left = || processes_of(&histories.path().to_string_lossy());
-        if within(CALM, || left().is_empty().then_some(())).is_none() {
+        if within(QUIESCENCE_MAX, || left().is_empty().then_some(())).is_none() {
             wrong.push(format!("still there: {:?}", left()));
         }
         wrong

@@ -62,7 +62,7 @@ impl World {
     /// A client does something, and will again.
     pub fn client_acts(&mut self, index: usize) {
         let pace = self.plan.pace_ms * 1000;
-        let wait = self.rng.between(1, if self.is_calm { 20_000 } else { pace });
+        let wait = self.rng.between(1, if self.is_quiescent { 20_000 } else { pace });
         self.later(wait, Event::Client(index));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return self.client_connects(index) };
@@ -70,20 +70,20 @@ impl World {
             return;
         }
         let is_wild = client.is_wild;
-        if !self.is_calm && self.rng.hits(self.plan.vanish) || is_wild && self.rng.hits(300) {
+        if !self.is_quiescent && self.rng.hits(self.plan.vanish) || is_wild && self.rng.hits(300) {
             return self.client_leaves(index, conn);
         }
         if is_wild {
             return self.client_babbles(index, conn);
         }
-        if !self.is_calm && self.rng.hits(self.plan.slow_reader) {
+        if !self.is_quiescent && self.rng.hits(self.plan.slow_reader) {
             let until = self.now.0 + self.rng.below(20_000_000);
             self.clients[index].reads_again = until;
         }
-        if !self.is_calm && self.rng.hits(self.plan.nonsense) {
+        if !self.is_quiescent && self.rng.hits(self.plan.nonsense) {
             return self.client_babbles(index, conn);
         }
-        if !self.is_calm && self.rng.hits(self.plan.give_up) {
+        if !self.is_quiescent && self.rng.hits(self.plan.give_up) {
             return self.client_gives_up(index);
         }
         if self.client_continues(index) {
@@ -189,10 +189,10 @@ impl World {
         let turns = if rng.hits(plan.turns) { rng.between(2, 4) as u8 } else { 1 };
         let is_idempotent = rng.hits(plan.idempotent);
         let wants_reply = turns > 1 || !rng.hits(plan.silent);
-        let is_lazy = !self.is_calm && rng.hits(50);
+        let is_lazy = !self.is_quiescent && rng.hits(50);
         let (low, high) = plan.deadline_ms;
         let deadline = rng.hits(750).then(|| rng.between(low, high));
-        let deadline = if self.is_calm { Some(20_000) } else { deadline };
+        let deadline = if self.is_quiescent { Some(20_000) } else { deadline };
         let priority = if rng.hits(700) { 0 } else { rng.between(1, 255) as u8 };
         let uid = self.model.ask(Asked {
             client: index,
@@ -219,11 +219,11 @@ impl World {
 
     /// The next piece or turn of a request under way, if one is to be sent.
     fn client_continues(&mut self, index: usize) -> bool {
-        let is_calm = self.is_calm;
+        let is_quiescent = self.is_quiescent;
         let client = &self.clients[index];
         let next = client.open.iter().find(|(_, open)| {
             let has_parts = open.mark.part + 1 < open.mark.parts;
-            (has_parts || open.is_asked) && (is_calm || !open.is_lazy)
+            (has_parts || open.is_asked) && (is_quiescent || !open.is_lazy)
         });
         let Some((&sequence, open)) = next else { return false };
         let mut open = open.clone();
@@ -242,7 +242,7 @@ impl World {
 
     fn client_sends(&mut self, index: usize, open: Open) {
         let filler = self.rng.below(self.plan.bytes_max);
-        let is_blind = !self.is_calm && self.rng.hits(self.plan.nonsense);
+        let is_blind = !self.is_quiescent && self.rng.hits(self.plan.nonsense);
         let body = Bytes::from(open.mark.body(filler));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return };
@@ -289,7 +289,7 @@ impl World {
             if client.conn != Some(id) {
                 return;
             }
-            if client.reads_again > self.now.0 && !self.is_calm {
+            if client.reads_again > self.now.0 && !self.is_quiescent {
                 let again = protocol::time::Tick(client.reads_again);
                 self.at(again, Event::Down(id));
                 return;

@@ -12,7 +12,7 @@ use protocol::time::Tick;
 impl World {
     /// A fault happens, and another one will.
     pub fn fault_happens(&mut self) {
-        if self.is_calm || self.plan.fault_ms == 0 {
+        if self.is_quiescent || self.plan.fault_ms == 0 {
             return;
         }
         let wait = self.rng.between(1, self.plan.fault_ms * 1000);

@@ -339,7 +339,7 @@ impl World {
         if self.hosts[index].proven.is_empty() {
             self.hold(Err(format!("a host starts worker {} for a stranger", start.worker)));
         }
-        if !self.is_calm && self.rng.hits(self.plan.start_fails) {
+        if !self.is_quiescent && self.rng.hits(self.plan.start_fails) {
             let lasting = self.rng.hits(100);
             let text = format!("{} can't be started in this simulation", start.path);
             let host = &mut self.hosts[index];
@@ -375,7 +375,7 @@ impl World {
         self.feed_execd(index, Input::Output { child, stream, bytes: last.to_vec() });
         self.feed_execd(index, Input::Exited { child, ending, cpu_ms: 1, rss_kib_max: 1 });
         // Sometimes a grandchild keeps the streams open.
-        if self.is_calm || self.rng.hits(800) {
+        if self.is_quiescent || self.rng.hits(800) {
             for stream in [Stream::Stdout, Stream::Stderr] {
                 self.feed_execd(index, Input::OutputEnd { child, stream });
             }

@@ -12,7 +12,7 @@ use protocol::op::reply::{Block, OpReply, Value};
 impl World {
     /// An operator says something, and will again.
     pub fn operator_acts(&mut self) {
-        if self.is_calm || self.plan.operator_ms == 0 {
+        if self.is_quiescent || self.plan.operator_ms == 0 {
             return;
         }
         let wait = self.rng.between(1, self.plan.operator_ms * 1000);

@@ -156,7 +156,7 @@ pub struct Plan {
     pub services: Vec<ServicePlan>,
     /// How many clients there are.
     pub clients: usize,
-    /// Requests that all of them send together before the calm.
+    /// Requests that all of them send together before the faults end.
     pub requests: u64,
     /// Most requests under way of one client.
     pub window: usize,

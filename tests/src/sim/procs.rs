@@ -83,7 +83,7 @@ pub struct Proc {
     patience_ms: u64,
     /// It is stopped until then.
     pub frozen: Tick,
-    /// It neither connects nor listens any more, in the calm as little as before.
+    /// It neither connects nor listens any more, after the faults as little as before.
     pub is_hermit: bool,
     /// execd has forgotten it, so nobody could end it: it may be no hermit.
     pub is_orphan: bool,
@@ -171,7 +171,7 @@ impl World {
     /// Whether a program of this manner misbehaves now.
     fn is_bad(&mut self, pid: u32, manner: Manner, permille: u64) -> bool {
         let is_it = self.procs.get(&pid).is_some_and(|proc| proc.manner == manner);
-        is_it && !self.is_calm && self.rng.hits(permille)
+        is_it && !self.is_quiescent && self.rng.hits(permille)
     }
 
     /// Whether a program hides from now on, until it is killed.

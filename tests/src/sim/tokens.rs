@@ -110,7 +110,7 @@ impl World {
 
     /// The tokens change, and will again; mostly the broker is told.
     pub fn tokens_change(&mut self) {
-        if self.is_calm {
+        if self.is_quiescent {
             return;
         }
         let wait = self.rng.between(1, self.plan.tokens_ms * 1000);
@@ -154,15 +154,15 @@ impl World {
 
     /// What somebody logs in with: what it has, or what it has just been given.
     pub(super) fn now_holds(&mut self, held: Option<Token>) -> Option<Token> {
-        if !self.access.is_on || !(self.is_calm || self.rng.hits(300)) {
+        if !self.access.is_on || !(self.is_quiescent || self.rng.hits(300)) {
             return held;
         }
-        if !self.is_calm && self.rng.hits(250) {
+        if !self.is_quiescent && self.rng.hits(250) {
             return None;
         }
         let name = self.rng.pick(&NAMES);
         let known = self.access.file.tokens.get(name).map(|grant| grant.secret);
-        let is_forged = !self.is_calm && self.rng.hits(100);
+        let is_forged = !self.is_quiescent && self.rng.hits(100);
         Some(Token { name, secret: known.filter(|_| !is_forged).unwrap_or_default() })
     }
 
@@ -189,7 +189,7 @@ impl World {
     }
 
     fn begin_reload(&mut self) {
-        let wait = self.rng.below(if self.is_calm { 1000 } else { 500_000 });
+        let wait = self.rng.below(if self.is_quiescent { 1000 } else { 500_000 });
         self.later(wait, Event::TokensRead(self.epoch));
     }
 
@@ -202,7 +202,7 @@ impl World {
         if !self.desk.reloads.is_empty() {
             self.begin_reload();
         }
-        let is_bad = !self.access.is_on || (!self.is_calm && self.rng.hits(100));
+        let is_bad = !self.access.is_on || (!self.is_quiescent && self.rng.hits(100));
         let tokens = if is_bad { Err("it can't be read".to_owned()) } else { Ok(self.put_file()) };
         self.feed(Input::TokensRead { asker, tokens });
     }

@@ -77,7 +77,7 @@ pub struct World {
     /// The time.
     pub now: Tick,
     /// Faults are over, every program does its best.
-    pub is_calm: bool,
+    pub is_quiescent: bool,
     /// The broker, if it runs.
     pub broker: Option<Broker>,
     /// How often the broker was started.
@@ -126,7 +126,7 @@ impl World {
             access: Access::default(),
             desk: Desk::default(),
             now: Tick(0),
-            is_calm: false,
+            is_quiescent: false,
             broker: None,
             epoch: 0,
             departure: Departure::None,
@@ -183,7 +183,7 @@ impl World {
             let event = self.events.first_key_value().map(|((at, _), _)| *at);
             let lag = self.plan.lag_micros;
             let broker = self.broker.as_ref().and_then(Broker::next_deadline);
-            let broker = broker.map(|at| Tick(at.0 + if self.is_calm { 0 } else { lag }));
+            let broker = broker.map(|at| Tick(at.0 + if self.is_quiescent { 0 } else { lag }));
             let execd = self.hosts.iter().enumerate();
             let execd = execd.filter_map(|(at, host)| Some((host.next_deadline()?, at))).min();
             let times = [event, broker, execd.map(|(at, _)| at)];
@@ -234,7 +234,7 @@ impl World {
 
     /// How long bytes are under way.
     pub fn way(&mut self) -> u64 {
-        let (low, high) = if self.is_calm { (20, 500) } else { self.plan.way_micros };
+        let (low, high) = if self.is_quiescent { (20, 500) } else { self.plan.way_micros };
         self.rng.between(low, high)
     }
 

@@ -214,7 +214,7 @@ impl World {
     /// How much waits in the broker's outbox of a connection, beyond what the system takes.
     fn outbox(&self, id: u64) -> u64 {
         let waiting = self.conns.get(&id).map_or(0, |conn| conn.down.waiting);
-        waiting.saturating_sub(if self.is_calm { 1 << 20 } else { self.plan.socket_bytes })
+        waiting.saturating_sub(if self.is_quiescent { 1 << 20 } else { self.plan.socket_bytes })
     }
 
     fn check_outbox(&mut self, id: u64) {

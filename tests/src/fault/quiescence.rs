@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long everything may take to be as before once the faults are over.
-pub const CALM: Duration = Duration::from_secs(20);
+pub const QUIESCENCE_MAX: Duration = Duration::from_secs(20);
 /// Memory that may stay in use after faults, KiB: buffers, lists and the allocator's leftovers.
 const BROKER_MORE_KIB: u64 = 96 * 1024;
 /// The same for an execd.
@@ -41,9 +41,9 @@ impl Usage {
 
 impl World {
     /// Looks until all is as it was before the faults; what is not, in words.
-    pub fn calm(&mut self) -> Vec<String> {
+    pub fn await_quiescence(&mut self) -> Vec<String> {
         let mut complaints = Vec::new();
-        let settled = within(CALM, || {
+        let settled = within(QUIESCENCE_MAX, || {
             complaints = self.unsettled();
             complaints.is_empty().then_some(())
         });
