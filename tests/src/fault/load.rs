@@ -1,5 +1,6 @@
 //! The load of the fault run: which services there are, what is asked of them and how fast, and
-//! where the clients' histories come together. Not the clients: those are `eyes` and `faithful`.
+//! where the clients' histories come together. Not the clients: those are `raw_client` and
+//! `library_client`.
 
 use super::ask::{Act, Ask};
 use super::clock::Clock;

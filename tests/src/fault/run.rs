@@ -3,11 +3,11 @@
 
 use super::canary;
 use super::clock::Clock;
-use super::eyes::Eyes;
-use super::faithful::Faithful;
 use super::injector::FaultInjector;
 use super::judge::{self, Case, Cause, Excuse, Rules, Verdict};
+use super::library_client::LibraryClient;
 use super::load::{Load, Phase, SERVICES};
+use super::raw_client::RawClient;
 use super::watch::{Slow, Watch};
 use super::world::World;
 use crate::proc::within;
@@ -31,10 +31,10 @@ pub struct Order {
     pub length: Duration,
     /// How long at a stretch, then comes quiescence.
     pub round: Duration,
-    /// Clients that see every frame.
-    pub eyes: u64,
+    /// Clients that speak the protocol themselves and see every frame.
+    pub raw_clients: u64,
     /// Clients by the library.
-    pub faithful: u64,
+    pub library_clients: u64,
     /// With tokens and TLS, which change meanwhile.
     pub secured: bool,
 }
@@ -49,8 +49,8 @@ impl Order {
             seed: number("FAULT_SEED").unwrap_or(1),
             length: Duration::from_secs(number("FAULT_SECONDS").unwrap_or(8)),
             round: Duration::from_secs(20),
-            eyes: 24,
-            faithful: 8,
+            raw_clients: 24,
+            library_clients: 8,
             secured,
         }
     }
@@ -114,13 +114,13 @@ pub fn run(order: Order) -> Report {
         let leave = Leave(&load, &watch);
         scope.spawn(|| watch.look());
         scope.spawn(|| watch.ping(socket, SERVICES[0].name));
-        for index in 0..order.eyes {
-            let eyes = Eyes::new(&load, order.seed.wrapping_mul(1000) + index);
-            scope.spawn(move || eyes.run());
+        for index in 0..order.raw_clients {
+            let client = RawClient::new(&load, order.seed.wrapping_mul(1000) + index);
+            scope.spawn(move || client.run());
         }
-        for index in 0..order.faithful {
-            let faithful = Faithful::new(&load, order.seed.wrapping_mul(1000) + 500 + index);
-            scope.spawn(move || faithful.run());
+        for index in 0..order.library_clients {
+            let client = LibraryClient::new(&load, order.seed.wrapping_mul(1000) + 500 + index);
+            scope.spawn(move || client.run());
         }
         let mut run = Run {
             order,
@@ -170,7 +170,7 @@ impl Run<'_> {
         self.injector.inject_for(self.world, span);
         self.injector.end(self.world);
         self.load.set_phase(Phase::Drain);
-        let clients = self.order.eyes + self.order.faithful;
+        let clients = self.order.raw_clients + self.order.library_clients;
         let count = || self.load.drained.load(Ordering::Acquire);
         if within(DRAIN, || (count() == clients).then_some(())).is_none() {
             let text = format!("of {clients} clients only {} came to an end", count());
@@ -227,8 +227,8 @@ impl Run<'_> {
         let mut line = |words: String| text.push_str(&format!("{words}\n"));
         let order = &self.order;
         line(format!(
-            "seed {}, {:?} of faults in {} rounds, {} clients by hand, {} by the library",
-            order.seed, order.length, self.rounds, order.eyes, order.faithful
+            "seed {}, {:?} of faults in {} rounds, {} raw clients, {} by the library",
+            order.seed, order.length, self.rounds, order.raw_clients, order.library_clients
         ));
         let how = if order.secured { "with" } else { "without" };
         line(format!("{how} tokens and TLS"));

@@ -16,8 +16,8 @@ use protocol::names::ServiceName;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// A client.
-pub struct Faithful<'a> {
+/// A client by the library.
+pub struct LibraryClient<'a> {
     load: &'a Load,
     rng: Rng,
     service: usize,
@@ -25,7 +25,7 @@ pub struct Faithful<'a> {
     token: Option<Token>,
 }
 
-impl<'a> Faithful<'a> {
+impl<'a> LibraryClient<'a> {
     /// With random numbers of its own; it goes in at the first door.
     ///
     /// # Panics

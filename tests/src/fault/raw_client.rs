@@ -1,5 +1,5 @@
-//! A client that sees every frame: it keeps requests under way on one connection after another and
-//! writes down all that comes back. Not the library: that would hide what comes twice.
+//! A raw client, which sees every frame: it keeps requests under way on one connection after
+//! another and writes down all that comes back. Not the library: that would hide what comes twice.
 
 use super::ask::{Act, Ask, Sum};
 use super::clock::pause;
@@ -55,8 +55,8 @@ impl Life {
     }
 }
 
-/// A client.
-pub struct Eyes<'a> {
+/// A client that speaks the protocol itself.
+pub struct RawClient<'a> {
     load: &'a Load,
     rng: Rng,
 }
@@ -83,7 +83,7 @@ struct Session<'a, 'b> {
     why: Option<Got>,
 }
 
-impl<'a> Eyes<'a> {
+impl<'a> RawClient<'a> {
     /// With random numbers of its own.
     pub fn new(load: &'a Load, seed: u64) -> Self {
         Self { load, rng: Rng::new(seed) }
