@@ -1,7 +1,7 @@
 //! The fuzz targets on stable: every input that is kept, and as many again that differ a little,
 //! from a seed. Not a search: `tests/fuzz/run.sh TARGET SECONDS` searches.
 
-use isect_tests::fuzz::broker::judge::Sabotage;
+use isect_tests::fuzz::broker::checker::Sabotage;
 use isect_tests::fuzz::{TARGETS, Target, broker, corpus};
 use isect_tests::sim::rng::Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -82,7 +82,7 @@ fn employ(world: &World, load: &Load, ways: &[Way], is_far: bool) -> Result<(), 
     Ok(())
 }
 
-/// Logs in anew and asks once; the judge hears of it as of any other request.
+/// Logs in anew and asks once; the checker hears of it as of any other request.
 fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), String> {
     let ask = Ask { id: load.id(), work_us: 1000, act: Act::Answer, filling: 100 };
     let body = ask.to_string().into_bytes();

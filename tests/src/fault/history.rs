@@ -1,5 +1,5 @@
 //! What clients and workers write down while faults are injected: each request, what became of it,
-//! and which worker process began it. Not what to think of it: that is the judge's.
+//! and which worker process began it. Not what to think of it: that is the checker's.
 
 use crate::proc::{began_at, is_alive};
 use protocol::errors::Ran;
@@ -53,7 +53,7 @@ pub enum End {
 pub struct Asked {
     /// Of this request alone.
     pub id: u64,
-    /// Index of the service in the judge's rules.
+    /// Index of the service in the checker's rules.
     pub service: usize,
     /// Sent with the flag.
     pub idempotent: bool,

@@ -1,9 +1,9 @@
 //! The fault injector: which fault comes when, by a seed, how each is done to real processes, and
-//! how it is undone. What must hold is in the judge and `quiescence`.
+//! how it is undone. What must hold is in the checker and `quiescence`.
 
+use super::checker::{Cause, Excuse};
 use super::clock::pause;
 use super::history::State;
-use super::judge::{Cause, Excuse};
 use super::proxy::{Cut, Harm, Proxy};
 use super::quiescence::QUIESCENCE_MAX;
 use super::world::World;

@@ -1,6 +1,6 @@
 //! A connection of a checking client: frames out and in, with limits of time, and an exact word on
 //! what left and what did not, and on when a frame came; and the login. Not the client library: the
-//! judge wants to see every frame.
+//! checker wants to see every frame.
 
 use super::clock::Clock;
 use super::secure::Secure;

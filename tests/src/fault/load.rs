@@ -3,9 +3,9 @@
 //! `library_client`.
 
 use super::ask::{Act, Ask};
+use super::checker::Rules;
 use super::clock::Clock;
 use super::history::Asked;
-use super::judge::Rules;
 use super::line::Door;
 use super::secure::Secure;
 use crate::sim::rng::Rng;

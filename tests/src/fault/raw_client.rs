@@ -2,9 +2,9 @@
 //! another and writes down all that comes back. Not the library: that would hide what comes twice.
 
 use super::ask::{Act, Ask, Sum};
+use super::checker::LATE_US;
 use super::clock::pause;
 use super::history::{Asked, End, Got, Outcome};
-use super::judge::LATE_US;
 use super::line::{Came, Door, Line, Seen, Sent};
 use super::load::{Load, Phase, Plan, SERVICES};
 use crate::sim::rng::Rng;

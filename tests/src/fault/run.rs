@@ -1,10 +1,10 @@
-//! One fault run from beginning to end: rounds of faults and quiescence, the judge after each, and
-//! the report. Not how faults are done, nor what is judged.
+//! One fault run from beginning to end: rounds of faults and quiescence, the checker after each,
+//! and the report. Not how faults are done, nor what is checked.
 
 use super::canary;
+use super::checker::{self, Case, Cause, Excuse, Rules, Verdict};
 use super::clock::Clock;
 use super::injector::FaultInjector;
-use super::judge::{self, Case, Cause, Excuse, Rules, Verdict};
 use super::library_client::LibraryClient;
 use super::load::{Load, Phase, SERVICES};
 use super::raw_client::RawClient;
@@ -71,8 +71,8 @@ pub struct Report {
     pub text: String,
     /// Faults by name.
     pub faults: BTreeMap<String, u64>,
-    /// Requests judged.
-    pub judged: u64,
+    /// Requests checked.
+    pub checked: u64,
     /// How requests ended.
     pub outcomes: BTreeMap<String, u64>,
 }
@@ -136,7 +136,7 @@ pub fn run(order: Order) -> Report {
             let span = left.min(order.round);
             left -= span;
             run.round(span);
-            run.judge();
+            run.check();
         }
         drop(leave);
         run.report
@@ -188,8 +188,8 @@ impl Run<'_> {
         }
     }
 
-    /// Judges all that was written down so far.
-    fn judge(&mut self) {
+    /// Checks all that was written down so far.
+    fn check(&mut self) {
         self.world.histories.read();
         let proxy = self.world.clients.stood().into_iter();
         let proxy = proxy.map(|(from, until)| Excuse { cause: Cause::Proxy, from, until });
@@ -202,7 +202,7 @@ impl Run<'_> {
         let incidents = self.world.clients.incidents();
         let verdict = {
             let asked = self.load.asked.lock().expect("no panic");
-            judge::judge(&Case {
+            checker::check(&Case {
                 asked: &asked,
                 begun: &self.world.histories.begun,
                 rules: &rules,
@@ -212,7 +212,7 @@ impl Run<'_> {
             })
         };
         let report = &mut self.report;
-        report.judged = verdict.judged;
+        report.checked = verdict.checked;
         report.outcomes = verdict.outcomes.clone();
         report.violations.extend(verdict.violations.iter().map(ToString::to_string));
         report.violations.extend(self.injector.wrong.iter().cloned());
@@ -244,7 +244,7 @@ impl Run<'_> {
         let histories = &self.world.histories;
         let (begun, processes) = (histories.begun.len(), histories.witnesses.len());
         line(format!("workers: {processes} processes began {begun} requests"));
-        line(format!("requests judged: {}; how they ended:", verdict.judged));
+        line(format!("requests checked: {}; how they ended:", verdict.checked));
         for (name, count) in &verdict.outcomes {
             line(format!("{count:>9}  {name}"));
         }

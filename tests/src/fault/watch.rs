@@ -1,10 +1,10 @@
 //! Who was late: a watch over the machine, over the broker's process and over its loop, so that the
-//! judge need not guess. The kernel counts how long a thread was ready and had no CPU; a thread
+//! checker need not guess. The kernel counts how long a thread was ready and had no CPU; a thread
 //! that should wake up all the time shows when the machine stood still; pings on a connection of
 //! their own show when the broker's loop did not turn. Not what is to be thought of it.
 
+use super::checker::{Cause, Excuse};
 use super::clock::{Clock, pause};
-use super::judge::{Cause, Excuse};
 use super::line::{Came, Door, Line, Sent};
 use protocol::frame::Frame;
 use std::fmt;

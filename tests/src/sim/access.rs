@@ -191,8 +191,8 @@ impl Access {
     /// It may be in.
     pub fn refuses(&self, link: LinkId, code: ErrorCode) -> Result<bool, Broken> {
         let Some(seat) = self.seats.get(&link) else { return Ok(false) };
-        let is_judged = !(seat.is_in && !seat.is_worker && self.may_move);
-        if is_judged && self.may(seat) {
+        let is_checked = !(seat.is_in && !seat.is_worker && self.may_move);
+        if is_checked && self.may(seat) {
             return Err(format!("link {link} is refused, {code}: {seat:?}: {:?}", self.in_force));
         }
         Ok(seat.is_in)

@@ -2,7 +2,7 @@
 //! files: those are `secure`'s.
 
 use super::{Fault, FaultInjector};
-use crate::fault::judge::{Cause, Excuse};
+use crate::fault::checker::{Cause, Excuse};
 use crate::fault::world::World;
 use client::error::Error;
 use nix::sys::signal::Signal;
