@@ -1,6 +1,7 @@
 //! The world around the house: what the tests in `tests/tests` need to run scripts, simulations and
 //! real processes, and to make documents. Nothing here is part of any program.
 
+pub mod blackhole;
 pub mod cable;
 pub mod certs;
 pub mod docs;
@@ -14,6 +15,5 @@ pub mod proof;
 pub mod schema;
 pub mod script;
 pub mod sim;
-pub mod swallow;
 pub mod walk;
 pub mod wire;

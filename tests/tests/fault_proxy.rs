@@ -96,7 +96,7 @@ fn a_cut_comes_after_exactly_so_many_bytes() {
 }
 
 #[test]
-fn a_vanished_peer_swallows_everything_and_closes_nothing() {
+fn a_vanished_peer_drops_everything_and_closes_nothing() {
     let (mut near, mut far, proxy) = through(1);
     near.write_all(b"before").expect("sent");
     let mut got = [0; 6];

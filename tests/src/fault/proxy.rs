@@ -32,7 +32,7 @@ pub enum Cut {
 pub enum Harm {
     /// It is cut, at both ends.
     Cut(Cut),
-    /// Both peers vanish for each other: bytes are swallowed, nothing is closed.
+    /// Both peers vanish for each other: bytes are dropped, nothing is closed.
     Vanish,
     /// One direction (`true` = from the side that connected) stands still; `None` = for ever.
     Stall(bool, Option<Duration>),

@@ -74,7 +74,7 @@ fn two_outcomes_are_seen() {
 }
 
 #[test]
-fn no_outcome_is_seen_unless_the_proxy_swallowed_it() {
+fn no_outcome_is_seen_unless_the_proxy_dropped_it() {
     let none = Asked { outcomes: Vec::new(), ..asked() };
     assert_eq!(sees(none.clone(), &begun(1), &[], &[]), [Broken::NoOutcome]);
     let gave_up = Asked { end: Some((16 * SECOND, End::GaveUp)), ..none.clone() };

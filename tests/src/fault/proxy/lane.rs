@@ -81,7 +81,7 @@ pub(super) struct Lane {
     /// Not before then, at this rate.
     next_write: Instant,
     /// What is read is thrown away.
-    pub(super) is_swallowed: bool,
+    pub(super) is_blackhole: bool,
     /// The sender sent its last byte.
     pub(super) is_ended: bool,
     /// And the receiver knows.
@@ -98,7 +98,7 @@ impl Lane {
             stalled_until: None,
             is_stalled_for_ever: false,
             next_write: now,
-            is_swallowed: false,
+            is_blackhole: false,
             is_ended: false,
             is_shut: false,
         }
@@ -126,12 +126,12 @@ impl Lane {
     }
 
     pub(super) fn wants_read(&self) -> bool {
-        !self.is_ended && (self.is_swallowed || self.held_bytes < HELD_MAX)
+        !self.is_ended && (self.is_blackhole || self.held_bytes < HELD_MAX)
     }
 
     /// When the next byte (or the end) may leave; `None` = nothing is to leave.
     pub(super) fn write_due(&self) -> Option<Instant> {
-        if self.is_swallowed || self.is_stalled_for_ever {
+        if self.is_blackhole || self.is_stalled_for_ever {
             return None;
         }
         let (due, _) = self.held.front()?;
@@ -152,7 +152,7 @@ impl Lane {
                 None => break,
             }
         }
-        let is_done = self.is_ended && self.held.is_empty() && !self.is_swallowed;
+        let is_done = self.is_ended && self.held.is_empty() && !self.is_blackhole;
         if is_done && !self.is_shut && !self.is_stalled_for_ever {
             self.is_shut = true;
             // It may be gone already.
@@ -166,7 +166,7 @@ impl Lane {
         let mut bytes = [0; 65_536];
         match from.read(&mut bytes) {
             Ok(0) => self.is_ended = true,
-            Ok(count) if !self.is_swallowed => {
+            Ok(count) if !self.is_blackhole => {
                 self.held.push_back((now + self.weather.delay, bytes[..count].to_vec()));
                 self.held_bytes += count;
             }
@@ -222,7 +222,7 @@ impl Lane {
     /// What the weather brings at this byte.
     fn strike(&mut self, now: Instant) -> Option<Moved> {
         // Only when there is a next byte, so that what stands before it has left.
-        if self.is_swallowed || self.held.is_empty() || self.before_strike() > 0 {
+        if self.is_blackhole || self.held.is_empty() || self.before_strike() > 0 {
             return None;
         }
         let weather = &mut self.weather;

@@ -34,11 +34,11 @@ struct Conn {
 }
 
 impl Conn {
-    /// Bytes are swallowed and no end is passed on, from now on.
+    /// Bytes are dropped and no end is passed on, from now on.
     fn vanish(&mut self) {
         self.is_vanished = true;
-        self.up.is_swallowed = true;
-        self.down.is_swallowed = true;
+        self.up.is_blackhole = true;
+        self.down.is_blackhole = true;
     }
 
     fn is_over(&self) -> bool {
