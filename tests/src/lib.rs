@@ -2,13 +2,14 @@
 //! real processes, and to make documents. Nothing here is part of any program.
 
 pub mod blackhole;
-pub mod cable;
 pub mod certs;
 pub mod docs;
+pub mod far_host;
 pub mod fault;
 pub mod figures;
 pub mod fuzz;
 pub mod lan;
+pub mod netns_link;
 pub mod other_user;
 pub mod proc;
 pub mod proof;
