@@ -46,7 +46,7 @@ enum Fault {
     Secret(Secret),
 }
 
-/// On which road.
+/// At which proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Where {
     Clients,
@@ -211,16 +211,16 @@ impl FaultInjector {
             }
             Fault::KillBroker => self.kill_broker(world),
             Fault::StopBroker => self.stop_broker(world),
-            Fault::Cut(road) => {
+            Fault::Cut(place) => {
                 let how = self.rng.pick(&[Cut::Fin, Cut::Rst]);
-                self.harm(proxy(world, road), Harm::Cut(how))
+                self.harm(proxy(world, place), Harm::Cut(how))
             }
-            Fault::Vanish(road) => self.harm(proxy(world, road), Harm::Vanish),
-            Fault::Stall(road) => {
+            Fault::Vanish(place) => self.harm(proxy(world, place), Harm::Vanish),
+            Fault::Stall(place) => {
                 let span = Duration::from_millis(self.rng.between(50, 4000));
                 let span = (!self.rng.hits(200)).then_some(span);
                 let is_up = self.rng.hits(500);
-                self.harm(proxy(world, road), Harm::Stall(is_up, span))
+                self.harm(proxy(world, place), Harm::Stall(is_up, span))
             }
             Fault::DiskFull | Fault::DiskReadOnly => self.hit_disk(world, fault),
             Fault::Flood => self.flood(world, &world.broker.port("client")),
@@ -377,8 +377,8 @@ impl FaultInjector {
     }
 }
 
-const fn proxy(world: &World, road: Where) -> &Proxy {
-    match road {
+const fn proxy(world: &World, place: Where) -> &Proxy {
+    match place {
         Where::Clients => &world.clients,
         Where::Workers => &world.workers,
         Where::Hosts => &world.hosts,

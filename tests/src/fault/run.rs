@@ -292,11 +292,11 @@ fn lateness(verdict: &Verdict, excuses: &[Excuse], slow: &[Slow]) -> Vec<String>
 fn faults(world: &World, injector: &FaultInjector) -> BTreeMap<String, u64> {
     let mut faults: BTreeMap<String, u64> =
         injector.counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
-    let roads =
+    let proxies =
         [("clients", &world.clients), ("far workers", &world.workers), ("far execd", &world.hosts)];
-    for (road, proxy) in roads {
+    for (whose, proxy) in proxies {
         for incident in proxy.incidents() {
-            let name = format!("on the road of {road}: {}", incident.kind.name());
+            let name = format!("at the proxy of {whose}: {}", incident.kind.name());
             *faults.entry(name).or_default() += 1;
         }
     }

@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// All roads are clear, those as well that were cut off.
+    /// All proxies pass on as they should, those as well that were cut off.
     pub fn heal(&self) {
         self.set_roughness(0);
         for proxy in [&self.clients, &self.workers, &self.hosts] {

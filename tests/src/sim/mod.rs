@@ -6,7 +6,7 @@
 //! | --- | --- |
 //! | [`plan`] | what a seed switches on |
 //! | [`world`] | what happens next; connections between all |
-//! | [`street`] | the broker's shell, played; the laws after every step |
+//! | [`net`] | the broker's net, simulated; the laws after every step |
 //! | [`hosts`], [`procs`] | execd's shell, played; worker programs |
 //! | [`clients`], [`operator`] | who asks, who commands |
 //! | [`faults`] | what goes wrong |
@@ -21,11 +21,11 @@ pub mod faults;
 pub mod hosts;
 pub mod links;
 pub mod model;
+pub mod net;
 pub mod operator;
 pub mod plan;
 pub mod procs;
 pub mod rng;
-pub mod street;
 pub mod tokens;
 pub mod trace;
 pub mod world;

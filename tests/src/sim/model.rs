@@ -1,5 +1,5 @@
 //! The shadow model: what each request may meet with, told by the three who see it (the client, the
-//! broker's street door, the worker's program). It knows the promises, not the engine.
+//! broker's port, the worker's program). It knows the promises, not the engine.
 
 use super::body::reply_to;
 use super::plan::Plan;

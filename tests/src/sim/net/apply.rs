@@ -1,9 +1,9 @@
-//! What the broker's engine decided, done in the played shell: frames become bytes, links close,
-//! outboxes fill and drain. Not the engine's steps: those are `street`'s.
+//! What the broker's engine decided, done in the simulated net: frames become bytes, links close,
+//! outboxes fill and drain. Not the engine's steps: those are `net`'s.
 
 use crate::sim::body::Mark;
+use crate::sim::net::secret;
 use crate::sim::plan::{Sabotage, ServicePlan};
-use crate::sim::street::secret;
 use crate::sim::tokens;
 use crate::sim::world::{Departure, Event, World};
 use broker::engine::action::{Action, Ending};

@@ -1,4 +1,4 @@
-//! The broker's shell, played: what the reactor does around the engine, with the engine's laws
+//! The simulated net: what the broker's reactor does around the engine, with the engine's laws
 //! checked after every step. Not the reactor itself: that is tested on real sockets.
 
 mod apply;
@@ -319,7 +319,7 @@ impl World {
         broker.map_or(0, |broker| broker.engine.settings().get(Setting::BodyBytesMax) as usize)
     }
 
-    /// The model is told of a request that comes in at the door.
+    /// The model is told of a request that comes in.
     fn comes_in(&mut self, link: LinkId, head: &Header, body: &Bytes) {
         let Ok(Some(Mark { uid, part: 0, turn: 0, .. })) = Mark::read(body) else { return };
         let deadline_ms = match head.deadline_ms {

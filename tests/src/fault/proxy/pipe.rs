@@ -69,7 +69,7 @@ pub(super) enum Moved {
 }
 
 /// One direction.
-pub(super) struct Lane {
+pub(super) struct Pipe {
     pub(super) weather: Weather,
     /// Bytes that are due at a moment, in order.
     held: VecDeque<(Instant, Vec<u8>)>,
@@ -88,7 +88,7 @@ pub(super) struct Lane {
     pub(super) is_shut: bool,
 }
 
-impl Lane {
+impl Pipe {
     pub(super) fn new(weather: Weather, now: Instant) -> Self {
         Self {
             weather,
