@@ -71,11 +71,11 @@ impl External {
         }
         .spawn()?;
         let mut external = Self { process, at, dir };
-        external.await_door(at)?;
+        external.await_listener(at)?;
         Ok(external)
     }
 
-    fn await_door(&mut self, at: SocketAddr) -> Result<(), String> {
+    fn await_listener(&mut self, at: SocketAddr) -> Result<(), String> {
         clock::until("its listener", START_LIMIT, || {
             self.process.check()?;
             Ok(TcpStream::connect_timeout(&at, Duration::from_secs(1)).ok())
@@ -185,8 +185,8 @@ pub(super) fn zmq(setup: &Setup, shape: &Shape) -> Result<Running, String> {
     }
     .spawn()?;
     let mut external = External { process, at: front, dir };
-    external.await_door(front)?;
-    external.await_door(back)?;
+    external.await_listener(front)?;
+    external.await_listener(back)?;
     let asker: Box<dyn Fn() -> Box<dyn Asks>> = Box::new(|| Box::<speech::zmtp::Client>::default());
     external.into_running(setup, shape, ("zmq", back), asker)
 }

@@ -4,7 +4,7 @@
 
 use super::ask::{Act, Ask, Sum};
 use super::history::{Asked, Got, Outcome};
-use super::line::{Came, Door, Line};
+use super::line::{Came, Endpoint, Line};
 use super::load::{DEADLINE_MS, Load, SERVICES};
 use super::quiescence::QUIESCENCE_MAX;
 use super::world::World;
@@ -25,20 +25,20 @@ const ANSWER_MAX: Duration = Duration::from_millis(DEADLINE_MS);
 /// On which way a canary asks.
 #[derive(Clone, Debug)]
 enum Way {
-    /// By hand, through a door.
-    Hand(Door),
+    /// By hand, at an endpoint.
+    Hand(Endpoint),
     /// By the client library, through the proxy.
-    Library(Door),
+    Library(Endpoint),
 }
 
 /// Sends them all; what went wrong, in words.
 pub fn fly(world: &World, load: &Load) -> Vec<String> {
     let mut wrong = Vec::new();
-    // Each kind of door once; the first is the proxy's.
-    let mut doors = load.doors.clone();
-    doors.dedup();
-    let hands = doors.iter().cloned().map(Way::Hand);
-    let ways: Vec<Way> = hands.chain([Way::Library(doors[0].clone())]).collect();
+    // Each kind of endpoint once; the first is the proxy's.
+    let mut endpoints = load.endpoints.clone();
+    endpoints.dedup();
+    let hands = endpoints.iter().cloned().map(Way::Hand);
+    let ways: Vec<Way> = hands.chain([Way::Library(endpoints[0].clone())]).collect();
     for (index, service) in SERVICES.iter().enumerate() {
         for way in &ways {
             if let Err(why) = ask(load, way, (index, service.name)) {
@@ -94,8 +94,8 @@ fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), Strin
     let sent = load.clock.now();
     let got = within(QUIESCENCE_MAX, || {
         let got = match way {
-            Way::Hand(door) => by_hand(load, door, name, &body),
-            Way::Library(door) => by_library(load, door, name, &body),
+            Way::Hand(endpoint) => by_hand(load, endpoint, name, &body),
+            Way::Library(endpoint) => by_library(load, endpoint, name, &body),
         };
         match got {
             Err(why) if why.contains("login_limited") => {
@@ -129,10 +129,15 @@ fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), Strin
     }
 }
 
-fn by_hand(load: &Load, door: &Door, service: &str, body: &[u8]) -> Result<Vec<u8>, String> {
-    let secure = load.secure.as_deref().filter(|_| !matches!(door, Door::Unix(_)));
+fn by_hand(
+    load: &Load,
+    endpoint: &Endpoint,
+    service: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, String> {
+    let secure = load.secure.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
     let token = secure.map(|secure| secure.token(true));
-    let line = Line::open(door, secure, load.clock).map_err(|e| e.to_string())?;
+    let line = Line::open(endpoint, secure, load.clock).map_err(|e| e.to_string())?;
     let mut line = line.log_in(service, false, token.as_ref())?;
     let head = Header { sequence: 1, reply: 1, ..Header::default() };
     line.send(Frame::data(head, Bytes::copy_from_slice(body)));
@@ -147,7 +152,12 @@ fn by_hand(load: &Load, door: &Door, service: &str, body: &[u8]) -> Result<Vec<u
     }
 }
 
-fn by_library(load: &Load, door: &Door, service: &str, body: &[u8]) -> Result<Vec<u8>, String> {
+fn by_library(
+    load: &Load,
+    endpoint: &Endpoint,
+    service: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, String> {
     let mut options = Options::new(ServiceName::new(service).expect("a service name"));
     if let Some(secure) = &load.secure {
         options.trust = Some(secure.trust());
@@ -158,7 +168,7 @@ fn by_library(load: &Load, door: &Door, service: &str, body: &[u8]) -> Result<Ve
         Code::Application(_) => error.to_string(),
     };
     let mut caller =
-        Caller::login(&[door.address(load.secure.is_some())], options).map_err(shown)?;
+        Caller::login(&[endpoint.address(load.secure.is_some())], options).map_err(shown)?;
     let answer = caller.call(body.to_vec(), Some(ANSWER_MAX)).map_err(shown)?;
     Ok(answer.to_vec())
 }

@@ -4,7 +4,7 @@
 use super::ask::{Act, Sum};
 use super::clock::pause;
 use super::history::{Asked, Got, Outcome};
-use super::line::Door;
+use super::line::Endpoint;
 use super::load::{Load, Phase, Plan, SERVICES};
 use super::watch;
 use crate::sim::rng::Rng;
@@ -26,16 +26,16 @@ pub struct LibraryClient<'a> {
 }
 
 impl<'a> LibraryClient<'a> {
-    /// With random numbers of its own; it goes in at the first door.
+    /// With random numbers of its own; it connects to one endpoint.
     ///
     /// # Panics
-    /// If there is no door.
+    /// If there is no endpoint.
     pub fn new(load: &'a Load, seed: u64) -> Self {
         let mut rng = Rng::new(seed);
         let service = rng.index(SERVICES.len());
-        let door = &load.doors[rng.index(load.doors.len())];
-        let address = door.address(load.secure.is_some());
-        let secure = load.secure.as_ref().filter(|_| !matches!(door, Door::Unix(_)));
+        let endpoint = &load.endpoints[rng.index(load.endpoints.len())];
+        let address = endpoint.address(load.secure.is_some());
+        let secure = load.secure.as_ref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
         let token = secure.map(|secure| secure.library_token());
         Self { load, rng, service, addresses: vec![address], token }
     }

@@ -6,7 +6,7 @@ use super::ask::{Act, Ask};
 use super::checker::Rules;
 use super::clock::Clock;
 use super::history::Asked;
-use super::line::Door;
+use super::line::Endpoint;
 use super::secure::Secure;
 use crate::sim::rng::Rng;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
@@ -94,7 +94,7 @@ pub struct Load {
     /// The run's clock.
     pub clock: Clock,
     /// Where to go in: each client takes any of them, again and again.
-    pub doors: Vec<Door>,
+    pub endpoints: Vec<Endpoint>,
     /// Tokens and certificates, if the run goes with them.
     pub secure: Option<Arc<Secure>>,
     phase: AtomicU8,
@@ -110,11 +110,11 @@ pub struct Load {
 }
 
 impl Load {
-    /// For these doors.
-    pub fn new(clock: Clock, doors: Vec<Door>, secure: Option<Arc<Secure>>) -> Self {
+    /// For these endpoints.
+    pub fn new(clock: Clock, endpoints: Vec<Endpoint>, secure: Option<Arc<Secure>>) -> Self {
         Self {
             clock,
-            doors,
+            endpoints,
             secure,
             phase: AtomicU8::new(1),
             drained: AtomicU64::new(0),

@@ -5,7 +5,7 @@ use super::ask::{Act, Ask, Sum};
 use super::checker::LATE_US;
 use super::clock::pause;
 use super::history::{Asked, End, Got, Outcome};
-use super::line::{Came, Door, Line, Seen, Sent};
+use super::line::{Came, Endpoint, Line, Seen, Sent};
 use super::load::{Load, Phase, Plan, SERVICES};
 use crate::sim::rng::Rng;
 use bytes::Bytes;
@@ -111,14 +111,14 @@ impl<'a> RawClient<'a> {
 
     /// One connection from login to end.
     fn life(&mut self) {
-        let door = &self.load.doors[self.rng.index(self.load.doors.len())];
+        let endpoint = &self.load.endpoints[self.rng.index(self.load.endpoints.len())];
         let service = self.rng.index(SERVICES.len());
-        let secure = self.load.secure.as_deref().filter(|_| !matches!(door, Door::Unix(_)));
+        let secure = self.load.secure.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
         let is_changing = secure.is_some() && self.rng.hits(300);
         let token = secure.map(|secure| secure.token(is_changing));
         let heartbeat = self.rng.hits(500);
         let name = SERVICES[service].name;
-        let line = Line::open(door, secure, self.load.clock).ok();
+        let line = Line::open(endpoint, secure, self.load.clock).ok();
         let line = line.and_then(|line| line.log_in(name, heartbeat, token.as_ref()).ok());
         self.load.logins[usize::from(line.is_none())].fetch_add(1, Ordering::Relaxed);
         let Some(line) = line else {

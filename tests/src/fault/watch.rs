@@ -5,7 +5,7 @@
 
 use super::checker::{Cause, Excuse};
 use super::clock::{Clock, pause};
-use super::line::{Came, Door, Line, Sent};
+use super::line::{Came, Endpoint, Line, Sent};
 use protocol::frame::Frame;
 use std::fmt;
 use std::fs;
@@ -186,9 +186,9 @@ impl Watch {
 
     /// Asks the broker's loop all the time whether it turns, until it is over.
     pub fn ping(&self, socket: PathBuf, service: &str) {
-        let door = Door::Unix(socket);
+        let endpoint = Endpoint::Unix(socket);
         while !self.is_over() {
-            let line = Line::open(&door, None, self.clock).ok();
+            let line = Line::open(&endpoint, None, self.clock).ok();
             if let Some(line) = line.and_then(|line| line.log_in(service, false, None).ok()) {
                 self.ping_on(line);
             }

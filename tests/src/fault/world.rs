@@ -4,7 +4,7 @@
 use super::clock::Clock;
 use super::disk::Disk;
 use super::history::Folder;
-use super::line::Door;
+use super::line::Endpoint;
 use super::load::{DEADLINE_MS, SERVICES};
 use super::proxy::Proxy;
 use super::quiescence::{QUIESCENCE_MAX, Usage};
@@ -177,15 +177,15 @@ impl World {
         }
     }
 
-    /// The ways in for clients.
-    pub fn doors(&self) -> Vec<Door> {
-        let proxy = Door::Proxy(self.clients.address);
+    /// Where clients connect; one of them as often as it is to be chosen.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let proxy = Endpoint::Proxy(self.clients.address);
         vec![
             proxy.clone(),
             proxy.clone(),
             proxy,
-            Door::Tcp(place(&self.broker.port("client"))),
-            Door::Unix(self.client_socket()),
+            Endpoint::Tcp(place(&self.broker.port("client"))),
+            Endpoint::Unix(self.client_socket()),
         ]
     }
 

@@ -343,7 +343,7 @@ impl World {
                 }
             }
             Ok(Heard::Reply(reply)) => self.client_gets(index, reply),
-            // The model watches the broker's door for what is sent twice.
+            // The model watches what the broker sends for what is sent twice.
             Ok(Heard::Dropped(_)) => {}
             Err(_) if client.is_wild => {}
             Err(error) => {

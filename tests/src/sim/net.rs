@@ -362,8 +362,8 @@ impl World {
             let Some(broker) = &self.broker else { return };
             let (laws, now) = (broker.engine.check_all(), self.now);
             self.hold(laws);
-            let door = self.model.check_door(now);
-            self.hold(door);
+            let verdict = self.model.check_unanswered(now);
+            self.hold(verdict);
             let access = self.access.check();
             self.hold(access);
             if self.broken.is_some() {
