@@ -88,7 +88,7 @@ fn the_model_notices_what_is_broken_on_purpose() {
         (Sabotage::LieAboutRan, "ran=no"),
         (Sabotage::WrongClient, "not under way"),
         (Sabotage::LetIn, "is let in"),
-        (Sabotage::KeepRevoked, "in: Seat"),
+        (Sabotage::KeepRevoked, "in: SimLogin"),
     ] {
         let broken = (0..40).find_map(|seed| {
             let plan = Plan { sabotage, ..Plan::of(seed) };
