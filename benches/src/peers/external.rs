@@ -4,7 +4,7 @@
 
 use super::{Running, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;
-use crate::proc::{Manner, Process, Start, find_program};
+use crate::proc::{Process, Scheduling, Start, find_program};
 use crate::shape::Shape;
 use crate::sock::Place;
 use crate::speech::{self, Asks};
@@ -67,7 +67,7 @@ impl External {
             log: &dir.path().join("peer.log"),
             talks: false,
             in_order: false,
-            manner: Manner::Plain,
+            scheduling: Scheduling::Plain,
         }
         .spawn()?;
         let mut external = Self { process, at, dir };
@@ -165,7 +165,7 @@ pub(super) fn zmq(setup: &Setup, shape: &Shape) -> Result<Running, String> {
         log: &dir.path().join("cc.log"),
         talks: true,
         in_order: false,
-        manner: Manner::Plain,
+        scheduling: Scheduling::Plain,
     }
     .spawn()?;
     // It says nothing; its end is what is waited for.
@@ -181,7 +181,7 @@ pub(super) fn zmq(setup: &Setup, shape: &Shape) -> Result<Running, String> {
         log: &dir.path().join("peer.log"),
         talks: false,
         in_order: false,
-        manner: Manner::Plain,
+        scheduling: Scheduling::Plain,
     }
     .spawn()?;
     let mut external = External { process, at: front, dir };
