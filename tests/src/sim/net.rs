@@ -176,9 +176,9 @@ impl World {
             if !service.guests.is_empty() {
                 script += &format!("config service {} selfstart=1\n", service.name);
             }
-            for (host, manner) in &service.workers {
+            for (host, behaviour) in &service.workers {
                 let host = &self.hosts[*host].name;
-                script += &format!("config worker {} {host} {}\n", service.name, manner.path());
+                script += &format!("config worker {} {host} {}\n", service.name, behaviour.path());
             }
         }
         script + "start all\n"

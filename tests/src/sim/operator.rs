@@ -1,7 +1,7 @@
 //! The operator, played: commands of every kind at any moment, and the questions that the
 //! simulation itself has at the end. Each command gets exactly one answer.
 
-use super::plan::Manner;
+use super::plan::Behaviour;
 use super::world::{Event, World};
 use broker::engine::input::Input;
 use bytes::Bytes;
@@ -95,8 +95,8 @@ impl World {
             33 => format!("config service {name} queue_max={number}"),
             34 => format!("config service {name} kill_after_ms={}", number * 10),
             35 => {
-                let manner = self.rng.pick(&Manner::ALL);
-                format!("config worker {name} {host} {}", manner.path())
+                let behaviour = self.rng.pick(&Behaviour::ALL);
+                format!("config worker {name} {host} {}", behaviour.path())
             }
             36 => format!("delete service {name}"),
             37 => self.service_command(service),

@@ -27,7 +27,7 @@ pub enum Sabotage {
 
 /// How a worker's program behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum Behaviour {
     /// Answers at once.
     Echo,
     /// Takes its time, sometimes longer than the deadline.
@@ -46,7 +46,7 @@ pub enum Manner {
     Hang,
 }
 
-impl Manner {
+impl Behaviour {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Echo,
@@ -73,9 +73,9 @@ impl Manner {
         }
     }
 
-    /// The manner of a path.
+    /// The behaviour of the program at a path.
     pub fn of(path: &str) -> Self {
-        Self::ALL.into_iter().find(|manner| manner.path() == path).unwrap_or(Self::Echo)
+        Self::ALL.into_iter().find(|behaviour| behaviour.path() == path).unwrap_or(Self::Echo)
     }
 }
 
@@ -139,8 +139,8 @@ pub struct ServicePlan {
     pub name: &'static str,
     /// Its settings.
     pub settings: Vec<(ServiceSetting, u64)>,
-    /// Its workers: host and manner.
-    pub workers: Vec<(usize, Manner)>,
+    /// Its workers: host and behaviour.
+    pub workers: Vec<(usize, Behaviour)>,
     /// Workers that start themselves: on which host.
     pub guests: Vec<usize>,
 }
@@ -215,13 +215,13 @@ impl Plan {
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
         let hosts = 1 + rng.index(3);
-        let manners: Vec<Manner> = if rng.hits(300) {
-            vec![Manner::Echo]
+        let behaviours: Vec<Behaviour> = if rng.hits(300) {
+            vec![Behaviour::Echo]
         } else {
-            (0..1 + rng.index(4)).map(|_| rng.pick(&Manner::ALL)).collect()
+            (0..1 + rng.index(4)).map(|_| rng.pick(&Behaviour::ALL)).collect()
         };
         let services = SERVICES[..1 + rng.index(3)].iter();
-        let services = services.map(|name| service(name, &mut rng, hosts, &manners)).collect();
+        let services = services.map(|name| service(name, &mut rng, hosts, &behaviours)).collect();
         let rare = |rng: &mut Rng| rng.pick(&[0, 0, 0, 10, 50, 300]);
         let faults = Fault::ALL.into_iter().map(|fault| (fault, rng.pick(&[0, 0, 1, 5, 20])));
         Self {
@@ -291,7 +291,12 @@ impl ServicePlan {
     }
 }
 
-fn service(name: &'static str, rng: &mut Rng, hosts: usize, manners: &[Manner]) -> ServicePlan {
+fn service(
+    name: &'static str,
+    rng: &mut Rng,
+    hosts: usize,
+    behaviours: &[Behaviour],
+) -> ServicePlan {
     let mut settings = Vec::new();
     let mut maybe = |setting: ServiceSetting, values: &[u64]| {
         if rng.hits(300) {
@@ -307,7 +312,7 @@ fn service(name: &'static str, rng: &mut Rng, hosts: usize, manners: &[Manner]) 
     maybe(ServiceSetting::PoisonDeaths, &[1, 3, 10]);
     maybe(ServiceSetting::KillAfterMs, &[100, 1000, 5000]);
     maybe(ServiceSetting::Prefetch, &[1, 3, 16]);
-    let workers = (0..1 + rng.index(4)).map(|_| (rng.index(hosts), rng.pick(manners))).collect();
+    let workers = (0..1 + rng.index(4)).map(|_| (rng.index(hosts), rng.pick(behaviours))).collect();
     let guests = if rng.hits(150) {
         (0..1 + rng.index(2)).map(|_| rng.index(hosts)).collect()
     } else {

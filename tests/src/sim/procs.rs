@@ -8,7 +8,7 @@ use super::access::Token;
 use super::body::Mark;
 use super::links::{Peer, Pulled};
 use super::net::secret;
-use super::plan::Manner;
+use super::plan::Behaviour;
 use super::tokens::claim;
 use super::world::{Event, World};
 use broker::engine::input::Start;
@@ -63,7 +63,7 @@ pub struct Proc {
     /// Which start of it.
     pub run: RunId,
     /// How it behaves.
-    pub manner: Manner,
+    pub behaviour: Behaviour,
     service: ServiceName,
     secret: String,
     /// The token that it has, if it started itself.
@@ -120,7 +120,7 @@ impl World {
             host,
             worker: start.worker,
             run: start.run,
-            manner: Manner::of(&start.path),
+            behaviour: Behaviour::of(&start.path),
             service: start.service.clone(),
             secret: start.secret.clone(),
             token: None,
@@ -150,7 +150,7 @@ impl World {
     pub fn new_guest(&mut self, host: usize, service: &'static str) {
         let service = ServiceName::new(service).expect("the names of services are spelled right");
         let (worker, run) = (WorkerId(0), RunId(0));
-        let path = Manner::Echo.path().to_owned();
+        let path = Behaviour::Echo.path().to_owned();
         let secret = secret(worker, Start { run, digest: 0 });
         let start = ExecStart { worker, run, service, path, args: Vec::new(), secret, digest: 0 };
         let pid = self.new_proc(host, &start);
@@ -168,16 +168,16 @@ impl World {
         self.later(micros, Event::Proc(pid, stamp));
     }
 
-    /// Whether a program of this manner misbehaves now.
-    fn is_bad(&mut self, pid: u32, manner: Manner, permille: u64) -> bool {
-        let is_it = self.procs.get(&pid).is_some_and(|proc| proc.manner == manner);
+    /// Whether a program of this behaviour misbehaves now.
+    fn is_bad(&mut self, pid: u32, behaviour: Behaviour, permille: u64) -> bool {
+        let is_it = self.procs.get(&pid).is_some_and(|proc| proc.behaviour == behaviour);
         is_it && !self.is_quiescent && self.rng.hits(permille)
     }
 
     /// Whether a program hides from now on, until it is killed.
-    fn hides(&mut self, pid: u32, manner: Manner, permille: u64) -> bool {
+    fn hides(&mut self, pid: u32, behaviour: Behaviour, permille: u64) -> bool {
         let is_found = self.procs.get(&pid).is_some_and(|proc| proc.is_orphan);
-        if is_found || !self.is_bad(pid, manner, permille) {
+        if is_found || !self.is_bad(pid, behaviour, permille) {
             return false;
         }
         if let Some(proc) = self.procs.get_mut(&pid) {
@@ -211,12 +211,12 @@ impl World {
 
     /// TERM for a process.
     pub fn term_proc(&mut self, pid: u32) {
-        if self.is_bad(pid, Manner::Stubborn, 1000) {
+        if self.is_bad(pid, Behaviour::Stubborn, 1000) {
             return;
         }
         let wait = self.rng.below(20_000);
         let Some(proc) = self.procs.get_mut(&pid) else { return };
-        if proc.manner == Manner::Stubborn && proc.is_hermit {
+        if proc.behaviour == Behaviour::Stubborn && proc.is_hermit {
             return;
         }
         proc.is_termed = true;
@@ -243,7 +243,7 @@ impl World {
             State::Working => self.proc_answers(pid),
             State::Leaving => self.kill_proc(pid, Ending::Exit(0)),
             State::Serving => {
-                if proc.work.is_none() && self.is_bad(pid, Manner::Leaver, 1000) {
+                if proc.work.is_none() && self.is_bad(pid, Behaviour::Leaver, 1000) {
                     self.kill_proc(pid, Ending::Exit(0));
                 }
             }
@@ -252,14 +252,14 @@ impl World {
     }
 
     fn try_connect(&mut self, pid: u32) {
-        if self.is_bad(pid, Manner::Crash, 50) {
+        if self.is_bad(pid, Behaviour::Crash, 50) {
             self.kill_proc(pid, Ending::Signal(11));
             return;
         }
-        if self.hides(pid, Manner::Mute, 150) {
+        if self.hides(pid, Behaviour::Mute, 150) {
             return;
         }
-        let is_mute = self.is_bad(pid, Manner::Mute, 700);
+        let is_mute = self.is_bad(pid, Behaviour::Mute, 700);
         let Some(proc) = self.procs.get(&pid) else { return };
         let is_cut = self.hosts[proc.host].cut > self.now;
         let is_late = proc.lost.plus_millis(proc.patience_ms) < self.now;
@@ -338,7 +338,7 @@ impl World {
         if let Some(conn) = proc.conn.take() {
             self.peer_closes(conn);
         }
-        if self.hides(pid, Manner::Mute, 300) || self.hides(pid, Manner::Stubborn, 200) {
+        if self.hides(pid, Behaviour::Mute, 300) || self.hides(pid, Behaviour::Stubborn, 200) {
             return;
         }
         let wait = self.rng.below(50_000);
@@ -387,7 +387,7 @@ impl World {
                 ErrorCode::ShuttingDown | ErrorCode::SlowReader | ErrorCode::IdleTimeout
             );
             let guest = proc.secret.is_empty().then(|| (proc.host, proc.service.to_string()));
-            if !is_worth_returning && !self.hides(pid, Manner::Stubborn, 500) {
+            if !is_worth_returning && !self.hides(pid, Behaviour::Stubborn, 500) {
                 self.kill_proc(pid, Ending::Exit(1));
                 if let Some((host, service)) = guest {
                     self.guest_refused(host, &service);

@@ -1,10 +1,10 @@
-//! How a worker's program serves: pieces taken in order, answers given as its manner is. Not its
+//! How a worker's program serves: pieces taken in order, answers given as it behaves. Not its
 //! life before and after: that is `procs`.
 
 use super::{OWN_ERROR, State, Work};
 use crate::sim::body::{Mark, turn_reply};
 use crate::sim::model::Begin;
-use crate::sim::plan::Manner;
+use crate::sim::plan::Behaviour;
 use crate::sim::world::{Event, World};
 use bytes::Bytes;
 use protocol::bodies::Ending;
@@ -27,13 +27,13 @@ impl World {
             };
             let Some((head, body)) = at.and_then(|at| proc.held.remove(at)) else {
                 let is_over = wanted.is_none() && proc.is_ended;
-                if wanted.is_none() && self.hides(pid, Manner::Hang, 15) {
+                if wanted.is_none() && self.hides(pid, Behaviour::Hang, 15) {
                     return;
                 }
-                if is_over && !self.is_bad(pid, Manner::Stubborn, 1000) {
+                if is_over && !self.is_bad(pid, Behaviour::Stubborn, 1000) {
                     let wait = self.rng.below(5000);
                     self.act_in(pid, wait, State::Leaving);
-                } else if wanted.is_none() && self.is_bad(pid, Manner::Leaver, 100) {
+                } else if wanted.is_none() && self.is_bad(pid, Behaviour::Leaver, 100) {
                     let wait = self.rng.below(500_000);
                     self.act_in(pid, wait, State::Serving);
                 }
@@ -88,7 +88,7 @@ impl World {
             let verdict = self.model.begins(&self.plan, mark.uid, begin);
             self.hold(verdict);
         }
-        if self.is_bad(pid, Manner::Crash, 80) {
+        if self.is_bad(pid, Behaviour::Crash, 80) {
             self.kill_proc(pid, Ending::Signal(11));
         } else if !client_more {
             let wait = self.work_micros(pid, &head);
@@ -97,7 +97,7 @@ impl World {
     }
 
     fn work_micros(&mut self, pid: u32, head: &Header) -> u64 {
-        if self.is_bad(pid, Manner::Slow, 500) {
+        if self.is_bad(pid, Behaviour::Slow, 500) {
             self.rng.below(u64::from(head.deadline_ms) * 1500)
         } else {
             self.rng.below(3000)
@@ -132,22 +132,22 @@ impl World {
         proc.state = State::Serving;
         let conn = proc.conn;
         let Some(work) = proc.work.clone() else { return };
-        if self.is_bad(pid, Manner::Crash, 100) {
+        if self.is_bad(pid, Behaviour::Crash, 100) {
             self.die_answering(pid);
             return;
         }
-        if self.hides(pid, Manner::Hang, 15) {
+        if self.hides(pid, Behaviour::Hang, 15) {
             return;
         }
-        if self.is_bad(pid, Manner::Hang, 60) {
+        if self.is_bad(pid, Behaviour::Hang, 60) {
             self.act_in(pid, 0, State::Hung);
             return;
         }
-        if self.is_bad(pid, Manner::Garbage, 100) {
+        if self.is_bad(pid, Behaviour::Garbage, 100) {
             self.write_garbage(pid, &work);
         }
         match work.mark {
-            Some(mark) if self.is_bad(pid, Manner::Slow, 50) && mark.turn + 1 == mark.turns => {
+            Some(mark) if self.is_bad(pid, Behaviour::Slow, 50) && mark.turn + 1 == mark.turns => {
                 self.reply(pid, b"no", false, OWN_ERROR);
             }
             Some(mark) => {
@@ -157,7 +157,7 @@ impl World {
             }
             None => self.reply(pid, b"what was that?", false, 0),
         }
-        if self.is_bad(pid, Manner::Leaver, 30) {
+        if self.is_bad(pid, Behaviour::Leaver, 30) {
             self.proc_writes(pid, Frame::Logout);
             return self.kill_proc(pid, Ending::Exit(0));
         }
