@@ -2,7 +2,7 @@
 //! program that misbehaves. Each tells the model what it asks and what it gets.
 
 use super::access::Token;
-use super::body::Mark;
+use super::body::PieceId;
 use super::links::{Peer, Pulled};
 use super::model::{Asked, Outcome};
 use super::tokens::claim;
@@ -27,7 +27,7 @@ const TOO_LARGE: u64 = 6000;
 /// A request under way as its client knows it.
 #[derive(Clone, Debug)]
 struct Open {
-    mark: Mark,
+    piece: PieceId,
     send: Send,
     /// The bytes of the answer so far.
     got: Vec<u8>,
@@ -125,7 +125,7 @@ impl World {
         let Some((sequence, open)) = client.open.pop_first() else { return };
         client.session.give_up(sequence);
         client.has_given_up = true;
-        self.model.left(open.mark.uid);
+        self.model.left(open.piece.uid);
     }
 
     fn client_leaves(&mut self, index: usize, conn: u64) {
@@ -134,7 +134,7 @@ impl World {
         let client = &mut self.clients[index];
         client.conn = None;
         for open in std::mem::take(&mut client.open).into_values() {
-            self.model.left(open.mark.uid);
+            self.model.left(open.piece.uid);
         }
         let goodbye = client.session.logout();
         if is_polite {
@@ -148,7 +148,7 @@ impl World {
         self.note(format_args!("client {index} babbles"));
         let sequences: Vec<u32> = self.clients[index].open.keys().copied().collect();
         for open in std::mem::take(&mut self.clients[index].open).into_values() {
-            self.model.left(open.mark.uid);
+            self.model.left(open.piece.uid);
         }
         self.clients[index].is_wild = true;
         if let Some(conn) = self.conns.get_mut(&conn) {
@@ -204,7 +204,7 @@ impl World {
             outcome: None,
             is_left: false,
         });
-        let mark = Mark { uid, part: 0, parts, turn: 0, turns };
+        let piece = PieceId { uid, part: 0, parts, turn: 0, turns };
         let send = Send {
             more: parts > 1,
             idempotent: is_idempotent,
@@ -213,7 +213,7 @@ impl World {
             reply: wants_reply,
             ..Send::default()
         };
-        let open = Open { mark, send, got: Vec::new(), is_asked: false, is_lazy };
+        let open = Open { piece, send, got: Vec::new(), is_asked: false, is_lazy };
         self.client_sends(index, open);
     }
 
@@ -222,19 +222,19 @@ impl World {
         let is_quiescent = self.is_quiescent;
         let client = &self.clients[index];
         let next = client.open.iter().find(|(_, open)| {
-            let has_parts = open.mark.part + 1 < open.mark.parts;
+            let has_parts = open.piece.part + 1 < open.piece.parts;
             (has_parts || open.is_asked) && (is_quiescent || !open.is_lazy)
         });
         let Some((&sequence, open)) = next else { return false };
         let mut open = open.clone();
-        if open.mark.part + 1 < open.mark.parts {
-            open.mark.part += 1;
-            open.send.more = open.mark.part + 1 < open.mark.parts;
+        if open.piece.part + 1 < open.piece.parts {
+            open.piece.part += 1;
+            open.send.more = open.piece.part + 1 < open.piece.parts;
             let worker = open.send.conversation.map_or(0, |(_, worker)| worker);
             open.send.conversation = Some((sequence, worker));
         } else {
             open.is_asked = false;
-            open.mark.turn += 1;
+            open.piece.turn += 1;
         }
         self.client_sends(index, open);
         true
@@ -243,24 +243,24 @@ impl World {
     fn client_sends(&mut self, index: usize, open: Open) {
         let filler = self.rng.below(self.plan.bytes_max);
         let is_blind = !self.is_quiescent && self.rng.hits(self.plan.nonsense);
-        let body = Bytes::from(open.mark.body(filler));
+        let body = Bytes::from(open.piece.body(filler));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return };
         match client.session.send(body, &open.send) {
             Ok((sequence, frame)) => {
                 client.session.handed_over(sequence);
                 let is_over = !open.send.reply && !open.send.more;
-                let mark = open.mark;
+                let piece = open.piece;
                 if is_over {
                     client.open.remove(&sequence);
                 } else {
                     client.open.insert(sequence, open);
                 }
-                self.note(format_args!("client {index} sends {sequence} {mark:?} {is_blind}"));
+                self.note(format_args!("client {index} sends {sequence} {piece:?} {is_blind}"));
                 let frame = match frame {
                     // A program without the library knows no limits.
                     Frame::Data { head, .. } if is_blind && self.plan.has_small_bodies() => {
-                        Frame::data(head, Bytes::from(mark.body(TOO_LARGE)))
+                        Frame::data(head, Bytes::from(piece.body(TOO_LARGE)))
                     }
                     frame => frame,
                 };
@@ -270,7 +270,7 @@ impl World {
             Err(_) => {
                 let sequence = open.send.conversation.map(|(sequence, _)| sequence);
                 if sequence.is_none_or(|sequence| client.open.contains_key(&sequence)) {
-                    self.model.left(open.mark.uid);
+                    self.model.left(open.piece.uid);
                 }
                 // A program that can't go on with a request gives it up.
                 if let Some(sequence) = sequence {
@@ -319,7 +319,7 @@ impl World {
         }
         for open in std::mem::take(&mut self.clients[index].open).into_values() {
             if open.send.reply {
-                let uid = open.mark.uid;
+                let uid = open.piece.uid;
                 self.hold(Err(format!("client {index} got no outcome of {uid} with the loss")));
             }
         }
@@ -362,11 +362,11 @@ impl World {
             let text = format!("client {index} got {:?} for {}", reply.error, reply.sequence);
             return self.hold(Err(text));
         };
-        let uid = open.mark.uid;
+        let uid = open.piece.uid;
         open.got.extend_from_slice(&reply.body);
         if reply.more {
             open.send.conversation = Some((reply.sequence, reply.worker));
-            open.is_asked = open.mark.turn + 1 < open.mark.turns;
+            open.is_asked = open.piece.turn + 1 < open.piece.turns;
             return;
         }
         let outcome = match &reply.error {

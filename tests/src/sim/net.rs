@@ -3,7 +3,7 @@
 
 mod apply;
 
-use super::body::Mark;
+use super::body::PieceId;
 use super::links::{Conn, Peer, Pulled};
 use super::world::{Departure, Event, World};
 use broker::engine::action::Origin;
@@ -321,7 +321,7 @@ impl World {
 
     /// The model is told of a request that comes in.
     fn comes_in(&mut self, link: LinkId, head: &Header, body: &Bytes) {
-        let Ok(Some(Mark { uid, part: 0, turn: 0, .. })) = Mark::read(body) else { return };
+        let Ok(Some(PieceId { uid, part: 0, turn: 0, .. })) = PieceId::read(body) else { return };
         let deadline_ms = match head.deadline_ms {
             0 => ServiceSetting::DeadlineMs.row().default,
             asked => u64::from(asked).min(DEADLINE_MS_MAX),

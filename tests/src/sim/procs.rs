@@ -5,7 +5,7 @@
 mod serving;
 
 use super::access::Token;
-use super::body::Mark;
+use super::body::PieceId;
 use super::links::{Peer, Pulled};
 use super::net::secret;
 use super::plan::Behaviour;
@@ -47,7 +47,7 @@ enum State {
 #[derive(Clone, Debug)]
 struct Work {
     head: Header,
-    mark: Option<Mark>,
+    piece: Option<PieceId>,
     client_more: bool,
     /// It was answered with `more`, so something of its client may cross the end.
     was_open: bool,

@@ -1,7 +1,7 @@
 //! What the broker's engine decided, done in the simulated net: frames become bytes, links close,
 //! outboxes fill and drain. Not the engine's steps: those are `net`'s.
 
-use crate::sim::body::Mark;
+use crate::sim::body::PieceId;
 use crate::sim::net::secret;
 use crate::sim::plan::{Sabotage, ServicePlan};
 use crate::sim::tokens;
@@ -192,8 +192,8 @@ impl World {
         if let Frame::Data { head, body } = &frame
             && head.attempt == 1
         {
-            match Mark::read(body) {
-                Ok(Some(Mark { uid, part: 0, turn: 0, .. })) => {
+            match PieceId::read(body) {
+                Ok(Some(PieceId { uid, part: 0, turn: 0, .. })) => {
                     self.model.given_first(uid, self.now);
                     self.shadow_work(id, link, uid);
                 }

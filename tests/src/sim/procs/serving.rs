@@ -2,7 +2,7 @@
 //! life before and after: that is `procs`.
 
 use super::{OWN_ERROR, State, Work};
-use crate::sim::body::{Mark, turn_reply};
+use crate::sim::body::{PieceId, turn_reply};
 use crate::sim::model::Begin;
 use crate::sim::plan::Behaviour;
 use crate::sim::world::{Event, World};
@@ -47,45 +47,45 @@ impl World {
 
     /// A piece of the request under way, or the first one of a new one.
     fn take_piece(&mut self, pid: u32, head: Header, body: &Bytes) {
-        let mark = match Mark::read(body) {
-            Ok(mark) => mark,
+        let piece = match PieceId::read(body) {
+            Ok(piece) => piece,
             Err(broken) => return self.hold(Err(format!("pid {pid}: {broken}"))),
         };
         let Some(proc) = self.procs.get_mut(&pid) else { return };
-        let before = proc.work.as_ref().and_then(|work| work.mark);
+        let before = proc.work.as_ref().and_then(|work| work.piece);
         let is_first = proc.work.is_none();
-        let is_right = match (mark, before) {
-            (Some(mark), None) => is_first && mark.part == 0 && mark.turn == 0,
-            (Some(mark), Some(old)) => {
-                let is_next = if mark.turn == old.turn {
-                    mark.part == old.part + 1
+        let is_right = match (piece, before) {
+            (Some(piece), None) => is_first && piece.part == 0 && piece.turn == 0,
+            (Some(piece), Some(old)) => {
+                let is_next = if piece.turn == old.turn {
+                    piece.part == old.part + 1
                 } else {
-                    mark.turn == old.turn + 1 && old.part + 1 == old.parts
+                    piece.turn == old.turn + 1 && old.part + 1 == old.parts
                 };
-                mark.uid == old.uid && is_next
+                piece.uid == old.uid && is_next
             }
             (None, None) => true,
             // A client that babbles may do so in the middle of its own request.
             (None, Some(old)) => self.model.get(old.uid).is_some_and(|asked| asked.is_left),
         };
         if !is_right {
-            let text = format!("pid {pid} got {mark:?} after {before:?}, first: {is_first}");
+            let text = format!("pid {pid} got {piece:?} after {before:?}, first: {is_first}");
             return self.hold(Err(text));
         }
         let client_more = head.more != 0;
         // What comes later keeps the number of parts of the first turn in mind.
-        let mark = match (mark, before) {
+        let piece = match (piece, before) {
             (Some(new), Some(old)) if new.turn > old.turn => {
-                Some(Mark { part: old.part, parts: old.parts, ..new })
+                Some(PieceId { part: old.part, parts: old.parts, ..new })
             }
-            (mark, _) => mark,
+            (piece, _) => piece,
         };
         let was_open = proc.work.as_ref().is_some_and(|work| work.was_open);
-        proc.work = Some(Work { head, mark, client_more, was_open });
-        if is_first && let Some(mark) = mark {
+        proc.work = Some(Work { head, piece, client_more, was_open });
+        if is_first && let Some(piece) = piece {
             let begin = Begin { pid, attempt: head.attempt };
-            self.note(format_args!("pid {pid} begins {} {begin:?}", mark.uid));
-            let verdict = self.model.begins(&self.plan, mark.uid, begin);
+            self.note(format_args!("pid {pid} begins {} {begin:?}", piece.uid));
+            let verdict = self.model.begins(&self.plan, piece.uid, begin);
             self.hold(verdict);
         }
         if self.is_bad(pid, Behaviour::Crash, 80) {
@@ -146,13 +146,15 @@ impl World {
         if self.is_bad(pid, Behaviour::Garbage, 100) {
             self.write_garbage(pid, &work);
         }
-        match work.mark {
-            Some(mark) if self.is_bad(pid, Behaviour::Slow, 50) && mark.turn + 1 == mark.turns => {
+        match work.piece {
+            Some(piece)
+                if self.is_bad(pid, Behaviour::Slow, 50) && piece.turn + 1 == piece.turns =>
+            {
                 self.reply(pid, b"no", false, OWN_ERROR);
             }
-            Some(mark) => {
-                let bytes = turn_reply(mark.uid, mark.turn);
-                let is_last = mark.turn + 1 >= mark.turns;
+            Some(piece) => {
+                let bytes = turn_reply(piece.uid, piece.turn);
+                let is_last = piece.turn + 1 >= piece.turns;
                 self.reply_in_pieces(pid, &bytes, is_last);
             }
             None => self.reply(pid, b"what was that?", false, 0),
