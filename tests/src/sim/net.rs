@@ -200,7 +200,7 @@ impl World {
         let epoch = self.epoch;
         self.note(format_args!("broker {epoch} is gone"));
         self.model.broker_gone();
-        self.forget_desk();
+        self.reset_authenticator();
         for conn in broker.links.into_values().flatten() {
             let how = if self.rng.hits(500) { Close::Eof } else { Close::Reset };
             if let Some(conn) = self.conns.get_mut(&conn) {

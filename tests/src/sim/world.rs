@@ -10,7 +10,7 @@ use super::net::Broker;
 use super::plan::Plan;
 use super::procs::Proc;
 use super::rng::Rng;
-use super::tokens::Desk;
+use super::tokens::Authenticator;
 use super::trace::Trace;
 use broker::engine::input::Close;
 use bytes::Bytes;
@@ -73,7 +73,7 @@ pub struct World {
     pub model: Model,
     /// Who may do what.
     pub access: Access,
-    pub(super) desk: Desk,
+    pub(super) authenticator: Authenticator,
     /// The time.
     pub now: Tick,
     /// Faults are over, every program does its best.
@@ -124,7 +124,7 @@ impl World {
             trace: Trace::new(is_kept),
             model: Model::default(),
             access: Access::default(),
-            desk: Desk::default(),
+            authenticator: Authenticator::default(),
             now: Tick(0),
             is_quiescent: false,
             broker: None,
