@@ -1,5 +1,5 @@
-//! The world around the house: what the tests in `tests/tests` need to run scripts, simulations and
-//! real processes, and to make documents. Nothing here is part of any program.
+//! What the tests in `tests/tests` need to run scripts, simulations and real processes, and to make
+//! documents. Nothing here is part of any program.
 
 pub mod blackhole;
 pub mod certs;

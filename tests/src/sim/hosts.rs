@@ -337,7 +337,10 @@ impl World {
 
     fn spawn(&mut self, index: usize, child: ChildId, broker: &str, start: &ExecStart) {
         if self.hosts[index].proven.is_empty() {
-            self.hold(Err(format!("a host starts worker {} for a stranger", start.worker)));
+            self.hold(Err(format!(
+                "a host starts worker {} for somebody who has proved nothing",
+                start.worker
+            )));
         }
         if !self.is_quiescent && self.rng.hits(self.plan.start_fails) {
             let lasting = self.rng.hits(100);
