@@ -2,7 +2,7 @@
 //! not wander with the machine, so a slower commit is seen. Two runs of different length are
 //! subtracted, so that preparing costs nothing.
 
-use crate::proc::{Manner, Start, find_program, own_program};
+use crate::proc::{Scheduling, Start, find_program, own_program};
 use crate::round::say;
 use crate::steps::STEPS;
 use std::fmt::Write as _;
@@ -94,7 +94,7 @@ fn collect(name: &str, count: u64) -> Result<u64, String> {
         log: &log,
         talks: true,
         in_order: false,
-        manner: Manner::Plain,
+        scheduling: Scheduling::Plain,
     };
     // It says nothing on stdout; its end is waited for.
     let ended = start.spawn()?.line(LIMIT);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// Workers that connect at the same time; more would overflow a listener's backlog.
 const CONNECTING_MAX: usize = 64;
-const DOOR: Token = Token(usize::MAX - 1);
+const LISTENER: Token = Token(usize::MAX - 1);
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 struct Worker {
@@ -66,14 +66,14 @@ pub fn serve(
 pub fn listen(place: &Place) -> Result<(), String> {
     let io = |e: std::io::Error| e.to_string();
     let poll = Poll::new().map_err(io)?;
-    let mut door = Listener::bind(place).map_err(io)?;
-    door.register(poll.registry(), DOOR).map_err(io)?;
-    say(&serde_json::json!({ "client": door.place().map_err(io)?.to_string() }).to_string())?;
+    let mut listener = Listener::bind(place).map_err(io)?;
+    listener.register(poll.registry(), LISTENER).map_err(io)?;
+    say(&serde_json::json!({ "client": listener.place().map_err(io)?.to_string() }).to_string())?;
     let mut echo = Echo { poll, workers: Vec::new(), ready: 0 };
     let (mut events, mut scratch) = (Events::with_capacity(1024), vec![0; SCRATCH_BYTES]);
     loop {
         if echo.turn(&mut events, &mut scratch, None)? {
-            while let Some(stream) = door.accept().map_err(io)? {
+            while let Some(stream) = listener.accept().map_err(io)? {
                 echo.add(stream, Box::new(limit::Worker { listens: true }))?;
             }
         }
@@ -111,7 +111,7 @@ impl Echo {
         }
         let mut knocks = false;
         for event in &*events {
-            if event.token() == DOOR {
+            if event.token() == LISTENER {
                 knocks = true;
             } else if !self.serve(event, scratch)? {
                 self.workers[event.token().0] = None;

@@ -4,7 +4,7 @@
 use crate::load::{Load, Plan};
 use crate::noise::{BULK, NOISES, bulk_speech};
 use crate::peers::{Isect, IsectOptions, START_LIMIT, Setup, workers};
-use crate::proc::{Manner, Process, Start, own_program};
+use crate::proc::{Process, Scheduling, Start, own_program};
 use crate::round::say;
 use crate::shape::Shape;
 use crate::sock::Place;
@@ -28,8 +28,8 @@ pub struct Trial {
     pub rounds: usize,
     /// Time of each.
     pub span: Duration,
-    /// The burdens run with least niceness.
-    pub meek: bool,
+    /// The burdens run at nice 19.
+    pub niced: bool,
     /// The burdens to measure; empty = all.
     pub noises: Vec<String>,
 }
@@ -101,7 +101,7 @@ fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2
     let mut burden = None;
     if noise != QUIET {
         let place = if noise == "lister" { &op_place } else { &place };
-        burden = Some(begin((noise, trial.meek), place, setup, dir.path())?);
+        burden = Some(begin((noise, trial.niced), place, setup, dir.path())?);
     }
     let tally = load.run(stop, |_| burden.as_mut().map_or(Ok(()), Process::check))?;
     if tally.is_behind() {
@@ -111,7 +111,7 @@ fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2
 }
 
 fn begin(
-    (noise, meek): (&str, bool),
+    (noise, niced): (&str, bool),
     place: &Place,
     setup: &Setup,
     dir: &Path,
@@ -125,7 +125,7 @@ fn begin(
         in_order: false,
         // It takes what the broker gives it and the machine has left: measured is how the broker
         // shares itself, not how the kernel shares the cores among too many processes.
-        manner: if meek { Manner::Meek } else { Manner::Plain },
+        scheduling: if niced { Scheduling::Niced } else { Scheduling::Plain },
     }
     .spawn()?;
     process.line(START_LIMIT)?;

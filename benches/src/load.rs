@@ -4,19 +4,19 @@
 //! slow answer is not hidden by the requests that were not sent meanwhile. Every reply is compared
 //! with its request.
 
+mod client;
 mod drive;
 mod pace;
-mod seat;
 
 use crate::clock;
 use crate::shape::Shape;
 use crate::sock::{Place, SCRATCH_BYTES, Stream};
 use crate::speech::Asks;
 use crate::stop::Stop;
+use client::LoadClient;
 use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
 use pace::Pace;
-use seat::Seat;
 use std::time::{Duration, Instant};
 
 /// Clients that connect at the same time; more would overflow a listener's backlog.
@@ -68,7 +68,7 @@ pub struct Load {
     poll: Poll,
     events: Events,
     scratch: Vec<u8>,
-    seats: Vec<Seat>,
+    clients: Vec<LoadClient>,
     ready: usize,
     dirty: Vec<usize>,
     plan: Plan,
@@ -99,7 +99,7 @@ impl Load {
             poll: Poll::new().map_err(|e| e.to_string())?,
             events: Events::with_capacity(1024),
             scratch: vec![0; SCRATCH_BYTES],
-            seats: Vec::new(),
+            clients: Vec::new(),
             ready: 0,
             dirty: Vec::new(),
             is_asking: false,
@@ -116,7 +116,7 @@ impl Load {
         let count = load.plan.shape.clients + load.plan.shape.idle;
         let end = clock::now() + CONNECT_LIMIT;
         while load.ready < count {
-            while load.seats.len() < count && load.seats.len() - load.ready < CONNECTING_MAX {
+            while load.clients.len() < count && load.clients.len() - load.ready < CONNECTING_MAX {
                 load.add(place, asker())?;
             }
             if clock::now() > end {
@@ -133,14 +133,14 @@ impl Load {
     }
 
     fn add(&mut self, place: &Place, speech: Box<dyn Asks>) -> Result<(), String> {
-        let token = Token(self.seats.len());
+        let token = Token(self.clients.len());
         let mut stream = Stream::connect(place).map_err(|e| format!("{place}: {e}"))?;
         stream.register(self.poll.registry(), token).map_err(|e| format!("epoll: {e}"))?;
-        let mut seat = Seat::new(stream, speech, token.0 as u32);
-        seat.is_ready = seat.speech.hello(&mut seat.line.out);
-        seat.line.flush(self.poll.registry(), token)?;
-        self.ready += usize::from(seat.is_ready);
-        self.seats.push(seat);
+        let mut client = LoadClient::new(stream, speech, token.0 as u32);
+        client.is_ready = client.speech.hello(&mut client.line.out);
+        client.line.flush(self.poll.registry(), token)?;
+        self.ready += usize::from(client.is_ready);
+        self.clients.push(client);
         Ok(())
     }
 

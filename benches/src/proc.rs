@@ -38,19 +38,19 @@ pub struct Start<'a> {
     /// Whether it is asked to end and waited for, because it has processes of its own.
     pub in_order: bool,
     /// How the kernel schedules it.
-    pub manner: Manner,
+    pub scheduling: Scheduling,
 }
 
 /// How the kernel schedules a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum Manner {
+pub enum Scheduling {
     /// As any other.
     #[default]
     Plain,
     /// `SCHED_BATCH`, as execd starts workers: when woken it pushes nobody aside.
     Batch,
-    /// Least niceness: it has what the others leave.
-    Meek,
+    /// At nice 19: it has what the others leave.
+    Niced,
 }
 
 /// A process that ends when this is dropped.
@@ -102,10 +102,10 @@ impl Start<'_> {
         if self.in_order {
             command.arg("--in-order");
         }
-        match self.manner {
-            Manner::Plain => {}
-            Manner::Batch => drop(command.args(["--manner", "batch"])),
-            Manner::Meek => drop(command.args(["--manner", "meek"])),
+        match self.scheduling {
+            Scheduling::Plain => {}
+            Scheduling::Batch => drop(command.args(["--scheduling", "batch"])),
+            Scheduling::Niced => drop(command.args(["--scheduling", "niced"])),
         }
         command.arg("--").arg(self.program).args(&self.args);
         command.stdin(Stdio::null()).stderr(log);
@@ -124,7 +124,7 @@ impl Start<'_> {
 pub fn become_program(
     core: Option<usize>,
     in_order: bool,
-    manner: Manner,
+    scheduling: Scheduling,
     words: &[String],
 ) -> String {
     let [program, args @ ..] = words else {
@@ -140,17 +140,17 @@ pub fn become_program(
     if let Some(Err(error)) = core.map(pin) {
         return error;
     }
-    if let Err(error) = behave(manner) {
+    if let Err(error) = schedule(scheduling) {
         return format!("scheduling: {error}");
     }
     format!("{program}: {}", Command::new(program).args(args).exec())
 }
 
 /// Has the kernel schedule this process so.
-fn behave(manner: Manner) -> nix::Result<()> {
-    let result = match manner {
-        Manner::Plain => 0,
-        Manner::Batch => {
+fn schedule(scheduling: Scheduling) -> nix::Result<()> {
+    let result = match scheduling {
+        Scheduling::Plain => 0,
+        Scheduling::Batch => {
             let parameter = libc::sched_param { sched_priority: 0 };
             #[expect(unsafe_code, reason = "nix has no sched_setscheduler")]
             // SAFETY: the parameter is plain data that is only read.
@@ -158,7 +158,7 @@ fn behave(manner: Manner) -> nix::Result<()> {
                 libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameter)
             }
         }
-        Manner::Meek => {
+        Scheduling::Niced => {
             #[expect(unsafe_code, reason = "nix has no setpriority")]
             // SAFETY: setpriority takes numbers.
             unsafe {

@@ -32,13 +32,13 @@ struct Relay {
 pub fn run(clients: &Place, workers: &Place) -> Result<(), String> {
     let io = |e: std::io::Error| e.to_string();
     let poll = Poll::new().map_err(io)?;
-    let mut client_door = Listener::bind(clients).map_err(io)?;
-    let mut worker_door = Listener::bind(workers).map_err(io)?;
-    client_door.register(poll.registry(), CLIENTS).map_err(io)?;
-    worker_door.register(poll.registry(), WORKERS).map_err(io)?;
+    let mut client_listener = Listener::bind(clients).map_err(io)?;
+    let mut worker_listener = Listener::bind(workers).map_err(io)?;
+    client_listener.register(poll.registry(), CLIENTS).map_err(io)?;
+    worker_listener.register(poll.registry(), WORKERS).map_err(io)?;
     let places = serde_json::json!({
-        "client": client_door.place().map_err(io)?.to_string(),
-        "worker": worker_door.place().map_err(io)?.to_string(),
+        "client": client_listener.place().map_err(io)?.to_string(),
+        "worker": worker_listener.place().map_err(io)?.to_string(),
     });
     writeln!(std::io::stdout(), "{places}").map_err(io)?;
     let mut relay = Relay {
@@ -61,8 +61,8 @@ pub fn run(clients: &Place, workers: &Place) -> Result<(), String> {
         }
         for event in &events {
             match event.token() {
-                CLIENTS => relay.accept(&client_door, false)?,
-                WORKERS => relay.accept(&worker_door, true)?,
+                CLIENTS => relay.accept(&client_listener, false)?,
+                WORKERS => relay.accept(&worker_listener, true)?,
                 Token(token) => {
                     let index = token - FIRST;
                     if event.is_writable() {
@@ -79,8 +79,8 @@ pub fn run(clients: &Place, workers: &Place) -> Result<(), String> {
 }
 
 impl Relay {
-    fn accept(&mut self, door: &Listener, is_worker: bool) -> Result<(), String> {
-        while let Some(mut stream) = door.accept().map_err(|e| e.to_string())? {
+    fn accept(&mut self, listener: &Listener, is_worker: bool) -> Result<(), String> {
+        while let Some(mut stream) = listener.accept().map_err(|e| e.to_string())? {
             let index = self.free.pop().unwrap_or(self.lines.len());
             stream
                 .register(self.poll.registry(), Token(FIRST + index))

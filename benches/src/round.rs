@@ -107,13 +107,13 @@ fn measure(
 ) -> Result<Sample, String> {
     let mut running = peer.start(&course.setup, shape)?;
     let plan = Plan { shape: *shape, ..course.plan.clone() };
-    let mut marks = Vec::with_capacity(2);
+    let mut readings = Vec::with_capacity(2);
     let broker = running.broker;
     let tally = Load::connect(&running.place, plan, &*running.asker, stop)
         .and_then(|mut load| {
             load.run(stop, |_| {
                 let cpu = broker.map(usage::cpu_nanos).transpose()?;
-                marks.push((cpu, usage::machine()));
+                readings.push((cpu, usage::machine()));
                 Ok(())
             })
         })
@@ -122,8 +122,8 @@ fn measure(
             Ok(()) => why,
             Err(end) => format!("{why}; {end}"),
         })?;
-    let [(cpu_before, machine_before), (cpu_after, machine_after)] = marks[..] else {
-        return Err("the run was not marked".into());
+    let [(cpu_before, machine_before), (cpu_after, machine_after)] = readings[..] else {
+        return Err("the run was not measured".into());
     };
     let rss = broker.map(|pid| usage::memory_bytes(pid, "VmHWM")).transpose()?;
     let replies = tally.replies.max(1) as f64;

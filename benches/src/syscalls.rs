@@ -4,7 +4,7 @@
 use crate::clock;
 use crate::load::{Load, Plan};
 use crate::peers::{Peer, Setup};
-use crate::proc::{Manner, Start, find_program};
+use crate::proc::{Scheduling, Start, find_program};
 use crate::shape::Shape;
 use crate::stop::Stop;
 use std::collections::BTreeMap;
@@ -51,7 +51,7 @@ pub fn count(peer: &Peer, shape: Shape, setup: &Setup, stop: &Stop) -> Result<Sy
         log: &log,
         talks: false,
         in_order: true,
-        manner: Manner::Plain,
+        scheduling: Scheduling::Plain,
     };
     let mut tracer = None;
     let tally = load.run(stop, |is_over| {

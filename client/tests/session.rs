@@ -280,12 +280,12 @@ fn pings_are_answered_in_every_state_and_other_kinds_are_not_taken() {
 #[test]
 fn every_request_has_exactly_one_outcome() {
     for seed in 0..200u64 {
-        let mut chance = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut rng = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
         let mut roll = move |below: u64| {
-            chance ^= chance << 13;
-            chance ^= chance >> 7;
-            chance ^= chance << 17;
-            chance % below
+            rng ^= rng << 13;
+            rng ^= rng >> 7;
+            rng ^= rng << 17;
+            rng % below
         };
         let mut session = open();
         let mut outcomes: BTreeMap<u32, u32> = BTreeMap::new();

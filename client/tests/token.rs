@@ -39,8 +39,8 @@ fn list() -> TokenList {
     TokenList::parse(&with_line("", &name, &entry).unwrap()).unwrap()
 }
 
-/// Challenges and checks; the signature.
-fn judge(peer: &mut Peer, role: Role, claim: &Claim) -> String {
+/// Challenges and checks the proof; the signature.
+fn check_proof(peer: &mut Peer, role: Role, claim: &Claim) -> String {
     let list = list();
     let challenge = list.challenge(claim).unwrap();
     peer.send(Frame::Challenge(challenge.clone()));
@@ -62,7 +62,7 @@ fn a_token_is_proved_and_never_sent() {
         let mut peer = broker.accept();
         let login = peer.login();
         let body = String::from_utf8(login.render().to_vec()).unwrap();
-        let signature = judge(&mut peer, Role::Client, &login.token.unwrap());
+        let signature = check_proof(&mut peer, Role::Client, &login.token.unwrap());
         peer.send(Frame::LoginOk(LoginOk { signature: Some(signature), ..login_ok() }));
         body
     });
@@ -91,11 +91,11 @@ fn a_broker_that_does_not_know_the_token_is_not_believed() {
                     return;
                 }
                 "no signature" => {
-                    judge(&mut peer, Role::Client, &claim);
+                    check_proof(&mut peer, Role::Client, &claim);
                     None
                 }
                 _ => {
-                    judge(&mut peer, Role::Client, &claim);
+                    check_proof(&mut peer, Role::Client, &claim);
                     Some("00".repeat(32))
                 }
             };
@@ -151,7 +151,7 @@ fn a_worker_that_starts_itself_proves_a_token() {
         let thread = beside(move || {
             let mut peer = broker.accept();
             let claim = peer.worker_login().token.unwrap();
-            let signature = judge(&mut peer, Role::Worker, &claim);
+            let signature = check_proof(&mut peer, Role::Worker, &claim);
             let signature = is_signed.then_some(signature);
             peer.send(Frame::WorkerLoginOk(WorkerLoginOk { signature, ..worker_login_ok() }));
         });

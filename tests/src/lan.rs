@@ -3,7 +3,7 @@
 //! shell that stays, as a person's would. Nothing is left: what runs on them is killed at the end.
 //! Needs root and iproute2. Not a slow or lossy network; process ids are the same everywhere.
 
-use crate::cable::Room;
+use crate::netns_link::Namespace;
 use crate::proc::{program, signal_pid, within};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
@@ -34,7 +34,7 @@ pub struct Machine {
     pub name: String,
     /// Its address.
     pub address: String,
-    room: Room,
+    namespace: Namespace,
     shell: Child,
     /// Its network namespace, as the kernel names it.
     net: PathBuf,
@@ -46,7 +46,7 @@ pub struct Lan {
     /// In the order in which they were named.
     pub machines: Vec<Machine>,
     /// The switch is gone with its thread.
-    _switch: Room,
+    _switch: Namespace,
     folder: TempDir,
     blocks: u32,
 }
@@ -75,7 +75,7 @@ impl Lan {
         write(&scp, SCP)?;
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
         fs::set_permissions(&scp, mode).map_err(|e| e.to_string())?;
-        let switch = Room::open()?;
+        let switch = Namespace::open()?;
         switch.ip("link add both type bridge".into())?;
         switch.ip("link set both up".into())?;
         let mut machines = Vec::new();
@@ -129,10 +129,15 @@ impl Lan {
 }
 
 impl Machine {
-    fn build(name: &str, address: String, switch: &Room, folder: &Path) -> Result<Self, String> {
-        let room = Room::open()?;
+    fn build(
+        name: &str,
+        address: String,
+        switch: &Namespace,
+        folder: &Path,
+    ) -> Result<Self, String> {
+        let namespace = Namespace::open()?;
         let wire = format!("to-{name}");
-        let tid = room.tid();
+        let tid = namespace.tid();
         switch.ip(format!("link add {wire} type veth peer name eth0 netns {tid}"))?;
         switch.ip(format!("link set {wire} master both"))?;
         switch.ip(format!("link set {wire} up"))?;
@@ -141,18 +146,18 @@ impl Machine {
             format!("addr add {address}/24 dev eth0"),
             "link set eth0 up".to_owned(),
         ] {
-            room.ip(line)?;
+            namespace.ip(line)?;
         }
         let home = folder.join("home").join(name);
         fs::create_dir_all(&home).map_err(|e| e.to_string())?;
         let (owned, at) = (folder.to_path_buf(), home);
-        let (shell, net) = room.run(move || furnish(&owned, &at))?;
-        Ok(Self { name: name.to_owned(), address, room, shell, net })
+        let (shell, net) = namespace.run(move || furnish(&owned, &at))?;
+        Ok(Self { name: name.to_owned(), address, namespace, shell, net })
     }
 
     /// Does something there, on its network.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
-        self.room.run(work)
+        self.namespace.run(work)
     }
 
     /// Kills all that runs there.
@@ -183,7 +188,7 @@ impl Drop for Lan {
             }
             for machine in &self.machines {
                 let show = || show_logs(Path::new("/opt"));
-                eprintln!("== on {}\n{}", machine.name, machine.room.run(show));
+                eprintln!("== on {}\n{}", machine.name, machine.namespace.run(show));
             }
         }
         self.machines.iter_mut().for_each(Machine::clear);

@@ -1,19 +1,20 @@
-//! The world around the house: what the tests in `tests/tests` need to run scripts, simulations and
-//! real processes, and to make documents. Nothing here is part of any program.
+//! What the tests in `tests/tests` need to run scripts, simulations and real processes, and to make
+//! documents. Nothing here is part of any program.
 
-pub mod cable;
+pub mod blackhole;
 pub mod certs;
 pub mod docs;
+pub mod far_host;
 pub mod fault;
 pub mod figures;
 pub mod fuzz;
 pub mod lan;
+pub mod netns_link;
+pub mod other_user;
 pub mod proc;
 pub mod proof;
 pub mod schema;
 pub mod script;
 pub mod sim;
-pub mod stranger;
-pub mod swallow;
 pub mod walk;
 pub mod wire;

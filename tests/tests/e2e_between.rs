@@ -261,7 +261,7 @@ fn firsts<'a>(
 }
 
 #[test]
-fn a_proof_that_was_heard_opens_no_door_a_second_time_nor_another_one() {
+fn a_proof_that_was_heard_lets_nobody_in_a_second_time_nor_at_another_port() {
     let tokens = Tokens::new();
     let many = tokens.0.path().join("many");
     let (file, out) = (tokens.file(), many.to_string_lossy().into_owned());
@@ -304,7 +304,7 @@ fn a_proof_that_was_heard_opens_no_door_a_second_time_nor_another_one() {
             assert_eq!(wire.refusal(), ErrorCode::BadToken, "shown as {role}");
         }
     }
-    // What was made for one door and this very challenge is for no other one either.
+    // What was made for one port and this very challenge is for no other one either.
     for (at, first, role, _) in firsts(&claim, ports) {
         let (mut wire, challenge) = challenged(at, first);
         let wrong = if role == Role::Client { Role::Worker } else { Role::Client };

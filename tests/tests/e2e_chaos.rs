@@ -25,7 +25,7 @@ const TOUGH: &[&str] = &[
     "host_retry_ms=50",
 ];
 
-fn faithful(broker: &Broker, service: &str) -> Caller {
+fn reconnecting(broker: &Broker, service: &str) -> Caller {
     let mut options = Options::new(ServiceName::new(service).expect("a name"));
     options.reconnect = true;
     Caller::login(&[broker.address()], options).expect("a login")
@@ -38,7 +38,7 @@ fn kills_of_workers_execd_and_broker_under_load_lose_no_idempotent_request() {
     let mut broker = Broker::start(TOUGH);
     broker.op("config service echo poison_deaths=100 retry_idempotent=100");
     broker.with_workers("echo", "isdecho", WORKERS as usize);
-    let callers: Vec<Caller> = (0..4).map(|_| faithful(&broker, "echo")).collect();
+    let callers: Vec<Caller> = (0..4).map(|_| reconnecting(&broker, "echo")).collect();
     let (is_over, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     let ask = |who: usize, mut caller: Caller| {
         let mut number = 0_u64;

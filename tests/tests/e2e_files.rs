@@ -2,8 +2,8 @@
 //! whatever else is wrong keeps the broker from starting or leaves in force what is; and programs
 //! that change one file at the same time undo nothing of each other's.
 
+use isect_tests::other_user::{OTHER_USER, can_be};
 use isect_tests::proc::{Broker, Done, Process, await_that, copy_program, program, run};
-use isect_tests::stranger::{STRANGER, can_be};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
@@ -99,10 +99,10 @@ fn make(kind: &str, path: &Path, text: &str) {
             fs::write(path, text).expect("a file");
             mode(0o604);
         }
-        "stranger's" => {
+        "another user's" => {
             fs::write(path, text).expect("a file");
             mode(0o600);
-            chown(path, Some(STRANGER), None).expect("chown");
+            chown(path, Some(OTHER_USER), None).expect("chown");
         }
         kind => panic!("no kind {kind}"),
     }
@@ -136,9 +136,9 @@ fn a_broker_starts_without_tokens_only_if_there_is_no_such_name() {
     let made = folder.path().join("made");
     add("one", &made);
     let text = fs::read_to_string(&made).expect("tokens");
-    let stranger = [("stranger's", "belongs to user 65534")];
+    let other = [("another user's", "belongs to user 65534")];
     let more = [("empty", "is empty"), ("nonsense", "line 1")];
-    let own = if can_be() { &stranger[..] } else { &[] };
+    let own = if can_be() { &other[..] } else { &[] };
     for (kind, part) in WRONG.iter().chain(&more).chain(own) {
         for name in ["tokens", "host-token"] {
             // No token at all stands in an empty file for hosts: that is none for any of them.
@@ -165,7 +165,7 @@ fn a_token_file_that_may_not_be_reached_is_not_missing() {
     if !can_be() || !Path::new("/usr/bin/setpriv").exists() {
         return;
     }
-    // The state directory is the stranger's, its tokens are a link into a directory of root's.
+    // The state directory is the other user's, its tokens are a link into a directory of root's.
     let folder = folder();
     fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
     let isectd = folder.path().join("isectd");
@@ -175,7 +175,7 @@ fn a_token_file_that_may_not_be_reached_is_not_missing() {
         fs::create_dir(dir).expect("a directory");
     }
     fs::set_permissions(&shut, PermissionsExt::from_mode(0o700)).expect("chmod");
-    chown(&state, Some(STRANGER), Some(STRANGER)).expect("chown");
+    chown(&state, Some(OTHER_USER), Some(OTHER_USER)).expect("chown");
     symlink(shut.join("tokens"), state.join("tokens")).expect("a link");
     let wrap = ["/usr/bin/setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"];
     let wrap = [&wrap[..], &[isectd.to_str().expect("a path")]].concat();

@@ -151,20 +151,19 @@ fn nothing_is_started_by_an_execd_that_is_not_the_brokers_and_stays() {
     let ports = folder.path().join("execd.json").display().to_string();
     let args = ["--listen", &listen, "--allow", "/", "--allow-root-workers", "--state", "none"];
     let args = [&args[..], &["--ports-file", &ports]].concat();
-    let mut stranger =
-        Process::start(&program("isdexecd"), &args, folder.path().join("isdexecd.log"));
+    let mut other = Process::start(&program("isdexecd"), &args, folder.path().join("isdexecd.log"));
     await_that("its socket", || Path::new(&ports).exists().then_some(()));
     let mut broker = Broker::start_in(folder, &[]);
     broker.op("config service echo");
     broker.op(&format!("config worker echo localhost {}", program("isdecho").display()));
     let page = broker.await_page("host localhost", "does not hand over");
-    assert!(page.contains(&format!("kill -KILL {}", stranger.pid())), "{page}");
+    assert!(page.contains(&format!("kill -KILL {}", other.pid())), "{page}");
     let why = await_that("a refusal", || broker.try_op("start echo").err()).to_string();
     assert!(why.contains("nothing can be started on host localhost"), "{why}");
     assert_eq!(broker.worker_pid(1), 0);
     // The cure, as it stands there.
-    stranger.signal(Signal::SIGKILL);
-    stranger.await_end();
+    other.signal(Signal::SIGKILL);
+    other.await_end();
     execd(&broker);
     broker.op("start echo");
     broker.await_idle(1);

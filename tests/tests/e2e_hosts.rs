@@ -258,15 +258,15 @@ fn a_host_that_talks_nonsense_is_left_and_tried_again() {
 #[test]
 fn a_host_that_closes_at_once_is_tried_again() {
     let broker = Broker::start(&["--set", "host_retry_ms=50"]);
-    let (door, address) = listener();
-    broker.op(&format!("config host door {address}"));
+    let (listener, address) = listener();
+    broker.op(&format!("config host closing {address}"));
     for _ in 0..5 {
-        drop(accept(&door));
+        drop(accept(&listener));
     }
-    drop(door);
-    await_host(&broker, "door", "refused");
-    let _door = Execd::start_at(&address, &[]);
-    await_host(&broker, "door", "host->state = up");
+    drop(listener);
+    await_host(&broker, "closing", "refused");
+    let _execd = Execd::start_at(&address, &[]);
+    await_host(&broker, "closing", "host->state = up");
     assert_eq!(broker.end(), 0);
 }
 

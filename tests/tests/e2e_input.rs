@@ -35,9 +35,9 @@ fn with(bytes: &[u8], change: impl FnOnce(&mut Header)) -> Vec<u8> {
     [&head.write()[..], &bytes[HEADER_BYTES..]].concat()
 }
 
-/// A door to knock at: how to get in, and who is behind it.
+/// A port, and how far a peer has got there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Door {
+enum Port {
     /// The client port, nothing said yet.
     Client,
     /// The client port after a login.
@@ -52,11 +52,11 @@ enum Door {
     Greeted,
 }
 
-const DOORS: &[Door] =
-    &[Door::Client, Door::LoggedIn, Door::Worker, Door::WorkerLoggedIn, Door::Execd, Door::Greeted];
+const PORTS: &[Port] =
+    &[Port::Client, Port::LoggedIn, Port::Worker, Port::WorkerLoggedIn, Port::Execd, Port::Greeted];
 
-/// A broker and an execd under attack, and what they were before.
-struct House {
+/// A broker and an execd that are attacked, and what they were before.
+struct Target {
     broker: Broker,
     execd: Execd,
     descriptors: usize,
@@ -73,7 +73,7 @@ fn memory_kib(pid: u32) -> u64 {
     line.split_whitespace().nth(1).and_then(|n| n.parse().ok()).expect("a number")
 }
 
-impl House {
+impl Target {
     fn new(args: &[&str]) -> Self {
         let broker = Broker::start(args);
         let execd = Execd::start(&[]);
@@ -123,14 +123,14 @@ impl House {
         assert_eq!(self.broker.end(), 0);
     }
 
-    fn knock(&self, door: Door) -> Wire {
-        match door {
-            Door::Client => Wire::connect(&self.broker.port("client")),
-            Door::LoggedIn => Wire::login(&self.broker.port("client"), "echo"),
-            Door::Worker => Wire::connect(&self.broker.port("worker")),
-            Door::WorkerLoggedIn => Wire::worker_login(&self.broker.port("worker"), "open"),
-            Door::Execd => Wire::connect(&self.execd.address),
-            Door::Greeted => {
+    fn connect(&self, port: Port) -> Wire {
+        match port {
+            Port::Client => Wire::connect(&self.broker.port("client")),
+            Port::LoggedIn => Wire::login(&self.broker.port("client"), "echo"),
+            Port::Worker => Wire::connect(&self.broker.port("worker")),
+            Port::WorkerLoggedIn => Wire::worker_login(&self.broker.port("worker"), "open"),
+            Port::Execd => Wire::connect(&self.execd.address),
+            Port::Greeted => {
                 let mut wire = Wire::connect(&self.execd.address);
                 let host = HostName::new("h").expect("a name");
                 // Each visitor is a broker of its own; a second one of a name replaces the first.
@@ -173,64 +173,63 @@ fn told(wire: &mut Wire) -> Vec<String> {
     words
 }
 
-/// The answer to a well-formed frame of this kind at this door.
-fn expected(door: Door, kind: Kind) -> &'static [&'static str] {
+/// The answer to a well-formed frame of this kind at this port.
+fn expected(port: Port, kind: Kind) -> &'static [&'static str] {
     const OPEN: &[&str] = &["open"];
     const CLOSED: &[&str] = &[];
-    match (door, kind) {
-        (Door::Client, Kind::Login) => &["login-ok", "open"],
+    match (port, kind) {
+        (Port::Client, Kind::Login) => &["login-ok", "open"],
         // The login in the file is of a worker that is not here.
-        (Door::Worker, Kind::WorkerLogin) => &["error bad_worker_login"],
-        (Door::Execd, Kind::ExecHello) => &["exec-welcome", "open"],
+        (Port::Worker, Kind::WorkerLogin) => &["error bad_worker_login"],
+        (Port::Execd, Kind::ExecHello) => &["exec-welcome", "open"],
         // Of two requests that were sent at once, the ping may be answered first.
-        (Door::LoggedIn, Kind::Data) => &["data", "open"],
+        (Port::LoggedIn, Kind::Data) => &["data", "open"],
         // Transaction 0 is nobody's: dropped, and counted as late.
-        (Door::WorkerLoggedIn, Kind::Data | Kind::StatusReply) => OPEN,
-        (Door::Greeted, Kind::ExecStart) => &["exec-failed", "open"],
-        (Door::Greeted, Kind::ExecStop | Kind::ExecSignal) => &["error not_found", "open"],
-        (Door::Greeted, Kind::ExecList) => &["exec-listed", "open"],
-        (Door::Greeted, Kind::ExecHello) => &["error bad_state"],
-        (Door::Greeted, Kind::ExecEnd) => OPEN,
-        (Door::Execd, _) => &["error bad_state"],
+        (Port::WorkerLoggedIn, Kind::Data | Kind::StatusReply) => OPEN,
+        (Port::Greeted, Kind::ExecStart) => &["exec-failed", "open"],
+        (Port::Greeted, Kind::ExecStop | Kind::ExecSignal) => &["error not_found", "open"],
+        (Port::Greeted, Kind::ExecList) => &["exec-listed", "open"],
+        (Port::Greeted, Kind::ExecHello) => &["error bad_state"],
+        (Port::Greeted, Kind::ExecEnd) => OPEN,
+        (Port::Execd, _) => &["error bad_state"],
         (_, Kind::Ping) => &["pong", "open"],
         // Who is not in yet and complains does not come in.
-        (Door::Client | Door::Worker, Kind::Error) => CLOSED,
+        (Port::Client | Port::Worker, Kind::Error) => CLOSED,
         (_, Kind::Pong | Kind::Error) => OPEN,
-        (Door::Client | Door::LoggedIn | Door::Worker | Door::WorkerLoggedIn, Kind::Logout) => {
+        (Port::Client | Port::LoggedIn | Port::Worker | Port::WorkerLoggedIn, Kind::Logout) => {
             CLOSED
         }
         // A worker login and its proof come before, at another time.
-        (Door::WorkerLoggedIn, kind) if !matches!(kind, Kind::WorkerLogin | Kind::Proof) => {
+        (Port::WorkerLoggedIn, kind) if !matches!(kind, Kind::WorkerLogin | Kind::Proof) => {
             &["error bad_reply"]
         }
         _ => &["error bad_state"],
     }
 }
 
-/// The error that a frame without sense gets: a worker that is logged in is told that
-/// this is no reply.
-fn refusal(door: Door, code: ErrorCode) -> ErrorCode {
-    if door == Door::WorkerLoggedIn { ErrorCode::BadReply } else { code }
+/// The error that a frame without sense gets: a worker that is logged in is told that this is no reply.
+fn refusal(port: Port, code: ErrorCode) -> ErrorCode {
+    if port == Port::WorkerLoggedIn { ErrorCode::BadReply } else { code }
 }
 
 #[test]
-fn each_kind_of_frame_at_each_door_gets_what_it_deserves() {
-    House::new(&[]).while_served(|house| {
+fn each_kind_of_frame_at_each_port_gets_what_it_deserves() {
+    Target::new(&[]).while_served(|target| {
         let mut wrong = Vec::new();
-        for door in DOORS {
+        for port in PORTS {
             for row in KINDS {
-                let mut wire = house.knock(*door);
+                let mut wire = target.connect(*port);
                 // It may be closed before it has taken all.
                 let _ = wire.write(&sample(row));
                 let (mut told, mut expected) =
-                    (told(&mut wire), expected(*door, row.kind).to_vec());
-                if row.kind == Kind::Data && *door == Door::LoggedIn && told == ["open"] {
+                    (told(&mut wire), expected(*port, row.kind).to_vec());
+                if row.kind == Kind::Data && *port == Port::LoggedIn && told == ["open"] {
                     // The ping was faster than the worker.
                     told.extend(wire.next_frame().map(|frame| frame.kind().to_string()));
                     expected.reverse();
                 }
                 if told != expected {
-                    wrong.push(format!("{door:?} {}: {told:?}, not {expected:?}", row.name));
+                    wrong.push(format!("{port:?} {}: {told:?}, not {expected:?}", row.name));
                 }
             }
         }
@@ -240,8 +239,8 @@ fn each_kind_of_frame_at_each_door_gets_what_it_deserves() {
 
 #[test]
 fn another_version_an_unknown_kind_and_set_flags_are_refused_everywhere() {
-    House::new(&[]).while_served(|house| {
-        for door in DOORS {
+    Target::new(&[]).while_served(|target| {
+        for port in PORTS {
             for row in KINDS {
                 let bytes = sample(row);
                 let cases: [(&str, Vec<u8>, ErrorCode); 5] = [
@@ -252,10 +251,10 @@ fn another_version_an_unknown_kind_and_set_flags_are_refused_everywhere() {
                     ("flags", with(&bytes, |h| h.flags = 0x80), ErrorCode::BadFrame),
                 ];
                 for (what, bytes, code) in cases {
-                    let mut wire = house.knock(*door);
+                    let mut wire = target.connect(*port);
                     let _ = wire.write(&bytes);
-                    let code = refusal(*door, code);
-                    assert_eq!(wire.refusal(), code, "{door:?} {} with {what}", row.name);
+                    let code = refusal(*port, code);
+                    assert_eq!(wire.refusal(), code, "{port:?} {} with {what}", row.name);
                 }
             }
         }
@@ -264,8 +263,8 @@ fn another_version_an_unknown_kind_and_set_flags_are_refused_everywhere() {
 
 #[test]
 fn frames_that_are_too_large_are_refused_before_their_body_comes() {
-    House::new(&["--set", "body_bytes_max=1000000"]).while_served(|house| {
-        for door in DOORS {
+    Target::new(&["--set", "body_bytes_max=1000000"]).while_served(|target| {
+        for port in PORTS {
             for row in KINDS {
                 let size = match row.body {
                     BodyKind::Opaque => 1_000_001,
@@ -274,15 +273,15 @@ fn frames_that_are_too_large_are_refused_before_their_body_comes() {
                 };
                 for size in [size, u32::MAX as usize] {
                     let len = u32::try_from(size).expect("a length");
-                    let mut wire = house.knock(*door);
+                    let mut wire = target.connect(*port);
                     let _ = wire.write(&with(&sample(row), |h| h.len = len)[..HEADER_BYTES]);
                     let code = wire.error();
                     let is_right = matches!(
                         code,
                         ErrorCode::BodyTooLarge | ErrorCode::BadFrame | ErrorCode::BadState
-                    ) || code == refusal(*door, code);
-                    assert!(is_right, "{door:?} {} of {size} bytes: {code}", row.name);
-                    if *door == Door::LoggedIn && row.kind == Kind::Data {
+                    ) || code == refusal(*port, code);
+                    assert!(is_right, "{port:?} {} of {size} bytes: {code}", row.name);
+                    if *port == Port::LoggedIn && row.kind == Kind::Data {
                         // The one that can be skipped: the connection goes on behind it.
                         continue;
                     }
@@ -290,7 +289,7 @@ fn frames_that_are_too_large_are_refused_before_their_body_comes() {
                 }
             }
         }
-        let mut wire = house.knock(Door::LoggedIn);
+        let mut wire = target.connect(Port::LoggedIn);
         let piece = vec![7; 1_000_001];
         wire.ask(1, piece);
         assert_eq!(wire.error(), ErrorCode::BodyTooLarge);
@@ -301,19 +300,19 @@ fn frames_that_are_too_large_are_refused_before_their_body_comes() {
 
 #[test]
 fn frames_that_are_cut_short_leave_nothing_behind() {
-    House::new(&[]).while_served(|house| {
-        for door in DOORS {
+    Target::new(&[]).while_served(|target| {
+        for port in PORTS {
             for row in KINDS {
                 let bytes = sample(row);
                 let cuts = [1, 31, HEADER_BYTES - 1, HEADER_BYTES, bytes.len() - 1];
                 for cut in cuts.into_iter().filter(|cut| *cut < bytes.len()) {
-                    let mut wire = house.knock(*door);
+                    let mut wire = target.connect(*port);
                     let _ = wire.write(&bytes[..cut]);
                     wire.shut();
                     match wire.next_frame() {
                         None => {}
                         Some(Frame::Error { .. }) => wire.await_close(),
-                        other => panic!("{door:?} {} cut at {cut}: {other:?}", row.name),
+                        other => panic!("{port:?} {} cut at {cut}: {other:?}", row.name),
                     }
                 }
             }
@@ -323,7 +322,7 @@ fn frames_that_are_cut_short_leave_nothing_behind() {
 
 #[test]
 fn bodies_that_make_no_sense_are_refused_by_name() {
-    House::new(&[]).while_served(|house| {
+    Target::new(&[]).while_served(|target| {
         let bodies: [&[u8]; 7] = [
             b"",
             b"\xff\xfe\x00",
@@ -333,18 +332,18 @@ fn bodies_that_make_no_sense_are_refused_by_name() {
             &b"k v\n".repeat(5000),
             &[b"service ", &[b'x'; 9000][..]].concat(),
         ];
-        for (door, kind) in [
-            (Door::Client, Kind::Login),
-            (Door::Worker, Kind::WorkerLogin),
-            (Door::Execd, Kind::ExecHello),
-            (Door::Greeted, Kind::ExecStart),
-            (Door::Greeted, Kind::ExecStop),
-            (Door::Greeted, Kind::ExecSignal),
+        for (port, kind) in [
+            (Port::Client, Kind::Login),
+            (Port::Worker, Kind::WorkerLogin),
+            (Port::Execd, Kind::ExecHello),
+            (Port::Greeted, Kind::ExecStart),
+            (Port::Greeted, Kind::ExecStop),
+            (Port::Greeted, Kind::ExecSignal),
         ] {
             for body in bodies {
                 let len = u32::try_from(body.len()).expect("a length");
                 let head = Header { len, command: kind.number(), ..Header::default() };
-                let mut wire = house.knock(door);
+                let mut wire = target.connect(port);
                 let _ = wire.write(&[&head.write()[..], body].concat());
                 let code = wire.refusal();
                 let is_right = matches!(code, ErrorCode::BadLogin | ErrorCode::BadFrame);
@@ -355,16 +354,16 @@ fn bodies_that_make_no_sense_are_refused_by_name() {
                 );
             }
         }
-        let mut wire = house.knock(Door::Client);
+        let mut wire = target.connect(Port::Client);
         wire.send(Frame::Login(login("nosuch")));
         assert_eq!(wire.refusal(), ErrorCode::UnknownService);
     });
 }
 
-/// Numbers by chance, the same each time (xorshift).
-struct Chance(u64);
+/// Random numbers, the same each time (xorshift).
+struct Rng(u64);
 
-impl Chance {
+impl Rng {
     fn next(&mut self) -> u64 {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
@@ -382,24 +381,24 @@ impl Chance {
 }
 
 #[test]
-fn random_bytes_are_survived_at_every_door() {
-    House::new(&[]).while_served(|house| {
-        let mut chance = Chance(0x5eed_1999);
+fn random_bytes_are_survived_at_every_port() {
+    Target::new(&[]).while_served(|target| {
+        let mut rng = Rng(0x5eed_1999);
         for round in 0..40 {
-            for door in DOORS {
-                let mut wire = house.knock(*door);
+            for port in PORTS {
+                let mut wire = target.connect(*port);
                 let mut bytes = Vec::new();
-                for _ in 0..=chance.below(4) {
+                for _ in 0..=rng.below(4) {
                     // Pure noise, or a frame with some of its bytes changed.
-                    if chance.below(4) == 0 {
-                        let size = chance.below(3000);
-                        bytes.extend(chance.bytes(size));
+                    if rng.below(4) == 0 {
+                        let size = rng.below(3000);
+                        bytes.extend(rng.bytes(size));
                         continue;
                     }
-                    let mut frame = sample(&KINDS[chance.below(KINDS.len())]);
-                    for _ in 0..chance.below(6) {
-                        let at = chance.below(frame.len());
-                        frame[at] = chance.next().to_le_bytes()[5];
+                    let mut frame = sample(&KINDS[rng.below(KINDS.len())]);
+                    for _ in 0..rng.below(6) {
+                        let at = rng.below(frame.len());
+                        frame[at] = rng.next().to_le_bytes()[5];
                     }
                     bytes.extend(frame);
                 }
@@ -408,7 +407,7 @@ fn random_bytes_are_survived_at_every_door() {
                     continue;
                 }
                 for word in told(&mut wire) {
-                    assert!(!word.contains("internal"), "{door:?} round {round}: {word}");
+                    assert!(!word.contains("internal"), "{port:?} round {round}: {word}");
                 }
             }
         }
@@ -417,36 +416,36 @@ fn random_bytes_are_survived_at_every_door() {
 
 #[test]
 fn slow_logins_are_cut_and_do_not_hold_up_others() {
-    House::new(&["--set", "login_ms=300"]).while_served(|house| {
+    Target::new(&["--set", "login_ms=300"]).while_served(|target| {
         let hello = sample(Kind::Login.row());
-        for door in [Door::Client, Door::Worker] {
-            let mut silent: Vec<Wire> = (0..50).map(|_| house.knock(door)).collect();
-            let mut dripping = house.knock(door);
+        for port in [Port::Client, Port::Worker] {
+            let mut silent: Vec<Wire> = (0..50).map(|_| target.connect(port)).collect();
+            let mut dripping = target.connect(port);
             for byte in hello.iter().take(40) {
                 if dripping.write(&[*byte]).is_err() {
                     break;
                 }
             }
             for wire in &mut silent {
-                assert_eq!(wire.refusal(), ErrorCode::LoginTimeout, "{door:?}");
+                assert_eq!(wire.refusal(), ErrorCode::LoginTimeout, "{port:?}");
             }
-            assert_eq!(dripping.refusal(), ErrorCode::LoginTimeout, "{door:?}");
+            assert_eq!(dripping.refusal(), ErrorCode::LoginTimeout, "{port:?}");
         }
     });
 }
 
 #[test]
 fn an_execd_closes_who_says_no_hello() {
-    let house = House::new(&[]);
-    let mut wire = house.knock(Door::Execd);
+    let target = Target::new(&[]);
+    let mut wire = target.connect(Port::Execd);
     assert_eq!(wire.refusal(), ErrorCode::LoginTimeout);
-    house.check();
+    target.check();
 }
 
 #[test]
 fn mistakes_of_a_client_within_the_protocol_cost_one_request_each() {
-    House::new(&[]).while_served(|house| {
-        let mut wire = house.knock(Door::LoggedIn);
+    Target::new(&[]).while_served(|target| {
+        let mut wire = target.connect(Port::LoggedIn);
         let head = |sequence| isect_tests::wire::request(sequence);
         let body = bytes::Bytes::from_static(b"x");
         // A conversation that is none.
@@ -491,9 +490,9 @@ fn mistakes_of_a_client_within_the_protocol_cost_one_request_each() {
 
 #[test]
 fn a_worker_that_answers_what_nobody_asked_is_heard_no_further_than_that() {
-    House::new(&[]).while_served(|house| {
-        let mut worker = house.knock(Door::WorkerLoggedIn);
-        let mut client = Wire::login(&house.broker.port("client"), "open");
+    Target::new(&[]).while_served(|target| {
+        let mut worker = target.connect(Port::WorkerLoggedIn);
+        let mut client = Wire::login(&target.broker.port("client"), "open");
         let reply = |transaction| Header { transaction, ..Header::default() };
         let body = bytes::Bytes::from_static(b"from nowhere");
         worker.send(Frame::data(reply(0), body.clone()));
@@ -504,7 +503,7 @@ fn a_worker_that_answers_what_nobody_asked_is_heard_no_further_than_that() {
                 worker.send(Frame::data(reply(head.transaction), body));
                 assert_eq!(client.answer(1), "x");
             }
-            // It may also be shown the door; then the client waits for another worker.
+            // It may also be closed; then the client waits for another worker.
             Some(Frame::Error { error, .. }) => assert_eq!(error.code, ErrorCode::BadReply),
             other => panic!("{other:?}"),
         }

@@ -162,7 +162,7 @@ fn a_client_that_leaves_costs_its_worker_nothing_but_the_time() {
     assert_eq!(broker.end(), 0);
 }
 
-/// So many pieces of so many bytes, to a worker that swallows them; the largest the broker ever
+/// So many pieces of so many bytes, to a worker that discards them; the largest the broker ever
 /// was.
 fn push_pieces(broker: &Broker, pieces: usize, size: usize) -> u64 {
     let mut caller = broker.login("eat");

@@ -226,12 +226,12 @@ fn a_flood_of_clients_stops_at_the_limit_and_goes_on_below_it() {
         assert!(inside.len() <= 20);
     };
     assert_eq!(refused.code, Code::Isect(ErrorCode::TooManyConnections), "{refused}");
-    // One place free is not enough: the door opens when a tenth is free again.
+    // One place free is not enough: newcomers are let in when a tenth is free again.
     let full = inside.len();
     drop(inside.pop());
     assert_eq!(inside[0].call("x", None).expect("an answer"), "x");
     inside.truncate(full - 4);
-    let back = await_that("the door to open", || broker.try_login("echo").ok());
+    let back = await_that("a login", || broker.try_login("echo").ok());
     drop((back, inside));
     await_that("an operator", || broker.try_op("clients").ok());
     assert_eq!(broker.end(), 0);

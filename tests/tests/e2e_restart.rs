@@ -22,7 +22,7 @@ fn restarts(broker: &Broker, id: u32) -> i64 {
 }
 
 /// A caller that logs in again when the connection broke.
-fn faithful(broker: &Broker, service: &str) -> Caller {
+fn reconnecting(broker: &Broker, service: &str) -> Caller {
     let mut options = Options::new(ServiceName::new(service).expect("a name"));
     options.reconnect = true;
     Caller::login(&[broker.address()], options).expect("a login")
@@ -118,7 +118,7 @@ fn callers_are_told_that_the_broker_is_lost_and_can_go_on_when_it_is_back() {
     broker.with_workers("frail", "isdcrash after 2 hang", 1);
     broker.with_workers("echo", "isdecho", 1);
     let mut plain = broker.login("frail");
-    let mut patient = faithful(&broker, "echo");
+    let mut patient = reconnecting(&broker, "echo");
     for _ in 0..2 {
         plain.call("x", None).expect("an answer");
     }
@@ -145,7 +145,7 @@ fn a_stream_of_idempotent_requests_survives_three_kills_of_the_broker() {
     let mut broker = Broker::start(&[]);
     broker.with_workers("echo", "isdecho", 2);
     let before = pids(&broker, 1..=2);
-    let mut caller = faithful(&broker, "echo");
+    let mut caller = reconnecting(&broker, "echo");
     let is_over = std::sync::atomic::AtomicBool::new(false);
     let answered = std::thread::scope(|scope| {
         let asking = scope.spawn(|| {

@@ -1,5 +1,5 @@
 //! Every signal that a program may be sent: none ends isectd or isdexecd without a word, and none
-//! is swallowed where it should end a program. docs/signals.md is the list.
+//! is ignored where it should end a program. docs/signals.md is the list.
 
 use client::caller::Send;
 use isect_tests::proc::{Broker, Execd, await_that, signal_number};

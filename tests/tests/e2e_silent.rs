@@ -1,4 +1,4 @@
-//! Peers that are connected and gone: half-open connections made by a proxy that swallows, and
+//! Peers that are connected and gone: half-open connections made by a blackhole proxy, and
 //! processes that are stopped. Each side notices within `silence_ms` (3 s), by itself. Not a
 //! machine that vanishes: there only the kernel's keepalive tells, see docs/testing.md.
 
@@ -6,10 +6,10 @@ use client::address::Address;
 use client::caller::{Caller, Options, Send};
 use client::error::{Code, Error};
 use client::worker::{Worker, WorkerOptions};
+use isect_tests::blackhole::Blackhole;
 use isect_tests::proc::{
     Broker, Execd, PATIENCE, await_that, is_alive, processes_of, program, signal_pid, within,
 };
-use isect_tests::swallow::Swallow;
 use nix::sys::signal::Signal;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::names::ServiceName;
@@ -59,7 +59,7 @@ fn assert_lost(error: &Error, ran: Ran) {
 fn a_half_open_client_and_its_broker_notice_each_other() {
     let broker = Broker::start(&[]);
     broker.with_workers("hang", "isdcrash hang", 1);
-    let proxy = Swallow::before(&broker.port("client"));
+    let proxy = Blackhole::before(&broker.port("client"));
     let mut waits = login_at(&proxy.address, "hang", true);
     let mut op = broker.login("op");
     let mut clients = || op.call("clients", None).expect("a page");
@@ -67,7 +67,7 @@ fn a_half_open_client_and_its_broker_notice_each_other() {
     assert!(!has_gone(&clients()));
     let sequence = waits.send("x", &Send::default()).expect("sent");
     broker.await_page("workers", "BUSY");
-    proxy.swallow();
+    proxy.blackhole();
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let error = timed("a vanished broker, by its client", || {
@@ -87,14 +87,14 @@ fn a_half_open_client_and_its_broker_notice_each_other() {
 fn a_request_of_a_vanished_client_that_waited_is_removed() {
     let broker = Broker::start(&[]);
     broker.with_workers("hang", "isdcrash hang", 1);
-    let proxy = Swallow::before(&broker.port("client"));
+    let proxy = Blackhole::before(&broker.port("client"));
     let mut busy = broker.login("hang");
     busy.send("x", &Send::default()).expect("sent");
     broker.await_page("workers", "BUSY");
     let mut waits = login_at(&proxy.address, "hang", true);
     waits.send("waits", &Send::default()).expect("sent");
     broker.await_page("", "isdData.Waiting          = 1\n");
-    proxy.swallow();
+    proxy.blackhole();
     noticed("a vanished client whose request waits", || {
         (broker.number("", "isdData.Waiting") == 0).then_some(())
     });
@@ -106,7 +106,7 @@ fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
     let broker = Broker::start(&[]);
     broker.op("config service self selfstart=1");
     broker.op("config events 100");
-    let proxy = Swallow::before(&broker.port("worker"));
+    let proxy = Blackhole::before(&broker.port("worker"));
     let service = ServiceName::new("self").expect("a name");
     let options = WorkerOptions::self_started(Address::Tcp(proxy.address.clone()), service);
     let mut worker = Worker::connect(options).expect("a login");
@@ -119,7 +119,7 @@ fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
         })
         .expect("a thread");
     broker.await_idle(1);
-    proxy.swallow();
+    proxy.blackhole();
     noticed("a vanished worker, by the broker", || {
         broker.op("listevents 100").contains("answered no ping").then_some(())
     });
@@ -136,14 +136,14 @@ fn a_half_open_host_is_lost_and_dialled_again() {
     let broker = Broker::start(&[]);
     broker.op("config events 100");
     let execd = Execd::start(&[]);
-    let proxy = Swallow::before(&execd.address);
+    let proxy = Blackhole::before(&execd.address);
     broker.op("config service echo");
     broker.op(&format!("config host a {}", proxy.address));
     broker.op(&format!("config worker echo a {}", program("isdecho").display()));
     broker.op("start echo");
     broker.await_idle(1);
     let pid = broker.worker_pid(1);
-    proxy.swallow();
+    proxy.blackhole();
     noticed("a vanished host, by the broker", || {
         broker.op("listevents 100").contains("host a: was silent").then_some(())
     });

@@ -6,8 +6,8 @@ use client::caller::{Caller, Options};
 use client::error::Error;
 use client::token::Token;
 use client::worker::{Worker, WorkerOptions};
+use isect_tests::other_user::{self, OTHER_USER};
 use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, program, run};
-use isect_tests::stranger::{self, STRANGER};
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use protocol::bodies::{ExecListed, ExecWelcome};
@@ -346,7 +346,7 @@ fn other_machines_are_let_in_only_with_tokens_or_by_an_explicit_word() {
 
 #[test]
 fn another_user_of_the_machine_needs_a_token_where_there_are_some() {
-    if !stranger::can_be() {
+    if !other_user::can_be() {
         return;
     }
     let tokens = Tokens::new();
@@ -355,7 +355,7 @@ fn another_user_of_the_machine_needs_a_token_where_there_are_some() {
     broker.with_workers("echo", "isdecho", 1);
     let said = |output: &Output| String::from_utf8_lossy(&output.stderr).into_owned();
     for asked in ["echo", "op", "nowhere"] {
-        let refused = stranger::isdclient(&broker, None, &["-c", "services", asked]);
+        let refused = other_user::isdclient(&broker, None, &["-c", "services", asked]);
         let text = said(&refused);
         assert_eq!(refused.status.code(), Some(1), "{text}");
         assert!(text.contains("needs_token") && text.contains("ISECT_TOKEN_FILE"), "{text}");
@@ -364,17 +364,17 @@ fn another_user_of_the_machine_needs_a_token_where_there_are_some() {
     std::fs::set_permissions(tokens.folder.path(), PermissionsExt::from_mode(0o755)).expect("open");
     let path = ops.to_string_lossy().into_owned();
     let by_file = ("ISECT_TOKEN_FILE", path.as_str());
-    let refused = stranger::isdclient(&broker, Some(by_file), &["-c", "hi", "echo"]);
+    let refused = other_user::isdclient(&broker, Some(by_file), &["-c", "hi", "echo"]);
     assert_eq!(refused.status.code(), Some(2), "not its own file: {}", said(&refused));
     let text = std::fs::read_to_string(&ops).expect("a token");
     let by_value = ("ISECT_TOKEN", text.trim());
-    let served = stranger::isdclient(&broker, Some(by_value), &["-c", "hi", "echo"]);
+    let served = other_user::isdclient(&broker, Some(by_value), &["-c", "hi", "echo"]);
     assert_eq!(served.stdout, b"hi", "{}", said(&served));
-    chown(&ops, Some(STRANGER), None).expect("chown");
-    let served = stranger::isdclient(&broker, Some(by_file), &["-c", "whoami"]);
+    chown(&ops, Some(OTHER_USER), None).expect("chown");
+    let served = other_user::isdclient(&broker, Some(by_file), &["-c", "whoami"]);
     let shown = String::from_utf8_lossy(&served.stdout).into_owned();
     assert!(shown.contains("token ops: client:echo operator:read"), "{shown}{}", said(&served));
-    let refused = stranger::isdclient(&broker, Some(by_file), &["-c", "stop echo"]);
+    let refused = other_user::isdclient(&broker, Some(by_file), &["-c", "stop echo"]);
     assert!(said(&refused).contains("needs the role operator:"), "{}", said(&refused));
     // The owner needs none.
     assert!(broker.op("services").contains("echo"));

@@ -3,7 +3,7 @@
 use isect_tests::fault::clock::Clock;
 use isect_tests::fault::proxy::{Cut, Harm, Kind, Proxy, Weather};
 use isect_tests::proc::{PATIENCE, await_that};
-use isect_tests::sim::chance::Chance;
+use isect_tests::sim::rng::Rng;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
@@ -25,8 +25,8 @@ fn through(seed: u64) -> (TcpStream, TcpStream, Proxy) {
 
 /// Bytes of which no two stretches are alike.
 fn stream_of(seed: u64, size: usize) -> Vec<u8> {
-    let mut chance = Chance::new(seed);
-    (0..size.div_ceil(8)).flat_map(|_| chance.bits().to_be_bytes()).take(size).collect()
+    let mut rng = Rng::new(seed);
+    (0..size.div_ceil(8)).flat_map(|_| rng.bits().to_be_bytes()).take(size).collect()
 }
 
 /// Everything that comes until the end or the reset.
@@ -96,7 +96,7 @@ fn a_cut_comes_after_exactly_so_many_bytes() {
 }
 
 #[test]
-fn a_vanished_peer_swallows_everything_and_closes_nothing() {
+fn a_vanished_peer_drops_everything_and_closes_nothing() {
     let (mut near, mut far, proxy) = through(1);
     near.write_all(b"before").expect("sent");
     let mut got = [0; 6];

@@ -1,5 +1,5 @@
-//! The fault run once more with tokens and TLS on every road between machines, and both changed
-//! while it storms. The same length and seeds as in `fault.rs`.
+//! The fault run once more with tokens and TLS on every connection between machines, and both
+//! changed meanwhile. The same length and seeds as in `fault.rs`.
 
 use isect_tests::fault::run::{Order, run};
 

@@ -1,13 +1,13 @@
 //! The fuzz targets on stable: every input that is kept, and as many again that differ a little,
 //! from a seed. Not a search: `tests/fuzz/run.sh TARGET SECONDS` searches.
 
-use isect_tests::fuzz::broker::judge::Sabotage;
+use isect_tests::fuzz::broker::checker::Sabotage;
 use isect_tests::fuzz::{TARGETS, Target, broker, corpus};
-use isect_tests::sim::chance::Chance;
+use isect_tests::sim::rng::Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Inputs made of chance, of each target.
+/// Random inputs of each target.
 const RANDOM: u64 = 400;
 /// Inputs that differ a little from those that are kept, of each target.
 const MUTANTS: u64 = 400;
@@ -41,14 +41,14 @@ fn every_input_that_is_kept_passes() {
 #[test]
 fn bytes_from_a_seed_pass() {
     for target in TARGETS {
-        let mut chance = Chance::new(7);
+        let mut rng = Rng::new(7);
         let inputs = corpus::read(target.name).unwrap();
         for round in 0..RANDOM + MUTANTS {
             let input = if round < RANDOM {
-                let size = chance.below(200);
-                (0..size).map(|_| chance.bits() as u8).collect()
+                let size = rng.below(200);
+                (0..size).map(|_| rng.bits() as u8).collect()
             } else {
-                mutant(&inputs, &mut chance)
+                mutant(&inputs, &mut rng)
             };
             try_run(target, &input).unwrap_or_else(|broken| panic!("{broken}"));
         }
@@ -56,14 +56,14 @@ fn bytes_from_a_seed_pass() {
 }
 
 /// The beginning of one input, a few wrong bytes, the end of another.
-fn mutant(inputs: &[Vec<u8>], chance: &mut Chance) -> Vec<u8> {
-    let (a, b) = (chance.index(inputs.len()), chance.index(inputs.len()));
-    let mut input = inputs[a][..chance.index(inputs[a].len() + 1)].to_vec();
-    input.extend_from_slice(&inputs[b][chance.index(inputs[b].len() + 1)..]);
-    for _ in 0..chance.below(4) {
+fn mutant(inputs: &[Vec<u8>], rng: &mut Rng) -> Vec<u8> {
+    let (a, b) = (rng.index(inputs.len()), rng.index(inputs.len()));
+    let mut input = inputs[a][..rng.index(inputs[a].len() + 1)].to_vec();
+    input.extend_from_slice(&inputs[b][rng.index(inputs[b].len() + 1)..]);
+    for _ in 0..rng.below(4) {
         if !input.is_empty() {
-            let at = chance.index(input.len());
-            input[at] = chance.bits() as u8;
+            let at = rng.index(input.len());
+            input[at] = rng.bits() as u8;
         }
     }
     input

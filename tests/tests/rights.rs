@@ -73,7 +73,7 @@ fn engine(roles: &str) -> (Engine, Vec<Action>) {
 
 #[test]
 fn every_command_is_for_those_whose_role_allows_its_effect() {
-    let mut judged = 0;
+    let mut checked = 0;
     for (roles, most) in ROLES {
         let (_, said) = engine(roles);
         assert_eq!(error_of(&said), most.is_none().then_some(ErrorCode::Denied), "'{roles}'");
@@ -99,10 +99,10 @@ fn every_command_is_for_those_whose_role_allows_its_effect() {
             assert_eq!(facts.count(), usize::from(is_denied), "a refusal is remembered");
             let changed = said.iter().any(|action| matches!(action, Action::Persist));
             assert!(!(is_denied && changed), "'{roles}': {} was done", row.example);
-            judged += 1;
+            checked += 1;
         }
     }
-    assert_eq!(judged, 4 * COMMANDS.len());
+    assert_eq!(checked, 4 * COMMANDS.len());
 }
 
 #[test]

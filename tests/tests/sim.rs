@@ -2,7 +2,7 @@
 //! `SIM_SEEDS=n` runs so many instead of the gate's. Not the simulation itself: that is
 //! `isect_tests::sim`.
 
-use isect_tests::sim::plan::{Fault, Manner, Plan, Sabotage, ServicePlan};
+use isect_tests::sim::plan::{Behaviour, Fault, Plan, Sabotage, ServicePlan};
 use isect_tests::sim::{self, Report};
 use std::collections::BTreeMap;
 
@@ -88,7 +88,7 @@ fn the_model_notices_what_is_broken_on_purpose() {
         (Sabotage::LieAboutRan, "ran=no"),
         (Sabotage::WrongClient, "not under way"),
         (Sabotage::LetIn, "is let in"),
-        (Sabotage::KeepRevoked, "in: Seat"),
+        (Sabotage::KeepRevoked, "in: SimLogin"),
     ] {
         let broken = (0..40).find_map(|seed| {
             let plan = Plan { sabotage, ..Plan::of(seed) };
@@ -101,7 +101,7 @@ fn the_model_notices_what_is_broken_on_purpose() {
 
 /// Four good workers of one service, patient clients, nobody who disturbs them.
 fn fair(seed: u64) -> Plan {
-    let workers = [0, 0, 1, 1].map(|host| (host, Manner::Echo)).to_vec();
+    let workers = [0, 0, 1, 1].map(|host| (host, Behaviour::Echo)).to_vec();
     let service = ServicePlan { name: "alpha", settings: vec![], workers, self_started: vec![] };
     Plan {
         hosts: 2,

@@ -80,14 +80,14 @@ fn a_pause_at_any_byte_of_the_handshake_and_the_first_frames_changes_nothing() {
             let (mut one, mut other) =
                 (listener.session().unwrap(), caller.session("localhost").unwrap());
             let (mut near, mut far) = wire();
-            let lane = if direction { &near.input } else { &far.input };
-            lane.borrow_mut().pause_at = Some(pause);
+            let pipe = if direction { &near.input } else { &far.input };
+            pipe.borrow_mut().pause_at = Some(pause);
             let done = shake((&mut one, &mut near), (&mut other, &mut far));
             assert!(done.0.is_ok() && done.1.is_ok(), "pause at {pause}: {done:?}");
             carry((&mut other, &mut far), (&mut one, &mut near), &body(64), 1000);
             carry((&mut one, &mut near), (&mut other, &mut far), &body(64), 1000);
-            let lane = if direction { &near.input } else { &far.input };
-            if lane.borrow().pause_at.is_some() {
+            let pipe = if direction { &near.input } else { &far.input };
+            if pipe.borrow().pause_at.is_some() {
                 assert!(pause > 200, "the handshake has {pause} bytes");
                 break;
             }
@@ -228,12 +228,12 @@ fn a_bit_that_flips_anywhere_never_gets_through() {
         let mut results = (Ok(()), Ok(()));
         for _ in 0..20 {
             results = (one.shake(&mut near), other.shake(&mut far));
-            let lane = &far.input;
-            let passed = lane.borrow().passed;
+            let pipe = &far.input;
+            let passed = pipe.borrow().passed;
             if let Some(byte) = at_checked(at, passed)
-                .and_then(|i| lane.borrow().bytes.get(i).copied().map(|byte| (i, byte)))
+                .and_then(|i| pipe.borrow().bytes.get(i).copied().map(|byte| (i, byte)))
             {
-                lane.borrow_mut().bytes[byte.0] = byte.1 ^ 0x10;
+                pipe.borrow_mut().bytes[byte.0] = byte.1 ^ 0x10;
             }
         }
         // The kind of a record that stands alone may be one that TLS 1.3 lets pass.

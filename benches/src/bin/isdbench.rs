@@ -4,7 +4,7 @@
 use clap::{Args, Parser, Subcommand};
 use isect_benches::load::Plan;
 use isect_benches::peers::{Batch, PEERS, Peer, Setup, worker_speech};
-use isect_benches::proc::Manner;
+use isect_benches::proc::Scheduling;
 use isect_benches::round::{Course, run_and_tell, say};
 use isect_benches::shape::Shape;
 use isect_benches::sock::Place;
@@ -69,7 +69,7 @@ enum Command {
         #[arg(long)]
         in_order: bool,
         #[arg(long, default_value = "plain")]
-        manner: Manner,
+        scheduling: Scheduling,
         #[arg(last = true, required = true)]
         words: Vec<String>,
     },
@@ -190,10 +190,10 @@ struct Fairness {
     /// Seconds measured each time.
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Run the burdens with least niceness: measures how the broker shares itself, where cores are
+    /// Run the burdens at nice 19: measures how the broker shares itself, where cores are
     /// too few for all processes.
     #[arg(long)]
-    meek: bool,
+    niced: bool,
     /// Only these burdens, with commas between them: stream, garbage, deaf, lister.
     #[arg(long, value_delimiter = ',')]
     noises: Vec<String>,
@@ -232,8 +232,8 @@ fn run(cli: Cli) -> Result<(), String> {
             (None, Some(place)) => echo::serve(place, args.workers, worker_speech(&args.speech)?),
             (None, None) => Err("echo: neither --listen nor a place".into()),
         },
-        Command::Run { core, in_order, manner, words } => {
-            Err(proc::become_program(core, in_order, manner, &words))
+        Command::Run { core, in_order, scheduling, words } => {
+            Err(proc::become_program(core, in_order, scheduling, &words))
         }
     }
 }
@@ -378,7 +378,7 @@ fn run_fairness(args: &Fairness) -> Result<(), String> {
         rate: args.rate,
         rounds: args.rounds,
         span: seconds("--seconds", args.seconds)?,
-        meek: args.meek,
+        niced: args.niced,
         noises: args.noises.clone(),
     };
     print(&fairness::render(&fairness::run(&trial, &setup, &stop)?))

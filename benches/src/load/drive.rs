@@ -10,28 +10,28 @@ use std::mem;
 use std::time::{Duration, Instant};
 
 impl Load {
-    /// Warms up, measures, waits for the last replies. `mark(false)` is called when measuring
-    /// begins, `mark(true)` when it ends.
+    /// Warms up, measures, waits for the last replies. `on_edge(false)` is called when measuring
+    /// begins, `on_edge(true)` when it ends.
     ///
     /// # Errors
     /// A reply was wrong or did not come, a connection broke, or somebody stopped it.
     pub fn run(
         &mut self,
         stop: &Stop,
-        mut mark: impl FnMut(bool) -> Result<(), String>,
+        mut on_edge: impl FnMut(bool) -> Result<(), String>,
     ) -> Result<Tally, String> {
         self.begin()?;
         self.go_on_until(clock::now() + self.plan.warm, stop)?;
         self.tally.latency.reset();
         self.tally.replies = 0;
-        mark(false)?;
+        on_edge(false)?;
         let begun = clock::now();
         self.is_measuring = true;
         self.go_on_until(self.end_of(begun), stop)?;
         self.is_measuring = false;
         self.tally.unsent = self.unsent as u64;
         self.tally.span = clock::now().saturating_duration_since(begun);
-        mark(true)?;
+        on_edge(true)?;
         self.drain(stop)?;
         Ok(self.tally.clone())
     }
@@ -70,7 +70,7 @@ impl Load {
     /// Asks no more and waits until everything that was asked is answered.
     fn drain(&mut self, stop: &Stop) -> Result<(), String> {
         self.is_asking = false;
-        self.seats.iter_mut().for_each(|seat| seat.late.clear());
+        self.clients.iter_mut().for_each(|client| client.late.clear());
         self.unsent = 0;
         let end = clock::now() + DRAIN_LIMIT;
         while self.under_way > 0 {
@@ -88,10 +88,10 @@ impl Load {
     }
 
     fn ask(&mut self, index: usize, at: Instant) {
-        let seat = &mut self.seats[index];
-        seat.ask(self.plan.shape.payload, at);
+        let client = &mut self.clients[index];
+        client.ask(self.plan.shape.payload, at);
         self.under_way += 1;
-        if !mem::replace(&mut seat.is_dirty, true) {
+        if !mem::replace(&mut client.is_dirty, true) {
             self.dirty.push(index);
         }
     }
@@ -99,9 +99,9 @@ impl Load {
     fn flush(&mut self) -> Result<(), String> {
         let mut dirty = mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
-            let seat = &mut self.seats[index];
-            seat.is_dirty = false;
-            seat.line.flush(self.poll.registry(), Token(index))?;
+            let client = &mut self.clients[index];
+            client.is_dirty = false;
+            client.line.flush(self.poll.registry(), Token(index))?;
         }
         self.dirty = dirty;
         Ok(())
@@ -126,9 +126,9 @@ impl Load {
             match event.token() {
                 BEAT => self.beat()?,
                 Token(index) => {
-                    let seat = &mut self.seats[index];
+                    let client = &mut self.clients[index];
                     if event.is_writable() {
-                        seat.line.writable(self.poll.registry(), event.token())?;
+                        client.line.writable(self.poll.registry(), event.token())?;
                     }
                     if event.is_readable() {
                         self.receive(index)?;
@@ -141,11 +141,11 @@ impl Load {
 
     fn receive(&mut self, index: usize) -> Result<(), String> {
         let now = clock::now();
-        let seat = &mut self.seats[index];
-        let was_ready = seat.is_ready;
+        let client = &mut self.clients[index];
+        let was_ready = client.is_ready;
         let (is_measuring, tally) = (self.is_measuring, &mut self.tally);
         let mut replies = 0;
-        let is_closed = seat.receive(&mut self.scratch, self.plan.shape.payload, |asked| {
+        let is_closed = client.receive(&mut self.scratch, self.plan.shape.payload, |asked| {
             replies += 1;
             if is_measuring {
                 tally.latency.saturating_record(clock::nanos(asked, now).max(1));
@@ -157,13 +157,13 @@ impl Load {
         if is_measuring {
             tally.replies += replies as u64;
         }
-        self.ready += usize::from(seat.is_ready && !was_ready);
+        self.ready += usize::from(client.is_ready && !was_ready);
         self.under_way -= replies;
-        if !seat.line.out.is_empty() && !mem::replace(&mut seat.is_dirty, true) {
+        if !client.line.out.is_empty() && !mem::replace(&mut client.is_dirty, true) {
             self.dirty.push(index);
         }
         for _ in 0..replies {
-            if let Some(meant) = self.seats[index].late.pop_front() {
+            if let Some(meant) = self.clients[index].late.pop_front() {
                 self.unsent -= 1;
                 self.ask(index, meant);
             } else if self.pace.is_none() && self.is_asking {
@@ -183,10 +183,10 @@ impl Load {
                 break;
             };
             let index = (number % clients as u64) as usize;
-            if self.seats[index].under_way() < depth {
+            if self.clients[index].under_way() < depth {
                 self.ask(index, meant);
             } else {
-                self.seats[index].late.push_back(meant);
+                self.clients[index].late.push_back(meant);
                 self.unsent += 1;
             }
         }

@@ -4,7 +4,7 @@
 
 use super::{Running, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;
-use crate::proc::{Manner, Process, Start, find_program};
+use crate::proc::{Process, Scheduling, Start, find_program};
 use crate::shape::Shape;
 use crate::sock::Place;
 use crate::speech::{self, Asks};
@@ -67,15 +67,15 @@ impl External {
             log: &dir.path().join("peer.log"),
             talks: false,
             in_order: false,
-            manner: Manner::Plain,
+            scheduling: Scheduling::Plain,
         }
         .spawn()?;
         let mut external = Self { process, at, dir };
-        external.await_door(at)?;
+        external.await_listener(at)?;
         Ok(external)
     }
 
-    fn await_door(&mut self, at: SocketAddr) -> Result<(), String> {
+    fn await_listener(&mut self, at: SocketAddr) -> Result<(), String> {
         clock::until("its listener", START_LIMIT, || {
             self.process.check()?;
             Ok(TcpStream::connect_timeout(&at, Duration::from_secs(1)).ok())
@@ -165,7 +165,7 @@ pub(super) fn zmq(setup: &Setup, shape: &Shape) -> Result<Running, String> {
         log: &dir.path().join("cc.log"),
         talks: true,
         in_order: false,
-        manner: Manner::Plain,
+        scheduling: Scheduling::Plain,
     }
     .spawn()?;
     // It says nothing; its end is what is waited for.
@@ -181,12 +181,12 @@ pub(super) fn zmq(setup: &Setup, shape: &Shape) -> Result<Running, String> {
         log: &dir.path().join("peer.log"),
         talks: false,
         in_order: false,
-        manner: Manner::Plain,
+        scheduling: Scheduling::Plain,
     }
     .spawn()?;
     let mut external = External { process, at: front, dir };
-    external.await_door(front)?;
-    external.await_door(back)?;
+    external.await_listener(front)?;
+    external.await_listener(back)?;
     let asker: Box<dyn Fn() -> Box<dyn Asks>> = Box::new(|| Box::<speech::zmtp::Client>::default());
     external.into_running(setup, shape, ("zmq", back), asker)
 }

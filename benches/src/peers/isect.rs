@@ -4,7 +4,7 @@
 use super::{Running, SERVICE, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;
 use crate::json::rows;
-use crate::proc::{Manner, Process, Start};
+use crate::proc::{Process, Scheduling, Start};
 use crate::shape::Shape;
 use crate::sock::{Line, Place, Stream};
 use crate::speech::{Asks, Speech, isect};
@@ -112,7 +112,7 @@ impl Isect {
             log: &at("isectd.log"),
             talks: false,
             in_order: true,
-            manner: Manner::Plain,
+            scheduling: Scheduling::Plain,
         }
         .spawn()?;
         let text = clock::until("its ports file", START_LIMIT, || {

@@ -5,7 +5,7 @@ mod external;
 mod isect;
 mod plain;
 
-use crate::proc::{Manner, Process, Start, own_program};
+use crate::proc::{Process, Scheduling, Start, own_program};
 use crate::shape::Shape;
 use crate::sock::Place;
 use crate::speech::{self, Asks, Speech};
@@ -134,13 +134,13 @@ pub enum Batch {
 }
 
 impl Batch {
-    fn manner(self, speech: &str) -> Manner {
+    fn scheduling(self, speech: &str) -> Scheduling {
         let is_batch = match self {
             Self::Isect => speech.starts_with("isect"),
             Self::All => true,
             Self::None => false,
         };
-        if is_batch { Manner::Batch } else { Manner::Plain }
+        if is_batch { Scheduling::Batch } else { Scheduling::Plain }
     }
 }
 
@@ -313,7 +313,7 @@ pub fn workers(
         log: &dir.join("workers.log"),
         talks: true,
         in_order: false,
-        manner: setup.batch.manner(speech),
+        scheduling: setup.batch.scheduling(speech),
     }
     .spawn()?;
     match process.line(START_LIMIT)?.as_str() {

@@ -1,7 +1,7 @@
 //! The peers that need nothing installed: no broker, and the bare relay.
 
 use super::{Running, START_LIMIT, Setup, temp_dir, workers};
-use crate::proc::{Manner, Process, Start, own_program};
+use crate::proc::{Process, Scheduling, Start, own_program};
 use crate::shape::Shape;
 use crate::sock::Place;
 use crate::speech::limit;
@@ -20,7 +20,7 @@ fn start(
         log: &dir.join("peer.log"),
         talks: true,
         in_order: false,
-        manner: Manner::Plain,
+        scheduling: Scheduling::Plain,
     }
     .spawn()?;
     let line = process.line(START_LIMIT)?;

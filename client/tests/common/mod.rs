@@ -56,51 +56,53 @@ pub fn nobody_listens() -> (Address, std::os::fd::OwnedFd) {
     (Address::Tcp(own.to_string()), fd)
 }
 
-enum Door {
+enum Endpoint {
     Tcp(TcpListener),
     Unix(UnixListener, PathBuf, tempfile::TempDir),
 }
 
-pub struct FakeBroker(Door);
+pub struct FakeBroker(Endpoint);
 
 impl FakeBroker {
     pub fn tcp() -> Self {
-        Self(Door::Tcp(TcpListener::bind("127.0.0.1:0").unwrap()))
+        Self(Endpoint::Tcp(TcpListener::bind("127.0.0.1:0").unwrap()))
     }
 
     pub fn unix() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("b.sock");
-        Self(Door::Unix(UnixListener::bind(&path).unwrap(), path, dir))
+        Self(Endpoint::Unix(UnixListener::bind(&path).unwrap(), path, dir))
     }
 
     pub fn address(&self) -> Address {
         match &self.0 {
-            Door::Tcp(door) => Address::Tcp(door.local_addr().unwrap().to_string()),
-            Door::Unix(_, path, _) => Address::Unix(path.clone()),
+            Endpoint::Tcp(listener) => Address::Tcp(listener.local_addr().unwrap().to_string()),
+            Endpoint::Unix(_, path, _) => Address::Unix(path.clone()),
         }
     }
 
     /// `argv[1]` and `argv[2]` of a worker.
     pub fn argv(&self) -> [String; 2] {
         match &self.0 {
-            Door::Tcp(door) => ["127.0.0.1".into(), door.local_addr().unwrap().port().to_string()],
-            Door::Unix(_, path, _) => [format!("unix:{}", path.display()), "0".into()],
+            Endpoint::Tcp(listener) => {
+                ["127.0.0.1".into(), listener.local_addr().unwrap().port().to_string()]
+            }
+            Endpoint::Unix(_, path, _) => [format!("unix:{}", path.display()), "0".into()],
         }
     }
 
     pub fn accept(&self) -> Peer {
         let pair: Box<dyn Pipe> = match &self.0 {
-            Door::Tcp(door) => {
-                let (stream, _) = in_time(|| door.accept(), |on| door.set_nonblocking(on));
+            Endpoint::Tcp(listener) => {
+                let (stream, _) = in_time(|| listener.accept(), |on| listener.set_nonblocking(on));
                 stream.set_nonblocking(false).unwrap();
                 stream.set_nodelay(true).unwrap();
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 stream.set_write_timeout(Some(PATIENCE)).unwrap();
                 Box::new(stream)
             }
-            Door::Unix(door, _, _) => {
-                let (stream, _) = in_time(|| door.accept(), |on| door.set_nonblocking(on));
+            Endpoint::Unix(listener, _, _) => {
+                let (stream, _) = in_time(|| listener.accept(), |on| listener.set_nonblocking(on));
                 stream.set_nonblocking(false).unwrap();
                 stream.set_read_timeout(Some(PATIENCE)).unwrap();
                 stream.set_write_timeout(Some(PATIENCE)).unwrap();

@@ -1,12 +1,12 @@
-//! Canaries: once the storm is over and all is calm, everything must simply work. Each service is
-//! asked once on each way, a new worker is configured and serves, and nothing is left of it. Not
-//! the load: nothing here is excused by anything.
+//! Canaries: once the faults are over and all is quiescent, everything must simply work. Each
+//! service is asked once on each way, a new worker is configured and serves, and nothing is left of
+//! it. Not the load: nothing here is excused by anything.
 
 use super::ask::{Act, Ask, Sum};
-use super::calm::CALM;
 use super::history::{Asked, Got, Outcome};
-use super::line::{Came, Door, Line};
+use super::line::{Came, Endpoint, Line};
 use super::load::{DEADLINE_MS, Load, SERVICES};
+use super::quiescence::QUIESCENCE_MAX;
 use super::world::World;
 use crate::proc::within;
 use bytes::Bytes;
@@ -25,20 +25,20 @@ const ANSWER_MAX: Duration = Duration::from_millis(DEADLINE_MS);
 /// On which way a canary asks.
 #[derive(Clone, Debug)]
 enum Way {
-    /// By hand, through a door.
-    Hand(Door),
+    /// By hand, at an endpoint.
+    Hand(Endpoint),
     /// By the client library, through the proxy.
-    Library(Door),
+    Library(Endpoint),
 }
 
 /// Sends them all; what went wrong, in words.
 pub fn fly(world: &World, load: &Load) -> Vec<String> {
     let mut wrong = Vec::new();
-    // Each kind of door once; the first is the proxy's.
-    let mut doors = load.doors.clone();
-    doors.dedup();
-    let hands = doors.iter().cloned().map(Way::Hand);
-    let ways: Vec<Way> = hands.chain([Way::Library(doors[0].clone())]).collect();
+    // Each kind of endpoint once; the first is the proxy's.
+    let mut endpoints = load.endpoints.clone();
+    endpoints.dedup();
+    let hands = endpoints.iter().cloned().map(Way::Hand);
+    let ways: Vec<Way> = hands.chain([Way::Library(endpoints[0].clone())]).collect();
     for (index, service) in SERVICES.iter().enumerate() {
         for way in &ways {
             if let Err(why) = ask(load, way, (index, service.name)) {
@@ -76,13 +76,13 @@ fn employ(world: &World, load: &Load, ways: &[Way], is_far: bool) -> Result<(), 
     // It is asked to end first.
     let mut last = String::new();
     for command in [format!("delete worker {id}"), format!("delete service {FRESH}")] {
-        let done = within(CALM, || op(&command).map_err(|why| last = why).ok());
+        let done = within(QUIESCENCE_MAX, || op(&command).map_err(|why| last = why).ok());
         done.ok_or_else(|| last.clone())?;
     }
     Ok(())
 }
 
-/// Logs in anew and asks once; the judge hears of it as of any other request.
+/// Logs in anew and asks once; the checker hears of it as of any other request.
 fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), String> {
     let ask = Ask { id: load.id(), work_us: 1000, act: Act::Answer, filling: 100 };
     let body = ask.to_string().into_bytes();
@@ -90,12 +90,12 @@ fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), Strin
     sum.add(&body);
     let wanted = sum.answer(&ask);
     let mut last = String::new();
-    // After a storm of wrong proofs the broker may look at one login a second only.
+    // After many wrong proofs the broker may look at one login a second only.
     let sent = load.clock.now();
-    let got = within(CALM, || {
+    let got = within(QUIESCENCE_MAX, || {
         let got = match way {
-            Way::Hand(door) => by_hand(load, door, name, &body),
-            Way::Library(door) => by_library(load, door, name, &body),
+            Way::Hand(endpoint) => by_hand(load, endpoint, name, &body),
+            Way::Library(endpoint) => by_library(load, endpoint, name, &body),
         };
         match got {
             Err(why) if why.contains("login_limited") => {
@@ -113,7 +113,7 @@ fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), Strin
         service: index,
         idempotent: false,
         reply: true,
-        deadline: u64::try_from(CALM.as_micros()).unwrap_or(u64::MAX),
+        deadline: u64::try_from(QUIESCENCE_MAX.as_micros()).unwrap_or(u64::MAX),
         sent,
         behind: 0,
         port: 0,
@@ -129,10 +129,15 @@ fn ask(load: &Load, way: &Way, (index, name): (usize, &str)) -> Result<(), Strin
     }
 }
 
-fn by_hand(load: &Load, door: &Door, service: &str, body: &[u8]) -> Result<Vec<u8>, String> {
-    let secure = load.secure.as_deref().filter(|_| !matches!(door, Door::Unix(_)));
+fn by_hand(
+    load: &Load,
+    endpoint: &Endpoint,
+    service: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, String> {
+    let secure = load.secure.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
     let token = secure.map(|secure| secure.token(true));
-    let line = Line::open(door, secure, load.clock).map_err(|e| e.to_string())?;
+    let line = Line::open(endpoint, secure, load.clock).map_err(|e| e.to_string())?;
     let mut line = line.log_in(service, false, token.as_ref())?;
     let head = Header { sequence: 1, reply: 1, ..Header::default() };
     line.send(Frame::data(head, Bytes::copy_from_slice(body)));
@@ -147,7 +152,12 @@ fn by_hand(load: &Load, door: &Door, service: &str, body: &[u8]) -> Result<Vec<u
     }
 }
 
-fn by_library(load: &Load, door: &Door, service: &str, body: &[u8]) -> Result<Vec<u8>, String> {
+fn by_library(
+    load: &Load,
+    endpoint: &Endpoint,
+    service: &str,
+    body: &[u8],
+) -> Result<Vec<u8>, String> {
     let mut options = Options::new(ServiceName::new(service).expect("a service name"));
     if let Some(secure) = &load.secure {
         options.trust = Some(secure.trust());
@@ -158,7 +168,7 @@ fn by_library(load: &Load, door: &Door, service: &str, body: &[u8]) -> Result<Ve
         Code::Application(_) => error.to_string(),
     };
     let mut caller =
-        Caller::login(&[door.address(load.secure.is_some())], options).map_err(shown)?;
+        Caller::login(&[endpoint.address(load.secure.is_some())], options).map_err(shown)?;
     let answer = caller.call(body.to_vec(), Some(ANSWER_MAX)).map_err(shown)?;
     Ok(answer.to_vec())
 }

@@ -1,5 +1,5 @@
-//! What clients and workers write down while the storm is on: each request, what became of it, and
-//! which worker process began it. Not what to think of it: that is the judge's.
+//! What clients and workers write down while faults are injected: each request, what became of it,
+//! and which worker process began it. Not what to think of it: that is the checker's.
 
 use crate::proc::{began_at, is_alive};
 use protocol::errors::Ran;
@@ -53,7 +53,7 @@ pub enum End {
 pub struct Asked {
     /// Of this request alone.
     pub id: u64,
-    /// Index of the service in the judge's rules.
+    /// Index of the service in the checker's rules.
     pub service: usize,
     /// Sent with the flag.
     pub idempotent: bool,
@@ -70,7 +70,7 @@ pub struct Asked {
     pub port: u16,
     /// Asked by the client library, which may log in and ask again by itself.
     pub library: bool,
-    /// Its client was in with the token that is made anew during the storm.
+    /// Its client was in with the token that is made anew during the faults.
     pub changing: bool,
     /// All that came back for it.
     pub outcomes: Vec<Outcome>,
@@ -97,7 +97,7 @@ pub struct Begun {
     pub attempt: u32,
 }
 
-/// A worker process. Its id alone does not do: a storm of half an hour uses each of them again.
+/// A worker process. Its id alone does not do: a fault run of half an hour uses each of them again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Witness {
     /// Its id.

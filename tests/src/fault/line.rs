@@ -1,6 +1,6 @@
 //! A connection of a checking client: frames out and in, with limits of time, and an exact word on
 //! what left and what did not, and on when a frame came; and the login. Not the client library: the
-//! judge wants to see every frame.
+//! checker wants to see every frame.
 
 use super::clock::Clock;
 use super::secure::Secure;
@@ -31,9 +31,9 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long each answer of a login may take.
 const LOGIN_MAX: Duration = Duration::from_secs(2);
 
-/// Where a client goes in.
+/// Where a client connects.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Door {
+pub enum Endpoint {
     /// Through the proxy.
     Proxy(SocketAddr),
     /// Straight to the broker.
@@ -42,7 +42,7 @@ pub enum Door {
     Unix(PathBuf),
 }
 
-impl Door {
+impl Endpoint {
     /// The same for the client library.
     pub fn address(&self, is_secured: bool) -> Address {
         match self {
@@ -153,19 +153,19 @@ pub struct Line {
 }
 
 impl Line {
-    /// Connects; over TLS where the run has it and the door is no Unix socket.
+    /// Connects; over TLS where the run has it and the endpoint is no Unix socket.
     ///
     /// # Errors
     /// Nobody answers, or the two sides did not agree on TLS.
-    pub fn open(door: &Door, secure: Option<&Secure>, clock: Clock) -> io::Result<Self> {
+    pub fn open(endpoint: &Endpoint, secure: Option<&Secure>, clock: Clock) -> io::Result<Self> {
         let tcp = |address: &SocketAddr| {
             let stream = TcpStream::connect_timeout(address, CONNECT_MAX)?;
             stream.set_nodelay(true)?;
             io::Result::Ok(stream)
         };
-        let stream = match door {
-            Door::Proxy(address) | Door::Tcp(address) => agree(tcp(address)?, secure)?,
-            Door::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
+        let stream = match endpoint {
+            Endpoint::Proxy(address) | Endpoint::Tcp(address) => agree(tcp(address)?, secure)?,
+            Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
         };
         let mut port = 0;
         match &stream {
@@ -173,10 +173,10 @@ impl Line {
             Stream::Tcp(stream) => stream.set_nonblocking(true)?,
             Stream::Tls(tls) => tls.0.set_nonblocking(true)?,
         }
-        if let (Door::Proxy(_), Stream::Tcp(stream)) = (door, &stream) {
+        if let (Endpoint::Proxy(_), Stream::Tcp(stream)) = (endpoint, &stream) {
             port = stream.local_addr()?.port();
         }
-        if let (Door::Proxy(_), Stream::Tls(tls)) = (door, &stream) {
+        if let (Endpoint::Proxy(_), Stream::Tls(tls)) = (endpoint, &stream) {
             port = tls.0.local_addr()?.port();
         }
         Ok(Self::over(stream, clock, port))

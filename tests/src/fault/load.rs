@@ -1,13 +1,14 @@
 //! The load of the fault run: which services there are, what is asked of them and how fast, and
-//! where the clients' histories come together. Not the clients: those are `eyes` and `faithful`.
+//! where the clients' histories come together. Not the clients: those are `raw_client` and
+//! `library_client`.
 
 use super::ask::{Act, Ask};
+use super::checker::Rules;
 use super::clock::Clock;
 use super::history::Asked;
-use super::judge::Rules;
-use super::line::Door;
+use super::line::Endpoint;
 use super::secure::Secure;
-use crate::sim::chance::Chance;
+use crate::sim::rng::Rng;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -93,7 +94,7 @@ pub struct Load {
     /// The run's clock.
     pub clock: Clock,
     /// Where to go in: each client takes any of them, again and again.
-    pub doors: Vec<Door>,
+    pub endpoints: Vec<Endpoint>,
     /// Tokens and certificates, if the run goes with them.
     pub secure: Option<Arc<Secure>>,
     phase: AtomicU8,
@@ -109,11 +110,11 @@ pub struct Load {
 }
 
 impl Load {
-    /// For these doors.
-    pub fn new(clock: Clock, doors: Vec<Door>, secure: Option<Arc<Secure>>) -> Self {
+    /// For these endpoints.
+    pub fn new(clock: Clock, endpoints: Vec<Endpoint>, secure: Option<Arc<Secure>>) -> Self {
         Self {
             clock,
-            doors,
+            endpoints,
             secure,
             phase: AtomicU8::new(1),
             drained: AtomicU64::new(0),
@@ -182,8 +183,8 @@ pub struct Plan {
 
 impl Plan {
     /// Some request for a service.
-    pub fn by(chance: &mut Chance, service: &Service, id: u64) -> Self {
-        let act = match chance.below(1000) {
+    pub fn by(rng: &mut Rng, service: &Service, id: u64) -> Self {
+        let act = match rng.below(1000) {
             0..3 => Act::Die,
             3..30 => Act::Fail,
             30..33 if service.may_stick => Act::Stick,
@@ -191,39 +192,39 @@ impl Plan {
             34..80 => Act::Talk,
             _ => Act::Answer,
         };
-        let work_us = match chance.below(100) {
-            0 => chance.between(100_000, 400_000),
-            1..10 => chance.between(5_000, 30_000),
-            _ => chance.between(0, 3_000),
+        let work_us = match rng.below(100) {
+            0 => rng.between(100_000, 400_000),
+            1..10 => rng.between(5_000, 30_000),
+            _ => rng.between(0, 3_000),
         };
-        let filling = if chance.hits(20) { chance.index(200_000) } else { chance.index(300) };
+        let filling = if rng.hits(20) { rng.index(200_000) } else { rng.index(300) };
         let ask = Ask { id, work_us, act, filling };
         let count = match act {
-            Act::Talk => chance.between(2, 4),
-            _ if chance.hits(40) => chance.between(2, 6),
+            Act::Talk => rng.between(2, 4),
+            _ if rng.hits(40) => rng.between(2, 6),
             _ => 1,
         };
         let mut pieces: Vec<Vec<u8>> = Vec::new();
         for at in 0..count {
             let mut piece = if at == 0 { ask.to_string().into_bytes() } else { Vec::new() };
-            let size = match chance.below(1000) {
-                0..3 => chance.index(2 << 20),
-                3..30 => chance.index(100_000),
-                _ => chance.index(400),
+            let size = match rng.below(1000) {
+                0..3 => rng.index(2 << 20),
+                3..30 => rng.index(100_000),
+                _ => rng.index(400),
             };
-            let byte = (chance.bits() & 0x7f) as u8;
+            let byte = (rng.bits() & 0x7f) as u8;
             piece.resize(piece.len() + size, byte);
             pieces.push(piece);
         }
-        let deadline_ms = match chance.below(10) {
+        let deadline_ms = match rng.below(10) {
             0 => 0,
-            1 | 2 => chance.between(20, 500),
-            _ => chance.between(500, 4000),
+            1 | 2 => rng.between(20, 500),
+            _ => rng.between(500, 4000),
         };
         Self {
             ask,
-            idempotent: chance.hits(400),
-            reply: act == Act::Talk || !chance.hits(50),
+            idempotent: rng.hits(400),
+            reply: act == Act::Talk || !rng.hits(50),
             deadline_ms: u32::try_from(deadline_ms).unwrap_or(0),
             pieces,
         }

@@ -3,6 +3,7 @@
 //! invents a byte. One thread for all its connections; what it did to whom is written down.
 
 use super::clock::Clock;
+use forwarder::Forwarder;
 use std::collections::VecDeque;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -11,12 +12,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
-use street::Street;
 
-pub use lane::Weather;
+pub use pipe::Weather;
 
-mod lane;
-mod street;
+mod forwarder;
+mod pipe;
 
 /// How a connection is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub enum Cut {
 pub enum Harm {
     /// It is cut, at both ends.
     Cut(Cut),
-    /// Both peers vanish for each other: bytes are swallowed, nothing is closed.
+    /// Both peers vanish for each other: bytes are dropped, nothing is closed.
     Vanish,
     /// One direction (`true` = from the side that connected) stands still; `None` = for ever.
     Stall(bool, Option<Duration>),
@@ -138,12 +138,12 @@ impl Proxy {
         woken.set_nonblocking(true).expect("non-blocking");
         let shared = Arc::new(Shared::default());
         let both = (wake.try_clone().expect("a descriptor"), woken);
-        let street = Street::new(listener, target, both, Arc::clone(&shared), (clock, seed));
-        let thread = std::thread::spawn(move || street.run());
+        let forwarder = Forwarder::new(listener, target, both, Arc::clone(&shared), (clock, seed));
+        let thread = std::thread::spawn(move || forwarder.run());
         Self { address, shared, wake, thread: Some(thread) }
     }
 
-    /// Of a thousand new connections so many get weather by chance; 0 = all clear.
+    /// Of a thousand new connections so many get weather at random; 0 = all clear.
     pub fn set_roughness(&self, permille: u64) {
         self.shared.roughness.store(permille, Ordering::Relaxed);
     }

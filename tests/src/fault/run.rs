@@ -1,13 +1,13 @@
-//! One fault run from beginning to end: rounds of storm and calm, the judge after each, and the
-//! report. Not how faults are done, nor what is judged.
+//! One fault run from beginning to end: rounds of faults and quiescence, the checker after each,
+//! and the report. Not how faults are done, nor what is checked.
 
 use super::canary;
+use super::checker::{self, Case, Cause, Excuse, Rules, Verdict};
 use super::clock::Clock;
-use super::eyes::Eyes;
-use super::faithful::Faithful;
-use super::judge::{self, Case, Cause, Excuse, Rules, Verdict};
+use super::injector::FaultInjector;
+use super::library_client::LibraryClient;
 use super::load::{Load, Phase, SERVICES};
-use super::storm::Storm;
+use super::raw_client::RawClient;
 use super::watch::{Slow, Watch};
 use super::world::World;
 use crate::proc::within;
@@ -27,14 +27,14 @@ const DRAIN: Duration = Duration::from_secs(20);
 pub struct Order {
     /// The seed of all that is chosen.
     pub seed: u64,
-    /// How long it storms in all.
-    pub storm: Duration,
-    /// How long at a stretch, then there is calm.
+    /// How long faults are injected in all.
+    pub length: Duration,
+    /// How long at a stretch, then comes quiescence.
     pub round: Duration,
-    /// Clients that see every frame.
-    pub eyes: u64,
+    /// Clients that speak the protocol themselves and see every frame.
+    pub raw_clients: u64,
     /// Clients by the library.
-    pub faithful: u64,
+    pub library_clients: u64,
     /// With tokens and TLS, which change meanwhile.
     pub secured: bool,
 }
@@ -47,10 +47,10 @@ impl Order {
     pub fn from_environment(secured: bool) -> Self {
         Self {
             seed: number("FAULT_SEED").unwrap_or(1),
-            storm: Duration::from_secs(number("FAULT_SECONDS").unwrap_or(8)),
+            length: Duration::from_secs(number("FAULT_SECONDS").unwrap_or(8)),
             round: Duration::from_secs(20),
-            eyes: 24,
-            faithful: 8,
+            raw_clients: 24,
+            library_clients: 8,
             secured,
         }
     }
@@ -71,8 +71,8 @@ pub struct Report {
     pub text: String,
     /// Faults by name.
     pub faults: BTreeMap<String, u64>,
-    /// Requests judged.
-    pub judged: u64,
+    /// Requests checked.
+    pub checked: u64,
     /// How requests ended.
     pub outcomes: BTreeMap<String, u64>,
 }
@@ -98,7 +98,7 @@ struct Run<'a> {
     load: &'a Load,
     /// Who stood still when.
     watch: &'a Watch,
-    storm: Storm,
+    injector: FaultInjector,
     rounds: u64,
     report: Report,
 }
@@ -107,36 +107,36 @@ struct Run<'a> {
 pub fn run(order: Order) -> Report {
     let clock = Clock::start();
     let mut world = World::build(clock, order.seed, order.secured);
-    let load = Load::new(clock, world.doors(), world.secure.clone());
+    let load = Load::new(clock, world.endpoints(), world.secure.clone());
     let watch = Arc::clone(&world.watch);
     let socket = world.client_socket();
     let mut report = std::thread::scope(|scope| {
         let leave = Leave(&load, &watch);
         scope.spawn(|| watch.look());
         scope.spawn(|| watch.ping(socket, SERVICES[0].name));
-        for index in 0..order.eyes {
-            let eyes = Eyes::new(&load, order.seed.wrapping_mul(1000) + index);
-            scope.spawn(move || eyes.run());
+        for index in 0..order.raw_clients {
+            let client = RawClient::new(&load, order.seed.wrapping_mul(1000) + index);
+            scope.spawn(move || client.run());
         }
-        for index in 0..order.faithful {
-            let faithful = Faithful::new(&load, order.seed.wrapping_mul(1000) + 500 + index);
-            scope.spawn(move || faithful.run());
+        for index in 0..order.library_clients {
+            let client = LibraryClient::new(&load, order.seed.wrapping_mul(1000) + 500 + index);
+            scope.spawn(move || client.run());
         }
         let mut run = Run {
             order,
             world: &mut world,
             load: &load,
             watch: &watch,
-            storm: Storm::new(order.seed),
+            injector: FaultInjector::new(order.seed),
             rounds: 0,
             report: Report::default(),
         };
-        let mut left = order.storm;
+        let mut left = order.length;
         while !left.is_zero() && run.report.violations.is_empty() {
             let span = left.min(order.round);
             left -= span;
             run.round(span);
-            run.judge();
+            run.check();
         }
         drop(leave);
         run.report
@@ -161,39 +161,39 @@ impl Drop for Leave<'_> {
 }
 
 impl Run<'_> {
-    /// A storm under load, then calm.
+    /// Faults under load, then quiescence.
     fn round(&mut self, span: Duration) {
         self.rounds += 1;
         self.world.set_roughness(ROUGHNESS);
         self.load.drained.store(0, Ordering::Release);
         self.load.set_phase(Phase::Ask);
-        self.storm.rage(self.world, span);
-        self.storm.end(self.world);
+        self.injector.inject_for(self.world, span);
+        self.injector.end(self.world);
         self.load.set_phase(Phase::Drain);
-        let clients = self.order.eyes + self.order.faithful;
+        let clients = self.order.raw_clients + self.order.library_clients;
         let count = || self.load.drained.load(Ordering::Acquire);
         if within(DRAIN, || (count() == clients).then_some(())).is_none() {
             let text = format!("of {clients} clients only {} came to an end", count());
             self.report.violations.push(text);
         }
         self.world.heal();
-        let mut complaints = self.world.calm();
+        let mut complaints = self.world.await_quiescence();
         if complaints.is_empty() {
             complaints = canary::fly(self.world, self.load);
-            complaints.extend(self.world.calm());
+            complaints.extend(self.world.await_quiescence());
         }
         if !complaints.is_empty() {
-            let text = format!("after the storm:\n{}", complaints.join("\n"));
+            let text = format!("after the faults:\n{}", complaints.join("\n"));
             self.report.violations.push(text);
         }
     }
 
-    /// Judges all that was written down so far.
-    fn judge(&mut self) {
+    /// Checks all that was written down so far.
+    fn check(&mut self) {
         self.world.histories.read();
         let proxy = self.world.clients.stood().into_iter();
         let proxy = proxy.map(|(from, until)| Excuse { cause: Cause::Proxy, from, until });
-        let mut excuses = [self.storm.excuses.clone(), self.watch.excuses()].concat();
+        let mut excuses = [self.injector.excuses.clone(), self.watch.excuses()].concat();
         excuses.extend(proxy);
         let slow = self.watch.slow();
         // The canaries' own service is one as it comes.
@@ -202,7 +202,7 @@ impl Run<'_> {
         let incidents = self.world.clients.incidents();
         let verdict = {
             let asked = self.load.asked.lock().expect("no panic");
-            judge::judge(&Case {
+            checker::check(&Case {
                 asked: &asked,
                 begun: &self.world.histories.begun,
                 rules: &rules,
@@ -212,12 +212,12 @@ impl Run<'_> {
             })
         };
         let report = &mut self.report;
-        report.judged = verdict.judged;
+        report.checked = verdict.checked;
         report.outcomes = verdict.outcomes.clone();
         report.violations.extend(verdict.violations.iter().map(ToString::to_string));
-        report.violations.extend(self.storm.wrong.iter().cloned());
+        report.violations.extend(self.injector.wrong.iter().cloned());
         report.violations.extend(self.load.strays.lock().expect("no panic").drain(..));
-        report.faults = faults(self.world, &self.storm);
+        report.faults = faults(self.world, &self.injector);
         self.report.text = self.text(&verdict, &excuses, &slow);
     }
 
@@ -227,8 +227,8 @@ impl Run<'_> {
         let mut line = |words: String| text.push_str(&format!("{words}\n"));
         let order = &self.order;
         line(format!(
-            "seed {}, {:?} of storm in {} rounds, {} clients by hand, {} by the library",
-            order.seed, order.storm, self.rounds, order.eyes, order.faithful
+            "seed {}, {:?} of faults in {} rounds, {} raw clients, {} by the library",
+            order.seed, order.length, self.rounds, order.raw_clients, order.library_clients
         ));
         let how = if order.secured { "with" } else { "without" };
         line(format!("{how} tokens and TLS"));
@@ -244,7 +244,7 @@ impl Run<'_> {
         let histories = &self.world.histories;
         let (begun, processes) = (histories.begun.len(), histories.witnesses.len());
         line(format!("workers: {processes} processes began {begun} requests"));
-        line(format!("requests judged: {}; how they ended:", verdict.judged));
+        line(format!("requests checked: {}; how they ended:", verdict.checked));
         for (name, count) in &verdict.outcomes {
             line(format!("{count:>9}  {name}"));
         }
@@ -289,14 +289,14 @@ fn lateness(verdict: &Verdict, excuses: &[Excuse], slow: &[Slow]) -> Vec<String>
     lines
 }
 
-fn faults(world: &World, storm: &Storm) -> BTreeMap<String, u64> {
+fn faults(world: &World, injector: &FaultInjector) -> BTreeMap<String, u64> {
     let mut faults: BTreeMap<String, u64> =
-        storm.counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
-    let roads =
+        injector.counts.iter().map(|(name, count)| ((*name).to_owned(), *count)).collect();
+    let proxies =
         [("clients", &world.clients), ("far workers", &world.workers), ("far execd", &world.hosts)];
-    for (road, proxy) in roads {
+    for (whose, proxy) in proxies {
         for incident in proxy.incidents() {
-            let name = format!("on the road of {road}: {}", incident.kind.name());
+            let name = format!("at the proxy of {whose}: {}", incident.kind.name());
             *faults.entry(name).or_default() += 1;
         }
     }

@@ -1,6 +1,6 @@
 //! Tokens and certificates of a fault run that goes with both switched on: where they are, with
-//! which words the programs are started, and how they change while the storm is on. Not who logs in
-//! with them: that is `line`, and the client library.
+//! which words the programs are started, and how they change meanwhile. Not who logs in with them:
+//! that is `line`, and the client library.
 
 use crate::certs::{Authority, Pair};
 use crate::proc::run;
@@ -15,7 +15,7 @@ use tls::setup::{Caller, CallerFiles};
 
 /// The names of this machine in certificates.
 const HERE: &[&str] = &["127.0.0.1", "localhost"];
-/// The token that is made anew during the storm.
+/// The token that is made anew during the faults.
 const CHANGED: &str = "changed";
 /// The token that stays as it is.
 const STEADY: &str = "steady";

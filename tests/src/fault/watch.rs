@@ -1,11 +1,11 @@
 //! Who was late: a watch over the machine, over the broker's process and over its loop, so that the
-//! judge need not guess. The kernel counts how long a thread was ready and had no CPU; a thread
+//! checker need not guess. The kernel counts how long a thread was ready and had no CPU; a thread
 //! that should wake up all the time shows when the machine stood still; pings on a connection of
 //! their own show when the broker's loop did not turn. Not what is to be thought of it.
 
+use super::checker::{Cause, Excuse};
 use super::clock::{Clock, pause};
-use super::judge::{Cause, Excuse};
-use super::line::{Came, Door, Line, Sent};
+use super::line::{Came, Endpoint, Line, Sent};
 use protocol::frame::Frame;
 use std::fmt;
 use std::fs;
@@ -186,9 +186,9 @@ impl Watch {
 
     /// Asks the broker's loop all the time whether it turns, until it is over.
     pub fn ping(&self, socket: PathBuf, service: &str) {
-        let door = Door::Unix(socket);
+        let endpoint = Endpoint::Unix(socket);
         while !self.is_over() {
-            let line = Line::open(&door, None, self.clock).ok();
+            let line = Line::open(&endpoint, None, self.clock).ok();
             if let Some(line) = line.and_then(|line| line.log_in(service, false, None).ok()) {
                 self.ping_on(line);
             }

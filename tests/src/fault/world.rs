@@ -1,13 +1,13 @@
 //! The processes of the fault run: a broker, a second host, the proxies between them; how they are
-//! started and ended. Not the storm, nor what must be true after it: that is `calm`.
+//! started and ended. Not the faults, nor what must be true after them: that is `quiescence`.
 
-use super::calm::{CALM, Usage};
 use super::clock::Clock;
 use super::disk::Disk;
 use super::history::Folder;
-use super::line::Door;
+use super::line::Endpoint;
 use super::load::{DEADLINE_MS, SERVICES};
 use super::proxy::Proxy;
+use super::quiescence::{QUIESCENCE_MAX, Usage};
 use super::secure::Secure;
 use super::watch::Watch;
 use crate::proc::{Broker, Execd, processes_of, program, within};
@@ -116,7 +116,7 @@ impl World {
             baseline: [Usage::default(); 3],
         };
         world.configure();
-        let complaints = world.calm();
+        let complaints = world.await_quiescence();
         assert!(complaints.is_empty(), "before any fault:\n{}", complaints.join("\n"));
         world.baseline = world.usage();
         // The watch has a connection of its own from now on.
@@ -169,7 +169,7 @@ impl World {
         }
     }
 
-    /// All roads are clear, those as well that were cut off.
+    /// All proxies pass on as they should, those as well that were cut off.
     pub fn heal(&self) {
         self.set_roughness(0);
         for proxy in [&self.clients, &self.workers, &self.hosts] {
@@ -177,15 +177,15 @@ impl World {
         }
     }
 
-    /// The ways in for clients.
-    pub fn doors(&self) -> Vec<Door> {
-        let proxy = Door::Proxy(self.clients.address);
+    /// Where clients connect; one of them as often as it is to be chosen.
+    pub fn endpoints(&self) -> Vec<Endpoint> {
+        let proxy = Endpoint::Proxy(self.clients.address);
         vec![
             proxy.clone(),
             proxy.clone(),
             proxy,
-            Door::Tcp(place(&self.broker.port("client"))),
-            Door::Unix(self.client_socket()),
+            Endpoint::Tcp(place(&self.broker.port("client"))),
+            Endpoint::Unix(self.client_socket()),
         ]
     }
 
@@ -270,7 +270,7 @@ impl World {
         }
         drop((clients, workers, hosts, disk));
         let left = || processes_of(&histories.path().to_string_lossy());
-        if within(CALM, || left().is_empty().then_some(())).is_none() {
+        if within(QUIESCENCE_MAX, || left().is_empty().then_some(())).is_none() {
             wrong.push(format!("still there: {:?}", left()));
         }
         wrong

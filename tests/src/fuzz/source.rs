@@ -1,5 +1,5 @@
 //! Small decisions out of a fuzzer's bytes, read from the front: where the bytes end, every answer
-//! is the first choice, so that a shorter input is a simpler one. Not chance: `sim::chance` is.
+//! is the first choice, so that a shorter input is a simpler one. Random numbers: `sim::rng`.
 
 /// Bytes that are used up one decision at a time.
 #[derive(Clone, Debug)]

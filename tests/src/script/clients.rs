@@ -20,13 +20,13 @@ overflows, stalls, trickles";
 
 impl World {
     pub(super) fn act_client(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
-        const KNOWN: &str = "connects [at=ADDRESS], logs in [to SERVICE] [pri=N] [json] [heartbeat] [name=X] \
-[as stranger] [at=ADDRESS] [token=X], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
+        const KNOWN: &str = "connects [other-user] [at=ADDRESS], logs in [to SERVICE] [pri=N] [json] [heartbeat] [name=X] \
+[as other-user] [at=ADDRESS] [token=X], sends BODY [to SERVICE] [seq=N] [more] [pri=N] [deadline=MS] [idempotent] \
 [noreply] [with WORKER] [trace=N], says \"COMMAND\"";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {
             "connects" => {
-                let is_owner = !line.flag("stranger");
+                let is_owner = !line.flag("other-user");
                 self.open_client(name, is_owner, line.pair("at"))?;
             }
             "logs" if line.is("in") => self.login(name, line)?,
@@ -66,9 +66,9 @@ impl World {
     fn login(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         let service = line.after("to").unwrap_or_else(|| "echo".to_owned());
         let service = ServiceName::new(&service).map_err(|e| e.to_string())?;
-        let is_stranger = line.flag("as") && line.flag("stranger");
+        let is_other_user = line.flag("as") && line.flag("other-user");
         if !self.links.contains_key(name) {
-            self.open_client(name, !is_stranger, line.pair("at"))?;
+            self.open_client(name, !is_other_user, line.pair("at"))?;
         }
         let login = Login {
             service,

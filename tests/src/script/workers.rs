@@ -20,7 +20,7 @@ use protocol::proof::Claim;
 impl World {
     pub(super) fn act_worker(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [pid=N], logs in [run=N] [digest=N] [pid=N] [of SERVICE] [without proof], \
-comes itself [on HOST] [as stranger] [token=X], comes back [pid=N], connects, gets ready, cannot start \"WHY\" [lasting], \
+comes itself [on HOST] [as other-user] [token=X], comes back [pid=N], connects, gets ready, cannot start \"WHY\" [lasting], \
 replies BODY [more] [error=N] [trans=N], exits N | signal N [stderr=\"LINE\"] [run=N], \
 dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let id = worker_id(name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
@@ -54,10 +54,13 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             "comes" if line.is("itself") => {
                 let host = line.after("on").unwrap_or_else(|| "elsewhere".to_owned());
                 let token = tokens::claim(line)?;
-                let is_stranger = line.flag("as") && line.flag("stranger");
+                let is_other_user = line.flag("as") && line.flag("other-user");
                 if !self.links.contains_key(name) {
                     let link = self.open(name)?;
-                    self.step(Input::WorkerOpened { link, peer: Self::peer(link, !is_stranger) })?;
+                    self.step(Input::WorkerOpened {
+                        link,
+                        peer: Self::peer(link, !is_other_user),
+                    })?;
                 }
                 self.send_worker_login(name, (WorkerId(0), &host), None, token)?;
             }

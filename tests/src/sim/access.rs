@@ -2,8 +2,8 @@
 //! knows who is in, by what, and who may be. It knows the promises, not the engine. Not who holds
 //! what and how the file changes: that is `tokens`.
 
-use super::chance::Chance;
 use super::model::Broken;
+use super::rng::Rng;
 use broker::engine::input::{TokenRights, Tokens};
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
@@ -41,9 +41,9 @@ pub struct List {
     pub anonymous: Grant,
 }
 
-/// Whoever stands at a link, as it said and proved.
+/// The login of a link, as it said and proved.
 #[derive(Clone, Debug)]
-struct Seat {
+struct SimLogin {
     /// It answers, it does not ask.
     is_worker: bool,
     /// The broker started it, so that it needs no token.
@@ -65,16 +65,16 @@ pub struct Access {
     pub file: List,
     /// What the broker has read.
     in_force: List,
-    seats: BTreeMap<LinkId, Seat>,
+    logins: BTreeMap<LinkId, SimLogin>,
     asked: BTreeMap<u64, LinkId>,
     /// Hosts' links whose execd has proved itself, or need not.
     pub believed: BTreeSet<LinkId>,
 }
 
 impl Grant {
-    /// Rights by chance, for these services.
-    pub fn dice(secret: u64, services: &[&'static str], chance: &mut Chance) -> Self {
-        let mut some = || services.iter().copied().filter(|_| chance.hits(600)).collect();
+    /// Random rights for these services.
+    pub fn random(secret: u64, services: &[&'static str], rng: &mut Rng) -> Self {
+        let mut some = || services.iter().copied().filter(|_| rng.hits(600)).collect();
         Self { secret, asks: some(), serves: some() }
     }
 
@@ -89,9 +89,9 @@ impl Grant {
         Self { secret, ..self }
     }
 
-    fn has(&self, seat: &Seat) -> bool {
-        let services = if seat.is_worker { &self.serves } else { &self.asks };
-        services.contains(seat.service.as_str())
+    fn has(&self, login: &SimLogin) -> bool {
+        let services = if login.is_worker { &self.serves } else { &self.asks };
+        services.contains(login.service.as_str())
     }
 
     fn rights(&self) -> Rights {
@@ -137,7 +137,7 @@ impl Access {
         claim: Option<&TokenName>,
     ) {
         let claim = claim.and_then(|claim| NAMES.into_iter().find(|name| *name == claim.as_str()));
-        self.seats.entry(link).or_insert_with(|| Seat {
+        self.logins.entry(link).or_insert_with(|| SimLogin {
             is_worker,
             is_issued,
             service: service.to_owned(),
@@ -149,21 +149,21 @@ impl Access {
 
     /// Somebody proves that it knows a secret: whether it is that of the token that it named.
     pub fn proves(&mut self, link: LinkId, secret: u64) -> bool {
-        let Some(seat) = self.seats.get_mut(&link) else { return false };
-        let Some(name) = seat.claim else { return false };
-        seat.proved = Some(Token { name, secret });
+        let Some(login) = self.logins.get_mut(&link) else { return false };
+        let Some(name) = login.claim else { return false };
+        login.proved = Some(Token { name, secret });
         self.in_force.tokens.get(name).is_some_and(|grant| grant.secret == secret)
     }
 
     /// Whether somebody may be where it wants to be.
-    fn may(&self, seat: &Seat) -> bool {
-        match &seat.proved {
-            _ if !self.is_on || seat.is_issued => true,
-            None => seat.claim.is_none() && self.in_force.anonymous.has(seat),
+    fn may(&self, login: &SimLogin) -> bool {
+        match &login.proved {
+            _ if !self.is_on || login.is_issued => true,
+            None => login.claim.is_none() && self.in_force.anonymous.has(login),
             Some(held) => self.in_force.tokens.get(held.name).is_some_and(|grant| {
                 // Whom an operator moved stays as long as its token is good.
-                let is_moved = seat.is_in && !seat.is_worker && self.may_move;
-                grant.secret == held.secret && (is_moved || grant.has(seat))
+                let is_moved = login.is_in && !login.is_worker && self.may_move;
+                grant.secret == held.secret && (is_moved || grant.has(login))
             }),
         }
     }
@@ -173,14 +173,14 @@ impl Access {
     /// # Errors
     /// It may not be.
     pub fn admits(&mut self, link: LinkId) -> Result<(), Broken> {
-        let Some(seat) = self.seats.get(&link) else {
+        let Some(login) = self.logins.get(&link) else {
             return Err(format!("link {link} is let in and never said who it is"));
         };
-        if !self.may(seat) {
-            return Err(format!("link {link} is let in: {seat:?}, though {:?}", self.in_force));
+        if !self.may(login) {
+            return Err(format!("link {link} is let in: {login:?}, though {:?}", self.in_force));
         }
-        if let Some(seat) = self.seats.get_mut(&link) {
-            seat.is_in = true;
+        if let Some(login) = self.logins.get_mut(&link) {
+            login.is_in = true;
         }
         Ok(())
     }
@@ -190,12 +190,12 @@ impl Access {
     /// # Errors
     /// It may be in.
     pub fn refuses(&self, link: LinkId, code: ErrorCode) -> Result<bool, Broken> {
-        let Some(seat) = self.seats.get(&link) else { return Ok(false) };
-        let is_judged = !(seat.is_in && !seat.is_worker && self.may_move);
-        if is_judged && self.may(seat) {
-            return Err(format!("link {link} is refused, {code}: {seat:?}: {:?}", self.in_force));
+        let Some(login) = self.logins.get(&link) else { return Ok(false) };
+        let is_checked = !(login.is_in && !login.is_worker && self.may_move);
+        if is_checked && self.may(login) {
+            return Err(format!("link {link} is refused, {code}: {login:?}: {:?}", self.in_force));
         }
-        Ok(seat.is_in)
+        Ok(login.is_in)
     }
 
     /// After each step: whoever is in may be.
@@ -203,14 +203,14 @@ impl Access {
     /// # Errors
     /// Names the link.
     pub fn check(&self) -> Result<(), Broken> {
-        let is_wrong = |seat: &Seat| {
+        let is_wrong = |login: &SimLogin| {
             // An operator may have moved one without a token, too.
-            let is_free = seat.proved.is_none() && !seat.is_worker && self.may_move;
-            seat.is_in && !is_free && !self.may(seat)
+            let is_free = login.proved.is_none() && !login.is_worker && self.may_move;
+            login.is_in && !is_free && !self.may(login)
         };
-        match self.seats.iter().find(|(_, seat)| is_wrong(seat)) {
-            Some((link, seat)) => {
-                Err(format!("link {link} is still in: {seat:?}, though {:?}", self.in_force))
+        match self.logins.iter().find(|(_, login)| is_wrong(login)) {
+            Some((link, login)) => {
+                Err(format!("link {link} is still in: {login:?}, though {:?}", self.in_force))
             }
             None => Ok(()),
         }
@@ -226,7 +226,7 @@ impl Access {
     /// # Errors
     /// Who asked is not in, or the worker is not.
     pub fn serves(&self, worker: LinkId, uid: u64) -> Result<(), Broken> {
-        let is_in = |link: LinkId| self.seats.get(&link).is_some_and(|seat| seat.is_in);
+        let is_in = |link: LinkId| self.logins.get(&link).is_some_and(|login| login.is_in);
         if !is_in(worker) {
             return Err(format!("link {worker} is given work and is not in"));
         }
@@ -239,13 +239,13 @@ impl Access {
 
     /// A link of the broker is gone.
     pub fn link_gone(&mut self, link: LinkId) {
-        self.seats.remove(&link);
+        self.logins.remove(&link);
         self.believed.remove(&link);
     }
 
     /// The broker is gone, and all its links.
     pub fn broker_gone(&mut self) {
-        self.seats.clear();
+        self.logins.clear();
         self.asked.clear();
         self.believed.clear();
         self.in_force = List::default();

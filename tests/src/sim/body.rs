@@ -1,12 +1,12 @@
-//! What the frames of a request carry: a mark that says which request and piece it is, filler that
-//! shows whether bytes were mixed up, and the answer that is the right one. Not who may see it: the
-//! model knows that.
+//! What the frames of a request carry: an identity that says which request and piece it is, filler
+//! that shows whether bytes were mixed up, and the answer that is the right one. Not who may see
+//! it: the model knows that.
 
 use super::model::Broken;
 
 /// What stands at the front of each frame of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Mark {
+pub struct PieceId {
     /// Which request.
     pub uid: u64,
     /// Which piece of its first turn, from 0.
@@ -19,11 +19,11 @@ pub struct Mark {
     pub turns: u8,
 }
 
-const MARK_BYTES: usize = 18;
+const PIECE_ID_BYTES: usize = 18;
 const MAGIC: &[u8; 4] = b"SIM1";
 
-impl Mark {
-    /// A frame's body: the mark, and filler made from it.
+impl PieceId {
+    /// A frame's body: the identity, and filler made from it.
     pub fn body(self, filler: u64) -> Vec<u8> {
         let mut body = MAGIC.to_vec();
         body.extend(self.uid.to_be_bytes());
@@ -39,14 +39,16 @@ impl Mark {
     /// # Errors
     /// The filler is not what was sent. `Ok(None)` = it is no frame of ours.
     pub fn read(body: &[u8]) -> Result<Option<Self>, Broken> {
-        let Some((head, filler)) = body.split_first_chunk::<MARK_BYTES>() else { return Ok(None) };
+        let Some((head, filler)) = body.split_first_chunk::<PIECE_ID_BYTES>() else {
+            return Ok(None);
+        };
         if head[..4] != *MAGIC {
             return Ok(None);
         }
         let mut uid = [0; 8];
         uid.copy_from_slice(&head[4..12]);
         let uid = u64::from_be_bytes(uid);
-        let mark = Self {
+        let piece = Self {
             uid,
             part: u16::from_be_bytes([head[12], head[13]]),
             parts: u16::from_be_bytes([head[14], head[15]]),
@@ -54,9 +56,9 @@ impl Mark {
             turns: head[17],
         };
         if filler.iter().zip(0..).any(|(byte, at)| *byte != fill(uid, at)) {
-            return Err(format!("the bytes of {mark:?} are not those that were sent"));
+            return Err(format!("the bytes of {piece:?} are not those that were sent"));
         }
-        Ok(Some(mark))
+        Ok(Some(piece))
     }
 }
 

@@ -2,7 +2,7 @@
 //! program that misbehaves. Each tells the model what it asks and what it gets.
 
 use super::access::Token;
-use super::body::Mark;
+use super::body::PieceId;
 use super::links::{Peer, Pulled};
 use super::model::{Asked, Outcome};
 use super::tokens::claim;
@@ -27,7 +27,7 @@ const TOO_LARGE: u64 = 6000;
 /// A request under way as its client knows it.
 #[derive(Clone, Debug)]
 struct Open {
-    mark: Mark,
+    piece: PieceId,
     send: Send,
     /// The bytes of the answer so far.
     got: Vec<u8>,
@@ -62,7 +62,7 @@ impl World {
     /// A client does something, and will again.
     pub fn client_acts(&mut self, index: usize) {
         let pace = self.plan.pace_ms * 1000;
-        let wait = self.chance.between(1, if self.is_calm { 20_000 } else { pace });
+        let wait = self.rng.between(1, if self.is_quiescent { 20_000 } else { pace });
         self.later(wait, Event::Client(index));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return self.client_connects(index) };
@@ -70,20 +70,20 @@ impl World {
             return;
         }
         let is_wild = client.is_wild;
-        if !self.is_calm && self.chance.hits(self.plan.vanish) || is_wild && self.chance.hits(300) {
+        if !self.is_quiescent && self.rng.hits(self.plan.vanish) || is_wild && self.rng.hits(300) {
             return self.client_leaves(index, conn);
         }
         if is_wild {
             return self.client_babbles(index, conn);
         }
-        if !self.is_calm && self.chance.hits(self.plan.slow_reader) {
-            let until = self.now.0 + self.chance.below(20_000_000);
+        if !self.is_quiescent && self.rng.hits(self.plan.slow_reader) {
+            let until = self.now.0 + self.rng.below(20_000_000);
             self.clients[index].reads_again = until;
         }
-        if !self.is_calm && self.chance.hits(self.plan.nonsense) {
+        if !self.is_quiescent && self.rng.hits(self.plan.nonsense) {
             return self.client_babbles(index, conn);
         }
-        if !self.is_calm && self.chance.hits(self.plan.give_up) {
+        if !self.is_quiescent && self.rng.hits(self.plan.give_up) {
             return self.client_gives_up(index);
         }
         if self.client_continues(index) {
@@ -98,9 +98,9 @@ impl World {
 
     fn client_connects(&mut self, index: usize) {
         let Some(conn) = self.dial_broker(Role::Client, Peer::Client(index)) else { return };
-        let service = self.chance.index(self.plan.services.len());
-        let priority = self.chance.between(1, 255) as u8;
-        let heartbeat = self.chance.hits(300);
+        let service = self.rng.index(self.plan.services.len());
+        let priority = self.rng.between(1, 255) as u8;
+        let heartbeat = self.rng.hits(300);
         let token = self.now_holds(self.clients[index].token);
         let client = &mut self.clients[index];
         client.token = token;
@@ -125,16 +125,16 @@ impl World {
         let Some((sequence, open)) = client.open.pop_first() else { return };
         client.session.give_up(sequence);
         client.has_given_up = true;
-        self.model.left(open.mark.uid);
+        self.model.left(open.piece.uid);
     }
 
     fn client_leaves(&mut self, index: usize, conn: u64) {
         self.note(format_args!("client {index} leaves"));
-        let is_polite = self.chance.hits(500);
+        let is_polite = self.rng.hits(500);
         let client = &mut self.clients[index];
         client.conn = None;
         for open in std::mem::take(&mut client.open).into_values() {
-            self.model.left(open.mark.uid);
+            self.model.left(open.piece.uid);
         }
         let goodbye = client.session.logout();
         if is_polite {
@@ -148,7 +148,7 @@ impl World {
         self.note(format_args!("client {index} babbles"));
         let sequences: Vec<u32> = self.clients[index].open.keys().copied().collect();
         for open in std::mem::take(&mut self.clients[index].open).into_values() {
-            self.model.left(open.mark.uid);
+            self.model.left(open.piece.uid);
         }
         self.clients[index].is_wild = true;
         if let Some(conn) = self.conns.get_mut(&conn) {
@@ -158,22 +158,22 @@ impl World {
             }
         }
         let sequence = match sequences.first() {
-            Some(first) if self.chance.hits(500) => *first,
-            Some(_) | None => self.chance.below(5) as u32,
+            Some(first) if self.rng.hits(500) => *first,
+            Some(_) | None => self.rng.below(5) as u32,
         };
-        let number = |world: &mut Self| world.chance.pick(&[0, 0, 1, 2, 3, 77, u32::MAX]);
+        let number = |world: &mut Self| world.rng.pick(&[0, 0, 1, 2, 3, 77, u32::MAX]);
         let head = Header {
             sequence,
-            reply: self.chance.below(2) as u16,
-            more: self.chance.below(2) as u16,
+            reply: self.rng.below(2) as u16,
+            more: self.rng.below(2) as u16,
             workerid: number(self),
             deadline_ms: number(self),
-            flags: self.chance.below(2) as u8,
+            flags: self.rng.below(2) as u8,
             ..Header::default()
         };
-        let size = self.chance.pick(&[0, 10, 3000, 40_000]);
+        let size = self.rng.pick(&[0, 10, 3000, 40_000]);
         let body = Bytes::from(vec![b'?'; size]);
-        let bytes = match self.chance.below(6) {
+        let bytes = match self.rng.below(6) {
             0 => Bytes::from(vec![0xee; 100]),
             1 => encode::to_bytes(Frame::Login(Login::to(ServiceName::op()))),
             2 => encode::to_bytes(Frame::End),
@@ -184,16 +184,16 @@ impl World {
 
     fn client_asks(&mut self, index: usize) {
         let plan = &self.plan;
-        let chance = &mut self.chance;
-        let parts = if chance.hits(plan.pieces) { chance.between(2, 6) as u16 } else { 1 };
-        let turns = if chance.hits(plan.turns) { chance.between(2, 4) as u8 } else { 1 };
-        let is_idempotent = chance.hits(plan.idempotent);
-        let wants_reply = turns > 1 || !chance.hits(plan.silent);
-        let is_lazy = !self.is_calm && chance.hits(50);
+        let rng = &mut self.rng;
+        let parts = if rng.hits(plan.pieces) { rng.between(2, 6) as u16 } else { 1 };
+        let turns = if rng.hits(plan.turns) { rng.between(2, 4) as u8 } else { 1 };
+        let is_idempotent = rng.hits(plan.idempotent);
+        let wants_reply = turns > 1 || !rng.hits(plan.silent);
+        let is_lazy = !self.is_quiescent && rng.hits(50);
         let (low, high) = plan.deadline_ms;
-        let deadline = chance.hits(750).then(|| chance.between(low, high));
-        let deadline = if self.is_calm { Some(20_000) } else { deadline };
-        let priority = if chance.hits(700) { 0 } else { chance.between(1, 255) as u8 };
+        let deadline = rng.hits(750).then(|| rng.between(low, high));
+        let deadline = if self.is_quiescent { Some(20_000) } else { deadline };
+        let priority = if rng.hits(700) { 0 } else { rng.between(1, 255) as u8 };
         let uid = self.model.ask(Asked {
             client: index,
             service: self.clients[index].service,
@@ -204,7 +204,7 @@ impl World {
             outcome: None,
             is_left: false,
         });
-        let mark = Mark { uid, part: 0, parts, turn: 0, turns };
+        let piece = PieceId { uid, part: 0, parts, turn: 0, turns };
         let send = Send {
             more: parts > 1,
             idempotent: is_idempotent,
@@ -213,54 +213,54 @@ impl World {
             reply: wants_reply,
             ..Send::default()
         };
-        let open = Open { mark, send, got: Vec::new(), is_asked: false, is_lazy };
+        let open = Open { piece, send, got: Vec::new(), is_asked: false, is_lazy };
         self.client_sends(index, open);
     }
 
     /// The next piece or turn of a request under way, if one is to be sent.
     fn client_continues(&mut self, index: usize) -> bool {
-        let is_calm = self.is_calm;
+        let is_quiescent = self.is_quiescent;
         let client = &self.clients[index];
         let next = client.open.iter().find(|(_, open)| {
-            let has_parts = open.mark.part + 1 < open.mark.parts;
-            (has_parts || open.is_asked) && (is_calm || !open.is_lazy)
+            let has_parts = open.piece.part + 1 < open.piece.parts;
+            (has_parts || open.is_asked) && (is_quiescent || !open.is_lazy)
         });
         let Some((&sequence, open)) = next else { return false };
         let mut open = open.clone();
-        if open.mark.part + 1 < open.mark.parts {
-            open.mark.part += 1;
-            open.send.more = open.mark.part + 1 < open.mark.parts;
+        if open.piece.part + 1 < open.piece.parts {
+            open.piece.part += 1;
+            open.send.more = open.piece.part + 1 < open.piece.parts;
             let worker = open.send.conversation.map_or(0, |(_, worker)| worker);
             open.send.conversation = Some((sequence, worker));
         } else {
             open.is_asked = false;
-            open.mark.turn += 1;
+            open.piece.turn += 1;
         }
         self.client_sends(index, open);
         true
     }
 
     fn client_sends(&mut self, index: usize, open: Open) {
-        let filler = self.chance.below(self.plan.bytes_max);
-        let is_blind = !self.is_calm && self.chance.hits(self.plan.nonsense);
-        let body = Bytes::from(open.mark.body(filler));
+        let filler = self.rng.below(self.plan.bytes_max);
+        let is_blind = !self.is_quiescent && self.rng.hits(self.plan.nonsense);
+        let body = Bytes::from(open.piece.body(filler));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return };
         match client.session.send(body, &open.send) {
             Ok((sequence, frame)) => {
                 client.session.handed_over(sequence);
                 let is_over = !open.send.reply && !open.send.more;
-                let mark = open.mark;
+                let piece = open.piece;
                 if is_over {
                     client.open.remove(&sequence);
                 } else {
                     client.open.insert(sequence, open);
                 }
-                self.note(format_args!("client {index} sends {sequence} {mark:?} {is_blind}"));
+                self.note(format_args!("client {index} sends {sequence} {piece:?} {is_blind}"));
                 let frame = match frame {
                     // A program without the library knows no limits.
                     Frame::Data { head, .. } if is_blind && self.plan.has_small_bodies() => {
-                        Frame::data(head, Bytes::from(mark.body(TOO_LARGE)))
+                        Frame::data(head, Bytes::from(piece.body(TOO_LARGE)))
                     }
                     frame => frame,
                 };
@@ -270,7 +270,7 @@ impl World {
             Err(_) => {
                 let sequence = open.send.conversation.map(|(sequence, _)| sequence);
                 if sequence.is_none_or(|sequence| client.open.contains_key(&sequence)) {
-                    self.model.left(open.mark.uid);
+                    self.model.left(open.piece.uid);
                 }
                 // A program that can't go on with a request gives it up.
                 if let Some(sequence) = sequence {
@@ -289,7 +289,7 @@ impl World {
             if client.conn != Some(id) {
                 return;
             }
-            if client.reads_again > self.now.0 && !self.is_calm {
+            if client.reads_again > self.now.0 && !self.is_quiescent {
                 let again = protocol::time::Tick(client.reads_again);
                 self.at(again, Event::Down(id));
                 return;
@@ -319,7 +319,7 @@ impl World {
         }
         for open in std::mem::take(&mut self.clients[index].open).into_values() {
             if open.send.reply {
-                let uid = open.mark.uid;
+                let uid = open.piece.uid;
                 self.hold(Err(format!("client {index} got no outcome of {uid} with the loss")));
             }
         }
@@ -343,7 +343,7 @@ impl World {
                 }
             }
             Ok(Heard::Reply(reply)) => self.client_gets(index, reply),
-            // The model watches the broker's door for what is sent twice.
+            // The model watches what the broker sends for what is sent twice.
             Ok(Heard::Dropped(_)) => {}
             Err(_) if client.is_wild => {}
             Err(error) => {
@@ -362,11 +362,11 @@ impl World {
             let text = format!("client {index} got {:?} for {}", reply.error, reply.sequence);
             return self.hold(Err(text));
         };
-        let uid = open.mark.uid;
+        let uid = open.piece.uid;
         open.got.extend_from_slice(&reply.body);
         if reply.more {
             open.send.conversation = Some((reply.sequence, reply.worker));
-            open.is_asked = open.mark.turn + 1 < open.mark.turns;
+            open.is_asked = open.piece.turn + 1 < open.piece.turns;
             return;
         }
         let outcome = match &reply.error {

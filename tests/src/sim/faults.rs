@@ -1,5 +1,5 @@
-//! Faults as they happen: one at a time, at moments that chance picks. They wrap the engines and
-//! the connections; nothing of them is inside.
+//! Faults as they happen: one at a time, at random moments. They wrap the engines and the
+//! connections; nothing of them is inside.
 
 use super::plan::{Fault, Sabotage};
 use super::world::{Event, World};
@@ -12,13 +12,13 @@ use protocol::time::Tick;
 impl World {
     /// A fault happens, and another one will.
     pub fn fault_happens(&mut self) {
-        if self.is_calm || self.plan.fault_ms == 0 {
+        if self.is_quiescent || self.plan.fault_ms == 0 {
             return;
         }
-        let wait = self.chance.between(1, self.plan.fault_ms * 1000);
+        let wait = self.rng.between(1, self.plan.fault_ms * 1000);
         self.later(wait, Event::Fault);
         let sum: u64 = self.plan.faults.iter().map(|(_, weight)| weight).sum();
-        let mut at = self.chance.below(sum.max(1));
+        let mut at = self.rng.below(sum.max(1));
         let faults = self.plan.faults.clone();
         for (fault, weight) in faults {
             if at < weight {
@@ -30,12 +30,12 @@ impl World {
     }
 
     fn inflict(&mut self, fault: Fault) {
-        let until = Tick(self.now.0 + self.chance.between(1000, 15_000_000));
+        let until = Tick(self.now.0 + self.rng.between(1000, 15_000_000));
         let pids: Vec<u32> = self.procs.keys().copied().collect();
-        let pid = (!pids.is_empty()).then(|| self.chance.pick(&pids));
+        let pid = (!pids.is_empty()).then(|| self.rng.pick(&pids));
         let conns: Vec<u64> = self.conns.keys().copied().collect();
-        let conn = (!conns.is_empty()).then(|| self.chance.pick(&conns));
-        let host = self.chance.index(self.hosts.len());
+        let conn = (!conns.is_empty()).then(|| self.rng.pick(&conns));
+        let host = self.rng.index(self.hosts.len());
         match fault {
             Fault::KillWorker => {
                 if let Some(pid) = pid {
@@ -48,7 +48,7 @@ impl World {
                 }
             }
             Fault::CutWorker => {
-                let late = if self.chance.hits(500) { self.chance.below(8_000_000) } else { 0 };
+                let late = if self.rng.hits(500) { self.rng.below(8_000_000) } else { 0 };
                 let conn = pid.and_then(|pid| self.procs.get(&pid)).and_then(|proc| proc.conn);
                 if let Some(conn) = conn {
                     self.break_conn(conn, late);
@@ -69,16 +69,16 @@ impl World {
                 self.freeze_host(host, until);
             }
             Fault::CutFar => {
-                let far = 1 + self.chance.index(self.hosts.len().saturating_sub(1).max(1));
+                let far = 1 + self.rng.index(self.hosts.len().saturating_sub(1).max(1));
                 if far < self.hosts.len() {
-                    let until = self.now.plus_millis(self.chance.between(3000, 55_000));
+                    let until = self.now.plus_millis(self.rng.between(3000, 55_000));
                     self.hosts[far].cut = until;
                     self.freeze_host(far, until);
                     self.model.count("machines cut off");
                 }
             }
             Fault::Reboot => {
-                let is_silent = self.chance.hits(500);
+                let is_silent = self.rng.hits(500);
                 // The built-in execd is on the broker's own machine.
                 if host != 0 {
                     self.reboot(host, is_silent);
@@ -89,12 +89,12 @@ impl World {
                 if fault == Fault::ForgetfulExecd {
                     self.forget_records(host);
                 }
-                let wait = self.chance.between(1, 3_000_000);
+                let wait = self.rng.between(1, 3_000_000);
                 self.later(wait, Event::StartExecd(host));
             }
             Fault::KillBroker => {
                 self.kill_broker();
-                let wait = self.chance.between(1, 3_000_000);
+                let wait = self.rng.between(1, 3_000_000);
                 self.later(wait, Event::StartBroker);
             }
             Fault::EndBroker => {
@@ -102,7 +102,7 @@ impl World {
                 self.feed(input);
             }
             Fault::Leap => {
-                let leap = self.chance.between(1, 60_000);
+                let leap = self.rng.between(1, 60_000);
                 self.now = self.now.plus_millis(leap);
             }
             Fault::PersistFails => self.persist_fails = !self.persist_fails,

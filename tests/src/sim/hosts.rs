@@ -158,7 +158,7 @@ impl World {
         if is_silent {
             // Whoever is connected learns of it when the host is back and knows nothing of the
             // link.
-            let back = self.now.plus_millis(self.chance.between(10, 20_000));
+            let back = self.now.plus_millis(self.rng.between(10, 20_000));
             self.hosts[index].cut = back;
             self.freeze_host(index, back);
         }
@@ -166,7 +166,7 @@ impl World {
         for pid in pids {
             self.kill_proc(pid, Ending::Unknown);
         }
-        let wait = self.chance.between(10, 20_000);
+        let wait = self.rng.between(10, 20_000);
         self.later(wait * 1000, Event::StartExecd(index));
     }
 
@@ -337,10 +337,13 @@ impl World {
 
     fn spawn(&mut self, index: usize, child: ChildId, broker: &str, start: &ExecStart) {
         if self.hosts[index].proven.is_empty() {
-            self.hold(Err(format!("a host starts worker {} for a stranger", start.worker)));
+            self.hold(Err(format!(
+                "a host starts worker {} for somebody who has proved nothing",
+                start.worker
+            )));
         }
-        if !self.is_calm && self.chance.hits(self.plan.start_fails) {
-            let lasting = self.chance.hits(100);
+        if !self.is_quiescent && self.rng.hits(self.plan.start_fails) {
+            let lasting = self.rng.hits(100);
             let text = format!("{} can't be started in this simulation", start.path);
             let host = &mut self.hosts[index];
             host.pending.push_back(Input::SpawnFailed { child, lasting, text });
@@ -360,7 +363,7 @@ impl World {
         let host = &self.hosts[index];
         let child = host.children.iter().find(|(_, of)| **of == pid).map(|(child, _)| *child);
         if let Some(child) = child {
-            let (wait, incarnation) = (self.chance.below(5000), host.incarnation);
+            let (wait, incarnation) = (self.rng.below(5000), host.incarnation);
             self.later(wait, Event::Reaped(index, incarnation, child, ending));
         }
     }
@@ -375,7 +378,7 @@ impl World {
         self.feed_execd(index, Input::Output { child, stream, bytes: last.to_vec() });
         self.feed_execd(index, Input::Exited { child, ending, cpu_ms: 1, rss_kib_max: 1 });
         // Sometimes a grandchild keeps the streams open.
-        if self.is_calm || self.chance.hits(800) {
+        if self.is_quiescent || self.rng.hits(800) {
             for stream in [Stream::Stdout, Stream::Stderr] {
                 self.feed_execd(index, Input::OutputEnd { child, stream });
             }

@@ -1,7 +1,7 @@
-//! Connections: bytes in order, each way at its own pace, cut where chance wants, ended in order or
-//! broken. Not who reads and writes them.
+//! Connections: bytes in order, each way at its own pace, cut at random, ended in order or broken.
+//! Not who reads and writes them.
 
-use super::chance::Chance;
+use super::rng::Rng;
 use broker::engine::input::Close;
 use bytes::{Buf, Bytes, BytesMut};
 use protocol::decode::{self, WireError};
@@ -79,12 +79,12 @@ impl Pipe {
     }
 
     /// Loses a part of what is under way, and ends broken. When that is noticed.
-    pub fn cut(&mut self, chance: &mut Chance, due: Tick) -> Tick {
-        let keep = chance.index(self.pieces.len() + 1);
-        let whole = keep + usize::from(chance.hits(500) && keep < self.pieces.len());
+    pub fn cut(&mut self, rng: &mut Rng, due: Tick) -> Tick {
+        let keep = rng.index(self.pieces.len() + 1);
+        let whole = keep + usize::from(rng.hits(500) && keep < self.pieces.len());
         self.pieces.truncate(whole);
         if let Some((_, Piece::Bytes(bytes))) = self.pieces.back_mut().filter(|_| whole > keep) {
-            let left = chance.index(bytes.len() + 1);
+            let left = rng.index(bytes.len() + 1);
             bytes.truncate(left);
         }
         self.pieces.retain(|(_, piece)| matches!(piece, Piece::Bytes(_)));

@@ -1,31 +1,31 @@
 //! The simulation: broker engine, execd engines and client sessions together in a world where time
-//! is a number and chance comes from a seed. Chaos first, then calm, and then everything must be
-//! well.
+//! is a number and all random numbers come from a seed. Faults first, then quiescence, and then
+//! everything must be well.
 //!
 //! | file | what it is |
 //! | --- | --- |
 //! | [`plan`] | what a seed switches on |
 //! | [`world`] | what happens next; connections between all |
-//! | [`street`] | the broker's shell, played; the laws after every step |
+//! | [`net`] | the broker's net, simulated; the laws after every step |
 //! | [`hosts`], [`procs`] | execd's shell, played; worker programs |
 //! | [`clients`], [`operator`] | who asks, who commands |
 //! | [`faults`] | what goes wrong |
 //! | [`access`], [`tokens`] | who may do what; how tokens are changed, held and proved |
 //! | [`model`], [`body`] | what was promised; what frames carry |
-//! | [`links`], [`chance`], [`trace`] | bytes in order; numbers from a seed; what happened |
+//! | [`links`], [`rng`], [`trace`] | bytes in order; numbers from a seed; what happened |
 
 pub mod access;
 pub mod body;
-pub mod chance;
 pub mod clients;
 pub mod faults;
 pub mod hosts;
 pub mod links;
 pub mod model;
+pub mod net;
 pub mod operator;
 pub mod plan;
 pub mod procs;
-pub mod street;
+pub mod rng;
 pub mod tokens;
 pub mod trace;
 pub mod world;
@@ -55,13 +55,13 @@ pub struct Report {
     pub trace: String,
 }
 
-/// Longest chaos in simulated milliseconds.
-const CHAOS_MS: u64 = 90_000;
-/// How long everything may take to be well once the calm has begun; the operator looks once a
+/// How long faults last at most, in simulated milliseconds.
+const FAULTS_MS: u64 = 90_000;
+/// How long everything may take to be well once the faults are over; the operator looks once a
 /// round.
-const CALM_ROUND_MS: u64 = 30_000;
-/// See [`CALM_ROUND_MS`].
-const CALM_ROUNDS: u32 = 8;
+const QUIESCENCE_ROUND_MS: u64 = 30_000;
+/// See [`QUIESCENCE_ROUND_MS`].
+const QUIESCENCE_ROUNDS: u32 = 8;
 /// How long an orderly end may take.
 const END_MS: u64 = 120_000;
 
@@ -108,34 +108,36 @@ fn live(world: &mut World) {
         world.new_self_started(host, service);
     }
     for client in 0..world.clients.len() {
-        let wait = world.chance.between(1000, 500_000);
+        let wait = world.rng.between(1000, 500_000);
         world.later(wait, Event::Client(client));
     }
     world.later(1_000_000, Event::Operator);
     world.later(1_000_000, Event::Fault);
-    world.wait_for(CHAOS_MS, |world| world.requests_left == 0);
+    world.wait_for(FAULTS_MS, |world| world.requests_left == 0);
     world.requests_left = 0;
-    calm_down(world);
-    for _ in 0..CALM_ROUNDS {
-        if world.wait_for(CALM_ROUND_MS, |world| ailing(world).is_none()) {
+    end_faults(world);
+    for _ in 0..QUIESCENCE_ROUNDS {
+        if world.wait_for(QUIESCENCE_ROUND_MS, |world| ailing(world).is_none()) {
             break;
         }
         start_failed(world);
     }
     if let Some(ailing) = ailing(world) {
-        world.hold(Err(format!("not well after {CALM_ROUNDS} rounds of calm: {ailing}")));
+        world.hold(Err(format!(
+            "not well after {QUIESCENCE_ROUNDS} rounds without faults: {ailing}"
+        )));
     }
     probe(world);
     end(world);
 }
 
 /// Faults are over; an operator sets everything to work again.
-fn calm_down(world: &mut World) {
+fn end_faults(world: &mut World) {
     if world.broken.is_some() {
         return;
     }
-    world.note(format_args!("calm"));
-    world.is_calm = true;
+    world.note(format_args!("quiescence"));
+    world.is_quiescent = true;
     world.persist_fails = false;
     for host in 0..world.hosts.len() {
         world.hosts[host].cut = Tick(0);
@@ -241,13 +243,14 @@ fn probe(world: &mut World) {
         .wait_for(60_000, |world| world.requests_left == 0 && world.model.open().next().is_none());
     if !is_done {
         let open: Vec<_> = world.model.open().map(|(uid, _)| uid).collect();
-        let text = format!("requests {open:?} of the calm have no outcome");
+        let text = format!("requests {open:?} asked after the faults have no outcome");
         world.hold(Err(text));
     }
     let failed = (before..world.model.count_asked() as u64).find_map(|uid| {
         let asked = world.model.get(uid)?;
         let is_error = matches!(&asked.outcome, Some(model::Outcome::Error(..)));
-        (is_error && !asked.is_left).then(|| format!("request {uid} of the calm: {asked:?}"))
+        (is_error && !asked.is_left)
+            .then(|| format!("request {uid} asked after the faults: {asked:?}"))
     });
     if let Some(failed) = failed {
         world.hold(Err(failed));

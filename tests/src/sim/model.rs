@@ -1,5 +1,5 @@
 //! The shadow model: what each request may meet with, told by the three who see it (the client, the
-//! broker's street door, the worker's program). It knows the promises, not the engine.
+//! broker's port, the worker's program). It knows the promises, not the engine.
 
 use super::body::reply_to;
 use super::plan::Plan;
@@ -50,9 +50,9 @@ pub struct Asked {
     pub is_left: bool,
 }
 
-/// A request that the broker has taken in at its door and not answered.
+/// A request that the broker has taken in and not answered.
 #[derive(Clone, Copy, Debug)]
-struct AtDoor {
+struct Unanswered {
     uid: u64,
     due: Tick,
 }
@@ -68,7 +68,7 @@ struct Given {
 #[derive(Debug, Default)]
 pub struct Model {
     asked: Vec<Asked>,
-    door: BTreeMap<LinkId, BTreeMap<u32, AtDoor>>,
+    unanswered: BTreeMap<LinkId, BTreeMap<u32, Unanswered>>,
     /// Sequences on a link that wait for nothing.
     silent: BTreeSet<(LinkId, u32)>,
     dues: BTreeSet<(Tick, LinkId, u32)>,
@@ -100,26 +100,27 @@ impl Model {
         *self.figures.entry(what.to_owned()).or_default() += 1;
     }
 
-    /// The first frame of a request came in at the door. It must be answered there before `due`.
+    /// The first frame of a request came in. It must be answered on its link before `due`.
     pub fn came_in(&mut self, link: LinkId, sequence: u32, uid: u64, due: Tick) {
         let Some(asked) = self.get(uid) else { return };
         if asked.wants_reply {
-            self.door.entry(link).or_default().insert(sequence, AtDoor { uid, due });
+            self.unanswered.entry(link).or_default().insert(sequence, Unanswered { uid, due });
             self.dues.insert((due, link, sequence));
         } else {
             self.silent.insert((link, sequence));
         }
     }
 
-    /// A frame came in at the door that was too large to be looked at.
+    /// A frame came in that was too large to be looked at.
     pub fn came_too_large(&mut self, link: LinkId, sequence: u32) {
-        let is_under_way = self.door.get(&link).is_some_and(|door| door.contains_key(&sequence));
+        let is_under_way =
+            self.unanswered.get(&link).is_some_and(|entries| entries.contains_key(&sequence));
         if !is_under_way {
             self.too_large.insert((link, sequence));
         }
     }
 
-    /// A data or error frame for a request leaves the door.
+    /// A data or error frame for a request leaves the broker.
     ///
     /// # Errors
     /// Nobody waits for it there.
@@ -134,7 +135,7 @@ impl Model {
                 "a frame leaves for link {link} sequence {sequence}, which wants no reply"
             ));
         }
-        let entries = self.door.get_mut(&link);
+        let entries = self.unanswered.get_mut(&link);
         let Some(entry) = entries.and_then(|entries| entries.get(&sequence).copied()) else {
             // A frame that came too late for its conversation is told so; that is no second
             // outcome.
@@ -157,13 +158,13 @@ impl Model {
             self.check_not_run(entry.uid, code)?;
         }
         if is_last {
-            self.leave_door(link, sequence);
+            self.answered(link, sequence);
         }
         Ok(())
     }
 
-    fn leave_door(&mut self, link: LinkId, sequence: u32) {
-        if let Some(entries) = self.door.get_mut(&link)
+    fn answered(&mut self, link: LinkId, sequence: u32) {
+        if let Some(entries) = self.unanswered.get_mut(&link)
             && let Some(entry) = entries.remove(&sequence)
         {
             self.dues.remove(&(entry.due, link, sequence));
@@ -172,7 +173,7 @@ impl Model {
 
     /// A link of the broker is gone.
     pub fn link_gone(&mut self, link: LinkId) {
-        for (sequence, entry) in self.door.remove(&link).unwrap_or_default() {
+        for (sequence, entry) in self.unanswered.remove(&link).unwrap_or_default() {
             self.dues.remove(&(entry.due, link, sequence));
         }
         self.silent.retain(|(of, _)| *of != link);
@@ -181,7 +182,7 @@ impl Model {
 
     /// The broker is gone, and all its links.
     pub fn broker_gone(&mut self) {
-        self.door.clear();
+        self.unanswered.clear();
         self.silent.clear();
         self.too_large.clear();
         self.dues.clear();
@@ -224,11 +225,11 @@ impl Model {
         Ok(())
     }
 
-    /// After each step: nothing at the door is past its time.
+    /// After each step: nothing that is unanswered is past its time.
     ///
     /// # Errors
     /// Names the request.
-    pub fn check_door(&self, now: Tick) -> Result<(), Broken> {
+    pub fn check_unanswered(&self, now: Tick) -> Result<(), Broken> {
         match self.dues.first() {
             Some((due, link, sequence)) if *due < now => Err(format!(
                 "link {link} sequence {sequence} was due at {due:?} and has no outcome"

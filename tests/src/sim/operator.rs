@@ -1,7 +1,7 @@
 //! The operator, played: commands of every kind at any moment, and the questions that the
 //! simulation itself has at the end. Each command gets exactly one answer.
 
-use super::plan::Manner;
+use super::plan::Behaviour;
 use super::world::{Event, World};
 use broker::engine::input::Input;
 use bytes::Bytes;
@@ -12,12 +12,12 @@ use protocol::op::reply::{Block, OpReply, Value};
 impl World {
     /// An operator says something, and will again.
     pub fn operator_acts(&mut self) {
-        if self.is_calm || self.plan.operator_ms == 0 {
+        if self.is_quiescent || self.plan.operator_ms == 0 {
             return;
         }
-        let wait = self.chance.between(1, self.plan.operator_ms * 1000);
+        let wait = self.rng.between(1, self.plan.operator_ms * 1000);
         self.later(wait, Event::Operator);
-        if self.chance.hits(30) {
+        if self.rng.hits(30) {
             self.note(format_args!("operator leaves"));
             self.close_operator();
         }
@@ -55,21 +55,21 @@ impl World {
     }
 
     fn some_command(&mut self) -> String {
-        let worker = self.chance.between(1, 12);
+        let worker = self.rng.between(1, 12);
         // Ids count up with the logins; most of the last ones are attached.
         let latest = self.broker.as_ref().map_or(0, |broker| broker.callers);
-        let client = latest.saturating_sub(self.chance.below(12));
-        let service = self.chance.index(self.plan.services.len());
+        let client = latest.saturating_sub(self.rng.below(12));
+        let service = self.rng.index(self.plan.services.len());
         let name = self.plan.services[service].name;
-        let target = match self.chance.below(4) {
+        let target = match self.rng.below(4) {
             0 => "all".to_owned(),
             1 => name.to_owned(),
             _ => worker.to_string(),
         };
-        let host = self.chance.index(self.hosts.len());
+        let host = self.rng.index(self.hosts.len());
         let host = self.hosts[host].name.clone();
-        let number = self.chance.below(300);
-        match self.chance.below(42) {
+        let number = self.rng.below(300);
+        match self.rng.below(42) {
             0 => format!("pause {target}"),
             1..=5 => format!("ready {target}"),
             6 => format!("stop {target}"),
@@ -95,8 +95,8 @@ impl World {
             33 => format!("config service {name} queue_max={number}"),
             34 => format!("config service {name} kill_after_ms={}", number * 10),
             35 => {
-                let manner = self.chance.pick(&Manner::ALL);
-                format!("config worker {name} {host} {}", manner.path())
+                let behaviour = self.rng.pick(&Behaviour::ALL);
+                format!("config worker {name} {host} {}", behaviour.path())
             }
             36 => format!("delete service {name}"),
             37 => self.service_command(service),
@@ -114,7 +114,7 @@ impl World {
     }
 
     fn some_question(&mut self, worker: u64, client: u64, name: &str) -> String {
-        match self.chance.below(14) {
+        match self.rng.below(14) {
             0 => "workers".into(),
             1 => "services".into(),
             2 => "clients".into(),

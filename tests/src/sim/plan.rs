@@ -2,7 +2,7 @@
 //! style: most faults are off in one seed and extreme in another, so that no fault hides the effect
 //! of another.
 
-use super::chance::Chance;
+use super::rng::Rng;
 use protocol::settings::{ServiceSetting, Setting};
 
 /// A rule that is broken on purpose, to see that the model notices.
@@ -27,7 +27,7 @@ pub enum Sabotage {
 
 /// How a worker's program behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Manner {
+pub enum Behaviour {
     /// Answers at once.
     Echo,
     /// Takes its time, sometimes longer than the deadline.
@@ -46,7 +46,7 @@ pub enum Manner {
     Hang,
 }
 
-impl Manner {
+impl Behaviour {
     /// All of them.
     pub const ALL: [Self; 8] = [
         Self::Echo,
@@ -73,9 +73,9 @@ impl Manner {
         }
     }
 
-    /// The manner of a path.
+    /// The behaviour of the program at a path.
     pub fn of(path: &str) -> Self {
-        Self::ALL.into_iter().find(|manner| manner.path() == path).unwrap_or(Self::Echo)
+        Self::ALL.into_iter().find(|behaviour| behaviour.path() == path).unwrap_or(Self::Echo)
     }
 }
 
@@ -139,8 +139,8 @@ pub struct ServicePlan {
     pub name: &'static str,
     /// Its settings.
     pub settings: Vec<(ServiceSetting, u64)>,
-    /// Its workers: host and manner.
-    pub workers: Vec<(usize, Manner)>,
+    /// Its workers: host and behaviour.
+    pub workers: Vec<(usize, Behaviour)>,
     /// Workers that start themselves: on which host.
     pub self_started: Vec<usize>,
 }
@@ -156,7 +156,7 @@ pub struct Plan {
     pub services: Vec<ServicePlan>,
     /// How many clients there are.
     pub clients: usize,
-    /// Requests that all of them send together before the calm.
+    /// Requests that all of them send together before the faults end.
     pub requests: u64,
     /// Most requests under way of one client.
     pub window: usize,
@@ -213,46 +213,46 @@ const SERVICES: [&str; 3] = ["alpha", "beta", "gamma"];
 impl Plan {
     /// The plan of a seed.
     pub fn of(seed: u64) -> Self {
-        let mut dice = Chance::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
-        let hosts = 1 + dice.index(3);
-        let manners: Vec<Manner> = if dice.hits(300) {
-            vec![Manner::Echo]
+        let mut rng = Rng::new(seed.wrapping_mul(0x2545_f491_4f6c_dd1d));
+        let hosts = 1 + rng.index(3);
+        let behaviours: Vec<Behaviour> = if rng.hits(300) {
+            vec![Behaviour::Echo]
         } else {
-            (0..1 + dice.index(4)).map(|_| dice.pick(&Manner::ALL)).collect()
+            (0..1 + rng.index(4)).map(|_| rng.pick(&Behaviour::ALL)).collect()
         };
-        let services = SERVICES[..1 + dice.index(3)].iter();
-        let services = services.map(|name| service(name, &mut dice, hosts, &manners)).collect();
-        let rare = |dice: &mut Chance| dice.pick(&[0, 0, 0, 10, 50, 300]);
-        let faults = Fault::ALL.into_iter().map(|fault| (fault, dice.pick(&[0, 0, 1, 5, 20])));
+        let services = SERVICES[..1 + rng.index(3)].iter();
+        let services = services.map(|name| service(name, &mut rng, hosts, &behaviours)).collect();
+        let rare = |rng: &mut Rng| rng.pick(&[0, 0, 0, 10, 50, 300]);
+        let faults = Fault::ALL.into_iter().map(|fault| (fault, rng.pick(&[0, 0, 1, 5, 20])));
         Self {
             seed,
             hosts,
             services,
             faults: faults.collect(),
-            clients: 1 + dice.index(8),
-            requests: dice.pick(&[100, 300, 1000]),
-            window: dice.pick(&[1, 1, 4, 20]),
-            pieces: rare(&mut dice),
-            turns: rare(&mut dice),
-            idempotent: dice.pick(&[0, 200, 1000]),
-            silent: rare(&mut dice),
-            bytes_max: dice.pick(&[40, 200, 3000, 9000]),
-            deadline_ms: dice.pick(&[(5, 500), (200, 5000), (2000, 20_000)]),
-            pace_ms: dice.pick(&[5, 50, 500]),
-            settings: settings(&mut dice),
-            way_micros: dice.pick(&[(0, 50), (20, 2000), (100, 40_000), (0, 400_000)]),
-            split: dice.pick(&[0, 50, 500]),
-            socket_bytes: dice.pick(&[0, 2000, 1 << 20]),
-            slow_reader: dice.pick(&[0, 0, 10, 60]),
-            vanish: dice.pick(&[0, 0, 5, 40]),
-            give_up: dice.pick(&[0, 0, 0, 20]),
-            nonsense: dice.pick(&[0, 0, 5, 40]),
-            start_fails: dice.pick(&[0, 0, 50, 400]),
-            operator_ms: dice.pick(&[0, 100, 1000, 5000]),
-            fault_ms: dice.pick(&[0, 500, 3000, 10_000]),
-            deadline_first: dice.pick(&[0, 500, 1000]),
-            lag_micros: dice.pick(&[0, 1500]),
-            tokens_ms: Chance::new(!seed).pick(&[0, 0, 0, 500, 5000]),
+            clients: 1 + rng.index(8),
+            requests: rng.pick(&[100, 300, 1000]),
+            window: rng.pick(&[1, 1, 4, 20]),
+            pieces: rare(&mut rng),
+            turns: rare(&mut rng),
+            idempotent: rng.pick(&[0, 200, 1000]),
+            silent: rare(&mut rng),
+            bytes_max: rng.pick(&[40, 200, 3000, 9000]),
+            deadline_ms: rng.pick(&[(5, 500), (200, 5000), (2000, 20_000)]),
+            pace_ms: rng.pick(&[5, 50, 500]),
+            settings: settings(&mut rng),
+            way_micros: rng.pick(&[(0, 50), (20, 2000), (100, 40_000), (0, 400_000)]),
+            split: rng.pick(&[0, 50, 500]),
+            socket_bytes: rng.pick(&[0, 2000, 1 << 20]),
+            slow_reader: rng.pick(&[0, 0, 10, 60]),
+            vanish: rng.pick(&[0, 0, 5, 40]),
+            give_up: rng.pick(&[0, 0, 0, 20]),
+            nonsense: rng.pick(&[0, 0, 5, 40]),
+            start_fails: rng.pick(&[0, 0, 50, 400]),
+            operator_ms: rng.pick(&[0, 100, 1000, 5000]),
+            fault_ms: rng.pick(&[0, 500, 3000, 10_000]),
+            deadline_first: rng.pick(&[0, 500, 1000]),
+            lag_micros: rng.pick(&[0, 1500]),
+            tokens_ms: Rng::new(!seed).pick(&[0, 0, 0, 500, 5000]),
             sabotage: Sabotage::None,
         }
     }
@@ -291,11 +291,16 @@ impl ServicePlan {
     }
 }
 
-fn service(name: &'static str, dice: &mut Chance, hosts: usize, manners: &[Manner]) -> ServicePlan {
+fn service(
+    name: &'static str,
+    rng: &mut Rng,
+    hosts: usize,
+    behaviours: &[Behaviour],
+) -> ServicePlan {
     let mut settings = Vec::new();
     let mut maybe = |setting: ServiceSetting, values: &[u64]| {
-        if dice.hits(300) {
-            settings.push((setting, dice.pick(values)));
+        if rng.hits(300) {
+            settings.push((setting, rng.pick(values)));
         }
     };
     maybe(ServiceSetting::DeadlineMs, &[50, 2000, 10_000]);
@@ -307,20 +312,20 @@ fn service(name: &'static str, dice: &mut Chance, hosts: usize, manners: &[Manne
     maybe(ServiceSetting::PoisonDeaths, &[1, 3, 10]);
     maybe(ServiceSetting::KillAfterMs, &[100, 1000, 5000]);
     maybe(ServiceSetting::Prefetch, &[1, 3, 16]);
-    let workers = (0..1 + dice.index(4)).map(|_| (dice.index(hosts), dice.pick(manners))).collect();
-    let self_started = if dice.hits(150) {
-        (0..1 + dice.index(2)).map(|_| dice.index(hosts)).collect()
+    let workers = (0..1 + rng.index(4)).map(|_| (rng.index(hosts), rng.pick(behaviours))).collect();
+    let self_started = if rng.hits(150) {
+        (0..1 + rng.index(2)).map(|_| rng.index(hosts)).collect()
     } else {
         Vec::new()
     };
     ServicePlan { name, settings, workers, self_started }
 }
 
-fn settings(dice: &mut Chance) -> Vec<(Setting, u64)> {
+fn settings(rng: &mut Rng) -> Vec<(Setting, u64)> {
     let mut settings = Vec::new();
     let mut maybe = |setting: Setting, values: &[u64]| {
-        if dice.hits(200) {
-            settings.push((setting, dice.pick(values)));
+        if rng.hits(200) {
+            settings.push((setting, rng.pick(values)));
         }
     };
     maybe(Setting::RequestsMax, &[1, 3, 10]);

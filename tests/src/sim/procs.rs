@@ -4,10 +4,10 @@
 mod serving;
 
 use super::access::Token;
-use super::body::Mark;
+use super::body::PieceId;
 use super::links::{Peer, Pulled};
-use super::plan::Manner;
-use super::street::secret;
+use super::net::secret;
+use super::plan::Behaviour;
 use super::tokens::claim;
 use super::world::{Event, World};
 use broker::engine::input::Start;
@@ -46,7 +46,7 @@ enum State {
 #[derive(Clone, Debug)]
 struct Work {
     head: Header,
-    mark: Option<Mark>,
+    piece: Option<PieceId>,
     client_more: bool,
     /// It was answered with `more`, so something of its client may cross the end.
     was_open: bool,
@@ -62,7 +62,7 @@ pub struct Proc {
     /// Which start of it.
     pub run: RunId,
     /// How it behaves.
-    pub manner: Manner,
+    pub behaviour: Behaviour,
     service: ServiceName,
     secret: String,
     /// The token that it has, if it started itself.
@@ -82,7 +82,7 @@ pub struct Proc {
     patience_ms: u64,
     /// It is stopped until then.
     pub frozen: Tick,
-    /// It neither connects nor listens any more, in the calm as little as before.
+    /// It neither connects nor listens any more, after the faults as little as before.
     pub is_hermit: bool,
     /// execd has forgotten it, so nobody could end it: it may be no hermit.
     pub is_orphan: bool,
@@ -119,7 +119,7 @@ impl World {
             host,
             worker: start.worker,
             run: start.run,
-            manner: Manner::of(&start.path),
+            behaviour: Behaviour::of(&start.path),
             service: start.service.clone(),
             secret: start.secret.clone(),
             token: None,
@@ -140,7 +140,7 @@ impl World {
         };
         self.note(format_args!("pid {pid} is worker {} run {}", start.worker, start.run));
         self.procs.insert(pid, proc);
-        let boot = self.chance.between(100, 50_000);
+        let boot = self.rng.between(100, 50_000);
         self.act_in(pid, boot, State::Trying);
         pid
     }
@@ -149,7 +149,7 @@ impl World {
     pub fn new_self_started(&mut self, host: usize, service: &'static str) {
         let service = ServiceName::new(service).expect("the names of services are spelled right");
         let (worker, run) = (WorkerId(0), RunId(0));
-        let path = Manner::Echo.path().to_owned();
+        let path = Behaviour::Echo.path().to_owned();
         let secret = secret(worker, Start { run, digest: 0 });
         let start = ExecStart { worker, run, service, path, args: Vec::new(), secret, digest: 0 };
         let pid = self.new_proc(host, &start);
@@ -167,16 +167,16 @@ impl World {
         self.later(micros, Event::Proc(pid, stamp));
     }
 
-    /// Whether a program of this manner misbehaves now.
-    fn is_bad(&mut self, pid: u32, manner: Manner, permille: u64) -> bool {
-        let is_it = self.procs.get(&pid).is_some_and(|proc| proc.manner == manner);
-        is_it && !self.is_calm && self.chance.hits(permille)
+    /// Whether a program of this behaviour misbehaves now.
+    fn is_bad(&mut self, pid: u32, behaviour: Behaviour, permille: u64) -> bool {
+        let is_it = self.procs.get(&pid).is_some_and(|proc| proc.behaviour == behaviour);
+        is_it && !self.is_quiescent && self.rng.hits(permille)
     }
 
     /// Whether a program hides from now on, until it is killed.
-    fn hides(&mut self, pid: u32, manner: Manner, permille: u64) -> bool {
+    fn hides(&mut self, pid: u32, behaviour: Behaviour, permille: u64) -> bool {
         let is_found = self.procs.get(&pid).is_some_and(|proc| proc.is_orphan);
-        if is_found || !self.is_bad(pid, manner, permille) {
+        if is_found || !self.is_bad(pid, behaviour, permille) {
             return false;
         }
         if let Some(proc) = self.procs.get_mut(&pid) {
@@ -210,12 +210,12 @@ impl World {
 
     /// TERM for a process.
     pub fn term_proc(&mut self, pid: u32) {
-        if self.is_bad(pid, Manner::Stubborn, 1000) {
+        if self.is_bad(pid, Behaviour::Stubborn, 1000) {
             return;
         }
-        let wait = self.chance.below(20_000);
+        let wait = self.rng.below(20_000);
         let Some(proc) = self.procs.get_mut(&pid) else { return };
-        if proc.manner == Manner::Stubborn && proc.is_hermit {
+        if proc.behaviour == Behaviour::Stubborn && proc.is_hermit {
             return;
         }
         proc.is_termed = true;
@@ -242,7 +242,7 @@ impl World {
             State::Working => self.proc_answers(pid),
             State::Leaving => self.kill_proc(pid, Ending::Exit(0)),
             State::Serving => {
-                if proc.work.is_none() && self.is_bad(pid, Manner::Leaver, 1000) {
+                if proc.work.is_none() && self.is_bad(pid, Behaviour::Leaver, 1000) {
                     self.kill_proc(pid, Ending::Exit(0));
                 }
             }
@@ -251,14 +251,14 @@ impl World {
     }
 
     fn try_connect(&mut self, pid: u32) {
-        if self.is_bad(pid, Manner::Crash, 50) {
+        if self.is_bad(pid, Behaviour::Crash, 50) {
             self.kill_proc(pid, Ending::Signal(11));
             return;
         }
-        if self.hides(pid, Manner::Mute, 150) {
+        if self.hides(pid, Behaviour::Mute, 150) {
             return;
         }
-        let is_mute = self.is_bad(pid, Manner::Mute, 700);
+        let is_mute = self.is_bad(pid, Behaviour::Mute, 700);
         let Some(proc) = self.procs.get(&pid) else { return };
         let is_cut = self.hosts[proc.host].cut > self.now;
         let is_late = proc.lost.plus_millis(proc.patience_ms) < self.now;
@@ -267,7 +267,7 @@ impl World {
             if is_late {
                 self.kill_proc(pid, Ending::Exit(1));
             } else {
-                let wait = self.chance.between(10_000, 500_000);
+                let wait = self.rng.between(10_000, 500_000);
                 self.act_in(pid, wait, State::Trying);
             }
             return;
@@ -337,10 +337,10 @@ impl World {
         if let Some(conn) = proc.conn.take() {
             self.peer_closes(conn);
         }
-        if self.hides(pid, Manner::Mute, 300) || self.hides(pid, Manner::Stubborn, 200) {
+        if self.hides(pid, Behaviour::Mute, 300) || self.hides(pid, Behaviour::Stubborn, 200) {
             return;
         }
-        let wait = self.chance.below(50_000);
+        let wait = self.rng.below(50_000);
         self.act_in(pid, wait, if is_ended { State::Leaving } else { State::Trying });
     }
 
@@ -387,7 +387,7 @@ impl World {
             );
             let self_started =
                 proc.secret.is_empty().then(|| (proc.host, proc.service.to_string()));
-            if !is_worth_returning && !self.hides(pid, Manner::Stubborn, 500) {
+            if !is_worth_returning && !self.hides(pid, Behaviour::Stubborn, 500) {
                 self.kill_proc(pid, Ending::Exit(1));
                 if let Some((host, service)) = self_started {
                     self.self_started_refused(host, &service);

@@ -24,7 +24,7 @@ const AWAY_MICROS: u64 = 3_000_000;
 
 /// What the broker's shell knows of tokens besides the list in force.
 #[derive(Debug, Default)]
-pub struct Desk {
+pub struct Authenticator {
     /// Who asked for a reload; the first one is under way.
     reloads: VecDeque<Asker>,
     /// The list that the engine is about to be told.
@@ -84,18 +84,18 @@ impl World {
     }
 
     fn new_secret(&mut self) -> u64 {
-        self.desk.next_secret += 1;
-        self.desk.next_secret
+        self.authenticator.next_secret += 1;
+        self.authenticator.next_secret
     }
 
     /// One thing in the token file changes.
     fn change_file(&mut self) {
         let services = self.services();
-        let name = self.chance.pick(&NAMES);
+        let name = self.rng.pick(&NAMES);
         let secret = self.new_secret();
-        let grant = Grant::dice(secret, &services, &mut self.chance);
+        let grant = Grant::random(secret, &services, &mut self.rng);
         let tokens = &mut self.access.file.tokens;
-        match (self.chance.below(4), tokens.get_mut(name)) {
+        match (self.rng.below(4), tokens.get_mut(name)) {
             (0, Some(_)) => {
                 tokens.remove(name);
             }
@@ -110,22 +110,22 @@ impl World {
 
     /// The tokens change, and will again; mostly the broker is told.
     pub fn tokens_change(&mut self) {
-        if self.is_calm {
+        if self.is_quiescent {
             return;
         }
-        let wait = self.chance.between(1, self.plan.tokens_ms * 1000);
+        let wait = self.rng.between(1, self.plan.tokens_ms * 1000);
         self.later(wait, Event::Tokens);
-        if self.chance.hits(300) {
+        if self.rng.hits(300) {
             // A host and the broker disagree, or agree again.
-            let host = self.chance.index(self.hosts.len());
+            let host = self.rng.index(self.hosts.len());
             let other = self.new_secret();
-            let same = self.desk.host_secret;
-            self.hosts[host].token = if self.chance.hits(300) { other } else { same };
+            let same = self.authenticator.host_secret;
+            self.hosts[host].token = if self.rng.hits(300) { other } else { same };
             return;
         }
         self.change_file();
         self.note(format_args!("the token file changes"));
-        match self.chance.below(10) {
+        match self.rng.below(10) {
             0 => {}
             1..=4 => {
                 self.operate("reload");
@@ -147,22 +147,22 @@ impl World {
             tokens.insert(name, Grant::all(secret, &services));
         }
         for host in &mut self.hosts {
-            host.token = self.desk.host_secret;
+            host.token = self.authenticator.host_secret;
         }
         self.read_tokens(None);
     }
 
     /// What somebody logs in with: what it has, or what it has just been given.
     pub(super) fn now_holds(&mut self, held: Option<Token>) -> Option<Token> {
-        if !self.access.is_on || !(self.is_calm || self.chance.hits(300)) {
+        if !self.access.is_on || !(self.is_quiescent || self.rng.hits(300)) {
             return held;
         }
-        if !self.is_calm && self.chance.hits(250) {
+        if !self.is_quiescent && self.rng.hits(250) {
             return None;
         }
-        let name = self.chance.pick(&NAMES);
+        let name = self.rng.pick(&NAMES);
         let known = self.access.file.tokens.get(name).map(|grant| grant.secret);
-        let is_forged = !self.is_calm && self.chance.hits(100);
+        let is_forged = !self.is_quiescent && self.rng.hits(100);
         Some(Token { name, secret: known.filter(|_| !is_forged).unwrap_or_default() })
     }
 
@@ -171,7 +171,7 @@ impl World {
         let services = self.services();
         let service = services.into_iter().find(|name| *name == service);
         if let Some(service) = service.filter(|_| self.access.is_on && !self.is_closing) {
-            let wait = self.chance.between(1000, AWAY_MICROS);
+            let wait = self.rng.between(1000, AWAY_MICROS);
             self.later(wait, Event::SelfStarted(host, service));
         }
     }
@@ -182,14 +182,14 @@ impl World {
         if self.broker.is_none() {
             return;
         }
-        self.desk.reloads.push_back(asker);
-        if self.desk.reloads.len() == 1 {
+        self.authenticator.reloads.push_back(asker);
+        if self.authenticator.reloads.len() == 1 {
             self.begin_reload();
         }
     }
 
     fn begin_reload(&mut self) {
-        let wait = self.chance.below(if self.is_calm { 1000 } else { 500_000 });
+        let wait = self.rng.below(if self.is_quiescent { 1000 } else { 500_000 });
         self.later(wait, Event::TokensRead(self.epoch));
     }
 
@@ -198,11 +198,11 @@ impl World {
         if epoch != self.epoch || self.broker.is_none() {
             return;
         }
-        let Some(asker) = self.desk.reloads.pop_front() else { return };
-        if !self.desk.reloads.is_empty() {
+        let Some(asker) = self.authenticator.reloads.pop_front() else { return };
+        if !self.authenticator.reloads.is_empty() {
             self.begin_reload();
         }
-        let is_bad = !self.access.is_on || (!self.is_calm && self.chance.hits(100));
+        let is_bad = !self.access.is_on || (!self.is_quiescent && self.rng.hits(100));
         let tokens = if is_bad { Err("it can't be read".to_owned()) } else { Ok(self.put_file()) };
         self.feed(Input::TokensRead { asker, tokens });
     }
@@ -216,7 +216,7 @@ impl World {
                 told.tokens.entry(name).or_insert(rights);
             }
         }
-        self.desk.coming = Some(list);
+        self.authenticator.coming = Some(list);
         told
     }
 
@@ -224,7 +224,7 @@ impl World {
     pub(super) fn shadow_input(&mut self, input: &Input) {
         match input {
             Input::TokensRead { tokens: Ok(_), .. } => {
-                let coming = self.desk.coming.take();
+                let coming = self.authenticator.coming.take();
                 coming.into_iter().for_each(|list| self.access.takes(list));
                 self.model.count("the tokens were read");
             }
@@ -285,7 +285,7 @@ impl World {
     pub(super) fn greet(&mut self, link: LinkId, mut hello: ExecHello) -> Frame {
         if self.must_prove(&hello.host) {
             hello.token = Some(claim(HOST_TOKEN));
-            self.desk.greeted.insert(link, self.desk.host_secret);
+            self.authenticator.greeted.insert(link, self.authenticator.host_secret);
         }
         Frame::ExecHello(hello)
     }
@@ -297,7 +297,7 @@ impl World {
 
     /// An execd says welcome: why it is not believed, if so.
     pub(super) fn doubts(&mut self, link: LinkId, welcome: &ExecWelcome) -> Option<Input> {
-        match self.desk.greeted.remove(&link) {
+        match self.authenticator.greeted.remove(&link) {
             Some(secret) if welcome.signature != Some(signature(secret)) => {
                 let why = "the execd did not prove that it knows it".to_owned();
                 Some(Input::Unproven { link, why })
@@ -311,7 +311,7 @@ impl World {
 
     /// The broker answers an execd's challenge.
     pub(super) fn prove_to_host(&self, link: LinkId) -> Frame {
-        let secret = self.desk.greeted.get(&link).copied().unwrap_or_default();
+        let secret = self.authenticator.greeted.get(&link).copied().unwrap_or_default();
         Frame::Proof(proof(secret))
     }
 
@@ -322,11 +322,11 @@ impl World {
     }
 
     /// The broker is gone, and what its shell knew.
-    pub(super) fn forget_desk(&mut self) {
+    pub(super) fn reset_authenticator(&mut self) {
         self.access.broker_gone();
-        self.desk.reloads.clear();
-        self.desk.greeted.clear();
-        self.desk.coming = None;
+        self.authenticator.reloads.clear();
+        self.authenticator.greeted.clear();
+        self.authenticator.coming = None;
     }
 
     /// Who stands at the far end of a connection that the broker dialled.

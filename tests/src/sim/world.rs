@@ -2,15 +2,15 @@
 //! to it. What each part does is in its own file.
 
 use super::access::Access;
-use super::chance::Chance;
 use super::clients::SimClient;
 use super::hosts::Host;
 use super::links::{Conn, Peer};
 use super::model::{Broken, Model};
+use super::net::Broker;
 use super::plan::Plan;
 use super::procs::Proc;
-use super::street::Broker;
-use super::tokens::Desk;
+use super::rng::Rng;
+use super::tokens::Authenticator;
 use super::trace::Trace;
 use broker::engine::input::Close;
 use bytes::Bytes;
@@ -65,19 +65,19 @@ pub enum Departure {
 pub struct World {
     /// What the seed stands for.
     pub plan: Plan,
-    /// Where chance comes from.
-    pub chance: Chance,
+    /// Where random numbers come from.
+    pub rng: Rng,
     /// What happened.
     pub trace: Trace,
     /// What was promised.
     pub model: Model,
     /// Who may do what.
     pub access: Access,
-    pub(super) desk: Desk,
+    pub(super) authenticator: Authenticator,
     /// The time.
     pub now: Tick,
     /// Faults are over, every program does its best.
-    pub is_calm: bool,
+    pub is_quiescent: bool,
     /// The broker, if it runs.
     pub broker: Option<Broker>,
     /// How often the broker was started.
@@ -120,13 +120,13 @@ impl World {
         let hosts = (0..plan.hosts).map(Host::new).collect();
         let clients = (0..plan.clients).map(|_| SimClient::default()).collect();
         Self {
-            chance: Chance::new(plan.seed),
+            rng: Rng::new(plan.seed),
             trace: Trace::new(is_kept),
             model: Model::default(),
             access: Access::default(),
-            desk: Desk::default(),
+            authenticator: Authenticator::default(),
             now: Tick(0),
-            is_calm: false,
+            is_quiescent: false,
             broker: None,
             epoch: 0,
             departure: Departure::None,
@@ -183,7 +183,7 @@ impl World {
             let event = self.events.first_key_value().map(|((at, _), _)| *at);
             let lag = self.plan.lag_micros;
             let broker = self.broker.as_ref().and_then(Broker::next_deadline);
-            let broker = broker.map(|at| Tick(at.0 + if self.is_calm { 0 } else { lag }));
+            let broker = broker.map(|at| Tick(at.0 + if self.is_quiescent { 0 } else { lag }));
             let execd = self.hosts.iter().enumerate();
             let execd = execd.filter_map(|(at, host)| Some((host.next_deadline()?, at))).min();
             let times = [event, broker, execd.map(|(at, _)| at)];
@@ -234,14 +234,14 @@ impl World {
 
     /// How long bytes are under way.
     pub fn way(&mut self) -> u64 {
-        let (low, high) = if self.is_calm { (20, 500) } else { self.plan.way_micros };
-        self.chance.between(low, high)
+        let (low, high) = if self.is_quiescent { (20, 500) } else { self.plan.way_micros };
+        self.rng.between(low, high)
     }
 
     /// Writes bytes into one direction of a connection.
     pub fn write(&mut self, id: u64, is_up: bool, bytes: Bytes) {
         let (first, second) = (self.way(), self.way());
-        let split = self.chance.hits(self.plan.split).then(|| self.chance.index(bytes.len()));
+        let split = self.rng.hits(self.plan.split).then(|| self.rng.index(bytes.len()));
         let now = self.now;
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let pipe = if is_up { &mut conn.up } else { &mut conn.down };
@@ -285,8 +285,8 @@ impl World {
     pub fn break_conn(&mut self, id: u64, late: u64) {
         let (up, down) = (Tick(self.now.0 + self.way() + late), Tick(self.now.0 + self.way()));
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let up = conn.at_broker.then(|| conn.up.cut(&mut self.chance, up));
-        let down = conn.at_peer.then(|| conn.down.cut(&mut self.chance, down));
+        let up = conn.at_broker.then(|| conn.up.cut(&mut self.rng, up));
+        let down = conn.at_peer.then(|| conn.down.cut(&mut self.rng, down));
         if let Some(due) = up {
             self.at(due, Event::Up(id));
         }

@@ -76,9 +76,9 @@ impl Authority {
     }
 }
 
-/// One direction of a wire.
+/// One direction of a connection.
 #[derive(Default)]
-pub(crate) struct Lane {
+pub(crate) struct Pipe {
     pub(crate) bytes: VecDeque<u8>,
     /// Bytes that have gone this way.
     pub(crate) passed: usize,
@@ -92,29 +92,29 @@ pub(crate) struct Lane {
 
 /// One end of a wire.
 pub(crate) struct End {
-    pub(crate) input: Rc<RefCell<Lane>>,
-    pub(crate) output: Rc<RefCell<Lane>>,
+    pub(crate) input: Rc<RefCell<Pipe>>,
+    pub(crate) output: Rc<RefCell<Pipe>>,
     /// Most bytes of one call; 0 = any number.
     pub(crate) most: usize,
 }
 
 pub(crate) fn wire() -> (End, End) {
-    let (one, other) = (Rc::<RefCell<Lane>>::default(), Rc::<RefCell<Lane>>::default());
+    let (one, other) = (Rc::<RefCell<Pipe>>::default(), Rc::<RefCell<Pipe>>::default());
     let near = End { input: Rc::clone(&one), output: Rc::clone(&other), most: 0 };
     (near, End { input: other, output: one, most: 0 })
 }
 
 impl Read for End {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let mut lane = self.input.borrow_mut();
-        let mut count = buffer.len().min(lane.bytes.len());
+        let mut pipe = self.input.borrow_mut();
+        let mut count = buffer.len().min(pipe.bytes.len());
         if self.most > 0 {
             count = count.min(self.most);
         }
-        for (at, is_cut) in [(lane.pause_at, false), (lane.cut_at, true)] {
-            let Some(left) = at.map(|at| at.saturating_sub(lane.passed)) else { continue };
+        for (at, is_cut) in [(pipe.pause_at, false), (pipe.cut_at, true)] {
+            let Some(left) = at.map(|at| at.saturating_sub(pipe.passed)) else { continue };
             if left == 0 {
-                lane.pause_at = None;
+                pipe.pause_at = None;
                 return if is_cut { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
             }
             count = count.min(left);
@@ -123,27 +123,27 @@ impl Read for End {
             return Err(ErrorKind::WouldBlock.into());
         }
         for slot in &mut buffer[..count] {
-            *slot = lane.bytes.pop_front().expect("it is possible here");
+            *slot = pipe.bytes.pop_front().expect("it is possible here");
         }
-        lane.passed += count;
+        pipe.passed += count;
         Ok(count)
     }
 }
 
 impl Write for End {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let mut lane = self.output.borrow_mut();
+        let mut pipe = self.output.borrow_mut();
         let mut count = bytes.len();
         if self.most > 0 {
             count = count.min(self.most);
         }
-        if lane.room > 0 {
-            count = count.min(lane.room.saturating_sub(lane.bytes.len()));
+        if pipe.room > 0 {
+            count = count.min(pipe.room.saturating_sub(pipe.bytes.len()));
         }
         if count == 0 && !bytes.is_empty() {
             return Err(ErrorKind::WouldBlock.into());
         }
-        lane.bytes.extend(&bytes[..count]);
+        pipe.bytes.extend(&bytes[..count]);
         Ok(count)
     }
 

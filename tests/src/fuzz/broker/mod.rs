@@ -1,23 +1,23 @@
 //! The broker's engine as a state machine: bytes become a sequence of things that happen, through
 //! the real `translate` wherever a frame is involved. After each step all laws of the engine hold,
-//! and what the judge saw at the street door agrees: every accepted request gets exactly one
+//! and what the checker saw come in and go out agrees: every accepted request gets exactly one
 //! outcome, `ran: no` is the truth, a request is not run twice unless that was allowed.
 //!
 //! | file | what it is |
 //! | --- | --- |
 //! | [`shell`] | what the reactor does around the engine |
-//! | [`judge`] | who was promised what |
+//! | [`checker`] | who was promised what |
 //! | [`moves`] | bytes → what happens next |
 //! | [`words`] | bytes → frames and operator commands |
 
-pub mod judge;
+pub mod checker;
 pub mod moves;
 pub mod shell;
 mod tokens;
 pub mod words;
 
 use super::source::Source;
-use judge::Sabotage;
+use checker::Sabotage;
 use protocol::time::Tick;
 use shell::Shell;
 
@@ -60,7 +60,7 @@ fn end(shell: &mut Shell) {
     if shell.has_ended {
         return;
     }
-    shell.judge.check_all_answered();
+    shell.checker.check_all_answered();
     shell.close_all();
     let totals = shell.engine.totals();
     assert_eq!(totals.accepted, totals.ended, "something is under way without a client");

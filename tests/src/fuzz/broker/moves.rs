@@ -261,7 +261,7 @@ fn file(shell: &mut Shell, source: &mut Source<'_>) {
         }
     };
     if let Ok(script) = &script {
-        shell.judge.may_repeat |= script.contains("retry");
+        shell.checker.may_repeat |= script.contains("retry");
     }
     if shell.conns.contains_key(&link) {
         shell.step(Input::Sourced { link, head, path, script });

@@ -1,7 +1,7 @@
 //! What the reactor does around the engine, without sockets: links, bytes to frames, actions. After
-//! each step the engine's laws are checked and what it does is shown to the judge.
+//! each step the engine's laws are checked and what it does is shown to the checker.
 
-use super::judge::{Judge, Sabotage};
+use super::checker::{Checker, Sabotage};
 use super::tokens;
 use broker::engine::action::{Action, Origin};
 use broker::engine::input::{Close, Input, Listening, Peer, Start as Given};
@@ -73,7 +73,7 @@ pub struct Shell {
     /// Connections.
     pub conns: BTreeMap<LinkId, Conn>,
     /// Who was promised what.
-    pub judge: Judge,
+    pub checker: Checker,
     /// Requests accepted that a `reset` no longer counts.
     forgotten: u64,
     /// Dials without an outcome.
@@ -126,7 +126,7 @@ impl Shell {
             engine: Engine::new(options),
             now: Tick(0),
             conns: BTreeMap::new(),
-            judge: Judge::new(sabotage),
+            checker: Checker::new(sabotage),
             forgotten: 0,
             dials: VecDeque::new(),
             starts: VecDeque::new(),
@@ -262,7 +262,7 @@ impl Shell {
     /// The other end closes.
     pub fn close(&mut self, link: LinkId, how: Close) {
         if self.forget(link) {
-            self.judge.link_gone(link, how == Close::Eof);
+            self.checker.link_gone(link, how == Close::Eof);
             self.step(Input::Closed { link, how });
         }
     }
@@ -300,7 +300,7 @@ impl Shell {
                 None
             }
             Input::Logout { link } => {
-                self.judge.link_gone(*link, true);
+                self.checker.link_gone(*link, true);
                 None
             }
             _ => None,
@@ -317,9 +317,9 @@ impl Shell {
         if let Some((link, head)) = shown {
             if accepted > before {
                 assert_eq!(accepted, before + 1, "one request is accepted once");
-                self.judge.accepted(self.forgotten + accepted, link, &head);
+                self.checker.accepted(self.forgotten + accepted, link, &head);
             } else if self.conns.get(&link).is_some_and(|conn| conn.is_operator) {
-                self.judge.asked(link, &head);
+                self.checker.asked(link, &head);
             }
         } else {
             assert!(accepted <= before, "nothing but a request is accepted");
@@ -353,7 +353,7 @@ impl Shell {
             Action::Send { link, frame } => self.send(link, frame),
             Action::Answer { link, head, reply, format } => {
                 check_reply(&reply, format);
-                self.judge.to_operator(link, &head);
+                self.checker.to_operator(link, &head);
                 self.conn(link, "an answer");
                 encode::to_bytes(outbound::answer(head, &reply, format));
             }
@@ -369,7 +369,7 @@ impl Shell {
             }
             Action::Close { link } => {
                 self.conn(link, "a close");
-                self.judge.link_gone(link, false);
+                self.checker.link_gone(link, false);
                 self.forget(link);
             }
             Action::ShutWrite { link } => {
@@ -437,15 +437,15 @@ impl Shell {
                 if conn.given.len() > REMEMBERED_MAX {
                     conn.given.pop_front();
                 }
-                self.judge.to_worker(link, head);
+                self.checker.to_worker(link, head);
             }
             (Frame::Data { .. } | Frame::Error { .. }, Role::Client) if !conn.is_operator => {
-                self.judge.to_client(link, &frame);
+                self.checker.to_client(link, &frame);
             }
             (Frame::Error { head, .. }, Role::Client)
-                if self.judge.watches(link, head.sequence) =>
+                if self.checker.watches(link, head.sequence) =>
             {
-                self.judge.to_operator(link, head);
+                self.checker.to_operator(link, head);
             }
             (Frame::Status { sequence }, _) => conn.status = *sequence,
             (Frame::LoginOk(_) | Frame::WorkerLoginOk(_), _) => {
@@ -463,14 +463,14 @@ impl Shell {
         let script = self.engine.save_script();
         let links: Vec<LinkId> = self.conns.keys().copied().collect();
         for link in links {
-            self.judge.link_gone(link, false);
+            self.checker.link_gone(link, false);
             self.forget(link);
         }
         (self.dials, self.sources) = (VecDeque::new(), VecDeque::new());
         (self.challenged, self.proofs) = (VecDeque::new(), VecDeque::new());
         self.reloads.clear();
-        self.judge = Judge::new(Sabotage::None);
-        self.judge.may_repeat = true;
+        self.checker = Checker::new(Sabotage::None);
+        self.checker.may_repeat = true;
         let run_base = self.runs + 1000;
         self.engine = Engine::new(EngineOptions { settings: Settings::default(), run_base });
         self.forgotten = 0;
@@ -499,9 +499,9 @@ impl Shell {
         assert_eq!(other.save_script(), saved, "saved, read back and saved again");
     }
 
-    /// A command of an operator that is known to the judge.
+    /// A command of an operator that is known to the checker.
     pub fn command(&mut self, link: LinkId, head: Header, text: &[u8]) {
-        self.judge.may_repeat |= text.windows(5).any(|word| word == b"retry");
+        self.checker.may_repeat |= text.windows(5).any(|word| word == b"retry");
         self.frame(link, Frame::data(head, Bytes::copy_from_slice(text)));
     }
 }

@@ -1,10 +1,10 @@
-//! How a worker's program serves: pieces taken in order, answers given as its manner is. Not its
+//! How a worker's program serves: pieces taken in order, answers given as it behaves. Not its
 //! life before and after: that is `procs`.
 
 use super::{OWN_ERROR, State, Work};
-use crate::sim::body::{Mark, turn_reply};
+use crate::sim::body::{PieceId, turn_reply};
 use crate::sim::model::Begin;
-use crate::sim::plan::Manner;
+use crate::sim::plan::Behaviour;
 use crate::sim::world::{Event, World};
 use bytes::Bytes;
 use protocol::bodies::Ending;
@@ -27,14 +27,14 @@ impl World {
             };
             let Some((head, body)) = at.and_then(|at| proc.held.remove(at)) else {
                 let is_over = wanted.is_none() && proc.is_ended;
-                if wanted.is_none() && self.hides(pid, Manner::Hang, 15) {
+                if wanted.is_none() && self.hides(pid, Behaviour::Hang, 15) {
                     return;
                 }
-                if is_over && !self.is_bad(pid, Manner::Stubborn, 1000) {
-                    let wait = self.chance.below(5000);
+                if is_over && !self.is_bad(pid, Behaviour::Stubborn, 1000) {
+                    let wait = self.rng.below(5000);
                     self.act_in(pid, wait, State::Leaving);
-                } else if wanted.is_none() && self.is_bad(pid, Manner::Leaver, 100) {
-                    let wait = self.chance.below(500_000);
+                } else if wanted.is_none() && self.is_bad(pid, Behaviour::Leaver, 100) {
+                    let wait = self.rng.below(500_000);
                     self.act_in(pid, wait, State::Serving);
                 }
                 return;
@@ -47,48 +47,48 @@ impl World {
 
     /// A piece of the request under way, or the first one of a new one.
     fn take_piece(&mut self, pid: u32, head: Header, body: &Bytes) {
-        let mark = match Mark::read(body) {
-            Ok(mark) => mark,
+        let piece = match PieceId::read(body) {
+            Ok(piece) => piece,
             Err(broken) => return self.hold(Err(format!("pid {pid}: {broken}"))),
         };
         let Some(proc) = self.procs.get_mut(&pid) else { return };
-        let before = proc.work.as_ref().and_then(|work| work.mark);
+        let before = proc.work.as_ref().and_then(|work| work.piece);
         let is_first = proc.work.is_none();
-        let is_right = match (mark, before) {
-            (Some(mark), None) => is_first && mark.part == 0 && mark.turn == 0,
-            (Some(mark), Some(old)) => {
-                let is_next = if mark.turn == old.turn {
-                    mark.part == old.part + 1
+        let is_right = match (piece, before) {
+            (Some(piece), None) => is_first && piece.part == 0 && piece.turn == 0,
+            (Some(piece), Some(old)) => {
+                let is_next = if piece.turn == old.turn {
+                    piece.part == old.part + 1
                 } else {
-                    mark.turn == old.turn + 1 && old.part + 1 == old.parts
+                    piece.turn == old.turn + 1 && old.part + 1 == old.parts
                 };
-                mark.uid == old.uid && is_next
+                piece.uid == old.uid && is_next
             }
             (None, None) => true,
             // A client that babbles may do so in the middle of its own request.
             (None, Some(old)) => self.model.get(old.uid).is_some_and(|asked| asked.is_left),
         };
         if !is_right {
-            let text = format!("pid {pid} got {mark:?} after {before:?}, first: {is_first}");
+            let text = format!("pid {pid} got {piece:?} after {before:?}, first: {is_first}");
             return self.hold(Err(text));
         }
         let client_more = head.more != 0;
         // What comes later keeps the number of parts of the first turn in mind.
-        let mark = match (mark, before) {
+        let piece = match (piece, before) {
             (Some(new), Some(old)) if new.turn > old.turn => {
-                Some(Mark { part: old.part, parts: old.parts, ..new })
+                Some(PieceId { part: old.part, parts: old.parts, ..new })
             }
-            (mark, _) => mark,
+            (piece, _) => piece,
         };
         let was_open = proc.work.as_ref().is_some_and(|work| work.was_open);
-        proc.work = Some(Work { head, mark, client_more, was_open });
-        if is_first && let Some(mark) = mark {
+        proc.work = Some(Work { head, piece, client_more, was_open });
+        if is_first && let Some(piece) = piece {
             let begin = Begin { pid, attempt: head.attempt };
-            self.note(format_args!("pid {pid} begins {} {begin:?}", mark.uid));
-            let verdict = self.model.begins(&self.plan, mark.uid, begin);
+            self.note(format_args!("pid {pid} begins {} {begin:?}", piece.uid));
+            let verdict = self.model.begins(&self.plan, piece.uid, begin);
             self.hold(verdict);
         }
-        if self.is_bad(pid, Manner::Crash, 80) {
+        if self.is_bad(pid, Behaviour::Crash, 80) {
             self.kill_proc(pid, Ending::Signal(11));
         } else if !client_more {
             let wait = self.work_micros(pid, &head);
@@ -97,10 +97,10 @@ impl World {
     }
 
     fn work_micros(&mut self, pid: u32, head: &Header) -> u64 {
-        if self.is_bad(pid, Manner::Slow, 500) {
-            self.chance.below(u64::from(head.deadline_ms) * 1500)
+        if self.is_bad(pid, Behaviour::Slow, 500) {
+            self.rng.below(u64::from(head.deadline_ms) * 1500)
         } else {
-            self.chance.below(3000)
+            self.rng.below(3000)
         }
     }
 
@@ -132,32 +132,34 @@ impl World {
         proc.state = State::Serving;
         let conn = proc.conn;
         let Some(work) = proc.work.clone() else { return };
-        if self.is_bad(pid, Manner::Crash, 100) {
+        if self.is_bad(pid, Behaviour::Crash, 100) {
             self.die_answering(pid);
             return;
         }
-        if self.hides(pid, Manner::Hang, 15) {
+        if self.hides(pid, Behaviour::Hang, 15) {
             return;
         }
-        if self.is_bad(pid, Manner::Hang, 60) {
+        if self.is_bad(pid, Behaviour::Hang, 60) {
             self.act_in(pid, 0, State::Hung);
             return;
         }
-        if self.is_bad(pid, Manner::Garbage, 100) {
+        if self.is_bad(pid, Behaviour::Garbage, 100) {
             self.write_garbage(pid, &work);
         }
-        match work.mark {
-            Some(mark) if self.is_bad(pid, Manner::Slow, 50) && mark.turn + 1 == mark.turns => {
+        match work.piece {
+            Some(piece)
+                if self.is_bad(pid, Behaviour::Slow, 50) && piece.turn + 1 == piece.turns =>
+            {
                 self.reply(pid, b"no", false, OWN_ERROR);
             }
-            Some(mark) => {
-                let bytes = turn_reply(mark.uid, mark.turn);
-                let is_last = mark.turn + 1 >= mark.turns;
+            Some(piece) => {
+                let bytes = turn_reply(piece.uid, piece.turn);
+                let is_last = piece.turn + 1 >= piece.turns;
                 self.reply_in_pieces(pid, &bytes, is_last);
             }
             None => self.reply(pid, b"what was that?", false, 0),
         }
-        if self.is_bad(pid, Manner::Leaver, 30) {
+        if self.is_bad(pid, Behaviour::Leaver, 30) {
             self.proc_writes(pid, Frame::Logout);
             return self.kill_proc(pid, Ending::Exit(0));
         }
@@ -171,8 +173,8 @@ impl World {
         let max = self.procs.get(&pid).map_or(0, |proc| proc.limits.body_bytes_max as usize);
         let mut rest = bytes;
         // In a conversation the client takes a frame with `more` for a question.
-        while is_last && rest.len() > 1 && (rest.len() > max || self.chance.hits(100)) {
-            let (piece, after) = rest.split_at(self.chance.index(rest.len().min(max)).max(1));
+        while is_last && rest.len() > 1 && (rest.len() > max || self.rng.hits(100)) {
+            let (piece, after) = rest.split_at(self.rng.index(rest.len().min(max)).max(1));
             self.reply(pid, piece, true, 0);
             rest = after;
         }
@@ -180,9 +182,9 @@ impl World {
     }
 
     fn die_answering(&mut self, pid: u32) {
-        if self.chance.hits(300) {
+        if self.rng.hits(300) {
             self.reply(pid, b"half of", true, 0);
-        } else if self.chance.hits(300)
+        } else if self.rng.hits(300)
             && let Some(conn) = self.procs.get(&pid).and_then(|proc| proc.conn)
         {
             self.write(conn, true, Bytes::from_static(&[0, 0, 0, 9, 0, 0]));
@@ -193,7 +195,7 @@ impl World {
     fn write_garbage(&mut self, pid: u32, work: &Work) {
         let Some(conn) = self.procs.get(&pid).and_then(|proc| proc.conn) else { return };
         let head = Header { transaction: work.head.transaction, ..Header::default() };
-        let bytes = match self.chance.below(4) {
+        let bytes = match self.rng.below(4) {
             0 => Bytes::from_static(&[0xff; 70]),
             1 => {
                 let transaction = head.transaction + (1 << 40);

@@ -1,14 +1,14 @@
-//! The storm: which fault comes when, by a seed, how each is done to real processes, and how it is
-//! undone. Not what must hold: that is the judge's and the calm's.
+//! The fault injector: which fault comes when, by a seed, how each is done to real processes, and
+//! how it is undone. What must hold is in the checker and `quiescence`.
 
-use super::calm::CALM;
+use super::checker::{Cause, Excuse};
 use super::clock::pause;
 use super::history::State;
-use super::judge::{Cause, Excuse};
 use super::proxy::{Cut, Harm, Proxy};
+use super::quiescence::QUIESCENCE_MAX;
 use super::world::World;
 use crate::proc::{signal_pid, within};
-use crate::sim::chance::Chance;
+use crate::sim::rng::Rng;
 use nix::sys::signal::Signal;
 use protocol::limits::TLS_PREFIX;
 use std::collections::BTreeMap;
@@ -46,7 +46,7 @@ enum Fault {
     Secret(Secret),
 }
 
-/// On which road.
+/// At which proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Where {
     Clients,
@@ -94,10 +94,10 @@ enum Undo {
     Close(Vec<TcpStream>),
 }
 
-/// The storm.
+/// Injects faults and undoes them.
 #[derive(Debug)]
-pub struct Storm {
-    chance: Chance,
+pub struct FaultInjector {
+    rng: Rng,
     undo: Vec<(u64, Undo)>,
     /// When the broker or the machine stood still.
     pub excuses: Vec<Excuse>,
@@ -109,11 +109,11 @@ pub struct Storm {
     is_reload_due: bool,
 }
 
-impl Storm {
+impl FaultInjector {
     /// By this seed.
     pub fn new(seed: u64) -> Self {
         Self {
-            chance: Chance::new(seed),
+            rng: Rng::new(seed),
             undo: Vec::new(),
             excuses: Vec::new(),
             counts: BTreeMap::new(),
@@ -123,12 +123,12 @@ impl Storm {
     }
 
     /// Fault after fault for so long.
-    pub fn rage(&mut self, world: &mut World, span: Duration) {
+    pub fn inject_for(&mut self, world: &mut World, span: Duration) {
         let until = world.clock.now() + u64::try_from(span.as_micros()).unwrap_or(0);
         let more = if world.secure.is_some() { SECRETS } else { &[] };
         let all: u64 = FAULTS.iter().chain(more).map(|(_, weight, _)| weight).sum();
         while world.clock.now() < until && self.wrong.is_empty() {
-            let mut at = self.chance.below(all);
+            let mut at = self.rng.below(all);
             let row = FAULTS.iter().chain(more).find(|(_, weight, _)| {
                 let is_it = at < *weight;
                 at = at.saturating_sub(*weight);
@@ -139,7 +139,7 @@ impl Storm {
             {
                 *self.counts.entry(name).or_default() += 1;
             }
-            pause(Duration::from_millis(self.chance.between(10, 250)));
+            pause(Duration::from_millis(self.rng.between(10, 250)));
             self.undo_due(world, world.clock.now());
         }
     }
@@ -149,13 +149,15 @@ impl Storm {
         self.undo_due(world, u64::MAX);
         world.set_roughness(0);
         // What could not be said while its connections were used up.
-        if self.is_reload_due && within(CALM, || self.reload(world).then_some(())).is_none() {
-            self.wrong.push("no reload although there is calm".to_owned());
+        if self.is_reload_due
+            && within(QUIESCENCE_MAX, || self.reload(world).then_some(())).is_none()
+        {
+            self.wrong.push("no reload although the faults are over".to_owned());
         }
     }
 
     fn later(&mut self, world: &World, millis: (u64, u64), undo: Undo) -> u64 {
-        let at = world.clock.now() + self.chance.between(millis.0, millis.1) * 1000;
+        let at = world.clock.now() + self.rng.between(millis.0, millis.1) * 1000;
         self.undo.push((at, undo));
         at
     }
@@ -209,16 +211,16 @@ impl Storm {
             }
             Fault::KillBroker => self.kill_broker(world),
             Fault::StopBroker => self.stop_broker(world),
-            Fault::Cut(road) => {
-                let how = self.chance.pick(&[Cut::Fin, Cut::Rst]);
-                self.harm(proxy(world, road), Harm::Cut(how))
+            Fault::Cut(place) => {
+                let how = self.rng.pick(&[Cut::Fin, Cut::Rst]);
+                self.harm(proxy(world, place), Harm::Cut(how))
             }
-            Fault::Vanish(road) => self.harm(proxy(world, road), Harm::Vanish),
-            Fault::Stall(road) => {
-                let span = Duration::from_millis(self.chance.between(50, 4000));
-                let span = (!self.chance.hits(200)).then_some(span);
-                let is_up = self.chance.hits(500);
-                self.harm(proxy(world, road), Harm::Stall(is_up, span))
+            Fault::Vanish(place) => self.harm(proxy(world, place), Harm::Vanish),
+            Fault::Stall(place) => {
+                let span = Duration::from_millis(self.rng.between(50, 4000));
+                let span = (!self.rng.hits(200)).then_some(span);
+                let is_up = self.rng.hits(500);
+                self.harm(proxy(world, place), Harm::Stall(is_up, span))
             }
             Fault::DiskFull | Fault::DiskReadOnly => self.hit_disk(world, fault),
             Fault::Flood => self.flood(world, &world.broker.port("client")),
@@ -231,7 +233,7 @@ impl Storm {
 
     fn harm(&mut self, proxy: &Proxy, harm: Harm) -> bool {
         let is_possible = proxy.live() > 0;
-        proxy.harm(self.chance.bits(), harm);
+        proxy.harm(self.rng.bits(), harm);
         is_possible
     }
 
@@ -253,7 +255,7 @@ impl Storm {
             world.histories.read();
             pids = of(state, world);
         }
-        let pid = *pids.get(self.chance.index(pids.len()))?;
+        let pid = *pids.get(self.rng.index(pids.len()))?;
         signal_pid(pid, signal);
         Some(pid)
     }
@@ -323,7 +325,7 @@ impl Storm {
             _ => world.disk.protect(),
         }
         self.later(world, (300, 3000), Undo::Mend);
-        let queue = self.chance.between(5000, 20_000);
+        let queue = self.rng.between(5000, 20_000);
         // Whether it is taken or refused: afterwards what is kept must be what is configured.
         let _ = world.op(&format!("config service plain queue_max={queue}"));
         true
@@ -350,7 +352,7 @@ impl Storm {
 
     fn step_clock(&mut self, world: &World) -> bool {
         let Some(wall) = &world.wall else { return false };
-        let step = self.chance.pick(&["-400d", "-1h", "-1", "+0", "+1", "+1h", "+400d"]);
+        let step = self.rng.pick(&["-400d", "-1h", "-1", "+0", "+1", "+1h", "+400d"]);
         // In its place at once: it may be read at any moment.
         let beside = wall.with_extension("new");
         std::fs::write(&beside, format!("{step}\n")).is_ok()
@@ -361,7 +363,7 @@ impl Storm {
         if self.is_stopped() {
             return false;
         }
-        let id = self.chance.between(1, 14);
+        let id = self.rng.between(1, 14);
         let command = match fault {
             Fault::Idle => format!("idle {id}"),
             _ => {
@@ -375,8 +377,8 @@ impl Storm {
     }
 }
 
-const fn proxy(world: &World, road: Where) -> &Proxy {
-    match road {
+const fn proxy(world: &World, place: Where) -> &Proxy {
+    match place {
         Where::Clients => &world.clients,
         Where::Workers => &world.workers,
         Where::Hosts => &world.hosts,

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 /// A user that is neither root nor anybody who owns a broker.
-pub const STRANGER: u32 = 65_534;
+pub const OTHER_USER: u32 = 65_534;
 
 /// Whether this process can become another user; says on stderr if it can't.
 #[expect(clippy::print_stderr, reason = "a test that was not tried says so")]
@@ -21,8 +21,8 @@ pub fn can_be() -> bool {
     is_root
 }
 
-/// Runs isdclient as the stranger with one variable in its environment or none; a copy of it, where
-/// a stranger can reach it.
+/// Runs isdclient as the other user with one variable in its environment or none; a copy of it,
+/// where that user can reach it.
 #[expect(clippy::disallowed_methods, reason = "another user, and an environment of its own")]
 pub fn isdclient(broker: &Broker, variable: Option<(&str, &str)>, args: &[&str]) -> Output {
     let folder = tempfile::tempdir().expect("temporary folder");
@@ -40,8 +40,8 @@ pub fn isdclient(broker: &Broker, variable: Option<(&str, &str)>, args: &[&str])
         .envs(variable)
         .current_dir("/")
         .stdin(Stdio::null())
-        .uid(STRANGER)
-        .gid(STRANGER)
+        .uid(OTHER_USER)
+        .gid(OTHER_USER)
         .output()
         .expect("isdclient runs")
 }

@@ -1,4 +1,4 @@
-//! The judge: reads the histories of clients and workers and says which promises were broken.
+//! The checker: reads the histories of clients and workers and says which promises were broken.
 //! Pure; not where the histories come from. Its own tests are histories made by hand, one with each
 //! violation, so that it is known to see them.
 
@@ -74,7 +74,7 @@ pub struct Excuse {
     pub until: u64,
 }
 
-/// All that the judge reads.
+/// All that the checker reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
     /// What clients asked.
@@ -134,11 +134,11 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the judge says.
+/// What the checker says.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
     /// Requests that were looked at.
-    pub judged: u64,
+    pub checked: u64,
     /// Of them late or without an outcome for a cause that is written down.
     pub excused: u64,
     /// Of those that were late: what made them late, by name.
@@ -151,8 +151,8 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
 }
 
-/// Judges.
-pub fn judge(case: &Case<'_>) -> Verdict {
+/// Checks each request of the histories.
+pub fn check(case: &Case<'_>) -> Verdict {
     let mut verdict = Verdict::default();
     let mut begun: BTreeMap<u64, Vec<Begun>> = BTreeMap::new();
     for one in case.begun {
@@ -165,7 +165,7 @@ pub fn judge(case: &Case<'_>) -> Verdict {
     for asked in case.asked {
         let begun = begun.remove(&asked.id).unwrap_or_default();
         let incidents = ports.get(&asked.port).map_or(&[][..], Vec::as_slice);
-        Trial { case, asked, begun: &begun, incidents }.run(&mut verdict);
+        Check { case, asked, begun: &begun, incidents }.run(&mut verdict);
     }
     for (id, begun) in begun {
         let text = format!("begun by process {} but asked by nobody", begun[0].pid);
@@ -174,18 +174,18 @@ pub fn judge(case: &Case<'_>) -> Verdict {
     verdict
 }
 
-/// One request before the judge.
-struct Trial<'a> {
+/// The check of one request.
+struct Check<'a> {
     case: &'a Case<'a>,
     asked: &'a Asked,
     begun: &'a [Begun],
     incidents: &'a [Incident],
 }
 
-impl Trial<'_> {
+impl Check<'_> {
     fn run(&self, verdict: &mut Verdict) {
         let asked = self.asked;
-        verdict.judged += 1;
+        verdict.checked += 1;
         *verdict.outcomes.entry(self.ending()).or_default() += 1;
         let mut broken = Vec::new();
         if asked.outcomes.len() > 1 {

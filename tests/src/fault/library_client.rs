@@ -1,13 +1,13 @@
 //! A client that uses the library as an application would: it calls, and believes what it is told.
-//! The library logs in again and asks again by itself, and what it says then is judged as well.
+//! The library logs in again and asks again by itself, and what it says then is checked as well.
 
 use super::ask::{Act, Sum};
 use super::clock::pause;
 use super::history::{Asked, Got, Outcome};
-use super::line::Door;
+use super::line::Endpoint;
 use super::load::{Load, Phase, Plan, SERVICES};
 use super::watch;
-use crate::sim::chance::Chance;
+use crate::sim::rng::Rng;
 use client::address::Address;
 use client::caller::{Caller, Options, Send};
 use client::error::{Code, Error};
@@ -16,28 +16,28 @@ use protocol::names::ServiceName;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// A client.
-pub struct Faithful<'a> {
+/// A client by the library.
+pub struct LibraryClient<'a> {
     load: &'a Load,
-    chance: Chance,
+    rng: Rng,
     service: usize,
     addresses: Vec<Address>,
     token: Option<Token>,
 }
 
-impl<'a> Faithful<'a> {
-    /// With chance of its own; it goes in at the first door.
+impl<'a> LibraryClient<'a> {
+    /// With random numbers of its own; it connects to one endpoint.
     ///
     /// # Panics
-    /// If there is no door.
+    /// If there is no endpoint.
     pub fn new(load: &'a Load, seed: u64) -> Self {
-        let mut chance = Chance::new(seed);
-        let service = chance.index(SERVICES.len());
-        let door = &load.doors[chance.index(load.doors.len())];
-        let address = door.address(load.secure.is_some());
-        let secure = load.secure.as_ref().filter(|_| !matches!(door, Door::Unix(_)));
+        let mut rng = Rng::new(seed);
+        let service = rng.index(SERVICES.len());
+        let endpoint = &load.endpoints[rng.index(load.endpoints.len())];
+        let address = endpoint.address(load.secure.is_some());
+        let secure = load.secure.as_ref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
         let token = secure.map(|secure| secure.library_token());
-        Self { load, chance, service, addresses: vec![address], token }
+        Self { load, rng, service, addresses: vec![address], token }
     }
 
     /// Calls, again and again, until it is told to leave.
@@ -62,9 +62,9 @@ impl<'a> Faithful<'a> {
                     if let Some(mut present) = present {
                         self.call(&mut present);
                         // Now and then another connection, that weather may be different.
-                        caller = (!self.chance.hits(10)).then_some(present);
+                        caller = (!self.rng.hits(10)).then_some(present);
                     }
-                    pause(Duration::from_micros(self.chance.between(500, 60_000)));
+                    pause(Duration::from_micros(self.rng.between(500, 60_000)));
                 }
             }
         }
@@ -73,7 +73,7 @@ impl<'a> Faithful<'a> {
     fn log_in(&mut self) -> Option<Caller> {
         let name = ServiceName::new(SERVICES[self.service].name).expect("a service name");
         let mut options = Options::new(name);
-        options.reconnect = self.chance.hits(800);
+        options.reconnect = self.rng.hits(800);
         options.connect_timeout = Duration::from_secs(2);
         if let Some(secure) = self.load.secure.as_ref() {
             options.trust = Some(secure.trust());
@@ -83,7 +83,7 @@ impl<'a> Faithful<'a> {
     }
 
     fn call(&mut self, caller: &mut Caller) {
-        let mut plan = Plan::by(&mut self.chance, &SERVICES[self.service], self.load.id());
+        let mut plan = Plan::by(&mut self.rng, &SERVICES[self.service], self.load.id());
         if plan.ask.act == Act::Talk {
             plan.ask.act = Act::Answer;
         }

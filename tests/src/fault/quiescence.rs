@@ -1,5 +1,6 @@
-//! What must be true of all processes once the storm is over: everybody is there and idle, nothing
-//! waits, nobody is left over, nothing leaks. Not how it comes to be: the storm ends, and we wait.
+//! What must be true of all processes once the faults are over: everybody is there and idle,
+//! nothing waits, nobody is left over, nothing leaks. Not how it comes to be: faults end, and we
+//! wait.
 
 use super::load::SERVICES;
 use super::world::{World, number};
@@ -8,8 +9,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 /// How long everything may take to be as before once the faults are over.
-pub const CALM: Duration = Duration::from_secs(20);
-/// Memory that may stay in use after a storm, KiB: buffers, lists and the allocator's leftovers.
+pub const QUIESCENCE_MAX: Duration = Duration::from_secs(20);
+/// Memory that may stay in use after faults, KiB: buffers, lists and the allocator's leftovers.
 const BROKER_MORE_KIB: u64 = 96 * 1024;
 /// The same for an execd.
 const EXECD_MORE_KIB: u64 = 16 * 1024;
@@ -39,10 +40,10 @@ impl Usage {
 }
 
 impl World {
-    /// Looks until all is as it was before the storm; what is not, in words.
-    pub fn calm(&mut self) -> Vec<String> {
+    /// Looks until all is as it was before the faults; what is not, in words.
+    pub fn await_quiescence(&mut self) -> Vec<String> {
         let mut complaints = Vec::new();
-        let settled = within(CALM, || {
+        let settled = within(QUIESCENCE_MAX, || {
             complaints = self.unsettled();
             complaints.is_empty().then_some(())
         });
@@ -123,10 +124,10 @@ impl World {
             let (before, name) = (self.baseline[at], NAMES[at]);
             if now.descriptors > before.descriptors + watched[at] {
                 let open = descriptors(pid).join(" ");
-                wrong.push(format!("{name} has {now:?}, before the storm {before:?}: {open}"));
+                wrong.push(format!("{name} has {now:?}, before the faults {before:?}: {open}"));
             }
             if now.rss_kib > before.rss_kib + more[at] {
-                wrong.push(format!("{name} has {now:?}, before the storm {before:?}"));
+                wrong.push(format!("{name} has {now:?}, before the faults {before:?}"));
             }
         }
     }

@@ -1,5 +1,5 @@
-//! A proxy that swallows: it passes bytes on until it is told to, then takes all and passes on
-//! nothing, in both directions, and says nothing of a close. To both sides the other one looks
+//! A proxy that blackholes: it passes bytes on until it is told to stop, then takes all and passes
+//! on nothing, in both directions, and says nothing of a close. To both sides the other one looks
 //! connected and is gone. One thread, TCP on loopback. Not for any other fault.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -12,46 +12,46 @@ use std::thread::JoinHandle;
 
 /// A proxy to one address.
 #[derive(Debug)]
-pub struct Swallow {
+pub struct Blackhole {
     /// Where to connect, `ADDR:PORT`.
     pub address: String,
-    is_swallowing: Arc<AtomicBool>,
+    is_blackholing: Arc<AtomicBool>,
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
 struct Pair {
     ends: [TcpStream; 2],
-    /// This connection was there when the swallowing began: it stays half-open for good.
+    /// This connection was there when the blackholing began: it stays half-open for good.
     is_lost: bool,
 }
 
-impl Swallow {
+impl Blackhole {
     /// Listens on a port of the kernel's choice and connects each that comes to this address.
     pub fn before(address: &str) -> Self {
         let target: SocketAddr = address.parse().expect("ADDR:PORT");
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         listener.set_nonblocking(true).expect("nonblocking");
         let address = listener.local_addr().expect("an address").to_string();
-        let is_swallowing = Arc::new(AtomicBool::new(false));
+        let is_blackholing = Arc::new(AtomicBool::new(false));
         let is_over = Arc::new(AtomicBool::new(false));
-        let (swallowing, over) = (Arc::clone(&is_swallowing), Arc::clone(&is_over));
-        let run = move || pass_on(&listener, target, &swallowing, &over);
+        let (blackholing, over) = (Arc::clone(&is_blackholing), Arc::clone(&is_over));
+        let run = move || pass_on(&listener, target, &blackholing, &over);
         let thread = std::thread::Builder::new().spawn(run).expect("a thread");
-        Self { address, is_swallowing, is_over, thread: Some(thread) }
+        Self { address, is_blackholing, is_over, thread: Some(thread) }
     }
 
     /// From now on the connections that are there carry nothing any more. New ones do.
-    pub fn swallow(&self) {
-        self.is_swallowing.store(true, Ordering::SeqCst);
+    pub fn blackhole(&self) {
+        self.is_blackholing.store(true, Ordering::SeqCst);
         // The thread takes it up at its next round.
-        crate::proc::await_that("the proxy to swallow", || {
-            (!self.is_swallowing.load(Ordering::SeqCst)).then_some(())
+        crate::proc::await_that("the proxy to blackhole", || {
+            (!self.is_blackholing.load(Ordering::SeqCst)).then_some(())
         });
     }
 }
 
-impl Drop for Swallow {
+impl Drop for Blackhole {
     fn drop(&mut self) {
         self.is_over.store(true, Ordering::SeqCst);
         if let Some(thread) = self.thread.take() {
@@ -60,11 +60,16 @@ impl Drop for Swallow {
     }
 }
 
-fn pass_on(listener: &TcpListener, target: SocketAddr, swallow: &AtomicBool, over: &AtomicBool) {
+fn pass_on(
+    listener: &TcpListener,
+    target: SocketAddr,
+    blackholing: &AtomicBool,
+    over: &AtomicBool,
+) {
     let mut pairs: Vec<Pair> = Vec::new();
     let mut buffer = vec![0; 64 * 1024];
     while !over.load(Ordering::SeqCst) {
-        if swallow.swap(false, Ordering::SeqCst) {
+        if blackholing.swap(false, Ordering::SeqCst) {
             pairs.iter_mut().for_each(|pair| pair.is_lost = true);
         }
         let mut fds = vec![PollFd::new(listener.as_fd(), PollFlags::POLLIN)];

@@ -1,9 +1,9 @@
-//! What the broker's engine decided, done in the played shell: frames become bytes, links close,
-//! outboxes fill and drain. Not the engine's steps: those are `street`'s.
+//! What the broker's engine decided, done in the simulated net: frames become bytes, links close,
+//! outboxes fill and drain. Not the engine's steps: those are `net`'s.
 
-use crate::sim::body::Mark;
+use crate::sim::body::PieceId;
+use crate::sim::net::secret;
 use crate::sim::plan::{Sabotage, ServicePlan};
-use crate::sim::street::secret;
 use crate::sim::tokens;
 use crate::sim::world::{Departure, Event, World};
 use broker::engine::action::{Action, Ending};
@@ -115,7 +115,7 @@ impl World {
                     Ending::Exit(_) => Departure::InOrder,
                     Ending::Abort => Departure::None,
                 };
-                let wait = self.chance.between(1, 2_000_000);
+                let wait = self.rng.between(1, 2_000_000);
                 self.later(wait, Event::StartBroker);
             }
         }
@@ -192,8 +192,8 @@ impl World {
         if let Frame::Data { head, body } = &frame
             && head.attempt == 1
         {
-            match Mark::read(body) {
-                Ok(Some(Mark { uid, part: 0, turn: 0, .. })) => {
+            match PieceId::read(body) {
+                Ok(Some(PieceId { uid, part: 0, turn: 0, .. })) => {
                     self.model.given_first(uid, self.now);
                     self.shadow_work(id, link, uid);
                 }
@@ -214,7 +214,7 @@ impl World {
     /// How much waits in the broker's outbox of a connection, beyond what the system takes.
     fn outbox(&self, id: u64) -> u64 {
         let waiting = self.conns.get(&id).map_or(0, |conn| conn.down.waiting);
-        waiting.saturating_sub(if self.is_calm { 1 << 20 } else { self.plan.socket_bytes })
+        waiting.saturating_sub(if self.is_quiescent { 1 << 20 } else { self.plan.socket_bytes })
     }
 
     fn check_outbox(&mut self, id: u64) {

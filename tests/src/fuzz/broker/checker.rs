@@ -1,5 +1,5 @@
-//! Who was promised what: looks at what goes in at the street door and what comes out, and knows
-//! nothing of the engine. A law that is broken is a panic.
+//! Who was promised what: looks at what comes in and what goes out, and knows nothing of the
+//! engine. A law that is broken is a panic.
 
 use protocol::errors::Ran;
 use protocol::frame::Frame;
@@ -7,7 +7,7 @@ use protocol::header::Header;
 use protocol::ids::LinkId;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// How a broker that is not to be trusted deceives: it shows that the judge can say no.
+/// How a broker that is not to be trusted deceives: it shows that the checker can say no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
     /// It does not.
@@ -35,7 +35,7 @@ struct Accepted {
 
 /// What is promised and not yet kept.
 #[derive(Debug)]
-pub struct Judge {
+pub struct Checker {
     sabotage: Sabotage,
     seen: u32,
     accepted: BTreeMap<u64, Accepted>,
@@ -48,7 +48,7 @@ pub struct Judge {
     pub may_repeat: bool,
 }
 
-impl Judge {
+impl Checker {
     /// Nobody was promised anything.
     pub fn new(sabotage: Sabotage) -> Self {
         Self {

@@ -1,4 +1,4 @@
-//! Canaries: histories made by hand, each with one violation that the judge must see, and their
+//! Canaries: histories made by hand, each with one violation that the checker must see, and their
 //! neighbours in which there is none.
 
 use super::*;
@@ -39,13 +39,13 @@ fn begun(times: u32) -> Vec<Begun> {
 
 fn sees(asked: Asked, begun: &[Begun], excuses: &[Excuse], incidents: &[Incident]) -> Vec<Broken> {
     let case = Case { asked: &[asked], begun, rules: &RULES, excuses, incidents, slow: &[] };
-    judge(&case).violations.iter().map(|violation| violation.broken).collect()
+    check(&case).violations.iter().map(|violation| violation.broken).collect()
 }
 
-/// What the judge says of one request that one worker began.
+/// What the checker says of one request that one worker began.
 fn verdict(asked: Asked, excuses: &[Excuse], slow: &[Slow]) -> Verdict {
     let begun = &begun(1);
-    judge(&Case { asked: &[asked], begun, rules: &RULES, excuses, incidents: &[], slow })
+    check(&Case { asked: &[asked], begun, rules: &RULES, excuses, incidents: &[], slow })
 }
 
 fn incident(kind: Kind) -> Incident {
@@ -60,7 +60,7 @@ fn killed(from: u64, until: u64) -> Excuse {
 fn a_good_history_is_good() {
     assert_eq!(sees(asked(), &begun(1), &[], &[]), []);
     let verdict = verdict(asked(), &[], &[]);
-    assert_eq!((verdict.judged, verdict.excused), (1, 0));
+    assert_eq!((verdict.checked, verdict.excused), (1, 0));
     assert_eq!(verdict.outcomes.into_iter().collect::<Vec<_>>(), [("answered".to_owned(), 1)]);
 }
 
@@ -74,7 +74,7 @@ fn two_outcomes_are_seen() {
 }
 
 #[test]
-fn no_outcome_is_seen_unless_the_proxy_swallowed_it() {
+fn no_outcome_is_seen_unless_the_proxy_dropped_it() {
     let none = Asked { outcomes: Vec::new(), ..asked() };
     assert_eq!(sees(none.clone(), &begun(1), &[], &[]), [Broken::NoOutcome]);
     let gave_up = Asked { end: Some((16 * SECOND, End::GaveUp)), ..none.clone() };

@@ -1,13 +1,13 @@
-//! A client that sees every frame: it keeps requests under way on one connection after another and
-//! writes down all that comes back. Not the library: that would hide what comes twice.
+//! A raw client, which sees every frame: it keeps requests under way on one connection after
+//! another and writes down all that comes back. Not the library: that would hide what comes twice.
 
 use super::ask::{Act, Ask, Sum};
+use super::checker::LATE_US;
 use super::clock::pause;
 use super::history::{Asked, End, Got, Outcome};
-use super::judge::LATE_US;
-use super::line::{Came, Door, Line, Seen, Sent};
+use super::line::{Came, Endpoint, Line, Seen, Sent};
 use super::load::{Load, Phase, Plan, SERVICES};
-use crate::sim::chance::Chance;
+use crate::sim::rng::Rng;
 use bytes::Bytes;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
@@ -55,16 +55,16 @@ impl Life {
     }
 }
 
-/// A client.
-pub struct Eyes<'a> {
+/// A client that speaks the protocol itself.
+pub struct RawClient<'a> {
     load: &'a Load,
-    chance: Chance,
+    rng: Rng,
 }
 
 /// One connection of it.
 struct Session<'a, 'b> {
     load: &'a Load,
-    chance: &'b mut Chance,
+    rng: &'b mut Rng,
     line: Line,
     service: usize,
     /// It is in with the token that is made anew now and then.
@@ -83,10 +83,10 @@ struct Session<'a, 'b> {
     why: Option<Got>,
 }
 
-impl<'a> Eyes<'a> {
-    /// With chance of its own.
+impl<'a> RawClient<'a> {
+    /// With random numbers of its own.
     pub fn new(load: &'a Load, seed: u64) -> Self {
-        Self { load, chance: Chance::new(seed) }
+        Self { load, rng: Rng::new(seed) }
     }
 
     /// Connects and asks, again and again, until it is told to leave.
@@ -111,23 +111,23 @@ impl<'a> Eyes<'a> {
 
     /// One connection from login to end.
     fn life(&mut self) {
-        let door = &self.load.doors[self.chance.index(self.load.doors.len())];
-        let service = self.chance.index(SERVICES.len());
-        let secure = self.load.secure.as_deref().filter(|_| !matches!(door, Door::Unix(_)));
-        let is_changing = secure.is_some() && self.chance.hits(300);
+        let endpoint = &self.load.endpoints[self.rng.index(self.load.endpoints.len())];
+        let service = self.rng.index(SERVICES.len());
+        let secure = self.load.secure.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
+        let is_changing = secure.is_some() && self.rng.hits(300);
         let token = secure.map(|secure| secure.token(is_changing));
-        let heartbeat = self.chance.hits(500);
+        let heartbeat = self.rng.hits(500);
         let name = SERVICES[service].name;
-        let line = Line::open(door, secure, self.load.clock).ok();
+        let line = Line::open(endpoint, secure, self.load.clock).ok();
         let line = line.and_then(|line| line.log_in(name, heartbeat, token.as_ref()).ok());
         self.load.logins[usize::from(line.is_none())].fetch_add(1, Ordering::Relaxed);
         let Some(line) = line else {
-            pause(Duration::from_millis(self.chance.between(5, 60)));
+            pause(Duration::from_millis(self.rng.between(5, 60)));
             return;
         };
         let mut session = Session {
             load: self.load,
-            chance: &mut self.chance,
+            rng: &mut self.rng,
             line,
             service,
             is_changing,
@@ -147,7 +147,7 @@ impl<'a> Eyes<'a> {
 
 impl Session<'_, '_> {
     fn run(&mut self) {
-        let most = usize::try_from(self.chance.between(5, 300)).unwrap_or(5);
+        let most = usize::try_from(self.rng.between(5, 300)).unwrap_or(5);
         let mut life = Life::On;
         while life == Life::On {
             let is_asking = self.load.phase() == Phase::Ask && self.asked.len() < most;
@@ -158,7 +158,7 @@ impl Session<'_, '_> {
             let now = self.load.clock.now();
             if is_asking && self.open.len() < WINDOW && now >= self.next_at {
                 life = self.ask();
-                self.next_at = now + self.chance.between(500, 60_000);
+                self.next_at = now + self.rng.between(500, 60_000);
             }
             if life == Life::On {
                 let wait = Duration::from_micros(self.next_at.saturating_sub(now).min(20_000));
@@ -173,7 +173,7 @@ impl Session<'_, '_> {
 
     /// Sends a request.
     fn ask(&mut self) -> Life {
-        let plan = Plan::by(self.chance, &SERVICES[self.service], self.load.id());
+        let plan = Plan::by(self.rng, &SERVICES[self.service], self.load.id());
         let sequence = u32::try_from(self.asked.len() + 1).expect("few");
         let sent = self.load.clock.now();
         self.asked.push(Asked {
@@ -203,7 +203,7 @@ impl Session<'_, '_> {
             ..Header::default()
         };
         let mut open = Open { at, ask: plan.ask, sum: Sum::default(), rest: plan.pieces };
-        if self.chance.hits(3) {
+        if self.rng.hits(3) {
             return self.leave_inside(head, &open);
         }
         let at_once = if open.ask.act == Act::Talk { 1 } else { open.rest.len() };
@@ -232,7 +232,7 @@ impl Session<'_, '_> {
     fn leave_inside(&mut self, head: Header, open: &Open) -> Life {
         let body = Bytes::from(open.rest[0].clone());
         let bytes = protocol::encode::to_bytes(Frame::data(head, body));
-        let size = 1 + self.chance.index(bytes.len() - 1);
+        let size = 1 + self.rng.index(bytes.len() - 1);
         let _ = self.line.write(&bytes[..size]);
         self.asked[open.at].end = Some((self.load.clock.now(), End::Partial));
         Life::Left
@@ -345,7 +345,7 @@ impl Session<'_, '_> {
                 return Life::Lost;
             }
         }
-        match self.chance.below(3) {
+        match self.rng.below(3) {
             0 => drop(self.line.send(Frame::Logout)),
             1 => self.line.shut(),
             _ => {}

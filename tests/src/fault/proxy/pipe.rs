@@ -2,7 +2,7 @@
 //! the connection: that is `proxy`.
 
 use super::Cut;
-use crate::sim::chance::Chance;
+use crate::sim::rng::Rng;
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
@@ -32,22 +32,22 @@ pub struct Weather {
 
 impl Weather {
     /// Bad weather of one kind or another.
-    pub fn by(chance: &mut Chance) -> Self {
+    pub fn by(rng: &mut Rng) -> Self {
         let mut weather = Self::default();
         // Cuts and stalls early on meet the login, later ones any byte of any frame.
-        let at = |chance: &mut Chance| {
-            if chance.hits(400) { chance.below(300) } else { chance.below(60_000) }
+        let at = |rng: &mut Rng| {
+            if rng.hits(400) { rng.below(300) } else { rng.below(60_000) }
         };
-        match chance.below(8) {
-            0 | 1 => weather.delay = Duration::from_millis(chance.between(1, 150)),
-            2 => weather.piece = chance.pick(&[1, 1, 2, 7, 63, 64, 65]),
-            3 => weather.rate = chance.between(20_000, 400_000),
+        match rng.below(8) {
+            0 | 1 => weather.delay = Duration::from_millis(rng.between(1, 150)),
+            2 => weather.piece = rng.pick(&[1, 1, 2, 7, 63, 64, 65]),
+            3 => weather.rate = rng.between(20_000, 400_000),
             4 => {
-                let span = Duration::from_millis(chance.between(50, 3000));
-                weather.stall_at = Some((at(chance), (!chance.hits(250)).then_some(span)));
+                let span = Duration::from_millis(rng.between(50, 3000));
+                weather.stall_at = Some((at(rng), (!rng.hits(250)).then_some(span)));
             }
-            5 => weather.vanish_at = Some(at(chance)),
-            _ => weather.cut_at = Some((at(chance), chance.pick(&[Cut::Fin, Cut::Rst]))),
+            5 => weather.vanish_at = Some(at(rng)),
+            _ => weather.cut_at = Some((at(rng), rng.pick(&[Cut::Fin, Cut::Rst]))),
         }
         weather
     }
@@ -69,7 +69,7 @@ pub(super) enum Moved {
 }
 
 /// One direction.
-pub(super) struct Lane {
+pub(super) struct Pipe {
     pub(super) weather: Weather,
     /// Bytes that are due at a moment, in order.
     held: VecDeque<(Instant, Vec<u8>)>,
@@ -81,14 +81,14 @@ pub(super) struct Lane {
     /// Not before then, at this rate.
     next_write: Instant,
     /// What is read is thrown away.
-    pub(super) is_swallowed: bool,
+    pub(super) is_blackhole: bool,
     /// The sender sent its last byte.
     pub(super) is_ended: bool,
     /// And the receiver knows.
     pub(super) is_shut: bool,
 }
 
-impl Lane {
+impl Pipe {
     pub(super) fn new(weather: Weather, now: Instant) -> Self {
         Self {
             weather,
@@ -98,7 +98,7 @@ impl Lane {
             stalled_until: None,
             is_stalled_for_ever: false,
             next_write: now,
-            is_swallowed: false,
+            is_blackhole: false,
             is_ended: false,
             is_shut: false,
         }
@@ -126,12 +126,12 @@ impl Lane {
     }
 
     pub(super) fn wants_read(&self) -> bool {
-        !self.is_ended && (self.is_swallowed || self.held_bytes < HELD_MAX)
+        !self.is_ended && (self.is_blackhole || self.held_bytes < HELD_MAX)
     }
 
     /// When the next byte (or the end) may leave; `None` = nothing is to leave.
     pub(super) fn write_due(&self) -> Option<Instant> {
-        if self.is_swallowed || self.is_stalled_for_ever {
+        if self.is_blackhole || self.is_stalled_for_ever {
             return None;
         }
         let (due, _) = self.held.front()?;
@@ -152,7 +152,7 @@ impl Lane {
                 None => break,
             }
         }
-        let is_done = self.is_ended && self.held.is_empty() && !self.is_swallowed;
+        let is_done = self.is_ended && self.held.is_empty() && !self.is_blackhole;
         if is_done && !self.is_shut && !self.is_stalled_for_ever {
             self.is_shut = true;
             // It may be gone already.
@@ -166,7 +166,7 @@ impl Lane {
         let mut bytes = [0; 65_536];
         match from.read(&mut bytes) {
             Ok(0) => self.is_ended = true,
-            Ok(count) if !self.is_swallowed => {
+            Ok(count) if !self.is_blackhole => {
                 self.held.push_back((now + self.weather.delay, bytes[..count].to_vec()));
                 self.held_bytes += count;
             }
@@ -222,7 +222,7 @@ impl Lane {
     /// What the weather brings at this byte.
     fn strike(&mut self, now: Instant) -> Option<Moved> {
         // Only when there is a next byte, so that what stands before it has left.
-        if self.is_swallowed || self.held.is_empty() || self.before_strike() > 0 {
+        if self.is_blackhole || self.held.is_empty() || self.before_strike() > 0 {
             return None;
         }
         let weather = &mut self.weather;

@@ -1,11 +1,11 @@
-//! The proxy's thread: it takes connections in, moves their bytes as the weather says, and does the
-//! harm that was ordered. Not one direction of a connection: that is `lane`.
+//! The forwarder, the proxy's thread: it takes connections in, moves their bytes as the weather
+//! says, and does the harm that was ordered. Not one direction of a connection: that is `pipe`.
 
-use super::lane::{Lane, Moved, Weather};
+use super::pipe::{Moved, Pipe, Weather};
 use super::{Cut, Harm, Incident, Kind, Order, Shared};
 use crate::fault::clock::Clock;
 use crate::fault::watch::Waits;
-use crate::sim::chance::Chance;
+use crate::sim::rng::Rng;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::BTreeMap;
 use std::io::{Read as _, Write as _};
@@ -26,19 +26,19 @@ struct Conn {
     near: TcpStream,
     far: TcpStream,
     /// Near to far.
-    up: Lane,
+    up: Pipe,
     /// Far to near.
-    down: Lane,
+    down: Pipe,
     port: u16,
     is_vanished: bool,
 }
 
 impl Conn {
-    /// Bytes are swallowed and no end is passed on, from now on.
+    /// Bytes are dropped and no end is passed on, from now on.
     fn vanish(&mut self) {
         self.is_vanished = true;
-        self.up.is_swallowed = true;
-        self.down.is_swallowed = true;
+        self.up.is_blackhole = true;
+        self.down.is_blackhole = true;
     }
 
     fn is_over(&self) -> bool {
@@ -50,20 +50,20 @@ impl Conn {
 }
 
 /// All connections of a proxy.
-pub(super) struct Street {
+pub(super) struct Forwarder {
     listener: TcpListener,
     target: SocketAddr,
     woken: UnixStream,
     /// The other end of `woken`.
     wake: UnixStream,
     shared: Arc<Shared>,
-    chance: Chance,
+    rng: Rng,
     clock: Clock,
     conns: BTreeMap<u64, Conn>,
     next: u64,
 }
 
-impl Street {
+impl Forwarder {
     /// With what wakes it, both ends, and what it shares with the proxy.
     pub(super) fn new(
         listener: TcpListener,
@@ -72,8 +72,8 @@ impl Street {
         shared: Arc<Shared>,
         (clock, seed): (Clock, u64),
     ) -> Self {
-        let (chance, conns) = (Chance::new(seed), BTreeMap::new());
-        Self { listener, target, woken, wake, shared, chance, clock, conns, next: 0 }
+        let (rng, conns) = (Rng::new(seed), BTreeMap::new());
+        Self { listener, target, woken, wake, shared, rng, clock, conns, next: 0 }
     }
 
     /// Until it is told to stop.
@@ -112,11 +112,11 @@ impl Street {
         for conn in self.conns.values() {
             // What is wanted of the near and of the far side.
             let mut wanted = [PollFlags::empty(); 2];
-            for (lane, from, to) in [(&conn.up, 0, 1), (&conn.down, 1, 0)] {
-                if lane.wants_read() {
+            for (pipe, from, to) in [(&conn.up, 0, 1), (&conn.down, 1, 0)] {
+                if pipe.wants_read() {
                     wanted[from] |= PollFlags::POLLIN;
                 }
-                match lane.write_due() {
+                match pipe.write_due() {
                     Some(due) if due <= now => wanted[to] |= PollFlags::POLLOUT,
                     Some(due) => until = until.min(due),
                     None => {}
@@ -196,8 +196,8 @@ impl Street {
                 self.note(port, Kind::Vanished, None);
             }
             Harm::Stall(is_up, span) => {
-                let lane = if is_up { &mut conn.up } else { &mut conn.down };
-                lane.stall(self.clock.instant(), span);
+                let pipe = if is_up { &mut conn.up } else { &mut conn.down };
+                pipe.stall(self.clock.instant(), span);
                 self.note_stall(port, span);
             }
             Harm::Weather(weather) => {
@@ -261,15 +261,15 @@ impl Street {
                 stream.set_nodelay(true).expect("no delay");
             }
             let roughness = self.shared.roughness.load(Ordering::Relaxed);
-            let [up, down] = [(); 2].map(|()| match self.chance.hits(roughness) {
-                true => Weather::by(&mut self.chance),
+            let [up, down] = [(); 2].map(|()| match self.rng.hits(roughness) {
+                true => Weather::by(&mut self.rng),
                 false => Weather::default(),
             });
             for weather in [&up, &down] {
                 self.note_weather(port, weather);
             }
             let now = self.clock.instant();
-            let (up, down) = (Lane::new(up, now), Lane::new(down, now));
+            let (up, down) = (Pipe::new(up, now), Pipe::new(down, now));
             let conn = Conn { near, far, up, down, port, is_vanished: false };
             self.conns.insert(self.next, conn);
             self.next += 1;
@@ -280,8 +280,8 @@ impl Street {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         for is_up in [true, false] {
             let Conn { near, far, up, down, .. } = conn;
-            let (lane, from, to) = if is_up { (up, &*near, &*far) } else { (down, &*far, &*near) };
-            match lane.pump(from, to, now) {
+            let (pipe, from, to) = if is_up { (up, &*near, &*far) } else { (down, &*far, &*near) };
+            match pipe.pump(from, to, now) {
                 Moved::On => {}
                 Moved::Stalls(span) => {
                     let port = conn.port;
@@ -290,7 +290,7 @@ impl Street {
                 Moved::Vanishes => return self.harm(id, Harm::Vanish),
                 Moved::Cut(how) => return self.harm(id, Harm::Cut(how)),
                 // A reset is passed on as one; it is not our doing.
-                Moved::Broken if conn.is_vanished => lane_ended(conn, is_up),
+                Moved::Broken if conn.is_vanished => pipe_ended(conn, is_up),
                 Moved::Broken => {
                     if let Some(conn) = self.conns.remove(&id) {
                         cut(conn, Cut::Rst);
@@ -305,7 +305,7 @@ impl Street {
     }
 }
 
-fn lane_ended(conn: &mut Conn, is_up: bool) {
+fn pipe_ended(conn: &mut Conn, is_up: bool) {
     if is_up { conn.up.is_ended = true } else { conn.down.is_ended = true }
 }
 

@@ -1,9 +1,9 @@
-//! The broker's shell, played: what the reactor does around the engine, with the engine's laws
+//! The simulated net: what the broker's reactor does around the engine, with the engine's laws
 //! checked after every step. Not the reactor itself: that is tested on real sockets.
 
 mod apply;
 
-use super::body::Mark;
+use super::body::PieceId;
 use super::links::{Conn, Peer, Pulled};
 use super::world::{Departure, Event, World};
 use broker::engine::action::Origin;
@@ -176,9 +176,9 @@ impl World {
             if !service.self_started.is_empty() {
                 script += &format!("config service {} selfstart=1\n", service.name);
             }
-            for (host, manner) in &service.workers {
+            for (host, behaviour) in &service.workers {
                 let host = &self.hosts[*host].name;
-                script += &format!("config worker {} {host} {}\n", service.name, manner.path());
+                script += &format!("config worker {} {host} {}\n", service.name, behaviour.path());
             }
         }
         script + "start all\n"
@@ -200,9 +200,9 @@ impl World {
         let epoch = self.epoch;
         self.note(format_args!("broker {epoch} is gone"));
         self.model.broker_gone();
-        self.forget_desk();
+        self.reset_authenticator();
         for conn in broker.links.into_values().flatten() {
-            let how = if self.chance.hits(500) { Close::Eof } else { Close::Reset };
+            let how = if self.rng.hits(500) { Close::Eof } else { Close::Reset };
             if let Some(conn) = self.conns.get_mut(&conn) {
                 conn.at_broker = false;
                 conn.up.discard();
@@ -319,9 +319,9 @@ impl World {
         broker.map_or(0, |broker| broker.engine.settings().get(Setting::BodyBytesMax) as usize)
     }
 
-    /// The model is told of a request that comes in at the door.
+    /// The model is told of a request that comes in.
     fn comes_in(&mut self, link: LinkId, head: &Header, body: &Bytes) {
-        let Ok(Some(Mark { uid, part: 0, turn: 0, .. })) = Mark::read(body) else { return };
+        let Ok(Some(PieceId { uid, part: 0, turn: 0, .. })) = PieceId::read(body) else { return };
         let deadline_ms = match head.deadline_ms {
             0 => ServiceSetting::DeadlineMs.row().default,
             asked => u64::from(asked).min(DEADLINE_MS_MAX),
@@ -347,7 +347,7 @@ impl World {
             let is_due = broker.next_deadline().is_some_and(|due| due <= self.now);
             // That a link is gone the engine learns before anything else happens.
             let is_end = matches!(input, Input::Closed { .. });
-            if is_due && !is_end && self.chance.hits(self.plan.deadline_first) {
+            if is_due && !is_end && self.rng.hits(self.plan.deadline_first) {
                 self.step(Input::Deadline);
             }
             self.step(input);
@@ -362,8 +362,8 @@ impl World {
             let Some(broker) = &self.broker else { return };
             let (laws, now) = (broker.engine.check_all(), self.now);
             self.hold(laws);
-            let door = self.model.check_door(now);
-            self.hold(door);
+            let verdict = self.model.check_unanswered(now);
+            self.hold(verdict);
             let access = self.access.check();
             self.hold(access);
             if self.broken.is_some() {

@@ -1,8 +1,8 @@
-//! What the storm does to tokens and certificates in a run that goes with them. Not the files:
-//! those are `secure`'s.
+//! What the fault injector does to tokens and certificates in a run that goes with them. Not the
+//! files: those are `secure`'s.
 
-use super::{Fault, Storm};
-use crate::fault::judge::{Cause, Excuse};
+use super::{Fault, FaultInjector};
+use crate::fault::checker::{Cause, Excuse};
 use crate::fault::world::World;
 use client::error::Error;
 use nix::sys::signal::Signal;
@@ -32,7 +32,7 @@ pub(super) const SECRETS: &[(Fault, u64, &str)] = &[
     (Fault::Secret(Secret::WrongCertificate), 2, "reload of a certificate without its key"),
 ];
 
-impl Storm {
+impl FaultInjector {
     /// Tokens and certificates change, or can't be used, while everything goes on.
     pub(super) fn change_secrets(&mut self, world: &World, secret: Secret) -> bool {
         let Some(secure) = &world.secure else { return false };

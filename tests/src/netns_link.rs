@@ -1,5 +1,5 @@
 //! A far machine, as far as the network can tell: a network namespace of its own behind a switch,
-//! whose cable can be pulled so that nobody sends FIN or RST. The namespaces have no name: they,
+//! whose link can be set down so that nobody sends FIN or RST. The namespaces have no name: they,
 //! and what is in them, are gone with the threads and processes that use them, however those end.
 //! Needs root and iproute2. Not a slow or lossy network.
 
@@ -20,7 +20,7 @@ type Job = Box<dyn FnOnce() + Send>;
 
 /// A thread in a network namespace of its own; what it starts is in that, too.
 #[derive(Debug)]
-pub struct Room {
+pub struct Namespace {
     jobs: Option<Sender<Job>>,
     thread: Option<JoinHandle<()>>,
     /// The thread's id, by which its namespace can be named.
@@ -29,15 +29,15 @@ pub struct Room {
 
 /// This thread on one side, a far machine on the other, a switch between them.
 #[derive(Debug)]
-pub struct Cable {
+pub struct NetnsLink {
     /// The far machine.
-    pub far: Room,
-    switch: Room,
+    pub far: Namespace,
+    switch: Namespace,
     /// Where this thread was before.
     home: File,
 }
 
-impl Room {
+impl Namespace {
     /// Opens one.
     ///
     /// # Errors
@@ -66,7 +66,7 @@ impl Room {
         let job: Job = Box::new(move || {
             let _ = told.send(work());
         });
-        self.jobs.as_ref().expect("an open room").send(job).expect("a room that works");
+        self.jobs.as_ref().expect("an open namespace").send(job).expect("a thread that works");
         done.recv().expect("the work panicked")
     }
 
@@ -84,7 +84,7 @@ impl Room {
     }
 }
 
-impl Drop for Room {
+impl Drop for Namespace {
     fn drop(&mut self) {
         self.jobs = None;
         if let Some(thread) = self.thread.take() {
@@ -93,69 +93,69 @@ impl Drop for Room {
     }
 }
 
-impl Cable {
+impl NetnsLink {
     /// Takes this thread, and all that it starts from now on, to one side of a switch and makes a
     /// far machine on the other; `None` if that can't be done here, which is said on stderr.
     #[expect(clippy::print_stderr, reason = "a test that was not tried says so")]
-    pub fn lay() -> Option<Self> {
+    pub fn create() -> Option<Self> {
         if !Uid::effective().is_root() {
             eprintln!("not tried: only root can make a network of its own");
             return None;
         }
-        Self::try_lay().map_err(|why| eprintln!("not tried: {why}")).ok()
+        Self::try_create().map_err(|why| eprintln!("not tried: {why}")).ok()
     }
 
-    fn try_lay() -> Result<Self, String> {
+    fn try_create() -> Result<Self, String> {
         let home = File::open("/proc/thread-self/ns/net").map_err(|e| e.to_string())?;
-        let (far, switch) = (Room::open()?, Room::open()?);
+        let (far, switch) = (Namespace::open()?, Namespace::open()?);
         unshare(CloneFlags::CLONE_NEWNET).map_err(|e| format!("unshare: {e}"))?;
-        let cable = Self { far, switch, home };
-        let (near, far) = (gettid(), cable.far.tid);
-        cable.switch.ip("link add both type bridge".into())?;
+        let netns = Self { far, switch, home };
+        let (near, far) = (gettid(), netns.far.tid);
+        netns.switch.ip("link add both type bridge".into())?;
         for (port, side) in [("near", near.as_raw()), ("far", far)] {
-            cable.switch.ip(format!("link add {port} type veth peer name wire netns {side}"))?;
-            cable.switch.ip(format!("link set {port} master both"))?;
-            cable.switch.ip(format!("link set {port} up"))?;
+            netns.switch.ip(format!("link add {port} type veth peer name wire netns {side}"))?;
+            netns.switch.ip(format!("link set {port} master both"))?;
+            netns.switch.ip(format!("link set {port} up"))?;
         }
-        cable.switch.ip("link set both up".into())?;
+        netns.switch.ip("link set both up".into())?;
         for line in ["link set lo up".into(), format!("addr add {NEAR}/24 dev wire")] {
             ip(&line)?;
         }
         for line in ["link set lo up".into(), format!("addr add {FAR}/24 dev wire")] {
-            cable.far.ip(line)?;
+            netns.far.ip(line)?;
         }
         ip("link set wire up")?;
-        cable.far.ip("link set wire up".into())?;
+        netns.far.ip("link set wire up".into())?;
         let listener = std::net::TcpListener::bind((NEAR, 0)).map_err(|e| e.to_string())?;
         let address = listener.local_addr().map_err(|e| e.to_string())?;
-        cable.far.run(move || {
-            await_that("the cable to carry", || {
+        netns.far.run(move || {
+            await_that("the link to carry", || {
                 std::net::TcpStream::connect_timeout(&address, crate::proc::PATIENCE).ok()
             });
         });
-        Ok(cable)
+        Ok(netns)
     }
 
-    /// Pulls the far machine's cable out of the switch: from now on nothing comes through, and this
+    /// Sets the far machine's link down at the switch: from now on nothing comes through, and this
     /// side is not told.
-    pub fn pull(&self) {
-        self.switch.ip("link set far down".into()).expect("the cable pulled");
+    pub fn set_down(&self) {
+        self.switch.ip("link set far down".into()).expect("the link set down");
     }
 
-    /// Puts it back.
-    pub fn plug(&self) {
-        self.switch.ip("link set far up".into()).expect("the cable plugged in");
+    /// Sets it up again.
+    pub fn set_up(&self) {
+        self.switch.ip("link set far up".into()).expect("the link set up");
     }
 }
 
-impl Drop for Cable {
+impl Drop for NetnsLink {
     fn drop(&mut self) {
         // The harness may give this thread to the next test.
         let _ = setns(&self.home, CloneFlags::CLONE_NEWNET);
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "the kernel's own tool lays the cables")]
+#[expect(clippy::disallowed_methods, reason = "the kernel's own tool makes the links")]
 fn ip(line: &str) -> Result<(), String> {
     let mut command = Command::new("ip");
     command.args(line.split(' ')).stdin(Stdio::null());

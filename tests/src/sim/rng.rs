@@ -1,11 +1,11 @@
-//! Chance that comes from a seed alone: the same seed, the same numbers, on every machine.
+//! Random numbers that come from a seed alone: the same seed, the same numbers, on every machine.
 //! Not good enough for secrets, good enough for faults.
 
 /// A stream of numbers (splitmix64).
 #[derive(Clone, Debug)]
-pub struct Chance(u64);
+pub struct Rng(u64);
 
-impl Chance {
+impl Rng {
     /// A stream of its own for each seed.
     pub fn new(seed: u64) -> Self {
         Self(seed ^ 0x6a09_e667_f3bc_c909)

@@ -15,7 +15,7 @@ pub(super) struct Asked {
 }
 
 /// One client.
-pub(super) struct Seat {
+pub(super) struct LoadClient {
     pub(super) line: Line,
     pub(super) speech: Box<dyn Asks>,
     pub(super) is_ready: bool,
@@ -28,7 +28,7 @@ pub(super) struct Seat {
     next: u32,
 }
 
-impl Seat {
+impl LoadClient {
     /// A client that has not said anything.
     pub(super) fn new(stream: Stream, speech: Box<dyn Asks>, conn: u32) -> Self {
         Self {
@@ -91,7 +91,7 @@ pub(super) fn check(
     }
 }
 
-impl Seat {
+impl LoadClient {
     /// Reads what came: calls `reply` for each reply with the moment at which it was asked.
     /// `Ok(true)` = the peer has closed.
     pub(super) fn receive(
