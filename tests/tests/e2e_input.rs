@@ -207,7 +207,8 @@ fn expected(port: Port, kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// The error that a frame without sense gets: a worker that is logged in is told that this is no reply.
+/// The error that a frame without sense gets: a worker that is logged in is told that this is no
+/// reply.
 fn refusal(port: Port, code: ErrorCode) -> ErrorCode {
     if port == Port::WorkerLoggedIn { ErrorCode::BadReply } else { code }
 }
