@@ -151,6 +151,25 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
 }
 
+impl Verdict {
+    /// Adds what was found of other requests.
+    pub fn add(&mut self, other: Self) {
+        self.judged += other.judged;
+        self.excused += other.excused;
+        for (sum, more) in [(&mut self.causes, other.causes), (&mut self.outcomes, other.outcomes)]
+        {
+            for (name, count) in more {
+                *sum.entry(name).or_default() += count;
+            }
+        }
+        let most = |latest: &Option<(u64, String)>| latest.as_ref().map_or(0, |(late, _)| *late);
+        if most(&other.latest) > most(&self.latest) {
+            self.latest = other.latest;
+        }
+        self.violations.extend(other.violations);
+    }
+}
+
 /// Judges.
 pub fn judge(case: &Case<'_>) -> Verdict {
     let mut verdict = Verdict::default();
