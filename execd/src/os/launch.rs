@@ -96,8 +96,8 @@ impl Launch {
             None if self.is_given_up => Progress::Refused((
                 false,
                 format!(
-                    "{} was ended before it began to run: its file system does not answer, or \
-                     this machine is overloaded",
+                    "{} was ended before it began to run; if that took long, its file system does \
+                     not answer, or this machine is overloaded",
                     self.start.path
                 ),
             )),
