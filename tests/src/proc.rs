@@ -400,6 +400,15 @@ impl Broker {
         value.trim().parse().unwrap_or_else(|_| panic!("{key} of '{command}' is {value}"))
     }
 
+    /// The process of the built-in execd, once it is up.
+    ///
+    /// # Panics
+    /// If it does not come.
+    pub fn execd_pid(&self) -> u32 {
+        self.await_page("host localhost", "host->state = up");
+        u32::try_from(self.number("host localhost", "host->hostpid")).expect("a pid")
+    }
+
     /// The process id of a worker; 0 if it has none.
     pub fn worker_pid(&self, id: u32) -> u32 {
         u32::try_from(self.number(&format!("worker {id}"), "worker->hostpid"))

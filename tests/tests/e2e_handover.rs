@@ -9,12 +9,6 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use tempfile::TempDir;
 
-/// The process of the built-in execd, once it is up.
-fn execd(broker: &Broker) -> u32 {
-    broker.await_page("host localhost", "host->state = up");
-    broker.number("host localhost", "host->hostpid").try_into().expect("a pid")
-}
-
 /// What `host localhost` calls the policy in force.
 fn policy(broker: &Broker) -> String {
     let page = broker.op("host localhost");
@@ -25,7 +19,7 @@ fn policy(broker: &Broker) -> String {
 fn restarted(broker: &mut Broker, args: &[&str], wrap: &[&str]) -> u32 {
     broker.kill();
     broker.restart_as(args, wrap);
-    execd(broker)
+    broker.execd_pid()
 }
 
 #[test]
@@ -33,7 +27,7 @@ fn an_execd_with_other_rights_is_replaced_and_its_workers_are_adopted() {
     let mut broker = Broker::start(&[]);
     broker.with_workers("echo", "isdecho", 2);
     let workers = [broker.worker_pid(1), broker.worker_pid(2)];
-    let (first, before) = (execd(&broker), policy(&broker));
+    let (first, before) = (broker.execd_pid(), policy(&broker));
     // Nothing changed: it stays.
     assert_eq!(restarted(&mut broker, &[], &[]), first);
     assert_eq!(policy(&broker), before);
@@ -89,7 +83,7 @@ fn a_directory_that_leads_elsewhere_by_now_is_another_policy() {
     let allow = ["--allow", &*link.display().to_string()].map(ToOwned::to_owned);
     let allow: Vec<&str> = allow.iter().map(String::as_str).collect();
     let mut broker = Broker::start(&allow);
-    let first = execd(&broker);
+    let first = broker.execd_pid();
     assert_eq!(restarted(&mut broker, &allow, &[]), first);
     fs::remove_file(&link).expect("removed");
     symlink("/bin", &link).expect("a link");
@@ -102,7 +96,7 @@ fn a_directory_that_leads_elsewhere_by_now_is_another_policy() {
 #[test]
 fn what_the_broker_was_given_by_whoever_started_it_counts_as_well() {
     let mut broker = Broker::start(&[]);
-    let mut pid = execd(&broker);
+    let mut pid = broker.execd_pid();
     for line in ["ulimit -c 0", "export TMPDIR=/tmp/other", "renice -n 5 $$ >&2", "ulimit -Sn 200"]
     {
         let line = format!("{line}; exec \"$@\"");
@@ -131,7 +125,7 @@ fn an_execd_of_an_older_program_file_is_replaced() {
     let state = TempDir::with_prefix("isect-").expect("temporary folder");
     let mut broker = Broker::start_wrapped(state, &[], &wrap);
     broker.with_workers("echo", "isdecho", 1);
-    let (first, worker) = (execd(&broker), broker.worker_pid(1));
+    let (first, worker) = (broker.execd_pid(), broker.worker_pid(1));
     assert_eq!(restarted(&mut broker, &[], &wrap), first);
     install();
     assert_ne!(restarted(&mut broker, &[], &wrap), first);
@@ -164,7 +158,7 @@ fn nothing_is_started_by_an_execd_that_is_not_the_brokers_and_stays() {
     // The cure, as it stands there.
     other.signal(Signal::SIGKILL);
     other.await_end();
-    execd(&broker);
+    broker.execd_pid();
     broker.op("start echo");
     broker.await_idle(1);
     broker.process.signal(Signal::SIGTERM);
@@ -175,7 +169,7 @@ fn nothing_is_started_by_an_execd_that_is_not_the_brokers_and_stays() {
 fn without_a_broker_execd_and_its_workers_end_after_their_time() {
     let mut broker = Broker::start(&["--orphan-ms", "500"]);
     broker.with_workers("echo", "isdecho", 2);
-    let (pid, worker) = (execd(&broker), broker.worker_pid(1));
+    let (pid, worker) = (broker.execd_pid(), broker.worker_pid(1));
     broker.kill();
     broker.await_nothing_left();
     assert!(!is_alive(pid) && !is_alive(worker));

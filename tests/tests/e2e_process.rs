@@ -96,8 +96,7 @@ fn a_worker_starts_with_what_it_needs_and_nothing_else() {
 fn neither_loop_ever_waits_for_room_for_a_descriptor() {
     let execd = Execd::start(&[]);
     let broker = Broker::start(&[]);
-    broker.await_page("host localhost", "host->state = up");
-    let built_in = u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a pid");
+    let built_in = broker.execd_pid();
     for pid in [broker.process.pid(), built_in, execd.process.pid()] {
         let limits = String::from_utf8(proc_file(pid, "limits")).expect("UTF-8");
         let line = limits.lines().find(|line| line.starts_with("Max open files")).expect("a line");

@@ -30,8 +30,7 @@ const SOON: &[&str] = &["--set", "restart_min_ms=5", "--set", "restart_max_ms=20
 fn signals_without_a_meaning_are_told_of_and_end_neither_broker_nor_execd() {
     let execd = Execd::start(&[]);
     let broker = Broker::start(&[]);
-    broker.await_page("host localhost", "host->state = up");
-    let built_in = u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a pid");
+    let built_in = broker.execd_pid();
     for number in UNUSED {
         for pid in [broker.process.pid(), built_in, execd.process.pid()] {
             signal_number(pid, *number, 1);

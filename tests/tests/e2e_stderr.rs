@@ -102,7 +102,7 @@ fn isectd_and_its_execd_go_on_when_nobody_reads_their_stderr() {
     let mut broker = Broker::start_wrapped(folder, &["--log", "trace"], &wrap);
     watches_over_workers(&broker);
     // The execd that is started next has the same stderr.
-    let execd = u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a pid");
+    let execd = broker.execd_pid();
     signal_pid(execd, Signal::SIGKILL);
     await_that("another execd", || {
         let page = broker.op("host localhost");
@@ -206,7 +206,7 @@ fn isdpipe_answers_although_nobody_reads_what_its_programs_complain_of() {
     let broker = Broker::start(&["--set", "silence_ms=60000"]);
     let noise = "head -c 300000 /dev/zero >&2; cat";
     broker.with_workers("noise", &format!("isdpipe /bin/sh -c '{noise}'"), 1);
-    let execd = u32::try_from(broker.number("host localhost", "host->hostpid")).expect("a pid");
+    let execd = broker.execd_pid();
     signal_pid(execd, Signal::SIGSTOP);
     for _ in 0..3 {
         let answer = broker.login("noise").call("x", Some(PATIENCE)).expect("an answer");

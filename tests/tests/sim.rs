@@ -119,6 +119,7 @@ fn fair(seed: u64) -> Plan {
         give_up: 0,
         nonsense: 0,
         start_fails: 0,
+        start_waits: 0,
         operator_ms: 0,
         fault_ms: 0,
         faults: vec![],

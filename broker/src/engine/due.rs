@@ -12,6 +12,8 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(crate) enum Due {
     /// When to close a connection that has not logged in.
     Login(LinkId),
+    /// When to close a host that was dialled and has not said that it serves the broker.
+    Greeting(LinkId),
     /// When to check a proof that had to wait for its turn.
     Proof(LinkId),
     /// When to kill a started worker that has not logged in.
@@ -62,6 +64,7 @@ const fn ends_state(due: &Due) -> bool {
         | Due::Restart(..)
         | Due::Dial(_) => true,
         Due::Login(_)
+        | Due::Greeting(_)
         | Due::Proof(_)
         | Due::LeftOut
         | Due::Lost(..)

@@ -74,6 +74,10 @@ pub(crate) struct Host {
 
 const RETRY_MIN_MS: u64 = 50;
 
+/// So long may a host answer pings without having said that it serves the broker and what it runs:
+/// longer than its execd lets a proof wait for its turn, and than the handshakes of a crowd take.
+const GREETING_MS: u64 = 30_000;
+
 /// So long must a host have been up, or as long as the longest wait if that is shorter, before the
 /// next attempt comes fast again: one that comes up and closes at once is no healthy one, and each
 /// attempt may cost a signature.
@@ -177,6 +181,7 @@ impl Engine {
         host.must = must;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
         self.links.open(link, End::Host(name.clone()), peer, self.now);
+        self.due.add(self.now.plus_millis(GREETING_MS), Due::Greeting(link));
         let is_builtin = host.is_builtin;
         let broker = self.instance.clone();
         let hello = ExecHello { host: name, broker, token: None };
@@ -185,6 +190,19 @@ impl Engine {
         } else {
             Action::Greet { link, hello: Box::new(hello) }
         });
+    }
+
+    /// `Due::Greeting`: whatever answers there is no execd that serves this broker.
+    pub(crate) fn on_greeting_due(&mut self, link: LinkId, out: Out<'_>) {
+        let Some(End::Host(name)) = self.links.get(link).map(|slot| &slot.end) else { return };
+        let Some(host) = self.hosts.get(name) else { return };
+        let what = match host.state {
+            HostState::Greeting(at) if at == link => "exec-welcome",
+            HostState::Listing(at) if at == link => "exec-listed",
+            _ => return,
+        };
+        let why = format!("answers pings, but has sent no {what} for {GREETING_MS} ms; closing it");
+        self.cut(link, why, out);
     }
 
     /// Whether the execd at this link has not said yet that it serves the broker.

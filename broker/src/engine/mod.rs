@@ -392,6 +392,7 @@ impl Engine {
         while let Some(due) = self.due.take(self.now) {
             match due {
                 Due::Login(link) => self.on_login_due(link, out),
+                Due::Greeting(link) => self.on_greeting_due(link, out),
                 Due::Proof(link) => self.on_proof_due(link, out),
                 Due::WorkerLogin(worker, run) => self.on_worker_login_due(worker, run, out),
                 Due::Lost(worker, run) => self.on_lost_due(worker, run, out),

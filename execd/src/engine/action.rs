@@ -40,7 +40,7 @@ pub enum Action {
         /// The answer.
         proof: Proof,
     },
-    /// Start a program; answered by `Spawned` or `SpawnFailed`.
+    /// Start a program; answered by `Forked` and then `Spawned`, or by `SpawnFailed`.
     Spawn {
         /// The child's name from now on.
         child: ChildId,
@@ -48,6 +48,12 @@ pub enum Action {
         broker: Arc<str>,
         /// What to start.
         start: ExecStart,
+    },
+    /// End the process of a child whose program does not run yet; `SpawnFailed` follows when it has
+    /// ended, or `Spawned` if its program has begun to run after all.
+    GiveUp {
+        /// Which child.
+        child: ChildId,
     },
     /// Watch a process that an earlier execd started.
     Adopt {

@@ -21,9 +21,9 @@ impl fmt::Display for ChildId {
 /// Where a child stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Asked for, no answer yet.
+    /// Asked for; its program does not run yet.
     Starting,
-    /// Asked for, no answer yet, and to be stopped as soon as it runs.
+    /// The same, and its process is being ended; if its program runs after all, it is stopped.
     StopEarly {
         /// Time between TERM and KILL.
         grace_ms: u64,
@@ -67,6 +67,8 @@ pub(super) enum Effect {
     Announce,
     /// Tell that it could not be started.
     Fail,
+    /// End its process before its program runs.
+    GiveUp,
     /// TERM to the group, and a deadline for the KILL.
     Term {
         /// Time between TERM and KILL.
@@ -88,12 +90,12 @@ pub(super) enum Effect {
 impl State {
     /// The next state, and what is to be done on the way.
     pub(super) fn on(self, event: Event) -> (Self, Vec<Effect>) {
-        use Effect::{Announce, Await, Fail, Hurry, Kill, Report, Term};
+        use Effect::{Announce, Await, Fail, GiveUp, Hurry, Kill, Report, Term};
         match (self, event) {
             (Self::Starting | Self::StopEarly { .. }, Event::Refused) => (Self::Gone, vec![Fail]),
             (Self::Starting, Event::Spawned) => (Self::Up, vec![Announce]),
             (Self::Starting | Self::StopEarly { .. }, Event::Stop { grace_ms }) => {
-                (Self::StopEarly { grace_ms }, vec![])
+                (Self::StopEarly { grace_ms }, vec![GiveUp])
             }
             (Self::StopEarly { grace_ms: 0 }, Event::Spawned) => {
                 (Self::Killing, vec![Announce, Kill])
@@ -137,6 +139,15 @@ impl State {
         }
     }
 
+    /// Whether there is a process, perhaps without its program yet.
+    pub(super) const fn has_process(self) -> bool {
+        match self {
+            Self::Starting | Self::StopEarly { .. } => true,
+            Self::Up | Self::Stopping | Self::Killing => true,
+            Self::Ended | Self::Gone => false,
+        }
+    }
+
     /// Whether its process may get a signal.
     pub(super) const fn is_running(self) -> bool {
         match self {
@@ -157,7 +168,7 @@ pub(super) struct Child {
     pub(super) run: RunId,
     /// What its start said of the worker's configuration.
     pub(super) digest: u32,
-    /// Its process id; 0 until it runs.
+    /// Its process id; 0 until it has one.
     pub(super) pid: u32,
     /// An earlier execd started it, under another policy.
     pub(super) is_older: bool,
@@ -198,8 +209,8 @@ mod tests {
     fn the_whole_table_of_states_and_events() {
         // Columns: spawned, refused, stop 9, stop 0, due, exited, drained; '.' = nothing happens.
         let want = [
-            "up:announce | gone:fail | early9 | early0 | . | . | .",
-            "stopping:announce,term5 | gone:fail | early9 | early0 | . | . | .",
+            "up:announce | gone:fail | early9:give up | early0:give up | . | . | .",
+            "stopping:announce,term5 | gone:fail | early9:give up | early0:give up | . | . | .",
             ". | . | stopping:term9 | killing:kill | . | ended:await | .",
             ". | . | stopping:hurry9 | killing:kill | killing:kill | ended:await | .",
             ". | . | . | . | . | ended:await | .",
@@ -231,6 +242,7 @@ mod tests {
             .map(|effect| match effect {
                 Effect::Announce => "announce".into(),
                 Effect::Fail => "fail".into(),
+                Effect::GiveUp => "give up".into(),
                 Effect::Term { grace_ms } => format!("term{grace_ms}"),
                 Effect::Hurry { grace_ms } => format!("hurry{grace_ms}"),
                 Effect::Kill => "kill".into(),

@@ -62,7 +62,15 @@ pub enum Input {
         /// Why, for the log.
         why: &'static str,
     },
-    /// A program that [`Action::Spawn`](super::action::Action::Spawn) asked for runs.
+    /// The process that [`Action::Spawn`](super::action::Action::Spawn) asked for is there; its
+    /// program does not run yet. `Spawned` or `SpawnFailed` follows, however late.
+    Forked {
+        /// Which child.
+        child: ChildId,
+        /// Its process id, which will also be its process group.
+        pid: u32,
+    },
+    /// Its program runs.
     Spawned {
         /// Which child.
         child: ChildId,

@@ -258,7 +258,7 @@ impl Engine {
         let children = self
             .children
             .values()
-            .filter(|child| child.broker == *broker && child.state.is_running())
+            .filter(|child| child.broker == *broker && child.pid != 0 && child.state.has_process())
             .map(|child| Child {
                 worker: child.worker,
                 run: child.run,

@@ -152,6 +152,11 @@ impl Engine {
             Input::Frame { link, frame } => self.frame(now, link, frame, out),
             Input::Garbled { link, error } => self.garbled(now, link, error, out),
             Input::Closed { link, why } => self.closed(now, link, why, out),
+            Input::Forked { child, pid } => {
+                if let Some(known) = self.children.get_mut(&child) {
+                    known.pid = pid;
+                }
+            }
             Input::Spawned { child, pid } => {
                 if let Some(known) = self.children.get_mut(&child) {
                     known.pid = pid;

@@ -224,6 +224,7 @@ impl Engine {
             }
             // Told by `spawn_failed`, which has the text.
             Effect::Fail => {}
+            Effect::GiveUp => out.push(Action::GiveUp { child: id }),
             Effect::Term { grace_ms } => {
                 child.due = Some(now.plus_millis(grace_ms.min(limits.grace_ms_max)));
                 out.push(Action::Note(Note::Stopping { who, pid, kill: false }));

@@ -41,6 +41,14 @@ impl Engine {
             out.push(complaint(from.0, about, ErrorCode::Refused, text));
         } else if self.children.get(&id).is_some_and(|child| child.state.is_running()) {
             out.push(Action::Signal { child: id, signal: Signal::Process(signal.signal) });
+        } else if self.children.get(&id).is_some_and(|child| child.state.has_process()) {
+            let text = format!(
+                "the program of worker {} run {} does not run yet; send signal {} again when it \
+                 does",
+                signal.worker, signal.run, signal.signal
+            );
+            let about = (signal.worker, signal.run);
+            out.push(complaint(from.0, about, ErrorCode::Refused, text));
         }
     }
 

@@ -16,7 +16,7 @@ use protocol::logins::Check;
 use protocol::proof::Proof;
 use protocol::time::Tick;
 use std::sync::Arc;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 impl Shell {
     pub(super) fn apply(&mut self, now: Tick, action: Action) {
@@ -74,8 +74,8 @@ impl Shell {
                 }
             }
             Action::Spawn { child, broker, start } => {
-                let answer = match self.spawn(child, broker, &start) {
-                    Ok(pid) => Input::Spawned { child, pid },
+                let answer = match self.spawn(child, broker, start) {
+                    Ok(pid) => Input::Forked { child, pid },
                     Err((lasting, text)) => Input::SpawnFailed { child, lasting, text },
                 };
                 self.inputs.push_back(answer);
@@ -92,6 +92,7 @@ impl Shell {
                     warn!(%child, ?signal, %error, "signal not sent");
                 }
             }
+            Action::GiveUp { child } => self.inputs.extend(self.children.give_up(child)),
             Action::Forget { child } => {
                 self.children.remove(child);
                 self.is_state_stale = true;
@@ -149,17 +150,11 @@ impl Shell {
         &mut self,
         child: ChildId,
         broker: Arc<str>,
-        start: &ExecStart,
+        start: ExecStart,
     ) -> Result<u32, Refusal> {
+        let (worker, run, digest) = (start.worker, start.run, start.digest);
         let spawned = self.recipe.spawn(start)?;
         let pid = spawned.pid;
-        // As in the manual: isdexecd logs the command lines and the process ids.
-        info!(
-            %broker, worker = %start.worker, run = %start.run, service = %start.service, pid,
-            path = start.path, args = ?start.args,
-            "started"
-        );
-        let (worker, run, digest) = (start.worker, start.run, start.digest);
         let (start_time, pipes, policy) = (0, [0; 2], self.policy.clone());
         let entry = Entry { broker, worker, run, digest, pid, start_time, pipes, policy };
         let entry = self.children.add(child, spawned, entry);

@@ -1,6 +1,7 @@
-//! Which process belongs to which child: its id, its pipes, how to signal it. Not its state: the
+//! Which process belongs to which child: its id, its start, its pipes, how to signal it. Not its state: the
 //! engine has that.
 
+use super::launch::{Launch, Progress};
 use super::orphans::Origin;
 use super::raw::{self, Reaped};
 use super::spawn::Spawned;
@@ -12,10 +13,11 @@ use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
 use nix::sys::stat::Mode;
-use protocol::bodies::Stream;
+use protocol::bodies::{ExecStart, Stream};
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use tracing::info;
 
 /// Most bytes read from a pipe at a time.
 const READ_BYTES: usize = 64 << 10;
@@ -27,6 +29,8 @@ const LAST_READS_MAX: usize = 16;
 #[derive(Debug)]
 struct Process {
     entry: Entry,
+    /// Its program does not run yet: nothing is read from its streams.
+    launch: Option<Launch>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     /// For a process of an earlier execd: readable when it has ended.
@@ -35,6 +39,17 @@ struct Process {
 }
 
 impl Process {
+    /// As in the manual: isdexecd logs the command lines and the process ids.
+    fn runs(&self, child: ChildId, start: &ExecStart) -> Input {
+        let pid = self.entry.pid;
+        info!(
+            broker = %self.entry.broker, worker = %start.worker, run = %start.run,
+            service = %start.service, pid, path = start.path, args = ?start.args,
+            "started"
+        );
+        Input::Spawned { child, pid }
+    }
+
     const fn pipe(&mut self, stream: Stream) -> &mut Option<OwnedFd> {
         match stream {
             Stream::Stdout => &mut self.stdout,
@@ -46,6 +61,8 @@ impl Process {
 /// What a descriptor of a child means when it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
+    /// Its program runs, or will not.
+    Launch,
     /// It wrote something, or nobody can write any more.
     Pipe(Stream),
     /// It ended; it was started by an earlier execd.
@@ -68,6 +85,7 @@ impl Children {
         self.pids.insert(spawned.pid, child);
         let process = Process {
             entry: entry.clone(),
+            launch: Some(spawned.launch),
             stdout: Some(spawned.stdout),
             stderr: Some(spawned.stderr),
             watch: None,
@@ -90,7 +108,8 @@ impl Children {
             pipe
         };
         let (stdout, stderr) = (pipe(0, Stream::Stdout), pipe(1, Stream::Stderr));
-        self.table.insert(child, Process { entry, stdout, stderr, watch, is_over: false });
+        self.table
+            .insert(child, Process { entry, launch: None, stdout, stderr, watch, is_over: false });
         if is_over {
             inputs.extend(self.over(child));
         }
@@ -131,14 +150,41 @@ impl Children {
     /// The descriptors to watch.
     pub(super) fn sources(&self) -> impl Iterator<Item = (ChildId, Source, BorrowedFd<'_>)> {
         self.table.iter().flat_map(|(child, process)| {
+            let launch = process.launch.as_ref();
             let pipes = [(&process.stdout, Stream::Stdout), (&process.stderr, Stream::Stderr)]
                 .into_iter()
+                .filter(move |_| launch.is_none())
                 .map(|(pipe, stream)| (pipe, Source::Pipe(stream)));
             let watch = process.watch.as_ref().filter(|_| !process.is_over);
             pipes
                 .filter_map(|(pipe, source)| Some((*child, source, pipe.as_ref()?.as_fd())))
                 .chain(watch.map(|watch| (*child, Source::End, watch.as_fd())))
+                .chain(launch.and_then(Launch::source).map(|fd| (*child, Source::Launch, fd)))
         })
+    }
+
+    /// How far a process is on its way to the program; what was logged as its start, once it runs.
+    /// A refusal is told when the process has ended, so that no process is there that is not known.
+    pub(super) fn launched(&mut self, child: ChildId) -> Option<Input> {
+        let process = self.table.get_mut(&child)?;
+        if process.launch.as_mut()?.progress() != Progress::Runs {
+            return None;
+        }
+        let start = process.launch.take()?.start;
+        Some(process.runs(child, &start))
+    }
+
+    /// Ends a process whose program does not run yet. If it has begun to after all, it is ended as
+    /// any other.
+    pub(super) fn give_up(&mut self, child: ChildId) -> Option<Input> {
+        if let Some(input) = self.launched(child) {
+            return Some(input);
+        }
+        let process = self.table.get_mut(&child)?;
+        process.launch.as_mut()?.give_up();
+        // It may not lead a group yet.
+        let _ = raw::send_signal(group(process.entry.pid), libc::SIGKILL);
+        None
     }
 
     /// Reads a pipe once; `None` = nothing to read for now.
@@ -161,10 +207,16 @@ impl Children {
     /// A process was reaped: what is left in its pipes, then its end.
     pub(super) fn reaped(&mut self, pid: u32, reaped: Reaped) -> Vec<Input> {
         let Some(child) = self.pids.get(&pid).copied() else { return Vec::new() };
-        let mut inputs = self.rest(child);
-        if let Some(process) = self.table.get_mut(&child) {
-            process.is_over = true;
+        let Some(process) = self.table.get_mut(&child) else { return Vec::new() };
+        process.is_over = true;
+        let mut inputs = Vec::new();
+        if let Some(mut launch) = process.launch.take() {
+            if let Progress::Refused((lasting, text)) = launch.progress() {
+                return vec![Input::SpawnFailed { child, lasting, text }];
+            }
+            inputs.push(process.runs(child, &launch.start));
         }
+        inputs.extend(self.rest(child));
         let Reaped { ending, cpu_ms, rss_kib_max } = reaped;
         inputs.push(Input::Exited { child, ending, cpu_ms, rss_kib_max });
         inputs

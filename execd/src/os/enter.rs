@@ -1,6 +1,6 @@
 //! What a forked child does before it becomes the program: session, signals, limits, user, rights,
-//! directory; then the exec. No allocation and no lock from the fork to the exec: all is made
-//! before. Not which program: `check`; not the fork: `spawn`.
+//! directory; then the exec. No allocation and no lock here. Not which program: `check`; not the
+//! fork and the way back to execd: `spawn`, `launch`.
 
 use super::user::Account;
 use nix::errno::Errno;
@@ -84,13 +84,6 @@ pub(super) struct Image {
     _texts: Vec<CString>,
 }
 
-#[expect(unsafe_code, reason = "raw pointers are not Send and Sync by themselves")]
-// SAFETY: the pointers point into heap memory of `_texts`, which moves along and is never changed.
-unsafe impl Send for Image {}
-#[expect(unsafe_code, reason = "raw pointers are not Send and Sync by themselves")]
-// SAFETY: as above; it is only read.
-unsafe impl Sync for Image {}
-
 impl Image {
     /// The program with its words and its environment.
     pub(super) fn new(
@@ -114,7 +107,7 @@ impl Image {
     /// interpreter can't go that way (the interpreter opens it by name, and `$0` must be of use),
     /// so it goes by its resolved path. Never through a shell, as `execvp` would.
     fn exec(&self) -> Errno {
-        #[expect(unsafe_code, reason = "nix's execveat allocates, which a forked child may not")]
+        #[expect(unsafe_code, reason = "nix's execveat wants its lists made anew")]
         // SAFETY: real, the empty path, argv and envp are NUL-terminated and outlive the call; both
         // lists end in null; fd is open.
         unsafe {

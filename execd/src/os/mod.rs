@@ -1,5 +1,5 @@
 //! The impure room of execd: sockets, signals, pipes, fork and wait, the state directory. nix and
-//! `unsafe` are only here (`unsafe` only in `spawn`, `enter`, `raw`, `memory`). Not a single
+//! `unsafe` are only here (`unsafe` only in `spawn`, `launch`, `enter`, `raw`, `memory`). Not a single
 //! decision: the engine takes them.
 //!
 //! | file | what it is |
@@ -10,7 +10,8 @@
 //! | `apply`, `log` | one exhaustive match each: action → effect, note → line in the log |
 //! | `listen`, `link` | the socket, one connection |
 //! | `peer`, `diag` | who may use it, what the kernel knows of whoever connects |
-//! | `check`, `spawn`, `enter` | may it run, the fork, what the child does before the exec |
+//! | `spawn`, `launch` | the fork, and what the child tells on its way to the exec |
+//! | `check`, `enter` | in the child: may it run, what it is made to be |
 //! | `script`, `acl` | a script's first line, and who may write to a file, as the kernel sees it |
 //! | [`policy`] | digests of what is enforced and of which program it is |
 //! | [`user`], [`rlimits`] | whom children run as, and their resource limits |
@@ -30,6 +31,7 @@ mod clock;
 mod desk;
 mod diag;
 mod enter;
+mod launch;
 mod link;
 mod listen;
 pub mod log;

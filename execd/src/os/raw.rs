@@ -2,10 +2,11 @@
 //! number, process descriptors, extended attributes. Not fork and exec: `spawn` and `enter`.
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::libc;
 use protocol::bodies::Ending;
 use std::ffi::CStr;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 /// A process that was reaped.
@@ -85,6 +86,41 @@ pub(super) fn send_signal(target: i32, signal: i32) -> nix::Result<()> {
     // SAFETY: kill takes two numbers and touches no memory.
     let result = unsafe { libc::kill(target, signal) };
     Errno::result(result).map(|_| ())
+}
+
+/// Puts an open descriptor at a number, and closes what was there. It stays open over an exec
+/// unless it is to close there.
+pub(super) fn put_at(fd: &OwnedFd, at: i32, closes_at_exec: bool) -> nix::Result<()> {
+    let (from, flags) = (fd.as_raw_fd(), if closes_at_exec { libc::O_CLOEXEC } else { 0 });
+    if from == at {
+        let flags = if closes_at_exec { FdFlag::FD_CLOEXEC } else { FdFlag::empty() };
+        return fcntl(fd, FcntlArg::F_SETFD(flags)).map(|_| ());
+    }
+    #[expect(unsafe_code, reason = "nix owns what it puts there")]
+    // SAFETY: dup3 takes numbers. Only a forked child calls this, in which nothing else uses the
+    // descriptor at that number any more.
+    let result = unsafe { libc::dup3(from, at, flags) };
+    Errno::result(result).map(|_| ())
+}
+
+/// Closes all descriptors from this number on. A kernel before 5.9 can't: there they close at the
+/// exec, for which all of execd's are marked.
+pub(super) fn close_from(first: i32) {
+    #[expect(unsafe_code, reason = "nix has no close_range")]
+    // SAFETY: close_range takes numbers. Only a forked child calls this: what owns a descriptor
+    // there is never dropped.
+    unsafe {
+        libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0);
+    }
+}
+
+/// Ends this process at once: no destructor, nothing that is done at an exit.
+pub(super) fn exit_now(status: i32) -> ! {
+    #[expect(unsafe_code, reason = "nix has no _exit")]
+    // SAFETY: _exit takes a number and never returns.
+    unsafe {
+        libc::_exit(status)
+    }
 }
 
 /// Undoes an inherited "ignore" of SIGCHLD, with which the kernel would reap the children itself.

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use sys::signals::{Inbox, Meaning};
 use tracing::{error, info, warn};
 
-/// Most frames taken from one connection in a turn: a start takes a millisecond.
+/// Most frames taken from one connection in a turn: a fork takes a part of a millisecond.
 const FRAMES_A_TURN: usize = 32;
 
 /// The same from one on which no broker was welcomed.
@@ -218,6 +218,9 @@ impl Shell {
                     self.inputs.extend(self.children.read(child, stream));
                 }
                 Token::Child(child, Source::End) => self.inputs.extend(self.children.over(child)),
+                Token::Child(child, Source::Launch) => {
+                    self.inputs.extend(self.children.launched(child));
+                }
                 Token::Signals => self.take_signals(),
                 Token::Link(link) => self.read(now, link),
                 Token::Listener => self.accept(now),

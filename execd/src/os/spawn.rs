@@ -1,9 +1,10 @@
-//! Starting a program: its words and environment, its streams, the fork. A clean environment, three
-//! streams and nothing else. Not whether it may run (`check`), not what the forked child does
-//! (`enter`).
+//! Starting a program: its environment, its streams, the fork. A clean environment, three streams
+//! and nothing else. Not whether it may run (`check`), not what the forked child does (`launch`,
+//! `enter`).
 
 use super::check::{self, Policy, Refusal, explain};
-use super::enter::{Image, Shape, Step, enter};
+use super::enter::Shape;
+use super::launch::{Ends, Launch, become_program};
 use super::options::{Failure, Options};
 use super::orphans;
 use super::user::{self, Account};
@@ -13,7 +14,7 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::stat::{Mode, fchmod};
-use nix::unistd::{Uid, fchown, pipe2};
+use nix::unistd::{ForkResult, Uid, fchown, fork, pipe2};
 use protocol::bodies::ExecStart;
 use protocol::limits::{
     CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE, RUN_VARIABLE, WORKER_SECRET_VARIABLE,
@@ -23,10 +24,7 @@ use std::ffi::{CString, OsString};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
-use std::sync::Arc;
 
 /// What children get of execd's own environment; whatever else is there stays with execd.
 const KEPT: &[&str] = &[
@@ -53,9 +51,9 @@ const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 /// What is the same for all children.
 #[derive(Debug)]
 pub(super) struct Recipe {
-    policy: Policy,
-    shape: Arc<Shape>,
-    environment: Vec<CString>,
+    pub(super) policy: Policy,
+    pub(super) shape: Shape,
+    pub(super) environment: Vec<CString>,
     files_max: u64,
     /// See [`orphans::mark`].
     pub(super) mark: String,
@@ -63,7 +61,7 @@ pub(super) struct Recipe {
     outlives: bool,
 }
 
-/// A process that was just started.
+/// A process that was just forked and is to become the program.
 #[derive(Debug)]
 pub(super) struct Spawned {
     /// Its process id, and that of its session and group.
@@ -72,6 +70,8 @@ pub(super) struct Spawned {
     pub(super) stdout: OwnedFd,
     /// What it writes to stderr.
     pub(super) stderr: OwnedFd,
+    /// Tells when its program runs, or why it does not.
+    pub(super) launch: Launch,
 }
 
 impl Recipe {
@@ -110,7 +110,7 @@ impl Recipe {
         let (umask, batch) = (options.umask, options.batch);
         Ok(Self {
             policy,
-            shape: Arc::new(Shape { limits, account, directory, umask, batch }),
+            shape: Shape { limits, account, directory, umask, batch },
             environment,
             files_max: own.1,
             mark: orphans::mark(),
@@ -122,7 +122,7 @@ impl Recipe {
     pub(super) fn facts(&self) -> Vec<String> {
         let Self { policy, shape, environment, files_max: _, mark: _, outlives } = self;
         let Policy { allow, trusted, runs_as_self, directory: place } = policy;
-        let Shape { limits, account, directory, umask, batch } = &**shape;
+        let Shape { limits, account, directory, umask, batch } = shape;
         let mut allow: Vec<String> = allow.iter().map(|dir| format!("allow {dir:?}")).collect();
         allow.sort();
         allow.dedup();
@@ -149,48 +149,31 @@ impl Recipe {
         self.files_max
     }
 
-    /// Starts the program of a request, if it may run.
-    pub(super) fn spawn(&self, start: &ExecStart) -> Result<Spawned, Refusal> {
-        let program = check::check(start, &self.policy)?;
+    /// Forks the process of a request. Whether its program may run is judged there, and everything
+    /// else that touches the program's file: a file system that does not answer, or a process that
+    /// finds no processor, must not keep execd waiting.
+    pub(super) fn spawn(&self, start: ExecStart) -> Result<Spawned, Refusal> {
         let path = Path::new(&start.path);
-        let nul = |_| (true, "a NUL byte is in the path, an argument or the secret".to_owned());
-        let text = |text: &str| CString::new(text).map_err(nul);
-        let words = [&start.path].into_iter().chain(&start.args);
-        let args = words.map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
-        let mut environment = self.environment.clone();
-        let run = orphans::value(start.run, &self.mark);
-        environment.push(text(&format!("{RUN_VARIABLE}={run}"))?);
-        if !start.secret.is_empty() {
-            environment.push(text(&format!("{WORKER_SECRET_VARIABLE}={}", start.secret))?);
-        }
-        let image = Image::new(program, args, environment);
         let refused = |errno: Errno| explain(path, &io::Error::from(errno));
         let (stdout, child_stdout) = self.stream().map_err(refused)?;
         let (stderr, child_stderr) = self.stream().map_err(refused)?;
-        let shape = Arc::clone(&self.shape);
-
-        #[expect(clippy::disallowed_methods, reason = "execd is the one that starts programs")]
-        let mut command = Command::new(&start.path);
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::from(child_stdout))
-            .stderr(Stdio::from(child_stderr));
+        let (answer, child_answer) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
+        fcntl(&answer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
+        let ends = Ends { stdout: child_stdout, stderr: child_stderr, answer: child_answer };
         #[expect(unsafe_code, reason = "the child is made what it shall be between fork and exec")]
-        // SAFETY: between fork and exec `enter` makes only async-signal-safe calls: nothing is
-        // allocated, no lock is taken; `image` and `shape` were made before the fork.
-        unsafe {
-            command.pre_exec(move || Err(enter(&shape, &image)));
+        // SAFETY: besides this thread there is only the one that writes the log, and it holds no
+        // lock that `become_program` takes; memory may be allocated in a forked child (the C
+        // library sees to it). The child never returns from the call.
+        let forked = unsafe { fork() }.map_err(refused)?;
+        match forked {
+            ForkResult::Child => become_program(self, &start, &ends),
+            ForkResult::Parent { child } => Ok(Spawned {
+                pid: child.as_raw().unsigned_abs(),
+                stdout,
+                stderr,
+                launch: Launch::new(answer, start),
+            }),
         }
-        let child = command.spawn().map_err(|error| match Step::of(&error) {
-            (Some(Step::Directory), error) => {
-                let directory = self.shape.directory.to_string_lossy();
-                let shown = path.display();
-                let what = "the working directory (--directory)";
-                (false, format!("{shown} is not started: {what} {directory}: {error}"))
-            }
-            (_, _) => explain(path, &error),
-        })?;
-        Ok(Spawned { pid: child.id(), stdout, stderr })
     }
 
     /// A pipe: the end that execd reads (non-blocking) and the one that the child writes, which

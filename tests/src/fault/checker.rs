@@ -151,6 +151,25 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
 }
 
+impl Verdict {
+    /// Adds what was found of other requests.
+    pub fn add(&mut self, other: Self) {
+        self.checked += other.checked;
+        self.excused += other.excused;
+        for (sum, more) in [(&mut self.causes, other.causes), (&mut self.outcomes, other.outcomes)]
+        {
+            for (name, count) in more {
+                *sum.entry(name).or_default() += count;
+            }
+        }
+        let most = |latest: &Option<(u64, String)>| latest.as_ref().map_or(0, |(late, _)| *late);
+        if most(&other.latest) > most(&self.latest) {
+            self.latest = other.latest;
+        }
+        self.violations.extend(other.violations);
+    }
+}
+
 /// Checks each request of the histories.
 pub fn check(case: &Case<'_>) -> Verdict {
     let mut verdict = Verdict::default();
@@ -284,13 +303,16 @@ impl Check<'_> {
     }
 
     fn lateness(&self) -> Lateness {
+        let last = self.asked.outcomes.iter().map(|outcome| outcome.at).max();
+        last.map_or(Lateness::InTime, |at| self.lateness_at(at))
+    }
+
+    /// How late something is that comes then, or that is given up then.
+    fn lateness_at(&self, at: u64) -> Lateness {
         let asked = self.asked;
         // What waits in the stream behind another request that the broker reads no further, because
         // its worker takes no more, is accepted when that one has ended.
         let limit = asked.sent.max(asked.behind) + asked.deadline + LATE_US;
-        let Some(at) = asked.outcomes.iter().map(|outcome| outcome.at).max() else {
-            return Lateness::InTime;
-        };
         if at <= limit {
             return Lateness::InTime;
         }
@@ -351,8 +373,12 @@ impl Check<'_> {
                 if is_explained { None } else { Some(Some(Broken::LostForNothing)) }
             }
             _ if !asked.reply => None,
-            Some((at, End::GaveUp)) if self.is_slowed(asked.sent, at) => Some(None),
-            Some((_, End::GaveUp)) | None => Some(Some(Broken::NoOutcome)),
+            // What may come as late is not given up for a fault of the broker.
+            Some((at, End::GaveUp)) => match self.lateness_at(at) {
+                Lateness::InTime | Lateness::Excused { .. } => Some(None),
+                Lateness::Late { .. } => Some(Some(Broken::NoOutcome)),
+            },
+            None => Some(Some(Broken::NoOutcome)),
         }
     }
 

@@ -89,8 +89,10 @@ impl World {
             }
         }
         let execds = processes_of(&format!("unix:{}", self.disk.path().display()));
-        let execds =
-            execds.iter().filter(|pid| command_line(**pid).contains("--role-execd")).count();
+        let execds = execds
+            .iter()
+            .filter(|pid| command_line(**pid).contains("--role-execd") && !is_beginning(**pid))
+            .count();
         if execds != 1 {
             wrong.push(format!("{execds} built-in execds"));
         }
@@ -176,6 +178,12 @@ fn group_of(pid: u32) -> u32 {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let behind = stat.rsplit(')').next().unwrap_or_default();
     behind.split_whitespace().nth(2).and_then(|group| group.parse().ok()).unwrap_or(0)
+}
+
+/// Whether a process was forked by an execd and does not run its program yet.
+fn is_beginning(pid: u32) -> bool {
+    let name = std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    name.trim_end() == "isdexecd-start"
 }
 
 /// The words of a process.

@@ -43,6 +43,8 @@ struct Shell {
     links: BTreeMap<LinkId, BytesMut>,
     opened: u32,
     children: BTreeMap<ChildId, Child>,
+    /// Processes that were asked for and are there at the next move.
+    forks: Vec<ChildId>,
     /// Ends that were reported, by link, worker and run; a run is used once.
     ends: BTreeMap<(LinkId, WorkerId, RunId), u32>,
     has_left: bool,
@@ -83,6 +85,7 @@ pub fn execd(data: &[u8]) {
         links: BTreeMap::new(),
         opened: 0,
         children: BTreeMap::new(),
+        forks: Vec::new(),
         ends: BTreeMap::new(),
         has_left: false,
         unproven: BTreeSet::new(),
@@ -122,6 +125,9 @@ impl Shell {
                 self.unproven.remove(&link);
             }
             self.step(Input::Proven { link, proven });
+        }
+        for child in std::mem::take(&mut self.forks) {
+            self.step(Input::Forked { child, pid: 500 });
         }
         match source.below(16) {
             0 | 1 => self.open(source),
@@ -332,6 +338,11 @@ impl Shell {
             Action::Spawn { child, .. } => {
                 let before = self.children.insert(child, Child::default());
                 assert!(before.is_none(), "child {child} is two");
+                self.forks.push(child);
+            }
+            Action::GiveUp { child } => {
+                let is_pending = self.children.get(&child).is_some_and(|known| !known.is_up);
+                assert!(is_pending, "child {child} is given up, and runs or is gone");
             }
             Action::Adopt { child, .. } => {
                 let adopted = Child { is_up: true, ended: [0, 1].into(), ..Child::default() };

@@ -44,6 +44,8 @@ pub struct Host {
     links: BTreeMap<LinkId, u64>,
     next_link: u32,
     children: BTreeMap<ChildId, u32>,
+    /// Those whose program does not run yet, and whether they were given up.
+    launching: BTreeMap<ChildId, bool>,
     records: BTreeMap<u32, Record>,
     pending: VecDeque<Input>,
     is_stepping: bool,
@@ -71,6 +73,7 @@ impl Host {
             links: BTreeMap::new(),
             next_link: 0,
             children: BTreeMap::new(),
+            launching: BTreeMap::new(),
             records: BTreeMap::new(),
             pending: VecDeque::new(),
             is_stepping: false,
@@ -135,6 +138,7 @@ impl World {
         }
         host.pending.clear();
         host.children.clear();
+        host.launching.clear();
         host.proven.clear();
         let links = std::mem::take(&mut host.links);
         let name = host.name.clone();
@@ -301,6 +305,16 @@ impl World {
                 host.pending.push_back(Input::Proven { link, proven });
             }
             Action::Spawn { child, broker, start } => self.spawn(index, child, &broker, &start),
+            Action::GiveUp { child } => {
+                let Some(is_given_up) = self.hosts[index].launching.get_mut(&child) else {
+                    self.hold(Err(format!("execd gives child {child} up, which runs")));
+                    return;
+                };
+                *is_given_up = true;
+                if let Some(pid) = self.hosts[index].children.get(&child).copied() {
+                    self.kill_proc(pid, Ending::Signal(9));
+                }
+            }
             Action::Adopt { child, pid } => {
                 self.hosts[index].children.insert(child, pid);
             }
@@ -355,7 +369,29 @@ impl World {
         let (broker, worker, run) = (broker.to_owned(), start.worker, start.run);
         let record = Record { broker, worker, run, digest: start.digest };
         host.records.insert(pid, record);
-        host.pending.push_back(Input::Spawned { child, pid });
+        host.pending.push_back(Input::Forked { child, pid });
+        host.launching.insert(child, false);
+        let incarnation = host.incarnation;
+        let mut wait_ms = 0;
+        if !self.is_quiescent && self.rng.hits(self.plan.start_waits) {
+            wait_ms = self.rng.pick(&[1, 50, 1000, 10_000, 600_000]);
+            let until = self.now.plus_millis(wait_ms);
+            if let Some(proc) = self.procs.get_mut(&pid) {
+                proc.frozen = until;
+            }
+        }
+        self.later(wait_ms * 1000, Event::Launched(index, incarnation, child));
+    }
+
+    /// The program of a child begins to run, unless the child is gone.
+    pub fn launched(&mut self, index: usize, incarnation: u32, child: ChildId) {
+        let host = &mut self.hosts[index];
+        let Some(pid) = host.children.get(&child).copied() else { return };
+        let is_pending = host.launching.get(&child) == Some(&false);
+        if host.incarnation == incarnation && is_pending && self.procs.contains_key(&pid) {
+            self.hosts[index].launching.remove(&child);
+            self.feed_execd(index, Input::Spawned { child, pid });
+        }
     }
 
     /// A process ended: its execd, if it watches, learns of it a little later.
@@ -372,6 +408,19 @@ impl World {
     pub fn reaped(&mut self, index: usize, incarnation: u32, child: ChildId, ending: Ending) {
         if self.hosts[index].incarnation != incarnation {
             return;
+        }
+        let host = &mut self.hosts[index];
+        match host.launching.remove(&child) {
+            Some(true) => {
+                let text = "it was ended before it began to run".to_owned();
+                self.feed_execd(index, Input::SpawnFailed { child, lasting: false, text });
+                return;
+            }
+            Some(false) => {
+                let Some(pid) = host.children.get(&child).copied() else { return };
+                self.feed_execd(index, Input::Spawned { child, pid });
+            }
+            None => {}
         }
         let last = Bytes::from_static(b"last words");
         let stream = Stream::Stderr;

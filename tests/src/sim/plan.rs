@@ -192,6 +192,8 @@ pub struct Plan {
     pub nonsense: u64,
     /// Of a thousand starts, how many fail.
     pub start_fails: u64,
+    /// … its program begins to run late, or not at all.
+    pub start_waits: u64,
     /// Time between two operator commands, at most; 0 = none are given.
     pub operator_ms: u64,
     /// Time between two faults, at most; 0 = none happen.
@@ -248,6 +250,7 @@ impl Plan {
             give_up: rng.pick(&[0, 0, 0, 20]),
             nonsense: rng.pick(&[0, 0, 5, 40]),
             start_fails: rng.pick(&[0, 0, 50, 400]),
+            start_waits: Rng::new(seed.rotate_left(32)).pick(&[0, 0, 0, 50, 400]),
             operator_ms: rng.pick(&[0, 100, 1000, 5000]),
             fault_ms: rng.pick(&[0, 500, 3000, 10_000]),
             deadline_first: rng.pick(&[0, 500, 1000]),

@@ -30,6 +30,8 @@ pub enum Event {
     Stall(u64),
     /// A process does the next thing it had in mind; the number tells whether it still has.
     Proc(u32, u64),
+    /// The program of a child begins to run.
+    Launched(usize, u32, ChildId),
     /// A process that was reaped is reported to its execd.
     Reaped(usize, u32, ChildId, protocol::bodies::Ending),
     /// A client does something.
@@ -208,6 +210,7 @@ impl World {
             Event::Down(conn) => self.read_down(conn),
             Event::Stall(conn) => self.check_stall(conn),
             Event::Proc(pid, stamp) => self.proc_acts(pid, stamp),
+            Event::Launched(host, incarnation, child) => self.launched(host, incarnation, child),
             Event::Reaped(host, incarnation, child, ending) => {
                 self.reaped(host, incarnation, child, ending);
             }

@@ -80,12 +80,35 @@ fn a_second_stop_may_only_hurry() {
 }
 
 #[test]
-fn a_stop_before_the_start_is_answered_takes_effect_after_it() {
+fn a_stop_before_the_program_runs_ends_the_process_at_once() {
     let mut b = Bench::with_broker(|_| {});
     b.frame(1, start(1, 1));
-    assert!(b.frame(1, stop(1, 1, 50)).is_empty());
-    let words = b.give(Input::Spawned { child: ChildId(0), pid: 70 });
-    assert_eq!(words, ["1<started 1/1 70", "term 0"]);
+    b.give(Input::Forked { child: ChildId(0), pid: 70 });
+    assert_eq!(b.frame(1, stop(1, 1, 50)), ["give up 0"]);
+    let failed = Input::SpawnFailed { child: ChildId(0), lasting: false, text: "no".into() };
+    assert_eq!(b.give(failed), ["1<failed 1/1 lasting=false", "forget 0"]);
+    // Its program ran after all: it is stopped as any other.
+    b.frame(1, start(1, 2));
+    assert_eq!(b.frame(1, stop(1, 2, 50)), ["give up 1"]);
+    let words = b.give(Input::Spawned { child: ChildId(1), pid: 71 });
+    assert_eq!(words, ["1<started 1/2 71", "term 1"]);
+}
+
+#[test]
+fn a_process_whose_program_does_not_run_yet_is_listed_and_gets_no_signal() {
+    let mut b = Bench::with_broker(|_| {});
+    b.frame(1, start(1, 1));
+    assert_eq!(b.frame(1, Frame::ExecList), ["1<listed "], "nothing was forked");
+    b.give(Input::Forked { child: ChildId(0), pid: 70 });
+    assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/70"]);
+    let signal = ExecSignal { worker: WorkerId(1), run: RunId(1), signal: 10 };
+    assert_eq!(b.frame(1, Frame::ExecSignal(signal)), ["1<error refused"]);
+    assert_eq!(b.frame(1, start(1, 1)), ["1<failed 1/1 lasting=false"], "it is here already");
+    assert_eq!(
+        b.give(Input::Spawned { child: ChildId(0), pid: 70 }),
+        ["1<started 1/1 70"],
+        "it is told in its time"
+    );
 }
 
 #[test]

@@ -70,6 +70,7 @@ fn word(action: &Action) -> Option<String> {
         Action::Challenge { link, host, .. } => format!("challenge {} {host}", link.index),
         Action::Verify { link, .. } => format!("verify {}", link.index),
         Action::Spawn { child, start, .. } => format!("spawn {child} {}", start.path),
+        Action::GiveUp { child } => format!("give up {child}"),
         Action::Adopt { child, pid } => format!("adopt {child} {pid}"),
         Action::Signal { child, signal } => match signal {
             Signal::TermGroup => format!("term {child}"),

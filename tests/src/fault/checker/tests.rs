@@ -74,6 +74,26 @@ fn two_outcomes_are_seen() {
 }
 
 #[test]
+fn what_is_given_up_while_the_broker_is_stopped_is_no_fault_of_it() {
+    let stop = |until| Excuse { cause: Cause::Stopped, ..killed(11 * SECOND, until) };
+    let gave_up = |behind, at| Asked {
+        outcomes: Vec::new(),
+        behind,
+        end: Some((at, End::GaveUp)),
+        ..asked()
+    };
+    let sees = |asked, excuses: &[Excuse]| sees(asked, &begun(0), excuses, &[]);
+    // It may come until 12 s, so it is 4 s late when it is given up.
+    let (none, at) = ([Broken::NoOutcome], 16 * SECOND);
+    assert_eq!(sees(gave_up(0, at), &[]), none);
+    assert_eq!(sees(gave_up(0, at), &[stop(15 * SECOND)]), []);
+    assert_eq!(sees(gave_up(0, at), &[stop(15 * SECOND - 1)]), none);
+    // What waits behind another has its time when that one has ended.
+    assert_eq!(sees(gave_up(14 * SECOND, at), &[]), []);
+    assert_eq!(sees(gave_up(14 * SECOND - 1, at), &[]), none);
+}
+
+#[test]
 fn no_outcome_is_seen_unless_the_proxy_dropped_it() {
     let none = Asked { outcomes: Vec::new(), ..asked() };
     assert_eq!(sees(none.clone(), &begun(1), &[], &[]), [Broken::NoOutcome]);

@@ -1,0 +1,128 @@
+//! Programs whose file does not answer: it has a lease, as on a file server that is away. Whoever
+//! opens such a file waits, so whoever executes it waits, until the lease is given back.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
+
+mod common;
+
+use common::{Execd, is_running, until, wait_gone};
+use nix::libc;
+use nix::sys::signal::Signal;
+use protocol::bodies::{Ending, ExecSignal};
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::ids::{RunId, WorkerId};
+use std::fs::File;
+use std::os::fd::AsRawFd;
+
+/// `fcntl`'s `F_SETSIG` on Linux.
+const F_SETSIG: i32 = 10;
+
+/// Makes everybody wait who opens the file, as long as what this returns is there.
+fn hold(path: &str) -> File {
+    let file = File::open(path).unwrap();
+    #[expect(unsafe_code, reason = "nix has no leases")]
+    // SAFETY: both calls take numbers alone.
+    let taken = unsafe {
+        // Whoever holds a lease is told by a signal that it is wanted; of this one the default is
+        // to be ignored.
+        libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
+        libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
+    };
+    assert_eq!(taken, 0, "a lease: {}", std::io::Error::last_os_error());
+    file
+}
+
+/// The processes that execd has forked and that do not run their program yet.
+fn beginning(execd: &Execd) -> Vec<u32> {
+    let list = format!("/proc/{0}/task/{0}/children", execd.pid());
+    let list = std::fs::read_to_string(list).unwrap_or_default();
+    let pids = list.split_ascii_whitespace().map(|pid| pid.parse().unwrap());
+    let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    pids.filter(|pid| name(pid) == "isdexecd-start\n").collect()
+}
+
+#[test]
+fn a_program_that_does_not_answer_keeps_nobody_waiting() {
+    let mut execd = Execd::unix(&[]);
+    let mute = execd.script("mute", "sleep 1000");
+    let other = execd.script("other", "sleep 1000");
+    let lease = hold(&mute);
+    let mut broker = execd.broker("b");
+    broker.start(1, &mute, &[]);
+    let pid = until("it is forked", || beginning(&execd).first().copied());
+    // execd serves this broker and others, and starts other programs.
+    assert_eq!(broker.list(), [(1, pid)]);
+    let second = broker.started(2, &other, &[]);
+    assert!(is_running(second));
+    drop(execd.broker("c"));
+    let signal = ExecSignal { worker: WorkerId(1), run: RunId(1), signal: 10 };
+    broker.send(Frame::ExecSignal(signal));
+    let error = broker.expect_error(ErrorCode::Refused);
+    assert!(error.text.contains("worker 1 run 1 does not run yet"), "{error}");
+    // It runs as soon as its file answers.
+    assert_eq!(beginning(&execd), [pid]);
+    drop(lease);
+    let frame = broker.next();
+    let Frame::ExecStarted(started) = frame else { panic!("{frame:?}") };
+    assert_eq!((started.worker, started.pid), (WorkerId(1), pid));
+    execd.wait_log(&format!("pid={pid} path=\"{mute}\""));
+    broker.stop(1, 5000);
+    assert_eq!(broker.exited().0.ending, Ending::Signal(15));
+}
+
+#[test]
+fn a_start_that_hangs_can_be_stopped() {
+    let execd = Execd::unix(&[]);
+    let mute = execd.script("mute", "sleep 1000");
+    let _lease = hold(&mute);
+    let mut broker = execd.broker("b");
+    broker.start(1, &mute, &[]);
+    let pid = until("it is forked", || beginning(&execd).first().copied());
+    broker.stop(1, 600_000);
+    let frame = broker.next();
+    let Frame::ExecFailed(failed) = frame else { panic!("{frame:?}") };
+    assert_eq!((failed.worker, failed.lasting, failed.again_ms), (WorkerId(1), false, 0));
+    assert!(failed.text.contains("ended before it began to run"), "{}", failed.text);
+    assert!(failed.text.contains(&mute), "{}", failed.text);
+    wait_gone(pid);
+    assert!(broker.list().is_empty());
+}
+
+#[test]
+fn execd_ends_in_order_although_a_start_hangs() {
+    let mut execd = Execd::unix(&[]);
+    let mute = execd.script("mute", "sleep 1000");
+    let _lease = hold(&mute);
+    let mut broker = execd.broker("b");
+    broker.start(1, &mute, &[]);
+    let pid = until("it is forked", || beginning(&execd).first().copied());
+    execd.signal(Signal::SIGTERM);
+    assert_eq!(execd.wait().code(), Some(0));
+    wait_gone(pid);
+}
+
+#[test]
+fn the_descriptors_of_a_start_are_its_streams_and_the_way_back() {
+    let execd = Execd::tcp(&[]);
+    let mute = execd.script("mute", "sleep 1000");
+    let _lease = hold(&mute);
+    let mut broker = execd.broker("b");
+    broker.start(1, &mute, &[]);
+    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let folder = format!("/proc/{pid}/fd");
+    let targets = until("it has them in place", || {
+        let at = |fd: u32| std::fs::read_link(format!("{folder}/{fd}")).ok();
+        let all = [at(0)?, at(1)?, at(2)?, at(3)?].map(|path| path.display().to_string());
+        let is_in_place = all[0] == "/dev/null" && all[1..].iter().all(|p| p.starts_with("pipe:"));
+        is_in_place.then_some(all)
+    });
+    // Besides these the file it looks at.
+    let paths = until("all else is closed", || {
+        let entries = std::fs::read_dir(&folder).ok()?;
+        let paths = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());
+        let paths: Vec<String> = paths.map(|path| path.display().to_string()).collect();
+        paths.iter().all(|path| targets.contains(path) || *path == mute).then_some(paths)
+    });
+    assert!(paths.len() <= 6, "{paths:?}");
+}
