@@ -1,5 +1,5 @@
-//! Which process belongs to which child: its id, its start, its pipes, how to signal it. Not its state: the
-//! engine has that.
+//! Which process belongs to which child: its id, its start, its pipes, how to signal it. Not its
+//! state: the engine has that.
 
 use super::launch::{Launch, Progress};
 use super::orphans::Origin;
