@@ -19,6 +19,7 @@
 //! | `raw` | the calls that nix does not have |
 //! | `children` | which process belongs to which child, its pipes |
 //! | `state`, `private` | the state directory: finding the processes of an execd that died |
+//! | `writer` | the thread that writes it |
 //! | [`memory`] | giving free memory back to the system |
 //! | `clock` | the only clock |
 
@@ -51,3 +52,4 @@ mod spawn;
 pub mod state;
 mod stream;
 pub mod user;
+mod writer;

@@ -25,6 +25,7 @@ use protocol::time::{Micros, Tick};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
+use std::time::Duration;
 use sys::signals::{Inbox, Meaning};
 use tracing::{error, info, warn};
 
@@ -47,8 +48,17 @@ pub(super) const LINGERING_MAX: usize = 64;
 /// After a failed accept (no descriptors left), the next one is tried so much later.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
+/// So long a turn waits for starts and for the state directory, all together.
+const PATIENCE: Micros = Micros::from_millis(10);
+
 /// Time for the last frames to be taken when execd ends.
 const LAST_FLUSH_MS: u64 = 1000;
+
+/// Time for the state directory to be written when execd ends.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
+/// The same when the next execd is to find the processes there: what it does not find it ends.
+const LAST_WRITES_KEPT: Duration = Duration::from_secs(10);
 
 /// Time for what workers left behind to be gone when execd ends.
 const LAST_ORPHANS_MS: u64 = 1000;
@@ -56,7 +66,7 @@ const LAST_ORPHANS_MS: u64 = 1000;
 /// The loop's belongings.
 #[derive(Debug)]
 pub(super) struct Shell {
-    clock: Clock,
+    pub(super) clock: Clock,
     engine: Engine,
     signals: Inbox,
     /// The time of the processor is used up, and that was taken for a request to end.
@@ -79,6 +89,8 @@ pub(super) struct Shell {
     pub(super) inputs: VecDeque<Input>,
     pub(super) children: Children,
     pub(super) recipe: Recipe,
+    /// How long this turn may still wait for what is nearly always there at once.
+    pub(super) patience: Micros,
     pub(super) state: Option<State>,
     pub(super) is_state_stale: bool,
     /// Processes of an earlier execd, by id, until the engine takes them.
@@ -169,6 +181,7 @@ impl Shell {
             inputs: VecDeque::new(),
             children: Children::default(),
             recipe,
+            patience: PATIENCE,
             state,
             is_state_stale: false,
             found: BTreeMap::new(),
@@ -202,6 +215,7 @@ impl Shell {
     /// One turn of the loop.
     fn turn(&mut self) -> Result<(), Failure> {
         let ready = self.wait()?;
+        self.patience = PATIENCE;
         let now = self.clock.read();
         self.check_proofs(now);
         self.step(now);
@@ -235,10 +249,10 @@ impl Shell {
         self.flush(now);
         self.step(now);
         if std::mem::take(&mut self.is_state_stale)
-            && let Some(state) = &mut self.state
-            && let Err(error) = state.rewrite(self.children.entries())
+            && let Some(state) = &self.state
         {
-            error!(%error, "the state directory can't be written");
+            state.rewrite(self.children.entries());
+            self.await_written();
         }
         Ok(())
     }
@@ -335,12 +349,16 @@ impl Shell {
             }
         }
         if is_child {
-            for (pid, reaped) in reap::all(|pid| self.children.has(pid)) {
-                self.inputs.extend(self.children.reaped(pid, reaped));
-            }
+            self.reap();
             let children = &self.children;
             let mark = &self.recipe.mark;
             orphans::end(mark, |pid| children.has(pid), |origin| children.wants(origin));
+        }
+    }
+
+    pub(super) fn reap(&mut self) {
+        for (pid, reaped) in reap::all(|pid| self.children.has(pid)) {
+            self.inputs.extend(self.children.reaped(pid, reaped));
         }
     }
 
@@ -439,6 +457,14 @@ impl Shell {
     /// The end: no new connection, the last frames out. Each link is kept until the other side has
     /// closed it, bounded: to go with bytes unread would make the kernel drop what was just sent.
     fn leave(&mut self) {
+        self.say_goodbye();
+        let wait = if self.keeps_children { LAST_WRITES_KEPT } else { LAST_WRITES };
+        if self.state.as_ref().is_some_and(|state| !state.finish(wait)) {
+            error!("the state directory could not be written in time");
+        }
+    }
+
+    fn say_goodbye(&mut self) {
         self.listener = None;
         let now = self.clock.read();
         if !self.keeps_children {
