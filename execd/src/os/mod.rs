@@ -4,7 +4,7 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | [`run`], `begin` | the loop and the end; what is settled before it |
+//! | [`run`], `begin`, `end` | the loop; what is settled before it; the end |
 //! | [`options`] | what the mains may ask for, and why it can fail |
 //! | `reload` | what SIGHUP has read again |
 //! | `apply`, `log` | one exhaustive match each: action → effect, note → line in the log |
@@ -31,6 +31,7 @@ mod children;
 mod clock;
 mod desk;
 mod diag;
+mod end;
 mod enter;
 mod launch;
 mod link;

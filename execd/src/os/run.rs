@@ -1,4 +1,4 @@
-//! Start-up, the loop, the end. One thread: wait, read the clock once, feed the engine, do what it
+//! Start-up and the loop. One thread: wait, read the clock once, feed the engine, do what it
 //! says, write. Not a decision: the engine takes them.
 
 use super::begin::{announce, fit, sense, take_signals};
@@ -25,9 +25,8 @@ use protocol::time::{Micros, Tick};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use std::time::Duration;
 use sys::signals::{Inbox, Meaning};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// Most frames taken from one connection in a turn: a fork takes a part of a millisecond.
 const FRAMES_A_TURN: usize = 32;
@@ -51,24 +50,12 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 /// So long a turn waits for starts and for the state directory, all together.
 const PATIENCE: Micros = Micros::from_millis(10);
 
-/// Time for the last frames to be taken when execd ends.
-const LAST_FLUSH_MS: u64 = 1000;
-
-/// Time for the state directory to be written when execd ends.
-const LAST_WRITES: Duration = Duration::from_secs(1);
-
-/// The same when the next execd is to find the processes there: what it does not find it ends.
-const LAST_WRITES_KEPT: Duration = Duration::from_secs(10);
-
-/// Time for what workers left behind to be gone when execd ends.
-const LAST_ORPHANS_MS: u64 = 1000;
-
 /// The loop's belongings.
 #[derive(Debug)]
 pub(super) struct Shell {
     pub(super) clock: Clock,
     engine: Engine,
-    signals: Inbox,
+    pub(super) signals: Inbox,
     /// The time of the processor is used up, and that was taken for a request to end.
     is_spent: bool,
     pub(super) listener: Option<Listener>,
@@ -434,61 +421,6 @@ impl Shell {
         self.unread.retain(|id| self.links.contains_key(id));
         if self.accept_again.is_some_and(|again| again <= now) {
             self.accept_again = None;
-        }
-    }
-
-    /// What workers left behind, and what that leaves behind, until nothing is left.
-    fn end_orphans(&mut self, until: Tick) {
-        loop {
-            reap::all(|_| false);
-            let left = until.since(self.clock.read()).as_millis();
-            if left == 0 || !orphans::end(&self.recipe.mark, |_| false, |_| false) {
-                return;
-            }
-            let wait = u16::try_from(left).unwrap_or(u16::MAX);
-            let _ = poll(
-                &mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)],
-                PollTimeout::from(wait),
-            );
-            while self.signals.take().is_some() {}
-        }
-    }
-
-    /// The end: no new connection, the last frames out. Each link is kept until the other side has
-    /// closed it, bounded: to go with bytes unread would make the kernel drop what was just sent.
-    fn leave(&mut self) {
-        self.say_goodbye();
-        let wait = if self.keeps_children { LAST_WRITES_KEPT } else { LAST_WRITES };
-        if self.state.as_ref().is_some_and(|state| !state.finish(wait)) {
-            error!("the state directory could not be written in time");
-        }
-    }
-
-    fn say_goodbye(&mut self) {
-        self.listener = None;
-        let now = self.clock.read();
-        if !self.keeps_children {
-            self.end_orphans(now.plus_millis(LAST_ORPHANS_MS));
-        }
-        let until = now.plus_millis(LAST_FLUSH_MS);
-        for link in self.links.values_mut() {
-            link.linger(now);
-        }
-        loop {
-            self.links.retain(|_, link| link.flush().is_ok() && link.read().is_ok());
-            let left = until.since(self.clock.read()).as_millis();
-            if self.links.is_empty() || left == 0 {
-                return;
-            }
-            let fds = self.links.values().map(|link| {
-                let out = if link.has_unsent() { PollFlags::POLLOUT } else { PollFlags::empty() };
-                PollFd::new(link.as_fd(), PollFlags::POLLIN | out)
-            });
-            let wait = u16::try_from(left).unwrap_or(u16::MAX);
-            match poll(&mut fds.collect::<Vec<_>>(), PollTimeout::from(wait)) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => return,
-            }
         }
     }
 }
