@@ -122,6 +122,22 @@ fn a_working_directory_that_went_away_is_named() {
 }
 
 #[test]
+fn what_fails_under_the_limits_of_the_program_is_named_as_well() {
+    // With so little memory no text can be made.
+    let home = tempfile::tempdir().unwrap();
+    let directory = home.path().join("cwd");
+    fs::create_dir(&directory).unwrap();
+    let limits = ["--limit", "as=4096", "--limit", "nofile=4"];
+    let words = [&["--directory", directory.to_str().unwrap()], &limits[..]].concat();
+    let execd = Execd::unix(&words);
+    let program = execd.script("script", "");
+    fs::remove_dir(&directory).unwrap();
+    let mut broker = execd.broker("b");
+    let (lasting, text) = broker.failed(1, &program, &[]);
+    assert!(!lasting && text.contains("working directory") && text.contains("cwd"), "{text}");
+}
+
+#[test]
 fn arguments_too_large_for_the_kernel_are_refused() {
     // One argument may have 128 KiB; what fits into a frame stays below, so it takes a small stack.
     let execd = Execd::unix(&[]);

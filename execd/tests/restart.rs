@@ -52,8 +52,8 @@ fn the_next_execd_adopts_what_runs_reads_on_and_reports_what_ended() {
     wait_gone(lives);
     wait_gone(grandchild);
     assert!(broker.list().is_empty());
-    let written = fs::read_to_string(home.path().join("state/execd.children")).unwrap();
-    until("nothing is written down", || (written.lines().count() == 1).then_some(()));
+    let written = || fs::read_to_string(home.path().join("state/execd.children")).unwrap();
+    until("nothing is written down", || (written().lines().count() == 1).then_some(()));
 }
 
 /// With the rights of the systemd unit, which does not let execd write to the files of others.

@@ -7,15 +7,14 @@
 //! before its exec, and all signals are blocked in it. So a SIGTTOU of a terminal with `tostop`
 //! stops nobody, and signals go to the threads that expect them.
 
+use crate::threads;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::SigSet;
 use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::sync::mpsc::channel;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
 
 /// Most lines that wait to be written.
@@ -64,7 +63,7 @@ impl Stderr {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
         // An error means that there is no thread: see above.
-        let _ = spawn("stderr", move || write_lines(&own, &on_lost));
+        let _ = threads::spawn("stderr", move || write_lines(&own, &on_lost));
         Self { shared }
     }
 
@@ -200,18 +199,9 @@ pub fn last_words(text: &str) {
         let _ = write_all(line.as_bytes());
         let _ = done.send(());
     };
-    if spawn("last words", write).is_ok() {
+    if threads::spawn("last words", write).is_ok() {
         let _ = wait.recv_timeout(LAST_WORDS_TIME);
     }
-}
-
-/// Starts a thread in which all signals are blocked.
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
-    let before = SigSet::thread_get_mask()?;
-    SigSet::all().thread_block()?;
-    let started = thread::Builder::new().name(name.to_owned()).spawn(run);
-    before.thread_set_mask()?;
-    started.map(drop)
 }
 
 #[cfg(test)]

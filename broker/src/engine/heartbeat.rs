@@ -113,7 +113,7 @@ impl Engine {
             .workers
             .by_id()
             .filter(|(_, worker)| worker.life == Life::Ready && worker.place != Place::Busy)
-            .filter(|(_, worker)| worker.owed.is_empty());
+            .filter(|(_, worker)| worker.owed_since.is_none());
         silent.extend(idle.filter_map(|(_, worker)| worker.link));
         if self.clients.heartbeats > 0 {
             let clients = self.clients.by_id().filter(|(_, client)| client.heartbeat);

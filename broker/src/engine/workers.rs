@@ -196,10 +196,10 @@ pub(crate) struct Worker {
     /// Replies of it that were dropped.
     pub(crate) late: u64,
     /// Transactions that the operator took away from it and whose late replies are still to come,
-    /// oldest first. While there are some it may be at work, and owes no sign of life.
+    /// oldest first.
     pub(crate) owed: VecDeque<u64>,
     /// Since when it may be at work on the first of them; none if it answered a later request
-    /// since, which shows that it is not.
+    /// since, which shows that it is not. While it may be, it owes no sign of life.
     pub(crate) owed_since: Option<Tick>,
     /// When the last late reply came: what it has now it began then at the earliest.
     pub(crate) paid_at: Tick,

@@ -16,7 +16,8 @@ use protocol::logins::Check;
 use protocol::proof::Proof;
 use protocol::time::Tick;
 use std::sync::Arc;
-use tracing::{error, warn};
+use std::time::Duration;
+use tracing::warn;
 
 impl Shell {
     pub(super) fn apply(&mut self, now: Tick, action: Action) {
@@ -73,13 +74,15 @@ impl Shell {
                     }
                 }
             }
-            Action::Spawn { child, broker, start } => {
-                let answer = match self.spawn(child, broker, start) {
-                    Ok(pid) => Input::Forked { child, pid },
-                    Err((lasting, text)) => Input::SpawnFailed { child, lasting, text },
-                };
-                self.inputs.push_back(answer);
-            }
+            Action::Spawn { child, broker, start } => match self.spawn(child, broker, start) {
+                Ok(pid) => {
+                    self.inputs.push_back(Input::Forked { child, pid });
+                    self.await_launch(child);
+                }
+                Err((lasting, text)) => {
+                    self.inputs.push_back(Input::SpawnFailed { child, lasting, text });
+                }
+            },
             Action::Adopt { child, pid } => {
                 if let Some(entry) = self.found.remove(&pid) {
                     self.inputs.extend(self.children.adopt(child, entry));
@@ -146,6 +149,34 @@ impl Shell {
         self.inputs.push_back(Input::Closed { link, why });
     }
 
+    /// Waits a moment for what becomes of a start: nearly all are decided by then, and are answered
+    /// before whatever their broker asks next.
+    fn await_launch(&mut self, child: ChildId) {
+        let until = self.patient_until();
+        let clock = &self.clock;
+        let has_ended = self.children.await_launch(child, || until.since(clock.read()));
+        self.patience = until.since(clock.read());
+        if has_ended {
+            self.reap();
+        } else {
+            self.inputs.extend(self.children.launched(child));
+        }
+    }
+
+    /// Waits a moment for the state directory: on nearly all disks all is written by then, and the
+    /// next execd finds what this one has told of, whenever it may be killed.
+    pub(super) fn await_written(&mut self) {
+        let until = self.patient_until();
+        if let Some(state) = &self.state {
+            state.finish(Duration::from_micros(self.patience.0));
+            self.patience = until.since(self.clock.read());
+        }
+    }
+
+    fn patient_until(&self) -> Tick {
+        Tick(self.clock.read().0.saturating_add(self.patience.0))
+    }
+
     fn spawn(
         &mut self,
         child: ChildId,
@@ -158,10 +189,9 @@ impl Shell {
         let (start_time, pipes, policy) = (0, [0; 2], self.policy.clone());
         let entry = Entry { broker, worker, run, digest, pid, start_time, pipes, policy };
         let entry = self.children.add(child, spawned, entry);
-        if let Some(state) = &mut self.state
-            && let Err(error) = state.append(&entry)
-        {
-            error!(%error, pid, "the state directory can't be written; a later execd will end it");
+        if let Some(state) = &self.state {
+            state.append(&entry);
+            self.await_written();
         }
         Ok(pid)
     }

@@ -315,8 +315,8 @@ fn not_reached(path: &Path, error: &io::Error) -> Refusal {
     }
 }
 
-/// Words for what fork or exec answered.
-pub(super) fn explain(path: &Path, error: &io::Error) -> Refusal {
+/// Words for what fork or exec answered for a program, which is a script if it has an interpreter.
+pub(super) fn explain(path: &Path, interpreter: Option<&str>, error: &io::Error) -> Refusal {
     let shown = path.display();
     let (step, error) = Step::of(error);
     let before = match step {
@@ -331,7 +331,7 @@ pub(super) fn explain(path: &Path, error: &io::Error) -> Refusal {
         return (false, format!("{shown} is not started: {before}: {error}"));
     }
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT) => lasting(match interpreter(path) {
+        Some(Errno::ENOENT) => lasting(match interpreter {
             Some(interpreter) => format!(
                 "{shown} is a script for {interpreter}, which does not exist on this host; mend its \
                  first line or install that"
@@ -348,7 +348,7 @@ pub(super) fn explain(path: &Path, error: &io::Error) -> Refusal {
             "the arguments and the environment for {shown} are larger than the kernel takes: a \
                  quarter of the stack limit (--limit stack), at least 128 KiB"
         )),
-        Some(Errno::EACCES) => lasting(match interpreter(path) {
+        Some(Errno::EACCES) => lasting(match interpreter {
             Some(interpreter) => {
                 format!("{shown} is a script for {interpreter}, which may not be executed")
             }
@@ -374,7 +374,7 @@ pub(super) fn explain(path: &Path, error: &io::Error) -> Refusal {
 }
 
 /// The interpreter that a script names in its first line, for a message.
-fn interpreter(path: &Path) -> Option<String> {
+pub(super) fn interpreter(path: &Path) -> Option<String> {
     match script::head(path) {
         // A script with the line ends of another system asks for an interpreter with a CR in its
         // name.

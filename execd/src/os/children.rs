@@ -1,5 +1,5 @@
-//! Which process belongs to which child: its id, its start, its pipes, how to signal it. Not its state: the
-//! engine has that.
+//! Which process belongs to which child: its id, its start, its pipes, how to signal it. Not its
+//! state: the engine has that.
 
 use super::launch::{Launch, Progress};
 use super::orphans::Origin;
@@ -12,8 +12,10 @@ use crate::engine::input::Input;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::Mode;
 use protocol::bodies::{ExecStart, Stream};
+use protocol::time::Micros;
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -174,6 +176,22 @@ impl Children {
         Some(process.runs(child, &start))
     }
 
+    /// Waits until its program runs, or until its process has ended without it, so long at most;
+    /// whether the process has ended.
+    pub(super) fn await_launch(&mut self, child: ChildId, until: impl Fn() -> Micros) -> bool {
+        let Some(process) = self.table.get_mut(&child) else { return false };
+        let Some(launch) = &mut process.launch else { return false };
+        while launch.progress() == Progress::Pending {
+            let is_told = launch.source().is_some_and(|source| is_ready(source, until()));
+            if !is_told {
+                return false;
+            }
+        }
+        let is_refused = matches!(launch.progress(), Progress::Refused(_));
+        let watch = if is_refused { raw::watch(process.entry.pid).ok() } else { None };
+        watch.is_some_and(|watch| is_ready(watch.as_fd(), until()))
+    }
+
     /// Ends a process whose program does not run yet. If it has begun to after all, it is ended as
     /// any other.
     pub(super) fn give_up(&mut self, child: ChildId) -> Option<Input> {
@@ -279,6 +297,13 @@ impl Children {
             sent => sent,
         }
     }
+}
+
+/// Whether something can be read, at once or within this time.
+fn is_ready(fd: BorrowedFd<'_>, within: Micros) -> bool {
+    let wait = u16::try_from(within.as_millis()).unwrap_or(u16::MAX);
+    let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::from(wait)).is_ok_and(|count| count > 0)
 }
 
 fn group(pid: u32) -> i32 {

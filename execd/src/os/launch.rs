@@ -15,6 +15,7 @@ use nix::unistd::{read, write};
 use protocol::bodies::ExecStart;
 use protocol::limits::{RUN_VARIABLE, WORKER_SECRET_VARIABLE};
 use std::ffi::CString;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -24,9 +25,17 @@ const ANSWER_FD: i32 = 3;
 /// Most bytes of a refusal: what an empty pipe takes at once, so that the child never waits.
 const REFUSAL_BYTES_MAX: usize = 32 << 10;
 
-/// First byte of a refusal that lasts, and of one that may be different the next time.
+/// First byte of a refusal that lasts, and of one that may be different the next time. A text
+/// follows.
 const LASTING: u8 = b'!';
 const PASSING: u8 = b'~';
+
+/// The program is a script: the length of its interpreter's name follows (two bytes), and the name.
+const SCRIPT: u8 = b'/';
+
+/// A step failed. Its code follows, four bytes: under the limits of the program, a text can't be
+/// made any more.
+const FAILED: u8 = b'#';
 
 /// What the process looks like to `ps` until it is the program.
 const NAME: &std::ffi::CStr = c"isdexecd-start";
@@ -52,6 +61,8 @@ pub(super) struct Launch {
     is_given_up: bool,
     /// What it was asked to be.
     pub(super) start: ExecStart,
+    /// Its working directory, for messages.
+    directory: String,
 }
 
 /// How far a process is on its way to the program.
@@ -66,8 +77,8 @@ pub(super) enum Progress {
 }
 
 impl Launch {
-    pub(super) const fn new(answer: OwnedFd, start: ExecStart) -> Self {
-        Self { answer, said: Vec::new(), is_at_end: false, is_given_up: false, start }
+    pub(super) const fn new(answer: OwnedFd, start: ExecStart, directory: String) -> Self {
+        Self { answer, said: Vec::new(), is_at_end: false, is_given_up: false, start, directory }
     }
 
     /// Readable when there is progress; `None` when there is no more to come.
@@ -88,11 +99,8 @@ impl Launch {
                 Err(_) => self.is_at_end = true,
             }
         }
-        match self.said.split_first() {
-            Some((kind, text)) => {
-                let text = String::from_utf8_lossy(text).into_owned();
-                Progress::Refused((*kind == LASTING, text))
-            }
+        match self.refusal() {
+            Some(refusal) => Progress::Refused(refusal),
             None if self.is_given_up => Progress::Refused((
                 false,
                 format!(
@@ -105,6 +113,32 @@ impl Launch {
         }
     }
 
+    /// What the child said last, if it was no program then.
+    fn refusal(&self) -> Option<Refusal> {
+        let (interpreter, rest) = match self.said.split_first() {
+            Some((&SCRIPT, rest)) => {
+                let (size, rest) = rest.split_first_chunk()?;
+                let (name, rest) = rest.split_at_checked(u16::from_ne_bytes(*size).into())?;
+                (Some(String::from_utf8_lossy(name)), rest)
+            }
+            _ => (None, &self.said[..]),
+        };
+        let (kind, text) = rest.split_first()?;
+        if *kind != FAILED {
+            return Some((*kind == LASTING, String::from_utf8_lossy(text).into_owned()));
+        }
+        let code = i32::from_ne_bytes(*text.first_chunk()?);
+        let error = io::Error::from_raw_os_error(code);
+        let path = &self.start.path;
+        Some(match Step::of(&error) {
+            (Some(Step::Directory), error) => {
+                let (directory, what) = (&self.directory, "the working directory (--directory)");
+                (false, format!("{path} is not started: {what} {directory}: {error}"))
+            }
+            (_, _) => explain(Path::new(path), interpreter.as_deref(), &error),
+        })
+    }
+
     /// The process is killed although its program does not run yet.
     pub(super) const fn give_up(&mut self) {
         self.is_given_up = true;
@@ -114,27 +148,38 @@ impl Launch {
 /// What the forked child does: all from the look at the program to the exec. `extern "C"`, because
 /// a panic must not unwind from here into the loop of execd, of which this is a copy; it aborts.
 pub(super) extern "C" fn become_program(recipe: &Recipe, start: &ExecStart, ends: &Ends) -> ! {
-    let (is_lasting, mut text) = match place(ends) {
-        Ok(()) => attempt(recipe, start),
-        Err(errno) => (false, format!("{} is not started: its streams: {errno}", start.path)),
+    let made = match place(ends) {
+        Ok(()) => image(recipe, start),
+        Err(errno) => Err((false, format!("{} is not started: its streams: {errno}", start.path))),
     };
-    let mut end = text.len().min(REFUSAL_BYTES_MAX);
-    while !text.is_char_boundary(end) {
-        end -= 1;
+    match made {
+        Ok((image, interpreter)) => {
+            if let Some(name) = interpreter {
+                // From the first 256 bytes of a file: two bytes can say how long it is.
+                let size = u16::try_from(name.len()).unwrap_or(u16::MAX);
+                tell(&[&[SCRIPT], &size.to_ne_bytes()[..], name.as_bytes()].concat());
+            }
+            let error = enter(&recipe.shape, &image);
+            // From here on no memory can be had, perhaps.
+            let mut said = [FAILED, 0, 0, 0, 0];
+            said[1..].copy_from_slice(&error.raw_os_error().unwrap_or(0).to_ne_bytes());
+            tell(&said);
+        }
+        Err((is_lasting, text)) => {
+            let kind = if is_lasting { LASTING } else { PASSING };
+            let text = &text.as_bytes()[..text.len().min(REFUSAL_BYTES_MAX)];
+            tell(&[&[kind], text].concat());
+        }
     }
-    text.truncate(end);
-    tell(is_lasting, &text);
     raw::exit_now(1)
 }
 
-/// Where the parent reads it; an error means that nobody does.
-fn tell(is_lasting: bool, text: &str) {
-    let kind = if is_lasting { LASTING } else { PASSING };
-    let said = [&[kind], text.as_bytes()].concat();
+/// Writes where the parent reads; an error means that nobody does.
+fn tell(said: &[u8]) {
     #[expect(unsafe_code, reason = "the descriptor was put there by number")]
     // SAFETY: `place` has put the pipe there, and this process keeps it until its end.
     let answer = unsafe { BorrowedFd::borrow_raw(ANSWER_FD) };
-    let _ = write(answer, &said);
+    let _ = write(answer, said);
 }
 
 /// Puts the streams where a program expects them, and closes all else that execd had open: a
@@ -151,26 +196,11 @@ fn place(ends: &Ends) -> nix::Result<()> {
     Ok(())
 }
 
-/// Comes back only with the reason why the program does not run.
-fn attempt(recipe: &Recipe, start: &ExecStart) -> Refusal {
-    let image = match image(recipe, start) {
-        Ok(image) => image,
-        Err(refusal) => return refusal,
-    };
-    let error = enter(&recipe.shape, &image);
-    match Step::of(&error) {
-        (Some(Step::Directory), error) => {
-            let directory = recipe.shape.directory.to_string_lossy();
-            let what = "the working directory (--directory)";
-            (false, format!("{} is not started: {what} {directory}: {error}", start.path))
-        }
-        (_, _) => explain(Path::new(&start.path), &error),
-    }
-}
-
-/// The program, its words and its environment.
-fn image(recipe: &Recipe, start: &ExecStart) -> Result<Image, Refusal> {
+/// The program, its words and its environment; its interpreter, if it is a script.
+fn image(recipe: &Recipe, start: &ExecStart) -> Result<(Image, Option<String>), Refusal> {
     let program = check::check(start, &recipe.policy)?;
+    let interpreter =
+        program.is_script.then(|| check::interpreter(Path::new(&start.path))).flatten();
     let nul = |_| (true, "a NUL byte is in the path, an argument or the secret".to_owned());
     let text = |text: &str| CString::new(text).map_err(nul);
     let words = [&start.path].into_iter().chain(&start.args);
@@ -181,5 +211,5 @@ fn image(recipe: &Recipe, start: &ExecStart) -> Result<Image, Refusal> {
     if !start.secret.is_empty() {
         environment.push(text(&format!("{WORKER_SECRET_VARIABLE}={}", start.secret))?);
     }
-    Ok(Image::new(program, args, environment))
+    Ok((Image::new(program, args, environment), interpreter))
 }

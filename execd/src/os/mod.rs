@@ -1,10 +1,10 @@
 //! The impure room of execd: sockets, signals, pipes, fork and wait, the state directory. nix and
-//! `unsafe` are only here (`unsafe` only in `spawn`, `launch`, `enter`, `raw`, `memory`). Not a single
-//! decision: the engine takes them.
+//! `unsafe` are only here (`unsafe` only in `spawn`, `launch`, `enter`, `raw`, `memory`). Not a
+//! single decision: the engine takes them.
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | [`run`], `begin` | the loop and the end; what is settled before it |
+//! | [`run`], `begin`, `end` | the loop; what is settled before it; the end |
 //! | [`options`] | what the mains may ask for, and why it can fail |
 //! | `reload` | what SIGHUP has read again |
 //! | `apply`, `log` | one exhaustive match each: action → effect, note → line in the log |
@@ -19,6 +19,7 @@
 //! | `raw` | the calls that nix does not have |
 //! | `children` | which process belongs to which child, its pipes |
 //! | `state`, `private` | the state directory: finding the processes of an execd that died |
+//! | `writer` | the thread that writes it |
 //! | [`memory`] | giving free memory back to the system |
 //! | `clock` | the only clock |
 
@@ -30,6 +31,7 @@ mod children;
 mod clock;
 mod desk;
 mod diag;
+mod end;
 mod enter;
 mod launch;
 mod link;
@@ -51,3 +53,4 @@ mod spawn;
 pub mod state;
 mod stream;
 pub mod user;
+mod writer;

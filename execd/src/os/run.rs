@@ -1,4 +1,4 @@
-//! Start-up, the loop, the end. One thread: wait, read the clock once, feed the engine, do what it
+//! Start-up and the loop. One thread: wait, read the clock once, feed the engine, do what it
 //! says, write. Not a decision: the engine takes them.
 
 use super::begin::{announce, fit, sense, take_signals};
@@ -26,7 +26,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
 use sys::signals::{Inbox, Meaning};
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 /// Most frames taken from one connection in a turn: a fork takes a part of a millisecond.
 const FRAMES_A_TURN: usize = 32;
@@ -47,18 +47,15 @@ pub(super) const LINGERING_MAX: usize = 64;
 /// After a failed accept (no descriptors left), the next one is tried so much later.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// Time for the last frames to be taken when execd ends.
-const LAST_FLUSH_MS: u64 = 1000;
-
-/// Time for what workers left behind to be gone when execd ends.
-const LAST_ORPHANS_MS: u64 = 1000;
+/// So long a turn waits for starts and for the state directory, all together.
+const PATIENCE: Micros = Micros::from_millis(10);
 
 /// The loop's belongings.
 #[derive(Debug)]
 pub(super) struct Shell {
-    clock: Clock,
+    pub(super) clock: Clock,
     engine: Engine,
-    signals: Inbox,
+    pub(super) signals: Inbox,
     /// The time of the processor is used up, and that was taken for a request to end.
     is_spent: bool,
     pub(super) listener: Option<Listener>,
@@ -79,6 +76,8 @@ pub(super) struct Shell {
     pub(super) inputs: VecDeque<Input>,
     pub(super) children: Children,
     pub(super) recipe: Recipe,
+    /// How long this turn may still wait for what is nearly always there at once.
+    pub(super) patience: Micros,
     pub(super) state: Option<State>,
     pub(super) is_state_stale: bool,
     /// Processes of an earlier execd, by id, until the engine takes them.
@@ -169,6 +168,7 @@ impl Shell {
             inputs: VecDeque::new(),
             children: Children::default(),
             recipe,
+            patience: PATIENCE,
             state,
             is_state_stale: false,
             found: BTreeMap::new(),
@@ -202,6 +202,7 @@ impl Shell {
     /// One turn of the loop.
     fn turn(&mut self) -> Result<(), Failure> {
         let ready = self.wait()?;
+        self.patience = PATIENCE;
         let now = self.clock.read();
         self.check_proofs(now);
         self.step(now);
@@ -235,10 +236,10 @@ impl Shell {
         self.flush(now);
         self.step(now);
         if std::mem::take(&mut self.is_state_stale)
-            && let Some(state) = &mut self.state
-            && let Err(error) = state.rewrite(self.children.entries())
+            && let Some(state) = &self.state
         {
-            error!(%error, "the state directory can't be written");
+            state.rewrite(self.children.entries());
+            self.await_written();
         }
         Ok(())
     }
@@ -335,12 +336,16 @@ impl Shell {
             }
         }
         if is_child {
-            for (pid, reaped) in reap::all(|pid| self.children.has(pid)) {
-                self.inputs.extend(self.children.reaped(pid, reaped));
-            }
+            self.reap();
             let children = &self.children;
             let mark = &self.recipe.mark;
             orphans::end(mark, |pid| children.has(pid), |origin| children.wants(origin));
+        }
+    }
+
+    pub(super) fn reap(&mut self) {
+        for (pid, reaped) in reap::all(|pid| self.children.has(pid)) {
+            self.inputs.extend(self.children.reaped(pid, reaped));
         }
     }
 
@@ -416,53 +421,6 @@ impl Shell {
         self.unread.retain(|id| self.links.contains_key(id));
         if self.accept_again.is_some_and(|again| again <= now) {
             self.accept_again = None;
-        }
-    }
-
-    /// What workers left behind, and what that leaves behind, until nothing is left.
-    fn end_orphans(&mut self, until: Tick) {
-        loop {
-            reap::all(|_| false);
-            let left = until.since(self.clock.read()).as_millis();
-            if left == 0 || !orphans::end(&self.recipe.mark, |_| false, |_| false) {
-                return;
-            }
-            let wait = u16::try_from(left).unwrap_or(u16::MAX);
-            let _ = poll(
-                &mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)],
-                PollTimeout::from(wait),
-            );
-            while self.signals.take().is_some() {}
-        }
-    }
-
-    /// The end: no new connection, the last frames out. Each link is kept until the other side has
-    /// closed it, bounded: to go with bytes unread would make the kernel drop what was just sent.
-    fn leave(&mut self) {
-        self.listener = None;
-        let now = self.clock.read();
-        if !self.keeps_children {
-            self.end_orphans(now.plus_millis(LAST_ORPHANS_MS));
-        }
-        let until = now.plus_millis(LAST_FLUSH_MS);
-        for link in self.links.values_mut() {
-            link.linger(now);
-        }
-        loop {
-            self.links.retain(|_, link| link.flush().is_ok() && link.read().is_ok());
-            let left = until.since(self.clock.read()).as_millis();
-            if self.links.is_empty() || left == 0 {
-                return;
-            }
-            let fds = self.links.values().map(|link| {
-                let out = if link.has_unsent() { PollFlags::POLLOUT } else { PollFlags::empty() };
-                PollFd::new(link.as_fd(), PollFlags::POLLIN | out)
-            });
-            let wait = u16::try_from(left).unwrap_or(u16::MAX);
-            match poll(&mut fds.collect::<Vec<_>>(), PollTimeout::from(wait)) {
-                Ok(_) | Err(Errno::EINTR) => {}
-                Err(_) => return,
-            }
         }
     }
 }

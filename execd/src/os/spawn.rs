@@ -154,7 +154,7 @@ impl Recipe {
     /// finds no processor, must not keep execd waiting.
     pub(super) fn spawn(&self, start: ExecStart) -> Result<Spawned, Refusal> {
         let path = Path::new(&start.path);
-        let refused = |errno: Errno| explain(path, &io::Error::from(errno));
+        let refused = |errno: Errno| explain(path, None, &io::Error::from(errno));
         let (stdout, child_stdout) = self.stream().map_err(refused)?;
         let (stderr, child_stderr) = self.stream().map_err(refused)?;
         let (answer, child_answer) = pipe2(OFlag::O_CLOEXEC).map_err(refused)?;
@@ -171,9 +171,13 @@ impl Recipe {
                 pid: child.as_raw().unsigned_abs(),
                 stdout,
                 stderr,
-                launch: Launch::new(answer, start),
+                launch: Launch::new(answer, start, self.directory()),
             }),
         }
+    }
+
+    fn directory(&self) -> String {
+        self.shape.directory.to_string_lossy().into_owned()
     }
 
     /// A pipe: the end that execd reads (non-blocking) and the one that the child writes, which

@@ -3,6 +3,7 @@
 
 use super::options::Failure;
 use super::private;
+use super::writer::{Target, Writer, put};
 use crate::engine::limits::CHILDREN_CAP;
 use crate::exit::Exit;
 use auth::lock::{Fault, Lock};
@@ -12,7 +13,7 @@ use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
@@ -138,14 +139,12 @@ pub(super) fn inode(pipe: &impl AsFd) -> u64 {
 /// An open state directory, or none.
 #[derive(Debug)]
 pub(super) struct State {
-    file: PathBuf,
-    appends: File,
+    writer: Writer,
     /// The first line of the file.
     head: String,
     /// What tells the starts of this directory's execds from the starts of all others of this
     /// machine, whose numbers may be the same.
     pub(super) mark: String,
-    _lock: Lock,
 }
 
 impl State {
@@ -185,34 +184,37 @@ impl State {
         let head = format!("{MAGIC} {boot} {mark}");
         let alive: Vec<&Entry> =
             found.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry).collect();
-        let appends = match write(&file, &head, alive.into_iter()) {
+        let appends = match put(&file, &whole(&head, alive.into_iter())) {
             Ok(appends) => appends,
             // On a full disk the file of the execd before serves as well: the dead in it are told
             // of once more, and the workers are looked after now instead of when there is room.
             Err(error) => go_on(&file, &head).ok_or_else(|| bad(error))?,
         };
-        Ok((Self { file, appends, head, mark, _lock: lock }, found))
+        let writer = Writer::start(Target { file, appends, _lock: lock }).map_err(bad)?;
+        Ok((Self { writer, head, mark }, found))
     }
 
-    /// Writes down one more child, whole or not at all: a part of a line would spoil the next one.
-    pub(super) fn append(&mut self, entry: &Entry) -> io::Result<()> {
-        let before = self.appends.metadata()?.len();
-        let written = self.appends.write_all(entry.line().as_bytes());
-        if written.is_err() {
-            // Where a byte can be taken away no room is needed.
-            let _ = self.appends.set_len(before);
-        }
-        written
+    /// Has one more child written down.
+    pub(super) fn append(&self, entry: &Entry) {
+        self.writer.append(&entry.line());
     }
 
-    /// Writes down all children anew.
-    pub(super) fn rewrite<'a>(
-        &mut self,
-        entries: impl Iterator<Item = &'a Entry>,
-    ) -> io::Result<()> {
-        self.appends = write(&self.file, &self.head, entries)?;
-        Ok(())
+    /// Has all children written down anew.
+    pub(super) fn rewrite<'a>(&self, entries: impl Iterator<Item = &'a Entry>) {
+        self.writer.rewrite(whole(&self.head, entries));
     }
+
+    /// Waits until all is written down, so long at most; whether it is.
+    pub(super) fn finish(&self, within: Duration) -> bool {
+        self.writer.finish(within)
+    }
+}
+
+/// The text of the file.
+fn whole<'a>(head: &str, entries: impl Iterator<Item = &'a Entry>) -> String {
+    let mut text = format!("{head}\n");
+    text.extend(entries.map(Entry::line));
+    text
 }
 
 /// The directory's mark: whoever carries it and is not written down is ended, so it must be nobody
@@ -230,23 +232,6 @@ fn mark(directory: &Path) -> io::Result<String> {
     };
     let place = fs::metadata(directory)?;
     Ok(format!("{}-{}-{}", place.dev(), place.ino(), chance.trim()))
-}
-
-/// Puts a new file in the place of the old one; gives it, open for more lines. It is not forced to
-/// the disk, which would hold up every end of a worker: what it tells of does not survive the
-/// machine's end either, and what a power cut leaves of it is recognised.
-fn write<'a>(
-    file: &Path,
-    head: &str,
-    entries: impl Iterator<Item = &'a Entry>,
-) -> io::Result<File> {
-    let mut text = format!("{head}\n");
-    text.extend(entries.map(Entry::line));
-    let new = file.with_extension("new");
-    let mut out = private::create(&new)?;
-    out.write_all(text.as_bytes())?;
-    fs::rename(&new, file)?;
-    Ok(out)
 }
 
 /// Opens the file that is there for more lines, if it has this first line, without a last line that
@@ -309,6 +294,8 @@ fn read(text: &str, boot: &str, mark: &str) -> Result<Vec<(Entry, bool)>, String
 mod tests {
     use super::*;
 
+    const LONG: Duration = Duration::from_secs(60);
+
     fn entry() -> Entry {
         let pid = std::process::id();
         Entry {
@@ -328,10 +315,11 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mine = entry();
         let other = Entry { start_time: mine.start_time + 1, run: RunId(8), ..mine.clone() };
-        let (mut state, found) = State::open(directory.path()).unwrap();
+        let (state, found) = State::open(directory.path()).unwrap();
         assert!(found.is_empty());
-        state.append(&mine).unwrap();
-        state.append(&other).unwrap();
+        state.append(&mine);
+        state.append(&other);
+        assert!(state.finish(LONG));
         let taken = State::open(directory.path()).unwrap_err();
         assert_eq!(taken.exit, Exit::Taken);
         drop(state);
@@ -362,7 +350,7 @@ mod tests {
         let head = format!("{MAGIC} boot mark");
         assert!(go_on(&file, &head).is_none(), "there is none");
         let line = entry().line();
-        drop(write(&file, &head, [entry()].iter()).unwrap());
+        drop(put(&file, &whole(&head, [entry()].iter())).unwrap());
         fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"3 7 1").unwrap();
         assert!(go_on(&file, &format!("{MAGIC} another mark")).is_none());
         let mut more = go_on(&file, &head).unwrap();
@@ -407,8 +395,9 @@ mod tests {
     #[test]
     fn what_a_copy_tells_of_is_left_to_the_original() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (mut state, _) = State::open(one.path()).unwrap();
-        state.append(&entry()).unwrap();
+        let (state, _) = State::open(one.path()).unwrap();
+        state.append(&entry());
+        assert!(state.finish(LONG));
         for name in ["execd.children", "execd.mark"] {
             fs::copy(one.path().join(name), other.path().join(name)).unwrap();
         }

@@ -1,0 +1,82 @@
+//! The end of execd: what workers left behind is ended, the last frames go out, the state directory
+//! is written. Each has its time; none holds up the end longer.
+
+use super::orphans;
+use super::reap;
+use super::run::Shell;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use protocol::time::Tick;
+use std::os::fd::AsFd;
+use std::time::Duration;
+use tracing::error;
+
+/// Time for the last frames to be taken when execd ends.
+const LAST_FLUSH_MS: u64 = 1000;
+
+/// Time for the state directory to be written when execd ends.
+const LAST_WRITES: Duration = Duration::from_secs(1);
+
+/// The same when the next execd is to find the processes there: what it does not find it ends.
+const LAST_WRITES_KEPT: Duration = Duration::from_secs(10);
+
+/// Time for what workers left behind to be gone when execd ends.
+const LAST_ORPHANS_MS: u64 = 1000;
+
+impl Shell {
+    /// What workers left behind, and what that leaves behind, until nothing is left.
+    fn end_orphans(&mut self, until: Tick) {
+        loop {
+            reap::all(|_| false);
+            let left = until.since(self.clock.read()).as_millis();
+            if left == 0 || !orphans::end(&self.recipe.mark, |_| false, |_| false) {
+                return;
+            }
+            let wait = u16::try_from(left).unwrap_or(u16::MAX);
+            let _ = poll(
+                &mut [PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)],
+                PollTimeout::from(wait),
+            );
+            while self.signals.take().is_some() {}
+        }
+    }
+
+    /// The end of execd.
+    pub(super) fn leave(&mut self) {
+        self.say_goodbye();
+        let wait = if self.keeps_children { LAST_WRITES_KEPT } else { LAST_WRITES };
+        if self.state.as_ref().is_some_and(|state| !state.finish(wait)) {
+            error!("the state directory could not be written in time");
+        }
+    }
+
+    /// No new connection, the last frames out. Each link is kept until the other side has closed
+    /// it, bounded: to go with bytes unread would make the kernel drop what was just sent.
+    fn say_goodbye(&mut self) {
+        self.listener = None;
+        let now = self.clock.read();
+        if !self.keeps_children {
+            self.end_orphans(now.plus_millis(LAST_ORPHANS_MS));
+        }
+        let until = now.plus_millis(LAST_FLUSH_MS);
+        for link in self.links.values_mut() {
+            link.linger(now);
+        }
+        loop {
+            self.links.retain(|_, link| link.flush().is_ok() && link.read().is_ok());
+            let left = until.since(self.clock.read()).as_millis();
+            if self.links.is_empty() || left == 0 {
+                return;
+            }
+            let fds = self.links.values().map(|link| {
+                let out = if link.has_unsent() { PollFlags::POLLOUT } else { PollFlags::empty() };
+                PollFd::new(link.as_fd(), PollFlags::POLLIN | out)
+            });
+            let wait = u16::try_from(left).unwrap_or(u16::MAX);
+            match poll(&mut fds.collect::<Vec<_>>(), PollTimeout::from(wait)) {
+                Ok(_) | Err(Errno::EINTR) => {}
+                Err(_) => return,
+            }
+        }
+    }
+}

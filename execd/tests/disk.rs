@@ -1,0 +1,95 @@
+//! A disk that does not answer: a file system that is frozen, on which every write waits. Only root
+//! can make one.
+
+#![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
+
+mod common;
+
+use common::{Execd, is_root, is_running, until};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use tempfile::TempDir;
+
+/// A file system of its own, in a file; gone with this.
+struct Disk {
+    place: TempDir,
+}
+
+fn run(words: &[&str]) -> bool {
+    #[expect(clippy::disallowed_methods, reason = "the test makes a file system")]
+    let mut command = Command::new(words[0]);
+    command.args(&words[1..]).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
+}
+
+impl Disk {
+    /// None where the system has no means for it.
+    #[allow(clippy::print_stderr, reason = "a test that tries less than it could says so")]
+    fn make() -> Option<Self> {
+        let place = tempfile::tempdir().unwrap();
+        let image = place.path().join("image").display().to_string();
+        let disk = Self { place };
+        std::fs::create_dir(disk.root()).unwrap();
+        let is_made = run(&["truncate", "-s", "8M", &image])
+            && run(&["mkfs.ext4", "-q", &image])
+            && run(&["mount", "-o", "loop", &image, &disk.shown()])
+            && disk.freeze(true)
+            && disk.freeze(false);
+        if !is_made {
+            eprintln!("not tried: no file system can be mounted and frozen here");
+        }
+        is_made.then_some(disk)
+    }
+
+    fn root(&self) -> std::path::PathBuf {
+        self.place.path().join("root")
+    }
+
+    fn shown(&self) -> String {
+        self.root().display().to_string()
+    }
+
+    fn freeze(&self, is_on: bool) -> bool {
+        run(&["fsfreeze", if is_on { "-f" } else { "-u" }, &self.shown()])
+    }
+}
+
+impl Drop for Disk {
+    fn drop(&mut self) {
+        let is_mounted = run(&["mountpoint", "-q", &self.shown()]);
+        if is_mounted {
+            self.freeze(false);
+            run(&["umount", &self.shown()]);
+        }
+    }
+}
+
+fn lines(file: &Path) -> usize {
+    std::fs::read_to_string(file).unwrap_or_default().lines().count()
+}
+
+#[test]
+fn a_state_directory_whose_disk_does_not_answer_keeps_nobody_waiting() {
+    if !is_root() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    let state = disk.root().join("state");
+    {
+        let execd = Execd::unix(&["--state", state.to_str().unwrap()]);
+        let program = execd.script("program", "sleep 1000");
+        let mut broker = execd.broker("b");
+        broker.started(1, &program, &[]);
+        assert!(disk.freeze(true));
+        let pids = [2, 3].map(|worker| broker.started(worker, &program, &[]));
+        broker.stop(2, 5000);
+        broker.exited();
+        assert_eq!(broker.list().len(), 2);
+        assert!(disk.freeze(false));
+        // What was to be written is written then.
+        let file = state.join("execd.children");
+        until("the file tells of both", || (lines(&file) == 3).then_some(()));
+        let text = std::fs::read_to_string(&file).unwrap();
+        assert!(text.contains(&format!(" {} ", pids[1])) && is_running(pids[1]), "{text}");
+    }
+}
