@@ -1,5 +1,5 @@
 //! The loop around the engine: sockets, signals, helper threads and files, one turn at a time. The
-//! only room that knows mio. Not what is decided: the engine does that, and it is called here only.
+//! only module that knows mio. Not what is decided: the engine does that, and it is called here only.
 
 mod alarm;
 mod apply;

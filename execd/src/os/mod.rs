@@ -1,4 +1,4 @@
-//! The impure room of execd: sockets, signals, pipes, fork and wait, the state directory. nix and
+//! The impure module of execd: sockets, signals, pipes, fork and wait, the state directory. nix and
 //! `unsafe` are only here (`unsafe` only in `spawn`, `launch`, `enter`, `raw`, `memory`). Not a single
 //! decision: the engine takes them.
 //!
