@@ -174,9 +174,7 @@ fn lines_files_and_functions_are_short() {
         let max = if is_table || name.contains("tests/") { TABLE_MAX } else { FILE_MAX };
         let lines = code_lines(&text);
         if lines > max {
-            faults.push(format!(
-                "{name}: {lines} lines of code, at most {max}: are they two modules?"
-            ));
+            faults.push(format!("{name}: {lines} lines, at most {max}: is it two modules?"));
         }
         for (function, length, is_match) in functions(without_tests(&text)) {
             if length > FUNCTION_MAX && !is_match && !name.starts_with("tests/tests/") {

@@ -6,7 +6,7 @@ use super::action::{Action, Ending};
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::transaction::Stage;
-use super::workers::{Life, Place};
+use super::workers::{Life, WorkerList};
 use super::{Engine, Out};
 use protocol::bodies::{Ending as Ended, ErrorBody, ExecEnd};
 use protocol::errors::{ErrorCode, Ran};
@@ -95,7 +95,7 @@ impl Engine {
     /// After each step of a broker that ends: is the next stage reached?
     pub(crate) fn check_departure(&mut self, out: Out<'_>) {
         let Some(departure) = &self.ending else { return };
-        if departure.step == Step::Finishing && self.workers.count(Place::Busy) == 0 {
+        if departure.step == Step::Finishing && self.workers.count(WorkerList::Busy) == 0 {
             self.leave(out);
         }
         if self.ending.as_ref().is_some_and(|d| d.step == Step::Leaving(Vec::new())) {

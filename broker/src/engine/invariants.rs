@@ -4,7 +4,7 @@
 use super::Engine;
 use super::links::End;
 use super::transaction::Stage;
-use super::workers::{Life, Place};
+use super::workers::{Life, WorkerList};
 use protocol::errors::ErrorCode;
 use std::collections::BTreeMap;
 
@@ -35,15 +35,15 @@ impl Engine {
             let service = &self.registry[worker.service];
             let in_idle = service.idle.iter().filter(|&&idle| idle == key).count();
             let in_roomy = service.roomy.iter().filter(|&&roomy| roomy == key).count();
-            counts[worker.place as usize] += 1;
+            counts[worker.list as usize] += 1;
             law!(
-                worker.place == self.place_of(key),
+                worker.list == self.list_of(key),
                 "law 1: worker {id} is {:?}, should be {:?}",
-                worker.place,
-                self.place_of(key)
+                worker.list,
+                self.list_of(key)
             );
             law!(
-                in_idle == usize::from(worker.place == Place::Idle),
+                in_idle == usize::from(worker.list == WorkerList::Idle),
                 "law 1: worker {id} is {in_idle} times in the idle list"
             );
             law!(
@@ -57,15 +57,15 @@ impl Engine {
                 self.has_room(key)
             );
             law!(
-                (worker.place == Place::Busy) == worker.current.is_some(),
+                (worker.list == WorkerList::Busy) == worker.current.is_some(),
                 "law 2: worker {id} is {:?} with {:?}",
-                worker.place,
+                worker.list,
                 worker.current
             );
             law!(
-                worker.place == Place::Lazy || worker.link.is_some(),
+                worker.list == WorkerList::Lazy || worker.link.is_some(),
                 "law 2: worker {id} is {:?} without a link",
-                worker.place
+                worker.list
             );
             law!(
                 worker.current.is_some() || worker.held.is_empty(),
@@ -86,12 +86,12 @@ impl Engine {
                 law!(stage == Some(expected), "law 2: worker {id} has {at}, which is {stage:?}");
             }
         }
-        for place in [Place::Lazy, Place::Idle, Place::Busy] {
+        for list in [WorkerList::Lazy, WorkerList::Idle, WorkerList::Busy] {
             law!(
-                counts[place as usize] == self.workers.count(place),
-                "law 1: {place:?} counts {}, are {}",
-                self.workers.count(place),
-                counts[place as usize]
+                counts[list as usize] == self.workers.count(list),
+                "law 1: {list:?} counts {}, are {}",
+                self.workers.count(list),
+                counts[list as usize]
             );
         }
         Ok(())

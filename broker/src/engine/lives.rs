@@ -7,7 +7,7 @@ use super::fact::{About, FactKind};
 use super::input::Close;
 use super::quotas::Class;
 use super::restart::Verdict;
-use super::workers::{Life, Place};
+use super::workers::{Life, WorkerList};
 use super::{Engine, Out};
 use protocol::bodies::{Ending, ExecExited, ExecOutput, ExecStart, ExecStarted, Stream};
 use protocol::ids::{RunId, WorkerId};
@@ -413,7 +413,7 @@ impl Engine {
             self.workers[key].why.clear();
         }
         self.settle(key);
-        if self.workers[key].place == Place::Lazy {
+        if self.workers[key].list == WorkerList::Lazy {
             self.launch(key, out);
         }
         let service = self.workers[key].service;

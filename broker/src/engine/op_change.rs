@@ -7,7 +7,7 @@ use super::fact::{About, FactKind};
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::op_settings::setting_value;
-use super::workers::{Life, Place};
+use super::workers::{Life, WorkerList};
 use super::{Engine, Out};
 use protocol::frame::Frame;
 use protocol::ids::{ClientId, WorkerId};
@@ -154,7 +154,7 @@ impl Engine {
 
     pub(crate) fn idle(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
         let key = self.worker_named(id)?;
-        if self.workers[key].place != Place::Busy {
+        if self.workers[key].list != WorkerList::Busy {
             return Err(refused(format!(
                 "worker {id} is not busy; idle is for busy workers ('workers busy')"
             )));

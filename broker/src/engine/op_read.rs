@@ -7,7 +7,7 @@ use super::listing::{Crowd, Rows};
 use super::op_run::{OpResult, not_found, refused};
 use super::states::StateValues;
 use super::transaction::Stage;
-use super::workers::Place;
+use super::workers::WorkerList;
 use protocol::ids::ClientId;
 use protocol::names::ServiceName;
 use protocol::op::reply::{Align, Block, Column, OpReply, Value, span};
@@ -69,9 +69,9 @@ impl Engine {
             ("host", text(&listening.host)),
             ("ServiceList", number(self.registry.count())),
             ("PriList", number(self.clients.count())),
-            ("LazyWorkers", number(self.workers.count(Place::Lazy))),
-            ("IdleWorkers", number(self.workers.count(Place::Idle))),
-            ("BusyWorkers", number(self.workers.count(Place::Busy))),
+            ("LazyWorkers", number(self.workers.count(WorkerList::Lazy))),
+            ("IdleWorkers", number(self.workers.count(WorkerList::Idle))),
+            ("BusyWorkers", number(self.workers.count(WorkerList::Busy))),
             ("socket", number(listening.worker_fd)),
             ("port", number(listening.worker_port)),
             ("req_socket", number(listening.client_fd)),
@@ -277,7 +277,7 @@ impl Engine {
         let mine = || self.workers.by_id().filter(move |(_, w)| w.service == service);
         let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
         let first = || mine().map(|(_, w)| w.id).next().unwrap_or_default();
-        let busy = mine().filter(|(_, w)| w.place == Place::Busy).count();
+        let busy = mine().filter(|(_, w)| w.list == WorkerList::Busy).count();
         if stage == Stage::Barred {
             "its client is blocked ('unblock' lets it go on)".into()
         } else if entry.is_paused {

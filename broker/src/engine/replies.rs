@@ -5,7 +5,7 @@ use super::action::Action;
 use super::fact::{About, FactKind};
 use super::links::End;
 use super::quotas::Class;
-use super::workers::Place;
+use super::workers::WorkerList;
 use super::{Engine, Out};
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
@@ -165,7 +165,7 @@ impl Engine {
         if let Some(next) = self.workers[worker].held.pop_front() {
             self.workers[worker].current = Some(next);
             self.begin(next, worker);
-        } else if self.place_of(worker) == Place::Idle
+        } else if self.list_of(worker) == WorkerList::Idle
             && let Some(next) = self.take_first(service)
         {
             // Straight from one request to the next; the lists need not know.

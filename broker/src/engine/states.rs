@@ -8,7 +8,7 @@ use super::due::Due;
 use super::hosts::{Host, HostState};
 use super::quotas::TEXT_BYTES_MAX;
 use super::registry::Service;
-use super::workers::{Life, Place, Worker};
+use super::workers::{Life, Worker, WorkerList};
 use protocol::names::HostName;
 use protocol::op::reply::Value;
 use protocol::show;
@@ -110,7 +110,7 @@ impl Engine {
         let service = &self.registry[worker.service];
         let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);
         // What it has it may finish; its end is asked for after that.
-        let is_finishing = !worker.is_wanted && worker.place == Place::Busy;
+        let is_finishing = !worker.is_wanted && worker.list == WorkerList::Busy;
         let is_host_lost = self.host_link(&worker.host).is_none() && !worker.is_self_started;
         let notes: Vec<&'static str> = [
             (worker.failed.is_some(), "failed"),

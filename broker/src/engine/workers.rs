@@ -14,7 +14,7 @@ use protocol::time::Tick;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 
-/// How far a worker's process is. The state says nothing about requests: [`Place`] does.
+/// How far a worker's process is. The state says nothing about requests: [`WorkerList`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Life {
     /// No process, none planned.
@@ -66,7 +66,7 @@ impl Life {
 
 /// The manual's three lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum WorkerList {
     /// Can't take a request.
     Lazy,
     /// Can take one.
@@ -173,7 +173,7 @@ pub(crate) struct Worker {
     pub(crate) is_to_restart: bool,
 
     /// Which list it is in.
-    pub(crate) place: Place,
+    pub(crate) list: WorkerList,
     /// Key of the transaction it has.
     pub(crate) current: Option<usize>,
     /// Keys of the transactions it holds besides (`prefetch`), in order.
@@ -221,7 +221,7 @@ pub(crate) struct Workers {
     slab: Slab<Worker>,
     ids: BTreeMap<WorkerId, usize>,
     last_id: u32,
-    /// How many are in each list, by `Place`.
+    /// How many are in each list, by `WorkerList`.
     counts: [usize; 3],
 }
 
@@ -304,7 +304,7 @@ impl Workers {
             is_timed: false,
             restart: Restart::default(),
             is_to_restart: false,
-            place: Place::Lazy,
+            list: WorkerList::Lazy,
             current: None,
             held: VecDeque::new(),
             is_roomy: false,
@@ -325,16 +325,16 @@ impl Workers {
             tail_new: 0,
         });
         self.ids.insert(id, key);
-        self.counts[Place::Lazy as usize] += 1;
+        self.counts[WorkerList::Lazy as usize] += 1;
         Ok(key)
     }
 
     /// Removes a lazy worker.
     pub(crate) fn remove(&mut self, key: usize) {
         let worker = self.slab.remove(key);
-        debug_assert!(worker.place == Place::Lazy, "worker {} is not lazy", worker.id);
+        debug_assert!(worker.list == WorkerList::Lazy, "worker {} is not lazy", worker.id);
         self.ids.remove(&worker.id);
-        self.counts[Place::Lazy as usize] -= 1;
+        self.counts[WorkerList::Lazy as usize] -= 1;
     }
 
     /// The key of an id.
@@ -358,8 +358,8 @@ impl Workers {
     }
 
     /// How many are in a list.
-    pub(crate) const fn count(&self, place: Place) -> usize {
-        self.counts[place as usize]
+    pub(crate) const fn count(&self, list: WorkerList) -> usize {
+        self.counts[list as usize]
     }
 }
 
@@ -441,11 +441,11 @@ impl Worker {
 
 impl Engine {
     /// The list a worker belongs in, by what it is and has.
-    pub(crate) fn place_of(&self, key: usize) -> Place {
+    pub(crate) fn list_of(&self, key: usize) -> WorkerList {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
         if worker.current.is_some() {
-            Place::Busy
+            WorkerList::Busy
         } else if worker.life == Life::Ready
             && !worker.is_paused
             && !service.is_paused
@@ -453,31 +453,31 @@ impl Engine {
             && !worker.ends_with_host
             && self.ending.is_none()
         {
-            Place::Idle
+            WorkerList::Idle
         } else {
-            Place::Lazy
+            WorkerList::Lazy
         }
     }
 
     /// Puts a worker into the list it belongs in. Whoever calls this with one that became idle
     /// serves its service next.
     pub(crate) fn settle(&mut self, key: usize) {
-        let place = self.place_of(key);
+        let list = self.list_of(key);
         let Self { workers, registry, .. } = self;
         let worker = &mut workers.slab[key];
         let service = &mut registry[worker.service];
-        if place != worker.place {
-            if worker.place == Place::Idle {
+        if list != worker.list {
+            if worker.list == WorkerList::Idle {
                 service.idle.retain(|&idle| idle != key);
             }
-            if place == Place::Idle {
+            if list == WorkerList::Idle {
                 service.idle.push_back(key);
             }
-            workers.counts[worker.place as usize] -= 1;
-            workers.counts[place as usize] += 1;
-            worker.place = place;
+            workers.counts[worker.list as usize] -= 1;
+            workers.counts[list as usize] += 1;
+            worker.list = list;
         }
-        let is_roomy = place == Place::Busy && self.has_room(key);
+        let is_roomy = list == WorkerList::Busy && self.has_room(key);
         self.set_roomy(key, is_roomy);
     }
 
@@ -485,9 +485,9 @@ impl Engine {
     pub(crate) fn take_idle(&mut self, service: usize) -> Option<usize> {
         let key = self.registry[service].idle.pop_front()?;
         let workers = &mut self.workers;
-        workers.counts[Place::Idle as usize] -= 1;
-        workers.counts[Place::Busy as usize] += 1;
-        workers.slab[key].place = Place::Busy;
+        workers.counts[WorkerList::Idle as usize] -= 1;
+        workers.counts[WorkerList::Busy as usize] += 1;
+        workers.slab[key].list = WorkerList::Busy;
         Some(key)
     }
 

@@ -260,7 +260,7 @@ impl World {
         let mut places = BTreeMap::new();
         for worker in self.engine.workers_view() {
             self.services.insert(worker.id.0, worker.service.to_string());
-            places.insert(worker.id.0, (worker.service.to_string(), worker.place));
+            places.insert(worker.id.0, (worker.service.to_string(), worker.list));
         }
         for (id, (service, place)) in &places {
             if self.places.get(id).is_none_or(|(_, before)| before != place) {
