@@ -1,10 +1,10 @@
 //! What a worker's end is put down to, and what can be done about it: one cause for each death, in
-//! words. Not what follows from it: that is `lives` and `restart`.
+//! words. Not what follows from it: that is `process` and `restart`.
 
 use super::due::Due;
 use super::fact::FactKind;
 use super::links::End;
-use super::workers::{Life, Worker};
+use super::workers::{ProcessState, Worker};
 use super::{Engine, Out};
 use protocol::bodies::Ending;
 use protocol::ids::{LinkId, RunId, WorkerId};
@@ -43,7 +43,7 @@ impl Engine {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
         let is_expected = worker.ends_with_host || self.ending.is_some();
-        if worker.life != Life::Returning || worker.link.is_some() || is_expected {
+        if worker.state != ProcessState::Returning || worker.link.is_some() || is_expected {
             return;
         }
         let how = worker.lost.as_deref().unwrap_or("lost its connection");

@@ -8,7 +8,7 @@ use super::fact::{About, FactKind};
 use super::input::Close;
 use super::poison::Poison;
 use super::transaction::Stage;
-use super::workers::Life;
+use super::workers::ProcessState;
 use super::{Engine, Out};
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
@@ -87,7 +87,7 @@ impl Engine {
         });
         prefetch > worker.held.len() as u64
             && is_single
-            && worker.life == Life::Ready
+            && worker.state == ProcessState::Ready
             && !worker.is_paused
             && worker.is_wanted
             && !self.registry[worker.service].is_paused

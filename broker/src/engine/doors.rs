@@ -1,5 +1,5 @@
 //! Links come and go: opened, closed by the peer, closed by us for a fault, garbage on them. Who
-//! stands at a link and what its loss means is `clients`', `lives`' and `hosts`' business.
+//! stands at a link and what its loss means is `clients`', `process`' and `hosts`' business.
 
 use super::action::Action;
 use super::clients;

@@ -6,7 +6,7 @@ use super::action::{Action, Ending};
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::transaction::Stage;
-use super::workers::{Life, WorkerList};
+use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
 use protocol::bodies::{Ending as Ended, ErrorBody, ExecEnd};
 use protocol::errors::{ErrorCode, Ran};
@@ -134,11 +134,11 @@ impl Engine {
             );
         }
         for key in self.workers.keys() {
-            if self.workers[key].life == Life::Ready {
+            if self.workers[key].state == ProcessState::Ready {
                 self.ask_to_end(key, out);
             }
             // Its host ends it, whatever it does now: that is no fault of its own.
-            self.workers[key].is_stopping |= self.workers[key].life.has_process();
+            self.workers[key].is_stopping |= self.workers[key].state.has_process();
         }
         let grace_ms = self.settings.get(Setting::StopTermMs).min(5000);
         let mut waiting = Vec::new();

@@ -7,7 +7,7 @@
 use super::action::Action;
 use super::due::Due;
 use super::links::{End, Told};
-use super::workers::{Life, WorkerList};
+use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
@@ -112,7 +112,9 @@ impl Engine {
         let idle = self
             .workers
             .by_id()
-            .filter(|(_, worker)| worker.life == Life::Ready && worker.list != WorkerList::Busy)
+            .filter(|(_, worker)| {
+                worker.state == ProcessState::Ready && worker.list != WorkerList::Busy
+            })
             .filter(|(_, worker)| worker.owed.is_empty());
         silent.extend(idle.filter_map(|(_, worker)| worker.link));
         if self.clients.heartbeats > 0 {

@@ -5,7 +5,7 @@
 use super::fact::{About, FactKind};
 use super::hosts::HostState;
 use super::quotas::Class;
-use super::workers::Life;
+use super::workers::ProcessState;
 use super::{Engine, Out};
 use protocol::bodies::Ending;
 use protocol::ids::LinkId;
@@ -42,7 +42,8 @@ impl Engine {
     pub(crate) fn end_with_host(&mut self, name: &HostName) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
-            let runs = worker.host == *name && !worker.is_self_started && worker.life.has_process();
+            let runs =
+                worker.host == *name && !worker.is_self_started && worker.state.has_process();
             if runs && worker.killed.is_none() {
                 worker.ends_with_host = true;
                 self.settle(key);
@@ -71,7 +72,7 @@ impl Engine {
     /// its backoff nor as a restart.
     pub(crate) fn ended_with_host(&mut self, key: usize, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(Life::Down, self.now);
+        worker.enter(ProcessState::Down, self.now);
         worker.why = format!("ended with its host, whose execd shut down: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.ends_with_host) = (false, false);

@@ -1,5 +1,5 @@
 //! The hosts: machines with an execd that the broker dials, greets and asks what runs there; hosts
-//! that are lost are dialled again. Not what happens to the workers on them: `lives` knows.
+//! that are lost are dialled again. Not what happens to the workers on them: `process` knows.
 
 use super::action::{Action, Origin};
 use super::due::Due;

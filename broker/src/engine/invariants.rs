@@ -4,7 +4,7 @@
 use super::Engine;
 use super::links::End;
 use super::transaction::Stage;
-use super::workers::{Life, WorkerList};
+use super::workers::{ProcessState, WorkerList};
 use protocol::errors::ErrorCode;
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ impl Engine {
                 "law 2: worker {id} holds requests and has none"
             );
             law!(
-                worker.life != Life::Ready || worker.link.is_some(),
+                worker.state != ProcessState::Ready || worker.link.is_some(),
                 "law 2: worker {id} is ready without a link"
             );
             for (at, bound) in worker

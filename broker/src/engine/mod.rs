@@ -2,8 +2,8 @@
 //! no serialisation. What it never does: read the time, touch a socket, format bytes for the wire.
 //!
 //! Read in this order: `input` (what can happen), `action` (what can be done), `fact` (what is
-//! worth remembering); then `transaction` (one request's life), `dispatch` (who gets it), `lives`
-//! (processes).
+//! worth remembering); then `transaction` (one request, from its admission to its outcome),
+//! `dispatch` (who gets it), `process` (the workers' processes).
 
 pub mod action;
 pub mod fact;
@@ -31,7 +31,6 @@ mod leaving;
 mod links;
 mod listing;
 mod live;
-mod lives;
 mod op_change;
 mod op_config;
 mod op_facts;
@@ -44,6 +43,7 @@ mod op_status;
 mod outcome;
 mod pace;
 mod poison;
+mod process;
 mod queue;
 mod quotas;
 mod recent;

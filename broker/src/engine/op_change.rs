@@ -7,7 +7,7 @@ use super::fact::{About, FactKind};
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::op_settings::setting_value;
-use super::workers::{Life, WorkerList};
+use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
 use protocol::frame::Frame;
 use protocol::ids::{ClientId, WorkerId};
@@ -131,7 +131,7 @@ impl Engine {
         for key in keys.into_iter().rev() {
             self.start_worker(key, out);
             let worker = &mut self.workers[key];
-            worker.is_awaited |= *origin == Origin::State && worker.life == Life::Down;
+            worker.is_awaited |= *origin == Origin::State && worker.state == ProcessState::Down;
         }
         Ok(OpReply::ok())
     }
@@ -347,7 +347,7 @@ impl Engine {
         let mut count = 0;
         for key in keys {
             let worker = &mut self.workers[key];
-            if let Some(link) = worker.link.filter(|_| worker.life == Life::Ready) {
+            if let Some(link) = worker.link.filter(|_| worker.state == ProcessState::Ready) {
                 worker.to_count += 1;
                 count += 1;
                 out.push(Action::Send { link, frame: Frame::Reinit });

@@ -136,10 +136,10 @@ impl Engine {
                 "worker {id} is {list}; delete needs it lazy (stop {id}, then delete worker {id})"
             )));
         }
-        if worker.link.is_some() || (worker.is_wanted && worker.life.has_process()) {
+        if worker.link.is_some() || (worker.is_wanted && worker.state.has_process()) {
             return Err(refused(format!(
                 "worker {id} is {}; delete needs its process ended (stop {id}, then delete worker {id})",
-                worker.life.word()
+                worker.state.word()
             )));
         }
         self.changed(origin, format!("delete worker {id}"), out);

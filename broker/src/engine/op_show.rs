@@ -97,7 +97,7 @@ impl Engine {
             && !worker.is_paused
             && !service.is_paused
             && worker.is_wanted
-            && worker.life == super::workers::Life::Ready
+            && worker.state == super::workers::ProcessState::Ready
     }
 
     fn fd_of(&self, worker: &Worker) -> Value {
@@ -125,7 +125,7 @@ impl Engine {
             WorkerList::Idle => Value::shown("\"IDLE\"", Value::Word("idle")),
             WorkerList::Busy => Value::shown("\"BUSY\"", Value::Word("busy")),
         };
-        let is_up = w.life.has_process() && w.link.is_none();
+        let is_up = w.state.has_process() && w.link.is_none();
         let args: Vec<String> = w.args.iter().map(|arg| protocol::op::parse::quote(arg)).collect();
         let current = w.current.map(|at| &self.transactions[at]);
         let state = self.worker_state(key);

@@ -8,7 +8,7 @@ use super::fact::{About, FactKind};
 use super::hosts::HostState;
 use super::input::{Report, Start};
 use super::quotas::Class;
-use super::workers::Life;
+use super::workers::ProcessState;
 use super::{Engine, Out};
 use protocol::bodies::{Child, ExecStop, WorkerLogin};
 use protocol::frame::Frame;
@@ -138,15 +138,18 @@ impl Engine {
                  path, arguments); {ADVICE}"
             ));
         }
-        let is_expected = match worker.life {
-            Life::Starting | Life::Up | Life::Returning | Life::Ready => {
-                worker.run == run && !worker.is_over
+        let is_expected = match worker.state {
+            ProcessState::Starting
+            | ProcessState::Up
+            | ProcessState::Returning
+            | ProcessState::Ready => worker.run == run && !worker.is_over,
+            ProcessState::Down | ProcessState::Backoff => {
+                self.may_be_earlier(key, run, start.digest)
             }
-            Life::Down | Life::Backoff => self.may_be_earlier(key, run, start.digest),
-            Life::Asked | Life::Ending => false,
+            ProcessState::Asked | ProcessState::Ending => false,
         };
         if !is_expected {
-            let word = worker.life.word();
+            let word = worker.state.word();
             return Err(format!("run {run} of worker {id} is over, and it is {word}; {ADVICE}"));
         }
         if worker.link.is_some() && worker.login_pid != login.hostpid {
@@ -167,7 +170,7 @@ impl Engine {
                 let worker = &self.workers[key];
                 worker.host != *name
                     && !worker.is_self_started
-                    && worker.life.has_process()
+                    && worker.state.has_process()
                     && worker.run == child.run
                     && child.digest == self.digest(key)
             })
@@ -213,10 +216,10 @@ impl Engine {
             }
             worker.is_awaited = false;
             let (id, run) = (worker.id, worker.run);
-            worker.is_unlisted = worker.life.has_process() && !listed.contains(&(id, run));
+            worker.is_unlisted = worker.state.has_process() && !listed.contains(&(id, run));
             if worker.is_unlisted {
                 self.due.add(self.now.plus_millis(ABSENT_MS), Due::Absent(id, run));
-            } else if worker.life == Life::Down {
+            } else if worker.state == ProcessState::Down {
                 self.launch(key, out);
             }
         }
@@ -226,14 +229,14 @@ impl Engine {
     /// `is_earlier`: it is the one that an earlier broker started and that is waited for.
     fn take_over(&mut self, key: usize, child: &Child, is_earlier: bool, out: Out<'_>) -> bool {
         let worker = &mut self.workers[key];
-        let is_ours = match worker.life {
-            Life::Down | Life::Backoff => is_earlier,
-            Life::Starting
-            | Life::Up
-            | Life::Ready
-            | Life::Returning
-            | Life::Asked
-            | Life::Ending => worker.run == child.run,
+        let is_ours = match worker.state {
+            ProcessState::Down | ProcessState::Backoff => is_earlier,
+            ProcessState::Starting
+            | ProcessState::Up
+            | ProcessState::Ready
+            | ProcessState::Returning
+            | ProcessState::Asked
+            | ProcessState::Ending => worker.run == child.run,
         };
         if !is_ours {
             return false;
@@ -244,10 +247,14 @@ impl Engine {
         worker.told = worker.told.filter(|_| worker.run == child.run);
         worker.run = child.run;
         let (id, run) = (worker.id, child.run);
-        match worker.life {
-            Life::Down | Life::Backoff | Life::Starting | Life::Up => {
-                worker.is_found |= matches!(worker.life, Life::Down | Life::Backoff);
-                worker.enter(Life::Up, self.now);
+        match worker.state {
+            ProcessState::Down
+            | ProcessState::Backoff
+            | ProcessState::Starting
+            | ProcessState::Up => {
+                worker.is_found |=
+                    matches!(worker.state, ProcessState::Down | ProcessState::Backoff);
+                worker.enter(ProcessState::Up, self.now);
                 worker.started = self.now;
                 let mut wait = self.settings.get(Setting::WorkerLoginMs);
                 if worker.is_found {
@@ -257,12 +264,14 @@ impl Engine {
                 }
                 self.wait_for(key, wait, Due::WorkerLogin(id, run));
             }
-            Life::Ending => self.exec_stop(key, self.settings.get(Setting::StopTermMs), out),
-            Life::Returning => {
+            ProcessState::Ending => {
+                self.exec_stop(key, self.settings.get(Setting::StopTermMs), out)
+            }
+            ProcessState::Returning => {
                 let wait = self.return_wait_ms(key);
                 self.wait_for(key, wait, Due::Return(id, run));
             }
-            Life::Ready | Life::Asked => {}
+            ProcessState::Ready | ProcessState::Asked => {}
         }
         if outlived {
             // The execd that was ending it is gone, and it is not.
@@ -313,7 +322,7 @@ impl Engine {
     /// The process that was taken for a worker's is none of its: it has none, as before.
     fn forget_start(&mut self, key: usize) {
         let worker = &mut self.workers[key];
-        worker.enter(Life::Down, self.now);
+        worker.enter(ProcessState::Down, self.now);
         (worker.run, worker.pid) = (RunId(0), 0);
         (worker.was_ready, worker.has_exited) = (false, false);
         self.settle(key);

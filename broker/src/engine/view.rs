@@ -18,7 +18,7 @@ pub struct WorkerView {
     /// The manual's list it is in: `lazy`, `idle` or `busy`.
     pub list: &'static str,
     /// How far its process is, as the column `state` of `workers` says it.
-    pub life: &'static str,
+    pub state: &'static str,
 }
 
 impl Engine {
@@ -33,7 +33,7 @@ impl Engine {
                 WorkerList::Idle => "idle",
                 WorkerList::Busy => "busy",
             },
-            life: worker.life.word(),
+            state: worker.state.word(),
         };
         self.workers.by_id().map(view).collect()
     }

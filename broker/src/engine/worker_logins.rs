@@ -7,7 +7,7 @@ use super::fact::FactKind;
 use super::input::{Close, Start};
 use super::links::End;
 use super::quotas::Class;
-use super::workers::{Life, Worker, WorkerSpec};
+use super::workers::{ProcessState, Worker, WorkerSpec};
 use super::{Engine, Out};
 use protocol::bodies::{ErrorBody, WorkerLogin, WorkerLoginOk};
 use protocol::errors::ErrorCode;
@@ -132,12 +132,14 @@ impl Engine {
         let reconnect_ms = self.settings.get(Setting::ReconnectMs);
         self.links.tell(link, self.told());
         let worker = &mut self.workers[key];
-        let is_adopted = matches!(worker.life, Life::Down | Life::Backoff | Life::Returning)
-            || worker.was_ready
+        let is_adopted = matches!(
+            worker.state,
+            ProcessState::Down | ProcessState::Backoff | ProcessState::Returning
+        ) || worker.was_ready
             || worker.is_found;
         worker.link = Some(link);
         worker.told = Some((reconnect_ms, silence_ms));
-        worker.enter(Life::Ready, now);
+        worker.enter(ProcessState::Ready, now);
         worker.why.clear();
         (worker.lost, worker.refused) = (None, None);
         worker.was_ready = true;

@@ -1,5 +1,5 @@
-//! A worker: its configuration, its life, its place in one of the manual's three lists (lazy, idle,
-//! busy), its figures. `dispatch` gives it requests, `lives` starts and ends its process.
+//! A worker: its configuration, the state of its process, which of the manual's three lists it is in
+//! (lazy, idle, busy), its figures. `dispatch` gives it requests, `process` starts and ends it.
 
 use super::Engine;
 use super::quotas::LINE_BYTES_MAX;
@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 /// How far a worker's process is. The state says nothing about requests: [`WorkerList`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Life {
+pub(crate) enum ProcessState {
     /// No process, none planned.
     Down,
     /// No process; it is started again at the moment given to `Due::Restart`.
@@ -35,7 +35,7 @@ pub(crate) enum Life {
     Ending,
 }
 
-impl Life {
+impl ProcessState {
     /// The word shown to operators.
     pub(crate) const fn word(self) -> &'static str {
         match self {
@@ -114,8 +114,8 @@ pub(crate) struct Worker {
     pub(crate) failed: Option<String>,
 
     /// How far its process is; [`enter`](Self::enter) changes it.
-    pub(crate) life: Life,
-    /// Since when it is in this state, for people: `life`, stopped, paused or failed.
+    pub(crate) state: ProcessState,
+    /// Since when it is in this state, for people: `state`, stopped, paused or failed.
     pub(crate) since: Tick,
     /// Why it is in this state; empty = that needs no reason.
     pub(crate) why: String,
@@ -127,7 +127,7 @@ pub(crate) struct Worker {
     pub(crate) lost: Option<String>,
     /// What its process was refused for when it tried to log in.
     pub(crate) refused: Option<String>,
-    /// The start that `life` is about.
+    /// The start that `state` is about.
     pub(crate) run: RunId,
     /// Its process id; 0 = not known.
     pub(crate) pid: u32,
@@ -276,7 +276,7 @@ impl Workers {
             is_wanted: false,
             is_paused: false,
             failed: None,
-            life: Life::Down,
+            state: ProcessState::Down,
             since,
             why: "not started yet".to_owned(),
             killed_at: Tick(0),
@@ -401,12 +401,12 @@ impl Worker {
         }
     }
 
-    /// Begins another part of its life.
-    pub(crate) fn enter(&mut self, life: Life, now: Tick) {
-        if self.life != life {
+    /// Its process is in another state from now on.
+    pub(crate) fn enter(&mut self, state: ProcessState, now: Tick) {
+        if self.state != state {
             self.since = now;
         }
-        self.life = life;
+        self.state = state;
     }
 
     /// Somebody said something that changes how it is.
@@ -446,7 +446,7 @@ impl Engine {
         let service = &self.registry[worker.service];
         if worker.current.is_some() {
             WorkerList::Busy
-        } else if worker.life == Life::Ready
+        } else if worker.state == ProcessState::Ready
             && !worker.is_paused
             && !service.is_paused
             && worker.is_wanted

@@ -56,7 +56,7 @@ struct Shell {
     later: Vec<(LinkId, Frame)>,
 }
 
-/// Bytes as a life of an execd.
+/// Bytes as what happens to an execd.
 pub fn execd(data: &[u8]) {
     let mut source = Source::new(data);
     let flags = source.byte();
