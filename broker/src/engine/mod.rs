@@ -19,6 +19,7 @@ mod clients;
 mod deaths;
 mod dispatch;
 mod doors;
+mod drain;
 mod due;
 mod ending;
 mod handover;
@@ -27,7 +28,7 @@ mod histogram;
 mod host_ending;
 mod hosts;
 mod invariants;
-mod leaving;
+
 mod links;
 mod listing;
 mod live;

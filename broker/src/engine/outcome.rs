@@ -233,6 +233,6 @@ impl Engine {
             self.record(FactKind::RequestOverdue, about, text.clone(), out);
         }
         self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, out);
-        self.leave_overdue(worker, out);
+        self.drain_overdue(worker, out);
     }
 }

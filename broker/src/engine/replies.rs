@@ -173,7 +173,7 @@ impl Engine {
             return;
         }
         self.settle(worker);
-        if self.wants_to_leave(worker) {
+        if self.is_drained(worker) {
             self.ask_to_end(worker, out);
         } else if self.workers[worker].current.is_none() {
             self.wait_for_end(worker);

@@ -1,5 +1,6 @@
-//! How workers end when they are to: asked, shut for writing, TERM, KILL; killed when they are busy
-//! too long. Not what follows when they have ended: that is `process`.
+//! How workers are drained and ended: the reply in progress is waited for, then they are asked to
+//! end, shut for writing, sent TERM, sent KILL; killed when they are busy too long. What follows
+//! when they have ended is in `process`.
 
 use super::action::Action;
 use super::due::Due;
@@ -50,8 +51,8 @@ impl Engine {
         }
     }
 
-    /// Whether a worker was stopped and has nothing more to do.
-    pub(crate) fn wants_to_leave(&self, key: usize) -> bool {
+    /// Whether a stopped worker is drained: it is ready and has nothing more to reply to.
+    pub(crate) fn is_drained(&self, key: usize) -> bool {
         let worker = &self.workers[key];
         worker.current.is_none() && worker.state == ProcessState::Ready && !worker.is_wanted
     }
@@ -85,8 +86,8 @@ impl Engine {
         }
     }
 
-    /// A stopped worker had one reply to give, and its time is over: it is waited for no longer.
-    pub(crate) fn leave_overdue(&mut self, key: usize, out: Out<'_>) {
+    /// A stopped worker had one reply to give, and its deadline is over: it is waited for no longer.
+    pub(crate) fn drain_overdue(&mut self, key: usize, out: Out<'_>) {
         let worker = &self.workers[key];
         let is_over = worker.current.is_some_and(|at| self.transactions[at].is_ended);
         if is_over
