@@ -42,7 +42,7 @@ impl Engine {
     pub(crate) fn on_lost_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
-        let is_expected = worker.ends_with_host || self.ending.is_some();
+        let is_expected = worker.ends_with_host || self.shutdown.is_some();
         if worker.state != ProcessState::Returning || worker.link.is_some() || is_expected {
             return;
         }

@@ -244,7 +244,7 @@ impl Engine {
                 && self.is_kept(key)
                 && self.transactions[key].deadline > self.now
                 && !self.registry[self.transactions[key].service].is_stopped
-                && self.ending.is_none()
+                && self.shutdown.is_none()
             {
                 // It never began: the worker closed in order before it had answered the one before.
                 self.wait_again(key, out);
@@ -318,7 +318,7 @@ impl Engine {
             && self.may_repeat(key)
             && transaction.deadline > self.now
             && !self.registry[transaction.service].is_stopped
-            && self.ending.is_none()
+            && self.shutdown.is_none()
     }
 
     /// The retry budget is used up: counted, a fact once a second, and what the client is told.

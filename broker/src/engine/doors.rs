@@ -235,7 +235,7 @@ impl Engine {
         let Some(slot) = self.links.get(link) else { return };
         let end = slot.end.clone();
         if let (End::Host(name), ErrorCode::ShuttingDown, 0) = (&end, error.code, worker.0)
-            && self.on_host_ending(link, name, out)
+            && self.on_host_shutdown(link, name, out)
         {
             return;
         }

@@ -86,7 +86,7 @@ impl Engine {
         }
     }
 
-    /// A stopped worker had one reply to give, and its deadline is over: it is waited for no longer.
+    /// A stopped worker had one reply to give, and its deadline is over: no longer waited for.
     pub(crate) fn drain_overdue(&mut self, key: usize, out: Out<'_>) {
         let worker = &self.workers[key];
         let is_over = worker.current.is_some_and(|at| self.transactions[at].is_ended);

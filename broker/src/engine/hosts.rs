@@ -67,7 +67,7 @@ pub(crate) struct Host {
     /// The dial under way is to an address that is not its any more.
     is_misdialled: bool,
     /// It said on this connection that it is shutting down: nothing is started there.
-    pub(crate) is_ending: bool,
+    pub(crate) is_shutting_down: bool,
     /// What it said on this connection and was not believed.
     pub(crate) disbelieved: u64,
 }
@@ -130,7 +130,7 @@ impl Engine {
                 why: "not dialled yet".into(),
                 is_told: false,
                 is_misdialled: false,
-                is_ending: false,
+                is_shutting_down: false,
                 disbelieved: 0,
             },
         );
@@ -140,7 +140,7 @@ impl Engine {
     /// Dials a host that is down.
     pub(crate) fn dial(&mut self, name: &HostName, out: Out<'_>) {
         let Some(host) = self.hosts.get_mut(name) else { return };
-        if host.state == HostState::Down && self.ending.is_none() {
+        if host.state == HostState::Down && self.shutdown.is_none() {
             host.state = HostState::Dialing;
             // One dial at a time: an outcome names its host, not the address that was dialled.
             if !self.dials.insert(name.clone()) {
@@ -177,7 +177,7 @@ impl Engine {
             return;
         };
         host.state = HostState::Greeting(link);
-        (host.disbelieved, host.is_ending) = (0, false);
+        (host.disbelieved, host.is_shutting_down) = (0, false);
         host.must = must;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
         self.links.open(link, End::Host(name.clone()), peer, self.now);
@@ -262,7 +262,7 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let was_up = matches!(host.state, HostState::Up(_));
         host.state = HostState::Down;
-        if std::mem::take(&mut host.is_ending) {
+        if std::mem::take(&mut host.is_shutting_down) {
             why = format!("its execd was shutting down; {why}");
         }
         if was_up {
@@ -284,7 +284,7 @@ impl Engine {
         let text = format!("host {name} at {}: {why}{more}", host.address);
         host.why = why;
         // One that comes and goes as fast as it is dialled is told of only so often.
-        if is_news && self.ending.is_none() && self.may_cause(Class::Host, None) {
+        if is_news && self.shutdown.is_none() && self.may_cause(Class::Host, None) {
             let about = About { host: Some(name.clone()), ..About::default() };
             self.record(FactKind::HostLost, about, text, out);
         }
@@ -343,7 +343,7 @@ impl Engine {
         host.state = HostState::Up(link);
         let away = std::mem::replace(&mut host.since, self.now);
         (host.handing, host.unfit) = (0, None);
-        if !host.is_ending {
+        if !host.is_shutting_down {
             host.why.clear();
         }
         let mut text = format!(
@@ -364,7 +364,7 @@ impl Engine {
         }
         self.tell_older(name, out);
         self.host_listed(name, link, &listed.children, out);
-        if self.is_host_ending(name) {
+        if self.is_host_shutting_down(name) {
             self.end_with_host(name);
         }
     }
@@ -387,7 +387,7 @@ impl Engine {
             host.since = self.now;
         }
         host.state = HostState::Down;
-        host.is_ending = false;
+        host.is_shutting_down = false;
         host.retry_ms = RETRY_MIN_MS;
         if let Some(link) = old {
             self.close_link(link, out);

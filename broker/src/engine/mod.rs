@@ -21,13 +21,13 @@ mod dispatch;
 mod doors;
 mod drain;
 mod due;
-mod ending;
 mod handover;
 mod heartbeat;
 mod histogram;
-mod host_ending;
+mod host_shutdown;
 mod hosts;
 mod invariants;
+mod shutdown;
 
 mod links;
 mod listing;
@@ -66,7 +66,6 @@ use action::{Action, Origin};
 use buckets::Buckets;
 use clients::Clients;
 use due::{Due, DueList};
-use ending::Departure;
 use fact::{About, Fact, FactKind};
 use hosts::Host;
 use input::{Asker, Certificates, Input, Listening};
@@ -81,6 +80,7 @@ use protocol::time::Tick;
 use quotas::{FACT_BYTES_MAX, Quotas};
 use recent::Recent;
 use registry::Registry;
+use shutdown::Shutdown;
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use transaction::Transaction;
@@ -157,7 +157,7 @@ pub struct Engine {
     queue_bytes: u64,
     is_preempt: bool,
     is_rejecting: bool,
-    ending: Option<Departure>,
+    shutdown: Option<Shutdown>,
     recent: Recent,
     quotas: Quotas,
     buckets: Buckets,
@@ -211,7 +211,7 @@ impl Engine {
             queue_bytes: 0,
             is_preempt: false,
             is_rejecting: false,
-            ending: None,
+            shutdown: None,
             recent,
             quotas: Quotas::default(),
             buckets: Buckets::default(),
@@ -358,8 +358,8 @@ impl Engine {
         if std::mem::take(&mut self.is_changed) {
             out.push(Action::Persist);
         }
-        if self.ending.is_some() {
-            self.check_departure(out);
+        if self.shutdown.is_some() {
+            self.check_shutdown(out);
         }
     }
 
@@ -411,7 +411,7 @@ impl Engine {
                     self.is_changed |= self.unsaved.is_some();
                 }
                 Due::Listing => self.on_listing(out),
-                Due::End => self.on_departure_due(out),
+                Due::End => self.on_shutdown_due(out),
             }
         }
     }

@@ -1,7 +1,7 @@
 //! The operator's verbs: what they change, and what the manual prints for it. Each change leaves a
 //! fact with who asked. What makes and unmakes services, workers and hosts is in `op_config`.
 
-use super::action::{Action, Ending, Origin};
+use super::action::{Action, BrokerExit, Origin};
 use super::buckets::{self, Buckets};
 use super::fact::{About, FactKind};
 use super::op_read::{counted, number, text};
@@ -404,13 +404,13 @@ impl Engine {
 
     pub(crate) fn halt(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
         self.noted(origin, "halt".into(), out);
-        self.depart(1, &format!("halt by {}", Self::who(origin)), false, out);
+        self.begin_shutdown(1, &format!("halt by {}", Self::who(origin)), false, out);
         OpReply::line("halt", "isectd ends", vec![])
     }
 
     pub(crate) fn abort(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
         self.noted(origin, "abort".into(), out);
-        out.push(Action::End(Ending::Abort));
+        out.push(Action::End(BrokerExit::Abort));
         OpReply::line("abort", "isectd aborts", vec![])
     }
 }

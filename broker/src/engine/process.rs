@@ -77,7 +77,7 @@ impl Engine {
             && !service.is_paused
             && worker.failed.is_none()
             && !worker.state.has_process()
-            && self.ending.is_none();
+            && self.shutdown.is_none();
         let link = self.start_link(&worker.host).filter(|_| may_run);
         let (Some(link), id) = (link, worker.id) else {
             if worker.state == ProcessState::Backoff {
@@ -264,7 +264,8 @@ impl Engine {
         let worker = &mut self.workers[key];
         let ready = worker.was_ready.then_some(worker.ready_since);
         let ending = worker.ending;
-        let was_stopping = std::mem::take(&mut worker.is_stopping) || self.is_farewell(ending);
+        let was_stopping =
+            std::mem::take(&mut worker.is_stopping) || self.is_exit_of_shutdown(ending);
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
         worker.pid = 0;
@@ -400,7 +401,7 @@ impl Engine {
             );
             worker.is_cut_off |= is_on_its_way && worker.host == *name;
         }
-        if self.ending.is_some() {
+        if self.shutdown.is_some() {
             self.on_host_ended(name, out);
         }
     }

@@ -213,7 +213,7 @@ impl Engine {
         let refuse = |code, text: String| Err(ErrorBody { code, ran: Ran::No, text });
         let entry = &self.clients[client];
         let service = &self.registry[entry.service];
-        if self.ending.is_some() {
+        if self.shutdown.is_some() {
             return refuse(ErrorCode::ShuttingDown, "the broker is shutting down".into());
         }
         if service.is_stopped {

@@ -1,5 +1,5 @@
-//! A worker: its configuration, the state of its process, which of the manual's three lists it is in
-//! (lazy, idle, busy), its figures. `dispatch` gives it requests, `process` starts and ends it.
+//! A worker: its configuration, the state of its process, which of the manual's three lists (lazy,
+//! idle, busy) it is in, its figures. `dispatch` gives it requests, `process` starts and ends it.
 
 use super::Engine;
 use super::quotas::LINE_BYTES_MAX;
@@ -451,7 +451,7 @@ impl Engine {
             && !service.is_paused
             && worker.is_wanted
             && !worker.ends_with_host
-            && self.ending.is_none()
+            && self.shutdown.is_none()
         {
             WorkerList::Idle
         } else {

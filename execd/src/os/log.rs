@@ -92,7 +92,7 @@ pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
         | Note::Stopping { .. }
         | Note::Exited { .. }
         | Note::ReportDropped { .. }
-        | Note::Leaving { .. } => true,
+        | Note::ShuttingDown { .. } => true,
     };
     if !has_room {
         return;
@@ -142,7 +142,7 @@ pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
         Note::ReportDropped { broker } => {
             warn!(%broker, "the oldest report for an absent broker was dropped");
         }
-        Note::Leaving { why, children } => info!(why, children, "leaving"),
+        Note::ShuttingDown { why, children } => info!(why, children, "shutting down"),
     }
 }
 

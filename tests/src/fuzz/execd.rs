@@ -359,7 +359,7 @@ impl Shell {
                 assert!(self.children.remove(&child).is_some(), "{child} is forgotten twice");
             }
             Action::Note(note) => assert!(!format!("{note:?}").is_empty()),
-            Action::Leave | Action::HandOver => self.has_left = true,
+            Action::Exit | Action::HandOver => self.has_left = true,
         }
     }
 

@@ -14,13 +14,13 @@ use protocol::names::HostName;
 impl Engine {
     /// The execd at this link says that it is shutting down. False if that is no news of an execd
     /// that serves the broker.
-    pub(crate) fn on_host_ending(&mut self, link: LinkId, name: &HostName, out: Out<'_>) -> bool {
+    pub(crate) fn on_host_shutdown(&mut self, link: LinkId, name: &HostName, out: Out<'_>) -> bool {
         let Some(host) = self.hosts.get_mut(name) else { return false };
         let serves = match host.state {
             HostState::Listing(at) | HostState::Up(at) => at == link,
             HostState::Down | HostState::Dialing | HostState::Greeting(_) => false,
         };
-        if !serves || std::mem::replace(&mut host.is_ending, true) {
+        if !serves || std::mem::replace(&mut host.is_shutting_down, true) {
             return false;
         }
         host.why = "its execd is shutting down and ends its workers".into();
@@ -31,7 +31,7 @@ impl Engine {
         );
         if self.may_cause(Class::Host, Some(link)) {
             let about = About { host: Some(name.clone()), ..About::default() };
-            self.record(FactKind::HostEnding, about, text, out);
+            self.record(FactKind::HostShutdown, about, text, out);
         }
         self.end_with_host(name);
         true
@@ -53,11 +53,11 @@ impl Engine {
 
     /// Where programs of a host can be started now.
     pub(crate) fn start_link(&self, name: &HostName) -> Option<LinkId> {
-        self.host_link(name).filter(|_| !self.is_host_ending(name))
+        self.host_link(name).filter(|_| !self.is_host_shutting_down(name))
     }
 
-    pub(crate) fn is_host_ending(&self, name: &HostName) -> bool {
-        self.hosts.get(name).is_some_and(|host| host.is_ending)
+    pub(crate) fn is_host_shutting_down(&self, name: &HostName) -> bool {
+        self.hosts.get(name).is_some_and(|host| host.is_shutting_down)
     }
 
     /// Whether the end of a worker is put down to the end of its host: however a program ends that
