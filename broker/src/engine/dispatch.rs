@@ -228,8 +228,8 @@ impl Engine {
             if self.transactions[key].is_ended {
                 self.transactions.remove(key);
             } else {
-                let is_death = !self.workers[worker].ends_with_host;
-                self.transactions[key].deaths += u64::from(is_death);
+                let is_crash = !self.workers[worker].ends_with_host;
+                self.transactions[key].deaths += u64::from(is_crash);
                 self.died_with(key, id, Ran::Maybe, why, out);
             }
         }

@@ -87,7 +87,7 @@ facts! {
     WorkerUp = 21, "worker_up", Debug, "a worker's process runs";
     WorkerReady = 22, "worker_ready", Info, "a worker logged in";
     WorkerAdopted = 23, "worker_adopted", Info, "a worker that was running already came back and was taken over";
-    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly; one for each death";
+    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly; one fact each time";
     WorkerEnded = 25, "worker_ended", Info, "a worker ended after a stop";
     WorkerRestart = 26, "worker_restart", Info, "a worker is to be started again, now or after a backoff";
     WorkerFailed = 27, "worker_failed", Error, "a worker ended too often, or can't be started; it stays lazy until 'start'";

@@ -16,17 +16,17 @@ mod buckets;
 mod budget;
 mod certificates;
 mod clients;
-mod deaths;
 mod dispatch;
-mod doors;
 mod drain;
 mod due;
+mod exit_cause;
 mod handover;
 mod heartbeat;
 mod histogram;
 mod host_shutdown;
 mod hosts;
 mod invariants;
+mod link_events;
 mod shutdown;
 
 mod links;
@@ -48,11 +48,11 @@ mod process;
 mod queue;
 mod quotas;
 mod recent;
-mod refusals;
 mod registry;
 mod replies;
 mod restart;
 pub mod save;
+mod start_failures;
 mod starts;
 mod states;
 mod transaction;
@@ -113,7 +113,7 @@ pub struct Totals {
     pub orphaned: u64,
     /// Of those, set aside as poison.
     pub poisoned: u64,
-    /// Requests refused at the door; never accepted.
+    /// Requests refused at admission; never accepted.
     pub refused: u64,
 }
 

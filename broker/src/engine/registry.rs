@@ -21,7 +21,7 @@ pub(crate) struct ServiceFigures {
     pub(crate) completed: u64,
     /// Requests that ended with an error, by code.
     pub(crate) failed: BTreeMap<ErrorCode, u64>,
-    /// Requests given to another worker after a death.
+    /// Requests given to another worker after one died.
     pub(crate) retried: u64,
     /// Requests not given to another worker because the retry budget was used up.
     pub(crate) denied: u64,

@@ -155,7 +155,7 @@ impl Engine {
         false
     }
 
-    /// A new request: refused at the door, or accepted and then surely ended.
+    /// A new request: refused at once, or accepted and then surely ended.
     fn accept(&mut self, client: usize, head: Header, body: Bytes, out: Out<'_>) {
         if head.more != 0 && !self.may_come_in_pieces(client, out) {
             return;

@@ -1,5 +1,5 @@
 //! The loop around the engine: sockets, signals, helper threads and files, one turn at a time. The
-//! only module that knows mio. Not what is decided: the engine does that, and only here is it called.
+//! only module that knows mio. Not what is decided: the engine does that, and only this calls it.
 
 mod alarm;
 mod apply;

@@ -1,5 +1,5 @@
-//! Starts that a host refuses: for good, for now, or because it is at a limit of its own. Not the
-//! ends of processes that did start: `process`.
+//! Start failures: a host can't start a process for good, for now, or because it is at a limit of
+//! its own. The ends of processes that did start are in `process`.
 
 use super::due::Due;
 use super::fact::FactKind;

@@ -1,5 +1,5 @@
-//! Links come and go: opened, closed by the peer, closed by us for a fault, garbage on them. Who
-//! stands at a link and what its loss means is `clients`', `process`' and `hosts`' business.
+//! What happens to links: opened, closed by the peer, closed by the broker for a fault, garbage
+//! received. Who is at a link, and what its loss means, is known to `clients`, `process`, `hosts`.
 
 use super::action::Action;
 use super::clients;
@@ -40,7 +40,7 @@ impl Engine {
         self.link_gone(link, how, why, out);
     }
 
-    /// A link is gone, by itself or because it was closed: what that means for who stood there.
+    /// A link is gone, by itself or because it was closed: what that means for who was there.
     pub(crate) fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
         let Some(end) = self.links.get(link).map(|slot| slot.end.clone()) else { return };
         self.links.free(link, out);
@@ -52,7 +52,7 @@ impl Engine {
         }
     }
 
-    /// Closes a link; who stood there is the caller's business.
+    /// Closes a link; what follows for who was there is the caller's business.
     pub(crate) fn close_link(&mut self, link: LinkId, out: Out<'_>) {
         if self.links.get(link).is_some() {
             out.push(Action::Close { link });

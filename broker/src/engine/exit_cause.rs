@@ -1,5 +1,5 @@
-//! What a worker's end is put down to, and what can be done about it: one cause for each death, in
-//! words. Not what follows from it: that is `process` and `restart`.
+//! Why a worker's process ended, and what can be done about it: one cause for each end, in words.
+//! What follows from it is decided in `process` and `restart`.
 
 use super::due::Due;
 use super::fact::FactKind;
@@ -14,10 +14,11 @@ use protocol::show;
 /// How long the report of an end may follow the end of a connection: until then the two are one
 /// event.
 const TOGETHER_MS: u64 = 300;
-/// Most of the last line of stderr that is told with a death, in bytes; its page has all of it.
+/// Most of the last line of stderr that the fact of an end quotes, in bytes; the worker's page
+/// has all of it.
 const LAST_LINE_MAX: usize = 512;
-/// Most of a refusal that is kept, in characters.
-const REFUSAL_MAX: usize = 200;
+/// Most of the text of a refused login that is kept, in characters.
+const REFUSED_MAX: usize = 200;
 
 impl Worker {
     /// A new process: what is known of the one before is of the past.
@@ -73,7 +74,7 @@ impl Engine {
         };
         let key = self.workers.by_id().find(|(_, w)| is_it(w)).map(|(key, _)| key);
         if let Some(key) = key {
-            self.workers[key].refused = Some(text.chars().take(REFUSAL_MAX).collect());
+            self.workers[key].refused = Some(text.chars().take(REFUSED_MAX).collect());
         }
     }
 
