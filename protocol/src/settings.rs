@@ -199,7 +199,7 @@ settings! {
     ServiceSetting, SERVICE_SETTINGS, ServiceSettings;
     DeadlineMs = "deadline_ms", Millis, 1, crate::limits::DEADLINE_MS_MAX, 30_000, true, "how long a request that names no deadline may take, waiting included";
     QueueMax = "queue_max", Count, 0, 10_000_000, 10_000, true, "most requests that wait for a worker";
-    AdmitPercent = "admit_percent", Count, 0, 1000, 80, true, "a request that must wait is refused as overloaded when those ahead of it, at the present pace, and its own work would take more than so many per cent of its deadline; 0 = never";
+    AdmitPercent = "admit_percent", Count, 0, 1000, 80, true, "a request that must wait is refused as overloaded when those ahead of it, at the present service rate, and its own work would take more than so many per cent of its deadline; 0 = never";
     Retry = "retry", Count, 0, 100, 0, true, "how often a request whose worker died is given to another one without the idempotent flag";
     RetryIdempotent = "retry_idempotent", Count, 0, 100, 3, true, "how often a request with the idempotent flag is given to another worker";
     RetryPercent = "retry_percent", Count, 0, 1000, 10, true, "retry budget: so many per cent of the requests that workers got for the first time in the last 10 to 20 s may be given to another one";

@@ -51,7 +51,7 @@ impl Engine {
         let queue = &mut self.registry[service].queue;
         let key = queue.take_first(self.is_preempt, &mut self.transactions)?;
         let left = queue.count();
-        self.registry[service].pace.taken(self.now, left);
+        self.registry[service].rate.taken(self.now, left);
         Some(key)
     }
 
@@ -67,7 +67,7 @@ impl Engine {
             }
             let taken = &mut self.registry[service];
             taken.queue.remove(key, &mut self.transactions);
-            taken.pace.taken(self.now, taken.queue.count());
+            taken.rate.taken(self.now, taken.queue.count());
             taken.roomy.rotate_left(1);
             self.transactions[key].stage = Stage::Held(worker);
             self.workers[worker].held.push_back(key);

@@ -3,8 +3,8 @@
 
 use super::budget::{Budget, Level};
 use super::histogram::Histogram;
-use super::pace::Pace;
 use super::queue::Queue;
+use super::service_rate::ServiceRate;
 use super::states::Said;
 use protocol::errors::ErrorCode;
 use protocol::ids::ServiceId;
@@ -73,8 +73,8 @@ pub(crate) struct Service {
     pub(crate) figures: ServiceFigures,
     /// When refusals were last made a fact.
     pub(crate) overload_told: Option<Tick>,
-    /// How fast it gets on.
-    pub(crate) pace: Pace,
+    /// How fast it takes requests out of its queue.
+    pub(crate) rate: ServiceRate,
     /// How often requests may be repeated.
     pub(crate) budget: Budget,
     /// When a repetition that was denied was last made a fact.
@@ -146,7 +146,7 @@ impl Registry {
             clients: 0,
             figures: ServiceFigures::default(),
             overload_told: None,
-            pace: Pace::default(),
+            rate: ServiceRate::default(),
             budget: Budget::default(),
             budget_told: None,
         });

@@ -117,7 +117,7 @@ impl Engine {
         let transaction = &self.transactions[key];
         let ran = self.now.since(transaction.dispatched);
         let service = &mut self.registry[transaction.service];
-        service.pace.finished(ran);
+        service.rate.finished(ran);
         let figures = &mut service.figures;
         figures.completed += 1;
         figures.run.add(ran.0);

@@ -244,7 +244,7 @@ impl Engine {
             );
         }
         if must_wait && !entry.is_blocked {
-            self.foresee(service, client, head)?;
+            self.reject_early(service, client, head)?;
         }
         let bytes_max = self.settings.get(Setting::QueueBytesMax);
         let bytes = self.queue_bytes + body.len() as u64;
@@ -262,16 +262,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a request that must wait can be answered in time. If not it is better told so at
-    /// once: a queue whose head is about to be too late keeps its workers busy for nobody.
-    fn foresee(&self, service: &Service, client: usize, head: &Header) -> Result<(), ErrorBody> {
+    /// Early rejection: refuses a request that must wait and could not be answered in time. A queue
+    /// whose head is about to be too late keeps its workers busy for nobody.
+    fn reject_early(
+        &self,
+        service: &Service,
+        client: usize,
+        head: &Header,
+    ) -> Result<(), ErrorBody> {
         let percent = service.settings.get(ServiceSetting::AdmitPercent);
         let priority = match head.priority {
             0 => self.clients[client].priority,
             own => own,
         };
         let ahead = service.queue.ahead_of(priority);
-        let Some(expected) = service.pace.expect(self.now, ahead).filter(|_| percent > 0) else {
+        let Some(expected) = service.rate.expect(self.now, ahead).filter(|_| percent > 0) else {
             return Ok(());
         };
         let deadline_ms = deadline_ms(service, head);
