@@ -3,10 +3,10 @@
 //! `serve`.
 
 use super::action::Action;
-use super::budget::Level;
 use super::fact::{About, FactKind};
 use super::input::Close;
 use super::poison::Poison;
+use super::retry_budget::Level;
 use super::transaction::Stage;
 use super::workers::ProcessState;
 use super::{Engine, Out};
@@ -131,7 +131,7 @@ impl Engine {
         let transaction = &mut self.transactions[key];
         transaction.attempt += 1;
         if transaction.attempt == 1 {
-            self.registry[transaction.service].budget.first(self.now);
+            self.registry[transaction.service].retry_budget.first(self.now);
         }
         let is_single = transaction.is_complete && transaction.pieces.is_empty();
         let body = transaction.body.clone();
@@ -266,7 +266,7 @@ impl Engine {
         out: Out<'_>,
     ) {
         let transaction = &self.transactions[key];
-        let level = self.registry[transaction.service].budget_level(self.now);
+        let level = self.registry[transaction.service].retry_budget_level(self.now);
         let service = &self.registry[transaction.service];
         let deaths = transaction.deaths;
         let is_kept = self.is_kept(key);
@@ -296,7 +296,7 @@ impl Engine {
             );
             let service = &mut self.registry[transaction.service];
             service.figures.retried += 1;
-            service.budget.repeat(self.now);
+            service.retry_budget.repeat(self.now);
             self.record(FactKind::RequestRetried, about, text, out);
             self.wait_again(key, out);
         } else {
@@ -321,7 +321,7 @@ impl Engine {
             && self.shutdown.is_none()
     }
 
-    /// The retry budget is used up: counted, a fact once a second, and what the client is told.
+    /// The retry budget is used up: counted, a fact once a second, and the text for the client.
     fn deny_repeat(&mut self, service: usize, level: Level, out: Out<'_>) -> String {
         let now = self.now;
         let service = &mut self.registry[service];
@@ -333,11 +333,11 @@ impl Engine {
              retry_percent, and {min}, retry_min)",
             level.used, level.most, level.fresh
         );
-        if service.budget_told.is_none_or(|at| now.since(at).as_millis() >= 1000) {
-            service.budget_told = Some(now);
+        if service.denial_recorded.is_none_or(|at| now.since(at).as_millis() >= 1000) {
+            service.denial_recorded = Some(now);
             let about = About { service: Some(service.name.clone()), ..About::default() };
-            let told = format!("service '{}': {text}", service.name);
-            self.record(FactKind::RetryDenied, about, told, out);
+            let what = format!("service '{}': {text}", service.name);
+            self.record(FactKind::RetryDenied, about, what, out);
         }
         format!("; {text}")
     }

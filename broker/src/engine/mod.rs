@@ -13,7 +13,6 @@ pub mod view;
 mod absence;
 mod access;
 mod buckets;
-mod budget;
 mod certificates;
 mod clients;
 mod dispatch;
@@ -27,6 +26,7 @@ mod host_shutdown;
 mod hosts;
 mod invariants;
 mod link_events;
+mod retry_budget;
 mod shutdown;
 
 mod links;

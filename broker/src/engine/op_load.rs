@@ -45,7 +45,7 @@ impl Engine {
         let busy =
             self.workers.by_id().filter(|(_, w)| w.service == key && w.list == WorkerList::Busy);
         let overloaded = figures.failed.get(&ErrorCode::Overloaded).copied().unwrap_or(0);
-        let level = service.budget_level(self.now);
+        let level = service.retry_budget_level(self.now);
         vec![
             text(&service.name),
             number(service.clients),

@@ -1,9 +1,9 @@
 //! What the names of services mean: a service, its settings, its queue, its idle workers, its
 //! figures. Names are spelled in `protocol::names`; who may use one is decided where it is used.
 
-use super::budget::{Budget, Level};
 use super::histogram::Histogram;
 use super::queue::Queue;
+use super::retry_budget::{Level, RetryBudget};
 use super::service_rate::ServiceRate;
 use super::states::Said;
 use protocol::errors::ErrorCode;
@@ -72,21 +72,21 @@ pub(crate) struct Service {
     /// Figures.
     pub(crate) figures: ServiceFigures,
     /// When refusals were last made a fact.
-    pub(crate) overload_told: Option<Tick>,
+    pub(crate) overload_recorded: Option<Tick>,
     /// How fast it takes requests out of its queue.
     pub(crate) rate: ServiceRate,
     /// How often requests may be repeated.
-    pub(crate) budget: Budget,
+    pub(crate) retry_budget: RetryBudget,
     /// When a repetition that was denied was last made a fact.
-    pub(crate) budget_told: Option<Tick>,
+    pub(crate) denial_recorded: Option<Tick>,
 }
 
 impl Service {
     /// How the retry budget stands.
-    pub(crate) fn budget_level(&self, now: Tick) -> Level {
+    pub(crate) fn retry_budget_level(&self, now: Tick) -> Level {
         let percent = self.settings.get(ServiceSetting::RetryPercent);
         let min = self.settings.get(ServiceSetting::RetryMin);
-        let mut budget = self.budget;
+        let mut budget = self.retry_budget;
         budget.level(now, percent, min)
     }
 }
@@ -145,10 +145,10 @@ impl Registry {
             workers: 0,
             clients: 0,
             figures: ServiceFigures::default(),
-            overload_told: None,
+            overload_recorded: None,
             rate: ServiceRate::default(),
-            budget: Budget::default(),
-            budget_told: None,
+            retry_budget: RetryBudget::default(),
+            denial_recorded: None,
         });
         self.names.insert(name, key);
         Ok(key)

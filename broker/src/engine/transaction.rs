@@ -309,19 +309,19 @@ impl Engine {
             self.clients[client].cut_off(head.sequence, self.now);
         }
         if error.code == ErrorCode::Overloaded {
-            self.tell_overload(service, &error.text, out);
+            self.record_overload(service, &error.text, out);
         }
         let link = self.clients[client].link;
         self.answer_error(link, head, error, out);
     }
 
     /// One fact a second says that requests are refused, not one a request.
-    fn tell_overload(&mut self, service: usize, text: &str, out: Out<'_>) {
-        let told = self.registry[service].overload_told;
-        if told.is_some_and(|at| self.now.since(at).as_millis() < 1000) {
+    fn record_overload(&mut self, service: usize, text: &str, out: Out<'_>) {
+        let before = self.registry[service].overload_recorded;
+        if before.is_some_and(|at| self.now.since(at).as_millis() < 1000) {
             return;
         }
-        self.registry[service].overload_told = Some(self.now);
+        self.registry[service].overload_recorded = Some(self.now);
         let about =
             About { service: Some(self.registry[service].name.clone()), ..About::default() };
         self.record(FactKind::Overloaded, about, text.to_owned(), out);
