@@ -297,14 +297,14 @@ impl Engine {
             match (self.transactions[transaction].stage, blocked) {
                 (Stage::Waiting, true) => {
                     self.registry[service].queue.remove(transaction, &mut self.transactions);
-                    self.transactions[transaction].stage = Stage::Barred;
+                    self.transactions[transaction].stage = Stage::Blocked;
                 }
-                (Stage::Barred, false) => {
+                (Stage::Blocked, false) => {
                     self.transactions[transaction].stage = Stage::Waiting;
                     self.registry[service].queue.add(transaction, &mut self.transactions);
                     services.insert(service);
                 }
-                (Stage::Waiting | Stage::Barred | Stage::Held(_) | Stage::Bound(_), _) => {}
+                (Stage::Waiting | Stage::Blocked | Stage::Held(_) | Stage::Bound(_), _) => {}
             }
         }
         for service in services {
@@ -341,7 +341,7 @@ impl Engine {
         self.registry[service].clients += 1;
         let mut waiting: Vec<usize> = self.clients[key].live.keys().collect();
         waiting.retain(|&transaction| {
-            matches!(self.transactions[transaction].stage, Stage::Waiting | Stage::Barred)
+            matches!(self.transactions[transaction].stage, Stage::Waiting | Stage::Blocked)
         });
         for transaction in waiting {
             if self.registry[service].is_stopped {
@@ -374,7 +374,7 @@ impl Engine {
         let Client { link, ref live, .. } = self.clients[key];
         for transaction in live.keys().collect::<Vec<_>>() {
             let ran = match self.transactions[transaction].stage {
-                Stage::Waiting | Stage::Barred => Ran::No,
+                Stage::Waiting | Stage::Blocked => Ran::No,
                 Stage::Held(_) | Stage::Bound(_) => Ran::Maybe,
             };
             self.fail(transaction, ErrorBody { ran, ..error.clone() }, out);

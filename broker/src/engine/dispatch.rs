@@ -57,7 +57,7 @@ impl Engine {
 
     /// `prefetch`: sends whole, single-frame requests ahead to busy workers, each in turn.
     fn hold_ahead(&mut self, service: usize, out: Out<'_>) {
-        while let Some(&worker) = self.registry[service].roomy.front() {
+        while let Some(&worker) = self.registry[service].with_room.front() {
             let queue = &self.registry[service].queue;
             let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
             // A request in pieces would stand between the pieces of another; it waits for an idle
@@ -68,12 +68,12 @@ impl Engine {
             let taken = &mut self.registry[service];
             taken.queue.remove(key, &mut self.transactions);
             taken.rate.taken(self.now, taken.queue.count());
-            taken.roomy.rotate_left(1);
+            taken.with_room.rotate_left(1);
             self.transactions[key].stage = Stage::Held(worker);
             self.workers[worker].held.push_back(key);
             self.send_request(key, worker, out);
-            let is_roomy = self.has_room(worker);
-            self.set_roomy(worker, is_roomy);
+            let has_room = self.has_room(worker);
+            self.set_has_room(worker, has_room);
         }
     }
 
@@ -121,8 +121,8 @@ impl Engine {
         }
         let service = &self.registry[self.workers[worker].service];
         if service.settings.get(ServiceSetting::Prefetch) > 0 {
-            let is_roomy = self.has_room(worker);
-            self.set_roomy(worker, is_roomy);
+            let has_room = self.has_room(worker);
+            self.set_has_room(worker, has_room);
         }
     }
 
@@ -346,7 +346,7 @@ impl Engine {
     fn wait_again(&mut self, key: usize, out: Out<'_>) {
         let client = self.transactions[key].client;
         if client.is_some_and(|client| self.clients[client].is_blocked) {
-            self.transactions[key].stage = Stage::Barred;
+            self.transactions[key].stage = Stage::Blocked;
         } else {
             self.enqueue(key, out);
         }
@@ -354,7 +354,7 @@ impl Engine {
 
     /// Ends a transaction whose worker is gone.
     fn fail_unbound(&mut self, key: usize, error: ErrorBody, out: Out<'_>) {
-        self.transactions[key].stage = Stage::Barred;
+        self.transactions[key].stage = Stage::Blocked;
         self.fail(key, error, out);
     }
 }

@@ -34,7 +34,7 @@ impl Engine {
             let id = worker.id;
             let service = &self.registry[worker.service];
             let in_idle = service.idle.iter().filter(|&&idle| idle == key).count();
-            let in_roomy = service.roomy.iter().filter(|&&roomy| roomy == key).count();
+            let in_with_room = service.with_room.iter().filter(|&&other| other == key).count();
             counts[worker.list as usize] += 1;
             law!(
                 worker.list == self.list_of(key),
@@ -47,13 +47,13 @@ impl Engine {
                 "law 1: worker {id} is {in_idle} times in the idle list"
             );
             law!(
-                in_roomy == usize::from(worker.is_roomy),
-                "law 1: worker {id} is {in_roomy} times in the roomy list"
+                in_with_room == usize::from(worker.has_room),
+                "law 1: worker {id} is {in_with_room} times in the list of those with room"
             );
             law!(
-                worker.is_roomy == self.has_room(key),
-                "law 1: worker {id} roomy {} has room {}",
-                worker.is_roomy,
+                worker.has_room == self.has_room(key),
+                "law 1: worker {id} is listed with room: {}, has room: {}",
+                worker.has_room,
                 self.has_room(key)
             );
             law!(
@@ -113,20 +113,20 @@ impl Engine {
                     self.workers.get(worker).is_some_and(|w| w.held.contains(&key)),
                     "law 2: transaction {id} is held by nobody"
                 ),
-                Stage::Waiting | Stage::Barred => {
+                Stage::Waiting | Stage::Blocked => {
                     law!(!t.is_ended, "law 4: transaction {id} has ended and waits")
                 }
             }
             law!(
-                t.stage != Stage::Barred || t.client.is_some_and(|c| self.clients[c].is_blocked),
-                "law 5: transaction {id} is barred by nobody"
+                t.stage != Stage::Blocked || t.client.is_some_and(|c| self.clients[c].is_blocked),
+                "law 5: transaction {id} is blocked by nobody"
             );
             law!(
                 t.stage != Stage::Waiting || t.client.is_some_and(|c| !self.clients[c].is_blocked),
                 "law 5: transaction {id} waits to be served, though its client is blocked"
             );
             law!(
-                !matches!(t.stage, Stage::Waiting | Stage::Barred)
+                !matches!(t.stage, Stage::Waiting | Stage::Blocked)
                     || !self.registry[t.service].is_stopped,
                 "law 5: transaction {id} waits for a service that is stopped"
             );

@@ -117,7 +117,7 @@ impl Engine {
         let mut others: Vec<(usize, usize)> = self
             .transactions
             .iter()
-            .filter(|(_, t)| matches!(t.stage, Stage::Barred | Stage::Held(_)) && !t.is_ended)
+            .filter(|(_, t)| matches!(t.stage, Stage::Blocked | Stage::Held(_)) && !t.is_ended)
             .map(|(at, t)| (t.service, at))
             .collect();
         others.sort_unstable();

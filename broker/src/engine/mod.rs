@@ -118,7 +118,7 @@ pub struct Totals {
 }
 
 /// Room for so many requests is never too much.
-const ROOM_KEPT: usize = 1024;
+const CAPACITY_KEPT: usize = 1024;
 
 /// The broker without its sockets.
 #[derive(Debug)]
@@ -246,9 +246,9 @@ impl Engine {
     }
 
     /// Whether it keeps much more room for requests than there are.
-    pub fn is_roomy(&self) -> bool {
+    pub fn has_spare_capacity(&self) -> bool {
         let room = self.transactions.capacity();
-        room > ROOM_KEPT && self.transactions.len() < room / 4
+        room > CAPACITY_KEPT && self.transactions.len() < room / 4
     }
 
     /// Gives up the room that a burst of clients or requests took. Changes nothing else.

@@ -93,7 +93,7 @@ impl Engine {
                 number(
                     self.transactions
                         .iter()
-                        .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Barred))
+                        .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Blocked))
                         .count(),
                 ),
             ),
@@ -221,7 +221,7 @@ impl Engine {
     fn holder(&self, transaction: usize) -> Option<u32> {
         match self.transactions[transaction].stage {
             Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id.0),
-            Stage::Waiting | Stage::Barred => None,
+            Stage::Waiting | Stage::Blocked => None,
         }
     }
 
@@ -253,7 +253,7 @@ impl Engine {
         let t = &self.transactions[at];
         let place = match t.stage {
             Stage::Waiting => "queue",
-            Stage::Barred => "blocked",
+            Stage::Blocked => "blocked",
             Stage::Held(_) => "held",
             Stage::Bound(_) => "worker",
         };
@@ -278,7 +278,7 @@ impl Engine {
         let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
         let first = || mine().map(|(_, w)| w.id).next().unwrap_or_default();
         let busy = mine().filter(|(_, w)| w.list == WorkerList::Busy).count();
-        if stage == Stage::Barred {
+        if stage == Stage::Blocked {
             "its client is blocked ('unblock' lets it go on)".into()
         } else if entry.is_paused {
             format!("the service is paused ('ready {}' lets it go on)", entry.name)

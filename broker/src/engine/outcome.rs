@@ -27,7 +27,7 @@ impl Engine {
         let (stage, client) = (transaction.stage, transaction.client.take());
         if let Stage::Bound(worker) = stage {
             // What a worker holds beyond an overdue request would wait for that.
-            self.set_roomy(worker, false);
+            self.set_has_room(worker, false);
         }
         if let Some(client) = client {
             let client = &mut self.clients[client];
@@ -80,7 +80,7 @@ impl Engine {
         }
         self.finish(key, out);
         match stage {
-            Stage::Waiting | Stage::Barred => {
+            Stage::Waiting | Stage::Blocked => {
                 self.transactions.remove(key);
             }
             Stage::Bound(worker) => self.abandon_if_cut(key, worker, &why, out),
@@ -102,7 +102,7 @@ impl Engine {
             transaction: Some(transaction.id),
             worker: match transaction.stage {
                 Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id),
-                Stage::Waiting | Stage::Barred => None,
+                Stage::Waiting | Stage::Blocked => None,
             },
             ..About::default()
         };
@@ -151,7 +151,7 @@ impl Engine {
                 self.finish(key, out);
                 self.transactions.remove(key);
             }
-            Stage::Barred => {
+            Stage::Blocked => {
                 self.finish(key, out);
                 self.transactions.remove(key);
             }
@@ -185,7 +185,7 @@ impl Engine {
             .transactions
             .iter()
             .filter(|(_, t)| {
-                t.service == service && matches!(t.stage, Stage::Waiting | Stage::Barred)
+                t.service == service && matches!(t.stage, Stage::Waiting | Stage::Blocked)
             })
             .map(|(key, _)| key)
             .collect();
@@ -201,7 +201,7 @@ impl Engine {
         let waited = self.now.since(transaction.arrived).as_millis();
         let name = self.registry[transaction.service].name.clone();
         let worker = match transaction.stage {
-            Stage::Waiting | Stage::Barred => {
+            Stage::Waiting | Stage::Blocked => {
                 let why = self.why_waiting(transaction.service, transaction.stage);
                 let fate = match transaction.attempt {
                     0 => "never reached a worker".to_owned(),

@@ -228,7 +228,7 @@ impl Engine {
         if worker.state.has_process() && !worker.is_self_started {
             self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
         }
-        self.set_roomy(key, false);
+        self.set_has_room(key, false);
         self.registry[service].workers -= 1;
         self.workers.remove(key);
     }

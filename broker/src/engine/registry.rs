@@ -64,7 +64,7 @@ pub(crate) struct Service {
     /// Keys of its idle workers, longest idle first.
     pub(crate) idle: VecDeque<usize>,
     /// Keys of its busy workers that may hold a further request (`prefetch`), in turn.
-    pub(crate) roomy: VecDeque<usize>,
+    pub(crate) with_room: VecDeque<usize>,
     /// How many workers are configured.
     pub(crate) workers: usize,
     /// How many clients are attached.
@@ -141,7 +141,7 @@ impl Registry {
             open_said: Said::default(),
             queue: Queue::default(),
             idle: VecDeque::new(),
-            roomy: VecDeque::new(),
+            with_room: VecDeque::new(),
             workers: 0,
             clients: 0,
             figures: ServiceFigures::default(),

@@ -78,7 +78,7 @@ impl Engine {
         if is_last {
             self.completed(key, worker, out);
         } else {
-            self.set_roomy(worker, false);
+            self.set_has_room(worker, false);
         }
     }
 

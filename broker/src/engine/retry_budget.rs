@@ -1,4 +1,4 @@
-//! The retry budget of a service: how many requests may be given to a further worker after one died,
+//! The retry budget of a service: how many requests may be given to another worker after one died,
 //! measured by what its workers get anyway, so that repetitions never become the load. It is a
 //! bucket whose tokens expire: each request given out for the first time adds a share of one, a
 //! minimum is always there, and what is older than two windows counts no more. Which request may be

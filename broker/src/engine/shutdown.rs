@@ -73,7 +73,7 @@ impl Engine {
         let waiting: Vec<usize> = self
             .transactions
             .iter()
-            .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Barred))
+            .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Blocked))
             .map(|(key, _)| key)
             .collect();
         for key in waiting {

@@ -22,7 +22,7 @@ pub(crate) enum Stage {
     /// In its service's queue.
     Waiting,
     /// In no queue: its client is blocked.
-    Barred,
+    Blocked,
     /// Sent to a busy worker that has not begun it (`prefetch`).
     Held(usize),
     /// A worker has it.
@@ -202,7 +202,7 @@ impl Engine {
         entry.requests += 1;
         entry.live.insert(head.sequence, key);
         if entry.is_blocked {
-            self.transactions[key].stage = Stage::Barred;
+            self.transactions[key].stage = Stage::Blocked;
         } else {
             self.enqueue(key, out);
         }
@@ -230,7 +230,8 @@ impl Engine {
             );
         }
         // A request that a worker can take at once needs no place in the queue.
-        let has_taker = !service.idle.is_empty() || (head.more == 0 && !service.roomy.is_empty());
+        let has_taker =
+            !service.idle.is_empty() || (head.more == 0 && !service.with_room.is_empty());
         let must_wait = !has_taker || service.queue.count() > 0 || entry.is_blocked;
         let queue_max = service.settings.get(ServiceSetting::QueueMax);
         if must_wait && service.queue.count() as u64 >= queue_max {
@@ -333,7 +334,7 @@ impl Engine {
         let transaction = &self.transactions[key];
         let holder = match transaction.stage {
             Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id.0),
-            Stage::Waiting | Stage::Barred => None,
+            Stage::Waiting | Stage::Blocked => None,
         };
         if transaction.is_complete && !(transaction.in_conversation && head.workerid != 0) {
             if head.more != 0 {
@@ -370,7 +371,7 @@ impl Engine {
                     self.serve(self.workers[worker].service, out);
                 }
             }
-            Stage::Waiting | Stage::Barred => {
+            Stage::Waiting | Stage::Blocked => {
                 if self.queue_bytes + body.len() as u64 > self.settings.get(Setting::QueueBytesMax)
                 {
                     // It is counted as more to come unless this was the last piece, so the rest is

@@ -178,8 +178,8 @@ pub(crate) struct Worker {
     pub(crate) current: Option<usize>,
     /// Keys of the transactions it holds besides (`prefetch`), in order.
     pub(crate) held: VecDeque<usize>,
-    /// Whether it is in its service's `roomy` list.
-    pub(crate) is_roomy: bool,
+    /// Whether it is in its service's list `with_room`.
+    pub(crate) has_room: bool,
 
     /// Transactions it completed.
     pub(crate) transactions: u64,
@@ -307,7 +307,7 @@ impl Workers {
             list: WorkerList::Lazy,
             current: None,
             held: VecDeque::new(),
-            is_roomy: false,
+            has_room: false,
             transactions: 0,
             from_count: 0,
             to_count: 0,
@@ -477,8 +477,8 @@ impl Engine {
             workers.counts[list as usize] += 1;
             worker.list = list;
         }
-        let is_roomy = list == WorkerList::Busy && self.has_room(key);
-        self.set_roomy(key, is_roomy);
+        let has_room = list == WorkerList::Busy && self.has_room(key);
+        self.set_has_room(key, has_room);
     }
 
     /// Takes the longest idle worker of a service off the idle list; it is bound next.
@@ -491,18 +491,18 @@ impl Engine {
         Some(key)
     }
 
-    /// Puts a worker into or out of its service's `roomy` list.
-    pub(crate) fn set_roomy(&mut self, key: usize, is_roomy: bool) {
+    /// Puts a worker into or out of its service's list `with_room`.
+    pub(crate) fn set_has_room(&mut self, key: usize, has_room: bool) {
         let worker = &mut self.workers.slab[key];
-        if worker.is_roomy == is_roomy {
+        if worker.has_room == has_room {
             return;
         }
-        worker.is_roomy = is_roomy;
+        worker.has_room = has_room;
         let service = &mut self.registry[worker.service];
-        if is_roomy {
-            service.roomy.push_back(key);
+        if has_room {
+            service.with_room.push_back(key);
         } else {
-            service.roomy.retain(|&roomy| roomy != key);
+            service.with_room.retain(|&other| other != key);
         }
     }
 }
