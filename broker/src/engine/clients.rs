@@ -63,9 +63,9 @@ pub(crate) struct Client {
     pub(crate) requests_max: u64,
     /// Keys of its transactions that have no outcome yet, by sequence.
     pub(crate) live: Live,
-    /// Requests that ended before their last piece came, and when: further pieces are dropped up to
-    /// the one with `more` = 0, and until then the sequence can't be used for anything else.
-    pub(crate) cut: BTreeMap<u32, Tick>,
+    /// Requests that ended before their last piece came, and when: further pieces are discarded up
+    /// to the one with `more` = 0, and until then the sequence can't be used for anything else.
+    pub(crate) discarded: BTreeMap<u32, Tick>,
     /// When it logged in.
     pub(crate) since: Tick,
     /// Requests accepted from it.
@@ -78,27 +78,27 @@ pub(crate) struct Client {
     pub(crate) watch: Option<Watch>,
 }
 
-/// With so many requests whose further pieces are dropped a client begins no further one in pieces:
-/// to forget one of them would mean to take its rest for a request.
-const CUT_MAX: usize = 1024;
+/// With so many requests whose further pieces are discarded a client begins no further one in
+/// pieces: to forget one of them would mean to take its rest for a request.
+const DISCARDED_MAX: usize = 1024;
 
 impl Client {
-    /// Further pieces of this request are dropped.
-    pub(crate) fn cut_off(&mut self, sequence: u32, now: Tick) {
-        self.cut.insert(sequence, now);
+    /// Further pieces of this request are discarded.
+    pub(crate) fn discard_rest(&mut self, sequence: u32, now: Tick) {
+        self.discarded.insert(sequence, now);
     }
 
     /// Whether a frame belongs to a request that ended before its last piece came. One that names a
     /// worker is of a conversation, if there is one.
     pub(crate) fn is_rest(&self, head: &Header) -> bool {
-        !self.cut.is_empty()
-            && self.cut.contains_key(&head.sequence)
+        !self.discarded.is_empty()
+            && self.discarded.contains_key(&head.sequence)
             && (head.workerid == 0 || self.live.get(head.sequence).is_none())
     }
 
-    /// Whether it has as many half requests that ended as it may.
-    pub(crate) fn has_many_cut(&self) -> bool {
-        self.cut.len() >= CUT_MAX
+    /// Whether it has as many requests whose further pieces are discarded as it may.
+    pub(crate) fn discards_too_many(&self) -> bool {
+        self.discarded.len() >= DISCARDED_MAX
     }
 }
 
@@ -199,7 +199,7 @@ impl Engine {
             block_said: None,
             requests_max,
             live: Live::default(),
-            cut: BTreeMap::new(),
+            discarded: BTreeMap::new(),
             since: self.now,
             requests: 0,
             answered: 0,

@@ -200,7 +200,7 @@ impl Engine {
         match slot.end {
             End::Worker(key) => self.silent_worker(link, key, &why, out),
             End::Client(_) | End::Host(_) | End::NewClient | End::NewWorker | End::Free => {
-                self.cut(link, why, out);
+                self.drop_link(link, why, out);
             }
         }
     }

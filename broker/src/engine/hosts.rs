@@ -202,7 +202,7 @@ impl Engine {
             _ => return,
         };
         let why = format!("answers pings, but has sent no {what} for {GREETING_MS} ms; closing it");
-        self.cut(link, why, out);
+        self.drop_link(link, why, out);
     }
 
     /// Whether the execd at this link has not said yet that it serves the broker.
@@ -230,7 +230,7 @@ impl Engine {
             let why = show::brief(&why, TEXT_BYTES_MAX);
             self.record(FactKind::HostError, about, format!("the host's token: {why}"), out);
         }
-        self.cut(link, "its token is not proved".into(), out);
+        self.drop_link(link, "its token is not proved".into(), out);
     }
 
     pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, out: Out<'_>) {

@@ -60,8 +60,8 @@ impl Engine {
         }
     }
 
-    /// Closes a link for a fault of its, with a fact.
-    pub(crate) fn cut(&mut self, link: LinkId, why: String, out: Out<'_>) {
+    /// Drops a link for a fault of its: closes it, with a fact that says why.
+    pub(crate) fn drop_link(&mut self, link: LinkId, why: String, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         let (class, end, from) = (class_of(&slot.end), slot.end.clone(), clients::from(&slot.peer));
         if self.may_cause(class, Some(link)) {
@@ -82,7 +82,11 @@ impl Engine {
             let all = self.settings.get(Setting::OutboxesBytesMax);
             format!("for all clients more than {all}, outboxes_bytes_max")
         };
-        self.cut(link, format!("outbox is full ({bytes} bytes wait, {limit}); closing it"), out);
+        self.drop_link(
+            link,
+            format!("outbox is full ({bytes} bytes wait, {limit}); closing it"),
+            out,
+        );
     }
 
     /// Says what is wrong, then closes the link.
@@ -184,7 +188,7 @@ impl Engine {
                     let text = format!("execd sent garbage: {said}");
                     self.record(FactKind::HostError, about, text, out);
                 }
-                self.cut(link, "sent what is no frame".into(), out);
+                self.drop_link(link, "sent what is no frame".into(), out);
             }
             (End::Client(_) | End::NewClient | End::NewWorker | End::Free, _) => {
                 self.refuse_link(link, body, out);
@@ -210,7 +214,7 @@ impl Engine {
         if let Some(transaction) = piece_of {
             self.fail(transaction, body, out);
             if !error.more {
-                self.clients[key].cut.remove(&sequence);
+                self.clients[key].discarded.remove(&sequence);
             }
         } else if !error.more || self.may_come_in_pieces(key, out) {
             // One under way with the same sequence is whole, and goes on.

@@ -296,7 +296,7 @@ impl Engine {
             }
             Input::Stalled { link, bytes } => {
                 let max = self.settings.get(Setting::StallMs);
-                self.cut(
+                self.drop_link(
                     link,
                     format!(
                         "took none of {bytes} waiting bytes for {max} ms (stall_ms); closing it"

@@ -33,7 +33,7 @@ impl Engine {
             let client = &mut self.clients[client];
             client.live.remove(sequence);
             if !is_complete {
-                client.cut_off(sequence, self.now);
+                client.discard_rest(sequence, self.now);
             }
         }
     }
@@ -83,7 +83,7 @@ impl Engine {
             Stage::Waiting | Stage::Blocked => {
                 self.transactions.remove(key);
             }
-            Stage::Bound(worker) => self.abandon_if_cut(key, worker, &why, out),
+            Stage::Bound(worker) => self.abandon_if_incomplete(key, worker, &why, out),
             Stage::Held(_) => {}
         }
     }
@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// A worker in the middle of a conversation would wait for pieces that will never come.
-    fn abandon_if_cut(&mut self, key: usize, worker: usize, why: &str, out: Out<'_>) {
+    fn abandon_if_incomplete(&mut self, key: usize, worker: usize, why: &str, out: Out<'_>) {
         let transaction = &self.transactions[key];
         if !transaction.is_complete || transaction.in_conversation {
             self.abandon(worker, why, out);
@@ -159,7 +159,7 @@ impl Engine {
             Stage::Bound(worker) => {
                 self.finish(key, out);
                 let why = "its client is gone in the middle of a conversation";
-                self.abandon_if_cut(key, worker, why, out);
+                self.abandon_if_incomplete(key, worker, why, out);
             }
         }
     }

@@ -83,7 +83,7 @@ impl Engine {
             self.record(FactKind::HostError, about, text, out);
         } else if host.disbelieved >= DISBELIEVED_MAX {
             let why = format!("said {DISBELIEVED_MAX} things that were none of its business");
-            self.cut(link, why, out);
+            self.drop_link(link, why, out);
         }
     }
 

@@ -127,7 +127,7 @@ impl Engine {
         if head.more != 0 {
             return;
         }
-        let ended = self.clients[client].cut.remove(&head.sequence);
+        let ended = self.clients[client].discarded.remove(&head.sequence);
         if ended == Some(self.now) {
             return;
         }
@@ -143,13 +143,13 @@ impl Engine {
     /// Whether one more request of a client may come in pieces; else it is sent away.
     pub(crate) fn may_come_in_pieces(&mut self, client: usize, out: Out<'_>) -> bool {
         let entry = &self.clients[client];
-        if !entry.has_many_cut() {
+        if !entry.discards_too_many() {
             return true;
         }
         let text = format!(
             "{} requests of this connection ended before their last piece (more = 0) came; send \
              that piece of each before you begin further ones in pieces",
-            entry.cut.len()
+            entry.discarded.len()
         );
         self.send_away(client, &ErrorBody::new(ErrorCode::BadState, text), out);
         false
@@ -294,7 +294,7 @@ impl Engine {
         Err(ErrorBody { code: ErrorCode::Overloaded, ran: Ran::No, text })
     }
 
-    /// Says no to a request that was never accepted; its further pieces are dropped.
+    /// Says no to a request that was never accepted; its further pieces are discarded.
     pub(crate) fn refuse_request(
         &mut self,
         client: usize,
@@ -307,7 +307,7 @@ impl Engine {
         *self.registry[service].figures.failed.entry(error.code).or_default() += 1;
         self.clients[client].failed += 1;
         if head.more != 0 {
-            self.clients[client].cut_off(head.sequence, self.now);
+            self.clients[client].discard_rest(head.sequence, self.now);
         }
         if error.code == ErrorCode::Overloaded {
             self.record_overload(service, &error.text, out);
@@ -342,7 +342,7 @@ impl Engine {
                     return;
                 }
                 // The rest of it must not become a request when the one under way has ended.
-                self.clients[client].cut_off(head.sequence, self.now);
+                self.clients[client].discard_rest(head.sequence, self.now);
             }
             let text = format!("sequence {} belongs to a request that is under way", head.sequence);
             self.answer_error(link, &head, ErrorBody::new(ErrorCode::DuplicateSequence, text), out);
@@ -375,7 +375,7 @@ impl Engine {
                 if self.queue_bytes + body.len() as u64 > self.settings.get(Setting::QueueBytesMax)
                 {
                     // It is counted as more to come unless this was the last piece, so the rest is
-                    // cut.
+                    // discarded.
                     self.transactions[key].is_complete = is_last;
                     let text = format!(
                         "a piece of {} bytes does not fit: {} bytes wait already (queue_bytes_max)",

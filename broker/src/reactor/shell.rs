@@ -361,7 +361,7 @@ impl Shell {
             Phase::Dialling { .. } | Phase::Open | Phase::Deaf => {}
         }
         conn.phase = Phase::Closing { until };
-        // Whoever is cut because it takes too little would keep in memory what waits for it.
+        // Whoever is dropped because it takes too little would keep in memory what waits for it.
         if conn.broken.is_some() || conn.is_told || conn.stream.is_handshaking() {
             self.drop_link(link);
             return;
