@@ -17,7 +17,7 @@ use protocol::settings::{ServiceSetting, Setting};
 const RETURN_MARGIN_MS: u64 = 5000;
 
 impl Engine {
-    /// Whether a host does what it is told now, as far as is known: it is up, and was heard of
+    /// Whether a host does what it is asked now, as far as is known: it is up, and was heard of
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
         let missed_max = self.patience(None).ping_each.saturating_add(1);
@@ -43,13 +43,13 @@ impl Engine {
     }
 
     /// How long a worker that lost its connection is waited for. On another machine it may have
-    /// been cut off, and tries to come back as long as it was told at its login; one that is busy
+    /// been cut off, and tries to come back as long as was announced at its login; one that is busy
     /// looks for its broker only when it is done.
     pub(crate) fn return_wait_ms(&self, key: usize) -> u64 {
         let worker = &self.workers[key];
         let least = self.settings.get(Setting::ReturnMs);
         let set = self.settings.get(Setting::ReconnectMs);
-        let (reconnect, silence) = worker.told.unwrap_or_else(|| (set, self.silence_ms()));
+        let (reconnect, silence) = worker.announced.unwrap_or_else(|| (set, self.silence_ms()));
         let is_builtin = self.hosts.get(&worker.host).is_some_and(|host| host.is_builtin);
         if is_builtin || worker.is_refused || reconnect == 0 {
             return least;

@@ -59,7 +59,7 @@ pub(crate) struct Client {
     pub(crate) is_blocked: bool,
     /// Who blocked it, and when.
     pub(crate) block_said: Option<Box<Said>>,
-    /// How many requests it was told that it may have under way.
+    /// How many requests it may have under way, as announced at its login.
     pub(crate) requests_max: u64,
     /// Keys of its transactions that have no outcome yet, by sequence.
     pub(crate) live: Live,
@@ -214,7 +214,7 @@ impl Engine {
         if let Some(slot) = self.links.get_mut(link) {
             slot.end = End::Client(key);
         }
-        self.links.tell(link, self.told());
+        self.links.announce(link, self.limits_to_announce());
         let deadline_ms = self.registry[service].settings.get(ServiceSetting::DeadlineMs);
         let ok = LoginOk {
             client: id,
@@ -383,7 +383,7 @@ impl Engine {
     }
 }
 
-/// How a client that came in is told of.
+/// How the fact of a new client names it.
 fn introduction(client: &Client, service: &ServiceName) -> String {
     let Client { id, priority, hostpid, loghost, .. } = client;
     let mut text = format!(

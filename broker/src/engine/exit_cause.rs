@@ -30,7 +30,7 @@ impl Worker {
 
 impl Engine {
     /// A worker lost its connection. Mostly its end follows at once, and that is one fact; if not,
-    /// the loss is told by itself.
+    /// the loss is a fact of its own.
     pub(crate) fn note_loss(&mut self, key: usize, how: String) {
         let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
@@ -181,8 +181,8 @@ mod tests {
     fn every_signal_that_ends_a_program_has_its_name() {
         // CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG and WINCH end nobody.
         for signal in (1..=31).filter(|signal| ![17, 18, 19, 20, 21, 22, 23, 28].contains(signal)) {
-            let told = ended(Ending::Signal(signal));
-            assert!(told.starts_with(&format!("signal {signal} (SIG")), "{told}");
+            let text = ended(Ending::Signal(signal));
+            assert!(text.starts_with(&format!("signal {signal} (SIG")), "{text}");
         }
     }
 }

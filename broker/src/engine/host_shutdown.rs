@@ -1,5 +1,5 @@
 //! A host whose execd shuts down in order and said so: nothing is started there and no request is
-//! given to its workers until it is linked anew, and their ends are told as what they are. It can
+//! given to its workers until it is linked anew, and their ends are no crashes. It can
 //! say this only of the workers that run there. Not a host that is lost: `absence`.
 
 use super::fact::{About, FactKind};

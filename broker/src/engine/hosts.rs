@@ -63,7 +63,7 @@ pub(crate) struct Host {
     /// Why it is down, as the system said.
     pub(crate) why: String,
     /// Whether its loss has been recorded already.
-    is_told: bool,
+    is_loss_recorded: bool,
     /// The dial under way is to an address that is not its any more.
     is_misdialled: bool,
     /// It said on this connection that it is shutting down: nothing is started there.
@@ -128,7 +128,7 @@ impl Engine {
                 handing: 0,
                 unfit: None,
                 why: "not dialled yet".into(),
-                is_told: false,
+                is_loss_recorded: false,
                 is_misdialled: false,
                 is_shutting_down: false,
                 disbelieved: 0,
@@ -275,15 +275,15 @@ impl Engine {
         self.due.add(self.now.plus_millis(host.retry_ms.min(retry_max)), Due::Dial(name.clone()));
         host.retry_ms = (host.retry_ms * 2).min(retry_max);
         // A built-in execd that is just being started refuses once or twice; that is no news.
-        let is_news = !host.is_told && (was_up || !host.is_builtin || host.retry_ms > 800);
-        host.is_told |= is_news;
+        let is_news = !host.is_loss_recorded && (was_up || !host.is_builtin || host.retry_ms > 800);
+        host.is_loss_recorded |= is_news;
         let more = match host.disbelieved {
             0 | 1 => String::new(),
             count => format!("; {count} things that it said were not believed"),
         };
         let text = format!("host {name} at {}: {why}{more}", host.address);
         host.why = why;
-        // One that comes and goes as fast as it is dialled is told of only so often.
+        // Of one that comes and goes as fast as it is dialled only so many are recorded.
         if is_news && self.shutdown.is_none() && self.may_cause(Class::Host, None) {
             let about = About { host: Some(name.clone()), ..About::default() };
             self.record(FactKind::HostLost, about, text, out);
@@ -308,7 +308,7 @@ impl Engine {
                 host.older = welcome.older;
                 host.state = HostState::Listing(link);
                 out.push(Action::Send { link, frame: Frame::ExecList });
-                self.tell_policy(&name, &before, out);
+                self.record_policy(&name, &before, out);
             }
             (Report::Listed(listed), HostState::Listing(at)) if at == link => {
                 if let Some(why) = self.twin(&name, &listed.children) {
@@ -351,7 +351,7 @@ impl Engine {
             host.address,
             counted(listed.children.len(), "running worker")
         );
-        if std::mem::take(&mut host.is_told) {
+        if std::mem::take(&mut host.is_loss_recorded) {
             text += &format!("; it was away for {} ms", self.now.since(away).as_millis());
         }
         let is_builtin = host.is_builtin;
@@ -362,7 +362,7 @@ impl Engine {
         if let Some(warning) = self.listening.local_warning.clone().filter(|_| is_builtin) {
             self.record(FactKind::HostWarning, about(), format!("host {name}: {warning}"), out);
         }
-        self.tell_older(name, out);
+        self.record_older(name, out);
         self.host_listed(name, link, &listed.children, out);
         if self.is_host_shutting_down(name) {
             self.end_with_host(name);

@@ -310,8 +310,8 @@ impl Engine {
         Ok(OpReply::line("watching", "watching; end with Ctrl-C", vec![]))
     }
 
-    /// Shows a fact to those who watch. One that reads too slowly misses some, and is told how
-    /// many.
+    /// Shows a fact to those who watch. One that reads too slowly misses some, and gets their
+    /// number.
     pub(crate) fn show_watchers(&mut self, fact: &Fact, out: Out<'_>) {
         let watching: Vec<usize> =
             self.clients.by_id().filter(|(_, c)| c.watch.is_some()).map(|(key, _)| key).collect();

@@ -178,7 +178,7 @@ impl Engine {
         self.due_keys = due;
     }
 
-    /// A stopped service serves nobody: what waits is told so.
+    /// A stopped service serves nobody: what waits fails.
     pub(crate) fn fail_waiting(&mut self, service: usize, out: Out<'_>) {
         let name = self.registry[service].name.clone();
         let waiting: Vec<usize> = self

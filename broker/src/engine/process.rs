@@ -108,7 +108,7 @@ impl Engine {
         let what = format!("is started: {} (run {run})", worker.path);
         let worker = &mut self.workers[key];
         worker.run = run;
-        worker.told = None;
+        worker.announced = None;
         worker.pid = 0;
         worker.enter(ProcessState::Starting, self.now);
         worker.begin_run();

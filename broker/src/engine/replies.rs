@@ -96,7 +96,7 @@ impl Engine {
             self.drop_late(worker, which, out);
             if head.more != 0 {
                 // It may be waiting for a client that was answered long ago.
-                self.tell_over(worker, which, out);
+                self.notify_over(worker, which, out);
             }
             return;
         };
@@ -206,9 +206,9 @@ impl Engine {
     }
 
     /// The same for a transaction that the operator took away from it.
-    fn tell_over(&mut self, worker: usize, transaction: u64, out: Out<'_>) {
+    fn notify_over(&mut self, worker: usize, transaction: u64, out: Out<'_>) {
         let entry = &mut self.workers[worker];
-        if std::mem::replace(&mut entry.told_over, transaction) != transaction {
+        if std::mem::replace(&mut entry.notified_over, transaction) != transaction {
             self.send_over(worker, (0, transaction), "it has ended", out);
         }
     }

@@ -244,7 +244,7 @@ impl Engine {
         (worker.is_over, worker.is_awaited) = (false, false);
         let outlived = std::mem::take(&mut worker.ends_with_host);
         worker.pid = child.pid;
-        worker.told = worker.told.filter(|_| worker.run == child.run);
+        worker.announced = worker.announced.filter(|_| worker.run == child.run);
         worker.run = child.run;
         let (id, run) = (worker.id, child.run);
         match worker.state {

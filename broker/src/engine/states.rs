@@ -41,7 +41,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// For a line of its own, where since when and why are told beside it.
+    /// For a line of its own, where since when and why stand beside it.
     pub(crate) fn words(&self, now: Tick) -> String {
         match self.until {
             None => self.words.clone(),
@@ -95,7 +95,7 @@ impl Engine {
         Said { at: self.now, by: format!("{what} by {}", Self::who(origin)) }
     }
 
-    /// What a caller of a stopped service is told; who stopped it is not for everybody.
+    /// The error text for a caller of a stopped service; who stopped it is not for everybody.
     pub(crate) fn stopped_text(&self, service: &Service) -> String {
         let since = short(self.now.since(service.stop_said.at));
         let name = &service.name;

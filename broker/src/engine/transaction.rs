@@ -66,7 +66,7 @@ pub(crate) struct Transaction {
     pub(crate) in_conversation: bool,
     /// It has its outcome; the worker has not finished.
     pub(crate) is_ended: bool,
-    /// The worker was told that nobody waits for it.
+    /// The worker was notified that nobody waits for it.
     pub(crate) is_abandoned: bool,
     /// Its client is read no further because its pieces pile up.
     pub(crate) holds_reader: bool,
@@ -219,7 +219,7 @@ impl Engine {
         if service.is_stopped {
             return refuse(ErrorCode::ServiceStopped, self.stopped_text(service));
         }
-        // A client keeps to what it was told, though less may be set by now.
+        // A client keeps to what was announced to it, though less may be set by now.
         let requests_max = self.settings.get(Setting::RequestsMax).max(entry.requests_max);
         if entry.live.len() as u64 >= requests_max {
             return refuse(

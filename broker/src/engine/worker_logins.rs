@@ -130,7 +130,7 @@ impl Engine {
         }
         let (now, silence_ms) = (self.now, self.silence_ms());
         let reconnect_ms = self.settings.get(Setting::ReconnectMs);
-        self.links.tell(link, self.told());
+        self.links.announce(link, self.limits_to_announce());
         let worker = &mut self.workers[key];
         let is_adopted = matches!(
             worker.state,
@@ -138,13 +138,11 @@ impl Engine {
         ) || worker.was_ready
             || worker.is_found;
         worker.link = Some(link);
-        worker.told = Some((reconnect_ms, silence_ms));
+        worker.announced = Some((reconnect_ms, silence_ms));
         worker.enter(ProcessState::Ready, now);
         worker.why.clear();
         (worker.lost, worker.refused) = (None, None);
-        worker.was_ready = true;
-        worker.has_exited = false;
-        worker.is_stopping = false;
+        (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
         (worker.is_unlisted, worker.is_cut_off, worker.is_refused) = (false, false, false);
         worker.ready_since = now;
         worker.pid = login.hostpid;

@@ -119,7 +119,7 @@ pub(crate) struct Worker {
     pub(crate) since: Tick,
     /// Why it is in this state; empty = that needs no reason.
     pub(crate) why: String,
-    /// When its process is killed that was told to end.
+    /// When its process is killed that was asked to end.
     pub(crate) killed_at: Tick,
     /// Why the broker ended its process, if it did.
     pub(crate) killed: Option<String>,
@@ -157,8 +157,8 @@ pub(crate) struct Worker {
     pub(crate) wait_until: Tick,
     /// Its connection was closed because it sent what it may not.
     pub(crate) is_refused: bool,
-    /// `reconnect_ms` and `silence_ms` as its process was told at its login; `None` = not by us.
-    pub(crate) told: Option<(u64, u64)>,
+    /// `reconnect_ms` and `silence_ms` as announced at its login; `None` = not by this broker.
+    pub(crate) announced: Option<(u64, u64)>,
     /// The process that logged in, as it said.
     pub(crate) login_pid: u32,
     /// It is being ended because a `stop` (or the broker's end) asked for it, not for a fault.
@@ -203,8 +203,8 @@ pub(crate) struct Worker {
     pub(crate) owed_since: Option<Tick>,
     /// When the last late reply came: what it has now it began then at the earliest.
     pub(crate) paid_at: Tick,
-    /// The last transaction of which it was told that it is over, after it had been taken away.
-    pub(crate) told_over: u64,
+    /// The last transaction of which it was notified that it is over, after it had been taken away.
+    pub(crate) notified_over: u64,
     /// What it was sent last.
     pub(crate) last: Last,
     /// How its last process ended.
@@ -296,7 +296,7 @@ impl Workers {
             is_cut_off: false,
             ends_with_host: false,
             is_refused: false,
-            told: None,
+            announced: None,
             wait_until: Tick(0),
             login_pid: 0,
             is_stopping: false,
@@ -318,7 +318,7 @@ impl Workers {
             owed: VecDeque::new(),
             owed_since: None,
             paid_at: Tick(0),
-            told_over: 0,
+            notified_over: 0,
             last: Last::default(),
             ending: None,
             tail: VecDeque::new(),

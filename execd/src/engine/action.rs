@@ -126,7 +126,7 @@ pub enum Note {
         text: String,
     },
     /// The broker sent an error.
-    Told {
+    PeerError {
         /// Its name.
         broker: Arc<str>,
         /// What it said.

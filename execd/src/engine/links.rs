@@ -129,7 +129,7 @@ impl Engine {
             }
             Frame::Pong { .. } => {}
             Frame::Error { error, .. } => {
-                out.push(Action::Note(Note::Told { broker, text: error.to_string() }));
+                out.push(Action::Note(Note::PeerError { broker, text: error.to_string() }));
             }
             Frame::ExecHello(_) => {
                 let text = "exec-hello was said before on this connection".into();
