@@ -68,8 +68,8 @@ pub(crate) struct Host {
     is_misdialled: bool,
     /// It said on this connection that it is shutting down: nothing is started there.
     pub(crate) is_shutting_down: bool,
-    /// What it said on this connection and was not believed.
-    pub(crate) disbelieved: u64,
+    /// How many of its reports on this connection were not valid.
+    pub(crate) rejected_reports: u64,
 }
 
 const RETRY_MIN_MS: u64 = 50;
@@ -131,7 +131,7 @@ impl Engine {
                 is_loss_recorded: false,
                 is_misdialled: false,
                 is_shutting_down: false,
-                disbelieved: 0,
+                rejected_reports: 0,
             },
         );
         self.dial(name, out);
@@ -177,7 +177,7 @@ impl Engine {
             return;
         };
         host.state = HostState::Greeting(link);
-        (host.disbelieved, host.is_shutting_down) = (0, false);
+        (host.rejected_reports, host.is_shutting_down) = (0, false);
         host.must = must;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
         self.links.open(link, End::Host(name.clone()), peer, self.now);
@@ -277,9 +277,9 @@ impl Engine {
         // A built-in execd that is just being started refuses once or twice; that is no news.
         let is_news = !host.is_loss_recorded && (was_up || !host.is_builtin || host.retry_ms > 800);
         host.is_loss_recorded |= is_news;
-        let more = match host.disbelieved {
+        let more = match host.rejected_reports {
             0 | 1 => String::new(),
-            count => format!("; {count} things that it said were not believed"),
+            count => format!("; {count} of its reports were ignored"),
         };
         let text = format!("host {name} at {}: {why}{more}", host.address);
         host.why = why;
@@ -311,7 +311,7 @@ impl Engine {
                 self.record_policy(&name, &before, out);
             }
             (Report::Listed(listed), HostState::Listing(at)) if at == link => {
-                if let Some(why) = self.twin(&name, &listed.children) {
+                if let Some(why) = self.duplicate_host(&name, &listed.children) {
                     self.close_link(link, out);
                     self.host_down(&name, why, out);
                 } else {
@@ -320,15 +320,15 @@ impl Engine {
             }
             (Report::Output(output), _) if !self.may_pass_on(&output.line, link) => {}
             (report, _) => {
-                if let Some(key) = self.believed(link, &name, &report, out) {
-                    self.on_believed(key, &report, out);
+                if let Some(key) = self.worker_of_report(link, &name, &report, out) {
+                    self.on_valid_report(key, &report, out);
                 }
             }
         }
     }
 
     /// A report about a worker, by the host that it was given to.
-    fn on_believed(&mut self, key: usize, report: &Report, out: Out<'_>) {
+    fn on_valid_report(&mut self, key: usize, report: &Report, out: Out<'_>) {
         match report {
             Report::Welcome(_) | Report::Listed(_) => {}
             Report::Started(started) => self.on_started(key, started, out),

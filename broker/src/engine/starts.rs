@@ -1,4 +1,4 @@
-//! What identifies one start of a worker, and whom the broker believes about it: reports of hosts,
+//! What identifies one start of a worker, and which messages about it are valid: reports of hosts,
 //! processes that a host lists, logins. A start is one run of one worker as it is configured; what
 //! outlived it is never taken for the worker again (docs/decisions/0025).
 
@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// After a list of processes: how long a missed report of an end may take to follow.
 const ABSENT_MS: u64 = 300;
-/// A host that says so many things which are none of its business is closed.
-const DISBELIEVED_MAX: u64 = 100;
+/// The link of a host that sends so many reports which are not valid is dropped.
+const REJECTED_REPORTS_MAX: u64 = 100;
 
 /// What a report is about: its name on the wire, and the start if it names one.
 const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)>) {
@@ -35,10 +35,10 @@ const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)
 }
 
 impl Engine {
-    /// The worker that a report of a host is about, if it is to be believed: the host is up (so
-    /// its token is proved, where one is wanted), the worker is configured on it, did not start
-    /// itself, and the run is the one that was given to it.
-    pub(crate) fn believed(
+    /// The worker that a report of a host is about, if the report is valid: the host is up (so its
+    /// token is proved, where one is wanted), the worker is configured on it, did not start itself,
+    /// and the run is the one that was given to it.
+    pub(crate) fn worker_of_report(
         &mut self,
         link: LinkId,
         name: &HostName,
@@ -52,7 +52,7 @@ impl Engine {
             let is_early = state == HostState::Listing(link) && matches!(report, Report::Output(_));
             if !is_early {
                 let why = format!("{what}, which can't come now");
-                self.disbelieve(link, name, &why, out);
+                self.reject_report(link, name, &why, out);
             }
             return None;
         };
@@ -61,28 +61,34 @@ impl Engine {
         let worker = &self.workers[key];
         if worker.is_self_started || worker.host != *name {
             let why = format!("{what} of worker {id}, which does not run there");
-            self.disbelieve(link, name, &why, out);
+            self.reject_report(link, name, &why, out);
             return None;
         }
         (worker.run == run && run.0 > 0).then_some(key)
     }
 
-    /// A host said what it may not: counted, told once a connection, closed when it goes on.
-    pub(crate) fn disbelieve(&mut self, link: LinkId, name: &HostName, what: &str, out: Out<'_>) {
+    /// A host reported what it may not: counted, recorded once a connection, dropped if it goes on.
+    pub(crate) fn reject_report(
+        &mut self,
+        link: LinkId,
+        name: &HostName,
+        what: &str,
+        out: Out<'_>,
+    ) {
         let Some(host) = self.hosts.get_mut(name) else { return };
-        host.disbelieved = host.disbelieved.saturating_add(1);
-        if host.disbelieved == 1 {
+        host.rejected_reports = host.rejected_reports.saturating_add(1);
+        if host.rejected_reports == 1 {
             if !self.may_cause(Class::Host, Some(link)) {
                 return;
             }
             let about = About { host: Some(name.clone()), ..About::default() };
             let text = format!(
-                "host {name} sent {what}; it is not believed (more of this on the same connection \
-                 is counted, not told)"
+                "host {name} sent {what}; it is ignored (more of this on the same connection is \
+                 counted, not recorded)"
             );
             self.record(FactKind::HostError, about, text, out);
-        } else if host.disbelieved >= DISBELIEVED_MAX {
-            let why = format!("said {DISBELIEVED_MAX} things that were none of its business");
+        } else if host.rejected_reports >= REJECTED_REPORTS_MAX {
+            let why = format!("sent {REJECTED_REPORTS_MAX} reports that were not valid");
             self.drop_link(link, why, out);
         }
     }
@@ -162,9 +168,10 @@ impl Engine {
         Ok(key)
     }
 
-    /// Why a host's list is none of its own: it has the very start of a worker that another host
-    /// was given, so both are names of one execd. To end that process would be to end the other's.
-    pub(crate) fn twin(&self, name: &HostName, children: &[Child]) -> Option<String> {
+    /// Why a host is a duplicate of another one: it lists the very start of a worker that another
+    /// host was given, so both are names of one execd. To end that process would be to end the
+    /// other's.
+    pub(crate) fn duplicate_host(&self, name: &HostName, children: &[Child]) -> Option<String> {
         let is_others = |child: &&Child| {
             self.workers.find(child.worker).is_some_and(|key| {
                 let worker = &self.workers[key];

@@ -43,8 +43,8 @@ impl World {
                 }
             }
             Action::Start { link, start } => {
-                if !self.access.believed.contains(&link) {
-                    self.hold(Err(format!("link {link} is told to start and is not believed")));
+                if !self.access.trusted.contains(&link) {
+                    self.hold(Err(format!("link {link} is asked to start and is not trusted")));
                 }
                 let given = Start { run: start.run, digest: start.digest };
                 let secret = secret(start.worker, given);
