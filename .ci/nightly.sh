@@ -26,7 +26,7 @@ unset FAULT_SECONDS FAULT_SEED
 printf '\n== all tests, release profile\n'
 cargo test --release --workspace
 
-# The one room with unsafe code. Each execd and worker that the tests start is built with it, too;
+# The one module with unsafe code. Each execd and worker that the tests start is built with it, too;
 # what it finds ends the process, and the test with it. The stable compiler can, if it is told so.
 host="$(rustc -vV | sed -n 's/^host: //p')"
 if [ "$host" = x86_64-unknown-linux-gnu ]; then

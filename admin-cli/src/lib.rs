@@ -1,7 +1,7 @@
 //! `isdclient`, as a library so that its parts can be tested. It speaks to the broker as any client
-//! does and has no private door.
+//! does and has no private access.
 //!
-//! | room | what it is |
+//! | module | what it is |
 //! | --- | --- |
 //! | [`cli`] | the command line |
 //! | [`input`] | standard input → messages, pure |

@@ -2,7 +2,7 @@
 //! whoever logs in (library, broker towards an execd) and by whoever lets in (broker, execd). Not
 //! what somebody may do then: the engines decide that by its [`protocol::rights`].
 //!
-//! | room | what it is |
+//! | module | what it is |
 //! | --- | --- |
 //! | [`scram`] | the arithmetic: hash, proof, signature |
 //! | [`token`] | a token as its holder has it |

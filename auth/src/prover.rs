@@ -1,4 +1,4 @@
-//! The side that logs in: names its token, answers the challenge, and does not believe the other
+//! The side that logs in: names its token, answers the challenge, and does not trust the other
 //! side before that has proved that it knows the token, too.
 
 use crate::scram::{Cost, Keys};

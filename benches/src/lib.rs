@@ -1,6 +1,6 @@
 //! The load of isect and of what people use instead, driven through one engine and compared.
 //!
-//! | room | what it is |
+//! | module | what it is |
 //! | --- | --- |
 //! | [`shape`], [`payload`] | how many of what; bytes that can be checked |
 //! | [`sock`], [`speech`] | sockets; how each peer is spoken to, pure |

@@ -6,7 +6,7 @@
 
 mod client;
 mod drive;
-mod pace;
+mod schedule;
 
 use crate::clock;
 use crate::shape::Shape;
@@ -16,7 +16,7 @@ use crate::stop::Stop;
 use client::LoadClient;
 use hdrhistogram::Histogram;
 use mio::{Events, Poll, Token};
-use pace::Pace;
+use schedule::Schedule;
 use std::time::{Duration, Instant};
 
 /// Clients that connect at the same time; more would overflow a listener's backlog.
@@ -74,7 +74,7 @@ pub struct Load {
     plan: Plan,
     /// Closed loop: whether a reply is followed by the next request.
     is_asking: bool,
-    pace: Option<Pace>,
+    schedule: Option<Schedule>,
     /// Requests of the open loop that are not sent yet because too many are under way.
     unsent: usize,
     under_way: usize,
@@ -94,7 +94,7 @@ impl Load {
         stop: &Stop,
     ) -> Result<Self, String> {
         let latency = Histogram::new_with_bounds(1, LATENCY_MAX, 3).map_err(|e| e.to_string())?;
-        let pace = plan.rate.map(Pace::new).transpose()?;
+        let schedule = plan.rate.map(Schedule::new).transpose()?;
         let mut load = Self {
             poll: Poll::new().map_err(|e| e.to_string())?,
             events: Events::with_capacity(1024),
@@ -103,15 +103,15 @@ impl Load {
             ready: 0,
             dirty: Vec::new(),
             is_asking: false,
-            pace,
+            schedule,
             unsent: 0,
             under_way: 0,
             tally: Tally { replies: 0, span: plan.span, unsent: 0, latency },
             is_measuring: false,
             plan,
         };
-        if let Some(pace) = &load.pace {
-            pace.register(load.poll.registry())?;
+        if let Some(schedule) = &load.schedule {
+            schedule.register(load.poll.registry())?;
         }
         let count = load.plan.shape.clients + load.plan.shape.idle;
         let end = clock::now() + CONNECT_LIMIT;

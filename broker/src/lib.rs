@@ -1,7 +1,7 @@
-//! The broker's rooms and the arrows between them: bytes come in through `reactor`, become words in
-//! `protocol`, inputs in [`translate`], decisions in [`engine`], and leave the same way.
+//! The modules of the broker and the arrows between them: bytes come in through `reactor`, become
+//! words in `protocol`, inputs in [`translate`], decisions in [`engine`], and leave the same way.
 //!
-//! | room | what it is | pure |
+//! | module | what it is | pure |
 //! | --- | --- | --- |
 //! | [`engine`] | decides: inputs in, actions out | yes |
 //! | [`translate`] | frames ↔ inputs and actions | yes |

@@ -1,4 +1,4 @@
-//! isectd. The only place that sees every room: command line → configuration → the loop.
+//! isectd. The only place that sees every module: command line → configuration → the loop.
 
 use broker::config::cli::{Args, Command};
 use broker::config::load::Config;

@@ -1,4 +1,4 @@
-//! The library's only clock, and its only pause. Not used by the pure rooms (`session`, `retry`,
+//! The library's only clock, and its only pause. Not used by the pure modules (`session`, `retry`,
 //! `inbox`): they are told.
 
 use std::hash::{BuildHasher, Hasher, RandomState};

@@ -2,7 +2,7 @@
 //! Blocking, no threads of its own, one connection each; not a place where anything is decided that
 //! is the broker's to decide.
 //!
-//! | room | what it is |
+//! | module | what it is |
 //! | --- | --- |
 //! | [`caller`] | log in, ask, take answers: `call`, or `send` and `recv` with many under way |
 //! | [`worker`] | log in, take requests one by one, answer, come back after a restart |

@@ -1,4 +1,4 @@
-//! Logging in with a token, against a broker of the test: what leaves, who is believed. Not how a
+//! Logging in with a token, against a broker of the test: what leaves, who is trusted. Not how a
 //! real broker judges it: the tests of the whole do that.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
@@ -75,7 +75,7 @@ fn a_token_is_proved_and_never_sent() {
 }
 
 #[test]
-fn a_broker_that_does_not_know_the_token_is_not_believed() {
+fn a_broker_that_does_not_know_the_token_is_not_trusted() {
     for wrong in ["no challenge", "no signature", "wrong signature", "foreign challenge"] {
         let broker = FakeBroker::tcp();
         let address = broker.address();

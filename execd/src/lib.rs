@@ -1,9 +1,9 @@
 //! isdexecd: starts, watches and ends the worker processes of one host for a broker.
 //!
-//! | room | what it is |
+//! | module | what it is |
 //! | --- | --- |
 //! | [`engine`] | PURE: which process is in which state, who is told what, what is due when |
-//! | [`os`] | sockets, signals, fork and wait; the only room with nix and `unsafe` (feature `os`) |
+//! | [`os`] | sockets, signals, fork, wait; the only module with nix and `unsafe` (feature `os`) |
 //! | [`exit`] | one exit status for each way to end |
 //! | `log_time` | the time in a line of the log (feature `os`) |
 //!

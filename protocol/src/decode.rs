@@ -22,7 +22,7 @@ pub struct WireError {
     pub code: ErrorCode,
     /// What, which one, the limit and the value.
     pub text: String,
-    /// The sequence of the frame, as far as it can be believed.
+    /// The sequence of the frame, as far as it can be trusted.
     pub sequence: u32,
     /// Bytes of body that may be skipped to go on with the next frame; `None` = the stream can't
     /// be trusted any more and must be closed.

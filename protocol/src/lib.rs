@@ -1,7 +1,7 @@
 //! isect's words, pure: no IO, no clock, no chance. Everything that both ends of a link must agree
 //! on is here, as tables, and nowhere else.
 //!
-//! | room | what it is |
+//! | module | what it is |
 //! | --- | --- |
 //! | [`header`] | the 64 bytes in front of every frame |
 //! | [`kinds`] | TABLE of the kinds of frames |

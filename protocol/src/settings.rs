@@ -164,7 +164,7 @@ settings! {
     /// A setting of the broker as a whole.
     Setting, SETTINGS, Settings;
     ConnectionsMax = "connections_max", Count, 0, 1_000_000, 0, true, "most client connections at once; 0 = what the descriptor limit allows, less what workers and files need (the manual's MaxUsers)";
-    RequestsMax = "requests_max", Count, 1, 1_000_000, 1024, true, "most requests under way on one connection; who was told more at its login may have as many";
+    RequestsMax = "requests_max", Count, 1, 1_000_000, 1024, true, "most requests under way on one connection; a client to which more was announced at its login may have as many";
     BodyBytesMax = "body_bytes_max", Bytes, 1024, crate::limits::BODY_BYTES_MAX as u64, crate::limits::BODY_BYTES_DEFAULT as u64, false, "most bytes in the body of one frame";
     QueueBytesMax = "queue_bytes_max", Bytes, 4096, 1 << 40, GIB / 2, true, "most bytes of all requests that wait or are kept for a retry; past it requests are refused as overloaded";
     OutboxBytesMax = "outbox_bytes_max", Bytes, 65_536, GIB, 32 << 20, true, "most bytes waiting to be sent on one connection; past it the connection is closed. It is never less than one largest frame";
@@ -176,10 +176,10 @@ settings! {
     LoginMs = "login_ms", Millis, 10, 60_000, 2000, true, "time for a new connection to send its login";
     IdleMs = "idle_ms", Millis, 0, 24 * HOUR_MS, 0, true, "a client without requests under way that says nothing this long is closed; 0 = never. Operators who watch are not meant";
     HeartbeatMs = "heartbeat_ms", Millis, 100, 60_000, 1000, true, "a silent idle worker, host or heartbeat client is pinged this often";
-    SilenceMs = "silence_ms", Millis, 200, 10 * 60_000, 3000, true, "a peer that owes answers to pings and says nothing this long is gone; on TCP from other machines also one whose machine acknowledges nothing this long (connections made later). Who was told more at its login has as long";
+    SilenceMs = "silence_ms", Millis, 200, 10 * 60_000, 3000, true, "a peer that owes answers to pings and says nothing this long is gone; on TCP from other machines also one whose machine acknowledges nothing this long (connections made later). A peer to which more was announced at its login has as long";
     WorkerLoginMs = "worker_login_ms", Millis, 10, 600_000, 10_000, true, "time for a started worker to log in; then it is killed and tried again";
     ReturnMs = "return_ms", Millis, 10, 600_000, 2000, true, "time for a worker whose connection broke to end or come back before its process is ended; on another host, which may be cut off, at least reconnect_ms, silence_ms and 5 s together";
-    ReconnectMs = "reconnect_ms", Millis, 0, HOUR_MS, 60_000, true, "how long a worker tries to come back when the broker is gone or can't be reached; 0 = not at all. It is told at each login, and holds for those that log in later";
+    ReconnectMs = "reconnect_ms", Millis, 0, HOUR_MS, 60_000, true, "how long a worker tries to come back when the broker is gone or can't be reached; 0 = not at all. It is announced at each login, and holds for those that log in later";
     StopAskMs = "stop_ask_ms", Millis, 0, 600_000, 2000, true, "after a stop: time for a worker to end by itself before TERM";
     StopTermMs = "stop_term_ms", Millis, 0, 600_000, 5000, true, "after a stop: time between TERM and KILL";
     RestartMinMs = "restart_min_ms", Millis, 1, 600_000, 1000, true, "second restart of a worker waits this long, each further one twice as long; the first is at once";
@@ -199,7 +199,7 @@ settings! {
     ServiceSetting, SERVICE_SETTINGS, ServiceSettings;
     DeadlineMs = "deadline_ms", Millis, 1, crate::limits::DEADLINE_MS_MAX, 30_000, true, "how long a request that names no deadline may take, waiting included";
     QueueMax = "queue_max", Count, 0, 10_000_000, 10_000, true, "most requests that wait for a worker";
-    AdmitPercent = "admit_percent", Count, 0, 1000, 80, true, "a request that must wait is refused as overloaded when those ahead of it, at the present pace, and its own work would take more than so many per cent of its deadline; 0 = never";
+    AdmitPercent = "admit_percent", Count, 0, 1000, 80, true, "a request that must wait is refused as overloaded when those ahead of it, at the present service rate, and its own work would take more than so many per cent of its deadline; 0 = never";
     Retry = "retry", Count, 0, 100, 0, true, "how often a request whose worker died is given to another one without the idempotent flag";
     RetryIdempotent = "retry_idempotent", Count, 0, 100, 3, true, "how often a request with the idempotent flag is given to another worker";
     RetryPercent = "retry_percent", Count, 0, 1000, 10, true, "retry budget: so many per cent of the requests that workers got for the first time in the last 10 to 20 s may be given to another one";

@@ -1,4 +1,4 @@
-//! Time as the pure rooms know it: a [`Tick`] counts microseconds since the program started, a
+//! Time as the pure modules know it: a [`Tick`] counts microseconds since the program started, a
 //! [`Wall`] is what the clock on the wall showed. Nothing here reads a clock or knows the rules of
 //! a time zone: both are told.
 

@@ -25,7 +25,7 @@
 //!   workers stand after the line, if that changed.
 //! - An answer of `op` of one line stands in quotation marks, a longer one is `text` and the lines
 //!   of it, each after four blanks and a bar; the line `...` stands for any number of them.
-//! - `UPDATE=1` writes what happened into the file. Read it before you believe it.
+//! - `UPDATE=1` writes what happened into the file. Read it before you trust it.
 
 mod clients;
 mod file;

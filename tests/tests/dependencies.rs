@@ -17,8 +17,8 @@ fn every_crate_has_its_reason() {
     let mut named = BTreeSet::new();
     let mut own = BTreeSet::new();
     for path in &manifests {
-        let room = path.parent().and_then(Path::file_name).unwrap();
-        own.insert(room.to_string_lossy().into_owned());
+        let folder = path.parent().and_then(Path::file_name).unwrap();
+        own.insert(folder.to_string_lossy().into_owned());
         let mut is_inside = false;
         for line in fs::read_to_string(path).unwrap().lines() {
             if line.starts_with('[') {

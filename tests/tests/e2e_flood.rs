@@ -246,11 +246,11 @@ fn long_lists_of_workers_and_waiting_requests_are_whole() {
     let workers =
         crowd(&broker.port("worker"), &Frame::WorkerLogin(wire::worker_login("self")), 400);
     let mut asks = Wire::login(&broker.port("client"), "other");
-    let mut barred = Wire::login(&broker.port("client"), "self");
+    let mut caller = Wire::login(&broker.port("client"), "self");
     (1..=700).for_each(|sequence| asks.ask(sequence, "x"));
     broker.await_page("", "isdData.Waiting          = 700\n");
     // One worker is busy; its list is another one.
-    barred.ask(1, "x");
+    caller.ask(1, "x");
     broker.await_page("workers busy", "self");
     let page = broker.op("workers");
     let rows = page.lines().filter(|line| line.trim_start().starts_with("self ")).count();

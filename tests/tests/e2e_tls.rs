@@ -106,7 +106,7 @@ fn a_certificate_that_has_expired_or_is_for_another_name_is_refused_by_the_clien
     let authority = Authority::new();
     let broker = broker(&authority, &authority.sign_until("broker", HERE, 2021), &[]);
     let warned = await_that("the warning", || {
-        broker.process.log().contains("certificate_ending").then(|| broker.process.log())
+        broker.process.log().contains("certificate_expiring").then(|| broker.process.log())
     });
     assert!(warned.contains("expired on 2021-01-01"), "{warned}");
     let error = refusal(&broker, authority.trust());

@@ -248,7 +248,7 @@ fn an_execd_starts_programs_for_a_broker_that_proves_itself() {
 }
 
 #[test]
-fn a_broker_does_not_believe_an_execd_that_does_not_know_its_token() {
+fn a_broker_does_not_trust_an_execd_that_does_not_know_its_token() {
     let (tokens, others) = (Tokens::new(), Tokens::new());
     let host = tokens.add("eu", &["host"]);
     others.add("eu", &["host"]);
@@ -267,7 +267,7 @@ fn a_broker_does_not_believe_an_execd_that_does_not_know_its_token() {
 
 /// It says welcome as soon as it is dialled, while the broker still looks for its token.
 #[test]
-fn a_broker_does_not_believe_an_execd_that_answers_before_it_is_asked() {
+fn a_broker_does_not_trust_an_execd_that_answers_before_it_is_asked() {
     let tokens = Tokens::new();
     let host = tokens.add("eu", &["host"]);
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");

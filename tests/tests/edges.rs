@@ -268,7 +268,7 @@ fn whatever_numbers_stand_in_a_login_the_broker_goes_on() {
     }
 }
 
-/// Operators are believed, but no number of theirs stops the broker either; nor does a file of
+/// Operators are trusted, but no number of theirs stops the broker either; nor does a file of
 /// commands that somebody has changed.
 #[test]
 fn whatever_numbers_stand_in_a_command_the_broker_goes_on() {

@@ -110,7 +110,7 @@ fn fair(seed: u64) -> Plan {
         requests: 400,
         silent: 0,
         deadline_ms: (60_000, 100_000),
-        pace_ms: 300,
+        think_ms: 300,
         settings: vec![],
         way_micros: (20, 2000),
         socket_bytes: 1 << 20,

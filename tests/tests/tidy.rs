@@ -25,7 +25,7 @@ const TABLES: &[&str] = &[
     "spec.rs",
 ];
 
-/// What a pure room may begin a `use` with.
+/// What a pure module may begin a `use` with.
 const PURE: &[&str] = &[
     "super",
     "crate",
@@ -67,7 +67,7 @@ fn sources() -> Vec<(String, String)> {
         "tests",
     ]
     .iter()
-    .map(|room| root.join(room))
+    .map(|module| root.join(module))
     .collect();
     while let Some(folder) = folders.pop() {
         for entry in std::fs::read_dir(&folder).expect("a folder of the project") {
@@ -126,7 +126,7 @@ fn functions(text: &str) -> Vec<(String, usize, bool)> {
     found
 }
 
-/// Whether a `use` names a room of the same file, or a variant.
+/// Whether a `use` names a module of the same file, or a variant.
 fn is_own(text: &str, path: &str) -> bool {
     let first = path.split("::").next().unwrap_or(path);
     let is_variant = first.starts_with(|c: char| c.is_ascii_uppercase());
@@ -174,7 +174,7 @@ fn lines_files_and_functions_are_short() {
         let max = if is_table || name.contains("tests/") { TABLE_MAX } else { FILE_MAX };
         let lines = code_lines(&text);
         if lines > max {
-            faults.push(format!("{name}: {lines} lines of code; at most {max}: is it two rooms?"));
+            faults.push(format!("{name}: {lines} lines, at most {max}: is it two modules?"));
         }
         for (function, length, is_match) in functions(without_tests(&text)) {
             if length > FUNCTION_MAX && !is_match && !name.starts_with("tests/tests/") {
@@ -188,13 +188,13 @@ fn lines_files_and_functions_are_short() {
 }
 
 #[test]
-fn pure_rooms_name_nothing_that_could_do_io() {
+fn pure_modules_name_nothing_that_could_do_io() {
     let mut faults = Vec::new();
     for (name, text) in sources() {
         let is_pure =
             ["broker/src/engine/", "broker/src/translate/", "execd/src/engine/", "protocol/src/"]
                 .iter()
-                .any(|room| name.starts_with(room))
+                .any(|module| name.starts_with(module))
                 || name == "client/src/session.rs";
         if !is_pure {
             continue;
@@ -206,7 +206,7 @@ fn pure_rooms_name_nothing_that_could_do_io() {
                 && !is_own(&text, path)
                 && !PURE.iter().any(|allowed| path.starts_with(allowed))
             {
-                faults.push(format!("{name}:{}: {path} is not for a pure room", at + 1));
+                faults.push(format!("{name}:{}: {path} is not for a pure module", at + 1));
             }
             for banned in [
                 "Instant",
@@ -220,7 +220,7 @@ fn pure_rooms_name_nothing_that_could_do_io() {
             ] {
                 if code.contains(banned) && !code.starts_with("//") {
                     faults.push(format!(
-                        "{name}:{}: {banned} is not for a pure room; take it as an input",
+                        "{name}:{}: {banned} is not for a pure module; take it as an input",
                         at + 1
                     ));
                 }
@@ -247,7 +247,7 @@ fn nothing_is_left_open() {
 }
 
 #[test]
-fn unsafe_stands_in_one_room() {
+fn unsafe_stands_in_one_module() {
     let faults: Vec<String> = sources()
         .into_iter()
         .filter(|(name, text)| {

@@ -27,7 +27,7 @@ pub struct Identity {
 /// Bits of the mode with which others could put something else there.
 const WRITABLE: u32 = 0o022;
 
-/// Who can write a list of CAs decides who is believed.
+/// Who can write a list of CAs decides who is trusted.
 fn check_writers(meta: &Metadata, path: &Path, named: &str) -> Result<(), String> {
     let mode = meta.mode() & 0o7777;
     if mode & WRITABLE == 0 {

@@ -2,7 +2,7 @@
 //! moves bytes over any socket. One crate, because broker, execd and clients must agree on what is
 //! refused and how that is said. Not a socket and not a loop: each program brings its own.
 //!
-//! | room | what it is |
+//! | module | what it is |
 //! | --- | --- |
 //! | [`files`] | PEM files → certificates and keys, with errors that name file and cure |
 //! | [`setup`] | what a listener or a caller needs: made once, and again at a reload |

@@ -30,7 +30,7 @@ fn trouble(listener: &Listener, caller: &Caller, name: &str) -> (String, String)
 fn both_ends_say_what_is_wrong_with_a_certificate() {
     let (authority, strange) = (Authority::new(), Authority::new());
     let name = authority.folder.path().to_string_lossy().into_owned();
-    let twin = Authority::named(tempfile::tempdir().unwrap(), name);
+    let namesake = Authority::named(tempfile::tempdir().unwrap(), name);
     let good = authority.sign("good", (2020, 2090));
     let old = authority.sign("old", (2020, 2021));
     let early = authority.sign("early", (2080, 2090));
@@ -45,7 +45,7 @@ fn both_ends_say_what_is_wrong_with_a_certificate() {
     let nothing = ("sent no certificate", "wants a certificate");
     for (what, listener, caller, (near, far)) in [
         ("strange", open(&good), strange.caller(None), unknown),
-        ("namesake", open(&good), twin.caller(None), ("", unknown.1)),
+        ("namesake", open(&good), namesake.caller(None), ("", unknown.1)),
         ("old", open(&old), none(), expired),
         ("early", open(&early), none(), ("", "not valid yet")),
         ("elsewhere", open(&good), none(), name),

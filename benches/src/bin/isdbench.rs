@@ -1,5 +1,5 @@
 //! isdbench: measures isect, a bare relay and what people use instead, under the same load. Only
-//! the command line; the work is done by the rooms of the library.
+//! the command line; the work is done by the modules of the library.
 
 use clap::{Args, Parser, Subcommand};
 use isect_benches::load::Plan;

@@ -1,6 +1,6 @@
 //! The load in motion: one turn of its loop, and a measured run.
 
-use super::pace::BEAT;
+use super::schedule::TIMER;
 use super::{DRAIN_LIMIT, Load, Tally};
 use crate::clock;
 use crate::stop::Stop;
@@ -39,8 +39,8 @@ impl Load {
     fn begin(&mut self) -> Result<(), String> {
         let now = clock::now();
         self.is_asking = true;
-        if let Some(pace) = &mut self.pace {
-            return pace.begin(now);
+        if let Some(schedule) = &mut self.schedule {
+            return schedule.begin(now);
         }
         let (clients, depth) = (self.plan.shape.clients, self.plan.shape.depth);
         for index in 0..clients {
@@ -124,7 +124,7 @@ impl Load {
     fn take(&mut self, events: &mio::Events) -> Result<(), String> {
         for event in events {
             match event.token() {
-                BEAT => self.beat()?,
+                TIMER => self.beat()?,
                 Token(index) => {
                     let client = &mut self.clients[index];
                     if event.is_writable() {
@@ -166,7 +166,7 @@ impl Load {
             if let Some(meant) = self.clients[index].late.pop_front() {
                 self.unsent -= 1;
                 self.ask(index, meant);
-            } else if self.pace.is_none() && self.is_asking {
+            } else if self.schedule.is_none() && self.is_asking {
                 self.ask(index, now);
             }
         }
@@ -178,7 +178,8 @@ impl Load {
         let now = clock::now();
         let (clients, depth) = (self.plan.shape.clients, self.plan.shape.depth);
         while self.is_asking {
-            let Some((number, meant)) = self.pace.as_mut().and_then(|pace| pace.next_due(now))
+            let Some((number, meant)) =
+                self.schedule.as_mut().and_then(|schedule| schedule.next_due(now))
             else {
                 break;
             };
@@ -190,8 +191,8 @@ impl Load {
                 self.unsent += 1;
             }
         }
-        match &mut self.pace {
-            Some(pace) if self.is_asking => pace.arm(now),
+        match &mut self.schedule {
+            Some(schedule) if self.is_asking => schedule.arm(now),
             Some(_) | None => Ok(()),
         }
     }

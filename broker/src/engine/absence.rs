@@ -1,6 +1,6 @@
 //! Workers that can't be reached: how long one that lost its connection is waited for, whether its
 //! host can be asked to do anything, what silence means. A machine that is cut off keeps its
-//! workers (docs/decisions/0026). Not what follows an end: `lives`.
+//! workers (docs/decisions/0026). Not what follows an end: `process`.
 
 use super::due::Due;
 use super::fact::FactKind;
@@ -17,7 +17,7 @@ use protocol::settings::{ServiceSetting, Setting};
 const RETURN_MARGIN_MS: u64 = 5000;
 
 impl Engine {
-    /// Whether a host does what it is told now, as far as is known: it is up, and was heard of
+    /// Whether a host does what it is asked now, as far as is known: it is up, and was heard of
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
         let missed_max = self.patience(None).ping_each.saturating_add(1);
@@ -43,13 +43,13 @@ impl Engine {
     }
 
     /// How long a worker that lost its connection is waited for. On another machine it may have
-    /// been cut off, and tries to come back as long as it was told at its login; one that is busy
+    /// been cut off, and tries to come back as long as was announced at its login; one that is busy
     /// looks for its broker only when it is done.
     pub(crate) fn return_wait_ms(&self, key: usize) -> u64 {
         let worker = &self.workers[key];
         let least = self.settings.get(Setting::ReturnMs);
         let set = self.settings.get(Setting::ReconnectMs);
-        let (reconnect, silence) = worker.told.unwrap_or_else(|| (set, self.silence_ms()));
+        let (reconnect, silence) = worker.announced.unwrap_or_else(|| (set, self.silence_ms()));
         let is_builtin = self.hosts.get(&worker.host).is_some_and(|host| host.is_builtin);
         if is_builtin || worker.is_refused || reconnect == 0 {
             return least;
@@ -72,16 +72,18 @@ impl Engine {
     /// A worker that owes an answer was silent for this many beats: how many are the end? While
     /// another machine may still say by its kernel that it is cut off, that is waited for.
     pub(crate) fn beats_of_worker(&self, key: usize, patience: &Patience) -> u32 {
-        match self.may_be_cut(key) {
-            Cut::No | Cut::MayBe => patience.end,
-            Cut::KernelTells => patience.end.saturating_add(patience.ping_each).saturating_add(2),
+        match self.may_be_cut_off(key) {
+            CutOff::No | CutOff::MayBe => patience.end,
+            CutOff::KernelTells => {
+                patience.end.saturating_add(patience.ping_each).saturating_add(2)
+            }
         }
     }
 
     /// A worker was silent too long. One that hangs is killed; one that may be cut off loses its
     /// connection and is waited for.
     pub(crate) fn silent_worker(&mut self, link: LinkId, key: usize, why: &str, out: Out<'_>) {
-        if self.may_be_cut(key) == Cut::MayBe && !self.workers[key].is_self_started {
+        if self.may_be_cut_off(key) == CutOff::MayBe && !self.workers[key].is_self_started {
             self.close_link(link, out);
             self.worker_lost(key, Close::Vanished, why, out);
             return;
@@ -91,29 +93,29 @@ impl Engine {
         self.kill_worker(key, "was silent and is killed", out);
     }
 
-    fn may_be_cut(&self, key: usize) -> Cut {
+    fn may_be_cut_off(&self, key: usize) -> CutOff {
         let worker = &self.workers[key];
         let host = self.hosts.get(&worker.host);
         if host.is_some_and(|host| host.is_builtin) && !worker.is_self_started {
-            return Cut::No;
+            return CutOff::No;
         }
         let slot = worker.link.and_then(|link| self.links.get(link));
         let is_other = slot.is_some_and(|slot| slot.peer.is_remote);
         let is_up = host.is_some_and(|host| matches!(host.state, HostState::Up(_)));
         match (is_other, is_up && self.is_reached(&worker.host)) {
-            (true, true) => Cut::KernelTells,
-            (true, false) | (false, true | false) => Cut::MayBe,
+            (true, true) => CutOff::KernelTells,
+            (true, false) | (false, true | false) => CutOff::MayBe,
         }
     }
 }
 
 /// Whether a silent worker may be cut off instead of hanging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cut {
+enum CutOff {
     /// It is on this machine.
     No,
     /// Its host is reached, and the kernel of its machine would say if only its own connection
-    /// were cut.
+    /// were gone.
     KernelTells,
     /// Its host is silent, too, or something stands between that answers for it.
     MayBe,

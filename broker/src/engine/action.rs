@@ -35,7 +35,7 @@ pub enum Origin {
 
 /// How the broker ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Ending {
+pub enum BrokerExit {
     /// In order, with this exit status.
     Exit(u8),
     /// `abort()`: with a core file.
@@ -158,5 +158,5 @@ pub enum Action {
         failures: Vec<String>,
     },
     /// End the process, when what waits is sent or a second has passed.
-    End(Ending),
+    End(BrokerExit),
 }

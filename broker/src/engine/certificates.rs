@@ -21,7 +21,7 @@ impl Engine {
         for (kind, lines) in [
             (FactKind::CertificateRead, &found.read),
             (FactKind::CertificateFailed, &found.failed),
-            (FactKind::CertificateEnding, &found.warnings),
+            (FactKind::CertificateExpiring, &found.warnings),
         ] {
             for line in lines {
                 self.record(kind, about.clone(), line.clone(), out);

@@ -59,13 +59,13 @@ pub(crate) struct Client {
     pub(crate) is_blocked: bool,
     /// Who blocked it, and when.
     pub(crate) block_said: Option<Box<Said>>,
-    /// How many requests it was told that it may have under way.
+    /// How many requests it may have under way, as announced at its login.
     pub(crate) requests_max: u64,
     /// Keys of its transactions that have no outcome yet, by sequence.
     pub(crate) live: Live,
-    /// Requests that ended before their last piece came, and when: further pieces are dropped up to
-    /// the one with `more` = 0, and until then the sequence can't be used for anything else.
-    pub(crate) cut: BTreeMap<u32, Tick>,
+    /// Requests that ended before their last piece came, and when: further pieces are discarded up
+    /// to the one with `more` = 0, and until then the sequence can't be used for anything else.
+    pub(crate) discarded: BTreeMap<u32, Tick>,
     /// When it logged in.
     pub(crate) since: Tick,
     /// Requests accepted from it.
@@ -78,27 +78,27 @@ pub(crate) struct Client {
     pub(crate) watch: Option<Watch>,
 }
 
-/// With so many requests whose further pieces are dropped a client begins no further one in pieces:
-/// to forget one of them would mean to take its rest for a request.
-const CUT_MAX: usize = 1024;
+/// With so many requests whose further pieces are discarded a client begins no further one in
+/// pieces: to forget one of them would mean to take its rest for a request.
+const DISCARDED_MAX: usize = 1024;
 
 impl Client {
-    /// Further pieces of this request are dropped.
-    pub(crate) fn cut_off(&mut self, sequence: u32, now: Tick) {
-        self.cut.insert(sequence, now);
+    /// Further pieces of this request are discarded.
+    pub(crate) fn discard_rest(&mut self, sequence: u32, now: Tick) {
+        self.discarded.insert(sequence, now);
     }
 
     /// Whether a frame belongs to a request that ended before its last piece came. One that names a
     /// worker is of a conversation, if there is one.
     pub(crate) fn is_rest(&self, head: &Header) -> bool {
-        !self.cut.is_empty()
-            && self.cut.contains_key(&head.sequence)
+        !self.discarded.is_empty()
+            && self.discarded.contains_key(&head.sequence)
             && (head.workerid == 0 || self.live.get(head.sequence).is_none())
     }
 
-    /// Whether it has as many half requests that ended as it may.
-    pub(crate) fn has_many_cut(&self) -> bool {
-        self.cut.len() >= CUT_MAX
+    /// Whether it has as many requests whose further pieces are discarded as it may.
+    pub(crate) fn discards_too_many(&self) -> bool {
+        self.discarded.len() >= DISCARDED_MAX
     }
 }
 
@@ -199,7 +199,7 @@ impl Engine {
             block_said: None,
             requests_max,
             live: Live::default(),
-            cut: BTreeMap::new(),
+            discarded: BTreeMap::new(),
             since: self.now,
             requests: 0,
             answered: 0,
@@ -214,7 +214,7 @@ impl Engine {
         if let Some(slot) = self.links.get_mut(link) {
             slot.end = End::Client(key);
         }
-        self.links.tell(link, self.told());
+        self.links.announce(link, self.limits_to_announce());
         let deadline_ms = self.registry[service].settings.get(ServiceSetting::DeadlineMs);
         let ok = LoginOk {
             client: id,
@@ -297,14 +297,14 @@ impl Engine {
             match (self.transactions[transaction].stage, blocked) {
                 (Stage::Waiting, true) => {
                     self.registry[service].queue.remove(transaction, &mut self.transactions);
-                    self.transactions[transaction].stage = Stage::Barred;
+                    self.transactions[transaction].stage = Stage::Blocked;
                 }
-                (Stage::Barred, false) => {
+                (Stage::Blocked, false) => {
                     self.transactions[transaction].stage = Stage::Waiting;
                     self.registry[service].queue.add(transaction, &mut self.transactions);
                     services.insert(service);
                 }
-                (Stage::Waiting | Stage::Barred | Stage::Held(_) | Stage::Bound(_), _) => {}
+                (Stage::Waiting | Stage::Blocked | Stage::Held(_) | Stage::Bound(_), _) => {}
             }
         }
         for service in services {
@@ -341,7 +341,7 @@ impl Engine {
         self.registry[service].clients += 1;
         let mut waiting: Vec<usize> = self.clients[key].live.keys().collect();
         waiting.retain(|&transaction| {
-            matches!(self.transactions[transaction].stage, Stage::Waiting | Stage::Barred)
+            matches!(self.transactions[transaction].stage, Stage::Waiting | Stage::Blocked)
         });
         for transaction in waiting {
             if self.registry[service].is_stopped {
@@ -374,7 +374,7 @@ impl Engine {
         let Client { link, ref live, .. } = self.clients[key];
         for transaction in live.keys().collect::<Vec<_>>() {
             let ran = match self.transactions[transaction].stage {
-                Stage::Waiting | Stage::Barred => Ran::No,
+                Stage::Waiting | Stage::Blocked => Ran::No,
                 Stage::Held(_) | Stage::Bound(_) => Ran::Maybe,
             };
             self.fail(transaction, ErrorBody { ran, ..error.clone() }, out);
@@ -383,7 +383,7 @@ impl Engine {
     }
 }
 
-/// How a client that came in is told of.
+/// How the fact of a new client names it.
 fn introduction(client: &Client, service: &ServiceName) -> String {
     let Client { id, priority, hostpid, loghost, .. } = client;
     let mut text = format!(

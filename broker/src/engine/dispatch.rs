@@ -3,12 +3,12 @@
 //! `serve`.
 
 use super::action::Action;
-use super::budget::Level;
 use super::fact::{About, FactKind};
 use super::input::Close;
 use super::poison::Poison;
+use super::retry_budget::Level;
 use super::transaction::Stage;
-use super::workers::Life;
+use super::workers::ProcessState;
 use super::{Engine, Out};
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
@@ -51,13 +51,13 @@ impl Engine {
         let queue = &mut self.registry[service].queue;
         let key = queue.take_first(self.is_preempt, &mut self.transactions)?;
         let left = queue.count();
-        self.registry[service].pace.taken(self.now, left);
+        self.registry[service].rate.taken(self.now, left);
         Some(key)
     }
 
     /// `prefetch`: sends whole, single-frame requests ahead to busy workers, each in turn.
     fn hold_ahead(&mut self, service: usize, out: Out<'_>) {
-        while let Some(&worker) = self.registry[service].roomy.front() {
+        while let Some(&worker) = self.registry[service].with_room.front() {
             let queue = &self.registry[service].queue;
             let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
             // A request in pieces would stand between the pieces of another; it waits for an idle
@@ -67,13 +67,13 @@ impl Engine {
             }
             let taken = &mut self.registry[service];
             taken.queue.remove(key, &mut self.transactions);
-            taken.pace.taken(self.now, taken.queue.count());
-            taken.roomy.rotate_left(1);
+            taken.rate.taken(self.now, taken.queue.count());
+            taken.with_room.rotate_left(1);
             self.transactions[key].stage = Stage::Held(worker);
             self.workers[worker].held.push_back(key);
             self.send_request(key, worker, out);
-            let is_roomy = self.has_room(worker);
-            self.set_roomy(worker, is_roomy);
+            let has_room = self.has_room(worker);
+            self.set_has_room(worker, has_room);
         }
     }
 
@@ -87,7 +87,7 @@ impl Engine {
         });
         prefetch > worker.held.len() as u64
             && is_single
-            && worker.life == Life::Ready
+            && worker.state == ProcessState::Ready
             && !worker.is_paused
             && worker.is_wanted
             && !self.registry[worker.service].is_paused
@@ -121,8 +121,8 @@ impl Engine {
         }
         let service = &self.registry[self.workers[worker].service];
         if service.settings.get(ServiceSetting::Prefetch) > 0 {
-            let is_roomy = self.has_room(worker);
-            self.set_roomy(worker, is_roomy);
+            let has_room = self.has_room(worker);
+            self.set_has_room(worker, has_room);
         }
     }
 
@@ -131,7 +131,7 @@ impl Engine {
         let transaction = &mut self.transactions[key];
         transaction.attempt += 1;
         if transaction.attempt == 1 {
-            self.registry[transaction.service].budget.first(self.now);
+            self.registry[transaction.service].retry_budget.first(self.now);
         }
         let is_single = transaction.is_complete && transaction.pieces.is_empty();
         let body = transaction.body.clone();
@@ -228,8 +228,8 @@ impl Engine {
             if self.transactions[key].is_ended {
                 self.transactions.remove(key);
             } else {
-                let is_death = !self.workers[worker].ends_with_host;
-                self.transactions[key].deaths += u64::from(is_death);
+                let is_crash = !self.workers[worker].ends_with_host;
+                self.transactions[key].deaths += u64::from(is_crash);
                 self.died_with(key, id, Ran::Maybe, why, out);
             }
         }
@@ -244,7 +244,7 @@ impl Engine {
                 && self.is_kept(key)
                 && self.transactions[key].deadline > self.now
                 && !self.registry[self.transactions[key].service].is_stopped
-                && self.ending.is_none()
+                && self.shutdown.is_none()
             {
                 // It never began: the worker closed in order before it had answered the one before.
                 self.wait_again(key, out);
@@ -266,7 +266,7 @@ impl Engine {
         out: Out<'_>,
     ) {
         let transaction = &self.transactions[key];
-        let level = self.registry[transaction.service].budget_level(self.now);
+        let level = self.registry[transaction.service].retry_budget_level(self.now);
         let service = &self.registry[transaction.service];
         let deaths = transaction.deaths;
         let is_kept = self.is_kept(key);
@@ -296,7 +296,7 @@ impl Engine {
             );
             let service = &mut self.registry[transaction.service];
             service.figures.retried += 1;
-            service.budget.repeat(self.now);
+            service.retry_budget.repeat(self.now);
             self.record(FactKind::RequestRetried, about, text, out);
             self.wait_again(key, out);
         } else {
@@ -318,10 +318,10 @@ impl Engine {
             && self.may_repeat(key)
             && transaction.deadline > self.now
             && !self.registry[transaction.service].is_stopped
-            && self.ending.is_none()
+            && self.shutdown.is_none()
     }
 
-    /// The retry budget is used up: counted, a fact once a second, and what the client is told.
+    /// The retry budget is used up: counted, a fact once a second, and the text for the client.
     fn deny_repeat(&mut self, service: usize, level: Level, out: Out<'_>) -> String {
         let now = self.now;
         let service = &mut self.registry[service];
@@ -333,11 +333,11 @@ impl Engine {
              retry_percent, and {min}, retry_min)",
             level.used, level.most, level.fresh
         );
-        if service.budget_told.is_none_or(|at| now.since(at).as_millis() >= 1000) {
-            service.budget_told = Some(now);
+        if service.denial_recorded.is_none_or(|at| now.since(at).as_millis() >= 1000) {
+            service.denial_recorded = Some(now);
             let about = About { service: Some(service.name.clone()), ..About::default() };
-            let told = format!("service '{}': {text}", service.name);
-            self.record(FactKind::RetryDenied, about, told, out);
+            let what = format!("service '{}': {text}", service.name);
+            self.record(FactKind::RetryDenied, about, what, out);
         }
         format!("; {text}")
     }
@@ -346,7 +346,7 @@ impl Engine {
     fn wait_again(&mut self, key: usize, out: Out<'_>) {
         let client = self.transactions[key].client;
         if client.is_some_and(|client| self.clients[client].is_blocked) {
-            self.transactions[key].stage = Stage::Barred;
+            self.transactions[key].stage = Stage::Blocked;
         } else {
             self.enqueue(key, out);
         }
@@ -354,7 +354,7 @@ impl Engine {
 
     /// Ends a transaction whose worker is gone.
     fn fail_unbound(&mut self, key: usize, error: ErrorBody, out: Out<'_>) {
-        self.transactions[key].stage = Stage::Barred;
+        self.transactions[key].stage = Stage::Blocked;
         self.fail(key, error, out);
     }
 }

@@ -67,7 +67,7 @@ macro_rules! facts {
 
 facts! {
     BrokerStarted = 1, "broker_started", Info, "the broker listens";
-    BrokerEnding = 2, "broker_ending", Info, "the broker ends in order";
+    BrokerShutdown = 2, "broker_shutdown", Info, "the broker ends in order";
     Changed = 3, "changed", Info, "an operator, a script or the saved configuration changed something";
     Refused = 4, "refused", Info, "an operator's change was refused, or a command that it has no right to";
     PersistFailed = 5, "persist_failed", Error, "the configuration could not be written to the state directory";
@@ -81,13 +81,13 @@ facts! {
     LinkClosed = 13, "link_closed", Warn, "the broker closed a connection: garbage, slow reader, silence, a limit";
     PeerError = 14, "peer_error", Warn, "a client or worker complained about its connection";
     CertificateFailed = 16, "certificate_failed", Error, "a certificate could not be read; the old one stays in use";
-    CertificateEnding = 17, "certificate_ending", Warn, "a certificate has expired, or will soon";
+    CertificateExpiring = 17, "certificate_expiring", Warn, "a certificate has expired, or will soon";
     FactsLeftOut = 18, "facts_left_out", Warn, "peers caused more facts than are recorded; how many were left out (one fact a second)";
     WorkerStart = 20, "worker_start", Info, "execd was asked to start a worker";
     WorkerUp = 21, "worker_up", Debug, "a worker's process runs";
     WorkerReady = 22, "worker_ready", Info, "a worker logged in";
     WorkerAdopted = 23, "worker_adopted", Info, "a worker that was running already came back and was taken over";
-    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly; one for each death";
+    WorkerDied = 24, "worker_died", Warn, "a worker ended unexpectedly; one fact each time";
     WorkerEnded = 25, "worker_ended", Info, "a worker ended after a stop";
     WorkerRestart = 26, "worker_restart", Info, "a worker is to be started again, now or after a backoff";
     WorkerFailed = 27, "worker_failed", Error, "a worker ended too often, or can't be started; it stays lazy until 'start'";
@@ -99,7 +99,7 @@ facts! {
     HostLost = 41, "host_lost", Error, "the link to a host's execd broke or can't be made";
     HostError = 42, "host_error", Warn, "an execd answered with an error";
     HostWarning = 43, "host_warning", Warn, "a host runs workers with more rights than they need, or with others than are in force now";
-    HostEnding = 44, "host_ending", Info, "a host's execd shuts down in order: it ends its workers, and nothing is started there until it is linked anew";
+    HostShutdown = 44, "host_shutdown", Info, "a host's execd shuts down in order: it ends its workers, and nothing is started there until it is linked anew";
     RequestFailed = 50, "request_failed", Debug, "a request ended with an error";
     RequestRetried = 51, "request_retried", Warn, "a request whose worker died waits for another one";
     RequestOverdue = 52, "request_overdue", Warn, "a request's time was over while a worker has it; the worker stays busy";

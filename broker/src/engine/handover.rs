@@ -1,5 +1,5 @@
-//! A built-in execd that outlived its broker may enforce what the broker before was told, or be a
-//! program of an older file. What is in force is asked; where it is not what this broker would
+//! A built-in execd that outlived its broker may enforce what was set for the broker before, or be
+//! a program of an older file. What is in force is asked; where it is not what this broker would
 //! start, that execd is replaced, and its workers are adopted by the next one. Nothing is started
 //! by it meanwhile.
 
@@ -89,7 +89,7 @@ impl Engine {
 
     /// Says that an execd which is not ours enforces something else than when it was last here. It
     /// is its operator's to decide, and new workers obey it.
-    pub(crate) fn tell_policy(&mut self, name: &HostName, before: &str, out: Out<'_>) {
+    pub(crate) fn record_policy(&mut self, name: &HostName, before: &str, out: Out<'_>) {
         let Some(host) = self.hosts.get(name) else { return };
         if host.is_builtin || before.is_empty() || before == host.policy {
             return;
@@ -106,7 +106,7 @@ impl Engine {
     }
 
     /// Says which workers run under a policy that is not in force any more.
-    pub(crate) fn tell_older(&mut self, name: &HostName, out: Out<'_>) {
+    pub(crate) fn record_older(&mut self, name: &HostName, out: Out<'_>) {
         let Some(host) = self.hosts.get(name).filter(|host| !host.older.is_empty()) else { return };
         let count = host.older.len();
         let mut list: Vec<String> =

@@ -6,8 +6,8 @@
 
 use super::action::Action;
 use super::due::Due;
-use super::links::{End, Told};
-use super::workers::{Life, Place};
+use super::links::{AnnouncedLimits, End};
+use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
@@ -31,38 +31,39 @@ impl Engine {
         self.settings.get(Setting::HeartbeatMs) / BEATS
     }
 
-    /// The same as it is to be: whoever was told a shorter one is still looked at as often.
+    /// The same as it is to be: to whom a shorter one was announced is still looked at as often.
     fn beat_due_ms(&self) -> u64 {
-        let told = self.links.heartbeat_told().map_or(u64::MAX, |told| u64::from(told) / BEATS);
-        self.beat_set_ms().min(told).max(1)
+        let shortest = self.links.announced_heartbeat_ms();
+        let announced = shortest.map_or(u64::MAX, |ms| u64::from(ms) / BEATS);
+        self.beat_set_ms().min(announced).max(1)
     }
 
-    /// The silence that is the end, as told to workers and clients: they hear of the broker often
-    /// enough to hold it to the same. At least two beats, whatever the settings, so that a ping can
-    /// be answered.
+    /// The silence that is the end, as announced to workers and clients: they hear of the broker
+    /// often enough to hold it to the same. At least two beats, whatever the settings, so that a
+    /// ping can be answered.
     pub(crate) fn silence_ms(&self) -> u64 {
         self.settings.get(Setting::SilenceMs).max(2 * self.beat_set_ms())
     }
 
-    /// What a peer that logs in is told, and judged by as long as it is connected.
-    pub(crate) fn told(&self) -> Told {
+    /// What is announced to a peer that logs in; it is judged by that as long as it is connected.
+    pub(crate) fn limits_to_announce(&self) -> AnnouncedLimits {
         let narrow = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
-        Told {
+        AnnouncedLimits {
             heartbeat_ms: narrow(self.settings.get(Setting::HeartbeatMs)),
             silence_ms: narrow(self.silence_ms()),
         }
     }
 
-    /// How long a link's silence is borne: one that was told of more has that, and one that was
-    /// told of less hears of the broker within that.
-    pub(crate) fn patience(&self, told: Option<Told>) -> Patience {
+    /// How long a link's silence is borne: one to which more was announced has that, and one to
+    /// which less was announced hears of the broker within that.
+    pub(crate) fn patience(&self, announced: Option<AnnouncedLimits>) -> Patience {
         let now_ms = self.silence_ms();
-        let told_ms = told.map_or(now_ms, |told| u64::from(told.silence_ms));
+        let announced_ms = announced.map_or(now_ms, |limits| u64::from(limits.silence_ms));
         let beats = |ms: u64| (ms / self.beat_ms.max(1)).max(2);
         let narrow = |beats: u64| u32::try_from(beats).unwrap_or(u32::MAX);
         Patience {
-            ping_each: narrow(BEATS.min(beats(now_ms.min(told_ms)) / 2)),
-            end: narrow(beats(now_ms.max(told_ms))),
+            ping_each: narrow(BEATS.min(beats(now_ms.min(announced_ms)) / 2)),
+            end: narrow(beats(now_ms.max(announced_ms))),
         }
     }
 
@@ -112,7 +113,9 @@ impl Engine {
         let idle = self
             .workers
             .by_id()
-            .filter(|(_, worker)| worker.life == Life::Ready && worker.place != Place::Busy)
+            .filter(|(_, worker)| {
+                worker.state == ProcessState::Ready && worker.list != WorkerList::Busy
+            })
             .filter(|(_, worker)| worker.owed_since.is_none());
         silent.extend(idle.filter_map(|(_, worker)| worker.link));
         if self.clients.heartbeats > 0 {
@@ -122,7 +125,7 @@ impl Engine {
         for link in silent {
             self.ping(link, out);
         }
-        self.tell_paused(out);
+        self.pong_paused(out);
         let idle_ms = self.settings.get(Setting::IdleMs);
         if idle_ms > 0 {
             self.close_idle(idle_ms, out);
@@ -148,9 +151,9 @@ impl Engine {
 
     /// A link that is read no further can't have its pings answered: it hears all the same that the
     /// broker is there.
-    fn tell_paused(&mut self, out: Out<'_>) {
+    fn pong_paused(&mut self, out: Out<'_>) {
         for link in self.links.paused() {
-            let patience = self.patience(self.links.get(link).and_then(|slot| slot.told));
+            let patience = self.patience(self.links.get(link).and_then(|slot| slot.announced));
             let Some(slot) = self.links.get_mut(link) else { continue };
             slot.missed = slot.missed.saturating_add(1);
             if slot.missed.is_multiple_of(patience.ping_each) {
@@ -164,15 +167,16 @@ impl Engine {
         if self.links.is_paused(link) {
             return;
         }
-        let Some((told, worker)) = self.links.get(link).map(|slot| {
-            let End::Worker(key) = slot.end else { return (slot.told, None) };
-            (slot.told, Some(key))
+        let Some((announced, worker)) = self.links.get(link).map(|slot| {
+            let End::Worker(key) = slot.end else { return (slot.announced, None) };
+            (slot.announced, Some(key))
         }) else {
             return;
         };
-        let patience = self.patience(told);
+        let patience = self.patience(announced);
         let end = worker.map_or(patience.end, |key| self.beats_of_worker(key, &patience));
-        let least = told.map_or(0, |told| u64::from(told.silence_ms)).max(self.silence_ms());
+        let least =
+            announced.map_or(0, |limits| u64::from(limits.silence_ms)).max(self.silence_ms());
         let now = self.now;
         let Some(slot) = self.links.get_mut(link) else { return };
         slot.missed = slot.missed.saturating_add(1);
@@ -188,9 +192,9 @@ impl Engine {
         }
         let silent_ms = self.now.since(slot.heard).as_millis();
         let set = self.settings.get(Setting::SilenceMs);
-        let max = match told.map(|told| u64::from(told.silence_ms)) {
-            Some(told) if told > set.max(2 * self.beat_ms) => {
-                format!("silence_ms was {told} at its login")
+        let max = match announced.map(|limits| u64::from(limits.silence_ms)) {
+            Some(announced) if announced > set.max(2 * self.beat_ms) => {
+                format!("silence_ms was {announced} at its login")
             }
             Some(_) | None => format!("silence_ms is {set}"),
         };
@@ -198,7 +202,7 @@ impl Engine {
         match slot.end {
             End::Worker(key) => self.silent_worker(link, key, &why, out),
             End::Client(_) | End::Host(_) | End::NewClient | End::NewWorker | End::Free => {
-                self.cut(link, why, out);
+                self.drop_link(link, why, out);
             }
         }
     }

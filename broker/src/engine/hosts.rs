@@ -1,5 +1,5 @@
 //! The hosts: machines with an execd that the broker dials, greets and asks what runs there; hosts
-//! that are lost are dialled again. Not what happens to the workers on them: `lives` knows.
+//! that are lost are dialled again. Not what happens to the workers on them: `process` knows.
 
 use super::action::{Action, Origin};
 use super::due::Due;
@@ -63,13 +63,13 @@ pub(crate) struct Host {
     /// Why it is down, as the system said.
     pub(crate) why: String,
     /// Whether its loss has been recorded already.
-    is_told: bool,
+    is_loss_recorded: bool,
     /// The dial under way is to an address that is not its any more.
     is_misdialled: bool,
     /// It said on this connection that it is shutting down: nothing is started there.
-    pub(crate) is_ending: bool,
-    /// What it said on this connection and was not believed.
-    pub(crate) disbelieved: u64,
+    pub(crate) is_shutting_down: bool,
+    /// How many of its reports on this connection were not valid.
+    pub(crate) rejected_reports: u64,
 }
 
 const RETRY_MIN_MS: u64 = 50;
@@ -128,10 +128,10 @@ impl Engine {
                 handing: 0,
                 unfit: None,
                 why: "not dialled yet".into(),
-                is_told: false,
+                is_loss_recorded: false,
                 is_misdialled: false,
-                is_ending: false,
-                disbelieved: 0,
+                is_shutting_down: false,
+                rejected_reports: 0,
             },
         );
         self.dial(name, out);
@@ -140,7 +140,7 @@ impl Engine {
     /// Dials a host that is down.
     pub(crate) fn dial(&mut self, name: &HostName, out: Out<'_>) {
         let Some(host) = self.hosts.get_mut(name) else { return };
-        if host.state == HostState::Down && self.ending.is_none() {
+        if host.state == HostState::Down && self.shutdown.is_none() {
             host.state = HostState::Dialing;
             // One dial at a time: an outcome names its host, not the address that was dialled.
             if !self.dials.insert(name.clone()) {
@@ -177,7 +177,7 @@ impl Engine {
             return;
         };
         host.state = HostState::Greeting(link);
-        (host.disbelieved, host.is_ending) = (0, false);
+        (host.rejected_reports, host.is_shutting_down) = (0, false);
         host.must = must;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
         self.links.open(link, End::Host(name.clone()), peer, self.now);
@@ -202,7 +202,7 @@ impl Engine {
             _ => return,
         };
         let why = format!("answers pings, but has sent no {what} for {GREETING_MS} ms; closing it");
-        self.cut(link, why, out);
+        self.drop_link(link, why, out);
     }
 
     /// Whether the execd at this link has not said yet that it serves the broker.
@@ -230,7 +230,7 @@ impl Engine {
             let why = show::brief(&why, TEXT_BYTES_MAX);
             self.record(FactKind::HostError, about, format!("the host's token: {why}"), out);
         }
-        self.cut(link, "its token is not proved".into(), out);
+        self.drop_link(link, "its token is not proved".into(), out);
     }
 
     pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, out: Out<'_>) {
@@ -262,7 +262,7 @@ impl Engine {
         let Some(host) = self.hosts.get_mut(name) else { return };
         let was_up = matches!(host.state, HostState::Up(_));
         host.state = HostState::Down;
-        if std::mem::take(&mut host.is_ending) {
+        if std::mem::take(&mut host.is_shutting_down) {
             why = format!("its execd was shutting down; {why}");
         }
         if was_up {
@@ -275,16 +275,16 @@ impl Engine {
         self.due.add(self.now.plus_millis(host.retry_ms.min(retry_max)), Due::Dial(name.clone()));
         host.retry_ms = (host.retry_ms * 2).min(retry_max);
         // A built-in execd that is just being started refuses once or twice; that is no news.
-        let is_news = !host.is_told && (was_up || !host.is_builtin || host.retry_ms > 800);
-        host.is_told |= is_news;
-        let more = match host.disbelieved {
+        let is_news = !host.is_loss_recorded && (was_up || !host.is_builtin || host.retry_ms > 800);
+        host.is_loss_recorded |= is_news;
+        let more = match host.rejected_reports {
             0 | 1 => String::new(),
-            count => format!("; {count} things that it said were not believed"),
+            count => format!("; {count} of its reports were ignored"),
         };
         let text = format!("host {name} at {}: {why}{more}", host.address);
         host.why = why;
-        // One that comes and goes as fast as it is dialled is told of only so often.
-        if is_news && self.ending.is_none() && self.may_cause(Class::Host, None) {
+        // Of one that comes and goes as fast as it is dialled only so many are recorded.
+        if is_news && self.shutdown.is_none() && self.may_cause(Class::Host, None) {
             let about = About { host: Some(name.clone()), ..About::default() };
             self.record(FactKind::HostLost, about, text, out);
         }
@@ -308,10 +308,10 @@ impl Engine {
                 host.older = welcome.older;
                 host.state = HostState::Listing(link);
                 out.push(Action::Send { link, frame: Frame::ExecList });
-                self.tell_policy(&name, &before, out);
+                self.record_policy(&name, &before, out);
             }
             (Report::Listed(listed), HostState::Listing(at)) if at == link => {
-                if let Some(why) = self.twin(&name, &listed.children) {
+                if let Some(why) = self.duplicate_host(&name, &listed.children) {
                     self.close_link(link, out);
                     self.host_down(&name, why, out);
                 } else {
@@ -320,15 +320,15 @@ impl Engine {
             }
             (Report::Output(output), _) if !self.may_pass_on(&output.line, link) => {}
             (report, _) => {
-                if let Some(key) = self.believed(link, &name, &report, out) {
-                    self.on_believed(key, &report, out);
+                if let Some(key) = self.worker_of_report(link, &name, &report, out) {
+                    self.on_valid_report(key, &report, out);
                 }
             }
         }
     }
 
     /// A report about a worker, by the host that it was given to.
-    fn on_believed(&mut self, key: usize, report: &Report, out: Out<'_>) {
+    fn on_valid_report(&mut self, key: usize, report: &Report, out: Out<'_>) {
         match report {
             Report::Welcome(_) | Report::Listed(_) => {}
             Report::Started(started) => self.on_started(key, started, out),
@@ -343,7 +343,7 @@ impl Engine {
         host.state = HostState::Up(link);
         let away = std::mem::replace(&mut host.since, self.now);
         (host.handing, host.unfit) = (0, None);
-        if !host.is_ending {
+        if !host.is_shutting_down {
             host.why.clear();
         }
         let mut text = format!(
@@ -351,7 +351,7 @@ impl Engine {
             host.address,
             counted(listed.children.len(), "running worker")
         );
-        if std::mem::take(&mut host.is_told) {
+        if std::mem::take(&mut host.is_loss_recorded) {
             text += &format!("; it was away for {} ms", self.now.since(away).as_millis());
         }
         let is_builtin = host.is_builtin;
@@ -362,9 +362,9 @@ impl Engine {
         if let Some(warning) = self.listening.local_warning.clone().filter(|_| is_builtin) {
             self.record(FactKind::HostWarning, about(), format!("host {name}: {warning}"), out);
         }
-        self.tell_older(name, out);
+        self.record_older(name, out);
         self.host_listed(name, link, &listed.children, out);
-        if self.is_host_ending(name) {
+        if self.is_host_shutting_down(name) {
             self.end_with_host(name);
         }
     }
@@ -387,7 +387,7 @@ impl Engine {
             host.since = self.now;
         }
         host.state = HostState::Down;
-        host.is_ending = false;
+        host.is_shutting_down = false;
         host.retry_ms = RETRY_MIN_MS;
         if let Some(link) = old {
             self.close_link(link, out);

@@ -18,7 +18,7 @@ use protocol::rights::Rights;
 use protocol::time::Wall;
 use std::collections::BTreeMap;
 
-/// Where the broker listens, and what it runs on; told once, before anything else.
+/// Where the broker listens, and what it runs on; given once, before anything else.
 #[derive(Clone, Debug, Default)]
 pub struct Listening {
     /// Name of this machine (`isdData.host`).
@@ -129,7 +129,7 @@ pub struct Certificates {
     pub warnings: Vec<String>,
 }
 
-/// Who is to be told what came of reading the token file: link and header of the command; `None` =
+/// Who gets an answer about reading the token file: link and header of the command; `None` =
 /// nobody, it was the start or a signal.
 pub type Asker = Option<(LinkId, Header)>;
 
@@ -263,7 +263,7 @@ pub enum Input {
         /// What is wrong; without `skip` the link must be closed.
         error: WireError,
     },
-    /// The kernel was asked whose process stands at the other end; told before a login to `op`.
+    /// The kernel was asked whose process stands at the other end; comes before a login to `op`.
     Known {
         /// Its link.
         link: LinkId,
@@ -410,7 +410,7 @@ pub enum Input {
         /// Its text, or why it can't be read.
         script: Result<String, String>,
     },
-    /// `Action::Persist` failed, with the path and what the system said; told at every failure.
+    /// `Action::Persist` failed, with the path and what the system said; comes at every failure.
     PersistFailed {
         /// Which file and why.
         why: String,

@@ -4,7 +4,7 @@
 use super::Engine;
 use super::links::End;
 use super::transaction::Stage;
-use super::workers::{Life, Place};
+use super::workers::{ProcessState, WorkerList};
 use protocol::errors::ErrorCode;
 use std::collections::BTreeMap;
 
@@ -34,45 +34,45 @@ impl Engine {
             let id = worker.id;
             let service = &self.registry[worker.service];
             let in_idle = service.idle.iter().filter(|&&idle| idle == key).count();
-            let in_roomy = service.roomy.iter().filter(|&&roomy| roomy == key).count();
-            counts[worker.place as usize] += 1;
+            let in_with_room = service.with_room.iter().filter(|&&other| other == key).count();
+            counts[worker.list as usize] += 1;
             law!(
-                worker.place == self.place_of(key),
+                worker.list == self.list_of(key),
                 "law 1: worker {id} is {:?}, should be {:?}",
-                worker.place,
-                self.place_of(key)
+                worker.list,
+                self.list_of(key)
             );
             law!(
-                in_idle == usize::from(worker.place == Place::Idle),
+                in_idle == usize::from(worker.list == WorkerList::Idle),
                 "law 1: worker {id} is {in_idle} times in the idle list"
             );
             law!(
-                in_roomy == usize::from(worker.is_roomy),
-                "law 1: worker {id} is {in_roomy} times in the roomy list"
+                in_with_room == usize::from(worker.has_room),
+                "law 1: worker {id} is {in_with_room} times in the list of those with room"
             );
             law!(
-                worker.is_roomy == self.has_room(key),
-                "law 1: worker {id} roomy {} has room {}",
-                worker.is_roomy,
+                worker.has_room == self.has_room(key),
+                "law 1: worker {id} is listed with room: {}, has room: {}",
+                worker.has_room,
                 self.has_room(key)
             );
             law!(
-                (worker.place == Place::Busy) == worker.current.is_some(),
+                (worker.list == WorkerList::Busy) == worker.current.is_some(),
                 "law 2: worker {id} is {:?} with {:?}",
-                worker.place,
+                worker.list,
                 worker.current
             );
             law!(
-                worker.place == Place::Lazy || worker.link.is_some(),
+                worker.list == WorkerList::Lazy || worker.link.is_some(),
                 "law 2: worker {id} is {:?} without a link",
-                worker.place
+                worker.list
             );
             law!(
                 worker.current.is_some() || worker.held.is_empty(),
                 "law 2: worker {id} holds requests and has none"
             );
             law!(
-                worker.life != Life::Ready || worker.link.is_some(),
+                worker.state != ProcessState::Ready || worker.link.is_some(),
                 "law 2: worker {id} is ready without a link"
             );
             for (at, bound) in worker
@@ -86,12 +86,12 @@ impl Engine {
                 law!(stage == Some(expected), "law 2: worker {id} has {at}, which is {stage:?}");
             }
         }
-        for place in [Place::Lazy, Place::Idle, Place::Busy] {
+        for list in [WorkerList::Lazy, WorkerList::Idle, WorkerList::Busy] {
             law!(
-                counts[place as usize] == self.workers.count(place),
-                "law 1: {place:?} counts {}, are {}",
-                self.workers.count(place),
-                counts[place as usize]
+                counts[list as usize] == self.workers.count(list),
+                "law 1: {list:?} counts {}, are {}",
+                self.workers.count(list),
+                counts[list as usize]
             );
         }
         Ok(())
@@ -113,20 +113,20 @@ impl Engine {
                     self.workers.get(worker).is_some_and(|w| w.held.contains(&key)),
                     "law 2: transaction {id} is held by nobody"
                 ),
-                Stage::Waiting | Stage::Barred => {
+                Stage::Waiting | Stage::Blocked => {
                     law!(!t.is_ended, "law 4: transaction {id} has ended and waits")
                 }
             }
             law!(
-                t.stage != Stage::Barred || t.client.is_some_and(|c| self.clients[c].is_blocked),
-                "law 5: transaction {id} is barred by nobody"
+                t.stage != Stage::Blocked || t.client.is_some_and(|c| self.clients[c].is_blocked),
+                "law 5: transaction {id} is blocked by nobody"
             );
             law!(
                 t.stage != Stage::Waiting || t.client.is_some_and(|c| !self.clients[c].is_blocked),
                 "law 5: transaction {id} waits to be served, though its client is blocked"
             );
             law!(
-                !matches!(t.stage, Stage::Waiting | Stage::Barred)
+                !matches!(t.stage, Stage::Waiting | Stage::Blocked)
                     || !self.registry[t.service].is_stopped,
                 "law 5: transaction {id} waits for a service that is stopped"
             );

@@ -27,10 +27,10 @@ pub(crate) enum End {
     Host(HostName),
 }
 
-/// What a peer was told at its login of how silence is judged. It keeps to that, so it is judged by
-/// that, whatever is set later.
+/// The limits of silence that were announced to a peer at its login. It keeps to them, so it is
+/// judged by them, whatever is set later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Told {
+pub(crate) struct AnnouncedLimits {
     pub(crate) heartbeat_ms: u32,
     pub(crate) silence_ms: u32,
 }
@@ -49,8 +49,8 @@ pub(crate) struct Slot {
     pub(crate) heard: Tick,
     /// Heartbeats since then.
     pub(crate) missed: u32,
-    /// What it was told of silence, if it has logged in.
-    pub(crate) told: Option<Told>,
+    /// What was announced to it, if it has logged in.
+    pub(crate) announced: Option<AnnouncedLimits>,
     /// More than `outbox_bytes_high` wait to be sent to it.
     is_congested: bool,
     /// Links that are read no further until this one drains.
@@ -65,7 +65,7 @@ pub(crate) struct Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     slots: Vec<Slot>,
-    /// How many links were told each `heartbeat_ms`.
+    /// To how many links each `heartbeat_ms` was announced.
     heartbeats: BTreeMap<u32, usize>,
     /// How many are read no further for now.
     paused: usize,
@@ -83,7 +83,7 @@ impl Links {
                 pending: None,
                 heard: now,
                 missed: 0,
-                told: None,
+                announced: None,
                 is_congested: false,
                 waiters: Vec::new(),
                 pauses: 0,
@@ -107,27 +107,29 @@ impl Links {
         }
     }
 
-    /// Whoever is at the other end of a link was told this.
-    pub(crate) fn tell(&mut self, link: LinkId, told: Told) {
-        self.untell(link);
+    /// These limits were announced to whoever is at the other end of a link.
+    pub(crate) fn announce(&mut self, link: LinkId, limits: AnnouncedLimits) {
+        self.forget_announced(link);
         if let Some(slot) = self.get_mut(link) {
-            slot.told = Some(told);
-            *self.heartbeats.entry(told.heartbeat_ms).or_default() += 1;
+            slot.announced = Some(limits);
+            *self.heartbeats.entry(limits.heartbeat_ms).or_default() += 1;
         }
     }
 
-    fn untell(&mut self, link: LinkId) {
-        let Some(told) = self.get_mut(link).and_then(|slot| slot.told.take()) else { return };
-        if let Some(count) = self.heartbeats.get_mut(&told.heartbeat_ms) {
+    fn forget_announced(&mut self, link: LinkId) {
+        let Some(limits) = self.get_mut(link).and_then(|slot| slot.announced.take()) else {
+            return;
+        };
+        if let Some(count) = self.heartbeats.get_mut(&limits.heartbeat_ms) {
             *count -= 1;
             if *count == 0 {
-                self.heartbeats.remove(&told.heartbeat_ms);
+                self.heartbeats.remove(&limits.heartbeat_ms);
             }
         }
     }
 
-    /// The shortest `heartbeat_ms` that somebody was told who is still there.
-    pub(crate) fn heartbeat_told(&self) -> Option<u32> {
+    /// The shortest `heartbeat_ms` that was announced to somebody who is still there.
+    pub(crate) fn announced_heartbeat_ms(&self) -> Option<u32> {
         self.heartbeats.keys().next().copied()
     }
 
@@ -176,7 +178,7 @@ impl Links {
             slot.waiters.retain(|&waiter| waiter != link);
         }
         self.drained(link, out);
-        self.untell(link);
+        self.forget_announced(link);
         if let Some(slot) = self.get_mut(link) {
             slot.end = End::Free;
             slot.peer = Peer::default();

@@ -7,7 +7,7 @@ use super::due::Due;
 use super::links::End;
 use super::op_run::{OpResult, refused};
 use super::transaction::Stage;
-use super::workers::Place;
+use super::workers::WorkerList;
 use super::{Engine, Out};
 use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
@@ -101,8 +101,8 @@ impl Engine {
 
     /// The workers that are in the lists of a filter, by id.
     fn begin_workers(&self, filter: WorkerFilter) -> Listing {
-        let is_meant = |place| filter == WorkerFilter::All || filter == filter_of(place);
-        let left = self.workers.by_id().filter(|(_, w)| is_meant(w.place)).map(|(_, w)| w.id);
+        let is_meant = |list| filter == WorkerFilter::All || filter == filter_of(list);
+        let left = self.workers.by_id().filter(|(_, w)| is_meant(w.list)).map(|(_, w)| w.id);
         Listing::Workers { filter, left: left.collect(), rows: Default::default() }
     }
 
@@ -117,7 +117,7 @@ impl Engine {
         let mut others: Vec<(usize, usize)> = self
             .transactions
             .iter()
-            .filter(|(_, t)| matches!(t.stage, Stage::Barred | Stage::Held(_)) && !t.is_ended)
+            .filter(|(_, t)| matches!(t.stage, Stage::Blocked | Stage::Held(_)) && !t.is_ended)
             .map(|(at, t)| (t.service, at))
             .collect();
         others.sort_unstable();
@@ -143,7 +143,7 @@ impl Engine {
             Listing::Workers { left, rows, .. } => {
                 for key in left.drain(..part).filter_map(|id| self.workers.find(id)) {
                     let worker = &self.workers[key];
-                    rows[place_index(worker.place)].push(self.worker_row(key, worker));
+                    rows[list_index(worker.list)].push(self.worker_row(key, worker));
                 }
             }
             Listing::Queue { left, rows, services } => {
@@ -236,18 +236,18 @@ impl Engine {
     }
 }
 
-const fn filter_of(place: Place) -> WorkerFilter {
-    match place {
-        Place::Lazy => WorkerFilter::Lazy,
-        Place::Idle => WorkerFilter::Idle,
-        Place::Busy => WorkerFilter::Busy,
+const fn filter_of(list: WorkerList) -> WorkerFilter {
+    match list {
+        WorkerList::Lazy => WorkerFilter::Lazy,
+        WorkerList::Idle => WorkerFilter::Idle,
+        WorkerList::Busy => WorkerFilter::Busy,
     }
 }
 
-const fn place_index(place: Place) -> usize {
-    match place {
-        Place::Lazy => 0,
-        Place::Idle => 1,
-        Place::Busy => 2,
+const fn list_index(list: WorkerList) -> usize {
+    match list {
+        WorkerList::Lazy => 0,
+        WorkerList::Idle => 1,
+        WorkerList::Busy => 2,
     }
 }

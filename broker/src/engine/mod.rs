@@ -2,8 +2,8 @@
 //! no serialisation. What it never does: read the time, touch a socket, format bytes for the wire.
 //!
 //! Read in this order: `input` (what can happen), `action` (what can be done), `fact` (what is
-//! worth remembering); then `transaction` (one request's life), `dispatch` (who gets it), `lives`
-//! (processes).
+//! worth remembering); then `transaction` (one request, from its admission to its outcome),
+//! `dispatch` (who gets it), `process` (the workers' processes).
 
 pub mod action;
 pub mod fact;
@@ -13,25 +13,25 @@ pub mod view;
 mod absence;
 mod access;
 mod buckets;
-mod budget;
 mod certificates;
 mod clients;
-mod deaths;
 mod dispatch;
-mod doors;
+mod drain;
 mod due;
-mod ending;
+mod exit_cause;
 mod handover;
 mod heartbeat;
 mod histogram;
-mod host_ending;
+mod host_shutdown;
 mod hosts;
 mod invariants;
-mod leaving;
+mod link_events;
+mod retry_budget;
+mod shutdown;
+
 mod links;
 mod listing;
 mod live;
-mod lives;
 mod op_change;
 mod op_config;
 mod op_facts;
@@ -42,16 +42,17 @@ mod op_settings;
 mod op_show;
 mod op_status;
 mod outcome;
-mod pace;
 mod poison;
+mod process;
 mod queue;
 mod quotas;
 mod recent;
-mod refusals;
 mod registry;
 mod replies;
 mod restart;
 pub mod save;
+mod service_rate;
+mod start_failures;
 mod starts;
 mod states;
 mod transaction;
@@ -65,7 +66,6 @@ use action::{Action, Origin};
 use buckets::Buckets;
 use clients::Clients;
 use due::{Due, DueList};
-use ending::Departure;
 use fact::{About, Fact, FactKind};
 use hosts::Host;
 use input::{Asker, Certificates, Input, Listening};
@@ -80,6 +80,7 @@ use protocol::time::Tick;
 use quotas::{FACT_BYTES_MAX, Quotas};
 use recent::Recent;
 use registry::Registry;
+use shutdown::Shutdown;
 use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use transaction::Transaction;
@@ -112,12 +113,12 @@ pub struct Totals {
     pub orphaned: u64,
     /// Of those, set aside as poison.
     pub poisoned: u64,
-    /// Requests refused at the door; never accepted.
+    /// Requests refused at admission; never accepted.
     pub refused: u64,
 }
 
 /// Room for so many requests is never too much.
-const ROOM_KEPT: usize = 1024;
+const CAPACITY_KEPT: usize = 1024;
 
 /// The broker without its sockets.
 #[derive(Debug)]
@@ -156,7 +157,7 @@ pub struct Engine {
     queue_bytes: u64,
     is_preempt: bool,
     is_rejecting: bool,
-    ending: Option<Departure>,
+    shutdown: Option<Shutdown>,
     recent: Recent,
     quotas: Quotas,
     buckets: Buckets,
@@ -210,7 +211,7 @@ impl Engine {
             queue_bytes: 0,
             is_preempt: false,
             is_rejecting: false,
-            ending: None,
+            shutdown: None,
             recent,
             quotas: Quotas::default(),
             buckets: Buckets::default(),
@@ -245,9 +246,9 @@ impl Engine {
     }
 
     /// Whether it keeps much more room for requests than there are.
-    pub fn is_roomy(&self) -> bool {
+    pub fn has_spare_capacity(&self) -> bool {
         let room = self.transactions.capacity();
-        room > ROOM_KEPT && self.transactions.len() < room / 4
+        room > CAPACITY_KEPT && self.transactions.len() < room / 4
     }
 
     /// Gives up the room that a burst of clients or requests took. Changes nothing else.
@@ -295,7 +296,7 @@ impl Engine {
             }
             Input::Stalled { link, bytes } => {
                 let max = self.settings.get(Setting::StallMs);
-                self.cut(
+                self.drop_link(
                     link,
                     format!(
                         "took none of {bytes} waiting bytes for {max} ms (stall_ms); closing it"
@@ -357,8 +358,8 @@ impl Engine {
         if std::mem::take(&mut self.is_changed) {
             out.push(Action::Persist);
         }
-        if self.ending.is_some() {
-            self.check_departure(out);
+        if self.shutdown.is_some() {
+            self.check_shutdown(out);
         }
     }
 
@@ -410,7 +411,7 @@ impl Engine {
                     self.is_changed |= self.unsaved.is_some();
                 }
                 Due::Listing => self.on_listing(out),
-                Due::End => self.on_departure_due(out),
+                Due::End => self.on_shutdown_due(out),
             }
         }
     }

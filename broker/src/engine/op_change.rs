@@ -1,13 +1,13 @@
 //! The operator's verbs: what they change, and what the manual prints for it. Each change leaves a
 //! fact with who asked. What makes and unmakes services, workers and hosts is in `op_config`.
 
-use super::action::{Action, Ending, Origin};
+use super::action::{Action, BrokerExit, Origin};
 use super::buckets::{self, Buckets};
 use super::fact::{About, FactKind};
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::op_settings::setting_value;
-use super::workers::{Life, Place};
+use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
 use protocol::frame::Frame;
 use protocol::ids::{ClientId, WorkerId};
@@ -131,7 +131,7 @@ impl Engine {
         for key in keys.into_iter().rev() {
             self.start_worker(key, out);
             let worker = &mut self.workers[key];
-            worker.is_awaited |= *origin == Origin::State && worker.life == Life::Down;
+            worker.is_awaited |= *origin == Origin::State && worker.state == ProcessState::Down;
         }
         Ok(OpReply::ok())
     }
@@ -154,7 +154,7 @@ impl Engine {
 
     pub(crate) fn idle(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
         let key = self.worker_named(id)?;
-        if self.workers[key].place != Place::Busy {
+        if self.workers[key].list != WorkerList::Busy {
             return Err(refused(format!(
                 "worker {id} is not busy; idle is for busy workers ('workers busy')"
             )));
@@ -347,7 +347,7 @@ impl Engine {
         let mut count = 0;
         for key in keys {
             let worker = &mut self.workers[key];
-            if let Some(link) = worker.link.filter(|_| worker.life == Life::Ready) {
+            if let Some(link) = worker.link.filter(|_| worker.state == ProcessState::Ready) {
                 worker.to_count += 1;
                 count += 1;
                 out.push(Action::Send { link, frame: Frame::Reinit });
@@ -404,13 +404,13 @@ impl Engine {
 
     pub(crate) fn halt(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
         self.noted(origin, "halt".into(), out);
-        self.depart(1, &format!("halt by {}", Self::who(origin)), false, out);
+        self.begin_shutdown(1, &format!("halt by {}", Self::who(origin)), false, out);
         OpReply::line("halt", "isectd ends", vec![])
     }
 
     pub(crate) fn abort(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
         self.noted(origin, "abort".into(), out);
-        out.push(Action::End(Ending::Abort));
+        out.push(Action::End(BrokerExit::Abort));
         OpReply::line("abort", "isectd aborts", vec![])
     }
 }

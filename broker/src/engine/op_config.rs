@@ -4,7 +4,7 @@ use super::action::Origin;
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, fact_kinds, refused};
 use super::save::check_saved_size;
-use super::workers::{Place, WorkerSpec};
+use super::workers::{WorkerList, WorkerSpec};
 use super::{Engine, Out};
 use protocol::ids::{ServiceId, WorkerId};
 use protocol::names::{HostName, ServiceName};
@@ -126,20 +126,20 @@ impl Engine {
     ) -> OpResult {
         let key = self.worker_named(id)?;
         let worker = &self.workers[key];
-        let place = match worker.place {
-            Place::Lazy => None,
-            Place::Idle => Some("idle"),
-            Place::Busy => Some("busy"),
+        let list = match worker.list {
+            WorkerList::Lazy => None,
+            WorkerList::Idle => Some("idle"),
+            WorkerList::Busy => Some("busy"),
         };
-        if let Some(place) = place {
+        if let Some(list) = list {
             return Err(refused(format!(
-                "worker {id} is {place}; delete needs it lazy (stop {id}, then delete worker {id})"
+                "worker {id} is {list}; delete needs it lazy (stop {id}, then delete worker {id})"
             )));
         }
-        if worker.link.is_some() || (worker.is_wanted && worker.life.has_process()) {
+        if worker.link.is_some() || (worker.is_wanted && worker.state.has_process()) {
             return Err(refused(format!(
                 "worker {id} is {}; delete needs its process ended (stop {id}, then delete worker {id})",
-                worker.life.word()
+                worker.state.word()
             )));
         }
         self.changed(origin, format!("delete worker {id}"), out);

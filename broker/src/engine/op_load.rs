@@ -4,7 +4,7 @@
 use super::Engine;
 use super::op_read::{column, number, table, text};
 use super::op_run::OpResult;
-use super::workers::Place;
+use super::workers::WorkerList;
 use protocol::errors::ErrorCode;
 use protocol::names::ServiceName;
 use protocol::op::reply::{Column, Value};
@@ -42,9 +42,10 @@ impl Engine {
     fn load_row(&self, key: usize) -> Vec<Value> {
         let service = &self.registry[key];
         let figures = &service.figures;
-        let busy = self.workers.by_id().filter(|(_, w)| w.service == key && w.place == Place::Busy);
+        let busy =
+            self.workers.by_id().filter(|(_, w)| w.service == key && w.list == WorkerList::Busy);
         let overloaded = figures.failed.get(&ErrorCode::Overloaded).copied().unwrap_or(0);
-        let level = service.budget_level(self.now);
+        let level = service.retry_budget_level(self.now);
         vec![
             text(&service.name),
             number(service.clients),

@@ -7,7 +7,7 @@ use super::listing::{Crowd, Rows};
 use super::op_run::{OpResult, not_found, refused};
 use super::states::StateValues;
 use super::transaction::Stage;
-use super::workers::Place;
+use super::workers::WorkerList;
 use protocol::ids::ClientId;
 use protocol::names::ServiceName;
 use protocol::op::reply::{Align, Block, Column, OpReply, Value, span};
@@ -69,9 +69,9 @@ impl Engine {
             ("host", text(&listening.host)),
             ("ServiceList", number(self.registry.count())),
             ("PriList", number(self.clients.count())),
-            ("LazyWorkers", number(self.workers.count(Place::Lazy))),
-            ("IdleWorkers", number(self.workers.count(Place::Idle))),
-            ("BusyWorkers", number(self.workers.count(Place::Busy))),
+            ("LazyWorkers", number(self.workers.count(WorkerList::Lazy))),
+            ("IdleWorkers", number(self.workers.count(WorkerList::Idle))),
+            ("BusyWorkers", number(self.workers.count(WorkerList::Busy))),
             ("socket", number(listening.worker_fd)),
             ("port", number(listening.worker_port)),
             ("req_socket", number(listening.client_fd)),
@@ -93,7 +93,7 @@ impl Engine {
                 number(
                     self.transactions
                         .iter()
-                        .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Barred))
+                        .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Blocked))
                         .count(),
                 ),
             ),
@@ -221,7 +221,7 @@ impl Engine {
     fn holder(&self, transaction: usize) -> Option<u32> {
         match self.transactions[transaction].stage {
             Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id.0),
-            Stage::Waiting | Stage::Barred => None,
+            Stage::Waiting | Stage::Blocked => None,
         }
     }
 
@@ -253,7 +253,7 @@ impl Engine {
         let t = &self.transactions[at];
         let place = match t.stage {
             Stage::Waiting => "queue",
-            Stage::Barred => "blocked",
+            Stage::Blocked => "blocked",
             Stage::Held(_) => "held",
             Stage::Bound(_) => "worker",
         };
@@ -277,8 +277,8 @@ impl Engine {
         let mine = || self.workers.by_id().filter(move |(_, w)| w.service == service);
         let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
         let first = || mine().map(|(_, w)| w.id).next().unwrap_or_default();
-        let busy = mine().filter(|(_, w)| w.place == Place::Busy).count();
-        if stage == Stage::Barred {
+        let busy = mine().filter(|(_, w)| w.list == WorkerList::Busy).count();
+        if stage == Stage::Blocked {
             "its client is blocked ('unblock' lets it go on)".into()
         } else if entry.is_paused {
             format!("the service is paused ('ready {}' lets it go on)", entry.name)

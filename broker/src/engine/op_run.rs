@@ -38,7 +38,7 @@ impl Engine {
         if head.more == 0 {
             self.on_op(client, head, body, out);
         } else if self.may_come_in_pieces(client, out) {
-            self.clients[client].cut_off(head.sequence, self.now);
+            self.clients[client].discard_rest(head.sequence, self.now);
             let text = "a command comes in one frame; this one has more = 1, and is dropped up to \
                         the frame with more = 0";
             let link = self.clients[client].link;
@@ -310,8 +310,8 @@ impl Engine {
         Ok(OpReply::line("watching", "watching; end with Ctrl-C", vec![]))
     }
 
-    /// Shows a fact to those who watch. One that reads too slowly misses some, and is told how
-    /// many.
+    /// Shows a fact to those who watch. One that reads too slowly misses some, and gets their
+    /// number.
     pub(crate) fn show_watchers(&mut self, fact: &Fact, out: Out<'_>) {
         let watching: Vec<usize> =
             self.clients.by_id().filter(|(_, c)| c.watch.is_some()).map(|(key, _)| key).collect();

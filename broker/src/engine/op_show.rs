@@ -6,7 +6,7 @@ use super::hosts::Host;
 use super::listing::Rows;
 use super::op_read::{blank, column, counted, flag, left, number, table, text, unseen, yes};
 use super::op_run::{OpResult, not_found};
-use super::workers::{Place, Worker};
+use super::workers::{Worker, WorkerList};
 use bytes::Bytes;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
@@ -97,7 +97,7 @@ impl Engine {
             && !worker.is_paused
             && !service.is_paused
             && worker.is_wanted
-            && worker.life == super::workers::Life::Ready
+            && worker.state == super::workers::ProcessState::Ready
     }
 
     fn fd_of(&self, worker: &Worker) -> Value {
@@ -116,16 +116,16 @@ impl Engine {
     pub(crate) fn show_worker(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
         let w = &self.workers[key];
-        let in_list = |(_, other): &(usize, &Worker)| other.place == w.place;
+        let in_list = |(_, other): &(usize, &Worker)| other.list == w.list;
         let neighbour = |other: Option<(usize, &Worker)>| other.map_or(0, |(_, other)| other.id.0);
         let next = neighbour(self.workers.by_id().filter(in_list).find(|(_, o)| o.id > id));
         let previous = neighbour(self.workers.by_id().filter(in_list).rfind(|(_, o)| o.id < id));
-        let list = match w.place {
-            Place::Lazy => Value::shown("\"LAZY\"", Value::Word("lazy")),
-            Place::Idle => Value::shown("\"IDLE\"", Value::Word("idle")),
-            Place::Busy => Value::shown("\"BUSY\"", Value::Word("busy")),
+        let list = match w.list {
+            WorkerList::Lazy => Value::shown("\"LAZY\"", Value::Word("lazy")),
+            WorkerList::Idle => Value::shown("\"IDLE\"", Value::Word("idle")),
+            WorkerList::Busy => Value::shown("\"BUSY\"", Value::Word("busy")),
         };
-        let is_up = w.life.has_process() && w.link.is_none();
+        let is_up = w.state.has_process() && w.link.is_none();
         let args: Vec<String> = w.args.iter().map(|arg| protocol::op::parse::quote(arg)).collect();
         let current = w.current.map(|at| &self.transactions[at]);
         let state = self.worker_state(key);

@@ -7,7 +7,7 @@ use super::fact::FactKind;
 use super::links::End;
 use super::op_run::OpResult;
 use super::quotas::{Class, LINE_BYTES_MAX};
-use super::workers::{Life, Place};
+use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
@@ -56,13 +56,13 @@ impl Engine {
         let mut asked = StatusQuery { client, head, waiting: BTreeSet::new(), blocks: Vec::new() };
         for key in keys {
             let worker = &self.workers[key];
-            let is_free = worker.life == Life::Ready && worker.place != Place::Busy;
+            let is_free = worker.state == ProcessState::Ready && worker.list != WorkerList::Busy;
             if let Some(link) = worker.link.filter(|_| is_free) {
                 asked.waiting.insert(link);
                 out.push(Action::Send { link, frame: Frame::Status { sequence: query as u32 } });
                 continue;
             }
-            let is_busy = worker.place == Place::Busy;
+            let is_busy = worker.list == WorkerList::Busy;
             let why = if is_busy { "busy, answers nothing now" } else { "not connected" };
             asked.blocks.push(status_line(worker.id, why));
         }

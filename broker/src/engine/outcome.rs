@@ -27,13 +27,13 @@ impl Engine {
         let (stage, client) = (transaction.stage, transaction.client.take());
         if let Stage::Bound(worker) = stage {
             // What a worker holds beyond an overdue request would wait for that.
-            self.set_roomy(worker, false);
+            self.set_has_room(worker, false);
         }
         if let Some(client) = client {
             let client = &mut self.clients[client];
             client.live.remove(sequence);
             if !is_complete {
-                client.cut_off(sequence, self.now);
+                client.discard_rest(sequence, self.now);
             }
         }
     }
@@ -80,10 +80,10 @@ impl Engine {
         }
         self.finish(key, out);
         match stage {
-            Stage::Waiting | Stage::Barred => {
+            Stage::Waiting | Stage::Blocked => {
                 self.transactions.remove(key);
             }
-            Stage::Bound(worker) => self.abandon_if_cut(key, worker, &why, out),
+            Stage::Bound(worker) => self.abandon_if_incomplete(key, worker, &why, out),
             Stage::Held(_) => {}
         }
     }
@@ -102,7 +102,7 @@ impl Engine {
             transaction: Some(transaction.id),
             worker: match transaction.stage {
                 Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id),
-                Stage::Waiting | Stage::Barred => None,
+                Stage::Waiting | Stage::Blocked => None,
             },
             ..About::default()
         };
@@ -112,7 +112,7 @@ impl Engine {
     }
 
     /// A worker in the middle of a conversation would wait for pieces that will never come.
-    fn abandon_if_cut(&mut self, key: usize, worker: usize, why: &str, out: Out<'_>) {
+    fn abandon_if_incomplete(&mut self, key: usize, worker: usize, why: &str, out: Out<'_>) {
         let transaction = &self.transactions[key];
         if !transaction.is_complete || transaction.in_conversation {
             self.abandon(worker, why, out);
@@ -151,7 +151,7 @@ impl Engine {
                 self.finish(key, out);
                 self.transactions.remove(key);
             }
-            Stage::Barred => {
+            Stage::Blocked => {
                 self.finish(key, out);
                 self.transactions.remove(key);
             }
@@ -159,7 +159,7 @@ impl Engine {
             Stage::Bound(worker) => {
                 self.finish(key, out);
                 let why = "its client is gone in the middle of a conversation";
-                self.abandon_if_cut(key, worker, why, out);
+                self.abandon_if_incomplete(key, worker, why, out);
             }
         }
     }
@@ -178,14 +178,14 @@ impl Engine {
         self.due_keys = due;
     }
 
-    /// A stopped service serves nobody: what waits is told so.
+    /// A stopped service serves nobody: what waits fails.
     pub(crate) fn fail_waiting(&mut self, service: usize, out: Out<'_>) {
         let name = self.registry[service].name.clone();
         let waiting: Vec<usize> = self
             .transactions
             .iter()
             .filter(|(_, t)| {
-                t.service == service && matches!(t.stage, Stage::Waiting | Stage::Barred)
+                t.service == service && matches!(t.stage, Stage::Waiting | Stage::Blocked)
             })
             .map(|(key, _)| key)
             .collect();
@@ -201,7 +201,7 @@ impl Engine {
         let waited = self.now.since(transaction.arrived).as_millis();
         let name = self.registry[transaction.service].name.clone();
         let worker = match transaction.stage {
-            Stage::Waiting | Stage::Barred => {
+            Stage::Waiting | Stage::Blocked => {
                 let why = self.why_waiting(transaction.service, transaction.stage);
                 let fate = match transaction.attempt {
                     0 => "never reached a worker".to_owned(),
@@ -233,6 +233,6 @@ impl Engine {
             self.record(FactKind::RequestOverdue, about, text.clone(), out);
         }
         self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, out);
-        self.leave_overdue(worker, out);
+        self.drain_overdue(worker, out);
     }
 }

@@ -1,7 +1,7 @@
 //! How many facts peers may cause. What an operator does, and what the broker does of itself, is
 //! always recorded; what strangers, clients, workers and hosts can cause as often as they like has
-//! a rate for each connection and one for all of a class, and what goes beyond is counted and told
-//! once a second. How long a text may be: `show::brief`.
+//! a rate for each connection and one for all of a class, and what goes beyond is counted, and
+//! recorded once a second. How long a text may be: `show::brief`.
 
 use super::clients;
 use super::due::Due;
@@ -17,7 +17,7 @@ pub(crate) const TEXT_BYTES_MAX: usize = 256;
 pub(crate) const LINE_BYTES_MAX: usize = 2048;
 /// Most bytes of the text of any fact.
 pub(crate) const FACT_BYTES_MAX: usize = 4096;
-/// How often it is told what was left out.
+/// How often it is recorded what was left out.
 const TELL_MS: u64 = 1000;
 /// Connections whose share in that is counted.
 const NAMED_MAX: usize = 16;
@@ -90,7 +90,7 @@ impl Class {
     }
 }
 
-/// The shares of one connection: one for what is told of it, one for what it makes much of.
+/// The shares of one connection: one for facts about it, one for what it makes much of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Share([(Class, Quota); 2]);
 

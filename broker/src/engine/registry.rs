@@ -1,10 +1,10 @@
 //! What the names of services mean: a service, its settings, its queue, its idle workers, its
 //! figures. Names are spelled in `protocol::names`; who may use one is decided where it is used.
 
-use super::budget::{Budget, Level};
 use super::histogram::Histogram;
-use super::pace::Pace;
 use super::queue::Queue;
+use super::retry_budget::{Level, RetryBudget};
+use super::service_rate::ServiceRate;
 use super::states::Said;
 use protocol::errors::ErrorCode;
 use protocol::ids::ServiceId;
@@ -21,7 +21,7 @@ pub(crate) struct ServiceFigures {
     pub(crate) completed: u64,
     /// Requests that ended with an error, by code.
     pub(crate) failed: BTreeMap<ErrorCode, u64>,
-    /// Requests given to another worker after a death.
+    /// Requests given to another worker after one died.
     pub(crate) retried: u64,
     /// Requests not given to another worker because the retry budget was used up.
     pub(crate) denied: u64,
@@ -64,7 +64,7 @@ pub(crate) struct Service {
     /// Keys of its idle workers, longest idle first.
     pub(crate) idle: VecDeque<usize>,
     /// Keys of its busy workers that may hold a further request (`prefetch`), in turn.
-    pub(crate) roomy: VecDeque<usize>,
+    pub(crate) with_room: VecDeque<usize>,
     /// How many workers are configured.
     pub(crate) workers: usize,
     /// How many clients are attached.
@@ -72,21 +72,21 @@ pub(crate) struct Service {
     /// Figures.
     pub(crate) figures: ServiceFigures,
     /// When refusals were last made a fact.
-    pub(crate) overload_told: Option<Tick>,
-    /// How fast it gets on.
-    pub(crate) pace: Pace,
+    pub(crate) overload_recorded: Option<Tick>,
+    /// How fast it takes requests out of its queue.
+    pub(crate) rate: ServiceRate,
     /// How often requests may be repeated.
-    pub(crate) budget: Budget,
+    pub(crate) retry_budget: RetryBudget,
     /// When a repetition that was denied was last made a fact.
-    pub(crate) budget_told: Option<Tick>,
+    pub(crate) denial_recorded: Option<Tick>,
 }
 
 impl Service {
     /// How the retry budget stands.
-    pub(crate) fn budget_level(&self, now: Tick) -> Level {
+    pub(crate) fn retry_budget_level(&self, now: Tick) -> Level {
         let percent = self.settings.get(ServiceSetting::RetryPercent);
         let min = self.settings.get(ServiceSetting::RetryMin);
-        let mut budget = self.budget;
+        let mut budget = self.retry_budget;
         budget.level(now, percent, min)
     }
 }
@@ -141,14 +141,14 @@ impl Registry {
             open_said: Said::default(),
             queue: Queue::default(),
             idle: VecDeque::new(),
-            roomy: VecDeque::new(),
+            with_room: VecDeque::new(),
             workers: 0,
             clients: 0,
             figures: ServiceFigures::default(),
-            overload_told: None,
-            pace: Pace::default(),
-            budget: Budget::default(),
-            budget_told: None,
+            overload_recorded: None,
+            rate: ServiceRate::default(),
+            retry_budget: RetryBudget::default(),
+            denial_recorded: None,
         });
         self.names.insert(name, key);
         Ok(key)

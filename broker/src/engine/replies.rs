@@ -5,7 +5,7 @@ use super::action::Action;
 use super::fact::{About, FactKind};
 use super::links::End;
 use super::quotas::Class;
-use super::workers::Place;
+use super::workers::WorkerList;
 use super::{Engine, Out};
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
@@ -78,7 +78,7 @@ impl Engine {
         if is_last {
             self.completed(key, worker, out);
         } else {
-            self.set_roomy(worker, false);
+            self.set_has_room(worker, false);
         }
     }
 
@@ -96,7 +96,7 @@ impl Engine {
             self.drop_late(worker, which, out);
             if head.more != 0 {
                 // It may be waiting for a client that was answered long ago.
-                self.tell_over(worker, which, out);
+                self.notify_over(worker, which, out);
             }
             return;
         };
@@ -117,7 +117,7 @@ impl Engine {
         let transaction = &self.transactions[key];
         let ran = self.now.since(transaction.dispatched);
         let service = &mut self.registry[transaction.service];
-        service.pace.finished(ran);
+        service.rate.finished(ran);
         let figures = &mut service.figures;
         figures.completed += 1;
         figures.run.add(ran.0);
@@ -165,7 +165,7 @@ impl Engine {
         if let Some(next) = self.workers[worker].held.pop_front() {
             self.workers[worker].current = Some(next);
             self.begin(next, worker);
-        } else if self.place_of(worker) == Place::Idle
+        } else if self.list_of(worker) == WorkerList::Idle
             && let Some(next) = self.take_first(service)
         {
             // Straight from one request to the next; the lists need not know.
@@ -173,7 +173,7 @@ impl Engine {
             return;
         }
         self.settle(worker);
-        if self.wants_to_leave(worker) {
+        if self.is_drained(worker) {
             self.ask_to_end(worker, out);
         } else if self.workers[worker].current.is_none() {
             self.wait_for_end(worker);
@@ -206,9 +206,9 @@ impl Engine {
     }
 
     /// The same for a transaction that the operator took away from it.
-    fn tell_over(&mut self, worker: usize, transaction: u64, out: Out<'_>) {
+    fn notify_over(&mut self, worker: usize, transaction: u64, out: Out<'_>) {
         let entry = &mut self.workers[worker];
-        if std::mem::replace(&mut entry.told_over, transaction) != transaction {
+        if std::mem::replace(&mut entry.notified_over, transaction) != transaction {
             self.send_over(worker, (0, transaction), "it has ended", out);
         }
     }

@@ -1,4 +1,4 @@
-//! What identifies one start of a worker, and whom the broker believes about it: reports of hosts,
+//! What identifies one start of a worker, and which messages about it are valid: reports of hosts,
 //! processes that a host lists, logins. A start is one run of one worker as it is configured; what
 //! outlived it is never taken for the worker again (docs/decisions/0025).
 
@@ -8,7 +8,7 @@ use super::fact::{About, FactKind};
 use super::hosts::HostState;
 use super::input::{Report, Start};
 use super::quotas::Class;
-use super::workers::Life;
+use super::workers::ProcessState;
 use super::{Engine, Out};
 use protocol::bodies::{Child, ExecStop, WorkerLogin};
 use protocol::frame::Frame;
@@ -19,8 +19,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// After a list of processes: how long a missed report of an end may take to follow.
 const ABSENT_MS: u64 = 300;
-/// A host that says so many things which are none of its business is closed.
-const DISBELIEVED_MAX: u64 = 100;
+/// The link of a host that sends so many reports which are not valid is dropped.
+const REJECTED_REPORTS_MAX: u64 = 100;
 
 /// What a report is about: its name on the wire, and the start if it names one.
 const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)>) {
@@ -35,10 +35,10 @@ const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)
 }
 
 impl Engine {
-    /// The worker that a report of a host is about, if it is to be believed: the host is up (so
-    /// its token is proved, where one is wanted), the worker is configured on it, did not start
-    /// itself, and the run is the one that was given to it.
-    pub(crate) fn believed(
+    /// The worker that a report of a host is about, if the report is valid: the host is up (so its
+    /// token is proved, where one is wanted), the worker is configured on it, did not start itself,
+    /// and the run is the one that was given to it.
+    pub(crate) fn worker_of_report(
         &mut self,
         link: LinkId,
         name: &HostName,
@@ -52,7 +52,7 @@ impl Engine {
             let is_early = state == HostState::Listing(link) && matches!(report, Report::Output(_));
             if !is_early {
                 let why = format!("{what}, which can't come now");
-                self.disbelieve(link, name, &why, out);
+                self.reject_report(link, name, &why, out);
             }
             return None;
         };
@@ -61,29 +61,35 @@ impl Engine {
         let worker = &self.workers[key];
         if worker.is_self_started || worker.host != *name {
             let why = format!("{what} of worker {id}, which does not run there");
-            self.disbelieve(link, name, &why, out);
+            self.reject_report(link, name, &why, out);
             return None;
         }
         (worker.run == run && run.0 > 0).then_some(key)
     }
 
-    /// A host said what it may not: counted, told once a connection, closed when it goes on.
-    pub(crate) fn disbelieve(&mut self, link: LinkId, name: &HostName, what: &str, out: Out<'_>) {
+    /// A host reported what it may not: counted, recorded once a connection, dropped if it goes on.
+    pub(crate) fn reject_report(
+        &mut self,
+        link: LinkId,
+        name: &HostName,
+        what: &str,
+        out: Out<'_>,
+    ) {
         let Some(host) = self.hosts.get_mut(name) else { return };
-        host.disbelieved = host.disbelieved.saturating_add(1);
-        if host.disbelieved == 1 {
+        host.rejected_reports = host.rejected_reports.saturating_add(1);
+        if host.rejected_reports == 1 {
             if !self.may_cause(Class::Host, Some(link)) {
                 return;
             }
             let about = About { host: Some(name.clone()), ..About::default() };
             let text = format!(
-                "host {name} sent {what}; it is not believed (more of this on the same connection \
-                 is counted, not told)"
+                "host {name} sent {what}; it is ignored (more of this on the same connection is \
+                 counted, not recorded)"
             );
             self.record(FactKind::HostError, about, text, out);
-        } else if host.disbelieved >= DISBELIEVED_MAX {
-            let why = format!("said {DISBELIEVED_MAX} things that were none of its business");
-            self.cut(link, why, out);
+        } else if host.rejected_reports >= REJECTED_REPORTS_MAX {
+            let why = format!("sent {REJECTED_REPORTS_MAX} reports that were not valid");
+            self.drop_link(link, why, out);
         }
     }
 
@@ -138,15 +144,18 @@ impl Engine {
                  path, arguments); {ADVICE}"
             ));
         }
-        let is_expected = match worker.life {
-            Life::Starting | Life::Up | Life::Returning | Life::Ready => {
-                worker.run == run && !worker.is_over
+        let is_expected = match worker.state {
+            ProcessState::Starting
+            | ProcessState::Up
+            | ProcessState::Returning
+            | ProcessState::Ready => worker.run == run && !worker.is_over,
+            ProcessState::Down | ProcessState::Backoff => {
+                self.may_be_earlier(key, run, start.digest)
             }
-            Life::Down | Life::Backoff => self.may_be_earlier(key, run, start.digest),
-            Life::Asked | Life::Ending => false,
+            ProcessState::Asked | ProcessState::Ending => false,
         };
         if !is_expected {
-            let word = worker.life.word();
+            let word = worker.state.word();
             return Err(format!("run {run} of worker {id} is over, and it is {word}; {ADVICE}"));
         }
         if worker.link.is_some() && worker.login_pid != login.hostpid {
@@ -159,15 +168,16 @@ impl Engine {
         Ok(key)
     }
 
-    /// Why a host's list is none of its own: it has the very start of a worker that another host
-    /// was given, so both are names of one execd. To end that process would be to end the other's.
-    pub(crate) fn twin(&self, name: &HostName, children: &[Child]) -> Option<String> {
+    /// Why a host is a duplicate of another one: it lists the very start of a worker that another
+    /// host was given, so both are names of one execd. To end that process would be to end the
+    /// other's.
+    pub(crate) fn duplicate_host(&self, name: &HostName, children: &[Child]) -> Option<String> {
         let is_others = |child: &&Child| {
             self.workers.find(child.worker).is_some_and(|key| {
                 let worker = &self.workers[key];
                 worker.host != *name
                     && !worker.is_self_started
-                    && worker.life.has_process()
+                    && worker.state.has_process()
                     && worker.run == child.run
                     && child.digest == self.digest(key)
             })
@@ -213,10 +223,10 @@ impl Engine {
             }
             worker.is_awaited = false;
             let (id, run) = (worker.id, worker.run);
-            worker.is_unlisted = worker.life.has_process() && !listed.contains(&(id, run));
+            worker.is_unlisted = worker.state.has_process() && !listed.contains(&(id, run));
             if worker.is_unlisted {
                 self.due.add(self.now.plus_millis(ABSENT_MS), Due::Absent(id, run));
-            } else if worker.life == Life::Down {
+            } else if worker.state == ProcessState::Down {
                 self.launch(key, out);
             }
         }
@@ -226,14 +236,14 @@ impl Engine {
     /// `is_earlier`: it is the one that an earlier broker started and that is waited for.
     fn take_over(&mut self, key: usize, child: &Child, is_earlier: bool, out: Out<'_>) -> bool {
         let worker = &mut self.workers[key];
-        let is_ours = match worker.life {
-            Life::Down | Life::Backoff => is_earlier,
-            Life::Starting
-            | Life::Up
-            | Life::Ready
-            | Life::Returning
-            | Life::Asked
-            | Life::Ending => worker.run == child.run,
+        let is_ours = match worker.state {
+            ProcessState::Down | ProcessState::Backoff => is_earlier,
+            ProcessState::Starting
+            | ProcessState::Up
+            | ProcessState::Ready
+            | ProcessState::Returning
+            | ProcessState::Asked
+            | ProcessState::Ending => worker.run == child.run,
         };
         if !is_ours {
             return false;
@@ -241,13 +251,17 @@ impl Engine {
         (worker.is_over, worker.is_awaited) = (false, false);
         let outlived = std::mem::take(&mut worker.ends_with_host);
         worker.pid = child.pid;
-        worker.told = worker.told.filter(|_| worker.run == child.run);
+        worker.announced = worker.announced.filter(|_| worker.run == child.run);
         worker.run = child.run;
         let (id, run) = (worker.id, child.run);
-        match worker.life {
-            Life::Down | Life::Backoff | Life::Starting | Life::Up => {
-                worker.is_found |= matches!(worker.life, Life::Down | Life::Backoff);
-                worker.enter(Life::Up, self.now);
+        match worker.state {
+            ProcessState::Down
+            | ProcessState::Backoff
+            | ProcessState::Starting
+            | ProcessState::Up => {
+                worker.is_found |=
+                    matches!(worker.state, ProcessState::Down | ProcessState::Backoff);
+                worker.enter(ProcessState::Up, self.now);
                 worker.started = self.now;
                 let mut wait = self.settings.get(Setting::WorkerLoginMs);
                 if worker.is_found {
@@ -257,12 +271,14 @@ impl Engine {
                 }
                 self.wait_for(key, wait, Due::WorkerLogin(id, run));
             }
-            Life::Ending => self.exec_stop(key, self.settings.get(Setting::StopTermMs), out),
-            Life::Returning => {
+            ProcessState::Ending => {
+                self.exec_stop(key, self.settings.get(Setting::StopTermMs), out)
+            }
+            ProcessState::Returning => {
                 let wait = self.return_wait_ms(key);
                 self.wait_for(key, wait, Due::Return(id, run));
             }
-            Life::Ready | Life::Asked => {}
+            ProcessState::Ready | ProcessState::Asked => {}
         }
         if outlived {
             // The execd that was ending it is gone, and it is not.
@@ -313,7 +329,7 @@ impl Engine {
     /// The process that was taken for a worker's is none of its: it has none, as before.
     fn forget_start(&mut self, key: usize) {
         let worker = &mut self.workers[key];
-        worker.enter(Life::Down, self.now);
+        worker.enter(ProcessState::Down, self.now);
         (worker.run, worker.pid) = (RunId(0), 0);
         (worker.was_ready, worker.has_exited) = (false, false);
         self.settle(key);

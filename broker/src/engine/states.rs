@@ -8,7 +8,7 @@ use super::due::Due;
 use super::hosts::{Host, HostState};
 use super::quotas::TEXT_BYTES_MAX;
 use super::registry::Service;
-use super::workers::{Life, Place, Worker};
+use super::workers::{ProcessState, Worker, WorkerList};
 use protocol::names::HostName;
 use protocol::op::reply::Value;
 use protocol::show;
@@ -41,7 +41,7 @@ pub(crate) struct State {
 }
 
 impl State {
-    /// For a line of its own, where since when and why are told beside it.
+    /// For a line of its own, where since when and why stand beside it.
     pub(crate) fn words(&self, now: Tick) -> String {
         match self.until {
             None => self.words.clone(),
@@ -95,7 +95,7 @@ impl Engine {
         Said { at: self.now, by: format!("{what} by {}", Self::who(origin)) }
     }
 
-    /// What a caller of a stopped service is told; who stopped it is not for everybody.
+    /// The error text for a caller of a stopped service; who stopped it is not for everybody.
     pub(crate) fn stopped_text(&self, service: &Service) -> String {
         let since = short(self.now.since(service.stop_said.at));
         let name = &service.name;
@@ -110,7 +110,7 @@ impl Engine {
         let service = &self.registry[worker.service];
         let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);
         // What it has it may finish; its end is asked for after that.
-        let is_finishing = !worker.is_wanted && worker.place == Place::Busy;
+        let is_finishing = !worker.is_wanted && worker.list == WorkerList::Busy;
         let is_host_lost = self.host_link(&worker.host).is_none() && !worker.is_self_started;
         let notes: Vec<&'static str> = [
             (worker.failed.is_some(), "failed"),
@@ -125,23 +125,23 @@ impl Engine {
         .into_iter()
         .filter_map(|(holds, note)| holds.then_some(note))
         .collect();
-        let words = [&[worker.life.word()], notes.as_slice()].concat().join(", ");
-        let word = match worker.life {
-            Life::Down if worker.failed.is_some() => "failed",
-            Life::Down if !worker.is_wanted => "stopped",
-            Life::Down
-            | Life::Backoff
-            | Life::Starting
-            | Life::Up
-            | Life::Ready
-            | Life::Returning
-            | Life::Asked
-            | Life::Ending => worker.life.word(),
+        let words = [&[worker.state.word()], notes.as_slice()].concat().join(", ");
+        let word = match worker.state {
+            ProcessState::Down if worker.failed.is_some() => "failed",
+            ProcessState::Down if !worker.is_wanted => "stopped",
+            ProcessState::Down
+            | ProcessState::Backoff
+            | ProcessState::Starting
+            | ProcessState::Up
+            | ProcessState::Ready
+            | ProcessState::Returning
+            | ProcessState::Asked
+            | ProcessState::Ending => worker.state.word(),
         };
         let until = self.until_of(worker);
         let reason = self.reason_of(worker, is_host_lost);
         let mut since = worker.since;
-        if service.is_paused && worker.life == Life::Ready {
+        if service.is_paused && worker.state == ProcessState::Ready {
             since = since.max(service.pause_said.at);
         }
         let is_down_for_itself = !worker.is_wanted || worker.failed.is_some();
@@ -157,29 +157,31 @@ impl Engine {
     /// Until when a worker's state lasts at most.
     fn until_of(&self, worker: &Worker) -> Option<(Tick, &'static str)> {
         let (id, run) = (worker.id, worker.run);
-        let (due, what) = match worker.life {
-            Life::Down | Life::Ready => return None,
-            Life::Ending => {
+        let (due, what) = match worker.state {
+            ProcessState::Down | ProcessState::Ready => return None,
+            ProcessState::Ending => {
                 let is_coming = worker.killed_at > self.now;
                 return is_coming.then_some((worker.killed_at, "killed in"));
             }
-            Life::Backoff => (Due::Restart(id, run), "starts in"),
-            Life::Starting | Life::Up => (Due::WorkerLogin(id, run), "must log in within"),
-            Life::Returning => (Due::Return(id, run), "must come back within"),
-            Life::Asked => (Due::StopAsk(id, run), "must end within"),
+            ProcessState::Backoff => (Due::Restart(id, run), "starts in"),
+            ProcessState::Starting | ProcessState::Up => {
+                (Due::WorkerLogin(id, run), "must log in within")
+            }
+            ProcessState::Returning => (Due::Return(id, run), "must come back within"),
+            ProcessState::Asked => (Due::StopAsk(id, run), "must end within"),
         };
         self.due.until(&due).map(|until| (until, what))
     }
 
     fn reason_of(&self, worker: &Worker, is_host_lost: bool) -> Option<String> {
         let service = &self.registry[worker.service];
-        if worker.life == Life::Down
+        if worker.state == ProcessState::Down
             && let Some(failed) = &worker.failed
         {
             return Some(failed.clone());
         }
-        let is_quiet = matches!(worker.life, Life::Down | Life::Starting)
-            || worker.life == Life::Ready && worker.why.is_empty();
+        let is_quiet = matches!(worker.state, ProcessState::Down | ProcessState::Starting)
+            || worker.state == ProcessState::Ready && worker.why.is_empty();
         if is_quiet && worker.is_wanted && is_host_lost {
             return Some(self.why_lost(&worker.host));
         }

@@ -22,7 +22,7 @@ pub(crate) enum Stage {
     /// In its service's queue.
     Waiting,
     /// In no queue: its client is blocked.
-    Barred,
+    Blocked,
     /// Sent to a busy worker that has not begun it (`prefetch`).
     Held(usize),
     /// A worker has it.
@@ -66,7 +66,7 @@ pub(crate) struct Transaction {
     pub(crate) in_conversation: bool,
     /// It has its outcome; the worker has not finished.
     pub(crate) is_ended: bool,
-    /// The worker was told that nobody waits for it.
+    /// The worker was notified that nobody waits for it.
     pub(crate) is_abandoned: bool,
     /// Its client is read no further because its pieces pile up.
     pub(crate) holds_reader: bool,
@@ -127,7 +127,7 @@ impl Engine {
         if head.more != 0 {
             return;
         }
-        let ended = self.clients[client].cut.remove(&head.sequence);
+        let ended = self.clients[client].discarded.remove(&head.sequence);
         if ended == Some(self.now) {
             return;
         }
@@ -143,19 +143,19 @@ impl Engine {
     /// Whether one more request of a client may come in pieces; else it is sent away.
     pub(crate) fn may_come_in_pieces(&mut self, client: usize, out: Out<'_>) -> bool {
         let entry = &self.clients[client];
-        if !entry.has_many_cut() {
+        if !entry.discards_too_many() {
             return true;
         }
         let text = format!(
             "{} requests of this connection ended before their last piece (more = 0) came; send \
              that piece of each before you begin further ones in pieces",
-            entry.cut.len()
+            entry.discarded.len()
         );
         self.send_away(client, &ErrorBody::new(ErrorCode::BadState, text), out);
         false
     }
 
-    /// A new request: refused at the door, or accepted and then surely ended.
+    /// A new request: refused at once, or accepted and then surely ended.
     fn accept(&mut self, client: usize, head: Header, body: Bytes, out: Out<'_>) {
         if head.more != 0 && !self.may_come_in_pieces(client, out) {
             return;
@@ -202,7 +202,7 @@ impl Engine {
         entry.requests += 1;
         entry.live.insert(head.sequence, key);
         if entry.is_blocked {
-            self.transactions[key].stage = Stage::Barred;
+            self.transactions[key].stage = Stage::Blocked;
         } else {
             self.enqueue(key, out);
         }
@@ -213,13 +213,13 @@ impl Engine {
         let refuse = |code, text: String| Err(ErrorBody { code, ran: Ran::No, text });
         let entry = &self.clients[client];
         let service = &self.registry[entry.service];
-        if self.ending.is_some() {
+        if self.shutdown.is_some() {
             return refuse(ErrorCode::ShuttingDown, "the broker is shutting down".into());
         }
         if service.is_stopped {
             return refuse(ErrorCode::ServiceStopped, self.stopped_text(service));
         }
-        // A client keeps to what it was told, though less may be set by now.
+        // A client keeps to what was announced to it, though less may be set by now.
         let requests_max = self.settings.get(Setting::RequestsMax).max(entry.requests_max);
         if entry.live.len() as u64 >= requests_max {
             return refuse(
@@ -230,7 +230,8 @@ impl Engine {
             );
         }
         // A request that a worker can take at once needs no place in the queue.
-        let has_taker = !service.idle.is_empty() || (head.more == 0 && !service.roomy.is_empty());
+        let has_taker =
+            !service.idle.is_empty() || (head.more == 0 && !service.with_room.is_empty());
         let must_wait = !has_taker || service.queue.count() > 0 || entry.is_blocked;
         let queue_max = service.settings.get(ServiceSetting::QueueMax);
         if must_wait && service.queue.count() as u64 >= queue_max {
@@ -244,7 +245,7 @@ impl Engine {
             );
         }
         if must_wait && !entry.is_blocked {
-            self.foresee(service, client, head)?;
+            self.reject_early(service, client, head)?;
         }
         let bytes_max = self.settings.get(Setting::QueueBytesMax);
         let bytes = self.queue_bytes + body.len() as u64;
@@ -262,16 +263,21 @@ impl Engine {
         Ok(())
     }
 
-    /// Whether a request that must wait can be answered in time. If not it is better told so at
-    /// once: a queue whose head is about to be too late keeps its workers busy for nobody.
-    fn foresee(&self, service: &Service, client: usize, head: &Header) -> Result<(), ErrorBody> {
+    /// Early rejection: refuses a request that must wait and could not be answered in time. A queue
+    /// whose head is about to be too late keeps its workers busy for nobody.
+    fn reject_early(
+        &self,
+        service: &Service,
+        client: usize,
+        head: &Header,
+    ) -> Result<(), ErrorBody> {
         let percent = service.settings.get(ServiceSetting::AdmitPercent);
         let priority = match head.priority {
             0 => self.clients[client].priority,
             own => own,
         };
         let ahead = service.queue.ahead_of(priority);
-        let Some(expected) = service.pace.expect(self.now, ahead).filter(|_| percent > 0) else {
+        let Some(expected) = service.rate.expect(self.now, ahead).filter(|_| percent > 0) else {
             return Ok(());
         };
         let deadline_ms = deadline_ms(service, head);
@@ -288,7 +294,7 @@ impl Engine {
         Err(ErrorBody { code: ErrorCode::Overloaded, ran: Ran::No, text })
     }
 
-    /// Says no to a request that was never accepted; its further pieces are dropped.
+    /// Says no to a request that was never accepted; its further pieces are discarded.
     pub(crate) fn refuse_request(
         &mut self,
         client: usize,
@@ -301,22 +307,22 @@ impl Engine {
         *self.registry[service].figures.failed.entry(error.code).or_default() += 1;
         self.clients[client].failed += 1;
         if head.more != 0 {
-            self.clients[client].cut_off(head.sequence, self.now);
+            self.clients[client].discard_rest(head.sequence, self.now);
         }
         if error.code == ErrorCode::Overloaded {
-            self.tell_overload(service, &error.text, out);
+            self.record_overload(service, &error.text, out);
         }
         let link = self.clients[client].link;
         self.answer_error(link, head, error, out);
     }
 
     /// One fact a second says that requests are refused, not one a request.
-    fn tell_overload(&mut self, service: usize, text: &str, out: Out<'_>) {
-        let told = self.registry[service].overload_told;
-        if told.is_some_and(|at| self.now.since(at).as_millis() < 1000) {
+    fn record_overload(&mut self, service: usize, text: &str, out: Out<'_>) {
+        let before = self.registry[service].overload_recorded;
+        if before.is_some_and(|at| self.now.since(at).as_millis() < 1000) {
             return;
         }
-        self.registry[service].overload_told = Some(self.now);
+        self.registry[service].overload_recorded = Some(self.now);
         let about =
             About { service: Some(self.registry[service].name.clone()), ..About::default() };
         self.record(FactKind::Overloaded, about, text.to_owned(), out);
@@ -328,7 +334,7 @@ impl Engine {
         let transaction = &self.transactions[key];
         let holder = match transaction.stage {
             Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id.0),
-            Stage::Waiting | Stage::Barred => None,
+            Stage::Waiting | Stage::Blocked => None,
         };
         if transaction.is_complete && !(transaction.in_conversation && head.workerid != 0) {
             if head.more != 0 {
@@ -336,7 +342,7 @@ impl Engine {
                     return;
                 }
                 // The rest of it must not become a request when the one under way has ended.
-                self.clients[client].cut_off(head.sequence, self.now);
+                self.clients[client].discard_rest(head.sequence, self.now);
             }
             let text = format!("sequence {} belongs to a request that is under way", head.sequence);
             self.answer_error(link, &head, ErrorBody::new(ErrorCode::DuplicateSequence, text), out);
@@ -365,11 +371,11 @@ impl Engine {
                     self.serve(self.workers[worker].service, out);
                 }
             }
-            Stage::Waiting | Stage::Barred => {
+            Stage::Waiting | Stage::Blocked => {
                 if self.queue_bytes + body.len() as u64 > self.settings.get(Setting::QueueBytesMax)
                 {
                     // It is counted as more to come unless this was the last piece, so the rest is
-                    // cut.
+                    // discarded.
                     self.transactions[key].is_complete = is_last;
                     let text = format!(
                         "a piece of {} bytes does not fit: {} bytes wait already (queue_bytes_max)",

@@ -2,7 +2,7 @@
 //! Not what operators see: `op_read` and `op_show` make that.
 
 use super::Engine;
-use super::workers::Place;
+use super::workers::WorkerList;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
 
@@ -16,9 +16,9 @@ pub struct WorkerView {
     /// Its host.
     pub host: HostName,
     /// The manual's list it is in: `lazy`, `idle` or `busy`.
-    pub place: &'static str,
+    pub list: &'static str,
     /// How far its process is, as the column `state` of `workers` says it.
-    pub life: &'static str,
+    pub state: &'static str,
 }
 
 impl Engine {
@@ -28,12 +28,12 @@ impl Engine {
             id: worker.id,
             service: self.registry[worker.service].name.clone(),
             host: worker.host.clone(),
-            place: match worker.place {
-                Place::Lazy => "lazy",
-                Place::Idle => "idle",
-                Place::Busy => "busy",
+            list: match worker.list {
+                WorkerList::Lazy => "lazy",
+                WorkerList::Idle => "idle",
+                WorkerList::Busy => "busy",
             },
-            life: worker.life.word(),
+            state: worker.state.word(),
         };
         self.workers.by_id().map(view).collect()
     }

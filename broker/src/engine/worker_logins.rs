@@ -7,7 +7,7 @@ use super::fact::FactKind;
 use super::input::{Close, Start};
 use super::links::End;
 use super::quotas::Class;
-use super::workers::{Life, Worker, WorkerSpec};
+use super::workers::{ProcessState, Worker, WorkerSpec};
 use super::{Engine, Out};
 use protocol::bodies::{ErrorBody, WorkerLogin, WorkerLoginOk};
 use protocol::errors::ErrorCode;
@@ -130,19 +130,19 @@ impl Engine {
         }
         let (now, silence_ms) = (self.now, self.silence_ms());
         let reconnect_ms = self.settings.get(Setting::ReconnectMs);
-        self.links.tell(link, self.told());
+        self.links.announce(link, self.limits_to_announce());
         let worker = &mut self.workers[key];
-        let is_adopted = matches!(worker.life, Life::Down | Life::Backoff | Life::Returning)
-            || worker.was_ready
+        let is_adopted = matches!(
+            worker.state,
+            ProcessState::Down | ProcessState::Backoff | ProcessState::Returning
+        ) || worker.was_ready
             || worker.is_found;
         worker.link = Some(link);
-        worker.told = Some((reconnect_ms, silence_ms));
-        worker.enter(Life::Ready, now);
+        worker.announced = Some((reconnect_ms, silence_ms));
+        worker.enter(ProcessState::Ready, now);
         worker.why.clear();
         (worker.lost, worker.refused) = (None, None);
-        worker.was_ready = true;
-        worker.has_exited = false;
-        worker.is_stopping = false;
+        (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
         (worker.is_unlisted, worker.is_cut_off, worker.is_refused) = (false, false, false);
         worker.ready_since = now;
         worker.pid = login.hostpid;

@@ -1,5 +1,5 @@
-//! A worker: its configuration, its life, its place in one of the manual's three lists (lazy, idle,
-//! busy), its figures. `dispatch` gives it requests, `lives` starts and ends its process.
+//! A worker: its configuration, the state of its process, which of the manual's three lists (lazy,
+//! idle, busy) it is in, its figures. `dispatch` gives it requests, `process` starts and ends it.
 
 use super::Engine;
 use super::quotas::LINE_BYTES_MAX;
@@ -14,9 +14,9 @@ use protocol::time::Tick;
 use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 
-/// How far a worker's process is. The state says nothing about requests: [`Place`] does.
+/// How far a worker's process is. The state says nothing about requests: [`WorkerList`] does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Life {
+pub(crate) enum ProcessState {
     /// No process, none planned.
     Down,
     /// No process; it is started again at the moment given to `Due::Restart`.
@@ -35,7 +35,7 @@ pub(crate) enum Life {
     Ending,
 }
 
-impl Life {
+impl ProcessState {
     /// The word shown to operators.
     pub(crate) const fn word(self) -> &'static str {
         match self {
@@ -66,7 +66,7 @@ impl Life {
 
 /// The manual's three lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Place {
+pub(crate) enum WorkerList {
     /// Can't take a request.
     Lazy,
     /// Can take one.
@@ -114,12 +114,12 @@ pub(crate) struct Worker {
     pub(crate) failed: Option<String>,
 
     /// How far its process is; [`enter`](Self::enter) changes it.
-    pub(crate) life: Life,
-    /// Since when it is in this state, for people: `life`, stopped, paused or failed.
+    pub(crate) state: ProcessState,
+    /// Since when it is in this state, for people: `state`, stopped, paused or failed.
     pub(crate) since: Tick,
     /// Why it is in this state; empty = that needs no reason.
     pub(crate) why: String,
-    /// When its process is killed that was told to end.
+    /// When its process is killed that was asked to end.
     pub(crate) killed_at: Tick,
     /// Why the broker ended its process, if it did.
     pub(crate) killed: Option<String>,
@@ -127,7 +127,7 @@ pub(crate) struct Worker {
     pub(crate) lost: Option<String>,
     /// What its process was refused for when it tried to log in.
     pub(crate) refused: Option<String>,
-    /// The start that `life` is about.
+    /// The start that `state` is about.
     pub(crate) run: RunId,
     /// Its process id; 0 = not known.
     pub(crate) pid: u32,
@@ -157,8 +157,8 @@ pub(crate) struct Worker {
     pub(crate) wait_until: Tick,
     /// Its connection was closed because it sent what it may not.
     pub(crate) is_refused: bool,
-    /// `reconnect_ms` and `silence_ms` as its process was told at its login; `None` = not by us.
-    pub(crate) told: Option<(u64, u64)>,
+    /// `reconnect_ms` and `silence_ms` as announced at its login; `None` = not by this broker.
+    pub(crate) announced: Option<(u64, u64)>,
     /// The process that logged in, as it said.
     pub(crate) login_pid: u32,
     /// It is being ended because a `stop` (or the broker's end) asked for it, not for a fault.
@@ -173,13 +173,13 @@ pub(crate) struct Worker {
     pub(crate) is_to_restart: bool,
 
     /// Which list it is in.
-    pub(crate) place: Place,
+    pub(crate) list: WorkerList,
     /// Key of the transaction it has.
     pub(crate) current: Option<usize>,
     /// Keys of the transactions it holds besides (`prefetch`), in order.
     pub(crate) held: VecDeque<usize>,
-    /// Whether it is in its service's `roomy` list.
-    pub(crate) is_roomy: bool,
+    /// Whether it is in its service's list `with_room`.
+    pub(crate) has_room: bool,
 
     /// Transactions it completed.
     pub(crate) transactions: u64,
@@ -203,8 +203,8 @@ pub(crate) struct Worker {
     pub(crate) owed_since: Option<Tick>,
     /// When the last late reply came: what it has now it began then at the earliest.
     pub(crate) paid_at: Tick,
-    /// The last transaction of which it was told that it is over, after it had been taken away.
-    pub(crate) told_over: u64,
+    /// The last transaction of which it was notified that it is over, after it had been taken away.
+    pub(crate) notified_over: u64,
     /// What it was sent last.
     pub(crate) last: Last,
     /// How its last process ended.
@@ -221,7 +221,7 @@ pub(crate) struct Workers {
     slab: Slab<Worker>,
     ids: BTreeMap<WorkerId, usize>,
     last_id: u32,
-    /// How many are in each list, by `Place`.
+    /// How many are in each list, by `WorkerList`.
     counts: [usize; 3],
 }
 
@@ -276,7 +276,7 @@ impl Workers {
             is_wanted: false,
             is_paused: false,
             failed: None,
-            life: Life::Down,
+            state: ProcessState::Down,
             since,
             why: "not started yet".to_owned(),
             killed_at: Tick(0),
@@ -296,7 +296,7 @@ impl Workers {
             is_cut_off: false,
             ends_with_host: false,
             is_refused: false,
-            told: None,
+            announced: None,
             wait_until: Tick(0),
             login_pid: 0,
             is_stopping: false,
@@ -304,10 +304,10 @@ impl Workers {
             is_timed: false,
             restart: Restart::default(),
             is_to_restart: false,
-            place: Place::Lazy,
+            list: WorkerList::Lazy,
             current: None,
             held: VecDeque::new(),
-            is_roomy: false,
+            has_room: false,
             transactions: 0,
             from_count: 0,
             to_count: 0,
@@ -318,23 +318,23 @@ impl Workers {
             owed: VecDeque::new(),
             owed_since: None,
             paid_at: Tick(0),
-            told_over: 0,
+            notified_over: 0,
             last: Last::default(),
             ending: None,
             tail: VecDeque::new(),
             tail_new: 0,
         });
         self.ids.insert(id, key);
-        self.counts[Place::Lazy as usize] += 1;
+        self.counts[WorkerList::Lazy as usize] += 1;
         Ok(key)
     }
 
     /// Removes a lazy worker.
     pub(crate) fn remove(&mut self, key: usize) {
         let worker = self.slab.remove(key);
-        debug_assert!(worker.place == Place::Lazy, "worker {} is not lazy", worker.id);
+        debug_assert!(worker.list == WorkerList::Lazy, "worker {} is not lazy", worker.id);
         self.ids.remove(&worker.id);
-        self.counts[Place::Lazy as usize] -= 1;
+        self.counts[WorkerList::Lazy as usize] -= 1;
     }
 
     /// The key of an id.
@@ -358,8 +358,8 @@ impl Workers {
     }
 
     /// How many are in a list.
-    pub(crate) const fn count(&self, place: Place) -> usize {
-        self.counts[place as usize]
+    pub(crate) const fn count(&self, list: WorkerList) -> usize {
+        self.counts[list as usize]
     }
 }
 
@@ -401,12 +401,12 @@ impl Worker {
         }
     }
 
-    /// Begins another part of its life.
-    pub(crate) fn enter(&mut self, life: Life, now: Tick) {
-        if self.life != life {
+    /// Its process is in another state from now on.
+    pub(crate) fn enter(&mut self, state: ProcessState, now: Tick) {
+        if self.state != state {
             self.since = now;
         }
-        self.life = life;
+        self.state = state;
     }
 
     /// Somebody said something that changes how it is.
@@ -441,68 +441,68 @@ impl Worker {
 
 impl Engine {
     /// The list a worker belongs in, by what it is and has.
-    pub(crate) fn place_of(&self, key: usize) -> Place {
+    pub(crate) fn list_of(&self, key: usize) -> WorkerList {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
         if worker.current.is_some() {
-            Place::Busy
-        } else if worker.life == Life::Ready
+            WorkerList::Busy
+        } else if worker.state == ProcessState::Ready
             && !worker.is_paused
             && !service.is_paused
             && worker.is_wanted
             && !worker.ends_with_host
-            && self.ending.is_none()
+            && self.shutdown.is_none()
         {
-            Place::Idle
+            WorkerList::Idle
         } else {
-            Place::Lazy
+            WorkerList::Lazy
         }
     }
 
     /// Puts a worker into the list it belongs in. Whoever calls this with one that became idle
     /// serves its service next.
     pub(crate) fn settle(&mut self, key: usize) {
-        let place = self.place_of(key);
+        let list = self.list_of(key);
         let Self { workers, registry, .. } = self;
         let worker = &mut workers.slab[key];
         let service = &mut registry[worker.service];
-        if place != worker.place {
-            if worker.place == Place::Idle {
+        if list != worker.list {
+            if worker.list == WorkerList::Idle {
                 service.idle.retain(|&idle| idle != key);
             }
-            if place == Place::Idle {
+            if list == WorkerList::Idle {
                 service.idle.push_back(key);
             }
-            workers.counts[worker.place as usize] -= 1;
-            workers.counts[place as usize] += 1;
-            worker.place = place;
+            workers.counts[worker.list as usize] -= 1;
+            workers.counts[list as usize] += 1;
+            worker.list = list;
         }
-        let is_roomy = place == Place::Busy && self.has_room(key);
-        self.set_roomy(key, is_roomy);
+        let has_room = list == WorkerList::Busy && self.has_room(key);
+        self.set_has_room(key, has_room);
     }
 
     /// Takes the longest idle worker of a service off the idle list; it is bound next.
     pub(crate) fn take_idle(&mut self, service: usize) -> Option<usize> {
         let key = self.registry[service].idle.pop_front()?;
         let workers = &mut self.workers;
-        workers.counts[Place::Idle as usize] -= 1;
-        workers.counts[Place::Busy as usize] += 1;
-        workers.slab[key].place = Place::Busy;
+        workers.counts[WorkerList::Idle as usize] -= 1;
+        workers.counts[WorkerList::Busy as usize] += 1;
+        workers.slab[key].list = WorkerList::Busy;
         Some(key)
     }
 
-    /// Puts a worker into or out of its service's `roomy` list.
-    pub(crate) fn set_roomy(&mut self, key: usize, is_roomy: bool) {
+    /// Puts a worker into or out of its service's list `with_room`.
+    pub(crate) fn set_has_room(&mut self, key: usize, has_room: bool) {
         let worker = &mut self.workers.slab[key];
-        if worker.is_roomy == is_roomy {
+        if worker.has_room == has_room {
             return;
         }
-        worker.is_roomy = is_roomy;
+        worker.has_room = has_room;
         let service = &mut self.registry[worker.service];
-        if is_roomy {
-            service.roomy.push_back(key);
+        if has_room {
+            service.with_room.push_back(key);
         } else {
-            service.roomy.retain(|&roomy| roomy != key);
+            service.with_room.retain(|&other| other != key);
         }
     }
 }

@@ -55,7 +55,7 @@ impl Shell {
             }
             Action::Record(fact) => log::fact(&fact),
             Action::ScriptDone { origin, failures } => self.script_done(&origin, failures),
-            Action::End(ending) => self.ending = Some(ending),
+            Action::End(how) => self.exit = Some(how),
         }
     }
 

@@ -28,7 +28,7 @@ pub(super) struct Desk {
     /// The file with the tokens that execds want proved, if there is one.
     pub(super) host_file: Option<PathBuf>,
     list: Option<TokenList>,
-    /// Execds that have to prove a token before they are believed, and whether they have asked for
+    /// Execds that have to prove a token before they are trusted, and whether they have asked for
     /// its proof; `None` = it is looked up, and nothing was asked yet.
     unproven: BTreeMap<LinkId, Option<(Prover, bool)>>,
     pending: BTreeMap<LinkId, Pending>,
@@ -48,7 +48,7 @@ impl Desk {
         self.unproven.remove(&link);
     }
 
-    /// An execd will be greeted when the token to name is found: it is not believed before.
+    /// An execd will be greeted when the token to name is found: it is not trusted before.
     pub(super) fn doubt(&mut self, link: LinkId) {
         self.unproven.insert(link, None);
     }

@@ -1,5 +1,5 @@
 //! The loop around the engine: sockets, signals, helper threads and files, one turn at a time. The
-//! only room that knows mio. Not what is decided: the engine does that, and it is called here only.
+//! only module that knows mio. Not what is decided: the engine does that, and only this calls it.
 
 mod alarm;
 mod apply;
@@ -32,7 +32,7 @@ mod worker_secret;
 
 use crate::config::load::Config;
 use crate::engine::Engine;
-use crate::engine::action::{Action, Ending};
+use crate::engine::action::{Action, BrokerExit};
 use crate::engine::input::Input;
 use crate::engine::save::set_unsaved;
 use crate::exit::{self, Fatal};
@@ -96,10 +96,10 @@ pub fn run(config: Config) -> Result<u8, Fatal> {
     // Before any thread, the log's included: threads inherit what is blocked.
     let signals = Signals::open().map_err(|e| Fatal::System(format!("signals: {e}")))?;
     let log = log::Log::start(config.log, config.log_format);
-    let ending = Reactor::open(&config, signals).and_then(|mut reactor| {
+    let how = Reactor::open(&config, signals).and_then(|mut reactor| {
         reactor.start(config)?;
-        let ending = reactor.serve()?;
-        if ending == Ending::Abort {
+        let how = reactor.serve()?;
+        if how == BrokerExit::Abort {
             // The core file is to show the broker as it was.
             log.flush();
             std::process::abort();
@@ -107,25 +107,25 @@ pub fn run(config: Config) -> Result<u8, Fatal> {
         reactor.finish()?;
         reactor.listeners.clear();
         reactor.shell.state.clean();
-        Ok(if reactor.is_hurried { Ending::Exit(exit::HURRIED) } else { ending })
+        Ok(if reactor.is_hurried { BrokerExit::Exit(exit::HURRIED) } else { how })
     });
     log.flush();
-    match ending? {
-        Ending::Exit(status) => Ok(status),
-        Ending::Abort => Ok(exit::SYSTEM),
+    match how? {
+        BrokerExit::Exit(status) => Ok(status),
+        BrokerExit::Abort => Ok(exit::SYSTEM),
     }
 }
 
 impl Reactor {
     /// Turn after turn until the engine ends it.
-    fn serve(&mut self) -> Result<Ending, Fatal> {
+    fn serve(&mut self) -> Result<BrokerExit, Fatal> {
         loop {
             self.turn()?;
-            if let Some(ending) = self.shell.ending {
-                return Ok(ending);
+            if let Some(how) = self.shell.exit {
+                return Ok(how);
             }
             if self.is_hurried {
-                return Ok(Ending::Exit(exit::HURRIED));
+                return Ok(BrokerExit::Exit(exit::HURRIED));
             }
         }
     }

@@ -14,7 +14,7 @@ use protocol::time::Tick;
 /// Looks at the connections in each `frame_ms`. It is looks that are counted, not time, so that a
 /// broker that was stopped itself blames nobody for it.
 const LOOKS: u64 = 8;
-/// So many bytes that came give the frame one millisecond more: whoever sends at this pace is slow,
+/// So many bytes that came give the frame one millisecond more: whoever sends at this rate is slow,
 /// not silent.
 const BYTES_A_MS: u64 = 16;
 

@@ -16,7 +16,7 @@ use super::tokens::{Links, Ready};
 use super::turns::Turns;
 use super::vanish::Watch;
 use super::wake::Helpers;
-use crate::engine::action::Ending;
+use crate::engine::action::BrokerExit;
 use crate::engine::fact::Fact;
 use crate::engine::input::{Close, Input};
 use crate::translate::outbound;
@@ -120,7 +120,7 @@ pub(super) struct Shell {
     /// Commands of `--source` that failed at the start.
     pub(super) failures: Vec<String>,
     /// How the broker is to end.
-    pub(super) ending: Option<Ending>,
+    pub(super) exit: Option<BrokerExit>,
     eager: Vec<LinkId>,
     dirty: Vec<LinkId>,
     pub(super) waiting: Vec<LinkId>,
@@ -156,7 +156,7 @@ impl Shell {
             held_start: None,
             wants_persist: false,
             failures: Vec::new(),
-            ending: None,
+            exit: None,
             eager: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
@@ -361,7 +361,7 @@ impl Shell {
             Phase::Dialling { .. } | Phase::Open | Phase::Deaf => {}
         }
         conn.phase = Phase::Closing { until };
-        // Whoever is cut because it takes too little would keep in memory what waits for it.
+        // Whoever is dropped because it takes too little would keep in memory what waits for it.
         if conn.broken.is_some() || conn.is_told || conn.stream.is_handshaking() {
             self.drop_link(link);
             return;

@@ -460,7 +460,7 @@ mod tests {
         assert!(text(&long).contains("at most 107"), "{}", text(&long));
         fs::write(dir.path().join("key"), "zz").unwrap();
         assert!(text(dir.path()).contains("64 hex digits"));
-        // What others could have put there while the directory was open to them is not believed.
+        // What others could have put there while the directory was open to them is not trusted.
         let other = tempfile::tempdir().unwrap();
         fs::write(other.path().join("key"), "ab".repeat(KEY_BYTES)).unwrap();
         fs::remove_file(dir.path().join("key")).unwrap();

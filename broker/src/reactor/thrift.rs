@@ -35,7 +35,7 @@ impl Reactor {
     fn look(&mut self, links: usize) {
         self.thrift.look_at = self.shell.now.plus_millis(LOOK_MS);
         let have_left = self.thrift.links_peak >= 2 * links + LINKS_MIN;
-        let is_over = self.bulk.is_idle() | have_left | self.engine.is_roomy();
+        let is_over = self.bulk.is_idle() | have_left | self.engine.has_spare_capacity();
         if !std::mem::replace(&mut self.thrift.is_over, is_over) || !is_over {
             return;
         }

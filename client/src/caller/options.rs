@@ -21,7 +21,7 @@ pub struct Options {
     /// What this client calls itself, for the operator's lists.
     pub name: Option<String>,
     /// Its token, where the broker wants one ([`Token::from_environment`]). Whoever brings one
-    /// believes no broker that does not know it, too.
+    /// trusts no broker that does not know it, too.
     pub token: Option<Token>,
     /// The files for `tls://` addresses; `None` = the environment names them ([`Trust::from_env`]).
     pub trust: Option<Trust>,

@@ -28,7 +28,7 @@ pub struct WorkerOptions {
     /// The secret it was started with; empty if it started itself.
     pub secret: String,
     /// Its token, if it started itself and the broker wants one ([`Token::from_environment`]).
-    /// Whoever brings one believes no broker that does not know it, too.
+    /// Whoever brings one trusts no broker that does not know it, too.
     pub token: Option<Token>,
     /// The files for a `tls://` address; `None` = the environment names them ([`Trust::from_env`]).
     pub trust: Option<Trust>,

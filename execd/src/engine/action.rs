@@ -77,7 +77,7 @@ pub enum Action {
     /// Log something.
     Note(Note),
     /// Flush what is queued and end with status 0. Nothing follows.
-    Leave,
+    Exit,
     /// The same, but the processes are left for the next execd of the state directory.
     HandOver,
 }
@@ -126,7 +126,7 @@ pub enum Note {
         text: String,
     },
     /// The broker sent an error.
-    Told {
+    PeerError {
         /// Its name.
         broker: Arc<str>,
         /// What it said.
@@ -177,7 +177,7 @@ pub enum Note {
         broker: Arc<str>,
     },
     /// execd ends all its children and then itself.
-    Leaving {
+    ShuttingDown {
         /// Why.
         why: &'static str,
         /// How many children are to be ended.

@@ -4,7 +4,7 @@
 use super::action::{Action, Note};
 use super::limits::Limits;
 use super::proofs::Proving;
-use super::{Broker, Engine, Leaving};
+use super::{Broker, Engine, Shutdown};
 use protocol::bodies::{Child, ErrorBody, ExecEnd, ExecHello, ExecListed, ExecWelcome};
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
@@ -75,7 +75,7 @@ impl Engine {
         let links_max = self.config.limits.links_max;
         if let Some(text) = stranger {
             refuse(link, 0, (ErrorCode::Denied, text), out);
-        } else if self.leaving != Leaving::No {
+        } else if self.shutdown != Shutdown::None {
             refuse(link, 0, (ErrorCode::ShuttingDown, "execd is ending".into()), out);
         } else if self.links.len() >= links_max && !self.make_room(now, place, out) {
             let text = format!("execd has {links_max} connections, as many as it may");
@@ -129,7 +129,7 @@ impl Engine {
             }
             Frame::Pong { .. } => {}
             Frame::Error { error, .. } => {
-                out.push(Action::Note(Note::Told { broker, text: error.to_string() }));
+                out.push(Action::Note(Note::PeerError { broker, text: error.to_string() }));
             }
             Frame::ExecHello(_) => {
                 let text = "exec-hello was said before on this connection".into();
@@ -166,7 +166,7 @@ impl Engine {
         signature: Option<String>,
         out: &mut Vec<Action>,
     ) {
-        if self.leaving != Leaving::No {
+        if self.shutdown != Shutdown::None {
             self.drop_link(now, id, (ErrorCode::ShuttingDown, "execd is ending".into()), out);
             return;
         }
@@ -340,9 +340,9 @@ impl Engine {
     /// there is one to come.
     fn hand_over(&mut self, link: LinkId, out: &mut Vec<Action>) {
         if self.config.hands_over {
-            self.leaving = Leaving::Said;
+            self.shutdown = Shutdown::Done;
             let why = "another one takes over and adopts the workers";
-            out.push(Action::Note(Note::Leaving { why, children: self.children.len() }));
+            out.push(Action::Note(Note::ShuttingDown { why, children: self.children.len() }));
             out.push(Action::HandOver);
         } else {
             let text = "only an execd that a broker brought along, with a state directory, ends \
@@ -363,12 +363,12 @@ impl Engine {
         let why = if in_order { "has shut down in order" } else { why };
         let is_bare = broker.missed.is_empty();
         let children = self.children.values().filter(|child| child.broker == name).count();
-        if is_bare && children == 0 && !self.brokers[&name].is_ending {
+        if is_bare && children == 0 && !self.brokers[&name].is_shutting_down {
             self.brokers.remove(&name);
         }
         out.push(Action::Note(Note::BrokerGone { broker: name, why, in_order, children }));
-        if self.config.leave_when_broker_is_gone && self.leaving == Leaving::No {
-            self.leave(now, "the broker is gone and left no state", out);
+        if self.config.leave_when_broker_is_gone && self.shutdown == Shutdown::None {
+            self.begin_shutdown(now, "the broker is gone and left no state", out);
             self.stop_all(now, None, self.config.limits.leave_grace_ms, out);
         }
     }

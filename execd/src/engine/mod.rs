@@ -73,19 +73,19 @@ struct Broker {
     /// Bytes of last lines in them.
     missed_bytes: usize,
     /// It shuts down in order: nothing is started for it until its children are gone.
-    is_ending: bool,
+    is_shutting_down: bool,
     /// It has said so on the link it had last.
     has_ended: bool,
 }
 
 /// Whether execd itself is about to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Leaving {
-    No,
-    /// As soon as the last child is gone.
-    Wanted,
-    /// `Action::Leave` was given.
-    Said,
+enum Shutdown {
+    None,
+    /// execd ends as soon as the last child is gone.
+    Begun,
+    /// `Action::Exit` was given.
+    Done,
 }
 
 /// The engine: all that execd knows.
@@ -101,7 +101,7 @@ pub struct Engine {
     /// When the last start that was put off is to be asked for again.
     start_slot: Tick,
     lines: Bucket,
-    leaving: Leaving,
+    shutdown: Shutdown,
     /// When execd ends whatever its children do.
     give_up: Option<Tick>,
     idle_since: Option<Tick>,
@@ -134,7 +134,7 @@ impl Engine {
             children: BTreeMap::new(),
             runs: BTreeMap::new(),
             children_ever: 0,
-            leaving: Leaving::No,
+            shutdown: Shutdown::None,
             give_up: None,
             idle_since: Some(Tick(0)),
             orphan_since: Some(Tick(0)),
@@ -212,23 +212,23 @@ impl Engine {
             }
             self.happens(now, id, Event::Due, out);
         }
-        if self.idle_due().is_some_and(|due| due <= now) && self.leaving == Leaving::No {
-            self.leave(now, "no broker and no child for a while", out);
+        if self.idle_due().is_some_and(|due| due <= now) && self.shutdown == Shutdown::None {
+            self.begin_shutdown(now, "no broker and no child for a while", out);
         }
         self.orphaned(now, out);
         if self.give_up.is_some_and(|due| due <= now) {
             self.give_up = None;
-            if self.leaving == Leaving::Wanted {
-                self.leaving = Leaving::Said;
-                out.push(Action::Leave);
+            if self.shutdown == Shutdown::Begun {
+                self.shutdown = Shutdown::Done;
+                out.push(Action::Exit);
             }
         }
     }
 
-    fn leave(&mut self, now: Tick, why: &'static str, out: &mut Vec<Action>) {
-        self.leaving = Leaving::Wanted;
+    fn begin_shutdown(&mut self, now: Tick, why: &'static str, out: &mut Vec<Action>) {
+        self.shutdown = Shutdown::Begun;
         self.give_up = Some(now.plus_millis(self.config.limits.give_up_ms));
-        out.push(Action::Note(Note::Leaving { why, children: self.children.len() }));
+        out.push(Action::Note(Note::ShuttingDown { why, children: self.children.len() }));
         self.announce_end(out);
     }
 
@@ -236,19 +236,20 @@ impl Engine {
     fn settle(&mut self, now: Tick, out: &mut Vec<Action>) {
         let is_childless = self.children.is_empty();
         for (name, broker) in &mut self.brokers {
-            if broker.is_ending && !self.children.values().any(|child| child.broker == *name) {
-                broker.is_ending = false;
-                if self.config.built_in && is_childless && self.leaving == Leaving::No {
-                    self.leaving = Leaving::Wanted;
+            if broker.is_shutting_down && !self.children.values().any(|child| child.broker == *name)
+            {
+                broker.is_shutting_down = false;
+                if self.config.built_in && is_childless && self.shutdown == Shutdown::None {
+                    self.shutdown = Shutdown::Begun;
                     let why = "the broker has shut down in order";
-                    out.push(Action::Note(Note::Leaving { why, children: 0 }));
+                    out.push(Action::Note(Note::ShuttingDown { why, children: 0 }));
                 }
             }
         }
-        if self.leaving == Leaving::Wanted && is_childless {
-            self.leaving = Leaving::Said;
+        if self.shutdown == Shutdown::Begun && is_childless {
+            self.shutdown = Shutdown::Done;
             self.give_up = None;
-            out.push(Action::Leave);
+            out.push(Action::Exit);
         }
         let is_orphan = self.brokers.values().all(|broker| broker.link.is_none());
         self.orphan_since = if is_orphan { self.orphan_since.or(Some(now)) } else { None };
@@ -257,7 +258,7 @@ impl Engine {
     }
 
     fn idle_due(&self) -> Option<Tick> {
-        if !self.config.built_in || self.leaving != Leaving::No {
+        if !self.config.built_in || self.shutdown != Shutdown::None {
             return None;
         }
         self.idle_since.map(|since| since.plus_millis(self.config.limits.idle_ms))
@@ -265,7 +266,8 @@ impl Engine {
 
     fn orphan_due(&self) -> Option<Tick> {
         let orphan_ms = self.config.limits.orphan_ms;
-        let since = self.orphan_since.filter(|_| orphan_ms > 0 && self.leaving == Leaving::No)?;
+        let since =
+            self.orphan_since.filter(|_| orphan_ms > 0 && self.shutdown == Shutdown::None)?;
         Some(since.plus_millis(orphan_ms))
     }
 
@@ -276,7 +278,7 @@ impl Engine {
             self.orphan_since = Some(now);
             return;
         }
-        self.leave(now, "no broker came for orphan_ms", out);
+        self.begin_shutdown(now, "no broker came for orphan_ms", out);
         self.stop_all(now, None, self.config.limits.leave_grace_ms, out);
     }
 

@@ -5,7 +5,7 @@ use super::action::{Action, Note, Signal};
 use super::child::{Child, ChildId, Effect, Event, State};
 use super::input::Found;
 use super::output::{Bucket, Line, Output};
-use super::{Engine, Leaving};
+use super::{Engine, Shutdown};
 use protocol::bodies::{Ending, ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted};
 use protocol::frame::Frame;
 use protocol::time::Tick;
@@ -58,8 +58,8 @@ impl Engine {
                 ),
             ));
         }
-        let is_ending = self.brokers.get(broker).is_some_and(|known| known.is_ending);
-        if self.leaving != Leaving::No || is_ending {
+        let is_shutting_down = self.brokers.get(broker).is_some_and(|known| known.is_shutting_down);
+        if self.shutdown != Shutdown::None || is_shutting_down {
             let text = "execd is ending its processes; start it again later".to_owned();
             return Err((limits.full_again_ms, text));
         }

@@ -3,7 +3,7 @@
 
 use super::action::{Action, Signal};
 use super::child::{ChildId, Event};
-use super::{Engine, Leaving};
+use super::{Engine, Shutdown};
 use protocol::bodies::{ErrorBody, ExecSignal, ExecStop};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -78,7 +78,7 @@ impl Engine {
         out: &mut Vec<Action>,
     ) {
         if let Some(known) = self.brokers.get_mut(broker) {
-            known.is_ending = true;
+            known.is_shutting_down = true;
             known.has_ended = true;
         }
         self.stop_all(now, Some(broker), grace_ms, out);
@@ -86,12 +86,12 @@ impl Engine {
 
     /// execd itself is asked to end; asked again, it does not wait any more.
     pub(super) fn terminate(&mut self, now: Tick, out: &mut Vec<Action>) {
-        let grace_ms = match self.leaving {
-            Leaving::No => {
-                self.leave(now, "asked to end by a signal", out);
+        let grace_ms = match self.shutdown {
+            Shutdown::None => {
+                self.begin_shutdown(now, "asked to end by a signal", out);
                 self.config.limits.leave_grace_ms
             }
-            Leaving::Wanted | Leaving::Said => 0,
+            Shutdown::Begun | Shutdown::Done => 0,
         };
         self.stop_all(now, None, grace_ms, out);
     }

@@ -101,7 +101,7 @@ impl Shell {
                 self.is_state_stale = true;
             }
             Action::Note(note) => log::note(&note, now, &mut self.gate),
-            Action::Leave => self.is_leaving = true,
+            Action::Exit => self.is_leaving = true,
             Action::HandOver => {
                 self.is_leaving = true;
                 self.keeps_children = true;

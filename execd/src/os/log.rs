@@ -84,7 +84,7 @@ impl<W: Write> Write for Clean<W> {
 pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
     let has_room = match note {
         Note::BrokerUp { .. } | Note::BrokerGone { .. } => gate.has_room(now),
-        Note::Refused { .. } | Note::Told { .. } => gate.has_room(now),
+        Note::Refused { .. } | Note::PeerError { .. } => gate.has_room(now),
         Note::Failed { .. } => gate.has_room_for_start(now),
         // Of these a process has at most a few, and how many begin has a rate (--start-rate).
         Note::Started { .. }
@@ -92,7 +92,7 @@ pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
         | Note::Stopping { .. }
         | Note::Exited { .. }
         | Note::ReportDropped { .. }
-        | Note::Leaving { .. } => true,
+        | Note::ShuttingDown { .. } => true,
     };
     if !has_room {
         return;
@@ -110,7 +110,7 @@ pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
         Note::Refused { link, text } => {
             warn!(%link, text = brief(text, TEXT_BYTES_MAX), "connection refused");
         }
-        Note::Told { broker, text } => {
+        Note::PeerError { broker, text } => {
             warn!(%broker, text = brief(text, TEXT_BYTES_MAX), "the broker reports an error");
         }
         Note::Started { who, pid } => {
@@ -142,7 +142,7 @@ pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
         Note::ReportDropped { broker } => {
             warn!(%broker, "the oldest report for an absent broker was dropped");
         }
-        Note::Leaving { why, children } => info!(why, children, "leaving"),
+        Note::ShuttingDown { why, children } => info!(why, children, "shutting down"),
     }
 }
 

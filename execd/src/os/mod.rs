@@ -1,6 +1,6 @@
-//! The impure room of execd: sockets, signals, pipes, fork and wait, the state directory. nix and
-//! `unsafe` are only here (`unsafe` only in `spawn`, `launch`, `enter`, `raw`, `memory`). Not a
-//! single decision: the engine takes them.
+//! The impure module of execd: sockets, signals, pipes, fork and wait, the state directory. nix and
+//! `unsafe` are only here (`unsafe` only in `spawn`, `launch`, `enter`, `raw`, `memory`). Decisions
+//! are the engine's.
 //!
 //! | file | what it is |
 //! | --- | --- |

@@ -1,5 +1,5 @@
 //! Files and directories that belong to execd's user alone, and that nobody else could have put
-//! there: what is read from them is believed. Not what is in them.
+//! there: what is read from them is trusted. Not what is in them.
 
 use nix::libc;
 use nix::unistd::geteuid;

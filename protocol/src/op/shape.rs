@@ -386,7 +386,7 @@ const LOAD: Shape = array(
         field("failed", Type::Number, "requests ended with an error"),
         field("overloaded", Type::Number, "of them, refused as overloaded"),
         field("retried", Type::Number, "requests given to another worker"),
-        field("denied", Type::Number, "not given to another, the budget was used up"),
+        field("denied", Type::Number, "not given to another, the retry budget was used up"),
         field("budget_used", Type::Number, "of the retry budget"),
         field("budget", Type::Number, "the retry budget"),
     ],

@@ -1,5 +1,5 @@
 //! The fault run's clock and its pauses. Microseconds since the run began, on the monotonic clock.
-//! Not a way to wait for something: a pause is the pace of a client, or how long a fault lasts.
+//! Not a way to wait for something: a pause is a client's think time, or how long a fault lasts.
 
 use std::time::{Duration, Instant};
 
@@ -26,7 +26,7 @@ impl Clock {
 }
 
 /// Lets a while pass.
-#[expect(clippy::disallowed_methods, reason = "the pace of load and faults")]
+#[expect(clippy::disallowed_methods, reason = "the timing of load and faults")]
 pub fn pause(span: Duration) {
     std::thread::sleep(span);
 }

@@ -1,4 +1,4 @@
-//! A client that uses the library as an application would: it calls, and believes what it is told.
+//! A client that uses the library as an application would: it calls, and trusts what it is told.
 //! The library logs in again and asks again by itself, and what it says then is checked as well.
 
 use super::ask::{Act, Sum};

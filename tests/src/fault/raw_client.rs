@@ -33,10 +33,10 @@ struct Open {
     rest: Vec<Vec<u8>>,
 }
 
-/// How a connection's life goes on.
+/// How a connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Life {
-    On,
+enum ConnState {
+    Open,
     Lost,
     /// The client waits no longer for its bytes to be taken.
     GaveUp,
@@ -44,11 +44,11 @@ enum Life {
     Left,
 }
 
-impl Life {
+impl ConnState {
     /// After a frame was sent.
     const fn after(sent: Sent) -> Self {
         match sent {
-            Sent::Whole => Self::On,
+            Sent::Whole => Self::Open,
             Sent::Part => Self::Lost,
             Sent::Stuck => Self::GaveUp,
         }
@@ -103,14 +103,14 @@ impl<'a> RawClient<'a> {
                 }
                 Phase::Ask => {
                     is_drained = false;
-                    self.life();
+                    self.run_connection();
                 }
             }
         }
     }
 
     /// One connection from login to end.
-    fn life(&mut self) {
+    fn run_connection(&mut self) {
         let endpoint = &self.load.endpoints[self.rng.index(self.load.endpoints.len())];
         let service = self.rng.index(SERVICES.len());
         let secure = self.load.secure.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
@@ -148,31 +148,31 @@ impl<'a> RawClient<'a> {
 impl Session<'_, '_> {
     fn run(&mut self) {
         let most = usize::try_from(self.rng.between(5, 300)).unwrap_or(5);
-        let mut life = Life::On;
-        while life == Life::On {
+        let mut state = ConnState::Open;
+        while state == ConnState::Open {
             let is_asking = self.load.phase() == Phase::Ask && self.asked.len() < most;
             if !is_asking && self.open.is_empty() {
-                life = self.goodbye();
+                state = self.goodbye();
                 break;
             }
             let now = self.load.clock.now();
             if is_asking && self.open.len() < WINDOW && now >= self.next_at {
-                life = self.ask();
+                state = self.ask();
                 self.next_at = now + self.rng.between(500, 60_000);
             }
-            if life == Life::On {
+            if state == ConnState::Open {
                 let wait = Duration::from_micros(self.next_at.saturating_sub(now).min(20_000));
-                life = self.look(wait);
+                state = self.look(wait);
             }
-            if life == Life::On {
-                life = self.expire();
+            if state == ConnState::Open {
+                state = self.expire();
             }
         }
-        self.end(life);
+        self.end(state);
     }
 
     /// Sends a request.
-    fn ask(&mut self) -> Life {
+    fn ask(&mut self) -> ConnState {
         let plan = Plan::by(self.rng, &SERVICES[self.service], self.load.id());
         let sequence = u32::try_from(self.asked.len() + 1).expect("few");
         let sent = self.load.clock.now();
@@ -219,34 +219,34 @@ impl Session<'_, '_> {
                 } else {
                     self.open.insert(sequence, open);
                 }
-                return Life::after(sent);
+                return ConnState::after(sent);
             }
         }
         if plan.reply {
             self.open.insert(sequence, open);
         }
-        Life::On
+        ConnState::Open
     }
 
     /// Goes in the middle of a frame: that request never left.
-    fn leave_inside(&mut self, head: Header, open: &Open) -> Life {
+    fn leave_inside(&mut self, head: Header, open: &Open) -> ConnState {
         let body = Bytes::from(open.rest[0].clone());
         let bytes = protocol::encode::to_bytes(Frame::data(head, body));
         let size = 1 + self.rng.index(bytes.len() - 1);
         let _ = self.line.write(&bytes[..size]);
         self.asked[open.at].end = Some((self.load.clock.now(), End::Partial));
-        Life::Left
+        ConnState::Left
     }
 
     /// Takes one frame, if one comes.
-    fn look(&mut self, wait: Duration) -> Life {
+    fn look(&mut self, wait: Duration) -> ConnState {
         let frame = match self.line.next(wait) {
             Came::Frame(frame, seen) => {
                 self.seen = seen;
                 frame
             }
-            Came::Nothing => return Life::On,
-            Came::Lost => return Life::Lost,
+            Came::Nothing => return ConnState::Open,
+            Came::Lost => return ConnState::Lost,
         };
         match frame {
             Frame::Data { head, body } => return self.answered(head, &body),
@@ -267,25 +267,25 @@ impl Session<'_, '_> {
             Frame::Pong { .. } => self.pong = true,
             other => self.load.stray(format!("a client got {other:?}")),
         }
-        Life::On
+        ConnState::Open
     }
 
-    fn answered(&mut self, head: Header, body: &Bytes) -> Life {
+    fn answered(&mut self, head: Header, body: &Bytes) -> ConnState {
         let sequence = head.sequence;
         if head.error != 0 {
             let got = Got::Error { code: head.error, ran: Ran::Yes };
             self.came(sequence, got, "an error of the worker's");
-            return Life::On;
+            return ConnState::Open;
         }
         let Some(open) = self.open.get_mut(&sequence) else {
             self.came(sequence, Got::Answer { right: false }, "an answer");
-            return Life::On;
+            return ConnState::Open;
         };
         let right = *body == open.sum.answer(&open.ask);
         let is_talking = open.ask.act == Act::Talk && !open.rest.is_empty();
         if head.more == 0 || !is_talking || !right {
             self.came(sequence, Got::Answer { right: right && head.more == 0 }, "an answer");
-            return Life::On;
+            return ConnState::Open;
         }
         let said = open.rest.remove(0);
         open.sum.add(&said);
@@ -298,7 +298,7 @@ impl Session<'_, '_> {
             flags: if asked.idempotent { FLAG_IDEMPOTENT } else { 0 },
             ..Header::default()
         };
-        Life::after(self.line.send(Frame::data(head, Bytes::from(said))))
+        ConnState::after(self.line.send(Frame::data(head, Bytes::from(said))))
     }
 
     fn has_outcome(&self, sequence: u32) -> bool {
@@ -320,29 +320,29 @@ impl Session<'_, '_> {
     }
 
     /// Gives up what is long past its time.
-    fn expire(&mut self) -> Life {
+    fn expire(&mut self) -> ConnState {
         let now = self.load.clock.now();
-        let mut life = Life::On;
+        let mut state = ConnState::Open;
         for open in self.open.values() {
             let asked = &mut self.asked[open.at];
             if now > asked.sent + asked.deadline + LATE_US + GIVE_UP_US {
                 asked.end = Some((now, End::GaveUp));
-                life = Life::Left;
+                state = ConnState::Left;
             }
         }
-        life
+        state
     }
 
     /// Nothing is under way. What the broker still has to say would come before the pong.
-    fn goodbye(&mut self) -> Life {
+    fn goodbye(&mut self) -> ConnState {
         let until = self.load.clock.now() + LATE_US + GIVE_UP_US;
         let sent = self.line.send(Frame::Ping { sequence: 1 });
         if sent != Sent::Whole {
-            return Life::after(sent);
+            return ConnState::after(sent);
         }
         while !self.pong && self.load.clock.now() < until {
-            if self.look(Duration::from_millis(50)) != Life::On {
-                return Life::Lost;
+            if self.look(Duration::from_millis(50)) != ConnState::Open {
+                return ConnState::Lost;
             }
         }
         match self.rng.below(3) {
@@ -350,21 +350,23 @@ impl Session<'_, '_> {
             1 => self.line.shut(),
             _ => {}
         }
-        Life::Left
+        ConnState::Left
     }
 
     /// What is still under way ends with the connection.
-    fn end(&mut self, life: Life) {
+    fn end(&mut self, state: ConnState) {
         let now = self.load.clock.now();
-        let end = match life {
-            Life::Lost => End::Lost,
-            Life::GaveUp => End::GaveUp,
-            Life::On | Life::Left => End::Left,
+        let end = match state {
+            ConnState::Lost => End::Lost,
+            ConnState::GaveUp => End::GaveUp,
+            ConnState::Open | ConnState::Left => End::Left,
         };
         for open in self.open.values() {
             let asked = &mut self.asked[open.at];
-            match (self.why, life) {
-                (Some(got), Life::Lost) => asked.outcomes.push(Outcome { at: now, blind: 0, got }),
+            match (self.why, state) {
+                (Some(got), ConnState::Lost) => {
+                    asked.outcomes.push(Outcome { at: now, blind: 0, got })
+                }
                 _ => asked.end = asked.end.or(Some((now, end))),
             }
         }

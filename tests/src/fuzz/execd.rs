@@ -56,7 +56,7 @@ struct Shell {
     later: Vec<(LinkId, Frame)>,
 }
 
-/// Bytes as a life of an execd.
+/// Bytes as what happens to an execd.
 pub fn execd(data: &[u8]) {
     let mut source = Source::new(data);
     let flags = source.byte();
@@ -359,7 +359,7 @@ impl Shell {
                 assert!(self.children.remove(&child).is_some(), "{child} is forgotten twice");
             }
             Action::Note(note) => assert!(!format!("{note:?}").is_empty()),
-            Action::Leave | Action::HandOver => self.has_left = true,
+            Action::Exit | Action::HandOver => self.has_left = true,
         }
     }
 

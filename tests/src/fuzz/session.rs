@@ -28,7 +28,7 @@ struct World {
     open: BTreeSet<u32>,
 }
 
-/// Bytes as a life of a client.
+/// Bytes as what happens to a client.
 pub fn session(data: &[u8]) {
     let mut source = Source::new(data);
     let mut world = World { session: Session::new(), open: BTreeSet::new() };

@@ -4,7 +4,7 @@
 use super::item::Item;
 use super::words;
 use super::world::{OPERATOR, World};
-use broker::engine::action::{Action, Ending};
+use broker::engine::action::{Action, BrokerExit};
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -105,8 +105,8 @@ impl World {
                 let item = Item::new("script done").showing("failures", failures.len(), true);
                 item.saying(failures.join("\n"), !failures.is_empty())
             }
-            Action::End(Ending::Exit(status)) => Item::new(format!("exit {status}")),
-            Action::End(Ending::Abort) => Item::new("abort"),
+            Action::End(BrokerExit::Exit(status)) => Item::new(format!("exit {status}")),
+            Action::End(BrokerExit::Abort) => Item::new("abort"),
         })
     }
 

@@ -48,7 +48,7 @@ impl World {
     fn act_broker(&mut self, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [without execd] [SETTING=VALUE], restarts, loads \"SCRIPT\", \
 reads \"SCRIPT\", cannot read \"WHY\", cannot save \"WHY\", has tokens \"NAME ROLE…; …\", lacks tokens \"WHY\", \
-has certificates [\"READ; …\"] [lost=\"WHY; …\"] [ending=\"WHAT; …\"] [without tokens], \
+has certificates [\"READ; …\"] [lost=\"WHY; …\"] [expiring=\"WHAT; …\"] [without tokens], \
 clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
         let verb = line.word(KNOWN)?;
         match verb.as_str() {

@@ -51,7 +51,7 @@ impl World {
         self.step(Input::TokensRead { asker, tokens })
     }
 
-    /// `broker has certificates ["READ; …"] [lost="WHY; …"] [ending="WHAT; …"] [without tokens]`:
+    /// `broker has certificates ["READ; …"] [lost="WHY; …"] [expiring="WHAT; …"] [without tokens]`:
     /// those of the last reload were read; the tokens are next, unless there are none.
     pub(super) fn act_certificates(&mut self, line: &mut Cursor) -> Result<(), String> {
         let lines = |text: String| -> Vec<String> {
@@ -61,7 +61,7 @@ impl World {
         let asker = if more { self.reloading.back().copied() } else { self.reloading.pop_back() };
         let found = Certificates {
             failed: lines(line.pair("lost").unwrap_or_default()),
-            warnings: lines(line.pair("ending").unwrap_or_default()),
+            warnings: lines(line.pair("expiring").unwrap_or_default()),
             read: lines(text(line)),
         };
         self.step(Input::CertificatesRead { asker, found, more })

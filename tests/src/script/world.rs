@@ -52,8 +52,8 @@ pub struct WorkerEnd {
 pub struct World {
     /// The engine.
     pub engine: Engine,
-    /// A second one that is given the same inputs, and calls for nothing in between.
-    twin: Engine,
+    /// A replica: a second one that is given the same inputs, and calls for nothing in between.
+    replica: Engine,
     /// What time it is.
     pub now: Tick,
     /// Time has passed that the engine has not been told of.
@@ -125,7 +125,7 @@ impl World {
         let options = EngineOptions { settings, run_base: 0 };
         let mut world = Self {
             engine: Engine::new(options.clone()),
-            twin: Engine::new(options),
+            replica: Engine::new(options),
             now: Tick(0),
             has_overslept: false,
             links: BTreeMap::new(),
@@ -156,7 +156,7 @@ impl World {
         let run_base = self.workers.values().map(|w| w.run).max().unwrap_or(0) + 1000;
         let options = EngineOptions { settings, run_base };
         self.engine = Engine::new(options.clone());
-        self.twin = Engine::new(options);
+        self.replica = Engine::new(options);
         self.links.clear();
         self.names.clear();
         self.generations.clear();
@@ -185,7 +185,7 @@ impl World {
             self.engine.step(self.now, input.clone(), &mut actions);
         }
         self.engine.check_all().map_err(|law| format!("{law} (after {shown})"))?;
-        self.step_twin(inputs, &actions).map_err(|law| format!("{law} (after {shown})"))?;
+        self.step_replica(inputs, &actions).map_err(|law| format!("{law} (after {shown})"))?;
         let mut pinged = Vec::new();
         for action in actions {
             if let Action::Send { link, frame: Frame::Ping { .. } } = &action {
@@ -204,16 +204,16 @@ impl World {
 
     /// The same inputs give the same actions, byte for byte, and looking at the clock once more
     /// than needed changes nothing.
-    fn step_twin(&mut self, inputs: Vec<Input>, actions: &[Action]) -> Result<(), String> {
+    fn step_replica(&mut self, inputs: Vec<Input>, actions: &[Action]) -> Result<(), String> {
         let mut others = Vec::new();
         for input in inputs {
-            self.twin.step(self.now, input, &mut others);
+            self.replica.step(self.now, input, &mut others);
         }
         if format!("{actions:?}") != format!("{others:?}") {
             return Err(format!("law 7: once {actions:?}, once {others:?}"));
         }
         others.clear();
-        self.twin.step(self.now, Input::Deadline, &mut others);
+        self.replica.step(self.now, Input::Deadline, &mut others);
         if others.is_empty() {
             Ok(())
         } else {
@@ -260,7 +260,7 @@ impl World {
         let mut places = BTreeMap::new();
         for worker in self.engine.workers_view() {
             self.services.insert(worker.id.0, worker.service.to_string());
-            places.insert(worker.id.0, (worker.service.to_string(), worker.place));
+            places.insert(worker.id.0, (worker.service.to_string(), worker.list));
         }
         for (id, (service, place)) in &places {
             if self.places.get(id).is_none_or(|(_, before)| before != place) {

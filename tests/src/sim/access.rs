@@ -68,7 +68,7 @@ pub struct Access {
     logins: BTreeMap<LinkId, SimLogin>,
     asked: BTreeMap<u64, LinkId>,
     /// Hosts' links whose execd has proved itself, or need not.
-    pub believed: BTreeSet<LinkId>,
+    pub trusted: BTreeSet<LinkId>,
 }
 
 impl Grant {
@@ -240,14 +240,14 @@ impl Access {
     /// A link of the broker is gone.
     pub fn link_gone(&mut self, link: LinkId) {
         self.logins.remove(&link);
-        self.believed.remove(&link);
+        self.trusted.remove(&link);
     }
 
     /// The broker is gone, and all its links.
     pub fn broker_gone(&mut self) {
         self.logins.clear();
         self.asked.clear();
-        self.believed.clear();
+        self.trusted.clear();
         self.in_force = List::default();
     }
 }

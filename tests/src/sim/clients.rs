@@ -61,8 +61,8 @@ impl World {
 
     /// A client does something, and will again.
     pub fn client_acts(&mut self, index: usize) {
-        let pace = self.plan.pace_ms * 1000;
-        let wait = self.rng.between(1, if self.is_quiescent { 20_000 } else { pace });
+        let think = self.plan.think_ms * 1000;
+        let wait = self.rng.between(1, if self.is_quiescent { 20_000 } else { think });
         self.later(wait, Event::Client(index));
         let client = &mut self.clients[index];
         let Some(conn) = client.conn else { return self.client_connects(index) };

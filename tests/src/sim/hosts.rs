@@ -339,7 +339,7 @@ impl World {
                 let name = self.hosts[index].name.clone();
                 self.note(format_args!("{name}: {note:?}"));
             }
-            Action::Leave | Action::HandOver => {
+            Action::Exit | Action::HandOver => {
                 self.kill_execd(index);
                 self.hosts[index].is_stepping = false;
                 if index != 0 {

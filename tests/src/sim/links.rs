@@ -1,4 +1,4 @@
-//! Connections: bytes in order, each way at its own pace, cut at random, ended in order or broken.
+//! Connections: bytes in order, each way at its own speed, cut at random, ended in order or broken.
 //! Not who reads and writes them.
 
 use super::rng::Rng;

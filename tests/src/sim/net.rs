@@ -5,7 +5,7 @@ mod apply;
 
 use super::body::PieceId;
 use super::links::{Conn, Peer, Pulled};
-use super::world::{Departure, Event, World};
+use super::world::{Event, ShutdownKind, World};
 use broker::engine::action::Origin;
 use broker::engine::input::{Close, Input, Listening, Peer as From, Report, Start};
 use broker::engine::{Engine, EngineOptions};
@@ -119,7 +119,7 @@ impl World {
             return;
         }
         self.epoch += 1;
-        self.departure = Departure::None;
+        self.shutdown = ShutdownKind::None;
         let mut settings = Settings::default();
         for (setting, value) in &self.plan.settings {
             settings.set(*setting, *value);

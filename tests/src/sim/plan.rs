@@ -172,8 +172,8 @@ pub struct Plan {
     pub bytes_max: u64,
     /// Shortest and longest deadline asked for; a quarter ask for none.
     pub deadline_ms: (u64, u64),
-    /// Time between two acts of a client, at most.
-    pub pace_ms: u64,
+    /// Time between two acts of a client (its think time), at most.
+    pub think_ms: u64,
     /// Settings of the broker.
     pub settings: Vec<(Setting, u64)>,
     /// Shortest and longest way of bytes in microseconds.
@@ -240,7 +240,7 @@ impl Plan {
             silent: rare(&mut rng),
             bytes_max: rng.pick(&[40, 200, 3000, 9000]),
             deadline_ms: rng.pick(&[(5, 500), (200, 5000), (2000, 20_000)]),
-            pace_ms: rng.pick(&[5, 50, 500]),
+            think_ms: rng.pick(&[5, 50, 500]),
             settings: settings(&mut rng),
             way_micros: rng.pick(&[(0, 50), (20, 2000), (100, 40_000), (0, 400_000)]),
             split: rng.pick(&[0, 50, 500]),

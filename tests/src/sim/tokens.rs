@@ -295,7 +295,7 @@ impl World {
         self.access.is_on && host.as_str() != "localhost"
     }
 
-    /// An execd says welcome: why it is not believed, if so.
+    /// An execd says welcome: why it is not trusted, if so.
     pub(super) fn doubts(&mut self, link: LinkId, welcome: &ExecWelcome) -> Option<Input> {
         match self.authenticator.greeted.remove(&link) {
             Some(secret) if welcome.signature != Some(signature(secret)) => {
@@ -303,7 +303,7 @@ impl World {
                 Some(Input::Unproven { link, why })
             }
             Some(_) | None => {
-                self.access.believed.insert(link);
+                self.access.trusted.insert(link);
                 None
             }
         }

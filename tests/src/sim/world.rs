@@ -56,7 +56,7 @@ pub enum Event {
 
 /// Why the broker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Departure {
+pub enum ShutdownKind {
     /// It runs, or was killed.
     None,
     /// In order.
@@ -85,7 +85,7 @@ pub struct World {
     /// How often the broker was started.
     pub epoch: u32,
     /// How the last broker ended.
-    pub departure: Departure,
+    pub shutdown: ShutdownKind,
     /// The broker is not started again.
     pub is_closing: bool,
     /// The state directory.
@@ -131,7 +131,7 @@ impl World {
             is_quiescent: false,
             broker: None,
             epoch: 0,
-            departure: Departure::None,
+            shutdown: ShutdownKind::None,
             is_closing: false,
             saved: String::new(),
             persist_fails: false,

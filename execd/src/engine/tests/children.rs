@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn the_life_of_a_child() {
+fn a_child_from_start_to_end() {
     let mut b = Bench::with_broker(|_| {});
     assert_eq!(b.frame(1, start(3, 1)), ["spawn 0 /bin/true"]);
     assert_eq!(b.give(Input::Spawned { child: ChildId(0), pid: 70 }), ["1<started 3/1 70"]);

@@ -25,9 +25,9 @@ fn terminate_ends_all_children_youngest_first_then_execd() {
     );
     assert_eq!(b.give(Input::Terminate), ["kill 1"], "asked again: at once");
     let words = b.give(exited(1, Ending::Signal(9)));
-    assert_eq!(words, ["2<exited 1/1 101 signal 9 tail=", "forget 1", "leave"]);
+    assert_eq!(words, ["2<exited 1/1 101 signal 9 tail=", "forget 1", "exit"]);
     let mut b = Bench::new(|_| {});
-    assert_eq!(b.give(Input::Terminate), ["leave"]);
+    assert_eq!(b.give(Input::Terminate), ["exit"]);
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_child_that_can_not_die_does_not_keep_execd_for_ever() {
     b.closed(1);
     b.give(Input::Terminate);
     assert_eq!(b.until(14_999), ["kill 0"]);
-    assert_eq!(b.until(15_000), ["leave"]);
+    assert_eq!(b.until(15_000), ["exit"]);
     assert_eq!(b.engine.next_deadline(), None);
 }
 
@@ -59,9 +59,9 @@ fn a_built_in_execd_ends_after_the_brokers_orderly_end() {
     assert_eq!(b.until(100), ["kill 0"]);
     b.ends(0);
     let words = b.give(exited(0, Ending::Signal(9)));
-    assert_eq!(words, ["1<exited 1/1 100 signal 9 tail=", "forget 0", "leave"]);
+    assert_eq!(words, ["1<exited 1/1 100 signal 9 tail=", "forget 0", "exit"]);
     let mut b = Bench::with_broker(|config| config.built_in = true);
-    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100, keep: false })), ["leave"]);
+    assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100, keep: false })), ["exit"]);
 }
 
 #[test]
@@ -72,7 +72,7 @@ fn the_orderly_end_is_finished_even_if_the_broker_does_not_wait_for_it() {
     b.closed(1);
     assert_eq!(b.until(100), ["kill 0"]);
     b.ends(0);
-    assert_eq!(b.give(exited(0, Ending::Signal(9))), ["forget 0", "leave"]);
+    assert_eq!(b.give(exited(0, Ending::Signal(9))), ["forget 0", "exit"]);
 }
 
 #[test]
@@ -90,7 +90,7 @@ fn a_standalone_execd_stays_after_a_brokers_orderly_end() {
 fn a_built_in_execd_without_broker_and_children_ends_after_a_while() {
     let mut b = Bench::new(|config| config.built_in = true);
     assert!(b.until(59_999).is_empty());
-    assert_eq!(b.until(60_000), ["leave"]);
+    assert_eq!(b.until(60_000), ["exit"]);
     // A child keeps it, and the time counts from its end.
     let mut b = Bench::with_broker(|config| config.built_in = true);
     b.up(1, 1, 0);
@@ -98,7 +98,7 @@ fn a_built_in_execd_without_broker_and_children_ends_after_a_while() {
     assert!(b.until(300_000).is_empty());
     b.ends(0);
     assert_eq!(b.give(exited(0, Ending::Exit(0))), ["forget 0"]);
-    assert_eq!(b.until(360_000), ["leave"]);
+    assert_eq!(b.until(360_000), ["exit"]);
     // Standalone: never.
     let b = Bench::new(|_| {});
     assert_eq!(b.engine.next_deadline(), None);
@@ -120,7 +120,7 @@ fn without_state_execd_ends_with_its_broker() {
     assert_eq!(b.closed(3), ["term 0"]);
     assert_eq!(b.until(105_000), ["kill 0"]);
     b.ends(0);
-    assert_eq!(b.give(exited(0, Ending::Signal(9))), ["forget 0", "leave"]);
+    assert_eq!(b.give(exited(0, Ending::Signal(9))), ["forget 0", "exit"]);
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn without_a_broker_for_its_time_all_children_end_and_execd() {
     assert_eq!(b.until(2199), [""; 0]);
     assert_eq!(b.until(2200), ["term 0"]);
     b.ends(0);
-    assert_eq!(b.give(exited(0, Ending::Signal(15))), ["forget 0", "leave"]);
+    assert_eq!(b.give(exited(0, Ending::Signal(15))), ["forget 0", "exit"]);
     // One that connects and says nothing is no broker; one that says hello in time is.
     let mut b = Bench::new(|config| config.limits.orphan_ms = 700);
     b.until(500);
@@ -182,7 +182,7 @@ fn without_a_broker_for_its_time_all_children_end_and_execd() {
     b.closed(1);
     b.until(5600);
     b.open(2);
-    assert!(b.until(5700).contains(&"leave".to_owned()));
+    assert!(b.until(5700).contains(&"exit".to_owned()));
     // By default it waits for ever.
     let mut b = Bench::with_broker(|_| {});
     b.up(1, 1, 0);
@@ -196,7 +196,7 @@ fn an_execd_that_stood_still_gives_a_broker_its_time_once_more() {
     b.now = Tick::from_millis(60_000);
     assert_eq!(b.give(Input::Deadline), [""; 0]);
     assert_eq!(b.until(60_699), [""; 0]);
-    assert_eq!(b.until(60_700), ["leave"]);
+    assert_eq!(b.until(60_700), ["exit"]);
 }
 
 #[test]

@@ -78,7 +78,7 @@ fn word(action: &Action) -> Option<String> {
             Signal::Process(number) => format!("signal {child} {number}"),
         },
         Action::Forget { child } => format!("forget {child}"),
-        Action::Leave => "leave".into(),
+        Action::Exit => "exit".into(),
         Action::HandOver => "hand over".into(),
         Action::Note(Note::ReportDropped { .. }) => "dropped".into(),
         Action::Note(_) => return None,

@@ -19,7 +19,7 @@ pub enum Sabotage {
     /// It says of the second failure that the work did not run.
     Lie,
     /// It gives the second request to two workers.
-    Twin,
+    Duplicate,
 }
 
 /// A request that was accepted.
@@ -100,7 +100,7 @@ impl Checker {
         assert!(!self.ended.contains(&head.transaction), "what has ended is given out: {head:?}");
         let Some(accepted) = self.accepted.get_mut(&head.transaction) else { return };
         if accepted.with.insert(link) {
-            self.seen += u32::from(self.sabotage == Sabotage::Twin);
+            self.seen += u32::from(self.sabotage == Sabotage::Duplicate);
             if self.seen == 2 {
                 accepted.with.insert(LinkId::default());
             }
@@ -143,7 +143,7 @@ impl Checker {
     /// The planted faults. Says whether the frame never reaches the client.
     fn deceives(&mut self, transaction: u64, ran: Option<Ran>, is_final: bool) -> bool {
         let counts = match self.sabotage {
-            Sabotage::None | Sabotage::Twin => false,
+            Sabotage::None | Sabotage::Duplicate => false,
             Sabotage::Silence | Sabotage::Echo => is_final,
             Sabotage::Lie => ran == Some(Ran::Maybe),
         };
@@ -159,7 +159,7 @@ impl Checker {
                 assert!(accepted.is_none_or(|a| a.with.is_empty()), "a lie is seen");
                 false
             }
-            Sabotage::None | Sabotage::Echo | Sabotage::Lie | Sabotage::Twin => false,
+            Sabotage::None | Sabotage::Echo | Sabotage::Lie | Sabotage::Duplicate => false,
         }
     }
 

@@ -26,13 +26,13 @@ const MOVES_MAX: usize = 400;
 /// Longer than any deadline that a request may have.
 const LEAP_MS: u64 = 2 * 3_600_000;
 
-/// Bytes as a life of a broker.
+/// Bytes as what happens to a broker.
 pub fn broker(data: &[u8]) {
-    live(data, Sabotage::None);
+    run(data, Sabotage::None);
 }
 
 /// The same, with a broker that is not to be trusted; says what it did, action by action.
-pub fn live(data: &[u8], sabotage: Sabotage) -> u64 {
+pub fn run(data: &[u8], sabotage: Sabotage) -> u64 {
     let mut source = Source::new(data);
     let flags = source.byte();
     let mut shell = Shell::new(sabotage);

@@ -5,8 +5,8 @@ use crate::sim::body::PieceId;
 use crate::sim::net::secret;
 use crate::sim::plan::{Sabotage, ServicePlan};
 use crate::sim::tokens;
-use crate::sim::world::{Departure, Event, World};
-use broker::engine::action::{Action, Ending};
+use crate::sim::world::{Event, ShutdownKind, World};
+use broker::engine::action::{Action, BrokerExit};
 use broker::engine::fact::FactKind;
 use broker::engine::input::{Close, Input, Start};
 use broker::translate::outbound;
@@ -43,8 +43,8 @@ impl World {
                 }
             }
             Action::Start { link, start } => {
-                if !self.access.believed.contains(&link) {
-                    self.hold(Err(format!("link {link} is told to start and is not believed")));
+                if !self.access.trusted.contains(&link) {
+                    self.hold(Err(format!("link {link} is asked to start and is not trusted")));
                 }
                 let given = Start { run: start.run, digest: start.digest };
                 let secret = secret(start.worker, given);
@@ -108,12 +108,12 @@ impl World {
                     self.hold(Err(format!("the configuration is not taken back: {failures:?}")));
                 }
             }
-            Action::End(ending) => {
-                self.note(format_args!("the broker ends: {ending:?}"));
+            Action::End(how) => {
+                self.note(format_args!("the broker ends: {how:?}"));
                 self.kill_broker();
-                self.departure = match ending {
-                    Ending::Exit(_) => Departure::InOrder,
-                    Ending::Abort => Departure::None,
+                self.shutdown = match how {
+                    BrokerExit::Exit(_) => ShutdownKind::InOrder,
+                    BrokerExit::Abort => ShutdownKind::None,
                 };
                 let wait = self.rng.between(1, 2_000_000);
                 self.later(wait, Event::StartBroker);

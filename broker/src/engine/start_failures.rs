@@ -1,10 +1,10 @@
-//! Starts that a host refuses: for good, for now, or because it is at a limit of its own. Not the
-//! ends of processes that did start: `lives`.
+//! Start failures: a host can't start a process for good, for now, or because it is at a limit of
+//! its own. The ends of processes that did start are in `process`.
 
 use super::due::Due;
 use super::fact::FactKind;
 use super::quotas::LINE_BYTES_MAX;
-use super::workers::Life;
+use super::workers::ProcessState;
 use super::{Engine, Out};
 use protocol::bodies::ExecFailed;
 use protocol::show;
@@ -15,13 +15,13 @@ const AGAIN_MS_MAX: u64 = 60_000;
 impl Engine {
     pub(crate) fn on_start_failed(&mut self, key: usize, failed: &ExecFailed, out: Out<'_>) {
         let worker = &self.workers[key];
-        if !worker.life.has_process() {
+        if !worker.state.has_process() {
             return;
         }
         // It is kept, and shown in each list of workers.
         let said = show::brief(&failed.text, LINE_BYTES_MAX);
         if failed.lasting && worker.is_wanted {
-            self.workers[key].enter(Life::Down, self.now);
+            self.workers[key].enter(ProcessState::Down, self.now);
             self.give_up(key, said, "", out);
         } else if failed.again_ms > 0 && worker.is_wanted && !worker.is_stopping {
             self.put_off(key, failed, said, out);
@@ -35,7 +35,7 @@ impl Engine {
     fn put_off(&mut self, key: usize, failed: &ExecFailed, said: String, out: Out<'_>) {
         let wait_ms = failed.again_ms.min(AGAIN_MS_MAX);
         let worker = &mut self.workers[key];
-        worker.enter(Life::Backoff, self.now);
+        worker.enter(ProcessState::Backoff, self.now);
         let what = format!("is put off for {wait_ms} ms: {said}");
         worker.why = said;
         worker.pid = 0;

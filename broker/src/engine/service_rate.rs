@@ -1,6 +1,6 @@
-//! How fast a service gets on: what a request that must wait now has to expect. Measured, not
-//! configured: how long from one request to the next that leaves a queue in which others wait, and
-//! how long one is worked on. Not the refusal: `transaction` admits.
+//! The service rate: how fast a service takes requests out of its queue, and so how long a request
+//! that must wait now will take. It is measured: the time from one request to the next that leaves
+//! a queue in which others wait, and the time that one is worked on. `transaction` admits by it.
 
 use protocol::time::{Micros, Tick};
 
@@ -41,9 +41,9 @@ impl Mean {
     }
 }
 
-/// The pace of a service.
+/// How fast a service gets on.
 #[derive(Debug, Default)]
-pub(crate) struct Pace {
+pub(crate) struct ServiceRate {
     /// When a request was last taken out of the queue, if others were left there.
     chain: Option<Tick>,
     /// When one was last taken out.
@@ -52,7 +52,7 @@ pub(crate) struct Pace {
     run: Mean,
 }
 
-impl Pace {
+impl ServiceRate {
     /// Whether nothing was taken for so long that what was measured before says nothing.
     fn has_stopped(&self, now: Tick) -> bool {
         now.since(self.latest).0 > STOPPED.0.max(self.step.get().saturating_mul(OUTLIER))
@@ -98,43 +98,43 @@ mod tests {
 
     #[test]
     fn what_is_expected_follows_what_happens() {
-        let mut pace = Pace::default();
-        assert_eq!(pace.expect(at(0), 100), None, "nothing is known");
+        let mut rate = ServiceRate::default();
+        assert_eq!(rate.expect(at(0), 100), None, "nothing is known");
         for index in 0..50 {
-            pace.taken(at(index * 5), 10);
-            pace.finished(Micros::from_millis(20));
+            rate.taken(at(index * 5), 10);
+            rate.finished(Micros::from_millis(20));
         }
-        let expected = pace.expect(at(250), 99).map(|micros| micros.as_millis());
+        let expected = rate.expect(at(250), 99).map(|micros| micros.as_millis());
         assert_eq!(expected, Some(520));
         for index in 50..200 {
-            pace.taken(at(index * 5), 10);
-            pace.finished(Micros::from_millis(5));
+            rate.taken(at(index * 5), 10);
+            rate.finished(Micros::from_millis(5));
         }
-        let expected = pace.expect(at(1000), 99).map_or(0, Micros::as_millis);
+        let expected = rate.expect(at(1000), 99).map_or(0, Micros::as_millis);
         assert!((495..=515).contains(&expected), "{expected}");
     }
 
     #[test]
-    fn a_stop_is_no_slow_pace_and_an_exception_no_rule() {
-        let mut pace = Pace::default();
+    fn a_stop_is_no_low_rate_and_an_exception_no_rule() {
+        let mut rate = ServiceRate::default();
         for index in 0..50 {
-            pace.taken(at(index * 5), 10);
-            pace.finished(Micros::from_millis(5));
+            rate.taken(at(index * 5), 10);
+            rate.finished(Micros::from_millis(5));
         }
-        assert!(pace.expect(at(1200), 1).is_some());
-        assert_eq!(pace.expect(at(1300), 1), None);
+        assert!(rate.expect(at(1200), 1).is_some());
+        assert_eq!(rate.expect(at(1300), 1), None);
         // One that took long is not what the next ones will take.
-        pace.finished(Micros::from_millis(60_000));
-        pace.taken(at(1100), 10);
-        let expected = pace.expect(at(1100), 99).map_or(0, Micros::as_millis);
+        rate.finished(Micros::from_millis(60_000));
+        rate.taken(at(1100), 10);
+        let expected = rate.expect(at(1100), 99).map_or(0, Micros::as_millis);
         assert!(expected < 900, "{expected}");
         // What was taken last left nobody behind: the time to the next says nothing.
-        pace.taken(at(1105), 0);
-        let before = pace.step.get();
-        pace.taken(at(1500), 3);
-        assert_eq!(pace.step.get(), before);
+        rate.taken(at(1105), 0);
+        let before = rate.step.get();
+        rate.taken(at(1500), 3);
+        assert_eq!(rate.step.get(), before);
         // After half a minute of nothing it is all to be learned again.
-        pace.taken(at(30_000), 10);
-        assert_eq!(pace.expect(at(30_000), 99), None);
+        rate.taken(at(30_000), 10);
+        assert_eq!(rate.expect(at(30_000), 99), None);
     }
 }

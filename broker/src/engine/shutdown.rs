@@ -1,23 +1,23 @@
-//! The broker's orderly end: no new requests, what runs may finish for a moment, workers are asked
-//! to end, hosts end what is left, then the process. `halt` skips the moment; `abort` skips
-//! everything.
+//! The broker's orderly shutdown: no new requests, what runs may finish within `stop_ask_ms`,
+//! workers are asked to end, hosts end what is left, then the process ends. `halt` does not wait
+//! for what runs; `abort` skips everything.
 
-use super::action::{Action, Ending};
+use super::action::{Action, BrokerExit};
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::transaction::Stage;
-use super::workers::{Life, Place};
+use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
-use protocol::bodies::{Ending as Ended, ErrorBody, ExecEnd};
+use protocol::bodies::{Ending, ErrorBody, ExecEnd};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::names::HostName;
 use protocol::settings::Setting;
 use protocol::time::Tick;
 
-/// How far the end is.
+/// How far the shutdown is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Departure {
+pub(crate) struct Shutdown {
     status: u8,
     step: Step,
     /// When the time of this step is over.
@@ -27,11 +27,11 @@ pub(crate) struct Departure {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
     /// Busy workers may finish.
-    Finishing,
+    Draining,
     /// Hosts end their processes; these have not said that they are done.
-    Leaving(Vec<HostName>),
+    Stopping(Vec<HostName>),
     /// `Action::End` was given.
-    Gone,
+    Done,
 }
 
 /// The signals that ask a process to end.
@@ -46,8 +46,8 @@ impl Engine {
     /// TERM or INT: end in order with status 0. A second one ends at once, and still leaves nothing
     /// behind: hosts kill what they have.
     pub(crate) fn on_terminate(&mut self, signal: &str, out: Out<'_>) {
-        if self.ending.is_some() {
-            if !self.is_gone() {
+        if self.shutdown.is_some() {
+            if !self.has_shut_down() {
                 for link in self.hosts.values().filter_map(|host| host.state.link()) {
                     let end = ExecEnd { grace_ms: 0, keep: false };
                     out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
@@ -55,25 +55,25 @@ impl Engine {
             }
             self.end_now(out);
         } else {
-            self.depart(0, &format!("signal {signal}"), true, out);
+            self.begin_shutdown(0, &format!("signal {signal}"), true, out);
         }
     }
 
-    /// Begins the end.
-    pub(crate) fn depart(&mut self, status: u8, why: &str, may_finish: bool, out: Out<'_>) {
+    /// Begins the shutdown.
+    pub(crate) fn begin_shutdown(&mut self, status: u8, why: &str, may_finish: bool, out: Out<'_>) {
         self.record(
-            FactKind::BrokerEnding,
+            FactKind::BrokerShutdown,
             About::default(),
             format!("the broker ends: {why}"),
             out,
         );
         let wait = if may_finish { self.settings.get(Setting::StopAskMs) } else { 0 };
         let until = self.now.plus_millis(wait);
-        self.ending = Some(Departure { status, step: Step::Finishing, until });
+        self.shutdown = Some(Shutdown { status, step: Step::Draining, until });
         let waiting: Vec<usize> = self
             .transactions
             .iter()
-            .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Barred))
+            .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Blocked))
             .map(|(key, _)| key)
             .collect();
         for key in waiting {
@@ -88,41 +88,41 @@ impl Engine {
         }
         self.due.add(until, Due::End);
         if !may_finish {
-            self.leave(out);
+            self.stop_all(out);
         }
     }
 
-    /// After each step of a broker that ends: is the next stage reached?
-    pub(crate) fn check_departure(&mut self, out: Out<'_>) {
-        let Some(departure) = &self.ending else { return };
-        if departure.step == Step::Finishing && self.workers.count(Place::Busy) == 0 {
-            self.leave(out);
+    /// After each step of a broker that shuts down: is its next step reached?
+    pub(crate) fn check_shutdown(&mut self, out: Out<'_>) {
+        let Some(shutdown) = &self.shutdown else { return };
+        if shutdown.step == Step::Draining && self.workers.count(WorkerList::Busy) == 0 {
+            self.stop_all(out);
         }
-        if self.ending.as_ref().is_some_and(|d| d.step == Step::Leaving(Vec::new())) {
+        if self.shutdown.as_ref().is_some_and(|d| d.step == Step::Stopping(Vec::new())) {
             self.end_now(out);
         }
     }
 
-    /// `Due::End`: the time of a stage is over.
-    pub(crate) fn on_departure_due(&mut self, out: Out<'_>) {
+    /// `Due::End`: the time of a step is over.
+    pub(crate) fn on_shutdown_due(&mut self, out: Out<'_>) {
         // The end of an earlier step may still be due.
-        let departure = self.ending.as_ref().filter(|departure| departure.until <= self.now);
-        match departure.map(|departure| &departure.step) {
-            Some(Step::Finishing) => self.leave(out),
-            Some(Step::Leaving(_)) => self.end_now(out),
-            Some(Step::Gone) | None => {}
+        let shutdown = self.shutdown.as_ref().filter(|shutdown| shutdown.until <= self.now);
+        match shutdown.map(|shutdown| &shutdown.step) {
+            Some(Step::Draining) => self.stop_all(out),
+            Some(Step::Stopping(_)) => self.end_now(out),
+            Some(Step::Done) | None => {}
         }
     }
 
-    /// Whether a worker that ended so while the broker ends did what it was told: whoever stops the
-    /// broker may have sent TERM to its workers as well.
-    pub(crate) fn is_farewell(&self, ending: Option<Ended>) -> bool {
-        self.ending.is_some()
-            && matches!(ending, None | Some(Ended::Exit(0) | Ended::Signal(SIGTERM | SIGINT)))
+    /// Whether a worker that ended so while the broker shuts down did what it was asked to: whoever
+    /// stops the broker may have sent TERM to its workers as well.
+    pub(crate) fn is_exit_of_shutdown(&self, ending: Option<Ending>) -> bool {
+        self.shutdown.is_some()
+            && matches!(ending, None | Some(Ending::Exit(0) | Ending::Signal(SIGTERM | SIGINT)))
     }
 
     /// Requests that are still with workers fail, workers and hosts are asked to end.
-    fn leave(&mut self, out: Out<'_>) {
+    fn stop_all(&mut self, out: Out<'_>) {
         let running: Vec<usize> =
             self.transactions.iter().filter(|(_, t)| !t.is_ended).map(|(key, _)| key).collect();
         for key in running {
@@ -134,11 +134,11 @@ impl Engine {
             );
         }
         for key in self.workers.keys() {
-            if self.workers[key].life == Life::Ready {
+            if self.workers[key].state == ProcessState::Ready {
                 self.ask_to_end(key, out);
             }
             // Its host ends it, whatever it does now: that is no fault of its own.
-            self.workers[key].is_stopping |= self.workers[key].life.has_process();
+            self.workers[key].is_stopping |= self.workers[key].state.has_process();
         }
         let grace_ms = self.settings.get(Setting::StopTermMs).min(5000);
         let mut waiting = Vec::new();
@@ -154,9 +154,9 @@ impl Engine {
             }
         }
         let until = self.now.plus_millis(grace_ms + MARGIN_MS);
-        if let Some(departure) = &mut self.ending {
-            departure.step = Step::Leaving(waiting);
-            departure.until = until;
+        if let Some(shutdown) = &mut self.shutdown {
+            shutdown.step = Step::Stopping(waiting);
+            shutdown.until = until;
         }
         self.due.add(until, Due::End);
     }
@@ -164,23 +164,23 @@ impl Engine {
     /// A host's link is gone while the broker ends: the built-in execd ends when its processes
     /// have.
     pub(crate) fn on_host_ended(&mut self, name: &HostName, out: Out<'_>) {
-        if let Some(Departure { step: Step::Leaving(hosts), .. }) = &mut self.ending {
+        if let Some(Shutdown { step: Step::Stopping(hosts), .. }) = &mut self.shutdown {
             hosts.retain(|host| host != name);
         }
-        self.check_departure(out);
+        self.check_shutdown(out);
     }
 
     fn end_now(&mut self, out: Out<'_>) {
-        if let Some(departure) = &mut self.ending
-            && departure.step != Step::Gone
+        if let Some(shutdown) = &mut self.shutdown
+            && shutdown.step != Step::Done
         {
-            departure.step = Step::Gone;
-            out.push(Action::End(Ending::Exit(departure.status)));
+            shutdown.step = Step::Done;
+            out.push(Action::End(BrokerExit::Exit(shutdown.status)));
         }
     }
 
     /// Whether `Action::End` was given.
-    pub fn is_gone(&self) -> bool {
-        self.ending.as_ref().is_some_and(|departure| departure.step == Step::Gone)
+    pub fn has_shut_down(&self) -> bool {
+        self.shutdown.as_ref().is_some_and(|shutdown| shutdown.step == Step::Done)
     }
 }

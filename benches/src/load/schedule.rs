@@ -1,5 +1,5 @@
-//! The beat of the open loop: request k is meant to leave at the begin plus k/rate. A timer of the
-//! kernel wakes the loop, since epoll counts in milliseconds.
+//! The schedule of the open loop: request k is meant to leave at the begin plus k/rate. A timer of
+//! the kernel wakes the loop, since epoll counts in milliseconds.
 
 use crate::clock;
 use mio::unix::SourceFd;
@@ -10,18 +10,18 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::time::{Duration, Instant};
 
 /// The timer's token.
-pub(super) const BEAT: Token = Token(usize::MAX - 1);
+pub(super) const TIMER: Token = Token(usize::MAX - 1);
 
 /// When the next request is meant to leave.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub(super) struct Schedule {
     timer: TimerFd,
     rate: u64,
     begun: Instant,
     next: u64,
 }
 
-impl Pace {
+impl Schedule {
     /// So many requests a second, not begun yet.
     pub(super) fn new(rate: u64) -> Result<Self, String> {
         if rate == 0 || rate > 10_000_000 {
@@ -34,7 +34,7 @@ impl Pace {
 
     pub(super) fn register(&self, registry: &Registry) -> Result<(), String> {
         registry
-            .register(&mut SourceFd(&self.timer.as_fd().as_raw_fd()), BEAT, Interest::READABLE)
+            .register(&mut SourceFd(&self.timer.as_fd().as_raw_fd()), TIMER, Interest::READABLE)
             .map_err(|e| e.to_string())
     }
 

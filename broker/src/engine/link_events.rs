@@ -1,5 +1,5 @@
-//! Links come and go: opened, closed by the peer, closed by us for a fault, garbage on them. Who
-//! stands at a link and what its loss means is `clients`', `lives`' and `hosts`' business.
+//! What happens to links: opened, closed by the peer, closed by the broker for a fault, garbage
+//! received. Who is at a link, and what its loss means, is known to `clients`, `process`, `hosts`.
 
 use super::action::Action;
 use super::clients;
@@ -40,7 +40,7 @@ impl Engine {
         self.link_gone(link, how, why, out);
     }
 
-    /// A link is gone, by itself or because it was closed: what that means for who stood there.
+    /// A link is gone, by itself or because it was closed: what that means for who was there.
     pub(crate) fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
         let Some(end) = self.links.get(link).map(|slot| slot.end.clone()) else { return };
         self.links.free(link, out);
@@ -52,7 +52,7 @@ impl Engine {
         }
     }
 
-    /// Closes a link; who stood there is the caller's business.
+    /// Closes a link; what follows for who was there is the caller's business.
     pub(crate) fn close_link(&mut self, link: LinkId, out: Out<'_>) {
         if self.links.get(link).is_some() {
             out.push(Action::Close { link });
@@ -60,8 +60,8 @@ impl Engine {
         }
     }
 
-    /// Closes a link for a fault of its, with a fact.
-    pub(crate) fn cut(&mut self, link: LinkId, why: String, out: Out<'_>) {
+    /// Drops a link for a fault of its: closes it, with a fact that says why.
+    pub(crate) fn drop_link(&mut self, link: LinkId, why: String, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         let (class, end, from) = (class_of(&slot.end), slot.end.clone(), clients::from(&slot.peer));
         if self.may_cause(class, Some(link)) {
@@ -82,7 +82,11 @@ impl Engine {
             let all = self.settings.get(Setting::OutboxesBytesMax);
             format!("for all clients more than {all}, outboxes_bytes_max")
         };
-        self.cut(link, format!("outbox is full ({bytes} bytes wait, {limit}); closing it"), out);
+        self.drop_link(
+            link,
+            format!("outbox is full ({bytes} bytes wait, {limit}); closing it"),
+            out,
+        );
     }
 
     /// Says what is wrong, then closes the link.
@@ -184,7 +188,7 @@ impl Engine {
                     let text = format!("execd sent garbage: {said}");
                     self.record(FactKind::HostError, about, text, out);
                 }
-                self.cut(link, "sent what is no frame".into(), out);
+                self.drop_link(link, "sent what is no frame".into(), out);
             }
             (End::Client(_) | End::NewClient | End::NewWorker | End::Free, _) => {
                 self.refuse_link(link, body, out);
@@ -210,7 +214,7 @@ impl Engine {
         if let Some(transaction) = piece_of {
             self.fail(transaction, body, out);
             if !error.more {
-                self.clients[key].cut.remove(&sequence);
+                self.clients[key].discarded.remove(&sequence);
             }
         } else if !error.more || self.may_come_in_pieces(key, out) {
             // One under way with the same sequence is whole, and goes on.
@@ -235,7 +239,7 @@ impl Engine {
         let Some(slot) = self.links.get(link) else { return };
         let end = slot.end.clone();
         if let (End::Host(name), ErrorCode::ShuttingDown, 0) = (&end, error.code, worker.0)
-            && self.on_host_ending(link, name, out)
+            && self.on_host_shutdown(link, name, out)
         {
             return;
         }

@@ -1,5 +1,5 @@
-//! The lives of workers: started, up, ready, lost, asked to end, ended, started again. Policy only:
-//! the processes are execd's. Requests of a worker that is lost are `dispatch`'s.
+//! The states of a worker's process: started, up, ready, lost, asked to end, ended, started again.
+//! Policy only: the processes are execd's. Requests of a worker that is lost are `dispatch`'s.
 
 use super::action::Action;
 use super::due::Due;
@@ -7,7 +7,7 @@ use super::fact::{About, FactKind};
 use super::input::Close;
 use super::quotas::Class;
 use super::restart::Verdict;
-use super::workers::{Life, Place};
+use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
 use protocol::bodies::{Ending, ExecExited, ExecOutput, ExecStart, ExecStarted, Stream};
 use protocol::ids::{RunId, WorkerId};
@@ -47,16 +47,19 @@ impl Engine {
         let worker = &mut self.workers[key];
         worker.is_wanted = true;
         worker.failed = None;
-        if worker.life == Life::Down || worker.life == Life::Ready {
+        if worker.state == ProcessState::Down || worker.state == ProcessState::Ready {
             worker.why.clear();
         }
         worker.restart.reset();
         worker.is_to_restart = false;
-        match worker.life {
-            Life::Down | Life::Backoff => self.launch(key, out),
+        match worker.state {
+            ProcessState::Down | ProcessState::Backoff => self.launch(key, out),
             // It ends because it was stopped, and is started again when it has.
-            Life::Asked | Life::Ending => {}
-            Life::Starting | Life::Up | Life::Ready | Life::Returning => {
+            ProcessState::Asked | ProcessState::Ending => {}
+            ProcessState::Starting
+            | ProcessState::Up
+            | ProcessState::Ready
+            | ProcessState::Returning => {
                 self.settle(key);
                 let service = self.workers[key].service;
                 self.serve(service, out);
@@ -73,12 +76,12 @@ impl Engine {
             && !worker.is_self_started
             && !service.is_paused
             && worker.failed.is_none()
-            && !worker.life.has_process()
-            && self.ending.is_none();
+            && !worker.state.has_process()
+            && self.shutdown.is_none();
         let link = self.start_link(&worker.host).filter(|_| may_run);
         let (Some(link), id) = (link, worker.id) else {
-            if worker.life == Life::Backoff {
-                self.workers[key].enter(Life::Down, self.now);
+            if worker.state == ProcessState::Backoff {
+                self.workers[key].enter(ProcessState::Down, self.now);
             }
             return;
         };
@@ -105,9 +108,9 @@ impl Engine {
         let what = format!("is started: {} (run {run})", worker.path);
         let worker = &mut self.workers[key];
         worker.run = run;
-        worker.told = None;
+        worker.announced = None;
         worker.pid = 0;
-        worker.enter(Life::Starting, self.now);
+        worker.enter(ProcessState::Starting, self.now);
         worker.begin_run();
         worker.started = self.now;
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
@@ -134,21 +137,25 @@ impl Engine {
         let worker = &mut self.workers[key];
         worker.is_unlisted = false;
         worker.pid = started.pid;
-        match worker.life {
-            Life::Starting => {
-                worker.enter(Life::Up, self.now);
+        match worker.state {
+            ProcessState::Starting => {
+                worker.enter(ProcessState::Up, self.now);
                 let what = format!("is up, pid {}", started.pid);
                 self.worker_fact(FactKind::WorkerUp, key, &what, out);
             }
             // Its login was quicker, or it is being ended already.
-            Life::Up | Life::Ready | Life::Returning | Life::Asked | Life::Ending => {}
-            Life::Down | Life::Backoff => {}
+            ProcessState::Up
+            | ProcessState::Ready
+            | ProcessState::Returning
+            | ProcessState::Asked
+            | ProcessState::Ending => {}
+            ProcessState::Down | ProcessState::Backoff => {}
         }
     }
 
     /// The host of a worker reports its end.
     pub(crate) fn on_exited(&mut self, key: usize, exited: &ExecExited, out: Out<'_>) {
-        if self.workers[key].life.has_process() {
+        if self.workers[key].state.has_process() {
             self.workers[key].is_over = true;
             self.exited(key, exited, out);
         }
@@ -167,8 +174,8 @@ impl Engine {
         if worker.link.is_some() {
             // What it sent before it ended is still to be read; the end of the connection follows.
             let (id, run) = (worker.id, worker.run);
-            if worker.life == Life::Ready {
-                worker.enter(Life::Returning, self.now);
+            if worker.state == ProcessState::Ready {
+                worker.enter(ProcessState::Returning, self.now);
             }
             self.wait_for(key, TRAILING_MS, Due::Return(id, run));
             self.settle(key);
@@ -186,12 +193,12 @@ impl Engine {
         let wait = self.return_wait_ms(key);
         let is_cut_off = how == Close::Vanished || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
-        if worker.life == Life::Ready {
-            worker.enter(Life::Returning, self.now);
+        if worker.state == ProcessState::Ready {
+            worker.enter(ProcessState::Returning, self.now);
         }
-        worker.is_cut_off |= is_cut_off && worker.life == Life::Returning;
-        let (id, run, life, is_self_started) =
-            (worker.id, worker.run, worker.life, worker.is_self_started);
+        worker.is_cut_off |= is_cut_off && worker.state == ProcessState::Returning;
+        let (id, run, state, is_self_started) =
+            (worker.id, worker.run, worker.state, worker.is_self_started);
         let is_busy = worker.current.is_some();
         let has_exited = worker.has_exited;
         self.settle(key);
@@ -204,10 +211,10 @@ impl Engine {
             self.forget_worker(key, out);
         } else if has_exited {
             self.ended(key, out);
-        } else if life == Life::Asked {
+        } else if state == ProcessState::Asked {
             // Its socket was shut while it was busy; it is not any more.
             self.wait_for_end(key);
-        } else if life == Life::Returning {
+        } else if state == ProcessState::Returning {
             let what = if is_busy { format!("{why} while it was busy") } else { why.to_owned() };
             self.note_loss(key, what);
             self.wait_for(key, wait, Due::Return(id, run));
@@ -218,10 +225,10 @@ impl Engine {
     pub(crate) fn forget_worker(&mut self, key: usize, out: Out<'_>) {
         let worker = &self.workers[key];
         let service = worker.service;
-        if worker.life.has_process() && !worker.is_self_started {
+        if worker.state.has_process() && !worker.is_self_started {
             self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
         }
-        self.set_roomy(key, false);
+        self.set_has_room(key, false);
         self.registry[service].workers -= 1;
         self.workers.remove(key);
     }
@@ -243,7 +250,7 @@ impl Engine {
     /// again, and that counts neither for its backoff nor for its failure.
     fn ended_cut_off(&mut self, key: usize, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(Life::Down, self.now);
+        worker.enter(ProcessState::Down, self.now);
         worker.why = format!("cut off: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.is_stopping) = (false, false);
@@ -257,9 +264,10 @@ impl Engine {
         let worker = &mut self.workers[key];
         let ready = worker.was_ready.then_some(worker.ready_since);
         let ending = worker.ending;
-        let was_stopping = std::mem::take(&mut worker.is_stopping) || self.is_farewell(ending);
+        let was_stopping =
+            std::mem::take(&mut worker.is_stopping) || self.is_exit_of_shutdown(ending);
         let worker = &mut self.workers[key];
-        worker.enter(Life::Down, self.now);
+        worker.enter(ProcessState::Down, self.now);
         worker.pid = 0;
         worker.has_exited = false;
         let is_killed = worker.killed.is_some();
@@ -287,7 +295,7 @@ impl Engine {
             }
             Verdict::Now => self.launch(key, out),
             Verdict::At(at) => {
-                self.workers[key].enter(Life::Backoff, self.now);
+                self.workers[key].enter(ProcessState::Backoff, self.now);
                 self.due.add(at, Due::Restart(id, self.workers[key].run));
                 let wait = at.since(self.now).as_millis();
                 self.worker_fact(
@@ -303,7 +311,7 @@ impl Engine {
     /// `Due::Restart`: the backoff before a restart is over.
     pub(crate) fn on_restart_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         if let Some(key) = self.worker_of_run(id, run)
-            && self.workers[key].life == Life::Backoff
+            && self.workers[key].state == ProcessState::Backoff
         {
             self.launch(key, out);
         }
@@ -313,7 +321,9 @@ impl Engine {
     pub(crate) fn on_worker_login_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
-        if !matches!(worker.life, Life::Starting | Life::Up) || self.now < worker.wait_until {
+        if !matches!(worker.state, ProcessState::Starting | ProcessState::Up)
+            || self.now < worker.wait_until
+        {
             return;
         }
         if self.is_reached(&self.workers[key].host) && !self.workers[key].ends_with_host {
@@ -345,14 +355,14 @@ impl Engine {
                 self.close_link(link, out);
                 self.worker_lost(key, Close::Reset, "ended", out);
             }
-            None if worker.life == Life::Returning
+            None if worker.state == ProcessState::Returning
                 && (worker.ends_with_host || !self.is_reached(&worker.host)) =>
             {
                 // Nobody can end it, or its host does anyway, and nothing is started in its place:
                 // its host says later what became of it.
                 self.look_later(key, Due::Return(id, run));
             }
-            None if worker.life == Life::Returning => {
+            None if worker.state == ProcessState::Returning => {
                 let what = "lost its connection and did not come back; its process is ended";
                 self.worker_fact(FactKind::WorkerKilled, key, what, out);
                 self.note_killed(key, "lost its connection and did not come back");
@@ -366,7 +376,7 @@ impl Engine {
     pub(crate) fn on_absent_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let is_unlisted = std::mem::take(&mut self.workers[key].is_unlisted);
-        if is_unlisted && self.workers[key].life.has_process() {
+        if is_unlisted && self.workers[key].state.has_process() {
             let (worker, tail) = (id, Vec::new());
             let exited = ExecExited {
                 worker,
@@ -385,10 +395,13 @@ impl Engine {
     pub(crate) fn host_gone(&mut self, name: &HostName, out: Out<'_>) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
-            let is_on_its_way = matches!(worker.life, Life::Starting | Life::Up | Life::Returning);
+            let is_on_its_way = matches!(
+                worker.state,
+                ProcessState::Starting | ProcessState::Up | ProcessState::Returning
+            );
             worker.is_cut_off |= is_on_its_way && worker.host == *name;
         }
-        if self.ending.is_some() {
+        if self.shutdown.is_some() {
             self.on_host_ended(name, out);
         }
     }
@@ -413,7 +426,7 @@ impl Engine {
             self.workers[key].why.clear();
         }
         self.settle(key);
-        if self.workers[key].place == Place::Lazy {
+        if self.workers[key].list == WorkerList::Lazy {
             self.launch(key, out);
         }
         let service = self.workers[key].service;

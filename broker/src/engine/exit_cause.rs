@@ -1,10 +1,10 @@
-//! What a worker's end is put down to, and what can be done about it: one cause for each death, in
-//! words. Not what follows from it: that is `lives` and `restart`.
+//! Why a worker's process ended, and what can be done about it: one cause for each end, in words.
+//! What follows from it is decided in `process` and `restart`.
 
 use super::due::Due;
 use super::fact::FactKind;
 use super::links::End;
-use super::workers::{Life, Worker};
+use super::workers::{ProcessState, Worker};
 use super::{Engine, Out};
 use protocol::bodies::Ending;
 use protocol::ids::{LinkId, RunId, WorkerId};
@@ -14,10 +14,11 @@ use protocol::show;
 /// How long the report of an end may follow the end of a connection: until then the two are one
 /// event.
 const TOGETHER_MS: u64 = 300;
-/// Most of the last line of stderr that is told with a death, in bytes; its page has all of it.
+/// Most of the last line of stderr that the fact of an end quotes, in bytes; the worker's page
+/// has all of it.
 const LAST_LINE_MAX: usize = 512;
-/// Most of a refusal that is kept, in characters.
-const REFUSAL_MAX: usize = 200;
+/// Most of the text of a refused login that is kept, in characters.
+const REFUSED_MAX: usize = 200;
 
 impl Worker {
     /// A new process: what is known of the one before is of the past.
@@ -29,7 +30,7 @@ impl Worker {
 
 impl Engine {
     /// A worker lost its connection. Mostly its end follows at once, and that is one fact; if not,
-    /// the loss is told by itself.
+    /// the loss is a fact of its own.
     pub(crate) fn note_loss(&mut self, key: usize, how: String) {
         let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
@@ -42,8 +43,8 @@ impl Engine {
     pub(crate) fn on_lost_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
-        let is_expected = worker.ends_with_host || self.ending.is_some();
-        if worker.life != Life::Returning || worker.link.is_some() || is_expected {
+        let is_expected = worker.ends_with_host || self.shutdown.is_some();
+        if worker.state != ProcessState::Returning || worker.link.is_some() || is_expected {
             return;
         }
         let how = worker.lost.as_deref().unwrap_or("lost its connection");
@@ -73,7 +74,7 @@ impl Engine {
         };
         let key = self.workers.by_id().find(|(_, w)| is_it(w)).map(|(key, _)| key);
         if let Some(key) = key {
-            self.workers[key].refused = Some(text.chars().take(REFUSAL_MAX).collect());
+            self.workers[key].refused = Some(text.chars().take(REFUSED_MAX).collect());
         }
     }
 
@@ -180,8 +181,8 @@ mod tests {
     fn every_signal_that_ends_a_program_has_its_name() {
         // CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG and WINCH end nobody.
         for signal in (1..=31).filter(|signal| ![17, 18, 19, 20, 21, 22, 23, 28].contains(signal)) {
-            let told = ended(Ending::Signal(signal));
-            assert!(told.starts_with(&format!("signal {signal} (SIG")), "{told}");
+            let text = ended(Ending::Signal(signal));
+            assert!(text.starts_with(&format!("signal {signal} (SIG")), "{text}");
         }
     }
 }

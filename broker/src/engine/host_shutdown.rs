@@ -1,11 +1,11 @@
 //! A host whose execd shuts down in order and said so: nothing is started there and no request is
-//! given to its workers until it is linked anew, and their ends are told as what they are. It can
+//! given to its workers until it is linked anew, and their ends are no crashes. It can
 //! say this only of the workers that run there. Not a host that is lost: `absence`.
 
 use super::fact::{About, FactKind};
 use super::hosts::HostState;
 use super::quotas::Class;
-use super::workers::Life;
+use super::workers::ProcessState;
 use super::{Engine, Out};
 use protocol::bodies::Ending;
 use protocol::ids::LinkId;
@@ -14,13 +14,13 @@ use protocol::names::HostName;
 impl Engine {
     /// The execd at this link says that it is shutting down. False if that is no news of an execd
     /// that serves the broker.
-    pub(crate) fn on_host_ending(&mut self, link: LinkId, name: &HostName, out: Out<'_>) -> bool {
+    pub(crate) fn on_host_shutdown(&mut self, link: LinkId, name: &HostName, out: Out<'_>) -> bool {
         let Some(host) = self.hosts.get_mut(name) else { return false };
         let serves = match host.state {
             HostState::Listing(at) | HostState::Up(at) => at == link,
             HostState::Down | HostState::Dialing | HostState::Greeting(_) => false,
         };
-        if !serves || std::mem::replace(&mut host.is_ending, true) {
+        if !serves || std::mem::replace(&mut host.is_shutting_down, true) {
             return false;
         }
         host.why = "its execd is shutting down and ends its workers".into();
@@ -31,7 +31,7 @@ impl Engine {
         );
         if self.may_cause(Class::Host, Some(link)) {
             let about = About { host: Some(name.clone()), ..About::default() };
-            self.record(FactKind::HostEnding, about, text, out);
+            self.record(FactKind::HostShutdown, about, text, out);
         }
         self.end_with_host(name);
         true
@@ -42,7 +42,8 @@ impl Engine {
     pub(crate) fn end_with_host(&mut self, name: &HostName) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
-            let runs = worker.host == *name && !worker.is_self_started && worker.life.has_process();
+            let runs =
+                worker.host == *name && !worker.is_self_started && worker.state.has_process();
             if runs && worker.killed.is_none() {
                 worker.ends_with_host = true;
                 self.settle(key);
@@ -52,11 +53,11 @@ impl Engine {
 
     /// Where programs of a host can be started now.
     pub(crate) fn start_link(&self, name: &HostName) -> Option<LinkId> {
-        self.host_link(name).filter(|_| !self.is_host_ending(name))
+        self.host_link(name).filter(|_| !self.is_host_shutting_down(name))
     }
 
-    pub(crate) fn is_host_ending(&self, name: &HostName) -> bool {
-        self.hosts.get(name).is_some_and(|host| host.is_ending)
+    pub(crate) fn is_host_shutting_down(&self, name: &HostName) -> bool {
+        self.hosts.get(name).is_some_and(|host| host.is_shutting_down)
     }
 
     /// Whether the end of a worker is put down to the end of its host: however a program ends that
@@ -71,7 +72,7 @@ impl Engine {
     /// its backoff nor as a restart.
     pub(crate) fn ended_with_host(&mut self, key: usize, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(Life::Down, self.now);
+        worker.enter(ProcessState::Down, self.now);
         worker.why = format!("ended with its host, whose execd shut down: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.ends_with_host) = (false, false);

@@ -1,8 +1,8 @@
-//! The retry budget of a service: how many requests may be given to a further worker after a death,
-//! measured by what its workers get anyway, so that repetitions never become the load. A bucket
-//! whose tokens expire: each request given out for the first time adds a share of one, a minimum is
-//! always there, and what is older than two windows counts no more. Not the rule who may be
-//! repeated at all: that is `dispatch`.
+//! The retry budget of a service: how many requests may be given to another worker after one died,
+//! measured by what its workers get anyway, so that repetitions never become the load. It is a
+//! bucket whose tokens expire: each request given out for the first time adds a share of one, a
+//! minimum is always there, and what is older than two windows counts no more. Which request may be
+//! repeated at all is decided in `dispatch`.
 
 use protocol::time::Tick;
 
@@ -29,7 +29,7 @@ impl Level {
 
 /// What was given to workers lately.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Budget {
+pub(crate) struct RetryBudget {
     /// When the present window ends.
     until: Tick,
     /// Given for the first time: in the window before, in the present one.
@@ -38,7 +38,7 @@ pub(crate) struct Budget {
     again: [u64; 2],
 }
 
-impl Budget {
+impl RetryBudget {
     fn roll(&mut self, now: Tick) {
         if now < self.until {
             return;
@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn a_minimum_is_always_there_and_a_share_comes_with_the_traffic() {
-        let mut budget = Budget::default();
+        let mut budget = RetryBudget::default();
         assert_eq!(budget.level(at(0), 10, 3), Level { used: 0, most: 3, fresh: 0 });
         (0..29).for_each(|_| budget.first(at(5)));
         assert_eq!(budget.level(at(5), 10, 3).most, 5);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn what_is_two_windows_old_counts_no_more() {
-        let mut budget = Budget::default();
+        let mut budget = RetryBudget::default();
         (0..100).for_each(|_| budget.first(at(1000)));
         (0..13).for_each(|_| budget.repeat(at(1000)));
         assert_eq!(budget.level(at(10_999), 10, 3), Level { used: 13, most: 13, fresh: 100 });

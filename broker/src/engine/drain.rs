@@ -1,11 +1,12 @@
-//! How workers end when they are to: asked, shut for writing, TERM, KILL; killed when they are busy
-//! too long. Not what follows when they have ended: that is `lives`.
+//! How workers are drained and ended: the reply in progress is waited for, then they are asked to
+//! end, shut for writing, sent TERM, sent KILL; killed when they are busy too long. What follows
+//! when they have ended is in `process`.
 
 use super::action::Action;
 use super::due::Due;
 use super::fact::FactKind;
 use super::input::Close;
-use super::workers::Life;
+use super::workers::ProcessState;
 use super::{Engine, Out};
 use protocol::bodies::ExecStop;
 use protocol::frame::Frame;
@@ -18,7 +19,7 @@ impl Engine {
     /// Has execd end a worker's process: TERM to its group, KILL after the grace time.
     pub(crate) fn exec_stop(&mut self, key: usize, grace_ms: u64, out: Out<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(Life::Ending, self.now);
+        worker.enter(ProcessState::Ending, self.now);
         worker.killed_at = self.now.plus_millis(grace_ms);
         let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
         let host = worker.host.clone();
@@ -43,17 +44,17 @@ impl Engine {
         let worker = &mut self.workers[key];
         let is_it =
             worker.host == *host && !worker.is_self_started && (run.0 == 0 || run == worker.run);
-        if is_it && worker.life == Life::Ending {
+        if is_it && worker.state == ProcessState::Ending {
             worker.is_unlisted = true;
             let run = worker.run;
             self.on_absent_due(id, run, out);
         }
     }
 
-    /// Whether a worker was stopped and has nothing more to do.
-    pub(crate) fn wants_to_leave(&self, key: usize) -> bool {
+    /// Whether a stopped worker is drained: it is ready and has nothing more to reply to.
+    pub(crate) fn is_drained(&self, key: usize) -> bool {
         let worker = &self.workers[key];
-        worker.current.is_none() && worker.life == Life::Ready && !worker.is_wanted
+        worker.current.is_none() && worker.state == ProcessState::Ready && !worker.is_wanted
     }
 
     /// `stop` of one worker: after the reply in progress it is asked to end; a second `stop` does
@@ -66,30 +67,34 @@ impl Engine {
         // A reply that nobody waits for any more is not waited for.
         let is_busy = worker.current.is_some_and(|at| !self.transactions[at].is_ended);
         self.settle(key);
-        match self.workers[key].life {
-            Life::Down => {}
-            Life::Backoff => self.workers[key].enter(Life::Down, self.now),
-            Life::Ready if is_busy && was_wanted => {}
-            Life::Ready => self.ask_to_end(key, out),
-            Life::Starting | Life::Up | Life::Returning => {
+        match self.workers[key].state {
+            ProcessState::Down => {}
+            ProcessState::Backoff => self.workers[key].enter(ProcessState::Down, self.now),
+            ProcessState::Ready if is_busy && was_wanted => {}
+            ProcessState::Ready => self.ask_to_end(key, out),
+            ProcessState::Starting | ProcessState::Up | ProcessState::Returning => {
                 self.workers[key].is_stopping = true;
                 self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
             }
-            Life::Asked => {
+            ProcessState::Asked => {
                 self.workers[key].is_stopping = true;
                 if !(is_busy && was_wanted) {
                     self.wait_for_end(key);
                 }
             }
-            Life::Ending => {}
+            ProcessState::Ending => {}
         }
     }
 
-    /// A stopped worker had one reply to give, and its time is over: it is waited for no longer.
-    pub(crate) fn leave_overdue(&mut self, key: usize, out: Out<'_>) {
+    /// A stopped worker had one reply to give, and its deadline is over: no longer waited for.
+    pub(crate) fn drain_overdue(&mut self, key: usize, out: Out<'_>) {
         let worker = &self.workers[key];
         let is_over = worker.current.is_some_and(|at| self.transactions[at].is_ended);
-        if is_over && worker.life == Life::Ready && !worker.is_wanted && !worker.is_self_started {
+        if is_over
+            && worker.state == ProcessState::Ready
+            && !worker.is_wanted
+            && !worker.is_self_started
+        {
             self.ask_to_end(key, out);
         }
     }
@@ -106,8 +111,8 @@ impl Engine {
     pub(crate) fn shut_worker(&mut self, key: usize, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let Some(link) = worker.link else { return };
-        if worker.life == Life::Ready {
-            worker.enter(Life::Asked, self.now);
+        if worker.state == ProcessState::Ready {
+            worker.enter(ProcessState::Asked, self.now);
         }
         let is_busy = worker.current.is_some();
         self.settle(key);
@@ -121,7 +126,7 @@ impl Engine {
     /// A worker that was asked to end has its time to do so.
     pub(crate) fn wait_for_end(&mut self, key: usize) {
         let worker = &self.workers[key];
-        if worker.life == Life::Asked {
+        if worker.state == ProcessState::Asked {
             let wait = self.settings.get(Setting::StopAskMs);
             self.due.add(self.now.plus_millis(wait), Due::StopAsk(worker.id, worker.run));
         }
@@ -130,7 +135,7 @@ impl Engine {
     /// `Due::StopAsk`: it did not end by itself.
     pub(crate) fn on_stop_ask_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
-        if self.workers[key].life != Life::Asked {
+        if self.workers[key].state != ProcessState::Asked {
             return;
         }
         if self.workers[key].is_self_started {
@@ -191,7 +196,7 @@ impl Engine {
         }
         let is_self_started = self.workers[key].is_self_started;
         self.note_killed(key, why);
-        if !is_self_started && self.workers[key].life.has_process() {
+        if !is_self_started && self.workers[key].state.has_process() {
             self.exec_stop(key, 0, out);
         }
         self.worker_lost(key, Close::Reset, why, out);
