@@ -204,7 +204,7 @@ impl Reactor {
         for event in &events {
             match Ready::of(event.token()) {
                 Ready::Link(link) => self.link_ready(link, event),
-                Ready::Listener(index) => self.knock(index),
+                Ready::Listener(index) => self.mark_ready(index),
                 Ready::Signal => self.take_signals(),
                 Ready::Alarm => self.alarm.rang(),
                 Ready::Wake => self.take_found(),

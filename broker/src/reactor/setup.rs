@@ -77,7 +77,7 @@ impl Reactor {
         // Starts of workers have numbers that no earlier broker gave.
         let run_base = state.run_base(clock.told().epoch_ms)?;
         let mut shell = Shell::new(registry, state, Helpers::new(waker), limits);
-        shell.door.descriptors_max = descriptors_max;
+        shell.acceptor.descriptors_max = descriptors_max;
         local::check(&config.workers, &address)?;
         let words = log_words(config);
         shell.local = Some(Local::new(address, is_private, soft, &words, &config.workers));
@@ -210,7 +210,7 @@ impl Reactor {
             local_warning: local::warning(workers),
             client_fd: client.map_or(-1, |(listener, _)| listener.fd()),
             client_port: client.map_or(0, |(_, address)| address.port()),
-            descriptors_max: self.shell.door.descriptors_max,
+            descriptors_max: self.shell.acceptor.descriptors_max,
             execd: self.shell.local.as_ref().map(|local| local.address.clone()),
             instance: self.shell.state.key.instance(),
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -6,7 +6,7 @@ use super::conn::Phase;
 use super::desk::Desk;
 use super::dial::Redial;
 use super::intake;
-use super::listen::Door;
+use super::listen::Acceptor;
 use super::local::Local;
 use super::outbox::{Flushed, Pool};
 use super::parts::Parts;
@@ -87,8 +87,8 @@ pub(super) struct Shell {
     pub(super) pool: Pool,
     /// Frames that came in part.
     pub(super) parts: Parts,
-    /// Who may come in.
-    pub(super) door: Door,
+    /// Which connections are accepted.
+    pub(super) acceptor: Acceptor,
     /// Who waits before it has logged in.
     pub(super) turns: Turns,
     /// Certificates.
@@ -140,7 +140,7 @@ impl Shell {
             arena: Arena::default(),
             pool: Pool::default(),
             parts: Parts::default(),
-            door: Door::default(),
+            acceptor: Acceptor::default(),
             turns: Turns::default(),
             secure: Secure::default(),
             state,
@@ -414,9 +414,9 @@ impl Shell {
         conn.outbox.clear(&mut self.pool);
         conn.stream.deregister(&self.registry);
         if conn.is_refused {
-            self.door.refusals -= 1;
+            self.acceptor.refusals -= 1;
         } else if conn.role == Role::Client {
-            self.door.clients -= 1;
+            self.acceptor.clients -= 1;
         }
     }
 

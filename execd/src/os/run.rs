@@ -6,7 +6,7 @@ use super::children::{Children, Source};
 use super::clock::Clock;
 use super::desk::Desk;
 use super::link::{self, Link, Taken};
-use super::listen::{Comer, Door, Listener};
+use super::listen::{AccessRules, Admission, Listener};
 use super::log::{self, Gate};
 use super::options::{Failure, Options};
 use super::orphans;
@@ -139,8 +139,8 @@ impl Shell {
             .map(Desk::open)
             .transpose()
             .map_err(|why| Failure::new(Exit::Usage, format!("--tokens {why}")))?;
-        let door = Door { has_tokens: desk.is_some(), is_insecure: options.insecure };
-        let listener = Listener::bind(options.listen, options.tls, door)?;
+        let access = AccessRules { has_tokens: desk.is_some(), is_insecure: options.insecure };
+        let listener = Listener::bind(options.listen, options.tls, access)?;
         let address = listener.address.clone();
         let mut shell = Self {
             clock: Clock::start(),
@@ -381,7 +381,7 @@ impl Shell {
     fn accept(&mut self, now: Tick) {
         for _ in 0..ACCEPTS_A_TURN {
             let Some(listener) = &self.listener else { return };
-            let (stream, Comer { stranger, must_prove, place }) = match listener.accept() {
+            let (stream, Admission { stranger, must_prove, place }) = match listener.accept() {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
                 Err(error) => {
