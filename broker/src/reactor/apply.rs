@@ -27,8 +27,8 @@ impl Shell {
             }
             Action::Verify { link, proof } => self.verify(link, &proof),
             Action::Greet { link, hello } => {
-                self.desk.doubt(link);
-                self.helpers.greet(link, *hello, &self.desk);
+                self.authenticator.require_proof(link);
+                self.helpers.greet(link, *hello, &self.authenticator);
             }
             Action::Prove { link, challenge } => self.prove(link, *challenge),
             Action::ReadTokens { asker } => self.reload(asker),

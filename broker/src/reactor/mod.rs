@@ -4,10 +4,10 @@
 mod alarm;
 mod apply;
 mod arena;
+mod authenticator;
 pub mod bulk;
 mod clock;
 mod conn;
-mod desk;
 mod dial;
 mod due;
 pub mod intake;

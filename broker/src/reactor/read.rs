@@ -209,13 +209,13 @@ impl Reactor {
             Ok(input) => {
                 if let Input::Report { report, .. } = &input
                     && let Report::Welcome(welcome) = &**report
-                    && !self.shell.desk.is_right(link, welcome)
+                    && !self.shell.authenticator.is_right(link, welcome)
                 {
                     let why = "the execd did not prove that it knows it".to_owned();
                     self.step(Input::Unproven { link, why });
                     return;
                 }
-                if depends_on_user(&input, self.shell.desk.has_tokens())
+                if depends_on_user(&input, self.shell.authenticator.has_tokens())
                     && let Some(known) = who_is(link, &conn.stream)
                 {
                     self.step(known);

@@ -117,8 +117,8 @@ impl Reactor {
         let listening = self.listening(config.worker_host.as_deref(), &config.workers);
         self.ports_file = config.ports_file.map(|path| PortsFile { path, text: self.addresses() });
         self.step(Input::Listening(Box::new(listening)));
-        self.shell.desk.file = config.token_file;
-        self.shell.desk.host_file = config.host_token_file;
+        self.shell.authenticator.file = config.token_file;
+        self.shell.authenticator.host_file = config.host_token_file;
         let has_tokens = config.tokens.is_some();
         if let Some(list) = config.tokens {
             self.shell.put_tokens(None, Ok(list));

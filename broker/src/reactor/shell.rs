@@ -2,8 +2,8 @@
 //! what is to be told to the engine. It never calls the engine.
 
 use super::arena::Arena;
+use super::authenticator::Authenticator;
 use super::conn::Phase;
-use super::desk::Desk;
 use super::dial::Redial;
 use super::intake;
 use super::listen::Acceptor;
@@ -98,7 +98,7 @@ pub(super) struct Shell {
     /// Helper threads.
     pub(super) helpers: Helpers,
     /// The tokens that are known, and logins that prove one.
-    pub(super) desk: Desk,
+    pub(super) authenticator: Authenticator,
     /// The built-in execd.
     pub(super) local: Option<Local>,
     /// The settings the shell obeys.
@@ -145,7 +145,7 @@ impl Shell {
             secure: Secure::default(),
             state,
             helpers,
-            desk: Desk::default(),
+            authenticator: Authenticator::default(),
             local: None,
             limits,
             inputs: VecDeque::new(),
@@ -408,7 +408,7 @@ impl Shell {
         let Some(mut conn) = self.links.remove(link) else {
             return;
         };
-        self.desk.forget(link);
+        self.authenticator.forget(link);
         self.forget_turn(&mut conn);
         self.parts.release(&mut conn);
         conn.outbox.clear(&mut self.pool);

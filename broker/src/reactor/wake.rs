@@ -2,7 +2,7 @@
 //! sync), and the road on which their results come back into the loop. Nobody else starts threads
 //! here.
 
-use super::desk::Desk;
+use super::authenticator::Authenticator;
 use super::secure::Loaded;
 use super::state::Paths;
 use crate::config::tls::TlsFiles;
@@ -201,8 +201,8 @@ impl Helpers {
     }
 
     /// Finds the token to say hello to a host with.
-    pub(super) fn greet(&self, link: LinkId, hello: ExecHello, desk: &Desk) {
-        let Some(file) = desk.host_file.clone() else {
+    pub(super) fn greet(&self, link: LinkId, hello: ExecHello, authenticator: &Authenticator) {
+        let Some(file) = authenticator.host_file.clone() else {
             let _ = self.results.0.send(Found::Greeting { link, hello, prover: Ok(None) });
             let _ = self.waker.wake();
             return;

@@ -37,9 +37,9 @@ impl Shell {
             }
             Action::Challenge { link, host, claim } => {
                 let channel = self.links.get(&link).map_or(Ok(None), Link::channel);
-                let made = match (&mut self.desk, channel) {
-                    (Some(desk), Ok(channel)) => {
-                        desk.challenge(link, &host, &claim, channel, (now, &mut self.gate))
+                let made = match (&mut self.authenticator, channel) {
+                    (Some(authenticator), Ok(channel)) => {
+                        authenticator.challenge(link, &host, &claim, channel, (now, &mut self.gate))
                     }
                     (Some(_), Err(why)) => Err(why),
                     (None, _) => Err("is not known here: this execd has no tokens; start it with \
@@ -62,7 +62,11 @@ impl Shell {
             }
             Action::Verify { link, proof } => {
                 let place = self.links.get(&link).map(|known| known.place).unwrap_or_default();
-                match self.desk.as_mut().map(|desk| desk.when(link, place, now)) {
+                match self
+                    .authenticator
+                    .as_mut()
+                    .map(|authenticator| authenticator.when(link, place, now))
+                {
                     Some(Check::At(at)) => {
                         self.proofs.insert((at, link), proof);
                     }
@@ -108,8 +112,8 @@ impl Shell {
 
     fn verify(&mut self, now: Tick, link: LinkId, proof: &Proof) {
         let place = self.links.get(&link).map(|known| known.place).unwrap_or_default();
-        let proven = match &mut self.desk {
-            Some(desk) => desk.verify(link, proof, (place, now), &mut self.gate),
+        let proven = match &mut self.authenticator {
+            Some(authenticator) => authenticator.verify(link, proof, (place, now), &mut self.gate),
             None => Err("is not known here".into()),
         };
         self.inputs.push_back(Input::Proven { link, proven });
@@ -139,8 +143,8 @@ impl Shell {
     /// A link is gone; the engine will hear of it.
     pub(super) fn lost(&mut self, link: LinkId, why: &'static str) {
         self.links.remove(&link);
-        if let Some(desk) = &mut self.desk {
-            desk.forget(link);
+        if let Some(authenticator) = &mut self.authenticator {
+            authenticator.forget(link);
         }
         self.dirty.remove(&link);
         self.inputs.push_back(Input::Closed { link, why });

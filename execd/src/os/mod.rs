@@ -24,11 +24,11 @@
 
 mod acl;
 mod apply;
+mod authenticator;
 mod begin;
 mod check;
 mod children;
 mod clock;
-mod desk;
 mod diag;
 mod enter;
 mod launch;

@@ -1,10 +1,10 @@
 //! Start-up, the loop, the end. One thread: wait, read the clock once, feed the engine, do what it
 //! says, write. Not a decision: the engine takes them.
 
+use super::authenticator::Authenticator;
 use super::begin::{announce, fit, sense, take_signals};
 use super::children::{Children, Source};
 use super::clock::Clock;
-use super::desk::Desk;
 use super::link::{self, Link, Taken};
 use super::listen::{AccessRules, Admission, Listener};
 use super::log::{self, Gate};
@@ -63,7 +63,7 @@ pub(super) struct Shell {
     is_spent: bool,
     pub(super) listener: Option<Listener>,
     /// The tokens of brokers, if they have to prove one.
-    pub(super) desk: Option<Desk>,
+    pub(super) authenticator: Option<Authenticator>,
     /// Proofs that wait to be checked.
     pub(super) proofs: BTreeMap<(Tick, LinkId), Proof>,
     /// Lines of the log that peers may still cause.
@@ -134,12 +134,13 @@ impl Shell {
                 (Some(state), found)
             }
         };
-        let desk = options
+        let authenticator = options
             .tokens
-            .map(Desk::open)
+            .map(Authenticator::open)
             .transpose()
             .map_err(|why| Failure::new(Exit::Usage, format!("--tokens {why}")))?;
-        let access = AccessRules { has_tokens: desk.is_some(), is_insecure: options.insecure };
+        let access =
+            AccessRules { has_tokens: authenticator.is_some(), is_insecure: options.insecure };
         let listener = Listener::bind(options.listen, options.tls, access)?;
         let address = listener.address.clone();
         let mut shell = Self {
@@ -157,7 +158,7 @@ impl Shell {
             signals,
             is_spent: false,
             listener: Some(listener),
-            desk,
+            authenticator,
             proofs: BTreeMap::new(),
             gate: Gate::default(),
             accept_again: None,

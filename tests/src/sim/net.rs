@@ -284,11 +284,11 @@ impl World {
                     let arrived = inbound::Arrived { link, role, kind, head, body };
                     match inbound::input(arrived, prove) {
                         Ok(Input::Report { link, report }) => {
-                            let doubt = match &*report {
-                                Report::Welcome(welcome) => self.doubts(link, welcome),
+                            let unproven = match &*report {
+                                Report::Welcome(welcome) => self.why_unproven(link, welcome),
                                 _ => None,
                             };
-                            self.feed(doubt.unwrap_or(Input::Report { link, report }));
+                            self.feed(unproven.unwrap_or(Input::Report { link, report }));
                         }
                         Ok(input) => self.feed(input),
                         Err(error) => {

@@ -296,7 +296,7 @@ impl World {
     }
 
     /// An execd says welcome: why it is not believed, if so.
-    pub(super) fn doubts(&mut self, link: LinkId, welcome: &ExecWelcome) -> Option<Input> {
+    pub(super) fn why_unproven(&mut self, link: LinkId, welcome: &ExecWelcome) -> Option<Input> {
         match self.authenticator.greeted.remove(&link) {
             Some(secret) if welcome.signature != Some(signature(secret)) => {
                 let why = "the execd did not prove that it knows it".to_owned();

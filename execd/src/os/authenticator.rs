@@ -1,5 +1,5 @@
-//! The desk where brokers show their token: reads the token file, makes challenges, checks proofs.
-//! Not what follows: the engine decides that.
+//! The authenticator of brokers: it reads the token file, makes challenges and checks proofs. What
+//! follows from a token the engine decides.
 
 use super::log::Gate;
 use auth::list::{FILE_BYTES_MAX, Pending, TokenList};
@@ -20,7 +20,7 @@ const REFUSAL: &str = "is not known here, is no host's, or was not proved";
 
 /// The tokens of brokers, and those of which a proof is awaited.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Authenticator {
     file: PathBuf,
     list: TokenList,
     pending: BTreeMap<LinkId, Pending>,
@@ -38,7 +38,7 @@ fn read(file: &Path) -> Result<(String, TokenList), String> {
     Ok((text, list))
 }
 
-impl Desk {
+impl Authenticator {
     /// Reads the token file.
     pub(super) fn open(file: PathBuf) -> Result<Self, String> {
         let (text, list) = read(&file)?;
