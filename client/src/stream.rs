@@ -281,7 +281,7 @@ fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 if address.ip().to_canonical().is_loopback() {
-                    // This machine does not vanish; a process that ends closes its connections.
+                    // No machine can be gone here; a process that ends closes its connections.
                     return Ok(stream);
                 }
                 setsockopt(&stream, sockopt::KeepAlive, &true)?;

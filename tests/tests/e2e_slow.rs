@@ -1,6 +1,6 @@
 //! Peers that are there to be in the way, with real processes: frames that are never finished, a
 //! byte now and then, before and after the login, on the ports of clients, workers and execd. Each
-//! is cut in its time and takes no more than it may; others do not notice. Not peers that vanish:
+//! is cut in its time and takes no more than it may; others do not notice. Not silent peers:
 //! `e2e_silent`.
 
 use isect_tests::figures::{now, say};

@@ -154,7 +154,7 @@ pub enum Close {
     /// The connection broke.
     Reset,
     /// The peer's machine answered nothing for `silence_ms`, or can't be reached any more.
-    Vanished,
+    TimedOut,
 }
 
 /// What an execd reports.

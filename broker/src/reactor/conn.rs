@@ -2,10 +2,10 @@
 //! to be sent. An idle connection owns no buffer. Not how bytes become frames: `intake`.
 
 use super::intake::{Intake, end_of};
+use super::liveness::PeerLiveness;
 use super::outbox::Outbox;
 use super::stream::Stream;
 use super::turns::Turn;
-use super::vanish::Doubt;
 use crate::engine::input::Close;
 use protocol::kinds::Role;
 use protocol::names::HostName;
@@ -72,10 +72,10 @@ pub(super) struct Conn {
     pub(super) broken: Option<Close>,
     /// When it was last read.
     pub(super) heard_at: Tick,
-    /// The peer is on another machine, which may vanish.
+    /// The peer is on another machine.
     pub(super) is_remote: bool,
-    /// Whether it has.
-    pub(super) doubt: Doubt,
+    /// Whether its machine answers, as far as was asked.
+    pub(super) liveness: PeerLiveness,
     /// It is to be shut for writing when all is sent.
     pub(super) is_shutting: bool,
     /// It was never let in: the error in its outbox says why.
@@ -126,7 +126,7 @@ impl Conn {
             is_told: false,
             broken: None,
             heard_at: Tick::default(),
-            doubt: Doubt::None,
+            liveness: PeerLiveness::Unwatched,
             is_shutting: false,
             is_refused: false,
             place: Place::default(),

@@ -48,7 +48,7 @@ impl Shell {
         let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
         let redial = self.redials.iter().map(|redial| redial.at).min();
         let parts = Some(self.parts.look_at);
-        let looks = [self.sweep_at, self.watch.look_at, self.acceptor.paused_until, parts];
+        let looks = [self.sweep_at, self.liveness.look_at, self.acceptor.paused_until, parts];
         looks.into_iter().chain([deadline, redial]).flatten().min()
     }
 
@@ -67,8 +67,8 @@ impl Shell {
         if self.sweep_at.is_some_and(|at| at <= self.now) {
             self.sweep();
         }
-        if self.watch.look_at.is_some_and(|at| at <= self.now) {
-            self.look_for_vanished();
+        if self.liveness.look_at.is_some_and(|at| at <= self.now) {
+            self.check_liveness();
         }
     }
 

@@ -71,7 +71,7 @@ pub fn end_of(error: &io::Error) -> Close {
     match error.kind() {
         // Keepalive, or the limit of retransmissions.
         ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-            Close::Vanished
+            Close::TimedOut
         }
         _ => Close::Reset,
     }

@@ -12,6 +12,7 @@ mod dial;
 mod due;
 pub mod intake;
 mod listen;
+mod liveness;
 pub mod local;
 mod log;
 mod outbox;
@@ -26,7 +27,6 @@ mod stream;
 mod thrift;
 mod tokens;
 mod turns;
-mod vanish;
 mod wake;
 mod worker_secret;
 

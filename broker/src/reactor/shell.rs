@@ -7,6 +7,7 @@ use super::conn::Phase;
 use super::dial::Redial;
 use super::intake;
 use super::listen::Acceptor;
+use super::liveness::LivenessWatch;
 use super::local::Local;
 use super::outbox::{Flushed, Pool};
 use super::parts::Parts;
@@ -14,7 +15,6 @@ use super::secure::Secure;
 use super::state::State;
 use super::tokens::{Links, Ready};
 use super::turns::Turns;
-use super::vanish::Watch;
 use super::wake::Helpers;
 use crate::engine::action::Ending;
 use crate::engine::fact::Fact;
@@ -124,8 +124,8 @@ pub(super) struct Shell {
     eager: Vec<LinkId>,
     dirty: Vec<LinkId>,
     pub(super) waiting: Vec<LinkId>,
-    /// Those whose machine may have vanished.
-    pub(super) watch: Watch,
+    /// Those to which something was sent.
+    pub(super) liveness: LivenessWatch,
     pub(super) sweep_at: Option<Tick>,
     pub(super) deadlines: BinaryHeap<Reverse<(Tick, LinkId)>>,
 }
@@ -160,7 +160,7 @@ impl Shell {
             eager: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
-            watch: Watch::default(),
+            liveness: LivenessWatch::default(),
             sweep_at: None,
             deadlines: BinaryHeap::new(),
         }
@@ -246,7 +246,7 @@ impl Shell {
         let Some(conn) = self.links.get(link) else {
             return;
         };
-        self.watch.sent(link, conn, self.now, self.limits.silence);
+        self.liveness.sent(link, conn, self.now, self.limits.silence);
         let flushed = conn.outbox.flush(&mut conn.stream, &mut self.pool);
         let token = Ready::Link(link).token();
         match flushed {

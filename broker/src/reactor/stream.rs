@@ -223,14 +223,14 @@ impl Stream {
     }
 
     /// Sends small frames at once; has the kernel find out when the other machine is gone, within
-    /// this silence while nothing is under way to it (`vanish` watches over what is).
+    /// this silence while nothing is under way to it (`liveness` watches what is).
     pub(super) fn tune(&self, silence: Duration) -> io::Result<()> {
         let Some(tcp) = self.tcp() else {
             return Ok(());
         };
         tcp.set_nodelay(true)?;
         if !self.is_remote() {
-            // This machine does not vanish; a process that ends closes its connections.
+            // No machine can be gone here; a process that ends closes its connections.
             return Ok(());
         }
         // The first probe goes after one share, each further one a share later; whole seconds.
