@@ -15,6 +15,7 @@ mod listen;
 mod liveness;
 pub mod local;
 mod log;
+mod memory_trim;
 mod outbox;
 mod parts;
 mod read;
@@ -24,7 +25,6 @@ mod shell;
 mod signals;
 mod state;
 mod stream;
-mod thrift;
 mod tokens;
 mod turns;
 mod wake;
@@ -40,6 +40,7 @@ use alarm::Alarm;
 use bulk::Bulk;
 use clock::Clock;
 use listen::Listener;
+use memory_trim::MemoryTrim;
 use mio::event::Event;
 use mio::{Events, Poll};
 use nix::sys::stat::{Mode, umask};
@@ -51,7 +52,6 @@ use signals::{Asked, Signals};
 use std::io::ErrorKind;
 use std::mem;
 use std::time::Duration;
-use thrift::Thrift;
 use tokens::Ready;
 use wake::Found;
 
@@ -77,7 +77,7 @@ struct Reactor {
     buffer: Box<[u8]>,
     /// Buffers for large bodies.
     bulk: Bulk,
-    thrift: Thrift,
+    memory_trim: MemoryTrim,
     ports_file: Option<PortsFile>,
     /// The first signal came; the next one ends at once.
     is_asked: bool,
@@ -160,7 +160,7 @@ impl Reactor {
         }
         self.write_ports_file()?;
         self.shell.end_turn();
-        self.save_memory();
+        self.trim_memory();
         Ok(())
     }
 

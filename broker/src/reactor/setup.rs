@@ -7,11 +7,11 @@ use super::clock::Clock;
 use super::listen::Listener;
 use super::local::{self, Local};
 use super::log;
+use super::memory_trim::MemoryTrim;
 use super::secure::Secure;
 use super::shell::{Limits, Shell};
 use super::signals::Signals;
 use super::state::State;
-use super::thrift::Thrift;
 use super::tokens::Ready;
 use super::wake::Helpers;
 use crate::config::cli::WorkerArgs;
@@ -99,7 +99,7 @@ impl Reactor {
             shell,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
             bulk: Bulk::default(),
-            thrift: Thrift::default(),
+            memory_trim: MemoryTrim::default(),
             ports_file: None,
             is_asked: false,
             is_hurried: false,
