@@ -2,7 +2,7 @@
 //! into the loop's buffer; only the rest of a frame stays here. Not what a frame means:
 //! `translate`. Public for the fuzzer alone, which gives it streams cut anywhere.
 
-use super::bulk::Bulk;
+use super::buffer_pool::BufferPool;
 use crate::engine::input::Close;
 use bytes::{Bytes, BytesMut};
 use protocol::decode::{self, WireError};
@@ -17,12 +17,12 @@ use std::mem;
 pub const TAIL_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of a connection that is not logged in.
 const STRANGER_BYTES_MAX: u32 = 64 * 1024;
-/// Most bytes of one big body taken in one read.
-const BIG_READ_MAX: usize = 1024 * 1024;
+/// Most bytes of one large body taken in one read.
+const LARGE_READ_MAX: usize = 1024 * 1024;
 
 /// A frame too large to wait in the loop's buffer, on its way into its own.
 #[derive(Debug)]
-pub struct Big {
+pub struct LargeFrame {
     kind: Kind,
     head: Header,
     /// At least as long as the body.
@@ -44,7 +44,7 @@ pub struct Intake {
     /// The connection ended so, but what came before may not all be given on yet.
     pub ended: Option<Close>,
     tail: Vec<u8>,
-    big: Option<Box<Big>>,
+    large: Option<Box<LargeFrame>>,
     /// Bytes of a body that is not wanted, still to be thrown away.
     skip: usize,
     /// Bytes of it that came.
@@ -60,7 +60,7 @@ pub enum Front {
     Frame(Kind, Header, usize),
     /// Part of a frame, or nothing.
     Part,
-    /// The header and part of the body of a big frame.
+    /// The header and part of the body of a large frame.
     Begun(Kind, Header),
     /// No frame.
     Bad(WireError),
@@ -79,11 +79,16 @@ pub fn end_of(error: &io::Error) -> Close {
 
 impl Intake {
     /// Puts what was kept and what one read gives into `buffer`: how many bytes stand there now.
-    pub fn fill<R: Read>(&mut self, stream: &mut R, buffer: &mut [u8], bulk: &mut Bulk) -> usize {
+    pub fn fill<R: Read>(
+        &mut self,
+        stream: &mut R,
+        buffer: &mut [u8],
+        pool: &mut BufferPool,
+    ) -> usize {
         self.has_heard = false;
         let kept = self.tail.len();
         buffer[..kept].copy_from_slice(&self.tail);
-        bulk.give_tail(mem::take(&mut self.tail));
+        pool.give_tail(mem::take(&mut self.tail));
         // More than a part of a small frame was kept: whole frames, which go first.
         if kept >= TAIL_BYTES_MAX + HEADER_BYTES || self.ended.is_some() || !self.is_readable {
             return kept;
@@ -92,13 +97,13 @@ impl Intake {
     }
 
     fn read<R: Read>(&mut self, stream: &mut R, rest: &mut [u8]) -> usize {
-        let (room, wanted, result) = match &mut self.big {
+        let (room, wanted, result) = match &mut self.large {
             None => (0, rest.len(), stream.read(rest)),
-            Some(big) => {
-                let body = &mut big.buffer[big.filled..big.head.len as usize];
+            Some(large) => {
+                let body = &mut large.buffer[large.filled..large.head.len as usize];
                 let room = body.len();
-                if room > BIG_READ_MAX {
-                    (room, BIG_READ_MAX, stream.read(&mut body[..BIG_READ_MAX]))
+                if room > LARGE_READ_MAX {
+                    (room, LARGE_READ_MAX, stream.read(&mut body[..LARGE_READ_MAX]))
                 } else {
                     let mut both = [IoSliceMut::new(body), IoSliceMut::new(rest)];
                     let result = stream.read_vectored(&mut both);
@@ -112,8 +117,8 @@ impl Intake {
                 // A short read means drained: these are stream sockets, watched edge by edge.
                 self.is_readable = count == wanted || self.is_hung_up;
                 self.has_heard = true;
-                if let Some(big) = &mut self.big {
-                    big.filled += count.min(room);
+                if let Some(large) = &mut self.large {
+                    large.filled += count.min(room);
                 }
                 return count.saturating_sub(room);
             }
@@ -130,14 +135,14 @@ impl Intake {
         self.ended = Some(how);
     }
 
-    /// The big frame, if all of it is there.
-    pub fn take_big(&mut self, bulk: &mut Bulk) -> Option<(Kind, Header, Bytes)> {
-        let len = |big: &Big| big.head.len as usize;
-        let mut big = self.big.take_if(|big| big.filled == len(big))?;
+    /// The large frame, if all of it is there.
+    pub fn take_large(&mut self, pool: &mut BufferPool) -> Option<(Kind, Header, Bytes)> {
+        let len = |large: &LargeFrame| large.head.len as usize;
+        let mut large = self.large.take_if(|large| large.filled == len(large))?;
         self.looks = 0;
-        let body = bulk.lend(mem::take(&mut big.buffer), len(&big));
-        let (kind, head) = (big.kind, big.head);
-        bulk.give_big(big);
+        let body = pool.lend(mem::take(&mut large.buffer), len(&large));
+        let (kind, head) = (large.kind, large.head);
+        pool.give_large_frame(large);
         Some((kind, head, body))
     }
 
@@ -187,28 +192,28 @@ impl Intake {
     }
 
     /// Keeps bytes for the next time.
-    pub fn keep(&mut self, bytes: &[u8], bulk: &mut Bulk) {
+    pub fn keep(&mut self, bytes: &[u8], pool: &mut BufferPool) {
         if !bytes.is_empty() {
-            self.tail = bulk.tail(bytes);
+            self.tail = pool.tail(bytes);
         }
     }
 
-    /// Keeps a big frame of which these bytes of body are there.
-    pub fn begin(&mut self, kind: Kind, head: Header, bytes: &[u8], bulk: &mut Bulk) {
-        let mut buffer = bulk.take(head.len as usize);
+    /// Keeps a large frame of which these bytes of body are there.
+    pub fn begin(&mut self, kind: Kind, head: Header, bytes: &[u8], pool: &mut BufferPool) {
+        let mut buffer = pool.take(head.len as usize);
         buffer[..bytes.len()].copy_from_slice(bytes);
-        self.big = Some(bulk.big(Big { kind, head, buffer, filled: bytes.len() }));
+        self.large = Some(pool.large_frame(LargeFrame { kind, head, buffer, filled: bytes.len() }));
     }
 
     /// Bytes that have come of what is not whole.
     pub fn part_bytes(&self) -> usize {
-        let big = self.big.as_ref().map_or(0, |big| big.filled);
-        if self.skip > 0 { self.passed } else { self.tail.len() + big }
+        let large = self.large.as_ref().map_or(0, |large| large.filled);
+        if self.skip > 0 { self.passed } else { self.tail.len() + large }
     }
 
     /// Whether something is kept that is not a whole frame, or not given on.
     pub fn has_part(&self) -> bool {
-        !self.tail.is_empty() || self.big.is_some() || self.skip > 0
+        !self.tail.is_empty() || self.large.is_some() || self.skip > 0
     }
 }
 
@@ -262,7 +267,7 @@ mod tests {
     fn read_all(bytes: &[u8], size: usize, buffer: &mut [u8]) -> (Vec<(u32, usize)>, u32, Intake) {
         let mut intake = Intake { is_known: true, ..Intake::default() };
         let mut pieces = Pieces { left: bytes, size, blocked: false };
-        let mut bulk = Bulk::default();
+        let mut pool = BufferPool::default();
         let (mut got, mut bad) = (vec![], 0);
         let check = |head: &Header, body: &[u8]| {
             let is_right =
@@ -272,8 +277,8 @@ mod tests {
         };
         while intake.ended.is_none() {
             intake.is_readable = true;
-            let end = intake.fill(&mut pieces, buffer, &mut bulk);
-            if let Some((_, head, body)) = intake.take_big(&mut bulk) {
+            let end = intake.fill(&mut pieces, buffer, &mut pool);
+            if let Some((_, head, body)) = intake.take_large(&mut pool) {
                 got.push(check(&head, &body));
             }
             let mut at = 0;
@@ -285,11 +290,11 @@ mod tests {
                         at += size;
                     }
                     Front::Part => {
-                        intake.keep(&buffer[at..end], &mut bulk);
+                        intake.keep(&buffer[at..end], &mut pool);
                         break;
                     }
                     Front::Begun(kind, head) => {
-                        intake.begin(kind, head, &buffer[at + HEADER_BYTES..end], &mut bulk);
+                        intake.begin(kind, head, &buffer[at + HEADER_BYTES..end], &mut pool);
                         break;
                     }
                     Front::Bad(error) => {

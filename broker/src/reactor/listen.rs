@@ -360,7 +360,7 @@ impl Reactor {
                 self.shell.acceptor.clients
             );
             let frame = outbound::refusal(ErrorCode::TooManyConnections, text);
-            conn.outbox.push(encode::parts(frame), &mut self.shell.pool);
+            conn.outbox.push(encode::parts(frame), &mut self.shell.outbox_pool);
             let link = self.shell.links.insert(conn);
             self.shell.watch_deadline(self.shell.now.plus_millis(1000), link);
             self.shell.flush(link);

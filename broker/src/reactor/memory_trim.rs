@@ -35,11 +35,11 @@ impl Reactor {
     fn look(&mut self, links: usize) {
         self.memory_trim.look_at = self.shell.now.plus_millis(LOOK_MS);
         let have_left = self.memory_trim.links_peak >= 2 * links + LINKS_MIN;
-        let is_over = self.bulk.is_idle() | have_left | self.engine.is_roomy();
+        let is_over = self.buffer_pool.is_idle() | have_left | self.engine.is_roomy();
         if !std::mem::replace(&mut self.memory_trim.is_over, is_over) || !is_over {
             return;
         }
-        self.bulk.clear();
+        self.buffer_pool.clear();
         self.shell.links.shrink();
         self.engine.shrink();
         memory::give_back();

@@ -3,9 +3,8 @@
 
 mod alarm;
 mod apply;
-mod arena;
 mod authenticator;
-pub mod bulk;
+pub mod buffer_pool;
 mod clock;
 mod conn;
 mod dial;
@@ -23,6 +22,7 @@ mod secure;
 mod setup;
 mod shell;
 mod signals;
+mod small_bodies;
 mod state;
 mod stream;
 mod tokens;
@@ -37,7 +37,7 @@ use crate::engine::input::Input;
 use crate::engine::save::set_unsaved;
 use crate::exit::{self, Fatal};
 use alarm::Alarm;
-use bulk::Bulk;
+use buffer_pool::BufferPool;
 use clock::Clock;
 use listen::Listener;
 use memory_trim::MemoryTrim;
@@ -76,7 +76,7 @@ struct Reactor {
     /// Every read of every connection goes here.
     buffer: Box<[u8]>,
     /// Buffers for large bodies.
-    bulk: Bulk,
+    buffer_pool: BufferPool,
     memory_trim: MemoryTrim,
     ports_file: Option<PortsFile>,
     /// The first signal came; the next one ends at once.

@@ -3,7 +3,7 @@
 //! than a place. Not how they are read: `intake`, `read`.
 
 use super::Reactor;
-use super::bulk::Bulk;
+use super::buffer_pool::BufferPool;
 use super::conn::{Conn, Phase};
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
@@ -85,7 +85,7 @@ impl Parts {
         if conn.role != Role::Client {
             return Ok(());
         }
-        let size = Bulk::size_for(head.len as usize);
+        let size = BufferPool::size_for(head.len as usize);
         if self.bytes + size > max {
             let text = format!(
                 "large frames that have come in part hold {} of {max} bytes (intake_bytes_max)",

@@ -45,7 +45,7 @@ impl Reactor {
                 conn.heard_at = self.shell.now;
                 let mut buffer = mem::take(&mut self.buffer);
                 let was_shaking = conn.stream.is_handshaking();
-                let end = conn.intake.fill(&mut conn.stream, &mut buffer, &mut self.bulk);
+                let end = conn.intake.fill(&mut conn.stream, &mut buffer, &mut self.buffer_pool);
                 // The system knows nothing of what is decrypted already.
                 conn.intake.is_readable |= conn.stream.has_more() && conn.intake.ended.is_none();
                 if let Some(how) = conn.broken
@@ -93,7 +93,7 @@ impl Reactor {
         let mut is_part = true;
         let mut is_cut;
         if let Some(conn) = self.shell.links.get(link)
-            && let Some((kind, head, body)) = conn.intake.take_big(&mut self.bulk)
+            && let Some((kind, head, body)) = conn.intake.take_large(&mut self.buffer_pool)
         {
             self.shell.parts.release(conn);
             is_part = false;
@@ -118,26 +118,29 @@ impl Reactor {
             let most = if conn.intake.is_known { FRAMES_MAX } else { STRANGERS_FRAMES_MAX };
             is_cut = frames >= most;
             if conn.is_paused || is_cut {
-                conn.intake.keep(rest, &mut self.bulk);
+                conn.intake.keep(rest, &mut self.buffer_pool);
                 break;
             }
             frames += 1;
             match conn.intake.front(rest, body_max) {
                 Front::Frame(kind, head, size) => {
-                    let body = self.shell.arena.keep(&rest[HEADER_BYTES..size], &mut self.bulk);
+                    let body = self
+                        .shell
+                        .small_bodies
+                        .keep(&rest[HEADER_BYTES..size], &mut self.buffer_pool);
                     at += size;
                     is_part = false;
                     self.deliver(link, kind, head, body);
                 }
                 Front::Part => {
-                    conn.intake.keep(rest, &mut self.bulk);
+                    conn.intake.keep(rest, &mut self.buffer_pool);
                     break;
                 }
                 Front::Begun(kind, head) => {
                     match self.shell.parts.reserve(conn, &head, intake_max) {
                         Ok(()) => {
                             let came = &rest[HEADER_BYTES..];
-                            conn.intake.begin(kind, head, came, &mut self.bulk);
+                            conn.intake.begin(kind, head, came, &mut self.buffer_pool);
                             break;
                         }
                         Err(error) => {

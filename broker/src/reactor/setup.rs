@@ -2,7 +2,7 @@
 
 use super::Reactor;
 use super::alarm::Alarm;
-use super::bulk::Bulk;
+use super::buffer_pool::BufferPool;
 use super::clock::Clock;
 use super::listen::Listener;
 use super::local::{self, Local};
@@ -98,7 +98,7 @@ impl Reactor {
             actions: Vec::new(),
             shell,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            bulk: Bulk::default(),
+            buffer_pool: BufferPool::default(),
             memory_trim: MemoryTrim::default(),
             ports_file: None,
             is_asked: false,

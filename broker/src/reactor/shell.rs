@@ -1,7 +1,6 @@
 //! Everything around the engine that an action may touch: connections, what waits to be written,
 //! what is to be told to the engine. It never calls the engine.
 
-use super::arena::Arena;
 use super::authenticator::Authenticator;
 use super::conn::Phase;
 use super::dial::Redial;
@@ -9,9 +8,10 @@ use super::intake;
 use super::listen::Acceptor;
 use super::liveness::LivenessWatch;
 use super::local::Local;
-use super::outbox::{Flushed, Pool};
+use super::outbox::{Flushed, OutboxPool};
 use super::parts::Parts;
 use super::secure::Secure;
+use super::small_bodies::SmallBodies;
 use super::state::State;
 use super::tokens::{Links, Ready};
 use super::turns::Turns;
@@ -81,10 +81,10 @@ pub(super) struct Shell {
     pub(super) registry: Registry,
     /// Every connection.
     pub(super) links: Links,
-    /// Where bodies are kept.
-    pub(super) arena: Arena,
+    /// Small bodies that came.
+    pub(super) small_bodies: SmallBodies,
     /// Buffers of outboxes.
-    pub(super) pool: Pool,
+    pub(super) outbox_pool: OutboxPool,
     /// Frames that came in part.
     pub(super) parts: Parts,
     /// Which connections are accepted.
@@ -137,8 +137,8 @@ impl Shell {
             now: Tick::default(),
             registry,
             links: Links::default(),
-            arena: Arena::default(),
-            pool: Pool::default(),
+            small_bodies: SmallBodies::default(),
+            outbox_pool: OutboxPool::default(),
             parts: Parts::default(),
             acceptor: Acceptor::default(),
             turns: Turns::default(),
@@ -193,7 +193,7 @@ impl Shell {
         if matches!(frame.kind(), Kind::LoginOk | Kind::WorkerLoginOk) {
             conn.intake.is_known = true;
         }
-        conn.outbox.push(outbound::parts(frame, conn.role), &mut self.pool);
+        conn.outbox.push(outbound::parts(frame, conn.role), &mut self.outbox_pool);
         if !conn.is_dirty {
             conn.is_dirty = true;
             match conn.role {
@@ -247,7 +247,7 @@ impl Shell {
             return;
         };
         self.liveness.sent(link, conn, self.now, self.limits.silence);
-        let flushed = conn.outbox.flush(&mut conn.stream, &mut self.pool);
+        let flushed = conn.outbox.flush(&mut conn.stream, &mut self.outbox_pool);
         let token = Ready::Link(link).token();
         match flushed {
             Ok(Flushed::All) => {
@@ -286,7 +286,7 @@ impl Shell {
     /// Tells the engine when too much waits, or little enough again.
     fn gauge(&mut self, link: LinkId) {
         let Limits { high, most, all, .. } = self.limits;
-        let is_crowded = self.pool.waiting > all;
+        let is_crowded = self.outbox_pool.waiting > all;
         let Some(conn) = self.links.get(link) else {
             return;
         };
@@ -314,7 +314,7 @@ impl Shell {
         // It may wait for its own outbox, which will never drain now.
         conn.is_paused = false;
         conn.is_waiting = false;
-        conn.outbox.clear(&mut self.pool);
+        conn.outbox.clear(&mut self.outbox_pool);
         if mem::take(&mut conn.is_congested) {
             // Nothing waits any more: it is read again, and so is who waited for it.
             self.inputs.push_back((Some(link), Input::Drained { link }));
@@ -411,7 +411,7 @@ impl Shell {
         self.authenticator.forget(link);
         self.forget_turn(&mut conn);
         self.parts.release(&mut conn);
-        conn.outbox.clear(&mut self.pool);
+        conn.outbox.clear(&mut self.outbox_pool);
         conn.stream.deregister(&self.registry);
         if conn.is_refused {
             self.acceptor.refusals -= 1;

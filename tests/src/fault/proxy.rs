@@ -1,6 +1,6 @@
 //! A proxy between real programs that does to their bytes what networks do: delays, splits, slows,
-//! stalls and cuts them, or makes them half-open. It never repeats, reorders or
-//! invents a byte. One thread for all its connections; what it did to whom is written down.
+//! stalls and cuts them, or loses them all without a word. It never repeats, reorders or invents a
+//! byte. One thread for all its connections; what it did to whom is written down.
 
 use super::clock::Clock;
 use forwarder::Forwarder;

@@ -4,7 +4,7 @@
 //! is no error to the client's: it takes any from its broker.
 
 use super::source::Source;
-use broker::reactor::bulk::Bulk;
+use broker::reactor::buffer_pool::BufferPool;
 use broker::reactor::intake::{Front, Intake};
 use bytes::{Buf, Bytes, BytesMut};
 use client::inbox::Inbox;
@@ -33,12 +33,12 @@ pub fn streams(data: &[u8]) {
     let whole = by_next(&stream, &[], body_bytes_max);
     assert_eq!(by_next(&stream, &cuts, body_bytes_max), whole, "next, cut by {cuts:?}");
     // Buffers are used again: neither may show in the other, nor change what is still held.
-    let mut bulk = Bulk::default();
-    let first = by_intake(&stream, &cuts, body_bytes_max, &mut bulk);
-    let second = by_intake(&stream, &[], body_bytes_max, &mut bulk);
+    let mut pool = BufferPool::default();
+    let first = by_intake(&stream, &cuts, body_bytes_max, &mut pool);
+    let second = by_intake(&stream, &[], body_bytes_max, &mut pool);
     assert_eq!(first, whole, "intake, cut by {cuts:?}");
     drop(first);
-    assert_eq!(by_intake(&stream, &cuts, body_bytes_max, &mut bulk), whole, "intake again");
+    assert_eq!(by_intake(&stream, &cuts, body_bytes_max, &mut pool), whole, "intake again");
     assert_eq!(second, whole, "intake, at once");
     let inbox = by_inbox(&stream, &cuts, body_bytes_max);
     let bad = whole.iter().position(Result::is_err);
@@ -123,7 +123,7 @@ impl<I: Iterator<Item = usize>> Read for Pieces<'_, I> {
 }
 
 /// With the broker's reader, as its loop does.
-fn by_intake(stream: &[u8], cuts: &[usize], body_bytes_max: usize, bulk: &mut Bulk) -> Taken {
+fn by_intake(stream: &[u8], cuts: &[usize], body_bytes_max: usize, pool: &mut BufferPool) -> Taken {
     let mut intake = Intake::default();
     intake.is_known = true;
     let mut socket = Pieces { left: stream, sizes: pieces(cuts), is_dry: false };
@@ -131,8 +131,8 @@ fn by_intake(stream: &[u8], cuts: &[usize], body_bytes_max: usize, bulk: &mut Bu
     let mut taken = Taken::new();
     while intake.ended.is_none() {
         intake.is_readable = true;
-        let end = intake.fill(&mut socket, &mut buffer, bulk);
-        if let Some((kind, head, body)) = intake.take_big(bulk)
+        let end = intake.fill(&mut socket, &mut buffer, pool);
+        if let Some((kind, head, body)) = intake.take_large(pool)
             && !take(decode::frame(kind, head, body), &mut taken)
         {
             return taken;
@@ -150,11 +150,11 @@ fn by_intake(stream: &[u8], cuts: &[usize], body_bytes_max: usize, bulk: &mut Bu
                     }
                 }
                 Front::Part => {
-                    intake.keep(rest, bulk);
+                    intake.keep(rest, pool);
                     break;
                 }
                 Front::Begun(kind, head) => {
-                    intake.begin(kind, head, &rest[HEADER_BYTES..], bulk);
+                    intake.begin(kind, head, &rest[HEADER_BYTES..], pool);
                     break;
                 }
                 Front::Bad(error) => {
