@@ -2,7 +2,7 @@
 //! a connection has one only while a frame of it is under way. So a large request costs no
 //! allocation in the steady state. Small bodies are in `small_bodies`.
 
-use super::intake::LargeFrame;
+use super::frame_reader::LargeFrame;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -93,7 +93,7 @@ impl BufferPool {
 
     /// Takes a tail back.
     pub(super) fn give_tail(&mut self, mut tail: Vec<u8>) {
-        if (1..=2 * super::intake::TAIL_BYTES_MAX).contains(&tail.capacity())
+        if (1..=2 * super::frame_reader::TAIL_BYTES_MAX).contains(&tail.capacity())
             && self.tails.len() < SPARES_MAX
         {
             tail.clear();

@@ -1,7 +1,7 @@
 //! One connection as the loop knows it: its socket, what came and is not understood yet, what waits
-//! to be sent. An idle connection owns no buffer. Not how bytes become frames: `intake`.
+//! to be sent. An idle connection owns no buffer. How bytes become frames: `frame_reader`.
 
-use super::intake::{Intake, end_of};
+use super::frame_reader::{FrameReader, end_of};
 use super::liveness::PeerLiveness;
 use super::outbox::Outbox;
 use super::stream::Stream;
@@ -53,7 +53,7 @@ pub(super) struct Conn {
     /// When it last took bytes, while some wait.
     pub(super) progress_at: Tick,
     /// What came.
-    pub(super) intake: Intake,
+    pub(super) reader: FrameReader,
     /// Bytes set aside for its large frame that has come in part.
     pub(super) counted: usize,
     /// The engine wants nothing from it for now.
@@ -99,7 +99,7 @@ impl Conn {
     /// (After a FIN the kernel reports a reset to writers alone; and an error that a write got is
     /// not told again.)
     pub(super) fn worst_known(&self) -> Close {
-        let part = if self.intake.has_part() { Close::Torn } else { Close::Eof };
+        let part = if self.reader.has_partial() { Close::Torn } else { Close::Eof };
         let error = match self.stream.take_error() {
             Ok(None) => Close::Eof,
             Ok(Some(error)) | Err(error) => end_of(&error),
@@ -116,7 +116,7 @@ impl Conn {
             phase: Phase::Open,
             outbox: Outbox::default(),
             progress_at: Tick::default(),
-            intake: Intake::default(),
+            reader: FrameReader::default(),
             counted: 0,
             is_paused: false,
             is_listed: false,

@@ -170,7 +170,7 @@ impl Shell {
     ) -> Option<Input> {
         let conn = self.links.get(link)?;
         conn.phase = Phase::Open;
-        conn.intake.is_known = true;
+        conn.reader.is_known = true;
         let fd = conn.stream.fd();
         self.dials_done += 1;
         Some(Input::HostOpened { link, host, fd, must })

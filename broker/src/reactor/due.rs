@@ -47,8 +47,8 @@ impl Shell {
     pub(super) fn next_due(&self) -> Option<Tick> {
         let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
         let redial = self.redials.iter().map(|redial| redial.at).min();
-        let parts = Some(self.parts.look_at);
-        let looks = [self.sweep_at, self.liveness.look_at, self.acceptor.paused_until, parts];
+        let partial = Some(self.partial_frames.look_at);
+        let looks = [self.sweep_at, self.liveness.look_at, self.acceptor.paused_until, partial];
         looks.into_iter().chain([deadline, redial]).flatten().min()
     }
 

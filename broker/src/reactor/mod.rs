@@ -9,14 +9,14 @@ mod clock;
 mod conn;
 mod dial;
 mod due;
-pub mod intake;
+pub mod frame_reader;
 mod listen;
 mod liveness;
 pub mod local;
 mod log;
 mod memory_trim;
 mod outbox;
-mod parts;
+mod partial_frames;
 mod read;
 mod secure;
 mod setup;
@@ -146,7 +146,7 @@ impl Reactor {
         self.take_again();
         self.accept_all();
         self.serve_strangers();
-        self.look_at_parts();
+        self.check_partial_frames();
         self.shell.due();
         if self.engine.next_deadline().is_some_and(|due| due <= self.shell.now) {
             self.step(Input::Deadline);
@@ -224,13 +224,13 @@ impl Reactor {
             return;
         };
         if event.is_read_closed() || event.is_error() {
-            conn.intake.is_hung_up = true;
-            conn.intake.is_readable = true;
+            conn.reader.is_hung_up = true;
+            conn.reader.is_readable = true;
         }
         if event.is_readable() {
-            conn.intake.is_readable = true;
+            conn.reader.is_readable = true;
         }
-        if conn.intake.is_readable {
+        if conn.reader.is_readable {
             self.receive(link);
         }
     }

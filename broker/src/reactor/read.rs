@@ -4,7 +4,7 @@
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
-use super::intake::Front;
+use super::frame_reader::NextFrame;
 use super::listen::who_is;
 use super::shell::Limits;
 use crate::engine::input::{Input, Report};
@@ -28,7 +28,7 @@ impl Reactor {
     /// Reads once from a connection and gives the engine what came, now or when it is its turn.
     #[inline]
     pub(super) fn receive(&mut self, link: LinkId) {
-        let is_known = self.shell.links.get(link).is_some_and(|conn| conn.intake.is_known);
+        let is_known = self.shell.links.get(link).is_some_and(|conn| conn.reader.is_known);
         if is_known || !self.shell.must_wait(link) {
             self.receive_now(link);
         }
@@ -45,14 +45,14 @@ impl Reactor {
                 conn.heard_at = self.shell.now;
                 let mut buffer = mem::take(&mut self.buffer);
                 let was_shaking = conn.stream.is_handshaking();
-                let end = conn.intake.fill(&mut conn.stream, &mut buffer, &mut self.buffer_pool);
+                let end = conn.reader.fill(&mut conn.stream, &mut buffer, &mut self.buffer_pool);
                 // The system knows nothing of what is decrypted already.
-                conn.intake.is_readable |= conn.stream.has_more() && conn.intake.ended.is_none();
+                conn.reader.is_readable |= conn.stream.has_more() && conn.reader.ended.is_none();
                 if let Some(how) = conn.broken
-                    && !conn.intake.is_readable
-                    && conn.intake.ended.is_none()
+                    && !conn.reader.is_readable
+                    && conn.reader.ended.is_none()
                 {
-                    conn.intake.end(how);
+                    conn.reader.end(how);
                 }
                 if was_shaking && !conn.stream.is_handshaking() {
                     // What was to be sent during the handshake waits, and no event comes for it.
@@ -87,16 +87,16 @@ impl Reactor {
     }
 
     fn parse(&mut self, link: LinkId, bytes: &[u8]) {
-        let Limits { body: body_max, intake: intake_max, .. } = self.shell.limits;
+        let Limits { body: body_max, inboxes: inboxes_max, .. } = self.shell.limits;
         let (mut at, mut frames) = (0, 0);
         // Each frame says by itself that its sender is there.
-        let mut is_part = true;
+        let mut is_partial = true;
         let mut is_cut;
         if let Some(conn) = self.shell.links.get(link)
-            && let Some((kind, head, body)) = conn.intake.take_large(&mut self.buffer_pool)
+            && let Some((kind, head, body)) = conn.reader.take_large(&mut self.buffer_pool)
         {
-            self.shell.parts.release(conn);
-            is_part = false;
+            self.shell.partial_frames.release(conn);
+            is_partial = false;
             self.deliver(link, kind, head, body);
         }
         loop {
@@ -107,68 +107,68 @@ impl Reactor {
             if conn.phase != Phase::Open {
                 return;
             }
-            let passed = conn.intake.pass_over(bytes.len() - at);
+            let passed = conn.reader.pass_over(bytes.len() - at);
             at += passed;
             let rest = &bytes[at..];
             if frames > 0 {
                 // What is kept now is another frame than before.
-                conn.intake.looks = 0;
+                conn.reader.looks = 0;
             }
             // Whoever has not logged in has little to say.
-            let most = if conn.intake.is_known { FRAMES_MAX } else { STRANGERS_FRAMES_MAX };
+            let most = if conn.reader.is_known { FRAMES_MAX } else { STRANGERS_FRAMES_MAX };
             is_cut = frames >= most;
             if conn.is_paused || is_cut {
-                conn.intake.keep(rest, &mut self.buffer_pool);
+                conn.reader.keep(rest, &mut self.buffer_pool);
                 break;
             }
             frames += 1;
-            match conn.intake.front(rest, body_max) {
-                Front::Frame(kind, head, size) => {
+            match conn.reader.next_frame(rest, body_max) {
+                NextFrame::Whole(kind, head, size) => {
                     let body = self
                         .shell
                         .small_bodies
                         .keep(&rest[HEADER_BYTES..size], &mut self.buffer_pool);
                     at += size;
-                    is_part = false;
+                    is_partial = false;
                     self.deliver(link, kind, head, body);
                 }
-                Front::Part => {
-                    conn.intake.keep(rest, &mut self.buffer_pool);
+                NextFrame::Partial => {
+                    conn.reader.keep(rest, &mut self.buffer_pool);
                     break;
                 }
-                Front::Begun(kind, head) => {
-                    match self.shell.parts.reserve(conn, &head, intake_max) {
+                NextFrame::Large(kind, head) => {
+                    match self.shell.partial_frames.reserve(conn, &head, inboxes_max) {
                         Ok(()) => {
                             let came = &rest[HEADER_BYTES..];
-                            conn.intake.begin(kind, head, came, &mut self.buffer_pool);
+                            conn.reader.begin_large(kind, head, came, &mut self.buffer_pool);
                             break;
                         }
                         Err(error) => {
                             at += HEADER_BYTES;
-                            conn.intake.skip(head.len);
+                            conn.reader.skip(head.len);
                             self.step(Input::Garbage { link, error });
                         }
                     }
                 }
-                Front::Bad(error) => {
+                NextFrame::Invalid(error) => {
                     at += HEADER_BYTES;
                     match error.skip {
-                        Some(count) => conn.intake.skip(count),
+                        Some(count) => conn.reader.skip(count),
                         None => conn.phase = Phase::Deaf,
                     }
                     self.step(Input::Garbage { link, error });
                 }
             }
         }
-        if is_part {
-            self.hear_part(link);
+        if is_partial {
+            self.hear_partial(link);
         }
         self.after(link, is_cut);
     }
 
     /// No frame is whole; but bytes of one may have come.
-    fn hear_part(&mut self, link: LinkId) {
-        let is_heard = |conn: &mut Conn| conn.intake.has_heard && conn.intake.has_part();
+    fn hear_partial(&mut self, link: LinkId) {
+        let is_heard = |conn: &mut Conn| conn.reader.has_heard && conn.reader.has_partial();
         if self.shell.links.get(link).is_some_and(is_heard) {
             self.step(Input::Heard { link });
         }
@@ -182,14 +182,14 @@ impl Reactor {
         if conn.is_paused || conn.phase != Phase::Open {
             return;
         }
-        match conn.intake.ended {
-            None if is_cut || conn.intake.is_readable => self.shell.read_again(link),
+        match conn.reader.ended {
+            None if is_cut || conn.reader.is_readable => self.shell.read_again(link),
             None => {}
             Some(_) if is_cut => self.shell.read_again(link),
             Some(_) if conn.stream.trouble().is_some() => {
                 let trouble = conn.stream.trouble().unwrap_or_default();
                 // The other side is told why, and gets time to hear it.
-                conn.intake.ended = None;
+                conn.reader.ended = None;
                 self.garbage(link, WireError::fatal(ErrorCode::Tls, trouble, 0));
             }
             Some(how) => {
@@ -243,7 +243,7 @@ impl Reactor {
         };
         match conn.stream.discard(&mut self.buffer) {
             Ok(0) => self.shell.drop_link(link),
-            Ok(count) if count == self.buffer.len() || conn.intake.is_hung_up => {
+            Ok(count) if count == self.buffer.len() || conn.reader.is_hung_up => {
                 self.shell.read_again(link);
             }
             Ok(_) => {}

@@ -4,12 +4,12 @@
 use super::authenticator::Authenticator;
 use super::conn::Phase;
 use super::dial::Redial;
-use super::intake;
+use super::frame_reader;
 use super::listen::Acceptor;
 use super::liveness::LivenessWatch;
 use super::local::Local;
 use super::outbox::{Flushed, OutboxPool};
-use super::parts::Parts;
+use super::partial_frames::PartialFrames;
 use super::secure::Secure;
 use super::small_bodies::SmallBodies;
 use super::state::State;
@@ -46,7 +46,7 @@ pub(super) struct Limits {
     /// Most bytes waiting for all clients.
     all: usize,
     /// Most bytes of frames of clients that came in part.
-    pub(super) intake: usize,
+    pub(super) inboxes: usize,
     /// Time for a frame to come.
     pub(super) frame_ms: u64,
     pub(super) stall_ms: u64,
@@ -64,7 +64,7 @@ impl Limits {
             high: size(Setting::OutboxBytesHigh),
             most: size(Setting::OutboxBytesMax).max(body + HEADER_BYTES),
             all: size(Setting::OutboxesBytesMax),
-            intake: size(Setting::IntakeBytesMax).max(body),
+            inboxes: size(Setting::InboxesBytesMax).max(body),
             frame_ms: settings.get(Setting::FrameMs),
             stall_ms: settings.get(Setting::StallMs),
             silence: Duration::from_millis(settings.get(Setting::SilenceMs)),
@@ -86,7 +86,7 @@ pub(super) struct Shell {
     /// Buffers of outboxes.
     pub(super) outbox_pool: OutboxPool,
     /// Frames that came in part.
-    pub(super) parts: Parts,
+    pub(super) partial_frames: PartialFrames,
     /// Which connections are accepted.
     pub(super) acceptor: Acceptor,
     /// Who waits before it has logged in.
@@ -139,7 +139,7 @@ impl Shell {
             links: Links::default(),
             small_bodies: SmallBodies::default(),
             outbox_pool: OutboxPool::default(),
-            parts: Parts::default(),
+            partial_frames: PartialFrames::default(),
             acceptor: Acceptor::default(),
             turns: Turns::default(),
             secure: Secure::default(),
@@ -191,7 +191,7 @@ impl Shell {
             return;
         }
         if matches!(frame.kind(), Kind::LoginOk | Kind::WorkerLoginOk) {
-            conn.intake.is_known = true;
+            conn.reader.is_known = true;
         }
         conn.outbox.push(outbound::parts(frame, conn.role), &mut self.outbox_pool);
         if !conn.is_dirty {
@@ -279,7 +279,7 @@ impl Shell {
                 }
                 self.gauge(link);
             }
-            Err(error) => self.broke(link, intake::end_of(&error)),
+            Err(error) => self.broke(link, frame_reader::end_of(&error)),
         }
     }
 
@@ -319,8 +319,8 @@ impl Shell {
             // Nothing waits any more: it is read again, and so is who waited for it.
             self.inputs.push_back((Some(link), Input::Drained { link }));
         }
-        conn.intake.is_readable = true;
-        conn.intake.is_hung_up = true;
+        conn.reader.is_readable = true;
+        conn.reader.is_hung_up = true;
         match conn.phase {
             Phase::Open => self.read_again(link),
             Phase::Deaf | Phase::Dialling { .. } => {}
@@ -336,7 +336,7 @@ impl Shell {
         if !matches!(conn.phase, Phase::Closing { .. }) {
             return;
         }
-        if conn.intake.ended.is_some() || conn.broken.is_some() {
+        if conn.reader.ended.is_some() || conn.broken.is_some() {
             self.drop_link(link);
             return;
         }
@@ -345,7 +345,7 @@ impl Shell {
         conn.stream.shut_write();
         let until = self.now.plus_millis(LINGER_MS);
         conn.phase = Phase::Lingering { until };
-        conn.intake.is_readable = true;
+        conn.reader.is_readable = true;
         self.watch_deadline(until, link);
         self.read_again(link);
     }
@@ -410,7 +410,7 @@ impl Shell {
         };
         self.authenticator.forget(link);
         self.forget_turn(&mut conn);
-        self.parts.release(&mut conn);
+        self.partial_frames.release(&mut conn);
         conn.outbox.clear(&mut self.outbox_pool);
         conn.stream.deregister(&self.registry);
         if conn.is_refused {

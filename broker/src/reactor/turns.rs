@@ -123,7 +123,7 @@ impl Turns {
 impl Conn {
     /// Whether it has not logged in. An execd was dialled, so it is none.
     fn is_stranger(&self) -> bool {
-        !self.intake.is_known && self.role != Role::Host
+        !self.reader.is_known && self.role != Role::Host
     }
 }
 
@@ -165,18 +165,18 @@ impl Shell {
             let Some(link) = self.turns.next_step() else { break };
             let Some(conn) = self.links.get(link) else { continue };
             conn.turn = None;
-            conn.intake.is_readable = false;
+            conn.reader.is_readable = false;
             match conn.stream.lend() {
                 Some((session, bytes)) => {
                     // A full read may have left something in the socket.
-                    conn.intake.is_readable =
-                        bytes.len() == SCRATCH_BYTES || conn.intake.is_hung_up;
+                    conn.reader.is_readable =
+                        bytes.len() == SCRATCH_BYTES || conn.reader.is_hung_up;
                     conn.is_begun = true;
                     self.turns.running += 1;
                     self.give(Job { link, session, bytes });
                 }
                 None => {
-                    conn.intake.is_readable = true;
+                    conn.reader.is_readable = true;
                     ended.push(link);
                 }
             }
@@ -245,13 +245,13 @@ impl Reactor {
         self.shell.writable(link);
         let Some(conn) = self.shell.links.get(link) else { return };
         if conn.stream.is_handshaking() {
-            if conn.intake.is_readable {
+            if conn.reader.is_readable {
                 self.receive(link);
             }
             return;
         }
         // What is decrypted already, or why it failed, is not reported by the system.
-        conn.intake.is_readable = true;
+        conn.reader.is_readable = true;
         self.shell.writable(link);
         self.receive(link);
     }

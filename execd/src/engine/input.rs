@@ -42,7 +42,7 @@ pub enum Input {
         frame: Frame,
     },
     /// Bytes of a frame arrived that is not whole yet.
-    Part {
+    PartialFrame {
         /// On which link.
         link: LinkId,
         /// How many there are of it.

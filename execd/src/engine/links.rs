@@ -374,7 +374,7 @@ impl Engine {
     }
 
     /// Bytes of a frame came.
-    pub(super) fn part(&mut self, now: Tick, id: LinkId, bytes: usize) {
+    pub(super) fn partial_frame(&mut self, now: Tick, id: LinkId, bytes: usize) {
         // The time for the hello is one for all of it.
         let Some(link) = self.links.get_mut(&id).filter(|link| link.broker.is_some()) else {
             return;

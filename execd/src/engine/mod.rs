@@ -182,7 +182,7 @@ impl Engine {
             }
             Input::Found(found) => self.found(now, found, out),
             Input::Terminate => self.terminate(now, out),
-            Input::Part { link, bytes } => self.part(now, link, bytes),
+            Input::PartialFrame { link, bytes } => self.partial_frame(now, link, bytes),
             Input::Deadline => self.deadline(now, out),
         }
         self.settle(now, out);

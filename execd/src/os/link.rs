@@ -128,7 +128,7 @@ impl Link {
     }
 
     /// Bytes that are there of a frame which is not whole, if some came since the last call.
-    pub(super) fn take_part(&mut self) -> Option<usize> {
+    pub(super) fn take_partial(&mut self) -> Option<usize> {
         let has_heard = std::mem::take(&mut self.has_heard);
         (has_heard && !self.inbox.is_empty()).then_some(self.inbox.len())
     }

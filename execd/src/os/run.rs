@@ -361,8 +361,8 @@ impl Shell {
                         self.lost(id, why);
                         return;
                     }
-                    if let Some(bytes) = link.take_part() {
-                        self.inputs.push_back(Input::Part { link: id, bytes });
+                    if let Some(bytes) = link.take_partial() {
+                        self.inputs.push_back(Input::PartialFrame { link: id, bytes });
                     }
                     if link.has_unsent() {
                         self.dirty.insert(id);

@@ -1,11 +1,11 @@
-//! The three readers of streams: `decode::next` (execd, tests), the broker's `Intake`, the client's
-//! `Inbox`. Law: whatever the bytes and wherever the stream is cut, all three give the same frames
-//! in the same order, up to the first error that each must not survive. A deadline past the limit
-//! is no error to the client's: it takes any from its broker.
+//! The three readers of streams: `decode::next` (execd, tests), the broker's `FrameReader`, the
+//! client's `Inbox`. Law: whatever the bytes and wherever the stream is cut, all three give the same
+//! frames in the same order, up to the first error that each must not survive. A deadline past the
+//! limit is no error to the client's: it takes any from its broker.
 
 use super::source::Source;
 use broker::reactor::buffer_pool::BufferPool;
-use broker::reactor::intake::{Front, Intake};
+use broker::reactor::frame_reader::{FrameReader, NextFrame};
 use bytes::{Buf, Bytes, BytesMut};
 use client::inbox::Inbox;
 use protocol::decode::{self, WireError};
@@ -34,12 +34,16 @@ pub fn streams(data: &[u8]) {
     assert_eq!(by_next(&stream, &cuts, body_bytes_max), whole, "next, cut by {cuts:?}");
     // Buffers are used again: neither may show in the other, nor change what is still held.
     let mut pool = BufferPool::default();
-    let first = by_intake(&stream, &cuts, body_bytes_max, &mut pool);
-    let second = by_intake(&stream, &[], body_bytes_max, &mut pool);
-    assert_eq!(first, whole, "intake, cut by {cuts:?}");
+    let first = by_frame_reader(&stream, &cuts, body_bytes_max, &mut pool);
+    let second = by_frame_reader(&stream, &[], body_bytes_max, &mut pool);
+    assert_eq!(first, whole, "frame reader, cut by {cuts:?}");
     drop(first);
-    assert_eq!(by_intake(&stream, &cuts, body_bytes_max, &mut pool), whole, "intake again");
-    assert_eq!(second, whole, "intake, at once");
+    assert_eq!(
+        by_frame_reader(&stream, &cuts, body_bytes_max, &mut pool),
+        whole,
+        "frame reader again"
+    );
+    assert_eq!(second, whole, "frame reader, at once");
     let inbox = by_inbox(&stream, &cuts, body_bytes_max);
     let bad = whole.iter().position(Result::is_err);
     match bad.map(|at| (at, &whole[at])) {
@@ -123,46 +127,51 @@ impl<I: Iterator<Item = usize>> Read for Pieces<'_, I> {
 }
 
 /// With the broker's reader, as its loop does.
-fn by_intake(stream: &[u8], cuts: &[usize], body_bytes_max: usize, pool: &mut BufferPool) -> Taken {
-    let mut intake = Intake::default();
-    intake.is_known = true;
+fn by_frame_reader(
+    stream: &[u8],
+    cuts: &[usize],
+    body_bytes_max: usize,
+    pool: &mut BufferPool,
+) -> Taken {
+    let mut reader = FrameReader::default();
+    reader.is_known = true;
     let mut socket = Pieces { left: stream, sizes: pieces(cuts), is_dry: false };
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut taken = Taken::new();
-    while intake.ended.is_none() {
-        intake.is_readable = true;
-        let end = intake.fill(&mut socket, &mut buffer, pool);
-        if let Some((kind, head, body)) = intake.take_large(pool)
+    while reader.ended.is_none() {
+        reader.is_readable = true;
+        let end = reader.fill(&mut socket, &mut buffer, pool);
+        if let Some((kind, head, body)) = reader.take_large(pool)
             && !take(decode::frame(kind, head, body), &mut taken)
         {
             return taken;
         }
         let mut at = 0;
         loop {
-            at += intake.pass_over(end - at);
+            at += reader.pass_over(end - at);
             let rest = &buffer[at..end];
-            match intake.front(rest, body_bytes_max) {
-                Front::Frame(kind, head, size) => {
+            match reader.next_frame(rest, body_bytes_max) {
+                NextFrame::Whole(kind, head, size) => {
                     let body = Bytes::copy_from_slice(&rest[HEADER_BYTES..size]);
                     at += size;
                     if !take(decode::frame(kind, head, body), &mut taken) {
                         return taken;
                     }
                 }
-                Front::Part => {
-                    intake.keep(rest, pool);
+                NextFrame::Partial => {
+                    reader.keep(rest, pool);
                     break;
                 }
-                Front::Begun(kind, head) => {
-                    intake.begin(kind, head, &rest[HEADER_BYTES..], pool);
+                NextFrame::Large(kind, head) => {
+                    reader.begin_large(kind, head, &rest[HEADER_BYTES..], pool);
                     break;
                 }
-                Front::Bad(error) => {
+                NextFrame::Invalid(error) => {
                     at += HEADER_BYTES;
                     let more = error.skip;
                     taken.push(Err(error));
                     match more {
-                        Some(count) => intake.skip(count),
+                        Some(count) => reader.skip(count),
                         None => return taken,
                     }
                 }

@@ -240,7 +240,7 @@ fn a_silent_broker_is_pinged_then_dropped() {
 #[test]
 fn bytes_of_a_frame_are_a_sign_of_life_but_not_without_end() {
     let mut b = Bench::with_broker(|_| {});
-    let part = |bytes| Input::Part { link: link(1), bytes };
+    let part = |bytes| Input::PartialFrame { link: link(1), bytes };
     b.until(9_000);
     assert!(b.give(part(64)).is_empty());
     assert_eq!(b.until(18_000), ["1<ping"; 4]);

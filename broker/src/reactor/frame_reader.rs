@@ -30,9 +30,9 @@ pub struct LargeFrame {
     filled: usize,
 }
 
-/// What came and is not given on yet.
+/// Reads frames from one connection, and keeps what came and is not given on yet.
 #[derive(Debug, Default)]
-pub struct Intake {
+pub struct FrameReader {
     /// The system said that bytes are there, and they are not all read.
     pub is_readable: bool,
     /// The system said that the peer closed: read to the end, a short read proves nothing.
@@ -55,15 +55,15 @@ pub struct Intake {
 
 /// What stands at the front of a buffer.
 #[derive(Debug, PartialEq)]
-pub enum Front {
+pub enum NextFrame {
     /// A whole frame of this many bytes, header included.
-    Frame(Kind, Header, usize),
+    Whole(Kind, Header, usize),
     /// Part of a frame, or nothing.
-    Part,
+    Partial,
     /// The header and part of the body of a large frame.
-    Begun(Kind, Header),
+    Large(Kind, Header),
     /// No frame.
-    Bad(WireError),
+    Invalid(WireError),
 }
 
 /// How a connection ended of which the system says this.
@@ -77,7 +77,7 @@ pub fn end_of(error: &io::Error) -> Close {
     }
 }
 
-impl Intake {
+impl FrameReader {
     /// Puts what was kept and what one read gives into `buffer`: how many bytes stand there now.
     pub fn fill<R: Read>(
         &mut self,
@@ -166,28 +166,28 @@ impl Intake {
 
     /// What stands at the front of these bytes.
     #[inline]
-    pub fn front(&self, bytes: &[u8], body_bytes_max: usize) -> Front {
+    pub fn next_frame(&self, bytes: &[u8], body_bytes_max: usize) -> NextFrame {
         let Some(first) = bytes.first_chunk::<HEADER_BYTES>() else {
-            return Front::Part;
+            return NextFrame::Partial;
         };
         let (kind, head) = match decode::head(first, body_bytes_max) {
             Ok(read) => read,
-            Err(error) => return Front::Bad(error),
+            Err(error) => return NextFrame::Invalid(error),
         };
         if !self.is_known && head.len > STRANGER_BYTES_MAX {
             let text = format!(
                 "{kind} frame of {} bytes before login exceeds {STRANGER_BYTES_MAX}",
                 head.len
             );
-            return Front::Bad(WireError::fatal(ErrorCode::BadState, text, head.sequence));
+            return NextFrame::Invalid(WireError::fatal(ErrorCode::BadState, text, head.sequence));
         }
         let size = HEADER_BYTES + head.len as usize;
         if bytes.len() >= size {
-            Front::Frame(kind, head, size)
+            NextFrame::Whole(kind, head, size)
         } else if size > TAIL_BYTES_MAX {
-            Front::Begun(kind, head)
+            NextFrame::Large(kind, head)
         } else {
-            Front::Part
+            NextFrame::Partial
         }
     }
 
@@ -199,20 +199,20 @@ impl Intake {
     }
 
     /// Keeps a large frame of which these bytes of body are there.
-    pub fn begin(&mut self, kind: Kind, head: Header, bytes: &[u8], pool: &mut BufferPool) {
+    pub fn begin_large(&mut self, kind: Kind, head: Header, bytes: &[u8], pool: &mut BufferPool) {
         let mut buffer = pool.take(head.len as usize);
         buffer[..bytes.len()].copy_from_slice(bytes);
         self.large = Some(pool.large_frame(LargeFrame { kind, head, buffer, filled: bytes.len() }));
     }
 
     /// Bytes that have come of what is not whole.
-    pub fn part_bytes(&self) -> usize {
+    pub fn partial_bytes(&self) -> usize {
         let large = self.large.as_ref().map_or(0, |large| large.filled);
         if self.skip > 0 { self.passed } else { self.tail.len() + large }
     }
 
     /// Whether something is kept that is not a whole frame, or not given on.
-    pub fn has_part(&self) -> bool {
+    pub fn has_partial(&self) -> bool {
         !self.tail.is_empty() || self.large.is_some() || self.skip > 0
     }
 }
@@ -264,8 +264,12 @@ mod tests {
     }
 
     /// Reads all of it the way the loop does: sequence and body of each frame, errors, the end.
-    fn read_all(bytes: &[u8], size: usize, buffer: &mut [u8]) -> (Vec<(u32, usize)>, u32, Intake) {
-        let mut intake = Intake { is_known: true, ..Intake::default() };
+    fn read_all(
+        bytes: &[u8],
+        size: usize,
+        buffer: &mut [u8],
+    ) -> (Vec<(u32, usize)>, u32, FrameReader) {
+        let mut reader = FrameReader { is_known: true, ..FrameReader::default() };
         let mut pieces = Pieces { left: bytes, size, blocked: false };
         let mut pool = BufferPool::default();
         let (mut got, mut bad) = (vec![], 0);
@@ -275,37 +279,37 @@ mod tests {
             assert!(is_right, "body of frame {}", head.sequence);
             (head.sequence, body.len())
         };
-        while intake.ended.is_none() {
-            intake.is_readable = true;
-            let end = intake.fill(&mut pieces, buffer, &mut pool);
-            if let Some((_, head, body)) = intake.take_large(&mut pool) {
+        while reader.ended.is_none() {
+            reader.is_readable = true;
+            let end = reader.fill(&mut pieces, buffer, &mut pool);
+            if let Some((_, head, body)) = reader.take_large(&mut pool) {
                 got.push(check(&head, &body));
             }
             let mut at = 0;
             loop {
-                at += intake.pass_over(end - at);
-                match intake.front(&buffer[at..end], BODY_MAX) {
-                    Front::Frame(_, head, size) => {
+                at += reader.pass_over(end - at);
+                match reader.next_frame(&buffer[at..end], BODY_MAX) {
+                    NextFrame::Whole(_, head, size) => {
                         got.push(check(&head, &buffer[at + HEADER_BYTES..at + size]));
                         at += size;
                     }
-                    Front::Part => {
-                        intake.keep(&buffer[at..end], &mut pool);
+                    NextFrame::Partial => {
+                        reader.keep(&buffer[at..end], &mut pool);
                         break;
                     }
-                    Front::Begun(kind, head) => {
-                        intake.begin(kind, head, &buffer[at + HEADER_BYTES..end], &mut pool);
+                    NextFrame::Large(kind, head) => {
+                        reader.begin_large(kind, head, &buffer[at + HEADER_BYTES..end], &mut pool);
                         break;
                     }
-                    Front::Bad(error) => {
+                    NextFrame::Invalid(error) => {
                         bad += 1;
                         at += HEADER_BYTES;
-                        intake.skip(error.skip.expect("only large bodies here"));
+                        reader.skip(error.skip.expect("only large bodies here"));
                     }
                 }
             }
         }
-        (got, bad, intake)
+        (got, bad, reader)
     }
 
     #[test]
@@ -321,9 +325,9 @@ mod tests {
         }
         let mut buffer = vec![0; 64 * 1024];
         for size in [1, 2, 63, 64, 65, 100, 1000, 4096, 30_000, usize::MAX] {
-            let (got, bad, intake) = read_all(&bytes, size, &mut buffer);
+            let (got, bad, reader) = read_all(&bytes, size, &mut buffer);
             assert_eq!(got, want, "in pieces of {size}");
-            assert_eq!((bad, intake.has_part(), intake.ended), (1, false, Some(Close::Eof)));
+            assert_eq!((bad, reader.has_partial(), reader.ended), (1, false, Some(Close::Eof)));
         }
     }
 
@@ -333,19 +337,19 @@ mod tests {
         let ends = [74, 138, 138 + 64 + 17_000];
         let mut buffer = vec![0; 64 * 1024];
         for cut in (0..400).chain(bytes.len() - 100..=bytes.len()) {
-            let (got, _, intake) = read_all(&bytes[..cut], usize::MAX, &mut buffer);
+            let (got, _, reader) = read_all(&bytes[..cut], usize::MAX, &mut buffer);
             assert_eq!(got.len(), ends.iter().filter(|end| **end <= cut).count(), "cut at {cut}");
-            assert_eq!(intake.has_part(), cut != 0 && !ends.contains(&cut), "cut at {cut}");
+            assert_eq!(reader.has_partial(), cut != 0 && !ends.contains(&cut), "cut at {cut}");
         }
     }
 
     #[test]
     fn a_stranger_may_not_send_large_frames() {
-        let intake = Intake::default();
+        let reader = FrameReader::default();
         let at_limit = frame(1, STRANGER_BYTES_MAX as usize);
-        assert!(matches!(intake.front(&at_limit, usize::MAX), Front::Frame(..)));
+        assert!(matches!(reader.next_frame(&at_limit, usize::MAX), NextFrame::Whole(..)));
         let past = frame(1, STRANGER_BYTES_MAX as usize + 1);
-        let Front::Bad(error) = intake.front(&past[..64], usize::MAX) else {
+        let NextFrame::Invalid(error) = reader.next_frame(&past[..64], usize::MAX) else {
             panic!("one byte past the limit is refused");
         };
         assert_eq!((error.code, error.skip), (ErrorCode::BadState, None));
