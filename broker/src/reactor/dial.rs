@@ -126,7 +126,7 @@ impl Shell {
                 if let Err(error) = conn.stream.tune(self.limits.silence) {
                     tracing::debug!("host {host}: {error}");
                 }
-                match conn.stream.shake() {
+                match conn.stream.handshake() {
                     Ok(()) => return self.opened(link, host, None),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                     Err(error) => error,

@@ -10,6 +10,7 @@ mod conn;
 mod dial;
 mod due;
 pub mod frame_reader;
+mod helpers;
 mod listen;
 mod liveness;
 pub mod local;
@@ -27,7 +28,6 @@ mod state;
 mod stream;
 mod tokens;
 mod turns;
-mod wake;
 mod worker_secret;
 
 use crate::config::load::Config;
@@ -39,6 +39,7 @@ use crate::exit::{self, Fatal};
 use alarm::Alarm;
 use buffer_pool::BufferPool;
 use clock::Clock;
+use helpers::HelperResult;
 use listen::Listener;
 use memory_trim::MemoryTrim;
 use mio::event::Event;
@@ -53,7 +54,6 @@ use std::io::ErrorKind;
 use std::mem;
 use std::time::Duration;
 use tokens::Ready;
-use wake::Found;
 
 /// Rounds of inputs and writes in one turn; what is left waits for the next turn.
 const ROUNDS_MAX: usize = 8;
@@ -207,7 +207,7 @@ impl Reactor {
                 Ready::Listener(index) => self.mark_ready(index),
                 Ready::Signal => self.take_signals(),
                 Ready::Alarm => self.alarm.rang(),
-                Ready::Wake => self.take_found(),
+                Ready::Wake => self.take_helper_results(),
             }
         }
         self.events = events;
@@ -258,27 +258,33 @@ impl Reactor {
         }
     }
 
-    fn take_found(&mut self) {
-        for found in self.shell.helpers.found() {
-            match found {
-                Found::Address { host, text, address: Ok(address) } => {
+    fn take_helper_results(&mut self) {
+        for result in self.shell.helpers.results() {
+            match result {
+                HelperResult::Address { host, text, address: Ok(address) } => {
                     self.shell.dial_tcp(host, address, &text);
                 }
-                Found::Address { host, text: _, address: Err(why) } => {
+                HelperResult::Address { host, text: _, address: Err(why) } => {
                     self.shell.refused(host, why);
                 }
-                Found::Script { link, head, path, script } => {
+                HelperResult::Script { link, head, path, script } => {
                     self.shell.tell(Some(link), Input::Sourced { link, head, path, script });
                 }
-                Found::Greeting { link, hello, prover } => self.shell.greet(link, hello, prover),
-                Found::Proof { link, prover, proof } => self.shell.proved(link, prover, proof),
-                Found::Certificates { asker, loaded } => {
+                HelperResult::Greeting { link, hello, prover } => {
+                    self.shell.greet(link, hello, prover);
+                }
+                HelperResult::Proof { link, prover, proof } => {
+                    self.shell.proved(link, prover, proof);
+                }
+                HelperResult::Certificates { asker, loaded } => {
                     self.shell.certificates_read(asker, *loaded);
                 }
-                Found::Tokens { asker, list } => self.shell.tokens_read(asker, list),
-                Found::Answer { link, frame } => self.shell.send(link, frame),
-                Found::Shaken { link, session } => self.shaken(link, *session),
-                Found::NotSynced(why) => self.shell.tell(None, Input::PersistFailed { why }),
+                HelperResult::Tokens { asker, list } => self.shell.tokens_read(asker, list),
+                HelperResult::Answer { link, frame } => self.shell.send(link, frame),
+                HelperResult::Handshake { link, session } => {
+                    self.handshake_advanced(link, *session);
+                }
+                HelperResult::NotSynced(why) => self.shell.tell(None, Input::PersistFailed { why }),
             }
         }
     }

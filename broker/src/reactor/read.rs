@@ -44,7 +44,7 @@ impl Reactor {
             Phase::Open => {
                 conn.heard_at = self.shell.now;
                 let mut buffer = mem::take(&mut self.buffer);
-                let was_shaking = conn.stream.is_handshaking();
+                let was_handshaking = conn.stream.is_handshaking();
                 let end = conn.reader.fill(&mut conn.stream, &mut buffer, &mut self.buffer_pool);
                 // The system knows nothing of what is decrypted already.
                 conn.reader.is_readable |= conn.stream.has_more() && conn.reader.ended.is_none();
@@ -54,7 +54,7 @@ impl Reactor {
                 {
                     conn.reader.end(how);
                 }
-                if was_shaking && !conn.stream.is_handshaking() {
+                if was_handshaking && !conn.stream.is_handshaking() {
                     // What was to be sent during the handshake waits, and no event comes for it.
                     self.shell.writable(link);
                 }
@@ -69,17 +69,17 @@ impl Reactor {
                     self.shell.read_again(link);
                 }
             }
-            Phase::Closing { .. } if conn.stream.is_handshaking() => self.shake(link),
+            Phase::Closing { .. } if conn.stream.is_handshaking() => self.handshake(link),
             Phase::Deaf | Phase::Closing { .. } => {}
         }
     }
 
     /// Goes on with the handshake of a connection that is to be told that there is no room.
-    fn shake(&mut self, link: LinkId) {
+    fn handshake(&mut self, link: LinkId) {
         let Some(conn) = self.shell.links.get(link) else {
             return;
         };
-        match conn.stream.shake() {
+        match conn.stream.handshake() {
             Ok(()) => self.shell.writable(link),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => self.shell.drop_link(link),

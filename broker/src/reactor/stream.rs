@@ -120,7 +120,7 @@ impl Stream {
     ///
     /// # Errors
     /// `WouldBlock`: the other side has more to say. Others: it failed.
-    pub(super) fn shake(&mut self) -> io::Result<()> {
+    pub(super) fn handshake(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
             Self::Tls(tls) => {

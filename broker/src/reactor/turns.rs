@@ -5,8 +5,8 @@
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
+use super::helpers::HelperResult;
 use super::shell::Shell;
-use super::wake::Found;
 use crossbeam_channel::{Sender, bounded};
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
@@ -138,10 +138,10 @@ impl Shell {
     /// Has a connection wait for its turn, if it has to: whether it does.
     pub(super) fn must_wait(&mut self, link: LinkId) -> bool {
         let Some(conn) = self.links.get(link) else { return true };
-        let is_shaking = conn.stream.is_handshaking();
+        let is_handshaking = conn.stream.is_handshaking();
         let is_open = conn.phase == Phase::Open;
         let is_closing = matches!(conn.phase, Phase::Closing { .. });
-        if !(is_shaking && (is_open || is_closing) || is_open && conn.is_stranger()) {
+        if !(is_handshaking && (is_open || is_closing) || is_open && conn.is_stranger()) {
             return false;
         }
         if conn.stream.is_lent() || conn.turn.is_some() {
@@ -149,7 +149,7 @@ impl Shell {
             return true;
         }
         let turns = &mut self.turns;
-        conn.turn = Some(match (is_shaking, conn.is_begun) {
+        conn.turn = Some(match (is_handshaking, conn.is_begun) {
             (true, false) => Turn::Begin(turns.begin.add(conn.place, link)),
             (true, true) => Turn::GoOn(turns.go_on.add(conn.place, link)),
             (false, _) => Turn::Read(turns.strangers.add(conn.place, link)),
@@ -196,7 +196,7 @@ impl Shell {
         if let Err(Job { link, mut session, bytes }) = job {
             // Without a thread the loop does it itself.
             session.advance(&bytes);
-            self.helpers.tell(Found::Shaken { link, session: Box::new(session) });
+            self.helpers.tell(HelperResult::Handshake { link, session: Box::new(session) });
         }
     }
 
@@ -208,11 +208,11 @@ impl Shell {
         let (jobs, work) = bounded::<Job>(2 * count);
         let mut started = 0;
         for _ in 0..count {
-            let (work, results) = (work.clone(), self.helpers.results());
+            let (work, results) = (work.clone(), self.helpers.result_sender());
             let spawned = thread::Builder::new().name("isectd-tls".to_owned()).spawn(move || {
                 for Job { link, mut session, bytes } in work {
                     session.advance(&bytes);
-                    results.tell(Found::Shaken { link, session: Box::new(session) });
+                    results.tell(HelperResult::Handshake { link, session: Box::new(session) });
                 }
             });
             started += usize::from(spawned.is_ok());
@@ -237,7 +237,7 @@ impl Reactor {
     }
 
     /// A step of a handshake is done: what it has to say leaves, and what came meanwhile is next.
-    pub(super) fn shaken(&mut self, link: LinkId, session: Session) {
+    pub(super) fn handshake_advanced(&mut self, link: LinkId, session: Session) {
         self.shell.turns.running -= 1;
         self.shell.turns.steps += 1;
         let Some(conn) = self.shell.links.get(link) else { return };

@@ -113,17 +113,17 @@ pub enum Input {
         /// Its largest resident size.
         rss_kib_max: u64,
     },
-    /// A process of an earlier execd was found in the state directory. Comes before anything else.
-    Found(Found),
+    /// The state directory names a process of an earlier execd. Comes before anything else.
+    Recorded(RecordedProcess),
     /// The operator or the system asks execd to end; a second time: at once.
     Terminate,
     /// The tick of [`next_deadline`](super::Engine::next_deadline) was reached.
     Deadline,
 }
 
-/// A process that an earlier execd started.
+/// A process that an earlier execd started and recorded in the state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct RecordedProcess {
     /// For which broker.
     pub broker: String,
     /// For which worker.

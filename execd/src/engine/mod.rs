@@ -180,7 +180,7 @@ impl Engine {
                     self.drained(now, child, out);
                 }
             }
-            Input::Found(found) => self.found(now, found, out),
+            Input::Recorded(recorded) => self.recorded(now, recorded, out),
             Input::Terminate => self.terminate(now, out),
             Input::PartialFrame { link, bytes } => self.partial_frame(now, link, bytes),
             Input::Deadline => self.deadline(now, out),

@@ -85,7 +85,7 @@ impl Shell {
                 self.inputs.push_back(answer);
             }
             Action::Adopt { child, pid } => {
-                if let Some(entry) = self.found.remove(&pid) {
+                if let Some(entry) = self.recorded.remove(&pid) {
                     self.inputs.extend(self.children.adopt(child, entry));
                 }
             }

@@ -14,7 +14,7 @@ use super::policy::{self, Identity};
 use super::reap;
 use super::spawn::Recipe;
 use super::state::{Entry, State};
-use crate::engine::input::{Found, Input};
+use crate::engine::input::{Input, RecordedProcess};
 use crate::engine::{Config, Engine};
 use crate::exit::Exit;
 use nix::errno::Errno;
@@ -82,7 +82,7 @@ pub(super) struct Shell {
     pub(super) state: Option<State>,
     pub(super) is_state_stale: bool,
     /// Processes of an earlier execd, by id, until the engine takes them.
-    pub(super) found: BTreeMap<u32, Entry>,
+    pub(super) recorded: BTreeMap<u32, Entry>,
     pub(super) is_leaving: bool,
     /// The processes are left for the next execd of the state directory.
     pub(super) keeps_children: bool,
@@ -126,12 +126,12 @@ impl Shell {
         let signals = take_signals()?;
         let mut recipe = Recipe::new(&options)?;
         let Identity { policy, binary } = policy::of(&options, &recipe);
-        let (state, found) = match &options.state {
+        let (state, recorded) = match &options.state {
             None => (None, Vec::new()),
             Some(directory) => {
-                let (state, found) = State::open(directory)?;
+                let (state, recorded) = State::open(directory)?;
                 recipe.mark.clone_from(&state.mark);
-                (Some(state), found)
+                (Some(state), recorded)
             }
         };
         let authenticator = options
@@ -172,29 +172,29 @@ impl Shell {
             recipe,
             state,
             is_state_stale: false,
-            found: BTreeMap::new(),
+            recorded: BTreeMap::new(),
             is_leaving: false,
             keeps_children: false,
             policy: policy.into(),
         };
-        shell.take_found(found);
+        shell.take_recorded(recorded);
         announce(&address, options.ports_file.as_deref(), options.ready)?;
         Ok((shell, address))
     }
 
-    fn take_found(&mut self, found: Vec<(Entry, bool)>) {
+    fn take_recorded(&mut self, recorded: Vec<(Entry, bool)>) {
         if self.state.is_some() {
-            let living = found.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry.run);
+            let living = recorded.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry.run);
             orphans::end_unknown(&living.collect(), &self.recipe.mark);
         }
-        for (entry, alive) in found {
+        for (entry, alive) in recorded {
             let Entry { worker, run, digest, pid, .. } = entry;
             let broker = entry.broker.to_string();
             let is_older = entry.policy != self.policy;
-            let found = Found { broker, worker, run, digest, pid, alive, is_older };
-            self.inputs.push_back(Input::Found(found));
+            let recorded = RecordedProcess { broker, worker, run, digest, pid, alive, is_older };
+            self.inputs.push_back(Input::Recorded(recorded));
             if alive {
-                self.found.insert(pid, entry);
+                self.recorded.insert(pid, entry);
             }
         }
         self.step(self.clock.read());

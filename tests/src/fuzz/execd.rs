@@ -6,7 +6,7 @@ use super::source::Source;
 use bytes::BytesMut;
 use execd::engine::action::{Action, Signal};
 use execd::engine::child::ChildId;
-use execd::engine::input::{Found, Input};
+use execd::engine::input::{Input, RecordedProcess};
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
 use protocol::bodies::{Ending, ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, Stream};
@@ -93,7 +93,7 @@ pub fn execd(data: &[u8]) {
         later: Vec::new(),
     };
     for _ in 0..usize::from(flags >> 6) {
-        shell.found(&mut source);
+        shell.recorded(&mut source);
     }
     for _ in 0..MOVES_MAX {
         if source.is_empty() || shell.has_left {
@@ -164,12 +164,13 @@ impl Shell {
         }
     }
 
-    fn found(&mut self, source: &mut Source<'_>) {
+    fn recorded(&mut self, source: &mut Source<'_>) {
         let (worker, run) = ids(source);
         let broker = source.pick(&["a", "b", "c", "d"]).to_owned();
         let alive = source.is_yes();
-        let found = Found { broker, worker, run, digest: 5, pid: 700, alive, is_older: false };
-        self.step(Input::Found(found));
+        let recorded =
+            RecordedProcess { broker, worker, run, digest: 5, pid: 700, alive, is_older: false };
+        self.step(Input::Recorded(recorded));
     }
 
     fn open(&mut self, source: &mut Source<'_>) {

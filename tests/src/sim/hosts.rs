@@ -8,7 +8,7 @@ use broker::engine::input::{Close, Input as BrokerInput};
 use bytes::Bytes;
 use execd::engine::action::{Action, Signal};
 use execd::engine::child::ChildId;
-use execd::engine::input::{Found, Input};
+use execd::engine::input::{Input, RecordedProcess};
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
 use protocol::bodies::{Ending, ExecStart, Stream};
@@ -125,8 +125,9 @@ impl World {
             if !alive {
                 self.hosts[index].records.remove(&pid);
             }
-            let found = Found { broker, worker, run, digest, pid, alive, is_older: false };
-            self.feed_execd(index, Input::Found(found));
+            let recorded =
+                RecordedProcess { broker, worker, run, digest, pid, alive, is_older: false };
+            self.feed_execd(index, Input::Recorded(recorded));
         }
     }
 

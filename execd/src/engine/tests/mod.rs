@@ -9,7 +9,7 @@ mod proofs;
 
 use super::action::{Action, Note, Signal};
 use super::child::ChildId;
-use super::input::{Found, Input};
+use super::input::{Input, RecordedProcess};
 use super::limits::Limits;
 use super::{Config, Engine};
 use protocol::bodies::{
