@@ -131,7 +131,7 @@ impl Stream {
                 let session = setup.and_then(|setup| setup.session(name)).map_err(Unmade::Tls)?;
                 let socket = dial_tcp(place, timeout)?;
                 let mut tls = Box::new(Tls { socket, session, has_heard: false });
-                tls.shake(until)?;
+                tls.handshake(until)?;
                 Self::Tls(tls)
             }
         })
@@ -210,10 +210,10 @@ impl Stream {
 }
 
 impl Tls {
-    fn shake(&mut self, until: Instant) -> Result<(), Unmade> {
+    fn handshake(&mut self, until: Instant) -> Result<(), Unmade> {
         loop {
             let fd = self.socket.as_raw_fd();
-            match self.session.shake(&mut Wire::new(fd, MsgFlags::MSG_DONTWAIT)) {
+            match self.session.handshake(&mut Wire::new(fd, MsgFlags::MSG_DONTWAIT)) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {

@@ -125,7 +125,7 @@ impl Stream {
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
             Self::Tls(tls) => {
                 let (socket, session) = tls.both()?;
-                session.shake(socket)
+                session.handshake(socket)
             }
         }
     }

@@ -365,7 +365,7 @@ fn agree(mut socket: TcpStream, secure: Option<&Secure>) -> io::Result<Stream> {
     let Some(secure) = secure else { return Ok(Stream::Tcp(socket)) };
     let mut session = secure.session();
     socket.set_read_timeout(Some(CONNECT_MAX))?;
-    session.shake(&mut socket)?;
+    session.handshake(&mut socket)?;
     Ok(Stream::Tls(Box::new(TlsPair(socket, session))))
 }
 
