@@ -1,6 +1,6 @@
 //! Who may do what: the tokens in force, logins that prove one, what follows from a token, a user
 //! or neither, and what a change of the tokens means for those who are in. Not how a token is
-//! proved: the shell checks that and says what came of it.
+//! proved: the reactor checks that and says what came of it.
 
 use super::action::Action;
 use super::clients;

@@ -2,8 +2,8 @@
 //! sees what proves a token, and proves the broker's own token to execds. What follows from a token
 //! the engine decides.
 
+use super::io::Io;
 use super::secure::Loaded;
-use super::shell::Shell;
 use crate::engine::input::{Asker, Input, TokenRights, Tokens};
 use auth::list::{Pending, TokenList};
 use auth::private;
@@ -79,7 +79,7 @@ impl Authenticator {
     }
 }
 
-impl Shell {
+impl Io {
     /// Sends the challenge to a token.
     pub(super) fn challenge(
         &mut self,

@@ -2,7 +2,7 @@
 //! is started when nobody answers at its socket. Not how often to try again: that is the engine's.
 
 use super::conn::{Conn, Phase};
-use super::shell::Shell;
+use super::io::Io;
 use super::stream::Stream;
 use super::tokens::Ready;
 use crate::engine::input::{Expected, Input};
@@ -30,7 +30,7 @@ pub(super) struct Redial {
     until: Tick,
 }
 
-impl Shell {
+impl Io {
     /// Begins to connect to a host's execd; `HostOpened` or `HostRefused` follows.
     pub(super) fn dial(&mut self, host: HostName, address: String) {
         if self.local.as_ref().is_some_and(|local| local.address == address) {

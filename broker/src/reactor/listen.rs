@@ -287,20 +287,20 @@ impl Reactor {
 
     /// Whether connections may wait that [`accept_all`](Self::accept_all) would take now.
     pub(super) fn has_waiting(&self) -> bool {
-        self.shell.acceptor.paused_until.is_none()
-            && self.shell.acceptor.can_refuse()
+        self.io.acceptor.paused_until.is_none()
+            && self.io.acceptor.can_refuse()
             && self.listeners.iter().any(|listener| listener.is_ready)
     }
 
     /// Accepts who waits, so many from each listener in a turn.
     pub(super) fn accept_all(&mut self) {
-        if self.shell.acceptor.paused_until.is_some_and(|until| self.shell.now < until) {
+        if self.io.acceptor.paused_until.is_some_and(|until| self.io.now < until) {
             return;
         }
-        self.shell.acceptor.paused_until = None;
+        self.io.acceptor.paused_until = None;
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_MAX {
-                let acceptor = &self.shell.acceptor;
+                let acceptor = &self.io.acceptor;
                 if !self.listeners[index].is_ready
                     || acceptor.paused_until.is_some()
                     || !acceptor.can_refuse()
@@ -315,7 +315,7 @@ impl Reactor {
     fn accept_one(&mut self, index: usize) {
         let listener = &mut self.listeners[index];
         let role = listener.role;
-        match listener.accept(&self.shell.secure) {
+        match listener.accept(&self.io.secure) {
             Ok((Some(stream), peer)) => self.admit(stream, peer, role),
             // Told in the log; the connection is closed.
             Ok((None, _)) => {}
@@ -326,25 +326,25 @@ impl Reactor {
                     error.kind(),
                     ErrorKind::ConnectionAborted | ErrorKind::Interrupted
                 ) => {}
-            Err(error) => self.shell.acceptor.pause(self.shell.now, role, &error),
+            Err(error) => self.io.acceptor.pause(self.io.now, role, &error),
         }
     }
 
     fn admit(&mut self, mut stream: Stream, peer: Peer, role: Role) {
         let connections_max = self.engine.settings().get(Setting::ConnectionsMax);
-        let limit = self.shell.acceptor.limit(connections_max);
+        let limit = self.io.acceptor.limit(connections_max);
         let is_refused = match role {
             // The owner gets in over the Unix socket although the limit is reached, to make room.
-            Role::Client if peer.is_owner => self.shell.acceptor.clients >= limit + OWNERS_MORE,
-            Role::Client => self.shell.acceptor.is_full(limit),
+            Role::Client if peer.is_owner => self.io.acceptor.clients >= limit + OWNERS_MORE,
+            Role::Client => self.io.acceptor.is_full(limit),
             Role::Worker | Role::Host | Role::Broker => {
-                self.shell.links.len() as u64 + RESERVE > self.shell.acceptor.descriptors_max
+                self.io.links.len() as u64 + RESERVE > self.io.acceptor.descriptors_max
             }
         };
-        let link = self.shell.links.next_id();
+        let link = self.io.links.next_id();
         let registered = stream
-            .tune(self.shell.limits.silence)
-            .and_then(|()| stream.register(&self.shell.registry, Ready::Link(link).token()));
+            .tune(self.io.limits.silence)
+            .and_then(|()| stream.register(&self.io.registry, Ready::Link(link).token()));
         if registered.is_err() {
             // It is gone already.
             return;
@@ -352,29 +352,27 @@ impl Reactor {
         let mut conn = Conn::new(stream, role);
         conn.place = peer.place;
         if is_refused {
-            self.shell.acceptor.refusals += 1;
+            self.io.acceptor.refusals += 1;
             conn.is_refused = true;
-            conn.phase = Phase::Closing { until: self.shell.now.plus_millis(1000) };
-            let text = format!(
-                "{} clients are connected, the limit is {limit}",
-                self.shell.acceptor.clients
-            );
+            conn.phase = Phase::Closing { until: self.io.now.plus_millis(1000) };
+            let text =
+                format!("{} clients are connected, the limit is {limit}", self.io.acceptor.clients);
             let frame = outbound::refusal(ErrorCode::TooManyConnections, text);
-            conn.outbox.push(encode::parts(frame), &mut self.shell.outbox_pool);
-            let link = self.shell.links.insert(conn);
-            self.shell.watch_deadline(self.shell.now.plus_millis(1000), link);
-            self.shell.flush(link);
+            conn.outbox.push(encode::parts(frame), &mut self.io.outbox_pool);
+            let link = self.io.links.insert(conn);
+            self.io.watch_deadline(self.io.now.plus_millis(1000), link);
+            self.io.flush(link);
             return;
         }
-        let link = self.shell.links.insert(conn);
+        let link = self.io.links.insert(conn);
         let input = match role {
             Role::Worker => Input::WorkerOpened { link, peer },
             Role::Client | Role::Host | Role::Broker => {
-                self.shell.acceptor.clients += 1;
+                self.io.acceptor.clients += 1;
                 Input::ClientOpened { link, peer }
             }
         };
-        self.shell.tell(Some(link), input);
+        self.io.tell(Some(link), input);
     }
 }
 

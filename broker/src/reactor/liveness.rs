@@ -5,7 +5,7 @@
 //! kernel's (keepalive, see `stream`).
 
 use super::conn::Conn;
-use super::shell::Shell;
+use super::io::Io;
 use super::stream::Stream;
 use crate::engine::input::Close;
 use nix::getsockopt_impl;
@@ -100,7 +100,7 @@ impl LivenessWatch {
     }
 }
 
-impl Shell {
+impl Io {
     /// Closes the connections whose machine has acknowledged nothing for too long.
     pub(super) fn check_liveness(&mut self) {
         let silence = self.limits.silence;

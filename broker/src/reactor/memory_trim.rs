@@ -25,22 +25,22 @@ impl Reactor {
     /// Gives memory back if a burst was over at the last look and still is.
     #[inline]
     pub(super) fn trim_memory(&mut self) {
-        let links = self.shell.links.len();
+        let links = self.io.links.len();
         self.memory_trim.links_peak = self.memory_trim.links_peak.max(links);
-        if self.shell.now >= self.memory_trim.look_at {
+        if self.io.now >= self.memory_trim.look_at {
             self.look(links);
         }
     }
 
     fn look(&mut self, links: usize) {
-        self.memory_trim.look_at = self.shell.now.plus_millis(LOOK_MS);
+        self.memory_trim.look_at = self.io.now.plus_millis(LOOK_MS);
         let have_left = self.memory_trim.links_peak >= 2 * links + LINKS_MIN;
         let is_over = self.buffer_pool.is_idle() | have_left | self.engine.is_roomy();
         if !std::mem::replace(&mut self.memory_trim.is_over, is_over) || !is_over {
             return;
         }
         self.buffer_pool.clear();
-        self.shell.links.shrink();
+        self.io.links.shrink();
         self.engine.shrink();
         memory::give_back();
         self.memory_trim.links_peak = links;

@@ -11,6 +11,7 @@ mod dial;
 mod due;
 pub mod frame_reader;
 mod helpers;
+mod io;
 mod listen;
 mod liveness;
 pub mod local;
@@ -21,7 +22,6 @@ mod partial_frames;
 mod read;
 mod secure;
 mod setup;
-mod shell;
 mod signals;
 mod small_bodies;
 mod state;
@@ -40,6 +40,7 @@ use alarm::Alarm;
 use buffer_pool::BufferPool;
 use clock::Clock;
 use helpers::HelperResult;
+use io::{Io, Limits};
 use listen::Listener;
 use memory_trim::MemoryTrim;
 use mio::event::Event;
@@ -48,7 +49,6 @@ use nix::sys::stat::{Mode, umask};
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use setup::PortsFile;
-use shell::{Limits, Shell};
 use signals::{Asked, Signals};
 use std::io::ErrorKind;
 use std::mem;
@@ -72,7 +72,7 @@ struct Reactor {
     listeners: Vec<Listener>,
     engine: Engine,
     actions: Vec<Action>,
-    shell: Shell,
+    io: Io,
     /// Every read of every connection goes here.
     buffer: Box<[u8]>,
     /// Buffers for large bodies.
@@ -106,7 +106,7 @@ pub fn run(config: Config) -> Result<u8, Fatal> {
         }
         reactor.finish()?;
         reactor.listeners.clear();
-        reactor.shell.state.clean();
+        reactor.io.state.clean();
         Ok(if reactor.is_hurried { Ending::Exit(exit::HURRIED) } else { ending })
     });
     log.flush();
@@ -121,7 +121,7 @@ impl Reactor {
     fn serve(&mut self) -> Result<Ending, Fatal> {
         loop {
             self.turn()?;
-            if let Some(ending) = self.shell.ending {
+            if let Some(ending) = self.io.ending {
                 return Ok(ending);
             }
             if self.is_hurried {
@@ -134,57 +134,57 @@ impl Reactor {
     fn turn(&mut self) -> Result<(), Fatal> {
         let due = self.due();
         self.wait(due)?;
-        self.shell.now = self.clock.now();
-        if let Some(wall) = self.clock.change(self.shell.now) {
+        self.io.now = self.clock.now();
+        if let Some(wall) = self.clock.change(self.io.now) {
             self.step(Input::Clock { wall });
         }
-        self.shell.limits = Limits::of(self.engine.settings());
+        self.io.limits = Limits::of(self.engine.settings());
         if let Some(due) = due.filter(|due| *due != Tick::default()) {
-            self.shell.excuse_standstill(due);
+            self.io.excuse_standstill(due);
         }
         self.take_events();
         self.take_again();
         self.accept_all();
         self.serve_strangers();
         self.check_partial_frames();
-        self.shell.due();
-        if self.engine.next_deadline().is_some_and(|due| due <= self.shell.now) {
+        self.io.due();
+        if self.engine.next_deadline().is_some_and(|due| due <= self.io.now) {
             self.step(Input::Deadline);
         }
         for _ in 0..ROUNDS_MAX {
             self.settle();
-            self.shell.flush_all();
-            if self.shell.inputs.is_empty() && !self.shell.wants_persist {
+            self.io.flush_all();
+            if self.io.inputs.is_empty() && !self.io.wants_persist {
                 break;
             }
         }
         self.write_ports_file()?;
-        self.shell.end_turn();
+        self.io.end_turn();
         self.trim_memory();
         Ok(())
     }
 
     /// When something is due although nothing comes.
     fn due(&self) -> Option<Tick> {
-        let is_busy = !self.shell.again.is_empty()
-            || !self.shell.inputs.is_empty()
-            || self.shell.turns.has_strangers()
+        let is_busy = !self.io.again.is_empty()
+            || !self.io.inputs.is_empty()
+            || self.io.turns.has_strangers()
             || self.has_waiting();
         if is_busy {
             return Some(Tick::default());
         }
-        [self.engine.next_deadline(), self.shell.next_due()].into_iter().flatten().min()
+        [self.engine.next_deadline(), self.io.next_due()].into_iter().flatten().min()
     }
 
     /// Waits for events until then.
     fn wait(&mut self, due: Option<Tick>) -> Result<(), Fatal> {
         let mut timeout = None;
         if let Some(due) = due {
-            if due <= self.shell.now {
+            if due <= self.io.now {
                 timeout = Some(Duration::ZERO);
             } else {
                 // Counted from the beginning of this turn: it rings too late by what the turn took.
-                let set = self.alarm.set(self.shell.now, due);
+                let set = self.alarm.set(self.io.now, due);
                 set.map_err(|e| Fatal::System(format!("can't set the alarm: {e}")))?;
             }
         }
@@ -215,12 +215,12 @@ impl Reactor {
 
     fn link_ready(&mut self, link: LinkId, event: &Event) {
         if event.is_writable() || event.is_error() {
-            if let Some(opened) = self.shell.dial_ready(link) {
+            if let Some(opened) = self.io.dial_ready(link) {
                 self.step(opened);
             }
-            self.shell.writable(link);
+            self.io.writable(link);
         }
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         if event.is_read_closed() || event.is_error() {
@@ -237,8 +237,8 @@ impl Reactor {
 
     /// Reads connections that had more than their share, or are read again after a pause.
     fn take_again(&mut self) {
-        for link in mem::take(&mut self.shell.again) {
-            if let Some(conn) = self.shell.links.get(link) {
+        for link in mem::take(&mut self.io.again) {
+            if let Some(conn) = self.io.links.get(link) {
                 conn.is_listed = false;
                 self.receive(link);
             }
@@ -248,43 +248,43 @@ impl Reactor {
     fn take_signals(&mut self) {
         while let Some(asked) = self.signals.next() {
             match asked {
-                Asked::Reload => self.shell.reload(None),
+                Asked::Reload => self.io.reload(None),
                 Asked::End { may_hurry: false, .. } if self.is_asked => {}
                 Asked::End { name, may_hurry: _ } => {
                     self.is_hurried = mem::replace(&mut self.is_asked, true);
-                    self.shell.tell(None, Input::Terminate { signal: name });
+                    self.io.tell(None, Input::Terminate { signal: name });
                 }
             }
         }
     }
 
     fn take_helper_results(&mut self) {
-        for result in self.shell.helpers.results() {
+        for result in self.io.helpers.results() {
             match result {
                 HelperResult::Address { host, text, address: Ok(address) } => {
-                    self.shell.dial_tcp(host, address, &text);
+                    self.io.dial_tcp(host, address, &text);
                 }
                 HelperResult::Address { host, text: _, address: Err(why) } => {
-                    self.shell.refused(host, why);
+                    self.io.refused(host, why);
                 }
                 HelperResult::Script { link, head, path, script } => {
-                    self.shell.tell(Some(link), Input::Sourced { link, head, path, script });
+                    self.io.tell(Some(link), Input::Sourced { link, head, path, script });
                 }
                 HelperResult::Greeting { link, hello, prover } => {
-                    self.shell.greet(link, hello, prover);
+                    self.io.greet(link, hello, prover);
                 }
                 HelperResult::Proof { link, prover, proof } => {
-                    self.shell.proved(link, prover, proof);
+                    self.io.proved(link, prover, proof);
                 }
                 HelperResult::Certificates { asker, loaded } => {
-                    self.shell.certificates_read(asker, *loaded);
+                    self.io.certificates_read(asker, *loaded);
                 }
-                HelperResult::Tokens { asker, list } => self.shell.tokens_read(asker, list),
-                HelperResult::Answer { link, frame } => self.shell.send(link, frame),
+                HelperResult::Tokens { asker, list } => self.io.tokens_read(asker, list),
+                HelperResult::Answer { link, frame } => self.io.send(link, frame),
                 HelperResult::Handshake { link, session } => {
                     self.handshake_advanced(link, *session);
                 }
-                HelperResult::NotSynced(why) => self.shell.tell(None, Input::PersistFailed { why }),
+                HelperResult::NotSynced(why) => self.io.tell(None, Input::PersistFailed { why }),
             }
         }
     }
@@ -292,32 +292,32 @@ impl Reactor {
     /// Gives the engine what waits for it, and writes the configuration if it changed.
     fn settle(&mut self) {
         // What the steps add belongs to the same turn, but only so much of it.
-        let mut most = self.shell.inputs.len() + 1024;
+        let mut most = self.io.inputs.len() + 1024;
         while most > 0 {
-            let Some(input) = self.shell.next_input() else {
+            let Some(input) = self.io.next_input() else {
                 break;
             };
             self.step(input);
             most -= 1;
         }
-        if mem::take(&mut self.shell.wants_persist) {
+        if mem::take(&mut self.io.wants_persist) {
             self.save();
         }
     }
 
     /// Writes the configuration; why it could not.
     fn save(&mut self) -> Option<String> {
-        match self.shell.state.persist(&self.engine.save_script()) {
+        match self.io.state.persist(&self.engine.save_script()) {
             Ok(()) => {
-                self.shell.helpers.sync(&self.shell.state.paths);
+                self.io.helpers.sync(&self.io.state.paths);
                 if mem::take(&mut self.is_unsaved) {
-                    self.shell.tell(None, Input::Persisted);
+                    self.io.tell(None, Input::Persisted);
                 }
                 None
             }
             Err(why) => {
                 self.is_unsaved = true;
-                self.shell.tell(None, Input::PersistFailed { why: why.clone() });
+                self.io.tell(None, Input::PersistFailed { why: why.clone() });
                 Some(why)
             }
         }
@@ -338,38 +338,38 @@ impl Reactor {
         }
     }
 
-    /// One input: the engine decides, the shell does it.
+    /// One input: the engine decides, the reactor does it.
     #[inline]
     fn step(&mut self, input: Input) {
-        self.engine.step(self.shell.now, input, &mut self.actions);
+        self.engine.step(self.io.now, input, &mut self.actions);
         if matches!(self.actions.last(), Some(Action::Persist)) {
             self.save_before_answers();
         }
         for action in self.actions.drain(..) {
-            self.shell.apply(action);
+            self.io.apply(action);
         }
     }
 
     /// The engine is done: the last frames leave, and peers get a moment to read them.
     fn finish(&mut self) -> Result<(), Fatal> {
         self.listeners.clear();
-        for link in self.shell.links.ids() {
-            self.shell.close(link);
+        for link in self.io.links.ids() {
+            self.io.close(link);
         }
-        let mut until = self.shell.now.plus_millis(END_MS);
-        while self.shell.links.len() > 0 && self.shell.now < until && !self.is_hurried {
-            self.shell.flush_all();
-            if self.shell.all_lingering() {
-                until = until.min(self.shell.now.plus_millis(END_LINGER_MS));
+        let mut until = self.io.now.plus_millis(END_MS);
+        while self.io.links.len() > 0 && self.io.now < until && !self.is_hurried {
+            self.io.flush_all();
+            if self.io.all_lingering() {
+                until = until.min(self.io.now.plus_millis(END_LINGER_MS));
             }
-            let due = if self.shell.again.is_empty() { until } else { self.shell.now };
+            let due = if self.io.again.is_empty() { until } else { self.io.now };
             self.wait(Some(due))?;
-            self.shell.now = self.clock.now();
+            self.io.now = self.clock.now();
             self.take_events();
             self.take_again();
             self.serve_strangers();
         }
-        if let Some(local) = &mut self.shell.local {
+        if let Some(local) = &mut self.io.local {
             local.reap();
         }
         Ok(())

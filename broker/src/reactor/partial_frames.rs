@@ -32,8 +32,8 @@ impl Reactor {
     /// When it is time: looks for frames that have been on their way for too long.
     #[inline]
     pub(super) fn check_partial_frames(&mut self) {
-        let pause = (self.shell.limits.frame_ms / LOOKS).max(1);
-        let (now, look_at) = (self.shell.now, &mut self.shell.partial_frames.look_at);
+        let pause = (self.io.limits.frame_ms / LOOKS).max(1);
+        let (now, look_at) = (self.io.now, &mut self.io.partial_frames.look_at);
         if now >= *look_at {
             *look_at = now.plus_millis(pause);
             self.find_late(pause);
@@ -44,9 +44,9 @@ impl Reactor {
     }
 
     fn find_late(&mut self, pause: u64) {
-        let frame_ms = self.shell.limits.frame_ms;
+        let frame_ms = self.io.limits.frame_ms;
         let mut late = Vec::new();
-        self.shell.links.each(|link, conn| {
+        self.io.links.each(|link, conn| {
             let is_partial =
                 conn.phase == Phase::Open && !conn.is_paused && conn.reader.has_partial();
             if is_partial {

@@ -5,8 +5,8 @@
 use super::Reactor;
 use super::conn::{Conn, Phase};
 use super::frame_reader::NextFrame;
+use super::io::Limits;
 use super::listen::who_is;
-use super::shell::Limits;
 use crate::engine::input::{Input, Report};
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
@@ -28,21 +28,21 @@ impl Reactor {
     /// Reads once from a connection and gives the engine what came, now or when it is its turn.
     #[inline]
     pub(super) fn receive(&mut self, link: LinkId) {
-        let is_known = self.shell.links.get(link).is_some_and(|conn| conn.reader.is_known);
-        if is_known || !self.shell.must_wait(link) {
+        let is_known = self.io.links.get(link).is_some_and(|conn| conn.reader.is_known);
+        if is_known || !self.io.must_wait(link) {
             self.receive_now(link);
         }
     }
 
     /// Reads once from a connection whose turn it is.
     pub(super) fn receive_now(&mut self, link: LinkId) {
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         match conn.phase {
             Phase::Open if conn.is_paused => {}
             Phase::Open => {
-                conn.heard_at = self.shell.now;
+                conn.heard_at = self.io.now;
                 let mut buffer = mem::take(&mut self.buffer);
                 let was_handshaking = conn.stream.is_handshaking();
                 let end = conn.reader.fill(&mut conn.stream, &mut buffer, &mut self.buffer_pool);
@@ -56,17 +56,17 @@ impl Reactor {
                 }
                 if was_handshaking && !conn.stream.is_handshaking() {
                     // What was to be sent during the handshake waits, and no event comes for it.
-                    self.shell.writable(link);
+                    self.io.writable(link);
                 }
                 self.parse(link, &buffer[..end]);
                 self.buffer = buffer;
-                self.shell.flush_eager();
+                self.io.flush_eager();
             }
             Phase::Lingering { .. } => self.discard(link),
             Phase::Dialling { .. } => {
-                if let Some(opened) = self.shell.dial_ready(link) {
+                if let Some(opened) = self.io.dial_ready(link) {
                     self.step(opened);
-                    self.shell.read_again(link);
+                    self.io.read_again(link);
                 }
             }
             Phase::Closing { .. } if conn.stream.is_handshaking() => self.handshake(link),
@@ -76,32 +76,32 @@ impl Reactor {
 
     /// Goes on with the handshake of a connection that is to be told that there is no room.
     fn handshake(&mut self, link: LinkId) {
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         match conn.stream.handshake() {
-            Ok(()) => self.shell.writable(link),
+            Ok(()) => self.io.writable(link),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => self.shell.drop_link(link),
+            Err(_) => self.io.drop_link(link),
         }
     }
 
     fn parse(&mut self, link: LinkId, bytes: &[u8]) {
-        let Limits { body: body_max, inboxes: inboxes_max, .. } = self.shell.limits;
+        let Limits { body: body_max, inboxes: inboxes_max, .. } = self.io.limits;
         let (mut at, mut frames) = (0, 0);
         // Each frame says by itself that its sender is there.
         let mut is_partial = true;
         let mut is_cut;
-        if let Some(conn) = self.shell.links.get(link)
+        if let Some(conn) = self.io.links.get(link)
             && let Some((kind, head, body)) = conn.reader.take_large(&mut self.buffer_pool)
         {
-            self.shell.partial_frames.release(conn);
+            self.io.partial_frames.release(conn);
             is_partial = false;
             self.deliver(link, kind, head, body);
         }
         loop {
             // The engine may have closed or paused it while it got the last frame.
-            let Some(conn) = self.shell.links.get(link) else {
+            let Some(conn) = self.io.links.get(link) else {
                 return;
             };
             if conn.phase != Phase::Open {
@@ -124,10 +124,8 @@ impl Reactor {
             frames += 1;
             match conn.reader.next_frame(rest, body_max) {
                 NextFrame::Whole(kind, head, size) => {
-                    let body = self
-                        .shell
-                        .small_bodies
-                        .keep(&rest[HEADER_BYTES..size], &mut self.buffer_pool);
+                    let body =
+                        self.io.small_bodies.keep(&rest[HEADER_BYTES..size], &mut self.buffer_pool);
                     at += size;
                     is_partial = false;
                     self.deliver(link, kind, head, body);
@@ -137,7 +135,7 @@ impl Reactor {
                     break;
                 }
                 NextFrame::Large(kind, head) => {
-                    match self.shell.partial_frames.reserve(conn, &head, inboxes_max) {
+                    match self.io.partial_frames.reserve(conn, &head, inboxes_max) {
                         Ok(()) => {
                             let came = &rest[HEADER_BYTES..];
                             conn.reader.begin_large(kind, head, came, &mut self.buffer_pool);
@@ -169,23 +167,23 @@ impl Reactor {
     /// No frame is whole; but bytes of one may have come.
     fn hear_partial(&mut self, link: LinkId) {
         let is_heard = |conn: &mut Conn| conn.reader.has_heard && conn.reader.has_partial();
-        if self.shell.links.get(link).is_some_and(is_heard) {
+        if self.io.links.get(link).is_some_and(is_heard) {
             self.step(Input::Heard { link });
         }
     }
 
     /// What is left to do when everything that came is given on, or `is_cut` short.
     fn after(&mut self, link: LinkId, is_cut: bool) {
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         if conn.is_paused || conn.phase != Phase::Open {
             return;
         }
         match conn.reader.ended {
-            None if is_cut || conn.reader.is_readable => self.shell.read_again(link),
+            None if is_cut || conn.reader.is_readable => self.io.read_again(link),
             None => {}
-            Some(_) if is_cut => self.shell.read_again(link),
+            Some(_) if is_cut => self.io.read_again(link),
             Some(_) if conn.stream.trouble().is_some() => {
                 let trouble = conn.stream.trouble().unwrap_or_default();
                 // The other side is told why, and gets time to hear it.
@@ -194,7 +192,7 @@ impl Reactor {
             }
             Some(how) => {
                 let how = how.max(conn.worst_known());
-                self.shell.drop_link(link);
+                self.io.drop_link(link);
                 self.step(Input::Closed { link, how });
             }
         }
@@ -203,22 +201,22 @@ impl Reactor {
     /// Gives the engine one frame.
     #[inline]
     fn deliver(&mut self, link: LinkId, kind: Kind, head: Header, body: Bytes) {
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         let arrived = Arrived { link, role: conn.role, kind, head, body };
-        let key = &self.shell.state.key;
+        let key = &self.io.state.key;
         match inbound::input(arrived, |worker, secret| key.verify(worker, secret)) {
             Ok(input) => {
                 if let Input::Report { report, .. } = &input
                     && let Report::Welcome(welcome) = &**report
-                    && !self.shell.authenticator.is_right(link, welcome)
+                    && !self.io.authenticator.is_right(link, welcome)
                 {
                     let why = "the execd did not prove that it knows it".to_owned();
                     self.step(Input::Unproven { link, why });
                     return;
                 }
-                if depends_on_user(&input, self.shell.authenticator.has_tokens())
+                if depends_on_user(&input, self.io.authenticator.has_tokens())
                     && let Some(known) = who_is(link, &conn.stream)
                 {
                     self.step(known);
@@ -230,7 +228,7 @@ impl Reactor {
     }
 
     pub(super) fn garbage(&mut self, link: LinkId, error: WireError) {
-        if let Some(conn) = self.shell.links.get(link) {
+        if let Some(conn) = self.io.links.get(link) {
             conn.phase = Phase::Deaf;
             self.step(Input::Garbage { link, error });
         }
@@ -238,18 +236,18 @@ impl Reactor {
 
     /// Throws away what still comes from a closed link, until it ends.
     fn discard(&mut self, link: LinkId) {
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         match conn.stream.discard(&mut self.buffer) {
-            Ok(0) => self.shell.drop_link(link),
+            Ok(0) => self.io.drop_link(link),
             Ok(count) if count == self.buffer.len() || conn.reader.is_hung_up => {
-                self.shell.read_again(link);
+                self.io.read_again(link);
             }
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.shell.read_again(link),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.io.read_again(link),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => self.shell.drop_link(link),
+            Err(_) => self.io.drop_link(link),
         }
     }
 }

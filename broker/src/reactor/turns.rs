@@ -6,7 +6,7 @@
 use super::Reactor;
 use super::conn::{Conn, Phase};
 use super::helpers::HelperResult;
-use super::shell::Shell;
+use super::io::Io;
 use crossbeam_channel::{Sender, bounded};
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
@@ -127,7 +127,7 @@ impl Conn {
     }
 }
 
-impl Shell {
+impl Io {
     /// Takes a connection out of whatever line it stands in.
     pub(super) fn forget_turn(&mut self, conn: &mut Conn) {
         if let Some(turn) = conn.turn.take() {
@@ -225,25 +225,25 @@ impl Reactor {
     /// Reads connections of strangers whose turn it is, and goes on with handshakes.
     pub(super) fn serve_strangers(&mut self) {
         for _ in 0..STRANGERS_MAX {
-            let Some(link) = self.shell.turns.strangers.next(false) else { break };
-            if let Some(conn) = self.shell.links.get(link) {
+            let Some(link) = self.io.turns.strangers.next(false) else { break };
+            if let Some(conn) = self.io.links.get(link) {
                 conn.turn = None;
                 self.receive_now(link);
             }
         }
-        for link in self.shell.start_handshakes() {
+        for link in self.io.start_handshakes() {
             self.receive_now(link);
         }
     }
 
     /// A step of a handshake is done: what it has to say leaves, and what came meanwhile is next.
     pub(super) fn handshake_advanced(&mut self, link: LinkId, session: Session) {
-        self.shell.turns.running -= 1;
-        self.shell.turns.steps += 1;
-        let Some(conn) = self.shell.links.get(link) else { return };
+        self.io.turns.running -= 1;
+        self.io.turns.steps += 1;
+        let Some(conn) = self.io.links.get(link) else { return };
         conn.stream.take_back(session);
-        self.shell.writable(link);
-        let Some(conn) = self.shell.links.get(link) else { return };
+        self.io.writable(link);
+        let Some(conn) = self.io.links.get(link) else { return };
         if conn.stream.is_handshaking() {
             if conn.reader.is_readable {
                 self.receive(link);
@@ -252,7 +252,7 @@ impl Reactor {
         }
         // What is decrypted already, or why it failed, is not reported by the system.
         conn.reader.is_readable = true;
-        self.shell.writable(link);
+        self.io.writable(link);
         self.receive(link);
     }
 }

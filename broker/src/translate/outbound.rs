@@ -20,7 +20,7 @@ pub fn start(mut start: ExecStart, secret: String) -> Frame {
     Frame::ExecStart(start)
 }
 
-/// The error about a connection that is refused or given up by the shell itself.
+/// The error about a connection that is refused or given up by the reactor itself.
 pub fn refusal(code: protocol::errors::ErrorCode, text: impl Into<String>) -> Frame {
     Frame::refusal(protocol::bodies::ErrorBody::new(code, text))
 }

@@ -4,7 +4,7 @@
 use super::check::Refusal;
 use super::link::Link;
 use super::log;
-use super::run::Shell;
+use super::run::ExecLoop;
 use super::state::Entry;
 use crate::engine::action::Action;
 use crate::engine::child::ChildId;
@@ -18,7 +18,7 @@ use protocol::time::Tick;
 use std::sync::Arc;
 use tracing::{error, warn};
 
-impl Shell {
+impl ExecLoop {
     pub(super) fn apply(&mut self, now: Tick, action: Action) {
         match action {
             Action::Send { link, frame } => {

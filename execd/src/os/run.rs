@@ -53,9 +53,9 @@ const LAST_FLUSH_MS: u64 = 1000;
 /// Time for what workers left behind to be gone when execd ends.
 const LAST_ORPHANS_MS: u64 = 1000;
 
-/// The loop's belongings.
+/// The loop of an execd: its engine, and everything that an action may touch.
 #[derive(Debug)]
-pub(super) struct Shell {
+pub(super) struct ExecLoop {
     clock: Clock,
     engine: Engine,
     signals: Inbox,
@@ -110,16 +110,16 @@ pub fn run(options: Options) -> Result<(), Failure> {
         // we lead a group already, which is as good.
         let _ = nix::unistd::setsid();
     }
-    let (mut shell, address) = Shell::new(options)?;
+    let (mut exec_loop, address) = ExecLoop::new(options)?;
     info!(address, pid = std::process::id(), "listening");
-    while !shell.is_leaving {
-        shell.turn()?;
+    while !exec_loop.is_leaving {
+        exec_loop.turn()?;
     }
-    shell.leave();
+    exec_loop.leave();
     Ok(())
 }
 
-impl Shell {
+impl ExecLoop {
     fn new(options: Options) -> Result<(Self, String), Failure> {
         sense(&options)?;
         orphans::take_in().map_err(|error| Failure::kernel("PR_SET_CHILD_SUBREAPER", error))?;
@@ -143,7 +143,7 @@ impl Shell {
             AccessRules { has_tokens: authenticator.is_some(), is_insecure: options.insecure };
         let listener = Listener::bind(options.listen, options.tls, access)?;
         let address = listener.address.clone();
-        let mut shell = Self {
+        let mut exec_loop = Self {
             clock: Clock::start(),
             engine: Engine::new(Config {
                 limits: fit(options.limits, recipe.files_max()),
@@ -177,9 +177,9 @@ impl Shell {
             keeps_children: false,
             policy: policy.into(),
         };
-        shell.take_recorded(recorded);
+        exec_loop.take_recorded(recorded);
         announce(&address, options.ports_file.as_deref(), options.ready)?;
-        Ok((shell, address))
+        Ok((exec_loop, address))
     }
 
     fn take_recorded(&mut self, recorded: Vec<(Entry, bool)>) {

@@ -37,7 +37,7 @@ struct Child {
     ended: BTreeSet<u8>,
 }
 
-struct Shell {
+struct ExecdPlayer {
     engine: Engine,
     now: Tick,
     links: BTreeMap<LinkId, BytesMut>,
@@ -79,7 +79,7 @@ pub fn execd(data: &[u8]) {
         binary: String::new(),
         hands_over: flags & 4 != 0,
     };
-    let mut shell = Shell {
+    let mut player = ExecdPlayer {
         engine: Engine::new(config),
         now: Tick(0),
         links: BTreeMap::new(),
@@ -93,18 +93,18 @@ pub fn execd(data: &[u8]) {
         later: Vec::new(),
     };
     for _ in 0..usize::from(flags >> 6) {
-        shell.recorded(&mut source);
+        player.recorded(&mut source);
     }
     for _ in 0..MOVES_MAX {
-        if source.is_empty() || shell.has_left {
+        if source.is_empty() || player.has_left {
             break;
         }
-        shell.next(&mut source);
-        for (link, frame) in std::mem::take(&mut shell.later) {
-            shell.receive(link, &encode::to_bytes(frame));
+        player.next(&mut source);
+        for (link, frame) in std::mem::take(&mut player.later) {
+            player.receive(link, &encode::to_bytes(frame));
         }
     }
-    shell.end();
+    player.end();
 }
 
 fn stream(source: &mut Source<'_>) -> Stream {
@@ -115,7 +115,7 @@ fn ids(source: &mut Source<'_>) -> (WorkerId, RunId) {
     (WorkerId(source.below(4) as u32), RunId(source.below(3) as u64))
 }
 
-impl Shell {
+impl ExecdPlayer {
     fn next(&mut self, source: &mut Source<'_>) {
         if let Some(link) = self.proofs.pop_front()
             && self.links.contains_key(&link)

@@ -1,7 +1,7 @@
 //! The three readers of streams: `decode::next` (execd, tests), the broker's `FrameReader`, the
-//! client's `Inbox`. Law: whatever the bytes and wherever the stream is cut, all three give the same
-//! frames in the same order, up to the first error that each must not survive. A deadline past the
-//! limit is no error to the client's: it takes any from its broker.
+//! client's `Inbox`. Law: whatever the bytes and wherever the stream is cut, all three give the
+//! same frames in the same order, up to the first error that each must not survive. A deadline
+//! past the limit is no error to the client's: it takes any from its broker.
 
 use super::source::Source;
 use broker::reactor::buffer_pool::BufferPool;

@@ -1,4 +1,4 @@
-//! The hosts: execd's real engine in a played shell, its state directory, its machine that can be
+//! The hosts: execd's real engine in a played loop, its state directory, its machine that can be
 //! cut off or start anew. The processes themselves are in `procs`.
 
 use super::links::{Peer, Pulled};
@@ -206,7 +206,7 @@ impl World {
         });
         let Some(index) = index else {
             if address == self.hosts[0].address && self.hosts[0].cut <= self.now {
-                // The broker's shell starts the execd that it brings along when nobody answers.
+                // The broker's reactor starts the execd that it brings along when nobody answers.
                 self.later(1000, Event::StartExecd(0));
             }
             let why = "connection refused".to_owned();

@@ -1,5 +1,5 @@
-//! Everything around the engine that an action may touch: connections, what waits to be written,
-//! what is to be told to the engine. It never calls the engine.
+//! The reactor's I/O: everything that an action may touch, from connections to helper threads, what
+//! waits to be written, what is to be told to the engine. It never calls the engine.
 
 use super::authenticator::Authenticator;
 use super::conn::Phase;
@@ -36,7 +36,7 @@ use std::time::Duration;
 /// How long a closed connection may take to read what was sent last.
 const LINGER_MS: u64 = 1000;
 
-/// The settings that the shell itself obeys.
+/// The settings that the reactor itself obeys.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Most bytes in a body.
@@ -72,9 +72,9 @@ impl Limits {
     }
 }
 
-/// Everything around the engine.
+/// Everything of the reactor that an action may touch.
 #[derive(Debug)]
-pub(super) struct Shell {
+pub(super) struct Io {
     /// The moment of this turn.
     pub(super) now: Tick,
     /// Where sockets are registered.
@@ -101,7 +101,7 @@ pub(super) struct Shell {
     pub(super) authenticator: Authenticator,
     /// The built-in execd.
     pub(super) local: Option<Local>,
-    /// The settings the shell obeys.
+    /// The settings the reactor obeys.
     pub(super) limits: Limits,
     /// What is to be told to the engine; of a link only while it is open.
     pub(super) inputs: VecDeque<(Option<LinkId>, Input)>,
@@ -130,8 +130,8 @@ pub(super) struct Shell {
     pub(super) deadlines: BinaryHeap<Reverse<(Tick, LinkId)>>,
 }
 
-impl Shell {
-    /// A shell without connections.
+impl Io {
+    /// No connection yet.
     pub(super) fn new(registry: Registry, state: State, helpers: Helpers, limits: Limits) -> Self {
         Self {
             now: Tick::default(),

@@ -63,9 +63,9 @@ pub struct Start {
     pub start: ExecStart,
 }
 
-/// The broker's process without its sockets.
+/// Plays the broker's reactor: the engine, without sockets.
 #[derive(Debug)]
-pub struct Shell {
+pub struct BrokerPlayer {
     /// The engine.
     pub engine: Engine,
     /// What time it is.
@@ -118,7 +118,7 @@ fn no_controls(text: &str) {
     assert!(bad.is_none(), "an answer has the control character {bad:?}: {text:?}");
 }
 
-impl Shell {
+impl BrokerPlayer {
     /// A broker that was started and knows nothing.
     pub fn new(sabotage: Sabotage) -> Self {
         let options = EngineOptions { settings: Settings::default(), run_base: 0 };
