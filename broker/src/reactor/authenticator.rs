@@ -5,7 +5,7 @@
 use super::io::Io;
 use super::secure::Loaded;
 use crate::engine::input::{Asker, Input, TokenRights, Tokens};
-use auth::list::{Pending, TokenList};
+use auth::list::{IssuedChallenge, TokenList};
 use auth::private;
 use auth::prover::Prover;
 use protocol::bodies::{ExecHello, ExecWelcome};
@@ -31,7 +31,7 @@ pub(super) struct Authenticator {
     /// Execds that have to prove a token before they are believed, and whether they have asked for
     /// its proof; `None` = it is looked up, and nothing was asked yet.
     unproven: BTreeMap<LinkId, Option<(Prover, bool)>>,
-    pending: BTreeMap<LinkId, Pending>,
+    challenges: BTreeMap<LinkId, IssuedChallenge>,
     /// Who asked for a reload; the first one is under way.
     reloads: VecDeque<Asker>,
 }
@@ -44,7 +44,7 @@ impl Authenticator {
 
     /// A link is gone.
     pub(super) fn forget(&mut self, link: LinkId) {
-        self.pending.remove(&link);
+        self.challenges.remove(&link);
         self.unproven.remove(&link);
     }
 
@@ -69,10 +69,10 @@ impl Authenticator {
     }
 
     fn verify(&mut self, link: LinkId, proof: &Proof) -> Result<String, String> {
-        let (Some(pending), Some(list)) = (self.pending.remove(&link), &self.list) else {
+        let (Some(issued), Some(list)) = (self.challenges.remove(&link), &self.list) else {
             return Err("no challenge was made".into());
         };
-        match list.check(&pending, proof) {
+        match list.check(&issued, proof) {
             Ok((_, signature)) => Ok(signature),
             Err(fault) => Err(fault.to_string()),
         }
@@ -97,8 +97,8 @@ impl Io {
             Ok((challenge, channel)) => {
                 let frame = Frame::Challenge(challenge.clone());
                 let (target, token) = (target.to_string(), claim.token.clone());
-                let pending = Pending { role, target, token, challenge, channel };
-                self.authenticator.pending.insert(link, pending);
+                let issued = IssuedChallenge { role, target, token, challenge, channel };
+                self.authenticator.challenges.insert(link, issued);
                 self.send(link, frame);
             }
             Err(why) => self.tell(Some(link), Input::Proven { link, proven: Err(why) }),

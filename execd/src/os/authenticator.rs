@@ -2,7 +2,7 @@
 //! follows from a token the engine decides.
 
 use super::log::Gate;
-use auth::list::{FILE_BYTES_MAX, Pending, TokenList};
+use auth::list::{FILE_BYTES_MAX, IssuedChallenge, TokenList};
 use auth::private;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
@@ -23,7 +23,7 @@ const REFUSAL: &str = "is not known here, is no host's, or was not proved";
 pub(super) struct Authenticator {
     file: PathBuf,
     list: TokenList,
-    pending: BTreeMap<LinkId, Pending>,
+    challenges: BTreeMap<LinkId, IssuedChallenge>,
     /// The text of the file as it was read last.
     text: String,
     /// Logins that failed.
@@ -42,8 +42,8 @@ impl Authenticator {
     /// Reads the token file.
     pub(super) fn open(file: PathBuf) -> Result<Self, String> {
         let (text, list) = read(&file)?;
-        let (pending, admitted) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { file, list, pending, text, logins: Logins::default(), admitted })
+        let (challenges, admitted) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { file, list, challenges, text, logins: Logins::default(), admitted })
     }
 
     /// The challenge to a broker's claim. The file is read anew each time, so that a token that was
@@ -69,8 +69,8 @@ impl Authenticator {
         let challenge = self.list.challenge(claim)?;
         let (target, token) = (host.to_string(), claim.token.clone());
         let role = Role::Broker;
-        let pending = Pending { role, target, token, challenge: challenge.clone(), channel };
-        self.pending.insert(link, pending);
+        let issued = IssuedChallenge { role, target, token, challenge: challenge.clone(), channel };
+        self.challenges.insert(link, issued);
         Ok(challenge)
     }
 
@@ -83,7 +83,7 @@ impl Authenticator {
 
     /// When the proof that came on a link is to be checked.
     pub(super) fn when(&mut self, link: LinkId, place: Place, now: Tick) -> Check {
-        match self.pending.get(&link) {
+        match self.challenges.get(&link) {
             Some(login) => self.logins.ask(&login.token, place, now),
             None => Check::Now,
         }
@@ -97,7 +97,7 @@ impl Authenticator {
         (place, now): (Place, Tick),
         gate: &mut Gate,
     ) -> Result<String, String> {
-        let Some(login) = self.pending.remove(&link) else { return Err(REFUSAL.into()) };
+        let Some(login) = self.challenges.remove(&link) else { return Err(REFUSAL.into()) };
         let why = match self.list.check(&login, proof) {
             Ok((entry, signature)) if entry.rights.host => {
                 self.admitted.insert(link, (login.token, entry.stamp()));
@@ -130,7 +130,7 @@ impl Authenticator {
 
     /// A link is gone.
     pub(super) fn forget(&mut self, link: LinkId) {
-        self.pending.remove(&link);
+        self.challenges.remove(&link);
         self.admitted.remove(&link);
     }
 }
