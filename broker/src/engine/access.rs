@@ -155,7 +155,7 @@ impl Engine {
         };
         pending.is_checked = true;
         let check = match &pending.token {
-            Some(token) => self.access.logins.ask(token, slot.peer.place, self.now),
+            Some(token) => self.access.logins.ask(token, slot.peer.group, self.now),
             None => Check::Now,
         };
         match check {
@@ -188,7 +188,7 @@ impl Engine {
         let Some(slot) = self.links.get(link) else { return };
         let name = token.map_or("", TokenName::as_str);
         let failure = match token {
-            Some(token) => self.access.logins.failed(token, slot.peer.place, self.now),
+            Some(token) => self.access.logins.failed(token, slot.peer.group, self.now),
             None => Failure::Counted,
         };
         let text = format!("token '{name}' is not known here, or was not proved");

@@ -9,7 +9,7 @@ use super::turns::Turn;
 use crate::engine::input::Close;
 use protocol::kinds::Role;
 use protocol::names::HostName;
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 
 /// Where a connection is in its life.
@@ -81,7 +81,7 @@ pub(super) struct Conn {
     /// It was never let in: the error in its outbox says why.
     pub(super) is_refused: bool,
     /// Whose turns it shares.
-    pub(super) place: Place,
+    pub(super) peer_group: PeerGroup,
     /// Where it waits for its turn.
     pub(super) turn: Option<Turn>,
     /// A step of its handshake was done.
@@ -129,7 +129,7 @@ impl Conn {
             liveness: PeerLiveness::Unwatched,
             is_shutting: false,
             is_refused: false,
-            place: Place::default(),
+            peer_group: PeerGroup::default(),
             turn: None,
             is_begun: false,
         }

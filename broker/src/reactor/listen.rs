@@ -20,7 +20,7 @@ use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::place::canonical;
+use protocol::peer_group::canonical;
 use protocol::settings::Setting;
 use protocol::time::{Micros, Tick};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -350,7 +350,7 @@ impl Reactor {
             return;
         }
         let mut conn = Conn::new(stream, role);
-        conn.place = peer.place;
+        conn.peer_group = peer.group;
         if is_refused {
             self.io.acceptor.refusals += 1;
             conn.is_refused = true;

@@ -1,5 +1,5 @@
-//! Work for those who have not logged in: so much of it in a turn of the loop, each place (see
-//! `protocol::place`) in its turn, and TLS handshakes on threads of their own, because one
+//! Work for those who have not logged in: so much of it in a turn of the loop, each peer group (see
+//! `protocol::peer_group`) in its turn, and TLS handshakes on threads of their own, because one
 //! signature with an RSA key takes longer than a whole turn may. Whoever is in never waits for it.
 //! Not what is said once a connection is agreed: `read`.
 
@@ -10,7 +10,7 @@ use super::io::Io;
 use crossbeam_channel::{Sender, bounded};
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::thread;
@@ -21,48 +21,48 @@ const STRANGERS_MAX: usize = 32;
 /// Most threads for handshakes.
 const THREADS_MAX: usize = 4;
 
-/// Who waits for a turn: one of each place after the other.
+/// Who waits for a turn: one of each peer group after the other.
 #[derive(Debug, Default)]
 pub(super) struct Line {
-    places: BTreeMap<Place, BTreeMap<u64, LinkId>>,
-    last: Option<Place>,
+    groups: BTreeMap<PeerGroup, BTreeMap<u64, LinkId>>,
+    last: Option<PeerGroup>,
     count: u64,
 }
 
 impl Line {
     /// Puts a connection at the end; the number with which it is taken out again.
-    fn add(&mut self, place: Place, link: LinkId) -> u64 {
+    fn add(&mut self, peer_group: PeerGroup, link: LinkId) -> u64 {
         self.count += 1;
-        self.places.entry(place).or_default().insert(self.count, link);
+        self.groups.entry(peer_group).or_default().insert(self.count, link);
         self.count
     }
 
     /// Takes a connection out, wherever it stands.
-    fn remove(&mut self, place: Place, number: u64) {
-        if let Some(links) = self.places.get_mut(&place) {
+    fn remove(&mut self, peer_group: PeerGroup, number: u64) {
+        if let Some(links) = self.groups.get_mut(&peer_group) {
             links.remove(&number);
             if links.is_empty() {
-                self.places.remove(&place);
+                self.groups.remove(&peer_group);
             }
         }
     }
 
-    /// The next connection: of the place after the last one, its oldest or its newest.
+    /// The next connection: of the group after the last one, its oldest or its newest.
     fn next(&mut self, is_newest: bool) -> Option<LinkId> {
         let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
-        let rest = self.places.range((after, Bound::Unbounded)).next();
-        let place = *rest.or_else(|| self.places.first_key_value())?.0;
-        self.last = Some(place);
-        let links = self.places.get_mut(&place)?;
+        let rest = self.groups.range((after, Bound::Unbounded)).next();
+        let peer_group = *rest.or_else(|| self.groups.first_key_value())?.0;
+        self.last = Some(peer_group);
+        let links = self.groups.get_mut(&peer_group)?;
         let (_, link) = if is_newest { links.pop_last()? } else { links.pop_first()? };
         if links.is_empty() {
-            self.places.remove(&place);
+            self.groups.remove(&peer_group);
         }
         Some(link)
     }
 
     fn is_empty(&self) -> bool {
-        self.places.is_empty()
+        self.groups.is_empty()
     }
 }
 
@@ -99,11 +99,11 @@ pub(super) struct Turns {
 }
 
 impl Turns {
-    fn forget(&mut self, place: Place, turn: Turn) {
+    fn forget(&mut self, peer_group: PeerGroup, turn: Turn) {
         match turn {
-            Turn::Read(number) => self.strangers.remove(place, number),
-            Turn::Begin(number) => self.begin.remove(place, number),
-            Turn::GoOn(number) => self.go_on.remove(place, number),
+            Turn::Read(number) => self.strangers.remove(peer_group, number),
+            Turn::Begin(number) => self.begin.remove(peer_group, number),
+            Turn::GoOn(number) => self.go_on.remove(peer_group, number),
         }
     }
 
@@ -113,7 +113,7 @@ impl Turns {
     }
 
     /// The next connection whose handshake goes on. One that is half through comes before a new
-    /// one; of new ones the newest of a place: whoever waits longest has given up first, and a
+    /// one; of new ones the newest of a group: whoever waits longest has given up first, and a
     /// crowd that came at once keeps nobody out who comes after it.
     fn next_step(&mut self) -> Option<LinkId> {
         self.go_on.next(false).or_else(|| self.begin.next(true))
@@ -131,7 +131,7 @@ impl Io {
     /// Takes a connection out of whatever line it stands in.
     pub(super) fn forget_turn(&mut self, conn: &mut Conn) {
         if let Some(turn) = conn.turn.take() {
-            self.turns.forget(conn.place, turn);
+            self.turns.forget(conn.peer_group, turn);
         }
     }
 
@@ -150,9 +150,9 @@ impl Io {
         }
         let turns = &mut self.turns;
         conn.turn = Some(match (is_handshaking, conn.is_begun) {
-            (true, false) => Turn::Begin(turns.begin.add(conn.place, link)),
-            (true, true) => Turn::GoOn(turns.go_on.add(conn.place, link)),
-            (false, _) => Turn::Read(turns.strangers.add(conn.place, link)),
+            (true, false) => Turn::Begin(turns.begin.add(conn.peer_group, link)),
+            (true, true) => Turn::GoOn(turns.go_on.add(conn.peer_group, link)),
+            (false, _) => Turn::Read(turns.strangers.add(conn.peer_group, link)),
         });
         true
     }
@@ -270,14 +270,14 @@ mod tests {
     }
 
     #[test]
-    fn one_of_each_place_after_the_other() {
+    fn one_of_each_group_after_the_other() {
         let mut line = Line::default();
         for index in 0..5 {
-            line.add(Place::V4(1), link(index));
+            line.add(PeerGroup::V4(1), link(index));
         }
-        line.add(Place::V4(2), link(10));
-        line.add(Place::V6(3), link(20));
-        line.add(Place::V6(3), link(21));
+        line.add(PeerGroup::V4(2), link(10));
+        line.add(PeerGroup::V6(3), link(20));
+        line.add(PeerGroup::V6(3), link(21));
         assert_eq!(drain(&mut line, false), [0, 10, 20, 1, 21, 2, 3, 4]);
         assert!(line.is_empty() && line.next(false).is_none());
     }
@@ -285,11 +285,12 @@ mod tests {
     #[test]
     fn the_newest_first_where_it_is_wanted_and_who_is_gone_not_at_all() {
         let mut line = Line::default();
-        let numbers: Vec<u64> = (0..4).map(|index| line.add(Place::V4(1), link(index))).collect();
-        line.remove(Place::V4(1), numbers[3]);
-        line.remove(Place::V4(9), 7);
+        let numbers: Vec<u64> =
+            (0..4).map(|index| line.add(PeerGroup::V4(1), link(index))).collect();
+        line.remove(PeerGroup::V4(1), numbers[3]);
+        line.remove(PeerGroup::V4(9), 7);
         assert_eq!(drain(&mut line, true), [2, 1, 0]);
-        line.remove(Place::V4(1), numbers[0]);
-        assert!(line.places.is_empty(), "nothing is left of who is gone");
+        line.remove(PeerGroup::V4(1), numbers[0]);
+        assert!(line.groups.is_empty(), "nothing is left of who is gone");
     }
 }

@@ -5,7 +5,7 @@ use protocol::bodies::{Ending, Stream};
 use protocol::decode::WireError;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,7 +19,7 @@ pub enum Input {
         /// Whether it must prove a token before it is listened to.
         must_prove: bool,
         /// From where it comes.
-        place: Place,
+        peer_group: PeerGroup,
     },
     /// What [`Action::Verify`](super::action::Action::Verify) found: the signature that answers the
     /// proof, or what the broker is told.

@@ -13,7 +13,7 @@ use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
 use protocol::names::{HostName, TokenName};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct Link {
     /// Since when a frame is there in part, and how many bytes of it.
     part: Option<(Tick, usize)>,
     /// From where it comes.
-    pub(super) place: Place,
+    pub(super) peer_group: PeerGroup,
     /// How far it is with its proof.
     pub(super) proving: Proving,
 }
@@ -68,7 +68,7 @@ impl Engine {
     pub(super) fn opened(
         &mut self,
         now: Tick,
-        (link, place): (LinkId, Place),
+        (link, peer_group): (LinkId, PeerGroup),
         (stranger, must_prove): (Option<String>, bool),
         out: &mut Vec<Action>,
     ) {
@@ -77,7 +77,7 @@ impl Engine {
             refuse(link, 0, (ErrorCode::Denied, text), out);
         } else if self.leaving != Leaving::No {
             refuse(link, 0, (ErrorCode::ShuttingDown, "execd is ending".into()), out);
-        } else if self.links.len() >= links_max && !self.make_room(now, place, out) {
+        } else if self.links.len() >= links_max && !self.make_room(now, peer_group, out) {
             let text = format!("execd has {links_max} connections, as many as it may");
             refuse(link, 0, (ErrorCode::TooManyConnections, text), out);
         } else {
@@ -88,7 +88,7 @@ impl Engine {
                     heard: now,
                     pinged: None,
                     part: None,
-                    place,
+                    peer_group,
                     proving: Proving::new(must_prove),
                 },
             );

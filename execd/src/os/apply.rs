@@ -61,11 +61,12 @@ impl ExecLoop {
                 }
             }
             Action::Verify { link, proof } => {
-                let place = self.links.get(&link).map(|known| known.place).unwrap_or_default();
+                let peer_group =
+                    self.links.get(&link).map(|known| known.peer_group).unwrap_or_default();
                 match self
                     .authenticator
                     .as_mut()
-                    .map(|authenticator| authenticator.when(link, place, now))
+                    .map(|authenticator| authenticator.when(link, peer_group, now))
                 {
                     Some(Check::At(at)) => {
                         self.proofs.insert((at, link), proof);
@@ -111,9 +112,11 @@ impl ExecLoop {
     }
 
     fn verify(&mut self, now: Tick, link: LinkId, proof: &Proof) {
-        let place = self.links.get(&link).map(|known| known.place).unwrap_or_default();
+        let peer_group = self.links.get(&link).map(|known| known.peer_group).unwrap_or_default();
         let proven = match &mut self.authenticator {
-            Some(authenticator) => authenticator.verify(link, proof, (place, now), &mut self.gate),
+            Some(authenticator) => {
+                authenticator.verify(link, proof, (peer_group, now), &mut self.gate)
+            }
             None => Err("is not known here".into()),
         };
         self.inputs.push_back(Input::Proven { link, proven });

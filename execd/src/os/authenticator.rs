@@ -8,7 +8,7 @@ use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::logins::{Check, Logins};
 use protocol::names::{HostName, TokenName};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::proof::{Challenge, Channel, Claim, Proof};
 use protocol::time::Tick;
 use std::collections::BTreeMap;
@@ -82,9 +82,9 @@ impl Authenticator {
     }
 
     /// When the proof that came on a link is to be checked.
-    pub(super) fn when(&mut self, link: LinkId, place: Place, now: Tick) -> Check {
+    pub(super) fn when(&mut self, link: LinkId, peer_group: PeerGroup, now: Tick) -> Check {
         match self.challenges.get(&link) {
-            Some(login) => self.logins.ask(&login.token, place, now),
+            Some(login) => self.logins.ask(&login.token, peer_group, now),
             None => Check::Now,
         }
     }
@@ -94,7 +94,7 @@ impl Authenticator {
         &mut self,
         link: LinkId,
         proof: &Proof,
-        (place, now): (Place, Tick),
+        (peer_group, now): (PeerGroup, Tick),
         gate: &mut Gate,
     ) -> Result<String, String> {
         let Some(login) = self.challenges.remove(&link) else { return Err(REFUSAL.into()) };
@@ -106,7 +106,7 @@ impl Authenticator {
             Ok(_) => "it has not the role host".to_owned(),
             Err(fault) => fault.to_string(),
         };
-        self.logins.failed(&login.token, place, now);
+        self.logins.failed(&login.token, peer_group, now);
         if gate.has_room(now) {
             warn!(%link, token = %login.token, "a broker was not let in: {why}");
         }

@@ -9,7 +9,7 @@ use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::proof::Channel;
 use protocol::time::Tick;
 use std::collections::BTreeMap;
@@ -41,14 +41,14 @@ pub(super) fn in_turn(
     links: &BTreeMap<LinkId, Link>,
     strangers: Vec<LinkId>,
 ) -> impl Iterator<Item = LinkId> + use<> {
-    let mut sizes: BTreeMap<Place, usize> = BTreeMap::new();
+    let mut sizes: BTreeMap<PeerGroup, usize> = BTreeMap::new();
     for link in strangers.iter().filter_map(|id| links.get(id)) {
-        *sizes.entry(link.place).or_default() += 1;
+        *sizes.entry(link.peer_group).or_default() += 1;
     }
     let mut turns = BTreeMap::new();
     for id in strangers.into_iter().rev() {
         let Some(link) = links.get(&id) else { continue };
-        let size = sizes.get(&link.place).copied().unwrap_or_default();
+        let size = sizes.get(&link.peer_group).copied().unwrap_or_default();
         // The last part goes up as the loop goes to older ones.
         turns.insert((link.is_new, size, turns.len()), id);
     }
@@ -67,7 +67,7 @@ pub(super) struct Link {
     /// The end of a TLS session that failed was told.
     is_told: bool,
     /// Whose attempts its own are counted with.
-    pub(super) place: Place,
+    pub(super) peer_group: PeerGroup,
     /// Nothing was read from it yet.
     pub(super) is_new: bool,
     /// A broker was welcomed on it.
@@ -77,7 +77,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream, place: Place) -> Self {
+    pub(super) fn new(stream: Stream, peer_group: PeerGroup) -> Self {
         Self {
             stream,
             inbox: BytesMut::new(),
@@ -85,7 +85,7 @@ impl Link {
             linger_until: None,
             is_shut: false,
             is_told: false,
-            place,
+            peer_group,
             is_new: true,
             is_in: false,
             has_heard: false,

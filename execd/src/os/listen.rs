@@ -11,7 +11,7 @@ use nix::sys::socket::{
 use nix::sys::stat::{Mode, umask};
 use protocol::address::{HostPort, Place};
 use protocol::limits::{EXECD_PORT, TLS_PREFIX};
-use protocol::place;
+use protocol::peer_group::PeerGroup;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -46,15 +46,15 @@ pub(super) struct Admission {
     /// It may, once it has proved a token.
     pub(super) must_prove: bool,
     /// Whose attempts its own are counted with.
-    pub(super) place: place::Place,
+    pub(super) peer_group: PeerGroup,
 }
 
 impl AccessRules {
     /// Who it is, as far as the kernel knows. A TCP connection of this user may be a tunnel from
     /// anywhere: where there are tokens, it has to prove one, too.
-    fn check(self, from: place::Place, owner: impl FnOnce() -> Option<u32>) -> Admission {
-        let is_tcp = !matches!(from, place::Place::User(_));
-        let none = Admission { stranger: None, must_prove: false, place: from };
+    fn check(self, from: PeerGroup, owner: impl FnOnce() -> Option<u32>) -> Admission {
+        let is_tcp = !matches!(from, PeerGroup::User(_));
+        let none = Admission { stranger: None, must_prove: false, peer_group: from };
         match (self.has_tokens, self.is_insecure) {
             (true, _) if is_tcp => Admission { must_prove: true, ..none },
             (true, _) => Admission { must_prove: peer::stranger(owner()).is_some(), ..none },
@@ -156,7 +156,7 @@ impl Listener {
                 stream.set_nonblocking(true)?;
                 let local = stream.local_addr()?;
                 let admission =
-                    self.access.check(place::Place::of(peer.ip()), || peer::tcp_owner(local, peer));
+                    self.access.check(PeerGroup::of(peer.ip()), || peer::tcp_owner(local, peer));
                 match &self.secure {
                     None => Ok((Stream::Tcp(stream), admission)),
                     Some(secure) => {
@@ -169,7 +169,7 @@ impl Listener {
                 stream.set_nonblocking(true)?;
                 let owner = getsockopt(&stream, sockopt::PeerCredentials).ok();
                 let uid = owner.map(|credentials| credentials.uid());
-                let admission = self.access.check(place::Place::User(uid), || uid);
+                let admission = self.access.check(PeerGroup::User(uid), || uid);
                 Ok((Stream::Unix(stream), admission))
             }),
         };

@@ -4,7 +4,7 @@
 
 use super::diag;
 use nix::unistd::{Uid, User};
-use protocol::place::canonical;
+use protocol::peer_group::canonical;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};

@@ -245,10 +245,10 @@ impl ExecLoop {
     }
 
     /// Reads connections without a broker. Those that were read before go first: most of a
-    /// handshake's work is done then. Of the new ones those of the place with the fewest go before
-    /// others, and the last of a place first, because the crowd before it may have given up, and a
-    /// broker says what it wants at once. Whoever finds no time in this turn is reported again in
-    /// the next one.
+    /// handshake's work is done then. Of the new ones those of the peer group with the fewest go
+    /// before others, and the last of a group first, because the crowd before it may have given up,
+    /// and a broker says what it wants at once. Whoever finds no time in this turn is reported again
+    /// in the next one.
     fn serve_strangers(&mut self, now: Tick, strangers: Vec<LinkId>) {
         let begun = self.clock.read();
         for link in link::in_turn(&self.links, strangers) {
@@ -382,7 +382,7 @@ impl ExecLoop {
     fn accept(&mut self, now: Tick) {
         for _ in 0..ACCEPTS_A_TURN {
             let Some(listener) = &self.listener else { return };
-            let (stream, Admission { stranger, must_prove, place }) = match listener.accept() {
+            let (stream, Admission { stranger, must_prove, peer_group }) = match listener.accept() {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
                 Err(error) => {
@@ -405,8 +405,8 @@ impl ExecLoop {
                 generation: u32::try_from(self.links_ever >> 32).unwrap_or(0),
             };
             self.links_ever += 1;
-            self.links.insert(link, Link::new(stream, place));
-            self.inputs.push_back(Input::Opened { link, stranger, must_prove, place });
+            self.links.insert(link, Link::new(stream, peer_group));
+            self.inputs.push_back(Input::Opened { link, stranger, must_prove, peer_group });
         }
     }
 

@@ -17,7 +17,7 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::kinds::Role;
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
 use protocol::names::{HostName, ServiceName, TokenName};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::proof::{Claim, Proof};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -183,8 +183,8 @@ impl ExecdPlayer {
         if must_prove {
             self.unproven.insert(link);
         }
-        let place = Place::V4(link.index % 3);
-        self.step(Input::Opened { link, stranger, must_prove, place });
+        let peer_group = PeerGroup::V4(link.index % 3);
+        self.step(Input::Opened { link, stranger, must_prove, peer_group });
         if how < 5 {
             let mut hello = hello(source.pick(&["a", "b", "c", "d"]));
             if let (Frame::ExecHello(body), true) = (&mut hello, must_prove) {

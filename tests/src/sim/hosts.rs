@@ -17,7 +17,7 @@ use protocol::encode;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
 use protocol::names::HostName;
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -223,8 +223,8 @@ impl World {
             if !must_prove {
                 self.hosts[index].proven.insert(link);
             }
-            let place = Place::default();
-            self.feed_execd(index, Input::Opened { link, stranger: None, must_prove, place });
+            let peer_group = PeerGroup::default();
+            self.feed_execd(index, Input::Opened { link, stranger: None, must_prove, peer_group });
         }
     }
 

@@ -18,7 +18,7 @@ use protocol::kinds::{Kind, Role};
 use protocol::limits::DEADLINE_MS_MAX;
 use protocol::names::{HostName, ServiceName};
 use protocol::op::reply::OpReply;
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::settings::{ServiceSetting, Setting, Settings};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -218,11 +218,11 @@ impl World {
         let id = self.connect(Conn::new(link, role, peer, self.now));
         self.broker.as_mut()?.links.insert(link, Some(id));
         // Each has a machine of its own.
-        let place = Place::V4(link.index);
+        let group = PeerGroup::V4(link.index);
         let from = From {
             address: format!("{peer:?}"),
             fd: link.index as i32 + 5,
-            place,
+            group,
             ..From::default()
         };
         match role {

@@ -170,7 +170,7 @@ fn links_have_a_limit_and_strangers_are_denied() {
         link: link(5),
         stranger: Some("who?".into()),
         must_prove: false,
-        place: Place::default(),
+        peer_group: PeerGroup::default(),
     };
     assert_eq!(b.give(stranger), ["5<error denied", "5<close"]);
 }
@@ -188,7 +188,7 @@ fn silent_links_give_way_to_a_broker_and_brokers_to_nobody() {
 #[test]
 fn a_crowd_gives_way_to_whoever_comes_from_elsewhere() {
     let mut b = Bench::new(|config| config.limits.links_max = 4);
-    let (crowd, other) = (Place::V4(1), Place::V4(2));
+    let (crowd, other) = (PeerGroup::V4(1), PeerGroup::V4(2));
     b.open_from(1, other);
     for on in 2..5 {
         assert!(b.open_from(on, crowd).is_empty());
@@ -199,11 +199,11 @@ fn a_crowd_gives_way_to_whoever_comes_from_elsewhere() {
         assert_eq!(b.open_from(on, crowd), expected);
     }
     assert_eq!(b.frame(1, hello("b")), ["1<welcome"]);
-    // All from different places: the one that has been silent longest.
+    // All from different groups: the one that has been silent longest.
     let mut b = Bench::new(|config| config.limits.links_max = 2);
-    b.open_from(1, Place::V6(1));
-    b.open_from(2, Place::V6(2));
-    assert_eq!(b.open_from(3, Place::V6(3)), ["1<error too_many_connections", "1<close"]);
+    b.open_from(1, PeerGroup::V6(1));
+    b.open_from(2, PeerGroup::V6(2));
+    assert_eq!(b.open_from(3, PeerGroup::V6(3)), ["1<error too_many_connections", "1<close"]);
 }
 
 #[test]
