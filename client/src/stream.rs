@@ -11,7 +11,7 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
-use protocol::address::{HostPort, Place};
+use protocol::address::{HostPort, ParsedAddress};
 use protocol::proof::Channel;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -119,17 +119,17 @@ impl Stream {
         trust: Option<&Trust>,
     ) -> Result<Self, Unmade> {
         Ok(match address {
-            Address::Tcp(place) => Self::Tcp(dial_tcp(place, timeout)?),
+            Address::Tcp(host_port) => Self::Tcp(dial_tcp(host_port, timeout)?),
             Address::Unix(path) => Self::Unix(dial_unix(path, timeout)?),
-            Address::Tls(place) => {
+            Address::Tls(host_port) => {
                 let until = clock::until(timeout);
                 let setup = match trust {
                     Some(trust) => trust.load(),
                     None => Trust::from_env().load(),
                 };
-                let name = place.rsplit_once(':').map_or(place.as_str(), |(host, _)| host);
+                let name = host_port.rsplit_once(':').map_or(host_port.as_str(), |(host, _)| host);
                 let session = setup.and_then(|setup| setup.session(name)).map_err(Unmade::Tls)?;
-                let socket = dial_tcp(place, timeout)?;
+                let socket = dial_tcp(host_port, timeout)?;
                 let mut tls = Box::new(Tls { socket, session, has_heard: false });
                 tls.handshake(until)?;
                 Self::Tls(tls)
@@ -256,11 +256,11 @@ impl Drop for Tls {
 
 /// Where `HOST:PORT` is; the zone of an IPv6 address is the system's to know.
 fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
-    match Place::parse(host) {
-        Ok(Place::Tcp(HostPort { host, port: Some(port) })) => {
+    match ParsedAddress::parse(host) {
+        Ok(ParsedAddress::Tcp(HostPort { host, port: Some(port) })) => {
             Ok((host.bare().as_str(), port).to_socket_addrs()?.collect())
         }
-        Ok(Place::Tcp(_) | Place::Tls(_) | Place::Unix(_)) | Err(_) => {
+        Ok(ParsedAddress::Tcp(_) | ParsedAddress::Tls(_) | ParsedAddress::Unix(_)) | Err(_) => {
             Err(io::Error::new(ErrorKind::InvalidInput, "it is not HOST:PORT"))
         }
     }

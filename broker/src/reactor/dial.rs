@@ -3,11 +3,11 @@
 
 use super::conn::{Conn, Phase};
 use super::io::Io;
+use super::links::Ready;
 use super::stream::Stream;
-use super::tokens::Ready;
 use crate::engine::input::{Expected, Input};
 use mio::net::{TcpStream, UnixStream};
-use protocol::address::Place;
+use protocol::address::ParsedAddress;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::limits::{EXECD_PORT, TLS_PREFIX};
@@ -47,8 +47,7 @@ impl Io {
 
     /// Begins to connect to an address that is known; `text` is how the operator wrote it.
     pub(super) fn dial_tcp(&mut self, host: HostName, address: SocketAddr, text: &str) {
-        let session = match text.strip_prefix(TLS_PREFIX).map(|place| self.secure.dial(name(place)))
-        {
+        let session = match text.strip_prefix(TLS_PREFIX).map(|rest| self.secure.dial(name(rest))) {
             None => None,
             Some(Ok(session)) => Some(session),
             Some(Err(why)) => return self.refused(host, why),
@@ -184,16 +183,16 @@ impl Io {
 }
 
 /// The host of `HOST:PORT`, which its certificate must be for.
-fn name(place: &str) -> &str {
-    place.rsplit_once(':').map_or(place, |(host, _)| host)
+fn name(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 
 /// An address that needs no look-up.
 fn numeric(address: &str) -> Option<SocketAddr> {
-    match Place::parse(address).ok()? {
-        Place::Tcp(place) | Place::Tls(place) => {
-            Some(SocketAddr::new(place.host.ip()?, place.port.unwrap_or(EXECD_PORT)))
+    match ParsedAddress::parse(address).ok()? {
+        ParsedAddress::Tcp(host_port) | ParsedAddress::Tls(host_port) => {
+            Some(SocketAddr::new(host_port.host.ip()?, host_port.port.unwrap_or(EXECD_PORT)))
         }
-        Place::Unix(_) => None,
+        ParsedAddress::Unix(_) => None,
     }
 }

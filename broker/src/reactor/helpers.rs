@@ -13,7 +13,7 @@ use auth::list::TokenList;
 use auth::prover::Prover;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
-use protocol::address::Place;
+use protocol::address::ParsedAddress;
 use protocol::bodies::{ErrorBody, ExecHello, Format};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -284,11 +284,13 @@ impl Helpers {
 
 /// The first address of a host.
 fn look_up(address: &str) -> Result<SocketAddr, String> {
-    let (Place::Tcp(place) | Place::Tls(place)) = Place::parse(address)? else {
+    let (ParsedAddress::Tcp(host_port) | ParsedAddress::Tls(host_port)) =
+        ParsedAddress::parse(address)?
+    else {
         return Err("is no host".to_owned());
     };
-    let port = place.port.unwrap_or(EXECD_PORT);
-    let found = (place.host.bare().as_str(), port).to_socket_addrs();
+    let port = host_port.port.unwrap_or(EXECD_PORT);
+    let found = (host_port.host.bare().as_str(), port).to_socket_addrs();
     found.map_err(|e| e.to_string())?.next().ok_or_else(|| "no address".to_owned())
 }
 

@@ -3,10 +3,10 @@
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
+use super::links::Ready;
 use super::secure::Secure;
 use super::state::check_socket_path;
 use super::stream::Stream;
-use super::tokens::Ready;
 use crate::engine::input::{Input, Peer};
 use crate::exit::Fatal;
 use crate::translate::outbound;

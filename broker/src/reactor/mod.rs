@@ -12,6 +12,7 @@ mod due;
 pub mod frame_reader;
 mod helpers;
 mod io;
+mod links;
 mod listen;
 mod liveness;
 pub mod local;
@@ -26,7 +27,6 @@ mod signals;
 mod small_bodies;
 mod state;
 mod stream;
-mod tokens;
 mod turns;
 mod worker_secret;
 
@@ -41,6 +41,7 @@ use buffer_pool::BufferPool;
 use clock::Clock;
 use helpers::HelperResult;
 use io::{Io, Limits};
+use links::Ready;
 use listen::Listener;
 use memory_trim::MemoryTrim;
 use mio::event::Event;
@@ -53,7 +54,6 @@ use signals::{Asked, Signals};
 use std::io::ErrorKind;
 use std::mem;
 use std::time::Duration;
-use tokens::Ready;
 
 /// Rounds of inputs and writes in one turn; what is left waits for the next turn.
 const ROUNDS_MAX: usize = 8;

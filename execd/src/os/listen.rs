@@ -9,7 +9,7 @@ use nix::sys::socket::{
     AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
-use protocol::address::{HostPort, Place};
+use protocol::address::{HostPort, ParsedAddress};
 use protocol::limits::{EXECD_PORT, TLS_PREFIX};
 use protocol::peer_group::PeerGroup;
 use std::fs;
@@ -215,7 +215,9 @@ fn cannot(address: &str, error: &io::Error) -> Failure {
 /// The addresses of `HOST:PORT`, as the brokers find them.
 fn look_up(address: &str) -> io::Result<Vec<SocketAddr>> {
     let wrong = |why: String| io::Error::new(ErrorKind::InvalidInput, why);
-    let Place::Tcp(HostPort { host, port }) = Place::parse(address).map_err(wrong)? else {
+    let ParsedAddress::Tcp(HostPort { host, port }) =
+        ParsedAddress::parse(address).map_err(wrong)?
+    else {
         return Err(wrong("is not ADDR:PORT".to_owned()));
     };
     let port = port.unwrap_or(EXECD_PORT);

@@ -38,7 +38,7 @@ pub struct Broker {
     /// Connections by link.
     links: BTreeMap<LinkId, Option<u64>>,
     /// Places for links, with their next generation.
-    places: Vec<u32>,
+    slots: Vec<u32>,
     free: Vec<u32>,
     pending: VecDeque<Input>,
     is_stepping: bool,
@@ -58,14 +58,14 @@ impl Broker {
         self.engine.next_deadline().map(|at| Tick(at.0.saturating_add(self.start.0)))
     }
 
-    /// A place for a new link.
+    /// A slot for a new link.
     pub fn open_link(&mut self, conn: Option<u64>) -> LinkId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(0);
-            self.places.len() as u32 - 1
+            self.slots.push(0);
+            self.slots.len() as u32 - 1
         });
-        let generation = self.places[index as usize];
-        self.places[index as usize] += 1;
+        let generation = self.slots[index as usize];
+        self.slots[index as usize] += 1;
         let link = LinkId { index, generation };
         self.links.insert(link, conn);
         link
@@ -131,7 +131,7 @@ impl World {
             engine: Engine::new(options),
             start: self.now,
             links: BTreeMap::new(),
-            places: Vec::new(),
+            slots: Vec::new(),
             free: Vec::new(),
             pending: VecDeque::new(),
             is_stepping: false,
