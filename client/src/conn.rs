@@ -10,7 +10,7 @@ use crate::clock;
 use crate::error::Error;
 use crate::inbox::Inbox;
 use crate::keepalive::{Due, Keepalive};
-use crate::stream::{Stream, Unmade};
+use crate::stream::{ConnectError, Stream};
 use crate::trust::Trust;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -119,7 +119,7 @@ impl Conn {
         address: &Address,
         timeout: Duration,
         trust: Option<&Trust>,
-    ) -> Result<Self, Unmade> {
+    ) -> Result<Self, ConnectError> {
         Ok(Self {
             stream: Stream::dial(address, timeout, trust)?,
             inbox: Inbox::new(CONTROL_BODY_BYTES_MAX),

@@ -30,14 +30,14 @@ const KEEPALIVE_PROBES: u32 = 2;
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub(crate) enum Unmade {
+pub(crate) enum ConnectError {
     /// Nobody answers there, or not in time.
     Io(io::Error),
     /// Somebody answers, and the two sides can't agree on TLS; or a file for it is wrong.
     Tls(String),
 }
 
-impl From<io::Error> for Unmade {
+impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -117,7 +117,7 @@ impl Stream {
         address: &Address,
         timeout: Duration,
         trust: Option<&Trust>,
-    ) -> Result<Self, Unmade> {
+    ) -> Result<Self, ConnectError> {
         Ok(match address {
             Address::Tcp(host_port) => Self::Tcp(dial_tcp(host_port, timeout)?),
             Address::Unix(path) => Self::Unix(dial_unix(path, timeout)?),
@@ -128,7 +128,8 @@ impl Stream {
                     None => Trust::from_env().load(),
                 };
                 let name = host_port.rsplit_once(':').map_or(host_port.as_str(), |(host, _)| host);
-                let session = setup.and_then(|setup| setup.session(name)).map_err(Unmade::Tls)?;
+                let session =
+                    setup.and_then(|setup| setup.session(name)).map_err(ConnectError::Tls)?;
                 let socket = dial_tcp(host_port, timeout)?;
                 let mut tls = Box::new(Tls { socket, session, has_heard: false });
                 tls.handshake(until)?;
@@ -210,7 +211,7 @@ impl Stream {
 }
 
 impl Tls {
-    fn handshake(&mut self, until: Instant) -> Result<(), Unmade> {
+    fn handshake(&mut self, until: Instant) -> Result<(), ConnectError> {
         loop {
             let fd = self.socket.as_raw_fd();
             match self.session.handshake(&mut Wire::new(fd, MsgFlags::MSG_DONTWAIT)) {
@@ -218,15 +219,15 @@ impl Tls {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
                     return Err(match self.session.trouble() {
-                        Some(trouble) => Unmade::Tls(trouble),
-                        None => Unmade::Io(error),
+                        Some(trouble) => ConnectError::Tls(trouble),
+                        None => ConnectError::Io(error),
                     });
                 }
             }
             let left = clock::left(until);
             if left.is_zero() {
                 let text = "a program took the connection but did not begin TLS in time";
-                return Err(Unmade::Io(io::Error::new(ErrorKind::TimedOut, text)));
+                return Err(ConnectError::Io(io::Error::new(ErrorKind::TimedOut, text)));
             }
             let mut events = PollFlags::POLLIN;
             events.set(PollFlags::POLLOUT, self.session.has_unsent());
@@ -234,7 +235,7 @@ impl Tls {
             let timeout = PollTimeout::try_from(whole).unwrap_or(PollTimeout::MAX);
             match poll(&mut [PollFd::new(self.socket.as_fd(), events)], timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(e) => return Err(Unmade::Io(e.into())),
+                Err(e) => return Err(ConnectError::Io(e.into())),
             }
         }
     }

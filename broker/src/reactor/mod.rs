@@ -50,7 +50,7 @@ use nix::sys::stat::{Mode, umask};
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use setup::PortsFile;
-use signals::{Asked, Signals};
+use signals::{SignalRequest, Signals};
 use std::io::ErrorKind;
 use std::mem;
 use std::time::Duration;
@@ -246,11 +246,11 @@ impl Reactor {
     }
 
     fn take_signals(&mut self) {
-        while let Some(asked) = self.signals.next() {
-            match asked {
-                Asked::Reload => self.io.reload(None),
-                Asked::End { may_hurry: false, .. } if self.is_asked => {}
-                Asked::End { name, may_hurry: _ } => {
+        while let Some(request) = self.signals.next() {
+            match request {
+                SignalRequest::Reload => self.io.reload(None),
+                SignalRequest::End { may_hurry: false, .. } if self.is_asked => {}
+                SignalRequest::End { name, may_hurry: _ } => {
                     self.is_hurried = mem::replace(&mut self.is_asked, true);
                     self.io.tell(None, Input::Terminate { signal: name });
                 }

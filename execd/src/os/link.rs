@@ -27,7 +27,7 @@ const READ_BYTES: usize = 64 << 10;
 
 /// What reading brought.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum Received {
     /// A whole frame.
     Frame(Frame),
     /// Bytes that are no frame; nothing more will be taken.
@@ -134,21 +134,21 @@ impl Link {
     }
 
     /// Takes the next frame out of what was read.
-    pub(super) fn take(&mut self) -> Taken {
+    pub(super) fn take(&mut self) -> Received {
         if self.linger_until.is_some() {
-            return Taken::Nothing;
+            return Received::Nothing;
         }
         match decode::next(&mut self.inbox, CONTROL_BODY_BYTES_MAX) {
             Ok(None) => match self.stream.trouble() {
                 Some(text) if !std::mem::replace(&mut self.is_told, true) => {
-                    Taken::Garbled(WireError::fatal(ErrorCode::Tls, text, 0))
+                    Received::Garbled(WireError::fatal(ErrorCode::Tls, text, 0))
                 }
-                Some(_) | None => Taken::Nothing,
+                Some(_) | None => Received::Nothing,
             },
-            Ok(Some(frame)) => Taken::Frame(frame),
+            Ok(Some(frame)) => Received::Frame(frame),
             Err(error) => {
                 self.inbox.clear();
-                Taken::Garbled(error)
+                Received::Garbled(error)
             }
         }
     }

@@ -260,7 +260,7 @@ fn unix(path: &Path) -> Result<UnixListener, Failure> {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             if UnixStream::connect(path).is_ok() {
                 return Err(Failure::new(
-                    Exit::Taken,
+                    Exit::InUse,
                     format!("another execd listens on {address}; stop it, or name another path"),
                 ));
             }

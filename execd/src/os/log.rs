@@ -7,7 +7,7 @@ use protocol::quota::{Quota, Rate};
 use protocol::show::{brief, log_line};
 use protocol::time::Tick;
 use std::io::{self, Write};
-use sys::signals::Came;
+use sys::signals::ReceivedSignal;
 use tracing::{debug, info, warn};
 
 /// Lines about connections.
@@ -147,8 +147,8 @@ pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
 }
 
 /// Logs a signal that asks for nothing, once aloud.
-pub(super) fn unused(came: Came, is_news: bool) {
-    let (name, from) = (came.name(), came.sender());
+pub(super) fn unused(received: ReceivedSignal, is_news: bool) {
+    let (name, from) = (received.name(), received.sender());
     let text = "means nothing to execd and is ignored; HUP has its files read again, TERM ends it \
                 and its workers";
     if is_news {

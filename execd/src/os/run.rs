@@ -5,7 +5,7 @@ use super::authenticator::Authenticator;
 use super::begin::{announce, fit, sense, take_signals};
 use super::children::{Children, Source};
 use super::clock::Clock;
-use super::link::{self, Link, Taken};
+use super::link::{self, Link, Received};
 use super::listen::{AccessRules, Admission, Listener};
 use super::log::{self, Gate};
 use super::options::{Failure, Options};
@@ -322,8 +322,8 @@ impl ExecLoop {
 
     fn take_signals(&mut self) {
         let mut is_child = false;
-        while let Some(came) = self.signals.take() {
-            match came.meaning() {
+        while let Some(received) = self.signals.take() {
+            match received.meaning() {
                 Meaning::Child => is_child = true,
                 Meaning::Reload => self.reload(),
                 Meaning::End => self.inputs.push_back(Input::Terminate),
@@ -332,7 +332,7 @@ impl ExecLoop {
                     self.is_spent = true;
                     self.inputs.push_back(Input::Terminate);
                 }
-                Meaning::None => log::unused(came, self.signals.is_news(came)),
+                Meaning::None => log::unused(received, self.signals.is_news(received)),
             }
         }
         if is_child {
@@ -354,9 +354,11 @@ impl ExecLoop {
         for _ in 0..most {
             let Some(link) = self.links.get_mut(&id) else { return };
             match link.take() {
-                Taken::Frame(frame) => self.inputs.push_back(Input::Frame { link: id, frame }),
-                Taken::Garbled(error) => self.inputs.push_back(Input::Garbled { link: id, error }),
-                Taken::Nothing => {
+                Received::Frame(frame) => self.inputs.push_back(Input::Frame { link: id, frame }),
+                Received::Garbled(error) => {
+                    self.inputs.push_back(Input::Garbled { link: id, error });
+                }
+                Received::Nothing => {
                     if let Some(why) = end {
                         self.lost(id, why);
                         return;

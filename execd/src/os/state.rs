@@ -163,7 +163,7 @@ impl State {
         let lock = Lock::take_within(&directory.join("execd.lock"), LOCK_WAIT);
         let lock = lock.map_err(|fault| match fault {
             Fault::Held(pid) => Failure::new(
-                Exit::Taken,
+                Exit::InUse,
                 format!(
                     "another execd uses the state directory {shown} (process {pid}); stop it first"
                 ),
@@ -333,7 +333,7 @@ mod tests {
         state.append(&mine).unwrap();
         state.append(&other).unwrap();
         let taken = State::open(directory.path()).unwrap_err();
-        assert_eq!(taken.exit, Exit::Taken);
+        assert_eq!(taken.exit, Exit::InUse);
         drop(state);
         let (state, found) = State::open(directory.path()).unwrap();
         assert_eq!(found, [(mine.clone(), true), (other, false)]);

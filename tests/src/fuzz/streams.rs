@@ -15,7 +15,7 @@ use protocol::limits::HEADER_BYTES;
 use std::io::{self, ErrorKind, Read};
 
 /// What a stream gave: frames, and errors that leave it usable; a fatal one is the last.
-pub(super) type Taken = Vec<Result<Frame, WireError>>;
+pub(super) type ReadFrames = Vec<Result<Frame, WireError>>;
 
 /// Room of the loop's buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -71,9 +71,9 @@ fn pieces(cuts: &[usize]) -> impl Iterator<Item = usize> {
 }
 
 /// With `decode::next`, as execd does.
-pub(super) fn by_next(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> Taken {
+pub(super) fn by_next(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> ReadFrames {
     let mut buffer = BytesMut::new();
-    let (mut taken, mut skip) = (Taken::new(), 0);
+    let (mut frames, mut skip) = (ReadFrames::new(), 0);
     for size in pieces(cuts) {
         let (piece, rest) = stream.split_at(size.min(stream.len()));
         buffer.extend_from_slice(piece);
@@ -87,13 +87,13 @@ pub(super) fn by_next(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) 
             }
             match decode::next(&mut buffer, body_bytes_max) {
                 Ok(None) => break,
-                Ok(Some(frame)) => taken.push(Ok(frame)),
+                Ok(Some(frame)) => frames.push(Ok(frame)),
                 Err(error) => {
                     let more = error.skip;
-                    taken.push(Err(error));
+                    frames.push(Err(error));
                     match more {
                         Some(count) => skip = count as usize,
-                        None => return taken,
+                        None => return frames,
                     }
                 }
             }
@@ -102,7 +102,7 @@ pub(super) fn by_next(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) 
             break;
         }
     }
-    taken
+    frames
 }
 
 /// A socket that gives what there is in pieces, and `WouldBlock` between them.
@@ -132,19 +132,19 @@ fn by_frame_reader(
     cuts: &[usize],
     body_bytes_max: usize,
     pool: &mut BufferPool,
-) -> Taken {
+) -> ReadFrames {
     let mut reader = FrameReader::default();
     reader.is_known = true;
     let mut socket = Pieces { left: stream, sizes: pieces(cuts), is_dry: false };
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut taken = Taken::new();
+    let mut frames = ReadFrames::new();
     while reader.ended.is_none() {
         reader.is_readable = true;
         let end = reader.fill(&mut socket, &mut buffer, pool);
         if let Some((kind, head, body)) = reader.take_large(pool)
-            && !take(decode::frame(kind, head, body), &mut taken)
+            && !take(decode::frame(kind, head, body), &mut frames)
         {
-            return taken;
+            return frames;
         }
         let mut at = 0;
         loop {
@@ -154,8 +154,8 @@ fn by_frame_reader(
                 NextFrame::Whole(kind, head, size) => {
                     let body = Bytes::copy_from_slice(&rest[HEADER_BYTES..size]);
                     at += size;
-                    if !take(decode::frame(kind, head, body), &mut taken) {
-                        return taken;
+                    if !take(decode::frame(kind, head, body), &mut frames) {
+                        return frames;
                     }
                 }
                 NextFrame::Partial => {
@@ -169,29 +169,29 @@ fn by_frame_reader(
                 NextFrame::Invalid(error) => {
                     at += HEADER_BYTES;
                     let more = error.skip;
-                    taken.push(Err(error));
+                    frames.push(Err(error));
                     match more {
                         Some(count) => reader.skip(count),
-                        None => return taken,
+                        None => return frames,
                     }
                 }
             }
         }
     }
-    taken
+    frames
 }
 
 /// Takes a frame or the error that ends everything; whether to go on.
-fn take(frame: Result<Frame, WireError>, taken: &mut Taken) -> bool {
+fn take(frame: Result<Frame, WireError>, frames: &mut ReadFrames) -> bool {
     let is_good = frame.is_ok();
-    taken.push(frame);
+    frames.push(frame);
     is_good
 }
 
 /// With the client's reader, for which every error is the last.
-fn by_inbox(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> Taken {
+fn by_inbox(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> ReadFrames {
     let mut inbox = Inbox::new(body_bytes_max);
-    let mut taken = Taken::new();
+    let mut frames = ReadFrames::new();
     for size in pieces(cuts) {
         let space = inbox.space();
         assert!(!space.is_empty(), "there is always space");
@@ -200,13 +200,13 @@ fn by_inbox(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> Taken {
         inbox.filled(piece.len());
         stream = rest;
         while let Some(frame) = inbox.take().transpose() {
-            if !take(frame, &mut taken) {
-                return taken;
+            if !take(frame, &mut frames) {
+                return frames;
             }
         }
         if stream.is_empty() {
             break;
         }
     }
-    taken
+    frames
 }
