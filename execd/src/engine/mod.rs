@@ -167,10 +167,10 @@ impl Engine {
                 self.spawn_failed(now, child, (lasting, text), out);
             }
             Input::Output { child, stream, bytes } => {
-                self.output(child, out, |output, gate| output.push(now, stream, &bytes, gate));
+                self.output(child, out, |output, shared| output.push(now, stream, &bytes, shared));
             }
             Input::OutputEnd { child, stream } => {
-                self.output(child, out, |output, gate| output.end(now, stream, gate));
+                self.output(child, out, |output, shared| output.end(now, stream, shared));
                 self.drained(now, child, out);
             }
             Input::Exited { child, ending, cpu_ms, rss_kib_max } => {

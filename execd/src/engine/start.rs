@@ -179,8 +179,8 @@ impl Engine {
         // Before its list a broker does not know what the lines are about.
         let known = self.brokers.get(&child.broker).filter(|broker| broker.has_list);
         let link = known.and_then(|broker| broker.link);
-        let gate = link.map(|_| &mut self.lines);
-        for line in feed(&mut child.output, gate) {
+        let shared = link.map(|_| &mut self.lines);
+        for line in feed(&mut child.output, shared) {
             if let Some(link) = link {
                 out.push(Action::Send { link, frame: line.frame(child) });
             }
@@ -244,7 +244,9 @@ impl Engine {
     }
 
     fn report_end(&mut self, id: ChildId, out: &mut Vec<Action>) {
-        self.output(id, out, |output, gate| gate.map_or_else(Vec::new, |_| output.last_words()));
+        self.output(id, out, |output, shared| {
+            shared.map_or_else(Vec::new, |_| output.last_words())
+        });
         let Some(child) = self.children.get_mut(&id) else { return };
         let (ending, cpu_ms, rss_kib_max) = child.end.unwrap_or((Ending::Unknown, 0, 0));
         let who = child.who();

@@ -38,9 +38,13 @@ impl ExecLoop {
             Action::Challenge { link, host, claim } => {
                 let channel = self.links.get(&link).map_or(Ok(None), Link::channel);
                 let made = match (&mut self.authenticator, channel) {
-                    (Some(authenticator), Ok(channel)) => {
-                        authenticator.challenge(link, &host, &claim, channel, (now, &mut self.gate))
-                    }
+                    (Some(authenticator), Ok(channel)) => authenticator.challenge(
+                        link,
+                        &host,
+                        &claim,
+                        channel,
+                        (now, &mut self.log_limiter),
+                    ),
                     (Some(_), Err(why)) => Err(why),
                     (None, _) => Err("is not known here: this execd has no tokens; start it with \
                                  --tokens FILE"
@@ -102,7 +106,7 @@ impl ExecLoop {
                 self.children.remove(child);
                 self.is_state_stale = true;
             }
-            Action::Note(note) => log::note(&note, now, &mut self.gate),
+            Action::Note(note) => log::note(&note, now, &mut self.log_limiter),
             Action::Leave => self.is_leaving = true,
             Action::HandOver => {
                 self.is_leaving = true;
@@ -115,7 +119,7 @@ impl ExecLoop {
         let peer_group = self.links.get(&link).map(|known| known.peer_group).unwrap_or_default();
         let proven = match &mut self.authenticator {
             Some(authenticator) => {
-                authenticator.verify(link, proof, (peer_group, now), &mut self.gate)
+                authenticator.verify(link, proof, (peer_group, now), &mut self.log_limiter)
             }
             None => Err("is not known here".into()),
         };

@@ -1,7 +1,7 @@
 //! The authenticator of brokers: it reads the token file, makes challenges and checks proofs. What
 //! follows from a token the engine decides.
 
-use super::log::Gate;
+use super::log::LogLimiter;
 use auth::list::{FILE_BYTES_MAX, IssuedChallenge, TokenList};
 use auth::private;
 use protocol::ids::LinkId;
@@ -55,16 +55,18 @@ impl Authenticator {
         host: &HostName,
         claim: &Claim,
         channel: Option<Channel>,
-        (now, gate): (Tick, &mut Gate),
+        (now, log_limiter): (Tick, &mut LogLimiter),
     ) -> Result<Challenge, String> {
         match private::read(&self.file, FILE_BYTES_MAX) {
             // Parsing it is dear; a stranger can have that done as often as he likes.
             Ok(text) if text == self.text => {}
             Ok(text) => match TokenList::of_file(&text) {
                 Ok(list) => (self.text, self.list) = (text, list),
-                Err(why) => self.complain(&format!("{}: {why}", self.file.display()), now, gate),
+                Err(why) => {
+                    self.complain(&format!("{}: {why}", self.file.display()), now, log_limiter);
+                }
             },
-            Err(why) => self.complain(&why, now, gate),
+            Err(why) => self.complain(&why, now, log_limiter),
         }
         let challenge = self.list.challenge(claim)?;
         let (target, token) = (host.to_string(), claim.token.clone());
@@ -75,8 +77,8 @@ impl Authenticator {
     }
 
     /// Once for each login would be as often as a stranger likes.
-    fn complain(&self, why: &str, now: Tick, gate: &mut Gate) {
-        if gate.has_room(now) {
+    fn complain(&self, why: &str, now: Tick, log_limiter: &mut LogLimiter) {
+        if log_limiter.has_room(now) {
             error!("{why}; the tokens in force stay");
         }
     }
@@ -95,7 +97,7 @@ impl Authenticator {
         link: LinkId,
         proof: &Proof,
         (peer_group, now): (PeerGroup, Tick),
-        gate: &mut Gate,
+        log_limiter: &mut LogLimiter,
     ) -> Result<String, String> {
         let Some(login) = self.challenges.remove(&link) else { return Err(REFUSAL.into()) };
         let why = match self.list.check(&login, proof) {
@@ -107,7 +109,7 @@ impl Authenticator {
             Err(fault) => fault.to_string(),
         };
         self.logins.failed(&login.token, peer_group, now);
-        if gate.has_room(now) {
+        if log_limiter.has_room(now) {
             warn!(%link, token = %login.token, "a broker was not let in: {why}");
         }
         Err(REFUSAL.into())

@@ -176,7 +176,7 @@ fn image(recipe: &Recipe, start: &ExecStart) -> Result<Image, Refusal> {
     let words = [&start.path].into_iter().chain(&start.args);
     let args = words.map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
     let mut environment = recipe.environment.clone();
-    let run = orphans::value(start.run, &recipe.mark);
+    let run = orphans::value(start.run, &recipe.instance);
     environment.push(text(&format!("{RUN_VARIABLE}={run}"))?);
     if !start.secret.is_empty() {
         environment.push(text(&format!("{WORKER_SECRET_VARIABLE}={}", start.secret))?);

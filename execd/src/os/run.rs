@@ -7,7 +7,7 @@ use super::children::{Children, Source};
 use super::clock::Clock;
 use super::link::{self, Link, Received};
 use super::listen::{AccessRules, Admission, Listener};
-use super::log::{self, Gate};
+use super::log::{self, LogLimiter};
 use super::options::{Failure, Options};
 use super::orphans;
 use super::policy::{self, Identity};
@@ -67,7 +67,7 @@ pub(super) struct ExecLoop {
     /// Proofs that wait to be checked.
     pub(super) proofs: BTreeMap<(Tick, LinkId), Proof>,
     /// Lines of the log that peers may still cause.
-    pub(super) gate: Gate,
+    pub(super) log_limiter: LogLimiter,
     accept_again: Option<Tick>,
     links_ever: u64,
     lingering_max: usize,
@@ -130,7 +130,7 @@ impl ExecLoop {
             None => (None, Vec::new()),
             Some(directory) => {
                 let (state, recorded) = State::open(directory)?;
-                recipe.mark.clone_from(&state.mark);
+                recipe.instance.clone_from(&state.instance);
                 (Some(state), recorded)
             }
         };
@@ -160,7 +160,7 @@ impl ExecLoop {
             listener: Some(listener),
             authenticator,
             proofs: BTreeMap::new(),
-            gate: Gate::default(),
+            log_limiter: LogLimiter::default(),
             accept_again: None,
             links_ever: 0,
             lingering_max: options.limits.links_max + LINGERING_MAX,
@@ -185,7 +185,7 @@ impl ExecLoop {
     fn take_recorded(&mut self, recorded: Vec<(Entry, bool)>) {
         if self.state.is_some() {
             let living = recorded.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry.run);
-            orphans::end_unknown(&living.collect(), &self.recipe.mark);
+            orphans::end_unknown(&living.collect(), &self.recipe.instance);
         }
         for (entry, alive) in recorded {
             let Entry { worker, run, digest, pid, .. } = entry;
@@ -340,8 +340,8 @@ impl ExecLoop {
                 self.inputs.extend(self.children.reaped(pid, reaped));
             }
             let children = &self.children;
-            let mark = &self.recipe.mark;
-            orphans::end(mark, |pid| children.has(pid), |origin| children.wants(origin));
+            let instance = &self.recipe.instance;
+            orphans::end(instance, |pid| children.has(pid), |origin| children.wants(origin));
         }
     }
 
@@ -389,7 +389,7 @@ impl ExecLoop {
                 Ok(None) => return,
                 Err(error) => {
                     // Out of descriptors, or the other side gave up: neither may end this loop.
-                    if self.gate.has_room(now) {
+                    if self.log_limiter.has_room(now) {
                         warn!(%error, "connection not accepted");
                     }
                     self.accept_again = Some(now.plus_millis(ACCEPT_PAUSE_MS));
@@ -427,7 +427,7 @@ impl ExecLoop {
         loop {
             reap::all(|_| false);
             let left = until.since(self.clock.read()).as_millis();
-            if left == 0 || !orphans::end(&self.recipe.mark, |_| false, |_| false) {
+            if left == 0 || !orphans::end(&self.recipe.instance, |_| false, |_| false) {
                 return;
             }
             let wait = u16::try_from(left).unwrap_or(u16::MAX);
