@@ -68,7 +68,8 @@ pub fn listen(endpoint: &Endpoint) -> Result<(), String> {
     let poll = Poll::new().map_err(io)?;
     let mut listener = Listener::bind(endpoint).map_err(io)?;
     listener.register(poll.registry(), LISTENER).map_err(io)?;
-    say(&serde_json::json!({ "client": listener.endpoint().map_err(io)?.to_string() }).to_string())?;
+    let endpoint = listener.endpoint().map_err(io)?.to_string();
+    say(&serde_json::json!({ "client": endpoint }).to_string())?;
     let mut echo = Echo { poll, workers: Vec::new(), ready: 0 };
     let (mut events, mut scratch) = (Events::with_capacity(1024), vec![0; SCRATCH_BYTES]);
     loop {

@@ -4,8 +4,8 @@
 use super::frame_reader::{FrameReader, end_of};
 use super::liveness::PeerLiveness;
 use super::outbox::Outbox;
+use super::pre_login::Queued;
 use super::stream::Stream;
-use super::turns::Turn;
 use crate::engine::input::Close;
 use protocol::kinds::Role;
 use protocol::names::HostName;
@@ -80,10 +80,10 @@ pub(super) struct Conn {
     pub(super) is_shutting: bool,
     /// It was never let in: the error in its outbox says why.
     pub(super) is_refused: bool,
-    /// Whose turns it shares.
+    /// The peers that it shares queues with.
     pub(super) peer_group: PeerGroup,
-    /// Where it waits for its turn.
-    pub(super) turn: Option<Turn>,
+    /// In which queue it waits before its login.
+    pub(super) queued: Option<Queued>,
     /// A step of its handshake was done.
     pub(super) is_begun: bool,
 }
@@ -130,7 +130,7 @@ impl Conn {
             is_shutting: false,
             is_refused: false,
             peer_group: PeerGroup::default(),
-            turn: None,
+            queued: None,
             is_begun: false,
         }
     }

@@ -16,7 +16,7 @@ use std::mem;
 /// A frame that is not whole and is larger than this gets a buffer of its exact size.
 pub const TAIL_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of a connection that is not logged in.
-const STRANGER_BYTES_MAX: u32 = 64 * 1024;
+const PRE_LOGIN_BYTES_MAX: u32 = 64 * 1024;
 /// Most bytes of one large body taken in one read.
 const LARGE_READ_MAX: usize = 1024 * 1024;
 
@@ -174,9 +174,9 @@ impl FrameReader {
             Ok(read) => read,
             Err(error) => return NextFrame::Invalid(error),
         };
-        if !self.is_known && head.len > STRANGER_BYTES_MAX {
+        if !self.is_known && head.len > PRE_LOGIN_BYTES_MAX {
             let text = format!(
-                "{kind} frame of {} bytes before login exceeds {STRANGER_BYTES_MAX}",
+                "{kind} frame of {} bytes before login exceeds {PRE_LOGIN_BYTES_MAX}",
                 head.len
             );
             return NextFrame::Invalid(WireError::fatal(ErrorCode::BadState, text, head.sequence));
@@ -344,11 +344,11 @@ mod tests {
     }
 
     #[test]
-    fn a_stranger_may_not_send_large_frames() {
+    fn no_large_frame_may_come_before_the_login() {
         let reader = FrameReader::default();
-        let at_limit = frame(1, STRANGER_BYTES_MAX as usize);
+        let at_limit = frame(1, PRE_LOGIN_BYTES_MAX as usize);
         assert!(matches!(reader.next_frame(&at_limit, usize::MAX), NextFrame::Whole(..)));
-        let past = frame(1, STRANGER_BYTES_MAX as usize + 1);
+        let past = frame(1, PRE_LOGIN_BYTES_MAX as usize + 1);
         let NextFrame::Invalid(error) = reader.next_frame(&past[..64], usize::MAX) else {
             panic!("one byte past the limit is refused");
         };

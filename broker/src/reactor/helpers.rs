@@ -1,6 +1,6 @@
 //! Helper threads for the few things that may block (a name to resolve, a file to read, a disk to
 //! sync), and the channel on which their results come back into the loop. Handshakes have threads
-//! of their own (`turns`).
+//! of their own (`pre_login`).
 
 use super::authenticator::Authenticator;
 use super::secure::Loaded;

@@ -12,10 +12,10 @@ use super::liveness::LivenessWatch;
 use super::local::Local;
 use super::outbox::{Flushed, OutboxPool};
 use super::partial_frames::PartialFrames;
+use super::pre_login::PreLogin;
 use super::secure::Secure;
 use super::small_bodies::SmallBodies;
 use super::state::State;
-use super::turns::Turns;
 use crate::engine::action::Ending;
 use crate::engine::fact::Fact;
 use crate::engine::input::{Close, Input};
@@ -89,8 +89,8 @@ pub(super) struct Io {
     pub(super) partial_frames: PartialFrames,
     /// Which connections are accepted.
     pub(super) acceptor: Acceptor,
-    /// Who waits before it has logged in.
-    pub(super) turns: Turns,
+    /// Connections that wait before their login.
+    pub(super) pre_login: PreLogin,
     /// Certificates.
     pub(super) secure: Secure,
     /// The state directory.
@@ -141,7 +141,7 @@ impl Io {
             outbox_pool: OutboxPool::default(),
             partial_frames: PartialFrames::default(),
             acceptor: Acceptor::default(),
-            turns: Turns::default(),
+            pre_login: PreLogin::default(),
             secure: Secure::default(),
             state,
             helpers,
@@ -409,7 +409,7 @@ impl Io {
             return;
         };
         self.authenticator.forget(link);
-        self.forget_turn(&mut conn);
+        self.unqueue(&mut conn);
         self.partial_frames.release(&mut conn);
         conn.outbox.clear(&mut self.outbox_pool);
         conn.stream.deregister(&self.registry);

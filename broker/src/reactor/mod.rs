@@ -20,6 +20,7 @@ mod log;
 mod memory_trim;
 mod outbox;
 mod partial_frames;
+mod pre_login;
 mod read;
 mod secure;
 mod setup;
@@ -27,7 +28,6 @@ mod signals;
 mod small_bodies;
 mod state;
 mod stream;
-mod turns;
 mod worker_secret;
 
 use crate::config::load::Config;
@@ -145,7 +145,7 @@ impl Reactor {
         self.take_events();
         self.take_again();
         self.accept_all();
-        self.serve_strangers();
+        self.serve_pre_login();
         self.check_partial_frames();
         self.io.due();
         if self.engine.next_deadline().is_some_and(|due| due <= self.io.now) {
@@ -168,7 +168,7 @@ impl Reactor {
     fn due(&self) -> Option<Tick> {
         let is_busy = !self.io.again.is_empty()
             || !self.io.inputs.is_empty()
-            || self.io.turns.has_strangers()
+            || self.io.pre_login.has_reads()
             || self.has_waiting();
         if is_busy {
             return Some(Tick::default());
@@ -367,7 +367,7 @@ impl Reactor {
             self.io.now = self.clock.now();
             self.take_events();
             self.take_again();
-            self.serve_strangers();
+            self.serve_pre_login();
         }
         if let Some(local) = &mut self.io.local {
             local.reap();

@@ -22,7 +22,7 @@ use std::mem;
 /// Most frames of one connection in one turn; the rest waits for the next.
 const FRAMES_MAX: usize = 256;
 /// The same for one that has not logged in.
-const STRANGERS_FRAMES_MAX: usize = 8;
+const PRE_LOGIN_FRAMES_MAX: usize = 8;
 
 impl Reactor {
     /// Reads once from a connection and gives the engine what came, now or when it is its turn.
@@ -115,7 +115,7 @@ impl Reactor {
                 conn.reader.looks = 0;
             }
             // Whoever has not logged in has little to say.
-            let most = if conn.reader.is_known { FRAMES_MAX } else { STRANGERS_FRAMES_MAX };
+            let most = if conn.reader.is_known { FRAMES_MAX } else { PRE_LOGIN_FRAMES_MAX };
             is_cut = frames >= most;
             if conn.is_paused || is_cut {
                 conn.reader.keep(rest, &mut self.buffer_pool);

@@ -15,7 +15,7 @@ pub enum Input {
         /// Its name from now on.
         link: LinkId,
         /// Why whoever stands at its other end may not use this execd, if so.
-        stranger: Option<String>,
+        denied: Option<String>,
         /// Whether it must prove a token before it is listened to.
         must_prove: bool,
         /// From where it comes.

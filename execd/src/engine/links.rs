@@ -69,11 +69,11 @@ impl Engine {
         &mut self,
         now: Tick,
         (link, peer_group): (LinkId, PeerGroup),
-        (stranger, must_prove): (Option<String>, bool),
+        (denied, must_prove): (Option<String>, bool),
         out: &mut Vec<Action>,
     ) {
         let links_max = self.config.limits.links_max;
-        if let Some(text) = stranger {
+        if let Some(text) = denied {
             refuse(link, 0, (ErrorCode::Denied, text), out);
         } else if self.leaving != Leaving::No {
             refuse(link, 0, (ErrorCode::ShuttingDown, "execd is ending".into()), out);

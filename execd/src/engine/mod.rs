@@ -144,8 +144,8 @@ impl Engine {
     /// Takes one input; appends what is to be done, in order.
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
         match input {
-            Input::Opened { link, stranger, must_prove, peer_group } => {
-                self.opened(now, (link, peer_group), (stranger, must_prove), out);
+            Input::Opened { link, denied, must_prove, peer_group } => {
+                self.opened(now, (link, peer_group), (denied, must_prove), out);
             }
             Input::Proven { link, proven } => self.proven(now, link, proven, out),
             Input::Revoked { link } => self.revoked(now, link, out),

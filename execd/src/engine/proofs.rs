@@ -40,8 +40,7 @@ impl Engine {
     /// Gives a newer one the room of one without a broker: of the peer group with most of
     /// those come, so that a crowd keeps nobody out who comes from elsewhere. There it is the
     /// one that has been silent longest, because a broker says hello at once; and where more
-    /// than half are about to prove a token, the oldest of these: a hello costs a stranger
-    /// nothing.
+    /// than half are about to prove a token, the oldest of these: a hello costs nothing.
     pub(super) fn make_room(&mut self, now: Tick, newer: PeerGroup, out: &mut Vec<Action>) -> bool {
         let out_of = || self.links.iter().filter(|(_, link)| link.broker.is_none());
         let mut crowds = BTreeMap::from([(newer, 1)]);

@@ -58,7 +58,7 @@ impl Authenticator {
         (now, log_limiter): (Tick, &mut LogLimiter),
     ) -> Result<Challenge, String> {
         match private::read(&self.file, FILE_BYTES_MAX) {
-            // Parsing it is dear; a stranger can have that done as often as he likes.
+            // Parsing it is dear; whoever connects can have it done at will.
             Ok(text) if text == self.text => {}
             Ok(text) => match TokenList::of_file(&text) {
                 Ok(list) => (self.text, self.list) = (text, list),
@@ -76,7 +76,7 @@ impl Authenticator {
         Ok(challenge)
     }
 
-    /// Once for each login would be as often as a stranger likes.
+    /// Once for each login would be as often as whoever connects likes.
     fn complain(&self, why: &str, now: Tick, log_limiter: &mut LogLimiter) {
         if log_limiter.has_room(now) {
             error!("{why}; the tokens in force stay");

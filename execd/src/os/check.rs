@@ -199,7 +199,7 @@ fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(
              runs; chmod o-w"
         )));
     }
-    if let Some(writer) = stranger(real, policy) {
+    if let Some(writer) = other_writer(real, policy) {
         return Err(lasting(format!(
             "{shown} can be written by {writer}, as its access list says (getfacl), who could choose \
              what runs; setfacl -b"
@@ -211,7 +211,7 @@ fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(
         let meta = fs::symlink_metadata(directory)
             .map_err(|error| (false, format!("{at} can't be looked at: {error}")))?;
         let mode = meta.mode() & 0o7777;
-        let writer = stranger(directory, policy);
+        let writer = other_writer(directory, policy);
         if let Some(writer) = writer.as_ref().filter(|_| mode & 0o1000 == 0) {
             return Err(lasting(format!(
                 "{shown} is below {at}, which can be written by {writer}, as its access list says \
@@ -228,7 +228,7 @@ fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(
         if is_open && !policy.trusted.contains(&entry) {
             return Err(lasting(format!(
                 "{shown} is below {at}, which others can write to, and what is there belongs to \
-                 user {entry}, so a stranger could choose what runs; move the program"
+                 user {entry}, so another user could choose what runs; move the program"
             )));
         }
         entry = meta.uid();
@@ -237,7 +237,7 @@ fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(
 }
 
 /// Somebody beside those of the mode who can write to it, and is not trusted.
-fn stranger(path: &Path, policy: &Policy) -> Option<String> {
+fn other_writer(path: &Path, policy: &Policy) -> Option<String> {
     let writers = acl::writers(&raw::access_list(&c_path(path)));
     writers.into_iter().find_map(|writer| match writer {
         Writer::User(uid) if policy.trusted.contains(&uid) => None,

@@ -39,14 +39,14 @@ pub(super) enum Received {
 /// Connections without a broker, in the order in which they are served.
 pub(super) fn in_turn(
     links: &BTreeMap<LinkId, Link>,
-    strangers: Vec<LinkId>,
+    pre_login: Vec<LinkId>,
 ) -> impl Iterator<Item = LinkId> + use<> {
     let mut sizes: BTreeMap<PeerGroup, usize> = BTreeMap::new();
-    for link in strangers.iter().filter_map(|id| links.get(id)) {
+    for link in pre_login.iter().filter_map(|id| links.get(id)) {
         *sizes.entry(link.peer_group).or_default() += 1;
     }
     let mut turns = BTreeMap::new();
-    for id in strangers.into_iter().rev() {
+    for id in pre_login.into_iter().rev() {
         let Some(link) = links.get(&id) else { continue };
         let size = sizes.get(&link.peer_group).copied().unwrap_or_default();
         // The last part goes up as the loop goes to older ones.

@@ -42,7 +42,7 @@ pub(super) struct AccessRules {
 #[derive(Debug)]
 pub(super) struct Admission {
     /// Why it may not use this execd, if so.
-    pub(super) stranger: Option<String>,
+    pub(super) denied: Option<String>,
     /// It may, once it has proved a token.
     pub(super) must_prove: bool,
     /// Whose attempts its own are counted with.
@@ -54,12 +54,12 @@ impl AccessRules {
     /// anywhere: where there are tokens, it has to prove one, too.
     fn check(self, from: PeerGroup, owner: impl FnOnce() -> Option<u32>) -> Admission {
         let is_tcp = !matches!(from, PeerGroup::User(_));
-        let none = Admission { stranger: None, must_prove: false, peer_group: from };
+        let none = Admission { denied: None, must_prove: false, peer_group: from };
         match (self.has_tokens, self.is_insecure) {
             (true, _) if is_tcp => Admission { must_prove: true, ..none },
-            (true, _) => Admission { must_prove: peer::stranger(owner()).is_some(), ..none },
+            (true, _) => Admission { must_prove: peer::other_user(owner()).is_some(), ..none },
             (false, true) => none,
-            (false, false) => Admission { stranger: peer::stranger(owner()), ..none },
+            (false, false) => Admission { denied: peer::other_user(owner()), ..none },
         }
     }
 }

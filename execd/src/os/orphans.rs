@@ -72,9 +72,10 @@ pub(super) fn end(
     has_ended
 }
 
-/// Ends what names this instance of execd and comes from none of these starts, the ones that are known to
-/// live. That is what workers left behind which ended while no execd was there to take it in; and a
-/// worker of an execd that died before it had written it down, which nobody could find again.
+/// Ends what names this instance of execd and comes from none of these starts, the ones that are
+/// known to live. That is what workers left behind which ended while no execd was there to take it
+/// in; and a worker of an execd that died before it had written it down, which nobody could find
+/// again.
 pub(super) fn end_unknown(living: &BTreeSet<RunId>, instance: &str) {
     for pid in processes() {
         if run(pid, instance).is_some_and(|run| !living.contains(&run)) {

@@ -32,11 +32,11 @@ use tracing::{error, info, warn};
 const FRAMES_A_TURN: usize = 32;
 
 /// The same from one on which no broker was welcomed.
-const FRAMES_OF_STRANGER: usize = 4;
+const PRE_LOGIN_FRAMES: usize = 4;
 
 /// After so long no further connection without a broker is looked at in a turn; one step of a TLS
 /// handshake may itself take longer.
-const STRANGERS_TIME: Micros = Micros::from_millis(2);
+const PRE_LOGIN_TIME: Micros = Micros::from_millis(2);
 
 /// Most connections accepted in a turn.
 const ACCEPTS_A_TURN: usize = 16;
@@ -206,12 +206,12 @@ impl ExecLoop {
         let now = self.clock.read();
         self.check_proofs(now);
         self.step(now);
-        let mut strangers = Vec::new();
+        let mut pre_login = Vec::new();
         for token in ready {
             if let Token::Link(link) = token
                 && self.links.get(&link).is_some_and(|link| !link.is_in)
             {
-                strangers.push(link);
+                pre_login.push(link);
                 continue;
             }
             match token {
@@ -228,7 +228,7 @@ impl ExecLoop {
             }
             self.step(now);
         }
-        self.serve_strangers(now, strangers);
+        self.serve_pre_login(now, pre_login);
         if self.engine.next_deadline().is_some_and(|due| due <= now) {
             self.inputs.push_back(Input::Deadline);
             self.step(now);
@@ -247,14 +247,14 @@ impl ExecLoop {
     /// Reads connections without a broker. Those that were read before go first: most of a
     /// handshake's work is done then. Of the new ones those of the peer group with the fewest go
     /// before others, and the last of a group first, because the crowd before it may have given up,
-    /// and a broker says what it wants at once. Whoever finds no time in this turn is reported again
+    /// and a broker says what it wants at once. What finds no time in this turn is reported again
     /// in the next one.
-    fn serve_strangers(&mut self, now: Tick, strangers: Vec<LinkId>) {
+    fn serve_pre_login(&mut self, now: Tick, pre_login: Vec<LinkId>) {
         let begun = self.clock.read();
-        for link in link::in_turn(&self.links, strangers) {
+        for link in link::in_turn(&self.links, pre_login) {
             self.read(now, link);
             self.step(now);
-            if self.clock.read().since(begun) >= STRANGERS_TIME {
+            if self.clock.read().since(begun) >= PRE_LOGIN_TIME {
                 break;
             }
         }
@@ -350,7 +350,7 @@ impl ExecLoop {
         let Some(link) = self.links.get_mut(&id) else { return };
         // What came before a close is taken before it.
         let end = if link.wants_bytes() { link.read().err() } else { None };
-        let most = if link.is_in { FRAMES_A_TURN } else { FRAMES_OF_STRANGER };
+        let most = if link.is_in { FRAMES_A_TURN } else { PRE_LOGIN_FRAMES };
         for _ in 0..most {
             let Some(link) = self.links.get_mut(&id) else { return };
             match link.take() {
@@ -384,7 +384,7 @@ impl ExecLoop {
     fn accept(&mut self, now: Tick) {
         for _ in 0..ACCEPTS_A_TURN {
             let Some(listener) = &self.listener else { return };
-            let (stream, Admission { stranger, must_prove, peer_group }) = match listener.accept() {
+            let (stream, Admission { denied, must_prove, peer_group }) = match listener.accept() {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
                 Err(error) => {
@@ -408,7 +408,7 @@ impl ExecLoop {
             };
             self.links_ever += 1;
             self.links.insert(link, Link::new(stream, peer_group));
-            self.inputs.push_back(Input::Opened { link, stranger, must_prove, peer_group });
+            self.inputs.push_back(Input::Opened { link, denied, must_prove, peer_group });
         }
     }
 

@@ -178,13 +178,13 @@ impl ExecdPlayer {
         let link = LinkId { index: self.opened, generation: 0 };
         self.links.insert(link, BytesMut::new());
         let how = source.below(8);
-        let stranger = (how == 7).then(|| "a stranger".to_owned());
+        let denied = (how == 7).then(|| "another user".to_owned());
         let must_prove = source.below(4) == 3;
         if must_prove {
             self.unproven.insert(link);
         }
         let peer_group = PeerGroup::V4(link.index % 3);
-        self.step(Input::Opened { link, stranger, must_prove, peer_group });
+        self.step(Input::Opened { link, denied, must_prove, peer_group });
         if how < 5 {
             let mut hello = hello(source.pick(&["a", "b", "c", "d"]));
             if let (Frame::ExecHello(body), true) = (&mut hello, must_prove) {

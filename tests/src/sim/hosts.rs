@@ -224,7 +224,7 @@ impl World {
                 self.hosts[index].proven.insert(link);
             }
             let peer_group = PeerGroup::default();
-            self.feed_execd(index, Input::Opened { link, stranger: None, must_prove, peer_group });
+            self.feed_execd(index, Input::Opened { link, denied: None, must_prove, peer_group });
         }
     }
 

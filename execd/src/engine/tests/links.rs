@@ -159,20 +159,20 @@ fn bytes_that_are_no_frame_are_answered_with_their_error() {
 }
 
 #[test]
-fn links_have_a_limit_and_strangers_are_denied() {
+fn links_have_a_limit_and_other_users_are_denied() {
     let mut b = Bench::new(|config| config.limits.links_max = 2);
     assert!(b.open(1).is_empty() && b.open(2).is_empty());
     // The one that has been silent longest gives way.
     assert_eq!(b.open(3), ["1<error too_many_connections", "1<close"]);
     b.closed(2);
     assert!(b.open(4).is_empty());
-    let stranger = Input::Opened {
+    let denied = Input::Opened {
         link: link(5),
-        stranger: Some("who?".into()),
+        denied: Some("who?".into()),
         must_prove: false,
         peer_group: PeerGroup::default(),
     };
-    assert_eq!(b.give(stranger), ["5<error denied", "5<close"]);
+    assert_eq!(b.give(denied), ["5<error denied", "5<close"]);
 }
 
 #[test]

@@ -153,7 +153,7 @@ impl Bench {
     }
 
     fn open_from(&mut self, on: u32, peer_group: PeerGroup) -> Vec<String> {
-        self.give(Input::Opened { link: link(on), stranger: None, must_prove: false, peer_group })
+        self.give(Input::Opened { link: link(on), denied: None, must_prove: false, peer_group })
     }
 
     fn connect(&mut self, on: u32, broker: &str) {

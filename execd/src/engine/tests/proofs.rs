@@ -24,7 +24,7 @@ impl Bench {
     }
 
     fn open_to_prove_from(&mut self, on: u32, peer_group: PeerGroup) -> Vec<String> {
-        self.give(Input::Opened { link: link(on), stranger: None, must_prove: true, peer_group })
+        self.give(Input::Opened { link: link(on), denied: None, must_prove: true, peer_group })
     }
 
     fn proven(&mut self, on: u32, is_right: bool) -> Vec<String> {
@@ -181,7 +181,7 @@ fn a_broker_that_does_not_have_to_may_prove_its_token_all_the_same() {
 }
 
 #[test]
-fn hellos_of_strangers_keep_no_broker_from_saying_its_own() {
+fn hellos_of_others_keep_no_broker_from_saying_its_own() {
     let mut b = Bench::new(|config| config.limits.links_max = 4);
     for on in 1..5 {
         b.open_to_prove(on);

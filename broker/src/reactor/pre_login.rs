@@ -16,20 +16,20 @@ use std::ops::Bound;
 use std::thread;
 use tls::session::{SCRATCH_BYTES, Session};
 
-/// Connections of strangers that are read in one turn.
-const STRANGERS_MAX: usize = 32;
+/// Connections that are read before their login in one turn.
+const READS_MAX: usize = 32;
 /// Most threads for handshakes.
 const THREADS_MAX: usize = 4;
 
 /// Who waits for a turn: one of each peer group after the other.
 #[derive(Debug, Default)]
-pub(super) struct Line {
+pub(super) struct FairQueue {
     groups: BTreeMap<PeerGroup, BTreeMap<u64, LinkId>>,
     last: Option<PeerGroup>,
     count: u64,
 }
 
-impl Line {
+impl FairQueue {
     /// Puts a connection at the end; the number with which it is taken out again.
     fn add(&mut self, peer_group: PeerGroup, link: LinkId) -> u64 {
         self.count += 1;
@@ -66,9 +66,9 @@ impl Line {
     }
 }
 
-/// In which line a connection waits, and its number there.
+/// In which queue a connection waits before its login, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Turn {
+pub(super) enum Queued {
     /// To be read.
     Read(u64),
     /// For the first step of its handshake, which is the dear one.
@@ -84,12 +84,12 @@ struct Job {
     bytes: Vec<u8>,
 }
 
-/// Everybody who waits.
+/// Connections that wait before their login.
 #[derive(Debug, Default)]
-pub(super) struct Turns {
-    strangers: Line,
-    begin: Line,
-    go_on: Line,
+pub(super) struct PreLogin {
+    reads: FairQueue,
+    begin: FairQueue,
+    go_on: FairQueue,
     jobs: Option<Sender<Job>>,
     /// Steps on their way.
     running: usize,
@@ -98,18 +98,18 @@ pub(super) struct Turns {
     pub(super) steps: u64,
 }
 
-impl Turns {
-    fn forget(&mut self, peer_group: PeerGroup, turn: Turn) {
-        match turn {
-            Turn::Read(number) => self.strangers.remove(peer_group, number),
-            Turn::Begin(number) => self.begin.remove(peer_group, number),
-            Turn::GoOn(number) => self.go_on.remove(peer_group, number),
+impl PreLogin {
+    fn remove(&mut self, peer_group: PeerGroup, queued: Queued) {
+        match queued {
+            Queued::Read(number) => self.reads.remove(peer_group, number),
+            Queued::Begin(number) => self.begin.remove(peer_group, number),
+            Queued::GoOn(number) => self.go_on.remove(peer_group, number),
         }
     }
 
     /// Whether somebody waits to be read in the next turn.
-    pub(super) fn has_strangers(&self) -> bool {
-        !self.strangers.is_empty()
+    pub(super) fn has_reads(&self) -> bool {
+        !self.reads.is_empty()
     }
 
     /// The next connection whose handshake goes on. One that is half through comes before a new
@@ -122,16 +122,16 @@ impl Turns {
 
 impl Conn {
     /// Whether it has not logged in. An execd was dialled, so it is none.
-    fn is_stranger(&self) -> bool {
+    fn is_pre_login(&self) -> bool {
         !self.reader.is_known && self.role != Role::Host
     }
 }
 
 impl Io {
-    /// Takes a connection out of whatever line it stands in.
-    pub(super) fn forget_turn(&mut self, conn: &mut Conn) {
-        if let Some(turn) = conn.turn.take() {
-            self.turns.forget(conn.peer_group, turn);
+    /// Takes a connection out of the queue that it waits in.
+    pub(super) fn unqueue(&mut self, conn: &mut Conn) {
+        if let Some(queued) = conn.queued.take() {
+            self.pre_login.remove(conn.peer_group, queued);
         }
     }
 
@@ -141,18 +141,18 @@ impl Io {
         let is_handshaking = conn.stream.is_handshaking();
         let is_open = conn.phase == Phase::Open;
         let is_closing = matches!(conn.phase, Phase::Closing { .. });
-        if !(is_handshaking && (is_open || is_closing) || is_open && conn.is_stranger()) {
+        if !(is_handshaking && (is_open || is_closing) || is_open && conn.is_pre_login()) {
             return false;
         }
-        if conn.stream.is_lent() || conn.turn.is_some() {
+        if conn.stream.is_lent() || conn.queued.is_some() {
             // What came is found when it is its turn, or its session is back.
             return true;
         }
-        let turns = &mut self.turns;
-        conn.turn = Some(match (is_handshaking, conn.is_begun) {
-            (true, false) => Turn::Begin(turns.begin.add(conn.peer_group, link)),
-            (true, true) => Turn::GoOn(turns.go_on.add(conn.peer_group, link)),
-            (false, _) => Turn::Read(turns.strangers.add(conn.peer_group, link)),
+        let pre_login = &mut self.pre_login;
+        conn.queued = Some(match (is_handshaking, conn.is_begun) {
+            (true, false) => Queued::Begin(pre_login.begin.add(conn.peer_group, link)),
+            (true, true) => Queued::GoOn(pre_login.go_on.add(conn.peer_group, link)),
+            (false, _) => Queued::Read(pre_login.reads.add(conn.peer_group, link)),
         });
         true
     }
@@ -161,10 +161,10 @@ impl Io {
     /// handshake has ended are given back, to be read.
     fn start_handshakes(&mut self) -> Vec<LinkId> {
         let mut ended = Vec::new();
-        while self.turns.jobs.is_none() || self.turns.running < self.turns.running_max {
-            let Some(link) = self.turns.next_step() else { break };
+        while self.pre_login.jobs.is_none() || self.pre_login.running < self.pre_login.running_max {
+            let Some(link) = self.pre_login.next_step() else { break };
             let Some(conn) = self.links.get(link) else { continue };
-            conn.turn = None;
+            conn.queued = None;
             conn.reader.is_readable = false;
             match conn.stream.lend() {
                 Some((session, bytes)) => {
@@ -172,7 +172,7 @@ impl Io {
                     conn.reader.is_readable =
                         bytes.len() == SCRATCH_BYTES || conn.reader.is_hung_up;
                     conn.is_begun = true;
-                    self.turns.running += 1;
+                    self.pre_login.running += 1;
                     self.give(Job { link, session, bytes });
                 }
                 None => {
@@ -185,10 +185,10 @@ impl Io {
     }
 
     fn give(&mut self, job: Job) {
-        if self.turns.jobs.is_none() {
+        if self.pre_login.jobs.is_none() {
             self.start_threads();
         }
-        let job = match &self.turns.jobs {
+        let job = match &self.pre_login.jobs {
             // There is room for all that are given at once.
             Some(jobs) => jobs.try_send(job).map_err(|back| back.into_inner()),
             None => Err(job),
@@ -204,7 +204,7 @@ impl Io {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let count = (cores / 2).clamp(1, THREADS_MAX);
         // One more for each, so that no thread waits for the loop.
-        self.turns.running_max = 2 * count;
+        self.pre_login.running_max = 2 * count;
         let (jobs, work) = bounded::<Job>(2 * count);
         let mut started = 0;
         for _ in 0..count {
@@ -217,17 +217,17 @@ impl Io {
             });
             started += usize::from(spawned.is_ok());
         }
-        self.turns.jobs = (started > 0).then_some(jobs);
+        self.pre_login.jobs = (started > 0).then_some(jobs);
     }
 }
 
 impl Reactor {
-    /// Reads connections of strangers whose turn it is, and goes on with handshakes.
-    pub(super) fn serve_strangers(&mut self) {
-        for _ in 0..STRANGERS_MAX {
-            let Some(link) = self.io.turns.strangers.next(false) else { break };
+    /// Reads connections before their login whose turn it is, and goes on with handshakes.
+    pub(super) fn serve_pre_login(&mut self) {
+        for _ in 0..READS_MAX {
+            let Some(link) = self.io.pre_login.reads.next(false) else { break };
             if let Some(conn) = self.io.links.get(link) {
-                conn.turn = None;
+                conn.queued = None;
                 self.receive_now(link);
             }
         }
@@ -238,8 +238,8 @@ impl Reactor {
 
     /// A step of a handshake is done: what it has to say leaves, and what came meanwhile is next.
     pub(super) fn handshake_advanced(&mut self, link: LinkId, session: Session) {
-        self.io.turns.running -= 1;
-        self.io.turns.steps += 1;
+        self.io.pre_login.running -= 1;
+        self.io.pre_login.steps += 1;
         let Some(conn) = self.io.links.get(link) else { return };
         conn.stream.take_back(session);
         self.io.writable(link);
@@ -265,32 +265,32 @@ mod tests {
         LinkId { index, generation: 0 }
     }
 
-    fn drain(line: &mut Line, is_newest: bool) -> Vec<u32> {
-        std::iter::from_fn(|| line.next(is_newest)).map(|link| link.index).collect()
+    fn drain(queue: &mut FairQueue, is_newest: bool) -> Vec<u32> {
+        std::iter::from_fn(|| queue.next(is_newest)).map(|link| link.index).collect()
     }
 
     #[test]
     fn one_of_each_group_after_the_other() {
-        let mut line = Line::default();
+        let mut queue = FairQueue::default();
         for index in 0..5 {
-            line.add(PeerGroup::V4(1), link(index));
+            queue.add(PeerGroup::V4(1), link(index));
         }
-        line.add(PeerGroup::V4(2), link(10));
-        line.add(PeerGroup::V6(3), link(20));
-        line.add(PeerGroup::V6(3), link(21));
-        assert_eq!(drain(&mut line, false), [0, 10, 20, 1, 21, 2, 3, 4]);
-        assert!(line.is_empty() && line.next(false).is_none());
+        queue.add(PeerGroup::V4(2), link(10));
+        queue.add(PeerGroup::V6(3), link(20));
+        queue.add(PeerGroup::V6(3), link(21));
+        assert_eq!(drain(&mut queue, false), [0, 10, 20, 1, 21, 2, 3, 4]);
+        assert!(queue.is_empty() && queue.next(false).is_none());
     }
 
     #[test]
     fn the_newest_first_where_it_is_wanted_and_who_is_gone_not_at_all() {
-        let mut line = Line::default();
+        let mut queue = FairQueue::default();
         let numbers: Vec<u64> =
-            (0..4).map(|index| line.add(PeerGroup::V4(1), link(index))).collect();
-        line.remove(PeerGroup::V4(1), numbers[3]);
-        line.remove(PeerGroup::V4(9), 7);
-        assert_eq!(drain(&mut line, true), [2, 1, 0]);
-        line.remove(PeerGroup::V4(1), numbers[0]);
-        assert!(line.groups.is_empty(), "nothing is left of who is gone");
+            (0..4).map(|index| queue.add(PeerGroup::V4(1), link(index))).collect();
+        queue.remove(PeerGroup::V4(1), numbers[3]);
+        queue.remove(PeerGroup::V4(9), 7);
+        assert_eq!(drain(&mut queue, true), [2, 1, 0]);
+        queue.remove(PeerGroup::V4(1), numbers[0]);
+        assert!(queue.groups.is_empty(), "nothing is left of who is gone");
     }
 }
