@@ -16,7 +16,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use protocol::decode::WireError;
-use protocol::encode::{self, Parts};
+use protocol::encode::{self, EncodedFrame};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
@@ -256,7 +256,7 @@ impl Conn {
     /// # Errors
     /// The frame was not handed over whole, because the time was over or the connection is lost.
     pub(crate) fn write(&mut self, frame: Frame, until: Option<Instant>) -> Result<(), WriteFault> {
-        let Parts { head, body } = encode::parts(frame);
+        let EncodedFrame { head, body } = encode::encode(frame);
         if body.len() <= COPY_BYTES_MAX {
             let mut out = std::mem::take(&mut self.out);
             out.clear();

@@ -193,7 +193,7 @@ impl Io {
         if matches!(frame.kind(), Kind::LoginOk | Kind::WorkerLoginOk) {
             conn.reader.is_known = true;
         }
-        conn.outbox.push(outbound::parts(frame, conn.role), &mut self.outbox_pool);
+        conn.outbox.push(outbound::encode(frame, conn.role), &mut self.outbox_pool);
         if !conn.is_dirty {
             conn.is_dirty = true;
             match conn.role {

@@ -358,7 +358,7 @@ impl Reactor {
             let text =
                 format!("{} clients are connected, the limit is {limit}", self.io.acceptor.clients);
             let frame = outbound::refusal(ErrorCode::TooManyConnections, text);
-            conn.outbox.push(encode::parts(frame), &mut self.io.outbox_pool);
+            conn.outbox.push(encode::encode(frame), &mut self.io.outbox_pool);
             let link = self.io.links.insert(conn);
             self.io.watch_deadline(self.io.now.plus_millis(1000), link);
             self.io.flush(link);

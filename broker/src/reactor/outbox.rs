@@ -3,7 +3,7 @@
 //! a connection to which nothing is to be sent owns none. [`Outbox::flush`] is given the socket.
 
 use super::stream::Stream;
-use protocol::encode::Parts;
+use protocol::encode::EncodedFrame;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
 
@@ -86,16 +86,16 @@ impl Outbox {
     }
 
     /// Appends a frame.
-    pub(super) fn push(&mut self, parts: Parts, pool: &mut OutboxPool) {
+    pub(super) fn push(&mut self, encoded: EncodedFrame, pool: &mut OutboxPool) {
         let queue = self.queue.get_or_insert_with(|| pool.take());
-        queue.small.extend_from_slice(&parts.head);
-        let bytes = parts.head.len() + parts.body.len();
+        queue.small.extend_from_slice(&encoded.head);
+        let bytes = encoded.head.len() + encoded.body.len();
         self.bytes += bytes;
         pool.waiting += bytes;
-        if parts.body.len() < LARGE_BYTES_MIN {
-            queue.small.extend_from_slice(&parts.body);
+        if encoded.body.len() < LARGE_BYTES_MIN {
+            queue.small.extend_from_slice(&encoded.body);
         } else {
-            queue.large_bodies.push_back(LargeBody { at: queue.small.len(), body: parts.body });
+            queue.large_bodies.push_back(LargeBody { at: queue.small.len(), body: encoded.body });
         }
     }
 
@@ -251,9 +251,9 @@ mod tests {
         }
     }
 
-    fn parts(seed: u8, size: usize) -> Parts {
+    fn encoded(seed: u8, size: usize) -> EncodedFrame {
         let body: Vec<u8> = (0..size).map(|i| seed.wrapping_add((i % 251) as u8)).collect();
-        Parts { head: [seed; HEADER_BYTES], body: Bytes::from(body) }
+        EncodedFrame { head: [seed; HEADER_BYTES], body: Bytes::from(body) }
     }
 
     #[test]
@@ -265,10 +265,10 @@ mod tests {
                 (OutboxPool::default(), Outbox::default(), vec![]);
             let mut out = Narrow { most, refuse: false, got: vec![] };
             for (seed, size) in sizes.iter().cycle().take(90).enumerate() {
-                let parts = parts(seed as u8, *size);
-                want.extend_from_slice(&parts.head);
-                want.extend_from_slice(&parts.body);
-                outbox.push(parts, &mut pool);
+                let encoded = encoded(seed as u8, *size);
+                want.extend_from_slice(&encoded.head);
+                want.extend_from_slice(&encoded.body);
+                outbox.push(encoded, &mut pool);
                 outbox.flush_to(&mut out, &mut pool).unwrap();
                 assert_eq!(outbox.bytes() + out.got.len(), want.len());
             }
@@ -285,10 +285,10 @@ mod tests {
         let mut out = Narrow { most: usize::MAX, refuse: true, got: vec![] };
         let mut want = vec![];
         for seed in 0..100 {
-            let parts = parts(seed, LARGE_BYTES_MIN);
-            want.extend_from_slice(&parts.head);
-            want.extend_from_slice(&parts.body);
-            outbox.push(parts, &mut pool);
+            let encoded = encoded(seed, LARGE_BYTES_MIN);
+            want.extend_from_slice(&encoded.head);
+            want.extend_from_slice(&encoded.body);
+            outbox.push(encoded, &mut pool);
         }
         while outbox.flush_to(&mut out, &mut pool).unwrap() != Flushed::All {}
         assert!(out.got == want);
@@ -299,7 +299,7 @@ mod tests {
         let mut pool = OutboxPool::default();
         let mut boxes: Vec<Outbox> = (0..POOL_MAX + 5).map(|_| Outbox::default()).collect();
         for outbox in &mut boxes {
-            outbox.push(parts(1, 10), &mut pool);
+            outbox.push(encoded(1, 10), &mut pool);
         }
         for outbox in &mut boxes {
             outbox.clear(&mut pool);
@@ -308,7 +308,7 @@ mod tests {
         assert_eq!(pool.free.len(), POOL_MAX);
         let mut large = Outbox::default();
         for _ in 0..20 {
-            large.push(parts(1, LARGE_BYTES_MIN - 1), &mut pool);
+            large.push(encoded(1, LARGE_BYTES_MIN - 1), &mut pool);
         }
         let before = pool.free.len();
         large.clear(&mut pool);
