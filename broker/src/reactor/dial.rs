@@ -78,7 +78,7 @@ impl Io {
         };
         let path = local.address.strip_prefix("unix:").unwrap_or_default();
         match UnixStream::connect(path) {
-            Ok(stream) => match local.judge(&stream) {
+            Ok(stream) => match local.check_peer(&stream) {
                 Ok(must) => self.dialled(host, Ok(Stream::Unix(stream)), must),
                 Err(why) => self.refused(host, why),
             },

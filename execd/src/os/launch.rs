@@ -1,6 +1,6 @@
 //! From the fork to the exec, seen from both sides. The child looks at its program and becomes it,
 //! or tells why not through a pipe, which the exec closes. execd reads that pipe when there is
-//! something to read. Not what is judged (`check`), not what the child is made to be (`enter`).
+//! something to read. Not what is checked (`check`), not what the child is made to be (`enter`).
 
 use super::check::{self, Refusal, explain};
 use super::enter::{Image, Step, enter};

@@ -149,7 +149,7 @@ impl Recipe {
         self.files_max
     }
 
-    /// Forks the process of a request. Whether its program may run is judged there, and everything
+    /// Forks the process of a request. Whether its program may run is checked there, and everything
     /// else that touches the program's file: a file system that does not answer, or a process that
     /// finds no processor, must not keep execd waiting.
     pub(super) fn spawn(&self, start: ExecStart) -> Result<Spawned, Refusal> {
