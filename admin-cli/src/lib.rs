@@ -1,5 +1,5 @@
 //! `isdclient`, as a library so that its parts can be tested. It speaks to the broker as any client
-//! does and has no private access.
+//! does; the broker knows no other interface.
 //!
 //! | module | what it is |
 //! | --- | --- |

@@ -192,8 +192,8 @@ impl TokenList {
     ///
     /// # Errors
     /// Why it is none.
-    pub fn check(&self, login: &Pending, proof: &Proof) -> Result<(&Entry, String), Fault> {
-        let Pending { role, target, token, challenge, channel } = login;
+    pub fn check(&self, login: &IssuedChallenge, proof: &Proof) -> Result<(&Entry, String), Fault> {
+        let IssuedChallenge { role, target, token, challenge, channel } = login;
         let text = statement(*role, target, token, challenge, channel.as_ref());
         let Some(entry) = self.entries.get(token) else {
             let nobody = Verifier { stored: self.decoy, server: self.decoy };
@@ -205,9 +205,9 @@ impl TokenList {
     }
 }
 
-/// A login whose proof is awaited.
+/// A challenge that was sent to a login, whose proof is awaited.
 #[derive(Clone, Debug)]
-pub struct Pending {
+pub struct IssuedChallenge {
     /// Who logs in.
     pub role: Role,
     /// To what: see [`statement`].
@@ -313,13 +313,17 @@ mod tests {
         })
     }
 
-    fn prove(list: &TokenList, who: &Token) -> (Pending, Proof, Prover) {
+    fn prove(list: &TokenList, who: &Token) -> (IssuedChallenge, Proof, Prover) {
         let mut prover = Prover::begin(who, Role::Client, "echo").unwrap();
         let challenge = list.challenge(prover.claim()).unwrap();
         let proof = prover.answer(&challenge, None).unwrap();
         let target = "echo".to_owned();
         let token = who.name().clone();
-        (Pending { role: Role::Client, target, token, challenge, channel: None }, proof, prover)
+        (
+            IssuedChallenge { role: Role::Client, target, token, challenge, channel: None },
+            proof,
+            prover,
+        )
     }
 
     #[test]
@@ -343,9 +347,9 @@ mod tests {
         let replayed = prove(&list, &token("shop")).0;
         assert_eq!(list.check(&replayed, &proof).unwrap_err(), Fault::Wrong, "replayed");
         for changed in [
-            Pending { target: "sum".into(), ..login.clone() },
-            Pending { role: Role::Worker, ..login.clone() },
-            Pending { token: name("ops"), ..login.clone() },
+            IssuedChallenge { target: "sum".into(), ..login.clone() },
+            IssuedChallenge { role: Role::Worker, ..login.clone() },
+            IssuedChallenge { token: name("ops"), ..login.clone() },
         ] {
             assert_eq!(list.check(&changed, &proof).unwrap_err(), Fault::Wrong, "{changed:?}");
         }
@@ -366,8 +370,13 @@ mod tests {
             for shown in channels {
                 let (target, token) = ("echo".to_owned(), name("shop"));
                 let challenge = challenge.clone();
-                let login =
-                    Pending { role: Role::Client, target, token, challenge, channel: shown };
+                let login = IssuedChallenge {
+                    role: Role::Client,
+                    target,
+                    token,
+                    challenge,
+                    channel: shown,
+                };
                 let checked = list.check(&login, &proof);
                 assert_eq!(checked.is_ok(), made == shown, "made for {made:?}, shown on {shown:?}");
                 if let Ok((_, signature)) = checked {
@@ -391,7 +400,7 @@ mod tests {
         assert_eq!(one.salt.len(), real.salt.len());
         assert_eq!((one.memory_kib, one.passes, one.lanes), (19_456, 2, 1));
         let (login, proof, _) = prove(&list, &token("ops"));
-        let login = Pending { token: name("nobody"), ..login };
+        let login = IssuedChallenge { token: name("nobody"), ..login };
         assert_eq!(list.check(&login, &proof).unwrap_err(), Fault::Unknown);
     }
 

@@ -2,7 +2,7 @@
 //! answers at once. Without a broker it listens itself (`direct`). Not the programs that execd
 //! starts: those are the real `isdecho` (`--workers real`).
 
-use crate::sock::{Line, Listener, Place, SCRATCH_BYTES, Stream};
+use crate::sock::{Endpoint, Line, Listener, SCRATCH_BYTES, Stream};
 use crate::speech::{Heard, Speech, limit};
 use mio::{Events, Poll, Token};
 use std::io::{ErrorKind, Write};
@@ -31,7 +31,7 @@ struct Echo {
 /// # Errors
 /// The broker or the system refuses something.
 pub fn serve(
-    place: &Place,
+    endpoint: &Endpoint,
     count: usize,
     speech: impl Fn() -> Box<dyn Speech>,
 ) -> Result<(), String> {
@@ -41,7 +41,7 @@ pub fn serve(
     let (mut events, mut scratch) = (Events::with_capacity(1024), vec![0; SCRATCH_BYTES]);
     while echo.ready < count {
         while echo.workers.len() < count && echo.workers.len() - echo.ready < CONNECTING_MAX {
-            let stream = Stream::connect(place).map_err(|e| format!("{place}: {e}"))?;
+            let stream = Stream::connect(endpoint).map_err(|e| format!("{endpoint}: {e}"))?;
             echo.add(stream, speech())?;
         }
         if crate::clock::now() > end {
@@ -49,7 +49,7 @@ pub fn serve(
         }
         echo.turn(&mut events, &mut scratch, Some(Duration::from_secs(1)))?;
         if echo.workers.iter().any(Option::is_none) {
-            return Err(format!("{place} closed the connection of a worker that was not ready"));
+            return Err(format!("{endpoint} closed the connection of a worker that was not ready"));
         }
     }
     say("ready")?;
@@ -63,12 +63,13 @@ pub fn serve(
 ///
 /// # Errors
 /// The system refuses something.
-pub fn listen(place: &Place) -> Result<(), String> {
+pub fn listen(endpoint: &Endpoint) -> Result<(), String> {
     let io = |e: std::io::Error| e.to_string();
     let poll = Poll::new().map_err(io)?;
-    let mut listener = Listener::bind(place).map_err(io)?;
+    let mut listener = Listener::bind(endpoint).map_err(io)?;
     listener.register(poll.registry(), LISTENER).map_err(io)?;
-    say(&serde_json::json!({ "client": listener.place().map_err(io)?.to_string() }).to_string())?;
+    let endpoint = listener.endpoint().map_err(io)?.to_string();
+    say(&serde_json::json!({ "client": endpoint }).to_string())?;
     let mut echo = Echo { poll, workers: Vec::new(), ready: 0 };
     let (mut events, mut scratch) = (Events::with_capacity(1024), vec![0; SCRATCH_BYTES]);
     loop {

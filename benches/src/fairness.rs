@@ -7,7 +7,7 @@ use crate::peers::{Isect, IsectOptions, START_LIMIT, Setup, workers};
 use crate::proc::{Process, Scheduling, Start, own_program};
 use crate::round::say;
 use crate::shape::Shape;
-use crate::sock::Place;
+use crate::sock::Endpoint;
 use crate::stop::Stop;
 use crate::table::Spread;
 use protocol::bodies::Format;
@@ -86,22 +86,22 @@ fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2
     let isect = Isect::start(setup, &options)?;
     isect.op(Format::Text)?.run(&format!("config service {BULK} selfstart=1"))?;
     let dir = tempfile::tempdir().map_err(|e| e.to_string())?;
-    let worker_place = isect.place("worker_unix")?;
-    let place = isect.place("client")?;
-    let op_place = isect.place("client_unix")?;
+    let worker_endpoint = isect.endpoint("worker_unix")?;
+    let endpoint = isect.endpoint("client")?;
+    let op_endpoint = isect.endpoint("client_unix")?;
     let running = isect.into_running(setup, &trial.shape, &options)?;
-    let _bulk = workers(setup, dir.path(), (&bulk_speech(), &worker_place), 2)?;
+    let _bulk = workers(setup, dir.path(), (&bulk_speech(), &worker_endpoint), 2)?;
     let plan = Plan {
         shape: trial.shape,
         rate: Some(trial.rate),
         warm: Duration::from_millis(500),
         span: trial.span,
     };
-    let mut load = Load::connect(&running.place, plan, &*running.asker, stop)?;
+    let mut load = Load::connect(&running.endpoint, plan, &*running.asker, stop)?;
     let mut burden = None;
     if noise != QUIET {
-        let place = if noise == "lister" { &op_place } else { &place };
-        burden = Some(begin((noise, trial.niced), place, setup, dir.path())?);
+        let endpoint = if noise == "lister" { &op_endpoint } else { &endpoint };
+        burden = Some(begin((noise, trial.niced), endpoint, setup, dir.path())?);
     }
     let tally = load.run(stop, |_| burden.as_mut().map_or(Ok(()), Process::check))?;
     if tally.is_behind() {
@@ -112,13 +112,13 @@ fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2
 
 fn begin(
     (noise, niced): (&str, bool),
-    place: &Place,
+    endpoint: &Endpoint,
     setup: &Setup,
     dir: &Path,
 ) -> Result<Process, String> {
     let mut process = Start {
         program: &own_program()?,
-        args: vec!["noise".into(), noise.into(), place.to_string()],
+        args: vec!["noise".into(), noise.into(), endpoint.to_string()],
         core: setup.cores.map(|(_, load)| load),
         log: &dir.join("noise.log"),
         talks: true,

@@ -10,7 +10,7 @@ mod schedule;
 
 use crate::clock;
 use crate::shape::Shape;
-use crate::sock::{Place, SCRATCH_BYTES, Stream};
+use crate::sock::{Endpoint, SCRATCH_BYTES, Stream};
 use crate::speech::Asks;
 use crate::stop::Stop;
 use client::LoadClient;
@@ -88,7 +88,7 @@ impl Load {
     /// # Errors
     /// The peer or the system refuses something, or it takes too long.
     pub fn connect(
-        place: &Place,
+        endpoint: &Endpoint,
         plan: Plan,
         asker: &dyn Fn() -> Box<dyn Asks>,
         stop: &Stop,
@@ -117,7 +117,7 @@ impl Load {
         let end = clock::now() + CONNECT_LIMIT;
         while load.ready < count {
             while load.clients.len() < count && load.clients.len() - load.ready < CONNECTING_MAX {
-                load.add(place, asker())?;
+                load.add(endpoint, asker())?;
             }
             if clock::now() > end {
                 return Err(format!(
@@ -132,9 +132,9 @@ impl Load {
         Ok(load)
     }
 
-    fn add(&mut self, place: &Place, speech: Box<dyn Asks>) -> Result<(), String> {
+    fn add(&mut self, endpoint: &Endpoint, speech: Box<dyn Asks>) -> Result<(), String> {
         let token = Token(self.clients.len());
-        let mut stream = Stream::connect(place).map_err(|e| format!("{place}: {e}"))?;
+        let mut stream = Stream::connect(endpoint).map_err(|e| format!("{endpoint}: {e}"))?;
         stream.register(self.poll.registry(), token).map_err(|e| format!("epoll: {e}"))?;
         let mut client = LoadClient::new(stream, speech, token.0 as u32);
         client.is_ready = client.speech.hello(&mut client.line.out);

@@ -4,7 +4,7 @@
 
 use crate::load::{Load, Plan};
 use crate::shape::Shape;
-use crate::sock::Place;
+use crate::sock::Endpoint;
 use crate::speech::{Asks, Speech, isect};
 use crate::stop::Stop;
 use client::address::Address;
@@ -29,12 +29,12 @@ pub const NOISES: [(&str, &str); 4] = [
 ///
 /// # Errors
 /// It can't be one any more: the broker is gone.
-pub fn run(name: &str, place: &Place) -> Result<(), String> {
+pub fn run(name: &str, endpoint: &Endpoint) -> Result<(), String> {
     match name {
-        "stream" => stream(place),
-        "garbage" => garbage(place),
-        "deaf" => deaf(place),
-        "lister" => lister(place),
+        "stream" => stream(endpoint),
+        "garbage" => garbage(endpoint),
+        "deaf" => deaf(endpoint),
+        "lister" => lister(endpoint),
         other => Err(format!("there is no noise '{other}'")),
     }
 }
@@ -43,32 +43,32 @@ fn bulk() -> Result<ServiceName, String> {
     ServiceName::new(BULK).map_err(|e| e.to_string())
 }
 
-fn stream(place: &Place) -> Result<(), String> {
+fn stream(endpoint: &Endpoint) -> Result<(), String> {
     let shape: Shape = "c1w1p65536d4".parse()?;
     let span = Duration::from_secs(3600);
     let service = bulk()?;
     let asker = move || -> Box<dyn Asks> { Box::new(isect::Client::new(service.clone(), 0)) };
     let stop = Stop::new()?;
     let plan = Plan { shape, rate: None, warm: Duration::ZERO, span };
-    Load::connect(place, plan, &asker, &stop)?.run(&stop, |_| Ok(()))?;
+    Load::connect(endpoint, plan, &asker, &stop)?.run(&stop, |_| Ok(()))?;
     Ok(())
 }
 
-fn dial(place: &Place) -> Result<TcpStream, String> {
-    let Place::Tcp(address) = place else {
+fn dial(endpoint: &Endpoint) -> Result<TcpStream, String> {
+    let Endpoint::Tcp(address) = endpoint else {
         return Err("this noise is for TCP".into());
     };
-    let stream = TcpStream::connect(address).map_err(|e| format!("{place}: {e}"))?;
+    let stream = TcpStream::connect(address).map_err(|e| format!("{endpoint}: {e}"))?;
     // A broker that does not close would stop the noise.
     stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(|e| e.to_string())?;
     Ok(stream)
 }
 
-fn garbage(place: &Place) -> Result<(), String> {
+fn garbage(endpoint: &Endpoint) -> Result<(), String> {
     let mut bytes = [0x5au8; 300];
     loop {
         bytes[7] = bytes[7].wrapping_add(13);
-        let mut stream = dial(place)?;
+        let mut stream = dial(endpoint)?;
         // It may be closed before all is written.
         let _ = stream.write_all(&bytes);
         let mut answer = Vec::new();
@@ -76,9 +76,9 @@ fn garbage(place: &Place) -> Result<(), String> {
     }
 }
 
-fn deaf(place: &Place) -> Result<(), String> {
+fn deaf(endpoint: &Endpoint) -> Result<(), String> {
     loop {
-        let mut stream = dial(place)?;
+        let mut stream = dial(endpoint)?;
         let mut client = isect::Client::new(bulk()?, 0);
         let mut out = Vec::new();
         client.hello(&mut out);
@@ -93,8 +93,8 @@ fn deaf(place: &Place) -> Result<(), String> {
     }
 }
 
-fn lister(place: &Place) -> Result<(), String> {
-    let address = Address::parse(&place.to_string()).map_err(|e| e.to_string())?;
+fn lister(endpoint: &Endpoint) -> Result<(), String> {
+    let address = Address::parse(&endpoint.to_string()).map_err(|e| e.to_string())?;
     let mut caller =
         Caller::login(&[address], Options::new(ServiceName::op())).map_err(|e| e.to_string())?;
     loop {

@@ -3,7 +3,7 @@
 //! coalesced at the end of the turn, interest in both directions registered once. No book-keeping:
 //! it is no broker, it says how fast one could be on this machine.
 
-use crate::sock::{Line, Listener, Place, SCRATCH_BYTES, joined, parse};
+use crate::sock::{Endpoint, Line, Listener, SCRATCH_BYTES, joined, parse};
 use crate::speech::limit::{HEAD_BYTES, frame, greeting};
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
@@ -29,18 +29,18 @@ struct Relay {
 ///
 /// # Errors
 /// The system refuses something.
-pub fn run(clients: &Place, workers: &Place) -> Result<(), String> {
+pub fn run(clients: &Endpoint, workers: &Endpoint) -> Result<(), String> {
     let io = |e: std::io::Error| e.to_string();
     let poll = Poll::new().map_err(io)?;
     let mut client_listener = Listener::bind(clients).map_err(io)?;
     let mut worker_listener = Listener::bind(workers).map_err(io)?;
     client_listener.register(poll.registry(), CLIENTS).map_err(io)?;
     worker_listener.register(poll.registry(), WORKERS).map_err(io)?;
-    let places = serde_json::json!({
-        "client": client_listener.place().map_err(io)?.to_string(),
-        "worker": worker_listener.place().map_err(io)?.to_string(),
+    let endpoints = serde_json::json!({
+        "client": client_listener.endpoint().map_err(io)?.to_string(),
+        "worker": worker_listener.endpoint().map_err(io)?.to_string(),
     });
-    writeln!(std::io::stdout(), "{places}").map_err(io)?;
+    writeln!(std::io::stdout(), "{endpoints}").map_err(io)?;
     let mut relay = Relay {
         poll,
         lines: Vec::new(),

@@ -21,7 +21,7 @@ const KEEP_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// Where to connect or listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Endpoint {
     /// TCP.
     Tcp(SocketAddr),
     /// A Unix socket.
@@ -30,7 +30,7 @@ pub enum Place {
     Tls(SocketAddr, PathBuf),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp(address) => write!(f, "{address}"),
@@ -40,7 +40,7 @@ impl fmt::Display for Place {
     }
 }
 
-impl FromStr for Place {
+impl FromStr for Endpoint {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -77,21 +77,21 @@ impl Stream {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn connect(place: &Place) -> io::Result<Self> {
-        match place {
-            Place::Tcp(address) => {
+    pub fn connect(endpoint: &Endpoint) -> io::Result<Self> {
+        match endpoint {
+            Endpoint::Tcp(address) => {
                 let stream = TcpStream::connect(*address)?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tcp(stream))
             }
-            Place::Tls(address, ca) => {
+            Endpoint::Tls(address, ca) => {
                 let session = session(address, ca)?;
                 let stream = TcpStream::connect(*address)?;
                 stream.set_nodelay(true)?;
                 Ok(Self::Tls(stream, session))
             }
             // A full backlog makes a non-blocking connect fail, so this one blocks.
-            Place::Unix(path) => {
+            Endpoint::Unix(path) => {
                 let stream = std::os::unix::net::UnixStream::connect(path)?;
                 stream.set_nonblocking(true)?;
                 Ok(Self::Unix(UnixStream::from_std(stream)))
@@ -172,11 +172,11 @@ impl Listener {
     ///
     /// # Errors
     /// The system refuses.
-    pub fn bind(place: &Place) -> io::Result<Self> {
-        match place {
-            Place::Tcp(address) => TcpListener::bind(*address).map(Self::Tcp),
-            Place::Unix(path) => UnixListener::bind(path).map(Self::Unix),
-            Place::Tls(..) => Err(ErrorKind::Unsupported.into()),
+    pub fn bind(endpoint: &Endpoint) -> io::Result<Self> {
+        match endpoint {
+            Endpoint::Tcp(address) => TcpListener::bind(*address).map(Self::Tcp),
+            Endpoint::Unix(path) => UnixListener::bind(path).map(Self::Unix),
+            Endpoint::Tls(..) => Err(ErrorKind::Unsupported.into()),
         }
     }
 
@@ -184,13 +184,13 @@ impl Listener {
     ///
     /// # Errors
     /// The system does not say.
-    pub fn place(&self) -> io::Result<Place> {
+    pub fn endpoint(&self) -> io::Result<Endpoint> {
         match self {
-            Self::Tcp(listener) => listener.local_addr().map(Place::Tcp),
+            Self::Tcp(listener) => listener.local_addr().map(Endpoint::Tcp),
             Self::Unix(listener) => {
                 let address = listener.local_addr()?;
                 let path = address.as_pathname().map(PathBuf::from).unwrap_or_default();
-                Ok(Place::Unix(path))
+                Ok(Endpoint::Unix(path))
             }
         }
     }

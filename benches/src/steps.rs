@@ -130,8 +130,8 @@ impl Step for Codec {
         let (kind, head) = decode::head(&self.bytes, 1 << 20).map_err(|error| error.to_string())?;
         let frame =
             decode::frame(kind, head, self.body.clone()).map_err(|error| error.to_string())?;
-        let parts = encode::parts(frame);
-        if parts.head == self.bytes { Ok(()) } else { Err("the frame changed".into()) }
+        let encoded = encode::encode(frame);
+        if encoded.head == self.bytes { Ok(()) } else { Err("the frame changed".into()) }
     }
 }
 

@@ -1,6 +1,6 @@
 //! `isectd demo`: the whole on one machine, with real processes, in a directory of its own that it
-//! removes. Everything it shows, it does by the same means as anybody: `op` commands and the
-//! library. Not a benchmark: its figures are what this machine did just now.
+//! removes. Everything it shows, it does as any program would: with `op` commands and the library.
+//! Not a benchmark: its figures are what this machine did just now.
 
 use client::address::Address;
 use client::caller::{Caller, Options};

@@ -37,13 +37,13 @@ pub enum TokenCommand {
         out: Option<PathBuf>,
         /// Which token file.
         #[command(flatten)]
-        place: Place,
+        token_file: TokenFileArgs,
     },
     /// List the tokens: names and roles.
     List {
         /// Which token file.
         #[command(flatten)]
-        place: Place,
+        token_file: TokenFileArgs,
     },
     /// Remove a token from the file.
     Remove {
@@ -51,13 +51,13 @@ pub enum TokenCommand {
         name: String,
         /// Which token file.
         #[command(flatten)]
-        place: Place,
+        token_file: TokenFileArgs,
     },
 }
 
 /// Which token file.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
-pub struct Place {
+pub struct TokenFileArgs {
     /// The token file [default: 'tokens' in the state directory].
     #[arg(long, value_name = "FILE")]
     file: Option<PathBuf>,
@@ -66,7 +66,7 @@ pub struct Place {
     state: Option<PathBuf>,
 }
 
-impl Place {
+impl TokenFileArgs {
     fn file(&self) -> Result<PathBuf, Fatal> {
         match (&self.file, &self.state) {
             (Some(file), _) => Ok(file.clone()),
@@ -75,7 +75,7 @@ impl Place {
         }
     }
 
-    /// What root should know who named no place.
+    /// What root should know who named no file.
     fn note(&self, file: &Path) -> Option<String> {
         let is_unsaid = self.file.is_none() && self.state.is_none();
         (is_unsaid && Uid::effective().is_root()).then(|| {
@@ -106,11 +106,11 @@ fn usage(text: impl Into<String>) -> Fatal {
 /// # Errors
 /// A name or role is wrong, or the file can't be read or written.
 pub fn run(command: &TokenCommand) -> Result<Said, Fatal> {
-    let (TokenCommand::Add { place, .. }
-    | TokenCommand::List { place }
-    | TokenCommand::Remove { place, .. }) = command;
-    let file = place.file()?;
-    let note = place.note(&file);
+    let (TokenCommand::Add { token_file, .. }
+    | TokenCommand::List { token_file }
+    | TokenCommand::Remove { token_file, .. }) = command;
+    let file = token_file.file()?;
+    let note = token_file.note(&file);
     let out = change(command, &file).map_err(|fatal| match (&fatal, &note) {
         (Fatal::Usage(why), Some(note)) => usage(format!("{why}\n{note}")),
         _ => fatal,
@@ -120,12 +120,12 @@ pub fn run(command: &TokenCommand) -> Result<Said, Fatal> {
 
 fn change(command: &TokenCommand, file: &Path) -> Result<String, Fatal> {
     match command {
-        TokenCommand::Add { name, role, service, out, place: _ } => {
+        TokenCommand::Add { name, role, service, out, token_file: _ } => {
             let rights = rights(role, service.as_deref()).map_err(usage)?;
             add(&self::name(name)?, rights, out.as_deref(), file)
         }
         TokenCommand::List { .. } => list(file),
-        TokenCommand::Remove { name, place: _ } => {
+        TokenCommand::Remove { name, token_file: _ } => {
             let (name, file) = (self::name(name)?, real(file)?);
             check_is_there(&file)?;
             let _lock = Lock::to_change(&file).map_err(usage)?;
@@ -336,13 +336,13 @@ mod tests {
     #[test]
     fn root_is_told_whose_file_it_is_if_none_is_named() {
         let line = Line::try_parse_from(["token", "list"]).unwrap();
-        let TokenCommand::List { place } = &line.command else { panic!() };
-        let note = place.note(Path::new("/root/x/tokens"));
+        let TokenCommand::List { token_file } = &line.command else { panic!() };
+        let note = token_file.note(Path::new("/root/x/tokens"));
         assert_eq!(note.is_some(), Uid::effective().is_root());
         assert!(
             note.is_none_or(|note| note.contains("/root/x/tokens") && note.contains("--state"))
         );
-        let named = Place { file: None, state: Some("/x".into()) };
+        let named = TokenFileArgs { file: None, state: Some("/x".into()) };
         assert_eq!(named.note(Path::new("/x/tokens")), None);
     }
 }

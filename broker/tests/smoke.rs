@@ -1,5 +1,5 @@
 //! The real `isectd` as a process: requests of every size and kind of socket, garbage, limits, slow
-//! readers. What it decides is tested with scripts; here it is the shell that matters.
+//! readers. What it decides is tested with scripts; here it is the reactor that matters.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
@@ -61,7 +61,7 @@ fn garbage_gets_an_error_and_a_close_and_disturbs_nobody() {
     let mut wire = tcp(&broker.client);
     let head = Header { len: 70_000, ..Header::default() };
     wire.stream.write_all(&head.write()).unwrap();
-    assert_eq!(wire.refusal(), ErrorCode::BadState, "a large frame of a stranger");
+    assert_eq!(wire.refusal(), ErrorCode::BadState, "a large frame before the login");
     // Cut in the middle of a header.
     let mut wire = tcp(&broker.client);
     wire.stream.write_all(&[0; 10]).unwrap();

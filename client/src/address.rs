@@ -2,7 +2,7 @@
 //! look when nobody said. Not the connection: `conn` makes that.
 
 use crate::error::Error;
-use protocol::address::{Host, HostPort, Place, no_port};
+use protocol::address::{Host, HostPort, ParsedAddress, no_port};
 use protocol::errors::ErrorCode;
 use protocol::limits::{CLIENT_PORT, HOST_VARIABLE, TLS_PREFIX};
 use std::ffi::OsString;
@@ -36,13 +36,13 @@ impl Address {
                 ),
             )
         };
-        let place = Place::parse(text).map_err(|why| wrong(&why))?;
-        match place {
-            Place::Unix(path) => Ok(Self::Unix(path.into())),
-            Place::Tcp(HostPort { port: Some(0), .. })
-            | Place::Tls(HostPort { port: Some(0), .. }) => Err(wrong(&no_port("0"))),
-            Place::Tcp(place) => Ok(Self::Tcp(place.complete(CLIENT_PORT))),
-            Place::Tls(place) => Ok(Self::Tls(place.complete(CLIENT_PORT))),
+        let address = ParsedAddress::parse(text).map_err(|why| wrong(&why))?;
+        match address {
+            ParsedAddress::Unix(path) => Ok(Self::Unix(path.into())),
+            ParsedAddress::Tcp(HostPort { port: Some(0), .. })
+            | ParsedAddress::Tls(HostPort { port: Some(0), .. }) => Err(wrong(&no_port("0"))),
+            ParsedAddress::Tcp(host_port) => Ok(Self::Tcp(host_port.complete(CLIENT_PORT))),
+            ParsedAddress::Tls(host_port) => Ok(Self::Tls(host_port.complete(CLIENT_PORT))),
         }
     }
 

@@ -31,7 +31,7 @@ const GRACE: Duration = Duration::from_millis(500);
 const QUIET: Duration = Duration::from_millis(100);
 
 /// What waiting for a frame brought.
-enum Came {
+enum Received {
     /// A reply.
     Reply(Reply),
     /// Something that is no reply; wait on.
@@ -205,11 +205,11 @@ impl Caller {
                 return Ok(self.unqueue(at));
             }
             match self.receive(until) {
-                Came::Reply(reply) if reply.sequence == sequence => return Ok(Some(reply)),
-                Came::Reply(reply) => self.enqueue(reply),
-                Came::Other => {}
-                Came::Nothing => return Ok(None),
-                Came::Lost(error) => {
+                Received::Reply(reply) if reply.sequence == sequence => return Ok(Some(reply)),
+                Received::Reply(reply) => self.enqueue(reply),
+                Received::Other => {}
+                Received::Nothing => return Ok(None),
+                Received::Lost(error) => {
                     if !self.queue.iter().any(|reply| reply.sequence == sequence) {
                         return Err(error.with_ran(Ran::Maybe));
                     }
@@ -310,16 +310,16 @@ impl Caller {
                 return Err(Error::new(ErrorCode::BadState, text));
             }
             match self.receive(until) {
-                Came::Reply(reply) => return Ok(reply),
-                Came::Other => {}
-                Came::Nothing => {
+                Received::Reply(reply) => return Ok(reply),
+                Received::Other => {}
+                Received::Nothing => {
                     let millis = timeout.unwrap_or_default().as_millis();
                     return Err(Error::new(
                         ErrorCode::Timeout,
                         format!("nothing came within {millis} ms"),
                     ));
                 }
-                Came::Lost(error) => {
+                Received::Lost(error) => {
                     if self.queue.is_empty() {
                         return Err(error.with_ran(Ran::No));
                     }
@@ -389,42 +389,42 @@ impl Caller {
         }
         while self.conn.is_some() {
             match self.take_in(Wait::Not) {
-                Came::Reply(reply) => self.enqueue(reply),
-                Came::Other => {}
-                Came::Nothing | Came::Lost(_) => break,
+                Received::Reply(reply) => self.enqueue(reply),
+                Received::Other => {}
+                Received::Nothing | Received::Lost(_) => break,
             }
         }
     }
 
-    fn receive(&mut self, until: Option<Instant>) -> Came {
+    fn receive(&mut self, until: Option<Instant>) -> Received {
         self.take_in(Wait::Until(until))
     }
 
-    fn take_in(&mut self, wait: Wait) -> Came {
+    fn take_in(&mut self, wait: Wait) -> Received {
         let Some((conn, address)) = self.conn.as_mut() else {
             let text = "there is no connection any more";
-            return Came::Lost(
+            return Received::Lost(
                 self.lost.clone().unwrap_or_else(|| Error::new(ErrorCode::BrokerLost, text)),
             );
         };
         let frame = match conn.next(wait) {
             Ok(Some(frame)) => frame,
-            Ok(None) => return Came::Nothing,
+            Ok(None) => return Received::Nothing,
             Err(lost) => {
                 let error = lost.into_error(address);
-                return Came::Lost(self.end(error));
+                return Received::Lost(self.end(error));
             }
         };
         self.used = clock::now();
         match self.session.receive(frame) {
-            Ok(Event::Reply(reply)) => Came::Reply(reply),
+            Ok(Event::Reply(reply)) => Received::Reply(reply),
             Ok(Event::Answer(answer)) => match conn.write(answer, None) {
-                Ok(()) | Err(WriteFault::NotBegun) => Came::Other,
-                Err(WriteFault::Broken(lost)) => Came::Lost(self.drop_connection(lost)),
+                Ok(()) | Err(WriteFault::NotBegun) => Received::Other,
+                Err(WriteFault::Broken(lost)) => Received::Lost(self.drop_connection(lost)),
             },
-            Ok(Event::Dropped(_) | Event::Closing(_) | Event::Quiet) => Came::Other,
-            Ok(Event::LoggedIn(_) | Event::Refused(_) | Event::Challenged(_)) => Came::Other,
-            Err(error) => Came::Lost(self.end(error)),
+            Ok(Event::Dropped(_) | Event::Closing(_) | Event::Quiet) => Received::Other,
+            Ok(Event::LoggedIn(_) | Event::Refused(_) | Event::Challenged(_)) => Received::Other,
+            Err(error) => Received::Lost(self.end(error)),
         }
     }
 

@@ -9,14 +9,14 @@ use crate::address::Address;
 use crate::clock;
 use crate::error::Error;
 use crate::inbox::Inbox;
-use crate::stream::{Stream, Unmade};
+use crate::keepalive::{Due, Keepalive};
+use crate::stream::{ConnectError, Stream};
 use crate::trust::Trust;
-use crate::vigil::{Due, Vigil};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::MsgFlags;
 use protocol::decode::WireError;
-use protocol::encode::{self, Parts};
+use protocol::encode::{self, EncodedFrame};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
@@ -107,7 +107,7 @@ pub(crate) struct Conn {
     ahead_bytes: usize,
     ended: Option<Lost>,
     read_timeout: Option<Duration>,
-    vigil: Vigil,
+    keepalive: Keepalive,
 }
 
 impl Conn {
@@ -119,7 +119,7 @@ impl Conn {
         address: &Address,
         timeout: Duration,
         trust: Option<&Trust>,
-    ) -> Result<Self, Unmade> {
+    ) -> Result<Self, ConnectError> {
         Ok(Self {
             stream: Stream::dial(address, timeout, trust)?,
             inbox: Inbox::new(CONTROL_BODY_BYTES_MAX),
@@ -128,7 +128,7 @@ impl Conn {
             ahead_bytes: 0,
             ended: None,
             read_timeout: None,
-            vigil: Vigil::default(),
+            keepalive: Keepalive::default(),
         })
     }
 
@@ -145,7 +145,7 @@ impl Conn {
 
     /// The broker has said which silence means that it is gone; 0 = none does.
     pub(crate) fn watch_silence(&mut self, silence_ms: u64) {
-        self.vigil.begin(silence_ms);
+        self.keepalive.begin(silence_ms);
     }
 
     /// The next frame; `None` = none came in time. While it is awaited, a silent broker is pinged.
@@ -180,14 +180,14 @@ impl Conn {
                 }
                 Ok(size) => {
                     self.inbox.filled(size);
-                    self.vigil.heard();
+                    self.keepalive.heard();
                     return Ok(true);
                 }
                 Err(e) => match e.kind() {
                     ErrorKind::WouldBlock if flags.contains(MsgFlags::MSG_DONTWAIT) => {
                         return Ok(false);
                     }
-                    ErrorKind::WouldBlock => match self.vigil.quiet(clock::now(), waited) {
+                    ErrorKind::WouldBlock => match self.keepalive.quiet(clock::now(), waited) {
                         Due::Nothing(_) => {}
                         Due::Ping => {
                             self.ping()?;
@@ -209,7 +209,7 @@ impl Conn {
             Wait::Not => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
             Wait::Until(until) => until.map(clock::left),
         };
-        let span = match (until, self.vigil.span(clock::now)) {
+        let span = match (until, self.keepalive.span(clock::now)) {
             (Some(Duration::ZERO), _) => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
             (Some(left), Some(span)) => Some(left.min(span)),
             (left, span) => left.or(span),
@@ -222,7 +222,7 @@ impl Conn {
     fn ping(&mut self) -> Result<(), Lost> {
         let now = clock::now();
         // One that takes nothing and says nothing is as silent as one that does not answer.
-        self.vigil.pinged(now);
+        self.keepalive.pinged(now);
         match self.write(Frame::Ping { sequence: 0 }, Some(now + PING_PATIENCE)) {
             Ok(()) | Err(WriteFault::NotBegun) => Ok(()),
             Err(WriteFault::Broken(lost)) => Err(lost),
@@ -256,7 +256,7 @@ impl Conn {
     /// # Errors
     /// The frame was not handed over whole, because the time was over or the connection is lost.
     pub(crate) fn write(&mut self, frame: Frame, until: Option<Instant>) -> Result<(), WriteFault> {
-        let Parts { head, body } = encode::parts(frame);
+        let EncodedFrame { head, body } = encode::encode(frame);
         if body.len() <= COPY_BYTES_MAX {
             let mut out = std::mem::take(&mut self.out);
             out.clear();
@@ -323,7 +323,7 @@ impl Conn {
             if left == Some(Duration::ZERO) {
                 return Ok(false);
             }
-            let quiet = match self.vigil.stuck(clock::now()) {
+            let quiet = match self.keepalive.stuck(clock::now()) {
                 Due::Gone(span) => return Err(Lost::Silent(span)),
                 Due::Nothing(Duration::MAX) | Due::Ping => None,
                 Due::Nothing(span) => Some(span),
@@ -346,7 +346,7 @@ impl Conn {
                 self.read_ahead();
             }
             if ready.intersects(PollFlags::POLLOUT | PollFlags::POLLERR | PollFlags::POLLNVAL) {
-                self.vigil.heard();
+                self.keepalive.heard();
                 return Ok(true);
             }
         }

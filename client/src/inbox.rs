@@ -1,5 +1,5 @@
 //! Bytes of a connection on their way to become frames. Small frames are gathered in one buffer
-//! that lives as long as the connection; a big body gets memory of its own at once and is read
+//! that lives as long as the connection; a large body gets memory of its own at once and is read
 //! straight into it. Pure: `conn` does the reading. Public for the fuzzer
 //! alone.
 
@@ -13,8 +13,8 @@ use protocol::limits::HEADER_BYTES;
 /// Room for one frame of 64 KiB, so that requests up to that size come with one read.
 const GATHER_BYTES: usize = HEADER_BYTES + 64 * 1024;
 
-/// A big frame that is not whole yet.
-struct Growing {
+/// A large frame that is not whole yet.
+struct LargeFrame {
     kind: Kind,
     header: Header,
     body: BytesMut,
@@ -26,7 +26,7 @@ pub struct Inbox {
     gather: Box<[u8]>,
     start: usize,
     end: usize,
-    growing: Option<Growing>,
+    large: Option<LargeFrame>,
     body_bytes_max: usize,
 }
 
@@ -37,7 +37,7 @@ impl Inbox {
             gather: vec![0; GATHER_BYTES].into_boxed_slice(),
             start: 0,
             end: 0,
-            growing: None,
+            large: None,
             body_bytes_max,
         }
     }
@@ -49,10 +49,8 @@ impl Inbox {
 
     /// Where the next bytes go; never empty. After writing there, [`Inbox::filled`] is called.
     pub fn space(&mut self) -> &mut [u8] {
-        match &mut self.growing {
-            Some(growing) if growing.filled < growing.body.len() => {
-                &mut growing.body[growing.filled..]
-            }
+        match &mut self.large {
+            Some(large) if large.filled < large.body.len() => &mut large.body[large.filled..],
             Some(_) | None => {
                 if self.start == self.end {
                     self.start = 0;
@@ -69,15 +67,15 @@ impl Inbox {
 
     /// `size` bytes were written to [`Inbox::space`].
     pub fn filled(&mut self, size: usize) {
-        match &mut self.growing {
-            Some(growing) if growing.filled < growing.body.len() => growing.filled += size,
+        match &mut self.large {
+            Some(large) if large.filled < large.body.len() => large.filled += size,
             Some(_) | None => self.end += size,
         }
     }
 
     /// Whether the bytes end in the middle of a frame.
     pub fn is_inside_frame(&self) -> bool {
-        self.growing.is_some() || self.start < self.end
+        self.large.is_some() || self.start < self.end
     }
 
     /// Takes the next whole frame; `None` = more bytes are needed.
@@ -85,12 +83,12 @@ impl Inbox {
     /// # Errors
     /// The bytes are no frame; nothing after them can be trusted.
     pub fn take(&mut self) -> Result<Option<Frame>, WireError> {
-        if let Some(growing) = self.growing.take() {
-            if growing.filled < growing.body.len() {
-                self.growing = Some(growing);
+        if let Some(large) = self.large.take() {
+            if large.filled < large.body.len() {
+                self.large = Some(large);
                 return Ok(None);
             }
-            return decode::frame(growing.kind, growing.header, growing.body.freeze()).map(Some);
+            return decode::frame(large.kind, large.header, large.body.freeze()).map(Some);
         }
         let waiting = &self.gather[self.start..self.end];
         let Some(bytes) = waiting.first_chunk::<HEADER_BYTES>() else {
@@ -110,7 +108,7 @@ impl Inbox {
             body[..filled].copy_from_slice(there);
             self.start = 0;
             self.end = 0;
-            self.growing = Some(Growing { kind, header, body, filled });
+            self.large = Some(LargeFrame { kind, header, body, filled });
         }
         Ok(None)
     }
@@ -178,6 +176,6 @@ mod tests {
         let over = encode::to_bytes(data(1, 100_001));
         let error = feed(&mut inbox, &over[..HEADER_BYTES], 4096).unwrap_err();
         assert_eq!(error.code, ErrorCode::BodyTooLarge);
-        assert!(inbox.growing.is_none());
+        assert!(inbox.large.is_none());
     }
 }

@@ -60,8 +60,8 @@ pub mod worker;
 
 mod clock;
 mod conn;
+mod keepalive;
 mod stream;
-mod vigil;
 
 #[doc(hidden)]
 pub mod inbox;

@@ -11,7 +11,7 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 use nix::sys::time::{TimeVal, TimeValLike};
-use protocol::address::{HostPort, Place};
+use protocol::address::{HostPort, ParsedAddress};
 use protocol::proof::Channel;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -30,14 +30,14 @@ const KEEPALIVE_PROBES: u32 = 2;
 
 /// Why there is no connection.
 #[derive(Debug)]
-pub(crate) enum Unmade {
+pub(crate) enum ConnectError {
     /// Nobody answers there, or not in time.
     Io(io::Error),
     /// Somebody answers, and the two sides can't agree on TLS; or a file for it is wrong.
     Tls(String),
 }
 
-impl From<io::Error> for Unmade {
+impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
@@ -117,21 +117,22 @@ impl Stream {
         address: &Address,
         timeout: Duration,
         trust: Option<&Trust>,
-    ) -> Result<Self, Unmade> {
+    ) -> Result<Self, ConnectError> {
         Ok(match address {
-            Address::Tcp(place) => Self::Tcp(dial_tcp(place, timeout)?),
+            Address::Tcp(host_port) => Self::Tcp(dial_tcp(host_port, timeout)?),
             Address::Unix(path) => Self::Unix(dial_unix(path, timeout)?),
-            Address::Tls(place) => {
+            Address::Tls(host_port) => {
                 let until = clock::until(timeout);
                 let setup = match trust {
                     Some(trust) => trust.load(),
                     None => Trust::from_env().load(),
                 };
-                let name = place.rsplit_once(':').map_or(place.as_str(), |(host, _)| host);
-                let session = setup.and_then(|setup| setup.session(name)).map_err(Unmade::Tls)?;
-                let socket = dial_tcp(place, timeout)?;
+                let name = host_port.rsplit_once(':').map_or(host_port.as_str(), |(host, _)| host);
+                let session =
+                    setup.and_then(|setup| setup.session(name)).map_err(ConnectError::Tls)?;
+                let socket = dial_tcp(host_port, timeout)?;
                 let mut tls = Box::new(Tls { socket, session, has_heard: false });
-                tls.shake(until)?;
+                tls.handshake(until)?;
                 Self::Tls(tls)
             }
         })
@@ -210,23 +211,23 @@ impl Stream {
 }
 
 impl Tls {
-    fn shake(&mut self, until: Instant) -> Result<(), Unmade> {
+    fn handshake(&mut self, until: Instant) -> Result<(), ConnectError> {
         loop {
             let fd = self.socket.as_raw_fd();
-            match self.session.shake(&mut Wire::new(fd, MsgFlags::MSG_DONTWAIT)) {
+            match self.session.handshake(&mut Wire::new(fd, MsgFlags::MSG_DONTWAIT)) {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
                     return Err(match self.session.trouble() {
-                        Some(trouble) => Unmade::Tls(trouble),
-                        None => Unmade::Io(error),
+                        Some(trouble) => ConnectError::Tls(trouble),
+                        None => ConnectError::Io(error),
                     });
                 }
             }
             let left = clock::left(until);
             if left.is_zero() {
                 let text = "a program took the connection but did not begin TLS in time";
-                return Err(Unmade::Io(io::Error::new(ErrorKind::TimedOut, text)));
+                return Err(ConnectError::Io(io::Error::new(ErrorKind::TimedOut, text)));
             }
             let mut events = PollFlags::POLLIN;
             events.set(PollFlags::POLLOUT, self.session.has_unsent());
@@ -234,7 +235,7 @@ impl Tls {
             let timeout = PollTimeout::try_from(whole).unwrap_or(PollTimeout::MAX);
             match poll(&mut [PollFd::new(self.socket.as_fd(), events)], timeout) {
                 Ok(_) | Err(Errno::EINTR) => {}
-                Err(e) => return Err(Unmade::Io(e.into())),
+                Err(e) => return Err(ConnectError::Io(e.into())),
             }
         }
     }
@@ -256,11 +257,11 @@ impl Drop for Tls {
 
 /// Where `HOST:PORT` is; the zone of an IPv6 address is the system's to know.
 fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
-    match Place::parse(host) {
-        Ok(Place::Tcp(HostPort { host, port: Some(port) })) => {
+    match ParsedAddress::parse(host) {
+        Ok(ParsedAddress::Tcp(HostPort { host, port: Some(port) })) => {
             Ok((host.bare().as_str(), port).to_socket_addrs()?.collect())
         }
-        Ok(Place::Tcp(_) | Place::Tls(_) | Place::Unix(_)) | Err(_) => {
+        Ok(ParsedAddress::Tcp(_) | ParsedAddress::Tls(_) | ParsedAddress::Unix(_)) | Err(_) => {
             Err(io::Error::new(ErrorKind::InvalidInput, "it is not HOST:PORT"))
         }
     }
@@ -281,7 +282,7 @@ fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 if address.ip().to_canonical().is_loopback() {
-                    // This machine does not vanish; a process that ends closes its connections.
+                    // No machine can be gone here; a process that ends closes its connections.
                     return Ok(stream);
                 }
                 setsockopt(&stream, sockopt::KeepAlive, &true)?;

@@ -5,7 +5,7 @@
 
 mod common;
 
-use auth::list::{Entry, Pending, TokenList, with_line};
+use auth::list::{Entry, IssuedChallenge, TokenList, with_line};
 use auth::scram::Cost;
 use client::caller::{Caller, Options};
 use client::token::Token;
@@ -46,7 +46,7 @@ fn check_proof(peer: &mut Peer, role: Role, claim: &Claim) -> String {
     peer.send(Frame::Challenge(challenge.clone()));
     let Frame::Proof(proof) = peer.frame() else { panic!("a proof answers a challenge") };
     let (target, token) = ("echo".to_owned(), claim.token.clone());
-    let login = Pending { role, target, token, challenge, channel: None };
+    let login = IssuedChallenge { role, target, token, challenge, channel: None };
     list.check(&login, &proof).map(|(_, signature)| signature).unwrap()
 }
 

@@ -13,7 +13,7 @@ pub enum Exit {
     /// The state directory can't be used.
     State,
     /// Another execd uses the same socket or state directory.
-    Taken,
+    InUse,
     /// The ports file or the ready line can't be written.
     Report,
     /// The kernel refused something without which there is no going on (poll, signalfd).
@@ -28,7 +28,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Listen => 3,
             Self::State => 4,
-            Self::Taken => 5,
+            Self::InUse => 5,
             Self::Report => 6,
             Self::Kernel => 71,
         }

@@ -185,7 +185,7 @@ fn what_everybody_could_have_written_is_refused() {
 }
 
 #[test]
-fn a_strangers_program_in_a_directory_for_all_is_refused() {
+fn another_users_program_in_a_directory_for_all_is_refused() {
     if !is_root() {
         return;
     }
@@ -197,7 +197,7 @@ fn a_strangers_program_in_a_directory_for_all_is_refused() {
     let program = script(&open, "planted", "exit 0");
     chown(&program, Some(NOBODY), None).unwrap();
     let (lasting, text) = broker.failed(1, &program, &[]);
-    assert!(lasting && text.contains("a stranger could choose what runs"), "{text}");
+    assert!(lasting && text.contains("another user could choose what runs"), "{text}");
     // The workers' own user may bring its programs.
     let execd = Execd::unix(&["--user", "65534:65534"]);
     mode(execd.directory.path(), 0o755);

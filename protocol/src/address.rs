@@ -13,7 +13,7 @@ const ZONE_BYTES_MAX: usize = 15;
 
 /// An address as it was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum ParsedAddress {
     /// `unix:PATH`.
     Unix(String),
     /// `HOST`, `HOST:PORT`, `[IPV6]:PORT`, …
@@ -42,7 +42,7 @@ pub enum Host {
     V6(Ipv6Addr, Option<String>),
 }
 
-impl Place {
+impl ParsedAddress {
     /// Reads `unix:PATH`, or `HOST`, `HOST:PORT`, `IPV6`, `[IPV6]`, `[IPV6]:PORT`, each of them
     /// also after `tls://`.
     ///
@@ -53,10 +53,10 @@ impl Place {
             return check_socket_path(path).map(|()| Self::Unix(path.to_owned()));
         }
         match text.strip_prefix(TLS_PREFIX) {
-            Some(place) if place.starts_with("unix:") || place.contains("://") => {
+            Some(rest) if rest.starts_with("unix:") || rest.contains("://") => {
                 Err("has no host after 'tls://'".into())
             }
-            Some(place) => HostPort::parse(place).map(Self::Tls),
+            Some(rest) => HostPort::parse(rest).map(Self::Tls),
             None => HostPort::parse(text).map(Self::Tcp),
         }
     }
@@ -66,8 +66,8 @@ impl Place {
     pub fn complete(&self, port: u16) -> String {
         match self {
             Self::Unix(path) => format!("unix:{path}"),
-            Self::Tcp(place) => place.complete(port),
-            Self::Tls(place) => format!("{TLS_PREFIX}{}", place.complete(port)),
+            Self::Tcp(host_port) => host_port.complete(port),
+            Self::Tls(host_port) => format!("{TLS_PREFIX}{}", host_port.complete(port)),
         }
     }
 }
@@ -257,9 +257,9 @@ mod tests {
             ("unix:/run/x", "unix:/run/x"),
             ("unix:x", "unix:x"),
         ] {
-            let place = Place::parse(given).unwrap_or_else(|why| panic!("{given} {why}"));
-            assert_eq!(place.complete(7), kept, "{given}");
-            assert_eq!(Place::parse(kept).unwrap().complete(1), kept, "{given}");
+            let address = ParsedAddress::parse(given).unwrap_or_else(|why| panic!("{given} {why}"));
+            assert_eq!(address.complete(7), kept, "{given}");
+            assert_eq!(ParsedAddress::parse(kept).unwrap().complete(1), kept, "{given}");
         }
     }
 
@@ -299,14 +299,18 @@ mod tests {
             ("tls://unix:/x", "no host after 'tls://'"),
             ("tls://tls://a", "no host after 'tls://'"),
         ] {
-            let why = Place::parse(given).expect_err(given);
+            let why = ParsedAddress::parse(given).expect_err(given);
             assert!(why.contains(part), "{given:?}: {why}");
         }
         let path = format!("unix:/{}", "p".repeat(SOCKET_PATH_BYTES_MAX - 1));
-        assert!(Place::parse(&path).is_ok());
-        assert!(Place::parse(&format!("{path}p")).unwrap_err().contains("108 bytes"));
-        assert!(Place::parse(&"h".repeat(HOST_BYTES_MAX)).is_ok());
-        assert!(Place::parse(&"h".repeat(HOST_BYTES_MAX + 1)).unwrap_err().contains("254 bytes"));
+        assert!(ParsedAddress::parse(&path).is_ok());
+        assert!(ParsedAddress::parse(&format!("{path}p")).unwrap_err().contains("108 bytes"));
+        assert!(ParsedAddress::parse(&"h".repeat(HOST_BYTES_MAX)).is_ok());
+        assert!(
+            ParsedAddress::parse(&"h".repeat(HOST_BYTES_MAX + 1))
+                .unwrap_err()
+                .contains("254 bytes")
+        );
     }
 
     #[test]

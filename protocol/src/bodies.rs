@@ -336,8 +336,8 @@ impl ErrorBody {
         self.render_to(Whose::Client)
     }
 
-    /// The body for a receiver of this side: what the table calls the fault of the program that
-    /// asked is the fault of whoever reads it, a worker's where a worker logged in.
+    /// The body for a receiver of this side: an error that the table calls the client's is
+    /// the fault of whoever is told of it, a worker's where a worker logged in.
     pub fn render_to(&self, receiver: Whose) -> Bytes {
         if self.code == ErrorCode::Intervention {
             return Bytes::from_static(INTERVENTION);

@@ -7,9 +7,9 @@ use crate::header::Header;
 use crate::limits::{CONTROL_BODY_BYTES_MAX, VERSION};
 use bytes::{Bytes, BytesMut};
 
-/// A frame ready to be written: header bytes and body. Big bodies are passed on by reference.
+/// A frame ready to be written: header bytes and body. Large bodies are passed on by reference.
 #[derive(Clone, Debug)]
-pub struct Parts {
+pub struct EncodedFrame {
     /// The 64 bytes of the header.
     pub head: [u8; crate::limits::HEADER_BYTES],
     /// The body.
@@ -17,20 +17,20 @@ pub struct Parts {
 }
 
 /// An error frame for a receiver of this side; see [`ErrorBody::render_to`].
-pub fn error_to(head: Header, error: &ErrorBody, receiver: Whose) -> Parts {
+pub fn error_to(head: Header, error: &ErrorBody, receiver: Whose) -> EncodedFrame {
     let body = error.render_to(receiver);
     let error = error.code.number();
     let command = crate::kinds::Kind::Error.number();
     let len = u32::try_from(body.len()).unwrap_or(u32::MAX);
     let head = Header { error, command, len, version: VERSION, ..head };
-    Parts { head: head.write(), body }
+    EncodedFrame { head: head.write(), body }
 }
 
 /// The frame as header and body.
 ///
 /// A body of 4 GiB or more can't be described by the header's `len`; the callers' limits
 /// (`body_bytes_max`) are far below, and it is cut here rather than described wrongly.
-pub fn parts(frame: Frame) -> Parts {
+pub fn encode(frame: Frame) -> EncodedFrame {
     let kind = frame.kind();
     let (mut head, mut body) = match frame {
         Frame::Data { head, body } => (head, body),
@@ -73,12 +73,12 @@ pub fn parts(frame: Frame) -> Parts {
     });
     head.command = kind.number();
     head.version = VERSION;
-    Parts { head: head.write(), body }
+    EncodedFrame { head: head.write(), body }
 }
 
 /// Appends the frame to a buffer.
 pub fn append(frame: Frame, out: &mut BytesMut) {
-    let Parts { head, body } = parts(frame);
+    let EncodedFrame { head, body } = encode(frame);
     out.reserve(head.len() + body.len());
     out.extend_from_slice(&head);
     out.extend_from_slice(&body);

@@ -37,9 +37,9 @@ ids! {
 /// generation, so a late event of the old connection never reaches the new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId {
-    /// Place in the reactor's table of connections.
+    /// Slot in the reactor's table of connections.
     pub index: u32,
-    /// How often that place was used before.
+    /// How often that slot was used before.
     pub generation: u32,
 }
 

@@ -1,27 +1,27 @@
 //! How often logins that prove a token may fail. A penalty hits who earned it: failures are counted
-//! by token and place, and a login that proves its token is never refused for the failures of
+//! by token and peer group, and a login that proves its token is never refused for the failures of
 //! others; at most its check waits. Not how a token is proved.
 
 use crate::names::TokenName;
-use crate::place::Place;
+use crate::peer_group::PeerGroup;
 use crate::time::{Micros, Tick};
 use std::collections::BTreeMap;
 
-/// So many logins with one token may fail at one place at once …
+/// So many logins with one token may fail from one peer group at once …
 pub const FAILURES_MAX: u32 = 10;
 /// … and one more each time this has passed. Past that, checks wait for their turn.
 const FORGET: Micros = Micros::from_millis(1000);
 const FIRST: u32 = FAILURES_MAX + 1;
-/// The turns of one token at one place past the limit are so far apart.
+/// The turns of one token from one peer group past the limit are so far apart.
 pub const CHECK_EVERY_MS: u64 = 100;
-/// So many checks of one token at one place wait; further logins are refused.
+/// So many checks of one token from one peer group wait; further logins are refused.
 pub const CHECKS_MAX: u64 = 16;
-/// So many logins with one token may fail at all places together …
+/// So many logins with one token may fail from all peer groups together …
 const EVERYWHERE_MAX: u32 = 100;
 /// … and one more each time this has passed. Past that, each check of that token waits so long.
 const EVERYWHERE_FORGET: Micros = Micros::from_millis(100);
 const EVERYWHERE_WAIT_MS: u64 = 500;
-/// Most tokens at places, and most tokens, whose failures are counted.
+/// Most pairs of token and peer group, and most tokens, whose failures are counted.
 const ENTRIES_MAX: usize = 1024;
 
 /// When a proof is to be checked.
@@ -96,7 +96,7 @@ impl<K: Ord + Clone> Counts<K> {
 /// The failures that are remembered.
 #[derive(Debug)]
 pub struct Logins {
-    here: Counts<(TokenName, Place)>,
+    here: Counts<(TokenName, PeerGroup)>,
     everywhere: Counts<TokenName>,
 }
 
@@ -108,8 +108,8 @@ impl Default for Logins {
 
 impl Logins {
     /// A proof came: when is it to be checked?
-    pub fn ask(&mut self, token: &TokenName, place: Place, now: Tick) -> Check {
-        let key = (token.clone(), place);
+    pub fn ask(&mut self, token: &TokenName, peer_group: PeerGroup, now: Tick) -> Check {
+        let key = (token.clone(), peer_group);
         let mut at = now;
         if self.here.of(&key, now) >= FAILURES_MAX
             && let Some(count) = self.here.entries.get_mut(&key)
@@ -127,9 +127,9 @@ impl Logins {
     }
 
     /// A proof was wrong, or its token is not known.
-    pub fn failed(&mut self, token: &TokenName, place: Place, now: Tick) -> Failure {
+    pub fn failed(&mut self, token: &TokenName, peer_group: PeerGroup, now: Tick) -> Failure {
         self.everywhere.add(token, now);
-        match self.here.add(&(token.clone(), place), now) {
+        match self.here.add(&(token.clone(), peer_group), now) {
             ..=FAILURES_MAX => Failure::Counted,
             FIRST => Failure::First,
             _ => Failure::Beyond,
@@ -145,21 +145,21 @@ mod tests {
         TokenName::new(name).unwrap()
     }
 
-    fn here(last: u32) -> Place {
-        Place::V4(last)
+    fn here(last: u32) -> PeerGroup {
+        PeerGroup::V4(last)
     }
 
     #[test]
-    fn a_penalty_hits_the_token_and_the_place_that_earned_it() {
+    fn a_penalty_hits_the_token_and_the_group_that_earned_it() {
         let mut logins = Logins::default();
         let now = Tick::from_millis(5000);
         for _ in 0..50 {
             logins.failed(&token("stale"), here(1), now);
         }
         assert_eq!(logins.ask(&token("good"), here(1), now), Check::Now, "another token");
-        assert_eq!(logins.ask(&token("stale"), here(2), now), Check::Now, "another place");
-        assert_eq!(logins.ask(&token("stale"), Place::User(None), now), Check::Now);
-        // The same token at the same place waits, and is checked all the same.
+        assert_eq!(logins.ask(&token("stale"), here(2), now), Check::Now, "another group");
+        assert_eq!(logins.ask(&token("stale"), PeerGroup::User(None), now), Check::Now);
+        // The same token from the same peer group waits, and is checked all the same.
         assert_eq!(logins.ask(&token("stale"), here(1), now), Check::Now, "the first turn is free");
         let turns = (1..CHECKS_MAX).map(|n| Check::At(now.plus_millis(n * CHECK_EVERY_MS)));
         for turn in turns {
@@ -188,11 +188,11 @@ mod tests {
     }
 
     #[test]
-    fn guesses_from_many_places_are_slowed_down_and_nobody_is_locked_out() {
+    fn guesses_from_many_groups_are_slowed_down_and_nobody_is_locked_out() {
         let mut logins = Logins::default();
-        for place in 0..EVERYWHERE_MAX {
-            assert_eq!(logins.ask(&token("x"), here(place), Tick(0)), Check::Now);
-            logins.failed(&token("x"), here(place), Tick(0));
+        for last in 0..EVERYWHERE_MAX {
+            assert_eq!(logins.ask(&token("x"), here(last), Tick(0)), Check::Now);
+            logins.failed(&token("x"), here(last), Tick(0));
         }
         let wait = Check::At(Tick::from_millis(EVERYWHERE_WAIT_MS));
         assert_eq!(logins.ask(&token("x"), here(7777), Tick(0)), wait);

@@ -1,5 +1,5 @@
 //! What a token, or somebody without one, may do: roles as words, and their sum. Data only; that
-//! nobody does more is the engine's business, who somebody is the shell's.
+//! nobody does more is the engine's business, who somebody is the reactor's.
 
 use crate::names::ServiceName;
 use crate::op::spec::Effect;

@@ -176,8 +176,8 @@ pub fn json_escape(c: char, out: &mut String) {
 
 /// One line about a frame.
 pub fn frame(frame: &Frame) -> String {
-    let parts = encode::parts(frame.clone());
-    line(&Header::read(&parts.head), &parts.body)
+    let encoded = encode::encode(frame.clone());
+    line(&Header::read(&encoded.head), &encoded.body)
 }
 
 /// Bytes as `hexdump -C` prints them: offset, sixteen bytes, ASCII; then the size. Runs of equal

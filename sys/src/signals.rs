@@ -53,7 +53,7 @@ pub enum Meaning {
 
 /// A signal that came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Came {
+pub struct ReceivedSignal {
     /// Its number.
     pub number: i32,
     /// The process that sent it; 0 = the kernel.
@@ -62,7 +62,7 @@ pub struct Came {
     pub uid: u32,
 }
 
-impl Came {
+impl ReceivedSignal {
     /// What it asks for.
     pub fn meaning(self) -> Meaning {
         match Signal::try_from(self.number) {
@@ -125,16 +125,16 @@ impl Inbox {
     }
 
     /// The next signal that came.
-    pub fn take(&mut self) -> Option<Came> {
+    pub fn take(&mut self) -> Option<ReceivedSignal> {
         let info = self.fd.read_signal().ok().flatten()?;
         let number = i32::try_from(info.ssi_signo).ok()?;
-        Some(Came { number, pid: info.ssi_pid, uid: info.ssi_uid })
+        Some(ReceivedSignal { number, pid: info.ssi_pid, uid: info.ssi_uid })
     }
 
     /// Whether a signal of this number is told of for the first time: whoever may send signals may
     /// send millions.
-    pub fn is_news(&mut self, came: Came) -> bool {
-        let bit = 1_u128.checked_shl(came.number.cast_unsigned()).unwrap_or(0);
+    pub fn is_news(&mut self, received: ReceivedSignal) -> bool {
+        let bit = 1_u128.checked_shl(received.number.cast_unsigned()).unwrap_or(0);
         let is_news = self.told & bit == 0;
         self.told |= bit;
         is_news
@@ -180,7 +180,7 @@ mod tests {
 
     #[test]
     fn each_signal_has_one_meaning_and_a_name() {
-        let meaning = |number| Came { number, pid: 1, uid: 2 }.meaning();
+        let meaning = |number| ReceivedSignal { number, pid: 1, uid: 2 }.meaning();
         for number in 1..=libc::SIGRTMAX() {
             let want = match number {
                 libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => Meaning::End,

@@ -1,7 +1,7 @@
 //! One login with a token, with known values: the example of `docs/protocol.md`, for whoever writes
 //! a client in another language. Not a conversation with a real broker, whose nonce is by chance.
 
-use auth::list::{Pending, TokenList};
+use auth::list::{IssuedChallenge, TokenList};
 use auth::prover::Prover;
 use auth::scram::{Cost, Key, hmac, salted, sha256};
 use auth::token::Token;
@@ -62,7 +62,7 @@ pub fn example() -> Example {
     let Proof { proof } = prover.answer(&challenge, None).expect("an answer");
     let text = statement(Role::Client, "echo", token.name(), &challenge, None);
     let name = token.name().clone();
-    let login = Pending {
+    let login = IssuedChallenge {
         role: Role::Client,
         target: "echo".into(),
         token: name,

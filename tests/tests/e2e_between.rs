@@ -41,10 +41,10 @@ impl Side {
     }
 
     /// Agrees on TLS, if it speaks it.
-    fn shake(&mut self) -> io::Result<()> {
+    fn handshake(&mut self) -> io::Result<()> {
         let Some(session) = &mut self.session else { return Ok(()) };
         loop {
-            match session.shake(&mut self.socket) {
+            match session.handshake(&mut self.socket) {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => wait(&[&self.socket]),
                 result => return result,
             }
@@ -115,7 +115,7 @@ fn stand_before(target: &str, authority: &Authority, near_tls: bool) -> String {
         let far_session = far_setup.map(|setup| setup.session("127.0.0.1").expect("a session"));
         let mut near = Side::new(near, near_session);
         let mut far = Side::new(far, far_session);
-        near.shake().and_then(|()| far.shake()).and_then(|()| carry(&mut near, &mut far))
+        near.handshake().and_then(|()| far.handshake()).and_then(|()| carry(&mut near, &mut far))
     });
     if near_tls { format!("tls://{place}") } else { place }
 }

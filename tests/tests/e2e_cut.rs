@@ -1,6 +1,6 @@
 //! A far machine that is cut off for a while and comes back: its workers have lived on, are taken
 //! over as they are, and count as no crash; nothing was started in their place. Root only, see
-//! `isect_tests::netns_link`. How soon a cut is noticed is in `e2e_vanished`.
+//! `isect_tests::netns_link`. How soon a cut is noticed is in `e2e_peer_liveness`.
 
 use client::caller::Send;
 use client::error::Code;

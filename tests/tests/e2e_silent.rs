@@ -1,6 +1,6 @@
 //! Peers that are connected and gone: half-open connections made by a blackhole proxy, and
 //! processes that are stopped. Each side notices within `silence_ms` (3 s), by itself. Not a
-//! machine that vanishes: there only the kernel's keepalive tells, see docs/testing.md.
+//! machine that is gone: there only the kernel's keepalive tells, see docs/testing.md.
 
 use client::address::Address;
 use client::caller::{Caller, Options, Send};
@@ -70,13 +70,13 @@ fn a_half_open_client_and_its_broker_notice_each_other() {
     proxy.blackhole();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let error = timed("a vanished broker, by its client", || {
+            let error = timed("a silent broker, by its client", || {
                 waits.recv(Some(PATIENCE)).expect("the outcome").error.expect("an error")
             });
             assert_lost(&error, Ran::Maybe);
             assert!(!waits.limits().version.is_empty());
         });
-        noticed("a vanished client, by the broker", || has_gone(&clients()).then_some(()));
+        noticed("a silent client, by the broker", || has_gone(&clients()).then_some(()));
     });
     assert_eq!(waits.recv(None).expect_err("the end").ran, Ran::No);
     assert!(sequence > 0);
@@ -84,7 +84,7 @@ fn a_half_open_client_and_its_broker_notice_each_other() {
 }
 
 #[test]
-fn a_request_of_a_vanished_client_that_waited_is_removed() {
+fn a_request_of_a_silent_client_that_waited_is_removed() {
     let broker = Broker::start(&[]);
     broker.with_workers("hang", "isdcrash hang", 1);
     let proxy = Blackhole::before(&broker.port("client"));
@@ -95,7 +95,7 @@ fn a_request_of_a_vanished_client_that_waited_is_removed() {
     waits.send("waits", &Send::default()).expect("sent");
     broker.await_page("", "isdData.Waiting          = 1\n");
     proxy.blackhole();
-    noticed("a vanished client whose request waits", || {
+    noticed("a silent client whose request waits", || {
         (broker.number("", "isdData.Waiting") == 0).then_some(())
     });
     assert_eq!(broker.end(), 0);
@@ -120,7 +120,7 @@ fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
         .expect("a thread");
     broker.await_idle(1);
     proxy.blackhole();
-    noticed("a vanished worker, by the broker", || {
+    noticed("a silent worker, by the broker", || {
         broker.op("listevents 100").contains("answered no ping").then_some(())
     });
     // It noticed as well, and is there again, as another worker, through the same proxy.
@@ -144,7 +144,7 @@ fn a_half_open_host_is_lost_and_dialled_again() {
     broker.await_idle(1);
     let pid = broker.worker_pid(1);
     proxy.blackhole();
-    noticed("a vanished host, by the broker", || {
+    noticed("a silent host, by the broker", || {
         broker.op("listevents 100").contains("host a: was silent").then_some(())
     });
     broker.await_page("host a", "host->state = up");

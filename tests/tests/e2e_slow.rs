@@ -1,6 +1,6 @@
 //! Peers that are there to be in the way, with real processes: frames that are never finished, a
 //! byte now and then, before and after the login, on the ports of clients, workers and execd. Each
-//! is cut in its time and takes no more than it may; others do not notice. Not peers that vanish:
+//! is cut in its time and takes no more than it may; others do not notice. Not silent peers:
 //! `e2e_silent`.
 
 use isect_tests::figures::{now, say};
@@ -152,7 +152,7 @@ fn a_reader_that_is_held_back_is_not_blamed_for_half_a_frame() {
 fn large_frames_that_are_never_finished_hold_no_more_memory_than_they_may() {
     const MAX: usize = 64 << 20;
     const CLIENTS: usize = 300;
-    let broker = Broker::start(&["--set", "intake_bytes_max=67108864"]);
+    let broker = Broker::start(&["--set", "inboxes_bytes_max=67108864"]);
     broker.with_workers("echo", "isdecho", 1);
     let idle = broker.memory_kib("VmRSS");
     let frame = request(1 << 20);
@@ -180,7 +180,7 @@ fn large_frames_that_are_never_finished_hold_no_more_memory_than_they_may() {
     }
     let most = broker.memory_kib("VmHWM");
     say(&format!(
-        "{CLIENTS} clients with a MiB less a byte each, intake_bytes_max {MAX}: {refused} refused; \
+        "{CLIENTS} clients with a MiB less a byte, inboxes_bytes_max {MAX}: {refused} refused; \
          idle {idle} KiB, at most {most} KiB"
     ));
     assert!((CLIENTS - MAX / (1 << 20)..CLIENTS).contains(&refused), "{refused} refused");

@@ -148,7 +148,7 @@ fn isdexecd_goes_on_and_tells_how_much_was_dropped() {
     broker.op(&format!("config worker echo far {}", program("isdecho").display()));
     broker.op("start echo");
     broker.await_idle(1);
-    // Each is a line; those that strangers cause are counted and left out before they come so far.
+    // Each is a line; those that peers cause before a login are left out before they come so far.
     signal_number(execd.pid(), SIGRTMIN, sys::stderr::LINES_MAX + 100);
     let old = broker.worker_pid(1);
     signal_pid(old, Signal::SIGKILL);

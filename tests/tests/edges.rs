@@ -79,7 +79,7 @@ impl World {
         self.engine.check_all().unwrap_or_else(|law| panic!("{law} after {shown}"));
     }
 
-    /// A frame comes; what this side may not say is garbage, as in the real shell.
+    /// A frame comes; what this side may not say is garbage, as in the real reactor.
     fn frame(&mut self, link: LinkId, role: Role, kind: Kind, head: Header, body: &str) {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let head = Header { command: kind.number(), len: body.len() as u32, ..head };

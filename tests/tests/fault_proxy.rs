@@ -96,12 +96,12 @@ fn a_cut_comes_after_exactly_so_many_bytes() {
 }
 
 #[test]
-fn a_vanished_peer_drops_everything_and_closes_nothing() {
+fn a_half_open_connection_drops_everything_and_closes_nothing() {
     let (mut near, mut far, proxy) = through(1);
     near.write_all(b"before").expect("sent");
     let mut got = [0; 6];
     far.read_exact(&mut got).expect("it comes");
-    proxy.harm(0, Harm::Vanish);
+    proxy.harm(0, Harm::HalfOpen);
     await_that("the incident", || (!proxy.incidents().is_empty()).then_some(()));
     for _ in 0..100 {
         near.write_all(&[7; 65_536]).expect("the proxy takes it all");
@@ -112,7 +112,7 @@ fn a_vanished_peer_drops_everything_and_closes_nothing() {
     proxy.heal();
     far.set_read_timeout(Some(PATIENCE)).expect("a timeout");
     assert_eq!(all(&far), (Vec::new(), Some(ErrorKind::ConnectionReset)));
-    assert_eq!(proxy.incidents()[0].kind, Kind::Vanished);
+    assert_eq!(proxy.incidents()[0].kind, Kind::HalfOpen);
     await_that("its end", || (proxy.incidents()[0].until != u64::MAX).then_some(()));
 }
 

@@ -243,7 +243,7 @@ impl Session {
     ///
     /// # Errors
     /// `WouldBlock`: the other side has more to say. Others: as [`read_some`](Self::read_some).
-    pub fn shake<S: Read + Write>(&mut self, socket: &mut S) -> io::Result<()> {
+    pub fn handshake<S: Read + Write>(&mut self, socket: &mut S) -> io::Result<()> {
         let mut room = Room { slices: &mut [], index: 0, at: 0, filled: 0 };
         let mut scratch = [0; SCRATCH_BYTES];
         self.answer(socket)?;

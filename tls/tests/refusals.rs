@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Authority, shake, wire, write_private};
+use common::{Authority, handshake, wire, write_private};
 use std::io::IoSlice;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -14,7 +14,7 @@ fn trouble(listener: &Listener, caller: &Caller, name: &str) -> (String, String)
     let (mut one, mut other) =
         (listener.session().expect("a session"), caller.session(name).expect("a session"));
     let (mut near, mut far) = wire();
-    let _ = shake((&mut one, &mut near), (&mut other, &mut far));
+    let _ = handshake((&mut one, &mut near), (&mut other, &mut far));
     // A caller learns only now what the listener thinks of his certificate.
     let mut buffer = [0; 100];
     let mut look = |session: &mut Session, end: &mut common::End| {

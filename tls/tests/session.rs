@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Authority, End, shake, wire};
+use common::{Authority, End, handshake, wire};
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut};
 use tls::session::{AHEAD_BYTES_MAX, Fault, Session};
 
@@ -56,7 +56,7 @@ fn bytes_go_both_ways_in_crumbs_and_at_once() {
         (near.most, far.most) = (most, most);
         near.output.borrow_mut().room = room;
         far.output.borrow_mut().room = room;
-        let done = shake((&mut listener, &mut near), (&mut caller, &mut far));
+        let done = handshake((&mut listener, &mut near), (&mut caller, &mut far));
         assert!(done.0.is_ok() && done.1.is_ok(), "{done:?}");
         for count in [1, 64, 16_384, 16_385, 40_000] {
             let body = body(count);
@@ -82,7 +82,7 @@ fn a_pause_at_any_byte_of_the_handshake_and_the_first_frames_changes_nothing() {
             let (mut near, mut far) = wire();
             let pipe = if direction { &near.input } else { &far.input };
             pipe.borrow_mut().pause_at = Some(pause);
-            let done = shake((&mut one, &mut near), (&mut other, &mut far));
+            let done = handshake((&mut one, &mut near), (&mut other, &mut far));
             assert!(done.0.is_ok() && done.1.is_ok(), "pause at {pause}: {done:?}");
             carry((&mut other, &mut far), (&mut one, &mut near), &body(64), 1000);
             carry((&mut one, &mut near), (&mut other, &mut far), &body(64), 1000);
@@ -106,7 +106,7 @@ fn an_end_without_its_word_is_a_break_at_any_byte() {
             (listener.session().unwrap(), caller.session("localhost").unwrap());
         let (mut near, mut far) = wire();
         near.input.borrow_mut().cut_at = Some(cut);
-        let done = shake((&mut one, &mut near), (&mut other, &mut far));
+        let done = handshake((&mut one, &mut near), (&mut other, &mut far));
         if let Err(error) = done.0 {
             assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "cut at {cut}");
             continue;
@@ -141,7 +141,7 @@ fn the_end_is_known_although_the_socket_stays_open() {
     let authority = Authority::new();
     let (mut one, mut other) = sessions(&authority);
     let (mut near, mut far) = wire();
-    let done = shake((&mut one, &mut near), (&mut other, &mut far));
+    let done = handshake((&mut one, &mut near), (&mut other, &mut far));
     assert!(done.0.is_ok() && done.1.is_ok());
     other.write(&mut far, &[IoSlice::new(b"bye")]).unwrap();
     other.close();
@@ -158,7 +158,7 @@ fn what_waits_in_a_session_is_bounded() {
     let authority = Authority::new();
     let (mut one, mut other) = sessions(&authority);
     let (mut near, mut far) = wire();
-    let done = shake((&mut one, &mut near), (&mut other, &mut far));
+    let done = handshake((&mut one, &mut near), (&mut other, &mut far));
     assert!(done.0.is_ok() && done.1.is_ok());
     far.output.borrow_mut().room = 1000;
     let large = body(1_000_000);
@@ -194,7 +194,7 @@ fn who_speaks_no_tls_is_told_so_in_plain_words() {
     assert_eq!(one.write(&mut near, &[IoSlice::new(b"plain words")]).unwrap(), 11);
     let said: Vec<u8> = far.input.borrow().bytes.iter().copied().collect();
     assert_eq!(said, b"plain words");
-    let error = other.shake(&mut far).unwrap_err();
+    let error = other.handshake(&mut far).unwrap_err();
     assert_eq!(other.fault(), Some(&Fault::Plain));
     assert!(error.to_string().contains("leave out 'tls://'"), "{error}");
 }
@@ -227,7 +227,7 @@ fn a_bit_that_flips_anywhere_never_gets_through() {
         let (mut near, mut far) = wire();
         let mut results = (Ok(()), Ok(()));
         for _ in 0..20 {
-            results = (one.shake(&mut near), other.shake(&mut far));
+            results = (one.handshake(&mut near), other.handshake(&mut far));
             let pipe = &far.input;
             let passed = pipe.borrow().passed;
             if let Some(byte) = at_checked(at, passed)
@@ -255,7 +255,7 @@ fn both_ends_of_a_connection_have_one_channel_and_no_other_connection_has_it() {
         let (mut listener, mut caller) = sessions(&authority);
         assert!(listener.channel().is_err() && caller.channel().is_err(), "before the handshake");
         let (mut near, mut far) = wire();
-        let done = shake((&mut listener, &mut near), (&mut caller, &mut far));
+        let done = handshake((&mut listener, &mut near), (&mut caller, &mut far));
         assert!(done.0.is_ok() && done.1.is_ok(), "{done:?}");
         let channel = listener.channel().expect("it is through");
         assert_eq!(caller.channel(), Ok(channel));

@@ -7,7 +7,7 @@ use isect_benches::peers::{Batch, PEERS, Peer, Setup, worker_speech};
 use isect_benches::proc::Scheduling;
 use isect_benches::round::{Course, run_and_tell, say};
 use isect_benches::shape::Shape;
-use isect_benches::sock::Place;
+use isect_benches::sock::Endpoint;
 use isect_benches::stop::Stop;
 use isect_benches::{
     budgets, echo, fairness, memory, noise, proc, relay, restart, steps, syscalls, table, usage,
@@ -55,13 +55,13 @@ enum Command {
     /// Lists the peers and whether they are installed.
     Peers(Where),
     #[command(hide = true)]
-    Relay { clients: Place, workers: Place },
+    Relay { clients: Endpoint, workers: Endpoint },
     #[command(hide = true)]
     Echo(EchoArgs),
     #[command(hide = true)]
     Steps { name: String, count: u64 },
     #[command(hide = true)]
-    Noise { name: String, place: Place },
+    Noise { name: String, endpoint: Endpoint },
     #[command(hide = true)]
     Run {
         #[arg(long)]
@@ -78,12 +78,12 @@ enum Command {
 #[derive(Debug, Args)]
 struct EchoArgs {
     #[arg(long)]
-    listen: Option<Place>,
+    listen: Option<Endpoint>,
     #[arg(long, default_value = "limit")]
     speech: String,
     #[arg(long, default_value_t = 1)]
     workers: usize,
-    place: Option<Place>,
+    endpoint: Option<Endpoint>,
 }
 
 /// Where programs are and how they are started.
@@ -222,15 +222,17 @@ fn run(cli: Cli) -> Result<(), String> {
         Command::Fairness(args) => run_fairness(&args),
         Command::Budgets { file, update } => print(&budgets::check(&file, update)?),
         Command::Steps { name, count } => steps::run(&name, count),
-        Command::Noise { name, place } => {
+        Command::Noise { name, endpoint } => {
             print("ready\n")?;
-            noise::run(&name, &place)
+            noise::run(&name, &endpoint)
         }
         Command::Relay { clients, workers } => relay::run(&clients, &workers),
-        Command::Echo(args) => match (&args.listen, &args.place) {
+        Command::Echo(args) => match (&args.listen, &args.endpoint) {
             (Some(listen), _) => echo::listen(listen),
-            (None, Some(place)) => echo::serve(place, args.workers, worker_speech(&args.speech)?),
-            (None, None) => Err("echo: neither --listen nor a place".into()),
+            (None, Some(endpoint)) => {
+                echo::serve(endpoint, args.workers, worker_speech(&args.speech)?)
+            }
+            (None, None) => Err("echo: neither --listen nor an endpoint".into()),
         },
         Command::Run { core, in_order, scheduling, words } => {
             Err(proc::become_program(core, in_order, scheduling, &words))

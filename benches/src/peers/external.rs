@@ -6,7 +6,7 @@ use super::{Running, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;
 use crate::proc::{Process, Scheduling, Start, find_program};
 use crate::shape::Shape;
-use crate::sock::Place;
+use crate::sock::Endpoint;
 use crate::speech::{self, Asks};
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -91,10 +91,10 @@ impl External {
         (speech, workers_at): (&str, SocketAddr),
         asker: Box<dyn Fn() -> Box<dyn Asks>>,
     ) -> Result<Running, String> {
-        let place = Place::Tcp(workers_at);
-        let echo = workers(setup, self.dir.path(), (speech, &place), shape.workers)?;
+        let endpoint = Endpoint::Tcp(workers_at);
+        let echo = workers(setup, self.dir.path(), (speech, &endpoint), shape.workers)?;
         Ok(Running {
-            place: Place::Tcp(self.at),
+            endpoint: Endpoint::Tcp(self.at),
             asker,
             broker: Some(self.process.pid()),
             held: None,

@@ -6,7 +6,7 @@ use crate::clock;
 use crate::json::rows;
 use crate::proc::{Process, Scheduling, Start};
 use crate::shape::Shape;
-use crate::sock::{Line, Place, Stream};
+use crate::sock::{Endpoint, Line, Stream};
 use crate::speech::{Asks, Speech, isect};
 use client::address::Address;
 use client::caller::{Caller, Options};
@@ -47,7 +47,7 @@ pub struct Isect {
     /// Its process.
     pub process: Process,
     /// What its ports file says.
-    pub places: Value,
+    pub endpoints: Value,
     dir: TempDir,
 }
 
@@ -119,21 +119,21 @@ impl Isect {
             process.check()?;
             Ok(std::fs::read_to_string(&ports).ok())
         })?;
-        let places = serde_json::from_str(&text).map_err(|e| format!("ports file: {e}"))?;
-        Ok(Self { process, places, dir })
+        let endpoints = serde_json::from_str(&text).map_err(|e| format!("ports file: {e}"))?;
+        Ok(Self { process, endpoints, dir })
     }
 
     /// One of its addresses.
     ///
     /// # Errors
     /// The ports file does not say.
-    pub fn place(&self, name: &str) -> Result<Place, String> {
-        let text = self.places[name].as_str().ok_or_else(|| format!("no address '{name}'"))?;
+    pub fn endpoint(&self, name: &str) -> Result<Endpoint, String> {
+        let text = self.endpoints[name].as_str().ok_or_else(|| format!("no address '{name}'"))?;
         match text.strip_prefix("tls://") {
             None => text.parse(),
             Some(address) => {
                 let address = address.parse().map_err(|e| format!("'{text}': {e}"))?;
-                Ok(Place::Tls(address, self.dir.path().join(CERTIFICATE)))
+                Ok(Endpoint::Tls(address, self.dir.path().join(CERTIFICATE)))
             }
         }
     }
@@ -143,8 +143,8 @@ impl Isect {
     /// # Errors
     /// It does not let one in.
     pub fn op(&self, format: Format) -> Result<Op, String> {
-        let place = self.place("client_unix")?.to_string();
-        let address = Address::parse(&place).map_err(|e| e.to_string())?;
+        let endpoint = self.endpoint("client_unix")?.to_string();
+        let address = Address::parse(&endpoint).map_err(|e| e.to_string())?;
         let mut options = Options::new(ServiceName::op());
         options.format = format;
         let caller = Caller::login(&[address], options).map_err(|e| format!("op: {e}"))?;
@@ -174,15 +174,16 @@ impl Isect {
             self.real_workers(setup, shape.workers, &mut op)?;
         } else {
             let name = if options.workers_unix { "worker_unix" } else { "worker" };
-            let place = self.place(name)?;
-            processes.push(workers(setup, self.dir.path(), ("isect", &place), shape.workers)?);
+            let endpoint = self.endpoint(name)?;
+            processes.push(workers(setup, self.dir.path(), ("isect", &endpoint), shape.workers)?);
         }
         let held = self.queue(shape.queued, &mut op)?;
-        let place = self.place(if options.clients_unix { "client_unix" } else { "client" })?;
+        let endpoint =
+            self.endpoint(if options.clients_unix { "client_unix" } else { "client" })?;
         let service = ServiceName::new(SERVICE).map_err(|e| e.to_string())?;
         processes.insert(0, self.process);
         Ok(Running {
-            place,
+            endpoint,
             asker: Box::new(move || -> Box<dyn Asks> {
                 Box::new(isect::Client::new(service.clone(), 0))
             }),
@@ -227,7 +228,8 @@ impl Isect {
         let poll = Poll::new().map_err(|e| e.to_string())?;
         // At most requests_max (1024) requests may be under way on one connection.
         for first in (0..count).step_by(1000) {
-            let mut stream = Stream::connect(&self.place("client")?).map_err(|e| e.to_string())?;
+            let mut stream =
+                Stream::connect(&self.endpoint("client")?).map_err(|e| e.to_string())?;
             let token = Token(lines.len());
             stream.register(poll.registry(), token).map_err(|e| e.to_string())?;
             let mut line = Line::new(stream);

@@ -7,7 +7,7 @@ mod plain;
 
 use crate::proc::{Process, Scheduling, Start, own_program};
 use crate::shape::Shape;
-use crate::sock::Place;
+use crate::sock::Endpoint;
 use crate::speech::{self, Asks, Speech};
 use protocol::names::ServiceName;
 use std::path::{Path, PathBuf};
@@ -174,7 +174,7 @@ impl Setup {
 /// A peer that runs, with its workers ready. Everything ends when it is dropped: workers first.
 pub struct Running {
     /// Where clients connect.
-    pub place: Place,
+    pub endpoint: Endpoint,
     /// Makes a client's end.
     pub asker: Box<dyn Fn() -> Box<dyn Asks>>,
     /// The broker's process id; `None` = there is no broker.
@@ -302,10 +302,10 @@ fn temp_dir() -> Result<TempDir, String> {
 pub fn workers(
     setup: &Setup,
     dir: &Path,
-    (speech, place): (&str, &Place),
+    (speech, endpoint): (&str, &Endpoint),
     count: usize,
 ) -> Result<Process, String> {
-    let args = ["echo", "--speech", speech, "--workers", &count.to_string(), &place.to_string()];
+    let args = ["echo", "--speech", speech, "--workers", &count.to_string(), &endpoint.to_string()];
     let mut process = Start {
         program: &own_program()?,
         args: args.map(str::to_owned).to_vec(),

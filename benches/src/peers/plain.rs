@@ -3,7 +3,7 @@
 use super::{Running, START_LIMIT, Setup, temp_dir, workers};
 use crate::proc::{Process, Scheduling, Start, own_program};
 use crate::shape::Shape;
-use crate::sock::Place;
+use crate::sock::Endpoint;
 use crate::speech::limit;
 use std::path::Path;
 
@@ -24,21 +24,21 @@ fn start(
     }
     .spawn()?;
     let line = process.line(START_LIMIT)?;
-    let places = serde_json::from_str(&line).map_err(|e| format!("it said '{line}': {e}"))?;
-    Ok((process, places))
+    let endpoints = serde_json::from_str(&line).map_err(|e| format!("it said '{line}': {e}"))?;
+    Ok((process, endpoints))
 }
 
-fn place(places: &serde_json::Value, name: &str) -> Result<Place, String> {
-    places[name].as_str().ok_or_else(|| format!("it did not say where '{name}' is"))?.parse()
+fn endpoint(endpoints: &serde_json::Value, name: &str) -> Result<Endpoint, String> {
+    endpoints[name].as_str().ok_or_else(|| format!("it did not say where '{name}' is"))?.parse()
 }
 
 /// Clients and workers, nothing between.
 pub(super) fn direct(setup: &Setup) -> Result<Running, String> {
     let dir = temp_dir()?;
-    let (process, places) =
+    let (process, endpoints) =
         start(&["echo", "--listen", "127.0.0.1:0"], setup.load_core(), dir.path())?;
     Ok(Running {
-        place: place(&places, "client")?,
+        endpoint: endpoint(&endpoints, "client")?,
         asker: Box::new(|| Box::new(limit::Client)),
         broker: None,
         held: None,
@@ -58,10 +58,11 @@ pub(super) fn limit(setup: &Setup, shape: &Shape, is_unix: bool) -> Result<Runni
         }
     });
     let role = ["relay", &clients, &workers_at];
-    let (relay, places) = start(&role, setup.broker_core(), dir.path())?;
-    let echo = workers(setup, dir.path(), ("limit", &place(&places, "worker")?), shape.workers)?;
+    let (relay, endpoints) = start(&role, setup.broker_core(), dir.path())?;
+    let echo =
+        workers(setup, dir.path(), ("limit", &endpoint(&endpoints, "worker")?), shape.workers)?;
     Ok(Running {
-        place: place(&places, "client")?,
+        endpoint: endpoint(&endpoints, "client")?,
         asker: Box::new(|| Box::new(limit::Client)),
         broker: Some(relay.pid()),
         held: None,

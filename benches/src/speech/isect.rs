@@ -32,9 +32,9 @@ pub struct Worker {
 }
 
 fn append(frame: Frame, out: &mut Vec<u8>) {
-    let parts = encode::parts(frame);
-    out.extend_from_slice(&parts.head);
-    out.extend_from_slice(&parts.body);
+    let encoded = encode::encode(frame);
+    out.extend_from_slice(&encoded.head);
+    out.extend_from_slice(&encoded.body);
 }
 
 /// The header and the size of the whole frame at the front, if it is there.

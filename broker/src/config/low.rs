@@ -3,7 +3,7 @@
 use super::cli::{Args, LogFormat, LogLevel, WorkerArgs};
 use super::tls::{Ports, TlsFiles};
 use crate::exit::Fatal;
-use protocol::address::{Host, HostPort, Place};
+use protocol::address::{Host, HostPort, ParsedAddress};
 use protocol::limits::{CLIENT_PORT, TLS_PREFIX};
 use protocol::settings::{SETTINGS, Setting};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -191,20 +191,20 @@ fn endpoint(option: &str, text: &str, port: u16) -> Result<Endpoint, Fatal> {
             text.escape_debug()
         ))
     };
-    match Place::parse(text).map_err(wrong)? {
-        Place::Unix(path) => Ok(Endpoint::Unix(PathBuf::from(path))),
-        Place::Tcp(place) => bound(&place, port).map(Endpoint::Tcp).map_err(wrong),
-        Place::Tls(place) => bound(&place, port).map(Endpoint::Tls).map_err(wrong),
+    match ParsedAddress::parse(text).map_err(wrong)? {
+        ParsedAddress::Unix(path) => Ok(Endpoint::Unix(PathBuf::from(path))),
+        ParsedAddress::Tcp(host_port) => bound(&host_port, port).map(Endpoint::Tcp).map_err(wrong),
+        ParsedAddress::Tls(host_port) => bound(&host_port, port).map(Endpoint::Tls).map_err(wrong),
     }
 }
 
-fn bound(place: &HostPort, port: u16) -> Result<SocketAddr, String> {
-    let port = place.port.unwrap_or(port);
-    match (&place.host, place.host.ip()) {
+fn bound(host_port: &HostPort, port: u16) -> Result<SocketAddr, String> {
+    let port = host_port.port.unwrap_or(port);
+    match (&host_port.host, host_port.host.ip()) {
         (_, Some(ip)) => Ok(SocketAddr::new(ip, port)),
         // The zone is the name or the number of an interface; nothing is asked of a network.
         (Host::V6(..), None) => {
-            let found = (place.host.bare().as_str(), port).to_socket_addrs();
+            let found = (host_port.host.bare().as_str(), port).to_socket_addrs();
             let first = found.map(|mut all| all.next());
             first.ok().flatten().ok_or_else(|| "names an interface that is not there".to_owned())
         }

@@ -85,7 +85,7 @@ impl Engine {
     pub(crate) fn silent_worker(&mut self, link: LinkId, key: usize, why: &str, out: Out<'_>) {
         if self.may_be_cut_off(key) == CutOff::MayBe && !self.workers[key].is_self_started {
             self.close_link(link, out);
-            self.worker_lost(key, Close::Vanished, why, out);
+            self.worker_lost(key, Close::TimedOut, why, out);
             return;
         }
         let what = format!("{why}; it is killed");

@@ -1,6 +1,6 @@
 //! Who may do what: the tokens in force, logins that prove one, what follows from a token, a user
 //! or neither, and what a change of the tokens means for those who are in. Not how a token is
-//! proved: the shell checks that and says what came of it.
+//! proved: the reactor checks that and says what came of it.
 
 use super::action::Action;
 use super::clients;
@@ -26,7 +26,7 @@ use protocol::rights::Rights;
 
 /// A login whose proof is awaited.
 #[derive(Debug)]
-pub(crate) struct Pending {
+pub(crate) struct PendingLogin {
     what: Entrant,
     token: Option<TokenName>,
     /// The proof came and is being checked, or will be.
@@ -41,7 +41,7 @@ enum Entrant {
     Worker(WorkerLogin),
 }
 
-impl Pending {
+impl PendingLogin {
     /// A client's.
     pub(crate) fn client(login: Login) -> Self {
         let token = login.token.as_ref().map(|claim| claim.token.clone());
@@ -120,7 +120,13 @@ impl Engine {
     }
 
     /// A login names a token: let it be proved.
-    pub(crate) fn challenge(&mut self, link: LinkId, claim: Claim, pending: Pending, out: Out<'_>) {
+    pub(crate) fn challenge(
+        &mut self,
+        link: LinkId,
+        claim: Claim,
+        pending: PendingLogin,
+        out: Out<'_>,
+    ) {
         if self.access.tokens.is_none() {
             let text = "this broker has no tokens; log in without one";
             self.refuse_link(link, ErrorBody::new(ErrorCode::BadToken, text), out);
@@ -149,7 +155,7 @@ impl Engine {
         };
         pending.is_checked = true;
         let check = match &pending.token {
-            Some(token) => self.access.logins.ask(token, slot.peer.place, self.now),
+            Some(token) => self.access.logins.ask(token, slot.peer.group, self.now),
             None => Check::Now,
         };
         match check {
@@ -182,7 +188,7 @@ impl Engine {
         let Some(slot) = self.links.get(link) else { return };
         let name = token.map_or("", TokenName::as_str);
         let failure = match token {
-            Some(token) => self.access.logins.failed(token, slot.peer.place, self.now),
+            Some(token) => self.access.logins.failed(token, slot.peer.group, self.now),
             None => Failure::Counted,
         };
         let text = format!("token '{name}' is not known here, or was not proved");
@@ -205,7 +211,8 @@ impl Engine {
 
     pub(crate) fn on_proven(&mut self, link: LinkId, proven: Result<String, String>, out: Out<'_>) {
         let Some(slot) = self.links.get_mut(link) else { return };
-        let Some(Pending { what, token, .. }) = slot.pending.take().map(|pending| *pending) else {
+        let Some(PendingLogin { what, token, .. }) = slot.pending.take().map(|pending| *pending)
+        else {
             return;
         };
         match (proven, what) {

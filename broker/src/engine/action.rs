@@ -52,7 +52,7 @@ pub enum Action {
         /// What.
         frame: Frame,
     },
-    /// Send an operator an answer: the shell makes text or JSON of it.
+    /// Send an operator an answer: the reactor makes text or JSON of it.
     Answer {
         /// To whom.
         link: LinkId,
@@ -101,7 +101,7 @@ pub enum Action {
         /// Who wants to know.
         asker: Asker,
     },
-    /// Start a program: an `exec-start` frame to a host, whose `secret` the shell fills in.
+    /// Start a program: an `exec-start` frame to a host, whose `secret` the reactor fills in.
     Start {
         /// To which execd.
         link: LinkId,

@@ -1,5 +1,5 @@
 //! The certificates were read: what is recorded and answered. Not the certificates: those are the
-//! shell's, the engine never sees one.
+//! reactor's, the engine never sees one.
 
 use super::fact::{About, FactKind};
 use super::input::{Asker, Certificates};

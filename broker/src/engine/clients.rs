@@ -1,7 +1,7 @@
 //! The attached clients (the manual's priority list): login, logout, blocking, priority, moving to
 //! another service. Not their requests: `transaction` has those.
 
-use super::access::Pending;
+use super::access::PendingLogin;
 use super::fact::{About, FactKind};
 use super::input::Peer;
 use super::links::End;
@@ -159,7 +159,7 @@ impl Engine {
             return;
         }
         match login.token.clone() {
-            Some(claim) => self.challenge(link, claim, Pending::client(login), out),
+            Some(claim) => self.challenge(link, claim, PendingLogin::client(login), out),
             None => self.admit_client(link, login, None, out),
         }
     }

@@ -12,7 +12,7 @@ use protocol::decode::WireError;
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{HostName, TokenName};
-use protocol::place::{Place, canonical};
+use protocol::peer_group::{PeerGroup, canonical};
 use protocol::proof::{Challenge, Proof};
 use protocol::rights::Rights;
 use protocol::time::Wall;
@@ -80,21 +80,21 @@ pub struct Peer {
     /// The token that it proved.
     pub token: Option<TokenName>,
     /// Whose attempts its own are counted with: the address by its value.
-    pub place: Place,
+    pub group: PeerGroup,
 }
 
 impl Peer {
     /// Who came over TCP from this address, whose one spelling it gets.
     pub fn tcp(address: SocketAddr, fd: i32) -> Self {
-        let place = Place::of(address.ip());
+        let group = PeerGroup::of(address.ip());
         let address = canonical(address);
         let is_remote = !address.ip().is_loopback();
-        Self { address: address.to_string(), fd, place, is_remote, ..Self::default() }
+        Self { address: address.to_string(), fd, group, is_remote, ..Self::default() }
     }
 
     /// Who came over a Unix socket.
     pub fn unix(uid: Option<u32>, fd: i32) -> Self {
-        Self { address: "unix".to_owned(), fd, uid, place: Place::User(uid), ..Self::default() }
+        Self { address: "unix".to_owned(), fd, uid, group: PeerGroup::User(uid), ..Self::default() }
     }
 }
 
@@ -154,7 +154,7 @@ pub enum Close {
     /// The connection broke.
     Reset,
     /// The peer's machine answered nothing for `silence_ms`, or can't be reached any more.
-    Vanished,
+    TimedOut,
 }
 
 /// What an execd reports.

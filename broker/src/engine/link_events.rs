@@ -26,15 +26,16 @@ impl Engine {
     }
 
     pub(crate) fn on_closed(&mut self, link: LinkId, how: Close, out: Out<'_>) {
-        let vanished;
+        let timed_out;
         let why = match how {
             Close::Eof => "closed its connection",
             Close::Torn => "closed its connection in the middle of a frame",
             Close::Reset => "lost its connection",
-            Close::Vanished => {
+            Close::TimedOut => {
                 let limit = self.settings.get(Setting::SilenceMs);
-                vanished = format!("vanished: its machine answers nothing (silence_ms is {limit})");
-                &vanished
+                timed_out =
+                    format!("timed out: its machine answers nothing (silence_ms is {limit})");
+                &timed_out
             }
         };
         self.link_gone(link, how, why, out);

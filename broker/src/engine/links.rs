@@ -1,7 +1,7 @@
 //! The links as the engine knows them: what stands at the other end, who waits because it is
 //! congested, when it was last heard. Not the connections: those are the reactor's.
 
-use super::access::Pending;
+use super::access::PendingLogin;
 use super::action::Action;
 use super::input::Peer;
 use super::quotas::Share;
@@ -44,7 +44,7 @@ pub(crate) struct Slot {
     /// Who it is, as the kernel says.
     pub(crate) peer: Peer,
     /// The login whose proof is awaited.
-    pub(crate) pending: Option<Box<Pending>>,
+    pub(crate) pending: Option<Box<PendingLogin>>,
     /// When something last came from it.
     pub(crate) heard: Tick,
     /// Heartbeats since then.

@@ -95,7 +95,7 @@ pub(crate) type Out<'a> = &'a mut Vec<Action>;
 pub struct EngineOptions {
     /// The settings in force at the start.
     pub settings: Settings,
-    /// Runs are numbered from here on; the shell takes a number that grows with the wall clock, so
+    /// Runs are numbered from here on; the reactor takes one that grows with the wall clock, so
     /// that a run after a restart of the broker is never taken for one before it.
     pub run_base: u64,
 }

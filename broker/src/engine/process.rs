@@ -191,7 +191,7 @@ impl Engine {
             self.on_status_lost(link, id, out);
         }
         let wait = self.return_wait_ms(key);
-        let is_cut_off = how == Close::Vanished || !self.is_reached(&self.workers[key].host);
+        let is_cut_off = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessState::Returning, self.now);

@@ -1,4 +1,4 @@
-//! Plain structs for those who look at the engine from outside: scripts, the simulation, the shell.
+//! Plain structs for who looks at the engine from outside: scripts, the simulation, the reactor.
 //! Not what operators see: `op_read` and `op_show` make that.
 
 use super::Engine;

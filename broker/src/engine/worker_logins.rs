@@ -1,7 +1,7 @@
 //! Workers log in: with the secret of their start, as workers that started themselves, or again
 //! after the broker was away. Whether the secret is genuine was found out before (`proof`).
 
-use super::access::Pending;
+use super::access::PendingLogin;
 use super::action::Action;
 use super::fact::FactKind;
 use super::input::{Close, Start};
@@ -52,7 +52,7 @@ impl Engine {
                 );
                 self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
             }
-            (None, Some(claim)) => self.challenge(link, claim, Pending::worker(login), out),
+            (None, Some(claim)) => self.challenge(link, claim, PendingLogin::worker(login), out),
             (None, None) => self.admit_self_started(link, &login, None, out),
         }
     }

@@ -1,7 +1,7 @@
 //! What the engine decided → what is done. One exhaustive match; it never calls the engine.
 
+use super::io::Io;
 use super::log;
-use super::shell::Shell;
 use crate::engine::action::{Action, Origin};
 use crate::engine::fact::FactKind;
 use crate::engine::input::Start;
@@ -10,7 +10,7 @@ use crate::translate::outbound;
 /// A table of so many rows is written by a helper thread.
 const LONG_ROWS: usize = 100;
 
-impl Shell {
+impl Io {
     /// Does one thing.
     pub(super) fn apply(&mut self, action: Action) {
         match action {
@@ -27,8 +27,8 @@ impl Shell {
             }
             Action::Verify { link, proof } => self.verify(link, &proof),
             Action::Greet { link, hello } => {
-                self.desk.doubt(link);
-                self.helpers.greet(link, *hello, &self.desk);
+                self.authenticator.require_proof(link);
+                self.helpers.greet(link, *hello, &self.authenticator);
             }
             Action::Prove { link, challenge } => self.prove(link, *challenge),
             Action::ReadTokens { asker } => self.reload(asker),

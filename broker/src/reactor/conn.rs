@@ -1,15 +1,15 @@
 //! One connection as the loop knows it: its socket, what came and is not understood yet, what waits
-//! to be sent. An idle connection owns no buffer. Not how bytes become frames: `intake`.
+//! to be sent. An idle connection owns no buffer. How bytes become frames: `frame_reader`.
 
-use super::intake::{Intake, end_of};
+use super::frame_reader::{FrameReader, end_of};
+use super::liveness::PeerLiveness;
 use super::outbox::Outbox;
+use super::pre_login::Queued;
 use super::stream::Stream;
-use super::turns::Turn;
-use super::vanish::Doubt;
 use crate::engine::input::Close;
 use protocol::kinds::Role;
 use protocol::names::HostName;
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 
 /// Where a connection is in its life.
@@ -53,7 +53,7 @@ pub(super) struct Conn {
     /// When it last took bytes, while some wait.
     pub(super) progress_at: Tick,
     /// What came.
-    pub(super) intake: Intake,
+    pub(super) reader: FrameReader,
     /// Bytes set aside for its large frame that has come in part.
     pub(super) counted: usize,
     /// The engine wants nothing from it for now.
@@ -72,18 +72,18 @@ pub(super) struct Conn {
     pub(super) broken: Option<Close>,
     /// When it was last read.
     pub(super) heard_at: Tick,
-    /// The peer is on another machine, which may vanish.
+    /// The peer is on another machine.
     pub(super) is_remote: bool,
-    /// Whether it has.
-    pub(super) doubt: Doubt,
+    /// Whether its machine answers, as far as was asked.
+    pub(super) liveness: PeerLiveness,
     /// It is to be shut for writing when all is sent.
     pub(super) is_shutting: bool,
     /// It was never let in: the error in its outbox says why.
     pub(super) is_refused: bool,
-    /// Whose turns it shares.
-    pub(super) place: Place,
-    /// Where it waits for its turn.
-    pub(super) turn: Option<Turn>,
+    /// The peers that it shares queues with.
+    pub(super) peer_group: PeerGroup,
+    /// In which queue it waits before its login.
+    pub(super) queued: Option<Queued>,
     /// A step of its handshake was done.
     pub(super) is_begun: bool,
 }
@@ -99,7 +99,7 @@ impl Conn {
     /// (After a FIN the kernel reports a reset to writers alone; and an error that a write got is
     /// not told again.)
     pub(super) fn worst_known(&self) -> Close {
-        let part = if self.intake.has_part() { Close::Torn } else { Close::Eof };
+        let part = if self.reader.has_partial() { Close::Torn } else { Close::Eof };
         let error = match self.stream.take_error() {
             Ok(None) => Close::Eof,
             Ok(Some(error)) | Err(error) => end_of(&error),
@@ -116,7 +116,7 @@ impl Conn {
             phase: Phase::Open,
             outbox: Outbox::default(),
             progress_at: Tick::default(),
-            intake: Intake::default(),
+            reader: FrameReader::default(),
             counted: 0,
             is_paused: false,
             is_listed: false,
@@ -126,11 +126,11 @@ impl Conn {
             is_told: false,
             broken: None,
             heard_at: Tick::default(),
-            doubt: Doubt::None,
+            liveness: PeerLiveness::Unwatched,
             is_shutting: false,
             is_refused: false,
-            place: Place::default(),
-            turn: None,
+            peer_group: PeerGroup::default(),
+            queued: None,
             is_begun: false,
         }
     }

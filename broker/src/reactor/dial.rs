@@ -2,12 +2,12 @@
 //! is started when nobody answers at its socket. Not how often to try again: that is the engine's.
 
 use super::conn::{Conn, Phase};
-use super::shell::Shell;
+use super::io::Io;
+use super::links::Ready;
 use super::stream::Stream;
-use super::tokens::Ready;
 use crate::engine::input::{Expected, Input};
 use mio::net::{TcpStream, UnixStream};
-use protocol::address::Place;
+use protocol::address::ParsedAddress;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::limits::{EXECD_PORT, TLS_PREFIX};
@@ -30,7 +30,7 @@ pub(super) struct Redial {
     until: Tick,
 }
 
-impl Shell {
+impl Io {
     /// Begins to connect to a host's execd; `HostOpened` or `HostRefused` follows.
     pub(super) fn dial(&mut self, host: HostName, address: String) {
         if self.local.as_ref().is_some_and(|local| local.address == address) {
@@ -47,8 +47,7 @@ impl Shell {
 
     /// Begins to connect to an address that is known; `text` is how the operator wrote it.
     pub(super) fn dial_tcp(&mut self, host: HostName, address: SocketAddr, text: &str) {
-        let session = match text.strip_prefix(TLS_PREFIX).map(|place| self.secure.dial(name(place)))
-        {
+        let session = match text.strip_prefix(TLS_PREFIX).map(|rest| self.secure.dial(name(rest))) {
             None => None,
             Some(Ok(session)) => Some(session),
             Some(Err(why)) => return self.refused(host, why),
@@ -79,7 +78,7 @@ impl Shell {
         };
         let path = local.address.strip_prefix("unix:").unwrap_or_default();
         match UnixStream::connect(path) {
-            Ok(stream) => match local.judge(&stream) {
+            Ok(stream) => match local.check_peer(&stream) {
                 Ok(must) => self.dialled(host, Ok(Stream::Unix(stream)), must),
                 Err(why) => self.refused(host, why),
             },
@@ -126,7 +125,7 @@ impl Shell {
                 if let Err(error) = conn.stream.tune(self.limits.silence) {
                     tracing::debug!("host {host}: {error}");
                 }
-                match conn.stream.shake() {
+                match conn.stream.handshake() {
                     Ok(()) => return self.opened(link, host, None),
                     Err(error) if error.kind() == ErrorKind::WouldBlock => return None,
                     Err(error) => error,
@@ -170,7 +169,7 @@ impl Shell {
     ) -> Option<Input> {
         let conn = self.links.get(link)?;
         conn.phase = Phase::Open;
-        conn.intake.is_known = true;
+        conn.reader.is_known = true;
         let fd = conn.stream.fd();
         self.dials_done += 1;
         Some(Input::HostOpened { link, host, fd, must })
@@ -184,16 +183,16 @@ impl Shell {
 }
 
 /// The host of `HOST:PORT`, which its certificate must be for.
-fn name(place: &str) -> &str {
-    place.rsplit_once(':').map_or(place, |(host, _)| host)
+fn name(address: &str) -> &str {
+    address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 
 /// An address that needs no look-up.
 fn numeric(address: &str) -> Option<SocketAddr> {
-    match Place::parse(address).ok()? {
-        Place::Tcp(place) | Place::Tls(place) => {
-            Some(SocketAddr::new(place.host.ip()?, place.port.unwrap_or(EXECD_PORT)))
+    match ParsedAddress::parse(address).ok()? {
+        ParsedAddress::Tcp(host_port) | ParsedAddress::Tls(host_port) => {
+            Some(SocketAddr::new(host_port.host.ip()?, host_port.port.unwrap_or(EXECD_PORT)))
         }
-        Place::Unix(_) => None,
+        ParsedAddress::Unix(_) => None,
     }
 }

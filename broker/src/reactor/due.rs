@@ -1,9 +1,9 @@
-//! What is due in the shell: closings that take too long, dials nobody answers, connections that
+//! What is due in the reactor: closings that take too long, dials nobody answers, connections that
 //! take nothing. Not the engine's deadlines, which it keeps itself.
 
 use super::conn::Phase;
 use super::dial::DIAL_MS;
-use super::shell::Shell;
+use super::io::Io;
 use crate::engine::input::Input;
 use protocol::ids::LinkId;
 use protocol::time::{Micros, Tick};
@@ -13,7 +13,7 @@ use std::mem;
 /// Whoever comes so much later than something was due was stopped, or its machine was.
 const STANDSTILL: Micros = Micros::from_millis(250);
 
-impl Shell {
+impl Io {
     /// Has a link looked at at this moment.
     pub(super) fn watch_deadline(&mut self, at: Tick, link: LinkId) {
         self.deadlines.push(Reverse((at, link)));
@@ -43,12 +43,12 @@ impl Shell {
         self.deadlines.extend(watched);
     }
 
-    /// When the shell has something to do next.
+    /// When the reactor has something to do next.
     pub(super) fn next_due(&self) -> Option<Tick> {
         let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
         let redial = self.redials.iter().map(|redial| redial.at).min();
-        let parts = Some(self.parts.look_at);
-        let looks = [self.sweep_at, self.watch.look_at, self.door.paused_until, parts];
+        let partial = Some(self.partial_frames.look_at);
+        let looks = [self.sweep_at, self.liveness.look_at, self.acceptor.paused_until, partial];
         looks.into_iter().chain([deadline, redial]).flatten().min()
     }
 
@@ -67,8 +67,8 @@ impl Shell {
         if self.sweep_at.is_some_and(|at| at <= self.now) {
             self.sweep();
         }
-        if self.watch.look_at.is_some_and(|at| at <= self.now) {
-            self.look_for_vanished();
+        if self.liveness.look_at.is_some_and(|at| at <= self.now) {
+            self.check_liveness();
         }
     }
 

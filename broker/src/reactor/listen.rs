@@ -1,12 +1,12 @@
-//! Listeners, and who is let in: up to a limit, from which on the next ones are told so and let go,
-//! until a tenth of the places is free again. Not what the connections say: `conn`.
+//! Listening sockets, and the limits of what they accept: past the limit further connections are
+//! told so and closed, until a tenth of it is free again. What connections say: `read`.
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
+use super::links::Ready;
 use super::secure::Secure;
 use super::state::check_socket_path;
 use super::stream::Stream;
-use super::tokens::Ready;
 use crate::engine::input::{Input, Peer};
 use crate::exit::Fatal;
 use crate::translate::outbound;
@@ -20,7 +20,7 @@ use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::place::canonical;
+use protocol::peer_group::canonical;
 use protocol::settings::Setting;
 use protocol::time::{Micros, Tick};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -44,7 +44,7 @@ const REFUSAL_SHARE: u64 = 16;
 const PAUSE_MS: u64 = 100;
 /// The log says so once in this time.
 const WARN_EVERY: Micros = Micros::from_millis(10_000);
-/// Places beyond the limit that only the broker's own user gets, over the Unix socket.
+/// Connections beyond the limit that only the broker's own user gets, over the Unix socket.
 const OWNERS_MORE: usize = 8;
 /// Descriptors kept for files, listeners and the loop itself.
 pub(super) const RESERVE: u64 = 32;
@@ -55,7 +55,7 @@ enum Socketed {
     Unix(UnixListener, PathBuf),
 }
 
-/// A place where programs connect.
+/// A socket on which connections are accepted.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: Socketed,
@@ -139,7 +139,7 @@ impl Listener {
         Ok(Self { socket, role, is_tls: false, is_ready: true })
     }
 
-    /// Tells the loop when somebody connects.
+    /// Has the loop told when a connection waits.
     pub(super) fn register(&mut self, registry: &Registry, index: usize) -> io::Result<()> {
         let token = Ready::Listener(index).token();
         match &mut self.socket {
@@ -220,30 +220,30 @@ impl Drop for Listener {
     }
 }
 
-/// Who may come in.
+/// Which connections are accepted, and when.
 #[derive(Debug, Default)]
-pub(super) struct Door {
-    /// The limit was reached: closed until a tenth of the places is free.
+pub(super) struct Acceptor {
+    /// The limit was reached: further clients are refused until a tenth of it is free.
     is_full: bool,
-    /// Until then nobody is accepted: the system has no descriptor left.
+    /// Until then nothing is accepted: the system has no descriptor left.
     pub(super) paused_until: Option<Tick>,
     /// Connections that are being told that there is no room.
     pub(super) refusals: usize,
-    /// Clients that are in.
+    /// Clients that are connected.
     pub(super) clients: usize,
     /// Most descriptors of this process.
     pub(super) descriptors_max: u64,
     warned_at: Option<Tick>,
 }
 
-impl Door {
+impl Acceptor {
     /// Whether one more can be told that there is no room.
     fn can_refuse(&self) -> bool {
         let most = usize::try_from(self.descriptors_max / REFUSAL_SHARE).unwrap_or(REFUSALS_MAX);
         self.refusals < most.clamp(1, REFUSALS_MAX)
     }
 
-    /// Accepts nobody for a moment: the system has no descriptor left.
+    /// Accepts nothing for a moment: the system has no descriptor left.
     fn pause(&mut self, now: Tick, role: Role, error: &io::Error) {
         self.paused_until = Some(now.plus_millis(PAUSE_MS));
         if self.warned_at.is_none_or(|at| now.since(at) >= WARN_EVERY) {
@@ -255,7 +255,7 @@ impl Door {
         }
     }
 
-    /// How many clients may be in.
+    /// How many clients may be connected.
     pub(super) fn limit(&self, connections_max: u64) -> usize {
         // Workers, hosts and files keep an eighth, at least the reserve.
         let kept = (self.descriptors_max / 8).max(RESERVE);
@@ -278,8 +278,8 @@ impl Door {
 }
 
 impl Reactor {
-    /// Somebody connected at a listener.
-    pub(super) fn knock(&mut self, index: usize) {
+    /// A connection waits at a listener.
+    pub(super) fn mark_ready(&mut self, index: usize) {
         if let Some(listener) = self.listeners.get_mut(index) {
             listener.is_ready = true;
         }
@@ -287,23 +287,23 @@ impl Reactor {
 
     /// Whether connections may wait that [`accept_all`](Self::accept_all) would take now.
     pub(super) fn has_waiting(&self) -> bool {
-        self.shell.door.paused_until.is_none()
-            && self.shell.door.can_refuse()
+        self.io.acceptor.paused_until.is_none()
+            && self.io.acceptor.can_refuse()
             && self.listeners.iter().any(|listener| listener.is_ready)
     }
 
     /// Accepts who waits, so many from each listener in a turn.
     pub(super) fn accept_all(&mut self) {
-        if self.shell.door.paused_until.is_some_and(|until| self.shell.now < until) {
+        if self.io.acceptor.paused_until.is_some_and(|until| self.io.now < until) {
             return;
         }
-        self.shell.door.paused_until = None;
+        self.io.acceptor.paused_until = None;
         for index in 0..self.listeners.len() {
             for _ in 0..ACCEPTS_MAX {
-                let door = &self.shell.door;
+                let acceptor = &self.io.acceptor;
                 if !self.listeners[index].is_ready
-                    || door.paused_until.is_some()
-                    || !door.can_refuse()
+                    || acceptor.paused_until.is_some()
+                    || !acceptor.can_refuse()
                 {
                     break;
                 }
@@ -315,8 +315,8 @@ impl Reactor {
     fn accept_one(&mut self, index: usize) {
         let listener = &mut self.listeners[index];
         let role = listener.role;
-        match listener.accept(&self.shell.secure) {
-            Ok((Some(stream), peer)) => self.let_in(stream, peer, role),
+        match listener.accept(&self.io.secure) {
+            Ok((Some(stream), peer)) => self.admit(stream, peer, role),
             // Told in the log; the connection is closed.
             Ok((None, _)) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => listener.is_ready = false,
@@ -326,53 +326,53 @@ impl Reactor {
                     error.kind(),
                     ErrorKind::ConnectionAborted | ErrorKind::Interrupted
                 ) => {}
-            Err(error) => self.shell.door.pause(self.shell.now, role, &error),
+            Err(error) => self.io.acceptor.pause(self.io.now, role, &error),
         }
     }
 
-    fn let_in(&mut self, mut stream: Stream, peer: Peer, role: Role) {
+    fn admit(&mut self, mut stream: Stream, peer: Peer, role: Role) {
         let connections_max = self.engine.settings().get(Setting::ConnectionsMax);
-        let limit = self.shell.door.limit(connections_max);
+        let limit = self.io.acceptor.limit(connections_max);
         let is_refused = match role {
-            // The owner comes in over the Unix socket although clients fill the house, to clear it.
-            Role::Client if peer.is_owner => self.shell.door.clients >= limit + OWNERS_MORE,
-            Role::Client => self.shell.door.is_full(limit),
+            // The owner gets in over the Unix socket although the limit is reached, to make room.
+            Role::Client if peer.is_owner => self.io.acceptor.clients >= limit + OWNERS_MORE,
+            Role::Client => self.io.acceptor.is_full(limit),
             Role::Worker | Role::Host | Role::Broker => {
-                self.shell.links.len() as u64 + RESERVE > self.shell.door.descriptors_max
+                self.io.links.len() as u64 + RESERVE > self.io.acceptor.descriptors_max
             }
         };
-        let link = self.shell.links.next_id();
+        let link = self.io.links.next_id();
         let registered = stream
-            .tune(self.shell.limits.silence)
-            .and_then(|()| stream.register(&self.shell.registry, Ready::Link(link).token()));
+            .tune(self.io.limits.silence)
+            .and_then(|()| stream.register(&self.io.registry, Ready::Link(link).token()));
         if registered.is_err() {
             // It is gone already.
             return;
         }
         let mut conn = Conn::new(stream, role);
-        conn.place = peer.place;
+        conn.peer_group = peer.group;
         if is_refused {
-            self.shell.door.refusals += 1;
+            self.io.acceptor.refusals += 1;
             conn.is_refused = true;
-            conn.phase = Phase::Closing { until: self.shell.now.plus_millis(1000) };
+            conn.phase = Phase::Closing { until: self.io.now.plus_millis(1000) };
             let text =
-                format!("{} clients are connected, the limit is {limit}", self.shell.door.clients);
+                format!("{} clients are connected, the limit is {limit}", self.io.acceptor.clients);
             let frame = outbound::refusal(ErrorCode::TooManyConnections, text);
-            conn.outbox.push(encode::parts(frame), &mut self.shell.pool);
-            let link = self.shell.links.insert(conn);
-            self.shell.watch_deadline(self.shell.now.plus_millis(1000), link);
-            self.shell.flush(link);
+            conn.outbox.push(encode::encode(frame), &mut self.io.outbox_pool);
+            let link = self.io.links.insert(conn);
+            self.io.watch_deadline(self.io.now.plus_millis(1000), link);
+            self.io.flush(link);
             return;
         }
-        let link = self.shell.links.insert(conn);
+        let link = self.io.links.insert(conn);
         let input = match role {
             Role::Worker => Input::WorkerOpened { link, peer },
             Role::Client | Role::Host | Role::Broker => {
-                self.shell.door.clients += 1;
+                self.io.acceptor.clients += 1;
                 Input::ClientOpened { link, peer }
             }
         };
-        self.shell.tell(Some(link), input);
+        self.io.tell(Some(link), input);
     }
 }
 
@@ -381,19 +381,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_door_closes_at_the_limit_and_opens_at_nine_tenths() {
-        let mut door = Door { descriptors_max: 1024, ..Door::default() };
-        assert_eq!((door.limit(0), door.limit(7), door.limit(5000)), (896, 7, 992));
+    fn clients_are_refused_at_the_limit_until_a_tenth_is_free() {
+        let mut acceptor = Acceptor { descriptors_max: 1024, ..Acceptor::default() };
+        assert_eq!((acceptor.limit(0), acceptor.limit(7), acceptor.limit(5000)), (896, 7, 992));
         for (clients, is_full) in
             [(99, false), (100, true), (99, true), (91, true), (90, false), (99, false)]
         {
-            door.clients = clients;
-            assert_eq!(door.is_full(100), is_full, "{clients} clients");
+            acceptor.clients = clients;
+            assert_eq!(acceptor.is_full(100), is_full, "{clients} clients");
         }
-        door.clients = 1;
-        assert!(door.is_full(1));
-        door.clients = 0;
-        assert!(!door.is_full(1));
-        assert_eq!(Door::default().limit(0), 0);
+        acceptor.clients = 1;
+        assert!(acceptor.is_full(1));
+        acceptor.clients = 0;
+        assert!(!acceptor.is_full(1));
+        assert_eq!(Acceptor::default().limit(0), 0);
     }
 }

@@ -103,7 +103,7 @@ impl Local {
     ///
     /// # Errors
     /// It is somebody else's, or what it must be can't be told.
-    pub(super) fn judge(&self, stream: &impl AsFd) -> Result<Option<Box<Expected>>, String> {
+    pub(super) fn check_peer(&self, stream: &impl AsFd) -> Result<Option<Box<Expected>>, String> {
         let peer = getsockopt(stream, sockopt::PeerCredentials)
             .map_err(|e| format!("who answers at {} can't be asked: {e}", self.address))?;
         let me = Uid::effective().as_raw();

@@ -3,31 +3,31 @@
 
 mod alarm;
 mod apply;
-mod arena;
-pub mod bulk;
+mod authenticator;
+pub mod buffer_pool;
 mod clock;
 mod conn;
-mod desk;
 mod dial;
 mod due;
-pub mod intake;
+pub mod frame_reader;
+mod helpers;
+mod io;
+mod links;
 mod listen;
+mod liveness;
 pub mod local;
 mod log;
+mod memory_trim;
 mod outbox;
-mod parts;
+mod partial_frames;
+mod pre_login;
 mod read;
 mod secure;
 mod setup;
-mod shell;
 mod signals;
+mod small_bodies;
 mod state;
 mod stream;
-mod thrift;
-mod tokens;
-mod turns;
-mod vanish;
-mod wake;
 mod worker_secret;
 
 use crate::config::load::Config;
@@ -37,23 +37,23 @@ use crate::engine::input::Input;
 use crate::engine::save::set_unsaved;
 use crate::exit::{self, Fatal};
 use alarm::Alarm;
-use bulk::Bulk;
+use buffer_pool::BufferPool;
 use clock::Clock;
+use helpers::HelperResult;
+use io::{Io, Limits};
+use links::Ready;
 use listen::Listener;
+use memory_trim::MemoryTrim;
 use mio::event::Event;
 use mio::{Events, Poll};
 use nix::sys::stat::{Mode, umask};
 use protocol::ids::LinkId;
 use protocol::time::Tick;
 use setup::PortsFile;
-use shell::{Limits, Shell};
-use signals::{Asked, Signals};
+use signals::{SignalRequest, Signals};
 use std::io::ErrorKind;
 use std::mem;
 use std::time::Duration;
-use thrift::Thrift;
-use tokens::Ready;
-use wake::Found;
 
 /// Rounds of inputs and writes in one turn; what is left waits for the next turn.
 const ROUNDS_MAX: usize = 8;
@@ -72,12 +72,12 @@ struct Reactor {
     listeners: Vec<Listener>,
     engine: Engine,
     actions: Vec<Action>,
-    shell: Shell,
+    io: Io,
     /// Every read of every connection goes here.
     buffer: Box<[u8]>,
     /// Buffers for large bodies.
-    bulk: Bulk,
-    thrift: Thrift,
+    buffer_pool: BufferPool,
+    memory_trim: MemoryTrim,
     ports_file: Option<PortsFile>,
     /// The first signal came; the next one ends at once.
     is_asked: bool,
@@ -106,7 +106,7 @@ pub fn run(config: Config) -> Result<u8, Fatal> {
         }
         reactor.finish()?;
         reactor.listeners.clear();
-        reactor.shell.state.clean();
+        reactor.io.state.clean();
         Ok(if reactor.is_hurried { BrokerExit::Exit(exit::HURRIED) } else { how })
     });
     log.flush();
@@ -121,7 +121,7 @@ impl Reactor {
     fn serve(&mut self) -> Result<BrokerExit, Fatal> {
         loop {
             self.turn()?;
-            if let Some(how) = self.shell.exit {
+            if let Some(how) = self.io.exit {
                 return Ok(how);
             }
             if self.is_hurried {
@@ -134,57 +134,57 @@ impl Reactor {
     fn turn(&mut self) -> Result<(), Fatal> {
         let due = self.due();
         self.wait(due)?;
-        self.shell.now = self.clock.now();
-        if let Some(wall) = self.clock.change(self.shell.now) {
+        self.io.now = self.clock.now();
+        if let Some(wall) = self.clock.change(self.io.now) {
             self.step(Input::Clock { wall });
         }
-        self.shell.limits = Limits::of(self.engine.settings());
+        self.io.limits = Limits::of(self.engine.settings());
         if let Some(due) = due.filter(|due| *due != Tick::default()) {
-            self.shell.excuse_standstill(due);
+            self.io.excuse_standstill(due);
         }
         self.take_events();
         self.take_again();
         self.accept_all();
-        self.serve_strangers();
-        self.look_at_parts();
-        self.shell.due();
-        if self.engine.next_deadline().is_some_and(|due| due <= self.shell.now) {
+        self.serve_pre_login();
+        self.check_partial_frames();
+        self.io.due();
+        if self.engine.next_deadline().is_some_and(|due| due <= self.io.now) {
             self.step(Input::Deadline);
         }
         for _ in 0..ROUNDS_MAX {
             self.settle();
-            self.shell.flush_all();
-            if self.shell.inputs.is_empty() && !self.shell.wants_persist {
+            self.io.flush_all();
+            if self.io.inputs.is_empty() && !self.io.wants_persist {
                 break;
             }
         }
         self.write_ports_file()?;
-        self.shell.end_turn();
-        self.save_memory();
+        self.io.end_turn();
+        self.trim_memory();
         Ok(())
     }
 
     /// When something is due although nothing comes.
     fn due(&self) -> Option<Tick> {
-        let is_busy = !self.shell.again.is_empty()
-            || !self.shell.inputs.is_empty()
-            || self.shell.turns.has_strangers()
+        let is_busy = !self.io.again.is_empty()
+            || !self.io.inputs.is_empty()
+            || self.io.pre_login.has_reads()
             || self.has_waiting();
         if is_busy {
             return Some(Tick::default());
         }
-        [self.engine.next_deadline(), self.shell.next_due()].into_iter().flatten().min()
+        [self.engine.next_deadline(), self.io.next_due()].into_iter().flatten().min()
     }
 
     /// Waits for events until then.
     fn wait(&mut self, due: Option<Tick>) -> Result<(), Fatal> {
         let mut timeout = None;
         if let Some(due) = due {
-            if due <= self.shell.now {
+            if due <= self.io.now {
                 timeout = Some(Duration::ZERO);
             } else {
                 // Counted from the beginning of this turn: it rings too late by what the turn took.
-                let set = self.alarm.set(self.shell.now, due);
+                let set = self.alarm.set(self.io.now, due);
                 set.map_err(|e| Fatal::System(format!("can't set the alarm: {e}")))?;
             }
         }
@@ -204,10 +204,10 @@ impl Reactor {
         for event in &events {
             match Ready::of(event.token()) {
                 Ready::Link(link) => self.link_ready(link, event),
-                Ready::Listener(index) => self.knock(index),
+                Ready::Listener(index) => self.mark_ready(index),
                 Ready::Signal => self.take_signals(),
                 Ready::Alarm => self.alarm.rang(),
-                Ready::Wake => self.take_found(),
+                Ready::Wake => self.take_helper_results(),
             }
         }
         self.events = events;
@@ -215,30 +215,30 @@ impl Reactor {
 
     fn link_ready(&mut self, link: LinkId, event: &Event) {
         if event.is_writable() || event.is_error() {
-            if let Some(opened) = self.shell.dial_ready(link) {
+            if let Some(opened) = self.io.dial_ready(link) {
                 self.step(opened);
             }
-            self.shell.writable(link);
+            self.io.writable(link);
         }
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         if event.is_read_closed() || event.is_error() {
-            conn.intake.is_hung_up = true;
-            conn.intake.is_readable = true;
+            conn.reader.is_hung_up = true;
+            conn.reader.is_readable = true;
         }
         if event.is_readable() {
-            conn.intake.is_readable = true;
+            conn.reader.is_readable = true;
         }
-        if conn.intake.is_readable {
+        if conn.reader.is_readable {
             self.receive(link);
         }
     }
 
     /// Reads connections that had more than their share, or are read again after a pause.
     fn take_again(&mut self) {
-        for link in mem::take(&mut self.shell.again) {
-            if let Some(conn) = self.shell.links.get(link) {
+        for link in mem::take(&mut self.io.again) {
+            if let Some(conn) = self.io.links.get(link) {
                 conn.is_listed = false;
                 self.receive(link);
             }
@@ -246,39 +246,45 @@ impl Reactor {
     }
 
     fn take_signals(&mut self) {
-        while let Some(asked) = self.signals.next() {
-            match asked {
-                Asked::Reload => self.shell.reload(None),
-                Asked::End { may_hurry: false, .. } if self.is_asked => {}
-                Asked::End { name, may_hurry: _ } => {
+        while let Some(request) = self.signals.next() {
+            match request {
+                SignalRequest::Reload => self.io.reload(None),
+                SignalRequest::End { may_hurry: false, .. } if self.is_asked => {}
+                SignalRequest::End { name, may_hurry: _ } => {
                     self.is_hurried = mem::replace(&mut self.is_asked, true);
-                    self.shell.tell(None, Input::Terminate { signal: name });
+                    self.io.tell(None, Input::Terminate { signal: name });
                 }
             }
         }
     }
 
-    fn take_found(&mut self) {
-        for found in self.shell.helpers.found() {
-            match found {
-                Found::Address { host, text, address: Ok(address) } => {
-                    self.shell.dial_tcp(host, address, &text);
+    fn take_helper_results(&mut self) {
+        for result in self.io.helpers.results() {
+            match result {
+                HelperResult::Address { host, text, address: Ok(address) } => {
+                    self.io.dial_tcp(host, address, &text);
                 }
-                Found::Address { host, text: _, address: Err(why) } => {
-                    self.shell.refused(host, why);
+                HelperResult::Address { host, text: _, address: Err(why) } => {
+                    self.io.refused(host, why);
                 }
-                Found::Script { link, head, path, script } => {
-                    self.shell.tell(Some(link), Input::Sourced { link, head, path, script });
+                HelperResult::Script { link, head, path, script } => {
+                    self.io.tell(Some(link), Input::Sourced { link, head, path, script });
                 }
-                Found::Greeting { link, hello, prover } => self.shell.greet(link, hello, prover),
-                Found::Proof { link, prover, proof } => self.shell.proved(link, prover, proof),
-                Found::Certificates { asker, loaded } => {
-                    self.shell.certificates_read(asker, *loaded);
+                HelperResult::Greeting { link, hello, prover } => {
+                    self.io.greet(link, hello, prover);
                 }
-                Found::Tokens { asker, list } => self.shell.tokens_read(asker, list),
-                Found::Answer { link, frame } => self.shell.send(link, frame),
-                Found::Shaken { link, session } => self.shaken(link, *session),
-                Found::NotSynced(why) => self.shell.tell(None, Input::PersistFailed { why }),
+                HelperResult::Proof { link, prover, proof } => {
+                    self.io.proved(link, prover, proof);
+                }
+                HelperResult::Certificates { asker, loaded } => {
+                    self.io.certificates_read(asker, *loaded);
+                }
+                HelperResult::Tokens { asker, list } => self.io.tokens_read(asker, list),
+                HelperResult::Answer { link, frame } => self.io.send(link, frame),
+                HelperResult::Handshake { link, session } => {
+                    self.handshake_advanced(link, *session);
+                }
+                HelperResult::NotSynced(why) => self.io.tell(None, Input::PersistFailed { why }),
             }
         }
     }
@@ -286,32 +292,32 @@ impl Reactor {
     /// Gives the engine what waits for it, and writes the configuration if it changed.
     fn settle(&mut self) {
         // What the steps add belongs to the same turn, but only so much of it.
-        let mut most = self.shell.inputs.len() + 1024;
+        let mut most = self.io.inputs.len() + 1024;
         while most > 0 {
-            let Some(input) = self.shell.next_input() else {
+            let Some(input) = self.io.next_input() else {
                 break;
             };
             self.step(input);
             most -= 1;
         }
-        if mem::take(&mut self.shell.wants_persist) {
+        if mem::take(&mut self.io.wants_persist) {
             self.save();
         }
     }
 
     /// Writes the configuration; why it could not.
     fn save(&mut self) -> Option<String> {
-        match self.shell.state.persist(&self.engine.save_script()) {
+        match self.io.state.persist(&self.engine.save_script()) {
             Ok(()) => {
-                self.shell.helpers.sync(&self.shell.state.paths);
+                self.io.helpers.sync(&self.io.state.paths);
                 if mem::take(&mut self.is_unsaved) {
-                    self.shell.tell(None, Input::Persisted);
+                    self.io.tell(None, Input::Persisted);
                 }
                 None
             }
             Err(why) => {
                 self.is_unsaved = true;
-                self.shell.tell(None, Input::PersistFailed { why: why.clone() });
+                self.io.tell(None, Input::PersistFailed { why: why.clone() });
                 Some(why)
             }
         }
@@ -332,38 +338,38 @@ impl Reactor {
         }
     }
 
-    /// One input: the engine decides, the shell does it.
+    /// One input: the engine decides, the reactor does it.
     #[inline]
     fn step(&mut self, input: Input) {
-        self.engine.step(self.shell.now, input, &mut self.actions);
+        self.engine.step(self.io.now, input, &mut self.actions);
         if matches!(self.actions.last(), Some(Action::Persist)) {
             self.save_before_answers();
         }
         for action in self.actions.drain(..) {
-            self.shell.apply(action);
+            self.io.apply(action);
         }
     }
 
     /// The engine is done: the last frames leave, and peers get a moment to read them.
     fn finish(&mut self) -> Result<(), Fatal> {
         self.listeners.clear();
-        for link in self.shell.links.ids() {
-            self.shell.close(link);
+        for link in self.io.links.ids() {
+            self.io.close(link);
         }
-        let mut until = self.shell.now.plus_millis(END_MS);
-        while self.shell.links.len() > 0 && self.shell.now < until && !self.is_hurried {
-            self.shell.flush_all();
-            if self.shell.all_lingering() {
-                until = until.min(self.shell.now.plus_millis(END_LINGER_MS));
+        let mut until = self.io.now.plus_millis(END_MS);
+        while self.io.links.len() > 0 && self.io.now < until && !self.is_hurried {
+            self.io.flush_all();
+            if self.io.all_lingering() {
+                until = until.min(self.io.now.plus_millis(END_LINGER_MS));
             }
-            let due = if self.shell.again.is_empty() { until } else { self.shell.now };
+            let due = if self.io.again.is_empty() { until } else { self.io.now };
             self.wait(Some(due))?;
-            self.shell.now = self.clock.now();
+            self.io.now = self.clock.now();
             self.take_events();
             self.take_again();
-            self.serve_strangers();
+            self.serve_pre_login();
         }
-        if let Some(local) = &mut self.shell.local {
+        if let Some(local) = &mut self.io.local {
             local.reap();
         }
         Ok(())

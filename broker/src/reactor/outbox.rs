@@ -1,15 +1,14 @@
 //! What waits to be written to one connection: headers and small bodies in one contiguous buffer,
-//! big bodies by reference between them. Its buffers come from a [`Pool`] of the loop, so a
-//! connection to which nothing is to be sent owns none. Not the socket: [`Outbox::flush`] is given
-//! one.
+//! large bodies by reference between them. Its buffers come from an [`OutboxPool`] of the loop, so
+//! a connection to which nothing is to be sent owns none. [`Outbox::flush`] is given the socket.
 
 use super::stream::Stream;
-use protocol::encode::Parts;
+use protocol::encode::EncodedFrame;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
 
 /// A body of at least this size is passed on by reference instead of being copied.
-const BIG_BYTES_MIN: usize = 16 * 1024;
+const LARGE_BYTES_MIN: usize = 16 * 1024;
 /// Most pieces in one system call.
 const PIECES_MAX: usize = 64;
 /// Empty buffers kept for the next connections.
@@ -19,9 +18,9 @@ const KEEP_BYTES_MAX: usize = 64 * 1024;
 /// Sent bytes at the front of a buffer that still has unsent ones, from which on they are cut off.
 const CUT_BYTES_MIN: usize = 256 * 1024;
 
-/// A big body and where in the small bytes it stands.
+/// A large body and where in the small bytes it stands.
 #[derive(Debug)]
-struct Big {
+struct LargeBody {
     at: usize,
     body: bytes::Bytes,
 }
@@ -32,15 +31,15 @@ struct Queue {
     small: Vec<u8>,
     /// Bytes of `small` that are sent.
     sent: usize,
-    bigs: VecDeque<Big>,
-    /// Bytes of the first big body that are sent, when it stands at `sent`.
-    big_sent: usize,
+    large_bodies: VecDeque<LargeBody>,
+    /// Bytes of the first large body that are sent, when it stands at `sent`.
+    large_sent: usize,
 }
 
 /// Empty queues for the next outbox that needs one.
 #[allow(clippy::vec_box, reason = "they move between pool and outboxes as boxes")]
 #[derive(Debug, Default)]
-pub(super) struct Pool {
+pub(super) struct OutboxPool {
     free: Vec<Box<Queue>>,
     /// Bytes in all outboxes.
     pub(super) waiting: usize,
@@ -65,7 +64,7 @@ pub(super) enum Flushed {
     },
 }
 
-impl Pool {
+impl OutboxPool {
     fn take(&mut self) -> Box<Queue> {
         self.free.pop().unwrap_or_default()
     }
@@ -73,8 +72,8 @@ impl Pool {
     fn give(&mut self, mut queue: Box<Queue>) {
         if self.free.len() < POOL_MAX && queue.small.capacity() <= KEEP_BYTES_MAX {
             queue.small.clear();
-            queue.bigs.clear();
-            (queue.sent, queue.big_sent) = (0, 0);
+            queue.large_bodies.clear();
+            (queue.sent, queue.large_sent) = (0, 0);
             self.free.push(queue);
         }
     }
@@ -87,21 +86,21 @@ impl Outbox {
     }
 
     /// Appends a frame.
-    pub(super) fn push(&mut self, parts: Parts, pool: &mut Pool) {
+    pub(super) fn push(&mut self, encoded: EncodedFrame, pool: &mut OutboxPool) {
         let queue = self.queue.get_or_insert_with(|| pool.take());
-        queue.small.extend_from_slice(&parts.head);
-        let bytes = parts.head.len() + parts.body.len();
+        queue.small.extend_from_slice(&encoded.head);
+        let bytes = encoded.head.len() + encoded.body.len();
         self.bytes += bytes;
         pool.waiting += bytes;
-        if parts.body.len() < BIG_BYTES_MIN {
-            queue.small.extend_from_slice(&parts.body);
+        if encoded.body.len() < LARGE_BYTES_MIN {
+            queue.small.extend_from_slice(&encoded.body);
         } else {
-            queue.bigs.push_back(Big { at: queue.small.len(), body: parts.body });
+            queue.large_bodies.push_back(LargeBody { at: queue.small.len(), body: encoded.body });
         }
     }
 
     /// Forgets what waits.
-    pub(super) fn clear(&mut self, pool: &mut Pool) {
+    pub(super) fn clear(&mut self, pool: &mut OutboxPool) {
         pool.waiting -= std::mem::take(&mut self.bytes);
         if let Some(queue) = self.queue.take() {
             pool.give(queue);
@@ -112,7 +111,11 @@ impl Outbox {
     ///
     /// # Errors
     /// The connection broke.
-    pub(super) fn flush(&mut self, stream: &mut Stream, pool: &mut Pool) -> io::Result<Flushed> {
+    pub(super) fn flush(
+        &mut self,
+        stream: &mut Stream,
+        pool: &mut OutboxPool,
+    ) -> io::Result<Flushed> {
         let before = stream.progress();
         let flushed = self.flush_to(stream, pool)?;
         Ok(match flushed {
@@ -121,7 +124,7 @@ impl Outbox {
         })
     }
 
-    fn flush_to<W: Write>(&mut self, out: &mut W, pool: &mut Pool) -> io::Result<Flushed> {
+    fn flush_to<W: Write>(&mut self, out: &mut W, pool: &mut OutboxPool) -> io::Result<Flushed> {
         let mut progress = false;
         while let Some(queue) = self.queue.as_mut() {
             if self.bytes == 0 {
@@ -158,12 +161,12 @@ impl Outbox {
 impl Queue {
     /// One system call: how many bytes it took of how many.
     fn write<W: Write>(&self, out: &mut W) -> io::Result<(usize, usize)> {
-        if self.bigs.is_empty() {
+        if self.large_bodies.is_empty() {
             let rest = &self.small[self.sent..];
             return Ok((out.write(rest)?, rest.len()));
         }
         let mut pieces = [IoSlice::new(&[]); PIECES_MAX];
-        let (mut count, mut offered, mut at, mut skip) = (0, 0, self.sent, self.big_sent);
+        let (mut count, mut offered, mut at, mut skip) = (0, 0, self.sent, self.large_sent);
         let mut add = |piece| {
             let piece: &[u8] = piece;
             if !piece.is_empty() && count < PIECES_MAX {
@@ -173,12 +176,12 @@ impl Queue {
             }
         };
         // Two pieces a body: what does not fit in this call waits for the next.
-        for big in self.bigs.iter().take(PIECES_MAX / 2) {
-            add(&self.small[at..big.at]);
-            add(&big.body[skip..]);
-            (at, skip) = (big.at, 0);
+        for large in self.large_bodies.iter().take(PIECES_MAX / 2) {
+            add(&self.small[at..large.at]);
+            add(&large.body[skip..]);
+            (at, skip) = (large.at, 0);
         }
-        if self.bigs.len() < PIECES_MAX / 2 {
+        if self.large_bodies.len() < PIECES_MAX / 2 {
             add(&self.small[at..]);
         }
         Ok((out.write_vectored(&pieces[..count])?, offered))
@@ -186,27 +189,27 @@ impl Queue {
 
     /// Marks bytes as sent, in the order in which [`write`](Self::write) offers them.
     fn advance(&mut self, mut taken: usize) {
-        while let Some(big) = self.bigs.front() {
-            let small = (big.at - self.sent).min(taken);
+        while let Some(large) = self.large_bodies.front() {
+            let small = (large.at - self.sent).min(taken);
             self.sent += small;
             taken -= small;
-            if self.sent < big.at {
+            if self.sent < large.at {
                 return;
             }
-            let rest = big.body.len() - self.big_sent;
+            let rest = large.body.len() - self.large_sent;
             if taken < rest {
-                self.big_sent += taken;
+                self.large_sent += taken;
                 return;
             }
             taken -= rest;
-            self.big_sent = 0;
-            self.bigs.pop_front();
+            self.large_sent = 0;
+            self.large_bodies.pop_front();
         }
         self.sent += taken;
         if self.sent >= CUT_BYTES_MIN && self.sent * 2 > self.small.len() {
             self.small.drain(..self.sent);
-            for big in &mut self.bigs {
-                big.at -= self.sent;
+            for large in &mut self.large_bodies {
+                large.at -= self.sent;
             }
             self.sent = 0;
         }
@@ -248,22 +251,24 @@ mod tests {
         }
     }
 
-    fn parts(seed: u8, size: usize) -> Parts {
+    fn encoded(seed: u8, size: usize) -> EncodedFrame {
         let body: Vec<u8> = (0..size).map(|i| seed.wrapping_add((i % 251) as u8)).collect();
-        Parts { head: [seed; HEADER_BYTES], body: Bytes::from(body) }
+        EncodedFrame { head: [seed; HEADER_BYTES], body: Bytes::from(body) }
     }
 
     #[test]
     fn what_goes_in_comes_out_in_order_whatever_the_system_takes() {
-        let sizes = [0, 5, BIG_BYTES_MIN - 1, BIG_BYTES_MIN, 3, BIG_BYTES_MIN * 2, 0, 70_000, 1];
+        let sizes =
+            [0, 5, LARGE_BYTES_MIN - 1, LARGE_BYTES_MIN, 3, LARGE_BYTES_MIN * 2, 0, 70_000, 1];
         for most in [1000, 4096, 17_000, usize::MAX] {
-            let (mut pool, mut outbox, mut want) = (Pool::default(), Outbox::default(), vec![]);
+            let (mut pool, mut outbox, mut want) =
+                (OutboxPool::default(), Outbox::default(), vec![]);
             let mut out = Narrow { most, refuse: false, got: vec![] };
             for (seed, size) in sizes.iter().cycle().take(90).enumerate() {
-                let parts = parts(seed as u8, *size);
-                want.extend_from_slice(&parts.head);
-                want.extend_from_slice(&parts.body);
-                outbox.push(parts, &mut pool);
+                let encoded = encoded(seed as u8, *size);
+                want.extend_from_slice(&encoded.head);
+                want.extend_from_slice(&encoded.body);
+                outbox.push(encoded, &mut pool);
                 outbox.flush_to(&mut out, &mut pool).unwrap();
                 assert_eq!(outbox.bytes() + out.got.len(), want.len());
             }
@@ -276,14 +281,14 @@ mod tests {
 
     #[test]
     fn many_big_bodies_go_out_in_several_calls() {
-        let (mut pool, mut outbox) = (Pool::default(), Outbox::default());
+        let (mut pool, mut outbox) = (OutboxPool::default(), Outbox::default());
         let mut out = Narrow { most: usize::MAX, refuse: true, got: vec![] };
         let mut want = vec![];
         for seed in 0..100 {
-            let parts = parts(seed, BIG_BYTES_MIN);
-            want.extend_from_slice(&parts.head);
-            want.extend_from_slice(&parts.body);
-            outbox.push(parts, &mut pool);
+            let encoded = encoded(seed, LARGE_BYTES_MIN);
+            want.extend_from_slice(&encoded.head);
+            want.extend_from_slice(&encoded.body);
+            outbox.push(encoded, &mut pool);
         }
         while outbox.flush_to(&mut out, &mut pool).unwrap() != Flushed::All {}
         assert!(out.got == want);
@@ -291,10 +296,10 @@ mod tests {
 
     #[test]
     fn an_empty_outbox_owns_no_buffer_and_the_pool_is_bounded() {
-        let mut pool = Pool::default();
+        let mut pool = OutboxPool::default();
         let mut boxes: Vec<Outbox> = (0..POOL_MAX + 5).map(|_| Outbox::default()).collect();
         for outbox in &mut boxes {
-            outbox.push(parts(1, 10), &mut pool);
+            outbox.push(encoded(1, 10), &mut pool);
         }
         for outbox in &mut boxes {
             outbox.clear(&mut pool);
@@ -303,7 +308,7 @@ mod tests {
         assert_eq!(pool.free.len(), POOL_MAX);
         let mut large = Outbox::default();
         for _ in 0..20 {
-            large.push(parts(1, BIG_BYTES_MIN - 1), &mut pool);
+            large.push(encoded(1, LARGE_BYTES_MIN - 1), &mut pool);
         }
         let before = pool.free.len();
         large.clear(&mut pool);

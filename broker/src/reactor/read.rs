@@ -4,9 +4,9 @@
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
-use super::intake::Front;
+use super::frame_reader::NextFrame;
+use super::io::Limits;
 use super::listen::who_is;
-use super::shell::Limits;
 use crate::engine::input::{Input, Report};
 use crate::translate::inbound::{self, Arrived};
 use bytes::Bytes;
@@ -22,176 +22,177 @@ use std::mem;
 /// Most frames of one connection in one turn; the rest waits for the next.
 const FRAMES_MAX: usize = 256;
 /// The same for one that has not logged in.
-const STRANGERS_FRAMES_MAX: usize = 8;
+const PRE_LOGIN_FRAMES_MAX: usize = 8;
 
 impl Reactor {
     /// Reads once from a connection and gives the engine what came, now or when it is its turn.
     #[inline]
     pub(super) fn receive(&mut self, link: LinkId) {
-        let is_known = self.shell.links.get(link).is_some_and(|conn| conn.intake.is_known);
-        if is_known || !self.shell.must_wait(link) {
+        let is_known = self.io.links.get(link).is_some_and(|conn| conn.reader.is_known);
+        if is_known || !self.io.must_wait(link) {
             self.receive_now(link);
         }
     }
 
     /// Reads once from a connection whose turn it is.
     pub(super) fn receive_now(&mut self, link: LinkId) {
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         match conn.phase {
             Phase::Open if conn.is_paused => {}
             Phase::Open => {
-                conn.heard_at = self.shell.now;
+                conn.heard_at = self.io.now;
                 let mut buffer = mem::take(&mut self.buffer);
-                let was_shaking = conn.stream.is_handshaking();
-                let end = conn.intake.fill(&mut conn.stream, &mut buffer, &mut self.bulk);
+                let was_handshaking = conn.stream.is_handshaking();
+                let end = conn.reader.fill(&mut conn.stream, &mut buffer, &mut self.buffer_pool);
                 // The system knows nothing of what is decrypted already.
-                conn.intake.is_readable |= conn.stream.has_more() && conn.intake.ended.is_none();
+                conn.reader.is_readable |= conn.stream.has_more() && conn.reader.ended.is_none();
                 if let Some(how) = conn.broken
-                    && !conn.intake.is_readable
-                    && conn.intake.ended.is_none()
+                    && !conn.reader.is_readable
+                    && conn.reader.ended.is_none()
                 {
-                    conn.intake.end(how);
+                    conn.reader.end(how);
                 }
-                if was_shaking && !conn.stream.is_handshaking() {
+                if was_handshaking && !conn.stream.is_handshaking() {
                     // What was to be sent during the handshake waits, and no event comes for it.
-                    self.shell.writable(link);
+                    self.io.writable(link);
                 }
                 self.parse(link, &buffer[..end]);
                 self.buffer = buffer;
-                self.shell.flush_eager();
+                self.io.flush_eager();
             }
             Phase::Lingering { .. } => self.discard(link),
             Phase::Dialling { .. } => {
-                if let Some(opened) = self.shell.dial_ready(link) {
+                if let Some(opened) = self.io.dial_ready(link) {
                     self.step(opened);
-                    self.shell.read_again(link);
+                    self.io.read_again(link);
                 }
             }
-            Phase::Closing { .. } if conn.stream.is_handshaking() => self.shake(link),
+            Phase::Closing { .. } if conn.stream.is_handshaking() => self.handshake(link),
             Phase::Deaf | Phase::Closing { .. } => {}
         }
     }
 
     /// Goes on with the handshake of a connection that is to be told that there is no room.
-    fn shake(&mut self, link: LinkId) {
-        let Some(conn) = self.shell.links.get(link) else {
+    fn handshake(&mut self, link: LinkId) {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
-        match conn.stream.shake() {
-            Ok(()) => self.shell.writable(link),
+        match conn.stream.handshake() {
+            Ok(()) => self.io.writable(link),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => self.shell.drop_link(link),
+            Err(_) => self.io.drop_link(link),
         }
     }
 
     fn parse(&mut self, link: LinkId, bytes: &[u8]) {
-        let Limits { body: body_max, intake: intake_max, .. } = self.shell.limits;
+        let Limits { body: body_max, inboxes: inboxes_max, .. } = self.io.limits;
         let (mut at, mut frames) = (0, 0);
         // Each frame says by itself that its sender is there.
-        let mut is_part = true;
+        let mut is_partial = true;
         let mut is_cut;
-        if let Some(conn) = self.shell.links.get(link)
-            && let Some((kind, head, body)) = conn.intake.take_big(&mut self.bulk)
+        if let Some(conn) = self.io.links.get(link)
+            && let Some((kind, head, body)) = conn.reader.take_large(&mut self.buffer_pool)
         {
-            self.shell.parts.release(conn);
-            is_part = false;
+            self.io.partial_frames.release(conn);
+            is_partial = false;
             self.deliver(link, kind, head, body);
         }
         loop {
             // The engine may have closed or paused it while it got the last frame.
-            let Some(conn) = self.shell.links.get(link) else {
+            let Some(conn) = self.io.links.get(link) else {
                 return;
             };
             if conn.phase != Phase::Open {
                 return;
             }
-            let passed = conn.intake.pass_over(bytes.len() - at);
+            let passed = conn.reader.pass_over(bytes.len() - at);
             at += passed;
             let rest = &bytes[at..];
             if frames > 0 {
                 // What is kept now is another frame than before.
-                conn.intake.looks = 0;
+                conn.reader.looks = 0;
             }
             // Whoever has not logged in has little to say.
-            let most = if conn.intake.is_known { FRAMES_MAX } else { STRANGERS_FRAMES_MAX };
+            let most = if conn.reader.is_known { FRAMES_MAX } else { PRE_LOGIN_FRAMES_MAX };
             is_cut = frames >= most;
             if conn.is_paused || is_cut {
-                conn.intake.keep(rest, &mut self.bulk);
+                conn.reader.keep(rest, &mut self.buffer_pool);
                 break;
             }
             frames += 1;
-            match conn.intake.front(rest, body_max) {
-                Front::Frame(kind, head, size) => {
-                    let body = self.shell.arena.keep(&rest[HEADER_BYTES..size], &mut self.bulk);
+            match conn.reader.next_frame(rest, body_max) {
+                NextFrame::Whole(kind, head, size) => {
+                    let body =
+                        self.io.small_bodies.keep(&rest[HEADER_BYTES..size], &mut self.buffer_pool);
                     at += size;
-                    is_part = false;
+                    is_partial = false;
                     self.deliver(link, kind, head, body);
                 }
-                Front::Part => {
-                    conn.intake.keep(rest, &mut self.bulk);
+                NextFrame::Partial => {
+                    conn.reader.keep(rest, &mut self.buffer_pool);
                     break;
                 }
-                Front::Begun(kind, head) => {
-                    match self.shell.parts.reserve(conn, &head, intake_max) {
+                NextFrame::Large(kind, head) => {
+                    match self.io.partial_frames.reserve(conn, &head, inboxes_max) {
                         Ok(()) => {
                             let came = &rest[HEADER_BYTES..];
-                            conn.intake.begin(kind, head, came, &mut self.bulk);
+                            conn.reader.begin_large(kind, head, came, &mut self.buffer_pool);
                             break;
                         }
                         Err(error) => {
                             at += HEADER_BYTES;
-                            conn.intake.skip(head.len);
+                            conn.reader.skip(head.len);
                             self.step(Input::Garbage { link, error });
                         }
                     }
                 }
-                Front::Bad(error) => {
+                NextFrame::Invalid(error) => {
                     at += HEADER_BYTES;
                     match error.skip {
-                        Some(count) => conn.intake.skip(count),
+                        Some(count) => conn.reader.skip(count),
                         None => conn.phase = Phase::Deaf,
                     }
                     self.step(Input::Garbage { link, error });
                 }
             }
         }
-        if is_part {
-            self.hear_part(link);
+        if is_partial {
+            self.hear_partial(link);
         }
         self.after(link, is_cut);
     }
 
     /// No frame is whole; but bytes of one may have come.
-    fn hear_part(&mut self, link: LinkId) {
-        let is_heard = |conn: &mut Conn| conn.intake.has_heard && conn.intake.has_part();
-        if self.shell.links.get(link).is_some_and(is_heard) {
+    fn hear_partial(&mut self, link: LinkId) {
+        let is_heard = |conn: &mut Conn| conn.reader.has_heard && conn.reader.has_partial();
+        if self.io.links.get(link).is_some_and(is_heard) {
             self.step(Input::Heard { link });
         }
     }
 
     /// What is left to do when everything that came is given on, or `is_cut` short.
     fn after(&mut self, link: LinkId, is_cut: bool) {
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         if conn.is_paused || conn.phase != Phase::Open {
             return;
         }
-        match conn.intake.ended {
-            None if is_cut || conn.intake.is_readable => self.shell.read_again(link),
+        match conn.reader.ended {
+            None if is_cut || conn.reader.is_readable => self.io.read_again(link),
             None => {}
-            Some(_) if is_cut => self.shell.read_again(link),
+            Some(_) if is_cut => self.io.read_again(link),
             Some(_) if conn.stream.trouble().is_some() => {
                 let trouble = conn.stream.trouble().unwrap_or_default();
                 // The other side is told why, and gets time to hear it.
-                conn.intake.ended = None;
+                conn.reader.ended = None;
                 self.garbage(link, WireError::fatal(ErrorCode::Tls, trouble, 0));
             }
             Some(how) => {
                 let how = how.max(conn.worst_known());
-                self.shell.drop_link(link);
+                self.io.drop_link(link);
                 self.step(Input::Closed { link, how });
             }
         }
@@ -200,22 +201,22 @@ impl Reactor {
     /// Gives the engine one frame.
     #[inline]
     fn deliver(&mut self, link: LinkId, kind: Kind, head: Header, body: Bytes) {
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         let arrived = Arrived { link, role: conn.role, kind, head, body };
-        let key = &self.shell.state.key;
+        let key = &self.io.state.key;
         match inbound::input(arrived, |worker, secret| key.verify(worker, secret)) {
             Ok(input) => {
                 if let Input::Report { report, .. } = &input
                     && let Report::Welcome(welcome) = &**report
-                    && !self.shell.desk.is_right(link, welcome)
+                    && !self.io.authenticator.is_right(link, welcome)
                 {
                     let why = "the execd did not prove that it knows it".to_owned();
                     self.step(Input::Unproven { link, why });
                     return;
                 }
-                if depends_on_user(&input, self.shell.desk.has_tokens())
+                if depends_on_user(&input, self.io.authenticator.has_tokens())
                     && let Some(known) = who_is(link, &conn.stream)
                 {
                     self.step(known);
@@ -227,7 +228,7 @@ impl Reactor {
     }
 
     pub(super) fn garbage(&mut self, link: LinkId, error: WireError) {
-        if let Some(conn) = self.shell.links.get(link) {
+        if let Some(conn) = self.io.links.get(link) {
             conn.phase = Phase::Deaf;
             self.step(Input::Garbage { link, error });
         }
@@ -235,18 +236,18 @@ impl Reactor {
 
     /// Throws away what still comes from a closed link, until it ends.
     fn discard(&mut self, link: LinkId) {
-        let Some(conn) = self.shell.links.get(link) else {
+        let Some(conn) = self.io.links.get(link) else {
             return;
         };
         match conn.stream.discard(&mut self.buffer) {
-            Ok(0) => self.shell.drop_link(link),
-            Ok(count) if count == self.buffer.len() || conn.intake.is_hung_up => {
-                self.shell.read_again(link);
+            Ok(0) => self.io.drop_link(link),
+            Ok(count) if count == self.buffer.len() || conn.reader.is_hung_up => {
+                self.io.read_again(link);
             }
             Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::Interrupted => self.shell.read_again(link),
+            Err(error) if error.kind() == ErrorKind::Interrupted => self.io.read_again(link),
             Err(error) if error.kind() == ErrorKind::WouldBlock => {}
-            Err(_) => self.shell.drop_link(link),
+            Err(_) => self.io.drop_link(link),
         }
     }
 }

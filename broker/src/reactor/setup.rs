@@ -2,18 +2,18 @@
 
 use super::Reactor;
 use super::alarm::Alarm;
-use super::bulk::Bulk;
+use super::buffer_pool::BufferPool;
 use super::clock::Clock;
+use super::helpers::Helpers;
+use super::io::{Io, Limits};
+use super::links::Ready;
 use super::listen::Listener;
 use super::local::{self, Local};
 use super::log;
+use super::memory_trim::MemoryTrim;
 use super::secure::Secure;
-use super::shell::{Limits, Shell};
 use super::signals::Signals;
 use super::state::State;
-use super::thrift::Thrift;
-use super::tokens::Ready;
-use super::wake::Helpers;
 use crate::config::cli::WorkerArgs;
 use crate::config::load::Config;
 use crate::config::low::Endpoint;
@@ -76,16 +76,16 @@ impl Reactor {
         let is_private = state.is_private;
         // Starts of workers have numbers that no earlier broker gave.
         let run_base = state.run_base(clock.told().epoch_ms)?;
-        let mut shell = Shell::new(registry, state, Helpers::new(waker), limits);
-        shell.door.descriptors_max = descriptors_max;
+        let mut io = Io::new(registry, state, Helpers::new(waker), limits);
+        io.acceptor.descriptors_max = descriptors_max;
         local::check(&config.workers, &address)?;
         let words = log_words(config);
-        shell.local = Some(Local::new(address, is_private, soft, &words, &config.workers));
+        io.local = Some(Local::new(address, is_private, soft, &words, &config.workers));
         if secure.files().is_some() {
             let found = certificates;
-            shell.tell(None, Input::CertificatesRead { asker: None, found, more: false });
+            io.tell(None, Input::CertificatesRead { asker: None, found, more: false });
         }
-        shell.secure = secure;
+        io.secure = secure;
         let options = EngineOptions { settings: config.settings.clone(), run_base };
         Ok(Self {
             poll,
@@ -96,10 +96,10 @@ impl Reactor {
             listeners,
             engine: Engine::new(options),
             actions: Vec::new(),
-            shell,
+            io,
             buffer: vec![0; READ_BYTES].into_boxed_slice(),
-            bulk: Bulk::default(),
-            thrift: Thrift::default(),
+            buffer_pool: BufferPool::default(),
+            memory_trim: MemoryTrim::default(),
             ports_file: None,
             is_asked: false,
             is_hurried: false,
@@ -113,18 +113,18 @@ impl Reactor {
     /// # Errors
     /// A command of a file failed; nothing is started or saved then.
     pub(super) fn start(&mut self, config: Config) -> Result<(), Fatal> {
-        self.shell.now = self.clock.now();
+        self.io.now = self.clock.now();
         let listening = self.listening(config.worker_host.as_deref(), &config.workers);
         self.ports_file = config.ports_file.map(|path| PortsFile { path, text: self.addresses() });
         self.step(Input::Listening(Box::new(listening)));
-        self.shell.desk.file = config.token_file;
-        self.shell.desk.host_file = config.host_token_file;
+        self.io.authenticator.file = config.token_file;
+        self.io.authenticator.host_file = config.host_token_file;
         let has_tokens = config.tokens.is_some();
         if let Some(list) = config.tokens {
-            self.shell.put_tokens(None, Ok(list));
+            self.io.put_tokens(None, Ok(list));
             self.settle();
         }
-        let saved = self.shell.state.script()?;
+        let saved = self.io.state.script()?;
         if !saved.is_empty() {
             let is_set = saved.lines().any(|line| line.starts_with("set "));
             self.step(Input::Script { origin: Origin::State, text: saved });
@@ -138,36 +138,34 @@ impl Reactor {
             }
         }
         // What the engine says about the saved configuration is no reason to write it again.
-        self.shell.wants_persist = false;
+        self.io.wants_persist = false;
         for (path, text) in config.sources {
             self.step(Input::Script { origin: Origin::File(path), text });
         }
-        if !self.shell.failures.is_empty() {
+        if !self.io.failures.is_empty() {
             self.listeners.clear();
-            self.shell.state.clean();
+            self.io.state.clean();
             return Err(Fatal::Source(format!(
                 "--source: {}; nothing was started or saved",
-                self.shell.failures.join("\nisectd: --source: ")
+                self.io.failures.join("\nisectd: --source: ")
             )));
         }
         if !has_tokens {
             // There were none before, or `--tokens none` was said.
-            self.shell.state.note_tokens(None);
+            self.io.state.note_tokens(None);
         }
-        if let Some(fact) = self.shell.held_start.take() {
+        if let Some(fact) = self.io.held_start.take() {
             log::fact(&fact);
         }
-        for (host, address) in self.shell.held_dials.take().unwrap_or_default() {
-            self.shell.dial(host, address);
+        for (host, address) in self.io.held_dials.take().unwrap_or_default() {
+            self.io.dial(host, address);
         }
         Ok(())
     }
 
     /// Writes the file of addresses, once, when the first dials are through.
     pub(super) fn write_ports_file(&mut self) -> Result<(), Fatal> {
-        if self.ports_file.is_none()
-            || (self.shell.dials_done == 0 && !self.shell.redials.is_empty())
-        {
+        if self.ports_file.is_none() || (self.io.dials_done == 0 && !self.io.redials.is_empty()) {
             return Ok(());
         }
         let Some(PortsFile { path, text }) = self.ports_file.take() else {
@@ -199,7 +197,7 @@ impl Reactor {
         };
         let is_tls = worker.is_some_and(|(listener, _)| listener.is_tls());
         let worker_host = if is_tls { format!("{TLS_PREFIX}{worker_host}") } else { worker_host };
-        let paths = &self.shell.state.paths;
+        let paths = &self.io.state.paths;
         Listening {
             host,
             worker_fd: worker.map_or(-1, |(listener, _)| listener.fd()),
@@ -210,9 +208,9 @@ impl Reactor {
             local_warning: local::warning(workers),
             client_fd: client.map_or(-1, |(listener, _)| listener.fd()),
             client_port: client.map_or(0, |(_, address)| address.port()),
-            descriptors_max: self.shell.door.descriptors_max,
-            execd: self.shell.local.as_ref().map(|local| local.address.clone()),
-            instance: self.shell.state.key.instance(),
+            descriptors_max: self.io.acceptor.descriptors_max,
+            execd: self.io.local.as_ref().map(|local| local.address.clone()),
+            instance: self.io.state.key.instance(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
             wall: self.clock.told(),
@@ -229,7 +227,7 @@ impl Reactor {
             None => "null".to_owned(),
         };
         let unix = |path: PathBuf| quoted(&format!("unix:{}", path.display()));
-        let paths = &self.shell.state.paths;
+        let paths = &self.io.state.paths;
         format!(
             "{{\"client\":{},\"client_unix\":{},\"worker\":{},\"worker_unix\":{},\"web\":null,\
              \"execd\":{},\"pid\":{}}}\n",

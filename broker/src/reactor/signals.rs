@@ -10,7 +10,7 @@ use sys::signals::{Inbox, Meaning};
 
 /// What a signal asks of the broker.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Asked {
+pub(super) enum SignalRequest {
     /// End in order; the name of the signal.
     End {
         /// The signal.
@@ -40,20 +40,20 @@ impl Signals {
     }
 
     /// The next thing that a signal asks for. Those that ask for nothing are told of in the log.
-    pub(super) fn next(&mut self) -> Option<Asked> {
+    pub(super) fn next(&mut self) -> Option<SignalRequest> {
         loop {
-            let came = self.inbox.take()?;
-            let name = Signal::try_from(came.number).map_or("signal", Signal::as_str);
-            match came.meaning() {
-                Meaning::End => return Some(Asked::End { name, may_hurry: true }),
-                Meaning::LastEnd => return Some(Asked::End { name, may_hurry: false }),
-                Meaning::Reload => return Some(Asked::Reload),
+            let received = self.inbox.take()?;
+            let name = Signal::try_from(received.number).map_or("signal", Signal::as_str);
+            match received.meaning() {
+                Meaning::End => return Some(SignalRequest::End { name, may_hurry: true }),
+                Meaning::LastEnd => return Some(SignalRequest::End { name, may_hurry: false }),
+                Meaning::Reload => return Some(SignalRequest::Reload),
                 Meaning::Child => {}
                 Meaning::None => {
-                    let (name, from) = (came.name(), came.sender());
+                    let (name, from) = (received.name(), received.sender());
                     let text = "means nothing to isectd and is ignored; HUP has its files read \
                                 again, TERM ends it in order";
-                    if self.inbox.is_news(came) {
+                    if self.inbox.is_news(received) {
                         tracing::warn!("signal {name} from {from} {text}");
                     } else {
                         tracing::debug!("signal {name} from {from} {text}");

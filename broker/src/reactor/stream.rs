@@ -120,12 +120,12 @@ impl Stream {
     ///
     /// # Errors
     /// `WouldBlock`: the other side has more to say. Others: it failed.
-    pub(super) fn shake(&mut self) -> io::Result<()> {
+    pub(super) fn handshake(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
             Self::Tls(tls) => {
                 let (socket, session) = tls.both()?;
-                session.shake(socket)
+                session.handshake(socket)
             }
         }
     }
@@ -223,14 +223,14 @@ impl Stream {
     }
 
     /// Sends small frames at once; has the kernel find out when the other machine is gone, within
-    /// this silence while nothing is under way to it (`vanish` watches over what is).
+    /// this silence while nothing is under way to it (`liveness` watches what is).
     pub(super) fn tune(&self, silence: Duration) -> io::Result<()> {
         let Some(tcp) = self.tcp() else {
             return Ok(());
         };
         tcp.set_nodelay(true)?;
         if !self.is_remote() {
-            // This machine does not vanish; a process that ends closes its connections.
+            // No machine can be gone here; a process that ends closes its connections.
             return Ok(());
         }
         // The first probe goes after one share, each further one a share later; whole seconds.

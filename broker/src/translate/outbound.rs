@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use protocol::bodies::{ExecStart, Format};
-use protocol::encode::{self, Parts};
+use protocol::encode::{self, EncodedFrame};
 use protocol::errors::Whose;
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -20,7 +20,7 @@ pub fn start(mut start: ExecStart, secret: String) -> Frame {
     Frame::ExecStart(start)
 }
 
-/// The error about a connection that is refused or given up by the shell itself.
+/// The error about a connection that is refused or given up by the reactor itself.
 pub fn refusal(code: protocol::errors::ErrorCode, text: impl Into<String>) -> Frame {
     Frame::refusal(protocol::bodies::ErrorBody::new(code, text))
 }
@@ -28,11 +28,11 @@ pub fn refusal(code: protocol::errors::ErrorCode, text: impl Into<String>) -> Fr
 /// A frame as bytes for who is at the other end. What is said of a whole connection and is the
 /// fault of the program that asked is, to a worker, a worker's.
 #[inline]
-pub fn parts(frame: Frame, role: Role) -> Parts {
+pub fn encode(frame: Frame, role: Role) -> EncodedFrame {
     match frame {
         Frame::Error { head, error } if role == Role::Worker && head.transaction == 0 => {
             encode::error_to(head, &error, Whose::Worker)
         }
-        frame => encode::parts(frame),
+        frame => encode::encode(frame),
     }
 }

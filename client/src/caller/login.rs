@@ -8,7 +8,7 @@ use crate::conn::{Conn, Lost, Wait, WriteFault};
 use crate::error::Error;
 use crate::retry::{self, Backoff};
 use crate::session::Event;
-use crate::stream::Unmade;
+use crate::stream::ConnectError;
 use crate::token;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::kinds::Role;
@@ -46,11 +46,11 @@ impl Caller {
             };
             match Conn::dial(&address, timeout, self.options.trust.as_ref()) {
                 Ok(conn) => return self.log_in(conn, address, clock::until(timeout)),
-                Err(Unmade::Tls(text)) => {
+                Err(ConnectError::Tls(text)) => {
                     let error = Error::new(ErrorCode::Tls, text);
                     return Err(error.with_context(format!("login at {address}")));
                 }
-                Err(Unmade::Io(e)) => {
+                Err(ConnectError::Io(e)) => {
                     tried.push(format!("{address}: {e}"));
                     source = Some(e);
                 }

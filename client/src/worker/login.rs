@@ -7,7 +7,7 @@ use crate::clock;
 use crate::conn::{Conn, Wait, WriteFault};
 use crate::error::{Code, Error};
 use crate::retry::{self, Backoff};
-use crate::stream::Unmade;
+use crate::stream::ConnectError;
 use crate::token;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -60,8 +60,8 @@ impl Worker {
         let dialled = Conn::dial(&address, timeout, self.options.trust.as_ref());
         let mut conn = dialled.map_err(|unmade| {
             let e = match unmade {
-                Unmade::Tls(text) => return context(Error::new(ErrorCode::Tls, text)),
-                Unmade::Io(e) => e,
+                ConnectError::Tls(text) => return context(Error::new(ErrorCode::Tls, text)),
+                ConnectError::Io(e) => e,
             };
             let text = format!("the broker does not listen at {address}: {e}");
             let advice = match &address {

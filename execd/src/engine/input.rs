@@ -5,7 +5,7 @@ use protocol::bodies::{Ending, Stream};
 use protocol::decode::WireError;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 
 /// Something that happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -15,11 +15,11 @@ pub enum Input {
         /// Its name from now on.
         link: LinkId,
         /// Why whoever stands at its other end may not use this execd, if so.
-        stranger: Option<String>,
+        denied: Option<String>,
         /// Whether it must prove a token before it is listened to.
         must_prove: bool,
         /// From where it comes.
-        place: Place,
+        peer_group: PeerGroup,
     },
     /// What [`Action::Verify`](super::action::Action::Verify) found: the signature that answers the
     /// proof, or what the broker is told.
@@ -42,7 +42,7 @@ pub enum Input {
         frame: Frame,
     },
     /// Bytes of a frame arrived that is not whole yet.
-    Part {
+    PartialFrame {
         /// On which link.
         link: LinkId,
         /// How many there are of it.
@@ -113,17 +113,17 @@ pub enum Input {
         /// Its largest resident size.
         rss_kib_max: u64,
     },
-    /// A process of an earlier execd was found in the state directory. Comes before anything else.
-    Found(Found),
+    /// The state directory names a process of an earlier execd. Comes before anything else.
+    Recorded(RecordedProcess),
     /// The operator or the system asks execd to end; a second time: at once.
     Terminate,
     /// The tick of [`next_deadline`](super::Engine::next_deadline) was reached.
     Deadline,
 }
 
-/// A process that an earlier execd started.
+/// A process that an earlier execd started and recorded in the state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct RecordedProcess {
     /// For which broker.
     pub broker: String,
     /// For which worker.

@@ -13,7 +13,7 @@ use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
 use protocol::names::{HostName, TokenName};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 use std::sync::Arc;
 
@@ -29,7 +29,7 @@ pub(super) struct Link {
     /// Since when a frame is there in part, and how many bytes of it.
     part: Option<(Tick, usize)>,
     /// From where it comes.
-    pub(super) place: Place,
+    pub(super) peer_group: PeerGroup,
     /// How far it is with its proof.
     pub(super) proving: Proving,
 }
@@ -68,16 +68,16 @@ impl Engine {
     pub(super) fn opened(
         &mut self,
         now: Tick,
-        (link, place): (LinkId, Place),
-        (stranger, must_prove): (Option<String>, bool),
+        (link, peer_group): (LinkId, PeerGroup),
+        (denied, must_prove): (Option<String>, bool),
         out: &mut Vec<Action>,
     ) {
         let links_max = self.config.limits.links_max;
-        if let Some(text) = stranger {
+        if let Some(text) = denied {
             refuse(link, 0, (ErrorCode::Denied, text), out);
         } else if self.shutdown != Shutdown::None {
             refuse(link, 0, (ErrorCode::ShuttingDown, "execd is ending".into()), out);
-        } else if self.links.len() >= links_max && !self.make_room(now, place, out) {
+        } else if self.links.len() >= links_max && !self.make_room(now, peer_group, out) {
             let text = format!("execd has {links_max} connections, as many as it may");
             refuse(link, 0, (ErrorCode::TooManyConnections, text), out);
         } else {
@@ -88,7 +88,7 @@ impl Engine {
                     heard: now,
                     pinged: None,
                     part: None,
-                    place,
+                    peer_group,
                     proving: Proving::new(must_prove),
                 },
             );
@@ -374,7 +374,7 @@ impl Engine {
     }
 
     /// Bytes of a frame came.
-    pub(super) fn part(&mut self, now: Tick, id: LinkId, bytes: usize) {
+    pub(super) fn partial_frame(&mut self, now: Tick, id: LinkId, bytes: usize) {
         // The time for the hello is one for all of it.
         let Some(link) = self.links.get_mut(&id).filter(|link| link.broker.is_some()) else {
             return;

@@ -144,8 +144,8 @@ impl Engine {
     /// Takes one input; appends what is to be done, in order.
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
         match input {
-            Input::Opened { link, stranger, must_prove, place } => {
-                self.opened(now, (link, place), (stranger, must_prove), out);
+            Input::Opened { link, denied, must_prove, peer_group } => {
+                self.opened(now, (link, peer_group), (denied, must_prove), out);
             }
             Input::Proven { link, proven } => self.proven(now, link, proven, out),
             Input::Revoked { link } => self.revoked(now, link, out),
@@ -167,10 +167,10 @@ impl Engine {
                 self.spawn_failed(now, child, (lasting, text), out);
             }
             Input::Output { child, stream, bytes } => {
-                self.output(child, out, |output, gate| output.push(now, stream, &bytes, gate));
+                self.output(child, out, |output, shared| output.push(now, stream, &bytes, shared));
             }
             Input::OutputEnd { child, stream } => {
-                self.output(child, out, |output, gate| output.end(now, stream, gate));
+                self.output(child, out, |output, shared| output.end(now, stream, shared));
                 self.drained(now, child, out);
             }
             Input::Exited { child, ending, cpu_ms, rss_kib_max } => {
@@ -180,9 +180,9 @@ impl Engine {
                     self.drained(now, child, out);
                 }
             }
-            Input::Found(found) => self.found(now, found, out),
+            Input::Recorded(recorded) => self.recorded(now, recorded, out),
             Input::Terminate => self.terminate(now, out),
-            Input::Part { link, bytes } => self.part(now, link, bytes),
+            Input::PartialFrame { link, bytes } => self.partial_frame(now, link, bytes),
             Input::Deadline => self.deadline(now, out),
         }
         self.settle(now, out);

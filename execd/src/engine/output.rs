@@ -123,14 +123,14 @@ impl Output {
         }
     }
 
-    /// Takes bytes of a stream; gives the lines that may be passed on. The gate is the rate of all
+    /// Takes bytes of a stream; gives the lines that may be passed on. `shared` is the rate of all
     /// children together; without one (nobody listens) every line counts as dropped.
     pub(super) fn push(
         &mut self,
         now: Tick,
         stream: Stream,
         bytes: &[u8],
-        mut gate: Option<&mut Bucket>,
+        mut shared: Option<&mut Bucket>,
     ) -> Vec<Line> {
         let mut passed = Vec::new();
         let Self { stdout, stderr, rate, tail, tail_lines_max } = self;
@@ -145,8 +145,9 @@ impl Output {
                 }
                 tail.push_back(text.clone());
             }
-            let is_open = gate.as_mut().is_some_and(|gate| rate.take(now) && gate.take(now));
-            if is_open {
+            let is_passed =
+                shared.as_mut().is_some_and(|shared| rate.take(now) && shared.take(now));
+            if is_passed {
                 let dropped = std::mem::take(&mut cutter.dropped);
                 cutter.last_dropped = None;
                 passed.push(Line { stream, text, dropped });
@@ -163,13 +164,13 @@ impl Output {
         &mut self,
         now: Tick,
         stream: Stream,
-        gate: Option<&mut Bucket>,
+        shared: Option<&mut Bucket>,
     ) -> Vec<Line> {
         let cutter = self.cutter(stream);
         if std::mem::replace(&mut cutter.ended, true) || cutter.pending.is_empty() {
             return Vec::new();
         }
-        self.push(now, stream, b"\n", gate)
+        self.push(now, stream, b"\n", shared)
     }
 
     /// Whether both streams are at their end.
@@ -297,11 +298,11 @@ mod tests {
 
     #[test]
     fn all_children_together_have_a_rate_too() {
-        let mut gate = Bucket::new(1, 3, Tick(0));
+        let mut shared = Bucket::new(1, 3, Tick(0));
         let mut passed = 0;
         for _ in 0..2 {
             let mut output = Output::new(&Limits::default(), Tick(0));
-            passed += output.push(Tick(0), Stream::Stdout, b"1\n2\n", Some(&mut gate)).len();
+            passed += output.push(Tick(0), Stream::Stdout, b"1\n2\n", Some(&mut shared)).len();
         }
         assert_eq!(passed, 3);
     }

@@ -8,7 +8,7 @@ use super::links::Link;
 use protocol::bodies::ExecHello;
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::proof::Proof;
 use protocol::time::Tick;
 use std::collections::BTreeMap;
@@ -37,26 +37,26 @@ impl Proving {
 }
 
 impl Engine {
-    /// Gives a newer one the room of one without a broker: of the place from which most of
+    /// Gives a newer one the room of one without a broker: of the peer group with most of
     /// those come, so that a crowd keeps nobody out who comes from elsewhere. There it is the
     /// one that has been silent longest, because a broker says hello at once; and where more
-    /// than half are about to prove a token, the oldest of these: a hello costs a stranger
-    /// nothing.
-    pub(super) fn make_room(&mut self, now: Tick, newer: Place, out: &mut Vec<Action>) -> bool {
+    /// than half are about to prove a token, the oldest of these: a hello costs nothing.
+    pub(super) fn make_room(&mut self, now: Tick, newer: PeerGroup, out: &mut Vec<Action>) -> bool {
         let out_of = || self.links.iter().filter(|(_, link)| link.broker.is_none());
         let mut crowds = BTreeMap::from([(newer, 1)]);
         for (_, link) in out_of() {
-            *crowds.entry(link.place).or_insert(0_usize) += 1;
+            *crowds.entry(link.peer_group).or_insert(0_usize) += 1;
         }
         let most = crowds.values().max().copied();
-        let crowd = || out_of().filter(|(_, link)| crowds.get(&link.place).copied() == most);
+        let crowd = || out_of().filter(|(_, link)| crowds.get(&link.peer_group).copied() == most);
         let silent = crowd().filter(|(_, link)| link.proving.is_silent()).count();
         let prefers_silent = crowd().count() <= silent * 2;
         let goes = crowd().min_by_key(|(_, Link { proving, .. })| {
             (proving.is_checked, proving.is_silent() != prefers_silent)
         });
         let Some(id) = goes.map(|(id, _)| *id) else { return false };
-        let text = "all places are taken; yours, without a broker, goes to a newer one".into();
+        let text =
+            "all connections are in use; yours, without a broker, goes to a newer one".into();
         self.drop_link(now, id, (ErrorCode::TooManyConnections, text), out);
         true
     }

@@ -3,7 +3,7 @@
 
 use super::action::{Action, Note, Signal};
 use super::child::{Child, ChildId, Effect, Event, State};
-use super::input::Found;
+use super::input::RecordedProcess;
 use super::output::{Bucket, Line, Output};
 use super::{Engine, Shutdown};
 use protocol::bodies::{Ending, ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted};
@@ -114,18 +114,18 @@ impl Engine {
     }
 
     /// A process of an earlier execd: watched from now on, or reported as ended.
-    pub(super) fn found(&mut self, now: Tick, found: Found, out: &mut Vec<Action>) {
-        let name: Arc<str> = Arc::from(found.broker.as_str());
-        let key = (Arc::clone(&name), found.worker, found.run);
+    pub(super) fn recorded(&mut self, now: Tick, recorded: RecordedProcess, out: &mut Vec<Action>) {
+        let name: Arc<str> = Arc::from(recorded.broker.as_str());
+        let key = (Arc::clone(&name), recorded.worker, recorded.run);
         if self.runs.contains_key(&key) {
             return;
         }
         self.brokers.entry(Arc::clone(&name)).or_default();
-        if !found.alive {
+        if !recorded.alive {
             let body = ExecExited {
-                worker: found.worker,
-                run: found.run,
-                pid: found.pid,
+                worker: recorded.worker,
+                run: recorded.run,
+                pid: recorded.pid,
                 ending: Ending::Unknown,
                 cpu_ms: 0,
                 rss_kib_max: 0,
@@ -136,17 +136,17 @@ impl Engine {
         }
         let child = self.enter(Child {
             broker: name,
-            worker: found.worker,
-            run: found.run,
-            digest: found.digest,
-            pid: found.pid,
-            is_older: found.is_older,
+            worker: recorded.worker,
+            run: recorded.run,
+            digest: recorded.digest,
+            pid: recorded.pid,
+            is_older: recorded.is_older,
             state: State::Up,
             due: None,
             end: None,
             output: Output::new(&self.config.limits, now),
         });
-        out.push(Action::Adopt { child, pid: found.pid });
+        out.push(Action::Adopt { child, pid: recorded.pid });
         if let Some(known) = self.children.get(&child) {
             out.push(Action::Note(Note::Adopted { who: known.who(), pid: known.pid }));
         }
@@ -179,8 +179,8 @@ impl Engine {
         // Before its list a broker does not know what the lines are about.
         let known = self.brokers.get(&child.broker).filter(|broker| broker.has_list);
         let link = known.and_then(|broker| broker.link);
-        let gate = link.map(|_| &mut self.lines);
-        for line in feed(&mut child.output, gate) {
+        let shared = link.map(|_| &mut self.lines);
+        for line in feed(&mut child.output, shared) {
             if let Some(link) = link {
                 out.push(Action::Send { link, frame: line.frame(child) });
             }
@@ -244,7 +244,9 @@ impl Engine {
     }
 
     fn report_end(&mut self, id: ChildId, out: &mut Vec<Action>) {
-        self.output(id, out, |output, gate| gate.map_or_else(Vec::new, |_| output.last_words()));
+        self.output(id, out, |output, shared| {
+            shared.map_or_else(Vec::new, |_| output.last_words())
+        });
         let Some(child) = self.children.get_mut(&id) else { return };
         let (ending, cpu_ms, rss_kib_max) = child.end.unwrap_or((Ending::Unknown, 0, 0));
         let who = child.who();

@@ -4,7 +4,7 @@
 use super::check::Refusal;
 use super::link::Link;
 use super::log;
-use super::run::Shell;
+use super::run::ExecLoop;
 use super::state::Entry;
 use crate::engine::action::Action;
 use crate::engine::child::ChildId;
@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
 
-impl Shell {
+impl ExecLoop {
     pub(super) fn apply(&mut self, now: Tick, action: Action) {
         match action {
             Action::Send { link, frame } => {
@@ -38,10 +38,14 @@ impl Shell {
             }
             Action::Challenge { link, host, claim } => {
                 let channel = self.links.get(&link).map_or(Ok(None), Link::channel);
-                let made = match (&mut self.desk, channel) {
-                    (Some(desk), Ok(channel)) => {
-                        desk.challenge(link, &host, &claim, channel, (now, &mut self.gate))
-                    }
+                let made = match (&mut self.authenticator, channel) {
+                    (Some(authenticator), Ok(channel)) => authenticator.challenge(
+                        link,
+                        &host,
+                        &claim,
+                        channel,
+                        (now, &mut self.log_limiter),
+                    ),
                     (Some(_), Err(why)) => Err(why),
                     (None, _) => Err("is not known here: this execd has no tokens; start it with \
                                  --tokens FILE"
@@ -62,8 +66,13 @@ impl Shell {
                 }
             }
             Action::Verify { link, proof } => {
-                let place = self.links.get(&link).map(|known| known.place).unwrap_or_default();
-                match self.desk.as_mut().map(|desk| desk.when(link, place, now)) {
+                let peer_group =
+                    self.links.get(&link).map(|known| known.peer_group).unwrap_or_default();
+                match self
+                    .authenticator
+                    .as_mut()
+                    .map(|authenticator| authenticator.when(link, peer_group, now))
+                {
                     Some(Check::At(at)) => {
                         self.proofs.insert((at, link), proof);
                     }
@@ -84,7 +93,7 @@ impl Shell {
                 }
             },
             Action::Adopt { child, pid } => {
-                if let Some(entry) = self.found.remove(&pid) {
+                if let Some(entry) = self.recorded.remove(&pid) {
                     self.inputs.extend(self.children.adopt(child, entry));
                 }
             }
@@ -100,7 +109,7 @@ impl Shell {
                 self.children.remove(child);
                 self.is_state_stale = true;
             }
-            Action::Note(note) => log::note(&note, now, &mut self.gate),
+            Action::Note(note) => log::note(&note, now, &mut self.log_limiter),
             Action::Exit => self.is_leaving = true,
             Action::HandOver => {
                 self.is_leaving = true;
@@ -110,9 +119,11 @@ impl Shell {
     }
 
     fn verify(&mut self, now: Tick, link: LinkId, proof: &Proof) {
-        let place = self.links.get(&link).map(|known| known.place).unwrap_or_default();
-        let proven = match &mut self.desk {
-            Some(desk) => desk.verify(link, proof, (place, now), &mut self.gate),
+        let peer_group = self.links.get(&link).map(|known| known.peer_group).unwrap_or_default();
+        let proven = match &mut self.authenticator {
+            Some(authenticator) => {
+                authenticator.verify(link, proof, (peer_group, now), &mut self.log_limiter)
+            }
             None => Err("is not known here".into()),
         };
         self.inputs.push_back(Input::Proven { link, proven });
@@ -142,8 +153,8 @@ impl Shell {
     /// A link is gone; the engine will hear of it.
     pub(super) fn lost(&mut self, link: LinkId, why: &'static str) {
         self.links.remove(&link);
-        if let Some(desk) = &mut self.desk {
-            desk.forget(link);
+        if let Some(authenticator) = &mut self.authenticator {
+            authenticator.forget(link);
         }
         self.dirty.remove(&link);
         self.inputs.push_back(Input::Closed { link, why });

@@ -1,4 +1,4 @@
-//! May this program be started? The file is opened first, and what was opened is judged: where it
+//! May this program be started? The file is opened first, and what was opened is checked: where it
 //! is, what it is, who could have put it there. Precise answers before the fork, and words for what
 //! the kernel says after it. Not the fork: `spawn` does that.
 
@@ -65,7 +65,7 @@ pub(super) fn check(start: &ExecStart, policy: &Policy) -> Result<Program, Refus
     let real = fs::read_link(&magic).map_err(unseen)?;
     let meta = fs::metadata(&magic).map_err(unseen)?;
     below(path, &real, &policy.allow)?;
-    judge(path, &real, &meta, policy)?;
+    check_file(path, &real, &meta, policy)?;
     // A file that was removed, but has another name, is named by the kernel as it was called last.
     if !fs::symlink_metadata(&real).is_ok_and(|now| is_same(&now, &meta)) {
         return Err((false, format!("{} was moved while it was looked at", path.display())));
@@ -116,7 +116,7 @@ fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, Refusal
         })?;
         let unseen = |error| (false, format!("{} can't be looked at: {error}", real.display()));
         let meta = fs::metadata(&real).map_err(unseen)?;
-        judge(&interpreter, &real, &meta, policy)
+        check_file(&interpreter, &real, &meta, policy)
             .and_then(|()| executable(&interpreter, &real, &meta, policy))
             .map_err(|refusal| of_script(&shown, refusal))?;
         (shown, at) = (interpreter, real);
@@ -170,7 +170,7 @@ fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), Refusal> {
 }
 
 /// What kind of file it is, and whether others could have made or changed it.
-fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(), Refusal> {
+fn check_file(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(), Refusal> {
     let shown = path.display();
     if meta.is_dir() {
         return Err(lasting(format!("{shown} is a directory; name the program in it")));
@@ -199,7 +199,7 @@ fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(
              runs; chmod o-w"
         )));
     }
-    if let Some(writer) = stranger(real, policy) {
+    if let Some(writer) = other_writer(real, policy) {
         return Err(lasting(format!(
             "{shown} can be written by {writer}, as its access list says (getfacl), who could choose \
              what runs; setfacl -b"
@@ -211,7 +211,7 @@ fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(
         let meta = fs::symlink_metadata(directory)
             .map_err(|error| (false, format!("{at} can't be looked at: {error}")))?;
         let mode = meta.mode() & 0o7777;
-        let writer = stranger(directory, policy);
+        let writer = other_writer(directory, policy);
         if let Some(writer) = writer.as_ref().filter(|_| mode & 0o1000 == 0) {
             return Err(lasting(format!(
                 "{shown} is below {at}, which can be written by {writer}, as its access list says \
@@ -228,7 +228,7 @@ fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(
         if is_open && !policy.trusted.contains(&entry) {
             return Err(lasting(format!(
                 "{shown} is below {at}, which others can write to, and what is there belongs to \
-                 user {entry}, so a stranger could choose what runs; move the program"
+                 user {entry}, so another user could choose what runs; move the program"
             )));
         }
         entry = meta.uid();
@@ -237,7 +237,7 @@ fn judge(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(
 }
 
 /// Somebody beside those of the mode who can write to it, and is not trusted.
-fn stranger(path: &Path, policy: &Policy) -> Option<String> {
+fn other_writer(path: &Path, policy: &Policy) -> Option<String> {
     let writers = acl::writers(&raw::access_list(&c_path(path)));
     writers.into_iter().find_map(|writer| match writer {
         Writer::User(uid) if policy.trusted.contains(&uid) => None,

@@ -131,7 +131,7 @@ impl Children {
                 .table
                 .values()
                 .any(|process| Some(process.entry.run) == origin.run && !process.is_over)
-            // As process 1 of a container execd takes in strangers, too.
+            // As process 1 of a container execd takes in other processes, too.
             || (origin.run.is_none() && std::process::id() == 1)
     }
 
@@ -249,7 +249,7 @@ impl Children {
         process.is_over = true;
         let pid = process.entry.pid;
         // Init has reaped it. As long as its group lives its number is not given to a new process,
-        // so if there is one of that number now, the group is empty and the number is a stranger's.
+        // so if there is one of that number now, the group is empty and the number another one.
         if state::start_time(pid).is_none_or(|time| time == process.entry.start_time) {
             let _ = raw::send_signal(-group(pid), libc::SIGKILL);
         }

@@ -3,7 +3,7 @@
 
 use super::orphans;
 use super::reap;
-use super::run::Shell;
+use super::run::ExecLoop;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::time::Tick;
@@ -23,13 +23,13 @@ const LAST_WRITES_KEPT: Duration = Duration::from_secs(10);
 /// Time for what workers left behind to be gone when execd ends.
 const LAST_ORPHANS_MS: u64 = 1000;
 
-impl Shell {
+impl ExecLoop {
     /// What workers left behind, and what that leaves behind, until nothing is left.
     fn end_orphans(&mut self, until: Tick) {
         loop {
             reap::all(|_| false);
             let left = until.since(self.clock.read()).as_millis();
-            if left == 0 || !orphans::end(&self.recipe.mark, |_| false, |_| false) {
+            if left == 0 || !orphans::end(&self.recipe.instance, |_| false, |_| false) {
                 return;
             }
             let wait = u16::try_from(left).unwrap_or(u16::MAX);

@@ -1,6 +1,6 @@
 //! From the fork to the exec, seen from both sides. The child looks at its program and becomes it,
 //! or tells why not through a pipe, which the exec closes. execd reads that pipe when there is
-//! something to read. Not what is judged (`check`), not what the child is made to be (`enter`).
+//! something to read. Not what is checked (`check`), not what the child is made to be (`enter`).
 
 use super::check::{self, Refusal, explain};
 use super::enter::{Image, Step, enter};
@@ -206,7 +206,7 @@ fn image(recipe: &Recipe, start: &ExecStart) -> Result<(Image, Option<String>), 
     let words = [&start.path].into_iter().chain(&start.args);
     let args = words.map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
     let mut environment = recipe.environment.clone();
-    let run = orphans::value(start.run, &recipe.mark);
+    let run = orphans::value(start.run, &recipe.instance);
     environment.push(text(&format!("{RUN_VARIABLE}={run}"))?);
     if !start.secret.is_empty() {
         environment.push(text(&format!("{WORKER_SECRET_VARIABLE}={}", start.secret))?);

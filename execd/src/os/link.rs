@@ -9,7 +9,7 @@ use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::proof::Channel;
 use protocol::time::Tick;
 use std::collections::BTreeMap;
@@ -27,7 +27,7 @@ const READ_BYTES: usize = 64 << 10;
 
 /// What reading brought.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Taken {
+pub(super) enum Received {
     /// A whole frame.
     Frame(Frame),
     /// Bytes that are no frame; nothing more will be taken.
@@ -39,16 +39,16 @@ pub(super) enum Taken {
 /// Connections without a broker, in the order in which they are served.
 pub(super) fn in_turn(
     links: &BTreeMap<LinkId, Link>,
-    strangers: Vec<LinkId>,
+    pre_login: Vec<LinkId>,
 ) -> impl Iterator<Item = LinkId> + use<> {
-    let mut sizes: BTreeMap<Place, usize> = BTreeMap::new();
-    for link in strangers.iter().filter_map(|id| links.get(id)) {
-        *sizes.entry(link.place).or_default() += 1;
+    let mut sizes: BTreeMap<PeerGroup, usize> = BTreeMap::new();
+    for link in pre_login.iter().filter_map(|id| links.get(id)) {
+        *sizes.entry(link.peer_group).or_default() += 1;
     }
     let mut turns = BTreeMap::new();
-    for id in strangers.into_iter().rev() {
+    for id in pre_login.into_iter().rev() {
         let Some(link) = links.get(&id) else { continue };
-        let size = sizes.get(&link.place).copied().unwrap_or_default();
+        let size = sizes.get(&link.peer_group).copied().unwrap_or_default();
         // The last part goes up as the loop goes to older ones.
         turns.insert((link.is_new, size, turns.len()), id);
     }
@@ -67,7 +67,7 @@ pub(super) struct Link {
     /// The end of a TLS session that failed was told.
     is_told: bool,
     /// Whose attempts its own are counted with.
-    pub(super) place: Place,
+    pub(super) peer_group: PeerGroup,
     /// Nothing was read from it yet.
     pub(super) is_new: bool,
     /// A broker was welcomed on it.
@@ -77,7 +77,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(stream: Stream, place: Place) -> Self {
+    pub(super) fn new(stream: Stream, peer_group: PeerGroup) -> Self {
         Self {
             stream,
             inbox: BytesMut::new(),
@@ -85,7 +85,7 @@ impl Link {
             linger_until: None,
             is_shut: false,
             is_told: false,
-            place,
+            peer_group,
             is_new: true,
             is_in: false,
             has_heard: false,
@@ -128,27 +128,27 @@ impl Link {
     }
 
     /// Bytes that are there of a frame which is not whole, if some came since the last call.
-    pub(super) fn take_part(&mut self) -> Option<usize> {
+    pub(super) fn take_partial(&mut self) -> Option<usize> {
         let has_heard = std::mem::take(&mut self.has_heard);
         (has_heard && !self.inbox.is_empty()).then_some(self.inbox.len())
     }
 
     /// Takes the next frame out of what was read.
-    pub(super) fn take(&mut self) -> Taken {
+    pub(super) fn take(&mut self) -> Received {
         if self.linger_until.is_some() {
-            return Taken::Nothing;
+            return Received::Nothing;
         }
         match decode::next(&mut self.inbox, CONTROL_BODY_BYTES_MAX) {
             Ok(None) => match self.stream.trouble() {
                 Some(text) if !std::mem::replace(&mut self.is_told, true) => {
-                    Taken::Garbled(WireError::fatal(ErrorCode::Tls, text, 0))
+                    Received::Garbled(WireError::fatal(ErrorCode::Tls, text, 0))
                 }
-                Some(_) | None => Taken::Nothing,
+                Some(_) | None => Received::Nothing,
             },
-            Ok(Some(frame)) => Taken::Frame(frame),
+            Ok(Some(frame)) => Received::Frame(frame),
             Err(error) => {
                 self.inbox.clear();
-                Taken::Garbled(error)
+                Received::Garbled(error)
             }
         }
     }

@@ -9,9 +9,9 @@ use nix::sys::socket::{
     AddressFamily, SockaddrLike, SockaddrStorage, getsockname, getsockopt, sockopt,
 };
 use nix::sys::stat::{Mode, umask};
-use protocol::address::{HostPort, Place};
+use protocol::address::{HostPort, ParsedAddress};
 use protocol::limits::{EXECD_PORT, TLS_PREFIX};
-use protocol::place;
+use protocol::peer_group::PeerGroup;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
@@ -29,37 +29,37 @@ enum Socket {
     Unix(UnixListener),
 }
 
-/// Who is let in.
+/// Who may use this execd.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Door {
+pub(super) struct AccessRules {
     /// Whoever comes over TCP, or as another user, has to prove a token.
     pub(super) has_tokens: bool,
     /// Without tokens: anybody who can connect may use it.
     pub(super) is_insecure: bool,
 }
 
-/// Whoever connected.
+/// What the kernel and the access rules say of an accepted connection.
 #[derive(Debug)]
-pub(super) struct Comer {
+pub(super) struct Admission {
     /// Why it may not use this execd, if so.
-    pub(super) stranger: Option<String>,
+    pub(super) denied: Option<String>,
     /// It may, once it has proved a token.
     pub(super) must_prove: bool,
     /// Whose attempts its own are counted with.
-    pub(super) place: place::Place,
+    pub(super) peer_group: PeerGroup,
 }
 
-impl Door {
+impl AccessRules {
     /// Who it is, as far as the kernel knows. A TCP connection of this user may be a tunnel from
     /// anywhere: where there are tokens, it has to prove one, too.
-    fn judge(self, from: place::Place, owner: impl FnOnce() -> Option<u32>) -> Comer {
-        let is_tcp = !matches!(from, place::Place::User(_));
-        let none = Comer { stranger: None, must_prove: false, place: from };
+    fn check(self, from: PeerGroup, owner: impl FnOnce() -> Option<u32>) -> Admission {
+        let is_tcp = !matches!(from, PeerGroup::User(_));
+        let none = Admission { denied: None, must_prove: false, peer_group: from };
         match (self.has_tokens, self.is_insecure) {
-            (true, _) if is_tcp => Comer { must_prove: true, ..none },
-            (true, _) => Comer { must_prove: peer::stranger(owner()).is_some(), ..none },
+            (true, _) if is_tcp => Admission { must_prove: true, ..none },
+            (true, _) => Admission { must_prove: peer::other_user(owner()).is_some(), ..none },
             (false, true) => none,
-            (false, false) => Comer { stranger: peer::stranger(owner()), ..none },
+            (false, false) => Admission { denied: peer::other_user(owner()), ..none },
         }
     }
 }
@@ -68,8 +68,8 @@ impl Door {
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: Socket,
-    /// Who is let in.
-    door: Door,
+    /// Who may use it.
+    access: AccessRules,
     /// Certificates, if it speaks TLS.
     secure: Option<Secure>,
     /// The socket file that this execd made, removed at the end.
@@ -100,14 +100,14 @@ impl Listener {
     pub(super) fn bind(
         listen: Listen,
         files: Option<ListenerFiles>,
-        door: Door,
+        access: AccessRules,
     ) -> Result<Self, Failure> {
         let secure = files.map(Secure::open).transpose()?;
         // Whoever shows a certificate of that CA has proven himself, from wherever he comes.
         let is_proven = secure.as_ref().is_some_and(|secure| secure.files.client_ca.is_some());
-        let door = Door { is_insecure: door.is_insecure || is_proven, ..door };
+        let access = AccessRules { is_insecure: access.is_insecure || is_proven, ..access };
         let (socket, file) = match listen {
-            Listen::Tcp(address) | Listen::Tls(address) => (tcp(&address, door)?, None),
+            Listen::Tcp(address) | Listen::Tls(address) => (tcp(&address, access)?, None),
             Listen::Unix(path) => {
                 let path = std::path::absolute(&path).unwrap_or(path);
                 (Socket::Unix(unix(&path)?), Some(path))
@@ -128,7 +128,7 @@ impl Listener {
                 format!("unix:{}", address.as_pathname().unwrap_or_else(|| Path::new("")).display())
             }
         };
-        Ok(Self { socket, door, secure, file, address })
+        Ok(Self { socket, access, secure, file, address })
     }
 
     /// Reads the certificates again, if it has some; bad files leave the old ones in use.
@@ -149,19 +149,19 @@ impl Listener {
     }
 
     /// The next connection, if one waits, and who it is.
-    pub(super) fn accept(&self) -> io::Result<Option<(Stream, Comer)>> {
+    pub(super) fn accept(&self) -> io::Result<Option<(Stream, Admission)>> {
         let accepted = match &self.socket {
             Socket::Tcp(listener) => listener.accept().and_then(|(stream, peer)| {
                 stream.set_nodelay(true)?;
                 stream.set_nonblocking(true)?;
                 let local = stream.local_addr()?;
-                let comer =
-                    self.door.judge(place::Place::of(peer.ip()), || peer::tcp_owner(local, peer));
+                let admission =
+                    self.access.check(PeerGroup::of(peer.ip()), || peer::tcp_owner(local, peer));
                 match &self.secure {
-                    None => Ok((Stream::Tcp(stream), comer)),
+                    None => Ok((Stream::Tcp(stream), admission)),
                     Some(secure) => {
                         let session = secure.setup.session().map_err(io::Error::other)?;
-                        Ok((Stream::Tls(stream, Box::new(session)), comer))
+                        Ok((Stream::Tls(stream, Box::new(session)), admission))
                     }
                 }
             }),
@@ -169,8 +169,8 @@ impl Listener {
                 stream.set_nonblocking(true)?;
                 let owner = getsockopt(&stream, sockopt::PeerCredentials).ok();
                 let uid = owner.map(|credentials| credentials.uid());
-                let comer = self.door.judge(place::Place::User(uid), || uid);
-                Ok((Stream::Unix(stream), comer))
+                let admission = self.access.check(PeerGroup::User(uid), || uid);
+                Ok((Stream::Unix(stream), admission))
             }),
         };
         match accepted {
@@ -215,7 +215,9 @@ fn cannot(address: &str, error: &io::Error) -> Failure {
 /// The addresses of `HOST:PORT`, as the brokers find them.
 fn look_up(address: &str) -> io::Result<Vec<SocketAddr>> {
     let wrong = |why: String| io::Error::new(ErrorKind::InvalidInput, why);
-    let Place::Tcp(HostPort { host, port }) = Place::parse(address).map_err(wrong)? else {
+    let ParsedAddress::Tcp(HostPort { host, port }) =
+        ParsedAddress::parse(address).map_err(wrong)?
+    else {
         return Err(wrong("is not ADDR:PORT".to_owned()));
     };
     let port = port.unwrap_or(EXECD_PORT);
@@ -225,11 +227,11 @@ fn look_up(address: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-fn tcp(address: &str, door: Door) -> Result<Socket, Failure> {
+fn tcp(address: &str, access: AccessRules) -> Result<Socket, Failure> {
     let found = look_up(address).map_err(|error| cannot(address, &error))?;
     if let Some(open) = found.iter().find(|found| !found.ip().to_canonical().is_loopback())
-        && !door.is_insecure
-        && !door.has_tokens
+        && !access.is_insecure
+        && !access.has_tokens
     {
         return Err(Failure::new(
             Exit::Usage,
@@ -258,7 +260,7 @@ fn unix(path: &Path) -> Result<UnixListener, Failure> {
         Err(error) if error.kind() == ErrorKind::AddrInUse => {
             if UnixStream::connect(path).is_ok() {
                 return Err(Failure::new(
-                    Exit::Taken,
+                    Exit::InUse,
                     format!("another execd listens on {address}; stop it, or name another path"),
                 ));
             }

@@ -7,7 +7,7 @@ use protocol::quota::{Quota, Rate};
 use protocol::show::{brief, log_line};
 use protocol::time::Tick;
 use std::io::{self, Write};
-use sys::signals::Came;
+use sys::signals::ReceivedSignal;
 use tracing::{debug, info, warn};
 
 /// Lines about connections.
@@ -21,12 +21,12 @@ const START_BYTES_MAX: usize = 2048;
 
 /// How many lines peers may still cause.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(super) struct LogLimiter {
     lines: (Quota, u64),
     starts: (Quota, u64),
 }
 
-impl Default for Gate {
+impl Default for LogLimiter {
     fn default() -> Self {
         Self { lines: (Quota::new(LINES), 0), starts: (Quota::new(STARTS), 0) }
     }
@@ -39,7 +39,7 @@ fn take((quota, left_out): &mut (Quota, u64), now: Tick) -> Option<u64> {
     has_room.then(|| std::mem::take(left_out))
 }
 
-impl Gate {
+impl LogLimiter {
     /// Whether a line about a connection may be written; before the next one it is said how many
     /// were not.
     pub(super) fn has_room(&mut self, now: Tick) -> bool {
@@ -81,11 +81,11 @@ impl<W: Write> Write for Clean<W> {
 }
 
 /// Logs a note.
-pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
+pub(super) fn note(note: &Note, now: Tick, log_limiter: &mut LogLimiter) {
     let has_room = match note {
-        Note::BrokerUp { .. } | Note::BrokerGone { .. } => gate.has_room(now),
-        Note::Refused { .. } | Note::PeerError { .. } => gate.has_room(now),
-        Note::Failed { .. } => gate.has_room_for_start(now),
+        Note::BrokerUp { .. } | Note::BrokerGone { .. } => log_limiter.has_room(now),
+        Note::Refused { .. } | Note::PeerError { .. } => log_limiter.has_room(now),
+        Note::Failed { .. } => log_limiter.has_room_for_start(now),
         // Of these a process has at most a few, and how many begin has a rate (--start-rate).
         Note::Started { .. }
         | Note::Adopted { .. }
@@ -147,8 +147,8 @@ pub(super) fn note(note: &Note, now: Tick, gate: &mut Gate) {
 }
 
 /// Logs a signal that asks for nothing, once aloud.
-pub(super) fn unused(came: Came, is_news: bool) {
-    let (name, from) = (came.name(), came.sender());
+pub(super) fn unused(received: ReceivedSignal, is_news: bool) {
+    let (name, from) = (received.name(), received.sender());
     let text = "means nothing to execd and is ignored; HUP has its files read again, TERM ends it \
                 and its workers";
     if is_news {

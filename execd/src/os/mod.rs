@@ -25,11 +25,11 @@
 
 mod acl;
 mod apply;
+mod authenticator;
 mod begin;
 mod check;
 mod children;
 mod clock;
-mod desk;
 mod diag;
 mod end;
 mod enter;

@@ -5,7 +5,7 @@ use super::rlimits::RLimit;
 use super::user::Account;
 use crate::engine::limits::Limits;
 use crate::exit::Exit;
-use protocol::address::Place;
+use protocol::address::ParsedAddress;
 use protocol::limits::{EXECD_PORT, RUN_VARIABLE, WORKER_SECRET_VARIABLE};
 use std::fmt;
 use std::os::fd::OwnedFd;
@@ -37,14 +37,16 @@ impl Listen {
                 text.escape_debug()
             )
         };
-        match Place::parse(text).map_err(wrong)? {
+        match ParsedAddress::parse(text).map_err(wrong)? {
             // Else each mistyped word would be looked up.
-            Place::Tcp(at) | Place::Tls(at) if at.port.is_none() && at.host.ip().is_none() => {
+            ParsedAddress::Tcp(at) | ParsedAddress::Tls(at)
+                if at.port.is_none() && at.host.ip().is_none() =>
+            {
                 Err(wrong("has no port".to_owned()))
             }
-            Place::Unix(path) => Ok(Self::Unix(PathBuf::from(path))),
-            Place::Tcp(place) => Ok(Self::Tcp(place.complete(EXECD_PORT))),
-            Place::Tls(place) => Ok(Self::Tls(place.complete(EXECD_PORT))),
+            ParsedAddress::Unix(path) => Ok(Self::Unix(PathBuf::from(path))),
+            ParsedAddress::Tcp(host_port) => Ok(Self::Tcp(host_port.complete(EXECD_PORT))),
+            ParsedAddress::Tls(host_port) => Ok(Self::Tls(host_port.complete(EXECD_PORT))),
         }
     }
 }

@@ -27,13 +27,13 @@ pub(super) struct Origin {
 
 /// What tells the starts of an execd without a state directory from the starts of all others of
 /// this machine: their numbers may be the same.
-pub(super) fn mark() -> String {
+pub(super) fn instance() -> String {
     format!("execd-{}", process::id())
 }
 
 /// The value of [`RUN_VARIABLE`] for a start.
-pub(super) fn value(run: RunId, mark: &str) -> String {
-    format!("{run}.{mark}")
+pub(super) fn value(run: RunId, instance: &str) -> String {
+    format!("{run}.{instance}")
 }
 
 /// Takes in, from now on, whatever is orphaned below this process.
@@ -47,7 +47,7 @@ pub(super) fn take_in() -> nix::Result<()> {
 /// All are children of this process, so their numbers can't be anyone else's before they are
 /// reaped. The children of one that is ended become orphans in turn, and its end calls this again.
 pub(super) fn end(
-    mark: &str,
+    instance: &str,
     is_known: impl Fn(u32) -> bool,
     is_wanted: impl Fn(Origin) -> bool,
 ) -> bool {
@@ -63,7 +63,7 @@ pub(super) fn end(
         if stat.session == own {
             continue;
         }
-        if !is_wanted(Origin { session: stat.session, run: run(pid, mark) }) {
+        if !is_wanted(Origin { session: stat.session, run: run(pid, instance) }) {
             tracing::info!(pid, "ending what a worker left behind");
             let _ = raw::send_signal(pid.cast_signed(), libc::SIGKILL);
             has_ended = true;
@@ -72,12 +72,13 @@ pub(super) fn end(
     has_ended
 }
 
-/// Ends what carries this mark and comes from none of these starts, the ones that are known to
-/// live. That is what workers left behind which ended while no execd was there to take it in; and a
-/// worker of an execd that died before it had written it down, which nobody could find again.
-pub(super) fn end_unknown(living: &BTreeSet<RunId>, mark: &str) {
+/// Ends what names this instance of execd and comes from none of these starts, the ones that are
+/// known to live. That is what workers left behind which ended while no execd was there to take it
+/// in; and a worker of an execd that died before it had written it down, which nobody could find
+/// again.
+pub(super) fn end_unknown(living: &BTreeSet<RunId>, instance: &str) {
     for pid in processes() {
-        if run(pid, mark).is_some_and(|run| !living.contains(&run)) {
+        if run(pid, instance).is_some_and(|run| !living.contains(&run)) {
             tracing::info!(pid, "ending what is not written down, or a worker left behind");
             let _ = raw::send_signal(pid.cast_signed(), libc::SIGKILL);
         }
@@ -103,7 +104,7 @@ fn processes() -> impl Iterator<Item = u32> {
 }
 
 /// The run that the environment of a process names, if it is one of ours.
-fn run(pid: u32, mark: &str) -> Option<RunId> {
+fn run(pid: u32, instance: &str) -> Option<RunId> {
     let mut environment = Vec::new();
     let file = File::open(format!("/proc/{pid}/environ")).ok()?;
     file.take(ENVIRONMENT_BYTES_MAX).read_to_end(&mut environment).ok()?;
@@ -111,5 +112,5 @@ fn run(pid: u32, mark: &str) -> Option<RunId> {
         .split(|byte| *byte == 0)
         .find_map(|pair| pair.strip_prefix(RUN_VARIABLE.as_bytes())?.strip_prefix(b"="))?;
     let (run, whose) = std::str::from_utf8(value).ok()?.split_once('.')?;
-    (whose == mark).then_some(RunId(run.parse().ok()?))
+    (whose == instance).then_some(RunId(run.parse().ok()?))
 }

@@ -4,13 +4,13 @@
 
 use super::diag;
 use nix::unistd::{Uid, User};
-use protocol::place::canonical;
+use protocol::peer_group::canonical;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
 /// Why the owner of a connection may not use this execd; `None` = may.
-pub(super) fn stranger(uid: Option<u32>) -> Option<String> {
+pub(super) fn other_user(uid: Option<u32>) -> Option<String> {
     let me = Uid::effective();
     match uid.map(Uid::from_raw) {
         Some(uid) if uid == me || uid.is_root() => None,
@@ -100,7 +100,7 @@ mod tests {
             let owner = tcp_owner(far.local_addr().unwrap(), peer);
             assert_eq!(owner, Some(Uid::effective().as_raw()), "{address}");
             assert_eq!(owner, listed_owner(far.local_addr().unwrap(), peer), "{address}");
-            assert_eq!(stranger(owner), None);
+            assert_eq!(other_user(owner), None);
             drop(near);
         }
     }
@@ -146,7 +146,7 @@ mod tests {
             assert_eq!(find(&row("06"), peer, local), None);
             assert_eq!(find(&row("01"), local, peer), None);
         }
-        assert!(stranger(Some(4_000_000)).unwrap().contains("4000000"));
-        assert!(stranger(None).unwrap().contains("--insecure"));
+        assert!(other_user(Some(4_000_000)).unwrap().contains("4000000"));
+        assert!(other_user(None).unwrap().contains("--insecure"));
     }
 }

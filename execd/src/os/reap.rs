@@ -6,7 +6,7 @@ use nix::libc;
 /// Reaps every child that has ended, and tells of those that were started for a broker.
 ///
 /// What is left of the group of such a one is killed first: until the reap its number can't be
-/// anyone else's, so the KILL can't hit a stranger. What left the group on purpose (a daemon with a
+/// anyone else's, so the KILL hits nothing else. What left the group on purpose (a daemon with a
 /// session of its own) is for `orphans`.
 pub(super) fn all(is_ours: impl Fn(u32) -> bool) -> Vec<(u32, Reaped)> {
     let mut dead = Vec::new();

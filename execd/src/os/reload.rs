@@ -1,15 +1,15 @@
 //! What SIGHUP has read again: the certificates and the token file. Bad files change nothing. Not
-//! what is read at each connection anyway: `desk` does that.
+//! what is read at each connection anyway: `authenticator` does that.
 
-use super::run::Shell;
+use super::run::ExecLoop;
 use crate::engine::input::Input;
 use tracing::{error, info};
 
-impl Shell {
+impl ExecLoop {
     /// Reads again whichever of them there are, and says what came of it.
     pub(super) fn reload(&mut self) {
         let has_certificates = self.listener.as_mut().is_some_and(|listener| listener.reload());
-        match self.desk.as_mut().map(|desk| desk.reload()) {
+        match self.authenticator.as_mut().map(|authenticator| authenticator.reload()) {
             None if has_certificates => {}
             None => info!("nothing to reload"),
             Some(Err(why)) => error!("{why}; the tokens in force stay"),

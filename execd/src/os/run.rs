@@ -1,20 +1,20 @@
 //! Start-up and the loop. One thread: wait, read the clock once, feed the engine, do what it
 //! says, write. Not a decision: the engine takes them.
 
+use super::authenticator::Authenticator;
 use super::begin::{announce, fit, sense, take_signals};
 use super::children::{Children, Source};
 use super::clock::Clock;
-use super::desk::Desk;
-use super::link::{self, Link, Taken};
-use super::listen::{Comer, Door, Listener};
-use super::log::{self, Gate};
+use super::link::{self, Link, Received};
+use super::listen::{AccessRules, Admission, Listener};
+use super::log::{self, LogLimiter};
 use super::options::{Failure, Options};
 use super::orphans;
 use super::policy::{self, Identity};
 use super::reap;
 use super::spawn::Recipe;
 use super::state::{Entry, State};
-use crate::engine::input::{Found, Input};
+use crate::engine::input::{Input, RecordedProcess};
 use crate::engine::{Config, Engine};
 use crate::exit::Exit;
 use nix::errno::Errno;
@@ -32,11 +32,11 @@ use tracing::{info, warn};
 const FRAMES_A_TURN: usize = 32;
 
 /// The same from one on which no broker was welcomed.
-const FRAMES_OF_STRANGER: usize = 4;
+const PRE_LOGIN_FRAMES: usize = 4;
 
 /// After so long no further connection without a broker is looked at in a turn; one step of a TLS
 /// handshake may itself take longer.
-const STRANGERS_TIME: Micros = Micros::from_millis(2);
+const PRE_LOGIN_TIME: Micros = Micros::from_millis(2);
 
 /// Most connections accepted in a turn.
 const ACCEPTS_A_TURN: usize = 16;
@@ -50,9 +50,9 @@ const ACCEPT_PAUSE_MS: u64 = 100;
 /// So long a turn waits for starts and for the state directory, all together.
 const PATIENCE: Micros = Micros::from_millis(10);
 
-/// The loop's belongings.
+/// The loop of an execd: its engine, and everything that an action may touch.
 #[derive(Debug)]
-pub(super) struct Shell {
+pub(super) struct ExecLoop {
     pub(super) clock: Clock,
     engine: Engine,
     pub(super) signals: Inbox,
@@ -60,11 +60,11 @@ pub(super) struct Shell {
     is_spent: bool,
     pub(super) listener: Option<Listener>,
     /// The tokens of brokers, if they have to prove one.
-    pub(super) desk: Option<Desk>,
+    pub(super) authenticator: Option<Authenticator>,
     /// Proofs that wait to be checked.
     pub(super) proofs: BTreeMap<(Tick, LinkId), Proof>,
     /// Lines of the log that peers may still cause.
-    pub(super) gate: Gate,
+    pub(super) log_limiter: LogLimiter,
     accept_again: Option<Tick>,
     links_ever: u64,
     lingering_max: usize,
@@ -81,7 +81,7 @@ pub(super) struct Shell {
     pub(super) state: Option<State>,
     pub(super) is_state_stale: bool,
     /// Processes of an earlier execd, by id, until the engine takes them.
-    pub(super) found: BTreeMap<u32, Entry>,
+    pub(super) recorded: BTreeMap<u32, Entry>,
     pub(super) is_leaving: bool,
     /// The processes are left for the next execd of the state directory.
     pub(super) keeps_children: bool,
@@ -109,39 +109,40 @@ pub fn run(options: Options) -> Result<(), Failure> {
         // we lead a group already, which is as good.
         let _ = nix::unistd::setsid();
     }
-    let (mut shell, address) = Shell::new(options)?;
+    let (mut exec_loop, address) = ExecLoop::new(options)?;
     info!(address, pid = std::process::id(), "listening");
-    while !shell.is_leaving {
-        shell.turn()?;
+    while !exec_loop.is_leaving {
+        exec_loop.turn()?;
     }
-    shell.leave();
+    exec_loop.leave();
     Ok(())
 }
 
-impl Shell {
+impl ExecLoop {
     fn new(options: Options) -> Result<(Self, String), Failure> {
         sense(&options)?;
         orphans::take_in().map_err(|error| Failure::kernel("PR_SET_CHILD_SUBREAPER", error))?;
         let signals = take_signals()?;
         let mut recipe = Recipe::new(&options)?;
         let Identity { policy, binary } = policy::of(&options, &recipe);
-        let (state, found) = match &options.state {
+        let (state, recorded) = match &options.state {
             None => (None, Vec::new()),
             Some(directory) => {
-                let (state, found) = State::open(directory)?;
-                recipe.mark.clone_from(&state.mark);
-                (Some(state), found)
+                let (state, recorded) = State::open(directory)?;
+                recipe.instance.clone_from(&state.instance);
+                (Some(state), recorded)
             }
         };
-        let desk = options
+        let authenticator = options
             .tokens
-            .map(Desk::open)
+            .map(Authenticator::open)
             .transpose()
             .map_err(|why| Failure::new(Exit::Usage, format!("--tokens {why}")))?;
-        let door = Door { has_tokens: desk.is_some(), is_insecure: options.insecure };
-        let listener = Listener::bind(options.listen, options.tls, door)?;
+        let access =
+            AccessRules { has_tokens: authenticator.is_some(), is_insecure: options.insecure };
+        let listener = Listener::bind(options.listen, options.tls, access)?;
         let address = listener.address.clone();
-        let mut shell = Self {
+        let mut exec_loop = Self {
             clock: Clock::start(),
             engine: Engine::new(Config {
                 limits: fit(options.limits, recipe.files_max()),
@@ -156,9 +157,9 @@ impl Shell {
             signals,
             is_spent: false,
             listener: Some(listener),
-            desk,
+            authenticator,
             proofs: BTreeMap::new(),
-            gate: Gate::default(),
+            log_limiter: LogLimiter::default(),
             accept_again: None,
             links_ever: 0,
             lingering_max: options.limits.links_max + LINGERING_MAX,
@@ -171,29 +172,29 @@ impl Shell {
             patience: PATIENCE,
             state,
             is_state_stale: false,
-            found: BTreeMap::new(),
+            recorded: BTreeMap::new(),
             is_leaving: false,
             keeps_children: false,
             policy: policy.into(),
         };
-        shell.take_found(found);
+        exec_loop.take_recorded(recorded);
         announce(&address, options.ports_file.as_deref(), options.ready)?;
-        Ok((shell, address))
+        Ok((exec_loop, address))
     }
 
-    fn take_found(&mut self, found: Vec<(Entry, bool)>) {
+    fn take_recorded(&mut self, recorded: Vec<(Entry, bool)>) {
         if self.state.is_some() {
-            let living = found.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry.run);
-            orphans::end_unknown(&living.collect(), &self.recipe.mark);
+            let living = recorded.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry.run);
+            orphans::end_unknown(&living.collect(), &self.recipe.instance);
         }
-        for (entry, alive) in found {
+        for (entry, alive) in recorded {
             let Entry { worker, run, digest, pid, .. } = entry;
             let broker = entry.broker.to_string();
             let is_older = entry.policy != self.policy;
-            let found = Found { broker, worker, run, digest, pid, alive, is_older };
-            self.inputs.push_back(Input::Found(found));
+            let recorded = RecordedProcess { broker, worker, run, digest, pid, alive, is_older };
+            self.inputs.push_back(Input::Recorded(recorded));
             if alive {
-                self.found.insert(pid, entry);
+                self.recorded.insert(pid, entry);
             }
         }
         self.step(self.clock.read());
@@ -206,12 +207,12 @@ impl Shell {
         let now = self.clock.read();
         self.check_proofs(now);
         self.step(now);
-        let mut strangers = Vec::new();
+        let mut pre_login = Vec::new();
         for token in ready {
             if let Token::Link(link) = token
                 && self.links.get(&link).is_some_and(|link| !link.is_in)
             {
-                strangers.push(link);
+                pre_login.push(link);
                 continue;
             }
             match token {
@@ -228,7 +229,7 @@ impl Shell {
             }
             self.step(now);
         }
-        self.serve_strangers(now, strangers);
+        self.serve_pre_login(now, pre_login);
         if self.engine.next_deadline().is_some_and(|due| due <= now) {
             self.inputs.push_back(Input::Deadline);
             self.step(now);
@@ -245,16 +246,16 @@ impl Shell {
     }
 
     /// Reads connections without a broker. Those that were read before go first: most of a
-    /// handshake's work is done then. Of the new ones those of the place with the fewest go before
-    /// others, and the last of a place first, because the crowd before it may have given up, and a
-    /// broker says what it wants at once. Whoever finds no time in this turn is reported again in
-    /// the next one.
-    fn serve_strangers(&mut self, now: Tick, strangers: Vec<LinkId>) {
+    /// handshake's work is done then. Of the new ones those of the peer group with the fewest go
+    /// before others, and the last of a group first, because the crowd before it may have given up,
+    /// and a broker says what it wants at once. What finds no time in this turn is reported again
+    /// in the next one.
+    fn serve_pre_login(&mut self, now: Tick, pre_login: Vec<LinkId>) {
         let begun = self.clock.read();
-        for link in link::in_turn(&self.links, strangers) {
+        for link in link::in_turn(&self.links, pre_login) {
             self.read(now, link);
             self.step(now);
-            if self.clock.read().since(begun) >= STRANGERS_TIME {
+            if self.clock.read().since(begun) >= PRE_LOGIN_TIME {
                 break;
             }
         }
@@ -322,8 +323,8 @@ impl Shell {
 
     fn take_signals(&mut self) {
         let mut is_child = false;
-        while let Some(came) = self.signals.take() {
-            match came.meaning() {
+        while let Some(received) = self.signals.take() {
+            match received.meaning() {
                 Meaning::Child => is_child = true,
                 Meaning::Reload => self.reload(),
                 Meaning::End => self.inputs.push_back(Input::Terminate),
@@ -332,14 +333,14 @@ impl Shell {
                     self.is_spent = true;
                     self.inputs.push_back(Input::Terminate);
                 }
-                Meaning::None => log::unused(came, self.signals.is_news(came)),
+                Meaning::None => log::unused(received, self.signals.is_news(received)),
             }
         }
         if is_child {
             self.reap();
             let children = &self.children;
-            let mark = &self.recipe.mark;
-            orphans::end(mark, |pid| children.has(pid), |origin| children.wants(origin));
+            let instance = &self.recipe.instance;
+            orphans::end(instance, |pid| children.has(pid), |origin| children.wants(origin));
         }
     }
 
@@ -354,19 +355,21 @@ impl Shell {
         let Some(link) = self.links.get_mut(&id) else { return };
         // What came before a close is taken before it.
         let end = if link.wants_bytes() { link.read().err() } else { None };
-        let most = if link.is_in { FRAMES_A_TURN } else { FRAMES_OF_STRANGER };
+        let most = if link.is_in { FRAMES_A_TURN } else { PRE_LOGIN_FRAMES };
         for _ in 0..most {
             let Some(link) = self.links.get_mut(&id) else { return };
             match link.take() {
-                Taken::Frame(frame) => self.inputs.push_back(Input::Frame { link: id, frame }),
-                Taken::Garbled(error) => self.inputs.push_back(Input::Garbled { link: id, error }),
-                Taken::Nothing => {
+                Received::Frame(frame) => self.inputs.push_back(Input::Frame { link: id, frame }),
+                Received::Garbled(error) => {
+                    self.inputs.push_back(Input::Garbled { link: id, error });
+                }
+                Received::Nothing => {
                     if let Some(why) = end {
                         self.lost(id, why);
                         return;
                     }
-                    if let Some(bytes) = link.take_part() {
-                        self.inputs.push_back(Input::Part { link: id, bytes });
+                    if let Some(bytes) = link.take_partial() {
+                        self.inputs.push_back(Input::PartialFrame { link: id, bytes });
                     }
                     if link.has_unsent() {
                         self.dirty.insert(id);
@@ -386,12 +389,12 @@ impl Shell {
     fn accept(&mut self, now: Tick) {
         for _ in 0..ACCEPTS_A_TURN {
             let Some(listener) = &self.listener else { return };
-            let (stream, Comer { stranger, must_prove, place }) = match listener.accept() {
+            let (stream, Admission { denied, must_prove, peer_group }) = match listener.accept() {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
                 Err(error) => {
                     // Out of descriptors, or the other side gave up: neither may end this loop.
-                    if self.gate.has_room(now) {
+                    if self.log_limiter.has_room(now) {
                         warn!(%error, "connection not accepted");
                     }
                     self.accept_again = Some(now.plus_millis(ACCEPT_PAUSE_MS));
@@ -409,8 +412,8 @@ impl Shell {
                 generation: u32::try_from(self.links_ever >> 32).unwrap_or(0),
             };
             self.links_ever += 1;
-            self.links.insert(link, Link::new(stream, place));
-            self.inputs.push_back(Input::Opened { link, stranger, must_prove, place });
+            self.links.insert(link, Link::new(stream, peer_group));
+            self.inputs.push_back(Input::Opened { link, denied, must_prove, peer_group });
         }
     }
 

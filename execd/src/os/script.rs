@@ -1,6 +1,6 @@
 //! The first line of a script, read as the kernel reads it (fs/binfmt_script.c): so many bytes of
 //! the file, no more, and its rules for blanks, ends and what is cut off. Not whether the
-//! interpreter may be started: `check` judges that.
+//! interpreter may be started: `check` decides that.
 
 use nix::fcntl::OFlag;
 use std::ffi::OsStr;

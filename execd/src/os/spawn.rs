@@ -55,8 +55,8 @@ pub(super) struct Recipe {
     pub(super) shape: Shape,
     pub(super) environment: Vec<CString>,
     files_max: u64,
-    /// See [`orphans::mark`].
-    pub(super) mark: String,
+    /// See [`orphans::instance`].
+    pub(super) instance: String,
     /// The children's streams stay open when execd dies, so that the next one can read on.
     outlives: bool,
 }
@@ -113,14 +113,14 @@ impl Recipe {
             shape: Shape { limits, account, directory, umask, batch },
             environment,
             files_max: own.1,
-            mark: orphans::mark(),
+            instance: orphans::instance(),
             outlives: options.state.is_some(),
         })
     }
 
     /// All that it makes of each process, line by line, always in the same order.
     pub(super) fn facts(&self) -> Vec<String> {
-        let Self { policy, shape, environment, files_max: _, mark: _, outlives } = self;
+        let Self { policy, shape, environment, files_max: _, instance: _, outlives } = self;
         let Policy { allow, trusted, runs_as_self, directory: place } = policy;
         let Shape { limits, account, directory, umask, batch } = shape;
         let mut allow: Vec<String> = allow.iter().map(|dir| format!("allow {dir:?}")).collect();
@@ -149,7 +149,7 @@ impl Recipe {
         self.files_max
     }
 
-    /// Forks the process of a request. Whether its program may run is judged there, and everything
+    /// Forks the process of a request. Whether its program may run is checked there, and everything
     /// else that touches the program's file: a file system that does not answer, or a process that
     /// finds no processor, must not keep execd waiting.
     pub(super) fn spawn(&self, start: ExecStart) -> Result<Spawned, Refusal> {

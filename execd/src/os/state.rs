@@ -18,12 +18,12 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
 
-/// First word of the first line; the second is the boot of the machine, the third the directory's
-/// mark: what a copy of the directory tells of belongs to the execd of the original.
+/// First word of the first line; the second is the boot of the machine, the third the instance of
+/// execd: what a copy of the directory tells of belongs to the execd of the original.
 const MAGIC: &str = "isect-execd-3";
 /// The same of the files before: lines without a policy.
 const MAGIC_2: &str = "isect-execd-2";
-/// The same of the files before those: without a mark, and lines without a digest.
+/// The same of the files before those: without an instance, and lines without a digest.
 const MAGIC_1: &str = "isect-execd-1";
 
 /// Highest process id there can be: a larger one would name a group when it is signalled.
@@ -144,7 +144,7 @@ pub(super) struct State {
     head: String,
     /// What tells the starts of this directory's execds from the starts of all others of this
     /// machine, whose numbers may be the same.
-    pub(super) mark: String,
+    pub(super) instance: String,
 }
 
 impl State {
@@ -162,7 +162,7 @@ impl State {
         let lock = Lock::take_within(&directory.join("execd.lock"), LOCK_WAIT);
         let lock = lock.map_err(|fault| match fault {
             Fault::Held(pid) => Failure::new(
-                Exit::Taken,
+                Exit::InUse,
                 format!(
                     "another execd uses the state directory {shown} (process {pid}); stop it first"
                 ),
@@ -171,17 +171,17 @@ impl State {
         })?;
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = boot.trim().to_owned();
-        let mark = mark(directory).map_err(bad)?;
+        let instance = instance(directory).map_err(bad)?;
         let file = directory.join("execd.children");
         let away = |why: String| {
             let text = format!("{}: {why}; move the file away", file.display());
             Failure::new(Exit::State, text)
         };
         let found = match private::read(&file).map_err(|error| away(error.to_string()))? {
-            Some(text) => read(&text, &boot, &mark).map_err(away)?,
+            Some(text) => read(&text, &boot, &instance).map_err(away)?,
             None => Vec::new(),
         };
-        let head = format!("{MAGIC} {boot} {mark}");
+        let head = format!("{MAGIC} {boot} {instance}");
         let alive: Vec<&Entry> =
             found.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry).collect();
         let appends = match put(&file, &whole(&head, alive.into_iter())) {
@@ -191,7 +191,7 @@ impl State {
             Err(error) => go_on(&file, &head).ok_or_else(|| bad(error))?,
         };
         let writer = Writer::start(Target { file, appends, _lock: lock }).map_err(bad)?;
-        Ok((Self { writer, head, mark }, found))
+        Ok((Self { writer, head, instance }, found))
     }
 
     /// Has one more child written down.
@@ -217,12 +217,12 @@ fn whole<'a>(head: &str, entries: impl Iterator<Item = &'a Entry>) -> String {
     text
 }
 
-/// The directory's mark: whoever carries it and is not written down is ended, so it must be nobody
-/// else's. By chance, since another directory may come to the same place on the disk; and by that
-/// place, since a copy of the directory has the same chance.
-fn mark(directory: &Path) -> io::Result<String> {
-    let file = directory.join("execd.mark");
-    let chance = match private::read(&file)? {
+/// What tells the execd of this directory from all others. Whoever carries it and is not written
+/// down is ended, so it must be nobody else's: a random number, since another directory may get the
+/// same inode; and the inode, since a copy of the directory has the same number.
+fn instance(directory: &Path) -> io::Result<String> {
+    let file = directory.join("execd.instance");
+    let random = match private::read(&file)? {
         Some(text) if !text.trim().is_empty() => text,
         Some(_) | None => {
             let text = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
@@ -230,8 +230,8 @@ fn mark(directory: &Path) -> io::Result<String> {
             text
         }
     };
-    let place = fs::metadata(directory)?;
-    Ok(format!("{}-{}-{}", place.dev(), place.ino(), chance.trim()))
+    let meta = fs::metadata(directory)?;
+    Ok(format!("{}-{}-{}", meta.dev(), meta.ino(), random.trim()))
 }
 
 /// Opens the file that is there for more lines, if it has this first line, without a last line that
@@ -259,24 +259,24 @@ pub fn count(text: &str, boot: &str) -> Result<usize, String> {
 }
 
 /// Reads the file: the children, and whether each still runs. A last line that was not finished is
-/// the mark of a death in the middle of a write and is left out.
-fn read(text: &str, boot: &str, mark: &str) -> Result<Vec<(Entry, bool)>, String> {
+/// the sign of a death in the middle of a write and is left out.
+fn read(text: &str, boot: &str, instance: &str) -> Result<Vec<(Entry, bool)>, String> {
     // A power cut may leave a file of the right size and no content; no child survived that.
     let text = text.trim_start_matches('\0');
     let Some((first, rest)) = text.split_once('\n') else { return Ok(Vec::new()) };
     let (then, form) = match first.split_once(' ') {
         Some((magic @ (MAGIC | MAGIC_2), rest)) => match rest.split_once(' ') {
-            Some((then, whose)) if whose == mark => {
+            Some((then, whose)) if whose == instance => {
                 (then, if magic == MAGIC { Form::WithPolicy } else { Form::WithDigest })
             }
             Some(_) => {
                 warn!("the state directory is a copy: what the original started is left alone");
                 return Ok(Vec::new());
             }
-            None => return Err(format!("the first line is not '{MAGIC} BOOT MARK'")),
+            None => return Err(format!("the first line is not '{MAGIC} BOOT INSTANCE'")),
         },
         Some((MAGIC_1, then)) => (then, Form::Bare),
-        Some(_) | None => return Err(format!("the first line is not '{MAGIC} BOOT MARK'")),
+        Some(_) | None => return Err(format!("the first line is not '{MAGIC} BOOT INSTANCE'")),
     };
     let is_same_boot = then == boot;
     let whole = &rest[..rest.rfind('\n').map_or(0, |at| at + 1)];
@@ -321,7 +321,7 @@ mod tests {
         state.append(&other);
         assert!(state.finish(LONG));
         let taken = State::open(directory.path()).unwrap_err();
-        assert_eq!(taken.exit, Exit::Taken);
+        assert_eq!(taken.exit, Exit::InUse);
         drop(state);
         let (state, found) = State::open(directory.path()).unwrap();
         assert_eq!(found, [(mine.clone(), true), (other, false)]);
@@ -332,45 +332,51 @@ mod tests {
     }
 
     #[test]
-    fn the_mark_stays_and_is_no_other_directorys_even_of_a_copy() {
+    fn the_instance_stays_and_is_no_other_directorys_even_of_a_copy() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let first = mark(one.path()).unwrap();
-        assert_eq!(mark(one.path()).unwrap(), first);
-        assert_ne!(mark(other.path()).unwrap(), first);
-        fs::copy(one.path().join("execd.mark"), other.path().join("execd.mark")).unwrap();
-        assert_ne!(mark(other.path()).unwrap(), first);
-        fs::write(one.path().join("execd.mark"), "").unwrap();
-        assert_ne!(mark(one.path()).unwrap(), first, "what a full disk left of it is made anew");
+        let first = instance(one.path()).unwrap();
+        assert_eq!(instance(one.path()).unwrap(), first);
+        assert_ne!(instance(other.path()).unwrap(), first);
+        fs::copy(one.path().join("execd.instance"), other.path().join("execd.instance")).unwrap();
+        assert_ne!(instance(other.path()).unwrap(), first);
+        fs::write(one.path().join("execd.instance"), "").unwrap();
+        assert_ne!(
+            instance(one.path()).unwrap(),
+            first,
+            "what a full disk left of it is made anew"
+        );
     }
 
     #[test]
     fn the_file_that_is_there_is_gone_on_with_if_it_is_of_this_boot() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("execd.children");
-        let head = format!("{MAGIC} boot mark");
+        let head = format!("{MAGIC} boot instance");
         assert!(go_on(&file, &head).is_none(), "there is none");
         let line = entry().line();
         drop(put(&file, &whole(&head, [entry()].iter())).unwrap());
         fs::OpenOptions::new().append(true).open(&file).unwrap().write_all(b"3 7 1").unwrap();
-        assert!(go_on(&file, &format!("{MAGIC} another mark")).is_none());
+        assert!(go_on(&file, &format!("{MAGIC} another instance")).is_none());
         let mut more = go_on(&file, &head).unwrap();
         more.write_all(line.as_bytes()).unwrap();
         let text = fs::read_to_string(&file).unwrap();
         assert_eq!(text, format!("{head}\n{line}{line}"));
-        assert_eq!(read(&text, "boot", "mark").unwrap().len(), 2);
+        assert_eq!(read(&text, "boot", "instance").unwrap().len(), 2);
     }
 
     #[test]
     fn an_unfinished_line_is_left_out_and_nonsense_is_refused() {
-        let read = |text: &str, boot: &str| read(text, boot, "mark");
+        let read = |text: &str, boot: &str| read(text, boot, "instance");
         let line = entry().line();
-        let text = format!("{MAGIC} boot mark\n{line}{}", &line[..9]);
+        let text = format!("{MAGIC} boot instance\n{line}{}", &line[..9]);
         assert_eq!(read(&text, "boot").unwrap().len(), 1);
         assert!(!read(&text, "another").unwrap()[0].1);
         assert!(read("", "boot").unwrap().is_empty());
         assert!(read(&"\0".repeat(4096), "boot").unwrap().is_empty(), "a power cut");
         assert!(read("something else\n", "boot").unwrap_err().contains(MAGIC));
-        assert!(read(&format!("{MAGIC} boot mark\nx y\n"), "boot").unwrap_err().contains("line 2"));
+        assert!(
+            read(&format!("{MAGIC} boot instance\nx y\n"), "boot").unwrap_err().contains("line 2")
+        );
         let before = format!("{MAGIC_1} boot\n3 7 {} 5 11 12 a broker\n", std::process::id());
         let found = read(&before, "boot").unwrap();
         assert_eq!((found[0].0.digest, found[0].0.broker.as_ref()), (0, "a broker"));
@@ -398,7 +404,7 @@ mod tests {
         let (state, _) = State::open(one.path()).unwrap();
         state.append(&entry());
         assert!(state.finish(LONG));
-        for name in ["execd.children", "execd.mark"] {
+        for name in ["execd.children", "execd.instance"] {
             fs::copy(one.path().join(name), other.path().join(name)).unwrap();
         }
         let (_copy, found) = State::open(other.path()).unwrap();

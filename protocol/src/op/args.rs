@@ -9,7 +9,7 @@ use super::spec::{
 };
 use super::table::COMMANDS;
 use super::{help, words};
-use crate::address::{HostPort, Place, no_port};
+use crate::address::{HostPort, ParsedAddress, no_port};
 use crate::ids::{ClientId, WorkerId};
 use crate::limits::{EXECD_PORT, PATH_BYTES_MAX, PRIORITY_MAX, PRIORITY_MIN};
 use crate::names::{HostName, ServiceName};
@@ -276,18 +276,18 @@ impl<'a> Args<'a> {
                 words::shown(word)
             ))
         };
-        let place = Place::parse(word).map_err(wrong)?;
-        match &place {
-            Place::Unix(path) if !path.starts_with('/') => {
+        let address = ParsedAddress::parse(word).map_err(wrong)?;
+        match &address {
+            ParsedAddress::Unix(path) if !path.starts_with('/') => {
                 return Err(wrong("has no absolute path".into()));
             }
-            Place::Tcp(HostPort { port: Some(0), .. })
-            | Place::Tls(HostPort { port: Some(0), .. }) => {
+            ParsedAddress::Tcp(HostPort { port: Some(0), .. })
+            | ParsedAddress::Tls(HostPort { port: Some(0), .. }) => {
                 return Err(wrong(no_port("0")));
             }
-            Place::Unix(_) | Place::Tcp(_) | Place::Tls(_) => {}
+            ParsedAddress::Unix(_) | ParsedAddress::Tcp(_) | ParsedAddress::Tls(_) => {}
         }
-        Ok(place.complete(EXECD_PORT))
+        Ok(address.complete(EXECD_PORT))
     }
 
     pub(super) fn kinds(&mut self) -> Result<Vec<String>, OpError> {

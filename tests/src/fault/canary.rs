@@ -4,7 +4,7 @@
 
 use super::ask::{Act, Ask, Sum};
 use super::history::{Asked, Got, Outcome};
-use super::line::{Came, Endpoint, Line};
+use super::line::{Endpoint, Line, Received};
 use super::load::{DEADLINE_MS, Load, SERVICES};
 use super::quiescence::QUIESCENCE_MAX;
 use super::world::World;
@@ -143,8 +143,8 @@ fn by_hand(
     line.send(Frame::data(head, Bytes::copy_from_slice(body)));
     loop {
         match line.next(ANSWER_MAX) {
-            Came::Frame(Frame::Data { body, .. }, _) => return Ok(body.to_vec()),
-            Came::Frame(Frame::Ping { sequence }, _) => {
+            Received::Frame(Frame::Data { body, .. }, _) => return Ok(body.to_vec()),
+            Received::Frame(Frame::Ping { sequence }, _) => {
                 line.send(Frame::Pong { sequence });
             }
             other => return Err(format!("{other:?}")),

@@ -414,7 +414,7 @@ impl Check<'_> {
                 Kind::Delayed | Kind::Split => false,
                 Kind::CutFin
                 | Kind::CutRst
-                | Kind::Vanished
+                | Kind::HalfOpen
                 | Kind::Stalled
                 | Kind::StalledForEver
                 | Kind::Throttled => true,
@@ -428,7 +428,7 @@ impl Check<'_> {
         self.incidents.iter().any(|incident| {
             let is_slow = match incident.kind {
                 Kind::CutFin | Kind::CutRst => false,
-                Kind::Vanished
+                Kind::HalfOpen
                 | Kind::Stalled
                 | Kind::StalledForEver
                 | Kind::Delayed

@@ -39,7 +39,7 @@ impl Disk {
             && mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).is_ok()
             && mount(Some("isect"), &path, Some("tmpfs"), MsFlags::empty(), Some(OPTIONS)).is_ok();
         if is_mounted {
-            // libfaketime leaves files there; these vanish with the name space.
+            // libfaketime leaves files there; these go with the name space.
             let _ = mount(Some("isect"), "/dev/shm", Some("tmpfs"), MsFlags::empty(), none);
         }
         Self { path, is_mounted, is_protected: Cell::new(false) }

@@ -34,7 +34,7 @@ enum Fault {
     KillBroker,
     StopBroker,
     Cut(Where),
-    Vanish(Where),
+    HalfOpen(Where),
     Stall(Where),
     DiskFull,
     DiskReadOnly,
@@ -69,9 +69,9 @@ const FAULTS: &[(Fault, u64, &str)] = &[
     (Fault::Cut(Where::Clients), 8, "client's connection cut"),
     (Fault::Cut(Where::Workers), 5, "far worker's connection cut"),
     (Fault::Cut(Where::Hosts), 3, "far execd's connection cut"),
-    (Fault::Vanish(Where::Clients), 5, "client's connection half-opened"),
-    (Fault::Vanish(Where::Workers), 3, "far worker's connection half-opened"),
-    (Fault::Vanish(Where::Hosts), 2, "far execd's connection half-opened"),
+    (Fault::HalfOpen(Where::Clients), 5, "client's connection half-opened"),
+    (Fault::HalfOpen(Where::Workers), 3, "far worker's connection half-opened"),
+    (Fault::HalfOpen(Where::Hosts), 2, "far execd's connection half-opened"),
     (Fault::Stall(Where::Clients), 5, "client's connection stalled"),
     (Fault::Stall(Where::Workers), 3, "far worker's connection stalled"),
     (Fault::Stall(Where::Hosts), 2, "far execd's connection stalled"),
@@ -215,7 +215,7 @@ impl FaultInjector {
                 let how = self.rng.pick(&[Cut::Fin, Cut::Rst]);
                 self.harm(proxy(world, place), Harm::Cut(how))
             }
-            Fault::Vanish(place) => self.harm(proxy(world, place), Harm::Vanish),
+            Fault::HalfOpen(place) => self.harm(proxy(world, place), Harm::HalfOpen),
             Fault::Stall(place) => {
                 let span = Duration::from_millis(self.rng.between(50, 4000));
                 let span = (!self.rng.hits(200)).then_some(span);

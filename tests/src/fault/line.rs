@@ -128,7 +128,7 @@ pub struct Seen {
 
 /// What waiting brought.
 #[derive(Debug)]
-pub enum Came {
+pub enum Received {
     /// A frame.
     Frame(Frame, Seen),
     /// Nothing in time.
@@ -235,14 +235,14 @@ impl Line {
     ///
     /// # Panics
     /// If what comes are no frames: the broker never sends such.
-    pub fn next(&mut self, wait: Duration) -> Came {
+    pub fn next(&mut self, wait: Duration) -> Received {
         let until = self.clock.instant() + wait.max(Duration::from_millis(1));
         loop {
             if let Some((frame, seen)) = self.frames.pop_front() {
-                return Came::Frame(frame, seen);
+                return Received::Frame(frame, seen);
             }
             if self.is_ended {
-                return Came::Lost;
+                return Received::Lost;
             }
             self.take_in();
             if !self.frames.is_empty() || self.is_ended {
@@ -250,7 +250,7 @@ impl Line {
             }
             let left = until.saturating_duration_since(self.clock.instant());
             if left.is_zero() {
-                return Came::Nothing;
+                return Received::Nothing;
             }
             self.stream.wait(PollFlags::POLLIN, left);
         }
@@ -338,24 +338,24 @@ impl Line {
                 return Err("the login did not leave".to_owned());
             }
             match (self.next(LOGIN_MAX), &mut prover) {
-                (Came::Frame(Frame::LoginOk(ok), _), None) => {
+                (Received::Frame(Frame::LoginOk(ok), _), None) => {
                     assert!(ok.signature.is_none(), "a proof that nobody wanted");
                     return Ok(self);
                 }
-                (Came::Frame(Frame::LoginOk(ok), _), Some(prover)) => {
+                (Received::Frame(Frame::LoginOk(ok), _), Some(prover)) => {
                     assert!(prover.is_proven(ok.signature.as_deref()), "let in without a proof");
                     return Ok(self);
                 }
-                (Came::Frame(Frame::Challenge(challenge), _), Some(prover)) => {
+                (Received::Frame(Frame::Challenge(challenge), _), Some(prover)) => {
                     let channel = self.channel()?;
                     frame = Frame::Proof(prover.answer(&challenge, channel.as_ref())?);
                 }
-                (Came::Frame(Frame::Error { error, .. }, _), _) => {
+                (Received::Frame(Frame::Error { error, .. }, _), _) => {
                     return Err(format!("{error:?}"));
                 }
-                (Came::Frame(other, _), _) => panic!("the answer to a login is {other:?}"),
-                (Came::Nothing, _) => return Err("no answer came".to_owned()),
-                (Came::Lost, _) => return Err("the connection ended".to_owned()),
+                (Received::Frame(other, _), _) => panic!("the answer to a login is {other:?}"),
+                (Received::Nothing, _) => return Err("no answer came".to_owned()),
+                (Received::Lost, _) => return Err("the connection ended".to_owned()),
             }
         }
     }
@@ -365,7 +365,7 @@ fn agree(mut socket: TcpStream, secure: Option<&Secure>) -> io::Result<Stream> {
     let Some(secure) = secure else { return Ok(Stream::Tcp(socket)) };
     let mut session = secure.session();
     socket.set_read_timeout(Some(CONNECT_MAX))?;
-    session.shake(&mut socket)?;
+    session.handshake(&mut socket)?;
     Ok(Stream::Tls(Box::new(TlsPair(socket, session))))
 }
 
@@ -396,9 +396,9 @@ mod tests {
             assert_eq!(line.write(&vec![7; 4 << 20]), Sent::Whole);
             broker.join().expect("no panic")
         });
-        let Came::Frame(_, seen) = line.next(Duration::ZERO) else { panic!("the answer came") };
+        let Received::Frame(_, seen) = line.next(Duration::ZERO) else { panic!("the answer came") };
         assert!(seen.at < taken, "read at {}, the write went on at {taken}", seen.at);
         assert!(seen.looked <= seen.at);
-        assert!(matches!(line.next(Duration::ZERO), Came::Lost));
+        assert!(matches!(line.next(Duration::ZERO), Received::Lost));
     }
 }

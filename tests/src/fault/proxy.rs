@@ -1,6 +1,6 @@
 //! A proxy between real programs that does to their bytes what networks do: delays, splits, slows,
-//! stalls and cuts them, or lets a peer vanish without a word. It never repeats, reorders or
-//! invents a byte. One thread for all its connections; what it did to whom is written down.
+//! stalls and cuts them, or loses them all without a word. It never repeats, reorders or invents a
+//! byte. One thread for all its connections; what it did to whom is written down.
 
 use super::clock::Clock;
 use forwarder::Forwarder;
@@ -32,8 +32,8 @@ pub enum Cut {
 pub enum Harm {
     /// It is cut, at both ends.
     Cut(Cut),
-    /// Both peers vanish for each other: bytes are dropped, nothing is closed.
-    Vanish,
+    /// The connection is half-open from now on: bytes are dropped, nothing is closed.
+    HalfOpen,
     /// One direction (`true` = from the side that connected) stands still; `None` = for ever.
     Stall(bool, Option<Duration>),
     /// Both directions get this weather from now on.
@@ -60,8 +60,8 @@ pub enum Kind {
     CutFin,
     /// Reset by the proxy.
     CutRst,
-    /// Half-open: each side takes it that the other is there.
-    Vanished,
+    /// Half-open: each side believes the other is there.
+    HalfOpen,
     /// One direction stood still for a while.
     Stalled,
     /// One direction stood still for ever.
@@ -80,7 +80,7 @@ impl Kind {
         match self {
             Self::CutFin => "cut (FIN)",
             Self::CutRst => "cut (RST)",
-            Self::Vanished => "half-open",
+            Self::HalfOpen => "half-open",
             Self::Stalled => "stalled",
             Self::StalledForEver => "stalled for ever",
             Self::Delayed => "delayed",

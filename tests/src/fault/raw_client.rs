@@ -5,7 +5,7 @@ use super::ask::{Act, Ask, Sum};
 use super::checker::LATE_US;
 use super::clock::pause;
 use super::history::{Asked, End, Got, Outcome};
-use super::line::{Came, Endpoint, Line, Seen, Sent};
+use super::line::{Endpoint, Line, Received, Seen, Sent};
 use super::load::{Load, Phase, Plan, SERVICES};
 use crate::sim::rng::Rng;
 use bytes::Bytes;
@@ -241,12 +241,12 @@ impl Session<'_, '_> {
     /// Takes one frame, if one comes.
     fn look(&mut self, wait: Duration) -> ConnState {
         let frame = match self.line.next(wait) {
-            Came::Frame(frame, seen) => {
+            Received::Frame(frame, seen) => {
                 self.seen = seen;
                 frame
             }
-            Came::Nothing => return ConnState::Open,
-            Came::Lost => return ConnState::Lost,
+            Received::Nothing => return ConnState::Open,
+            Received::Lost => return ConnState::Lost,
         };
         match frame {
             Frame::Data { head, body } => return self.answered(head, &body),

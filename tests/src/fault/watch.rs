@@ -5,7 +5,7 @@
 
 use super::checker::{Cause, Excuse};
 use super::clock::{Clock, pause};
-use super::line::{Came, Endpoint, Line, Sent};
+use super::line::{Endpoint, Line, Received, Sent};
 use protocol::frame::Frame;
 use std::fmt;
 use std::fs;
@@ -208,7 +208,7 @@ impl Watch {
             }
             loop {
                 match line.next(TICK) {
-                    Came::Frame(Frame::Pong { .. }, came) => {
+                    Received::Frame(Frame::Pong { .. }, came) => {
                         // It was not there when the client last looked; since then who knows.
                         if came.looked > sent + SLOW_US {
                             let now = Reading::of(pid);
@@ -222,8 +222,8 @@ impl Watch {
                         }
                         break;
                     }
-                    Came::Frame(_, _) => {}
-                    Came::Nothing => {
+                    Received::Frame(_, _) => {}
+                    Received::Nothing => {
                         let waited = self.clock.now() - sent;
                         if waited > SEEN_US && seen.is_empty() {
                             seen = doing(pid);
@@ -233,7 +233,7 @@ impl Watch {
                         }
                     }
                     // Killed: that is written down elsewhere.
-                    Came::Lost => return,
+                    Received::Lost => return,
                 }
             }
             pause(TICK);

@@ -6,7 +6,7 @@ use super::source::Source;
 use bytes::BytesMut;
 use execd::engine::action::{Action, Signal};
 use execd::engine::child::ChildId;
-use execd::engine::input::{Found, Input};
+use execd::engine::input::{Input, RecordedProcess};
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
 use protocol::bodies::{Ending, ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, Stream};
@@ -17,7 +17,7 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::kinds::Role;
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
 use protocol::names::{HostName, ServiceName, TokenName};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::proof::{Claim, Proof};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -37,7 +37,7 @@ struct Child {
     ended: BTreeSet<u8>,
 }
 
-struct Shell {
+struct ExecdPlayer {
     engine: Engine,
     now: Tick,
     links: BTreeMap<LinkId, BytesMut>,
@@ -79,7 +79,7 @@ pub fn execd(data: &[u8]) {
         binary: String::new(),
         hands_over: flags & 4 != 0,
     };
-    let mut shell = Shell {
+    let mut player = ExecdPlayer {
         engine: Engine::new(config),
         now: Tick(0),
         links: BTreeMap::new(),
@@ -93,18 +93,18 @@ pub fn execd(data: &[u8]) {
         later: Vec::new(),
     };
     for _ in 0..usize::from(flags >> 6) {
-        shell.found(&mut source);
+        player.recorded(&mut source);
     }
     for _ in 0..MOVES_MAX {
-        if source.is_empty() || shell.has_left {
+        if source.is_empty() || player.has_left {
             break;
         }
-        shell.next(&mut source);
-        for (link, frame) in std::mem::take(&mut shell.later) {
-            shell.receive(link, &encode::to_bytes(frame));
+        player.next(&mut source);
+        for (link, frame) in std::mem::take(&mut player.later) {
+            player.receive(link, &encode::to_bytes(frame));
         }
     }
-    shell.end();
+    player.end();
 }
 
 fn stream(source: &mut Source<'_>) -> Stream {
@@ -115,7 +115,7 @@ fn ids(source: &mut Source<'_>) -> (WorkerId, RunId) {
     (WorkerId(source.below(4) as u32), RunId(source.below(3) as u64))
 }
 
-impl Shell {
+impl ExecdPlayer {
     fn next(&mut self, source: &mut Source<'_>) {
         if let Some(link) = self.proofs.pop_front()
             && self.links.contains_key(&link)
@@ -164,12 +164,13 @@ impl Shell {
         }
     }
 
-    fn found(&mut self, source: &mut Source<'_>) {
+    fn recorded(&mut self, source: &mut Source<'_>) {
         let (worker, run) = ids(source);
         let broker = source.pick(&["a", "b", "c", "d"]).to_owned();
         let alive = source.is_yes();
-        let found = Found { broker, worker, run, digest: 5, pid: 700, alive, is_older: false };
-        self.step(Input::Found(found));
+        let recorded =
+            RecordedProcess { broker, worker, run, digest: 5, pid: 700, alive, is_older: false };
+        self.step(Input::Recorded(recorded));
     }
 
     fn open(&mut self, source: &mut Source<'_>) {
@@ -177,13 +178,13 @@ impl Shell {
         let link = LinkId { index: self.opened, generation: 0 };
         self.links.insert(link, BytesMut::new());
         let how = source.below(8);
-        let stranger = (how == 7).then(|| "a stranger".to_owned());
+        let denied = (how == 7).then(|| "another user".to_owned());
         let must_prove = source.below(4) == 3;
         if must_prove {
             self.unproven.insert(link);
         }
-        let place = Place::V4(link.index % 3);
-        self.step(Input::Opened { link, stranger, must_prove, place });
+        let peer_group = PeerGroup::V4(link.index % 3);
+        self.step(Input::Opened { link, denied, must_prove, peer_group });
         if how < 5 {
             let mut hello = hello(source.pick(&["a", "b", "c", "d"]));
             if let (Frame::ExecHello(body), true) = (&mut hello, must_prove) {

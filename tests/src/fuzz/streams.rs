@@ -1,11 +1,11 @@
-//! The three readers of streams: `decode::next` (execd, tests), the broker's `Intake`, the client's
-//! `Inbox`. Law: whatever the bytes and wherever the stream is cut, all three give the same frames
-//! in the same order, up to the first error that each must not survive. A deadline past the limit
-//! is no error to the client's: it takes any from its broker.
+//! The three readers of streams: `decode::next` (execd, tests), the broker's `FrameReader`, the
+//! client's `Inbox`. Law: whatever the bytes and wherever the stream is cut, all three give the
+//! same frames in the same order, up to the first error that each must not survive. A deadline
+//! past the limit is no error to the client's: it takes any from its broker.
 
 use super::source::Source;
-use broker::reactor::bulk::Bulk;
-use broker::reactor::intake::{Front, Intake};
+use broker::reactor::buffer_pool::BufferPool;
+use broker::reactor::frame_reader::{FrameReader, NextFrame};
 use bytes::{Buf, Bytes, BytesMut};
 use client::inbox::Inbox;
 use protocol::decode::{self, WireError};
@@ -15,7 +15,7 @@ use protocol::limits::HEADER_BYTES;
 use std::io::{self, ErrorKind, Read};
 
 /// What a stream gave: frames, and errors that leave it usable; a fatal one is the last.
-pub(super) type Taken = Vec<Result<Frame, WireError>>;
+pub(super) type ReadFrames = Vec<Result<Frame, WireError>>;
 
 /// Room of the loop's buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
@@ -33,13 +33,17 @@ pub fn streams(data: &[u8]) {
     let whole = by_next(&stream, &[], body_bytes_max);
     assert_eq!(by_next(&stream, &cuts, body_bytes_max), whole, "next, cut by {cuts:?}");
     // Buffers are used again: neither may show in the other, nor change what is still held.
-    let mut bulk = Bulk::default();
-    let first = by_intake(&stream, &cuts, body_bytes_max, &mut bulk);
-    let second = by_intake(&stream, &[], body_bytes_max, &mut bulk);
-    assert_eq!(first, whole, "intake, cut by {cuts:?}");
+    let mut pool = BufferPool::default();
+    let first = by_frame_reader(&stream, &cuts, body_bytes_max, &mut pool);
+    let second = by_frame_reader(&stream, &[], body_bytes_max, &mut pool);
+    assert_eq!(first, whole, "frame reader, cut by {cuts:?}");
     drop(first);
-    assert_eq!(by_intake(&stream, &cuts, body_bytes_max, &mut bulk), whole, "intake again");
-    assert_eq!(second, whole, "intake, at once");
+    assert_eq!(
+        by_frame_reader(&stream, &cuts, body_bytes_max, &mut pool),
+        whole,
+        "frame reader again"
+    );
+    assert_eq!(second, whole, "frame reader, at once");
     let inbox = by_inbox(&stream, &cuts, body_bytes_max);
     let bad = whole.iter().position(Result::is_err);
     match bad.map(|at| (at, &whole[at])) {
@@ -67,9 +71,9 @@ fn pieces(cuts: &[usize]) -> impl Iterator<Item = usize> {
 }
 
 /// With `decode::next`, as execd does.
-pub(super) fn by_next(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> Taken {
+pub(super) fn by_next(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> ReadFrames {
     let mut buffer = BytesMut::new();
-    let (mut taken, mut skip) = (Taken::new(), 0);
+    let (mut frames, mut skip) = (ReadFrames::new(), 0);
     for size in pieces(cuts) {
         let (piece, rest) = stream.split_at(size.min(stream.len()));
         buffer.extend_from_slice(piece);
@@ -83,13 +87,13 @@ pub(super) fn by_next(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) 
             }
             match decode::next(&mut buffer, body_bytes_max) {
                 Ok(None) => break,
-                Ok(Some(frame)) => taken.push(Ok(frame)),
+                Ok(Some(frame)) => frames.push(Ok(frame)),
                 Err(error) => {
                     let more = error.skip;
-                    taken.push(Err(error));
+                    frames.push(Err(error));
                     match more {
                         Some(count) => skip = count as usize,
-                        None => return taken,
+                        None => return frames,
                     }
                 }
             }
@@ -98,7 +102,7 @@ pub(super) fn by_next(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) 
             break;
         }
     }
-    taken
+    frames
 }
 
 /// A socket that gives what there is in pieces, and `WouldBlock` between them.
@@ -123,66 +127,71 @@ impl<I: Iterator<Item = usize>> Read for Pieces<'_, I> {
 }
 
 /// With the broker's reader, as its loop does.
-fn by_intake(stream: &[u8], cuts: &[usize], body_bytes_max: usize, bulk: &mut Bulk) -> Taken {
-    let mut intake = Intake::default();
-    intake.is_known = true;
+fn by_frame_reader(
+    stream: &[u8],
+    cuts: &[usize],
+    body_bytes_max: usize,
+    pool: &mut BufferPool,
+) -> ReadFrames {
+    let mut reader = FrameReader::default();
+    reader.is_known = true;
     let mut socket = Pieces { left: stream, sizes: pieces(cuts), is_dry: false };
     let mut buffer = vec![0; BUFFER_BYTES];
-    let mut taken = Taken::new();
-    while intake.ended.is_none() {
-        intake.is_readable = true;
-        let end = intake.fill(&mut socket, &mut buffer, bulk);
-        if let Some((kind, head, body)) = intake.take_big(bulk)
-            && !take(decode::frame(kind, head, body), &mut taken)
+    let mut frames = ReadFrames::new();
+    while reader.ended.is_none() {
+        reader.is_readable = true;
+        let end = reader.fill(&mut socket, &mut buffer, pool);
+        if let Some((kind, head, body)) = reader.take_large(pool)
+            && !take(decode::frame(kind, head, body), &mut frames)
         {
-            return taken;
+            return frames;
         }
         let mut at = 0;
         loop {
-            at += intake.pass_over(end - at);
+            at += reader.pass_over(end - at);
             let rest = &buffer[at..end];
-            match intake.front(rest, body_bytes_max) {
-                Front::Frame(kind, head, size) => {
+            match reader.next_frame(rest, body_bytes_max) {
+                NextFrame::Whole(kind, head, size) => {
                     let body = Bytes::copy_from_slice(&rest[HEADER_BYTES..size]);
                     at += size;
-                    if !take(decode::frame(kind, head, body), &mut taken) {
-                        return taken;
+                    if !take(decode::frame(kind, head, body), &mut frames) {
+                        return frames;
                     }
                 }
-                Front::Part => {
-                    intake.keep(rest, bulk);
+                NextFrame::Partial => {
+                    reader.keep(rest, pool);
                     break;
                 }
-                Front::Begun(kind, head) => {
-                    intake.begin(kind, head, &rest[HEADER_BYTES..], bulk);
+                NextFrame::Large(kind, head) => {
+                    reader.begin_large(kind, head, &rest[HEADER_BYTES..], pool);
                     break;
                 }
-                Front::Bad(error) => {
+                NextFrame::Invalid(error) => {
                     at += HEADER_BYTES;
                     let more = error.skip;
-                    taken.push(Err(error));
+                    frames.push(Err(error));
                     match more {
-                        Some(count) => intake.skip(count),
-                        None => return taken,
+                        Some(count) => reader.skip(count),
+                        None => return frames,
                     }
                 }
             }
         }
     }
-    taken
+    frames
 }
 
 /// Takes a frame or the error that ends everything; whether to go on.
-fn take(frame: Result<Frame, WireError>, taken: &mut Taken) -> bool {
+fn take(frame: Result<Frame, WireError>, frames: &mut ReadFrames) -> bool {
     let is_good = frame.is_ok();
-    taken.push(frame);
+    frames.push(frame);
     is_good
 }
 
 /// With the client's reader, for which every error is the last.
-fn by_inbox(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> Taken {
+fn by_inbox(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> ReadFrames {
     let mut inbox = Inbox::new(body_bytes_max);
-    let mut taken = Taken::new();
+    let mut frames = ReadFrames::new();
     for size in pieces(cuts) {
         let space = inbox.space();
         assert!(!space.is_empty(), "there is always space");
@@ -191,13 +200,13 @@ fn by_inbox(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> Taken {
         inbox.filled(piece.len());
         stream = rest;
         while let Some(frame) = inbox.take().transpose() {
-            if !take(frame, &mut taken) {
-                return taken;
+            if !take(frame, &mut frames) {
+                return frames;
             }
         }
         if stream.is_empty() {
             break;
         }
     }
-    taken
+    frames
 }

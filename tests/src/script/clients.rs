@@ -14,7 +14,7 @@ use protocol::limits::PRIORITY_DEFAULT;
 use protocol::names::ServiceName;
 
 /// What every connection may do.
-pub(super) const ENDS: &str = "closes, tears, breaks, vanishes, logs out, is silent, answers, \
+pub(super) const ENDS: &str = "closes, tears, breaks, times out, logs out, is silent, answers, \
 pings [seq=N], sends garbage [seq=N skip more], complains \"TEXT\", is congested, drains, \
 overflows, stalls, trickles";
 
@@ -128,7 +128,7 @@ impl World {
             "closes" => self.close(name, Close::Eof)?,
             "tears" => self.close(name, Close::Torn)?,
             "breaks" => self.close(name, Close::Reset)?,
-            "vanishes" => self.close(name, Close::Vanished)?,
+            "times" if line.is("out") => self.close(name, Close::TimedOut)?,
             "logs" if line.is("out") => {
                 let link = self.link(name)?;
                 self.step(Input::Logout { link })?;

@@ -185,7 +185,7 @@ impl World {
                 format!("{}ms", end.grace_ms),
                 true,
             ),
-            // The engine never sends these: they are the shell's (`exec-start`) or the others'.
+            // The engine never sends these: they are the reactor's (`exec-start`) or the others'.
             Frame::Login(_)
             | Frame::Challenge(_)
             | Frame::Proof(_)

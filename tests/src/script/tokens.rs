@@ -1,5 +1,5 @@
 //! Tokens and certificates in a script: the files are read, logins name a token, prove it, and are
-//! told what came of it. Not the arithmetic of a proof: scripts say what the shell found.
+//! told what came of it. Not the arithmetic of a proof: scripts say what the reactor found.
 
 use super::stimulus::{text, unknown};
 use super::words::Cursor;

@@ -62,7 +62,7 @@ pub struct World {
     pub links: BTreeMap<String, LinkId>,
     /// The other way round.
     pub names: BTreeMap<LinkId, String>,
-    /// How often each place in the table of links was used.
+    /// How often each slot of the table of links was used.
     generations: Vec<u32>,
     /// Clients by name.
     pub clients: BTreeMap<String, ClientEnd>,
@@ -286,7 +286,7 @@ impl World {
         self.look();
     }
 
-    /// A link for a name; the lowest free place is used again, with a higher generation.
+    /// A link for a name; the lowest free slot is used again, with a higher generation.
     ///
     /// # Errors
     /// The name has one already.

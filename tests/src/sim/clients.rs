@@ -70,7 +70,7 @@ impl World {
             return;
         }
         let is_wild = client.is_wild;
-        if !self.is_quiescent && self.rng.hits(self.plan.vanish) || is_wild && self.rng.hits(300) {
+        if !self.is_quiescent && self.rng.hits(self.plan.leave) || is_wild && self.rng.hits(300) {
             return self.client_leaves(index, conn);
         }
         if is_wild {

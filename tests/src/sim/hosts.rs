@@ -1,4 +1,4 @@
-//! The hosts: execd's real engine in a played shell, its state directory, its machine that can be
+//! The hosts: execd's real engine in a played loop, its state directory, its machine that can be
 //! cut off or start anew. The processes themselves are in `procs`.
 
 use super::links::{Peer, Pulled};
@@ -8,7 +8,7 @@ use broker::engine::input::{Close, Input as BrokerInput};
 use bytes::Bytes;
 use execd::engine::action::{Action, Signal};
 use execd::engine::child::ChildId;
-use execd::engine::input::{Found, Input};
+use execd::engine::input::{Input, RecordedProcess};
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
 use protocol::bodies::{Ending, ExecStart, Stream};
@@ -17,7 +17,7 @@ use protocol::encode;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::limits::CONTROL_BODY_BYTES_MAX;
 use protocol::names::HostName;
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -125,8 +125,9 @@ impl World {
             if !alive {
                 self.hosts[index].records.remove(&pid);
             }
-            let found = Found { broker, worker, run, digest, pid, alive, is_older: false };
-            self.feed_execd(index, Input::Found(found));
+            let recorded =
+                RecordedProcess { broker, worker, run, digest, pid, alive, is_older: false };
+            self.feed_execd(index, Input::Recorded(recorded));
         }
     }
 
@@ -205,7 +206,7 @@ impl World {
         });
         let Some(index) = index else {
             if address == self.hosts[0].address && self.hosts[0].cut <= self.now {
-                // The broker's shell starts the execd that it brings along when nobody answers.
+                // The broker's reactor starts the execd that it brings along when nobody answers.
                 self.later(1000, Event::StartExecd(0));
             }
             let why = "connection refused".to_owned();
@@ -222,8 +223,8 @@ impl World {
             if !must_prove {
                 self.hosts[index].proven.insert(link);
             }
-            let place = Place::default();
-            self.feed_execd(index, Input::Opened { link, stranger: None, must_prove, place });
+            let peer_group = PeerGroup::default();
+            self.feed_execd(index, Input::Opened { link, denied: None, must_prove, peer_group });
         }
     }
 

@@ -7,7 +7,7 @@
 //! | [`plan`] | what a seed switches on |
 //! | [`world`] | what happens next; connections between all |
 //! | [`net`] | the broker's net, simulated; the laws after every step |
-//! | [`hosts`], [`procs`] | execd's shell, played; worker programs |
+//! | [`hosts`], [`procs`] | execd's loop, played; worker programs |
 //! | [`clients`], [`operator`] | who asks, who commands |
 //! | [`faults`] | what goes wrong |
 //! | [`access`], [`tokens`] | who may do what; how tokens are changed, held and proved |

@@ -18,7 +18,7 @@ use protocol::kinds::{Kind, Role};
 use protocol::limits::DEADLINE_MS_MAX;
 use protocol::names::{HostName, ServiceName};
 use protocol::op::reply::OpReply;
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::settings::{ServiceSetting, Setting, Settings};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -38,7 +38,7 @@ pub struct Broker {
     /// Connections by link.
     links: BTreeMap<LinkId, Option<u64>>,
     /// Places for links, with their next generation.
-    places: Vec<u32>,
+    slots: Vec<u32>,
     free: Vec<u32>,
     pending: VecDeque<Input>,
     is_stepping: bool,
@@ -58,14 +58,14 @@ impl Broker {
         self.engine.next_deadline().map(|at| Tick(at.0.saturating_add(self.start.0)))
     }
 
-    /// A place for a new link.
+    /// A slot for a new link.
     pub fn open_link(&mut self, conn: Option<u64>) -> LinkId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(0);
-            self.places.len() as u32 - 1
+            self.slots.push(0);
+            self.slots.len() as u32 - 1
         });
-        let generation = self.places[index as usize];
-        self.places[index as usize] += 1;
+        let generation = self.slots[index as usize];
+        self.slots[index as usize] += 1;
         let link = LinkId { index, generation };
         self.links.insert(link, conn);
         link
@@ -131,7 +131,7 @@ impl World {
             engine: Engine::new(options),
             start: self.now,
             links: BTreeMap::new(),
-            places: Vec::new(),
+            slots: Vec::new(),
             free: Vec::new(),
             pending: VecDeque::new(),
             is_stepping: false,
@@ -218,11 +218,11 @@ impl World {
         let id = self.connect(Conn::new(link, role, peer, self.now));
         self.broker.as_mut()?.links.insert(link, Some(id));
         // Each has a machine of its own.
-        let place = Place::V4(link.index);
+        let group = PeerGroup::V4(link.index);
         let from = From {
             address: format!("{peer:?}"),
             fd: link.index as i32 + 5,
-            place,
+            group,
             ..From::default()
         };
         match role {
@@ -284,11 +284,11 @@ impl World {
                     let arrived = inbound::Arrived { link, role, kind, head, body };
                     match inbound::input(arrived, prove) {
                         Ok(Input::Report { link, report }) => {
-                            let doubt = match &*report {
-                                Report::Welcome(welcome) => self.doubts(link, welcome),
+                            let unproven = match &*report {
+                                Report::Welcome(welcome) => self.why_unproven(link, welcome),
                                 _ => None,
                             };
-                            self.feed(doubt.unwrap_or(Input::Report { link, report }));
+                            self.feed(unproven.unwrap_or(Input::Report { link, report }));
                         }
                         Ok(input) => self.feed(input),
                         Err(error) => {

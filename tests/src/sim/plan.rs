@@ -185,7 +185,7 @@ pub struct Plan {
     /// Of a thousand acts of a client, how many make it read slowly for a while.
     pub slow_reader: u64,
     /// Of a thousand acts of a client, how many make it go away.
-    pub vanish: u64,
+    pub leave: u64,
     /// Of a thousand acts of a client, how many make it wait no longer for a request.
     pub give_up: u64,
     /// Of a thousand frames of a client, how many are nonsense.
@@ -246,7 +246,7 @@ impl Plan {
             split: rng.pick(&[0, 50, 500]),
             socket_bytes: rng.pick(&[0, 2000, 1 << 20]),
             slow_reader: rng.pick(&[0, 0, 10, 60]),
-            vanish: rng.pick(&[0, 0, 5, 40]),
+            leave: rng.pick(&[0, 0, 5, 40]),
             give_up: rng.pick(&[0, 0, 0, 20]),
             nonsense: rng.pick(&[0, 0, 5, 40]),
             start_fails: rng.pick(&[0, 0, 50, 400]),

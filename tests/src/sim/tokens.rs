@@ -22,7 +22,7 @@ const HOST_TOKEN: &str = "broker";
 /// How long a refused worker that starts itself stays away, at most, in microseconds.
 const AWAY_MICROS: u64 = 3_000_000;
 
-/// What the broker's shell knows of tokens besides the list in force.
+/// What the broker's reactor knows of tokens besides the list in force.
 #[derive(Debug, Default)]
 pub struct Authenticator {
     /// Who asked for a reload; the first one is under way.
@@ -296,7 +296,7 @@ impl World {
     }
 
     /// An execd says welcome: why it is not trusted, if so.
-    pub(super) fn doubts(&mut self, link: LinkId, welcome: &ExecWelcome) -> Option<Input> {
+    pub(super) fn why_unproven(&mut self, link: LinkId, welcome: &ExecWelcome) -> Option<Input> {
         match self.authenticator.greeted.remove(&link) {
             Some(secret) if welcome.signature != Some(signature(secret)) => {
                 let why = "the execd did not prove that it knows it".to_owned();
@@ -321,7 +321,7 @@ impl World {
         self.write(conn, true, encode::to_bytes(Frame::Proof(proof(secret))));
     }
 
-    /// The broker is gone, and what its shell knew.
+    /// The broker is gone, and what its reactor knew.
     pub(super) fn reset_authenticator(&mut self) {
         self.access.broker_gone();
         self.authenticator.reloads.clear();

@@ -272,7 +272,7 @@ impl World {
         conn.at_peer = false;
         conn.down.discard();
         self.end(id, true, how);
-        // What waited for it can't be written any more, which the shell takes for having left.
+        // What waited for it can't be written any more, which the reactor takes for having left.
         self.took(id);
         self.sweep(id);
     }

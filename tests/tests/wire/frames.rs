@@ -217,7 +217,7 @@ pub(crate) fn all_frames() -> Vec<(&'static str, Frame)> {
 
 /// The frame as it arrives: with `len`, `command` and `version` in its header.
 pub(crate) fn arrived(frame: &Frame) -> Frame {
-    let head = Header::read(&encode::parts(frame.clone()).head);
+    let head = Header::read(&encode::encode(frame.clone()).head);
     match frame.clone() {
         Frame::Data { body, .. } => Frame::Data { head, body },
         Frame::Error { error, .. } => Frame::Error { head, error },

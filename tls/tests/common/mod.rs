@@ -167,11 +167,11 @@ impl ConcatAll for [IoSlice<'_>] {
 }
 
 /// Shakes hands: what each side says in the end.
-pub(crate) fn shake(
+pub(crate) fn handshake(
     one: (&mut Session, &mut End),
     other: (&mut Session, &mut End),
 ) -> (io::Result<()>, io::Result<()>) {
-    let (mut first, mut second) = (one.0.shake(one.1), other.0.shake(other.1));
+    let (mut first, mut second) = (one.0.handshake(one.1), other.0.handshake(other.1));
     let is_waiting = |result: &io::Result<()>| {
         result.as_ref().is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
     };
@@ -180,10 +180,10 @@ pub(crate) fn shake(
             break;
         }
         if is_waiting(&first) {
-            first = one.0.shake(one.1);
+            first = one.0.handshake(one.1);
         }
         if is_waiting(&second) {
-            second = other.0.shake(other.1);
+            second = other.0.handshake(other.1);
         }
         // Who is through may have something to say yet.
         let _ = (one.0.flush(one.1), other.0.flush(other.1));

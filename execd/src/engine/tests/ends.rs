@@ -126,8 +126,8 @@ fn without_state_execd_ends_with_its_broker() {
 #[test]
 fn processes_of_an_earlier_execd_are_adopted_or_reported_as_ended() {
     let mut b = Bench::new(|_| {});
-    let found = |worker, alive| {
-        Input::Found(Found {
+    let recorded = |worker, alive| {
+        Input::Recorded(RecordedProcess {
             broker: "b".into(),
             worker: WorkerId(worker),
             run: RunId(1),
@@ -137,8 +137,8 @@ fn processes_of_an_earlier_execd_are_adopted_or_reported_as_ended() {
             is_older: false,
         })
     };
-    assert_eq!(b.give(found(1, true)), ["adopt 0 51"]);
-    assert!(b.give(found(2, false)).is_empty());
+    assert_eq!(b.give(recorded(1, true)), ["adopt 0 51"]);
+    assert!(b.give(recorded(2, false)).is_empty());
     b.connect(1, "b");
     let words = b.frame(1, Frame::ExecList);
     assert_eq!(words, ["1<listed 1/1/51", "1<exited 2/1 52 unknown tail="]);

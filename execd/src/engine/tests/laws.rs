@@ -61,8 +61,8 @@ fn random_run(seed: u64) -> Vec<String> {
         let input = match next(16) {
             0 | 1 => {
                 opened += 1;
-                let place = Place::V4(u32::try_from(next(3)).unwrap());
-                Input::Opened { link: link(opened), stranger: None, must_prove: false, place }
+                let peer_group = PeerGroup::V4(u32::try_from(next(3)).unwrap());
+                Input::Opened { link: link(opened), denied: None, must_prove: false, peer_group }
             }
             2 | 3 => {
                 let name = ["a", "b", "c"][usize::try_from(next(3)).unwrap()];

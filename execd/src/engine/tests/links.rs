@@ -159,20 +159,20 @@ fn bytes_that_are_no_frame_are_answered_with_their_error() {
 }
 
 #[test]
-fn links_have_a_limit_and_strangers_are_denied() {
+fn links_have_a_limit_and_other_users_are_denied() {
     let mut b = Bench::new(|config| config.limits.links_max = 2);
     assert!(b.open(1).is_empty() && b.open(2).is_empty());
     // The one that has been silent longest gives way.
     assert_eq!(b.open(3), ["1<error too_many_connections", "1<close"]);
     b.closed(2);
     assert!(b.open(4).is_empty());
-    let stranger = Input::Opened {
+    let denied = Input::Opened {
         link: link(5),
-        stranger: Some("who?".into()),
+        denied: Some("who?".into()),
         must_prove: false,
-        place: Place::default(),
+        peer_group: PeerGroup::default(),
     };
-    assert_eq!(b.give(stranger), ["5<error denied", "5<close"]);
+    assert_eq!(b.give(denied), ["5<error denied", "5<close"]);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn silent_links_give_way_to_a_broker_and_brokers_to_nobody() {
 #[test]
 fn a_crowd_gives_way_to_whoever_comes_from_elsewhere() {
     let mut b = Bench::new(|config| config.limits.links_max = 4);
-    let (crowd, other) = (Place::V4(1), Place::V4(2));
+    let (crowd, other) = (PeerGroup::V4(1), PeerGroup::V4(2));
     b.open_from(1, other);
     for on in 2..5 {
         assert!(b.open_from(on, crowd).is_empty());
@@ -199,11 +199,11 @@ fn a_crowd_gives_way_to_whoever_comes_from_elsewhere() {
         assert_eq!(b.open_from(on, crowd), expected);
     }
     assert_eq!(b.frame(1, hello("b")), ["1<welcome"]);
-    // All from different places: the one that has been silent longest.
+    // All from different groups: the one that has been silent longest.
     let mut b = Bench::new(|config| config.limits.links_max = 2);
-    b.open_from(1, Place::V6(1));
-    b.open_from(2, Place::V6(2));
-    assert_eq!(b.open_from(3, Place::V6(3)), ["1<error too_many_connections", "1<close"]);
+    b.open_from(1, PeerGroup::V6(1));
+    b.open_from(2, PeerGroup::V6(2));
+    assert_eq!(b.open_from(3, PeerGroup::V6(3)), ["1<error too_many_connections", "1<close"]);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn a_silent_broker_is_pinged_then_dropped() {
 #[test]
 fn bytes_of_a_frame_are_a_sign_of_life_but_not_without_end() {
     let mut b = Bench::with_broker(|_| {});
-    let part = |bytes| Input::Part { link: link(1), bytes };
+    let part = |bytes| Input::PartialFrame { link: link(1), bytes };
     b.until(9_000);
     assert!(b.give(part(64)).is_empty());
     assert_eq!(b.until(18_000), ["1<ping"; 4]);

@@ -9,7 +9,7 @@ mod proofs;
 
 use super::action::{Action, Note, Signal};
 use super::child::ChildId;
-use super::input::{Found, Input};
+use super::input::{Input, RecordedProcess};
 use super::limits::Limits;
 use super::{Config, Engine};
 use protocol::bodies::{
@@ -20,7 +20,7 @@ use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{HostName, ServiceName};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 
 /// An engine and its clock; every step gives the actions as short words.
@@ -149,11 +149,11 @@ impl Bench {
     }
 
     fn open(&mut self, on: u32) -> Vec<String> {
-        self.open_from(on, Place::default())
+        self.open_from(on, PeerGroup::default())
     }
 
-    fn open_from(&mut self, on: u32, place: Place) -> Vec<String> {
-        self.give(Input::Opened { link: link(on), stranger: None, must_prove: false, place })
+    fn open_from(&mut self, on: u32, peer_group: PeerGroup) -> Vec<String> {
+        self.give(Input::Opened { link: link(on), denied: None, must_prove: false, peer_group })
     }
 
     fn connect(&mut self, on: u32, broker: &str) {

@@ -20,11 +20,11 @@ fn proof() -> Frame {
 
 impl Bench {
     fn open_to_prove(&mut self, on: u32) {
-        assert!(self.open_to_prove_from(on, Place::default()).is_empty());
+        assert!(self.open_to_prove_from(on, PeerGroup::default()).is_empty());
     }
 
-    fn open_to_prove_from(&mut self, on: u32, place: Place) -> Vec<String> {
-        self.give(Input::Opened { link: link(on), stranger: None, must_prove: true, place })
+    fn open_to_prove_from(&mut self, on: u32, peer_group: PeerGroup) -> Vec<String> {
+        self.give(Input::Opened { link: link(on), denied: None, must_prove: true, peer_group })
     }
 
     fn proven(&mut self, on: u32, is_right: bool) -> Vec<String> {
@@ -181,27 +181,27 @@ fn a_broker_that_does_not_have_to_may_prove_its_token_all_the_same() {
 }
 
 #[test]
-fn hellos_of_strangers_keep_no_broker_from_saying_its_own() {
+fn hellos_of_others_keep_no_broker_from_saying_its_own() {
     let mut b = Bench::new(|config| config.limits.links_max = 4);
     for on in 1..5 {
         b.open_to_prove(on);
         b.frame(on, claiming("x"));
     }
     // All are about to prove a token; of a crowd of them half have to go, the oldest first.
-    let place = Place::default();
+    let peer_group = PeerGroup::default();
     for (on, gone) in [(5, 1), (6, 2)] {
         let expected = [format!("{gone}<error too_many_connections"), format!("{gone}<close")];
-        assert_eq!(b.open_to_prove_from(on, place), expected);
+        assert_eq!(b.open_to_prove_from(on, peer_group), expected);
     }
     // Then those that say nothing.
     let expected = ["5<error too_many_connections", "5<close"];
-    assert_eq!(b.open_to_prove_from(7, place), expected);
+    assert_eq!(b.open_to_prove_from(7, peer_group), expected);
     // One whose proof is being checked stays.
     b.frame(6, claiming("b"));
     b.frame(6, proof());
     for (on, gone) in [(8, 3), (9, 7), (10, 8)] {
         let expected = [format!("{gone}<error too_many_connections"), format!("{gone}<close")];
-        assert_eq!(b.open_to_prove_from(on, place), expected);
+        assert_eq!(b.open_to_prove_from(on, peer_group), expected);
     }
     assert_eq!(b.proven(6, true), ["6<welcome"]);
 }

@@ -99,8 +99,8 @@ fn no_outcome_is_seen_unless_the_proxy_dropped_it() {
     assert_eq!(sees(none.clone(), &begun(1), &[], &[]), [Broken::NoOutcome]);
     let gave_up = Asked { end: Some((16 * SECOND, End::GaveUp)), ..none.clone() };
     assert_eq!(sees(gave_up.clone(), &[], &[], &[]), [Broken::NoOutcome]);
-    assert_eq!(sees(gave_up.clone(), &[], &[], &[incident(Kind::Vanished)]), []);
-    let elsewhere = Incident { port: 8, ..incident(Kind::Vanished) };
+    assert_eq!(sees(gave_up.clone(), &[], &[], &[incident(Kind::HalfOpen)]), []);
+    let elsewhere = Incident { port: 8, ..incident(Kind::HalfOpen) };
     assert_eq!(sees(gave_up, &[], &[], &[elsewhere]), [Broken::NoOutcome]);
     let unwanted = Asked { reply: false, end: Some((16 * SECOND, End::GaveUp)), ..none };
     assert_eq!(sees(unwanted, &begun(1), &[], &[]), []);
@@ -199,7 +199,7 @@ fn a_connection_that_ends_although_it_was_only_delayed_or_split_is_seen() {
     for kind in [Kind::Delayed, Kind::Split] {
         assert_eq!(sees(lost.clone(), &[], &[], &[incident(kind)]), [Broken::LostForNothing]);
     }
-    for kind in [Kind::CutFin, Kind::Throttled, Kind::Stalled, Kind::Vanished] {
+    for kind in [Kind::CutFin, Kind::Throttled, Kind::Stalled, Kind::HalfOpen] {
         assert_eq!(sees(lost.clone(), &[], &[], &[incident(kind)]), []);
     }
 }

@@ -30,19 +30,19 @@ struct Conn {
     /// Far to near.
     down: Pipe,
     port: u16,
-    is_vanished: bool,
+    is_half_open: bool,
 }
 
 impl Conn {
     /// Bytes are dropped and no end is passed on, from now on.
-    fn vanish(&mut self) {
-        self.is_vanished = true;
+    fn half_open(&mut self) {
+        self.is_half_open = true;
         self.up.is_blackhole = true;
         self.down.is_blackhole = true;
     }
 
     fn is_over(&self) -> bool {
-        match self.is_vanished {
+        match self.is_half_open {
             true => self.up.is_ended && self.down.is_ended,
             false => self.up.is_shut && self.down.is_shut,
         }
@@ -162,7 +162,7 @@ impl Forwarder {
     }
 
     fn heal(&mut self) {
-        let is_gone = |conn: &Conn| conn.is_vanished || conn.up.is_dead() || conn.down.is_dead();
+        let is_gone = |conn: &Conn| conn.is_half_open || conn.up.is_dead() || conn.down.is_dead();
         let gone: Vec<u64> =
             self.conns.iter().filter(|(_, conn)| is_gone(conn)).map(|(id, _)| *id).collect();
         for id in gone {
@@ -191,9 +191,9 @@ impl Forwarder {
                     cut(conn, how);
                 }
             }
-            Harm::Vanish => {
-                conn.vanish();
-                self.note(port, Kind::Vanished, None);
+            Harm::HalfOpen => {
+                conn.half_open();
+                self.note(port, Kind::HalfOpen, None);
             }
             Harm::Stall(is_up, span) => {
                 let pipe = if is_up { &mut conn.up } else { &mut conn.down };
@@ -270,7 +270,7 @@ impl Forwarder {
             }
             let now = self.clock.instant();
             let (up, down) = (Pipe::new(up, now), Pipe::new(down, now));
-            let conn = Conn { near, far, up, down, port, is_vanished: false };
+            let conn = Conn { near, far, up, down, port, is_half_open: false };
             self.conns.insert(self.next, conn);
             self.next += 1;
         }
@@ -287,10 +287,10 @@ impl Forwarder {
                     let port = conn.port;
                     return self.note_stall(port, span);
                 }
-                Moved::Vanishes => return self.harm(id, Harm::Vanish),
+                Moved::HalfOpens => return self.harm(id, Harm::HalfOpen),
                 Moved::Cut(how) => return self.harm(id, Harm::Cut(how)),
                 // A reset is passed on as one; it is not our doing.
-                Moved::Broken if conn.is_vanished => pipe_ended(conn, is_up),
+                Moved::Broken if conn.is_half_open => pipe_ended(conn, is_up),
                 Moved::Broken => {
                     if let Some(conn) = self.conns.remove(&id) {
                         cut(conn, Cut::Rst);

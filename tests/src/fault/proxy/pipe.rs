@@ -24,8 +24,8 @@ pub struct Weather {
     pub rate: u64,
     /// After so many bytes the direction stands still; `None` = for ever.
     pub stall_at: Option<(u64, Option<Duration>)>,
-    /// After so many bytes both peers vanish for each other.
-    pub vanish_at: Option<u64>,
+    /// After so many bytes the connection is half-open.
+    pub half_open_at: Option<u64>,
     /// After so many bytes, inside a frame or not, the connection is cut.
     pub cut_at: Option<(u64, Cut)>,
 }
@@ -46,7 +46,7 @@ impl Weather {
                 let span = Duration::from_millis(rng.between(50, 3000));
                 weather.stall_at = Some((at(rng), (!rng.hits(250)).then_some(span)));
             }
-            5 => weather.vanish_at = Some(at(rng)),
+            5 => weather.half_open_at = Some(at(rng)),
             _ => weather.cut_at = Some((at(rng), rng.pick(&[Cut::Fin, Cut::Rst]))),
         }
         weather
@@ -60,8 +60,8 @@ pub(super) enum Moved {
     On,
     /// It stands still now.
     Stalls(Option<Duration>),
-    /// The peers vanish now.
-    Vanishes,
+    /// The connection is half-open from now on.
+    HalfOpens,
     /// The connection is to be cut now.
     Cut(Cut),
     /// One of the ends is gone.
@@ -215,7 +215,7 @@ impl Pipe {
     fn before_strike(&self) -> u64 {
         let weather = &self.weather;
         let at =
-            [weather.stall_at.map(|(at, _)| at), weather.vanish_at, weather.cut_at.map(|c| c.0)];
+            [weather.stall_at.map(|(at, _)| at), weather.half_open_at, weather.cut_at.map(|c| c.0)];
         at.into_iter().flatten().min().map_or(u64::MAX, |at| at.saturating_sub(self.passed))
     }
 
@@ -230,8 +230,8 @@ impl Pipe {
             self.stall(now, span);
             return Some(Moved::Stalls(span));
         }
-        if weather.vanish_at.take().is_some() {
-            return Some(Moved::Vanishes);
+        if weather.half_open_at.take().is_some() {
+            return Some(Moved::HalfOpens);
         }
         weather.cut_at.take().map(|(_, how)| Moved::Cut(how))
     }

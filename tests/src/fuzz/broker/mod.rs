@@ -5,21 +5,21 @@
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | [`shell`] | what the reactor does around the engine |
+//! | [`player`] | what the reactor does around the engine |
 //! | [`checker`] | who was promised what |
 //! | [`moves`] | bytes → what happens next |
 //! | [`words`] | bytes → frames and operator commands |
 
 pub mod checker;
 pub mod moves;
-pub mod shell;
+pub mod player;
 mod tokens;
 pub mod words;
 
 use super::source::Source;
 use checker::Sabotage;
+use player::BrokerPlayer;
 use protocol::time::Tick;
-use shell::Shell;
 
 /// Most moves of one input; what follows is not looked at.
 const MOVES_MAX: usize = 400;
@@ -35,34 +35,34 @@ pub fn broker(data: &[u8]) {
 pub fn run(data: &[u8], sabotage: Sabotage) -> u64 {
     let mut source = Source::new(data);
     let flags = source.byte();
-    let mut shell = Shell::new(sabotage);
-    shell.begin(flags);
+    let mut player = BrokerPlayer::new(sabotage);
+    player.begin(flags);
     for _ in 0..MOVES_MAX {
-        if source.is_empty() || shell.has_ended {
+        if source.is_empty() || player.has_ended {
             break;
         }
-        moves::next(&mut shell, &mut source);
-        shell.read_resumed();
+        moves::next(&mut player, &mut source);
+        player.read_resumed();
     }
-    let trace = shell.trace;
-    if !shell.has_ended {
-        end(&mut shell);
+    let trace = player.trace;
+    if !player.has_ended {
+        end(&mut player);
     }
     trace
 }
 
 /// Nobody says anything any more: all requests have their outcome when their time is over, and what
 /// was configured is read back as it was.
-fn end(shell: &mut Shell) {
-    shell.resume_all();
-    shell.now = Tick(shell.now.0 + LEAP_MS * 1000);
-    shell.look_at_clock();
-    if shell.has_ended {
+fn end(player: &mut BrokerPlayer) {
+    player.resume_all();
+    player.now = Tick(player.now.0 + LEAP_MS * 1000);
+    player.look_at_clock();
+    if player.has_ended {
         return;
     }
-    shell.checker.check_all_answered();
-    shell.close_all();
-    let totals = shell.engine.totals();
+    player.checker.check_all_answered();
+    player.close_all();
+    let totals = player.engine.totals();
     assert_eq!(totals.accepted, totals.ended, "something is under way without a client");
-    shell.check_save();
+    player.check_save();
 }

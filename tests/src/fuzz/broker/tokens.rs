@@ -1,7 +1,7 @@
 //! Tokens and certificates: which there are, who claims one, who proves it. The arithmetic is left
-//! out: what the shell would find comes from the bytes.
+//! out: what the reactor would find comes from the bytes.
 
-use super::shell::Shell;
+use super::player::BrokerPlayer;
 use crate::fuzz::source::Source;
 use broker::engine::input::{Certificates, Input, TokenRights, Tokens};
 use protocol::frame::Frame;
@@ -45,46 +45,46 @@ fn tokens(source: &mut Source<'_>) -> Tokens {
 }
 
 /// The token file is read, asked for or not.
-pub(super) fn reload(shell: &mut Shell, source: &mut Source<'_>) {
-    let asker = shell.reloads.pop_front();
+pub(super) fn reload(player: &mut BrokerPlayer, source: &mut Source<'_>) {
+    let asker = player.reloads.pop_front();
     let tokens = if source.below(4) == 3 {
         Err("it can't be read".to_owned())
     } else {
         Ok(Box::new(tokens(source)))
     };
-    shell.step(Input::TokensRead { asker, tokens });
+    player.step(Input::TokensRead { asker, tokens });
 }
 
 /// The certificates are read, asked for or not; mostly the token file is next.
-pub(super) fn certificates(shell: &mut Shell, source: &mut Source<'_>) {
+pub(super) fn certificates(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let more = source.below(4) != 3;
-    let asker = if more { shell.reloads.front().copied() } else { shell.reloads.pop_front() };
+    let asker = if more { player.reloads.front().copied() } else { player.reloads.pop_front() };
     let lines = |source: &mut Source<'_>| (0..source.below(3)).map(|_| source.text()).collect();
     let found =
         Certificates { read: lines(source), failed: lines(source), warnings: lines(source) };
-    shell.step(Input::CertificatesRead { asker, found, more });
+    player.step(Input::CertificatesRead { asker, found, more });
 }
 
 /// Somebody answers a challenge, or the answer was checked.
-pub(super) fn proof(shell: &mut Shell, source: &mut Source<'_>) {
+pub(super) fn proof(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     if source.is_yes()
-        && let Some(link) = shell.challenged.pop_front()
+        && let Some(link) = player.challenged.pop_front()
     {
         let twice = source.below(8) == 7;
         for _ in 0..=usize::from(twice) {
-            shell.frame(link, Frame::Proof(Proof { proof: [1; 32] }));
+            player.frame(link, Frame::Proof(Proof { proof: [1; 32] }));
         }
         return;
     }
-    let Some(link) = shell.proofs.pop_front() else { return };
+    let Some(link) = player.proofs.pop_front() else { return };
     let proven = if source.is_yes() { Ok("00".repeat(32)) } else { Err("wrong".to_owned()) };
-    if shell.conns.contains_key(&link) {
-        shell.step(Input::Proven { link, proven });
+    if player.conns.contains_key(&link) {
+        player.step(Input::Proven { link, proven });
     }
 }
 
 /// Links of which something is remembered that are gone.
-pub(super) fn forget(shell: &mut Shell, link: LinkId) {
-    shell.challenged.retain(|other| *other != link);
-    shell.proofs.retain(|other| *other != link);
+pub(super) fn forget(player: &mut BrokerPlayer, link: LinkId) {
+    player.challenged.retain(|other| *other != link);
+    player.proofs.retain(|other| *other != link);
 }

@@ -1,11 +1,11 @@
-//! Machines that vanish while bytes to them are unacknowledged: the kernel sends no keepalive
-//! probes then, and would itself give up only after a quarter of an hour. So it is asked what it
-//! knows of the few connections to which something was sent and from which nothing came since. Not
-//! peers that owe an answer (the engine's heartbeat), and not quiet connections (keepalive, see
-//! `stream`).
+//! Whether the machines of peers still answer while bytes to them are unacknowledged: the kernel
+//! sends no keepalive probes then, and would itself give up only after a quarter of an hour. So it
+//! is asked what it knows of the few connections to which something was sent and from which nothing
+//! came since. Peers that owe an answer are the engine's (heartbeat), quiet connections the
+//! kernel's (keepalive, see `stream`).
 
 use super::conn::Conn;
-use super::shell::Shell;
+use super::io::Io;
 use super::stream::Stream;
 use crate::engine::input::Close;
 use nix::getsockopt_impl;
@@ -69,10 +69,10 @@ impl TcpState {
 
 /// What the last look at a connection showed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Doubt {
-    /// None: nothing was sent since all was found acknowledged, or the peer is of this machine.
+pub(super) enum PeerLiveness {
+    /// Nothing was sent since all was found acknowledged, or the peer is of this machine.
     #[default]
-    None,
+    Unwatched,
     /// Something was sent.
     Sent,
     /// All that was sent is acknowledged.
@@ -83,65 +83,65 @@ pub(super) enum Doubt {
 
 /// The connections to which something was sent.
 #[derive(Debug, Default)]
-pub(super) struct Watch {
+pub(super) struct LivenessWatch {
     links: Vec<LinkId>,
     /// When they are looked at.
     pub(super) look_at: Option<Tick>,
 }
 
-impl Watch {
+impl LivenessWatch {
     /// Something is sent on this connection.
     pub(super) fn sent(&mut self, link: LinkId, conn: &mut Conn, now: Tick, silence: Duration) {
-        if conn.is_remote && conn.doubt == Doubt::None {
-            conn.doubt = Doubt::Sent;
+        if conn.is_remote && conn.liveness == PeerLiveness::Unwatched {
+            conn.liveness = PeerLiveness::Sent;
             self.links.push(link);
             self.look_at.get_or_insert_with(|| now.plus_millis(pause_ms(silence)));
         }
     }
 }
 
-impl Shell {
-    /// Looks at the connections to which something was sent: whose machine is gone?
-    pub(super) fn look_for_vanished(&mut self) {
+impl Io {
+    /// Closes the connections whose machine has acknowledged nothing for too long.
+    pub(super) fn check_liveness(&mut self) {
         let silence = self.limits.silence;
         let pause = Duration::from_millis(pause_ms(silence));
         // From a peer of which something came this long ago, nothing needs to be asked.
         let fresh = Micros::from_millis(silence.as_millis() as u64 / 2);
         let patience = silence.saturating_sub(pause * 2);
-        let mut list = mem::take(&mut self.watch.links);
-        let mut vanished = Vec::new();
+        let mut list = mem::take(&mut self.liveness.links);
+        let mut timed_out = Vec::new();
         list.retain(|&link| {
             let Some(conn) = self.links.get(link) else {
                 return false;
             };
             if self.now.since(conn.heard_at) < fresh {
-                conn.doubt = Doubt::Sent;
+                conn.liveness = PeerLiveness::Sent;
                 return true;
             }
-            let before = conn.doubt;
-            conn.doubt = ask(&conn.stream, patience);
-            if conn.doubt == Doubt::Silent && before == Doubt::Silent {
-                vanished.push(link);
-            } else if conn.doubt != Doubt::AtRest || before != Doubt::AtRest {
+            let before = conn.liveness;
+            conn.liveness = ask(&conn.stream, patience);
+            if conn.liveness == PeerLiveness::Silent && before == PeerLiveness::Silent {
+                timed_out.push(link);
+            } else if conn.liveness != PeerLiveness::AtRest || before != PeerLiveness::AtRest {
                 return true;
             }
-            conn.doubt = Doubt::None;
+            conn.liveness = PeerLiveness::Unwatched;
             false
         });
-        self.watch.look_at = (!list.is_empty()).then(|| self.now.plus_millis(pause_ms(silence)));
-        self.watch.links = list;
-        for link in vanished {
-            self.broke(link, Close::Vanished);
+        self.liveness.look_at = (!list.is_empty()).then(|| self.now.plus_millis(pause_ms(silence)));
+        self.liveness.links = list;
+        for link in timed_out {
+            self.broke(link, Close::TimedOut);
         }
     }
 }
 
-fn ask(stream: &Stream, patience: Duration) -> Doubt {
+fn ask(stream: &Stream, patience: Duration) -> PeerLiveness {
     match stream.tcp().map(|tcp| getsockopt(tcp, TcpInfo)) {
-        Some(Ok(state)) if state.is_silent(patience) => Doubt::Silent,
-        Some(Ok(state)) if !state.is_at_rest() => Doubt::Sent,
-        // What the kernel does not tell is not doubted: then it is as good as its own timeouts.
-        Some(Ok(_) | Err(_)) | None => Doubt::AtRest,
+        Some(Ok(state)) if state.is_silent(patience) => PeerLiveness::Silent,
+        Some(Ok(state)) if !state.is_at_rest() => PeerLiveness::Sent,
+        // Where the kernel does not tell, its own timeouts have to do.
+        Some(Ok(_) | Err(_)) | None => PeerLiveness::AtRest,
     }
 }
 

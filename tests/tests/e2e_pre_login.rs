@@ -1,4 +1,4 @@
-//! Strangers who fill logs, guess tokens, begin handshakes by the hundred, with real processes:
+//! Peers that fill logs, guess tokens, begin handshakes by the hundred, with real processes:
 //! what they can cause is bounded and counted, and nobody else waits for it. Crowds of clients that
 //! are in: `e2e_flood`.
 
@@ -30,7 +30,7 @@ struct Tokens(TempDir);
 
 impl Tokens {
     fn new() -> Self {
-        Self(TempDir::with_prefix("isect-strangers-").expect("temporary folder"))
+        Self(TempDir::with_prefix("isect-pre-login-").expect("temporary folder"))
     }
 
     fn file(&self) -> String {
@@ -104,7 +104,7 @@ fn assert_all_is_seen(what: &str, text: &str) {
 }
 
 #[test]
-fn what_strangers_and_clients_complain_of_is_bounded_counted_and_seen() {
+fn what_peers_and_clients_cause_in_the_log_is_bounded_counted_and_seen() {
     let broker = Broker::start(&[]);
     broker.op("config events 1000");
     broker.op("config service echo");
@@ -159,7 +159,7 @@ fn a_log_in_json_shows_all_too() {
 }
 
 #[test]
-fn what_strangers_make_an_execd_write_is_bounded_and_counted() {
+fn what_peers_make_an_execd_write_is_bounded_and_counted() {
     let execd = Execd::start(&[]);
     let place = execd.address.clone();
     for _ in 0..600 {
@@ -245,7 +245,7 @@ fn answered(streams: &mut [TcpStream]) -> usize {
 }
 
 #[test]
-fn nobody_who_is_in_waits_for_handshakes_of_strangers() {
+fn nobody_who_is_in_waits_for_handshakes_of_others() {
     let authority = Authority::new();
     let pair = authority.sign_rsa("broker", &["127.0.0.1", "localhost"]);
     let mut broker = Broker::start(&[

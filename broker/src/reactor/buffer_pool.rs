@@ -1,8 +1,8 @@
-//! Buffers for what is too large for the arena, used again and again: large bodies, rests of
-//! frames. The loop owns them; a connection has one only while a frame of it is under way. So a
-//! large request costs no allocation in the steady state. Not where small bodies are: `arena`.
+//! Buffers for large bodies and for the rests of frames, used again and again. The loop owns them;
+//! a connection has one only while a frame of it is under way. So a large request costs no
+//! allocation in the steady state. Small bodies are in `small_bodies`.
 
-use super::intake::Big;
+use super::frame_reader::LargeFrame;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
@@ -15,9 +15,9 @@ const BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Most spares of the other kinds.
 const SPARES_MAX: usize = 64;
 
-/// The buffers that stand by.
+/// Buffers and boxes that are used again.
 #[derive(Debug, Default)]
-pub struct Bulk {
+pub struct BufferPool {
     /// Every buffer once given out as a body, the longest ago first. One that nobody else holds any
     /// more can be written again.
     lent: VecDeque<Bytes>,
@@ -26,10 +26,10 @@ pub struct Bulk {
     is_used: bool,
     tails: Vec<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
-    bigs: Vec<Box<Big>>,
+    large_frames: Vec<Box<LargeFrame>>,
 }
 
-impl Bulk {
+impl BufferPool {
     /// How many bytes the buffer for so many has.
     pub(super) const fn size_for(len: usize) -> usize {
         if len > SIZE_MAX {
@@ -93,7 +93,7 @@ impl Bulk {
 
     /// Takes a tail back.
     pub(super) fn give_tail(&mut self, mut tail: Vec<u8>) {
-        if (1..=2 * super::intake::TAIL_BYTES_MAX).contains(&tail.capacity())
+        if (1..=2 * super::frame_reader::TAIL_BYTES_MAX).contains(&tail.capacity())
             && self.tails.len() < SPARES_MAX
         {
             tail.clear();
@@ -101,21 +101,21 @@ impl Bulk {
         }
     }
 
-    /// A place for a large frame.
-    pub(super) fn big(&mut self, big: Big) -> Box<Big> {
-        match self.bigs.pop() {
-            Some(mut place) => {
-                *place = big;
-                place
+    /// A box with this frame.
+    pub(super) fn large_frame(&mut self, frame: LargeFrame) -> Box<LargeFrame> {
+        match self.large_frames.pop() {
+            Some(mut old) => {
+                *old = frame;
+                old
             }
-            None => Box::new(big),
+            None => Box::new(frame),
         }
     }
 
-    /// Takes such a place back.
-    pub(super) fn give_big(&mut self, place: Box<Big>) {
-        if self.bigs.len() < SPARES_MAX {
-            self.bigs.push(place);
+    /// Takes such a box back.
+    pub(super) fn give_large_frame(&mut self, frame: Box<LargeFrame>) {
+        if self.large_frames.len() < SPARES_MAX {
+            self.large_frames.push(frame);
         }
     }
 
@@ -137,15 +137,15 @@ mod tests {
 
     #[test]
     fn a_buffer_comes_back_when_its_body_is_gone_and_not_before() {
-        let mut bulk = Bulk::default();
-        let held = bulk.copy(&[1; 70_000]);
-        let first = bulk.copy(&[2; 70_000]);
+        let mut pool = BufferPool::default();
+        let held = pool.copy(&[1; 70_000]);
+        let first = pool.copy(&[2; 70_000]);
         let place = first.as_ptr();
         let part = first.slice(10..20);
         drop(first);
-        assert_ne!(bulk.copy(&[3; 70_000]).as_ptr(), place, "a part of it is still held");
+        assert_ne!(pool.copy(&[3; 70_000]).as_ptr(), place, "a part of it is still held");
         drop(part);
-        let again = [bulk.copy(&[4; 66_000]), bulk.copy(&[5; 131_072]), bulk.copy(&[6; 65_537])];
+        let again = [pool.copy(&[4; 66_000]), pool.copy(&[5; 131_072]), pool.copy(&[6; 65_537])];
         assert!(again.iter().any(|body| body.as_ptr() == place), "it is used again");
         assert_eq!(held, [1; 70_000][..]);
         assert_eq!(again[0], [4; 66_000][..]);
@@ -154,14 +154,14 @@ mod tests {
 
     #[test]
     fn what_stands_by_is_bounded_and_given_back() {
-        let mut bulk = Bulk::default();
-        let held: Vec<Bytes> = (0..40).map(|i| bulk.copy(&vec![i; 1024 * 1024])).collect();
-        assert!(bulk.lent_bytes <= BYTES_MAX);
+        let mut pool = BufferPool::default();
+        let held: Vec<Bytes> = (0..40).map(|i| pool.copy(&vec![i; 1024 * 1024])).collect();
+        assert!(pool.lent_bytes <= BYTES_MAX);
         assert!(held.iter().enumerate().all(|(i, body)| body.iter().all(|b| *b == i as u8)));
-        let huge = bulk.copy(&vec![9; SIZE_MAX + 1]);
-        assert_eq!((huge.len(), bulk.lent.len()), (SIZE_MAX + 1, 8));
-        bulk.clear();
-        assert_eq!((bulk.lent_bytes, bulk.lent.len()), (0, 0));
+        let huge = pool.copy(&vec![9; SIZE_MAX + 1]);
+        assert_eq!((huge.len(), pool.lent.len()), (SIZE_MAX + 1, 8));
+        pool.clear();
+        assert_eq!((pool.lent_bytes, pool.lent.len()), (0, 0));
         assert!(held.iter().enumerate().all(|(i, body)| body.iter().all(|b| *b == i as u8)));
     }
 }

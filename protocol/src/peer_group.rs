@@ -1,12 +1,11 @@
-//! Where a peer is, judged by the value of its address and never by how it is printed. Limits and
-//! queues that are shared fairly use it as their key. Not who the peer is: tokens and users say
-//! that.
+//! Groups of peers that share a limit or a turn, by the value of their address and never by how it
+//! is printed. Who a peer is, tokens and users say.
 
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 
-/// Whose attempts are counted together.
+/// Peers whose attempts are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
+pub enum PeerGroup {
     /// A user of this machine, over a Unix socket; `None` = the kernel does not tell which.
     User(Option<u32>),
     /// One IPv4 address.
@@ -15,14 +14,14 @@ pub enum Place {
     V6(u64),
 }
 
-impl Default for Place {
+impl Default for PeerGroup {
     fn default() -> Self {
         Self::User(None)
     }
 }
 
-impl Place {
-    /// The place of an address. One that stands for an IPv4 address is that address; the scope of
+impl PeerGroup {
+    /// The group of an address. One that stands for an IPv4 address is that address; the scope of
     /// a link-local address does not count.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
@@ -67,34 +66,34 @@ pub fn canonical(address: SocketAddr) -> SocketAddr {
 mod tests {
     use super::*;
 
-    fn place(text: &str) -> Place {
-        Place::of(text.parse().unwrap())
+    fn group(text: &str) -> PeerGroup {
+        PeerGroup::of(text.parse().unwrap())
     }
 
     #[test]
     fn an_address_is_judged_by_its_value() {
-        let net = place("2001:db8::1");
+        let net = group("2001:db8::1");
         for same in ["2001:db8::", "2001:db8:0:0:ffff::1", "2001:0db8::a:b:c:d", "2001:db8::2:1"] {
-            assert_eq!(place(same), net, "{same}");
+            assert_eq!(group(same), net, "{same}");
         }
         for other in ["2001:db8:0:1::1", "2001:db8:1::1", "2001:db9::1", "::1", "32.1.13.184"] {
-            assert_ne!(place(other), net, "{other}");
+            assert_ne!(group(other), net, "{other}");
         }
-        assert_eq!(place("::ffff:192.0.2.7"), place("192.0.2.7"));
-        assert_eq!(place("::ffff:c000:207"), place("192.0.2.7"));
-        assert_ne!(place("192.0.2.7"), place("192.0.2.8"));
+        assert_eq!(group("::ffff:192.0.2.7"), group("192.0.2.7"));
+        assert_eq!(group("::ffff:c000:207"), group("192.0.2.7"));
+        assert_ne!(group("192.0.2.7"), group("192.0.2.8"));
     }
 
     #[test]
     fn an_address_that_stands_for_one_of_ipv4_is_that_one() {
         for same in ["64:ff9b::192.0.2.7", "::ffff:0:192.0.2.7", "2002:c000:207::1"] {
-            assert_eq!(place(same), place("192.0.2.7"), "{same}");
+            assert_eq!(group(same), group("192.0.2.7"), "{same}");
         }
-        assert_eq!(place("2002:c000:207:1::1"), place("2002:c000:207:ffff::"));
+        assert_eq!(group("2002:c000:207:1::1"), group("2002:c000:207:ffff::"));
         for other in ["64:ff9b::192.0.2.8", "64:ff9b:0:1::192.0.2.7", "65:ff9b::192.0.2.7", "::1"] {
-            assert_ne!(place(other), place("192.0.2.7"), "{other}");
+            assert_ne!(group(other), group("192.0.2.7"), "{other}");
         }
-        assert_ne!(place("::1"), place("0.0.0.1"), "this machine is no translator's");
+        assert_ne!(group("::1"), group("0.0.0.1"), "this machine is no translator's");
     }
 
     #[test]

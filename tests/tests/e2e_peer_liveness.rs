@@ -1,7 +1,8 @@
-//! A far machine that vanishes: its link is set down, so that nobody sends FIN or RST and no kernel
-//! answers. Each side notices within `silence_ms` (3 s), whatever was under way; a far machine that
-//! is there, but reads nothing, is left alone. Root only, see `isect_tests::netns_link`. Half-open
-//! connections whose machine goes on answering are in `e2e_silent`.
+//! A far machine that can no longer be reached: its link is set down, so that nobody sends FIN or
+//! RST and no kernel answers. Each side notices within `silence_ms` (3 s), whatever was under way;
+//! a far machine that is there, but reads nothing, is left alone. Root only, see
+//! `isect_tests::netns_link`. Half-open connections whose machine goes on answering are in
+//! `e2e_silent`.
 
 use client::address::Address;
 use client::caller::{Caller, Options, Send};
@@ -20,7 +21,7 @@ const SILENCE: Duration = Duration::from_millis(3000);
 /// What a loaded machine may add in a test.
 const SLACK: Duration = Duration::from_millis(1500);
 /// How the broker names a machine that is gone, as its kernel tells it.
-const VANISHED: &str = "vanished: its machine answers nothing (silence_ms is 3000)";
+const TIMED_OUT: &str = "timed out: its machine answers nothing (silence_ms is 3000)";
 
 /// A client on the far machine.
 fn far_client(world: &FarHost, service: &str, heartbeat: bool) -> Caller {
@@ -67,7 +68,7 @@ fn assert_died(what: &str, caller: &mut Caller, begun: Instant) {
 }
 
 #[test]
-fn busy_workers_of_a_vanished_machine_are_noticed_whatever_was_under_way() {
+fn busy_workers_of_an_unreachable_machine_are_noticed_whatever_was_under_way() {
     let Some(world) = FarHost::build(&[]) else { return };
     let broker = &world.broker;
     for service in ["acked", "lost", "late"] {
@@ -94,11 +95,11 @@ fn busy_workers_of_a_vanished_machine_are_noticed_whatever_was_under_way() {
         noticed(&world, "a host", begun, &["host_lost", "far"]);
     });
     let events = broker.op("listevents 1000");
-    assert!(events.contains(VANISHED), "{events}");
+    assert!(events.contains(TIMED_OUT), "{events}");
 }
 
 #[test]
-fn clients_and_idle_workers_of_a_vanished_machine_are_noticed() {
+fn clients_and_idle_workers_of_an_unreachable_machine_are_noticed() {
     let Some(world) = FarHost::build(&["--set", "reconnect_ms=0"]) else { return };
     let broker = &world.broker;
     broker.with_workers("slow", "isdpipe sleep 1", 2);

@@ -2,7 +2,7 @@
 //! into the loop's buffer; only the rest of a frame stays here. Not what a frame means:
 //! `translate`. Public for the fuzzer alone, which gives it streams cut anywhere.
 
-use super::bulk::Bulk;
+use super::buffer_pool::BufferPool;
 use crate::engine::input::Close;
 use bytes::{Bytes, BytesMut};
 use protocol::decode::{self, WireError};
@@ -16,13 +16,13 @@ use std::mem;
 /// A frame that is not whole and is larger than this gets a buffer of its exact size.
 pub const TAIL_BYTES_MAX: usize = 16 * 1024;
 /// The largest body of a connection that is not logged in.
-const STRANGER_BYTES_MAX: u32 = 64 * 1024;
-/// Most bytes of one big body taken in one read.
-const BIG_READ_MAX: usize = 1024 * 1024;
+const PRE_LOGIN_BYTES_MAX: u32 = 64 * 1024;
+/// Most bytes of one large body taken in one read.
+const LARGE_READ_MAX: usize = 1024 * 1024;
 
 /// A frame too large to wait in the loop's buffer, on its way into its own.
 #[derive(Debug)]
-pub struct Big {
+pub struct LargeFrame {
     kind: Kind,
     head: Header,
     /// At least as long as the body.
@@ -30,9 +30,9 @@ pub struct Big {
     filled: usize,
 }
 
-/// What came and is not given on yet.
+/// Reads frames from one connection, and keeps what came and is not given on yet.
 #[derive(Debug, Default)]
-pub struct Intake {
+pub struct FrameReader {
     /// The system said that bytes are there, and they are not all read.
     pub is_readable: bool,
     /// The system said that the peer closed: read to the end, a short read proves nothing.
@@ -44,7 +44,7 @@ pub struct Intake {
     /// The connection ended so, but what came before may not all be given on yet.
     pub ended: Option<Close>,
     tail: Vec<u8>,
-    big: Option<Box<Big>>,
+    large: Option<Box<LargeFrame>>,
     /// Bytes of a body that is not wanted, still to be thrown away.
     skip: usize,
     /// Bytes of it that came.
@@ -55,15 +55,15 @@ pub struct Intake {
 
 /// What stands at the front of a buffer.
 #[derive(Debug, PartialEq)]
-pub enum Front {
+pub enum NextFrame {
     /// A whole frame of this many bytes, header included.
-    Frame(Kind, Header, usize),
+    Whole(Kind, Header, usize),
     /// Part of a frame, or nothing.
-    Part,
-    /// The header and part of the body of a big frame.
-    Begun(Kind, Header),
+    Partial,
+    /// The header and part of the body of a large frame.
+    Large(Kind, Header),
     /// No frame.
-    Bad(WireError),
+    Invalid(WireError),
 }
 
 /// How a connection ended of which the system says this.
@@ -71,19 +71,24 @@ pub fn end_of(error: &io::Error) -> Close {
     match error.kind() {
         // Keepalive, or the limit of retransmissions.
         ErrorKind::TimedOut | ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
-            Close::Vanished
+            Close::TimedOut
         }
         _ => Close::Reset,
     }
 }
 
-impl Intake {
+impl FrameReader {
     /// Puts what was kept and what one read gives into `buffer`: how many bytes stand there now.
-    pub fn fill<R: Read>(&mut self, stream: &mut R, buffer: &mut [u8], bulk: &mut Bulk) -> usize {
+    pub fn fill<R: Read>(
+        &mut self,
+        stream: &mut R,
+        buffer: &mut [u8],
+        pool: &mut BufferPool,
+    ) -> usize {
         self.has_heard = false;
         let kept = self.tail.len();
         buffer[..kept].copy_from_slice(&self.tail);
-        bulk.give_tail(mem::take(&mut self.tail));
+        pool.give_tail(mem::take(&mut self.tail));
         // More than a part of a small frame was kept: whole frames, which go first.
         if kept >= TAIL_BYTES_MAX + HEADER_BYTES || self.ended.is_some() || !self.is_readable {
             return kept;
@@ -92,13 +97,13 @@ impl Intake {
     }
 
     fn read<R: Read>(&mut self, stream: &mut R, rest: &mut [u8]) -> usize {
-        let (room, wanted, result) = match &mut self.big {
+        let (room, wanted, result) = match &mut self.large {
             None => (0, rest.len(), stream.read(rest)),
-            Some(big) => {
-                let body = &mut big.buffer[big.filled..big.head.len as usize];
+            Some(large) => {
+                let body = &mut large.buffer[large.filled..large.head.len as usize];
                 let room = body.len();
-                if room > BIG_READ_MAX {
-                    (room, BIG_READ_MAX, stream.read(&mut body[..BIG_READ_MAX]))
+                if room > LARGE_READ_MAX {
+                    (room, LARGE_READ_MAX, stream.read(&mut body[..LARGE_READ_MAX]))
                 } else {
                     let mut both = [IoSliceMut::new(body), IoSliceMut::new(rest)];
                     let result = stream.read_vectored(&mut both);
@@ -112,8 +117,8 @@ impl Intake {
                 // A short read means drained: these are stream sockets, watched edge by edge.
                 self.is_readable = count == wanted || self.is_hung_up;
                 self.has_heard = true;
-                if let Some(big) = &mut self.big {
-                    big.filled += count.min(room);
+                if let Some(large) = &mut self.large {
+                    large.filled += count.min(room);
                 }
                 return count.saturating_sub(room);
             }
@@ -130,14 +135,14 @@ impl Intake {
         self.ended = Some(how);
     }
 
-    /// The big frame, if all of it is there.
-    pub fn take_big(&mut self, bulk: &mut Bulk) -> Option<(Kind, Header, Bytes)> {
-        let len = |big: &Big| big.head.len as usize;
-        let mut big = self.big.take_if(|big| big.filled == len(big))?;
+    /// The large frame, if all of it is there.
+    pub fn take_large(&mut self, pool: &mut BufferPool) -> Option<(Kind, Header, Bytes)> {
+        let len = |large: &LargeFrame| large.head.len as usize;
+        let mut large = self.large.take_if(|large| large.filled == len(large))?;
         self.looks = 0;
-        let body = bulk.lend(mem::take(&mut big.buffer), len(&big));
-        let (kind, head) = (big.kind, big.head);
-        bulk.give_big(big);
+        let body = pool.lend(mem::take(&mut large.buffer), len(&large));
+        let (kind, head) = (large.kind, large.head);
+        pool.give_large_frame(large);
         Some((kind, head, body))
     }
 
@@ -161,54 +166,54 @@ impl Intake {
 
     /// What stands at the front of these bytes.
     #[inline]
-    pub fn front(&self, bytes: &[u8], body_bytes_max: usize) -> Front {
+    pub fn next_frame(&self, bytes: &[u8], body_bytes_max: usize) -> NextFrame {
         let Some(first) = bytes.first_chunk::<HEADER_BYTES>() else {
-            return Front::Part;
+            return NextFrame::Partial;
         };
         let (kind, head) = match decode::head(first, body_bytes_max) {
             Ok(read) => read,
-            Err(error) => return Front::Bad(error),
+            Err(error) => return NextFrame::Invalid(error),
         };
-        if !self.is_known && head.len > STRANGER_BYTES_MAX {
+        if !self.is_known && head.len > PRE_LOGIN_BYTES_MAX {
             let text = format!(
-                "{kind} frame of {} bytes before login exceeds {STRANGER_BYTES_MAX}",
+                "{kind} frame of {} bytes before login exceeds {PRE_LOGIN_BYTES_MAX}",
                 head.len
             );
-            return Front::Bad(WireError::fatal(ErrorCode::BadState, text, head.sequence));
+            return NextFrame::Invalid(WireError::fatal(ErrorCode::BadState, text, head.sequence));
         }
         let size = HEADER_BYTES + head.len as usize;
         if bytes.len() >= size {
-            Front::Frame(kind, head, size)
+            NextFrame::Whole(kind, head, size)
         } else if size > TAIL_BYTES_MAX {
-            Front::Begun(kind, head)
+            NextFrame::Large(kind, head)
         } else {
-            Front::Part
+            NextFrame::Partial
         }
     }
 
     /// Keeps bytes for the next time.
-    pub fn keep(&mut self, bytes: &[u8], bulk: &mut Bulk) {
+    pub fn keep(&mut self, bytes: &[u8], pool: &mut BufferPool) {
         if !bytes.is_empty() {
-            self.tail = bulk.tail(bytes);
+            self.tail = pool.tail(bytes);
         }
     }
 
-    /// Keeps a big frame of which these bytes of body are there.
-    pub fn begin(&mut self, kind: Kind, head: Header, bytes: &[u8], bulk: &mut Bulk) {
-        let mut buffer = bulk.take(head.len as usize);
+    /// Keeps a large frame of which these bytes of body are there.
+    pub fn begin_large(&mut self, kind: Kind, head: Header, bytes: &[u8], pool: &mut BufferPool) {
+        let mut buffer = pool.take(head.len as usize);
         buffer[..bytes.len()].copy_from_slice(bytes);
-        self.big = Some(bulk.big(Big { kind, head, buffer, filled: bytes.len() }));
+        self.large = Some(pool.large_frame(LargeFrame { kind, head, buffer, filled: bytes.len() }));
     }
 
     /// Bytes that have come of what is not whole.
-    pub fn part_bytes(&self) -> usize {
-        let big = self.big.as_ref().map_or(0, |big| big.filled);
-        if self.skip > 0 { self.passed } else { self.tail.len() + big }
+    pub fn partial_bytes(&self) -> usize {
+        let large = self.large.as_ref().map_or(0, |large| large.filled);
+        if self.skip > 0 { self.passed } else { self.tail.len() + large }
     }
 
     /// Whether something is kept that is not a whole frame, or not given on.
-    pub fn has_part(&self) -> bool {
-        !self.tail.is_empty() || self.big.is_some() || self.skip > 0
+    pub fn has_partial(&self) -> bool {
+        !self.tail.is_empty() || self.large.is_some() || self.skip > 0
     }
 }
 
@@ -259,10 +264,14 @@ mod tests {
     }
 
     /// Reads all of it the way the loop does: sequence and body of each frame, errors, the end.
-    fn read_all(bytes: &[u8], size: usize, buffer: &mut [u8]) -> (Vec<(u32, usize)>, u32, Intake) {
-        let mut intake = Intake { is_known: true, ..Intake::default() };
+    fn read_all(
+        bytes: &[u8],
+        size: usize,
+        buffer: &mut [u8],
+    ) -> (Vec<(u32, usize)>, u32, FrameReader) {
+        let mut reader = FrameReader { is_known: true, ..FrameReader::default() };
         let mut pieces = Pieces { left: bytes, size, blocked: false };
-        let mut bulk = Bulk::default();
+        let mut pool = BufferPool::default();
         let (mut got, mut bad) = (vec![], 0);
         let check = |head: &Header, body: &[u8]| {
             let is_right =
@@ -270,37 +279,37 @@ mod tests {
             assert!(is_right, "body of frame {}", head.sequence);
             (head.sequence, body.len())
         };
-        while intake.ended.is_none() {
-            intake.is_readable = true;
-            let end = intake.fill(&mut pieces, buffer, &mut bulk);
-            if let Some((_, head, body)) = intake.take_big(&mut bulk) {
+        while reader.ended.is_none() {
+            reader.is_readable = true;
+            let end = reader.fill(&mut pieces, buffer, &mut pool);
+            if let Some((_, head, body)) = reader.take_large(&mut pool) {
                 got.push(check(&head, &body));
             }
             let mut at = 0;
             loop {
-                at += intake.pass_over(end - at);
-                match intake.front(&buffer[at..end], BODY_MAX) {
-                    Front::Frame(_, head, size) => {
+                at += reader.pass_over(end - at);
+                match reader.next_frame(&buffer[at..end], BODY_MAX) {
+                    NextFrame::Whole(_, head, size) => {
                         got.push(check(&head, &buffer[at + HEADER_BYTES..at + size]));
                         at += size;
                     }
-                    Front::Part => {
-                        intake.keep(&buffer[at..end], &mut bulk);
+                    NextFrame::Partial => {
+                        reader.keep(&buffer[at..end], &mut pool);
                         break;
                     }
-                    Front::Begun(kind, head) => {
-                        intake.begin(kind, head, &buffer[at + HEADER_BYTES..end], &mut bulk);
+                    NextFrame::Large(kind, head) => {
+                        reader.begin_large(kind, head, &buffer[at + HEADER_BYTES..end], &mut pool);
                         break;
                     }
-                    Front::Bad(error) => {
+                    NextFrame::Invalid(error) => {
                         bad += 1;
                         at += HEADER_BYTES;
-                        intake.skip(error.skip.expect("only large bodies here"));
+                        reader.skip(error.skip.expect("only large bodies here"));
                     }
                 }
             }
         }
-        (got, bad, intake)
+        (got, bad, reader)
     }
 
     #[test]
@@ -316,9 +325,9 @@ mod tests {
         }
         let mut buffer = vec![0; 64 * 1024];
         for size in [1, 2, 63, 64, 65, 100, 1000, 4096, 30_000, usize::MAX] {
-            let (got, bad, intake) = read_all(&bytes, size, &mut buffer);
+            let (got, bad, reader) = read_all(&bytes, size, &mut buffer);
             assert_eq!(got, want, "in pieces of {size}");
-            assert_eq!((bad, intake.has_part(), intake.ended), (1, false, Some(Close::Eof)));
+            assert_eq!((bad, reader.has_partial(), reader.ended), (1, false, Some(Close::Eof)));
         }
     }
 
@@ -328,19 +337,19 @@ mod tests {
         let ends = [74, 138, 138 + 64 + 17_000];
         let mut buffer = vec![0; 64 * 1024];
         for cut in (0..400).chain(bytes.len() - 100..=bytes.len()) {
-            let (got, _, intake) = read_all(&bytes[..cut], usize::MAX, &mut buffer);
+            let (got, _, reader) = read_all(&bytes[..cut], usize::MAX, &mut buffer);
             assert_eq!(got.len(), ends.iter().filter(|end| **end <= cut).count(), "cut at {cut}");
-            assert_eq!(intake.has_part(), cut != 0 && !ends.contains(&cut), "cut at {cut}");
+            assert_eq!(reader.has_partial(), cut != 0 && !ends.contains(&cut), "cut at {cut}");
         }
     }
 
     #[test]
-    fn a_stranger_may_not_send_large_frames() {
-        let intake = Intake::default();
-        let at_limit = frame(1, STRANGER_BYTES_MAX as usize);
-        assert!(matches!(intake.front(&at_limit, usize::MAX), Front::Frame(..)));
-        let past = frame(1, STRANGER_BYTES_MAX as usize + 1);
-        let Front::Bad(error) = intake.front(&past[..64], usize::MAX) else {
+    fn no_large_frame_may_come_before_the_login() {
+        let reader = FrameReader::default();
+        let at_limit = frame(1, PRE_LOGIN_BYTES_MAX as usize);
+        assert!(matches!(reader.next_frame(&at_limit, usize::MAX), NextFrame::Whole(..)));
+        let past = frame(1, PRE_LOGIN_BYTES_MAX as usize + 1);
+        let NextFrame::Invalid(error) = reader.next_frame(&past[..64], usize::MAX) else {
             panic!("one byte past the limit is refused");
         };
         assert_eq!((error.code, error.skip), (ErrorCode::BadState, None));

@@ -1,8 +1,8 @@
 //! Helper threads for the few things that may block (a name to resolve, a file to read, a disk to
-//! sync), and the road on which their results come back into the loop. Nobody else starts threads
-//! here.
+//! sync), and the channel on which their results come back into the loop. Handshakes have threads
+//! of their own (`pre_login`).
 
-use super::desk::Desk;
+use super::authenticator::Authenticator;
 use super::secure::Loaded;
 use super::state::Paths;
 use crate::config::tls::TlsFiles;
@@ -13,7 +13,7 @@ use auth::list::TokenList;
 use auth::prover::Prover;
 use crossbeam_channel::{Receiver, Sender, TrySendError, bounded, unbounded};
 use mio::Waker;
-use protocol::address::Place;
+use protocol::address::ParsedAddress;
 use protocol::bodies::{ErrorBody, ExecHello, Format};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -35,9 +35,9 @@ use tls::session::Session;
 
 /// Most helper threads at once; what would need more is refused.
 const THREADS_MAX: usize = 16;
-/// What a helper thread found.
+/// What a helper thread hands back to the loop.
 #[derive(Debug)]
-pub(super) enum Found {
+pub(super) enum HelperResult {
     /// The address of a host to dial, or why there is none.
     Address {
         /// Which host.
@@ -98,7 +98,7 @@ pub(super) enum Found {
         frame: Frame,
     },
     /// A step of a TLS handshake is done.
-    Shaken {
+    Handshake {
         /// Of which connection.
         link: LinkId,
         /// Its session.
@@ -108,18 +108,18 @@ pub(super) enum Found {
     NotSynced(String),
 }
 
-/// The road back into the loop.
+/// Sends results of helper threads into the loop.
 #[derive(Clone, Debug)]
-pub(super) struct Results {
-    sender: Sender<Found>,
+pub(super) struct ResultSender {
+    sender: Sender<HelperResult>,
     waker: Arc<Waker>,
 }
 
-impl Results {
-    /// Wakes the loop with what was found.
-    pub(super) fn tell(&self, found: Found) {
+impl ResultSender {
+    /// Wakes the loop with a result.
+    pub(super) fn tell(&self, result: HelperResult) {
         // The loop ends before its helpers: then nobody listens, and that is right.
-        let _ = self.sender.send(found);
+        let _ = self.sender.send(result);
         let _ = self.waker.wake();
     }
 }
@@ -128,7 +128,7 @@ impl Results {
 #[derive(Debug)]
 pub(super) struct Helpers {
     waker: Arc<Waker>,
-    results: (Sender<Found>, Receiver<Found>),
+    results: (Sender<HelperResult>, Receiver<HelperResult>),
     running: Arc<AtomicUsize>,
     sync: Option<Sender<()>>,
 }
@@ -139,45 +139,46 @@ impl Helpers {
         Self { waker: Arc::new(waker), results: unbounded(), running: Arc::default(), sync: None }
     }
 
-    /// Takes the results of threads that are not started here.
-    pub(super) fn results(&self) -> Results {
-        Results { sender: self.results.0.clone(), waker: Arc::clone(&self.waker) }
+    /// A sender for threads that are not started here.
+    pub(super) fn result_sender(&self) -> ResultSender {
+        ResultSender { sender: self.results.0.clone(), waker: Arc::clone(&self.waker) }
     }
 
-    /// As if a helper had found it.
-    pub(super) fn tell(&self, found: Found) {
-        self.results().tell(found);
+    /// Sends a result as if a helper had.
+    pub(super) fn tell(&self, result: HelperResult) {
+        self.result_sender().tell(result);
     }
 
-    /// What helpers found since the last call.
-    pub(super) fn found(&self) -> Vec<Found> {
+    /// What came from helpers since the last call.
+    pub(super) fn results(&self) -> Vec<HelperResult> {
         self.results.1.try_iter().collect()
     }
 
     /// Looks a host's name up.
     pub(super) fn resolve(&self, host: HostName, address: String) {
         let text = address.clone();
-        let failed = Found::Address { host: host.clone(), text, address: Err(too_many()) };
+        let failed = HelperResult::Address { host: host.clone(), text, address: Err(too_many()) };
         self.spawn("isectd-resolve", failed, move || {
             let found = look_up(&address).map_err(|e| format!("{address}: {e}"));
-            Found::Address { host, text: address, address: found }
+            HelperResult::Address { host, text: address, address: found }
         });
     }
 
     /// Reads a script for an operator.
     pub(super) fn read_script(&self, link: LinkId, head: Header, path: String) {
-        let failed = Found::Script { link, head, path: path.clone(), script: Err(too_many()) };
+        let failed =
+            HelperResult::Script { link, head, path: path.clone(), script: Err(too_many()) };
         self.spawn("isectd-source", failed, move || {
             let script = script::read(&path);
-            Found::Script { link, head, path, script }
+            HelperResult::Script { link, head, path, script }
         });
     }
 
     /// Writes a long answer.
     pub(super) fn write(&self, link: LinkId, head: Header, reply: Box<OpReply>, format: Format) {
         let error = ErrorBody::new(ErrorCode::Refused, too_many());
-        let failed = Found::Answer { link, frame: Frame::Error { head, error } };
-        self.spawn("isectd-write", failed, move || Found::Answer {
+        let failed = HelperResult::Answer { link, frame: Frame::Error { head, error } };
+        self.spawn("isectd-write", failed, move || HelperResult::Answer {
             link,
             frame: outbound::answer(head, &reply, format),
         });
@@ -186,34 +187,34 @@ impl Helpers {
     /// Reads the certificates.
     pub(super) fn read_certificates(&self, asker: Asker, files: TlsFiles) {
         let loaded = Box::new(Loaded::failed(&files, &too_many()));
-        self.spawn("isectd-certs", Found::Certificates { asker, loaded }, move || {
-            Found::Certificates { asker, loaded: Box::new(Loaded::read(&files)) }
+        self.spawn("isectd-certs", HelperResult::Certificates { asker, loaded }, move || {
+            HelperResult::Certificates { asker, loaded: Box::new(Loaded::read(&files)) }
         });
     }
 
     /// Reads the token file.
     pub(super) fn read_tokens(&self, asker: Asker, path: PathBuf) {
-        let failed = Found::Tokens { asker, list: Err(too_many()) };
+        let failed = HelperResult::Tokens { asker, list: Err(too_many()) };
         self.spawn("isectd-tokens", failed, move || {
             let list = tokens::read(&path);
-            Found::Tokens { asker, list }
+            HelperResult::Tokens { asker, list }
         });
     }
 
     /// Finds the token to say hello to a host with.
-    pub(super) fn greet(&self, link: LinkId, hello: ExecHello, desk: &Desk) {
-        let Some(file) = desk.host_file.clone() else {
-            let _ = self.results.0.send(Found::Greeting { link, hello, prover: Ok(None) });
+    pub(super) fn greet(&self, link: LinkId, hello: ExecHello, authenticator: &Authenticator) {
+        let Some(file) = authenticator.host_file.clone() else {
+            let _ = self.results.0.send(HelperResult::Greeting { link, hello, prover: Ok(None) });
             let _ = self.waker.wake();
             return;
         };
-        let failed = Found::Greeting { link, hello: hello.clone(), prover: Err(too_many()) };
+        let failed = HelperResult::Greeting { link, hello: hello.clone(), prover: Err(too_many()) };
         self.spawn("isectd-greet", failed, move || {
             let prover = tokens::of_host(&file, &hello.host).and_then(|token| {
                 let begin = |token| Prover::begin(&token, Role::Broker, hello.host.as_str());
                 token.map(begin).transpose()
             });
-            Found::Greeting { link, hello, prover }
+            HelperResult::Greeting { link, hello, prover }
         });
     }
 
@@ -225,22 +226,27 @@ impl Helpers {
         challenge: Challenge,
         channel: Option<Channel>,
     ) {
-        let failed = Found::Proof { link, prover: prover.clone(), proof: Err(too_many()) };
+        let failed = HelperResult::Proof { link, prover: prover.clone(), proof: Err(too_many()) };
         self.spawn("isectd-prove", failed, move || {
             let proof = prover.answer(&challenge, channel.as_ref());
-            Found::Proof { link, prover, proof }
+            HelperResult::Proof { link, prover, proof }
         });
     }
 
-    fn spawn(&self, name: &str, failed: Found, work: impl FnOnce() -> Found + Send + 'static) {
+    fn spawn(
+        &self,
+        name: &str,
+        failed: HelperResult,
+        work: impl FnOnce() -> HelperResult + Send + 'static,
+    ) {
         let (sender, waker) = (self.results.0.clone(), Arc::clone(&self.waker));
         let running = Arc::clone(&self.running);
         if self.running.fetch_add(1, Ordering::Relaxed) < THREADS_MAX {
             let work = move || {
-                let found = work();
+                let result = work();
                 running.fetch_sub(1, Ordering::Relaxed);
                 // The loop ends before its helpers: then nobody listens, and that is right.
-                let _ = sender.send(found);
+                let _ = sender.send(result);
                 let _ = waker.wake();
             };
             if thread::Builder::new().name(name.to_owned()).spawn(work).is_ok() {
@@ -263,7 +269,7 @@ impl Helpers {
             let _ = thread::Builder::new().name("isectd-sync".to_owned()).spawn(move || {
                 for () in work {
                     if let Err(why) = sync_paths(&paths) {
-                        let _ = sender.send(Found::NotSynced(why));
+                        let _ = sender.send(HelperResult::NotSynced(why));
                         let _ = waker.wake();
                     }
                 }
@@ -278,11 +284,13 @@ impl Helpers {
 
 /// The first address of a host.
 fn look_up(address: &str) -> Result<SocketAddr, String> {
-    let (Place::Tcp(place) | Place::Tls(place)) = Place::parse(address)? else {
+    let (ParsedAddress::Tcp(host_port) | ParsedAddress::Tls(host_port)) =
+        ParsedAddress::parse(address)?
+    else {
         return Err("is no host".to_owned());
     };
-    let port = place.port.unwrap_or(EXECD_PORT);
-    let found = (place.host.bare().as_str(), port).to_socket_addrs();
+    let port = host_port.port.unwrap_or(EXECD_PORT);
+    let found = (host_port.host.bare().as_str(), port).to_socket_addrs();
     found.map_err(|e| e.to_string())?.next().ok_or_else(|| "no address".to_owned())
 }
 

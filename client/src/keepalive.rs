@@ -1,6 +1,6 @@
 //! When a broker that says nothing is asked whether it is there, and when it is taken for gone.
 //! Only silence while somebody waits counts: what a program does between two calls is its own
-//! affair. Pure: times are told. Not the ping itself: `conn` sends it.
+//! affair. Pure: times are told. The ping itself is sent by `conn`.
 
 use crate::clock;
 use std::time::{Duration, Instant};
@@ -16,9 +16,9 @@ pub(crate) enum Due {
     Gone(Duration),
 }
 
-/// The watch over one connection.
+/// What is known of the silence on one connection.
 #[derive(Debug, Default)]
-pub(crate) struct Vigil {
+pub(crate) struct Keepalive {
     /// The silence that is the end; `None` = the broker has not said, so silence means nothing.
     silence: Option<Duration>,
     /// Since when somebody has waited and nothing came.
@@ -32,7 +32,7 @@ pub(crate) struct Vigil {
 /// Whoever looks again so much later than was meant was stopped itself, or did something else.
 const STANDSTILL: Duration = Duration::from_millis(250);
 
-impl Vigil {
+impl Keepalive {
     /// The broker has said which silence is the end; 0 = none is.
     pub(crate) fn begin(&mut self, silence_ms: u64) {
         *self = Self::default();
@@ -100,7 +100,7 @@ impl Vigil {
         }
     }
 
-    /// As [`Vigil::quiet`], in the middle of a frame of our own, where no ping may go.
+    /// As [`Keepalive::quiet`], in the middle of a frame of our own, where no ping may go.
     pub(crate) fn stuck(&mut self, now: Instant) -> Due {
         let Some(silence) = self.silence else { return Due::Nothing(Duration::MAX) };
         let missed = self.missed(now);
@@ -123,86 +123,86 @@ mod tests {
 
     const MS: fn(u64) -> Duration = Duration::from_millis;
 
-    fn watch() -> (Vigil, Instant) {
-        let mut vigil = Vigil::default();
-        vigil.begin(3000);
-        (vigil, clock::now() + MS(1_000_000))
+    fn begun() -> (Keepalive, Instant) {
+        let mut keepalive = Keepalive::default();
+        keepalive.begin(3000);
+        (keepalive, clock::now() + MS(1_000_000))
     }
 
     #[test]
     fn a_silent_broker_is_pinged_and_gone_when_the_silence_is_over_and_not_before() {
-        let (mut vigil, at) = watch();
-        assert_eq!(vigil.span(|| at), Some(MS(1200)));
-        assert_eq!(vigil.quiet(at + MS(1199), MS(1199)), Due::Nothing(MS(1)));
-        assert_eq!(vigil.quiet(at + MS(1200), MS(1)), Due::Ping);
-        vigil.pinged(at + MS(1200));
-        assert_eq!(vigil.span(|| at + MS(1300)), Some(MS(1700)));
-        assert_eq!(vigil.quiet(at + MS(2999), MS(10)), Due::Nothing(MS(1)));
-        assert_eq!(vigil.quiet(at + MS(3000), MS(1)), Due::Gone(MS(3000)));
+        let (mut keepalive, at) = begun();
+        assert_eq!(keepalive.span(|| at), Some(MS(1200)));
+        assert_eq!(keepalive.quiet(at + MS(1199), MS(1199)), Due::Nothing(MS(1)));
+        assert_eq!(keepalive.quiet(at + MS(1200), MS(1)), Due::Ping);
+        keepalive.pinged(at + MS(1200));
+        assert_eq!(keepalive.span(|| at + MS(1300)), Some(MS(1700)));
+        assert_eq!(keepalive.quiet(at + MS(2999), MS(10)), Due::Nothing(MS(1)));
+        assert_eq!(keepalive.quiet(at + MS(3000), MS(1)), Due::Gone(MS(3000)));
     }
 
     #[test]
     fn a_broker_may_name_any_silence() {
         for silence_ms in [0, 1, u64::MAX - 1, u64::MAX] {
-            let (mut vigil, at) = watch();
-            vigil.begin(silence_ms);
-            vigil.span(|| at);
-            vigil.quiet(at, MS(1));
-            vigil.pinged(at);
-            vigil.quiet(at, MS(1));
-            vigil.stuck(at);
+            let (mut keepalive, at) = begun();
+            keepalive.begin(silence_ms);
+            keepalive.span(|| at);
+            keepalive.quiet(at, MS(1));
+            keepalive.pinged(at);
+            keepalive.quiet(at, MS(1));
+            keepalive.stuck(at);
         }
     }
 
     #[test]
     fn whatever_comes_begins_it_anew() {
-        let (mut vigil, at) = watch();
-        assert_eq!(vigil.quiet(at + MS(2000), MS(2000)), Due::Ping);
-        vigil.pinged(at + MS(2000));
-        vigil.heard();
-        assert_eq!(vigil.span(|| at), Some(MS(1200)));
-        assert_eq!(vigil.quiet(at + MS(4000), MS(500)), Due::Nothing(MS(700)));
+        let (mut keepalive, at) = begun();
+        assert_eq!(keepalive.quiet(at + MS(2000), MS(2000)), Due::Ping);
+        keepalive.pinged(at + MS(2000));
+        keepalive.heard();
+        assert_eq!(keepalive.span(|| at), Some(MS(1200)));
+        assert_eq!(keepalive.quiet(at + MS(4000), MS(500)), Due::Nothing(MS(700)));
     }
 
     #[test]
     fn a_program_that_looked_away_asks_before_it_judges() {
-        let (mut vigil, at) = watch();
-        assert_eq!(vigil.quiet(at + MS(10), MS(10)), Due::Nothing(MS(1190)));
+        let (mut keepalive, at) = begun();
+        assert_eq!(keepalive.quiet(at + MS(10), MS(10)), Due::Nothing(MS(1190)));
         let later = at + MS(600_000);
-        assert_eq!(vigil.quiet(later, MS(10)), Due::Ping);
-        vigil.pinged(later);
-        assert_eq!(vigil.quiet(later + MS(10), MS(10)), Due::Nothing(MS(1790)));
+        assert_eq!(keepalive.quiet(later, MS(10)), Due::Ping);
+        keepalive.pinged(later);
+        assert_eq!(keepalive.quiet(later + MS(10), MS(10)), Due::Nothing(MS(1790)));
     }
 
     #[test]
     fn a_program_that_was_stopped_itself_blames_nobody() {
-        let (mut vigil, at) = watch();
-        assert_eq!(vigil.quiet(at + MS(1200), MS(1200)), Due::Ping);
-        vigil.pinged(at + MS(1200));
-        assert_eq!(vigil.span(|| at + MS(1200)), Some(MS(1800)));
+        let (mut keepalive, at) = begun();
+        assert_eq!(keepalive.quiet(at + MS(1200), MS(1200)), Due::Ping);
+        keepalive.pinged(at + MS(1200));
+        assert_eq!(keepalive.span(|| at + MS(1200)), Some(MS(1800)));
         // Stopped for a minute in the middle of the wait: those 1800 ms count, the rest does not.
-        assert_eq!(vigil.span(|| at + MS(61_200)), Some(MS(600)));
-        assert_eq!(vigil.quiet(at + MS(61_800), MS(600)), Due::Gone(MS(61_800)));
-        let (mut vigil, at) = watch();
-        assert_eq!(vigil.quiet(at + MS(1200), MS(1200)), Due::Ping);
+        assert_eq!(keepalive.span(|| at + MS(61_200)), Some(MS(600)));
+        assert_eq!(keepalive.quiet(at + MS(61_800), MS(600)), Due::Gone(MS(61_800)));
+        let (mut keepalive, at) = begun();
+        assert_eq!(keepalive.quiet(at + MS(1200), MS(1200)), Due::Ping);
         // Stopped between the ping and the wait.
-        vigil.pinged(at + MS(1200));
-        assert_eq!(vigil.span(|| at + MS(1201)), Some(MS(1799)));
-        assert_eq!(vigil.quiet(at + MS(61_200), MS(1799)), Due::Nothing(MS(600)));
+        keepalive.pinged(at + MS(1200));
+        assert_eq!(keepalive.span(|| at + MS(1201)), Some(MS(1799)));
+        assert_eq!(keepalive.quiet(at + MS(61_200), MS(1799)), Due::Nothing(MS(600)));
         // In the middle of a frame of its own.
-        let (mut vigil, at) = watch();
-        assert_eq!(vigil.stuck(at), Due::Nothing(MS(3000)));
-        assert_eq!(vigil.stuck(at + MS(63_000)), Due::Nothing(MS(600)));
+        let (mut keepalive, at) = begun();
+        assert_eq!(keepalive.stuck(at), Due::Nothing(MS(3000)));
+        assert_eq!(keepalive.stuck(at + MS(63_000)), Due::Nothing(MS(600)));
     }
 
     #[test]
     fn a_frame_that_is_stuck_is_given_the_whole_silence_and_a_silent_broker_none_unsaid() {
-        let (mut vigil, at) = watch();
-        assert_eq!(vigil.stuck(at), Due::Nothing(MS(3000)));
-        assert_eq!(vigil.stuck(at + MS(1000)), Due::Nothing(MS(2000)));
-        assert_eq!(vigil.stuck(at + MS(3000)), Due::Gone(MS(3000)));
-        vigil.begin(0);
-        assert_eq!(vigil.span(|| at), None);
-        assert_eq!(vigil.quiet(at + MS(9_000_000), MS(9_000_000)), Due::Nothing(Duration::MAX));
+        let (mut keepalive, at) = begun();
+        assert_eq!(keepalive.stuck(at), Due::Nothing(MS(3000)));
+        assert_eq!(keepalive.stuck(at + MS(1000)), Due::Nothing(MS(2000)));
+        assert_eq!(keepalive.stuck(at + MS(3000)), Due::Gone(MS(3000)));
+        keepalive.begin(0);
+        assert_eq!(keepalive.span(|| at), None);
+        assert_eq!(keepalive.quiet(at + MS(9_000_000), MS(9_000_000)), Due::Nothing(Duration::MAX));
     }
 }

@@ -1,9 +1,9 @@
-//! Frames that have come only in part: how long that may last, and how many bytes of them there may
-//! be in all, so that neither who sends a byte now and then nor who never sends the rest takes more
-//! than a place. Not how they are read: `intake`, `read`.
+//! Partial frames: how long a frame may take to come, and how many bytes of such frames there may
+//! be in all, so that neither a peer that sends a byte now and then nor one that never sends the
+//! rest takes more than a connection. How they are read: `frame_reader`, `read`.
 
 use super::Reactor;
-use super::bulk::Bulk;
+use super::buffer_pool::BufferPool;
 use super::conn::{Conn, Phase};
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
@@ -18,10 +18,10 @@ const LOOKS: u64 = 8;
 /// not silent.
 const BYTES_A_MS: u64 = 16;
 
-/// What is known of them all.
+/// What is known of all partial frames.
 #[derive(Debug, Default)]
-pub(super) struct Parts {
-    /// Bytes set aside for large frames of clients that have come in part: all that were
+pub(super) struct PartialFrames {
+    /// Bytes set aside for large frames of clients that are partial: all that were
     /// announced, since memory that was used before is resident from the first one on.
     bytes: usize,
     /// When to look next.
@@ -31,9 +31,9 @@ pub(super) struct Parts {
 impl Reactor {
     /// When it is time: looks for frames that have been on their way for too long.
     #[inline]
-    pub(super) fn look_at_parts(&mut self) {
-        let pause = (self.shell.limits.frame_ms / LOOKS).max(1);
-        let (now, look_at) = (self.shell.now, &mut self.shell.parts.look_at);
+    pub(super) fn check_partial_frames(&mut self) {
+        let pause = (self.io.limits.frame_ms / LOOKS).max(1);
+        let (now, look_at) = (self.io.now, &mut self.io.partial_frames.look_at);
         if now >= *look_at {
             *look_at = now.plus_millis(pause);
             self.find_late(pause);
@@ -44,20 +44,21 @@ impl Reactor {
     }
 
     fn find_late(&mut self, pause: u64) {
-        let frame_ms = self.shell.limits.frame_ms;
+        let frame_ms = self.io.limits.frame_ms;
         let mut late = Vec::new();
-        self.shell.links.each(|link, conn| {
-            let is_part = conn.phase == Phase::Open && !conn.is_paused && conn.intake.has_part();
-            if is_part {
+        self.io.links.each(|link, conn| {
+            let is_partial =
+                conn.phase == Phase::Open && !conn.is_paused && conn.reader.has_partial();
+            if is_partial {
                 // The first look may come when the frame has just begun.
-                let seen_ms = u64::from(conn.intake.looks) * pause;
-                conn.intake.looks += 1;
-                let came = conn.intake.part_bytes() as u64;
+                let seen_ms = u64::from(conn.reader.looks) * pause;
+                conn.reader.looks += 1;
+                let came = conn.reader.partial_bytes() as u64;
                 if seen_ms >= frame_ms + came / BYTES_A_MS {
                     late.push((link, came));
                 }
             } else {
-                conn.intake.looks = 0;
+                conn.reader.looks = 0;
             }
         });
         for (link, came) in late {
@@ -70,7 +71,7 @@ impl Reactor {
     }
 }
 
-impl Parts {
+impl PartialFrames {
     /// Room for the rest of a client's large frame that has begun to come; what workers and hosts
     /// send is bounded by their number.
     ///
@@ -85,10 +86,10 @@ impl Parts {
         if conn.role != Role::Client {
             return Ok(());
         }
-        let size = Bulk::size_for(head.len as usize);
+        let size = BufferPool::size_for(head.len as usize);
         if self.bytes + size > max {
             let text = format!(
-                "large frames that have come in part hold {} of {max} bytes (intake_bytes_max)",
+                "large frames that have come in part hold {} of {max} bytes (inboxes_bytes_max)",
                 self.bytes
             );
             let (code, sequence, skip) = (ErrorCode::Overloaded, head.sequence, Some(head.len));

@@ -1,11 +1,11 @@
-//! The desk where tokens are shown: it makes challenges and checks proofs for the engine, which
-//! never sees what proves a token, and proves the broker's own token to execds. Not what follows
-//! from a token: the engine decides that.
+//! The authenticator: it makes challenges and checks proofs of tokens for the engine, which never
+//! sees what proves a token, and proves the broker's own token to execds. What follows from a token
+//! the engine decides.
 
+use super::io::Io;
 use super::secure::Loaded;
-use super::shell::Shell;
 use crate::engine::input::{Asker, Input, TokenRights, Tokens};
-use auth::list::{Pending, TokenList};
+use auth::list::{IssuedChallenge, TokenList};
 use auth::private;
 use auth::prover::Prover;
 use protocol::bodies::{ExecHello, ExecWelcome};
@@ -22,7 +22,7 @@ const RELOADS_MAX: usize = 64;
 
 /// The tokens that are known, and the logins that wait for a proof.
 #[derive(Debug, Default)]
-pub(super) struct Desk {
+pub(super) struct Authenticator {
     /// The token file, there or not.
     pub(super) file: Option<PathBuf>,
     /// The file with the tokens that execds want proved, if there is one.
@@ -31,12 +31,12 @@ pub(super) struct Desk {
     /// Execds that have to prove a token before they are trusted, and whether they have asked for
     /// its proof; `None` = it is looked up, and nothing was asked yet.
     unproven: BTreeMap<LinkId, Option<(Prover, bool)>>,
-    pending: BTreeMap<LinkId, Pending>,
+    challenges: BTreeMap<LinkId, IssuedChallenge>,
     /// Who asked for a reload; the first one is under way.
     reloads: VecDeque<Asker>,
 }
 
-impl Desk {
+impl Authenticator {
     /// Whether there are tokens, so that it matters who comes.
     pub(super) fn has_tokens(&self) -> bool {
         self.list.is_some()
@@ -44,12 +44,13 @@ impl Desk {
 
     /// A link is gone.
     pub(super) fn forget(&mut self, link: LinkId) {
-        self.pending.remove(&link);
+        self.challenges.remove(&link);
         self.unproven.remove(&link);
     }
 
-    /// An execd will be greeted when the token to name is found: it is not trusted before.
-    pub(super) fn doubt(&mut self, link: LinkId) {
+    /// A hello goes to an execd when the token to name in it is found: until it has proved that
+    /// token, nothing that it says is trusted.
+    pub(super) fn require_proof(&mut self, link: LinkId) {
         self.unproven.insert(link, None);
     }
 
@@ -68,17 +69,17 @@ impl Desk {
     }
 
     fn verify(&mut self, link: LinkId, proof: &Proof) -> Result<String, String> {
-        let (Some(pending), Some(list)) = (self.pending.remove(&link), &self.list) else {
+        let (Some(issued), Some(list)) = (self.challenges.remove(&link), &self.list) else {
             return Err("no challenge was made".into());
         };
-        match list.check(&pending, proof) {
+        match list.check(&issued, proof) {
             Ok((_, signature)) => Ok(signature),
             Err(fault) => Err(fault.to_string()),
         }
     }
 }
 
-impl Shell {
+impl Io {
     /// Sends the challenge to a token.
     pub(super) fn challenge(
         &mut self,
@@ -88,7 +89,7 @@ impl Shell {
         claim: &Claim,
     ) {
         let channel = self.channel(link);
-        let made = match &self.desk.list {
+        let made = match &self.authenticator.list {
             Some(list) => list.challenge(claim).and_then(|made| Ok((made, channel?))),
             None => Err("there are no tokens".into()),
         };
@@ -96,8 +97,8 @@ impl Shell {
             Ok((challenge, channel)) => {
                 let frame = Frame::Challenge(challenge.clone());
                 let (target, token) = (target.to_string(), claim.token.clone());
-                let pending = Pending { role, target, token, challenge, channel };
-                self.desk.pending.insert(link, pending);
+                let issued = IssuedChallenge { role, target, token, challenge, channel };
+                self.authenticator.challenges.insert(link, issued);
                 self.send(link, frame);
             }
             Err(why) => self.tell(Some(link), Input::Proven { link, proven: Err(why) }),
@@ -111,7 +112,7 @@ impl Shell {
 
     /// Checks the answer to a challenge.
     pub(super) fn verify(&mut self, link: LinkId, proof: &Proof) {
-        let proven = self.desk.verify(link, proof);
+        let proven = self.authenticator.verify(link, proof);
         self.tell(Some(link), Input::Proven { link, proven });
     }
 
@@ -127,8 +128,10 @@ impl Shell {
                 hello.token = prover.as_ref().map(|prover| prover.claim().clone());
                 if self.links.get(link).is_some() {
                     match prover {
-                        Some(prover) => self.desk.unproven.insert(link, Some((prover, false))),
-                        None => self.desk.unproven.remove(&link),
+                        Some(prover) => {
+                            self.authenticator.unproven.insert(link, Some((prover, false)))
+                        }
+                        None => self.authenticator.unproven.remove(&link),
                     };
                     self.send(link, Frame::ExecHello(hello));
                 }
@@ -140,7 +143,7 @@ impl Shell {
     /// Has an execd's challenge answered.
     pub(super) fn prove(&mut self, link: LinkId, challenge: Challenge) {
         // An answer is dear: there is one for each login.
-        let known = match self.desk.unproven.get_mut(&link) {
+        let known = match self.authenticator.unproven.get_mut(&link) {
             None | Some(None) => Err("a challenge came, and no token was named".to_owned()),
             Some(Some((_, true))) => Err("a second challenge came in one login".to_owned()),
             Some(Some((prover, is_asked))) => {
@@ -160,7 +163,7 @@ impl Shell {
     pub(super) fn proved(&mut self, link: LinkId, prover: Prover, proof: Result<Proof, String>) {
         match proof {
             Ok(proof) if self.links.get(link).is_some() => {
-                self.desk.unproven.insert(link, Some((prover, true)));
+                self.authenticator.unproven.insert(link, Some((prover, true)));
                 self.send(link, Frame::Proof(proof));
             }
             Ok(_) => {}
@@ -171,13 +174,13 @@ impl Shell {
     /// Has the certificates and the token file read again, whichever there are. One reload after
     /// the other: what was read earlier never comes into force later.
     pub(super) fn reload(&mut self, asker: Asker) {
-        if self.desk.reloads.len() >= RELOADS_MAX {
+        if self.authenticator.reloads.len() >= RELOADS_MAX {
             let why = format!("{RELOADS_MAX} reloads wait already; try again later");
             self.tell(None, Input::TokensRead { asker, tokens: Err(why) });
             return;
         }
-        self.desk.reloads.push_back(asker);
-        if self.desk.reloads.len() == 1 {
+        self.authenticator.reloads.push_back(asker);
+        if self.authenticator.reloads.len() == 1 {
             self.begin_reload(asker);
         }
     }
@@ -202,15 +205,15 @@ impl Shell {
     /// The token file, if none is there and none was. Those that are in force are not forgotten
     /// with their file.
     fn missing_tokens(&self) -> Option<String> {
-        let file = self.desk.file.as_ref().filter(|_| !self.desk.has_tokens())?;
+        let file = self.authenticator.file.as_ref().filter(|_| !self.authenticator.has_tokens())?;
         let is_missing = matches!(private::is_there(file), Ok(false));
         is_missing.then(|| file.display().to_string())
     }
 
     /// A reload is done: the next one, if one waits.
     fn end_reload(&mut self) {
-        self.desk.reloads.pop_front();
-        if let Some(next) = self.desk.reloads.front() {
+        self.authenticator.reloads.pop_front();
+        if let Some(next) = self.authenticator.reloads.front() {
             self.begin_reload(*next);
         }
     }
@@ -219,8 +222,8 @@ impl Shell {
     pub(super) fn certificates_read(&mut self, asker: Asker, loaded: Loaded) {
         let found = self.secure.put(loaded);
         // There need be no tokens.
-        let has_file = self.desk.file.is_some() && self.missing_tokens().is_none();
-        let more = self.desk.has_tokens() || has_file;
+        let has_file = self.authenticator.file.is_some() && self.missing_tokens().is_none();
+        let more = self.authenticator.has_tokens() || has_file;
         self.tell(None, Input::CertificatesRead { asker, found, more });
         if more {
             self.read_tokens(asker);
@@ -230,7 +233,7 @@ impl Shell {
     }
 
     fn read_tokens(&mut self, asker: Asker) {
-        match &self.desk.file {
+        match &self.authenticator.file {
             Some(file) => self.helpers.read_tokens(asker, file.clone()),
             None => {
                 let why = "no token file is named; start isectd with --tokens FILE".to_owned();
@@ -248,7 +251,7 @@ impl Shell {
     /// The tokens come into force, at the start and at a reload.
     pub(super) fn put_tokens(&mut self, asker: Asker, list: Result<TokenList, String>) {
         let tokens = list.map(|list| {
-            let file = self.desk.file.as_ref().map(|file| file.display().to_string());
+            let file = self.authenticator.file.as_ref().map(|file| file.display().to_string());
             let entries = list.entries.iter().map(|(name, entry)| {
                 let rights = TokenRights { rights: entry.rights.clone(), stamp: entry.stamp() };
                 (name.clone(), rights)
@@ -258,8 +261,8 @@ impl Shell {
                 tokens: entries.collect(),
                 anonymous: list.anonymous.clone(),
             };
-            if self.desk.list.replace(list).is_none() {
-                self.state.note_tokens(self.desk.file.as_deref());
+            if self.authenticator.list.replace(list).is_none() {
+                self.state.note_tokens(self.authenticator.file.as_deref());
             }
             Box::new(tokens)
         });

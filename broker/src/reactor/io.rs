@@ -1,21 +1,21 @@
-//! Everything around the engine that an action may touch: connections, what waits to be written,
-//! what is to be told to the engine. It never calls the engine.
+//! The reactor's I/O: everything that an action may touch, from connections to helper threads, what
+//! waits to be written, what is to be told to the engine. It never calls the engine.
 
-use super::arena::Arena;
+use super::authenticator::Authenticator;
 use super::conn::Phase;
-use super::desk::Desk;
 use super::dial::Redial;
-use super::intake;
-use super::listen::Door;
+use super::frame_reader;
+use super::helpers::Helpers;
+use super::links::{Links, Ready};
+use super::listen::Acceptor;
+use super::liveness::LivenessWatch;
 use super::local::Local;
-use super::outbox::{Flushed, Pool};
-use super::parts::Parts;
+use super::outbox::{Flushed, OutboxPool};
+use super::partial_frames::PartialFrames;
+use super::pre_login::PreLogin;
 use super::secure::Secure;
+use super::small_bodies::SmallBodies;
 use super::state::State;
-use super::tokens::{Links, Ready};
-use super::turns::Turns;
-use super::vanish::Watch;
-use super::wake::Helpers;
 use crate::engine::action::BrokerExit;
 use crate::engine::fact::Fact;
 use crate::engine::input::{Close, Input};
@@ -36,7 +36,7 @@ use std::time::Duration;
 /// How long a closed connection may take to read what was sent last.
 const LINGER_MS: u64 = 1000;
 
-/// The settings that the shell itself obeys.
+/// The settings that the reactor itself obeys.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
     /// Most bytes in a body.
@@ -46,7 +46,7 @@ pub(super) struct Limits {
     /// Most bytes waiting for all clients.
     all: usize,
     /// Most bytes of frames of clients that came in part.
-    pub(super) intake: usize,
+    pub(super) inboxes: usize,
     /// Time for a frame to come.
     pub(super) frame_ms: u64,
     pub(super) stall_ms: u64,
@@ -64,7 +64,7 @@ impl Limits {
             high: size(Setting::OutboxBytesHigh),
             most: size(Setting::OutboxBytesMax).max(body + HEADER_BYTES),
             all: size(Setting::OutboxesBytesMax),
-            intake: size(Setting::IntakeBytesMax).max(body),
+            inboxes: size(Setting::InboxesBytesMax).max(body),
             frame_ms: settings.get(Setting::FrameMs),
             stall_ms: settings.get(Setting::StallMs),
             silence: Duration::from_millis(settings.get(Setting::SilenceMs)),
@@ -72,25 +72,25 @@ impl Limits {
     }
 }
 
-/// Everything around the engine.
+/// Everything of the reactor that an action may touch.
 #[derive(Debug)]
-pub(super) struct Shell {
+pub(super) struct Io {
     /// The moment of this turn.
     pub(super) now: Tick,
     /// Where sockets are registered.
     pub(super) registry: Registry,
     /// Every connection.
     pub(super) links: Links,
-    /// Where bodies are kept.
-    pub(super) arena: Arena,
+    /// Small bodies that came.
+    pub(super) small_bodies: SmallBodies,
     /// Buffers of outboxes.
-    pub(super) pool: Pool,
+    pub(super) outbox_pool: OutboxPool,
     /// Frames that came in part.
-    pub(super) parts: Parts,
-    /// Who may come in.
-    pub(super) door: Door,
-    /// Who waits before it has logged in.
-    pub(super) turns: Turns,
+    pub(super) partial_frames: PartialFrames,
+    /// Which connections are accepted.
+    pub(super) acceptor: Acceptor,
+    /// Connections that wait before their login.
+    pub(super) pre_login: PreLogin,
     /// Certificates.
     pub(super) secure: Secure,
     /// The state directory.
@@ -98,10 +98,10 @@ pub(super) struct Shell {
     /// Helper threads.
     pub(super) helpers: Helpers,
     /// The tokens that are known, and logins that prove one.
-    pub(super) desk: Desk,
+    pub(super) authenticator: Authenticator,
     /// The built-in execd.
     pub(super) local: Option<Local>,
-    /// The settings the shell obeys.
+    /// The settings the reactor obeys.
     pub(super) limits: Limits,
     /// What is to be told to the engine; of a link only while it is open.
     pub(super) inputs: VecDeque<(Option<LinkId>, Input)>,
@@ -124,28 +124,28 @@ pub(super) struct Shell {
     eager: Vec<LinkId>,
     dirty: Vec<LinkId>,
     pub(super) waiting: Vec<LinkId>,
-    /// Those whose machine may have vanished.
-    pub(super) watch: Watch,
+    /// Those to which something was sent.
+    pub(super) liveness: LivenessWatch,
     pub(super) sweep_at: Option<Tick>,
     pub(super) deadlines: BinaryHeap<Reverse<(Tick, LinkId)>>,
 }
 
-impl Shell {
-    /// A shell without connections.
+impl Io {
+    /// No connection yet.
     pub(super) fn new(registry: Registry, state: State, helpers: Helpers, limits: Limits) -> Self {
         Self {
             now: Tick::default(),
             registry,
             links: Links::default(),
-            arena: Arena::default(),
-            pool: Pool::default(),
-            parts: Parts::default(),
-            door: Door::default(),
-            turns: Turns::default(),
+            small_bodies: SmallBodies::default(),
+            outbox_pool: OutboxPool::default(),
+            partial_frames: PartialFrames::default(),
+            acceptor: Acceptor::default(),
+            pre_login: PreLogin::default(),
             secure: Secure::default(),
             state,
             helpers,
-            desk: Desk::default(),
+            authenticator: Authenticator::default(),
             local: None,
             limits,
             inputs: VecDeque::new(),
@@ -160,7 +160,7 @@ impl Shell {
             eager: Vec::new(),
             dirty: Vec::new(),
             waiting: Vec::new(),
-            watch: Watch::default(),
+            liveness: LivenessWatch::default(),
             sweep_at: None,
             deadlines: BinaryHeap::new(),
         }
@@ -191,9 +191,9 @@ impl Shell {
             return;
         }
         if matches!(frame.kind(), Kind::LoginOk | Kind::WorkerLoginOk) {
-            conn.intake.is_known = true;
+            conn.reader.is_known = true;
         }
-        conn.outbox.push(outbound::parts(frame, conn.role), &mut self.pool);
+        conn.outbox.push(outbound::encode(frame, conn.role), &mut self.outbox_pool);
         if !conn.is_dirty {
             conn.is_dirty = true;
             match conn.role {
@@ -246,8 +246,8 @@ impl Shell {
         let Some(conn) = self.links.get(link) else {
             return;
         };
-        self.watch.sent(link, conn, self.now, self.limits.silence);
-        let flushed = conn.outbox.flush(&mut conn.stream, &mut self.pool);
+        self.liveness.sent(link, conn, self.now, self.limits.silence);
+        let flushed = conn.outbox.flush(&mut conn.stream, &mut self.outbox_pool);
         let token = Ready::Link(link).token();
         match flushed {
             Ok(Flushed::All) => {
@@ -279,14 +279,14 @@ impl Shell {
                 }
                 self.gauge(link);
             }
-            Err(error) => self.broke(link, intake::end_of(&error)),
+            Err(error) => self.broke(link, frame_reader::end_of(&error)),
         }
     }
 
     /// Tells the engine when too much waits, or little enough again.
     fn gauge(&mut self, link: LinkId) {
         let Limits { high, most, all, .. } = self.limits;
-        let is_crowded = self.pool.waiting > all;
+        let is_crowded = self.outbox_pool.waiting > all;
         let Some(conn) = self.links.get(link) else {
             return;
         };
@@ -314,13 +314,13 @@ impl Shell {
         // It may wait for its own outbox, which will never drain now.
         conn.is_paused = false;
         conn.is_waiting = false;
-        conn.outbox.clear(&mut self.pool);
+        conn.outbox.clear(&mut self.outbox_pool);
         if mem::take(&mut conn.is_congested) {
             // Nothing waits any more: it is read again, and so is who waited for it.
             self.inputs.push_back((Some(link), Input::Drained { link }));
         }
-        conn.intake.is_readable = true;
-        conn.intake.is_hung_up = true;
+        conn.reader.is_readable = true;
+        conn.reader.is_hung_up = true;
         match conn.phase {
             Phase::Open => self.read_again(link),
             Phase::Deaf | Phase::Dialling { .. } => {}
@@ -336,7 +336,7 @@ impl Shell {
         if !matches!(conn.phase, Phase::Closing { .. }) {
             return;
         }
-        if conn.intake.ended.is_some() || conn.broken.is_some() {
+        if conn.reader.ended.is_some() || conn.broken.is_some() {
             self.drop_link(link);
             return;
         }
@@ -345,7 +345,7 @@ impl Shell {
         conn.stream.shut_write();
         let until = self.now.plus_millis(LINGER_MS);
         conn.phase = Phase::Lingering { until };
-        conn.intake.is_readable = true;
+        conn.reader.is_readable = true;
         self.watch_deadline(until, link);
         self.read_again(link);
     }
@@ -408,15 +408,15 @@ impl Shell {
         let Some(mut conn) = self.links.remove(link) else {
             return;
         };
-        self.desk.forget(link);
-        self.forget_turn(&mut conn);
-        self.parts.release(&mut conn);
-        conn.outbox.clear(&mut self.pool);
+        self.authenticator.forget(link);
+        self.unqueue(&mut conn);
+        self.partial_frames.release(&mut conn);
+        conn.outbox.clear(&mut self.outbox_pool);
         conn.stream.deregister(&self.registry);
         if conn.is_refused {
-            self.door.refusals -= 1;
+            self.acceptor.refusals -= 1;
         } else if conn.role == Role::Client {
-            self.door.clients -= 1;
+            self.acceptor.clients -= 1;
         }
     }
 

@@ -1,8 +1,8 @@
 //! Where the bodies of arriving frames are kept: small ones side by side in chunks of the loop,
-//! which are used again when every body in them is gone, big ones in a buffer of `bulk`. So a
-//! request costs no allocation.
+//! which are used again when every body in them is gone, large ones in a buffer of `buffer_pool`.
+//! So a request costs no allocation.
 
-use super::bulk::Bulk;
+use super::buffer_pool::BufferPool;
 use bytes::{Bytes, BytesMut};
 
 /// A body of at most this size is copied into a chunk.
@@ -12,21 +12,21 @@ const CHUNK_BYTES: usize = 32 * 1024;
 /// Chunks taken in turn: while one is full, the bodies in the others have time to go.
 const CHUNKS: usize = 8;
 
-/// The chunks.
+/// Chunks of memory with small bodies in them.
 #[derive(Debug, Default)]
-pub(super) struct Arena {
+pub(super) struct SmallBodies {
     chunks: [BytesMut; CHUNKS],
     current: usize,
 }
 
-impl Arena {
+impl SmallBodies {
     /// A copy of these bytes that can be kept and shared.
-    pub(super) fn keep(&mut self, bytes: &[u8], bulk: &mut Bulk) -> Bytes {
+    pub(super) fn keep(&mut self, bytes: &[u8], pool: &mut BufferPool) -> Bytes {
         if bytes.is_empty() {
             return Bytes::new();
         }
         if bytes.len() > SMALL_BYTES_MAX {
-            return bulk.copy(bytes);
+            return pool.copy(bytes);
         }
         if self.chunks[self.current].capacity() < bytes.len() {
             self.turn(bytes.len());
@@ -53,11 +53,11 @@ mod tests {
 
     #[test]
     fn bodies_keep_their_bytes_while_others_come_and_go() {
-        let (mut arena, mut bulk) = (Arena::default(), Bulk::default());
+        let (mut small_bodies, mut pool) = (SmallBodies::default(), BufferPool::default());
         let mut held = vec![];
         for round in 0..5000_usize {
             let body = vec![(round % 256) as u8; round * 7 % (SMALL_BYTES_MAX + 100)];
-            let kept = arena.keep(&body, &mut bulk);
+            let kept = small_bodies.keep(&body, &mut pool);
             assert_eq!(kept, body);
             if round % 10 == 0 {
                 held.push((kept, body));
@@ -68,10 +68,10 @@ mod tests {
 
     #[test]
     fn chunks_are_used_again_when_their_bodies_are_gone() {
-        let (mut arena, mut bulk) = (Arena::default(), Bulk::default());
+        let (mut small_bodies, mut pool) = (SmallBodies::default(), BufferPool::default());
         let mut places = std::collections::BTreeSet::new();
         for _ in 0..CHUNKS * CHUNK_BYTES {
-            places.insert(arena.keep(&[1; 64], &mut bulk).as_ptr() as usize / CHUNK_BYTES);
+            places.insert(small_bodies.keep(&[1; 64], &mut pool).as_ptr() as usize / CHUNK_BYTES);
         }
         // A chunk may lie across two places of its size.
         assert!(places.len() <= CHUNKS * 2, "{} places", places.len());

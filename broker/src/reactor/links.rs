@@ -1,4 +1,4 @@
-//! The table of connections: mio's token ↔ [`LinkId`]. A place is used again with the next
+//! The table of connections: mio's token ↔ [`LinkId`]. A slot is used again with the next
 //! generation, so an event of the connection that was there before finds nothing. Not what a
 //! connection is: `conn`.
 
@@ -14,7 +14,7 @@ const SPECIAL: u32 = u32::MAX;
 pub(super) enum Ready {
     /// A connection.
     Link(LinkId),
-    /// The listener at this place of the table of listeners.
+    /// The listener with this index in the table of listeners.
     Listener(usize),
     /// A signal came.
     Signal,
@@ -58,7 +58,7 @@ impl Ready {
 }
 
 #[derive(Debug, Default)]
-struct Place {
+struct Slot {
     generation: u32,
     conn: Option<Box<Conn>>,
 }
@@ -66,12 +66,12 @@ struct Place {
 /// Every connection there is.
 #[derive(Debug, Default)]
 pub(super) struct Links {
-    places: Vec<Place>,
+    slots: Vec<Slot>,
     free: Vec<u32>,
-    /// Places whose connection is gone, free at the end of the turn.
+    /// Slots whose connection is gone, free at the end of the turn.
     gone: Vec<u32>,
     live: usize,
-    /// The first generation of places to come: no id of one that was given up comes again.
+    /// The first generation of slots to come: no id of one that was given up comes again.
     fresh: u32,
 }
 
@@ -83,9 +83,8 @@ impl Links {
 
     /// The id that the next [`insert`](Self::insert) gives.
     pub(super) fn next_id(&self) -> LinkId {
-        let index = self.free.last().copied().unwrap_or(self.places.len() as u32);
-        let generation =
-            self.places.get(index as usize).map_or(self.fresh, |place| place.generation);
+        let index = self.free.last().copied().unwrap_or(self.slots.len() as u32);
+        let generation = self.slots.get(index as usize).map_or(self.fresh, |slot| slot.generation);
         LinkId { index, generation }
     }
 
@@ -93,10 +92,10 @@ impl Links {
     pub(super) fn insert(&mut self, conn: Conn) -> LinkId {
         let link = self.next_id();
         self.free.pop();
-        if link.index as usize == self.places.len() {
-            self.places.push(Place { generation: link.generation, conn: None });
+        if link.index as usize == self.slots.len() {
+            self.slots.push(Slot { generation: link.generation, conn: None });
         }
-        self.places[link.index as usize].conn = Some(Box::new(conn));
+        self.slots[link.index as usize].conn = Some(Box::new(conn));
         self.live += 1;
         link
     }
@@ -104,41 +103,41 @@ impl Links {
     /// The connection of an id, if it is still the same one.
     #[inline]
     pub(super) fn get(&mut self, link: LinkId) -> Option<&mut Conn> {
-        let place = self.places.get_mut(link.index as usize)?;
-        if place.generation != link.generation {
+        let slot = self.slots.get_mut(link.index as usize)?;
+        if slot.generation != link.generation {
             return None;
         }
-        place.conn.as_deref_mut()
+        slot.conn.as_deref_mut()
     }
 
-    /// Takes a connection out; its place stays empty until [`reuse`](Self::reuse).
+    /// Takes a connection out; its slot stays empty until [`reuse`](Self::reuse).
     pub(super) fn remove(&mut self, link: LinkId) -> Option<Box<Conn>> {
         self.get(link)?;
-        let place = &mut self.places[link.index as usize];
-        // The special generation is never reached: places are retired before.
-        place.generation += 1;
-        if place.generation != SPECIAL {
+        let slot = &mut self.slots[link.index as usize];
+        // The special generation is never reached: slots are retired before.
+        slot.generation += 1;
+        if slot.generation != SPECIAL {
             self.gone.push(link.index);
         }
         self.live -= 1;
-        place.conn.take()
+        slot.conn.take()
     }
 
-    /// Frees the places of the connections that went away in this turn.
+    /// Frees the slots of the connections that went away in this turn.
     pub(super) fn reuse(&mut self) {
         self.free.append(&mut self.gone);
     }
 
-    /// Gives up the places at the end that are free.
+    /// Gives up the slots at the end that are free.
     pub(super) fn shrink(&mut self) {
         self.reuse();
-        let used = self.places.iter().rposition(|place| place.conn.is_some());
+        let used = self.slots.iter().rposition(|slot| slot.conn.is_some());
         let len = used.map_or(0, |last| last + 1);
-        let oldest = self.places[len..].iter().map(|place| place.generation).max();
+        let oldest = self.slots[len..].iter().map(|slot| slot.generation).max();
         if let Some(oldest) = oldest.filter(|generation| *generation < SPECIAL - 1) {
             self.fresh = self.fresh.max(oldest);
-            self.places.truncate(len);
-            self.places.shrink_to_fit();
+            self.slots.truncate(len);
+            self.slots.shrink_to_fit();
             self.free.retain(|index| (*index as usize) < len);
             self.free.shrink_to_fit();
             self.gone.shrink_to_fit();
@@ -147,17 +146,17 @@ impl Links {
 
     /// Shows each connection.
     pub(super) fn each(&mut self, mut show: impl FnMut(LinkId, &mut Conn)) {
-        for (index, place) in self.places.iter_mut().enumerate() {
-            if let Some(conn) = &mut place.conn {
-                show(LinkId { index: index as u32, generation: place.generation }, conn);
+        for (index, slot) in self.slots.iter_mut().enumerate() {
+            if let Some(conn) = &mut slot.conn {
+                show(LinkId { index: index as u32, generation: slot.generation }, conn);
             }
         }
     }
 
     /// The ids of all connections.
     pub(super) fn ids(&self) -> Vec<LinkId> {
-        let ids = self.places.iter().enumerate().filter(|(_, place)| place.conn.is_some());
-        ids.map(|(index, place)| LinkId { index: index as u32, generation: place.generation })
+        let ids = self.slots.iter().enumerate().filter(|(_, slot)| slot.conn.is_some());
+        ids.map(|(index, slot)| LinkId { index: index as u32, generation: slot.generation })
             .collect()
     }
 }
@@ -197,7 +196,7 @@ mod tests {
         assert!(links.remove(first).is_some());
         assert!(links.get(first).is_none() && links.remove(first).is_none());
         let other = links.insert(conn());
-        assert_ne!(other.index, first.index, "a place is free only at the end of the turn");
+        assert_ne!(other.index, first.index, "a slot is free only at the end of the turn");
         links.reuse();
         let second = links.insert(conn());
         assert_eq!((second.index, second.generation), (first.index, first.generation + 1));
@@ -214,7 +213,7 @@ mod tests {
             links.remove(*link);
         }
         links.shrink();
-        assert_eq!((links.places.len(), links.free.len()), (1, 0));
+        assert_eq!((links.slots.len(), links.free.len()), (1, 0));
         let new: Vec<LinkId> = (0..50).map(|_| links.insert(conn())).collect();
         assert!(old.iter().all(|link| links.get(*link).is_none() && !new.contains(link)));
         assert!(new.iter().all(|link| links.get(*link).is_some()));

@@ -63,9 +63,9 @@ pub struct Start {
     pub start: ExecStart,
 }
 
-/// The broker's process without its sockets.
+/// Plays the broker's reactor: the engine, without sockets.
 #[derive(Debug)]
-pub struct Shell {
+pub struct BrokerPlayer {
     /// The engine.
     pub engine: Engine,
     /// What time it is.
@@ -92,7 +92,7 @@ pub struct Shell {
     pub has_ended: bool,
     /// One number for all that was done.
     pub trace: u64,
-    places: Vec<u32>,
+    slots: Vec<u32>,
     free: Vec<u32>,
     runs: u64,
     has_execd: bool,
@@ -118,7 +118,7 @@ fn no_controls(text: &str) {
     assert!(bad.is_none(), "an answer has the control character {bad:?}: {text:?}");
 }
 
-impl Shell {
+impl BrokerPlayer {
     /// A broker that was started and knows nothing.
     pub fn new(sabotage: Sabotage) -> Self {
         let options = EngineOptions { settings: Settings::default(), run_base: 0 };
@@ -136,7 +136,7 @@ impl Shell {
             reloads: VecDeque::new(),
             has_ended: false,
             trace: 0,
-            places: Vec::new(),
+            slots: Vec::new(),
             free: Vec::new(),
             runs: 0,
             has_execd: true,
@@ -170,14 +170,14 @@ impl Shell {
         self.step(Input::Listening(Box::new(listening)));
     }
 
-    /// A place for a new connection.
+    /// A slot for a new connection.
     pub fn open(&mut self, role: Role) -> LinkId {
         let index = self.free.pop().unwrap_or_else(|| {
-            self.places.push(0);
-            self.places.len() as u32 - 1
+            self.slots.push(0);
+            self.slots.len() as u32 - 1
         });
-        self.places[index as usize] += 1;
-        let link = LinkId { index, generation: self.places[index as usize] };
+        self.slots[index as usize] += 1;
+        let link = LinkId { index, generation: self.slots[index as usize] };
         let conn = Conn {
             role,
             is_operator: false,

@@ -1,14 +1,14 @@
-//! The desk where brokers show their token: reads the token file, makes challenges, checks proofs.
-//! Not what follows: the engine decides that.
+//! The authenticator of brokers: it reads the token file, makes challenges and checks proofs. What
+//! follows from a token the engine decides.
 
-use super::log::Gate;
-use auth::list::{FILE_BYTES_MAX, Pending, TokenList};
+use super::log::LogLimiter;
+use auth::list::{FILE_BYTES_MAX, IssuedChallenge, TokenList};
 use auth::private;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::logins::{Check, Logins};
 use protocol::names::{HostName, TokenName};
-use protocol::place::Place;
+use protocol::peer_group::PeerGroup;
 use protocol::proof::{Challenge, Channel, Claim, Proof};
 use protocol::time::Tick;
 use std::collections::BTreeMap;
@@ -20,10 +20,10 @@ const REFUSAL: &str = "is not known here, is no host's, or was not proved";
 
 /// The tokens of brokers, and those of which a proof is awaited.
 #[derive(Debug)]
-pub(super) struct Desk {
+pub(super) struct Authenticator {
     file: PathBuf,
     list: TokenList,
-    pending: BTreeMap<LinkId, Pending>,
+    challenges: BTreeMap<LinkId, IssuedChallenge>,
     /// The text of the file as it was read last.
     text: String,
     /// Logins that failed.
@@ -38,12 +38,12 @@ fn read(file: &Path) -> Result<(String, TokenList), String> {
     Ok((text, list))
 }
 
-impl Desk {
+impl Authenticator {
     /// Reads the token file.
     pub(super) fn open(file: PathBuf) -> Result<Self, String> {
         let (text, list) = read(&file)?;
-        let (pending, admitted) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { file, list, pending, text, logins: Logins::default(), admitted })
+        let (challenges, admitted) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { file, list, challenges, text, logins: Logins::default(), admitted })
     }
 
     /// The challenge to a broker's claim. The file is read anew each time, so that a token that was
@@ -55,36 +55,38 @@ impl Desk {
         host: &HostName,
         claim: &Claim,
         channel: Option<Channel>,
-        (now, gate): (Tick, &mut Gate),
+        (now, log_limiter): (Tick, &mut LogLimiter),
     ) -> Result<Challenge, String> {
         match private::read(&self.file, FILE_BYTES_MAX) {
-            // Parsing it is dear; a stranger can have that done as often as he likes.
+            // Parsing it is dear; whoever connects can have it done at will.
             Ok(text) if text == self.text => {}
             Ok(text) => match TokenList::of_file(&text) {
                 Ok(list) => (self.text, self.list) = (text, list),
-                Err(why) => self.complain(&format!("{}: {why}", self.file.display()), now, gate),
+                Err(why) => {
+                    self.complain(&format!("{}: {why}", self.file.display()), now, log_limiter);
+                }
             },
-            Err(why) => self.complain(&why, now, gate),
+            Err(why) => self.complain(&why, now, log_limiter),
         }
         let challenge = self.list.challenge(claim)?;
         let (target, token) = (host.to_string(), claim.token.clone());
         let role = Role::Broker;
-        let pending = Pending { role, target, token, challenge: challenge.clone(), channel };
-        self.pending.insert(link, pending);
+        let issued = IssuedChallenge { role, target, token, challenge: challenge.clone(), channel };
+        self.challenges.insert(link, issued);
         Ok(challenge)
     }
 
-    /// Once for each login would be as often as a stranger likes.
-    fn complain(&self, why: &str, now: Tick, gate: &mut Gate) {
-        if gate.has_room(now) {
+    /// Once for each login would be as often as whoever connects likes.
+    fn complain(&self, why: &str, now: Tick, log_limiter: &mut LogLimiter) {
+        if log_limiter.has_room(now) {
             error!("{why}; the tokens in force stay");
         }
     }
 
     /// When the proof that came on a link is to be checked.
-    pub(super) fn when(&mut self, link: LinkId, place: Place, now: Tick) -> Check {
-        match self.pending.get(&link) {
-            Some(login) => self.logins.ask(&login.token, place, now),
+    pub(super) fn when(&mut self, link: LinkId, peer_group: PeerGroup, now: Tick) -> Check {
+        match self.challenges.get(&link) {
+            Some(login) => self.logins.ask(&login.token, peer_group, now),
             None => Check::Now,
         }
     }
@@ -94,10 +96,10 @@ impl Desk {
         &mut self,
         link: LinkId,
         proof: &Proof,
-        (place, now): (Place, Tick),
-        gate: &mut Gate,
+        (peer_group, now): (PeerGroup, Tick),
+        log_limiter: &mut LogLimiter,
     ) -> Result<String, String> {
-        let Some(login) = self.pending.remove(&link) else { return Err(REFUSAL.into()) };
+        let Some(login) = self.challenges.remove(&link) else { return Err(REFUSAL.into()) };
         let why = match self.list.check(&login, proof) {
             Ok((entry, signature)) if entry.rights.host => {
                 self.admitted.insert(link, (login.token, entry.stamp()));
@@ -106,8 +108,8 @@ impl Desk {
             Ok(_) => "it has not the role host".to_owned(),
             Err(fault) => fault.to_string(),
         };
-        self.logins.failed(&login.token, place, now);
-        if gate.has_room(now) {
+        self.logins.failed(&login.token, peer_group, now);
+        if log_limiter.has_room(now) {
             warn!(%link, token = %login.token, "a broker was not let in: {why}");
         }
         Err(REFUSAL.into())
@@ -130,7 +132,7 @@ impl Desk {
 
     /// A link is gone.
     pub(super) fn forget(&mut self, link: LinkId) {
-        self.pending.remove(&link);
+        self.challenges.remove(&link);
         self.admitted.remove(&link);
     }
 }

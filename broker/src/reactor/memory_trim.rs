@@ -1,6 +1,6 @@
-//! Giving memory back after a burst: tables that grew with connections and requests, buffers that
+//! Gives memory back after a burst: tables that grew with connections and requests, buffers that
 //! stand by, and what the allocator keeps. Looked at once a second in passing; nothing is done
-//! while the load lasts. Not who owns what.
+//! while the load lasts.
 
 use super::Reactor;
 use execd::os::memory;
@@ -13,7 +13,7 @@ const LINKS_MIN: usize = 256;
 
 /// What the looks remember.
 #[derive(Debug, Default)]
-pub(super) struct Thrift {
+pub(super) struct MemoryTrim {
     look_at: Tick,
     /// Most connections since memory was last given back.
     links_peak: usize,
@@ -24,26 +24,26 @@ pub(super) struct Thrift {
 impl Reactor {
     /// Gives memory back if a burst was over at the last look and still is.
     #[inline]
-    pub(super) fn save_memory(&mut self) {
-        let links = self.shell.links.len();
-        self.thrift.links_peak = self.thrift.links_peak.max(links);
-        if self.shell.now >= self.thrift.look_at {
+    pub(super) fn trim_memory(&mut self) {
+        let links = self.io.links.len();
+        self.memory_trim.links_peak = self.memory_trim.links_peak.max(links);
+        if self.io.now >= self.memory_trim.look_at {
             self.look(links);
         }
     }
 
     fn look(&mut self, links: usize) {
-        self.thrift.look_at = self.shell.now.plus_millis(LOOK_MS);
-        let have_left = self.thrift.links_peak >= 2 * links + LINKS_MIN;
-        let is_over = self.bulk.is_idle() | have_left | self.engine.has_spare_capacity();
-        if !std::mem::replace(&mut self.thrift.is_over, is_over) || !is_over {
+        self.memory_trim.look_at = self.io.now.plus_millis(LOOK_MS);
+        let have_left = self.memory_trim.links_peak >= 2 * links + LINKS_MIN;
+        let is_over = self.buffer_pool.is_idle() | have_left | self.engine.has_spare_capacity();
+        if !std::mem::replace(&mut self.memory_trim.is_over, is_over) || !is_over {
             return;
         }
-        self.bulk.clear();
-        self.shell.links.shrink();
+        self.buffer_pool.clear();
+        self.io.links.shrink();
         self.engine.shrink();
         memory::give_back();
-        self.thrift.links_peak = links;
-        self.thrift.is_over = false;
+        self.memory_trim.links_peak = links;
+        self.memory_trim.is_over = false;
     }
 }
