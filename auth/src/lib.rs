@@ -18,11 +18,11 @@ pub mod prover;
 pub mod scram;
 pub mod token;
 
-/// Bytes of chance.
+/// Random bytes of the system.
 ///
 /// # Errors
 /// The system has none to give.
-pub fn chance<const N: usize>() -> Result<[u8; N], String> {
+pub fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|e| format!("the system gives no random bytes: {e}"))?;
     Ok(bytes)

@@ -56,7 +56,7 @@ impl Entry {
     /// # Errors
     /// The system has no random bytes.
     pub fn make(token: &Token, rights: Rights, cost: Cost) -> Result<Self, String> {
-        let salt = crate::chance::<SALT_BYTES>()?.to_vec();
+        let salt = crate::random_bytes::<SALT_BYTES>()?.to_vec();
         let verifier = token.keys(&salt, cost)?.verifier();
         Ok(Self { rights, salt, cost, verifier })
     }
@@ -147,7 +147,7 @@ impl TokenList {
         if anonymous.host || anonymous.operator.is_some() {
             return Err("'anonymous' can be client:… and worker:… only".into());
         }
-        let decoy = decoy.map_or_else(crate::chance, Ok)?;
+        let decoy = decoy.map_or_else(crate::random_bytes, Ok)?;
         Ok(Self { entries, anonymous, decoy })
     }
 
@@ -169,11 +169,11 @@ impl TokenList {
     /// # Errors
     /// The system has no random bytes.
     pub fn challenge(&self, claim: &Claim) -> Result<Challenge, String> {
-        let own = crate::chance::<24>()?;
+        let own = crate::random_bytes::<24>()?;
         Ok(self.challenge_with(claim, &own))
     }
 
-    /// As [`TokenList::challenge`], with bytes that are no chance: for examples with known values.
+    /// As [`TokenList::challenge`], with bytes that are not random: for examples with known values.
     pub fn challenge_with(&self, claim: &Claim, own: &[u8]) -> Challenge {
         let (salt, cost) = match self.entries.get(&claim.token) {
             Some(entry) => (entry.salt.clone(), entry.cost),
@@ -264,7 +264,7 @@ pub fn with_line(text: &str, name: &TokenName, entry: &Entry) -> Result<String, 
     let mut out = text.to_owned();
     if out.is_empty() {
         // Writing to a String can't fail.
-        let _ = writeln!(out, "{HEAD}\ndecoy {}", digits(&crate::chance::<MAC_BYTES>()?));
+        let _ = writeln!(out, "{HEAD}\ndecoy {}", digits(&crate::random_bytes::<MAC_BYTES>()?));
     } else if !out.ends_with('\n') {
         out.push('\n');
     }

@@ -169,8 +169,9 @@ fn old(path: &Path) -> Result<Option<fs::Metadata>, String> {
 /// # Errors
 /// Names the file and what the system said, or what else has its name: that stays.
 pub fn replace(path: &Path, text: &str) -> Result<(), String> {
-    // By chance, so that nobody else writes there; short, so that a long name has room for it.
-    let beside = path.with_file_name(format!(".isect-{}.tmp", digits(&crate::chance::<8>()?)));
+    // Random, so that nobody else writes there; short, so that a long name has room for it.
+    let beside =
+        path.with_file_name(format!(".isect-{}.tmp", digits(&crate::random_bytes::<8>()?)));
     let wrong = |error: io::Error| format!("{}: {error}", path.display());
     let like = old(path)?;
     let made = new(&beside).map_err(wrong)?;

@@ -23,11 +23,11 @@ impl Prover {
     /// # Errors
     /// The system has no random bytes.
     pub fn begin(token: &Token, role: Role, target: &str) -> Result<Self, String> {
-        let nonce = crate::chance::<24>()?.to_vec();
+        let nonce = crate::random_bytes::<24>()?.to_vec();
         Ok(Self::with_nonce(token, role, target, nonce))
     }
 
-    /// As [`Prover::begin`], with bytes that are no chance: for examples with known values.
+    /// As [`Prover::begin`], with bytes that are not random: for examples with known values.
     pub fn with_nonce(token: &Token, role: Role, target: &str, nonce: Vec<u8>) -> Self {
         let claim = Claim { token: token.name().clone(), nonce };
         Self { token: token.clone(), role, target: target.to_owned(), claim, signed: None }

@@ -41,7 +41,7 @@ impl Token {
     /// # Errors
     /// The system has no random bytes.
     pub fn make(name: TokenName) -> Result<Self, String> {
-        let secret = Zeroizing::new(crate::chance::<32>()?);
+        let secret = Zeroizing::new(crate::random_bytes::<32>()?);
         Ok(Self::of(name, digits(secret.as_ref())))
     }
 

@@ -38,10 +38,10 @@ pub fn measure(setup: &Setup, count: usize, stop: &Stop) -> Result<Vec<f64>, Str
     let mut op = isect.op(Format::Json)?;
     op.run(&format!("config service {SERVICE}"))?;
     isect.real_workers(&setup, WORKERS, &mut op)?;
-    let mut eye = isect.op(Format::Json)?;
-    let eye = eye.caller();
-    let watch = eye.send("watch worker_ready", &Send::default()).map_err(|e| e.to_string())?;
-    eye.recv_from(watch, Some(LIMIT)).map_err(|e| format!("watch: {e}"))?;
+    let mut watcher = isect.op(Format::Json)?;
+    let watcher = watcher.caller();
+    let watch = watcher.send("watch worker_ready", &Send::default()).map_err(|e| e.to_string())?;
+    watcher.recv_from(watch, Some(LIMIT)).map_err(|e| format!("watch: {e}"))?;
     let mut millis = Vec::new();
     for _ in 0..count {
         stop.check()?;
@@ -50,7 +50,7 @@ pub fn measure(setup: &Setup, count: usize, stop: &Stop) -> Result<Vec<f64>, Str
         let (worker, pid) = oldest(&mut op)?;
         let begun = clock::now();
         kill(pid, Signal::SIGKILL).map_err(|e| format!("worker {worker}, pid {pid}: {e}"))?;
-        await_ready(eye, watch, worker)?;
+        await_ready(watcher, watch, worker)?;
         millis.push(clock::nanos(begun, clock::now()) as f64 / 1e6);
     }
     Ok(millis)
@@ -69,10 +69,10 @@ fn oldest(op: &mut Op) -> Result<(u64, Pid), String> {
     }
 }
 
-fn await_ready(eye: &mut Caller, watch: u32, worker: u64) -> Result<(), String> {
+fn await_ready(watcher: &mut Caller, watch: u32, worker: u64) -> Result<(), String> {
     let end = clock::now() + LIMIT;
     while clock::now() < end {
-        let reply = eye
+        let reply = watcher
             .recv_from(watch, Some(LIMIT))
             .map_err(|e| format!("worker {worker} was not ready again: {e}"))?;
         let fact: Value = serde_json::from_slice(&reply.body).map_err(|e| e.to_string())?;

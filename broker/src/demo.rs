@@ -131,8 +131,8 @@ fn tour(broker: &Broker, folder: &Path) -> Step {
     say("")
 }
 
-/// What one client of the load was told.
-type Told = BTreeMap<String, u64>;
+/// How many requests of one client ended how.
+type Outcomes = BTreeMap<String, u64>;
 
 /// Kills worker 1 with SIGKILL while four clients ask; a second time should the first have hit it
 /// idle.
@@ -149,10 +149,10 @@ fn kill_under_load(broker: &Broker, op: &mut Op) -> Step {
             .collect::<Result<_, _>>()?;
         let shown = kill_one(op);
         is_over.store(true, Ordering::Relaxed);
-        let mut told = Told::new();
+        let mut outcomes = Outcomes::new();
         for thread in load {
             for (what, count) in thread.join().unwrap_or_default() {
-                *told.entry(what).or_default() += count;
+                *outcomes.entry(what).or_default() += count;
             }
         }
         let (pid, back) = shown?;
@@ -160,11 +160,11 @@ fn kill_under_load(broker: &Broker, op: &mut Op) -> Step {
             "  worker 1 (pid {pid}) was killed; its replacement was ready {:.1} ms later",
             back.as_secs_f64() * 1e3
         ))?;
-        for (what, count) in &told {
+        for (what, count) in &outcomes {
             say(format!("  {count:>8} × {what}"))?;
         }
         broker.await_idle(op, 3)?;
-        if told.len() > 1 {
+        if outcomes.len() > 1 {
             return say("");
         }
         say("  (it was idle at that moment: nobody lost anything. Once more.)")?;
@@ -175,11 +175,11 @@ fn kill_under_load(broker: &Broker, op: &mut Op) -> Step {
 fn start_load(
     mut caller: Caller,
     is_over: &Arc<AtomicBool>,
-) -> Step<std::thread::JoinHandle<Told>> {
+) -> Step<std::thread::JoinHandle<Outcomes>> {
     let is_over = Arc::clone(is_over);
     let body = vec![b'x'; 64];
     let load = move || {
-        let mut told = Told::new();
+        let mut outcomes = Outcomes::new();
         while !is_over.load(Ordering::Relaxed) {
             let what = match caller.call(body.clone(), Some(PATIENCE)) {
                 Ok(answer) if answer == body => "answered, every byte right".to_owned(),
@@ -188,13 +188,13 @@ fn start_load(
                     format!("told: {error}")
                 }
                 Err(error) => {
-                    *told.entry(format!("told: {error}")).or_default() += 1;
+                    *outcomes.entry(format!("told: {error}")).or_default() += 1;
                     break;
                 }
             };
-            *told.entry(what).or_default() += 1;
+            *outcomes.entry(what).or_default() += 1;
         }
-        told
+        outcomes
     };
     Ok(std::thread::Builder::new().name("load".into()).spawn(load)?)
 }

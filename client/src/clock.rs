@@ -40,8 +40,8 @@ pub(crate) fn pause(span: Duration) {
     std::thread::sleep(span);
 }
 
-/// Some number by chance, for jitter only.
-pub(crate) fn chance() -> u64 {
+/// A random number, for jitter only.
+pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }
 

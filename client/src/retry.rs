@@ -1,5 +1,5 @@
 //! Whether to ask again, and how long to wait before it: read from the error table's `ran` and from
-//! what kind of failure it is. Pure: chance is handed in.
+//! what kind of failure it is. Pure: random numbers are handed in.
 
 use crate::error::{Code, Error};
 use protocol::errors::{ErrorCode, Ran};
@@ -91,8 +91,8 @@ pub fn should_retry(error: &Error, idempotent: bool) -> Option<Duration> {
     }
 }
 
-/// Pauses that double from one attempt to the next up to a longest one. Each is shortened by chance
-/// by up to a half, so that those who failed together don't come back together.
+/// Pauses that double from one attempt to the next up to a longest one. Each is shortened at
+/// random by up to a half, so that those who failed together don't come back together.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -106,11 +106,11 @@ impl Backoff {
         Self { first, longest, next: first.min(longest) }
     }
 
-    /// The next pause. `chance` is any number by chance.
-    pub fn pause(&mut self, chance: u64) -> Duration {
+    /// The next pause. `random` is any random number.
+    pub fn pause(&mut self, random: u64) -> Duration {
         let whole = self.next;
         self.next = whole.saturating_mul(2).min(self.longest);
-        let share = u32::try_from(chance % 1001).unwrap_or(0);
+        let share = u32::try_from(random % 1001).unwrap_or(0);
         whole.saturating_sub(whole / 2000 * share)
     }
 

@@ -29,13 +29,13 @@ fn the_next_execd_adopts_what_runs_reads_on_and_reports_what_ended() {
          sleep 1000 & echo $!; wait",
     );
     let mut broker = execd.broker("a broker");
-    let lives = broker.started(1, &writer, &["x"]);
+    let stays = broker.started(1, &writer, &["x"]);
     assert_eq!(broker.line(), "up");
     let dies = broker.started_among_output(2, "/bin/sleep", &["1000"]);
     drop(broker);
     execd.wait_log("broker disconnected");
     let directory = crash(execd);
-    assert!(is_running(lives) && is_running(dies));
+    assert!(is_running(stays) && is_running(dies));
     kill(dies, Signal::SIGKILL);
     wait_gone(dies);
 
@@ -43,13 +43,13 @@ fn the_next_execd_adopts_what_runs_reads_on_and_reports_what_ended() {
     let mut broker = execd.broker("a broker");
     // Its output goes on, none of its writes failed.
     let (listed, exited, grandchild) = broker.collect_after_restart();
-    assert_eq!(listed, [(1, lives)]);
+    assert_eq!(listed, [(1, stays)]);
     assert_eq!((exited.pid, exited.ending), (dies, Ending::Unknown));
     assert!(is_running(grandchild));
     broker.stop(1, 10_000);
     let (exited, _) = broker.exited();
-    assert_eq!((exited.pid, exited.ending), (lives, Ending::Unknown));
-    wait_gone(lives);
+    assert_eq!((exited.pid, exited.ending), (stays, Ending::Unknown));
+    wait_gone(stays);
     wait_gone(grandchild);
     assert!(broker.list().is_empty());
     let written = || fs::read_to_string(home.path().join("state/execd.children")).unwrap();

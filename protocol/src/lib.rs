@@ -1,5 +1,5 @@
-//! isect's words, pure: no IO, no clock, no chance. Everything that both ends of a link must agree
-//! on is here, as tables, and nowhere else.
+//! isect's words, pure: no IO, no clock, no randomness. Everything that both ends of a link must
+//! agree on is here, as tables, and nowhere else.
 //!
 //! | module | what it is |
 //! | --- | --- |

@@ -9,9 +9,9 @@ use crate::show::digits;
 use bytes::Bytes;
 use std::fmt::Write as _;
 
-/// Fewest bytes of chance that each side gives.
+/// Fewest random bytes that each side gives.
 pub const NONCE_BYTES_MIN: usize = 16;
-/// Most bytes of chance that one side gives.
+/// Most random bytes that one side gives.
 pub const NONCE_BYTES_MAX: usize = 64;
 /// Fewest bytes of a salt.
 pub const SALT_BYTES_MIN: usize = 8;
@@ -71,7 +71,7 @@ pub(crate) fn signature(lines: &Lines) -> Result<Option<String>, BodyError> {
 pub struct Claim {
     /// The token's name.
     pub token: TokenName,
-    /// Bytes of chance, new for each login.
+    /// Random bytes, new for each login.
     pub nonce: Vec<u8>,
 }
 
@@ -92,7 +92,7 @@ impl Claim {
     }
 }
 
-/// `challenge`: how the token is to be hashed, and the chance of both sides.
+/// `challenge`: how the token is to be hashed, and the nonces of both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
     /// Salt of the hash.

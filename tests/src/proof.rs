@@ -1,5 +1,5 @@
 //! One login with a token, with known values: the example of `docs/protocol.md`, for whoever writes
-//! a client in another language. Not a conversation with a real broker, whose nonce is by chance.
+//! a client in another language. Not a conversation with a real broker, whose nonce is random.
 
 use auth::list::{IssuedChallenge, TokenList};
 use auth::prover::Prover;
@@ -18,7 +18,7 @@ use std::fmt::Write as _;
 
 /// The secret of the example's token.
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
-/// Bytes of chance that are none.
+/// In place of random bytes, so that the example stays the same.
 const CLIENT_NONCE: std::ops::Range<u8> = 0..24;
 /// See [`CLIENT_NONCE`].
 const BROKER_NONCE: std::ops::Range<u8> = 0x40..0x58;
@@ -96,7 +96,7 @@ pub fn example() -> Example {
         statement: text,
         frames: vec![
             ("client: which token it will prove", Frame::Login(first)),
-            ("broker: how to hash it, and its own chance", Frame::Challenge(challenge)),
+            ("broker: how to hash it, and its own random bytes", Frame::Challenge(challenge)),
             ("client: the proof", Frame::Proof(Proof { proof })),
             ("broker: let in, and its own proof", Frame::LoginOk(last)),
         ],

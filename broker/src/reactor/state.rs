@@ -200,9 +200,9 @@ impl State {
         // The broker serves all the same; that the next one gives the same numbers is left to
         // chance, which is one in 2^36.
         tracing::warn!("{}: {error}; the numbers of starts are not remembered", path.display());
-        let mut chance = [0; 8];
-        getrandom::fill(&mut chance).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
-        Ok(base.saturating_add(u64::from_le_bytes(chance) % RUNS_RESERVED))
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
+        Ok(base.saturating_add(u64::from_le_bytes(random) % RUNS_RESERVED))
     }
 
     /// Notes in which file the tokens are that are in force, or that there are none: the next

@@ -27,7 +27,7 @@ impl Caller {
                 Ok(()) => return Ok(()),
                 Err(error) => error.with_ran(Ran::No),
             };
-            let pause = backoff.pause(clock::chance());
+            let pause = backoff.pause(clock::random());
             if retry::should_retry(&error, true).is_none() || clock::left(until) <= pause {
                 return Err(error);
             }

@@ -49,7 +49,7 @@ impl Worker {
             if !is_worth_returning(&error) || left.is_zero() {
                 return Err(error);
             }
-            clock::pause(backoff.pause(clock::chance()).min(left));
+            clock::pause(backoff.pause(clock::random()).min(left));
         }
     }
 

@@ -1,5 +1,5 @@
 //! The engine of execd, PURE: which children there are, for which broker, what is due when and who
-//! is told what. No IO, no clock, no chance: the same inputs give the same actions. Not how a
+//! is told what. No IO, no clock, no randomness: the same inputs give the same actions. Not how a
 //! program is started or a frame is sent: `os` does what the actions say.
 //!
 //! | file | what it is |

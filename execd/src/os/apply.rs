@@ -110,9 +110,9 @@ impl ExecLoop {
                 self.is_state_stale = true;
             }
             Action::Note(note) => log::note(&note, now, &mut self.log_limiter),
-            Action::Exit => self.is_leaving = true,
+            Action::Exit => self.is_exiting = true,
             Action::HandOver => {
-                self.is_leaving = true;
+                self.is_exiting = true;
                 self.keeps_children = true;
             }
         }

@@ -82,7 +82,7 @@ pub(super) struct ExecLoop {
     pub(super) is_state_stale: bool,
     /// Processes of an earlier execd, by id, until the engine takes them.
     pub(super) recorded: BTreeMap<u32, Entry>,
-    pub(super) is_leaving: bool,
+    pub(super) is_exiting: bool,
     /// The processes are left for the next execd of the state directory.
     pub(super) keeps_children: bool,
     /// Digest of what is enforced on the processes that are started.
@@ -111,7 +111,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     }
     let (mut exec_loop, address) = ExecLoop::new(options)?;
     info!(address, pid = std::process::id(), "listening");
-    while !exec_loop.is_leaving {
+    while !exec_loop.is_exiting {
         exec_loop.turn()?;
     }
     exec_loop.leave();
@@ -173,7 +173,7 @@ impl ExecLoop {
             state,
             is_state_stale: false,
             recorded: BTreeMap::new(),
-            is_leaving: false,
+            is_exiting: false,
             keeps_children: false,
             policy: policy.into(),
         };

@@ -60,7 +60,7 @@ pub enum Kind {
     CutFin,
     /// Reset by the proxy.
     CutRst,
-    /// Half-open: each side believes the other is there.
+    /// Half-open: each side takes the connection for whole.
     HalfOpen,
     /// One direction stood still for a while.
     Stalled,

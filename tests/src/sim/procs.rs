@@ -39,7 +39,7 @@ enum State {
     /// It never answers.
     Hung,
     /// It exits at its next act.
-    Leaving,
+    Exiting,
 }
 
 /// The request that a program has.
@@ -240,7 +240,7 @@ impl World {
         match proc.state {
             State::Trying => self.try_connect(pid),
             State::Working => self.proc_answers(pid),
-            State::Leaving => self.kill_proc(pid, Ending::Exit(0)),
+            State::Exiting => self.kill_proc(pid, Ending::Exit(0)),
             State::Serving => {
                 if proc.work.is_none() && self.is_bad(pid, Behaviour::Leaver, 1000) {
                     self.kill_proc(pid, Ending::Exit(0));
@@ -341,7 +341,7 @@ impl World {
             return;
         }
         let wait = self.rng.below(50_000);
-        self.act_in(pid, wait, if is_ended { State::Leaving } else { State::Trying });
+        self.act_in(pid, wait, if is_ended { State::Exiting } else { State::Trying });
     }
 
     fn proc_takes(&mut self, pid: u32, frame: Frame) {

@@ -166,7 +166,7 @@ impl ConcatAll for [IoSlice<'_>] {
     }
 }
 
-/// Shakes hands: what each side says in the end.
+/// Makes the handshake: what each side says in the end.
 pub(crate) fn handshake(
     one: (&mut Session, &mut End),
     other: (&mut Session, &mut End),

@@ -32,7 +32,7 @@ impl World {
                 }
                 if is_over && !self.is_bad(pid, Behaviour::Stubborn, 1000) {
                     let wait = self.rng.below(5000);
-                    self.act_in(pid, wait, State::Leaving);
+                    self.act_in(pid, wait, State::Exiting);
                 } else if wanted.is_none() && self.is_bad(pid, Behaviour::Leaver, 100) {
                     let wait = self.rng.below(500_000);
                     self.act_in(pid, wait, State::Serving);
