@@ -16,6 +16,32 @@ pub fn root() -> std::path::PathBuf {
     tests.parent().unwrap_or(tests).to_path_buf()
 }
 
+/// Every text file of the project but what is locked, generated or a corpus: path below the root,
+/// and text.
+pub fn texts() -> Vec<(String, String)> {
+    let root = root();
+    let mut files = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).expect("a folder of the project") {
+            let path = entry.expect("an entry").path();
+            let name = path.strip_prefix(&root).unwrap_or(&path).to_string_lossy().into_owned();
+            if path.is_dir() {
+                if !["target", ".git", "corpora", "artifacts"].iter().any(|n| path.ends_with(n)) {
+                    folders.push(path);
+                }
+            } else if !name.ends_with(".lock")
+                && !name.starts_with(".git")
+                && let Ok(text) = std::fs::read_to_string(&path)
+            {
+                files.push((name, text));
+            }
+        }
+    }
+    files.sort();
+    files
+}
+
 /// Pages that are made from top to bottom: path below the root, and text.
 pub fn pages() -> Vec<(&'static str, String)> {
     vec![
