@@ -61,6 +61,7 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
         ("docs/protocol.md", "errors", error_rows()),
         ("docs/protocol.md", "proof", crate::proof::page()),
         ("docs/protocol.md", "conversation", conversation()),
+        ("docs/decisions/README.md", "decisions", decision_rows()),
     ]
 }
 
@@ -136,6 +137,49 @@ fn conversation() -> String {
     let path = root().join("tests/wire/conversation.hex");
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
     format!("```text\n{text}```\n")
+}
+
+/// The pages below docs/decisions, in the order of their numbers: name of the file, and text.
+pub fn decisions() -> Vec<(String, String)> {
+    let folder = root().join("docs/decisions");
+    let mut pages: Vec<(String, String)> = std::fs::read_dir(&folder)
+        .expect("docs/decisions")
+        .map(|entry| entry.expect("an entry of docs/decisions"))
+        .map(|entry| (entry.file_name().into_string().expect("a name in ASCII"), entry.path()))
+        .filter(|(name, _)| name != "README.md")
+        .map(|(name, path)| (name, std::fs::read_to_string(path).expect("a page")))
+        .collect();
+    pages.sort();
+    pages
+}
+
+/// How a page calls itself and one that it has to do with: the two ways in which that is said.
+pub const DECISION_LINKS: [(&str, &str); 2] =
+    [("Replaces", "Replaced by"), ("Amends", "Amended by")];
+
+/// Which pages a page names behind a word at its top: the names of their files.
+pub fn linked<'a>(page: &'a str, word: &str) -> Vec<&'a str> {
+    let behind = format!("**{word} [page ");
+    let links = page.split(&behind).skip(1);
+    links.filter_map(|rest| rest.split_once("](")?.1.split(')').next()).collect()
+}
+
+fn decision_rows() -> String {
+    let mut out = String::from("| page | what was decided | state |\n| --- | --- | --- |\n");
+    for (name, text) in decisions() {
+        let heading = text.lines().next().unwrap_or_default();
+        let (number, title) = heading.trim_start_matches("# ").split_once(". ").unwrap_or_default();
+        let mut state = Vec::new();
+        for (_, word) in DECISION_LINKS {
+            for name in linked(&text, word) {
+                let number = name.split('-').next().unwrap_or(name).trim_start_matches('0');
+                state.push(format!("{} {number}", word.to_lowercase()));
+            }
+        }
+        let state = if state.is_empty() { "holds".to_owned() } else { state.join(", ") };
+        let _ = writeln!(out, "| [{number}]({name}) | {title} | {state} |");
+    }
+    out
 }
 
 fn errors() -> String {

@@ -183,7 +183,7 @@ fn a_conversation_whose_worker_dies_ends_with_one_error_and_its_rest_is_run_by_n
     assert_eq!(wire.error(), ErrorCode::WorkerDied);
     broker.await_new_pid(1, old);
     // The client may not have known yet; what it still sends is nobody's. Its last piece looks like
-    // a new request of the same sequence, so it is answered (docs/decisions/0027).
+    // a new request of the same sequence, so it is answered (docs/decisions/0022).
     wire.send(Frame::data(more, bytes::Bytes::from_static(b"two")));
     wire.send(Frame::data(wire::request(1), bytes::Bytes::from_static(b"three")));
     assert_eq!(wire.error(), ErrorCode::NoConversation);

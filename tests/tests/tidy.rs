@@ -292,29 +292,27 @@ fn every_unsafe_says_why_it_is_sound() {
 }
 
 #[test]
-fn each_decision_has_a_number_of_its_own() {
-    let folder = docs::root().join("docs/decisions");
-    let mut pages: Vec<(String, String)> = std::fs::read_dir(&folder)
-        .expect("docs/decisions")
-        .map(|entry| entry.expect("an entry of docs/decisions"))
-        .map(|entry| (entry.file_name().into_string().expect("a name in ASCII"), entry.path()))
-        .filter(|(name, _)| name != "README.md")
-        .map(|(name, path)| (name, std::fs::read_to_string(path).expect("a page")))
-        .collect();
-    pages.sort();
-    let number = |name: &str| name.split_once('-')?.0.parse::<u32>().ok();
+fn decisions_are_numbered_without_holes_and_say_what_became_of_them() {
+    let pages = docs::decisions();
     let mut faults = Vec::new();
-    for (at, (name, text)) in pages.iter().enumerate() {
-        match number(name) {
-            None => faults.push(format!("{name}: call it NNNN-what-was-decided.md")),
-            Some(n) if !text.starts_with(&format!("# {n}. ")) => {
-                faults.push(format!("{name}: begin its heading with '# {n}. '"));
+    for (number, (name, text)) in (1..).zip(&pages) {
+        if !name.starts_with(&format!("{number:04}-")) {
+            faults.push(format!("{name}: the next number is {number}; call it {number:04}-…"));
+        }
+        if !text.starts_with(&format!("# {number}. ")) {
+            faults.push(format!("{name}: begin its heading with '# {number}. '"));
+        }
+        for (earlier, later) in docs::DECISION_LINKS {
+            for (word, answer) in [(earlier, later), (later, earlier)] {
+                for other in docs::linked(text, word) {
+                    let there = pages.iter().find(|(name, _)| name == other);
+                    if !there.is_some_and(|(_, text)| docs::linked(text, answer).contains(&&**name))
+                    {
+                        faults.push(format!("{name}: {word} {other}, which does not say {answer}"));
+                    }
+                }
             }
-            Some(n) if at > 0 && number(&pages[at - 1].0) == Some(n) => {
-                faults.push(format!("{name}: {n} is taken by {}; take the next", pages[at - 1].0));
-            }
-            Some(_) => {}
         }
     }
-    complain("decisions are cited by number, so each has one of its own", &faults);
+    complain("decisions are cited by number", &faults);
 }
