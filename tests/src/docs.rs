@@ -158,10 +158,11 @@ pub const DECISION_LINKS: [(&str, &str); 2] =
     [("Replaces", "Replaced by"), ("Amends", "Amended by")];
 
 /// Which pages a page names behind a word at its top: the names of their files.
-pub fn linked<'a>(page: &'a str, word: &str) -> Vec<&'a str> {
-    let behind = format!("**{word} [page ");
-    let links = page.split(&behind).skip(1);
-    links.filter_map(|rest| rest.split_once("](")?.1.split(')').next()).collect()
+pub fn linked(page: &str, word: &str) -> Vec<String> {
+    let page = page.split_whitespace().collect::<Vec<_>>().join(" ");
+    let begin = format!("**{word} [page ");
+    let file = |link: &str| Some(link.split_once("](")?.1.split_once(')')?.0.to_owned());
+    page.split(&begin).skip(1).filter_map(file).collect()
 }
 
 fn decision_rows() -> String {
@@ -172,7 +173,7 @@ fn decision_rows() -> String {
         let mut state = Vec::new();
         for (_, word) in DECISION_LINKS {
             for name in linked(&text, word) {
-                let number = name.split('-').next().unwrap_or(name).trim_start_matches('0');
+                let number = name.split('-').next().unwrap_or(&name).trim_start_matches('0');
                 state.push(format!("{} {number}", word.to_lowercase()));
             }
         }
@@ -185,10 +186,12 @@ fn decision_rows() -> String {
 fn errors() -> String {
     format!(
         "# Errors\n\nMade from the table of errors (`protocol/src/errors.rs`); a test keeps it fresh.\n\n\
-         Every accepted request has exactly one outcome: the worker's final reply, or one of these. `ran` decides whether asking\n\
-         again is safe: `no` – it never reached a worker; `maybe` – it did, and nobody knows whether it took effect; `yes` – the worker itself\n\
-         answered. An error's own `ran` line may be more exact than this table (`deadline` is `no` for a request that was\n\
-         still waiting). Positive numbers are not here: they belong to the workers and are passed through.\n\n{}",
+         Every accepted request has exactly one outcome: the worker's final reply, or one of these.\n\
+         `ran` decides whether asking again is safe: `no` – it never reached a worker; `maybe` – it\n\
+         did, and nobody knows whether it took effect; `yes` – the worker itself answered. An error's\n\
+         own `ran` line may be more exact than this table (`deadline` is `no` for a request that was\n\
+         still waiting). Positive numbers are not here: they belong to the workers and are passed\n\
+         through.\n\n{}",
         error_rows()
     )
 }
@@ -216,8 +219,8 @@ fn setting_rows(rows: &[SettingRow]) -> String {
 fn config() -> String {
     format!(
         "# Settings\n\nMade from the tables of settings (`protocol/src/settings.rs`); a test keeps it fresh.\n\n\
-         ## The broker\n\nGiven at the start with `isectd --set NAME=VALUE`, shown by `settings`, changed while it runs by `set NAME VALUE`\n\
-         (those that are live) and then kept in the state directory.\n\n{}\n\
+         ## The broker\n\nGiven at the start with `isectd --set NAME=VALUE`, shown by `settings`, changed while it\n\
+         runs by `set NAME VALUE` (those that are live) and then kept in the state directory.\n\n{}\n\
          ## A service\n\nGiven with `config service NAME SETTING=VALUE …`, also later, for a service that exists.\n\n{}",
         setting_rows(SETTINGS),
         setting_rows(SERVICE_SETTINGS)
@@ -227,8 +230,9 @@ fn config() -> String {
 fn facts() -> String {
     let mut out = String::from(
         "# Facts\n\nMade from the table of facts (`broker/src/engine/fact.rs`); a test keeps it fresh.\n\n\
-         What the broker finds worth remembering. Facts go to the log at their level, to `listevents` once `config events N` has been\n\
-         said, and to whoever says `watch`. A request that goes well leaves no fact, only counters.\n\n\
+         What the broker finds worth remembering. Facts go to the log at their level, to\n\
+         `listevents` once `config events N` has been said, and to whoever says `watch`. A request\n\
+         that goes well leaves no fact, only counters.\n\n\
          | number | kind | level | recorded when |\n| --- | --- | --- | --- |\n",
     );
     for row in FACTS {

@@ -291,6 +291,31 @@ fn every_unsafe_says_why_it_is_sound() {
     complain("unsafe without a SAFETY line", &faults);
 }
 
+/// How many words a line of a page has that could stand on different lines: what stands in
+/// backticks is one, and so is a link's address.
+fn breakable_words(line: &str) -> usize {
+    let text = line.trim_start_matches([' ', '-', '*']);
+    let outside: Vec<&str> = text.split('`').step_by(2).collect();
+    outside.join("x").split_whitespace().count()
+}
+
+#[test]
+fn pages_have_lines_that_people_can_read() {
+    let mut faults = Vec::new();
+    for (name, text) in docs::texts().iter().filter(|(name, _)| name.ends_with(".md")) {
+        let mut is_block = false;
+        for (at, line) in text.lines().enumerate() {
+            is_block ^= line.trim_start().starts_with("```");
+            let is_table = line.trim_start().starts_with('|');
+            let columns = line.chars().count();
+            if columns > LINE_MAX && !is_block && !is_table && breakable_words(line) > 1 {
+                faults.push(format!("{name}:{}: {columns} columns; break it", at + 1));
+            }
+        }
+    }
+    complain("at most 100 columns, but for tables, blocks and what can't be broken", &faults);
+}
+
 #[test]
 fn decisions_are_numbered_without_holes_and_say_what_became_of_them() {
     let pages = docs::decisions();
@@ -305,9 +330,8 @@ fn decisions_are_numbered_without_holes_and_say_what_became_of_them() {
         for (earlier, later) in docs::DECISION_LINKS {
             for (word, answer) in [(earlier, later), (later, earlier)] {
                 for other in docs::linked(text, word) {
-                    let there = pages.iter().find(|(name, _)| name == other);
-                    if !there.is_some_and(|(_, text)| docs::linked(text, answer).contains(&&**name))
-                    {
+                    let there = pages.iter().find(|(name, _)| *name == other);
+                    if !there.is_some_and(|(_, text)| docs::linked(text, answer).contains(name)) {
                         faults.push(format!("{name}: {word} {other}, which does not say {answer}"));
                     }
                 }

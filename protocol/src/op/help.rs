@@ -99,50 +99,49 @@ fn near(word: &str) -> Option<&'static str> {
     words::nearest(word, firsts.filter(|first| !is_danger(first) || words::is_slip(word, first)))
 }
 
+/// Paragraphs at the beginning of docs/op.md.
+const PAGE_INTRO: &[&str] = &[
+    "# Operator commands",
+    "Made from the table of commands (`protocol/src/op/table.rs`); a test keeps it fresh. Send them \
+     to the service `op`: `isdclient -c \"services\"`, or interactively with `isdclient`. What a \
+     command may do: *read* shows something, *change* can be changed back, *danger* ends work or \
+     the broker.",
+    "Words are split at white space; `'…'`, `\"…\"` and `\\` quote as in a shell. One message is one \
+     command. In scripts blank lines and lines that begin with `#` are skipped.",
+    "## In JSON and on terminals",
+    "With `isdclient --json` (`format json` at the login) an answer is one JSON object, as \
+     [op.schema.json](op.schema.json) says, which is made from the same tables: a definition for \
+     each command. Switches are `true` and `false`; lists are arrays, also empty ones; what there \
+     is not is `null`; spans of time are whole microseconds and end with `_us`; moments are RFC \
+     3339. A thing has one name everywhere: `pid`, `worker`, `since`. Numbers are whole and may \
+     have 64 bits; all of them count from 0 or 1, so a reader that has only doubles stays exact up \
+     to 2^53. Of `watch` each line is an object. Where there is no answer, `isdclient` prints an \
+     object `error` in its place on standard output (and the same in words on standard error), \
+     also for a command line that makes no sense, or without a broker: number, name, whose, ran, \
+     text, advice, the command, and file and line of a script.",
+    "On a terminal tables fit its width (`columns` at the login): names are cut with `…`, further \
+     columns stand in a line of their own, texts flow. The whole is in a pipe, in JSON, and on the \
+     page of the thing (`worker ID`).",
+    "## All commands",
+];
+
+/// Widest line of docs/op.md outside of its tables.
+const PAGE_WIDTH: usize = 100;
+
 /// The page docs/op.md.
 pub fn markdown() -> String {
-    let mut out = String::from(
-        "# Operator commands\n\n\
-         Made from the table of commands (`protocol/src/op/table.rs`); a test keeps it fresh. \
-         Send them to\n\
-         the service `op`: `isdclient -c \"services\"`, or interactively with `isdclient`.\n\
-         What a command may do: *read* shows something, *change* can be changed back, *danger* \
-         ends work\n\
-         or the broker.\n\n\
-         Words are split at white space; `'…'`, `\"…\"` and `\\` quote as in a shell. \
-         One message is one\n\
-         command. In scripts blank lines and lines that begin with `#` are skipped.\n\n\
-         ## In JSON and on terminals\n\n\
-         With `isdclient --json` (`format json` at the login) an answer is one JSON object, as \
-         [op.schema.json](op.schema.json)\n\
-         says, which is made from the same tables: a definition for each command. Switches are \
-         `true` and `false`;\n\
-         lists are arrays, also empty ones; what there is not is `null`; spans of time are whole \
-         microseconds and end with\n\
-         `_us`; moments are RFC 3339. A thing has one name everywhere: `pid`, `worker`, `since`. \
-         Numbers are whole and\n\
-         may have 64 bits; all of them count from 0 or 1, so a reader that has only doubles \
-         stays exact up to 2^53. Of\n\
-         `watch` each line is an object. Where there is no answer, `isdclient` prints an object \
-         `error` in its place on\n\
-         standard output (and the same in words on standard error), also for a command line \
-         that makes no sense, or\n\
-         without a broker: number, name, whose, ran, text, advice, the command, and file and \
-         line of a script.\n\n\
-         On a terminal tables fit its width (`columns` at the login): names are cut with `…`, \
-         further columns stand in a\n\
-         line of their own, texts flow. The whole is in a pipe, in JSON, and on the page of the \
-         thing (`worker ID`).\n\n\
-         ## All commands\n\n\
-         | command | may | text |\n| --- | --- | --- |\n",
-    );
+    let flow = |text: &str| wrap(text, PAGE_WIDTH).join("\n");
+    let mut out = String::new();
+    PAGE_INTRO.iter().for_each(|text| out.push_str(&format!("{}\n\n", flow(text))));
+    out.push_str("| command | may | text |\n| --- | --- | --- |\n");
     for row in COMMANDS {
         let usage = row.usage.replace('|', "\\|").replace('\n', "`<br>`");
         let short = row.short.replace('|', "\\|");
         out.push_str(&format!("| `{usage}` | {} | {short} |\n", row.effect.word()));
     }
     for row in COMMANDS {
-        out.push_str(&format!("\n## {}\n\n```\n{}\n```\n\n{}\n", row.name, row.usage, row.long));
+        let long = flow(row.long);
+        out.push_str(&format!("\n## {}\n\n```\n{}\n```\n\n{long}\n", row.name, row.usage));
         if !row.args.is_empty() {
             out.push_str("\n| argument | meaning |\n| --- | --- |\n");
         }
