@@ -103,6 +103,29 @@ fn execd_ends_in_order_although_a_start_hangs() {
 }
 
 #[test]
+fn a_start_that_hangs_outlives_an_execd_that_is_killed_and_can_be_stopped_by_the_next() {
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state").display().to_string();
+    let mute = common::script(home.path(), "mute", "sleep 1000");
+    let _lease = hold(&mute);
+    let mut execd = Execd::unix(&["--state", &state]);
+    let mut broker = execd.broker("b");
+    broker.start(1, &mute, &[]);
+    let pid = until("it is forked", || beginning(&execd).first().copied());
+    assert_eq!(broker.list(), [(1, pid)]);
+    execd.signal(Signal::SIGKILL);
+    execd.wait();
+    drop(broker);
+    let next = Execd::unix(&["--state", &state]);
+    let mut broker = next.broker("b");
+    assert_eq!(broker.list(), [(1, pid)]);
+    assert!(is_running(pid));
+    broker.stop(1, 10);
+    assert_eq!(broker.exited().0.pid, pid);
+    wait_gone(pid);
+}
+
+#[test]
 fn the_descriptors_of_a_start_are_its_streams_and_the_way_back() {
     let execd = Execd::tcp(&[]);
     let mute = execd.script("mute", "sleep 1000");

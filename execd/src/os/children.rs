@@ -286,9 +286,14 @@ impl Children {
             return Ok(());
         }
         let pid = group(process.entry.pid);
+        // One that an earlier execd was about to start may not lead its group yet.
+        let to_group = |number| match raw::send_signal(-pid, number) {
+            Err(Errno::ESRCH) => raw::send_signal(pid, number),
+            sent => sent,
+        };
         let sent = match signal {
-            Signal::TermGroup => raw::send_signal(-pid, libc::SIGTERM),
-            Signal::KillGroup => raw::send_signal(-pid, libc::SIGKILL),
+            Signal::TermGroup => to_group(libc::SIGTERM),
+            Signal::KillGroup => to_group(libc::SIGKILL),
             Signal::Process(number) => raw::send_signal(pid, number),
         };
         match sent {
