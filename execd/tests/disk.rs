@@ -5,7 +5,8 @@
 
 mod common;
 
-use common::{Execd, is_root, is_running, until};
+use common::{Execd, is_root, is_running, until, wait_gone};
+use nix::sys::signal::Signal;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
@@ -92,4 +93,29 @@ fn a_state_directory_whose_disk_does_not_answer_keeps_nobody_waiting() {
         let text = std::fs::read_to_string(&file).unwrap();
         assert!(text.contains(&format!(" {} ", pids[1])) && is_running(pids[1]), "{text}");
     }
+}
+
+#[test]
+fn a_start_that_was_not_written_down_is_ended_by_the_next_execd() {
+    if !is_root() {
+        return;
+    }
+    let Some(disk) = Disk::make() else { return };
+    let state = disk.root().join("state").display().to_string();
+    let home = tempfile::tempdir().unwrap();
+    let mute = common::script(home.path(), "mute", "sleep 1000");
+    let mut execd = Execd::unix(&["--state", &state]);
+    let mut broker = execd.broker("b");
+    let lease = common::hold(&mute);
+    assert!(disk.freeze(true));
+    broker.start(1, &mute, &[]);
+    let pid = until("it is forked", || common::beginning(&execd).first().copied());
+    execd.signal(Signal::SIGKILL);
+    // Its thread waits for the disk.
+    assert!(disk.freeze(false));
+    execd.wait();
+    assert_eq!(lines(Path::new(&state).join("execd.children").as_path()), 1, "it was written");
+    let _next = Execd::unix(&["--state", &state]);
+    wait_gone(pid);
+    drop(lease);
 }

@@ -5,42 +5,12 @@
 
 mod common;
 
-use common::{Execd, is_running, until, wait_gone};
-use nix::libc;
+use common::{Execd, beginning, hold, is_running, until, wait_gone};
 use nix::sys::signal::Signal;
 use protocol::bodies::{Ending, ExecSignal};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{RunId, WorkerId};
-use std::fs::File;
-use std::os::fd::AsRawFd;
-
-/// `fcntl`'s `F_SETSIG` on Linux.
-const F_SETSIG: i32 = 10;
-
-/// Makes everybody wait who opens the file, as long as what this returns is there.
-fn hold(path: &str) -> File {
-    let file = File::open(path).unwrap();
-    #[expect(unsafe_code, reason = "nix has no leases")]
-    // SAFETY: both calls take numbers alone.
-    let taken = unsafe {
-        // Whoever holds a lease is told by a signal that it is wanted; of this one the default is
-        // to be ignored.
-        libc::fcntl(file.as_raw_fd(), F_SETSIG, libc::SIGURG);
-        libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)
-    };
-    assert_eq!(taken, 0, "a lease: {}", std::io::Error::last_os_error());
-    file
-}
-
-/// The processes that execd has forked and that do not run their program yet.
-fn beginning(execd: &Execd) -> Vec<u32> {
-    let list = format!("/proc/{0}/task/{0}/children", execd.pid());
-    let list = std::fs::read_to_string(list).unwrap_or_default();
-    let pids = list.split_ascii_whitespace().map(|pid| pid.parse().unwrap());
-    let name = |pid: &u32| std::fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    pids.filter(|pid| name(pid) == "isdexecd-start\n").collect()
-}
 
 #[test]
 fn a_program_that_does_not_answer_keeps_nobody_waiting() {
@@ -99,6 +69,45 @@ fn execd_ends_in_order_although_a_start_hangs() {
     let pid = until("it is forked", || beginning(&execd).first().copied());
     execd.signal(Signal::SIGTERM);
     assert_eq!(execd.wait().code(), Some(0));
+    wait_gone(pid);
+}
+
+#[test]
+fn a_start_that_is_killed_before_its_program_runs_is_no_process_that_ran() {
+    let execd = Execd::unix(&[]);
+    let mute = execd.script("mute", "sleep 1000");
+    let _lease = hold(&mute);
+    let mut broker = execd.broker("b");
+    broker.start(1, &mute, &[]);
+    let pid = until("it is forked", || beginning(&execd).first().copied());
+    common::kill(pid, Signal::SIGKILL);
+    let frame = broker.next();
+    let Frame::ExecFailed(failed) = frame else { panic!("{frame:?}") };
+    assert!(failed.text.contains("was killed before it began to run"), "{}", failed.text);
+    assert!(broker.list().is_empty());
+}
+
+#[test]
+fn a_start_that_hangs_outlives_an_execd_that_is_killed_and_can_be_stopped_by_the_next() {
+    let home = tempfile::tempdir().unwrap();
+    let state = home.path().join("state").display().to_string();
+    let mute = common::script(home.path(), "mute", "sleep 1000");
+    let _lease = hold(&mute);
+    let mut execd = Execd::unix(&["--state", &state]);
+    let mut broker = execd.broker("b");
+    broker.start(1, &mute, &[]);
+    let pid = until("it is forked", || beginning(&execd).first().copied());
+    assert_eq!(broker.list(), [(1, pid)]);
+    execd.signal(Signal::SIGKILL);
+    execd.wait();
+    drop(broker);
+    let next = Execd::unix(&["--state", &state]);
+    let mut broker = next.broker("b");
+    assert_eq!(broker.list(), [(1, pid)]);
+    assert!(is_running(pid));
+    // There is nothing that could end in order.
+    broker.stop(1, 600_000);
+    assert_eq!(broker.exited().0.pid, pid);
     wait_gone(pid);
 }
 

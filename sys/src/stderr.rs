@@ -194,13 +194,22 @@ fn write_all(mut bytes: &[u8]) -> nix::Result<()> {
 pub fn last_words(text: &str) {
     let line = format!("{text}\n");
     let (done, wait) = channel();
+    let own = line.clone();
     let write = move || {
         // A failure is known to nobody who could be told.
-        let _ = write_all(line.as_bytes());
+        let _ = write_all(own.as_bytes());
         let _ = done.send(());
     };
     if threads::spawn("last words", write).is_ok() {
         let _ = wait.recv_timeout(LAST_WORDS_TIME);
+        return;
+    }
+    // No room for a thread: as much as is taken at once.
+    let stderr = io::stderr();
+    let wait = u16::try_from(LAST_WORDS_TIME.as_millis()).unwrap_or(u16::MAX);
+    let mut fds = [PollFd::new(stderr.as_fd(), PollFlags::POLLOUT)];
+    if poll(&mut fds, PollTimeout::from(wait)).is_ok_and(|count| count > 0) {
+        let _ = write_all(line.as_bytes());
     }
 }
 

@@ -254,7 +254,7 @@ fn unsafe_stands_in_one_module() {
             let is_allowed = name.starts_with("execd/src/os/")
                 || name == "sys/src/signals.rs"
                 // File leases: no crate has them.
-                || name == "execd/tests/launch.rs"
+                || name == "execd/tests/common/lease.rs"
                 || name.starts_with("tests/tests/tidy")
                 || name.starts_with("benches/");
             !is_allowed

@@ -1,6 +1,6 @@
 //! Workers that can't be reached: how long one that lost its connection is waited for, whether its
 //! host can be asked to do anything, what silence means. A machine that is cut off keeps its
-//! workers (docs/decisions/0026). Not what follows an end: `process`.
+//! workers (docs/decisions/0021). Not what follows an end: `process`.
 
 use super::due::Due;
 use super::fact::FactKind;

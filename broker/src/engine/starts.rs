@@ -1,6 +1,6 @@
 //! What identifies one start of a worker, and which messages about it are valid: reports of hosts,
 //! processes that a host lists, logins. A start is one run of one worker as it is configured; what
-//! outlived it is never taken for the worker again (docs/decisions/0025).
+//! outlived it is never taken for the worker again (docs/decisions/0020).
 
 use super::action::Action;
 use super::due::Due;

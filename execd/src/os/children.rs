@@ -169,7 +169,8 @@ impl Children {
     /// A refusal is told when the process has ended, so that no process is there that is not known.
     pub(super) fn launched(&mut self, child: ChildId) -> Option<Input> {
         let process = self.table.get_mut(&child)?;
-        if process.launch.as_mut()?.progress() != Progress::Runs {
+        let pid = process.entry.pid;
+        if process.launch.as_mut()?.progress(|| state::has_begun(pid)) != Progress::Runs {
             return None;
         }
         let start = process.launch.take()?.start;
@@ -181,14 +182,16 @@ impl Children {
     pub(super) fn await_launch(&mut self, child: ChildId, until: impl Fn() -> Micros) -> bool {
         let Some(process) = self.table.get_mut(&child) else { return false };
         let Some(launch) = &mut process.launch else { return false };
-        while launch.progress() == Progress::Pending {
+        let pid = process.entry.pid;
+        let has_begun = || state::has_begun(pid);
+        while launch.progress(has_begun) == Progress::Pending {
             let is_told = launch.source().is_some_and(|source| is_ready(source, until()));
             if !is_told {
                 return false;
             }
         }
-        let is_refused = matches!(launch.progress(), Progress::Refused(_));
-        let watch = if is_refused { raw::watch(process.entry.pid).ok() } else { None };
+        let is_refused = matches!(launch.progress(has_begun), Progress::Refused(_));
+        let watch = if is_refused { raw::watch(pid).ok() } else { None };
         watch.is_some_and(|watch| is_ready(watch.as_fd(), until()))
     }
 
@@ -223,13 +226,13 @@ impl Children {
     }
 
     /// A process was reaped: what is left in its pipes, then its end.
-    pub(super) fn reaped(&mut self, pid: u32, reaped: Reaped) -> Vec<Input> {
+    pub(super) fn reaped(&mut self, pid: u32, reaped: Reaped, has_begun: bool) -> Vec<Input> {
         let Some(child) = self.pids.get(&pid).copied() else { return Vec::new() };
         let Some(process) = self.table.get_mut(&child) else { return Vec::new() };
         process.is_over = true;
         let mut inputs = Vec::new();
         if let Some(mut launch) = process.launch.take() {
-            if let Progress::Refused((lasting, text)) = launch.progress() {
+            if let Progress::Refused((lasting, text)) = launch.progress(|| has_begun) {
                 return vec![Input::SpawnFailed { child, lasting, text }];
             }
             inputs.push(process.runs(child, &launch.start));
@@ -286,7 +289,14 @@ impl Children {
             return Ok(());
         }
         let pid = group(process.entry.pid);
+        // What an earlier execd was about to start does not lead its group yet, and has its signals
+        // blocked.
+        let is_beginning = process.watch.is_some() && !state::has_begun(process.entry.pid);
         let sent = match signal {
+            Signal::TermGroup | Signal::KillGroup if is_beginning => {
+                raw::send_signal(pid, libc::SIGKILL)
+            }
+            Signal::Process(_) if is_beginning => Err(Errno::EBUSY),
             Signal::TermGroup => raw::send_signal(-pid, libc::SIGTERM),
             Signal::KillGroup => raw::send_signal(-pid, libc::SIGKILL),
             Signal::Process(number) => raw::send_signal(pid, number),

@@ -22,6 +22,13 @@ use std::path::Path;
 /// Where the child has its end of the pipe.
 const ANSWER_FD: i32 = 3;
 
+/// Where it has the file by which the next execd of the state directory knows whose start it is,
+/// until its program runs, whose environment says it.
+pub(super) const SIGN_FD: i32 = 4;
+
+/// The numbers below this one are the child's to use: execd has nothing of its own there.
+pub(super) const NUMBERS: i32 = SIGN_FD + 1;
+
 /// Most bytes of a refusal: what an empty pipe takes at once, so that the child never waits.
 const REFUSAL_BYTES_MAX: usize = 32 << 10;
 
@@ -38,7 +45,7 @@ const SCRIPT: u8 = b'/';
 const FAILED: u8 = b'#';
 
 /// What the process looks like to `ps` until it is the program.
-const NAME: &std::ffi::CStr = c"isdexecd-start";
+pub(super) const NAME: &std::ffi::CStr = c"isdexecd-start";
 
 /// The child's ends of its pipes.
 #[derive(Debug)]
@@ -86,8 +93,9 @@ impl Launch {
         (!self.is_at_end).then(|| self.answer.as_fd())
     }
 
-    /// Reads what is there.
-    pub(super) fn progress(&mut self) -> Progress {
+    /// Reads what is there. Whether the program has begun to run is asked of the kernel: the end of
+    /// the process closes the pipe, too.
+    pub(super) fn progress(&mut self, has_begun: impl FnOnce() -> bool) -> Progress {
         let mut bytes = [0; 4096];
         while !self.is_at_end {
             match read(&self.answer, &mut bytes) {
@@ -101,16 +109,21 @@ impl Launch {
         }
         match self.refusal() {
             Some(refusal) => Progress::Refused(refusal),
-            None if self.is_given_up => Progress::Refused((
-                false,
-                format!(
-                    "{} was ended before it began to run; if that took long, its file system does \
-                     not answer, or this machine is overloaded",
-                    self.start.path
-                ),
-            )),
-            None => Progress::Runs,
+            None if has_begun() => Progress::Runs,
+            None => Progress::Refused((false, self.why_never())),
         }
+    }
+
+    /// Why its process ended before its program began to run.
+    fn why_never(&self) -> String {
+        let path = &self.start.path;
+        if self.is_given_up {
+            return format!(
+                "{path} was ended before it began to run; if that took long, its file system does \
+                 not answer, or this machine is overloaded"
+            );
+        }
+        format!("{path} was killed before it began to run, by a signal that execd did not send")
     }
 
     /// What the child said last, if it was no program then.
@@ -148,52 +161,63 @@ impl Launch {
 /// What the forked child does: all from the look at the program to the exec. `extern "C"`, because
 /// a panic must not unwind from here into the loop of execd, of which this is a copy; it aborts.
 pub(super) extern "C" fn become_program(recipe: &Recipe, start: &ExecStart, ends: &Ends) -> ! {
-    let made = match place(ends) {
+    if let Err(errno) = connect(ends) {
+        let text = format!("{} is not started: its streams: {errno}", start.path);
+        tell(ends.answer.as_fd(), &[&[PASSING], text.as_bytes()].concat());
+        raw::exit_now(1);
+    }
+    #[expect(unsafe_code, reason = "the descriptor was put there by number")]
+    // SAFETY: `connect` has put the pipe there, and this process keeps it until its end.
+    let answer = unsafe { BorrowedFd::borrow_raw(ANSWER_FD) };
+    let made = match close_others(recipe) {
         Ok(()) => image(recipe, start),
-        Err(errno) => Err((false, format!("{} is not started: its streams: {errno}", start.path))),
+        Err(errno) => Err((false, format!("{} is not started: /dev/null: {errno}", start.path))),
     };
     match made {
         Ok((image, interpreter)) => {
             if let Some(name) = interpreter {
                 // From the first 256 bytes of a file: two bytes can say how long it is.
                 let size = u16::try_from(name.len()).unwrap_or(u16::MAX);
-                tell(&[&[SCRIPT], &size.to_ne_bytes()[..], name.as_bytes()].concat());
+                tell(answer, &[&[SCRIPT], &size.to_ne_bytes()[..], name.as_bytes()].concat());
             }
             let error = enter(&recipe.shape, &image);
             // From here on no memory can be had, perhaps.
             let mut said = [FAILED, 0, 0, 0, 0];
             said[1..].copy_from_slice(&error.raw_os_error().unwrap_or(0).to_ne_bytes());
-            tell(&said);
+            tell(answer, &said);
         }
         Err((is_lasting, text)) => {
             let kind = if is_lasting { LASTING } else { PASSING };
             let text = &text.as_bytes()[..text.len().min(REFUSAL_BYTES_MAX)];
-            tell(&[&[kind], text].concat());
+            tell(answer, &[&[kind], text].concat());
         }
     }
     raw::exit_now(1)
 }
 
 /// Writes where the parent reads; an error means that nobody does.
-fn tell(said: &[u8]) {
-    #[expect(unsafe_code, reason = "the descriptor was put there by number")]
-    // SAFETY: `place` has put the pipe there, and this process keeps it until its end.
-    let answer = unsafe { BorrowedFd::borrow_raw(ANSWER_FD) };
+fn tell(answer: BorrowedFd<'_>, said: &[u8]) {
     let _ = write(answer, said);
 }
 
-/// Puts the streams where a program expects them, and closes all else that execd had open: a
-/// process that hangs here must not keep a connection open that execd has closed.
-fn place(ends: &Ends) -> nix::Result<()> {
+/// Puts the pipes where they belong. None of `ends` is at one of these numbers before
+/// (`raw::occupy_below`).
+fn connect(ends: &Ends) -> nix::Result<()> {
     let _ = prctl::set_name(NAME);
-    // Of the numbers 0 to 2 none is one of `ends`: a Rust program has them open from its beginning.
-    let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty());
     raw::put_at(&ends.stdout, 1, false)?;
     raw::put_at(&ends.stderr, 2, false)?;
-    raw::put_at(&null?, 0, false)?;
-    raw::put_at(&ends.answer, ANSWER_FD, true)?;
-    raw::close_from(ANSWER_FD + 1);
-    Ok(())
+    raw::put_at(&ends.answer, ANSWER_FD, true)
+}
+
+/// Closes all else that execd had open, but for the sign of whose start it is: a process that hangs
+/// here must not keep a connection open that execd has closed. There is no input.
+fn close_others(recipe: &Recipe) -> nix::Result<()> {
+    if let Some(sign) = &recipe.sign {
+        raw::put_at(sign, SIGN_FD, true)?;
+    }
+    raw::close_from(if recipe.sign.is_some() { NUMBERS } else { SIGN_FD });
+    let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
+    raw::put_at(&null, 0, false)
 }
 
 /// The program, its words and its environment; its interpreter, if it is a script.

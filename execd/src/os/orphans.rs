@@ -2,15 +2,19 @@
 //! "subreaper"), finds out whose they are, and ends those whose worker has ended. Not the members
 //! of a worker's group, which `reap` ends with it.
 
+use super::launch;
 use super::raw;
 use super::state::{self, Stat};
 use nix::libc;
+use nix::sys::stat::fstat;
 use nix::unistd::getsid;
 use protocol::ids::RunId;
 use protocol::limits::RUN_VARIABLE;
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::process;
 
 /// Most bytes of an orphan's environment that are read.
@@ -73,16 +77,36 @@ pub(super) fn end(
 }
 
 /// Ends what names this instance of execd and comes from none of these starts, the ones that are
-/// known to live. That is what workers left behind which ended while no execd was there to take it
-/// in; and a worker of an execd that died before it had written it down, which nobody could find
-/// again.
-pub(super) fn end_unknown(living: &BTreeSet<RunId>, instance: &str) {
+/// known to live. That is what workers left behind which ended while no execd was there to take it in; and a
+/// worker of an execd that died before it had written it down, which nobody could find again. One
+/// whose program does not run yet has the file of the instance open instead.
+pub(super) fn end_unknown(
+    living: &BTreeSet<RunId>,
+    is_known: impl Fn(u32) -> bool,
+    instance: &str,
+    sign: &OwnedFd,
+) {
     for pid in processes() {
-        if run(pid, instance).is_some_and(|run| !living.contains(&run)) {
+        let is_ours = match run(pid, instance) {
+            Some(run) => !living.contains(&run),
+            None => has_sign(pid, sign) && !is_known(pid),
+        };
+        if is_ours {
             tracing::info!(pid, "ending what is not written down, or a worker left behind");
             let _ = raw::send_signal(pid.cast_signed(), libc::SIGKILL);
         }
     }
+}
+
+/// Whether a process is a start whose program does not run yet, of this state directory.
+fn has_sign(pid: u32, sign: &OwnedFd) -> bool {
+    let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
+    if name.trim_ascii_end() != launch::NAME.to_bytes() {
+        return false;
+    }
+    let theirs = fs::metadata(format!("/proc/{pid}/fd/{}", launch::SIGN_FD));
+    let ours = fstat(sign).map(|ours| (ours.st_dev, ours.st_ino));
+    theirs.is_ok_and(|theirs| ours == Ok((theirs.dev(), theirs.ino())))
 }
 
 /// The children of this process.

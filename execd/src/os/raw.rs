@@ -2,11 +2,12 @@
 //! number, process descriptors, extended attributes. Not fork and exec: `spawn` and `enter`.
 
 use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::libc;
+use nix::sys::stat::Mode;
 use protocol::bodies::Ending;
 use std::ffi::CStr;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
 
 /// A process that was reaped.
@@ -86,6 +87,18 @@ pub(super) fn send_signal(target: i32, signal: i32) -> nix::Result<()> {
     // SAFETY: kill takes two numbers and touches no memory.
     let result = unsafe { libc::kill(target, signal) };
     Errno::result(result).map(|_| ())
+}
+
+/// Occupies the numbers below this one where nothing is open, for good: a forked child puts there
+/// what it needs, and must not find it there already.
+pub(super) fn occupy_below(number: i32) {
+    let flags = OFlag::O_RDONLY | OFlag::O_CLOEXEC;
+    while let Ok(null) = open("/dev/null", flags, Mode::empty()) {
+        if null.as_raw_fd() >= number {
+            return;
+        }
+        let _ = null.into_raw_fd();
+    }
 }
 
 /// Puts an open descriptor at a number, and closes what was there. It stays open over an exec

@@ -5,12 +5,14 @@ use super::authenticator::Authenticator;
 use super::begin::{announce, fit, sense, take_signals};
 use super::children::{Children, Source};
 use super::clock::Clock;
+use super::launch;
 use super::link::{self, Link, Received};
 use super::listen::{AccessRules, Admission, Listener};
 use super::log::{self, LogLimiter};
 use super::options::{Failure, Options};
 use super::orphans;
 use super::policy::{self, Identity};
+use super::raw;
 use super::reap;
 use super::spawn::Recipe;
 use super::state::{Entry, State};
@@ -104,6 +106,7 @@ enum Token {
 /// # Errors
 /// It can't listen, the state directory can't be used, … – with the exit status that says which.
 pub fn run(options: Options) -> Result<(), Failure> {
+    raw::occupy_below(launch::NUMBERS);
     if options.built_in {
         // Ctrl-C goes to the broker alone, which then ends this one in order. A refusal means that
         // we lead a group already, which is as good.
@@ -130,6 +133,7 @@ impl ExecLoop {
             Some(directory) => {
                 let (state, recorded) = State::open(directory)?;
                 recipe.instance.clone_from(&state.instance);
+                recipe.sign = state.sign.try_clone().ok();
                 (Some(state), recorded)
             }
         };
@@ -183,9 +187,11 @@ impl ExecLoop {
     }
 
     fn take_recorded(&mut self, recorded: Vec<(Entry, bool)>) {
-        if self.state.is_some() {
-            let living = recorded.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry.run);
-            orphans::end_unknown(&living.collect(), &self.recipe.instance);
+        if let Some(sign) = &self.recipe.sign {
+            let living = || recorded.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry);
+            let pids: BTreeSet<u32> = living().map(|entry| entry.pid).collect();
+            let runs = living().map(|entry| entry.run).collect();
+            orphans::end_unknown(&runs, |pid| pids.contains(&pid), &self.recipe.instance, sign);
         }
         for (entry, alive) in recorded {
             let Entry { worker, run, digest, pid, .. } = entry;
@@ -345,8 +351,8 @@ impl ExecLoop {
     }
 
     pub(super) fn reap(&mut self) {
-        for (pid, reaped) in reap::all(|pid| self.children.has(pid)) {
-            self.inputs.extend(self.children.reaped(pid, reaped));
+        for (pid, reaped, has_begun) in reap::all(|pid| self.children.has(pid)) {
+            self.inputs.extend(self.children.reaped(pid, reaped, has_begun));
         }
     }
 

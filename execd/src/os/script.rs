@@ -2,12 +2,10 @@
 //! the file, no more, and its rules for blanks, ends and what is cut off. Not whether the
 //! interpreter may be started: `check` decides that.
 
-use nix::fcntl::OFlag;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 /// What the kernel reads of a file before it knows what it is (`BINPRM_BUF_SIZE`).
@@ -31,8 +29,8 @@ pub(super) enum Head {
 /// read it either).
 pub(super) fn head(path: impl AsRef<Path>) -> Head {
     let mut bytes = Vec::new();
-    let file = File::options().read(true).custom_flags(OFlag::O_NONBLOCK.bits()).open(path);
-    match file.and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut bytes)) {
+    // Only a forked child asks: where the kernel would wait, it waits as well.
+    match File::open(path).and_then(|file| file.take(HEAD_BYTES as u64).read_to_end(&mut bytes)) {
         Ok(_) => parse(&bytes),
         Err(_) => Head::Other,
     }

@@ -57,6 +57,8 @@ pub(super) struct Recipe {
     files_max: u64,
     /// See [`orphans::instance`].
     pub(super) instance: String,
+    /// The file of the instance, which a child keeps open until its program runs.
+    pub(super) sign: Option<OwnedFd>,
     /// The children's streams stay open when execd dies, so that the next one can read on.
     outlives: bool,
 }
@@ -114,13 +116,15 @@ impl Recipe {
             environment,
             files_max: own.1,
             instance: orphans::instance(),
+            sign: None,
             outlives: options.state.is_some(),
         })
     }
 
     /// All that it makes of each process, line by line, always in the same order.
     pub(super) fn facts(&self) -> Vec<String> {
-        let Self { policy, shape, environment, files_max: _, instance: _, outlives } = self;
+        let Self { policy, shape, environment, files_max: _, instance: _, sign: _, outlives } =
+            self;
         let Policy { allow, trusted, runs_as_self, directory: place } = policy;
         let Shape { limits, account, directory, umask, batch } = shape;
         let mut allow: Vec<String> = allow.iter().map(|dir| format!("allow {dir:?}")).collect();
@@ -161,9 +165,9 @@ impl Recipe {
         fcntl(&answer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).map_err(refused)?;
         let ends = Ends { stdout: child_stdout, stderr: child_stderr, answer: child_answer };
         #[expect(unsafe_code, reason = "the child is made what it shall be between fork and exec")]
-        // SAFETY: besides this thread there is only the one that writes the log, and it holds no
-        // lock that `become_program` takes; memory may be allocated in a forked child (the C
-        // library sees to it). The child never returns from the call.
+        // SAFETY: the other threads (one writes the log, one the state directory) hold no lock that
+        // `become_program` takes; memory may be allocated in a forked child (the C library sees to
+        // it). The child never returns from the call.
         let forked = unsafe { fork() }.map_err(refused)?;
         match forked {
             ForkResult::Child => become_program(self, &start, &ends),

@@ -11,7 +11,7 @@ use nix::sys::stat::fstat;
 use protocol::ids::{RunId, WorkerId};
 use std::fs::{self, File};
 use std::io::{self, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -126,6 +126,20 @@ pub(super) fn stat(pid: u32) -> Option<Stat> {
     Some(Stat { parent: number(1)?, session: number(3)?, start_time })
 }
 
+/// A process has not executed a program since it was forked (`PF_FORKNOEXEC`).
+const NOT_EXECUTED: u32 = 0x40;
+
+/// Whether a process has executed a program since it was forked. What is not known is taken for
+/// yes; of one that has ended it is known until it is reaped.
+pub(super) fn has_begun(pid: u32) -> bool {
+    let flags = || -> Option<u32> {
+        let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+        let stat = String::from_utf8_lossy(&stat);
+        stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(6)?.parse().ok()
+    };
+    flags().is_none_or(|flags| flags & NOT_EXECUTED == 0)
+}
+
 /// When a process was started.
 pub(super) fn start_time(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_time)
@@ -145,6 +159,8 @@ pub(super) struct State {
     /// What tells the starts of this directory's execds from the starts of all others of this
     /// machine, whose numbers may be the same.
     pub(super) instance: String,
+    /// The file of the instance.
+    pub(super) sign: OwnedFd,
 }
 
 impl State {
@@ -157,8 +173,7 @@ impl State {
             Failure::new(Exit::State, text)
         };
         private::directory(directory).map_err(bad)?;
-        // What an execd was about to start when it was killed holds the lock until it has become
-        // the worker.
+        // One that is shutting down holds the lock until all is written.
         let lock = Lock::take_within(&directory.join("execd.lock"), LOCK_WAIT);
         let lock = lock.map_err(|fault| match fault {
             Fault::Held(pid) => Failure::new(
@@ -172,6 +187,7 @@ impl State {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = boot.trim().to_owned();
         let instance = instance(directory).map_err(bad)?;
+        let sign = OwnedFd::from(private::open(&directory.join("execd.instance")).map_err(bad)?);
         let file = directory.join("execd.children");
         let away = |why: String| {
             let text = format!("{}: {why}; move the file away", file.display());
@@ -190,8 +206,8 @@ impl State {
             // of once more, and the workers are looked after now instead of when there is room.
             Err(error) => go_on(&file, &head).ok_or_else(|| bad(error))?,
         };
-        let writer = Writer::start(Target { file, appends, _lock: lock }).map_err(bad)?;
-        Ok((Self { writer, head, instance }, found))
+        let writer = Writer::start(Target { file, appends, _lock: lock });
+        Ok((Self { writer, head, instance, sign }, found))
     }
 
     /// Has one more child written down.

@@ -13,8 +13,10 @@ use tracing::error;
 /// What is to be written, in this order. There is no more of it than of children.
 #[derive(Debug, Default)]
 struct Todo {
-    /// The file anew. What was to be written before it is in it.
+    /// The file anew.
     whole: Option<String>,
+    /// Lines that are in it, too: if there is no room for a whole file, there may be for a line.
+    covered: String,
     /// Lines to be added to it.
     lines: String,
     is_writing: bool,
@@ -46,6 +48,8 @@ impl Shared {
 #[derive(Debug)]
 pub(super) struct Writer {
     shared: Arc<Shared>,
+    /// Where the system has no room for a thread, this writes itself.
+    by_itself: Option<Arc<Mutex<Target>>>,
 }
 
 /// What the thread writes to.
@@ -61,28 +65,39 @@ pub(super) struct Target {
 
 impl Writer {
     /// Starts the thread.
-    ///
-    /// # Errors
-    /// The system has no room for one.
-    pub(super) fn start(target: Target) -> io::Result<Self> {
-        let shared = Arc::<Shared>::default();
-        let own = Arc::clone(&shared);
-        sys::threads::spawn("state", move || target.serve(&own))?;
-        Ok(Self { shared })
+    pub(super) fn start(target: Target) -> Self {
+        let (shared, target) = (Arc::<Shared>::default(), Arc::new(Mutex::new(target)));
+        let (own, theirs) = (Arc::clone(&shared), Arc::clone(&target));
+        match sys::threads::spawn("state", move || serve(&theirs, &own)) {
+            Ok(()) => Self { shared, by_itself: None },
+            Err(_) => Self { shared, by_itself: Some(target) },
+        }
     }
 
     /// Adds a line.
     pub(super) fn append(&self, line: &str) {
         self.shared.lock().lines.push_str(line);
-        self.shared.filled.notify_one();
+        self.wake();
     }
 
     /// Writes the file anew.
     pub(super) fn rewrite(&self, text: String) {
         let mut todo = self.shared.lock();
-        todo.lines.clear();
+        let lines = std::mem::take(&mut todo.lines);
+        todo.covered.push_str(&lines);
         todo.whole = Some(text);
-        self.shared.filled.notify_one();
+        drop(todo);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        match &self.by_itself {
+            None => self.shared.filled.notify_one(),
+            Some(target) => {
+                let todo = std::mem::take(&mut *self.shared.lock());
+                target.lock().unwrap_or_else(PoisonError::into_inner).write(todo);
+            }
+        }
     }
 
     /// Waits until all is written, so long at most; whether it is.
@@ -100,32 +115,41 @@ impl Drop for Writer {
     }
 }
 
+fn serve(target: &Mutex<Target>, shared: &Shared) {
+    loop {
+        let is_idle = |todo: &mut Todo| todo.is_empty() && !todo.is_closed;
+        let todo = shared.filled.wait_while(shared.lock(), is_idle);
+        let mut todo = todo.unwrap_or_else(PoisonError::into_inner);
+        if todo.is_empty() {
+            return;
+        }
+        let is_closed = todo.is_closed;
+        let taken = std::mem::take(&mut *todo);
+        (todo.is_writing, todo.is_closed) = (true, is_closed);
+        drop(todo);
+        target.lock().unwrap_or_else(PoisonError::into_inner).write(taken);
+        shared.lock().is_writing = false;
+        shared.emptied.notify_all();
+    }
+}
+
 impl Target {
-    fn serve(mut self, shared: &Shared) {
-        loop {
-            let is_idle = |todo: &mut Todo| todo.is_empty() && !todo.is_closed;
-            let todo = shared.filled.wait_while(shared.lock(), is_idle);
-            let mut todo = todo.unwrap_or_else(PoisonError::into_inner);
-            if todo.is_empty() {
-                return;
-            }
-            let (whole, lines) = (todo.whole.take(), std::mem::take(&mut todo.lines));
-            todo.is_writing = true;
-            drop(todo);
-            if let Some(text) = whole {
-                match put(&self.file, &text) {
-                    Ok(appends) => self.appends = appends,
-                    Err(error) => error!(%error, "the state directory can't be written"),
+    fn write(&mut self, todo: Todo) {
+        let mut lines = todo.lines;
+        if let Some(text) = todo.whole {
+            match put(&self.file, &text) {
+                Ok(appends) => self.appends = appends,
+                Err(error) => {
+                    error!(%error, "the state directory can't be written");
+                    lines = todo.covered + &lines;
                 }
             }
-            if let Err(error) = self.append(&lines) {
-                error!(
-                    %error,
-                    "the state directory can't be written; a later execd will end what was started"
-                );
-            }
-            shared.lock().is_writing = false;
-            shared.emptied.notify_all();
+        }
+        if let Err(error) = self.append(&lines) {
+            error!(
+                %error,
+                "the state directory can't be written; a later execd will end what was started"
+            );
         }
     }
 
@@ -150,4 +174,42 @@ pub(super) fn put(file: &Path, text: &str) -> io::Result<File> {
     out.write_all(text.as_bytes())?;
     fs::rename(&new, file)?;
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LONG: Duration = Duration::from_secs(60);
+
+    #[test]
+    fn where_the_whole_file_has_no_room_its_new_lines_are_added() {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("file");
+        // In the way of a new file.
+        fs::create_dir(directory.path().join("file.new")).unwrap();
+        let target = || Target {
+            file: file.clone(),
+            appends: private::open(&file).unwrap(),
+            _lock: Lock::take_within(&directory.path().join("lock"), LONG).unwrap(),
+        };
+        let writer = Writer::start(target());
+        // Whatever of it the thread takes at a time.
+        writer.append("one\n");
+        writer.rewrite("one\n".to_owned());
+        writer.append("two\n");
+        writer.rewrite("one\ntwo\n".to_owned());
+        assert!(writer.finish(LONG));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "one\ntwo\n");
+        drop(writer);
+        // The lock is free when all is written; without a thread all is written at once.
+        let target = Arc::new(Mutex::new(target()));
+        let alone = Writer { shared: Arc::default(), by_itself: Some(target) };
+        alone.append("three\n");
+        assert_eq!(fs::read_to_string(&file).unwrap(), "one\ntwo\nthree\n");
+        fs::remove_dir(directory.path().join("file.new")).unwrap();
+        alone.rewrite("anew\n".to_owned());
+        assert!(alone.finish(LONG));
+        assert_eq!(fs::read_to_string(&file).unwrap(), "anew\n");
+    }
 }

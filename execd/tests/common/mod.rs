@@ -5,8 +5,11 @@
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 #![allow(clippy::disallowed_methods, reason = "tests start programs, threads and read the time")]
 
+mod lease;
 mod wire;
 
+#[allow(unused_imports, reason = "each test file uses its part of this")]
+pub(crate) use lease::{beginning, hold};
 use protocol::frame::Frame;
 use std::fs;
 use std::io::{BufRead, BufReader};
