@@ -43,6 +43,7 @@ const PURE: &[&str] = &[
     "std::cmp",
     "std::str",
     "std::iter",
+    "std::marker",
     "std::num",
     "std::error",
     "std::time::Duration",

@@ -4,6 +4,7 @@
 use super::access::PendingLogin;
 use super::fact::{About, FactKind};
 use super::input::Peer;
+use super::keys::TransactionKey;
 use super::links::End;
 use super::live::Live;
 use super::quotas::Class;
@@ -260,7 +261,7 @@ impl Engine {
 
     /// A client is gone: what waits is removed, what runs goes on without it.
     pub(crate) fn client_gone(&mut self, key: usize, why: &str, out: Out<'_>) {
-        let keys: Vec<usize> = self.clients[key].live.keys().collect();
+        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
         for transaction in keys {
             self.client_left(transaction, out);
         }
@@ -290,7 +291,7 @@ impl Engine {
             return;
         }
         self.clients[key].is_blocked = blocked;
-        let keys: Vec<usize> = self.clients[key].live.keys().collect();
+        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
         let mut services = BTreeSet::new();
         for transaction in keys {
             let service = self.transactions[transaction].service;
@@ -315,7 +316,7 @@ impl Engine {
     /// `pri`: also for its waiting requests, but for those with a priority of their own.
     pub(crate) fn set_priority(&mut self, key: usize, priority: u8) {
         self.clients[key].priority = priority;
-        let keys: Vec<usize> = self.clients[key].live.keys().collect();
+        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
         for transaction in keys {
             let Self { transactions, registry, .. } = self;
             if transactions[transaction].head.priority != 0 {
@@ -339,7 +340,7 @@ impl Engine {
         let old = std::mem::replace(&mut self.clients[key].service, service);
         self.registry[old].clients -= 1;
         self.registry[service].clients += 1;
-        let mut waiting: Vec<usize> = self.clients[key].live.keys().collect();
+        let mut waiting: Vec<TransactionKey> = self.clients[key].live.keys().collect();
         waiting.retain(|&transaction| {
             matches!(self.transactions[transaction].stage, Stage::Waiting | Stage::Blocked)
         });

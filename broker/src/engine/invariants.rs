@@ -2,6 +2,7 @@
 //! the simulation, never in production. The numbers are those of the house's list of laws.
 
 use super::Engine;
+use super::keys::TransactionKey;
 use super::links::End;
 use super::transaction::Stage;
 use super::workers::{ProcessState, WorkerList};
@@ -83,7 +84,7 @@ impl Engine {
             {
                 let stage = self.transactions.get(*at).map(|t| t.stage);
                 let expected = if bound { Stage::Bound(key) } else { Stage::Held(key) };
-                law!(stage == Some(expected), "law 2: worker {id} has {at}, which is {stage:?}");
+                law!(stage == Some(expected), "law 2: worker {id} has {at:?}, which is {stage:?}");
             }
         }
         for list in [WorkerList::Lazy, WorkerList::Idle, WorkerList::Busy] {
@@ -100,7 +101,7 @@ impl Engine {
     fn check_transactions(&self) -> Result<(), String> {
         let mut live = 0;
         let mut kept = 0;
-        for (key, t) in &self.transactions {
+        for (key, t) in self.transactions.iter() {
             let id = t.id;
             live += u64::from(!t.is_ended);
             kept += t.kept;
@@ -173,7 +174,7 @@ impl Engine {
         }
         for (key, service) in self.registry.by_id() {
             let name = &service.name;
-            let listed: Vec<usize> = service.queue.iter(&self.transactions).collect();
+            let listed: Vec<TransactionKey> = service.queue.iter(&self.transactions).collect();
             let count = waiting.get(&key).copied().unwrap_or(0);
             law!(
                 listed.len() == service.queue.count() && count == listed.len(),

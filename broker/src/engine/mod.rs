@@ -25,6 +25,7 @@ mod histogram;
 mod host_shutdown;
 mod hosts;
 mod invariants;
+mod keys;
 mod link_events;
 mod retry_budget;
 mod shutdown;
@@ -69,6 +70,7 @@ use due::{Due, DueList};
 use fact::{About, Fact, FactKind};
 use hosts::Host;
 use input::{Asker, Certificates, Input, Listening};
+use keys::{Table, TransactionKey};
 use links::{End, Links};
 use poison::Poison;
 use protocol::frame::Frame;
@@ -81,7 +83,6 @@ use quotas::{FACT_BYTES_MAX, Quotas};
 use recent::Recent;
 use registry::Registry;
 use shutdown::Shutdown;
-use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use transaction::Transaction;
 use wheel::Wheel;
@@ -139,7 +140,7 @@ pub struct Engine {
     hosts: BTreeMap<HostName, Host>,
     /// Hosts with a dial under way.
     dials: BTreeSet<HostName>,
-    transactions: Slab<Transaction>,
+    transactions: Table<TransactionKey, Transaction>,
     wheel: Wheel,
     due: DueList,
     /// When the next `Due::Heartbeat` is.
@@ -147,7 +148,7 @@ pub struct Engine {
     /// Milliseconds between two of them, as they are now.
     beat_ms: u64,
     /// Kept so that expiry allocates nothing.
-    due_keys: Vec<usize>,
+    due_keys: Vec<TransactionKey>,
     next_transaction: u64,
     next_fact: u64,
     next_run: u64,
@@ -198,7 +199,7 @@ impl Engine {
             workers: Workers::default(),
             hosts: BTreeMap::new(),
             dials: BTreeSet::new(),
-            transactions: Slab::new(),
+            transactions: Table::default(),
             wheel: Wheel::default(),
             due: DueList::default(),
             next_beat: None,

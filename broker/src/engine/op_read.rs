@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::clients::Client;
+use super::keys::TransactionKey;
 use super::listing::{Crowd, Rows};
 use super::op_run::{OpResult, not_found, refused};
 use super::states::StateValues;
@@ -218,7 +219,7 @@ impl Engine {
     }
 
     /// The worker that has or holds a transaction.
-    fn holder(&self, transaction: usize) -> Option<u32> {
+    fn holder(&self, transaction: TransactionKey) -> Option<u32> {
         match self.transactions[transaction].stage {
             Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id.0),
             Stage::Waiting | Stage::Blocked => None,
@@ -249,7 +250,7 @@ impl Engine {
         OpReply { blocks }
     }
 
-    pub(crate) fn queue_row(&self, at: usize) -> Vec<Value> {
+    pub(crate) fn queue_row(&self, at: TransactionKey) -> Vec<Value> {
         let t = &self.transactions[at];
         let place = match t.stage {
             Stage::Waiting => "queue",

@@ -3,6 +3,7 @@
 
 use super::action::Action;
 use super::fact::{About, FactKind};
+use super::keys::TransactionKey;
 use super::links::End;
 use super::quotas::Class;
 use super::workers::WorkerList;
@@ -113,7 +114,7 @@ impl Engine {
     }
 
     /// The final reply: figures, outcome, the worker is free.
-    fn completed(&mut self, key: usize, worker: usize, out: Out<'_>) {
+    fn completed(&mut self, key: TransactionKey, worker: usize, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let ran = self.now.since(transaction.dispatched);
         let service = &mut self.registry[transaction.service];

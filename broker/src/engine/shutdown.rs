@@ -5,6 +5,7 @@
 use super::action::{Action, BrokerExit};
 use super::due::Due;
 use super::fact::{About, FactKind};
+use super::keys::TransactionKey;
 use super::transaction::Stage;
 use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
@@ -70,7 +71,7 @@ impl Engine {
         let wait = if may_finish { self.settings.get(Setting::StopAskMs) } else { 0 };
         let until = self.now.plus_millis(wait);
         self.shutdown = Some(Shutdown { status, step: Step::Draining, until });
-        let waiting: Vec<usize> = self
+        let waiting: Vec<TransactionKey> = self
             .transactions
             .iter()
             .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Blocked))
@@ -123,7 +124,7 @@ impl Engine {
 
     /// Requests that are still with workers fail, workers and hosts are asked to end.
     fn stop_all(&mut self, out: Out<'_>) {
-        let running: Vec<usize> =
+        let running: Vec<TransactionKey> =
             self.transactions.iter().filter(|(_, t)| !t.is_ended).map(|(key, _)| key).collect();
         for key in running {
             let text = "the broker is shutting down and waits no longer for the worker";

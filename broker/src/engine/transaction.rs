@@ -2,8 +2,8 @@
 //! Not the choice of a worker: that is `dispatch`.
 
 use super::fact::{About, FactKind};
+use super::keys::{OptionKey, TransactionKey};
 use super::links::End;
-use super::queue::NONE;
 use super::registry::Service;
 use super::{Engine, Out};
 use bytes::Bytes;
@@ -71,9 +71,9 @@ pub(crate) struct Transaction {
     /// Its client is read no further because its pieces pile up.
     pub(crate) holds_reader: bool,
     /// Neighbours in the queue.
-    pub(crate) prev: u32,
+    pub(crate) prev: OptionKey<TransactionKey>,
     /// See `prev`.
-    pub(crate) next: u32,
+    pub(crate) next: OptionKey<TransactionKey>,
 }
 
 /// Pieces of a waiting request may pile up to this, then its client is read no further.
@@ -190,8 +190,8 @@ impl Engine {
             is_ended: false,
             is_abandoned: false,
             holds_reader: false,
-            prev: NONE,
-            next: NONE,
+            prev: OptionKey::NONE,
+            next: OptionKey::NONE,
         };
         let deadline = transaction.deadline;
         let key = self.transactions.insert(transaction);
@@ -329,7 +329,14 @@ impl Engine {
     }
 
     /// A further frame of a request or of a conversation.
-    fn on_piece(&mut self, client: usize, key: usize, head: Header, body: Bytes, out: Out<'_>) {
+    fn on_piece(
+        &mut self,
+        client: usize,
+        key: TransactionKey,
+        head: Header,
+        body: Bytes,
+        out: Out<'_>,
+    ) {
         let link = self.clients[client].link;
         let transaction = &self.transactions[key];
         let holder = match transaction.stage {
@@ -403,7 +410,7 @@ impl Engine {
     }
 
     /// Frees the memory of a request's bytes, and reads its client again.
-    pub(crate) fn release_bytes(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn release_bytes(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         self.queue_bytes -= std::mem::take(&mut transaction.kept);
         transaction.body = Bytes::new();
@@ -412,7 +419,7 @@ impl Engine {
     }
 
     /// A request's pieces pile up no longer.
-    pub(crate) fn read_client_again(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn read_client_again(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         if std::mem::take(&mut transaction.holds_reader)
             && let Some(client) = transaction.client.and_then(|client| self.clients.get(client))

@@ -2,6 +2,7 @@
 //! idle, busy) it is in, its figures. `dispatch` gives it requests, `process` starts and ends it.
 
 use super::Engine;
+use super::keys::TransactionKey;
 use super::quotas::LINE_BYTES_MAX;
 use super::restart::Restart;
 use super::states::Said;
@@ -175,9 +176,9 @@ pub(crate) struct Worker {
     /// Which list it is in.
     pub(crate) list: WorkerList,
     /// Key of the transaction it has.
-    pub(crate) current: Option<usize>,
+    pub(crate) current: Option<TransactionKey>,
     /// Keys of the transactions it holds besides (`prefetch`), in order.
-    pub(crate) held: VecDeque<usize>,
+    pub(crate) held: VecDeque<TransactionKey>,
     /// Whether it is in its service's list `with_room`.
     pub(crate) has_room: bool,
 
