@@ -5,7 +5,7 @@
 use super::action::Action;
 use super::fact::{About, FactKind};
 use super::input::Close;
-use super::keys::TransactionKey;
+use super::keys::{TransactionKey, WorkerKey};
 use super::poison::Poison;
 use super::retry_budget::Level;
 use super::transaction::Stage;
@@ -79,7 +79,7 @@ impl Engine {
     }
 
     /// Whether a busy worker may hold one request more.
-    pub(crate) fn has_room(&self, key: usize) -> bool {
+    pub(crate) fn has_room(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let prefetch = self.registry[worker.service].settings.get(ServiceSetting::Prefetch);
         let is_single = worker.current.is_some_and(|current| {
@@ -95,7 +95,7 @@ impl Engine {
     }
 
     /// Gives a request to a worker that was idle.
-    pub(crate) fn bind(&mut self, key: TransactionKey, worker: usize, out: Out<'_>) {
+    pub(crate) fn bind(&mut self, key: TransactionKey, worker: WorkerKey, out: Out<'_>) {
         self.transactions[key].stage = Stage::Bound(worker);
         self.workers[worker].current = Some(key);
         self.send_request(key, worker, out);
@@ -103,7 +103,7 @@ impl Engine {
     }
 
     /// A worker begins a request, as far as is known.
-    pub(crate) fn begin(&mut self, key: TransactionKey, worker: usize) {
+    pub(crate) fn begin(&mut self, key: TransactionKey, worker: WorkerKey) {
         let transaction = &mut self.transactions[key];
         transaction.stage = Stage::Bound(worker);
         transaction.dispatched = self.now;
@@ -128,7 +128,7 @@ impl Engine {
     }
 
     /// Sends a request and what came of its pieces to a worker.
-    fn send_request(&mut self, key: TransactionKey, worker: usize, out: Out<'_>) {
+    fn send_request(&mut self, key: TransactionKey, worker: WorkerKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         transaction.attempt += 1;
         if transaction.attempt == 1 {
@@ -158,7 +158,7 @@ impl Engine {
     /// Sends one frame of a request to a worker.
     pub(crate) fn send_piece(
         &mut self,
-        worker: usize,
+        worker: WorkerKey,
         key: TransactionKey,
         head: Header,
         body: Bytes,
@@ -216,7 +216,7 @@ impl Engine {
     }
 
     /// A worker's connection is gone: what becomes of its transactions.
-    pub(crate) fn lose_requests(&mut self, worker: usize, how: Close, why: &str, out: Out<'_>) {
+    pub(crate) fn lose_requests(&mut self, worker: WorkerKey, how: Close, why: &str, out: Out<'_>) {
         let held: Vec<TransactionKey> = self.workers[worker].held.drain(..).collect();
         self.workers[worker].owed = VecDeque::new();
         self.workers[worker].owed_since = None;

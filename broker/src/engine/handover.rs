@@ -5,6 +5,7 @@
 
 use super::fact::{About, FactKind};
 use super::hosts::Host;
+use super::keys::WorkerKey;
 use super::op_run::refused;
 use super::quotas::Class;
 use super::{Engine, Out};
@@ -77,8 +78,8 @@ impl Engine {
 
     /// Refuses what could not be started anyway: all of it is on hosts whose execd is not what it
     /// must be.
-    pub(crate) fn all_startable(&self, keys: &[usize]) -> Result<(), OpError> {
-        let unfit = |key: &usize| self.hosts.get(&self.workers[*key].host)?.unfit.as_ref();
+    pub(crate) fn all_startable(&self, keys: &[WorkerKey]) -> Result<(), OpError> {
+        let unfit = |key: &WorkerKey| self.hosts.get(&self.workers[*key].host)?.unfit.as_ref();
         let Some(why) = keys.first().and_then(unfit) else { return Ok(()) };
         if keys.iter().any(|key| unfit(key).is_none()) {
             return Ok(());

@@ -4,6 +4,7 @@
 
 use super::fact::{About, FactKind};
 use super::hosts::HostState;
+use super::keys::WorkerKey;
 use super::quotas::Class;
 use super::workers::ProcessState;
 use super::{Engine, Out};
@@ -62,7 +63,7 @@ impl Engine {
 
     /// Whether the end of a worker is put down to the end of its host: however a program ends that
     /// is asked to, but not by a fault of its own.
-    pub(crate) fn is_ended_with_host(&self, key: usize) -> bool {
+    pub(crate) fn is_ended_with_host(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let is_asked = worker.is_stopping || !worker.is_wanted || worker.killed.is_some();
         worker.ends_with_host && !is_asked && !worker.ending.is_some_and(is_fault)
@@ -70,7 +71,7 @@ impl Engine {
 
     /// A worker has ended with its host: started again when that is back, and counted neither for
     /// its backoff nor as a restart.
-    pub(crate) fn ended_with_host(&mut self, key: usize, how: &str, out: Out<'_>) {
+    pub(crate) fn ended_with_host(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
         worker.why = format!("ended with its host, whose execd shut down: {how}");

@@ -5,6 +5,7 @@ use super::action::{Action, Origin};
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::{Expected, Peer, Report};
+use super::keys::WorkerKey;
 use super::links::End;
 use super::op_read::counted;
 use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
@@ -328,7 +329,7 @@ impl Engine {
     }
 
     /// A report about a worker, by the host that it was given to.
-    fn on_valid_report(&mut self, key: usize, report: &Report, out: Out<'_>) {
+    fn on_valid_report(&mut self, key: WorkerKey, report: &Report, out: Out<'_>) {
         match report {
             Report::Welcome(_) | Report::Listed(_) => {}
             Report::Started(started) => self.on_started(key, started, out),

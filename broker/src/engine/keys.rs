@@ -37,6 +37,9 @@ keys! {
     /// Names a request in `Engine::transactions`, from its admission until it has its outcome and
     /// its worker, if it has one, is done with it.
     TransactionKey
+    /// Names a worker in `Workers`, from its configuration until it is deleted; one that started
+    /// itself, from its login until it is gone.
+    WorkerKey
 }
 
 /// An `Option` of a key in four bytes instead of sixteen, for what there is once a request.

@@ -4,6 +4,7 @@
 use super::access::PendingLogin;
 use super::action::Action;
 use super::input::Peer;
+use super::keys::WorkerKey;
 use super::quotas::Share;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
@@ -22,7 +23,7 @@ pub(crate) enum End {
     /// A program on the worker port that has not logged in.
     NewWorker,
     /// A worker, by key.
-    Worker(usize),
+    Worker(WorkerKey),
     /// An execd.
     Host(HostName),
 }

@@ -4,6 +4,7 @@
 use super::action::{Action, BrokerExit, Origin};
 use super::buckets::{self, Buckets};
 use super::fact::{About, FactKind};
+use super::keys::WorkerKey;
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::op_settings::setting_value;
@@ -25,7 +26,7 @@ impl Engine {
     }
 
     /// Keys of the workers a command is aimed at, newest first, as the original listed them.
-    pub(crate) fn targets(&self, target: &Target) -> Result<Vec<usize>, OpError> {
+    pub(crate) fn targets(&self, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
         let all = || self.workers.by_id().rev();
         Ok(match target {
             Target::All => all().map(|(key, _)| key).collect(),
@@ -49,7 +50,7 @@ impl Engine {
     }
 
     /// `paused worker->id = 1, worker->name = echo`.
-    fn worker_line(&self, verb: &'static str, key: usize) -> Block {
+    fn worker_line(&self, verb: &'static str, key: WorkerKey) -> Block {
         let worker = &self.workers[key];
         let name = &self.registry[worker.service].name;
         Block::Line {

@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::hosts::Host;
+use super::keys::WorkerKey;
 use super::listing::Rows;
 use super::op_read::{blank, column, counted, flag, left, number, table, text, unseen, yes};
 use super::op_run::{OpResult, not_found};
@@ -56,7 +57,7 @@ impl Engine {
         OpReply { blocks: blocks.collect() }
     }
 
-    pub(crate) fn worker_row(&self, key: usize, worker: &Worker) -> Vec<Value> {
+    pub(crate) fn worker_row(&self, key: WorkerKey, worker: &Worker) -> Vec<Value> {
         let current = worker.current.map(|at| &self.transactions[at]);
         // For a busy worker the last response time is a running clock on what it has.
         let last = current.map_or(worker.last_micros, |t| self.now.since(t.dispatched).0);
@@ -90,7 +91,7 @@ impl Engine {
 
     /// The manual's `avail?`: no when it has not logged in, is paused or stopped, or its service
     /// is.
-    fn is_available(&self, key: usize) -> bool {
+    fn is_available(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
         worker.link.is_some()
@@ -106,7 +107,7 @@ impl Engine {
     }
 
     /// The worker of an id, or the error that says so.
-    pub(crate) fn worker_named(&self, id: WorkerId) -> Result<usize, OpError> {
+    pub(crate) fn worker_named(&self, id: WorkerId) -> Result<WorkerKey, OpError> {
         self.workers.find(id).ok_or_else(|| {
             not_found(format!("worker {id} is not configured; 'workers' lists them"))
         })
@@ -116,8 +117,9 @@ impl Engine {
     pub(crate) fn show_worker(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
         let w = &self.workers[key];
-        let in_list = |(_, other): &(usize, &Worker)| other.list == w.list;
-        let neighbour = |other: Option<(usize, &Worker)>| other.map_or(0, |(_, other)| other.id.0);
+        let in_list = |(_, other): &(WorkerKey, &Worker)| other.list == w.list;
+        let neighbour =
+            |other: Option<(WorkerKey, &Worker)>| other.map_or(0, |(_, other)| other.id.0);
         let next = neighbour(self.workers.by_id().filter(in_list).find(|(_, o)| o.id > id));
         let previous = neighbour(self.workers.by_id().filter(in_list).rfind(|(_, o)| o.id < id));
         let list = match w.list {

@@ -3,7 +3,7 @@
 
 use super::action::Action;
 use super::fact::{About, FactKind};
-use super::keys::TransactionKey;
+use super::keys::{TransactionKey, WorkerKey};
 use super::quotas::{Class, LINE_BYTES_MAX};
 use super::transaction::Stage;
 use super::{Engine, Out};
@@ -116,7 +116,7 @@ impl Engine {
     fn abandon_if_incomplete(
         &mut self,
         key: TransactionKey,
-        worker: usize,
+        worker: WorkerKey,
         why: &str,
         out: Out<'_>,
     ) {

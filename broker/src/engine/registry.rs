@@ -2,6 +2,7 @@
 //! figures. Names are spelled in `protocol::names`; who may use one is decided where it is used.
 
 use super::histogram::Histogram;
+use super::keys::WorkerKey;
 use super::queue::Queue;
 use super::retry_budget::{Level, RetryBudget};
 use super::service_rate::ServiceRate;
@@ -62,9 +63,9 @@ pub(crate) struct Service {
     /// Who waits.
     pub(crate) queue: Queue,
     /// Keys of its idle workers, longest idle first.
-    pub(crate) idle: VecDeque<usize>,
+    pub(crate) idle: VecDeque<WorkerKey>,
     /// Keys of its busy workers that may hold a further request (`prefetch`), in turn.
-    pub(crate) with_room: VecDeque<usize>,
+    pub(crate) with_room: VecDeque<WorkerKey>,
     /// How many workers are configured.
     pub(crate) workers: usize,
     /// How many clients are attached.

@@ -7,6 +7,7 @@ use super::due::Due;
 use super::fact::{About, FactKind};
 use super::hosts::HostState;
 use super::input::{Report, Start};
+use super::keys::WorkerKey;
 use super::quotas::Class;
 use super::workers::ProcessState;
 use super::{Engine, Out};
@@ -44,7 +45,7 @@ impl Engine {
         name: &HostName,
         report: &Report,
         out: Out<'_>,
-    ) -> Option<usize> {
+    ) -> Option<WorkerKey> {
         let (what, start) = about_start(report);
         let state = self.hosts.get(name)?.state;
         let Some((id, run)) = start.filter(|_| state == HostState::Up(link)) else {
@@ -95,7 +96,7 @@ impl Engine {
 
     /// The number that tells one configuration of a worker from another: a start of an earlier one
     /// is none of this one. FNV-1a over what the start is made of; never 0, which is "not known".
-    pub(crate) fn digest(&self, key: usize) -> u32 {
+    pub(crate) fn digest(&self, key: WorkerKey) -> u32 {
         let worker = &self.workers[key];
         let service = self.registry[worker.service].name.as_str();
         let words = [service, worker.host.as_str(), worker.path.as_str()];
@@ -113,7 +114,7 @@ impl Engine {
     /// had it started, its host has not yet said what it has, the start is of the worker as it is
     /// configured now, and it was given before this broker began. A digest of 0 is not known; who
     /// logs in with it proves the digest.
-    pub(crate) fn may_be_earlier(&self, key: usize, run: RunId, digest: u32) -> bool {
+    pub(crate) fn may_be_earlier(&self, key: WorkerKey, run: RunId, digest: u32) -> bool {
         let worker = &self.workers[key];
         worker.is_awaited
             && worker.is_wanted
@@ -123,7 +124,11 @@ impl Engine {
     }
 
     /// A login with a genuine secret: is it of a start that may be ready now?
-    pub(crate) fn check_issued(&self, login: &WorkerLogin, start: Start) -> Result<usize, String> {
+    pub(crate) fn check_issued(
+        &self,
+        login: &WorkerLogin,
+        start: Start,
+    ) -> Result<WorkerKey, String> {
         const ADVICE: &str = "this process is to end; the broker starts another when one is due";
         let (id, run) = (login.worker, start.run);
         let Some(key) = self.workers.find(id).filter(|&key| !self.workers[key].is_self_started)
@@ -234,7 +239,7 @@ impl Engine {
 
     /// Whether a listed process is the worker's: then it is adopted, or its end asked for again.
     /// `is_earlier`: it is the one that an earlier broker started and that is waited for.
-    fn take_over(&mut self, key: usize, child: &Child, is_earlier: bool, out: Out<'_>) -> bool {
+    fn take_over(&mut self, key: WorkerKey, child: &Child, is_earlier: bool, out: Out<'_>) -> bool {
         let worker = &mut self.workers[key];
         let is_ours = match worker.state {
             ProcessState::Down | ProcessState::Backoff => is_earlier,
@@ -327,7 +332,7 @@ impl Engine {
     }
 
     /// The process that was taken for a worker's is none of its: it has none, as before.
-    fn forget_start(&mut self, key: usize) {
+    fn forget_start(&mut self, key: WorkerKey) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
         (worker.run, worker.pid) = (RunId(0), 0);

@@ -6,6 +6,7 @@ use super::action::Origin;
 use super::clients::Client;
 use super::due::Due;
 use super::hosts::{Host, HostState};
+use super::keys::WorkerKey;
 use super::quotas::TEXT_BYTES_MAX;
 use super::registry::Service;
 use super::workers::{ProcessState, Worker, WorkerList};
@@ -105,7 +106,7 @@ impl Engine {
     }
 
     /// How a worker is.
-    pub(crate) fn worker_state(&self, key: usize) -> State {
+    pub(crate) fn worker_state(&self, key: WorkerKey) -> State {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
         let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);

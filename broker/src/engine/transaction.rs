@@ -2,7 +2,7 @@
 //! Not the choice of a worker: that is `dispatch`.
 
 use super::fact::{About, FactKind};
-use super::keys::{OptionKey, TransactionKey};
+use super::keys::{OptionKey, TransactionKey, WorkerKey};
 use super::links::End;
 use super::registry::Service;
 use super::{Engine, Out};
@@ -24,9 +24,9 @@ pub(crate) enum Stage {
     /// In no queue: its client is blocked.
     Blocked,
     /// Sent to a busy worker that has not begun it (`prefetch`).
-    Held(usize),
+    Held(WorkerKey),
     /// A worker has it.
-    Bound(usize),
+    Bound(WorkerKey),
 }
 
 /// A request under way, or one that has its outcome but is still with its worker.
