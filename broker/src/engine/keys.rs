@@ -34,6 +34,8 @@ macro_rules! keys {
 }
 
 keys! {
+    /// Names a client in `Clients`, from its login until its link is gone.
+    ClientKey
     /// Names a request in `Engine::transactions`, from its admission until it has its outcome and
     /// its worker, if it has one, is done with it.
     TransactionKey

@@ -6,6 +6,7 @@ use super::clients;
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::{Close, Peer};
+use super::keys::ClientKey;
 use super::links::End;
 use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use super::{Engine, Out};
@@ -199,7 +200,7 @@ impl Engine {
 
     /// A client's data frame was too large: only it is lost, the stream can be trusted. What it was
     /// a piece of can't be whole any more.
-    fn on_oversized(&mut self, key: usize, error: &WireError, body: ErrorBody, out: Out<'_>) {
+    fn on_oversized(&mut self, key: ClientKey, error: &WireError, body: ErrorBody, out: Out<'_>) {
         let sequence = error.sequence;
         let (reply, more) = (u16::from(error.reply), u16::from(error.more));
         let head = Header { sequence, reply, more, ..Header::default() };

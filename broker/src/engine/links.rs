@@ -4,7 +4,7 @@
 use super::access::PendingLogin;
 use super::action::Action;
 use super::input::Peer;
-use super::keys::WorkerKey;
+use super::keys::{ClientKey, WorkerKey};
 use super::quotas::Share;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
@@ -19,7 +19,7 @@ pub(crate) enum End {
     /// A program on the client port that has not logged in.
     NewClient,
     /// A client, by key.
-    Client(usize),
+    Client(ClientKey),
     /// A program on the worker port that has not logged in.
     NewWorker,
     /// A worker, by key.

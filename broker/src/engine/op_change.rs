@@ -4,7 +4,7 @@
 use super::action::{Action, BrokerExit, Origin};
 use super::buckets::{self, Buckets};
 use super::fact::{About, FactKind};
-use super::keys::WorkerKey;
+use super::keys::{ClientKey, WorkerKey};
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::op_settings::setting_value;
@@ -292,7 +292,7 @@ impl Engine {
             (worker.transactions, worker.from_count, worker.to_count) = (0, 0, 0);
             (worker.restarts, worker.busy_micros, worker.last_micros, worker.late) = (0, 0, 0, 0);
         }
-        let clients: Vec<usize> = self.clients.by_id().map(|(key, _)| key).collect();
+        let clients: Vec<ClientKey> = self.clients.by_id().map(|(key, _)| key).collect();
         for key in clients {
             let client = &mut self.clients[key];
             (client.requests, client.answered, client.failed) = (0, 0, 0);

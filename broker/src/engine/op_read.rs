@@ -3,7 +3,7 @@
 
 use super::Engine;
 use super::clients::Client;
-use super::keys::TransactionKey;
+use super::keys::{ClientKey, TransactionKey};
 use super::listing::{Crowd, Rows};
 use super::op_run::{OpResult, not_found, refused};
 use super::states::StateValues;
@@ -324,7 +324,10 @@ impl Engine {
     }
 
     /// The client of an id, or the error that says so.
-    pub(crate) fn client_named(&self, id: ClientId) -> Result<usize, protocol::op::parse::OpError> {
+    pub(crate) fn client_named(
+        &self,
+        id: ClientId,
+    ) -> Result<ClientKey, protocol::op::parse::OpError> {
         self.clients
             .find(id)
             .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))

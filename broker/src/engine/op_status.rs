@@ -4,6 +4,7 @@
 use super::action::Action;
 use super::due::Due;
 use super::fact::FactKind;
+use super::keys::ClientKey;
 use super::links::End;
 use super::op_run::OpResult;
 use super::quotas::{Class, LINE_BYTES_MAX};
@@ -41,7 +42,7 @@ impl Engine {
     /// after a second.
     pub(crate) fn ask_status(
         &mut self,
-        client: usize,
+        client: ClientKey,
         head: Header,
         target: &Target,
         out: Out<'_>,

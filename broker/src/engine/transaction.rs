@@ -2,7 +2,7 @@
 //! Not the choice of a worker: that is `dispatch`.
 
 use super::fact::{About, FactKind};
-use super::keys::{OptionKey, TransactionKey, WorkerKey};
+use super::keys::{ClientKey, OptionKey, TransactionKey, WorkerKey};
 use super::links::End;
 use super::registry::Service;
 use super::{Engine, Out};
@@ -35,7 +35,7 @@ pub(crate) struct Transaction {
     /// Its number; also its place in the order of arrival.
     pub(crate) id: TransactionId,
     /// Key of its client; `None` = gone.
-    pub(crate) client: Option<usize>,
+    pub(crate) client: Option<ClientKey>,
     /// Key of its service.
     pub(crate) service: usize,
     /// The header of the request.
@@ -123,7 +123,7 @@ impl Engine {
     /// sequence too early: they look the same. What comes in the turn of the end was sent before
     /// its sender could know of it, so it is the rest. Later the frame with `more` = 0 is answered:
     /// nobody is to wait for the outcome of a request that was taken for a rest.
-    pub(crate) fn on_rest(&mut self, client: usize, head: &Header, out: Out<'_>) {
+    pub(crate) fn on_rest(&mut self, client: ClientKey, head: &Header, out: Out<'_>) {
         if head.more != 0 {
             return;
         }
@@ -141,7 +141,7 @@ impl Engine {
     }
 
     /// Whether one more request of a client may come in pieces; else it is sent away.
-    pub(crate) fn may_come_in_pieces(&mut self, client: usize, out: Out<'_>) -> bool {
+    pub(crate) fn may_come_in_pieces(&mut self, client: ClientKey, out: Out<'_>) -> bool {
         let entry = &self.clients[client];
         if !entry.discards_too_many() {
             return true;
@@ -156,7 +156,7 @@ impl Engine {
     }
 
     /// A new request: refused at once, or accepted and then surely ended.
-    fn accept(&mut self, client: usize, head: Header, body: Bytes, out: Out<'_>) {
+    fn accept(&mut self, client: ClientKey, head: Header, body: Bytes, out: Out<'_>) {
         if head.more != 0 && !self.may_come_in_pieces(client, out) {
             return;
         }
@@ -209,7 +209,7 @@ impl Engine {
     }
 
     /// Whether there is room to accept this request and to finish it.
-    fn admit(&self, client: usize, head: &Header, body: &Bytes) -> Result<(), ErrorBody> {
+    fn admit(&self, client: ClientKey, head: &Header, body: &Bytes) -> Result<(), ErrorBody> {
         let refuse = |code, text: String| Err(ErrorBody { code, ran: Ran::No, text });
         let entry = &self.clients[client];
         let service = &self.registry[entry.service];
@@ -268,7 +268,7 @@ impl Engine {
     fn reject_early(
         &self,
         service: &Service,
-        client: usize,
+        client: ClientKey,
         head: &Header,
     ) -> Result<(), ErrorBody> {
         let percent = service.settings.get(ServiceSetting::AdmitPercent);
@@ -297,7 +297,7 @@ impl Engine {
     /// Says no to a request that was never accepted; its further pieces are discarded.
     pub(crate) fn refuse_request(
         &mut self,
-        client: usize,
+        client: ClientKey,
         head: &Header,
         error: ErrorBody,
         out: Out<'_>,
@@ -331,7 +331,7 @@ impl Engine {
     /// A further frame of a request or of a conversation.
     fn on_piece(
         &mut self,
-        client: usize,
+        client: ClientKey,
         key: TransactionKey,
         head: Header,
         body: Bytes,
