@@ -4,7 +4,7 @@
 use super::access::PendingLogin;
 use super::fact::{About, FactKind};
 use super::input::Peer;
-use super::keys::{ClientKey, Table, TransactionKey};
+use super::keys::{ClientKey, ServiceKey, Table, TransactionKey};
 use super::links::End;
 use super::live::Live;
 use super::quotas::Class;
@@ -40,7 +40,7 @@ pub(crate) struct Client {
     /// Its link.
     pub(crate) link: LinkId,
     /// Key of its service.
-    pub(crate) service: usize,
+    pub(crate) service: ServiceKey,
     /// Its priority.
     pub(crate) priority: u8,
     /// What it said of itself.
@@ -236,7 +236,7 @@ impl Engine {
     }
 
     /// The key of the service that a client may log in to, or why it may not.
-    fn may_log_in(&self, peer: &Peer, login: &Login) -> Result<usize, ErrorBody> {
+    fn may_log_in(&self, peer: &Peer, login: &Login) -> Result<ServiceKey, ErrorBody> {
         // First of all: what services there are is nobody's business who may not ask them.
         self.may_ask(peer, &login.service)?;
         let name = login.service.as_str();
@@ -335,7 +335,7 @@ impl Engine {
 
     /// `service`: later requests go there, and those that wait; one that a worker has stays with
     /// it.
-    pub(crate) fn move_client(&mut self, key: ClientKey, service: usize, out: Out<'_>) {
+    pub(crate) fn move_client(&mut self, key: ClientKey, service: ServiceKey, out: Out<'_>) {
         let old = std::mem::replace(&mut self.clients[key].service, service);
         self.registry[old].clients -= 1;
         self.registry[service].clients += 1;

@@ -5,7 +5,7 @@
 use super::action::Action;
 use super::fact::{About, FactKind};
 use super::input::Close;
-use super::keys::{TransactionKey, WorkerKey};
+use super::keys::{ServiceKey, TransactionKey, WorkerKey};
 use super::poison::Poison;
 use super::retry_budget::Level;
 use super::transaction::Stage;
@@ -35,7 +35,7 @@ impl Engine {
     }
 
     /// Gives waiting requests to idle workers, then to busy ones with room.
-    pub(crate) fn serve(&mut self, service: usize, out: Out<'_>) {
+    pub(crate) fn serve(&mut self, service: ServiceKey, out: Out<'_>) {
         while self.registry[service].queue.count() > 0 {
             let Some(worker) = self.take_idle(service) else {
                 if self.registry[service].settings.get(ServiceSetting::Prefetch) > 0 {
@@ -48,7 +48,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn take_first(&mut self, service: usize) -> Option<TransactionKey> {
+    pub(crate) fn take_first(&mut self, service: ServiceKey) -> Option<TransactionKey> {
         let queue = &mut self.registry[service].queue;
         let key = queue.take_first(self.is_preempt, &mut self.transactions)?;
         let left = queue.count();
@@ -57,7 +57,7 @@ impl Engine {
     }
 
     /// `prefetch`: sends whole, single-frame requests ahead to busy workers, each in turn.
-    fn hold_ahead(&mut self, service: usize, out: Out<'_>) {
+    fn hold_ahead(&mut self, service: ServiceKey, out: Out<'_>) {
         while let Some(&worker) = self.registry[service].with_room.front() {
             let queue = &self.registry[service].queue;
             let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
@@ -323,7 +323,7 @@ impl Engine {
     }
 
     /// The retry budget is used up: counted, a fact once a second, and the text for the client.
-    fn deny_repeat(&mut self, service: usize, level: Level, out: Out<'_>) -> String {
+    fn deny_repeat(&mut self, service: ServiceKey, level: Level, out: Out<'_>) -> String {
         let now = self.now;
         let service = &mut self.registry[service];
         service.figures.denied += 1;

@@ -2,7 +2,7 @@
 //! the simulation, never in production. The numbers are those of the house's list of laws.
 
 use super::Engine;
-use super::keys::TransactionKey;
+use super::keys::{ServiceKey, TransactionKey};
 use super::links::End;
 use super::transaction::Stage;
 use super::workers::{ProcessState, WorkerList};
@@ -168,7 +168,7 @@ impl Engine {
     }
 
     fn check_queues(&self) -> Result<(), String> {
-        let mut waiting: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut waiting: BTreeMap<ServiceKey, usize> = BTreeMap::new();
         for (_, t) in self.transactions.iter().filter(|(_, t)| t.stage == Stage::Waiting) {
             *waiting.entry(t.service).or_default() += 1;
         }

@@ -36,6 +36,9 @@ macro_rules! keys {
 keys! {
     /// Names a client in `Clients`, from its login until its link is gone.
     ClientKey
+    /// Names a service in `Registry`, from its configuration until it is deleted; that of `op` is
+    /// valid for ever. A service with workers, clients or requests is not deleted.
+    ServiceKey
     /// Names a request in `Engine::transactions`, from its admission until it has its outcome and
     /// its worker, if it has one, is done with it.
     TransactionKey

@@ -4,7 +4,7 @@
 //! the moment at which it is made. Not the rows: `op_read`, `op_show`.
 
 use super::due::Due;
-use super::keys::TransactionKey;
+use super::keys::{ServiceKey, TransactionKey};
 use super::links::End;
 use super::op_run::{OpResult, refused};
 use super::transaction::Stage;
@@ -51,7 +51,7 @@ pub(crate) enum Listing {
 /// How many wait for one service.
 #[derive(Debug)]
 pub(crate) struct Crowd {
-    service: usize,
+    service: ServiceKey,
     pub(crate) name: ServiceName,
     pub(crate) count: usize,
     /// Why nobody serves them.
@@ -115,7 +115,7 @@ impl Engine {
             None => self.registry.keys(),
         };
         // In one pass, however many services there are.
-        let mut others: Vec<(usize, TransactionKey)> = self
+        let mut others: Vec<(ServiceKey, TransactionKey)> = self
             .transactions
             .iter()
             .filter(|(_, t)| matches!(t.stage, Stage::Blocked | Stage::Held(_)) && !t.is_ended)

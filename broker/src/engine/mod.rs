@@ -70,11 +70,11 @@ use due::{Due, DueList};
 use fact::{About, Fact, FactKind};
 use hosts::Host;
 use input::{Asker, Certificates, Input, Listening};
-use keys::{Table, TransactionKey};
+use keys::{ServiceKey, Table, TransactionKey};
 use links::{End, Links};
 use poison::Poison;
 use protocol::frame::Frame;
-use protocol::ids::{FactSeq, LinkId};
+use protocol::ids::{FactSeq, LinkId, ServiceId};
 use protocol::names::{HostName, ServiceName};
 use protocol::settings::{Setting, Settings};
 use protocol::show;
@@ -134,7 +134,7 @@ pub struct Engine {
     /// What came of reading the certificates, and for whom, until the tokens are read, too.
     certificates: Option<(Asker, Certificates)>,
     registry: Registry,
-    op_service: usize,
+    op_service: ServiceKey,
     clients: Clients,
     workers: Workers,
     hosts: BTreeMap<HostName, Host>,
@@ -180,8 +180,8 @@ impl Engine {
     /// An engine that knows nothing but its settings.
     pub fn new(options: EngineOptions) -> Self {
         let mut registry = Registry::default();
-        // The only service there is from the start, so its id, 1, is free.
-        let op_service = registry.add(ServiceName::op(), None).unwrap_or_default();
+        // The only service there is from the start, so its id is free.
+        let op_service = registry.insert(ServiceName::op(), ServiceId(1));
         let mut recent = Recent::default();
         recent.configure(options.settings.get(Setting::EventsMax) as usize, Vec::new());
         Self {

@@ -4,7 +4,7 @@
 use super::action::{Action, BrokerExit, Origin};
 use super::buckets::{self, Buckets};
 use super::fact::{About, FactKind};
-use super::keys::{ClientKey, WorkerKey};
+use super::keys::{ClientKey, ServiceKey, WorkerKey};
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::op_settings::setting_value;
@@ -39,7 +39,7 @@ impl Engine {
     }
 
     /// Keys of the services a command is aimed at; none for one worker.
-    fn target_services(&self, target: &Target) -> Result<Vec<usize>, OpError> {
+    fn target_services(&self, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
         Ok(match target {
             Target::All => {
                 self.registry.keys().into_iter().filter(|&key| key != self.op_service).collect()

@@ -3,7 +3,7 @@
 
 use super::Engine;
 use super::clients::Client;
-use super::keys::{ClientKey, TransactionKey};
+use super::keys::{ClientKey, ServiceKey, TransactionKey};
 use super::listing::{Crowd, Rows};
 use super::op_run::{OpResult, not_found, refused};
 use super::states::StateValues;
@@ -132,7 +132,7 @@ impl Engine {
             unseen("since"),
             unseen("reason"),
         ];
-        let row = |(key, s): (usize, &super::registry::Service)| {
+        let row = |(key, s): (ServiceKey, &super::registry::Service)| {
             let StateValues { state, since, reason, .. } =
                 self.state_values(self.service_state(key), String::new());
             vec![text(&s.name), number(s.id.0), state, blank(since), blank(reason)]
@@ -273,7 +273,7 @@ impl Engine {
     }
 
     /// Why a request of a service waits, in words.
-    pub(crate) fn why_waiting(&self, service: usize, stage: Stage) -> String {
+    pub(crate) fn why_waiting(&self, service: ServiceKey, stage: Stage) -> String {
         let entry = &self.registry[service];
         let mine = || self.workers.by_id().filter(move |(_, w)| w.service == service);
         let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
@@ -304,7 +304,7 @@ impl Engine {
     pub(crate) fn service_named(
         &self,
         name: &ServiceName,
-    ) -> Result<usize, protocol::op::parse::OpError> {
+    ) -> Result<ServiceKey, protocol::op::parse::OpError> {
         self.registry
             .find(name.as_str())
             .ok_or_else(|| not_found(self.unknown_service(name.as_str())))
@@ -314,7 +314,7 @@ impl Engine {
     pub(crate) fn plain_service(
         &self,
         name: &ServiceName,
-    ) -> Result<usize, protocol::op::parse::OpError> {
+    ) -> Result<ServiceKey, protocol::op::parse::OpError> {
         if name.is_op() {
             return Err(refused(
                 "service 'op' is the broker's own; it has no workers and no settings",

@@ -3,7 +3,7 @@
 
 use super::action::Action;
 use super::fact::{About, FactKind};
-use super::keys::{TransactionKey, WorkerKey};
+use super::keys::{ServiceKey, TransactionKey, WorkerKey};
 use super::quotas::{Class, LINE_BYTES_MAX};
 use super::transaction::Stage;
 use super::{Engine, Out};
@@ -186,7 +186,7 @@ impl Engine {
     }
 
     /// A stopped service serves nobody: what waits fails.
-    pub(crate) fn fail_waiting(&mut self, service: usize, out: Out<'_>) {
+    pub(crate) fn fail_waiting(&mut self, service: ServiceKey, out: Out<'_>) {
         let name = self.registry[service].name.clone();
         let waiting: Vec<TransactionKey> = self
             .transactions

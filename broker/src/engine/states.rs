@@ -6,7 +6,7 @@ use super::action::Origin;
 use super::clients::Client;
 use super::due::Due;
 use super::hosts::{Host, HostState};
-use super::keys::WorkerKey;
+use super::keys::{ServiceKey, WorkerKey};
 use super::quotas::TEXT_BYTES_MAX;
 use super::registry::Service;
 use super::workers::{ProcessState, Worker, WorkerList};
@@ -213,7 +213,7 @@ impl Engine {
     }
 
     /// How a service is.
-    pub(crate) fn service_state(&self, key: usize) -> State {
+    pub(crate) fn service_state(&self, key: ServiceKey) -> State {
         let service = &self.registry[key];
         let (word, said) = if service.is_stopped {
             ("stopped", &service.stop_said)

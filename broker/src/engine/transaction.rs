@@ -2,7 +2,7 @@
 //! Not the choice of a worker: that is `dispatch`.
 
 use super::fact::{About, FactKind};
-use super::keys::{ClientKey, OptionKey, TransactionKey, WorkerKey};
+use super::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey, WorkerKey};
 use super::links::End;
 use super::registry::Service;
 use super::{Engine, Out};
@@ -37,7 +37,7 @@ pub(crate) struct Transaction {
     /// Key of its client; `None` = gone.
     pub(crate) client: Option<ClientKey>,
     /// Key of its service.
-    pub(crate) service: usize,
+    pub(crate) service: ServiceKey,
     /// The header of the request.
     pub(crate) head: Header,
     /// The priority in force.
@@ -317,7 +317,7 @@ impl Engine {
     }
 
     /// One fact a second says that requests are refused, not one a request.
-    fn record_overload(&mut self, service: usize, text: &str, out: Out<'_>) {
+    fn record_overload(&mut self, service: ServiceKey, text: &str, out: Out<'_>) {
         let before = self.registry[service].overload_recorded;
         if before.is_some_and(|at| self.now.since(at).as_millis() < 1000) {
             return;

@@ -2,7 +2,7 @@
 //! idle, busy) it is in, its figures. `dispatch` gives it requests, `process` starts and ends it.
 
 use super::Engine;
-use super::keys::{Table, TransactionKey, WorkerKey};
+use super::keys::{ServiceKey, Table, TransactionKey, WorkerKey};
 use super::quotas::LINE_BYTES_MAX;
 use super::restart::Restart;
 use super::states::Said;
@@ -96,7 +96,7 @@ pub(crate) struct Worker {
     /// Its number.
     pub(crate) id: WorkerId,
     /// Key of its service.
-    pub(crate) service: usize,
+    pub(crate) service: ServiceKey,
     /// Its host.
     pub(crate) host: HostName,
     /// Its program.
@@ -229,7 +229,7 @@ pub(crate) struct Workers {
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSpec {
     /// Key of its service.
-    pub(crate) service: usize,
+    pub(crate) service: ServiceKey,
     /// Its host.
     pub(crate) host: HostName,
     /// Its program.
@@ -495,7 +495,7 @@ impl Engine {
     }
 
     /// Takes the longest idle worker of a service off the idle list; it is bound next.
-    pub(crate) fn take_idle(&mut self, service: usize) -> Option<WorkerKey> {
+    pub(crate) fn take_idle(&mut self, service: ServiceKey) -> Option<WorkerKey> {
         let key = self.registry[service].idle.pop_front()?;
         let workers = &mut self.workers;
         workers.counts[WorkerList::Idle as usize] -= 1;
