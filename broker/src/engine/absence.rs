@@ -51,7 +51,7 @@ impl Engine {
         let least = self.settings.get(Setting::ReturnMs);
         let set = self.settings.get(Setting::ReconnectMs);
         let (reconnect, silence) = worker.announced.unwrap_or_else(|| (set, self.silence_ms()));
-        let is_builtin = self.hosts.get(&worker.host).is_some_and(|host| host.is_builtin);
+        let is_builtin = self.hosts.named(&worker.host).is_some_and(|host| host.is_builtin);
         if is_builtin || worker.is_refused || reconnect == 0 {
             return least;
         }
@@ -96,7 +96,7 @@ impl Engine {
 
     fn may_be_cut_off(&self, key: WorkerKey) -> CutOff {
         let worker = &self.workers[key];
-        let host = self.hosts.get(&worker.host);
+        let host = self.hosts.named(&worker.host);
         if host.is_some_and(|host| host.is_builtin) && !worker.is_self_started {
             return CutOff::No;
         }

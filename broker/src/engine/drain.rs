@@ -5,14 +5,14 @@
 use super::action::Action;
 use super::due::Due;
 use super::fact::FactKind;
+use super::hosts::HostState;
 use super::input::Close;
-use super::keys::WorkerKey;
+use super::keys::{HostKey, WorkerKey};
 use super::workers::ProcessState;
 use super::{Engine, Out};
 use protocol::bodies::ExecStop;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::HostName;
 use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
 
@@ -35,16 +35,17 @@ impl Engine {
     pub(crate) fn on_nobody_to_stop(
         &mut self,
         link: LinkId,
-        host: &HostName,
+        host: HostKey,
         (id, run): (WorkerId, RunId),
         out: Out<'_>,
     ) {
-        let Some(key) = self.workers.find(id).filter(|_| self.host_link(host) == Some(link)) else {
-            return;
-        };
+        let host = &self.hosts[host];
+        let is_up = host.state == HostState::Up(link);
+        let Some(key) = self.workers.find(id).filter(|_| is_up) else { return };
         let worker = &mut self.workers[key];
-        let is_it =
-            worker.host == *host && !worker.is_self_started && (run.0 == 0 || run == worker.run);
+        let is_it = worker.host == host.name
+            && !worker.is_self_started
+            && (run.0 == 0 || run == worker.run);
         if is_it && worker.state == ProcessState::Ending {
             worker.is_unlisted = true;
             let run = worker.run;

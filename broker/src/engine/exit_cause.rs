@@ -70,7 +70,7 @@ impl Engine {
         let Some(pid) = slot.peer.pid.filter(|_| slot.end == End::NewWorker) else { return };
         // A host of another machine may name any number of this one.
         let is_it = |w: &Worker| {
-            let is_here = self.hosts.get(&w.host).is_some_and(|host| host.is_builtin);
+            let is_here = self.hosts.named(&w.host).is_some_and(|host| host.is_builtin);
             w.pid == pid && !w.is_self_started && is_here
         };
         let key = self.workers.by_id().find(|(_, w)| is_it(w)).map(|(key, _)| key);

@@ -207,8 +207,8 @@ impl Engine {
                 End::NewClient | End::NewWorker => true,
                 End::Client(key) => self.clients.get(*key).is_some_and(|c| c.link == link),
                 End::Worker(key) => self.workers.get(*key).is_some_and(|w| w.link == Some(link)),
-                End::Host(name) => {
-                    self.hosts.get(name).is_some_and(|h| h.state.link() == Some(link))
+                End::Host(key) => {
+                    self.hosts.get(*key).is_some_and(|h| h.state.link() == Some(link))
                 }
             };
             law!(is_right, "law 8: link {link} is {:?}, who does not know it", slot.end);

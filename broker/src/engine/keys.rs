@@ -36,6 +36,9 @@ macro_rules! keys {
 keys! {
     /// Names a client in `Clients`, from its login until its link is gone.
     ClientKey
+    /// Names a host in `Hosts`, from its configuration until it is deleted. A worker names its host
+    /// by name: one that started itself may run where no host is configured.
+    HostKey
     /// Names a service in `Registry`, from its configuration until it is deleted; that of `op` is
     /// valid for ever. A service with workers, clients or requests is not deleted.
     ServiceKey

@@ -4,15 +4,14 @@
 use super::access::PendingLogin;
 use super::action::Action;
 use super::input::Peer;
-use super::keys::{ClientKey, WorkerKey};
+use super::keys::{ClientKey, HostKey, WorkerKey};
 use super::quotas::Share;
 use protocol::ids::LinkId;
-use protocol::names::HostName;
 use protocol::time::{Micros, Tick};
 use std::collections::BTreeMap;
 
 /// What stands at the other end of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Nobody: the link is gone.
     Free,
@@ -24,8 +23,8 @@ pub(crate) enum End {
     NewWorker,
     /// A worker, by key.
     Worker(WorkerKey),
-    /// An execd.
-    Host(HostName),
+    /// The execd of a host, by key.
+    Host(HostKey),
 }
 
 /// The limits of silence that were announced to a peer at its login. It keeps to them, so it is

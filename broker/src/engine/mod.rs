@@ -68,7 +68,7 @@ use buckets::Buckets;
 use clients::Clients;
 use due::{Due, DueList};
 use fact::{About, Fact, FactKind};
-use hosts::Host;
+use hosts::Hosts;
 use input::{Asker, Certificates, Input, Listening};
 use keys::{ServiceKey, Table, TransactionKey};
 use links::{End, Links};
@@ -137,8 +137,8 @@ pub struct Engine {
     op_service: ServiceKey,
     clients: Clients,
     workers: Workers,
-    hosts: BTreeMap<HostName, Host>,
-    /// Hosts with a dial under way.
+    hosts: Hosts,
+    /// Names of hosts with a dial under way; it may outlive the host.
     dials: BTreeSet<HostName>,
     transactions: Table<TransactionKey, Transaction>,
     wheel: Wheel,
@@ -197,7 +197,7 @@ impl Engine {
             op_service,
             clients: Clients::default(),
             workers: Workers::default(),
-            hosts: BTreeMap::new(),
+            hosts: Hosts::default(),
             dials: BTreeSet::new(),
             transactions: Table::default(),
             wheel: Wheel::default(),
@@ -403,7 +403,7 @@ impl Engine {
                 Due::StopAsk(worker, run) => self.on_stop_ask_due(worker, run, out),
                 Due::Restart(worker, run) => self.on_restart_due(worker, run, out),
                 Due::Overlong(worker) => self.on_overlong_due(worker, out),
-                Due::Dial(host) => self.dial(&host, out),
+                Due::Dial(host) => self.on_dial_due(&host, out),
                 Due::LeftOut => self.on_left_out_due(out),
                 Due::Heartbeat => self.on_heartbeat(out),
                 Due::StatusAnswer(query) => self.answer_status_query(query, out),

@@ -390,7 +390,7 @@ impl Engine {
         };
         let count = links.len();
         for link in links {
-            match self.links.get(link).map(|slot| slot.end.clone()) {
+            match self.links.get(link).map(|slot| slot.end) {
                 Some(super::links::End::Worker(worker)) => self.shut_worker(worker, out),
                 Some(_) | None => out.push(Action::ShutWrite { link }),
             }

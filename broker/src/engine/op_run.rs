@@ -269,7 +269,7 @@ impl Engine {
         script: Result<String, String>,
         out: Out<'_>,
     ) {
-        let Some(End::Client(client)) = self.links.get(link).map(|slot| slot.end.clone()) else {
+        let Some(End::Client(client)) = self.links.get(link).map(|slot| slot.end) else {
             return;
         };
         let answer = match script {

@@ -3,7 +3,7 @@
 
 use super::Engine;
 use super::hosts::Host;
-use super::keys::WorkerKey;
+use super::keys::{HostKey, WorkerKey};
 use super::listing::Rows;
 use super::op_read::{blank, column, counted, flag, left, number, table, text, unseen, yes};
 use super::op_run::{OpResult, not_found};
@@ -242,13 +242,13 @@ impl Engine {
             left("trouble", "reason", 0),
             unseen("until"),
         ];
-        let row = |(name, host): (&HostName, &Host)| {
-            let workers = self.workers_on(name);
-            let state = self.host_state(name, host);
+        let row = |(_, host): (HostKey, &Host)| {
+            let workers = self.workers_on(&host.name);
+            let state = self.host_state(host);
             let words = state.short(self.now);
             let state = self.state_values(state, words);
             vec![
-                text(name),
+                text(&host.name),
                 state.state,
                 Value::shown(span(self.now.since(host.since).0), state.since),
                 Value::shown(workers.len().to_string(), Value::Numbers(workers)),
@@ -261,13 +261,13 @@ impl Engine {
                 blank(state.until),
             ]
         };
-        table("hosts", columns, self.hosts.iter().map(row).collect())
+        table("hosts", columns, self.hosts.by_name().map(row).collect())
     }
 
     /// The host of a name, or the error that says so.
-    pub(crate) fn host_named(&self, name: &HostName) -> Result<&Host, OpError> {
-        self.hosts.get(name).ok_or_else(|| {
-            let names = self.hosts.keys().map(HostName::as_str);
+    pub(crate) fn host_named(&self, name: &HostName) -> Result<HostKey, OpError> {
+        self.hosts.find(name).ok_or_else(|| {
+            let names = self.hosts.by_name().map(|(_, host)| host.name.as_str());
             let near = protocol::op::parse::nearest(name.as_str(), names);
             let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
             not_found(format!("host '{name}' is unknown; 'hosts' lists them, 'config host NAME ADDR:PORT' makes one{hint}"))
@@ -275,8 +275,8 @@ impl Engine {
     }
 
     pub(crate) fn show_host(&self, name: &HostName) -> OpResult {
-        let host = self.host_named(name)?;
-        let state = self.state_values(self.host_state(name, host), String::new());
+        let host = &self.hosts[self.host_named(name)?];
+        let state = self.state_values(self.host_state(host), String::new());
         let trouble = match state.reason {
             Value::None => Value::shown("\"\"", Value::None),
             reason => reason,

@@ -141,7 +141,7 @@ impl Engine {
     pub(crate) fn answer_status_query(&mut self, query: u64, out: Out<'_>) {
         let Some(mut asked) = self.status_queries.remove(&query) else { return };
         for link in asked.waiting {
-            if let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) {
+            if let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end) {
                 asked.blocks.push(status_line(self.workers[key].id, "no answer within a second"));
             }
         }

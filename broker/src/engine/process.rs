@@ -5,7 +5,7 @@ use super::action::Action;
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::Close;
-use super::keys::WorkerKey;
+use super::keys::{HostKey, WorkerKey};
 use super::quotas::Class;
 use super::restart::Verdict;
 use super::workers::{ProcessState, WorkerList};
@@ -125,7 +125,7 @@ impl Engine {
 
     /// Where a worker on this host finds the broker: `argv[1]` and `argv[2]`.
     fn worker_address(&self, host: &HostName) -> (String, String) {
-        let is_builtin = self.hosts.get(host).is_some_and(|host| host.is_builtin);
+        let is_builtin = self.hosts.named(host).is_some_and(|host| host.is_builtin);
         match &self.listening.worker_unix {
             Some(unix) if is_builtin => (unix.clone(), "0".into()),
             Some(_) | None => {
@@ -393,17 +393,17 @@ impl Engine {
     }
 
     /// The link to a host is gone: what runs there goes on, what should start waits.
-    pub(crate) fn host_gone(&mut self, name: &HostName, out: Out<'_>) {
+    pub(crate) fn host_gone(&mut self, host: HostKey, out: Out<'_>) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
             let is_on_its_way = matches!(
                 worker.state,
                 ProcessState::Starting | ProcessState::Up | ProcessState::Returning
             );
-            worker.is_cut_off |= is_on_its_way && worker.host == *name;
+            worker.is_cut_off |= is_on_its_way && worker.host == self.hosts[host].name;
         }
         if self.shutdown.is_some() {
-            self.on_host_ended(name, out);
+            self.on_host_ended(host, out);
         }
     }
 

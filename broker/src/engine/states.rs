@@ -148,7 +148,7 @@ impl Engine {
         let is_down_for_itself = !worker.is_wanted || worker.failed.is_some();
         if is_host_lost
             && !is_down_for_itself
-            && let Some(host) = self.hosts.get(&worker.host)
+            && let Some(host) = self.hosts.named(&worker.host)
         {
             since = since.max(host.since);
         }
@@ -193,14 +193,14 @@ impl Engine {
     }
 
     fn why_lost(&self, name: &HostName) -> String {
-        let why = self.hosts.get(name).map_or("it is not configured", |host| host.why.as_str());
+        let why = self.hosts.named(name).map_or("it is not configured", |host| host.why.as_str());
         format!("host {name} is not linked: {why}")
     }
 
     /// How a host is.
-    pub(crate) fn host_state(&self, name: &HostName, host: &Host) -> State {
+    pub(crate) fn host_state(&self, host: &Host) -> State {
         let word = host.state.word();
-        let until = self.due.until(&Due::Dial(name.clone()));
+        let until = self.due.until(&Due::Dial(host.name.clone()));
         let until = until.filter(|_| host.state == HostState::Down);
         State {
             word,
