@@ -43,12 +43,30 @@ const PURE: &[&str] = &[
     "std::cmp",
     "std::str",
     "std::iter",
+    "std::marker",
     "std::num",
     "std::error",
     "std::time::Duration",
     "std::borrow",
     // Values alone: nothing there can open a socket.
     "core::net::",
+];
+
+/// What a variable is called, or what its name ends with, that is the key of a table of the engine.
+const KEYS: &[&str] = &["key", "client", "worker", "service", "transaction", "host"];
+/// Types that would be those of keys without a type of their own.
+const BARE_KEYS: &[&str] = &[
+    "(usize)",
+    "(usize, &",
+    "(usize, TransactionId)",
+    "Item = usize",
+    "Index<usize>",
+    "IndexMut<usize>",
+    "Vec<usize>",
+    "VecDeque<usize>",
+    "BTreeSet<usize>",
+    "BTreeMap<usize,",
+    "slab::",
 ];
 
 fn sources() -> Vec<(String, String)> {
@@ -228,6 +246,37 @@ fn pure_modules_name_nothing_that_could_do_io() {
         }
     }
     complain("the wall", &faults);
+}
+
+/// Whether a line gives a key the type of an index: `worker: usize`, `op_service: Option<usize>`.
+fn has_bare_key(code: &str) -> bool {
+    let is_key = |name: &str| {
+        let from = name.rfind(|c: char| !c.is_alphanumeric()).map_or(0, |at| at + 1);
+        KEYS.contains(&&name[from..])
+    };
+    [": usize", ": &usize", ": Option<usize>"]
+        .iter()
+        .any(|bare| code.match_indices(bare).any(|(at, _)| is_key(&code[..at])))
+}
+
+#[test]
+fn keys_of_the_engines_tables_have_types_of_their_own() {
+    assert!(has_bare_key("fn bind(&mut self, key: TransactionKey, worker: usize) {"));
+    assert!(has_bare_key("op_service: Option<usize>,") && !has_bare_key("workers: usize,"));
+    let mut faults = Vec::new();
+    for (name, text) in sources() {
+        if !name.starts_with("broker/src/engine/") || name.ends_with("/keys.rs") {
+            continue;
+        }
+        for (at, line) in without_tests(&text).lines().enumerate() {
+            let code = line.trim_start();
+            let is_bare = has_bare_key(code) || BARE_KEYS.iter().any(|bare| code.contains(bare));
+            if is_bare && !code.starts_with("//") {
+                faults.push(format!("{name}:{}: {code}", at + 1));
+            }
+        }
+    }
+    complain("a bare usize is no key: take one of engine/keys.rs, and its Table", &faults);
 }
 
 #[test]

@@ -7,6 +7,7 @@ use super::fact::FactKind;
 use super::heartbeat::Patience;
 use super::hosts::HostState;
 use super::input::Close;
+use super::keys::WorkerKey;
 use super::{Engine, Out};
 use protocol::ids::LinkId;
 use protocol::names::HostName;
@@ -26,7 +27,7 @@ impl Engine {
     }
 
     /// A host is not reached: what is due for a worker there is looked at again later.
-    pub(crate) fn look_later(&mut self, key: usize, due: Due) {
+    pub(crate) fn look_later(&mut self, key: WorkerKey, due: Due) {
         if self.host_link(&self.workers[key].host).is_some() {
             // It is silent, and not yet taken for lost.
             self.wait_for(key, self.settings.get(Setting::SilenceMs), due);
@@ -36,7 +37,7 @@ impl Engine {
 
     /// A worker has so long to log in, to come back, or to end. What was due for it before, when
     /// its connection was lost an earlier time, is not any more.
-    pub(crate) fn wait_for(&mut self, key: usize, wait_ms: u64, due: Due) {
+    pub(crate) fn wait_for(&mut self, key: WorkerKey, wait_ms: u64, due: Due) {
         let until = self.now.plus_millis(wait_ms);
         self.workers[key].wait_until = until;
         self.due.add(until, due);
@@ -45,12 +46,12 @@ impl Engine {
     /// How long a worker that lost its connection is waited for. On another machine it may have
     /// been cut off, and tries to come back as long as was announced at its login; one that is busy
     /// looks for its broker only when it is done.
-    pub(crate) fn return_wait_ms(&self, key: usize) -> u64 {
+    pub(crate) fn return_wait_ms(&self, key: WorkerKey) -> u64 {
         let worker = &self.workers[key];
         let least = self.settings.get(Setting::ReturnMs);
         let set = self.settings.get(Setting::ReconnectMs);
         let (reconnect, silence) = worker.announced.unwrap_or_else(|| (set, self.silence_ms()));
-        let is_builtin = self.hosts.get(&worker.host).is_some_and(|host| host.is_builtin);
+        let is_builtin = self.hosts.named(&worker.host).is_some_and(|host| host.is_builtin);
         if is_builtin || worker.is_refused || reconnect == 0 {
             return least;
         }
@@ -71,7 +72,7 @@ impl Engine {
 
     /// A worker that owes an answer was silent for this many beats: how many are the end? While
     /// another machine may still say by its kernel that it is cut off, that is waited for.
-    pub(crate) fn beats_of_worker(&self, key: usize, patience: &Patience) -> u32 {
+    pub(crate) fn beats_of_worker(&self, key: WorkerKey, patience: &Patience) -> u32 {
         match self.may_be_cut_off(key) {
             CutOff::No | CutOff::MayBe => patience.end,
             CutOff::KernelTells => {
@@ -82,7 +83,7 @@ impl Engine {
 
     /// A worker was silent too long. One that hangs is killed; one that may be cut off loses its
     /// connection and is waited for.
-    pub(crate) fn silent_worker(&mut self, link: LinkId, key: usize, why: &str, out: Out<'_>) {
+    pub(crate) fn silent_worker(&mut self, link: LinkId, key: WorkerKey, why: &str, out: Out<'_>) {
         if self.may_be_cut_off(key) == CutOff::MayBe && !self.workers[key].is_self_started {
             self.close_link(link, out);
             self.worker_lost(key, Close::TimedOut, why, out);
@@ -93,9 +94,9 @@ impl Engine {
         self.kill_worker(key, "was silent and is killed", out);
     }
 
-    fn may_be_cut_off(&self, key: usize) -> CutOff {
+    fn may_be_cut_off(&self, key: WorkerKey) -> CutOff {
         let worker = &self.workers[key];
-        let host = self.hosts.get(&worker.host);
+        let host = self.hosts.named(&worker.host);
         if host.is_some_and(|host| host.is_builtin) && !worker.is_self_started {
             return CutOff::No;
         }

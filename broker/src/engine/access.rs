@@ -7,6 +7,7 @@ use super::clients;
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::{Asker, Peer, Tokens};
+use super::keys::ClientKey;
 use super::links::End;
 use super::op_read::{counted, text};
 use super::op_run::{OpResult, refused};
@@ -284,7 +285,7 @@ impl Engine {
     /// A command that goes beyond the rights of its client.
     pub(crate) fn not_allowed(
         &mut self,
-        client: usize,
+        client: ClientKey,
         request: &OpRequest,
         out: Out<'_>,
     ) -> OpResult {
@@ -301,7 +302,7 @@ impl Engine {
     }
 
     /// `whoami`.
-    pub(crate) fn show_whoami(&self, client: usize) -> OpReply {
+    pub(crate) fn show_whoami(&self, client: ClientKey) -> OpReply {
         let client = &self.clients[client];
         let rights = self.rights_of(&client.peer);
         let by = match (&client.peer.token, client.peer.is_owner) {

@@ -3,6 +3,7 @@
 
 use super::fact::{About, FactKind};
 use super::input::{Asker, Certificates};
+use super::keys::ClientKey;
 use super::links::End;
 use super::op_run::{OpResult, refused};
 use super::{Engine, Out};
@@ -36,7 +37,7 @@ impl Engine {
 
     /// The client that asked for files to be read anew, if it is still there, and what to record
     /// about it.
-    pub(crate) fn asked_by(&self, asker: Asker) -> (Option<usize>, About) {
+    pub(crate) fn asked_by(&self, asker: Asker) -> (Option<ClientKey>, About) {
         let client = asker.and_then(|(link, _)| match self.links.get(link)?.end {
             End::Client(client) => Some(client),
             End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,

@@ -4,6 +4,7 @@
 use super::access::PendingLogin;
 use super::fact::{About, FactKind};
 use super::input::Peer;
+use super::keys::{ClientKey, ServiceKey, Table, TransactionKey};
 use super::links::End;
 use super::live::Live;
 use super::quotas::Class;
@@ -18,7 +19,6 @@ use protocol::ids::{ClientId, LinkId};
 use protocol::names::ServiceName;
 use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
-use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What a client that watches wants to see.
@@ -40,7 +40,7 @@ pub(crate) struct Client {
     /// Its link.
     pub(crate) link: LinkId,
     /// Key of its service.
-    pub(crate) service: usize,
+    pub(crate) service: ServiceKey,
     /// Its priority.
     pub(crate) priority: u8,
     /// What it said of itself.
@@ -105,8 +105,8 @@ impl Client {
 /// All attached clients.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
-    slab: Slab<Client>,
-    ids: BTreeMap<ClientId, usize>,
+    table: Table<ClientKey, Client>,
+    ids: BTreeMap<ClientId, ClientKey>,
     /// The next id to give (`isdData.NextClientID`).
     pub(crate) next_id: u32,
     /// How many promised to answer pings.
@@ -115,41 +115,41 @@ pub(crate) struct Clients {
 
 impl Clients {
     /// The key of an id.
-    pub(crate) fn find(&self, id: ClientId) -> Option<usize> {
+    pub(crate) fn find(&self, id: ClientId) -> Option<ClientKey> {
         self.ids.get(&id).copied()
     }
 
     /// How many are attached (`isdData.PriList`).
     pub(crate) fn count(&self) -> usize {
-        self.slab.len()
+        self.table.len()
     }
 
     /// All of them, by id.
-    pub(crate) fn by_id(&self) -> impl Iterator<Item = (usize, &Client)> {
-        self.ids.values().map(|&key| (key, &self.slab[key]))
+    pub(crate) fn by_id(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
+        self.ids.values().map(|&key| (key, &self.table[key]))
     }
 
     /// Gives up room behind the last client.
     pub(crate) fn shrink(&mut self) {
-        self.slab.shrink_to_fit();
+        self.table.shrink_to_fit();
     }
 
     /// A client that may be gone.
-    pub(crate) fn get(&self, key: usize) -> Option<&Client> {
-        self.slab.get(key)
+    pub(crate) fn get(&self, key: ClientKey) -> Option<&Client> {
+        self.table.get(key)
     }
 }
 
-impl std::ops::Index<usize> for Clients {
+impl std::ops::Index<ClientKey> for Clients {
     type Output = Client;
-    fn index(&self, key: usize) -> &Client {
-        &self.slab[key]
+    fn index(&self, key: ClientKey) -> &Client {
+        &self.table[key]
     }
 }
 
-impl std::ops::IndexMut<usize> for Clients {
-    fn index_mut(&mut self, key: usize) -> &mut Client {
-        &mut self.slab[key]
+impl std::ops::IndexMut<ClientKey> for Clients {
+    fn index_mut(&mut self, key: ClientKey) -> &mut Client {
+        &mut self.table[key]
     }
 }
 
@@ -208,7 +208,7 @@ impl Engine {
         };
         let text = introduction(&client, &login.service);
         self.clients.heartbeats += usize::from(client.heartbeat);
-        let key = self.clients.slab.insert(client);
+        let key = self.clients.table.insert(client);
         self.clients.ids.insert(id, key);
         self.registry[service].clients += 1;
         if let Some(slot) = self.links.get_mut(link) {
@@ -236,7 +236,7 @@ impl Engine {
     }
 
     /// The key of the service that a client may log in to, or why it may not.
-    fn may_log_in(&self, peer: &Peer, login: &Login) -> Result<usize, ErrorBody> {
+    fn may_log_in(&self, peer: &Peer, login: &Login) -> Result<ServiceKey, ErrorBody> {
         // First of all: what services there are is nobody's business who may not ask them.
         self.may_ask(peer, &login.service)?;
         let name = login.service.as_str();
@@ -259,12 +259,12 @@ impl Engine {
     }
 
     /// A client is gone: what waits is removed, what runs goes on without it.
-    pub(crate) fn client_gone(&mut self, key: usize, why: &str, out: Out<'_>) {
-        let keys: Vec<usize> = self.clients[key].live.keys().collect();
+    pub(crate) fn client_gone(&mut self, key: ClientKey, why: &str, out: Out<'_>) {
+        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
         for transaction in keys {
             self.client_left(transaction, out);
         }
-        let client = self.clients.slab.remove(key);
+        let client = self.clients.table.remove(key);
         self.clients.ids.remove(&client.id);
         self.clients.heartbeats -= usize::from(client.heartbeat);
         self.watchers -= usize::from(client.watch.is_some());
@@ -285,12 +285,12 @@ impl Engine {
     }
 
     /// `block`, `unblock`: its waiting requests leave the queue or come back to their places.
-    pub(crate) fn set_blocked(&mut self, key: usize, blocked: bool, out: Out<'_>) {
+    pub(crate) fn set_blocked(&mut self, key: ClientKey, blocked: bool, out: Out<'_>) {
         if self.clients[key].is_blocked == blocked {
             return;
         }
         self.clients[key].is_blocked = blocked;
-        let keys: Vec<usize> = self.clients[key].live.keys().collect();
+        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
         let mut services = BTreeSet::new();
         for transaction in keys {
             let service = self.transactions[transaction].service;
@@ -313,9 +313,9 @@ impl Engine {
     }
 
     /// `pri`: also for its waiting requests, but for those with a priority of their own.
-    pub(crate) fn set_priority(&mut self, key: usize, priority: u8) {
+    pub(crate) fn set_priority(&mut self, key: ClientKey, priority: u8) {
         self.clients[key].priority = priority;
-        let keys: Vec<usize> = self.clients[key].live.keys().collect();
+        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
         for transaction in keys {
             let Self { transactions, registry, .. } = self;
             if transactions[transaction].head.priority != 0 {
@@ -335,11 +335,11 @@ impl Engine {
 
     /// `service`: later requests go there, and those that wait; one that a worker has stays with
     /// it.
-    pub(crate) fn move_client(&mut self, key: usize, service: usize, out: Out<'_>) {
+    pub(crate) fn move_client(&mut self, key: ClientKey, service: ServiceKey, out: Out<'_>) {
         let old = std::mem::replace(&mut self.clients[key].service, service);
         self.registry[old].clients -= 1;
         self.registry[service].clients += 1;
-        let mut waiting: Vec<usize> = self.clients[key].live.keys().collect();
+        let mut waiting: Vec<TransactionKey> = self.clients[key].live.keys().collect();
         waiting.retain(|&transaction| {
             matches!(self.transactions[transaction].stage, Stage::Waiting | Stage::Blocked)
         });
@@ -362,7 +362,7 @@ impl Engine {
     }
 
     /// `delete client`.
-    pub(crate) fn delete_client(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn delete_client(&mut self, key: ClientKey, out: Out<'_>) {
         let text = "the operator deleted this client";
         self.send_away(key, &ErrorBody::new(ErrorCode::ClientDeleted, text), out);
     }
@@ -370,7 +370,7 @@ impl Engine {
     /// Closes a client's connection for this reason. Each request that it has under way gets it as
     /// its outcome first, with the word whether it ran: the error of the connection can't say that
     /// of each.
-    pub(crate) fn send_away(&mut self, key: usize, error: &ErrorBody, out: Out<'_>) {
+    pub(crate) fn send_away(&mut self, key: ClientKey, error: &ErrorBody, out: Out<'_>) {
         let Client { link, ref live, .. } = self.clients[key];
         for transaction in live.keys().collect::<Vec<_>>() {
             let ran = match self.transactions[transaction].stage {

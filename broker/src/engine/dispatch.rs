@@ -5,6 +5,7 @@
 use super::action::Action;
 use super::fact::{About, FactKind};
 use super::input::Close;
+use super::keys::{ServiceKey, TransactionKey, WorkerKey};
 use super::poison::Poison;
 use super::retry_budget::Level;
 use super::transaction::Stage;
@@ -20,7 +21,7 @@ use std::collections::VecDeque;
 
 impl Engine {
     /// A request may be served now, or waits.
-    pub(crate) fn enqueue(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn enqueue(&mut self, key: TransactionKey, out: Out<'_>) {
         let service = self.transactions[key].service;
         if self.registry[service].queue.count() == 0
             && let Some(worker) = self.take_idle(service)
@@ -34,7 +35,7 @@ impl Engine {
     }
 
     /// Gives waiting requests to idle workers, then to busy ones with room.
-    pub(crate) fn serve(&mut self, service: usize, out: Out<'_>) {
+    pub(crate) fn serve(&mut self, service: ServiceKey, out: Out<'_>) {
         while self.registry[service].queue.count() > 0 {
             let Some(worker) = self.take_idle(service) else {
                 if self.registry[service].settings.get(ServiceSetting::Prefetch) > 0 {
@@ -47,7 +48,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn take_first(&mut self, service: usize) -> Option<usize> {
+    pub(crate) fn take_first(&mut self, service: ServiceKey) -> Option<TransactionKey> {
         let queue = &mut self.registry[service].queue;
         let key = queue.take_first(self.is_preempt, &mut self.transactions)?;
         let left = queue.count();
@@ -56,7 +57,7 @@ impl Engine {
     }
 
     /// `prefetch`: sends whole, single-frame requests ahead to busy workers, each in turn.
-    fn hold_ahead(&mut self, service: usize, out: Out<'_>) {
+    fn hold_ahead(&mut self, service: ServiceKey, out: Out<'_>) {
         while let Some(&worker) = self.registry[service].with_room.front() {
             let queue = &self.registry[service].queue;
             let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
@@ -78,7 +79,7 @@ impl Engine {
     }
 
     /// Whether a busy worker may hold one request more.
-    pub(crate) fn has_room(&self, key: usize) -> bool {
+    pub(crate) fn has_room(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let prefetch = self.registry[worker.service].settings.get(ServiceSetting::Prefetch);
         let is_single = worker.current.is_some_and(|current| {
@@ -94,7 +95,7 @@ impl Engine {
     }
 
     /// Gives a request to a worker that was idle.
-    pub(crate) fn bind(&mut self, key: usize, worker: usize, out: Out<'_>) {
+    pub(crate) fn bind(&mut self, key: TransactionKey, worker: WorkerKey, out: Out<'_>) {
         self.transactions[key].stage = Stage::Bound(worker);
         self.workers[worker].current = Some(key);
         self.send_request(key, worker, out);
@@ -102,7 +103,7 @@ impl Engine {
     }
 
     /// A worker begins a request, as far as is known.
-    pub(crate) fn begin(&mut self, key: usize, worker: usize) {
+    pub(crate) fn begin(&mut self, key: TransactionKey, worker: WorkerKey) {
         let transaction = &mut self.transactions[key];
         transaction.stage = Stage::Bound(worker);
         transaction.dispatched = self.now;
@@ -127,7 +128,7 @@ impl Engine {
     }
 
     /// Sends a request and what came of its pieces to a worker.
-    fn send_request(&mut self, key: usize, worker: usize, out: Out<'_>) {
+    fn send_request(&mut self, key: TransactionKey, worker: WorkerKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         transaction.attempt += 1;
         if transaction.attempt == 1 {
@@ -157,8 +158,8 @@ impl Engine {
     /// Sends one frame of a request to a worker.
     pub(crate) fn send_piece(
         &mut self,
-        worker: usize,
-        key: usize,
+        worker: WorkerKey,
+        key: TransactionKey,
         head: Header,
         body: Bytes,
         out: Out<'_>,
@@ -182,7 +183,7 @@ impl Engine {
     }
 
     /// How often a request may be given to a further worker, should this one die.
-    fn may_repeat(&self, key: usize) -> bool {
+    fn may_repeat(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         let settings = &self.registry[transaction.service].settings;
         let retry = if transaction.head.is_idempotent() {
@@ -196,7 +197,7 @@ impl Engine {
 
     /// Whether a request's bytes are needed after its worker has them: for another one, or as
     /// poison.
-    fn must_keep(&self, key: usize) -> bool {
+    fn must_keep(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         let settings = &self.registry[transaction.service].settings;
         transaction.is_complete
@@ -206,7 +207,7 @@ impl Engine {
     }
 
     /// Whether the whole request is still here, so that it could be given to another worker.
-    fn is_kept(&self, key: usize) -> bool {
+    fn is_kept(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         transaction.is_complete
             && !transaction.in_conversation
@@ -215,8 +216,8 @@ impl Engine {
     }
 
     /// A worker's connection is gone: what becomes of its transactions.
-    pub(crate) fn lose_requests(&mut self, worker: usize, how: Close, why: &str, out: Out<'_>) {
-        let held: Vec<usize> = self.workers[worker].held.drain(..).collect();
+    pub(crate) fn lose_requests(&mut self, worker: WorkerKey, how: Close, why: &str, out: Out<'_>) {
+        let held: Vec<TransactionKey> = self.workers[worker].held.drain(..).collect();
         self.workers[worker].owed = VecDeque::new();
         self.workers[worker].owed_since = None;
         let current = self.workers[worker].current.take();
@@ -259,7 +260,7 @@ impl Engine {
     /// A worker died with this request: it is repeated, set aside, or failed.
     fn died_with(
         &mut self,
-        key: usize,
+        key: TransactionKey,
         worker: protocol::ids::WorkerId,
         ran: Ran,
         why: &str,
@@ -312,7 +313,7 @@ impl Engine {
     }
 
     /// Whether a request whose worker died could be given to another one.
-    fn is_worth_repeating(&self, key: usize) -> bool {
+    fn is_worth_repeating(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         self.is_kept(key)
             && self.may_repeat(key)
@@ -322,7 +323,7 @@ impl Engine {
     }
 
     /// The retry budget is used up: counted, a fact once a second, and the text for the client.
-    fn deny_repeat(&mut self, service: usize, level: Level, out: Out<'_>) -> String {
+    fn deny_repeat(&mut self, service: ServiceKey, level: Level, out: Out<'_>) -> String {
         let now = self.now;
         let service = &mut self.registry[service];
         service.figures.denied += 1;
@@ -343,7 +344,7 @@ impl Engine {
     }
 
     /// A request that a worker had waits once more, in its place by arrival.
-    fn wait_again(&mut self, key: usize, out: Out<'_>) {
+    fn wait_again(&mut self, key: TransactionKey, out: Out<'_>) {
         let client = self.transactions[key].client;
         if client.is_some_and(|client| self.clients[client].is_blocked) {
             self.transactions[key].stage = Stage::Blocked;
@@ -353,7 +354,7 @@ impl Engine {
     }
 
     /// Ends a transaction whose worker is gone.
-    fn fail_unbound(&mut self, key: usize, error: ErrorBody, out: Out<'_>) {
+    fn fail_unbound(&mut self, key: TransactionKey, error: ErrorBody, out: Out<'_>) {
         self.transactions[key].stage = Stage::Blocked;
         self.fail(key, error, out);
     }

@@ -5,19 +5,20 @@
 use super::action::Action;
 use super::due::Due;
 use super::fact::FactKind;
+use super::hosts::HostState;
 use super::input::Close;
+use super::keys::{HostKey, WorkerKey};
 use super::workers::ProcessState;
 use super::{Engine, Out};
 use protocol::bodies::ExecStop;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::HostName;
 use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
 
 impl Engine {
     /// Has execd end a worker's process: TERM to its group, KILL after the grace time.
-    pub(crate) fn exec_stop(&mut self, key: usize, grace_ms: u64, out: Out<'_>) {
+    pub(crate) fn exec_stop(&mut self, key: WorkerKey, grace_ms: u64, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Ending, self.now);
         worker.killed_at = self.now.plus_millis(grace_ms);
@@ -34,16 +35,17 @@ impl Engine {
     pub(crate) fn on_nobody_to_stop(
         &mut self,
         link: LinkId,
-        host: &HostName,
+        host: HostKey,
         (id, run): (WorkerId, RunId),
         out: Out<'_>,
     ) {
-        let Some(key) = self.workers.find(id).filter(|_| self.host_link(host) == Some(link)) else {
-            return;
-        };
+        let host = &self.hosts[host];
+        let is_up = host.state == HostState::Up(link);
+        let Some(key) = self.workers.find(id).filter(|_| is_up) else { return };
         let worker = &mut self.workers[key];
-        let is_it =
-            worker.host == *host && !worker.is_self_started && (run.0 == 0 || run == worker.run);
+        let is_it = worker.host == host.name
+            && !worker.is_self_started
+            && (run.0 == 0 || run == worker.run);
         if is_it && worker.state == ProcessState::Ending {
             worker.is_unlisted = true;
             let run = worker.run;
@@ -52,14 +54,14 @@ impl Engine {
     }
 
     /// Whether a stopped worker is drained: it is ready and has nothing more to reply to.
-    pub(crate) fn is_drained(&self, key: usize) -> bool {
+    pub(crate) fn is_drained(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         worker.current.is_none() && worker.state == ProcessState::Ready && !worker.is_wanted
     }
 
     /// `stop` of one worker: after the reply in progress it is asked to end; a second `stop` does
     /// not wait.
-    pub(crate) fn stop_worker(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn stop_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
         // What an earlier broker started is not wanted either, whatever is said later.
@@ -87,7 +89,7 @@ impl Engine {
     }
 
     /// A stopped worker had one reply to give, and its deadline is over: no longer waited for.
-    pub(crate) fn drain_overdue(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn drain_overdue(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &self.workers[key];
         let is_over = worker.current.is_some_and(|at| self.transactions[at].is_ended);
         if is_over
@@ -100,7 +102,7 @@ impl Engine {
     }
 
     /// Asks a ready worker to end: an `end` frame, its socket shut for writing, TERM later.
-    pub(crate) fn ask_to_end(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn ask_to_end(&mut self, key: WorkerKey, out: Out<'_>) {
         self.workers[key].is_stopping = true;
         self.shut_worker(key, out);
         self.wait_for_end(key);
@@ -108,7 +110,7 @@ impl Engine {
 
     /// `shutdown` of a worker's socket: it takes no more, and ends, and is started again. TERM
     /// follows if it does not end; a busy one replies first.
-    pub(crate) fn shut_worker(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn shut_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let Some(link) = worker.link else { return };
         if worker.state == ProcessState::Ready {
@@ -124,7 +126,7 @@ impl Engine {
     }
 
     /// A worker that was asked to end has its time to do so.
-    pub(crate) fn wait_for_end(&mut self, key: usize) {
+    pub(crate) fn wait_for_end(&mut self, key: WorkerKey) {
         let worker = &self.workers[key];
         if worker.state == ProcessState::Asked {
             let wait = self.settings.get(Setting::StopAskMs);
@@ -148,7 +150,7 @@ impl Engine {
 
     /// What the worker is at work on, since when, and how it came by it; as far as the broker
     /// knows. What `idle` took away goes before what it was given afterwards: it is one thread.
-    fn at_work_on(&self, key: usize) -> Option<(u64, Tick, &'static str)> {
+    fn at_work_on(&self, key: WorkerKey) -> Option<(u64, Tick, &'static str)> {
         let worker = &self.workers[key];
         let owed = worker.owed_since.zip(worker.owed.front());
         if let Some((since, &transaction)) = owed {
@@ -159,7 +161,7 @@ impl Engine {
     }
 
     /// Looks at `at` whether the worker is still busy with what it has now.
-    pub(crate) fn watch_overlong(&mut self, key: usize, at: Tick) {
+    pub(crate) fn watch_overlong(&mut self, key: WorkerKey, at: Tick) {
         let worker = &mut self.workers[key];
         if !std::mem::replace(&mut worker.is_timed, true) {
             self.due.add(at, Due::Overlong(worker.id));
@@ -190,7 +192,7 @@ impl Engine {
     }
 
     /// Ends a worker that does not do its duty: connection closed, process killed, requests lost.
-    pub(crate) fn kill_worker(&mut self, key: usize, why: &str, out: Out<'_>) {
+    pub(crate) fn kill_worker(&mut self, key: WorkerKey, why: &str, out: Out<'_>) {
         if let Some(link) = self.workers[key].link {
             self.close_link(link, out);
         }

@@ -32,7 +32,8 @@ pub(crate) enum Due {
     Overlong(WorkerId),
     /// When to say how many facts were left out.
     LeftOut,
-    /// When to try to reach a host again.
+    /// When to try to reach a host again. By name: it may be deleted meanwhile, and hosts that are
+    /// due at the same time are reached in the order of their names.
     Dial(HostName),
     /// When to ping who was silent.
     Heartbeat,

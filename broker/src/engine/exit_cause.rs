@@ -3,6 +3,7 @@
 
 use super::due::Due;
 use super::fact::FactKind;
+use super::keys::WorkerKey;
 use super::links::End;
 use super::workers::{ProcessState, Worker};
 use super::{Engine, Out};
@@ -31,7 +32,7 @@ impl Worker {
 impl Engine {
     /// A worker lost its connection. Mostly its end follows at once, and that is one fact; if not,
     /// the loss is a fact of its own.
-    pub(crate) fn note_loss(&mut self, key: usize, how: String) {
+    pub(crate) fn note_loss(&mut self, key: WorkerKey, how: String) {
         let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
         worker.lost = Some(how);
@@ -55,7 +56,7 @@ impl Engine {
     }
 
     /// The broker has a worker's process ended for a fault; `why` goes on after "it".
-    pub(crate) fn note_killed(&mut self, key: usize, why: &str) {
+    pub(crate) fn note_killed(&mut self, key: WorkerKey, why: &str) {
         let why = why.strip_suffix(" and is killed").unwrap_or(why).to_owned();
         let worker = &mut self.workers[key];
         worker.why = format!("killed by the broker: it {why}");
@@ -69,7 +70,7 @@ impl Engine {
         let Some(pid) = slot.peer.pid.filter(|_| slot.end == End::NewWorker) else { return };
         // A host of another machine may name any number of this one.
         let is_it = |w: &Worker| {
-            let is_here = self.hosts.get(&w.host).is_some_and(|host| host.is_builtin);
+            let is_here = self.hosts.named(&w.host).is_some_and(|host| host.is_builtin);
             w.pid == pid && !w.is_self_started && is_here
         };
         let key = self.workers.by_id().find(|(_, w)| is_it(w)).map(|(key, _)| key);
@@ -79,7 +80,7 @@ impl Engine {
     }
 
     /// How a worker's process ended, and who did it.
-    pub(crate) fn how_it_ended(&self, key: usize) -> String {
+    pub(crate) fn how_it_ended(&self, key: WorkerKey) -> String {
         let worker = &self.workers[key];
         let mut how = match (&worker.killed, worker.ending) {
             (Some(why), _) => format!("killed by the broker: it {why}"),
@@ -94,7 +95,7 @@ impl Engine {
     }
 
     /// What can be done about a worker that ends too often.
-    pub(crate) fn cure_of(&self, key: usize) -> String {
+    pub(crate) fn cure_of(&self, key: WorkerKey) -> String {
         let worker = &self.workers[key];
         if let Some(refused) = &worker.refused {
             return format!(

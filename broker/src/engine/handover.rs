@@ -5,6 +5,7 @@
 
 use super::fact::{About, FactKind};
 use super::hosts::Host;
+use super::keys::{HostKey, WorkerKey};
 use super::op_run::refused;
 use super::quotas::Class;
 use super::{Engine, Out};
@@ -12,7 +13,6 @@ use crate::engine::action::Action;
 use protocol::bodies::{ExecEnd, ExecWelcome};
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
-use protocol::names::HostName;
 use protocol::op::parse::OpError;
 
 /// Most workers that a warning names.
@@ -41,12 +41,13 @@ impl Engine {
     pub(crate) fn replace_execd(
         &mut self,
         link: LinkId,
-        name: &HostName,
+        key: HostKey,
         welcome: &ExecWelcome,
         what: &str,
         out: Out<'_>,
     ) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
+        let host = &mut self.hosts[key];
+        let name = host.name.clone();
         let pid = welcome.hostpid;
         let text = format!("its execd (pid {pid}, version {}) {what}", welcome.version);
         let was_asked = std::mem::replace(&mut host.handing, pid) == pid;
@@ -72,13 +73,13 @@ impl Engine {
             out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
         }
         self.close_link(link, out);
-        self.host_down(name, why, out);
+        self.host_down(key, why, out);
     }
 
     /// Refuses what could not be started anyway: all of it is on hosts whose execd is not what it
     /// must be.
-    pub(crate) fn all_startable(&self, keys: &[usize]) -> Result<(), OpError> {
-        let unfit = |key: &usize| self.hosts.get(&self.workers[*key].host)?.unfit.as_ref();
+    pub(crate) fn all_startable(&self, keys: &[WorkerKey]) -> Result<(), OpError> {
+        let unfit = |key: &WorkerKey| self.hosts.named(&self.workers[*key].host)?.unfit.as_ref();
         let Some(why) = keys.first().and_then(unfit) else { return Ok(()) };
         if keys.iter().any(|key| unfit(key).is_none()) {
             return Ok(());
@@ -89,25 +90,30 @@ impl Engine {
 
     /// Says that an execd which is not ours enforces something else than when it was last here. It
     /// is its operator's to decide, and new workers obey it.
-    pub(crate) fn record_policy(&mut self, name: &HostName, before: &str, out: Out<'_>) {
-        let Some(host) = self.hosts.get(name) else { return };
+    pub(crate) fn record_policy(&mut self, key: HostKey, before: &str, out: Out<'_>) {
+        let host = &self.hosts[key];
         if host.is_builtin || before.is_empty() || before == host.policy {
             return;
         }
+        let name = host.name.clone();
         let text = format!(
             "host {name}: its execd (pid {}) enforces other rights, limits or bounds than before; \
              workers that are started from now on obey those (policy {}, was {before})",
             host.pid, host.policy
         );
         if self.may_cause(Class::Host, None) {
-            let about = About { host: Some(name.clone()), ..About::default() };
+            let about = About { host: Some(name), ..About::default() };
             self.record(FactKind::HostWarning, about, text, out);
         }
     }
 
     /// Says which workers run under a policy that is not in force any more.
-    pub(crate) fn record_older(&mut self, name: &HostName, out: Out<'_>) {
-        let Some(host) = self.hosts.get(name).filter(|host| !host.older.is_empty()) else { return };
+    pub(crate) fn record_older(&mut self, key: HostKey, out: Out<'_>) {
+        let host = &self.hosts[key];
+        if host.older.is_empty() {
+            return;
+        }
+        let name = host.name.clone();
         let count = host.older.len();
         let mut list: Vec<String> =
             host.older.iter().take(NAMED_MAX).map(ToString::to_string).collect();
@@ -119,7 +125,7 @@ impl Engine {
              force now and keeps them until it is started again ('stop', then 'start')",
             list.join(", ")
         );
-        let about = About { host: Some(name.clone()), ..About::default() };
+        let about = About { host: Some(name), ..About::default() };
         self.record(FactKind::HostWarning, about, text, out);
     }
 }

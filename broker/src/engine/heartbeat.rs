@@ -109,7 +109,7 @@ impl Engine {
         }
         self.start_heartbeat();
         let mut silent: Vec<LinkId> = Vec::new();
-        silent.extend(self.hosts.values().filter_map(|host| host.state.link()));
+        silent.extend(self.hosts.by_name().filter_map(|(_, host)| host.state.link()));
         let idle = self
             .workers
             .by_id()

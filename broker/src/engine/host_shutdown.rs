@@ -4,6 +4,7 @@
 
 use super::fact::{About, FactKind};
 use super::hosts::HostState;
+use super::keys::{HostKey, WorkerKey};
 use super::quotas::Class;
 use super::workers::ProcessState;
 use super::{Engine, Out};
@@ -14,8 +15,8 @@ use protocol::names::HostName;
 impl Engine {
     /// The execd at this link says that it is shutting down. False if that is no news of an execd
     /// that serves the broker.
-    pub(crate) fn on_host_shutdown(&mut self, link: LinkId, name: &HostName, out: Out<'_>) -> bool {
-        let Some(host) = self.hosts.get_mut(name) else { return false };
+    pub(crate) fn on_host_shutdown(&mut self, link: LinkId, key: HostKey, out: Out<'_>) -> bool {
+        let host = &mut self.hosts[key];
         let serves = match host.state {
             HostState::Listing(at) | HostState::Up(at) => at == link,
             HostState::Down | HostState::Dialing | HostState::Greeting(_) => false,
@@ -24,26 +25,27 @@ impl Engine {
             return false;
         }
         host.why = "its execd is shutting down and ends its workers".into();
+        let name = host.name.clone();
         let text = format!(
             "host {name} at {}: its execd is shutting down and ends its workers; nothing is \
              started there until it is back",
             host.address
         );
         if self.may_cause(Class::Host, Some(link)) {
-            let about = About { host: Some(name.clone()), ..About::default() };
+            let about = About { host: Some(name), ..About::default() };
             self.record(FactKind::HostShutdown, about, text, out);
         }
-        self.end_with_host(name);
+        self.end_with_host(key);
         true
     }
 
     /// The workers that run on a host end with it, except those that the broker has killed: that
     /// is their end already.
-    pub(crate) fn end_with_host(&mut self, name: &HostName) {
+    pub(crate) fn end_with_host(&mut self, host: HostKey) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
-            let runs =
-                worker.host == *name && !worker.is_self_started && worker.state.has_process();
+            let is_there = worker.host == self.hosts[host].name && !worker.is_self_started;
+            let runs = is_there && worker.state.has_process();
             if runs && worker.killed.is_none() {
                 worker.ends_with_host = true;
                 self.settle(key);
@@ -53,16 +55,13 @@ impl Engine {
 
     /// Where programs of a host can be started now.
     pub(crate) fn start_link(&self, name: &HostName) -> Option<LinkId> {
-        self.host_link(name).filter(|_| !self.is_host_shutting_down(name))
-    }
-
-    pub(crate) fn is_host_shutting_down(&self, name: &HostName) -> bool {
-        self.hosts.get(name).is_some_and(|host| host.is_shutting_down)
+        let host = self.hosts.named(name).filter(|host| !host.is_shutting_down)?;
+        self.host_link(&host.name)
     }
 
     /// Whether the end of a worker is put down to the end of its host: however a program ends that
     /// is asked to, but not by a fault of its own.
-    pub(crate) fn is_ended_with_host(&self, key: usize) -> bool {
+    pub(crate) fn is_ended_with_host(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let is_asked = worker.is_stopping || !worker.is_wanted || worker.killed.is_some();
         worker.ends_with_host && !is_asked && !worker.ending.is_some_and(is_fault)
@@ -70,7 +69,7 @@ impl Engine {
 
     /// A worker has ended with its host: started again when that is back, and counted neither for
     /// its backoff nor as a restart.
-    pub(crate) fn ended_with_host(&mut self, key: usize, how: &str, out: Out<'_>) {
+    pub(crate) fn ended_with_host(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
         worker.why = format!("ended with its host, whose execd shut down: {how}");

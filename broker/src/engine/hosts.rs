@@ -5,6 +5,7 @@ use super::action::{Action, Origin};
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::{Expected, Peer, Report};
+use super::keys::{HostKey, Table, WorkerKey};
 use super::links::End;
 use super::op_read::counted;
 use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
@@ -17,6 +18,7 @@ use protocol::proof::Challenge;
 use protocol::settings::Setting;
 use protocol::show;
 use protocol::time::Tick;
+use std::collections::BTreeMap;
 
 /// How far the link to a host's execd is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,6 +38,8 @@ pub(crate) enum HostState {
 /// A machine with an execd.
 #[derive(Debug)]
 pub(crate) struct Host {
+    /// Its name.
+    pub(crate) name: HostName,
     /// Where its execd listens.
     pub(crate) address: String,
     /// How far the link is.
@@ -72,6 +76,13 @@ pub(crate) struct Host {
     pub(crate) rejected_reports: u64,
 }
 
+/// All hosts.
+#[derive(Debug, Default)]
+pub(crate) struct Hosts {
+    table: Table<HostKey, Host>,
+    names: BTreeMap<HostName, HostKey>,
+}
+
 const RETRY_MIN_MS: u64 = 50;
 
 /// So long may a host answer pings without having said that it serves the broker and what it runs:
@@ -103,6 +114,59 @@ impl HostState {
     }
 }
 
+impl Hosts {
+    /// Adds a host; one of the same name is replaced.
+    fn add(&mut self, host: Host) -> HostKey {
+        if let Some(key) = self.find(&host.name) {
+            self.table[key] = host;
+            return key;
+        }
+        let name = host.name.clone();
+        let key = self.table.insert(host);
+        self.names.insert(name, key);
+        key
+    }
+
+    fn remove(&mut self, key: HostKey) -> Host {
+        let host = self.table.remove(key);
+        self.names.remove(&host.name);
+        host
+    }
+
+    /// The key of a name.
+    pub(crate) fn find(&self, name: &HostName) -> Option<HostKey> {
+        self.names.get(name).copied()
+    }
+
+    /// The host that a worker names; it may not be configured.
+    pub(crate) fn named(&self, name: &HostName) -> Option<&Host> {
+        self.find(name).map(|key| &self.table[key])
+    }
+
+    /// A host that may be gone.
+    pub(crate) fn get(&self, key: HostKey) -> Option<&Host> {
+        self.table.get(key)
+    }
+
+    /// All of them, by name.
+    pub(crate) fn by_name(&self) -> impl Iterator<Item = (HostKey, &Host)> {
+        self.names.values().map(|&key| (key, &self.table[key]))
+    }
+}
+
+impl std::ops::Index<HostKey> for Hosts {
+    type Output = Host;
+    fn index(&self, key: HostKey) -> &Host {
+        &self.table[key]
+    }
+}
+
+impl std::ops::IndexMut<HostKey> for Hosts {
+    fn index_mut(&mut self, key: HostKey) -> &mut Host {
+        &mut self.table[key]
+    }
+}
+
 impl Engine {
     /// Makes a host and dials it.
     pub(crate) fn add_host(
@@ -112,48 +176,53 @@ impl Engine {
         is_builtin: bool,
         out: Out<'_>,
     ) {
-        self.hosts.insert(
-            name.clone(),
-            Host {
-                address,
-                state: HostState::Down,
-                is_builtin,
-                retry_ms: RETRY_MIN_MS,
-                since: self.now,
-                pid: 0,
-                version: String::new(),
-                policy: String::new(),
-                older: Vec::new(),
-                must: None,
-                handing: 0,
-                unfit: None,
-                why: "not dialled yet".into(),
-                is_loss_recorded: false,
-                is_misdialled: false,
-                is_shutting_down: false,
-                rejected_reports: 0,
-            },
-        );
-        self.dial(name, out);
+        let key = self.hosts.add(Host {
+            name: name.clone(),
+            address,
+            state: HostState::Down,
+            is_builtin,
+            retry_ms: RETRY_MIN_MS,
+            since: self.now,
+            pid: 0,
+            version: String::new(),
+            policy: String::new(),
+            older: Vec::new(),
+            must: None,
+            handing: 0,
+            unfit: None,
+            why: "not dialled yet".into(),
+            is_loss_recorded: false,
+            is_misdialled: false,
+            is_shutting_down: false,
+            rejected_reports: 0,
+        });
+        self.dial(key, out);
+    }
+
+    /// `Due::Dial`: the host may have been deleted meanwhile.
+    pub(crate) fn on_dial_due(&mut self, name: &HostName, out: Out<'_>) {
+        if let Some(key) = self.hosts.find(name) {
+            self.dial(key, out);
+        }
     }
 
     /// Dials a host that is down.
-    pub(crate) fn dial(&mut self, name: &HostName, out: Out<'_>) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
+    fn dial(&mut self, key: HostKey, out: Out<'_>) {
+        let host = &mut self.hosts[key];
         if host.state == HostState::Down && self.shutdown.is_none() {
             host.state = HostState::Dialing;
             // One dial at a time: an outcome names its host, not the address that was dialled.
-            if !self.dials.insert(name.clone()) {
+            if !self.dials.insert(host.name.clone()) {
                 host.is_misdialled = true;
                 return;
             }
-            out.push(Action::Dial { host: name.clone(), address: host.address.clone() });
+            out.push(Action::Dial { host: host.name.clone(), address: host.address.clone() });
         }
     }
 
     /// The link to start and stop programs on a host, if it is up.
     pub(crate) fn host_link(&self, name: &HostName) -> Option<LinkId> {
-        match self.hosts.get(name)?.state {
+        match self.hosts.named(name)?.state {
             HostState::Up(link) => Some(link),
             HostState::Down
             | HostState::Dialing
@@ -169,18 +238,18 @@ impl Engine {
         (fd, must): (i32, Option<Box<Expected>>),
         out: Out<'_>,
     ) {
-        let is_right = self.dial_ended(&name, out);
-        let host = self.hosts.get_mut(&name).filter(|host| host.state == HostState::Dialing);
-        let Some(host) = host.filter(|_| is_right) else {
+        let key = self.dial_ended(&name, out);
+        let Some(key) = key.filter(|&key| self.hosts[key].state == HostState::Dialing) else {
             // It was deleted or given another address while it was dialled.
             out.push(Action::Close { link });
             return;
         };
+        let host = &mut self.hosts[key];
         host.state = HostState::Greeting(link);
         (host.rejected_reports, host.is_shutting_down) = (0, false);
         host.must = must;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
-        self.links.open(link, End::Host(name.clone()), peer, self.now);
+        self.links.open(link, End::Host(key), peer, self.now);
         self.due.add(self.now.plus_millis(GREETING_MS), Due::Greeting(link));
         let is_builtin = host.is_builtin;
         let broker = self.instance.clone();
@@ -194,9 +263,8 @@ impl Engine {
 
     /// `Due::Greeting`: whatever answers there is no execd that serves this broker.
     pub(crate) fn on_greeting_due(&mut self, link: LinkId, out: Out<'_>) {
-        let Some(End::Host(name)) = self.links.get(link).map(|slot| &slot.end) else { return };
-        let Some(host) = self.hosts.get(name) else { return };
-        let what = match host.state {
+        let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
+        let what = match self.hosts[key].state {
             HostState::Greeting(at) if at == link => "exec-welcome",
             HostState::Listing(at) if at == link => "exec-listed",
             _ => return,
@@ -206,27 +274,23 @@ impl Engine {
     }
 
     /// Whether the execd at this link has not said yet that it serves the broker.
-    pub(crate) fn is_greeted(&self, name: &HostName, link: LinkId) -> bool {
-        self.hosts.get(name).is_some_and(|host| host.state == HostState::Greeting(link))
+    pub(crate) fn is_greeted(&self, key: HostKey, link: LinkId) -> bool {
+        self.hosts[key].state == HostState::Greeting(link)
     }
 
     /// An execd wants the host's token proved.
     pub(crate) fn on_challenged(&mut self, link: LinkId, challenge: Box<Challenge>, out: Out<'_>) {
-        let Some(End::Host(name)) = self.links.get(link).map(|slot| slot.end.clone()) else {
-            return;
-        };
-        if self.hosts.get(&name).is_some_and(|host| host.state == HostState::Greeting(link)) {
+        let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
+        if self.is_greeted(key, link) {
             out.push(Action::Prove { link, challenge });
         }
     }
 
     /// The host's token can't be proved, or the execd has not proved that it knows it.
     pub(crate) fn on_unproven(&mut self, link: LinkId, why: String, out: Out<'_>) {
-        let Some(End::Host(name)) = self.links.get(link).map(|slot| slot.end.clone()) else {
-            return;
-        };
+        let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
         if self.may_cause(Class::Host, Some(link)) {
-            let about = About { host: Some(name), ..About::default() };
+            let about = About { host: Some(self.hosts[key].name.clone()), ..About::default() };
             let why = show::brief(&why, TEXT_BYTES_MAX);
             self.record(FactKind::HostError, about, format!("the host's token: {why}"), out);
         }
@@ -234,32 +298,34 @@ impl Engine {
     }
 
     pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, out: Out<'_>) {
-        if self.dial_ended(name, out)
-            && self.hosts.get(name).is_some_and(|host| host.state == HostState::Dialing)
+        if let Some(key) = self.dial_ended(name, out)
+            && self.hosts[key].state == HostState::Dialing
         {
-            self.host_down(name, why, out);
+            self.host_down(key, why, out);
         }
     }
 
-    /// A dial has its outcome: is it one of the address that the host has now? If not, that is
-    /// dialled.
-    fn dial_ended(&mut self, name: &HostName, out: Out<'_>) -> bool {
+    /// A dial has its outcome: the host, if that is still configured and the address dialled is
+    /// the one that it has now. If it has another, that is dialled.
+    fn dial_ended(&mut self, name: &HostName, out: Out<'_>) -> Option<HostKey> {
         self.dials.remove(name);
-        let Some(host) = self.hosts.get_mut(name) else { return false };
+        let key = self.hosts.find(name)?;
+        let host = &mut self.hosts[key];
         if std::mem::take(&mut host.is_misdialled) {
             host.state = HostState::Down;
-            self.dial(name, out);
-            return false;
+            self.dial(key, out);
+            return None;
         }
-        true
+        Some(key)
     }
 
     /// The link to a host is gone, or could not be made: dial again later.
-    pub(crate) fn host_down(&mut self, name: &HostName, why: String, out: Out<'_>) {
+    pub(crate) fn host_down(&mut self, key: HostKey, why: String, out: Out<'_>) {
         let retry_max = self.settings.get(Setting::HostRetryMs);
         // A peer may have had a say in it: its certificate, its error.
         let mut why = show::brief(&why, LINE_BYTES_MAX);
-        let Some(host) = self.hosts.get_mut(name) else { return };
+        let host = &mut self.hosts[key];
+        let name = host.name.clone();
         let was_up = matches!(host.state, HostState::Up(_));
         host.state = HostState::Down;
         if std::mem::take(&mut host.is_shutting_down) {
@@ -285,50 +351,48 @@ impl Engine {
         host.why = why;
         // Of one that comes and goes as fast as it is dialled only so many are recorded.
         if is_news && self.shutdown.is_none() && self.may_cause(Class::Host, None) {
-            let about = About { host: Some(name.clone()), ..About::default() };
+            let about = About { host: Some(name), ..About::default() };
             self.record(FactKind::HostLost, about, text, out);
         }
-        self.host_gone(name, out);
+        self.host_gone(key, out);
     }
 
     pub(crate) fn on_report(&mut self, link: LinkId, report: Report, out: Out<'_>) {
-        let Some(End::Host(name)) = self.links.get(link).map(|slot| slot.end.clone()) else {
-            return;
-        };
-        let Some(host) = self.hosts.get_mut(&name) else { return };
+        let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
+        let host = &mut self.hosts[key];
         match (report, host.state) {
             (Report::Welcome(welcome), HostState::Greeting(at)) if at == link => {
                 host.pid = welcome.hostpid;
                 host.version.clone_from(&welcome.version);
                 let before = std::mem::replace(&mut host.policy, welcome.policy.clone());
                 if let Some(what) = host.differs(&welcome) {
-                    self.replace_execd(link, &name, &welcome, what, out);
+                    self.replace_execd(link, key, &welcome, what, out);
                     return;
                 }
                 host.older = welcome.older;
                 host.state = HostState::Listing(link);
                 out.push(Action::Send { link, frame: Frame::ExecList });
-                self.record_policy(&name, &before, out);
+                self.record_policy(key, &before, out);
             }
             (Report::Listed(listed), HostState::Listing(at)) if at == link => {
-                if let Some(why) = self.duplicate_host(&name, &listed.children) {
+                if let Some(why) = self.duplicate_host(key, &listed.children) {
                     self.close_link(link, out);
-                    self.host_down(&name, why, out);
+                    self.host_down(key, why, out);
                 } else {
-                    self.on_listed(link, &name, &listed, out);
+                    self.on_listed(link, key, &listed, out);
                 }
             }
             (Report::Output(output), _) if !self.may_pass_on(&output.line, link) => {}
             (report, _) => {
-                if let Some(key) = self.worker_of_report(link, &name, &report, out) {
-                    self.on_valid_report(key, &report, out);
+                if let Some(worker) = self.worker_of_report(link, key, &report, out) {
+                    self.on_valid_report(worker, &report, out);
                 }
             }
         }
     }
 
     /// A report about a worker, by the host that it was given to.
-    fn on_valid_report(&mut self, key: usize, report: &Report, out: Out<'_>) {
+    fn on_valid_report(&mut self, key: WorkerKey, report: &Report, out: Out<'_>) {
         match report {
             Report::Welcome(_) | Report::Listed(_) => {}
             Report::Started(started) => self.on_started(key, started, out),
@@ -338,8 +402,9 @@ impl Engine {
         }
     }
 
-    fn on_listed(&mut self, link: LinkId, name: &HostName, listed: &ExecListed, out: Out<'_>) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
+    fn on_listed(&mut self, link: LinkId, key: HostKey, listed: &ExecListed, out: Out<'_>) {
+        let host = &mut self.hosts[key];
+        let name = host.name.clone();
         host.state = HostState::Up(link);
         let away = std::mem::replace(&mut host.since, self.now);
         (host.handing, host.unfit) = (0, None);
@@ -362,25 +427,23 @@ impl Engine {
         if let Some(warning) = self.listening.local_warning.clone().filter(|_| is_builtin) {
             self.record(FactKind::HostWarning, about(), format!("host {name}: {warning}"), out);
         }
-        self.record_older(name, out);
-        self.host_listed(name, link, &listed.children, out);
-        if self.is_host_shutting_down(name) {
-            self.end_with_host(name);
+        self.record_older(key, out);
+        self.host_listed(key, link, &listed.children, out);
+        if self.hosts[key].is_shutting_down {
+            self.end_with_host(key);
         }
     }
 
     /// Removes a host that no worker is configured on.
-    pub(crate) fn remove_host(&mut self, name: &HostName, out: Out<'_>) {
-        if let Some(host) = self.hosts.remove(name)
-            && let Some(link) = host.state.link()
-        {
+    pub(crate) fn remove_host(&mut self, key: HostKey, out: Out<'_>) {
+        if let Some(link) = self.hosts.remove(key).state.link() {
             self.close_link(link, out);
         }
     }
 
     /// Gives a host another address: the old link is closed, the new one is made.
-    pub(crate) fn move_host(&mut self, name: &HostName, address: String, out: Out<'_>) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
+    pub(crate) fn move_host(&mut self, key: HostKey, address: String, out: Out<'_>) {
+        let host = &mut self.hosts[key];
         let old = host.state.link();
         host.address = address;
         if matches!(host.state, HostState::Up(_)) {
@@ -391,9 +454,9 @@ impl Engine {
         host.retry_ms = RETRY_MIN_MS;
         if let Some(link) = old {
             self.close_link(link, out);
-            self.host_gone(name, out);
+            self.host_gone(key, out);
         }
-        self.dial(name, out);
+        self.dial(key, out);
     }
 
     /// Who is named as the asker in facts about the broker's own doing.

@@ -2,6 +2,7 @@
 //! the simulation, never in production. The numbers are those of the house's list of laws.
 
 use super::Engine;
+use super::keys::{ServiceKey, TransactionKey};
 use super::links::End;
 use super::transaction::Stage;
 use super::workers::{ProcessState, WorkerList};
@@ -83,7 +84,7 @@ impl Engine {
             {
                 let stage = self.transactions.get(*at).map(|t| t.stage);
                 let expected = if bound { Stage::Bound(key) } else { Stage::Held(key) };
-                law!(stage == Some(expected), "law 2: worker {id} has {at}, which is {stage:?}");
+                law!(stage == Some(expected), "law 2: worker {id} has {at:?}, which is {stage:?}");
             }
         }
         for list in [WorkerList::Lazy, WorkerList::Idle, WorkerList::Busy] {
@@ -100,7 +101,7 @@ impl Engine {
     fn check_transactions(&self) -> Result<(), String> {
         let mut live = 0;
         let mut kept = 0;
-        for (key, t) in &self.transactions {
+        for (key, t) in self.transactions.iter() {
             let id = t.id;
             live += u64::from(!t.is_ended);
             kept += t.kept;
@@ -167,13 +168,13 @@ impl Engine {
     }
 
     fn check_queues(&self) -> Result<(), String> {
-        let mut waiting: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut waiting: BTreeMap<ServiceKey, usize> = BTreeMap::new();
         for (_, t) in self.transactions.iter().filter(|(_, t)| t.stage == Stage::Waiting) {
             *waiting.entry(t.service).or_default() += 1;
         }
         for (key, service) in self.registry.by_id() {
             let name = &service.name;
-            let listed: Vec<usize> = service.queue.iter(&self.transactions).collect();
+            let listed: Vec<TransactionKey> = service.queue.iter(&self.transactions).collect();
             let count = waiting.get(&key).copied().unwrap_or(0);
             law!(
                 listed.len() == service.queue.count() && count == listed.len(),
@@ -206,8 +207,8 @@ impl Engine {
                 End::NewClient | End::NewWorker => true,
                 End::Client(key) => self.clients.get(*key).is_some_and(|c| c.link == link),
                 End::Worker(key) => self.workers.get(*key).is_some_and(|w| w.link == Some(link)),
-                End::Host(name) => {
-                    self.hosts.get(name).is_some_and(|h| h.state.link() == Some(link))
+                End::Host(key) => {
+                    self.hosts.get(*key).is_some_and(|h| h.state.link() == Some(link))
                 }
             };
             law!(is_right, "law 8: link {link} is {:?}, who does not know it", slot.end);

@@ -6,6 +6,7 @@ use super::clients;
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::{Close, Peer};
+use super::keys::ClientKey;
 use super::links::End;
 use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use super::{Engine, Out};
@@ -43,13 +44,13 @@ impl Engine {
 
     /// A link is gone, by itself or because it was closed: what that means for who was there.
     pub(crate) fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
-        let Some(end) = self.links.get(link).map(|slot| slot.end.clone()) else { return };
+        let Some(end) = self.links.get(link).map(|slot| slot.end) else { return };
         self.links.free(link, out);
         match end {
             End::Free | End::NewClient | End::NewWorker => {}
             End::Client(key) => self.client_gone(key, why, out),
             End::Worker(key) => self.worker_lost(key, how, why, out),
-            End::Host(name) => self.host_down(&name, format!("its execd {why}"), out),
+            End::Host(key) => self.host_down(key, format!("its execd {why}"), out),
         }
     }
 
@@ -64,7 +65,7 @@ impl Engine {
     /// Drops a link for a fault of its: closes it, with a fact that says why.
     pub(crate) fn drop_link(&mut self, link: LinkId, why: String, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
-        let (class, end, from) = (class_of(&slot.end), slot.end.clone(), clients::from(&slot.peer));
+        let (class, end, from) = (class_of(&slot.end), slot.end, clients::from(&slot.peer));
         if self.may_cause(class, Some(link)) {
             let (name, mut about) = self.name_of(&end);
             about.who = Some(from);
@@ -114,7 +115,7 @@ impl Engine {
         if let End::Worker(key) = slot.end {
             self.workers[key].is_refused = true;
         }
-        let (end, from) = (slot.end.clone(), clients::from(&slot.peer));
+        let (end, from) = (slot.end, clients::from(&slot.peer));
         self.note_refused(link, &error.text);
         if self.may_cause(class_of(&end), Some(link)) {
             let (name, mut about) = self.name_of(&end);
@@ -149,9 +150,9 @@ impl Engine {
                 about = self.about_worker(*key);
                 format!("worker {}", self.workers[*key].id)
             }
-            End::Host(name) => {
-                about.host = Some(name.clone());
-                format!("host {name}")
+            End::Host(key) => {
+                about.host = Some(self.hosts[*key].name.clone());
+                format!("host {}", self.hosts[*key].name)
             }
         };
         (name, about)
@@ -164,7 +165,7 @@ impl Engine {
 
     /// A worker sent what is no reply: its request fails, it is closed and ended.
     pub(crate) fn bad_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
-        let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) else {
+        let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end) else {
             return;
         };
         if let Some(current) = self.workers[key].current
@@ -179,12 +180,13 @@ impl Engine {
     pub(crate) fn on_garbage(&mut self, link: LinkId, error: WireError, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         let body = ErrorBody::new(error.code, error.text.clone());
-        match (slot.end.clone(), error.skip) {
+        match (slot.end, error.skip) {
             (End::Worker(_), _) => self.bad_worker(link, error.text, out),
             (End::Client(key), Some(_)) => self.on_oversized(key, &error, body, out),
-            (End::Host(name), _) => {
+            (End::Host(key), _) => {
                 if self.may_cause(Class::Host, Some(link)) {
-                    let about = About { host: Some(name), ..About::default() };
+                    let about =
+                        About { host: Some(self.hosts[key].name.clone()), ..About::default() };
                     let said = show::brief(&error.text, TEXT_BYTES_MAX);
                     let text = format!("execd sent garbage: {said}");
                     self.record(FactKind::HostError, about, text, out);
@@ -199,7 +201,7 @@ impl Engine {
 
     /// A client's data frame was too large: only it is lost, the stream can be trusted. What it was
     /// a piece of can't be whole any more.
-    fn on_oversized(&mut self, key: usize, error: &WireError, body: ErrorBody, out: Out<'_>) {
+    fn on_oversized(&mut self, key: ClientKey, error: &WireError, body: ErrorBody, out: Out<'_>) {
         let sequence = error.sequence;
         let (reply, more) = (u16::from(error.reply), u16::from(error.more));
         let head = Header { sequence, reply, more, ..Header::default() };
@@ -238,9 +240,9 @@ impl Engine {
         out: Out<'_>,
     ) {
         let Some(slot) = self.links.get(link) else { return };
-        let end = slot.end.clone();
-        if let (End::Host(name), ErrorCode::ShuttingDown, 0) = (&end, error.code, worker.0)
-            && self.on_host_shutdown(link, name, out)
+        let end = slot.end;
+        if let (End::Host(key), ErrorCode::ShuttingDown, 0) = (end, error.code, worker.0)
+            && self.on_host_shutdown(link, key, out)
         {
             return;
         }
@@ -258,13 +260,13 @@ impl Engine {
         }
         match end {
             // Why it does not serve the broker, unless it is about a worker.
-            End::Host(host) if worker.0 == 0 && self.is_greeted(&host, link) => {
+            End::Host(key) if worker.0 == 0 && self.is_greeted(key, link) => {
                 let said = show::brief(&error.text, TEXT_BYTES_MAX);
                 self.close_link(link, out);
-                self.host_down(&host, format!("its execd refused the broker: {said}"), out);
+                self.host_down(key, format!("its execd refused the broker: {said}"), out);
             }
-            End::Host(host) if error.code == ErrorCode::NotFound => {
-                self.on_nobody_to_stop(link, &host, (worker, run), out);
+            End::Host(key) if error.code == ErrorCode::NotFound => {
+                self.on_nobody_to_stop(link, key, (worker, run), out);
             }
             // What it could complain of before its login ends its connection.
             End::NewClient | End::NewWorker => {

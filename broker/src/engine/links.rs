@@ -4,27 +4,27 @@
 use super::access::PendingLogin;
 use super::action::Action;
 use super::input::Peer;
+use super::keys::{ClientKey, HostKey, WorkerKey};
 use super::quotas::Share;
 use protocol::ids::LinkId;
-use protocol::names::HostName;
 use protocol::time::{Micros, Tick};
 use std::collections::BTreeMap;
 
 /// What stands at the other end of a link.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
     /// Nobody: the link is gone.
     Free,
     /// A program on the client port that has not logged in.
     NewClient,
     /// A client, by key.
-    Client(usize),
+    Client(ClientKey),
     /// A program on the worker port that has not logged in.
     NewWorker,
     /// A worker, by key.
-    Worker(usize),
-    /// An execd.
-    Host(HostName),
+    Worker(WorkerKey),
+    /// The execd of a host, by key.
+    Host(HostKey),
 }
 
 /// The limits of silence that were announced to a peer at its login. It keeps to them, so it is

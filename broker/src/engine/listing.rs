@@ -4,6 +4,7 @@
 //! the moment at which it is made. Not the rows: `op_read`, `op_show`.
 
 use super::due::Due;
+use super::keys::{ServiceKey, TransactionKey};
 use super::links::End;
 use super::op_run::{OpResult, refused};
 use super::transaction::Stage;
@@ -40,7 +41,7 @@ pub(crate) enum Listing {
         rows: [Rows; 3],
     },
     Queue {
-        left: VecDeque<(usize, TransactionId)>,
+        left: VecDeque<(TransactionKey, TransactionId)>,
         rows: Rows,
         /// Those for whom somebody waits.
         services: Vec<Crowd>,
@@ -50,7 +51,7 @@ pub(crate) enum Listing {
 /// How many wait for one service.
 #[derive(Debug)]
 pub(crate) struct Crowd {
-    service: usize,
+    service: ServiceKey,
     pub(crate) name: ServiceName,
     pub(crate) count: usize,
     /// Why nobody serves them.
@@ -114,7 +115,7 @@ impl Engine {
             None => self.registry.keys(),
         };
         // In one pass, however many services there are.
-        let mut others: Vec<(usize, usize)> = self
+        let mut others: Vec<(ServiceKey, TransactionKey)> = self
             .transactions
             .iter()
             .filter(|(_, t)| matches!(t.stage, Stage::Blocked | Stage::Held(_)) && !t.is_ended)
@@ -122,7 +123,7 @@ impl Engine {
             .collect();
         others.sort_unstable();
         let mut left = VecDeque::new();
-        let with_id = |at: usize| (at, self.transactions[at].id);
+        let with_id = |at: TransactionKey| (at, self.transactions[at].id);
         for key in keys {
             left.extend(self.registry[key].queue.iter(&self.transactions).map(with_id));
             let first = others.partition_point(|(service, _)| *service < key);
@@ -223,7 +224,7 @@ impl Engine {
     /// `Due::Listing`: makes the next part of the next listing.
     pub(crate) fn on_listing(&mut self, out: Out<'_>) {
         let Some(mut order) = self.listings.0.pop_front() else { return };
-        let asker = self.links.get(order.link).map(|slot| slot.end.clone());
+        let asker = self.links.get(order.link).map(|slot| slot.end);
         if let Some(End::Client(asker)) = asker {
             self.make_rows(&mut order.listing, PART_ROWS);
             if order.listing.left() == 0 {

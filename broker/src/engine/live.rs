@@ -3,10 +3,11 @@
 //! stays where one ended early. Allocates nothing in the steady state, and keeps no memory of a
 //! burst. Not the requests themselves: `transaction`.
 
+use super::keys::{OptionKey, TransactionKey};
 use std::collections::VecDeque;
 
 /// No transaction: the request that stood there has ended.
-const GAP: u32 = u32::MAX;
+const GAP: OptionKey<TransactionKey> = OptionKey::NONE;
 /// Slots that an idle client may keep.
 const SLOTS_KEPT: usize = 64;
 
@@ -14,7 +15,7 @@ const SLOTS_KEPT: usize = 64;
 #[derive(Debug, Default)]
 pub(crate) struct Live {
     /// By sequence; the first and the last are no gaps.
-    slots: VecDeque<(u32, u32)>,
+    slots: VecDeque<(u32, OptionKey<TransactionKey>)>,
     gaps: usize,
 }
 
@@ -30,15 +31,14 @@ impl Live {
     }
 
     /// The transaction with this sequence.
-    pub(crate) fn get(&self, sequence: u32) -> Option<usize> {
+    pub(crate) fn get(&self, sequence: u32) -> Option<TransactionKey> {
         let index = self.find(sequence).ok()?;
-        let (_, key) = self.slots[index];
-        (key != GAP).then_some(key as usize)
+        self.slots[index].1.get()
     }
 
     /// Adds one; the sequence is not under way.
-    pub(crate) fn insert(&mut self, sequence: u32, key: usize) {
-        let slot = (sequence, key as u32);
+    pub(crate) fn insert(&mut self, sequence: u32, key: TransactionKey) {
+        let slot = (sequence, OptionKey::some(key));
         if self.slots.back().is_none_or(|(last, _)| *last < sequence) {
             self.slots.push_back(slot);
             return;
@@ -80,12 +80,12 @@ impl Live {
     }
 
     /// All with their sequences, by sequence.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, usize)> + '_ {
-        self.slots.iter().filter(|(_, key)| *key != GAP).map(|(at, key)| (*at, *key as usize))
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, TransactionKey)> + '_ {
+        self.slots.iter().filter_map(|(at, key)| Some((*at, key.get()?)))
     }
 
     /// The keys of all, by sequence.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = usize> + '_ {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = TransactionKey> + '_ {
         self.iter().map(|(_, key)| key)
     }
 
@@ -106,6 +106,7 @@ impl Live {
 
 #[cfg(test)]
 mod tests {
+    use super::super::keys::Key;
     use super::*;
     use std::collections::BTreeMap;
 
@@ -124,11 +125,12 @@ mod tests {
                 // Mostly upwards, past the end of the numbers, now and then anywhere.
                 next_sequence = next_sequence.wrapping_add(1);
                 let sequence = if dice.is_multiple_of(7) { dice % 500 } else { next_sequence };
-                if model.insert(sequence, round).is_none() {
-                    live.insert(sequence, round);
+                let key = TransactionKey::of(round);
+                if model.insert(sequence, key).is_none() {
+                    live.insert(sequence, key);
                 } else {
                     live.remove(sequence);
-                    live.insert(sequence, round);
+                    live.insert(sequence, key);
                 }
             } else if !model.is_empty() {
                 let nth = if dice.is_multiple_of(2) { 0 } else { dice as usize % model.len() };
@@ -152,7 +154,7 @@ mod tests {
     #[test]
     fn a_burst_leaves_no_memory() {
         let mut live = Live::default();
-        (0..10_000).for_each(|at| live.insert(at, at as usize));
+        (0..10_000).for_each(|at| live.insert(at, TransactionKey::of(at as usize)));
         (0..10_000).rev().for_each(|at| live.remove(at));
         assert_eq!(live.slots.capacity(), 0);
     }

@@ -25,6 +25,7 @@ mod histogram;
 mod host_shutdown;
 mod hosts;
 mod invariants;
+mod keys;
 mod link_events;
 mod retry_budget;
 mod shutdown;
@@ -67,12 +68,13 @@ use buckets::Buckets;
 use clients::Clients;
 use due::{Due, DueList};
 use fact::{About, Fact, FactKind};
-use hosts::Host;
+use hosts::Hosts;
 use input::{Asker, Certificates, Input, Listening};
+use keys::{ServiceKey, Table, TransactionKey};
 use links::{End, Links};
 use poison::Poison;
 use protocol::frame::Frame;
-use protocol::ids::{FactSeq, LinkId};
+use protocol::ids::{FactSeq, LinkId, ServiceId};
 use protocol::names::{HostName, ServiceName};
 use protocol::settings::{Setting, Settings};
 use protocol::show;
@@ -81,7 +83,6 @@ use quotas::{FACT_BYTES_MAX, Quotas};
 use recent::Recent;
 use registry::Registry;
 use shutdown::Shutdown;
-use slab::Slab;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use transaction::Transaction;
 use wheel::Wheel;
@@ -133,13 +134,13 @@ pub struct Engine {
     /// What came of reading the certificates, and for whom, until the tokens are read, too.
     certificates: Option<(Asker, Certificates)>,
     registry: Registry,
-    op_service: usize,
+    op_service: ServiceKey,
     clients: Clients,
     workers: Workers,
-    hosts: BTreeMap<HostName, Host>,
-    /// Hosts with a dial under way.
+    hosts: Hosts,
+    /// Names of hosts with a dial under way; it may outlive the host.
     dials: BTreeSet<HostName>,
-    transactions: Slab<Transaction>,
+    transactions: Table<TransactionKey, Transaction>,
     wheel: Wheel,
     due: DueList,
     /// When the next `Due::Heartbeat` is.
@@ -147,7 +148,7 @@ pub struct Engine {
     /// Milliseconds between two of them, as they are now.
     beat_ms: u64,
     /// Kept so that expiry allocates nothing.
-    due_keys: Vec<usize>,
+    due_keys: Vec<TransactionKey>,
     next_transaction: u64,
     next_fact: u64,
     next_run: u64,
@@ -179,8 +180,8 @@ impl Engine {
     /// An engine that knows nothing but its settings.
     pub fn new(options: EngineOptions) -> Self {
         let mut registry = Registry::default();
-        // The only service there is from the start, so its id, 1, is free.
-        let op_service = registry.add(ServiceName::op(), None).unwrap_or_default();
+        // The only service there is from the start, so its id is free.
+        let op_service = registry.insert(ServiceName::op(), ServiceId(1));
         let mut recent = Recent::default();
         recent.configure(options.settings.get(Setting::EventsMax) as usize, Vec::new());
         Self {
@@ -196,9 +197,9 @@ impl Engine {
             op_service,
             clients: Clients::default(),
             workers: Workers::default(),
-            hosts: BTreeMap::new(),
+            hosts: Hosts::default(),
             dials: BTreeSet::new(),
-            transactions: Slab::new(),
+            transactions: Table::default(),
             wheel: Wheel::default(),
             due: DueList::default(),
             next_beat: None,
@@ -402,7 +403,7 @@ impl Engine {
                 Due::StopAsk(worker, run) => self.on_stop_ask_due(worker, run, out),
                 Due::Restart(worker, run) => self.on_restart_due(worker, run, out),
                 Due::Overlong(worker) => self.on_overlong_due(worker, out),
-                Due::Dial(host) => self.dial(&host, out),
+                Due::Dial(host) => self.on_dial_due(&host, out),
                 Due::LeftOut => self.on_left_out_due(out),
                 Due::Heartbeat => self.on_heartbeat(out),
                 Due::StatusAnswer(query) => self.answer_status_query(query, out),

@@ -4,6 +4,7 @@
 use super::action::{Action, BrokerExit, Origin};
 use super::buckets::{self, Buckets};
 use super::fact::{About, FactKind};
+use super::keys::{ClientKey, ServiceKey, WorkerKey};
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::op_settings::setting_value;
@@ -25,7 +26,7 @@ impl Engine {
     }
 
     /// Keys of the workers a command is aimed at, newest first, as the original listed them.
-    pub(crate) fn targets(&self, target: &Target) -> Result<Vec<usize>, OpError> {
+    pub(crate) fn targets(&self, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
         let all = || self.workers.by_id().rev();
         Ok(match target {
             Target::All => all().map(|(key, _)| key).collect(),
@@ -38,7 +39,7 @@ impl Engine {
     }
 
     /// Keys of the services a command is aimed at; none for one worker.
-    fn target_services(&self, target: &Target) -> Result<Vec<usize>, OpError> {
+    fn target_services(&self, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
         Ok(match target {
             Target::All => {
                 self.registry.keys().into_iter().filter(|&key| key != self.op_service).collect()
@@ -49,7 +50,7 @@ impl Engine {
     }
 
     /// `paused worker->id = 1, worker->name = echo`.
-    fn worker_line(&self, verb: &'static str, key: usize) -> Block {
+    fn worker_line(&self, verb: &'static str, key: WorkerKey) -> Block {
         let worker = &self.workers[key];
         let name = &self.registry[worker.service].name;
         Block::Line {
@@ -291,7 +292,7 @@ impl Engine {
             (worker.transactions, worker.from_count, worker.to_count) = (0, 0, 0);
             (worker.restarts, worker.busy_micros, worker.last_micros, worker.late) = (0, 0, 0, 0);
         }
-        let clients: Vec<usize> = self.clients.by_id().map(|(key, _)| key).collect();
+        let clients: Vec<ClientKey> = self.clients.by_id().map(|(key, _)| key).collect();
         for key in clients {
             let client = &mut self.clients[key];
             (client.requests, client.answered, client.failed) = (0, 0, 0);
@@ -389,7 +390,7 @@ impl Engine {
         };
         let count = links.len();
         for link in links {
-            match self.links.get(link).map(|slot| slot.end.clone()) {
+            match self.links.get(link).map(|slot| slot.end) {
                 Some(super::links::End::Worker(worker)) => self.shut_worker(worker, out),
                 Some(_) | None => out.push(Action::ShutWrite { link }),
             }

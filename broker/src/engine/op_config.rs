@@ -188,14 +188,14 @@ impl Engine {
         address: &str,
         out: Out<'_>,
     ) -> OpResult {
-        match self.hosts.get(name) {
-            Some(host) if host.is_builtin => {
+        match self.hosts.find(name) {
+            Some(key) if self.hosts[key].is_builtin => {
                 return Err(refused(format!(
                     "host '{name}' is built in; choose another name for {address}"
                 )));
             }
-            Some(host) if host.address == address => {}
-            Some(_) => self.move_host(name, address.to_owned(), out),
+            Some(key) if self.hosts[key].address == address => {}
+            Some(key) => self.move_host(key, address.to_owned(), out),
             None => self.add_host(name, address.to_owned(), false, out),
         }
         self.changed(origin, format!("config host {name} {address}"), out);
@@ -213,7 +213,8 @@ impl Engine {
         name: &HostName,
         out: Out<'_>,
     ) -> OpResult {
-        if self.host_named(name)?.is_builtin {
+        let key = self.host_named(name)?;
+        if self.hosts[key].is_builtin {
             return Err(refused(format!(
                 "host '{name}' is built in and can't be deleted; a worker there is, with 'delete worker ID'"
             )));
@@ -226,7 +227,7 @@ impl Engine {
                 counted(count, "worker")
             )));
         }
-        self.remove_host(name, out);
+        self.remove_host(key, out);
         self.changed(origin, format!("delete host {name}"), out);
         Ok(OpReply::line("deleted", format!("host {name} deleted"), vec![("host", text(name))]))
     }

@@ -2,6 +2,7 @@
 //! things take: that is `latency`.
 
 use super::Engine;
+use super::keys::ServiceKey;
 use super::op_read::{column, number, table, text};
 use super::op_run::OpResult;
 use super::workers::WorkerList;
@@ -39,7 +40,7 @@ impl Engine {
         Ok(table("load", columns(), rows))
     }
 
-    fn load_row(&self, key: usize) -> Vec<Value> {
+    fn load_row(&self, key: ServiceKey) -> Vec<Value> {
         let service = &self.registry[key];
         let figures = &service.figures;
         let busy =

@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::clients::Client;
+use super::keys::{ClientKey, ServiceKey, TransactionKey};
 use super::listing::{Crowd, Rows};
 use super::op_run::{OpResult, not_found, refused};
 use super::states::StateValues;
@@ -131,7 +132,7 @@ impl Engine {
             unseen("since"),
             unseen("reason"),
         ];
-        let row = |(key, s): (usize, &super::registry::Service)| {
+        let row = |(key, s): (ServiceKey, &super::registry::Service)| {
             let StateValues { state, since, reason, .. } =
                 self.state_values(self.service_state(key), String::new());
             vec![text(&s.name), number(s.id.0), state, blank(since), blank(reason)]
@@ -218,7 +219,7 @@ impl Engine {
     }
 
     /// The worker that has or holds a transaction.
-    fn holder(&self, transaction: usize) -> Option<u32> {
+    fn holder(&self, transaction: TransactionKey) -> Option<u32> {
         match self.transactions[transaction].stage {
             Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id.0),
             Stage::Waiting | Stage::Blocked => None,
@@ -249,7 +250,7 @@ impl Engine {
         OpReply { blocks }
     }
 
-    pub(crate) fn queue_row(&self, at: usize) -> Vec<Value> {
+    pub(crate) fn queue_row(&self, at: TransactionKey) -> Vec<Value> {
         let t = &self.transactions[at];
         let place = match t.stage {
             Stage::Waiting => "queue",
@@ -272,7 +273,7 @@ impl Engine {
     }
 
     /// Why a request of a service waits, in words.
-    pub(crate) fn why_waiting(&self, service: usize, stage: Stage) -> String {
+    pub(crate) fn why_waiting(&self, service: ServiceKey, stage: Stage) -> String {
         let entry = &self.registry[service];
         let mine = || self.workers.by_id().filter(move |(_, w)| w.service == service);
         let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
@@ -303,7 +304,7 @@ impl Engine {
     pub(crate) fn service_named(
         &self,
         name: &ServiceName,
-    ) -> Result<usize, protocol::op::parse::OpError> {
+    ) -> Result<ServiceKey, protocol::op::parse::OpError> {
         self.registry
             .find(name.as_str())
             .ok_or_else(|| not_found(self.unknown_service(name.as_str())))
@@ -313,7 +314,7 @@ impl Engine {
     pub(crate) fn plain_service(
         &self,
         name: &ServiceName,
-    ) -> Result<usize, protocol::op::parse::OpError> {
+    ) -> Result<ServiceKey, protocol::op::parse::OpError> {
         if name.is_op() {
             return Err(refused(
                 "service 'op' is the broker's own; it has no workers and no settings",
@@ -323,7 +324,10 @@ impl Engine {
     }
 
     /// The client of an id, or the error that says so.
-    pub(crate) fn client_named(&self, id: ClientId) -> Result<usize, protocol::op::parse::OpError> {
+    pub(crate) fn client_named(
+        &self,
+        id: ClientId,
+    ) -> Result<ClientKey, protocol::op::parse::OpError> {
         self.clients
             .find(id)
             .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))

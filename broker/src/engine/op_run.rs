@@ -4,6 +4,7 @@
 use super::action::{Action, Origin};
 use super::clients::Watch;
 use super::fact::{About, FACTS, Fact, FactKind};
+use super::keys::ClientKey;
 use super::links::End;
 use super::op_read::counted;
 use super::save::set_unsaved;
@@ -34,7 +35,13 @@ pub(crate) fn not_found(text: impl Into<String>) -> OpError {
 
 impl Engine {
     /// A frame for the service `op`: a command is one frame, for half of one may be another one.
-    pub(crate) fn on_command(&mut self, client: usize, head: Header, body: &Bytes, out: Out<'_>) {
+    pub(crate) fn on_command(
+        &mut self,
+        client: ClientKey,
+        head: Header,
+        body: &Bytes,
+        out: Out<'_>,
+    ) {
         if head.more == 0 {
             self.on_op(client, head, body, out);
         } else if self.may_come_in_pieces(client, out) {
@@ -47,7 +54,7 @@ impl Engine {
     }
 
     /// A command of a client of `op`.
-    fn on_op(&mut self, client: usize, head: Header, body: &Bytes, out: Out<'_>) {
+    fn on_op(&mut self, client: ClientKey, head: Header, body: &Bytes, out: Out<'_>) {
         let link = self.clients[client].link;
         let origin = self.origin_of(client);
         let request = parse::parse_bytes(body);
@@ -110,14 +117,20 @@ impl Engine {
         answer
     }
 
-    pub(crate) fn origin_of(&self, client: usize) -> Origin {
+    pub(crate) fn origin_of(&self, client: ClientKey) -> Origin {
         let client = &self.clients[client];
         let from = format!("{} pid {} at {}", client.loghost, client.hostpid, client.peer.address);
         let (uid, token) = (client.peer.uid, client.peer.token.clone());
         Origin::Operator { client: client.id, from, uid, token }
     }
 
-    pub(crate) fn answer(&mut self, client: usize, head: &Header, answer: OpResult, out: Out<'_>) {
+    pub(crate) fn answer(
+        &mut self,
+        client: ClientKey,
+        head: &Header,
+        answer: OpResult,
+        out: Out<'_>,
+    ) {
         let client = &self.clients[client];
         let link = client.link;
         match answer {
@@ -256,7 +269,7 @@ impl Engine {
         script: Result<String, String>,
         out: Out<'_>,
     ) {
-        let Some(End::Client(client)) = self.links.get(link).map(|slot| slot.end.clone()) else {
+        let Some(End::Client(client)) = self.links.get(link).map(|slot| slot.end) else {
             return;
         };
         let answer = match script {
@@ -290,7 +303,7 @@ impl Engine {
     }
 
     /// `watch`: facts of these kinds from now on, each as a piece of this reply.
-    fn watch(&mut self, client: usize, head: &Header, kinds: &[String]) -> OpResult {
+    fn watch(&mut self, client: ClientKey, head: &Header, kinds: &[String]) -> OpResult {
         let kinds = fact_kinds(kinds)?;
         let max = self.settings.get(Setting::WatchersMax);
         let entry = &mut self.clients[client];
@@ -313,7 +326,7 @@ impl Engine {
     /// Shows a fact to those who watch. One that reads too slowly misses some, and gets their
     /// number.
     pub(crate) fn show_watchers(&mut self, fact: &Fact, out: Out<'_>) {
-        let watching: Vec<usize> =
+        let watching: Vec<ClientKey> =
             self.clients.by_id().filter(|(_, c)| c.watch.is_some()).map(|(key, _)| key).collect();
         for key in watching {
             let link = self.clients[key].link;

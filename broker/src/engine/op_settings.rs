@@ -3,6 +3,7 @@
 //! `op_change`.
 
 use super::Engine;
+use super::keys::ServiceKey;
 use super::op_read::{column, flag, left, number, table, text, yes};
 use super::op_run::{OpResult, not_found};
 use protocol::names::ServiceName;
@@ -84,7 +85,7 @@ impl Engine {
         )
     }
 
-    fn settings_of(&self, service: usize) -> Vec<Vec<Value>> {
+    fn settings_of(&self, service: ServiceKey) -> Vec<Vec<Value>> {
         let in_force = &self.registry[service].settings;
         let row = |&setting: &ServiceSetting| setting_row(setting.row(), in_force.get(setting));
         ServiceSetting::ALL.iter().map(row).collect()

@@ -3,6 +3,7 @@
 
 use super::Engine;
 use super::hosts::Host;
+use super::keys::{HostKey, WorkerKey};
 use super::listing::Rows;
 use super::op_read::{blank, column, counted, flag, left, number, table, text, unseen, yes};
 use super::op_run::{OpResult, not_found};
@@ -56,7 +57,7 @@ impl Engine {
         OpReply { blocks: blocks.collect() }
     }
 
-    pub(crate) fn worker_row(&self, key: usize, worker: &Worker) -> Vec<Value> {
+    pub(crate) fn worker_row(&self, key: WorkerKey, worker: &Worker) -> Vec<Value> {
         let current = worker.current.map(|at| &self.transactions[at]);
         // For a busy worker the last response time is a running clock on what it has.
         let last = current.map_or(worker.last_micros, |t| self.now.since(t.dispatched).0);
@@ -90,7 +91,7 @@ impl Engine {
 
     /// The manual's `avail?`: no when it has not logged in, is paused or stopped, or its service
     /// is.
-    fn is_available(&self, key: usize) -> bool {
+    fn is_available(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
         worker.link.is_some()
@@ -106,7 +107,7 @@ impl Engine {
     }
 
     /// The worker of an id, or the error that says so.
-    pub(crate) fn worker_named(&self, id: WorkerId) -> Result<usize, OpError> {
+    pub(crate) fn worker_named(&self, id: WorkerId) -> Result<WorkerKey, OpError> {
         self.workers.find(id).ok_or_else(|| {
             not_found(format!("worker {id} is not configured; 'workers' lists them"))
         })
@@ -116,8 +117,9 @@ impl Engine {
     pub(crate) fn show_worker(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
         let w = &self.workers[key];
-        let in_list = |(_, other): &(usize, &Worker)| other.list == w.list;
-        let neighbour = |other: Option<(usize, &Worker)>| other.map_or(0, |(_, other)| other.id.0);
+        let in_list = |(_, other): &(WorkerKey, &Worker)| other.list == w.list;
+        let neighbour =
+            |other: Option<(WorkerKey, &Worker)>| other.map_or(0, |(_, other)| other.id.0);
         let next = neighbour(self.workers.by_id().filter(in_list).find(|(_, o)| o.id > id));
         let previous = neighbour(self.workers.by_id().filter(in_list).rfind(|(_, o)| o.id < id));
         let list = match w.list {
@@ -240,13 +242,13 @@ impl Engine {
             left("trouble", "reason", 0),
             unseen("until"),
         ];
-        let row = |(name, host): (&HostName, &Host)| {
-            let workers = self.workers_on(name);
-            let state = self.host_state(name, host);
+        let row = |(_, host): (HostKey, &Host)| {
+            let workers = self.workers_on(&host.name);
+            let state = self.host_state(host);
             let words = state.short(self.now);
             let state = self.state_values(state, words);
             vec![
-                text(name),
+                text(&host.name),
                 state.state,
                 Value::shown(span(self.now.since(host.since).0), state.since),
                 Value::shown(workers.len().to_string(), Value::Numbers(workers)),
@@ -259,13 +261,13 @@ impl Engine {
                 blank(state.until),
             ]
         };
-        table("hosts", columns, self.hosts.iter().map(row).collect())
+        table("hosts", columns, self.hosts.by_name().map(row).collect())
     }
 
     /// The host of a name, or the error that says so.
-    pub(crate) fn host_named(&self, name: &HostName) -> Result<&Host, OpError> {
-        self.hosts.get(name).ok_or_else(|| {
-            let names = self.hosts.keys().map(HostName::as_str);
+    pub(crate) fn host_named(&self, name: &HostName) -> Result<HostKey, OpError> {
+        self.hosts.find(name).ok_or_else(|| {
+            let names = self.hosts.by_name().map(|(_, host)| host.name.as_str());
             let near = protocol::op::parse::nearest(name.as_str(), names);
             let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
             not_found(format!("host '{name}' is unknown; 'hosts' lists them, 'config host NAME ADDR:PORT' makes one{hint}"))
@@ -273,8 +275,8 @@ impl Engine {
     }
 
     pub(crate) fn show_host(&self, name: &HostName) -> OpResult {
-        let host = self.host_named(name)?;
-        let state = self.state_values(self.host_state(name, host), String::new());
+        let host = &self.hosts[self.host_named(name)?];
+        let state = self.state_values(self.host_state(host), String::new());
         let trouble = match state.reason {
             Value::None => Value::shown("\"\"", Value::None),
             reason => reason,

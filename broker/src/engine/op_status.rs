@@ -4,6 +4,7 @@
 use super::action::Action;
 use super::due::Due;
 use super::fact::FactKind;
+use super::keys::ClientKey;
 use super::links::End;
 use super::op_run::OpResult;
 use super::quotas::{Class, LINE_BYTES_MAX};
@@ -41,7 +42,7 @@ impl Engine {
     /// after a second.
     pub(crate) fn ask_status(
         &mut self,
-        client: usize,
+        client: ClientKey,
         head: Header,
         target: &Target,
         out: Out<'_>,
@@ -140,7 +141,7 @@ impl Engine {
     pub(crate) fn answer_status_query(&mut self, query: u64, out: Out<'_>) {
         let Some(mut asked) = self.status_queries.remove(&query) else { return };
         for link in asked.waiting {
-            if let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end.clone()) {
+            if let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end) {
                 asked.blocks.push(status_line(self.workers[key].id, "no answer within a second"));
             }
         }

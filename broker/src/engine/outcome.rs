@@ -3,6 +3,7 @@
 
 use super::action::Action;
 use super::fact::{About, FactKind};
+use super::keys::{ServiceKey, TransactionKey, WorkerKey};
 use super::quotas::{Class, LINE_BYTES_MAX};
 use super::transaction::Stage;
 use super::{Engine, Out};
@@ -15,7 +16,7 @@ use protocol::show;
 
 impl Engine {
     /// The one outcome of a transaction: from here on its client knows, and nothing more is sent.
-    pub(crate) fn finish(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn finish(&mut self, key: TransactionKey, out: Out<'_>) {
         debug_assert!(!self.transactions[key].is_ended, "a transaction ends once");
         self.wheel.remove(key);
         self.release_bytes(key, out);
@@ -40,7 +41,7 @@ impl Engine {
 
     /// Nothing more passes between the client and the worker of a transaction: neither is left
     /// unread because the other one takes too little.
-    fn let_go(&mut self, key: usize, out: Out<'_>) {
+    fn let_go(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let client = transaction.client.and_then(|client| self.clients.get(client));
         let (Some(client), Stage::Bound(worker)) = (client, transaction.stage) else { return };
@@ -53,7 +54,7 @@ impl Engine {
 
     /// Ends a transaction with an error. One that a worker has stays with it until it replies or
     /// dies.
-    pub(crate) fn fail(&mut self, key: usize, mut error: ErrorBody, out: Out<'_>) {
+    pub(crate) fn fail(&mut self, key: TransactionKey, mut error: ErrorBody, out: Out<'_>) {
         let transaction = &self.transactions[key];
         if error.ran == Ran::No && transaction.attempt > 0 {
             // It waits to be repeated: a worker that died had it.
@@ -90,7 +91,7 @@ impl Engine {
 
     fn record_failed(
         &mut self,
-        key: usize,
+        key: TransactionKey,
         client: Option<ClientId>,
         error: &ErrorBody,
         out: Out<'_>,
@@ -112,7 +113,13 @@ impl Engine {
     }
 
     /// A worker in the middle of a conversation would wait for pieces that will never come.
-    fn abandon_if_incomplete(&mut self, key: usize, worker: usize, why: &str, out: Out<'_>) {
+    fn abandon_if_incomplete(
+        &mut self,
+        key: TransactionKey,
+        worker: WorkerKey,
+        why: &str,
+        out: Out<'_>,
+    ) {
         let transaction = &self.transactions[key];
         if !transaction.is_complete || transaction.in_conversation {
             self.abandon(worker, why, out);
@@ -141,7 +148,7 @@ impl Engine {
     }
 
     /// The client of a transaction is gone: it is taken out of the queue, or goes on unheard.
-    pub(crate) fn client_left(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn client_left(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let (stage, service) = (transaction.stage, transaction.service);
         self.totals.orphaned += 1;
@@ -179,9 +186,9 @@ impl Engine {
     }
 
     /// A stopped service serves nobody: what waits fails.
-    pub(crate) fn fail_waiting(&mut self, service: usize, out: Out<'_>) {
+    pub(crate) fn fail_waiting(&mut self, service: ServiceKey, out: Out<'_>) {
         let name = self.registry[service].name.clone();
-        let waiting: Vec<usize> = self
+        let waiting: Vec<TransactionKey> = self
             .transactions
             .iter()
             .filter(|(_, t)| {
@@ -196,7 +203,7 @@ impl Engine {
         }
     }
 
-    fn on_deadline(&mut self, key: usize, out: Out<'_>) {
+    fn on_deadline(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let waited = self.now.since(transaction.arrived).as_millis();
         let name = self.registry[transaction.service].name.clone();

@@ -5,6 +5,7 @@ use super::action::Action;
 use super::due::Due;
 use super::fact::{About, FactKind};
 use super::input::Close;
+use super::keys::{HostKey, WorkerKey};
 use super::quotas::Class;
 use super::restart::Verdict;
 use super::workers::{ProcessState, WorkerList};
@@ -19,7 +20,7 @@ const TRAILING_MS: u64 = 1000;
 
 impl Engine {
     /// Facts about a worker name it, its service and its host.
-    pub(crate) fn about_worker(&self, key: usize) -> About {
+    pub(crate) fn about_worker(&self, key: WorkerKey) -> About {
         let worker = &self.workers[key];
         About {
             worker: Some(worker.id),
@@ -29,7 +30,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn worker_fact(&mut self, kind: FactKind, key: usize, what: &str, out: Out<'_>) {
+    pub(crate) fn worker_fact(&mut self, kind: FactKind, key: WorkerKey, what: &str, out: Out<'_>) {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service].name;
         let text = format!("worker {} of service '{service}' {what}", worker.id);
@@ -38,12 +39,12 @@ impl Engine {
     }
 
     /// The worker of a report about this run, if it is the one that is known.
-    pub(crate) fn worker_of_run(&self, id: WorkerId, run: RunId) -> Option<usize> {
+    pub(crate) fn worker_of_run(&self, id: WorkerId, run: RunId) -> Option<WorkerKey> {
         self.workers.find(id).filter(|&key| self.workers[key].run == run)
     }
 
     /// `start` of one worker: it is wanted, with a clean sheet.
-    pub(crate) fn start_worker(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn start_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.is_wanted = true;
         worker.failed = None;
@@ -68,7 +69,7 @@ impl Engine {
     }
 
     /// Starts the process of a worker that has none, if it may run and its host is up.
-    pub(crate) fn launch(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn launch(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
         let may_run = worker.is_wanted
@@ -124,7 +125,7 @@ impl Engine {
 
     /// Where a worker on this host finds the broker: `argv[1]` and `argv[2]`.
     fn worker_address(&self, host: &HostName) -> (String, String) {
-        let is_builtin = self.hosts.get(host).is_some_and(|host| host.is_builtin);
+        let is_builtin = self.hosts.named(host).is_some_and(|host| host.is_builtin);
         match &self.listening.worker_unix {
             Some(unix) if is_builtin => (unix.clone(), "0".into()),
             Some(_) | None => {
@@ -133,7 +134,7 @@ impl Engine {
         }
     }
 
-    pub(crate) fn on_started(&mut self, key: usize, started: &ExecStarted, out: Out<'_>) {
+    pub(crate) fn on_started(&mut self, key: WorkerKey, started: &ExecStarted, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.is_unlisted = false;
         worker.pid = started.pid;
@@ -154,14 +155,14 @@ impl Engine {
     }
 
     /// The host of a worker reports its end.
-    pub(crate) fn on_exited(&mut self, key: usize, exited: &ExecExited, out: Out<'_>) {
+    pub(crate) fn on_exited(&mut self, key: WorkerKey, exited: &ExecExited, out: Out<'_>) {
         if self.workers[key].state.has_process() {
             self.workers[key].is_over = true;
             self.exited(key, exited, out);
         }
     }
 
-    fn exited(&mut self, key: usize, exited: &ExecExited, out: Out<'_>) {
+    fn exited(&mut self, key: WorkerKey, exited: &ExecExited, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.ending = Some(exited.ending);
         if !exited.tail.is_empty() {
@@ -185,7 +186,7 @@ impl Engine {
     }
 
     /// The connection of a worker is gone.
-    pub(crate) fn worker_lost(&mut self, key: usize, how: Close, why: &str, out: Out<'_>) {
+    pub(crate) fn worker_lost(&mut self, key: WorkerKey, how: Close, why: &str, out: Out<'_>) {
         if let Some(link) = self.workers[key].link.take() {
             let id = self.workers[key].id;
             self.on_status_lost(link, id, out);
@@ -222,7 +223,7 @@ impl Engine {
     }
 
     /// Removes a lazy worker from the configuration.
-    pub(crate) fn forget_worker(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn forget_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &self.workers[key];
         let service = worker.service;
         if worker.state.has_process() && !worker.is_self_started {
@@ -234,7 +235,7 @@ impl Engine {
     }
 
     /// Process and connection of a worker are gone: start it again, later, or not.
-    pub(crate) fn ended(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn ended(&mut self, key: WorkerKey, out: Out<'_>) {
         let ending = self.workers[key].ending;
         let how = self.how_it_ended(key);
         if self.is_ended_with_host(key) {
@@ -248,7 +249,7 @@ impl Engine {
 
     /// A worker that was cut off has ended, perhaps because it found no broker: it is started
     /// again, and that counts neither for its backoff nor for its failure.
-    fn ended_cut_off(&mut self, key: usize, how: &str, out: Out<'_>) {
+    fn ended_cut_off(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
         worker.why = format!("cut off: {how}");
@@ -260,7 +261,7 @@ impl Engine {
         self.launch(key, out);
     }
 
-    pub(crate) fn ended_so(&mut self, key: usize, how: String, out: Out<'_>) {
+    pub(crate) fn ended_so(&mut self, key: WorkerKey, how: String, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.was_ready.then_some(worker.ready_since);
         let ending = worker.ending;
@@ -392,21 +393,21 @@ impl Engine {
     }
 
     /// The link to a host is gone: what runs there goes on, what should start waits.
-    pub(crate) fn host_gone(&mut self, name: &HostName, out: Out<'_>) {
+    pub(crate) fn host_gone(&mut self, host: HostKey, out: Out<'_>) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
             let is_on_its_way = matches!(
                 worker.state,
                 ProcessState::Starting | ProcessState::Up | ProcessState::Returning
             );
-            worker.is_cut_off |= is_on_its_way && worker.host == *name;
+            worker.is_cut_off |= is_on_its_way && worker.host == self.hosts[host].name;
         }
         if self.shutdown.is_some() {
-            self.on_host_ended(name, out);
+            self.on_host_ended(host, out);
         }
     }
 
-    pub(crate) fn on_output(&mut self, key: usize, output: &ExecOutput, out: Out<'_>) {
+    pub(crate) fn on_output(&mut self, key: WorkerKey, output: &ExecOutput, out: Out<'_>) {
         if output.stream == Stream::Stderr {
             self.workers[key].keep_line(&output.line);
         }
@@ -420,7 +421,7 @@ impl Engine {
     }
 
     /// `ready` of one worker: undoes a pause, and starts it if it ended in the meantime.
-    pub(crate) fn ready_worker(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn ready_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         if std::mem::take(&mut self.workers[key].is_paused) {
             self.workers[key].since = self.now;
             self.workers[key].why.clear();

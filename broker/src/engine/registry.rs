@@ -2,6 +2,7 @@
 //! figures. Names are spelled in `protocol::names`; who may use one is decided where it is used.
 
 use super::histogram::Histogram;
+use super::keys::{ServiceKey, Table, WorkerKey};
 use super::queue::Queue;
 use super::retry_budget::{Level, RetryBudget};
 use super::service_rate::ServiceRate;
@@ -11,7 +12,6 @@ use protocol::ids::ServiceId;
 use protocol::names::ServiceName;
 use protocol::settings::{ServiceSetting, ServiceSettings};
 use protocol::time::Tick;
-use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 
 /// Figures of a service since the start or the last `reset`.
@@ -62,9 +62,9 @@ pub(crate) struct Service {
     /// Who waits.
     pub(crate) queue: Queue,
     /// Keys of its idle workers, longest idle first.
-    pub(crate) idle: VecDeque<usize>,
+    pub(crate) idle: VecDeque<WorkerKey>,
     /// Keys of its busy workers that may hold a further request (`prefetch`), in turn.
-    pub(crate) with_room: VecDeque<usize>,
+    pub(crate) with_room: VecDeque<WorkerKey>,
     /// How many workers are configured.
     pub(crate) workers: usize,
     /// How many clients are attached.
@@ -94,15 +94,15 @@ impl Service {
 /// All services.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
-    services: Slab<Service>,
-    names: BTreeMap<ServiceName, usize>,
+    table: Table<ServiceKey, Service>,
+    names: BTreeMap<ServiceName, ServiceKey>,
     last_id: u32,
 }
 
 impl Registry {
     /// The next id; when the last one there is was given, the lowest that is free.
     fn free_id(&self) -> ServiceId {
-        let is_free = |id: &u32| self.services.iter().all(|(_, service)| service.id.0 != *id);
+        let is_free = |id: &u32| self.table.iter().all(|(_, service)| service.id.0 != *id);
         let next = self.last_id.checked_add(1);
         // There are fewer services than ids: each takes memory.
         ServiceId(next.or_else(|| (1..).find(is_free)).unwrap_or(0))
@@ -116,10 +116,10 @@ impl Registry {
         &mut self,
         name: ServiceName,
         id: Option<ServiceId>,
-    ) -> Result<usize, String> {
+    ) -> Result<ServiceKey, String> {
         let id = match id {
             Some(id) => {
-                if let Some((_, taken)) = self.services.iter().find(|(_, s)| s.id == id) {
+                if let Some((_, taken)) = self.table.iter().find(|(_, s)| s.id == id) {
                     return Err(format!(
                         "id {id} belongs to service '{}'; leave the id out",
                         taken.name
@@ -129,8 +129,13 @@ impl Registry {
             }
             None => self.free_id(),
         };
+        Ok(self.insert(name, id))
+    }
+
+    /// Makes a service; its name and id are free.
+    pub(crate) fn insert(&mut self, name: ServiceName, id: ServiceId) -> ServiceKey {
         self.last_id = self.last_id.max(id.0);
-        let key = self.services.insert(Service {
+        let key = self.table.insert(Service {
             id,
             name: name.clone(),
             settings: ServiceSettings::default(),
@@ -151,17 +156,17 @@ impl Registry {
             denial_recorded: None,
         });
         self.names.insert(name, key);
-        Ok(key)
+        key
     }
 
     /// Removes a service that has neither workers nor clients nor requests.
-    pub(crate) fn remove(&mut self, key: usize) {
-        let service = self.services.remove(key);
+    pub(crate) fn remove(&mut self, key: ServiceKey) {
+        let service = self.table.remove(key);
         self.names.remove(&service.name);
     }
 
     /// The key of a name.
-    pub(crate) fn find(&self, name: &str) -> Option<usize> {
+    pub(crate) fn find(&self, name: &str) -> Option<ServiceKey> {
         self.names.get(name).copied()
     }
 
@@ -171,32 +176,32 @@ impl Registry {
     }
 
     /// All services by id.
-    pub(crate) fn by_id(&self) -> Vec<(usize, &Service)> {
-        let mut all: Vec<_> = self.services.iter().collect();
+    pub(crate) fn by_id(&self) -> Vec<(ServiceKey, &Service)> {
+        let mut all: Vec<_> = self.table.iter().collect();
         all.sort_by_key(|(_, service)| service.id);
         all
     }
 
     /// All keys by id.
-    pub(crate) fn keys(&self) -> Vec<usize> {
+    pub(crate) fn keys(&self) -> Vec<ServiceKey> {
         self.by_id().into_iter().map(|(key, _)| key).collect()
     }
 
     /// How many there are, `op` included.
     pub(crate) fn count(&self) -> usize {
-        self.services.len()
+        self.table.len()
     }
 }
 
-impl std::ops::Index<usize> for Registry {
+impl std::ops::Index<ServiceKey> for Registry {
     type Output = Service;
-    fn index(&self, key: usize) -> &Service {
-        &self.services[key]
+    fn index(&self, key: ServiceKey) -> &Service {
+        &self.table[key]
     }
 }
 
-impl std::ops::IndexMut<usize> for Registry {
-    fn index_mut(&mut self, key: usize) -> &mut Service {
-        &mut self.services[key]
+impl std::ops::IndexMut<ServiceKey> for Registry {
+    fn index_mut(&mut self, key: ServiceKey) -> &mut Service {
+        &mut self.table[key]
     }
 }

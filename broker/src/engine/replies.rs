@@ -3,6 +3,7 @@
 
 use super::action::Action;
 use super::fact::{About, FactKind};
+use super::keys::{TransactionKey, WorkerKey};
 use super::links::End;
 use super::quotas::Class;
 use super::workers::WorkerList;
@@ -85,7 +86,7 @@ impl Engine {
     /// A reply to something else than the request that its worker has: late, or a breach. After a
     /// breach nobody knows what the worker answers next, and it would be busy for ever with what it
     /// has: it ends here, and its requests as if it had died.
-    fn on_stray(&mut self, link: LinkId, worker: usize, head: &Header, out: Out<'_>) {
+    fn on_stray(&mut self, link: LinkId, worker: WorkerKey, head: &Header, out: Out<'_>) {
         let (which, now) = (head.transaction, self.now);
         let entry = &mut self.workers[worker];
         let owed = entry.owed.iter().position(|&owed| owed == which);
@@ -113,7 +114,7 @@ impl Engine {
     }
 
     /// The final reply: figures, outcome, the worker is free.
-    fn completed(&mut self, key: usize, worker: usize, out: Out<'_>) {
+    fn completed(&mut self, key: TransactionKey, worker: WorkerKey, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let ran = self.now.since(transaction.dispatched);
         let service = &mut self.registry[transaction.service];
@@ -134,7 +135,7 @@ impl Engine {
         self.freed(worker, out);
     }
 
-    fn drop_late(&mut self, worker_key: usize, transaction: u64, out: Out<'_>) {
+    fn drop_late(&mut self, worker_key: WorkerKey, transaction: u64, out: Out<'_>) {
         let worker = &mut self.workers[worker_key];
         worker.late += 1;
         let link = worker.link;
@@ -157,7 +158,7 @@ impl Engine {
     }
 
     /// A worker is done with its transaction, which has its outcome: the next held one, or none.
-    pub(crate) fn freed(&mut self, worker: usize, out: Out<'_>) {
+    pub(crate) fn freed(&mut self, worker: WorkerKey, out: Out<'_>) {
         let Some(key) = self.workers[worker].current.take() else { return };
         debug_assert!(self.transactions[key].is_ended, "a worker is freed of what has ended");
         self.transactions.remove(key);
@@ -182,7 +183,7 @@ impl Engine {
     }
 
     /// `idle`: the operator takes the request away from its worker.
-    pub(crate) fn intervene(&mut self, worker: usize, out: Out<'_>) {
+    pub(crate) fn intervene(&mut self, worker: WorkerKey, out: Out<'_>) {
         let Some(key) = self.workers[worker].current else { return };
         if !self.transactions[key].is_ended {
             let text = "the operator took the request away from its worker";
@@ -195,7 +196,7 @@ impl Engine {
 
     /// Tells a worker, once, that nobody waits for its transaction any more; it should end it with
     /// a reply.
-    pub(crate) fn abandon(&mut self, worker: usize, why: &str, out: Out<'_>) {
+    pub(crate) fn abandon(&mut self, worker: WorkerKey, why: &str, out: Out<'_>) {
         let Some(key) = self.workers[worker].current else { return };
         let transaction = &mut self.transactions[key];
         if std::mem::replace(&mut transaction.is_abandoned, true) {
@@ -206,7 +207,7 @@ impl Engine {
     }
 
     /// The same for a transaction that the operator took away from it.
-    fn notify_over(&mut self, worker: usize, transaction: u64, out: Out<'_>) {
+    fn notify_over(&mut self, worker: WorkerKey, transaction: u64, out: Out<'_>) {
         let entry = &mut self.workers[worker];
         if std::mem::replace(&mut entry.notified_over, transaction) != transaction {
             self.send_over(worker, (0, transaction), "it has ended", out);
@@ -215,7 +216,7 @@ impl Engine {
 
     fn send_over(
         &self,
-        worker: usize,
+        worker: WorkerKey,
         (sequence, transaction): (u32, u64),
         why: &str,
         out: Out<'_>,

@@ -31,8 +31,8 @@ impl Engine {
     pub fn save_script(&self) -> String {
         let mut out = String::from("# isect configuration; replay it with: isdclient < FILE\n");
         self.save_broker(&mut out);
-        for (name, host) in self.hosts.iter().filter(|(_, host)| !host.is_builtin) {
-            line(&mut out, format_args!("config host {name} {}", quote(&host.address)));
+        for (_, host) in self.hosts.by_name().filter(|(_, host)| !host.is_builtin) {
+            line(&mut out, format_args!("config host {} {}", host.name, quote(&host.address)));
         }
         let services = self.registry.by_id();
         let services: Vec<_> =

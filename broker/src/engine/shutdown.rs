@@ -5,13 +5,13 @@
 use super::action::{Action, BrokerExit};
 use super::due::Due;
 use super::fact::{About, FactKind};
+use super::keys::{HostKey, TransactionKey};
 use super::transaction::Stage;
 use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
 use protocol::bodies::{Ending, ErrorBody, ExecEnd};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
-use protocol::names::HostName;
 use protocol::settings::Setting;
 use protocol::time::Tick;
 
@@ -29,7 +29,7 @@ enum Step {
     /// Busy workers may finish.
     Draining,
     /// Hosts end their processes; these have not said that they are done.
-    Stopping(Vec<HostName>),
+    Stopping(Vec<HostKey>),
     /// `Action::End` was given.
     Done,
 }
@@ -48,7 +48,7 @@ impl Engine {
     pub(crate) fn on_terminate(&mut self, signal: &str, out: Out<'_>) {
         if self.shutdown.is_some() {
             if !self.has_shut_down() {
-                for link in self.hosts.values().filter_map(|host| host.state.link()) {
+                for link in self.hosts.by_name().filter_map(|(_, host)| host.state.link()) {
                     let end = ExecEnd { grace_ms: 0, keep: false };
                     out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
                 }
@@ -70,7 +70,7 @@ impl Engine {
         let wait = if may_finish { self.settings.get(Setting::StopAskMs) } else { 0 };
         let until = self.now.plus_millis(wait);
         self.shutdown = Some(Shutdown { status, step: Step::Draining, until });
-        let waiting: Vec<usize> = self
+        let waiting: Vec<TransactionKey> = self
             .transactions
             .iter()
             .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Blocked))
@@ -123,7 +123,7 @@ impl Engine {
 
     /// Requests that are still with workers fail, workers and hosts are asked to end.
     fn stop_all(&mut self, out: Out<'_>) {
-        let running: Vec<usize> =
+        let running: Vec<TransactionKey> =
             self.transactions.iter().filter(|(_, t)| !t.is_ended).map(|(key, _)| key).collect();
         for key in running {
             let text = "the broker is shutting down and waits no longer for the worker";
@@ -142,14 +142,14 @@ impl Engine {
         }
         let grace_ms = self.settings.get(Setting::StopTermMs).min(5000);
         let mut waiting = Vec::new();
-        for (name, host) in &self.hosts {
+        for (key, host) in self.hosts.by_name() {
             if let Some(link) = host.state.link() {
                 out.push(Action::Send {
                     link,
                     frame: Frame::ExecEnd(ExecEnd { grace_ms, keep: false }),
                 });
                 if host.is_builtin {
-                    waiting.push(name.clone());
+                    waiting.push(key);
                 }
             }
         }
@@ -163,9 +163,9 @@ impl Engine {
 
     /// A host's link is gone while the broker ends: the built-in execd ends when its processes
     /// have.
-    pub(crate) fn on_host_ended(&mut self, name: &HostName, out: Out<'_>) {
+    pub(crate) fn on_host_ended(&mut self, key: HostKey, out: Out<'_>) {
         if let Some(Shutdown { step: Step::Stopping(hosts), .. }) = &mut self.shutdown {
-            hosts.retain(|host| host != name);
+            hosts.retain(|&host| host != key);
         }
         self.check_shutdown(out);
     }

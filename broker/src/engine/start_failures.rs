@@ -3,6 +3,7 @@
 
 use super::due::Due;
 use super::fact::FactKind;
+use super::keys::WorkerKey;
 use super::quotas::LINE_BYTES_MAX;
 use super::workers::ProcessState;
 use super::{Engine, Out};
@@ -13,7 +14,7 @@ use protocol::show;
 const AGAIN_MS_MAX: u64 = 60_000;
 
 impl Engine {
-    pub(crate) fn on_start_failed(&mut self, key: usize, failed: &ExecFailed, out: Out<'_>) {
+    pub(crate) fn on_start_failed(&mut self, key: WorkerKey, failed: &ExecFailed, out: Out<'_>) {
         let worker = &self.workers[key];
         if !worker.state.has_process() {
             return;
@@ -32,7 +33,7 @@ impl Engine {
 
     /// The host is busy and said when to ask again. That is no end of the worker: it counts neither
     /// for its backoff nor for its failure.
-    fn put_off(&mut self, key: usize, failed: &ExecFailed, said: String, out: Out<'_>) {
+    fn put_off(&mut self, key: WorkerKey, failed: &ExecFailed, said: String, out: Out<'_>) {
         let wait_ms = failed.again_ms.min(AGAIN_MS_MAX);
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Backoff, self.now);
@@ -45,7 +46,7 @@ impl Engine {
     }
 
     /// Leaves a worker as it is until 'start'; `cure` is what else may help, with its "; " before.
-    pub(crate) fn give_up(&mut self, key: usize, why: String, cure: &str, out: Out<'_>) {
+    pub(crate) fn give_up(&mut self, key: WorkerKey, why: String, cure: &str, out: Out<'_>) {
         let id = self.workers[key].id;
         let what = format!("is failed: {why}; 'start {id}' tries again{cure}");
         self.workers[key].failed = Some(why + cure);

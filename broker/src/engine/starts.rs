@@ -7,13 +7,13 @@ use super::due::Due;
 use super::fact::{About, FactKind};
 use super::hosts::HostState;
 use super::input::{Report, Start};
+use super::keys::{HostKey, WorkerKey};
 use super::quotas::Class;
 use super::workers::ProcessState;
 use super::{Engine, Out};
 use protocol::bodies::{Child, ExecStop, WorkerLogin};
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::names::HostName;
 use protocol::settings::Setting;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -41,43 +41,38 @@ impl Engine {
     pub(crate) fn worker_of_report(
         &mut self,
         link: LinkId,
-        name: &HostName,
+        host: HostKey,
         report: &Report,
         out: Out<'_>,
-    ) -> Option<usize> {
+    ) -> Option<WorkerKey> {
         let (what, start) = about_start(report);
-        let state = self.hosts.get(name)?.state;
+        let state = self.hosts[host].state;
         let Some((id, run)) = start.filter(|_| state == HostState::Up(link)) else {
             // An execd may pass on output before it has listed what it has.
             let is_early = state == HostState::Listing(link) && matches!(report, Report::Output(_));
             if !is_early {
                 let why = format!("{what}, which can't come now");
-                self.reject_report(link, name, &why, out);
+                self.reject_report(link, host, &why, out);
             }
             return None;
         };
         // A worker that was deleted and a run that is over are heard of late in good faith.
         let key = self.workers.find(id)?;
         let worker = &self.workers[key];
-        if worker.is_self_started || worker.host != *name {
+        if worker.is_self_started || worker.host != self.hosts[host].name {
             let why = format!("{what} of worker {id}, which does not run there");
-            self.reject_report(link, name, &why, out);
+            self.reject_report(link, host, &why, out);
             return None;
         }
         (worker.run == run && run.0 > 0).then_some(key)
     }
 
     /// A host reported what it may not: counted, recorded once a connection, dropped if it goes on.
-    pub(crate) fn reject_report(
-        &mut self,
-        link: LinkId,
-        name: &HostName,
-        what: &str,
-        out: Out<'_>,
-    ) {
-        let Some(host) = self.hosts.get_mut(name) else { return };
+    pub(crate) fn reject_report(&mut self, link: LinkId, host: HostKey, what: &str, out: Out<'_>) {
+        let host = &mut self.hosts[host];
         host.rejected_reports = host.rejected_reports.saturating_add(1);
         if host.rejected_reports == 1 {
+            let name = host.name.clone();
             if !self.may_cause(Class::Host, Some(link)) {
                 return;
             }
@@ -95,7 +90,7 @@ impl Engine {
 
     /// The number that tells one configuration of a worker from another: a start of an earlier one
     /// is none of this one. FNV-1a over what the start is made of; never 0, which is "not known".
-    pub(crate) fn digest(&self, key: usize) -> u32 {
+    pub(crate) fn digest(&self, key: WorkerKey) -> u32 {
         let worker = &self.workers[key];
         let service = self.registry[worker.service].name.as_str();
         let words = [service, worker.host.as_str(), worker.path.as_str()];
@@ -113,7 +108,7 @@ impl Engine {
     /// had it started, its host has not yet said what it has, the start is of the worker as it is
     /// configured now, and it was given before this broker began. A digest of 0 is not known; who
     /// logs in with it proves the digest.
-    pub(crate) fn may_be_earlier(&self, key: usize, run: RunId, digest: u32) -> bool {
+    pub(crate) fn may_be_earlier(&self, key: WorkerKey, run: RunId, digest: u32) -> bool {
         let worker = &self.workers[key];
         worker.is_awaited
             && worker.is_wanted
@@ -123,7 +118,11 @@ impl Engine {
     }
 
     /// A login with a genuine secret: is it of a start that may be ready now?
-    pub(crate) fn check_issued(&self, login: &WorkerLogin, start: Start) -> Result<usize, String> {
+    pub(crate) fn check_issued(
+        &self,
+        login: &WorkerLogin,
+        start: Start,
+    ) -> Result<WorkerKey, String> {
         const ADVICE: &str = "this process is to end; the broker starts another when one is due";
         let (id, run) = (login.worker, start.run);
         let Some(key) = self.workers.find(id).filter(|&key| !self.workers[key].is_self_started)
@@ -171,11 +170,11 @@ impl Engine {
     /// Why a host is a duplicate of another one: it lists the very start of a worker that another
     /// host was given, so both are names of one execd. To end that process would be to end the
     /// other's.
-    pub(crate) fn duplicate_host(&self, name: &HostName, children: &[Child]) -> Option<String> {
+    pub(crate) fn duplicate_host(&self, host: HostKey, children: &[Child]) -> Option<String> {
         let is_others = |child: &&Child| {
             self.workers.find(child.worker).is_some_and(|key| {
                 let worker = &self.workers[key];
-                worker.host != *name
+                worker.host != self.hosts[host].name
                     && !worker.is_self_started
                     && worker.state.has_process()
                     && worker.run == child.run
@@ -195,16 +194,16 @@ impl Engine {
     /// started.
     pub(crate) fn host_listed(
         &mut self,
-        name: &HostName,
+        host: HostKey,
         link: LinkId,
         children: &[Child],
         out: Out<'_>,
     ) {
-        let earlier = self.confirm_logins(name, children, out);
+        let earlier = self.confirm_logins(host, children, out);
         for child in children {
             let key = self.workers.find(child.worker).filter(|&key| {
                 let worker = &self.workers[key];
-                worker.host == *name && !worker.is_self_started
+                worker.host == self.hosts[host].name && !worker.is_self_started
             });
             let is_earlier = earlier.get(&child.worker) == Some(&child.run);
             let is_known = key.is_some_and(|key| self.take_over(key, child, is_earlier, out));
@@ -218,7 +217,7 @@ impl Engine {
             children.iter().map(|child| (child.worker, child.run)).collect();
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
-            if worker.host != *name || worker.is_self_started {
+            if worker.host != self.hosts[host].name || worker.is_self_started {
                 continue;
             }
             worker.is_awaited = false;
@@ -234,7 +233,7 @@ impl Engine {
 
     /// Whether a listed process is the worker's: then it is adopted, or its end asked for again.
     /// `is_earlier`: it is the one that an earlier broker started and that is waited for.
-    fn take_over(&mut self, key: usize, child: &Child, is_earlier: bool, out: Out<'_>) -> bool {
+    fn take_over(&mut self, key: WorkerKey, child: &Child, is_earlier: bool, out: Out<'_>) -> bool {
         let worker = &mut self.workers[key];
         let is_ours = match worker.state {
             ProcessState::Down | ProcessState::Backoff => is_earlier,
@@ -293,22 +292,22 @@ impl Engine {
     /// by it, or ended. Gives the highest run of each worker that waits for its process.
     fn confirm_logins(
         &mut self,
-        name: &HostName,
+        host: HostKey,
         children: &[Child],
         out: Out<'_>,
     ) -> BTreeMap<WorkerId, RunId> {
+        let name = self.hosts[host].name.clone();
         let mut newest: BTreeMap<WorkerId, RunId> = BTreeMap::new();
         for child in children {
             let Some(key) = self.workers.find(child.worker) else { continue };
-            if self.workers[key].host == *name && self.may_be_earlier(key, child.run, child.digest)
-            {
+            if self.workers[key].host == name && self.may_be_earlier(key, child.run, child.digest) {
                 let run = newest.entry(child.worker).or_default();
                 *run = (*run).max(child.run);
             }
         }
         for key in self.workers.keys() {
             let worker = &self.workers[key];
-            let Some(link) = worker.link.filter(|_| worker.is_awaited && worker.host == *name)
+            let Some(link) = worker.link.filter(|_| worker.is_awaited && worker.host == name)
             else {
                 continue;
             };
@@ -327,7 +326,7 @@ impl Engine {
     }
 
     /// The process that was taken for a worker's is none of its: it has none, as before.
-    fn forget_start(&mut self, key: usize) {
+    fn forget_start(&mut self, key: WorkerKey) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
         (worker.run, worker.pid) = (RunId(0), 0);

@@ -6,6 +6,7 @@ use super::action::Origin;
 use super::clients::Client;
 use super::due::Due;
 use super::hosts::{Host, HostState};
+use super::keys::{ServiceKey, WorkerKey};
 use super::quotas::TEXT_BYTES_MAX;
 use super::registry::Service;
 use super::workers::{ProcessState, Worker, WorkerList};
@@ -105,7 +106,7 @@ impl Engine {
     }
 
     /// How a worker is.
-    pub(crate) fn worker_state(&self, key: usize) -> State {
+    pub(crate) fn worker_state(&self, key: WorkerKey) -> State {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
         let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);
@@ -147,7 +148,7 @@ impl Engine {
         let is_down_for_itself = !worker.is_wanted || worker.failed.is_some();
         if is_host_lost
             && !is_down_for_itself
-            && let Some(host) = self.hosts.get(&worker.host)
+            && let Some(host) = self.hosts.named(&worker.host)
         {
             since = since.max(host.since);
         }
@@ -192,14 +193,14 @@ impl Engine {
     }
 
     fn why_lost(&self, name: &HostName) -> String {
-        let why = self.hosts.get(name).map_or("it is not configured", |host| host.why.as_str());
+        let why = self.hosts.named(name).map_or("it is not configured", |host| host.why.as_str());
         format!("host {name} is not linked: {why}")
     }
 
     /// How a host is.
-    pub(crate) fn host_state(&self, name: &HostName, host: &Host) -> State {
+    pub(crate) fn host_state(&self, host: &Host) -> State {
         let word = host.state.word();
-        let until = self.due.until(&Due::Dial(name.clone()));
+        let until = self.due.until(&Due::Dial(host.name.clone()));
         let until = until.filter(|_| host.state == HostState::Down);
         State {
             word,
@@ -212,7 +213,7 @@ impl Engine {
     }
 
     /// How a service is.
-    pub(crate) fn service_state(&self, key: usize) -> State {
+    pub(crate) fn service_state(&self, key: ServiceKey) -> State {
         let service = &self.registry[key];
         let (word, said) = if service.is_stopped {
             ("stopped", &service.stop_said)

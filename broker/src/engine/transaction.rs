@@ -2,8 +2,8 @@
 //! Not the choice of a worker: that is `dispatch`.
 
 use super::fact::{About, FactKind};
+use super::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey, WorkerKey};
 use super::links::End;
-use super::queue::NONE;
 use super::registry::Service;
 use super::{Engine, Out};
 use bytes::Bytes;
@@ -24,9 +24,9 @@ pub(crate) enum Stage {
     /// In no queue: its client is blocked.
     Blocked,
     /// Sent to a busy worker that has not begun it (`prefetch`).
-    Held(usize),
+    Held(WorkerKey),
     /// A worker has it.
-    Bound(usize),
+    Bound(WorkerKey),
 }
 
 /// A request under way, or one that has its outcome but is still with its worker.
@@ -35,9 +35,9 @@ pub(crate) struct Transaction {
     /// Its number; also its place in the order of arrival.
     pub(crate) id: TransactionId,
     /// Key of its client; `None` = gone.
-    pub(crate) client: Option<usize>,
+    pub(crate) client: Option<ClientKey>,
     /// Key of its service.
-    pub(crate) service: usize,
+    pub(crate) service: ServiceKey,
     /// The header of the request.
     pub(crate) head: Header,
     /// The priority in force.
@@ -71,9 +71,9 @@ pub(crate) struct Transaction {
     /// Its client is read no further because its pieces pile up.
     pub(crate) holds_reader: bool,
     /// Neighbours in the queue.
-    pub(crate) prev: u32,
+    pub(crate) prev: OptionKey<TransactionKey>,
     /// See `prev`.
-    pub(crate) next: u32,
+    pub(crate) next: OptionKey<TransactionKey>,
 }
 
 /// Pieces of a waiting request may pile up to this, then its client is read no further.
@@ -123,7 +123,7 @@ impl Engine {
     /// sequence too early: they look the same. What comes in the turn of the end was sent before
     /// its sender could know of it, so it is the rest. Later the frame with `more` = 0 is answered:
     /// nobody is to wait for the outcome of a request that was taken for a rest.
-    pub(crate) fn on_rest(&mut self, client: usize, head: &Header, out: Out<'_>) {
+    pub(crate) fn on_rest(&mut self, client: ClientKey, head: &Header, out: Out<'_>) {
         if head.more != 0 {
             return;
         }
@@ -141,7 +141,7 @@ impl Engine {
     }
 
     /// Whether one more request of a client may come in pieces; else it is sent away.
-    pub(crate) fn may_come_in_pieces(&mut self, client: usize, out: Out<'_>) -> bool {
+    pub(crate) fn may_come_in_pieces(&mut self, client: ClientKey, out: Out<'_>) -> bool {
         let entry = &self.clients[client];
         if !entry.discards_too_many() {
             return true;
@@ -156,7 +156,7 @@ impl Engine {
     }
 
     /// A new request: refused at once, or accepted and then surely ended.
-    fn accept(&mut self, client: usize, head: Header, body: Bytes, out: Out<'_>) {
+    fn accept(&mut self, client: ClientKey, head: Header, body: Bytes, out: Out<'_>) {
         if head.more != 0 && !self.may_come_in_pieces(client, out) {
             return;
         }
@@ -190,8 +190,8 @@ impl Engine {
             is_ended: false,
             is_abandoned: false,
             holds_reader: false,
-            prev: NONE,
-            next: NONE,
+            prev: OptionKey::NONE,
+            next: OptionKey::NONE,
         };
         let deadline = transaction.deadline;
         let key = self.transactions.insert(transaction);
@@ -209,7 +209,7 @@ impl Engine {
     }
 
     /// Whether there is room to accept this request and to finish it.
-    fn admit(&self, client: usize, head: &Header, body: &Bytes) -> Result<(), ErrorBody> {
+    fn admit(&self, client: ClientKey, head: &Header, body: &Bytes) -> Result<(), ErrorBody> {
         let refuse = |code, text: String| Err(ErrorBody { code, ran: Ran::No, text });
         let entry = &self.clients[client];
         let service = &self.registry[entry.service];
@@ -268,7 +268,7 @@ impl Engine {
     fn reject_early(
         &self,
         service: &Service,
-        client: usize,
+        client: ClientKey,
         head: &Header,
     ) -> Result<(), ErrorBody> {
         let percent = service.settings.get(ServiceSetting::AdmitPercent);
@@ -297,7 +297,7 @@ impl Engine {
     /// Says no to a request that was never accepted; its further pieces are discarded.
     pub(crate) fn refuse_request(
         &mut self,
-        client: usize,
+        client: ClientKey,
         head: &Header,
         error: ErrorBody,
         out: Out<'_>,
@@ -317,7 +317,7 @@ impl Engine {
     }
 
     /// One fact a second says that requests are refused, not one a request.
-    fn record_overload(&mut self, service: usize, text: &str, out: Out<'_>) {
+    fn record_overload(&mut self, service: ServiceKey, text: &str, out: Out<'_>) {
         let before = self.registry[service].overload_recorded;
         if before.is_some_and(|at| self.now.since(at).as_millis() < 1000) {
             return;
@@ -329,7 +329,14 @@ impl Engine {
     }
 
     /// A further frame of a request or of a conversation.
-    fn on_piece(&mut self, client: usize, key: usize, head: Header, body: Bytes, out: Out<'_>) {
+    fn on_piece(
+        &mut self,
+        client: ClientKey,
+        key: TransactionKey,
+        head: Header,
+        body: Bytes,
+        out: Out<'_>,
+    ) {
         let link = self.clients[client].link;
         let transaction = &self.transactions[key];
         let holder = match transaction.stage {
@@ -403,7 +410,7 @@ impl Engine {
     }
 
     /// Frees the memory of a request's bytes, and reads its client again.
-    pub(crate) fn release_bytes(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn release_bytes(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         self.queue_bytes -= std::mem::take(&mut transaction.kept);
         transaction.body = Bytes::new();
@@ -412,7 +419,7 @@ impl Engine {
     }
 
     /// A request's pieces pile up no longer.
-    pub(crate) fn read_client_again(&mut self, key: usize, out: Out<'_>) {
+    pub(crate) fn read_client_again(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         if std::mem::take(&mut transaction.holds_reader)
             && let Some(client) = transaction.client.and_then(|client| self.clients.get(client))

@@ -2,6 +2,7 @@
 //! Not what operators see: `op_read` and `op_show` make that.
 
 use super::Engine;
+use super::keys::WorkerKey;
 use super::workers::WorkerList;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
@@ -24,7 +25,7 @@ pub struct WorkerView {
 impl Engine {
     /// All workers, by id.
     pub fn workers_view(&self) -> Vec<WorkerView> {
-        let view = |(_, worker): (usize, &super::workers::Worker)| WorkerView {
+        let view = |(_, worker): (WorkerKey, &super::workers::Worker)| WorkerView {
             id: worker.id,
             service: self.registry[worker.service].name.clone(),
             host: worker.host.clone(),

@@ -1,26 +1,27 @@
-//! The deadlines of transactions: a timing wheel whose entries are the keys of the transaction
-//! slab. Insert and remove cost the same with one entry and with a million and allocate nothing in
-//! the steady state. Not the other timers: those are few and live in `due`.
+//! The deadlines of transactions: a timing wheel whose entries are the keys of transactions. Insert
+//! and remove cost the same with one entry and with a million and allocate nothing in the steady
+//! state. Not the other timers: those are few and live in `due`.
 
+use super::keys::{Key, OptionKey, TransactionKey};
 use protocol::time::Tick;
 
 /// One slot is 2^13 µs, about 8 ms; expiry itself is exact.
 const SLOT_SHIFT: u32 = 13;
 const SLOTS: u64 = 4096;
-const NONE: u32 = u32::MAX;
+const NONE: OptionKey<TransactionKey> = OptionKey::NONE;
 
 #[derive(Clone, Copy, Debug)]
 struct Node {
-    prev: u32,
-    next: u32,
+    prev: OptionKey<TransactionKey>,
+    next: OptionKey<TransactionKey>,
     at: u64,
     is_in: bool,
 }
 
-/// A timing wheel over small integer keys.
+/// A timing wheel over the keys of transactions.
 #[derive(Debug)]
 pub(crate) struct Wheel {
-    heads: Vec<u32>,
+    heads: Vec<OptionKey<TransactionKey>>,
     filled: [u64; (SLOTS / 64) as usize],
     nodes: Vec<Node>,
     /// Every entry of an earlier slot has been given out.
@@ -45,38 +46,38 @@ impl Default for Wheel {
 
 impl Wheel {
     /// Adds a key that is not in the wheel.
-    pub(crate) fn insert(&mut self, key: usize, at: Tick) {
-        while self.nodes.len() <= key {
+    pub(crate) fn insert(&mut self, key: TransactionKey, at: Tick) {
+        while self.nodes.len() <= key.index() {
             self.nodes.push(Node { prev: NONE, next: NONE, at: 0, is_in: false });
         }
-        debug_assert!(!self.nodes[key].is_in, "key {key} is in the wheel already");
+        debug_assert!(!self.nodes[key.index()].is_in, "{key:?} is in the wheel already");
         // What is due already goes to the slot that is looked at next.
         let slot = ((at.0 >> SLOT_SHIFT).max(self.cursor) % SLOTS) as usize;
         let head = self.heads[slot];
-        self.nodes[key] = Node { prev: NONE, next: head, at: at.0, is_in: true };
-        if head != NONE {
-            self.nodes[head as usize].prev = key as u32;
+        self.nodes[key.index()] = Node { prev: NONE, next: head, at: at.0, is_in: true };
+        let this = OptionKey::some(key);
+        if let Some(head) = head.get() {
+            self.nodes[head.index()].prev = this;
         }
-        self.heads[slot] = key as u32;
+        self.heads[slot] = this;
         self.filled[slot / 64] |= 1 << (slot % 64);
         self.soonest = self.soonest.min(at.0);
         self.count += 1;
     }
 
     /// Takes a key out; nothing happens if it is not in.
-    pub(crate) fn remove(&mut self, key: usize) {
-        let Some(&Node { prev, next, at, is_in: true }) = self.nodes.get(key) else {
+    pub(crate) fn remove(&mut self, key: TransactionKey) {
+        let Some(&Node { prev, next, at, is_in: true }) = self.nodes.get(key.index()) else {
             return;
         };
-        if next != NONE {
-            self.nodes[next as usize].prev = prev;
+        if let Some(next) = next.get() {
+            self.nodes[next.index()].prev = prev;
         }
-        if prev == NONE {
-            self.leave_head(key, next, at);
-        } else {
-            self.nodes[prev as usize].next = next;
+        match prev.get() {
+            Some(prev) => self.nodes[prev.index()].next = next,
+            None => self.leave_head(OptionKey::some(key), next, at),
         }
-        self.nodes[key].is_in = false;
+        self.nodes[key.index()].is_in = false;
         self.count -= 1;
         if self.count == 0 {
             self.soonest = u64::MAX;
@@ -85,13 +86,18 @@ impl Wheel {
 
     /// The first entry of a slot goes. An entry that was late when it came stands in another slot
     /// than its time says, so the slot is looked for where it must be: by its head.
-    fn leave_head(&mut self, key: usize, next: u32, at: u64) {
+    fn leave_head(
+        &mut self,
+        first: OptionKey<TransactionKey>,
+        next: OptionKey<TransactionKey>,
+        at: u64,
+    ) {
         let mut slot = ((at >> SLOT_SHIFT) % SLOTS) as usize;
-        if self.heads[slot] != key as u32 {
-            slot = self.heads.iter().position(|&head| head == key as u32).unwrap_or(slot);
+        if self.heads[slot] != first {
+            slot = self.heads.iter().position(|&head| head == first).unwrap_or(slot);
         }
         self.heads[slot] = next;
-        if next == NONE {
+        if next.is_none() {
             self.filled[slot / 64] &= !(1 << (slot % 64));
         }
     }
@@ -114,7 +120,7 @@ impl Wheel {
     }
 
     /// Takes out what is due at `now` and appends the keys.
-    pub(crate) fn take_due(&mut self, now: Tick, due: &mut Vec<usize>) {
+    pub(crate) fn take_due(&mut self, now: Tick, due: &mut Vec<TransactionKey>) {
         if self.count == 0 || now.0 < self.soonest {
             return;
         }
@@ -122,13 +128,13 @@ impl Wheel {
         let first = self.cursor.min(last);
         let start = due.len();
         for slot in first..=last.min(first + SLOTS - 1) {
-            let mut key = self.heads[(slot % SLOTS) as usize];
-            while key != NONE {
-                let node = self.nodes[key as usize];
+            let mut at = self.heads[(slot % SLOTS) as usize];
+            while let Some(key) = at.get() {
+                let node = self.nodes[key.index()];
                 if node.at <= now.0 {
-                    due.push(key as usize);
+                    due.push(key);
                 }
-                key = node.next;
+                at = node.next;
             }
         }
         for &key in &due[start..] {
@@ -136,7 +142,7 @@ impl Wheel {
         }
         // By time, then by key: the same inputs give the same actions.
         let nodes = &self.nodes;
-        due[start..].sort_unstable_by_key(|&key| (nodes[key].at, key));
+        due[start..].sort_unstable_by_key(|&key| (nodes[key.index()].at, key));
         self.cursor = last;
         self.soonest = self.find_soonest();
     }
@@ -148,11 +154,11 @@ impl Wheel {
             if self.filled[index / 64] & (1 << (index % 64)) == 0 {
                 continue;
             }
-            let mut key = self.heads[index];
-            while key != NONE {
-                let node = self.nodes[key as usize];
+            let mut at = self.heads[index];
+            while let Some(key) = at.get() {
+                let node = self.nodes[key.index()];
                 best = best.min(node.at);
-                key = node.next;
+                at = node.next;
             }
             // Later slots of this round hold nothing earlier.
             if best >> SLOT_SHIFT <= slot {
@@ -170,23 +176,27 @@ mod tests {
     fn due(wheel: &mut Wheel, now: u64) -> Vec<usize> {
         let mut keys = Vec::new();
         wheel.take_due(Tick(now), &mut keys);
-        keys
+        keys.into_iter().map(Key::index).collect()
+    }
+
+    fn key(index: usize) -> TransactionKey {
+        TransactionKey::of(index)
     }
 
     #[test]
     fn entries_come_out_at_their_time_and_in_order() {
         let mut wheel = Wheel::default();
-        wheel.insert(0, Tick::from_millis(30_000));
-        wheel.insert(1, Tick::from_millis(5));
-        wheel.insert(2, Tick::from_millis(4));
-        wheel.insert(3, Tick::from_millis(3_600_000));
+        wheel.insert(key(0), Tick::from_millis(30_000));
+        wheel.insert(key(1), Tick::from_millis(5));
+        wheel.insert(key(2), Tick::from_millis(4));
+        wheel.insert(key(3), Tick::from_millis(3_600_000));
         assert_eq!(wheel.next(), Some(Tick::from_millis(4)));
         assert_eq!(due(&mut wheel, 3_999), [0_usize; 0]);
         assert_eq!(due(&mut wheel, 5_000), [2, 1]);
         assert_eq!(wheel.next(), Some(Tick::from_millis(30_000)));
         assert_eq!(due(&mut wheel, 29_999_999), [0_usize; 0]);
         assert_eq!(due(&mut wheel, 30_000_000), [0]);
-        wheel.remove(3);
+        wheel.remove(key(3));
         assert_eq!(wheel.next(), None);
     }
 
@@ -194,11 +204,11 @@ mod tests {
     fn late_entries_and_long_jumps_lose_nothing() {
         let mut wheel = Wheel::default();
         assert_eq!(due(&mut wheel, 900_000_000), [0_usize; 0]);
-        wheel.insert(1, Tick(800_000_000));
-        wheel.insert(2, Tick(2_000_000_000));
+        wheel.insert(key(1), Tick(800_000_000));
+        wheel.insert(key(2), Tick(2_000_000_000));
         assert_eq!(due(&mut wheel, 900_000_001), [1]);
-        wheel.insert(3, Tick(1));
-        wheel.remove(3);
+        wheel.insert(key(3), Tick(1));
+        wheel.remove(key(3));
         assert_eq!(due(&mut wheel, 9_000_000_000), [2]);
         assert_eq!(wheel.next(), None);
     }
@@ -217,14 +227,14 @@ mod tests {
         for _ in 0..20_000 {
             match next() % 5 {
                 0 | 1 => {
-                    let key = (0..).find(|k| model.iter().all(|(_, m)| m != k)).unwrap();
+                    let free = (0..).find(|k| model.iter().all(|(_, m)| m != k)).unwrap();
                     let at = now + next() % 50_000_000;
-                    wheel.insert(key, Tick(at));
-                    model.push((at, key));
+                    wheel.insert(key(free), Tick(at));
+                    model.push((at, free));
                 }
                 2 if !model.is_empty() => {
-                    let (_, key) = model.swap_remove(next() as usize % model.len());
-                    wheel.remove(key);
+                    let (_, taken) = model.swap_remove(next() as usize % model.len());
+                    wheel.remove(key(taken));
                 }
                 3 => wheel.shrink(),
                 _ => {

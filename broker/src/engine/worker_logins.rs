@@ -5,6 +5,7 @@ use super::access::PendingLogin;
 use super::action::Action;
 use super::fact::FactKind;
 use super::input::{Close, Start};
+use super::keys::WorkerKey;
 use super::links::End;
 use super::quotas::Class;
 use super::workers::{ProcessState, Worker, WorkerSpec};
@@ -77,7 +78,7 @@ impl Engine {
     }
 
     /// A login without a secret: may this worker start itself?
-    fn check_self_started(&mut self, login: &WorkerLogin) -> Result<usize, ErrorBody> {
+    fn check_self_started(&mut self, login: &WorkerLogin) -> Result<WorkerKey, ErrorBody> {
         let Some(service) = self.registry.find(login.service.as_str()) else {
             let text = self.unknown_service(login.service.as_str());
             return Err(ErrorBody::new(ErrorCode::UnknownService, text));
@@ -112,7 +113,7 @@ impl Engine {
 
     fn admit_worker(
         &mut self,
-        key: usize,
+        key: WorkerKey,
         link: LinkId,
         login: &WorkerLogin,
         entry: Entry,

@@ -2,6 +2,7 @@
 //! idle, busy) it is in, its figures. `dispatch` gives it requests, `process` starts and ends it.
 
 use super::Engine;
+use super::keys::{ServiceKey, Table, TransactionKey, WorkerKey};
 use super::quotas::LINE_BYTES_MAX;
 use super::restart::Restart;
 use super::states::Said;
@@ -11,7 +12,6 @@ use protocol::ids::{ClientId, LinkId, RunId, TransactionId, WorkerId};
 use protocol::names::HostName;
 use protocol::show;
 use protocol::time::Tick;
-use slab::Slab;
 use std::collections::{BTreeMap, VecDeque};
 
 /// How far a worker's process is. The state says nothing about requests: [`WorkerList`] does.
@@ -96,7 +96,7 @@ pub(crate) struct Worker {
     /// Its number.
     pub(crate) id: WorkerId,
     /// Key of its service.
-    pub(crate) service: usize,
+    pub(crate) service: ServiceKey,
     /// Its host.
     pub(crate) host: HostName,
     /// Its program.
@@ -175,9 +175,9 @@ pub(crate) struct Worker {
     /// Which list it is in.
     pub(crate) list: WorkerList,
     /// Key of the transaction it has.
-    pub(crate) current: Option<usize>,
+    pub(crate) current: Option<TransactionKey>,
     /// Keys of the transactions it holds besides (`prefetch`), in order.
-    pub(crate) held: VecDeque<usize>,
+    pub(crate) held: VecDeque<TransactionKey>,
     /// Whether it is in its service's list `with_room`.
     pub(crate) has_room: bool,
 
@@ -218,8 +218,8 @@ pub(crate) struct Worker {
 /// All workers.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
-    slab: Slab<Worker>,
-    ids: BTreeMap<WorkerId, usize>,
+    table: Table<WorkerKey, Worker>,
+    ids: BTreeMap<WorkerId, WorkerKey>,
     last_id: u32,
     /// How many are in each list, by `WorkerList`.
     counts: [usize; 3],
@@ -229,7 +229,7 @@ pub(crate) struct Workers {
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSpec {
     /// Key of its service.
-    pub(crate) service: usize,
+    pub(crate) service: ServiceKey,
     /// Its host.
     pub(crate) host: HostName,
     /// Its program.
@@ -255,18 +255,31 @@ impl Workers {
         WorkerId(next.or_else(free).unwrap_or(0))
     }
 
-    /// Adds a worker to the lazy list. `id` is the one wanted (from a saved configuration).
+    /// The id of a new worker: the one wanted (from a saved configuration), or the next.
     ///
     /// # Errors
     /// The id wanted is taken.
-    pub(crate) fn add(&mut self, spec: WorkerSpec, id: Option<WorkerId>) -> Result<usize, String> {
-        let id = id.unwrap_or_else(|| self.free_id());
+    fn take_id(&mut self, wanted: Option<WorkerId>) -> Result<WorkerId, String> {
+        let id = wanted.unwrap_or_else(|| self.free_id());
         if self.ids.contains_key(&id) {
             return Err(is_taken(id));
         }
         self.last_id = self.last_id.max(id.0);
+        Ok(id)
+    }
+
+    /// Adds a worker to the lazy list.
+    ///
+    /// # Errors
+    /// See `take_id`.
+    pub(crate) fn add(
+        &mut self,
+        spec: WorkerSpec,
+        wanted: Option<WorkerId>,
+    ) -> Result<WorkerKey, String> {
+        let id = self.take_id(wanted)?;
         let WorkerSpec { service, host, path, args, is_self_started, since } = spec;
-        let key = self.slab.insert(Worker {
+        let key = self.table.insert(Worker {
             id,
             service,
             host,
@@ -330,30 +343,30 @@ impl Workers {
     }
 
     /// Removes a lazy worker.
-    pub(crate) fn remove(&mut self, key: usize) {
-        let worker = self.slab.remove(key);
+    pub(crate) fn remove(&mut self, key: WorkerKey) {
+        let worker = self.table.remove(key);
         debug_assert!(worker.list == WorkerList::Lazy, "worker {} is not lazy", worker.id);
         self.ids.remove(&worker.id);
         self.counts[WorkerList::Lazy as usize] -= 1;
     }
 
     /// The key of an id.
-    pub(crate) fn find(&self, id: WorkerId) -> Option<usize> {
+    pub(crate) fn find(&self, id: WorkerId) -> Option<WorkerKey> {
         self.ids.get(&id).copied()
     }
 
     /// A worker that may be gone.
-    pub(crate) fn get(&self, key: usize) -> Option<&Worker> {
-        self.slab.get(key)
+    pub(crate) fn get(&self, key: WorkerKey) -> Option<&Worker> {
+        self.table.get(key)
     }
 
     /// All of them, by id.
-    pub(crate) fn by_id(&self) -> impl DoubleEndedIterator<Item = (usize, &Worker)> {
-        self.ids.values().map(|&key| (key, &self.slab[key]))
+    pub(crate) fn by_id(&self) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
+        self.ids.values().map(|&key| (key, &self.table[key]))
     }
 
     /// Keys by id.
-    pub(crate) fn keys(&self) -> Vec<usize> {
+    pub(crate) fn keys(&self) -> Vec<WorkerKey> {
         self.ids.values().copied().collect()
     }
 
@@ -363,16 +376,16 @@ impl Workers {
     }
 }
 
-impl std::ops::Index<usize> for Workers {
+impl std::ops::Index<WorkerKey> for Workers {
     type Output = Worker;
-    fn index(&self, key: usize) -> &Worker {
-        &self.slab[key]
+    fn index(&self, key: WorkerKey) -> &Worker {
+        &self.table[key]
     }
 }
 
-impl std::ops::IndexMut<usize> for Workers {
-    fn index_mut(&mut self, key: usize) -> &mut Worker {
-        &mut self.slab[key]
+impl std::ops::IndexMut<WorkerKey> for Workers {
+    fn index_mut(&mut self, key: WorkerKey) -> &mut Worker {
+        &mut self.table[key]
     }
 }
 
@@ -441,7 +454,7 @@ impl Worker {
 
 impl Engine {
     /// The list a worker belongs in, by what it is and has.
-    pub(crate) fn list_of(&self, key: usize) -> WorkerList {
+    pub(crate) fn list_of(&self, key: WorkerKey) -> WorkerList {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
         if worker.current.is_some() {
@@ -461,10 +474,10 @@ impl Engine {
 
     /// Puts a worker into the list it belongs in. Whoever calls this with one that became idle
     /// serves its service next.
-    pub(crate) fn settle(&mut self, key: usize) {
+    pub(crate) fn settle(&mut self, key: WorkerKey) {
         let list = self.list_of(key);
         let Self { workers, registry, .. } = self;
-        let worker = &mut workers.slab[key];
+        let worker = &mut workers.table[key];
         let service = &mut registry[worker.service];
         if list != worker.list {
             if worker.list == WorkerList::Idle {
@@ -482,18 +495,18 @@ impl Engine {
     }
 
     /// Takes the longest idle worker of a service off the idle list; it is bound next.
-    pub(crate) fn take_idle(&mut self, service: usize) -> Option<usize> {
+    pub(crate) fn take_idle(&mut self, service: ServiceKey) -> Option<WorkerKey> {
         let key = self.registry[service].idle.pop_front()?;
         let workers = &mut self.workers;
         workers.counts[WorkerList::Idle as usize] -= 1;
         workers.counts[WorkerList::Busy as usize] += 1;
-        workers.slab[key].list = WorkerList::Busy;
+        workers.table[key].list = WorkerList::Busy;
         Some(key)
     }
 
     /// Puts a worker into or out of its service's list `with_room`.
-    pub(crate) fn set_has_room(&mut self, key: usize, has_room: bool) {
-        let worker = &mut self.workers.slab[key];
+    pub(crate) fn set_has_room(&mut self, key: WorkerKey, has_room: bool) {
+        let worker = &mut self.workers.table[key];
         if worker.has_room == has_room {
             return;
         }
