@@ -77,9 +77,9 @@ pub(super) fn end(
 }
 
 /// Ends what names this instance of execd and comes from none of these starts, the ones that are
-/// known to live. That is what workers left behind which ended while no execd was there to take it in; and a
-/// worker of an execd that died before it had written it down, which nobody could find again. One
-/// whose program does not run yet has the file of the instance open instead.
+/// known to live. That is what workers left behind which ended while no execd was there to take it
+/// in; and a worker of an execd that died before it had written it down, which nobody could find
+/// again. One whose program does not run yet has the file of the instance open instead.
 pub(super) fn end_unknown(
     living: &BTreeSet<RunId>,
     is_known: impl Fn(u32) -> bool,
