@@ -1,6 +1,6 @@
-//! Canaries: once the faults are over and all is quiescent, everything must simply work. Each
-//! service is asked once on each way, a new worker is configured and serves, and nothing is left of
-//! it. Not the load: nothing here is excused by anything.
+//! Canaries: simple requests after the faults are over and everything is quiescent, which must all
+//! succeed. Each service is asked once in each way; a new worker is configured, serves and is
+//! removed without a trace. No failure here is excused.
 
 use super::ask::{Act, Ask, Sum};
 use super::history::{Asked, Got, Outcome};

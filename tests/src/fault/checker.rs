@@ -1,6 +1,5 @@
-//! The checker: reads the histories of clients and workers and says which promises were broken.
-//! Pure; not where the histories come from. Its own tests are histories made by hand, one with each
-//! violation, so that it is known to see them.
+//! The checker: reads the histories of clients and workers and reports broken promises. It is pure.
+//! Its own tests are hand-made histories with one violation each, so that it is known to find them.
 
 use super::history::{Asked, Begun, End, Got};
 use super::proxy::{Incident, Kind};
@@ -16,12 +15,12 @@ const AFTERMATH_US: u64 = 1_000_000;
 /// A client looks at its connection more often than this, microseconds.
 const BLIND_US: u64 = 50_000;
 
-/// What a service allows.
+/// The limits of a service on repeated deliveries.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Deliveries after the first one, without the idempotent flag.
     pub retry: u32,
-    /// And with it.
+    /// Deliveries after the first one, with the idempotent flag.
     pub retry_idempotent: u32,
 }
 
@@ -66,7 +65,7 @@ const LATE_MAKERS: [Cause; 6] =
 /// From when until when (microseconds of the run) something else was the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Excuse {
-    /// What.
+    /// The cause that is not the broker's fault.
     pub cause: Cause,
     /// From when.
     pub from: u64,
@@ -77,22 +76,22 @@ pub struct Excuse {
 /// All that the checker reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
-    /// What clients asked.
+    /// Every request that clients sent, with its outcomes.
     pub asked: &'a [Asked],
-    /// What workers began.
+    /// Every request that a worker process began.
     pub begun: &'a [Begun],
-    /// What each service allows.
+    /// The limits of each service; `Asked::service` is the index.
     pub rules: &'a [Rules],
-    /// When it was not the broker's fault.
+    /// Times in which something other than the broker caused delays or losses.
     pub excuses: &'a [Excuse],
-    /// What the clients' proxy did to whom.
+    /// What the clients' proxy did to which connection.
     pub incidents: &'a [Incident],
     /// From when until when the broker's loop answered no ping, whatever the cause: excuses
     /// nothing, and tells the broker from the way to it.
     pub slow: &'a [Slow],
 }
 
-/// Which promise was broken.
+/// The promises that the checker tests, named by their violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Broken {
     /// More than one outcome.
@@ -120,11 +119,11 @@ pub enum Broken {
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which promise.
+    /// The broken promise.
     pub broken: Broken,
-    /// By which request.
+    /// Id of the request.
     pub id: u64,
-    /// What stands in the histories.
+    /// The entries of the histories that show it.
     pub text: String,
 }
 
@@ -134,20 +133,20 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the checker says.
+/// The result of the checker for a run or a round.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
-    /// Requests that were looked at.
+    /// Number of requests checked.
     pub checked: u64,
-    /// Of them late or without an outcome for a cause that is written down.
+    /// Requests that were late or had no outcome, with a known cause that excuses it.
     pub excused: u64,
-    /// Of those that were late: what made them late, by name.
+    /// Late requests by the name of their cause.
     pub causes: BTreeMap<String, u64>,
-    /// The latest of them, by how much, in words.
+    /// The request that was latest: by how many microseconds, and a description.
     pub latest: Option<(u64, String)>,
-    /// How requests ended, by name.
+    /// Number of requests by the name of their outcome.
     pub outcomes: BTreeMap<String, u64>,
-    /// What was broken.
+    /// The violations found.
     pub violations: Vec<Violation>,
 }
 

@@ -1,7 +1,6 @@
-//! The disk under the state directory: one that can be filled up and made read-only. As root a
-//! small file system of its own, in a mount namespace that ends with the run; else what an ordinary
-//! user can do: a device that is always full in the place of the file, a directory without the
-//! right to write.
+//! The disk under the state directory, which can be filled and made read-only. As root it is a
+//! small file system in a mount namespace that ends with the run. Without root, the file is
+//! replaced by a device that is always full, or the directory loses its write permission.
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};

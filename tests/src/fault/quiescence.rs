@@ -1,6 +1,5 @@
-//! What must be true of all processes once the faults are over: everybody is there and idle,
-//! nothing waits, nobody is left over, nothing leaks. Not how it comes to be: faults end, and we
-//! wait.
+//! What must hold for all processes after the faults: everyone is connected and idle, nothing
+//! waits, no process is left over, nothing leaks. It only waits and checks.
 
 use super::load::SERVICES;
 use super::world::{World, number};
