@@ -1,6 +1,7 @@
-//! execd's engine and its links: bytes become connections, frames (through the real decoder),
-//! children that start, write and end. Laws: nothing is done to a link or child that is gone, each
-//! child is reported as ended once and forgotten, bounds are kept, nothing stays due.
+//! Fuzzes execd's engine and its links. Bytes become connections, frames (through the real
+//! decoder), and children that start, write and end. Laws: no action on a link or child that is
+//! gone; the end of each child is reported once and then forgotten; limits are kept; nothing stays
+//! due.
 
 use super::source::Source;
 use bytes::BytesMut;

@@ -1,5 +1,5 @@
-//! Who was promised what: looks at what comes in and what goes out, and knows nothing of the
-//! engine. A law that is broken is a panic.
+//! Checks the engine from outside: it sees the inputs and the actions, keeps what each peer was
+//! promised, and panics when a promise is broken. It does not look into the engine.
 
 use protocol::errors::Ran;
 use protocol::frame::Frame;

@@ -1,4 +1,4 @@
-//! Bytes → what happens next. Each move is one byte, then what it needs.
+//! Decodes the fuzzer's bytes to moves: each is one byte and then its parameters.
 
 use super::player::{BrokerPlayer, Conn, Start};
 use super::{tokens, words};

@@ -1,5 +1,5 @@
-//! What the reactor does around the engine, without sockets: links, bytes to frames, actions. After
-//! each step the engine's laws are checked and what it does is shown to the checker.
+//! Plays the broker's reactor around the engine, without sockets: links, bytes to frames, actions.
+//! After each step it checks the engine's laws and shows the actions to the checker.
 
 use super::checker::{Checker, Sabotage};
 use super::tokens;
@@ -37,11 +37,11 @@ const LOOKS_MAX: u32 = 64;
 pub struct Conn {
     /// Who is at its other end.
     pub role: Role,
-    /// A client of `op`.
+    /// It is logged in as an operator.
     pub is_operator: bool,
-    /// Its login named `op`.
+    /// Its login named the service `op`; the answer may still be awaited.
     wants_op: bool,
-    /// Its login was accepted.
+    /// The engine accepted its login.
     pub is_known: bool,
     /// The engine wants nothing of it for now.
     pub is_paused: bool,
@@ -57,22 +57,22 @@ pub struct Conn {
 /// A start that an execd was asked for.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// On which link.
+    /// Link of the execd.
     pub link: LinkId,
-    /// What, with its secret.
+    /// The frame's content, with the secret of the start.
     pub start: ExecStart,
 }
 
 /// Plays the broker's reactor: the engine, without sockets.
 #[derive(Debug)]
 pub struct BrokerPlayer {
-    /// The engine.
+    /// The engine under test.
     pub engine: Engine,
-    /// What time it is.
+    /// Present time of the world; only the player advances it.
     pub now: Tick,
     /// Connections.
     pub conns: BTreeMap<LinkId, Conn>,
-    /// Who was promised what.
+    /// Checks what the engine promised.
     pub checker: Checker,
     /// Requests accepted that a `reset` no longer counts.
     forgotten: u64,
