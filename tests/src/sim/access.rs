@@ -1,6 +1,6 @@
-//! Who may do what in a world with tokens: the token file, what is in force, and the shadow that
-//! knows who is in, by what, and who may be. It knows the promises, not the engine. Not who holds
-//! what and how the file changes: that is `tokens`.
+//! Access rights in a simulated world with tokens: the token file, the rights in force, and a model
+//! of who is logged in, by which token, and who may be. The model knows the promises, not the
+//! engine. `tokens` changes the file and the tokens that programs hold.
 
 use super::model::Broken;
 use super::rng::Rng;
@@ -17,16 +17,16 @@ pub const NAMES: [&str; 3] = ["one", "two", "three"];
 /// A token as its holder has it. Whoever knows the number of its secret can prove it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Its name.
+    /// Name of the token.
     pub name: &'static str,
-    /// Its secret.
+    /// Number that stands for the secret.
     pub secret: u64,
 }
 
-/// What a token allows.
+/// The rights that a token gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
-    /// Its secret.
+    /// Number that stands for the secret; who knows it can prove the token.
     pub secret: u64,
     asks: BTreeSet<&'static str>,
     serves: BTreeSet<&'static str>,
@@ -54,7 +54,7 @@ struct SimLogin {
     is_in: bool,
 }
 
-/// Who may do what, and who is in.
+/// The model of access rights: who may do what, and who is logged in.
 #[derive(Debug, Default)]
 pub struct Access {
     /// There are tokens in this world.
@@ -63,7 +63,7 @@ pub struct Access {
     pub may_move: bool,
     /// What stands in the token file.
     pub file: List,
-    /// What the broker has read.
+    /// The list that the broker read last.
     in_force: List,
     logins: BTreeMap<LinkId, SimLogin>,
     asked: BTreeMap<u64, LinkId>,

@@ -1,5 +1,5 @@
-//! Client programs, played: the library's real session, a workload around it, and now and then a
-//! program that misbehaves. Each tells the model what it asks and what it gets.
+//! Simulated client programs: each runs the library's real session under a workload; some
+//! misbehave. Each reports its requests and replies to the model.
 
 use super::access::Token;
 use super::body::PieceId;

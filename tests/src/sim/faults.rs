@@ -1,5 +1,5 @@
-//! Faults as they happen: one at a time, at random moments. They wrap the engines and the
-//! connections; nothing of them is inside.
+//! Injects the simulation's faults, one at a time, at random moments. Faults act on the connections
+//! and around the engines, never inside them.
 
 use super::plan::{Fault, Sabotage};
 use super::world::{Event, World};

@@ -1,5 +1,5 @@
-//! The simulated net: what the broker's reactor does around the engine, with the engine's laws
-//! checked after every step. Not the reactor itself: that is tested on real sockets.
+//! The simulated network: does what the broker's reactor does around the engine, and checks the
+//! engine's laws after every step. The real reactor is tested on real sockets.
 
 mod apply;
 
@@ -31,7 +31,7 @@ const CIRCLE: u32 = 1000;
 
 /// The broker's process.
 pub struct Broker {
-    /// The engine.
+    /// The real engine under test.
     pub engine: Engine,
     /// When it was started: its own clock begins there.
     start: Tick,

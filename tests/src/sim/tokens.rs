@@ -1,6 +1,6 @@
-//! Tokens in the played world: how the file changes and is read again, what everybody holds, and
-//! the shells of broker and execd where a token is proved. A proof is the number of the secret; the
-//! real arithmetic has tests of its own. Who may do what is `access`'s.
+//! Tokens in the simulated world: how the file changes and is read again, which token each program
+//! holds, and the reactor's part in proving one. A proof is the number of the secret; the real
+//! arithmetic has its own tests. `access` says who may do what.
 
 use super::access::{Grant, List, NAMES, Token};
 use super::links::Peer;
@@ -36,7 +36,7 @@ pub struct Authenticator {
     next_secret: u64,
 }
 
-/// What proves a secret.
+/// A stand-in for the proof of a secret: its number as bytes.
 pub fn proof(secret: u64) -> Proof {
     let mut proof = [0; 32];
     proof[..8].copy_from_slice(&secret.to_be_bytes());
@@ -48,7 +48,7 @@ pub fn secret_of(proof: &Proof) -> u64 {
     proof.proof.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// What answers a proof.
+/// A stand-in for the signature by which the broker proves itself in turn.
 pub fn signature(secret: u64) -> String {
     format!("{secret:064x}")
 }

@@ -1,5 +1,5 @@
-//! How a worker's program serves: pieces taken in order, answers given as it behaves. Not its
-//! life before and after: that is `procs`.
+//! How a simulated worker serves: it takes pieces in order and replies according to its behaviour.
+//! `procs` has its start and end.
 
 use super::{OWN_ERROR, State, Work};
 use crate::sim::body::{PieceId, turn_reply};
