@@ -1,5 +1,5 @@
-//! Engine scripts: a text file says what happens and what the broker must do about it; this runs it
-//! on the engine, checks the engine's laws after every step, and shows where they differ.
+//! Engine scripts: a text file says what happens and what the broker must do. The runner plays it
+//! on the engine, checks the engine's laws after every step, and shows the differences.
 //!
 //! ```text
 //! # comment
@@ -47,7 +47,7 @@ use world::World;
 /// What came of a file.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How many cases ran.
+    /// Number of cases that ran.
     pub cases: usize,
     /// What went wrong, one text a case.
     pub failures: Vec<String>,

@@ -1,4 +1,5 @@
-//! What clients do in a script: log in, send, go. Not what the operator `op` says: `stimulus`.
+//! What clients do in a script: log in, send, leave. Commands of the operator `op` are in
+//! `stimulus`.
 
 use super::stimulus::text;
 use super::tokens;

@@ -1,5 +1,4 @@
-//! A script file as cases and steps, with what is needed to write a better expectation back into
-//! it. Not what the words mean.
+//! Reads a script file as cases and steps, and writes updated expectations back into it.
 
 /// One stimulus and what is expected of it.
 #[derive(Clone, Debug)]
@@ -23,9 +22,9 @@ pub(super) struct Step {
 /// A case: one behaviour on a fresh broker.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
-    /// What it shows.
+    /// The case's title, after `==`.
     pub(super) title: String,
-    /// Its steps.
+    /// The steps of the case, in order.
     pub(super) steps: Vec<Step>,
 }
 

@@ -1,5 +1,5 @@
-//! One thing that the broker did, as a script writes it, and the comparison with what was expected.
-//! Not how an action becomes one: `show` knows that.
+//! One action of the broker as a script writes it, and its comparison with the expectation. `show`
+//! makes items from actions.
 
 use super::words::{self, Token};
 

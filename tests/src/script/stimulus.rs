@@ -1,5 +1,5 @@
-//! The left side of a script line: who does what. Time, the broker, the operator and `service …`
-//! are here; what clients, workers and hosts do is in `clients`, `workers`, `hosts`.
+//! Parses the left side of a script line: who does what. Time, the broker, the operator and
+//! `service …` are here; clients, workers and hosts are in `clients`, `workers`, `hosts`.
 
 use super::words::{self, Cursor};
 use super::world::{OPERATOR, World};

@@ -1,5 +1,5 @@
-//! Tokens and certificates in a script: the files are read, logins name a token, prove it, and are
-//! told what came of it. Not the arithmetic of a proof: scripts say what the reactor found.
+//! Tokens and certificates in a script: reading the files, logins that name a token and prove it,
+//! and the answers. No proof is computed; the script states the result that the reactor found.
 
 use super::stimulus::{text, unknown};
 use super::words::Cursor;

@@ -1,5 +1,5 @@
-//! The words of a script line: plain words, `key=value`, and text in quotation marks. A cursor
-//! takes them one by one and says what could have stood there. Not what they mean.
+//! Splits a script line into plain words, `key=value`, and quoted text. A cursor takes them one by
+//! one and reports which words were possible.
 
 /// One word of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]

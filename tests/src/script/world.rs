@@ -1,6 +1,6 @@
-//! The world around the engine in a script: links and who stands at their ends, what each worker
-//! has been given, what time it is. It answers pings unless told that somebody is silent. Not the
-//! words of a script: `stimulus` understands those and calls this.
+//! The world around the engine in a script: the links and their peers, the requests each worker
+//! holds, the time. It answers pings, except for peers marked silent. `stimulus` parses script
+//! lines and calls it.
 
 use super::item::Item;
 use broker::engine::action::Action;
@@ -35,7 +35,7 @@ pub struct ClientEnd {
 /// What the world knows of a worker's process.
 #[derive(Debug, Default)]
 pub struct WorkerEnd {
-    /// Its run.
+    /// Number of its start; 0 = it was not started.
     pub run: u64,
     /// What its start said of its configuration.
     pub digest: u32,
@@ -50,11 +50,12 @@ pub struct WorkerEnd {
 /// The world around one engine.
 #[derive(Debug)]
 pub struct World {
-    /// The engine.
+    /// The engine under test.
     pub engine: Engine,
-    /// A replica: a second one that is given the same inputs, and calls for nothing in between.
+    /// A second engine that gets the same inputs, and after each a deadline that is not due. Both
+    /// must act alike (laws 6 and 7).
     replica: Engine,
-    /// What time it is.
+    /// Present time of the world; scripts advance it.
     pub now: Tick,
     /// Time has passed that the engine has not been told of.
     has_overslept: bool,
@@ -74,7 +75,7 @@ pub struct World {
     places: BTreeMap<u32, (String, &'static str)>,
     /// Hosts that were dialled and neither opened nor refused.
     pub dialled: BTreeSet<String>,
-    /// Who answers no pings.
+    /// Names of the peers that answer no pings.
     pub silent: BTreeSet<String>,
     /// The command that waits for a file to be read: link, header, path.
     pub reading: Option<(LinkId, Header, String)>,
