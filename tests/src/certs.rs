@@ -1,5 +1,5 @@
-//! Certificates for tests: an authority of its own in a folder, and what it signs, as PEM files.
-//! Never anything that is good outside a test.
+//! Certificates for tests: a certificate authority in a folder and the certificates it signs, as
+//! PEM files. Nothing outside the tests trusts them.
 
 use client::trust::Trust;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// An RSA key for tests.
 const RSA_KEY: &str = include_str!("rsa4096.pem");
 
-/// An authority.
+/// A certificate authority and the folder for its files, removed on drop.
 #[derive(Debug)]
 pub struct Authority {
     folder: TempDir,
@@ -20,9 +20,9 @@ pub struct Authority {
 /// A certificate and its key, as files.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// The certificate.
+    /// Path of the certificate, in PEM.
     pub cert: PathBuf,
-    /// The key.
+    /// Path of the key, in PEM, readable by this user alone.
     pub key: PathBuf,
 }
 
@@ -59,7 +59,7 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
-    /// Its folder.
+    /// The folder of all files made here.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }

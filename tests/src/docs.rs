@@ -1,6 +1,6 @@
-//! The documents that are made from tables: whole pages (`docs/op.md`, `config.md`, `facts.md`,
-//! `errors.md`, `op.schema.json`) and the marked parts of `docs/protocol.md`. Not the prose: people
-//! write that.
+//! Makes documents from tables: whole pages (`docs/op.md`, `config.md`, `facts.md`, `errors.md`,
+//! `op.schema.json`) and the marked parts of `docs/protocol.md`. The rest of the documents is
+//! written by hand.
 
 use broker::engine::fact::FACTS;
 use protocol::errors::ERRORS;

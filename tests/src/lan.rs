@@ -1,7 +1,7 @@
-//! Several machines on one network, as far as programs can tell: each has a network namespace of
-//! its own on one switch, an empty `/opt` of its own, and knows the others by name. Each has a
-//! shell that stays, as a person's would. Nothing is left: what runs on them is killed at the end.
-//! Needs root and iproute2. Not a slow or lossy network; process ids are the same everywhere.
+//! Several machines on one network, simulated on one: each has its own network namespace on one
+//! switch, its own empty `/opt`, and a name that the others resolve. Each has one shell that stays
+//! open. Everything that runs there is killed at the end. Needs root and iproute2. The network is
+//! neither slow nor lossy, and process ids are shared.
 
 use crate::netns_link::Namespace;
 use crate::proc::{program, signal_pid, within};
@@ -27,12 +27,12 @@ case $box in */) mkdir -p \"$box\";; *) mkdir -p \"$(dirname \"$box\")\";; esac
 cp -p \"${@:1:$#-1}\" \"$box\"
 ";
 
-/// A machine.
+/// A simulated machine: a network namespace and a shell in it.
 #[derive(Debug)]
 pub struct Machine {
-    /// What it is called.
+    /// Host name, which the other machines resolve.
     pub name: String,
-    /// Its address.
+    /// IPv4 address on the common network.
     pub address: String,
     namespace: Namespace,
     shell: Child,

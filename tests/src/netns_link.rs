@@ -1,7 +1,7 @@
-//! A far machine, as far as the network can tell: a network namespace of its own behind a switch,
-//! whose link can be set down so that nobody sends FIN or RST. The namespaces have no name: they,
-//! and what is in them, are gone with the threads and processes that use them, however those end.
-//! Needs root and iproute2. Not a slow or lossy network.
+//! A simulated far machine: a network namespace behind a switch, whose link can be set down so that
+//! nobody sends FIN or RST. The namespaces have no name; the kernel removes them with the threads
+//! and processes that use them, however those end. Needs root and iproute2. The network is neither
+//! slow nor lossy.
 
 use crate::proc::await_that;
 use nix::sched::{CloneFlags, setns, unshare};

@@ -1,5 +1,6 @@
-//! Real programs: a broker, execds and clients as processes, on ports that the kernel chooses, in a
-//! directory of their own. Waits are for the thing itself, with a limit. Nothing is left behind.
+//! Real programs under test: a broker, execds and clients as processes, on ports that the kernel
+//! chooses, in a temporary directory. Waits are for a condition, with a time limit. Nothing is left
+//! behind.
 
 use client::address::Address;
 use client::caller::{Caller, Options};
@@ -106,12 +107,12 @@ impl Process {
         Self { child: Some(child), name, log }
     }
 
-    /// Its process id.
+    /// The process id; 0 once it has been waited for.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }
 
-    /// What it wrote.
+    /// What it has written to stdout and stderr so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -242,7 +243,7 @@ pub fn processes_of(text: &str) -> Vec<u32> {
 /// A broker with its own state directory and built-in execd.
 #[derive(Debug)]
 pub struct Broker {
-    /// The process.
+    /// The running isectd.
     pub process: Process,
     /// Its folder: `state`, `ports.json`, `isectd.log`.
     pub folder: TempDir,
@@ -526,7 +527,7 @@ impl Drop for Broker {
 /// An `isdexecd` of its own: a host, as far as a broker can tell.
 #[derive(Debug)]
 pub struct Execd {
-    /// The process.
+    /// The running isdexecd.
     pub process: Process,
     /// Where it listens, `ADDR:PORT`.
     pub address: String,

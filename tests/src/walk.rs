@@ -1,5 +1,5 @@
-//! A page walked as its reader would: the blocks of a markdown page that are to be typed, and what
-//! the page says comes of them, compared with what really came. Numbers may differ, words may not.
+//! Walks through a markdown page as its reader would: runs the blocks to be typed and compares the
+//! output with the page. Numbers may differ, words may not.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,7 @@ pub struct Block {
     pub line: usize,
     /// What stands behind the fence.
     pub info: String,
-    /// Its text.
+    /// Content of the block, without its fences.
     pub text: String,
 }
 

@@ -1,5 +1,5 @@
-//! A connection by hand: frames, or any bytes, to a port of a real process, and what comes back.
-//! Not a client library: it checks nothing that it sends.
+//! A connection on which a test sends frames, or any bytes, to a port of a real process and reads
+//! the answer. It does not check what it sends.
 
 use crate::proc::PATIENCE;
 use bytes::{Bytes, BytesMut};
