@@ -1,6 +1,6 @@
 //! The clock and the pauses of the fault run. Time is in microseconds since the run began, on the
-//! monotonic clock. A pause is a client's think time or the length of a fault; nothing waits for an
-//! event by pausing.
+//! monotonic clock. A pause is a client's think time or the length of a fault; no code
+//! pauses to wait for an event.
 
 use std::time::{Duration, Instant};
 

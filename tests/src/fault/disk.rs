@@ -49,7 +49,7 @@ impl Disk {
         self.is_mounted
     }
 
-    /// Which way it is done, for the report.
+    /// The method in use, for the report.
     pub const fn how(&self) -> &'static str {
         if self.is_mounted {
             "a file system of its own"
@@ -58,11 +58,11 @@ impl Disk {
         }
     }
 
-    /// Not one byte more fits.
+    /// Fills the disk: not one more byte fits.
     pub fn fill(&self) {
         if !self.is_mounted {
             for name in BESIDE {
-                // It may be there still.
+                // The file may exist already.
                 let _ = std::os::unix::fs::symlink("/dev/full", self.path.join(name));
             }
             return;
@@ -75,7 +75,7 @@ impl Disk {
         }
     }
 
-    /// Nothing can be written.
+    /// Makes the disk read-only.
     ///
     /// # Panics
     /// If the system refuses that.
@@ -92,7 +92,7 @@ impl Disk {
         self.is_protected.set(true);
     }
 
-    /// All is well again.
+    /// Makes the disk writable again and removes what filled it.
     pub fn mend(&self) {
         if self.is_mounted && self.is_protected.take() {
             umount2(&self.path, MntFlags::MNT_DETACH).expect("taken away again");
