@@ -10,7 +10,7 @@ use protocol::proof::{Claim, Proof};
 use protocol::rights::Rights;
 use std::collections::BTreeMap;
 
-/// What every connection may do with a token.
+/// Verbs about tokens for every connection.
 pub(super) const PROOFS: &str = "proves, is proven, is unproven [\"WHY\"]";
 
 /// `token=NAME` as the claim of a login.
@@ -67,7 +67,7 @@ impl World {
         self.step(Input::CertificatesRead { asker, found, more })
     }
 
-    /// What whoever logs in may do with a token; `None` = no such verb.
+    /// Carries out a verb about tokens of someone that logs in; `None` = no such verb.
     pub(super) fn act_proof(
         &mut self,
         name: &str,
