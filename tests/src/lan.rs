@@ -19,7 +19,8 @@ use tempfile::TempDir;
 /// How long one block may take.
 const BLOCK_MAX: Duration = Duration::from_secs(120);
 
-/// What stands for `scp` on these machines: files lie in the other one's box until it is used.
+/// A replacement for `scp` on these machines: files wait in the target's box until its next
+/// command.
 const SCP: &str = "#!/bin/bash
 # scp FILE... HOST:PATH
 to=\"${@: -1}\"; box=\"$ISECT_BOXES/${to%%[.:]*}${to#*:}\"
@@ -43,9 +44,9 @@ pub struct Machine {
 /// All machines.
 #[derive(Debug)]
 pub struct Lan {
-    /// In the order in which they were named.
+    /// The machines, in the order of the names given to [`build`](Self::build).
     pub machines: Vec<Machine>,
-    /// The switch is gone with its thread.
+    /// The thread in the namespace of the switch; the switch ends with it.
     _switch: Namespace,
     folder: TempDir,
     blocks: u32,
@@ -94,8 +95,8 @@ impl Lan {
         found.unwrap_or_else(|| panic!("no machine is called '{name}'"))
     }
 
-    /// Runs lines in the shell of a machine, as if somebody typed them: what they said, and whether
-    /// each of them succeeded.
+    /// Runs lines in the shell of a machine, as if typed. Returns their output, and whether each of
+    /// them succeeded.
     ///
     /// # Panics
     /// If they take too long.
@@ -105,7 +106,7 @@ impl Lan {
         let (script, said, status) = (at("block"), at("said"), at("status"));
         write(&script, lines).expect("a file");
         let (folder, said_at) = (self.folder.path().display(), said.display());
-        // What others sent is unpacked first; then each line that fails is remembered.
+        // Files that others sent are unpacked first. Each line that fails is recorded.
         let typed = format!(
             "cp -a {folder}/boxes/{name}/. / 2>/dev/null; failed=0\n\
              . {} >{said_at} 2>&1 </dev/null\n\
@@ -122,7 +123,7 @@ impl Lan {
         (text, done.trim() == "0")
     }
 
-    /// A file of a machine, as it is there.
+    /// Reads a file of a machine.
     pub fn file(&mut self, name: &str, path: &str) -> String {
         self.run(name, &format!("cat {path}")).0
     }
@@ -155,7 +156,7 @@ impl Machine {
         Ok(Self { name: name.to_owned(), address, namespace, shell, net })
     }
 
-    /// Does something there, on its network.
+    /// Runs a function in the machine's network namespace.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         self.namespace.run(work)
     }
@@ -210,7 +211,7 @@ fn show_logs(folder: &Path) -> String {
     text
 }
 
-/// On the machine's own thread: its own `/opt` and names, and a shell that stays.
+/// Runs on the machine's own thread: mounts its `/opt` and host names, and starts its shell.
 #[expect(clippy::disallowed_methods, reason = "a person's shell on the machine")]
 fn furnish(folder: &Path, home: &Path) -> Result<(Child, PathBuf), String> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| format!("unshare: {e}"))?;
