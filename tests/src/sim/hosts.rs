@@ -21,7 +21,7 @@ use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What execd keeps of a child in its state directory.
+/// The record of a child in execd's state directory.
 #[derive(Clone, Debug)]
 struct Record {
     broker: String,
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// What has come to an execd.
+    /// Handles the frames that arrived at an execd.
     pub fn execd_reads(&mut self, index: usize, link: LinkId, id: u64) {
         while self.broken.is_none() {
             let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_peer) else { return };
@@ -248,7 +248,7 @@ impl World {
         }
     }
 
-    /// Gives an execd's engine an input, and does what it says.
+    /// Gives an execd's engine an input and carries out its actions.
     pub fn feed_execd(&mut self, index: usize, input: Input) {
         let host = &mut self.hosts[index];
         if host.execd.is_none() {

@@ -26,7 +26,7 @@ use protocol::names::ServiceName;
 use protocol::time::Tick;
 use std::collections::{BTreeSet, VecDeque};
 
-/// What a program is doing.
+/// The state of a worker program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Not connected; it tries at its next act.
@@ -49,7 +49,7 @@ struct Work {
     head: Header,
     piece: Option<PieceId>,
     client_more: bool,
-    /// It was answered with `more`, so something of its client may cross the end.
+    /// It was answered with `more`, so a frame of its client may still arrive after its end.
     was_open: bool,
 }
 
@@ -300,7 +300,7 @@ impl World {
         }
     }
 
-    /// What has come to a program, as far as it reads.
+    /// Handles the frames that arrived at a program, as far as it reads.
     pub fn proc_reads(&mut self, pid: u32) {
         while self.broken.is_none() {
             let Some(proc) = self.procs.get(&pid) else { return };

@@ -22,10 +22,10 @@ const HOST_TOKEN: &str = "broker";
 /// How long a refused worker that starts itself stays away, at most, in microseconds.
 const AWAY_MICROS: u64 = 3_000_000;
 
-/// What the broker's reactor knows of tokens besides the list in force.
+/// The reactor's state about tokens, besides the list in force.
 #[derive(Debug, Default)]
 pub struct Authenticator {
-    /// Who asked for a reload; the first one is under way.
+    /// Sources of the waiting reloads, in order; the first one is running.
     reloads: VecDeque<Asker>,
     /// The list that the engine is about to be told.
     coming: Option<List>,
@@ -152,7 +152,7 @@ impl World {
         self.read_tokens(None);
     }
 
-    /// What somebody logs in with: what it has, or what it has just been given.
+    /// The token a program logs in with: its old one, or one it has just been given.
     pub(super) fn now_holds(&mut self, held: Option<Token>) -> Option<Token> {
         if !self.access.is_on || !(self.is_quiescent || self.rng.hits(300)) {
             return held;
@@ -220,7 +220,7 @@ impl World {
         told
     }
 
-    /// What an input says about who is who, before the engine sees it.
+    /// Tells the access model about an input, before the engine sees it.
     pub(super) fn shadow_input(&mut self, input: &Input) {
         match input {
             Input::TokensRead { tokens: Ok(_), .. } => {
@@ -241,7 +241,7 @@ impl World {
         }
     }
 
-    /// What the broker says to a link about who is in.
+    /// Tells the access model about a frame that the broker sends about a login.
     pub(super) fn shadow_frame(&mut self, link: LinkId, frame: &Frame) {
         let verdict = match frame {
             Frame::LoginOk(ok) => {
@@ -295,7 +295,7 @@ impl World {
         self.access.is_on && host.as_str() != "localhost"
     }
 
-    /// An execd says welcome: why it is not trusted, if so.
+    /// Checks an execd's welcome; returns the input that says why it is not trusted, if so.
     pub(super) fn why_unproven(&mut self, link: LinkId, welcome: &ExecWelcome) -> Option<Input> {
         match self.authenticator.greeted.remove(&link) {
             Some(secret) if welcome.signature != Some(signature(secret)) => {
@@ -329,7 +329,7 @@ impl World {
         self.authenticator.coming = None;
     }
 
-    /// Who stands at the far end of a connection that the broker dialled.
+    /// Whether the broker and the execd of the host at this index prove a token to each other.
     pub(super) fn must_prove_at(&self, host: usize) -> bool {
         self.must_prove(&self.hosts[host].name)
     }

@@ -50,7 +50,7 @@ pub enum Event {
     Tokens,
     /// The token file was read, for the broker of this epoch.
     TokensRead(u32),
-    /// Somebody starts a worker by hand.
+    /// A worker is started by hand.
     SelfStarted(usize, &'static str),
 }
 
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// Something happens in so many microseconds.
+    /// Schedules an event in this many microseconds.
     pub fn later(&mut self, micros: u64, event: Event) {
         self.at(Tick(self.now.0 + micros), event);
     }
@@ -265,14 +265,15 @@ impl World {
         }
     }
 
-    /// The far end closes a connection. What it had not read breaks it, as kernels do.
+    /// Closes a connection at the far end. If it had unread bytes, the connection is reset, as
+    /// kernels do.
     pub fn peer_closes(&mut self, id: u64) {
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_peer) else { return };
         let how = if conn.down.is_read() { Close::Eof } else { Close::Reset };
         conn.at_peer = false;
         conn.down.discard();
         self.end(id, true, how);
-        // What waited for it can't be written any more, which the reactor takes for having left.
+        // Bytes that waited for it can't be written; the reactor counts them as sent.
         self.took(id);
         self.sweep(id);
     }

@@ -204,7 +204,7 @@ impl World {
             }
             2 => encode::to_bytes(Frame::data(Header { error: -17, ..head }, Bytes::new())),
             _ => {
-                // Whoever says goodbye begins nothing more.
+                // A program that has logged out begins no further request.
                 self.write(conn, true, encode::to_bytes(Frame::Logout));
                 return self.kill_proc(pid, Ending::Exit(0));
             }
