@@ -394,7 +394,7 @@ fn hello(broker: &str) -> Frame {
     Frame::ExecHello(ExecHello { host, broker: broker.into(), token: None })
 }
 
-/// What a broker may say, and a little that it may not.
+/// The frames a broker may send, and some it may not.
 fn frame(source: &mut Source<'_>) -> Frame {
     let (worker, run) = ids(source);
     match source.below(16) {

@@ -159,7 +159,7 @@ impl World {
     }
 }
 
-/// What goes to the broker is a frame that a client may send.
+/// Checks that the frames to the broker are ones that a client may send.
 fn check_sent(frame: Frame) {
     let kind: Kind = frame.kind();
     assert!(kind.may_send(Role::Client), "a client sends {kind}");

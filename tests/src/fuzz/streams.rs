@@ -14,7 +14,8 @@ use protocol::frame::Frame;
 use protocol::limits::HEADER_BYTES;
 use std::io::{self, ErrorKind, Read};
 
-/// What a stream gave: frames, and errors that leave it usable; a fatal one is the last.
+/// The result of reading a stream: frames, and errors that leave it usable; a fatal error is the
+/// last.
 pub(super) type ReadFrames = Vec<Result<Frame, WireError>>;
 
 /// Room of the loop's buffer.

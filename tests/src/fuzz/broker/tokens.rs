@@ -65,7 +65,7 @@ pub(super) fn certificates(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     player.step(Input::CertificatesRead { asker, found, more });
 }
 
-/// Somebody answers a challenge, or the answer was checked.
+/// A challenge is answered, or an answer was checked.
 pub(super) fn proof(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     if source.is_yes()
         && let Some(link) = player.challenged.pop_front()
