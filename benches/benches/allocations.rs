@@ -1,5 +1,6 @@
-//! Counts heap allocations of single steps in their steady state: there must be none for a request.
-//! Fails if there are more than the table of steps allows. `cargo bench --bench allocations`.
+//! Counts the heap allocations of single steps in their steady state, and fails if a step makes
+//! more than the table of steps allows; a request must make none. Run it by `cargo bench --bench
+//! allocations`.
 #![expect(unsafe_code, reason = "a global allocator can't be written without; it only counts")]
 
 use isect_benches::steps::STEPS;

@@ -1,5 +1,5 @@
-//! Micro bench: nanoseconds for one step of the broker without sockets. `cargo bench --bench
-//! steps`. Times wander with the machine; the counts that do not are in `budgets.toml`.
+//! Measures the nanoseconds of single steps of the broker without sockets: `cargo bench --bench
+//! steps`. Times vary with the machine; instruction counts do not, and `budgets.toml` limits those.
 
 use isect_benches::clock;
 use isect_benches::steps::STEPS;

@@ -1,6 +1,6 @@
-//! Instructions for one step, counted by callgrind and held against `budgets.toml`. A count does
-//! not wander with the machine, so a slower commit is seen. Two runs of different length are
-//! subtracted, so that preparing costs nothing.
+//! Counts the instructions of a step with callgrind and compares them with `budgets.toml`. The
+//! count does not depend on the load of the machine, so it shows a slower commit. It is the
+//! difference of two runs of different length, which removes the cost of the setup.
 
 use crate::proc::{Scheduling, Start, find_program, own_program};
 use crate::round::say;

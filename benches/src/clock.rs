@@ -1,9 +1,9 @@
-//! The clock of the bench: the one place that reads it, and waits by it. Not a timer.
+//! The clock of the bench. Only this file reads the time and sleeps.
 
 use nix::poll::{PollTimeout, poll};
 use std::time::{Duration, Instant};
 
-/// Now.
+/// The time on the monotonic clock.
 #[expect(clippy::disallowed_methods, reason = "measuring time is what this crate is for")]
 pub fn now() -> Instant {
     Instant::now()

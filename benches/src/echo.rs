@@ -1,6 +1,6 @@
 //! The workers of a round: one process that holds all of them, each on its own connection, and
-//! answers at once. Without a broker it listens itself (`direct`). Not the programs that execd
-//! starts: those are the real `isdecho` (`--workers real`).
+//! answers at once. Without a broker (`direct`) it listens itself. With `--workers real`, execd
+//! starts `isdecho` processes instead.
 
 use crate::sock::{Endpoint, Line, Listener, SCRATCH_BYTES, Stream};
 use crate::speech::{Heard, Speech, limit};

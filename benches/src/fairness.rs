@@ -1,5 +1,5 @@
-//! What burdens of others do to small requests: the open loop measures them quiet and beside each
-//! noise, in interleaved rounds. Not the noises: `noise`.
+//! Measures how clients that are a burden slow small requests down. An open loop measures the
+//! requests alone and beside each noise, in interleaved rounds. `noise` has the noises.
 
 use crate::load::{Load, Plan};
 use crate::noise::{BULK, NOISES, bulk_speech};
@@ -17,14 +17,14 @@ use std::time::Duration;
 /// Without any noise.
 const QUIET: &str = "quiet";
 
-/// What to measure.
+/// The parameters of one fairness measurement.
 #[derive(Clone, Debug)]
 pub struct Trial {
     /// The shape of the small requests.
     pub shape: Shape,
     /// Requests a second in all.
     pub rate: u64,
-    /// How often.
+    /// Number of rounds; each measures every noise and the quiet broker once.
     pub rounds: usize,
     /// Time of each.
     pub span: Duration,
@@ -37,9 +37,9 @@ pub struct Trial {
 /// Small requests beside one noise.
 #[derive(Clone, Debug)]
 pub struct Disturbed {
-    /// Which noise.
+    /// Name of the noise, or `quiet`.
     pub noise: String,
-    /// In which round.
+    /// Round of the measurement, from 0.
     pub round: usize,
     /// Median and 99 % in microseconds.
     pub latency_us: [f64; 2],

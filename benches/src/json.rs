@@ -1,4 +1,4 @@
-//! Reading the broker's JSON answers. Not their making.
+//! Reads values out of the broker's JSON answers.
 
 use serde_json::Value;
 

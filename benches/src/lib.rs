@@ -1,4 +1,4 @@
-//! The load of isect and of what people use instead, driven through one engine and compared.
+//! A benchmark of isect and of comparable programs: one load generator drives all of them.
 //!
 //! | module | what it is |
 //! | --- | --- |

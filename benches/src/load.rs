@@ -1,8 +1,8 @@
-//! The load: all clients in one thread, each on its own connection, one read per readiness, writes
-//! at the end of the turn. Closed loop keeps `depth` requests under way per client; open loop sends
-//! at a fixed rate and measures from the moment at which a request was meant to leave, so that a
-//! slow answer is not hidden by the requests that were not sent meanwhile. Every reply is compared
-//! with its request.
+//! The load generator: all clients in one thread, each on its own connection, one read per
+//! readiness, writes at the end of the turn. The closed loop keeps `depth` requests in flight per
+//! client. The open loop sends at a fixed rate and measures each request from its scheduled time,
+//! so that a slow reply does not hide the requests that could not be sent meanwhile. Every reply is
+//! compared with its request.
 
 mod client;
 mod drive;
@@ -27,12 +27,12 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(40);
 /// Longest latency that the histogram holds, in nanoseconds.
 const LATENCY_MAX: u64 = 120_000_000_000;
 
-/// What to do.
+/// The parameters of one measured run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// How many clients of which kind.
+    /// Clients, payload and depth of the load.
     pub shape: Shape,
-    /// Requests a second in all; `None` = closed loop.
+    /// Requests per second of all clients together; `None` = closed loop.
     pub rate: Option<u64>,
     /// Time before measuring begins.
     pub warm: Duration,
@@ -40,18 +40,18 @@ pub struct Plan {
     pub span: Duration,
 }
 
-/// What was measured.
+/// The result of one measured run.
 #[derive(Clone, Debug)]
 pub struct Tally {
-    /// Replies that came in the time measured.
+    /// Replies that arrived within `span`.
     pub replies: u64,
-    /// The time measured.
+    /// Measured time, without the warm-up.
     pub span: Duration,
-    /// Open loop: requests that were meant to leave in this time and could not, because too many
-    /// were under way. If they are many, the peer is slower than the rate and the latencies flatter
-    /// it.
+    /// Open loop: requests due in this time that were not sent, because too many were in flight. If
+    /// there are many, the peer is slower than the rate and the latencies look too good.
     pub unsent: u64,
-    /// Nanoseconds from request to reply, or from the moment at which it was meant to leave.
+    /// Latencies in nanoseconds: from the request to its reply; in the open loop, from the time the
+    /// request was due.
     pub latency: Histogram<u64>,
 }
 

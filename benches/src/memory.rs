@@ -1,6 +1,6 @@
-//! What a broker's memory is: alone, for each idle connection, after all of them asked, after a
-//! burst of large requests, and when everybody has gone again. Resident memory as the kernel counts
-//! it; what the kernel itself keeps for a socket is not in it.
+//! Measures the resident memory of a broker: alone, per idle connection, after each connection
+//! asked, after a burst of large requests, and after all have left. The kernel's own buffers for a
+//! socket are not counted.
 
 use crate::clock;
 use crate::load::{Load, Plan};
@@ -17,12 +17,12 @@ const BURST: &str = "c64w4p65536d8";
 /// Time in which a broker may give memory back.
 const SETTLE: Duration = Duration::from_millis(4000);
 
-/// The stages, in order, and what the broker had.
+/// The broker's memory after each stage of a measurement, in order.
 #[derive(Clone, Debug)]
 pub struct Footprint {
-    /// Which peer.
+    /// Label of the peer.
     pub peer: String,
-    /// How many idle connections.
+    /// Number of idle connections at the peak.
     pub connections: usize,
     /// Stage and bytes.
     pub stages: Vec<(&'static str, u64)>,

@@ -1,6 +1,6 @@
-//! Clients that are a burden: one that streams 64 KiB bodies, one that sends garbage, one that
-//! never reads, an operator who lists all clients again and again. Each is a process of its own
-//! that goes on until it is killed. What they do to others is measured by `fairness`.
+//! Clients that are a burden: one streams 64 KiB bodies, one sends garbage, one never reads, and an
+//! operator lists all clients again and again. Each is a process that runs until it is killed.
+//! `fairness` measures their effect.
 
 use crate::load::{Load, Plan};
 use crate::shape::Shape;

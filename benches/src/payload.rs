@@ -1,6 +1,5 @@
-//! The bytes of a request: every payload carries its number and its connection, and the rest is a
-//! pattern that begins at a place that depends on both, so that a reply that was mixed up, cut or
-//! doubled is found. Not how it is framed: `speech` does that.
+//! The bytes of a request. Each payload carries its number and its connection; the rest is a
+//! pattern whose start depends on both. So a check finds a reply that is mixed up, cut or doubled.
 
 use std::sync::LazyLock;
 
@@ -26,11 +25,11 @@ static PATTERN: LazyLock<Vec<u8>> = LazyLock::new(|| {
 /// One request's bytes, not yet written anywhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Payload {
-    /// Which connection asks.
+    /// Index of the client's connection.
     pub conn: u32,
-    /// The how manieth request of it this is.
+    /// Number of the request on that connection.
     pub number: u32,
-    /// How many bytes.
+    /// Length in bytes.
     pub size: usize,
 }
 

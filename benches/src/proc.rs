@@ -1,6 +1,6 @@
-//! The processes of a round: started, waited for, ended; none stays behind. Each is started through
-//! `isdbench run`, which asks the kernel to end it when this process dies, however it dies, and
-//! puts it on its core. Not what they are: `peers` knows that.
+//! Starts, waits for and ends the processes of a round, so that none is left behind. Each one is
+//! started through `isdbench run`, which pins it to a core and asks the kernel to kill it when the
+//! bench dies for any reason.
 
 use crate::clock;
 use nix::libc;
@@ -25,9 +25,9 @@ const LINE_BYTES_MAX: usize = 4096;
 /// How a program is started.
 #[derive(Clone, Debug)]
 pub struct Start<'a> {
-    /// The program.
+    /// Path of the program.
     pub program: &'a Path,
-    /// Its arguments.
+    /// Arguments, without the program's name.
     pub args: Vec<String>,
     /// The core it is put on, if any.
     pub core: Option<usize>,
@@ -190,7 +190,7 @@ pub fn raise_descriptors() -> Result<(), String> {
 }
 
 impl Process {
-    /// Its process id.
+    /// The process id; valid until the process is waited for.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

@@ -1,7 +1,7 @@
-//! `limit`: the least that can stand between client and worker. Two listeners, a 16-byte header, a
-//! stack of idle workers, a queue of what no worker was free for, one read per readiness, writes
-//! coalesced at the end of the turn, interest in both directions registered once. No book-keeping:
-//! it is no broker, it says how fast one could be on this machine.
+//! `limit`: the least that can relay between clients and workers. It has two listeners, a 16-byte
+//! header, a stack of idle workers and a queue of waiting requests; it reads once per readiness,
+//! joins writes at the end of the turn, and registers each socket once for both directions. It
+//! keeps no records, so it is no broker: it shows the highest rate this machine could reach.
 
 use crate::sock::{Endpoint, Line, Listener, SCRATCH_BYTES, joined, parse};
 use crate::speech::limit::{HEAD_BYTES, frame, greeting};

@@ -1,6 +1,6 @@
-//! How long it takes from the SIGKILL of a worker until its replacement is IDLE: real `isdecho`
-//! processes under the broker's own execd, the end seen by an operator who watches. Each death is a
-//! first one, so no backoff is in it.
+//! Measures the time from the SIGKILL of a worker until its replacement is IDLE, with real
+//! `isdecho` processes under the broker's own execd. The end is seen by an operator who watches.
+//! Each worker dies only once, so the time contains no backoff.
 
 use crate::clock;
 use crate::json::rows;

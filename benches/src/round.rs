@@ -1,7 +1,7 @@
-//! Interleaved rounds: in each round every peer is started anew and drives every shape. Peers of
-//! one shape stand beside each other, so that what is compared is near in time; the order of both
-//! is rotated from round to round, so that what the machine does meanwhile hits all of them alike.
-//! Only ratios within a round are compared. Not how the result is shown: `table`.
+//! Interleaved rounds: each round starts every peer anew and drives every shape. Peers with the
+//! same shape run one after another, so compared results are close in time, and the order rotates
+//! from round to round, so other load on the machine affects all of them alike. Only ratios within
+//! a round are compared. `table` shows the result.
 
 use crate::clock;
 use crate::load::{Load, Plan};
@@ -12,27 +12,27 @@ use crate::usage;
 use std::io::Write;
 use std::time::Duration;
 
-/// What to measure.
+/// The parameters of a series of interleaved rounds.
 #[derive(Clone, Debug)]
 pub struct Course {
-    /// Which peers.
+    /// Peers to compare, each started anew in each round.
     pub peers: Vec<Peer>,
-    /// Which shapes.
+    /// Shapes of load that drive each peer.
     pub shapes: Vec<Shape>,
-    /// How often.
+    /// Number of rounds.
     pub rounds: usize,
     /// How each is driven; its shape is replaced by each of `shapes`.
     pub plan: Plan,
-    /// How peers are started.
+    /// Options for starting the peers.
     pub setup: Setup,
 }
 
 /// One measurement.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Which peer.
+    /// Label of the peer.
     pub peer: String,
-    /// Which shape.
+    /// Shape of the load.
     pub shape: Shape,
     /// In which round, from 0.
     pub round: usize,

@@ -1,10 +1,10 @@
-//! A shape of load: `c16w4p64d8i10000` is 16 clients, 4 workers, 64 bytes of payload, 8 requests
-//! under way per client, 10,000 idle clients beside. Not how it is driven: `load` does that.
+//! The shape of a load: `c16w4p64d8i10000` means 16 clients, 4 workers, 64 bytes of payload, 8
+//! requests in flight per client, and 10,000 idle clients.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// How many of what.
+/// Numbers of clients, workers, bytes and requests in flight; parsed from and printed as text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Shape {
     /// `c`: clients that ask, one connection each.

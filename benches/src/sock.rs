@@ -1,6 +1,6 @@
-//! Sockets of the bench: an address of either kind, a non-blocking stream, and a line, which is a
-//! stream with what came and is no whole message yet, and what waits to be sent. All processes of
-//! the bench use it, so that no peer has a better load than another.
+//! The sockets of the bench: an address of either kind, a non-blocking stream, and a line, which is
+//! a stream with its incomplete input and its unsent output. All processes of the bench use it, so
+//! every peer is driven by the same code.
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -22,9 +22,9 @@ const KEEP_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Where to connect or listen.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
-    /// TCP.
+    /// A TCP address.
     Tcp(SocketAddr),
-    /// A Unix socket.
+    /// The path of a Unix socket.
     Unix(PathBuf),
     /// TLS over TCP, trusting the CAs of this file.
     Tls(SocketAddr, PathBuf),
@@ -57,9 +57,9 @@ impl FromStr for Endpoint {
 /// A stream socket of either kind.
 #[derive(Debug)]
 pub enum Stream {
-    /// TCP, without delay.
+    /// TCP with `TCP_NODELAY`.
     Tcp(TcpStream),
-    /// Unix.
+    /// A Unix stream socket.
     Unix(UnixStream),
     /// TLS over TCP.
     Tls(TcpStream, Box<Session>),
@@ -161,9 +161,9 @@ impl Stream {
 /// A listener of either kind.
 #[derive(Debug)]
 pub enum Listener {
-    /// TCP.
+    /// Listens on a TCP address.
     Tcp(TcpListener),
-    /// Unix.
+    /// Listens on the path of a Unix socket.
     Unix(UnixListener),
 }
 

@@ -1,5 +1,5 @@
-//! Single steps of the broker without sockets, repeated: what the micro bench times, what the
-//! allocation bench counts, what callgrind counts for the budgets. Not a test of what they do.
+//! Single steps of the broker, repeated without sockets. The micro bench times them, the allocation
+//! bench counts their allocations, and callgrind counts their instructions for the budgets.
 
 use broker::engine::action::{Action, Origin};
 use broker::engine::input::{Input, Listening, Peer};
@@ -25,7 +25,7 @@ const STEP_MICROS: u64 = 20;
 pub struct StepRow {
     /// Its name in `budgets.toml`.
     pub name: &'static str,
-    /// What one repetition is.
+    /// Description of one repetition, for tables.
     pub text: &'static str,
     /// Heap allocations allowed in 1,000 repetitions. Not 0: the heartbeat, once a second of the
     /// engine's time, makes its lists.

@@ -1,5 +1,5 @@
-//! Ctrl-C: the run ends in order, so that no process and no directory stays behind. Not for
-//! children: they are killed by the kernel if this process is killed (see `proc`).
+//! Ends a run in order at Ctrl-C, so that no process and no directory is left behind. If the bench
+//! itself is killed, the kernel kills its children (see `proc`).
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};

@@ -1,5 +1,5 @@
-//! System calls of the broker for one request, counted by strace. It slows the broker down, so
-//! nothing else of such a run means anything.
+//! Counts the broker's system calls for one request with strace. strace slows the broker down, so
+//! no other figure of such a run is valid.
 
 use crate::clock;
 use crate::load::{Load, Plan};

@@ -1,5 +1,5 @@
-//! The result for people and for machines: medians over the rounds, the ratio to `limit` within
-//! each round, and its spread. Not the measuring.
+//! Formats the result as a table and as JSON: medians over the rounds, and the ratio to `limit`
+//! within each round with its spread.
 
 use crate::round::Sample;
 use crate::shape::Shape;

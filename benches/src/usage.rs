@@ -1,5 +1,4 @@
-//! What the kernel says about processes and the machine: processor time, memory, idleness. Read
-//! from /proc, so Linux only.
+//! Reads processor time, memory and idle time of processes and of the machine from /proc (Linux).
 
 use std::fs;
 use std::path::Path;

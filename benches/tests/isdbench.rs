@@ -1,5 +1,5 @@
-//! isdbench as it is used: peers driven, a table and JSON made, nothing left behind. Only the peers
-//! that need nothing installed; isectd as well where it is built.
+//! Tests isdbench as a user runs it: it drives peers, makes a table and JSON, and leaves nothing
+//! behind. Only peers that need no installation, and isectd where it is built.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
 use nix::sys::signal::{Signal, kill};

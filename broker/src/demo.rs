@@ -1,6 +1,6 @@
-//! `isectd demo`: the whole on one machine, with real processes, in a directory of its own that it
-//! removes. Everything it shows, it does as any program would: with `op` commands and the library.
-//! Not a benchmark: its figures are what this machine did just now.
+//! `isectd demo`: shows services, workers, a death and a restart with real processes on one
+//! machine, in a temporary directory. It uses only `op` commands and the client library, as any
+//! program would. Its figures are a sample of this machine at this moment; `benches` measures.
 
 use client::address::Address;
 use client::caller::{Caller, Options};
@@ -20,12 +20,12 @@ use std::time::{Duration, Instant};
 use sys::signals::taken;
 use sys::stderr::last_words;
 
-/// How long anything in the demonstration may take.
+/// Time limit for each step of the demonstration.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// Clients that ask while a worker is killed.
 const CLIENTS: usize = 4;
 
-/// Why the demonstration can't go on.
+/// The error that ends the demonstration.
 #[derive(Debug)]
 struct Trouble(String);
 
@@ -43,12 +43,12 @@ impl From<io::Error> for Trouble {
 
 type Step<T = ()> = Result<T, Trouble>;
 
-/// Runs the demonstration; `once` = end by itself. The exit status of the program.
+/// Runs the demonstration; `once` = end by itself. Returns the exit status of the program.
 pub fn run(once: bool) -> u8 {
     match show(once) {
         Ok(()) => crate::exit::DONE,
         Err(Trouble(text)) => {
-            // If nobody reads stderr, the status still says it.
+            // If nobody reads stderr, the exit status still shows the error.
             last_words(&format!("isectd demo: {text}"));
             crate::exit::HALT
         }
@@ -63,8 +63,8 @@ fn say(text: impl AsRef<str>) -> Step {
 }
 
 fn show(once: bool) -> Step {
-    // Ctrl-C is waited for at the end; until then it waits for us.
-    // Whatever else would end this program alone would leave the broker behind.
+    // These signals would end this program and leave the broker behind. They are blocked until the
+    // demonstration waits for them at its end.
     let signals = taken();
     signals.thread_block().map_err(io::Error::from)?;
     let folder = Folder::new()?;
@@ -131,10 +131,10 @@ fn tour(broker: &Broker, folder: &Path) -> Step {
     say("")
 }
 
-/// How many requests of one client ended how.
+/// The requests of one client, counted by outcome.
 type Outcomes = BTreeMap<String, u64>;
 
-/// Kills worker 1 with SIGKILL while four clients ask; a second time should the first have hit it
+/// Kills worker 1 with SIGKILL while four clients send requests; once more if the first kill hit it
 /// idle.
 fn kill_under_load(broker: &Broker, op: &mut Op) -> Step {
     say(format!(
@@ -199,11 +199,11 @@ fn start_load(
     Ok(std::thread::Builder::new().name("load".into()).spawn(load)?)
 }
 
-/// Kills worker 1: its process id, and how long until its replacement was ready.
+/// Kills worker 1; returns its process id, and the time until its replacement was ready.
 #[expect(clippy::disallowed_methods, reason = "it shows how long it took")]
 fn kill_one(op: &mut Op) -> Step<(i32, Duration)> {
     let wait = Instant::now();
-    // Let the load run for a moment, as seen from the broker: half a thousand transactions.
+    // Let the load run until the broker has counted 500 transactions.
     while op.field("worker 1", "worker->Transactions")? < 500 && wait.elapsed() < PATIENCE {}
     let pid = i32::try_from(op.field("worker 1", "worker->hostpid")?).unwrap_or(0);
     if pid <= 1 {
@@ -235,7 +235,7 @@ struct Op {
 }
 
 impl Op {
-    /// Runs a command and shows it as it would be typed, with its answer.
+    /// Runs a command and prints it as an operator would type it, with its answer.
     fn run(&mut self, command: &str) -> Step {
         say(format!("$ isdclient -h {} -c \"{command}\"", self.address))?;
         let answer = self.ask(command)?;
@@ -271,11 +271,11 @@ impl Broker {
             .arg(folder.join("state"))
             .arg("--ports-file")
             .arg(&ports)
-            // Ctrl-C is for the demonstration, which then asks the broker to end.
+            // Ctrl-C must reach only the demonstration, which then asks the broker to end.
             .process_group(0)
             .spawn()?;
         let begun = Instant::now();
-        // The file appears whole, so a look is enough.
+        // The file is renamed into place, so it is whole when it exists.
         while begun.elapsed() < PATIENCE {
             if let Some(status) = child.try_wait()? {
                 return Err(Trouble(format!("the broker ended at the start: {status}")));
@@ -312,7 +312,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Asks it to end and waits for that.
+    /// Asks the broker to end and waits until it has.
     fn end(&mut self) -> Step {
         if let Ok(pid) = i32::try_from(self.child.id()) {
             kill(Pid::from_raw(pid), Signal::SIGTERM).map_err(io::Error::from)?;
@@ -328,7 +328,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // After a failure on the way; it has ended otherwise.
+        // Only after an error; otherwise the broker has ended already.
         if matches!(self.child.try_wait(), Ok(None)) {
             let _ = self.end();
         }

@@ -1,9 +1,9 @@
-//! One exit status for each condition that ends the broker. What the system's init does about it is
-//! decided by these numbers, so they are never used for anything else.
+//! The exit statuses of the broker, one for each condition that ends it. Init systems act on these
+//! numbers, so a number never gets a second meaning.
 
 use std::fmt;
 
-/// Ended in order, by TERM or INT.
+/// Ended in order, by the signal TERM or INT.
 pub const DONE: u8 = 0;
 /// Ended by the operator's `halt`, as in the manual.
 pub const HALT: u8 = 1;
@@ -22,7 +22,7 @@ pub const SYSTEM: u8 = 7;
 /// A second signal came before the orderly end was through.
 pub const HURRIED: u8 = 8;
 
-/// What ends the broker before or instead of an orderly end; the text says which one and the cure.
+/// An error that ends the broker. The text names the object and the cure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fatal {
     /// See [`USAGE`].

@@ -1,5 +1,6 @@
-//! The modules of the broker and the arrows between them: bytes come in through `reactor`, become
-//! words in `protocol`, inputs in [`translate`], decisions in [`engine`], and leave the same way.
+//! The modules of the broker. Bytes come in through `reactor`, `protocol` decodes them to frames,
+//! [`translate`] turns frames into inputs, and [`engine`] decides. Its actions leave the same way
+//! in reverse.
 //!
 //! | module | what it is | pure |
 //! | --- | --- | --- |

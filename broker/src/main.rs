@@ -1,4 +1,5 @@
-//! isectd. The only place that sees every module: command line → configuration → the loop.
+//! The program isectd: reads the command line, loads the configuration, and runs the loop or a
+//! subcommand. Only this file uses all modules.
 
 use broker::config::cli::{Args, Command};
 use broker::config::load::Config;

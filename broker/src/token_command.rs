@@ -1,5 +1,5 @@
-//! The command `isectd token`: makes tokens, lists and removes them, in a token file of the broker
-//! or of an execd. It talks to no broker: `reload` or SIGHUP makes one read the file again.
+//! The command `isectd token`: adds, lists and removes tokens in a token file of the broker or of
+//! an execd. It talks to no broker; `reload` or SIGHUP makes a running one read the file again.
 
 use crate::config::load::default_state;
 use crate::config::tokens::FILE;
@@ -20,6 +20,7 @@ use std::path::{Path, PathBuf};
 
 /// What to do with tokens.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+#[expect(missing_docs, reason = "the fields are flattened groups of options")]
 pub enum TokenCommand {
     /// Make a token and add it to the file; prints it, this once.
     Add {
@@ -35,27 +36,24 @@ pub enum TokenCommand {
         /// Write the token into this new file, which nobody else may read, instead of printing it.
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
-        /// Which token file.
         #[command(flatten)]
         token_file: TokenFileArgs,
     },
     /// List the tokens: names and roles.
     List {
-        /// Which token file.
         #[command(flatten)]
         token_file: TokenFileArgs,
     },
     /// Remove a token from the file.
     Remove {
-        /// Which.
+        /// The token's name.
         name: String,
-        /// Which token file.
         #[command(flatten)]
         token_file: TokenFileArgs,
     },
 }
 
-/// Which token file.
+/// The options that choose a token file.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct TokenFileArgs {
     /// The token file [default: 'tokens' in the state directory].
@@ -75,7 +73,7 @@ impl TokenFileArgs {
         }
     }
 
-    /// What root should know who named no file.
+    /// A warning to root when no file is named.
     fn note(&self, file: &Path) -> Option<String> {
         let is_unsaid = self.file.is_none() && self.state.is_none();
         (is_unsaid && Uid::effective().is_root()).then(|| {
@@ -88,7 +86,7 @@ impl TokenFileArgs {
     }
 }
 
-/// What is to be said.
+/// The output of the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Said {
     /// On stdout.
@@ -101,7 +99,7 @@ fn usage(text: impl Into<String>) -> Fatal {
     Fatal::Usage(text.into())
 }
 
-/// Does it; what is to be printed.
+/// Runs the command; returns what is to be printed.
 ///
 /// # Errors
 /// A name or role is wrong, or the file can't be read or written.
@@ -171,7 +169,7 @@ fn rights(roles: &[String], services: Option<&str>) -> Result<Rights, String> {
     }
 }
 
-/// The file that is changed, where a link leads to it.
+/// The file to change, with symbolic links resolved.
 fn real(file: &Path) -> Result<PathBuf, Fatal> {
     private::real(file).map_err(usage)
 }
@@ -200,12 +198,12 @@ fn add(name: &TokenName, rights: Rights, out: Option<&Path>, file: &Path) -> Res
     }
     let token = Token::make(name.clone()).map_err(Fatal::System)?;
     let entry = Entry::make(&token, rights, Cost::default()).map_err(Fatal::System)?;
-    // From reading to writing nobody else may change it, or what he does is undone.
+    // The lock is held from reading to writing, so that no change of another program is lost.
     let _lock = Lock::to_change(file).map_err(usage)?;
     let is_there = private::is_there(file).map_err(usage)?;
     let text = if is_there { read(file)? } else { String::new() };
     let text = with_line(&text, name, &entry).map_err(|why| at(file, &why))?;
-    // First the token: a line whose token nobody has is of no use.
+    // The token is written first: a line for a token that nobody has is useless.
     let shown = token.reveal();
     let mut said = String::new();
     match out {

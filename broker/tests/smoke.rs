@@ -1,5 +1,5 @@
-//! The real `isectd` as a process: requests of every size and kind of socket, garbage, limits, slow
-//! readers. What it decides is tested with scripts; here it is the reactor that matters.
+//! Tests the reactor with a real `isectd`: requests of every size and kind of socket, garbage,
+//! limits, slow readers. Scripts test what the engine decides.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 

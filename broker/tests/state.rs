@@ -1,5 +1,5 @@
-//! The real `isectd` as a process: its state directory, its built-in execd, the ways to start and
-//! to end.
+//! Tests a real `isectd`: its state directory, its built-in execd, and the ways to start and to end
+//! it.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 

@@ -1,6 +1,7 @@
-//! The corpora between the repository and a fuzzer's folders: `unpack TARGET DIR` writes one file
-//! an input, seeds included; `pack TARGET DIR` makes the repository's file of such a folder, evenly
-//! over all sizes, as far as they fit; `targets` names them all. `tests/fuzz/run.sh` calls it.
+//! Copies corpora between the repository and a fuzzer's folders. `unpack TARGET DIR` writes one
+//! file for each input, seeds included; `pack TARGET DIR` makes the repository's file from such a
+//! folder, with inputs of all sizes as far as they fit; `targets` lists the targets.
+//! `tests/fuzz/run.sh` calls it.
 
 #![expect(clippy::print_stdout, reason = "this is a program")]
 

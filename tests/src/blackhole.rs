@@ -1,6 +1,7 @@
-//! A proxy that blackholes: it passes bytes on until it is told to stop, then takes all and passes
-//! on nothing, in both directions, and says nothing of a close. To both sides the other one looks
-//! connected and is gone. One thread, TCP on loopback. Not for any other fault.
+//! A proxy that makes a connection half-open: it forwards bytes until it is told to stop; then it
+//! reads everything, forwards nothing in either direction, and hides closes. Each side sees an open
+//! connection and hears nothing. One thread, TCP on loopback. For other faults there is
+//! `fault::proxy`.
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::io::{ErrorKind, Read, Write};

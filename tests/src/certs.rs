@@ -1,5 +1,5 @@
-//! Certificates for tests: an authority of its own in a folder, and what it signs, as PEM files.
-//! Never anything that is good outside a test.
+//! Certificates for tests: a certificate authority in a folder and the certificates it signs, as
+//! PEM files. Nothing outside the tests trusts them.
 
 use client::trust::Trust;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -10,7 +10,7 @@ use tempfile::TempDir;
 /// An RSA key for tests.
 const RSA_KEY: &str = include_str!("rsa4096.pem");
 
-/// An authority.
+/// A certificate authority and the folder for its files, removed on drop.
 #[derive(Debug)]
 pub struct Authority {
     folder: TempDir,
@@ -20,9 +20,9 @@ pub struct Authority {
 /// A certificate and its key, as files.
 #[derive(Clone, Debug)]
 pub struct Pair {
-    /// The certificate.
+    /// Path of the certificate, in PEM.
     pub cert: PathBuf,
-    /// The key.
+    /// Path of the key, in PEM, readable by this user alone.
     pub key: PathBuf,
 }
 
@@ -45,13 +45,13 @@ pub fn write_private(path: &Path, text: &str) {
 }
 
 impl Authority {
-    /// A new one; its certificate is `ca.pem` in its folder.
+    /// Makes an authority; its certificate is `ca.pem` in the folder.
     pub fn new() -> Self {
         let folder = TempDir::with_prefix("isect-ca-").expect("temporary folder");
         let key = KeyPair::generate().expect("a key");
         let mut params = CertificateParams::new(Vec::new()).expect("parameters");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        // Authorities of different tests differ in name, as they do elsewhere.
+        // Authorities of different tests have different names, as real ones do.
         let name = folder.path().to_string_lossy().into_owned();
         params.distinguished_name.push(DnType::CommonName, name);
         let cert = params.self_signed(&key).expect("a certificate");
@@ -59,7 +59,7 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
-    /// Its folder.
+    /// The folder of all files made here.
     pub fn folder(&self) -> &Path {
         self.folder.path()
     }
@@ -74,12 +74,12 @@ impl Authority {
         self.ca().to_string_lossy().into_owned()
     }
 
-    /// Signs a certificate for these names, good for long.
+    /// Signs a certificate for these names, valid until 2090.
     pub fn sign(&self, file: &str, names: &[&str]) -> Pair {
         self.sign_until(file, names, 2090)
     }
 
-    /// Signs one that is good from 2020 until the beginning of a year.
+    /// Signs a certificate that is valid from 2020 until the beginning of `year`.
     pub fn sign_until(&self, file: &str, names: &[&str], year: i32) -> Pair {
         self.sign_key(file, names, year, &KeyPair::generate().expect("a key"))
     }
@@ -107,12 +107,12 @@ impl Authority {
         self.sign_key(file, names, 2090, &key)
     }
 
-    /// Trusts this authority, and shows nothing.
+    /// A client setup that trusts this authority and has no certificate.
     pub fn trust(&self) -> Trust {
         Trust { ca: Some(self.ca()), ..Trust::default() }
     }
 
-    /// Trusts this authority, and shows that.
+    /// A client setup that trusts this authority and shows the certificate `pair`.
     pub fn trust_with(&self, pair: &Pair) -> Trust {
         Trust { cert: Some(pair.cert.clone()), key: Some(pair.key.clone()), ..self.trust() }
     }

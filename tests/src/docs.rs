@@ -1,6 +1,6 @@
-//! The documents that are made from tables: whole pages (`docs/op.md`, `config.md`, `facts.md`,
-//! `errors.md`, `op.schema.json`) and the marked parts of `docs/protocol.md`. Not the prose: people
-//! write that.
+//! Makes documents from tables: whole pages (`docs/op.md`, `config.md`, `facts.md`, `errors.md`,
+//! `op.schema.json`) and the marked parts of `docs/protocol.md`. The rest of the documents is
+//! written by hand.
 
 use broker::engine::fact::FACTS;
 use protocol::errors::ERRORS;
@@ -16,8 +16,8 @@ pub fn root() -> std::path::PathBuf {
     tests.parent().unwrap_or(tests).to_path_buf()
 }
 
-/// Every text file of the project but what is locked, generated or a corpus: path below the root,
-/// and text.
+/// Every text file of the project, as path below the root and text; without lock files, generated
+/// files and corpora.
 pub fn texts() -> Vec<(String, String)> {
     let root = root();
     let mut files = Vec::new();
@@ -65,8 +65,8 @@ pub fn parts() -> Vec<(&'static str, &'static str, String)> {
     ]
 }
 
-/// Replaces what stands between `<!-- made: NAME -->` and `<!-- end -->`; `None` if there is no
-/// such part.
+/// Replaces the part between `<!-- made: NAME -->` and `<!-- end -->`; `None` if there is no such
+/// part.
 pub fn replace_part(page: &str, name: &str, text: &str) -> Option<String> {
     let (before, rest) = page.split_once(&format!("<!-- made: {name} -->\n"))?;
     let (_, after) = rest.split_once("<!-- end -->")?;
@@ -153,7 +153,7 @@ pub fn decisions() -> Vec<(String, String)> {
     pages
 }
 
-/// How a page calls itself and one that it has to do with: the two ways in which that is said.
+/// The two phrases by which a page refers to another one and is referred to by it.
 pub const DECISION_LINKS: [(&str, &str); 2] =
     [("Replaces", "Replaced by"), ("Amends", "Amended by")];
 

@@ -1,5 +1,5 @@
-//! A broker here and the execd of host `far` on a far machine behind a netns link, started and
-//! ended together. Root only, see `netns_link`; not the link itself.
+//! A broker on this machine and the execd of host `far` on another one behind a netns link, started
+//! and ended together. Needs root; see `netns_link`.
 
 use crate::netns_link::{FAR, NEAR, NetnsLink};
 use crate::proc::{Broker, Execd, PATIENCE, program, within};
@@ -13,9 +13,9 @@ pub struct FarHost {
     /// Here.
     pub broker: Broker,
     execd: Option<Execd>,
-    /// Between them.
+    /// The link between the two machines, which a test can set down.
     pub netns: NetnsLink,
-    /// Where far clients connect.
+    /// The broker's client port as the far machine reaches it.
     pub clients: Address,
 }
 

@@ -1,5 +1,5 @@
-//! For tests that measure as well: the clock, the long form, and the figures for the documents. Not
-//! measuring for speed: that is `benches`.
+//! Helpers for tests that also measure: the clock, the long form, and the figures for the
+//! documents. Benchmarks are in `benches`.
 
 use std::time::Instant;
 

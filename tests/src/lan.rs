@@ -1,7 +1,7 @@
-//! Several machines on one network, as far as programs can tell: each has a network namespace of
-//! its own on one switch, an empty `/opt` of its own, and knows the others by name. Each has a
-//! shell that stays, as a person's would. Nothing is left: what runs on them is killed at the end.
-//! Needs root and iproute2. Not a slow or lossy network; process ids are the same everywhere.
+//! Several machines on one network, simulated on one: each has its own network namespace on one
+//! switch, its own empty `/opt`, and a name that the others resolve. Each has one shell that stays
+//! open. Everything that runs there is killed at the end. Needs root and iproute2. The network is
+//! neither slow nor lossy, and process ids are shared.
 
 use crate::netns_link::Namespace;
 use crate::proc::{program, signal_pid, within};
@@ -19,7 +19,8 @@ use tempfile::TempDir;
 /// How long one block may take.
 const BLOCK_MAX: Duration = Duration::from_secs(120);
 
-/// What stands for `scp` on these machines: files lie in the other one's box until it is used.
+/// A replacement for `scp` on these machines: files wait in the target's box until its next
+/// command.
 const SCP: &str = "#!/bin/bash
 # scp FILE... HOST:PATH
 to=\"${@: -1}\"; box=\"$ISECT_BOXES/${to%%[.:]*}${to#*:}\"
@@ -27,12 +28,12 @@ case $box in */) mkdir -p \"$box\";; *) mkdir -p \"$(dirname \"$box\")\";; esac
 cp -p \"${@:1:$#-1}\" \"$box\"
 ";
 
-/// A machine.
+/// A simulated machine: a network namespace and a shell in it.
 #[derive(Debug)]
 pub struct Machine {
-    /// What it is called.
+    /// Host name, which the other machines resolve.
     pub name: String,
-    /// Its address.
+    /// IPv4 address on the common network.
     pub address: String,
     namespace: Namespace,
     shell: Child,
@@ -43,9 +44,9 @@ pub struct Machine {
 /// All machines.
 #[derive(Debug)]
 pub struct Lan {
-    /// In the order in which they were named.
+    /// The machines, in the order of the names given to [`build`](Self::build).
     pub machines: Vec<Machine>,
-    /// The switch is gone with its thread.
+    /// The thread in the namespace of the switch; the switch ends with it.
     _switch: Namespace,
     folder: TempDir,
     blocks: u32,
@@ -94,8 +95,8 @@ impl Lan {
         found.unwrap_or_else(|| panic!("no machine is called '{name}'"))
     }
 
-    /// Runs lines in the shell of a machine, as if somebody typed them: what they said, and whether
-    /// each of them succeeded.
+    /// Runs lines in the shell of a machine, as if typed. Returns their output, and whether each of
+    /// them succeeded.
     ///
     /// # Panics
     /// If they take too long.
@@ -105,7 +106,7 @@ impl Lan {
         let (script, said, status) = (at("block"), at("said"), at("status"));
         write(&script, lines).expect("a file");
         let (folder, said_at) = (self.folder.path().display(), said.display());
-        // What others sent is unpacked first; then each line that fails is remembered.
+        // Files that others sent are unpacked first. Each line that fails is recorded.
         let typed = format!(
             "cp -a {folder}/boxes/{name}/. / 2>/dev/null; failed=0\n\
              . {} >{said_at} 2>&1 </dev/null\n\
@@ -122,7 +123,7 @@ impl Lan {
         (text, done.trim() == "0")
     }
 
-    /// A file of a machine, as it is there.
+    /// Reads a file of a machine.
     pub fn file(&mut self, name: &str, path: &str) -> String {
         self.run(name, &format!("cat {path}")).0
     }
@@ -155,7 +156,7 @@ impl Machine {
         Ok(Self { name: name.to_owned(), address, namespace, shell, net })
     }
 
-    /// Does something there, on its network.
+    /// Runs a function in the machine's network namespace.
     pub fn run<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
         self.namespace.run(work)
     }
@@ -210,7 +211,7 @@ fn show_logs(folder: &Path) -> String {
     text
 }
 
-/// On the machine's own thread: its own `/opt` and names, and a shell that stays.
+/// Runs on the machine's own thread: mounts its `/opt` and host names, and starts its shell.
 #[expect(clippy::disallowed_methods, reason = "a person's shell on the machine")]
 fn furnish(folder: &Path, home: &Path) -> Result<(Child, PathBuf), String> {
     unshare(CloneFlags::CLONE_NEWNS).map_err(|e| format!("unshare: {e}"))?;

@@ -1,5 +1,5 @@
-//! What the tests in `tests/tests` need to run scripts, simulations and real processes, and to make
-//! documents. Nothing here is part of any program.
+//! The library of the tests in `tests/tests`: runs scripts, simulations and real processes, and
+//! makes documents. No program uses it.
 
 pub mod blackhole;
 pub mod certs;

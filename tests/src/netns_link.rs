@@ -1,7 +1,7 @@
-//! A far machine, as far as the network can tell: a network namespace of its own behind a switch,
-//! whose link can be set down so that nobody sends FIN or RST. The namespaces have no name: they,
-//! and what is in them, are gone with the threads and processes that use them, however those end.
-//! Needs root and iproute2. Not a slow or lossy network.
+//! A simulated far machine: a network namespace behind a switch, whose link can be set down so that
+//! nobody sends FIN or RST. The namespaces have no name; the kernel removes them with the threads
+//! and processes that use them, however those end. Needs root and iproute2. The network is neither
+//! slow nor lossy.
 
 use crate::proc::await_that;
 use nix::sched::{CloneFlags, setns, unshare};
@@ -18,7 +18,7 @@ pub const FAR: &str = "10.77.0.2";
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// A thread in a network namespace of its own; what it starts is in that, too.
+/// A thread in its own network namespace; the processes it starts are in it, too.
 #[derive(Debug)]
 pub struct Namespace {
     jobs: Option<Sender<Job>>,
@@ -33,12 +33,12 @@ pub struct NetnsLink {
     /// The far machine.
     pub far: Namespace,
     switch: Namespace,
-    /// Where this thread was before.
+    /// The namespace of this thread before, to return to.
     home: File,
 }
 
 impl Namespace {
-    /// Opens one.
+    /// Starts a thread in a new network namespace.
     ///
     /// # Errors
     /// The kernel gives none.
@@ -57,7 +57,7 @@ impl Namespace {
         Ok(Self { jobs: Some(jobs), thread: Some(thread), tid })
     }
 
-    /// Does something there.
+    /// Runs a function on that thread.
     ///
     /// # Panics
     /// If that panics.
@@ -75,7 +75,7 @@ impl Namespace {
         self.tid
     }
 
-    /// A command of iproute2 there.
+    /// Runs a command of iproute2 in that namespace.
     ///
     /// # Errors
     /// What it says.
@@ -136,13 +136,13 @@ impl NetnsLink {
         Ok(netns)
     }
 
-    /// Sets the far machine's link down at the switch: from now on nothing comes through, and this
-    /// side is not told.
+    /// Sets the far machine's link down at the switch: from now on no packet passes, and this side
+    /// gets no notice.
     pub fn set_down(&self) {
         self.switch.ip("link set far down".into()).expect("the link set down");
     }
 
-    /// Sets it up again.
+    /// Sets the link up again.
     pub fn set_up(&self) {
         self.switch.ip("link set far up".into()).expect("the link set up");
     }

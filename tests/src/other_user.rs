@@ -1,5 +1,5 @@
-//! Another user of the machine: what it may do with a broker that is not its own. Only root can be
-//! somebody else; a test asks `can_be` first and says so if it was not tried.
+//! Acts as another user of the machine, to test what it may do with a broker of someone else. Only
+//! root can do this; a test calls `can_be` first and says so if it skipped the check.
 
 use crate::proc::{Broker, copy_program};
 use nix::unistd::Uid;

@@ -1,5 +1,6 @@
-//! Real programs: a broker, execds and clients as processes, on ports that the kernel chooses, in a
-//! directory of their own. Waits are for the thing itself, with a limit. Nothing is left behind.
+//! Real programs under test: a broker, execds and clients as processes, on ports that the kernel
+//! chooses, in a temporary directory. Waits are for a condition, with a time limit. Nothing is left
+//! behind.
 
 use client::address::Address;
 use client::caller::{Caller, Options};
@@ -14,7 +15,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-/// How long anything in a test may take; far longer than it should.
+/// Time limit for anything in a test; far longer than it should take.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Where a program of this workspace is. `cargo test --workspace` has built them all; a single
@@ -33,8 +34,8 @@ pub fn program(name: &str) -> PathBuf {
     path
 }
 
-/// Copies a program that is to be run. Another process writes it: a child that another test starts
-/// meanwhile would hold the file open for writing, and nobody could run it.
+/// Copies a program that is to be run. A separate process writes the copy: otherwise a child that
+/// another test starts meanwhile would inherit the open file, and running it would fail (ETXTBSY).
 #[expect(clippy::disallowed_methods, reason = "see above")]
 pub fn copy_program(name: &str, to: &Path) {
     let status = Command::new("cp").arg(program(name)).arg(to).status().expect("cp runs");
@@ -106,12 +107,12 @@ impl Process {
         Self { child: Some(child), name, log }
     }
 
-    /// Its process id.
+    /// The process id; 0 once it has been waited for.
     pub fn pid(&self) -> u32 {
         self.child.as_ref().map_or(0, Child::id)
     }
 
-    /// What it wrote.
+    /// What it has written to stdout and stderr so far.
     pub fn log(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
     }
@@ -149,14 +150,14 @@ impl Drop for Process {
     }
 }
 
-/// What a program did that ran to its end.
+/// The result of a program that ran to its end.
 #[derive(Clone, Debug)]
 pub struct Done {
     /// Its exit status; 128 + N after signal N.
     pub status: i32,
-    /// What it wrote on stdout.
+    /// Its stdout.
     pub out: String,
-    /// What it wrote on stderr.
+    /// Its stderr.
     pub err: String,
 }
 
@@ -174,7 +175,7 @@ pub fn run(name: &str, args: &[&str], input: &[u8]) -> Done {
         .unwrap_or_else(|e| panic!("{name}: {e}"));
     let mut stdin = child.stdin.take().expect("a pipe");
     let ended = std::thread::scope(|scope| {
-        // It may end without reading all.
+        // The program may end without reading all of its stdin.
         scope.spawn(move || drop(stdin.write_all(input)));
         child.wait_with_output().unwrap_or_else(|e| panic!("{name}: {e}"))
     });
@@ -191,7 +192,7 @@ pub fn run(name: &str, args: &[&str], input: &[u8]) -> Done {
 pub fn signal_pid(pid: u32, signal: Signal) {
     let pid = i32::try_from(pid).expect("a process id");
     assert!(pid > 1, "not a process of a test");
-    // It may just have ended.
+    // The process may just have ended.
     let _ = kill(Pid::from_raw(pid), signal);
 }
 
@@ -242,17 +243,17 @@ pub fn processes_of(text: &str) -> Vec<u32> {
 /// A broker with its own state directory and built-in execd.
 #[derive(Debug)]
 pub struct Broker {
-    /// The process.
+    /// The running isectd.
     pub process: Process,
     /// Its folder: `state`, `ports.json`, `isectd.log`.
     pub folder: TempDir,
-    /// What it wrote into its ports file.
+    /// Content of its ports file.
     pub ports: serde_json::Value,
-    /// What those who log in here trust and show; `None` = what the environment says.
+    /// CA and certificate of clients that log in here; `None` = those of the environment.
     pub trust: Option<Trust>,
     args: Vec<String>,
-    /// A program and its arguments that turns itself into the broker, for example a shell that
-    /// lowers limits first.
+    /// A program, with arguments, that executes the broker, for example a shell that lowers limits
+    /// first.
     wrap: Vec<String>,
 }
 
@@ -267,8 +268,8 @@ impl Broker {
         Self::start_wrapped(folder, args, &[])
     }
 
-    /// Starts a broker in this folder by a program that turns itself into it: `wrap` and its
-    /// arguments stand before the broker's path.
+    /// Starts a broker in this folder through a program that executes it: `wrap` and its arguments
+    /// are put before the broker's path.
     pub fn start_wrapped(folder: TempDir, args: &[&str], wrap: &[&str]) -> Self {
         let own = |words: &[&str]| words.iter().map(ToString::to_string).collect::<Vec<_>>();
         let (args, wrap) = (own(args), own(wrap));
@@ -462,7 +463,7 @@ impl Broker {
         pids
     }
 
-    /// Waits until nothing of it runs any more.
+    /// Waits until none of its processes runs any more.
     pub fn await_nothing_left(&self) {
         let left = within(PATIENCE, || self.processes().is_empty().then_some(()));
         assert!(left.is_some(), "still there: {:?}", self.processes());
@@ -501,7 +502,7 @@ impl Broker {
         self.await_idle(before + count as i64);
     }
 
-    /// Asks it to end (SIGTERM): its exit status. Nothing of it may be left.
+    /// Ends it by SIGTERM and returns its exit status. None of its processes may be left.
     pub fn end(mut self) -> i32 {
         self.process.signal(Signal::SIGTERM);
         let status = self.process.await_end();
@@ -512,7 +513,7 @@ impl Broker {
 
 impl Drop for Broker {
     fn drop(&mut self) {
-        // After a failed test: the broker first, then what it would have ended in order.
+        // After a failed test: kill the broker first, then the processes it would have ended.
         if let Some(child) = &mut self.process.child {
             let _ = child.kill();
             let _ = child.wait();
@@ -523,10 +524,10 @@ impl Drop for Broker {
     }
 }
 
-/// An `isdexecd` of its own: a host, as far as a broker can tell.
+/// A separate `isdexecd`, which a broker sees as a host.
 #[derive(Debug)]
 pub struct Execd {
-    /// The process.
+    /// The running isdexecd.
     pub process: Process,
     /// Where it listens, `ADDR:PORT`.
     pub address: String,

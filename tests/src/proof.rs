@@ -1,5 +1,5 @@
-//! One login with a token, with known values: the example of `docs/protocol.md`, for whoever writes
-//! a client in another language. Not a conversation with a real broker, whose nonce is random.
+//! One login with a token, with fixed values: the example of `docs/protocol.md`, for authors of
+//! clients in other languages. A real broker uses a random nonce.
 
 use auth::list::{IssuedChallenge, TokenList};
 use auth::prover::Prover;
@@ -30,9 +30,9 @@ const SALT: std::ops::Range<u8> = 0xa0..0xb0;
 pub struct Example {
     /// Name and bytes, in the order in which they are computed.
     pub values: Vec<(&'static str, Key)>,
-    /// What both sides sign.
+    /// The text that both sides sign (docs/protocol.md, "Proving a token").
     pub statement: String,
-    /// Who says what.
+    /// The frames of the login in order, each with its sender.
     pub frames: Vec<(&'static str, Frame)>,
 }
 

@@ -1,6 +1,6 @@
-//! The JSON Schema of the operator's answers (`docs/op.schema.json`), made from the table of
-//! shapes, and a checker for as much of JSON Schema as it uses. Not a validator of schemas in
-//! general: a keyword that it does not know is an error.
+//! Makes the JSON Schema of the operator's answers (`docs/op.schema.json`) from the table of
+//! shapes, and checks answers against it. The checker knows only the keywords that this schema
+//! uses; any other one is an error.
 
 use protocol::errors::ERRORS;
 use protocol::op::shape::{self, Field, Form, Shape, Type};

@@ -1,5 +1,5 @@
-//! Engine scripts: a text file says what happens and what the broker must do about it; this runs it
-//! on the engine, checks the engine's laws after every step, and shows where they differ.
+//! Engine scripts: a text file says what happens and what the broker must do. The runner plays it
+//! on the engine, checks the engine's laws after every step, and shows the differences.
 //!
 //! ```text
 //! # comment
@@ -44,14 +44,14 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use world::World;
 
-/// What came of a file.
+/// The result of running a script file.
 #[derive(Debug, Default)]
 pub struct Report {
-    /// How many cases ran.
+    /// Number of cases that ran.
     pub cases: usize,
-    /// What went wrong, one text a case.
+    /// Failures, one text for each failed case.
     pub failures: Vec<String>,
-    /// The file with expectations that fit, if it needs any.
+    /// The file's text with corrected expectations, if any was wrong.
     pub updated: Option<String>,
 }
 
@@ -96,7 +96,7 @@ pub fn run(name: &str, source: &str, is_update: bool) -> Report {
     report
 }
 
-/// A world in which the steps of a source have happened; for tests that start from there.
+/// Returns a world after the steps of `source`, for tests that start from there.
 ///
 /// # Errors
 /// A line makes no sense, or the engine broke a law.
@@ -109,8 +109,8 @@ pub fn world_after(source: &str) -> Result<World, String> {
     Ok(world)
 }
 
-/// What a command of an operator answers, as it is sent; `then` are steps after it that may have it
-/// answer more.
+/// Returns an operator command's answers as they are sent. `then` are steps after the command,
+/// which may cause further answers.
 ///
 /// # Errors
 /// The engine broke a law.
@@ -155,7 +155,7 @@ fn run_case(
     Ok(())
 }
 
-/// The difference (none = right), and the expectation and answer lines that fit.
+/// Returns the difference (none = as expected), and corrected expectation and answer lines.
 fn check(
     expected: &[String],
     step: &Step,
@@ -164,7 +164,7 @@ fn check(
     let verdict = item::compare(expected, step.is_open, got);
     let mut diff = verdict.diff;
     let answer: Vec<String> = got.iter().flat_map(|item| item.text.iter().cloned()).collect();
-    // Where further actions are fine, an answer that is not written down is fine too.
+    // Where further actions are allowed (`...`), an answer need not be written down.
     let is_unread = step.text.is_empty()
         && step.is_open
         && !expected.iter().any(|item| item.ends_with("text") || item.ends_with("text more"));

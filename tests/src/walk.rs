@@ -1,5 +1,5 @@
-//! A page walked as its reader would: the blocks of a markdown page that are to be typed, and what
-//! the page says comes of them, compared with what really came. Numbers may differ, words may not.
+//! Walks through a markdown page as its reader would: runs the blocks to be typed and compares the
+//! output with the page. Numbers may differ, words may not.
 
 use std::collections::BTreeMap;
 
@@ -8,9 +8,9 @@ use std::collections::BTreeMap;
 pub struct Block {
     /// The line at which it begins, from 1.
     pub line: usize,
-    /// What stands behind the fence.
+    /// The text behind the opening fence, such as `text` or `rust`.
     pub info: String,
-    /// Its text.
+    /// Content of the block, without its fences.
     pub text: String,
 }
 
@@ -38,7 +38,7 @@ pub fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// What is typed at each `$ ` of a session, and what the page says comes of it.
+/// The commands of a session (after `$ `), each with the output that the page shows.
 pub fn session(text: &str) -> Vec<(String, String)> {
     let mut steps: Vec<(String, String)> = Vec::new();
     for line in text.lines() {
@@ -54,12 +54,13 @@ pub fn session(text: &str) -> Vec<(String, String)> {
     steps
 }
 
-/// Numbers of a page, and what they are now: a process id that the page shows is typed later on.
+/// Maps numbers of the page to those of this run, for example a process id that a later command
+/// contains.
 #[derive(Clone, Debug, Default)]
 pub struct Numbers(BTreeMap<String, String>);
 
 impl Numbers {
-    /// Lines with the numbers of now.
+    /// Replaces the page's numbers in a line by those of this run.
     pub fn now(&self, lines: &str) -> String {
         let words = lines.split_inclusive([' ', '\n']).map(|piece| {
             let word = piece.trim_end_matches([' ', '\n']);
@@ -69,7 +70,7 @@ impl Numbers {
         words.collect()
     }
 
-    /// Whether each line that the page says came, in this order; a line `…` stands for any others.
+    /// Checks that the lines of the page appeared in this order; a line `…` matches any others.
     ///
     /// # Errors
     /// The first line that did not come.
@@ -89,12 +90,12 @@ impl Numbers {
     }
 }
 
-/// Long enough to be a process id rather than a count.
+/// Whether a number has enough digits to be a process id rather than a count.
 fn is_number(word: &str) -> bool {
     word.len() > 2 && word.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// A line without what differs from day to day: numbers, their units, and the width of columns.
+/// Removes from a line what varies between runs: numbers, their units, and the width of columns.
 fn plain(line: &str) -> String {
     let word = |word: &str| -> String {
         let mut out = String::new();

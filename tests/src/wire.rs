@@ -1,5 +1,5 @@
-//! A connection by hand: frames, or any bytes, to a port of a real process, and what comes back.
-//! Not a client library: it checks nothing that it sends.
+//! A connection on which a test sends frames, or any bytes, to a port of a real process and reads
+//! the answer. It does not check what it sends.
 
 use crate::proc::PATIENCE;
 use bytes::{Bytes, BytesMut};
@@ -66,22 +66,22 @@ impl Wire {
         self.send(Frame::data(request(sequence), body.into()));
     }
 
-    /// No more bytes will be sent.
+    /// Shuts the connection for writing.
     pub fn shut(&self) {
         let _ = self.stream.shutdown(Shutdown::Write);
     }
 
-    /// How long to wait for a frame.
+    /// Sets the time limit for receiving a frame.
     pub fn set_patience(&self, patience: std::time::Duration) {
         self.stream.set_read_timeout(Some(patience)).expect("a timeout");
     }
 
-    /// How long to wait until bytes are taken.
+    /// Sets the time limit for sending bytes.
     pub fn set_write_patience(&self, patience: std::time::Duration) {
         self.stream.set_write_timeout(Some(patience)).expect("a timeout");
     }
 
-    /// Reads so many bytes; fewer at the end of the connection.
+    /// Reads `count` bytes; fewer at the end of the connection.
     pub fn read(&mut self, size: usize) -> Vec<u8> {
         while self.buffer.len() < size && self.more() {}
         let size = self.buffer.len().min(size);
@@ -104,8 +104,8 @@ impl Wire {
         }
     }
 
-    /// The body of the next frame, which must be a reply to this request. Signs of life that nobody
-    /// asked for, which a connection gets that is read no further, are passed over.
+    /// The body of the next frame, which must be a reply to this request. Unrequested pongs, which
+    /// the broker sends on a connection that it has paused, are skipped.
     pub fn answer(&mut self, sequence: u32) -> Bytes {
         loop {
             match self.next_frame() {
@@ -116,7 +116,7 @@ impl Wire {
         }
     }
 
-    /// The error that comes next, without a close.
+    /// The error in the next frame; the connection stays open.
     pub fn error(&mut self) -> ErrorCode {
         match self.next_frame() {
             Some(Frame::Error { error, .. }) => error.code,
@@ -124,20 +124,20 @@ impl Wire {
         }
     }
 
-    /// The error that comes next, and then the end of the connection.
+    /// The error in the next frame, after which the connection must end.
     pub fn refusal(&mut self) -> ErrorCode {
         let code = self.error();
         self.await_close();
         code
     }
 
-    /// Waits until the other side closes; nothing may come before.
+    /// Waits until the peer closes; it may send nothing before.
     pub fn await_close(&mut self) {
         let last = self.next_frame();
         assert!(last.is_none(), "{last:?} instead of a close");
     }
 
-    /// Whether something came, or the end, within the patience that is set.
+    /// Whether bytes or the end arrived within the time limit that is set.
     pub fn has_answer(&self) -> bool {
         match self.stream.peek(&mut [0]) {
             Ok(_) => true,
@@ -145,7 +145,7 @@ impl Wire {
         }
     }
 
-    /// Waits until the other side closes, whatever comes before.
+    /// Waits until the peer closes, and ignores what it sends before.
     pub fn await_end(&mut self) {
         while self.more() {}
     }

@@ -1,5 +1,5 @@
-//! `docs/dependencies.md` has a row with a reason for each crate that a manifest names, and no
-//! other. Not licences and advisories: `cargo deny` checks those.
+//! Checks that `docs/dependencies.md` has a row with a reason for each crate that a manifest names,
+//! and no other. `cargo deny` checks licences and advisories.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,5 @@
-//! One reader of addresses, with real programs: each spelling that one place understands every
-//! place does, and what is judged of an address is what the kernel makes of it. And what a start
-//! leaves.
+//! Tests addresses in real programs: each spelling is accepted everywhere or nowhere, rules apply
+//! to the address that the kernel uses, and a start leaves nothing unexpected behind.
 
 use isect_tests::proc::{Broker, Execd, Process, await_that, program, run};
 use std::path::Path;

@@ -1,7 +1,7 @@
-//! One in between: it has a certificate of the same authority, takes a connection, makes one of its
-//! own, and passes on what each side says; or it only listens, and says the same again. Whoever
-//! proves a token must not let it in by that. Not who is refused for his certificate: `e2e_tls` has
-//! that.
+//! Tests an attacker between two peers, with real processes: it has a certificate of the same
+//! authority, accepts a connection, opens its own and relays what each side says; or it records and
+//! replays. A login with a token must not let it in. Certificates that are refused are in
+//! `e2e_tls`.
 
 use auth::prover::Prover;
 use client::address::Address;

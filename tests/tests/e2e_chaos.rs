@@ -1,6 +1,6 @@
-//! Real processes killed at any moment while many clients ask: every request has exactly one
-//! outcome, and afterwards everything is as it was. The same by the thousand, without processes:
-//! the simulation.
+//! Kills real processes at any moment while many clients send requests: every request has exactly
+//! one outcome, and afterwards everything is as before. The simulation does the same without
+//! processes, thousands of times.
 
 use client::caller::{Caller, Options, Send};
 use isect_tests::proc::{Broker, PATIENCE, await_that, signal_pid};

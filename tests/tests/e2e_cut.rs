@@ -1,6 +1,6 @@
-//! A far machine that is cut off for a while and comes back: its workers have lived on, are taken
-//! over as they are, and count as no crash; nothing was started in their place. Root only, see
-//! `isect_tests::netns_link`. How soon a cut is noticed is in `e2e_peer_liveness`.
+//! Tests a far machine that is cut off for a while and comes back: its workers survived, are taken
+//! over as they are, count as no crash, and nothing was started in their place. Needs root, see
+//! `isect_tests::netns_link`. `e2e_peer_liveness` tests how soon a cut is noticed.
 
 use client::caller::Send;
 use client::error::Code;

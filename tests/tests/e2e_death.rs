@@ -1,5 +1,5 @@
-//! Real processes: every way in which a worker can die, hang or lie, and what its client and the
-//! operator are told. Not the restart policy by the second: the engine's scripts have that.
+//! Tests, with real processes, every way in which a worker can die, hang or lie, and what its
+//! client and the operator are told. The engine's scripts test the timing of restarts.
 
 use client::caller::{Caller, Send};
 use client::error::{Code, Error};

@@ -1,4 +1,4 @@
-//! `isectd demo --once` as a process: it shows what it promises, ends with status 0, and leaves no
+//! Tests that `isectd demo --once` shows what it promises, ends with status 0, and leaves no
 //! process and no file behind.
 
 use isect_tests::proc::{processes_of, program, run};

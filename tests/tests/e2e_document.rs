@@ -1,6 +1,6 @@
 //! A client and a worker written from docs/protocol.md alone, byte by byte, without the crate
-//! `protocol`; and each end of a worker's connection with what it proves. Real sockets, TCP and
-//! Unix, and a broker that is stopped where two things are to be noticed at once.
+//! `protocol`; and each way a worker's connection can end, with what it proves. Real sockets, TCP
+//! and Unix; the broker is stopped where it must notice two events at once.
 
 use isect_tests::proc::{Broker, PATIENCE, await_that};
 use nix::sys::signal::Signal;

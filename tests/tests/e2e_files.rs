@@ -1,6 +1,6 @@
-//! Files that protect something, with real programs: only a name that is not there is missing,
-//! whatever else is wrong keeps the broker from starting or leaves in force what is; and programs
-//! that change one file at the same time undo nothing of each other's.
+//! Tests files that protect something, with real programs. Only a name that does not exist counts
+//! as missing; any other fault keeps the broker from starting or leaves the rules in force.
+//! Programs that change one file at the same time undo nothing of each other's.
 
 use isect_tests::other_user::{OTHER_USER, can_be};
 use isect_tests::proc::{Broker, Done, Process, await_that, copy_program, program, run};

@@ -1,6 +1,6 @@
-//! Crowds, with real processes: ten thousand clients before a full queue, connections beyond every
-//! limit on both ports, workers that die in a row. The operator is heard throughout. Shorter unless
-//! `OVERLOAD=long`. Not one peer that is in the way: `e2e_slow`.
+//! Tests crowds of real processes: ten thousand clients before a full queue, connections beyond
+//! every limit on both ports, workers that die in a row. The operator is served throughout.
+//! `OVERLOAD=long` runs the long form. Single peers that are a burden are in `e2e_slow`.
 
 use client::address::Address;
 use client::caller::{Caller, Options, Send};

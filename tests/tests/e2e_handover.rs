@@ -1,6 +1,6 @@
-//! A built-in execd that outlived its broker: what is in force is asked. Where it is not what the
-//! next broker would start, another one takes its place and adopts the workers, or nothing is
-//! started. And without a broker it ends, after its time.
+//! Tests a built-in execd that outlived its broker. The next broker asks what it enforces; if that
+//! differs from what it would start itself, another execd takes its place and adopts the workers,
+//! or nothing is started. Without a broker it ends after its time.
 
 use isect_tests::proc::{Broker, Process, await_that, copy_program, is_alive, program, signal_pid};
 use nix::sys::signal::Signal;

@@ -1,4 +1,5 @@
-//! Real processes: several hosts, each an `isdexecd`; hosts that end, refuse, hang, talk nonsense.
+//! Tests several hosts with real processes, each an `isdexecd`: hosts that end, refuse, hang, or
+//! send garbage.
 
 use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, is_alive, program, signal_pid};
 use nix::sys::signal::Signal;

@@ -1,5 +1,5 @@
-//! The walk-through of `docs/hosts.md`, typed as it stands there, on three machines of a network of
-//! their own; what the page says comes of it must come. Root only, see `isect_tests::lan`.
+//! Runs the walk-through of `docs/hosts.md` as printed, on three machines of a simulated network,
+//! and compares the output with the page. Needs root, see `isect_tests::lan`.
 
 use isect_tests::docs::root;
 use isect_tests::lan::Lan;

@@ -1,5 +1,5 @@
-//! What a real `isdclient --json` prints, for every command and every kind of error, against the
-//! schema of the answers.
+//! Checks what a real `isdclient --json` prints, for every command and every kind of error, against
+//! the schema of the answers.
 
 use isect_tests::proc::{Broker, run};
 use isect_tests::schema::{check, name, schema};

@@ -1,6 +1,5 @@
-//! Real processes under load: many clients, many requests on one connection, gigabytes in pieces,
-//! those that read slowly or leave. What must hold is asserted, how fast it goes is not: `benches`
-//! measures that.
+//! Tests real processes under load: many clients, many requests on one connection, gigabytes in
+//! pieces, clients that read slowly or leave. It asserts what must hold; `benches` measures speed.
 
 use bytes::Bytes;
 use client::caller::{Caller, Send};

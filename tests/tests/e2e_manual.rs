@@ -1,5 +1,5 @@
-//! The sessions of the manual chapter, word for word, through the real `isdclient` against a real
-//! broker. Where the manual prints addresses of memory or process ids, only the form is compared.
+//! Runs the sessions of the manual chapter word for word through the real `isdclient` against a
+//! real broker. Where the manual prints memory addresses or process ids, only the form is compared.
 
 use isect_tests::proc::{Broker, await_that, program};
 

@@ -1,6 +1,6 @@
-//! Bad commands and bad paths, on a real broker: every command of the table with missing, surplus,
-//! negative, huge and non-UTF-8 arguments; programs and files that are not there or are not what
-//! they should be. Each gets one typed error that says the cure, and nothing else changes.
+//! Tests bad commands and bad paths on a real broker: every command of the table with missing,
+//! surplus, negative, huge and non-UTF-8 arguments; programs and files that do not exist or have
+//! the wrong type. Each gets one typed error that names the cure, and nothing else changes.
 
 use isect_tests::proc::{Broker, PATIENCE};
 use isect_tests::wire::Wire;

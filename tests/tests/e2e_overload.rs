@@ -1,7 +1,7 @@
-//! More than there is room for, with real processes: five times the work that the workers can do,
-//! more clients than places, readers that do not read, peers that send a byte now and then. What
-//! was admitted keeps its deadline, the rest is refused at once, the operator is heard throughout.
-//! `OVERLOAD=long` makes it larger, and holds it to figures that a busy machine would spoil.
+//! Tests overload with real processes: five times the work that the workers can do, more clients
+//! than places, readers that do not read, peers that send a byte now and then. Admitted requests
+//! keep their deadline, the rest is refused at once, and the operator is served throughout.
+//! `OVERLOAD=long` makes it larger and asserts figures that a busy machine would spoil.
 
 use client::address::Address;
 use client::caller::Send;

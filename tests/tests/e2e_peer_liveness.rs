@@ -1,7 +1,7 @@
-//! A far machine that can no longer be reached: its link is set down, so that nobody sends FIN or
-//! RST and no kernel answers. Each side notices within `silence_ms` (3 s), whatever was under way;
-//! a far machine that is there, but reads nothing, is left alone. Root only, see
-//! `isect_tests::netns_link`. Half-open connections whose machine goes on answering are in
+//! Tests a far machine that becomes unreachable: its link is set down, so nobody sends FIN or RST
+//! and no kernel answers. Each side notices within `silence_ms` (3 s), whatever it was doing; a
+//! reachable far machine that reads nothing is left alone. Needs root, see
+//! `isect_tests::netns_link`. Half-open connections whose machine still answers are in
 //! `e2e_silent`.
 
 use client::address::Address;

@@ -1,6 +1,6 @@
-//! Peers that fill logs, guess tokens, begin handshakes by the hundred, with real processes:
-//! what they can cause is bounded and counted, and nobody else waits for it. Crowds of clients that
-//! are in: `e2e_flood`.
+//! Tests, with real processes, peers that fill logs, guess tokens or begin hundreds of handshakes:
+//! their effect is bounded and counted, and nobody else waits for it. Crowds of clients that have
+//! logged in are in `e2e_flood`.
 
 use client::caller::{Caller, Options};
 use client::error::Error;

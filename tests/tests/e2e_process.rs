@@ -1,5 +1,5 @@
-//! What a worker process finds when it starts – arguments, environment, descriptors, signals,
-//! session – and what becomes of what it writes. As the kernel shows it, not as execd says.
+//! Tests what a worker process finds at its start – arguments, environment, descriptors, signals,
+//! session – and what becomes of its output, as the kernel shows it.
 
 use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, program, within};
 use std::collections::BTreeMap;

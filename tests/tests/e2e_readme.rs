@@ -1,6 +1,6 @@
-//! "Five minutes" of the README, typed as it stands there on a machine of its own: each command
-//! succeeds or fails as it says, and what the page says comes of it must come. What needs cargo is
-//! left to those who run this. Root only, see `isect_tests::lan`.
+//! Runs "Five minutes" of the README as printed on a simulated machine: each command succeeds or
+//! fails as the page says, and prints what the page shows. Commands that need cargo are skipped.
+//! Needs root, see `isect_tests::lan`.
 
 use isect_tests::docs::root;
 use isect_tests::lan::Lan;

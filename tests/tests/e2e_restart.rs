@@ -1,5 +1,5 @@
-//! Real processes: the broker or its execd ends, in order or not, and comes back. What stays, what
-//! is taken over, what callers are told. Not the engine's rules for it: scripts have those.
+//! Tests real processes when the broker or its execd ends, in order or not, and comes back: what is
+//! kept, what is taken over, what callers are told. Scripts test the engine's rules for it.
 
 use client::caller::{Caller, Options, Send};
 use client::error::{Code, Error};

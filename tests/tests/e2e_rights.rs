@@ -1,6 +1,6 @@
-//! Workers with evil intent: what a program that the broker starts as another user can reach of the
-//! broker, its execd and its state; and a host that puts starts off. With real processes; most of
-//! it needs root, who alone can play other users.
+//! Tests malicious workers: what a program that the broker starts as another user can reach of the
+//! broker, its execd and its state; and a host that delays starts. Real processes; most tests need
+//! root, because only root can act as another user.
 #![allow(clippy::print_stderr, reason = "a test that tries less than it could says so")]
 
 use isect_tests::proc::{Broker, Execd, await_that, copy_program, program};

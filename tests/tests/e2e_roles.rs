@@ -1,5 +1,5 @@
-//! Who may be an operator: the broker's own user and root, as the kernel knows them, also over a
-//! loopback port that every user of the machine can reach.
+//! Tests who may be an operator: the broker's own user and root, as the kernel reports them, also
+//! over a loopback port that every user of the machine can reach.
 
 use isect_tests::other_user::{self, OTHER_USER};
 use isect_tests::proc::Broker;

@@ -1,5 +1,5 @@
-//! Every signal that a program may be sent: none ends isectd or isdexecd without a word, and none
-//! is ignored where it should end a program. docs/signals.md is the list.
+//! Sends every signal to the programs: none ends isectd or isdexecd silently, and none is ignored
+//! where it should end a program. docs/signals.md lists them.
 
 use client::caller::Send;
 use isect_tests::proc::{Broker, Execd, await_that, signal_number};

@@ -1,6 +1,6 @@
-//! Peers that are connected and gone: half-open connections made by a blackhole proxy, and
-//! processes that are stopped. Each side notices within `silence_ms` (3 s), by itself. Not a
-//! machine that is gone: `e2e_peer_liveness`.
+//! Tests peers that are connected but gone: half-open connections made by a blackhole proxy, and
+//! stopped processes. Each side notices within `silence_ms` (3 s) by itself. Machines that are
+//! unreachable are in `e2e_peer_liveness`.
 
 use client::address::Address;
 use client::caller::{Caller, Options, Send};

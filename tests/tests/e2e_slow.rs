@@ -1,7 +1,6 @@
-//! Peers that are there to be in the way, with real processes: frames that are never finished, a
-//! byte now and then, before and after the login, on the ports of clients, workers and execd. Each
-//! is cut in its time and takes no more than it may; others do not notice. Not silent peers:
-//! `e2e_silent`.
+//! Tests slow or stalling peers with real processes: frames that never end, a byte now and then,
+//! before and after the login, on the ports of clients, workers and execd. Each is closed in time
+//! and uses no more than its share; others notice nothing. Silent peers are in `e2e_silent`.
 
 use isect_tests::figures::{now, say};
 use isect_tests::proc::{Broker, Execd, PATIENCE, await_that};

@@ -1,4 +1,4 @@
-//! Diagnostics that nobody reads – a full pipe, a terminal that was stopped, a full disk – stop no
+//! Tests that diagnostics nobody reads (a full pipe, a stopped terminal, a full disk) stop no
 //! program: workers are started again, hosts stay, programs end with their status. Real processes.
 
 use isect_tests::proc::{

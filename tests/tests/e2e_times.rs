@@ -1,5 +1,5 @@
-//! Times as people and programs see them, on a real broker in a zone of its own: local time with
-//! its offset in answers and log lines, RFC 3339 in JSON.
+//! Tests how times are printed by a real broker in a time zone of its own: local time with its
+//! offset in answers and log lines, RFC 3339 in JSON.
 
 use isect_tests::proc::Broker;
 use tempfile::TempDir;

@@ -1,5 +1,6 @@
-//! Real processes over TLS: clients, workers, hosts, the console; who is refused and what he is
-//! told; certificates that are exchanged while it runs. The certificates are made here.
+//! Tests TLS with real processes: clients, workers, hosts, the console; which peers are refused and
+//! what they are told; certificates that are replaced while the broker runs. The certificates are
+//! made here.
 
 use client::address::Address;
 use client::caller::{Caller, Options, Send};

@@ -1,5 +1,6 @@
-//! Tokens with real processes: clients, operators, workers and hosts over TCP, another user of the
-//! machine, files that are not private, changes while the broker runs. And no secret anywhere.
+//! Tests tokens with real processes: clients, operators, workers and hosts over TCP, another user
+//! of the machine, files that are not private, changes while the broker runs; and that no secret is
+//! printed anywhere.
 
 use client::address::Address;
 use client::caller::{Caller, Options};

@@ -1,6 +1,6 @@
-//! Every number that comes to the broker in a frame, at the edges of what it may be: nothing
+//! Sends every number of a frame to the broker's engine at the edges of its range: nothing
 //! overflows, nothing stops, the laws hold, and the worker is started again afterwards. Numbers in
-//! files are tested where the files are read; execd's and the library's frames in their crates.
+//! files are tested where the files are read; frames of execd and of the library in their crates.
 
 use broker::engine::action::{Action, Origin};
 use broker::engine::input::{Close, Input, Listening, Peer, Start};

@@ -1,5 +1,5 @@
-//! The fault run with real processes, in its short form; `.ci/nightly.sh` runs the long one.
-//! `FAULT_SEED=N` repeats the plan of a run, `FAULT_SECONDS=N` says how long faults are injected.
+//! The short form of the fault run with real processes; `.ci/nightly.sh` runs the long one.
+//! `FAULT_SEED=N` repeats the plan of a run, `FAULT_SECONDS=N` sets how long faults are injected.
 
 use isect_tests::fault::run::{Order, run};
 

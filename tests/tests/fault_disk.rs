@@ -1,5 +1,5 @@
-//! The state directory's disk is full or read-only: what serves goes on serving, a change is taken
-//! and said not to be kept, and once the disk is mended everything is kept again.
+//! Tests a full or read-only disk under the state directory: serving goes on, a change is accepted
+//! with the warning that it is not saved, and once the disk works again everything is saved.
 
 use isect_tests::fault::disk::Disk;
 use isect_tests::proc::{Broker, await_that, signal_pid};

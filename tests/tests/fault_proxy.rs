@@ -1,4 +1,5 @@
-//! The fault-injecting proxy does what it is told, and never repeats, reorders or invents a byte.
+//! Tests that the fault-injecting proxy does what it is told and never repeats, reorders or invents
+//! a byte.
 
 use isect_tests::fault::clock::Clock;
 use isect_tests::fault::proxy::{Cut, Harm, Kind, Proxy, Weather};

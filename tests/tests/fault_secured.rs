@@ -1,5 +1,5 @@
-//! The fault run once more with tokens and TLS on every connection between machines, and both
-//! changed meanwhile. The same length and seeds as in `fault.rs`.
+//! The fault run with tokens and TLS on every connection between machines, both of which change
+//! during the run. Length and seeds as in `fault.rs`.
 
 use isect_tests::fault::run::{Order, run};
 

@@ -1,5 +1,4 @@
-//! Documents that are made from tables equal what the tables make. `UPDATE=1` rewrites them.
-//! Not whether the prose is right: no test can tell.
+//! Checks that documents made from tables equal what the tables make. `UPDATE=1` rewrites them.
 
 use isect_tests::docs;
 

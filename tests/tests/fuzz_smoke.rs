@@ -1,5 +1,5 @@
-//! The fuzz targets on stable: every input that is kept, and as many again that differ a little,
-//! from a seed. Not a search: `tests/fuzz/run.sh TARGET SECONDS` searches.
+//! Runs the fuzz targets on stable: every stored input, and as many variants of them made from a
+//! seed. `tests/fuzz/run.sh TARGET SECONDS` searches for new inputs.
 
 use isect_tests::fuzz::broker::checker::Sabotage;
 use isect_tests::fuzz::{TARGETS, Target, broker, corpus};

@@ -1,6 +1,6 @@
-//! Golden outputs: what every command of the operator's table answers on one populated broker, as
-//! text (`tests/op/NAME.txt`) and as JSON (`tests/op/NAME.json`). `UPDATE=1` writes them anew; read
-//! them then.
+//! Golden outputs: the answer of every command of the operator's table on one populated broker, as
+//! text (`tests/op/NAME.txt`) and as JSON (`tests/op/NAME.json`). `UPDATE=1` rewrites them; then
+//! read the diff.
 
 #![expect(clippy::disallowed_methods, reason = "UPDATE is for the person at the keys")]
 

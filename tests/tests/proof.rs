@@ -1,5 +1,5 @@
-//! The example of a login with a token in `docs/protocol.md`: its values are those of other
-//! implementations, and its bytes are read and written as they stand there.
+//! Tests the example of a token login in `docs/protocol.md`: its values equal those of other
+//! implementations, and its bytes are encoded and decoded as printed.
 
 use bytes::BytesMut;
 use isect_tests::{docs, proof};

@@ -1,5 +1,5 @@
-//! Who may give which command: every row of the operator's table × every role, on an engine. The
-//! table's `effect` is what decides; a new row is covered when it is written.
+//! Tests who may give which command, on an engine: every row of the operator's table × every role.
+//! The table's `effect` decides, so a new row is covered without a change here.
 
 use broker::engine::input::{Input, Peer, TokenRights, Tokens};
 use isect_tests::script::world::World;

@@ -1,5 +1,5 @@
 //! Runs every `tests/scripts/**/*.script` on the engine. `UPDATE=1` writes what happened into the
-//! files; `SCRIPT=part/of/path` runs only some. Also: that the runner can say no.
+//! files; `SCRIPT=part/of/path` runs only some. It also tests that the runner reports a failure.
 
 #![expect(clippy::disallowed_methods, reason = "UPDATE and SCRIPT are for the person at the keys")]
 

@@ -1,6 +1,5 @@
-//! The simulation over many seeds. `SIM_SEED=n` replays one seed and prints its trace;
-//! `SIM_SEEDS=n` runs so many instead of the gate's. Not the simulation itself: that is
-//! `isect_tests::sim`.
+//! Runs the simulation `isect_tests::sim` over many seeds. `SIM_SEED=n` replays one seed and prints
+//! its trace; `SIM_SEEDS=n` runs n seeds instead of the gate's number.
 
 use isect_tests::sim::plan::{Behaviour, Fault, Plan, Sabotage, ServicePlan};
 use isect_tests::sim::{self, Report};

@@ -1,5 +1,5 @@
-//! The house rules that neither the compiler nor clippy knows, as a test; each message says the
-//! cure. Not a style guide: that is docs/style.md.
+//! The house rules that neither the compiler nor clippy checks, as tests; each message names the
+//! cure. docs/style.md has the rules for people.
 
 use isect_tests::docs;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
-//! Bytes and frames: one commented hex file a kind, both ways and cut at every byte, and one whole
-//! conversation with a real broker. `UPDATE=1` writes the files. Not bad bytes: the codec's unit
-//! tests and the scripts of garbage have those.
+//! Tests bytes and frames: one commented hex file for each kind, encoded, decoded and cut at every
+//! byte; and one whole conversation with a real broker. `UPDATE=1` writes the files. Bad bytes are
+//! in the codec's unit tests and in the scripts about garbage.
 
 #[path = "wire/frames.rs"]
 mod frames;

@@ -1,5 +1,5 @@
-//! The words that docs/glossary.md does not use, held out of names and texts. Which words, and
-//! where they may stand all the same, says the last table of that page, not this file.
+//! Checks that names and texts use no word that docs/glossary.md rules out. The last table of that
+//! page lists those words and the places where they may stand.
 
 use broker::engine::fact::FACTS;
 use isect_tests::docs;

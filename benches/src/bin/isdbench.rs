@@ -1,5 +1,5 @@
-//! isdbench: measures isect, a bare relay and what people use instead, under the same load. Only
-//! the command line; the work is done by the modules of the library.
+//! The program isdbench: measures isect, a bare relay and other brokers under the same load. This
+//! file reads the command line and calls the library.
 
 use clap::{Args, Parser, Subcommand};
 use isect_benches::load::Plan;
@@ -45,7 +45,7 @@ enum Command {
     Fairness(Fairness),
     /// Instructions of single steps, counted by callgrind, against budgets.toml (needs valgrind).
     Budgets {
-        /// The file.
+        /// File with the budgets.
         #[arg(long, default_value = "benches/budgets.toml")]
         file: PathBuf,
         /// Write down what is counted now.
@@ -115,7 +115,7 @@ struct Compare {
     /// Peers, as 'isdbench peers' lists them; isect peers take NAME@PATH for another isectd.
     #[arg(long, value_delimiter = ',', default_value = "limit,direct,isect,isect-tcp,isect-unix")]
     peers: Vec<Peer>,
-    /// Shapes.
+    /// Shapes of load, such as c16w4p64.
     #[arg(long, value_delimiter = ',', default_value = "c1w1p64,c16w4p64,c512w16p64,c16w4p65536")]
     shapes: Vec<Shape>,
     /// How often each pair is measured.
@@ -139,7 +139,7 @@ struct Compare {
 
 #[derive(Debug, Args)]
 struct Memory {
-    /// Peers.
+    /// Peers to measure, as 'isdbench peers' lists them.
     #[arg(long, value_delimiter = ',', default_value = "isect,limit")]
     peers: Vec<Peer>,
     /// Idle connections.
@@ -166,10 +166,10 @@ struct Restart {
 
 #[derive(Debug, Args)]
 struct Syscalls {
-    /// Peers.
+    /// Peers to measure, as 'isdbench peers' lists them.
     #[arg(long, value_delimiter = ',', default_value = "isect-tcp,isect,limit")]
     peers: Vec<Peer>,
-    /// The shape.
+    /// Shape of the load.
     #[arg(long, default_value = "c16w4p64")]
     shape: Shape,
     #[command(flatten)]

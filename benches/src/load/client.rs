@@ -1,4 +1,4 @@
-//! One client of the load: its connection, what it has asked, and the check of what comes back.
+//! One client of the load: its connection, its open requests, and the check of the replies.
 
 use crate::payload::Payload;
 use crate::sock::{Line, Stream};
@@ -14,7 +14,6 @@ pub(super) struct Asked {
     at: Instant,
 }
 
-/// One client.
 pub(super) struct LoadClient {
     pub(super) line: Line,
     pub(super) speech: Box<dyn Asks>,

@@ -1,4 +1,4 @@
-//! The load in motion: one turn of its loop, and a measured run.
+//! Drives the load: one turn of its loop, and one measured run.
 
 use super::schedule::TIMER;
 use super::{DRAIN_LIMIT, Load, Tally};

@@ -1,5 +1,5 @@
-//! The schedule of the open loop: request k is meant to leave at the begin plus k/rate. A timer of
-//! the kernel wakes the loop, since epoll counts in milliseconds.
+//! The schedule of the open loop: request k is due at start + k/rate. A kernel timer wakes the
+//! loop, since the timeout of epoll counts in milliseconds.
 
 use crate::clock;
 use mio::unix::SourceFd;

@@ -1,6 +1,6 @@
-//! The peers that others wrote, where they are installed: gearmand, nats-server, redis-server, and
-//! the LRU queue of the ZeroMQ guide, which is compiled here against libzmq. All with their own
-//! defaults on loopback, nothing on disk.
+//! Programs of others to compare with, if installed: gearmand, nats-server, redis-server, and the
+//! LRU queue of the ZeroMQ guide, compiled here against libzmq. All run with their defaults on
+//! loopback and write nothing to disk.
 
 use super::{Running, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;

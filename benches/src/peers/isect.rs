@@ -1,5 +1,5 @@
-//! isectd as a peer: a real broker, configured through `op`, its workers
-//! in one process of the bench or as real `isdecho` under its execd.
+//! isectd as a peer: a real broker, configured through `op`. Its workers are in one process of the
+//! bench, or are real `isdecho` processes under its execd.
 
 use super::{Running, SERVICE, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;
@@ -30,7 +30,7 @@ const LONG_MS: u32 = 3_600_000;
 /// Which isectd, and how it is reached.
 #[derive(Clone, Debug)]
 pub struct IsectOptions {
-    /// The program.
+    /// Path of the isectd to measure.
     pub program: PathBuf,
     /// Workers connect to its Unix socket.
     pub workers_unix: bool,
@@ -44,7 +44,7 @@ pub struct IsectOptions {
 
 /// A broker that runs and knows nothing yet.
 pub struct Isect {
-    /// Its process.
+    /// The process of isectd; it is killed when this is dropped.
     pub process: Process,
     /// What its ports file says.
     pub endpoints: Value,

@@ -1,5 +1,5 @@
-//! TABLE of the peers, and how each is started: broker, workers, where clients go and how they
-//! speak. Not the load, and not the bytes: `load` and `speech`.
+//! The TABLE of the peers, and how each one is started: its broker, its workers, the address for
+//! clients and the protocol they use. `load` has the load, `speech` the protocols.
 
 mod external;
 mod isect;
@@ -26,7 +26,7 @@ pub const SERVICE: &str = "echo";
 pub struct PeerRow {
     /// Its name on the command line.
     pub name: &'static str,
-    /// What it is.
+    /// One-line description for `isdbench peers`.
     pub text: &'static str,
     kind: PeerKind,
 }
@@ -94,7 +94,7 @@ pub const PEERS: &[PeerRow] = &[
 /// A peer to measure: a row, and which isectd if not the one beside this program.
 #[derive(Clone, Debug)]
 pub struct Peer {
-    /// What stands in tables.
+    /// The name shown in result tables.
     pub label: String,
     row: PeerRow,
     program: Option<PathBuf>,
@@ -127,9 +127,9 @@ pub enum Batch {
     /// isect's, as its execd starts them.
     #[default]
     Isect,
-    /// Those of all peers.
+    /// Workers of all peers.
     All,
-    /// None.
+    /// No peer's workers.
     None,
 }
 
@@ -144,10 +144,10 @@ impl Batch {
     }
 }
 
-/// How peers are started.
+/// Options for starting peers, the same in all rounds of a run.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// Where isectd and isdecho are.
+    /// Directory with isectd and isdecho.
     pub bin_dir: PathBuf,
     /// The broker's core and the load's, if they are pinned.
     pub cores: Option<(usize, usize)>,
@@ -173,7 +173,7 @@ impl Setup {
 
 /// A peer that runs, with its workers ready. Everything ends when it is dropped: workers first.
 pub struct Running {
-    /// Where clients connect.
+    /// The address that clients connect to.
     pub endpoint: Endpoint,
     /// Makes a client's end.
     pub asker: Box<dyn Fn() -> Box<dyn Asks>>,

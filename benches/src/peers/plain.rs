@@ -1,4 +1,4 @@
-//! The peers that need nothing installed: no broker, and the bare relay.
+//! The peers that need no other program: a direct connection without a broker, and the bare relay.
 
 use super::{Running, START_LIMIT, Setup, temp_dir, workers};
 use crate::proc::{Process, Scheduling, Start, own_program};

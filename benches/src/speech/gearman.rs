@@ -1,4 +1,4 @@
-//! gearmand's binary protocol, as far as a client that waits for its job and a worker need it.
+//! The part of gearmand's binary protocol that a waiting client and a worker need.
 
 use super::{Asks, Heard, Speech};
 use crate::payload::Payload;
@@ -18,7 +18,7 @@ const ECHO_REQ: u32 = 16;
 const ECHO_RES: u32 = 17;
 const FUNCTION: &[u8] = b"echo";
 
-/// A client.
+/// A client that submits foreground jobs and waits for each result.
 #[derive(Debug, Default)]
 pub struct Client;
 

@@ -1,4 +1,4 @@
-//! isect as the bench speaks it: client and worker that started itself.
+//! isect's protocol as the bench uses it: a client, and a worker that started itself.
 
 use super::{Asks, Heard, Speech};
 use crate::payload::Payload;

@@ -1,5 +1,5 @@
-//! The words of the bare relay, and of no broker at all: a 16-byte header (length, number, client,
-//! zero; little-endian) and the payload. A worker sends back what it got.
+//! The protocol of the bare relay, also used without a broker: a 16-byte header (length, number,
+//! client, zero; little-endian), then the payload. A worker sends back what it received.
 
 use super::{Asks, Heard, Speech};
 use crate::payload::Payload;
@@ -42,7 +42,7 @@ pub fn frame(bytes: &[u8]) -> Result<Option<usize>, String> {
 #[derive(Debug, Default)]
 pub struct Client;
 
-/// A worker.
+/// A worker behind the bare relay.
 #[derive(Debug, Default)]
 pub struct Worker {
     /// It was connected to, so that it greets.

@@ -1,5 +1,6 @@
-//! How each peer is spoken to, as pure readers and writers of bytes: what to say first, how to ask,
-//! how to understand what comes. The load loop and the echo process drive them all alike.
+//! The protocols of the peers, as pure readers and writers of bytes: the greeting, a request, and
+//! how to parse what arrives. The load loop and the echo process drive all of them through the same
+//! traits.
 
 pub mod gearman;
 pub mod isect;
@@ -18,21 +19,21 @@ pub enum Heard {
     Part,
     /// A message without consequence for the load; what had to be said is in the outbox.
     Passed {
-        /// Its bytes.
+        /// Bytes of the message, to be removed from the buffer.
         used: usize,
     },
     /// The connection is set up.
     Ready {
-        /// Its bytes.
+        /// Bytes of the message, to be removed from the buffer.
         used: usize,
     },
-    /// A reply.
+    /// A whole reply to a request.
     Reply {
-        /// Its bytes.
+        /// Bytes of the message, to be removed from the buffer.
         used: usize,
         /// The number of the request, where the protocol has a place for it.
         number: Option<u32>,
-        /// Where its payload stands.
+        /// Position of the payload in the buffer.
         body: Range<usize>,
     },
 }

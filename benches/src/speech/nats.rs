@@ -1,4 +1,4 @@
-//! NATS request/reply: workers in one queue group, each client with one wildcard inbox.
+//! NATS request and reply: the workers are one queue group, each client has one wildcard inbox.
 
 use super::{Asks, Heard, Speech, line, number};
 use crate::payload::Payload;
@@ -17,7 +17,7 @@ pub struct Client {
 #[derive(Debug, Default)]
 pub struct Worker;
 
-/// What the server says.
+/// A message of the server, parsed.
 enum Said<'a> {
     Part,
     Info { used: usize },

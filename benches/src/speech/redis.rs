@@ -1,5 +1,5 @@
-//! Request and reply over Redis lists: clients push to `q` and block on their own list, workers
-//! block on `q` and push to the list that the request names in its first line.
+//! Request and reply over Redis lists: clients push to `q` and block on their own list; workers
+//! block on `q` and push to the list named in the request's first line.
 
 use super::{Asks, Heard, Speech, line, number};
 use crate::payload::Payload;
@@ -15,7 +15,7 @@ pub struct Client {
     list: String,
 }
 
-/// A worker.
+/// A worker that blocks on the list `q`.
 #[derive(Debug, Default)]
 pub struct Worker;
 

@@ -1,6 +1,6 @@
-//! ZMTP 3.0 (ZeroMQ's wire), as far as a client and a worker of the guide's LRU queue need it: both
-//! are REQ sockets; a worker says READY first and sends back every frame of a request, addresses
-//! included.
+//! The part of ZMTP 3.0 (ZeroMQ's wire protocol) that a client and a worker of the guide's LRU
+//! queue need. Both are REQ sockets. A worker sends READY first and then returns every frame of a
+//! request, addresses included.
 
 use super::{Asks, Heard, Speech};
 use crate::payload::Payload;
@@ -10,13 +10,13 @@ const MORE: u8 = 1;
 const LONG: u8 = 2;
 const COMMAND: u8 = 4;
 
-/// A client.
+/// A REQ socket that sends requests.
 #[derive(Debug, Default)]
 pub struct Client {
     setup: Setup,
 }
 
-/// A worker.
+/// A REQ socket that sends READY and then answers requests.
 #[derive(Debug, Default)]
 pub struct Worker {
     setup: Setup,

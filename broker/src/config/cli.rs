@@ -1,4 +1,4 @@
-//! The command line as clap reads it. Not what its values mean: [`low`](super::low) checks those.
+//! The command line of isectd as clap reads it. [`low`](super::low) checks the values.
 
 use crate::token_command::TokenCommand;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -160,10 +160,10 @@ pub struct WorkerArgs {
 
 /// What to do instead of serving.
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
+#[expect(missing_docs, reason = "clap shows none for a subcommand field")]
 pub enum Command {
     /// Make, list and remove tokens: who may use this broker, and as what.
     Token {
-        /// What to do.
         #[command(subcommand)]
         command: TokenCommand,
     },
@@ -175,7 +175,7 @@ pub enum Command {
     },
 }
 
-/// How much is logged.
+/// Least severity of logged lines; each level includes those above it in this list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogLevel {
     /// Nothing.
@@ -192,7 +192,7 @@ pub enum LogLevel {
     Trace,
 }
 
-/// How log lines look.
+/// Format of log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
     /// For people.

@@ -1,4 +1,5 @@
-//! Second stage: the checked command line and the machine → what the broker starts with.
+//! Second stage of the configuration: reads the files and directories that the checked command line
+//! names, and returns what the broker starts with.
 
 use super::cli::{LogFormat, LogLevel, WorkerArgs};
 use super::low::{Endpoint, Low, StateDir, TokenFile};
@@ -11,14 +12,14 @@ use auth::private;
 use protocol::settings::{Setting, Settings};
 use std::path::{Path, PathBuf};
 
-/// What the broker starts with.
+/// The configuration the broker starts with: checked, and with its files read.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Where clients connect, besides the socket in the state directory.
     pub listen: Vec<Endpoint>,
     /// Where workers connect, besides the socket in the state directory.
     pub worker_listen: Endpoint,
-    /// What workers on other hosts call this machine, if that was said.
+    /// Name or address of this machine for workers on other hosts, if `--worker-host` gave one.
     pub worker_host: Option<String>,
     /// The files for TLS.
     pub tls: TlsFiles,
@@ -26,31 +27,31 @@ pub struct Config {
     pub state: Option<PathBuf>,
     /// Scripts to run after the saved configuration: file and text.
     pub sources: Vec<(String, String)>,
-    /// The token file, there or not; `None` = there will be no tokens.
+    /// Path of the token file, which need not exist; `None` = no tokens are used.
     pub token_file: Option<PathBuf>,
-    /// The tokens in it; `None` = it is not there.
+    /// The tokens in that file; `None` = the file does not exist.
     pub tokens: Option<TokenList>,
     /// The file with the tokens that execds want proved; `None` = there is none.
     pub host_token_file: Option<PathBuf>,
-    /// Settings from the command line.
+    /// Settings of `--set`, in order; they win over the saved configuration.
     pub set: Vec<(Setting, u64)>,
-    /// The settings at the start.
+    /// All settings: the defaults, changed by `--set`.
     pub settings: Settings,
-    /// Where to write the addresses.
+    /// The file of `--ports-file`, written once everything listens.
     pub ports_file: Option<PathBuf>,
     /// What the built-in execd may start, and as whom.
     pub workers: WorkerArgs,
-    /// How much to log.
+    /// Least severity of logged lines.
     pub log: LogLevel,
-    /// How log lines look.
+    /// Format of log lines.
     pub log_format: LogFormat,
 }
 
 impl Config {
-    /// Looks at the machine: directories, files.
+    /// Reads the files that the command line names and finds the state directory.
     ///
     /// # Errors
-    /// A file can't be read, or there is no place for the state.
+    /// A file can't be read, or the environment names no place for the state.
     #[allow(clippy::disallowed_methods, reason = "the environment says where state is kept")]
     pub fn load(low: Low) -> Result<Self, Fatal> {
         let state = match low.state.clone() {
@@ -95,7 +96,7 @@ impl Config {
     }
 }
 
-/// The token file, there or not, and the tokens in it.
+/// Finds the token file, which need not exist, and reads the tokens in it.
 fn tokens_of(
     said: &TokenFile,
     state: Option<&Path>,
@@ -116,8 +117,8 @@ fn tokens_of(
     Ok((Some(file), None))
 }
 
-/// The file with the tokens for hosts, if there is one. It is read again at each connection; now
-/// only to say at once what is wrong.
+/// Finds the file with the tokens for hosts, if there is one. It is read again at each connection;
+/// it is read here only to report errors at the start.
 fn host_token_of(said: Option<&Path>, state: Option<&Path>) -> Result<Option<PathBuf>, String> {
     let file = match (said, state) {
         (Some(file), _) => file.to_owned(),

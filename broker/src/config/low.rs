@@ -1,4 +1,5 @@
-//! First stage: the command line checked by itself, without touching the machine.
+//! First stage of the configuration: checks the command line by itself, without touching the
+//! machine.
 
 use super::cli::{Args, LogFormat, LogLevel, WorkerArgs};
 use super::tls::{Ports, TlsFiles};
@@ -10,7 +11,7 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use tls::setup::ListenerFiles;
 
-/// Where to listen.
+/// An address to listen on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// TCP; port 0 = any.
@@ -21,7 +22,7 @@ pub enum Endpoint {
     Unix(PathBuf),
 }
 
-/// Where the state is kept.
+/// The choice of `--state`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StateDir {
     /// In the user's state directory.
@@ -32,7 +33,7 @@ pub enum StateDir {
     At(PathBuf),
 }
 
-/// Where the tokens are.
+/// The choice of `--tokens`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum TokenFile {
     /// In the state directory, if there is one.
@@ -46,35 +47,35 @@ pub enum TokenFile {
 /// The command line, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Low {
-    /// Where clients connect.
+    /// Addresses for clients, from `--listen`.
     pub listen: Vec<Endpoint>,
     /// Where workers connect, over TCP or TLS.
     pub worker_listen: Endpoint,
-    /// What workers on other hosts call this machine, if that was said.
+    /// Name or address of this machine for workers on other hosts, if `--worker-host` gave one.
     pub worker_host: Option<String>,
     /// The files for TLS.
     pub tls: TlsFiles,
-    /// Where the state is kept.
+    /// The state directory, from `--state`.
     pub state: StateDir,
-    /// Files of commands.
+    /// Files of commands to run at the start, from `--source`, in order.
     pub sources: Vec<String>,
     /// Settings that were given, in order.
     pub set: Vec<(Setting, u64)>,
-    /// Where to write the addresses.
+    /// File for the addresses in JSON, from `--ports-file`.
     pub ports_file: Option<PathBuf>,
-    /// Where the tokens are.
+    /// The token file, from `--tokens`.
     pub tokens: TokenFile,
     /// The file with the tokens that execds want proved.
     pub host_token: Option<PathBuf>,
-    /// An option that opens a port to other machines.
+    /// The first option that opens a port to other machines without asking for a certificate.
     pub reachable: Option<String>,
-    /// Such a port may be opened without tokens.
+    /// `--insecure`: such a port may be open without tokens.
     pub is_insecure: bool,
     /// What the built-in execd may start, and as whom.
     pub workers: WorkerArgs,
-    /// How much to log.
+    /// Least severity of logged lines.
     pub log: LogLevel,
-    /// How log lines look.
+    /// Format of log lines.
     pub log_format: LogFormat,
 }
 
@@ -141,7 +142,7 @@ impl Low {
     }
 }
 
-/// The option of a port that others can reach and that asks them for no certificate.
+/// The option of a port that other machines can reach and that asks for no client certificate.
 fn reachable(listen: &[Endpoint], worker: &Endpoint, tls: &TlsFiles) -> Option<String> {
     let is_mutual = |files: &Option<ListenerFiles>| {
         files.as_ref().is_some_and(|files| files.client_ca.is_some())
@@ -159,7 +160,7 @@ fn reachable(listen: &[Endpoint], worker: &Endpoint, tls: &TlsFiles) -> Option<S
 }
 
 impl Low {
-    /// Whether the ports may be opened.
+    /// Checks that the ports may be opened.
     ///
     /// # Errors
     /// Other machines can reach one, and nothing proves who comes.
@@ -182,7 +183,8 @@ fn usage(text: impl Into<String>) -> Fatal {
     Fatal::Usage(text.into())
 }
 
-/// Where to listen. Addresses only: a name may have several, and not the ones that are meant.
+/// Parses an address to listen on. Names are refused, because a name may have several addresses,
+/// and not the intended ones.
 fn endpoint(option: &str, text: &str, port: u16) -> Result<Endpoint, Fatal> {
     let wrong = |why: String| {
         usage(format!(
@@ -202,7 +204,7 @@ fn bound(host_port: &HostPort, port: u16) -> Result<SocketAddr, String> {
     let port = host_port.port.unwrap_or(port);
     match (&host_port.host, host_port.host.ip()) {
         (_, Some(ip)) => Ok(SocketAddr::new(ip, port)),
-        // The zone is the name or the number of an interface; nothing is asked of a network.
+        // The zone is the name or the number of an interface; resolving it asks no network.
         (Host::V6(..), None) => {
             let found = (host_port.host.bare().as_str(), port).to_socket_addrs();
             let first = found.map(|mut all| all.next());
@@ -212,7 +214,7 @@ fn bound(host_port: &HostPort, port: u16) -> Result<SocketAddr, String> {
     }
 }
 
-/// What workers call this machine: it stands before a port in their arguments.
+/// Checks the name of this machine for workers; it is put before a port in their arguments.
 fn worker_host(text: &str) -> Result<String, Fatal> {
     Host::parse(text).map(|host| host.bare()).map_err(|why| {
         usage(format!(
@@ -320,7 +322,7 @@ mod tests {
         assert!(!reach(&["--listen", "tls://0.0.0.0:1"]));
         assert!(reach(&["--listen", "tls://0.0.0.0:1", "--tls-client-ca", "/a"]));
         assert!(reach(&["--worker-listen", "tls://0.0.0.0:1", "--tls-worker-ca", "/a"]));
-        // Each port for itself, and over TLS alone.
+        // Each port is judged by itself, and a certificate counts only over TLS.
         let two = ["--listen", "tls://0.0.0.0:1", "--worker-listen", "tls://0.0.0.0:1"];
         assert!(!reach(&[&two[..], &["--tls-client-ca", "/a"]].concat()));
         let plain = ["--listen", "0.0.0.0:1", "--listen", "tls://0.0.0.0:2"];

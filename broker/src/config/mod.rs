@@ -1,5 +1,5 @@
-//! What the broker is told at its start: the command line ([`cli`]), checked by itself ([`low`]),
-//! then with the machine ([`load`]). Not what operators change later: that is the engine's.
+//! The configuration of the broker at its start. [`cli`] is the command line, [`low`] checks it by
+//! itself, [`load`] reads the files it names. Operators change settings later through the engine.
 
 pub mod cli;
 pub mod load;

@@ -1,4 +1,4 @@
-//! A file of operator commands → its text, bounded. Not what the commands do.
+//! Reads a file of operator commands, with a limit on its size.
 
 use std::fs::{self, OpenOptions};
 use std::io::Read;
@@ -17,7 +17,7 @@ pub fn read(path: &str) -> Result<String, String> {
     if !meta.is_file() {
         return Err(wrong("not a regular file; name a file of commands".to_owned()));
     }
-    // A file that was exchanged for a pipe meanwhile must not hold the thread.
+    // If the file was replaced by a pipe meanwhile, opening must not block the thread.
     let file = OpenOptions::new()
         .read(true)
         .custom_flags(nix::fcntl::OFlag::O_NONBLOCK.bits())

@@ -1,5 +1,5 @@
-//! The options for TLS, checked by themselves: which files belong together, and whether they are
-//! of use. Not what is in the files: the reactor reads them at the start and at a `reload`.
+//! Checks the TLS options of the command line: which files belong together, and whether a port uses
+//! them. The reactor reads the files at the start and at each `reload`.
 
 use super::cli::Args;
 use crate::exit::Fatal;
@@ -17,12 +17,12 @@ pub struct TlsFiles {
     pub hosts: CallerFiles,
 }
 
-/// Which ports speak TLS.
+/// The ports that use TLS, from the addresses of the command line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Ports {
-    /// One of `--listen`.
+    /// At least one address of `--listen` begins with `tls://`.
     pub clients: bool,
-    /// `--worker-listen`.
+    /// The address of `--worker-listen` begins with `tls://`.
     pub workers: bool,
 }
 
@@ -84,7 +84,8 @@ impl TlsFiles {
     }
 }
 
-/// The same file wherever the process is at a reload.
+/// Makes a path absolute, so that a reload finds the same file after the process changed its
+/// directory.
 fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -1,5 +1,5 @@
-//! The token file of the broker: where it is by default, how it is read. Not what stands in it
-//! (`auth::list`), not who changes it (the command `isectd token`).
+//! Finds and reads the broker's token file, and the file of tokens that it proves to execds.
+//! `auth::list` defines the format; the command `isectd token` changes the file.
 
 use auth::list::{FILE_BYTES_MAX, TokenList};
 use auth::private;
@@ -8,13 +8,14 @@ use protocol::names::HostName;
 use std::path::Path;
 use zeroize::Zeroizing;
 
-/// Its name in the state directory.
+/// Name of the token file in the state directory.
 pub const FILE: &str = "tokens";
 
-/// The name, in the state directory, of the file with the tokens that execds want proved.
+/// Name, in the state directory, of the file with the tokens that the broker proves to execds.
 pub const HOST_FILE: &str = "host-token";
 
-/// The name, in the state directory, of the note that tokens were in force: their file.
+/// Name, in the state directory, of the record that tokens are in force; it holds the path of their
+/// file.
 pub const NOTE: &str = "tokens-in-force";
 
 /// Largest file of tokens for hosts.
@@ -29,8 +30,8 @@ pub fn read(path: &Path) -> Result<TokenList, String> {
     TokenList::of_file(&text).map_err(|why| format!("{}: {why}", path.display()))
 }
 
-/// Whether a broker of this state directory may start without tokens. One that had tokens does not
-/// become open because their file is gone.
+/// Checks that a broker of this state directory may start without tokens. A broker that had tokens
+/// must not become open because their file is missing.
 ///
 /// # Errors
 /// Tokens were in force; says which, and the ways out.
@@ -157,7 +158,7 @@ mod tests {
             private::replace(&path, text).unwrap();
             assert!(read(&path).unwrap_err().contains("is empty"), "{text:?}");
         }
-        // All tokens were removed: nobody is let in.
+        // All tokens were removed, so nobody is let in.
         private::replace(&path, "# isect tokens\n").unwrap();
         assert!(read(&path).unwrap().entries.is_empty());
     }

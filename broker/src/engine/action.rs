@@ -1,4 +1,4 @@
-//! Everything the broker can do, as one closed list. Not how it is done: the reactor applies it.
+//! [`Action`]: everything the engine can ask the reactor to do, as one closed list.
 
 use super::fact::Fact;
 use super::input::Asker;

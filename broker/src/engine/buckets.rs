@@ -1,6 +1,5 @@
-//! The manual's histogram of load: completed transactions per window of `BucketSecs` seconds, the
-//! last
-//! `NumBuckets` windows. Not latency: `histogram` is.
+//! The manual's histogram of load: completed transactions in each window of `BucketSecs` seconds,
+//! for the last `NumBuckets` windows. Latencies are in `histogram`.
 
 use protocol::time::Tick;
 use std::collections::VecDeque;

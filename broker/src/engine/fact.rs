@@ -1,6 +1,5 @@
-//! What is worth remembering: a [`Fact`] and the TABLE of their kinds. A request that goes well
-//! leaves no fact, only counters. Not where facts go: the reactor logs them, `recent` keeps the
-//! last ones.
+//! [`Fact`]: an event worth recording, and the TABLE of the kinds. A request that succeeds makes no
+//! fact, only counters. The reactor logs facts; `recent` keeps the last ones.
 
 use protocol::ids::{ClientId, FactSeq, TransactionId, WorkerId};
 use protocol::names::{HostName, ServiceName};

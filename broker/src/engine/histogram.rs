@@ -1,6 +1,6 @@
-//! A histogram of microseconds: sixteen steps for each power of two, so that a percentile is right
-//! within 6 %, in a few kilobytes and a few instructions per value. Not a time series: `buckets`
-//! is.
+//! A histogram of durations in microseconds. Each power of two has sixteen steps, so a percentile
+//! is right within 6 %. It takes a few kilobytes and a few instructions for each value. Load over
+//! time is in `buckets`.
 
 const STEPS: usize = 16;
 const STEP_BITS: u32 = 4;

@@ -1,5 +1,5 @@
-//! Everything that can happen, as one closed list. Read this first and change it last.
-//! Not how it is learnt: sockets, bytes and clocks are the reactor's and translate's.
+//! [`Input`]: everything that can happen to the engine, as one closed list. Read this file first
+//! and change it last.
 
 use super::action::Origin;
 use bytes::Bytes;

@@ -1,4 +1,4 @@
-//! Commands about what was worth remembering: the last facts, the requests set aside as poison.
+//! Commands that show recorded facts, and the requests set aside as poison.
 
 use super::action::Origin;
 use super::fact::Fact;

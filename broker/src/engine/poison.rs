@@ -1,6 +1,5 @@
-//! The requests that were set aside because workers died of them, with their bytes, for the
-//! operator's
-//! `poison`. Not the rule that says when: that is `dispatch`.
+//! Keeps the requests that were set aside because workers died of them, with their bytes, for the
+//! operator's `poison`. `dispatch` decides when a request is set aside.
 
 use super::Engine;
 use super::transaction::Transaction;

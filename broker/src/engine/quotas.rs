@@ -1,7 +1,7 @@
-//! How many facts peers may cause. What an operator does, and what the broker does of itself, is
-//! always recorded; what strangers, clients, workers and hosts can cause as often as they like has
-//! a rate for each connection and one for all of a class, and what goes beyond is counted, and
-//! recorded once a second. How long a text may be: `show::brief`.
+//! Limits how many facts peers may cause. What operators and the broker itself do is always
+//! recorded. Clients, workers, hosts and strangers each have a rate for one connection and one for
+//! the whole class; what exceeds it is counted, and the count is recorded once a second.
+//! `show::brief` limits the length of texts.
 
 use super::clients;
 use super::due::Due;

@@ -1,5 +1,5 @@
-//! The ring of the last facts behind `listevents` and `config events`. Not a store: what falls out
-//! is gone, and after a restart it is empty.
+//! A ring of the last facts, for `listevents` and `config events`. Older facts are dropped, and a
+//! restart begins with an empty ring.
 
 use super::fact::{Fact, FactKind};
 use std::collections::VecDeque;

@@ -1,5 +1,5 @@
-//! When to start a worker again that ended unexpectedly: at once, after a backoff, or not any more.
-//! Only the policy for one worker; that something ended and what is done about it is `workers`'.
+//! Decides when to start a worker again after an unexpected end: at once, after a backoff, or not
+//! any more. It holds the policy for one worker; `process` handles the end itself.
 
 use protocol::settings::{Setting, Settings};
 use protocol::time::Tick;

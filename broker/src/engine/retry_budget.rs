@@ -1,8 +1,8 @@
-//! The retry budget of a service: how many requests may be given to another worker after one died,
-//! measured by what its workers get anyway, so that repetitions never become the load. It is a
-//! bucket whose tokens expire: each request given out for the first time adds a share of one, a
-//! minimum is always there, and what is older than two windows counts no more. Which request may be
-//! repeated at all is decided in `dispatch`.
+//! The retry budget of a service: how many requests may go to another worker after one died, as a
+//! share of the requests its workers get anyway, so that retries never become the main load. It is
+//! a bucket whose tokens expire: each first delivery adds a fraction of a token, a minimum is
+//! always available, and tokens older than two windows count no more. `dispatch` decides whether a
+//! request may be retried at all.
 
 use protocol::time::Tick;
 

@@ -1,6 +1,6 @@
-//! The service rate: how fast a service takes requests out of its queue, and so how long a request
-//! that must wait now will take. It is measured: the time from one request to the next that leaves
-//! a queue in which others wait, and the time that one is worked on. `transaction` admits by it.
+//! Measures how fast a service takes requests out of its queue, and estimates from it how long a
+//! new request will wait. The inputs are the time between two requests that leave a queue in which
+//! others wait, and the time a worker takes for one. `transaction` admits requests by the estimate.
 
 use protocol::time::{Micros, Tick};
 

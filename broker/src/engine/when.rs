@@ -1,6 +1,6 @@
-//! What the clock on the wall showed at a tick, with the local time zone as it was then. The
-//! reactor reads the clock and knows the zone; here is only what it said, and since when. A clock
-//! that is set, or a zone that changes to summer time, does not change what was recorded before.
+//! Converts a tick to the wall clock's time, with the local time zone valid at that tick. The
+//! reactor reads the clock and the zone and reports changes. Setting the clock, or a change to
+//! summer time, does not alter times recorded before.
 
 use super::Engine;
 use protocol::op::reply::Value;

@@ -1,4 +1,4 @@
-//! What the engine decided → what is done. One exhaustive match; it never calls the engine.
+//! Carries out the engine's actions, in one exhaustive match. It never calls the engine.
 
 use super::io::Io;
 use super::log;
@@ -7,11 +7,11 @@ use crate::engine::fact::FactKind;
 use crate::engine::input::Start;
 use crate::translate::outbound;
 
-/// A table of so many rows is written by a helper thread.
+/// An answer with this many rows or more is formatted by a helper thread.
 const LONG_ROWS: usize = 100;
 
 impl Io {
-    /// Does one thing.
+    /// Carries out one action.
     pub(super) fn apply(&mut self, action: Action) {
         match action {
             Action::Send { link, frame } => self.send(link, frame),
@@ -47,7 +47,7 @@ impl Io {
             },
             Action::Persist => self.wants_persist = true,
             Action::Source { link, head, path } => self.helpers.read_script(link, head, path),
-            // It has started when its configuration has been read and stood the test.
+            // The broker counts as started only when its configuration was read and accepted.
             Action::Record(fact)
                 if fact.kind == FactKind::BrokerStarted && self.held_dials.is_some() =>
             {
@@ -78,7 +78,7 @@ impl Io {
                     Err(why) => tracing::error!("no copy of the saved configuration: {why}"),
                 }
             }
-            // At the start the failures end the broker; later the engine has answered the operator.
+            // At the start, failures end the broker; later, the engine answers the operator itself.
             Origin::File(path) if self.held_dials.is_some() => {
                 self.failures.extend(failures.iter().map(|failure| format!("{path}: {failure}")));
             }

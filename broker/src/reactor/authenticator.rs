@@ -1,6 +1,5 @@
-//! The authenticator: it makes challenges and checks proofs of tokens for the engine, which never
-//! sees what proves a token, and proves the broker's own token to execds. What follows from a token
-//! the engine decides.
+//! Makes challenges, checks proofs of tokens, and proves the broker's own token to execds. The
+//! engine never sees a secret; it gets the result and decides what follows.
 
 use super::io::Io;
 use super::secure::Loaded;
@@ -17,45 +16,45 @@ use protocol::proof::{Challenge, Channel, Claim, Proof};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 
-/// Most reloads that wait at once.
+/// Most reloads that wait at once; further ones are refused.
 const RELOADS_MAX: usize = 64;
 
-/// The tokens that are known, and the logins that wait for a proof.
+/// The tokens in force, and the logins that wait for a proof.
 #[derive(Debug, Default)]
 pub(super) struct Authenticator {
-    /// The token file, there or not.
+    /// Path of the token file, which need not exist.
     pub(super) file: Option<PathBuf>,
     /// The file with the tokens that execds want proved, if there is one.
     pub(super) host_file: Option<PathBuf>,
     list: Option<TokenList>,
-    /// Execds that have to prove a token before they are trusted, and whether they have asked for
-    /// its proof; `None` = it is looked up, and nothing was asked yet.
+    /// Execds that must prove a token before they are trusted, and whether each has sent its
+    /// challenge; `None` = the token is still being looked up.
     unproven: BTreeMap<LinkId, Option<(Prover, bool)>>,
     challenges: BTreeMap<LinkId, IssuedChallenge>,
-    /// Who asked for a reload; the first one is under way.
+    /// Sources of the waiting reloads, in order; the first one is running.
     reloads: VecDeque<Asker>,
 }
 
 impl Authenticator {
-    /// Whether there are tokens, so that it matters who comes.
+    /// Whether tokens are in force, so that logins must prove one.
     pub(super) fn has_tokens(&self) -> bool {
         self.list.is_some()
     }
 
-    /// A link is gone.
+    /// Forgets the state of a closed link.
     pub(super) fn forget(&mut self, link: LinkId) {
         self.challenges.remove(&link);
         self.unproven.remove(&link);
     }
 
-    /// A hello goes to an execd when the token to name in it is found: until it has proved that
-    /// token, nothing that it says is trusted.
+    /// Distrusts an execd from now on: the hello is sent once its token is looked up, and until the
+    /// execd has proved that token, nothing that it sends is trusted.
     pub(super) fn require_proof(&mut self, link: LinkId) {
         self.unproven.insert(link, None);
     }
 
-    /// Whether an execd that says welcome is the right one: it has proved the token that was named
-    /// to it, or none was.
+    /// Whether an execd that sends its welcome is trusted: it proved the token named in the hello,
+    /// or the hello named none.
     pub(super) fn is_right(&mut self, link: LinkId, welcome: &ExecWelcome) -> bool {
         let is_right = match self.unproven.get(&link) {
             None => true,
@@ -80,7 +79,7 @@ impl Authenticator {
 }
 
 impl Io {
-    /// Sends the challenge to a token.
+    /// Sends a challenge to a login that named a token.
     pub(super) fn challenge(
         &mut self,
         link: LinkId,
@@ -105,18 +104,18 @@ impl Io {
         }
     }
 
-    /// What proofs on a link are bound to; `None` = it has no TLS.
+    /// The TLS channel that proofs on a link are bound to; `None` = the link has no TLS.
     fn channel(&mut self, link: LinkId) -> Result<Option<Channel>, String> {
         self.links.get(link).map_or(Ok(None), |conn| conn.stream.channel())
     }
 
-    /// Checks the answer to a challenge.
+    /// Checks the proof that answers a challenge, and tells the engine the result.
     pub(super) fn verify(&mut self, link: LinkId, proof: &Proof) {
         let proven = self.authenticator.verify(link, proof);
         self.tell(Some(link), Input::Proven { link, proven });
     }
 
-    /// Says hello to an execd, now that its token is found, or not.
+    /// Sends the hello to an execd after its token was looked up; tells the engine if that failed.
     pub(super) fn greet(
         &mut self,
         link: LinkId,
@@ -140,16 +139,15 @@ impl Io {
         }
     }
 
-    /// Has an execd's challenge answered.
+    /// Has a helper compute the answer to an execd's challenge.
     pub(super) fn prove(&mut self, link: LinkId, challenge: Challenge) {
-        // An answer is dear: there is one for each login.
+        // Computing a proof is expensive (Argon2), so a link gets one only.
         let known = match self.authenticator.unproven.get_mut(&link) {
             None | Some(None) => Err("a challenge came, and no token was named".to_owned()),
             Some(Some((_, true))) => Err("a second challenge came in one login".to_owned()),
             Some(Some((prover, is_asked))) => {
                 *is_asked = true;
-                // One stays here: until the answer is there, whoever says welcome is not the right
-                // one.
+                // The entry stays: until the proof is made, a welcome on this link is not trusted.
                 Ok(prover.clone())
             }
         };
@@ -159,7 +157,7 @@ impl Io {
         }
     }
 
-    /// The answer to an execd's challenge is there, or not.
+    /// Sends the computed proof to an execd, or tells the engine why it could not be made.
     pub(super) fn proved(&mut self, link: LinkId, prover: Prover, proof: Result<Proof, String>) {
         match proof {
             Ok(proof) if self.links.get(link).is_some() => {
@@ -171,8 +169,8 @@ impl Io {
         }
     }
 
-    /// Has the certificates and the token file read again, whichever there are. One reload after
-    /// the other: what was read earlier never comes into force later.
+    /// Reads the certificates and the token file again, if there are any. Reloads run one after
+    /// another, so that an older file never replaces a newer one.
     pub(super) fn reload(&mut self, asker: Asker) {
         if self.authenticator.reloads.len() >= RELOADS_MAX {
             let why = format!("{RELOADS_MAX} reloads wait already; try again later");
@@ -202,15 +200,15 @@ impl Io {
         }
     }
 
-    /// The token file, if none is there and none was. Those that are in force are not forgotten
-    /// with their file.
+    /// The path of the token file if it does not exist and no tokens are in force. Deleting the
+    /// file does not take tokens out of force.
     fn missing_tokens(&self) -> Option<String> {
         let file = self.authenticator.file.as_ref().filter(|_| !self.authenticator.has_tokens())?;
         let is_missing = matches!(private::is_there(file), Ok(false));
         is_missing.then(|| file.display().to_string())
     }
 
-    /// A reload is done: the next one, if one waits.
+    /// Ends a reload and begins the next one that waits.
     fn end_reload(&mut self) {
         self.authenticator.reloads.pop_front();
         if let Some(next) = self.authenticator.reloads.front() {
@@ -218,10 +216,11 @@ impl Io {
         }
     }
 
-    /// The certificates were read, or not: then those in use stay. The tokens are next.
+    /// Takes new certificates into use, or keeps the old ones if reading failed; then reads the
+    /// tokens.
     pub(super) fn certificates_read(&mut self, asker: Asker, loaded: Loaded) {
         let found = self.secure.put(loaded);
-        // There need be no tokens.
+        // A broker without tokens is allowed.
         let has_file = self.authenticator.file.is_some() && self.missing_tokens().is_none();
         let more = self.authenticator.has_tokens() || has_file;
         self.tell(None, Input::CertificatesRead { asker, found, more });
@@ -242,13 +241,13 @@ impl Io {
         }
     }
 
-    /// The token file was read at a reload, or not: then those in force stay.
+    /// Ends a reload with the new tokens, or keeps the old ones if reading failed.
     pub(super) fn tokens_read(&mut self, asker: Asker, list: Result<TokenList, String>) {
         self.put_tokens(asker, list);
         self.end_reload();
     }
 
-    /// The tokens come into force, at the start and at a reload.
+    /// Puts tokens into force, at the start or at a reload.
     pub(super) fn put_tokens(&mut self, asker: Asker, list: Result<TokenList, String>) {
         let tokens = list.map(|list| {
             let file = self.authenticator.file.as_ref().map(|file| file.display().to_string());

@@ -1,28 +1,27 @@
-//! Buffers for large bodies and for the rests of frames, used again and again. The loop owns them;
-//! a connection has one only while a frame of it is under way. So a large request costs no
-//! allocation in the steady state. Small bodies are in `small_bodies`.
+//! Reuses buffers for large bodies and for incomplete frames. The loop owns them; a connection
+//! holds one only while it receives a frame. So a large request allocates nothing in the steady
+//! state. Small bodies are in `small_bodies`.
 
 use super::frame_reader::LargeFrame;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
-/// The smallest buffer; others are twice, four times … as large.
+/// Size of the smallest buffer in bytes; each further size is twice the one before.
 const SIZE_MIN: usize = 8 * 1024;
-/// A larger body gets memory of its exact size, which goes when it goes.
+/// A body of more bytes gets memory of its exact size, which is freed with it.
 const SIZE_MAX: usize = 1024 * 1024;
-/// Most bytes that stand by or are lent out with a way back.
+/// Most bytes of all buffers that are spare or lent to bodies and tracked in `lent`.
 const BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Most spares of the other kinds.
+/// Most spare tails, and most spare boxes of large frames.
 const SPARES_MAX: usize = 64;
 
 /// Buffers and boxes that are used again.
 #[derive(Debug, Default)]
 pub struct BufferPool {
-    /// Every buffer once given out as a body, the longest ago first. One that nobody else holds any
-    /// more can be written again.
+    /// All buffers lent to bodies, the oldest first. A buffer whose body is dropped can be reused.
     lent: VecDeque<Bytes>,
     lent_bytes: usize,
-    /// Something was taken since the last look.
+    /// A buffer was taken since the last call of [`is_idle`](Self::is_idle).
     is_used: bool,
     tails: Vec<Vec<u8>>,
     #[expect(clippy::vec_box, reason = "the boxes are what is kept")]
@@ -30,7 +29,7 @@ pub struct BufferPool {
 }
 
 impl BufferPool {
-    /// How many bytes the buffer for so many has.
+    /// Size of the buffer for a body of `len` bytes.
     pub(super) const fn size_for(len: usize) -> usize {
         if len > SIZE_MAX {
             return len;
@@ -39,10 +38,11 @@ impl BufferPool {
         if size < SIZE_MIN { SIZE_MIN } else { size }
     }
 
-    /// A buffer of at least this many bytes, with anything in it.
+    /// Returns a buffer of at least `len` bytes. Its content is undefined but initialised.
     pub(super) fn take(&mut self, len: usize) -> BytesMut {
         if len > SIZE_MAX {
-            // Zeroed by the system, page by page as bytes come: a header alone costs no memory.
+            // The system zeroes each page at its first use, so an announced body takes no memory
+            // before its bytes arrive.
             return BytesMut::zeroed(len);
         }
         self.is_used = true;
@@ -50,11 +50,12 @@ impl BufferPool {
         let found = self.lent.iter().position(|one| one.len() == size && one.is_unique());
         if let Some(lent) = found.and_then(|index| self.lent.remove(index)) {
             self.lent_bytes -= size;
-            // It is this one's alone, as was just seen; else it is a copy, which is as good.
+            // The check above found no other holder, so this takes the memory over; a copy would be
+            // correct, too.
             return lent.try_into_mut().unwrap_or_else(|lent| BytesMut::from(&lent[..]));
         }
         let mut fresh = BytesMut::zeroed(size);
-        // Makes it one that can be shared and taken back without another allocation.
+        // Splitting makes `BytesMut` allocate its shared state now and not at each `freeze`.
         drop(fresh.split_off(size));
         fresh
     }
@@ -68,7 +69,7 @@ impl BufferPool {
         }
         let body = whole.slice(..len);
         while self.lent_bytes + size > BYTES_MAX {
-            // Whoever still holds it frees it.
+            // Its last holder frees it.
             let Some(oldest) = self.lent.pop_front() else { break };
             self.lent_bytes -= oldest.len();
         }
@@ -84,14 +85,15 @@ impl BufferPool {
         self.lend(buffer, bytes.len())
     }
 
-    /// A copy of these bytes that comes back with [`give_tail`](Self::give_tail).
+    /// Copies the bytes of an incomplete frame to a buffer; [`give_tail`](Self::give_tail) returns
+    /// it.
     pub(super) fn tail(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut tail = self.tails.pop().unwrap_or_default();
         tail.extend_from_slice(bytes);
         tail
     }
 
-    /// Takes a tail back.
+    /// Takes back the buffer of an incomplete frame, for reuse.
     pub(super) fn give_tail(&mut self, mut tail: Vec<u8>) {
         if (1..=2 * super::frame_reader::TAIL_BYTES_MAX).contains(&tail.capacity())
             && self.tails.len() < SPARES_MAX
@@ -101,7 +103,7 @@ impl BufferPool {
         }
     }
 
-    /// A box with this frame.
+    /// Boxes a large frame, in a spare box if there is one.
     pub(super) fn large_frame(&mut self, frame: LargeFrame) -> Box<LargeFrame> {
         match self.large_frames.pop() {
             Some(mut old) => {
@@ -112,20 +114,20 @@ impl BufferPool {
         }
     }
 
-    /// Takes such a box back.
+    /// Takes back the box of a large frame, for reuse.
     pub(super) fn give_large_frame(&mut self, frame: Box<LargeFrame>) {
         if self.large_frames.len() < SPARES_MAX {
             self.large_frames.push(frame);
         }
     }
 
-    /// Whether something stands by and nothing was taken since the last time this was asked.
+    /// Whether there are spare buffers and none was taken since the last call.
     pub(super) fn is_idle(&mut self) -> bool {
         let was_used = std::mem::take(&mut self.is_used);
         !was_used && (self.lent_bytes > 0 || !self.tails.is_empty())
     }
 
-    /// Gives back everything that stands by.
+    /// Frees all spare buffers.
     pub(super) fn clear(&mut self) {
         *self = Self::default();
     }

@@ -1,25 +1,25 @@
-//! The only place that reads a clock. Everything else is given a [`Tick`], and told what the clock
-//! on the wall shows when that is not what it would be by the ticks.
+//! Reads the clocks; no other file of the broker does. Other modules get a [`Tick`]. The engine is
+//! told the wall clock's time when it differs from what the ticks predict.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use protocol::time::{Micros, Tick, Wall};
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-/// How often the clock on the wall is compared with the ticks, at most.
+/// Least time between two comparisons of the wall clock with the ticks.
 const COMPARE_US: u64 = 100_000;
-/// What it may differ without being told.
+/// Difference up to which the wall clock counts as unchanged.
 const DIFFERENCE_MS: u64 = 20;
-/// Local time changes at a full minute at the earliest.
+/// Offsets of local time change only at full minutes.
 const MINUTE_MS: u64 = 60_000;
 
 /// Time since the start of the program.
 #[derive(Debug)]
 pub(super) struct Clock {
     start: Instant,
-    /// What the clock showed at a tick, as it was told last.
+    /// A tick and the wall clock's time at it, as last told to the engine.
     told: (Tick, Wall),
-    /// When it was compared.
+    /// Tick of the last comparison.
     compared: Tick,
 }
 
@@ -38,13 +38,13 @@ impl Clock {
         Tick(whole(self.start.elapsed().as_micros()))
     }
 
-    /// What the clock on the wall showed when it was told last.
+    /// The wall clock's time as last told to the engine.
     pub(super) const fn told(&self) -> Wall {
         self.told.1
     }
 
-    /// What the clock shows, if it is not what was to be expected: it was set, the machine slept,
-    /// or summer time began.
+    /// The wall clock's time, if it differs from what the ticks predict: it was set, the machine
+    /// slept, or summer time began.
     #[inline]
     pub(super) fn change(&mut self, now: Tick) -> Option<Wall> {
         if now.since(self.compared) < Micros(COMPARE_US) {
@@ -63,7 +63,7 @@ impl Clock {
         if !is_set && epoch_ms / MINUTE_MS == minute {
             return None;
         }
-        // The machine's zone may have changed, too; jiff looks every few minutes.
+        // The machine's time zone may have changed, too; jiff checks that every few minutes.
         let wall = Wall { epoch_ms, offset_secs: offset(&TimeZone::system(), epoch_ms) };
         if !is_set && wall.offset_secs == told.offset_secs {
             return None;
@@ -96,7 +96,7 @@ mod tests {
     fn only_what_was_not_expected_is_told() {
         let mut clock = Clock::start();
         assert_eq!(clock.change(Tick(COMPARE_US - 1)), None);
-        // As if the machine had slept: the clock went on, the ticks did not.
+        // Simulates a machine that slept: the wall clock went on, the ticks did not.
         clock.told.1.epoch_ms -= 3_600_000;
         let wall = clock.change(Tick(COMPARE_US)).expect("an hour is missing");
         assert!(wall.epoch_ms.abs_diff(epoch_ms()) < 1000);

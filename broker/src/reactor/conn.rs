@@ -1,5 +1,5 @@
-//! One connection as the loop knows it: its socket, what came and is not understood yet, what waits
-//! to be sent. An idle connection owns no buffer. How bytes become frames: `frame_reader`.
+//! One connection: its socket, the received bytes that make no whole frame yet, and the bytes that
+//! wait to be sent. An idle connection owns no buffer.
 
 use super::frame_reader::{FrameReader, end_of};
 use super::liveness::PeerLiveness;
@@ -12,29 +12,30 @@ use protocol::names::HostName;
 use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 
-/// Where a connection is in its life.
+/// The phases of a connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Phase {
-    /// A dial is under way to this host; it fails at this moment.
+    /// The connection to a host is being established.
     Dialling {
-        /// Which host.
+        /// The host that is dialled.
         host: HostName,
-        /// When it fails.
+        /// The dial fails at this tick.
         until: Tick,
     },
-    /// Frames come and go.
+    /// Frames are received and sent.
     Open,
-    /// Garbage came: nothing more is read, what waits is still sent.
+    /// The peer sent a malformed frame: nothing more is read; the outbox is still sent.
     Deaf,
-    /// The engine has closed it: what waits is sent until then.
+    /// The engine closed it: the outbox is still sent, for a limited time.
     Closing {
-        /// Until when.
+        /// The connection is dropped at this tick, whatever is left to send.
         until: Tick,
     },
-    /// All is sent; what still comes is thrown away, so that the peer sees the last frame and not a
-    /// reset.
+    /// All is sent. Received bytes are discarded until the peer closes, because closing a socket
+    /// with unread bytes sends a reset, which can destroy the last frame at the peer (RFC 1122,
+    /// 4.2.2.13).
     Lingering {
-        /// Until when.
+        /// The connection is dropped at this tick, closed by the peer or not.
         until: Tick,
     },
 }
@@ -42,62 +43,60 @@ pub(super) enum Phase {
 /// One connection.
 #[derive(Debug)]
 pub(super) struct Conn {
-    /// The socket.
     pub(super) stream: Stream,
-    /// Who is at the other end.
+    /// The role of the peer, known from the listener or the dial.
     pub(super) role: Role,
-    /// Where it is in its life.
     pub(super) phase: Phase,
-    /// What waits to be sent.
+    /// Bytes that wait to be sent.
     pub(super) outbox: Outbox,
-    /// When it last took bytes, while some wait.
+    /// When the socket last accepted bytes; valid while the outbox is not empty.
     pub(super) progress_at: Tick,
-    /// What came.
+    /// Received bytes that have not been given on as frames.
     pub(super) reader: FrameReader,
-    /// Bytes set aside for its large frame that has come in part.
+    /// Bytes reserved for its incomplete large frame, part of the sum in `partial_frames`; 0 =
+    /// none.
     pub(super) counted: usize,
-    /// The engine wants nothing from it for now.
+    /// The engine paused reading (back-pressure).
     pub(super) is_paused: bool,
-    /// It stands in the list of those to be read again.
+    /// It is in the list of connections to read again.
     pub(super) is_listed: bool,
-    /// It stands in the list of those to be flushed.
+    /// It is in the list of connections to flush.
     pub(super) is_dirty: bool,
-    /// It stands in the list of those that took not all.
+    /// It is in the list of connections whose socket did not accept everything.
     pub(super) is_waiting: bool,
     /// More than `outbox_bytes_high` waited at the last flush.
     pub(super) is_congested: bool,
-    /// `OutboxFull` or `Stalled` was told.
+    /// The engine has been told `OutboxFull` or `Stalled`.
     pub(super) is_told: bool,
-    /// It broke, so: nothing more is sent, what came is still read.
+    /// How the connection broke, if it did: nothing more is sent, received bytes are still read.
     pub(super) broken: Option<Close>,
     /// When it was last read.
     pub(super) heard_at: Tick,
-    /// The peer is on another machine.
+    /// The peer is on another machine, so `liveness` watches it.
     pub(super) is_remote: bool,
-    /// Whether its machine answers, as far as was asked.
+    /// What `liveness` knows of that machine; only used if `is_remote`.
     pub(super) liveness: PeerLiveness,
-    /// It is to be shut for writing when all is sent.
+    /// The write side is to be shut when the outbox is empty.
     pub(super) is_shutting: bool,
-    /// It was never let in: the error in its outbox says why.
+    /// It was refused at accept; the outbox holds the error.
     pub(super) is_refused: bool,
-    /// The peers that it shares queues with.
+    /// The peer group that it shares turns with before its login (`pre_login`).
     pub(super) peer_group: PeerGroup,
-    /// In which queue it waits before its login.
+    /// The queue of `pre_login` it waits in; `None` = in none.
     pub(super) queued: Option<Queued>,
-    /// A step of its handshake was done.
+    /// At least one step of its TLS handshake is done.
     pub(super) is_begun: bool,
 }
 
 impl Conn {
-    /// Whether it is a client for whom much waits.
+    /// Whether it is a client with more than the high mark in its outbox.
     pub(super) fn is_crowding(&self, high: usize) -> bool {
         self.role == Role::Client && self.outbox.bytes() > high
     }
 
-    /// The worst that is known of how it ended, when a read has come to its end: what a write or
-    /// the kernel's timers found out before, half a frame, or an error that the read did not give.
-    /// (After a FIN the kernel reports a reset to writers alone; and an error that a write got is
-    /// not told again.)
+    /// How the connection ended, once a read reached its end: the worst of a broken write or kernel
+    /// timer (`broken`), an incomplete frame, and an error that the read did not report. After a
+    /// FIN the kernel reports a reset only to writers, and it reports an error only once.
     pub(super) fn worst_known(&self) -> Close {
         let part = if self.reader.has_partial() { Close::Torn } else { Close::Eof };
         let error = match self.stream.take_error() {
@@ -107,7 +106,7 @@ impl Conn {
         part.max(error).max(self.broken.unwrap_or(Close::Eof))
     }
 
-    /// A connection that is open.
+    /// Makes a connection in the phase `Open`.
     pub(super) fn new(stream: Stream, role: Role) -> Self {
         Self {
             is_remote: stream.is_remote(),

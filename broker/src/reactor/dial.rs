@@ -1,5 +1,5 @@
-//! Connecting to the execd of a host, with a time limit, without waiting for it. The built-in one
-//! is started when nobody answers at its socket. Not how often to try again: that is the engine's.
+//! Connects to the execd of a host without blocking, with a time limit, and starts the built-in
+//! execd when nobody answers at its socket. The engine decides when to dial again.
 
 use super::conn::{Conn, Phase};
 use super::io::Io;
@@ -16,16 +16,16 @@ use protocol::time::Tick;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 
-/// How long a dial may take.
+/// Time limit of a dial.
 pub(super) const DIAL_MS: u64 = 2000;
-/// How often the built-in execd is tried while it starts.
+/// Time between two dials to the built-in execd while it starts.
 const LOCAL_EVERY_MS: u64 = 5;
 
 /// A dial to the built-in execd, to be tried again.
 #[derive(Clone, Debug)]
 pub(super) struct Redial {
     host: HostName,
-    /// When to try.
+    /// The next dial begins at this tick.
     pub(super) at: Tick,
     until: Tick,
 }
@@ -111,8 +111,8 @@ impl Io {
         }
     }
 
-    /// A socket of a dial became ready: is it through? The engine is to be told so before it gets
-    /// what came on the connection, which may have ended already.
+    /// Checks a dialling socket that became ready. Returns the input for the engine, which must
+    /// come before the inputs of received frames; the connection may have ended already.
     pub(super) fn dial_ready(&mut self, link: LinkId) -> Option<Input> {
         let conn = self.links.get(link)?;
         let Phase::Dialling { host, .. } = &conn.phase else {
@@ -182,12 +182,12 @@ impl Io {
     }
 }
 
-/// The host of `HOST:PORT`, which its certificate must be for.
+/// The host part of `HOST:PORT`; its certificate must name it.
 fn name(address: &str) -> &str {
     address.rsplit_once(':').map_or(address, |(host, _)| host)
 }
 
-/// An address that needs no look-up.
+/// Parses a numeric address, which needs no look-up.
 fn numeric(address: &str) -> Option<SocketAddr> {
     match ParsedAddress::parse(address).ok()? {
         ParsedAddress::Tcp(host_port) | ParsedAddress::Tls(host_port) => {

@@ -1,5 +1,5 @@
-//! What is due in the reactor: closings that take too long, dials nobody answers, connections that
-//! take nothing. Not the engine's deadlines, which it keeps itself.
+//! The reactor's own timeouts: closings that take too long, dials without an answer, connections
+//! that accept no bytes. The engine keeps its deadlines itself.
 
 use super::conn::Phase;
 use super::dial::DIAL_MS;
@@ -10,17 +10,18 @@ use protocol::time::{Micros, Tick};
 use std::cmp::Reverse;
 use std::mem;
 
-/// Whoever comes so much later than something was due was stopped, or its machine was.
+/// If a turn begins this much later than something was due, the process or its machine stood still.
 const STANDSTILL: Micros = Micros::from_millis(250);
 
 impl Io {
-    /// Has a link looked at at this moment.
+    /// Schedules a check of a link at this tick.
     pub(super) fn watch_deadline(&mut self, at: Tick, link: LinkId) {
         self.deadlines.push(Reverse((at, link)));
     }
 
-    /// Something was due at this moment, and it is much later: this process stood still. Peers had
-    /// no chance to take anything from it, nor to be heard.
+    /// Called with the tick at which something was due. If `now` is much later, this process stood
+    /// still: all timeouts of peers are extended by that time, because they had no chance to send
+    /// or to receive anything.
     pub(super) fn excuse_standstill(&mut self, due: Tick) {
         let late = self.now.since(due);
         if late < STANDSTILL {
@@ -43,7 +44,7 @@ impl Io {
         self.deadlines.extend(watched);
     }
 
-    /// When the reactor has something to do next.
+    /// Tick of the reactor's next timeout; `None` = there is none.
     pub(super) fn next_due(&self) -> Option<Tick> {
         let deadline = self.deadlines.peek().map(|Reverse((at, _))| *at);
         let redial = self.redials.iter().map(|redial| redial.at).min();
@@ -52,7 +53,7 @@ impl Io {
         looks.into_iter().chain([deadline, redial]).flatten().min()
     }
 
-    /// Does what is due.
+    /// Handles all timeouts that have passed.
     pub(super) fn due(&mut self) {
         if !self.redials.is_empty() {
             self.redial();
@@ -83,7 +84,8 @@ impl Io {
                 self.drop_link(link);
                 self.refused(host, format!("no answer within {DIAL_MS} ms"));
             }
-            // It went on to another phase meanwhile, which has its own deadline, or it is gone.
+            // The entry is stale: the connection is gone, or in another phase with its own
+            // deadline.
             Some(
                 Phase::Open
                 | Phase::Deaf
@@ -95,7 +97,7 @@ impl Io {
         }
     }
 
-    /// Looks at the links that take not all: which of them takes nothing?
+    /// Checks the links with unsent bytes, and reports those that accepted none for too long.
     fn sweep(&mut self) {
         let (now, patience) = (self.now, Micros::from_millis(self.limits.stall_ms));
         let mut list = mem::take(&mut self.waiting);

@@ -1,6 +1,6 @@
-//! What came from one connection: bytes → frames, without a copy for those that are whole. Reads go
-//! into the loop's buffer; only the rest of a frame stays here. Not what a frame means:
-//! `translate`. Public for the fuzzer alone, which gives it streams cut anywhere.
+//! Splits the bytes of one connection into frames; a frame that arrives whole is not copied. Reads
+//! go into the loop's buffer, and only an incomplete frame is kept here. The module is public for
+//! the fuzzer, which feeds it streams cut at any byte.
 
 use super::buffer_pool::BufferPool;
 use crate::engine::input::Close;
@@ -20,7 +20,7 @@ const PRE_LOGIN_BYTES_MAX: u32 = 64 * 1024;
 /// Most bytes of one large body taken in one read.
 const LARGE_READ_MAX: usize = 1024 * 1024;
 
-/// A frame too large to wait in the loop's buffer, on its way into its own.
+/// A frame too large for the loop's buffer, which is received into a buffer of its own.
 #[derive(Debug)]
 pub struct LargeFrame {
     kind: Kind,
@@ -33,23 +33,23 @@ pub struct LargeFrame {
 /// Reads frames from one connection, and keeps what came and is not given on yet.
 #[derive(Debug, Default)]
 pub struct FrameReader {
-    /// The system said that bytes are there, and they are not all read.
+    /// The system reported bytes that are not all read.
     pub is_readable: bool,
-    /// The system said that the peer closed: read to the end, a short read proves nothing.
+    /// The system reported that the peer closed: read to the end, even after a short read.
     pub is_hung_up: bool,
     /// Its login was accepted: it may send large frames.
     pub is_known: bool,
-    /// The last look gave bytes.
+    /// The last read returned bytes.
     pub has_heard: bool,
-    /// The connection ended so, but what came before may not all be given on yet.
+    /// How the connection ended; received frames may still wait to be given on.
     pub ended: Option<Close>,
     tail: Vec<u8>,
     large: Option<Box<LargeFrame>>,
-    /// Bytes of a body that is not wanted, still to be thrown away.
+    /// Bytes of a refused body that are still to be discarded.
     skip: usize,
-    /// Bytes of it that came.
+    /// Bytes received of the incomplete frame.
     passed: usize,
-    /// How often a look at this connection found the frame that is there in part.
+    /// Number of checks of `partial_frames` that found the present frame incomplete.
     pub looks: u32,
 }
 
@@ -62,7 +62,7 @@ pub enum NextFrame {
     Partial,
     /// The header and part of the body of a large frame.
     Large(Kind, Header),
-    /// No frame.
+    /// A malformed frame.
     Invalid(WireError),
 }
 

@@ -1,6 +1,6 @@
-//! Helper threads for the few things that may block (a name to resolve, a file to read, a disk to
-//! sync), and the channel on which their results come back into the loop. Handshakes have threads
-//! of their own (`pre_login`).
+//! Helper threads for work that may block (resolving a name, reading a file, syncing a disk), and
+//! the channel that brings their results to the loop. `pre_login` has threads of its own for TLS
+//! handshakes.
 
 use super::authenticator::Authenticator;
 use super::secure::Loaded;
@@ -33,75 +33,75 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use tls::session::Session;
 
-/// Most helper threads at once; what would need more is refused.
+/// Most helper threads at once; further jobs are refused.
 const THREADS_MAX: usize = 16;
 /// What a helper thread hands back to the loop.
 #[derive(Debug)]
 pub(super) enum HelperResult {
     /// The address of a host to dial, or why there is none.
     Address {
-        /// Which host.
+        /// The host to dial.
         host: HostName,
         /// Its address as the operator wrote it.
         text: String,
-        /// Where it is.
+        /// The resolved address, or the text of the error.
         address: Result<SocketAddr, String>,
     },
-    /// The file of a `source`.
+    /// The file of the operator's command `source` was read.
     Script {
-        /// The operator's link.
+        /// The link of the operator, who may have left meanwhile.
         link: LinkId,
-        /// The header of its command.
+        /// The header of the command, for the answer.
         head: Header,
-        /// The file.
+        /// The path as the operator wrote it.
         path: String,
         /// Its text, or why it can't be read.
         script: Result<String, String>,
     },
-    /// The certificates.
+    /// The certificates and keys were read again.
     Certificates {
-        /// Who wants to know.
+        /// The source of the reload: an operator's command or SIGHUP.
         asker: Asker,
-        /// What was read.
+        /// For each side the files' contents, or an error.
         loaded: Box<Loaded>,
     },
-    /// The token file.
+    /// The token file was read again.
     Tokens {
-        /// Who wants to know.
+        /// The source of the reload: an operator's command or SIGHUP.
         asker: Asker,
-        /// What stands in it, or why it can't be read.
+        /// Its tokens, or the text of the error.
         list: Result<TokenList, String>,
     },
-    /// The token of a host, to say hello with; `None` = there is none.
+    /// The broker's token for a host was read, so that the hello can be sent.
     Greeting {
-        /// Its execd's link.
+        /// The link of the host's execd.
         link: LinkId,
-        /// The hello without a token.
+        /// The hello, still without a token.
         hello: ExecHello,
-        /// The token's prover, or why there is none.
+        /// The prover of the token; `Ok(None)` = no token is configured for this host.
         prover: Result<Option<Prover>, String>,
     },
     /// The answer to an execd's challenge, or why there is none.
     Proof {
         /// The execd's link.
         link: LinkId,
-        /// What checks the execd's own proof.
+        /// Checks the proof that the execd sends in return.
         prover: Prover,
         /// The answer.
         proof: Result<Proof, String>,
     },
-    /// A long answer is written.
+    /// A long answer to an operator is formatted.
     Answer {
         /// The operator's link.
         link: LinkId,
         /// The answer.
         frame: Frame,
     },
-    /// A step of a TLS handshake is done.
+    /// One step of a TLS handshake is done.
     Handshake {
-        /// Of which connection.
+        /// The connection that the session belongs to.
         link: LinkId,
-        /// Its session.
+        /// The session, which the connection lent to the helper.
         session: Box<Session>,
     },
     /// The configuration is written but could not be brought to the disk.
@@ -118,7 +118,7 @@ pub(super) struct ResultSender {
 impl ResultSender {
     /// Wakes the loop with a result.
     pub(super) fn tell(&self, result: HelperResult) {
-        // The loop ends before its helpers: then nobody listens, and that is right.
+        // The send fails only when the loop has ended; then the result is not needed.
         let _ = self.sender.send(result);
         let _ = self.waker.wake();
     }
@@ -134,7 +134,7 @@ pub(super) struct Helpers {
 }
 
 impl Helpers {
-    /// No helper runs yet.
+    /// Makes the channel; no helper runs yet.
     pub(super) fn new(waker: Waker) -> Self {
         Self { waker: Arc::new(waker), results: unbounded(), running: Arc::default(), sync: None }
     }
@@ -149,7 +149,7 @@ impl Helpers {
         self.result_sender().tell(result);
     }
 
-    /// What came from helpers since the last call.
+    /// Takes the results that arrived since the last call.
     pub(super) fn results(&self) -> Vec<HelperResult> {
         self.results.1.try_iter().collect()
     }
@@ -174,7 +174,7 @@ impl Helpers {
         });
     }
 
-    /// Writes a long answer.
+    /// Formats a long answer on a helper thread.
     pub(super) fn write(&self, link: LinkId, head: Header, reply: Box<OpReply>, format: Format) {
         let error = ErrorBody::new(ErrorCode::Refused, too_many());
         let failed = HelperResult::Answer { link, frame: Frame::Error { head, error } };
@@ -184,7 +184,8 @@ impl Helpers {
         });
     }
 
-    /// Reads the certificates.
+    /// Reads all certificate and key files on a helper thread; the result is
+    /// [`HelperResult::Certificates`].
     pub(super) fn read_certificates(&self, asker: Asker, files: TlsFiles) {
         let loaded = Box::new(Loaded::failed(&files, &too_many()));
         self.spawn("isectd-certs", HelperResult::Certificates { asker, loaded }, move || {
@@ -201,7 +202,7 @@ impl Helpers {
         });
     }
 
-    /// Finds the token to say hello to a host with.
+    /// Looks up the token to name in the hello to a host.
     pub(super) fn greet(&self, link: LinkId, hello: ExecHello, authenticator: &Authenticator) {
         let Some(file) = authenticator.host_file.clone() else {
             let _ = self.results.0.send(HelperResult::Greeting { link, hello, prover: Ok(None) });
@@ -218,7 +219,8 @@ impl Helpers {
         });
     }
 
-    /// Answers an execd's challenge: that is dear.
+    /// Computes the answer to an execd's challenge on a helper thread, because it takes long
+    /// (Argon2).
     pub(super) fn prove(
         &self,
         link: LinkId,
@@ -245,7 +247,7 @@ impl Helpers {
             let work = move || {
                 let result = work();
                 running.fetch_sub(1, Ordering::Relaxed);
-                // The loop ends before its helpers: then nobody listens, and that is right.
+                // The send fails only when the loop has ended; then the result is not needed.
                 let _ = sender.send(result);
                 let _ = waker.wake();
             };
@@ -258,14 +260,15 @@ impl Helpers {
         let _ = self.waker.wake();
     }
 
-    /// Brings the saved configuration to the disk, some time soon. Calls that come while it is busy
-    /// become one.
+    /// Syncs the saved configuration to the disk in the background. Calls during a sync are merged
+    /// to one further sync.
     pub(super) fn sync(&mut self, paths: &Paths) {
         let sync = self.sync.get_or_insert_with(|| {
             let (jobs, work) = bounded(1);
             let (sender, waker) = (self.results.0.clone(), Arc::clone(&self.waker));
             let paths = paths.clone();
-            // Without the thread the file is written all the same, only later to the disk.
+            // If the thread can't start, the file is written all the same; the kernel syncs it
+            // later.
             let _ = thread::Builder::new().name("isectd-sync".to_owned()).spawn(move || {
                 for () in work {
                     if let Err(why) = sync_paths(&paths) {
@@ -302,7 +305,7 @@ fn sync_paths(paths: &Paths) -> Result<(), String> {
     for path in [paths.config(), paths.dir.clone()] {
         let synced = File::open(&path).and_then(|file| file.sync_all());
         match synced {
-            // Written anew and renamed meanwhile: the next round syncs it.
+            // The file was replaced meanwhile; the next round syncs the new one.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Ok(()) => {}
             Err(error) => return Err(format!("{}: {error}", path.display())),

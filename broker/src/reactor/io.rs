@@ -1,5 +1,5 @@
-//! The reactor's I/O: everything that an action may touch, from connections to helper threads, what
-//! waits to be written, what is to be told to the engine. It never calls the engine.
+//! Everything that an action may touch: connections, outboxes, helper threads, and the list of
+//! inputs for the engine. It never calls the engine.
 
 use super::authenticator::Authenticator;
 use super::conn::Phase;
@@ -36,26 +36,26 @@ use std::time::Duration;
 /// How long a closed connection may take to read what was sent last.
 const LINGER_MS: u64 = 1000;
 
-/// The settings that the reactor itself obeys.
+/// The settings that limit the reactor; the engine has the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Limits {
-    /// Most bytes in a body.
+    /// Most bytes in a body (`body_bytes_max`).
     pub(super) body: usize,
     high: usize,
     most: usize,
     /// Most bytes waiting for all clients.
     all: usize,
-    /// Most bytes of frames of clients that came in part.
+    /// Most bytes of all clients' incomplete frames.
     pub(super) inboxes: usize,
-    /// Time for a frame to come.
+    /// Time limit for receiving a frame (`frame_ms`), in milliseconds.
     pub(super) frame_ms: u64,
     pub(super) stall_ms: u64,
-    /// How long another machine may acknowledge nothing.
+    /// Time after which a machine that acknowledges nothing counts as gone (`silence_ms`).
     pub(super) silence: Duration,
 }
 
 impl Limits {
-    /// Those in force.
+    /// Reads the limits from the settings in force.
     pub(super) fn of(settings: &Settings) -> Self {
         let size = |setting| usize::try_from(settings.get(setting)).unwrap_or(usize::MAX);
         let body = size(Setting::BodyBytesMax);
@@ -75,19 +75,19 @@ impl Limits {
 /// Everything of the reactor that an action may touch.
 #[derive(Debug)]
 pub(super) struct Io {
-    /// The moment of this turn.
+    /// Time of this turn, read once at its beginning.
     pub(super) now: Tick,
-    /// Where sockets are registered.
+    /// mio's registry, which adds sockets to the poll.
     pub(super) registry: Registry,
     /// Every connection.
     pub(super) links: Links,
-    /// Small bodies that came.
+    /// Memory for small bodies.
     pub(super) small_bodies: SmallBodies,
-    /// Buffers of outboxes.
+    /// Spare buffers for outboxes.
     pub(super) outbox_pool: OutboxPool,
-    /// Frames that came in part.
+    /// Limits on incomplete frames.
     pub(super) partial_frames: PartialFrames,
-    /// Which connections are accepted.
+    /// The limits on accepted connections, and their state.
     pub(super) acceptor: Acceptor,
     /// Connections that wait before their login.
     pub(super) pre_login: PreLogin,
@@ -103,35 +103,35 @@ pub(super) struct Io {
     pub(super) local: Option<Local>,
     /// The settings the reactor obeys.
     pub(super) limits: Limits,
-    /// What is to be told to the engine; of a link only while it is open.
+    /// Inputs for the engine, in order. An input of a link is dropped if the link closes first.
     pub(super) inputs: VecDeque<(Option<LinkId>, Input)>,
-    /// Connections to be read again although no event comes.
+    /// Connections to read in the next turn without waiting for an event.
     pub(super) again: Vec<LinkId>,
     /// Dials to be tried again.
     pub(super) redials: Vec<Redial>,
-    /// Dials that are through, one way or the other.
+    /// Number of dials that have ended, well or not.
     pub(super) dials_done: u64,
-    /// Dials that wait for the start to be through; `None` = it is.
+    /// Dials that wait for the end of the start; `None` = the start is over.
     pub(super) held_dials: Option<Vec<(HostName, String)>>,
-    /// That the broker has started, to be logged when the start is through.
+    /// The fact that the broker has started, logged at the end of the start.
     pub(super) held_start: Option<Box<Fact>>,
     /// The configuration is to be written before this turn's replies leave.
     pub(super) wants_persist: bool,
     /// Commands of `--source` that failed at the start.
     pub(super) failures: Vec<String>,
-    /// How the broker is to end.
+    /// How the broker is to end; `None` = it runs on.
     pub(super) exit: Option<BrokerExit>,
     eager: Vec<LinkId>,
     dirty: Vec<LinkId>,
     pub(super) waiting: Vec<LinkId>,
-    /// Those to which something was sent.
+    /// Watches the connections to which something was sent.
     pub(super) liveness: LivenessWatch,
     pub(super) sweep_at: Option<Tick>,
     pub(super) deadlines: BinaryHeap<Reverse<(Tick, LinkId)>>,
 }
 
 impl Io {
-    /// No connection yet.
+    /// Makes the state without any connection.
     pub(super) fn new(registry: Registry, state: State, helpers: Helpers, limits: Limits) -> Self {
         Self {
             now: Tick::default(),
@@ -171,7 +171,7 @@ impl Io {
         self.inputs.push_back((link, input));
     }
 
-    /// The next input that still concerns somebody.
+    /// Takes the next input whose link, if any, is still open.
     pub(super) fn next_input(&mut self) -> Option<Input> {
         loop {
             let (link, input) = self.inputs.pop_front()?;
@@ -203,7 +203,7 @@ impl Io {
         }
     }
 
-    /// Writes what was put into the outboxes of workers and hosts: they are to begin at once.
+    /// Flushes the outboxes of workers and hosts, so that they begin at once.
     pub(super) fn flush_eager(&mut self) {
         if !self.eager.is_empty() {
             let mut list = mem::take(&mut self.eager);
@@ -212,7 +212,7 @@ impl Io {
         }
     }
 
-    /// Writes everything that was put into outboxes.
+    /// Flushes all outboxes that got something.
     pub(super) fn flush_all(&mut self) {
         self.flush_eager();
         if !self.dirty.is_empty() {
@@ -222,7 +222,7 @@ impl Io {
         }
     }
 
-    /// Writes what waits for one link, unless the system has said that it takes nothing.
+    /// Flushes one link, unless its socket is known to be full.
     pub(super) fn flush(&mut self, link: LinkId) {
         let Some(conn) = self.links.get(link) else {
             return;
@@ -235,7 +235,7 @@ impl Io {
         }
     }
 
-    /// The system takes bytes of this link again.
+    /// Flushes a link whose socket has room again.
     pub(super) fn writable(&mut self, link: LinkId) {
         if self.links.get(link).is_some_and(|conn| conn.is_waiting || conn.stream.has_unsent()) {
             self.write(link);
@@ -252,7 +252,7 @@ impl Io {
         match flushed {
             Ok(Flushed::All) => {
                 if mem::take(&mut conn.is_waiting) {
-                    // If this fails, room is reported too often, no more.
+                    // A failure only means that room is reported too often.
                     let _ = conn.stream.watch_writable(&self.registry, token, false);
                     conn.is_told = false;
                 }
@@ -283,7 +283,7 @@ impl Io {
         }
     }
 
-    /// Tells the engine when too much waits, or little enough again.
+    /// Tells the engine when an outbox crosses the high or the low mark.
     fn gauge(&mut self, link: LinkId) {
         let Limits { high, most, all, .. } = self.limits;
         let is_crowded = self.outbox_pool.waiting > all;
@@ -305,18 +305,20 @@ impl Io {
         }
     }
 
-    /// Nothing more can be sent, but what the peer sent before is still read; then it ended so.
+    /// Marks a link as broken: nothing more is sent; what the peer sent before is still read, and
+    /// then the link ends with `how`.
     pub(super) fn broke(&mut self, link: LinkId, how: Close) {
         let Some(conn) = self.links.get(link) else {
             return;
         };
         conn.broken = Some(how);
-        // It may wait for its own outbox, which will never drain now.
+        // It may be paused until its own outbox drains, which never happens now.
         conn.is_paused = false;
         conn.is_waiting = false;
         conn.outbox.clear(&mut self.outbox_pool);
         if mem::take(&mut conn.is_congested) {
-            // Nothing waits any more: it is read again, and so is who waited for it.
+            // The outbox is dropped, so the engine may resume this link and those that waited for
+            // it.
             self.inputs.push_back((Some(link), Input::Drained { link }));
         }
         conn.reader.is_readable = true;
@@ -328,7 +330,7 @@ impl Io {
         }
     }
 
-    /// All is sent: a closed link goes on to its end.
+    /// Handles an empty outbox: a closed link begins to linger.
     fn sent(&mut self, link: LinkId) {
         let Some(conn) = self.links.get(link) else {
             return;
@@ -341,7 +343,7 @@ impl Io {
             return;
         }
         // Closing a socket with unread bytes resets the connection, and the peer may lose the last
-        // frame. So its side ends first.
+        // frame. So this side only shuts writing, and the peer closes first.
         conn.stream.shut_write();
         let until = self.now.plus_millis(LINGER_MS);
         conn.phase = Phase::Lingering { until };
@@ -350,7 +352,7 @@ impl Io {
         self.read_again(link);
     }
 
-    /// Closes a link once what waits is sent.
+    /// Closes a link once its outbox is sent.
     pub(super) fn close(&mut self, link: LinkId) {
         let until = self.now.plus_millis(self.limits.stall_ms);
         let Some(conn) = self.links.get(link) else {
@@ -361,7 +363,7 @@ impl Io {
             Phase::Dialling { .. } | Phase::Open | Phase::Deaf => {}
         }
         conn.phase = Phase::Closing { until };
-        // Whoever is dropped because it takes too little would keep in memory what waits for it.
+        // A peer that accepts too little would keep its outbox in memory until the time limit.
         if conn.broken.is_some() || conn.is_told || conn.stream.is_handshaking() {
             self.drop_link(link);
             return;
@@ -373,7 +375,7 @@ impl Io {
         self.watch_deadline(until, link);
     }
 
-    /// Shuts a link for writing once what waits is sent.
+    /// Shuts a link for writing once its outbox is sent.
     pub(super) fn shut_write(&mut self, link: LinkId) {
         if let Some(conn) = self.links.get(link) {
             conn.is_shutting = true;
@@ -383,7 +385,7 @@ impl Io {
         }
     }
 
-    /// Stops or begins reading a link.
+    /// Pauses or resumes reading a link.
     pub(super) fn pause(&mut self, link: LinkId, is_paused: bool) {
         if let Some(conn) = self.links.get(link) {
             conn.is_paused = is_paused && conn.broken.is_none();
@@ -403,7 +405,7 @@ impl Io {
         }
     }
 
-    /// Lets go of a link at once.
+    /// Closes a link at once, whatever is left to send.
     pub(super) fn drop_link(&mut self, link: LinkId) {
         let Some(mut conn) = self.links.remove(link) else {
             return;
@@ -420,12 +422,12 @@ impl Io {
         }
     }
 
-    /// Frees what was closed in this turn.
+    /// Frees the slots of links closed in this turn, so that ids are not reused within it.
     pub(super) fn end_turn(&mut self) {
         self.links.reuse();
     }
 
-    /// Whether nothing waits to be sent any more; only asked at the end.
+    /// Whether nothing is left to send; called only when the broker ends.
     pub(super) fn all_lingering(&mut self) -> bool {
         self.links.ids().into_iter().all(|link| {
             let conn = self.links.get(link);

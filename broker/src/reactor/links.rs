@@ -1,26 +1,25 @@
-//! The table of connections: mio's token ↔ [`LinkId`]. A slot is used again with the next
-//! generation, so an event of the connection that was there before finds nothing. Not what a
-//! connection is: `conn`.
+//! The table of connections, indexed by mio's token and by [`LinkId`]. A slot is reused with the
+//! next generation, so a late event of its previous connection finds nothing.
 
 use super::conn::Conn;
 use mio::Token;
 use protocol::ids::LinkId;
 
-/// Tokens of what is no connection have this generation.
+/// The generation in the tokens of everything but connections.
 const SPECIAL: u32 = u32::MAX;
 
-/// What a token stands for.
+/// The source of an event, encoded in mio's token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Ready {
     /// A connection.
     Link(LinkId),
     /// The listener with this index in the table of listeners.
     Listener(usize),
-    /// A signal came.
+    /// The descriptor that signals are read from.
     Signal,
-    /// A helper thread has something.
+    /// The waker of the helper threads.
     Wake,
-    /// Something is due.
+    /// The timer.
     Alarm,
 }
 
@@ -71,7 +70,7 @@ pub(super) struct Links {
     /// Slots whose connection is gone, free at the end of the turn.
     gone: Vec<u32>,
     live: usize,
-    /// The first generation of slots to come: no id of one that was given up comes again.
+    /// The first generation of new slots, so that no id of a removed slot is used again.
     fresh: u32,
 }
 
@@ -114,7 +113,7 @@ impl Links {
     pub(super) fn remove(&mut self, link: LinkId) -> Option<Box<Conn>> {
         self.get(link)?;
         let slot = &mut self.slots[link.index as usize];
-        // The special generation is never reached: slots are retired before.
+        // Slots are retired before they reach the special generation.
         slot.generation += 1;
         if slot.generation != SPECIAL {
             self.gone.push(link.index);
@@ -144,7 +143,7 @@ impl Links {
         }
     }
 
-    /// Shows each connection.
+    /// Calls `f` for each connection.
     pub(super) fn each(&mut self, mut show: impl FnMut(LinkId, &mut Conn)) {
         for (index, slot) in self.slots.iter_mut().enumerate() {
             if let Some(conn) = &mut slot.conn {

@@ -1,5 +1,5 @@
-//! Listening sockets, and the limits of what they accept: past the limit further connections are
-//! told so and closed, until a tenth of it is free again. What connections say: `read`.
+//! Listening sockets, and the limits on accepted connections. Beyond the limit a connection is told
+//! so and closed, until a tenth of the limit is free again.
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
@@ -32,17 +32,17 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 
-/// Connections that the system keeps waiting.
+/// Backlog of a listening socket (listen(2)).
 const BACKLOG: i32 = 4096;
 /// Connections accepted from one listener in one turn.
 const ACCEPTS_MAX: usize = 16;
-/// Connections that are being told that there is no room, at once; more wait in the backlog.
+/// Most connections that are being refused with an error at once; further ones stay in the backlog.
 const REFUSALS_MAX: usize = 32;
-/// So many descriptors must be allowed for each of them.
+/// One refused connection at once is allowed for this many descriptors.
 const REFUSAL_SHARE: u64 = 16;
 /// After the system refused a descriptor, accepting waits this long.
 const PAUSE_MS: u64 = 100;
-/// The log says so once in this time.
+/// Time between two log lines about it.
 const WARN_EVERY: Micros = Micros::from_millis(10_000);
 /// Connections beyond the limit that only the broker's own user gets, over the Unix socket.
 const OWNERS_MORE: usize = 8;
@@ -59,11 +59,11 @@ enum Socketed {
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: Socketed,
-    /// Who connects there.
+    /// The role of whoever connects here.
     role: Role,
     /// Whether TLS is spoken there.
     is_tls: bool,
-    /// Connections may wait there.
+    /// The system reported waiting connections.
     is_ready: bool,
 }
 
@@ -139,7 +139,7 @@ impl Listener {
         Ok(Self { socket, role, is_tls: false, is_ready: true })
     }
 
-    /// Has the loop told when a connection waits.
+    /// Adds the socket to the loop.
     pub(super) fn register(&mut self, registry: &Registry, index: usize) -> io::Result<()> {
         let token = Ready::Listener(index).token();
         match &mut self.socket {
@@ -148,7 +148,7 @@ impl Listener {
         }
     }
 
-    /// Who connects there.
+    /// The role of whoever connects here.
     pub(super) const fn role(&self) -> Role {
         self.role
     }
@@ -169,13 +169,13 @@ impl Listener {
         }
     }
 
-    /// The next connection; its stream is missing if there is no TLS for it.
+    /// Accepts the next connection; without a stream if it needs TLS and there is no certificate.
     fn accept(&self, secure: &Secure) -> io::Result<(Option<Stream>, Peer)> {
         match &self.socket {
             Socketed::Tcp(socket) => {
                 let (stream, address) = socket.accept()?;
-                // Every user of the machine can reach a loopback port. The kernel is asked whose
-                // socket it is when somebody wants to be an operator: `who_is`.
+                // Every user of the machine can reach a loopback port, so the address proves
+                // nothing. `who_is` asks the kernel for the socket's owner at a login to `op`.
                 let peer = Peer::tcp(address, stream.as_raw_fd());
                 if !self.is_tls {
                     return Ok((Some(Stream::Tcp(stream)), peer));
@@ -201,8 +201,8 @@ fn is_owner(uid: u32) -> bool {
     uid == geteuid().as_raw() || uid == 0
 }
 
-/// Whose process stands at the other end of a TCP connection, as the kernel knows it; told to the
-/// engine before a login to `op`. Of another machine nothing is known.
+/// Finds the user of the process at the other end of a TCP connection and tells the engine, before
+/// a login to `op`. The kernel knows it only for peers on this machine.
 pub(super) fn who_is(link: LinkId, stream: &Stream) -> Option<Input> {
     // Unix sockets were asked when they were accepted.
     let stream = stream.tcp()?;
@@ -225,7 +225,7 @@ impl Drop for Listener {
 pub(super) struct Acceptor {
     /// The limit was reached: further clients are refused until a tenth of it is free.
     is_full: bool,
-    /// Until then nothing is accepted: the system has no descriptor left.
+    /// Nothing is accepted until this tick, because the system had no descriptor left.
     pub(super) paused_until: Option<Tick>,
     /// Connections that are being told that there is no room.
     pub(super) refusals: usize,
@@ -243,7 +243,7 @@ impl Acceptor {
         self.refusals < most.clamp(1, REFUSALS_MAX)
     }
 
-    /// Accepts nothing for a moment: the system has no descriptor left.
+    /// Stops accepting for a moment, because the system has no descriptor left.
     fn pause(&mut self, now: Tick, role: Role, error: &io::Error) {
         self.paused_until = Some(now.plus_millis(PAUSE_MS));
         if self.warned_at.is_none_or(|at| now.since(at) >= WARN_EVERY) {
@@ -292,7 +292,7 @@ impl Reactor {
             && self.listeners.iter().any(|listener| listener.is_ready)
     }
 
-    /// Accepts who waits, so many from each listener in a turn.
+    /// Accepts waiting connections, a limited number from each listener in a turn.
     pub(super) fn accept_all(&mut self) {
         if self.io.acceptor.paused_until.is_some_and(|until| self.io.now < until) {
             return;
@@ -320,7 +320,7 @@ impl Reactor {
             // Told in the log; the connection is closed.
             Ok((None, _)) => {}
             Err(error) if error.kind() == ErrorKind::WouldBlock => listener.is_ready = false,
-            // It gave up before it was accepted.
+            // The client gave up before it was accepted.
             Err(error)
                 if matches!(
                     error.kind(),
@@ -334,7 +334,7 @@ impl Reactor {
         let connections_max = self.engine.settings().get(Setting::ConnectionsMax);
         let limit = self.io.acceptor.limit(connections_max);
         let is_refused = match role {
-            // The owner gets in over the Unix socket although the limit is reached, to make room.
+            // The broker's own user may exceed the limit over the Unix socket, to make room.
             Role::Client if peer.is_owner => self.io.acceptor.clients >= limit + OWNERS_MORE,
             Role::Client => self.io.acceptor.is_full(limit),
             Role::Worker | Role::Host | Role::Broker => {
@@ -346,7 +346,7 @@ impl Reactor {
             .tune(self.io.limits.silence)
             .and_then(|()| stream.register(&self.io.registry, Ready::Link(link).token()));
         if registered.is_err() {
-            // It is gone already.
+            // The client has already closed.
             return;
         }
         let mut conn = Conn::new(stream, role);

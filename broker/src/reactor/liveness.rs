@@ -1,8 +1,8 @@
-//! Whether the machines of peers still answer while bytes to them are unacknowledged: the kernel
-//! sends no keepalive probes then, and would itself give up only after a quarter of an hour. So it
-//! is asked what it knows of the few connections to which something was sent and from which nothing
-//! came since. Peers that owe an answer are the engine's (heartbeat), quiet connections the
-//! kernel's (keepalive, see `stream`).
+//! Finds peers whose machine no longer acknowledges sent bytes. The kernel sends no keepalive
+//! probes while bytes are unacknowledged, and gives up only after about a quarter of an hour; so
+//! the reactor reads `TCP_INFO` of each connection to which it sent something and from which
+//! nothing has come since. Two other cases are handled elsewhere: the engine's heartbeat finds
+//! peers that owe an answer, and keepalive finds quiet connections (`stream`).
 
 use super::conn::Conn;
 use super::io::Io;
@@ -17,11 +17,11 @@ use protocol::time::{Micros, Tick};
 use std::mem;
 use std::time::Duration;
 
-/// Looks at the connections in each `silence_ms`. Two are needed to call a machine gone, so it is
-/// called that within `silence_ms`, and never while the last question may still be answered.
+/// Checks of the connections per `silence_ms`. A machine counts as gone after two checks, so within
+/// `silence_ms`, and never while its last probe may still be answered.
 const LOOKS: u32 = 12;
 
-/// Questions of the kernel (retransmissions, probes) that must be unanswered; one can be lost.
+/// Least number of unanswered retransmissions or probes; a single one can be lost.
 const QUESTIONS: u8 = 2;
 
 /// The beginning of the kernel's `tcp_info`, the same in every kernel; times in milliseconds. Plain
@@ -53,13 +53,13 @@ struct TcpInfo;
 getsockopt_impl!(TcpInfo, libc::IPPROTO_TCP, libc::TCP_INFO, TcpState, GetStruct<TcpState>);
 
 impl TcpState {
-    /// Nothing is on its way to the peer or waits in the kernel.
+    /// All sent bytes are acknowledged.
     const fn is_at_rest(&self) -> bool {
         self.unacked == 0 && self.retransmits == 0 && self.probes == 0 && self.backoff == 0
     }
 
-    /// The other kernel has left questions unanswered and said nothing else for so long. The one of
-    /// a peer that reads nothing answers, though it takes nothing.
+    /// The peer's kernel has left probes unanswered and sent nothing else for `silence`. (The
+    /// kernel of a peer that does not read still answers probes of its full window.)
     fn is_silent(&self, patience: Duration) -> bool {
         let heard_ms = self.data_heard_ms.min(self.ack_heard_ms);
         self.retransmits.saturating_add(self.probes) >= QUESTIONS
@@ -67,7 +67,7 @@ impl TcpState {
     }
 }
 
-/// What the last look at a connection showed.
+/// The result of the last check of a connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum PeerLiveness {
     /// Nothing was sent since all was found acknowledged, or the peer is of this machine.
@@ -77,20 +77,20 @@ pub(super) enum PeerLiveness {
     Sent,
     /// All that was sent is acknowledged.
     AtRest,
-    /// Its machine has not answered for nearly too long.
+    /// Its machine has not answered at one check; a second such check closes the connection.
     Silent,
 }
 
-/// The connections to which something was sent.
+/// The connections to check: those to which something was sent.
 #[derive(Debug, Default)]
 pub(super) struct LivenessWatch {
     links: Vec<LinkId>,
-    /// When they are looked at.
+    /// Tick of the next check.
     pub(super) look_at: Option<Tick>,
 }
 
 impl LivenessWatch {
-    /// Something is sent on this connection.
+    /// Adds a connection on which something is sent.
     pub(super) fn sent(&mut self, link: LinkId, conn: &mut Conn, now: Tick, silence: Duration) {
         if conn.is_remote && conn.liveness == PeerLiveness::Unwatched {
             conn.liveness = PeerLiveness::Sent;
@@ -105,7 +105,7 @@ impl Io {
     pub(super) fn check_liveness(&mut self) {
         let silence = self.limits.silence;
         let pause = Duration::from_millis(pause_ms(silence));
-        // From a peer of which something came this long ago, nothing needs to be asked.
+        // A peer that was heard since this tick need not be checked.
         let fresh = Micros::from_millis(silence.as_millis() as u64 / 2);
         let patience = silence.saturating_sub(pause * 2);
         let mut list = mem::take(&mut self.liveness.links);
@@ -140,7 +140,7 @@ fn ask(stream: &Stream, patience: Duration) -> PeerLiveness {
     match stream.tcp().map(|tcp| getsockopt(tcp, TcpInfo)) {
         Some(Ok(state)) if state.is_silent(patience) => PeerLiveness::Silent,
         Some(Ok(state)) if !state.is_at_rest() => PeerLiveness::Sent,
-        // Where the kernel does not tell, its own timeouts have to do.
+        // If the kernel gives no information, its own timeouts must suffice.
         Some(Ok(_) | Err(_)) | None => PeerLiveness::AtRest,
     }
 }
@@ -180,7 +180,7 @@ mod tests {
         assert!(!state(1, 0, 9000, 9000).is_silent(patience), "it may just be lost");
         assert!(!state(9, 0, 2499, 9000).is_silent(patience), "it acknowledges");
         assert!(!state(9, 0, 9000, 2499).is_silent(patience), "it sends");
-        // A full window: probes are answered, though with longer and longer pauses.
+        // A full window: probes are answered, at growing intervals.
         assert!(!state(0, 1, 60_000, 60_000).is_silent(patience));
         let full = TcpState { backoff: 5, ..TcpState::default() };
         assert!(!full.is_at_rest() && TcpState::default().is_at_rest());

@@ -1,6 +1,6 @@
-//! The execd that the broker brings along for `localhost`: this program once more, in the role of
-//! execd, as a process and session of its own. It outlives a crash of the broker and is found again
-//! by its socket.
+//! Starts and finds the built-in execd of `localhost`: the same program in the role of execd, as a
+//! process in its own session. It survives a crash of the broker, and the next broker finds it by
+//! its socket.
 
 use super::log::Log;
 use crate::config::cli::{Args, WorkerArgs};
@@ -23,10 +23,10 @@ use std::os::fd::AsFd;
 use std::process::{Child, Command, Stdio};
 use sys::stderr::last_words;
 
-/// Least time between two starts; twice as long after each one that ended early, up to the most.
+/// Least time between two starts. It doubles after each execd that ended early, up to the limit.
 const START_EVERY: Micros = Micros::from_millis(500);
 const START_EVERY_MAX: Micros = Micros::from_millis(4000);
-/// One that ran so long did not end early.
+/// An execd that ran this long did not end early.
 const GOOD_RUN: Micros = Micros::from_millis(10_000);
 
 /// With `--state none`: how long execd waits for the broker that started it.
@@ -38,7 +38,7 @@ pub(super) struct Local {
     /// `unix:PATH` of its socket.
     pub(super) address: String,
     words: Vec<OsString>,
-    /// What it is to be, for one that is there already.
+    /// The role an execd that already runs must have.
     role: Role,
     child: Option<Child>,
     started_at: Option<Tick>,
@@ -46,7 +46,7 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// The execd at this address; `leave` = it ends when the broker is gone.
+    /// Makes the state for an execd at this address; `leave` = it ends with the broker.
     pub(super) fn new(
         address: String,
         leave: bool,
@@ -99,10 +99,11 @@ impl Local {
         Ok(())
     }
 
-    /// Who answers at its socket: what it must be, unless this broker started it itself.
+    /// Checks the peer at the socket. Returns what it must report of itself; `None` = this broker
+    /// started it.
     ///
     /// # Errors
-    /// It is somebody else's, or what it must be can't be told.
+    /// The peer belongs to another user, or its expected state can't be computed.
     pub(super) fn check_peer(&self, stream: &impl AsFd) -> Result<Option<Box<Expected>>, String> {
         let peer = getsockopt(stream, sockopt::PeerCredentials)
             .map_err(|e| format!("who answers at {} can't be asked: {e}", self.address))?;
@@ -124,7 +125,7 @@ impl Local {
         Ok(Some(Box::new(Expected { policy, binary })))
     }
 
-    /// Takes the remains of an execd that ended, if there are any.
+    /// Reaps an execd that has ended.
     pub(super) fn reap(&mut self) {
         if self.child.as_mut().is_some_and(|child| !matches!(child.try_wait(), Ok(None))) {
             self.child = None;
@@ -132,7 +133,7 @@ impl Local {
     }
 }
 
-/// What makes the built-in execd what it is.
+/// The options that the built-in execd is started with.
 #[derive(Debug)]
 struct Role {
     leave: bool,
@@ -149,7 +150,7 @@ impl Role {
     }
 }
 
-/// The words of the command line that say the same.
+/// The command line arguments for these options.
 fn worker_words(workers: &WorkerArgs) -> Vec<OsString> {
     let WorkerArgs {
         allow,
@@ -179,7 +180,7 @@ fn worker_words(workers: &WorkerArgs) -> Vec<OsString> {
     words
 }
 
-/// What the command line says of workers, as the built-in execd understands it.
+/// Converts the options for workers to the built-in execd's options.
 fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
     let WorkerArgs {
         allow,
@@ -194,7 +195,7 @@ fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
     let user = worker_user.as_deref().map(Account::find).transpose();
     let limits = worker_limit.iter().map(|text| RLimit::parse(text)).collect::<Result<_, _>>();
     let env = worker_env.iter().map(|text| variable(text)).collect::<Result<_, _>>();
-    // Who may administer the broker decides what runs, unless told otherwise.
+    // Without `--allow`, operators may start any program.
     let allow = if allow.is_empty() { vec!["/".into()] } else { allow.clone() };
     Ok(Options {
         built_in: true,
@@ -210,7 +211,7 @@ fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
     })
 }
 
-/// The same in the role of the built-in execd at this address; `leave` = it ends with the broker.
+/// The options of the built-in execd at this address; `leave` = it ends with the broker.
 fn role_options(workers: &WorkerArgs, address: &str, leave: bool) -> Result<Options, Fatal> {
     let listen = Listen::parse(address).map_err(Fatal::Usage)?;
     let beside = match &listen {
@@ -221,14 +222,14 @@ fn role_options(workers: &WorkerArgs, address: &str, leave: bool) -> Result<Opti
     options.leave_when_broker_is_gone = leave;
     options.state = beside.filter(|_| !leave);
     if leave {
-        // A broker that was killed before it came leaves nothing to wait for.
+        // If the broker is killed before it connects, execd must end by itself.
         options.limits.idle_ms = LEAVE_IDLE_MS;
     }
     Ok(options)
 }
 
-/// What is wrong with the options for workers, before anything is started: else only the built-in
-/// execd would say so, in the middle of the log.
+/// Checks the options for workers before anything is started; otherwise only the built-in execd
+/// would report the error, in the middle of the log.
 ///
 /// # Errors
 /// A user, limit or directory that does not exist or may not be had.
@@ -237,13 +238,13 @@ pub(super) fn check(workers: &WorkerArgs, address: &str) -> Result<(), Fatal> {
     options(workers, listen)?.sense().map_err(|failure| Fatal::Usage(failure.text))
 }
 
-/// Whether the workers reach what only the broker's own user may.
+/// Whether workers run as the broker's own user, and so reach its files and sockets.
 pub(super) fn is_own_user(workers: &WorkerArgs) -> bool {
     let user = workers.worker_user.as_deref().and_then(|user| Account::find(user).ok());
     user.is_none_or(|user| user.uid == Uid::effective())
 }
 
-/// What the operator should know about how workers run.
+/// A warning about how workers run, for the log; `None` = nothing to warn of.
 pub(super) fn warning(workers: &WorkerArgs) -> Option<String> {
     let is_meant = workers.allow_root_workers;
     let text = "its workers run as root; name a user for them with 'isectd --worker-user NAME', or \
@@ -256,7 +257,7 @@ pub(super) fn warning(workers: &WorkerArgs) -> Option<String> {
 /// # Errors
 /// It can't listen, or the system refuses something.
 pub fn be_execd(args: &Args, address: &str) -> Result<u8, Fatal> {
-    // What the broker blocked or raised for itself is not for execd's children.
+    // execd's children must not inherit the broker's signal mask and descriptor limit.
     SigSet::empty().thread_set_mask().map_err(|e| Fatal::System(format!("signal mask: {e}")))?;
     if let Ok((_, hard)) = getrlimit(Resource::RLIMIT_NOFILE) {
         let soft = args.role_descriptors.min(hard);

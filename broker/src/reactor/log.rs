@@ -1,5 +1,5 @@
-//! The log of isectd and of its built-in execd: lines on stderr, which never stop the loop (see
-//! [`sys::stderr`]). Not what is worth a line: facts are.
+//! The log of isectd and of its built-in execd: lines on stderr. A slow or closed stderr never
+//! stops the loop (see [`sys::stderr`]).
 
 use crate::config::cli::{LogFormat, LogLevel};
 use crate::engine::fact::{About, Fact, Level};
@@ -10,7 +10,7 @@ use std::time::Duration;
 use sys::stderr::Stderr;
 use tracing::level_filters::LevelFilter;
 
-/// How long the end of the program waits for lines that are not written yet.
+/// Time limit for writing the last lines when the program ends.
 const FLUSH_TIME: Duration = Duration::from_secs(1);
 
 /// The log of this process.
@@ -20,7 +20,7 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Starts it.
+    /// Starts the writer thread and installs the log as the process's subscriber.
     pub(crate) fn start(level: LogLevel, format: LogFormat) -> Self {
         let stderr = Stderr::start(|lost| {
             tracing::error!(
@@ -53,7 +53,7 @@ fn install(level: LogLevel, format: LogFormat, stderr: Stderr) {
         .with_ansi(false)
         .log_internal_errors(false)
         .with_writer(move || Clean { to: stderr.clone(), is_json });
-    // A second log in one process is the first one.
+    // Only the first log of a process is installed; a second call is ignored (tests).
     let _ = match format {
         LogFormat::Text => {
             tracing::subscriber::set_global_default(builder.with_timer(LocalTime).finish())

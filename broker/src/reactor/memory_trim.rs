@@ -1,28 +1,29 @@
-//! Gives memory back after a burst: tables that grew with connections and requests, buffers that
-//! stand by, and what the allocator keeps. Looked at once a second in passing; nothing is done
+//! Returns memory to the system after a burst: shrinks tables that grew with connections and
+//! requests, frees spare buffers, and trims the allocator. It checks once a second and does nothing
 //! while the load lasts.
 
 use super::Reactor;
 use execd::os::memory;
 use protocol::time::Tick;
 
-/// Time between two looks.
+/// Time between two checks.
 const LOOK_MS: u64 = 1000;
-/// So many connections more than now are worth the trouble.
+/// Memory is returned only if at least this many connections have closed.
 const LINKS_MIN: usize = 256;
 
-/// What the looks remember.
+/// The state of the checks.
 #[derive(Debug, Default)]
 pub(super) struct MemoryTrim {
     look_at: Tick,
     /// Most connections since memory was last given back.
     links_peak: usize,
-    /// The last look found a burst that is over: if the next one does, too, it is.
+    /// The last check found that a burst is over. Memory is returned when two checks in a row find
+    /// it.
     is_over: bool,
 }
 
 impl Reactor {
-    /// Gives memory back if a burst was over at the last look and still is.
+    /// Checks once a second; returns memory if a burst was over at the last check and still is.
     #[inline]
     pub(super) fn trim_memory(&mut self) {
         let links = self.io.links.len();

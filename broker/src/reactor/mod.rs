@@ -1,5 +1,5 @@
-//! The loop around the engine: sockets, signals, helper threads and files, one turn at a time. The
-//! only module that knows mio. Not what is decided: the engine does that, and only this calls it.
+//! The event loop around the engine: sockets, signals, helper threads and files, one turn at a
+//! time. Only this module uses mio, and only it calls the engine.
 
 mod alarm;
 mod apply;
@@ -55,11 +55,11 @@ use std::io::ErrorKind;
 use std::mem;
 use std::time::Duration;
 
-/// Rounds of inputs and writes in one turn; what is left waits for the next turn.
+/// Most rounds of inputs and writes in one turn; the rest waits for the next turn.
 const ROUNDS_MAX: usize = 8;
-/// How long the last frames may take to leave when the broker ends.
+/// Time limit for sending the last frames when the broker ends.
 const END_MS: u64 = 1000;
-/// How long peers may take to close when all is sent.
+/// Time limit for peers to close once all is sent.
 const END_LINGER_MS: u64 = 100;
 
 /// The loop and everything it owns.
@@ -73,13 +73,13 @@ struct Reactor {
     engine: Engine,
     actions: Vec<Action>,
     io: Io,
-    /// Every read of every connection goes here.
+    /// The buffer that all connections read into.
     buffer: Box<[u8]>,
     /// Buffers for large bodies.
     buffer_pool: BufferPool,
     memory_trim: MemoryTrim,
     ports_file: Option<PortsFile>,
-    /// The first signal came; the next one ends at once.
+    /// The first signal arrived; the next one ends the broker at once.
     is_asked: bool,
     is_hurried: bool,
     /// The last attempt to write the configuration failed.
@@ -91,16 +91,16 @@ struct Reactor {
 /// # Errors
 /// It can't start, or the system refuses to wait for events.
 pub fn run(config: Config) -> Result<u8, Fatal> {
-    // What this process makes is for its own user; workers have an umask of their own.
+    // Files of this process are private to its user; workers get their own umask.
     umask(Mode::from_bits_truncate(0o077));
-    // Before any thread, the log's included: threads inherit what is blocked.
+    // Before any thread starts, the log's included, because threads inherit the signal mask.
     let signals = Signals::open().map_err(|e| Fatal::System(format!("signals: {e}")))?;
     let log = log::Log::start(config.log, config.log_format);
     let how = Reactor::open(&config, signals).and_then(|mut reactor| {
         reactor.start(config)?;
         let how = reactor.serve()?;
         if how == BrokerExit::Abort {
-            // The core file is to show the broker as it was.
+            // The core file must show the broker as it was, so nothing is cleaned up.
             log.flush();
             std::process::abort();
         }
@@ -117,7 +117,7 @@ pub fn run(config: Config) -> Result<u8, Fatal> {
 }
 
 impl Reactor {
-    /// Turn after turn until the engine ends it.
+    /// Runs turns until the engine ends the broker.
     fn serve(&mut self) -> Result<BrokerExit, Fatal> {
         loop {
             self.turn()?;
@@ -164,7 +164,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// When something is due although nothing comes.
+    /// Tick at which the loop must run without an event; tick 0 = at once, `None` = never.
     fn due(&self) -> Option<Tick> {
         let is_busy = !self.io.again.is_empty()
             || !self.io.inputs.is_empty()
@@ -176,14 +176,15 @@ impl Reactor {
         [self.engine.next_deadline(), self.io.next_due()].into_iter().flatten().min()
     }
 
-    /// Waits for events until then.
+    /// Waits for events, at most until `due`.
     fn wait(&mut self, due: Option<Tick>) -> Result<(), Fatal> {
         let mut timeout = None;
         if let Some(due) = due {
             if due <= self.io.now {
                 timeout = Some(Duration::ZERO);
             } else {
-                // Counted from the beginning of this turn: it rings too late by what the turn took.
+                // The time counts from the beginning of this turn, so the alarm rings late by the
+                // length of the turn.
                 let set = self.alarm.set(self.io.now, due);
                 set.map_err(|e| Fatal::System(format!("can't set the alarm: {e}")))?;
             }
@@ -198,7 +199,7 @@ impl Reactor {
         }
     }
 
-    /// Takes up what the system reports.
+    /// Handles the events that the system reported.
     fn take_events(&mut self) {
         let events = mem::replace(&mut self.events, Events::with_capacity(0));
         for event in &events {
@@ -235,7 +236,7 @@ impl Reactor {
         }
     }
 
-    /// Reads connections that had more than their share, or are read again after a pause.
+    /// Reads connections that used up their share of the last turn, or were resumed.
     fn take_again(&mut self) {
         for link in mem::take(&mut self.io.again) {
             if let Some(conn) = self.io.links.get(link) {
@@ -289,9 +290,9 @@ impl Reactor {
         }
     }
 
-    /// Gives the engine what waits for it, and writes the configuration if it changed.
+    /// Gives the engine its waiting inputs, and writes the configuration if it changed.
     fn settle(&mut self) {
-        // What the steps add belongs to the same turn, but only so much of it.
+        // Inputs added by these steps belong to the same turn, up to a limit.
         let mut most = self.io.inputs.len() + 1024;
         while most > 0 {
             let Some(input) = self.io.next_input() else {
@@ -305,7 +306,7 @@ impl Reactor {
         }
     }
 
-    /// Writes the configuration; why it could not.
+    /// Writes the configuration; returns the error, if any.
     fn save(&mut self) -> Option<String> {
         match self.io.state.persist(&self.engine.save_script()) {
             Ok(()) => {
@@ -323,7 +324,8 @@ impl Reactor {
         }
     }
 
-    /// An operator who made a change is told whether it is saved, not whether earlier ones were.
+    /// Saves before answers leave, so that an operator who made a change learns whether it is
+    /// saved. Failed saves of earlier changes do not count.
     #[cold]
     fn save_before_answers(&mut self) {
         if !self.actions.iter().any(|action| matches!(action, Action::Answer { .. })) {
@@ -338,7 +340,7 @@ impl Reactor {
         }
     }
 
-    /// One input: the engine decides, the reactor does it.
+    /// Gives the engine one input and carries out its actions.
     #[inline]
     fn step(&mut self, input: Input) {
         self.engine.step(self.io.now, input, &mut self.actions);
@@ -350,7 +352,7 @@ impl Reactor {
         }
     }
 
-    /// The engine is done: the last frames leave, and peers get a moment to read them.
+    /// Ends the loop: sends the last frames, and gives peers a moment to read them.
     fn finish(&mut self) -> Result<(), Fatal> {
         self.listeners.clear();
         for link in self.io.links.ids() {

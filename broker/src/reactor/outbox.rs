@@ -1,13 +1,13 @@
-//! What waits to be written to one connection: headers and small bodies in one contiguous buffer,
-//! large bodies by reference between them. Its buffers come from an [`OutboxPool`] of the loop, so
-//! a connection to which nothing is to be sent owns none. [`Outbox::flush`] is given the socket.
+//! The bytes that wait to be written to one connection. Headers and small bodies are in one
+//! contiguous buffer; large bodies are kept by reference between them. The buffers come from the
+//! loop's [`OutboxPool`], so a connection with nothing to send owns none.
 
 use super::stream::Stream;
 use protocol::encode::EncodedFrame;
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind, IoSlice, Write};
 
-/// A body of at least this size is passed on by reference instead of being copied.
+/// A body of at least this many bytes is kept by reference and not copied.
 const LARGE_BYTES_MIN: usize = 16 * 1024;
 /// Most pieces in one system call.
 const PIECES_MAX: usize = 64;
@@ -15,7 +15,7 @@ const PIECES_MAX: usize = 64;
 const POOL_MAX: usize = 64;
 /// A buffer that grew larger than this is given back to the system.
 const KEEP_BYTES_MAX: usize = 64 * 1024;
-/// Sent bytes at the front of a buffer that still has unsent ones, from which on they are cut off.
+/// Sent bytes at the front of a buffer are removed once there are this many.
 const CUT_BYTES_MIN: usize = 256 * 1024;
 
 /// A large body and where in the small bytes it stands.
@@ -52,14 +52,14 @@ pub(super) struct Outbox {
     bytes: usize,
 }
 
-/// What became of a flush.
+/// The result of a flush.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flushed {
     /// All is sent.
     All,
-    /// The system took no more for now; `progress` = it took something.
+    /// The socket is full.
     Some {
-        /// Whether it took something.
+        /// Whether it accepted at least one byte in this flush.
         progress: bool,
     },
 }
@@ -80,7 +80,7 @@ impl OutboxPool {
 }
 
 impl Outbox {
-    /// How many bytes wait.
+    /// Bytes not yet accepted by the socket.
     pub(super) const fn bytes(&self) -> usize {
         self.bytes
     }
@@ -99,7 +99,7 @@ impl Outbox {
         }
     }
 
-    /// Forgets what waits.
+    /// Drops all unsent bytes.
     pub(super) fn clear(&mut self, pool: &mut OutboxPool) {
         pool.waiting -= std::mem::take(&mut self.bytes);
         if let Some(queue) = self.queue.take() {
@@ -149,7 +149,7 @@ impl Outbox {
                 Err(error) => return Err(error),
             }
         }
-        // Nothing to do for a socket; TLS may have some of it yet, a bounded amount.
+        // A plain socket has nothing to flush; a TLS session may hold a bounded number of bytes.
         match out.flush() {
             Ok(()) => Ok(Flushed::All),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Flushed::Some { progress }),
@@ -159,7 +159,7 @@ impl Outbox {
 }
 
 impl Queue {
-    /// One system call: how many bytes it took of how many.
+    /// Makes one write call; returns the bytes accepted and the bytes offered.
     fn write<W: Write>(&self, out: &mut W) -> io::Result<(usize, usize)> {
         if self.large_bodies.is_empty() {
             let rest = &self.small[self.sent..];
@@ -175,7 +175,7 @@ impl Queue {
                 offered += piece.len();
             }
         };
-        // Two pieces a body: what does not fit in this call waits for the next.
+        // A body takes two pieces; what does not fit in this call waits for the next.
         for large in self.large_bodies.iter().take(PIECES_MAX / 2) {
             add(&self.small[at..large.at]);
             add(&large.body[skip..]);

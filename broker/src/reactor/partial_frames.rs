@@ -1,6 +1,6 @@
-//! Partial frames: how long a frame may take to come, and how many bytes of such frames there may
-//! be in all, so that neither a peer that sends a byte now and then nor one that never sends the
-//! rest takes more than a connection. How they are read: `frame_reader`, `read`.
+//! Limits incomplete frames: how long one may take to arrive, and how many bytes all of them may
+//! hold. So a slow or stalled sender holds a connection and nothing more. `frame_reader` and `read`
+//! read the frames.
 
 use super::Reactor;
 use super::buffer_pool::BufferPool;
@@ -11,25 +11,26 @@ use protocol::header::Header;
 use protocol::kinds::Role;
 use protocol::time::Tick;
 
-/// Looks at the connections in each `frame_ms`. It is looks that are counted, not time, so that a
-/// broker that was stopped itself blames nobody for it.
+/// Checks of the connections per `frame_ms`. The limit counts checks, not time, so that peers do
+/// not pay for a time in which the broker itself was stopped.
 const LOOKS: u64 = 8;
-/// So many bytes that came give the frame one millisecond more: whoever sends at this rate is slow,
-/// not silent.
+/// Each time this many bytes arrive, the frame gets one more millisecond: a peer that sends at this
+/// rate is slow but not stalled.
 const BYTES_A_MS: u64 = 16;
 
-/// What is known of all partial frames.
+/// The state of the limits on incomplete frames.
 #[derive(Debug, Default)]
 pub(super) struct PartialFrames {
     /// Bytes set aside for large frames of clients that are partial: all that were
     /// announced, since memory that was used before is resident from the first one on.
     bytes: usize,
-    /// When to look next.
+    /// Tick of the next check.
     pub(super) look_at: Tick,
 }
 
 impl Reactor {
-    /// When it is time: looks for frames that have been on their way for too long.
+    /// Closes connections whose frame has been incomplete for too long; does nothing before the
+    /// next check is due.
     #[inline]
     pub(super) fn check_partial_frames(&mut self) {
         let pause = (self.io.limits.frame_ms / LOOKS).max(1);
@@ -50,7 +51,7 @@ impl Reactor {
             let is_partial =
                 conn.phase == Phase::Open && !conn.is_paused && conn.reader.has_partial();
             if is_partial {
-                // The first look may come when the frame has just begun.
+                // The first check may come just after the frame began, so it does not count.
                 let seen_ms = u64::from(conn.reader.looks) * pause;
                 conn.reader.looks += 1;
                 let came = conn.reader.partial_bytes() as u64;
@@ -72,11 +73,11 @@ impl Reactor {
 }
 
 impl PartialFrames {
-    /// Room for the rest of a client's large frame that has begun to come; what workers and hosts
-    /// send is bounded by their number.
+    /// Reserves memory for a client's large frame that has begun to arrive. Frames of workers and
+    /// hosts need no reservation, since their number is limited.
     ///
     /// # Errors
-    /// There is too much of such: the frame is to be thrown away, the connection is well.
+    /// The limit is reached: the frame is to be discarded; the connection stays usable.
     pub(super) fn reserve(
         &mut self,
         conn: &mut Conn,
@@ -101,7 +102,7 @@ impl PartialFrames {
         Ok(())
     }
 
-    /// The frame is whole, or its connection is gone.
+    /// Releases the memory of a frame that is whole, or whose connection is gone.
     pub(super) fn release(&mut self, conn: &mut Conn) {
         self.bytes -= std::mem::take(&mut conn.counted);
     }

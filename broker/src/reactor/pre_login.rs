@@ -1,7 +1,7 @@
-//! Work for those who have not logged in: so much of it in a turn of the loop, each peer group (see
-//! `protocol::peer_group`) in its turn, and TLS handshakes on threads of their own, because one
-//! signature with an RSA key takes longer than a whole turn may. Whoever is in never waits for it.
-//! Not what is said once a connection is agreed: `read`.
+//! Limits the work for connections that have not logged in: a fixed amount in each turn, shared in
+//! rotation between peer groups (see `protocol::peer_group`). TLS handshakes run on their own
+//! threads, because one RSA signature takes longer than a whole turn may. Peers that have logged in
+//! never wait for this work.
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
@@ -21,7 +21,7 @@ const READS_MAX: usize = 32;
 /// Most threads for handshakes.
 const THREADS_MAX: usize = 4;
 
-/// Who waits for a turn: one of each peer group after the other.
+/// A queue of connections that serves the peer groups in rotation.
 #[derive(Debug, Default)]
 pub(super) struct FairQueue {
     groups: BTreeMap<PeerGroup, BTreeMap<u64, LinkId>>,
@@ -47,7 +47,7 @@ impl FairQueue {
         }
     }
 
-    /// The next connection: of the group after the last one, its oldest or its newest.
+    /// The next connection: the oldest or the newest of the group after the last one served.
     fn next(&mut self, is_newest: bool) -> Option<LinkId> {
         let after = self.last.map_or(Bound::Unbounded, Bound::Excluded);
         let rest = self.groups.range((after, Bound::Unbounded)).next();
@@ -69,11 +69,11 @@ impl FairQueue {
 /// In which queue a connection waits before its login, and its number there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Queued {
-    /// To be read.
+    /// Waits to be read.
     Read(u64),
-    /// For the first step of its handshake, which is the dear one.
+    /// Waits for the first step of its handshake, which is the expensive one.
     Begin(u64),
-    /// For a further one.
+    /// Waits for a further step of its handshake.
     GoOn(u64),
 }
 
@@ -91,7 +91,7 @@ pub(super) struct PreLogin {
     begin: FairQueue,
     go_on: FairQueue,
     jobs: Option<Sender<Job>>,
-    /// Steps on their way.
+    /// Steps that the helpers are working on.
     running: usize,
     running_max: usize,
     /// Steps done so far.
@@ -112,16 +112,16 @@ impl PreLogin {
         !self.reads.is_empty()
     }
 
-    /// The next connection whose handshake goes on. One that is half through comes before a new
-    /// one; of new ones the newest of a group: whoever waits longest has given up first, and a
-    /// crowd that came at once keeps nobody out who comes after it.
+    /// The next connection for a handshake step. A begun handshake comes before a new one. Of the
+    /// new ones, the newest of a group is first: those that wait longest are most likely to have
+    /// given up, and a crowd that arrived at once does not shut out later clients.
     fn next_step(&mut self) -> Option<LinkId> {
         self.go_on.next(false).or_else(|| self.begin.next(true))
     }
 }
 
 impl Conn {
-    /// Whether it has not logged in. An execd was dialled, so it is none.
+    /// Whether the connection has not logged in. An execd was dialled, so it never counts.
     fn is_pre_login(&self) -> bool {
         !self.reader.is_known && self.role != Role::Host
     }
@@ -135,7 +135,7 @@ impl Io {
         }
     }
 
-    /// Has a connection wait for its turn, if it has to: whether it does.
+    /// Queues a connection if it must wait for its turn; returns whether it waits.
     pub(super) fn must_wait(&mut self, link: LinkId) -> bool {
         let Some(conn) = self.links.get(link) else { return true };
         let is_handshaking = conn.stream.is_handshaking();
@@ -145,7 +145,7 @@ impl Io {
             return false;
         }
         if conn.stream.is_lent() || conn.queued.is_some() {
-            // What came is found when it is its turn, or its session is back.
+            // Its bytes are read at its turn, or when its session is back.
             return true;
         }
         let pre_login = &mut self.pre_login;
@@ -168,7 +168,7 @@ impl Io {
             conn.reader.is_readable = false;
             match conn.stream.lend() {
                 Some((session, bytes)) => {
-                    // A full read may have left something in the socket.
+                    // A full read may have left bytes in the socket.
                     conn.reader.is_readable =
                         bytes.len() == SCRATCH_BYTES || conn.reader.is_hung_up;
                     conn.is_begun = true;
@@ -189,12 +189,12 @@ impl Io {
             self.start_threads();
         }
         let job = match &self.pre_login.jobs {
-            // There is room for all that are given at once.
+            // The channel has room for as many steps as are given at once.
             Some(jobs) => jobs.try_send(job).map_err(|back| back.into_inner()),
             None => Err(job),
         };
         if let Err(Job { link, mut session, bytes }) = job {
-            // Without a thread the loop does it itself.
+            // If no thread can be started, the loop does the step itself.
             session.advance(&bytes);
             self.helpers.tell(HelperResult::Handshake { link, session: Box::new(session) });
         }
@@ -203,7 +203,7 @@ impl Io {
     fn start_threads(&mut self) {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         let count = (cores / 2).clamp(1, THREADS_MAX);
-        // One more for each, so that no thread waits for the loop.
+        // One spare step per thread, so that no thread waits for the loop.
         self.pre_login.running_max = 2 * count;
         let (jobs, work) = bounded::<Job>(2 * count);
         let mut started = 0;
@@ -236,7 +236,7 @@ impl Reactor {
         }
     }
 
-    /// A step of a handshake is done: what it has to say leaves, and what came meanwhile is next.
+    /// Takes a session back after a step: sends its output and reads what arrived meanwhile.
     pub(super) fn handshake_advanced(&mut self, link: LinkId, session: Session) {
         self.io.pre_login.running -= 1;
         self.io.pre_login.steps += 1;
@@ -250,7 +250,8 @@ impl Reactor {
             }
             return;
         }
-        // What is decrypted already, or why it failed, is not reported by the system.
+        // The system reports no event for bytes that are already decrypted, or for a failed
+        // handshake.
         conn.reader.is_readable = true;
         self.io.writable(link);
         self.receive(link);

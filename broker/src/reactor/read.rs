@@ -1,6 +1,5 @@
-//! Reading a connection: bytes → frames → inputs, each given to the engine at once, so that a
-//! worker has its request before the next connection is looked at. Not where a body or a rest is
-//! kept.
+//! Reads a connection: bytes become frames, frames become inputs, and each input goes to the engine
+//! at once. So a worker has its request before the next connection is read.
 
 use super::Reactor;
 use super::conn::{Conn, Phase};
@@ -25,7 +24,8 @@ const FRAMES_MAX: usize = 256;
 const PRE_LOGIN_FRAMES_MAX: usize = 8;
 
 impl Reactor {
-    /// Reads once from a connection and gives the engine what came, now or when it is its turn.
+    /// Reads once from a connection and gives its frames to the engine; a connection without a
+    /// login may have to wait for its turn first.
     #[inline]
     pub(super) fn receive(&mut self, link: LinkId) {
         let is_known = self.io.links.get(link).is_some_and(|conn| conn.reader.is_known);
@@ -46,7 +46,7 @@ impl Reactor {
                 let mut buffer = mem::take(&mut self.buffer);
                 let was_handshaking = conn.stream.is_handshaking();
                 let end = conn.reader.fill(&mut conn.stream, &mut buffer, &mut self.buffer_pool);
-                // The system knows nothing of what is decrypted already.
+                // The system reports no event for bytes that are already decrypted.
                 conn.reader.is_readable |= conn.stream.has_more() && conn.reader.ended.is_none();
                 if let Some(how) = conn.broken
                     && !conn.reader.is_readable
@@ -55,7 +55,7 @@ impl Reactor {
                     conn.reader.end(how);
                 }
                 if was_handshaking && !conn.stream.is_handshaking() {
-                    // What was to be sent during the handshake waits, and no event comes for it.
+                    // Frames queued during the handshake must be sent now; no event comes for them.
                     self.io.writable(link);
                 }
                 self.parse(link, &buffer[..end]);
@@ -89,7 +89,7 @@ impl Reactor {
     fn parse(&mut self, link: LinkId, bytes: &[u8]) {
         let Limits { body: body_max, inboxes: inboxes_max, .. } = self.io.limits;
         let (mut at, mut frames) = (0, 0);
-        // Each frame says by itself that its sender is there.
+        // A received frame shows that its sender is alive.
         let mut is_partial = true;
         let mut is_cut;
         if let Some(conn) = self.io.links.get(link)
@@ -100,7 +100,7 @@ impl Reactor {
             self.deliver(link, kind, head, body);
         }
         loop {
-            // The engine may have closed or paused it while it got the last frame.
+            // The engine may have closed or paused the link in the last step.
             let Some(conn) = self.io.links.get(link) else {
                 return;
             };
@@ -111,10 +111,10 @@ impl Reactor {
             at += passed;
             let rest = &bytes[at..];
             if frames > 0 {
-                // What is kept now is another frame than before.
+                // The incomplete frame is a new one, so its checks begin anew.
                 conn.reader.looks = 0;
             }
-            // Whoever has not logged in has little to say.
+            // Before its login a connection may send only a few frames per turn.
             let most = if conn.reader.is_known { FRAMES_MAX } else { PRE_LOGIN_FRAMES_MAX };
             is_cut = frames >= most;
             if conn.is_paused || is_cut {
@@ -164,7 +164,7 @@ impl Reactor {
         self.after(link, is_cut);
     }
 
-    /// No frame is whole; but bytes of one may have come.
+    /// Handles a read without a whole frame: bytes of one may have arrived.
     fn hear_partial(&mut self, link: LinkId) {
         let is_heard = |conn: &mut Conn| conn.reader.has_heard && conn.reader.has_partial();
         if self.io.links.get(link).is_some_and(is_heard) {
@@ -172,7 +172,7 @@ impl Reactor {
         }
     }
 
-    /// What is left to do when everything that came is given on, or `is_cut` short.
+    /// Ends the reading of a connection for this turn; `is_cut` = frames were left for the next.
     fn after(&mut self, link: LinkId, is_cut: bool) {
         let Some(conn) = self.io.links.get(link) else {
             return;
@@ -186,7 +186,7 @@ impl Reactor {
             Some(_) if is_cut => self.io.read_again(link),
             Some(_) if conn.stream.trouble().is_some() => {
                 let trouble = conn.stream.trouble().unwrap_or_default();
-                // The other side is told why, and gets time to hear it.
+                // The peer is told the error, and gets time to read it.
                 conn.reader.ended = None;
                 self.garbage(link, WireError::fatal(ErrorCode::Tls, trouble, 0));
             }
@@ -234,7 +234,7 @@ impl Reactor {
         }
     }
 
-    /// Throws away what still comes from a closed link, until it ends.
+    /// Discards the bytes of a closed link until the peer closes.
     fn discard(&mut self, link: LinkId) {
         let Some(conn) = self.io.links.get(link) else {
             return;
@@ -252,7 +252,7 @@ impl Reactor {
     }
 }
 
-/// Whether it matters for this input who the user at the other end is.
+/// Whether the engine needs to know the peer's user for this input (a login without a token).
 fn depends_on_user(input: &Input, has_tokens: bool) -> bool {
     match input {
         Input::Login { login, .. } => {

@@ -1,6 +1,5 @@
-//! The broker's certificates: read at the start and at a reload. What can't be read at a reload
-//! leaves the old ones in use; connections that are there keep what they began with. Not a
-//! connection: `stream`.
+//! The broker's certificates and keys, read at the start and at each reload. If a reload can't read
+//! a file, the old ones stay in use. Existing connections keep the certificate they began with.
 
 use crate::config::tls::TlsFiles;
 use crate::engine::input::Certificates;
@@ -17,7 +16,7 @@ pub(super) struct Secure {
     hosts: Option<Caller>,
 }
 
-/// What was read of the files, or why not; `None` = there is none for that side.
+/// For each side the result of reading its files; `None` = no files are configured.
 #[derive(Debug)]
 pub(super) struct Loaded {
     clients: Option<Result<Listener, String>>,
@@ -47,7 +46,8 @@ impl Loaded {
 }
 
 impl Secure {
-    /// Reads what the command line names, and what is to be said of it.
+    /// Reads the files of the command line; returns them, and what is to be recorded of the
+    /// reading.
     ///
     /// # Errors
     /// Names the file, what is wrong with it, and the cure.
@@ -61,7 +61,7 @@ impl Secure {
         }
     }
 
-    /// The files, if there are any.
+    /// The files of the command line, if it names any.
     pub(super) fn files(&self) -> Option<&TlsFiles> {
         let files = &self.files;
         let is_used =
@@ -69,7 +69,7 @@ impl Secure {
         is_used.then_some(files)
     }
 
-    /// Takes what was read into use; a side whose files are bad keeps what it had.
+    /// Takes new files into use; a side whose files are bad keeps its old ones.
     pub(super) fn put(&mut self, loaded: Loaded) -> Certificates {
         let mut found = Certificates::default();
         put(&mut self.clients, loaded.clients, Listener::notes, &mut found);
@@ -90,7 +90,7 @@ impl Secure {
     /// A session for a connection to a host's execd.
     ///
     /// # Errors
-    /// There is no CA to check it with, or the name is none.
+    /// No CA is configured to check the certificate, or the name is not valid in one.
     pub(super) fn dial(&self, name: &str) -> Result<Session, String> {
         match &self.hosts {
             None => Err("'tls://' needs the CA that signed its certificate; start isectd with \
@@ -108,7 +108,7 @@ fn put<T>(
     found: &mut Certificates,
 ) {
     let add = |line: &String, to: &mut Vec<String>| {
-        // Two sides may use the same file.
+        // Two sides may name the same file; its error is reported once.
         if !to.contains(line) {
             to.push(line.clone());
         }

@@ -1,4 +1,5 @@
-//! From the configuration to a loop that serves: directory, listeners, engine, scripts, ports file.
+//! Starts the loop from the configuration: opens the state directory and the listeners, makes the
+//! engine, runs the scripts, and writes the ports file.
 
 use super::Reactor;
 use super::alarm::Alarm;
@@ -39,7 +40,7 @@ const READ_BYTES: usize = 256 * 1024;
 /// Most descriptors that are asked for, whatever the hard limit is.
 const DESCRIPTORS_MAX: u64 = 1 << 20;
 
-/// A file of addresses that is written when everything listens.
+/// The file of `--ports-file`, written once everything listens.
 #[derive(Debug)]
 pub(super) struct PortsFile {
     path: PathBuf,
@@ -51,10 +52,10 @@ fn system(what: &str, error: impl std::fmt::Display) -> Fatal {
 }
 
 impl Reactor {
-    /// Opens everything; nothing is told to the engine yet.
+    /// Opens files and sockets; the engine gets no input yet.
     ///
     /// # Errors
-    /// The state directory, an address or the system is in the way.
+    /// The state directory can't be used, an address is taken, or the system refuses something.
     pub(super) fn open(config: &Config, signals: Signals) -> Result<Self, Fatal> {
         let clock = Clock::start();
         let (soft, descriptors_max) = raise_descriptors();
@@ -107,8 +108,7 @@ impl Reactor {
         })
     }
 
-    /// Tells the engine where it is, gives it the saved configuration and the files of the command
-    /// line.
+    /// Tells the engine its addresses, and gives it the saved configuration and the command files.
     ///
     /// # Errors
     /// A command of a file failed; nothing is started or saved then.
@@ -137,7 +137,7 @@ impl Reactor {
                 self.step(Input::Script { origin: Origin::Broker, text });
             }
         }
-        // What the engine says about the saved configuration is no reason to write it again.
+        // Running the saved configuration changes nothing that must be saved again.
         self.io.wants_persist = false;
         for (path, text) in config.sources {
             self.step(Input::Script { origin: Origin::File(path), text });
@@ -151,7 +151,7 @@ impl Reactor {
             )));
         }
         if !has_tokens {
-            // There were none before, or `--tokens none` was said.
+            // No tokens were in force before, or `--tokens none` is given.
             self.io.state.note_tokens(None);
         }
         if let Some(fact) = self.io.held_start.take() {
@@ -163,7 +163,7 @@ impl Reactor {
         Ok(())
     }
 
-    /// Writes the file of addresses, once, when the first dials are through.
+    /// Writes the file of addresses, once, after the first dials have ended.
     pub(super) fn write_ports_file(&mut self) -> Result<(), Fatal> {
         if self.ports_file.is_none() || (self.io.dials_done == 0 && !self.io.redials.is_empty()) {
             return Ok(());
@@ -188,7 +188,7 @@ impl Reactor {
         let client = self.first(Role::Client);
         let worker_host = match (worker_host, worker) {
             (Some(said), _) => said.to_owned(),
-            // With its zone, where it has one: without it nobody can connect there.
+            // A link-local address needs its zone; without it nobody can connect.
             (None, Some((_, SocketAddr::V6(at)))) if at.scope_id() != 0 => {
                 format!("{}%{}", at.ip(), at.scope_id())
             }
@@ -296,7 +296,8 @@ fn listen(config: &Config, state: &State) -> Result<Vec<Listener>, Fatal> {
     Ok(listeners)
 }
 
-/// Raises the soft limit of descriptors to the hard one; the soft one before, and what is had now.
+/// Raises the soft limit of descriptors to the hard one; returns the old soft limit and the new
+/// one.
 fn raise_descriptors() -> (u64, u64) {
     let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE) else {
         return (1024, 1024);
@@ -308,7 +309,7 @@ fn raise_descriptors() -> (u64, u64) {
     }
 }
 
-/// The words that make the built-in execd log as the broker does.
+/// The arguments that make the built-in execd log as the broker does.
 fn log_words(config: &Config) -> Vec<String> {
     use clap::ValueEnum;
     let name = |value: Option<clap::builder::PossibleValue>| {

@@ -1,5 +1,6 @@
-//! Signals → what they ask of the broker. They are blocked in every thread and read from a
-//! descriptor, so no code runs inside a signal. What each means: [`sys::signals`].
+//! Turns Unix signals into requests to the broker. Signals are blocked in every thread and read
+//! from a descriptor, so no code runs in a signal handler. [`sys::signals`] lists what each signal
+//! means.
 
 use mio::unix::SourceFd;
 use mio::{Interest, Registry, Token};
@@ -8,14 +9,14 @@ use std::io;
 use std::os::fd::AsRawFd;
 use sys::signals::{Inbox, Meaning};
 
-/// What a signal asks of the broker.
+/// A request made by a signal.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum SignalRequest {
-    /// End in order; the name of the signal.
+    /// End in order.
     End {
-        /// The signal.
+        /// Name of the signal, for the log.
         name: &'static str,
-        /// A second one of it ends the broker at once.
+        /// Whether a second one of it ends the broker at once.
         may_hurry: bool,
     },
     /// Read the files again.
@@ -29,17 +30,17 @@ pub(super) struct Signals {
 }
 
 impl Signals {
-    /// Begins to take signals. Threads that are started later have them blocked, too.
+    /// Blocks the signals and opens the descriptor. Threads started later inherit the mask.
     pub(super) fn open() -> io::Result<Self> {
         Ok(Self { inbox: Inbox::open(false)? })
     }
 
-    /// Tells the loop when one is there.
+    /// Adds the descriptor to the loop.
     pub(super) fn register(&self, registry: &Registry, token: Token) -> io::Result<()> {
         registry.register(&mut SourceFd(&self.inbox.as_raw_fd()), token, Interest::READABLE)
     }
 
-    /// The next thing that a signal asks for. Those that ask for nothing are told of in the log.
+    /// The next request made by a signal. Signals that request nothing are only logged.
     pub(super) fn next(&mut self) -> Option<SignalRequest> {
         loop {
             let received = self.inbox.take()?;

@@ -1,6 +1,6 @@
-//! Where the bodies of arriving frames are kept: small ones side by side in chunks of the loop,
-//! which are used again when every body in them is gone, large ones in a buffer of `buffer_pool`.
-//! So a request costs no allocation.
+//! Stores the bodies of received frames. Small ones are packed into the loop's chunks, and a chunk
+//! is reused when all its bodies are dropped; large ones get a buffer of `buffer_pool`. So a
+//! request allocates nothing in the steady state.
 
 use super::buffer_pool::BufferPool;
 use bytes::{Bytes, BytesMut};
@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 pub(super) const SMALL_BYTES_MAX: usize = 4096;
 /// Size of a chunk. One body that is kept for long holds a whole chunk, so they are not large.
 const CHUNK_BYTES: usize = 32 * 1024;
-/// Chunks taken in turn: while one is full, the bodies in the others have time to go.
+/// Number of chunks, used in rotation: while one is filled, bodies in the others are dropped.
 const CHUNKS: usize = 8;
 
 /// Chunks of memory with small bodies in them.
@@ -20,7 +20,7 @@ pub(super) struct SmallBodies {
 }
 
 impl SmallBodies {
-    /// A copy of these bytes that can be kept and shared.
+    /// Copies the bytes to a chunk; returns a body that can be kept and shared.
     pub(super) fn keep(&mut self, bytes: &[u8], pool: &mut BufferPool) -> Bytes {
         if bytes.is_empty() {
             return Bytes::new();

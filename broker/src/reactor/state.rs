@@ -1,6 +1,6 @@
 //! The state directory: the saved configuration, the key of the worker secrets, the ports of the
-//! last time, the lock, and the Unix sockets. Not what is in the configuration: that is a script of
-//! the engine's.
+//! last run, the lock, and the Unix sockets. The engine makes the configuration script; this file
+//! only stores it.
 
 use super::worker_secret::{KEY_BYTES, WorkerSecretKey, from_hex, to_hex};
 use crate::config::tokens;
@@ -17,13 +17,13 @@ use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::time::UNIX_EPOCH;
 
-/// So many starts have numbers of their own before the next start of a broker on this directory.
+/// Run numbers reserved for one broker, until the next one starts on this directory.
 const RUNS_RESERVED: u64 = 1 << 36;
 
-/// No start has a higher number: what is found beyond it was not written by a broker.
+/// Largest run number; a file with a larger one was not written by a broker.
 const RUN_MAX: u64 = 1 << 62;
 
-/// Where everything stands.
+/// The paths of the files and sockets of the directory.
 #[derive(Clone, Debug)]
 pub(super) struct Paths {
     /// The directory.
@@ -55,11 +55,10 @@ impl Paths {
 /// The directory, held by this broker alone.
 #[derive(Debug)]
 pub(super) struct State {
-    /// Where everything stands.
     pub(super) paths: Paths,
     /// Signs worker secrets.
     pub(super) key: WorkerSecretKey,
-    /// It is removed at the end (`--state none`).
+    /// The directory is temporary and removed at the end (`--state none`).
     pub(super) is_private: bool,
     _lock: Lock,
 }
@@ -89,7 +88,7 @@ impl State {
             })?;
         }
         let lock = lock.map_or_else(|| self::lock(&paths.dir), Ok)?;
-        // Where nothing is kept the key is not either: nobody comes back to this broker.
+        // A temporary directory keeps no key, since no later broker uses it.
         let key = if is_private { make_key()? } else { key(&paths.dir)? };
         Ok(Self { paths, key, is_private, _lock: lock })
     }
@@ -129,7 +128,7 @@ impl State {
     /// Names the file and what the system said.
     pub(super) fn keep_bad(&self) -> Result<PathBuf, String> {
         let bad = self.paths.dir.join("config.isect.bad");
-        // Neither a link nor a pipe of that name is followed.
+        // A link or a pipe of that name is not opened.
         fs::read(self.paths.config())
             .and_then(|text| replace(&bad, &text))
             .map_err(|e| format!("{}: {e}", bad.display()))?;
@@ -142,8 +141,8 @@ impl State {
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
     }
 
-    /// Remembers the ports of this time, unless they are those of the last time. On a full disk
-    /// the broker serves all the same, and says so: it is what everybody waits for.
+    /// Saves the ports, unless they are unchanged. If the disk is full, the broker logs that and
+    /// serves all the same.
     pub(super) fn remember_ports(&self, ports: &[(String, u16)]) {
         if self.is_private {
             return;
@@ -170,7 +169,7 @@ impl State {
     /// earlier broker on this directory gave, also when the clock was set back since.
     ///
     /// # Errors
-    /// What is written down there is no such number.
+    /// The file holds no valid run number.
     pub(super) fn run_base(&self, wall_ms: u64) -> Result<u64, Fatal> {
         let clock = wall_ms.saturating_mul(1000).min(RUN_MAX);
         if self.is_private {
@@ -181,7 +180,7 @@ impl State {
             None => 0,
             Some(text) => match text.trim().parse() {
                 Ok(kept) if kept <= RUN_MAX => kept,
-                // A full disk may leave nothing of it.
+                // A full disk may have left an empty file.
                 Err(_) if text.trim().is_empty() => 0,
                 Ok(_) | Err(_) => {
                     return Err(Fatal::State(format!(
@@ -197,16 +196,16 @@ impl State {
         let Err(error) = replace(&path, format!("{next}\n").as_bytes()) else {
             return Ok(base);
         };
-        // The broker serves all the same; that the next one gives the same numbers is left to
-        // chance, which is one in 2^36.
+        // The broker serves all the same. The next one may then give the same run numbers, with a
+        // probability of 2^-36.
         tracing::warn!("{}: {error}; the numbers of starts are not remembered", path.display());
         let mut random = [0; 8];
         getrandom::fill(&mut random).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
         Ok(base.saturating_add(u64::from_le_bytes(random) % RUNS_RESERVED))
     }
 
-    /// Notes in which file the tokens are that are in force, or that there are none: the next
-    /// broker of this directory is not to be open because their file is gone.
+    /// Records the path of the token file in force, or that there is none, so that the next broker
+    /// on this directory does not run without tokens because the file is missing.
     pub(super) fn note_tokens(&self, file: Option<&Path>) {
         if self.is_private {
             return;
@@ -242,7 +241,7 @@ impl State {
     }
 }
 
-/// Writes a file whole or not at all: beside it first, then in its place.
+/// Writes a file whole or not at all: to a temporary file first, then renamed.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
@@ -256,9 +255,10 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Refuses a path that the system can't take.
+/// Refuses a path that can't be the name of a Unix socket: it is not UTF-8, or too long.
 pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
-    // What is no text has as many bytes, if not the same ones.
+    // A path that is not UTF-8 passes only if its replacement text is as long; the check below
+    // needs nothing but the length.
     let text = String::from_utf8_lossy(path.as_os_str().as_bytes());
     if text.len() != path.as_os_str().len() {
         return Err(format!("{} is no text, and a socket's path is", path.display()));
@@ -328,7 +328,7 @@ fn sweep(base: &Path) {
         });
         let is_own =
             || fs::symlink_metadata(entry.path()).is_ok_and(|m| m.is_dir() && m.uid() == own);
-        // A broker's has its name when it is locked.
+        // A broker's directory gets this name only once it is locked.
         let lock = entry.path().join("lock");
         if is_one && is_own() && lock.is_file() && Lock::take(&lock).is_ok() {
             let _ = fs::remove_dir_all(entry.path());
@@ -460,7 +460,8 @@ mod tests {
         assert!(text(&long).contains("at most 107"), "{}", text(&long));
         fs::write(dir.path().join("key"), "zz").unwrap();
         assert!(text(dir.path()).contains("64 hex digits"));
-        // What others could have put there while the directory was open to them is not trusted.
+        // Files that others could have put there while the directory was open to them are not
+        // trusted.
         let other = tempfile::tempdir().unwrap();
         fs::write(other.path().join("key"), "ab".repeat(KEY_BYTES)).unwrap();
         fs::remove_file(dir.path().join("key")).unwrap();
@@ -529,7 +530,7 @@ mod tests {
         assert_eq!(again.key.instance(), instance, "it is told once");
         let original = State::open(Some(one.path())).unwrap();
         assert_eq!(original.key.verify(WorkerId(1), &secret), Some(START));
-        // A directory of before it was written down is taken as it is.
+        // A directory from before this was recorded is accepted as it is.
         drop(original);
         fs::remove_file(one.path().join("place")).unwrap();
         let original = State::open(Some(one.path())).unwrap();
@@ -548,7 +549,7 @@ mod tests {
         assert_eq!(names, ["lock"]);
         state.clean();
         assert!(!dir.exists());
-        // One that was killed: what it left goes when the next one starts.
+        // A broker that was killed: the next one removes its directory.
         let killed = State::open(None).unwrap().paths.dir;
         let next = State::open(None).unwrap();
         assert!(!killed.exists() && next.paths.dir.is_dir());

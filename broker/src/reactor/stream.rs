@@ -1,5 +1,4 @@
-//! A stream socket, TCP or Unix, or TCP with TLS over it, behind one face. Not what is read or
-//! written.
+//! A stream socket of any kind: TCP, a Unix socket, or TLS over TCP.
 
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
@@ -15,12 +14,12 @@ use tls::session::{SCRATCH_BYTES, Session};
 /// Unanswered probes of a quiet connection after which the kernel takes its machine for gone.
 const KEEPALIVE_PROBES: u32 = 2;
 
-/// A stream socket.
+/// A connected stream socket, non-blocking.
 #[derive(Debug)]
 pub(super) enum Stream {
-    /// TCP.
+    /// Plain TCP.
     Tcp(TcpStream),
-    /// Unix.
+    /// A Unix stream socket.
     Unix(UnixStream),
     /// TLS over TCP.
     Tls(Box<Tls>),
@@ -30,14 +29,14 @@ pub(super) enum Stream {
 #[derive(Debug)]
 pub(super) struct Tls {
     socket: TcpStream,
-    /// `None` = a helper goes on with its handshake.
+    /// The TLS session; `None` = a helper thread has it for a step of the handshake.
     session: Option<Session>,
-    /// The socket is to be shut for writing once what waits has left.
+    /// The socket is to be shut for writing once the session's output is sent.
     is_shutting: bool,
 }
 
 impl Tls {
-    /// The socket and its session; nothing can be read or written while a helper has that.
+    /// The socket and its session; fails with `WouldBlock` while a helper has the session.
     fn both(&mut self) -> io::Result<(&mut TcpStream, &mut Session)> {
         match &mut self.session {
             Some(session) => Ok((&mut self.socket, session)),
@@ -50,20 +49,20 @@ impl Tls {
         session.flush(socket)?;
         if self.is_shutting {
             self.is_shutting = false;
-            // Whoever is gone already needs no end.
+            // A peer that is already gone needs no close.
             let _ = self.socket.shutdown(Shutdown::Write);
         }
         Ok(())
     }
 
-    /// Says the end, then shuts the socket for writing: the other side knows that nothing is
-    /// missing.
+    /// Sends TLS `close_notify`, then shuts the socket for writing, so that the peer knows that
+    /// nothing is missing.
     fn shut_write(&mut self) {
         if let Some(session) = &mut self.session {
             session.close();
         }
         self.is_shutting = true;
-        // What does not leave now does when there is room; the event comes anyway.
+        // The rest is sent at the next event for room.
         let _ = self.flush();
     }
 }
@@ -74,8 +73,8 @@ impl Stream {
         Self::Tls(Box::new(Tls { socket, session: Some(session), is_shutting: false }))
     }
 
-    /// Gives the session of an unfinished handshake away, and what came for it. `None` = nothing
-    /// has come that a helper could go on with; the end of the socket is found by the next read.
+    /// Lends the session of an unfinished handshake, with its received bytes, to a helper. `None` =
+    /// nothing has arrived for a step; the next read finds the end of the socket, if any.
     pub(super) fn lend(&mut self) -> Option<(Session, Vec<u8>)> {
         let Self::Tls(tls) = self else { return None };
         let mut bytes = vec![0; SCRATCH_BYTES];
@@ -84,14 +83,14 @@ impl Stream {
         if count == 0 { None } else { Some((tls.session.take()?, bytes)) }
     }
 
-    /// Takes a session back.
+    /// Takes a session back from a helper.
     pub(super) fn take_back(&mut self, session: Session) {
         if let Self::Tls(tls) = self {
             tls.session = Some(session);
         }
     }
 
-    /// Whether a helper goes on with its handshake.
+    /// Whether a helper has the session.
     pub(super) fn is_lent(&self) -> bool {
         matches!(self, Self::Tls(tls) if tls.session.is_none())
     }
@@ -105,7 +104,7 @@ impl Stream {
         }
     }
 
-    /// Whether the two sides are not yet agreed on TLS; frames wait until then.
+    /// Whether the TLS handshake is unfinished; frames wait until it is done.
     pub(super) fn is_handshaking(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
@@ -116,10 +115,10 @@ impl Stream {
         }
     }
 
-    /// Goes on with the handshake; `Ok` = it is through.
+    /// Continues the handshake; `Ok` = it is finished.
     ///
     /// # Errors
-    /// `WouldBlock`: the other side has more to say. Others: it failed.
+    /// `WouldBlock`: bytes of the peer are missing. Others: the handshake failed.
     pub(super) fn handshake(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
@@ -130,7 +129,7 @@ impl Stream {
         }
     }
 
-    /// Whether bytes that were written here have not left.
+    /// Whether the session holds bytes that the socket has not accepted.
     pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
@@ -156,7 +155,7 @@ impl Stream {
         }
     }
 
-    /// What proofs on it are bound to; `None` = it has no TLS.
+    /// The channel binding for proofs of tokens (RFC 9266); `None` = it has no TLS.
     pub(super) fn channel(&self) -> Result<Option<Channel>, String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(None),
@@ -175,7 +174,7 @@ impl Stream {
         }
     }
 
-    /// Throws away what comes: as it is, for nobody wants it.
+    /// Reads and discards bytes, without decrypting them.
     pub(super) fn discard(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tls(tls) => tls.socket.read(buffer),
@@ -183,9 +182,9 @@ impl Stream {
         }
     }
 
-    /// Tells the loop of readiness, edge by edge. TCP is asked for both directions once and for
-    /// all. A Unix socket reports room for writing at every read of the peer, so it is asked for
-    /// that only while something waits ([`watch_writable`](Self::watch_writable)).
+    /// Adds the socket to the loop, edge-triggered. TCP is registered for both directions once. A
+    /// Unix socket reports room for writing at every read of the peer, so it is registered for that
+    /// only while something waits ([`watch_writable`](Self::watch_writable)).
     pub(super) fn register(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
         match self {
             Self::Tcp(s) => s.register(registry, token, Interest::READABLE | Interest::WRITABLE),
@@ -214,7 +213,7 @@ impl Stream {
 
     /// Takes the socket out of the loop.
     pub(super) fn deregister(&mut self, registry: &Registry) {
-        // It is about to be closed, which takes it out as well.
+        // Closing the socket removes it as well, so an error does not matter.
         let _ = match self {
             Self::Tcp(s) => s.deregister(registry),
             Self::Unix(s) => s.deregister(registry),
@@ -222,18 +221,19 @@ impl Stream {
         };
     }
 
-    /// Sends small frames at once; has the kernel find out when the other machine is gone, within
-    /// this silence while nothing is under way to it (`liveness` watches what is).
+    /// Sets `TCP_NODELAY` and keepalive: within `silence` the kernel finds that the other machine
+    /// is gone, as long as no sent bytes are unacknowledged (`liveness` watches those).
     pub(super) fn tune(&self, silence: Duration) -> io::Result<()> {
         let Some(tcp) = self.tcp() else {
             return Ok(());
         };
         tcp.set_nodelay(true)?;
         if !self.is_remote() {
-            // No machine can be gone here; a process that ends closes its connections.
+            // The peer is on this machine: if its process ends, the kernel closes its connections.
             return Ok(());
         }
-        // The first probe goes after one share, each further one a share later; whole seconds.
+        // `silence` is divided into equal parts: one before the first probe, one after each probe.
+        // The kernel takes whole seconds.
         let share =
             Duration::from_secs((silence.as_secs() / u64::from(KEEPALIVE_PROBES + 1)).max(1));
         let keepalive = TcpKeepalive::new()
@@ -270,7 +270,7 @@ impl Stream {
         }
     }
 
-    /// Whether a connect that was begun is through.
+    /// Whether a non-blocking connect has succeeded.
     pub(super) fn is_connected(&self) -> bool {
         match self {
             Self::Tcp(s) => s.peer_addr().is_ok(),

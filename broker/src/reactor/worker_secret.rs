@@ -1,6 +1,6 @@
-//! The secret a worker is started with: `RUN.DIGEST.MAC`, where the MAC is HMAC-SHA256 over worker,
-//! run and digest of its configuration under the key of the state directory. A broker that comes
-//! back knows its workers without a list of secrets. Not where the key is kept: `state` does that.
+//! Makes and checks the secret a worker is started with: `RUN.DIGEST.MAC`, where MAC is HMAC-SHA256
+//! over worker, run and digest of its configuration under the key of the state directory. So a
+//! restarted broker recognises its workers without a list of secrets. `state` keeps the key.
 
 use crate::engine::input::Start;
 use hmac::{Hmac, KeyInit, Mac};
@@ -37,19 +37,19 @@ impl WorkerSecretKey {
         format!("{run}.{digest}.{}", to_hex(&self.over(worker, start).finalize().into_bytes()))
     }
 
-    /// Which start of the worker a secret proves; the comparison takes the same time for every MAC.
+    /// Returns the start of the worker that a secret proves. The comparison takes constant time.
     pub(super) fn verify(&self, worker: WorkerId, secret: &str) -> Option<Start> {
         let (run, rest) = secret.split_once('.')?;
         let (digest, mac) = rest.split_once('.')?;
         let start = Start { run: RunId(run.parse().ok()?), digest: digest.parse().ok()? };
-        // One spelling for one start: no sign, no leading zeros.
+        // Each start has exactly one spelling: no sign, no leading zeros.
         if start.run.to_string() != run || start.digest.to_string() != digest {
             return None;
         }
         self.over(worker, start).verify_slice(&from_hex(mac)?).ok().map(|()| start)
     }
 
-    /// A name for the broker's instance that tells nothing about the key.
+    /// A name for the broker's instance, derived from the key without revealing it.
     pub(super) fn instance(&self) -> String {
         let mut mac = self.mac.clone();
         mac.update(b"instance");
@@ -64,12 +64,12 @@ impl WorkerSecretKey {
     }
 }
 
-/// Lower-case hex.
+/// Encodes bytes as lower-case hex.
 pub(super) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of lower-case hex; `None` if it is anything else or not as long as a key.
+/// Decodes lower-case hex of a key's length; `None` = it is anything else.
 pub(super) fn from_hex(text: &str) -> Option<[u8; KEY_BYTES]> {
     let digit = |c: u8| match c {
         b'0'..=b'9' => Some(c - b'0'),

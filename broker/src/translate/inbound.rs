@@ -1,5 +1,5 @@
-//! A frame that came → what happened. Knows which side may send which kind; knows neither sockets
-//! nor whether the frame may come *now*: that is the engine's.
+//! Turns a received frame into an input of the engine, and refuses kinds that this side may not
+//! send. The engine judges whether a frame may come at this moment.
 
 use crate::engine::input::{Input, Report, Start};
 use bytes::Bytes;
@@ -11,27 +11,27 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::kinds::{Kind, Role};
 use protocol::show;
 
-/// Most bytes of a line of a program, or of a host's text, that are kept.
+/// Most bytes kept of a line of a program's output, or of a text from a host.
 const LINE_BYTES_MAX: usize = 2048;
-/// Most last lines of a program that are kept.
+/// Most lines kept of the end of a program's output.
 const TAIL_LINES_MAX: usize = 20;
 
 /// A whole frame as it came from a link.
 #[derive(Clone, Debug)]
 pub struct Arrived {
-    /// From which link.
+    /// The link it arrived on.
     pub link: LinkId,
-    /// Who is at its other end.
+    /// The role of the peer.
     pub role: Role,
     /// The frame's kind, as `decode::head` found it.
     pub kind: Kind,
-    /// Its header.
+    /// The frame's header, already validated.
     pub head: Header,
-    /// Its whole body.
+    /// The frame's whole body; pieces are separate frames.
     pub body: Bytes,
 }
 
-/// Makes an input of a frame. `prove` says which start of a worker its secret proves.
+/// Makes an input of a frame. `prove` returns the start of a worker that its secret proves, if any.
 ///
 /// # Errors
 /// This side may not send this kind, or the body makes no sense; both are fatal to the link.
@@ -84,7 +84,8 @@ pub fn input(
             report(Report::Output(body))
         }
         Frame::ExecListed(body) => report(Report::Listed(body)),
-        // Only the broker sends these; the table of kinds has refused them above.
+        // Only the broker sends these; the check against the table of kinds above refuses them, so
+        // this arm is for the compiler.
         Frame::LoginOk(_)
         | Frame::WorkerLoginOk(_)
         | Frame::End

@@ -1,4 +1,4 @@
-//! What is to be sent → a frame. Not its bytes: `protocol::encode` makes those.
+//! Turns what the engine sends into frames. `protocol::encode` writes their bytes.
 
 use bytes::Bytes;
 use protocol::bodies::{ExecStart, Format};
@@ -14,7 +14,7 @@ pub fn answer(head: Header, reply: &OpReply, format: Format) -> Frame {
     Frame::data(head, Bytes::from(reply.render(format)))
 }
 
-/// The start of a program, with the secret that it will log in with.
+/// The request to an execd to start a program, with the secret for its login.
 pub fn start(mut start: ExecStart, secret: String) -> Frame {
     start.secret = secret;
     Frame::ExecStart(start)
@@ -25,8 +25,8 @@ pub fn refusal(code: protocol::errors::ErrorCode, text: impl Into<String>) -> Fr
     Frame::refusal(protocol::bodies::ErrorBody::new(code, text))
 }
 
-/// A frame as bytes for who is at the other end. What is said of a whole connection and is the
-/// fault of the program that asked is, to a worker, a worker's.
+/// Encodes a frame for the peer's role. An error about a whole connection (transaction 0) that
+/// blames the program at the other end calls it the worker if it is one.
 #[inline]
 pub fn encode(frame: Frame, role: Role) -> EncodedFrame {
     match frame {

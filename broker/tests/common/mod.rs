@@ -1,4 +1,4 @@
-//! A real `isectd` that is ended when its test is over, and connections that speak frames to it.
+//! Runs a real `isectd` that ends with its test, and opens connections that speak frames to it.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]

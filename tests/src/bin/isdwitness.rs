@@ -1,5 +1,5 @@
-//! The worker of the fault run: writes down when it begins and ends a request, in a file of its
-//! own process, and does what the request says. Not for any other use.
+//! The worker of the fault run: writes the begin and the end of each request to a file of its own
+//! process, and does what the request says.
 
 use client::address::Address;
 use client::error::Error;

@@ -1,5 +1,5 @@
-//! What the clients of the fault run ask of its workers, as text that both sides read: who asks,
-//! how long to work, what to do. Not how it is sent.
+//! What a request of the fault run asks of its worker, as text that both sides parse: who asks, how
+//! long to work, what to do.
 
 use std::fmt;
 use std::str::FromStr;
@@ -37,7 +37,7 @@ pub struct Ask {
     pub id: u64,
     /// How long the worker works, microseconds.
     pub work_us: u64,
-    /// What else it does.
+    /// How the worker ends the request: it replies, or misbehaves.
     pub act: Act,
     /// Bytes of filling behind the answer's first line.
     pub filling: usize,
@@ -82,7 +82,7 @@ impl Ask {
 /// A running sum over all bytes of a request (FNV-1a), so that an answer shows what the worker got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Sum {
-    /// How many bytes.
+    /// Number of bytes summed.
     pub size: u64,
     hash: u64,
 }

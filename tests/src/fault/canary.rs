@@ -1,6 +1,6 @@
-//! Canaries: once the faults are over and all is quiescent, everything must simply work. Each
-//! service is asked once on each way, a new worker is configured and serves, and nothing is left of
-//! it. Not the load: nothing here is excused by anything.
+//! Canaries: simple requests after the faults are over and everything is quiescent, which must all
+//! succeed. Each service is asked once in each way; a new worker is configured, serves and is
+//! removed without a trace. No failure here is excused.
 
 use super::ask::{Act, Ask, Sum};
 use super::history::{Asked, Got, Outcome};
@@ -19,19 +19,19 @@ use std::time::Duration;
 
 /// The service of the new workers.
 const FRESH: &str = "fresh";
-/// How long an answer may take when nothing else goes on; on a loaded machine.
+/// Time limit for a reply without other load from the test, on a loaded machine.
 const ANSWER_MAX: Duration = Duration::from_millis(DEADLINE_MS);
 
-/// On which way a canary asks.
+/// The way a canary sends its request.
 #[derive(Clone, Debug)]
 enum Way {
-    /// By hand, at an endpoint.
+    /// By a raw client, at this endpoint.
     Hand(Endpoint),
     /// By the client library, through the proxy.
     Library(Endpoint),
 }
 
-/// Sends them all; what went wrong, in words.
+/// Sends all canaries; returns the failures in words.
 pub fn fly(world: &World, load: &Load) -> Vec<String> {
     let mut wrong = Vec::new();
     // Each kind of endpoint once; the first is the proxy's.
@@ -54,7 +54,7 @@ pub fn fly(world: &World, load: &Load) -> Vec<String> {
     wrong
 }
 
-/// Configures a service with one worker, asks it, and takes both away again.
+/// Configures a service with one worker, sends it a request, and removes both again.
 fn employ(world: &World, load: &Load, ways: &[Way], is_far: bool) -> Result<(), String> {
     let op = |command: &str| world.op(command).map_err(|e| format!("'{command}': {e}"));
     op(&format!("config service {FRESH}"))?;

@@ -1,6 +1,5 @@
-//! The checker: reads the histories of clients and workers and says which promises were broken.
-//! Pure; not where the histories come from. Its own tests are histories made by hand, one with each
-//! violation, so that it is known to see them.
+//! The checker: reads the histories of clients and workers and reports broken promises. It is pure.
+//! Its own tests are hand-made histories with one violation each, so that it is known to find them.
 
 use super::history::{Asked, Begun, End, Got};
 use super::proxy::{Incident, Kind};
@@ -9,19 +8,20 @@ use protocol::errors::{ErrorCode, Ran};
 use std::collections::BTreeMap;
 use std::fmt;
 
-/// How long after its deadline a request's outcome may be at its client, microseconds.
+/// Time after its deadline by which a request's outcome must be at its client, microseconds.
 pub const LATE_US: u64 = 1_000_000;
-/// A connection may be seen to end this long after the broker behind it was killed, microseconds.
+/// A client may notice the end of its connection this long after the broker was killed,
+/// microseconds.
 const AFTERMATH_US: u64 = 1_000_000;
-/// A client looks at its connection more often than this, microseconds.
+/// Longest time between two reads of a client's connection that excuses nothing, microseconds.
 const BLIND_US: u64 = 50_000;
 
-/// What a service allows.
+/// The limits of a service on repeated deliveries.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     /// Deliveries after the first one, without the idempotent flag.
     pub retry: u32,
-    /// And with it.
+    /// Deliveries after the first one, with the idempotent flag.
     pub retry_idempotent: u32,
 }
 
@@ -40,7 +40,7 @@ pub enum Cause {
     Proxy,
     /// The client itself had not looked: its answer may have been there.
     Client,
-    /// A token was made anew: who is in with it is shut out.
+    /// A token was renewed, so clients that logged in with the old one are shut out.
     Renewed,
 }
 
@@ -63,10 +63,10 @@ impl Cause {
 const LATE_MAKERS: [Cause; 6] =
     [Cause::Killed, Cause::Stopped, Cause::Machine, Cause::Starved, Cause::Proxy, Cause::Client];
 
-/// From when until when (microseconds of the run) something else was the cause.
+/// A time (microseconds of the run) in which something other than the broker was the cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Excuse {
-    /// What.
+    /// The cause that is not the broker's fault.
     pub cause: Cause,
     /// From when.
     pub from: u64,
@@ -77,22 +77,22 @@ pub struct Excuse {
 /// All that the checker reads.
 #[derive(Clone, Copy, Debug)]
 pub struct Case<'a> {
-    /// What clients asked.
+    /// Every request that clients sent, with its outcomes.
     pub asked: &'a [Asked],
-    /// What workers began.
+    /// Every request that a worker process began.
     pub begun: &'a [Begun],
-    /// What each service allows.
+    /// The limits of each service; `Asked::service` is the index.
     pub rules: &'a [Rules],
-    /// When it was not the broker's fault.
+    /// Times in which something other than the broker caused delays or losses.
     pub excuses: &'a [Excuse],
-    /// What the clients' proxy did to whom.
+    /// What the clients' proxy did to which connection.
     pub incidents: &'a [Incident],
-    /// From when until when the broker's loop answered no ping, whatever the cause: excuses
-    /// nothing, and tells the broker from the way to it.
+    /// Times in which the broker's loop answered no ping, whatever the cause. They excuse nothing;
+    /// they show whether the broker or the way to it was slow.
     pub slow: &'a [Slow],
 }
 
-/// Which promise was broken.
+/// The promises that the checker tests, named by their violation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Broken {
     /// More than one outcome.
@@ -103,28 +103,28 @@ pub enum Broken {
     LostForNothing,
     /// "It did not run", but a worker saw it.
     RanNoLied,
-    /// A request that may run once ran twice, or one that may run so often ran more often.
+    /// A request ran more often than it may.
     RanTooOften,
     /// The outcome came too late.
     Late,
-    /// The answer is that of another request, or was made of other bytes.
+    /// The reply belongs to another request, or was made from other bytes.
     WrongAnswer,
     /// An answer to something that no worker saw.
     NobodyAnswered,
     /// Something came back although no answer was wanted.
     Unwanted,
-    /// A worker got something that nobody asked.
+    /// A worker got a request that no client sent.
     Invented,
 }
 
 /// A promise that was broken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Which promise.
+    /// The broken promise.
     pub broken: Broken,
-    /// By which request.
+    /// Id of the request.
     pub id: u64,
-    /// What stands in the histories.
+    /// The entries of the histories that show it.
     pub text: String,
 }
 
@@ -134,20 +134,20 @@ impl fmt::Display for Violation {
     }
 }
 
-/// What the checker says.
+/// The result of the checker for a run or a round.
 #[derive(Clone, Debug, Default)]
 pub struct Verdict {
-    /// Requests that were looked at.
+    /// Number of requests checked.
     pub checked: u64,
-    /// Of them late or without an outcome for a cause that is written down.
+    /// Requests that were late or had no outcome, with a known cause that excuses it.
     pub excused: u64,
-    /// Of those that were late: what made them late, by name.
+    /// Late requests by the name of their cause.
     pub causes: BTreeMap<String, u64>,
-    /// The latest of them, by how much, in words.
+    /// The request that was latest: by how many microseconds, and a description.
     pub latest: Option<(u64, String)>,
-    /// How requests ended, by name.
+    /// Number of requests by the name of their outcome.
     pub outcomes: BTreeMap<String, u64>,
-    /// What was broken.
+    /// The violations found.
     pub violations: Vec<Violation>,
 }
 
@@ -307,11 +307,11 @@ impl Check<'_> {
         last.map_or(Lateness::InTime, |at| self.lateness_at(at))
     }
 
-    /// How late something is that comes then, or that is given up then.
+    /// How late an outcome is that arrives, or is given up, at this time.
     fn lateness_at(&self, at: u64) -> Lateness {
         let asked = self.asked;
-        // What waits in the stream behind another request that the broker reads no further, because
-        // its worker takes no more, is accepted when that one has ended.
+        // A request behind a large one in the stream is accepted only after that one ended, because
+        // the broker stops reading while a worker takes no more.
         let limit = asked.sent.max(asked.behind) + asked.deadline + LATE_US;
         if at <= limit {
             return Lateness::InTime;
@@ -323,7 +323,7 @@ impl Check<'_> {
         Lateness::Late { late, at }
     }
 
-    /// What made it late, by name.
+    /// Names of the causes that made it late.
     fn late_makers(&self, at: u64) -> Vec<String> {
         let from = self.asked.sent;
         let made = |cause: &Cause| sum(self.spans(&[*cause], from, at)) > 0;
@@ -359,7 +359,8 @@ impl Check<'_> {
         }
     }
 
-    /// Nothing came back although something should have: explained (`Some(None)`) or not.
+    /// Judges a request without an outcome: `None` = nothing is wrong,
+    /// `Some(None)` = excused, `Some(Some(_))` = a violation.
     fn silence(&self) -> Option<Option<Broken>> {
         let asked = self.asked;
         if !asked.outcomes.is_empty() {
@@ -373,7 +374,7 @@ impl Check<'_> {
                 if is_explained { None } else { Some(Some(Broken::LostForNothing)) }
             }
             _ if !asked.reply => None,
-            // What may come as late is not given up for a fault of the broker.
+            // If the outcome may still arrive this late, giving it up is not the broker's fault.
             Some((at, End::GaveUp)) => match self.lateness_at(at) {
                 Lateness::InTime | Lateness::Excused { .. } => Some(None),
                 Lateness::Late { .. } => Some(Some(Broken::NoOutcome)),
@@ -392,7 +393,8 @@ impl Check<'_> {
         self.asked.changing && self.came_shortly_before(Cause::Renewed, at)
     }
 
-    /// Whether that was shortly before, or as long before as the proxy has held back its news.
+    /// Whether the cause was shortly before, or as long before as the proxy may have delayed its
+    /// news.
     fn came_shortly_before(&self, cause: Cause, at: u64) -> bool {
         self.case.excuses.iter().any(|excuse| {
             if excuse.cause != cause || excuse.from > at {
@@ -405,9 +407,9 @@ impl Check<'_> {
         })
     }
 
-    /// Whether the proxy had done something to the connection before that can be its end. A short
-    /// delay of each byte, or bytes one by one, can not; a client that waits no longer for its
-    /// write to go on says so itself (`GaveUp`).
+    /// Whether the proxy did something to the connection before that can have ended it. A short
+    /// delay of each byte, or sending bytes one by one, can't; a client that gives up a stalled
+    /// write reports it itself (`GaveUp`).
     fn is_harmed(&self, at: u64) -> bool {
         self.incidents.iter().any(|incident| {
             let is_grave = match incident.kind {
@@ -439,12 +441,12 @@ impl Check<'_> {
         })
     }
 
-    /// How much of this time somebody stood still who is not to blame, microseconds.
+    /// How much of this time an excused party stood still, microseconds.
     fn stood_still(&self, from: u64, until: u64) -> u64 {
         sum(self.spans(&LATE_MAKERS, from, until))
     }
 
-    /// When any of these was so, within this time.
+    /// The parts of this time in which any of these causes held.
     fn spans(&self, causes: &[Cause], from: u64, until: u64) -> Vec<(u64, u64)> {
         let is_on_its_way = |cause| cause != Cause::Proxy || self.asked.port != 0;
         let excuses = self.case.excuses.iter();
@@ -462,7 +464,7 @@ impl Check<'_> {
     }
 }
 
-/// How much time these make, each moment counted once.
+/// Total length of the spans; overlaps count once.
 fn sum(mut spans: Vec<(u64, u64)>) -> u64 {
     spans.sort_unstable();
     let (mut sum, mut seen) = (0, 0);
@@ -473,14 +475,14 @@ fn sum(mut spans: Vec<(u64, u64)>) -> u64 {
     sum
 }
 
-/// Whether that says that its client may not be in, or no longer: all of the run's may.
+/// Whether this is an error that denies the client access, which all clients of the run have.
 fn is_shutting_out(got: Got) -> bool {
     let codes = [ErrorCode::BadToken, ErrorCode::NeedsToken, ErrorCode::Denied, ErrorCode::Tls];
     let Got::Error { code, .. } = got else { return false };
     codes.iter().any(|shut| shut.number() == code)
 }
 
-/// Microseconds past what is allowed, and when its client knew.
+/// Microseconds past the allowed time, and when the client knew it.
 enum Lateness {
     InTime,
     Excused { late: u64, at: u64 },

@@ -1,5 +1,6 @@
-//! The fault run's clock and its pauses. Microseconds since the run began, on the monotonic clock.
-//! Not a way to wait for something: a pause is a client's think time, or how long a fault lasts.
+//! The clock and the pauses of the fault run. Time is in microseconds since the run began, on the
+//! monotonic clock. A pause is a client's think time or the length of a fault; no code
+//! pauses to wait for an event.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,6 @@
-//! The disk under the state directory: one that can be filled up and made read-only. As root a
-//! small file system of its own, in a mount namespace that ends with the run; else what an ordinary
-//! user can do: a device that is always full in the place of the file, a directory without the
-//! right to write.
+//! The disk under the state directory, which can be filled and made read-only. As root it is a
+//! small file system in a mount namespace that ends with the run. Without root, the file is
+//! replaced by a device that is always full, or the directory loses its write permission.
 
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::sched::{CloneFlags, unshare};
@@ -50,7 +49,7 @@ impl Disk {
         self.is_mounted
     }
 
-    /// Which way it is done, for the report.
+    /// The method in use, for the report.
     pub const fn how(&self) -> &'static str {
         if self.is_mounted {
             "a file system of its own"
@@ -59,11 +58,11 @@ impl Disk {
         }
     }
 
-    /// Not one byte more fits.
+    /// Fills the disk: not one more byte fits.
     pub fn fill(&self) {
         if !self.is_mounted {
             for name in BESIDE {
-                // It may be there still.
+                // The file may exist already.
                 let _ = std::os::unix::fs::symlink("/dev/full", self.path.join(name));
             }
             return;
@@ -76,7 +75,7 @@ impl Disk {
         }
     }
 
-    /// Nothing can be written.
+    /// Makes the disk read-only.
     ///
     /// # Panics
     /// If the system refuses that.
@@ -93,7 +92,7 @@ impl Disk {
         self.is_protected.set(true);
     }
 
-    /// All is well again.
+    /// Makes the disk writable again and removes what filled it.
     pub fn mend(&self) {
         if self.is_mounted && self.is_protected.take() {
             umount2(&self.path, MntFlags::MNT_DETACH).expect("taken away again");

@@ -1,5 +1,5 @@
-//! What clients and workers write down while faults are injected: each request, what became of it,
-//! and which worker process began it. Not what to think of it: that is the checker's.
+//! The histories that clients and workers write while faults are injected: each request, its
+//! outcome, and the worker process that began it. `checker` judges them.
 
 use crate::proc::{began_at, is_alive};
 use protocol::errors::Ran;
@@ -31,7 +31,7 @@ pub struct Outcome {
     pub at: u64,
     /// For so long before that its client had not looked: it may have been there all the while.
     pub blind: u64,
-    /// What.
+    /// The reply or error that came back.
     pub got: Got,
 }
 
@@ -55,7 +55,7 @@ pub struct Asked {
     pub id: u64,
     /// Index of the service in the checker's rules.
     pub service: usize,
-    /// Sent with the flag.
+    /// The request has the idempotent flag.
     pub idempotent: bool,
     /// An answer was wanted.
     pub reply: bool,
@@ -89,18 +89,18 @@ impl Asked {
 /// A worker process began a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begun {
-    /// Which request.
+    /// Id of the request, as in [`Asked`].
     pub id: u64,
-    /// Which process.
+    /// Id of the worker process.
     pub pid: u32,
-    /// Which delivery, from 1.
+    /// Number of the delivery, from 1, as in the frame's header.
     pub attempt: u32,
 }
 
 /// A worker process. Its id alone does not do: a fault run of half an hour uses each of them again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Witness {
-    /// Its id.
+    /// Process id, which the kernel may reuse.
     pub pid: u32,
     /// When it began, see [`began_at`].
     pub began: u64,
@@ -126,7 +126,7 @@ impl Witness {
         folder.join(format!("worker-{}-{}", self.pid, self.began))
     }
 
-    /// Whose file it is.
+    /// The process whose history a file name belongs to; `None` = another file.
     fn of(name: &str) -> Option<Self> {
         let (pid, began) = name.strip_prefix("worker-")?.split_once('-')?;
         Some(Self { pid: pid.parse().ok()?, began: began.parse().ok()? })
@@ -165,7 +165,7 @@ impl Folder {
         Self { path, read: BTreeMap::new(), begun: Vec::new(), witnesses: BTreeMap::new() }
     }
 
-    /// Where it is.
+    /// Path of the folder, which the worker processes are told.
     pub fn path(&self) -> &Path {
         &self.path
     }

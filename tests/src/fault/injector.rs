@@ -1,5 +1,5 @@
-//! The fault injector: which fault comes when, by a seed, how each is done to real processes, and
-//! how it is undone. What must hold is in the checker and `quiescence`.
+//! The fault injector: chooses faults by a seed, applies each one to real processes, and undoes it.
+//! `checker` and `quiescence` state what must hold.
 
 use super::checker::{Cause, Excuse};
 use super::clock::pause;
@@ -84,7 +84,7 @@ const FAULTS: &[(Fault, u64, &str)] = &[
     (Fault::Shutdown, 2, "operator's shutdown of a worker's socket"),
 ];
 
-/// What ends a fault.
+/// The action that undoes a fault.
 #[derive(Debug)]
 enum Undo {
     Continue(u32),

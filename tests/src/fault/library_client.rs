@@ -1,5 +1,5 @@
-//! A client that uses the library as an application would: it calls, and trusts what it is told.
-//! The library logs in again and asks again by itself, and what it says then is checked as well.
+//! A client of the fault run that uses the library as an application does. The library logs in
+//! again and retries by itself, and the checker also judges what the library reports.
 
 use super::ask::{Act, Sum};
 use super::clock::pause;

@@ -1,6 +1,6 @@
-//! A connection of a checking client: frames out and in, with limits of time, and an exact word on
-//! what left and what did not, and on when a frame came; and the login. Not the client library: the
-//! checker wants to see every frame.
+//! A connection of a raw client: logs in, sends and receives frames with time limits, and records
+//! exactly which bytes left and when each frame arrived. It does not use the client library, so
+//! that the checker sees every frame.
 
 use super::clock::Clock;
 use super::secure::Secure;
@@ -31,7 +31,7 @@ const CONNECT_MAX: Duration = Duration::from_secs(2);
 /// How long each answer of a login may take.
 const LOGIN_MAX: Duration = Duration::from_secs(2);
 
-/// Where a client connects.
+/// An address that a client may connect to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Endpoint {
     /// Through the proxy.
@@ -126,14 +126,14 @@ pub struct Seen {
     pub looked: u64,
 }
 
-/// What waiting brought.
+/// The result of waiting for a frame.
 #[derive(Debug)]
 pub enum Received {
-    /// A frame.
+    /// A whole frame, and when it arrived.
     Frame(Frame, Seen),
-    /// Nothing in time.
+    /// No frame arrived within the time limit.
     Nothing,
-    /// The end of the connection.
+    /// The connection ended.
     Lost,
 }
 

@@ -1,6 +1,5 @@
-//! The load of the fault run: which services there are, what is asked of them and how fast, and
-//! where the clients' histories come together. Not the clients: those are `raw_client` and
-//! `library_client`.
+//! The load of the fault run: its services, the kind and rate of requests, and the list that
+//! collects the clients' histories. The clients are in `raw_client` and `library_client`.
 
 use super::ask::{Act, Ask};
 use super::checker::Rules;
@@ -15,15 +14,15 @@ use std::sync::{Arc, Mutex};
 /// A service of the fault run.
 #[derive(Clone, Copy, Debug)]
 pub struct Service {
-    /// Its name.
+    /// Name of the service.
     pub name: &'static str,
     /// Its settings, as in `config service`.
     pub settings: &'static str,
-    /// How many workers.
+    /// Number of workers at the start.
     pub workers: usize,
     /// Whether they run on the far host, behind proxies.
     pub is_far: bool,
-    /// What it allows.
+    /// Limits on repeated deliveries, for the checker.
     pub rules: Rules,
     /// Whether a request may stick: only where `kill_after_ms` ends it.
     pub may_stick: bool,
@@ -77,18 +76,18 @@ pub const SERVICES: [Service; 5] = [
     },
 ];
 
-/// What the clients do now.
+/// What all clients do at present; the run sets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// Ask.
+    /// Send requests.
     Ask,
-    /// Ask nothing new, wait for what is under way.
+    /// Send no new requests and wait for the open ones.
     Drain,
-    /// Leave.
+    /// Close the connections and end.
     Leave,
 }
 
-/// What all clients share.
+/// The state that all clients of a run share.
 #[derive(Debug)]
 pub struct Load {
     /// The run's clock.
@@ -125,7 +124,7 @@ impl Load {
         }
     }
 
-    /// What to do now.
+    /// The present phase; clients read it between two requests.
     pub fn phase(&self) -> Phase {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Ask,
@@ -134,7 +133,7 @@ impl Load {
         }
     }
 
-    /// Says what to do.
+    /// Sets the phase of all clients.
     pub fn set_phase(&self, phase: Phase) {
         let number = match phase {
             Phase::Ask => 0,
@@ -144,7 +143,7 @@ impl Load {
         self.phase.store(number, Ordering::Release);
     }
 
-    /// A number for a request.
+    /// The next request id, unique in the run.
     pub fn id(&self) -> u64 {
         self.next_id.fetch_add(1, Ordering::Relaxed)
     }
@@ -171,7 +170,7 @@ impl Load {
 pub struct Plan {
     /// What the worker is to do.
     pub ask: Ask,
-    /// Sent with the flag.
+    /// The request has the idempotent flag.
     pub idempotent: bool,
     /// An answer is wanted.
     pub reply: bool,
@@ -230,7 +229,8 @@ impl Plan {
         }
     }
 
-    /// Its deadline in microseconds.
+    /// Time from sending to the deadline in microseconds; [`DEADLINE_MS`] if the request names
+    /// none.
     pub fn deadline_us(&self) -> u64 {
         let millis = if self.deadline_ms == 0 { DEADLINE_MS } else { u64::from(self.deadline_ms) };
         millis * 1000

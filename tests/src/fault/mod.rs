@@ -1,6 +1,6 @@
-//! The fault run: real processes under load while everything around them breaks, and a checker that
-//! reads the histories of clients and workers afterwards. Not the simulation: nothing here is
-//! simulated, and a seed repeats the plan, not the machine.
+//! The fault run: real processes under load while faults are injected; a checker then reads the
+//! histories of clients and workers. A seed repeats the plan of faults, not the timing of the
+//! machine. The deterministic simulation is in `sim`.
 
 pub mod ask;
 pub mod canary;

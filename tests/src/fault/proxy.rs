@@ -1,6 +1,6 @@
-//! A proxy between real programs that does to their bytes what networks do: delays, splits, slows,
-//! stalls and cuts them, or loses them all without a word. It never repeats, reorders or invents a
-//! byte. One thread for all its connections; what it did to whom is written down.
+//! A proxy between real programs that does to their bytes what networks do: it delays, splits,
+//! slows, stalls or cuts them, or drops all of them silently. It never repeats, reorders or invents
+//! a byte. One thread serves all connections and records each incident.
 
 use super::clock::Clock;
 use forwarder::Forwarder;
@@ -45,11 +45,11 @@ pub enum Harm {
 pub struct Incident {
     /// The port of the side that connected.
     pub port: u16,
-    /// What.
+    /// Kind of the incident.
     pub kind: Kind,
-    /// From when.
+    /// Start, in microseconds of the run.
     pub from: u64,
-    /// Until when; `u64::MAX` while it lasts.
+    /// End, in microseconds of the run; `u64::MAX` while it lasts.
     pub until: u64,
 }
 
@@ -111,7 +111,7 @@ struct Shared {
 
 /// A proxy in front of one TCP address.
 pub struct Proxy {
-    /// Where to connect instead.
+    /// The proxy's own address, to be used in place of the target's.
     pub address: SocketAddr,
     shared: Arc<Shared>,
     wake: UnixStream,

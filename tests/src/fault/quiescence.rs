@@ -1,6 +1,5 @@
-//! What must be true of all processes once the faults are over: everybody is there and idle,
-//! nothing waits, nobody is left over, nothing leaks. Not how it comes to be: faults end, and we
-//! wait.
+//! What must hold for all processes after the faults: everyone is connected and idle, nothing
+//! waits, no process is left over, nothing leaks. It only waits and checks.
 
 use super::load::SERVICES;
 use super::world::{World, number};
@@ -8,17 +7,17 @@ use crate::proc::{is_alive, processes_of, within};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// How long everything may take to be as before once the faults are over.
+/// Time limit for quiescence after the faults.
 pub const QUIESCENCE_MAX: Duration = Duration::from_secs(20);
 /// Memory that may stay in use after faults, KiB: buffers, lists and the allocator's leftovers.
 const BROKER_MORE_KIB: u64 = 96 * 1024;
 /// The same for an execd.
 const EXECD_MORE_KIB: u64 = 16 * 1024;
 
-/// Whose process ids [`World::pids`] are.
+/// Names of the processes in [`World::pids`], in its order.
 const NAMES: [&str; 3] = ["the broker", "its execd", "the far execd"];
 
-/// What a process has in use.
+/// Memory and descriptors of a process.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     /// Open descriptors.
@@ -40,7 +39,7 @@ impl Usage {
 }
 
 impl World {
-    /// Looks until all is as it was before the faults; what is not, in words.
+    /// Waits until all is as before the faults; returns what is not, in words.
     pub fn await_quiescence(&mut self) -> Vec<String> {
         let mut complaints = Vec::new();
         let settled = within(QUIESCENCE_MAX, || {
@@ -58,7 +57,7 @@ impl World {
         complaints
     }
 
-    /// What is not yet as it should be.
+    /// The differences that remain, in words.
     fn unsettled(&mut self) -> Vec<String> {
         let mut wrong = Vec::new();
         let expected: usize = SERVICES.iter().map(|service| service.workers).sum();
@@ -186,7 +185,7 @@ fn is_beginning(pid: u32) -> bool {
     name.trim_end() == "isdexecd-start"
 }
 
-/// The words of a process.
+/// The command line of a process.
 pub fn command_line(pid: u32) -> String {
     let bytes = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     String::from_utf8_lossy(&bytes).replace('\0', " ")

@@ -1,5 +1,6 @@
-//! A raw client, which sees every frame: it keeps requests under way on one connection after
-//! another and writes down all that comes back. Not the library: that would hide what comes twice.
+//! A raw client, which sees every frame: it keeps requests in flight on one connection after
+//! another and records everything that comes back, also duplicates, which the client library would
+//! hide.
 
 use super::ask::{Act, Ask, Sum};
 use super::checker::LATE_US;
@@ -25,7 +26,7 @@ const WINDOW: usize = 6;
 
 /// A request under way.
 struct Open {
-    /// Which of this connection's.
+    /// Index among the requests of this connection.
     at: usize,
     ask: Ask,
     sum: Sum,

@@ -1,5 +1,5 @@
-//! One fault run from beginning to end: rounds of faults and quiescence, the checker after each,
-//! and the report. Not how faults are done, nor what is checked.
+//! One fault run from start to end: rounds of faults and quiescence, the checker after each round,
+//! and the report.
 
 use super::canary;
 use super::checker::{self, Case, Cause, Excuse, Rules, Verdict};
@@ -24,20 +24,20 @@ const DRAIN: Duration = Duration::from_secs(20);
 /// What ended so long before a round, microseconds, can excuse nothing in it.
 const BEFORE_US: u64 = 60_000_000;
 
-/// What is to be done.
+/// The parameters of a fault run.
 #[derive(Clone, Copy, Debug)]
 pub struct Order {
     /// The seed of all that is chosen.
     pub seed: u64,
     /// How long faults are injected in all.
     pub length: Duration,
-    /// How long at a stretch, then comes quiescence.
+    /// Length of one round of faults, before quiescence.
     pub round: Duration,
     /// Clients that speak the protocol themselves and see every frame.
     pub raw_clients: u64,
-    /// Clients by the library.
+    /// Clients that use the client library.
     pub library_clients: u64,
-    /// With tokens and TLS, which change meanwhile.
+    /// Whether the run uses tokens and TLS, which change meanwhile.
     pub secured: bool,
 }
 
@@ -64,10 +64,10 @@ fn number(name: &str) -> Option<u64> {
     Some(text.parse().unwrap_or_else(|e| panic!("{name} is '{text}': {e}")))
 }
 
-/// What a run found.
+/// The result of a fault run.
 #[derive(Clone, Debug, Default)]
 pub struct Report {
-    /// What was broken, in words; empty = nothing.
+    /// Violations in words; empty = success.
     pub violations: Vec<String>,
     /// Figures, line by line.
     pub text: String,
@@ -75,7 +75,7 @@ pub struct Report {
     pub faults: BTreeMap<String, u64>,
     /// Requests checked.
     pub checked: u64,
-    /// How requests ended.
+    /// Number of requests by the name of their outcome.
     pub outcomes: BTreeMap<String, u64>,
 }
 
@@ -98,11 +98,10 @@ struct Run<'a> {
     order: Order,
     world: &'a mut World,
     load: &'a Load,
-    /// Who stood still when.
     watch: &'a Watch,
     injector: FaultInjector,
     rounds: u64,
-    /// When the round began.
+    /// Start of the round, in microseconds of the run.
     begun: u64,
     /// What was found in all rounds.
     verdict: Verdict,
@@ -111,7 +110,7 @@ struct Run<'a> {
     report: Report,
 }
 
-/// Runs.
+/// Runs a whole fault run and reports what it found; it does not fail itself.
 pub fn run(order: Order) -> Report {
     let clock = Clock::start();
     let mut world = World::build(clock, order.seed, order.secured);

@@ -1,6 +1,5 @@
-//! Tokens and certificates of a fault run that goes with both switched on: where they are, with
-//! which words the programs are started, and how they change meanwhile. Not who logs in with them:
-//! that is `line`, and the client library.
+//! Tokens and certificates of a fault run with both switched on: their files, the options for the
+//! programs, and how they change during the run. `line` and the client library log in with them.
 
 use crate::certs::{Authority, Pair};
 use crate::proc::run;

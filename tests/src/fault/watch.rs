@@ -1,7 +1,7 @@
-//! Who was late: a watch over the machine, over the broker's process and over its loop, so that the
-//! checker need not guess. The kernel counts how long a thread was ready and had no CPU; a thread
-//! that should wake up all the time shows when the machine stood still; pings on a connection of
-//! their own show when the broker's loop did not turn. Not what is to be thought of it.
+//! Finds who was late: it watches the machine, the broker's process and the broker's loop, so that
+//! the checker need not guess. The kernel counts how long a thread was ready without a CPU; a
+//! thread that wakes regularly shows when the whole machine stood still; pings on a separate
+//! connection show when the broker's loop did not turn. The checker draws the conclusions.
 
 use super::checker::{Cause, Excuse};
 use super::clock::{Clock, pause};
@@ -15,20 +15,20 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
-/// How often it looks.
+/// Time between two measurements.
 const TICK: Duration = Duration::from_millis(10);
-/// The machine stood still if a pause took so much longer, microseconds.
+/// The machine counts as stopped if a pause took this much longer than asked for, microseconds.
 const STOOD_US: u64 = 150_000;
-/// Shorter waits for a CPU are not written down one by one, microseconds.
+/// Shorter waits for a CPU are added up and not recorded one by one, microseconds.
 const WAIT_US: u64 = 1000;
-/// A loop that answers a ping later than this is written down, microseconds.
+/// A pong later than this is recorded as a slow loop, microseconds.
 const SLOW_US: u64 = 50_000;
-/// A loop that takes longer is looked at, microseconds.
+/// If a pong takes longer than this, the state of the broker's thread is read, microseconds.
 const SEEN_US: u64 = 200_000;
-/// A ping that got no answer for so long is given up.
+/// Time limit for a pong.
 const PONG_MAX: Duration = Duration::from_secs(20);
 
-/// What the watch sees.
+/// Measurements of the machine and of the broker during a run.
 #[derive(Debug)]
 pub struct Watch {
     clock: Clock,

@@ -1,5 +1,5 @@
-//! The processes of the fault run: a broker, a second host, the proxies between them; how they are
-//! started and ended. Not the faults, nor what must be true after them: that is `quiescence`.
+//! The processes of the fault run: a broker, a second host, and the proxies between them; starts
+//! and ends them.
 
 use super::clock::Clock;
 use super::disk::Disk;
@@ -51,7 +51,7 @@ fn faketime() -> Option<PathBuf> {
         .find(|path| path.is_file())
 }
 
-/// Everything that runs.
+/// The processes and proxies of a fault run, and what they share.
 #[derive(Debug)]
 pub struct World {
     /// The run's clock.
@@ -60,23 +60,23 @@ pub struct World {
     pub broker: Broker,
     /// The second host.
     pub far: Execd,
-    /// Between clients and the broker.
+    /// Proxy between clients and the broker.
     pub clients: Proxy,
-    /// Between the far host's workers and the broker.
+    /// Proxy between the far host's workers and the broker.
     pub workers: Proxy,
-    /// Between the broker and the far host's execd.
+    /// Proxy between the broker and the far host's execd.
     pub hosts: Proxy,
-    /// What workers write down.
+    /// Folder of the workers' histories.
     pub histories: Folder,
-    /// Under the state directory.
+    /// The disk under the state directory, which can fail.
     pub disk: Disk,
     /// The file that says what the wall clock shows, where that can be done.
     pub wall: Option<PathBuf>,
     /// Tokens and certificates, if the run goes with them.
     pub secure: Option<Arc<Secure>>,
-    /// Who stands still when.
+    /// Measures when the machine or the broker stood still.
     pub watch: Arc<Watch>,
-    /// Broker, its execd, the far one, before any fault.
+    /// Memory and descriptors of the broker, its execd and the far execd before any fault.
     pub baseline: [Usage; 3],
 }
 

@@ -1,5 +1,5 @@
-//! Operator commands. Laws: never a panic; what was understood, written and parsed again is the
-//! same; a script is its lines.
+//! Fuzzes operator commands. Laws: parsing never panics; a parsed command, written and parsed
+//! again, is the same; a script equals its lines.
 
 use protocol::op::parse::{parse, parse_bytes, parse_script, quote};
 

@@ -1,5 +1,5 @@
-//! The corpora: one text file a target, one input a line, in hex; lines that begin with `#` say
-//! where the next one comes from. As text, so that a change of one input is one line of a diff.
+//! The corpora: one text file per target, one input per line, in hex; a line that begins with `#`
+//! names the origin of the next input. Text makes a changed input one line of a diff.
 
 use std::fmt::Write as _;
 use std::fs;

@@ -1,6 +1,7 @@
-//! execd's engine and its links: bytes become connections, frames (through the real decoder),
-//! children that start, write and end. Laws: nothing is done to a link or child that is gone, each
-//! child is reported as ended once and forgotten, bounds are kept, nothing stays due.
+//! Fuzzes execd's engine and its links. Bytes become connections, frames (through the real
+//! decoder), and children that start, write and end. Laws: no action on a link or child that is
+//! gone; the end of each child is reported once and then forgotten; limits are kept; nothing stays
+//! due.
 
 use super::source::Source;
 use bytes::BytesMut;
@@ -393,7 +394,7 @@ fn hello(broker: &str) -> Frame {
     Frame::ExecHello(ExecHello { host, broker: broker.into(), token: None })
 }
 
-/// What a broker may say, and a little that it may not.
+/// The frames a broker may send, and some it may not.
 fn frame(source: &mut Source<'_>) -> Frame {
     let (worker, run) = ids(source);
     match source.below(16) {

@@ -1,6 +1,7 @@
-//! Texts from outside that are no frames: execd's file of children, the broker's configuration, the
-//! token file, tokens, addresses. Laws: never a panic; what was read and written is read again; a
-//! configuration that was taken is saved so that it is taken again.
+//! Fuzzes texts from outside that are no frames: execd's file of children, the broker's
+//! configuration, the token file, tokens, addresses. Laws: reading never panics; a value that was
+//! read and written can be read again; an accepted configuration is saved in a form that is
+//! accepted again.
 
 use super::source::Source;
 use auth::list::{self, TokenList};

@@ -1,6 +1,6 @@
-//! What the fuzzers run: one function a target, any bytes in, a panic when a law is broken. Plain
-//! functions, so that stable replays the corpora in `cargo test`; `tests/fuzz` holds the targets of
-//! cargo-fuzz, three lines each.
+//! The fuzz targets: one function each, which takes any bytes and panics when a law is broken. They
+//! are plain functions, so that `cargo test` on stable replays the corpora; `tests/fuzz` has the
+//! targets of cargo-fuzz, three lines each.
 //!
 //! | file | what is fed |
 //! | --- | --- |
@@ -26,7 +26,7 @@ pub mod source;
 pub mod streams;
 pub mod wire;
 
-/// One target.
+/// A row of [`TARGETS`].
 #[derive(Clone, Copy, Debug)]
 pub struct Target {
     /// Its name: of the binary in `tests/fuzz`, and of its corpus.

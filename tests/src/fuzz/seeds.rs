@@ -1,5 +1,5 @@
-//! What a fuzzer begins with: the hex files of `tests/wire`, the commands of `tests/scripts`. Not
-//! what it found: the corpora keep that.
+//! The first inputs of each fuzzer: the hex files of `tests/wire` and the commands of
+//! `tests/scripts`. Inputs that a fuzzer found are in the corpora.
 
 use super::Target;
 use crate::script;

@@ -1,6 +1,6 @@
-//! The client's session against a broker that may be evil: bytes become requests of the program and
-//! frames of the broker. Laws: never a panic, every request that wants an answer gets exactly one
-//! end, what is sent can be read by a broker, memory is bounded by `requests_max`.
+//! Fuzzes the client's session against a broker that may be malicious: bytes become requests of the
+//! program and frames of the broker. Laws: it never panics; every request that wants a reply ends
+//! exactly once; a broker can decode what is sent; `requests_max` bounds the memory.
 
 use super::source::Source;
 use bytes::Bytes;
@@ -159,7 +159,7 @@ impl World {
     }
 }
 
-/// What goes to the broker is a frame that a client may send.
+/// Checks that the frames to the broker are ones that a client may send.
 fn check_sent(frame: Frame) {
     let kind: Kind = frame.kind();
     assert!(kind.may_send(Role::Client), "a client sends {kind}");

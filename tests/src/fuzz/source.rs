@@ -1,5 +1,6 @@
-//! Small decisions out of a fuzzer's bytes, read from the front: where the bytes end, every answer
-//! is the first choice, so that a shorter input is a simpler one. Random numbers: `sim::rng`.
+//! Makes small decisions from a fuzzer's bytes, read from the front. After the last byte each
+//! decision is the first choice, so that a shorter input is a simpler one. Random numbers from a
+//! seed are in `sim::rng`.
 
 /// Bytes that are used up one decision at a time.
 #[derive(Clone, Debug)]

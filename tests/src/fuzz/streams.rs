@@ -1,7 +1,7 @@
-//! The three readers of streams: `decode::next` (execd, tests), the broker's `FrameReader`, the
-//! client's `Inbox`. Law: whatever the bytes and wherever the stream is cut, all three give the
-//! same frames in the same order, up to the first error that each must not survive. A deadline
-//! past the limit is no error to the client's: it takes any from its broker.
+//! Fuzzes the three stream readers: `decode::next` (execd, tests), the broker's `FrameReader`, and
+//! the client's `Inbox`. Law: for any bytes, cut at any place, all three return the same frames in
+//! the same order, up to the first fatal error. One difference is allowed: the client's reader
+//! accepts a deadline above the limit, since it trusts its broker.
 
 use super::source::Source;
 use broker::reactor::buffer_pool::BufferPool;
@@ -14,7 +14,8 @@ use protocol::frame::Frame;
 use protocol::limits::HEADER_BYTES;
 use std::io::{self, ErrorKind, Read};
 
-/// What a stream gave: frames, and errors that leave it usable; a fatal one is the last.
+/// The result of reading a stream: frames, and errors that leave it usable; a fatal error is the
+/// last.
 pub(super) type ReadFrames = Vec<Result<Frame, WireError>>;
 
 /// Room of the loop's buffer.

@@ -1,5 +1,6 @@
-//! Bytes of a stream: the decoder, and the bodies of control frames. Laws: never a panic; however
-//! the stream is cut, the same frames come out; what was read can be written and read again.
+//! Fuzzes the decoder of a byte stream and the bodies of control frames. Laws: decoding never
+//! panics; the frames do not depend on where the stream is cut; a decoded frame can be encoded and
+//! decoded again.
 
 use super::source::Source;
 use super::streams::by_next;

@@ -1,4 +1,5 @@
-//! What clients do in a script: log in, send, go. Not what the operator `op` says: `stimulus`.
+//! What clients do in a script: log in, send, leave. Commands of the operator `op` are in
+//! `stimulus`.
 
 use super::stimulus::text;
 use super::tokens;
@@ -13,7 +14,7 @@ use protocol::ids::{RunId, WorkerId};
 use protocol::limits::PRIORITY_DEFAULT;
 use protocol::names::ServiceName;
 
-/// What every connection may do.
+/// Verbs for every connection.
 pub(super) const ENDS: &str = "closes, tears, breaks, times out, logs out, is silent, answers, \
 pings [seq=N], sends garbage [seq=N skip more], complains \"TEXT\", is congested, drains, \
 overflows, stalls, trickles";
@@ -117,7 +118,7 @@ impl World {
         self.send(name, head, body)
     }
 
-    /// What any end of a link may do; `None` = no such verb.
+    /// Carries out a verb of any link; `None` = no such verb.
     pub(super) fn act_end(
         &mut self,
         name: &str,

@@ -1,20 +1,19 @@
-//! A script file as cases and steps, with what is needed to write a better expectation back into
-//! it. Not what the words mean.
+//! Reads a script file as cases and steps, and writes updated expectations back into it.
 
-/// One stimulus and what is expected of it.
+/// One stimulus and the actions expected for it.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
     /// Line of the stimulus, from 1.
     pub(super) line: usize,
-    /// How many lines belong to it: its own, `>` lines and `|` lines.
+    /// Number of its lines: its own, `>` lines and `|` lines.
     pub(super) lines: usize,
     /// The stimulus without the blanks around it.
     pub(super) stimulus: String,
-    /// The left side as it stands, up to the bar.
+    /// The left side as written, up to the bar.
     pub(super) left: String,
-    /// The expected actions as they stand; `None` = nobody cares.
+    /// The expected actions as written; `None` = not checked.
     pub(super) expected: Option<Vec<String>>,
-    /// Whether further actions are fine (`...`).
+    /// Whether further actions are allowed (`...`).
     pub(super) is_open: bool,
     /// The expected lines of an operator's answer.
     pub(super) text: Vec<String>,
@@ -23,13 +22,13 @@ pub(super) struct Step {
 /// A case: one behaviour on a fresh broker.
 #[derive(Clone, Debug)]
 pub(super) struct Case {
-    /// What it shows.
+    /// The case's title, after `==`.
     pub(super) title: String,
-    /// Its steps.
+    /// The steps of the case, in order.
     pub(super) steps: Vec<Step>,
 }
 
-/// Where a part that is outside of quotation marks begins.
+/// Finds `part` outside of quotation marks; returns its position.
 fn find_outside(line: &str, wanted: &str) -> Option<usize> {
     let mut in_quotes = false;
     let mut is_escaped = false;
@@ -70,7 +69,7 @@ fn items(right: &str) -> (Vec<String>, bool) {
     }
 }
 
-/// Reads a file. `name` is the title of what stands before the first `==`.
+/// Parses a file. `name` is the title of the case before the first `==`.
 pub(super) fn cases(name: &str, source: &str) -> Vec<Case> {
     let mut cases = vec![Case { title: name.to_owned(), steps: Vec::new() }];
     for (index, line) in source.lines().enumerate() {

@@ -1,4 +1,4 @@
-//! What hosts do in a script: their execd is reached or not, says what runs there, goes.
+//! What hosts do in a script: their execd connects or refuses, reports its processes, leaves.
 
 use super::clients::ENDS;
 use super::show::worker_id;

@@ -1,12 +1,12 @@
-//! One thing that the broker did, as a script writes it, and the comparison with what was expected.
-//! Not how an action becomes one: `show` knows that.
+//! One action of the broker as a script writes it, and its comparison with the expectation. `show`
+//! makes items from actions.
 
 use super::words::{self, Token};
 
-/// Something the broker did.
+/// An action of the broker.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Item {
-    /// The words that must be there, as written.
+    /// The words that must match exactly.
     pub(super) head: String,
     /// `key=value`: checked when named. The flag says whether it is written unasked.
     pub(super) pairs: Vec<(&'static str, String, bool)>,
@@ -14,11 +14,11 @@ pub(super) struct Item {
     pub(super) says: Option<String>,
     /// Whether `says` is written unasked.
     pub(super) shows_says: bool,
-    /// To whom, and an operator's answer or error as it is sent.
+    /// The receiver, and an operator's answer or error as it is sent.
     pub(super) answer: Option<(String, String)>,
     /// An answer of several lines.
     pub(super) text: Vec<String>,
-    /// It may happen unnamed: facts, pings, writes to the state directory.
+    /// The script need not name it: facts, pings, writes to the state directory.
     pub(super) is_quiet: bool,
 }
 
@@ -28,14 +28,14 @@ impl Item {
         Self { head: head.into(), ..Self::default() }
     }
 
-    /// One that may happen unnamed.
+    /// An item that the script need not name.
     #[must_use]
     pub(super) fn quiet(mut self) -> Self {
         self.is_quiet = true;
         self
     }
 
-    /// With a value that is checked when named.
+    /// Adds a value that is checked when named.
     #[must_use]
     pub(super) fn with(mut self, key: &'static str, value: impl ToString) -> Self {
         self.pairs.push((key, value.to_string(), false));
@@ -54,7 +54,7 @@ impl Item {
         self
     }
 
-    /// With a text of which a part may be named.
+    /// Adds a text of which the script may name a part.
     #[must_use]
     pub(super) fn saying(mut self, text: impl Into<String>, is_shown: bool) -> Self {
         self.says = Some(text.into());
@@ -69,7 +69,7 @@ impl Item {
         self
     }
 
-    /// As it is written unasked.
+    /// The item as `UPDATE=1` writes it.
     pub(super) fn canonical(&self) -> String {
         let mut out = self.head.clone();
         for (key, value, _) in self.pairs.iter().filter(|(_, _, is_shown)| *is_shown) {
@@ -81,7 +81,7 @@ impl Item {
         out
     }
 
-    /// With everything that could be named, for reports.
+    /// The item with everything that could be named, for reports.
     pub(super) fn in_full(&self) -> String {
         let mut out = self.head.clone();
         for (key, value, _) in &self.pairs {
@@ -93,7 +93,7 @@ impl Item {
         out
     }
 
-    /// Whether an expectation fits.
+    /// Whether an expectation matches this item.
     pub(super) fn fits(&self, expected: &str) -> bool {
         let Ok(tokens) = words::tokens(expected) else { return false };
         let mut head = Vec::new();
@@ -128,19 +128,19 @@ fn pair_value(value: &str) -> String {
     if is_plain { value.to_owned() } else { words::quote(value) }
 }
 
-/// How expectation and reality compare.
+/// The result of comparing expected with actual items.
 #[derive(Debug)]
 pub(super) struct Verdict {
-    /// What would have fitted: the author's words where they do, ours elsewhere.
+    /// The corrected expectation: the author's words where they match, generated ones elsewhere.
     pub(super) better: Vec<String>,
-    /// Lines for the report; none = they fit.
+    /// Lines for the report; empty = all match.
     pub(super) diff: Vec<String>,
 }
 
-/// Compares what was expected with what happened.
+/// Compares the expected items with the actual ones.
 pub(super) fn compare(expected: &[String], is_open: bool, got: &[Item]) -> Verdict {
     let mut wanted: Vec<Option<&String>> = expected.iter().map(Some).collect();
-    // What may happen unnamed is looked for wherever it happened, and set aside.
+    // Items that need no name are matched in any order and removed first.
     let mut quiet = Vec::new();
     for slot in &mut wanted {
         if let Some(text) = *slot

@@ -1,5 +1,5 @@
-//! An action of the engine as an item of a script; on the way the world learns what it must know to
-//! go on (which run was started, which transaction a worker has). Not whether it was expected.
+//! Turns an action of the engine into an item of a script. Meanwhile it stores in the world what
+//! later lines need: which run was started, which transaction a worker has.
 
 use super::item::Item;
 use super::words;

@@ -1,5 +1,5 @@
-//! The left side of a script line: who does what. Time, the broker, the operator and `service …`
-//! are here; what clients, workers and hosts do is in `clients`, `workers`, `hosts`.
+//! Parses the left side of a script line: who does what. Time, the broker, the operator and
+//! `service …` are here; clients, workers and hosts are in `clients`, `workers`, `hosts`.
 
 use super::words::{self, Cursor};
 use super::world::{OPERATOR, World};
@@ -8,12 +8,12 @@ use broker::engine::input::Input;
 use protocol::settings::{Setting, Settings};
 use protocol::time::Wall;
 
-/// What a line may begin with.
+/// The words a line may begin with.
 const SUBJECTS: &str = "'+TIME', 'op COMMAND', 'broker …', 'service NAME …', a client (c1), \
 a worker (echo#1), a host (h1)";
 
 impl World {
-    /// Does what a line says.
+    /// Carries out a line.
     ///
     /// # Errors
     /// The line makes no sense (which word, and what would), or the engine broke a law.
@@ -149,7 +149,7 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
         Ok(())
     }
 
-    /// A command of the operator that must go well.
+    /// An operator command that must succeed.
     fn setup(&mut self, command: &str) -> Result<(), String> {
         self.look();
         self.command(OPERATOR, command.as_bytes().to_vec())?;

@@ -1,5 +1,5 @@
-//! Tokens and certificates in a script: the files are read, logins name a token, prove it, and are
-//! told what came of it. Not the arithmetic of a proof: scripts say what the reactor found.
+//! Tokens and certificates in a script: reading the files, logins that name a token and prove it,
+//! and the answers. No proof is computed; the script states the result that the reactor found.
 
 use super::stimulus::{text, unknown};
 use super::words::Cursor;
@@ -10,7 +10,7 @@ use protocol::proof::{Claim, Proof};
 use protocol::rights::Rights;
 use std::collections::BTreeMap;
 
-/// What every connection may do with a token.
+/// Verbs about tokens for every connection.
 pub(super) const PROOFS: &str = "proves, is proven, is unproven [\"WHY\"]";
 
 /// `token=NAME` as the claim of a login.
@@ -67,7 +67,7 @@ impl World {
         self.step(Input::CertificatesRead { asker, found, more })
     }
 
-    /// What whoever logs in may do with a token; `None` = no such verb.
+    /// Carries out a verb about tokens of someone that logs in; `None` = no such verb.
     pub(super) fn act_proof(
         &mut self,
         name: &str,

@@ -1,5 +1,5 @@
-//! The words of a script line: plain words, `key=value`, and text in quotation marks. A cursor
-//! takes them one by one and says what could have stood there. Not what they mean.
+//! Splits a script line into plain words, `key=value`, and quoted text. A cursor takes them one by
+//! one and reports which words were possible.
 
 /// One word of a line.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -12,7 +12,7 @@ pub(super) enum Token {
     Pair(String, Vec<u8>),
 }
 
-/// Takes a line apart.
+/// Splits a line into words.
 ///
 /// # Errors
 /// A quotation mark is not closed, or a backslash is followed by something unknown.
@@ -48,7 +48,7 @@ pub(super) fn tokens(line: &str) -> Result<Vec<Token>, String> {
     Ok(out)
 }
 
-/// The text up to the closing mark, and what follows it.
+/// Returns the text up to the closing mark, and the rest of the line.
 fn quoted(text: &str) -> Result<(Vec<u8>, &str), String> {
     let mut out = Vec::new();
     let mut chars = text.char_indices();
@@ -77,7 +77,7 @@ fn quoted(text: &str) -> Result<(Vec<u8>, &str), String> {
     Err("a quotation mark is not closed".to_owned())
 }
 
-/// Bytes as a script writes them: text in quotation marks, or `N bytes` where text is no help.
+/// Bytes as a script writes them: quoted text, or `N bytes` if they are long or not readable.
 pub(super) fn body(bytes: &[u8]) -> String {
     const SHOWN_MAX: usize = 72;
     let is_fill = bytes.len() >= 10 && bytes.iter().all(|&b| b == b'x');
@@ -103,7 +103,7 @@ pub(super) fn quote(text: &str) -> String {
 #[derive(Debug)]
 pub(super) struct Cursor {
     tokens: Vec<Token>,
-    /// What was taken so far, for errors.
+    /// The words taken so far, for errors.
     taken: String,
 }
 
@@ -142,13 +142,13 @@ impl Cursor {
         is_it
     }
 
-    /// Takes this word from wherever it stands.
+    /// Takes this word at any position.
     pub(super) fn flag(&mut self, wanted: &str) -> bool {
         let at = self.tokens.iter().position(|t| matches!(t, Token::Word(w) if w == wanted));
         at.map(|at| self.tokens.remove(at)).is_some()
     }
 
-    /// Takes this word and the one after it from wherever they stand.
+    /// Takes this word and the one after it at any position.
     pub(super) fn after(&mut self, wanted: &str) -> Option<String> {
         let at = self.tokens.iter().position(|t| matches!(t, Token::Word(w) if w == wanted))?;
         match self.tokens.get(at + 1) {
@@ -161,7 +161,7 @@ impl Cursor {
         }
     }
 
-    /// Takes the value of a pair from wherever it stands.
+    /// Takes the value of a pair at any position.
     pub(super) fn pair(&mut self, wanted: &str) -> Option<String> {
         let at = self.tokens.iter().position(|t| matches!(t, Token::Pair(k, _) if k == wanted))?;
         match self.tokens.remove(at) {
@@ -196,7 +196,7 @@ impl Cursor {
         out
     }
 
-    /// Takes the next text in quotation marks from wherever it stands.
+    /// Takes the next quoted text at any position.
     pub(super) fn quoted(&mut self) -> Option<Vec<u8>> {
         let at = self.tokens.iter().position(|t| matches!(t, Token::Quoted(_)))?;
         match self.tokens.remove(at) {

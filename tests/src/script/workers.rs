@@ -1,5 +1,5 @@
-//! What workers and their processes do in a script: start, log in, reply, end. What execd reports
-//! of a process is told over the link of its host.
+//! What workers and their processes do in a script: start, log in, reply, end. Reports of execd
+//! about a process arrive over the link of its host.
 
 use super::clients::ENDS;
 use super::show::worker_id;

@@ -1,6 +1,6 @@
-//! The world around the engine in a script: links and who stands at their ends, what each worker
-//! has been given, what time it is. It answers pings unless told that somebody is silent. Not the
-//! words of a script: `stimulus` understands those and calls this.
+//! The world around the engine in a script: the links and their peers, the requests each worker
+//! holds, the time. It answers pings, except for peers marked silent. `stimulus` parses script
+//! lines and calls it.
 
 use super::item::Item;
 use broker::engine::action::Action;
@@ -21,23 +21,23 @@ const EPOCH_MS: u64 = 1_767_225_600_000;
 /// The operator that `op …` speaks for.
 pub const OPERATOR: &str = "op";
 
-/// What the world knows of a client.
+/// The state of a client in the world.
 #[derive(Debug, Default)]
 pub struct ClientEnd {
     /// The last sequence it used.
     pub sequence: u32,
-    /// All it used.
+    /// All sequences it used.
     pub used: BTreeSet<u32>,
     /// The worker that waits for more from it.
     pub with: u32,
 }
 
-/// What the world knows of a worker's process.
+/// The state of a worker's process in the world.
 #[derive(Debug, Default)]
 pub struct WorkerEnd {
-    /// Its run.
+    /// Number of its start; 0 = it was not started.
     pub run: u64,
-    /// What its start said of its configuration.
+    /// Digest of its configuration, from its start.
     pub digest: u32,
     /// Its pid; 0 = the usual one.
     pub pid: u32,
@@ -50,17 +50,18 @@ pub struct WorkerEnd {
 /// The world around one engine.
 #[derive(Debug)]
 pub struct World {
-    /// The engine.
+    /// The engine under test.
     pub engine: Engine,
-    /// A replica: a second one that is given the same inputs, and calls for nothing in between.
+    /// A second engine that gets the same inputs, and after each a deadline that is not due. Both
+    /// must act alike (laws 6 and 7).
     replica: Engine,
-    /// What time it is.
+    /// Present time of the world; scripts advance it.
     pub now: Tick,
     /// Time has passed that the engine has not been told of.
     has_overslept: bool,
     /// Links by the name at their end.
     pub links: BTreeMap<String, LinkId>,
-    /// The other way round.
+    /// Names of the peers by link.
     pub names: BTreeMap<LinkId, String>,
     /// How often each slot of the table of links was used.
     generations: Vec<u32>,
@@ -74,17 +75,17 @@ pub struct World {
     places: BTreeMap<u32, (String, &'static str)>,
     /// Hosts that were dialled and neither opened nor refused.
     pub dialled: BTreeSet<String>,
-    /// Who answers no pings.
+    /// Names of the peers that answer no pings.
     pub silent: BTreeSet<String>,
     /// The command that waits for a file to be read: link, header, path.
     pub reading: Option<(LinkId, Header, String)>,
-    /// Who waits for the certificates and the token file to be read, the oldest first.
+    /// Sources of the reloads that wait, the oldest first.
     pub reloading: VecDeque<(LinkId, Header)>,
-    /// What happened since the last look.
+    /// Items since the last call of [`look`](World::look).
     items: Vec<Item>,
 }
 
-/// Where every script's broker listens; the numbers are those of the manual's status page.
+/// The addresses of every script's broker; the numbers are those of the manual's status page.
 pub fn listening(has_execd: bool) -> Listening {
     Listening {
         host: "isect".into(),
@@ -178,7 +179,7 @@ impl World {
     pub fn step(&mut self, input: Input) -> Result<(), String> {
         let shown = format!("{input:?}");
         let mut actions = Vec::new();
-        // What came meanwhile is read before the broker looks what is due.
+        // Input that arrived meanwhile is read before the broker handles what is due.
         let after = std::mem::take(&mut self.has_overslept).then_some(Input::Deadline);
         let inputs: Vec<Input> = [Some(input), after].into_iter().flatten().collect();
         for input in &inputs {
@@ -240,13 +241,13 @@ impl World {
         self.step(Input::Deadline)
     }
 
-    /// Time passes, and the broker reads what comes next before it looks what is due.
+    /// Lets time pass. The broker reads the next input before it handles what is due.
     pub(super) fn oversleep(&mut self, micros: u64) {
         self.now = Tick(self.now.0 + micros);
         self.has_overslept = true;
     }
 
-    /// The broker stands still: much is due when it goes on, and nothing was said meanwhile.
+    /// Stops the broker for some time: afterwards much is due, and no input arrived meanwhile.
     ///
     /// # Errors
     /// The engine broke a law.
@@ -255,7 +256,7 @@ impl World {
         self.step(Input::Deadline)
     }
 
-    /// What happened since the last look, state changes of workers last.
+    /// Takes the items since the last call, with the state changes of workers at the end.
     pub(super) fn look(&mut self) -> Vec<Item> {
         let mut places = BTreeMap::new();
         for worker in self.engine.workers_view() {
@@ -276,12 +277,12 @@ impl World {
         std::mem::take(&mut self.items)
     }
 
-    /// The welcome of a login is of no interest where a script goes straight to the request.
+    /// Drops the answer to a login, for scripts that go straight to the request.
     pub(super) fn look_past_welcome(&mut self) {
         self.items.retain(|item| !item.head.ends_with(" welcome"));
     }
 
-    /// Nobody cares what happened so far.
+    /// Drops the items so far, so that they are not checked.
     pub fn forget(&mut self) {
         self.look();
     }
@@ -315,14 +316,14 @@ impl World {
         self.links.get(name).copied().ok_or_else(|| format!("{name} is not connected"))
     }
 
-    /// A link is no more.
+    /// Removes a closed link.
     pub fn unlink(&mut self, link: LinkId) -> Option<String> {
         let name = self.names.remove(&link)?;
         self.links.remove(&name);
         Some(name)
     }
 
-    /// A link that its owner has given up, so that the name is free for a new one.
+    /// Releases the name of a link that its owner has given up, so that a new link can have it.
     pub(super) fn rename(&mut self, name: &str, new: &str) {
         if let Some(link) = self.links.remove(name) {
             self.links.insert(new.to_owned(), link);
@@ -340,7 +341,7 @@ impl World {
         self.step(Input::Closed { link, how })
     }
 
-    /// Who the kernel says is at the other end of a link.
+    /// The peer of a link, as the kernel would report it.
     pub fn peer(link: LinkId, is_owner: bool) -> Peer {
         let uid = if is_owner { 1000 } else { 1001 };
         let address = format!("127.0.0.1:{}", 40000 + link.index);
@@ -348,7 +349,7 @@ impl World {
         Peer { uid: Some(uid), is_owner, ..peer }
     }
 
-    /// Somebody of another machine, at this address.
+    /// A peer on another machine, at this address.
     ///
     /// # Errors
     /// It is none.
@@ -388,7 +389,7 @@ impl World {
         self.step(Input::Request { link, head, body: Bytes::from(body) })
     }
 
-    /// An operator's command, and what came of it.
+    /// Sends an operator's command from the client of this name.
     ///
     /// # Errors
     /// The engine broke a law.

@@ -1,6 +1,6 @@
-//! Who may do what in a world with tokens: the token file, what is in force, and the shadow that
-//! knows who is in, by what, and who may be. It knows the promises, not the engine. Not who holds
-//! what and how the file changes: that is `tokens`.
+//! Access rights in a simulated world with tokens: the token file, the rights in force, and a model
+//! of who is logged in, by which token, and who may be. The model knows the promises, not the
+//! engine. `tokens` changes the file and the tokens that programs hold.
 
 use super::model::Broken;
 use super::rng::Rng;
@@ -17,16 +17,16 @@ pub const NAMES: [&str; 3] = ["one", "two", "three"];
 /// A token as its holder has it. Whoever knows the number of its secret can prove it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Token {
-    /// Its name.
+    /// Name of the token.
     pub name: &'static str,
-    /// Its secret.
+    /// Number that stands for the secret.
     pub secret: u64,
 }
 
-/// What a token allows.
+/// The rights that a token gives.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Grant {
-    /// Its secret.
+    /// Number that stands for the secret; who knows it can prove the token.
     pub secret: u64,
     asks: BTreeSet<&'static str>,
     serves: BTreeSet<&'static str>,
@@ -37,14 +37,14 @@ pub struct Grant {
 pub struct List {
     /// The tokens.
     pub tokens: BTreeMap<&'static str, Grant>,
-    /// What somebody without one may do.
+    /// Rights of programs without a token.
     pub anonymous: Grant,
 }
 
 /// The login of a link, as it said and proved.
 #[derive(Clone, Debug)]
 struct SimLogin {
-    /// It answers, it does not ask.
+    /// It is a worker's login, not a client's.
     is_worker: bool,
     /// The broker started it, so that it needs no token.
     is_issued: bool,
@@ -54,16 +54,16 @@ struct SimLogin {
     is_in: bool,
 }
 
-/// Who may do what, and who is in.
+/// The model of access rights: who may do what, and who is logged in.
 #[derive(Debug, Default)]
 pub struct Access {
     /// There are tokens in this world.
     pub is_on: bool,
     /// An operator may have moved a client to another service.
     pub may_move: bool,
-    /// What stands in the token file.
+    /// Content of the token file.
     pub file: List,
-    /// What the broker has read.
+    /// The list that the broker read last.
     in_force: List,
     logins: BTreeMap<LinkId, SimLogin>,
     asked: BTreeMap<u64, LinkId>,
@@ -128,7 +128,7 @@ impl Access {
         &self.in_force
     }
 
-    /// Somebody says who it is; what it said first counts.
+    /// Records the login of a link; a second login of it changes nothing.
     pub fn claims(
         &mut self,
         link: LinkId,
@@ -147,7 +147,7 @@ impl Access {
         });
     }
 
-    /// Somebody proves that it knows a secret: whether it is that of the token that it named.
+    /// Records a proof; returns whether its secret is that of the token named in the login.
     pub fn proves(&mut self, link: LinkId, secret: u64) -> bool {
         let Some(login) = self.logins.get_mut(&link) else { return false };
         let Some(name) = login.claim else { return false };
@@ -155,23 +155,24 @@ impl Access {
         self.in_force.tokens.get(name).is_some_and(|grant| grant.secret == secret)
     }
 
-    /// Whether somebody may be where it wants to be.
+    /// Whether a login is allowed by the rights in force.
     fn may(&self, login: &SimLogin) -> bool {
         match &login.proved {
             _ if !self.is_on || login.is_issued => true,
             None => login.claim.is_none() && self.in_force.anonymous.has(login),
             Some(held) => self.in_force.tokens.get(held.name).is_some_and(|grant| {
-                // Whom an operator moved stays as long as its token is good.
+                // A client that an operator moved to another service stays as long as its token is
+                // valid.
                 let is_moved = login.is_in && !login.is_worker && self.may_move;
                 grant.secret == held.secret && (is_moved || grant.has(login))
             }),
         }
     }
 
-    /// Somebody is told that it is in.
+    /// Records that the broker accepted a login.
     ///
     /// # Errors
-    /// It may not be.
+    /// The login must not be accepted.
     pub fn admits(&mut self, link: LinkId) -> Result<(), Broken> {
         let Some(login) = self.logins.get(&link) else {
             return Err(format!("link {link} is let in and never said who it is"));
@@ -185,10 +186,10 @@ impl Access {
         Ok(())
     }
 
-    /// Somebody is refused; whether it was in.
+    /// Records that the broker refused a link; returns whether it was logged in.
     ///
     /// # Errors
-    /// It may be in.
+    /// The link must not be refused.
     pub fn refuses(&self, link: LinkId, code: ErrorCode) -> Result<bool, Broken> {
         let Some(login) = self.logins.get(&link) else { return Ok(false) };
         let is_checked = !(login.is_in && !login.is_worker && self.may_move);
@@ -198,7 +199,7 @@ impl Access {
         Ok(login.is_in)
     }
 
-    /// After each step: whoever is in may be.
+    /// Checks after each step that all links that are logged in may be.
     ///
     /// # Errors
     /// Names the link.

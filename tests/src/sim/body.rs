@@ -1,21 +1,20 @@
-//! What the frames of a request carry: an identity that says which request and piece it is, filler
-//! that shows whether bytes were mixed up, and the answer that is the right one. Not who may see
-//! it: the model knows that.
+//! The bodies of simulated requests: an identity that names the request and the piece, filler that
+//! shows mixed-up bytes, and the correct reply.
 
 use super::model::Broken;
 
 /// What stands at the front of each frame of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PieceId {
-    /// Which request.
+    /// Number of the request in the model.
     pub uid: u64,
-    /// Which piece of its first turn, from 0.
+    /// Number of the piece in its turn, from 0.
     pub part: u16,
-    /// Of how many pieces.
+    /// Number of pieces of the first turn.
     pub parts: u16,
-    /// Which turn of the conversation, from 0.
+    /// Number of the turn in the conversation, from 0.
     pub turn: u8,
-    /// Of how many turns.
+    /// Number of turns of the conversation.
     pub turns: u8,
 }
 

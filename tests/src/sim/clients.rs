@@ -1,5 +1,5 @@
-//! Client programs, played: the library's real session, a workload around it, and now and then a
-//! program that misbehaves. Each tells the model what it asks and what it gets.
+//! Simulated client programs: each runs the library's real session under a workload; some
+//! misbehave. Each reports its requests and replies to the model.
 
 use super::access::Token;
 use super::body::PieceId;
@@ -42,7 +42,7 @@ struct Open {
 pub struct SimClient {
     session: Session,
     conn: Option<u64>,
-    /// It sends nonsense on this connection.
+    /// It sends malformed or forbidden frames on this connection.
     is_wild: bool,
     service: usize,
     open: BTreeMap<u32, Open>,
@@ -59,7 +59,7 @@ impl World {
         self.conns.get(&id).is_some_and(|conn| conn.is_wild)
     }
 
-    /// A client does something, and will again.
+    /// Lets a client act once, and schedules its next act.
     pub fn client_acts(&mut self, index: usize) {
         let think = self.plan.think_ms * 1000;
         let wait = self.rng.between(1, if self.is_quiescent { 20_000 } else { think });
@@ -119,7 +119,7 @@ impl World {
         }
     }
 
-    /// A client waits no longer for one of its requests, and says nothing more about it.
+    /// Lets a client give up one of its requests.
     fn client_gives_up(&mut self, index: usize) {
         let client = &mut self.clients[index];
         let Some((sequence, open)) = client.open.pop_first() else { return };
@@ -143,7 +143,7 @@ impl World {
         self.peer_closes(conn);
     }
 
-    /// Bytes that a client should not send; what comes back on this connection is not looked at.
+    /// Sends bytes that a client must not send; the model then ignores this connection.
     fn client_babbles(&mut self, index: usize, conn: u64) {
         self.note(format_args!("client {index} babbles"));
         let sequences: Vec<u32> = self.clients[index].open.keys().copied().collect();
@@ -282,7 +282,7 @@ impl World {
         }
     }
 
-    /// What has come to a client, if it reads.
+    /// Handles the frames that arrived at a client, if it reads.
     pub fn client_reads(&mut self, index: usize, id: u64) {
         while self.broken.is_none() {
             let client = &self.clients[index];
@@ -387,7 +387,7 @@ impl World {
         self.hold(verdict);
     }
 
-    /// Every client reads what is there from now on.
+    /// Makes every client read what has arrived.
     pub fn soothe_clients(&mut self) {
         for index in 0..self.clients.len() {
             if let Some(conn) = self.clients[index].conn {

@@ -1,5 +1,5 @@
-//! Faults as they happen: one at a time, at random moments. They wrap the engines and the
-//! connections; nothing of them is inside.
+//! Injects the simulation's faults, one at a time, at random moments. Faults act on the connections
+//! and around the engines, never inside them.
 
 use super::plan::{Fault, Sabotage};
 use super::world::{Event, World};
@@ -10,7 +10,7 @@ use protocol::kinds::Role;
 use protocol::time::Tick;
 
 impl World {
-    /// A fault happens, and another one will.
+    /// Injects one fault and schedules the next.
     pub fn fault_happens(&mut self) {
         if self.is_quiescent || self.plan.fault_ms == 0 {
             return;
@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// Breaks a rule on purpose, once: what is sent instead of this frame.
+    /// Breaks a rule on purpose, once. Returns the frame to send instead.
     pub fn sabotage(&mut self, id: u64, frame: Frame) -> Option<Frame> {
         let Some(role) = self.conns.get(&id).map(|conn| conn.role) else { return Some(frame) };
         let sabotage = self.plan.sabotage;
@@ -149,7 +149,7 @@ impl World {
         Some(frame)
     }
 
-    /// Now and then, not at the very start.
+    /// Counts down to the sabotage; `true` once, when the count reaches zero.
     fn is_time(&mut self) -> bool {
         if self.sabotage_left == 0 {
             return false;

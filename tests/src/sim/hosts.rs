@@ -1,5 +1,5 @@
-//! The hosts: execd's real engine in a played loop, its state directory, its machine that can be
-//! cut off or start anew. The processes themselves are in `procs`.
+//! The simulated hosts: execd's real engine in a simulated loop, its state directory, and a machine
+//! that can be cut off or restarted. `procs` has the processes.
 
 use super::links::{Peer, Pulled};
 use super::tokens;
@@ -21,7 +21,7 @@ use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// What execd keeps of a child in its state directory.
+/// The record of a child in execd's state directory.
 #[derive(Clone, Debug)]
 struct Record {
     broker: String,
@@ -32,9 +32,9 @@ struct Record {
 
 /// A machine with an execd.
 pub struct Host {
-    /// Its name.
+    /// Name of the host in the broker's configuration.
     pub name: HostName,
-    /// Where its execd listens.
+    /// Address of its execd, as the operator configures it.
     pub address: String,
     execd: Option<Engine>,
     /// When its execd was started: its own clock begins there.
@@ -49,7 +49,7 @@ pub struct Host {
     records: BTreeMap<u32, Record>,
     pending: VecDeque<Input>,
     is_stepping: bool,
-    /// It can't be reached before this.
+    /// The host is cut off until this tick.
     pub cut: Tick,
     /// The secret of the token that its execd wants proved.
     pub token: u64,
@@ -228,7 +228,7 @@ impl World {
         }
     }
 
-    /// What has come to an execd.
+    /// Handles the frames that arrived at an execd.
     pub fn execd_reads(&mut self, index: usize, link: LinkId, id: u64) {
         while self.broken.is_none() {
             let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_peer) else { return };
@@ -248,7 +248,7 @@ impl World {
         }
     }
 
-    /// Gives an execd's engine an input, and does what it says.
+    /// Gives an execd's engine an input and carries out its actions.
     pub fn feed_execd(&mut self, index: usize, input: Input) {
         let host = &mut self.hosts[index];
         if host.execd.is_none() {

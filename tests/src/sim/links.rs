@@ -1,5 +1,5 @@
-//! Connections: bytes in order, each way at its own speed, cut at random, ended in order or broken.
-//! Not who reads and writes them.
+//! Simulated connections: bytes in order, each direction at its own speed, split at random, closed
+//! in order or broken.
 
 use super::rng::Rng;
 use broker::engine::input::Close;
@@ -12,23 +12,23 @@ use protocol::limits::HEADER_BYTES;
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
-/// What is under way.
+/// Something in transit on a pipe.
 #[derive(Clone, Debug)]
 enum Piece {
     Bytes(Bytes),
     End(Close),
 }
 
-/// What a reader got.
+/// The result of one read.
 #[derive(Debug)]
 pub enum Pulled {
     /// A whole frame.
     Frame(Kind, Header, Bytes),
     /// Bytes that are no frame.
     Bad(WireError),
-    /// The end, told once.
+    /// The end of the stream; returned once.
     Ended(Close),
-    /// Nothing for now.
+    /// No whole frame has arrived yet.
     Nothing,
 }
 
@@ -207,13 +207,13 @@ pub struct Conn {
     pub role: Role,
     /// The far end.
     pub peer: Peer,
-    /// To the broker.
+    /// The direction to the broker.
     pub up: Pipe,
-    /// From the broker.
+    /// The direction from the broker.
     pub down: Pipe,
-    /// The broker has it.
+    /// The broker has not closed it.
     pub at_broker: bool,
-    /// The far end has it.
+    /// The far end has not closed it.
     pub at_peer: bool,
     /// The broker reads no further for now.
     pub is_paused: bool,

@@ -1,6 +1,6 @@
-//! The simulation: broker engine, execd engines and client sessions together in a world where time
-//! is a number and all random numbers come from a seed. Faults first, then quiescence, and then
-//! everything must be well.
+//! The simulation: the broker's engine, the engines of execds and client sessions in one world,
+//! where time is a number and all random numbers come from a seed. A run injects faults, waits for
+//! quiescence, and then requires that everything works.
 //!
 //! | file | what it is |
 //! | --- | --- |
@@ -36,12 +36,12 @@ use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use world::{Event, World};
 
-/// What a run came to.
+/// The result of a simulation.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// The law that was broken, with the seed, if one was.
     pub broken: Option<String>,
-    /// One number for all that happened.
+    /// Hash over all events; equal for two runs of one seed.
     pub hash: u64,
     /// Steps of the broker's engine.
     pub steps: u64,
@@ -49,7 +49,7 @@ pub struct Report {
     pub asked: usize,
     /// Processes that were started.
     pub started: u32,
-    /// How they ended.
+    /// Counts of outcomes and other events, by name.
     pub figures: BTreeMap<String, u64>,
     /// The trace, if it was kept.
     pub trace: String,
@@ -65,12 +65,12 @@ const QUIESCENCE_ROUNDS: u32 = 8;
 /// How long an orderly end may take.
 const END_MS: u64 = 120_000;
 
-/// Runs the plan of a seed.
+/// Runs the plan of a seed; see [`run_plan`].
 pub fn run(seed: u64, is_kept: bool) -> Report {
     run_plan(Plan::of(seed), is_kept)
 }
 
-/// Runs a plan.
+/// Runs a plan until it ends or a law is broken; `is_kept` keeps the trace as text.
 pub fn run_plan(plan: Plan, is_kept: bool) -> Report {
     let shown = format!("{plan:?}");
     let mut world = World::new(plan, is_kept);

@@ -1,5 +1,5 @@
-//! The shadow model: what each request may meet with, told by the three who see it (the client, the
-//! broker's port, the worker's program). It knows the promises, not the engine.
+//! The model: which outcomes each request may have, as reported by the three that see it (the
+//! client, the broker's port, the worker's program). It knows the promises, not the engine.
 
 use super::body::reply_to;
 use super::plan::Plan;
@@ -23,7 +23,7 @@ pub enum Outcome {
 /// A worker's program that began a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Begin {
-    /// Its process.
+    /// Id of the worker's process.
     pub pid: u32,
     /// The attempt in the header.
     pub attempt: u32,
@@ -32,19 +32,19 @@ pub struct Begin {
 /// One request as its client asked it.
 #[derive(Clone, Debug)]
 pub struct Asked {
-    /// Who asked.
+    /// Index of the client in the world.
     pub client: usize,
-    /// Which service.
+    /// Index of the service in the plan.
     pub service: usize,
-    /// With the idempotent flag.
+    /// It was sent with the idempotent flag.
     pub is_idempotent: bool,
-    /// It wants a reply.
+    /// Whether the client wants a reply.
     pub wants_reply: bool,
-    /// Of how many turns it is.
+    /// Number of turns of the conversation, from 1.
     pub turns: u8,
-    /// Workers that began it.
+    /// The deliveries that a worker's program began, in order.
     pub begun: Vec<Begin>,
-    /// How it ended.
+    /// The outcome at the client; `None` = none yet.
     pub outcome: Option<Outcome>,
     /// Nobody waits for its outcome: its client is gone.
     pub is_left: bool,
@@ -336,7 +336,7 @@ impl Model {
         all.filter(|(_, asked)| asked.wants_reply && !asked.is_left && asked.outcome.is_none())
     }
 
-    /// How many were asked.
+    /// Number of requests sent so far.
     pub fn count_asked(&self) -> usize {
         self.asked.len()
     }

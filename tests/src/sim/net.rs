@@ -1,5 +1,5 @@
-//! The simulated net: what the broker's reactor does around the engine, with the engine's laws
-//! checked after every step. Not the reactor itself: that is tested on real sockets.
+//! The simulated network: does what the broker's reactor does around the engine, and checks the
+//! engine's laws after every step. The real reactor is tested on real sockets.
 
 mod apply;
 
@@ -23,15 +23,15 @@ use protocol::settings::{ServiceSetting, Setting, Settings};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// The operator of the simulation stands at the broker's own keyboard: no connection carries its
-/// words.
+/// Name of the simulation's operator. It is local to the broker, so its commands pass no simulated
+/// connection.
 const OPERATOR: &str = "operator";
-/// Steps at one moment after which the engine is taken to run in a circle.
+/// More steps than this at one moment count as an endless loop of the engine.
 const CIRCLE: u32 = 1000;
 
 /// The broker's process.
 pub struct Broker {
-    /// The engine.
+    /// The real engine under test.
     pub engine: Engine,
     /// When it was started: its own clock begins there.
     start: Tick,
@@ -44,11 +44,11 @@ pub struct Broker {
     is_stepping: bool,
     /// The operator's link.
     pub operator: Option<LinkId>,
-    /// What the operator was answered, by sequence.
+    /// Answers to the operator, by sequence.
     pub answers: VecDeque<(u32, Result<OpReply, ErrorBody>)>,
     /// Connections to the client port so far.
     pub callers: u64,
-    /// What it asked on its present link and was not answered.
+    /// Sequences on the operator's present link that have no answer yet.
     pub asked: BTreeSet<u32>,
 }
 
@@ -159,7 +159,7 @@ impl World {
             self.feed(Input::TokensRead { asker: None, tokens });
         }
         let text = if self.saved.is_empty() { self.first_script() } else { self.saved.clone() };
-        // What is saved is not saved again by reading it; what is new is.
+        // Reading the saved configuration must not save it again; new commands must.
         let origin = if self.saved.is_empty() { Origin::Broker } else { Origin::State };
         self.feed(Input::Script { origin, text });
     }
@@ -194,7 +194,7 @@ impl World {
         command
     }
 
-    /// The broker's process is gone from one moment to the next.
+    /// Kills the broker's process.
     pub fn kill_broker(&mut self) {
         let Some(broker) = self.broker.take() else { return };
         let epoch = self.epoch;
@@ -255,7 +255,7 @@ impl World {
         Some(id)
     }
 
-    /// What has come up a connection, frame by frame, as far as the engine wants it.
+    /// Handles the frames that arrived at the broker on a connection, until the engine pauses it.
     pub fn read_up(&mut self, id: u64) {
         let body_bytes_max = self.body_bytes_max();
         while self.broken.is_none() {
@@ -330,7 +330,7 @@ impl World {
         self.model.came_in(link, head.sequence, uid, self.now.plus_millis(deadline_ms));
     }
 
-    /// Gives the engine an input, and does what it says.
+    /// Gives the engine an input and carries out its actions.
     pub fn feed(&mut self, input: Input) {
         let Some(broker) = &mut self.broker else { return };
         broker.pending.push_back(input);
@@ -380,7 +380,7 @@ impl World {
         self.broken.is_none() && due.is_some_and(|due| due <= self.now)
     }
 
-    /// The engine's deadline is there.
+    /// Tells the engine that its deadline has passed.
     pub fn feed_deadline(&mut self) {
         self.feed(Input::Deadline);
     }
@@ -413,7 +413,7 @@ impl World {
         self.broker.as_ref()?.operator
     }
 
-    /// The operator goes away, whatever it has asked.
+    /// Closes the operator's link, also with commands unanswered.
     pub fn close_operator(&mut self) {
         let Some(broker) = &mut self.broker else { return };
         let Some(link) = broker.operator else { return };

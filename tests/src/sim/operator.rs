@@ -1,5 +1,5 @@
-//! The operator, played: commands of every kind at any moment, and the questions that the
-//! simulation itself has at the end. Each command gets exactly one answer.
+//! The simulated operator: sends commands of every kind at any moment, and the simulation's own
+//! questions at the end. Each command must get exactly one answer.
 
 use super::plan::Behaviour;
 use super::world::{Event, World};
@@ -180,13 +180,13 @@ fn ids(block: &Block) -> Vec<u64> {
 /// What the operator sees of a worker.
 #[derive(Clone, Debug)]
 pub struct WorkerPage {
-    /// Its number.
+    /// Id of the worker.
     pub id: u64,
     /// LAZY, IDLE or BUSY.
     pub queue: String,
-    /// Its process state.
+    /// Process state, as the page prints it.
     pub state: String,
-    /// Its pid.
+    /// Process id, as the page prints it.
     pub pid: String,
     /// Why it is failed.
     pub failed: String,

@@ -1,6 +1,6 @@
-//! What a seed switches on: how many of what, which settings, which faults and how often. Swarm
-//! style: most faults are off in one seed and extreme in another, so that no fault hides the effect
-//! of another.
+//! What a seed selects: numbers of peers, settings, faults and their rates. As in swarm testing,
+//! most faults are off in one seed and extreme in another, so that no fault hides the effect of
+//! another.
 
 use super::rng::Rng;
 use protocol::settings::{ServiceSetting, Setting};
@@ -135,9 +135,9 @@ impl Fault {
 /// A service and what it starts with.
 #[derive(Clone, Debug)]
 pub struct ServicePlan {
-    /// Its name.
+    /// Name of the service.
     pub name: &'static str,
-    /// Its settings.
+    /// Settings that differ from the default.
     pub settings: Vec<(ServiceSetting, u64)>,
     /// Its workers: host and behaviour.
     pub workers: Vec<(usize, Behaviour)>,
@@ -145,14 +145,14 @@ pub struct ServicePlan {
     pub self_started: Vec<usize>,
 }
 
-/// What a seed stands for.
+/// All choices that a seed makes for a simulation.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// The seed.
+    /// The seed, also used for the random numbers during the run.
     pub seed: u64,
     /// How many hosts there are; the first is built in.
     pub hosts: usize,
-    /// The services.
+    /// Services, configured at the start.
     pub services: Vec<ServicePlan>,
     /// How many clients there are.
     pub clients: usize,
@@ -176,11 +176,11 @@ pub struct Plan {
     pub think_ms: u64,
     /// Settings of the broker.
     pub settings: Vec<(Setting, u64)>,
-    /// Shortest and longest way of bytes in microseconds.
+    /// Shortest and longest transit time of bytes in microseconds.
     pub way_micros: (u64, u64),
     /// Of a thousand writes, how many arrive in two pieces.
     pub split: u64,
-    /// Bytes that the system takes off the broker's outbox.
+    /// Bytes that a simulated socket accepts before the broker's outbox fills.
     pub socket_bytes: u64,
     /// Of a thousand acts of a client, how many make it read slowly for a while.
     pub slow_reader: u64,
@@ -192,7 +192,7 @@ pub struct Plan {
     pub nonsense: u64,
     /// Of a thousand starts, how many fail.
     pub start_fails: u64,
-    /// … its program begins to run late, or not at all.
+    /// Of a thousand starts, how many run the program late or not at all.
     pub start_waits: u64,
     /// Time between two operator commands, at most; 0 = none are given.
     pub operator_ms: u64,

@@ -1,5 +1,6 @@
-//! Worker programs, played: they connect, log in, answer one request after the other, come back
-//! when the broker was away — and misbehave as their path says. One thread: what works, reads not.
+//! Simulated worker programs: they connect, log in, answer one request after another, log in again
+//! after the broker was away, and misbehave as their path says. Each has one thread, so it reads
+//! nothing while it works.
 
 mod serving;
 
@@ -25,7 +26,7 @@ use protocol::names::ServiceName;
 use protocol::time::Tick;
 use std::collections::{BTreeSet, VecDeque};
 
-/// What a program is doing.
+/// The state of a worker program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// Not connected; it tries at its next act.
@@ -48,7 +49,7 @@ struct Work {
     head: Header,
     piece: Option<PieceId>,
     client_more: bool,
-    /// It was answered with `more`, so something of its client may cross the end.
+    /// It was answered with `more`, so a frame of its client may still arrive after its end.
     was_open: bool,
 }
 
@@ -57,11 +58,11 @@ struct Work {
 pub struct Proc {
     /// The host it runs on.
     pub host: usize,
-    /// Which worker it is.
+    /// Id of the worker it runs as.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// Number of this start of the worker.
     pub run: RunId,
-    /// How it behaves.
+    /// The behaviour chosen by its program path.
     pub behaviour: Behaviour,
     service: ServiceName,
     secret: String,
@@ -69,7 +70,7 @@ pub struct Proc {
     token: Option<Token>,
     state: State,
     stamp: u64,
-    /// Its connection.
+    /// Key of its connection in the world; `None` = not connected.
     pub conn: Option<u64>,
     work: Option<Work>,
     held: VecDeque<(Header, Bytes)>,
@@ -80,9 +81,9 @@ pub struct Proc {
     limits: WorkerLoginOk,
     lost: Tick,
     patience_ms: u64,
-    /// It is stopped until then.
+    /// The process is stopped until this tick.
     pub frozen: Tick,
-    /// It neither connects nor listens any more, after the faults as little as before.
+    /// It never connects or listens again, also after the faults.
     pub is_hermit: bool,
     /// execd has forgotten it, so nobody could end it: it may be no hermit.
     pub is_orphan: bool,
@@ -299,7 +300,7 @@ impl World {
         }
     }
 
-    /// What has come to a program, as far as it reads.
+    /// Handles the frames that arrived at a program, as far as it reads.
     pub fn proc_reads(&mut self, pid: u32) {
         while self.broken.is_none() {
             let Some(proc) = self.procs.get(&pid) else { return };

@@ -1,5 +1,5 @@
-//! Random numbers that come from a seed alone: the same seed, the same numbers, on every machine.
-//! Not good enough for secrets, good enough for faults.
+//! Random numbers from a seed: the same seed gives the same numbers on every machine. Not for
+//! secrets.
 
 /// A stream of numbers (splitmix64).
 #[derive(Clone, Debug)]

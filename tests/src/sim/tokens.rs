@@ -1,6 +1,6 @@
-//! Tokens in the played world: how the file changes and is read again, what everybody holds, and
-//! the shells of broker and execd where a token is proved. A proof is the number of the secret; the
-//! real arithmetic has tests of its own. Who may do what is `access`'s.
+//! Tokens in the simulated world: how the file changes and is read again, which token each program
+//! holds, and the reactor's part in proving one. A proof is the number of the secret; the real
+//! arithmetic has its own tests. `access` says who may do what.
 
 use super::access::{Grant, List, NAMES, Token};
 use super::links::Peer;
@@ -22,10 +22,10 @@ const HOST_TOKEN: &str = "broker";
 /// How long a refused worker that starts itself stays away, at most, in microseconds.
 const AWAY_MICROS: u64 = 3_000_000;
 
-/// What the broker's reactor knows of tokens besides the list in force.
+/// The reactor's state about tokens, besides the list in force.
 #[derive(Debug, Default)]
 pub struct Authenticator {
-    /// Who asked for a reload; the first one is under way.
+    /// Sources of the waiting reloads, in order; the first one is running.
     reloads: VecDeque<Asker>,
     /// The list that the engine is about to be told.
     coming: Option<List>,
@@ -36,7 +36,7 @@ pub struct Authenticator {
     next_secret: u64,
 }
 
-/// What proves a secret.
+/// A stand-in for the proof of a secret: its number as bytes.
 pub fn proof(secret: u64) -> Proof {
     let mut proof = [0; 32];
     proof[..8].copy_from_slice(&secret.to_be_bytes());
@@ -48,7 +48,7 @@ pub fn secret_of(proof: &Proof) -> u64 {
     proof.proof.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
-/// What answers a proof.
+/// A stand-in for the signature by which the broker proves itself in turn.
 pub fn signature(secret: u64) -> String {
     format!("{secret:064x}")
 }
@@ -152,7 +152,7 @@ impl World {
         self.read_tokens(None);
     }
 
-    /// What somebody logs in with: what it has, or what it has just been given.
+    /// The token a program logs in with: its old one, or one it has just been given.
     pub(super) fn now_holds(&mut self, held: Option<Token>) -> Option<Token> {
         if !self.access.is_on || !(self.is_quiescent || self.rng.hits(300)) {
             return held;
@@ -220,7 +220,7 @@ impl World {
         told
     }
 
-    /// What an input says about who is who, before the engine sees it.
+    /// Tells the access model about an input, before the engine sees it.
     pub(super) fn shadow_input(&mut self, input: &Input) {
         match input {
             Input::TokensRead { tokens: Ok(_), .. } => {
@@ -241,7 +241,7 @@ impl World {
         }
     }
 
-    /// What the broker says to a link about who is in.
+    /// Tells the access model about a frame that the broker sends about a login.
     pub(super) fn shadow_frame(&mut self, link: LinkId, frame: &Frame) {
         let verdict = match frame {
             Frame::LoginOk(ok) => {
@@ -295,7 +295,7 @@ impl World {
         self.access.is_on && host.as_str() != "localhost"
     }
 
-    /// An execd says welcome: why it is not trusted, if so.
+    /// Checks an execd's welcome; returns the input that says why it is not trusted, if so.
     pub(super) fn why_unproven(&mut self, link: LinkId, welcome: &ExecWelcome) -> Option<Input> {
         match self.authenticator.greeted.remove(&link) {
             Some(secret) if welcome.signature != Some(signature(secret)) => {
@@ -329,7 +329,7 @@ impl World {
         self.authenticator.coming = None;
     }
 
-    /// Who stands at the far end of a connection that the broker dialled.
+    /// Whether the broker and the execd of the host at this index prove a token to each other.
     pub(super) fn must_prove_at(&self, host: usize) -> bool {
         self.must_prove(&self.hosts[host].name)
     }

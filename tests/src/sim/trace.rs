@@ -1,5 +1,5 @@
-//! What happened in a simulation: always hashed, so that two runs of one seed can be compared; kept
-//! as text only when a seed is replayed. Not the facts of the engine, though those are in it.
+//! The record of a simulation. Every event is hashed, so that two runs of one seed can be compared;
+//! the text is kept only when a seed is replayed. The engine's facts are part of it.
 
 use protocol::time::Tick;
 use std::fmt::{self, Write as _};

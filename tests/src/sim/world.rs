@@ -1,5 +1,5 @@
-//! The world of one run: everything there is, the list of what happens next, the clock that jumps
-//! to it. What each part does is in its own file.
+//! The world of one simulation: all its parts, the queue of future events, and the clock that jumps
+//! to the next one.
 
 use super::access::Access;
 use super::clients::SimClient;
@@ -38,9 +38,9 @@ pub enum Event {
     Client(usize),
     /// An operator says something.
     Operator,
-    /// A fault.
+    /// The next fault is injected.
     Fault,
-    /// The broker is started.
+    /// The broker is started again.
     StartBroker,
     /// A host's execd is started.
     StartExecd(usize),
@@ -50,7 +50,7 @@ pub enum Event {
     Tokens,
     /// The token file was read, for the broker of this epoch.
     TokensRead(u32),
-    /// Somebody starts a worker by hand.
+    /// A worker is started by hand.
     SelfStarted(usize, &'static str),
 }
 
@@ -59,24 +59,24 @@ pub enum Event {
 pub enum ShutdownKind {
     /// It runs, or was killed.
     None,
-    /// In order.
+    /// It ended in order.
     InOrder,
 }
 
-/// Everything.
+/// The state of one simulation.
 pub struct World {
-    /// What the seed stands for.
+    /// The choices made by the seed.
     pub plan: Plan,
-    /// Where random numbers come from.
+    /// The only source of random numbers.
     pub rng: Rng,
-    /// What happened.
+    /// Record of all events.
     pub trace: Trace,
-    /// What was promised.
+    /// The outcomes that each request may have.
     pub model: Model,
-    /// Who may do what.
+    /// The access rights, and who is logged in.
     pub access: Access,
     pub(super) authenticator: Authenticator,
-    /// The time.
+    /// Present time; it jumps from event to event.
     pub now: Tick,
     /// Faults are over, every program does its best.
     pub is_quiescent: bool,
@@ -88,17 +88,17 @@ pub struct World {
     pub shutdown: ShutdownKind,
     /// The broker is not started again.
     pub is_closing: bool,
-    /// The state directory.
+    /// Content of the state directory: the saved configuration.
     pub saved: String,
     /// The state directory can't be written.
     pub persist_fails: bool,
     /// All connections.
     pub conns: BTreeMap<u64, Conn>,
-    /// The hosts.
+    /// Hosts by index; 0 is the built-in one.
     pub hosts: Vec<Host>,
     /// All worker processes on all hosts.
     pub procs: BTreeMap<u32, Proc>,
-    /// The clients.
+    /// Client programs by index.
     pub clients: Vec<SimClient>,
     /// Requests that may still be sent.
     pub requests_left: u64,
@@ -168,7 +168,7 @@ impl World {
         }
     }
 
-    /// Something happens in so many microseconds.
+    /// Schedules an event in this many microseconds.
     pub fn later(&mut self, micros: u64, event: Event) {
         self.at(Tick(self.now.0 + micros), event);
     }
@@ -265,14 +265,15 @@ impl World {
         }
     }
 
-    /// The far end closes a connection. What it had not read breaks it, as kernels do.
+    /// Closes a connection at the far end. If it had unread bytes, the connection is reset, as
+    /// kernels do.
     pub fn peer_closes(&mut self, id: u64) {
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_peer) else { return };
         let how = if conn.down.is_read() { Close::Eof } else { Close::Reset };
         conn.at_peer = false;
         conn.down.discard();
         self.end(id, true, how);
-        // What waited for it can't be written any more, which the reactor takes for having left.
+        // Bytes that waited for it can't be written; the reactor counts them as sent.
         self.took(id);
         self.sweep(id);
     }

@@ -1,5 +1,4 @@
-//! The frames of the hex files, by value, one or more of each kind. Not their bytes: those are in
-//! `tests/wire`.
+//! The frames of the hex files as values, one or more of each kind. `tests/wire` has their bytes.
 
 use bytes::Bytes;
 use protocol::bodies::{

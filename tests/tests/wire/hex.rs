@@ -1,5 +1,5 @@
-//! Commented hex text of frames: a line for each field of the header, then the body. A byte that
-//! depends on the moment is `..` in text and `None` by value. Not a codec: it knows no kinds.
+//! Commented hex text of frames: one line for each field of the header, then the body. A byte that
+//! depends on the moment is `..` in the text and `None` as a value. It knows no frame kinds.
 
 use bytes::BytesMut;
 use protocol::errors::ErrorCode;

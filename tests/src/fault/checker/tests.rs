@@ -1,5 +1,5 @@
-//! Canaries: histories made by hand, each with one violation that the checker must see, and their
-//! neighbours in which there is none.
+//! Tests the checker: hand-made histories with one violation each that it must find, and similar
+//! histories without a violation.
 
 use super::*;
 use crate::fault::history::Outcome;

@@ -1,5 +1,4 @@
-//! What the fault injector does to tokens and certificates in a run that goes with them. Not the
-//! files: those are `secure`'s.
+//! The faults that change tokens and certificates, in a run that uses them. `secure` has the files.
 
 use super::{Fault, FaultInjector};
 use crate::fault::checker::{Cause, Excuse};

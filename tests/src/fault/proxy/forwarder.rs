@@ -1,5 +1,5 @@
-//! The forwarder, the proxy's thread: it takes connections in, moves their bytes as the weather
-//! says, and does the harm that was ordered. Not one direction of a connection: that is `pipe`.
+//! The forwarder, the proxy's thread: accepts connections, forwards their bytes under the current
+//! settings, and applies the ordered faults. `pipe` is one direction of a connection.
 
 use super::pipe::{Moved, Pipe, Weather};
 use super::{Cut, Harm, Incident, Kind, Order, Shared};

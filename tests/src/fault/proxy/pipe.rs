@@ -1,5 +1,5 @@
-//! One direction of a connection through the proxy: what is held back, and what becomes of it. Not
-//! the connection: that is `proxy`.
+//! One direction of a connection through the proxy: the bytes it holds back, and when they are
+//! sent.
 
 use super::Cut;
 use crate::sim::rng::Rng;

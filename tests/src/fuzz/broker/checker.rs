@@ -1,5 +1,5 @@
-//! Who was promised what: looks at what comes in and what goes out, and knows nothing of the
-//! engine. A law that is broken is a panic.
+//! Checks the engine from outside: it sees the inputs and the actions, keeps what each peer was
+//! promised, and panics when a promise is broken. It does not look into the engine.
 
 use protocol::errors::Ran;
 use protocol::frame::Frame;
@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// How a broker that is not to be trusted deceives: it shows that the checker can say no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sabotage {
-    /// It does not.
+    /// The broker keeps all rules.
     None,
     /// It keeps the third answer to itself.
     Silence,
@@ -33,7 +33,7 @@ struct Accepted {
     with: BTreeSet<LinkId>,
 }
 
-/// What is promised and not yet kept.
+/// A promise that is not yet kept.
 #[derive(Debug)]
 pub struct Checker {
     sabotage: Sabotage,
@@ -165,7 +165,7 @@ impl Checker {
 
     /// An operator's command is answered; what is watched goes on.
     pub fn to_operator(&mut self, link: LinkId, head: &Header) {
-        // Whoever uses the number of a watch again has mixed answers to expect.
+        // A client that reuses the sequence of a watch gets answers to both.
         if head.more != 0 {
             self.watched.insert((link, head.sequence));
         }
@@ -185,7 +185,7 @@ impl Checker {
         self.asked.contains_key(&(link, sequence))
     }
 
-    /// Far past every deadline: whoever wants an answer has it.
+    /// Checks, far past every deadline, that every request that wants an answer has one.
     pub fn check_all_answered(&self) {
         for (transaction, accepted) in &self.accepted {
             assert!(

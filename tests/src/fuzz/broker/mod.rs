@@ -1,7 +1,7 @@
-//! The broker's engine as a state machine: bytes become a sequence of things that happen, through
-//! the real `translate` wherever a frame is involved. After each step all laws of the engine hold,
-//! and what the checker saw come in and go out agrees: every accepted request gets exactly one
-//! outcome, `ran: no` is the truth, a request is not run twice unless that was allowed.
+//! Fuzzes the broker's engine as a state machine. Bytes become a sequence of moves; frames go
+//! through the real `translate`. After each step all laws of the engine must hold, and so must the
+//! checker's: every accepted request gets exactly one outcome, `ran: no` is true, and a request
+//! runs twice only if that was allowed.
 //!
 //! | file | what it is |
 //! | --- | --- |

@@ -1,4 +1,4 @@
-//! Bytes → what happens next. Each move is one byte, then what it needs.
+//! Decodes the fuzzer's bytes to moves: each is one byte and then its parameters.
 
 use super::player::{BrokerPlayer, Conn, Start};
 use super::{tokens, words};
@@ -238,7 +238,7 @@ fn close(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     }
 }
 
-/// What the player tells of bytes that wait to be sent.
+/// Gives the engine an input about bytes that wait to be sent.
 fn outbox(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let Some(link) = pick(player, source, |_| true) else { return };
     let bytes = u64::from(source.word());

@@ -1,5 +1,5 @@
-//! What the reactor does around the engine, without sockets: links, bytes to frames, actions. After
-//! each step the engine's laws are checked and what it does is shown to the checker.
+//! Plays the broker's reactor around the engine, without sockets: links, bytes to frames, actions.
+//! After each step it checks the engine's laws and shows the actions to the checker.
 
 use super::checker::{Checker, Sabotage};
 use super::tokens;
@@ -35,13 +35,13 @@ const LOOKS_MAX: u32 = 64;
 /// A connection.
 #[derive(Debug)]
 pub struct Conn {
-    /// Who is at its other end.
+    /// Role of the peer.
     pub role: Role,
-    /// A client of `op`.
+    /// It is logged in as an operator.
     pub is_operator: bool,
-    /// Its login named `op`.
+    /// Its login named the service `op`; the answer may still be awaited.
     wants_op: bool,
-    /// Its login was accepted.
+    /// The engine accepted its login.
     pub is_known: bool,
     /// The engine wants nothing of it for now.
     pub is_paused: bool,
@@ -57,22 +57,22 @@ pub struct Conn {
 /// A start that an execd was asked for.
 #[derive(Clone, Debug)]
 pub struct Start {
-    /// On which link.
+    /// Link of the execd.
     pub link: LinkId,
-    /// What, with its secret.
+    /// The frame's content, with the secret of the start.
     pub start: ExecStart,
 }
 
 /// Plays the broker's reactor: the engine, without sockets.
 #[derive(Debug)]
 pub struct BrokerPlayer {
-    /// The engine.
+    /// The engine under test.
     pub engine: Engine,
-    /// What time it is.
+    /// Present time of the world; only the player advances it.
     pub now: Tick,
     /// Connections.
     pub conns: BTreeMap<LinkId, Conn>,
-    /// Who was promised what.
+    /// Checks what the engine promised.
     pub checker: Checker,
     /// Requests accepted that a `reset` no longer counts.
     forgotten: u64,
@@ -82,11 +82,11 @@ pub struct BrokerPlayer {
     pub starts: VecDeque<Start>,
     /// Commands that wait for a file.
     pub sources: VecDeque<(LinkId, Header, String)>,
-    /// Who was challenged to prove a token.
+    /// Links that were sent a challenge.
     pub challenged: VecDeque<LinkId>,
-    /// Whose proof is to be checked.
+    /// Links whose proof is to be checked.
     pub proofs: VecDeque<LinkId>,
-    /// Who asked for the certificates and the token file to be read.
+    /// Sources of the reloads that wait.
     pub reloads: VecDeque<(LinkId, Header)>,
     /// The process has ended.
     pub has_ended: bool,
@@ -112,7 +112,7 @@ fn prove(worker: WorkerId, given: &str) -> Option<Given> {
     (of.parse() == Ok(worker.0)).then_some(start)
 }
 
-/// What reaches a terminal moves no cursor.
+/// Checks that a text for a terminal has no control characters.
 fn no_controls(text: &str) {
     let bad = text.chars().find(|c| c.is_control() && !matches!(c, '\n' | '\t'));
     assert!(bad.is_none(), "an answer has the control character {bad:?}: {text:?}");
@@ -221,7 +221,7 @@ impl BrokerPlayer {
         self.receive(link, &encode::to_bytes(frame));
     }
 
-    /// What came on a link, as far as the engine wants it.
+    /// Gives the engine the frames received on a link, until it pauses the link.
     fn read(&mut self, link: LinkId) {
         let body_bytes_max = self.engine.settings().get(Setting::BodyBytesMax) as usize;
         while let Some(conn) = self.conns.get_mut(&link) {
@@ -282,14 +282,14 @@ impl BrokerPlayer {
         is_there
     }
 
-    /// What waits because its link is not read is read, whether the engine wants it or not.
+    /// Reads the waiting bytes of all links, also of those that the engine paused.
     pub fn resume_all(&mut self) {
         for conn in self.conns.values_mut() {
             conn.inbox.clear();
         }
     }
 
-    /// Gives the engine an input, checks everything, does what it says.
+    /// Gives the engine an input, checks everything, and carries out its actions.
     pub fn step(&mut self, input: Input) {
         let shown = match &input {
             Input::Request { link, head, .. } => Some((*link, *head)),
@@ -332,7 +332,7 @@ impl BrokerPlayer {
         }
     }
 
-    /// Whatever is due happens.
+    /// Lets the engine handle everything that is due.
     pub fn look_at_clock(&mut self) {
         let mut looks = 0;
         self.step(Input::Deadline);
@@ -420,7 +420,7 @@ impl BrokerPlayer {
         conn.is_paused = is_paused;
     }
 
-    /// What waited on links that are read again, as the loop does in its next turn.
+    /// Reads the waiting bytes of resumed links, as the loop does in its next turn.
     pub fn read_resumed(&mut self) {
         for link in std::mem::take(&mut self.resumed) {
             self.read(link);
@@ -479,7 +479,7 @@ impl BrokerPlayer {
         self.step(Input::Script { origin: Origin::State, text: script });
     }
 
-    /// What was configured is read back without a fault, and saved again as it was.
+    /// Checks that the saved configuration is read back without an error and saved again unchanged.
     pub fn check_save(&self) {
         let saved = self.engine.save_script();
         let mut other = Engine::new(EngineOptions::default());

@@ -1,5 +1,5 @@
-//! Tokens and certificates: which there are, who claims one, who proves it. The arithmetic is left
-//! out: what the reactor would find comes from the bytes.
+//! Tokens and certificates in the fuzzed world: which exist, who claims one, who proves it. No
+//! proof is computed; the fuzzer's bytes choose the result that the reactor would find.
 
 use super::player::BrokerPlayer;
 use crate::fuzz::source::Source;
@@ -12,7 +12,7 @@ use protocol::rights::Rights;
 
 /// Tokens that there may be.
 const NAMES: &[&str] = &["ops", "shop", "gpu"];
-/// What they may do.
+/// Roles that the fuzzed tokens get.
 const ROLES: &[&str] =
     &["client:*", "client:echo", "worker:echo", "operator:read", "operator:danger", "host"];
 
@@ -65,7 +65,7 @@ pub(super) fn certificates(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     player.step(Input::CertificatesRead { asker, found, more });
 }
 
-/// Somebody answers a challenge, or the answer was checked.
+/// A challenge is answered, or an answer was checked.
 pub(super) fn proof(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     if source.is_yes()
         && let Some(link) = player.challenged.pop_front()

@@ -1,5 +1,5 @@
-//! Frames and operator commands out of bytes: names, ids and numbers from small sets, so that what
-//! is said is often about something that is there.
+//! Makes frames and operator commands from the fuzzer's bytes. Names, ids and numbers come from
+//! small sets, so that they often refer to something that exists.
 
 use super::tokens;
 use crate::fuzz::source::Source;

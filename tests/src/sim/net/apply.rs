@@ -1,5 +1,5 @@
-//! What the broker's engine decided, done in the simulated net: frames become bytes, links close,
-//! outboxes fill and drain. Not the engine's steps: those are `net`'s.
+//! Carries out the actions of the broker's engine in the simulated network: frames become bytes,
+//! links close, outboxes fill and drain.
 
 use crate::sim::body::PieceId;
 use crate::sim::net::secret;

@@ -1,5 +1,5 @@
-//! How a worker's program serves: pieces taken in order, answers given as it behaves. Not its
-//! life before and after: that is `procs`.
+//! How a simulated worker serves: it takes pieces in order and replies according to its behaviour.
+//! `procs` has its start and end.
 
 use super::{OWN_ERROR, State, Work};
 use crate::sim::body::{PieceId, turn_reply};
@@ -204,7 +204,7 @@ impl World {
             }
             2 => encode::to_bytes(Frame::data(Header { error: -17, ..head }, Bytes::new())),
             _ => {
-                // Whoever says goodbye begins nothing more.
+                // A program that has logged out begins no further request.
                 self.write(conn, true, encode::to_bytes(Frame::Logout));
                 return self.kill_proc(pid, Ending::Exit(0));
             }
