@@ -1,43 +1,43 @@
-//! TABLE of what the answers look like in JSON, data only: the parts of each command's answer and
-//! the fields of each part. The JSON view and the schema (`docs/op.schema.json`) read it, and tests
-//! hold every answer against it. Not the values: those are the engine's.
+//! TABLE of the answers in JSON, data only: the parts of each command's answer and the fields of
+//! each part. The JSON view and the schema (`docs/op.schema.json`) read it, and tests check every
+//! answer against it. The engine supplies the values.
 
 use super::spec::Command;
 use super::table::COMMANDS;
 
-/// What a part of an answer is in JSON.
+/// The JSON type of a part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// `true`: it was done, and there is nothing to say about it.
+    /// `true`: the command was carried out, and there is nothing more to say.
     True,
-    /// An object.
+    /// An object with these fields.
     Object,
-    /// An array of objects, also if there is one or none.
+    /// An array of objects, also if it has one or none.
     Array,
-    /// A string of many lines.
+    /// A string, usually of several lines.
     Text,
 }
 
-/// What a field is in JSON.
+/// The JSON type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// Text that is not empty.
+    /// A string that is not empty.
     Text,
-    /// Text that may be empty: bytes of somebody else.
+    /// A string of bytes from a peer or a program; it may be empty.
     Raw,
-    /// One of these words.
+    /// One of these strings.
     Word(&'static [&'static str]),
-    /// A whole number from 0.
+    /// A whole number, 0 or more.
     Number,
     /// `true` or `false`.
     Flag,
-    /// A span of time in microseconds; the name ends with `_us`.
+    /// A span of time in microseconds; the key ends with `_us`.
     Micros,
-    /// A moment, as RFC 3339 has it.
+    /// A string: a wall-clock time as in RFC 3339.
     Time,
     /// An array of numbers.
     Numbers,
-    /// An array of texts.
+    /// An array of strings.
     Texts,
     /// A setting's value: a number, or `true` and `false` for a switch.
     Value,
@@ -46,28 +46,28 @@ pub enum Type {
 /// A field of a part.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// Its key in JSON.
+    /// The key in JSON.
     pub key: &'static str,
-    /// Its name in the text of a record, where that is another one (the manual's).
+    /// The name in the text of a record; often the manual's, and then not equal to `key`.
     pub label: &'static str,
-    /// What it is.
+    /// The JSON type.
     pub kind: Type,
-    /// Whether it may be null: there is none, or it is not known.
+    /// Whether it may be null, because there is no value or it is not known.
     pub maybe: bool,
-    /// What it says.
+    /// The meaning, for the schema.
     pub text: &'static str,
 }
 
 /// A part of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Its key in JSON.
+    /// The key in JSON.
     pub name: &'static str,
-    /// What stands there.
+    /// The JSON type of the part.
     pub form: Form,
-    /// The fields of the object, or of each object of the array.
+    /// The fields of the object, or of each object of the array; empty for other forms.
     pub fields: &'static [Field],
-    /// Whether every answer to the command has it.
+    /// Whether every answer to the command has this part.
     pub always: bool,
 }
 
@@ -80,7 +80,7 @@ impl Field {
         Self { maybe: true, ..self }
     }
 
-    /// Its name in the text of a record.
+    /// Sets the name that the field has in the text of a record.
     const fn label(self, label: &'static str) -> Self {
         Self { label, ..self }
     }
@@ -129,10 +129,9 @@ const NOTES: Field = field("notes", Type::Texts, "what holds besides, a word or 
 const SINCE: Field = field("since", Type::Time, "since when");
 
 const OK: Shape = Shape { name: "ok", form: Form::True, fields: &[], always: true };
-/// Said besides, or instead of, what was asked for.
+/// A remark besides, or instead of, what was asked for.
 const NOTE: Shape = object("note", &[TEXT]).sometimes();
-/// A change is in force but could not be kept: what any command that changes something may say
-/// besides.
+/// A change is in force but could not be saved. Any command that changes something may answer this.
 pub const WARNING: Shape = object(
     "warning",
     &[field("unsaved", Type::Text, "why the configuration could not be written")],
@@ -367,7 +366,7 @@ const LATENCY: Shape = array(
     ],
 );
 
-/// Services that nobody has asked, in a list of all.
+/// Services that got no request yet, in a list of all services.
 const UNASKED: Shape = object(
     "left_out",
     &[field("services", Type::Number, "services without a request, which are not shown")],
@@ -424,7 +423,7 @@ const POISON: Shape = array(
     ],
 );
 
-/// Bytes of a request.
+/// The bytes of a request.
 const REQUEST: Shape = object(
     "request",
     &[
@@ -479,7 +478,7 @@ const UNIT: Field = field("unit", Type::Text, "what the value counts");
 const SOCKETS: Field = field("sockets", Type::Number, "sockets shut for writing");
 const DONE: Field = field("commands", Type::Number, "commands done");
 
-/// The shapes of an answer, by command.
+/// The parts of the answer to this command.
 pub const fn of(command: Command) -> &'static [Shape] {
     use Command as C;
     const TARGETED: &[Field] = &[WORKER, SERVICE];
@@ -584,12 +583,12 @@ pub const fn of(command: Command) -> &'static [Shape] {
     }
 }
 
-/// What a part of this name is, whichever command it answers.
+/// The form of the part with this name; the form is the same in every command's answer.
 pub(super) fn form(name: &str) -> Option<Form> {
     named(name).next().map(|shape| shape.form)
 }
 
-/// The key in JSON of what a record's text calls so.
+/// The JSON key of the field that a record's text calls `label`.
 pub(super) fn key(record: &str, label: &'static str) -> &'static str {
     let found = named(record).flat_map(|shape| shape.fields).find(|field| field.label == label);
     found.map_or(label, |field| field.key)
