@@ -1,5 +1,5 @@
-//! An authority for tests, and two sessions with a wire between them that takes and gives bytes as
-//! the test wants it.
+//! A test CA, and two sessions connected by a simulated wire that takes and gives as many bytes as
+//! the test wants.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tls::session::Session;
 use tls::setup::{Caller, CallerFiles, Listener, ListenerFiles, Pair};
 
-/// An authority whose files are in a folder of its own.
+/// A test CA with its files in a temporary directory.
 pub(crate) struct Authority {
     pub(crate) folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
