@@ -1,13 +1,13 @@
-//! The dead: which children have ended, and how. Not what is reported of it: the engine decides.
+//! Reaps children that have ended, and how they ended. The engine decides what is reported.
 
 use super::raw::{self, Reaped};
 use nix::libc;
 
-/// Reaps every child that has ended, and tells of those that were started for a broker.
+/// Reaps every child that has ended; returns those that were started for a broker.
 ///
-/// What is left of the group of such a one is killed first: until the reap its number can't be
-/// anyone else's, so the KILL hits nothing else. What left the group on purpose (a daemon with a
-/// session of its own) is for `orphans`.
+/// It kills the rest of such a child's group first: until the reap nobody else can have that
+/// number, so the KILL can't hit others. Processes that left the group on purpose (daemons with a
+/// session of their own) are handled by `orphans`.
 pub(super) fn all(is_ours: impl Fn(u32) -> bool) -> Vec<(u32, Reaped)> {
     let mut dead = Vec::new();
     while let Some(pid) = raw::next_dead() {
@@ -17,7 +17,7 @@ pub(super) fn all(is_ours: impl Fn(u32) -> bool) -> Vec<(u32, Reaped)> {
         }
         match raw::reap(pid) {
             Some(reaped) if is_ours => dead.push((pid.unsigned_abs(), reaped)),
-            // An orphan that fell to us (execd may be process 1 of a container).
+            // An orphan whose parent this process became, for example as process 1 of a container.
             Some(_) => {}
             None => break,
         }
