@@ -143,7 +143,8 @@ impl Error {
         }
     }
 
-    /// The advice, unless `shown` (the part of the text that is printed) already has its first clause.
+    /// The advice, unless `shown` (the part of the text that is printed) already has its first
+    /// clause.
     pub fn advice_beside(&self, shown: &str) -> Option<&'static str> {
         let advice = self.advice();
         let first = advice.split(';').next().unwrap_or(advice);
