@@ -112,21 +112,21 @@ const HOST: Field = field("host", Type::Text, "a host's name");
 const PID: Field =
     field("pid", Type::Number, "process id on its host; null: no process is known").maybe();
 const FD: Field = field("fd", Type::Number, "descriptor of its connection, for 'shutdown'");
-const ADDRESS: Field = field("address", Type::Text, "where it is");
+const ADDRESS: Field = field("address", Type::Text, "its network address");
 const TRANSACTION: Field = field("transaction", Type::Number, "a transaction's id");
 const PRIORITY: Field = field("priority", Type::Number, "1 to 255, lower is served first");
 const WAITING: Field = field("waiting", Type::Number, "requests that wait");
-const TEXT: Field = field("text", Type::Text, "what is said");
+const TEXT: Field = field("text", Type::Text, "the text, for people");
 const BYTES: Field = field("bytes", Type::Number, "size of the request");
 const RESTARTS: Field = field("restarts", Type::Number, "times it was started again");
 const TRANSACTIONS: Field =
     field("transactions", Type::Number, "transactions it has ended").label("Transactions");
-const STATE: Field = field("state", Type::Text, "how it is, in one word");
+const STATE: Field = field("state", Type::Text, "its state, in one word");
 const UNTIL: Field =
-    field("until", Type::Time, "until when that lasts; null: that is open").maybe();
-const REASON: Field = field("reason", Type::Text, "why it is so").maybe();
-const NOTES: Field = field("notes", Type::Texts, "what holds besides, a word or two each");
-const SINCE: Field = field("since", Type::Time, "since when");
+    field("until", Type::Time, "when that state ends; null: no end is set").maybe();
+const REASON: Field = field("reason", Type::Text, "the reason of that state").maybe();
+const NOTES: Field = field("notes", Type::Texts, "further facts, a word or two each");
+const SINCE: Field = field("since", Type::Time, "when that state began");
 
 const OK: Shape = Shape { name: "ok", form: Form::True, fields: &[], always: true };
 /// A remark besides, or instead of, what was asked for.
@@ -174,11 +174,11 @@ const STATUS: Shape = object(
         field("accepted", Type::Number, "requests accepted").label("Accepted"),
         field("completed", Type::Number, "requests answered by workers").label("Completed"),
         field("refused", Type::Number, "requests refused").label("Refused"),
-        field("orphaned", Type::Number, "answers for which nobody was left").label("Orphaned"),
+        field("orphaned", Type::Number, "answers for which no client was left").label("Orphaned"),
         field("poisoned", Type::Number, "requests set aside as poison").label("Poisoned"),
         field("pid", Type::Number, "isectd's process id"),
         field("version", Type::Text, "isectd's version"),
-        field("uptime_us", Type::Micros, "how long it runs").label("Uptime"),
+        field("uptime_us", Type::Micros, "time since isectd started").label("Uptime"),
         field("unsaved", Type::Text, "why the configuration is not kept; null: it is").maybe(),
     ],
 );
@@ -203,7 +203,7 @@ const CLIENT_PAGE: Shape = object(
         PRIORITY,
         PID.label("hostpid"),
         HOST.label("loghost").maybe(),
-        field("name", Type::Text, "what the client calls itself").maybe(),
+        field("name", Type::Text, "the name that the client gave itself").maybe(),
         ADDRESS,
         field("uid", Type::Number, "user id, where the kernel tells it").maybe(),
         field("blocked", Type::Flag, "whether its requests are held back"),
@@ -212,7 +212,7 @@ const CLIENT_PAGE: Shape = object(
         field("requests", Type::Number, "requests it made").label("Requests"),
         field("answered", Type::Number, "requests answered").label("Answered"),
         field("failed", Type::Number, "requests ended with an error").label("Failed"),
-        field("connected", Type::Time, "since when it is attached"),
+        field("connected", Type::Time, "when it logged in"),
         FD,
         STATE,
         SINCE,
@@ -233,7 +233,7 @@ const CLIENTS: Shape = array(
         field("requests", Type::Number, "requests it made"),
         field("answered", Type::Number, "requests answered"),
         field("failed", Type::Number, "requests ended with an error"),
-        field("connected", Type::Time, "since when it is attached"),
+        field("connected", Type::Time, "when it logged in"),
         FD,
         STATE,
         SINCE,
@@ -245,7 +245,9 @@ const WORKER_PAGE: Shape = object(
     "worker",
     &[
         field("next", Type::Number, "the next worker in its list").label("node.next").maybe(),
-        field("previous", Type::Number, "the one before").label("node.previous").maybe(),
+        field("previous", Type::Number, "the previous worker in its list")
+            .label("node.previous")
+            .maybe(),
         field("list", Type::Word(&["lazy", "idle", "busy"]), "the list it is in")
             .label("node.queue"),
         WORKER.label("id"),
@@ -267,7 +269,7 @@ const WORKER_PAGE: Shape = object(
         field("run", Type::Number, "number of its last start").maybe(),
         field("started", Type::Time, "when it was started").maybe(),
         TRANSACTION.maybe(),
-        field("held", Type::Number, "requests it holds besides"),
+        field("held", Type::Number, "further requests that it holds"),
         field("late", Type::Number, "answers that came too late"),
         field("ending", Type::Text, "how its last process ended").maybe(),
         field("stderr", Type::Texts, "last lines of its stderr"),
@@ -328,18 +330,18 @@ const SERVICE_PAGE: Shape = object(
 
 const SETTING_ROW: &[Field] = &[
     field("setting", Type::Text, "a setting's name"),
-    field("value", Type::Value, "in force"),
+    field("value", Type::Value, "the value in force"),
     field("unit", Type::Word(&["ms", "bytes", "count", "0|1"]), "what the value counts"),
-    field("default", Type::Value, "unless set"),
-    field("min", Type::Number, "least value").maybe(),
-    field("max", Type::Number, "most").maybe(),
+    field("default", Type::Value, "the value unless it is set"),
+    field("min", Type::Number, "lowest value that is accepted").maybe(),
+    field("max", Type::Number, "highest value that is accepted").maybe(),
     field("live", Type::Flag, "whether it may change while isectd runs"),
     TEXT,
 ];
 
 const EVENT: &[Field] = &[
     field("seq", Type::Number, "its number in order"),
-    field("at", Type::Time, "when"),
+    field("at", Type::Time, "when it was recorded"),
     field("kind", Type::Text, "a name of docs/facts.md"),
     TEXT,
     CLIENT.maybe(),
@@ -358,9 +360,9 @@ const LATENCY: Shape = array(
         field("count", Type::Number, "how many were measured"),
         field("mean_us", Type::Micros, "mean"),
         field("p50_us", Type::Micros, "half were at most this"),
-        field("p90_us", Type::Micros, "90 %"),
-        field("p99_us", Type::Micros, "99 %"),
-        field("p999_us", Type::Micros, "99.9 %"),
+        field("p90_us", Type::Micros, "90 % were at most this"),
+        field("p99_us", Type::Micros, "99 % were at most this"),
+        field("p999_us", Type::Micros, "99.9 % were at most this"),
         field("max_us", Type::Micros, "the longest"),
         field("failed", Type::Number, "requests ended with an error"),
     ],
@@ -383,10 +385,10 @@ const LOAD: Shape = array(
         field("busy", Type::Number, "busy workers"),
         field("answered", Type::Number, "requests answered by workers"),
         field("failed", Type::Number, "requests ended with an error"),
-        field("overloaded", Type::Number, "of them, refused as overloaded"),
+        field("overloaded", Type::Number, "failed requests that were refused as overloaded"),
         field("retried", Type::Number, "requests given to another worker"),
-        field("denied", Type::Number, "not given to another, the retry budget was used up"),
-        field("budget_used", Type::Number, "of the retry budget"),
+        field("denied", Type::Number, "requests not retried, because the retry budget was used up"),
+        field("budget_used", Type::Number, "the used part of the retry budget"),
         field("budget", Type::Number, "the retry budget"),
     ],
 );
@@ -400,7 +402,7 @@ const QUEUE: Shape = array(
         PRIORITY,
         field("where", Type::Word(&["queue", "blocked", "held", "worker"]), "where it waits"),
         WORKER.maybe(),
-        field("waited_us", Type::Micros, "how long it waits"),
+        field("waited_us", Type::Micros, "how long it has waited"),
         field("left_us", Type::Micros, "how long it may"),
         field("attempt", Type::Number, "workers that died of it"),
         BYTES,
@@ -428,9 +430,9 @@ const REQUEST: Shape = object(
     "request",
     &[
         BYTES,
-        field("shown", Type::Number, "how many of them follow"),
-        field("hex", Type::Raw, "those bytes, two digits each"),
-        field("text", Type::Raw, "the same as UTF-8, what is none replaced"),
+        field("shown", Type::Number, "how many of those bytes follow"),
+        field("hex", Type::Raw, "those bytes as hexadecimal digits"),
+        field("text", Type::Raw, "those bytes as UTF-8; invalid ones are replaced"),
     ],
 )
 .sometimes();
@@ -454,7 +456,7 @@ const WHOAMI: Shape = object(
         ADDRESS,
         field("uid", Type::Number, "user id, where the kernel tells it").maybe(),
         field("token", Type::Text, "name of the token shown").maybe(),
-        field("roles", Type::Texts, "what it may do"),
+        field("roles", Type::Texts, "its roles"),
     ],
 );
 
@@ -471,7 +473,7 @@ const CLONED_FROM: Field = field("from", Type::Number, "the worker cloned");
 const PREEMPT: Field = field("preempt", Type::Flag, "the option as it is now");
 const REJECT: Field = field("reject", Type::Flag, "whether new clients are refused");
 const SENT_TO: Field = field("workers", Type::Number, "workers it was sent to");
-const SAID: Field = field("status", Type::Text, "what it said");
+const SAID: Field = field("status", Type::Text, "the worker's answer");
 const SETTING: Field = field("setting", Type::Text, "the setting's name");
 const VALUE_NOW: Field = field("value", Type::Value, "its value now");
 const UNIT: Field = field("unit", Type::Text, "what the value counts");
