@@ -193,7 +193,10 @@ impl Caller {
         // The zone of an address (`%eth0`) has a meaning on this machine only.
         let bare = bare.split_once('%').map_or(bare, |(address, _)| address);
         let name = ServerName::try_from(bare.to_owned()).map_err(|_| {
-            format!("'{}' is no name that a certificate is for", bare.escape_debug())
+            format!(
+                "'{}' is not a name or address that a certificate can be for",
+                bare.escape_debug()
+            )
         })?;
         let conn =
             ClientConnection::new(Arc::clone(&self.config), name).map_err(|e| e.to_string())?;

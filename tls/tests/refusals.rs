@@ -111,7 +111,7 @@ fn bad_files_are_named_with_the_cure() {
     let error = CallerFiles::default().load().map(|_| ()).unwrap_err();
     assert!(error.contains("ISECT_CA"), "{error}");
     let error = authority.caller(None).session("a b").map(|_| ()).unwrap_err();
-    assert!(error.contains("no name"), "{error}");
+    assert!(error.contains("not a name"), "{error}");
 }
 
 #[test]

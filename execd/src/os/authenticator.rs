@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use tracing::{error, warn};
 
 /// What a broker is told whose proof is refused. It does not say which of the reasons it was.
-const REFUSAL: &str = "is not known here, is no host's, or was not proved";
+const REFUSAL: &str = "is not known here, lacks the role host, or was not proved";
 
 /// The tokens of brokers, and the challenges that wait for a proof.
 #[derive(Debug)]
@@ -105,7 +105,7 @@ impl Authenticator {
                 self.admitted.insert(link, (login.token, entry.stamp()));
                 return Ok(signature);
             }
-            Ok(_) => "it has not the role host".to_owned(),
+            Ok(_) => "it lacks the role host".to_owned(),
             Err(fault) => fault.to_string(),
         };
         self.logins.failed(&login.token, peer_group, now);
