@@ -1,5 +1,4 @@
-//! The command line of `isdclient` (product contract): what may be given, and its ranges. Not what
-//! is done with it.
+//! The command line of `isdclient` (product contract): the options and their ranges.
 
 use crate::generate::What;
 use crate::status::Failure;
@@ -113,26 +112,26 @@ pub struct Cli {
 }
 
 impl Cli {
-    /// Whether a person is to be asked for input.
+    /// Whether to read commands from a person at a prompt.
     pub fn is_interactive(&self, stdin_is_terminal: bool) -> bool {
         self.commands.is_empty() && stdin_is_terminal
     }
 
-    /// How long an answer is worth waiting for.
+    /// The deadline of each request; `None` = the service's default.
     pub fn timeout(&self) -> Option<Duration> {
         self.timeout.map(Duration::from_millis)
     }
 
-    /// The files for a `tls://` address.
+    /// The files for a `tls://` address, where options name them.
     pub fn trust(&self) -> Trust {
         let Self { tls_ca, tls_cert, tls_key, .. } = self.clone();
         Trust { ca: tls_ca, cert: tls_cert, key: tls_key }.or_env()
     }
 
-    /// Where to look for the broker.
+    /// The addresses to try, in order.
     ///
     /// # Errors
-    /// The environment names something that is no address.
+    /// The environment names something that is not an address.
     pub fn addresses(&self) -> Result<Vec<Address>, Failure> {
         match &self.host {
             Some(address) => Ok(vec![address.clone()]),
@@ -143,10 +142,10 @@ impl Cli {
         }
     }
 
-    /// The token to log in with, if there is one.
+    /// The token of `--token-file` or the environment; `None` = there is none.
     ///
     /// # Errors
-    /// The file can't be read, others may read it, or no token is in it.
+    /// The file can't be read, others may read it, or it has no token in it.
     pub fn token(&self) -> Result<Option<Token>, Failure> {
         let token = match &self.token_file {
             Some(file) => Token::from_file(file).map(Some),
@@ -158,7 +157,7 @@ impl Cli {
         })
     }
 
-    /// The texts of `-c` as messages.
+    /// The texts of `-c` as messages, in order.
     pub fn messages(&self) -> Vec<Bytes> {
         self.commands.iter().map(|text| Bytes::copy_from_slice(text.as_bytes())).collect()
     }
@@ -175,7 +174,7 @@ fn service(text: &str) -> Result<ServiceName, String> {
     ServiceName::new(text).map_err(|error| format!("{error}{hint}"))
 }
 
-/// What is wrong where more words stand than a service: a text without `-c`, most likely.
+/// The error text for more words than a service; most likely a text without `-c`.
 pub fn surplus(error: &clap::Error) -> Option<String> {
     let word = match error.get(ContextKind::InvalidArg) {
         Some(ContextValue::String(word)) if error.kind() == ErrorKind::UnknownArgument => word,

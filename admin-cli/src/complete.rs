@@ -1,5 +1,5 @@
-//! What Tab knows: commands and their arguments, from the table. Pure; names of services come from
-//! whoever asked the broker.
+//! Completes the word under the cursor: commands and their arguments, from the table of commands.
+//! The caller asks the broker for names of services.
 
 use protocol::names::ServiceName;
 use protocol::op::help;
@@ -8,14 +8,14 @@ use protocol::op::table::COMMANDS;
 use protocol::settings::{ServiceSetting, Setting};
 use serde_json::Value;
 
-/// Names that the broker knows.
+/// Names that were learned from the broker.
 #[derive(Clone, Debug, Default)]
 pub struct Known {
-    /// Services.
+    /// Names of the services, from an answer to `services`.
     pub services: Vec<String>,
 }
 
-/// The names in an answer to `services`, text or JSON.
+/// The names of the services in an answer to `services`, text or JSON.
 pub fn services(answer: &str) -> Vec<String> {
     if answer.starts_with('{') {
         let answer: Value = serde_json::from_str(answer).unwrap_or_default();
@@ -27,12 +27,12 @@ pub fn services(answer: &str) -> Vec<String> {
     words.filter_map(name_of).collect()
 }
 
-/// The name, if it is one: nothing else comes to the prompt, whoever answered.
+/// The word, if it is a valid name. Nothing else may reach the prompt, whoever answered.
 fn name_of(word: &str) -> Option<String> {
     ServiceName::new(word).is_ok().then(|| word.to_owned())
 }
 
-/// Where the word under the cursor begins, and what may stand in its place, sorted.
+/// The byte at which the word under the cursor begins, and its completions, sorted.
 pub fn complete(line: &str, known: &Known) -> (usize, Vec<String>) {
     let begin = line
         .char_indices()
@@ -68,7 +68,7 @@ fn candidates(before: &[&str], known: &Known) -> Vec<String> {
     }
 }
 
-/// Candidates for the argument after those that are there.
+/// Completions of the argument after the words in `before`.
 fn arguments(args: &[Arg], before: &[&str], known: &Known) -> Vec<String> {
     let mut args = args.iter().peekable();
     let mut words = before.iter().peekable();
@@ -76,7 +76,7 @@ fn arguments(args: &[Arg], before: &[&str], known: &Known) -> Vec<String> {
         let Some(arg) = args.peek() else {
             return Vec::new();
         };
-        // `#ID` is there only for `save`; a person leaves it out.
+        // Only `save` writes `#ID`; a person leaves it out.
         if arg.name == "#id" && !word.starts_with('#') {
             args.next();
         }
@@ -89,7 +89,7 @@ fn arguments(args: &[Arg], before: &[&str], known: &Known) -> Vec<String> {
                 words.next();
                 args.next();
             }
-            // These may be repeated.
+            // This argument may be repeated.
             (Takes::ServiceSetting, _) => {}
             (Takes::Command, first) => return help_topics(first),
             _ => {

@@ -1,5 +1,5 @@
-//! The interactive console: a prompt, history, completion. For `op` a line is a command; for a
-//! service lines up to `go` are a message, as everywhere.
+//! The interactive console: a prompt, history, completion. For `op` each line is a command; for
+//! another service the lines before `go` are a message.
 
 use crate::cli::Cli;
 use crate::complete::{self, Known};
@@ -24,9 +24,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-/// Most lines of history.
+/// Most lines of history that are kept.
 const HISTORY_MAX: usize = 1000;
-/// At a prompt of `-k`, an answer is awaited this long before the next line is asked for.
+/// Longest wait for an answer at a prompt of `-k` before the next line is read.
 const PATIENCE: Duration = Duration::from_millis(300);
 
 struct Table {
@@ -63,15 +63,15 @@ impl Completer for Table {
     }
 }
 
-/// Asks for lines and does what they say, until the end of input.
+/// Reads lines and carries them out until the end of input.
 ///
 /// # Errors
-/// What ended the console.
+/// The failure that ended the console.
 pub fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
     let mut link = Link::open(cli, !cli.keep, out)?;
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
-    // Without the handler Ctrl-C ends the program instead of the answer; that will do too.
+    // Without the handler Ctrl-C ends the program instead of the answer, which is acceptable.
     let _ = ctrlc::set_handler(move || flag.store(true, Ordering::Relaxed));
     let is_op = cli.service.is_op();
     let mut editor = editor(is_op).map_err(failure)?;
@@ -100,13 +100,14 @@ fn commands(
     while let Some(line) = line(editor, "isect> ")? {
         let line = line.trim();
         match line {
-            // The manual's blank command is `status` here: Enter alone should do nothing.
+            // In the manual a blank command is `status`; here Enter alone does nothing.
             "" | "go" => continue,
             "exit" | "quit" => break,
             line => remember(editor, line),
         }
         stop.store(false, Ordering::Relaxed);
-        // Tables fit the window as it was at the login.
+        // The login named the width of the terminal, and answers fit that; a new width needs a new
+        // login.
         if link.columns() != out.columns() {
             *link = Link::open(cli, true, out)?;
         }
@@ -116,7 +117,8 @@ fn commands(
             }
             Ok(()) => {}
             Err(failure @ Failure::Output(_)) => return Err(failure),
-            // The broker would go on with an answer that nobody wants: a new connection ends it.
+            // Otherwise the broker would go on with an answer that nobody wants; a new connection
+            // ends it.
             Err(Failure::Interrupted) => *link = Link::open(cli, true, out)?,
             Err(failure) => tell(&failure, out),
         }
@@ -168,13 +170,14 @@ fn messages(
     }
 }
 
-/// A failure at the prompt has been seen and dealt with; it is not the program's exit status.
+/// Prints a failure. It does not count for the exit status, because the person at the prompt saw
+/// it.
 fn tell(failure: &Failure, out: &mut Output) {
     out.brief_failure(At::Only(""), failure);
     out.forget_failures();
 }
 
-/// The next line; `None` = the end of input.
+/// Reads the next line; `None` = the end of input.
 fn line(
     editor: &mut Editor<Table, DefaultHistory>,
     prompt: &str,
@@ -214,14 +217,15 @@ fn learn(link: &mut Link, editor: &mut Editor<Table, DefaultHistory>) {
 }
 
 fn remember(editor: &mut Editor<Table, DefaultHistory>, line: &str) {
-    // A line that can't be remembered is still done.
+    // A line is carried out even if it can't be kept in the history.
     let _ = editor.add_history_entry(line);
 }
 
 fn save_history(editor: &mut Editor<Table, DefaultHistory>) {
     if let Some(file) = history().filter(|file| file.parent().is_some_and(|dir| dir.is_dir())) {
-        // Its own lines behind those of consoles that ended meanwhile. Losing the history is no
-        // reason to end with an error; what is no file is not waited for.
+        // Appends this console's lines after those of consoles that ended meanwhile. Losing the
+        // history is no reason to fail. A pipe or device in place of the file is left alone,
+        // because it might block.
         if file.is_file() || !file.exists() {
             let _ = editor.append_history(&file);
         }

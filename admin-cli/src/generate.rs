@@ -1,5 +1,5 @@
-//! Completion scripts, man page and markdown, made from the definition of the command line and the
-//! table of commands.
+//! Generates completion scripts, the man page and markdown from the definition of the command line
+//! and the table of commands.
 
 use crate::cli::Cli;
 use crate::output::Output;
@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, ValueEnum};
 use clap_complete::Shell;
 use protocol::op::help;
 
-/// What to make.
+/// The texts that `--generate` can print.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum What {
     /// A completion script for bash.
@@ -23,10 +23,10 @@ pub enum What {
     Markdown,
 }
 
-/// Prints it.
+/// Prints what is asked for.
 ///
 /// # Errors
-/// It can't be written.
+/// Standard output can't be written.
 pub fn generate(what: What, out: &mut Output) -> Result<(), Failure> {
     out.piece(&made(what)?)
 }
@@ -52,7 +52,7 @@ fn man() -> std::io::Result<Vec<u8>> {
     clap_mangen::Man::new(Cli::command()).render(&mut out)?;
     out.extend_from_slice(b".SH COMMANDS\n.nf\n");
     for line in help::short().lines() {
-        // A line that begins with a dot or a quotation mark would be a request to the formatter.
+        // To the formatter, a line that begins with a dot or an apostrophe is a request.
         let line = line.replace('\\', "\\\\");
         let guard = if line.starts_with(['.', '\'']) { "\\&" } else { "" };
         out.extend_from_slice(format!("{guard}{line}\n").as_bytes());

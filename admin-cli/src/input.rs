@@ -1,31 +1,30 @@
-//! Standard input → messages. A line that is exactly `go` ends a message; what stands behind the
-//! last one is a message too. Pure but for the reader it is given; it never holds more than its
-//! limit.
+//! Splits standard input into messages. A line `go` ends a message; the lines after the last `go`
+//! are a message, too. Memory is bounded by a limit.
 
 use crate::status::Failure;
 use bytes::Bytes;
 use std::io::{self, BufRead};
 
-/// Ends a message.
+/// The line that ends a message.
 const GO: &[u8] = b"go";
 
-/// Bytes up to a `go`, or up to the end of the input.
+/// The bytes before a line `go`, or before the end of the input.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Message {
-    /// The lines, each with its line break, as they came.
+    /// The lines with their line breaks, as they came.
     pub body: Bytes,
-    /// Whether a `go` ended it.
+    /// Whether a line `go` ended it; if not, the input ended.
     pub is_sent: bool,
 }
 
 impl Message {
-    /// Whether there is nothing but white space in it.
+    /// Whether it has only white space.
     pub fn is_blank(&self) -> bool {
         self.body.iter().all(u8::is_ascii_whitespace)
     }
 }
 
-/// Reads messages.
+/// Reads messages from an input.
 pub struct Messages<'a> {
     input: &'a mut dyn BufRead,
     bytes_max: usize,
@@ -33,15 +32,16 @@ pub struct Messages<'a> {
 }
 
 impl<'a> Messages<'a> {
-    /// Messages of at most `bytes_max` bytes.
+    /// Reads messages of at most `bytes_max` bytes.
     pub fn new(input: &'a mut dyn BufRead, bytes_max: usize) -> Self {
         Self { input, bytes_max, is_over: false }
     }
 
-    /// The next message; `None` = the input is over. The last one, without a `go`, may be empty.
+    /// Reads the next message; `None` = the input has ended. The last one, without a `go`, may be
+    /// empty.
     ///
     /// # Errors
-    /// The input can't be read, or the message is too long.
+    /// The input can't be read, or the message is larger than `bytes_max`.
     pub fn read(&mut self) -> Result<Option<Message>, Failure> {
         if self.is_over {
             return Ok(None);
@@ -49,7 +49,7 @@ impl<'a> Messages<'a> {
         let mut body = Vec::new();
         loop {
             let begin = body.len();
-            // One byte over the limit is enough to know.
+            // One byte more than the limit shows that a message is too long.
             let room = (self.bytes_max + GO.len() + 2 - begin) as u64;
             let size = io::Read::take(&mut *self.input, room)
                 .read_until(b'\n', &mut body)

@@ -1,15 +1,15 @@
-//! `isdclient`, as a library so that its parts can be tested. It speaks to the broker as any client
-//! does; the broker knows no other interface.
+//! `isdclient` as a library, so that its parts can be tested. It speaks to the broker as any other
+//! client; the broker has no other interface for operators.
 //!
 //! | module | what it is |
 //! | --- | --- |
 //! | [`cli`] | the command line |
-//! | [`input`] | standard input → messages, pure |
-//! | [`link`] | one connection to the broker; what is sent and awaited; the frames of `-d` |
+//! | [`input`] | splits standard input into messages |
+//! | [`link`] | one connection to the broker: requests, answers, and the frames that `-d` shows |
 //! | [`output`] | standard output and standard error |
-//! | [`status`] | what went wrong, and the exit status it means |
+//! | [`status`] | what can go wrong, and its exit status |
 //! | [`run`] | the three ways to run without a person: `-c`, messages, a script |
-//! | [`console`], [`complete`] | the interactive console, and what Tab knows |
+//! | [`console`], [`complete`] | the interactive console, and completion with Tab |
 //! | [`generate`] | completion scripts, man page, markdown, made from the tables |
 
 pub mod cli;
@@ -27,13 +27,13 @@ use std::io::{IsTerminal as _, stderr, stdin};
 use std::process::ExitCode;
 use sys::stderr::last_words;
 
-/// Reads the command line and does what it says.
+/// Parses the command line and carries it out; returns the exit status.
 pub fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
-            // Help and version go to standard output with status 0, mistakes to standard error with
-            // 2.
+            // Help and version go to standard output with status 0, errors to standard error with
+            // status 2.
             if error.use_stderr() {
                 let text = error.render();
                 let is_screen = stderr().is_terminal();

@@ -1,5 +1,5 @@
-//! One connection to the broker: a request and its whole answer, or the frames of one conversation.
-//! Not where messages come from: `run` and `console` know.
+//! One connection to the broker. It sends a request and receives its whole answer, or exchanges the
+//! frames of one conversation. `run` and `console` supply the messages.
 
 use crate::cli::Cli;
 use crate::output::Output;
@@ -18,25 +18,25 @@ use protocol::show;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// The broker's own word on a deadline is awaited this long: it knows whether the request ran.
+/// Time to wait past a deadline for the broker's own error, which says whether the request ran.
 const GRACE: Duration = Duration::from_millis(500);
-/// How often Ctrl-C is looked for while an answer is awaited.
+/// How often Ctrl-C is checked while an answer is awaited.
 const LOOK: Duration = Duration::from_millis(100);
-/// Longest wait for what Tab completes.
+/// Longest wait for the names that Tab completes.
 const FETCH: Duration = Duration::from_secs(1);
-/// Longest time to try one address.
+/// Longest wait for a connection to one address.
 const CONNECT: Duration = Duration::from_secs(5);
 
-/// What a frame of a conversation had for an answer when the next one could be sent.
+/// Whether the conversation had ended by the time the next frame could be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ended {
-    /// The worker waits for more.
+    /// The worker waits for more frames.
     No,
-    /// The worker gave its last answer.
+    /// The worker gave its final reply.
     Yes,
 }
 
-/// A client that is logged in.
+/// A client that has logged in.
 #[derive(Debug)]
 pub struct Link {
     caller: Caller,
@@ -44,19 +44,19 @@ pub struct Link {
     timeout: Option<Duration>,
     idempotent: bool,
     debug: bool,
-    /// The width of the terminal that the broker was told.
+    /// The width of the terminal, in columns, that the login named.
     columns: Option<u16>,
-    /// Sequence and worker of the conversation that `-k` keeps.
+    /// Sequence and worker id of the conversation that `-k` keeps open.
     conversation: Option<(u32, u32)>,
-    /// Whether `-k` has begun, and the worker has ended it.
+    /// Whether the worker has ended the conversation of `-k`.
     is_over: bool,
 }
 
 impl Link {
-    /// Logs in where the command line says.
+    /// Connects and logs in as the command line says.
     ///
     /// # Errors
-    /// Nobody answers, or the broker refuses.
+    /// Nobody answers, or the broker refuses the login.
     pub fn open(cli: &Cli, reconnect: bool, out: &mut Output) -> Result<Self, Failure> {
         let timeout = cli.timeout();
         let columns = out.columns();
@@ -100,21 +100,21 @@ impl Link {
         })
     }
 
-    /// The width of the terminal that the broker was told.
+    /// The width of the terminal, in columns, that the login named.
     pub fn columns(&self) -> Option<u16> {
         self.columns
     }
 
-    /// Most bytes of a message.
+    /// Most bytes of a message: the broker's limit, from its `login-ok`.
     pub fn body_bytes_max(&self) -> usize {
         usize::try_from(self.caller.limits().body_bytes_max).unwrap_or(usize::MAX)
     }
 
-    /// Sends one request and prints its whole answer, piece by piece as it comes. `stop` set from
-    /// elsewhere ends the waiting.
+    /// Sends one request and prints each piece of its answer as it comes. Setting `stop` from
+    /// elsewhere ends the wait.
     ///
     /// # Errors
-    /// The one outcome that is no answer, or the output can't be written.
+    /// The error that ended the request, or the output can't be written.
     pub fn ask(
         &mut self,
         body: Bytes,
@@ -134,19 +134,19 @@ impl Link {
         if self.service.is_op() { out.end_line() } else { out.end_answer() }
     }
 
-    /// The answer to a command that the program itself wants to know, unprinted.
+    /// Sends a command and returns its answer, without printing it.
     ///
     /// # Errors
-    /// The one outcome that is no answer.
+    /// The error that ended the request.
     pub fn fetch(&mut self, command: &'static str) -> Result<Bytes, Error> {
         self.caller.call(command, Some(FETCH))
     }
 
-    /// Sends the next frame of the one conversation of `-k` and prints the answers that are there.
-    /// They are awaited this long; after the last frame, to the end.
+    /// Sends the next frame of the conversation of `-k` and prints the answers that are there.
+    /// Waits this long for them; after the last frame, until the conversation ends.
     ///
     /// # Errors
-    /// As [`Link::ask`]; also when the worker ended the conversation before.
+    /// As [`Link::ask`]; also if the worker has ended the conversation.
     pub fn tell(
         &mut self,
         body: Bytes,
@@ -283,7 +283,7 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// Says so where the name of a service that does not exist is that of a command.
+/// Adds a hint to the error if the unknown service has the name of a command.
 fn not_a_service(mut error: Error, service: &ServiceName) -> Error {
     let is_command = COMMANDS.iter().any(|row| row.first() == service.as_str());
     if is_command && error.is(ErrorCode::UnknownService) {
@@ -293,7 +293,7 @@ fn not_a_service(mut error: Error, service: &ServiceName) -> Error {
     error
 }
 
-/// Whether the answer is a stream of separate events.
+/// Whether the command's answer is a stream of events.
 fn is_watch(body: &[u8]) -> bool {
     let mut words = body.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty());
     words.next() == Some(Command::Watch.row().name.as_bytes())

@@ -1,4 +1,5 @@
-//! `isdclient`: the operator's console and a generic client. Everything is in the library.
+//! The program `isdclient`: the operator's console and a generic client. The code is in the
+//! library.
 
 use std::process::ExitCode;
 

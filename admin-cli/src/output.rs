@@ -1,5 +1,5 @@
-//! Standard output and standard error of `isdclient`: answers as they are, errors with their cure.
-//! The only place that prints.
+//! Standard output and standard error of `isdclient`: answers unchanged, errors with their cure.
+//! Only this file prints.
 
 use crate::status::{Failure, Status};
 use client::error::{Code, Error};
@@ -12,21 +12,21 @@ use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use sys::stderr::Notes;
 
-/// How much of an error's text is told.
+/// How much of an error's text is printed.
 #[derive(Clone, Copy)]
 enum Whole {
     Yes,
     No,
 }
 
-/// What was being done when something went wrong.
+/// What the program was doing when something went wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum At<'a> {
-    /// The one thing that there was to do.
+    /// The only request of the run.
     Only(&'a str),
     /// One of several texts of `-c`.
     Command(&'a str),
-    /// A line of a script on standard input, and what stands there.
+    /// The number of a line of a script on standard input, from 1, and its text.
     Line(usize, &'a str),
 }
 
@@ -40,44 +40,44 @@ impl fmt::Display for At<'_> {
     }
 }
 
-/// Where everything is printed.
+/// The two output streams and the first failure.
 pub struct Output {
     out: Box<dyn Write>,
     err: Box<dyn Write>,
     is_terminal: bool,
     json: bool,
-    /// Whether the last byte printed was a line break, or nothing was printed.
+    /// Whether a line break was printed last, or nothing was printed.
     at_line_start: bool,
-    /// The beginning of a character whose rest comes with the next piece; for a terminal only.
+    /// The first bytes of a character whose rest comes with the next piece; only for a terminal.
     part: Vec<u8>,
     first: Option<Status>,
 }
 
 impl Output {
-    /// The program's own streams.
+    /// Prints to standard output and standard error.
     pub fn new(json: bool) -> Self {
         let out = io::stdout();
         let is_terminal = out.is_terminal();
         Self::with(Box::new(out), Box::new(Notes::new("isdclient")), is_terminal, json)
     }
 
-    /// Any streams.
+    /// Prints to the given streams.
     pub fn with(out: Box<dyn Write>, err: Box<dyn Write>, is_terminal: bool, json: bool) -> Self {
         Self { out, err, is_terminal, json, at_line_start: true, part: Vec::new(), first: None }
     }
 
-    /// How many columns the terminal has that answers are printed on, if it is one.
+    /// The width in columns of the terminal that answers are printed on; `None` = no terminal.
     pub fn columns(&self) -> Option<u16> {
         let is_screen = self.is_terminal && !self.json;
         let size = if is_screen { terminal_size::terminal_size() } else { None };
         size.map(|(width, _)| width.0).filter(|columns| *columns > 0)
     }
 
-    /// Prints a piece of an answer: byte for byte, but to a terminal as text of which all can be
-    /// seen. Whoever answers is not to move its cursor, nor to change what a line says.
+    /// Prints a piece of an answer: unchanged to a file or pipe; to a terminal with hidden
+    /// characters made visible, so that an answer can't move the cursor or change what a line says.
     ///
     /// # Errors
-    /// It can't be written.
+    /// Standard output can't be written.
     pub fn piece(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         if !self.is_terminal {
             return self.write(bytes);
@@ -97,20 +97,20 @@ impl Output {
         self.out.write_all(bytes).and_then(|()| self.out.flush()).map_err(Failure::Output)
     }
 
-    /// Ends the line, where text is printed and it is not ended.
+    /// Prints a line break if text was printed and its line is not ended.
     ///
     /// # Errors
-    /// It can't be written.
+    /// Standard output can't be written.
     pub fn end_line(&mut self) -> Result<(), Failure> {
         let part = std::mem::take(&mut self.part);
         self.write(String::from_utf8_lossy(&part).as_bytes())?;
         if self.at_line_start { Ok(()) } else { self.write(b"\n") }
     }
 
-    /// Ends an answer of a service: a person at a terminal gets a line of his own.
+    /// Ends an answer of a service; on a terminal it ends the line.
     ///
     /// # Errors
-    /// It can't be written.
+    /// Standard output can't be written.
     pub fn end_answer(&mut self) -> Result<(), Failure> {
         if self.is_terminal { self.end_line() } else { Ok(()) }
     }
@@ -118,26 +118,26 @@ impl Output {
     /// Prints text and ends its line.
     ///
     /// # Errors
-    /// It can't be written.
+    /// Standard output can't be written.
     pub fn text(&mut self, text: &str) -> Result<(), Failure> {
         self.piece(text.as_bytes())?;
         self.end_line()
     }
 
-    /// Prints a line for a person on standard error, whatever somebody else put into it.
+    /// Prints a line for a person on standard error, with hidden characters made visible.
     pub fn note(&mut self, text: &str) {
         let lines = format!("{}\n", show::lines(text));
-        // Nowhere is left to tell that this could not be told.
+        // Nobody can be told that this failed.
         let _ = self.err.write_all(lines.as_bytes());
     }
 
-    /// Says what went wrong, and where. Remembers the first exit status.
+    /// Prints what went wrong and where, and remembers the first exit status.
     pub fn failure(&mut self, at: At<'_>, failure: &Failure) {
         self.tell(at, failure, Whole::Yes);
     }
 
-    /// As [`Output::failure`], but where many commands are given: without the whole help that the
-    /// broker adds to the error of an unknown one.
+    /// As [`Output::failure`], without the help that the broker adds to the error of an unknown
+    /// command; for runs with many commands.
     pub fn brief_failure(&mut self, at: At<'_>, failure: &Failure) {
         self.tell(at, failure, Whole::No);
     }
@@ -165,7 +165,7 @@ impl Output {
         self.note(&format!("isdclient: {at}{text}"));
     }
 
-    /// Prints the failure as one JSON object on standard output, where its answer would stand.
+    /// Prints the failure as one JSON object on standard output, in place of the answer.
     pub fn failure_as_json(&mut self, at: At<'_>, failure: &Failure) {
         let error = match failure {
             Failure::Asked(error) => error.clone(),
@@ -173,10 +173,10 @@ impl Output {
             Failure::Input(error) => {
                 Error::new(ErrorCode::Refused, format!("standard input can't be read: {error}"))
             }
-            // Nothing can be said there, or nobody wants to know.
+            // The output is broken, or the person pressed Ctrl-C.
             Failure::Output(_) | Failure::Interrupted => return,
         };
-        // What is wrong on the command line is explained there.
+        // The text of a usage error explains the cure itself.
         let advice = match failure {
             Failure::Usage(_) => "'isdclient --help' explains the command line",
             Failure::Asked(_) | Failure::Input(_) | Failure::Output(_) | Failure::Interrupted => {
@@ -186,27 +186,27 @@ impl Output {
         let _ = self.end_line().and_then(|()| self.text(&as_json(at, &error, advice)));
     }
 
-    /// Failures told so far shall not be the exit status.
+    /// Removes the exit status of the failures so far.
     pub fn forget_failures(&mut self) {
         self.first = None;
     }
 
-    /// The status of the first failure that was told.
+    /// The status of the first failure that was printed; `None` = there was none.
     pub fn first_failure(&self) -> Option<Status> {
         self.first
     }
 }
 
-/// How many bytes at the beginning are whole characters, or none at all.
+/// How many bytes come before a character that is cut off at the end.
 fn whole(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last();
     let left = last.map_or(&[][..], |chunk| chunk.invalid());
-    // A character that is cut off may still become whole; what is wrong stays wrong.
+    // A character that is cut off may be completed by the next piece; invalid bytes can't.
     let is_cut = std::str::from_utf8(left).is_err_and(|error| error.error_len().is_none());
     bytes.len() - if is_cut { left.len() } else { 0 }
 }
 
-/// The error with the first paragraph of its text, if it is one of usage; the rest is the help.
+/// A usage error with the first paragraph of its text only, because the rest is the help.
 fn without_help(error: &Error) -> Error {
     let mut error = error.clone();
     if error.is(ErrorCode::Usage)
@@ -217,11 +217,11 @@ fn without_help(error: &Error) -> Error {
     error
 }
 
-/// An error for a person: what, whose, whether it ran, what to do.
+/// An error for a person: what failed, whose fault, whether it ran, what to do.
 fn words(error: &Error) -> String {
     let context = error.context().map_or_else(String::new, |context| format!("{context}: "));
     let text = error.text.trim_end();
-    // The text of a usage error says the cure itself: the syntax, or the whole help.
+    // The text of a usage error has the cure already: the syntax, or the whole help.
     if error.is(ErrorCode::Usage) {
         return format!("{context}{text}");
     }
@@ -234,7 +234,8 @@ fn words(error: &Error) -> String {
     format!("{context}{text}\n  {code}{number}; whose: {whose}; ran: {ran}{advice}")
 }
 
-/// The error as `docs/op.schema.json` has it: what, whose, whether it ran, what to do, and where.
+/// The error in the form of `docs/op.schema.json`: what failed, whose fault, whether it ran, what
+/// to do, and where.
 fn as_json(at: At<'_>, error: &Error, advice: &str) -> String {
     let name = match error.code {
         Code::Isect(code) => code.name(),
@@ -268,11 +269,11 @@ fn as_json(at: At<'_>, error: &Error, advice: &str) -> String {
         "failures": failures,
     } })
     .to_string();
-    // What nobody sees stands there as JSON escapes, for whoever prints it.
+    // Hidden characters become JSON escapes, for whoever prints the object.
     String::from_utf8_lossy(&show::log_line(object.as_bytes(), true)).into_owned()
 }
 
-/// The script that a command has the broker read.
+/// The file of a `source` command.
 fn sourced(command: &str) -> Option<String> {
     match parse(command) {
         Ok(OpRequest::Source(file)) => Some(file),
@@ -280,7 +281,7 @@ fn sourced(command: &str) -> Option<String> {
     }
 }
 
-/// The lines of a script that failed, as the broker's text lists them: `line N: TEXT`.
+/// The failed lines of a script, as the broker's text lists them: `line N: TEXT`.
 fn failures(text: &str) -> Vec<(usize, &str)> {
     text.lines().filter_map(failed_line).collect()
 }

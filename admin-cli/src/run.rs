@@ -1,5 +1,4 @@
-//! The ways to run without a person: texts of `-c`, messages on standard input, a script of
-//! commands.
+//! Runs without a person: texts of `-c`, messages on standard input, or a script of commands.
 
 use crate::cli::Cli;
 use crate::input::{Message, Messages};
@@ -14,11 +13,11 @@ use std::time::Duration;
 /// Most bytes of a script on standard input.
 const SCRIPT_BYTES_MAX: usize = 16 << 20;
 
-/// Does what the command line and standard input say. Failures of single commands are told on the
-/// way.
+/// Carries out what the command line and standard input say. It prints failures of single commands
+/// and goes on.
 ///
 /// # Errors
-/// What ended everything.
+/// The failure that ended the run.
 pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Output) -> Result<(), Failure> {
     let mut link = Link::open(cli, false, out)?;
     let result = if !cli.commands.is_empty() {
@@ -31,7 +30,7 @@ pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Output) -> Result<(), F
     result.and_then(|()| if cli.service.is_op() { out.end_line() } else { out.end_answer() })
 }
 
-/// `-c`: all of them, in order.
+/// `-c`: sends all texts, in order.
 fn commands(cli: &Cli, link: &mut Link, out: &mut Output) -> Result<(), Failure> {
     let bodies = cli.messages();
     let count = bodies.len();
@@ -49,7 +48,7 @@ fn commands(cli: &Cli, link: &mut Link, out: &mut Output) -> Result<(), Failure>
     Ok(())
 }
 
-/// Messages up to `go`, for a service.
+/// Sends messages, each ended by `go`, to a service.
 fn messages(
     cli: &Cli,
     link: &mut Link,
@@ -72,7 +71,8 @@ fn messages(
     Ok(())
 }
 
-/// `-k`: a message is sent when it is known whether another one follows.
+/// `-k`: sends the messages as one conversation. A message is sent when it is known whether another
+/// one follows.
 fn conversation(
     link: &mut Link,
     messages: &mut Messages<'_>,
@@ -90,7 +90,7 @@ fn conversation(
     held.map_or(Ok(()), |body| link.tell(body, true, Duration::ZERO, out))
 }
 
-/// Standard input for `op`: commands each ended by `go`, or, without any `go`, a script.
+/// Standard input for `op`: commands ended by `go`, or a script if there is no `go`.
 fn operate(link: &mut Link, input: &mut dyn BufRead, out: &mut Output) -> Result<(), Failure> {
     let mut messages = Messages::new(input, SCRIPT_BYTES_MAX);
     let mut is_first = true;
@@ -123,12 +123,12 @@ fn script(link: &mut Link, bytes: &[u8], out: &mut Output) -> Result<(), Failure
     Ok(())
 }
 
-/// Between two answers of a service that are text without a line break, one is put for a person.
+/// Ends the line between two answers of a service, if text is printed and the first did not end it.
 fn separate(cli: &Cli, index: usize, out: &mut Output) -> Result<(), Failure> {
     if index > 0 && !cli.service.is_op() { out.end_line() } else { Ok(()) }
 }
 
-/// Tells a failure and goes on, unless nothing more can be done.
+/// Prints a failure; returns it only if the run can't go on.
 fn go_on(at: At<'_>, result: Result<(), Failure>, out: &mut Output) -> Result<(), Failure> {
     match result {
         Err(failure) if !failure.is_final() => {

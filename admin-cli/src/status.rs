@@ -1,23 +1,22 @@
-//! What can go wrong in `isdclient` and the exit status it means. Not the words: `output` says
-//! them.
+//! What can go wrong in `isdclient`, and the exit status of each case. `output` prints the texts.
 
 use client::error::{Code, Error};
 use protocol::errors::ErrorCode;
 use std::io;
 use std::process::ExitCode;
 
-/// How the program ends (product contract).
+/// The exit status of the program (product contract).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Status {
-    /// Everything was done.
+    /// Everything was carried out.
     Done = 0,
     /// The broker or the worker answered with an error.
     Failed = 1,
-    /// The command line or the input makes no sense.
+    /// The command line or the input is not valid.
     Usage = 2,
-    /// No connection, or it was lost.
+    /// No connection was made, or it was lost.
     NoConnection = 3,
-    /// Not answered in time.
+    /// No answer came in time.
     Timeout = 4,
 }
 
@@ -27,36 +26,36 @@ impl From<Status> for ExitCode {
     }
 }
 
-/// Why something was not done.
+/// Why something was not carried out.
 #[derive(Debug)]
 pub enum Failure {
-    /// The broker, the worker or the connection, as the library tells it.
+    /// An error of the broker, the worker or the connection, from the library.
     Asked(Error),
-    /// Standard input makes no sense.
+    /// Standard input is not valid; the text says why.
     Usage(String),
     /// Standard input can't be read.
     Input(io::Error),
     /// Standard output can't be written.
     Output(io::Error),
-    /// Ctrl-C.
+    /// A person pressed Ctrl-C.
     Interrupted,
 }
 
 impl Failure {
-    /// The exit status.
+    /// The exit status for this failure.
     pub fn status(&self) -> Status {
         match self {
             Self::Asked(error) => of_error(error),
             Self::Usage(_) => Status::Usage,
             Self::Input(_) => Status::Failed,
-            // Whoever read our output has seen enough; that is no failure.
+            // Whoever read our output has closed it and wants no more; that is not a failure.
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => Status::Done,
             Self::Output(_) => Status::Failed,
             Self::Interrupted => Status::Failed,
         }
     }
 
-    /// Whether it is of no use to go on with the next command.
+    /// Whether the run can't go on with the next command.
     pub fn is_final(&self) -> bool {
         match self {
             Self::Asked(error) => error.is_connection() || closes(error),
@@ -78,7 +77,8 @@ fn of_error(error: &Error) -> Status {
         Code::Isect(ErrorCode::Unreachable | ErrorCode::BrokerLost | ErrorCode::Tls) => {
             Status::NoConnection
         }
-        // The broker's own word for it comes first if --timeout was sent along as the deadline.
+        // With `--timeout`, which is also sent as the deadline, the broker's error usually comes
+        // first.
         Code::Isect(ErrorCode::Timeout | ErrorCode::Deadline) => Status::Timeout,
         Code::Isect(_) | Code::Application(_) => Status::Failed,
     }

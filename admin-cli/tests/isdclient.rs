@@ -1,5 +1,5 @@
-//! The real `isdclient` against a broker that says what the test tells it to: what goes over the
-//! wire, what is printed, and the exit status.
+//! Tests of the real `isdclient` against a played broker: the frames, the output, and the exit
+//! status.
 
 #![expect(
     clippy::disallowed_methods,
@@ -27,14 +27,14 @@ const BODY_BYTES_MAX: u64 = 1 << 20;
 /// A test that takes this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// What the broker does with a data frame.
+/// What the played broker does with a data frame.
 enum Do {
     Answer(Vec<Frame>),
     Nothing,
     Close,
 }
 
-/// What the broker heard.
+/// What the played broker received.
 enum Heard {
     Login(Login),
     Data(Header, Bytes),
@@ -46,7 +46,7 @@ struct Broker {
 }
 
 impl Broker {
-    /// A broker that takes one client in, or refuses it, and does what `act` says.
+    /// Plays a broker that accepts or refuses one client, and then does what `act` says.
     fn start(
         refuse: Option<ErrorCode>,
         act: impl Fn(&Header, &Bytes) -> Do + Send + 'static,
@@ -56,7 +56,7 @@ impl Broker {
         let (tell, heard) = mpsc::channel();
         thread::spawn(move || {
             if let Ok((stream, _)) = listener.accept() {
-                // The client ends as it likes; a broken connection ends the broker.
+                // The client may end at any time; a broken connection ends the thread.
                 let _ = serve(stream, refuse, &act, &tell);
             }
         });
@@ -178,7 +178,7 @@ fn run(args: &[&str], env: &[(&str, &str)], input: &[u8]) -> Ended {
     let mut stdin = child.stdin.take().unwrap();
     let input = input.to_vec();
     thread::spawn(move || {
-        // It may end without reading all.
+        // The program may end without reading everything.
         let _ = stdin.write_all(&input);
     });
     let (tell, ended) = mpsc::channel();
@@ -355,7 +355,7 @@ fn k_makes_one_conversation_of_all_messages() {
         assert!(frames.iter().all(|(head, _)| head.sequence == frames[0].0.sequence));
         assert_eq!(frames[0].0.workerid, 0);
     }
-    // A worker that answers only at the end is waited for only there.
+    // The worker answers only after the last frame, so only there the answer is awaited.
     let broker = Broker::start(None, |head, _| match head.more {
         0 => Do::Answer(vec![piece(head, "al"), reply(head, "l")]),
         _ => Do::Nothing,

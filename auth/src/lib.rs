@@ -1,6 +1,7 @@
-//! Tokens: who somebody is, proved without sending the token, and the files they stand in. Used by
-//! whoever logs in (library, broker towards an execd) and by whoever lets in (broker, execd). Not
-//! what somebody may do then: the engines decide that by its [`protocol::rights`].
+//! Tokens: how a peer proves who it is without sending its token, and the files that tokens are
+//! kept in. The side that logs in (the library, a broker towards an execd) and the side that checks
+//! (broker, execd) both use this crate. The engines decide by [`protocol::rights`] what a peer may
+//! do then.
 //!
 //! | module | what it is |
 //! | --- | --- |
@@ -9,7 +10,7 @@
 //! | [`prover`] | the side that logs in: claim, proof, check of the signature |
 //! | [`list`] | the side that lets in: the token file, challenges, checks |
 //! | [`private`] | files that nobody else may read |
-//! | [`lock`] | one program at a time changes such a file |
+//! | [`lock`] | lets one program at a time change such a file |
 
 pub mod list;
 pub mod lock;
@@ -18,10 +19,10 @@ pub mod prover;
 pub mod scram;
 pub mod token;
 
-/// Random bytes of the system.
+/// Random bytes from the kernel.
 ///
 /// # Errors
-/// The system has none to give.
+/// The kernel gives no random bytes.
 pub fn random_bytes<const N: usize>() -> Result<[u8; N], String> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(|e| format!("the system gives no random bytes: {e}"))?;

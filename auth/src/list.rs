@@ -1,5 +1,5 @@
-//! The token file: a line a token with what it may do and what proves it, and how it is checked
-//! against. Not the reading of the file (`private`), and not what follows (the engines).
+//! The token file: one line for each token, with its rights and the values that check its proof.
+//! `private` reads and writes the file itself.
 //!
 //! ```text
 //! # isect tokens; made and changed by 'isectd token'
@@ -22,21 +22,21 @@ use protocol::show::digits;
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
 
-/// Largest token file.
+/// Most bytes of a token file.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
-/// Most tokens in it.
+/// Most tokens in a token file.
 pub const TOKENS_MAX: usize = 2048;
 /// Bytes of a new salt.
 const SALT_BYTES: usize = 16;
 /// First line of a new file.
 const HEAD: &str = "# isect tokens; made and changed by 'isectd token'";
-/// The hash that is spoken here.
+/// The only hash that is supported; it is the first part of a token's hash field.
 const HASH: &str = "argon2id";
 
-/// One token as the verifier knows it.
+/// What a verifier stores of one token.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// What it may do.
+    /// What its holder may do.
     pub rights: Rights,
     salt: Vec<u8>,
     cost: Cost,
@@ -44,24 +44,24 @@ pub struct Entry {
 }
 
 impl Entry {
-    /// Differs when the token was renewed. Says nothing of it.
+    /// Differs from the stamp before when the token was renewed. It reveals nothing of the token.
     pub fn stamp(&self) -> u64 {
         let both = [&self.verifier.stored[..], &self.verifier.server[..]].concat();
         let hash = sha256(&both);
         hash[..8].iter().fold(0, |sum, byte| sum << 8 | u64::from(*byte))
     }
 
-    /// Makes the entry of a token.
+    /// Makes the entry of a new token, with a new salt.
     ///
     /// # Errors
-    /// The system has no random bytes.
+    /// The kernel gives no random bytes, or the cost is out of Argon2's range.
     pub fn make(token: &Token, rights: Rights, cost: Cost) -> Result<Self, String> {
         let salt = crate::random_bytes::<SALT_BYTES>()?.to_vec();
         let verifier = token.keys(&salt, cost)?.verifier();
         Ok(Self { rights, salt, cost, verifier })
     }
 
-    /// Its line.
+    /// The line of the token file for this entry, without a line end.
     pub fn line(&self, name: &TokenName) -> String {
         let Cost { memory_kib, passes, lanes } = self.cost;
         let roles: String = self.rights.roles().iter().map(|role| format!("{role} ")).collect();
@@ -74,7 +74,7 @@ impl Entry {
     }
 }
 
-/// Why a proof is none. For the log alone: whoever tried is not told which.
+/// Why a proof is refused. This is for the log only: the peer is not told which it was.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// No token of that name is known.
@@ -92,22 +92,23 @@ impl fmt::Display for Fault {
     }
 }
 
-/// The tokens that are known.
+/// A parsed token file.
 #[derive(Clone, Debug)]
 pub struct TokenList {
-    /// By name.
+    /// The tokens by name, at most [`TOKENS_MAX`].
     pub entries: BTreeMap<TokenName, Entry>,
-    /// What somebody without a token may do.
+    /// The rights of a peer without a token: services only.
     pub anonymous: Rights,
-    /// Makes the challenges for names that are not known; the same ones each time.
+    /// Key that derives the challenges for unknown names, so that each name always gets the same
+    /// one.
     decoy: Key,
 }
 
 impl TokenList {
-    /// Reads the text of a token file.
+    /// Parses the text of a token file.
     ///
     /// # Errors
-    /// Names the line and what is wrong with it, never what stands in it.
+    /// Names the line and what is wrong with it, but never repeats the line.
     pub fn parse(text: &str) -> Result<Self, String> {
         let (mut entries, mut anonymous, mut decoy) = (BTreeMap::new(), None, None);
         for (at, line) in text.lines().enumerate() {
@@ -151,8 +152,8 @@ impl TokenList {
         Ok(Self { entries, anonymous, decoy })
     }
 
-    /// Reads the text of a token file that is to come into force: it is not empty, which no program
-    /// makes it, but a full disk or a slip does.
+    /// Parses the text of a token file that is to be used. It must not be empty: no program writes
+    /// an empty one, but a full disk or a mistake leaves one.
     ///
     /// # Errors
     /// See [`TokenList::parse`].
@@ -163,17 +164,18 @@ impl TokenList {
         Self::parse(text)
     }
 
-    /// The challenge to a claim. For a name that is not known it looks like any other, and is the
-    /// same each time but for the nonce: nobody learns which names there are.
+    /// Makes the challenge to a claim. An unknown name gets a challenge that looks like any other
+    /// and changes only in its nonce, so nobody learns which names exist.
     ///
     /// # Errors
-    /// The system has no random bytes.
+    /// The kernel gives no random bytes.
     pub fn challenge(&self, claim: &Claim) -> Result<Challenge, String> {
         let own = crate::random_bytes::<24>()?;
         Ok(self.challenge_with(claim, &own))
     }
 
-    /// As [`TokenList::challenge`], with bytes that are not random: for examples with known values.
+    /// As [`TokenList::challenge`], with given bytes as the verifier's nonce; for tests and
+    /// documents.
     pub fn challenge_with(&self, claim: &Claim, own: &[u8]) -> Challenge {
         let (salt, cost) = match self.entries.get(&claim.token) {
             Some(entry) => (entry.salt.clone(), entry.cost),
@@ -187,11 +189,11 @@ impl TokenList {
         Challenge { salt, memory_kib, passes, lanes, nonce }
     }
 
-    /// Checks a proof: the token's entry and the signature that answers it. The same work is done
-    /// for a name that is not known.
+    /// Checks a proof; returns the token's entry and the signature that answers the proof. An
+    /// unknown name costs the same work.
     ///
     /// # Errors
-    /// Why it is none.
+    /// Says why the proof is refused, for the log.
     pub fn check(&self, login: &IssuedChallenge, proof: &Proof) -> Result<(&Entry, String), Fault> {
         let IssuedChallenge { role, target, token, challenge, channel } = login;
         let text = statement(*role, target, token, challenge, channel.as_ref());
@@ -205,18 +207,18 @@ impl TokenList {
     }
 }
 
-/// A challenge that was sent to a login, whose proof is awaited.
+/// A challenge that was sent, and the login that it belongs to. The proof is awaited.
 #[derive(Clone, Debug)]
 pub struct IssuedChallenge {
-    /// Who logs in.
+    /// The role of the side that logs in.
     pub role: Role,
-    /// To what: see [`statement`].
+    /// The service or host that it logs in to; see [`statement`].
     pub target: String,
-    /// With which token.
+    /// The token that it claims to know.
     pub token: TokenName,
-    /// What it was asked.
+    /// The challenge as it was sent.
     pub challenge: Challenge,
-    /// Of the connection on which it was asked; `None` only if that has no TLS.
+    /// Channel binding of its connection; `None` only without TLS.
     pub channel: Option<Channel>,
 }
 
@@ -253,10 +255,10 @@ fn entry(roles: &[&str], hash: &str) -> Result<Entry, String> {
     Ok(Entry { rights: rights(roles)?, salt, cost, verifier })
 }
 
-/// The text of a token file with a line added; `text` is empty for a new file.
+/// The text of a token file with one line added; `text` is empty for a new file.
 ///
 /// # Errors
-/// The name is taken, or the text is no token file.
+/// The name is taken, or `text` is not a valid token file.
 pub fn with_line(text: &str, name: &TokenName, entry: &Entry) -> Result<String, String> {
     if TokenList::parse(text)?.entries.contains_key(name) {
         return Err(format!("token '{name}' is there already; 'token remove {name}' first"));
@@ -273,10 +275,10 @@ pub fn with_line(text: &str, name: &TokenName, entry: &Entry) -> Result<String, 
     Ok(out)
 }
 
-/// The text of a token file without a token.
+/// The text of a token file with one token removed.
 ///
 /// # Errors
-/// It is not there, or the text is no token file.
+/// There is no token with this name, or `text` is not a valid token file.
 pub fn without_line(text: &str, name: &TokenName) -> Result<String, String> {
     if !TokenList::parse(text)?.entries.contains_key(name) {
         return Err(format!("there is no token '{name}'; 'token list' shows them"));

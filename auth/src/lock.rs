@@ -1,6 +1,7 @@
-//! One program at a time changes a file: a lock on a file of its own beside it, which stays there
-//! and is never renamed, so that everybody locks the same one. The kernel gives it back when its
-//! holder ends, however it ends. Not the file that is changed: `private`.
+//! Locks that let one program at a time change a file. The lock is taken on a separate file beside
+//! it (`.lock`), which is never renamed or removed, so that everybody locks the same file. The
+//! kernel releases the lock when its holder ends, however it ends. `private` changes the file
+//! itself.
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
@@ -12,23 +13,24 @@ use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// How long a lock is waited for: a change of a small file takes milliseconds.
+/// Longest wait for a lock; a change of a small file takes milliseconds.
 const WAIT: Duration = Duration::from_secs(10);
-/// How often it is tried meanwhile.
+/// Time between two tries.
 const EVERY: Duration = Duration::from_millis(20);
 
-/// A lock that is held.
+/// A held lock; dropping it releases the lock.
 #[derive(Debug)]
 pub struct Lock {
     _file: Flock<File>,
 }
 
-/// Why a lock is not had.
+/// Why a lock could not be taken.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fault {
-    /// Another process has it: its number, as far as it wrote it down.
+    /// Another process holds it. The text is its process id, or empty if it could not write it
+    /// down.
     Held(String),
-    /// The lock file can't be used; names it.
+    /// The lock file can't be used; the text names it and says why.
     Unusable(String),
 }
 
@@ -42,10 +44,10 @@ impl fmt::Display for Fault {
 }
 
 impl Lock {
-    /// Takes the lock of a file that several programs change, waiting for whoever has it.
+    /// Takes the lock for changing `file`, and waits up to 10 s for another holder.
     ///
     /// # Errors
-    /// Names the file, and the process that kept the lock all the time.
+    /// Names the file and the process that held the lock all the time.
     pub fn to_change(file: &Path) -> Result<Self, String> {
         let lock = beside(file);
         Self::take_within(&lock, WAIT).map_err(|fault| match fault {
@@ -60,18 +62,19 @@ impl Lock {
         })
     }
 
-    /// Takes a lock file, made if need be, or says who has it.
+    /// Takes the lock file at `path` without waiting; creates it if it is missing.
     ///
     /// # Errors
-    /// Somebody has it, or it can't be used.
+    /// Another process holds it, or it can't be used.
     pub fn take(path: &Path) -> Result<Self, Fault> {
         Self::take_within(path, Duration::ZERO)
     }
 
-    /// Takes a lock file, made if need be, waiting so long for whoever has it.
+    /// Takes the lock file at `path`; creates it if it is missing. Waits this long for another
+    /// holder.
     ///
     /// # Errors
-    /// Somebody keeps it, or it can't be used.
+    /// Another process still holds it, or it can't be used.
     pub fn take_within(path: &Path, wait: Duration) -> Result<Self, Fault> {
         let wrong = |why: String| Fault::Unusable(format!("{}: {why}", path.display()));
         let mut left = wait;
@@ -92,15 +95,15 @@ impl Lock {
                 }
                 Err((_, errno)) => return Err(wrong(errno.to_string())),
             };
-            // Somebody may have removed it between our opening and locking it: then the next one
-            // locks another file of that name.
+            // Another program may have removed the file after we opened it and before we locked it.
+            // The next program would then lock another file of the same name.
             if is_still(&locked, path) {
                 let mut write = || {
                     locked.set_len(0)?;
                     locked.rewind()?;
                     writeln!(locked, "{}", std::process::id())
                 };
-                // The lock is what counts; on a full disk nobody can be told whose it is.
+                // The lock is what counts. On a full disk others are not told who holds it.
                 let _: std::io::Result<()> = write();
                 return Ok(Self { _file: locked });
             }
@@ -116,7 +119,7 @@ fn is_still(file: &File, path: &Path) -> bool {
     (own.dev(), own.ino()) == (named.dev(), named.ino())
 }
 
-/// The lock file of a file.
+/// The path of the lock file: the file's path and `.lock`.
 fn beside(file: &Path) -> PathBuf {
     let mut name = file.as_os_str().to_owned();
     name.push(".lock");
@@ -130,7 +133,7 @@ fn open(path: &Path) -> Result<File, String> {
     let opened = match options.open(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
             match options.clone().create_new(true).open(path) {
-                // Another one made it first.
+                // Another process created it first.
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
                     options.open(path)
                 }
@@ -159,7 +162,8 @@ fn open(path: &Path) -> Result<File, String> {
     Ok(file)
 }
 
-/// What root makes in a directory of another user's is that user's: he is to use it, too.
+/// Gives a new file to the owner of its directory, if root creates it there: that user must be able
+/// to use it.
 pub(crate) fn give_to_owner(file: &File, path: &Path) -> nix::Result<()> {
     if !Uid::effective().is_root() {
         return Ok(());

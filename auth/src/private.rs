@@ -1,5 +1,5 @@
-//! Files that hold secrets or say who is let in: read only if nobody else can read or change them,
-//! and missing only if there is really no such name.
+//! Files with secrets or access rules. They are read only if nobody else can read or change them.
+//! They count as missing only if there is really no such name.
 
 use crate::lock::give_to_owner;
 use nix::fcntl::OFlag;
@@ -10,11 +10,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// Rights that such a file must not give: any to others, and writing to its group.
+/// Permission bits that such a file must not have: any for others, and writing for the group.
 const FORBIDDEN: u32 = 0o027;
 
-/// Whether anything has this name. Only "there is no such name" means no: what can't be reached
-/// or leads nowhere may well be what should have kept somebody out.
+/// Whether a file of this name exists. It returns no only if there is no such name: a file that
+/// can't be reached, or a link to nothing, may be one that was meant to keep somebody out.
 ///
 /// # Errors
 /// Names what is in the way: a link to nothing, a directory that may not be entered, a parent that
@@ -28,14 +28,14 @@ pub fn is_there(path: &Path) -> Result<bool, String> {
                     Err(error) => Err(not_reached(path, at, &error)),
                 };
             }
-            // The name below it was not found there, if it is a directory that can be entered.
+            // The name is not in this directory, provided that the directory can be entered.
             Ok(_) => {
                 return match fs::metadata(at) {
                     Ok(_) => Ok(false),
                     Err(error) => Err(not_reached(path, at, &error)),
                 };
             }
-            // Perhaps for want of a directory above it: then that must really be missing.
+            // A directory above may be missing, too; the loop goes on until one is found.
             Err(error) if error.kind() == ErrorKind::NotFound => {}
             Err(error) => return Err(not_reached(path, at, &error)),
         }
@@ -59,17 +59,17 @@ fn not_reached(path: &Path, at: &Path, error: &io::Error) -> String {
     }
 }
 
-/// Reads a private file whole.
+/// Reads a private file as a whole, at most `bytes_max` bytes.
 ///
 /// # Errors
-/// It can't be read, is no file, is too large, no text, belongs to another user, or others may read
-/// or its group may write it. Says how to mend it.
+/// It can't be read, is not a regular file, is too large, is not UTF-8, belongs to another user, or
+/// its mode lets others read it or its group write it. The text says how to mend it.
 pub fn read(path: &Path, bytes_max: u64) -> Result<String, String> {
     read_of(path, bytes_max, None)
 }
 
-/// As [`read`], to change the file for whoever its directory belongs to: root may do that, and the
-/// file stays, or becomes, that user's.
+/// As [`read`], for a program that changes the file next: root may also read a file of the user who
+/// owns its directory. The file stays that user's.
 ///
 /// # Errors
 /// As [`read`].
@@ -79,10 +79,11 @@ pub fn read_to_change(path: &Path, bytes_max: u64) -> Result<String, String> {
     read_of(path, bytes_max, owner.filter(|_| Uid::effective().is_root()))
 }
 
-/// Reads it if it is this user's, root's, or that one's.
+/// Reads the file if it belongs to this user, to root, or to `another`.
 fn read_of(path: &Path, bytes_max: u64, another: Option<u32>) -> Result<String, String> {
     let wrong = |why: String| format!("{}: {why}", path.display());
-    // A pipe in the place of a file must not hold us, nor another user's link lead us away.
+    // A pipe in place of the file must not block us, and a link of another user must not lead
+    // elsewhere.
     let mut flags = OFlag::O_NONBLOCK;
     flags.set(OFlag::O_NOFOLLOW, another.is_some_and(|user| user != 0));
     let file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path);
@@ -116,8 +117,7 @@ fn read_of(path: &Path, bytes_max: u64, another: Option<u32>) -> Result<String, 
     String::from_utf8(bytes).map_err(|_| wrong("is no UTF-8 text".into()))
 }
 
-/// The file itself, where a symbolic link leads to it: what is locked and put in its place is that,
-/// not the link.
+/// Resolves symbolic links, because the file itself is locked and replaced, not the link.
 ///
 /// # Errors
 /// As for [`is_there`].
@@ -128,11 +128,11 @@ pub fn real(path: &Path) -> Result<PathBuf, String> {
     Ok(path.to_owned())
 }
 
-/// The file that [`replace`] would write, where a symbolic link leads to it: one that is there, or
-/// a name that is free in a directory that is there.
+/// The path that [`replace`] would write, with symbolic links resolved: an existing regular file,
+/// or a free name in an existing directory.
 ///
 /// # Errors
-/// There is something else: a device, a pipe, a socket, a directory; or no such place.
+/// The path is a device, a pipe, a socket or a directory; or its directory does not exist.
 pub fn place(path: &Path) -> Result<PathBuf, String> {
     let real = real(path)?;
     let parent = real.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -143,8 +143,8 @@ pub fn place(path: &Path) -> Result<PathBuf, String> {
     Ok(real)
 }
 
-/// What has the name of a file that is written anew. A device or a pipe is nothing to put a file in
-/// the place of: everybody else who uses it would lose it.
+/// The metadata of the file that is to be replaced. A device or a pipe must not be replaced:
+/// everybody else who uses it would lose it.
 fn old(path: &Path) -> Result<Option<fs::Metadata>, String> {
     match fs::symlink_metadata(path) {
         Ok(meta) if meta.is_file() => Ok(Some(meta)),
@@ -163,13 +163,14 @@ fn old(path: &Path) -> Result<Option<fs::Metadata>, String> {
     }
 }
 
-/// Writes a private file whole or not at all: beside it first, to the disk, then in its place. The
-/// new one keeps the owner and the rights of the old one.
+/// Writes a private file as a whole or not at all: it writes a file beside it, syncs that to the
+/// disk, and renames it. The new file keeps the owner and the permissions of the old one.
 ///
 /// # Errors
-/// Names the file and what the system said, or what else has its name: that stays.
+/// Names the file and what the system said, or what kind of file is in the way; that file stays.
 pub fn replace(path: &Path, text: &str) -> Result<(), String> {
-    // Random, so that nobody else writes there; short, so that a long name has room for it.
+    // The name is random, so that nobody else writes there, and short, so that it fits beside a
+    // long name.
     let beside =
         path.with_file_name(format!(".isect-{}.tmp", digits(&crate::random_bytes::<8>()?)));
     let wrong = |error: io::Error| format!("{}: {error}", path.display());
@@ -199,10 +200,10 @@ pub fn replace(path: &Path, text: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Makes a private file; one that is there already is left as it is.
+/// Creates a private file with mode 600. It never overwrites a file.
 ///
 /// # Errors
-/// Names the file and what the system said.
+/// Names the file and what the system said; the file may exist already.
 pub fn create(path: &Path, text: &str) -> Result<(), String> {
     let wrong = |error: io::Error| match error.kind() {
         ErrorKind::AlreadyExists => {
@@ -213,7 +214,7 @@ pub fn create(path: &Path, text: &str) -> Result<(), String> {
     let mut file = new(path).map_err(wrong)?;
     let filled = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
     if let Err(error) = filled {
-        // What it has of the text is of no use, and would be in the way of the next try.
+        // A file with part of the text is useless and would make the next try fail.
         let _ = fs::remove_file(path);
         return Err(wrong(error));
     }
@@ -225,7 +226,8 @@ fn new(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)
 }
 
-/// The name itself goes to the disk; where a file system can't do that, it comes there later.
+/// Syncs the directory, so that the new name is on the disk. Some file systems can't do that; there
+/// it follows later.
 fn sync_parent(path: &Path) {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     let _ = File::open(parent.unwrap_or_else(|| Path::new("."))).and_then(|dir| dir.sync_all());

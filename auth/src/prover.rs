@@ -1,48 +1,48 @@
-//! The side that logs in: names its token, answers the challenge, and does not trust the other
-//! side before that has proved that it knows the token, too.
+//! The side that logs in: it names its token and answers the challenge. It trusts the other side
+//! only after that has proved that it knows the token, too.
 
 use crate::scram::{Cost, Keys};
 use crate::token::Token;
 use protocol::kinds::Role;
 use protocol::proof::{Challenge, Channel, Claim, NONCE_BYTES_MIN, Proof, from_digits, statement};
 
-/// One login with a token.
+/// The state of one login with a token.
 #[derive(Clone, Debug)]
 pub struct Prover {
     token: Token,
     role: Role,
     target: String,
     claim: Claim,
-    /// What was signed, once the challenge was answered.
+    /// The keys and the signed text, set once the challenge was answered.
     signed: Option<(Keys, String)>,
 }
 
 impl Prover {
-    /// Begins a login. `target` is the service, or for a broker at an execd the host's name.
+    /// Begins a login. `target` is the service; for a broker at an execd it is the host's name.
     ///
     /// # Errors
-    /// The system has no random bytes.
+    /// The kernel gives no random bytes.
     pub fn begin(token: &Token, role: Role, target: &str) -> Result<Self, String> {
         let nonce = crate::random_bytes::<24>()?.to_vec();
         Ok(Self::with_nonce(token, role, target, nonce))
     }
 
-    /// As [`Prover::begin`], with bytes that are not random: for examples with known values.
+    /// As [`Prover::begin`], with a given nonce; for tests and documents.
     pub fn with_nonce(token: &Token, role: Role, target: &str, nonce: Vec<u8>) -> Self {
         let claim = Claim { token: token.name().clone(), nonce };
         Self { token: token.clone(), role, target: target.to_owned(), claim, signed: None }
     }
 
-    /// What the first frame says.
+    /// The claim for the first frame.
     pub fn claim(&self) -> &Claim {
         &self.claim
     }
 
-    /// Answers the challenge that came on a connection with this channel; `None` only if it has no
-    /// TLS. This hashes the token, which takes some hundredths of a second.
+    /// Answers the challenge that came on a connection with this channel binding; `None` only
+    /// without TLS. Hashing the token takes some hundredths of a second.
     ///
     /// # Errors
-    /// The challenge is not one to this claim, or there was one before.
+    /// The challenge does not belong to this claim, or one was answered before.
     pub fn answer(
         &mut self,
         challenge: &Challenge,
@@ -63,8 +63,8 @@ impl Prover {
         Ok(proof)
     }
 
-    /// Whether the other side has proved that it knows the token: the line `signature` of its
-    /// answer.
+    /// Whether `signature`, from the line of that name in the answer, proves that the other side
+    /// knows the token.
     pub fn is_proven(&self, signature: Option<&str>) -> bool {
         match (&self.signed, signature.and_then(from_digits)) {
             (Some((keys, text)), Some(signature)) => keys.is_signed(text, &signature),

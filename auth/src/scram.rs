@@ -1,6 +1,7 @@
-//! The arithmetic of RFC 5802 (SCRAM) with Argon2id in the place of PBKDF2 and SHA-256: the holder
-//! of a token hashes it and proves it, the verifier compares with what it stored. What is stored
-//! lets nobody log in. Not who says what when: `prover` and `list` know that.
+//! The arithmetic of RFC 5802 (SCRAM) with Argon2id instead of PBKDF2, and with SHA-256 as in RFC
+//! 7677. The holder of a token hashes it and proves it; the verifier compares the proof with the
+//! values it stored. Nobody can log in with the stored values. `prover` and `list` do the two sides
+//! of the exchange.
 
 use argon2::{Algorithm, Argon2, Params, Version};
 use hmac::{Hmac, KeyInit, Mac};
@@ -10,28 +11,28 @@ use std::fmt;
 use subtle::ConstantTimeEq;
 use zeroize::Zeroizing;
 
-/// So many bytes are a key, a proof and a signature.
+/// A key, a proof or a signature: the output of HMAC-SHA-256.
 pub type Key = [u8; MAC_BYTES];
 
-/// What the hash of a token costs its holder.
+/// How much work the hash of a token is for its holder (RFC 9106).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cost {
     /// Memory in KiB.
     pub memory_kib: u32,
-    /// Passes over it.
+    /// Passes over the memory.
     pub passes: u32,
-    /// Lanes.
+    /// Lanes that are computed in parallel.
     pub lanes: u32,
 }
 
 impl Default for Cost {
-    /// The least that OWASP advises for Argon2id: 19 MiB, two passes.
+    /// The least that OWASP recommends for Argon2id: 19 MiB, two passes, one lane.
     fn default() -> Self {
         Self { memory_kib: 19_456, passes: 2, lanes: 1 }
     }
 }
 
-/// HMAC-SHA-256.
+/// HMAC-SHA-256 of a text (RFC 2104).
 pub fn hmac(key: &[u8], text: &[u8]) -> Key {
     // HMAC takes keys of any length, so this can't fail.
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key of any length will do");
@@ -48,7 +49,7 @@ fn xor(one: &Key, other: &Key) -> Key {
     std::array::from_fn(|at| one[at] ^ other[at])
 }
 
-/// The hash of a secret; this is what costs memory and time.
+/// The hash of a secret: Argon2id, which costs the memory and the time that `cost` says.
 ///
 /// # Errors
 /// The salt or the cost is out of Argon2's range.
@@ -61,7 +62,7 @@ pub fn salted(secret: &[u8], salt: &[u8], cost: Cost) -> Result<Zeroizing<Key>, 
     Ok(salted)
 }
 
-/// What the holder of a token makes of it.
+/// The two keys that the holder of a token derives from it.
 #[derive(Clone)]
 pub struct Keys {
     client: Zeroizing<Key>,
@@ -75,7 +76,7 @@ impl fmt::Debug for Keys {
 }
 
 impl Keys {
-    /// Hashes a secret; see [`salted`].
+    /// Derives the keys from a secret; see [`salted`] for the cost.
     ///
     /// # Errors
     /// As [`salted`].
@@ -87,29 +88,29 @@ impl Keys {
         })
     }
 
-    /// Proves that the token is known.
+    /// The proof over this statement (`ClientProof` of RFC 5802).
     pub fn prove(&self, statement: &str) -> Key {
         let stored = sha256(self.client.as_ref());
         xor(&self.client, &hmac(&stored, statement.as_bytes()))
     }
 
-    /// Whether this signature is one of a verifier that knows the token.
+    /// Whether the signature over this statement was made by a verifier that knows the token.
     pub fn is_signed(&self, statement: &str, signature: &[u8]) -> bool {
         hmac(self.server.as_ref(), statement.as_bytes()).ct_eq(signature).into()
     }
 
-    /// What a verifier stores.
+    /// The values that a verifier stores for these keys.
     pub fn verifier(&self) -> Verifier {
         Verifier { stored: sha256(self.client.as_ref()), server: *self.server }
     }
 }
 
-/// What the verifier stores of a token. It proves nothing to another verifier.
+/// What a verifier stores of a token. It can't be used to log in at another verifier.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Verifier {
-    /// SHA-256 of the client key.
+    /// SHA-256 of the client key (`StoredKey` of RFC 5802).
     pub stored: Key,
-    /// The server key.
+    /// The server key (`ServerKey` of RFC 5802).
     pub server: Key,
 }
 
@@ -120,8 +121,8 @@ impl fmt::Debug for Verifier {
 }
 
 impl Verifier {
-    /// The signature that answers a right proof; `None` for a wrong one. Takes the same time for
-    /// every proof.
+    /// Checks a proof; returns the signature that answers it, or `None` for a wrong proof. The time
+    /// does not depend on the proof.
     pub fn verify(&self, statement: &str, proof: &Key) -> Option<Key> {
         let client = xor(proof, &hmac(&self.stored, statement.as_bytes()));
         let is_right: bool = sha256(&client).ct_eq(&self.stored).into();
@@ -142,8 +143,8 @@ mod tests {
 
     #[test]
     fn the_hash_is_argon2id_as_others_compute_it() {
-        // RFC 9106 has its vector for a secret and associated data; this one is of the reference
-        // implementation's tests: argon2id, v=19, t=2, m=65536, p=1.
+        // The vector of RFC 9106 has a secret and associated data, which isect does not use. This
+        // one is from the tests of the reference implementation: argon2id, v=19, t=2, m=65536, p=1.
         let params = Params::new(65_536, 2, 1, Some(32)).unwrap();
         let mut out = [0; 32];
         Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
@@ -157,7 +158,7 @@ mod tests {
 
     #[test]
     fn the_proof_is_scrams_proof() {
-        // The sum of RFC 7677 (SCRAM-SHA-256): the same keys from its salted password.
+        // The example of RFC 7677 (SCRAM-SHA-256): its salted password must give the same keys.
         let salted = hmac_pbkdf2_once();
         let client = hmac(&salted, b"Client Key");
         let stored = sha256(&client);
@@ -215,7 +216,7 @@ mod tests {
     #[test]
     fn what_is_stored_proves_nothing() {
         let verifier = keys("secret").verifier();
-        // Whoever stole the file tries its two keys as client keys.
+        // A thief of the file would try its two keys as client keys.
         for stolen in [verifier.stored, verifier.server] {
             let thief =
                 Keys { client: Zeroizing::new(stolen), server: Zeroizing::new(verifier.server) };

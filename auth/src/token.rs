@@ -1,5 +1,5 @@
 //! A token as its holder has it: `NAME.SECRET`, from a private file or the environment, never from
-//! a command line. It does not show itself in a log, and is wiped from memory when it is let go.
+//! a command line. Debug output hides the secret, and dropping the token wipes it from memory.
 
 use crate::private;
 use crate::scram::{Cost, Keys};
@@ -10,22 +10,22 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use zeroize::Zeroizing;
 
-/// Fewest letters of a secret.
+/// Fewest characters of a secret.
 const SECRET_MIN: usize = 16;
-/// Most letters of a secret.
+/// Most characters of a secret.
 const SECRET_MAX: usize = 256;
 /// Most bytes of a file with a token.
 const FILE_MAX: u64 = 4096;
 
-/// The last hash, with what it was made of.
+/// The last derived keys, with the salt and cost that they were derived with.
 type Hashed = Option<(Vec<u8>, Cost, Keys)>;
 
-/// A token: a name and a secret.
+/// A token: a name and a secret. Clones share both.
 #[derive(Clone)]
 pub struct Token {
     name: TokenName,
     secret: Arc<Zeroizing<String>>,
-    /// The hash is meant to be dear, so it is made once for all logins of a program.
+    /// The hash is expensive on purpose, so it is computed once for all logins of a program.
     hashed: Arc<Mutex<Hashed>>,
 }
 
@@ -36,10 +36,10 @@ impl fmt::Debug for Token {
 }
 
 impl Token {
-    /// Makes a new one.
+    /// Makes a token with a new random secret of 32 bytes.
     ///
     /// # Errors
-    /// The system has no random bytes.
+    /// The kernel gives no random bytes.
     pub fn make(name: TokenName) -> Result<Self, String> {
         let secret = Zeroizing::new(crate::random_bytes::<32>()?);
         Ok(Self::of(name, digits(secret.as_ref())))
@@ -50,10 +50,10 @@ impl Token {
         Self { name, secret, hashed: Arc::default() }
     }
 
-    /// Reads `NAME.SECRET`; blanks and line ends around it are taken off.
+    /// Parses `NAME.SECRET`; white space around it is ignored.
     ///
     /// # Errors
-    /// It is no token. The text never shows what was given.
+    /// The text is not a token. The error never repeats what was given.
     pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim();
         let form = "a token is one line, NAME.SECRET, as 'isectd token add' prints it";
@@ -75,23 +75,23 @@ impl Token {
     /// Reads a private file with a token.
     ///
     /// # Errors
-    /// It can't be read, others may read it, or no token is in it.
+    /// The file can't be read, others may read it, or it has no token in it.
     pub fn from_file(path: &Path) -> Result<Self, String> {
         let text = Zeroizing::new(private::read(path, FILE_MAX)?);
         Self::parse(&text).map_err(|why| format!("{}: {why}", path.display()))
     }
 
-    /// Its name.
+    /// The name before the dot.
     pub fn name(&self) -> &TokenName {
         &self.name
     }
 
-    /// `NAME.SECRET`, for the one moment when it is given to its holder.
+    /// `NAME.SECRET`, for showing a new token to its holder once.
     pub fn reveal(&self) -> Zeroizing<String> {
         Zeroizing::new(format!("{}.{}", self.name, self.secret.as_str()))
     }
 
-    /// Its keys for this salt and cost.
+    /// The keys for this salt and cost; derived on the first call, then remembered.
     ///
     /// # Errors
     /// See [`Keys::derive`].

@@ -1,4 +1,4 @@
-//! A whole client: `call SERVICE TEXT` asks once with a deadline, and once more if that is safe.
+//! A complete client: `call SERVICE TEXT` asks once with a deadline, and once more if that is safe.
 
 use client::address::Address;
 use client::caller::{Caller, Options};
@@ -22,8 +22,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut answer = caller.call(text.clone(), deadline);
     if let Err(error) = &answer {
         eprintln!("{error}");
-        // Only what did not run is asked again here, because this request is not idempotent.
-        // The pause is the one that the answer asks for.
+        // This request is not idempotent, so it is repeated only if it did not run. The pause is
+        // the one that the error calls for.
         if let Some(pause) = should_retry(error, false) {
             std::thread::sleep(pause);
             answer = caller.call(text, deadline);

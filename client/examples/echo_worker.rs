@@ -1,5 +1,5 @@
-//! A whole worker. The broker starts it after `config worker echo localhost
-//! /path/of/target/debug/examples/echo_worker`; by hand, for a service with `selfstart=1`:
+//! A complete worker. The broker starts it after `config worker echo localhost
+//! /path/of/target/debug/examples/echo_worker`. By hand, for a service with `selfstart=1`:
 //! `echo_worker HOST PORT 0 echo`.
 
 use client::worker::Worker;

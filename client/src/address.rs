@@ -1,5 +1,5 @@
-//! Where a broker is: `host:port`, `tls://host:port` or the path of a Unix socket; and where to
-//! look when nobody said. Not the connection: `conn` makes that.
+//! The address of a broker: `host:port`, `tls://host:port` or the path of a Unix socket; and the
+//! default addresses. `conn` makes the connection.
 
 use crate::error::Error;
 use protocol::address::{Host, HostPort, ParsedAddress, no_port};
@@ -14,18 +14,18 @@ use std::path::PathBuf;
 pub enum Address {
     /// `host:port`; an IPv6 address stands in brackets.
     Tcp(String),
-    /// The same, over TLS.
+    /// `host:port`, reached over TLS.
     Tls(String),
     /// The path of a Unix socket.
     Unix(PathBuf),
 }
 
 impl Address {
-    /// Reads `host`, `host:port`, `::1`, `[::1]`, `[::1]:port`, any of them after `tls://`, or
-    /// `unix:PATH`. Without a port it is 5501.
+    /// Parses `host`, `host:port`, `::1`, `[::1]`, `[::1]:port`, any of them after `tls://`, or
+    /// `unix:PATH`. The default port is 5501.
     ///
     /// # Errors
-    /// Says what is wrong with the text.
+    /// The text is not an address; the error says why.
     pub fn parse(text: &str) -> Result<Self, Error> {
         let wrong = |why: &str| {
             let shown: String = text.chars().take(120).flat_map(char::escape_debug).collect();
@@ -46,14 +46,15 @@ impl Address {
         }
     }
 
-    /// Where to look for the broker when nobody said: `ISECT_HOST` if that is set, else the Unix
-    /// socket in the user's state directory if it is there, then the client port of this machine.
+    /// The addresses to try if the program names none: `ISECT_HOST` if that is set; else the Unix
+    /// socket in the user's state directory, if it exists, then the client port of this machine.
     ///
     /// # Errors
-    /// `ISECT_HOST` is set to something that is no address.
+    /// `ISECT_HOST` is not an address.
     pub fn defaults() -> Result<Vec<Self>, Error> {
         if let Some(host) = variable(HOST_VARIABLE) {
-            // What is no text is no address, and still no reason to go elsewhere.
+            // A value that is not UTF-8 is not an address, and must not make the program go
+            // elsewhere.
             let address =
                 Self::parse(&host.to_string_lossy()).map_err(|e| e.with_context(HOST_VARIABLE))?;
             return Ok(vec![address]);
@@ -68,11 +69,10 @@ impl Address {
         Ok(found)
     }
 
-    /// The broker's address as a worker finds it in its arguments: a host or `unix:PATH`, and a
-    /// port.
+    /// The broker's address from the arguments of a worker: a host or `unix:PATH`, and a port.
     ///
     /// # Errors
-    /// Says what is wrong with them.
+    /// One of them is not valid; the error says why.
     pub fn of_worker(host: &str, port: &str) -> Result<Self, Error> {
         if host.starts_with("unix:") {
             return Self::parse(host);
@@ -81,7 +81,7 @@ impl Address {
             Some(host) => (TLS_PREFIX, host),
             None => ("", host),
         };
-        // Alone, so that the port behind it is not taken for a part of an IPv6 address.
+        // The host is parsed alone, so that the port is not taken for a part of an IPv6 address.
         match Host::parse(host) {
             Ok(host) => Self::parse(&format!("{scheme}{host}:{port}")),
             Err(_) => Self::parse(&format!("{scheme}{host}")).and_then(|_| {
@@ -102,7 +102,7 @@ impl fmt::Display for Address {
 }
 
 /// The user's state directory of isect: `$XDG_STATE_HOME/isect`, else `~/.local/state/isect`;
-/// `None` where the environment names neither.
+/// `None` = the environment names neither.
 pub fn state_dir() -> Option<PathBuf> {
     variable("XDG_STATE_HOME")
         .map(PathBuf::from)

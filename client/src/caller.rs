@@ -1,6 +1,6 @@
-//! The side that asks: log in, send, receive, call, log out. Blocking; one connection, many
-//! requests under way. Which frame is legal when is decided in [`session`](crate::session), bytes
-//! move in `conn`.
+//! The client: log in, send, receive, call, log out. It is blocking and has one connection with
+//! many requests under way. [`session`](crate::session) decides which frame is legal when; `conn`
+//! moves the bytes.
 
 use crate::address::Address;
 use crate::clock;
@@ -23,26 +23,26 @@ pub(crate) use options::hostname;
 mod login;
 mod options;
 
-/// After a call's deadline the broker's own error is awaited this long, because it knows whether
-/// the request ran.
+/// Time to wait past a call's deadline for the broker's own error, which says whether the request
+/// ran.
 const GRACE: Duration = Duration::from_millis(500);
 
-/// A connection that was quiet this long is looked at before it is used.
+/// A connection that was quiet this long is checked before it is used.
 const QUIET: Duration = Duration::from_millis(100);
 
-/// What waiting for a frame brought.
+/// The result of waiting for a frame.
 enum Received {
-    /// A reply.
+    /// A frame of an answer.
     Reply(Reply),
-    /// Something that is no reply; wait on.
+    /// Another frame; the wait goes on.
     Other,
-    /// Nothing, and the time is over.
+    /// No frame came in time.
     Nothing,
-    /// The end of the connection; outcomes of what was under way stand in the queue.
+    /// The connection is lost; the outcomes of requests under way are in the queue.
     Lost(Error),
 }
 
-/// A client that is logged in.
+/// A client that has logged in.
 pub struct Caller {
     addresses: Vec<Address>,
     options: Options,
@@ -65,10 +65,10 @@ impl fmt::Debug for Caller {
 }
 
 impl Caller {
-    /// Logs in at the first of the addresses where a broker answers.
+    /// Logs in at the first address where a broker answers.
     ///
     /// # Errors
-    /// Nobody answers at any of them, or the broker refuses the login.
+    /// No broker answers at any of them, or the broker refuses the login.
     pub fn login(addresses: &[Address], options: Options) -> Result<Self, Error> {
         if options.priority == 0 {
             let text = "priority 0 is out of range; it is 1 to 255, lower is served first";
@@ -88,27 +88,28 @@ impl Caller {
         Ok(caller)
     }
 
-    /// Where the broker is; `None` while the connection is lost.
+    /// The address of the connected broker; `None` while the connection is lost.
     pub fn address(&self) -> Option<&Address> {
         self.conn.as_ref().map(|(_, address)| address)
     }
 
-    /// This client's id and the limits in force, as the broker said at login.
+    /// This client's id and the limits in force, from the broker's `login-ok`.
     pub fn limits(&self) -> &LoginOk {
         self.session.limits()
     }
 
-    /// How many requests are under way: sent, and their outcome not yet come.
+    /// How many requests were sent whose outcome has not come yet.
     pub fn under_way(&self) -> usize {
         self.session.under_way()
     }
 
-    /// Asks and waits for the whole answer. Without a deadline the service's own holds.
+    /// Sends a request and waits for the whole answer. Without a deadline the service's default
+    /// applies.
     ///
     /// # Errors
-    /// The one outcome that is not an answer: whatever the broker, the worker or the connection
-    /// failed of, and whether the work ran. [`ErrorCode::Timeout`] if nothing came within the
-    /// deadline and half a second; a late answer is dropped then.
+    /// The error of the broker, the worker or the connection, with whether the work ran.
+    /// [`ErrorCode::Timeout`] if nothing came within the deadline and half a second; a later answer
+    /// is dropped.
     pub fn call(
         &mut self,
         body: impl Into<Bytes>,
@@ -117,8 +118,8 @@ impl Caller {
         self.call_with(body, &Send { deadline, ..Send::default() })
     }
 
-    /// As [`Caller::call`], with everything that can be said of a request. `more`, `reply` and
-    /// `conversation` are not for this: see [`Caller::send`].
+    /// As [`Caller::call`], with all properties of a request. Ignores `more`, `reply` and
+    /// `conversation`; [`Caller::send`] uses those.
     ///
     /// # Errors
     /// As [`Caller::call`].
@@ -131,7 +132,7 @@ impl Caller {
         });
         let until = span.and_then(|span| begun.checked_add(span));
         let mut send = Send { more: false, reply: true, conversation: None, ..*send };
-        // What is said of the last attempt is not all: an earlier one may have run.
+        // The error of the last attempt is not all: an earlier attempt may have run.
         let mut may_have_run = false;
         loop {
             let error = match self.call_once(body.clone(), &send, until) {
@@ -194,7 +195,7 @@ impl Caller {
         }
     }
 
-    /// The next frame of the answer to one request; `None` = not in time.
+    /// The next frame of the answer to one request; `None` = it did not come in time.
     fn await_reply(
         &mut self,
         sequence: u32,
@@ -218,11 +219,11 @@ impl Caller {
         }
     }
 
-    /// Sends a request, or with `conversation` a further frame of one, and returns its sequence.
-    /// Does not wait for the answer: [`Caller::recv`] does.
+    /// Sends a request, or with `conversation` a further frame of one, and returns its sequence. It
+    /// does not wait for the answer; [`Caller::recv`] does.
     ///
     /// # Errors
-    /// It was not sent. `ran` is no, unless earlier frames of the same request have left.
+    /// It was not sent. `ran` is no, unless earlier frames of the same request were sent.
     pub fn send(&mut self, body: impl Into<Bytes>, send: &Send) -> Result<u32, Error> {
         let until = send.deadline.and_then(|span| clock::now().checked_add(span));
         self.dispatch(body.into(), send, until)
@@ -271,7 +272,7 @@ impl Caller {
         }
     }
 
-    /// Requests that ended before their last piece was sent are ended on this side, too.
+    /// Ends requests that the broker ended before their last piece was sent.
     fn finish_halves(&mut self, until: Option<Instant>) -> Result<(), Error> {
         while let (Some((conn, _)), Some(frame)) = (self.conn.as_mut(), self.session.finish_half())
         {
@@ -289,13 +290,13 @@ impl Caller {
         Ok(())
     }
 
-    /// The next frame of any answer, in the order in which they came; without a timeout it waits
-    /// without end. Pings are answered meanwhile.
+    /// The next frame of any answer, in the order of arrival. Without a timeout it waits without
+    /// end. It answers pings meanwhile.
     ///
     /// # Errors
     /// [`ErrorCode::Timeout`] if nothing came in time (the requests stay under way), or the
-    /// connection is lost. What was under way gets its outcome first: a reply each, with the error
-    /// in it.
+    /// connection is lost. Before that error each request under way gets a reply with its own
+    /// error.
     pub fn recv(&mut self, timeout: Option<Duration>) -> Result<Reply, Error> {
         let until = timeout.and_then(|timeout| clock::now().checked_add(timeout));
         loop {
@@ -328,7 +329,7 @@ impl Caller {
         }
     }
 
-    /// As [`Caller::recv`], but only for one request; frames of others wait their turn.
+    /// As [`Caller::recv`], but for one request; frames of other requests stay in the queue.
     ///
     /// # Errors
     /// As [`Caller::recv`].
@@ -346,7 +347,7 @@ impl Caller {
         })
     }
 
-    /// Forgets a request: its outcome, if it still comes, is dropped.
+    /// Forgets a request; its outcome, if it still comes, is dropped.
     pub fn give_up(&mut self, sequence: u32) {
         self.session.give_up(sequence);
         while let Some(at) = self.queue.iter().position(|reply| reply.sequence == sequence) {
@@ -354,7 +355,7 @@ impl Caller {
         }
     }
 
-    /// Says goodbye. The broker ends what is under way.
+    /// Logs out and closes the connection. The broker ends the requests under way.
     ///
     /// # Errors
     /// The connection broke before.
@@ -382,7 +383,7 @@ impl Caller {
         Some(reply)
     }
 
-    /// After a pause: was the connection closed meanwhile? Then a request is not wasted on it.
+    /// After a pause, checks whether the connection was closed, so that no request is wasted on it.
     fn look(&mut self) {
         if clock::now().duration_since(self.used) < QUIET {
             return;
@@ -428,7 +429,8 @@ impl Caller {
         }
     }
 
-    /// A write failed. What the broker said before it closed is a better answer than "broken pipe".
+    /// Drops the connection after a failed write. An error that the broker sent before it closed is
+    /// a better answer than "broken pipe".
     fn drop_connection(&mut self, lost: Lost) -> Error {
         let Some((mut conn, address)) = self.conn.take() else {
             return self.end(Error::new(ErrorCode::BrokerLost, "there is no connection any more"));
@@ -454,8 +456,8 @@ impl Caller {
         error
     }
 
-    /// Sends a ping of our own and forgets it; for programs that keep a connection open through
-    /// devices that end silent ones.
+    /// Sends a ping and does not wait for the pong; for programs that keep a connection open
+    /// through devices that end silent ones.
     ///
     /// # Errors
     /// The connection is lost.

@@ -1,46 +1,46 @@
-//! The library's only clock, and its only pause. Not used by the pure modules (`session`, `retry`,
-//! `inbox`): they are told.
+//! The library's only clock and only pause. The pure modules (`session`, `retry`, `inbox`) don't
+//! use it; they get times as arguments.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};
 
-/// The moment now.
+/// Reads the clock.
 #[expect(clippy::disallowed_methods, reason = "this is the one place that reads the clock")]
 pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
-/// What is left until a moment; zero once it has passed.
+/// The time left until a moment; zero once it has passed.
 pub(crate) fn left(until: Instant) -> Duration {
     until.saturating_duration_since(now())
 }
 
-/// The longest time that is counted: what is longer is as good as for ever. A number of the broker
-/// or of the caller may be any.
+/// The longest time that is counted; a longer one, which a broker or a program may name, is as good
+/// as no limit.
 const LONGEST: Duration = Duration::from_secs(100 * 365 * 86_400);
 
-/// A time in milliseconds that somebody else has named.
+/// A time in milliseconds that a broker or a program named, limited to [`LONGEST`].
 pub(crate) fn millis(millis: u64) -> Duration {
     Duration::from_millis(millis).min(LONGEST)
 }
 
-/// The moment so long after another one.
+/// The moment `span` after `moment`.
 pub(crate) fn after(moment: Instant, span: Duration) -> Instant {
     moment.checked_add(span.min(LONGEST)).unwrap_or(moment)
 }
 
-/// The moment so long from now.
+/// The moment `span` from now.
 pub(crate) fn until(span: Duration) -> Instant {
     after(now(), span)
 }
 
-/// Lets a while pass between two attempts to connect.
+/// Sleeps between two attempts to connect.
 #[expect(clippy::disallowed_methods, reason = "there is nothing else to wait for: nobody listens")]
 pub(crate) fn pause(span: Duration) {
     std::thread::sleep(span);
 }
 
-/// A random number, for jitter only.
+/// A random number for jitter; not for secrets.
 pub(crate) fn random() -> u64 {
     RandomState::new().build_hasher().finish()
 }

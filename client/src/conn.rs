@@ -1,9 +1,9 @@
-//! One connection to the broker: frames in, frames out, blocking, with a time limit. Not the socket
-//! (`stream`), and not what the frames mean: `session` and `worker` know that.
+//! One connection to the broker: frames in and frames out, blocking, with a time limit. `stream`
+//! has the socket; `session` and `worker` know what the frames mean.
 //!
-//! The socket stays in blocking mode, so that a read costs one system call; a write never blocks
-//! inside the kernel: while it can't go on, what the broker sends is read and kept. So two sides
-//! that both write at once never wait for each other.
+//! The socket is in blocking mode, so that a read costs one system call. A write never blocks in
+//! the kernel: while it can't go on, frames of the broker are read and kept. So two sides that both
+//! write never wait for each other.
 
 use crate::address::Address;
 use crate::clock;
@@ -26,53 +26,53 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-/// Bodies up to this size are copied behind their header, so that both leave in one plain write.
+/// Bodies up to this size are copied behind their header, so that both leave in one write.
 const COPY_BYTES_MAX: usize = 16 * 1024;
 
-/// While a write can't go on, at most this many bytes of frames are read ahead.
+/// Most bytes of frames that are read ahead while a write can't go on.
 const AHEAD_BYTES_MAX: usize = 64 << 20;
 
-/// How long a ping may wait for room behind what the broker has not taken yet.
+/// Longest time for a ping to wait behind bytes that the broker has not taken yet.
 const PING_PATIENCE: Duration = Duration::from_millis(200);
 
 /// How long to wait for bytes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Wait {
-    /// Take what is there.
+    /// Take what is there without waiting.
     Not,
-    /// Until a moment, or without end.
+    /// Wait until this moment; `None` = without end.
     Until(Option<Instant>),
 }
 
-/// Why a connection is of no use any more.
+/// Why a connection can't be used any more.
 #[derive(Debug)]
 pub(crate) enum Lost {
-    /// The broker closed it; inside a frame or not.
+    /// The broker closed it.
     Closed {
-        /// Whether the last frame was cut.
+        /// Whether it ended in the middle of a frame.
         inside_frame: bool,
     },
-    /// The system says so.
+    /// The system reported this error.
     Io(io::Error),
-    /// It said nothing for so long, and answered no ping.
+    /// The broker was silent for this long and answered no ping.
     Silent(Duration),
-    /// What came are no frames.
+    /// The bytes that came are not a frame.
     Wire(WireError),
-    /// The two sides never agreed on TLS.
+    /// The TLS handshake failed; the text says why.
     Tls(String),
 }
 
-/// Why a frame was not handed to the kernel.
+/// Why a frame was not written as a whole.
 #[derive(Debug)]
 pub(crate) enum WriteFault {
-    /// The time was over before the first byte left; the connection is as it was.
+    /// The time was over before the first byte; the connection is unchanged.
     NotBegun,
-    /// The frame left in part or the connection is lost.
+    /// Part of the frame was written, or the connection is lost.
     Broken(Lost),
 }
 
 impl Lost {
-    /// As an error of the library. `address` is where the broker was.
+    /// Converts it to an error of the library; `address` is where the broker was.
     pub(crate) fn into_error(self, address: &Address) -> Error {
         let lost = |text: String| Error::new(ErrorCode::BrokerLost, text);
         match self {
@@ -98,7 +98,7 @@ impl Lost {
     }
 }
 
-/// A connection.
+/// A connection to the broker.
 pub(crate) struct Conn {
     stream: Stream,
     inbox: Inbox,
@@ -111,10 +111,10 @@ pub(crate) struct Conn {
 }
 
 impl Conn {
-    /// Connects.
+    /// Connects to this address.
     ///
     /// # Errors
-    /// Nobody answers there, or not in time, or not over TLS as it should.
+    /// Nobody answers there in time, or the TLS handshake fails.
     pub(crate) fn dial(
         address: &Address,
         timeout: Duration,
@@ -132,26 +132,26 @@ impl Conn {
         })
     }
 
-    /// Sets the limit of a body once login-ok or worker-login-ok has named it.
+    /// Sets the limit of a body, in bytes, from login-ok or worker-login-ok.
     pub(crate) fn set_body_bytes_max(&mut self, size: u64) {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
         self.inbox.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));
     }
 
-    /// What proofs on it are bound to; `None` = it has no TLS.
+    /// The channel binding for proofs on this connection; `None` = it has no TLS.
     pub(crate) fn channel(&self) -> Result<Option<Channel>, String> {
         self.stream.channel()
     }
 
-    /// The broker has said which silence means that it is gone; 0 = none does.
+    /// Sets the silence, in milliseconds, after which the broker is taken for gone; 0 = never.
     pub(crate) fn watch_silence(&mut self, silence_ms: u64) {
         self.keepalive.begin(silence_ms);
     }
 
-    /// The next frame; `None` = none came in time. While it is awaited, a silent broker is pinged.
+    /// The next frame; `None` = none came in time. It pings a silent broker meanwhile.
     ///
     /// # Errors
-    /// The connection is lost. Frames that came before are handed out first.
+    /// The connection is lost. Frames that came before are returned first.
     pub(crate) fn next(&mut self, wait: Wait) -> Result<Option<Frame>, Lost> {
         loop {
             if let Some(frame) = self.ahead.pop_front() {
@@ -191,7 +191,8 @@ impl Conn {
                         Due::Nothing(_) => {}
                         Due::Ping => {
                             self.ping()?;
-                            // What came while it was written stands before what is read next.
+                            // Bytes that came during the write belong before those that are read
+                            // next.
                             return Ok(true);
                         }
                         Due::Gone(span) => return Err(Lost::Silent(span)),
@@ -203,7 +204,7 @@ impl Conn {
         }
     }
 
-    /// How to read: without waiting, or with the kernel's timeout set to what is returned.
+    /// How to read: without waiting, or with the kernel's timeout set to the returned time.
     fn patience(&mut self, wait: Wait) -> Result<(MsgFlags, Duration), Lost> {
         let until = match wait {
             Wait::Not => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
@@ -218,10 +219,10 @@ impl Conn {
         Ok((MsgFlags::empty(), span.unwrap_or_default()))
     }
 
-    /// Asks a silent broker whether it is there.
+    /// Sends a ping to a silent broker.
     fn ping(&mut self) -> Result<(), Lost> {
         let now = clock::now();
-        // One that takes nothing and says nothing is as silent as one that does not answer.
+        // A broker that takes nothing counts as silent, like one that answers nothing.
         self.keepalive.pinged(now);
         match self.write(Frame::Ping { sequence: 0 }, Some(now + PING_PATIENCE)) {
             Ok(()) | Err(WriteFault::NotBegun) => Ok(()),
@@ -236,8 +237,8 @@ impl Conn {
         }
     }
 
-    /// Sets the kernel's read timeout, in whole milliseconds so that a caller that always waits the
-    /// same time pays for it once.
+    /// Sets the kernel's read timeout, in whole milliseconds, so that a program that always waits
+    /// the same time causes one system call only.
     fn set_read_timeout(&mut self, timeout: Option<Duration>) -> Result<(), Lost> {
         let timeout = timeout.map(|span| {
             let millis = span.as_nanos().div_ceil(1_000_000).max(1);
@@ -250,11 +251,10 @@ impl Conn {
         Ok(())
     }
 
-    /// Hands a whole frame to the kernel. What the broker sends meanwhile is kept for
-    /// [`Conn::next`].
+    /// Writes a whole frame. Frames that come meanwhile are kept for [`Conn::next`].
     ///
     /// # Errors
-    /// The frame was not handed over whole, because the time was over or the connection is lost.
+    /// The frame was not written as a whole, because the time was over or the connection is lost.
     pub(crate) fn write(&mut self, frame: Frame, until: Option<Instant>) -> Result<(), WriteFault> {
         let EncodedFrame { head, body } = encode::encode(frame);
         if body.len() <= COPY_BYTES_MAX {
@@ -270,7 +270,7 @@ impl Conn {
         }
     }
 
-    /// Hands over bytes that need be no frame; for programs that test a broker.
+    /// Writes bytes that need not be a frame; for programs that test a broker.
     pub(crate) fn write_raw(&mut self, bytes: &[u8]) -> Result<(), WriteFault> {
         self.write_all(bytes, &[], None)
     }
@@ -283,7 +283,7 @@ impl Conn {
     ) -> Result<(), WriteFault> {
         let all = first.len() + second.len();
         let mut done = 0;
-        // What a TLS session has taken must leave, too.
+        // Bytes that a TLS session has taken must leave, too.
         let mut has_left = false;
         while !has_left {
             let result = if done < all {
@@ -312,7 +312,8 @@ impl Conn {
         Ok(())
     }
 
-    /// Waits until something can be written and reads what comes meanwhile; `false` = not in time.
+    /// Waits until the socket can be written, and reads what comes meanwhile; `false` = not in
+    /// time.
     fn wait_writable(&mut self, until: Option<Instant>) -> Result<bool, Lost> {
         loop {
             let mut events = PollFlags::POLLOUT;
@@ -331,7 +332,8 @@ impl Conn {
             let timeout = match [left, quiet].into_iter().flatten().min() {
                 None => PollTimeout::NONE,
                 Some(left) => {
-                    // Rounded up, so that the last fraction of a millisecond is not spun away.
+                    // Rounded up, so that the last fraction of a millisecond does not become a busy
+                    // loop.
                     let whole = left + Duration::from_millis(1);
                     PollTimeout::try_from(whole).unwrap_or(PollTimeout::MAX)
                 }
@@ -352,13 +354,13 @@ impl Conn {
         }
     }
 
-    /// Reads what is there and keeps its frames. That the broker ends the connection is kept as
-    /// well: [`Conn::next`] says it after the frames.
+    /// Reads what is there and keeps its frames. It also keeps the end of the connection, which
+    /// [`Conn::next`] reports after the frames.
     pub(crate) fn read_ahead(&mut self) {
         if self.ended.is_some() {
             return;
         }
-        // What was read before comes first: an end that is noticed now came after it.
+        // Bytes that were read before come first; an end that is noticed now came after them.
         let result = self.keep_frames().and_then(|()| self.fill(Wait::Not));
         let result = result.and_then(|_| self.keep_frames());
         self.ended = result.err();
@@ -373,7 +375,7 @@ impl Conn {
     }
 }
 
-/// What a kept frame costs in memory, roughly.
+/// The approximate size of a kept frame in memory, in bytes.
 fn weight(frame: &Frame) -> usize {
     let body = if let Frame::Data { body, .. } = frame { body.len() } else { 0 };
     size_of::<Frame>() + body

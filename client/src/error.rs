@@ -1,5 +1,5 @@
-//! What a caller or a worker is told when something fails: the code, whose fault it was, whether
-//! the work ran, what to do. Not the decision to ask again: `retry` makes it from what stands here.
+//! The error type of callers and workers: the code, whose fault it was, whether the work ran, and
+//! what to do. `retry` decides from it whether to ask again.
 
 use protocol::bodies::ErrorBody;
 use protocol::errors::{ErrorCode, Ran, Whose};
@@ -7,17 +7,17 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-/// Which error.
+/// The code of an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Code {
-    /// One of isect's own, from its table.
+    /// An error of isect's own table.
     Isect(ErrorCode),
-    /// The worker's own: a positive number that means what its service says it means.
+    /// An error of the worker: a positive number whose meaning its service defines.
     Application(i16),
 }
 
 impl Code {
-    /// The number on the wire.
+    /// The number on the wire; negative for isect's errors.
     pub const fn number(self) -> i16 {
         match self {
             Self::Isect(code) => code.number(),
@@ -35,14 +35,15 @@ impl fmt::Display for Code {
     }
 }
 
-/// Something failed. `Display` is one line that ends with the cure, unless the text names it.
+/// An error. `Display` prints one line that ends with the advice, unless the text has it already.
 #[derive(Clone, Debug)]
 pub struct Error {
-    /// Which error.
+    /// The code of the error.
     pub code: Code,
-    /// Whether the request's work ran. For errors that concern no request: no.
+    /// Whether the request's work ran; `No` for errors that concern no request.
     pub ran: Ran,
-    /// What, which one, the limit and the value; an answer of `op` may have several lines.
+    /// What failed, on which object, the limit and the value. Answers of `op` may have several
+    /// lines.
     pub text: String,
     context: Option<String>,
     advice: Option<&'static str>,
@@ -64,7 +65,7 @@ impl Error {
         }
     }
 
-    /// A worker's own error; the worker answered, so the work ran.
+    /// An error of the worker, which answered, so the work ran. `number` is above 0.
     pub fn application(number: i16, text: impl Into<String>) -> Self {
         Self {
             code: Code::Application(number),
@@ -77,34 +78,33 @@ impl Error {
         }
     }
 
-    /// The error of an error frame.
+    /// Converts the body of an error frame.
     pub fn from_body(body: ErrorBody) -> Self {
         Self { ran: body.ran, ..Self::new(body.code, body.text) }
     }
 
-    /// The same error with a better knowledge of whether the work ran.
+    /// Replaces `ran` by what is known better.
     #[must_use]
     pub fn with_ran(mut self, ran: Ran) -> Self {
         self.ran = ran;
         self
     }
 
-    /// The same error with what was being done put in front of it.
+    /// Adds what was being done; it is printed before the text.
     #[must_use]
     pub fn with_context(mut self, context: impl Into<String>) -> Self {
         self.context = Some(context.into());
         self
     }
 
-    /// The same error with an advice that fits better than the table's.
+    /// Replaces the table's advice by one that fits better.
     #[must_use]
     pub fn with_advice(mut self, advice: &'static str) -> Self {
         self.advice = Some(advice);
         self
     }
 
-    /// The same error as a worker is told it: what is the fault of the program that asked is its
-    /// own.
+    /// The same error for a worker: what the table calls the client's fault is the worker's here.
     #[must_use]
     pub fn of_worker(mut self) -> Self {
         if self.whose() == Whose::Client {
@@ -113,19 +113,19 @@ impl Error {
         self
     }
 
-    /// The same error with the operating system's behind it.
+    /// Adds the operating system's error as the source.
     #[must_use]
     pub fn with_source(mut self, source: io::Error) -> Self {
         self.source = Some(Arc::new(source));
         self
     }
 
-    /// What was being done, if that is known.
+    /// What was being done; `None` = not known.
     pub fn context(&self) -> Option<&str> {
         self.context.as_deref()
     }
 
-    /// Whose fault it was.
+    /// Whose fault the error is.
     pub fn whose(&self) -> Whose {
         match (self.whose, self.code) {
             (Some(whose), _) => whose,
@@ -134,7 +134,7 @@ impl Error {
         }
     }
 
-    /// What to do about it; empty where the text alone can say that.
+    /// What to do; empty where only the text can say it.
     pub fn advice(&self) -> &'static str {
         match (self.advice, self.code) {
             (Some(advice), _) => advice,
@@ -143,24 +143,25 @@ impl Error {
         }
     }
 
-    /// The advice, unless `shown` (what is shown of the text) already says the first half of it.
+    /// The advice, unless `shown` (the part of the text that is printed) already has its first
+    /// clause.
     pub fn advice_beside(&self, shown: &str) -> Option<&'static str> {
         let advice = self.advice();
         let first = advice.split(';').next().unwrap_or(advice);
         (!advice.is_empty() && !shown.contains(first)).then_some(advice)
     }
 
-    /// Whether asking again can't make anything happen twice: the work never began.
+    /// Whether a repetition can't do the work twice, because the work never began.
     pub fn is_retry_safe(&self) -> bool {
         self.ran == Ran::No
     }
 
-    /// Whether this is the given error of isect's table.
+    /// Whether this is that error of isect's table.
     pub fn is(&self, code: ErrorCode) -> bool {
         self.code == Code::Isect(code)
     }
 
-    /// Whether the connection is what failed: it could not be made, or it broke.
+    /// Whether the connection failed: it could not be made, or it broke.
     pub fn is_connection(&self) -> bool {
         self.is(ErrorCode::BrokerLost) || self.is(ErrorCode::Unreachable)
     }
@@ -208,7 +209,7 @@ mod tests {
         let text = "service 'ech' is unknown; 'services' lists the names";
         let error = Error::new(ErrorCode::UnknownService, text);
         assert_eq!(error.to_string(), format!("{text} (unknown_service, whose: client, ran: no)"));
-        // What stands below the line that is shown does not count.
+        // Text below the line that is shown does not count.
         let error = Error::new(ErrorCode::UnknownService, format!("unknown\n{text}"));
         assert!(error.to_string().ends_with(error.advice()), "{error}");
     }

@@ -1,7 +1,6 @@
-//! Bytes of a connection on their way to become frames. Small frames are gathered in one buffer
-//! that lives as long as the connection; a large body gets memory of its own at once and is read
-//! straight into it. Pure: `conn` does the reading. Public for the fuzzer
-//! alone.
+//! Cuts the bytes of a connection into frames. Small frames are collected in one buffer that lives
+//! as long as the connection; a large body gets its own memory and is read straight into it. Pure:
+//! `conn` does the reading. It is public only for the fuzzer.
 
 use bytes::{Bytes, BytesMut};
 use protocol::decode::{self, WireError};
@@ -10,10 +9,10 @@ use protocol::header::Header;
 use protocol::kinds::Kind;
 use protocol::limits::HEADER_BYTES;
 
-/// Room for one frame of 64 KiB, so that requests up to that size come with one read.
+/// Bytes of the buffer: one frame of 64 KiB, so that requests up to that size come with one read.
 const GATHER_BYTES: usize = HEADER_BYTES + 64 * 1024;
 
-/// A large frame that is not whole yet.
+/// A large frame that is not complete yet.
 struct LargeFrame {
     kind: Kind,
     header: Header,
@@ -21,7 +20,7 @@ struct LargeFrame {
     filled: usize,
 }
 
-/// The bytes read and not yet taken as frames.
+/// The bytes that were read and not yet taken as frames.
 pub struct Inbox {
     gather: Box<[u8]>,
     start: usize,
@@ -31,7 +30,7 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// An empty one. `body_bytes_max` bounds what a header can make us reserve.
+    /// An empty inbox. `body_bytes_max` limits the memory that a header can make it reserve.
     pub fn new(body_bytes_max: usize) -> Self {
         Self {
             gather: vec![0; GATHER_BYTES].into_boxed_slice(),
@@ -42,12 +41,12 @@ impl Inbox {
         }
     }
 
-    /// Changes the limit once the broker has said which is in force.
+    /// Changes the limit of a body, in bytes, when the broker has named its own.
     pub fn set_body_bytes_max(&mut self, body_bytes_max: usize) {
         self.body_bytes_max = body_bytes_max;
     }
 
-    /// Where the next bytes go; never empty. After writing there, [`Inbox::filled`] is called.
+    /// The buffer for the next read; never empty. Call [`Inbox::filled`] after writing to it.
     pub fn space(&mut self) -> &mut [u8] {
         match &mut self.large {
             Some(large) if large.filled < large.body.len() => &mut large.body[large.filled..],
@@ -65,7 +64,7 @@ impl Inbox {
         }
     }
 
-    /// `size` bytes were written to [`Inbox::space`].
+    /// Notes that `size` bytes were written to [`Inbox::space`].
     pub fn filled(&mut self, size: usize) {
         match &mut self.large {
             Some(large) if large.filled < large.body.len() => large.filled += size,
@@ -81,7 +80,7 @@ impl Inbox {
     /// Takes the next whole frame; `None` = more bytes are needed.
     ///
     /// # Errors
-    /// The bytes are no frame; nothing after them can be trusted.
+    /// The bytes are not a frame; nothing after them can be used.
     pub fn take(&mut self) -> Result<Option<Frame>, WireError> {
         if let Some(large) = self.large.take() {
             if large.filled < large.body.len() {
@@ -126,7 +125,8 @@ mod tests {
         Frame::data(Header { sequence, len, ..Header::default() }, Bytes::from(body))
     }
 
-    /// Feeds the bytes in portions of at most `portion` and takes frames as they become whole.
+    /// Feeds the bytes in portions of at most `portion` bytes and takes frames as they become
+    /// complete.
     fn feed(inbox: &mut Inbox, mut bytes: &[u8], portion: usize) -> Result<Vec<Frame>, WireError> {
         let mut frames = Vec::new();
         while !bytes.is_empty() {

@@ -1,53 +1,55 @@
-//! When a broker that says nothing is asked whether it is there, and when it is taken for gone.
-//! Only silence while somebody waits counts: what a program does between two calls is its own
-//! affair. Pure: times are told. The ping itself is sent by `conn`.
+//! Decides when to ping a silent broker, and when to take it for gone. Only silence counts while
+//! somebody waits, not the time between two calls of the program. Pure: times are arguments, and
+//! `conn` sends the ping.
 
 use crate::clock;
 use std::time::{Duration, Instant};
 
-/// What a silence calls for.
+/// What to do about a silence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// Patience, for this long.
+    /// Wait for at most this long.
     Nothing(Duration),
-    /// A ping.
+    /// Send a ping.
     Ping,
-    /// The broker is gone: it was silent so long.
+    /// The broker is gone after this long a silence.
     Gone(Duration),
 }
 
 /// What is known of the silence on one connection.
 #[derive(Debug, Default)]
 pub(crate) struct Keepalive {
-    /// The silence that is the end; `None` = the broker has not said, so silence means nothing.
+    /// The silence after which the broker is gone; `None` = the broker has not said, so silence
+    /// means nothing.
     silence: Option<Duration>,
-    /// Since when somebody has waited and nothing came.
+    /// The moment since which somebody has waited without getting anything.
     since: Option<Instant>,
-    /// When the broker was asked whether it is there.
+    /// The moment of the last ping.
     pinged: Option<Instant>,
-    /// When it was last looked, and how long until the next look at most.
+    /// The moment of the last check, and the longest time until the next one.
     looked: Option<(Instant, Duration)>,
 }
 
-/// Whoever looks again so much later than was meant was stopped itself, or did something else.
+/// A check that comes this much later than planned shows that this process was stopped or did
+/// something else.
 const STANDSTILL: Duration = Duration::from_millis(250);
 
 impl Keepalive {
-    /// The broker has said which silence is the end; 0 = none is.
+    /// Sets the silence after which the broker is gone, in milliseconds; 0 = never.
     pub(crate) fn begin(&mut self, silence_ms: u64) {
         *self = Self::default();
         self.silence = (silence_ms > 0).then(|| clock::millis(silence_ms));
     }
 
-    /// Something came, or the broker took something.
+    /// Notes that bytes came, or that the broker took some.
     pub(crate) fn heard(&mut self) {
         self.since = None;
         self.pinged = None;
         self.looked = None;
     }
 
-    /// How long nobody looked, though the last look was to be over, and a moment to look in: a
-    /// process that was stopped itself had no chance to hear the broker, and does not blame it.
+    /// How long this process was stopped, and a moment to read: it could not hear the broker during
+    /// that time, so the time must not count as the broker's silence.
     fn missed(&mut self, now: Instant) -> Duration {
         let (Some((at, wait)), Some(silence)) = (self.looked.take(), self.silence) else {
             return Duration::ZERO;
@@ -56,19 +58,19 @@ impl Keepalive {
         if late < STANDSTILL { Duration::ZERO } else { late + silence / 5 }
     }
 
-    /// A ping that could not be seen answered has that much more time.
+    /// Adds that time to a ping whose answer could not be seen.
     fn excuse(&mut self, now: Instant) {
         let missed = self.missed(now);
         self.pinged = self.pinged.map(|at| at + missed);
     }
 
-    /// The ping that was due has left.
+    /// Notes that the ping was sent.
     pub(crate) fn pinged(&mut self, now: Instant) {
         self.pinged = Some(now);
     }
 
-    /// When the next thing is due if nothing comes: after two fifths of the silence a ping, which
-    /// has the rest of it to be answered.
+    /// When the next step is due if nothing comes: a ping after two fifths of the silence; the rest
+    /// is for its answer.
     fn due_at(&self, since: Instant, silence: Duration) -> Instant {
         match self.pinged {
             None => clock::after(since, silence * 2 / 5),
@@ -76,7 +78,7 @@ impl Keepalive {
         }
     }
 
-    /// How long to wait at most before looking again; needs no clock while all is well.
+    /// The longest time to wait before the next check; it reads no clock while all is well.
     pub(crate) fn span(&mut self, now: impl FnOnce() -> Instant) -> Option<Duration> {
         let silence = self.silence?;
         let Some(since) = self.since else { return Some(silence * 2 / 5) };
@@ -88,7 +90,7 @@ impl Keepalive {
         Some(left)
     }
 
-    /// Nothing came for this long until now: what is due?
+    /// What to do after nothing came for `waited` until now.
     pub(crate) fn quiet(&mut self, now: Instant, waited: Duration) -> Due {
         let Some(silence) = self.silence else { return Due::Nothing(Duration::MAX) };
         self.excuse(now);
@@ -100,7 +102,7 @@ impl Keepalive {
         }
     }
 
-    /// As [`Keepalive::quiet`], in the middle of a frame of our own, where no ping may go.
+    /// As [`Keepalive::quiet`], in the middle of a frame of this side, where no ping can be sent.
     pub(crate) fn stuck(&mut self, now: Instant) -> Due {
         let Some(silence) = self.silence else { return Due::Nothing(Duration::MAX) };
         let missed = self.missed(now);
@@ -180,7 +182,7 @@ mod tests {
         assert_eq!(keepalive.quiet(at + MS(1200), MS(1200)), Due::Ping);
         keepalive.pinged(at + MS(1200));
         assert_eq!(keepalive.span(|| at + MS(1200)), Some(MS(1800)));
-        // Stopped for a minute in the middle of the wait: those 1800 ms count, the rest does not.
+        // Stopped for a minute in the middle of the wait: only the planned 1800 ms count.
         assert_eq!(keepalive.span(|| at + MS(61_200)), Some(MS(600)));
         assert_eq!(keepalive.quiet(at + MS(61_800), MS(600)), Due::Gone(MS(61_800)));
         let (mut keepalive, at) = begun();
@@ -189,7 +191,7 @@ mod tests {
         keepalive.pinged(at + MS(1200));
         assert_eq!(keepalive.span(|| at + MS(1201)), Some(MS(1799)));
         assert_eq!(keepalive.quiet(at + MS(61_200), MS(1799)), Due::Nothing(MS(600)));
-        // In the middle of a frame of its own.
+        // In the middle of a frame of this side.
         let (mut keepalive, at) = begun();
         assert_eq!(keepalive.stuck(at), Due::Nothing(MS(3000)));
         assert_eq!(keepalive.stuck(at + MS(63_000)), Due::Nothing(MS(600)));

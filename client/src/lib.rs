@@ -1,17 +1,17 @@
-//! What an application links: to ask a service ([`caller`]) or to answer for one ([`worker`]).
-//! Blocking, no threads of its own, one connection each; not a place where anything is decided that
-//! is the broker's to decide.
+//! The library that applications link, to ask a service ([`caller`]) or to answer for one
+//! ([`worker`]). Both are blocking, with one connection and no threads of their own. The broker
+//! takes all decisions about requests.
 //!
 //! | module | what it is |
 //! | --- | --- |
 //! | [`caller`] | log in, ask, take answers: `call`, or `send` and `recv` with many under way |
-//! | [`worker`] | log in, take requests one by one, answer, come back after a restart |
-//! | [`session`] | pure: what a client may send and expect next |
+//! | [`worker`] | log in, take requests one by one, answer, connect again after a restart |
+//! | [`session`] | pure: what a client may send, and what it may expect next |
 //! | [`error`], [`retry`] | what failed, whether it ran, whether and when to ask again |
 //! | [`samples`] | the workers `isdecho` and `isdpipe` |
-//! | [`token`] | who this program is, where the broker wants to know it |
-//! | [`address`] | where a broker is: `host:port`, `tls://host:port` or `unix:PATH` |
-//! | [`trust`] | with which files a `tls://` address is checked |
+//! | [`token`] | the token of this program, for brokers that want one |
+//! | [`address`] | the address of a broker: `host:port`, `tls://host:port` or `unix:PATH` |
+//! | [`trust`] | the files with which a `tls://` address is checked |
 //!
 //! A program that asks:
 //!
@@ -66,5 +66,5 @@ mod stream;
 #[doc(hidden)]
 pub mod inbox;
 
-/// The words of the wire: names, error codes, limits.
+/// The protocol: names, error codes, limits.
 pub use protocol;

@@ -1,18 +1,18 @@
-//! Whether to ask again, and how long to wait before it: read from the error table's `ran` and from
-//! what kind of failure it is. Pure: random numbers are handed in.
+//! Whether to ask again, and how long to wait before that, from the error's `ran` and its kind.
+//! Pure: random numbers are arguments.
 
 use crate::error::{Code, Error};
 use protocol::errors::{ErrorCode, Ran};
 use std::time::Duration;
 
-/// What waiting can do about an error.
+/// How long the cause of an error lasts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Passing {
-    /// Nothing: the same request fails again.
+    /// The same request fails again.
     Never,
     /// It may be over at once (one worker died, one connection broke).
     Soon,
-    /// It takes a while (the broker is full, restarts, or the operator stopped something).
+    /// It takes a while (the broker is full or restarts, or the operator stopped something).
     Later,
 }
 
@@ -68,13 +68,13 @@ const fn passing(code: ErrorCode) -> Passing {
     }
 }
 
-/// Whether waiting can help at all against this error.
+/// Whether waiting can help against this error.
 pub const fn is_passing(code: ErrorCode) -> bool {
     !matches!(passing(code), Passing::Never)
 }
 
-/// Whether asking again is both safe and of use, and how long to wait before the first repetition;
-/// `None` = don't. Safe is what did not run, and, if the request is idempotent, what may have run.
+/// How long to wait before a repetition; `None` = don't repeat. A repetition must be able to help
+/// and be safe. It is safe if the request did not run, or may have run and is idempotent.
 pub fn should_retry(error: &Error, idempotent: bool) -> Option<Duration> {
     let safe = match error.ran {
         Ran::No => true,
@@ -91,8 +91,8 @@ pub fn should_retry(error: &Error, idempotent: bool) -> Option<Duration> {
     }
 }
 
-/// Pauses that double from one attempt to the next up to a longest one. Each is shortened at
-/// random by up to a half, so that those who failed together don't come back together.
+/// Pauses that double with each attempt, up to a longest one. Each is shortened at random by up to
+/// a half, so that clients that failed together don't come back together.
 #[derive(Clone, Debug)]
 pub struct Backoff {
     first: Duration,
@@ -101,12 +101,12 @@ pub struct Backoff {
 }
 
 impl Backoff {
-    /// Begins with `first`; none is longer than `longest`.
+    /// Starts with the pause `first`; no pause is longer than `longest`.
     pub fn new(first: Duration, longest: Duration) -> Self {
         Self { first, longest, next: first.min(longest) }
     }
 
-    /// The next pause. `random` is any random number.
+    /// The next pause; `random` is any random number.
     pub fn pause(&mut self, random: u64) -> Duration {
         let whole = self.next;
         self.next = whole.saturating_mul(2).min(self.longest);
@@ -114,7 +114,7 @@ impl Backoff {
         whole.saturating_sub(whole / 2000 * share)
     }
 
-    /// Begins again with the first pause.
+    /// Starts again with the first pause.
     pub fn reset(&mut self) {
         self.next = self.first.min(self.longest);
     }

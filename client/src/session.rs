@@ -1,5 +1,5 @@
 //! What a client may send and what it may expect next: a state machine with frames in and events
-//! out. Pure: no IO, no clock, so that the simulation runs the same code as
+//! out. Pure: no IO and no clock, so that the simulation runs the same code as
 //! [`caller`](crate::caller).
 //!
 //! ```text
@@ -20,25 +20,25 @@ use protocol::proof::{Challenge, Proof};
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// How one frame of a request is sent.
+/// The properties of one frame of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Send {
-    /// Further frames of the same request follow.
+    /// Whether further frames of the same request follow.
     pub more: bool,
-    /// The broker may give it to another worker if its worker dies.
+    /// Whether the broker may give the request to another worker if its worker dies.
     pub idempotent: bool,
-    /// Priority of this request, lower is served first; 0 = the login's.
+    /// Priority of this request, 1 to 255, lower is served first; 0 = the login's.
     pub priority: u8,
     /// How long the answer is worth waiting for, at most an hour; `None` = the service's default.
     pub deadline: Option<Duration>,
-    /// Whether an answer is wanted. Without one nothing at all comes back, also no error.
+    /// Whether an answer is wanted. Without one nothing comes back, not even an error.
     pub reply: bool,
-    /// For the second and later frames: the sequence that the first one got, and the worker of the
-    /// reply that is answered; 0 while the worker has not replied yet.
+    /// For the second and later frames: the sequence of the first frame, and the worker of the
+    /// reply that this answers; 0 while no worker has replied.
     pub conversation: Option<(u32, u32)>,
     /// W3C trace id, zero = none.
     pub trace_id: [u8; 16],
-    /// W3C parent id.
+    /// W3C parent id, zero = none.
     pub span_id: u64,
 }
 
@@ -60,38 +60,38 @@ impl Default for Send {
 /// One frame of an answer, or the error that ended the request.
 #[derive(Clone, Debug)]
 pub struct Reply {
-    /// The request's.
+    /// The sequence of the request.
     pub sequence: u32,
-    /// The worker's bytes.
+    /// The bytes of the worker; empty with an error.
     pub body: Bytes,
-    /// Further frames of the same answer follow.
+    /// Whether further frames of the same answer follow.
     pub more: bool,
-    /// With `more`: the worker that may be waiting for the next frame of the conversation.
+    /// With `more`: the worker that may wait for the next frame of the conversation.
     pub worker: u32,
     /// The broker's number for the transaction, as events and logs show it.
     pub transaction: u64,
-    /// Why there is no answer.
+    /// Why there is no answer; `None` = there is one.
     pub error: Option<Error>,
 }
 
-/// What a frame from the broker means.
+/// The meaning of a frame from the broker.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// The login was accepted.
+    /// The broker accepted the login.
     LoggedIn(LoginOk),
-    /// The login was refused.
+    /// The broker refused the login.
     Refused(Error),
-    /// The token that the login names is to be proved: [`Session::prove`].
+    /// The broker wants a proof of the token that the login named; see [`Session::prove`].
     Challenged(Challenge),
-    /// Something for the program that asked.
+    /// A frame for the program that asked.
     Reply(Reply),
     /// A frame to send back at once.
     Answer(Frame),
-    /// An answer to a request that was given up; it is dropped.
+    /// A frame for the request with this sequence, which was given up; it is dropped.
     Dropped(u32),
-    /// The broker will close the connection, and this is why.
+    /// The broker will close the connection for this reason.
     Closing(Error),
-    /// Nothing to do (a pong).
+    /// Nothing to do; the frame was a pong.
     Quiet,
 }
 
@@ -106,19 +106,19 @@ enum Phase {
 /// A request under way.
 #[derive(Clone, Copy, Debug)]
 struct Open {
-    /// Our last frame had `more`.
+    /// Whether the last frame of this side had `more`.
     ours: bool,
-    /// The worker's last frame had `more`.
+    /// Whether the last frame of the worker had `more`.
     theirs: bool,
-    /// At least one frame was handed over whole.
+    /// Whether at least one frame was handed over as a whole.
     handed: bool,
-    /// The last frame that was handed over had `more`.
+    /// Whether the last frame that was handed over had `more`.
     is_half: bool,
-    /// An answer is wanted.
+    /// Whether an answer is wanted.
     reply: bool,
 }
 
-/// Sequences that are kept from being used again; one that is forgotten costs one request at most.
+/// Most sequences that are kept from being used again; forgetting one costs at most one request.
 const HALVES_MAX: usize = 1024;
 
 /// The client's side of one connection after another.
@@ -128,8 +128,8 @@ pub struct Session {
     limits: LoginOk,
     last: u32,
     open: BTreeMap<u32, Open>,
-    /// Requests of which the last piece never left, and whether the broker has ended them: until it
-    /// gets that piece it takes whatever comes under their sequences for their rest.
+    /// Requests whose last piece was never sent, and whether the broker has ended them. Until the
+    /// broker gets that piece, it takes any frame with their sequence for the rest of the request.
     halves: BTreeMap<u32, bool>,
     closing: Option<Error>,
 }
@@ -163,12 +163,12 @@ impl Session {
         }
     }
 
-    /// What the broker said at login.
+    /// The limits from the broker's `login-ok`.
     pub fn limits(&self) -> &LoginOk {
         &self.limits
     }
 
-    /// Whether requests may be sent.
+    /// Whether requests may be sent now.
     pub fn is_open(&self) -> bool {
         self.phase == Phase::Open
     }
@@ -183,7 +183,7 @@ impl Session {
         self.open.contains_key(&sequence)
     }
 
-    /// Begins on a new connection.
+    /// The login frame for a new connection.
     ///
     /// # Errors
     /// There is a connection already.
@@ -200,12 +200,12 @@ impl Session {
         }
     }
 
-    /// Answers the challenge.
+    /// The frame that answers the challenge.
     pub fn prove(&self, proof: Proof) -> Frame {
         Frame::Proof(proof)
     }
 
-    /// Says goodbye; requests under way end without an outcome.
+    /// The logout frame; requests under way end without an outcome.
     pub fn logout(&mut self) -> Frame {
         self.phase = Phase::Closed;
         self.open.clear();
@@ -213,12 +213,12 @@ impl Session {
         Frame::Logout
     }
 
-    /// Makes the frame of a request or of a further piece of one, and gives it its sequence. Once
-    /// it was written, [`Session::handed_over`] is called; if it could not be,
-    /// [`Session::withdraw`].
+    /// Makes the frame of a request or of a further piece of one, and assigns its sequence. Call
+    /// [`Session::handed_over`] after it was written, or [`Session::withdraw`] if it could not be
+    /// written.
     ///
     /// # Errors
-    /// The limits or the state of the conversation forbid it. Nothing has changed then.
+    /// The limits or the state of the conversation don't allow it. Nothing has changed then.
     pub fn send(&mut self, body: Bytes, send: &Send) -> Result<(u32, Frame), Error> {
         if self.phase != Phase::Open {
             return Err(Error::new(ErrorCode::BadState, "this client is not logged in"));
@@ -291,7 +291,8 @@ impl Session {
         Ok(self.last)
     }
 
-    /// The last frame of this request was handed over whole: from now on it may have run.
+    /// Notes that the last frame of this request was written as a whole: from now on it may have
+    /// run.
     pub fn handed_over(&mut self, sequence: u32) {
         if let Some(open) = self.open.get_mut(&sequence) {
             open.handed = true;
@@ -299,15 +300,15 @@ impl Session {
         }
     }
 
-    /// Ends the half request that the broker gave up longest ago: a last piece, empty, that is not
-    /// answered. `None` = there is none. To be sent before further requests.
+    /// A frame that ends the incomplete request that the broker gave up longest ago: an empty last
+    /// piece, which is not answered. `None` = there is none. Send it before further requests.
     pub fn finish_half(&mut self) -> Option<Frame> {
         let sequence = self.halves.iter().find(|(_, is_ended)| **is_ended).map(|(at, _)| *at)?;
         self.halves.remove(&sequence);
         Some(Frame::data(Header { sequence, ..Header::default() }, Bytes::new()))
     }
 
-    /// A request is none of this side's any more; what becomes of its sequence.
+    /// Removes a request from those under way, and decides whether its sequence can be used again.
     fn leave(&mut self, sequence: u32, is_ended: bool) -> Option<Open> {
         let open = self.open.remove(&sequence);
         if open.is_some_and(|open| open.is_half) {
@@ -321,8 +322,8 @@ impl Session {
         open
     }
 
-    /// The last frame of this request did not leave whole; no outcome is expected any more. Says
-    /// whether the work may have run all the same, because of earlier pieces.
+    /// Notes that the last frame of this request was not written as a whole, so no outcome is
+    /// expected. Returns whether the work may have run because of earlier pieces.
     pub fn withdraw(&mut self, sequence: u32) -> Ran {
         match self.leave(sequence, false) {
             Some(open) if open.handed => Ran::Maybe,
@@ -330,15 +331,15 @@ impl Session {
         }
     }
 
-    /// Nobody waits for this request's outcome any more; if it comes, it is dropped.
+    /// Gives a request up; if its outcome comes, it is dropped.
     pub fn give_up(&mut self, sequence: u32) {
         self.leave(sequence, false);
     }
 
-    /// Takes in a frame from the broker.
+    /// Handles a frame from the broker.
     ///
     /// # Errors
-    /// The broker may not send this (now): the connection can't be trusted and must be closed.
+    /// The broker may not send this frame (now): close the connection, because it can't be trusted.
     pub fn receive(&mut self, frame: Frame) -> Result<Event, Error> {
         let kind = frame.kind();
         match (frame, self.phase) {
@@ -413,8 +414,8 @@ impl Session {
         }))
     }
 
-    /// The connection is gone: every request under way gets its outcome here, the error. If the
-    /// broker had said why it would close, that is the error, else `why`.
+    /// Ends all requests under way after the connection was lost; each gets this error as its
+    /// outcome. If the broker had said why it would close, that is the error, otherwise `why`.
     pub fn lost(&mut self, why: Error) -> (Error, Vec<Reply>) {
         self.phase = Phase::Closed;
         self.halves.clear();
@@ -438,7 +439,7 @@ impl Session {
     }
 }
 
-/// A deadline as the header carries it; never 0, which would mean none.
+/// A deadline in milliseconds for the header; never 0, because that would mean none.
 fn millis(span: Duration) -> u32 {
     let millis = span.as_nanos().div_ceil(1_000_000).clamp(1, u128::from(DEADLINE_MS_MAX));
     u32::try_from(millis).unwrap_or(u32::MAX)

@@ -1,5 +1,5 @@
-//! The socket of a connection: TCP, Unix, or TLS over TCP; made here, read and written here, each
-//! call once. Reads wait as their flags say, writes never. Not frames: `conn` cuts those.
+//! The socket of a connection: TCP, Unix, or TLS over TCP. Each call reads or writes once. Reads
+//! wait as their flags say, writes never. `conn` cuts the bytes into frames.
 
 use crate::address::Address;
 use crate::clock;
@@ -20,20 +20,20 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 use tls::session::Session;
 
-/// A silent TCP link to another machine is probed by the kernel after this many seconds …
+/// Seconds of silence after which the kernel probes a TCP link to another machine.
 const KEEPALIVE_IDLE_SECS: u32 = 1;
-/// … this many seconds apart …
+/// Seconds between two probes.
 const KEEPALIVE_INTERVAL_SECS: u32 = 1;
-/// … and given up after this many probes, so that a program which waits for nothing knows before it
-/// asks that the broker's machine is gone.
+/// Probes after which the kernel gives the link up, so that a program which waits for nothing still
+/// learns before its next request that the broker's machine is gone.
 const KEEPALIVE_PROBES: u32 = 2;
 
-/// Why there is no connection.
+/// Why no connection was made.
 #[derive(Debug)]
 pub(crate) enum ConnectError {
     /// Nobody answers there, or not in time.
     Io(io::Error),
-    /// Somebody answers, and the two sides can't agree on TLS; or a file for it is wrong.
+    /// Somebody answers, but the TLS handshake failed; or a file for TLS is wrong.
     Tls(String),
 }
 
@@ -45,27 +45,27 @@ impl From<io::Error> for ConnectError {
 
 /// The socket of a connection.
 pub(crate) enum Stream {
-    /// TCP.
+    /// TCP without TLS.
     Tcp(TcpStream),
-    /// Unix.
+    /// A Unix socket.
     Unix(UnixStream),
     /// TLS over TCP.
     Tls(Box<Tls>),
 }
 
-/// TLS over TCP.
+/// A TLS session and its socket.
 pub(crate) struct Tls {
     socket: TcpStream,
     session: Session,
-    /// Bytes of frames have come.
+    /// Whether bytes of frames have come.
     has_heard: bool,
 }
 
-/// The socket below a TLS session. The first read waits as the flags say, a further one not.
+/// The socket below a TLS session. The first read waits as the flags say, a further one does not.
 struct Wire {
     fd: RawFd,
     flags: MsgFlags,
-    /// A read gave something, or a signal ended it: the time is not simply over.
+    /// Whether a read returned something or was interrupted, so that the time is not simply over.
     is_stirred: bool,
 }
 
@@ -80,7 +80,7 @@ impl Read for Wire {
         let result = recv(self.fd, buffer, self.flags);
         self.flags = MsgFlags::MSG_DONTWAIT;
         self.is_stirred |= matches!(result, Ok(1..) | Err(Errno::EINTR));
-        // After a signal whoever waits looks at the clock first.
+        // After a signal the waiting code must look at the clock first.
         result.map_err(|e| if e == Errno::EINTR { ErrorKind::WouldBlock.into() } else { e.into() })
     }
 }
@@ -112,7 +112,7 @@ impl AsFd for Stream {
 }
 
 impl Stream {
-    /// Connects; with TLS the two sides have agreed when it is through.
+    /// Connects; with TLS it also finishes the handshake.
     pub(crate) fn dial(
         address: &Address,
         timeout: Duration,
@@ -138,7 +138,7 @@ impl Stream {
         })
     }
 
-    /// Reads once, waiting as the flags and the timeout say.
+    /// Reads once; waits as the flags and the timeout say.
     pub(crate) fn read(&mut self, space: &mut [u8], flags: MsgFlags) -> io::Result<usize> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(recv(self.as_fd().as_raw_fd(), space, flags)?),
@@ -147,7 +147,7 @@ impl Stream {
                 let read = tls.session.read_some(&mut wire, &mut [IoSliceMut::new(space)]);
                 tls.has_heard |= matches!(read, Ok(1..));
                 match read {
-                    // Part of a record, or a signal.
+                    // Part of a TLS record, or a signal.
                     Err(e) if e.kind() == ErrorKind::WouldBlock && wire.is_stirred => {
                         Err(ErrorKind::Interrupted.into())
                     }
@@ -157,7 +157,7 @@ impl Stream {
         }
     }
 
-    /// Writes once what the system takes now of two parts in a row.
+    /// Writes once what the system takes now of two buffers in a row.
     pub(crate) fn write(&mut self, first: &[u8], second: &[u8]) -> io::Result<usize> {
         if let Self::Tls(tls) = self {
             let mut wire = Wire::new(tls.socket.as_raw_fd(), SEND);
@@ -174,7 +174,7 @@ impl Stream {
         })
     }
 
-    /// Hands over what was written and has not left.
+    /// Writes what a TLS session has taken and not written yet.
     pub(crate) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
@@ -191,7 +191,7 @@ impl Stream {
         }
     }
 
-    /// What proofs on it are bound to; `None` = it has no TLS.
+    /// The channel binding for proofs on this connection; `None` = it has no TLS.
     pub(crate) fn channel(&self) -> Result<Option<Channel>, String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(None),
@@ -199,8 +199,8 @@ impl Stream {
         }
     }
 
-    /// Why TLS failed, if it did before anything else came: then the two sides never agreed. Later
-    /// it is a connection that broke.
+    /// Why TLS failed before anything else came, that is during the handshake. Later it is a
+    /// connection that broke.
     pub(crate) fn disagreement(&self) -> Option<String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
@@ -249,13 +249,13 @@ impl Drop for Tls {
     fn drop(&mut self) {
         if !self.session.has_unsent() {
             self.session.close();
-            // Whoever does not take it now sees a connection that broke.
+            // A peer that does not take it now sees a connection that broke.
             let _ = self.flush();
         }
     }
 }
 
-/// Where `HOST:PORT` is; the zone of an IPv6 address is the system's to know.
+/// The socket addresses of `HOST:PORT`; the system resolves the zone of an IPv6 address.
 fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
     match ParsedAddress::parse(host) {
         Ok(ParsedAddress::Tcp(HostPort { host, port: Some(port) })) => {
@@ -267,22 +267,22 @@ fn look_up(host: &str) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// The longest time to connect that is asked of the system.
+/// Longest timeout of a connect, in microseconds, that is passed to the system.
 const YEAR_MICROS: i64 = 366 * 86_400 * 1_000_000;
 
 fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
     let mut last = io::Error::new(ErrorKind::NotFound, "the name has no address");
     for address in look_up(host)? {
         match TcpStream::connect_timeout(&address, timeout) {
-            // While nobody listens on a port of the range that the kernel gives away, a connection
-            // to it can by chance be one with itself.
+            // If nobody listens on a port of the kernel's ephemeral range, a connection to it can
+            // by chance connect to itself (TCP simultaneous open).
             Ok(stream) if stream.local_addr().is_ok_and(|own| own == address) => {
                 last = ErrorKind::ConnectionRefused.into();
             }
             Ok(stream) => {
                 stream.set_nodelay(true)?;
                 if address.ip().to_canonical().is_loopback() {
-                    // No machine can be gone here; a process that ends closes its connections.
+                    // Both ends are on this machine: a process that ends closes its connections.
                     return Ok(stream);
                 }
                 setsockopt(&stream, sockopt::KeepAlive, &true)?;
@@ -300,10 +300,11 @@ fn dial_tcp(host: &str, timeout: Duration) -> io::Result<TcpStream> {
     Err(last)
 }
 
-/// Connects with a limit: a listener that takes nobody in and whose backlog is full would hold us.
+/// Connects with a time limit: a listener with a full backlog would make a plain connect wait.
 fn dial_unix(path: &std::path::Path, timeout: Duration) -> io::Result<UnixStream> {
     let fd = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
-    // No time is none; a time past a year is as good as any, and the largest ones are refused.
+    // Zero would mean no limit. A year is as good as more, and the system refuses the largest
+    // values.
     let micros = i64::try_from(timeout.as_micros()).unwrap_or(i64::MAX).clamp(1, YEAR_MICROS);
     setsockopt(&fd, sockopt::SendTimeout, &TimeVal::microseconds(micros))?;
     let address = UnixAddr::new(path)?;

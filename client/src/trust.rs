@@ -1,5 +1,5 @@
-//! With which files a `tls://` address is checked, and what is shown there if it is asked for: said
-//! by the program, else by the environment. Not the checking: `tls` and rustls do that.
+//! The files for a `tls://` address: CAs to check the broker, and a certificate to show. The
+//! program names them, or the environment does. `tls` and rustls do the checks.
 
 use protocol::limits::{CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE};
 use std::path::PathBuf;
@@ -8,16 +8,16 @@ use tls::setup::{Caller, CallerFiles, Pair};
 /// The files of one side that connects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
-    /// PEM file of the CAs that sign brokers' certificates. The system's own list is one such file.
+    /// PEM file of the CAs that sign brokers' certificates, for example the system's own bundle.
     pub ca: Option<PathBuf>,
-    /// PEM file of the certificate to show, where the broker wants one.
+    /// PEM file of the certificate to show, if the broker wants one.
     pub cert: Option<PathBuf>,
     /// PEM file of its key, which nobody else may be able to read.
     pub key: Option<PathBuf>,
 }
 
 impl Trust {
-    /// As the environment says: `ISECT_CA`, `ISECT_CERT` and `ISECT_KEY`.
+    /// The files that `ISECT_CA`, `ISECT_CERT` and `ISECT_KEY` name.
     pub fn from_env() -> Self {
         let file = |name| {
             let path = std::env::var_os(name).filter(|value| !value.is_empty());
@@ -26,11 +26,11 @@ impl Trust {
         Self { ca: file(CA_VARIABLE), cert: file(CERT_VARIABLE), key: file(KEY_VARIABLE) }
     }
 
-    /// These files, and where one is not said the environment's.
+    /// These files; the environment's for those that are not named.
     #[must_use]
     pub fn or_env(self) -> Self {
         let env = Self::from_env();
-        // A certificate and its key come from the same place.
+        // A certificate and its key always come from the same place.
         let (cert, key) = match (self.cert, self.key) {
             (None, None) => (env.cert, env.key),
             said => said,

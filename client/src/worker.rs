@@ -1,6 +1,6 @@
-//! The side that answers: log in, take requests one by one, answer each. Blocking, one request at
-//! a time; when the broker is gone for a while, this side comes back by itself and the program only
-//! sees a longer wait. Not the decision to live or die: the broker's `end` and execd make that.
+//! The worker: log in, take requests one by one, answer each. It is blocking and has one request at
+//! a time. If the broker is gone for a while, it connects again by itself, and the program only
+//! sees a longer wait. The broker's `end` and execd decide when it ends.
 
 use crate::clock;
 use crate::conn::{Conn, Lost, Wait, WriteFault};
@@ -32,30 +32,30 @@ mod request;
 /// Most bytes of an answer to `status`.
 const STATUS_BYTES_MAX: usize = 64 * 1024;
 
-/// How many transactions that ended before their last piece came are remembered.
+/// Most transactions that are remembered because they ended before their last piece came.
 const CUT_SHORT_MAX: usize = 1024;
 
 /// The code of the failure that frees a worker whose client never finished its request.
 const GAVE_UP: i16 = 1;
-/// See [`GAVE_UP`].
+/// The text of that failure.
 const GAVE_UP_TEXT: &[u8] = b"nobody waits for the answer any more";
 
 /// The request that is being answered.
 struct Current {
     head: Header,
     until: Option<Instant>,
-    /// The client's last frame had `more`.
+    /// Whether the client's last frame had `more`.
     client_more: bool,
-    /// Our last frame had `more`.
+    /// Whether the last frame of this side had `more`.
     worker_more: bool,
-    /// One of our frames had `more`, so the client may have said something that crosses our end.
+    /// Whether any frame of this side had `more`; then a frame of the client may cross the end.
     was_open: bool,
 }
 
 type StatusHandler = Box<dyn FnMut() -> String + Send>;
 type ReinitHandler = Box<dyn FnMut() + Send>;
 
-/// A worker that is known to the broker.
+/// A worker that has logged in.
 pub struct Worker {
     options: WorkerOptions,
     limits: WorkerLoginOk,
@@ -63,7 +63,7 @@ pub struct Worker {
     lost_at: Option<(Instant, Error)>,
     held: VecDeque<Request>,
     current: Option<Current>,
-    /// Transactions that ended here before their client had sent all: the rest is dropped.
+    /// Transactions that ended here before their client had sent all: further pieces are dropped.
     cut_short: VecDeque<u64>,
     over: Option<Error>,
     ended: bool,
@@ -84,15 +84,15 @@ impl fmt::Debug for Worker {
 }
 
 impl Worker {
-    /// Connects as the arguments and the environment of this program say: what execd starts begins
-    /// with this call. The application's own arguments are [`own_args`].
+    /// Connects as the arguments and the environment of this program say. A program that execd
+    /// starts begins with this call. [`own_args`] has the application's own arguments.
     ///
-    /// The secret in `ISECT_WORKER_SECRET` stays in the environment of the process; a worker
-    /// that starts programs of its own takes it away from them (as `isdpipe` does). Without that
-    /// secret the program started itself, and a token that the environment names is proved.
+    /// The secret in `ISECT_WORKER_SECRET` stays in the environment of the process; a worker that
+    /// starts programs removes it from their environment (as `isdpipe` does). Without that secret
+    /// the program started itself, and it proves the token that the environment names.
     ///
     /// # Errors
-    /// The program was not started as a worker, nobody answers, or the login is refused.
+    /// The program was not started as a worker, nobody answers, or the broker refuses the login.
     #[expect(clippy::disallowed_methods, reason = "the secret comes by the environment alone")]
     pub fn connect_from_args() -> Result<Self, Error> {
         let secret = std::env::var(WORKER_SECRET_VARIABLE).unwrap_or_default();
@@ -107,7 +107,7 @@ impl Worker {
     /// Connects and logs in.
     ///
     /// # Errors
-    /// Nobody answers, or the login is refused.
+    /// Nobody answers, or the broker refuses the login.
     pub fn connect(options: WorkerOptions) -> Result<Self, Error> {
         let limits = WorkerLoginOk {
             worker: options.worker,
@@ -137,55 +137,53 @@ impl Worker {
         Ok(worker)
     }
 
-    /// This worker's id.
+    /// The id of this worker; the broker assigns it to a self-started one.
     pub fn id(&self) -> WorkerId {
         self.limits.worker
     }
 
-    /// The service it answers for.
+    /// The service that this worker answers for.
     pub fn service(&self) -> &ServiceName {
         &self.options.service
     }
 
-    /// Most bytes in one frame.
+    /// Most bytes in the body of one frame.
     pub fn body_bytes_max(&self) -> usize {
         usize::try_from(self.limits.body_bytes_max).unwrap_or(usize::MAX).max(1)
     }
 
-    /// Called when the operator asks how this worker is (`send … status`); what it returns is
-    /// shown.
+    /// Sets the handler for the operator's `send … status`; its text is the answer.
     pub fn on_status(&mut self, handler: impl FnMut() -> String + Send + 'static) {
         self.on_status = Some(Box::new(handler));
     }
 
-    /// Called when the operator wants the configuration read again (`send … reinit`). Never in the
-    /// middle of a request, unless that waits for a further piece.
+    /// Sets the handler for the operator's `send … reinit`: read the configuration again. It is
+    /// never called in the middle of a request, unless that waits for a further piece.
     pub fn on_reinit(&mut self, handler: impl FnMut() + Send + 'static) {
         self.on_reinit = Some(Box::new(handler));
     }
 
-    /// Why nobody waits for the present request's answer any more, as far as this side has heard:
-    /// its client or its connection is gone, or its time is over. The final answer is owed all the
-    /// same (if it is not given, [`Worker::next`] gives one), but it leaves as a failure: a success
-    /// over half a request must not reach anybody.
+    /// Why nobody waits for the answer to the present request any more, as far as this side knows:
+    /// its client or its connection is gone, or its time is over. A final answer must be given all
+    /// the same ([`Worker::next`] gives one if the program does not). It is sent as a failure,
+    /// because nobody must take half an answer for a success.
     pub fn over(&self) -> Option<&Error> {
         self.over.as_ref()
     }
 
-    /// Listens, without waiting, whether the present request is over ([`Worker::over`] says why). A
-    /// program that streams a long answer asks this now and then, to stop when nobody reads it.
+    /// Checks, without waiting, whether the present request is over ([`Worker::over`] says why). A
+    /// program that streams a long answer calls this now and then, to stop when nobody reads it.
     pub fn is_over(&mut self) -> bool {
         while self.over.is_none() && self.conn.is_some() && self.take_in(Wait::Not) {}
         self.over.is_some()
     }
 
     /// Waits for the next request; `None` = the broker asks this worker to end. If the broker is
-    /// lost, it is looked for again as long as it allowed at login.
+    /// lost, it tries to connect again for as long as the login allowed.
     ///
     /// # Errors
-    /// The request before has not been answered; or the broker refuses this worker, does not come
-    /// back in time, or speaks something else: then the program should end, and execd starts it
-    /// anew.
+    /// The request before was not answered. Or the broker refuses this worker, does not come back
+    /// in time, or sends something invalid: then the program should end, and execd starts it again.
     #[expect(clippy::should_implement_trait, reason = "an iterator could not give errors with `?`")]
     pub fn next(&mut self) -> Result<Option<Request>, Error> {
         if let Some(current) = &self.current {
@@ -231,7 +229,8 @@ impl Worker {
     /// `more` and no conversation is open, or the request is over ([`Worker::over`] says why).
     ///
     /// # Errors
-    /// None at present; what ends the connection ends the request, and is told by [`Worker::next`].
+    /// None at present. The end of the connection ends the request, and [`Worker::next`] reports
+    /// it.
     pub fn next_piece(&mut self) -> Result<Option<Request>, Error> {
         loop {
             if self.over.is_some() {
@@ -258,9 +257,8 @@ impl Worker {
         }
     }
 
-    /// Answers the present request and ends it. An answer larger than one frame may be leaves in
-    /// pieces. If the connection broke meanwhile, the answer is dropped: nobody can take it any
-    /// more.
+    /// Answers the present request and ends it. An answer of more than one frame is sent in pieces.
+    /// If the connection broke meanwhile, the answer is dropped, because nobody can take it.
     ///
     /// # Errors
     /// There is no request to answer.
@@ -275,8 +273,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Sends a piece of the answer; more will follow. In a conversation the client's next frame is
-    /// then taken with [`Worker::next_piece`].
+    /// Sends a piece of the answer; more must follow. In a conversation [`Worker::next_piece`] then
+    /// returns the client's next frame.
     ///
     /// # Errors
     /// There is no request to answer.
@@ -291,8 +289,8 @@ impl Worker {
         Ok(())
     }
 
-    /// Answers the present request with an error of the application's own: `code` is above 0, the
-    /// client gets it and the text as they are.
+    /// Answers the present request with an error of the application. `code` is above 0; the client
+    /// gets it and the text unchanged.
     ///
     /// # Errors
     /// There is no request to answer, or the code is not above 0.
@@ -308,8 +306,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Ends in order: no further request is taken, a present one is reported as failed by the
-    /// broker.
+    /// Ends in order: it takes no further request, and the broker reports a present one as failed.
     pub fn logout(mut self) {
         if let Some(conn) = &mut self.conn {
             // If it can't be written, the closing socket says the same.
@@ -330,8 +327,8 @@ impl Worker {
         };
         let (mut body, mut error) = (body, error);
         if self.over.is_some() {
-            // Whoever still hears it must not take half a request for a whole one, or the pieces of
-            // an answer that was given up for an answer.
+            // A client that still listens must not take half a request for a whole one, or the
+            // pieces of an abandoned answer for an answer.
             if more {
                 return;
             }
@@ -365,7 +362,7 @@ impl Worker {
         Frame::data(head, body)
     }
 
-    /// The present request is done with.
+    /// Removes the present request.
     fn finish(&mut self) {
         let Some(current) = self.current.take() else { return };
         if current.client_more || current.was_open {
@@ -380,7 +377,7 @@ impl Worker {
         if let Some(conn) = &mut self.conn
             && let Err(WriteFault::Broken(lost)) = conn.write(frame, None)
         {
-            // What the broker sent before it closed still counts: perhaps an `end`.
+            // What the broker sent before it closed still counts, for example an `end`.
             conn.read_ahead();
             while let Ok(Some(frame)) = conn.next(Wait::Not) {
                 match frame {
@@ -396,7 +393,7 @@ impl Worker {
         }
     }
 
-    /// Reads one frame and acts on it; `false` = none came in time.
+    /// Reads one frame and handles it; `false` = none came in time.
     fn take_in(&mut self, wait: Wait) -> bool {
         let Some(conn) = &mut self.conn else {
             return true;
@@ -460,9 +457,9 @@ impl Worker {
         }
     }
 
-    /// An error frame: nobody waits for a request any more, or the connection will be closed. A
-    /// request still needs its final answer then, which is dropped at the broker but frees this
-    /// worker there.
+    /// Handles an error frame: nobody waits for a request any more, or the broker will close the
+    /// connection. The request still needs a final answer, which the broker drops, but which frees
+    /// this worker there.
     fn failed(&mut self, head: &Header, error: Error) {
         let which = head.transaction;
         if which == 0 {
@@ -502,7 +499,7 @@ impl Worker {
         }
     }
 
-    /// The present request went down with its connection.
+    /// Marks the present request as over, because its connection broke.
     fn set_over(&mut self, error: &Error) {
         if self.current.take().is_some() {
             self.over = Some(error.clone());

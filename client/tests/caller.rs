@@ -1,4 +1,4 @@
-//! The caller against a broker that misbehaves as told, over real sockets.
+//! Tests of the caller against a broker that misbehaves as told, over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(clippy::disallowed_methods, reason = "tests need clocks of their own")]
 
@@ -374,7 +374,7 @@ fn both_write(broker: FakeBroker) {
     const PIECES: usize = 24;
     const SIZE: usize = 1 << 20;
     let (mut caller, thread) = at(broker, options(), login_ok(), |_, mut peer| {
-        // Echoes each piece before it reads the next: without reading ahead this stands still.
+        // Echoes each piece before it reads the next; without reading ahead this would block.
         for _ in 0..PIECES {
             let (head, body) = peer.data();
             let back = Header { sequence: head.sequence, more: head.more, ..Header::default() };
@@ -443,7 +443,7 @@ fn told_why(broker: FakeBroker) {
         peer.error(Header::default(), ErrorCode::ClientDeleted, "deleted by the operator");
     });
     thread.join().unwrap();
-    // The peer is closed; whether the write or the read notices it is the kernel's affair.
+    // The peer is closed; whether the write or the read notices it depends on the kernel.
     let sent = caller.send("x", &Send::default()).and_then(|_| caller.recv(soon()));
     let error = match sent {
         Err(error) => error,
@@ -501,7 +501,7 @@ fn only_what_is_idempotent_is_asked_again_by_itself() {
 fn what_may_have_run_before_it_was_asked_again_is_never_said_not_to_have_run() {
     let options = Options { reconnect: true, ..options() };
     let (mut caller, thread) = with_options(options, login_ok(), |broker, mut peer| {
-        // A worker may have it now.
+        // A worker may have the request by now.
         peer.data();
         drop(peer);
         let mut peer = broker.client();

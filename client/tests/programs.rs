@@ -1,4 +1,4 @@
-//! The sample workers as real processes, against a broker that does what the test says.
+//! Tests of the sample workers as real processes, against a played broker.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 #![allow(clippy::disallowed_methods, reason = "tests start programs and need clocks of their own")]
 
@@ -23,7 +23,7 @@ const EAT: &str = env!("CARGO_BIN_EXE_isdeat");
 const CRASH: &str = env!("CARGO_BIN_EXE_isdcrash");
 const PIPE: &str = env!("CARGO_BIN_EXE_isdpipe");
 
-/// A process that does not outlive its test.
+/// A process that is killed when its test ends.
 struct Program(Child);
 
 impl Drop for Program {
@@ -44,7 +44,7 @@ impl Program {
         Self(child.unwrap())
     }
 
-    /// As execd starts it, up to its login.
+    /// Starts the program as execd does, and waits for its login.
     fn start(broker: &FakeBroker, program: &str, own: &[&str]) -> (Self, Peer) {
         Self::start_with(broker, program, own, worker_login_ok())
     }
@@ -74,14 +74,14 @@ impl Program {
         status.unwrap()
     }
 
-    /// Its stderr, once it has ended.
+    /// The whole stderr, once the process has ended.
     fn stderr(&mut self) -> String {
         let mut text = String::new();
         self.0.stderr.take().unwrap().read_to_string(&mut text).unwrap();
         text
     }
 
-    /// Asks it to end and waits for that.
+    /// Asks the process to end and waits for that.
     fn finish(mut self, mut peer: Peer) {
         peer.send(Frame::End);
         assert_eq!(self.ends().code(), Some(0), "{}", self.stderr());
@@ -276,7 +276,7 @@ fn pipe_makes_any_program_a_worker() {
     assert!(!text.contains("s3cret"), "the secret is nobody else's");
     process.finish(peer);
 
-    // Arguments are words, not a shell's line.
+    // Arguments are passed on as they are; no shell reads them.
     let (process, mut peer) = Program::start(&broker, PIPE, &["echo", "$HOME; ls *", ""]);
     assert_eq!(pipe(&mut peer, ""), "$HOME; ls * \n");
     process.finish(peer);
@@ -335,7 +335,7 @@ fn pipe_feeds_and_reads_at_the_same_time() {
     assert!(frames >= 2, "more than a frame may hold leaves in pieces");
     process.finish(peer);
 
-    // A program that stops reading early.
+    // The program stops reading early.
     let (process, mut peer) = Program::start(&broker, PIPE, &["head", "-c", "3"]);
     peer.request(1, vec![b'x'; 1 << 20], true);
     peer.request(1, vec![b'y'; 1 << 20], false);
@@ -363,12 +363,12 @@ fn pipe_ends_what_is_late_with_all_its_children() {
     }
     process.finish(peer);
 
-    // One that writes without end, and one that left a child with its stdout behind.
+    // The program writes without end, or leaves a child that has its stdout.
     let (process, mut peer) = Program::start(&broker, PIPE, &["yes"]);
     let head = Header { transaction: 1, deadline_ms: 200, ..Header::default() };
     peer.send(Frame::data(head, Bytes::new()));
     while peer.data().0.more != 0 {}
-    // The same for a client that is gone.
+    // The same when the client is gone.
     peer.request(2, "", false);
     while peer.data().0.transaction != 2 {}
     peer.error(Header { transaction: 2, ..Header::default() }, ErrorCode::Deadline, "gone");

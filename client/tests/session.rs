@@ -1,4 +1,4 @@
-//! The pure session: what a client may send and expect next.
+//! Tests of the pure session: what a client may send, and what it may expect next.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 use bytes::Bytes;
@@ -142,14 +142,15 @@ fn a_half_request_that_the_broker_ended_is_ended_here_too_and_no_other() {
     let mut session = open();
     let more = Send { more: true, ..Send::default() };
     assert!(session.finish_half().is_none());
-    // The outcome comes before the last piece: an error, an early answer, one that was given up.
+    // The outcome comes before the last piece: an error, an early answer, or a request given up.
     let failed = ask(&mut session, &more);
     session.receive(error(failed, ErrorCode::Deadline)).unwrap();
     let early = ask(&mut session, &more);
     session.receive(data(early, 0, 0)).unwrap();
     let given_up = ask(&mut session, &more);
     session.give_up(given_up);
-    // These are not half: whole, whole at last, never handed over, in a turn of the worker's.
+    // These requests are not incomplete: sent at once, completed later, never handed over, or
+    // waiting for the worker's turn.
     let whole = ask(&mut session, &Send::default());
     session.receive(error(whole, ErrorCode::Deadline)).unwrap();
     let pieces = ask(&mut session, &more);
@@ -172,7 +173,7 @@ fn a_half_request_that_the_broker_ended_is_ended_here_too_and_no_other() {
     };
     let expected = BTreeMap::from([(failed, (0, 0, 0)), (early, (0, 0, 0))]);
     assert_eq!(take(&mut session), expected);
-    // The broker still has it: an empty last piece now would make half a request a whole one.
+    // The broker still has the request: an empty last piece now would complete it.
     session.receive(error(given_up, ErrorCode::Deadline)).unwrap();
     assert!(take(&mut session).contains_key(&given_up));
     session.lost(Error::new(ErrorCode::BrokerLost, "text"));
@@ -276,7 +277,7 @@ fn pings_are_answered_in_every_state_and_other_kinds_are_not_taken() {
 }
 
 /// Any order of sending, giving up, answers and errors: each request has at most one final outcome,
-/// and exactly one by the time the connection is gone, unless it was given up.
+/// and exactly one by the end of the connection, unless it was given up.
 #[test]
 fn every_request_has_exactly_one_outcome() {
     for seed in 0..200u64 {

@@ -1,5 +1,5 @@
-//! Logging in with a token, against a broker of the test: what leaves, who is trusted. Not how a
-//! real broker judges it: the tests of the whole do that.
+//! Tests of logging in with a token, against a played broker: what is sent, and which broker is
+//! trusted. `tests/` has the tests with a real broker.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
@@ -31,7 +31,7 @@ fn echo() -> ServiceName {
     ServiceName::new("echo").unwrap()
 }
 
-/// What a broker knows of that token.
+/// The token list of a broker that knows this token.
 fn list() -> TokenList {
     let name = TokenName::new("shop").unwrap();
     let token = auth::token::Token::parse(&format!("shop.{SECRET}")).unwrap();
@@ -39,7 +39,7 @@ fn list() -> TokenList {
     TokenList::parse(&with_line("", &name, &entry).unwrap()).unwrap()
 }
 
-/// Challenges and checks the proof; the signature.
+/// Sends a challenge and checks the proof; returns the signature.
 fn check_proof(peer: &mut Peer, role: Role, claim: &Claim) -> String {
     let list = list();
     let challenge = list.challenge(claim).unwrap();

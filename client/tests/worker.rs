@@ -1,4 +1,4 @@
-//! The worker side against a broker that misbehaves as told, over real sockets.
+//! Tests of the worker against a broker that misbehaves as told, over real sockets.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
 
 mod common;
@@ -22,7 +22,7 @@ fn options(address: Address) -> WorkerOptions {
     WorkerOptions { worker: WorkerId(3), secret: "s3cret".into(), ..base }
 }
 
-/// A worker in a thread of its own, and the broker's end of its connection.
+/// A worker on its own thread, and the broker's end of its connection.
 fn with_worker(
     broker: &FakeBroker,
     ok: WorkerLoginOk,
@@ -188,7 +188,7 @@ fn after_a_loss_it_logs_in_again_and_drops_the_old_answer() {
     peer.send(Frame::WorkerLoginOk(worker_login_ok()));
     peer.request(2, "b again", false);
     assert_eq!(answered(&mut peer, 2), "b again");
-    // A restart during which connections are taken and dropped, or refused for now.
+    // During the restart, connections are accepted and dropped, or refused for a while.
     drop(peer);
     drop(broker.accept());
     let mut peer = broker.accept();
@@ -373,10 +373,10 @@ fn a_request_that_nobody_waits_for_is_ended_and_frees_the_worker() {
         peer.error(head, ErrorCode::Deadline, "its client is gone");
         let (head, _) = peer.data();
         assert_eq!((head.transaction, head.more), (transaction, 0));
-        // What the program does not end, the library does; and what it ends is no success.
+        // The library ends what the program does not end, and as a failure.
         assert_eq!(head.error, 1);
     }
-    // One that the worker had not begun: held while a conversation went on.
+    // A request that the worker had not begun: it was held while a conversation went on.
     peer.request(4, "never finished", true);
     peer.request(5, "held", true);
     peer.request(6, "last", false);
@@ -398,7 +398,7 @@ fn half_a_request_is_never_answered_with_success() {
             while more {
                 more = worker.next_piece()?.is_some_and(|piece| piece.more());
             }
-            // As `isdeat` does: it did not look why there was no further piece.
+            // Like `isdeat`, it did not check why there was no further piece.
             worker.reply_piece("all of it ")?;
             worker.reply("is eaten")?;
         }
@@ -406,7 +406,7 @@ fn half_a_request_is_never_answered_with_success() {
     });
     let deadline_ms = 50;
     let head = Header { sequence: 1, transaction: 9, reply: 1, more: 1, ..Header::default() };
-    // The broker's own clock has not come to the deadline yet, or its word is on the way.
+    // By the broker's own clock the deadline has not passed yet, or its error is on the way.
     peer.send(Frame::data(Header { deadline_ms, ..head }, Bytes::from_static(b"half of it")));
     let (head, body) = peer.data();
     assert_eq!((head.transaction, head.more, head.error), (9, 0, 1), "{body:?}");

@@ -1,4 +1,4 @@
-//! The command line of isdexecd. Not what the options do: `execd::os::options` says that.
+//! The command line of isdexecd. The doc comments of the options are the text of `--help`.
 
 use clap::{Parser, ValueEnum};
 use execd::engine::limits::{CHILDREN_CAP, Limits};
@@ -131,7 +131,7 @@ enum LogFormat {
 }
 
 impl Cli {
-    /// Begins to log to stderr, which never stops the loop.
+    /// Starts logging to stderr through a thread, so that the loop never waits for a reader.
     pub(crate) fn start_log(&self) -> Stderr {
         let level = match self.log {
             LogLevel::Error => Level::ERROR,
@@ -158,7 +158,7 @@ impl Cli {
         stderr
     }
 
-    /// The options for the library.
+    /// The options in the form that the library takes.
     pub(crate) fn options(self) -> Result<Options, String> {
         if self.children == 0 || self.children > CHILDREN_CAP {
             return Err(format!("--children {} is not within 1 to {CHILDREN_CAP}", self.children));
@@ -228,16 +228,16 @@ fn umask(text: &str) -> Result<u32, String> {
     })
 }
 
-/// The same file wherever the process is at a reload.
+/// Makes a path absolute, so that a reload reads the same file from any working directory.
 fn absolute(path: PathBuf) -> PathBuf {
     std::path::absolute(&path).unwrap_or(path)
 }
 
-/// Where the workers are written down unless told: the same place each time for the same address.
+/// The state directory unless `--state` names one: always the same for the same address.
 fn default_state(listen: &Listen) -> Option<PathBuf> {
     match listen {
         Listen::Unix(path) => {
-            // A directory that does not exist is for the listener to complain about.
+            // The listener reports a directory that does not exist.
             std::path::absolute(path).ok()?.parent().filter(|parent| parent.is_dir())?;
             let mut name = path.clone().into_os_string();
             name.push(".state");

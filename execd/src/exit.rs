@@ -1,14 +1,13 @@
-//! One exit status for each way to end, for init systems and scripts. Not the texts: those belong
-//! to the error that leads here.
+//! One exit status for each way to end, for init systems and scripts.
 
-/// How the program ends.
+/// How the program ended; [`status`](Self::status) is the number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Everything was ended in order.
+    /// Everything ended in order.
     Done,
-    /// The command line makes no sense.
+    /// The command line is not valid.
     Usage,
-    /// The address can't be listened on.
+    /// execd can't listen at the address.
     Listen,
     /// The state directory can't be used.
     State,
@@ -16,12 +15,12 @@ pub enum Exit {
     InUse,
     /// The ports file or the ready line can't be written.
     Report,
-    /// The kernel refused something without which there is no going on (poll, signalfd).
+    /// The kernel refused something that execd can't do without (poll, signalfd).
     Kernel,
 }
 
 impl Exit {
-    /// The status for `exit`.
+    /// The number for `exit`.
     pub const fn status(self) -> u8 {
         match self {
             Self::Done => 0,

@@ -5,11 +5,11 @@
 //! | [`engine`] | PURE: which process is in which state, who is told what, what is due when |
 //! | [`os`] | sockets, signals, fork, wait; the only module with nix and `unsafe` (feature `os`) |
 //! | [`exit`] | one exit status for each way to end |
-//! | `log_time` | the time in a line of the log (feature `os`) |
+//! | `log_time` | the time at the beginning of a log line (feature `os`) |
 //!
-//! Absences: no restart policy (the broker decides what runs), no shell, no configuration file; no
-//! thread but the one that writes the log. The engine never names `os`; `os` feeds it inputs and
-//! carries out its actions.
+//! execd has no restart policy (the broker decides what runs), no shell and no configuration file;
+//! its only threads write the log and the state directory. The engine never names `os`; `os` feeds
+//! it inputs and carries out its actions.
 
 pub mod engine;
 pub mod exit;

@@ -1,12 +1,12 @@
-//! The time in a line of the log, for isectd and execd alike: local time with its offset for
-//! people, as `listevents` shows it. JSON logs have UTC, which is what tracing writes by itself.
+//! The time of a log line, for isectd and execd: local time with its offset, as `listevents` shows
+//! it. JSON logs have UTC, which tracing writes by itself.
 
 use jiff::ZonedDateTime;
 use std::fmt;
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::FormatTime;
 
-/// `2026-01-31T23:59:59.123456+01:00`.
+/// Formats the time as `2026-01-31T23:59:59.123456+01:00`.
 #[derive(Clone, Copy, Debug)]
 pub struct LocalTime;
 

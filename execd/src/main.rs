@@ -1,5 +1,5 @@
-//! isdexecd: an execd that runs by itself, one per host. The one built into isectd calls the same
-//! library.
+//! The program isdexecd: an execd that runs by itself, one for each host. The execd built into
+//! isectd uses the same library.
 
 mod cli;
 
@@ -17,7 +17,7 @@ fn main() -> ExitCode {
             last_words(error.to_string().trim_end());
             return ExitCode::from(Exit::Usage.status());
         }
-        // Help and version.
+        // These print `--help` and `--version`, too.
         Err(error) => error.exit(),
     };
     let log = cli.start_log();
@@ -29,7 +29,7 @@ fn main() -> ExitCode {
     match ended {
         Ok(()) => ExitCode::from(Exit::Done.status()),
         Err((exit, text)) => {
-            // Not through the log, whose level may hide it.
+            // Written directly, because the log's level may hide it.
             last_words(&format!("isdexecd: {text}"));
             ExitCode::from(exit.status())
         }

@@ -1,6 +1,6 @@
-//! The execd that a broker brings along, as a real process: its own session, the ready line, the
-//! end with its broker. This file is its own harness, because the role is played by this very
-//! program, which must not have other threads when it begins.
+//! Tests of the built-in execd of a broker as a real process: its own session, the ready line, the
+//! end with its broker. This file has its own harness, because this program itself plays the execd,
+//! which must not have other threads when it begins.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "it is its own test harness")]
 #![allow(clippy::disallowed_methods, reason = "it starts itself in its role")]
@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use tempfile::TempDir;
 
-/// A test and its name.
+/// The name and the function of a test.
 type Case = (&'static str, fn());
 
 const CASES: &[Case] = &[
@@ -42,7 +42,7 @@ fn main() -> ExitCode {
         }
         return ExitCode::SUCCESS;
     }
-    // A name that selects, as with other test programs; options are not for us.
+    // A name that selects tests, as with other test programs; options are ignored.
     let wanted = args.iter().skip(1).find(|arg| !arg.starts_with('-'));
     for (name, case) in CASES {
         if wanted.is_none_or(|wanted| name.contains(wanted.as_str())) {
@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What isectd does in the role of its execd.
+/// Plays isectd when it starts its execd.
 fn role(args: &[String]) -> ExitCode {
     let listen = if args[0] == "stdin" {
         Listen::Fd(std::io::stdin().as_fd().try_clone_to_owned().unwrap())
@@ -164,7 +164,7 @@ fn outlives() {
     assert_eq!(broker.list(), [(1, pid)]);
     broker.started(2, &program, &[]);
     drop(broker);
-    // Longer than its patience without children; one is there, so it stays.
+    // This is longer than it waits without children; one child is there, so it stays.
     common::until("the other child ended", || {
         let mut broker = execd.broker();
         (broker.list() == [(1, pid)]).then_some(())

@@ -1,5 +1,5 @@
-//! Children of a real isdexecd: start, output, end, stop, groups. Not programs that can't be
-//! started (`refusals`), not connections (`links`).
+//! Tests of children of a real isdexecd: start, output, end, stop, groups. `refusals` has programs
+//! that can't be started, `links` the connections.
 
 mod common;
 
@@ -50,7 +50,7 @@ fn a_child_stands_alone_with_a_clean_environment_and_no_descriptors() {
     assert!(lines.contains(&"TEST_PASS=passed") && lines.iter().any(|l| l.starts_with("PATH=")));
     assert!(!lines.iter().any(|line| line.contains("TEST_LEAK")), "{lines:?}");
     assert!(lines.contains(&"/usr") && lines.contains(&"0022") && lines.contains(&"no-input"));
-    // The shell itself has its script open; nothing else.
+    // Only the shell's own script is open.
     let fds = lines.iter().filter(|line| line.parse::<u32>().is_ok_and(|fd| fd < 1000 && fd > 2));
     let fds: Vec<&&str> = fds.filter(|fd| **fd != "0022").collect();
     assert!(fds.len() <= 1, "{fds:?}");
@@ -61,7 +61,7 @@ fn a_child_stands_alone_with_a_clean_environment_and_no_descriptors() {
     for name in ["SigBlk", "SigIgn"] {
         let line = lines.iter().find(|line| line.starts_with(name)).unwrap();
         let set = u64::from_str_radix(line.rsplit_once('\t').unwrap().1, 16).unwrap();
-        // The C library keeps 32 and 33 for itself; what it does with them is not ours.
+        // The C library keeps 32 and 33 for itself.
         assert_eq!(set & !(0b11 << 31), 0, "{line}");
     }
     let command_line = lines.iter().find(|line| line.starts_with("/bin/sh ")).unwrap();
@@ -91,7 +91,7 @@ fn a_killed_program_is_reported_with_its_signal() {
         let (exited, _) = broker.exited();
         assert_eq!((exited.pid, exited.ending), (pid, Ending::Signal(signal as i32)));
     }
-    // A signal that has no name.
+    // A signal without a name.
     broker.started(4, "/bin/sleep", &["1000"]);
     let signal = ExecSignal { worker: WorkerId(4), run: RunId(4), signal: 40 };
     broker.send(Frame::ExecSignal(signal));

@@ -1,5 +1,5 @@
-//! What a worker leaves behind on purpose: processes that leave its group and session and lose
-//! their parent. A real isdexecd takes them in and ends them with their worker, whatever they did.
+//! Tests of processes that leave their worker's group and session and lose their parent. A real
+//! isdexecd takes them in and ends them with their worker.
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
 mod common;
@@ -12,8 +12,8 @@ use protocol::frame::Frame;
 use std::fs;
 use std::process::Command;
 
-/// A shell line that makes `command` a daemon of the old school: a session of its own, its parent
-/// gone. The daemon's id is written.
+/// A shell line that makes `command` a classic daemon: it has its own session and lost its parent.
+/// It prints the daemon's process id.
 fn daemon(command: &str) -> String {
     format!("(setsid sh -c 'echo $$; exec {command}' </dev/null &)")
 }
@@ -29,7 +29,7 @@ fn a_daemon_lives_as_long_as_its_worker_and_not_longer() {
     let mut broker = execd.broker("b");
     broker.started(1, &program, &[]);
     let left = pid(&broker.line());
-    // The end of another worker is none of its business.
+    // The end of another worker changes nothing.
     broker.started(2, "/bin/true", &[]);
     assert_eq!(broker.exited().0.ending, Ending::Exit(0));
     assert!(is_running(left));
@@ -61,7 +61,7 @@ fn who_wipes_its_environment_is_ended_all_the_same() {
     let (exited, lines) = broker.exited();
     assert_eq!(exited.ending, Ending::Exit(3));
     let line = lines.first().and_then(|line| line.strip_prefix("stdout 0 "));
-    // It may have been ended before it could say who it is.
+    // It may have been ended before it could print its id.
     line.into_iter().for_each(|line| wait_gone(pid(line)));
 }
 
@@ -77,11 +77,11 @@ fn nothing_is_left_when_execd_ends() {
     broker.exited();
     drop(broker);
     assert_eq!(execd.wait().code(), Some(0));
-    // Gone before execd, not some time after it.
+    // It is gone before execd ends, not some time after.
     assert!(!is_running(left));
 }
 
-/// A script may start other things before it becomes execd: those are not its workers'.
+/// A script may start processes before it becomes execd; they don't belong to its workers.
 #[test]
 fn what_execd_was_started_with_is_left_alone() {
     let home = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! A disk that does not answer: a file system that is frozen, on which every write waits. Only root
-//! can make one.
+//! Tests with a disk that does not answer: a frozen file system, on which every write waits. Only
+//! root can make one.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use tempfile::TempDir;
 
-/// A file system of its own, in a file; gone with this.
+/// A file system in a file, removed on drop.
 struct Disk {
     place: TempDir,
 }
@@ -24,7 +24,7 @@ fn run(words: &[&str]) -> bool {
 }
 
 impl Disk {
-    /// None where the system has no means for it.
+    /// Makes one; `None` where the system can't.
     #[allow(clippy::print_stderr, reason = "a test that tries less than it could says so")]
     fn make() -> Option<Self> {
         let place = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ fn a_state_directory_whose_disk_does_not_answer_keeps_nobody_waiting() {
         broker.exited();
         assert_eq!(broker.list().len(), 2);
         assert!(disk.freeze(false));
-        // What was to be written is written then.
+        // After the thaw everything is written.
         let file = state.join("execd.children");
         until("the file tells of both", || (lines(&file) == 3).then_some(()));
         let text = std::fs::read_to_string(&file).unwrap();

@@ -1,5 +1,5 @@
-//! What execd's check says and what the kernel does are the same: each case is asked of a real
-//! isdexecd and, without it, of the kernel.
+//! Checks that execd's check and the kernel agree: each case is given to a real isdexecd and,
+//! without it, to the kernel.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
@@ -13,14 +13,14 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-/// A file with these bytes that may be executed.
+/// Writes an executable file with these bytes.
 fn program(directory: &Path, name: &str, bytes: &[u8]) -> String {
     let path = script(directory, name, "");
     fs::write(&path, bytes).unwrap();
     path
 }
 
-/// Whether the kernel executes it, from this working directory.
+/// Whether the kernel executes it from this working directory.
 fn kernel_runs(path: &str, directory: &str) -> bool {
     #[expect(clippy::disallowed_methods, reason = "the kernel is asked directly")]
     let done = Command::new(path).current_dir(directory).output();
@@ -58,7 +58,7 @@ fn a_scripts_first_line_means_what_the_kernel_takes_it_for() {
     .iter()
     .map(|text| ((*text).to_owned(), text.as_bytes().to_vec()))
     .collect();
-    // At the end of the 256 bytes that count, and one to each side.
+    // Exactly at the end of the 256 bytes, and one byte to each side.
     for size in 243..=248 {
         cases.push((format!("{size} blanks"), long(size).into_bytes()));
         cases.push((format!("{size} slashes"), name(size - 1).into_bytes()));
@@ -70,7 +70,7 @@ fn a_scripts_first_line_means_what_the_kernel_takes_it_for() {
         let path = program(&home, &format!("script{at}"), bytes);
         if kernel_runs(&path, "/usr") {
             if shown.contains("/proc/self/exe") {
-                // Whose that is depends on who asks.
+                // The result depends on the user that runs the test.
                 continue;
             }
             broker.started(1, &path, &[]);
@@ -101,7 +101,7 @@ fn scripts_stand_behind_each_other_as_far_as_the_kernel_follows_them() {
         }
     }
     assert_eq!(followed, 5, "as in fs/exec.c");
-    // Each of them is judged, not the first alone.
+    // Each interpreter is checked, not only the first.
     let inner = home.join("depth2");
     fs::set_permissions(&inner, PermissionsExt::from_mode(0o757)).unwrap();
     let outer = home.join("depth4").display().to_string();
@@ -141,7 +141,7 @@ fn who_may_write_by_an_access_list_could_choose_what_runs() {
         done.is_ok_and(|done| done.status.success())
     };
     if !set(&folder, 2, 5, 7) {
-        // No python, or a file system without access lists.
+        // There is no python, or the file system has no access lists.
         return;
     }
     let file = folder.join("program");
@@ -165,7 +165,7 @@ fn who_may_write_by_an_access_list_could_choose_what_runs() {
         }
         assert!(set(at, kind, 5, 7), "{at:?}");
     }
-    // In a sticky directory others can't touch what is ours.
+    // In a sticky directory others can't remove or rename our files.
     fs::set_permissions(&folder, PermissionsExt::from_mode(0o1755)).unwrap();
     assert!(set(&folder, 2, 7, 7));
     broker.started(1, &path, &[]);

@@ -1,5 +1,5 @@
-//! Programs whose file does not answer: it has a lease, as on a file server that is away. Whoever
-//! opens such a file waits, so whoever executes it waits, until the lease is given back.
+//! Tests of programs whose file does not answer. The file has a lease, which acts like a file
+//! server that is down: whoever opens or executes the file waits until the lease is given back.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
@@ -21,7 +21,7 @@ fn a_program_that_does_not_answer_keeps_nobody_waiting() {
     let mut broker = execd.broker("b");
     broker.start(1, &mute, &[]);
     let pid = until("it is forked", || beginning(&execd).first().copied());
-    // execd serves this broker and others, and starts other programs.
+    // Meanwhile execd serves this broker and others, and starts other programs.
     assert_eq!(broker.list(), [(1, pid)]);
     let second = broker.started(2, &other, &[]);
     assert!(is_running(second));
@@ -30,7 +30,7 @@ fn a_program_that_does_not_answer_keeps_nobody_waiting() {
     broker.send(Frame::ExecSignal(signal));
     let error = broker.expect_error(ErrorCode::Refused);
     assert!(error.text.contains("worker 1 run 1 does not run yet"), "{error}");
-    // It runs as soon as its file answers.
+    // The program runs as soon as its file answers.
     assert_eq!(beginning(&execd), [pid]);
     drop(lease);
     let frame = broker.next();
@@ -126,7 +126,7 @@ fn the_descriptors_of_a_start_are_its_streams_and_the_way_back() {
         let is_in_place = all[0] == "/dev/null" && all[1..].iter().all(|p| p.starts_with("pipe:"));
         is_in_place.then_some(all)
     });
-    // Besides these the file it looks at.
+    // Besides these it has the file that it checks.
     let paths = until("all else is closed", || {
         let entries = std::fs::read_dir(&folder).ok()?;
         let paths = entries.filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok());

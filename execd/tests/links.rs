@@ -1,5 +1,5 @@
-//! Connections to a real isdexecd: nonsense on the port, hello, several brokers, a broker that
-//! comes back, one that does not read. Whatever one connection does, the others do not notice.
+//! Tests of connections to a real isdexecd: invalid bytes, hello, several brokers, a broker that
+//! comes back, one that does not read. No connection disturbs the others.
 #![allow(clippy::disallowed_methods, reason = "tests start programs and measure")]
 
 mod common;
@@ -61,7 +61,7 @@ fn nonsense_on_the_port_gets_a_typed_error_and_disturbs_nobody() {
         assert!(!error.text.is_empty(), "{name}");
         assert_eq!(broker.list(), [(1, pid)], "{name}");
     }
-    // Half a header and half a body, then gone.
+    // Half a header, then half a body, then the end.
     for half in [&valid[..31], &patched(3, &[9])[..]] {
         drop_after(&execd, half);
     }
@@ -108,7 +108,7 @@ fn the_end_of_a_child_is_known_within_milliseconds() {
         .collect();
     times.sort();
     println!("from KILL to the report: median {:?}, worst {:?}", times[20], times[39]);
-    // A wait by polling would cost more than this even on a busy machine.
+    // Polling would take longer than this even on a busy machine.
     assert!(times[10] < Duration::from_millis(20), "{times:?}");
 }
 
@@ -129,7 +129,7 @@ fn after_hello_only_frames_for_execd_are_taken() {
     let mut wire = execd.broker("b");
     wire.hello("b");
     wire.expect_refusal(ErrorCode::BadState);
-    // A start whose body makes no sense.
+    // A start whose body is not valid.
     let mut wire = execd.broker("b");
     let mut bytes = encode::to_bytes(Frame::ExecList).to_vec();
     bytes[12..14].copy_from_slice(&22_u16.to_be_bytes());
@@ -143,7 +143,7 @@ fn after_hello_only_frames_for_execd_are_taken() {
 fn who_says_nothing_is_closed_and_too_many_are_refused() {
     let execd = Execd::tcp(&[]);
     let mut silent: Vec<_> = (0..17).map(|_| execd.dial()).collect();
-    // Accepted in order, so the last one took the place of the first.
+    // Connections are accepted in order, so the last one replaced the first.
     silent.remove(0).expect_refusal(ErrorCode::TooManyConnections);
     for wire in &mut silent {
         let error = wire.expect_refusal(ErrorCode::LoginTimeout);
@@ -222,7 +222,8 @@ fn a_broker_that_does_not_read_is_disconnected_and_its_children_stay() {
     let mut execd = Execd::unix(&[]);
     let mut deaf = execd.broker("deaf");
     let stays = deaf.started(1, "/bin/sleep", &["1000"]);
-    // Each answer is larger than its question: the answers pile up, past the bound the link goes.
+    // Each answer is larger than its question, so the answers pile up; past the limit the link is
+    // closed.
     let ping = encode::to_bytes(Frame::ExecList).repeat(1000);
     for _ in 0..400 {
         deaf.send_bytes(&ping);
@@ -241,7 +242,7 @@ fn a_signal_ends_all_children_of_all_brokers_in_order() {
         let first = one.started(1, "/bin/sleep", &["1000"]);
         let second = two.started(1, "/bin/sleep", &["1000"]);
         execd.signal(signal);
-        // Said before anything that follows from it.
+        // The error comes before anything that follows from it.
         one.expect_error(ErrorCode::ShuttingDown);
         two.expect_error(ErrorCode::ShuttingDown);
         assert_eq!(one.exited().0.ending, Ending::Signal(15));

@@ -1,4 +1,4 @@
-//! Programs that can't be started by a real isdexecd: each answer names the path, the reason and
+//! Tests of programs that a real isdexecd can't start: each answer names the path, the reason and
 //! the cure, and execd goes on.
 #![allow(clippy::disallowed_methods, reason = "tests start programs")]
 
@@ -123,7 +123,7 @@ fn a_working_directory_that_went_away_is_named() {
 
 #[test]
 fn what_fails_under_the_limits_of_the_program_is_named_as_well() {
-    // With so little memory no text can be made.
+    // With so little memory the child can't build a text.
     let home = tempfile::tempdir().unwrap();
     let directory = home.path().join("cwd");
     fs::create_dir(&directory).unwrap();
@@ -139,7 +139,7 @@ fn what_fails_under_the_limits_of_the_program_is_named_as_well() {
 
 #[test]
 fn arguments_too_large_for_the_kernel_are_refused() {
-    // One argument may have 128 KiB; what fits into a frame stays below, so it takes a small stack.
+    // One argument may have 128 KiB. A frame holds less than that, so the test uses a small stack.
     let execd = Execd::unix(&[]);
     let pid = execd.pid().to_string();
     let limited = std::process::Command::new("prlimit")

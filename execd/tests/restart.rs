@@ -1,5 +1,5 @@
-//! An execd that dies and the one after it: with a state directory it finds the processes, reads
-//! their output on, and stops them. And the command line.
+//! Tests of an execd that dies and the next one: with a state directory it finds the processes,
+//! reads on their output, and stops them. Also tests of the command line.
 
 mod common;
 
@@ -10,7 +10,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::tempdir;
 
-/// Kills an execd the hard way; gives its directory for the next.
+/// Kills an execd with SIGKILL; returns its directory for the next one.
 #[expect(clippy::unwrap_used, reason = "a test that can't go on panics")]
 fn crash(mut execd: Execd) -> tempfile::TempDir {
     execd.signal(Signal::SIGKILL);
@@ -41,7 +41,7 @@ fn the_next_execd_adopts_what_runs_reads_on_and_reports_what_ended() {
 
     let execd = Execd::unix_in(directory, &["--state", &state]);
     let mut broker = execd.broker("a broker");
-    // Its output goes on, none of its writes failed.
+    // Its output continues, and none of its writes failed.
     let (listed, exited, grandchild) = broker.collect_after_restart();
     assert_eq!(listed, [(1, stays)]);
     assert_eq!((exited.pid, exited.ending), (dies, Ending::Unknown));
@@ -56,7 +56,7 @@ fn the_next_execd_adopts_what_runs_reads_on_and_reports_what_ended() {
     until("nothing is written down", || (written().lines().count() == 1).then_some(()));
 }
 
-/// With the rights of the systemd unit, which does not let execd write to the files of others.
+/// With the rights of the systemd unit, under which execd may not write to files of others.
 #[test]
 fn the_output_of_a_worker_of_another_user_is_read_on_without_all_of_roots_rights() {
     if !is_root() {
@@ -106,7 +106,8 @@ fn what_a_process_left_behind_that_ended_between_two_execds_is_ended_by_the_seco
     drop(execd);
 }
 
-/// An execd can die between a start and the line that tells of it; the fault run met that moment.
+/// An execd can die between a start and its line in the state directory; the fault run hit that
+/// moment.
 #[test]
 fn what_was_started_and_not_written_down_is_ended_by_the_next_execd_and_the_rest_is_not() {
     let home = tempdir().unwrap();

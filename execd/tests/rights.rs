@@ -1,6 +1,6 @@
-//! What a program that a real isdexecd starts may do: its user, its rights, its limits, its place;
-//! and which programs are refused for who could have put them there. Most need root, who alone can
-//! play other users.
+//! Tests of what a program that a real isdexecd starts may do: its user, rights, limits and
+//! directory; and of programs that are refused because of who could have put them there. Most need
+//! root, because only root can play other users.
 
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 
@@ -12,16 +12,16 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 
-/// A user that is neither root nor anybody's.
+/// A user that is neither root nor anybody else on this machine.
 const NOBODY: u32 = 65_534;
 
 fn mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-/// Runs a script to its end; what it wrote.
+/// Runs a script to its end; returns what it wrote.
 fn run(execd: &Execd, body: &str) -> Vec<String> {
-    // A place that other users reach.
+    // A directory that other users can enter.
     mode(execd.directory.path(), 0o755);
     let program = execd.script("look", body);
     let mut broker = execd.broker("b");
@@ -66,7 +66,7 @@ fn no_program_gets_new_rights_and_limits_and_umask_are_as_told() {
     );
     assert_eq!(status_of(&lines, "NoNewPrivs:"), ["1"]);
     assert_eq!(status_of(&lines, "CapAmb:"), ["0000000000000000"]);
-    // The shell counts a file's size in blocks of 512 bytes.
+    // The shell counts the size of a file in blocks of 512 bytes.
     assert_eq!(status_of(&lines, "limits "), ["100", "200", "0", "7", "2048"]);
     for line in ["0027", "/usr", "TEST_PASS=passed", "TEST_SET=a=b"] {
         assert!(lines.iter().any(|l| l == line), "{line}: {lines:?}");
@@ -97,7 +97,7 @@ fn workers_run_as_the_user_that_was_named_and_find_no_way_back() {
     for bad in ["read-shadow", "became-root", "HOME=/root", "USER=root", "LOGNAME=root"] {
         assert!(!lines.iter().any(|line| line == bad), "{bad}: {lines:?}");
     }
-    // A name brings its groups and its home.
+    // A user name brings its groups and its home directory.
     let lines = run(&Execd::unix(&["--user", "daemon"]), "cat /proc/self/status; env");
     assert_eq!(status_of(&lines, "Uid:")[0], "1");
     assert!(lines.iter().any(|line| line == "USER=daemon"), "{lines:?}");
@@ -167,12 +167,12 @@ fn what_everybody_could_have_written_is_refused() {
     let (lasting, text) = broker.failed(1, &program, &[]);
     let part = format!("is below {}, which everybody can write to (mode 0777)", open.display());
     assert!(lasting && text.contains(&part), "{text}");
-    // As in /tmp: others can add there, but neither remove nor rename what is ours.
+    // As in /tmp: others can add files, but can't remove or rename ours.
     mode(&open, 0o1777);
     broker.started(1, &program, &[]);
     broker.exited();
 
-    // An interpreter is judged like a program, though it need not be below an allowed directory.
+    // An interpreter is checked like a program, but need not be below an allowed directory.
     let interpreter = home.join("interpreter");
     fs::copy("/bin/cat", &interpreter).unwrap();
     let program = script(home, "by-interpreter", "");
@@ -198,7 +198,7 @@ fn another_users_program_in_a_directory_for_all_is_refused() {
     chown(&program, Some(NOBODY), None).unwrap();
     let (lasting, text) = broker.failed(1, &program, &[]);
     assert!(lasting && text.contains("another user could choose what runs"), "{text}");
-    // The workers' own user may bring its programs.
+    // The user of the workers may provide its programs.
     let execd = Execd::unix(&["--user", "65534:65534"]);
     mode(execd.directory.path(), 0o755);
     let open = execd.directory.path().join("open");
@@ -211,14 +211,14 @@ fn another_users_program_in_a_directory_for_all_is_refused() {
     assert_eq!(broker.exited().0.ending, Ending::Exit(0));
 }
 
-/// A name in the path is swapped as fast as possible between what is allowed and a link to what is
-/// not: whatever is started, it is what was checked.
+/// Swaps a name in the path as fast as possible between an allowed program and a link to another.
+/// Whatever is started must be the file that was checked.
 fn race_a_swap(is_directory: bool) -> String {
     let home = tempfile::tempdir().unwrap();
     let (inside, outside) = (home.path().join("in"), home.path().join("out"));
     fs::create_dir(&inside).unwrap();
     fs::create_dir(&outside).unwrap();
-    // `true` is allowed, `false` is not: its exit status tells which one ran.
+    // `true` is allowed, `false` is not: the exit status tells which one ran.
     let (good, bad) = (inside.join("good"), outside.join("bad"));
     for (folder, program) in [(&good, "/bin/true"), (&bad, "/bin/false")] {
         fs::create_dir(folder).unwrap();
@@ -275,7 +275,7 @@ fn a_swap_of_a_directory_on_the_way_does_not_win_either() {
     println!("{}", race_a_swap(true));
 }
 
-/// Links, tokens, the state directory, the pipes of the others: a worker gets none of them.
+/// Links, tokens, the state directory, the pipes of other children: a worker gets none of them.
 #[test]
 fn of_all_that_execd_has_open_a_worker_gets_nothing() {
     let home = tempfile::tempdir().unwrap();
@@ -288,7 +288,7 @@ fn of_all_that_execd_has_open_a_worker_gets_nothing() {
     }
     let open = fs::read_dir(format!("/proc/{}/fd", execd.pid())).unwrap().count();
     assert!(open > 25, "{open} descriptors: there is nothing to leak");
-    // A binary, which needs no descriptor for a script.
+    // A binary needs no descriptor for a script.
     let pid = broker.started(21, "/bin/sleep", &["1000"]);
     let mut fds: Vec<String> = fs::read_dir(format!("/proc/{pid}/fd"))
         .unwrap()

@@ -1,44 +1,44 @@
-//! The spelling of addresses: one reader for every place where one may stand (`-h`, `--listen`,
-//! `config host`, `ISECT_HOST`, a worker's arguments, scripts), and one spelling in which each is
-//! kept. Not their meaning: who looks a name up, binds or connects is the programs' business.
+//! Reads and writes addresses. One parser serves every place where an address may stand (`-h`,
+//! `--listen`, `config host`, `ISECT_HOST`, a worker's arguments, scripts), and each address is
+//! kept in one canonical spelling. Programs look names up, bind and connect themselves.
 
 use crate::limits::{SOCKET_PATH_BYTES_MAX, TLS_PREFIX};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
 
-/// Most bytes of a host's name, as DNS has it.
+/// Most bytes of a host's name (RFC 1035, section 2.3.4, without the root label).
 const HOST_BYTES_MAX: usize = 253;
-/// Most bytes of the name of a network interface.
+/// Most bytes of the name of a network interface: the kernel's `IFNAMSIZ` without the end.
 const ZONE_BYTES_MAX: usize = 15;
 
-/// An address as it was written.
+/// An address as it was written: what kind of socket, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ParsedAddress {
-    /// `unix:PATH`.
+    /// `unix:PATH`: the path of a Unix socket; see [`check_socket_path`] for its limit.
     Unix(String),
-    /// `HOST`, `HOST:PORT`, `[IPV6]:PORT`, …
+    /// `HOST`, `HOST:PORT`, `[IPV6]:PORT`, …: TCP without TLS.
     Tcp(HostPort),
-    /// The same after `tls://`.
+    /// A host after `tls://`: TCP with TLS.
     Tls(HostPort),
 }
 
 /// A host, and a port if one was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HostPort {
-    /// The host.
+    /// A name or an address.
     pub host: Host,
-    /// The port; 0 is for those who listen.
+    /// The port; `None` = none was written. Only a listener may have port 0 (the kernel chooses).
     pub port: Option<u16>,
 }
 
-/// A host.
+/// A host: a name to look up, or an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Host {
-    /// A name that is to be looked up.
+    /// A name that the system looks up.
     Name(String),
-    /// An address of IPv4, also one that was written as `::ffff:192.0.2.1`.
+    /// An IPv4 address, also one that was written as `::ffff:192.0.2.1`.
     V4(Ipv4Addr),
-    /// An address of IPv6, and its zone (`%eth0`).
+    /// An IPv6 address and its zone (`eth0` of `%eth0`), if one was written.
     V6(Ipv6Addr, Option<String>),
 }
 
@@ -47,7 +47,7 @@ impl ParsedAddress {
     /// also after `tls://`.
     ///
     /// # Errors
-    /// Says what is wrong, as the rest of a sentence that begins with the address.
+    /// The text says what is wrong, as the rest of a sentence that begins with the address.
     pub fn parse(text: &str) -> Result<Self, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             return check_socket_path(path).map(|()| Self::Unix(path.to_owned()));
@@ -61,7 +61,7 @@ impl ParsedAddress {
         }
     }
 
-    /// Its one spelling, with this port if it has none.
+    /// The canonical spelling. An address without a port gets this one.
     #[must_use]
     pub fn complete(&self, port: u16) -> String {
         match self {
@@ -97,7 +97,7 @@ impl HostPort {
         Ok(Self { host, port })
     }
 
-    /// Its one spelling, with this port if it has none.
+    /// The canonical spelling. A host without a port gets this one.
     #[must_use]
     pub fn complete(&self, port: u16) -> String {
         format!("{}:{}", self.host, self.port.unwrap_or(port))
@@ -105,11 +105,11 @@ impl HostPort {
 }
 
 impl Host {
-    /// Reads a host that stands alone: a name, an address of IPv4, or one of IPv6 with brackets or
+    /// Reads a host without a port: a name, an IPv4 address, or an IPv6 address with brackets or
     /// without.
     ///
     /// # Errors
-    /// Says what is wrong, as the rest of a sentence that begins with the host.
+    /// The text says what is wrong, as the rest of a sentence that begins with the host.
     pub fn parse(text: &str) -> Result<Self, String> {
         let bare = text.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
         if let Some(host) = v6(bare.unwrap_or(text)) {
@@ -131,11 +131,11 @@ impl Host {
                 text.len()
             ));
         }
-        // Shown with its port it would read as the path of a socket.
+        // `unix:PORT` would read as the path of a socket.
         if text == "unix" {
             return Err("names the kind of an address as its host".into());
         }
-        // The system's look-up would read 127.1, 0x7f.1 and 5501 as addresses, others would not.
+        // The system's look-up reads 127.1, 0x7f.1 and 5501 as addresses; other programs don't.
         let last = text.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
         let hex = last.strip_prefix("0x").or_else(|| last.strip_prefix("0X"));
         let is_number = last.bytes().all(|b| b.is_ascii_digit())
@@ -146,7 +146,7 @@ impl Host {
         Ok(Self::Name(text.to_owned()))
     }
 
-    /// As a look-up and a worker's arguments take it: without brackets.
+    /// The spelling without brackets, which a look-up and a worker's arguments need.
     #[must_use]
     pub fn bare(&self) -> String {
         match self {
@@ -157,8 +157,8 @@ impl Host {
         }
     }
 
-    /// The address, if it needs neither a look-up nor the names of interfaces.
-    /// `localhost` is 127.0.0.1, for those who listen and those who connect alike.
+    /// The address, if it needs neither a look-up nor an interface's number. `localhost` is always
+    /// 127.0.0.1, so that listeners and callers agree.
     #[must_use]
     pub fn ip(&self) -> Option<IpAddr> {
         match self {
@@ -172,7 +172,7 @@ impl Host {
     }
 }
 
-/// With brackets where it has colons.
+/// IPv6 addresses stand in brackets.
 impl fmt::Display for Host {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -182,10 +182,11 @@ impl fmt::Display for Host {
     }
 }
 
-/// Refuses a path that no Unix socket can have.
+/// Refuses a path that no Unix socket can have: it is empty, has a zero byte, or is longer than
+/// [`SOCKET_PATH_BYTES_MAX`] bytes.
 ///
 /// # Errors
-/// Says what is wrong, as the rest of a sentence that begins with the address or the path.
+/// The text says what is wrong, as the rest of a sentence that begins with the path.
 pub fn check_socket_path(path: &str) -> Result<(), String> {
     match path.len() {
         0 => Err("has no path after 'unix:'".into()),
@@ -197,7 +198,7 @@ pub fn check_socket_path(path: &str) -> Result<(), String> {
     }
 }
 
-/// An IPv6 address, perhaps with a zone; one that stands for an IPv4 address is that.
+/// Reads an IPv6 address, perhaps with a zone. An IPv4-mapped address becomes IPv4.
 fn v6(text: &str) -> Option<Host> {
     let (ip, zone) = match text.split_once('%') {
         Some((ip, zone)) => (ip, Some(zone)),
@@ -223,7 +224,7 @@ fn port(text: &str) -> Result<u16, String> {
     port.ok_or_else(|| no_port(text))
 }
 
-/// What is said of a port that nobody can be reached at.
+/// The error text for port 0 where somebody is to be reached.
 #[must_use]
 pub fn no_port(text: &str) -> String {
     let shown: String = text.chars().take(16).flat_map(char::escape_debug).collect();

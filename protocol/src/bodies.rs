@@ -1,6 +1,6 @@
-//! The bodies of control frames by value: what each key means, which must be there. Reading and
-//! rendering are each other's inverse. Not the frame around them: `frame` puts header and body
-//! together.
+//! The bodies of control frames by value: which keys each kind has, and which of them are required.
+//! `parse` and `render` are each other's inverse. The layout of a body is in `lines`, the frame
+//! around it in `frame`.
 
 pub use crate::execd::{ExecEnd, ExecWelcome};
 
@@ -25,13 +25,13 @@ fn host(lines: &Lines) -> Result<HostName, BodyError> {
     HostName::new(lines.need("host")?).map_err(|e| BodyError(e.to_string()))
 }
 
-/// How `op` answers a client.
+/// How `op` answers a client: the key `format` of its login.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Text for people, as in the manual.
     #[default]
     Text,
-    /// The same, fit for a terminal of so many columns.
+    /// Text for people, fitted to a terminal of this many columns.
     Screen(u16),
     /// One JSON object.
     Json,
@@ -40,26 +40,26 @@ pub enum Format {
 /// `login`: the first frame of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Login {
-    /// The service it wants.
+    /// The service that the client asks; `op` for an operator.
     pub service: ServiceName,
-    /// Its priority, lower is served first.
+    /// Priority of requests that name none, 1 to 255; lower is served first.
     pub priority: u8,
-    /// The machine it runs on, as it says.
+    /// The client's machine as it names it, for the operator's lists; not checked.
     pub loghost: String,
-    /// Its process id there.
+    /// The client's process id on that machine, for the operator's lists; not checked.
     pub hostpid: u32,
-    /// What it calls itself.
+    /// A name that the client gives itself, for the operator's lists.
     pub name: Option<String>,
-    /// The token it will prove.
+    /// The token that the client will prove; `None` = it logs in without one.
     pub token: Option<Claim>,
-    /// For `op`: how to answer.
+    /// How `op` answers; other services don't use it.
     pub format: Format,
-    /// Whether it promises to answer pings at once, so that silence means it is gone.
+    /// Whether the client promises to answer pings at once, so that silence means it is gone.
     pub heartbeat: bool,
 }
 
 impl Login {
-    /// A login with nothing but a service.
+    /// A login for this service with every other value at its default.
     pub fn to(service: ServiceName) -> Self {
         Self {
             service,
@@ -118,7 +118,7 @@ impl Login {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         let mut lines = Lines::default()
             .with("service", &self.service)
@@ -138,7 +138,7 @@ impl Login {
     }
 }
 
-/// Text from outside that will be shown to operators: nothing hidden in it, bounded.
+/// Text of a peer that operators will see: without hidden characters, at most 64 characters.
 pub(crate) fn clean(text: &str) -> String {
     text.chars().filter(|c| !show::is_hidden(*c)).take(64).collect()
 }
@@ -146,21 +146,23 @@ pub(crate) fn clean(text: &str) -> String {
 /// `login-ok`: the broker's answer to a login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoginOk {
-    /// The client's id.
+    /// The id that the broker gave to this client.
     pub client: ClientId,
-    /// Most bytes in a body.
+    /// Most bytes in the body of a data frame: the setting `body_bytes_max`.
     pub body_bytes_max: u64,
-    /// Most requests under way on this connection.
+    /// Most requests that the client may have under way on this connection.
     pub requests_max: u64,
-    /// The service's default deadline.
+    /// Deadline of requests that name none, in milliseconds: the service's default.
     pub deadline_ms: u64,
-    /// How often a silent link is pinged.
+    /// Milliseconds of silence after which the broker sends a ping.
     pub heartbeat_ms: u64,
-    /// Silence of this length is the end, on both sides; 0 = the broker does not say.
+    /// Milliseconds of silence after which either side takes the other for gone; 0 = the broker
+    /// does not say.
     pub silence_ms: u64,
-    /// The broker's version.
+    /// The broker's version, as `isectd --version` prints it.
     pub version: String,
-    /// The broker's proof that it knows the token, if one was proved.
+    /// Proves that the broker knows the token (hexadecimal digits); `None` if the client proved
+    /// none.
     pub signature: Option<String>,
 }
 
@@ -183,7 +185,7 @@ impl LoginOk {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         Lines::default()
             .with("client", self.client)
@@ -201,18 +203,18 @@ impl LoginOk {
 /// `worker-login`: the first frame of a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerLogin {
-    /// Its id; 0 = it started itself and wants one.
+    /// The worker's id from its arguments; 0 = it started itself and asks for an id.
     pub worker: WorkerId,
-    /// Its service.
+    /// The service that it answers for.
     pub service: ServiceName,
-    /// The host it runs on, as configured; for one that started itself what it says.
+    /// The host as the broker configured it. A self-started worker names its machine here.
     pub host: HostName,
-    /// Its process id there.
+    /// The worker's process id on that host.
     pub hostpid: u32,
     /// The secret it was started with (environment `ISECT_WORKER_SECRET`); empty if it started
     /// itself.
     pub secret: String,
-    /// The token it will prove, if it started itself.
+    /// The token that a self-started worker will prove.
     pub token: Option<Claim>,
 }
 
@@ -233,7 +235,7 @@ impl WorkerLogin {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         let lines = Lines::default()
             .with("worker", self.worker)
@@ -248,17 +250,20 @@ impl WorkerLogin {
 /// `worker-login-ok`: the broker's answer to a worker login.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerLoginOk {
-    /// The worker's id.
+    /// The worker's id: the one of its login, or a new one for a self-started worker.
     pub worker: WorkerId,
-    /// Most bytes in a body.
+    /// Most bytes in the body of a data frame: the setting `body_bytes_max`.
     pub body_bytes_max: u64,
-    /// How often an idle worker is pinged.
+    /// Milliseconds of silence after which the broker pings an idle worker.
     pub heartbeat_ms: u64,
-    /// As in [`LoginOk`].
+    /// Milliseconds of silence after which either side takes the other for gone; 0 = the broker
+    /// does not say.
     pub silence_ms: u64,
-    /// How long to try again after the connection broke without an `end`.
+    /// Milliseconds for which the worker tries to connect again after the connection broke without
+    /// an `end`.
     pub reconnect_ms: u64,
-    /// The broker's proof that it knows the token, if one was proved.
+    /// Proves that the broker knows the token (hexadecimal digits); `None` if the worker proved
+    /// none.
     pub signature: Option<String>,
 }
 
@@ -279,7 +284,7 @@ impl WorkerLoginOk {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         Lines::default()
             .with("worker", self.worker)
@@ -292,19 +297,19 @@ impl WorkerLoginOk {
     }
 }
 
-/// `error`: what failed. `whose` and `advice` come from the table.
+/// `error`: what failed. The table supplies `whose` and `advice`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorBody {
-    /// Which error.
+    /// The error of the table; its number stands in the header, not in the body.
     pub code: ErrorCode,
-    /// Whether the work ran; at least as exact as the table's.
+    /// Whether the request's work ran; never less exact than the table's `ran`.
     pub ran: Ran,
-    /// What, which one, the limit and the value; for `op` it may have many lines.
+    /// What failed, on which object, the limit and the value. Answers of `op` may have many lines.
     pub text: String,
 }
 
 impl ErrorBody {
-    /// An error with the table's `ran`.
+    /// An error with the `ran` of the table.
     pub fn new(code: ErrorCode, text: impl Into<String>) -> Self {
         Self { code, ran: code.row().ran, text: text.into() }
     }
@@ -316,8 +321,7 @@ impl ErrorBody {
     pub fn parse(error: i16, body: &[u8]) -> Result<Self, BodyError> {
         let code = ErrorCode::of(error)
             .ok_or_else(|| BodyError(format!("error {error} is not in the table")))?;
-        // This one has no lines; whatever stands there instead, it is written as the chapter has
-        // it.
+        // This error has no key lines: it is always rendered with the exact text of the manual.
         if body == INTERVENTION || code == ErrorCode::Intervention {
             return Ok(Self::new(code, code.row().text));
         }
@@ -331,13 +335,13 @@ impl ErrorBody {
         Ok(Self { code, ran, text: lines.text().to_owned() })
     }
 
-    /// The body as bytes.
+    /// Renders the body with the table's `whose`.
     pub fn render(&self) -> Bytes {
         self.render_to(Whose::Client)
     }
 
-    /// The body for a receiver of this side: an error that the table calls the client's is
-    /// the fault of whoever is told of it, a worker's where a worker logged in.
+    /// Renders the body for this receiver. An error that the table calls the client's reads as
+    /// `worker` or `host` if that is the role of the receiver.
     pub fn render_to(&self, receiver: Whose) -> Bytes {
         if self.code == ErrorCode::Intervention {
             return Bytes::from_static(INTERVENTION);
@@ -368,11 +372,11 @@ impl fmt::Display for ErrorBody {
 /// `exec-hello`: the first frame of the broker to an execd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecHello {
-    /// What the broker calls this host.
+    /// The name of this host in the broker's configuration.
     pub host: HostName,
-    /// Names the broker (its state directory's instance), so that two brokers don't share children.
+    /// The instance of the broker's state directory, so that two brokers don't share children.
     pub broker: String,
-    /// The token it will prove.
+    /// The token that the broker will prove; `None` = it has none for this host.
     pub token: Option<Claim>,
 }
 
@@ -387,29 +391,29 @@ impl ExecHello {
         Ok(Self { host, broker, token: Claim::of(&lines)? })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         let lines = Lines::default().with("host", &self.host).with("broker", &self.broker);
         Claim::add(self.token.as_ref(), lines).render()
     }
 }
 
-/// `exec-start`: start a program.
+/// `exec-start`: start a program as a worker.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecStart {
-    /// For which worker.
+    /// The worker that the process will be.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// Numbers this start; every later start of the worker has a higher number.
     pub run: RunId,
-    /// Its service, for listings.
+    /// The worker's service, for execd's listings only.
     pub service: ServiceName,
-    /// The program, an absolute path.
+    /// Absolute path of the program on the host, at most `PATH_BYTES_MAX` bytes.
     pub path: String,
-    /// `argv[1..]` complete: broker host, port, worker id, service, then the application's.
+    /// `argv[1..]`: broker host, port, worker id, service, then the application's arguments.
     pub args: Vec<String>,
-    /// The secret for the environment variable `ISECT_WORKER_SECRET`.
+    /// The value of `ISECT_WORKER_SECRET` in the process's environment.
     pub secret: String,
-    /// Tells one configuration of the worker from another; comes back in `exec-listed`. 0 = none.
+    /// A digest of the worker's configuration, returned in `exec-listed`; 0 = none.
     pub digest: u32,
 }
 
@@ -431,7 +435,7 @@ impl ExecStart {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         let mut lines = Lines::default()
             .with("worker", self.worker)
@@ -447,12 +451,12 @@ impl ExecStart {
     }
 }
 
-/// `exec-stop`: end a process: TERM to its group, KILL to its group after the grace time.
+/// `exec-stop`: end a process by TERM to its group, then KILL to the group after the grace time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecStop {
-    /// Of which worker.
+    /// The worker whose process is to end.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The start that is meant.
     pub run: RunId,
     /// Milliseconds between TERM and KILL; 0 = KILL at once.
     pub grace_ms: u64,
@@ -472,7 +476,7 @@ impl ExecStop {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         Lines::default()
             .with("worker", self.worker)
@@ -482,14 +486,14 @@ impl ExecStop {
     }
 }
 
-/// `exec-signal`: send a signal to a process (not to its group).
+/// `exec-signal`: send a signal to one process, not to its group.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecSignal {
-    /// Of which worker.
+    /// The worker whose process gets the signal.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The start that is meant.
     pub run: RunId,
-    /// The signal's number on that host.
+    /// The signal's number on that host, from 1 to 64 on Linux.
     pub signal: i32,
 }
 
@@ -507,7 +511,7 @@ impl ExecSignal {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         Lines::default()
             .with("worker", self.worker)
@@ -517,23 +521,23 @@ impl ExecSignal {
     }
 }
 
-/// One process in an `exec-listed`.
+/// One process in an `exec-listed`: a line `child WORKER RUN PID [DIGEST]`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Child {
-    /// Of which worker.
+    /// The worker that the process is.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The start that made the process.
     pub run: RunId,
-    /// Its process id.
+    /// The process id on the host.
     pub pid: u32,
     /// The `digest` of its `exec-start`; 0 = not known.
     pub digest: u32,
 }
 
-/// `exec-listed`: which processes execd has.
+/// `exec-listed`: the processes that execd has for this broker.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecListed {
-    /// One a process.
+    /// One entry for each process, also one that is being ended.
     pub children: Vec<Child>,
 }
 
@@ -564,7 +568,7 @@ impl ExecListed {
         Ok(Self { children })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         let lines = self.children.iter().map(|c| match c.digest {
             0 => format!("{} {} {}", c.worker, c.run, c.pid),
@@ -574,14 +578,14 @@ impl ExecListed {
     }
 }
 
-/// `exec-started`: the process runs.
+/// `exec-started`: the program of an `exec-start` runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecStarted {
-    /// Of which worker.
+    /// The worker that the process is.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The start that made the process.
     pub run: RunId,
-    /// Its process id.
+    /// The process id on the host.
     pub pid: u32,
 }
 
@@ -599,7 +603,7 @@ impl ExecStarted {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         Lines::default()
             .with("worker", self.worker)
@@ -609,19 +613,20 @@ impl ExecStarted {
     }
 }
 
-/// `exec-failed`: the program could not be started.
+/// `exec-failed`: the program of an `exec-start` could not be started.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecFailed {
-    /// Of which worker.
+    /// The worker of the `exec-start`.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The run of the `exec-start`.
     pub run: RunId,
-    /// Whether trying again without a change is pointless (missing program, not allowed, …).
+    /// Whether the same start fails again until somebody changes something (missing program, not
+    /// allowed, …).
     pub lasting: bool,
-    /// Nothing is wrong with the program: the host is at a limit of its own, and this many
-    /// milliseconds from now is a good time to ask again. 0 = not so.
+    /// Milliseconds after which the broker should ask again, because the host is at a limit of its
+    /// own; 0 = the host is at no limit.
     pub again_ms: u64,
-    /// What, which path, and the cure.
+    /// What failed, for which path, and the cure.
     pub text: String,
 }
 
@@ -641,7 +646,7 @@ impl ExecFailed {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         let mut lines = Lines::default()
             .with("worker", self.worker)
@@ -657,11 +662,11 @@ impl ExecFailed {
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ending {
-    /// It called exit with this status.
+    /// It called `exit` with this status, 0 to 255.
     Exit(i32),
-    /// A signal ended it.
+    /// The signal of this number ended it.
     Signal(i32),
-    /// Nobody saw how: it was found gone.
+    /// Nobody saw the end, for example because it ended while no execd ran.
     Unknown,
 }
 
@@ -692,18 +697,18 @@ impl Ending {
     }
 }
 
-/// `exec-exited`: the process ended, with what it used.
+/// `exec-exited`: a process ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecExited {
-    /// Of which worker.
+    /// The worker that the process was.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The start that made the process.
     pub run: RunId,
-    /// Its process id.
+    /// The process id that it had.
     pub pid: u32,
-    /// How it ended.
+    /// Exit status or signal.
     pub ending: Ending,
-    /// Milliseconds of processor time it used (user and system), and its children.
+    /// Processor time in milliseconds, user and system, with that of the children it waited for.
     pub cpu_ms: u64,
     /// Largest resident size in KiB.
     pub rss_kib_max: u64,
@@ -729,7 +734,7 @@ impl ExecExited {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         Lines::default()
             .with("worker", self.worker)
@@ -743,7 +748,7 @@ impl ExecExited {
     }
 }
 
-/// Which stream of a process a line came from.
+/// The stream of a process that a line came from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stream {
     /// Standard output.
@@ -764,15 +769,15 @@ impl fmt::Display for Stream {
 /// `exec-output`: one line that a process wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExecOutput {
-    /// Of which worker.
+    /// The worker that wrote the line.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The start that made the process.
     pub run: RunId,
-    /// On which stream.
+    /// The stream that the line came from.
     pub stream: Stream,
-    /// The line without its end; bytes that are not UTF-8 are shown as U+FFFD; long lines are cut.
+    /// The line without its end. Bytes that are not UTF-8 become U+FFFD; execd cuts long lines.
     pub line: String,
-    /// How many lines of this stream were dropped since the last one sent (rate limit).
+    /// Lines of this stream that execd dropped since the last one it sent (rate limit).
     pub dropped: u64,
 }
 
@@ -802,7 +807,7 @@ impl ExecOutput {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         Lines::default()
             .with("worker", self.worker)
@@ -814,7 +819,7 @@ impl ExecOutput {
     }
 }
 
-// The bodies above belong to this version; a change of meaning needs a new one.
+// These bodies belong to this version; a change of meaning needs a new version.
 const _: () = assert!(VERSION == 2);
 
 #[cfg(test)]

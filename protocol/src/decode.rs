@@ -1,5 +1,5 @@
-//! Bytes → frame: bounded, and never a panic whatever arrives. `None` means that more bytes are
-//! needed. Not the question whether the frame may come now: that is for the session and the broker.
+//! Bytes → frame. Memory is bounded and no input panics. `None` means that more bytes are needed.
+//! Whether a frame may come at this moment is decided by the session and the broker.
 
 use crate::bodies::{
     ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput, ExecSignal,
@@ -15,21 +15,21 @@ use crate::proof::{Challenge, Proof};
 use bytes::{Buf, Bytes, BytesMut};
 use std::fmt;
 
-/// What is wrong with bytes from the wire.
+/// Why bytes from the wire are refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WireError {
     /// The error to answer with.
     pub code: ErrorCode,
-    /// What, which one, the limit and the value.
+    /// What is wrong, in which field, with the limit and the value.
     pub text: String,
-    /// The sequence of the frame, as far as it can be trusted.
+    /// The sequence of the frame; 0 where it can't be read.
     pub sequence: u32,
-    /// Bytes of body that may be skipped to go on with the next frame; `None` = the stream can't
-    /// be trusted any more and must be closed.
+    /// Bytes of body to skip before the next frame; `None` = the stream can't be trusted any more
+    /// and must be closed.
     pub skip: Option<u32>,
-    /// With `skip`: further frames of the same request follow.
+    /// With `skip`: whether further frames of the same request follow.
     pub more: bool,
-    /// With `skip`: its sender waits for a reply.
+    /// With `skip`: whether the sender waits for a reply.
     pub reply: bool,
 }
 
@@ -48,15 +48,16 @@ impl fmt::Display for WireError {
 
 impl std::error::Error for WireError {}
 
-/// How a TLS connection begins: a handshake record of version 3. As the length of a frame it would
-/// be one of 350 MiB.
+/// How a TLS connection begins: a handshake record of version 3 (RFC 8446, section 5.1). Read as
+/// the length of a frame it would be 350 MiB.
 const TLS_HELLO: u32 = 0x1603;
 
 /// Reads and checks a header, as a broker does.
 ///
 /// # Errors
-/// Version, kind, flags or length make no sense. Only a data frame whose body is too large, or of
-/// which `reply`, `more` or `deadline_ms` is out of range, leaves the stream usable (`skip`).
+/// The version, kind, flags or length is not valid. Only two errors leave the stream usable
+/// (`skip`): a data frame with a body that is too large, or with `reply`, `more` or `deadline_ms`
+/// out of range.
 pub fn head(
     bytes: &[u8; HEADER_BYTES],
     body_bytes_max: usize,
@@ -64,8 +65,8 @@ pub fn head(
     checked(bytes, body_bytes_max, DEADLINE_MS_MAX)
 }
 
-/// The same of what a broker wrote: any deadline is one, because a broker may have other limits
-/// than this library knows, and what a reply says of it means nothing.
+/// Reads and checks a header that a broker wrote. Accepts any deadline, because a broker may have
+/// other limits than this library knows, and the deadline of a reply means nothing.
 ///
 /// # Errors
 /// As [`head`], but for the deadline.
@@ -143,7 +144,7 @@ fn checked(
     Ok((kind, header))
 }
 
-/// A data frame that is refused; the next one can be read.
+/// The error for a data frame that is refused while the next one can be read.
 #[cold]
 fn unusable(header: &Header, code: ErrorCode, text: String) -> WireError {
     WireError {
@@ -156,7 +157,7 @@ fn unusable(header: &Header, code: ErrorCode, text: String) -> WireError {
     }
 }
 
-/// Which field of a data frame is out of range, and what it may be.
+/// Says which field of a data frame is out of range, and which range it has.
 #[cold]
 fn out_of_range(header: &Header) -> String {
     let fields = [
@@ -169,7 +170,7 @@ fn out_of_range(header: &Header) -> String {
     format!("{name} is {value}; it is 0 to {max}")
 }
 
-/// Makes a frame of a header that [`head`] accepted and its whole body.
+/// Makes a frame from a header that [`head`] accepted and its whole body.
 ///
 /// # Errors
 /// The body of a control frame can't be read.
@@ -226,8 +227,8 @@ fn control(kind: Kind, header: Header, body: &[u8]) -> Result<Frame, BodyError> 
 /// Takes the next whole frame from the front of a buffer; `None` = more bytes are needed.
 ///
 /// # Errors
-/// As [`head`] and [`frame`]. After an error with `skip`, the header has been taken from the buffer
-/// and the caller drops that many bytes of body; after one without, the buffer is of no use.
+/// As [`head`] and [`frame`]. After an error with `skip` the header is gone from the buffer and the
+/// caller drops that many bytes of body; after one without `skip` the buffer is useless.
 pub fn next(buffer: &mut BytesMut, body_bytes_max: usize) -> Result<Option<Frame>, WireError> {
     let Some(bytes) = buffer.first_chunk::<HEADER_BYTES>() else {
         return Ok(None);

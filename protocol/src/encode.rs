@@ -1,4 +1,5 @@
-//! Frame → bytes. Never fails: what can't be written can't be built as a [`Frame`].
+//! Frame → bytes. Encoding never fails, because a frame that can't be written can't be built as a
+//! [`Frame`].
 
 use crate::bodies::ErrorBody;
 use crate::errors::Whose;
@@ -7,12 +8,12 @@ use crate::header::Header;
 use crate::limits::{CONTROL_BODY_BYTES_MAX, VERSION};
 use bytes::{Bytes, BytesMut};
 
-/// A frame ready to be written: header bytes and body. Large bodies are passed on by reference.
+/// A frame ready to be written. Large bodies are passed on by reference.
 #[derive(Clone, Debug)]
 pub struct EncodedFrame {
     /// The 64 bytes of the header.
     pub head: [u8; crate::limits::HEADER_BYTES],
-    /// The body.
+    /// The body; `len` in the header is its size.
     pub body: Bytes,
 }
 
@@ -26,10 +27,10 @@ pub fn error_to(head: Header, error: &ErrorBody, receiver: Whose) -> EncodedFram
     EncodedFrame { head: head.write(), body }
 }
 
-/// The frame as header and body.
+/// Encodes the frame as header and body.
 ///
-/// A body of 4 GiB or more can't be described by the header's `len`; the callers' limits
-/// (`body_bytes_max`) are far below, and it is cut here rather than described wrongly.
+/// The header's `len` can't describe a body of 4 GiB or more. The limits of the callers
+/// (`body_bytes_max`) are far below that; a longer body is cut here rather than described wrongly.
 pub fn encode(frame: Frame) -> EncodedFrame {
     let kind = frame.kind();
     let (mut head, mut body) = match frame {

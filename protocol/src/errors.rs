@@ -1,6 +1,6 @@
 //! TABLE of error codes: number, name, whose fault, whether the work ran, whether the connection is
-//! closed, text and advice. Numbers are negative and never used again; positive numbers belong to
-//! the workers and are passed through. Not the place that decides which error it is.
+//! closed, text and advice. isect's numbers are negative and never used again; positive numbers
+//! belong to the workers and are passed through.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Whose {
     /// The program that asked. A worker or host that is told of its own login or frames reads
-    /// `worker` or `host` instead: see `ErrorBody::render_to`.
+    /// `worker` or `host` instead; see `ErrorBody::render_to`.
     Client,
     /// The program that answers.
     Worker,
@@ -21,9 +21,9 @@ pub enum Whose {
 /// Whether the request's work ran.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Ran {
-    /// It never reached a worker; asking again is safe.
+    /// The request never reached a worker; asking again is safe.
     No,
-    /// It reached a worker; whether it took effect is not known.
+    /// The request reached a worker; whether it took effect is not known.
     Maybe,
     /// The worker itself answered.
     Yes,
@@ -51,7 +51,7 @@ impl Ran {
         }
     }
 
-    /// The value of a word in an error's body.
+    /// Reads the word of an error's body; `None` if it is not one of the words.
     pub fn of(word: &str) -> Option<Self> {
         [Self::No, Self::Maybe, Self::Yes].into_iter().find(|ran| ran.word() == word)
     }
@@ -72,27 +72,27 @@ impl fmt::Display for Ran {
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct ErrorRow {
-    /// The code.
+    /// The variant of this row.
     pub code: ErrorCode,
-    /// Its number in the header's `error`.
+    /// The number in the header's `error`: negative, unique, never used again.
     pub number: i16,
-    /// Its name.
+    /// The name in texts and logs: lower case, words joined by `_`.
     pub name: &'static str,
-    /// Whose fault it is.
+    /// Who has to change something.
     pub whose: Whose,
     /// Whether the work ran. An error frame's own `ran` line may be more exact, never less.
     pub ran: Ran,
     /// Whether the sender of the error closes the connection after it.
     pub closes: bool,
-    /// What it means.
+    /// What the error means, in one sentence.
     pub text: &'static str,
-    /// What the receiver should do; empty where only the text of each can say it.
+    /// What the receiver should do; empty where only the text of each case can say it.
     pub advice: &'static str,
 }
 
 macro_rules! errors {
     ($($code:ident = $number:literal, $name:literal, $whose:ident, $ran:ident, $closes:literal, $text:literal, $advice:literal;)*) => {
-        /// An error made by isect.
+        /// An error that isect itself makes.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum ErrorCode {
             $(#[doc = $text] $code,)*
@@ -113,7 +113,7 @@ macro_rules! errors {
         ];
 
         impl ErrorCode {
-            /// The code of a number, if it is in the table.
+            /// The code of a number; `None` if the table has no such number.
             pub const fn of(number: i16) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$code),)*
@@ -121,7 +121,7 @@ macro_rules! errors {
                 }
             }
 
-            /// The number on the wire.
+            /// The number on the wire, always negative.
             pub const fn number(self) -> i16 {
                 match self {
                     $(Self::$code => $number,)*
@@ -176,7 +176,7 @@ errors! {
 }
 
 impl ErrorCode {
-    /// The row of the table.
+    /// The row of this code.
     pub const fn row(self) -> &'static ErrorRow {
         let mut index = 0;
         while ERRORS[index].number != self.number() {
@@ -185,7 +185,7 @@ impl ErrorCode {
         &ERRORS[index]
     }
 
-    /// The code's name.
+    /// The name of this code.
     pub const fn name(self) -> &'static str {
         self.row().name
     }
@@ -212,7 +212,7 @@ mod tests {
             assert!(row.name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{}", row.name);
             assert!(!row.text.ends_with('.') && !row.advice.ends_with('.'), "{}", row.name);
             assert!(!row.text.is_empty());
-            // An advice that sends the reader back to the text is none.
+            // An advice that sends the reader back to the text is no advice.
             assert!(!row.advice.contains("the text"), "{}", row.name);
         }
         assert_eq!(ErrorCode::of(0), None);

@@ -1,5 +1,5 @@
-//! The bodies by which a broker and an execd find and leave each other: `exec-welcome` and
-//! `exec-end`. All others are in [`bodies`](crate::bodies).
+//! The bodies `exec-welcome` and `exec-end`, with which a connection of broker and execd begins and
+//! ends. All other bodies are in [`bodies`](crate::bodies).
 
 use crate::bodies::clean;
 use crate::ids::WorkerId;
@@ -7,24 +7,24 @@ use crate::lines::{BodyError, Lines};
 use crate::proof::signature;
 use bytes::Bytes;
 
-/// `exec-welcome`: execd's answer to the hello.
+/// `exec-welcome`: execd's answer to the broker's `exec-hello`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExecWelcome {
-    /// execd's process id.
+    /// Process id of execd on its host.
     pub hostpid: u32,
-    /// execd's version.
+    /// Version of execd, as `isdexecd --version` prints it.
     pub version: String,
-    /// Most processes it will hold at once.
+    /// Most processes that execd holds at once.
     pub children_max: u64,
-    /// Digest of all that it enforces on the processes that it starts; empty = it does not say.
+    /// Digest of the rules that execd enforces on the processes it starts; empty = it does not say.
     pub policy: String,
-    /// Digest of which program file it runs; empty = it does not say.
+    /// Digest of the program file that execd runs; empty = it does not say.
     pub binary: String,
-    /// Whether it takes `exec-end` with `keep`: it ends, and the next one adopts its processes.
+    /// Whether execd accepts `exec-end` with `keep`.
     pub hands_over: bool,
-    /// Workers of the broker whose processes were started under another policy.
+    /// Workers of this broker whose processes were started under another policy.
     pub older: Vec<WorkerId>,
-    /// execd's proof that it knows the token, if one was proved.
+    /// Proves that execd knows the token (hexadecimal digits); `None` if the broker proved none.
     pub signature: Option<String>,
 }
 
@@ -47,7 +47,7 @@ impl ExecWelcome {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         Lines::default()
             .with("hostpid", self.hostpid)
@@ -62,13 +62,13 @@ impl ExecWelcome {
     }
 }
 
-/// `exec-end`: the broker shuts down in order; end every process of it.
+/// `exec-end`: the broker shuts down; execd ends every process of this broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ExecEnd {
     /// Milliseconds between TERM and KILL.
     pub grace_ms: u64,
-    /// End no process: execd itself ends, and the next one of its state directory adopts them. Only
-    /// for one that said `hands_over`.
+    /// End no process: only execd ends, and the next one of its state directory adopts them. Only
+    /// for an execd that said `hands_over`.
     pub keep: bool,
 }
 
@@ -76,14 +76,14 @@ impl ExecEnd {
     /// Reads the body.
     ///
     /// # Errors
-    /// The value is wrong.
+    /// A value can't be read.
     pub fn parse(body: &[u8]) -> Result<Self, BodyError> {
         let lines = Lines::parse(body)?;
         let keep = lines.number_or("keep", 0_u8)? != 0;
         Ok(Self { grace_ms: lines.number_or("grace_ms", 0)?, keep })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         let keep = self.keep.then_some(1);
         Lines::default().with("grace_ms", self.grace_ms).with_each("keep", keep).render()

@@ -1,5 +1,5 @@
-//! A frame by value: one variant a kind, so that a frame that makes no sense can't be built.
-//! Not the bytes: `encode` and `decode` know those.
+//! A frame by value. Each kind has its own variant, so that a frame that makes no sense can't be
+//! built. `encode` and `decode` turn frames into bytes and back.
 
 use crate::bodies::{
     ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput, ExecSignal,
@@ -10,91 +10,91 @@ use crate::kinds::Kind;
 use crate::proof::{Challenge, Proof};
 use bytes::Bytes;
 
-/// One message on the wire. The header's `len`, `command` and `version` are set by `encode`.
+/// One message on the wire. `encode` sets the header's `len`, `command` and `version`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Frame {
     /// A request, a reply, or a piece of one.
     Data {
-        /// Everything but `len`, `command` and `version`.
+        /// All fields except `len`, `command` and `version`, which `encode` sets.
         head: Header,
-        /// The application's bytes.
+        /// The application's bytes; isect does not look at them.
         body: Bytes,
     },
-    /// First frame of a client.
+    /// The first frame of a client.
     Login(Login),
-    /// The broker's answer to it.
+    /// The broker's answer to a `login`.
     LoginOk(LoginOk),
-    /// First frame of a worker.
+    /// The first frame of a worker.
     WorkerLogin(WorkerLogin),
-    /// The broker's answer to it.
+    /// The broker's answer to a `worker-login`.
     WorkerLoginOk(WorkerLoginOk),
-    /// Something failed: one request (`head.sequence` says which) or the connection.
+    /// A request failed (`head.sequence` says which), or the connection did.
     Error {
-        /// `sequence`, `transaction` and `workerid` of what failed, else zero.
+        /// The `sequence`, `transaction` and `workerid` of what failed; each is 0 if not known.
         head: Header,
-        /// What failed.
+        /// The error, whether the work ran, and the text.
         error: ErrorBody,
     },
-    /// Are you there?
+    /// Asks the other side for a pong.
     Ping {
-        /// Comes back in the pong.
+        /// Any number; the pong repeats it.
         sequence: u32,
     },
-    /// Yes.
+    /// Answers a ping.
     Pong {
-        /// The ping's.
+        /// The number of the ping.
         sequence: u32,
     },
-    /// An orderly goodbye.
+    /// The sender closes the connection in order.
     Logout,
-    /// To a worker: finish and exit.
+    /// The broker asks a worker to finish and exit.
     End,
-    /// To a worker: read your configuration again.
+    /// The broker asks a worker to read its configuration again.
     Reinit,
-    /// To a worker: tell how you are.
+    /// The broker asks a worker for its state.
     Status {
-        /// Comes back in the status reply.
+        /// Any number; the status reply repeats it.
         sequence: u32,
     },
-    /// A worker's answer to status.
+    /// A worker's answer to `status`.
     StatusReply {
-        /// The status frame's.
+        /// The number of the status frame.
         sequence: u32,
-        /// Free text.
+        /// Free text of the worker, shown to the operator.
         text: String,
     },
-    /// Prove that you know the token you named.
+    /// The broker or execd asks the other side to prove the token that it named.
     Challenge(Challenge),
-    /// Here is the proof.
+    /// The answer to a challenge.
     Proof(Proof),
-    /// First frame of the broker to an execd.
+    /// The first frame of the broker to an execd.
     ExecHello(ExecHello),
-    /// execd's answer to it.
+    /// execd's answer to an `exec-hello`.
     ExecWelcome(ExecWelcome),
-    /// Start a program.
+    /// The broker asks execd to start a program.
     ExecStart(ExecStart),
-    /// End a process.
+    /// The broker asks execd to end a process.
     ExecStop(ExecStop),
-    /// Send a signal.
+    /// The broker asks execd to send a signal.
     ExecSignal(ExecSignal),
-    /// Which processes are there?
+    /// The broker asks execd which processes it has.
     ExecList,
-    /// These.
+    /// execd's answer to `exec-list`.
     ExecListed(ExecListed),
-    /// The process runs.
+    /// execd reports that a process runs.
     ExecStarted(ExecStarted),
-    /// It could not be started.
+    /// execd reports that a program could not be started.
     ExecFailed(ExecFailed),
-    /// It ended.
+    /// execd reports that a process ended.
     ExecExited(ExecExited),
-    /// It wrote a line.
+    /// execd passes on a line that a process wrote.
     ExecOutput(ExecOutput),
-    /// The broker shuts down in order.
+    /// The broker shuts down and asks execd to end the broker's processes.
     ExecEnd(ExecEnd),
 }
 
 impl Frame {
-    /// The frame's kind.
+    /// The kind of this frame, which decides its number on the wire.
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Data { .. } => Kind::Data,
@@ -127,7 +127,7 @@ impl Frame {
         }
     }
 
-    /// A data frame.
+    /// A data frame with this header and body.
     pub const fn data(head: Header, body: Bytes) -> Self {
         Self::Data { head, body }
     }

@@ -1,12 +1,12 @@
-//! The fixed header of every frame: 64 bytes, big-endian; the only place that knows an offset.
-//! It can show any bytes; whether they make sense is decided by `decode`.
+//! The fixed header of every frame: 64 bytes, big-endian. This is the only file that knows an
+//! offset. It reads any 64 bytes; `decode` decides whether they are valid.
 
 use crate::limits::{HEADER_BYTES, VERSION};
 
-/// The header's fields by value. `Header::read` and `Header::write` are each other's inverse.
+/// The fields of the header by value. `Header::read` and `Header::write` are each other's inverse.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// Bytes of body that follow.
+    /// Bytes of body that follow the header.
     pub len: u32,
     /// The sender's own number for a request, returned unchanged in every reply and error to it.
     pub sequence: u32,
@@ -22,38 +22,39 @@ pub struct Header {
     pub workerid: u32,
     /// Non-zero = further frames of the same request or reply follow.
     pub more: u16,
-    /// Priority of this request, 0 = the login's; lower is served first.
+    /// Priority of this request, 1 to 255, lower is served first; 0 = the login's.
     pub priority: u8,
-    /// Bit 0 (`FLAG_IDEMPOTENT`): may be run again on another worker. Others are zero.
+    /// Bit 0 (`FLAG_IDEMPOTENT`): the request may run again on another worker. All other bits are
+    /// zero.
     pub flags: u8,
-    /// The broker's number for the transaction; 0 in a request.
+    /// The broker's number for the transaction; 0 in a request, because the broker assigns it.
     pub transaction: u64,
-    /// Client: how long the answer is worth waiting for, 0 = the service's default; to the worker:
-    /// milliseconds that are left.
+    /// From a client: milliseconds that the answer is worth waiting for, 0 = the service's default.
+    /// To a worker: milliseconds that are left.
     pub deadline_ms: u32,
-    /// To the worker: 1 for the first delivery.
+    /// To the worker: counts the deliveries of this request, 1 for the first.
     pub attempt: u32,
     /// W3C trace id; zero = none. The broker carries it through.
     pub trace_id: [u8; 16],
-    /// W3C parent id.
+    /// W3C parent id; zero = none.
     pub span_id: u64,
 }
 
 /// Flag bit 0: the request may be run again on another worker.
 pub const FLAG_IDEMPOTENT: u8 = 1;
 
-/// One field of the header, for documents and tools.
+/// Describes one field of the header, for documents and tools.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// Where the field begins.
+    /// Bytes from the start of the header.
     pub offset: usize,
-    /// How many bytes it has.
+    /// Size of the field in bytes.
     pub width: usize,
-    /// Its type as written in the documents.
+    /// The type as the documents write it (`u32`, `[u8; 16]`).
     pub kind: &'static str,
-    /// Its name.
+    /// The name of the field in [`Header`].
     pub name: &'static str,
-    /// What it means, one sentence or two.
+    /// The meaning, in a sentence or two.
     pub text: &'static str,
 }
 

@@ -1,5 +1,4 @@
-//! Ids as newtypes, so that a client's number can never be taken for a worker's.
-//! Not where ids are given out: the engine counts them.
+//! Ids as newtypes, so that a client's id can't be taken for a worker's. The engine assigns them.
 
 use std::fmt;
 
@@ -37,9 +36,9 @@ ids! {
 /// generation, so a late event of the old connection never reaches the new one.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkId {
-    /// Slot in the reactor's table of connections.
+    /// The slot in the reactor's table of connections.
     pub index: u32,
-    /// How often that slot was used before.
+    /// How many connections had the slot before this one.
     pub generation: u32,
 }
 

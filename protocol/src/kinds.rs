@@ -1,16 +1,16 @@
-//! TABLE of the kinds of frames: number, name, who may send it, what its body is. Numbers once
-//! released are never used again; a retired kind stays here as a tombstone.
+//! TABLE of the kinds of frames: number, name, who may send it, what its body is. Released numbers
+//! are never used again; a retired kind stays here as a tombstone.
 
 use std::fmt;
 
-/// What stands at the end of a link, as seen by the broker.
+/// The role of the peer at the other end of a link, as the broker sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// A program that asks; client port.
+    /// A program that asks; it connects to the client port.
     Client,
-    /// A program that answers; worker port.
+    /// A program that answers; it connects to the worker port.
     Worker,
-    /// An execd; the broker dials it.
+    /// An execd; the broker connects to it.
     Host,
     /// The broker itself.
     Broker,
@@ -27,12 +27,12 @@ impl fmt::Display for Role {
     }
 }
 
-/// What the body of a kind is.
+/// The form of a kind's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BodyKind {
     /// Opaque bytes of the application.
     Opaque,
-    /// `key value` lines, then, for some kinds, an empty line and free text.
+    /// `key value` lines; some kinds have an empty line and free text after them.
     Lines,
     /// Free UTF-8 text.
     Text,
@@ -43,17 +43,17 @@ pub enum BodyKind {
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct KindRow {
-    /// The kind.
+    /// The variant of this row.
     pub kind: Kind,
-    /// Its number in `command`.
+    /// The number in the header's `command`: unique, never used again.
     pub number: u16,
-    /// Its name.
+    /// The name in texts, logs and documents: lower case, words joined by `-`.
     pub name: &'static str,
     /// Who may send it to the broker; `Role::Broker` = the broker sends it.
     pub senders: &'static [Role],
-    /// What its body is.
+    /// The form of the body.
     pub body: BodyKind,
-    /// What it is for.
+    /// What the kind is for, in one sentence.
     pub text: &'static str,
 }
 
@@ -78,7 +78,7 @@ macro_rules! kinds {
         ];
 
         impl Kind {
-            /// The kind of a number, if it is in the table.
+            /// The kind of a number; `None` if the table has no such number.
             pub const fn of(number: u16) -> Option<Self> {
                 match number {
                     $($number => Some(Self::$kind),)*
@@ -93,7 +93,7 @@ macro_rules! kinds {
                 }
             }
 
-            /// The row of the table.
+            /// The row of this kind.
             pub const fn row(self) -> &'static KindRow {
                 let mut index = 0;
                 while KINDS[index].number != self.number() {

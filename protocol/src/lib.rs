@@ -1,5 +1,5 @@
-//! isect's words, pure: no IO, no clock, no randomness. Everything that both ends of a link must
-//! agree on is here, as tables, and nowhere else.
+//! The protocol of isect: everything that both ends of a link must agree on, as tables and pure
+//! functions. No IO, no clock, no randomness.
 //!
 //! | module | what it is |
 //! | --- | --- |

@@ -1,19 +1,19 @@
-//! Every size and count that is part of the protocol, units in the name, with the relations between
-//! them checked when this compiles. Not the settings: those may be changed, these may not.
+//! Every size and count that is part of the protocol. Names end with the unit, and relations
+//! between limits are checked at compile time. What an operator may change is in `settings`.
 
-/// Bytes of the fixed header; one cache line.
+/// Bytes of the fixed header: one cache line.
 pub const HEADER_BYTES: usize = 64;
 
-/// The version of the protocol that is spoken; the original's was 1.
+/// The version of the protocol. The original protocol of the manual was version 1.
 pub const VERSION: u16 = 2;
 
 /// Most bytes in the body of a control frame (login, worker login, error, an execd frame).
 pub const CONTROL_BODY_BYTES_MAX: usize = 256 * 1024;
 
-/// Default of the setting `body_bytes_max`.
+/// Default of the setting `body_bytes_max`, in bytes.
 pub const BODY_BYTES_DEFAULT: usize = 16 * 1024 * 1024;
 
-/// Highest value of the setting `body_bytes_max`.
+/// Highest value of the setting `body_bytes_max`, in bytes.
 pub const BODY_BYTES_MAX: usize = 256 * 1024 * 1024;
 
 /// Most bytes in the name of a service or host.
@@ -41,33 +41,34 @@ pub const SOCKET_PATH_BYTES_MAX: usize = 107;
 /// the worker id and the service (manual chapter, "Config Worker": `argv[ISDARGMAX]`).
 pub const ISDARGMAX: usize = 5;
 
-/// The client port of the broker (manual chapter: `isdData.req_port`).
+/// Default client port of the broker (manual chapter: `isdData.req_port`).
 pub const CLIENT_PORT: u16 = 5501;
 
-/// The port of execd.
+/// Default port of execd.
 pub const EXECD_PORT: u16 = 5502;
 
 /// The longest deadline a request may ask for, in milliseconds: one hour.
 pub const DEADLINE_MS_MAX: u64 = 3_600_000;
 
-/// The lowest (served first) and the highest (served last) priority a client may have.
+/// Lowest priority of a client, which is served first.
 pub const PRIORITY_MIN: u8 = 1;
-/// See [`PRIORITY_MIN`].
+/// Highest priority of a client, which is served last.
 pub const PRIORITY_MAX: u8 = 255;
 /// The priority of a client that names none.
 pub const PRIORITY_DEFAULT: u8 = 100;
 
-/// The body of an error -1, word for word as in the manual chapter ("Idle").
+/// The body of error -1, word for word as in the manual chapter ("Idle").
 pub const INTERVENTION: &[u8] = b"PROTOCOL INTERVENTION";
 
-/// Name of the service that takes operator commands; always there, never configured.
+/// Name of the service for operator commands; it always exists and is never configured.
 pub const OP_SERVICE: &str = "op";
 
 /// Environment variable that carries a worker's secret from execd to the worker.
 pub const WORKER_SECRET_VARIABLE: &str = "ISECT_WORKER_SECRET";
 
-/// Environment variable in which a worker, and what it starts, finds which start of it this is. It
-/// is no secret: execd knows by it whose a process is that has left its worker's group.
+/// Environment variable that names the start of a worker (`RunId`), inherited by everything that
+/// the worker starts. It is no secret: execd uses it to find the worker of a process that left its
+/// worker's group.
 pub const RUN_VARIABLE: &str = "ISECT_RUN";
 
 /// Environment variable with the default address of the broker for clients.
@@ -87,14 +88,14 @@ pub const CERT_VARIABLE: &str = "ISECT_CERT";
 /// Environment variable with the file of that certificate's key.
 pub const KEY_VARIABLE: &str = "ISECT_KEY";
 
-/// What an address begins with that is reached over TLS.
+/// The prefix of an address that is reached over TLS.
 pub const TLS_PREFIX: &str = "tls://";
 
 // A command, quoted into a control body, still fits in it.
 const _: () = assert!(COMMAND_BYTES_MAX * 2 < CONTROL_BODY_BYTES_MAX);
-// A path is a value.
+// A path is the value of a line.
 const _: () = assert!(PATH_BYTES_MAX <= VALUE_BYTES_MAX);
-// A control frame is never larger than what data may be set to.
+// By default a data frame may be as large as any control frame.
 const _: () =
     assert!(CONTROL_BODY_BYTES_MAX <= BODY_BYTES_DEFAULT && BODY_BYTES_DEFAULT <= BODY_BYTES_MAX);
 const _: () = assert!(0 < PRIORITY_MIN && PRIORITY_MIN <= PRIORITY_DEFAULT);

@@ -1,6 +1,6 @@
-//! The form of control bodies: `key value` lines, then, after an empty line, free text. Readable in
-//! a packet capture, easy in any language, open to additions: unknown keys are ignored.
-//! Not the meaning of any key: `bodies` knows those.
+//! The form of control bodies: `key value` lines, then, after an empty line, free text. The form is
+//! readable in a packet capture, easy to write in any language, and open to additions, because
+//! unknown keys are ignored. `bodies` knows the meaning of the keys.
 
 use crate::limits::{LINES_MAX, VALUE_BYTES_MAX};
 use crate::show;
@@ -10,7 +10,7 @@ use std::fmt;
 /// Most bytes of a key or a wrong value that an error shows.
 const SHOWN_MAX: usize = 40;
 
-/// Why a control body can't be read.
+/// Why a control body can't be read, as text for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BodyError(pub String);
 
@@ -22,7 +22,7 @@ impl fmt::Display for BodyError {
 
 impl std::error::Error for BodyError {}
 
-/// A control body taken apart: lines in order, and the free text.
+/// A parsed control body: its lines in order, and the free text.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lines {
     entries: Vec<(String, String)>,
@@ -30,7 +30,7 @@ pub struct Lines {
 }
 
 impl Lines {
-    /// Takes a body apart.
+    /// Parses a body.
     ///
     /// # Errors
     /// The body is not UTF-8, has too many lines, or a value that is too long or wrongly escaped.
@@ -62,14 +62,14 @@ impl Lines {
         Ok(lines)
     }
 
-    /// Adds a line.
+    /// Adds one line `key value`; the value is escaped when the body is rendered.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl fmt::Display) -> Self {
         self.entries.push((key.to_owned(), value.to_string()));
         self
     }
 
-    /// Adds a line for each value.
+    /// Adds one line with this key for each value.
     #[must_use]
     pub fn with_each<T: fmt::Display>(
         mut self,
@@ -104,7 +104,7 @@ impl Lines {
         self.entries.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
-    /// The value of a key that must be there.
+    /// The first value of a required key.
     ///
     /// # Errors
     /// Names the key that is missing.
@@ -112,7 +112,7 @@ impl Lines {
         self.get(key).ok_or_else(|| BodyError(format!("the line '{key} …' is missing")))
     }
 
-    /// A number that must be there.
+    /// The first value of a required key, as a number.
     ///
     /// # Errors
     /// Names the key that is missing or whose value is not such a number.
@@ -120,7 +120,7 @@ impl Lines {
         number(key, self.need(key)?)
     }
 
-    /// A number that may be missing.
+    /// The first value of a key as a number, or `default` if there is no such key.
     ///
     /// # Errors
     /// Names the key whose value is not such a number.
@@ -128,7 +128,7 @@ impl Lines {
         self.get(key).map_or(Ok(default), |value| number(key, value))
     }
 
-    /// All numbers of a key, in order.
+    /// All values of a key as numbers, in order.
     ///
     /// # Errors
     /// Names the key that has a value which is not such a number.
@@ -136,7 +136,7 @@ impl Lines {
         self.all(key).map(|value| number(key, value)).collect()
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         let mut out = String::new();
         for (key, value) in &self.entries {

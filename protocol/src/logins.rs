@@ -1,48 +1,50 @@
-//! How often logins that prove a token may fail. A penalty hits who earned it: failures are counted
-//! by token and peer group, and a login that proves its token is never refused for the failures of
-//! others; at most its check waits. Not how a token is proved.
+//! Limits how often logins that prove a token may fail. Failures are counted for each pair of token
+//! and peer group, so that the limit meets whoever caused the failures. A login with the right
+//! token is never refused because of others; at most its check waits.
 
 use crate::names::TokenName;
 use crate::peer_group::PeerGroup;
 use crate::time::{Micros, Tick};
 use std::collections::BTreeMap;
 
-/// So many logins with one token may fail from one peer group at once …
+/// Failed logins that one token may have from one peer group before its checks are delayed.
 pub const FAILURES_MAX: u32 = 10;
-/// … and one more each time this has passed. Past that, checks wait for their turn.
+/// Time after which one counted failure of a token and peer group is forgotten.
 const FORGET: Micros = Micros::from_millis(1000);
 const FIRST: u32 = FAILURES_MAX + 1;
-/// The turns of one token from one peer group past the limit are so far apart.
+/// Milliseconds between two checks of one token from one peer group past the limit.
 pub const CHECK_EVERY_MS: u64 = 100;
-/// So many checks of one token from one peer group wait; further logins are refused.
+/// Most checks of one token from one peer group that wait; further logins are refused.
 pub const CHECKS_MAX: u64 = 16;
-/// So many logins with one token may fail from all peer groups together …
+/// Failed logins that one token may have from all peer groups together before its checks are
+/// delayed.
 const EVERYWHERE_MAX: u32 = 100;
-/// … and one more each time this has passed. Past that, each check of that token waits so long.
+/// Time after which one counted failure of a token is forgotten.
 const EVERYWHERE_FORGET: Micros = Micros::from_millis(100);
+/// Milliseconds by which each check of a token past that limit is delayed.
 const EVERYWHERE_WAIT_MS: u64 = 500;
-/// Most pairs of token and peer group, and most tokens, whose failures are counted.
+/// Most entries in each table of failures: pairs of token and peer group, and tokens.
 const ENTRIES_MAX: usize = 1024;
 
 /// When a proof is to be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Check {
-    /// At once.
+    /// Check it now.
     Now,
-    /// At this moment.
+    /// Check it at this tick.
     At(Tick),
-    /// Not at all: too many wait already.
+    /// Refuse it: too many checks wait already.
     Never,
 }
 
-/// What a failed proof means.
+/// What a failed proof means for the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failure {
     /// The limit is not reached.
     Counted,
-    /// It is the first one past the limit, which is news.
+    /// The limit is passed for the first time, which is worth a log line.
     First,
-    /// It is past the limit, as the one before.
+    /// The limit was passed before.
     Beyond,
 }
 
@@ -50,11 +52,11 @@ pub enum Failure {
 struct Count {
     failures: u32,
     since: Tick,
-    /// The next turn of a check.
+    /// The tick of the next check.
     turn: Tick,
 }
 
-/// Failures by key: bounded, the one with the fewest makes room.
+/// Failures by key. The table is bounded: a new key replaces the one with the fewest failures.
 #[derive(Debug)]
 struct Counts<K> {
     forget: Micros,
@@ -66,7 +68,7 @@ impl<K: Ord + Clone> Counts<K> {
         Self { forget, entries: BTreeMap::new() }
     }
 
-    /// How many are not forgotten yet.
+    /// How many failures of this entry are not forgotten yet.
     fn left(&self, count: &Count, now: Tick) -> u32 {
         let forgotten = now.since(count.since).0 / self.forget.0;
         count.failures.saturating_sub(u32::try_from(forgotten).unwrap_or(u32::MAX))
@@ -76,10 +78,10 @@ impl<K: Ord + Clone> Counts<K> {
         self.entries.get(key).map_or(0, |count| self.left(count, now))
     }
 
-    /// Counts one more; how many there are now.
+    /// Counts one failure and returns how many there are now.
     fn add(&mut self, key: &K, now: Tick) -> u32 {
         if self.entries.len() >= ENTRIES_MAX && !self.entries.contains_key(key) {
-            // Names that are made up fail once each: they push each other out, and none that fails
+            // Made-up names fail once each, so they replace each other and not a name that fails
             // often.
             let fewest = self.entries.iter().min_by_key(|(_, c)| (self.left(c, now), c.since));
             if let Some(fewest) = fewest.map(|(key, _)| key.clone()) {
@@ -93,7 +95,7 @@ impl<K: Ord + Clone> Counts<K> {
     }
 }
 
-/// The failures that are remembered.
+/// The failures that are remembered, in bounded tables.
 #[derive(Debug)]
 pub struct Logins {
     here: Counts<(TokenName, PeerGroup)>,
@@ -107,7 +109,7 @@ impl Default for Logins {
 }
 
 impl Logins {
-    /// A proof came: when is it to be checked?
+    /// Decides when a proof that just came is to be checked.
     pub fn ask(&mut self, token: &TokenName, peer_group: PeerGroup, now: Tick) -> Check {
         let key = (token.clone(), peer_group);
         let mut at = now;
@@ -126,7 +128,7 @@ impl Logins {
         if at > now { Check::At(at) } else { Check::Now }
     }
 
-    /// A proof was wrong, or its token is not known.
+    /// Counts a proof that was wrong, or whose token is not known.
     pub fn failed(&mut self, token: &TokenName, peer_group: PeerGroup, now: Tick) -> Failure {
         self.everywhere.add(token, now);
         match self.here.add(&(token.clone(), peer_group), now) {

@@ -1,5 +1,5 @@
-//! The spelling of names: which letters, how long, which words are taken. Not their meaning:
-//! whether a service exists is the registry's business.
+//! Checks the spelling of names: which letters, how long, which words are reserved. Whether a
+//! service exists is not checked here.
 
 use crate::limits::{NAME_BYTES_MAX, OP_SERVICE};
 use std::fmt;
@@ -50,7 +50,7 @@ impl fmt::Display for NameError {
 
 impl std::error::Error for NameError {}
 
-/// Words that stand where a name may stand in a command, so no service may be called so.
+/// Words that may stand in place of a name in a command; no service may have such a name.
 const RESERVED: &[&str] = &["all", "worker", "workers", "service", "services", "host"];
 
 fn check(what: &'static str, given: &str) -> Result<(), NameError> {
@@ -91,7 +91,7 @@ macro_rules! names {
                 Ok(Self(Arc::from(given)))
             }
 
-            /// The name as text.
+            /// The name as text: 1 to `NAME_BYTES_MAX` bytes of ASCII.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -114,9 +114,9 @@ macro_rules! names {
 names! {
     /// The name of a service.
     ServiceName, "service";
-    /// The name of a host: of a machine with an execd.
+    /// The name of a host, that is of a machine with an execd.
     HostName, "host";
-    /// The name of a token: what an entry of a token file is called.
+    /// The name of a token, which is its entry's name in a token file.
     TokenName, "token";
 }
 

@@ -1,16 +1,17 @@
-//! Groups of peers that share a limit or a turn, by the value of their address and never by how it
-//! is printed. Who a peer is, tokens and users say.
+//! Groups of peers that share a limit or a turn. A group is computed from the value of an address,
+//! never from its text. It says nothing about who a peer is; tokens and users do.
 
 use core::net::{IpAddr, SocketAddr, SocketAddrV6};
 
 /// Peers whose attempts are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum PeerGroup {
-    /// A user of this machine, over a Unix socket; `None` = the kernel does not tell which.
+    /// A user of this machine, over a Unix socket; `None` = the kernel does not say which.
     User(Option<u32>),
     /// One IPv4 address.
     V4(u32),
-    /// The first 64 bits of an IPv6 address: a customer or a machine is given all of what follows.
+    /// The first 64 bits of an IPv6 address: one customer or machine usually has all addresses
+    /// below them (RFC 6177).
     V6(u64),
 }
 
@@ -21,8 +22,8 @@ impl Default for PeerGroup {
 }
 
 impl PeerGroup {
-    /// The group of an address. One that stands for an IPv4 address is that address; the scope of
-    /// a link-local address does not count.
+    /// The group of an address. An IPv4-mapped address is in the group of its IPv4 address; the
+    /// scope of a link-local address does not count.
     pub fn of(address: IpAddr) -> Self {
         match address.to_canonical() {
             IpAddr::V4(ip) => Self::V4(ip.to_bits()),
@@ -30,8 +31,8 @@ impl PeerGroup {
         }
     }
 
-    /// What a translator makes of IPv4 is all in one network of 64 bits, and who is behind one
-    /// address of IPv4 has 65,536 of them by 6to4.
+    /// Addresses of translators carry an IPv4 address: NAT64 puts all of IPv4 into one network of
+    /// 64 bits, and 6to4 gives each IPv4 address 65,536 networks.
     const fn of_v6(bits: u128) -> Self {
         match (bits >> 32, bits >> 112) {
             (NAT64 | TRANSLATED, _) => Self::V4(bits as u32),
@@ -41,14 +42,15 @@ impl PeerGroup {
     }
 }
 
-/// `64:ff9b::/96` (RFC 6052) and `::ffff:0:0:0/96` (RFC 2765): an IPv4 address is the rest.
+/// The prefixes `64:ff9b::/96` (RFC 6052) and `::ffff:0:0:0/96` (RFC 2765); the IPv4 address
+/// follows.
 const NAT64: u128 = 0x0064_ff9b << 64;
 const TRANSLATED: u128 = 0xffff << 16;
-/// `2002::/16` (RFC 3056): an IPv4 address follows.
+/// The prefix `2002::/16` (RFC 3056); the IPv4 address follows.
 const SIX_TO_FOUR: u128 = 0x2002;
 
-/// The one spelling of an address: an IPv4 address that came as IPv6 is IPv4, and what the kernel
-/// adds beside the address (flow label) is left out. A scope stays where it has a meaning.
+/// The canonical form of an address: IPv4-mapped becomes IPv4, and the flow label that the kernel
+/// adds is cleared. A scope stays where it has a meaning.
 pub fn canonical(address: SocketAddr) -> SocketAddr {
     match address.ip().to_canonical() {
         ip @ IpAddr::V4(_) => SocketAddr::new(ip, address.port()),

@@ -1,6 +1,6 @@
-//! How a token is proved without being sent, by value: the claim in a login, worker-login or
-//! exec-hello, the challenge, the proof, and the text that both sides sign. Not the arithmetic over
-//! it: the crate `auth` has that.
+//! The messages with which a token is proved without being sent: the claim in a login, worker-login
+//! or exec-hello, the challenge, the proof, and the text that both sides sign. The arithmetic is in
+//! the crate `auth`.
 
 use crate::kinds::Role;
 use crate::lines::{BodyError, Lines};
@@ -9,30 +9,30 @@ use crate::show::digits;
 use bytes::Bytes;
 use std::fmt::Write as _;
 
-/// Fewest random bytes that each side gives.
+/// Fewest random bytes that each side contributes to the nonce.
 pub const NONCE_BYTES_MIN: usize = 16;
-/// Most random bytes that one side gives.
+/// Most random bytes that each side contributes to the nonce.
 pub const NONCE_BYTES_MAX: usize = 64;
 /// Fewest bytes of a salt.
 pub const SALT_BYTES_MIN: usize = 8;
 /// Most bytes of a salt.
 pub const SALT_BYTES_MAX: usize = 64;
-/// Bytes of a proof and of a signature: those of SHA-256.
+/// Bytes of a proof and of a signature: one HMAC-SHA-256.
 pub const MAC_BYTES: usize = 32;
-/// Bytes that tell one TLS connection from all others: those of `tls-exporter` (RFC 9266).
+/// Bytes that identify a TLS connection: the length of `tls-exporter` (RFC 9266).
 pub const CHANNEL_BYTES: usize = 32;
-/// Least and most memory that a prover spends on Argon2id, in KiB.
+/// Memory of Argon2id that a prover accepts, in KiB.
 pub const MEMORY_KIB: std::ops::RangeInclusive<u32> = 8..=65_536;
-/// Fewest and most passes that a prover makes.
+/// Passes of Argon2id that a prover accepts.
 pub const PASSES: std::ops::RangeInclusive<u32> = 1..=16;
-/// Fewest and most lanes that a prover takes.
+/// Lanes of Argon2id that a prover accepts.
 pub const LANES: std::ops::RangeInclusive<u32> = 1..=4;
 
-/// What both ends of one TLS connection know, and nobody else: `tls-exporter` of RFC 9266. A proof
-/// over it is worth nothing on another connection, so nobody in between can pass it on.
+/// A secret that only the two ends of one TLS connection know: `tls-exporter` of RFC 9266. A proof
+/// that includes it is worthless on another connection, so nobody in between can pass it on.
 pub type Channel = [u8; CHANNEL_BYTES];
 
-/// Bytes from rows of lower-case hexadecimal digits; `None` if it is anything else.
+/// Reads lower-case hexadecimal digits, two for each byte; `None` if the text is anything else.
 pub fn from_digits(text: &str) -> Option<Vec<u8>> {
     let digit = |c: u8| match c {
         b'0'..=b'9' => Some(c - b'0'),
@@ -46,7 +46,7 @@ pub fn from_digits(text: &str) -> Option<Vec<u8>> {
     pairs.iter().map(|[high, low]| Some(digit(*high)? << 4 | digit(*low)?)).collect()
 }
 
-/// The value of a key that holds bytes, so many of them.
+/// Reads the value of a required key as bytes, with a number of bytes in this range.
 fn bytes(lines: &Lines, key: &str, range: (usize, usize)) -> Result<Vec<u8>, BodyError> {
     let (least, most) = range;
     from_digits(lines.need(key)?).filter(|b| (least..=most).contains(&b.len())).ok_or_else(|| {
@@ -59,24 +59,24 @@ fn mac(lines: &Lines, key: &str) -> Result<[u8; MAC_BYTES], BodyError> {
     bytes.try_into().map_err(|_| BodyError(format!("'{key}' has not {MAC_BYTES} bytes")))
 }
 
-/// The line `signature` of login-ok, worker-login-ok and exec-welcome.
+/// Reads the line `signature` of login-ok, worker-login-ok and exec-welcome.
 pub(crate) fn signature(lines: &Lines) -> Result<Option<String>, BodyError> {
     let Some(text) = lines.get("signature") else { return Ok(None) };
     mac(lines, "signature")?;
     Ok(Some(text.to_owned()))
 }
 
-/// Which token somebody says that it knows: the lines `token` and `nonce`.
+/// The token that a peer says it knows: the lines `token` and `nonce` of its first frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
-    /// The token's name.
+    /// The name of the token's entry in the token file.
     pub token: TokenName,
-    /// Random bytes, new for each login.
+    /// Random bytes, new for each login; [`NONCE_BYTES_MIN`] to [`NONCE_BYTES_MAX`].
     pub nonce: Vec<u8>,
 }
 
 impl Claim {
-    /// The claim in a body; `None` if it names no token.
+    /// Reads the claim of a body; `None` if the body names no token.
     pub(crate) fn of(lines: &Lines) -> Result<Option<Self>, BodyError> {
         let Some(token) = lines.get("token") else { return Ok(None) };
         let token = TokenName::new(token).map_err(|e| BodyError(e.to_string()))?;
@@ -92,18 +92,18 @@ impl Claim {
     }
 }
 
-/// `challenge`: how the token is to be hashed, and the nonces of both sides.
+/// `challenge`: how to hash the token, and the nonces of both sides.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Challenge {
-    /// Salt of the hash.
+    /// Salt of the hash; [`SALT_BYTES_MIN`] to [`SALT_BYTES_MAX`] bytes.
     pub salt: Vec<u8>,
-    /// Memory of the hash, in KiB.
+    /// Memory of the hash, in KiB; within [`MEMORY_KIB`].
     pub memory_kib: u32,
-    /// Passes of the hash.
+    /// Passes of the hash; within [`PASSES`].
     pub passes: u32,
-    /// Lanes of the hash.
+    /// Lanes of the hash; within [`LANES`].
     pub lanes: u32,
-    /// The claim's nonce, then the verifier's own.
+    /// The claim's nonce, followed by the verifier's.
     pub nonce: Vec<u8>,
 }
 
@@ -131,7 +131,7 @@ impl Challenge {
         })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         Lines::default()
             .with("salt", digits(&self.salt))
@@ -143,10 +143,10 @@ impl Challenge {
     }
 }
 
-/// `proof`: that the token is known.
+/// `proof`: shows that the sender knows the token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Proof {
-    /// 32 bytes.
+    /// The HMAC over [`statement`], combined with the client key as in RFC 5802.
     pub proof: [u8; MAC_BYTES],
 }
 
@@ -159,18 +159,19 @@ impl Proof {
         Ok(Self { proof: mac(&Lines::parse(body)?, "proof")? })
     }
 
-    /// The body as bytes.
+    /// Renders the body; [`parse`](Self::parse) reads it back.
     pub fn render(&self) -> Bytes {
         Lines::default().with("proof", digits(&self.proof)).render()
     }
 }
 
-/// What both sides sign: who logs in, to what, and everything that was said before. A line each.
+/// The text that both sides sign, one fact on each line: who logs in, to what, and everything that
+/// was said before.
 ///
-/// `role` is who proves: client, worker, or the broker towards an execd; `target` is the service it
-/// logs in to or answers for, or the host that the broker says hello to; `channel` is that of the
-/// connection, `None` only if it has no TLS. Each side takes its own, so there is nothing to agree
-/// on, and nothing that a third party could leave out.
+/// `role` is the side that proves: client, worker, or the broker towards an execd. `target` is the
+/// service that it logs in to or answers for, or the host name that the broker says. `channel`
+/// belongs to the connection and is `None` only without TLS. Each side uses its own values, so a
+/// third party can't leave anything out.
 pub fn statement(
     role: Role,
     target: &str,

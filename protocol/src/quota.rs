@@ -1,22 +1,22 @@
-//! How much of something a peer may cause: so many at once, then so many a second, and what went
-//! beyond is counted. Not what is counted: facts, log lines.
+//! A token bucket that limits what a peer may cause, for example facts or log lines: a burst, then
+//! a sustained rate.
 
 use crate::time::Tick;
 
-/// So many at once, then so many a second.
+/// How much a peer may cause: a burst, then a sustained rate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// At once.
+    /// Most that may be taken at one moment.
     pub burst: u32,
-    /// A second, sustained.
+    /// How many become available again in each second.
     pub per_second: u32,
 }
 
-/// What is left of a [`Rate`].
+/// What is left of a [`Rate`] at a moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Quota {
     rate: Rate,
-    /// Millionths of what may be taken now.
+    /// What may be taken now, in millionths of one.
     level: u64,
     at: Tick,
 }
@@ -24,12 +24,12 @@ pub struct Quota {
 const ONE: u64 = 1_000_000;
 
 impl Quota {
-    /// All of it.
+    /// A quota of which nothing was taken yet.
     pub const fn new(rate: Rate) -> Self {
         Self { rate, level: rate.burst as u64 * ONE, at: Tick(0) }
     }
 
-    /// Whether so many are left.
+    /// Whether `count` may be taken now.
     pub fn has(&mut self, count: u32, now: Tick) -> bool {
         let gained = now.since(self.at).0.saturating_mul(u64::from(self.rate.per_second));
         let full = u64::from(self.rate.burst) * ONE;
@@ -38,12 +38,12 @@ impl Quota {
         self.level >= u64::from(count) * ONE
     }
 
-    /// Takes one, if one is left.
+    /// Takes one, if one is left; returns whether it did.
     pub fn take(&mut self, now: Tick) -> bool {
         self.take_all(1, now)
     }
 
-    /// Takes so many, if so many are left.
+    /// Takes all of `count`, or nothing if fewer are left; returns whether it did.
     pub fn take_all(&mut self, count: u32, now: Tick) -> bool {
         let has_all = self.has(count, now);
         if has_all {

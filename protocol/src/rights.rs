@@ -1,18 +1,18 @@
-//! What a token, or somebody without one, may do: roles as words, and their sum. Data only; that
-//! nobody does more is the engine's business, who somebody is the reactor's.
+//! The rights of a token, or of a peer without one: roles as words, and their sum. Data only: the
+//! engine enforces rights, and the reactor finds out who a peer is.
 
 use crate::names::ServiceName;
 use crate::op::spec::Effect;
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// Some services, or all of them. The service `op` is never among them: the role operator is what
+/// Some services, or all. The service `op` is never among them, because only the role operator
 /// opens it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Services {
-    /// These; none of them if it is empty.
+    /// These services; none if the set is empty.
     Only(BTreeSet<ServiceName>),
-    /// Every one, also one that is configured later.
+    /// Every service, also one that is configured later.
     All,
 }
 
@@ -23,7 +23,7 @@ impl Default for Services {
 }
 
 impl Services {
-    /// Whether this one is among them.
+    /// Whether this service is among them.
     pub fn has(&self, service: &ServiceName) -> bool {
         match self {
             Self::All => !service.is_op(),
@@ -67,40 +67,40 @@ impl fmt::Display for Services {
     }
 }
 
-/// What somebody may do: the sum of the roles.
+/// The sum of somebody's roles.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rights {
-    /// The services it may ask (`client:echo,sum`, `client:*`).
+    /// The services it may send requests to (`client:echo,sum`, `client:*`).
     pub client: Services,
-    /// The services it may answer for as a worker that starts itself (`worker:echo`, `worker:*`).
+    /// The services it may answer for as a self-started worker (`worker:echo`, `worker:*`).
     pub worker: Services,
-    /// Whether it may have an execd start programs (`host`); only an execd asks for that.
+    /// Whether it may have an execd start programs (`host`); only an execd checks this.
     pub host: bool,
-    /// The most that a command of it may do (`operator:read`, `operator:change`,
-    /// `operator:danger`); `None` = the service `op` is closed to it.
+    /// The highest effect of the commands it may give (`operator:read`, `operator:change`,
+    /// `operator:danger`); `None` = it may not use the service `op`.
     pub operator: Option<Effect>,
 }
 
-/// How a role may be written, for messages.
+/// The spelling of all roles, for error texts.
 pub const ROLES: &str = "client:SERVICE[,SERVICE]… or client:*, worker:… likewise, host, \
                          operator:read, operator:change, operator:danger";
 
 impl Rights {
-    /// Everything: the broker's own user and root.
+    /// All rights: those of the broker's own user and root.
     pub fn all() -> Self {
         let operator = Some(Effect::Danger);
         Self { client: Services::All, worker: Services::All, host: true, operator }
     }
 
-    /// Those of everybody who can connect, while there are no tokens.
+    /// The rights of everybody who can connect, as long as there are no tokens.
     pub fn without_tokens() -> Self {
         Self { client: Services::All, worker: Services::All, ..Self::default() }
     }
 
-    /// Adds a role.
+    /// Adds a role to the sum.
     ///
     /// # Errors
-    /// It is no role; the text says how one is written.
+    /// The text is not a role; the error says how roles are written.
     pub fn add(&mut self, role: &str) -> Result<(), String> {
         let (kind, value) = role.split_once(':').map_or((role, None), |(k, v)| (k, Some(v)));
         match (kind, value) {
@@ -120,12 +120,12 @@ impl Rights {
         }
     }
 
-    /// Whether a command of this effect may be given.
+    /// Whether a command with this effect is allowed.
     pub fn may(&self, effect: Effect) -> bool {
         self.operator >= Some(effect)
     }
 
-    /// The roles, as [`add`](Self::add) takes them.
+    /// The roles in the spelling that [`add`](Self::add) reads.
     pub fn roles(&self) -> Vec<String> {
         let mut words = Vec::new();
         if !self.client.is_empty() {
@@ -143,7 +143,7 @@ impl Rights {
         words
     }
 
-    /// Whether nothing is allowed.
+    /// Whether no right is granted.
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }

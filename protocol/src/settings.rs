@@ -1,20 +1,19 @@
 //! TABLE of settings: name, unit, range, default, whether it may change while the broker runs,
-//! text.
-//! `isectd --set`, the operator's `settings` and `set`, `config service … NAME=VALUE` and the
-//! documents read it. Not where a setting takes effect: that is the engine and the reactor.
+//! text. `isectd --set`, the operator's `settings` and `set`, `config service … NAME=VALUE` and the
+//! documents read it. The engine and the reactor use the values.
 
 use std::fmt;
 
-/// What a setting's value counts.
+/// The unit of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// Milliseconds.
+    /// A time in milliseconds.
     Millis,
-    /// Bytes.
+    /// A size in bytes.
     Bytes,
-    /// Things.
+    /// A number of things.
     Count,
-    /// 0 or 1.
+    /// 0 = off, 1 = on.
     Switch,
 }
 
@@ -33,23 +32,23 @@ impl Unit {
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct SettingRow {
-    /// Its name.
+    /// The name: lower case, words joined by `_`, the unit last.
     pub name: &'static str,
-    /// What the value counts.
+    /// The unit of the values below and of every value that is set.
     pub unit: Unit,
-    /// Smallest value.
+    /// Lowest value that is accepted.
     pub min: u64,
-    /// Largest value.
+    /// Highest value that is accepted.
     pub max: u64,
-    /// Value unless set.
+    /// The value in force unless it is set.
     pub default: u64,
-    /// Whether `set` may change it while the broker runs; else it needs `--set` at the start.
+    /// Whether `set` may change it while the broker runs; if not, only `--set` at the start does.
     pub live: bool,
-    /// What it does.
+    /// The meaning, in a sentence or two.
     pub text: &'static str,
 }
 
-/// Why a value is not taken.
+/// Why a value is refused, as text for a person.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SettingError(pub String);
 
@@ -100,26 +99,26 @@ macro_rules! settings {
             $(#[doc = $text] $setting,)*
         }
 
-        /// TABLE, in the order of the variants.
+        /// TABLE of these settings, in the order of the variants.
         pub const $table: &[SettingRow] = &[
             $(SettingRow { name: $name, unit: Unit::$unit, min: $min, max: $max, default: $default, live: $live, text: $text },)*
         ];
 
         impl $enum {
-            /// All of them, in the order of the table.
+            /// All of these settings, in the order of the table.
             pub const ALL: &[Self] = &[$(Self::$setting,)*];
 
-            /// The row of the table.
+            /// The row of this setting.
             pub const fn row(self) -> &'static SettingRow {
                 &$table[self as usize]
             }
 
-            /// The setting of a name.
+            /// The setting with this name; `None` if there is none.
             pub fn named(name: &str) -> Option<Self> {
                 Self::ALL.iter().copied().find(|setting| setting.row().name == name)
             }
 
-            /// Checks a value given as text.
+            /// Parses a value and checks its range.
             ///
             /// # Errors
             /// Names the setting, the value and the range.
@@ -128,7 +127,7 @@ macro_rules! settings {
             }
         }
 
-        /// A value for each setting of the table.
+        /// One value for each setting of the table.
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub struct $values([u64; $table.len()]);
 
@@ -139,17 +138,17 @@ macro_rules! settings {
         }
 
         impl $values {
-            /// The value in force.
+            /// The value in force, in the unit of the setting's row.
             pub const fn get(&self, setting: $enum) -> u64 {
                 self.0[setting as usize]
             }
 
-            /// Changes a value that [`check`](Self) has passed.
+            /// Sets a value that the setting's `check` has accepted.
             pub fn set(&mut self, setting: $enum, value: u64) {
                 self.0[setting as usize] = value;
             }
 
-            /// Whether the value differs from the table's default.
+            /// Whether the value is not the table's default.
             pub const fn is_changed(&self, setting: $enum) -> bool {
                 self.0[setting as usize] != setting.row().default
             }

@@ -1,5 +1,5 @@
-//! A frame for people: one line for logs and `isdclient -d`, hex for `last` and the documents. Any
-//! bytes can be shown, also those that make no sense. Not a codec: nothing reads this back.
+//! Shows frames to people: one line for logs and `isdclient -d`, a hex dump for `last` and the
+//! documents. It shows any bytes, also invalid ones. Nothing reads this form back.
 
 use crate::encode;
 use crate::errors::ErrorCode;
@@ -9,12 +9,12 @@ use crate::kinds::Kind;
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// Most bytes of a body that stand in one line.
+/// Most bytes of a body that one line shows.
 const BODY_SHOWN_MAX: usize = 48;
 
-/// One line about a header and (the beginning of) its body; fields that are zero are left out.
+/// Describes a header and the beginning of its body in one line. Fields that are zero are left out.
 ///
-/// `request data seq=7 trans=12 worker=3 len=5 more "hello"` without its first word.
+/// Example: `data seq=7 trans=12 worker=3 len=5 more "hello"`.
 pub fn line(header: &Header, body: &[u8]) -> String {
     let mut out = Kind::of(header.command)
         .map_or_else(|| format!("kind?{}", header.command), |kind| kind.to_string());
@@ -53,11 +53,11 @@ pub fn line(header: &Header, body: &[u8]) -> String {
     out
 }
 
-/// What a reader can't see, or what changes how the rest is shown: control characters (C1 too, with
-/// which a terminal's commands begin), format characters (category Cf: direction, zero width, soft
-/// hyphen, tags), line and paragraph separators, what Unicode calls ignorable (variation selectors,
-/// fillers), letters and notes without ink, and code points that are no characters. Sorted; first
-/// and last.
+/// Characters that a reader can't see, or that change how the rest is shown: control characters (C1
+/// too, with which terminal commands begin), format characters (category Cf: direction, zero width,
+/// soft hyphen, tags), line and paragraph separators, characters that Unicode calls ignorable
+/// (variation selectors, fillers), letters and notes without ink, and code points that are no
+/// characters. Each entry is a range, first and last; the ranges are sorted.
 const HIDDEN: &[(u32, u32)] = &[
     (0x00, 0x1f),
     (0x7f, 0x9f),
@@ -93,8 +93,8 @@ const HIDDEN: &[(u32, u32)] = &[
     (0xe0000, 0xe0fff),
 ];
 
-/// Whether a character must not be shown as it is: nobody would see it, or it would change how the
-/// text around it looks.
+/// Whether a character must be escaped, because it would be invisible or change how the text around
+/// it looks.
 pub fn is_hidden(c: char) -> bool {
     if c.is_ascii() {
         return c.is_ascii_control();
@@ -105,7 +105,7 @@ pub fn is_hidden(c: char) -> bool {
     is_noncharacter || HIDDEN.get(at).is_some_and(|(first, _)| *first <= code)
 }
 
-/// Writes a hidden character so that it is seen.
+/// Writes a hidden character in a visible form.
 fn reveal(c: char, out: &mut String) {
     if c.is_control() {
         out.extend(c.escape_debug());
@@ -126,19 +126,20 @@ fn revealed(text: &str, is_kept: impl Fn(char) -> bool) -> String {
     out
 }
 
-/// A text from anywhere as one line of which all can be seen: what is logged must not look like two
-/// entries or another one, nor move a terminal's cursor.
+/// Escapes a text from outside to one visible line, so that a log entry can't look like two entries
+/// or move a terminal's cursor.
 pub fn one_line(text: String) -> String {
     if text.contains(is_hidden) { revealed(&text, |_| false) } else { text }
 }
 
-/// A text from anywhere for a terminal: line breaks and tabs stay, all else can be seen.
+/// Escapes a text from outside for a terminal. Line breaks and tabs stay; everything else becomes
+/// visible.
 pub fn lines(text: &str) -> String {
     revealed(text, |c| matches!(c, '\n' | '\t'))
 }
 
-/// The beginning of a peer's text as one line, at most so many bytes of it; how much is missing is
-/// said.
+/// The beginning of a peer's text as one line, at most `bytes_max` bytes of it, with a note of how
+/// many bytes are missing.
 pub fn brief(text: &str, bytes_max: usize) -> String {
     let most = bytes_max.min(text.len());
     let end = (0..=most).rev().find(|end| text.is_char_boundary(*end)).unwrap_or_default();
@@ -146,8 +147,8 @@ pub fn brief(text: &str, bytes_max: usize) -> String {
     if end == text.len() { shown } else { format!("{shown}… ({} bytes more)", text.len() - end) }
 }
 
-/// A line of a log as it goes out. What is no text, or hidden, can be seen; in a line that is JSON
-/// it stands as JSON writes it. The end of the line stays.
+/// Escapes a line of a log for output. Invalid UTF-8 and hidden characters become visible, as JSON
+/// escapes in a line of JSON. The line end stays.
 pub fn log_line(line: &[u8], is_json: bool) -> Cow<'_, [u8]> {
     let is_plain = |byte: &u8| matches!(byte, b' '..=b'~');
     if line.strip_suffix(b"\n").unwrap_or(line).iter().all(is_plain) {
@@ -167,20 +168,20 @@ pub fn log_line(line: &[u8], is_json: bool) -> Cow<'_, [u8]> {
     Cow::Owned(out.into_bytes())
 }
 
-/// A character as `\u` and four digits, as two of them beyond the first 65,536.
+/// Writes a character as `\u` and four digits, or as two of them (a surrogate pair) above U+FFFF.
 pub fn json_escape(c: char, out: &mut String) {
     for unit in c.encode_utf16(&mut [0; 2]) {
         let _ = write!(out, "\\u{unit:04x}");
     }
 }
 
-/// One line about a frame.
+/// Describes a frame in one line.
 pub fn frame(frame: &Frame) -> String {
     let encoded = encode::encode(frame.clone());
     line(&Header::read(&encoded.head), &encoded.body)
 }
 
-/// Bytes as `hexdump -C` prints them: offset, sixteen bytes, ASCII; then the size. Runs of equal
+/// Bytes in the form of `hexdump -C`: offset, sixteen bytes, ASCII; then the size. Runs of equal
 /// lines are not folded. Empty for no bytes.
 pub fn hex(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 5 + 16);
@@ -207,7 +208,7 @@ pub fn hex(bytes: &[u8]) -> String {
     out
 }
 
-/// The same bytes as a plain row of hexadecimal digits.
+/// Bytes as a plain row of hexadecimal digits.
 pub fn digits(bytes: &[u8]) -> String {
     let mut out = String::with_capacity(bytes.len() * 2);
     for byte in bytes {
@@ -220,7 +221,7 @@ const fn printable(byte: u8) -> char {
     if byte.is_ascii_graphic() || byte == b' ' { byte as char } else { '.' }
 }
 
-/// The beginning of a body in quotation marks; what is not printable is escaped.
+/// Writes the beginning of a body in quotation marks, with escapes.
 fn quoted(body: &[u8], size: usize, out: &mut String) {
     let shown = &body[..body.len().min(BODY_SHOWN_MAX)];
     let _ = write!(out, "\"{}\"", shown.escape_ascii());

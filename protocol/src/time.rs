@@ -1,11 +1,11 @@
-//! Time as the pure modules know it: a [`Tick`] counts microseconds since the program started, a
-//! [`Wall`] is what the clock on the wall showed. Nothing here reads a clock or knows the rules of
-//! a time zone: both are told.
+//! Time for the pure modules: a [`Tick`] counts microseconds since the program started, a [`Wall`]
+//! is a wall-clock time. Nothing here reads a clock or knows the rules of a time zone; both come
+//! from outside.
 
 use std::fmt::Write as _;
 use std::ops::{Add, Sub};
 
-/// A moment: microseconds since the program that owns the engine started. It never goes back.
+/// A moment: microseconds since the program that owns the engine started. Ticks never go back.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Tick(pub u64);
 
@@ -29,7 +29,7 @@ impl Tick {
         Micros(self.0.saturating_sub(earlier.0))
     }
 
-    /// This moment and `millis` milliseconds; stops at the end of time instead of wrapping.
+    /// The moment `millis` milliseconds later; it stops at the highest tick instead of wrapping.
     pub const fn plus_millis(self, millis: u64) -> Self {
         Self(self.0.saturating_add(millis.saturating_mul(1000)))
     }
@@ -68,8 +68,7 @@ impl Sub<Micros> for Tick {
     }
 }
 
-/// What the clock on the wall showed: milliseconds since 1970 (UTC), and by how many seconds the
-/// local time was ahead of UTC at that moment.
+/// A wall-clock time: milliseconds since 1970 (UTC), and the offset of local time at that moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Wall {
     /// Milliseconds since 1970-01-01 00:00:00 UTC.
@@ -87,7 +86,7 @@ impl Wall {
         Self { epoch_ms: self.epoch_ms.saturating_add(span.as_millis()), ..self }
     }
 
-    /// For people: local time with its offset, `2026-01-31 23:59:59.123+01:00`.
+    /// Text for people: local time with its offset, `2026-01-31 23:59:59.123+01:00`.
     pub fn local(self) -> String {
         let mut out = self.date_and_time(' ');
         let sign = if self.offset_secs < 0 { '-' } else { '+' };
@@ -96,8 +95,8 @@ impl Wall {
         out
     }
 
-    /// For programs: RFC 3339 in UTC, so that texts sort as times do,
-    /// `2026-01-31T22:59:59.123Z`.
+    /// Text for programs: RFC 3339 in UTC, `2026-01-31T22:59:59.123Z`, so that texts sort in the
+    /// order of time.
     pub fn rfc3339(self) -> String {
         let mut out = Self { offset_secs: 0, ..self }.date_and_time('T');
         out.push('Z');

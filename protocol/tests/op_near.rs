@@ -1,4 +1,4 @@
-//! Near misses: what is suggested for a word that is no command, and what never is.
+//! Tests of the suggestions for unknown commands: what is suggested, and what never is.
 
 use protocol::op::parse::parse;
 use protocol::op::spec::Effect;

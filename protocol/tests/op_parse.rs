@@ -1,4 +1,4 @@
-//! What the parser takes and what it says to everything else.
+//! Tests of the parser: which lines it accepts, and its errors for all others.
 
 use protocol::errors::ErrorCode;
 use protocol::ids::{ClientId, ServiceId, WorkerId};
@@ -26,7 +26,7 @@ fn echo() -> Target {
     Target::Service(name("echo"))
 }
 
-/// Good lines and what they mean: broker, clients, configuration.
+/// Valid lines and their meaning: broker, clients, configuration.
 fn spellings() -> Vec<(&'static str, Op)> {
     vec![
         ("", Op::Status),
@@ -57,7 +57,7 @@ fn spellings() -> Vec<(&'static str, Op)> {
     ]
 }
 
-/// Good lines and what they mean: the rest, by letter.
+/// Valid lines and their meaning: all others, by letter.
 fn more_spellings() -> Vec<(&'static str, Op)> {
     vec![
         ("idle 2", Op::Idle(WorkerId(2))),
@@ -151,7 +151,7 @@ fn config_takes_ids_settings_and_quoted_arguments() {
     }
 }
 
-/// A wrong line, and what the error must say.
+/// A wrong line, and a part of its error.
 const WRONG: &[(&str, &str)] = &[
     ("razmafritz", "'razmafritz' is no command"),
     ("wrokers", "did you mean 'workers'?"),
@@ -322,7 +322,8 @@ fn hostile_lines_are_refused_and_bounded() {
     assert!(parse(&(words + "a")).unwrap_err().text.contains("more than 256 words"));
 }
 
-/// Every command with every number of words of every awkward form: an answer or an error, no panic.
+/// Every command with every number of words of every unusual form gives an answer or an error, but
+/// no panic.
 #[test]
 fn no_mix_of_words_makes_the_parser_panic() {
     let awkward = [

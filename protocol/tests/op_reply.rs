@@ -1,4 +1,4 @@
-//! Golden views of answers: text as the manual prints it, and JSON.
+//! Tests of both views of answers against goldens: text as the manual prints it, and JSON.
 
 use bytes::Bytes;
 use protocol::op::reply::{Align, Block, Column, OpReply, Value};

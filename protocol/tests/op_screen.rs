@@ -1,5 +1,5 @@
-//! Tables on terminals: one long name is cut there, and nowhere else; wide characters keep the
-//! columns straight.
+//! Tests of tables on terminals: only an overlong name is cut, and wide characters keep the columns
+//! aligned.
 
 use protocol::bodies::Format;
 use protocol::op::reply::{Align, Block, Column, OpReply, Value};

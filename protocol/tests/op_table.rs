@@ -1,4 +1,4 @@
-//! Laws of the table of operator commands, and `help` against the manual chapter word for word.
+//! Tests of the table of commands, and of `help` against the manual chapter, word for word.
 
 use protocol::op::parse::parse;
 use protocol::op::spec::{Command, Effect, OpRequest, Takes};

@@ -1,20 +1,20 @@
-//! Room for descriptors, made before it is needed. Linux grows the table of a process's descriptors
-//! when the next one finds no place, in the middle of an `accept` or a `pipe`. Where several
-//! threads share the table, that call then waits for all processors (`synchronize_rcu`): some
-//! 20 ms, on a busy machine more than a second, in which an event loop serves nobody.
+//! Makes the kernel enlarge this process's table of descriptors before it is needed. Linux enlarges
+//! the table when a call such as `accept` or `pipe` finds it full. Where several threads share the
+//! table, that call waits for all processors (`synchronize_rcu`): about 20 ms, on a busy machine
+//! more than a second, during which an event loop serves nobody.
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl, open};
 use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::stat::Mode;
 use nix::unistd::close;
 
-/// Most descriptors that room is made for: half a megabyte in the kernel. Whoever opens more waits
-/// at 65,536, at 131,072 and so on, once each.
+/// Most descriptors that the table is enlarged for; it takes half a megabyte in the kernel. A
+/// process with more open descriptors waits once at 65,536, once at 131,072 and so on.
 pub const ROOM_MAX: u64 = 65_536;
 
-/// Has the kernel make room for as many descriptors as this process may open, at most [`ROOM_MAX`].
-/// To be called at the start, after the limit was raised. Returns the number; a refusal (no memory)
-/// changes nothing but the waits described above, and gives 0.
+/// Makes the kernel enlarge the table for as many descriptors as this process may open, at most
+/// [`ROOM_MAX`]. Call it at the start, after the limit was raised. Returns that number, or 0 if the
+/// kernel refused for lack of memory; then only the waits described above remain.
 pub fn make_room() -> u64 {
     let limit = getrlimit(Resource::RLIMIT_NOFILE).map_or(0, |(soft, _)| soft);
     let count = limit.min(ROOM_MAX);
@@ -24,7 +24,7 @@ pub fn make_room() -> u64 {
     let Ok(null) = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty()) else {
         return 0;
     };
-    // The table never shrinks again.
+    // The table never shrinks.
     match fcntl(&null, FcntlArg::F_DUPFD_CLOEXEC(last)) {
         Ok(high) => {
             let _ = close(high);

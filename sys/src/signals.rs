@@ -1,11 +1,11 @@
-//! What each signal means to a program that runs for long. Such a program blocks them all and reads
-//! them from a descriptor, so no code runs inside a signal, and none of them ends it without a
-//! word. Not what follows: the program decides that.
+//! The meaning of each signal for a program that runs for long. Such a program blocks all signals
+//! and reads them from a descriptor, so no code runs inside a signal handler, and no signal ends
+//! the program without a log line. The program decides what to do.
 //!
 //! | signal | what it does |
 //! | --- | --- |
 //! | TERM, INT, QUIT | [`Meaning::End`] |
-//! | XCPU | [`Meaning::LastEnd`]: the time of the processor that a limit allows is used up |
+//! | XCPU | [`Meaning::LastEnd`]: the processor time that a limit allows is used up |
 //! | HUP | [`Meaning::Reload`] |
 //! | CHLD | [`Meaning::Child`], for a program that starts others |
 //! | USR1, USR2, ALRM, VTALRM, PROF, IO, PWR, STKFLT | [`Meaning::None`] |
@@ -19,8 +19,8 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-/// What a program lets act as the kernel does: faults, and what stops and continues it. URG and
-/// WINCH do nothing, and a PIPE would come with each write to a broken one.
+/// Signals that keep their default action: faults, and those that stop and continue a process. URG
+/// and WINCH do nothing by default, and PIPE would come with each write to a broken pipe.
 const LEFT: [Signal; 12] = [
     Signal::SIGSEGV,
     Signal::SIGBUS,
@@ -36,34 +36,35 @@ const LEFT: [Signal; 12] = [
     Signal::SIGPIPE,
 ];
 
-/// What a signal asks for.
+/// What a signal asks the program to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
-    /// End in order; a second one: at once.
+    /// End in order; a second signal: end at once.
     End,
-    /// End in order; the kernel repeats it each second, so a second one says nothing new.
+    /// End in order. The kernel repeats this signal each second, so a second one has no further
+    /// meaning.
     LastEnd,
-    /// Read the files again.
+    /// Read the configuration files again.
     Reload,
-    /// A child ended.
+    /// Reap a child that ended.
     Child,
-    /// Nothing; who sent it is told of.
+    /// Nothing; the program only logs who sent it.
     None,
 }
 
-/// A signal that came.
+/// A signal that was read from the descriptor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReceivedSignal {
-    /// Its number.
+    /// The signal's number.
     pub number: i32,
     /// The process that sent it; 0 = the kernel.
     pub pid: u32,
-    /// The user that sent it.
+    /// The user id of the sender.
     pub uid: u32,
 }
 
 impl ReceivedSignal {
-    /// What it asks for.
+    /// What the signal asks for.
     pub fn meaning(self) -> Meaning {
         match Signal::try_from(self.number) {
             Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => Meaning::End,
@@ -74,12 +75,12 @@ impl ReceivedSignal {
         }
     }
 
-    /// `SIGUSR1`, `SIGRTMIN+2`, …
+    /// The name: `SIGUSR1`, `SIGRTMIN+2`, …
     pub fn name(self) -> String {
         name(self.number)
     }
 
-    /// Who sent it, in words.
+    /// The sender in words, for the log.
     pub fn sender(self) -> String {
         match self.pid {
             0 => "the kernel".to_owned(),
@@ -88,7 +89,7 @@ impl ReceivedSignal {
     }
 }
 
-/// The name of a signal.
+/// The name of a signal: `SIGUSR1`, `SIGRTMIN+2`, …
 pub fn name(number: i32) -> String {
     match Signal::try_from(number) {
         Ok(signal) => signal.as_str().to_owned(),
@@ -100,7 +101,7 @@ pub fn name(number: i32) -> String {
     }
 }
 
-/// The descriptor that signals are read from.
+/// The descriptor from which signals are read.
 #[derive(Debug)]
 pub struct Inbox {
     fd: SignalFd,
@@ -108,8 +109,8 @@ pub struct Inbox {
 }
 
 impl Inbox {
-    /// Begins to take signals, those of children too if wanted. To be called before other threads
-    /// are started: they have to have them blocked, too.
+    /// Starts to receive signals, with `with_children` also SIGCHLD. Call it before other threads
+    /// start, because they inherit the blocked signals.
     ///
     /// # Errors
     /// The kernel has no descriptor left.
@@ -124,15 +125,15 @@ impl Inbox {
         Ok(Self { fd, told: 0 })
     }
 
-    /// The next signal that came.
+    /// Takes the next signal; `None` = none has come.
     pub fn take(&mut self) -> Option<ReceivedSignal> {
         let info = self.fd.read_signal().ok().flatten()?;
         let number = i32::try_from(info.ssi_signo).ok()?;
         Some(ReceivedSignal { number, pid: info.ssi_pid, uid: info.ssi_uid })
     }
 
-    /// Whether a signal of this number is told of for the first time: whoever may send signals may
-    /// send millions.
+    /// Whether this is the first signal of its number. Only the first is worth a log line, because
+    /// a sender may send millions.
     pub fn is_news(&mut self, received: ReceivedSignal) -> bool {
         let bit = 1_u128.checked_shl(received.number.cast_unsigned()).unwrap_or(0);
         let is_news = self.told & bit == 0;
@@ -153,7 +154,7 @@ impl AsRawFd for Inbox {
     }
 }
 
-/// The signals of [`Inbox`], without that of children.
+/// The signals that an [`Inbox`] receives, without SIGCHLD.
 pub fn taken() -> SigSet {
     let mut set = SigSet::all();
     for signal in LEFT.into_iter().chain([Signal::SIGCHLD]) {
@@ -162,8 +163,9 @@ pub fn taken() -> SigSet {
     set
 }
 
-/// Lets SIGSEGV and SIGBUS end this program whoever sends them. Rust's runtime takes both, to tell
-/// of an overflowed stack, and forgets the first one that a `kill` sends.
+/// Restores the default action of SIGSEGV and SIGBUS, so that both end the program also when
+/// somebody sends them. Rust's runtime handles both to report a stack overflow, and ignores the
+/// first one that `kill` sends.
 pub fn default_faults() {
     for signal in [libc::SIGSEGV, libc::SIGBUS] {
         #[expect(unsafe_code, reason = "nix's signal() is unsafe as well")]

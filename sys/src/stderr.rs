@@ -1,11 +1,11 @@
-//! Standard error for programs that must go on when nobody reads it: a full pipe, a terminal that
-//! was stopped with Ctrl-S, a disk that is full. A thread of its own writes; what it can't keep up
-//! with is dropped and counted. `O_NONBLOCK` would not do: it belongs to the open file description,
-//! which is shared with whoever started the program.
+//! Standard error for programs that must not stop when nobody reads it: a full pipe, a terminal
+//! stopped with Ctrl-S, a full disk. A thread writes the lines; when it can't keep up, lines are
+//! dropped and counted. `O_NONBLOCK` is no alternative: it belongs to the open file description,
+//! which the program shares with whoever started it.
 //!
-//! The thread does no harm to a program that forks: it holds no lock that a forked child takes
-//! before its exec, and all signals are blocked in it. So a SIGTTOU of a terminal with `tostop`
-//! stops nobody, and signals go to the threads that expect them.
+//! The thread is safe in a program that forks: it holds no lock that a forked child takes before
+//! its exec, and all signals are blocked in it. So the SIGTTOU of a terminal with `tostop` stops no
+//! thread, and signals reach the threads that expect them.
 
 use crate::threads;
 use nix::errno::Errno;
@@ -21,25 +21,25 @@ use std::time::Duration;
 pub const LINES_MAX: usize = 8192;
 /// Most bytes that wait to be written.
 pub const BYTES_MAX: usize = 4 << 20;
-/// How long the last words of a program that ends may take.
+/// Longest time for the last message of a program that ends.
 pub const LAST_WORDS_TIME: Duration = Duration::from_secs(1);
 
-/// Lines that wait, and how many there was no room for.
+/// Lines that wait to be written.
 #[derive(Debug, Default)]
 struct Queue {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
     dropped: u64,
-    /// A line was taken out and is not written yet.
+    /// Whether a line was taken out and is not written yet.
     is_writing: bool,
 }
 
 #[derive(Debug, Default)]
 struct Shared {
     queue: Mutex<Queue>,
-    /// There is a line to write.
+    /// Signalled when there is a line to write.
     filled: Condvar,
-    /// All lines are written.
+    /// Signalled when all lines are written.
     emptied: Condvar,
 }
 
@@ -49,25 +49,26 @@ impl Shared {
     }
 }
 
-/// The way to the thread that writes. Each `write` is one line, whole or not at all.
+/// Queues lines for the thread that writes them. Each `write` is one line and is queued as a whole
+/// or dropped.
 #[derive(Clone, Debug)]
 pub struct Stderr {
     shared: Arc<Shared>,
 }
 
 impl Stderr {
-    /// Starts the thread. When lines were lost and one could be written again, it calls `on_lost`
-    /// with their number, which may write to this very `Stderr`. Without the thread (the system has
-    /// none left) everything is dropped, and the program goes on.
+    /// Starts the thread. After lines were dropped and writing works again, it calls `on_lost` with
+    /// their number; `on_lost` may write to this same `Stderr`. If the system has no thread left,
+    /// every line is dropped and the program goes on.
     pub fn start(on_lost: impl Fn(u64) + Send + 'static) -> Self {
         let shared = Arc::new(Shared::default());
         let own = Arc::clone(&shared);
-        // An error means that there is no thread: see above.
+        // On an error there is no thread: see above.
         let _ = threads::spawn("stderr", move || write_lines(&own, &on_lost));
         Self { shared }
     }
 
-    /// Queues a line; drops and counts it if too much waits.
+    /// Queues a line. If [`LINES_MAX`] or [`BYTES_MAX`] is reached, it drops and counts the line.
     pub fn put(&self, line: &[u8]) {
         let mut queue = self.shared.lock();
         if queue.lines.len() >= LINES_MAX || queue.bytes + line.len() > BYTES_MAX {
@@ -79,7 +80,7 @@ impl Stderr {
         self.shared.filled.notify_one();
     }
 
-    /// Waits until what was queued is written, but no longer than this. Whether it is written.
+    /// Waits at most this long until all queued lines are written; returns whether they are.
     pub fn flush_within(&self, limit: Duration) -> bool {
         let queue = self.shared.lock();
         let is_busy = |queue: &mut Queue| queue.is_writing || !queue.lines.is_empty();
@@ -100,33 +101,33 @@ impl Write for Stderr {
     }
 }
 
-/// Standard error of a program that also prints answers: what is written here stands in its place
-/// between them, because it is waited for. Not for ever: once a line was not taken within
-/// [`LAST_WORDS_TIME`], the program goes on without, and waits again when the reader is back.
+/// Standard error of a program that also prints answers. Each write waits until its lines are
+/// written, so that they appear at the right place between the answers. If a write takes longer
+/// than [`LAST_WORDS_TIME`], later ones don't wait until the reader is back.
 #[derive(Debug)]
 pub struct Notes {
-    /// What is told of dropped lines begins with this.
+    /// The name of the program, which begins the message about dropped lines.
     program: &'static str,
-    /// Started with the first line: most runs have none.
+    /// Started by the first write, because most runs write nothing.
     stderr: Option<Stderr>,
     is_stuck: bool,
 }
 
 impl Notes {
-    /// Nothing is written yet.
+    /// Notes of this program; nothing is written and no thread started yet.
     pub fn new(program: &'static str) -> Self {
         Self { program, stderr: None, is_stuck: false }
     }
 }
 
 impl Write for Notes {
-    /// One line, or several that belong together.
+    /// Writes one line, or several lines that belong together.
     fn write(&mut self, lines: &[u8]) -> io::Result<usize> {
         let program = self.program;
         let stderr = self.stderr.get_or_insert_with(|| {
             Stderr::start(move |lost| {
                 let text = format!("{program}: {lost} lines dropped: stderr was not read\n");
-                // It could be written to a moment ago. If not now, nobody is there to be told.
+                // Writing worked a moment ago. If it fails now, nobody can be told.
                 let _ = write_all(text.as_bytes());
             })
         });
@@ -159,7 +160,7 @@ fn write_lines(shared: &Shared, on_lost: &dyn Fn(u64)) {
             let mut queue = shared.lock();
             queue.is_writing = false;
             queue.dropped += u64::from(!is_written);
-            // As long as nothing can be written there is nobody to tell.
+            // While nothing can be written, nobody can be told.
             if is_written { std::mem::take(&mut queue.dropped) } else { 0 }
         };
         if lost > 0 {
@@ -171,8 +172,8 @@ fn write_lines(shared: &Shared, on_lost: &dyn Fn(u64)) {
     }
 }
 
-/// Writes all, however long it takes. A descriptor that somebody else has made non-blocking is
-/// waited for.
+/// Writes all bytes and waits as long as that takes, also on a descriptor that another process made
+/// non-blocking.
 fn write_all(mut bytes: &[u8]) -> nix::Result<()> {
     let out = io::stderr();
     while !bytes.is_empty() {
@@ -189,8 +190,8 @@ fn write_all(mut bytes: &[u8]) -> nix::Result<()> {
     Ok(())
 }
 
-/// Writes the last words of a program that is about to end, for at most [`LAST_WORDS_TIME`]: a
-/// program whose stderr nobody reads ends all the same, and its status says why.
+/// Writes the last message of a program that ends, for at most [`LAST_WORDS_TIME`]. A program whose
+/// stderr nobody reads ends all the same, and its exit status says why.
 pub fn last_words(text: &str) {
     let line = format!("{text}\n");
     let (done, wait) = channel();
@@ -219,7 +220,7 @@ mod tests {
 
     #[test]
     fn what_there_is_no_room_for_is_counted_by_line_and_by_byte() {
-        // No thread takes anything out.
+        // There is no thread that takes lines out.
         let stderr = Stderr { shared: Arc::default() };
         for _ in 0..LINES_MAX {
             stderr.put(b"x");
@@ -233,7 +234,7 @@ mod tests {
         assert_eq!(stderr.shared.lock().bytes, BYTES_MAX);
         stderr.put(b"x");
         assert_eq!(stderr.shared.lock().dropped, 1);
-        // Nobody writes: the wait for it is bounded.
+        // Nobody writes, so the wait must end by its limit.
         stderr.flush_within(Duration::from_millis(1));
     }
 }

@@ -1,13 +1,13 @@
-//! Threads beside a program's loop, for what may block.
+//! Starts threads for work that may block, beside the loop of a program.
 
 use nix::sys::signal::SigSet;
 use std::io;
 use std::thread;
 
-/// Starts a thread in which all signals are blocked: they go to the threads that expect them.
+/// Starts a thread with all signals blocked, so that they reach the threads that expect them.
 ///
 /// # Errors
-/// The system has no room for a thread.
+/// The system can't start another thread.
 pub fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let before = SigSet::thread_get_mask()?;
     SigSet::all().thread_block()?;

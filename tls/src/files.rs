@@ -1,5 +1,4 @@
-//! PEM files → certificates and keys. Every fault names the file and the cure. Not what they are
-//! used for: `setup`.
+//! Reads certificates and keys from PEM files. Every error names the file and the cure.
 
 use rustls::RootCertStore;
 use rustls::pki_types::pem::{Error as PemError, PemObject};
@@ -9,25 +8,25 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 
-/// Largest file that is read; a system's whole bundle of CAs has a quarter of that.
+/// Most bytes of a file that is read; the CA bundle of a usual system has a quarter of that.
 pub const FILE_BYTES_MAX: u64 = 1 << 20;
 
-/// `O_NONBLOCK`: a pipe in the place of a file must not hold the program.
+/// `O_NONBLOCK`: opening a pipe in place of a file must not block the program.
 const NONBLOCK: i32 = 0o4000;
 
-/// A certificate with the certificates that lead to its CA, and its key.
+/// A certificate with its chain, and its key.
 #[derive(Debug)]
 pub struct Identity {
-    /// The certificate, then those in between.
+    /// The certificate, then the intermediate ones up to its CA.
     pub chain: Vec<CertificateDer<'static>>,
-    /// The key of the first one.
+    /// The key of the first certificate.
     pub key: PrivateKeyDer<'static>,
 }
 
-/// Bits of the mode with which others could put something else there.
+/// Mode bits that let others write the file.
 const WRITABLE: u32 = 0o022;
 
-/// Who can write a list of CAs decides who is trusted.
+/// Refuses a list of CAs that others can write: it decides who is trusted.
 fn check_writers(meta: &Metadata, path: &Path, named: &str) -> Result<(), String> {
     let mode = meta.mode() & 0o7777;
     if mode & WRITABLE == 0 {
@@ -39,7 +38,8 @@ fn check_writers(meta: &Metadata, path: &Path, named: &str) -> Result<(), String
     ))
 }
 
-/// A key is this user's or root's: nobody else chooses whom this program poses as.
+/// Refuses a key that belongs to neither this user nor root: its owner would choose the identity of
+/// this program.
 fn check_owner(meta: &Metadata, path: &Path, named: &str) -> Result<(), String> {
     let owner = meta.uid();
     if let Some(own) = effective_user()
@@ -54,7 +54,7 @@ fn check_owner(meta: &Metadata, path: &Path, named: &str) -> Result<(), String> 
     Ok(())
 }
 
-/// As the kernel shows it, so that no crate is needed for one number.
+/// The effective user id from `/proc/self/status`, so that no crate is needed for one number.
 fn effective_user() -> Option<u32> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
@@ -84,7 +84,7 @@ fn read(file: File, named: &str) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-/// The certificates of a file, at least one.
+/// Reads the certificates of a file, at least one.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
@@ -106,7 +106,7 @@ fn parse(file: File, named: &str) -> Result<Vec<CertificateDer<'static>>, String
     Ok(found)
 }
 
-/// The CAs of a file.
+/// Reads the CA certificates of a file.
 ///
 /// # Errors
 /// Names the file and what is wrong with it.
@@ -125,10 +125,11 @@ pub fn roots(path: &Path, what: &str) -> Result<RootCertStore, String> {
     Ok(roots)
 }
 
-/// A certificate and its key.
+/// Reads a certificate with its chain, and its key.
 ///
 /// # Errors
-/// Names the file and what is wrong with it: not there, nothing in it, a key that others may read.
+/// Names the file and what is wrong with it: it is missing, it is empty, or others may read the
+/// key.
 pub fn identity(cert: &Path, key: &Path) -> Result<Identity, String> {
     Ok(Identity { chain: certificates(cert, "certificate")?, key: private_key(key)? })
 }
@@ -137,7 +138,7 @@ fn private_key(path: &Path) -> Result<PrivateKeyDer<'static>, String> {
     let (file, named) = open(path, "key")?;
     let meta = file.metadata().map_err(|e| format!("{named}: {e}"))?;
     let mode = meta.permissions().mode() & 0o777;
-    // A key of root's may be read by a group, as Debian's ssl-cert has it.
+    // A group may read a key of root's, as Debian's ssl-cert does it.
     let allowed = if meta.uid() == 0 { 0o740 } else { 0o700 };
     if mode & !allowed != 0 {
         return Err(format!(

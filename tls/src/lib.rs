@@ -1,14 +1,14 @@
-//! TLS for every port of isect, by rustls with ring: certificates come from files, and a session
-//! moves bytes over any socket. One crate, because broker, execd and clients must agree on what is
-//! refused and how that is said. Not a socket and not a loop: each program brings its own.
+//! TLS for every port of isect, by rustls with ring. Certificates come from files, and a session
+//! moves bytes over any socket. Broker, execd and clients share this crate, so that they refuse the
+//! same things with the same words. Each program has its own sockets and loop.
 //!
 //! | module | what it is |
 //! | --- | --- |
-//! | [`files`] | PEM files → certificates and keys, with errors that name file and cure |
-//! | [`setup`] | what a listener or a caller needs: made once, and again at a reload |
+//! | [`files`] | reads certificates and keys from PEM files, with errors that name file and cure |
+//! | [`setup`] | what a listener or a caller needs: made at the start, and again at a reload |
 //! | [`session`] | one connection: bytes of the socket ↔ bytes of frames |
-//! | [`words`] | what went wrong, in words with a cure; what first bytes look like |
-//! | [`validity`] | from when to when a certificate is good |
+//! | [`words`] | explains errors in words, with the cure; recognises the first bytes of TLS |
+//! | [`validity`] | from when to when a certificate is valid |
 
 pub mod files;
 pub mod session;

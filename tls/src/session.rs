@@ -1,30 +1,30 @@
-//! One TLS connection over a socket that its owner brings to each call: ciphertext in and out on
-//! one side, the bytes of frames on the other. It never waits; what the socket does not take or
-//! give now is for the next call. Not certificates: `setup`.
+//! One TLS connection over a socket that the owner passes to each call: ciphertext on one side, the
+//! bytes of frames on the other. No call waits; what the socket does not take or give now stays for
+//! the next call.
 //!
-//! What stays in memory is bounded: at most [`SCRATCH_BYTES`] read and not decrypted yet, a record
-//! decrypted and not taken, and [`AHEAD_BYTES_MAX`] encrypted and not written.
+//! Memory is bounded: at most [`SCRATCH_BYTES`] read and not decrypted yet, one record decrypted
+//! and not taken, and [`AHEAD_BYTES_MAX`] encrypted and not written.
 
 use crate::words::{self, Side};
 use rustls::Connection;
 use std::fmt;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 
-/// Most ciphertext taken from the socket in one read.
+/// Most bytes of ciphertext in one read of the socket.
 pub const SCRATCH_BYTES: usize = 16 * 1024;
-/// So many bytes of frames are encrypted before the socket is asked to take them.
+/// Most bytes of frames that are encrypted before the socket has taken them.
 pub const AHEAD_BYTES_MAX: usize = 64 * 1024;
 
-/// What RFC 9266 calls the channel binding `tls-exporter`.
+/// The label of the channel binding `tls-exporter` (RFC 9266).
 const CHANNEL_LABEL: &[u8] = b"EXPORTER-Channel-Binding";
-/// Its size.
+/// The size of that channel binding in bytes (RFC 9266).
 pub const CHANNEL_BYTES: usize = 32;
 
-/// The alert for what makes no sense, as it is before keys are agreed.
+/// The alert `decode_error` (RFC 8446, section 6) as a plain record, for a peer without keys yet.
 const DECODE_ERROR: &[u8] = &[0x15, 3, 3, 0, 2, 2, 50];
 
-/// Why a session can't go on. The other side is told (an alert, or in plain words where it speaks
-/// no TLS), so let what waits leave before the socket is closed.
+/// Why a session can't go on. The other side is told (by an alert, or in plain text if it speaks no
+/// TLS), so flush what waits before closing the socket.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Fault {
     /// The other side speaks isect without TLS.
@@ -36,20 +36,20 @@ pub enum Fault {
 /// One TLS connection.
 pub struct Session {
     conn: Connection,
-    /// Ciphertext that was read and not looked at, because nobody had room for what it says.
+    /// Ciphertext that was read but not decrypted yet, because there was no room for the result.
     rest: Vec<u8>,
-    /// Nothing has come yet.
+    /// Whether no byte has come yet.
     is_fresh: bool,
-    /// The socket has ended.
+    /// Whether the socket has reached its end.
     is_ended: bool,
-    /// The other side has said that nothing more comes.
+    /// Whether the other side announced its end (`close_notify`).
     is_closed: bool,
-    /// Decrypted bytes that wait to be taken.
+    /// Bytes that are decrypted and wait to be taken.
     waiting: usize,
     fault: Option<Fault>,
-    /// The other side is to be told of the fault, by us.
+    /// Whether the other side must still be told of the fault.
     is_mute: bool,
-    /// What a read of the socket met with after it had given bytes, to be told by the next.
+    /// An error of the socket after a read that gave bytes; the next read returns it.
     error: Option<ErrorKind>,
     written: u64,
 }
@@ -64,7 +64,7 @@ impl fmt::Debug for Session {
     }
 }
 
-/// Room for decrypted bytes, over several slices.
+/// Space for decrypted bytes, over several slices.
 struct Room<'a, 'b> {
     slices: &'a mut [IoSliceMut<'b>],
     index: usize,
@@ -73,7 +73,7 @@ struct Room<'a, 'b> {
 }
 
 impl Room<'_, '_> {
-    /// The next slice with room in it.
+    /// The next slice with free space.
     fn next(&mut self) -> Option<&mut [u8]> {
         while self.slices.get(self.index).is_some_and(|slice| self.at == slice.len()) {
             self.index += 1;
@@ -95,7 +95,7 @@ impl Room<'_, '_> {
 impl Session {
     pub(crate) fn new(conn: impl Into<Connection>) -> Self {
         let mut conn = conn.into();
-        // What is encrypted ahead is bounded by `write`.
+        // `write` bounds what is encrypted ahead.
         conn.set_buffer_limit(None);
         Self {
             conn,
@@ -118,15 +118,15 @@ impl Session {
         }
     }
 
-    /// Whether the two sides are not yet agreed; nothing of frames leaves before.
+    /// Whether the handshake is not finished; no frame leaves before that.
     pub fn is_handshaking(&self) -> bool {
         self.conn.is_handshaking()
     }
 
-    /// What both ends of this connection know, and nobody else: `tls-exporter` of RFC 9266.
+    /// The channel binding: a secret of this connection's two ends, `tls-exporter` of RFC 9266.
     ///
     /// # Errors
-    /// The two sides are not agreed yet.
+    /// The handshake is not finished.
     pub fn channel(&self) -> Result<[u8; CHANNEL_BYTES], String> {
         self.conn
             .export_keying_material([0; CHANNEL_BYTES], CHANNEL_LABEL, Some(&[]))
@@ -138,7 +138,8 @@ impl Session {
         self.conn.wants_write() || self.is_mute
     }
 
-    /// Whether a read would give something without the socket: bytes, the end, or a fault.
+    /// Whether a read would return something without touching the socket: bytes, the end, or a
+    /// fault.
     pub fn has_more(&self) -> bool {
         self.waiting > 0
             || !self.rest.is_empty()
@@ -148,23 +149,23 @@ impl Session {
             || self.fault.is_some()
     }
 
-    /// Why it can't go on, if so.
+    /// Why the session can't go on; `None` while it can.
     pub const fn fault(&self) -> Option<&Fault> {
         self.fault.as_ref()
     }
 
-    /// Why it can't go on, in words with a cure.
+    /// Why the session can't go on, in words with a cure; `None` while it can.
     pub fn trouble(&self) -> Option<String> {
         self.fault.as_ref().map(|fault| words::trouble(fault, self.side()))
     }
 
-    /// Bytes of ciphertext that the socket has taken so far: it grows when there is progress.
+    /// Bytes of ciphertext that the socket has taken so far; it grows with all progress.
     pub const fn written(&self) -> u64 {
         self.written
     }
 
-    /// Reads until the slices are full or the socket has nothing more for now (`WouldBlock` if it
-    /// had nothing at all): made for sockets that are watched edge by edge. Goes on with the
+    /// Reads until the slices are full or the socket has nothing more for now, as edge-triggered
+    /// polling needs it. Returns `WouldBlock` if the socket had nothing at all. Continues the
     /// handshake on the way.
     ///
     /// # Errors
@@ -177,12 +178,12 @@ impl Session {
         self.read_until(socket, slices, false)
     }
 
-    /// Reads until there is something: for sockets that are waited for.
+    /// Reads until there is at least one byte; for sockets that are waited for.
     ///
     /// # Errors
-    /// `WouldBlock`: nothing came yet. `UnexpectedEof`: the connection ended without the other
-    /// side's word that it would, so something may be missing. `InvalidData`: see
-    /// [`fault`](Self::fault). `Ok(0)` is the end as the other side wanted it.
+    /// `WouldBlock`: nothing came yet. `UnexpectedEof`: the connection ended without
+    /// `close_notify`, so something may be missing. `InvalidData`: see [`fault`](Self::fault).
+    /// `Ok(0)` is the end that the other side announced.
     pub fn read_some<S: Read + Write>(
         &mut self,
         socket: &mut S,
@@ -220,7 +221,7 @@ impl Session {
                     if self.has_unsent() {
                         self.answer(socket)?;
                     }
-                    // A short read means drained.
+                    // A short read means that the socket is drained.
                     if count < scratch.len() && room.filled > 0 {
                         return Ok(room.filled);
                     }
@@ -230,7 +231,7 @@ impl Session {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if room.filled > 0 => {
-                    // The system says it once; the next read would find an end in order.
+                    // The system reports this error once; the next read would see an orderly end.
                     self.error = Some(error.kind());
                     return Ok(room.filled);
                 }
@@ -239,10 +240,10 @@ impl Session {
         }
     }
 
-    /// Goes on with the handshake, without room for anything else; `Ok` = it is through.
+    /// Continues the handshake and takes no frames; `Ok` = the handshake is finished.
     ///
     /// # Errors
-    /// `WouldBlock`: the other side has more to say. Others: as [`read_some`](Self::read_some).
+    /// `WouldBlock`: more must come from the other side. Others: as [`read_some`](Self::read_some).
     pub fn handshake<S: Read + Write>(&mut self, socket: &mut S) -> io::Result<()> {
         let mut room = Room { slices: &mut [], index: 0, at: 0, filled: 0 };
         let mut scratch = [0; SCRATCH_BYTES];
@@ -264,16 +265,15 @@ impl Session {
         if self.fault.is_some() { self.end(0).map(drop) } else { Ok(()) }
     }
 
-    /// Goes on with the handshake by bytes that came from the socket, which is not touched: what is
-    /// to be said waits for [`flush`](Self::flush). This is where a handshake takes its time, so it
-    /// can be done on another thread.
+    /// Continues the handshake with bytes that were read from the socket. The answer waits for
+    /// [`flush`](Self::flush), so another thread can do this, the expensive part of a handshake.
     pub fn advance(&mut self, bytes: &[u8]) {
         let mut room = Room { slices: &mut [], index: 0, at: 0, filled: 0 };
-        // A fault is kept, and a buffer in memory can't fail.
+        // A fault is kept in the session, and a buffer in memory can't fail.
         let _ = self.feed(bytes, &mut room);
     }
 
-    /// Nothing more comes: what a read gives then.
+    /// What a read returns at the end of the socket.
     fn end(&self, filled: usize) -> io::Result<usize> {
         if filled > 0 || (self.is_closed && self.fault.is_none()) {
             return Ok(filled);
@@ -287,7 +287,7 @@ impl Session {
         }
     }
 
-    /// What the handshake or a fault has to say leaves at once, as far as the socket takes it.
+    /// Writes what the handshake or a fault has to say, as far as the socket takes it.
     fn answer<S: Write>(&mut self, socket: &mut S) -> io::Result<()> {
         match self.flush(socket) {
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
@@ -297,7 +297,7 @@ impl Session {
         }
     }
 
-    /// Moves decrypted bytes into the room.
+    /// Moves decrypted bytes into the free space.
     fn take(&mut self, room: &mut Room<'_, '_>) -> io::Result<()> {
         while self.waiting > 0 {
             let Some(slice) = room.next() else {
@@ -314,7 +314,7 @@ impl Session {
         Ok(())
     }
 
-    /// Decrypts what came from the socket.
+    /// Decrypts bytes of the socket.
     fn feed(&mut self, mut bytes: &[u8], room: &mut Room<'_, '_>) -> io::Result<()> {
         if let (true, Some(first)) = (self.is_fresh, bytes.first()) {
             self.is_fresh = false;
@@ -335,7 +335,7 @@ impl Session {
                 }
                 Err(error) => {
                     self.fault = Some(Fault::Tls(error));
-                    // rustls has an alert for most faults, not for all.
+                    // rustls makes an alert for most faults, but not for all.
                     self.is_mute = self.conn.is_handshaking() && !self.conn.wants_write();
                 }
             }
@@ -344,12 +344,12 @@ impl Session {
         Ok(())
     }
 
-    /// Encrypts and writes; how many bytes of the slices were taken. What is taken leaves with this
-    /// call, a later one or [`flush`](Self::flush). After a fault what is given is dropped, except
-    /// that a peer without TLS gets it as it is.
+    /// Encrypts and writes; returns how many bytes of the slices were taken. Those leave with this
+    /// call, a later one or [`flush`](Self::flush). After a fault the bytes are dropped, but a peer
+    /// without TLS gets them unencrypted.
     ///
     /// # Errors
-    /// `WouldBlock`: nothing can be taken now, during the handshake too. Others: the socket broke.
+    /// `WouldBlock`: nothing can be taken now, as during the handshake. Others: the socket broke.
     pub fn write<S: Write>(&mut self, socket: &mut S, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match &self.fault {
             Some(Fault::Plain) => return socket.write_vectored(slices),
@@ -383,7 +383,7 @@ impl Session {
         Ok(taken)
     }
 
-    /// Writes what is encrypted; whether some of it still waits.
+    /// Writes what is encrypted; returns whether some of it still waits.
     fn push<S: Write>(&mut self, socket: &mut S) -> io::Result<bool> {
         match self.flush(socket) {
             Ok(()) => Ok(false),
@@ -392,10 +392,10 @@ impl Session {
         }
     }
 
-    /// Writes what is encrypted already.
+    /// Writes what is already encrypted.
     ///
     /// # Errors
-    /// `WouldBlock`: the socket did not take all. Others: it broke.
+    /// `WouldBlock`: the socket did not take all. Others: the socket broke.
     pub fn flush<S: Write>(&mut self, socket: &mut S) -> io::Result<()> {
         if self.fault == Some(Fault::Plain) {
             return Ok(());
@@ -416,7 +416,8 @@ impl Session {
         Ok(())
     }
 
-    /// Says that nothing more will be written, after what was; [`flush`](Self::flush) sends it.
+    /// Announces the end after all that was written (`close_notify`); [`flush`](Self::flush) sends
+    /// it.
     pub fn close(&mut self) {
         if self.fault.is_none() && !self.conn.is_handshaking() {
             self.conn.send_close_notify();

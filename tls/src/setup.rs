@@ -1,6 +1,6 @@
-//! What a listener or a caller needs for TLS, made from files: once at the start, and again at a
-//! reload. Connections that are there keep what they began with. Sessions are not resumed: links
-//! last long, and a certificate that is taken back must not live on in a ticket.
+//! The TLS configuration of a listener or a caller, made from files at the start and again at a
+//! reload. Open connections keep their configuration. Sessions are not resumed: links last long,
+//! and a revoked certificate must not live on in a ticket.
 
 use crate::files::{self, Identity};
 use crate::session::Session;
@@ -14,56 +14,56 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-/// A certificate that ends within so many seconds is worth a warning.
+/// A certificate that expires within this many seconds (14 days) gets a warning.
 const SOON_SECONDS: i64 = 14 * 86_400;
 
-/// Certificate and key, as files.
+/// The files of a certificate and its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pair {
-    /// The certificate and those that lead to its CA.
+    /// PEM file of the certificate and of those between it and its CA.
     pub cert: PathBuf,
-    /// Its key.
+    /// PEM file of its key; only its owner may read it.
     pub key: PathBuf,
 }
 
 /// The files of a listener.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerFiles {
-    /// What it shows.
+    /// The certificate that it shows.
     pub pair: Pair,
-    /// The CAs of those who connect; `None` = they need no certificate.
+    /// PEM file of the CAs of callers; `None` = callers need no certificate.
     pub client_ca: Option<PathBuf>,
 }
 
 /// The files of a caller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CallerFiles {
-    /// The CAs of those who are connected to.
+    /// PEM file of the CAs of listeners.
     pub ca: Option<PathBuf>,
-    /// What it shows if it is asked.
+    /// The certificate that it shows if the listener asks for one.
     pub pair: Option<Pair>,
 }
 
-/// What a listener needs.
+/// The loaded configuration of a listener.
 #[derive(Clone)]
 pub struct Listener {
     config: Arc<ServerConfig>,
     notes: Notes,
 }
 
-/// What a caller needs.
+/// The loaded configuration of a caller.
 #[derive(Clone)]
 pub struct Caller {
     config: Arc<ClientConfig>,
     notes: Notes,
 }
 
-/// What is to be said of the files that were read.
+/// What the program should log about the files that were read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Notes {
-    /// One line a certificate.
+    /// One line for each certificate.
     pub read: Vec<String>,
-    /// What the operator should know: it has expired, or will soon.
+    /// Certificates that have expired or will expire soon.
     pub warnings: Vec<String>,
 }
 
@@ -84,7 +84,7 @@ fn provider() -> Arc<CryptoProvider> {
 }
 
 impl ListenerFiles {
-    /// Reads them.
+    /// Reads the files.
     ///
     /// # Errors
     /// Names the file, what is wrong with it, and the cure.
@@ -107,8 +107,8 @@ impl ListenerFiles {
         let mut config = builder
             .with_single_cert(identity.chain, identity.key)
             .map_err(|error| self.pair.wrong(&error))?;
-        // Without it two sessions of TLS 1.2 can be made to have the same keys, and proofs that are
-        // bound to the one would hold on the other.
+        // Without it, two sessions of TLS 1.2 can be made to share keys (RFC 7627), and a proof
+        // that is bound to one would be valid on the other.
         config.require_ems = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -117,7 +117,7 @@ impl ListenerFiles {
 }
 
 impl CallerFiles {
-    /// Reads them.
+    /// Reads the files.
     ///
     /// # Errors
     /// Names the file, what is wrong with it, and the cure.
@@ -167,40 +167,43 @@ impl Pair {
 }
 
 impl Listener {
-    /// The session of a connection that was accepted.
+    /// A session for an accepted connection.
     ///
     /// # Errors
-    /// The system has no randomness.
+    /// The kernel gives no random bytes.
     pub fn session(&self) -> Result<Session, String> {
         let conn = ServerConnection::new(Arc::clone(&self.config)).map_err(|e| e.to_string())?;
         Ok(Session::new(conn))
     }
 
-    /// What is to be said of the files.
+    /// What the program should log about the files.
     pub const fn notes(&self) -> &Notes {
         &self.notes
     }
 }
 
 impl Caller {
-    /// The session of a connection to this host: a name or an address, which the other side's
-    /// certificate must be for.
+    /// A session for a connection to this host, a name or an address. The other side's certificate
+    /// must be valid for it.
     ///
     /// # Errors
-    /// It is no name that a certificate could be for.
+    /// The text is not a name or address that a certificate could be valid for.
     pub fn session(&self, host: &str) -> Result<Session, String> {
         let bare = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
-        // The zone of an address (`%eth0`) is this machine's own word for it.
+        // The zone of an address (`%eth0`) has a meaning on this machine only.
         let bare = bare.split_once('%').map_or(bare, |(address, _)| address);
         let name = ServerName::try_from(bare.to_owned()).map_err(|_| {
-            format!("'{}' is no name that a certificate is for", bare.escape_debug())
+            format!(
+                "'{}' is not a name or address that a certificate can be for",
+                bare.escape_debug()
+            )
         })?;
         let conn =
             ClientConnection::new(Arc::clone(&self.config), name).map_err(|e| e.to_string())?;
         Ok(Session::new(conn))
     }
 
-    /// What is to be said of the files.
+    /// What the program should log about the files.
     pub const fn notes(&self) -> &Notes {
         &self.notes
     }

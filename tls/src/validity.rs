@@ -1,15 +1,15 @@
-//! From when to when a certificate is good: two times out of its DER, to warn the operator of his
-//! own certificate in time. Not the check of a peer's: rustls makes that.
+//! Reads the validity of a certificate from its DER (RFC 5280, section 4.1.2.5), to warn the
+//! operator in time. rustls checks the certificates of peers.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// From when to when, in seconds since 1970.
+/// When a certificate is valid, in seconds since 1970 (UTC).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Validity {
-    /// From then on.
+    /// The first second (`notBefore`).
     pub from: i64,
-    /// Until then.
+    /// The last second (`notAfter`).
     pub until: i64,
 }
 
@@ -18,7 +18,7 @@ const EXPLICIT_VERSION: u8 = 0xa0;
 const UTC_TIME: u8 = 0x17;
 const GENERALIZED_TIME: u8 = 0x18;
 
-/// The times of a certificate in DER; `None` if it is none that we understand.
+/// The validity of a certificate in DER; `None` if it can't be read.
 pub fn of(der: &[u8]) -> Option<Validity> {
     let (tag, certificate, _) = element(der)?;
     let (inner, to_be_signed, _) = element(certificate)?;
@@ -29,7 +29,7 @@ pub fn of(der: &[u8]) -> Option<Validity> {
     if rest.first() == Some(&EXPLICIT_VERSION) {
         rest = element(rest)?.2;
     }
-    // Serial number, algorithm, issuer.
+    // Skips serial number, algorithm and issuer.
     for _ in 0..3 {
         rest = element(rest)?.2;
     }
@@ -41,7 +41,7 @@ pub fn of(der: &[u8]) -> Option<Validity> {
     Some(Validity { from: time(first, from)?, until: time(second, until)? })
 }
 
-/// Tag, content and what follows of the first element.
+/// The tag and content of the first element, and the bytes after it.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&tag, rest) = der.split_first()?;
     let (&first, rest) = rest.split_first()?;
@@ -49,7 +49,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
         (usize::from(first), rest)
     } else {
         let count = usize::from(first & 0x7f);
-        // A certificate is no file of gigabytes.
+        // A longer length than four bytes would be a certificate of gigabytes.
         if count == 0 || count > 4 || rest.len() < count {
             return None;
         }
@@ -59,7 +59,7 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     (rest.len() >= length).then(|| (tag, &rest[..length], &rest[length..]))
 }
 
-/// `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`, the forms that certificates use.
+/// Reads `YYMMDDHHMMSSZ` or `YYYYMMDDHHMMSSZ`, the forms that certificates use.
 fn time(tag: u8, text: &[u8]) -> Option<i64> {
     let digits = text.strip_suffix(b"Z")?;
     if !digits.iter().all(u8::is_ascii_digit) {
@@ -85,9 +85,9 @@ fn time(tag: u8, text: &[u8]) -> Option<i64> {
     Some(((days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second)
 }
 
-/// Days from 1970 to a date of the Gregorian calendar.
+/// Days from 1970-01-01 to a date of the Gregorian calendar.
 const fn days(year: i64, month: i64, day: i64) -> i64 {
-    // Years begin in March, so that the day that leap years add is the last.
+    // The year begins in March here, so that the leap day is its last day.
     let year = if month <= 2 { year - 1 } else { year };
     let era = year.div_euclid(400);
     let of_era = year - era * 400;
@@ -95,14 +95,14 @@ const fn days(year: i64, month: i64, day: i64) -> i64 {
     era * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
-/// A moment as people read it: local time with its offset.
+/// A time for people: local time with its offset.
 pub fn local(seconds: i64) -> String {
     match Timestamp::from_second(seconds) {
         Ok(moment) => {
             let local = moment.to_zoned_datetime(TimeZone::system());
             local.strftime("%Y-%m-%d %H:%M:%S%:z").to_string()
         }
-        // The last hours of the year 9999, which stand for "for ever".
+        // RFC 5280 uses the last second of the year 9999 for "no end".
         Err(_) => "the end of the calendar".to_owned(),
     }
 }

@@ -1,30 +1,30 @@
-//! What went wrong in a TLS connection, in words that name the cure; and what the first bytes of a
-//! connection look like. Not the errors of files: `files` has those.
+//! Explains errors of a TLS connection in words that name the cure, and recognises the first bytes
+//! of a connection.
 
 use crate::session::Fault;
 use rustls::{AlertDescription, CertificateError, Error, InvalidMessage};
 
-/// Which side of a connection this is.
+/// The side of a connection that this program is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Side {
-    /// It was connected to.
+    /// This program accepted the connection.
     Listener,
-    /// It connected.
+    /// This program opened the connection.
     Caller,
 }
 
-/// Whether bytes at a port without TLS are the beginning of a TLS connection: a handshake record
-/// of version 3. No header of a frame looks like that: it would be one of 350 MiB.
+/// Whether bytes at a port without TLS begin a TLS connection: a handshake record of version 3. As
+/// the header of a frame they would announce 350 MiB, so no frame begins like that.
 pub fn is_hello(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x16, 0x03])
 }
 
-/// What is said to a program that begins TLS at a port without it.
+/// The error text for a program that begins TLS at a port without it.
 pub const HELLO_AT_PLAIN: &str = "a TLS connection was begun at a port that speaks no TLS; leave \
     out 'tls://', or name the port that has it";
 
-/// Whether the first byte of a connection is that of a frame, which begins with its length, most
-/// significant byte first; no TLS record begins with it.
+/// Whether the first byte of a connection belongs to a frame. A frame begins with its length, most
+/// significant byte first; no TLS record begins like that.
 pub(crate) fn is_plain(first: u8, side: Side) -> bool {
     match side {
         Side::Listener => first == 0,
@@ -73,7 +73,7 @@ fn certificate(why: &CertificateError, side: Side) -> String {
         Side::Caller => "the certificate shown there",
     };
     match why {
-        // So it is called where an authority of the same name is known, with another key.
+        // rustls reports this if a CA of the same name, but with another key, is known.
         CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             let file = match side {
                 Side::Listener => "the file of the client CA",

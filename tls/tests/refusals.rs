@@ -1,4 +1,4 @@
-//! Who is refused, and what both ends are told; files that are not what they should be.
+//! Tests of who is refused and what both ends report, and of files that are not valid.
 
 mod common;
 
@@ -9,13 +9,13 @@ use std::path::Path;
 use tls::session::Session;
 use tls::setup::{Caller, CallerFiles, Listener, ListenerFiles, Pair};
 
-/// What the listener and the caller say of each other in the end.
+/// The errors of the listener and of the caller after a handshake.
 fn trouble(listener: &Listener, caller: &Caller, name: &str) -> (String, String) {
     let (mut one, mut other) =
         (listener.session().expect("a session"), caller.session(name).expect("a session"));
     let (mut near, mut far) = wire();
     let _ = handshake((&mut one, &mut near), (&mut other, &mut far));
-    // A caller learns only now what the listener thinks of his certificate.
+    // Only now the caller learns whether the listener accepted its certificate.
     let mut buffer = [0; 100];
     let mut look = |session: &mut Session, end: &mut common::End| {
         let _ = session.write(end, &[IoSlice::new(b"hello")]);
@@ -111,14 +111,14 @@ fn bad_files_are_named_with_the_cure() {
     let error = CallerFiles::default().load().map(|_| ()).unwrap_err();
     assert!(error.contains("ISECT_CA"), "{error}");
     let error = authority.caller(None).session("a b").map(|_| ()).unwrap_err();
-    assert!(error.contains("no name"), "{error}");
+    assert!(error.contains("not a name"), "{error}");
 }
 
 #[test]
 fn a_key_of_another_user_is_refused() {
     let authority = Authority::new();
     let good = authority.sign("good", (2020, 2090));
-    // Only root can give a file away, and read it then.
+    // Only root can give a file to another user, and read it then.
     if std::os::unix::fs::chown(&good.key, Some(65_534), None).is_ok() {
         let pair = Pair { cert: good.cert.clone(), key: good.key.clone() };
         let error = ListenerFiles { pair, client_ca: None }.load().map(|_| ()).unwrap_err();

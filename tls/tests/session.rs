@@ -1,5 +1,5 @@
-//! Two sessions talk over a wire that gives and takes bytes as it likes: cut anywhere, in crumbs,
-//! full, garbled, without TLS at the other end.
+//! Tests of two sessions over a simulated wire: cut anywhere, in small pieces, full, with invalid
+//! bytes, without TLS at the other end.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn read(session: &mut Session, end: &mut End, size: usize) -> io::Result<Vec<u8>
     Ok(buffer)
 }
 
-/// Carries bytes over in one direction, with reads of this size.
+/// Moves bytes in one direction, with reads of this size.
 fn carry(from: (&mut Session, &mut End), to: (&mut Session, &mut End), body: &[u8], size: usize) {
     let (mut sent, mut got) = (0, Vec::new());
     for _ in 0..10_000_000 {
@@ -126,7 +126,7 @@ fn an_end_without_its_word_is_a_break_at_any_byte() {
         match last {
             Ok(bytes) => {
                 assert!(bytes.is_empty());
-                // Only with the very last byte is it an end.
+                // Only after the very last byte the end is an orderly one.
                 assert_eq!(cut, total);
                 break;
             }
@@ -149,7 +149,7 @@ fn the_end_is_known_although_the_socket_stays_open() {
     assert_eq!(read(&mut one, &mut near, 100).unwrap(), b"bye");
     assert!(one.has_more(), "the end waits");
     assert!(read(&mut one, &mut near, 100).unwrap().is_empty());
-    // The other direction is open: this is how a worker is asked to end.
+    // The other direction is still open: a worker is asked to end this way.
     carry((&mut one, &mut near), (&mut other, &mut far), b"late", 100);
 }
 
@@ -168,7 +168,7 @@ fn what_waits_in_a_session_is_bounded() {
         assert!(taken <= AHEAD_BYTES_MAX, "{taken} bytes taken and none has left");
     }
     assert_eq!(taken, AHEAD_BYTES_MAX);
-    // A reader with little room takes little, and has the rest later.
+    // A reader with a small buffer takes a part and gets the rest later.
     far.output.borrow_mut().room = 0;
     other.flush(&mut far).unwrap();
     let mut got = Vec::new();
@@ -236,7 +236,7 @@ fn a_bit_that_flips_anywhere_never_gets_through() {
                 pipe.borrow_mut().bytes[byte.0] = byte.1 ^ 0x10;
             }
         }
-        // The kind of a record that stands alone may be one that TLS 1.3 lets pass.
+        // TLS 1.3 may ignore a changed record type of a record that stands alone.
         if results.0.is_ok() && results.1.is_ok() {
             carry((&mut other, &mut far), (&mut one, &mut near), b"hello", 100);
         }

@@ -1,5 +1,5 @@
-//! Sample worker for tests of everything that can go wrong: it dies as its arguments say, on the
-//! first request or after some good answers. Not for any other use.
+//! A sample worker for tests of failures. It dies in the way that its arguments name, on the first
+//! request or after some good answers.
 
 use client::worker::{self, Worker, own_args};
 use nix::sys::signal::{Signal, raise};
@@ -23,7 +23,7 @@ HOW is one of
   login      ends with status 1 before it logs in
 usage: isdcrash HOST|unix:PATH PORT WORKER SERVICE [after N] [stderr TEXT]... HOW";
 
-/// How long something that hangs stays at most, should nobody end it.
+/// Longest time that a hanging worker stays if nobody ends it.
 const HANG: Duration = Duration::from_secs(3600);
 
 #[derive(Clone, Copy)]
@@ -107,13 +107,13 @@ fn plan(args: &[String]) -> Result<Plan, String> {
 
 fn die(plan: &Plan, worker: Option<&mut Worker>) -> ! {
     for text in &plan.stderr {
-        // Nobody may read it; it dies all the same.
+        // Nobody may read the text; the program ends all the same.
         last_words(text);
     }
     match (plan.how, worker) {
         (How::Exit(status), _) => std::process::exit(status),
         (How::Signal(signal), _) => {
-            // A signal that is ignored or stops the process does not end it; then it hangs.
+            // An ignored signal, or one that stops the process, does not end it; then it hangs.
             let _ = raise(signal);
         }
         (How::Garbage, Some(worker)) => {

@@ -1,4 +1,4 @@
-//! Sample worker: swallows each request, however many pieces it has, and answers with nothing.
+//! A sample worker that reads each request, however many pieces it has, and answers with no bytes.
 
 use client::worker;
 use std::process::ExitCode;

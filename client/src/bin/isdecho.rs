@@ -1,4 +1,4 @@
-//! The sample worker `isdecho`; what it does stands in the library, in `samples::echo`.
+//! The sample worker `isdecho`; the library has its code in `samples::echo`.
 
 use std::process::ExitCode;
 

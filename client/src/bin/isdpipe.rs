@@ -1,4 +1,4 @@
-//! The sample worker `isdpipe`; what it does stands in the library, in `samples::pipe`.
+//! The sample worker `isdpipe`; the library has its code in `samples::pipe`.
 
 use std::process::ExitCode;
 

@@ -1,5 +1,4 @@
-//! Finding the broker and logging in, the first time and again after a loss. Not what happens on
-//! the connection afterwards.
+//! Finds the broker and logs in, the first time and again after a loss.
 
 use super::Caller;
 use crate::address::Address;
@@ -18,7 +17,7 @@ use std::time::{Duration, Instant};
 const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(1));
 
 impl Caller {
-    /// Logs in again, trying until it works, the time is over or the broker refuses for good.
+    /// Logs in again; tries until it works, the time is over, or the broker refuses for good.
     pub(super) fn come_back(&mut self, until: Option<Instant>) -> Result<(), Error> {
         let until = until.unwrap_or_else(|| clock::until(self.options.connect_timeout));
         let mut backoff = Backoff::new(RETURN_PAUSES.0, RETURN_PAUSES.1);
@@ -83,7 +82,7 @@ impl Caller {
         match conn.write(frame, Some(until)) {
             Ok(()) => {}
             Err(WriteFault::NotBegun) => return Err(late()),
-            // The refusal may already be there to be read.
+            // The broker's refusal may be there to be read.
             Err(WriteFault::Broken(_)) => conn.read_ahead(),
         }
         loop {

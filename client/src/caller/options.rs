@@ -1,4 +1,4 @@
-//! How a client logs in. Not the logging in itself.
+//! The options of a client's login.
 
 use crate::token::Token;
 use crate::trust::Trust;
@@ -9,40 +9,40 @@ use protocol::proof::Claim;
 use std::fmt;
 use std::time::Duration;
 
-/// How to log in.
+/// How a client logs in.
 #[derive(Clone)]
 pub struct Options {
-    /// The service that is asked.
+    /// The service that requests go to.
     pub service: ServiceName,
-    /// Priority, 1 to 255, lower is served first.
+    /// Priority of requests that name none, 1 to 255; lower is served first.
     pub priority: u8,
-    /// For the service `op`: how it answers.
+    /// How the service `op` answers; other services ignore it.
     pub format: Format,
-    /// What this client calls itself, for the operator's lists.
+    /// A name for the operator's lists.
     pub name: Option<String>,
-    /// Its token, where the broker wants one ([`Token::from_environment`]). Whoever brings one
-    /// trusts no broker that does not know it, too.
+    /// The token, if the broker wants one ([`Token::from_environment`]). A client with a token
+    /// trusts only a broker that proves that it knows the token, too.
     pub token: Option<Token>,
     /// The files for `tls://` addresses; `None` = the environment names them ([`Trust::from_env`]).
     pub trust: Option<Trust>,
     /// A promise to be in [`Caller::recv`](super::Caller::recv) or
     /// [`Caller::call`](super::Caller::call) nearly always, so that the broker may take silence for
-    /// an end. Answers to pings are sent from there only.
+    /// the end. Pings are answered only there.
     pub heartbeat: bool,
-    /// How long to try each address, and with `reconnect` how long to try again in all when the
-    /// request has no deadline.
+    /// Longest time to try each address; with `reconnect` also the longest time in all to log in
+    /// again for a request without a deadline.
     pub connect_timeout: Duration,
-    /// After the connection broke, the next request logs in again. A request that was under way is
-    /// asked again by [`Caller::call_with`](super::Caller::call_with) only if it is idempotent or
-    /// never left whole.
+    /// Whether the next request logs in again after the connection broke.
+    /// [`Caller::call_with`](super::Caller::call_with) repeats a request that was under way only if
+    /// it is idempotent or was never sent as a whole.
     pub reconnect: bool,
-    /// Most bytes of an answer that [`Caller::call`](super::Caller::call) collects, and of answers
-    /// that wait for [`Caller::recv`](super::Caller::recv) while others are sent.
+    /// Most bytes of an answer that [`Caller::call`](super::Caller::call) collects, and of all
+    /// answers that wait for [`Caller::recv`](super::Caller::recv) while others are sent.
     pub reply_bytes_max: usize,
 }
 
 impl Options {
-    /// The usual options for a service.
+    /// The default options for this service.
     pub fn new(service: ServiceName) -> Self {
         Self {
             service,
@@ -58,7 +58,7 @@ impl Options {
         }
     }
 
-    /// The login, with the token it will prove.
+    /// The `login` with these options and this claim.
     pub(super) fn login(&self, token: Option<Claim>) -> Login {
         Login {
             service: self.service.clone(),
@@ -87,7 +87,7 @@ impl fmt::Debug for Options {
     }
 }
 
-/// The name of this machine; empty if it can't be told.
+/// The name of this machine; empty if the system does not know it.
 pub(crate) fn hostname() -> String {
     nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok()).unwrap_or_default()
 }

@@ -1,5 +1,5 @@
-//! One run of the program: started in a process group of its own, fed and read at the same time,
-//! ended with everything it left behind. Not what its output means for the client.
+//! One run of the program of `isdpipe`: started in its own process group, fed and read at the same
+//! time, ended with everything it left behind.
 
 use crate::error::Error;
 use crate::worker::{Request, Worker};
@@ -20,16 +20,16 @@ use std::path::Path;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, ExitCode, ExitStatus, Stdio};
 use sys::stderr::{LAST_WORDS_TIME, Stderr, last_words};
 
-/// First argument of this program when it is about to become the worker's program.
+/// First argument of this program when it will become the program of the worker.
 const BECOME: &str = "--become";
 
 /// Most bytes of stderr that go to the client.
 const TAIL_BYTES_MAX: usize = 4096;
 
-/// Bytes read at once from the program.
+/// Bytes of one read from the program.
 const CHUNK_BYTES: usize = 64 * 1024;
 
-/// Looks for the program as a shell would, once, so that a wrong name shows at the start and not at
+/// Looks for the program as a shell would, once, so that a wrong name fails at the start and not at
 /// the first request. Returns its path.
 pub(crate) fn find(command: &[String]) -> Result<String, String> {
     let Some(name) = command.first() else {
@@ -50,9 +50,9 @@ pub(crate) fn find(command: &[String]) -> Result<String, String> {
         .ok_or_else(|| format!("no program '{name}' in PATH ({})", dirs.display()))
 }
 
-/// The second life of this program, between fork and exec: asks the kernel to be killed when the
-/// worker dies (that needs no unsafe code here), then turns into the program. `None` = this is the
-/// worker.
+/// Runs between fork and exec, as a second start of this program: asks the kernel for a signal when
+/// the worker dies (which needs no unsafe code here), then becomes the program. `None` = this is
+/// the worker itself.
 #[expect(clippy::disallowed_methods, reason = "exec of the operator's program is what this is for")]
 pub(crate) fn become_program(args: Vec<OsString>) -> Option<ExitCode> {
     let (first, rest) = (args.get(1)?, args.get(2..)?);
@@ -77,21 +77,21 @@ pub(crate) fn become_program(args: Vec<OsString>) -> Option<ExitCode> {
 
 /// What the program waits for.
 pub(crate) enum Step {
-    /// The next piece of the request.
+    /// It waits for the next piece of the request.
     Hungry,
-    /// Nothing: it ended.
+    /// It has ended.
     Ended(Ended),
 }
 
 /// How the program ended.
 pub(crate) struct Ended {
-    /// 0, its status, or 128 and the signal.
+    /// 0, its exit status, or 128 plus the signal.
     pub(crate) code: i16,
-    /// The last of stderr, or the status in words.
+    /// The end of its stderr, or the status in words.
     pub(crate) text: String,
 }
 
-/// The program at work.
+/// The running program.
 pub(crate) struct Child {
     /// Output that was not sent yet.
     pub(crate) out: Vec<u8>,
@@ -108,8 +108,7 @@ pub(crate) struct Child {
     is_unheard: bool,
 }
 
-/// While a program runs, signals that would end the worker are taken from here, so that the program
-/// ends first.
+/// Receives signals that would end the worker while a program runs, so that the program ends first.
 struct Signals {
     set: SigSet,
     fd: SignalFd,
@@ -118,7 +117,7 @@ struct Signals {
 impl Signals {
     fn hold() -> nix::Result<Self> {
         let mut set = SigSet::empty();
-        // All that end a process which does not know them.
+        // All signals that end a process by default.
         for signal in [
             Signal::SIGTERM,
             Signal::SIGINT,
@@ -144,7 +143,7 @@ impl Signals {
 
 impl Drop for Signals {
     fn drop(&mut self) {
-        // What is still waiting takes effect here.
+        // Signals that are still pending take effect here.
         let _ = self.set.thread_unblock();
     }
 }
@@ -199,8 +198,8 @@ impl Child {
         Ok(child)
     }
 
-    /// Gives the program `input`, and unless there is `more` the end of its stdin and time to end;
-    /// takes its output meanwhile.
+    /// Writes `input` to the program and reads its output meanwhile. Without `more` it closes the
+    /// program's stdin and waits for its end.
     pub(crate) fn feed(
         &mut self,
         mut input: &[u8],
@@ -227,7 +226,7 @@ impl Child {
             let done = match self.stdin.as_mut().map(|stdin| stdin.write(input)) {
                 Some(Ok(size)) => size,
                 Some(Err(e)) if is_later(&e) => 0,
-                // It reads no further; the rest is not for it.
+                // The program reads no further; the rest is dropped.
                 Some(Err(_)) | None => {
                     self.stdin = None;
                     input.len()
@@ -246,7 +245,8 @@ impl Child {
         }
     }
 
-    /// Waits until something can be done: input taken, output there, a signal, the deadline.
+    /// Waits until something can be done: input is taken, output is there, a signal comes, the
+    /// deadline passes.
     fn wait(&self, feeding: bool) -> nix::Result<()> {
         let stdin = self.stdin.as_ref().filter(|_| feeding);
         let mut fds = vec![PollFd::new(self.signals.fd.as_fd(), PollFlags::POLLIN)];
@@ -263,8 +263,9 @@ impl Child {
         }
     }
 
-    /// Takes what the program has written. Output past one frame leaves at once, in pieces.
-    /// Says whether there may be more; a program that writes without end must not keep us here.
+    /// Reads what the program has written. Output of more than one frame is sent at once, in
+    /// pieces. Returns whether there may be more; it must not stay here for a program that writes
+    /// without end.
     fn take_output(&mut self, worker: &mut Worker) -> Result<bool, Error> {
         let mut is_more = false;
         if let Some(size) = read(&mut self.stdout, &mut self.chunk) {
@@ -278,7 +279,7 @@ impl Child {
         }
         if let Some(size) = read(&mut self.stderr, &mut self.chunk) {
             is_more = true;
-            // The operator sees it as this worker's own stderr, as far as somebody reads that.
+            // The operator sees it as this worker's own stderr, if somebody reads that.
             self.voice.put(&self.chunk[..size]);
             self.tail.extend_from_slice(&self.chunk[..size]);
             let over = self.tail.len().saturating_sub(TAIL_BYTES_MAX);
@@ -287,7 +288,7 @@ impl Child {
         Ok(is_more)
     }
 
-    /// Has the program ended? Has somebody asked this worker to end?
+    /// Checks whether the program has ended, and whether somebody asked this worker to end.
     fn look(&mut self, worker: &mut Worker) -> Result<Option<Ended>, Error> {
         while let Ok(Some(signal)) = self.signals.fd.read_signal() {
             if signal.ssi_signo != Signal::SIGCHLD as u32 {
@@ -303,7 +304,7 @@ impl Child {
             return Ok(None);
         }
         let status = self.end();
-        // A stray that left the group may go on writing; it is heard no longer than the deadline.
+        // A process that left the group may go on writing; it is read until the deadline at most.
         while self.take_output(worker)? && !self.is_late() {}
         Ok(Some(self.ended(status)))
     }
@@ -334,8 +335,8 @@ impl Child {
         drop(self.end());
     }
 
-    /// Ends what is left of the program's process group, and waits for the program. Until it is
-    /// waited for, the number of the group can't belong to anybody else.
+    /// Ends what is left of the program's process group, and waits for the program. Until that wait
+    /// nobody else can have the group's number.
     fn end(&mut self) -> io::Result<ExitStatus> {
         if !self.is_reaped && self.pid().as_raw() > 0 {
             let _ = killpg(self.pid(), Signal::SIGKILL);
@@ -355,7 +356,7 @@ fn is_later(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
 }
 
-/// Reads once without waiting; `None` = nothing there now, and after the end no pipe any more.
+/// Reads once without waiting; `None` = nothing is there now. At the end it drops the pipe.
 fn read(pipe: &mut Option<impl Read>, chunk: &mut [u8]) -> Option<usize> {
     match pipe.as_mut()?.read(chunk) {
         Ok(0) => {

@@ -1,4 +1,4 @@
-//! Sample worker: answers each request with its own bytes, piece for piece.
+//! A sample worker that answers each request with its own bytes, piece by piece.
 
 use crate::error::Error;
 use crate::worker::{self, Request, Worker};
@@ -11,7 +11,7 @@ isdecho answers each request with its own bytes. The broker starts it:
   isdclient -c 'start echo'
 usage: isdecho HOST|unix:PATH PORT WORKER SERVICE";
 
-/// The program `isdecho`.
+/// The `main` of the program `isdecho`.
 pub fn main() -> ExitCode {
     worker::run(USAGE, |worker| {
         while let Some(request) = worker.next()? {

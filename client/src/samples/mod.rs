@@ -1,6 +1,5 @@
-//! Sample workers as functions, so that a single binary can be one of them under another name (the
-//! demonstration needs no other file than isectd). Not part of what an application links for its
-//! work.
+//! Sample workers as functions, so that one binary can be each of them under another name (the
+//! demonstration needs only isectd). Applications don't need this module.
 
 pub mod echo;
 pub mod pipe;
@@ -11,7 +10,7 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
-/// Runs the sample worker that `argv[0]` names, if it names one.
+/// Runs the sample worker that `argv[0]` names; `None` = it names none.
 pub fn run_as_named(argv0: &OsStr) -> Option<ExitCode> {
     match Path::new(argv0).file_name()?.to_str()? {
         "isdecho" => Some(echo::main()),

@@ -1,6 +1,6 @@
-//! Sample worker: any program becomes a worker. Each request is the stdin of one run of it, its
-//! stdout is the reply; a status other than 0 is an application error with that status and the
-//! stderr. Never a shell; not the running of the program itself: `child` does that.
+//! A sample worker that turns any program into a worker. Each request is the stdin of one run, and
+//! its stdout is the reply. A status other than 0 becomes an application error with that status and
+//! the stderr. It never uses a shell. `child` runs the program.
 
 use super::child::{self, Child, Ended, Step};
 use crate::error::Error;
@@ -16,7 +16,7 @@ ISECT_SERVICE, ISECT_TRANSACTION and ISECT_ATTEMPT stand in the program's enviro
   isdclient -c 'config worker upper localhost /path/of/isdpipe tr a-z A-Z'
 usage: isdpipe HOST|unix:PATH PORT WORKER SERVICE PROGRAM [ARG]...";
 
-/// The program `isdpipe`.
+/// The `main` of the program `isdpipe`.
 pub fn main() -> ExitCode {
     if let Some(status) = child::become_program(std::env::args_os().collect()) {
         return status;
@@ -29,7 +29,7 @@ pub fn main() -> ExitCode {
         Ok(path) => command[0] = path,
         Err(why) => return worker::misused(&why, USAGE),
     }
-    // Started before the first program, which must not wait for whoever reads our stderr.
+    // The thread starts before the first program, which must not wait for a reader of our stderr.
     let voice = Stderr::start(tell_lost);
     let status = worker::run(USAGE, |worker| {
         while let Some(request) = worker.next()? {
@@ -41,7 +41,7 @@ pub fn main() -> ExitCode {
     status
 }
 
-/// Could not be written: pieces of what programs wrote on stderr.
+/// Reports how many pieces of the programs' stderr could not be written.
 fn tell_lost(pieces: u64) {
     last_words(&format!("isdpipe: {pieces} pieces of stderr dropped: it was not read"));
 }
@@ -62,7 +62,7 @@ fn serve(
         match child.feed(&input, more, worker)? {
             Step::Hungry => match worker.next_piece()? {
                 Some(piece) => (more, input) = (piece.more(), piece.body),
-                // The client is gone or its time is over; dropping the child kills it.
+                // The client is gone or its time is over; dropping the child kills the program.
                 None => return Ok(()),
             },
             Step::Ended(ended) => {

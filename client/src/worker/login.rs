@@ -1,5 +1,4 @@
-//! Finding the broker and logging in, the first time and again after a loss. Not what happens
-//! on the connection afterwards.
+//! Finds the broker and logs in, the first time and again after a loss.
 
 use super::Worker;
 use crate::address::Address;
@@ -14,15 +13,15 @@ use protocol::frame::Frame;
 use protocol::kinds::Role;
 use std::time::{Duration, Instant};
 
-/// First and longest pause between two attempts to come back.
+/// First and longest pause between two attempts to connect again.
 const RETURN_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
-/// What to do when nobody listens where a worker looks. Whoever reads this did not choose the
-/// address: execd gave it.
+/// What to do when nobody listens at a worker's address. The reader did not choose the address;
+/// execd gave it.
 const ABSENT_UNIX: &str = "it may be restarting, or its state directory was removed";
-/// See [`ABSENT_UNIX`].
+/// The same for a TCP address.
 const ABSENT_TCP: &str = "it may be restarting, or its worker port is not reached from this host";
-/// What to do when whoever listens there is silent.
+/// What to do when the listener there is silent.
 const SILENT: &str = "see whether the broker is stuck, or something else listens there";
 
 impl Worker {
@@ -77,7 +76,7 @@ impl Worker {
         let claim = prover.as_ref().map(|prover| prover.claim().clone());
         match conn.write(Frame::WorkerLogin(self.options.login(claim)), until) {
             Ok(()) | Err(WriteFault::NotBegun) => {}
-            // The refusal may already be there to be read.
+            // The broker's refusal may be there to be read.
             Err(WriteFault::Broken(_)) => conn.read_ahead(),
         }
         loop {
@@ -102,11 +101,11 @@ impl Worker {
                 Some(Frame::Challenge(challenge)) => {
                     let proof = token::prove(prover.as_mut(), &challenge, &conn);
                     let proof = proof.map_err(context)?;
-                    // A failure shows at the next read.
+                    // The next read reports a failure.
                     drop(conn.write(Frame::Proof(proof), until));
                 }
                 Some(Frame::Ping { sequence }) => {
-                    // A failure shows at the next read.
+                    // The next read reports a failure.
                     drop(conn.write(Frame::Pong { sequence }, until));
                 }
                 Some(other) => {
@@ -124,7 +123,7 @@ impl Worker {
     }
 }
 
-/// Whether another attempt to log in can end better.
+/// Whether another attempt to log in can succeed.
 pub(super) fn is_worth_returning(error: &Error) -> bool {
     matches!(error.code, Code::Isect(code) if retry::is_passing(code))
 }

@@ -1,5 +1,4 @@
-//! What a well-behaved worker never does: for programs that test a broker, like `isdcrash`. Not for
-//! applications.
+//! Calls that a correct worker never makes, for programs that test a broker, like `isdcrash`.
 
 use super::Worker;
 use crate::conn::WriteFault;
@@ -7,7 +6,7 @@ use crate::error::Error;
 use protocol::errors::ErrorCode;
 
 impl Worker {
-    /// Sends bytes that need be no frame. For programs that test a broker, like `isdcrash`.
+    /// Sends bytes that need not be a frame. For programs that test a broker, like `isdcrash`.
     #[doc(hidden)]
     pub fn write_raw(&mut self, bytes: &[u8]) {
         if let Some(conn) = &mut self.conn
@@ -17,7 +16,7 @@ impl Worker {
         }
     }
 
-    /// Closes the connection without a word. For programs that test a broker, like `isdcrash`.
+    /// Closes the connection without a logout. For programs that test a broker, like `isdcrash`.
     #[doc(hidden)]
     pub fn cut(&mut self) {
         self.conn = None;

@@ -1,5 +1,5 @@
-//! Who a worker is and where its broker listens: from the arguments that execd gives, or said by a
-//! program that starts itself. Not the connection.
+//! The identity of a worker and the address of its broker: from the arguments that execd gives, or
+//! from a self-started program.
 
 use crate::address::Address;
 use crate::error::Error;
@@ -14,32 +14,32 @@ use protocol::proof::Claim;
 use std::fmt;
 use std::time::Duration;
 
-/// Who a worker is and where its broker listens.
+/// The identity of a worker and the address of its broker.
 #[derive(Clone)]
 pub struct WorkerOptions {
-    /// The broker's worker address.
+    /// The worker port of the broker.
     pub address: Address,
-    /// Its id; 0 = it started itself and wants one (needs `selfstart=1` on the service).
+    /// The worker's id; 0 = it started itself and wants one (needs `selfstart=1` on the service).
     pub worker: WorkerId,
-    /// Its service.
+    /// The service that it answers for.
     pub service: ServiceName,
-    /// The host it runs on: this machine's own name, unless said otherwise.
+    /// The host it runs on; by default this machine's name.
     pub host: HostName,
-    /// The secret it was started with; empty if it started itself.
+    /// The secret from `ISECT_WORKER_SECRET`; empty if it started itself.
     pub secret: String,
-    /// Its token, if it started itself and the broker wants one ([`Token::from_environment`]).
-    /// Whoever brings one trusts no broker that does not know it, too.
+    /// The token of a self-started worker, if the broker wants one ([`Token::from_environment`]). A
+    /// worker with a token trusts only a broker that proves that it knows the token, too.
     pub token: Option<Token>,
     /// The files for a `tls://` address; `None` = the environment names them ([`Trust::from_env`]).
     pub trust: Option<Trust>,
-    /// How long one attempt to connect and log in may take.
+    /// Longest time for one attempt to connect and log in.
     pub connect_timeout: Duration,
-    /// How long to go on trying at the start; zero = one attempt.
+    /// Longest time for all attempts at the start; zero = one attempt.
     pub patience: Duration,
 }
 
 impl WorkerOptions {
-    /// For a worker that starts itself: in a container, under a debugger.
+    /// Options of a self-started worker, for example in a container or under a debugger.
     pub fn self_started(address: Address, service: ServiceName) -> Self {
         Self {
             address,
@@ -54,11 +54,11 @@ impl WorkerOptions {
         }
     }
 
-    /// From a worker's arguments: `argv[1]` the broker's host or `unix:PATH`, `[2]` its port, `[3]`
-    /// the worker's id, `[4]` its service. `args` begins with `argv[0]`.
+    /// Reads a worker's arguments: `argv[1]` is the broker's host or `unix:PATH`, `[2]` its port,
+    /// `[3]` the worker's id, `[4]` its service. `args` begins with `argv[0]`.
     ///
     /// # Errors
-    /// One of them is missing or wrong.
+    /// An argument is missing or not valid.
     pub fn from_args(
         args: impl IntoIterator<Item = String>,
         secret: String,
@@ -86,7 +86,7 @@ impl WorkerOptions {
         Ok(Self { worker: WorkerId(worker), secret, ..base })
     }
 
-    /// The login that says this, with the token it will prove.
+    /// The `worker-login` with these options and this claim.
     pub(super) fn login(&self, token: Option<Claim>) -> WorkerLogin {
         WorkerLogin {
             worker: self.worker,
@@ -112,7 +112,7 @@ impl fmt::Debug for WorkerOptions {
     }
 }
 
-/// This machine's name as far as it is one for isect.
+/// This machine's name, as far as it is a valid name for isect.
 fn own_host() -> HostName {
     let own = crate::caller::hostname();
     let short = own.split('.').next().unwrap_or_default();

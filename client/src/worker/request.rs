@@ -1,5 +1,4 @@
-//! A request as the worker's program sees it. Not how it is answered: [`Worker`](super::Worker)
-//! does that.
+//! A request as the worker's program sees it. [`Worker`](super::Worker) answers it.
 
 use crate::clock;
 use bytes::Bytes;
@@ -9,9 +8,9 @@ use std::time::{Duration, Instant};
 /// A request, or with `more` the next piece of one.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The client's bytes.
+    /// The bytes that the client sent.
     pub body: Bytes,
-    /// The header as it came.
+    /// The header as the broker sent it.
     pub head: Header,
     pub(super) received: Instant,
 }
@@ -22,23 +21,24 @@ impl Request {
         self.head.transaction
     }
 
-    /// Whether further frames of the same request follow:
-    /// [`Worker::next_piece`](super::Worker::next_piece).
+    /// Whether further frames of the same request follow;
+    /// [`Worker::next_piece`](super::Worker::next_piece) returns them.
     pub fn more(&self) -> bool {
         self.head.more != 0
     }
 
-    /// 1 for the first delivery, 2 for the first repetition after a worker died of it.
+    /// Counts the deliveries of this request: 1 for the first, 2 for the first repetition after its
+    /// worker died.
     pub fn attempt(&self) -> u32 {
         self.head.attempt
     }
 
-    /// Whether the client allows a repetition.
+    /// Whether the client allows a repetition on another worker.
     pub fn idempotent(&self) -> bool {
         self.head.is_idempotent()
     }
 
-    /// Whether the client waits for an answer. The worker answers in any case: that frees it.
+    /// Whether the client waits for an answer. The worker must answer in any case, which frees it.
     pub fn is_reply_wanted(&self) -> bool {
         self.head.reply != 0
     }
@@ -48,12 +48,12 @@ impl Request {
         self.head.trace_id
     }
 
-    /// The W3C parent id.
+    /// The W3C parent id; zero = none.
     pub fn span_id(&self) -> u64 {
         self.head.span_id
     }
 
-    /// What is left of the request's deadline, zero once it has passed; `None` = it has none.
+    /// The time left of the request's deadline, zero once it has passed; `None` = it has none.
     pub fn remaining(&self) -> Option<Duration> {
         self.until().map(clock::left)
     }

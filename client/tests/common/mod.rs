@@ -1,5 +1,5 @@
-//! A broker that does what a test tells it: real sockets, one frame at a time. Not a broker: it
-//! decides nothing.
+//! Plays a broker for the tests of the library: real sockets, one frame at a time. It sends only
+//! what the test tells it to.
 #![allow(dead_code, reason = "each test program uses its own part")]
 #![allow(clippy::disallowed_methods, reason = "tests need threads and clocks of their own")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on fails")]
@@ -21,21 +21,21 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-/// No test waits longer than this for anything.
+/// Longest wait of a test for anything.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
 pub fn service(name: &str) -> ServiceName {
     ServiceName::new(name).unwrap()
 }
 
-/// A thread of the test, joined with its result.
+/// Runs part of a test on a thread, which is joined with its result.
 pub fn beside<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> std::thread::JoinHandle<T> {
     std::thread::spawn(work)
 }
 
-/// Tries again until it is true; fails the test when patience ends.
+/// Asks again until the answer is true; fails the test after [`PATIENCE`].
 pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
     while !is_true() {
@@ -44,7 +44,7 @@ pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
-/// A TCP address that is taken but where nobody listens, and what keeps it taken.
+/// A TCP address that is bound but not listened at, and the socket that keeps it bound.
 pub fn nobody_listens() -> (Address, std::os::fd::OwnedFd) {
     use nix::sys::socket::{
         AddressFamily, SockFlag, SockType, SockaddrIn, bind, getsockname, socket,
@@ -81,7 +81,7 @@ impl FakeBroker {
         }
     }
 
-    /// `argv[1]` and `argv[2]` of a worker.
+    /// The `argv[1]` and `argv[2]` of a worker.
     pub fn argv(&self) -> [String; 2] {
         match &self.0 {
             Endpoint::Tcp(listener) => {
@@ -183,14 +183,14 @@ impl Pipe for UnixStream {
     }
 }
 
-/// One connection of the fake broker.
+/// The broker's end of one connection.
 pub struct Peer {
     pub pipe: Box<dyn Pipe>,
     buffer: BytesMut,
 }
 
 impl Peer {
-    /// The next frame, or `None` at the end of the connection.
+    /// The next frame; `None` = the end of the connection.
     pub fn next(&mut self) -> Option<Frame> {
         loop {
             if let Some(frame) = decode::next(&mut self.buffer, 1 << 30).unwrap() {
@@ -240,7 +240,7 @@ impl Peer {
         self.pipe.write_all(bytes).unwrap();
     }
 
-    /// Writes one byte a time, each in a segment of its own as far as the kernel allows.
+    /// Writes a frame byte by byte, each in its own segment as far as the kernel allows.
     pub fn dribble(&mut self, frame: Frame) {
         for byte in encode::to_bytes(frame) {
             self.raw(&[byte]);
@@ -248,7 +248,7 @@ impl Peer {
         }
     }
 
-    /// Answers a client's request.
+    /// Sends the answer to a client's request.
     pub fn answer(&mut self, to: &Header, body: &'static str) {
         self.send(Frame::data(
             Header { sequence: to.sequence, ..Header::default() },
@@ -256,7 +256,7 @@ impl Peer {
         ));
     }
 
-    /// Gives a worker a request.
+    /// Sends a request to a worker.
     pub fn request(&mut self, transaction: u64, body: impl Into<Bytes>, more: bool) {
         let head = Header {
             sequence: 40,
@@ -275,7 +275,7 @@ impl Peer {
     }
 }
 
-/// The error of something that must fail with this code.
+/// The error of a call that must fail with this code.
 pub fn failed<T: std::fmt::Debug>(result: Result<T, Error>, code: ErrorCode) -> Error {
     let error = result.unwrap_err();
     assert!(error.is(code), "{error} is not {code}");

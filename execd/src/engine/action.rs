@@ -1,5 +1,5 @@
-//! Action: everything execd can do, a closed list, and Note: everything worth a line in the log.
-//! Not how it is done: `os` knows.
+//! Action: everything execd can do, a closed list. Note: everything worth a line in the log. `os`
+//! carries both out.
 
 use super::child::ChildId;
 use protocol::bodies::{Ending, ExecStart};
@@ -9,189 +9,129 @@ use protocol::names::HostName;
 use protocol::proof::{Claim, Proof};
 use std::sync::Arc;
 
-/// Something to do, in the order given.
+/// Something to do. Actions are carried out in the order given.
+#[expect(missing_docs, reason = "each variant says what it does; the rest are keys and values")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Queue a frame on a link.
-    Send {
-        /// Which link.
-        link: LinkId,
-        /// What.
-        frame: Frame,
-    },
-    /// Close a link after what is queued on it was sent. The engine has forgotten it already.
-    Close {
-        /// Which link.
-        link: LinkId,
-    },
-    /// Send the challenge to a token; if there can be none, `Proven` says so.
+    /// Queues a frame on a link.
+    Send { link: LinkId, frame: Frame },
+    /// Closes a link after what is queued on it was sent. The engine has already forgotten the
+    /// link.
+    Close { link: LinkId },
+    /// Sends the challenge to a claim. If no challenge can be made, `Proven` says why.
     Challenge {
-        /// Which link.
         link: LinkId,
-        /// What the broker calls this host.
+        /// The name of this host in the broker's configuration, for the text that is signed.
         host: HostName,
-        /// Its claim.
+        /// The claim of the broker's hello.
         claim: Claim,
     },
-    /// Check the answer to a challenge; `Proven` follows.
-    Verify {
-        /// Which link.
-        link: LinkId,
-        /// The answer.
-        proof: Proof,
-    },
-    /// Start a program; answered by `Forked` and then `Spawned`, or by `SpawnFailed`.
+    /// Checks the answer to a challenge; `Proven` follows.
+    Verify { link: LinkId, proof: Proof },
+    /// Starts a program. `Forked` and then `Spawned` follow, or `SpawnFailed`.
     Spawn {
-        /// The child's name from now on.
+        /// The id of the child from now on.
         child: ChildId,
-        /// For which broker.
+        /// The broker that asked for the start.
         broker: Arc<str>,
-        /// What to start.
+        /// The request of the broker.
         start: ExecStart,
     },
-    /// End the process of a child whose program does not run yet; `SpawnFailed` follows when it has
-    /// ended, or `Spawned` if its program has begun to run after all.
-    GiveUp {
-        /// Which child.
-        child: ChildId,
-    },
-    /// Watch a process that an earlier execd started.
+    /// Ends the process of a child whose program does not run yet. `SpawnFailed` follows when the
+    /// process has ended, or `Spawned` if its program did start.
+    GiveUp { child: ChildId },
+    /// Watches a process that an earlier execd started.
     Adopt {
-        /// The child's name from now on.
+        /// The id of the child from now on.
         child: ChildId,
-        /// Its process id.
+        /// Process id, from the state directory.
         pid: u32,
     },
-    /// Send a signal to a child that was not reported as exited.
-    Signal {
-        /// Which child.
-        child: ChildId,
-        /// The signal's number.
-        signal: Signal,
-    },
-    /// Drop everything kept for a child: its streams, its line in the state directory.
-    Forget {
-        /// Which child.
-        child: ChildId,
-    },
-    /// Log something.
+    /// Sends a signal to a child that was not reported as exited.
+    Signal { child: ChildId, signal: Signal },
+    /// Drops everything kept for a child: its streams and its line in the state directory.
+    Forget { child: ChildId },
+    /// Writes a line to the log.
     Note(Note),
-    /// Flush what is queued and end with status 0. Nothing follows.
+    /// Sends what is queued and ends execd with status 0. No action follows.
     Exit,
-    /// The same, but the processes are left for the next execd of the state directory.
+    /// As `Exit`, but the processes stay for the next execd of the state directory.
     HandOver,
 }
 
-/// A signal and whom it is for.
+/// A signal and the processes that get it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// TERM to the whole group.
+    /// TERM to the process group.
     TermGroup,
-    /// KILL to the whole group.
+    /// KILL to the process group.
     KillGroup,
-    /// A signal of the broker's choice to the process alone.
+    /// This signal number, chosen by the broker, to the process only.
     Process(i32),
 }
 
 /// Something worth a line in the log.
+#[expect(missing_docs, reason = "each variant says what happened; the rest are its facts")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Note {
-    /// A broker said hello.
+    /// A broker said hello and was welcomed.
     BrokerUp {
-        /// Its link.
         link: LinkId,
-        /// Its name.
         broker: Arc<str>,
-        /// What it calls this host.
+        /// The name of this host in the broker's configuration.
         host: String,
-        /// How many of its children are here.
+        /// How many children of the broker execd has.
         children: usize,
     },
-    /// A broker's link is gone; its children go on.
+    /// The link of a broker is gone; its children go on.
     BrokerGone {
-        /// Its name.
         broker: Arc<str>,
-        /// Why.
         why: &'static str,
-        /// It had said that it shuts down.
+        /// Whether the broker had said that it shuts down.
         in_order: bool,
-        /// How many of its children are here.
+        /// How many children of the broker execd has.
         children: usize,
     },
-    /// A connection was refused or closed for what came on it.
+    /// A connection was refused, or closed because of what came on it.
     Refused {
-        /// Its link.
         link: LinkId,
-        /// What it was told.
+        /// The error text that the peer was sent.
         text: String,
     },
     /// The broker sent an error.
-    PeerError {
-        /// Its name.
-        broker: Arc<str>,
-        /// What it said.
-        text: String,
-    },
+    PeerError { broker: Arc<str>, text: String },
     /// A program runs.
-    Started {
-        /// For whom.
-        who: Who,
-        /// Its process id.
-        pid: u32,
-    },
+    Started { who: Who, pid: u32 },
     /// A program can't be started.
-    Failed {
-        /// For whom.
-        who: Who,
-        /// Why.
-        text: String,
-    },
+    Failed { who: Who, text: String },
     /// A process of an earlier execd is watched again.
-    Adopted {
-        /// For whom.
-        who: Who,
-        /// Its process id.
-        pid: u32,
-    },
+    Adopted { who: Who, pid: u32 },
     /// A process is being ended.
     Stopping {
-        /// For whom.
         who: Who,
-        /// Its process id.
         pid: u32,
-        /// Whether the KILL was sent, else the TERM.
+        /// Whether KILL was sent; otherwise TERM was.
         kill: bool,
     },
     /// A process ended.
-    Exited {
-        /// For whom.
-        who: Who,
-        /// Its process id.
-        pid: u32,
-        /// How.
-        ending: Ending,
-    },
-    /// A report was dropped because its broker stayed away and too many were kept.
-    ReportDropped {
-        /// The broker.
-        broker: Arc<str>,
-    },
+    Exited { who: Who, pid: u32, ending: Ending },
+    /// A report was dropped, because its broker was away and too many reports were kept.
+    ReportDropped { broker: Arc<str> },
     /// execd ends all its children and then itself.
     ShuttingDown {
-        /// Why.
         why: &'static str,
         /// How many children are to be ended.
         children: usize,
     },
 }
 
-/// For whom a process runs, for the log.
+/// The start that a process belongs to, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Who {
-    /// For which broker.
+    /// The broker that asked for the start.
     pub broker: Arc<str>,
-    /// For which worker.
+    /// The worker that the process is.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The start that made the process.
     pub run: RunId,
 }

@@ -1,5 +1,5 @@
 //! A child: one process from the request to start it to the report of its end, as one exhaustive
-//! match of state and event. Not who is told: the engine carries out the effects.
+//! match of state and event. The engine carries out the effects.
 
 use super::output::Output;
 use protocol::bodies::Ending;
@@ -8,7 +8,7 @@ use protocol::time::Tick;
 use std::fmt;
 use std::sync::Arc;
 
-/// A child as engine and `os` call it; never used again.
+/// The id of a child in the engine and in `os`; never used again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ChildId(pub u64);
 
@@ -18,77 +18,78 @@ impl fmt::Display for ChildId {
     }
 }
 
-/// Where a child stands.
+/// The state of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
-    /// Asked for; its program does not run yet.
+    /// The start was requested; the program does not run yet.
     Starting,
-    /// The same, and its process is being ended; if its program runs after all, it is stopped.
+    /// As `Starting`, but the process is being ended. If its program starts after all, it is
+    /// stopped.
     StopEarly {
-        /// Time between TERM and KILL.
+        /// Milliseconds between TERM and KILL.
         grace_ms: u64,
     },
-    /// It runs.
+    /// The program runs.
     Up,
     /// TERM was sent, KILL is due at the child's deadline.
     Stopping,
-    /// KILL was sent.
+    /// KILL was sent; the end is awaited.
     Killing,
-    /// It was reaped; its last output is awaited until the child's deadline.
+    /// The process was reaped; its last output is awaited until the child's deadline.
     Ended,
-    /// All was said; to be removed.
+    /// The end was reported; the child is to be removed.
     Gone,
 }
 
-/// What happens to a child.
+/// An event in the life of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Event {
-    /// It runs.
+    /// The program runs.
     Spawned,
-    /// It can't be started.
+    /// The program can't be started.
     Refused,
-    /// It shall end.
+    /// The broker or execd wants the process to end.
     Stop {
-        /// Time between TERM and KILL; 0 = KILL at once.
+        /// Milliseconds between TERM and KILL; 0 = KILL at once.
         grace_ms: u64,
     },
-    /// The deadline of its state passed.
+    /// The deadline of the state has passed.
     Due,
-    /// It was reaped.
+    /// The process was reaped.
     Exited,
-    /// Both its streams are at their end.
+    /// Both streams have ended.
     Drained,
 }
 
-/// What follows from an event.
+/// What the engine does because of an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Effect {
-    /// Tell that it runs.
+    /// Reports to the broker that the program runs.
     Announce,
-    /// Tell that it could not be started.
+    /// Reports to the broker that the program could not be started.
     Fail,
-    /// End its process before its program runs.
+    /// Ends the process before its program runs.
     GiveUp,
-    /// TERM to the group, and a deadline for the KILL.
+    /// Sends TERM to the group, and sets a deadline for the KILL.
     Term {
-        /// Time between TERM and KILL.
+        /// Milliseconds between TERM and KILL.
         grace_ms: u64,
     },
-    /// A KILL that is due no later than this from now on.
+    /// Makes the deadline of the KILL earlier, if it is later than this.
     Hurry {
-        /// Time until the KILL.
+        /// Milliseconds until the KILL.
         grace_ms: u64,
     },
-    /// KILL to the group.
+    /// Sends KILL to the group.
     Kill,
-    /// A deadline for the last output.
+    /// Sets a deadline for the last output.
     Await,
-    /// Tell how it ended.
+    /// Reports to the broker how the process ended.
     Report,
 }
 
 impl State {
-    /// The next state, and what is to be done on the way.
+    /// The next state, and the effects on the way to it.
     pub(super) fn on(self, event: Event) -> (Self, Vec<Effect>) {
         use Effect::{Announce, Await, Fail, GiveUp, Hurry, Kill, Report, Term};
         match (self, event) {
@@ -105,7 +106,8 @@ impl State {
             }
             (Self::Up | Self::Stopping, Event::Stop { grace_ms: 0 }) => (Self::Killing, vec![Kill]),
             (Self::Up, Event::Stop { grace_ms }) => (Self::Stopping, vec![Term { grace_ms }]),
-            // Asked again: it may only become earlier, else a repeated stop would put off the end.
+            // A repeated stop can only make the end earlier; otherwise repeating it would put the
+            // end off.
             (Self::Stopping, Event::Stop { grace_ms }) => {
                 (Self::Stopping, vec![Hurry { grace_ms }])
             }
@@ -114,8 +116,8 @@ impl State {
                 (Self::Ended, vec![Await])
             }
             (Self::Ended, Event::Drained | Event::Due) => (Self::Gone, vec![Report]),
-            // Late, early or repeated: nothing to do. A killed process that can't die yet (it hangs
-            // in the kernel) stays here until it can.
+            // The event came late, early or again: nothing to do. A killed process that can't die
+            // yet (it hangs in the kernel) stays in this state until it can.
             (
                 Self::Starting | Self::StopEarly { .. },
                 Event::Due | Event::Exited | Event::Drained,
@@ -139,7 +141,7 @@ impl State {
         }
     }
 
-    /// Whether there is a process, perhaps without its program yet.
+    /// Whether the child has a process, perhaps without its program yet.
     pub(super) const fn has_process(self) -> bool {
         match self {
             Self::Starting | Self::StopEarly { .. } => true,
@@ -148,7 +150,7 @@ impl State {
         }
     }
 
-    /// Whether its process may get a signal.
+    /// Whether the process may get a signal.
     pub(super) const fn is_running(self) -> bool {
         match self {
             Self::Up | Self::Stopping | Self::Killing => true,
@@ -157,28 +159,28 @@ impl State {
     }
 }
 
-/// One process and what is known of it.
+/// One process and what execd knows of it.
 #[derive(Debug)]
 pub(super) struct Child {
-    /// For which broker.
+    /// The broker that asked for the start.
     pub(super) broker: Arc<str>,
-    /// For which worker.
+    /// The worker that the process is.
     pub(super) worker: WorkerId,
-    /// Which start of it.
+    /// The start that made the process.
     pub(super) run: RunId,
-    /// What its start said of the worker's configuration.
+    /// The `digest` of the `exec-start`; 0 = not known.
     pub(super) digest: u32,
-    /// Its process id; 0 until it has one.
+    /// The process id; 0 until there is a process.
     pub(super) pid: u32,
-    /// An earlier execd started it, under another policy.
+    /// Whether an earlier execd started it under another policy.
     pub(super) is_older: bool,
-    /// Where it stands.
     pub(super) state: State,
-    /// When its state is over by itself.
+    /// The deadline of the state, if it has one.
     pub(super) due: Option<Tick>,
-    /// How it ended and what it used, once it did.
+    /// How it ended, its processor time in milliseconds and its largest resident size in KiB, once
+    /// it has ended.
     pub(super) end: Option<(Ending, u64, u64)>,
-    /// What it writes.
+    /// The lines that it writes.
     pub(super) output: Output,
 }
 
@@ -207,7 +209,7 @@ mod tests {
 
     #[test]
     fn the_whole_table_of_states_and_events() {
-        // Columns: spawned, refused, stop 9, stop 0, due, exited, drained; '.' = nothing happens.
+        // Columns: spawned, refused, stop 9, stop 0, due, exited, drained; '.' = nothing changes.
         let want = [
             "up:announce | gone:fail | early9:give up | early0:give up | . | . | .",
             "stopping:announce,term5 | gone:fail | early9:give up | early0:give up | . | . | .",

@@ -1,4 +1,4 @@
-//! Input: everything that can happen to execd, a closed list. Not how it was noticed: `os` knows.
+//! Input: everything that can happen to execd, a closed list. `os` notices it.
 
 use super::child::ChildId;
 use protocol::bodies::{Ending, Stream};
@@ -8,134 +8,103 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::peer_group::PeerGroup;
 
 /// Something that happened.
+#[expect(missing_docs, reason = "each variant says what happened; the rest are its facts")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Input {
     /// A connection was accepted.
     Opened {
-        /// Its name from now on.
+        /// The id of the link from now on.
         link: LinkId,
-        /// Why whoever stands at its other end may not use this execd, if so.
+        /// Why the peer may not use this execd; `None` = it may.
         denied: Option<String>,
-        /// Whether it must prove a token before it is listened to.
+        /// Whether the peer must prove a token before any other frame is accepted.
         must_prove: bool,
-        /// From where it comes.
         peer_group: PeerGroup,
     },
-    /// What [`Action::Verify`](super::action::Action::Verify) found: the signature that answers the
-    /// proof, or what the broker is told.
-    Proven {
-        /// On which link.
-        link: LinkId,
-        /// What was found.
-        proven: Result<String, String>,
-    },
-    /// The token that was proved there is gone, or was renewed.
-    Revoked {
-        /// On which link.
-        link: LinkId,
-    },
+    /// The result of [`Action::Verify`](super::action::Action::Verify): the signature that answers
+    /// the proof, or the error text for the broker.
+    Proven { link: LinkId, proven: Result<String, String> },
+    /// The token that was proved on this link was removed or renewed.
+    Revoked { link: LinkId },
     /// A whole frame arrived.
-    Frame {
-        /// On which link.
-        link: LinkId,
-        /// What arrived.
-        frame: Frame,
-    },
-    /// Bytes of a frame arrived that is not whole yet.
+    Frame { link: LinkId, frame: Frame },
+    /// Some bytes of a frame arrived, but not all.
     PartialFrame {
-        /// On which link.
         link: LinkId,
-        /// How many there are of it.
+        /// Bytes of the frame that are there.
         bytes: usize,
     },
-    /// Bytes arrived that are no frame.
-    Garbled {
-        /// On which link.
-        link: LinkId,
-        /// What is wrong with them.
-        error: WireError,
-    },
+    /// Bytes arrived that are not a frame.
+    Garbled { link: LinkId, error: WireError },
     /// A link is gone: closed by the other side, broken, or too slow.
     Closed {
-        /// Which one.
         link: LinkId,
-        /// Why, for the log.
+        /// The reason, for the log.
         why: &'static str,
     },
-    /// The process that [`Action::Spawn`](super::action::Action::Spawn) asked for is there; its
-    /// program does not run yet. `Spawned` or `SpawnFailed` follows, however late.
+    /// The process for [`Action::Spawn`](super::action::Action::Spawn) was forked; its program does
+    /// not run yet. `Spawned` or `SpawnFailed` follows, however late.
     Forked {
-        /// Which child.
         child: ChildId,
-        /// Its process id, which will also be its process group.
+        /// Process id, and later also process group.
         pid: u32,
     },
-    /// Its program runs.
+    /// The program of a child runs.
     Spawned {
-        /// Which child.
         child: ChildId,
-        /// Its process id, which is also its process group.
+        /// Process id and process group.
         pid: u32,
     },
-    /// It can't be started.
+    /// The program of a child can't be started.
     SpawnFailed {
-        /// Which child.
         child: ChildId,
-        /// Whether trying again without a change is pointless.
+        /// Whether the same start fails again until somebody changes something.
         lasting: bool,
-        /// What, which path, and the cure.
+        /// What failed, for which path, and the cure.
         text: String,
     },
     /// A child wrote something.
     Output {
-        /// Which child.
         child: ChildId,
-        /// On which stream.
         stream: Stream,
-        /// The bytes, as read.
+        /// The bytes as they were read, not cut into lines.
         bytes: Vec<u8>,
     },
-    /// Nobody can write to this stream of a child any more.
-    OutputEnd {
-        /// Which child.
-        child: ChildId,
-        /// Which stream.
-        stream: Stream,
-    },
-    /// A child ended and was reaped; what was left of its group has been killed.
+    /// This stream of a child has ended: nobody has it open for writing any more.
+    OutputEnd { child: ChildId, stream: Stream },
+    /// A child ended and was reaped. The rest of its group has been killed.
     Exited {
-        /// Which child.
         child: ChildId,
-        /// How it ended.
         ending: Ending,
-        /// Processor time it used, in milliseconds.
+        /// Processor time in milliseconds.
         cpu_ms: u64,
-        /// Its largest resident size.
+        /// Largest resident size in KiB.
         rss_kib_max: u64,
     },
-    /// The state directory names a process of an earlier execd. Comes before anything else.
+    /// The state directory names a process of an earlier execd. All of these come before other
+    /// inputs.
     Recorded(RecordedProcess),
-    /// The operator or the system asks execd to end; a second time: at once.
+    /// The operator or the system asks execd to end; the second time: at once.
     Terminate,
-    /// The tick of [`next_deadline`](super::Engine::next_deadline) was reached.
+    /// The tick of [`next_deadline`](super::Engine::next_deadline) has come.
     Deadline,
 }
 
 /// A process that an earlier execd started and recorded in the state directory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RecordedProcess {
-    /// For which broker.
+    /// The broker that asked for the start.
     pub broker: String,
-    /// For which worker.
+    /// The worker that the process is.
     pub worker: WorkerId,
-    /// Which start of it.
+    /// The start that made the process.
     pub run: RunId,
-    /// What its start said of the worker's configuration; 0 = not known.
+    /// The `digest` of the `exec-start`; 0 = not known.
     pub digest: u32,
-    /// Its process id.
+    /// The process id.
     pub pid: u32,
-    /// Whether it still runs; if not, its end is reported as [`Ending::Unknown`].
+    /// Whether the process still runs; if not, its end is reported as [`Ending::Unknown`].
     pub alive: bool,
-    /// It was started under another policy than the one in force.
+    /// Whether it was started under another policy than the one in force.
     pub is_older: bool,
 }

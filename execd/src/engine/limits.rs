@@ -1,14 +1,15 @@
-//! Every bound of execd, by name, with its default. Not where they are enforced: the file that owns
-//! the bounded thing does that.
+//! Every limit of execd with its name and default. The file that owns the limited thing enforces
+//! it.
 
-/// Most children there may ever be: an `exec-listed` of all of them still fits into one frame.
+/// Highest value of `children_max`: an `exec-listed` with so many children still fits into one
+/// frame.
 pub const CHILDREN_CAP: usize = 4000;
 
-/// Most bytes of a line of output; the rest of the line is dropped. As each byte may become the
-/// three of U+FFFD, a line still is a value of a control body.
+/// Most bytes of a line of output; the rest of the line is dropped. Each byte may become the three
+/// bytes of U+FFFD, and a line still fits into a value of a control body.
 pub const LINE_BYTES_MAX: usize = 2048;
 
-/// Most bytes of all arguments of one program, each with its end.
+/// Most bytes of all arguments of one program, each with its terminating zero.
 pub const ARGUMENT_BYTES_MAX: usize = 128 << 10;
 
 /// Most bytes of the environment that children get.
@@ -18,52 +19,54 @@ const _: () = assert!(LINE_BYTES_MAX * 3 + 8 < protocol::limits::VALUE_BYTES_MAX
 const _: () = assert!(CHILDREN_CAP < protocol::limits::LINES_MAX);
 const _: () = assert!(CHILDREN_CAP * 62 < protocol::limits::CONTROL_BODY_BYTES_MAX);
 
-/// The bounds in force.
+/// The limits in force.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Most processes at once, of all brokers; at most [`CHILDREN_CAP`].
+    /// Most processes at once, for all brokers together; at most [`CHILDREN_CAP`].
     pub children_max: usize,
-    /// Starts per second that are sustained.
+    /// Starts per second after a burst.
     pub starts_per_second: u32,
-    /// Starts at once before the rate counts.
+    /// Starts that may come at once.
     pub starts_burst: u32,
-    /// When to ask again for a start that finds no room.
+    /// Milliseconds after which a broker should repeat a start, when execd has no room for it.
     pub full_again_ms: u64,
-    /// Lines per second of one child that are passed on.
+    /// Lines per second of one child after a burst.
     pub lines_per_second: u32,
-    /// Lines of one child at once before the rate counts.
+    /// Lines of one child that may come at once.
     pub lines_burst: u32,
-    /// Lines per second of all children together that are passed on.
+    /// Lines per second of all children together after a burst.
     pub all_lines_per_second: u32,
-    /// Lines of all children together at once before that rate counts.
+    /// Lines of all children together that may come at once.
     pub all_lines_burst: u32,
-    /// Last lines of stderr that go into an exit report.
+    /// Most last lines of stderr in the report of an exit.
     pub tail_lines_max: usize,
     /// Most connections at once.
     pub links_max: usize,
     /// Most brokers whose children or reports are kept.
     pub brokers_max: usize,
-    /// Most reports kept for a broker that is away; past it the oldest goes.
+    /// Most reports that are kept for a broker that is away; past that the oldest is dropped.
     pub reports_max: usize,
-    /// Most bytes of last lines in the reports kept for a broker; past it the oldest goes.
+    /// Most bytes of last lines in the reports kept for a broker; past that the oldest report is
+    /// dropped.
     pub reports_bytes_max: usize,
-    /// Time for a new connection to say hello.
+    /// Milliseconds within which a new connection must say hello.
     pub hello_ms: u64,
-    /// A broker that is silent this long is pinged.
+    /// Milliseconds of silence after which a broker is pinged.
     pub ping_ms: u64,
-    /// A broker that is silent this long is gone.
+    /// Milliseconds of silence after which a broker is taken for gone.
     pub silence_ms: u64,
-    /// Longest time between TERM and KILL that a broker may ask for.
+    /// Most milliseconds between TERM and KILL that a broker may ask for.
     pub grace_ms_max: u64,
-    /// Time between TERM and KILL when execd itself ends.
+    /// Milliseconds between TERM and KILL when execd itself ends.
     pub leave_grace_ms: u64,
-    /// After this time execd ends although a child does not: killed, but stuck in the kernel.
+    /// Milliseconds after which execd ends although a killed child is stuck in the kernel.
     pub give_up_ms: u64,
-    /// Time after an exit for the last output to arrive. Only what outlives its group needs it.
+    /// Milliseconds to wait for the last output after an exit; only needed if a process left its
+    /// group.
     pub drain_ms: u64,
-    /// A built-in execd without broker and without children ends after this time.
+    /// Milliseconds after which a built-in execd without broker and children ends.
     pub idle_ms: u64,
-    /// Without a broker for this time, execd ends its children and itself; 0 = never.
+    /// Milliseconds without a broker after which execd ends its children and itself; 0 = never.
     pub orphan_ms: u64,
 }
 

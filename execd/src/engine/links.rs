@@ -1,5 +1,5 @@
-//! Who is connected: hello within its time, then frames of a broker, ping and silence. One link a
-//! broker; a newer one of the same name takes over. Not the bytes: `os` reads and writes them.
+//! The links of brokers: hello within its time, then frames, ping and silence. Each broker has one
+//! link; a newer link of the same broker replaces it. `os` reads and writes the bytes.
 
 use super::action::{Action, Note};
 use super::limits::Limits;
@@ -17,44 +17,44 @@ use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 use std::sync::Arc;
 
-/// One connection.
+/// The state of one connection.
 #[derive(Debug)]
 pub(super) struct Link {
-    /// Whose it is, once it has said hello.
+    /// The broker, once it has said hello.
     pub(super) broker: Option<Arc<str>>,
-    /// When it was opened or last heard.
+    /// The tick of its opening or of the last bytes.
     heard: Tick,
-    /// When it was last pinged.
+    /// The tick of the last ping.
     pinged: Option<Tick>,
-    /// Since when a frame is there in part, and how many bytes of it.
+    /// The tick of a partial frame's first bytes, and how many bytes of it are there.
     part: Option<(Tick, usize)>,
-    /// From where it comes.
     pub(super) peer_group: PeerGroup,
-    /// How far it is with its proof.
+    /// How far the link is with proving a token.
     pub(super) proving: Proving,
 }
 
-/// So many bytes of a frame that is not whole give it one millisecond more.
+/// Bytes of a partial frame that extend its time by one millisecond.
 const BYTES_A_MS: usize = 16;
 
-/// Whoever looks so much later than something was due was stopped itself, or its machine was …
+/// A deadline noticed this many milliseconds late shows that this process or its machine was
+/// stopped.
 const STANDSTILL_MS: u64 = 250;
-/// … and gives the others so much more than the time that was lost, to be heard.
+/// After such a stop the peers get the lost time and this many milliseconds more.
 const HEARING_MS: u64 = 250;
 
 impl Link {
-    /// When this link is gone if nothing more comes. Bytes of a frame are a sign of life, but one
-    /// that never becomes whole is not waited for without end.
+    /// The tick at which the link is gone if nothing more comes. Bytes of a frame count as a sign
+    /// of life, but a frame that never becomes whole is not waited for forever.
     fn gone_at(&self, limits: &Limits) -> Tick {
         let silent = self.heard.plus_millis(limits.silence_ms);
         let Some((since, bytes)) = self.part else { return silent };
         silent.min(since.plus_millis(limits.silence_ms + (bytes / BYTES_A_MS) as u64))
     }
 
-    /// When this link is due for a ping or an end.
+    /// The tick at which the link is due for a ping or for its end.
     pub(super) fn due(&self, limits: &Limits) -> Tick {
         if self.broker.is_none() {
-            // A proof that waits for its turn is no silence.
+            // A proof that waits to be checked does not count as silence.
             let times = if self.proving.is_checked { 3 } else { 1 };
             return self.heard.plus_millis(limits.hello_ms.saturating_mul(times));
         }
@@ -220,9 +220,10 @@ impl Engine {
         out.push(Action::Send { link: id, frame: Frame::ExecWelcome(welcome) });
     }
 
-    /// Why a broker of this name can't be the one that is connected: that has proved another token,
-    /// so its workers would be another's; or it calls this machine by another name, and each would
-    /// take the link from the other and end its workers.
+    /// Why a broker of this name must be another than the connected one; `None` = it may be the
+    /// same. Either the connected one has proved another token, and its workers must not be given
+    /// away. Or it calls this machine by another name: then one broker has two names for this
+    /// execd, and each link would replace the other and end its workers.
     fn why_another(
         &self,
         name: &Arc<str>,
@@ -240,7 +241,8 @@ impl Engine {
         ))
     }
 
-    /// Whether a broker of this name can be known; one that is away and has no children gives way.
+    /// Makes room for a broker of this name; returns whether there is room. A broker that is away
+    /// and has no children is forgotten for it.
     fn make_room_for(&mut self, name: &Arc<str>) -> bool {
         if self.brokers.contains_key(name) || self.brokers.len() < self.config.limits.brokers_max {
             return true;
@@ -317,7 +319,7 @@ impl Engine {
         }
     }
 
-    /// A broker that answers no ping: told so, should it still be there, and not blamed for more.
+    /// Closes the link of a broker that answers no ping. It is told why, in case it is still there.
     fn drop_silent(&mut self, now: Tick, id: LinkId, out: &mut Vec<Action>) {
         if let Some(link) = self.links.remove(&id) {
             let silence_ms = self.config.limits.silence_ms;
@@ -327,7 +329,7 @@ impl Engine {
         }
     }
 
-    /// What let this link in does not hold any more. The broker's workers go on.
+    /// Closes a link whose token was removed or renewed. The broker's workers go on.
     pub(super) fn revoked(&mut self, now: Tick, id: LinkId, out: &mut Vec<Action>) {
         if let Some(link) = self.links.remove(&id) {
             let text = "the token that was proved was removed or renewed".into();
@@ -336,8 +338,8 @@ impl Engine {
         }
     }
 
-    /// Ends this execd and no child: the next one of the state directory adopts them. Only where
-    /// there is one to come.
+    /// Ends this execd without ending a child: the next execd of the state directory adopts them.
+    /// Without `hands_over` execd refuses.
     fn hand_over(&mut self, link: LinkId, out: &mut Vec<Action>) {
         if self.config.hands_over {
             self.shutdown = Shutdown::Done;
@@ -353,7 +355,7 @@ impl Engine {
         }
     }
 
-    /// A link is gone; if it was a broker's, the broker is away now.
+    /// Forgets a link; if it was a broker's, the broker is away now.
     fn left(&mut self, now: Tick, link: Link, why: &'static str, out: &mut Vec<Action>) {
         let Some(name) = link.broker else { return };
         let Some(broker) = self.brokers.get_mut(&name) else { return };
@@ -373,9 +375,9 @@ impl Engine {
         }
     }
 
-    /// Bytes of a frame came.
+    /// Notes that some bytes of a frame came.
     pub(super) fn partial_frame(&mut self, now: Tick, id: LinkId, bytes: usize) {
-        // The time for the hello is one for all of it.
+        // The time for the hello is not extended by its bytes.
         let Some(link) = self.links.get_mut(&id).filter(|link| link.broker.is_some()) else {
             return;
         };
@@ -383,8 +385,8 @@ impl Engine {
         link.part = Some((link.part.map_or(now, |(since, _)| since), bytes));
     }
 
-    /// This process stood still itself (it was stopped, or its machine): brokers had no chance to
-    /// be heard for so long, and are not blamed for it.
+    /// Corrects the times of all links after this process or its machine was stopped: brokers could
+    /// not be heard during that time, and it must not count as their silence.
     fn excuse_standstill(&mut self, now: Tick) {
         let limits = self.config.limits;
         let Some(due) = self.links.values().map(|link| link.due(&limits)).min() else { return };
@@ -429,7 +431,7 @@ fn not_for_execd(kind: Kind) -> String {
     }
 }
 
-/// Tells why and closes; the engine has forgotten the link or never knew it.
+/// Logs and sends an error, then closes the link, which the engine does not know (any more).
 fn refuse(link: LinkId, sequence: u32, error: (ErrorCode, String), out: &mut Vec<Action>) {
     out.push(Action::Note(Note::Refused { link, text: error.1.clone() }));
     say_and_close(link, sequence, error, out);

@@ -1,15 +1,16 @@
-//! The engine of execd, PURE: which children there are, for which broker, what is due when and who
-//! is told what. No IO, no clock, no randomness: the same inputs give the same actions. Not how a
-//! program is started or a frame is sent: `os` does what the actions say.
+//! The engine of execd, PURE: which children there are, for which broker, what is due when, and who
+//! is told what. No IO, no clock, no randomness: the same inputs give the same actions. `os`
+//! carries the actions out.
 //!
 //! | file | what it is |
 //! | --- | --- |
 //! | [`input`], [`action`] | all that can happen, all that can be done |
 //! | `child` | one process: state × event |
-//! | `start`, `stop` | how children begin; how they end: TERM, wait, KILL, last output, report |
-//! | `links` | who is connected: hello, ping, silence, one link a broker |
-//! | `output` | bytes to lines, rate, last lines of stderr |
-//! | [`limits`] | every bound by name |
+//! | `start`, `stop` | how children begin, and how they end: TERM, wait, KILL, last output, report
+//! |
+//! | `links` | the links of brokers: hello, ping, silence, one link for each broker |
+//! | `output` | bytes to lines, rate limits, last lines of stderr |
+//! | [`limits`] | every limit by name |
 
 pub mod action;
 pub mod child;
@@ -36,49 +37,49 @@ use protocol::time::Tick;
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-/// What the engine is told once.
+/// The configuration of an engine; it does not change.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The bounds.
+    /// The limits in force.
     pub limits: Limits,
-    /// execd's own process id, for the welcome.
+    /// Process id of execd, for its welcome.
     pub hostpid: u32,
-    /// execd's version, for the welcome.
+    /// Version of execd, for its welcome.
     pub version: String,
-    /// Digest of all that is enforced on the processes, for the welcome.
+    /// Digest of everything that is enforced on the processes, for the welcome.
     pub policy: String,
-    /// Digest of which program file this is, for the welcome.
+    /// Digest of the program file of execd, for the welcome.
     pub binary: String,
-    /// Whether it may be asked to end without its processes: the next one finds them.
+    /// Whether a broker may ask it to end without its processes, because the next execd finds them.
     pub hands_over: bool,
-    /// Whether it is the execd that a broker brought along: it ends with the broker's orderly end,
-    /// or by itself when there is neither a broker nor a child for a while.
+    /// Whether it is the built-in execd of a broker: it ends when the broker ends in order, or
+    /// after a while without broker and children.
     pub built_in: bool,
     /// Whether it ends, with all children, when the broker's link breaks (`--state none`).
     pub leave_when_broker_is_gone: bool,
 }
 
-/// A broker that has said hello: it may be away, its children and reports stay.
+/// A broker that has said hello. While it is away, its children and reports are kept.
 #[derive(Debug, Default)]
 struct Broker {
     link: Option<LinkId>,
-    /// What it calls this machine, as it said on that link.
+    /// The broker's name for this machine, from the hello on the last link.
     host: Option<HostName>,
-    /// The token that was proved on that link.
+    /// The token that was proved on the last link.
     token: Option<TokenName>,
-    /// It has asked what runs since its hello, so it can be told the rest.
+    /// Whether it has asked for the list since its hello; only then reports are sent to it.
     has_list: bool,
-    /// Reports it has not been sent, oldest first.
+    /// Reports that were not sent yet, oldest first.
     missed: VecDeque<Frame>,
-    /// Bytes of last lines in them.
+    /// Bytes of the last lines in those reports.
     missed_bytes: usize,
-    /// It shuts down in order: nothing is started for it until its children are gone.
+    /// Whether it shuts down; nothing is started for it until its children are gone.
     is_shutting_down: bool,
-    /// It has said so on the link it had last.
+    /// Whether it announced its end on the last link.
     has_ended: bool,
 }
 
-/// Whether execd itself is about to end.
+/// How far the end of execd itself is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Shutdown {
     None,
@@ -88,7 +89,7 @@ enum Shutdown {
     Done,
 }
 
-/// The engine: all that execd knows.
+/// The engine: the whole state of execd.
 #[derive(Debug)]
 pub struct Engine {
     config: Config,
@@ -98,29 +99,30 @@ pub struct Engine {
     runs: BTreeMap<(Arc<str>, WorkerId, RunId), ChildId>,
     children_ever: u64,
     starts: Bucket,
-    /// When the last start that was put off is to be asked for again.
+    /// The tick at which the latest start that was put off should be repeated.
     start_slot: Tick,
     lines: Bucket,
     shutdown: Shutdown,
-    /// When execd ends whatever its children do.
+    /// The tick at which execd ends although children are left.
     give_up: Option<Tick>,
     idle_since: Option<Tick>,
-    /// Since when no broker is there.
+    /// The tick since which no broker is connected.
     orphan_since: Option<Tick>,
 }
 
-/// A deadline that is noticed so much later shows that execd itself stood still (it was stopped, or
-/// the machine was): whoever came meanwhile has not been seen yet.
+/// A deadline noticed this many milliseconds late shows that execd or its machine was stopped;
+/// brokers that connected meanwhile were not seen yet.
 const STOOD_STILL_MS: u64 = 1000;
 
 impl Engine {
-    /// An execd without links and children.
+    /// An engine without links and children.
     pub fn new(mut config: Config) -> Self {
         let children_max = &mut config.limits.children_max;
         *children_max = (*children_max).min(CHILDREN_CAP);
         if config.leave_when_broker_is_gone {
-            // All ends with the broker then, so one that is stopped for a while must not be taken
-            // for gone; both are on one machine, and a broker that ends closes its link.
+            // When this broker ends, everything ends, so a broker that is stopped for a while must
+            // not be taken for gone. Both are on one machine, where a broker that ends closes its
+            // link.
             config.limits.silence_ms = u64::MAX;
         }
         let limits = config.limits;
@@ -141,7 +143,7 @@ impl Engine {
         }
     }
 
-    /// Takes one input; appends what is to be done, in order.
+    /// Takes one input; appends the actions that follow from it, in order.
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
         match input {
             Input::Opened { link, denied, must_prove, peer_group } => {
@@ -188,7 +190,7 @@ impl Engine {
         self.settle(now, out);
     }
 
-    /// When something is due although nothing happens.
+    /// The tick at which something is due even if nothing happens; `None` = nothing is.
     pub fn next_deadline(&self) -> Option<Tick> {
         let links = self.links.values().map(|link| link.due(&self.config.limits));
         let children = self.children.values().filter_map(|child| child.due);
@@ -196,7 +198,7 @@ impl Engine {
         links.chain(children).chain(own).min()
     }
 
-    /// How many children there are, for tests and logs.
+    /// How many children there are; for tests and logs.
     pub fn children_count(&self) -> usize {
         self.children.len()
     }
@@ -271,7 +273,7 @@ impl Engine {
         Some(since.plus_millis(orphan_ms))
     }
 
-    /// Ends all children and execd itself if no broker came for as long as they may be without.
+    /// Ends all children and execd itself if no broker came for the time that `orphan_ms` allows.
     fn orphaned(&mut self, now: Tick, out: &mut Vec<Action>) {
         let Some(due) = self.orphan_due().filter(|due| *due <= now) else { return };
         if now > due.plus_millis(STOOD_STILL_MS) {
@@ -282,7 +284,8 @@ impl Engine {
         self.stop_all(now, None, self.config.limits.leave_grace_ms, out);
     }
 
-    /// Tells a broker something that it must not miss: now if it listens, else when it is back.
+    /// Reports something that a broker must not miss: at once if it has its list, else when it is
+    /// back.
     fn report(&mut self, name: &Arc<str>, frame: Frame, out: &mut Vec<Action>) {
         let Some(broker) = self.brokers.get_mut(name) else { return };
         if let (Some(link), true) = (broker.link, broker.has_list) {
@@ -302,7 +305,7 @@ impl Engine {
     }
 }
 
-/// The bytes of a report that have no fixed bound of their own.
+/// The bytes of a report whose number has no limit of its own.
 fn tail_bytes(frame: &Frame) -> usize {
     let Frame::ExecExited(body) = frame else { return 0 };
     body.tail.iter().map(String::len).sum()

@@ -1,26 +1,25 @@
-//! What a child writes: bytes cut into lines, lines counted against a rate, the last ones of stderr
-//! kept for the report of its end. Not where lines go: the engine sends them.
+//! The output of a child: bytes cut into lines, lines limited by a rate, and the last lines of
+//! stderr kept for the report of the end. The engine sends the lines.
 
 use super::limits::{LINE_BYTES_MAX, Limits};
 use protocol::bodies::Stream;
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
-/// A line that may be passed on, with how many of its stream were dropped before it.
+/// A line that may be sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Line {
-    /// On which stream.
     pub(super) stream: Stream,
-    /// Its text.
+    /// The line without its end, with U+FFFD for bytes that are not UTF-8.
     pub(super) text: String,
-    /// Lines dropped since the last one passed on.
+    /// Lines of this stream that were dropped since the last one that was sent.
     pub(super) dropped: u64,
 }
 
-/// So many at once, then so many a second.
+/// A token bucket: a burst, then a sustained rate.
 #[derive(Clone, Debug)]
 pub(super) struct Bucket {
-    /// Millionths of what may be taken now.
+    /// What may be taken now, in millionths of one.
     level: u64,
     burst: u64,
     per_second: u64,
@@ -36,7 +35,7 @@ impl Bucket {
         Self { level: burst, burst, per_second: u64::from(per_second), at: now }
     }
 
-    /// Takes one, if there is one.
+    /// Takes one, if one is left; returns whether it did.
     pub(super) fn take(&mut self, now: Tick) -> bool {
         let gained = now.since(self.at).0.saturating_mul(self.per_second);
         self.level = self.level.saturating_add(gained).min(self.burst);
@@ -47,16 +46,16 @@ impl Bucket {
     }
 }
 
-/// Bytes of one stream on their way to lines.
+/// Cuts the bytes of one stream into lines.
 #[derive(Clone, Debug, Default)]
 struct Cutter {
     pending: Vec<u8>,
-    /// The line was cut and what follows up to its end is dropped.
+    /// Whether the line is past its limit and the rest of it is dropped.
     skipping: bool,
-    /// Nobody can write to the stream any more.
+    /// Whether the stream has ended.
     ended: bool,
     dropped: u64,
-    /// The last line that was dropped, which is told at the end.
+    /// The last line that was dropped; it is sent at the end.
     last_dropped: Option<String>,
 }
 
@@ -90,7 +89,7 @@ impl Cutter {
         if bytes.last() == Some(&b'\r') {
             bytes.pop();
         }
-        // A character cut in two at the limit is left out rather than shown as a wrong one.
+        // A character that the limit cuts in two is left out rather than shown as invalid.
         if bytes.len() + 1 >= LINE_BYTES_MAX
             && let Err(error) = std::str::from_utf8(&bytes)
             && error.error_len().is_none()
@@ -101,7 +100,7 @@ impl Cutter {
     }
 }
 
-/// Both streams of a child.
+/// The state of both streams of a child.
 #[derive(Debug)]
 pub(super) struct Output {
     stdout: Cutter,
@@ -112,7 +111,7 @@ pub(super) struct Output {
 }
 
 impl Output {
-    /// Nothing written yet.
+    /// The state before the child writes anything.
     pub(super) fn new(limits: &Limits, now: Tick) -> Self {
         Self {
             stdout: Cutter::default(),
@@ -123,8 +122,8 @@ impl Output {
         }
     }
 
-    /// Takes bytes of a stream; gives the lines that may be passed on. `shared` is the rate of all
-    /// children together; without one (nobody listens) every line counts as dropped.
+    /// Takes bytes of a stream; returns the lines that may be sent. `shared` is the rate of all
+    /// children together; without it (nobody listens) every line counts as dropped.
     pub(super) fn push(
         &mut self,
         now: Tick,
@@ -159,7 +158,7 @@ impl Output {
         passed
     }
 
-    /// The stream is at its end: a last line without an end counts as one.
+    /// Ends the stream; a last line without a line end counts as a line.
     pub(super) fn end(
         &mut self,
         now: Tick,
@@ -173,13 +172,13 @@ impl Output {
         self.push(now, stream, b"\n", shared)
     }
 
-    /// Whether both streams are at their end.
+    /// Whether both streams have ended.
     pub(super) fn is_drained(&self) -> bool {
         self.stdout.ended && self.stderr.ended
     }
 
-    /// At the end of the child: the last line of each stream that was dropped, so that a flood
-    /// never ends in silence. It is let through without regard to the rate.
+    /// The last dropped line of each stream, for the end of the child, so that a flood does not end
+    /// in silence. The rate does not apply to these lines.
     pub(super) fn last_words(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         for stream in [Stream::Stdout, Stream::Stderr] {
@@ -254,7 +253,7 @@ mod tests {
         assert_eq!(texts(&mut output, format!("{at}\nnext\n").as_bytes()), [&at, "next"]);
         let cut = format!("{at}…");
         assert_eq!(texts(&mut output, format!("{at}yz\nnext\n").as_bytes()), [&cut, "next"]);
-        // In pieces, and endless.
+        // The line comes in pieces and never ends.
         let mut got = Vec::new();
         for _ in 0..100 {
             got.extend(texts(&mut output, &[b'x'; 1000]));

@@ -1,6 +1,5 @@
-//! Brokers that prove a token: hello, challenge, proof, and only then the welcome; who gives way
-//! before that. Not how a proof
-//! is checked: `os` does that.
+//! Brokers that must prove a token: hello, challenge, proof, and only then the welcome; and which
+//! link without a broker is closed when there are too many. `os` checks the proofs.
 
 use super::Engine;
 use super::action::Action;
@@ -13,34 +12,35 @@ use protocol::proof::Proof;
 use protocol::time::Tick;
 use std::collections::BTreeMap;
 
-/// How far a link is with its proof.
+/// How far a link is with proving a token.
 #[derive(Debug, Default)]
 pub(super) struct Proving {
-    /// Whoever stands there has to prove a token.
+    /// Whether the peer must prove a token.
     pub(super) is_needed: bool,
-    /// Its hello, while it was challenged.
+    /// The hello, kept while its challenge is open.
     hello: Option<ExecHello>,
-    /// Its proof came and is being checked.
+    /// Whether the proof came and is being checked.
     pub(super) is_checked: bool,
 }
 
 impl Proving {
-    /// Of a link that has to prove a token, or not.
+    /// The state of a new link, which must prove a token or not.
     pub(super) fn new(is_needed: bool) -> Self {
         Self { is_needed, ..Self::default() }
     }
 
-    /// It has not said hello.
+    /// Whether the peer has not said hello.
     pub(super) const fn is_silent(&self) -> bool {
         self.hello.is_none()
     }
 }
 
 impl Engine {
-    /// Gives a newer one the room of one without a broker: of the peer group with most of
-    /// those come, so that a crowd keeps nobody out who comes from elsewhere. There it is the
-    /// one that has been silent longest, because a broker says hello at once; and where more
-    /// than half are about to prove a token, the oldest of these: a hello costs nothing.
+    /// Closes a link without a broker, so that a newer one has room; returns whether it found one.
+    /// It takes a link of the peer group that has most of them, so that a crowd does not keep
+    /// others out. In that group it takes the one that is silent longest, because a broker says
+    /// hello at once. If more than half of the group are proving a token, it takes the oldest of
+    /// those, because a hello costs nothing.
     pub(super) fn make_room(&mut self, now: Tick, newer: PeerGroup, out: &mut Vec<Action>) -> bool {
         let out_of = || self.links.iter().filter(|(_, link)| link.broker.is_none());
         let mut crowds = BTreeMap::from([(newer, 1)]);
@@ -61,7 +61,7 @@ impl Engine {
         true
     }
 
-    /// The first frame of a broker.
+    /// Handles the first frame of a broker.
     pub(super) fn greeted(
         &mut self,
         now: Tick,
@@ -93,7 +93,7 @@ impl Engine {
         self.drop_link(now, id, (error.0, error.1.into()), out);
     }
 
-    /// The answer to a challenge.
+    /// Handles the answer to a challenge.
     pub(super) fn proved(&mut self, now: Tick, id: LinkId, proof: Proof, out: &mut Vec<Action>) {
         let Some(link) = self.links.get_mut(&id) else { return };
         if link.proving.hello.is_none() || link.proving.is_checked {
@@ -105,7 +105,8 @@ impl Engine {
         out.push(Action::Verify { link: id, proof });
     }
 
-    /// The answer was checked: the signature that answers it, or why it is none.
+    /// Handles the result of the check: the signature for the welcome, or why the proof was
+    /// refused.
     pub(super) fn proven(
         &mut self,
         now: Tick,

@@ -1,5 +1,5 @@
-//! How children begin: admission, the answer of `os`, adoption; and the effects of a child's
-//! states. Not the states themselves: `child` has them.
+//! How children begin: admission, the answer of `os`, adoption, and the effects of a child's
+//! states. `child` has the states themselves.
 
 use super::action::{Action, Note, Signal};
 use super::child::{Child, ChildId, Effect, Event, State};
@@ -38,8 +38,8 @@ impl Engine {
         out.push(Action::Spawn { child, broker: Arc::clone(broker), start });
     }
 
-    /// Whether there is room to start this and to watch it to its end. If not: when to ask again
-    /// (0 = the asker is wrong, not early), and why.
+    /// Checks whether there is room to start this and watch it to its end. If not, returns why, and
+    /// after how many milliseconds to ask again (0 = the request itself is wrong).
     fn admit(
         &mut self,
         now: Tick,
@@ -74,8 +74,8 @@ impl Engine {
             ));
         }
         if !self.starts.take(now) {
-            // Each that is put off gets a moment of its own, so that they do not all come back at
-            // once to be refused again.
+            // Each start that is put off gets its own time, so that they don't all come back at
+            // once and are refused again.
             let every = 1_000_000_u64.div_ceil(u64::from(limits.starts_per_second.max(1)));
             self.start_slot = Tick(self.start_slot.0.max(now.0).saturating_add(every));
             return Err((
@@ -113,7 +113,7 @@ impl Engine {
         id
     }
 
-    /// A process of an earlier execd: watched from now on, or reported as ended.
+    /// Takes over a process of an earlier execd: watches it, or reports that it has ended.
     pub(super) fn recorded(&mut self, now: Tick, recorded: RecordedProcess, out: &mut Vec<Action>) {
         let name: Arc<str> = Arc::from(recorded.broker.as_str());
         let key = (Arc::clone(&name), recorded.worker, recorded.run);
@@ -168,7 +168,7 @@ impl Engine {
         self.happens(now, id, Event::Refused, out);
     }
 
-    /// Passes on what a child wrote.
+    /// Sends lines that a child wrote to its broker.
     pub(super) fn output(
         &mut self,
         id: ChildId,
@@ -176,7 +176,7 @@ impl Engine {
         feed: impl FnOnce(&mut Output, Option<&mut Bucket>) -> Vec<Line>,
     ) {
         let Some(child) = self.children.get_mut(&id) else { return };
-        // Before its list a broker does not know what the lines are about.
+        // A broker that has not asked for its list does not know the worker and run of the lines.
         let known = self.brokers.get(&child.broker).filter(|broker| broker.has_list);
         let link = known.and_then(|broker| broker.link);
         let shared = link.map(|_| &mut self.lines);
@@ -193,7 +193,7 @@ impl Engine {
         }
     }
 
-    /// Moves a child to its next state and carries out what follows.
+    /// Moves a child to its next state and carries out the effects.
     pub(super) fn happens(&mut self, now: Tick, id: ChildId, event: Event, out: &mut Vec<Action>) {
         let Some(child) = self.children.get_mut(&id) else { return };
         let (next, effects) = child.state.on(event);
@@ -222,7 +222,7 @@ impl Engine {
                 out.push(Action::Note(Note::Started { who: who.clone(), pid }));
                 self.report(&who.broker, Frame::ExecStarted(body), out);
             }
-            // Told by `spawn_failed`, which has the text.
+            // `spawn_failed` reports it, because it has the text.
             Effect::Fail => {}
             Effect::GiveUp => out.push(Action::GiveUp { child: id }),
             Effect::Term { grace_ms } => {

@@ -1,5 +1,5 @@
-//! How children end: one, all of a broker, all; TERM to the group, the wait, KILL to the group. Not
-//! the states in between: `child` has them.
+//! How children end: one, all of a broker, or all. TERM to the group, the wait, KILL to the group.
+//! `child` has the states in between.
 
 use super::action::{Action, Signal};
 use super::child::{ChildId, Event};
@@ -12,7 +12,7 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::time::Tick;
 use std::sync::Arc;
 
-/// The highest signal number there is on Linux.
+/// The highest signal number on Linux.
 const SIGNAL_MAX: i32 = 64;
 
 impl Engine {
@@ -52,7 +52,7 @@ impl Engine {
         }
     }
 
-    /// A child of this broker, or the complaint that there is none.
+    /// The child of this broker, or an error text if there is none.
     fn find(
         &self,
         (link, broker): (LinkId, &Arc<str>),
@@ -69,7 +69,7 @@ impl Engine {
         found
     }
 
-    /// The broker shuts down in order.
+    /// Handles `exec-end`: the broker shuts down.
     pub(super) fn end(
         &mut self,
         now: Tick,
@@ -84,7 +84,7 @@ impl Engine {
         self.stop_all(now, Some(broker), grace_ms, out);
     }
 
-    /// execd itself is asked to end; asked again, it does not wait any more.
+    /// Handles a request to end execd. A second request ends it without waiting.
     pub(super) fn terminate(&mut self, now: Tick, out: &mut Vec<Action>) {
         let grace_ms = match self.shutdown {
             Shutdown::None => {
@@ -96,8 +96,8 @@ impl Engine {
         self.stop_all(now, None, grace_ms, out);
     }
 
-    /// Tells each broker that execd is shutting down, before anything of its children: it starts
-    /// nothing more here, and knows why they end.
+    /// Tells each broker that execd is shutting down, before any report of its children. So the
+    /// broker starts nothing more here, and knows why its children end.
     pub(super) fn announce_end(&self, out: &mut Vec<Action>) {
         for link in self.brokers.values().filter_map(|broker| broker.link) {
             let text = "execd is shutting down and ends all its processes";

@@ -1,25 +1,26 @@
-//! Who else can write to a file: the users and groups that an access list (`getfacl`) names beside
-//! those of the mode. Not what follows from it: `check` decides that.
+//! Finds out who else can write to a file: the users and groups that its access list (`getfacl`,
+//! acl(5)) names beside those of the mode. `check` decides whether they may.
 
-/// The kind of an entry that names a user, one that names a group, the mask of both.
+/// Tags of an entry: a named user, a named group, the mask of both.
 const USER: u16 = 0x02;
 const GROUP: u16 = 0x08;
 const MASK: u16 = 0x10;
-/// The right to write.
+/// The permission to write.
 const WRITE: u16 = 0x02;
-/// The first number of the attribute `system.posix_acl_access`.
+/// The version number at the beginning of the attribute `system.posix_acl_access`.
 const VERSION: u32 = 2;
 
-/// One who can write.
+/// A user or group that can write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Writer {
-    /// A user.
+    /// The user with this id.
     User(u32),
-    /// A group.
+    /// The group with this id.
     Group(u32),
 }
 
-/// Those who can write by an access list, as the attribute's bytes have it; none if it is no list.
+/// The users and groups that an access list lets write; `list` is the attribute's bytes. Empty if
+/// it is not a valid list.
 pub(super) fn writers(list: &[u8]) -> Vec<Writer> {
     let Some((version, entries)) = list.split_at_checked(4) else { return Vec::new() };
     if version != VERSION.to_le_bytes() {
@@ -48,7 +49,7 @@ pub(super) fn writers(list: &[u8]) -> Vec<Writer> {
 mod tests {
     use super::*;
 
-    /// The bytes of a list.
+    /// The bytes of an access list with these entries.
     pub(crate) fn list(entries: &[(u16, u16, u32)]) -> Vec<u8> {
         let mut bytes = VERSION.to_le_bytes().to_vec();
         for (kind, rights, id) in entries {

@@ -1,5 +1,5 @@
-//! Action → effect: one exhaustive match. It never steps the engine: what follows is queued as
-//! input.
+//! Carries out actions: one exhaustive match. It never steps the engine; what follows is queued as
+//! an input.
 
 use super::check::Refusal;
 use super::link::Link;
@@ -98,7 +98,7 @@ impl ExecLoop {
                 }
             }
             Action::Signal { child, signal } => {
-                // Why a child ends is said before it can.
+                // The broker is told why its child ends before it ends.
                 self.write_queued();
                 if let Err(error) = self.children.signal(child, signal) {
                     warn!(%child, ?signal, %error, "signal not sent");
@@ -129,7 +129,7 @@ impl ExecLoop {
         self.inputs.push_back(Input::Proven { link, proven });
     }
 
-    /// Checks the proofs that had to wait, if it is time.
+    /// Checks the delayed proofs whose time has come.
     pub(super) fn check_proofs(&mut self, now: Tick) {
         while let Some(entry) = self.proofs.first_entry().filter(|entry| entry.key().0 <= now) {
             let ((_, link), proof) = entry.remove_entry();
@@ -139,7 +139,7 @@ impl ExecLoop {
         }
     }
 
-    /// Writes what is queued for links, as far as they take it.
+    /// Writes what is queued for links, as far as the sockets take it.
     pub(super) fn write_queued(&mut self) {
         for id in std::mem::take(&mut self.dirty) {
             if let Some(link) = self.links.get_mut(&id)
@@ -150,7 +150,7 @@ impl ExecLoop {
         }
     }
 
-    /// A link is gone; the engine will hear of it.
+    /// Forgets a link that broke, and queues the input for the engine.
     pub(super) fn lost(&mut self, link: LinkId, why: &'static str) {
         self.links.remove(&link);
         if let Some(authenticator) = &mut self.authenticator {
@@ -160,8 +160,8 @@ impl ExecLoop {
         self.inputs.push_back(Input::Closed { link, why });
     }
 
-    /// Waits a moment for what becomes of a start: nearly all are decided by then, and are answered
-    /// before whatever their broker asks next.
+    /// Waits a moment for the result of a start. Nearly all starts are decided by then, and are
+    /// answered before whatever the broker asks next.
     fn await_launch(&mut self, child: ChildId) {
         let until = self.patient_until();
         let clock = &self.clock;
@@ -174,8 +174,8 @@ impl ExecLoop {
         }
     }
 
-    /// Waits a moment for the state directory: on nearly all disks all is written by then, and the
-    /// next execd finds what this one has told of, whenever it may be killed.
+    /// Waits a moment for the state directory. On nearly all disks everything is written by then,
+    /// so that the next execd finds what this one has reported, whenever this one may be killed.
     pub(super) fn await_written(&mut self) {
         let until = self.patient_until();
         if let Some(state) = &self.state {

@@ -1,5 +1,5 @@
-//! The authenticator of brokers: it reads the token file, makes challenges and checks proofs. What
-//! follows from a token the engine decides.
+//! The authenticator of brokers: it reads the token file, makes challenges and checks proofs. The
+//! engine decides what follows.
 
 use super::log::LogLimiter;
 use auth::list::{FILE_BYTES_MAX, IssuedChallenge, TokenList};
@@ -15,20 +15,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use tracing::{error, warn};
 
-/// What a broker is told whose token is not known or not proved: not which of the two.
-const REFUSAL: &str = "is not known here, is no host's, or was not proved";
+/// What a broker is told whose proof is refused. It does not say which of the reasons it was.
+const REFUSAL: &str = "is not known here, lacks the role host, or was not proved";
 
-/// The tokens of brokers, and those of which a proof is awaited.
+/// The tokens of brokers, and the challenges that wait for a proof.
 #[derive(Debug)]
 pub(super) struct Authenticator {
     file: PathBuf,
     list: TokenList,
     challenges: BTreeMap<LinkId, IssuedChallenge>,
-    /// The text of the file as it was read last.
+    /// The text of the file when it was read last.
     text: String,
-    /// Logins that failed.
+    /// Limits how often logins may fail.
     logins: Logins,
-    /// Who is in, by which token; see [`Entry::stamp`](auth::list::Entry::stamp).
+    /// The token and stamp of each welcomed link; see [`Entry::stamp`](auth::list::Entry::stamp).
     admitted: BTreeMap<LinkId, (TokenName, u64)>,
 }
 
@@ -39,16 +39,16 @@ fn read(file: &Path) -> Result<(String, TokenList), String> {
 }
 
 impl Authenticator {
-    /// Reads the token file.
+    /// Reads the token file for the first time.
     pub(super) fn open(file: PathBuf) -> Result<Self, String> {
         let (text, list) = read(&file)?;
         let (challenges, admitted) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { file, list, challenges, text, logins: Logins::default(), admitted })
     }
 
-    /// The challenge to a broker's claim. The file is read anew each time, so that a token that was
-    /// added or removed counts from the next connection on; a file that can't be read changes
-    /// nothing.
+    /// Makes the challenge to a broker's claim. It reads the file each time, so that a new or
+    /// removed token counts from the next connection on. If the file can't be read, the tokens stay
+    /// as they were.
     pub(super) fn challenge(
         &mut self,
         link: LinkId,
@@ -58,7 +58,7 @@ impl Authenticator {
         (now, log_limiter): (Tick, &mut LogLimiter),
     ) -> Result<Challenge, String> {
         match private::read(&self.file, FILE_BYTES_MAX) {
-            // Parsing it is dear; whoever connects can have it done at will.
+            // Parsing is expensive, and anybody who connects can cause it.
             Ok(text) if text == self.text => {}
             Ok(text) => match TokenList::of_file(&text) {
                 Ok(list) => (self.text, self.list) = (text, list),
@@ -76,7 +76,7 @@ impl Authenticator {
         Ok(challenge)
     }
 
-    /// Once for each login would be as often as whoever connects likes.
+    /// Logs a problem of the token file, with a limit: a peer can cause one at each login.
     fn complain(&self, why: &str, now: Tick, log_limiter: &mut LogLimiter) {
         if log_limiter.has_room(now) {
             error!("{why}; the tokens in force stay");
@@ -91,7 +91,7 @@ impl Authenticator {
         }
     }
 
-    /// Checks the answer: the signature that goes back, or what the broker is told.
+    /// Checks the answer; returns the signature for the broker, or the error text.
     pub(super) fn verify(
         &mut self,
         link: LinkId,
@@ -105,7 +105,7 @@ impl Authenticator {
                 self.admitted.insert(link, (login.token, entry.stamp()));
                 return Ok(signature);
             }
-            Ok(_) => "it has not the role host".to_owned(),
+            Ok(_) => "it lacks the role host".to_owned(),
             Err(fault) => fault.to_string(),
         };
         self.logins.failed(&login.token, peer_group, now);
@@ -115,8 +115,8 @@ impl Authenticator {
         Err(REFUSAL.into())
     }
 
-    /// Reads the file again: what it is, and the links that are in by a token which is gone, was
-    /// renewed or is no host's any more.
+    /// Reads the file again. Returns a summary for the log, and the links whose token was removed,
+    /// renewed or lost its right.
     pub(super) fn reload(&mut self) -> Result<(String, Vec<LinkId>), String> {
         (self.text, self.list) = read(&self.file)?;
         let holds = |(token, stamp): &(TokenName, u64)| {
@@ -130,7 +130,7 @@ impl Authenticator {
         Ok((format!("{}: {hosts} with the role host", self.file.display()), gone))
     }
 
-    /// A link is gone.
+    /// Forgets what is known of a link that is gone.
     pub(super) fn forget(&mut self, link: LinkId) {
         self.challenges.remove(&link);
         self.admitted.remove(&link);

@@ -1,5 +1,5 @@
-//! What is settled before the loop begins: options that make sense, signals, limits; and telling
-//! whoever waits that it listens. Not the loop: `run`.
+//! What happens before the loop begins: it checks the options, takes signals, computes limits, and
+//! tells whoever waits where execd listens.
 
 use super::options::{Failure, Options};
 use super::run::LINGERING_MAX;
@@ -14,13 +14,14 @@ use std::path::Path;
 use sys::signals::Inbox;
 use tracing::warn;
 
-/// Descriptors that are not for children: streams, listener, signals, state, programs looked at.
+/// Descriptors of execd that are not for children: streams, listener, signals, state, programs
+/// being checked.
 const FILES_RESERVED: u64 = 64;
 
-/// Descriptors of a child: two pipes, and one to watch it if it was adopted.
+/// Descriptors for each child: two pipes, and one that watches it if it was adopted.
 const FILES_A_CHILD: u64 = 3;
 
-/// Refuses what makes no sense or is too dangerous to be an oversight.
+/// Refuses options that contradict each other or are too dangerous to be meant.
 pub(super) fn sense(options: &Options) -> Result<(), Failure> {
     if options.allow.is_empty() {
         return Err(usage(
@@ -47,7 +48,7 @@ pub(super) fn sense(options: &Options) -> Result<(), Failure> {
              root, or as user {uid} without --user"
         )));
     }
-    // As one's own user, too, another group is another right.
+    // Another group gives other rights, also to one's own user.
     if let Some(account) = options.user.as_ref().filter(|_| uid == me && !user::may_change())
         && account.is_with_group
         && !has_just(account.gid)
@@ -67,7 +68,7 @@ fn has_just(gid: Gid) -> bool {
     Gid::effective() == gid && others.iter().all(|other| *other == gid)
 }
 
-/// Signals that the loop takes.
+/// Starts to receive signals for the loop.
 pub(super) fn take_signals() -> Result<Inbox, Failure> {
     raw::default_sigchld();
     Inbox::open(true).map_err(|error| Failure::kernel("signalfd", error))
@@ -77,7 +78,7 @@ fn usage(text: impl Into<String>) -> Failure {
     Failure::new(Exit::Usage, text)
 }
 
-/// The limits that the descriptors allow.
+/// Lowers the limits to what the number of descriptors allows.
 pub(super) fn fit(limits: Limits, files_max: u64) -> Limits {
     let for_links = FILES_RESERVED + (limits.links_max + LINGERING_MAX) as u64;
     let fitting = files_max.saturating_sub(for_links) / FILES_A_CHILD;
@@ -88,7 +89,7 @@ pub(super) fn fit(limits: Limits, files_max: u64) -> Limits {
     Limits { children_max: limits.children_max.min(fitting), ..limits }
 }
 
-/// Tells whoever waits where this execd listens.
+/// Writes the address to the ports file and to the ready pipe.
 pub(super) fn announce(
     address: &str,
     ports_file: Option<&Path>,
@@ -110,7 +111,7 @@ pub(super) fn announce(
             .map_err(|error| Failure::new(Exit::Report, format!("ports file {error}")))?;
     }
     if let Some(ready) = ready {
-        // If nobody waits any more, that is no reason not to run.
+        // If nobody waits any more, execd runs all the same.
         if let Err(error) = File::from(ready).write_all(json.as_bytes()) {
             warn!(%error, "nobody reads the ready line");
         }

@@ -1,6 +1,6 @@
-//! May this program be started? The file is opened first, and what was opened is checked: where it
-//! is, what it is, who could have put it there. Precise answers before the fork, and words for what
-//! the kernel says after it. Not the fork: `spawn` does that.
+//! Decides whether a program may be started. It opens the file first and checks what it opened:
+//! where it is, what it is, and who could have put it there. The child does this before the exec;
+//! the file also explains the errors of the kernel afterwards. `spawn` has the fork.
 
 use super::acl::{self, Writer};
 use super::enter::Step;
@@ -22,30 +22,31 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
-/// Why a program is not started: whether that lasts, and what, which path, and the cure.
+/// Why a program is not started: whether the same start fails again, and the text: what failed, for
+/// which path, and the cure.
 pub(super) type Refusal = (bool, String);
 
-/// What programs may be started.
+/// The rules for programs that may be started.
 #[derive(Clone, Debug)]
 pub(super) struct Policy {
-    /// Only those below these directories, which have no symbolic link in them.
+    /// Directories below which programs must be; symbolic links are resolved.
     pub(super) allow: Vec<PathBuf>,
-    /// Users who may have put a program into a directory that everybody can write to.
+    /// Users that may put a program into a directory that everybody can write to.
     pub(super) trusted: Vec<u32>,
-    /// Whether execd's user is the one that executes it, so that its rights can be asked before.
+    /// Whether execd's own user executes the program, so that its permission can be checked before.
     pub(super) runs_as_self: bool,
-    /// Where the child is when it executes: an interpreter's relative path begins there.
+    /// The working directory of the child, where the relative path of an interpreter begins.
     pub(super) directory: PathBuf,
 }
 
-/// A program that may be started: the very file that was checked.
+/// A program that may be started: the file that was checked.
 #[derive(Debug)]
 pub(super) struct Program {
-    /// The file, opened without the right to read it.
+    /// The file, opened with `O_PATH`, that is without reading it.
     pub(super) fd: OwnedFd,
-    /// Where it was when it was opened.
+    /// The resolved path of the file when it was opened.
     pub(super) real: CString,
-    /// Its first line names an interpreter.
+    /// Whether its first line names an interpreter.
     pub(super) is_script: bool,
 }
 
@@ -53,7 +54,7 @@ fn lasting(text: String) -> Refusal {
     (true, text)
 }
 
-/// Opens the program of a request and judges it.
+/// Opens the program of a request and checks it.
 pub(super) fn check(start: &ExecStart, policy: &Policy) -> Result<Program, Refusal> {
     spelling(start)?;
     let path = Path::new(&start.path);
@@ -66,7 +67,7 @@ pub(super) fn check(start: &ExecStart, policy: &Policy) -> Result<Program, Refus
     let meta = fs::metadata(&magic).map_err(unseen)?;
     below(path, &real, &policy.allow)?;
     check_file(path, &real, &meta, policy)?;
-    // A file that was removed, but has another name, is named by the kernel as it was called last.
+    // For a removed file that has another name the kernel gives the removed path.
     if !fs::symlink_metadata(&real).is_ok_and(|now| is_same(&now, &meta)) {
         return Err((false, format!("{} was moved while it was looked at", path.display())));
     }
@@ -81,8 +82,8 @@ fn is_same(one: &Metadata, other: &Metadata) -> bool {
     (one.dev(), one.ino()) == (other.dev(), other.ino())
 }
 
-/// Follows a script to its interpreter, and that one's, as the kernel does, and judges each like
-/// a program. Whether it is a script at all.
+/// Follows a script to its interpreter, and that to its own, as the kernel does, and checks each
+/// like a program. Returns whether the file is a script.
 fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, Refusal> {
     let (mut shown, mut at) = (path.to_owned(), at.to_owned());
     for scripts in 0.. {
@@ -124,12 +125,12 @@ fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, Refusal
     Ok(true)
 }
 
-/// Says of which script's interpreter that is said.
+/// Adds to a refusal which script's interpreter it is about.
 fn of_script(script: &Path, (is_lasting, text): Refusal) -> Refusal {
     (is_lasting, format!("{} is a script: {text}", script.display()))
 }
 
-/// Whether the kernel would execute it here, and with no rights of its own.
+/// Whether the kernel would execute the file here, without giving it more rights.
 fn executable(path: &Path, at: &Path, meta: &Metadata, policy: &Policy) -> Result<(), Refusal> {
     let shown = path.display();
     if raw::has_capabilities(&c_path(at)) {
@@ -169,7 +170,7 @@ fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), Refusal> {
     )))
 }
 
-/// What kind of file it is, and whether others could have made or changed it.
+/// Checks what kind of file it is, and whether others could have made or changed it.
 fn check_file(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(), Refusal> {
     let shown = path.display();
     if meta.is_dir() {
@@ -236,7 +237,7 @@ fn check_file(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Res
     Ok(())
 }
 
-/// Somebody beside those of the mode who can write to it, and is not trusted.
+/// Describes somebody whom the access list lets write and who is not trusted; `None` = nobody.
 fn other_writer(path: &Path, policy: &Policy) -> Option<String> {
     let writers = acl::writers(&raw::access_list(&c_path(path)));
     writers.into_iter().find_map(|writer| match writer {
@@ -255,7 +256,7 @@ fn may_not(path: &Path, meta: &Metadata) -> Refusal {
     ))
 }
 
-/// What can be said without looking at the disk.
+/// Checks the request without looking at the disk.
 fn spelling(start: &ExecStart) -> Result<(), Refusal> {
     let path = Path::new(&start.path);
     let shown = start.path.escape_debug();
@@ -315,7 +316,7 @@ fn not_reached(path: &Path, error: &io::Error) -> Refusal {
     }
 }
 
-/// Words for what fork or exec answered for a program, which is a script if it has an interpreter.
+/// Explains an error of fork or exec for a program, which is a script if it has an interpreter.
 pub(super) fn explain(path: &Path, interpreter: Option<&str>, error: &io::Error) -> Refusal {
     let shown = path.display();
     let (step, error) = Step::of(error);
@@ -373,17 +374,16 @@ pub(super) fn explain(path: &Path, interpreter: Option<&str>, error: &io::Error)
     }
 }
 
-/// The interpreter that a script names in its first line, for a message.
+/// The interpreter that a script names in its first line, for an error text.
 pub(super) fn interpreter(path: &Path) -> Option<String> {
     match script::head(path) {
-        // A script with the line ends of another system asks for an interpreter with a CR in its
-        // name.
+        // A script with CR LF line ends asks for an interpreter with a CR in its name.
         Head::Script(name) => Some(format!("'{}'", name.to_string_lossy().escape_debug())),
         Head::Other | Head::Wrong(_) => None,
     }
 }
 
-/// The allowed directories as they really are.
+/// Resolves the allowed directories.
 pub(super) fn allowed(given: &[PathBuf]) -> Result<Vec<PathBuf>, String> {
     given
         .iter()

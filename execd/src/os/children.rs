@@ -1,5 +1,4 @@
-//! Which process belongs to which child: its id, its start, its pipes, how to signal it. Not its
-//! state: the engine has that.
+//! The processes of the children: process id, start, pipes, signals. The engine has their states.
 
 use super::launch::{Launch, Progress};
 use super::orphans::Origin;
@@ -21,27 +20,27 @@ use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use tracing::info;
 
-/// Most bytes read from a pipe at a time.
+/// Most bytes of one read from a pipe.
 const READ_BYTES: usize = 64 << 10;
 
-/// Most reads from one pipe of a process that has ended: what a pipe of the largest size holds.
+/// Most reads from a pipe of a process that has ended: enough for a pipe of the largest size.
 const LAST_READS_MAX: usize = 16;
 
-/// One process.
+/// The process of one child.
 #[derive(Debug)]
 struct Process {
     entry: Entry,
-    /// Its program does not run yet: nothing is read from its streams.
+    /// The launch, while the program does not run yet; until then nothing is read from its streams.
     launch: Option<Launch>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
-    /// For a process of an earlier execd: readable when it has ended.
+    /// For a process of an earlier execd: a descriptor that is readable when it has ended.
     watch: Option<OwnedFd>,
     is_over: bool,
 }
 
 impl Process {
-    /// As in the manual: isdexecd logs the command lines and the process ids.
+    /// Logs the command line and the process id, as the manual asks of isdexecd.
     fn runs(&self, child: ChildId, start: &ExecStart) -> Input {
         let pid = self.entry.pid;
         info!(
@@ -60,18 +59,18 @@ impl Process {
     }
 }
 
-/// What a descriptor of a child means when it is ready.
+/// The meaning of a child's descriptor when it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Source {
-    /// Its program runs, or will not.
+    /// The program runs, or never will.
     Launch,
-    /// It wrote something, or nobody can write any more.
+    /// The child wrote something, or nobody has the stream open for writing any more.
     Pipe(Stream),
-    /// It ended; it was started by an earlier execd.
+    /// A process of an earlier execd has ended.
     End,
 }
 
-/// All processes.
+/// The processes of all children.
 #[derive(Debug, Default)]
 pub(super) struct Children {
     table: BTreeMap<ChildId, Process>,
@@ -79,7 +78,7 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Takes a process that was just started; gives what is to be written down.
+    /// Adds a process that was just started; returns its entry for the state directory.
     pub(super) fn add(&mut self, child: ChildId, spawned: Spawned, mut entry: Entry) -> Entry {
         entry.pid = spawned.pid;
         entry.start_time = state::start_time(spawned.pid).unwrap_or(0);
@@ -97,7 +96,7 @@ impl Children {
         entry
     }
 
-    /// Takes a process of an earlier execd; gives what is known of it at once.
+    /// Adds a process of an earlier execd; returns the inputs that follow at once.
     pub(super) fn adopt(&mut self, child: ChildId, entry: Entry) -> Vec<Input> {
         let mut inputs = Vec::new();
         let watch = raw::watch(entry.pid).ok();
@@ -118,12 +117,12 @@ impl Children {
         inputs
     }
 
-    /// Whether a process was started for a broker.
+    /// Whether this process was started for a broker.
     pub(super) fn has(&self, pid: u32) -> bool {
         self.pids.contains_key(&pid)
     }
 
-    /// Whether the worker still runs that an orphan came from.
+    /// Whether the worker that an orphan came from still runs.
     pub(super) fn wants(&self, origin: Origin) -> bool {
         let is_running = |child| self.table.get(child).is_some_and(|process| !process.is_over);
         self.pids.get(&origin.session).is_some_and(is_running)
@@ -131,11 +130,10 @@ impl Children {
                 .table
                 .values()
                 .any(|process| Some(process.entry.run) == origin.run && !process.is_over)
-            // As process 1 of a container execd takes in other processes, too.
+            // As process 1 of a container execd becomes the parent of other processes, too.
             || (origin.run.is_none() && std::process::id() == 1)
     }
 
-    /// Forgets a child.
     pub(super) fn remove(&mut self, child: ChildId) {
         if let Some(process) = self.table.remove(&child)
             && self.pids.get(&process.entry.pid) == Some(&child)
@@ -144,7 +142,7 @@ impl Children {
         }
     }
 
-    /// All that is to be written down.
+    /// The entries of all children for the state directory.
     pub(super) fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.table.values().map(|process| &process.entry)
     }
@@ -165,8 +163,8 @@ impl Children {
         })
     }
 
-    /// How far a process is on its way to the program; what was logged as its start, once it runs.
-    /// A refusal is told when the process has ended, so that no process is there that is not known.
+    /// How far a process is on its way to the program. Its start is logged once the program runs. A
+    /// refusal is reported when the process has ended, so that no unknown process is left.
     pub(super) fn launched(&mut self, child: ChildId) -> Option<Input> {
         let process = self.table.get_mut(&child)?;
         let pid = process.entry.pid;
@@ -177,8 +175,8 @@ impl Children {
         Some(process.runs(child, &start))
     }
 
-    /// Waits until its program runs, or until its process has ended without it, so long at most;
-    /// whether the process has ended.
+    /// Waits until the program runs, the process has ended, or the time that `until` gives is over;
+    /// returns whether the process has ended.
     pub(super) fn await_launch(&mut self, child: ChildId, until: impl Fn() -> Micros) -> bool {
         let Some(process) = self.table.get_mut(&child) else { return false };
         let Some(launch) = &mut process.launch else { return false };
@@ -195,7 +193,7 @@ impl Children {
         watch.is_some_and(|watch| is_ready(watch.as_fd(), until()))
     }
 
-    /// Ends a process whose program does not run yet. If it has begun to after all, it is ended as
+    /// Ends a process whose program does not run yet. If it has started after all, it is ended like
     /// any other.
     pub(super) fn give_up(&mut self, child: ChildId) -> Option<Input> {
         if let Some(input) = self.launched(child) {
@@ -203,12 +201,12 @@ impl Children {
         }
         let process = self.table.get_mut(&child)?;
         process.launch.as_mut()?.give_up();
-        // It may not lead a group yet.
+        // The process may not lead its group yet.
         let _ = raw::send_signal(group(process.entry.pid), libc::SIGKILL);
         None
     }
 
-    /// Reads a pipe once; `None` = nothing to read for now.
+    /// Reads a pipe once; `None` = there is nothing to read now.
     pub(super) fn read(&mut self, child: ChildId, stream: Stream) -> Option<Input> {
         let pipe = self.table.get_mut(&child)?.pipe(stream);
         let mut bytes = vec![0; READ_BYTES];
@@ -243,7 +241,8 @@ impl Children {
         inputs
     }
 
-    /// A process of an earlier execd ended: what is left of its group is killed, then its end.
+    /// The inputs for a process of an earlier execd that ended: kills the rest of its group, then
+    /// its end.
     pub(super) fn over(&mut self, child: ChildId) -> Vec<Input> {
         let Some(process) = self.table.get_mut(&child) else { return Vec::new() };
         if process.is_over {
@@ -251,8 +250,8 @@ impl Children {
         }
         process.is_over = true;
         let pid = process.entry.pid;
-        // Init has reaped it. As long as its group lives its number is not given to a new process,
-        // so if there is one of that number now, the group is empty and the number another one.
+        // Init has reaped it. While its group exists, its number is not given to a new process. So
+        // if a process has that number now, the group is empty and the process is another.
         if state::start_time(pid).is_none_or(|time| time == process.entry.start_time) {
             let _ = raw::send_signal(-group(pid), libc::SIGKILL);
         }
@@ -284,7 +283,8 @@ impl Children {
     /// Sends a signal, if the process is still the one that was started.
     pub(super) fn signal(&self, child: ChildId, signal: Signal) -> nix::Result<()> {
         let Some(process) = self.table.get(&child) else { return Ok(()) };
-        // One of our own is there until we reap it; another's may be gone, its number reused.
+        // Our own children exist until we reap them. An adopted one may be gone and its number
+        // reused.
         if process.is_over || (process.watch.is_some() && !process.entry.is_alive()) {
             return Ok(());
         }
@@ -302,14 +302,14 @@ impl Children {
             Signal::Process(number) => raw::send_signal(pid, number),
         };
         match sent {
-            // It has just ended; the report is on its way.
+            // The process has just ended; its report follows.
             Err(Errno::ESRCH) => Ok(()),
             sent => sent,
         }
     }
 }
 
-/// Whether something can be read, at once or within this time.
+/// Whether a descriptor can be read now or within this time.
 fn is_ready(fd: BorrowedFd<'_>, within: Micros) -> bool {
     let wait = u16::try_from(within.as_millis()).unwrap_or(u16::MAX);
     let mut fds = [PollFd::new(fd, PollFlags::POLLIN)];
@@ -320,7 +320,7 @@ fn group(pid: u32) -> i32 {
     i32::try_from(pid).unwrap_or(i32::MAX)
 }
 
-/// Opens a pipe of a process of an earlier execd again, if it still is the one that execd made.
+/// Opens a pipe of an adopted process, if it is still the pipe that the earlier execd made.
 fn reopen(entry: &Entry, index: usize) -> Option<OwnedFd> {
     let path = format!("/proc/{}/fd/{}", entry.pid, index + 1);
     let target = fs::read_link(&path).ok()?;

@@ -1,9 +1,9 @@
-//! The only clock of execd: ticks since it started. Not wall time: the log adds that.
+//! The only clock of execd: ticks since it started. The log adds the wall-clock time.
 
 use protocol::time::Tick;
 use std::time::Instant;
 
-/// Counts from its creation.
+/// Counts ticks from its creation.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock(Instant);
 

@@ -1,6 +1,6 @@
-//! The kernel's socket diagnostics (`NETLINK_SOCK_DIAG`): one question about one TCP connection,
-//! found by its addresses in the kernel's own table, however many there are. Not who may do what
-//! (`peer`).
+//! The kernel's socket diagnostics (`NETLINK_SOCK_DIAG`, sock_diag(7)): asks for one TCP connection
+//! by its addresses, which the kernel looks up directly, however many connections there are. `peer`
+//! decides who may do what.
 
 use nix::errno::Errno;
 use nix::sys::socket::{
@@ -9,30 +9,31 @@ use nix::sys::socket::{
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 
-/// `SOCK_DIAG_BY_FAMILY`: the kind of the question and of its answer.
+/// `SOCK_DIAG_BY_FAMILY`: the type of the question and of its answer.
 const BY_FAMILY: u16 = 20;
-/// `NLMSG_ERROR`: the kind of an answer that says why there is none.
+/// `NLMSG_ERROR`: the type of an answer that reports an error.
 const ERROR: u16 = 2;
 /// `NLM_F_REQUEST`.
 const REQUEST: u16 = 1;
 const TCP: u8 = 6;
-/// `TCP_ESTABLISHED`. In other states a socket may have lost its owner, and is shown as root's.
+/// `TCP_ESTABLISHED`. In other states a socket may have lost its owner, and the kernel shows root's
+/// id.
 const ESTABLISHED: u8 = 1;
 
 /// Size of `nlmsghdr`; what follows in an answer is `inet_diag_msg`.
 const HEADER: usize = 16;
-/// Where in an answer the state stands.
+/// Offset of the state in an answer.
 const STATE_AT: usize = HEADER + 1;
-/// Where in an answer the two ports, the addresses and so on stand, as in the question.
+/// Offset of the ports and addresses in an answer; they have the form of the question.
 const ID_AT: usize = HEADER + 4;
-/// Where in an answer the owner's id stands.
+/// Offset of the owner's user id in an answer.
 const UID_AT: usize = HEADER + 64;
 
 /// The user that owns the established connection from `near` to `far` on this machine; `None` =
-/// there is none.
+/// there is no such connection.
 ///
 /// # Errors
-/// The kernel can't be asked: it was built without this, or the process may not.
+/// The kernel was built without this interface, or the process may not use it.
 pub(super) fn owner(near: SocketAddr, far: SocketAddr) -> Result<Option<u32>, Errno> {
     let kernel = socket(
         AddressFamily::Netlink,
@@ -42,13 +43,13 @@ pub(super) fn owner(near: SocketAddr, far: SocketAddr) -> Result<Option<u32>, Er
     )?;
     let question = question(near, far);
     sendto(kernel.as_raw_fd(), &question, &NetlinkAddr::new(0, 0), MsgFlags::empty())?;
-    // The kernel has answered when the question is sent.
+    // The kernel has answered by the time the question is sent.
     let mut answer = [0; 512];
     let size = recv(kernel.as_raw_fd(), &mut answer, MsgFlags::MSG_DONTWAIT)?;
     understand(&answer[..size], near.port(), far.port())
 }
 
-/// The header and `inet_diag_req_v2`: exactly this connection.
+/// The question for exactly this connection: a header and `inet_diag_req_v2`.
 fn question(near: SocketAddr, far: SocketAddr) -> Vec<u8> {
     let family = match near.ip() {
         IpAddr::V4(_) => AddressFamily::Inet,
@@ -65,14 +66,14 @@ fn question(near: SocketAddr, far: SocketAddr) -> Vec<u8> {
         }
         id.extend_from_slice(&bytes);
     }
-    // Any interface, any cookie.
+    // Any interface and any cookie.
     id.extend_from_slice(&[0; 4]);
     id.extend_from_slice(&[0xff; 8]);
     let mut question = Vec::with_capacity(HEADER + 56);
     question.extend_from_slice(&(72_u32).to_ne_bytes());
     question.extend_from_slice(&BY_FAMILY.to_ne_bytes());
     question.extend_from_slice(&REQUEST.to_ne_bytes());
-    // Sequence and port, then family, protocol, no extensions, a pad, all states.
+    // Sequence and port, then family, protocol, no extensions, padding, all states.
     question.extend_from_slice(&[0; 8]);
     question.extend_from_slice(&[family as u8, TCP, 0, 0]);
     question.extend_from_slice(&u32::MAX.to_ne_bytes());
@@ -91,14 +92,14 @@ fn understand(answer: &[u8], near: u16, far: u16) -> Result<Option<u32>, Errno> 
             let (Some(uid), Some(ports)) = (word(UID_AT), answer.get(ID_AT..ID_AT + 4)) else {
                 return Err(Errno::EPROTO);
             };
-            // A listener is found where there is no connection.
+            // Without a connection the kernel finds a listener.
             let is_it = answer[STATE_AT] == ESTABLISHED
                 && ports[..2] == near.to_be_bytes()
                 && ports[2..] == far.to_be_bytes();
             Ok(is_it.then_some(uid))
         }
         Some(ERROR) => match Errno::from_raw(word(HEADER).map_or(0, |code| -(code as i32))) {
-            // Which of them depends on the kernel; both mean that nothing was found.
+            // The kernel's version decides which of them; both mean that nothing was found.
             Errno::ENOENT => Ok(None),
             error => Err(error),
         },
@@ -127,7 +128,7 @@ mod tests {
             assert_eq!(owner(at, other), Ok(None), "a listener is no connection");
             assert_eq!(owner(other, at), Ok(None));
             drop(near);
-            // Closed by its owner, and not by the other side: nobody's.
+            // Its owner closed it, the other side did not: it belongs to nobody.
             assert_eq!(owner(peer, at), Ok(None), "{address}");
         }
     }

@@ -1,5 +1,5 @@
-//! The end of execd: what workers left behind is ended, the last frames go out, the state directory
-//! is written. Each has its time; none holds up the end longer.
+//! The end of execd: it ends what workers left behind, sends the last frames, and waits for the
+//! state directory. Each step has a time limit.
 
 use super::orphans;
 use super::reap;
@@ -11,20 +11,21 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 use tracing::error;
 
-/// Time for the last frames to be taken when execd ends.
+/// Milliseconds for sending the last frames.
 const LAST_FLUSH_MS: u64 = 1000;
 
-/// Time for the state directory to be written when execd ends.
+/// Longest wait for the state directory.
 const LAST_WRITES: Duration = Duration::from_secs(1);
 
-/// The same when the next execd is to find the processes there: what it does not find it ends.
+/// Longest wait for the state directory if the next execd adopts the processes: it ends those that
+/// it does not find there.
 const LAST_WRITES_KEPT: Duration = Duration::from_secs(10);
 
-/// Time for what workers left behind to be gone when execd ends.
+/// Milliseconds to end what workers left behind.
 const LAST_ORPHANS_MS: u64 = 1000;
 
 impl ExecLoop {
-    /// What workers left behind, and what that leaves behind, until nothing is left.
+    /// Ends what workers left behind, and what those leave behind, until nothing is left.
     fn end_orphans(&mut self, until: Tick) {
         loop {
             reap::all(|_| false);
@@ -41,7 +42,7 @@ impl ExecLoop {
         }
     }
 
-    /// The end of execd.
+    /// Ends execd.
     pub(super) fn leave(&mut self) {
         self.say_goodbye();
         let wait = if self.keeps_children { LAST_WRITES_KEPT } else { LAST_WRITES };
@@ -50,8 +51,9 @@ impl ExecLoop {
         }
     }
 
-    /// No new connection, the last frames out. Each link is kept until the other side has closed
-    /// it, bounded: to go with bytes unread would make the kernel drop what was just sent.
+    /// Closes the listener and sends the last frames. Each link stays open, for a limited time,
+    /// until the other side has closed it: closing with unread bytes makes the kernel drop what was
+    /// just sent.
     fn say_goodbye(&mut self) {
         self.listener = None;
         let now = self.clock.read();

@@ -1,6 +1,7 @@
 //! What a forked child does before it becomes the program: session, signals, limits, user, rights,
-//! directory; then the exec. No allocation and no lock here. Not which program: `check`; not the
-//! fork and the way back to execd: `spawn`, `launch`.
+//! directory, then the exec. No allocation and no lock here, because other threads may hold a lock
+//! at the fork. `check` decides which program; `spawn` and `launch` have the fork and the answer to
+//! execd.
 
 use super::user::Account;
 use nix::errno::Errno;
@@ -14,20 +15,20 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 
-/// Which step between fork and exec failed; travels to the parent above the error number.
+/// A step between fork and exec that failed; the child sends it to execd with the error number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Step {
-    /// A session of its own.
+    /// `setsid`.
     Session = 1,
     /// The resource limits.
     Limits,
     /// Groups and user.
     User,
-    /// No new rights through the exec.
+    /// `no_new_privs` and the ambient capabilities.
     Rights,
     /// The working directory.
     Directory,
-    /// The exec itself.
+    /// `execve`, or `execveat` for a binary.
     Exec,
 }
 
@@ -41,8 +42,8 @@ impl Step {
         io::Error::from_raw_os_error(errno as i32 | ((self as i32) << STEP_SHIFT))
     }
 
-    /// The step and the error number of a child that did not become the program; no step if the
-    /// fork itself failed.
+    /// The step and the error number of a child that did not become the program; `None` = the fork
+    /// itself failed.
     pub(super) fn of(error: &io::Error) -> (Option<Self>, io::Error) {
         let Some(code) = error.raw_os_error() else {
             return (None, io::Error::new(error.kind(), error.to_string()));
@@ -52,40 +53,40 @@ impl Step {
     }
 }
 
-/// One resource limit: soft and hard.
+/// A resource limit: which one, soft and hard.
 pub(super) type Limit = (Resource, libc::rlim_t, libc::rlim_t);
 
-/// What every child is made to be.
+/// What every child gets.
 #[derive(Clone, Debug)]
 pub(super) struct Shape {
-    /// Its limits.
+    /// Resource limits.
     pub(super) limits: Vec<Limit>,
-    /// Whom it runs as, if not execd's own user.
+    /// The user it runs as; `None` = execd's own user.
     pub(super) account: Option<Account>,
-    /// Its working directory.
+    /// The working directory.
     pub(super) directory: CString,
-    /// Rights that its new files do not get.
+    /// The umask: permission bits that new files don't get.
     pub(super) umask: libc::mode_t,
-    /// It is scheduled as `SCHED_BATCH`.
+    /// Whether it is scheduled as `SCHED_BATCH`.
     pub(super) batch: bool,
 }
 
 /// The program and the arguments of its exec.
 pub(super) struct Image {
-    /// The program that was checked.
+    /// The file that was checked.
     fd: OwnedFd,
-    /// Where it was when it was checked, no symbolic link in it.
+    /// The resolved path of the file when it was checked.
     real: CString,
-    /// It must be opened again by its interpreter, hence is named, not handed over.
+    /// Whether an interpreter opens the file again by its path.
     is_script: bool,
     argv: Vec<*const c_char>,
     envp: Vec<*const c_char>,
-    /// What the pointers point into.
+    /// Owns what the pointers point to.
     _texts: Vec<CString>,
 }
 
 impl Image {
-    /// The program with its words and its environment.
+    /// An image of this program with its arguments and its environment.
     pub(super) fn new(
         program: super::check::Program,
         args: Vec<CString>,
@@ -102,10 +103,10 @@ impl Image {
         Self { fd, real, is_script, argv, envp, _texts: texts }
     }
 
-    /// Becomes the program; comes back only with an error. The file that was checked is executed
-    /// through its descriptor, whatever its path leads to by now. What the kernel hands to an
-    /// interpreter can't go that way (the interpreter opens it by name, and `$0` must be of use),
-    /// so it goes by its resolved path. Never through a shell, as `execvp` would.
+    /// Becomes the program; returns only on an error. The file that was checked is executed through
+    /// its descriptor, whatever its path leads to by now. A script can't be executed that way: the
+    /// interpreter opens it by name, and `$0` must be useful. So a script is executed by its
+    /// resolved path. Never through a shell, as `execvp` would.
     fn exec(&self) -> Errno {
         #[expect(unsafe_code, reason = "nix's execveat wants its lists made anew")]
         // SAFETY: real, the empty path, argv and envp are NUL-terminated and outlive the call; both
@@ -120,8 +121,8 @@ impl Image {
                     self.envp.as_ptr(),
                     libc::AT_EMPTY_PATH,
                 );
-                // A foreign binary has an interpreter, too (binfmt_misc), and the kernel says so by
-                // ENOENT: the descriptor closes at the exec.
+                // A foreign binary has an interpreter, too (binfmt_misc). The kernel reports it by
+                // ENOENT, because the descriptor closes at the exec.
                 if Errno::last() != Errno::ENOENT {
                     return Errno::last();
                 }
@@ -132,7 +133,7 @@ impl Image {
     }
 }
 
-/// Makes the forked child what it shall be, then the program. Comes back only with an error.
+/// Prepares the forked child, then becomes the program. Returns only on an error.
 pub(super) fn enter(shape: &Shape, image: &Image) -> io::Error {
     match before_exec(shape) {
         Ok(()) => Step::Exec.failed(image.exec()),
@@ -147,16 +148,16 @@ fn before_exec(shape: &Shape) -> io::Result<()> {
     // set is initialised by sigemptyset before it is used.
     unsafe {
         for signal in 1..=64 {
-            // KILL, STOP and two that belong to the C library refuse; that is as it should be.
+            // KILL, STOP and two signals of the C library refuse this, as they should.
             libc::signal(signal, libc::SIG_DFL);
         }
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
         libc::umask(shape.umask);
-        // Whatever else is open here closes at the exec. The pipe through which a failed exec is
-        // reported must stay open until then, hence a mark instead of a close. An old kernel
-        // refuses; execd's own descriptors all have the mark anyway.
+        // Other open descriptors close at the exec. The pipe that reports a failed exec must stay
+        // open until then, so descriptors get the flag instead of being closed. An old kernel
+        // refuses the call; execd's own descriptors all have the flag anyway.
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
     for (resource, soft, hard) in &shape.limits {
@@ -168,8 +169,8 @@ fn before_exec(shape: &Shape) -> io::Result<()> {
     if let Some(account) = &shape.account {
         become_user(account).map_err(|errno| Step::User.failed(errno))?;
     }
-    // Neither a setuid bit nor capabilities of a file count from here on, for all that follow; and
-    // what was handed down to execd itself (a unit's AmbientCapabilities) stays with execd.
+    // From here on setuid bits and file capabilities have no effect, for everything that follows.
+    // Ambient capabilities that execd was given (AmbientCapabilities of a unit) stay with execd.
     prctl::set_no_new_privs().map_err(|errno| Step::Rights.failed(errno))?;
     #[expect(unsafe_code, reason = "nix has no call for ambient capabilities")]
     // SAFETY: prctl takes numbers here and touches no memory of ours.
@@ -180,10 +181,10 @@ fn before_exec(shape: &Shape) -> io::Result<()> {
     chdir(shape.directory.as_c_str()).map_err(|errno| Step::Directory.failed(errno))
 }
 
-/// Has a woken worker wait until whoever runs pauses, instead of pushing it aside: on few cores
-/// that is often the broker, in the middle of handing out requests. What the worker starts itself
-/// is scheduled as usual again. A policy that someone chose for execd stays, and a refusal does no
-/// harm.
+/// Makes a woken worker wait until the running process pauses, instead of preempting it. On few
+/// cores that process is often the broker while it hands out requests. Processes that the worker
+/// starts are scheduled normally again. A policy that somebody chose for execd stays, and a refusal
+/// is harmless.
 fn schedule_as_batch() {
     #[expect(unsafe_code, reason = "nix has no sched_setscheduler")]
     // SAFETY: both are system calls, async-signal-safe; the parameter is plain data that is only
@@ -197,8 +198,8 @@ fn schedule_as_batch() {
     }
 }
 
-/// Groups first, while that is still allowed; then the user, real, effective and saved, and a look
-/// whether there is a way back.
+/// Sets the groups first, while that is still allowed; then the real, effective and saved user;
+/// then checks that there is no way back.
 fn become_user(account: &Account) -> nix::Result<()> {
     let (uid, gid) = (account.uid, account.gid);
     setgroups(&account.groups)?;

@@ -1,6 +1,6 @@
-//! From the fork to the exec, seen from both sides. The child looks at its program and becomes it,
-//! or tells why not through a pipe, which the exec closes. execd reads that pipe when there is
-//! something to read. Not what is checked (`check`), not what the child is made to be (`enter`).
+//! The way from the fork to the exec, for both sides. The child checks its program and becomes it,
+//! or writes to a pipe why it can't; the exec closes the pipe. execd reads the pipe when it is
+//! readable. `check` has the checks, `enter` what the child is given.
 
 use super::check::{self, Refusal, explain};
 use super::enter::{Image, Step, enter};
@@ -19,7 +19,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
-/// Where the child has its end of the pipe.
+/// The number of the child's end of the pipe.
 const ANSWER_FD: i32 = 3;
 
 /// Where it has the file by which the next execd of the state directory knows whose start it is,
@@ -32,16 +32,16 @@ pub(super) const NUMBERS: i32 = SIGN_FD + 1;
 /// Most bytes of a refusal: what an empty pipe takes at once, so that the child never waits.
 const REFUSAL_BYTES_MAX: usize = 32 << 10;
 
-/// First byte of a refusal that lasts, and of one that may be different the next time. A text
-/// follows.
+/// First byte of a refusal: `!` if the same start fails again, else `~`. A text follows.
 const LASTING: u8 = b'!';
 const PASSING: u8 = b'~';
 
-/// The program is a script: the length of its interpreter's name follows (two bytes), and the name.
+/// First byte of a message that the program is a script. The length of its interpreter's name (two
+/// bytes) and the name follow.
 const SCRIPT: u8 = b'/';
 
-/// A step failed. Its code follows, four bytes: under the limits of the program, a text can't be
-/// made any more.
+/// First byte of a message that a step failed; its code follows (four bytes). Under the limits of
+/// the program there may be no memory for a text.
 const FAILED: u8 = b'#';
 
 /// What the process looks like to `ps` until it is the program.
@@ -50,11 +50,11 @@ pub(super) const NAME: &std::ffi::CStr = c"isdexecd-start";
 /// The child's ends of its pipes.
 #[derive(Debug)]
 pub(super) struct Ends {
-    /// What the program writes to stdout.
+    /// Becomes the stdout of the program.
     pub(super) stdout: OwnedFd,
-    /// What the program writes to stderr.
+    /// Becomes the stderr of the program.
     pub(super) stderr: OwnedFd,
-    /// The answer to execd.
+    /// The pipe for the answer to execd.
     pub(super) answer: OwnedFd,
 }
 
@@ -64,22 +64,22 @@ pub(super) struct Launch {
     answer: OwnedFd,
     said: Vec<u8>,
     is_at_end: bool,
-    /// It was killed before its program ran.
+    /// Whether it was killed before its program ran.
     is_given_up: bool,
-    /// What it was asked to be.
+    /// The request that it was started for.
     pub(super) start: ExecStart,
-    /// Its working directory, for messages.
+    /// The working directory, for error texts.
     directory: String,
 }
 
 /// How far a process is on its way to the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Progress {
-    /// Its program does not run yet.
+    /// The program does not run yet.
     Pending,
-    /// Its program runs, or has run.
+    /// The program runs, or has run.
     Runs,
-    /// Its program never runs. The process ends, or has ended.
+    /// The program never runs. The process ends, or has ended.
     Refused(Refusal),
 }
 
@@ -88,7 +88,7 @@ impl Launch {
         Self { answer, said: Vec::new(), is_at_end: false, is_given_up: false, start, directory }
     }
 
-    /// Readable when there is progress; `None` when there is no more to come.
+    /// A descriptor that is readable when there is progress; `None` = nothing more will come.
     pub(super) fn source(&self) -> Option<BorrowedFd<'_>> {
         (!self.is_at_end).then(|| self.answer.as_fd())
     }
@@ -152,14 +152,15 @@ impl Launch {
         })
     }
 
-    /// The process is killed although its program does not run yet.
+    /// Notes that the process is killed although its program does not run yet.
     pub(super) const fn give_up(&mut self) {
         self.is_given_up = true;
     }
 }
 
-/// What the forked child does: all from the look at the program to the exec. `extern "C"`, because
-/// a panic must not unwind from here into the loop of execd, of which this is a copy; it aborts.
+/// The code of the forked child, from the check of its program to the exec. It is `extern "C"`,
+/// because a panic must not unwind into the loop of execd, of which this process is a copy; it
+/// aborts.
 pub(super) extern "C" fn become_program(recipe: &Recipe, start: &ExecStart, ends: &Ends) -> ! {
     if let Err(errno) = connect(ends) {
         let text = format!("{} is not started: its streams: {errno}", start.path);
@@ -176,12 +177,12 @@ pub(super) extern "C" fn become_program(recipe: &Recipe, start: &ExecStart, ends
     match made {
         Ok((image, interpreter)) => {
             if let Some(name) = interpreter {
-                // From the first 256 bytes of a file: two bytes can say how long it is.
+                // The name is from the first 256 bytes of a file, so two bytes can hold its length.
                 let size = u16::try_from(name.len()).unwrap_or(u16::MAX);
                 tell(answer, &[&[SCRIPT], &size.to_ne_bytes()[..], name.as_bytes()].concat());
             }
             let error = enter(&recipe.shape, &image);
-            // From here on no memory can be had, perhaps.
+            // From here on there may be no memory for allocations.
             let mut said = [FAILED, 0, 0, 0, 0];
             said[1..].copy_from_slice(&error.raw_os_error().unwrap_or(0).to_ne_bytes());
             tell(answer, &said);
@@ -220,7 +221,7 @@ fn close_others(recipe: &Recipe) -> nix::Result<()> {
     raw::put_at(&null, 0, false)
 }
 
-/// The program, its words and its environment; its interpreter, if it is a script.
+/// The image of the program, and its interpreter if it is a script.
 fn image(recipe: &Recipe, start: &ExecStart) -> Result<(Image, Option<String>), Refusal> {
     let program = check::check(start, &recipe.policy)?;
     let interpreter =

@@ -1,5 +1,5 @@
-//! One connection: bytes in, cut into frames; frames out through a bounded outbox. Not what the
-//! frames mean: the engine knows.
+//! One connection: bytes in, cut into frames, and frames out through a bounded outbox. The engine
+//! knows what the frames mean.
 
 use super::stream::Stream;
 use bytes::{Buf, BytesMut};
@@ -16,27 +16,27 @@ use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, BorrowedFd};
 
-/// Most bytes that wait to be sent on one connection; past it the connection is closed.
+/// Most bytes that wait to be sent on one connection; past that the connection is closed.
 pub(super) const OUTBOX_BYTES_MAX: usize = 8 << 20;
 
-/// Time for a closed connection to take the last bytes and to close its side.
+/// Milliseconds for the other side of a closed connection to take the last bytes and close.
 pub(super) const LINGER_MS: u64 = 500;
 
-/// Most bytes read from a connection at a time.
+/// Most bytes of one read from a connection.
 const READ_BYTES: usize = 64 << 10;
 
-/// What reading brought.
+/// The result of taking from the inbox.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Received {
     /// A whole frame.
     Frame(Frame),
-    /// Bytes that are no frame; nothing more will be taken.
+    /// Bytes that are not a frame; nothing more is taken from this link.
     Garbled(WireError),
     /// Nothing for now.
     Nothing,
 }
 
-/// Connections without a broker, in the order in which they are served.
+/// Orders the connections without a broker for reading.
 pub(super) fn in_turn(
     links: &BTreeMap<LinkId, Link>,
     pre_login: Vec<LinkId>,
@@ -49,30 +49,30 @@ pub(super) fn in_turn(
     for id in pre_login.into_iter().rev() {
         let Some(link) = links.get(&id) else { continue };
         let size = sizes.get(&link.peer_group).copied().unwrap_or_default();
-        // The last part goes up as the loop goes to older ones.
+        // The last number grows as the loop goes to older links.
         turns.insert((link.is_new, size, turns.len()), id);
     }
     turns.into_values()
 }
 
-/// One connection.
+/// The state of one connection.
 #[derive(Debug)]
 pub(super) struct Link {
     stream: Stream,
     inbox: BytesMut,
     outbox: BytesMut,
-    /// Set once it is to be closed: what comes in is thrown away, what is queued is still sent.
+    /// The tick until which a closing link is kept. What comes in is discarded; what is queued is
+    /// still sent.
     pub(super) linger_until: Option<Tick>,
     is_shut: bool,
-    /// The end of a TLS session that failed was told.
+    /// Whether the failure of its TLS session was reported.
     is_told: bool,
-    /// Whose attempts its own are counted with.
     pub(super) peer_group: PeerGroup,
-    /// Nothing was read from it yet.
+    /// Whether nothing was read from it yet.
     pub(super) is_new: bool,
-    /// A broker was welcomed on it.
+    /// Whether a broker was welcomed on it.
     pub(super) is_in: bool,
-    /// Bytes came since they were last asked for.
+    /// Whether bytes came since [`take_partial`](Self::take_partial) was last called.
     has_heard: bool,
 }
 
@@ -94,7 +94,7 @@ impl Link {
 
     /// Reads once. An error is the reason why the link is gone.
     pub(super) fn read(&mut self) -> Result<(), &'static str> {
-        // A frame that is not complete is never larger than this, so there is always room.
+        // A partial frame is never larger than the inbox, so there is always room.
         self.is_new = false;
         let room = (HEADER_BYTES + CONTROL_BODY_BYTES_MAX + READ_BYTES) - self.inbox.len();
         let mut bytes = [0; READ_BYTES];
@@ -113,7 +113,7 @@ impl Link {
             }
             Err(error) => match error.kind() {
                 ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
-                // TLS failed: `take` says so, after the frames that came before.
+                // TLS failed: `take` reports it, after the frames that came before.
                 ErrorKind::InvalidData => Ok(()),
                 ErrorKind::UnexpectedEof => Err("cut"),
                 ErrorKind::ConnectionReset => Err("reset by the other side"),
@@ -127,13 +127,13 @@ impl Link {
         self.inbox.len() < HEADER_BYTES + CONTROL_BODY_BYTES_MAX
     }
 
-    /// Bytes that are there of a frame which is not whole, if some came since the last call.
+    /// How many bytes of a partial frame are there, if some came since the last call.
     pub(super) fn take_partial(&mut self) -> Option<usize> {
         let has_heard = std::mem::take(&mut self.has_heard);
         (has_heard && !self.inbox.is_empty()).then_some(self.inbox.len())
     }
 
-    /// Takes the next frame out of what was read.
+    /// Takes the next frame out of the inbox.
     pub(super) fn take(&mut self) -> Received {
         if self.linger_until.is_some() {
             return Received::Nothing;
@@ -153,7 +153,7 @@ impl Link {
         }
     }
 
-    /// Queues a frame; `false` if the outbox is past its limit.
+    /// Queues a frame; `false` = the outbox is past its limit.
     #[must_use]
     pub(super) fn send(&mut self, frame: Frame) -> bool {
         self.is_in |= matches!(frame, Frame::ExecWelcome(_));
@@ -161,7 +161,7 @@ impl Link {
         self.outbox.len() <= OUTBOX_BYTES_MAX
     }
 
-    /// Writes what can be written. An error is the reason why the link is gone.
+    /// Writes what the socket takes. An error is the reason why the link is gone.
     pub(super) fn flush(&mut self) -> Result<(), &'static str> {
         while !self.outbox.is_empty() {
             match self.stream.write(&self.outbox) {
@@ -185,23 +185,23 @@ impl Link {
         Ok(())
     }
 
-    /// Whether bytes wait to be sent that the system could take.
+    /// Whether bytes wait to be sent that the socket could take.
     pub(super) fn has_unsent(&self) -> bool {
         self.stream.has_unsent() || (!self.outbox.is_empty() && !self.stream.is_handshaking())
     }
 
-    /// Whether a read gives something although the system reports nothing.
+    /// Whether a read would return something without the socket being readable.
     pub(super) fn has_more(&self) -> bool {
         self.linger_until.is_none() && !self.is_told && self.stream.has_more()
     }
 
-    /// What proofs on it are bound to; `None` = it has no TLS.
+    /// The channel binding for proofs on this link; `None` = it has no TLS.
     pub(super) fn channel(&self) -> Result<Option<Channel>, String> {
         self.stream.channel()
     }
 
-    /// Begins the end: what is queued is sent, then the other side has [`LINGER_MS`] to close. To
-    /// close at once with bytes unread would make the kernel drop the error that says why.
+    /// Starts to close the link: what is queued is sent, then the other side has [`LINGER_MS`] to
+    /// close. Closing at once with unread bytes would make the kernel drop the error that says why.
     pub(super) fn linger(&mut self, now: Tick) {
         self.linger_until = Some(now.plus_millis(LINGER_MS));
         self.inbox.clear();

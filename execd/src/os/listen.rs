@@ -1,5 +1,5 @@
-//! The socket on which brokers reach execd: bind it, say where it is, accept. Not who may use it
-//! (`peer`), not what comes on it (`link`).
+//! The socket on which brokers reach execd: binds it, reports its address, and accepts connections.
+//! `peer` finds out who connects; `link` reads what comes.
 
 use super::options::{Failure, Listen};
 use super::stream::Stream;
@@ -29,29 +29,28 @@ enum Socket {
     Unix(UnixListener),
 }
 
-/// Who may use this execd.
+/// The rules for who may use this execd.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct AccessRules {
-    /// Whoever comes over TCP, or as another user, has to prove a token.
+    /// Whether there is a token file: peers over TCP and other users must prove a token.
     pub(super) has_tokens: bool,
-    /// Without tokens: anybody who can connect may use it.
+    /// Whether everybody who can connect may use it without a token.
     pub(super) is_insecure: bool,
 }
 
 /// What the kernel and the access rules say of an accepted connection.
 #[derive(Debug)]
 pub(super) struct Admission {
-    /// Why it may not use this execd, if so.
+    /// Why the peer may not use this execd; `None` = it may.
     pub(super) denied: Option<String>,
-    /// It may, once it has proved a token.
+    /// Whether the peer must prove a token first.
     pub(super) must_prove: bool,
-    /// Whose attempts its own are counted with.
     pub(super) peer_group: PeerGroup,
 }
 
 impl AccessRules {
-    /// Who it is, as far as the kernel knows. A TCP connection of this user may be a tunnel from
-    /// anywhere: where there are tokens, it has to prove one, too.
+    /// Checks a peer by what the kernel knows of it. A TCP connection of this user may be a tunnel
+    /// from anywhere, so with tokens it must prove one, too.
     fn check(self, from: PeerGroup, owner: impl FnOnce() -> Option<u32>) -> Admission {
         let is_tcp = !matches!(from, PeerGroup::User(_));
         let none = Admission { denied: None, must_prove: false, peer_group: from };
@@ -64,21 +63,20 @@ impl AccessRules {
     }
 }
 
-/// A bound socket and what belongs to it.
+/// A bound socket with its rules and certificates.
 #[derive(Debug)]
 pub(super) struct Listener {
     socket: Socket,
-    /// Who may use it.
     access: AccessRules,
-    /// Certificates, if it speaks TLS.
+    /// The certificates, if it speaks TLS.
     secure: Option<Secure>,
-    /// The socket file that this execd made, removed at the end.
+    /// The socket file that this execd made; it is removed at the end.
     file: Option<PathBuf>,
-    /// Where it listens, for the ports file.
+    /// The address where it listens, for the ports file.
     pub(super) address: String,
 }
 
-/// Certificates: the files, and what was read of them last.
+/// Certificates: the files, and what was last read from them.
 #[derive(Debug)]
 struct Secure {
     files: ListenerFiles,
@@ -96,14 +94,14 @@ impl Secure {
 }
 
 impl Listener {
-    /// Binds, non-blocking; with these files it speaks TLS.
+    /// Binds a non-blocking socket. With `files` it speaks TLS.
     pub(super) fn bind(
         listen: Listen,
         files: Option<ListenerFiles>,
         access: AccessRules,
     ) -> Result<Self, Failure> {
         let secure = files.map(Secure::open).transpose()?;
-        // Whoever shows a certificate of that CA has proven himself, from wherever he comes.
+        // A peer with a certificate of that CA has proved who it is, from wherever it connects.
         let is_proven = secure.as_ref().is_some_and(|secure| secure.files.client_ca.is_some());
         let access = AccessRules { is_insecure: access.is_insecure || is_proven, ..access };
         let (socket, file) = match listen {
@@ -131,8 +129,8 @@ impl Listener {
         Ok(Self { socket, access, secure, file, address })
     }
 
-    /// Reads the certificates again, if it has some; bad files leave the old ones in use.
-    /// Connections that are there keep theirs.
+    /// Reads the certificates again, if there are any; returns whether there are. If a file is bad,
+    /// the old ones stay. Open connections keep theirs.
     pub(super) fn reload(&mut self) -> bool {
         let Some(secure) = &mut self.secure else { return false };
         match secure.files.load() {
@@ -148,7 +146,7 @@ impl Listener {
         true
     }
 
-    /// The next connection, if one waits, and who it is.
+    /// Accepts the next connection that waits, and checks who it is; `None` = none waits.
     pub(super) fn accept(&self) -> io::Result<Option<(Stream, Admission)>> {
         let accepted = match &self.socket {
             Socket::Tcp(listener) => listener.accept().and_then(|(stream, peer)| {
@@ -175,7 +173,7 @@ impl Listener {
         };
         match accepted {
             Ok(accepted) => Ok(Some(accepted)),
-            // Interrupted: whoever waits is still there in the next turn.
+            // Interrupted: the connection still waits in the next turn.
             Err(error)
                 if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) =>
             {
@@ -212,7 +210,7 @@ fn cannot(address: &str, error: &io::Error) -> Failure {
     Failure::new(Exit::Listen, format!("can't listen on {address}: {error}{cure}"))
 }
 
-/// The addresses of `HOST:PORT`, as the brokers find them.
+/// The addresses of `HOST:PORT`, resolved as brokers resolve them.
 fn look_up(address: &str) -> io::Result<Vec<SocketAddr>> {
     let wrong = |why: String| io::Error::new(ErrorKind::InvalidInput, why);
     let ParsedAddress::Tcp(HostPort { host, port }) =
@@ -249,7 +247,7 @@ fn tcp(address: &str, access: AccessRules) -> Result<Socket, Failure> {
 fn unix(path: &Path) -> Result<UnixListener, Failure> {
     let address = format!("unix:{}", path.display());
     private::socket_place(path).map_err(|error| cannot(&address, &error))?;
-    // The file is born with its rights, so that nobody else can slip in before a chmod.
+    // The file is created with its permissions, so that nobody can connect before a chmod.
     let bind = || {
         let old = umask(Mode::from_bits_truncate(0o177));
         let bound = UnixListener::bind(path);
@@ -271,7 +269,7 @@ fn unix(path: &Path) -> Result<UnixListener, Failure> {
                     format!("{} exists and is no socket; name another path", path.display()),
                 ));
             }
-            // What a dead execd left.
+            // A dead execd left this file.
             fs::remove_file(path).and_then(|()| bind()).map_err(|error| cannot(&address, &error))
         }
         bound => bound.map_err(|error| cannot(&address, &error)),

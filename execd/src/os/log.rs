@@ -1,6 +1,6 @@
-//! Notes of the engine as lines in the log: one exhaustive match. No secret is ever in a note.
-//! What a peer can cause as often as it likes has a rate, its text a length; what is left out is
-//! counted.
+//! Writes the notes of the engine to the log: one exhaustive match. No note has a secret. Lines
+//! that a peer can cause at will have a rate limit, and its texts a length limit; what is left out
+//! is counted.
 
 use crate::engine::action::Note;
 use protocol::quota::{Quota, Rate};
@@ -10,13 +10,13 @@ use std::io::{self, Write};
 use sys::signals::ReceivedSignal;
 use tracing::{debug, info, warn};
 
-/// Lines about connections.
+/// Rate of lines about connections.
 const LINES: Rate = Rate { burst: 100, per_second: 10 };
-/// Lines about starts that a broker asked for in vain. It is told of each.
+/// Rate of lines about starts that failed. The broker is told of each start in any case.
 const STARTS: Rate = Rate { burst: 200, per_second: 20 };
 /// Most bytes of a peer's text in a line.
 const TEXT_BYTES_MAX: usize = 256;
-/// The same of why a start failed, with a path in it.
+/// Most bytes of the reason of a failed start in a line; it has a path in it.
 const START_BYTES_MAX: usize = 2048;
 
 /// How many lines peers may still cause.
@@ -32,7 +32,7 @@ impl Default for LogLimiter {
     }
 }
 
-/// Whether one more line may be written, and how many were left out before it.
+/// Takes one line; returns how many were left out before it, or `None` if it is left out, too.
 fn take((quota, left_out): &mut (Quota, u64), now: Tick) -> Option<u64> {
     let has_room = quota.take(now);
     *left_out += u64::from(!has_room);
@@ -40,8 +40,8 @@ fn take((quota, left_out): &mut (Quota, u64), now: Tick) -> Option<u64> {
 }
 
 impl LogLimiter {
-    /// Whether a line about a connection may be written; before the next one it is said how many
-    /// were not.
+    /// Whether a line about a connection may be written. Before the next line that may, it logs how
+    /// many were left out.
     pub(super) fn has_room(&mut self, now: Tick) -> bool {
         let left_out = take(&mut self.lines, now);
         if let Some(left_out) = left_out.filter(|count| *count > 0) {
@@ -50,7 +50,7 @@ impl LogLimiter {
         left_out.is_some()
     }
 
-    /// The same for a line about a start that failed.
+    /// Whether a line about a failed start may be written; like [`has_room`](Self::has_room).
     fn has_room_for_start(&mut self, now: Tick) -> bool {
         let left_out = take(&mut self.starts, now);
         if let Some(left_out) = left_out.filter(|count| *count > 0) {
@@ -60,12 +60,12 @@ impl LogLimiter {
     }
 }
 
-/// A log's way out, for lines of which all can be seen.
+/// Writes log lines with hidden characters made visible.
 #[derive(Debug)]
 pub struct Clean<W> {
-    /// Where they go, each with one `write`.
+    /// The output; each line is one `write`.
     pub to: W,
-    /// The lines are JSON.
+    /// Whether the lines are JSON.
     pub is_json: bool,
 }
 
@@ -86,7 +86,8 @@ pub(super) fn note(note: &Note, now: Tick, log_limiter: &mut LogLimiter) {
         Note::BrokerUp { .. } | Note::BrokerGone { .. } => log_limiter.has_room(now),
         Note::Refused { .. } | Note::PeerError { .. } => log_limiter.has_room(now),
         Note::Failed { .. } => log_limiter.has_room_for_start(now),
-        // Of these a process has at most a few, and how many begin has a rate (--start-rate).
+        // A process causes at most a few of these, and --start-rate limits how many processes
+        // begin.
         Note::Started { .. }
         | Note::Adopted { .. }
         | Note::Stopping { .. }
@@ -146,7 +147,7 @@ pub(super) fn note(note: &Note, now: Tick, log_limiter: &mut LogLimiter) {
     }
 }
 
-/// Logs a signal that asks for nothing, once aloud.
+/// Logs a signal that asks for nothing; only the first of its kind at a visible level.
 pub(super) fn unused(received: ReceivedSignal, is_news: bool) {
     let (name, from) = (received.name(), received.sender());
     let text = "means nothing to execd and is ignored; HUP has its files read again, TERM ends it \

@@ -1,7 +1,7 @@
-//! Memory that the allocator keeps for later goes back to the system. For the broker too, which has
-//! no room of its own for such a call. Not who should do so when.
+//! Gives free memory of the allocator back to the system. The broker uses this, too, because it has
+//! no module of its own for `unsafe` calls.
 
-/// Gives back what is free in the heap, whole pages of it; some milliseconds for a large heap.
+/// Gives back the free pages of the heap. For a large heap this takes some milliseconds.
 pub fn give_back() {
     #[cfg(target_env = "gnu")]
     #[expect(unsafe_code, reason = "only the C library knows its heap")]

@@ -1,24 +1,24 @@
-//! The impure module of execd: sockets, signals, pipes, fork and wait, the state directory. nix and
-//! `unsafe` are only here (`unsafe` only in `spawn`, `launch`, `enter`, `raw`, `memory`). Decisions
-//! are the engine's.
+//! The impure module of execd: sockets, signals, pipes, fork and wait, the state directory. Only
+//! this module uses nix and `unsafe` (`unsafe` only in `spawn`, `launch`, `enter`, `raw`,
+//! `memory`). The engine takes the decisions.
 //!
 //! | file | what it is |
 //! | --- | --- |
-//! | [`run`], `begin`, `end` | the loop; what is settled before it; the end |
-//! | [`options`] | what the mains may ask for, and why it can fail |
-//! | `reload` | what SIGHUP has read again |
+//! | [`run`], `begin`, `end` | the loop, and what happens before and after it |
+//! | [`options`] | the options of an execd, and why it can't run |
+//! | `reload` | reads certificates and tokens again on SIGHUP |
 //! | `apply`, `log` | one exhaustive match each: action → effect, note → line in the log |
 //! | `listen`, `link` | the socket, one connection |
-//! | `peer`, `diag` | who may use it, what the kernel knows of whoever connects |
-//! | `spawn`, `launch` | the fork, and what the child tells on its way to the exec |
-//! | `check`, `enter` | in the child: may it run, what it is made to be |
+//! | `peer`, `diag` | which user a connection comes from |
+//! | `spawn`, `launch` | the fork, and the answer of the child before its exec |
+//! | `check`, `enter` | in the child: whether the program may run, and what the process is given |
 //! | `script`, `acl` | a script's first line, and who may write to a file, as the kernel sees it |
-//! | [`policy`] | digests of what is enforced and of which program it is |
-//! | [`user`], [`rlimits`] | whom children run as, and their resource limits |
-//! | `reap`, `orphans` | wait; what workers leave behind |
+//! | [`policy`] | digests of what is enforced and of the program file |
+//! | [`user`], [`rlimits`] | the user that children run as, and their resource limits |
+//! | `reap`, `orphans` | waiting for children; processes that workers leave behind |
 //! | `raw` | the calls that nix does not have |
-//! | `children` | which process belongs to which child, its pipes |
-//! | `state`, `private` | the state directory: finding the processes of an execd that died |
+//! | `children` | the process and the pipes of each child |
+//! | `state`, `private` | the state directory, for adopting the processes of an execd that died |
 //! | `writer` | the thread that writes it |
 //! | [`memory`] | giving free memory back to the system |
 //! | `clock` | the only clock |

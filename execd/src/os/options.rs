@@ -1,5 +1,5 @@
-//! What the mains may ask of execd, and how it says that it can't go on. Not the command line: that
-//! is `cli` of the program and of `isectd`.
+//! The options of an execd, and why it can't run. The command lines are in `cli` of isdexecd and of
+//! isectd.
 
 use super::rlimits::RLimit;
 use super::user::Account;
@@ -17,11 +17,11 @@ use tls::setup::ListenerFiles;
 pub enum Listen {
     /// `ADDR:PORT`; port 0 lets the kernel choose.
     Tcp(String),
-    /// The same, over TLS; needs [`Options::tls`].
+    /// `ADDR:PORT` with TLS; needs [`Options::tls`].
     Tls(String),
-    /// A socket file; made for this user alone. What a dead execd left there is replaced.
+    /// The path of a socket file, created for this user only. A file of a dead execd is replaced.
     Unix(PathBuf),
-    /// A TCP or Unix socket that is bound and listens already.
+    /// A TCP or Unix socket that is already bound and listening.
     Fd(OwnedFd),
 }
 
@@ -29,7 +29,7 @@ impl Listen {
     /// Reads `ADDR:PORT`, `tls://ADDR:PORT` or `unix:PATH`.
     ///
     /// # Errors
-    /// It is neither; the text says how it should look.
+    /// The text is none of these; the error says how it should look.
     pub fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: String| {
             format!(
@@ -38,7 +38,7 @@ impl Listen {
             )
         };
         match ParsedAddress::parse(text).map_err(wrong)? {
-            // Else each mistyped word would be looked up.
+            // Otherwise each mistyped word would be looked up as a name.
             ParsedAddress::Tcp(at) | ParsedAddress::Tls(at)
                 if at.port.is_none() && at.host.ip().is_none() =>
             {
@@ -51,57 +51,58 @@ impl Listen {
     }
 }
 
-/// All that [`run`](super::run::run) needs to know.
+/// Everything that [`run`](super::run::run) needs to know.
 #[derive(Debug)]
 pub struct Options {
-    /// Where brokers reach it.
+    /// The endpoint to which brokers connect.
     pub listen: Listen,
-    /// Listen to other machines, and to other users of this one, although nothing proves who they
-    /// are. Needs [`allow`](Self::allow).
+    /// Whether to serve other machines, and other users of this one, without any proof. Needs
+    /// [`allow`](Self::allow).
     pub insecure: bool,
-    /// The token file: a broker that comes over TCP, or as another user, has to prove one that has
-    /// the role host. Then execd may listen to other machines.
+    /// The token file. A broker over TCP, or of another user, must prove a token that has the role
+    /// host. With it execd may listen to other machines.
     pub tokens: Option<PathBuf>,
-    /// Certificate, key and the CAs of brokers, for [`Listen::Tls`].
+    /// Certificate, key and the CAs of brokers; needed for [`Listen::Tls`].
     pub tls: Option<ListenerFiles>,
-    /// Programs are started only below these directories, symbolic links resolved. Empty: none.
+    /// Directories below which programs may be started, symbolic links resolved; empty = none may.
     pub allow: Vec<PathBuf>,
-    /// Whom the children run as; `None`: execd's own user.
+    /// The user that children run as; `None` = execd's own user.
     pub user: Option<Account>,
-    /// Run children as root, if that is whom they would run as; else that is refused at the start.
+    /// Whether children may run as root. Without it execd refuses to start if they would.
     pub allow_root_workers: bool,
-    /// Resource limits of the children, besides those that execd itself was given.
+    /// Resource limits of the children, in addition to those that execd inherited.
     pub rlimits: Vec<RLimit>,
-    /// Rights that the children's new files do not get.
+    /// Permission bits that new files of the children don't get.
     pub umask: u32,
-    /// The execd that a broker brought along: a session of its own, ends after `exec-end`, or when
-    /// neither broker nor child was there for a while.
+    /// Whether this is the built-in execd of a broker: it has a session of its own and ends after
+    /// `exec-end`, or when there was neither broker nor child for a while.
     pub built_in: bool,
-    /// End, with all children, when the broker's link breaks (`--state none`).
+    /// Whether it ends, with all children, when the broker's link breaks (`--state none`).
     pub leave_when_broker_is_gone: bool,
-    /// A directory in which the children are written down, so that an execd started after this one
-    /// died finds and adopts them; one execd at a time may use it. `None`: they can't be found.
+    /// The directory that records the children, so that an execd started after this one died adopts
+    /// them. One execd at a time may use it. `None` = the children can't be adopted.
     pub state: Option<PathBuf>,
-    /// Written whole when it listens: `{"execd":"127.0.0.1:5502"}`.
+    /// The file that gets the address when execd listens: `{"execd":"127.0.0.1:5502"}`, written as
+    /// a whole.
     pub ports_file: Option<PathBuf>,
-    /// The same JSON object is written here as one line when it listens, then it is closed: a pipe
-    /// (the stdout) on which whoever started execd waits.
+    /// A pipe that gets the same JSON object as one line when execd listens, and is closed then;
+    /// whoever started execd waits on it.
     pub ready: Option<OwnedFd>,
     /// Working directory of the children.
     pub directory: PathBuf,
-    /// Environment variables that children get besides the short list of `spawn`: a name and its
-    /// value, or a name whose value execd's own environment has.
+    /// Environment variables for the children, besides the short list of `spawn`: a name and its
+    /// value, or a name whose value is taken from execd's own environment.
     pub env: Vec<(String, Option<String>)>,
-    /// Workers are woken without pushing aside who runs (Linux's `SCHED_BATCH`), so that the broker
-    /// gets on with its turn: a quarter more requests on a machine with few cores, see
-    /// docs/performance.md. Otherwise they have the scheduling policy of execd.
+    /// Whether workers get `SCHED_BATCH`: a woken worker does not preempt the running process, so
+    /// that the broker can finish its turn. That is a quarter more requests on a machine with few
+    /// cores, see docs/performance.md. Otherwise workers have the scheduling policy of execd.
     pub batch: bool,
-    /// The bounds.
+    /// The limits of the engine; options of the command line set some of them.
     pub limits: Limits,
 }
 
 impl Options {
-    /// A standalone execd with the defaults of `isdexecd`.
+    /// The options of a standalone execd with the defaults of `isdexecd`.
     pub fn new(listen: Listen) -> Self {
         Self {
             listen,
@@ -127,19 +128,19 @@ impl Options {
 }
 
 impl Options {
-    /// Refuses what makes no sense here or is too dangerous to be an oversight.
+    /// Refuses options that contradict each other or are too dangerous to be meant.
     ///
     /// # Errors
-    /// Says what, and the cure.
+    /// Says what is wrong, and the cure.
     pub fn sense(&self) -> Result<(), Failure> {
         super::begin::sense(self)
     }
 }
 
-/// Reads `NAME` or `NAME=VALUE`, a variable for the environment of workers.
+/// Parses `NAME` or `NAME=VALUE`, a variable for the environment of workers.
 ///
 /// # Errors
-/// It has no name, or one that execd itself sets.
+/// The name is empty, or execd sets this variable itself.
 pub fn variable(text: &str) -> Result<(String, Option<String>), String> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
@@ -153,12 +154,12 @@ pub fn variable(text: &str) -> Result<(String, Option<String>), String> {
     Ok((name.to_owned(), value))
 }
 
-/// Why execd can't go on.
+/// Why execd can't run.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
-    /// The exit status.
+    /// The exit status that says which kind of failure it was.
     pub exit: Exit,
-    /// What, which one, and the cure.
+    /// What failed, on which object, and the cure.
     pub text: String,
 }
 
@@ -167,7 +168,7 @@ impl Failure {
         Self { exit, text: text.into() }
     }
 
-    /// The kernel refused something without which there is no going on.
+    /// The kernel refused something that execd can't do without.
     pub(super) fn kernel(what: &str, error: impl fmt::Display) -> Self {
         Self::new(Exit::Kernel, format!("{what}: {error}"))
     }

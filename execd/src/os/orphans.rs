@@ -1,6 +1,6 @@
-//! What workers leave behind when they daemonise: execd takes in the orphans below it (it is a
-//! "subreaper"), finds out whose they are, and ends those whose worker has ended. Not the members
-//! of a worker's group, which `reap` ends with it.
+//! Handles processes that workers leave behind when they daemonise. execd is a "subreaper"
+//! (prctl(2)): it becomes the parent of such orphans, finds out which worker they came from, and
+//! ends those whose worker has ended. `reap` ends the members of a worker's group.
 
 use super::launch;
 use super::raw;
@@ -20,17 +20,17 @@ use std::process;
 /// Most bytes of an orphan's environment that are read.
 const ENVIRONMENT_BYTES_MAX: u64 = 256 << 10;
 
-/// Whose an orphan is, as far as can be seen.
+/// Where an orphan came from, as far as can be seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Origin {
-    /// The process that leads its session.
+    /// The id of its session, which is the process id of the session's leader.
     pub(super) session: u32,
-    /// The start of a worker that its environment names, unless it wiped it.
+    /// The start of a worker that its environment names; `None` if it cleared that.
     pub(super) run: Option<RunId>,
 }
 
-/// What tells the starts of an execd without a state directory from the starts of all others of
-/// this machine: their numbers may be the same.
+/// The instance of an execd without a state directory. It tells this execd's starts from those of
+/// all other execds of this machine, which may have the same numbers.
 pub(super) fn instance() -> String {
     format!("execd-{}", process::id())
 }
@@ -40,16 +40,16 @@ pub(super) fn value(run: RunId, instance: &str) -> String {
     format!("{run}.{instance}")
 }
 
-/// Takes in, from now on, whatever is orphaned below this process.
+/// Makes this process the parent of all orphans below it, from now on.
 pub(super) fn take_in() -> nix::Result<()> {
     nix::sys::prctl::set_child_subreaper(true)
 }
 
-/// Ends the orphans of which `is_wanted` says no; it is asked only about what execd did not start.
-/// Whether there were any.
+/// Ends the orphans that `is_wanted` does not want; it is asked only about processes that execd did
+/// not start. Returns whether there were any.
 ///
-/// All are children of this process, so their numbers can't be anyone else's before they are
-/// reaped. The children of one that is ended become orphans in turn, and its end calls this again.
+/// All of them are children of this process, so their numbers can't be reused before they are
+/// reaped. When one of them is ended, its children become orphans, and its end calls this again.
 pub(super) fn end(
     instance: &str,
     is_known: impl Fn(u32) -> bool,
@@ -62,8 +62,8 @@ pub(super) fn end(
             continue;
         }
         let Some(stat) = state::stat(pid) else { continue };
-        // Every worker has a session of its own, and what it starts can't come into this one:
-        // whoever is here was started by the script that became execd.
+        // Every worker has a session of its own, and its processes can't enter this one. A process
+        // of this session was started by the script that became execd.
         if stat.session == own {
             continue;
         }
@@ -115,19 +115,19 @@ fn children() -> Vec<u32> {
     if let Ok(text) = fs::read_to_string(format!("/proc/self/task/{me}/children")) {
         return text.split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect();
     }
-    // A kernel that was built without that list.
+    // For a kernel that was built without that list.
     let is_mine = |stat: Stat| stat.parent == me;
     processes().filter(|pid| state::stat(*pid).is_some_and(is_mine)).collect()
 }
 
-/// All processes but this one.
+/// The process ids of all processes except this one.
 fn processes() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten();
     let pids = entries.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     pids.filter(|pid| *pid != process::id())
 }
 
-/// The run that the environment of a process names, if it is one of ours.
+/// The run that the environment of a process names, if it belongs to this instance.
 fn run(pid: u32, instance: &str) -> Option<RunId> {
     let mut environment = Vec::new();
     let file = File::open(format!("/proc/{pid}/environ")).ok()?;

@@ -1,6 +1,6 @@
-//! Whose process stands at the other end of a connection, as the kernel knows it: a loopback port
-//! can be reached by every user of the machine, and starting programs as this user is for this
-//! user. Not authentication between machines: that needs tokens.
+//! Finds out from the kernel which user is at the other end of a connection. Every user of the
+//! machine can reach a loopback port, but only this user may start programs as this user. Between
+//! machines this proves nothing; that needs tokens.
 
 use super::diag;
 use nix::unistd::{Uid, User};
@@ -9,7 +9,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-/// Why the owner of a connection may not use this execd; `None` = may.
+/// Why the owner of a connection may not use this execd; `None` = it may.
 pub(super) fn other_user(uid: Option<u32>) -> Option<String> {
     let me = Uid::effective();
     match uid.map(Uid::from_raw) {
@@ -33,18 +33,18 @@ fn name(uid: Uid) -> String {
     known.map_or_else(|| uid.to_string(), |user| format!("{} ({uid})", user.name))
 }
 
-/// The user that owns the other end of a TCP connection on this machine.
+/// The user that owns the other end of a TCP connection on this machine; `None` = not known.
 pub fn tcp_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
-    // A socket of both families shows IPv4 as mapped; the kernel finds either by the plain one.
+    // A dual-stack socket shows IPv4 addresses as mapped; the kernel finds either by the IPv4 form.
     let (local, peer) = (canonical(local), canonical(peer));
-    // Where a sandbox does not let this process ask, the same table stands in a file, whole.
+    // A sandbox may forbid the question; the same table can be read as a file.
     diag::owner(peer, local).unwrap_or_else(|_| listed_owner(local, peer))
 }
 
 fn listed_owner(local: SocketAddr, peer: SocketAddr) -> Option<u32> {
     let listed = |table: &str, peer, local| find(&fs::read_to_string(table).ok()?, peer, local);
     match (peer.ip(), local.ip()) {
-        // Whose socket is one for IPv6 stands in the other table, as ::ffff:127.0.0.1.
+        // An IPv6 socket is in the other table, as ::ffff:127.0.0.1.
         (IpAddr::V4(_), IpAddr::V4(_)) => listed("/proc/net/tcp", peer, local)
             .or_else(|| listed("/proc/net/tcp6", mapped(peer), mapped(local))),
         (IpAddr::V4(_) | IpAddr::V6(_), IpAddr::V4(_) | IpAddr::V6(_)) => {
@@ -60,8 +60,8 @@ fn mapped(address: SocketAddr) -> SocketAddr {
     }
 }
 
-/// Looks up the row of the other end: there, our address is the remote one. Only an established
-/// connection counts: a socket that its owner has closed is shown as root's.
+/// Finds the row of the other end, where our address is the remote one. Only established
+/// connections count: a socket that its owner has closed is shown as root's.
 fn find(table: &str, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
     let (near, far) = (hex(peer), hex(local));
     table.lines().find_map(|row| {
@@ -71,7 +71,7 @@ fn find(table: &str, peer: SocketAddr, local: SocketAddr) -> Option<u32> {
     })
 }
 
-/// An address as the tables write it: words of four bytes in the order of the machine.
+/// An address in the form of these tables: words of four bytes in the machine's byte order.
 fn hex(address: SocketAddr) -> String {
     let bytes = match address.ip() {
         IpAddr::V4(ip) => ip.octets().to_vec(),
@@ -110,7 +110,7 @@ mod tests {
         let own = Some(Uid::effective().as_raw());
         let Ok(both) = TcpListener::bind("[::]:0") else { return };
         let port = both.local_addr().unwrap().port();
-        // The client's socket is one for IPv4, or one for IPv6 to an address of IPv4.
+        // The client's socket is IPv4, or IPv6 with an IPv4-mapped address.
         for near in ["127.0.0.1", "::ffff:127.0.0.1"] {
             let near: IpAddr = near.parse().unwrap();
             let Ok(near) = TcpStream::connect((near, port)) else { continue };

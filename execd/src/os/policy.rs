@@ -1,7 +1,7 @@
-//! What an execd enforces on the processes that it starts, and which program it is, as digests: a
-//! broker that comes back compares what is in force with what it would start. All counts that a
-//! process could notice: what the options mean on this machine, the bounds, and what execd itself
-//! was given and hands down. Not the enforcing: `spawn` and `enter`.
+//! Digests of what an execd enforces on its processes and of its program file. A broker that comes
+//! back compares them with what it would start itself. Everything counts that a process could
+//! notice: the meaning of the options on this machine, the limits, and what execd inherited and
+//! hands down. `spawn` and `enter` do the enforcing.
 
 use super::options::{Failure, Options};
 use super::spawn::Recipe;
@@ -14,8 +14,8 @@ use std::os::unix::fs::MetadataExt;
 /// Bytes of the hash that a digest shows, as hexadecimal digits.
 const DIGEST_BYTES: usize = 16;
 
-/// What this process hands down to others and can't be told by an option: rights, confinement,
-/// processors. Lines of `/proc/self/status`.
+/// What this process hands down and no option sets: rights, confinement, processors. Lines of
+/// `/proc/self/status` (proc_pid_status(5)).
 const INHERITED: &[&str] = &[
     "Uid:",
     "Gid:",
@@ -31,7 +31,7 @@ const INHERITED: &[&str] = &[
     "Mems_allowed_list:",
 ];
 
-/// Limits that are handed down where no option says otherwise; the recipe has that of descriptors.
+/// Limits that are handed down unless an option sets them; the recipe has the limit of descriptors.
 const LIMITS: &[Resource] = &[
     Resource::RLIMIT_AS,
     Resource::RLIMIT_CORE,
@@ -49,36 +49,37 @@ const LIMITS: &[Resource] = &[
     Resource::RLIMIT_STACK,
 ];
 
-/// Files of `/proc/self` that say where this process is confined.
+/// Files of `/proc/self` that say how this process is confined.
 const FILES: &[&str] = &["cgroup", "oom_score_adj", "attr/current"];
 
-/// Links of `/proc/self` that do.
+/// Links of `/proc/self` that say how this process is confined.
 const LINKS: &[&str] =
     &["root", "ns/mnt", "ns/net", "ns/pid", "ns/ipc", "ns/uts", "ns/user", "ns/cgroup", "ns/time"];
 
-/// Fields of `/proc/self/stat` behind the program's name: nice, real-time priority, scheduling.
+/// Fields of `/proc/self/stat` after the program's name: nice value, real-time priority, scheduling
+/// policy.
 const STAT: &[usize] = &[16, 37, 38];
 
-/// Who an execd is.
+/// The digests that identify an execd.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
-    /// Digest of what it enforces.
+    /// Digest of what it enforces on its processes.
     pub policy: String,
-    /// Digest of which program file it runs.
+    /// Digest of the program file that it runs.
     pub binary: String,
 }
 
-/// Who an execd of these options would be if this process started one; its children get this limit
-/// of descriptors.
+/// The identity that an execd with these options would have if this process started it and its
+/// children got this limit (soft, hard) of descriptors.
 ///
 /// # Errors
-/// The options make no sense on this machine.
+/// The options are not valid on this machine.
 pub fn expected(options: &Options, descriptors: (u64, u64)) -> Result<Identity, Failure> {
     options.sense()?;
     Ok(of(options, &Recipe::settle(options, descriptors)?))
 }
 
-/// Who this execd is.
+/// The identity of this execd.
 pub(super) fn of(options: &Options, recipe: &Recipe) -> Identity {
     let mut facts = recipe.facts();
     facts.push(format!("bounds {:?}", options.limits));
@@ -102,7 +103,8 @@ fn inherited() -> Vec<String> {
     facts
 }
 
-/// Which file this program is: not by its name, under which another one may lie by now.
+/// Identifies the program file of this process, not its name, which may belong to another file by
+/// now.
 fn binary() -> String {
     fs::metadata("/proc/self/exe").map_or_else(
         |error| error.to_string(),
@@ -116,7 +118,7 @@ fn binary() -> String {
 fn digest(text: &str) -> String {
     let mut out = String::new();
     for byte in &Sha256::digest(text.as_bytes())[..DIGEST_BYTES] {
-        // Writing to a String does not fail.
+        // Writing to a String can't fail.
         let _ = write!(out, "{byte:02x}");
     }
     out

@@ -1,5 +1,5 @@
-//! Files and directories that belong to execd's user alone, and that nobody else could have put
-//! there: what is read from them is trusted. Not what is in them.
+//! Files and directories that belong to execd's user only and that nobody else could have put
+//! there. execd trusts what it reads from them.
 
 use nix::libc;
 use nix::unistd::geteuid;
@@ -12,10 +12,10 @@ fn wrong(text: impl Into<String>) -> Error {
     Error::other(text.into())
 }
 
-/// Makes a directory that only its owner may enter, or takes one that is this user's already.
+/// Creates a directory that only its owner may enter, or accepts one that is this user's already.
 ///
 /// # Errors
-/// It can't be made, or is somebody else's.
+/// It can't be created, or it belongs to somebody else.
 pub fn directory(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)?;
     let meta = fs::metadata(path)?;
@@ -31,20 +31,20 @@ pub fn directory(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a file to append to, made if need be; no symbolic link is followed.
+/// Opens a file for appending; creates it if it is missing. Does not follow a symbolic link.
 ///
 /// # Errors
-/// It can't be opened, or is not an ordinary file of this user's that others can't write to.
+/// It can't be opened, or is not a regular file of this user that others can't write to.
 pub fn open(path: &Path) -> io::Result<File> {
     let file = options().create(true).open(path)?;
     check(&file)?;
     Ok(file)
 }
 
-/// Makes a file anew, in the place of whatever has that name.
+/// Creates a new file in place of whatever has that name.
 ///
 /// # Errors
-/// It can't be made.
+/// It can't be created.
 pub fn create(path: &Path) -> io::Result<File> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
@@ -53,10 +53,10 @@ pub fn create(path: &Path) -> io::Result<File> {
     options().create_new(true).open(path)
 }
 
-/// Reads a file as a whole; `None` if there is none.
+/// Reads a file as a whole; `None` = there is no such file.
 ///
 /// # Errors
-/// It can't be read, or is not an ordinary file of this user's that others can't write to.
+/// It can't be read, or is not a regular file of this user that others can't write to.
 pub fn read(path: &Path) -> io::Result<Option<String>> {
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
     let mut file = match File::options().read(true).custom_flags(flags).open(path) {
@@ -69,14 +69,14 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
     Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
-/// Whether a socket may be made at this path: nobody else can rename or replace it there, and what
-/// a dead process left there was this user's.
+/// Checks that a socket may be created at this path: nobody else can rename or replace it there,
+/// and a socket that a dead process left there belongs to this user.
 ///
 /// # Errors
-/// Says who else could, and the cure.
+/// Says who else could replace it, and the cure.
 pub fn socket_place(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
-    // As it really is: whoever can rename any directory above it can put another one there.
+    // With links resolved: whoever can rename any directory above it can put another one there.
     let directory = fs::canonicalize(directory.unwrap_or_else(|| Path::new(".")))?;
     for above in directory.ancestors() {
         let mode = fs::metadata(above)?.mode() & 0o7777;
@@ -106,7 +106,7 @@ pub fn socket_place(path: &Path) -> io::Result<()> {
     }
 }
 
-/// Where a container has users of its own, all others look like this one.
+/// In a container with a user namespace, all users that are not mapped look like this one.
 fn is_unmapped(uid: u32) -> bool {
     let overflow = fs::read_to_string("/proc/sys/kernel/overflowuid").unwrap_or_default();
     let is_own = fs::read_to_string("/proc/self/uid_map")
@@ -158,7 +158,7 @@ mod tests {
         }
         assert_eq!(read(&at("real")).unwrap().unwrap(), "text");
         assert!(read(&at("none")).unwrap().is_none());
-        // A name that leads elsewhere is replaced, not followed.
+        // A symbolic link is replaced, not followed.
         let _ = create(&at("link")).unwrap();
         assert_eq!(fs::read_to_string(at("real")).unwrap(), "text");
         assert!(fs::symlink_metadata(at("link")).unwrap().is_file());
@@ -180,7 +180,7 @@ mod tests {
             mode(open);
             assert_eq!(socket_place(&path).is_ok(), is_right, "{open:o}");
         }
-        // Nor below a directory whose name others can give to another one.
+        // Nor below a directory that others can rename.
         let inner = home.path().join("inner");
         fs::create_dir(&inner).unwrap();
         fs::set_permissions(&inner, PermissionsExt::from_mode(0o700)).unwrap();

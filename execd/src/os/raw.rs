@@ -1,5 +1,6 @@
-//! The few calls that nix does not have, each wrapped once: waiting for the dead, signals by
-//! number, process descriptors, extended attributes. Not fork and exec: `spawn` and `enter`.
+//! The few system calls that nix does not have, each wrapped once: waiting for ended children,
+//! signals by number, process descriptors, extended attributes. `spawn` and `enter` have fork and
+//! exec.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
@@ -13,15 +14,15 @@ use std::ptr;
 /// A process that was reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reaped {
-    /// How it ended.
+    /// Exit status or signal.
     pub(super) ending: Ending,
-    /// Processor time in milliseconds, user and system, with what it waited for itself.
+    /// Processor time in milliseconds, user and system, with that of the children it waited for.
     pub(super) cpu_ms: u64,
-    /// Largest resident size.
+    /// Largest resident size in KiB.
     pub(super) rss_kib_max: u64,
 }
 
-/// A child of execd that has ended and is not reaped yet: its process id can't be anyone else's.
+/// The process id of a child that has ended and is not reaped yet, so nobody else can have that id.
 pub(super) fn next_dead() -> Option<i32> {
     #[expect(unsafe_code, reason = "nix's waitid fails on the real-time signals")]
     // SAFETY: siginfo_t is plain data that the kernel fills in; zero is a valid value of it, and
@@ -116,8 +117,8 @@ pub(super) fn put_at(fd: &OwnedFd, at: i32, closes_at_exec: bool) -> nix::Result
     Errno::result(result).map(|_| ())
 }
 
-/// Closes all descriptors from this number on. A kernel before 5.9 can't: there they close at the
-/// exec, for which all of execd's are marked.
+/// Closes all descriptors from this number on. A kernel before 5.9 can't; there they close at the
+/// exec, because all descriptors of execd have that flag.
 pub(super) fn close_from(first: i32) {
     #[expect(unsafe_code, reason = "nix has no close_range")]
     // SAFETY: close_range takes numbers. Only a forked child calls this: what owns a descriptor
@@ -127,7 +128,7 @@ pub(super) fn close_from(first: i32) {
     }
 }
 
-/// Ends this process at once: no destructor, nothing that is done at an exit.
+/// Ends this process at once: no destructors and no exit handlers run.
 pub(super) fn exit_now(status: i32) -> ! {
     #[expect(unsafe_code, reason = "nix has no _exit")]
     // SAFETY: _exit takes a number and never returns.
@@ -136,7 +137,8 @@ pub(super) fn exit_now(status: i32) -> ! {
     }
 }
 
-/// Undoes an inherited "ignore" of SIGCHLD, with which the kernel would reap the children itself.
+/// Restores the default action of SIGCHLD. If execd inherited "ignore", the kernel would reap the
+/// children itself.
 pub(super) fn default_sigchld() {
     #[expect(unsafe_code, reason = "nix's signal() is unsafe as well")]
     // SAFETY: the default disposition runs no code of ours.
@@ -145,7 +147,7 @@ pub(super) fn default_sigchld() {
     }
 }
 
-/// The bytes of a file's access list, if it has one; an empty one that can't be had whole.
+/// The bytes of a file's access list; empty if it has none, or if it can't be read as a whole.
 pub(super) fn access_list(path: &CStr) -> Vec<u8> {
     let name = c"system.posix_acl_access".as_ptr();
     let read = |into: &mut [u8]| {
@@ -168,7 +170,7 @@ pub(super) fn access_list(path: &CStr) -> Vec<u8> {
     bytes
 }
 
-/// Whether a file carries capabilities, which a program would get beyond those of its user.
+/// Whether a file has capabilities, which give a program more rights than its user has.
 pub(super) fn has_capabilities(path: &CStr) -> bool {
     #[expect(unsafe_code, reason = "nix has no getxattr")]
     // SAFETY: both names are NUL-terminated; a size of 0 asks for the length alone, so nothing is
@@ -176,6 +178,6 @@ pub(super) fn has_capabilities(path: &CStr) -> bool {
     let size = unsafe {
         libc::getxattr(path.as_ptr(), c"security.capability".as_ptr(), ptr::null_mut(), 0)
     };
-    // No such attribute, or a file system that knows none.
+    // The file has no such attribute, or the file system has no attributes.
     size >= 0
 }

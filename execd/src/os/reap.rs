@@ -1,4 +1,4 @@
-//! The dead: which children have ended, and how. Not what is reported of it: the engine decides.
+//! Reaps children that have ended, and how they ended. The engine decides what is reported.
 
 use super::raw::{self, Reaped};
 use super::state;

@@ -1,12 +1,12 @@
-//! What SIGHUP has read again: the certificates and the token file. Bad files change nothing. Not
-//! what is read at each connection anyway: `authenticator` does that.
+//! What SIGHUP reads again: the certificates and the token file. A bad file changes nothing.
+//! `authenticator` reads the token file at each connection, too.
 
 use super::run::ExecLoop;
 use crate::engine::input::Input;
 use tracing::{error, info};
 
 impl ExecLoop {
-    /// Reads again whichever of them there are, and says what came of it.
+    /// Reads again whichever of them there are, and logs the result.
     pub(super) fn reload(&mut self) {
         let has_certificates = self.listener.as_mut().is_some_and(|listener| listener.reload());
         match self.authenticator.as_mut().map(|authenticator| authenticator.reload()) {

@@ -1,5 +1,4 @@
-//! `--limit NAME=SOFT[:HARD]` → the resource limits of the workers. Not where they are set:
-//! `enter`.
+//! Parses `--limit NAME=SOFT[:HARD]` to the resource limits of the workers. `enter` sets them.
 
 use super::enter::Limit;
 use super::user;
@@ -7,7 +6,7 @@ use nix::libc::{self, rlim_t};
 use nix::sys::resource::{Resource, getrlimit};
 use std::fs;
 
-/// The limits that may be named, as `prlimit` and `limits.conf` call them.
+/// The limits that may be named, by the names that `prlimit` and `limits.conf` use.
 const NAMES: &[(&str, Resource)] = &[
     ("as", Resource::RLIMIT_AS),
     ("core", Resource::RLIMIT_CORE),
@@ -20,16 +19,16 @@ const NAMES: &[(&str, Resource)] = &[
     ("stack", Resource::RLIMIT_STACK),
 ];
 
-/// One limit as the command line gives it.
+/// One limit of the command line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RLimit(pub(super) Limit);
 
 impl RLimit {
-    /// Reads `NAME=SOFT[:HARD]`; each a number with K, M or G behind it, or `unlimited`.
+    /// Parses `NAME=SOFT[:HARD]`; each value is a number, with K, M or G behind it, or `unlimited`.
     ///
     /// # Errors
-    /// The name or a number is none, the soft limit is above the hard one, or the hard one above
-    /// what this process may give.
+    /// The name or a number is not valid, the soft limit is above the hard one, or the hard one is
+    /// above what this process may set.
     pub fn parse(text: &str) -> Result<Self, String> {
         let shown = text.escape_debug();
         let form = || format!("'{shown}' is not NAME=SOFT[:HARD], as in nofile=1024 or core=0:0");
@@ -47,7 +46,7 @@ impl RLimit {
         if soft > hard {
             return Err(format!("'{shown}': the soft limit is above the hard one"));
         }
-        // Above that the kernel refuses everybody.
+        // The kernel refuses everybody a limit above this number.
         let most = fs::read_to_string("/proc/sys/fs/nr_open").ok();
         let most = most.and_then(|text| text.trim().parse::<rlim_t>().ok());
         if *resource == Resource::RLIMIT_NOFILE
@@ -59,7 +58,7 @@ impl RLimit {
             ));
         }
         let own = getrlimit(*resource).map_or(libc::RLIM_INFINITY, |(_, hard)| hard);
-        // Not root as such: in a container root may lack that right.
+        // Root in a container may lack this capability, so the user id says nothing.
         if hard > own && !user::has_capability(user::CAP_SYS_RESOURCE) {
             return Err(format!(
                 "'{shown}': execd's own hard limit is {own}, and only root (with CAP_SYS_RESOURCE) \
@@ -70,13 +69,13 @@ impl RLimit {
     }
 }
 
-/// The hard limit where one number is named. At that of processor time the kernel kills with
-/// SIGKILL, which tells nobody why, and without asking the soft one first; a second above it,
-/// SIGXCPU comes before.
+/// The hard limit where only one number is given. At the hard limit of processor time the kernel
+/// kills with SIGKILL, which tells nobody why, and does not send SIGXCPU of the soft limit first.
+/// With one second more, SIGXCPU comes before.
 fn room(resource: Resource, soft: rlim_t) -> rlim_t {
     let own = getrlimit(resource).map_or(libc::RLIM_INFINITY, |(_, hard)| hard);
     match resource {
-        // The kernel takes 0 for 1.
+        // The kernel treats 0 as 1.
         Resource::RLIMIT_CPU if soft < own => soft.max(1).saturating_add(1).min(own),
         _ => soft,
     }
@@ -94,7 +93,7 @@ fn number(text: &str) -> Option<rlim_t> {
     };
     let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
     let value = digits.parse::<rlim_t>().ok().filter(|_| is_number)?.checked_mul(factor)?;
-    // The largest number is the kernel's word for no limit, which is spelled out here.
+    // The kernel uses the largest number for "no limit", which has its own word here.
     (value != libc::RLIM_INFINITY).then_some(value)
 }
 

@@ -1,5 +1,5 @@
-//! Start-up and the loop. One thread: wait, read the clock once, feed the engine, do what it
-//! says, write. Not a decision: the engine takes them.
+//! Start-up and the loop. One thread waits, reads the clock once, feeds the engine, carries out its
+//! actions, and writes. The engine takes all decisions.
 
 use super::authenticator::Authenticator;
 use super::begin::{announce, fit, sense, take_signals};
@@ -30,68 +30,68 @@ use std::sync::Arc;
 use sys::signals::{Inbox, Meaning};
 use tracing::{info, warn};
 
-/// Most frames taken from one connection in a turn: a fork takes a part of a millisecond.
+/// Most frames taken from one connection in a turn; a fork takes a fraction of a millisecond.
 const FRAMES_A_TURN: usize = 32;
 
-/// The same from one on which no broker was welcomed.
+/// Most frames taken in a turn from a connection on which no broker was welcomed.
 const PRE_LOGIN_FRAMES: usize = 4;
 
-/// After so long no further connection without a broker is looked at in a turn; one step of a TLS
-/// handshake may itself take longer.
+/// Time of a turn after which no further connection without a broker is read; a single step of a
+/// TLS handshake may take longer.
 const PRE_LOGIN_TIME: Micros = Micros::from_millis(2);
 
 /// Most connections accepted in a turn.
 const ACCEPTS_A_TURN: usize = 16;
 
-/// Most connections that are on their way out, besides those the engine knows.
+/// Most closing connections that are kept, besides those that the engine knows.
 pub(super) const LINGERING_MAX: usize = 64;
 
-/// After a failed accept (no descriptors left), the next one is tried so much later.
+/// Milliseconds after a failed accept (no descriptors left) before the next try.
 const ACCEPT_PAUSE_MS: u64 = 100;
 
-/// So long a turn waits for starts and for the state directory, all together.
+/// Longest time that a turn waits for starts and for the state directory, in all.
 const PATIENCE: Micros = Micros::from_millis(10);
 
-/// The loop of an execd: its engine, and everything that an action may touch.
+/// The loop of an execd: its engine, and everything that an action may use.
 #[derive(Debug)]
 pub(super) struct ExecLoop {
     pub(super) clock: Clock,
     engine: Engine,
     pub(super) signals: Inbox,
-    /// The time of the processor is used up, and that was taken for a request to end.
+    /// Whether the processor time is used up, and that was taken as a request to end.
     is_spent: bool,
     pub(super) listener: Option<Listener>,
-    /// The tokens of brokers, if they have to prove one.
+    /// The authenticator, if brokers must prove a token.
     pub(super) authenticator: Option<Authenticator>,
-    /// Proofs that wait to be checked.
+    /// Proofs that wait to be checked, by the tick of their check.
     pub(super) proofs: BTreeMap<(Tick, LinkId), Proof>,
-    /// Lines of the log that peers may still cause.
+    /// Limits the log lines that peers cause.
     pub(super) log_limiter: LogLimiter,
     accept_again: Option<Tick>,
     links_ever: u64,
     lingering_max: usize,
     pub(super) links: BTreeMap<LinkId, Link>,
-    /// Links with bytes to be written.
+    /// Links with bytes to write.
     pub(super) dirty: BTreeSet<LinkId>,
-    /// Links from which more was read than was taken.
+    /// Links with bytes that were read and not taken yet.
     unread: BTreeSet<LinkId>,
     pub(super) inputs: VecDeque<Input>,
     pub(super) children: Children,
     pub(super) recipe: Recipe,
-    /// How long this turn may still wait for what is nearly always there at once.
+    /// How long this turn may still wait for starts and for the state directory.
     pub(super) patience: Micros,
     pub(super) state: Option<State>,
     pub(super) is_state_stale: bool,
-    /// Processes of an earlier execd, by id, until the engine takes them.
+    /// Processes of an earlier execd by process id, until the engine adopts them.
     pub(super) recorded: BTreeMap<u32, Entry>,
     pub(super) is_exiting: bool,
-    /// The processes are left for the next execd of the state directory.
+    /// Whether the processes stay for the next execd of the state directory.
     pub(super) keeps_children: bool,
-    /// Digest of what is enforced on the processes that are started.
+    /// Digest of what is enforced on processes that are started.
     pub(super) policy: Arc<str>,
 }
 
-/// What a descriptor in the poll set is.
+/// The source of an event in the poll set.
 #[derive(Clone, Copy, Debug)]
 enum Token {
     Signals,
@@ -100,16 +100,16 @@ enum Token {
     Child(crate::engine::child::ChildId, Source),
 }
 
-/// Runs an execd until it is asked to end. To be called once, on the main thread; other threads
-/// that are there must have all signals blocked: the loop takes them.
+/// Runs an execd until it is asked to end. Call it once, on the main thread. Other threads must
+/// have all signals blocked, because the loop receives them.
 ///
 /// # Errors
-/// It can't listen, the state directory can't be used, … – with the exit status that says which.
+/// execd can't listen, can't use the state directory, …; `exit` says which.
 pub fn run(options: Options) -> Result<(), Failure> {
     raw::occupy_below(launch::NUMBERS);
     if options.built_in {
-        // Ctrl-C goes to the broker alone, which then ends this one in order. A refusal means that
-        // we lead a group already, which is as good.
+        // Ctrl-C then reaches only the broker, which ends this execd in order. The call fails if
+        // this process leads a group already, which has the same effect.
         let _ = nix::unistd::setsid();
     }
     let (mut exec_loop, address) = ExecLoop::new(options)?;
@@ -251,11 +251,11 @@ impl ExecLoop {
         Ok(())
     }
 
-    /// Reads connections without a broker. Those that were read before go first: most of a
-    /// handshake's work is done then. Of the new ones those of the peer group with the fewest go
-    /// before others, and the last of a group first, because the crowd before it may have given up,
-    /// and a broker says what it wants at once. What finds no time in this turn is reported again
-    /// in the next one.
+    /// Reads connections without a broker. Those that were read before come first, because most of
+    /// the work of their handshakes is done. Among new ones, those of the peer group with the
+    /// fewest come first, and within a group the newest: the crowd before it may have given up, and
+    /// a broker sends its hello at once. Connections that are not reached in this turn are reported
+    /// again in the next.
     fn serve_pre_login(&mut self, now: Tick, pre_login: Vec<LinkId>) {
         let begun = self.clock.read();
         for link in link::in_turn(&self.links, pre_login) {
@@ -267,7 +267,7 @@ impl ExecLoop {
         }
     }
 
-    /// Feeds the engine until nothing is left to feed.
+    /// Feeds the engine until no input is left.
     fn step(&mut self, now: Tick) {
         let mut actions = Vec::new();
         while let Some(input) = self.inputs.pop_front() {
@@ -278,7 +278,7 @@ impl ExecLoop {
         }
     }
 
-    /// Waits for something to happen; says what.
+    /// Waits for something to happen, and returns what happened.
     fn wait(&self) -> Result<Vec<Token>, Failure> {
         let mut tokens = vec![Token::Signals];
         let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
@@ -359,7 +359,7 @@ impl ExecLoop {
     fn read(&mut self, now: Tick, id: LinkId) {
         self.unread.remove(&id);
         let Some(link) = self.links.get_mut(&id) else { return };
-        // What came before a close is taken before it.
+        // Bytes that came before a close are taken before it.
         let end = if link.wants_bytes() { link.read().err() } else { None };
         let most = if link.is_in { FRAMES_A_TURN } else { PRE_LOGIN_FRAMES };
         for _ in 0..most {
@@ -388,7 +388,8 @@ impl ExecLoop {
             }
             self.step(now);
         }
-        // The rest, and the end if there was one (a further read finds it again), in the next turn.
+        // The rest is for the next turn, also the end if there was one (a further read finds it
+        // again).
         self.unread.insert(id);
     }
 
@@ -399,7 +400,8 @@ impl ExecLoop {
                 Ok(Some(accepted)) => accepted,
                 Ok(None) => return,
                 Err(error) => {
-                    // Out of descriptors, or the other side gave up: neither may end this loop.
+                    // No descriptors are left, or the other side gave up; neither may end this
+                    // loop.
                     if self.log_limiter.has_room(now) {
                         warn!(%error, "connection not accepted");
                     }
@@ -408,7 +410,7 @@ impl ExecLoop {
                 }
             };
             if self.links.len() >= self.lingering_max {
-                // Whoever has been on its way out longest has had its time to hear why.
+                // The connection that has been closing longest has had time to read why.
                 let lingering = self.links.iter().find(|(_, link)| link.linger_until.is_some());
                 let Some(id) = lingering.map(|(id, _)| *id) else { continue };
                 self.links.remove(&id);
@@ -423,7 +425,7 @@ impl ExecLoop {
         }
     }
 
-    /// Writes what is queued; lets go of what lingered long enough.
+    /// Writes what is queued, and drops connections whose closing took long enough.
     fn flush(&mut self, now: Tick) {
         self.write_queued();
         self.links.retain(|_, link| link.linger_until.is_none_or(|until| until > now));

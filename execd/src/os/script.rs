@@ -1,6 +1,6 @@
-//! The first line of a script, read as the kernel reads it (fs/binfmt_script.c): so many bytes of
-//! the file, no more, and its rules for blanks, ends and what is cut off. Not whether the
-//! interpreter may be started: `check` decides that.
+//! Reads the first line of a script exactly as the kernel does (fs/binfmt_script.c): the same
+//! number of bytes, and the same rules for blanks, line ends and truncation. `check` decides
+//! whether the interpreter may be started.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -8,24 +8,24 @@ use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// What the kernel reads of a file before it knows what it is (`BINPRM_BUF_SIZE`).
+/// Bytes that the kernel reads of a file before it knows the format (`BINPRM_BUF_SIZE`).
 const HEAD_BYTES: usize = 256;
 
-/// So many scripts may stand one behind the other, each the interpreter of the one before.
+/// Most scripts in a chain, each the interpreter of the one before.
 pub(super) const SCRIPTS_MAX: usize = 5;
 
-/// What a file begins with.
+/// What the beginning of a file is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Head {
-    /// Something else than `#!`.
+    /// Not `#!`.
     Other,
-    /// A line that names an interpreter.
+    /// A line that names this interpreter.
     Script(PathBuf),
-    /// A line that the kernel does not take; why.
+    /// A line that the kernel refuses, and why.
     Wrong(&'static str),
 }
 
-/// What a file begins with; [`Head::Other`] if it may not be read (then its interpreter could not
+/// The beginning of a file; [`Head::Other`] if it can't be read (then its interpreter could not
 /// read it either).
 pub(super) fn head(path: impl AsRef<Path>) -> Head {
     let mut bytes = Vec::new();
@@ -41,7 +41,7 @@ fn is_blank(byte: u8) -> bool {
 }
 
 fn parse(bytes: &[u8]) -> Head {
-    // As in the kernel, zeros follow a short file; what stands behind the last byte ends a name.
+    // As in the kernel, a short file is followed by zeros, and any of them ends a name.
     let mut head = [0; HEAD_BYTES];
     let size = bytes.len().min(HEAD_BYTES);
     head[..size].copy_from_slice(&bytes[..size]);
@@ -50,7 +50,7 @@ fn parse(bytes: &[u8]) -> Head {
     let start = line.iter().position(|byte| !is_blank(*byte));
     let (line, is_whole) = match end {
         Some(end) if line[end] == b'\n' => (&line[..end], true),
-        // A zero ends a name like a blank, and is no end of the line.
+        // A zero ends a name like a blank; it does not end the line.
         Some(_) | None => (line, false),
     };
     let Some(start) = start.filter(|start| *start < line.len()) else {
@@ -105,7 +105,7 @@ mod tests {
     fn only_256_bytes_count() {
         let line = |name: usize, rest: &str| format!("#!/{}{rest}", "p".repeat(name - 1));
         let whole = |name: usize| script(&format!("/{}", "p".repeat(name - 1)));
-        // The end of the line, or a blank behind the name, must be among the 256.
+        // The end of the line, or a blank after the name, must be among the 256 bytes.
         assert_eq!(parse(line(253, "\n").as_bytes()), whole(253));
         assert_eq!(parse(line(253, " x\n").as_bytes()), whole(253));
         assert!(matches!(parse(line(254, "\n").as_bytes()), Head::Wrong(_)));

@@ -1,6 +1,5 @@
-//! Starting a program: its environment, its streams, the fork. A clean environment, three streams
-//! and nothing else. Not whether it may run (`check`), not what the forked child does (`launch`,
-//! `enter`).
+//! Starts a program: a clean environment, three streams and nothing else, then the fork. `check`
+//! decides whether the program may run; `launch` and `enter` have what the forked child does.
 
 use super::check::{self, Policy, Refusal, explain};
 use super::enter::Shape;
@@ -26,7 +25,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
-/// What children get of execd's own environment; whatever else is there stays with execd.
+/// Variables that children get from execd's own environment; all others stay with execd.
 const KEPT: &[&str] = &[
     "PATH",
     "HOME",
@@ -39,13 +38,13 @@ const KEPT: &[&str] = &[
     "LC_CTYPE",
     "TZ",
     "TMPDIR",
-    // The files with which a worker checks a tls:// address: paths, no secrets.
+    // Files with which a worker checks a tls:// address; these are paths, not secrets.
     CA_VARIABLE,
     CERT_VARIABLE,
     KEY_VARIABLE,
 ];
 
-/// What a child gets for `PATH` if execd has none.
+/// The `PATH` of children if execd has none.
 const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// What is the same for all children.
@@ -63,22 +62,22 @@ pub(super) struct Recipe {
     outlives: bool,
 }
 
-/// A process that was just forked and is to become the program.
+/// A forked process that will become the program.
 #[derive(Debug)]
 pub(super) struct Spawned {
-    /// Its process id, and that of its session and group.
+    /// The id of the process, of its session and of its group.
     pub(super) pid: u32,
-    /// What it writes to stdout.
+    /// execd's end of the pipe for stdout.
     pub(super) stdout: OwnedFd,
-    /// What it writes to stderr.
+    /// execd's end of the pipe for stderr.
     pub(super) stderr: OwnedFd,
-    /// Tells when its program runs, or why it does not.
+    /// Reports when the program runs, or why it does not.
     pub(super) launch: Launch,
 }
 
 impl Recipe {
-    /// Settles what the options mean on this machine, and raises execd's own descriptor limit as
-    /// far as it goes; children get the old one.
+    /// Finds out what the options mean on this machine, and raises execd's own limit of descriptors
+    /// as far as possible; children get the old limit.
     pub(super) fn new(options: &Options) -> Result<Self, Failure> {
         let failed = |errno: Errno| Failure::kernel("descriptor limit", errno);
         let own = getrlimit(Resource::RLIMIT_NOFILE).map_err(failed)?;
@@ -87,7 +86,7 @@ impl Recipe {
         Self::settle(options, own)
     }
 
-    /// Settles what the options mean on this machine; children get this limit of descriptors.
+    /// Finds out what the options mean on this machine; children get this limit of descriptors.
     pub(super) fn settle(options: &Options, own: (u64, u64)) -> Result<Self, Failure> {
         let mut limits = vec![(Resource::RLIMIT_NOFILE, own.0, own.1)];
         for limit in &options.rlimits {
@@ -121,7 +120,7 @@ impl Recipe {
         })
     }
 
-    /// All that it makes of each process, line by line, always in the same order.
+    /// Everything that it sets for each process, one fact a line, always in the same order.
     pub(super) fn facts(&self) -> Vec<String> {
         let Self { policy, shape, environment, files_max: _, instance: _, sign: _, outlives } =
             self;
@@ -148,14 +147,14 @@ impl Recipe {
         facts
     }
 
-    /// Descriptors that execd may have.
+    /// Most descriptors that execd may have open.
     pub(super) const fn files_max(&self) -> u64 {
         self.files_max
     }
 
-    /// Forks the process of a request. Whether its program may run is checked there, and everything
-    /// else that touches the program's file: a file system that does not answer, or a process that
-    /// finds no processor, must not keep execd waiting.
+    /// Forks the process of a request. The child checks its program and does everything else that
+    /// touches the file, because a file system that does not answer, or a process that gets no
+    /// processor, must not make execd wait.
     pub(super) fn spawn(&self, start: ExecStart) -> Result<Spawned, Refusal> {
         let path = Path::new(&start.path);
         let refused = |errno: Errno| explain(path, None, &io::Error::from(errno));
@@ -184,11 +183,11 @@ impl Recipe {
         self.shape.directory.to_string_lossy().into_owned()
     }
 
-    /// A pipe: the end that execd reads (non-blocking) and the one that the child writes, which
-    /// is open to the child's group, so that it can open `/dev/stderr`.
+    /// A pipe: the end that execd reads (non-blocking) and the end that the child writes. The
+    /// child's group may open it, so that the child can open `/dev/stderr`.
     ///
-    /// If the child outlives execd, its end is opened for reading too: then its pipe never breaks,
-    /// it gets no SIGPIPE, and the next execd opens the pipe again through /proc. Until that reads,
+    /// If the child outlives execd, its end is opened for reading, too. Then the pipe never breaks,
+    /// the child gets no SIGPIPE, and the next execd opens the pipe again through /proc. Until then
     /// the child can write what fits into a pipe (64 KiB), then it waits.
     fn stream(&self) -> nix::Result<(OwnedFd, OwnedFd)> {
         let (read, mut write) = pipe2(OFlag::O_CLOEXEC)?;
@@ -197,8 +196,8 @@ impl Recipe {
             write = open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
         }
         if let Some(account) = &self.shape.account {
-            // By its group: the owner stays execd, else the next one could open it again only with
-            // the right to open everybody's files.
+            // Through the group, because the owner stays execd: otherwise the next execd could open
+            // it again only with the right to open everybody's files.
             fchown(&write, None, Some(account.gid))?;
             fchmod(&write, Mode::from_bits_truncate(0o660))?;
         }
@@ -211,8 +210,8 @@ fn usage(text: impl Into<String>) -> Failure {
     Failure::new(Exit::Usage, text)
 }
 
-/// The environment of the children: a short list of execd's own, who the user is, what `--env`
-/// says.
+/// The environment of the children: a short list of execd's own variables, variables of the user,
+/// and those of `--env`.
 fn environment(options: &Options, account: Option<&Account>) -> Result<Vec<CString>, Failure> {
     let mut variables: BTreeMap<OsString, OsString> = KEPT
         .iter()
@@ -220,7 +219,7 @@ fn environment(options: &Options, account: Option<&Account>) -> Result<Vec<CStri
         .collect();
     variables.entry("PATH".into()).or_insert_with(|| PATH_DEFAULT.into());
     if let Some(account) = account {
-        // Those of execd's own user would lead the workers astray.
+        // The values of execd's own user would mislead the workers.
         for name in ["HOME", "USER", "LOGNAME", "SHELL", "TMPDIR"] {
             variables.remove(&OsString::from(name));
         }

@@ -1,5 +1,5 @@
-//! The state directory: one line a child, so that an execd that is started after this one died
-//! finds the processes and adopts them. One execd at a time. Not a record of the past.
+//! The state directory: one line for each child, so that an execd started after this one died finds
+//! the processes and adopts them. One execd at a time uses it. It is not a history.
 
 use super::options::Failure;
 use super::private;
@@ -18,44 +18,44 @@ use std::sync::Arc;
 use std::time::Duration;
 use tracing::warn;
 
-/// First word of the first line; the second is the boot of the machine, the third the instance of
-/// execd: what a copy of the directory tells of belongs to the execd of the original.
+/// First word of the first line. The second is the boot id of the machine, the third the instance
+/// of execd: a copy of the directory describes processes of the original's execd.
 const MAGIC: &str = "isect-execd-3";
-/// The same of the files before: lines without a policy.
+/// First word of older files, whose lines have no policy.
 const MAGIC_2: &str = "isect-execd-2";
-/// The same of the files before those: without an instance, and lines without a digest.
+/// First word of the oldest files: no instance, and lines without a digest.
 const MAGIC_1: &str = "isect-execd-1";
 
-/// Highest process id there can be: a larger one would name a group when it is signalled.
+/// Highest process id; a larger number would name a group in a call of kill.
 const PID_MAX: u32 = i32::MAX as u32;
-/// How long a lock that is taken is waited for.
+/// Longest wait for a lock that another execd holds.
 const LOCK_WAIT: Duration = Duration::from_secs(1);
 
-/// What a line of a file has; how many words that is.
+/// The form of the lines of a file; the value is the number of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Form {
-    /// Neither digest nor policy.
+    /// Lines with neither digest nor policy.
     Bare = 7,
-    /// The digest of the worker's configuration.
+    /// Lines with the digest of the worker's configuration.
     WithDigest = 8,
-    /// That, and the policy under which it was started.
+    /// Lines with the digest, and the policy under which the process was started.
     WithPolicy = 9,
 }
 
-/// One child as written down.
+/// The line of one child.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Entry {
-    /// For which broker.
+    /// The broker that asked for the start.
     pub(super) broker: Arc<str>,
-    /// For which worker.
+    /// The worker that the process is.
     pub(super) worker: WorkerId,
-    /// Which start of it.
+    /// The start that made the process.
     pub(super) run: RunId,
-    /// What that start said of the worker's configuration; 0 = not known.
+    /// The `digest` of the `exec-start`; 0 = not known.
     pub(super) digest: u32,
-    /// Its process id.
+    /// The process id.
     pub(super) pid: u32,
-    /// When it was started, in the kernel's ticks since the boot: with it, the id is unique.
+    /// The time of its start in the kernel's ticks since the boot; id and time together are unique.
     pub(super) start_time: u64,
     /// The inodes of the pipes for stdout and stderr.
     pub(super) pipes: [u64; 2],
@@ -64,7 +64,7 @@ pub(super) struct Entry {
 }
 
 impl Entry {
-    /// Whether this very process still runs.
+    /// Whether this same process still runs.
     pub(super) fn is_alive(&self) -> bool {
         start_time(self.pid) == Some(self.start_time)
     }
@@ -84,7 +84,7 @@ impl Entry {
         )
     }
 
-    /// Reads a line of a file of this form.
+    /// Parses a line of this form.
     fn parse(line: &str, form: Form) -> Option<Self> {
         let mut words = line.splitn(form as usize, ' ');
         let mut word = || words.next();
@@ -101,18 +101,18 @@ impl Entry {
     }
 }
 
-/// What the kernel tells of a process.
+/// What the kernel says of a process (proc_pid_stat(5)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stat {
-    /// Its parent.
+    /// The process id of the parent.
     pub(super) parent: u32,
-    /// The process that leads its session.
+    /// The id of the session, which is the process id of its leader.
     pub(super) session: u32,
-    /// When it was started, in the kernel's ticks since the boot.
+    /// The time of its start in the kernel's ticks since the boot.
     pub(super) start_time: u64,
 }
 
-/// Looks at a process; `None` if there is none of this id, or only its remains.
+/// Looks at a process; `None` = there is none with this id, or it is a zombie.
 pub(super) fn stat(pid: u32) -> Option<Stat> {
     let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
     let stat = String::from_utf8_lossy(&stat);
@@ -145,7 +145,7 @@ pub(super) fn start_time(pid: u32) -> Option<u64> {
     stat(pid).map(|stat| stat.start_time)
 }
 
-/// The number by which the kernel calls a pipe.
+/// The inode number of a pipe.
 pub(super) fn inode(pipe: &impl AsFd) -> u64 {
     fstat(pipe).map_or(0, |stat| stat.st_ino)
 }
@@ -156,15 +156,15 @@ pub(super) struct State {
     writer: Writer,
     /// The first line of the file.
     head: String,
-    /// What tells the starts of this directory's execds from the starts of all others of this
-    /// machine, whose numbers may be the same.
+    /// Tells the starts of this directory's execds from those of all other execds of this machine,
+    /// which may have the same numbers.
     pub(super) instance: String,
     /// The file of the instance.
     pub(super) sign: OwnedFd,
 }
 
 impl State {
-    /// Opens the directory, makes it if needed; gives the children that were written down there,
+    /// Opens the directory and creates it if needed. Returns the children that were recorded there,
     /// and whether each still runs.
     pub(super) fn open(directory: &Path) -> Result<(Self, Vec<(Entry, bool)>), Failure> {
         let shown = directory.display();
@@ -173,7 +173,8 @@ impl State {
             Failure::new(Exit::State, text)
         };
         private::directory(directory).map_err(bad)?;
-        // One that is shutting down holds the lock until all is written.
+        // The child that a killed execd was about to start holds the lock until it has become the
+        // worker.
         let lock = Lock::take_within(&directory.join("execd.lock"), LOCK_WAIT);
         let lock = lock.map_err(|fault| match fault {
             Fault::Held(pid) => Failure::new(
@@ -202,25 +203,25 @@ impl State {
             found.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry).collect();
         let appends = match put(&file, &whole(&head, alive.into_iter())) {
             Ok(appends) => appends,
-            // On a full disk the file of the execd before serves as well: the dead in it are told
-            // of once more, and the workers are looked after now instead of when there is room.
+            // If the disk is full, the file of the earlier execd can be continued: its dead are
+            // reported once more, but the workers are watched now and not only when there is room.
             Err(error) => go_on(&file, &head).ok_or_else(|| bad(error))?,
         };
         let writer = Writer::start(Target { file, appends, _lock: lock });
         Ok((Self { writer, head, instance, sign }, found))
     }
 
-    /// Has one more child written down.
+    /// Queues the line of one more child.
     pub(super) fn append(&self, entry: &Entry) {
         self.writer.append(&entry.line());
     }
 
-    /// Has all children written down anew.
+    /// Queues a new file with the lines of all children.
     pub(super) fn rewrite<'a>(&self, entries: impl Iterator<Item = &'a Entry>) {
         self.writer.rewrite(whole(&self.head, entries));
     }
 
-    /// Waits until all is written down, so long at most; whether it is.
+    /// Waits at most this long until everything is written; returns whether it is.
     pub(super) fn finish(&self, within: Duration) -> bool {
         self.writer.finish(within)
     }
@@ -233,9 +234,10 @@ fn whole<'a>(head: &str, entries: impl Iterator<Item = &'a Entry>) -> String {
     text
 }
 
-/// What tells the execd of this directory from all others. Whoever carries it and is not written
-/// down is ended, so it must be nobody else's: a random number, since another directory may get the
-/// same inode; and the inode, since a copy of the directory has the same number.
+/// The instance of the execd of this directory. A process that carries it and is not recorded gets
+/// killed, so no other execd may have the same one. It has a random number, because another
+/// directory may get the same inode, and the inode, because a copy of the directory has the same
+/// number.
 fn instance(directory: &Path) -> io::Result<String> {
     let file = directory.join("execd.instance");
     let random = match private::read(&file)? {
@@ -250,8 +252,8 @@ fn instance(directory: &Path) -> io::Result<String> {
     Ok(format!("{}-{}-{}", meta.dev(), meta.ino(), random.trim()))
 }
 
-/// Opens the file that is there for more lines, if it has this first line, without a last line that
-/// was not finished.
+/// Opens an existing file for more lines, if it has this first line; removes a last line that was
+/// not finished.
 fn go_on(file: &Path, head: &str) -> Option<File> {
     let text = private::read(file).ok()??;
     let is_ours = text.split_once('\n').is_some_and(|(first, _)| first == head);
@@ -261,10 +263,10 @@ fn go_on(file: &Path, head: &str) -> Option<File> {
     Some(appends)
 }
 
-/// How many children a file of this text tells of: for the fuzzer, which has no directory.
+/// How many children a file with this text has; for the fuzzer, which has no directory.
 ///
 /// # Errors
-/// It is no such file.
+/// The text is not a valid file.
 pub fn count(text: &str, boot: &str) -> Result<usize, String> {
     let found = read(text, boot, "")?;
     for (entry, _) in &found {
@@ -274,10 +276,10 @@ pub fn count(text: &str, boot: &str) -> Result<usize, String> {
     Ok(found.len())
 }
 
-/// Reads the file: the children, and whether each still runs. A last line that was not finished is
-/// the sign of a death in the middle of a write and is left out.
+/// Parses the file; returns the children, and whether each still runs. A last line without a line
+/// end is left out: execd died while writing it.
 fn read(text: &str, boot: &str, instance: &str) -> Result<Vec<(Entry, bool)>, String> {
-    // A power cut may leave a file of the right size and no content; no child survived that.
+    // After a power cut the file may have the right size and only zeros; no child survived that.
     let text = text.trim_start_matches('\0');
     let Some((first, rest)) = text.split_once('\n') else { return Ok(Vec::new()) };
     let (then, form) = match first.split_once(' ') {
@@ -342,7 +344,7 @@ mod tests {
         let (state, found) = State::open(directory.path()).unwrap();
         assert_eq!(found, [(mine.clone(), true), (other, false)]);
         drop(state);
-        // The dead are told of once.
+        // The dead are reported once.
         let (_state, found) = State::open(directory.path()).unwrap();
         assert_eq!(found, [(mine, true)]);
     }

@@ -1,4 +1,4 @@
-//! An accepted connection's socket: TCP, Unix, or TLS over TCP. Not the frames on it: `link`.
+//! The socket of an accepted connection: TCP, Unix, or TLS over TCP. `link` handles its frames.
 
 use protocol::proof::Channel;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -7,14 +7,14 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
 use tls::session::Session;
 
-/// An accepted connection.
+/// The socket of an accepted connection.
 #[derive(Debug)]
 pub(super) enum Stream {
-    /// From this or another machine.
+    /// TCP without TLS.
     Tcp(TcpStream),
-    /// From this machine.
+    /// A Unix socket.
     Unix(UnixStream),
-    /// From this or another machine, over TLS.
+    /// TLS over TCP.
     Tls(TcpStream, Box<Session>),
 }
 
@@ -27,7 +27,7 @@ impl Stream {
         }
     }
 
-    /// Reads what nobody wants, as it is.
+    /// Reads bytes that will be thrown away, without decrypting them.
     pub(super) fn discard(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
             Self::Tls(stream, _) => stream.read(into),
@@ -43,7 +43,7 @@ impl Stream {
         }
     }
 
-    /// Hands over what was written and has not left.
+    /// Writes what was given to an earlier write and has not left.
     pub(super) fn flush(&mut self) -> io::Result<()> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(()),
@@ -51,7 +51,7 @@ impl Stream {
         }
     }
 
-    /// Ends the direction away from here.
+    /// Closes the writing direction.
     pub(super) fn shut(&mut self) {
         let _ = match self {
             Self::Tcp(stream) => stream.shutdown(Shutdown::Write),
@@ -63,7 +63,7 @@ impl Stream {
         };
     }
 
-    /// Whether frames wait for the end of the handshake.
+    /// Whether frames must wait for the end of the TLS handshake.
     pub(super) fn is_handshaking(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
@@ -71,7 +71,7 @@ impl Stream {
         }
     }
 
-    /// Whether bytes that were written have not left.
+    /// Whether bytes of an earlier write have not left.
     pub(super) fn has_unsent(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
@@ -79,7 +79,7 @@ impl Stream {
         }
     }
 
-    /// Whether a read gives something although the system reports nothing.
+    /// Whether a read would return something without the socket being readable.
     pub(super) fn has_more(&self) -> bool {
         match self {
             Self::Tcp(_) | Self::Unix(_) => false,
@@ -87,7 +87,7 @@ impl Stream {
         }
     }
 
-    /// What proofs on it are bound to; `None` = it has no TLS.
+    /// The channel binding for proofs on this connection; `None` = it has no TLS.
     pub(super) fn channel(&self) -> Result<Option<Channel>, String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => Ok(None),
@@ -95,7 +95,7 @@ impl Stream {
         }
     }
 
-    /// Why TLS failed, if it did.
+    /// Why TLS failed; `None` = it did not.
     pub(super) fn trouble(&self) -> Option<String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,

@@ -1,36 +1,37 @@
-//! Whom the workers run as: a name or number from the command line → user, group, all groups. Not
-//! the change itself: `enter` makes it between fork and exec.
+//! The user that workers run as: looks up a name or number of the command line, with its group and
+//! all groups. `enter` changes to it between fork and exec.
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use std::ffi::CString;
 use std::fs;
 
-/// Bits of `CapEff` in `/proc/self/status` that a change of user takes.
+/// Bits of `CapEff` in `/proc/self/status` that a change of user needs (capabilities(7)).
 const CAP_SETGID: u32 = 6;
 const CAP_SETUID: u32 = 7;
-/// The bit for limits above one's own.
+/// The bit for raising limits above one's own.
 pub(super) const CAP_SYS_RESOURCE: u32 = 24;
 
 /// A user with its groups, looked up once at the start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Account {
-    /// The user.
+    /// The user id, which also owns new files.
     pub uid: Uid,
-    /// Its group, for new files.
+    /// The group of new files.
     pub gid: Gid,
-    /// All its groups.
+    /// All groups, `gid` included.
     pub groups: Vec<Gid>,
-    /// The group was named, and stands in the place of the user's own.
+    /// Whether the command line named the group, which then replaces all groups of the user.
     pub is_with_group: bool,
-    /// `USER`, `LOGNAME`, `HOME` and `SHELL`, if the system knows the user.
+    /// `USER`, `LOGNAME`, `HOME` and `SHELL`; empty if the system does not know the user.
     pub variables: Vec<(&'static str, String)>,
 }
 
 impl Account {
-    /// Reads `NAME`, `UID`, `NAME:GROUP` or `UID:GROUP`, each a name or a number.
+    /// Looks up `NAME`, `UID`, `NAME:GROUP` or `UID:GROUP`; the group is a name or a number.
     ///
     /// # Errors
-    /// There is no such user or group, or a number that the system does not know has no group.
+    /// There is no such user or group, or the user is a number that the system does not know and no
+    /// group is given.
     pub fn find(text: &str) -> Result<Self, String> {
         let shown = text.escape_debug();
         let (user, group) = match text.split_once(':') {
@@ -56,12 +57,12 @@ impl Account {
                 ));
             }
         };
-        // -1 means "leave it" to the kernel.
+        // The kernel reads -1 as "leave it unchanged".
         if uid.as_raw() == u32::MAX || gid.as_raw() == u32::MAX {
             return Err(format!("'{shown}' is no user: {} is not a number of one", u32::MAX));
         }
         let groups = match &known {
-            // A group that was named stands in the place of all others.
+            // A group that was named replaces all others.
             Some(known) if group.is_none() => CString::new(known.name.as_str())
                 .ok()
                 .and_then(|name| getgrouplist(&name, gid).ok())
@@ -90,12 +91,12 @@ fn find_group(text: &str) -> Result<Gid, String> {
     }
 }
 
-/// Whether this process may become another user: root, or the two capabilities.
+/// Whether this process may change its user: it is root or has the two capabilities.
 pub(super) fn may_change() -> bool {
     has_capability(CAP_SETUID) && has_capability(CAP_SETGID)
 }
 
-/// Whether this process has a right of root's.
+/// Whether this process has the capability with this bit.
 pub(super) fn has_capability(bit: u32) -> bool {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"));

@@ -1,5 +1,5 @@
-//! The thread that writes the state directory. A disk may take seconds for a write of some bytes,
-//! while another program writes much; execd's loop must answer its broker meanwhile.
+//! The thread that writes the state directory. While another program writes much, a disk may take
+//! seconds for a few bytes; the loop of execd must answer its broker meanwhile.
 
 use super::private;
 use auth::lock::Lock;
@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tracing::error;
 
-/// What is to be written, in this order. There is no more of it than of children.
+/// What is to be written, in this order; never more than the lines of all children.
 #[derive(Debug, Default)]
 struct Todo {
     /// The file anew.
@@ -32,9 +32,9 @@ impl Todo {
 #[derive(Debug, Default)]
 struct Shared {
     todo: Mutex<Todo>,
-    /// There is something to write, or nothing will come any more.
+    /// Signalled when there is something to write, or nothing more will come.
     filled: Condvar,
-    /// All is written.
+    /// Signalled when everything is written.
     emptied: Condvar,
 }
 
@@ -44,7 +44,7 @@ impl Shared {
     }
 }
 
-/// The way to the thread. It ends when this is dropped and all is written.
+/// Queues writes for the thread. The thread ends when this is dropped and everything is written.
 #[derive(Debug)]
 pub(super) struct Writer {
     shared: Arc<Shared>,
@@ -52,14 +52,14 @@ pub(super) struct Writer {
     by_itself: Option<Arc<Mutex<Target>>>,
 }
 
-/// What the thread writes to.
+/// The file that the thread writes.
 #[derive(Debug)]
 pub(super) struct Target {
-    /// The name of the file.
+    /// The path of the file.
     pub(super) file: PathBuf,
-    /// The file, open for more lines.
+    /// The file, open for appending.
     pub(super) appends: File,
-    /// Held until all is written.
+    /// Held until everything is written.
     pub(super) _lock: Lock,
 }
 
@@ -74,13 +74,13 @@ impl Writer {
         }
     }
 
-    /// Adds a line.
+    /// Queues a line.
     pub(super) fn append(&self, line: &str) {
         self.shared.lock().lines.push_str(line);
         self.wake();
     }
 
-    /// Writes the file anew.
+    /// Queues a new file.
     pub(super) fn rewrite(&self, text: String) {
         let mut todo = self.shared.lock();
         let lines = std::mem::take(&mut todo.lines);
@@ -100,7 +100,7 @@ impl Writer {
         }
     }
 
-    /// Waits until all is written, so long at most; whether it is.
+    /// Waits at most this long until everything is written; returns whether it is.
     pub(super) fn finish(&self, within: Duration) -> bool {
         let is_at_work = |todo: &mut Todo| todo.is_writing || !todo.is_empty();
         let waited = self.shared.emptied.wait_timeout_while(self.shared.lock(), within, is_at_work);
@@ -153,21 +153,21 @@ impl Target {
         }
     }
 
-    /// Adds lines, whole or not at all: a part of a line would spoil the next one.
+    /// Appends lines as a whole or not at all: part of a line would spoil the next one.
     fn append(&mut self, lines: &str) -> io::Result<()> {
         let before = self.appends.metadata()?.len();
         let written = self.appends.write_all(lines.as_bytes());
         if written.is_err() {
-            // Where a byte can be taken away no room is needed.
+            // Shrinking a file needs no room on the disk.
             let _ = self.appends.set_len(before);
         }
         written
     }
 }
 
-/// Puts a new file in the place of the old one; gives it, open for more lines. It is not forced to
-/// the disk, which would take long: what it tells of does not survive the machine's end either, and
-/// what a power cut leaves of it is recognised.
+/// Replaces the file by a new one and returns that, open for appending. It is not synced, which
+/// would take long: the processes it names don't survive the end of the machine either, and a file
+/// that a power cut damaged is recognised.
 pub(super) fn put(file: &Path, text: &str) -> io::Result<File> {
     let new = file.with_extension("new");
     let mut out = private::create(&new)?;

@@ -1,6 +1,6 @@
-//! What the tests with real processes share: an isdexecd of their own, a broker that speaks frames
-//! to it, programs written for the test. Every wait has a deadline; nothing sleeps; all ends with
-//! the test.
+//! Shared by the tests with real processes: an isdexecd for each test, a broker that sends frames
+//! to it, and programs written for the test. Every wait has a deadline, nothing sleeps, and
+//! everything ends with the test.
 #![allow(dead_code, reason = "each test file uses its part of this")]
 #![allow(clippy::unwrap_used, reason = "a test that can't go on panics")]
 #![allow(clippy::disallowed_methods, reason = "tests start programs, threads and read the time")]
@@ -29,7 +29,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// What `docs/systemd/isdexecd.service` leaves of root's rights, as setpriv wants it.
 const UNIT_CAPABILITIES: &str = "-all,+setuid,+setgid,+kill,+chown,+sys_ptrace,+dac_read_search";
 
-/// A program that is written while another thread forks would be "busy" for that fork's lifetime.
+/// While another thread forks, a program that is being written is "busy" in that fork.
 static FORKS: Mutex<()> = Mutex::new(());
 
 fn no_fork() -> MutexGuard<'static, ()> {
@@ -45,9 +45,9 @@ pub(crate) struct Execd {
     pub(crate) directory: TempDir,
 }
 
-/// The arguments, with what a test wants unless it says otherwise: every program is allowed, and
-/// root may start workers as root. `--no-allow`, `--no-root` and `--bounded` (with no
-/// more of root's rights than the systemd unit has) are words of the tests alone.
+/// Adds the arguments that most tests want: every program is allowed, and root may start workers as
+/// root. `--no-allow`, `--no-root` and `--bounded` (only those of root's rights that the systemd
+/// unit has) are words of the tests.
 pub(crate) fn usual(command: &mut Command, args: &[&str]) {
     let says = |word| args.contains(&word);
     if !says("--allow") && !says("--no-allow") {
@@ -60,7 +60,7 @@ pub(crate) fn usual(command: &mut Command, args: &[&str]) {
     command.args(args.iter().filter(|arg| !own(arg)));
 }
 
-/// Whether this test may play other users; says so if not.
+/// Whether this test may play other users; prints a note if not.
 #[allow(clippy::print_stderr, reason = "a test that tries less than it could says so")]
 pub(crate) fn is_root() -> bool {
     let is_root = nix::unistd::geteuid().is_root();
@@ -70,7 +70,7 @@ pub(crate) fn is_root() -> bool {
     is_root
 }
 
-/// Runs isdexecd to its end, for command lines that make no sense: status and stderr.
+/// Runs isdexecd to its end, for command lines that are refused; returns status and stderr.
 pub(crate) fn run_to_end(args: &[&str]) -> (i32, String) {
     let mut process = {
         let _quiet = no_fork();
@@ -88,12 +88,12 @@ pub(crate) fn run_to_end(args: &[&str]) -> (i32, String) {
 }
 
 impl Execd {
-    /// Listening on a TCP port that the kernel chose.
+    /// Starts one that listens on a TCP port that the kernel chooses.
     pub(crate) fn tcp(args: &[&str]) -> Self {
         Self::start(tempfile::tempdir().unwrap(), "127.0.0.1:0", args)
     }
 
-    /// Listening on a Unix socket in its directory.
+    /// Starts one that listens on a Unix socket in its directory.
     pub(crate) fn unix(args: &[&str]) -> Self {
         Self::unix_in(tempfile::tempdir().unwrap(), args)
     }
@@ -154,7 +154,7 @@ impl Execd {
         }
     }
 
-    /// All of the log, once the process has ended.
+    /// The whole log, once the process has ended.
     pub(crate) fn whole_log(&mut self) -> String {
         self.seen.extend(self.log.iter());
         self.seen.join("\n")
@@ -168,17 +168,17 @@ impl Execd {
         kill(self.pid(), signal);
     }
 
-    /// Waits for the end of isdexecd.
+    /// Waits until isdexecd has ended.
     pub(crate) fn wait(&mut self) -> ExitStatus {
         until("isdexecd ends", || self.process.try_wait().unwrap())
     }
 
-    /// A raw connection.
+    /// Opens a connection and sends nothing.
     pub(crate) fn dial(&self) -> Wire {
         Wire::dial(&self.address)
     }
 
-    /// A connected broker that has said hello.
+    /// Connects as a broker and says hello.
     pub(crate) fn broker(&self, name: &str) -> Wire {
         let mut wire = self.dial();
         wire.hello(name);
@@ -187,7 +187,7 @@ impl Execd {
         wire
     }
 
-    /// Writes a shell script that can be started.
+    /// Writes a shell script that can be executed.
     pub(crate) fn script(&self, name: &str, body: &str) -> String {
         script(self.directory.path(), name, body)
     }
@@ -199,7 +199,7 @@ impl Execd {
 
 impl Drop for Execd {
     fn drop(&mut self) {
-        // In order, so that no child of it is left; then for certain.
+        // First in order, so that no child of it is left; then by KILL.
         if matches!(self.process.try_wait(), Ok(None)) {
             let pid = self.process.id();
             kill(pid, nix::sys::signal::Signal::SIGTERM);
@@ -229,7 +229,7 @@ pub(crate) fn kill(pid: u32, signal: nix::sys::signal::Signal) {
     let _ = nix::sys::signal::kill(pid, signal);
 }
 
-/// Waits for something that can only be asked for, not waited for.
+/// Polls until `ask` returns something, for what can't be waited for.
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     let end = Instant::now() + PATIENCE;
     loop {
@@ -241,7 +241,7 @@ pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// Whether a process is there and more than a zombie.
+/// Whether a process exists and is not a zombie.
 pub(crate) fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());

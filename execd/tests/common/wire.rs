@@ -1,5 +1,4 @@
-//! The broker's end of a connection: sends frames and bytes, waits for what must come. Not the
-//! isdexecd at the other end.
+//! The broker's end of a connection: sends frames and bytes, and waits for expected frames.
 
 use super::PATIENCE;
 use bytes::BytesMut;
@@ -45,7 +44,7 @@ impl Wire {
             Socket::Tcp(stream) => stream.write_all(bytes),
             Socket::Unix(stream) => stream.write_all(bytes),
         };
-        // Whoever sends nonsense may be cut off in the middle of it.
+        // isdexecd may close the connection while invalid bytes are still being sent.
         if let Err(error) = sent {
             let kind = error.kind();
             assert!(matches!(kind, ErrorKind::BrokenPipe | ErrorKind::ConnectionReset), "{error}");
@@ -56,7 +55,7 @@ impl Wire {
         self.send_bytes(&encode::to_bytes(frame));
     }
 
-    /// The next frame, or `None` at the end of the stream.
+    /// The next frame; `None` = the end of the stream.
     pub(crate) fn read(&mut self) -> Option<Frame> {
         loop {
             let frame = decode::next(&mut self.inbox, 1 << 20).unwrap();
@@ -78,7 +77,7 @@ impl Wire {
         }
     }
 
-    /// The next frame that is no ping.
+    /// The next frame that is not a ping.
     pub(crate) fn next(&mut self) -> Frame {
         loop {
             match self.read() {
@@ -89,7 +88,7 @@ impl Wire {
         }
     }
 
-    /// An error of this code, then the end of the connection.
+    /// Expects an error with this code, then the end of the connection.
     pub(crate) fn expect_refusal(&mut self, code: ErrorCode) -> ErrorBody {
         let error = self.expect_error(code);
         assert_eq!(self.read(), None, "the connection stays open after: {error}");
@@ -112,7 +111,7 @@ impl Wire {
         self.send(start_frame(worker, path, args));
     }
 
-    /// Starts a program and gives its process id.
+    /// Starts a program; returns its process id.
     pub(crate) fn started(&mut self, worker: u32, path: &str, args: &[&str]) -> u32 {
         self.start(worker, path, args);
         match self.next() {
@@ -127,7 +126,7 @@ impl Wire {
         }
     }
 
-    /// Starts a program that can't be started; gives whether it lasts, and the text.
+    /// Starts a program that is refused; returns whether that lasts, and the text.
     pub(crate) fn failed(&mut self, worker: u32, path: &str, args: &[&str]) -> (bool, String) {
         self.start(worker, path, args);
         match self.next() {
@@ -147,7 +146,7 @@ impl Wire {
         self.send(Frame::ExecStop(stop));
     }
 
-    /// The next report of an end; lines of output in between are given too.
+    /// The next report of an end, with the lines of output before it.
     pub(crate) fn exited(&mut self) -> (ExecExited, Vec<String>) {
         let mut lines = Vec::new();
         loop {
@@ -169,7 +168,7 @@ impl Wire {
         }
     }
 
-    /// Which workers run, with their process ids.
+    /// The running workers with their process ids.
     pub(crate) fn list(&mut self) -> Vec<(u32, u32)> {
         self.send(Frame::ExecList);
         match self.next() {
@@ -194,7 +193,7 @@ pub(crate) fn start_frame(worker: u32, path: &str, args: &[&str]) -> Frame {
 }
 
 impl Wire {
-    /// Like [`started`](Self::started), while other children write.
+    /// Like [`started`](Self::started), while other children write output.
     pub(crate) fn started_among_output(&mut self, worker: u32, path: &str, args: &[&str]) -> u32 {
         self.start(worker, path, args);
         loop {
@@ -206,8 +205,8 @@ impl Wire {
         }
     }
 
-    /// Asks for the list; gives it, one report of an end, and the number in the first line of
-    /// output that is one.
+    /// Asks for the list; returns it, one report of an end, and the number in the first line of
+    /// output that has one.
     pub(crate) fn collect_after_restart(&mut self) -> (Vec<(u32, u32)>, ExecExited, u32) {
         self.send(Frame::ExecList);
         let (mut listed, mut exited, mut number) = (None, None, None);

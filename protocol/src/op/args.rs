@@ -1,6 +1,5 @@
-//! The arguments of a command, read word by word. Each reader names the argument, the word and the
-//! range when a word does not fit. Not which arguments a command has: `parse` asks for them in
-//! order.
+//! Reads the arguments of a command word by word. When a word does not fit, the error names the
+//! argument, the word and the range. `parse` asks for the arguments of each command in order.
 
 use super::parse::OpError;
 use super::spec::{
@@ -37,7 +36,7 @@ impl<'a> Args<'a> {
         self.words.get(self.at).map(String::as_str)
     }
 
-    /// The next word, which must be there; `name` is its name in the table.
+    /// Takes the next word, which is required; `name` is its name in the table.
     fn next(&mut self, name: &str) -> Result<&'a str, OpError> {
         let Some(word) = self.peek() else {
             let text = self.row.args.iter().find(|arg| arg.name == name).map_or("", |arg| arg.text);
@@ -69,7 +68,7 @@ impl<'a> Args<'a> {
             1 => String::new(),
             count => format!(" and {} more", count - 1),
         };
-        // `clients 3` for `client 3`.
+        // `client 3` was written as `clients 3`.
         let one = self.row.name.strip_suffix('s');
         let one = one.filter(|one| COMMANDS.iter().any(|row| row.name == *one));
         let meant = one.filter(|_| more.is_empty()).map(|one| format!("{one} {word}"));
@@ -120,7 +119,7 @@ impl<'a> Args<'a> {
         self.number32(word, "worker id", 1, u32::MAX).map(WorkerId)
     }
 
-    /// `#ID`, where the next word begins with `#`.
+    /// Takes `#ID`, if the next word begins with `#`.
     pub(super) fn id(&mut self, what: &str) -> Result<Option<u32>, OpError> {
         let Some(digits) = self.peek().and_then(|word| word.strip_prefix('#')) else {
             return Ok(None);
@@ -212,7 +211,7 @@ impl<'a> Args<'a> {
         Ok(what.unwrap_or(PoisonWhat::List))
     }
 
-    /// `all`, `ID`, `NAME`, `worker ID`, `service NAME`.
+    /// Takes `all`, `ID`, `NAME`, `worker ID` or `service NAME`.
     pub(super) fn target(&mut self) -> Result<Target, OpError> {
         let word = self.next("target")?;
         match word {
@@ -267,7 +266,7 @@ impl<'a> Args<'a> {
         Ok(word)
     }
 
-    /// The address of an execd, complete with its port.
+    /// Takes the address of an execd and completes it with the default port.
     pub(super) fn address(&mut self) -> Result<String, OpError> {
         let word = self.next("address")?;
         let wrong = |why: String| {
@@ -366,7 +365,8 @@ impl<'a> Args<'a> {
         ))
     }
 
-    /// `NAME`, `SERVICE` or `service SERVICE`; a name of the broker's comes first.
+    /// Takes `NAME`, `SERVICE` or `service SERVICE`; the name of a broker setting wins over that of
+    /// a service.
     pub(super) fn settings_of(&mut self) -> Result<SettingsOf, OpError> {
         if self.peek() == Some("service") {
             self.at += 1;
@@ -380,7 +380,7 @@ impl<'a> Args<'a> {
         }
     }
 
-    /// `clientid newservice`, or the name of a service alone.
+    /// Takes `clientid newservice`, or the name of a service alone.
     pub(super) fn service_command(&mut self) -> Result<OpRequest, OpError> {
         let is_page = self.words.len() == 1
             && self.peek().is_some_and(|word| word.starts_with(|c: char| c.is_ascii_alphabetic()));

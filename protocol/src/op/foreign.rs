@@ -1,8 +1,7 @@
-//! TABLE of words that other systems have for commands, and what stands for them here; data only.
-//! A word that is no command is answered from here before a near miss is looked for: who says
-//! `restart` does not mean `start`.
+//! TABLE of command words of other systems, each with a sentence that names the command of isect.
+//! It is read before a similar command is suggested: whoever types `restart` does not mean `start`.
 
-/// Words, and the sentence that answers them.
+/// Each row: words, and the sentence that answers them.
 pub(super) const FOREIGN: &[(&[&str], &str)] = &[
     (
         &["restart", "bounce", "cycle", "respawn"],
@@ -80,7 +79,7 @@ pub(super) const FOREIGN: &[(&[&str], &str)] = &[
     (&["refresh", "rehash", "hup"], "'reload' reads tokens and certificates again"),
 ];
 
-/// The answer to such a word.
+/// The sentence for this word, if the table has it.
 pub(super) fn answer(word: &str) -> Option<&'static str> {
     let word = word.to_lowercase();
     FOREIGN.iter().find(|(words, _)| words.contains(&word.as_str())).map(|(_, text)| *text)

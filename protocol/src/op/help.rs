@@ -1,5 +1,5 @@
-//! The table of commands → words for people: `help` as the manual prints it, `help COMMAND`, and
-//! the page docs/op.md. Not the texts themselves: `table` has them.
+//! Makes texts for people out of the table of commands: `help` as the manual prints it, `help
+//! COMMAND`, and the page docs/op.md. The texts of each command are in `table`.
 
 use super::layout::wrap;
 use super::reply::{Block, OpReply};
@@ -8,12 +8,12 @@ use super::table::COMMANDS;
 use super::{foreign, words};
 use crate::settings::{SERVICE_SETTINGS, SettingRow};
 
-/// Where the right column of `help` begins (manual chapter).
+/// Column at which the right half of `help` begins (manual chapter).
 const LEFT_WIDTH: usize = 25;
-/// Widest text of the right column (manual chapter).
+/// Most characters of the right half of `help` (manual chapter).
 const RIGHT_WIDTH: usize = 50;
 
-/// The answer to `help` and `help COMMAND`; the topic is one that the parser passed.
+/// The answer to `help` and `help COMMAND`. The parser has checked that the topic exists.
 pub fn answer(topic: Option<&str>) -> OpReply {
     let text = topic.map_or_else(short, |topic| long(topic).unwrap_or_else(|| no_topic(topic)));
     OpReply::block(Block::Text { name: "help", text })
@@ -30,12 +30,12 @@ pub fn short() -> String {
     out
 }
 
-/// The part of [`short`] that is the manual's.
+/// The part of [`short`] that the manual prints.
 pub fn manual() -> String {
     let mut out = String::new();
     let mut last = "";
     for row in COMMANDS.iter().filter(|row| row.manual) {
-        // Two commands may share a line of the manual: `delete {worker|client} id`.
+        // Two commands may share a line in the manual: `delete {worker|client} id`.
         if row.syntax != last {
             entry(row, &mut out);
         }
@@ -44,7 +44,8 @@ pub fn manual() -> String {
     out
 }
 
-/// `help COMMAND`: everything about it; of a first word that several share (`config`), about each.
+/// `help COMMAND`: everything about a command. A first word that several commands share (`config`)
+/// gives all of them.
 pub fn long(topic: &str) -> Option<String> {
     let rows = rows(topic);
     if rows.is_empty() {
@@ -54,7 +55,7 @@ pub fn long(topic: &str) -> Option<String> {
     Some(pages.join("\n\n"))
 }
 
-/// The rows that a topic names: the one of that name, else all that begin with that word.
+/// The rows of a topic: the command of that name, else all commands that begin with that word.
 pub fn rows(topic: &str) -> Vec<&'static Spec> {
     let topic = match topic {
         "?" => "help",
@@ -67,14 +68,14 @@ pub fn rows(topic: &str) -> Vec<&'static Spec> {
     }
 }
 
-/// The text of the error for a command that does not exist: what was meant, if it can be guessed;
-/// else the help, as the manual wants it, between two lines that say why.
+/// The error text for an unknown command: the command that was probably meant, else the whole help,
+/// as the manual wants it, between two lines that say why.
 pub fn unknown(word: &str) -> String {
     let why = "; if it is meant for a service, name that, too: isdclient -c TEXT SERVICE";
     missing(word, why)
 }
 
-/// The same for a topic of `help`.
+/// The error text for an unknown topic of `help`.
 pub fn no_topic(word: &str) -> String {
     missing(word, "")
 }
@@ -90,7 +91,7 @@ fn missing(word: &str, why: &str) -> String {
     format!("{said}\n\n{}\n\n{said}{why}", short())
 }
 
-/// The command that was probably meant. One of danger only where it can be nothing else.
+/// The command that was probably meant. A dangerous command is suggested only if nothing else fits.
 fn near(word: &str) -> Option<&'static str> {
     let is_danger = |first: &str| {
         COMMANDS.iter().any(|row| row.first() == first && row.effect == Effect::Danger)
@@ -154,7 +155,7 @@ pub fn markdown() -> String {
     out
 }
 
-/// One command in two columns.
+/// Prints one command as two columns.
 fn entry(row: &Spec, out: &mut String) {
     let mut left = row.syntax;
     if left.len() >= LEFT_WIDTH {
@@ -195,7 +196,7 @@ fn page(row: &Spec) -> String {
     out
 }
 
-/// A setting with its range and what it does.
+/// Prints a setting with its range and meaning.
 fn setting(row: &SettingRow, out: &mut String) {
     let SettingRow { name, min, max, default, .. } = row;
     out.push_str(&format!("  {name:17}{min} to {max} {}, default {default}\n", row.unit.word()));

@@ -1,70 +1,70 @@
-//! A small writer of JSON: strings escaped, commas put. Not a reader, and not what an answer says:
-//! `reply` knows that.
+//! Writes JSON: it places commas and escapes strings. There is no parser. `reply` decides what an
+//! answer contains.
 
 use crate::show;
 
-/// Writes one JSON value into a string. The caller opens and closes; commas and escapes are done
-/// here.
+/// Writes one JSON value into a string. The caller opens and closes objects and arrays; the writer
+/// places commas and escapes.
 #[derive(Debug, Default)]
 pub struct Writer {
     out: String,
-    /// Whether the next value or key is preceded by a comma.
+    /// Whether a comma precedes the next value or key.
     needs_comma: bool,
 }
 
 impl Writer {
-    /// Opens an object.
+    /// Opens an object; [`close_object`](Self::close_object) ends it.
     pub fn open_object(&mut self) {
         self.open('{');
     }
 
-    /// Closes an object.
+    /// Closes the innermost object.
     pub fn close_object(&mut self) {
         self.close('}');
     }
 
-    /// Opens an array.
+    /// Opens an array; [`close_array`](Self::close_array) ends it.
     pub fn open_array(&mut self) {
         self.open('[');
     }
 
-    /// Closes an array.
+    /// Closes the innermost array.
     pub fn close_array(&mut self) {
         self.close(']');
     }
 
-    /// A key of an object; its value must follow.
+    /// Writes a key of an object; its value must follow.
     pub fn key(&mut self, key: &str) {
         self.string(key);
         self.out.push(':');
         self.needs_comma = false;
     }
 
-    /// A string.
+    /// Writes a string, escaped.
     pub fn string(&mut self, text: &str) {
         self.comma();
         escape(text, &mut self.out);
     }
 
-    /// A number.
+    /// Writes a whole number.
     pub fn number(&mut self, number: impl Into<i128>) {
         self.comma();
         self.out.push_str(&number.into().to_string());
     }
 
-    /// `true` or `false`.
+    /// Writes `true` or `false`.
     pub fn boolean(&mut self, value: bool) {
         self.comma();
         self.out.push_str(if value { "true" } else { "false" });
     }
 
-    /// `null`.
+    /// Writes `null`.
     pub fn null(&mut self) {
         self.comma();
         self.out.push_str("null");
     }
 
-    /// What was written.
+    /// The JSON text written so far.
     pub fn finish(self) -> String {
         self.out
     }
@@ -98,7 +98,8 @@ pub fn escape(text: &str, out: &mut String) {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            // Control characters must be escaped; what nobody sees is, too, for who prints it.
+            // JSON requires this for control characters; other hidden characters are escaped so
+            // that a reader sees them.
             c if show::is_hidden(c) => show::json_escape(c, out),
             c => out.push(c),
         }

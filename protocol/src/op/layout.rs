@@ -1,19 +1,18 @@
-//! How a table stands on a terminal that is too narrow for it: names are cut, columns go on in the
-//! next line, the last column of words flows. Where nobody knows the width (a pipe, a file) nothing
-//! of this is done: `text` prints the table as it is.
+//! Fits a table to a narrow terminal: names are cut, columns continue on the next line, the last
+//! column of words wraps. Without a known width (a pipe, a file) `text` prints the table unchanged.
 
 use super::reply::{Align, Column};
 
 /// Blanks between columns.
 const GAP: usize = 2;
-/// Blanks before the lines in which a row goes on.
+/// Blanks before the lines on which a row continues.
 const INDENT: usize = 4;
-/// Least width that a name is cut to.
+/// Least width to which a name is cut.
 const CUT_MIN: usize = 24;
-/// Least width of words that flow.
+/// Least width of a column of wrapping words.
 const FLOW_MIN: usize = 20;
 
-/// Columns that a text takes on a terminal: wide characters take two, combining ones none.
+/// Columns that a text takes on a terminal: wide characters take two, combining characters none.
 pub(super) fn width(text: &str) -> usize {
     if text.is_ascii() { text.len() } else { text.chars().map(char_width).sum() }
 }
@@ -58,7 +57,7 @@ fn char_width(c: char) -> usize {
     }
 }
 
-/// The text with blanks at its other edge, so that it takes this width.
+/// Pads the text with blanks on its other edge to this width.
 pub(super) fn pad(text: &str, size: usize, align: Align) -> String {
     let blanks = " ".repeat(size.saturating_sub(width(text)));
     match align {
@@ -67,7 +66,7 @@ pub(super) fn pad(text: &str, size: usize, align: Align) -> String {
     }
 }
 
-/// The text, or as much of its beginning as fits, and `…`.
+/// Cuts the text to this width; `…` marks the cut.
 fn cut(text: &str, size: usize) -> String {
     if width(text) <= size {
         return text.to_owned();
@@ -83,8 +82,7 @@ fn cut(text: &str, size: usize) -> String {
     out
 }
 
-/// The text in lines of at most this width, broken at blanks; a word that is longer than that stays
-/// whole.
+/// Wraps the text at blanks into lines of at most this width. A longer word stays whole.
 pub(super) fn wrap(text: &str, size: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -99,14 +97,14 @@ pub(super) fn wrap(text: &str, size: usize) -> Vec<String> {
     lines
 }
 
-/// A table as text: a row of titles and rows of cells, only some columns of which are to be seen.
+/// A table as text: a row of titles and rows of cells. Only some columns are visible.
 pub(super) struct Cells<'a> {
     pub(super) columns: &'a [Column],
     /// The titles first.
     pub(super) rows: Vec<Vec<String>>,
-    /// Indices of the columns to be seen.
+    /// Indices of the visible columns.
     pub(super) seen: Vec<usize>,
-    /// Which columns are of text that may be cut.
+    /// For each column whether it has text that may be cut.
     pub(super) is_text: Vec<bool>,
 }
 
@@ -117,7 +115,7 @@ impl Cells<'_> {
         cells.map(|cell| width(cell)).max().unwrap_or_default()
     }
 
-    /// The lines of the table on a terminal of so many columns.
+    /// The lines of the table on a terminal with this many columns.
     pub(super) fn fit(&self, screen: usize) -> Vec<String> {
         let mut widths: Vec<usize> =
             (0..self.columns.len()).map(|index| self.widest(index)).collect();
@@ -129,7 +127,7 @@ impl Cells<'_> {
         if self.cut_names(&mut narrow, flow, screen) {
             widths = narrow;
         } else {
-            // They stand in several lines anyhow; only what is out of all proportion is cut.
+            // Such rows take several lines anyway; only a cell that is far too wide is cut.
             let most = screen * 3 / 5;
             for (own, is_text) in widths.iter_mut().zip(&self.is_text) {
                 *own = if *is_text { (*own).min(most) } else { *own };
@@ -145,8 +143,7 @@ impl Cells<'_> {
         lines
     }
 
-    /// Makes columns of text narrower, the widest first, until all stand in one line; says whether
-    /// they do.
+    /// Cuts columns of text, the widest first, until all fit on one line; returns whether they do.
     fn cut_names(&self, widths: &mut [usize], flow: Option<usize>, screen: usize) -> bool {
         let least = |index: usize| CUT_MIN.max(width(self.columns[index].title));
         loop {
@@ -169,7 +166,7 @@ impl Cells<'_> {
         }
     }
 
-    /// Which columns stand in which line of a row.
+    /// Assigns the columns to the lines of a row.
     fn bands(&self, widths: &[usize], flow: Option<usize>, screen: usize) -> Vec<Vec<usize>> {
         let mut bands: Vec<Vec<usize>> = vec![Vec::new()];
         let mut end = 0;

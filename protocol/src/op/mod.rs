@@ -1,6 +1,5 @@
-//! The operator's command language: what there is ([`table`]), how it is understood ([`parse`]),
-//! how it is explained ([`help`]), how it is written ([`mod@write`]), how an answer looks
-//! ([`reply`]). Not what a command does: that is the engine.
+//! The operator's command language: the commands ([`table`]), parsing ([`parse`]), help ([`help`]),
+//! writing ([`mod@write`]) and answers ([`reply`]). The engine carries the commands out.
 
 mod args;
 mod foreign;

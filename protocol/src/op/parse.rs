@@ -1,5 +1,5 @@
-//! A line of text → [`OpRequest`], by the table. Every wrong input gets a text that names the word,
-//! the range and the right syntax. Not whether what it names exists: the engine knows that.
+//! Parses a line of text to an [`OpRequest`], by the table. Every error names the word, the range
+//! and the right syntax. Whether the named object exists is checked by the engine.
 
 use super::args::Args;
 use super::spec::{Command, EVENTS_MAX, OpRequest, SettingsOf, Spec, WorkerFilter};
@@ -11,17 +11,17 @@ use std::fmt;
 
 pub use super::words::{nearest, parse_script, quote};
 
-/// Why a command is not taken.
+/// Why a command is refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OpError {
     /// The error to answer with.
     pub code: ErrorCode,
-    /// What is wrong and how it is written right; may have many lines.
+    /// What is wrong and the right syntax; may have many lines.
     pub text: String,
 }
 
 impl OpError {
-    /// A command that is not understood.
+    /// A syntax error with this text.
     pub fn usage(text: impl Into<String>) -> Self {
         Self { code: ErrorCode::Usage, text: text.into() }
     }
@@ -35,11 +35,11 @@ impl fmt::Display for OpError {
 
 impl std::error::Error for OpError {}
 
-/// Understands one command. White space and NULs around it are dropped; a blank one is the status
+/// Parses one command. White space and NULs around it are ignored; a blank line asks for the status
 /// page.
 ///
 /// # Errors
-/// The text says what is wrong with which word, and how the command is written.
+/// The text names the wrong word and gives the syntax of the command.
 pub fn parse(line: &str) -> Result<OpRequest, OpError> {
     let words = words::split(line)?;
     let Some(first) = words.first() else {
@@ -64,7 +64,7 @@ pub fn parse_bytes(body: &[u8]) -> Result<OpRequest, OpError> {
     parse(line)
 }
 
-/// The row that the first words name, and how many words the name has.
+/// Finds the row that the first words name; returns it with the number of words of its name.
 fn find(first: &str, second: Option<&str>) -> Result<(&'static Spec, usize), OpError> {
     if first == "?" {
         return Ok((Command::Help.row(), 1));

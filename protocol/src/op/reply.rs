@@ -1,5 +1,5 @@
-//! What `op` answers: rows by value, and their two views, text for people (as the manual prints
-//! where it prints) and JSON. Not where the values come from: that is the engine.
+//! The answers of `op` by value, and their two views: text for people (in the manual's form where
+//! it has one) and JSON. The engine supplies the values.
 
 use super::shape::{self, Form};
 use super::spec::Command;
@@ -12,54 +12,53 @@ pub use super::text::span;
 /// One value in an answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Value {
-    /// Nothing: blank in text, null in JSON.
+    /// No value: blank in text, null in JSON.
     None,
     /// A whole number.
     Number(i128),
-    /// Text; in a record it stands in quotation marks, as in the manual. JSON has null for an
-    /// empty one.
+    /// Text. Records quote it, as the manual does. JSON writes null for an empty one.
     Text(String),
-    /// A word that never needs quotation marks (a state).
+    /// A word that is never quoted, for example a state.
     Word(&'static str),
-    /// Whether something is so: `yes` or `no` in text.
+    /// `yes` or `no` in text, `true` or `false` in JSON.
     Flag(bool),
-    /// A span of time in microseconds; JSON has the number, text a readable form.
+    /// A span of time in microseconds. JSON writes the number, text a readable form.
     Micros(u64),
-    /// A moment: local time with its offset in text, RFC 3339 in JSON.
+    /// A wall-clock time: local time with its offset in text, RFC 3339 in JSON.
     Time(Wall),
     /// A list of numbers (buckets).
     Numbers(Vec<u64>),
     /// A list of texts (last lines of stderr).
     Texts(Vec<String>),
-    /// What JSON says otherwise than text does: the manual's `0` for a switch that is off, `""`
-    /// for what there is not.
+    /// A value that JSON writes differently from text, for example the manual's `0` for a switch
+    /// that is off.
     As {
-        /// As it stands in text.
+        /// The form in text.
         shown: String,
-        /// As JSON has it.
+        /// The form in JSON.
         value: Box<Self>,
     },
-    /// Nothing that is worth a line of a record: null in JSON.
+    /// Null in JSON, and no line in the text of a record.
     Unsaid,
 }
 
 impl Value {
-    /// A value that text shows in words of its own.
+    /// A value with its own wording in text.
     pub fn shown(shown: impl Into<String>, value: Self) -> Self {
         Self::As { shown: shown.into(), value: Box::new(value) }
     }
 
-    /// A switch as the manual's pages show it: 1 or 0.
+    /// A switch as the manual's pages print it: 1 or 0.
     pub fn bit(is_set: bool) -> Self {
         Self::shown(if is_set { "1" } else { "0" }, Self::Flag(is_set))
     }
 
-    /// A switch that is `on` or `off`.
+    /// A switch that text prints as `on` or `off`.
     pub fn on_off(is_on: bool) -> Self {
         Self::shown(if is_on { "on" } else { "off" }, Self::Flag(is_on))
     }
 
-    /// A number of something of which 0 says that there is none.
+    /// A count of which 0 means that there is none.
     pub fn maybe(number: impl Into<i128>) -> Self {
         match number.into() {
             0 => Self::shown("0", Self::None),
@@ -68,90 +67,82 @@ impl Value {
     }
 }
 
-/// Which edge of its column a value stands at.
+/// The edge at which values of a column are aligned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Align {
-    /// Left.
+    /// The left edge, for text.
     Left,
-    /// Right.
+    /// The right edge, for numbers.
     Right,
 }
 
 /// A column of a table.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Column {
-    /// Heading in text.
+    /// The heading in text.
     pub title: &'static str,
-    /// Key in JSON.
+    /// The key in JSON.
     pub key: &'static str,
-    /// Least width in text.
+    /// Least width in text, in columns of a terminal.
     pub width: usize,
-    /// Edge.
+    /// The edge at which the values stand.
     pub align: Align,
 }
 
-/// A part of an answer. `name` is the key in JSON.
+/// A part of an answer. Its `name` is the key in JSON.
+#[expect(missing_docs, reason = "`name` is described above; the rest say what they are")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Block {
-    /// One line of text (`cloned 4 from 2`), with its facts for JSON.
+    /// One line of text (`cloned 4 from 2`), with the same facts for JSON.
     Line {
-        /// Key in JSON.
         name: &'static str,
-        /// The line.
         text: String,
-        /// What it says, by key.
+        /// Keys and values for JSON.
         fields: Vec<(&'static str, Value)>,
     },
     /// `prefix.key = value` lines: the manual's `isdData.…` and `worker->…` pages.
     Record {
-        /// Key in JSON.
         name: &'static str,
-        /// `isdData.` or `worker->`.
+        /// `isdData.` or `worker->`, printed before each key.
         prefix: &'static str,
         /// Least width of prefix and key together, so that the `=` stand in one column; 0 = one
         /// blank.
         width: usize,
-        /// Key and value in order.
+        /// Keys and values, in order.
         fields: Vec<(&'static str, Value)>,
     },
     /// A table with a heading line.
     Table {
-        /// Key in JSON.
         name: &'static str,
-        /// Line above the table in text; empty = none.
+        /// A line above the table in text; empty = none.
         title: String,
-        /// Columns.
         columns: Vec<Column>,
-        /// One vector of values a row, as long as `columns`.
+        /// The values, one vector for each row, as long as `columns`.
         rows: Vec<Vec<Value>>,
     },
     /// Text as it is (help, a script).
     Text {
-        /// Key in JSON.
         name: &'static str,
-        /// The text, lines ended by `\n` but for the last.
+        /// Lines ended by `
+        /// `, the last one without.
         text: String,
     },
     /// Bytes: a hex dump in text, `{size, shown, hex, text}` in JSON.
     Dump {
-        /// Key in JSON.
         name: &'static str,
-        /// How many there were.
+        /// Bytes of the whole body, of which `bytes` may be only the beginning.
         size: u64,
-        /// Those that were kept.
+        /// The bytes that were kept.
         bytes: Bytes,
     },
-    /// No text; in JSON the empty array of a list that has nothing in it.
-    Nothing {
-        /// Key in JSON.
-        name: &'static str,
-    },
+    /// No text; in JSON the empty array of a list without entries.
+    Nothing { name: &'static str },
 }
 
-/// A whole answer.
+/// A whole answer to one command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct OpReply {
-    /// Its parts in order.
+    /// The parts of the answer, in order.
     pub blocks: Vec<Block>,
 }
 
@@ -170,12 +161,12 @@ impl OpReply {
         Self { blocks: vec![Block::Line { name, text: text.into(), fields }] }
     }
 
-    /// An answer of one part.
+    /// An answer that has this part only.
     pub fn block(block: Block) -> Self {
         Self { blocks: vec![block] }
     }
 
-    /// How many rows its longest table has.
+    /// The number of rows of the longest table.
     pub fn rows(&self) -> usize {
         let rows = |block: &Block| match block {
             Block::Table { rows, .. } => rows.len(),
@@ -188,7 +179,7 @@ impl OpReply {
         self.blocks.iter().map(rows).max().unwrap_or_default()
     }
 
-    /// The answer as a client wants it.
+    /// Renders the answer in the form that the client's login asked for.
     pub fn render(&self, format: Format) -> String {
         match format {
             Format::Text => self.text(),
@@ -197,18 +188,18 @@ impl OpReply {
         }
     }
 
-    /// The answer as text: what the manual prints where it prints something. Each line ends with
-    /// `\n`, no line ends with a blank.
+    /// The answer as text, in the manual's form where it has one. Each line ends with `
+    /// `; no line ends with a blank.
     pub fn text(&self) -> String {
         super::text::render(&self.blocks, None)
     }
 
-    /// The answer as one JSON object, a key for each block name, as `shape` has it.
+    /// The answer as one JSON object with one key for each block name, as `shape` describes it.
     pub fn json(&self) -> String {
         super::view::render(&self.blocks)
     }
 
-    /// Adds what the answer to this command always has: its lists, also where they are empty.
+    /// Adds the lists that the answer to this command always has, also when they are empty.
     #[must_use]
     pub fn complete(mut self, command: Command) -> Self {
         let lists = shape::of(command).iter();
@@ -222,7 +213,7 @@ impl OpReply {
 }
 
 impl Block {
-    /// Its key in JSON.
+    /// The key in JSON.
     pub const fn name(&self) -> &'static str {
         match self {
             Self::Line { name, .. }

@@ -1,43 +1,43 @@
-//! TABLE of what the answers look like in JSON, data only: the parts of each command's answer and
-//! the fields of each part. The JSON view and the schema (`docs/op.schema.json`) read it, and tests
-//! hold every answer against it. Not the values: those are the engine's.
+//! TABLE of the answers in JSON, data only: the parts of each command's answer and the fields of
+//! each part. The JSON view and the schema (`docs/op.schema.json`) read it, and tests check every
+//! answer against it. The engine supplies the values.
 
 use super::spec::Command;
 use super::table::COMMANDS;
 
-/// What a part of an answer is in JSON.
+/// The JSON type of a part of an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
-    /// `true`: it was done, and there is nothing to say about it.
+    /// `true`: the command was carried out, and there is nothing more to say.
     True,
-    /// An object.
+    /// An object with these fields.
     Object,
-    /// An array of objects, also if there is one or none.
+    /// An array of objects, also if it has one or none.
     Array,
-    /// A string of many lines.
+    /// A string, usually of several lines.
     Text,
 }
 
-/// What a field is in JSON.
+/// The JSON type of a field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
-    /// Text that is not empty.
+    /// A string that is not empty.
     Text,
-    /// Text that may be empty: bytes of somebody else.
+    /// A string of bytes from a peer or a program; it may be empty.
     Raw,
-    /// One of these words.
+    /// One of these strings.
     Word(&'static [&'static str]),
-    /// A whole number from 0.
+    /// A whole number, 0 or more.
     Number,
     /// `true` or `false`.
     Flag,
-    /// A span of time in microseconds; the name ends with `_us`.
+    /// A span of time in microseconds; the key ends with `_us`.
     Micros,
-    /// A moment, as RFC 3339 has it.
+    /// A string: a wall-clock time as in RFC 3339.
     Time,
     /// An array of numbers.
     Numbers,
-    /// An array of texts.
+    /// An array of strings.
     Texts,
     /// A setting's value: a number, or `true` and `false` for a switch.
     Value,
@@ -46,28 +46,28 @@ pub enum Type {
 /// A field of a part.
 #[derive(Clone, Copy, Debug)]
 pub struct Field {
-    /// Its key in JSON.
+    /// The key in JSON.
     pub key: &'static str,
-    /// Its name in the text of a record, where that is another one (the manual's).
+    /// The name in the text of a record; often the manual's, and then not equal to `key`.
     pub label: &'static str,
-    /// What it is.
+    /// The JSON type.
     pub kind: Type,
-    /// Whether it may be null: there is none, or it is not known.
+    /// Whether it may be null, because there is no value or it is not known.
     pub maybe: bool,
-    /// What it says.
+    /// The meaning, for the schema.
     pub text: &'static str,
 }
 
 /// A part of an answer.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// Its key in JSON.
+    /// The key in JSON.
     pub name: &'static str,
-    /// What stands there.
+    /// The JSON type of the part.
     pub form: Form,
-    /// The fields of the object, or of each object of the array.
+    /// The fields of the object, or of each object of the array; empty for other forms.
     pub fields: &'static [Field],
-    /// Whether every answer to the command has it.
+    /// Whether every answer to the command has this part.
     pub always: bool,
 }
 
@@ -80,7 +80,7 @@ impl Field {
         Self { maybe: true, ..self }
     }
 
-    /// Its name in the text of a record.
+    /// Sets the name that the field has in the text of a record.
     const fn label(self, label: &'static str) -> Self {
         Self { label, ..self }
     }
@@ -112,27 +112,26 @@ const HOST: Field = field("host", Type::Text, "a host's name");
 const PID: Field =
     field("pid", Type::Number, "process id on its host; null: no process is known").maybe();
 const FD: Field = field("fd", Type::Number, "descriptor of its connection, for 'shutdown'");
-const ADDRESS: Field = field("address", Type::Text, "where it is");
+const ADDRESS: Field = field("address", Type::Text, "its network address");
 const TRANSACTION: Field = field("transaction", Type::Number, "a transaction's id");
 const PRIORITY: Field = field("priority", Type::Number, "1 to 255, lower is served first");
 const WAITING: Field = field("waiting", Type::Number, "requests that wait");
-const TEXT: Field = field("text", Type::Text, "what is said");
+const TEXT: Field = field("text", Type::Text, "the text, for people");
 const BYTES: Field = field("bytes", Type::Number, "size of the request");
 const RESTARTS: Field = field("restarts", Type::Number, "times it was started again");
 const TRANSACTIONS: Field =
     field("transactions", Type::Number, "transactions it has ended").label("Transactions");
-const STATE: Field = field("state", Type::Text, "how it is, in one word");
+const STATE: Field = field("state", Type::Text, "its state, in one word");
 const UNTIL: Field =
-    field("until", Type::Time, "until when that lasts; null: that is open").maybe();
-const REASON: Field = field("reason", Type::Text, "why it is so").maybe();
-const NOTES: Field = field("notes", Type::Texts, "what holds besides, a word or two each");
-const SINCE: Field = field("since", Type::Time, "since when");
+    field("until", Type::Time, "when that state ends; null: no end is set").maybe();
+const REASON: Field = field("reason", Type::Text, "the reason of that state").maybe();
+const NOTES: Field = field("notes", Type::Texts, "further facts, a word or two each");
+const SINCE: Field = field("since", Type::Time, "when that state began");
 
 const OK: Shape = Shape { name: "ok", form: Form::True, fields: &[], always: true };
-/// Said besides, or instead of, what was asked for.
+/// A remark besides, or instead of, what was asked for.
 const NOTE: Shape = object("note", &[TEXT]).sometimes();
-/// A change is in force but could not be kept: what any command that changes something may say
-/// besides.
+/// A change is in force but could not be saved. Any command that changes something may answer this.
 pub const WARNING: Shape = object(
     "warning",
     &[field("unsaved", Type::Text, "why the configuration could not be written")],
@@ -175,11 +174,11 @@ const STATUS: Shape = object(
         field("accepted", Type::Number, "requests accepted").label("Accepted"),
         field("completed", Type::Number, "requests answered by workers").label("Completed"),
         field("refused", Type::Number, "requests refused").label("Refused"),
-        field("orphaned", Type::Number, "answers for which nobody was left").label("Orphaned"),
+        field("orphaned", Type::Number, "answers for which no client was left").label("Orphaned"),
         field("poisoned", Type::Number, "requests set aside as poison").label("Poisoned"),
         field("pid", Type::Number, "isectd's process id"),
         field("version", Type::Text, "isectd's version"),
-        field("uptime_us", Type::Micros, "how long it runs").label("Uptime"),
+        field("uptime_us", Type::Micros, "time since isectd started").label("Uptime"),
         field("unsaved", Type::Text, "why the configuration is not kept; null: it is").maybe(),
     ],
 );
@@ -204,7 +203,7 @@ const CLIENT_PAGE: Shape = object(
         PRIORITY,
         PID.label("hostpid"),
         HOST.label("loghost").maybe(),
-        field("name", Type::Text, "what the client calls itself").maybe(),
+        field("name", Type::Text, "the name that the client gave itself").maybe(),
         ADDRESS,
         field("uid", Type::Number, "user id, where the kernel tells it").maybe(),
         field("blocked", Type::Flag, "whether its requests are held back"),
@@ -213,7 +212,7 @@ const CLIENT_PAGE: Shape = object(
         field("requests", Type::Number, "requests it made").label("Requests"),
         field("answered", Type::Number, "requests answered").label("Answered"),
         field("failed", Type::Number, "requests ended with an error").label("Failed"),
-        field("connected", Type::Time, "since when it is attached"),
+        field("connected", Type::Time, "when it logged in"),
         FD,
         STATE,
         SINCE,
@@ -234,7 +233,7 @@ const CLIENTS: Shape = array(
         field("requests", Type::Number, "requests it made"),
         field("answered", Type::Number, "requests answered"),
         field("failed", Type::Number, "requests ended with an error"),
-        field("connected", Type::Time, "since when it is attached"),
+        field("connected", Type::Time, "when it logged in"),
         FD,
         STATE,
         SINCE,
@@ -246,7 +245,9 @@ const WORKER_PAGE: Shape = object(
     "worker",
     &[
         field("next", Type::Number, "the next worker in its list").label("node.next").maybe(),
-        field("previous", Type::Number, "the one before").label("node.previous").maybe(),
+        field("previous", Type::Number, "the previous worker in its list")
+            .label("node.previous")
+            .maybe(),
         field("list", Type::Word(&["lazy", "idle", "busy"]), "the list it is in")
             .label("node.queue"),
         WORKER.label("id"),
@@ -268,7 +269,7 @@ const WORKER_PAGE: Shape = object(
         field("run", Type::Number, "number of its last start").maybe(),
         field("started", Type::Time, "when it was started").maybe(),
         TRANSACTION.maybe(),
-        field("held", Type::Number, "requests it holds besides"),
+        field("held", Type::Number, "further requests that it holds"),
         field("late", Type::Number, "answers that came too late"),
         field("ending", Type::Text, "how its last process ended").maybe(),
         field("stderr", Type::Texts, "last lines of its stderr"),
@@ -329,18 +330,18 @@ const SERVICE_PAGE: Shape = object(
 
 const SETTING_ROW: &[Field] = &[
     field("setting", Type::Text, "a setting's name"),
-    field("value", Type::Value, "in force"),
+    field("value", Type::Value, "the value in force"),
     field("unit", Type::Word(&["ms", "bytes", "count", "0|1"]), "what the value counts"),
-    field("default", Type::Value, "unless set"),
-    field("min", Type::Number, "least value").maybe(),
-    field("max", Type::Number, "most").maybe(),
+    field("default", Type::Value, "the value unless it is set"),
+    field("min", Type::Number, "lowest value that is accepted").maybe(),
+    field("max", Type::Number, "highest value that is accepted").maybe(),
     field("live", Type::Flag, "whether it may change while isectd runs"),
     TEXT,
 ];
 
 const EVENT: &[Field] = &[
     field("seq", Type::Number, "its number in order"),
-    field("at", Type::Time, "when"),
+    field("at", Type::Time, "when it was recorded"),
     field("kind", Type::Text, "a name of docs/facts.md"),
     TEXT,
     CLIENT.maybe(),
@@ -359,15 +360,15 @@ const LATENCY: Shape = array(
         field("count", Type::Number, "how many were measured"),
         field("mean_us", Type::Micros, "mean"),
         field("p50_us", Type::Micros, "half were at most this"),
-        field("p90_us", Type::Micros, "90 %"),
-        field("p99_us", Type::Micros, "99 %"),
-        field("p999_us", Type::Micros, "99.9 %"),
+        field("p90_us", Type::Micros, "90 % were at most this"),
+        field("p99_us", Type::Micros, "99 % were at most this"),
+        field("p999_us", Type::Micros, "99.9 % were at most this"),
         field("max_us", Type::Micros, "the longest"),
         field("failed", Type::Number, "requests ended with an error"),
     ],
 );
 
-/// Services that nobody has asked, in a list of all.
+/// Services that got no request yet, in a list of all services.
 const UNASKED: Shape = object(
     "left_out",
     &[field("services", Type::Number, "services without a request, which are not shown")],
@@ -384,10 +385,10 @@ const LOAD: Shape = array(
         field("busy", Type::Number, "busy workers"),
         field("answered", Type::Number, "requests answered by workers"),
         field("failed", Type::Number, "requests ended with an error"),
-        field("overloaded", Type::Number, "of them, refused as overloaded"),
+        field("overloaded", Type::Number, "failed requests that were refused as overloaded"),
         field("retried", Type::Number, "requests given to another worker"),
-        field("denied", Type::Number, "not given to another, the retry budget was used up"),
-        field("budget_used", Type::Number, "of the retry budget"),
+        field("denied", Type::Number, "requests not retried, because the retry budget was used up"),
+        field("budget_used", Type::Number, "the used part of the retry budget"),
         field("budget", Type::Number, "the retry budget"),
     ],
 );
@@ -401,7 +402,7 @@ const QUEUE: Shape = array(
         PRIORITY,
         field("where", Type::Word(&["queue", "blocked", "held", "worker"]), "where it waits"),
         WORKER.maybe(),
-        field("waited_us", Type::Micros, "how long it waits"),
+        field("waited_us", Type::Micros, "how long it has waited"),
         field("left_us", Type::Micros, "how long it may"),
         field("attempt", Type::Number, "workers that died of it"),
         BYTES,
@@ -424,14 +425,14 @@ const POISON: Shape = array(
     ],
 );
 
-/// Bytes of a request.
+/// The bytes of a request.
 const REQUEST: Shape = object(
     "request",
     &[
         BYTES,
-        field("shown", Type::Number, "how many of them follow"),
-        field("hex", Type::Raw, "those bytes, two digits each"),
-        field("text", Type::Raw, "the same as UTF-8, what is none replaced"),
+        field("shown", Type::Number, "how many of those bytes follow"),
+        field("hex", Type::Raw, "those bytes as hexadecimal digits"),
+        field("text", Type::Raw, "those bytes as UTF-8; invalid ones are replaced"),
     ],
 )
 .sometimes();
@@ -455,7 +456,7 @@ const WHOAMI: Shape = object(
         ADDRESS,
         field("uid", Type::Number, "user id, where the kernel tells it").maybe(),
         field("token", Type::Text, "name of the token shown").maybe(),
-        field("roles", Type::Texts, "what it may do"),
+        field("roles", Type::Texts, "its roles"),
     ],
 );
 
@@ -472,14 +473,14 @@ const CLONED_FROM: Field = field("from", Type::Number, "the worker cloned");
 const PREEMPT: Field = field("preempt", Type::Flag, "the option as it is now");
 const REJECT: Field = field("reject", Type::Flag, "whether new clients are refused");
 const SENT_TO: Field = field("workers", Type::Number, "workers it was sent to");
-const SAID: Field = field("status", Type::Text, "what it said");
+const SAID: Field = field("status", Type::Text, "the worker's answer");
 const SETTING: Field = field("setting", Type::Text, "the setting's name");
 const VALUE_NOW: Field = field("value", Type::Value, "its value now");
 const UNIT: Field = field("unit", Type::Text, "what the value counts");
 const SOCKETS: Field = field("sockets", Type::Number, "sockets shut for writing");
 const DONE: Field = field("commands", Type::Number, "commands done");
 
-/// The shapes of an answer, by command.
+/// The parts of the answer to this command.
 pub const fn of(command: Command) -> &'static [Shape] {
     use Command as C;
     const TARGETED: &[Field] = &[WORKER, SERVICE];
@@ -584,12 +585,12 @@ pub const fn of(command: Command) -> &'static [Shape] {
     }
 }
 
-/// What a part of this name is, whichever command it answers.
+/// The form of the part with this name; the form is the same in every command's answer.
 pub(super) fn form(name: &str) -> Option<Form> {
     named(name).next().map(|shape| shape.form)
 }
 
-/// The key in JSON of what a record's text calls so.
+/// The JSON key of the field that a record's text calls `label`.
 pub(super) fn key(record: &str, label: &'static str) -> &'static str {
     let found = named(record).flat_map(|shape| shape.fields).find(|field| field.label == label);
     found.map_or(label, |field| field.key)

@@ -1,15 +1,15 @@
 //! The types of the command language: a row of the table ([`Spec`], [`Arg`], [`Effect`]) and a
-//! command understood ([`OpRequest`]). Data and types only.
+//! parsed command ([`OpRequest`]). This file has data and types only.
 
 use crate::ids::{ClientId, ServiceId, WorkerId};
 use crate::names::{HostName, ServiceName};
 use crate::op::table::COMMANDS;
 use crate::settings::{ServiceSetting, Setting};
 
-/// What a command may do.
+/// How much a command may change; rights are granted by it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Effect {
-    /// Shows something.
+    /// Shows something and changes nothing.
     Read,
     /// Changes something that can be changed back.
     Change,
@@ -18,7 +18,7 @@ pub enum Effect {
 }
 
 impl Effect {
-    /// The word in help.
+    /// The word that `help` and roles use.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -28,10 +28,11 @@ impl Effect {
     }
 }
 
-/// What may stand in place of an argument, for completion. Not a check: the parser does that.
+/// What may stand in place of an argument. Only completion uses it; the parser makes its own
+/// checks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Takes {
-    /// Anything.
+    /// Any word.
     Any,
     /// One of these words.
     Words(&'static [&'static str]),
@@ -56,20 +57,20 @@ pub enum Takes {
 /// One argument of a command.
 #[derive(Clone, Copy, Debug)]
 pub struct Arg {
-    /// Its name in the syntax line.
+    /// The name in the syntax line.
     pub name: &'static str,
-    /// What it is, one sentence.
+    /// The meaning, in one sentence.
     pub text: &'static str,
-    /// What may stand there.
+    /// The words that completion offers.
     pub takes: Takes,
 }
 
 /// One row of the table of commands.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
-    /// Which command.
+    /// The variant of this row.
     pub command: Command,
-    /// Its key: the first word or words (`config worker`), unique.
+    /// The first word or words of the command (`config worker`); unique in the table.
     pub name: &'static str,
     /// Every way to write it, exactly as the parser takes it.
     pub usage: &'static str,
@@ -77,16 +78,16 @@ pub struct Spec {
     pub syntax: &'static str,
     /// One line of help (right column), word for word the manual's where it has one.
     pub short: &'static str,
-    /// Everything about it, sentences.
+    /// Everything about the command, in sentences.
     pub long: &'static str,
-    /// Its arguments in order.
+    /// The arguments, in the order of the syntax line.
     pub args: &'static [Arg],
-    /// What it may do.
+    /// The most that the command may change.
     pub effect: Effect,
     /// An example that works on a broker with the manual's two services.
     pub example: &'static str,
-    /// Whether the manual chapter's help has it (then it stands in `help`'s first part, in that
-    /// order).
+    /// Whether the manual chapter's help has the command. Such commands come first in `help`, in
+    /// the manual's order.
     pub manual: bool,
 }
 
@@ -145,232 +146,190 @@ pub enum Command {
     Whoami,
 }
 
-/// Most windows that `buckets` may be set to.
+/// Most windows that the command `buckets` accepts.
 pub const BUCKETS_MAX: u32 = 1440;
-/// Longest window that `buckets` may be set to, in seconds.
+/// Longest window that the command `buckets` accepts, in seconds.
 pub const BUCKET_SECS_MAX: u32 = 86_400;
-/// Most events that `config events` remembers and `listevents` lists.
+/// Most events that `config events` keeps and `listevents` lists.
 pub const EVENTS_MAX: u64 = Setting::EventsMax.row().max;
 
-/// What `pause`, `ready`, `start`, `stop` and `send` are aimed at.
+/// The workers that `pause`, `ready`, `start`, `stop` and `send` act on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
     /// Every worker of every service.
     All,
-    /// The workers of one service (and the service itself).
+    /// The workers of one service, and the service itself.
     Service(ServiceName),
-    /// One worker.
+    /// The worker with this id.
     Worker(WorkerId),
 }
 
-/// Which of the three lists.
+/// The worker lists that `workers` shows: the manual's three, or all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WorkerFilter {
-    /// Can't take requests.
+    /// Workers that can't take a request.
     Lazy,
-    /// Can take one.
+    /// Workers that can take a request.
     Idle,
-    /// Has one.
+    /// Workers that have a request.
     Busy,
-    /// All three.
+    /// The workers of all three lists.
     All,
 }
 
-/// What `send` sends to workers.
+/// The frame that `send` sends to workers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SendWhat {
-    /// Read your configuration again.
+    /// The frame `reinit`: read the configuration again.
     Reinit,
-    /// Tell how you are.
+    /// The frame `status`: report the state.
     Status,
 }
 
-/// What `shutdown` shuts for writing.
+/// The sockets that `shutdown` shuts for writing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownWhat {
-    /// Every worker's socket.
+    /// The socket of every worker.
     All,
-    /// The socket with this descriptor (column `fd`).
+    /// The socket with this descriptor (column `fd` of the lists).
     Fd(i32),
 }
 
-/// A command, understood. One variant a row of the table (`pause`/`ready`/… with their targets).
+/// A parsed command: one variant for each row of the table, with the arguments as its fields.
+#[expect(missing_docs, reason = "the row of the table says what each means and takes")]
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OpRequest {
-    /// Blank: the status page.
+    /// A blank line: the status page.
     Status,
-    /// `help [COMMAND]`.
     Help(Option<String>),
-    /// `abort`: core file.
+    /// `abort`: ends the broker with a core file.
     Abort,
-    /// `halt`: orderly end with status 1, as in the manual.
+    /// `halt`: ends the broker in order with status 1, as in the manual.
     Halt,
-    /// `block CLIENT`.
     Block(ClientId),
-    /// `unblock CLIENT`.
     Unblock(ClientId),
-    /// `buckets [NUM SECS]`; without arguments it shows.
+    /// `buckets [NUM SECS]`; without arguments it shows the windows.
     Buckets(Option<(u32, u32)>),
-    /// `client ID`.
     Client(ClientId),
-    /// `clients`.
     Clients,
-    /// `clone WORKER`.
     Clone(WorkerId),
-    /// `config service [#ID] NAME [SETTING=VALUE]…`; of a service that exists it changes the
+    /// `config service [#ID] NAME [SETTING=VALUE]…`. For a service that exists it changes the
     /// settings.
     ConfigService {
-        /// Id to give it (from `save`).
+        /// The id to assign, as `save` writes it; `None` = the next free one.
         id: Option<ServiceId>,
-        /// Its name.
         name: ServiceName,
-        /// Settings.
         settings: Vec<(ServiceSetting, u64)>,
     },
-    /// `config worker [#ID] SERVICE HOST PATH [ARG]…`.
     ConfigWorker {
-        /// Id to give it (from `save`).
+        /// The id to assign, as `save` writes it; `None` = the next free one.
         id: Option<WorkerId>,
-        /// Its service.
         service: ServiceName,
-        /// Its host.
         host: HostName,
-        /// Its program.
+        /// Absolute path of the program on the host.
         path: String,
-        /// Its arguments after `ISDARGMAX`.
+        /// Arguments of the application, those from `argv[ISDARGMAX]` on.
         args: Vec<String>,
     },
     /// `config host NAME ADDR:PORT` (or `unix:PATH`).
     ConfigHost {
-        /// What it is called here.
         name: HostName,
-        /// Where its execd listens.
+        /// The endpoint where the host's execd listens.
         address: String,
     },
-    /// `config events N [KIND]…`.
     ConfigEvents {
-        /// How many to remember.
+        /// How many events to keep; at most [`EVENTS_MAX`].
         count: u64,
-        /// Names of the kinds to remember; empty = all.
+        /// Names of the kinds to keep; empty = all kinds.
         kinds: Vec<String>,
     },
-    /// `delete worker ID`.
     DeleteWorker(WorkerId),
-    /// `delete client ID`.
     DeleteClient(ClientId),
-    /// `delete service NAME`.
     DeleteService(ServiceName),
-    /// `delete host NAME`.
     DeleteHost(HostName),
-    /// `host NAME`.
     Host(HostName),
-    /// `hosts`.
     Hosts,
-    /// `idle WORKER`.
     Idle(WorkerId),
-    /// `last WORKER`.
     Last(WorkerId),
-    /// `latency [SERVICE]`.
     Latency(Option<ServiceName>),
-    /// `load [SERVICE]`.
     Load(Option<ServiceName>),
-    /// `listevents [N]`.
     ListEvents(Option<u64>),
-    /// `pause SERVICE|WORKER|all`.
     Pause(Target),
-    /// `poison [N | clear]`.
     Poison(PoisonWhat),
-    /// `preempt [on|off]`.
     Preempt(Option<bool>),
-    /// `pri CLIENT N`.
     Pri(ClientId, u8),
-    /// `queue [SERVICE]`.
     Queue(Option<ServiceName>),
-    /// `ready SERVICE|WORKER|all`.
     Ready(Target),
-    /// `reject [on|off]`; without an argument it toggles nothing and switches on, as in the manual.
+    /// `reject [on|off]`. Without an argument it means `on`, as in the manual.
     Reject(bool),
-    /// `reload`: the token file.
+    /// `reload`: reads the token file again.
     Reload,
-    /// `reset`.
     Reset,
-    /// `save`: the configuration as a script.
+    /// `save`: prints the configuration as a script.
     Save,
-    /// `send WORKER|SERVICE|all reinit|status`.
     Send(Target, SendWhat),
-    /// `service CLIENT NEWSERVICE`.
     Service(ClientId, ServiceName),
-    /// `services`.
     Services,
     /// `set NAME VALUE` or `set NAME=VALUE`.
     Set(Setting, u64),
-    /// `service NAME`: its page.
+    /// `service NAME`: shows the page of a service.
     ServicePage(ServiceName),
-    /// `settings [NAME | SERVICE]`.
     Settings(SettingsOf),
-    /// `shutdown FD|all`.
     Shutdown(ShutdownWhat),
-    /// `source FILE`: the broker reads a script.
+    /// `source FILE`: the broker runs the commands of a script.
     Source(String),
-    /// `start SERVICE|WORKER|all`.
     Start(Target),
-    /// `stop SERVICE|WORKER|all`.
     Stop(Target),
-    /// `version`.
     Version,
-    /// `watch [KIND]…`.
     Watch(Vec<String>),
-    /// `whoami`.
     Whoami,
-    /// `worker ID`.
     Worker(WorkerId),
-    /// `workers [lazy|idle|busy|all]`.
     Workers(WorkerFilter),
 }
 
-/// What `settings` shows.
+/// The settings that `settings` shows.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SettingsOf {
-    /// All of the broker's.
+    /// All settings of the broker.
     All,
-    /// One of the broker's.
+    /// One setting of the broker.
     One(Setting),
-    /// Those of a service.
+    /// All settings of this service.
     Service(ServiceName),
 }
 
-/// What `poison` shows or does.
+/// What `poison` shows or does with the requests that were set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PoisonWhat {
-    /// The list.
+    /// Lists them.
     List,
-    /// One of it, with its bytes.
+    /// Shows the one with this number, with its bytes.
     Show(u64),
-    /// Forget all.
+    /// Forgets all of them.
     Clear,
 }
 
 impl Spec {
-    /// The first word of the name.
+    /// The first word of the command's name.
     pub fn first(&self) -> &'static str {
         self.name.split_once(' ').map_or(self.name, |(first, _)| first)
     }
 
-    /// The second word of the name, if it has two.
+    /// The second word of the command's name, if it has two.
     pub fn second(&self) -> Option<&'static str> {
         self.name.split_once(' ').map(|(_, second)| second)
     }
 }
 
 impl Command {
-    /// The row of the table.
+    /// The row of this command.
     pub const fn row(self) -> &'static Spec {
         &COMMANDS[self as usize]
     }
 }
 
 impl OpRequest {
-    /// Which command this is.
+    /// The command that this is a request for.
     pub const fn command(&self) -> Command {
         match self {
             Self::Status => Command::Status,
@@ -425,7 +384,8 @@ impl OpRequest {
         }
     }
 
-    /// What it may do. A command that shows when it has no argument only reads then.
+    /// The most that this request may change. A command that only shows something without an
+    /// argument has the effect `Read` then.
     pub const fn effect(&self) -> Effect {
         let only_shows = matches!(
             self,

@@ -1,6 +1,6 @@
 //! TABLE of the operator's commands, data only. The parser, `help`, completion, the man page and
-//! docs/op.md read it. First the commands of the manual chapter's help, in its order and words,
-//! then those beyond it. Not what a command does: that is the engine.
+//! docs/op.md read it. The commands of the manual chapter's help come first, in the manual's order
+//! and words. The engine carries the commands out.
 
 use super::spec::{Arg, Command, Effect, Spec, Takes};
 
@@ -23,7 +23,8 @@ const TARGET: Arg = arg(
 );
 const ON_OFF: &[&str] = &["on", "off"];
 
-/// A row of the manual's help; what is not said is as in a command without arguments.
+/// A row of the manual's help; fields that a row does not set are those of a command without
+/// arguments.
 const fn manual(command: Command, name: &'static str, effect: Effect) -> Spec {
     Spec {
         command,
@@ -39,7 +40,7 @@ const fn manual(command: Command, name: &'static str, effect: Effect) -> Spec {
     }
 }
 
-/// A row beyond the manual's.
+/// A row of a command that the manual does not have.
 const fn beyond(command: Command, name: &'static str, effect: Effect) -> Spec {
     Spec { manual: false, ..manual(command, name, effect) }
 }

@@ -1,4 +1,4 @@
-//! The text view of an answer. Whatever stands in a value, one line stays one line and no control
+//! The text view of an answer. Whatever a value contains, one line stays one line, and no control
 //! character reaches a terminal.
 
 use super::layout::{Cells, pad, width, wrap};
@@ -7,19 +7,19 @@ use crate::show;
 
 /// Blanks between columns.
 const GAP: usize = 2;
-/// Blanks before the lines in which a long line goes on.
+/// Blanks before the lines on which a long line continues.
 const INDENT: usize = 4;
-/// No terminal is taken for narrower than this.
+/// Least width that is assumed of a terminal, in columns.
 const SCREEN_MIN: usize = 20;
 
-/// `screen` is the width of the terminal, where there is one and it is known.
+/// Renders the blocks. `screen` is the width of the terminal, if there is one and it is known.
 pub(super) fn render(blocks: &[Block], screen: Option<usize>) -> String {
     let screen = screen.map(|columns| columns.max(SCREEN_MIN));
     let mut out = String::new();
     let mut after_lines = true;
     for block in blocks.iter().filter(|block| !matches!(block, Block::Nothing { .. })) {
-        // A page of several parts is easier to read with a blank line after each that is not a
-        // line.
+        // A blank line follows each block that is not a single line, so that long answers are easy
+        // to read.
         if !after_lines {
             out.push('\n');
         }
@@ -55,7 +55,7 @@ fn line(text: &str, out: &mut String) {
     out.push('\n');
 }
 
-/// The text without hidden characters (a tab in free text stays).
+/// Removes hidden characters from the text; tabs of free text may stay.
 fn clean(text: &str, keep_tabs: bool) -> String {
     if keep_tabs { show::lines(text) } else { show::one_line(text.to_owned()) }
 }
@@ -72,7 +72,7 @@ fn record(
     for (key, value) in fields {
         let name = format!("{prefix}{key}");
         let texts = match value {
-            // One line each: these are the last lines of a program's stderr.
+            // Each text has its own line: these are the last lines of a program's stderr.
             Value::Texts(texts) if !texts.is_empty() => {
                 texts.iter().map(|text| format!("\"{}\"", clean(text, false))).collect()
             }
@@ -94,7 +94,7 @@ fn record(
     }
 }
 
-/// A line, broken at blanks where it is too long for the terminal.
+/// Prints a line, wrapped at blanks where it is too long for the terminal.
 fn flow(text: &str, screen: Option<usize>, out: &mut String) {
     let Some(screen) = screen.filter(|screen| width(text) > *screen) else {
         return line(text, out);
@@ -110,7 +110,7 @@ fn table(columns: &[Column], rows: &[Vec<Value>], screen: Option<usize>, out: &m
     let cells = rows.iter().map(|row| row.iter().map(plain).collect());
     let is_text = |index: usize| {
         let mut cells = rows.iter().filter_map(|row| row.get(index));
-        // A state is a sentence of which JSON has the word.
+        // Text shows a state as a sentence; JSON has only its word.
         let is_left = columns[index].align == Align::Left;
         let is_word = |value: &Value| matches!(value, Value::Word(_));
         let is_state =
@@ -125,15 +125,15 @@ fn table(columns: &[Column], rows: &[Vec<Value>], screen: Option<usize>, out: &m
         seen: Vec::new(),
         is_text: (0..columns.len()).map(is_text).collect(),
     };
-    // A column without a title may be one that only JSON has.
+    // A column without a title and with nothing in it may be one that only JSON has.
     cells.seen = (0..columns.len())
         .filter(|&index| !columns[index].title.is_empty() || cells.widest(index) > 0)
         .collect();
     let mut widths = Vec::with_capacity(columns.len());
     for (index, column) in columns.iter().enumerate() {
         let longest = cells.widest(index);
-        // A right column has its gap inside its width, so that the manual's tables come out
-        // exactly.
+        // The width of a right-aligned column includes its gap, which reproduces the manual's
+        // tables exactly.
         widths.push(match column.align {
             Align::Right if index > 0 => column.width.max(longest + GAP),
             Align::Left if index > 0 => column.width.max(longest) + GAP,
@@ -163,7 +163,7 @@ fn table(columns: &[Column], rows: &[Vec<Value>], screen: Option<usize>, out: &m
     }
 }
 
-/// A value as it stands in a cell.
+/// The text of a value in a cell.
 fn plain(value: &Value) -> String {
     match value {
         Value::None | Value::Unsaid => String::new(),
@@ -183,7 +183,7 @@ fn plain(value: &Value) -> String {
     }
 }
 
-/// A span of time as people read it: `0.213 ms`, `1.204 s`, `2m 05s`, `3h 07m`, `4d 11h`.
+/// A span of time for people: `0.213 ms`, `1.204 s`, `2m 05s`, `3h 07m`, `4d 11h`.
 pub fn span(micros: u64) -> String {
     let secs = micros / 1_000_000;
     match secs {

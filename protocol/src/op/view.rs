@@ -1,4 +1,4 @@
-//! The JSON view of an answer: one object, one key for each name of a block.
+//! The JSON view of an answer: one object with one key for each block name.
 
 use super::json::Writer;
 use super::reply::{Block, Value};
@@ -18,7 +18,7 @@ pub(super) fn render(blocks: &[Block]) -> String {
         match (shape::form(name), same.as_slice()) {
             (Some(Form::True), _) => w.boolean(true),
             (Some(Form::Object | Form::Text), [only]) => one(only, &mut w),
-            // The table does not know it, but there is never more than one of these.
+            // The table has no such part, but an answer never has two of these.
             (None, [only @ (Block::Record { .. } | Block::Text { .. } | Block::Dump { .. })]) => {
                 one(only, &mut w);
             }
@@ -33,7 +33,7 @@ pub(super) fn render(blocks: &[Block]) -> String {
     w.finish()
 }
 
-/// One block as a value; a table as its rows, without the brackets.
+/// Writes one block as a value; a table as its rows, without the brackets.
 fn one(block: &Block, w: &mut Writer) {
     match block {
         Block::Line { text, fields, .. } if fields.is_empty() => {

@@ -1,13 +1,13 @@
-//! Words of a command line: taken apart, quoted, compared. Not their meaning: `parse` knows that.
+//! Splits a command line into words, quotes words and compares them. `parse` knows what they mean.
 
 use super::parse::OpError;
 use crate::limits::{COMMAND_BYTES_MAX, WORDS_MAX};
 
-/// Most characters of a foreign word that an error text repeats.
+/// Most characters of a foreign word that an error text shows.
 const SHOWN_CHARS_MAX: usize = 40;
 
-/// Writes a word so that [`parse`](super::parse::parse) reads it back as one word. Line breaks
-/// can't be written in a command, and so not in a word that came from one.
+/// Quotes a word so that [`parse`](super::parse::parse) reads it back as one word. A line break
+/// can't be quoted; a word of a command never has one.
 pub fn quote(word: &str) -> String {
     let is_plain = |c: char| {
         c.is_alphanumeric()
@@ -31,8 +31,8 @@ pub fn quote(word: &str) -> String {
     out
 }
 
-/// The commands of a script with their line numbers, from 1. Blank lines and lines that begin with
-/// `#` are left out.
+/// Splits a script into its commands, each with its line number, counted from 1. Blank lines and
+/// lines that begin with `#` are left out.
 pub fn parse_script(text: &str) -> Vec<(usize, &str)> {
     text.lines()
         .enumerate()
@@ -54,8 +54,8 @@ fn trim(line: &str) -> &str {
     line.trim_matches(|c: char| c.is_whitespace() || c == '\0')
 }
 
-/// Splits a line at white space, with `'…'`, `"…"` and `\` as in a shell: nothing is special
-/// between single quotes; between double quotes `\` keeps its meaning before `"` and `\` only.
+/// Splits a line at white space, with `'…'`, `"…"` and `\` as in a shell: single quotes keep
+/// everything as it is; between double quotes `\` escapes `"` and `\` only.
 pub(super) fn split(line: &str) -> Result<Vec<String>, OpError> {
     check_size(line.len())?;
     let line = trim(line);
@@ -115,7 +115,7 @@ fn quoted(
     Err(OpError::usage(format!("the quotation mark {mark} at byte {at} is not closed")))
 }
 
-/// A foreign word as an error text may repeat it: no control characters, bounded.
+/// A foreign word fit for an error text: no control characters, bounded length.
 pub(super) fn shown(word: &str) -> String {
     let mut out: String = word.chars().take(SHOWN_CHARS_MAX).collect::<String>();
     if out.len() < word.len() {
@@ -130,13 +130,13 @@ pub(super) fn shown(word: &str) -> String {
         .collect()
 }
 
-/// `; did you mean '…'?`, or nothing.
+/// The text `; did you mean '…'?`, or nothing.
 pub(super) fn meant(hint: Option<&str>) -> String {
     hint.map(|word| format!("; did you mean '{word}'?")).unwrap_or_default()
 }
 
-/// The choice that the word was probably meant to be: few letters off for its length, or the only
-/// one that begins with it.
+/// The choice that the word was probably meant to be: one that differs in few letters for its
+/// length, or the only one that begins with it.
 pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let word = word.to_lowercase();
     let size = word.chars().count();
@@ -152,7 +152,7 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
     let mut best: Option<(usize, &'a str)> = None;
     let mut begins: Vec<&'a str> = Vec::new();
     for choice in choices {
-        // What differs more in length differs more, and need not be compared letter by letter.
+        // A choice whose length differs by more than the limit differs by more letters, too.
         if choice.chars().count().abs_diff(size) <= off_max {
             let off = distance(&word, choice);
             if off <= off_max && best.is_none_or(|(least, _)| off < least) {
@@ -165,7 +165,7 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
     }
     match (best, begins.as_slice()) {
         (Some((0, choice)), _) => Some(choice),
-        // Half a word is more often meant than another word that happens to be near.
+        // A word typed in part is more likely than another word with similar letters.
         (_, [only]) if size > 2 => Some(only),
         (Some((_, choice)), _) => Some(choice),
         (None, [only]) => Some(only),
@@ -173,7 +173,7 @@ pub fn nearest<'a>(word: &str, choices: impl Iterator<Item = &'a str>) -> Option
     }
 }
 
-/// Whether the word can be nothing but this choice, half typed or with two letters swapped.
+/// Whether the word can only be this choice, typed in part or with two letters swapped.
 pub(super) fn is_slip(word: &str, choice: &str) -> bool {
     let word = word.to_lowercase();
     let sorted = |text: &str| {
@@ -185,7 +185,8 @@ pub(super) fn is_slip(word: &str, choice: &str) -> bool {
     word.len() <= choice.len() && (choice.starts_with(word.as_str()) || is_swapped())
 }
 
-/// Letters to insert, drop, change or swap with their neighbour to make `b` of `a`.
+/// Edit distance: letters to insert, delete, replace or swap with their neighbour to turn `a` into
+/// `b`.
 fn distance(a: &str, b: &str) -> usize {
     let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
     let mut before: Vec<usize> = Vec::new();

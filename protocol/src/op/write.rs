@@ -1,5 +1,5 @@
-//! [`OpRequest`] → the line that [`parse`](super::parse::parse) reads back: what `save` prints,
-//! what events say that somebody did.
+//! Writes an [`OpRequest`] as the line that [`parse`](super::parse::parse) reads back. `save`
+//! prints such lines, and events quote them.
 
 use super::spec::{
     OpRequest, PoisonWhat, SendWhat, SettingsOf, ShutdownWhat, Target, WorkerFilter,
@@ -18,7 +18,7 @@ impl fmt::Display for Target {
 }
 
 impl WorkerFilter {
-    /// The word in a command.
+    /// The word of this target in a command.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Lazy => "lazy",
@@ -30,7 +30,7 @@ impl WorkerFilter {
 }
 
 impl SendWhat {
-    /// The word in a command.
+    /// The word of this list in a command.
     pub const fn word(self) -> &'static str {
         match self {
             Self::Reinit => "reinit",

@@ -1,5 +1,5 @@
-//! An authority for tests, and two sessions with a wire between them that takes and gives bytes as
-//! the test wants it.
+//! A test CA, and two sessions connected by a simulated wire that takes and gives as many bytes as
+//! the test wants.
 
 #![allow(dead_code, reason = "each test file uses a part of it")]
 
@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use tls::session::Session;
 use tls::setup::{Caller, CallerFiles, Listener, ListenerFiles, Pair};
 
-/// An authority whose files are in a folder of its own.
+/// A test CA with its files in a temporary directory.
 pub(crate) struct Authority {
     pub(crate) folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
@@ -32,7 +32,7 @@ impl Authority {
         Self::named(folder, name)
     }
 
-    /// One of that name, in that folder.
+    /// A CA with this name and its files in this folder.
     pub(crate) fn named(folder: TempDir, name: String) -> Self {
         let key = KeyPair::generate().expect("it is possible here");
         let mut params = CertificateParams::new(Vec::new()).expect("it is possible here");
@@ -48,7 +48,7 @@ impl Authority {
         self.folder.path().join("ca.pem")
     }
 
-    /// A certificate for `localhost`, good for these years.
+    /// Signs a certificate for `localhost` that is valid in these years.
     pub(crate) fn sign(&self, file: &str, years: (i32, i32)) -> Pair {
         let mut params =
             CertificateParams::new(vec!["localhost".to_owned()]).expect("it is possible here");
@@ -70,7 +70,7 @@ impl Authority {
         CallerFiles { ca: Some(self.ca()), pair }.load().expect("it is possible here")
     }
 
-    /// A listener and a caller that get on.
+    /// A listener and a caller that trust each other.
     pub(crate) fn both(&self) -> (Listener, Caller) {
         (self.listener(self.sign("good", (2020, 2090)), None), self.caller(None))
     }
@@ -80,21 +80,21 @@ impl Authority {
 #[derive(Default)]
 pub(crate) struct Pipe {
     pub(crate) bytes: VecDeque<u8>,
-    /// Bytes that have gone this way.
+    /// Bytes that were written in this direction.
     pub(crate) passed: usize,
-    /// So many bytes may be read before a read gives nothing, once.
+    /// Number of bytes after which one read returns nothing.
     pub(crate) pause_at: Option<usize>,
-    /// After so many bytes the connection has ended.
+    /// Number of bytes after which the connection ends.
     pub(crate) cut_at: Option<usize>,
-    /// Most bytes that wait; 0 = any number.
+    /// Most bytes that wait; 0 = no limit.
     pub(crate) room: usize,
 }
 
-/// One end of a wire.
+/// One end of a simulated connection.
 pub(crate) struct End {
     pub(crate) input: Rc<RefCell<Pipe>>,
     pub(crate) output: Rc<RefCell<Pipe>>,
-    /// Most bytes of one call; 0 = any number.
+    /// Most bytes of one call; 0 = no limit.
     pub(crate) most: usize,
 }
 
@@ -166,7 +166,7 @@ impl ConcatAll for [IoSlice<'_>] {
     }
 }
 
-/// Makes the handshake: what each side says in the end.
+/// Runs the handshake; returns the result of each side.
 pub(crate) fn handshake(
     one: (&mut Session, &mut End),
     other: (&mut Session, &mut End),
@@ -185,7 +185,7 @@ pub(crate) fn handshake(
         if is_waiting(&second) {
             second = other.0.handshake(other.1);
         }
-        // Who is through may have something to say yet.
+        // A side that has finished may still have something to send.
         let _ = (one.0.flush(one.1), other.0.flush(other.1));
     }
     (first, second)

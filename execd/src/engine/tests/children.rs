@@ -1,4 +1,4 @@
-//! One child: start, output, end, stop, limits. Not who is connected: `links`.
+//! Tests of one child: start, output, end, stop, limits.
 
 use super::*;
 
@@ -87,7 +87,7 @@ fn a_stop_before_the_program_runs_ends_the_process_at_once() {
     assert_eq!(b.frame(1, stop(1, 1, 50)), ["give up 0"]);
     let failed = Input::SpawnFailed { child: ChildId(0), lasting: false, text: "no".into() };
     assert_eq!(b.give(failed), ["1<failed 1/1 lasting=false", "forget 0"]);
-    // Its program ran after all: it is stopped as any other.
+    // Its program ran after all, so it is stopped like any other.
     b.frame(1, start(1, 2));
     assert_eq!(b.frame(1, stop(1, 2, 50)), ["give up 1"]);
     let words = b.give(Input::Spawned { child: ChildId(1), pid: 71 });
@@ -148,7 +148,7 @@ fn starts_have_a_rate() {
     });
     b.up(1, 1, 0);
     b.up(1, 2, 1);
-    // Each is told a moment of its own, and finds room then.
+    // Each start is told a time of its own, and finds room then.
     assert_eq!(b.frame(1, start(3, 1)), ["1<failed 3/1 again=100"]);
     assert_eq!(b.frame(1, start(4, 1)), ["1<failed 4/1 again=200"]);
     b.now = Tick::from_millis(50);

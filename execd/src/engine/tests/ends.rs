@@ -1,4 +1,4 @@
-//! How execd itself ends, and what it finds when it begins. Not one child: `children`.
+//! Tests of how execd itself ends, and of what it finds when it begins.
 
 use super::*;
 
@@ -91,7 +91,7 @@ fn a_built_in_execd_without_broker_and_children_ends_after_a_while() {
     let mut b = Bench::new(|config| config.built_in = true);
     assert!(b.until(59_999).is_empty());
     assert_eq!(b.until(60_000), ["exit"]);
-    // A child keeps it, and the time counts from its end.
+    // A child keeps execd running; the time counts from the child's end.
     let mut b = Bench::with_broker(|config| config.built_in = true);
     b.up(1, 1, 0);
     b.closed(1);
@@ -99,7 +99,7 @@ fn a_built_in_execd_without_broker_and_children_ends_after_a_while() {
     b.ends(0);
     assert_eq!(b.give(exited(0, Ending::Exit(0))), ["forget 0"]);
     assert_eq!(b.until(360_000), ["exit"]);
-    // Standalone: never.
+    // A standalone execd never ends by itself.
     let b = Bench::new(|_| {});
     assert_eq!(b.engine.next_deadline(), None);
 }
@@ -174,7 +174,7 @@ fn without_a_broker_for_its_time_all_children_end_and_execd() {
     assert_eq!(b.until(2200), ["term 0"]);
     b.ends(0);
     assert_eq!(b.give(exited(0, Ending::Signal(15))), ["forget 0", "exit"]);
-    // One that connects and says nothing is no broker; one that says hello in time is.
+    // A connection without a hello is not a broker; one that says hello in time is.
     let mut b = Bench::new(|config| config.limits.orphan_ms = 700);
     b.until(500);
     b.connect(1, "b");
@@ -183,7 +183,7 @@ fn without_a_broker_for_its_time_all_children_end_and_execd() {
     b.until(5600);
     b.open(2);
     assert!(b.until(5700).contains(&"exit".to_owned()));
-    // By default it waits for ever.
+    // By default execd waits without end.
     let mut b = Bench::with_broker(|_| {});
     b.up(1, 1, 0);
     b.closed(1);

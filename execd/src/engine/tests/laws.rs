@@ -1,4 +1,4 @@
-//! What holds whatever comes: sizes, bounds, the same again. Not a story: the other files.
+//! Tests of what holds for all inputs: sizes, limits, and the same actions for the same inputs.
 
 use super::*;
 use crate::engine::limits::{CHILDREN_CAP, LINE_BYTES_MAX};
@@ -27,7 +27,7 @@ fn the_largest_reports_fit_into_a_frame() {
     assert_eq!(ExecExited::parse(&body), Ok(exited));
 }
 
-/// Whatever comes in whatever order: no panic, the same actions both times, bounds kept.
+/// Random inputs in random order: no panic, the same actions both times, limits kept.
 #[test]
 fn random_inputs_keep_the_laws_and_repeat_exactly() {
     for seed in 1..=64 {

@@ -1,5 +1,4 @@
-//! Brokers and connections: hello, list, what was missed, several, refusals. Not one child:
-//! `children`.
+//! Tests of brokers and connections: hello, list, missed reports, several brokers, refusals.
 
 use super::*;
 
@@ -55,7 +54,7 @@ fn missed_reports_have_a_limit_in_bytes_too() {
     }
     b.connect(2, "b");
     assert_eq!(b.frame(2, Frame::ExecList).len(), 3);
-    // What was sent counts no more.
+    // A report that was sent does not count any more.
     b.up(2, 4, 3);
     b.closed(2);
     b.writes(3, Stream::Stderr, "1234567890\n");
@@ -82,7 +81,7 @@ fn two_names_of_one_broker_for_this_machine_do_not_take_the_link_from_each_other
     b.open(2);
     assert_eq!(b.frame(2, hello_to("h2", "b")), ["2<error denied", "2<close"]);
     assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/100"], "the first is what it was");
-    // The host was given another name: the link of the old one is gone first.
+    // The host has a new name: the link with the old one is closed first.
     b.closed(1);
     b.open(3);
     assert_eq!(b.frame(3, hello_to("h2", "b")), ["3<welcome"]);
@@ -162,7 +161,7 @@ fn bytes_that_are_no_frame_are_answered_with_their_error() {
 fn links_have_a_limit_and_other_users_are_denied() {
     let mut b = Bench::new(|config| config.limits.links_max = 2);
     assert!(b.open(1).is_empty() && b.open(2).is_empty());
-    // The one that has been silent longest gives way.
+    // The link that was silent longest is closed.
     assert_eq!(b.open(3), ["1<error too_many_connections", "1<close"]);
     b.closed(2);
     assert!(b.open(4).is_empty());
@@ -199,7 +198,7 @@ fn a_crowd_gives_way_to_whoever_comes_from_elsewhere() {
         assert_eq!(b.open_from(on, crowd), expected);
     }
     assert_eq!(b.frame(1, hello("b")), ["1<welcome"]);
-    // All from different groups: the one that has been silent longest.
+    // All links are from different groups: the one that was silent longest is closed.
     let mut b = Bench::new(|config| config.limits.links_max = 2);
     b.open_from(1, PeerGroup::V6(1));
     b.open_from(2, PeerGroup::V6(2));
@@ -213,7 +212,7 @@ fn brokers_have_a_limit_and_one_that_left_nothing_running_gives_way() {
     b.connect(2, "b");
     b.open(3);
     assert_eq!(b.frame(3, hello("c")), ["3<error too_many_connections", "3<close"]);
-    // `a` is away with a child, then with nothing but a report.
+    // Broker `a` is away, first with a child, then with a report only.
     b.up(1, 1, 0);
     b.closed(1);
     b.open(4);
@@ -246,11 +245,11 @@ fn bytes_of_a_frame_are_a_sign_of_life_but_not_without_end() {
     assert_eq!(b.until(18_000), ["1<ping"; 4]);
     assert!(b.give(part(160_064)).is_empty());
     assert_eq!(b.until(27_000), ["1<ping"; 4]);
-    // The frame has had 10 s, and one ms for each 16 of its bytes.
+    // The frame has had 10 s, and 1 ms for each 16 of its bytes.
     assert!(b.give(part(160_065)).is_empty());
     assert!(!b.until(29_003).contains(&"1<close".to_owned()));
     assert!(b.until(29_004).contains(&"1<close".to_owned()));
-    // A frame ends it; the time for the hello is one for all of it.
+    // A whole frame ends that time. The time for the hello is not extended.
     let mut b = Bench::with_broker(|_| {});
     b.give(part(64));
     b.until(9_000);
@@ -271,14 +270,14 @@ fn an_execd_that_stood_still_blames_no_broker() {
     assert_eq!(b.give(Input::Deadline), [""; 0]);
     assert_eq!(b.until(63_000), ["1<ping"]);
     assert!(b.frame(1, Frame::Pong { sequence: 0 }).is_empty());
-    // In the middle of a hello that had to wait for this side.
+    // The process was stopped in the middle of a hello.
     b.open(2);
     b.now = Tick::from_millis(80_000);
     b.give(Input::Deadline);
     assert!(b.frame(2, hello("c")).contains(&"2<welcome".to_owned()));
 }
 
-/// What the log says of a broker's link that is gone, and whether it had said goodbye.
+/// What the log says of a broker's lost link, and whether the broker had said goodbye.
 fn gone(b: &mut Bench, input: Input) -> Option<(&'static str, bool)> {
     let mut out = Vec::new();
     b.engine.step(b.now, input, &mut out);
@@ -301,7 +300,7 @@ fn the_log_says_why_a_broker_is_gone() {
     b.until(9999);
     b.now = Tick::from_millis(10_000);
     assert_eq!(gone(&mut b, Input::Deadline), Some(("was silent and answered no ping", false)));
-    // A broker that has said that it ends, with workers or without.
+    // A broker that has announced its end, with workers or without.
     for workers in [0, 1] {
         let mut b = Bench::with_broker(|_| {});
         if workers > 0 {
@@ -309,7 +308,7 @@ fn the_log_says_why_a_broker_is_gone() {
         }
         b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 5, keep: false }));
         assert_eq!(gone(&mut b, closed()), Some(("has shut down in order", true)), "{workers}");
-        // The next one has said nothing yet.
+        // The next one has announced nothing yet.
         b.connect(1, "b");
         assert_eq!(gone(&mut b, closed()), Some(("closed by the other side", false)), "{workers}");
     }

@@ -1,5 +1,5 @@
-//! The engine's behaviour as scripts: an input on the left, the actions on the right. Not the table
-//! of states (`child`) and not the cutting of lines (`output`).
+//! The engine's behaviour as scripts: an input on the left, the actions on the right. `child` tests
+//! its table of states, `output` the cutting of lines.
 
 mod children;
 mod ends;
@@ -23,7 +23,7 @@ use protocol::names::{HostName, ServiceName};
 use protocol::peer_group::PeerGroup;
 use protocol::time::Tick;
 
-/// An engine and its clock; every step gives the actions as short words.
+/// An engine and its clock; each step returns the actions as short words.
 struct Bench {
     engine: Engine,
     now: Tick,
@@ -62,7 +62,7 @@ fn exited(child: u64, ending: Ending) -> Input {
     Input::Exited { child: ChildId(child), ending, cpu_ms: 5, rss_kib_max: 6 }
 }
 
-/// One action as a few words; notes only where nothing else tells.
+/// One action as a few words; of notes only those that no other action shows.
 fn word(action: &Action) -> Option<String> {
     Some(match action {
         Action::Send { link, frame } => format!("{}<{}", link.index, frame_word(frame)),
@@ -116,7 +116,7 @@ fn frame_word(frame: &Frame) -> String {
 impl Bench {
     fn new(change: impl FnOnce(&mut Config)) -> Self {
         let mut config = Config {
-            // Patient, so that no ping comes between what most tests look at.
+            // The ping is late, so that it does not come between what most tests look at.
             limits: Limits { ping_ms: 2000, silence_ms: 10_000, ..Limits::default() },
             hostpid: 99,
             version: "1".into(),
@@ -130,7 +130,7 @@ impl Bench {
         Self { engine: Engine::new(config), now: Tick(0) }
     }
 
-    /// A bench with broker `b` on link 1, that has asked what runs.
+    /// A bench with broker `b` on link 1, which has asked for its list.
     fn with_broker(change: impl FnOnce(&mut Config)) -> Self {
         let mut bench = Self::new(change);
         bench.connect(1, "b");
@@ -162,7 +162,7 @@ impl Bench {
         assert_eq!(words.last().unwrap(), &format!("{on}<welcome"));
     }
 
-    /// Starts worker `worker` run 1 as child `child` with process id 100 + child.
+    /// Starts worker `worker`, run 1, as child `child` with process id 100 + child.
     fn up(&mut self, on: u32, worker: u32, child: u64) {
         assert_eq!(self.frame(on, start(worker, 1)), [format!("spawn {child} /bin/true")]);
         let pid = 100 + u32::try_from(child).unwrap();
@@ -182,7 +182,7 @@ impl Bench {
         self.give(Input::Output { child: ChildId(child), stream, bytes })
     }
 
-    /// Lets time pass up to `ms`, waking the engine whenever it asked to be; gives what it did.
+    /// Lets time pass until `ms`, stepping the engine at its deadlines; returns what it did.
     fn until(&mut self, ms: u64) -> Vec<String> {
         let end = Tick::from_millis(ms);
         let mut words = Vec::new();

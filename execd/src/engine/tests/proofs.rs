@@ -1,4 +1,4 @@
-//! Brokers that have to prove a token: who is welcome when. Not the arithmetic of the proof.
+//! Tests of brokers that must prove a token: who is welcomed, and when.
 
 use super::*;
 use protocol::names::TokenName;
@@ -51,7 +51,7 @@ fn the_name_of_a_broker_that_is_connected_is_nobody_elses() {
     b.frame(1, proof());
     b.proven(1, true);
     b.up(1, 1, 0);
-    // With another token, or with none where none is needed.
+    // With another token, or with none although one was proved.
     b.open_to_prove(2);
     b.frame(2, claiming_with("b", "us"));
     b.frame(2, proof());
@@ -59,12 +59,12 @@ fn the_name_of_a_broker_that_is_connected_is_nobody_elses() {
     b.open(3);
     assert_eq!(b.frame(3, hello("b")), ["3<error denied", "3<close"]);
     assert_eq!(b.frame(1, stop(1, 1, 10)), ["term 0"], "the first is what it was");
-    // The same token: a newer connection of the same broker.
+    // With the same token: a newer connection of the same broker.
     b.open_to_prove(4);
     b.frame(4, claiming("b"));
     b.frame(4, proof());
     assert!(b.proven(4, true).contains(&"4<welcome".to_owned()));
-    // It is away: whoever proves a token may be it, with a token that was renewed.
+    // The broker is away: whoever proves a token may be it, with a token that was renewed.
     b.closed(4);
     b.open_to_prove(5);
     b.frame(5, claiming_with("b", "us"));
@@ -187,13 +187,13 @@ fn hellos_of_others_keep_no_broker_from_saying_its_own() {
         b.open_to_prove(on);
         b.frame(on, claiming("x"));
     }
-    // All are about to prove a token; of a crowd of them half have to go, the oldest first.
+    // All are proving a token; half of such a crowd has to go, the oldest first.
     let peer_group = PeerGroup::default();
     for (on, gone) in [(5, 1), (6, 2)] {
         let expected = [format!("{gone}<error too_many_connections"), format!("{gone}<close")];
         assert_eq!(b.open_to_prove_from(on, peer_group), expected);
     }
-    // Then those that say nothing.
+    // Then the silent ones have to go.
     let expected = ["5<error too_many_connections", "5<close"];
     assert_eq!(b.open_to_prove_from(7, peer_group), expected);
     // One whose proof is being checked stays.
