@@ -114,7 +114,7 @@ fn a_start_that_was_not_written_down_is_ended_by_the_next_execd() {
     // Its thread waits for the disk.
     assert!(disk.freeze(false));
     execd.wait();
-    assert_eq!(lines(Path::new(&state).join("execd.children").as_path()), 1, "it was written");
+    assert_eq!(lines(Path::new(&state).join("execd.children").as_path()), 1, "nothing was written");
     let _next = Execd::unix(&["--state", &state]);
     wait_gone(pid);
     drop(lease);

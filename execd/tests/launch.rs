@@ -5,12 +5,19 @@
 
 mod common;
 
-use common::{Execd, beginning, hold, is_running, until, wait_gone};
+use common::{Execd, Wire, beginning, hold, is_running, until, wait_gone};
 use nix::sys::signal::Signal;
 use protocol::bodies::{Ending, ExecSignal};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{RunId, WorkerId};
+
+/// Has a broker start worker 1 with a program that is held; gives both when it is forked.
+fn start_hanging(execd: &Execd, program: &str) -> (Wire, u32) {
+    let mut broker = execd.broker("b");
+    broker.start(1, program, &[]);
+    (broker, until("it is forked", || beginning(execd).first().copied()))
+}
 
 #[test]
 fn a_program_that_does_not_answer_keeps_nobody_waiting() {
@@ -18,9 +25,7 @@ fn a_program_that_does_not_answer_keeps_nobody_waiting() {
     let mute = execd.script("mute", "sleep 1000");
     let other = execd.script("other", "sleep 1000");
     let Some(lease) = hold(&mute) else { return };
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let (mut broker, pid) = start_hanging(&execd, &mute);
     // execd serves this broker and others, and starts other programs.
     assert_eq!(broker.list(), [(1, pid)]);
     let second = broker.started(2, &other, &[]);
@@ -46,9 +51,7 @@ fn a_start_that_hangs_can_be_stopped() {
     let execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
     let Some(_lease) = hold(&mute) else { return };
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let (mut broker, pid) = start_hanging(&execd, &mute);
     broker.stop(1, 600_000);
     let frame = broker.next();
     let Frame::ExecFailed(failed) = frame else { panic!("{frame:?}") };
@@ -64,9 +67,7 @@ fn execd_ends_in_order_although_a_start_hangs() {
     let mut execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
     let Some(_lease) = hold(&mute) else { return };
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let (_broker, pid) = start_hanging(&execd, &mute);
     execd.signal(Signal::SIGTERM);
     assert_eq!(execd.wait().code(), Some(0));
     wait_gone(pid);
@@ -77,9 +78,7 @@ fn a_start_that_is_killed_before_its_program_runs_is_no_process_that_ran() {
     let execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
     let Some(_lease) = hold(&mute) else { return };
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let (mut broker, pid) = start_hanging(&execd, &mute);
     common::kill(pid, Signal::SIGKILL);
     let frame = broker.next();
     let Frame::ExecFailed(failed) = frame else { panic!("{frame:?}") };
@@ -94,9 +93,7 @@ fn a_start_that_hangs_outlives_an_execd_that_is_killed_and_can_be_stopped_by_the
     let mute = common::script(home.path(), "mute", "sleep 1000");
     let Some(_lease) = hold(&mute) else { return };
     let mut execd = Execd::unix(&["--state", &state]);
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let (mut broker, pid) = start_hanging(&execd, &mute);
     assert_eq!(broker.list(), [(1, pid)]);
     execd.signal(Signal::SIGKILL);
     execd.wait();
@@ -116,9 +113,7 @@ fn the_descriptors_of_a_start_are_its_streams_and_the_way_back() {
     let execd = Execd::tcp(&[]);
     let mute = execd.script("mute", "sleep 1000");
     let Some(_lease) = hold(&mute) else { return };
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let (_broker, pid) = start_hanging(&execd, &mute);
     let folder = format!("/proc/{pid}/fd");
     let targets = until("it has them in place", || {
         let at = |fd: u32| std::fs::read_link(format!("{folder}/{fd}")).ok();
