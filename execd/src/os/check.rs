@@ -1,6 +1,6 @@
 //! May this program be started? The file is opened first, and what was opened is judged: where it
-//! is, what it is, who could have put it there. Precise answers before the fork, and words for what
-//! the kernel says after it. Not the fork: `spawn` does that.
+//! is, what it is, who could have put it there. The forked child asks, before its exec; here are
+//! also the words for what the kernel says to that. Not the fork: `spawn` does that.
 
 use super::acl::{self, Writer};
 use super::enter::Step;
