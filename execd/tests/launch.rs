@@ -5,22 +5,27 @@
 
 mod common;
 
-use common::{Execd, beginning, hold, is_running, until, wait_gone};
+use common::{Execd, Wire, beginning, hold, is_running, until, wait_gone};
 use nix::sys::signal::Signal;
 use protocol::bodies::{Ending, ExecSignal};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{RunId, WorkerId};
 
+/// Has a broker start worker 1 with a program that is held; gives both when it is forked.
+fn start_hanging(execd: &Execd, program: &str) -> (Wire, u32) {
+    let mut broker = execd.broker("b");
+    broker.start(1, program, &[]);
+    (broker, until("it is forked", || beginning(execd).first().copied()))
+}
+
 #[test]
 fn a_program_that_does_not_answer_keeps_nobody_waiting() {
     let mut execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
     let other = execd.script("other", "sleep 1000");
-    let lease = hold(&mute);
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let Some(lease) = hold(&mute) else { return };
+    let (mut broker, pid) = start_hanging(&execd, &mute);
     // Meanwhile execd serves this broker and others, and starts other programs.
     assert_eq!(broker.list(), [(1, pid)]);
     let second = broker.started(2, &other, &[]);
@@ -45,10 +50,8 @@ fn a_program_that_does_not_answer_keeps_nobody_waiting() {
 fn a_start_that_hangs_can_be_stopped() {
     let execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
-    let _lease = hold(&mute);
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let Some(_lease) = hold(&mute) else { return };
+    let (mut broker, pid) = start_hanging(&execd, &mute);
     broker.stop(1, 600_000);
     let frame = broker.next();
     let Frame::ExecFailed(failed) = frame else { panic!("{frame:?}") };
@@ -63,10 +66,8 @@ fn a_start_that_hangs_can_be_stopped() {
 fn execd_ends_in_order_although_a_start_hangs() {
     let mut execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
-    let _lease = hold(&mute);
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let Some(_lease) = hold(&mute) else { return };
+    let (_broker, pid) = start_hanging(&execd, &mute);
     execd.signal(Signal::SIGTERM);
     assert_eq!(execd.wait().code(), Some(0));
     wait_gone(pid);
@@ -76,10 +77,8 @@ fn execd_ends_in_order_although_a_start_hangs() {
 fn a_start_that_is_killed_before_its_program_runs_is_no_process_that_ran() {
     let execd = Execd::unix(&[]);
     let mute = execd.script("mute", "sleep 1000");
-    let _lease = hold(&mute);
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let Some(_lease) = hold(&mute) else { return };
+    let (mut broker, pid) = start_hanging(&execd, &mute);
     common::kill(pid, Signal::SIGKILL);
     let frame = broker.next();
     let Frame::ExecFailed(failed) = frame else { panic!("{frame:?}") };
@@ -92,11 +91,9 @@ fn a_start_that_hangs_outlives_an_execd_that_is_killed_and_can_be_stopped_by_the
     let home = tempfile::tempdir().unwrap();
     let state = home.path().join("state").display().to_string();
     let mute = common::script(home.path(), "mute", "sleep 1000");
-    let _lease = hold(&mute);
+    let Some(_lease) = hold(&mute) else { return };
     let mut execd = Execd::unix(&["--state", &state]);
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let (mut broker, pid) = start_hanging(&execd, &mute);
     assert_eq!(broker.list(), [(1, pid)]);
     execd.signal(Signal::SIGKILL);
     execd.wait();
@@ -115,10 +112,8 @@ fn a_start_that_hangs_outlives_an_execd_that_is_killed_and_can_be_stopped_by_the
 fn the_descriptors_of_a_start_are_its_streams_and_the_way_back() {
     let execd = Execd::tcp(&[]);
     let mute = execd.script("mute", "sleep 1000");
-    let _lease = hold(&mute);
-    let mut broker = execd.broker("b");
-    broker.start(1, &mute, &[]);
-    let pid = until("it is forked", || beginning(&execd).first().copied());
+    let Some(_lease) = hold(&mute) else { return };
+    let (_broker, pid) = start_hanging(&execd, &mute);
     let folder = format!("/proc/{pid}/fd");
     let targets = until("it has them in place", || {
         let at = |fd: u32| std::fs::read_link(format!("{folder}/{fd}")).ok();

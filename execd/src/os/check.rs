@@ -1,6 +1,6 @@
 //! Decides whether a program may be started. It opens the file first and checks what it opened:
-//! where it is, what it is, and who could have put it there. The child does this before the exec;
-//! the file also explains the errors of the kernel afterwards. `spawn` has the fork.
+//! where it is, what it is, and who could have put it there. The forked child does this before its
+//! exec; here are also the words for the kernel's errors. `spawn` has the fork.
 
 use super::acl::{self, Writer};
 use super::enter::Step;
