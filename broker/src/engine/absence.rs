@@ -2,16 +2,16 @@
 //! host can be asked to do anything, what silence means. A machine that is cut off keeps its
 //! workers (docs/decisions/0021). Not what follows an end: `process`.
 
-use super::due::Due;
 use super::fact::FactKind;
 use super::heartbeat::Patience;
 use super::hosts::HostState;
+use super::hub::{Engine, Out};
 use super::input::Close;
 use super::keys::WorkerKey;
-use super::{Engine, Out};
+use super::timers::Timer;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
-use protocol::settings::{ServiceSetting, Setting};
+use protocol::settings::Setting;
 
 /// A worker may notice its loss later than the broker, and its last attempt to come back may begin
 /// just before its time is over and take this long.
@@ -27,26 +27,26 @@ impl Engine {
     }
 
     /// A host is not reached: what is due for a worker there is looked at again later.
-    pub(crate) fn look_later(&mut self, key: WorkerKey, due: Due) {
+    pub(crate) fn look_later(&mut self, key: WorkerKey, timer: Timer) {
         if self.host_link(&self.workers[key].host).is_some() {
             // It is silent, and not yet taken for lost.
-            self.wait_for(key, self.settings.get(Setting::SilenceMs), due);
+            self.wait_for(key, self.settings.get(Setting::SilenceMs), timer);
         }
         // Else the host's next list decides.
     }
 
     /// A worker has so long to log in, to come back, or to end. What was due for it before, when
     /// its connection was lost an earlier time, is not any more.
-    pub(crate) fn wait_for(&mut self, key: WorkerKey, wait_ms: u64, due: Due) {
+    pub(crate) fn wait_for(&mut self, key: WorkerKey, wait_ms: u64, timer: Timer) {
         let until = self.now.plus_millis(wait_ms);
         self.workers[key].wait_until = until;
-        self.due.add(until, due);
+        self.timers.add(until, timer);
     }
 
     /// How long a worker that lost its connection is waited for. On another machine it may have
     /// been cut off, and tries to come back as long as was announced at its login; one that is busy
-    /// looks for its broker only when it is done.
-    pub(crate) fn return_wait_ms(&self, key: WorkerKey) -> u64 {
+    /// looks for its broker only when it is done, in `work_ms` at most.
+    pub(crate) fn return_wait_ms(&self, key: WorkerKey, work_ms: u64) -> u64 {
         let worker = &self.workers[key];
         let least = self.settings.get(Setting::ReturnMs);
         let set = self.settings.get(Setting::ReconnectMs);
@@ -55,19 +55,7 @@ impl Engine {
         if is_builtin || worker.is_refused || reconnect == 0 {
             return least;
         }
-        let work = worker.current.map_or(0, |at| {
-            let transaction = &self.transactions[at];
-            let left = transaction.deadline.since(self.now).as_millis();
-            let settings = &self.registry[worker.service].settings;
-            match settings.get(ServiceSetting::KillAfterMs) {
-                0 => left,
-                most => {
-                    let end = transaction.dispatched.plus_millis(most);
-                    left.min(end.since(self.now).as_millis())
-                }
-            }
-        });
-        least.max(reconnect + silence + RETURN_MARGIN_MS + work)
+        least.max(reconnect + silence + RETURN_MARGIN_MS + work_ms)
     }
 
     /// A worker that owes an answer was silent for this many beats: how many are the end? While
@@ -100,7 +88,7 @@ impl Engine {
         if host.is_some_and(|host| host.is_builtin) && !worker.is_self_started {
             return CutOff::No;
         }
-        let slot = worker.link.and_then(|link| self.links.get(link));
+        let slot = self.dispatch.seat(key).link.and_then(|link| self.links.get(link));
         let is_other = slot.is_some_and(|slot| slot.peer.is_remote);
         let is_up = host.is_some_and(|host| matches!(host.state, HostState::Up(_)));
         match (is_other, is_up && self.is_reached(&worker.host)) {

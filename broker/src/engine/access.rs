@@ -4,15 +4,16 @@
 
 use super::action::Action;
 use super::clients;
-use super::due::Due;
+use super::context::context;
 use super::fact::{About, FactKind};
+use super::hub::{Engine, Out};
 use super::input::{Asker, Peer, Tokens};
 use super::keys::ClientKey;
 use super::links::End;
 use super::op_read::{counted, text};
 use super::op_run::{OpResult, refused};
 use super::quotas::Class;
-use super::{Engine, Out};
+use super::timers::Timer;
 use protocol::bodies::{ErrorBody, Login, WorkerLogin};
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
@@ -142,7 +143,7 @@ impl Engine {
 
     /// As `refuse_link`, without a fact: there was one just now, and this one is counted.
     fn refuse_quietly(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
-        self.left_out(Class::Stranger, Some(link));
+        context!(self, out).left_out(Class::Stranger, Some(link));
         out.push(Action::Send { link, frame: protocol::frame::Frame::refusal(error) });
         self.close_link(link, out);
     }
@@ -163,7 +164,7 @@ impl Engine {
             Check::Now => out.push(Action::Verify { link, proof }),
             Check::At(at) => {
                 pending.proof = Some(proof);
-                self.due.add(at, Due::Proof(link));
+                self.timers.add(at, Timer::Proof(link));
             }
             Check::Never => {
                 let text = format!(
@@ -399,11 +400,11 @@ impl Engine {
         }
         match end {
             End::Client(key) => {
-                let service = &self.registry[self.clients[*key].service].name;
+                let service = &self.catalog[self.dispatch.caller(*key).service].name;
                 self.may_ask(peer, service).err()
             }
             End::Worker(key) => {
-                let service = &self.registry[self.workers[*key].service].name;
+                let service = &self.catalog[self.workers[*key].service].name;
                 self.may_serve(peer, service).err()
             }
             End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,

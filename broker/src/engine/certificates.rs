@@ -2,11 +2,11 @@
 //! reactor's, the engine never sees one.
 
 use super::fact::{About, FactKind};
+use super::hub::{Engine, Out};
 use super::input::{Asker, Certificates};
 use super::keys::ClientKey;
 use super::links::End;
 use super::op_run::{OpResult, refused};
-use super::{Engine, Out};
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::Command;
 

@@ -2,35 +2,23 @@
 //! another service. Not their requests: `transaction` has those.
 
 use super::access::PendingLogin;
+use super::action::Action;
+use super::context::context;
 use super::fact::{About, FactKind};
+use super::hub::{Engine, Out};
 use super::input::Peer;
-use super::keys::{ClientKey, ServiceKey, Table, TransactionKey};
+use super::keys::{ClientKey, ServiceKey, Table};
 use super::links::End;
-use super::live::Live;
 use super::quotas::Class;
-use super::states::Said;
-use super::transaction::Stage;
-use super::{Engine, Out};
+use super::said::Said;
 use protocol::bodies::{ErrorBody, Format, Login, LoginOk};
-use protocol::errors::{ErrorCode, Ran};
+use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
-use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId};
 use protocol::names::ServiceName;
 use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
-use std::collections::{BTreeMap, BTreeSet};
-
-/// What a client that watches wants to see.
-#[derive(Debug)]
-pub(crate) struct Watch {
-    /// The sequence of its `watch`.
-    pub(crate) sequence: u32,
-    /// Names of fact kinds; empty = all.
-    pub(crate) kinds: Vec<FactKind>,
-    /// Facts it did not get because it reads too slowly.
-    pub(crate) skipped: u64,
-}
+use std::collections::BTreeMap;
 
 /// An attached client.
 #[derive(Debug)]
@@ -39,10 +27,6 @@ pub(crate) struct Client {
     pub(crate) id: ClientId,
     /// Its link.
     pub(crate) link: LinkId,
-    /// Key of its service.
-    pub(crate) service: ServiceKey,
-    /// Its priority.
-    pub(crate) priority: u8,
     /// What it said of itself.
     pub(crate) loghost: String,
     /// See `loghost`.
@@ -55,51 +39,10 @@ pub(crate) struct Client {
     pub(crate) heartbeat: bool,
     /// Who it is, as the kernel says.
     pub(crate) peer: Peer,
-    /// Its requests wait until it is unblocked.
-    pub(crate) is_blocked: bool,
     /// Who blocked it, and when.
     pub(crate) block_said: Option<Box<Said>>,
-    /// How many requests it may have under way, as announced at its login.
-    pub(crate) requests_max: u64,
-    /// Keys of its transactions that have no outcome yet, by sequence.
-    pub(crate) live: Live,
-    /// Requests that ended before their last piece came, and when: further pieces are discarded up
-    /// to the one with `more` = 0, and until then the sequence can't be used for anything else.
-    pub(crate) discarded: BTreeMap<u32, Tick>,
     /// When it logged in.
     pub(crate) since: Tick,
-    /// Requests accepted from it.
-    pub(crate) requests: u64,
-    /// Of those, answered by a worker.
-    pub(crate) answered: u64,
-    /// Of those, ended with an error.
-    pub(crate) failed: u64,
-    /// It streams facts.
-    pub(crate) watch: Option<Watch>,
-}
-
-/// With so many requests whose further pieces are discarded a client begins no further one in
-/// pieces: to forget one of them would mean to take its rest for a request.
-const DISCARDED_MAX: usize = 1024;
-
-impl Client {
-    /// Further pieces of this request are discarded.
-    pub(crate) fn discard_rest(&mut self, sequence: u32, now: Tick) {
-        self.discarded.insert(sequence, now);
-    }
-
-    /// Whether a frame belongs to a request that ended before its last piece came. One that names a
-    /// worker is of a conversation, if there is one.
-    pub(crate) fn is_rest(&self, head: &Header) -> bool {
-        !self.discarded.is_empty()
-            && self.discarded.contains_key(&head.sequence)
-            && (head.workerid == 0 || self.live.get(head.sequence).is_none())
-    }
-
-    /// Whether it has as many requests whose further pieces are discarded as it may.
-    pub(crate) fn discards_too_many(&self) -> bool {
-        self.discarded.len() >= DISCARDED_MAX
-    }
 }
 
 /// All attached clients.
@@ -187,35 +130,25 @@ impl Engine {
         let client = Client {
             id,
             link,
-            service,
-            priority: login.priority,
             loghost: login.loghost,
             hostpid: login.hostpid,
             name: login.name,
             format: login.format,
             heartbeat: login.heartbeat,
             peer,
-            is_blocked: false,
             block_said: None,
-            requests_max,
-            live: Live::default(),
-            discarded: BTreeMap::new(),
             since: self.now,
-            requests: 0,
-            answered: 0,
-            failed: 0,
-            watch: None,
         };
-        let text = introduction(&client, &login.service);
+        let text = introduction(&client, login.priority, &login.service);
         self.clients.heartbeats += usize::from(client.heartbeat);
         let key = self.clients.table.insert(client);
         self.clients.ids.insert(id, key);
-        self.registry[service].clients += 1;
+        self.dispatch.attach(key, (id, link), (service, login.priority), requests_max);
         if let Some(slot) = self.links.get_mut(link) {
             slot.end = End::Client(key);
         }
         self.links.announce(link, self.limits_to_announce());
-        let deadline_ms = self.registry[service].settings.get(ServiceSetting::DeadlineMs);
+        let deadline_ms = self.catalog[service].settings.get(ServiceSetting::DeadlineMs);
         let ok = LoginOk {
             client: id,
             body_bytes_max: self.settings.get(Setting::BodyBytesMax),
@@ -227,7 +160,7 @@ impl Engine {
             signature,
         };
         out.push(Action::Send { link, frame: Frame::LoginOk(ok) });
-        let is_op = service == self.op_service;
+        let is_op = service == self.catalog.op();
         if is_op || self.may_cause(Class::Quiet, Some(link)) {
             let about =
                 About { client: Some(id), service: Some(login.service), ..About::default() };
@@ -240,8 +173,8 @@ impl Engine {
         // First of all: what services there are is nobody's business who may not ask them.
         self.may_ask(peer, &login.service)?;
         let name = login.service.as_str();
-        let Some(service) = self.registry.find(name) else {
-            return Err(ErrorBody::new(ErrorCode::UnknownService, self.unknown_service(name)));
+        let Some(service) = self.catalog.find(name) else {
+            return Err(ErrorBody::new(ErrorCode::UnknownService, self.catalog.unknown(name)));
         };
         let is_op = login.service.is_op();
         if self.is_rejecting && !is_op {
@@ -251,30 +184,19 @@ impl Engine {
         Ok(service)
     }
 
-    /// Text of the error for a name that no service has.
-    pub(crate) fn unknown_service(&self, name: &str) -> String {
-        let near = protocol::op::parse::nearest(name, self.registry.names());
-        let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
-        format!("service '{name}' is unknown; 'services' lists the names{hint}")
-    }
-
     /// A client is gone: what waits is removed, what runs goes on without it.
     pub(crate) fn client_gone(&mut self, key: ClientKey, why: &str, out: Out<'_>) {
-        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
-        for transaction in keys {
-            self.client_left(transaction, out);
-        }
+        let service = self.dispatch.caller(key).service;
+        self.dispatch.detach(key, context!(self, out));
         let client = self.clients.table.remove(key);
         self.clients.ids.remove(&client.id);
         self.clients.heartbeats -= usize::from(client.heartbeat);
-        self.watchers -= usize::from(client.watch.is_some());
-        let service = &mut self.registry[client.service];
-        service.clients -= 1;
-        let is_op = client.service == self.op_service;
+        self.facts.unwatch(client.id);
+        let is_op = service == self.catalog.op();
         if !is_op && !self.may_cause(Class::Quiet, None) {
             return;
         }
-        let service = &self.registry[client.service];
+        let service = &self.catalog[service];
         let about = About {
             client: Some(client.id),
             service: Some(service.name.clone()),
@@ -282,83 +204,6 @@ impl Engine {
         };
         let text = format!("client {} ({}): {why}", client.id, client.loghost);
         self.record(FactKind::ClientOut, about, text, out);
-    }
-
-    /// `block`, `unblock`: its waiting requests leave the queue or come back to their places.
-    pub(crate) fn set_blocked(&mut self, key: ClientKey, blocked: bool, out: Out<'_>) {
-        if self.clients[key].is_blocked == blocked {
-            return;
-        }
-        self.clients[key].is_blocked = blocked;
-        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
-        let mut services = BTreeSet::new();
-        for transaction in keys {
-            let service = self.transactions[transaction].service;
-            match (self.transactions[transaction].stage, blocked) {
-                (Stage::Waiting, true) => {
-                    self.registry[service].queue.remove(transaction, &mut self.transactions);
-                    self.transactions[transaction].stage = Stage::Blocked;
-                }
-                (Stage::Blocked, false) => {
-                    self.transactions[transaction].stage = Stage::Waiting;
-                    self.registry[service].queue.add(transaction, &mut self.transactions);
-                    services.insert(service);
-                }
-                (Stage::Waiting | Stage::Blocked | Stage::Held(_) | Stage::Bound(_), _) => {}
-            }
-        }
-        for service in services {
-            self.serve(service, out);
-        }
-    }
-
-    /// `pri`: also for its waiting requests, but for those with a priority of their own.
-    pub(crate) fn set_priority(&mut self, key: ClientKey, priority: u8) {
-        self.clients[key].priority = priority;
-        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
-        for transaction in keys {
-            let Self { transactions, registry, .. } = self;
-            if transactions[transaction].head.priority != 0 {
-                continue;
-            }
-            let is_waiting = transactions[transaction].stage == Stage::Waiting;
-            let service = transactions[transaction].service;
-            if is_waiting {
-                registry[service].queue.remove(transaction, transactions);
-            }
-            transactions[transaction].priority = priority;
-            if is_waiting {
-                registry[service].queue.add(transaction, transactions);
-            }
-        }
-    }
-
-    /// `service`: later requests go there, and those that wait; one that a worker has stays with
-    /// it.
-    pub(crate) fn move_client(&mut self, key: ClientKey, service: ServiceKey, out: Out<'_>) {
-        let old = std::mem::replace(&mut self.clients[key].service, service);
-        self.registry[old].clients -= 1;
-        self.registry[service].clients += 1;
-        let mut waiting: Vec<TransactionKey> = self.clients[key].live.keys().collect();
-        waiting.retain(|&transaction| {
-            matches!(self.transactions[transaction].stage, Stage::Waiting | Stage::Blocked)
-        });
-        for transaction in waiting {
-            if self.registry[service].is_stopped {
-                let name = &self.registry[service].name;
-                let text = format!("its client was moved to service '{name}', which is stopped");
-                let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
-                self.fail(transaction, error, out);
-            } else if self.transactions[transaction].stage == Stage::Waiting {
-                let from = self.transactions[transaction].service;
-                self.registry[from].queue.remove(transaction, &mut self.transactions);
-                self.transactions[transaction].service = service;
-                self.registry[service].queue.add(transaction, &mut self.transactions);
-            } else {
-                self.transactions[transaction].service = service;
-            }
-        }
-        self.serve(service, out);
     }
 
     /// `delete client`.
@@ -371,21 +216,15 @@ impl Engine {
     /// its outcome first, with the word whether it ran: the error of the connection can't say that
     /// of each.
     pub(crate) fn send_away(&mut self, key: ClientKey, error: &ErrorBody, out: Out<'_>) {
-        let Client { link, ref live, .. } = self.clients[key];
-        for transaction in live.keys().collect::<Vec<_>>() {
-            let ran = match self.transactions[transaction].stage {
-                Stage::Waiting | Stage::Blocked => Ran::No,
-                Stage::Held(_) | Stage::Bound(_) => Ran::Maybe,
-            };
-            self.fail(transaction, ErrorBody { ran, ..error.clone() }, out);
-        }
+        let link = self.clients[key].link;
+        self.dispatch.fail_all(key, error, context!(self, out));
         self.refuse_link(link, error.clone(), out);
     }
 }
 
 /// How the fact of a new client names it.
-fn introduction(client: &Client, service: &ServiceName) -> String {
-    let Client { id, priority, hostpid, loghost, .. } = client;
+fn introduction(client: &Client, priority: u8, service: &ServiceName) -> String {
+    let Client { id, hostpid, loghost, .. } = client;
     let mut text = format!(
         "client: priority={priority}, hostpid={hostpid}, id={id}, loghost={loghost}, \
          service={service}"
@@ -407,5 +246,3 @@ pub(crate) fn from(peer: &Peer) -> String {
     }
     text
 }
-
-use super::action::Action;

@@ -3,18 +3,17 @@
 //! when they have ended is in `process`.
 
 use super::action::Action;
-use super::due::Due;
-use super::fact::FactKind;
+use super::context::context;
 use super::hosts::HostState;
+use super::hub::{Engine, Out};
 use super::input::Close;
 use super::keys::{HostKey, WorkerKey};
+use super::timers::Timer;
 use super::workers::ProcessState;
-use super::{Engine, Out};
 use protocol::bodies::ExecStop;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
-use protocol::settings::{ServiceSetting, Setting};
-use protocol::time::Tick;
+use protocol::settings::Setting;
 
 impl Engine {
     /// Has execd end a worker's process: TERM to its group, KILL after the grace time.
@@ -24,7 +23,7 @@ impl Engine {
         worker.killed_at = self.now.plus_millis(grace_ms);
         let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
         let host = worker.host.clone();
-        self.settle(key);
+        self.update_available(key, out);
         if let Some(link) = self.host_link(&host) {
             out.push(Action::Send { link, frame: Frame::ExecStop(stop) });
         }
@@ -53,10 +52,16 @@ impl Engine {
         }
     }
 
-    /// Whether a stopped worker is drained: it is ready and has nothing more to reply to.
-    pub(crate) fn is_drained(&self, key: WorkerKey) -> bool {
-        let worker = &self.workers[key];
-        worker.current.is_none() && worker.state == ProcessState::Ready && !worker.is_wanted
+    /// A worker that is being drained has nothing more to reply to, or only what nobody waits for
+    /// any more (`is_overdue`): a stopped one is asked to end, one that was asked has its time.
+    pub(crate) fn emptied(&mut self, key: WorkerKey, is_overdue: bool, out: Out<'_>) {
+        let Some(worker) = self.workers.get(key) else { return };
+        let is_stopped = worker.state == ProcessState::Ready && !worker.is_wanted;
+        if is_stopped && !(is_overdue && worker.is_self_started) {
+            self.ask_to_end(key, out);
+        } else if !is_overdue {
+            self.wait_for_end(key);
+        }
     }
 
     /// `stop` of one worker: after the reply in progress it is asked to end; a second `stop` does
@@ -65,14 +70,16 @@ impl Engine {
         let worker = &mut self.workers[key];
         let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
         // What an earlier broker started is not wanted either, whatever is said later.
-        worker.is_awaited &= worker.link.is_some();
+        worker.is_awaited &= self.dispatch.seat(key).link.is_some();
         // A reply that nobody waits for any more is not waited for.
-        let is_busy = worker.current.is_some_and(|at| !self.transactions[at].is_ended);
-        self.settle(key);
+        let is_busy = self.dispatch.current(key).is_some_and(|t| !t.stage.is_ended());
+        self.update_available(key, out);
         match self.workers[key].state {
             ProcessState::Down => {}
             ProcessState::Backoff => self.workers[key].enter(ProcessState::Down, self.now),
-            ProcessState::Ready if is_busy && was_wanted => {}
+            ProcessState::Ready if is_busy && was_wanted => {
+                self.dispatch.drain(key, context!(self, out));
+            }
             ProcessState::Ready => self.ask_to_end(key, out),
             ProcessState::Starting | ProcessState::Up | ProcessState::Returning => {
                 self.workers[key].is_stopping = true;
@@ -88,19 +95,6 @@ impl Engine {
         }
     }
 
-    /// A stopped worker had one reply to give, and its deadline is over: no longer waited for.
-    pub(crate) fn drain_overdue(&mut self, key: WorkerKey, out: Out<'_>) {
-        let worker = &self.workers[key];
-        let is_over = worker.current.is_some_and(|at| self.transactions[at].is_ended);
-        if is_over
-            && worker.state == ProcessState::Ready
-            && !worker.is_wanted
-            && !worker.is_self_started
-        {
-            self.ask_to_end(key, out);
-        }
-    }
-
     /// Asks a ready worker to end: an `end` frame, its socket shut for writing, TERM later.
     pub(crate) fn ask_to_end(&mut self, key: WorkerKey, out: Out<'_>) {
         self.workers[key].is_stopping = true;
@@ -111,18 +105,15 @@ impl Engine {
     /// `shutdown` of a worker's socket: it takes no more, and ends, and is started again. TERM
     /// follows if it does not end; a busy one replies first.
     pub(crate) fn shut_worker(&mut self, key: WorkerKey, out: Out<'_>) {
+        let Some(link) = self.dispatch.seat(key).link else { return };
         let worker = &mut self.workers[key];
-        let Some(link) = worker.link else { return };
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessState::Asked, self.now);
         }
-        let is_busy = worker.current.is_some();
-        self.settle(key);
+        self.update_available(key, out);
         out.push(Action::Send { link, frame: Frame::End });
         out.push(Action::ShutWrite { link });
-        if !is_busy {
-            self.wait_for_end(key);
-        }
+        self.dispatch.drain(key, context!(self, out));
     }
 
     /// A worker that was asked to end has its time to do so.
@@ -130,11 +121,11 @@ impl Engine {
         let worker = &self.workers[key];
         if worker.state == ProcessState::Asked {
             let wait = self.settings.get(Setting::StopAskMs);
-            self.due.add(self.now.plus_millis(wait), Due::StopAsk(worker.id, worker.run));
+            self.timers.add(self.now.plus_millis(wait), Timer::StopAsk(worker.id, worker.run));
         }
     }
 
-    /// `Due::StopAsk`: it did not end by itself.
+    /// `Timer::StopAsk`: it did not end by itself.
     pub(crate) fn on_stop_ask_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         if self.workers[key].state != ProcessState::Asked {
@@ -148,52 +139,9 @@ impl Engine {
         }
     }
 
-    /// What the worker is at work on, since when, and how it came by it; as far as the broker
-    /// knows. What `idle` took away goes before what it was given afterwards: it is one thread.
-    fn at_work_on(&self, key: WorkerKey) -> Option<(u64, Tick, &'static str)> {
-        let worker = &self.workers[key];
-        let owed = worker.owed_since.zip(worker.owed.front());
-        if let Some((since, &transaction)) = owed {
-            return Some((transaction, since, ", which 'idle' took away,"));
-        }
-        let transaction = &self.transactions[worker.current?];
-        Some((transaction.id.0, transaction.dispatched.max(worker.paid_at), ""))
-    }
-
-    /// Looks at `at` whether the worker is still busy with what it has now.
-    pub(crate) fn watch_overlong(&mut self, key: WorkerKey, at: Tick) {
-        let worker = &mut self.workers[key];
-        if !std::mem::replace(&mut worker.is_timed, true) {
-            self.due.add(at, Due::Overlong(worker.id));
-        }
-    }
-
-    /// `Due::Overlong`: kills a worker that is busy too long with one request, also if `idle`
-    /// took that away: a worker that hangs would stand there for ever, since it owes no sign of
-    /// life until its late reply.
-    pub(crate) fn on_overlong_due(&mut self, id: WorkerId, out: Out<'_>) {
-        let Some(key) = self.workers.find(id) else { return };
-        self.workers[key].is_timed = false;
-        let service = &self.registry[self.workers[key].service];
-        let limit_ms = service.settings.get(ServiceSetting::KillAfterMs);
-        let work = self.at_work_on(key).filter(|_| limit_ms > 0);
-        let Some((transaction, since, how)) = work else { return };
-        let at = since.plus_millis(limit_ms);
-        if at > self.now {
-            self.watch_overlong(key, at);
-            return;
-        }
-        let what = format!(
-            "is busy with transaction {transaction}{how} for more than {limit_ms} ms \
-             (kill_after_ms) and is killed"
-        );
-        self.worker_fact(FactKind::WorkerKilled, key, &what, out);
-        self.kill_worker(key, "was killed because it was busy longer than kill_after_ms", out);
-    }
-
     /// Ends a worker that does not do its duty: connection closed, process killed, requests lost.
     pub(crate) fn kill_worker(&mut self, key: WorkerKey, why: &str, out: Out<'_>) {
-        if let Some(link) = self.workers[key].link {
+        if let Some(link) = self.dispatch.seat(key).link {
             self.close_link(link, out);
         }
         let is_self_started = self.workers[key].is_self_started;

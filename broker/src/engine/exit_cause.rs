@@ -1,12 +1,12 @@
 //! Why a worker's process ended, and what can be done about it: one cause for each end, in words.
 //! What follows from it is decided in `process` and `restart`.
 
-use super::due::Due;
 use super::fact::FactKind;
+use super::hub::{Engine, Out};
 use super::keys::WorkerKey;
 use super::links::End;
+use super::timers::Timer;
 use super::workers::{ProcessState, Worker};
-use super::{Engine, Out};
 use protocol::bodies::Ending;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
@@ -36,20 +36,21 @@ impl Engine {
         let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
         worker.lost = Some(how);
-        let due = Due::Lost(worker.id, worker.run);
-        self.due.add(self.now.plus_millis(TOGETHER_MS), due);
+        let due = Timer::Lost(worker.id, worker.run);
+        self.timers.add(self.now.plus_millis(TOGETHER_MS), due);
     }
 
-    /// `Due::Lost`: the process of a worker did not end together with its connection.
+    /// `Timer::Lost`: the process of a worker did not end together with its connection.
     pub(crate) fn on_lost_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
         let is_expected = worker.ends_with_host || self.shutdown.is_some();
-        if worker.state != ProcessState::Returning || worker.link.is_some() || is_expected {
+        let is_linked = self.dispatch.seat(key).link.is_some();
+        if worker.state != ProcessState::Returning || is_linked || is_expected {
             return;
         }
         let how = worker.lost.as_deref().unwrap_or("lost its connection");
-        let until = self.due.until(&Due::Return(id, run)).unwrap_or(self.now);
+        let until = self.timers.until(&Timer::Return(id, run)).unwrap_or(self.now);
         let left = until.since(self.now).as_millis();
         let what = format!("{how}; its process may come back within {left} ms");
         self.worker_fact(FactKind::WorkerLost, key, &what, out);
@@ -122,7 +123,7 @@ impl Engine {
                     --help' wants"
                 .to_owned();
         }
-        let service = &self.registry[worker.service].name;
+        let service = &self.catalog[worker.service].name;
         format!(
             "; it never logged in to the broker: if {program} is no isect program, let isdpipe run \
              it ('config worker {service} {} /path/isdpipe {path} …'); if it is, look whether it \

@@ -5,10 +5,10 @@
 
 use super::fact::{About, FactKind};
 use super::hosts::Host;
+use super::hub::{Engine, Out};
 use super::keys::{HostKey, WorkerKey};
 use super::op_run::refused;
 use super::quotas::Class;
-use super::{Engine, Out};
 use crate::engine::action::Action;
 use protocol::bodies::{ExecEnd, ExecWelcome};
 use protocol::frame::Frame;

@@ -5,10 +5,10 @@
 //! (stopped, or its machine): it blames nobody for that.
 
 use super::action::Action;
-use super::due::Due;
+use super::hub::{Engine, Out};
 use super::links::{AnnouncedLimits, End};
-use super::workers::{ProcessState, WorkerList};
-use super::{Engine, Out};
+use super::timers::Timer;
+use super::workers::ProcessState;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -75,7 +75,7 @@ impl Engine {
         }
         let next = self.now.plus_millis(beat_ms);
         self.next_beat = Some(next);
-        self.due.add(next, Due::Heartbeat);
+        self.timers.add(next, Timer::Heartbeat);
     }
 
     /// `heartbeat_ms` or `silence_ms` was set: silence is counted from now, and the next look is no
@@ -96,12 +96,12 @@ impl Engine {
         let Some(late) = self.next_beat.map(|next| self.now.since(next)) else { return };
         if late.as_millis() >= self.beat_ms {
             let more = late + Micros::from_millis(self.beat_ms);
-            self.due.put_off(more);
+            self.timers.put_off(more);
             self.links.put_off(more, self.now);
         }
     }
 
-    /// `Due::Heartbeat`: looks at all links that owe an answer, then sets the next one.
+    /// `Timer::Heartbeat`: looks at all links that owe an answer, then sets the next one.
     pub(crate) fn on_heartbeat(&mut self, out: Out<'_>) {
         if self.next_beat.is_some_and(|next| self.now < next) {
             // One that an earlier setting asked for; an earlier one took its place.
@@ -110,14 +110,9 @@ impl Engine {
         self.start_heartbeat();
         let mut silent: Vec<LinkId> = Vec::new();
         silent.extend(self.hosts.by_name().filter_map(|(_, host)| host.state.link()));
-        let idle = self
-            .workers
-            .by_id()
-            .filter(|(_, worker)| {
-                worker.state == ProcessState::Ready && worker.list != WorkerList::Busy
-            })
-            .filter(|(_, worker)| worker.owed_since.is_none());
-        silent.extend(idle.filter_map(|(_, worker)| worker.link));
+        let ready = self.workers.by_id().filter(|(_, w)| w.state == ProcessState::Ready);
+        let seats = ready.map(|(key, _)| self.dispatch.seat(key));
+        silent.extend(seats.filter(|seat| seat.must_answer()).filter_map(|seat| seat.link));
         if self.clients.heartbeats > 0 {
             let clients = self.clients.by_id().filter(|(_, client)| client.heartbeat);
             silent.extend(clients.map(|(_, client)| client.link));
@@ -137,10 +132,12 @@ impl Engine {
         let is_over = |link| {
             let slot = self.links.get(link);
             // What one has said that is read no further is not known.
-            !self.links.is_paused(link)
+            !self.dispatch.flow().is_paused(link)
                 && slot.is_some_and(|slot| self.now.since(slot.heard).as_millis() >= idle_ms)
         };
-        let clients = self.clients.by_id().filter(|(_, c)| c.live.is_empty() && c.watch.is_none());
+        let clients = self.clients.by_id().filter(|(key, c)| {
+            self.dispatch.caller(*key).live.is_empty() && self.facts.watch_of(c.id).is_none()
+        });
         let links: Vec<LinkId> =
             clients.map(|(_, c)| c.link).filter(|&link| is_over(link)).collect();
         for link in links {
@@ -152,7 +149,7 @@ impl Engine {
     /// A link that is read no further can't have its pings answered: it hears all the same that the
     /// broker is there.
     fn pong_paused(&mut self, out: Out<'_>) {
-        for link in self.links.paused() {
+        for link in self.dispatch.flow().paused() {
             let patience = self.patience(self.links.get(link).and_then(|slot| slot.announced));
             let Some(slot) = self.links.get_mut(link) else { continue };
             slot.missed = slot.missed.saturating_add(1);
@@ -164,7 +161,7 @@ impl Engine {
 
     /// Pings a link that was silent for a heartbeat; ends one that was silent too long.
     fn ping(&mut self, link: LinkId, out: Out<'_>) {
-        if self.links.is_paused(link) {
+        if self.dispatch.flow().is_paused(link) {
             return;
         }
         let Some((announced, worker)) = self.links.get(link).map(|slot| {
@@ -207,7 +204,7 @@ impl Engine {
         }
     }
 
-    /// `Due::Login`: no login came in time.
+    /// `Timer::Login`: no login came in time.
     pub(crate) fn on_login_due(&mut self, link: LinkId, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         // Whoever waits for the broker to check its proof has done its part.

@@ -4,10 +4,10 @@
 
 use super::fact::{About, FactKind};
 use super::hosts::HostState;
+use super::hub::{Engine, Out};
 use super::keys::{HostKey, WorkerKey};
 use super::quotas::Class;
 use super::workers::ProcessState;
-use super::{Engine, Out};
 use protocol::bodies::Ending;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
@@ -35,20 +35,20 @@ impl Engine {
             let about = About { host: Some(name), ..About::default() };
             self.record(FactKind::HostShutdown, about, text, out);
         }
-        self.end_with_host(key);
+        self.end_with_host(key, out);
         true
     }
 
     /// The workers that run on a host end with it, except those that the broker has killed: that
     /// is their end already.
-    pub(crate) fn end_with_host(&mut self, host: HostKey) {
+    pub(crate) fn end_with_host(&mut self, host: HostKey, out: Out<'_>) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
             let is_there = worker.host == self.hosts[host].name && !worker.is_self_started;
             let runs = is_there && worker.state.has_process();
             if runs && worker.killed.is_none() {
                 worker.ends_with_host = true;
-                self.settle(key);
+                self.update_available(key, out);
             }
         }
     }
@@ -75,7 +75,7 @@ impl Engine {
         worker.why = format!("ended with its host, whose execd shut down: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.ends_with_host) = (false, false);
-        self.settle(key);
+        self.update_available(key, out);
         let what = format!("ended with its host, whose execd is shutting down: {how}");
         self.worker_fact(FactKind::WorkerEnded, key, &what, out);
         self.launch(key, out);

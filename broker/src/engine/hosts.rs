@@ -2,14 +2,15 @@
 //! that are lost are dialled again. Not what happens to the workers on them: `process` knows.
 
 use super::action::{Action, Origin};
-use super::due::Due;
+use super::context::context;
 use super::fact::{About, FactKind};
+use super::hub::{Engine, Out};
 use super::input::{Expected, Peer, Report};
 use super::keys::{HostKey, Table, WorkerKey};
 use super::links::End;
 use super::op_read::counted;
 use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
-use super::{Engine, Out};
+use super::timers::Timer;
 use protocol::bodies::{ExecHello, ExecListed};
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, WorkerId};
@@ -199,7 +200,7 @@ impl Engine {
         self.dial(key, out);
     }
 
-    /// `Due::Dial`: the host may have been deleted meanwhile.
+    /// `Timer::Dial`: the host may have been deleted meanwhile.
     pub(crate) fn on_dial_due(&mut self, name: &HostName, out: Out<'_>) {
         if let Some(key) = self.hosts.find(name) {
             self.dial(key, out);
@@ -249,9 +250,9 @@ impl Engine {
         (host.rejected_reports, host.is_shutting_down) = (0, false);
         host.must = must;
         let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
-        self.links.open(link, End::Host(key), peer, self.now);
-        self.due.add(self.now.plus_millis(GREETING_MS), Due::Greeting(link));
         let is_builtin = host.is_builtin;
+        self.open_link(link, End::Host(key), peer);
+        self.timers.add(self.now.plus_millis(GREETING_MS), Timer::Greeting(link));
         let broker = self.instance.clone();
         let hello = ExecHello { host: name, broker, token: None };
         out.push(if is_builtin {
@@ -261,7 +262,7 @@ impl Engine {
         });
     }
 
-    /// `Due::Greeting`: whatever answers there is no execd that serves this broker.
+    /// `Timer::Greeting`: whatever answers there is no execd that serves this broker.
     pub(crate) fn on_greeting_due(&mut self, link: LinkId, out: Out<'_>) {
         let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
         let what = match self.hosts[key].state {
@@ -338,7 +339,8 @@ impl Engine {
             }
             host.since = self.now;
         }
-        self.due.add(self.now.plus_millis(host.retry_ms.min(retry_max)), Due::Dial(name.clone()));
+        self.timers
+            .add(self.now.plus_millis(host.retry_ms.min(retry_max)), Timer::Dial(name.clone()));
         host.retry_ms = (host.retry_ms * 2).min(retry_max);
         // A built-in execd that is just being started refuses once or twice; that is no news.
         let is_news = !host.is_loss_recorded && (was_up || !host.is_builtin || host.retry_ms > 800);
@@ -382,7 +384,8 @@ impl Engine {
                     self.on_listed(link, key, &listed, out);
                 }
             }
-            (Report::Output(output), _) if !self.may_pass_on(&output.line, link) => {}
+            (Report::Output(output), _) if !context!(self, out).may_pass_on(&output.line, link) => {
+            }
             (report, _) => {
                 if let Some(worker) = self.worker_of_report(link, key, &report, out) {
                     self.on_valid_report(worker, &report, out);
@@ -430,7 +433,7 @@ impl Engine {
         self.record_older(key, out);
         self.host_listed(key, link, &listed.children, out);
         if self.hosts[key].is_shutting_down {
-            self.end_with_host(key);
+            self.end_with_host(key, out);
         }
     }
 

@@ -158,3 +158,84 @@ impl<K: Key, T> IndexMut<K> for Table<K, T> {
         &mut self.slab[key.index()]
     }
 }
+
+/// What one machine knows of the entries of a [`Table`] that another one owns, by the same keys.
+#[derive(Debug)]
+pub(crate) struct SideTable<K, T> {
+    entries: Vec<Option<T>>,
+    key: PhantomData<K>,
+}
+
+impl<K, T> Default for SideTable<K, T> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), key: PhantomData }
+    }
+}
+
+impl<K: Key, T> SideTable<K, T> {
+    /// Adds the entry of a key that has none.
+    pub(crate) fn insert(&mut self, key: K, entry: T) {
+        let index = key.index();
+        if self.entries.len() <= index {
+            self.entries.resize_with(index + 1, || None);
+        }
+        debug_assert!(self.entries[index].is_none(), "entry {index} is there already");
+        self.entries[index] = Some(entry);
+    }
+
+    /// Takes an entry out.
+    pub(crate) fn remove(&mut self, key: K) -> Option<T> {
+        self.entries.get_mut(key.index())?.take()
+    }
+
+    /// An entry that may be gone.
+    pub(crate) fn get(&self, key: K) -> Option<&T> {
+        self.entries.get(key.index())?.as_ref()
+    }
+
+    /// All entries, by key.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
+        let entries = self.entries.iter().enumerate();
+        entries.filter_map(|(index, entry)| Some((K::of(index), entry.as_ref()?)))
+    }
+
+    /// The same, to change them.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().flatten()
+    }
+
+    /// Gives up the room behind the last entry.
+    pub(crate) fn shrink_to_fit(&mut self) {
+        let used = self.entries.iter().rposition(Option::is_some);
+        self.entries.truncate(used.map_or(0, |last| last + 1));
+        self.entries.shrink_to_fit();
+    }
+}
+
+impl<K: Key, T> Index<K> for SideTable<K, T> {
+    type Output = T;
+    #[inline]
+    fn index(&self, key: K) -> &T {
+        match &self.entries[key.index()] {
+            Some(entry) => entry,
+            None => no_entry(key.index()),
+        }
+    }
+}
+
+impl<K: Key, T> IndexMut<K> for SideTable<K, T> {
+    #[inline]
+    fn index_mut(&mut self, key: K) -> &mut T {
+        match &mut self.entries[key.index()] {
+            Some(entry) => entry,
+            None => no_entry(key.index()),
+        }
+    }
+}
+
+/// A key outlived its entry: a broken law of our own, which stops the broker.
+#[cold]
+#[expect(clippy::panic, reason = "as the index of any table")]
+fn no_entry(index: usize) -> ! {
+    panic!("there is no entry {index}")
+}

@@ -3,27 +3,26 @@
 
 use super::action::Action;
 use super::clients;
-use super::due::Due;
+use super::context::context;
 use super::fact::{About, FactKind};
+use super::hub::{Engine, Out};
 use super::input::{Close, Peer};
-use super::keys::ClientKey;
 use super::links::End;
 use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
-use super::{Engine, Out};
+use super::timers::Timer;
 use protocol::bodies::ErrorBody;
 use protocol::decode::WireError;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
-use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
 use protocol::show;
 
 impl Engine {
     pub(crate) fn on_opened(&mut self, link: LinkId, end: End, peer: Peer) {
-        self.links.open(link, end, peer, self.now);
+        self.open_link(link, end, peer);
         let wait = self.settings.get(Setting::LoginMs);
-        self.due.add(self.now.plus_millis(wait), Due::Login(link));
+        self.timers.add(self.now.plus_millis(wait), Timer::Login(link));
     }
 
     pub(crate) fn on_closed(&mut self, link: LinkId, how: Close, out: Out<'_>) {
@@ -45,7 +44,7 @@ impl Engine {
     /// A link is gone, by itself or because it was closed: what that means for who was there.
     pub(crate) fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
         let Some(end) = self.links.get(link).map(|slot| slot.end) else { return };
-        self.links.free(link, out);
+        self.free_link(link, out);
         match end {
             End::Free | End::NewClient | End::NewWorker => {}
             End::Client(key) => self.client_gone(key, why, out),
@@ -58,8 +57,31 @@ impl Engine {
     pub(crate) fn close_link(&mut self, link: LinkId, out: Out<'_>) {
         if self.links.get(link).is_some() {
             out.push(Action::Close { link });
-            self.links.free(link, out);
+            self.free_link(link, out);
         }
+    }
+
+    /// A link begins.
+    pub(crate) fn open_link(&mut self, link: LinkId, end: End, peer: Peer) {
+        self.links.open(link, end, peer, self.now);
+        self.dispatch.flow_mut().open(link);
+        self.facts.quotas_mut().opened(link);
+    }
+
+    fn free_link(&mut self, link: LinkId, out: Out<'_>) {
+        let Some(slot) = self.links.get(link) else { return };
+        self.facts.quotas_mut().closed(link, || clients::from(&slot.peer));
+        self.dispatch.flow_mut().close(link, &mut self.effects, out);
+        self.links.free(link);
+    }
+
+    /// `Timer::LeftOut`: says what was left out in the last second.
+    pub(crate) fn on_left_out_due(&mut self, out: Out<'_>) {
+        let links = &self.links;
+        let from =
+            |link| links.get(link).map_or_else(String::new, |slot| clients::from(&slot.peer));
+        let text = self.facts.quotas_mut().tell(from);
+        self.record(FactKind::FactsLeftOut, About::default(), text, out);
     }
 
     /// Drops a link for a fault of its: closes it, with a fact that says why.
@@ -107,7 +129,7 @@ impl Engine {
         let Some(slot) = self.links.get(link) else { return };
         if let End::Client(key) = slot.end
             && error.ran == Ran::No
-            && !self.clients[key].live.is_empty()
+            && !self.dispatch.caller(key).live.is_empty()
         {
             // It is said of the connection, and what is under way on it may have run.
             error.ran = Ran::Maybe;
@@ -168,13 +190,7 @@ impl Engine {
         let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end) else {
             return;
         };
-        if let Some(current) = self.workers[key].current
-            && !self.transactions[current].is_ended
-        {
-            let error = ErrorBody::new(ErrorCode::BadReply, text.clone());
-            self.fail(current, error, out);
-        }
-        self.refuse_link(link, ErrorBody::new(ErrorCode::BadReply, text), out);
+        self.dispatch.on_bad_reply(link, key, text, context!(self, out));
     }
 
     pub(crate) fn on_garbage(&mut self, link: LinkId, error: WireError, out: Out<'_>) {
@@ -182,7 +198,9 @@ impl Engine {
         let body = ErrorBody::new(error.code, error.text.clone());
         match (slot.end, error.skip) {
             (End::Worker(_), _) => self.bad_worker(link, error.text, out),
-            (End::Client(key), Some(_)) => self.on_oversized(key, &error, body, out),
+            (End::Client(key), Some(_)) => {
+                self.dispatch.on_oversized(key, &error, context!(self, out));
+            }
             (End::Host(key), _) => {
                 if self.may_cause(Class::Host, Some(link)) {
                     let about =
@@ -196,32 +214,6 @@ impl Engine {
             (End::Client(_) | End::NewClient | End::NewWorker | End::Free, _) => {
                 self.refuse_link(link, body, out);
             }
-        }
-    }
-
-    /// A client's data frame was too large: only it is lost, the stream can be trusted. What it was
-    /// a piece of can't be whole any more.
-    fn on_oversized(&mut self, key: ClientKey, error: &WireError, body: ErrorBody, out: Out<'_>) {
-        let sequence = error.sequence;
-        let (reply, more) = (u16::from(error.reply), u16::from(error.more));
-        let head = Header { sequence, reply, more, ..Header::default() };
-        if self.clients[key].is_rest(&head) {
-            self.on_rest(key, &head, out);
-            return;
-        }
-        let live = self.clients[key].live.get(sequence);
-        let piece_of = live.filter(|&live| {
-            let live = &self.transactions[live];
-            !live.is_complete || live.in_conversation
-        });
-        if let Some(transaction) = piece_of {
-            self.fail(transaction, body, out);
-            if !error.more {
-                self.clients[key].discarded.remove(&sequence);
-            }
-        } else if !error.more || self.may_come_in_pieces(key, out) {
-            // One under way with the same sequence is whole, and goes on.
-            self.refuse_request(key, &head, body, out);
         }
     }
 

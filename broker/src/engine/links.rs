@@ -2,10 +2,8 @@
 //! congested, when it was last heard. Not the connections: those are the reactor's.
 
 use super::access::PendingLogin;
-use super::action::Action;
 use super::input::Peer;
 use super::keys::{ClientKey, HostKey, WorkerKey};
-use super::quotas::Share;
 use protocol::ids::LinkId;
 use protocol::time::{Micros, Tick};
 use std::collections::BTreeMap;
@@ -51,14 +49,6 @@ pub(crate) struct Slot {
     pub(crate) missed: u32,
     /// What was announced to it, if it has logged in.
     pub(crate) announced: Option<AnnouncedLimits>,
-    /// More than `outbox_bytes_high` wait to be sent to it.
-    is_congested: bool,
-    /// Links that are read no further until this one drains.
-    waiters: Vec<LinkId>,
-    /// How many reasons there are to read this link no further.
-    pauses: u32,
-    /// How many facts it may still cause.
-    pub(crate) share: Share,
 }
 
 /// All links, by the index of their id.
@@ -67,8 +57,6 @@ pub(crate) struct Links {
     slots: Vec<Slot>,
     /// To how many links each `heartbeat_ms` was announced.
     heartbeats: BTreeMap<u32, usize>,
-    /// How many are read no further for now.
-    paused: usize,
 }
 
 impl Links {
@@ -84,10 +72,6 @@ impl Links {
                 heard: now,
                 missed: 0,
                 announced: None,
-                is_congested: false,
-                waiters: Vec::new(),
-                pauses: 0,
-                share: Share::default(),
             });
         }
         let slot = &mut self.slots[index];
@@ -97,7 +81,6 @@ impl Links {
         slot.peer = peer;
         slot.heard = now;
         slot.missed = 0;
-        slot.share = Share::default();
     }
 
     /// Nobody could be heard for this long: nobody's silence counts for it.
@@ -153,11 +136,13 @@ impl Links {
         (slot.generation == link.generation && slot.end != End::Free).then_some(slot)
     }
 
-    /// Gives up room behind the last link that is not gone.
-    pub(crate) fn shrink(&mut self) {
+    /// Gives up the room behind the last link that is not gone. Returns for how many there is room
+    /// then.
+    pub(crate) fn shrink(&mut self) -> usize {
         let used = self.slots.iter().rposition(|slot| slot.end != End::Free);
         self.slots.truncate(used.map_or(0, |last| last + 1));
         self.slots.shrink_to_fit();
+        self.slots.len()
     }
 
     /// All links that are not gone, by index.
@@ -172,105 +157,21 @@ impl Links {
         self.iter().find(|(_, slot)| slot.peer.fd == fd).map(|(link, _)| link)
     }
 
-    /// A link is gone: who waited for it is read again.
-    pub(crate) fn free(&mut self, link: LinkId, out: &mut Vec<Action>) {
-        if let Some(slot) = self.get_mut(link) {
-            slot.waiters.retain(|&waiter| waiter != link);
-        }
-        self.drained(link, out);
+    /// A link is gone.
+    pub(crate) fn free(&mut self, link: LinkId) {
         self.forget_announced(link);
         if let Some(slot) = self.get_mut(link) {
             slot.end = End::Free;
             slot.peer = Peer::default();
             slot.pending = None;
-            let was_paused = std::mem::take(&mut slot.pauses) > 0;
-            self.paused -= usize::from(was_paused);
         }
     }
 
-    /// Too much waits to be sent to a link. A client that takes no answers is asked for no further
-    /// requests: their answers would pile up, too, for each of 10,000 such clients.
-    pub(crate) fn congested(&mut self, link: LinkId, out: &mut Vec<Action>) {
-        let Some(slot) = self.get_mut(link) else { return };
-        slot.is_congested = true;
-        if matches!(slot.end, End::Client(_)) && !slot.waiters.contains(&link) {
-            slot.waiters.push(link);
-            self.pause(link, out);
-        }
-    }
-
-    /// Whether too much waits to be sent to a link.
-    pub(crate) fn is_congested(&self, link: LinkId) -> bool {
-        self.get(link).is_some_and(|slot| slot.is_congested)
-    }
-
-    /// A link took what waited for it: who waited for that is read again.
-    pub(crate) fn drained(&mut self, link: LinkId, out: &mut Vec<Action>) {
-        let Some(slot) = self.get_mut(link) else { return };
-        slot.is_congested = false;
-        if slot.waiters.is_empty() {
-            return;
-        }
-        for source in std::mem::take(&mut slot.waiters) {
-            self.resume(source, out);
-        }
-    }
-
-    /// After something of `source` was sent to `to`: if that is congested, `source` waits.
-    pub(crate) fn hold_back(&mut self, source: LinkId, to: LinkId, out: &mut Vec<Action>) {
-        let Some(slot) = self.get_mut(to) else { return };
-        if !slot.is_congested || source == to || slot.waiters.contains(&source) {
-            return;
-        }
-        slot.waiters.push(source);
-        self.pause(source, out);
-    }
-
-    /// `source` sends nothing more to `to`, and need not wait for it.
-    pub(crate) fn let_go(&mut self, source: LinkId, to: LinkId, out: &mut Vec<Action>) {
-        let Some(slot) = self.get_mut(to) else { return };
-        let count = slot.waiters.len();
-        slot.waiters.retain(|&waiter| waiter != source);
-        if slot.waiters.len() < count {
-            self.resume(source, out);
-        }
-    }
-
-    /// One more reason to read a link no further.
-    pub(crate) fn pause(&mut self, link: LinkId, out: &mut Vec<Action>) {
-        let Some(slot) = self.get_mut(link) else { return };
-        slot.pauses += 1;
-        if slot.pauses == 1 {
-            self.paused += 1;
-            out.push(Action::Pause { link });
-        }
-    }
-
-    /// One reason less.
-    pub(crate) fn resume(&mut self, link: LinkId, out: &mut Vec<Action>) {
-        let Some(slot) = self.get_mut(link) else { return };
-        if slot.pauses == 0 {
-            return;
-        }
-        slot.pauses -= 1;
-        if slot.pauses == 0 {
-            // What it said meanwhile is not read yet: its silence counts from now on.
+    /// A link is read again: what it said meanwhile is not read yet, so its silence counts from now
+    /// on.
+    pub(crate) fn resumed(&mut self, link: LinkId) {
+        if let Some(slot) = self.get_mut(link) {
             slot.missed = 0;
-            self.paused -= 1;
-            out.push(Action::Resume { link });
         }
-    }
-
-    /// Whether a link is not read for now, so that its silence says nothing.
-    pub(crate) fn is_paused(&self, link: LinkId) -> bool {
-        self.get(link).is_some_and(|slot| slot.pauses > 0)
-    }
-
-    /// All links that are not read for now.
-    pub(crate) fn paused(&self) -> Vec<LinkId> {
-        if self.paused == 0 {
-            return Vec::new();
-        }
-        self.iter().filter(|(_, slot)| slot.pauses > 0).map(|(link, _)| link).collect()
     }
 }

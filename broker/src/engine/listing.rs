@@ -3,13 +3,13 @@
 //! anything that can be measured. Who is listed is settled at the beginning; what a row says is of
 //! the moment at which it is made. Not the rows: `op_read`, `op_show`.
 
-use super::due::Due;
+use super::dispatch::seat::WorkerList;
+use super::dispatch::stage::Stage;
+use super::hub::{Engine, Out};
 use super::keys::{ServiceKey, TransactionKey};
 use super::links::End;
 use super::op_run::{OpResult, refused};
-use super::transaction::Stage;
-use super::workers::WorkerList;
-use super::{Engine, Out};
+use super::timers::Timer;
 use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
 use protocol::names::ServiceName;
@@ -94,7 +94,8 @@ impl Listing {
 impl Engine {
     /// All clients, in the order in which they are served.
     fn begin_clients(&self) -> Listing {
-        let mut all: Vec<_> = self.clients.by_id().map(|(_, c)| (c.priority, c.id)).collect();
+        let all = self.clients.by_id().map(|(key, c)| (self.dispatch.caller(key).priority, c.id));
+        let mut all: Vec<_> = all.collect();
         all.sort_unstable();
         let left: VecDeque<ClientId> = all.into_iter().map(|(_, id)| id).collect();
         Listing::Clients { rows: Vec::with_capacity(left.len()), left }
@@ -103,7 +104,8 @@ impl Engine {
     /// The workers that are in the lists of a filter, by id.
     fn begin_workers(&self, filter: WorkerFilter) -> Listing {
         let is_meant = |list| filter == WorkerFilter::All || filter == filter_of(list);
-        let left = self.workers.by_id().filter(|(_, w)| is_meant(w.list)).map(|(_, w)| w.id);
+        let left = self.workers.by_id().filter(|(key, _)| is_meant(self.dispatch.seat(*key).list));
+        let left = left.map(|(_, w)| w.id);
         Listing::Workers { filter, left: left.collect(), rows: Default::default() }
     }
 
@@ -112,23 +114,19 @@ impl Engine {
     fn begin_queue(&self, service: Option<&ServiceName>) -> Result<Listing, OpError> {
         let keys = match service {
             Some(name) => vec![self.service_named(name)?],
-            None => self.registry.keys(),
+            None => self.catalog.keys(),
         };
         // In one pass, however many services there are.
-        let mut others: Vec<(ServiceKey, TransactionKey)> = self
-            .transactions
-            .iter()
-            .filter(|(_, t)| matches!(t.stage, Stage::Blocked | Stage::Held(_)) && !t.is_ended)
-            .map(|(at, t)| (t.service, at))
-            .collect();
+        let all = self.dispatch.transactions();
+        let others = all.filter(|(_, t)| matches!(t.stage, Stage::Blocked | Stage::Held(_)));
+        let mut others: Vec<_> = others.map(|(at, t)| (t.service, at, t.id)).collect();
         others.sort_unstable();
         let mut left = VecDeque::new();
-        let with_id = |at: TransactionKey| (at, self.transactions[at].id);
         for key in keys {
-            left.extend(self.registry[key].queue.iter(&self.transactions).map(with_id));
-            let first = others.partition_point(|(service, _)| *service < key);
-            let mine = others[first..].iter().take_while(|(service, _)| *service == key);
-            left.extend(mine.map(|(_, at)| with_id(*at)));
+            left.extend(self.dispatch.waiting(key).map(|(at, t)| (at, t.id)));
+            let first = others.partition_point(|(service, ..)| *service < key);
+            let mine = others[first..].iter().take_while(|(service, ..)| *service == key);
+            left.extend(mine.map(|(_, at, id)| (*at, *id)));
         }
         Ok(Listing::Queue { rows: Vec::with_capacity(left.len()), left, services: Vec::new() })
     }
@@ -139,29 +137,28 @@ impl Engine {
         match listing {
             Listing::Clients { left, rows } => {
                 let keys = left.drain(..part).filter_map(|id| self.clients.find(id));
-                rows.extend(keys.map(|key| self.client_row(&self.clients[key])));
+                rows.extend(keys.map(|key| self.client_row(key)));
             }
             Listing::Workers { left, rows, .. } => {
                 for key in left.drain(..part).filter_map(|id| self.workers.find(id)) {
                     let worker = &self.workers[key];
-                    rows[list_index(worker.list)].push(self.worker_row(key, worker));
+                    rows[list_index(self.dispatch.seat(key).list)]
+                        .push(self.worker_row(key, worker));
                 }
             }
             Listing::Queue { left, rows, services } => {
                 for (at, id) in left.drain(..part) {
-                    let found = self.transactions.get(at).filter(|t| t.id == id && !t.is_ended);
-                    let Some((stage, service)) = found.map(|t| (t.stage, t.service)) else {
-                        continue;
-                    };
-                    if matches!(stage, Stage::Bound(_)) {
-                        continue;
-                    }
-                    rows.push(self.queue_row(at));
+                    let is_held = |stage| matches!(stage, Stage::Held(_));
+                    let found = self.dispatch.transaction(at).filter(|t| t.id == id);
+                    let found = found.filter(|t| t.stage.waits() || is_held(t.stage));
+                    let Some(t) = found else { continue };
+                    let (stage, service) = (t.stage, t.service);
+                    rows.push(self.queue_row(at, t));
                     match services.iter_mut().rfind(|crowd| crowd.service == service) {
                         Some(crowd) => crowd.count += 1,
                         None => services.push(Crowd {
                             service,
-                            name: self.registry[service].name.clone(),
+                            name: self.catalog[service].name.clone(),
                             count: 1,
                             why: self.why_waiting(service, stage),
                         }),
@@ -217,11 +214,11 @@ impl Engine {
     fn go_on_listing(&mut self) {
         if !self.listings.0.is_empty() {
             // As soon as everything has been done that is there to do.
-            self.due.add(Tick(self.now.0 + 1), Due::Listing);
+            self.timers.add(Tick(self.now.0 + 1), Timer::Listing);
         }
     }
 
-    /// `Due::Listing`: makes the next part of the next listing.
+    /// `Timer::Listing`: makes the next part of the next listing.
     pub(crate) fn on_listing(&mut self, out: Out<'_>) {
         let Some(mut order) = self.listings.0.pop_front() else { return };
         let asker = self.links.get(order.link).map(|slot| slot.end);

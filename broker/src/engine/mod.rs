@@ -1,38 +1,37 @@
-//! The broker's mind, pure: inputs in, actions out. No IO, no clock, no chance, no thread, no log,
-//! no serialisation. What it never does: read the time, touch a socket, format bytes for the wire.
+//! The broker's decisions, pure: inputs in, actions out. No IO, no clock, no randomness, no thread,
+//! no log, no serialisation.
 //!
 //! Read in this order: `input` (what can happen), `action` (what can be done), `fact` (what is
-//! worth remembering); then `transaction` (one request, from its admission to its outcome),
-//! `dispatch` (who gets it), `process` (the workers' processes).
+//! worth remembering); then `step` (what each input means) and `dispatch` (requests).
 
 pub mod action;
 pub mod fact;
 pub mod input;
+pub mod save;
 pub mod view;
 
 mod absence;
 mod access;
-mod buckets;
+mod catalog;
 mod certificates;
 mod clients;
+mod context;
 mod dispatch;
 mod drain;
-mod due;
+mod effect;
 mod exit_cause;
+mod fact_log;
 mod handover;
 mod heartbeat;
-mod histogram;
 mod host_shutdown;
 mod hosts;
-mod invariants;
+mod hub;
 mod keys;
+mod law;
+mod laws;
 mod link_events;
-mod retry_budget;
-mod shutdown;
-
 mod links;
 mod listing;
-mod live;
 mod op_change;
 mod op_config;
 mod op_facts;
@@ -42,402 +41,20 @@ mod op_run;
 mod op_settings;
 mod op_show;
 mod op_status;
-mod outcome;
-mod poison;
 mod process;
-mod queue;
 mod quotas;
 mod recent;
-mod registry;
-mod replies;
 mod restart;
-pub mod save;
-mod service_rate;
+mod said;
+mod shutdown;
 mod start_failures;
 mod starts;
 mod states;
-mod transaction;
-mod wheel;
+mod step;
+mod timers;
 mod when;
 mod worker_logins;
 mod workers;
 
-use access::Access;
-use action::{Action, Origin};
-use buckets::Buckets;
-use clients::Clients;
-use due::{Due, DueList};
-use fact::{About, Fact, FactKind};
-use hosts::Hosts;
-use input::{Asker, Certificates, Input, Listening};
-use keys::{ServiceKey, Table, TransactionKey};
-use links::{End, Links};
-use poison::Poison;
-use protocol::frame::Frame;
-use protocol::ids::{FactSeq, LinkId, ServiceId};
-use protocol::names::{HostName, ServiceName};
-use protocol::settings::{Setting, Settings};
-use protocol::show;
-use protocol::time::Tick;
-use quotas::{FACT_BYTES_MAX, Quotas};
-use recent::Recent;
-use registry::Registry;
-use shutdown::Shutdown;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use transaction::Transaction;
-use wheel::Wheel;
-use workers::Workers;
-
-/// Where a step puts what is to be done, in order.
-pub(crate) type Out<'a> = &'a mut Vec<Action>;
-
-/// What the engine is told before the first step.
-#[derive(Clone, Debug, Default)]
-pub struct EngineOptions {
-    /// The settings in force at the start.
-    pub settings: Settings,
-    /// Runs are numbered from here on; the reactor takes one that grows with the wall clock, so
-    /// that a run after a restart of the broker is never taken for one before it.
-    pub run_base: u64,
-}
-
-/// Sums since the start; `accepted = ended + live` always holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Totals {
-    /// Requests accepted.
-    pub accepted: u64,
-    /// Accepted requests that have their outcome.
-    pub ended: u64,
-    /// Of those, answered by a worker.
-    pub completed: u64,
-    /// Of those, whose client was gone before.
-    pub orphaned: u64,
-    /// Of those, set aside as poison.
-    pub poisoned: u64,
-    /// Requests refused at admission; never accepted.
-    pub refused: u64,
-}
-
-/// Room for so many requests is never too much.
-const CAPACITY_KEPT: usize = 1024;
-
-/// The broker without its sockets.
-#[derive(Debug)]
-pub struct Engine {
-    now: Tick,
-    settings: Settings,
-    listening: Listening,
-    clocks: when::Clocks,
-    instance: String,
-    links: Links,
-    access: Access,
-    /// What came of reading the certificates, and for whom, until the tokens are read, too.
-    certificates: Option<(Asker, Certificates)>,
-    registry: Registry,
-    op_service: ServiceKey,
-    clients: Clients,
-    workers: Workers,
-    hosts: Hosts,
-    /// Names of hosts with a dial under way; it may outlive the host.
-    dials: BTreeSet<HostName>,
-    transactions: Table<TransactionKey, Transaction>,
-    wheel: Wheel,
-    due: DueList,
-    /// When the next `Due::Heartbeat` is.
-    next_beat: Option<Tick>,
-    /// Milliseconds between two of them, as they are now.
-    beat_ms: u64,
-    /// Kept so that expiry allocates nothing.
-    due_keys: Vec<TransactionKey>,
-    next_transaction: u64,
-    next_fact: u64,
-    next_run: u64,
-    /// Runs up to this one were given by earlier brokers, if by any.
-    run_base: u64,
-    /// Bytes of requests that wait or are kept for a repetition.
-    queue_bytes: u64,
-    is_preempt: bool,
-    is_rejecting: bool,
-    shutdown: Option<Shutdown>,
-    recent: Recent,
-    quotas: Quotas,
-    buckets: Buckets,
-    poison: VecDeque<Poison>,
-    watchers: usize,
-    listings: listing::Listings,
-    status_queries: BTreeMap<u64, op_status::StatusQuery>,
-    next_query: u64,
-    totals: Totals,
-    /// Why the configuration in the state directory is not the one in force.
-    unsaved: Option<String>,
-    /// A `Due::Persist` is under way.
-    is_to_persist: bool,
-    /// A change of the configuration was made in this step.
-    is_changed: bool,
-}
-
-impl Engine {
-    /// An engine that knows nothing but its settings.
-    pub fn new(options: EngineOptions) -> Self {
-        let mut registry = Registry::default();
-        // The only service there is from the start, so its id is free.
-        let op_service = registry.insert(ServiceName::op(), ServiceId(1));
-        let mut recent = Recent::default();
-        recent.configure(options.settings.get(Setting::EventsMax) as usize, Vec::new());
-        Self {
-            now: Tick(0),
-            settings: options.settings,
-            listening: Listening::default(),
-            clocks: when::Clocks::default(),
-            instance: String::new(),
-            links: Links::default(),
-            access: Access::default(),
-            certificates: None,
-            registry,
-            op_service,
-            clients: Clients::default(),
-            workers: Workers::default(),
-            hosts: Hosts::default(),
-            dials: BTreeSet::new(),
-            transactions: Table::default(),
-            wheel: Wheel::default(),
-            due: DueList::default(),
-            next_beat: None,
-            beat_ms: 0,
-            due_keys: Vec::new(),
-            next_transaction: 0,
-            next_fact: 0,
-            next_run: options.run_base,
-            run_base: options.run_base,
-            queue_bytes: 0,
-            is_preempt: false,
-            is_rejecting: false,
-            shutdown: None,
-            recent,
-            quotas: Quotas::default(),
-            buckets: Buckets::default(),
-            poison: VecDeque::new(),
-            watchers: 0,
-            listings: listing::Listings::default(),
-            status_queries: BTreeMap::new(),
-            next_query: 0,
-            totals: Totals::default(),
-            unsaved: None,
-            is_to_persist: false,
-            is_changed: false,
-        }
-    }
-
-    /// When `Input::Deadline` is due next; may be earlier than needed, never later.
-    pub fn next_deadline(&self) -> Option<Tick> {
-        match (self.wheel.next(), self.due.next()) {
-            (Some(a), Some(b)) => Some(a.min(b)),
-            (a, b) => a.or(b),
-        }
-    }
-
-    /// The settings in force.
-    pub fn settings(&self) -> &Settings {
-        &self.settings
-    }
-
-    /// Sums since the start.
-    pub fn totals(&self) -> Totals {
-        self.totals
-    }
-
-    /// Whether it keeps much more room for requests than there are.
-    pub fn has_spare_capacity(&self) -> bool {
-        let room = self.transactions.capacity();
-        room > CAPACITY_KEPT && self.transactions.len() < room / 4
-    }
-
-    /// Gives up the room that a burst of clients or requests took. Changes nothing else.
-    pub fn shrink(&mut self) {
-        self.transactions.shrink_to_fit();
-        self.wheel.shrink();
-        self.due_keys = Vec::new();
-        self.clients.shrink();
-        self.links.shrink();
-    }
-
-    /// Takes one input and appends what is to be done, in order.
-    pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
-        self.now = self.now.max(now);
-        // A time that is over is over, whatever came in late to be read: a broker that stood still
-        // passes on no late answer, and gives no worker a request that nobody waits for any more.
-        // Whose link is gone can't be told, and that it is gone is said first.
-        if self.wheel.is_due(self.now) && !matches!(input, Input::Closed { .. }) {
-            self.on_deadlines(out);
-        }
-        match input {
-            Input::Request { link, head, body } => {
-                self.heard(link);
-                self.on_request(link, head, body, out);
-            }
-            Input::Reply { link, head, body } => {
-                self.heard(link);
-                self.on_reply(link, head, body, out);
-            }
-            Input::Deadline => self.on_time(out),
-            Input::Clock { wall } => self.clocks.set(self.now, wall),
-            Input::Listening(listening) => self.on_listening(*listening, out),
-            Input::Script { origin, text } => self.on_script(origin, &text, out),
-            Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
-            Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
-            Input::HostOpened { link, host, fd, must } => {
-                self.on_host_opened(link, host, (fd, must), out);
-            }
-            Input::HostRefused { host, why } => self.on_host_refused(&host, why, out),
-            Input::Closed { link, how } => self.on_closed(link, how, out),
-            Input::Congested { link } => self.links.congested(link, out),
-            Input::Drained { link } => self.links.drained(link, out),
-            Input::OutboxFull { link, bytes } => {
-                self.on_outbox_full(link, bytes, out);
-            }
-            Input::Stalled { link, bytes } => {
-                let max = self.settings.get(Setting::StallMs);
-                self.drop_link(
-                    link,
-                    format!(
-                        "took none of {bytes} waiting bytes for {max} ms (stall_ms); closing it"
-                    ),
-                    out,
-                );
-            }
-            Input::Garbage { link, error } => self.on_garbage(link, error, out),
-            Input::Known { link, uid, is_owner } => {
-                if let Some(slot) = self.links.get_mut(link) {
-                    (slot.peer.uid, slot.peer.is_owner) = (uid, is_owner);
-                }
-            }
-            Input::Login { link, login } => {
-                self.heard(link);
-                self.on_login(link, *login, out);
-            }
-            Input::Proof { link, proof } => {
-                self.heard(link);
-                self.on_proof(link, proof, out);
-            }
-            Input::Proven { link, proven } => self.on_proven(link, proven, out),
-            Input::Challenged { link, challenge } => self.on_challenged(link, challenge, out),
-            Input::Unproven { link, why } => self.on_unproven(link, why, out),
-            Input::TokensRead { asker, tokens } => self.on_tokens(asker, tokens, out),
-            Input::CertificatesRead { asker, found, more } => {
-                self.on_certificates(asker, found, more, out);
-            }
-            Input::Logout { link } => self.on_logout(link, out),
-            Input::WorkerLogin { link, login, proof } => {
-                self.heard(link);
-                self.on_worker_login(link, *login, proof, out);
-            }
-            Input::StatusReply { link, sequence, text } => {
-                self.heard(link);
-                self.on_status_reply(link, sequence, &text, out);
-            }
-            Input::Report { link, report } => {
-                self.heard(link);
-                self.on_report(link, *report, out);
-            }
-            Input::PeerError { link, worker, run, error } => {
-                self.on_peer_error(link, (worker, run), &error, out);
-            }
-            Input::Ping { link, sequence } => {
-                self.heard(link);
-                if self.links.get(link).is_some() {
-                    out.push(Action::Send { link, frame: Frame::Pong { sequence } });
-                }
-            }
-            Input::Pong { link } | Input::Heard { link } => self.heard(link),
-            Input::Sourced { link, head, path, script } => {
-                self.on_sourced(link, head, path, script, out)
-            }
-            Input::Persisted => self.on_persisted(out),
-            Input::PersistFailed { why } => self.on_persist_failed(why, out),
-            Input::Terminate { signal } => self.on_terminate(signal, out),
-        }
-        if std::mem::take(&mut self.is_changed) {
-            out.push(Action::Persist);
-        }
-        if self.shutdown.is_some() {
-            self.check_shutdown(out);
-        }
-    }
-
-    fn heard(&mut self, link: LinkId) {
-        if let Some(slot) = self.links.get_mut(link) {
-            slot.heard = self.now;
-            slot.missed = 0;
-        }
-    }
-
-    fn on_listening(&mut self, listening: Listening, out: Out<'_>) {
-        self.instance.clone_from(&listening.instance);
-        self.clocks.set(self.now, listening.wall);
-        let text = format!(
-            "isectd {} listens: clients on port {}, workers on port {}",
-            listening.version, listening.client_port, listening.worker_port
-        );
-        let execd = listening.execd.clone();
-        self.listening = listening;
-        self.record(FactKind::BrokerStarted, About::default(), text, out);
-        if let (Some(address), Ok(name)) = (execd, HostName::new("localhost")) {
-            self.add_host(&name, address, true, out);
-        }
-        self.start_heartbeat();
-    }
-
-    /// What is due because time passed.
-    fn on_time(&mut self, out: Out<'_>) {
-        self.excuse_standstill();
-        self.on_deadlines(out);
-        while let Some(due) = self.due.take(self.now) {
-            match due {
-                Due::Login(link) => self.on_login_due(link, out),
-                Due::Greeting(link) => self.on_greeting_due(link, out),
-                Due::Proof(link) => self.on_proof_due(link, out),
-                Due::WorkerLogin(worker, run) => self.on_worker_login_due(worker, run, out),
-                Due::Lost(worker, run) => self.on_lost_due(worker, run, out),
-                Due::Return(worker, run) => self.on_return_due(worker, run, out),
-                Due::Absent(worker, run) => self.on_absent_due(worker, run, out),
-                Due::StopAsk(worker, run) => self.on_stop_ask_due(worker, run, out),
-                Due::Restart(worker, run) => self.on_restart_due(worker, run, out),
-                Due::Overlong(worker) => self.on_overlong_due(worker, out),
-                Due::Dial(host) => self.on_dial_due(&host, out),
-                Due::LeftOut => self.on_left_out_due(out),
-                Due::Heartbeat => self.on_heartbeat(out),
-                Due::StatusAnswer(query) => self.answer_status_query(query, out),
-                Due::Persist => {
-                    self.is_to_persist = false;
-                    self.is_changed |= self.unsaved.is_some();
-                }
-                Due::Listing => self.on_listing(out),
-                Due::End => self.on_shutdown_due(out),
-            }
-        }
-    }
-
-    /// Records a fact: for the log, for `listevents`, for those who watch.
-    pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String, out: Out<'_>) {
-        self.next_fact += 1;
-        // Much of it is what workers and hosts say.
-        let text = match text.len() {
-            ..=FACT_BYTES_MAX => show::one_line(text),
-            _ => show::brief(&text, FACT_BYTES_MAX),
-        };
-        let fact = Fact { seq: FactSeq(self.next_fact), at: self.now, kind, about, text };
-        self.recent.add(&fact);
-        if self.watchers > 0 {
-            self.show_watchers(&fact, out);
-        }
-        out.push(Action::Record(Box::new(fact)));
-    }
-
-    /// A change of the configuration: recorded with who asked, saved at the end of the step.
-    pub(crate) fn changed(&mut self, origin: &Origin, text: String, out: Out<'_>) {
-        // What is being read from the state directory need not be written there again.
-        self.is_changed |= *origin != Origin::State;
-        let about = About { who: Some(Self::who(origin)), ..About::default() };
-        self.record(FactKind::Changed, about, text, out);
-    }
-}
+pub use dispatch::machine::Totals;
+pub use hub::{Engine, EngineOptions};

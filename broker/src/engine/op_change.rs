@@ -2,14 +2,18 @@
 //! fact with who asked. What makes and unmakes services, workers and hosts is in `op_config`.
 
 use super::action::{Action, BrokerExit, Origin};
-use super::buckets::{self, Buckets};
+use super::context::context;
+use super::dispatch::buckets::{self, Buckets};
+use super::dispatch::seat::WorkerList;
 use super::fact::{About, FactKind};
-use super::keys::{ClientKey, ServiceKey, WorkerKey};
+use super::hub::{Engine, Out};
+use super::keys::{ServiceKey, WorkerKey};
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::op_settings::setting_value;
-use super::workers::{ProcessState, WorkerList};
-use super::{Engine, Out};
+use super::workers::ProcessState;
+use protocol::bodies::ErrorBody;
+use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{ClientId, WorkerId};
 use protocol::names::ServiceName;
@@ -19,12 +23,6 @@ use protocol::op::spec::{ShutdownWhat, Target};
 use protocol::settings::Setting;
 
 impl Engine {
-    /// A change that need not be saved.
-    pub(crate) fn noted(&mut self, origin: &Origin, what: String, out: Out<'_>) {
-        let about = About { who: Some(Self::who(origin)), ..About::default() };
-        self.record(FactKind::Changed, about, what, out);
-    }
-
     /// Keys of the workers a command is aimed at, newest first, as the original listed them.
     pub(crate) fn targets(&self, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
         let all = || self.workers.by_id().rev();
@@ -42,7 +40,7 @@ impl Engine {
     fn target_services(&self, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
         Ok(match target {
             Target::All => {
-                self.registry.keys().into_iter().filter(|&key| key != self.op_service).collect()
+                self.catalog.keys().into_iter().filter(|&key| key != self.catalog.op()).collect()
             }
             Target::Service(name) => vec![self.plain_service(name)?],
             Target::Worker(_) => Vec::new(),
@@ -52,7 +50,7 @@ impl Engine {
     /// `paused worker->id = 1, worker->name = echo`.
     fn worker_line(&self, verb: &'static str, key: WorkerKey) -> Block {
         let worker = &self.workers[key];
-        let name = &self.registry[worker.service].name;
+        let name = &self.catalog[worker.service].name;
         Block::Line {
             name: verb,
             text: format!("{verb} worker->id = {}, worker->name = {name}", worker.id),
@@ -73,8 +71,8 @@ impl Engine {
         self.changed(origin, format!("pause {}", target_word(target)), out);
         let said = self.said(origin, &format!("'pause {}'", target_word(target)));
         for service in services {
-            self.registry[service].is_paused = true;
-            self.registry[service].pause_said = said.clone();
+            self.catalog[service].is_paused = true;
+            self.catalog[service].pause_said = said.clone();
         }
         let mut blocks = Vec::new();
         for key in keys {
@@ -82,7 +80,7 @@ impl Engine {
                 self.workers[key].is_paused = true;
                 self.workers[key].explain(&said);
             }
-            self.settle(key);
+            self.update_available(key, out);
             blocks.push(self.worker_line("paused", key));
         }
         Ok(if blocks.is_empty() { self.none_there(target) } else { OpReply { blocks } })
@@ -91,7 +89,7 @@ impl Engine {
     pub(crate) fn ready(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, services) = (self.targets(target)?, self.target_services(target)?);
         if let (Target::Worker(id), [key]) = (target, keys.as_slice()) {
-            let service = &self.registry[self.workers[*key].service];
+            let service = &self.catalog[self.workers[*key].service];
             if service.is_paused {
                 return Err(refused(format!(
                     "worker {id} is of service '{0}', which is paused; 'ready {0}' readies it",
@@ -102,8 +100,8 @@ impl Engine {
         self.changed(origin, format!("ready {}", target_word(target)), out);
         let said = self.said(origin, &format!("'ready {}'", target_word(target)));
         for service in services {
-            self.registry[service].is_paused = false;
-            self.registry[service].open_said = said.clone();
+            self.catalog[service].is_paused = false;
+            self.catalog[service].open_said = said.clone();
         }
         for &key in &keys {
             self.ready_worker(key, out);
@@ -124,8 +122,8 @@ impl Engine {
         services.extend(keys.iter().map(|&key| self.workers[key].service));
         let said = self.said(origin, &format!("'start {}'", target_word(target)));
         for service in services {
-            if std::mem::take(&mut self.registry[service].is_stopped) {
-                self.registry[service].open_said = said.clone();
+            if std::mem::take(&mut self.catalog[service].is_stopped) {
+                self.catalog[service].open_said = said.clone();
             }
         }
         // Oldest first, so that the first one configured is the first one ready.
@@ -142,9 +140,12 @@ impl Engine {
         self.changed(origin, format!("stop {}", target_word(target)), out);
         let said = self.said(origin, &format!("'stop {}'", target_word(target)));
         for service in services {
-            self.registry[service].is_stopped = true;
-            self.registry[service].stop_said = said.clone();
-            self.fail_waiting(service, out);
+            self.catalog[service].is_stopped = true;
+            self.catalog[service].stop_said = said.clone();
+            let name = &self.catalog[service].name;
+            let text = format!("service '{name}' was stopped while the request waited");
+            let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
+            self.dispatch.fail_waiting(Some(service), &error, context!(self, out));
         }
         for key in keys {
             self.workers[key].explain(&said);
@@ -155,7 +156,7 @@ impl Engine {
 
     pub(crate) fn idle(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
         let key = self.worker_named(id)?;
-        if self.workers[key].list != WorkerList::Busy {
+        if self.dispatch.seat(key).list != WorkerList::Busy {
             return Err(refused(format!(
                 "worker {id} is not busy; idle is for busy workers ('workers busy')"
             )));
@@ -167,7 +168,7 @@ impl Engine {
             format!("worker {id} was idled while it was busy"),
             out,
         );
-        self.intervene(key, out);
+        self.dispatch.intervene(key, context!(self, out));
         Ok(OpReply::line("idled", format!("idled worker {id}"), vec![("worker", number(id.0))]))
     }
 
@@ -182,7 +183,7 @@ impl Engine {
         let verb = if blocked { "blocked" } else { "unblocked" };
         self.noted(origin, format!("{verb} client {id}"), out);
         self.clients[key].block_said = blocked.then(|| Box::new(self.said(origin, "'block'")));
-        self.set_blocked(key, blocked, out);
+        self.dispatch.set_blocked(key, blocked, context!(self, out));
         Ok(client_line(verb, id))
     }
 
@@ -207,7 +208,7 @@ impl Engine {
     ) -> OpResult {
         let key = self.client_named(id)?;
         self.noted(origin, format!("pri {id} {priority}"), out);
-        self.set_priority(key, priority);
+        self.dispatch.set_priority(key, priority);
         let fields = vec![("client", number(id.0)), ("priority", number(priority))];
         Ok(OpReply::line(
             "pri",
@@ -225,13 +226,13 @@ impl Engine {
     ) -> OpResult {
         let key = self.client_named(id)?;
         let service = self.plain_service(name)?;
-        if self.clients[key].service == self.op_service {
+        if self.dispatch.caller(key).service == self.catalog.op() {
             return Err(refused(format!(
                 "client {id} is an operator; operators can't be moved, only deleted ('delete client {id}')"
             )));
         }
         self.noted(origin, format!("service {id} {name}"), out);
-        self.move_client(key, service, out);
+        self.dispatch.move_client(key, service, context!(self, out));
         let fields = vec![("client", number(id.0)), ("service", text(name))];
         Ok(OpReply::line("moved", format!("client->id = {id}, client->service = {name}"), fields))
     }
@@ -245,29 +246,31 @@ impl Engine {
         if let Some((count, secs)) = size {
             let (count, secs) =
                 (count.clamp(1, buckets::COUNT_MAX), secs.clamp(1, buckets::SECS_MAX));
-            self.buckets = Buckets::new(count, secs, self.now);
+            *self.dispatch.buckets_mut() = Buckets::new(count, secs, self.now);
             self.changed(origin, format!("buckets {count} {secs}"), out);
         }
-        self.buckets.turn(self.now);
+        self.dispatch.buckets_mut().turn(self.now);
+        let buckets = self.dispatch.buckets();
         let fields = vec![
-            ("NumBuckets", number(self.buckets.count())),
-            ("BucketSecs", number(self.buckets.secs())),
-            ("PeakBucket", number(self.buckets.peak())),
-            ("Buckets", Value::Numbers(self.buckets.counts())),
+            ("NumBuckets", number(buckets.count())),
+            ("BucketSecs", number(buckets.secs())),
+            ("PeakBucket", number(buckets.peak())),
+            ("Buckets", Value::Numbers(buckets.counts())),
         ];
         OpReply::block(Block::Record { name: "buckets", prefix: "isdData.", width: 24, fields })
     }
 
     pub(crate) fn preempt(&mut self, origin: &Origin, on: Option<bool>, out: Out<'_>) -> OpReply {
         if let Some(on) = on {
-            self.is_preempt = on;
+            self.dispatch.set_preempt(on);
             self.changed(origin, format!("preempt {}", switch(on)), out);
         }
-        let word = switch(self.is_preempt);
+        let is_preempt = self.dispatch.is_preempt();
+        let word = switch(is_preempt);
         OpReply::line(
             "preempt",
             format!("preempt is {word}"),
-            vec![("preempt", Value::Flag(self.is_preempt))],
+            vec![("preempt", Value::Flag(is_preempt))],
         )
     }
 
@@ -279,28 +282,10 @@ impl Engine {
     }
 
     pub(crate) fn reset(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
-        for key in self.registry.keys() {
-            let figures = &mut self.registry[key].figures;
-            (figures.completed, figures.late) = (0, 0);
-            (figures.retried, figures.denied) = (0, 0);
-            figures.failed.clear();
-            figures.wait.reset();
-            figures.run.reset();
-        }
+        self.dispatch.reset();
         for key in self.workers.keys() {
-            let worker = &mut self.workers[key];
-            (worker.transactions, worker.from_count, worker.to_count) = (0, 0, 0);
-            (worker.restarts, worker.busy_micros, worker.last_micros, worker.late) = (0, 0, 0, 0);
+            self.workers[key].restarts = 0;
         }
-        let clients: Vec<ClientKey> = self.clients.by_id().map(|(key, _)| key).collect();
-        for key in clients {
-            let client = &mut self.clients[key];
-            (client.requests, client.answered, client.failed) = (0, 0, 0);
-        }
-        self.buckets.reset();
-        // What is under way stays counted, so that accepted = ended + live goes on to hold.
-        let live = self.totals.accepted - self.totals.ended;
-        self.totals = super::Totals { accepted: live, ..super::Totals::default() };
         self.noted(origin, "reset".into(), out);
         OpReply::ok()
     }
@@ -326,9 +311,7 @@ impl Engine {
         if matches!(setting, Setting::HeartbeatMs | Setting::SilenceMs) {
             self.heartbeat_changed();
         }
-        while self.poison.len() as u64 > self.settings.get(Setting::PoisonMax) {
-            self.poison.pop_front();
-        }
+        self.dispatch.drop_poison(self.settings.get(Setting::PoisonMax));
         self.changed(origin, format!("set {} {value}", row.name), out);
         let fields = vec![
             ("setting", text(row.name)),
@@ -347,9 +330,9 @@ impl Engine {
         let keys = self.targets(target)?;
         let mut count = 0;
         for key in keys {
-            let worker = &mut self.workers[key];
-            if let Some(link) = worker.link.filter(|_| worker.state == ProcessState::Ready) {
-                worker.to_count += 1;
+            let is_ready = self.workers[key].state == ProcessState::Ready;
+            if let Some(link) = self.dispatch.seat(key).link.filter(|_| is_ready) {
+                self.dispatch.count_sent(key);
                 count += 1;
                 out.push(Action::Send { link, frame: Frame::Reinit });
             }
@@ -379,7 +362,10 @@ impl Engine {
         out: Out<'_>,
     ) -> OpResult {
         let links = match what {
-            ShutdownWhat::All => self.workers.by_id().filter_map(|(_, w)| w.link).collect(),
+            ShutdownWhat::All => {
+                let seats = self.workers.by_id().map(|(key, _)| self.dispatch.seat(key));
+                seats.filter_map(|seat| seat.link).collect()
+            }
             ShutdownWhat::Fd(fd) => {
                 vec![self.links.with_fd(fd).ok_or_else(|| {
                     not_found(format!(

@@ -1,11 +1,13 @@
 //! Commands that make and unmake services, workers and hosts, and say how many events to remember.
 
 use super::action::Origin;
+use super::context::context;
+use super::dispatch::seat::WorkerList;
+use super::hub::{Engine, Out};
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, fact_kinds, refused};
 use super::save::check_saved_size;
-use super::workers::{WorkerList, WorkerSpec};
-use super::{Engine, Out};
+use super::workers::WorkerSpec;
 use protocol::ids::{ServiceId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::op::reply::OpReply;
@@ -23,13 +25,13 @@ impl Engine {
         let known = if name.is_op() {
             Some(self.plain_service(&name)?)
         } else {
-            self.registry.find(name.as_str())
+            self.catalog.find(name.as_str())
         };
         let key = match known {
-            Some(key) if id.is_some_and(|id| id != self.registry[key].id) => {
+            Some(key) if id.is_some_and(|id| id != self.catalog[key].id) => {
                 return Err(refused(format!(
                     "service '{name}' exists with id {}; leave the id out, or delete the service first",
-                    self.registry[key].id
+                    self.catalog[key].id
                 )));
             }
             Some(_) if settings.is_empty() => {
@@ -39,25 +41,19 @@ impl Engine {
             }
             Some(key) => key,
             None => {
-                let key = self.registry.add(name.clone(), id).map_err(refused)?;
-                self.registry[key].open_said.at = self.now;
+                let key = self.catalog.add(name.clone(), id, self.now).map_err(refused)?;
+                self.dispatch.add_service(key);
                 key
             }
         };
         let mut words = String::new();
         for &(setting, value) in settings {
-            self.registry[key].settings.set(setting, value);
+            self.catalog[key].settings.set(setting, value);
             words += &format!(" {}={value}", setting.row().name);
         }
         self.changed(origin, format!("config service {name}{words}"), out);
-        // `prefetch` may have opened or closed room with busy workers.
-        for worker in self.workers.keys() {
-            if self.workers[worker].service == key {
-                self.settle(worker);
-            }
-        }
-        self.serve(key, out);
-        let id = self.registry[key].id;
+        self.dispatch.service_changed(key, context!(self, out));
+        let id = self.catalog[key].id;
         let verb = if known.is_some() { "changed" } else { "configured" };
         let fields = vec![("service", text(&name)), ("service_id", number(id.0))];
         Ok(OpReply::line(
@@ -82,8 +78,8 @@ impl Engine {
         let spec =
             WorkerSpec { service: key, host, path, args, is_self_started: false, since: self.now };
         let worker = self.workers.add(spec, id).map_err(refused)?;
-        self.registry[key].workers += 1;
         let id = self.workers[worker].id;
+        self.dispatch.add_worker(worker, id, key);
         self.changed(origin, format!("{words}: worker {id}"), out);
         let fields = vec![("worker", number(id.0)), ("service", text(&service))];
         Ok(OpReply::line(
@@ -111,8 +107,8 @@ impl Engine {
         };
         let service = spec.service;
         let key = self.workers.add(spec, None).map_err(refused)?;
-        self.registry[service].workers += 1;
         let new = self.workers[key].id;
+        self.dispatch.add_worker(key, new, service);
         self.changed(origin, format!("clone {id}: worker {new}"), out);
         let fields = vec![("worker", number(new.0)), ("from", number(id.0))];
         Ok(OpReply::line("cloned", format!("cloned {new} from {id}"), fields))
@@ -126,7 +122,8 @@ impl Engine {
     ) -> OpResult {
         let key = self.worker_named(id)?;
         let worker = &self.workers[key];
-        let list = match worker.list {
+        let seat = self.dispatch.seat(key);
+        let list = match seat.list {
             WorkerList::Lazy => None,
             WorkerList::Idle => Some("idle"),
             WorkerList::Busy => Some("busy"),
@@ -136,7 +133,7 @@ impl Engine {
                 "worker {id} is {list}; delete needs it lazy (stop {id}, then delete worker {id})"
             )));
         }
-        if worker.link.is_some() || (worker.is_wanted && worker.state.has_process()) {
+        if seat.link.is_some() || (worker.is_wanted && worker.state.has_process()) {
             return Err(refused(format!(
                 "worker {id} is {}; delete needs its process ended (stop {id}, then delete worker {id})",
                 worker.state.word()
@@ -154,25 +151,26 @@ impl Engine {
         out: Out<'_>,
     ) -> OpResult {
         let key = self.plain_service(name)?;
-        let service = &self.registry[key];
-        if service.workers > 0 {
+        let (workers, clients) = (self.workers.count_of(key), self.dispatch.queue(key).callers);
+        if workers > 0 {
             return Err(refused(format!(
                 "service '{name}' has {}; delete what it has first ('delete worker ID')",
-                counted(service.workers, "worker")
+                counted(workers, "worker")
             )));
         }
-        if service.clients > 0 {
+        if clients > 0 {
             return Err(refused(format!(
                 "service '{name}' has {}; move or delete what it has first ('service CLIENT NAME', 'delete client ID')",
-                counted(service.clients, "client")
+                counted(clients, "client")
             )));
         }
-        if self.transactions.iter().any(|(_, t)| t.service == key) {
+        if self.dispatch.transactions().any(|(_, t)| t.service == key) {
             return Err(refused(format!(
                 "service '{name}' has requests under way; try again when they have ended"
             )));
         }
-        self.registry.remove(key);
+        self.catalog.remove(key);
+        self.dispatch.remove_service(key);
         self.changed(origin, format!("delete service {name}"), out);
         Ok(OpReply::line(
             "deleted",
@@ -242,7 +240,7 @@ impl Engine {
     ) -> OpResult {
         let kinds = fact_kinds(kinds)?;
         self.settings.set(Setting::EventsMax, count);
-        self.recent.configure(count as usize, kinds);
+        self.facts.recent_mut().configure(count as usize, kinds);
         self.changed(origin, format!("config events {count}"), out);
         Ok(OpReply::line(
             "configured",

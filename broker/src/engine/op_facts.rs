@@ -1,58 +1,31 @@
 //! Commands that show recorded facts, and the requests set aside as poison.
 
 use super::action::Origin;
-use super::fact::Fact;
+use super::dispatch::poison::Poison;
+use super::fact_log;
+use super::hub::{Engine, Out};
 use super::op_read::{column, number, table, text};
 use super::op_run::{OpResult, not_found};
-use super::{Engine, Out};
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::PoisonWhat;
 
 impl Engine {
     /// `listevents`: newest first.
     pub(crate) fn show_events(&self, count: Option<u64>) -> OpReply {
-        if self.recent.max() == 0 {
+        if self.facts.recent().max() == 0 {
             let hint = "no events are remembered; 'config events 100' begins with it";
             return OpReply::line("note", hint, vec![]);
         }
         let count = count.unwrap_or(u64::MAX).try_into().unwrap_or(usize::MAX);
         OpReply {
             blocks: self
-                .recent
+                .facts
+                .recent()
                 .newest_first()
                 .take(count)
-                .map(|fact| self.fact_line(fact))
+                .map(|fact| fact_log::line(fact, &self.clocks))
                 .collect(),
         }
-    }
-
-    /// A fact as a line with time and ids.
-    pub(crate) fn fact_line(&self, fact: &Fact) -> Block {
-        let about = &fact.about;
-        let when = self.wall(fact.at);
-        let mut line = format!("{} {} {}", when.local(), fact.kind.row().name, fact.text);
-        for (word, id) in [
-            ("transaction", about.transaction.map(|id| id.0.to_string())),
-            ("client", about.client.map(|id| id.0.to_string())),
-            ("by", about.who.clone()),
-        ] {
-            if let Some(id) = id {
-                line += &format!(" [{word} {id}]");
-            }
-        }
-        let fields = vec![
-            ("seq", number(fact.seq.0)),
-            ("at", Value::Time(when)),
-            ("kind", Value::Word(fact.kind.row().name)),
-            ("text", text(&fact.text)),
-            ("client", about.client.map_or(Value::None, |id| number(id.0))),
-            ("worker", about.worker.map_or(Value::None, |id| number(id.0))),
-            ("service", about.service.as_ref().map_or(Value::None, text)),
-            ("host", about.host.as_ref().map_or(Value::None, text)),
-            ("transaction", about.transaction.map_or(Value::None, |id| number(id.0))),
-            ("who", about.who.as_ref().map_or(Value::None, text)),
-        ];
-        Block::Line { name: "events", text: line, fields }
     }
 
     pub(crate) fn run_poison(
@@ -64,8 +37,7 @@ impl Engine {
         match what {
             PoisonWhat::List => Ok(self.list_poison()),
             PoisonWhat::Clear => {
-                let count = self.poison.len();
-                self.poison.clear();
+                let count = self.dispatch.clear_poison();
                 self.noted(origin, format!("poison clear: {count} requests forgotten"), out);
                 Ok(OpReply::line(
                     "cleared",
@@ -74,7 +46,8 @@ impl Engine {
                 ))
             }
             PoisonWhat::Show(id) => {
-                let Some(poison) = self.poison.iter().find(|poison| poison.transaction.0 == id)
+                let Some(poison) =
+                    self.dispatch.poison().iter().find(|poison| poison.transaction.0 == id)
                 else {
                     return Err(not_found(format!(
                         "no poison request has transaction {id}; 'poison' lists them"
@@ -104,7 +77,7 @@ impl Engine {
             column("bytes", "bytes", 9),
             column("at", "at", 30),
         ];
-        let row = |p: &super::poison::Poison| {
+        let row = |p: &Poison| {
             vec![
                 number(p.transaction.0),
                 text(&p.service),
@@ -115,6 +88,6 @@ impl Engine {
                 self.clock(p.at),
             ]
         };
-        table("poison", columns, self.poison.iter().map(row).collect())
+        table("poison", columns, self.dispatch.poison().iter().map(row).collect())
     }
 }

@@ -1,11 +1,10 @@
 //! The command `load`: what each service has to do and what became of too much of it. Not how long
 //! things take: that is `latency`.
 
-use super::Engine;
+use super::hub::Engine;
 use super::keys::ServiceKey;
 use super::op_read::{column, number, table, text};
 use super::op_run::OpResult;
-use super::workers::WorkerList;
 use protocol::errors::ErrorCode;
 use protocol::names::ServiceName;
 use protocol::op::reply::{Column, Value};
@@ -33,7 +32,7 @@ impl Engine {
         let keys = match service {
             Some(name) => vec![self.plain_service(name)?],
             None => {
-                self.registry.keys().into_iter().filter(|&key| key != self.op_service).collect()
+                self.catalog.keys().into_iter().filter(|&key| key != self.catalog.op()).collect()
             }
         };
         let rows = keys.into_iter().map(|key| self.load_row(key)).collect();
@@ -41,18 +40,16 @@ impl Engine {
     }
 
     fn load_row(&self, key: ServiceKey) -> Vec<Value> {
-        let service = &self.registry[key];
-        let figures = &service.figures;
-        let busy =
-            self.workers.by_id().filter(|(_, w)| w.service == key && w.list == WorkerList::Busy);
+        let (service, queue) = (&self.catalog[key], self.dispatch.queue(key));
+        let figures = &queue.figures;
         let overloaded = figures.failed.get(&ErrorCode::Overloaded).copied().unwrap_or(0);
-        let level = service.retry_budget_level(self.now);
+        let level = queue.retry_budget_level(&service.settings, self.now);
         vec![
             text(&service.name),
-            number(service.clients),
-            number(service.queue.count()),
-            number(service.idle.len()),
-            number(busy.count()),
+            number(queue.callers),
+            number(queue.queue.count()),
+            number(queue.idle.len()),
+            number(queue.busy),
             number(figures.completed),
             number(figures.failed.values().sum::<u64>()),
             number(overloaded),

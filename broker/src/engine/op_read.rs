@@ -1,14 +1,14 @@
 //! Commands that only show, by page and by list: what an operator sees of services, clients,
 //! queues, settings, facts. The pages of workers and hosts, and latency, are in `op_show`.
 
-use super::Engine;
-use super::clients::Client;
+use super::catalog::Service;
+use super::dispatch::stage::Stage;
+use super::dispatch::transaction::Transaction;
+use super::hub::Engine;
 use super::keys::{ClientKey, ServiceKey, TransactionKey};
 use super::listing::{Crowd, Rows};
 use super::op_run::{OpResult, not_found, refused};
 use super::states::StateValues;
-use super::transaction::Stage;
-use super::workers::WorkerList;
 use protocol::ids::ClientId;
 use protocol::names::ServiceName;
 use protocol::op::reply::{Align, Block, Column, OpReply, Value, span};
@@ -63,16 +63,19 @@ impl Engine {
 
     /// Blank: the manual's status page, then what it does not know.
     pub(crate) fn show_status(&mut self) -> OpReply {
-        self.buckets.turn(self.now);
+        self.dispatch.buckets_mut().turn(self.now);
         let listening = &self.listening;
+        let (idle, busy) = self.dispatch.counts();
+        let (buckets, totals) = (self.dispatch.buckets(), self.dispatch.totals());
+        let recent = self.facts.recent();
         let mut fields = vec![
             ("configfile", text("")),
             ("host", text(&listening.host)),
-            ("ServiceList", number(self.registry.count())),
+            ("ServiceList", number(self.catalog.count())),
             ("PriList", number(self.clients.count())),
-            ("LazyWorkers", number(self.workers.count(WorkerList::Lazy))),
-            ("IdleWorkers", number(self.workers.count(WorkerList::Idle))),
-            ("BusyWorkers", number(self.workers.count(WorkerList::Busy))),
+            ("LazyWorkers", number(self.workers.count() - idle - busy)),
+            ("IdleWorkers", number(idle)),
+            ("BusyWorkers", number(busy)),
             ("socket", number(listening.worker_fd)),
             ("port", number(listening.worker_port)),
             ("req_socket", number(listening.client_fd)),
@@ -80,30 +83,25 @@ impl Engine {
             ("NextClientID", number(self.clients.next_id)),
             ("MaxUsers", number(self.settings.get(Setting::ConnectionsMax))),
             ("command_worker", text("op")),
-            ("Events", number(self.recent.count())),
-            ("NumEvents", number(self.recent.max())),
-            ("NumBuckets", number(self.buckets.count())),
-            ("BucketSecs", number(self.buckets.secs())),
-            ("PeakBucket", number(self.buckets.peak())),
-            ("Buckets", Value::Numbers(self.buckets.counts())),
+            ("Events", number(recent.count())),
+            ("NumEvents", number(recent.max())),
+            ("NumBuckets", number(buckets.count())),
+            ("BucketSecs", number(buckets.secs())),
+            ("PeakBucket", number(buckets.peak())),
+            ("Buckets", Value::Numbers(buckets.counts())),
             ("EventKinds", self.event_kinds()),
-            ("preempt", Value::on_off(self.is_preempt)),
+            ("preempt", Value::on_off(self.dispatch.is_preempt())),
             ("reject", Value::on_off(self.is_rejecting)),
             (
                 "Waiting",
-                number(
-                    self.transactions
-                        .iter()
-                        .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Blocked))
-                        .count(),
-                ),
+                number(self.dispatch.transactions().filter(|(_, t)| t.stage.waits()).count()),
             ),
-            ("WaitingBytes", number(self.queue_bytes)),
-            ("Accepted", number(self.totals.accepted)),
-            ("Completed", number(self.totals.completed)),
-            ("Refused", number(self.totals.refused)),
-            ("Orphaned", number(self.totals.orphaned)),
-            ("Poisoned", number(self.totals.poisoned)),
+            ("WaitingBytes", number(self.dispatch.queue_bytes())),
+            ("Accepted", number(totals.accepted)),
+            ("Completed", number(totals.completed)),
+            ("Refused", number(totals.refused)),
+            ("Orphaned", number(totals.orphaned)),
+            ("Poisoned", number(totals.poisoned)),
             ("pid", number(listening.pid)),
             ("version", text(&listening.version)),
             ("Uptime", Value::Micros(self.now.0)),
@@ -132,12 +130,12 @@ impl Engine {
             unseen("since"),
             unseen("reason"),
         ];
-        let row = |(key, s): (ServiceKey, &super::registry::Service)| {
+        let row = |(key, s): (ServiceKey, &Service)| {
             let StateValues { state, since, reason, .. } =
                 self.state_values(self.service_state(key), String::new());
             vec![text(&s.name), number(s.id.0), state, blank(since), blank(reason)]
         };
-        let mut rows: Vec<_> = self.registry.by_id().into_iter().map(row).collect();
+        let mut rows: Vec<_> = self.catalog.by_id().into_iter().map(row).collect();
         rows.reverse();
         table("services", columns, rows)
     }
@@ -163,20 +161,21 @@ impl Engine {
         table("clients", columns, rows)
     }
 
-    pub(crate) fn client_row(&self, c: &Client) -> Vec<Value> {
+    pub(crate) fn client_row(&self, key: ClientKey) -> Vec<Value> {
         let StateValues { state, since, reason, .. } =
-            self.state_values(self.client_state(c), String::new());
+            self.state_values(self.client_state(key), String::new());
+        let (c, caller) = (&self.clients[key], self.dispatch.caller(key));
         vec![
-            text(&self.registry[c.service].name),
+            text(&self.catalog[caller.service].name),
             number(c.id.0),
-            number(c.priority),
-            yes(c.is_blocked),
+            number(caller.priority),
+            yes(caller.is_blocked),
             text(&c.loghost),
             Value::maybe(c.hostpid),
-            number(c.live.len()),
-            number(c.requests),
-            number(c.answered),
-            number(c.failed),
+            number(caller.live.len()),
+            number(caller.requests),
+            number(caller.answered),
+            number(caller.failed),
             self.ago(c.since),
             number(c.peer.fd),
             state,
@@ -187,28 +186,28 @@ impl Engine {
 
     pub(crate) fn show_client(&self, id: ClientId) -> OpResult {
         let key = self.client_named(id)?;
-        let c = &self.clients[key];
-        let state = self.client_state(c);
+        let (c, caller) = (&self.clients[key], self.dispatch.caller(key));
+        let state = self.client_state(key);
         let words = state.words(self.now);
         let state = self.state_values(state, words);
         let workers: Vec<u64> =
-            c.live.keys().filter_map(|t| self.holder(t)).map(u64::from).collect();
+            caller.live.keys().filter_map(|t| self.holder(t)).map(u64::from).collect();
         let fields = vec![
             ("id", number(c.id.0)),
-            ("service_id", number(self.registry[c.service].id.0)),
-            ("service", text(&self.registry[c.service].name)),
-            ("priority", number(c.priority)),
+            ("service_id", number(self.catalog[caller.service].id.0)),
+            ("service", text(&self.catalog[caller.service].name)),
+            ("priority", number(caller.priority)),
             ("hostpid", Value::maybe(c.hostpid)),
             ("loghost", text(&c.loghost)),
             ("name", c.name.as_ref().map_or(Value::None, text)),
             ("address", text(&c.peer.address)),
             ("uid", c.peer.uid.map_or(Value::None, number)),
-            ("blocked", flag(c.is_blocked)),
-            ("UnderWay", number(c.live.len())),
+            ("blocked", flag(caller.is_blocked)),
+            ("UnderWay", number(caller.live.len())),
             ("Workers", Value::Numbers(workers)),
-            ("Requests", number(c.requests)),
-            ("Answered", number(c.answered)),
-            ("Failed", number(c.failed)),
+            ("Requests", number(caller.requests)),
+            ("Answered", number(caller.answered)),
+            ("Failed", number(caller.failed)),
             ("connected", self.clock(c.since)),
             ("fd", number(c.peer.fd)),
             ("state", state.state),
@@ -220,10 +219,8 @@ impl Engine {
 
     /// The worker that has or holds a transaction.
     fn holder(&self, transaction: TransactionKey) -> Option<u32> {
-        match self.transactions[transaction].stage {
-            Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id.0),
-            Stage::Waiting | Stage::Blocked => None,
-        }
+        let worker = self.dispatch.transaction(transaction)?.stage.worker()?;
+        Some(self.dispatch.seat(worker).id.0)
     }
 
     /// `queue`: who waits, how long, and why nobody serves.
@@ -250,16 +247,15 @@ impl Engine {
         OpReply { blocks }
     }
 
-    pub(crate) fn queue_row(&self, at: TransactionKey) -> Vec<Value> {
-        let t = &self.transactions[at];
+    pub(crate) fn queue_row(&self, at: TransactionKey, t: &Transaction) -> Vec<Value> {
         let place = match t.stage {
             Stage::Waiting => "queue",
             Stage::Blocked => "blocked",
-            Stage::Held(_) => "held",
-            Stage::Bound(_) => "worker",
+            Stage::Held(_) | Stage::HeldEnded(_) => "held",
+            Stage::Bound(_) | Stage::Ended(_) | Stage::Gone => "worker",
         };
         vec![
-            text(&self.registry[t.service].name),
+            text(&self.catalog[t.service].name),
             number(t.id.0),
             t.client.map_or(Value::None, |client| number(self.clients[client].id.0)),
             number(t.priority),
@@ -274,29 +270,30 @@ impl Engine {
 
     /// Why a request of a service waits, in words.
     pub(crate) fn why_waiting(&self, service: ServiceKey, stage: Stage) -> String {
-        let entry = &self.registry[service];
+        let entry = &self.catalog[service];
         let mine = || self.workers.by_id().filter(move |(_, w)| w.service == service);
+        let all = self.workers.count_of(service);
         let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
         let first = || mine().map(|(_, w)| w.id).next().unwrap_or_default();
-        let busy = mine().filter(|(_, w)| w.list == WorkerList::Busy).count();
+        let busy = self.dispatch.queue(service).busy;
         if stage == Stage::Blocked {
             "its client is blocked ('unblock' lets it go on)".into()
         } else if entry.is_paused {
             format!("the service is paused ('ready {}' lets it go on)", entry.name)
-        } else if entry.workers == 0 {
+        } else if all == 0 {
             format!("no worker is configured ('config worker {} HOST PATH')", entry.name)
-        } else if failed == entry.workers {
+        } else if failed == all {
             format!("{} failed ('worker {}' says why)", all_are(failed), first())
-        } else if busy == entry.workers {
+        } else if busy == all {
             format!("{} busy", all_are(busy))
         } else if busy > 0 {
-            format!("{busy} of {} workers are busy, the others are not ready", entry.workers)
+            format!("{busy} of {all} workers are busy, the others are not ready")
         } else {
             let first = mine().map(|(key, w)| (w.id, self.worker_state(key))).next();
             let state = first.map_or_else(String::new, |(id, state)| {
                 format!(": worker {id} is {}", state.sentence(self.now))
             });
-            format!("{} not ready ('workers lazy' says why){state}", all_are(entry.workers))
+            format!("{} not ready ('workers lazy' says why){state}", all_are(all))
         }
     }
 
@@ -305,9 +302,9 @@ impl Engine {
         &self,
         name: &ServiceName,
     ) -> Result<ServiceKey, protocol::op::parse::OpError> {
-        self.registry
+        self.catalog
             .find(name.as_str())
-            .ok_or_else(|| not_found(self.unknown_service(name.as_str())))
+            .ok_or_else(|| not_found(self.catalog.unknown(name.as_str())))
     }
 
     /// As `service_named`, but not `op`: its requests are the broker's own.

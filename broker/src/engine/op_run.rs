@@ -2,15 +2,16 @@
 //! shows is in `op_read` and `op_show`, what it changes in `op_change` and `op_config`.
 
 use super::action::{Action, Origin};
-use super::clients::Watch;
-use super::fact::{About, FACTS, Fact, FactKind};
+use super::context::context;
+use super::fact::{About, FACTS, FactKind};
+use super::fact_log::Watch;
+use super::hub::{Engine, Out};
 use super::keys::ClientKey;
 use super::links::End;
 use super::op_read::counted;
 use super::save::set_unsaved;
-use super::{Engine, Out};
 use bytes::Bytes;
-use protocol::bodies::{ErrorBody, Format};
+use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::header::Header;
 use protocol::ids::LinkId;
@@ -42,14 +43,10 @@ impl Engine {
         body: &Bytes,
         out: Out<'_>,
     ) {
-        if head.more == 0 {
+        // The broker gives these; what a client writes there comes back to nobody.
+        let head = Header { transaction: 0, attempt: 0, ..head };
+        if self.dispatch.is_command(client, &head, context!(self, out)) {
             self.on_op(client, head, body, out);
-        } else if self.may_come_in_pieces(client, out) {
-            self.clients[client].discard_rest(head.sequence, self.now);
-            let text = "a command comes in one frame; this one has more = 1, and is dropped up to \
-                        the frame with more = 0";
-            let link = self.clients[client].link;
-            self.answer_error(link, &head, ErrorBody::new(ErrorCode::Usage, text), out);
         }
     }
 
@@ -106,6 +103,8 @@ impl Engine {
         }
         let command = request.to_string();
         let mut answer = self.run(origin, request, out);
+        // What follows from it is done before it is answered.
+        self.settle(out);
         if let (Ok(reply), Some(why)) = (&mut answer, &self.unsaved) {
             set_unsaved(reply, Some(why));
         }
@@ -135,8 +134,7 @@ impl Engine {
         let link = client.link;
         match answer {
             Ok(reply) if head.reply != 0 => {
-                let is_watch =
-                    client.watch.as_ref().is_some_and(|watch| watch.sequence == head.sequence);
+                let is_watch = self.facts.watch_of(client.id) == Some(head.sequence);
                 let head = Header {
                     sequence: head.sequence,
                     more: u16::from(is_watch),
@@ -151,7 +149,8 @@ impl Engine {
             }
             Ok(_) => {}
             Err(error) => {
-                self.answer_error(link, head, ErrorBody::new(error.code, error.text), out)
+                let error = ErrorBody::new(error.code, error.text);
+                context!(self, out).answer_error(link, head, error);
             }
         }
     }
@@ -238,7 +237,10 @@ impl Engine {
         let mut failures = Vec::new();
         let mut done = 0;
         for (number, line) in parse::parse_script(text) {
-            match parse::parse(line).and_then(|request| self.run(origin, request, out)) {
+            let answer = parse::parse(line).and_then(|request| self.run(origin, request, out));
+            // The next command finds done what follows from this one.
+            self.settle(out);
+            match answer {
                 Ok(_) => done += 1,
                 Err(error) => {
                     // The help that follows an unknown command would hide the others.
@@ -306,51 +308,23 @@ impl Engine {
     fn watch(&mut self, client: ClientKey, head: &Header, kinds: &[String]) -> OpResult {
         let kinds = fact_kinds(kinds)?;
         let max = self.settings.get(Setting::WatchersMax);
-        let entry = &mut self.clients[client];
-        if entry.watch.is_some() {
+        let entry = &self.clients[client];
+        if self.facts.watch_of(entry.id).is_some() {
             return Err(refused("this connection watches already; end it and begin again"));
         }
         if head.reply == 0 {
             return Err(refused("watch needs a reply; set 'reply' to 1 in its header"));
         }
-        if self.watchers as u64 >= max {
+        if self.facts.watchers() as u64 >= max {
             return Err(refused(format!(
                 "{max} operators watch already (watchers_max); one of them is to end, or 'set watchers_max=N' allows more"
             )));
         }
-        self.watchers += 1;
-        entry.watch = Some(Watch { sequence: head.sequence, kinds, skipped: 0 });
+        let (link, format) = (entry.link, entry.format);
+        let is_congested = self.dispatch.flow().is_congested(link);
+        let watch = Watch { link, sequence: head.sequence, format, kinds, is_congested };
+        self.facts.watch(entry.id, watch);
         Ok(OpReply::line("watching", "watching; end with Ctrl-C", vec![]))
-    }
-
-    /// Shows a fact to those who watch. One that reads too slowly misses some, and gets their
-    /// number.
-    pub(crate) fn show_watchers(&mut self, fact: &Fact, out: Out<'_>) {
-        let watching: Vec<ClientKey> =
-            self.clients.by_id().filter(|(_, c)| c.watch.is_some()).map(|(key, _)| key).collect();
-        for key in watching {
-            let link = self.clients[key].link;
-            let is_congested = self.links.is_congested(link);
-            let Some(watch) = &mut self.clients[key].watch else { continue };
-            if !(watch.kinds.is_empty() || watch.kinds.contains(&fact.kind)) {
-                continue;
-            }
-            if is_congested {
-                watch.skipped += 1;
-                continue;
-            }
-            let (sequence, skipped) = (watch.sequence, std::mem::take(&mut watch.skipped));
-            let format: Format = self.clients[key].format;
-            let mut reply = OpReply::block(self.fact_line(fact));
-            if skipped > 0 {
-                let text =
-                    format!("({skipped} facts were left out: this connection reads too slowly)");
-                let fields = vec![("skipped", Value::Number(skipped.into()))];
-                reply.blocks.insert(0, Block::Line { name: "left_out", text, fields });
-            }
-            let head = Header { sequence, more: 1, ..Header::default() };
-            out.push(Action::Answer { link, head, reply: Box::new(reply), format });
-        }
     }
 }
 

@@ -2,7 +2,7 @@
 //! service, the kinds of events that are remembered. Not how it is changed: `op_config`,
 //! `op_change`.
 
-use super::Engine;
+use super::hub::Engine;
 use super::keys::ServiceKey;
 use super::op_read::{column, flag, left, number, table, text, yes};
 use super::op_run::{OpResult, not_found};
@@ -60,7 +60,7 @@ impl Engine {
             SettingsOf::All => Setting::ALL.iter().map(mine).collect(),
             SettingsOf::One(setting) => vec![mine(setting)],
             SettingsOf::Service(name) => {
-                if !name.is_op() && self.registry.find(name.as_str()).is_none() {
+                if !name.is_op() && self.catalog.find(name.as_str()).is_none() {
                     return Err(not_found(self.no_settings(name)));
                 }
                 self.settings_of(self.plain_service(name)?)
@@ -75,7 +75,7 @@ impl Engine {
         if ServiceSetting::named(name).is_some() {
             return format!("'{name}' is a setting of services; 'settings SERVICE' shows them");
         }
-        let names = SETTINGS.iter().map(|row| row.name).chain(self.registry.names());
+        let names = SETTINGS.iter().map(|row| row.name).chain(self.catalog.names());
         let names = names.chain(SERVICE_SETTINGS.iter().map(|row| row.name));
         let near = nearest(name, names);
         let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
@@ -86,7 +86,7 @@ impl Engine {
     }
 
     fn settings_of(&self, service: ServiceKey) -> Vec<Vec<Value>> {
-        let in_force = &self.registry[service].settings;
+        let in_force = &self.catalog[service].settings;
         let row = |&setting: &ServiceSetting| setting_row(setting.row(), in_force.get(setting));
         ServiceSetting::ALL.iter().map(row).collect()
     }
@@ -94,7 +94,7 @@ impl Engine {
     /// `service NAME`: its page, and its settings.
     pub(crate) fn show_service(&self, name: &ServiceName) -> OpResult {
         let key = self.plain_service(name)?;
-        let service = &self.registry[key];
+        let service = &self.catalog[key];
         let mine = self.workers.by_id().filter(|(_, w)| w.service == key);
         let fields = vec![
             ("id", number(service.id.0)),
@@ -102,8 +102,8 @@ impl Engine {
             ("paused", flag(service.is_paused)),
             ("stopped", flag(service.is_stopped)),
             ("Workers", Value::Numbers(mine.map(|(_, w)| w.id.0.into()).collect())),
-            ("Clients", number(service.clients)),
-            ("Waiting", number(service.queue.count())),
+            ("Clients", number(self.dispatch.queue(key).callers)),
+            ("Waiting", number(self.dispatch.queue(key).queue.count())),
         ];
         let page = Block::Record { name: "service", prefix: "service->", width: 0, fields };
         let mut reply = settings_table(self.settings_of(key));
@@ -114,7 +114,7 @@ impl Engine {
     /// The kinds of events that are remembered.
     pub(crate) fn event_kinds(&self) -> Value {
         let kinds: Vec<String> =
-            self.recent.kinds().iter().map(|kind| kind.row().name.to_owned()).collect();
+            self.facts.recent().kinds().iter().map(|kind| kind.row().name.to_owned()).collect();
         if kinds.is_empty() {
             return Value::shown("all", Value::None);
         }

@@ -1,13 +1,14 @@
 //! Commands that only show, continued: workers in the manual's three lists, one worker's page, what
 //! it has or had last, hosts, latency.
 
-use super::Engine;
+use super::dispatch::seat::WorkerList;
 use super::hosts::Host;
+use super::hub::Engine;
 use super::keys::{HostKey, WorkerKey};
 use super::listing::Rows;
 use super::op_read::{blank, column, counted, flag, left, number, table, text, unseen, yes};
 use super::op_run::{OpResult, not_found};
-use super::workers::{Worker, WorkerList};
+use super::workers::Worker;
 use bytes::Bytes;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
@@ -58,29 +59,29 @@ impl Engine {
     }
 
     pub(crate) fn worker_row(&self, key: WorkerKey, worker: &Worker) -> Vec<Value> {
-        let current = worker.current.map(|at| &self.transactions[at]);
+        let (seat, current) = (self.dispatch.seat(key), self.dispatch.current(key));
         // For a busy worker the last response time is a running clock on what it has.
-        let last = current.map_or(worker.last_micros, |t| self.now.since(t.dispatched).0);
+        let last = current.map_or(seat.last_micros, |t| self.now.since(t.dispatched).0);
         let client =
             current.and_then(|t| t.client).map_or(Value::None, |c| number(self.clients[c].id.0));
-        let is_fresh = worker.transactions == 0;
+        let is_fresh = seat.transactions == 0;
         let none = || Value::shown(span(0), Value::None);
-        let mean = worker.busy_micros.checked_div(worker.transactions);
+        let mean = seat.busy_micros.checked_div(seat.transactions);
         let state = self.worker_state(key);
         let sentence = state.sentence(self.now);
         let state = self.state_values(state, sentence);
         vec![
-            text(&self.registry[worker.service].name),
+            text(&self.catalog[worker.service].name),
             number(worker.id.0),
-            yes(self.is_available(key)),
+            yes(self.is_shown_available(key)),
             text(&worker.host),
             Value::maybe(worker.pid),
-            number(worker.transactions),
+            number(seat.transactions),
             mean.map_or_else(none, Value::Micros),
             if is_fresh && current.is_none() { none() } else { Value::Micros(last) },
             number(worker.restarts),
             client,
-            self.fd_of(worker),
+            self.fd_of(key),
             state.state,
             blank(state.since),
             blank(state.until),
@@ -91,18 +92,18 @@ impl Engine {
 
     /// The manual's `avail?`: no when it has not logged in, is paused or stopped, or its service
     /// is.
-    fn is_available(&self, key: WorkerKey) -> bool {
+    fn is_shown_available(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
-        let service = &self.registry[worker.service];
-        worker.link.is_some()
+        let service = &self.catalog[worker.service];
+        self.dispatch.seat(key).link.is_some()
             && !worker.is_paused
             && !service.is_paused
             && worker.is_wanted
             && worker.state == super::workers::ProcessState::Ready
     }
 
-    fn fd_of(&self, worker: &Worker) -> Value {
-        let slot = worker.link.and_then(|link| self.links.get(link));
+    fn fd_of(&self, key: WorkerKey) -> Value {
+        let slot = self.dispatch.seat(key).link.and_then(|link| self.links.get(link));
         slot.map_or(Value::None, |slot| number(slot.peer.fd))
     }
 
@@ -116,20 +117,21 @@ impl Engine {
     /// The manual's page, with the neighbours in its list where the original printed pointers.
     pub(crate) fn show_worker(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
-        let w = &self.workers[key];
-        let in_list = |(_, other): &(WorkerKey, &Worker)| other.list == w.list;
+        let (w, seat) = (&self.workers[key], self.dispatch.seat(key));
+        let in_list =
+            |(other, _): &(WorkerKey, &Worker)| self.dispatch.seat(*other).list == seat.list;
         let neighbour =
             |other: Option<(WorkerKey, &Worker)>| other.map_or(0, |(_, other)| other.id.0);
         let next = neighbour(self.workers.by_id().filter(in_list).find(|(_, o)| o.id > id));
         let previous = neighbour(self.workers.by_id().filter(in_list).rfind(|(_, o)| o.id < id));
-        let list = match w.list {
+        let list = match seat.list {
             WorkerList::Lazy => Value::shown("\"LAZY\"", Value::Word("lazy")),
             WorkerList::Idle => Value::shown("\"IDLE\"", Value::Word("idle")),
             WorkerList::Busy => Value::shown("\"BUSY\"", Value::Word("busy")),
         };
-        let is_up = w.state.has_process() && w.link.is_none();
+        let is_up = w.state.has_process() && seat.link.is_none();
         let args: Vec<String> = w.args.iter().map(|arg| protocol::op::parse::quote(arg)).collect();
-        let current = w.current.map(|at| &self.transactions[at]);
+        let current = self.dispatch.current(key);
         let state = self.worker_state(key);
         let words = format!("\"{}\"", state.words(self.now));
         let state = self.state_values(state, words);
@@ -138,15 +140,15 @@ impl Engine {
             ("node.previous", Value::maybe(previous)),
             ("node.queue", list),
             ("id", number(w.id.0)),
-            ("service_id", number(self.registry[w.service].id.0)),
+            ("service_id", number(self.catalog[w.service].id.0)),
             ("hostpid", Value::maybe(w.pid)),
-            ("name", text(&self.registry[w.service].name)),
+            ("name", text(&self.catalog[w.service].name)),
             ("host", text(&w.host)),
             ("path", text(&w.path)),
             ("args", Value::shown(format!("\"{}\"", args.join(" ")), Value::Texts(w.args.clone()))),
-            ("Transactions", number(w.transactions)),
-            ("fromCount", number(w.from_count)),
-            ("toCount", number(w.to_count)),
+            ("Transactions", number(seat.transactions)),
+            ("fromCount", number(seat.from_count)),
+            ("toCount", number(seat.to_count)),
             ("restarts", number(w.restarts)),
             ("stopped", flag(!w.is_wanted)),
             ("up_not_log_in", flag(is_up)),
@@ -156,11 +158,11 @@ impl Engine {
             ("run", Value::maybe(w.run.0)),
             ("started", if w.run.0 == 0 { Value::None } else { self.clock(w.started) }),
             ("transaction", current.map_or(Value::None, |t| number(t.id.0))),
-            ("held", number(w.held.len())),
-            ("late", number(w.late)),
+            ("held", number(seat.held.len())),
+            ("late", number(seat.late)),
             ("ending", w.ending.map_or(Value::None, text)),
             ("stderr", Value::Texts(w.tail.iter().cloned().collect())),
-            ("fd", self.fd_of(w)),
+            ("fd", self.fd_of(key)),
             ("since", state.since),
             ("until", state.until),
             ("reason", state.reason),
@@ -172,8 +174,8 @@ impl Engine {
     /// The wish of the manual's author: a hex dump of what the worker has or was sent last.
     pub(crate) fn show_last(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
-        let w = &self.workers[key];
-        if w.last.transaction.0 == 0 {
+        let last = &self.dispatch.seat(key).last;
+        if last.transaction.0 == 0 {
             return Ok(OpReply::line(
                 "last",
                 format!("worker {id} was sent nothing yet"),
@@ -187,8 +189,8 @@ impl Engine {
                 ],
             ));
         }
-        let has_it = w.current.is_some_and(|at| self.transactions[at].id == w.last.transaction);
-        let from = w.last.client.map_or_else(
+        let has_it = self.dispatch.current(key).is_some_and(|t| t.id == last.transaction);
+        let from = last.client.map_or_else(
             || "a client that is gone".to_owned(),
             |client| {
                 let known = self.clients.find(client).map(|key| &self.clients[key]);
@@ -198,26 +200,26 @@ impl Engine {
                 )
             },
         );
-        let when = self.wall(w.last.at);
+        let when = self.wall(last.at);
         let (verb, word) = if has_it { ("has", "since") } else { ("had", "at") };
         let line = format!(
             "worker {id} {verb} transaction {} of {from} {word} {}: {} bytes",
-            w.last.transaction,
+            last.transaction,
             when.local(),
-            w.last.size
+            last.size
         );
         let fields = vec![
             ("worker", number(id.0)),
-            ("transaction", number(w.last.transaction.0)),
-            ("client", w.last.client.map_or(Value::None, |c| number(c.0))),
+            ("transaction", number(last.transaction.0)),
+            ("client", last.client.map_or(Value::None, |c| number(c.0))),
             ("from", text(from)),
             ("at", Value::Time(when)),
             ("has_it", yes(has_it)),
         ];
         let dump = Block::Dump {
             name: "request",
-            size: w.last.size,
-            bytes: Bytes::copy_from_slice(&w.last.bytes),
+            size: last.size,
+            bytes: Bytes::copy_from_slice(&last.bytes),
         };
         Ok(OpReply { blocks: vec![Block::Line { name: "last", text: line, fields }, dump] })
     }
@@ -302,13 +304,13 @@ impl Engine {
         let mut keys = match service {
             Some(name) => vec![self.plain_service(name)?],
             None => {
-                self.registry.keys().into_iter().filter(|&key| key != self.op_service).collect()
+                self.catalog.keys().into_iter().filter(|&key| key != self.catalog.op()).collect()
             }
         };
         // Rows of nothing but zeros would hide the others.
         let all = keys.len();
         if service.is_none() {
-            keys.retain(|&key| self.registry[key].figures.was_asked());
+            keys.retain(|&key| self.dispatch.queue(key).figures.was_asked());
         }
         let without = all - keys.len();
         let columns = vec![
@@ -325,10 +327,10 @@ impl Engine {
         ];
         let mut rows = Vec::new();
         for key in keys {
-            let service = &self.registry[key];
-            let failed: u64 = service.figures.failed.values().sum();
-            for (of, histogram) in [("wait", &service.figures.wait), ("run", &service.figures.run)]
-            {
+            let service = &self.catalog[key];
+            let figures = &self.dispatch.queue(key).figures;
+            let failed: u64 = figures.failed.values().sum();
+            for (of, histogram) in [("wait", &figures.wait), ("run", &figures.run)] {
                 let mut row = vec![
                     text(&service.name),
                     Value::Word(of),

@@ -2,14 +2,15 @@
 //! commands: those answer at once, in `op_run`.
 
 use super::action::Action;
-use super::due::Due;
+use super::dispatch::seat::WorkerList;
 use super::fact::FactKind;
+use super::hub::{Engine, Out};
 use super::keys::ClientKey;
 use super::links::End;
 use super::op_run::OpResult;
 use super::quotas::{Class, LINE_BYTES_MAX};
-use super::workers::{ProcessState, WorkerList};
-use super::{Engine, Out};
+use super::timers::Timer;
+use super::workers::ProcessState;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -56,14 +57,14 @@ impl Engine {
         let client = self.clients[client].id;
         let mut asked = StatusQuery { client, head, waiting: BTreeSet::new(), blocks: Vec::new() };
         for key in keys {
-            let worker = &self.workers[key];
-            let is_free = worker.state == ProcessState::Ready && worker.list != WorkerList::Busy;
-            if let Some(link) = worker.link.filter(|_| is_free) {
+            let (worker, seat) = (&self.workers[key], self.dispatch.seat(key));
+            let is_busy = seat.list == WorkerList::Busy;
+            let is_free = worker.state == ProcessState::Ready && !is_busy;
+            if let Some(link) = seat.link.filter(|_| is_free) {
                 asked.waiting.insert(link);
                 out.push(Action::Send { link, frame: Frame::Status { sequence: query as u32 } });
                 continue;
             }
-            let is_busy = worker.list == WorkerList::Busy;
             let why = if is_busy { "busy, answers nothing now" } else { "not connected" };
             asked.blocks.push(status_line(worker.id, why));
         }
@@ -71,7 +72,7 @@ impl Engine {
             return Ok(Some(OpReply { blocks: asked.blocks }));
         }
         self.status_queries.insert(query, asked);
-        self.due.add(self.now.plus_millis(STATUS_WAIT_MS), Due::StatusAnswer(query));
+        self.timers.add(self.now.plus_millis(STATUS_WAIT_MS), Timer::StatusAnswer(query));
         Ok(None)
     }
 

@@ -2,14 +2,17 @@
 //! Policy only: the processes are execd's. Requests of a worker that is lost are `dispatch`'s.
 
 use super::action::Action;
-use super::due::Due;
+use super::context::context;
+use super::dispatch::retry::Loss;
+use super::dispatch::seat::WorkerList;
 use super::fact::{About, FactKind};
+use super::hub::{Engine, Out};
 use super::input::Close;
 use super::keys::{HostKey, WorkerKey};
 use super::quotas::Class;
 use super::restart::Verdict;
-use super::workers::{ProcessState, WorkerList};
-use super::{Engine, Out};
+use super::timers::Timer;
+use super::workers::ProcessState;
 use protocol::bodies::{Ending, ExecExited, ExecOutput, ExecStart, ExecStarted, Stream};
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
@@ -24,7 +27,7 @@ impl Engine {
         let worker = &self.workers[key];
         About {
             worker: Some(worker.id),
-            service: Some(self.registry[worker.service].name.clone()),
+            service: Some(self.catalog[worker.service].name.clone()),
             host: Some(worker.host.clone()),
             ..About::default()
         }
@@ -32,7 +35,7 @@ impl Engine {
 
     pub(crate) fn worker_fact(&mut self, kind: FactKind, key: WorkerKey, what: &str, out: Out<'_>) {
         let worker = &self.workers[key];
-        let service = &self.registry[worker.service].name;
+        let service = &self.catalog[worker.service].name;
         let text = format!("worker {} of service '{service}' {what}", worker.id);
         let about = self.about_worker(key);
         self.record(kind, about, text, out);
@@ -61,9 +64,7 @@ impl Engine {
             | ProcessState::Up
             | ProcessState::Ready
             | ProcessState::Returning => {
-                self.settle(key);
-                let service = self.workers[key].service;
-                self.serve(service, out);
+                self.update_available(key, out);
             }
         }
     }
@@ -71,7 +72,7 @@ impl Engine {
     /// Starts the process of a worker that has none, if it may run and its host is up.
     pub(crate) fn launch(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &self.workers[key];
-        let service = &self.registry[worker.service];
+        let service = &self.catalog[worker.service];
         let may_run = worker.is_wanted
             && !worker.is_paused
             && !worker.is_self_started
@@ -93,7 +94,7 @@ impl Engine {
         self.next_run = next;
         let run = RunId(next);
         let digest = self.digest(key);
-        let (worker, service) = (&self.workers[key], &self.registry[self.workers[key].service]);
+        let (worker, service) = (&self.workers[key], &self.catalog[self.workers[key].service]);
         let (broker_host, broker_port) = self.worker_address(&worker.host);
         let mut args = vec![broker_host, broker_port, id.to_string(), service.name.to_string()];
         args.extend(worker.args.iter().cloned());
@@ -119,7 +120,7 @@ impl Engine {
         (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
         (worker.is_unlisted, worker.is_cut_off, worker.ends_with_host) = (false, false, false);
         out.push(Action::Start { link, start: Box::new(start) });
-        self.wait_for(key, self.settings.get(Setting::WorkerLoginMs), Due::WorkerLogin(id, run));
+        self.wait_for(key, self.settings.get(Setting::WorkerLoginMs), Timer::WorkerLogin(id, run));
         self.worker_fact(FactKind::WorkerStart, key, &what, out);
     }
 
@@ -172,14 +173,14 @@ impl Engine {
         }
         worker.pid = 0;
         worker.has_exited = true;
-        if worker.link.is_some() {
+        if self.dispatch.seat(key).link.is_some() {
             // What it sent before it ended is still to be read; the end of the connection follows.
             let (id, run) = (worker.id, worker.run);
             if worker.state == ProcessState::Ready {
                 worker.enter(ProcessState::Returning, self.now);
             }
-            self.wait_for(key, TRAILING_MS, Due::Return(id, run));
-            self.settle(key);
+            self.wait_for(key, TRAILING_MS, Timer::Return(id, run));
+            self.update_available(key, out);
         } else {
             self.ended(key, out);
         }
@@ -187,11 +188,10 @@ impl Engine {
 
     /// The connection of a worker is gone.
     pub(crate) fn worker_lost(&mut self, key: WorkerKey, how: Close, why: &str, out: Out<'_>) {
-        if let Some(link) = self.workers[key].link.take() {
+        if let Some(link) = self.dispatch.seat(key).link {
             let id = self.workers[key].id;
             self.on_status_lost(link, id, out);
         }
-        let wait = self.return_wait_ms(key);
         let is_cut_off = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
         if worker.state == ProcessState::Ready {
@@ -200,10 +200,9 @@ impl Engine {
         worker.is_cut_off |= is_cut_off && worker.state == ProcessState::Returning;
         let (id, run, state, is_self_started) =
             (worker.id, worker.run, worker.state, worker.is_self_started);
-        let is_busy = worker.current.is_some();
-        let has_exited = worker.has_exited;
-        self.settle(key);
-        self.lose_requests(key, how, why, out);
+        let (has_exited, is_crash) = (worker.has_exited, !worker.ends_with_host);
+        let loss = Loss { is_orderly: how == Close::Eof, is_crash, why };
+        let had = self.dispatch.lose(key, loss, context!(self, out));
         if is_self_started {
             if self.may_cause(Class::SelfStarted, None) {
                 let what = format!("(started by itself) {why}");
@@ -216,21 +215,21 @@ impl Engine {
             // Its socket was shut while it was busy; it is not any more.
             self.wait_for_end(key);
         } else if state == ProcessState::Returning {
-            let what = if is_busy { format!("{why} while it was busy") } else { why.to_owned() };
+            let what =
+                if had.is_busy { format!("{why} while it was busy") } else { why.to_owned() };
             self.note_loss(key, what);
-            self.wait_for(key, wait, Due::Return(id, run));
+            let wait = self.return_wait_ms(key, had.work_ms);
+            self.wait_for(key, wait, Timer::Return(id, run));
         }
     }
 
     /// Removes a lazy worker from the configuration.
     pub(crate) fn forget_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &self.workers[key];
-        let service = worker.service;
         if worker.state.has_process() && !worker.is_self_started {
             self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
         }
-        self.set_has_room(key, false);
-        self.registry[service].workers -= 1;
+        self.dispatch.remove_worker(key);
         self.workers.remove(key);
     }
 
@@ -256,7 +255,7 @@ impl Engine {
         worker.pid = 0;
         (worker.has_exited, worker.is_stopping) = (false, false);
         worker.is_to_restart = worker.is_wanted;
-        self.settle(key);
+        self.update_available(key, out);
         self.worker_fact(FactKind::WorkerEnded, key, &format!("ended, cut off: {how}"), out);
         self.launch(key, out);
     }
@@ -274,7 +273,7 @@ impl Engine {
         let is_killed = worker.killed.is_some();
         worker.why.clone_from(&how);
         let is_wanted = worker.is_wanted;
-        self.settle(key);
+        self.update_available(key, out);
         if !is_wanted || was_stopping {
             self.worker_fact(FactKind::WorkerEnded, key, &format!("ended: {how}"), out);
             if is_wanted {
@@ -297,7 +296,7 @@ impl Engine {
             Verdict::Now => self.launch(key, out),
             Verdict::At(at) => {
                 self.workers[key].enter(ProcessState::Backoff, self.now);
-                self.due.add(at, Due::Restart(id, self.workers[key].run));
+                self.timers.add(at, Timer::Restart(id, self.workers[key].run));
                 let wait = at.since(self.now).as_millis();
                 self.worker_fact(
                     FactKind::WorkerRestart,
@@ -309,7 +308,7 @@ impl Engine {
         }
     }
 
-    /// `Due::Restart`: the backoff before a restart is over.
+    /// `Timer::Restart`: the backoff before a restart is over.
     pub(crate) fn on_restart_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         if let Some(key) = self.worker_of_run(id, run)
             && self.workers[key].state == ProcessState::Backoff
@@ -318,7 +317,7 @@ impl Engine {
         }
     }
 
-    /// `Due::WorkerLogin`: a started worker did not log in.
+    /// `Timer::WorkerLogin`: a started worker did not log in.
     pub(crate) fn on_worker_login_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
@@ -338,11 +337,11 @@ impl Engine {
             self.exec_stop(key, 0, out);
         } else {
             // It can't be killed now, nor can it reach us: its host says later what became of it.
-            self.look_later(key, Due::WorkerLogin(id, run));
+            self.look_later(key, Timer::WorkerLogin(id, run));
         }
     }
 
-    /// `Due::Return`: a worker whose connection broke neither ended nor came back, or the other way
+    /// `Timer::Return`: a worker whose connection broke neither ended nor came back, or the other way
     /// round.
     pub(crate) fn on_return_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
@@ -351,7 +350,7 @@ impl Engine {
             // It came back and was lost again since.
             return;
         }
-        match worker.link {
+        match self.dispatch.seat(key).link {
             Some(link) if worker.has_exited => {
                 self.close_link(link, out);
                 self.worker_lost(key, Close::Reset, "ended", out);
@@ -361,7 +360,7 @@ impl Engine {
             {
                 // Nobody can end it, or its host does anyway, and nothing is started in its place:
                 // its host says later what became of it.
-                self.look_later(key, Due::Return(id, run));
+                self.look_later(key, Timer::Return(id, run));
             }
             None if worker.state == ProcessState::Returning => {
                 let what = "lost its connection and did not come back; its process is ended";
@@ -373,7 +372,7 @@ impl Engine {
         }
     }
 
-    /// `Due::Absent`: execd did not list the process and no report of its end came.
+    /// `Timer::Absent`: execd did not list the process and no report of its end came.
     pub(crate) fn on_absent_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let is_unlisted = std::mem::take(&mut self.workers[key].is_unlisted);
@@ -426,11 +425,9 @@ impl Engine {
             self.workers[key].since = self.now;
             self.workers[key].why.clear();
         }
-        self.settle(key);
-        if self.workers[key].list == WorkerList::Lazy {
+        self.update_available(key, out);
+        if self.dispatch.seat(key).list == WorkerList::Lazy {
             self.launch(key, out);
         }
-        let service = self.workers[key].service;
-        self.serve(service, out);
     }
 }

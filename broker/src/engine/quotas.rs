@@ -3,12 +3,9 @@
 //! the whole class; what exceeds it is counted, and the count is recorded once a second.
 //! `show::brief` limits the length of texts.
 
-use super::clients;
-use super::due::Due;
-use super::fact::{About, FactKind};
-use super::{Engine, Out};
 use protocol::ids::LinkId;
 use protocol::quota::{Quota, Rate};
+use protocol::time::Tick;
 use std::collections::BTreeMap;
 
 /// Most bytes of a text of a peer that stand in a fact.
@@ -18,7 +15,7 @@ pub(crate) const LINE_BYTES_MAX: usize = 2048;
 /// Most bytes of the text of any fact.
 pub(crate) const FACT_BYTES_MAX: usize = 4096;
 /// How often it is recorded what was left out.
-const TELL_MS: u64 = 1000;
+pub(super) const TELL_MS: u64 = 1000;
 /// Connections whose share in that is counted.
 const NAMED_MAX: usize = 16;
 
@@ -92,7 +89,7 @@ impl Class {
 
 /// The shares of one connection: one for facts about it, one for what it makes much of.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Share([(Class, Quota); 2]);
+struct Share([(Class, Quota); 2]);
 
 impl Default for Share {
     fn default() -> Self {
@@ -102,7 +99,7 @@ impl Default for Share {
 }
 
 impl Share {
-    /// What is left of this class. Each of the two places is used by one class as long as the same
+    /// What is left of this class. Each of the two entries is used by one class as long as the same
     /// end stands at the connection.
     fn of(&mut self, class: Class) -> &mut Quota {
         let at = match class {
@@ -121,8 +118,11 @@ impl Share {
 #[derive(Debug)]
 pub(crate) struct Quotas {
     all: [Quota; CLASSES.len()],
+    /// Of each connection that is open, by the index of its link.
+    shares: Vec<Share>,
     dropped: [u64; CLASSES.len()],
-    by: BTreeMap<LinkId, (u64, String)>,
+    /// Facts left out of some connections; who is there is noted when it goes.
+    by: BTreeMap<LinkId, (u64, Option<String>)>,
     is_due: bool,
 }
 
@@ -130,6 +130,7 @@ impl Default for Quotas {
     fn default() -> Self {
         Self {
             all: CLASSES.map(|class| Quota::new(class.rate())),
+            shares: Vec::new(),
             dropped: [0; CLASSES.len()],
             by: BTreeMap::new(),
             is_due: false,
@@ -137,57 +138,63 @@ impl Default for Quotas {
     }
 }
 
-impl Engine {
-    /// Whether a peer may cause one more fact; if not, that is counted. Asked before the fact's
-    /// text is made, which would be work, too.
-    pub(crate) fn may_cause(&mut self, class: Class, link: Option<LinkId>) -> bool {
-        self.may_cause_for(1, class, link)
-    }
-
-    /// The same for a line that a program wrote: a long one counts as several.
-    pub(crate) fn may_pass_on(&mut self, line: &str, link: LinkId) -> bool {
-        let bytes = line.len().min(FACT_BYTES_MAX);
-        let count = 1 + (bytes / TEXT_BYTES_MAX) as u32;
-        self.may_cause_for(count, Class::Output, Some(link))
-    }
-
-    fn may_cause_for(&mut self, count: u32, class: Class, link: Option<LinkId>) -> bool {
-        let now = self.now;
-        if let Some(slot) = link.and_then(|link| self.links.get_mut(link)) {
-            let share = slot.share.of(class);
-            // Taken only with one of all: whoever gets none has not used his own.
-            if share.has(count, now) && self.quotas.all[class.index()].take_all(count, now) {
-                return share.take_all(count, now);
-            }
-        } else if self.quotas.all[class.index()].take_all(count, now) {
-            return true;
+impl Quotas {
+    /// A link is open: it has its whole share.
+    pub(crate) fn opened(&mut self, link: LinkId) {
+        let index = link.index as usize;
+        if self.shares.len() <= index {
+            self.shares.resize_with(index + 1, Share::default);
         }
-        self.left_out(class, link);
-        false
+        self.shares[index] = Share::default();
     }
 
-    /// A fact was left out.
-    pub(crate) fn left_out(&mut self, class: Class, link: Option<LinkId>) {
-        let quotas = &mut self.quotas;
-        quotas.dropped[class.index()] += 1;
+    /// A link is closed; `from` names who was there.
+    pub(crate) fn closed(&mut self, link: LinkId, from: impl FnOnce() -> String) {
+        if let Some((_, name)) = self.by.get_mut(&link) {
+            name.get_or_insert_with(from);
+        }
+    }
+
+    /// Gives up the room behind the last `used` links.
+    pub(crate) fn shrink(&mut self, used: usize) {
+        self.shares.truncate(used);
+        self.shares.shrink_to_fit();
+    }
+
+    /// Whether `count` facts more may be caused by a peer, and takes them if so.
+    pub(crate) fn take(
+        &mut self,
+        count: u32,
+        (class, link): (Class, Option<LinkId>),
+        now: Tick,
+    ) -> bool {
+        let all = &mut self.all[class.index()];
+        let Some(share) = link.and_then(|link| self.shares.get_mut(link.index as usize)) else {
+            return all.take_all(count, now);
+        };
+        // Taken only with one of all: whoever gets none has not used his own.
+        let share = share.of(class);
+        share.has(count, now) && all.take_all(count, now) && share.take_all(count, now)
+    }
+
+    /// A fact was left out. Returns whether that is the first one since it was last told.
+    pub(crate) fn left_out(&mut self, class: Class, link: Option<LinkId>) -> bool {
+        self.dropped[class.index()] += 1;
         if let Some(link) = link
-            && let Some(slot) = self.links.get(link)
-            && (quotas.by.len() < NAMED_MAX || quotas.by.contains_key(&link))
+            && (self.by.len() < NAMED_MAX || self.by.contains_key(&link))
         {
-            let name = || (0, clients::from(&slot.peer));
-            quotas.by.entry(link).or_insert_with(name).0 += 1;
+            self.by.entry(link).or_insert((0, None)).0 += 1;
         }
-        if !std::mem::replace(&mut quotas.is_due, true) {
-            self.due.add(self.now.plus_millis(TELL_MS), Due::LeftOut);
-        }
+        !std::mem::replace(&mut self.is_due, true)
     }
 
-    /// Says what was left out in the last second.
-    pub(crate) fn on_left_out_due(&mut self, out: Out<'_>) {
-        let quotas = &mut self.quotas;
-        quotas.is_due = false;
-        let dropped = std::mem::take(&mut quotas.dropped);
-        let most = std::mem::take(&mut quotas.by).into_values().max();
+    /// Says what was left out since the last call; `from` names who is at a link.
+    pub(crate) fn tell(&mut self, from: impl Fn(LinkId) -> String) -> String {
+        self.is_due = false;
+        let dropped = std::mem::take(&mut self.dropped);
+        let by = std::mem::take(&mut self.by).into_iter();
+        let most =
+            by.map(|(link, (count, name))| (count, name.unwrap_or_else(|| from(link)))).max();
         let parts: Vec<String> = CLASSES
             .iter()
             .filter(|class| dropped[class.index()] > 0)
@@ -195,10 +202,9 @@ impl Engine {
             .collect();
         let count: u64 = dropped.iter().sum();
         let most = most.map_or_else(String::new, |(count, from)| format!("; {count} of {from}"));
-        let text = format!(
+        format!(
             "{count} facts were left out, more than are recorded in a second: {}{most}",
             parts.join(", ")
-        );
-        self.record(FactKind::FactsLeftOut, About::default(), text, out);
+        )
     }
 }

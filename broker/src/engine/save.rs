@@ -1,9 +1,9 @@
 //! The configuration as an ordinary script of commands: what `save` prints, what the state
 //! directory keeps, what a restart runs. Not the state of requests: those end with the broker.
 
-use super::due::Due;
 use super::fact::{About, FactKind};
-use super::{Engine, Out};
+use super::hub::{Engine, Out};
+use super::timers::Timer;
 use protocol::ids::WorkerId;
 use protocol::limits::COMMAND_BYTES_MAX;
 use protocol::names::{HostName, ServiceName};
@@ -34,9 +34,9 @@ impl Engine {
         for (_, host) in self.hosts.by_name().filter(|(_, host)| !host.is_builtin) {
             line(&mut out, format_args!("config host {} {}", host.name, quote(&host.address)));
         }
-        let services = self.registry.by_id();
+        let services = self.catalog.by_id();
         let services: Vec<_> =
-            services.into_iter().filter(|(key, _)| *key != self.op_service).collect();
+            services.into_iter().filter(|(key, _)| *key != self.catalog.op()).collect();
         for (_, service) in &services {
             let mut settings = String::new();
             for &setting in ServiceSetting::ALL {
@@ -52,7 +52,7 @@ impl Engine {
         }
         let configured = || self.workers.by_id().filter(|(_, worker)| !worker.is_self_started);
         for (_, worker) in configured() {
-            let service = &self.registry[worker.service].name;
+            let service = &self.catalog[worker.service].name;
             let place = (service, &worker.host);
             let command = worker_command(worker.id, place, &worker.path, &worker.args);
             line(&mut out, format_args!("{command}"));
@@ -81,7 +81,7 @@ impl Engine {
     /// The configuration could not be written: known to operators from now on, and tried again.
     pub(crate) fn on_persist_failed(&mut self, why: String, out: Out<'_>) {
         if !std::mem::replace(&mut self.is_to_persist, true) {
-            self.due.add(self.now.plus_millis(RETRY_MS), Due::Persist);
+            self.timers.add(self.now.plus_millis(RETRY_MS), Timer::Persist);
         }
         if self.unsaved.as_ref() != Some(&why) {
             let text = format!("the configuration was not saved: {why}; it is tried again");
@@ -111,15 +111,27 @@ impl Engine {
                 );
             }
         }
-        if self.recent.max() > 0 {
-            let kinds: String =
-                self.recent.kinds().iter().map(|kind| format!(" {}", kind.row().name)).collect();
-            line(out, format_args!("config events {}{kinds}", self.recent.max()));
+        if self.facts.recent().max() > 0 {
+            let kinds: String = self
+                .facts
+                .recent()
+                .kinds()
+                .iter()
+                .map(|kind| format!(" {}", kind.row().name))
+                .collect();
+            line(out, format_args!("config events {}{kinds}", self.facts.recent().max()));
         }
-        if (self.buckets.count(), self.buckets.secs()) != (6, 10) {
-            line(out, format_args!("buckets {} {}", self.buckets.count(), self.buckets.secs()));
+        if (self.dispatch.buckets().count(), self.dispatch.buckets().secs()) != (6, 10) {
+            line(
+                out,
+                format_args!(
+                    "buckets {} {}",
+                    self.dispatch.buckets().count(),
+                    self.dispatch.buckets().secs()
+                ),
+            );
         }
-        if self.is_preempt {
+        if self.dispatch.is_preempt() {
             line(out, format_args!("preempt on"));
         }
         if self.is_rejecting {

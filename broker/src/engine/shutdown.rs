@@ -3,12 +3,12 @@
 //! for what runs; `abort` skips everything.
 
 use super::action::{Action, BrokerExit};
-use super::due::Due;
+use super::context::context;
 use super::fact::{About, FactKind};
-use super::keys::{HostKey, TransactionKey};
-use super::transaction::Stage;
-use super::workers::{ProcessState, WorkerList};
-use super::{Engine, Out};
+use super::hub::{Engine, Out};
+use super::keys::HostKey;
+use super::timers::Timer;
+use super::workers::ProcessState;
 use protocol::bodies::{Ending, ErrorBody, ExecEnd};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
@@ -70,23 +70,12 @@ impl Engine {
         let wait = if may_finish { self.settings.get(Setting::StopAskMs) } else { 0 };
         let until = self.now.plus_millis(wait);
         self.shutdown = Some(Shutdown { status, step: Step::Draining, until });
-        let waiting: Vec<TransactionKey> = self
-            .transactions
-            .iter()
-            .filter(|(_, t)| matches!(t.stage, Stage::Waiting | Stage::Blocked))
-            .map(|(key, _)| key)
-            .collect();
-        for key in waiting {
-            self.fail(
-                key,
-                ErrorBody::new(ErrorCode::ShuttingDown, "the broker is shutting down"),
-                out,
-            );
-        }
+        let error = ErrorBody::new(ErrorCode::ShuttingDown, "the broker is shutting down");
+        self.dispatch.fail_waiting(None, &error, context!(self, out));
         for key in self.workers.keys() {
-            self.settle(key);
+            self.update_available(key, out);
         }
-        self.due.add(until, Due::End);
+        self.timers.add(until, Timer::End);
         if !may_finish {
             self.stop_all(out);
         }
@@ -95,7 +84,7 @@ impl Engine {
     /// After each step of a broker that shuts down: is its next step reached?
     pub(crate) fn check_shutdown(&mut self, out: Out<'_>) {
         let Some(shutdown) = &self.shutdown else { return };
-        if shutdown.step == Step::Draining && self.workers.count(WorkerList::Busy) == 0 {
+        if shutdown.step == Step::Draining && self.dispatch.counts().1 == 0 {
             self.stop_all(out);
         }
         if self.shutdown.as_ref().is_some_and(|d| d.step == Step::Stopping(Vec::new())) {
@@ -103,7 +92,7 @@ impl Engine {
         }
     }
 
-    /// `Due::End`: the time of a step is over.
+    /// `Timer::End`: the time of a step is over.
     pub(crate) fn on_shutdown_due(&mut self, out: Out<'_>) {
         // The end of an earlier step may still be due.
         let shutdown = self.shutdown.as_ref().filter(|shutdown| shutdown.until <= self.now);
@@ -123,16 +112,9 @@ impl Engine {
 
     /// Requests that are still with workers fail, workers and hosts are asked to end.
     fn stop_all(&mut self, out: Out<'_>) {
-        let running: Vec<TransactionKey> =
-            self.transactions.iter().filter(|(_, t)| !t.is_ended).map(|(key, _)| key).collect();
-        for key in running {
-            let text = "the broker is shutting down and waits no longer for the worker";
-            self.fail(
-                key,
-                ErrorBody { code: ErrorCode::ShuttingDown, ran: Ran::Maybe, text: text.into() },
-                out,
-            );
-        }
+        let text = "the broker is shutting down and waits no longer for the worker".to_owned();
+        let error = ErrorBody { code: ErrorCode::ShuttingDown, ran: Ran::Maybe, text };
+        self.dispatch.fail_rest(&error, context!(self, out));
         for key in self.workers.keys() {
             if self.workers[key].state == ProcessState::Ready {
                 self.ask_to_end(key, out);
@@ -158,7 +140,7 @@ impl Engine {
             shutdown.step = Step::Stopping(waiting);
             shutdown.until = until;
         }
-        self.due.add(until, Due::End);
+        self.timers.add(until, Timer::End);
     }
 
     /// A host's link is gone while the broker ends: the built-in execd ends when its processes

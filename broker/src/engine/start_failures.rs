@@ -1,12 +1,12 @@
 //! Start failures: a host can't start a process for good, for now, or because it is at a limit of
 //! its own. The ends of processes that did start are in `process`.
 
-use super::due::Due;
 use super::fact::FactKind;
+use super::hub::{Engine, Out};
 use super::keys::WorkerKey;
 use super::quotas::LINE_BYTES_MAX;
+use super::timers::Timer;
 use super::workers::ProcessState;
-use super::{Engine, Out};
 use protocol::bodies::ExecFailed;
 use protocol::show;
 
@@ -40,8 +40,8 @@ impl Engine {
         let what = format!("is put off for {wait_ms} ms: {said}");
         worker.why = said;
         worker.pid = 0;
-        self.settle(key);
-        self.due.add(self.now.plus_millis(wait_ms), Due::Restart(failed.worker, failed.run));
+        self.update_available(key, out);
+        self.timers.add(self.now.plus_millis(wait_ms), Timer::Restart(failed.worker, failed.run));
         self.worker_fact(FactKind::WorkerRestart, key, &what, out);
     }
 
@@ -51,7 +51,7 @@ impl Engine {
         let what = format!("is failed: {why}; 'start {id}' tries again{cure}");
         self.workers[key].failed = Some(why + cure);
         self.workers[key].since = self.now;
-        self.settle(key);
+        self.update_available(key, out);
         self.worker_fact(FactKind::WorkerFailed, key, &what, out);
     }
 }

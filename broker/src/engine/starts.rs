@@ -3,14 +3,14 @@
 //! outlived it is never taken for the worker again (docs/decisions/0020).
 
 use super::action::Action;
-use super::due::Due;
 use super::fact::{About, FactKind};
 use super::hosts::HostState;
+use super::hub::{Engine, Out};
 use super::input::{Report, Start};
 use super::keys::{HostKey, WorkerKey};
 use super::quotas::Class;
+use super::timers::Timer;
 use super::workers::ProcessState;
-use super::{Engine, Out};
 use protocol::bodies::{Child, ExecStop, WorkerLogin};
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
@@ -92,7 +92,7 @@ impl Engine {
     /// is none of this one. FNV-1a over what the start is made of; never 0, which is "not known".
     pub(crate) fn digest(&self, key: WorkerKey) -> u32 {
         let worker = &self.workers[key];
-        let service = self.registry[worker.service].name.as_str();
+        let service = self.catalog[worker.service].name.as_str();
         let words = [service, worker.host.as_str(), worker.path.as_str()];
         let words = words.into_iter().chain(worker.args.iter().map(String::as_str));
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -130,7 +130,7 @@ impl Engine {
             return Err(format!("worker {id} is not configured any more; {ADVICE}"));
         };
         let worker = &self.workers[key];
-        let service = &self.registry[worker.service].name;
+        let service = &self.catalog[worker.service].name;
         if *service != login.service {
             return Err(format!(
                 "worker {id} is of service '{service}', not of '{}'; {ADVICE}",
@@ -157,7 +157,7 @@ impl Engine {
             let word = worker.state.word();
             return Err(format!("run {run} of worker {id} is over, and it is {word}; {ADVICE}"));
         }
-        if worker.link.is_some() && worker.login_pid != login.hostpid {
+        if self.dispatch.seat(key).link.is_some() && worker.login_pid != login.hostpid {
             return Err(format!(
                 "run {run} of worker {id} is logged in as process {}, and this is process {}; \
                  {ADVICE}",
@@ -224,7 +224,7 @@ impl Engine {
             let (id, run) = (worker.id, worker.run);
             worker.is_unlisted = worker.state.has_process() && !listed.contains(&(id, run));
             if worker.is_unlisted {
-                self.due.add(self.now.plus_millis(ABSENT_MS), Due::Absent(id, run));
+                self.timers.add(self.now.plus_millis(ABSENT_MS), Timer::Absent(id, run));
             } else if worker.state == ProcessState::Down {
                 self.launch(key, out);
             }
@@ -266,24 +266,22 @@ impl Engine {
                 if worker.is_found {
                     // It may be in the middle of a request for the broker before us.
                     let reconnect = self.settings.get(Setting::ReconnectMs);
-                    wait = wait.max(reconnect).max(self.return_wait_ms(key));
+                    wait = wait.max(reconnect).max(self.return_wait_ms(key, 0));
                 }
-                self.wait_for(key, wait, Due::WorkerLogin(id, run));
+                self.wait_for(key, wait, Timer::WorkerLogin(id, run));
             }
             ProcessState::Ending => {
                 self.exec_stop(key, self.settings.get(Setting::StopTermMs), out)
             }
             ProcessState::Returning => {
-                let wait = self.return_wait_ms(key);
-                self.wait_for(key, wait, Due::Return(id, run));
+                let wait = self.return_wait_ms(key, 0);
+                self.wait_for(key, wait, Timer::Return(id, run));
             }
             ProcessState::Ready | ProcessState::Asked => {}
         }
         if outlived {
             // The execd that was ending it is gone, and it is not.
-            self.settle(key);
-            let service = self.workers[key].service;
-            self.serve(service, out);
+            self.update_available(key, out);
         }
         true
     }
@@ -307,8 +305,8 @@ impl Engine {
         }
         for key in self.workers.keys() {
             let worker = &self.workers[key];
-            let Some(link) = worker.link.filter(|_| worker.is_awaited && worker.host == name)
-            else {
+            let is_meant = worker.is_awaited && worker.host == name;
+            let Some(link) = self.dispatch.seat(key).link.filter(|_| is_meant) else {
                 continue;
             };
             if newest.get(&worker.id) == Some(&worker.run) {
@@ -319,18 +317,18 @@ impl Engine {
                 "run {run} of worker {id} is none of the processes that host {name} has; this \
                  process is to end"
             );
-            self.forget_start(key);
+            self.forget_start(key, out);
             self.refuse_worker(link, text, out);
         }
         newest
     }
 
     /// The process that was taken for a worker's is none of its: it has none, as before.
-    fn forget_start(&mut self, key: WorkerKey) {
+    fn forget_start(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
         (worker.run, worker.pid) = (RunId(0), 0);
         (worker.was_ready, worker.has_exited) = (false, false);
-        self.settle(key);
+        self.update_available(key, out);
     }
 }

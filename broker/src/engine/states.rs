@@ -1,28 +1,20 @@
 //! How things are, for people and programs: a word, since when, until when, and why. Not the states
 //! themselves: workers, hosts, services and clients have them.
 
-use super::Engine;
 use super::action::Origin;
-use super::clients::Client;
-use super::due::Due;
+use super::dispatch::seat::WorkerList;
 use super::hosts::{Host, HostState};
-use super::keys::{ServiceKey, WorkerKey};
+use super::hub::Engine;
+use super::keys::{ClientKey, ServiceKey, WorkerKey};
 use super::quotas::TEXT_BYTES_MAX;
-use super::registry::Service;
-use super::workers::{ProcessState, Worker, WorkerList};
+use super::said::Said;
+use super::timers::Timer;
+use super::when::short;
+use super::workers::{ProcessState, Worker};
 use protocol::names::HostName;
 use protocol::op::reply::Value;
 use protocol::show;
-use protocol::time::{Micros, Tick};
-
-/// When somebody said something, and who: an operator, as facts name him.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Said {
-    /// When.
-    pub(crate) at: Tick,
-    /// What and who; empty = it is so from the beginning.
-    pub(crate) by: String,
-}
+use protocol::time::Tick;
 
 /// How something is.
 #[derive(Debug)]
@@ -80,38 +72,19 @@ impl State {
     }
 }
 
-/// A span in few characters: `213 ms`, `2.1 s`, `2m 05s`, `3h 07m`.
-pub(crate) fn short(span: Micros) -> String {
-    let ms = span.as_millis();
-    match ms {
-        0..1000 => format!("{ms} ms"),
-        1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
-        60_000.. => protocol::op::reply::span(span.0),
-    }
-}
-
 impl Engine {
     /// Now somebody said this.
     pub(crate) fn said(&self, origin: &Origin, what: &str) -> Said {
         Said { at: self.now, by: format!("{what} by {}", Self::who(origin)) }
     }
 
-    /// The error text for a caller of a stopped service; who stopped it is not for everybody.
-    pub(crate) fn stopped_text(&self, service: &Service) -> String {
-        let since = short(self.now.since(service.stop_said.at));
-        let name = &service.name;
-        format!(
-            "service '{name}' is stopped; 'start {name}' starts it (an operator stopped it {since} ago)"
-        )
-    }
-
     /// How a worker is.
     pub(crate) fn worker_state(&self, key: WorkerKey) -> State {
         let worker = &self.workers[key];
-        let service = &self.registry[worker.service];
-        let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);
+        let service = &self.catalog[worker.service];
+        let is_overdue = self.dispatch.current(key).is_some_and(|t| t.stage.is_ended());
         // What it has it may finish; its end is asked for after that.
-        let is_finishing = !worker.is_wanted && worker.list == WorkerList::Busy;
+        let is_finishing = !worker.is_wanted && self.dispatch.seat(key).list == WorkerList::Busy;
         let is_host_lost = self.host_link(&worker.host).is_none() && !worker.is_self_started;
         let notes: Vec<&'static str> = [
             (worker.failed.is_some(), "failed"),
@@ -164,18 +137,18 @@ impl Engine {
                 let is_coming = worker.killed_at > self.now;
                 return is_coming.then_some((worker.killed_at, "killed in"));
             }
-            ProcessState::Backoff => (Due::Restart(id, run), "starts in"),
+            ProcessState::Backoff => (Timer::Restart(id, run), "starts in"),
             ProcessState::Starting | ProcessState::Up => {
-                (Due::WorkerLogin(id, run), "must log in within")
+                (Timer::WorkerLogin(id, run), "must log in within")
             }
-            ProcessState::Returning => (Due::Return(id, run), "must come back within"),
-            ProcessState::Asked => (Due::StopAsk(id, run), "must end within"),
+            ProcessState::Returning => (Timer::Return(id, run), "must come back within"),
+            ProcessState::Asked => (Timer::StopAsk(id, run), "must end within"),
         };
-        self.due.until(&due).map(|until| (until, what))
+        self.timers.until(&due).map(|until| (until, what))
     }
 
     fn reason_of(&self, worker: &Worker, is_host_lost: bool) -> Option<String> {
-        let service = &self.registry[worker.service];
+        let service = &self.catalog[worker.service];
         if worker.state == ProcessState::Down
             && let Some(failed) = &worker.failed
         {
@@ -200,7 +173,7 @@ impl Engine {
     /// How a host is.
     pub(crate) fn host_state(&self, host: &Host) -> State {
         let word = host.state.word();
-        let until = self.due.until(&Due::Dial(host.name.clone()));
+        let until = self.timers.until(&Timer::Dial(host.name.clone()));
         let until = until.filter(|_| host.state == HostState::Down);
         State {
             word,
@@ -214,7 +187,7 @@ impl Engine {
 
     /// How a service is.
     pub(crate) fn service_state(&self, key: ServiceKey) -> State {
-        let service = &self.registry[key];
+        let service = &self.catalog[key];
         let (word, said) = if service.is_stopped {
             ("stopped", &service.stop_said)
         } else if service.is_paused {
@@ -234,9 +207,10 @@ impl Engine {
     }
 
     /// How a client is.
-    pub(crate) fn client_state(&self, client: &Client) -> State {
-        let blocked = client.block_said.as_ref().filter(|_| client.is_blocked);
-        let word = if client.is_blocked { "blocked" } else { "attached" };
+    pub(crate) fn client_state(&self, key: ClientKey) -> State {
+        let (client, is_blocked) = (&self.clients[key], self.dispatch.caller(key).is_blocked);
+        let blocked = client.block_said.as_ref().filter(|_| is_blocked);
+        let word = if is_blocked { "blocked" } else { "attached" };
         State {
             word,
             words: word.to_owned(),
@@ -272,23 +246,4 @@ pub(crate) struct StateValues {
     pub(crate) reason: Value,
     /// What holds besides.
     pub(crate) notes: Value,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn spans_are_short() {
-        for (micros, text) in [
-            (0, "0 ms"),
-            (999_999, "999 ms"),
-            (1_000_000, "1.0 s"),
-            (2_149_000, "2.1 s"),
-            (59_999_000, "59.9 s"),
-            (60_000_000, "1m 00s"),
-        ] {
-            assert_eq!(short(Micros(micros)), text);
-        }
-    }
 }

@@ -1,9 +1,9 @@
 //! Plain structs for who looks at the engine from outside: scripts, the simulation, the reactor.
 //! Not what operators see: `op_read` and `op_show` make that.
 
-use super::Engine;
+use super::dispatch::seat::WorkerList;
+use super::hub::Engine;
 use super::keys::WorkerKey;
-use super::workers::WorkerList;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
 
@@ -25,11 +25,11 @@ pub struct WorkerView {
 impl Engine {
     /// All workers, by id.
     pub fn workers_view(&self) -> Vec<WorkerView> {
-        let view = |(_, worker): (WorkerKey, &super::workers::Worker)| WorkerView {
+        let view = |(key, worker): (WorkerKey, &super::workers::Worker)| WorkerView {
             id: worker.id,
-            service: self.registry[worker.service].name.clone(),
+            service: self.catalog[worker.service].name.clone(),
             host: worker.host.clone(),
-            list: match worker.list {
+            list: match self.dispatch.seat(key).list {
                 WorkerList::Lazy => "lazy",
                 WorkerList::Idle => "idle",
                 WorkerList::Busy => "busy",

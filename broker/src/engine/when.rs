@@ -2,9 +2,7 @@
 //! reactor reads the clock and the zone and reports changes. Setting the clock, or a change to
 //! summer time, does not alter times recorded before.
 
-use super::Engine;
-use protocol::op::reply::Value;
-use protocol::time::{Tick, Wall};
+use protocol::time::{Micros, Tick, Wall};
 use std::collections::VecDeque;
 
 /// So many changes of the clock are known; before them the oldest that is known counts.
@@ -36,15 +34,13 @@ impl Clocks {
     }
 }
 
-impl Engine {
-    /// What the clock showed at a tick.
-    pub(crate) fn wall(&self, at: Tick) -> Wall {
-        self.clocks.wall(at)
-    }
-
-    /// The same as a value of an answer.
-    pub(crate) fn clock(&self, at: Tick) -> Value {
-        Value::Time(self.wall(at))
+/// A span in few characters: `213 ms`, `2.1 s`, `2m 05s`, `3h 07m`.
+pub(crate) fn short(span: Micros) -> String {
+    let ms = span.as_millis();
+    match ms {
+        0..1000 => format!("{ms} ms"),
+        1000..60_000 => format!("{}.{} s", ms / 1000, ms % 1000 / 100),
+        60_000.. => protocol::op::reply::span(span.0),
     }
 }
 
@@ -68,5 +64,19 @@ mod tests {
         assert_eq!(clocks.wall(ms(2099)).epoch_ms, 1999);
         // What was before all that are known.
         assert_eq!(clocks.wall(ms(0)).epoch_ms, 936);
+    }
+
+    #[test]
+    fn spans_are_short() {
+        for (micros, text) in [
+            (0, "0 ms"),
+            (999_999, "999 ms"),
+            (1_000_000, "1.0 s"),
+            (2_149_000, "2.1 s"),
+            (59_999_000, "59.9 s"),
+            (60_000_000, "1m 00s"),
+        ] {
+            assert_eq!(short(Micros(micros)), text);
+        }
     }
 }

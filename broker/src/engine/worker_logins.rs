@@ -4,12 +4,12 @@
 use super::access::PendingLogin;
 use super::action::Action;
 use super::fact::FactKind;
+use super::hub::{Engine, Out};
 use super::input::{Close, Start};
 use super::keys::WorkerKey;
 use super::links::End;
 use super::quotas::Class;
 use super::workers::{ProcessState, Worker, WorkerSpec};
-use super::{Engine, Out};
 use protocol::bodies::{ErrorBody, WorkerLogin, WorkerLoginOk};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -79,15 +79,15 @@ impl Engine {
 
     /// A login without a secret: may this worker start itself?
     fn check_self_started(&mut self, login: &WorkerLogin) -> Result<WorkerKey, ErrorBody> {
-        let Some(service) = self.registry.find(login.service.as_str()) else {
-            let text = self.unknown_service(login.service.as_str());
+        let Some(service) = self.catalog.find(login.service.as_str()) else {
+            let text = self.catalog.unknown(login.service.as_str());
             return Err(ErrorBody::new(ErrorCode::UnknownService, text));
         };
         if login.service.is_op() {
             let text = "service 'op' is the broker's own and takes no workers";
             return Err(ErrorBody::new(ErrorCode::BadWorkerLogin, text));
         }
-        let is_open = self.registry[service].settings.get(ServiceSetting::SelfStart) == 1;
+        let is_open = self.catalog[service].settings.get(ServiceSetting::SelfStart) == 1;
         if !is_open {
             let text = format!(
                 "this worker showed no secret, and service '{0}' takes no workers that start themselves ('config service {0} selfstart=1' allows it)",
@@ -105,7 +105,7 @@ impl Engine {
         };
         let added = self.workers.add(spec, None);
         let key = added.map_err(|text| ErrorBody::new(ErrorCode::BadWorkerLogin, text))?;
-        self.registry[service].workers += 1;
+        self.dispatch.add_worker(key, self.workers[key].id, service);
         // That it came is its `start`.
         self.workers[key].is_wanted = true;
         Ok(key)
@@ -119,7 +119,7 @@ impl Engine {
         entry: Entry,
         out: Out<'_>,
     ) {
-        if let Some(old) = self.workers[key].link {
+        if let Some(old) = self.dispatch.seat(key).link {
             // It came back before the loss of its old connection was noticed; whatever its host
             // thinks, it has not ended, and no other is to be started.
             self.workers[key].has_exited = false;
@@ -138,7 +138,7 @@ impl Engine {
             ProcessState::Down | ProcessState::Backoff | ProcessState::Returning
         ) || worker.was_ready
             || worker.is_found;
-        worker.link = Some(link);
+        self.dispatch.open(key, link);
         worker.announced = Some((reconnect_ms, silence_ms));
         worker.enter(ProcessState::Ready, now);
         worker.why.clear();
@@ -166,7 +166,7 @@ impl Engine {
         out.push(Action::Send { link, frame: Frame::WorkerLoginOk(ok) });
         let Worker { id, is_self_started, .. } = *worker;
         let service = worker.service;
-        let name = &self.registry[service].name;
+        let name = &self.catalog[service].name;
         let (kind, what) = match (is_self_started, is_adopted) {
             (true, _) => (FactKind::WorkerReady, "started itself and is ready"),
             (false, true) => (FactKind::WorkerAdopted, "was running already and is ready again"),
@@ -178,7 +178,6 @@ impl Engine {
             let about = self.about_worker(key);
             self.record(kind, about, text, out);
         }
-        self.settle(key);
-        self.serve(service, out);
+        self.update_available(key, out);
     }
 }

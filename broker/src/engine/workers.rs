@@ -1,14 +1,14 @@
 //! A worker: its configuration, the state of its process, which of the manual's three lists (lazy,
 //! idle, busy) it is in, its figures. `dispatch` gives it requests, `process` starts and ends it.
 
-use super::Engine;
-use super::keys::{ServiceKey, Table, TransactionKey, WorkerKey};
+use super::context::context;
+use super::hub::{Engine, Out};
+use super::keys::{ServiceKey, Table, WorkerKey};
 use super::quotas::LINE_BYTES_MAX;
 use super::restart::Restart;
-use super::states::Said;
-use bytes::Bytes;
+use super::said::Said;
 use protocol::bodies::Ending;
-use protocol::ids::{ClientId, LinkId, RunId, TransactionId, WorkerId};
+use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::show;
 use protocol::time::Tick;
@@ -19,7 +19,7 @@ use std::collections::{BTreeMap, VecDeque};
 pub(crate) enum ProcessState {
     /// No process, none planned.
     Down,
-    /// No process; it is started again at the moment given to `Due::Restart`.
+    /// No process; it is started again at the moment given to `Timer::Restart`.
     Backoff,
     /// execd was asked to start it.
     Starting,
@@ -64,32 +64,6 @@ impl ProcessState {
     }
 }
 
-/// The manual's three lists.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum WorkerList {
-    /// Can't take a request.
-    Lazy,
-    /// Can take one.
-    Idle,
-    /// Has one.
-    Busy,
-}
-
-/// What a worker was sent last, for `last`.
-#[derive(Debug, Default)]
-pub(crate) struct Last {
-    /// The first bytes of it; the buffer is used again.
-    pub(crate) bytes: Vec<u8>,
-    /// How many there were.
-    pub(crate) size: u64,
-    /// In which transaction.
-    pub(crate) transaction: TransactionId,
-    /// From whom, and from where.
-    pub(crate) client: Option<ClientId>,
-    /// When.
-    pub(crate) at: Tick,
-}
-
 /// A configured worker.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -131,8 +105,6 @@ pub(crate) struct Worker {
     pub(crate) run: RunId,
     /// Its process id; 0 = not known.
     pub(crate) pid: u32,
-    /// Its connection.
-    pub(crate) link: Option<LinkId>,
     /// Since when it is ready.
     pub(crate) ready_since: Tick,
     /// When the running or last start was asked for.
@@ -147,7 +119,7 @@ pub(crate) struct Worker {
     pub(crate) is_awaited: bool,
     /// Its host reported the end of this run: nobody comes back with it.
     pub(crate) is_over: bool,
-    /// Its host did not list this run, so a `Due::Absent` decides.
+    /// Its host did not list this run, so a `Timer::Absent` decides.
     pub(crate) is_unlisted: bool,
     /// It was cut off with its machine, as far as could be seen: that is no crash.
     pub(crate) is_cut_off: bool,
@@ -165,48 +137,13 @@ pub(crate) struct Worker {
     pub(crate) is_stopping: bool,
     /// Its process is gone, its connection not yet.
     pub(crate) has_exited: bool,
-    /// A `Due::Overlong` of it is under way.
-    pub(crate) is_timed: bool,
     /// Its ends so far.
     pub(crate) restart: Restart,
     /// It ended unexpectedly and was not started since; the next start counts as a restart.
     pub(crate) is_to_restart: bool,
 
-    /// Which list it is in.
-    pub(crate) list: WorkerList,
-    /// Key of the transaction it has.
-    pub(crate) current: Option<TransactionKey>,
-    /// Keys of the transactions it holds besides (`prefetch`), in order.
-    pub(crate) held: VecDeque<TransactionKey>,
-    /// Whether it is in its service's list `with_room`.
-    pub(crate) has_room: bool,
-
-    /// Transactions it completed.
-    pub(crate) transactions: u64,
-    /// Frames it sent (`worker->fromCount`).
-    pub(crate) from_count: u64,
-    /// Frames sent to it (`worker->toCount`).
-    pub(crate) to_count: u64,
     /// How often it was started again (`worker->restarts`).
     pub(crate) restarts: u64,
-    /// Microseconds it worked, all transactions together.
-    pub(crate) busy_micros: u64,
-    /// Microseconds of the last one.
-    pub(crate) last_micros: u64,
-    /// Replies of it that were dropped.
-    pub(crate) late: u64,
-    /// Transactions that the operator took away from it and whose late replies are still to come,
-    /// oldest first.
-    pub(crate) owed: VecDeque<u64>,
-    /// Since when it may be at work on the first of them; none if it answered a later request
-    /// since, which shows that it is not. While it may be, it owes no sign of life.
-    pub(crate) owed_since: Option<Tick>,
-    /// When the last late reply came: what it has now it began then at the earliest.
-    pub(crate) paid_at: Tick,
-    /// The last transaction of which it was notified that it is over, after it had been taken away.
-    pub(crate) notified_over: u64,
-    /// What it was sent last.
-    pub(crate) last: Last,
     /// How its last process ended.
     pub(crate) ending: Option<Ending>,
     /// Last lines of its stderr, of whichever process they are.
@@ -221,8 +158,8 @@ pub(crate) struct Workers {
     table: Table<WorkerKey, Worker>,
     ids: BTreeMap<WorkerId, WorkerKey>,
     last_id: u32,
-    /// How many are in each list, by `WorkerList`.
-    counts: [usize; 3],
+    /// How many each service has; none has no entry.
+    counts: BTreeMap<ServiceKey, usize>,
 }
 
 /// What a new worker is made of.
@@ -298,7 +235,6 @@ impl Workers {
             refused: None,
             run: RunId(0),
             pid: 0,
-            link: None,
             ready_since: Tick(0),
             started: Tick(0),
             was_ready: false,
@@ -314,40 +250,25 @@ impl Workers {
             login_pid: 0,
             is_stopping: false,
             has_exited: false,
-            is_timed: false,
             restart: Restart::default(),
             is_to_restart: false,
-            list: WorkerList::Lazy,
-            current: None,
-            held: VecDeque::new(),
-            has_room: false,
-            transactions: 0,
-            from_count: 0,
-            to_count: 0,
             restarts: 0,
-            busy_micros: 0,
-            last_micros: 0,
-            late: 0,
-            owed: VecDeque::new(),
-            owed_since: None,
-            paid_at: Tick(0),
-            notified_over: 0,
-            last: Last::default(),
             ending: None,
             tail: VecDeque::new(),
             tail_new: 0,
         });
         self.ids.insert(id, key);
-        self.counts[WorkerList::Lazy as usize] += 1;
+        *self.counts.entry(service).or_default() += 1;
         Ok(key)
     }
 
     /// Removes a lazy worker.
     pub(crate) fn remove(&mut self, key: WorkerKey) {
         let worker = self.table.remove(key);
-        debug_assert!(worker.list == WorkerList::Lazy, "worker {} is not lazy", worker.id);
         self.ids.remove(&worker.id);
-        self.counts[WorkerList::Lazy as usize] -= 1;
+        if let Some(count) = self.counts.get_mut(&worker.service) {
+            *count -= 1;
+        }
     }
 
     /// The key of an id.
@@ -370,9 +291,14 @@ impl Workers {
         self.ids.values().copied().collect()
     }
 
-    /// How many are in a list.
-    pub(crate) const fn count(&self, list: WorkerList) -> usize {
-        self.counts[list as usize]
+    /// How many a service has.
+    pub(crate) fn count_of(&self, service: ServiceKey) -> usize {
+        self.counts.get(&service).copied().unwrap_or(0)
+    }
+
+    /// How many are configured, those that started themselves among them.
+    pub(crate) fn count(&self) -> usize {
+        self.ids.len()
     }
 }
 
@@ -389,31 +315,10 @@ impl std::ops::IndexMut<WorkerKey> for Workers {
     }
 }
 
-/// Most late replies of one worker that are awaited.
-const OWED_MAX: usize = 1024;
-
 /// Most lines of stderr that are kept of a process; execd sends as many when it has ended.
 const TAIL_MAX: usize = 20;
 
 impl Worker {
-    /// A transaction that it began at `begun` is taken away from it; its reply will come late.
-    pub(crate) fn owe(&mut self, transaction: u64, begun: Tick) {
-        self.owed_since.get_or_insert(begun);
-        if self.owed.len() == OWED_MAX {
-            self.owed.pop_front();
-        }
-        self.owed.push_back(transaction);
-    }
-
-    /// The late reply to what is at this place of `owed` came: it may be at work on the next now.
-    pub(crate) fn paid(&mut self, at: usize, now: Tick) {
-        self.owed.remove(at);
-        self.paid_at = now;
-        if self.owed_since.is_some() {
-            self.owed_since = (!self.owed.is_empty()).then_some(now);
-        }
-    }
-
     /// Its process is in another state from now on.
     pub(crate) fn enter(&mut self, state: ProcessState, now: Tick) {
         if self.state != state {
@@ -436,86 +341,23 @@ impl Worker {
         self.tail.push_back(show::brief(line, LINE_BYTES_MAX));
         self.tail_new = (self.tail_new + 1).min(TAIL_MAX);
     }
-
-    /// Remembers what it is sent, into the same buffer each time.
-    pub(crate) fn remember(
-        &mut self,
-        body: &Bytes,
-        last: (TransactionId, Option<ClientId>, Tick),
-        max: usize,
-    ) {
-        let bytes = &mut self.last.bytes;
-        bytes.clear();
-        bytes.extend_from_slice(&body[..body.len().min(max)]);
-        self.last.size = body.len() as u64;
-        (self.last.transaction, self.last.client, self.last.at) = last;
-    }
 }
 
 impl Engine {
-    /// The list a worker belongs in, by what it is and has.
-    pub(crate) fn list_of(&self, key: WorkerKey) -> WorkerList {
+    /// Whether a worker may be given requests.
+    pub(crate) fn is_available(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
-        let service = &self.registry[worker.service];
-        if worker.current.is_some() {
-            WorkerList::Busy
-        } else if worker.state == ProcessState::Ready
+        worker.state == ProcessState::Ready
             && !worker.is_paused
-            && !service.is_paused
+            && !self.catalog[worker.service].is_paused
             && worker.is_wanted
             && !worker.ends_with_host
             && self.shutdown.is_none()
-        {
-            WorkerList::Idle
-        } else {
-            WorkerList::Lazy
-        }
     }
 
-    /// Puts a worker into the list it belongs in. Whoever calls this with one that became idle
-    /// serves its service next.
-    pub(crate) fn settle(&mut self, key: WorkerKey) {
-        let list = self.list_of(key);
-        let Self { workers, registry, .. } = self;
-        let worker = &mut workers.table[key];
-        let service = &mut registry[worker.service];
-        if list != worker.list {
-            if worker.list == WorkerList::Idle {
-                service.idle.retain(|&idle| idle != key);
-            }
-            if list == WorkerList::Idle {
-                service.idle.push_back(key);
-            }
-            workers.counts[worker.list as usize] -= 1;
-            workers.counts[list as usize] += 1;
-            worker.list = list;
-        }
-        let has_room = list == WorkerList::Busy && self.has_room(key);
-        self.set_has_room(key, has_room);
-    }
-
-    /// Takes the longest idle worker of a service off the idle list; it is bound next.
-    pub(crate) fn take_idle(&mut self, service: ServiceKey) -> Option<WorkerKey> {
-        let key = self.registry[service].idle.pop_front()?;
-        let workers = &mut self.workers;
-        workers.counts[WorkerList::Idle as usize] -= 1;
-        workers.counts[WorkerList::Busy as usize] += 1;
-        workers.table[key].list = WorkerList::Busy;
-        Some(key)
-    }
-
-    /// Puts a worker into or out of its service's list `with_room`.
-    pub(crate) fn set_has_room(&mut self, key: WorkerKey, has_room: bool) {
-        let worker = &mut self.workers.table[key];
-        if worker.has_room == has_room {
-            return;
-        }
-        worker.has_room = has_room;
-        let service = &mut self.registry[worker.service];
-        if has_room {
-            service.with_room.push_back(key);
-        } else {
-            service.with_room.retain(|&other| other != key);
-        }
+    /// Something changed that may decide whether a worker may be given requests.
+    pub(crate) fn update_available(&mut self, key: WorkerKey, out: Out<'_>) {
+        let is_available = self.is_available(key);
+        self.dispatch.set_available(key, is_available, context!(self, out));
     }
 }

@@ -3,7 +3,7 @@
 //! stays where one ended early. Allocates nothing in the steady state, and keeps no memory of a
 //! burst. Not the requests themselves: `transaction`.
 
-use super::keys::{OptionKey, TransactionKey};
+use crate::engine::keys::{OptionKey, TransactionKey};
 use std::collections::VecDeque;
 
 /// No transaction: the request that stood there has ended.
@@ -106,8 +106,8 @@ impl Live {
 
 #[cfg(test)]
 mod tests {
-    use super::super::keys::Key;
     use super::*;
+    use crate::engine::keys::Key;
     use std::collections::BTreeMap;
 
     #[test]

@@ -3,8 +3,8 @@
 //! The chain runs through the transactions themselves, so that taking one out of the middle is
 //! cheap.
 
-use super::keys::{OptionKey, Table, TransactionKey};
 use super::transaction::Transaction;
+use crate::engine::keys::{OptionKey, Table, TransactionKey};
 
 /// All requests, those that wait among them.
 type Transactions = Table<TransactionKey, Transaction>;

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// Why something is due.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Due {
+pub(crate) enum Timer {
     /// When to close a connection that has not logged in.
     Login(LinkId),
     /// When to close a host that was dialled and has not said that it serves the broker.
@@ -49,39 +49,39 @@ pub(crate) enum Due {
 
 /// What is due, in order of time.
 #[derive(Debug, Default)]
-pub(crate) struct DueList {
-    entries: BTreeSet<(Tick, Due)>,
+pub(crate) struct Timers {
+    entries: BTreeSet<(Tick, Timer)>,
     /// The latest entry for each state of a worker or host that ends by itself, for those who ask
     /// until when it lasts.
-    states: BTreeMap<Due, Tick>,
+    states: BTreeMap<Timer, Tick>,
 }
 
 /// Whether it ends a state of a worker or host.
-const fn ends_state(due: &Due) -> bool {
+const fn ends_state(due: &Timer) -> bool {
     match due {
-        Due::WorkerLogin(..)
-        | Due::Return(..)
-        | Due::StopAsk(..)
-        | Due::Restart(..)
-        | Due::Dial(_) => true,
-        Due::Login(_)
-        | Due::Greeting(_)
-        | Due::Proof(_)
-        | Due::LeftOut
-        | Due::Lost(..)
-        | Due::Absent(..)
-        | Due::Overlong(_)
-        | Due::Heartbeat
-        | Due::StatusAnswer(_)
-        | Due::Persist
-        | Due::Listing
-        | Due::End => false,
+        Timer::WorkerLogin(..)
+        | Timer::Return(..)
+        | Timer::StopAsk(..)
+        | Timer::Restart(..)
+        | Timer::Dial(_) => true,
+        Timer::Login(_)
+        | Timer::Greeting(_)
+        | Timer::Proof(_)
+        | Timer::LeftOut
+        | Timer::Lost(..)
+        | Timer::Absent(..)
+        | Timer::Overlong(_)
+        | Timer::Heartbeat
+        | Timer::StatusAnswer(_)
+        | Timer::Persist
+        | Timer::Listing
+        | Timer::End => false,
     }
 }
 
-impl DueList {
+impl Timers {
     /// Adds an entry.
-    pub(crate) fn add(&mut self, at: Tick, due: Due) {
+    pub(crate) fn add(&mut self, at: Tick, due: Timer) {
         if ends_state(&due) {
             self.states.insert(due.clone(), at);
         }
@@ -91,10 +91,14 @@ impl DueList {
     /// Puts off what others are to do: they had no chance to for this long.
     pub(crate) fn put_off(&mut self, late: Micros) {
         // What the broker itself is to do need not wait for anybody.
-        let own = |due: &Due| {
+        let own = |due: &Timer| {
             matches!(
                 due,
-                Due::Heartbeat | Due::Persist | Due::Listing | Due::Dial(_) | Due::Restart(..)
+                Timer::Heartbeat
+                    | Timer::Persist
+                    | Timer::Listing
+                    | Timer::Dial(_)
+                    | Timer::Restart(..)
             )
         };
         let put_off = |(at, due)| if own(&due) { (at, due) } else { (at + late, due) };
@@ -105,7 +109,7 @@ impl DueList {
     }
 
     /// Until when the state lasts that this ends.
-    pub(crate) fn until(&self, due: &Due) -> Option<Tick> {
+    pub(crate) fn until(&self, due: &Timer) -> Option<Tick> {
         self.states.get(due).copied()
     }
 
@@ -115,7 +119,7 @@ impl DueList {
     }
 
     /// Takes out the first entry if it is due at `now`.
-    pub(crate) fn take(&mut self, now: Tick) -> Option<Due> {
+    pub(crate) fn take(&mut self, now: Tick) -> Option<Timer> {
         if self.next()? > now {
             return None;
         }

@@ -2,7 +2,7 @@
 //! and remove cost the same with one entry and with a million and allocate nothing in the steady
 //! state. Not the other timers: those are few and live in `due`.
 
-use super::keys::{Key, OptionKey, TransactionKey};
+use crate::engine::keys::{Key, OptionKey, TransactionKey};
 use protocol::time::Tick;
 
 /// One slot is 2^13 µs, about 8 ms; expiry itself is exact.

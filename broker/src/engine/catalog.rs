@@ -1,0 +1,167 @@
+//! The services: names, ids, settings, and what operators said of them. The hub owns the catalog
+//! and lends it to the machines. What waits for a service is in `dispatch`, what runs for it in
+//! `supervision`.
+
+use super::keys::{ServiceKey, Table};
+use super::said::Said;
+use super::when::short;
+use protocol::ids::ServiceId;
+use protocol::names::ServiceName;
+use protocol::settings::ServiceSettings;
+use protocol::time::Tick;
+use std::collections::BTreeMap;
+use std::ops::{Index, IndexMut};
+
+/// A name and the workers that do the same thing.
+#[derive(Debug)]
+pub(crate) struct Service {
+    /// What operators may call it instead of its name; not used again.
+    pub(crate) id: ServiceId,
+    /// What clients and workers call it.
+    pub(crate) name: ServiceName,
+    /// The settings in force.
+    pub(crate) settings: ServiceSettings,
+    /// Since a `pause` of it, until a `ready`: its workers get no requests. Independent of
+    /// `is_stopped`.
+    pub(crate) is_paused: bool,
+    /// Since a `stop` of it, until a `start`: its requests are refused.
+    pub(crate) is_stopped: bool,
+    /// Who stopped it, and when.
+    pub(crate) stop_said: Said,
+    /// Who paused it, and when.
+    pub(crate) pause_said: Said,
+    /// Who let it go on, and when; at first, when it was made.
+    pub(crate) open_said: Said,
+}
+
+/// All services, by key.
+#[derive(Debug)]
+pub(crate) struct Catalog {
+    table: Table<ServiceKey, Service>,
+    names: BTreeMap<ServiceName, ServiceKey>,
+    last_id: u32,
+    op: ServiceKey,
+}
+
+impl Default for Catalog {
+    /// The broker's own service alone; its id is 1.
+    fn default() -> Self {
+        let op = Service::new(ServiceName::op(), ServiceId(1), Tick(0));
+        let mut table = Table::default();
+        let names = BTreeMap::from([(op.name.clone(), table.insert(op))]);
+        let op = names[&ServiceName::op()];
+        Self { table, names, last_id: 1, op }
+    }
+}
+
+impl Service {
+    fn new(name: ServiceName, id: ServiceId, since: Tick) -> Self {
+        Self {
+            id,
+            name,
+            settings: ServiceSettings::default(),
+            is_paused: false,
+            is_stopped: false,
+            stop_said: Said::default(),
+            pause_said: Said::default(),
+            open_said: Said { at: since, by: String::new() },
+        }
+    }
+
+    /// The error text for a caller of a stopped service; who stopped it is not for everybody.
+    pub(crate) fn stopped_text(&self, now: Tick) -> String {
+        let since = short(now.since(self.stop_said.at));
+        let name = &self.name;
+        format!(
+            "service '{name}' is stopped; 'start {name}' starts it (an operator stopped it {since} ago)"
+        )
+    }
+}
+
+impl Catalog {
+    /// The service `op`, which the broker itself answers.
+    pub(crate) const fn op(&self) -> ServiceKey {
+        self.op
+    }
+
+    /// The next id; when the last one there is was given, the lowest that is free.
+    fn free_id(&self) -> ServiceId {
+        let is_free = |id: &u32| self.table.iter().all(|(_, service)| service.id.0 != *id);
+        let next = self.last_id.checked_add(1);
+        // There are fewer services than ids: each takes memory.
+        ServiceId(next.or_else(|| (1..).find(is_free)).unwrap_or(0))
+    }
+
+    /// Makes a service, whose name is free. `id` is the one wanted (from a saved configuration).
+    ///
+    /// # Errors
+    /// The id wanted is taken.
+    pub(crate) fn add(
+        &mut self,
+        name: ServiceName,
+        id: Option<ServiceId>,
+        now: Tick,
+    ) -> Result<ServiceKey, String> {
+        let id = id.unwrap_or_else(|| self.free_id());
+        if let Some((_, taken)) = self.table.iter().find(|(_, service)| service.id == id) {
+            return Err(format!("id {id} belongs to service '{}'; leave the id out", taken.name));
+        }
+        self.last_id = self.last_id.max(id.0);
+        let key = self.table.insert(Service::new(name.clone(), id, now));
+        self.names.insert(name, key);
+        Ok(key)
+    }
+
+    /// Removes a service that has neither workers nor clients nor requests.
+    pub(crate) fn remove(&mut self, key: ServiceKey) {
+        let service = self.table.remove(key);
+        self.names.remove(&service.name);
+    }
+
+    /// The key of a name.
+    pub(crate) fn find(&self, name: &str) -> Option<ServiceKey> {
+        self.names.get(name).copied()
+    }
+
+    /// All names, in order.
+    pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
+        self.names.keys().map(ServiceName::as_str)
+    }
+
+    /// All services by id.
+    pub(crate) fn by_id(&self) -> Vec<(ServiceKey, &Service)> {
+        let mut all: Vec<_> = self.table.iter().collect();
+        all.sort_by_key(|(_, service)| service.id);
+        all
+    }
+
+    /// All keys by id.
+    pub(crate) fn keys(&self) -> Vec<ServiceKey> {
+        self.by_id().into_iter().map(|(key, _)| key).collect()
+    }
+
+    /// How many there are, `op` included.
+    pub(crate) fn count(&self) -> usize {
+        self.table.len()
+    }
+
+    /// The text of the error for a name that no service has.
+    pub(crate) fn unknown(&self, name: &str) -> String {
+        let near = protocol::op::parse::nearest(name, self.names());
+        let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
+        format!("service '{name}' is unknown; 'services' lists the names{hint}")
+    }
+}
+
+impl Index<ServiceKey> for Catalog {
+    type Output = Service;
+    fn index(&self, key: ServiceKey) -> &Service {
+        &self.table[key]
+    }
+}
+
+impl IndexMut<ServiceKey> for Catalog {
+    fn index_mut(&mut self, key: ServiceKey) -> &mut Service {
+        &mut self.table[key]
+    }
+}

@@ -1,0 +1,107 @@
+//! What the hub lends a machine for one event: the time, what is configured, and where it puts what
+//! follows.
+
+use super::action::Action;
+use super::catalog::Catalog;
+use super::effect::Effects;
+use super::fact::{About, FactKind};
+use super::fact_log::FactLog;
+use super::quotas::{Class, FACT_BYTES_MAX, TELL_MS, TEXT_BYTES_MAX};
+use super::timers::{Timer, Timers};
+use super::when::Clocks;
+use protocol::bodies::ErrorBody;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::LinkId;
+use protocol::settings::Settings;
+use protocol::time::Tick;
+
+/// Lent to a machine for one event. It reads the first fields, and writes to the others.
+pub(crate) struct Context<'a> {
+    /// The tick of the step.
+    pub(crate) now: Tick,
+    /// Converts a tick to the time of day.
+    pub(crate) clocks: &'a Clocks,
+    /// The broker's settings in force.
+    pub(crate) settings: &'a Settings,
+    /// The services.
+    pub(crate) catalog: &'a Catalog,
+    /// Whether the broker shuts down: nothing new begins.
+    pub(crate) is_shutting_down: bool,
+    /// Records facts.
+    pub(crate) facts: &'a mut FactLog,
+    /// What is due later.
+    pub(crate) timers: &'a mut Timers,
+    /// What other machines must know.
+    pub(crate) effects: &'a mut Effects,
+    /// What the net is to do, in order.
+    pub(crate) out: &'a mut Vec<Action>,
+}
+
+impl Context<'_> {
+    /// Records a fact.
+    pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String) {
+        self.facts.record((self.now, self.clocks), (kind, about), text, self.out);
+    }
+
+    /// Whether a peer may cause one more fact; if not, that is counted. Asked before the fact's
+    /// text is made, which would be work, too.
+    pub(crate) fn may_cause(&mut self, class: Class, link: Option<LinkId>) -> bool {
+        self.may_cause_for(1, class, link)
+    }
+
+    /// The same for a line that a program wrote: a long one counts as several.
+    pub(crate) fn may_pass_on(&mut self, line: &str, link: LinkId) -> bool {
+        let bytes = line.len().min(FACT_BYTES_MAX);
+        let count = 1 + (bytes / TEXT_BYTES_MAX) as u32;
+        self.may_cause_for(count, Class::Output, Some(link))
+    }
+
+    fn may_cause_for(&mut self, count: u32, class: Class, link: Option<LinkId>) -> bool {
+        let may = self.facts.quotas_mut().take(count, (class, link), self.now);
+        if !may {
+            self.left_out(class, link);
+        }
+        may
+    }
+
+    /// A fact was left out.
+    pub(crate) fn left_out(&mut self, class: Class, link: Option<LinkId>) {
+        if self.facts.quotas_mut().left_out(class, link) {
+            self.timers.add(self.now.plus_millis(TELL_MS), Timer::LeftOut);
+        }
+    }
+
+    /// Sends an error as the outcome of a request, unless its sender waits for nothing.
+    pub(crate) fn answer_error(&mut self, link: LinkId, request: &Header, error: ErrorBody) {
+        if request.reply == 0 {
+            return;
+        }
+        let head = Header {
+            sequence: request.sequence,
+            transaction: request.transaction,
+            trace_id: request.trace_id,
+            span_id: request.span_id,
+            ..Header::default()
+        };
+        self.out.push(Action::Send { link, frame: Frame::Error { head, error } });
+    }
+}
+
+/// Lends a machine of the hub what it needs, while the machine itself is borrowed.
+macro_rules! context {
+    ($hub:expr, $out:expr) => {
+        &mut $crate::engine::context::Context {
+            now: $hub.now,
+            clocks: &$hub.clocks,
+            settings: &$hub.settings,
+            catalog: &$hub.catalog,
+            is_shutting_down: $hub.shutdown.is_some(),
+            facts: &mut $hub.facts,
+            timers: &mut $hub.timers,
+            effects: &mut $hub.effects,
+            out: $out,
+        }
+    };
+}
+pub(crate) use context;

@@ -1,0 +1,401 @@
+//! Lets requests in, or refuses them: what a client's data frame means, and whether there is room
+//! to accept a request and to finish it. `serve` gives it to a worker.
+
+use super::machine::Dispatch;
+use super::service_queue::ServiceQueue;
+use super::stage::{Stage, StageEvent};
+use super::transaction::Transaction;
+use crate::engine::catalog::Service;
+use crate::engine::context::Context;
+use crate::engine::effect::Effect;
+use crate::engine::fact::{About, FactKind};
+use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
+use bytes::Bytes;
+use protocol::bodies::ErrorBody;
+use protocol::decode::WireError;
+use protocol::errors::{ErrorCode, Ran};
+use protocol::header::Header;
+use protocol::ids::TransactionId;
+use protocol::limits::DEADLINE_MS_MAX;
+use protocol::settings::{ServiceSetting, Setting};
+use std::collections::VecDeque;
+
+/// Pieces of a waiting request may pile up to this, then its client is read no further.
+const PIECES_BYTES_HIGH: u64 = 256 * 1024;
+
+/// How long a request's answer is worth waiting for.
+fn deadline_ms(service: &Service, head: &Header) -> u64 {
+    match head.deadline_ms {
+        0 => service.settings.get(ServiceSetting::DeadlineMs),
+        // The decoder has refused what is past the longest.
+        asked => u64::from(asked).min(DEADLINE_MS_MAX),
+    }
+}
+
+impl Dispatch {
+    /// A data frame of a client of a service that has workers.
+    pub(crate) fn on_request(
+        &mut self,
+        client: ClientKey,
+        head: Header,
+        body: Bytes,
+        cx: &mut Context<'_>,
+    ) {
+        // The broker gives these; what a client writes there comes back to nobody.
+        let head = Header { transaction: 0, attempt: 0, ..head };
+        let caller = &self.callers[client];
+        if caller.is_rest(&head) {
+            self.on_rest(client, &head, cx);
+        } else if let Some(transaction) = caller.live.get(head.sequence) {
+            self.on_piece(client, transaction, head, body, cx);
+        } else if head.workerid != 0 {
+            let text = format!(
+                "worker {} has no open conversation with sequence {}",
+                head.workerid, head.sequence
+            );
+            let link = caller.link;
+            cx.answer_error(link, &head, ErrorBody::new(ErrorCode::NoConversation, text));
+        } else {
+            self.accept(client, head, body, cx);
+        }
+    }
+
+    /// A frame for the service `op`. Returns whether it is a command: one frame, for half of one
+    /// may be another one.
+    pub(crate) fn is_command(
+        &mut self,
+        client: ClientKey,
+        head: &Header,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if self.callers[client].is_rest(head) {
+            self.on_rest(client, head, cx);
+            return false;
+        }
+        if head.more != 0 && self.may_come_in_pieces(client, cx) {
+            self.callers[client].discard_rest(head.sequence, cx.now);
+            let text = "a command comes in one frame; this one has more = 1, and is dropped up to \
+                        the frame with more = 0";
+            let link = self.callers[client].link;
+            cx.answer_error(link, head, ErrorBody::new(ErrorCode::Usage, text));
+        }
+        head.more == 0
+    }
+
+    /// A client's data frame was too large: only it is lost, the stream can be trusted. What it was
+    /// a piece of can't be whole any more.
+    pub(crate) fn on_oversized(
+        &mut self,
+        client: ClientKey,
+        error: &WireError,
+        cx: &mut Context<'_>,
+    ) {
+        let body = ErrorBody::new(error.code, error.text.clone());
+        let sequence = error.sequence;
+        let (reply, more) = (u16::from(error.reply), u16::from(error.more));
+        let head = Header { sequence, reply, more, ..Header::default() };
+        if self.callers[client].is_rest(&head) {
+            self.on_rest(client, &head, cx);
+            return;
+        }
+        let live = self.callers[client].live.get(sequence);
+        let piece_of = live.filter(|&live| {
+            let live = &self.transactions[live];
+            !live.is_complete || live.in_conversation
+        });
+        if let Some(transaction) = piece_of {
+            self.fail(transaction, body, cx);
+            if !error.more {
+                self.callers[client].discarded.remove(&sequence);
+            }
+        } else if !error.more || self.may_come_in_pieces(client, cx) {
+            // One under way with the same sequence is whole, and goes on.
+            self.refuse_request(client, &head, body, cx);
+        }
+    }
+
+    /// The rest of a request that ended before its last piece came, or a request that uses its
+    /// sequence too early: they look the same. What comes in the turn of the end was sent before
+    /// its sender could know of it, so it is the rest. Later the frame with `more` = 0 is answered:
+    /// nobody is to wait for the outcome of a request that was taken for a rest.
+    fn on_rest(&mut self, client: ClientKey, head: &Header, cx: &mut Context<'_>) {
+        if head.more != 0 {
+            return;
+        }
+        let ended = self.callers[client].discarded.remove(&head.sequence);
+        if ended == Some(cx.now) {
+            return;
+        }
+        let text = format!(
+            "sequence {} is of a request that ended before its last piece came; this frame was \
+             taken for that piece, and the sequence may be used again from now on",
+            head.sequence
+        );
+        let link = self.callers[client].link;
+        cx.answer_error(link, head, ErrorBody::new(ErrorCode::NoConversation, text));
+    }
+
+    /// Whether one more request of a client may come in pieces; else it is sent away.
+    fn may_come_in_pieces(&mut self, client: ClientKey, cx: &mut Context<'_>) -> bool {
+        let entry = &self.callers[client];
+        if !entry.discards_too_many() {
+            return true;
+        }
+        let text = format!(
+            "{} requests of this connection ended before their last piece (more = 0) came; send \
+             that piece of each before you begin further ones in pieces",
+            entry.discarded.len()
+        );
+        let (link, error) = (entry.link, ErrorBody::new(ErrorCode::BadState, text));
+        self.fail_all(client, &error, cx);
+        cx.effects.push(Effect::Refuse { link, error });
+        false
+    }
+
+    /// A new request: refused at once, or accepted and then surely ended.
+    fn accept(&mut self, client: ClientKey, head: Header, body: Bytes, cx: &mut Context<'_>) {
+        if head.more != 0 && !self.may_come_in_pieces(client, cx) {
+            return;
+        }
+        if let Err(error) = self.admit(client, &head, &body, cx) {
+            self.refuse_request(client, &head, error, cx);
+            return;
+        }
+        let service = self.callers[client].service;
+        let deadline_ms = deadline_ms(&cx.catalog[service], &head);
+        self.next_transaction += 1;
+        let priority =
+            if head.priority == 0 { self.callers[client].priority } else { head.priority };
+        let kept = body.len() as u64;
+        let transaction = Transaction {
+            id: TransactionId(self.next_transaction),
+            client: Some(client),
+            service,
+            head,
+            priority,
+            body,
+            pieces: VecDeque::new(),
+            kept,
+            stage: Stage::Waiting,
+            arrived: cx.now,
+            dispatched: cx.now,
+            deadline: cx.now.plus_millis(deadline_ms),
+            attempt: 0,
+            deaths: 0,
+            is_complete: head.more == 0,
+            in_conversation: false,
+            is_abandoned: false,
+            holds_reader: false,
+            prev: OptionKey::NONE,
+            next: OptionKey::NONE,
+        };
+        let deadline = transaction.deadline;
+        let key = self.transactions.insert(transaction);
+        self.wheel.insert(key, deadline);
+        self.queue_bytes += kept;
+        self.totals.accepted += 1;
+        let entry = &mut self.callers[client];
+        entry.requests += 1;
+        entry.live.insert(head.sequence, key);
+        if entry.is_blocked {
+            self.transactions[key].enter(StageEvent::Block);
+        } else {
+            self.enqueue(key, cx);
+        }
+    }
+
+    /// Whether there is room to accept this request and to finish it.
+    fn admit(
+        &self,
+        client: ClientKey,
+        head: &Header,
+        body: &Bytes,
+        cx: &Context<'_>,
+    ) -> Result<(), ErrorBody> {
+        let refuse = |code, text: String| Err(ErrorBody { code, ran: Ran::No, text });
+        let entry = &self.callers[client];
+        let service = &cx.catalog[entry.service];
+        let queue = &self.queues[entry.service];
+        if cx.is_shutting_down {
+            return refuse(ErrorCode::ShuttingDown, "the broker is shutting down".into());
+        }
+        if service.is_stopped {
+            return refuse(ErrorCode::ServiceStopped, service.stopped_text(cx.now));
+        }
+        // A client keeps to what was announced to it, though less may be set by now.
+        let requests_max = cx.settings.get(Setting::RequestsMax).max(entry.requests_max);
+        if entry.live.len() as u64 >= requests_max {
+            return refuse(
+                ErrorCode::TooManyRequests,
+                format!(
+                    "{requests_max} of {requests_max} requests (requests_max) are under way on this connection"
+                ),
+            );
+        }
+        // A request that a worker can take at once needs no place in the queue.
+        let has_taker = !queue.idle.is_empty() || (head.more == 0 && !queue.with_room.is_empty());
+        let must_wait = !has_taker || queue.queue.count() > 0 || entry.is_blocked;
+        let queue_max = service.settings.get(ServiceSetting::QueueMax);
+        if must_wait && queue.queue.count() as u64 >= queue_max {
+            return refuse(
+                ErrorCode::Overloaded,
+                format!(
+                    "queue of service '{}' is full ({} of {queue_max} requests, queue_max)",
+                    service.name,
+                    queue.queue.count()
+                ),
+            );
+        }
+        if must_wait && !entry.is_blocked {
+            self.reject_early((service, queue), client, head, cx)?;
+        }
+        let bytes_max = cx.settings.get(Setting::QueueBytesMax);
+        let bytes = self.queue_bytes + body.len() as u64;
+        if must_wait && bytes > bytes_max {
+            return refuse(
+                ErrorCode::Overloaded,
+                format!(
+                    "a request of {} bytes does not fit: {} of {bytes_max} bytes (queue_bytes_max) wait already",
+                    body.len(),
+                    self.queue_bytes
+                ),
+            );
+        }
+        debug_assert!(head.workerid == 0, "a conversation's frame is not a new request");
+        Ok(())
+    }
+
+    /// Early rejection: refuses a request that must wait and could not be answered in time. A queue
+    /// whose head is about to be too late keeps its workers busy for nobody.
+    fn reject_early(
+        &self,
+        (service, queue): (&Service, &ServiceQueue),
+        client: ClientKey,
+        head: &Header,
+        cx: &Context<'_>,
+    ) -> Result<(), ErrorBody> {
+        let percent = service.settings.get(ServiceSetting::AdmitPercent);
+        let priority = match head.priority {
+            0 => self.callers[client].priority,
+            own => own,
+        };
+        let ahead = queue.queue.ahead_of(priority);
+        let Some(expected) = queue.rate.expect(cx.now, ahead).filter(|_| percent > 0) else {
+            return Ok(());
+        };
+        let deadline_ms = deadline_ms(service, head);
+        // In microseconds: 1,000 of a millisecond, a hundredth of it for each per cent.
+        if expected.0 <= deadline_ms.saturating_mul(percent).saturating_mul(10) {
+            return Ok(());
+        }
+        let text = format!(
+            "service '{}' would take about {} ms with {ahead} requests ahead, and the deadline is \
+             {deadline_ms} ms (admit_percent {percent})",
+            service.name,
+            expected.as_millis()
+        );
+        Err(ErrorBody { code: ErrorCode::Overloaded, ran: Ran::No, text })
+    }
+
+    /// Says no to a request that was never accepted; its further pieces are discarded.
+    fn refuse_request(
+        &mut self,
+        client: ClientKey,
+        head: &Header,
+        error: ErrorBody,
+        cx: &mut Context<'_>,
+    ) {
+        let service = self.callers[client].service;
+        self.totals.refused += 1;
+        *self.queues[service].figures.failed.entry(error.code).or_default() += 1;
+        self.callers[client].failed += 1;
+        if head.more != 0 {
+            self.callers[client].discard_rest(head.sequence, cx.now);
+        }
+        if error.code == ErrorCode::Overloaded {
+            self.record_overload(service, &error.text, cx);
+        }
+        let link = self.callers[client].link;
+        cx.answer_error(link, head, error);
+    }
+
+    /// One fact a second says that requests are refused, not one a request.
+    fn record_overload(&mut self, service: ServiceKey, text: &str, cx: &mut Context<'_>) {
+        let before = self.queues[service].overload_recorded;
+        if before.is_some_and(|at| cx.now.since(at).as_millis() < 1000) {
+            return;
+        }
+        self.queues[service].overload_recorded = Some(cx.now);
+        let about = About { service: Some(cx.catalog[service].name.clone()), ..About::default() };
+        cx.record(FactKind::Overloaded, about, text.to_owned());
+    }
+
+    /// A further frame of a request or of a conversation.
+    fn on_piece(
+        &mut self,
+        client: ClientKey,
+        key: TransactionKey,
+        head: Header,
+        body: Bytes,
+        cx: &mut Context<'_>,
+    ) {
+        let link = self.callers[client].link;
+        let transaction = &self.transactions[key];
+        let holder = transaction.stage.worker().map(|worker| self.seats[worker].id.0);
+        if transaction.is_complete && !(transaction.in_conversation && head.workerid != 0) {
+            if head.more != 0 {
+                if !self.may_come_in_pieces(client, cx) {
+                    return;
+                }
+                // The rest of it must not become a request when the one under way has ended.
+                self.callers[client].discard_rest(head.sequence, cx.now);
+            }
+            let text = format!("sequence {} belongs to a request that is under way", head.sequence);
+            cx.answer_error(link, &head, ErrorBody::new(ErrorCode::DuplicateSequence, text));
+            return;
+        }
+        if head.workerid != 0 && Some(head.workerid) != holder {
+            let text = format!(
+                "the conversation of sequence {} is not with worker {}",
+                head.sequence, head.workerid
+            );
+            cx.answer_error(link, &head, ErrorBody::new(ErrorCode::NoConversation, text));
+            return;
+        }
+        let is_last = head.more == 0;
+        if let Some(worker) = transaction.stage.worker() {
+            self.transactions[key].is_complete = is_last;
+            self.send_piece(worker, key, head, body, cx);
+            if let Some(to) = self.seats[worker].link {
+                self.flow.hold_back(link, to, cx.out);
+            }
+            if is_last {
+                // Its worker may hold further requests from now on (`prefetch`).
+                self.arrange(worker, cx);
+                self.serve(self.seats[worker].service, cx);
+            }
+            return;
+        }
+        if self.queue_bytes + body.len() as u64 > cx.settings.get(Setting::QueueBytesMax) {
+            // It is counted as more to come unless this was the last piece, so the rest is
+            // discarded.
+            self.transactions[key].is_complete = is_last;
+            let text = format!(
+                "a piece of {} bytes does not fit: {} bytes wait already (queue_bytes_max)",
+                body.len(),
+                self.queue_bytes
+            );
+            self.fail(key, ErrorBody { code: ErrorCode::Overloaded, ran: Ran::No, text }, cx);
+            return;
+        }
+        let transaction = &mut self.transactions[key];
+        transaction.is_complete = is_last;
+        self.queue_bytes += body.len() as u64;
+        transaction.kept += body.len() as u64;
+        transaction.pieces.push_back((head, body));
+        if transaction.kept > PIECES_BYTES_HIGH && !transaction.holds_reader {
+            transaction.holds_reader = true;
+            self.flow.pause(link, cx.out);
+        }
+    }
+}

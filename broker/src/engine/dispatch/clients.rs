@@ -1,0 +1,118 @@
+//! Clients come, go, are blocked, get another priority or another service: what that means for
+//! their requests.
+
+use super::caller::Caller;
+use super::machine::Dispatch;
+use super::stage::{Stage, StageEvent};
+use crate::engine::context::Context;
+use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey};
+use protocol::bodies::ErrorBody;
+use protocol::errors::ErrorCode;
+use protocol::ids::{ClientId, LinkId};
+use std::collections::BTreeSet;
+
+impl Dispatch {
+    /// A client logged in to a service.
+    pub(crate) fn attach(
+        &mut self,
+        key: ClientKey,
+        (id, link): (ClientId, LinkId),
+        place: (ServiceKey, u8),
+        requests_max: u64,
+    ) {
+        self.queues[place.0].callers += 1;
+        self.callers.insert(key, Caller::new(id, link, place, requests_max));
+    }
+
+    /// A client is gone: what waits is removed, what runs goes on without it.
+    pub(crate) fn detach(&mut self, key: ClientKey, cx: &mut Context<'_>) {
+        for transaction in self.under_way(key) {
+            self.client_left(transaction, cx);
+        }
+        if let Some(caller) = self.callers.remove(key) {
+            self.queues[caller.service].callers -= 1;
+        }
+    }
+
+    fn under_way(&self, client: ClientKey) -> Vec<TransactionKey> {
+        self.callers[client].live.keys().collect()
+    }
+
+    /// `block`, `unblock`: its waiting requests leave the queue or come back to their places.
+    pub(crate) fn set_blocked(&mut self, key: ClientKey, is_blocked: bool, cx: &mut Context<'_>) {
+        if self.callers[key].is_blocked == is_blocked {
+            return;
+        }
+        self.callers[key].is_blocked = is_blocked;
+        let mut services = BTreeSet::new();
+        for at in self.under_way(key) {
+            let service = self.transactions[at].service;
+            match (self.transactions[at].stage, is_blocked) {
+                (Stage::Waiting, true) => {
+                    self.queues[service].queue.remove(at, &mut self.transactions);
+                    self.transactions[at].enter(StageEvent::Block);
+                }
+                (Stage::Blocked, false) => {
+                    self.transactions[at].enter(StageEvent::Unblock);
+                    self.queues[service].queue.add(at, &mut self.transactions);
+                    services.insert(service);
+                }
+                // With a worker, which goes on.
+                (_, true | false) => {}
+            }
+        }
+        for service in services {
+            self.serve(service, cx);
+        }
+    }
+
+    /// `pri`: also for its waiting requests, but for those with a priority of their own.
+    pub(crate) fn set_priority(&mut self, key: ClientKey, priority: u8) {
+        self.callers[key].priority = priority;
+        for at in self.under_way(key) {
+            if self.transactions[at].head.priority != 0 {
+                continue;
+            }
+            let is_waiting = self.transactions[at].stage == Stage::Waiting;
+            let service = self.transactions[at].service;
+            if is_waiting {
+                self.queues[service].queue.remove(at, &mut self.transactions);
+            }
+            self.transactions[at].priority = priority;
+            if is_waiting {
+                self.queues[service].queue.add(at, &mut self.transactions);
+            }
+        }
+    }
+
+    /// `service`: later requests go there, and those that wait; one that a worker has stays with
+    /// it.
+    pub(crate) fn move_client(
+        &mut self,
+        key: ClientKey,
+        service: ServiceKey,
+        cx: &mut Context<'_>,
+    ) {
+        let before = std::mem::replace(&mut self.callers[key].service, service);
+        self.queues[before].callers -= 1;
+        self.queues[service].callers += 1;
+        for at in self.under_way(key) {
+            let (stage, from) = (self.transactions[at].stage, self.transactions[at].service);
+            if !stage.waits() {
+                continue;
+            }
+            if cx.catalog[service].is_stopped {
+                let name = &cx.catalog[service].name;
+                let text = format!("its client was moved to service '{name}', which is stopped");
+                self.fail(at, ErrorBody::new(ErrorCode::ServiceStopped, text), cx);
+            } else if stage == Stage::Waiting {
+                self.queues[from].queue.remove(at, &mut self.transactions);
+                self.transactions[at].service = service;
+                self.queues[service].queue.add(at, &mut self.transactions);
+            } else {
+                self.transactions[at].service = service;
+            }
+        }
+        self.serve(service, cx);
+    }
+}

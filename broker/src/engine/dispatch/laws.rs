@@ -1,0 +1,205 @@
+//! The laws of `dispatch`: what must hold after each step.
+
+use super::machine::Dispatch;
+use super::seat::WorkerList;
+use super::stage::Stage;
+use crate::engine::catalog::Catalog;
+use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
+use crate::engine::law::law;
+use protocol::time::Tick;
+use std::collections::BTreeMap;
+
+impl Dispatch {
+    /// The law that is broken, if any.
+    ///
+    /// # Errors
+    /// Names the law and the ids.
+    pub(crate) fn check(&self, catalog: &Catalog, now: Tick) -> Result<(), String> {
+        self.check_seats(catalog)?;
+        self.check_transactions(catalog, now)?;
+        self.check_queues(catalog)
+    }
+
+    fn check_seats(&self, catalog: &Catalog) -> Result<(), String> {
+        let mut counts: BTreeMap<ServiceKey, usize> = BTreeMap::new();
+        let (mut idle, mut busy) = (0, 0);
+        for (key, seat) in self.seats.iter() {
+            self.check_seat(key, catalog)?;
+            idle += usize::from(seat.list == WorkerList::Idle);
+            busy += usize::from(seat.list == WorkerList::Busy);
+            *counts.entry(seat.service).or_default() += usize::from(seat.list == WorkerList::Busy);
+        }
+        law!(
+            (idle, busy) == (self.idle, self.busy),
+            "law 1: counts {} idle and {} busy workers, are {idle} and {busy}",
+            self.idle,
+            self.busy
+        );
+        for (key, queue) in self.queues.iter() {
+            let count = counts.get(&key).copied().unwrap_or(0);
+            let name = &catalog[key].name;
+            law!(count == queue.busy, "law 1: {name} counts {} busy, are {count}", queue.busy);
+        }
+        Ok(())
+    }
+
+    fn check_seat(&self, key: WorkerKey, catalog: &Catalog) -> Result<(), String> {
+        let seat = &self.seats[key];
+        let (id, entry) = (seat.id, &self.queues[seat.service]);
+        let in_idle = entry.idle.iter().filter(|&&idle| idle == key).count();
+        let in_with_room = entry.with_room.iter().filter(|&&other| other == key).count();
+        law!(
+            seat.list == seat.list_by_state(),
+            "law 1: worker {id} is {:?}, should be {:?}",
+            seat.list,
+            seat.list_by_state()
+        );
+        law!(
+            in_idle == usize::from(seat.list == WorkerList::Idle),
+            "law 1: worker {id} is {in_idle} times in the idle list"
+        );
+        law!(
+            in_with_room == usize::from(seat.has_room),
+            "law 1: worker {id} is {in_with_room} times in the list of those with room"
+        );
+        law!(
+            seat.has_room == self.has_room(key, catalog),
+            "law 1: worker {id} is listed with room: {}, has room: {}",
+            seat.has_room,
+            self.has_room(key, catalog)
+        );
+        law!(
+            seat.list == WorkerList::Lazy || seat.link.is_some(),
+            "law 2: worker {id} is {:?} without a link",
+            seat.list
+        );
+        law!(
+            seat.current.is_some() || seat.held.is_empty(),
+            "law 2: worker {id} holds requests and has none"
+        );
+        if let Some(at) = seat.current {
+            let stage = self.transactions.get(at).map(|t| t.stage);
+            let is_right = [Some(Stage::Bound(key)), Some(Stage::Ended(key))].contains(&stage);
+            law!(is_right, "law 2: worker {id} has {at:?}, which is {stage:?}");
+        }
+        for &at in &seat.held {
+            let stage = self.transactions.get(at).map(|t| t.stage);
+            let is_right = [Some(Stage::Held(key)), Some(Stage::HeldEnded(key))].contains(&stage);
+            law!(is_right, "law 2: worker {id} holds {at:?}, which is {stage:?}");
+        }
+        Ok(())
+    }
+
+    fn check_transactions(&self, catalog: &Catalog, now: Tick) -> Result<(), String> {
+        let mut live = 0;
+        let mut kept = 0;
+        for (key, t) in self.transactions.iter() {
+            live += u64::from(!t.stage.is_ended());
+            kept += t.kept;
+            self.check_transaction(key, catalog, now)?;
+        }
+        let totals = self.totals;
+        law!(
+            totals.accepted == totals.ended + live,
+            "law 4: {} accepted, {} ended, {live} live",
+            totals.accepted,
+            totals.ended
+        );
+        law!(self.queue_bytes == kept, "law 6: {} bytes counted, {kept} kept", self.queue_bytes);
+        for (_, caller) in self.callers.iter() {
+            for (sequence, key) in caller.live.iter() {
+                law!(
+                    self.transactions.contains(key),
+                    "law 3: client {} has sequence {sequence} of nothing",
+                    caller.id
+                );
+            }
+        }
+        Ok(())
+    }
+
+    fn check_transaction(
+        &self,
+        key: TransactionKey,
+        catalog: &Catalog,
+        now: Tick,
+    ) -> Result<(), String> {
+        let t = &self.transactions[key];
+        let id = t.id;
+        match t.stage {
+            Stage::Bound(worker) | Stage::Ended(worker) => law!(
+                self.seats.get(worker).is_some_and(|seat| seat.current == Some(key)),
+                "law 2: transaction {id} is bound to nobody"
+            ),
+            Stage::Held(worker) | Stage::HeldEnded(worker) => law!(
+                self.seats.get(worker).is_some_and(|seat| seat.held.contains(&key)),
+                "law 2: transaction {id} is held by nobody"
+            ),
+            Stage::Waiting | Stage::Blocked => {}
+            Stage::Gone => law!(false, "law 4: transaction {id} is gone and is there"),
+        }
+        let is_blocked = t.client.map(|client| self.callers[client].is_blocked);
+        law!(
+            t.stage != Stage::Blocked || is_blocked == Some(true),
+            "law 5: transaction {id} is blocked by nobody"
+        );
+        law!(
+            t.stage != Stage::Waiting || is_blocked == Some(false),
+            "law 5: transaction {id} waits to be served, though its client is blocked"
+        );
+        law!(
+            !t.stage.waits() || !catalog[t.service].is_stopped,
+            "law 5: transaction {id} waits for a service that is stopped"
+        );
+        law!(
+            t.stage.is_ended() || t.deadline >= now,
+            "law 6: transaction {id} is past its deadline"
+        );
+        match t.client {
+            Some(client) => {
+                let live = self.callers.get(client).map(|c| c.live.get(t.head.sequence));
+                law!(
+                    !t.stage.is_ended() && live == Some(Some(key)),
+                    "law 3: transaction {id} is not its client's"
+                );
+            }
+            None => {
+                law!(t.stage.is_ended(), "law 4: transaction {id} has neither client nor outcome");
+            }
+        }
+        Ok(())
+    }
+
+    fn check_queues(&self, catalog: &Catalog) -> Result<(), String> {
+        let mut waiting: BTreeMap<ServiceKey, usize> = BTreeMap::new();
+        for (_, t) in self.transactions.iter().filter(|(_, t)| t.stage == Stage::Waiting) {
+            *waiting.entry(t.service).or_default() += 1;
+        }
+        for (key, entry) in self.queues.iter() {
+            let name = &catalog[key].name;
+            let listed: Vec<TransactionKey> = entry.queue.iter(&self.transactions).collect();
+            let count = waiting.get(&key).copied().unwrap_or(0);
+            law!(
+                listed.len() == entry.queue.count() && count == listed.len(),
+                "law 6: queue of {name} counts {}, lists {}, {count} wait",
+                entry.queue.count(),
+                listed.len()
+            );
+            for pair in listed.windows(2) {
+                let (a, b) = (&self.transactions[pair[0]], &self.transactions[pair[1]]);
+                law!(
+                    (a.priority, a.id) < (b.priority, b.id),
+                    "law 7: queue of {name} is out of order at {}",
+                    b.id
+                );
+            }
+            law!(
+                listed.is_empty() || entry.idle.is_empty(),
+                "law 5: {} wait for {name} and {} workers are idle",
+                listed.len(),
+                entry.idle.len()
+            );
+        }
+        Ok(())
+    }
+}

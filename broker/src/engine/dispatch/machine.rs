@@ -1,0 +1,262 @@
+//! The machine `dispatch`: decides which request goes to which worker, and gives each request its one
+//! outcome. It owns the transactions, what waits for each service, and what each client and worker
+//! has under way.
+
+use super::buckets::Buckets;
+use super::caller::Caller;
+use super::flow::Flow;
+use super::poison::Poison;
+use super::seat::Seat;
+use super::service_queue::ServiceQueue;
+use super::transaction::Transaction;
+use super::wheel::Wheel;
+use crate::engine::context::Context;
+use crate::engine::keys::{ClientKey, ServiceKey, SideTable, Table, TransactionKey, WorkerKey};
+use protocol::ids::{LinkId, WorkerId};
+use protocol::time::Tick;
+use std::collections::VecDeque;
+
+/// Sums since the start; `accepted = ended + live` always holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests accepted.
+    pub accepted: u64,
+    /// Accepted requests that have their outcome.
+    pub ended: u64,
+    /// Of those, answered by a worker.
+    pub completed: u64,
+    /// Of those, whose client was gone before.
+    pub orphaned: u64,
+    /// Of those, set aside as poison.
+    pub poisoned: u64,
+    /// Requests refused at admission; never accepted.
+    pub refused: u64,
+}
+
+/// Room for so many requests is never too much.
+const CAPACITY_KEPT: usize = 1024;
+
+/// See the head of this file.
+#[derive(Debug, Default)]
+pub(crate) struct Dispatch {
+    pub(super) transactions: Table<TransactionKey, Transaction>,
+    pub(super) callers: SideTable<ClientKey, Caller>,
+    pub(super) seats: SideTable<WorkerKey, Seat>,
+    pub(super) queues: SideTable<ServiceKey, ServiceQueue>,
+    pub(super) flow: Flow,
+    pub(super) wheel: Wheel,
+    /// Kept so that expiry allocates nothing.
+    pub(super) due_keys: Vec<TransactionKey>,
+    pub(super) next_transaction: u64,
+    /// Bytes of requests that wait or are kept for a repetition.
+    pub(super) queue_bytes: u64,
+    /// How many workers are idle.
+    pub(super) idle: usize,
+    /// How many are busy.
+    pub(super) busy: usize,
+    /// Whether priority alone decides who is served next (`preempt on`).
+    pub(super) is_preempt: bool,
+    pub(super) poison: VecDeque<Poison>,
+    pub(super) buckets: Buckets,
+    pub(super) totals: Totals,
+}
+
+/// What others may ask; nothing of it changes anything.
+impl Dispatch {
+    /// A transaction that may be gone.
+    pub(crate) fn transaction(&self, key: TransactionKey) -> Option<&Transaction> {
+        self.transactions.get(key)
+    }
+
+    /// All transactions, by key.
+    pub(crate) fn transactions(&self) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
+        self.transactions.iter()
+    }
+
+    /// The requests that wait for a service, in the order in which they are served if there is one
+    /// priority.
+    pub(crate) fn waiting(
+        &self,
+        service: ServiceKey,
+    ) -> impl Iterator<Item = (TransactionKey, &Transaction)> {
+        let keys = self.queues[service].queue.iter(&self.transactions);
+        keys.map(|key| (key, &self.transactions[key]))
+    }
+
+    /// What a client has under way.
+    pub(crate) fn caller(&self, key: ClientKey) -> &Caller {
+        &self.callers[key]
+    }
+
+    /// What a worker has.
+    pub(crate) fn seat(&self, key: WorkerKey) -> &Seat {
+        &self.seats[key]
+    }
+
+    /// The transaction that a worker has.
+    pub(crate) fn current(&self, key: WorkerKey) -> Option<&Transaction> {
+        self.seats[key].current.map(|at| &self.transactions[at])
+    }
+
+    /// What waits for a service.
+    pub(crate) fn queue(&self, key: ServiceKey) -> &ServiceQueue {
+        &self.queues[key]
+    }
+
+    /// How many workers are idle, and how many busy.
+    pub(crate) const fn counts(&self) -> (usize, usize) {
+        (self.idle, self.busy)
+    }
+
+    /// Bytes of requests that wait or are kept for a repetition.
+    pub(crate) const fn queue_bytes(&self) -> u64 {
+        self.queue_bytes
+    }
+
+    /// Whether priority alone decides who is served next.
+    pub(crate) const fn is_preempt(&self) -> bool {
+        self.is_preempt
+    }
+
+    /// Sums since the start.
+    pub(crate) const fn totals(&self) -> Totals {
+        self.totals
+    }
+
+    /// The histogram of load.
+    pub(crate) const fn buckets(&self) -> &Buckets {
+        &self.buckets
+    }
+
+    /// Requests set aside, oldest first.
+    pub(crate) const fn poison(&self) -> &VecDeque<Poison> {
+        &self.poison
+    }
+
+    /// Which links are held back.
+    pub(crate) const fn flow(&self) -> &Flow {
+        &self.flow
+    }
+
+    /// When a deadline is due next; may be earlier than needed, never later.
+    pub(crate) fn next_deadline(&self) -> Option<Tick> {
+        self.wheel.next()
+    }
+
+    /// Whether a deadline may be due.
+    pub(crate) const fn is_due(&self, now: Tick) -> bool {
+        self.wheel.is_due(now)
+    }
+
+    /// Whether it keeps much more room for requests than there are.
+    pub(crate) fn has_spare_capacity(&self) -> bool {
+        let room = self.transactions.capacity();
+        room > CAPACITY_KEPT && self.transactions.len() < room / 4
+    }
+}
+
+/// What the hub and its commands change.
+impl Dispatch {
+    /// There is a new service.
+    pub(crate) fn add_service(&mut self, key: ServiceKey) {
+        self.queues.insert(key, ServiceQueue::default());
+    }
+
+    /// A service is gone that has neither workers nor clients nor requests.
+    pub(crate) fn remove_service(&mut self, key: ServiceKey) {
+        self.queues.remove(key);
+    }
+
+    /// The settings of a service changed: `prefetch` may have opened or closed room with its busy
+    /// workers.
+    pub(crate) fn service_changed(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        let mine = self.seats.iter().filter(|(_, seat)| seat.service == service);
+        for key in mine.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.arrange(key, cx);
+        }
+        self.serve(service, cx);
+    }
+
+    /// There is a new worker, which has not logged in.
+    pub(crate) fn add_worker(&mut self, key: WorkerKey, id: WorkerId, service: ServiceKey) {
+        self.seats.insert(key, Seat::new(id, service));
+    }
+
+    /// A lazy worker is gone from the configuration.
+    pub(crate) fn remove_worker(&mut self, key: WorkerKey) {
+        self.set_has_room(key, false);
+        self.seats.remove(key);
+    }
+
+    /// A worker logged in.
+    pub(crate) fn open(&mut self, key: WorkerKey, link: LinkId) {
+        let seat = &mut self.seats[key];
+        (seat.link, seat.is_draining) = (Some(link), false);
+    }
+
+    /// A worker may be given requests from now on, or no more.
+    pub(crate) fn set_available(
+        &mut self,
+        key: WorkerKey,
+        is_available: bool,
+        cx: &mut Context<'_>,
+    ) {
+        let seat = &mut self.seats[key];
+        if seat.is_available == is_available {
+            return;
+        }
+        seat.is_available = is_available;
+        seat.is_draining &= !is_available;
+        let service = seat.service;
+        self.arrange(key, cx);
+        if is_available {
+            self.serve(service, cx);
+        }
+    }
+
+    /// A frame that is no request is sent to a worker.
+    pub(crate) fn count_sent(&mut self, key: WorkerKey) {
+        self.seats[key].to_count += 1;
+    }
+
+    /// See [`flow`](Self::flow).
+    pub(crate) const fn flow_mut(&mut self) -> &mut Flow {
+        &mut self.flow
+    }
+
+    /// See [`buckets`](Self::buckets).
+    pub(crate) const fn buckets_mut(&mut self) -> &mut Buckets {
+        &mut self.buckets
+    }
+
+    /// See [`is_preempt`](Self::is_preempt).
+    pub(crate) const fn set_preempt(&mut self, is_preempt: bool) {
+        self.is_preempt = is_preempt;
+    }
+
+    /// Forgets the requests that were set aside. Returns how many they were.
+    pub(crate) fn clear_poison(&mut self) -> usize {
+        std::mem::take(&mut self.poison).len()
+    }
+
+    /// Begins all figures anew with zeros.
+    pub(crate) fn reset(&mut self) {
+        self.queues.values_mut().for_each(|entry| entry.figures.reset());
+        self.seats.values_mut().for_each(Seat::reset);
+        for caller in self.callers.values_mut() {
+            (caller.requests, caller.answered, caller.failed) = (0, 0, 0);
+        }
+        self.buckets.reset();
+        // What is under way stays counted, so that accepted = ended + live goes on to hold.
+        let live = self.totals.accepted - self.totals.ended;
+        self.totals = Totals { accepted: live, ..Totals::default() };
+    }
+
+    /// Gives up the room that a burst of clients or requests took. Changes nothing else.
+    pub(crate) fn shrink(&mut self) {
+        self.transactions.shrink_to_fit();
+        self.wheel.shrink();
+        self.due_keys = Vec::new();
+        self.callers.shrink_to_fit();
+    }
+}

@@ -1,0 +1,42 @@
+//! Decides which request goes to which worker, and gives each its one outcome. A request that
+//! nothing goes wrong with touches no other machine.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `machine` | what the machine owns, and what others may ask it |
+//! | `transaction`, `stage` | one request, and where it is |
+//! | `admission` | requests come in, or are refused |
+//! | `serve` | who gets the next one |
+//! | `replies` | what a worker's frames mean |
+//! | `outcome`, `retry` | errors instead of replies; what becomes of the requests of lost workers |
+//! | `clients` | clients come, go, are blocked and moved |
+//! | `caller`, `seat`, `service_queue` | what is known of a client, a worker, a service |
+//! | `queue`, `live`, `wheel` | orders of requests: by priority, by sequence, by deadline |
+//! | `flow` | who is read no further because another takes too little |
+//! | `service_rate`, `retry_budget` | measures for early rejection and for retries |
+//! | `histogram`, `buckets`, `poison` | figures, and the requests set aside |
+
+mod admission;
+pub(crate) mod buckets;
+pub(crate) mod caller;
+mod clients;
+mod flow;
+mod histogram;
+mod laws;
+mod live;
+pub(crate) mod machine;
+mod outcome;
+pub(crate) mod poison;
+mod queue;
+mod replies;
+pub(crate) mod retry;
+mod retry_budget;
+pub(crate) mod seat;
+mod serve;
+pub(crate) mod service_queue;
+mod service_rate;
+pub(crate) mod stage;
+pub(crate) mod transaction;
+mod wheel;
+
+pub(crate) use machine::Dispatch;

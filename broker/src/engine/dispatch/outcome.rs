@@ -1,0 +1,241 @@
+//! The one outcome of a transaction: an error given instead of a reply, a client that is gone, a
+//! time that is over. `replies` has the reply itself.
+
+use super::machine::Dispatch;
+use super::stage::{Stage, StageEvent};
+use super::transaction::Transaction;
+use crate::engine::context::Context;
+use crate::engine::effect::Effect;
+use crate::engine::fact::{About, FactKind};
+use crate::engine::keys::{ClientKey, ServiceKey, TransactionKey, WorkerKey};
+use crate::engine::quotas::{Class, LINE_BYTES_MAX};
+use protocol::bodies::ErrorBody;
+use protocol::errors::{ErrorCode, Ran};
+use protocol::header::Header;
+use protocol::ids::ClientId;
+use protocol::show;
+
+impl Dispatch {
+    /// The one outcome of a transaction: from here on its client knows, and nothing more is sent.
+    pub(super) fn finish(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
+        self.wheel.remove(key);
+        self.release_bytes(key, cx);
+        self.release_links(key, cx);
+        self.totals.ended += 1;
+        let transaction = &mut self.transactions[key];
+        transaction.enter(StageEvent::End);
+        let (sequence, is_complete) = (transaction.head.sequence, transaction.is_complete);
+        let (stage, client) = (transaction.stage, transaction.client.take());
+        if let Stage::Ended(worker) = stage {
+            // What a worker holds beyond an overdue request would wait for that.
+            self.set_has_room(worker, false);
+        }
+        if let Some(client) = client {
+            let caller = &mut self.callers[client];
+            caller.live.remove(sequence);
+            if !is_complete {
+                caller.discard_rest(sequence, cx.now);
+            }
+        }
+    }
+
+    /// Nothing more passes between the client and the worker of a transaction: neither is left
+    /// unread because the other one takes too little.
+    fn release_links(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
+        let transaction = &self.transactions[key];
+        let caller = transaction.client.and_then(|client| self.callers.get(client));
+        let (Some(caller), Stage::Bound(worker)) = (caller, transaction.stage) else { return };
+        if let Some(worker) = self.seats.get(worker).and_then(|seat| seat.link) {
+            let client = caller.link;
+            self.flow.release(worker, client, cx.effects, cx.out);
+            self.flow.release(client, worker, cx.effects, cx.out);
+        }
+    }
+
+    /// Ends a transaction with an error. One that a worker has stays with it until it replies or
+    /// dies.
+    pub(crate) fn fail(&mut self, key: TransactionKey, mut error: ErrorBody, cx: &mut Context<'_>) {
+        let transaction = &self.transactions[key];
+        if error.ran == Ran::No && transaction.attempt > 0 {
+            // It waits to be repeated: a worker that died had it.
+            error.ran = Ran::Maybe;
+        }
+        let (id, service, stage, head) =
+            (transaction.id, transaction.service, transaction.stage, transaction.head);
+        let client = transaction.client;
+        if stage == Stage::Waiting {
+            self.queues[service].queue.remove(key, &mut self.transactions);
+        }
+        *self.queues[service].figures.failed.entry(error.code).or_default() += 1;
+        let client = client.map(|client| {
+            self.callers[client].failed += 1;
+            (self.callers[client].id, self.callers[client].link)
+        });
+        let why = error.text.clone();
+        if cx.may_cause(Class::Quiet, client.map(|(_, link)| link)) {
+            self.record_failed(key, client.map(|(id, _)| id), &error, cx);
+        }
+        if let Some((_, link)) = client {
+            let head = Header { transaction: id.0, ..head };
+            cx.answer_error(link, &head, error);
+        }
+        self.finish(key, cx);
+        match stage {
+            Stage::Waiting | Stage::Blocked | Stage::Gone => {
+                self.transactions.remove(key);
+            }
+            Stage::Bound(worker) => self.abandon_if_incomplete(key, worker, &why, cx),
+            Stage::Held(_) | Stage::HeldEnded(_) | Stage::Ended(_) => {}
+        }
+    }
+
+    fn record_failed(
+        &self,
+        key: TransactionKey,
+        client: Option<ClientId>,
+        error: &ErrorBody,
+        cx: &mut Context<'_>,
+    ) {
+        let transaction = &self.transactions[key];
+        let about = About {
+            client,
+            service: Some(cx.catalog[transaction.service].name.clone()),
+            transaction: Some(transaction.id),
+            worker: transaction.stage.worker().map(|worker| self.seats[worker].id),
+            ..About::default()
+        };
+        let said = show::brief(&error.text, LINE_BYTES_MAX);
+        let text = format!("{} (ran: {}): {said}", error.code, error.ran);
+        cx.record(FactKind::RequestFailed, about, text);
+    }
+
+    /// A worker in the middle of a conversation would wait for pieces that will never come.
+    fn abandon_if_incomplete(
+        &mut self,
+        key: TransactionKey,
+        worker: WorkerKey,
+        why: &str,
+        cx: &mut Context<'_>,
+    ) {
+        let transaction = &self.transactions[key];
+        if !transaction.is_complete || transaction.in_conversation {
+            self.abandon(worker, why, cx);
+        }
+    }
+
+    /// Ends all requests of a client with an error, each with the word whether it ran.
+    pub(crate) fn fail_all(&mut self, client: ClientKey, error: &ErrorBody, cx: &mut Context<'_>) {
+        for key in self.callers[client].live.keys().collect::<Vec<_>>() {
+            let ran = if self.transactions[key].stage.waits() { Ran::No } else { Ran::Maybe };
+            self.fail(key, ErrorBody { ran, ..error.clone() }, cx);
+        }
+    }
+
+    /// The client of a transaction is gone: it is taken out of the queue, or goes on unheard.
+    pub(super) fn client_left(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
+        let transaction = &self.transactions[key];
+        let (stage, service) = (transaction.stage, transaction.service);
+        self.totals.orphaned += 1;
+        if stage == Stage::Waiting {
+            self.queues[service].queue.remove(key, &mut self.transactions);
+        }
+        self.finish(key, cx);
+        match stage {
+            Stage::Waiting | Stage::Blocked | Stage::Gone => {
+                self.transactions.remove(key);
+            }
+            Stage::Held(_) | Stage::HeldEnded(_) | Stage::Ended(_) => {}
+            Stage::Bound(worker) => {
+                let why = "its client is gone in the middle of a conversation";
+                self.abandon_if_incomplete(key, worker, why, cx);
+            }
+        }
+    }
+
+    /// Takes out the transactions whose time is over at this tick. Give the list back to
+    /// [`expired`](Self::expired), which keeps its memory.
+    pub(crate) fn take_expired(&mut self, cx: &Context<'_>) -> Vec<TransactionKey> {
+        let mut due = std::mem::take(&mut self.due_keys);
+        self.wheel.take_due(cx.now, &mut due);
+        due
+    }
+
+    /// See [`take_expired`](Self::take_expired).
+    pub(crate) fn expired(&mut self, mut due: Vec<TransactionKey>) {
+        due.clear();
+        self.due_keys = due;
+    }
+
+    /// Whether a transaction whose time is over waits, and for which service. `None`: it does not
+    /// wait, or has ended meanwhile.
+    pub(crate) fn waits_for(&self, key: TransactionKey) -> Option<(ServiceKey, Stage)> {
+        let transaction = self.transactions.get(key).filter(|t| t.stage.waits())?;
+        Some((transaction.service, transaction.stage))
+    }
+
+    /// The time of a transaction is over; `why` says why it still waits, if it does.
+    pub(crate) fn expire(&mut self, key: TransactionKey, why: &str, cx: &mut Context<'_>) {
+        // An earlier one of this round may have ended it (a worker that was abandoned).
+        let is_due = |t: &&Transaction| !t.stage.is_ended() && t.deadline <= cx.now;
+        let Some(transaction) = self.transactions.get(key).filter(is_due) else { return };
+        let waited = cx.now.since(transaction.arrived).as_millis();
+        let name = cx.catalog[transaction.service].name.clone();
+        // A held one is in the worker's socket already: it may yet be begun.
+        let Some(worker) = transaction.stage.worker() else {
+            let fate = match transaction.attempt {
+                0 => "never reached a worker".to_owned(),
+                1 => "1 worker died with it".to_owned(),
+                times => format!("{times} workers died with it"),
+            };
+            let text =
+                format!("it waited {waited} ms in the queue of service '{name}' and {fate}: {why}");
+            self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::No, text }, cx);
+            return;
+        };
+        let (id, worker_id) = (transaction.id, self.seats[worker].id);
+        let had = cx.now.since(transaction.dispatched).as_millis();
+        let text = format!(
+            "worker {worker_id} of service '{name}' has it since {had} ms and has not answered"
+        );
+        let link = transaction.client.map(|client| self.callers[client].link);
+        if cx.may_cause(Class::Loud, link) {
+            let about = About {
+                worker: Some(worker_id),
+                service: Some(name),
+                transaction: Some(id),
+                ..About::default()
+            };
+            cx.record(FactKind::RequestOverdue, about, text.clone());
+        }
+        self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::Maybe, text }, cx);
+        let seat = &self.seats[worker];
+        if seat.is_draining && seat.current.is_some_and(|at| self.transactions[at].stage.is_ended())
+        {
+            cx.effects.push(Effect::Emptied { worker, is_overdue: true });
+        }
+    }
+
+    /// Ends what waits for a service, or for any, with an error.
+    pub(crate) fn fail_waiting(
+        &mut self,
+        service: Option<ServiceKey>,
+        error: &ErrorBody,
+        cx: &mut Context<'_>,
+    ) {
+        let is_meant = |of: ServiceKey| service.is_none_or(|service| service == of);
+        let waiting = self.transactions.iter().filter(|(_, t)| t.stage.waits());
+        let waiting: Vec<TransactionKey> =
+            waiting.filter(|(_, t)| is_meant(t.service)).map(|(key, _)| key).collect();
+        for key in waiting {
+            self.fail(key, error.clone(), cx);
+        }
+    }
+
+    /// Ends all that has no outcome yet with an error.
+    pub(crate) fn fail_rest(&mut self, error: &ErrorBody, cx: &mut Context<'_>) {
+        let rest = self.transactions.iter().filter(|(_, t)| !t.stage.is_ended());
+        for key in rest.map(|(key, _)| key).collect::<Vec<_>>() {
+            self.fail(key, error.clone(), cx);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! What becomes of the requests of a worker that is gone: they are given to another worker, set
+//! aside as poison, or fail.
+
+use super::machine::Dispatch;
+use super::poison::Poison;
+use super::retry_budget::Level;
+use super::stage::StageEvent;
+use crate::engine::context::Context;
+use crate::engine::fact::{About, FactKind};
+use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
+use protocol::bodies::ErrorBody;
+use protocol::errors::{ErrorCode, Ran};
+use protocol::ids::WorkerId;
+use protocol::settings::ServiceSetting;
+use std::collections::VecDeque;
+
+/// How a worker was lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Loss<'a> {
+    /// It closed its connection in order: what it held and had not begun never ran.
+    pub(crate) is_orderly: bool,
+    /// The request that it had may be the cause.
+    pub(crate) is_crash: bool,
+    /// In words, after the name of the worker.
+    pub(crate) why: &'a str,
+}
+
+/// What a worker had when it was lost.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Had {
+    /// It had a request.
+    pub(crate) is_busy: bool,
+    /// For how many milliseconds it may go on working at it.
+    pub(crate) work_ms: u64,
+}
+
+impl Dispatch {
+    /// The connection of a worker is gone: what becomes of its transactions. Returns what it had.
+    pub(crate) fn lose(&mut self, worker: WorkerKey, loss: Loss<'_>, cx: &mut Context<'_>) -> Had {
+        let had = self.had(worker, cx);
+        let seat = &mut self.seats[worker];
+        (seat.link, seat.is_available, seat.is_draining) = (None, false, false);
+        let held = std::mem::take(&mut seat.held);
+        (seat.owed, seat.owed_since) = (VecDeque::new(), None);
+        let current = seat.current.take();
+        let (id, service) = (seat.id, seat.service);
+        self.arrange(worker, cx);
+        // In the order of arrival, so that those which are repeated keep it.
+        if let Some(key) = current {
+            if self.transactions[key].stage.is_ended() {
+                self.transactions.remove(key);
+            } else {
+                self.transactions[key].deaths += u64::from(loss.is_crash);
+                self.died_with(key, id, Ran::Maybe, loss.why, cx);
+            }
+        }
+        for key in held {
+            if loss.is_orderly {
+                self.transactions[key].attempt -= 1;
+            }
+            if self.transactions[key].stage.is_ended() {
+                self.transactions.remove(key);
+            } else if loss.is_orderly && self.is_kept(key) && self.may_go_on(key, cx) {
+                // It never began: the worker closed in order before it had answered the one before.
+                self.wait_again(key, cx);
+            } else {
+                let ran = if loss.is_orderly { Ran::No } else { Ran::Maybe };
+                self.died_with(key, id, ran, loss.why, cx);
+            }
+        }
+        self.serve(service, cx);
+        had
+    }
+
+    fn had(&self, worker: WorkerKey, cx: &Context<'_>) -> Had {
+        let seat = &self.seats[worker];
+        let work_ms = seat.current.map_or(0, |at| {
+            let transaction = &self.transactions[at];
+            let left = transaction.deadline.since(cx.now).as_millis();
+            match cx.catalog[seat.service].settings.get(ServiceSetting::KillAfterMs) {
+                0 => left,
+                most => {
+                    let end = transaction.dispatched.plus_millis(most);
+                    left.min(end.since(cx.now).as_millis())
+                }
+            }
+        });
+        Had { is_busy: seat.current.is_some(), work_ms }
+    }
+
+    /// How often a request may be given to a further worker, should this one die.
+    fn may_repeat(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
+        let transaction = &self.transactions[key];
+        let settings = &cx.catalog[transaction.service].settings;
+        let retry = if transaction.head.is_idempotent() {
+            settings.get(ServiceSetting::RetryIdempotent).max(settings.get(ServiceSetting::Retry))
+        } else {
+            settings.get(ServiceSetting::Retry)
+        };
+        // The attempt that is under way is counted already.
+        u64::from(transaction.attempt) <= retry
+    }
+
+    /// Whether a request's bytes are needed after its worker has them: for another one, or as
+    /// poison.
+    pub(super) fn must_keep(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
+        let transaction = &self.transactions[key];
+        let settings = &cx.catalog[transaction.service].settings;
+        transaction.is_complete
+            && transaction.head.more == 0
+            && (self.may_repeat(key, cx)
+                || transaction.deaths + 1 >= settings.get(ServiceSetting::PoisonDeaths))
+    }
+
+    /// Whether the whole request is still here, so that it could be given to another worker.
+    fn is_kept(&self, key: TransactionKey) -> bool {
+        let transaction = &self.transactions[key];
+        transaction.is_complete
+            && !transaction.in_conversation
+            && transaction.head.more == 0
+            && transaction.body.len() == transaction.head.len as usize
+    }
+
+    /// Whether there is time for it, and a service that takes it.
+    fn may_go_on(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
+        let transaction = &self.transactions[key];
+        transaction.deadline > cx.now
+            && !cx.catalog[transaction.service].is_stopped
+            && !cx.is_shutting_down
+    }
+
+    /// Whether a request whose worker died could be given to another one.
+    fn is_worth_repeating(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
+        self.is_kept(key) && self.may_repeat(key, cx) && self.may_go_on(key, cx)
+    }
+
+    /// A worker died with this request: it is repeated, set aside, or failed.
+    fn died_with(
+        &mut self,
+        key: TransactionKey,
+        worker: WorkerId,
+        ran: Ran,
+        why: &str,
+        cx: &mut Context<'_>,
+    ) {
+        let transaction = &self.transactions[key];
+        let service = &cx.catalog[transaction.service];
+        let queue = &self.queues[transaction.service];
+        let level = queue.retry_budget_level(&service.settings, cx.now);
+        let deaths = transaction.deaths;
+        let about = About {
+            service: Some(service.name.clone()),
+            transaction: Some(transaction.id),
+            worker: Some(worker),
+            ..About::default()
+        };
+        if self.is_kept(key) && deaths >= service.settings.get(ServiceSetting::PoisonDeaths) {
+            let text = format!(
+                "{deaths} workers died of transaction {}; its bytes are kept ('poison')",
+                transaction.id
+            );
+            let client = transaction.client.map(|client| self.callers[client].id);
+            let poison = Poison::of(transaction, client, service.name.clone(), cx.now);
+            self.keep_poison(poison, cx);
+            cx.record(FactKind::RequestPoison, about, text.clone());
+            let error = ErrorBody { code: ErrorCode::Poison, ran: Ran::Maybe, text };
+            self.fail_lost(key, error, cx);
+        } else if self.is_worth_repeating(key, cx) && level.has_room() {
+            let text = format!(
+                "transaction {} is given to another worker (attempt {})",
+                transaction.id,
+                transaction.attempt + 1
+            );
+            let queue = &mut self.queues[transaction.service];
+            queue.figures.retried += 1;
+            queue.retry_budget.repeat(cx.now);
+            cx.record(FactKind::RequestRetried, about, text);
+            self.wait_again(key, cx);
+        } else {
+            let mut text = format!(
+                "worker {worker} of service '{}' {why} while it had the request",
+                service.name
+            );
+            let service = transaction.service;
+            if self.is_worth_repeating(key, cx) {
+                text += &self.deny_repeat(service, level, cx);
+            }
+            self.fail_lost(key, ErrorBody { code: ErrorCode::WorkerDied, ran, text }, cx);
+        }
+    }
+
+    /// The retry budget is used up: counted, a fact once a second, and the text for the client.
+    fn deny_repeat(&mut self, key: ServiceKey, level: Level, cx: &mut Context<'_>) -> String {
+        let queue = &mut self.queues[key];
+        queue.figures.denied += 1;
+        let service = &cx.catalog[key];
+        let percent = service.settings.get(ServiceSetting::RetryPercent);
+        let min = service.settings.get(ServiceSetting::RetryMin);
+        let text = format!(
+            "the retry budget is used up: {} of {} repetitions ({percent} % of {} requests, \
+             retry_percent, and {min}, retry_min)",
+            level.used, level.most, level.fresh
+        );
+        if queue.denial_recorded.is_none_or(|at| cx.now.since(at).as_millis() >= 1000) {
+            queue.denial_recorded = Some(cx.now);
+            let about = About { service: Some(service.name.clone()), ..About::default() };
+            let what = format!("service '{}': {text}", service.name);
+            cx.record(FactKind::RetryDenied, about, what);
+        }
+        format!("; {text}")
+    }
+
+    /// A request that a worker had waits once more, in its place by arrival.
+    fn wait_again(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
+        self.transactions[key].enter(StageEvent::Repeat);
+        let client = self.transactions[key].client;
+        if client.is_some_and(|client| self.callers[client].is_blocked) {
+            self.transactions[key].enter(StageEvent::Block);
+        } else {
+            self.enqueue(key, cx);
+        }
+    }
+
+    /// Ends a transaction whose worker is gone.
+    fn fail_lost(&mut self, key: TransactionKey, error: ErrorBody, cx: &mut Context<'_>) {
+        // In no queue, as that of a blocked client.
+        self.transactions[key].enter(StageEvent::Repeat);
+        self.transactions[key].enter(StageEvent::Block);
+        self.fail(key, error, cx);
+    }
+}

@@ -1,0 +1,168 @@
+//! What `dispatch` knows of one worker: whether it can take a request, what it has, what it owes,
+//! and its figures. A seat is there as long as its worker is configured: figures outlive a login.
+
+use crate::engine::keys::{ServiceKey, TransactionKey};
+use bytes::Bytes;
+use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
+use protocol::time::Tick;
+use std::collections::VecDeque;
+
+/// Most late replies of one worker that are awaited.
+const OWED_MAX: usize = 1024;
+
+/// The manual's three lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum WorkerList {
+    /// Can't take a request.
+    Lazy,
+    /// Can take one.
+    Idle,
+    /// Has one.
+    Busy,
+}
+
+/// What a worker was sent last, for `last`.
+#[derive(Debug, Default)]
+pub(crate) struct Last {
+    /// The first bytes of the body (`last_bytes_max`); the buffer is used again.
+    pub(crate) bytes: Vec<u8>,
+    /// How many bytes the body had.
+    pub(crate) size: u64,
+    /// Of which transaction it was; 0 = it was sent nothing yet.
+    pub(crate) transaction: TransactionId,
+    /// From whom it came; `None` if that client was gone.
+    pub(crate) client: Option<ClientId>,
+    /// When it was sent.
+    pub(crate) at: Tick,
+}
+
+/// A worker as `dispatch` sees it.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    /// How facts and peers call the worker.
+    pub(crate) id: WorkerId,
+    /// The service that it answers for; it never changes.
+    pub(crate) service: ServiceKey,
+    /// Its connection, from its login until that is lost.
+    pub(crate) link: Option<LinkId>,
+    /// It may be given requests, as `supervision` says.
+    pub(crate) is_available: bool,
+    /// `supervision` is to be told when it has nothing more to reply to. Independent of the rest: a
+    /// worker that is not available need not be stopped.
+    pub(super) is_draining: bool,
+    /// The transaction that it has.
+    pub(crate) current: Option<TransactionKey>,
+    /// The transactions that it holds besides (`prefetch`), in order.
+    pub(crate) held: VecDeque<TransactionKey>,
+    /// The list that the worker is in; [`list_by_state`](Self::list_by_state) as of the last change.
+    pub(crate) list: WorkerList,
+    /// It is in its service's list `with_room`.
+    pub(super) has_room: bool,
+    /// A `Timer::Overlong` of it is set.
+    pub(super) is_timed: bool,
+    /// Transactions that it completed.
+    pub(crate) transactions: u64,
+    /// Frames that it sent (`worker->fromCount`).
+    pub(crate) from_count: u64,
+    /// Frames sent to it (`worker->toCount`).
+    pub(crate) to_count: u64,
+    /// Microseconds that it worked, all transactions together.
+    pub(crate) busy_micros: u64,
+    /// Microseconds that it took for the last one.
+    pub(crate) last_micros: u64,
+    /// Replies of it that were dropped because they came late.
+    pub(crate) late: u64,
+    /// Transactions that the operator took away from it and whose late replies are still to come,
+    /// oldest first.
+    pub(super) owed: VecDeque<u64>,
+    /// Since when it may be at work on the first of them; `None` if it answered a later request
+    /// since, which shows that it is not. While it may be, it owes no sign of life.
+    pub(super) owed_since: Option<Tick>,
+    /// When the last late reply came: what it has now it began then at the earliest.
+    pub(super) paid_at: Tick,
+    /// The last transaction of which it was notified that it is over, after it had been taken away.
+    pub(super) notified_over: u64,
+    /// What it was sent last.
+    pub(crate) last: Last,
+}
+
+impl Seat {
+    /// The seat of a worker that has not logged in.
+    pub(super) fn new(id: WorkerId, service: ServiceKey) -> Self {
+        Self {
+            id,
+            service,
+            link: None,
+            is_available: false,
+            is_draining: false,
+            current: None,
+            held: VecDeque::new(),
+            list: WorkerList::Lazy,
+            has_room: false,
+            is_timed: false,
+            transactions: 0,
+            from_count: 0,
+            to_count: 0,
+            busy_micros: 0,
+            last_micros: 0,
+            late: 0,
+            owed: VecDeque::new(),
+            owed_since: None,
+            paid_at: Tick(0),
+            notified_over: 0,
+            last: Last::default(),
+        }
+    }
+
+    /// The list that the worker belongs in.
+    pub(super) const fn list_by_state(&self) -> WorkerList {
+        match (self.current, self.is_available) {
+            (Some(_), _) => WorkerList::Busy,
+            (None, true) => WorkerList::Idle,
+            (None, false) => WorkerList::Lazy,
+        }
+    }
+
+    /// Whether it owes a sign of life: it has nothing to do, as far as is known.
+    pub(crate) const fn must_answer(&self) -> bool {
+        self.current.is_none() && self.owed_since.is_none()
+    }
+
+    /// A transaction that it began at `begun` is taken away from it; its reply will come late.
+    pub(super) fn owe(&mut self, transaction: u64, begun: Tick) {
+        self.owed_since.get_or_insert(begun);
+        if self.owed.len() == OWED_MAX {
+            self.owed.pop_front();
+        }
+        self.owed.push_back(transaction);
+    }
+
+    /// The late reply to the entry `at` of `owed` came: it may be at work on the next one now.
+    pub(super) fn paid(&mut self, at: usize, now: Tick) {
+        self.owed.remove(at);
+        self.paid_at = now;
+        if self.owed_since.is_some() {
+            self.owed_since = (!self.owed.is_empty()).then_some(now);
+        }
+    }
+
+    /// Remembers what it is sent, into the same buffer each time; at most `max` bytes.
+    pub(super) fn remember(
+        &mut self,
+        body: &Bytes,
+        last: (TransactionId, Option<ClientId>, Tick),
+        max: usize,
+    ) {
+        let bytes = &mut self.last.bytes;
+        bytes.clear();
+        bytes.extend_from_slice(&body[..body.len().min(max)]);
+        self.last.size = body.len() as u64;
+        (self.last.transaction, self.last.client, self.last.at) = last;
+    }
+
+    /// Begins the figures anew with zeros.
+    pub(super) fn reset(&mut self) {
+        (self.transactions, self.from_count, self.to_count) = (0, 0, 0);
+        (self.busy_micros, self.last_micros, self.late) = (0, 0, 0);
+    }
+}

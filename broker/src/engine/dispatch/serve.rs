@@ -1,0 +1,265 @@
+//! Gives requests to workers. Nothing waits while a worker that could take it is idle: each change
+//! that makes a worker or a request available ends in `serve`.
+
+use super::machine::Dispatch;
+use super::seat::WorkerList;
+use super::stage::{Stage, StageEvent};
+use crate::engine::action::Action;
+use crate::engine::catalog::Catalog;
+use crate::engine::context::Context;
+use crate::engine::keys::{ServiceKey, TransactionKey, WorkerKey};
+use crate::engine::timers::Timer;
+use bytes::Bytes;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::settings::{ServiceSetting, Setting};
+use protocol::time::Tick;
+
+impl Dispatch {
+    /// A request may be served now, or waits.
+    pub(super) fn enqueue(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
+        let service = self.transactions[key].service;
+        if self.queues[service].queue.count() == 0
+            && let Some(worker) = self.take_idle(service)
+        {
+            self.bind(key, worker, cx);
+            return;
+        }
+        self.queues[service].queue.add(key, &mut self.transactions);
+        self.serve(service, cx);
+    }
+
+    /// Gives waiting requests to idle workers, then to busy ones with room.
+    pub(crate) fn serve(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        while self.queues[service].queue.count() > 0 {
+            let Some(worker) = self.take_idle(service) else {
+                if cx.catalog[service].settings.get(ServiceSetting::Prefetch) > 0 {
+                    self.hold_ahead(service, cx);
+                }
+                return;
+            };
+            let Some(key) = self.take_first(service, cx.now) else { return };
+            self.bind(key, worker, cx);
+        }
+    }
+
+    /// Takes the request to serve next out of a queue.
+    pub(super) fn take_first(&mut self, service: ServiceKey, now: Tick) -> Option<TransactionKey> {
+        let entry = &mut self.queues[service];
+        let key = entry.queue.take_first(self.is_preempt, &mut self.transactions)?;
+        entry.rate.taken(now, entry.queue.count());
+        Some(key)
+    }
+
+    /// Takes the longest idle worker of a service off the idle list; it is bound next.
+    fn take_idle(&mut self, service: ServiceKey) -> Option<WorkerKey> {
+        let entry = &mut self.queues[service];
+        let key = entry.idle.pop_front()?;
+        entry.busy += 1;
+        self.idle -= 1;
+        self.busy += 1;
+        self.seats[key].list = WorkerList::Busy;
+        Some(key)
+    }
+
+    /// `prefetch`: sends whole, single-frame requests ahead to busy workers, each in turn.
+    fn hold_ahead(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
+        while let Some(&worker) = self.queues[service].with_room.front() {
+            let queue = &self.queues[service].queue;
+            let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
+            // A request in pieces would stand between the pieces of another; it waits for an idle
+            // one.
+            if !self.transactions[key].is_single() {
+                return;
+            }
+            let entry = &mut self.queues[service];
+            entry.queue.remove(key, &mut self.transactions);
+            entry.rate.taken(cx.now, entry.queue.count());
+            entry.with_room.rotate_left(1);
+            self.transactions[key].enter(StageEvent::Hold(worker));
+            self.seats[worker].held.push_back(key);
+            self.send_request(key, worker, cx);
+            self.update_room(worker, cx);
+        }
+    }
+
+    /// Whether a busy worker may hold one request more.
+    pub(super) fn has_room(&self, key: WorkerKey, catalog: &Catalog) -> bool {
+        let seat = &self.seats[key];
+        let prefetch = catalog[seat.service].settings.get(ServiceSetting::Prefetch);
+        let is_single = seat.current.is_some_and(|current| {
+            let current = &self.transactions[current];
+            current.is_complete && !current.in_conversation && !current.stage.is_ended()
+        });
+        prefetch > seat.held.len() as u64 && is_single && seat.is_available
+    }
+
+    fn update_room(&mut self, key: WorkerKey, cx: &Context<'_>) {
+        let has_room = self.has_room(key, cx.catalog);
+        self.set_has_room(key, has_room);
+    }
+
+    /// Puts a worker into or out of its service's list `with_room`.
+    pub(super) fn set_has_room(&mut self, key: WorkerKey, has_room: bool) {
+        let seat = &mut self.seats[key];
+        if seat.has_room == has_room {
+            return;
+        }
+        seat.has_room = has_room;
+        let entry = &mut self.queues[seat.service];
+        if has_room {
+            entry.with_room.push_back(key);
+        } else {
+            entry.with_room.retain(|&other| other != key);
+        }
+    }
+
+    /// Puts a worker into the list it belongs in. Whoever calls this with one that may have become
+    /// idle serves its service next.
+    pub(super) fn arrange(&mut self, key: WorkerKey, cx: &Context<'_>) {
+        let seat = &mut self.seats[key];
+        let (before, list) = (seat.list, seat.list_by_state());
+        if list != before {
+            seat.list = list;
+            let entry = &mut self.queues[seat.service];
+            match before {
+                WorkerList::Idle => {
+                    entry.idle.retain(|&idle| idle != key);
+                    self.idle -= 1;
+                }
+                WorkerList::Busy => {
+                    entry.busy -= 1;
+                    self.busy -= 1;
+                }
+                WorkerList::Lazy => {}
+            }
+            match list {
+                WorkerList::Idle => {
+                    entry.idle.push_back(key);
+                    self.idle += 1;
+                }
+                WorkerList::Busy => {
+                    entry.busy += 1;
+                    self.busy += 1;
+                }
+                WorkerList::Lazy => {}
+            }
+        }
+        let has_room = list == WorkerList::Busy && self.has_room(key, cx.catalog);
+        self.set_has_room(key, has_room);
+    }
+
+    /// Gives a request to a worker that was idle.
+    pub(super) fn bind(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
+        self.transactions[key].enter(StageEvent::Give(worker));
+        self.seats[worker].current = Some(key);
+        self.send_request(key, worker, cx);
+        self.begun(key, worker, cx);
+    }
+
+    /// A worker begins a request, as far as is known.
+    pub(super) fn begun(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
+        let transaction = &mut self.transactions[key];
+        transaction.dispatched = cx.now;
+        let waited = cx.now.since(transaction.arrived);
+        let service = transaction.service;
+        self.queues[service].figures.wait.add(waited.0);
+        let settings = &cx.catalog[service].settings;
+        let kill_after_ms = settings.get(ServiceSetting::KillAfterMs);
+        if !self.must_keep(key, cx) {
+            // It was kept only because a held request may go back to the queue.
+            let transaction = &mut self.transactions[key];
+            self.queue_bytes -= std::mem::take(&mut transaction.kept);
+            transaction.body = Bytes::new();
+        }
+        if kill_after_ms > 0 {
+            self.watch_overlong(worker, cx.now.plus_millis(kill_after_ms), cx);
+        }
+        let service = self.seats[worker].service;
+        if cx.catalog[service].settings.get(ServiceSetting::Prefetch) > 0 {
+            self.update_room(worker, cx);
+        }
+    }
+
+    /// Looks at `at` whether the worker is still busy with what it has now.
+    pub(super) fn watch_overlong(&mut self, key: WorkerKey, at: Tick, cx: &mut Context<'_>) {
+        let seat = &mut self.seats[key];
+        if !std::mem::replace(&mut seat.is_timed, true) {
+            cx.timers.add(at, Timer::Overlong(seat.id));
+        }
+    }
+
+    /// Sends a request and what came of its pieces to a worker.
+    fn send_request(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
+        let transaction = &mut self.transactions[key];
+        transaction.attempt += 1;
+        if transaction.attempt == 1 {
+            self.queues[transaction.service].retry_budget.first(cx.now);
+        }
+        let is_single = transaction.is_single();
+        let (head, body) = (transaction.head, transaction.body.clone());
+        let pieces = std::mem::take(&mut transaction.pieces);
+        let is_held = matches!(transaction.stage, Stage::Held(_));
+        let is_kept = is_single && (is_held || self.must_keep(key, cx));
+        let transaction = &self.transactions[key];
+        let client = transaction.client.map(|client| self.callers[client].id);
+        let last = (transaction.id, client, cx.now);
+        let max = cx.settings.get(Setting::LastBytesMax) as usize;
+        self.seats[worker].remember(&body, last, max);
+        self.send_piece(worker, key, head, body, cx);
+        for (head, body) in pieces {
+            self.send_piece(worker, key, head, body, cx);
+        }
+        if is_kept {
+            self.read_client_again(key, cx);
+        } else {
+            self.release_bytes(key, cx);
+        }
+    }
+
+    /// Sends one frame of a request to a worker.
+    pub(super) fn send_piece(
+        &mut self,
+        worker: WorkerKey,
+        key: TransactionKey,
+        head: Header,
+        body: Bytes,
+        cx: &mut Context<'_>,
+    ) {
+        let transaction = &self.transactions[key];
+        let seat = &mut self.seats[worker];
+        let Some(link) = seat.link else { return };
+        seat.to_count += 1;
+        let left = transaction.deadline.since(cx.now).as_millis().max(1);
+        let head = Header {
+            reply: transaction.head.reply,
+            error: 0,
+            workerid: seat.id.0,
+            priority: transaction.priority,
+            transaction: transaction.id.0,
+            deadline_ms: u32::try_from(left).unwrap_or(u32::MAX),
+            attempt: transaction.attempt,
+            ..head
+        };
+        cx.out.push(Action::Send { link, frame: Frame::Data { head, body } });
+    }
+
+    /// Frees the memory of a request's bytes, and reads its client again.
+    pub(super) fn release_bytes(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
+        let transaction = &mut self.transactions[key];
+        self.queue_bytes -= std::mem::take(&mut transaction.kept);
+        transaction.body = Bytes::new();
+        transaction.pieces.clear();
+        self.read_client_again(key, cx);
+    }
+
+    /// A request's pieces pile up no longer.
+    pub(super) fn read_client_again(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
+        let transaction = &mut self.transactions[key];
+        if std::mem::take(&mut transaction.holds_reader)
+            && let Some(caller) = transaction.client.and_then(|client| self.callers.get(client))
+        {
+            self.flow.resume(caller.link, cx.effects, cx.out);
+        }
+    }
+}

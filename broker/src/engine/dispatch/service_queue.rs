@@ -1,0 +1,82 @@
+//! What `dispatch` knows of one service: who waits, which workers can take a request, how fast it
+//! gets on, and its figures.
+
+use super::histogram::Histogram;
+use super::queue::Queue;
+use super::retry_budget::{Level, RetryBudget};
+use super::service_rate::ServiceRate;
+use crate::engine::keys::WorkerKey;
+use protocol::errors::ErrorCode;
+use protocol::settings::{ServiceSetting, ServiceSettings};
+use protocol::time::Tick;
+use std::collections::{BTreeMap, VecDeque};
+
+/// Figures of a service since the start or the last `reset`.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceFigures {
+    /// Requests answered by a worker.
+    pub(crate) completed: u64,
+    /// Requests that ended with an error, by code.
+    pub(crate) failed: BTreeMap<ErrorCode, u64>,
+    /// Requests given to another worker after one died.
+    pub(crate) retried: u64,
+    /// Requests not given to another worker because the retry budget was used up.
+    pub(crate) denied: u64,
+    /// Replies that were dropped: the transaction had ended or the client was gone.
+    pub(crate) late: u64,
+    /// Microseconds from arrival to dispatch.
+    pub(crate) wait: Histogram,
+    /// Microseconds from dispatch to the final reply.
+    pub(crate) run: Histogram,
+}
+
+impl ServiceFigures {
+    /// Whether there is anything to show of it.
+    pub(crate) fn was_asked(&self) -> bool {
+        self.wait.count() > 0 || self.run.count() > 0 || !self.failed.is_empty()
+    }
+
+    /// Begins anew with zeros.
+    pub(super) fn reset(&mut self) {
+        (self.completed, self.late) = (0, 0);
+        (self.retried, self.denied) = (0, 0);
+        self.failed.clear();
+        self.wait.reset();
+        self.run.reset();
+    }
+}
+
+/// The requests of a service that wait, and the workers that can take one.
+#[derive(Debug, Default)]
+pub(crate) struct ServiceQueue {
+    /// The requests that wait.
+    pub(crate) queue: Queue,
+    /// Its idle workers, longest idle first.
+    pub(crate) idle: VecDeque<WorkerKey>,
+    /// Its busy workers that may hold a further request (`prefetch`), in turn.
+    pub(crate) with_room: VecDeque<WorkerKey>,
+    /// How many of its workers are busy.
+    pub(crate) busy: usize,
+    /// How many clients are attached to it.
+    pub(crate) callers: usize,
+    /// What became of its requests.
+    pub(crate) figures: ServiceFigures,
+    /// When refusals were last made a fact: one a second.
+    pub(super) overload_recorded: Option<Tick>,
+    /// How fast it takes requests out of its queue.
+    pub(super) rate: ServiceRate,
+    /// How often requests may be repeated.
+    pub(super) retry_budget: RetryBudget,
+    /// When a repetition that was denied was last made a fact: one a second.
+    pub(super) denial_recorded: Option<Tick>,
+}
+
+impl ServiceQueue {
+    /// How the retry budget stands, by the settings of the service.
+    pub(crate) fn retry_budget_level(&self, settings: &ServiceSettings, now: Tick) -> Level {
+        let percent = settings.get(ServiceSetting::RetryPercent);
+        let min = settings.get(ServiceSetting::RetryMin);
+        let mut budget = self.retry_budget;
+        budget.level(now, percent, min)
+    }
+}

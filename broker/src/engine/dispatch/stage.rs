@@ -1,0 +1,94 @@
+//! Where a request is from its admission until nobody has it any more: the states and the events of
+//! a transaction, as one match.
+
+use crate::engine::keys::WorkerKey;
+
+/// Where a transaction is, and whether it has its outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// In the queue of its service.
+    Waiting,
+    /// In no queue: its client is blocked.
+    Blocked,
+    /// Sent to a busy worker that has not begun it (`prefetch`).
+    Held(WorkerKey),
+    /// A worker has it.
+    Bound(WorkerKey),
+    /// As `Held`, but it has its outcome. The worker may begin it all the same.
+    HeldEnded(WorkerKey),
+    /// As `Bound`, but it has its outcome: the worker has neither replied nor died.
+    Ended(WorkerKey),
+    /// Nobody has it: it is to be removed.
+    Gone,
+}
+
+/// What happens to a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum StageEvent {
+    /// Its client was blocked.
+    Block,
+    /// Its client was unblocked.
+    Unblock,
+    /// It is given to an idle worker.
+    Give(WorkerKey),
+    /// It is sent ahead to a busy worker.
+    Hold(WorkerKey),
+    /// The worker that holds it begins it.
+    Begin,
+    /// It gets its outcome.
+    End,
+    /// Its worker is gone or has lost it, and it is given to another one.
+    Repeat,
+    /// Its worker is done with it, or gone.
+    Free,
+}
+
+impl Stage {
+    /// The next state; `None`: the event can't come in this state.
+    pub(crate) const fn on(self, event: StageEvent) -> Option<Self> {
+        use StageEvent::{Begin, Block, End, Free, Give, Hold, Repeat, Unblock};
+        Some(match (self, event) {
+            (Self::Waiting, Block) => Self::Blocked,
+            (Self::Blocked, Unblock) => Self::Waiting,
+            (Self::Waiting, Give(worker)) => Self::Bound(worker),
+            (Self::Waiting, Hold(worker)) => Self::Held(worker),
+            (Self::Held(worker), Begin) => Self::Bound(worker),
+            (Self::HeldEnded(worker), Begin) => Self::Ended(worker),
+            (Self::Waiting | Self::Blocked, End) => Self::Gone,
+            (Self::Held(worker), End) => Self::HeldEnded(worker),
+            (Self::Bound(worker), End) => Self::Ended(worker),
+            (Self::Held(_) | Self::Bound(_), Repeat) => Self::Waiting,
+            (Self::Ended(_) | Self::HeldEnded(_), Free) => Self::Gone,
+            (Self::Waiting, Unblock | Begin | Repeat | Free)
+            | (Self::Blocked, Block | Give(_) | Hold(_) | Begin | Repeat | Free)
+            | (Self::Held(_), Block | Unblock | Give(_) | Hold(_) | Free)
+            | (Self::Bound(_), Block | Unblock | Give(_) | Hold(_) | Begin | Free)
+            | (Self::HeldEnded(_), Block | Unblock | Give(_) | Hold(_) | End | Repeat)
+            | (Self::Ended(_), Block | Unblock | Give(_) | Hold(_) | Begin | End | Repeat)
+            | (Self::Gone, Block | Unblock | Give(_) | Hold(_) | Begin | End | Repeat | Free) => {
+                return None;
+            }
+        })
+    }
+
+    /// The worker that has or holds it.
+    pub(crate) const fn worker(self) -> Option<WorkerKey> {
+        match self {
+            Self::Held(worker)
+            | Self::Bound(worker)
+            | Self::HeldEnded(worker)
+            | Self::Ended(worker) => Some(worker),
+            Self::Waiting | Self::Blocked | Self::Gone => None,
+        }
+    }
+
+    /// Whether it waits: no worker has it, and it has no outcome.
+    pub(crate) const fn waits(self) -> bool {
+        matches!(self, Self::Waiting | Self::Blocked)
+    }
+
+    /// Whether it has its outcome.
+    pub(crate) const fn is_ended(self) -> bool {
+        matches!(self, Self::HeldEnded(_) | Self::Ended(_) | Self::Gone)
+    }
+}

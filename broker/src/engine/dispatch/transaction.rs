@@ -1,0 +1,71 @@
+//! A transaction: one request from its admission until it has its outcome and its worker is done
+//! with it. `stage` has its states.
+
+use super::stage::{Stage, StageEvent};
+use crate::engine::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey};
+use bytes::Bytes;
+use protocol::header::Header;
+use protocol::ids::TransactionId;
+use protocol::time::Tick;
+use std::collections::VecDeque;
+
+/// A request under way, or one that has its outcome but is still with its worker.
+#[derive(Debug)]
+pub(crate) struct Transaction {
+    /// Also its place in the order of arrival.
+    pub(crate) id: TransactionId,
+    /// `None` once the client is gone or has the outcome.
+    pub(crate) client: Option<ClientKey>,
+    /// The service in whose queue it waits or waited; moving its client changes it while it waits.
+    pub(crate) service: ServiceKey,
+    /// The header of the first frame, as the client sent it.
+    pub(crate) head: Header,
+    /// The priority in force: its own, or its client's.
+    pub(crate) priority: u8,
+    /// The body of the first frame; empty once a worker has it and it can't be repeated.
+    pub(crate) body: Bytes,
+    /// Further pieces that came while it waited.
+    pub(crate) pieces: VecDeque<(Header, Bytes)>,
+    /// Bytes of body and pieces that count against `queue_bytes_max`.
+    pub(crate) kept: u64,
+    /// Where it is; [`enter`](Self::enter) changes it.
+    pub(crate) stage: Stage,
+    /// When its first frame came.
+    pub(crate) arrived: Tick,
+    /// When its worker got it, or began it if it held it before.
+    pub(crate) dispatched: Tick,
+    /// When its time is over.
+    pub(crate) deadline: Tick,
+    /// How often it was given to a worker.
+    pub(crate) attempt: u32,
+    /// How many workers died with it.
+    pub(crate) deaths: u64,
+    /// The client sent its last piece. Independent of the stage: pieces may come while it waits
+    /// and while a worker has it.
+    pub(crate) is_complete: bool,
+    /// The worker replied with `more` and may wait for the client. Independent of the stage: it
+    /// outlives the outcome.
+    pub(crate) in_conversation: bool,
+    /// The worker was notified that nobody waits for it; that is done once.
+    pub(crate) is_abandoned: bool,
+    /// Its client is read no further because its pieces pile up.
+    pub(crate) holds_reader: bool,
+    /// The neighbours in the queue; see `queue`.
+    pub(crate) prev: OptionKey<TransactionKey>,
+    /// See `prev`.
+    pub(crate) next: OptionKey<TransactionKey>,
+}
+
+impl Transaction {
+    /// Goes on to its next state.
+    pub(super) fn enter(&mut self, event: StageEvent) {
+        let next = self.stage.on(event);
+        debug_assert!(next.is_some(), "{:?} of transaction {} in {:?}", event, self.id, self.stage);
+        self.stage = next.unwrap_or(self.stage);
+    }
+
+    /// Whether all of it came in one frame.
+    pub(super) fn is_single(&self) -> bool {
+        self.is_complete && self.pieces.is_empty()
+    }
+}

@@ -1,0 +1,59 @@
+//! Effects: what one machine must let another one know. A machine names no other: it pushes an
+//! effect, and the hub hands it on before the step ends.
+
+use super::keys::WorkerKey;
+use protocol::bodies::ErrorBody;
+use protocol::ids::{LinkId, TransactionId};
+use std::collections::VecDeque;
+
+/// What a machine lets others know.
+#[derive(Debug)]
+pub(crate) enum Effect {
+    /// A peer did what it may not: say so and close its link.
+    Refuse {
+        /// The peer's link.
+        link: LinkId,
+        /// What is wrong.
+        error: ErrorBody,
+    },
+    /// A link is read again: its silence counts from now on.
+    Resumed {
+        /// The link.
+        link: LinkId,
+    },
+    /// A worker that is being drained has nothing more to reply to that anybody waits for.
+    Emptied {
+        /// The worker.
+        worker: WorkerKey,
+        /// It still has a request whose time is over.
+        is_overdue: bool,
+    },
+    /// A worker is busy with one request for longer than `kill_after_ms`.
+    Overlong {
+        /// The worker.
+        worker: WorkerKey,
+        /// With what, and for how long; goes on after the worker's name.
+        what: String,
+    },
+    /// A request was set aside; its sender is still to be named.
+    Poisoned {
+        /// Which it is.
+        transaction: TransactionId,
+    },
+}
+
+/// The effects of a step that are still to be handed on, oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Effects(VecDeque<Effect>);
+
+impl Effects {
+    /// Adds an effect behind the others.
+    pub(crate) fn push(&mut self, effect: Effect) {
+        self.0.push_back(effect);
+    }
+
+    /// Takes out the oldest one.
+    pub(crate) fn pop(&mut self) -> Option<Effect> {
+        self.0.pop_front()
+    }
+}

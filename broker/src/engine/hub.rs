@@ -1,0 +1,193 @@
+//! The hub: owns the machines, the catalog of services, the clock and the timers, and lends a
+//! machine what it needs for one event. `step` says what each input means.
+
+use super::access::Access;
+use super::action::{Action, Origin};
+use super::catalog::Catalog;
+use super::clients::Clients;
+use super::context::context;
+use super::dispatch::Dispatch;
+use super::dispatch::machine::Totals;
+use super::effect::Effects;
+use super::fact::{About, FactKind};
+use super::fact_log::FactLog;
+use super::hosts::Hosts;
+use super::input::{Asker, Certificates, Listening};
+use super::links::Links;
+use super::listing::Listings;
+use super::op_status::StatusQuery;
+use super::quotas::Class;
+use super::shutdown::Shutdown;
+use super::timers::Timers;
+use super::when::Clocks;
+use super::workers::Workers;
+use protocol::ids::LinkId;
+use protocol::names::HostName;
+use protocol::op::reply::Value;
+use protocol::settings::{Setting, Settings};
+use protocol::time::{Tick, Wall};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Where a step puts what is to be done, in order.
+pub(crate) type Out<'a> = &'a mut Vec<Action>;
+
+/// What the engine is told before the first step.
+#[derive(Clone, Debug, Default)]
+pub struct EngineOptions {
+    /// The settings in force at the start.
+    pub settings: Settings,
+    /// Runs are numbered from here on. The shell takes one that grows with the wall clock, so that
+    /// a run after a restart of the broker is never taken for one before it.
+    pub run_base: u64,
+}
+
+/// The broker without its sockets.
+#[derive(Debug)]
+pub struct Engine {
+    pub(super) now: Tick,
+    pub(super) settings: Settings,
+    pub(super) listening: Listening,
+    pub(super) clocks: Clocks,
+    /// Names this broker to execds.
+    pub(super) instance: String,
+    pub(super) links: Links,
+    pub(super) access: Access,
+    /// What came of reading the certificates, and for whom, until the tokens are read, too.
+    pub(super) certificates: Option<(Asker, Certificates)>,
+    pub(super) catalog: Catalog,
+    pub(super) clients: Clients,
+    pub(super) workers: Workers,
+    pub(super) hosts: Hosts,
+    /// Names of hosts with a dial under way; it may outlive the host.
+    pub(super) dials: BTreeSet<HostName>,
+    pub(super) dispatch: Dispatch,
+    pub(super) timers: Timers,
+    pub(super) facts: FactLog,
+    pub(super) effects: Effects,
+    /// When the next `Timer::Heartbeat` is.
+    pub(super) next_beat: Option<Tick>,
+    /// Milliseconds between two of them, as they are now.
+    pub(super) beat_ms: u64,
+    pub(super) next_run: u64,
+    /// Runs up to this one were given by earlier brokers, if by any.
+    pub(super) run_base: u64,
+    pub(super) is_rejecting: bool,
+    pub(super) shutdown: Option<Shutdown>,
+    pub(super) listings: Listings,
+    pub(super) status_queries: BTreeMap<u64, StatusQuery>,
+    pub(super) next_query: u64,
+    /// Why the configuration in the state directory is not the one in force.
+    pub(super) unsaved: Option<String>,
+    /// A `Timer::Persist` is set.
+    pub(super) is_to_persist: bool,
+    /// A change of the configuration was made in this step.
+    pub(super) is_changed: bool,
+}
+
+impl Engine {
+    /// An engine that knows nothing but its settings.
+    pub fn new(options: EngineOptions) -> Self {
+        let catalog = Catalog::default();
+        let mut dispatch = Dispatch::default();
+        dispatch.add_service(catalog.op());
+        let mut facts = FactLog::default();
+        let events_max = options.settings.get(Setting::EventsMax) as usize;
+        facts.recent_mut().configure(events_max, Vec::new());
+        Self {
+            now: Tick(0),
+            settings: options.settings,
+            listening: Listening::default(),
+            clocks: Clocks::default(),
+            instance: String::new(),
+            links: Links::default(),
+            access: Access::default(),
+            certificates: None,
+            catalog,
+            clients: Clients::default(),
+            workers: Workers::default(),
+            hosts: Hosts::default(),
+            dials: BTreeSet::new(),
+            dispatch,
+            timers: Timers::default(),
+            facts,
+            effects: Effects::default(),
+            next_beat: None,
+            beat_ms: 0,
+            next_run: options.run_base,
+            run_base: options.run_base,
+            is_rejecting: false,
+            shutdown: None,
+            listings: Listings::default(),
+            status_queries: BTreeMap::new(),
+            next_query: 0,
+            unsaved: None,
+            is_to_persist: false,
+            is_changed: false,
+        }
+    }
+
+    /// When `Input::Deadline` is due next; may be earlier than needed, never later.
+    pub fn next_deadline(&self) -> Option<Tick> {
+        match (self.dispatch.next_deadline(), self.timers.next()) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    /// The settings in force.
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// Sums since the start.
+    pub fn totals(&self) -> Totals {
+        self.dispatch.totals()
+    }
+
+    /// Whether it keeps much more room for requests than there are.
+    pub fn has_spare_capacity(&self) -> bool {
+        self.dispatch.has_spare_capacity()
+    }
+
+    /// Gives up the room that a burst of clients or requests took. Changes nothing else.
+    pub fn shrink(&mut self) {
+        self.dispatch.shrink();
+        self.clients.shrink();
+        let used = self.links.shrink();
+        self.dispatch.flow_mut().shrink(used);
+        self.facts.quotas_mut().shrink(used);
+    }
+
+    /// Records a fact: for the log, for `listevents`, for those who watch.
+    pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String, out: Out<'_>) {
+        context!(self, out).record(kind, about, text);
+    }
+
+    /// See [`Context::may_cause`].
+    pub(crate) fn may_cause(&mut self, class: Class, link: Option<LinkId>) -> bool {
+        context!(self, &mut Vec::new()).may_cause(class, link)
+    }
+
+    /// A change of the configuration: recorded with who asked, saved at the end of the step.
+    pub(crate) fn changed(&mut self, origin: &Origin, text: String, out: Out<'_>) {
+        // What is being read from the state directory need not be written there again.
+        self.is_changed |= *origin != Origin::State;
+        self.noted(origin, text, out);
+    }
+
+    /// A change that need not be saved.
+    pub(crate) fn noted(&mut self, origin: &Origin, what: String, out: Out<'_>) {
+        let about = About { who: Some(Self::who(origin)), ..About::default() };
+        self.record(FactKind::Changed, about, what, out);
+    }
+
+    /// What the clock showed at a tick.
+    pub(crate) fn wall(&self, at: Tick) -> Wall {
+        self.clocks.wall(at)
+    }
+
+    /// The same as a value of an answer.
+    pub(crate) fn clock(&self, at: Tick) -> Value {
+        Value::Time(self.wall(at))
+    }
+}

@@ -1,0 +1,68 @@
+//! The laws of the engine, checked one by one over everything: after every step in scripts and in
+//! the simulation, never in production. The numbers are those of `docs/architecture.md`. Each
+//! machine checks its own; here are those that join machines.
+
+use super::hub::Engine;
+use super::law::law;
+use super::links::End;
+use super::workers::ProcessState;
+
+impl Engine {
+    /// The law that is broken, if any: the full sweep, for tests and simulation.
+    ///
+    /// # Errors
+    /// Names the law and the ids.
+    pub fn check_all(&self) -> Result<(), String> {
+        self.dispatch.check(&self.catalog, self.now)?;
+        self.check_workers()?;
+        self.check_links()
+    }
+
+    fn check_workers(&self) -> Result<(), String> {
+        for (key, worker) in self.workers.by_id() {
+            let (id, seat) = (worker.id, self.dispatch.seat(key));
+            law!(
+                seat.is_available == self.is_available(key),
+                "law 1: worker {id} is available to requests: {}, should be: {}",
+                seat.is_available,
+                self.is_available(key)
+            );
+            law!(
+                worker.state != ProcessState::Ready || seat.link.is_some(),
+                "law 2: worker {id} is ready without a link"
+            );
+        }
+        Ok(())
+    }
+
+    fn check_links(&self) -> Result<(), String> {
+        for (link, slot) in self.links.iter() {
+            let is_right = match slot.end {
+                End::Free => false,
+                End::NewClient | End::NewWorker => true,
+                End::Client(key) => {
+                    self.clients.get(key).is_some_and(|client| client.link == link)
+                        && self.dispatch.caller(key).link == link
+                }
+                End::Worker(key) => {
+                    self.workers.get(key).is_some() && self.dispatch.seat(key).link == Some(link)
+                }
+                End::Host(key) => self.hosts.get(key).is_some_and(|h| h.state.link() == Some(link)),
+            };
+            law!(is_right, "law 8: link {link} is {:?}, who does not know it", slot.end);
+        }
+        for (_, client) in self.clients.by_id() {
+            let has_link = self.links.get(client.link).is_some();
+            law!(has_link, "law 8: client {} has no link", client.id);
+        }
+        for (key, worker) in self.workers.by_id() {
+            let link = self.dispatch.seat(key).link;
+            law!(
+                link.is_none_or(|link| self.links.get(link).is_some()),
+                "law 8: worker {} has a link that is gone",
+                worker.id
+            );
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,264 @@
+//! What each input means: the one entry point of the engine.
+
+use super::action::Action;
+use super::context::context;
+use super::effect::Effect;
+use super::fact::{About, FactKind};
+use super::hub::{Engine, Out};
+use super::input::{Input, Listening};
+use super::links::End;
+use super::timers::Timer;
+use bytes::Bytes;
+use protocol::bodies::ErrorBody;
+use protocol::errors::ErrorCode;
+use protocol::frame::Frame;
+use protocol::header::Header;
+use protocol::ids::{LinkId, TransactionId};
+use protocol::names::HostName;
+use protocol::settings::Setting;
+use protocol::time::Tick;
+
+impl Engine {
+    /// Takes one input and appends what is to be done, in order.
+    pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
+        self.now = self.now.max(now);
+        // A time that is over is over, whatever came in late to be read: a broker that stood still
+        // passes on no late answer, and gives no worker a request that nobody waits for any more.
+        // Whose link is gone can't be told, and that it is gone is said first.
+        if self.dispatch.is_due(self.now) && !matches!(input, Input::Closed { .. }) {
+            self.on_deadlines(out);
+        }
+        match input {
+            Input::Request { link, head, body } => {
+                self.heard(link);
+                self.on_request(link, head, body, out);
+            }
+            Input::Reply { link, head, body } => {
+                self.heard(link);
+                self.on_reply(link, head, body, out);
+            }
+            Input::Deadline => self.on_time(out),
+            Input::Clock { wall } => self.clocks.set(self.now, wall),
+            Input::Listening(listening) => self.on_listening(*listening, out),
+            Input::Script { origin, text } => self.on_script(origin, &text, out),
+            Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
+            Input::WorkerOpened { link, peer } => self.on_opened(link, End::NewWorker, peer),
+            Input::HostOpened { link, host, fd, must } => {
+                self.on_host_opened(link, host, (fd, must), out);
+            }
+            Input::HostRefused { host, why } => self.on_host_refused(&host, why, out),
+            Input::Closed { link, how } => self.on_closed(link, how, out),
+            Input::Congested { link } => {
+                let end = self.links.get(link).map(|slot| slot.end);
+                let is_client = matches!(end, Some(End::Client(_)));
+                self.dispatch.flow_mut().congested(link, is_client, out);
+                self.facts.congested(link, true);
+            }
+            Input::Drained { link } => {
+                self.dispatch.flow_mut().has_room(link, &mut self.effects, out);
+                self.facts.congested(link, false);
+            }
+            Input::OutboxFull { link, bytes } => {
+                self.on_outbox_full(link, bytes, out);
+            }
+            Input::Stalled { link, bytes } => {
+                let max = self.settings.get(Setting::StallMs);
+                self.drop_link(
+                    link,
+                    format!(
+                        "took none of {bytes} waiting bytes for {max} ms (stall_ms); closing it"
+                    ),
+                    out,
+                );
+            }
+            Input::Garbage { link, error } => self.on_garbage(link, error, out),
+            Input::Known { link, uid, is_owner } => {
+                if let Some(slot) = self.links.get_mut(link) {
+                    (slot.peer.uid, slot.peer.is_owner) = (uid, is_owner);
+                }
+            }
+            Input::Login { link, login } => {
+                self.heard(link);
+                self.on_login(link, *login, out);
+            }
+            Input::Proof { link, proof } => {
+                self.heard(link);
+                self.on_proof(link, proof, out);
+            }
+            Input::Proven { link, proven } => self.on_proven(link, proven, out),
+            Input::Challenged { link, challenge } => self.on_challenged(link, challenge, out),
+            Input::Unproven { link, why } => self.on_unproven(link, why, out),
+            Input::TokensRead { asker, tokens } => self.on_tokens(asker, tokens, out),
+            Input::CertificatesRead { asker, found, more } => {
+                self.on_certificates(asker, found, more, out);
+            }
+            Input::Logout { link } => self.on_logout(link, out),
+            Input::WorkerLogin { link, login, proof } => {
+                self.heard(link);
+                self.on_worker_login(link, *login, proof, out);
+            }
+            Input::StatusReply { link, sequence, text } => {
+                self.heard(link);
+                self.on_status_reply(link, sequence, &text, out);
+            }
+            Input::Report { link, report } => {
+                self.heard(link);
+                self.on_report(link, *report, out);
+            }
+            Input::PeerError { link, worker, run, error } => {
+                self.on_peer_error(link, (worker, run), &error, out);
+            }
+            Input::Ping { link, sequence } => {
+                self.heard(link);
+                if self.links.get(link).is_some() {
+                    out.push(Action::Send { link, frame: Frame::Pong { sequence } });
+                }
+            }
+            Input::Pong { link } | Input::Heard { link } => self.heard(link),
+            Input::Sourced { link, head, path, script } => {
+                self.on_sourced(link, head, path, script, out)
+            }
+            Input::Persisted => self.on_persisted(out),
+            Input::PersistFailed { why } => self.on_persist_failed(why, out),
+            Input::Terminate { signal } => self.on_terminate(signal, out),
+        }
+        self.settle(out);
+        if std::mem::take(&mut self.is_changed) {
+            out.push(Action::Persist);
+        }
+        if self.shutdown.is_some() {
+            self.check_shutdown(out);
+            self.settle(out);
+        }
+    }
+
+    /// Hands on what the machines let each other know, until nobody has anything to say.
+    pub(crate) fn settle(&mut self, out: Out<'_>) {
+        while let Some(effect) = self.effects.pop() {
+            match effect {
+                Effect::Refuse { link, error } => self.refuse_link(link, error, out),
+                Effect::Resumed { link } => self.links.resumed(link),
+                Effect::Emptied { worker, is_overdue } => self.emptied(worker, is_overdue, out),
+                Effect::Overlong { worker, what } => {
+                    self.worker_fact(FactKind::WorkerKilled, worker, &what, out);
+                    let why = "was killed because it was busy longer than kill_after_ms";
+                    self.kill_worker(worker, why, out);
+                }
+                Effect::Poisoned { transaction } => self.name_poison(transaction),
+            }
+        }
+    }
+
+    /// A data frame of a client.
+    fn on_request(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
+        let key = match self.links.get(link).map(|slot| &slot.end) {
+            Some(End::Client(key)) => *key,
+            Some(_) => {
+                let text = "a request came before the login";
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+                return;
+            }
+            None => return,
+        };
+        if self.dispatch.caller(key).service == self.catalog.op() {
+            self.on_command(key, head, &body, out);
+        } else {
+            self.dispatch.on_request(key, head, body, context!(self, out));
+        }
+    }
+
+    /// A data frame of a worker.
+    fn on_reply(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
+        match self.links.get(link).map(|slot| &slot.end) {
+            Some(End::Worker(worker)) => {
+                self.dispatch.on_reply(link, *worker, (head, body), context!(self, out));
+            }
+            Some(_) => {
+                let text = "a reply came before the login";
+                self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
+            }
+            None => {}
+        }
+    }
+
+    /// The time of transactions is over.
+    fn on_deadlines(&mut self, out: Out<'_>) {
+        let due = self.dispatch.take_expired(context!(self, out));
+        for &key in &due {
+            let waits = self.dispatch.waits_for(key);
+            let why = waits.map_or_else(String::new, |(of, stage)| self.why_waiting(of, stage));
+            self.dispatch.expire(key, &why, context!(self, out));
+            self.settle(out);
+        }
+        self.dispatch.expired(due);
+    }
+
+    /// Says who sent a request that was set aside, as far as is known.
+    fn name_poison(&mut self, transaction: TransactionId) {
+        let mut poison = self.dispatch.poison().iter().rev();
+        let client = poison.find(|p| p.transaction == transaction).and_then(|p| p.client);
+        let client = client.and_then(|client| self.clients.find(client));
+        if let Some(client) = client.map(|key| &self.clients[key]) {
+            let from = format!("{} pid {}", client.loghost, client.hostpid);
+            self.dispatch.name_poison(transaction, from);
+        }
+    }
+
+    fn heard(&mut self, link: LinkId) {
+        if let Some(slot) = self.links.get_mut(link) {
+            slot.heard = self.now;
+            slot.missed = 0;
+        }
+    }
+
+    fn on_listening(&mut self, listening: Listening, out: Out<'_>) {
+        self.instance.clone_from(&listening.instance);
+        self.clocks.set(self.now, listening.wall);
+        let text = format!(
+            "isectd {} listens: clients on port {}, workers on port {}",
+            listening.version, listening.client_port, listening.worker_port
+        );
+        let execd = listening.execd.clone();
+        self.listening = listening;
+        self.record(FactKind::BrokerStarted, About::default(), text, out);
+        if let (Some(address), Ok(name)) = (execd, HostName::new("localhost")) {
+            self.add_host(&name, address, true, out);
+        }
+        self.start_heartbeat();
+    }
+
+    /// What is due because time passed.
+    fn on_time(&mut self, out: Out<'_>) {
+        self.excuse_standstill();
+        self.on_deadlines(out);
+        while let Some(due) = self.timers.take(self.now) {
+            match due {
+                Timer::Login(link) => self.on_login_due(link, out),
+                Timer::Greeting(link) => self.on_greeting_due(link, out),
+                Timer::Proof(link) => self.on_proof_due(link, out),
+                Timer::WorkerLogin(worker, run) => self.on_worker_login_due(worker, run, out),
+                Timer::Lost(worker, run) => self.on_lost_due(worker, run, out),
+                Timer::Return(worker, run) => self.on_return_due(worker, run, out),
+                Timer::Absent(worker, run) => self.on_absent_due(worker, run, out),
+                Timer::StopAsk(worker, run) => self.on_stop_ask_due(worker, run, out),
+                Timer::Restart(worker, run) => self.on_restart_due(worker, run, out),
+                Timer::Overlong(worker) => {
+                    if let Some(key) = self.workers.find(worker) {
+                        self.dispatch.on_overlong_due(key, context!(self, out));
+                    }
+                }
+                Timer::Dial(host) => self.on_dial_due(&host, out),
+                Timer::LeftOut => self.on_left_out_due(out),
+                Timer::Heartbeat => self.on_heartbeat(out),
+                Timer::StatusAnswer(query) => self.answer_status_query(query, out),
+                Timer::Persist => {
+                    self.is_to_persist = false;
+                    self.is_changed |= self.unsaved.is_some();
+                }
+                Timer::Listing => self.on_listing(out),
+                Timer::End => self.on_shutdown_due(out),
+            }
+            self.settle(out);
+        }
+    }
+}
