@@ -296,7 +296,7 @@ impl Engine {
         let text = format!("'{command}' needs the role operator:{needed}; yours are {rights}");
         let link = self.clients[client].link;
         if self.may_cause(Class::Loud, Some(link)) {
-            let about = About { who: Some(Self::who(&self.origin_of(client))), ..About::default() };
+            let about = About { who: Some(self.origin_of(client).who()), ..About::default() };
             self.record(FactKind::Refused, about, format!("{request}: {text}"), out);
         }
         Err(OpError { code: ErrorCode::Denied, text })
@@ -382,7 +382,7 @@ impl Engine {
         };
         let is_in = match end {
             End::Client(_) => true,
-            End::Worker(key) => self.workers[*key].is_self_started,
+            End::Worker(key) => self.supervision.worker(*key).is_self_started,
             End::Free | End::NewClient | End::NewWorker | End::Host(_) => false,
         };
         if !is_in {
@@ -404,7 +404,7 @@ impl Engine {
                 self.may_ask(peer, service).err()
             }
             End::Worker(key) => {
-                let service = &self.catalog[self.workers[*key].service].name;
+                let service = &self.catalog[self.supervision.worker(*key).service].name;
                 self.may_serve(peer, service).err()
             }
             End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,

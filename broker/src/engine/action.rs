@@ -33,6 +33,23 @@ pub enum Origin {
     Broker,
 }
 
+impl Origin {
+    /// Who is named as the asker in facts.
+    pub(crate) fn who(&self) -> String {
+        match self {
+            Origin::State => "the saved configuration".into(),
+            Origin::File(path) => format!("file {path}"),
+            Origin::Operator { client, from, uid, token } => {
+                let uid = uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
+                let token =
+                    token.as_ref().map_or_else(String::new, |token| format!(", token {token}"));
+                format!("client {client} ({from}{uid}{token})")
+            }
+            Origin::Broker => "the broker".into(),
+        }
+    }
+}
+
 /// How the broker ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerExit {

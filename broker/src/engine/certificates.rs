@@ -42,7 +42,7 @@ impl Engine {
             End::Client(client) => Some(client),
             End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,
         });
-        let who = client.map(|client| Self::who(&self.origin_of(client)));
+        let who = client.map(|client| self.origin_of(client).who());
         (client, About { who, ..About::default() })
     }
 }

@@ -5,6 +5,7 @@ use super::access::PendingLogin;
 use super::action::Action;
 use super::context::context;
 use super::fact::{About, FactKind};
+use super::heartbeat::silence_ms;
 use super::hub::{Engine, Out};
 use super::input::Peer;
 use super::keys::{ClientKey, ServiceKey, Table};
@@ -155,7 +156,7 @@ impl Engine {
             requests_max,
             deadline_ms,
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
-            silence_ms: self.silence_ms(),
+            silence_ms: silence_ms(&self.settings),
             version: self.listening.version.clone(),
             signature,
         };

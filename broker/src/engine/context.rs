@@ -6,6 +6,7 @@ use super::catalog::Catalog;
 use super::effect::Effects;
 use super::fact::{About, FactKind};
 use super::fact_log::FactLog;
+use super::input::Listening;
 use super::quotas::{Class, FACT_BYTES_MAX, TELL_MS, TEXT_BYTES_MAX};
 use super::timers::{Timer, Timers};
 use super::when::Clocks;
@@ -26,6 +27,8 @@ pub(crate) struct Context<'a> {
     pub(crate) settings: &'a Settings,
     /// The services.
     pub(crate) catalog: &'a Catalog,
+    /// Where the broker listens, and what it is called.
+    pub(crate) listening: &'a Listening,
     /// Whether the broker shuts down: nothing new begins.
     pub(crate) is_shutting_down: bool,
     /// Records facts.
@@ -96,6 +99,7 @@ macro_rules! context {
             clocks: &$hub.clocks,
             settings: &$hub.settings,
             catalog: &$hub.catalog,
+            listening: &$hub.listening,
             is_shutting_down: $hub.shutdown.is_some(),
             facts: &mut $hub.facts,
             timers: &mut $hub.timers,

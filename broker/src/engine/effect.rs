@@ -1,7 +1,8 @@
 //! Effects: what one machine must let another one know. A machine names no other: it pushes an
 //! effect, and the hub hands it on before the step ends.
 
-use super::keys::WorkerKey;
+use super::input::Close;
+use super::keys::{HostKey, WorkerKey};
 use protocol::bodies::ErrorBody;
 use protocol::ids::{LinkId, TransactionId};
 use std::collections::VecDeque;
@@ -34,6 +35,61 @@ pub(crate) enum Effect {
         worker: WorkerKey,
         /// With what, and for how long; goes on after the worker's name.
         what: String,
+    },
+    /// A worker may be given requests from now on, or no more.
+    Available {
+        /// The worker.
+        worker: WorkerKey,
+        /// It may.
+        is_available: bool,
+    },
+    /// `Emptied` is to follow when a worker has nothing more to reply to.
+    Drain {
+        /// The worker.
+        worker: WorkerKey,
+    },
+    /// A worker is to end: it is told so, and its connection shut for writing.
+    AskToEnd {
+        /// The worker.
+        worker: WorkerKey,
+    },
+    /// The connection of a worker is to be closed, if it has one, and is lost.
+    Disconnect {
+        /// The worker.
+        worker: WorkerKey,
+        /// How that counts for its requests.
+        how: Close,
+        /// Goes on after the worker's name.
+        why: String,
+    },
+    /// A worker that is logged in is none of ours: say so and close its link.
+    RefuseWorker {
+        /// The worker.
+        worker: WorkerKey,
+        /// What is wrong.
+        error: ErrorBody,
+    },
+    /// A worker is to be removed everywhere.
+    Forget {
+        /// The worker.
+        worker: WorkerKey,
+    },
+    /// The link of a host is to be closed.
+    CloseLink {
+        /// The link.
+        link: LinkId,
+    },
+    /// A link is to be dropped for a fault.
+    DropLink {
+        /// The link.
+        link: LinkId,
+        /// Which fault; goes on after the name of who is there.
+        why: String,
+    },
+    /// The link to a host is gone.
+    HostGone {
+        /// The host.
+        host: HostKey,
     },
     /// A request was set aside; its sender is still to be named.
     Poisoned {

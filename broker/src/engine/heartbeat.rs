@@ -5,15 +5,16 @@
 //! (stopped, or its machine): it blames nobody for that.
 
 use super::action::Action;
+use super::context::context;
 use super::hub::{Engine, Out};
 use super::links::{AnnouncedLimits, End};
+use super::supervision::workers::ProcessState;
 use super::timers::Timer;
-use super::workers::ProcessState;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
-use protocol::settings::Setting;
+use protocol::settings::{Setting, Settings};
 use protocol::time::Micros;
 
 /// Looks at the links in each `heartbeat_ms`: what is noticed is late by at most this share of it.
@@ -25,24 +26,24 @@ pub(crate) struct Patience {
     pub(crate) end: u32,
 }
 
-impl Engine {
-    /// Milliseconds between two looks at the links, by the setting.
-    fn beat_set_ms(&self) -> u64 {
-        self.settings.get(Setting::HeartbeatMs) / BEATS
-    }
+/// Milliseconds between two looks at the links, by the setting.
+fn beat_set_ms(settings: &Settings) -> u64 {
+    settings.get(Setting::HeartbeatMs) / BEATS
+}
 
+/// The silence that is the end, as announced to workers and clients: they hear of the broker often
+/// enough to hold it to the same. At least two beats, whatever the settings, so that a ping can be
+/// answered.
+pub(crate) fn silence_ms(settings: &Settings) -> u64 {
+    settings.get(Setting::SilenceMs).max(2 * beat_set_ms(settings))
+}
+
+impl Engine {
     /// The same as it is to be: to whom a shorter one was announced is still looked at as often.
     fn beat_due_ms(&self) -> u64 {
         let shortest = self.links.announced_heartbeat_ms();
         let announced = shortest.map_or(u64::MAX, |ms| u64::from(ms) / BEATS);
-        self.beat_set_ms().min(announced).max(1)
-    }
-
-    /// The silence that is the end, as announced to workers and clients: they hear of the broker
-    /// often enough to hold it to the same. At least two beats, whatever the settings, so that a
-    /// ping can be answered.
-    pub(crate) fn silence_ms(&self) -> u64 {
-        self.settings.get(Setting::SilenceMs).max(2 * self.beat_set_ms())
+        beat_set_ms(&self.settings).min(announced).max(1)
     }
 
     /// What is announced to a peer that logs in; it is judged by that as long as it is connected.
@@ -50,14 +51,14 @@ impl Engine {
         let narrow = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
         AnnouncedLimits {
             heartbeat_ms: narrow(self.settings.get(Setting::HeartbeatMs)),
-            silence_ms: narrow(self.silence_ms()),
+            silence_ms: narrow(silence_ms(&self.settings)),
         }
     }
 
     /// How long a link's silence is borne: one to which more was announced has that, and one to
     /// which less was announced hears of the broker within that.
     pub(crate) fn patience(&self, announced: Option<AnnouncedLimits>) -> Patience {
-        let now_ms = self.silence_ms();
+        let now_ms = silence_ms(&self.settings);
         let announced_ms = announced.map_or(now_ms, |limits| u64::from(limits.silence_ms));
         let beats = |ms: u64| (ms / self.beat_ms.max(1)).max(2);
         let narrow = |beats: u64| u32::try_from(beats).unwrap_or(u32::MAX);
@@ -67,11 +68,17 @@ impl Engine {
         }
     }
 
+    /// Silence is counted from now on.
+    fn count_anew(&mut self) {
+        self.links.count_anew();
+        self.supervision.all_heard();
+    }
+
     pub(crate) fn start_heartbeat(&mut self) {
         let beat_ms = self.beat_due_ms();
         if beat_ms != self.beat_ms {
             self.beat_ms = beat_ms;
-            self.links.count_anew();
+            self.count_anew();
         }
         let next = self.now.plus_millis(beat_ms);
         self.next_beat = Some(next);
@@ -81,7 +88,7 @@ impl Engine {
     /// `heartbeat_ms` or `silence_ms` was set: silence is counted from now, and the next look is no
     /// later than the new setting says.
     pub(crate) fn heartbeat_changed(&mut self) {
-        self.links.count_anew();
+        self.count_anew();
         let next = self.now.plus_millis(self.beat_due_ms());
         if self.next_beat.is_some_and(|at| next < at) {
             self.start_heartbeat();
@@ -109,8 +116,8 @@ impl Engine {
         }
         self.start_heartbeat();
         let mut silent: Vec<LinkId> = Vec::new();
-        silent.extend(self.hosts.by_name().filter_map(|(_, host)| host.state.link()));
-        let ready = self.workers.by_id().filter(|(_, w)| w.state == ProcessState::Ready);
+        silent.extend(self.supervision.hosts().filter_map(|(_, host)| host.state.link()));
+        let ready = self.supervision.workers().filter(|(_, w)| w.state == ProcessState::Ready);
         let seats = ready.map(|(key, _)| self.dispatch.seat(key));
         silent.extend(seats.filter(|seat| seat.must_answer()).filter_map(|seat| seat.link));
         if self.clients.heartbeats > 0 {
@@ -171,12 +178,21 @@ impl Engine {
             return;
         };
         let patience = self.patience(announced);
-        let end = worker.map_or(patience.end, |key| self.beats_of_worker(key, &patience));
-        let least =
-            announced.map_or(0, |limits| u64::from(limits.silence_ms)).max(self.silence_ms());
+        let end =
+            worker.map_or(patience.end, |key| self.supervision.beats_of_worker(key, &patience));
+        let least = announced
+            .map_or(0, |limits| u64::from(limits.silence_ms))
+            .max(silence_ms(&self.settings));
         let now = self.now;
+        // So many beats may a host be silent and count as reached.
+        let reached_max = self.patience(None).ping_each.saturating_add(1);
         let Some(slot) = self.links.get_mut(link) else { return };
         slot.missed = slot.missed.saturating_add(1);
+        if let End::Host(key) = slot.end
+            && slot.missed > reached_max
+        {
+            self.supervision.silent_host(key);
+        }
         // The first beat may have come right after it was heard: then not all of `silence_ms` has
         // passed at the last one, and the next is the end.
         let is_early = now.since(slot.heard).as_millis() < least;
@@ -197,7 +213,7 @@ impl Engine {
         };
         let why = format!("was silent for {silent_ms} ms and answered no ping ({max}); closing it");
         match slot.end {
-            End::Worker(key) => self.silent_worker(link, key, &why, out),
+            End::Worker(key) => self.supervision.silent_worker(key, &why, context!(self, out)),
             End::Client(_) | End::Host(_) | End::NewClient | End::NewWorker | End::Free => {
                 self.drop_link(link, why, out);
             }

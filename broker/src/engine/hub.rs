@@ -11,22 +11,20 @@ use super::dispatch::machine::Totals;
 use super::effect::Effects;
 use super::fact::{About, FactKind};
 use super::fact_log::FactLog;
-use super::hosts::Hosts;
 use super::input::{Asker, Certificates, Listening};
 use super::links::Links;
 use super::listing::Listings;
 use super::op_status::StatusQuery;
 use super::quotas::Class;
 use super::shutdown::Shutdown;
+use super::supervision::Supervision;
 use super::timers::Timers;
 use super::when::Clocks;
-use super::workers::Workers;
 use protocol::ids::LinkId;
-use protocol::names::HostName;
 use protocol::op::reply::Value;
 use protocol::settings::{Setting, Settings};
 use protocol::time::{Tick, Wall};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 /// Where a step puts what is to be done, in order.
 pub(crate) type Out<'a> = &'a mut Vec<Action>;
@@ -48,19 +46,14 @@ pub struct Engine {
     pub(super) settings: Settings,
     pub(super) listening: Listening,
     pub(super) clocks: Clocks,
-    /// Names this broker to execds.
-    pub(super) instance: String,
     pub(super) links: Links,
     pub(super) access: Access,
     /// What came of reading the certificates, and for whom, until the tokens are read, too.
     pub(super) certificates: Option<(Asker, Certificates)>,
     pub(super) catalog: Catalog,
     pub(super) clients: Clients,
-    pub(super) workers: Workers,
-    pub(super) hosts: Hosts,
-    /// Names of hosts with a dial under way; it may outlive the host.
-    pub(super) dials: BTreeSet<HostName>,
     pub(super) dispatch: Dispatch,
+    pub(super) supervision: Supervision,
     pub(super) timers: Timers,
     pub(super) facts: FactLog,
     pub(super) effects: Effects,
@@ -68,9 +61,6 @@ pub struct Engine {
     pub(super) next_beat: Option<Tick>,
     /// Milliseconds between two of them, as they are now.
     pub(super) beat_ms: u64,
-    pub(super) next_run: u64,
-    /// Runs up to this one were given by earlier brokers, if by any.
-    pub(super) run_base: u64,
     pub(super) is_rejecting: bool,
     pub(super) shutdown: Option<Shutdown>,
     pub(super) listings: Listings,
@@ -98,23 +88,18 @@ impl Engine {
             settings: options.settings,
             listening: Listening::default(),
             clocks: Clocks::default(),
-            instance: String::new(),
             links: Links::default(),
             access: Access::default(),
             certificates: None,
             catalog,
             clients: Clients::default(),
-            workers: Workers::default(),
-            hosts: Hosts::default(),
-            dials: BTreeSet::new(),
             dispatch,
+            supervision: Supervision::new(options.run_base),
             timers: Timers::default(),
             facts,
             effects: Effects::default(),
             next_beat: None,
             beat_ms: 0,
-            next_run: options.run_base,
-            run_base: options.run_base,
             is_rejecting: false,
             shutdown: None,
             listings: Listings::default(),
@@ -177,7 +162,7 @@ impl Engine {
 
     /// A change that need not be saved.
     pub(crate) fn noted(&mut self, origin: &Origin, what: String, out: Out<'_>) {
-        let about = About { who: Some(Self::who(origin)), ..About::default() };
+        let about = About { who: Some(origin.who()), ..About::default() };
         self.record(FactKind::Changed, about, what, out);
     }
 

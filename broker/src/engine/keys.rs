@@ -130,6 +130,11 @@ impl<K: Key, T> Table<K, T> {
         self.slab.iter().map(|(index, entry)| (K::of(index), entry))
     }
 
+    /// All entries, to change them.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.slab.iter_mut().map(|(_, entry)| entry)
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.slab.len()

@@ -5,7 +5,7 @@
 use super::hub::Engine;
 use super::law::law;
 use super::links::End;
-use super::workers::ProcessState;
+use super::supervision::workers::ProcessState;
 
 impl Engine {
     /// The law that is broken, if any: the full sweep, for tests and simulation.
@@ -19,13 +19,21 @@ impl Engine {
     }
 
     fn check_workers(&self) -> Result<(), String> {
-        for (key, worker) in self.workers.by_id() {
+        for (key, worker) in self.supervision.workers() {
             let (id, seat) = (worker.id, self.dispatch.seat(key));
+            let is_shutting_down = self.shutdown.is_some();
+            let is_available = self.supervision.is_available(key, &self.catalog, is_shutting_down);
             law!(
-                seat.is_available == self.is_available(key),
+                worker.is_linked == seat.link.is_some(),
+                "law 2: worker {id} is linked: {}, and its link is {:?}",
+                worker.is_linked,
+                seat.link
+            );
+            law!(
+                seat.is_available == is_available,
                 "law 1: worker {id} is available to requests: {}, should be: {}",
                 seat.is_available,
-                self.is_available(key)
+                is_available
             );
             law!(
                 worker.state != ProcessState::Ready || seat.link.is_some(),
@@ -45,9 +53,12 @@ impl Engine {
                         && self.dispatch.caller(key).link == link
                 }
                 End::Worker(key) => {
-                    self.workers.get(key).is_some() && self.dispatch.seat(key).link == Some(link)
+                    self.supervision.get_worker(key).is_some()
+                        && self.dispatch.seat(key).link == Some(link)
                 }
-                End::Host(key) => self.hosts.get(key).is_some_and(|h| h.state.link() == Some(link)),
+                End::Host(key) => {
+                    self.supervision.get_host(key).is_some_and(|h| h.state.link() == Some(link))
+                }
             };
             law!(is_right, "law 8: link {link} is {:?}, who does not know it", slot.end);
         }
@@ -55,7 +66,7 @@ impl Engine {
             let has_link = self.links.get(client.link).is_some();
             law!(has_link, "law 8: client {} has no link", client.id);
         }
-        for (key, worker) in self.workers.by_id() {
+        for (key, worker) in self.supervision.workers() {
             let link = self.dispatch.seat(key).link;
             law!(
                 link.is_none_or(|link| self.links.get(link).is_some()),

@@ -4,9 +4,11 @@
 use super::action::Action;
 use super::clients;
 use super::context::context;
+use super::dispatch::retry::Loss;
 use super::fact::{About, FactKind};
 use super::hub::{Engine, Out};
-use super::input::{Close, Peer};
+use super::input::{Close, Expected, Peer};
+use super::keys::WorkerKey;
 use super::links::End;
 use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
 use super::timers::Timer;
@@ -15,6 +17,7 @@ use protocol::decode::WireError;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::names::HostName;
 use protocol::settings::Setting;
 use protocol::show;
 
@@ -49,7 +52,10 @@ impl Engine {
             End::Free | End::NewClient | End::NewWorker => {}
             End::Client(key) => self.client_gone(key, why, out),
             End::Worker(key) => self.worker_lost(key, how, why, out),
-            End::Host(key) => self.host_down(key, format!("its execd {why}"), out),
+            End::Host(key) => {
+                let why = format!("its execd {why}");
+                self.supervision.host_down(key, why, context!(self, out));
+            }
         }
     }
 
@@ -58,6 +64,49 @@ impl Engine {
         if self.links.get(link).is_some() {
             out.push(Action::Close { link });
             self.free_link(link, out);
+        }
+    }
+
+    /// The connection of a worker is gone.
+    fn worker_lost(&mut self, key: WorkerKey, how: Close, why: &str, out: Out<'_>) {
+        if let Some(link) = self.dispatch.seat(key).link {
+            self.on_status_lost(link, self.dispatch.seat(key).id, out);
+        }
+        let is_crash = !self.supervision.worker(key).ends_with_host;
+        let loss = Loss { is_orderly: how == Close::Eof, is_crash, why };
+        let had = self.dispatch.lose(key, loss, context!(self, out));
+        self.supervision.lost(key, (how, why), had, context!(self, out));
+    }
+
+    /// Closes the connection of a worker, if it has one, and counts it as lost.
+    pub(crate) fn disconnect(&mut self, key: WorkerKey, how: Close, why: &str, out: Out<'_>) {
+        if let Some(link) = self.dispatch.seat(key).link {
+            self.close_link(link, out);
+        }
+        self.worker_lost(key, how, why, out);
+    }
+
+    /// Tells a worker to end, and shuts its connection for writing.
+    pub(crate) fn ask_to_end(&mut self, key: WorkerKey, out: Out<'_>) {
+        if let Some(link) = self.dispatch.seat(key).link {
+            out.push(Action::Send { link, frame: Frame::End });
+            out.push(Action::ShutWrite { link });
+        }
+    }
+
+    /// `Action::Dial` succeeded.
+    pub(crate) fn on_host_opened(
+        &mut self,
+        link: LinkId,
+        name: HostName,
+        (fd, must): (i32, Option<Box<Expected>>),
+        out: Out<'_>,
+    ) {
+        match self.supervision.on_host_opened(link, name, must, context!(self, out)) {
+            Some((key, address)) => {
+                self.open_link(link, End::Host(key), Peer { address, fd, ..Peer::default() });
+            }
+            None => out.push(Action::Close { link }),
         }
     }
 
@@ -135,10 +184,12 @@ impl Engine {
             error.ran = Ran::Maybe;
         }
         if let End::Worker(key) = slot.end {
-            self.workers[key].is_refused = true;
+            self.supervision.refused(key);
         }
         let (end, from) = (slot.end, clients::from(&slot.peer));
-        self.note_refused(link, &error.text);
+        if let Some(pid) = slot.peer.pid.filter(|_| end == End::NewWorker) {
+            self.supervision.note_refused(pid, &error.text);
+        }
         if self.may_cause(class_of(&end), Some(link)) {
             let (name, mut about) = self.name_of(&end);
             let kind = match end {
@@ -169,20 +220,15 @@ impl Engine {
                 format!("client {}", self.clients[*key].id)
             }
             End::Worker(key) => {
-                about = self.about_worker(*key);
-                format!("worker {}", self.workers[*key].id)
+                about = self.supervision.about_worker(*key, &self.catalog);
+                format!("worker {}", self.supervision.worker(*key).id)
             }
             End::Host(key) => {
-                about.host = Some(self.hosts[*key].name.clone());
-                format!("host {}", self.hosts[*key].name)
+                about.host = Some(self.supervision.host(*key).name.clone());
+                format!("host {}", self.supervision.host(*key).name)
             }
         };
         (name, about)
-    }
-
-    /// A login that was let in turns out to be of no start of its worker. Its requests are lost.
-    pub(crate) fn refuse_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
-        self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
     }
 
     /// A worker sent what is no reply: its request fails, it is closed and ended.
@@ -203,8 +249,10 @@ impl Engine {
             }
             (End::Host(key), _) => {
                 if self.may_cause(Class::Host, Some(link)) {
-                    let about =
-                        About { host: Some(self.hosts[key].name.clone()), ..About::default() };
+                    let about = About {
+                        host: Some(self.supervision.host(key).name.clone()),
+                        ..About::default()
+                    };
                     let said = show::brief(&error.text, TEXT_BYTES_MAX);
                     let text = format!("execd sent garbage: {said}");
                     self.record(FactKind::HostError, about, text, out);
@@ -234,7 +282,7 @@ impl Engine {
         let Some(slot) = self.links.get(link) else { return };
         let end = slot.end;
         if let (End::Host(key), ErrorCode::ShuttingDown, 0) = (end, error.code, worker.0)
-            && self.on_host_shutdown(link, key, out)
+            && self.supervision.on_host_shutdown(link, key, context!(self, out))
         {
             return;
         }
@@ -252,13 +300,15 @@ impl Engine {
         }
         match end {
             // Why it does not serve the broker, unless it is about a worker.
-            End::Host(key) if worker.0 == 0 && self.is_greeted(key, link) => {
+            End::Host(key) if worker.0 == 0 && self.supervision.is_greeted(key, link) => {
                 let said = show::brief(&error.text, TEXT_BYTES_MAX);
                 self.close_link(link, out);
-                self.host_down(key, format!("its execd refused the broker: {said}"), out);
+                let why = format!("its execd refused the broker: {said}");
+                self.supervision.host_down(key, why, context!(self, out));
             }
             End::Host(key) if error.code == ErrorCode::NotFound => {
-                self.on_nobody_to_stop(link, key, (worker, run), out);
+                let start = (worker, run);
+                self.supervision.on_nobody_to_stop(link, key, start, context!(self, out));
             }
             // What it could complain of before its login ends its connection.
             End::NewClient | End::NewWorker => {

@@ -104,7 +104,8 @@ impl Engine {
     /// The workers that are in the lists of a filter, by id.
     fn begin_workers(&self, filter: WorkerFilter) -> Listing {
         let is_meant = |list| filter == WorkerFilter::All || filter == filter_of(list);
-        let left = self.workers.by_id().filter(|(key, _)| is_meant(self.dispatch.seat(*key).list));
+        let left =
+            self.supervision.workers().filter(|(key, _)| is_meant(self.dispatch.seat(*key).list));
         let left = left.map(|(_, w)| w.id);
         Listing::Workers { filter, left: left.collect(), rows: Default::default() }
     }
@@ -140,8 +141,8 @@ impl Engine {
                 rows.extend(keys.map(|key| self.client_row(key)));
             }
             Listing::Workers { left, rows, .. } => {
-                for key in left.drain(..part).filter_map(|id| self.workers.find(id)) {
-                    let worker = &self.workers[key];
+                for key in left.drain(..part).filter_map(|id| self.supervision.find_worker(id)) {
+                    let worker = &self.supervision.worker(key);
                     rows[list_index(self.dispatch.seat(key).list)]
                         .push(self.worker_row(key, worker));
                 }

@@ -11,7 +11,7 @@ use super::keys::{ServiceKey, WorkerKey};
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, not_found, refused};
 use super::op_settings::setting_value;
-use super::workers::ProcessState;
+use super::supervision::workers::ProcessState;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -25,7 +25,7 @@ use protocol::settings::Setting;
 impl Engine {
     /// Keys of the workers a command is aimed at, newest first, as the original listed them.
     pub(crate) fn targets(&self, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
-        let all = || self.workers.by_id().rev();
+        let all = || self.supervision.workers().rev();
         Ok(match target {
             Target::All => all().map(|(key, _)| key).collect(),
             Target::Service(name) => {
@@ -49,7 +49,7 @@ impl Engine {
 
     /// `paused worker->id = 1, worker->name = echo`.
     fn worker_line(&self, verb: &'static str, key: WorkerKey) -> Block {
-        let worker = &self.workers[key];
+        let worker = &self.supervision.worker(key);
         let name = &self.catalog[worker.service].name;
         Block::Line {
             name: verb,
@@ -77,10 +77,9 @@ impl Engine {
         let mut blocks = Vec::new();
         for key in keys {
             if matches!(target, Target::Worker(_)) {
-                self.workers[key].is_paused = true;
-                self.workers[key].explain(&said);
+                self.supervision.pause_worker(key, &said);
             }
-            self.update_available(key, out);
+            self.supervision.update_available(key, context!(self, out));
             blocks.push(self.worker_line("paused", key));
         }
         Ok(if blocks.is_empty() { self.none_there(target) } else { OpReply { blocks } })
@@ -89,7 +88,7 @@ impl Engine {
     pub(crate) fn ready(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, services) = (self.targets(target)?, self.target_services(target)?);
         if let (Target::Worker(id), [key]) = (target, keys.as_slice()) {
-            let service = &self.catalog[self.workers[*key].service];
+            let service = &self.catalog[self.supervision.worker(*key).service];
             if service.is_paused {
                 return Err(refused(format!(
                     "worker {id} is of service '{0}', which is paused; 'ready {0}' readies it",
@@ -104,7 +103,7 @@ impl Engine {
             self.catalog[service].open_said = said.clone();
         }
         for &key in &keys {
-            self.ready_worker(key, out);
+            self.supervision.ready_worker(key, context!(self, out));
         }
         match target {
             Target::All | Target::Service(_) => Ok(OpReply::ok()),
@@ -116,10 +115,10 @@ impl Engine {
 
     pub(crate) fn start(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, mut services) = (self.targets(target)?, self.target_services(target)?);
-        self.all_startable(&keys)?;
+        self.supervision.all_startable(&keys)?;
         self.changed(origin, format!("start {}", target_word(target)), out);
         // A worker that is started serves its service, so that is not stopped any more.
-        services.extend(keys.iter().map(|&key| self.workers[key].service));
+        services.extend(keys.iter().map(|&key| self.supervision.worker(key).service));
         let said = self.said(origin, &format!("'start {}'", target_word(target)));
         for service in services {
             if std::mem::take(&mut self.catalog[service].is_stopped) {
@@ -128,9 +127,10 @@ impl Engine {
         }
         // Oldest first, so that the first one configured is the first one ready.
         for key in keys.into_iter().rev() {
-            self.start_worker(key, out);
-            let worker = &mut self.workers[key];
-            worker.is_awaited |= *origin == Origin::State && worker.state == ProcessState::Down;
+            self.supervision.start_worker(key, context!(self, out));
+            if *origin == Origin::State {
+                self.supervision.await_earlier(key);
+            }
         }
         Ok(OpReply::ok())
     }
@@ -148,8 +148,9 @@ impl Engine {
             self.dispatch.fail_waiting(Some(service), &error, context!(self, out));
         }
         for key in keys {
-            self.workers[key].explain(&said);
-            self.stop_worker(key, out);
+            // A reply that nobody waits for any more is not waited for.
+            let is_busy = self.dispatch.current(key).is_some_and(|t| !t.stage.is_ended());
+            self.supervision.stop_worker(key, (is_busy, &said), context!(self, out));
         }
         Ok(OpReply::ok())
     }
@@ -161,7 +162,8 @@ impl Engine {
                 "worker {id} is not busy; idle is for busy workers ('workers busy')"
             )));
         }
-        let about = About { who: Some(Self::who(origin)), ..self.about_worker(key) };
+        let about =
+            About { who: Some(origin.who()), ..self.supervision.about_worker(key, &self.catalog) };
         self.record(
             FactKind::Intervention,
             about,
@@ -283,9 +285,7 @@ impl Engine {
 
     pub(crate) fn reset(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
         self.dispatch.reset();
-        for key in self.workers.keys() {
-            self.workers[key].restarts = 0;
-        }
+        self.supervision.reset();
         self.noted(origin, "reset".into(), out);
         OpReply::ok()
     }
@@ -330,7 +330,7 @@ impl Engine {
         let keys = self.targets(target)?;
         let mut count = 0;
         for key in keys {
-            let is_ready = self.workers[key].state == ProcessState::Ready;
+            let is_ready = self.supervision.worker(key).state == ProcessState::Ready;
             if let Some(link) = self.dispatch.seat(key).link.filter(|_| is_ready) {
                 self.dispatch.count_sent(key);
                 count += 1;
@@ -363,7 +363,7 @@ impl Engine {
     ) -> OpResult {
         let links = match what {
             ShutdownWhat::All => {
-                let seats = self.workers.by_id().map(|(key, _)| self.dispatch.seat(key));
+                let seats = self.supervision.workers().map(|(key, _)| self.dispatch.seat(key));
                 seats.filter_map(|seat| seat.link).collect()
             }
             ShutdownWhat::Fd(fd) => {
@@ -377,7 +377,9 @@ impl Engine {
         let count = links.len();
         for link in links {
             match self.links.get(link).map(|slot| slot.end) {
-                Some(super::links::End::Worker(worker)) => self.shut_worker(worker, out),
+                Some(super::links::End::Worker(worker)) => {
+                    self.supervision.shut_worker(worker, context!(self, out))
+                }
                 Some(_) | None => out.push(Action::ShutWrite { link }),
             }
         }
@@ -391,7 +393,7 @@ impl Engine {
 
     pub(crate) fn halt(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
         self.noted(origin, "halt".into(), out);
-        self.begin_shutdown(1, &format!("halt by {}", Self::who(origin)), false, out);
+        self.begin_shutdown(1, &format!("halt by {}", origin.who()), false, out);
         OpReply::line("halt", "isectd ends", vec![])
     }
 

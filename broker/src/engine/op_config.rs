@@ -7,7 +7,7 @@ use super::hub::{Engine, Out};
 use super::op_read::{counted, number, text};
 use super::op_run::{OpResult, fact_kinds, refused};
 use super::save::check_saved_size;
-use super::workers::WorkerSpec;
+use super::supervision::workers::WorkerSpec;
 use protocol::ids::{ServiceId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::op::reply::OpReply;
@@ -77,8 +77,8 @@ impl Engine {
         let words = format!("config worker {service} {host} {path}");
         let spec =
             WorkerSpec { service: key, host, path, args, is_self_started: false, since: self.now };
-        let worker = self.workers.add(spec, id).map_err(refused)?;
-        let id = self.workers[worker].id;
+        let worker = self.supervision.add_worker(spec, id).map_err(refused)?;
+        let id = self.supervision.worker(worker).id;
         self.dispatch.add_worker(worker, id, key);
         self.changed(origin, format!("{words}: worker {id}"), out);
         let fields = vec![("worker", number(id.0)), ("service", text(&service))];
@@ -91,7 +91,7 @@ impl Engine {
 
     /// `clone`: the same again, with a new id and counters at zero; lazy until `start`.
     pub(crate) fn clone_worker(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
-        let worker = &self.workers[self.worker_named(id)?];
+        let worker = &self.supervision.worker(self.worker_named(id)?);
         if worker.is_self_started {
             return Err(refused(format!(
                 "worker {id} started itself; it can't be cloned: start another process like it"
@@ -106,8 +106,8 @@ impl Engine {
             since: self.now,
         };
         let service = spec.service;
-        let key = self.workers.add(spec, None).map_err(refused)?;
-        let new = self.workers[key].id;
+        let key = self.supervision.add_worker(spec, None).map_err(refused)?;
+        let new = self.supervision.worker(key).id;
         self.dispatch.add_worker(key, new, service);
         self.changed(origin, format!("clone {id}: worker {new}"), out);
         let fields = vec![("worker", number(new.0)), ("from", number(id.0))];
@@ -121,7 +121,7 @@ impl Engine {
         out: Out<'_>,
     ) -> OpResult {
         let key = self.worker_named(id)?;
-        let worker = &self.workers[key];
+        let worker = &self.supervision.worker(key);
         let seat = self.dispatch.seat(key);
         let list = match seat.list {
             WorkerList::Lazy => None,
@@ -140,7 +140,7 @@ impl Engine {
             )));
         }
         self.changed(origin, format!("delete worker {id}"), out);
-        self.forget_worker(key, out);
+        self.supervision.forget_worker(key, context!(self, out));
         Ok(OpReply::line("deleted", format!("worker {id} deleted"), vec![("worker", number(id.0))]))
     }
 
@@ -151,7 +151,7 @@ impl Engine {
         out: Out<'_>,
     ) -> OpResult {
         let key = self.plain_service(name)?;
-        let (workers, clients) = (self.workers.count_of(key), self.dispatch.queue(key).callers);
+        let (workers, clients) = (self.supervision.count_of(key), self.dispatch.queue(key).callers);
         if workers > 0 {
             return Err(refused(format!(
                 "service '{name}' has {}; delete what it has first ('delete worker ID')",
@@ -186,15 +186,15 @@ impl Engine {
         address: &str,
         out: Out<'_>,
     ) -> OpResult {
-        match self.hosts.find(name) {
-            Some(key) if self.hosts[key].is_builtin => {
+        match self.supervision.find_host(name) {
+            Some(key) if self.supervision.host(key).is_builtin => {
                 return Err(refused(format!(
                     "host '{name}' is built in; choose another name for {address}"
                 )));
             }
-            Some(key) if self.hosts[key].address == address => {}
-            Some(key) => self.move_host(key, address.to_owned(), out),
-            None => self.add_host(name, address.to_owned(), false, out),
+            Some(key) if self.supervision.host(key).address == address => {}
+            Some(key) => self.supervision.move_host(key, address.to_owned(), context!(self, out)),
+            None => self.supervision.add_host(name, address.to_owned(), false, context!(self, out)),
         }
         self.changed(origin, format!("config host {name} {address}"), out);
         let fields = vec![("host", text(name)), ("address", text(address))];
@@ -212,20 +212,23 @@ impl Engine {
         out: Out<'_>,
     ) -> OpResult {
         let key = self.host_named(name)?;
-        if self.hosts[key].is_builtin {
+        if self.supervision.host(key).is_builtin {
             return Err(refused(format!(
                 "host '{name}' is built in and can't be deleted; a worker there is, with 'delete worker ID'"
             )));
         }
-        let count =
-            self.workers.by_id().filter(|(_, w)| w.host == *name && !w.is_self_started).count();
+        let count = self
+            .supervision
+            .workers()
+            .filter(|(_, w)| w.host == *name && !w.is_self_started)
+            .count();
         if count > 0 {
             return Err(refused(format!(
                 "host '{name}' has {}; delete what it has first ('delete worker ID')",
                 counted(count, "worker")
             )));
         }
-        self.remove_host(key, out);
+        self.supervision.remove_host(key, context!(self, out));
         self.changed(origin, format!("delete host {name}"), out);
         Ok(OpReply::line("deleted", format!("host {name} deleted"), vec![("host", text(name))]))
     }

@@ -73,7 +73,7 @@ impl Engine {
             ("host", text(&listening.host)),
             ("ServiceList", number(self.catalog.count())),
             ("PriList", number(self.clients.count())),
-            ("LazyWorkers", number(self.workers.count() - idle - busy)),
+            ("LazyWorkers", number(self.supervision.worker_count() - idle - busy)),
             ("IdleWorkers", number(idle)),
             ("BusyWorkers", number(busy)),
             ("socket", number(listening.worker_fd)),
@@ -271,8 +271,8 @@ impl Engine {
     /// Why a request of a service waits, in words.
     pub(crate) fn why_waiting(&self, service: ServiceKey, stage: Stage) -> String {
         let entry = &self.catalog[service];
-        let mine = || self.workers.by_id().filter(move |(_, w)| w.service == service);
-        let all = self.workers.count_of(service);
+        let mine = || self.supervision.workers().filter(move |(_, w)| w.service == service);
+        let all = self.supervision.count_of(service);
         let failed = mine().filter(|(_, w)| w.failed.is_some()).count();
         let first = || mine().map(|(_, w)| w.id).next().unwrap_or_default();
         let busy = self.dispatch.queue(service).busy;

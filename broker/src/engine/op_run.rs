@@ -109,7 +109,7 @@ impl Engine {
             set_unsaved(reply, Some(why));
         }
         if let Err(error) = &answer {
-            let about = About { who: Some(Self::who(origin)), ..About::default() };
+            let about = About { who: Some(origin.who()), ..About::default() };
             let first = error.text.lines().next().unwrap_or_default();
             self.record(FactKind::Refused, about, format!("{command}: {first}"), out);
         }
@@ -256,7 +256,7 @@ impl Engine {
                 failures.len() + done,
                 failures[0]
             );
-            let about = About { who: Some(Self::who(origin)), ..About::default() };
+            let about = About { who: Some(origin.who()), ..About::default() };
             self.record(FactKind::ScriptFailed, about, text, out);
         }
         (done, failures)

@@ -95,7 +95,7 @@ impl Engine {
     pub(crate) fn show_service(&self, name: &ServiceName) -> OpResult {
         let key = self.plain_service(name)?;
         let service = &self.catalog[key];
-        let mine = self.workers.by_id().filter(|(_, w)| w.service == key);
+        let mine = self.supervision.workers().filter(|(_, w)| w.service == key);
         let fields = vec![
             ("id", number(service.id.0)),
             ("name", text(&service.name)),

@@ -2,13 +2,13 @@
 //! it has or had last, hosts, latency.
 
 use super::dispatch::seat::WorkerList;
-use super::hosts::Host;
 use super::hub::Engine;
 use super::keys::{HostKey, WorkerKey};
 use super::listing::Rows;
 use super::op_read::{blank, column, counted, flag, left, number, table, text, unseen, yes};
 use super::op_run::{OpResult, not_found};
-use super::workers::Worker;
+use super::supervision::hosts::Host;
+use super::supervision::workers::{ProcessState, Worker};
 use bytes::Bytes;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
@@ -93,13 +93,13 @@ impl Engine {
     /// The manual's `avail?`: no when it has not logged in, is paused or stopped, or its service
     /// is.
     fn is_shown_available(&self, key: WorkerKey) -> bool {
-        let worker = &self.workers[key];
+        let worker = &self.supervision.worker(key);
         let service = &self.catalog[worker.service];
         self.dispatch.seat(key).link.is_some()
             && !worker.is_paused
             && !service.is_paused
             && worker.is_wanted
-            && worker.state == super::workers::ProcessState::Ready
+            && worker.state == ProcessState::Ready
     }
 
     fn fd_of(&self, key: WorkerKey) -> Value {
@@ -109,7 +109,7 @@ impl Engine {
 
     /// The worker of an id, or the error that says so.
     pub(crate) fn worker_named(&self, id: WorkerId) -> Result<WorkerKey, OpError> {
-        self.workers.find(id).ok_or_else(|| {
+        self.supervision.find_worker(id).ok_or_else(|| {
             not_found(format!("worker {id} is not configured; 'workers' lists them"))
         })
     }
@@ -117,13 +117,14 @@ impl Engine {
     /// The manual's page, with the neighbours in its list where the original printed pointers.
     pub(crate) fn show_worker(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
-        let (w, seat) = (&self.workers[key], self.dispatch.seat(key));
+        let (w, seat) = (&self.supervision.worker(key), self.dispatch.seat(key));
         let in_list =
             |(other, _): &(WorkerKey, &Worker)| self.dispatch.seat(*other).list == seat.list;
         let neighbour =
             |other: Option<(WorkerKey, &Worker)>| other.map_or(0, |(_, other)| other.id.0);
-        let next = neighbour(self.workers.by_id().filter(in_list).find(|(_, o)| o.id > id));
-        let previous = neighbour(self.workers.by_id().filter(in_list).rfind(|(_, o)| o.id < id));
+        let next = neighbour(self.supervision.workers().filter(in_list).find(|(_, o)| o.id > id));
+        let previous =
+            neighbour(self.supervision.workers().filter(in_list).rfind(|(_, o)| o.id < id));
         let list = match seat.list {
             WorkerList::Lazy => Value::shown("\"LAZY\"", Value::Word("lazy")),
             WorkerList::Idle => Value::shown("\"IDLE\"", Value::Word("idle")),
@@ -226,7 +227,8 @@ impl Engine {
 
     /// Ids of the workers that are configured on a host.
     fn workers_on(&self, host: &HostName) -> Vec<u64> {
-        let here = self.workers.by_id().filter(|(_, w)| w.host == *host && !w.is_self_started);
+        let here =
+            self.supervision.workers().filter(|(_, w)| w.host == *host && !w.is_self_started);
         here.map(|(_, w)| w.id.0.into()).collect()
     }
 
@@ -263,13 +265,13 @@ impl Engine {
                 blank(state.until),
             ]
         };
-        table("hosts", columns, self.hosts.by_name().map(row).collect())
+        table("hosts", columns, self.supervision.hosts().map(row).collect())
     }
 
     /// The host of a name, or the error that says so.
     pub(crate) fn host_named(&self, name: &HostName) -> Result<HostKey, OpError> {
-        self.hosts.find(name).ok_or_else(|| {
-            let names = self.hosts.by_name().map(|(_, host)| host.name.as_str());
+        self.supervision.find_host(name).ok_or_else(|| {
+            let names = self.supervision.hosts().map(|(_, host)| host.name.as_str());
             let near = protocol::op::parse::nearest(name.as_str(), names);
             let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
             not_found(format!("host '{name}' is unknown; 'hosts' lists them, 'config host NAME ADDR:PORT' makes one{hint}"))
@@ -277,7 +279,7 @@ impl Engine {
     }
 
     pub(crate) fn show_host(&self, name: &HostName) -> OpResult {
-        let host = &self.hosts[self.host_named(name)?];
+        let host = &self.supervision.host(self.host_named(name)?);
         let state = self.state_values(self.host_state(host), String::new());
         let trouble = match state.reason {
             Value::None => Value::shown("\"\"", Value::None),

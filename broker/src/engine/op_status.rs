@@ -9,8 +9,8 @@ use super::keys::ClientKey;
 use super::links::End;
 use super::op_run::OpResult;
 use super::quotas::{Class, LINE_BYTES_MAX};
+use super::supervision::workers::ProcessState;
 use super::timers::Timer;
-use super::workers::ProcessState;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -57,7 +57,7 @@ impl Engine {
         let client = self.clients[client].id;
         let mut asked = StatusQuery { client, head, waiting: BTreeSet::new(), blocks: Vec::new() };
         for key in keys {
-            let (worker, seat) = (&self.workers[key], self.dispatch.seat(key));
+            let (worker, seat) = (&self.supervision.worker(key), self.dispatch.seat(key));
             let is_busy = seat.list == WorkerList::Busy;
             let is_free = worker.state == ProcessState::Ready && !is_busy;
             if let Some(link) = seat.link.filter(|_| is_free) {
@@ -92,14 +92,14 @@ impl Engine {
             }
             None => return,
         };
-        let id = self.workers[key].id;
+        let id = self.supervision.worker(key).id;
         let is_asked = self
             .status_queries
             .iter()
             .any(|(&query, asked)| query as u32 == sequence && asked.waiting.contains(&link));
         // What nobody asked for is news only so often.
         if is_asked || self.may_cause(Class::Loud, Some(link)) {
-            let about = self.about_worker(key);
+            let about = self.supervision.about_worker(key, &self.catalog);
             let said = show::brief(text, LINE_BYTES_MAX);
             self.record(FactKind::WorkerStatus, about, format!("worker {id} says: {said}"), out);
         }
@@ -143,7 +143,10 @@ impl Engine {
         let Some(mut asked) = self.status_queries.remove(&query) else { return };
         for link in asked.waiting {
             if let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end) {
-                asked.blocks.push(status_line(self.workers[key].id, "no answer within a second"));
+                asked.blocks.push(status_line(
+                    self.supervision.worker(key).id,
+                    "no answer within a second",
+                ));
             }
         }
         // The operator may be gone by now.

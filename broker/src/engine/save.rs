@@ -31,7 +31,7 @@ impl Engine {
     pub fn save_script(&self) -> String {
         let mut out = String::from("# isect configuration; replay it with: isdclient < FILE\n");
         self.save_broker(&mut out);
-        for (_, host) in self.hosts.by_name().filter(|(_, host)| !host.is_builtin) {
+        for (_, host) in self.supervision.hosts().filter(|(_, host)| !host.is_builtin) {
             line(&mut out, format_args!("config host {} {}", host.name, quote(&host.address)));
         }
         let services = self.catalog.by_id();
@@ -50,7 +50,8 @@ impl Engine {
                 format_args!("config service #{} {}{settings}", service.id, service.name),
             );
         }
-        let configured = || self.workers.by_id().filter(|(_, worker)| !worker.is_self_started);
+        let configured =
+            || self.supervision.workers().filter(|(_, worker)| !worker.is_self_started);
         for (_, worker) in configured() {
             let service = &self.catalog[worker.service].name;
             let place = (service, &worker.host);

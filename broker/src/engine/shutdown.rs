@@ -8,10 +8,8 @@ use super::fact::{About, FactKind};
 use super::hub::{Engine, Out};
 use super::keys::HostKey;
 use super::timers::Timer;
-use super::workers::ProcessState;
-use protocol::bodies::{Ending, ErrorBody, ExecEnd};
+use protocol::bodies::ErrorBody;
 use protocol::errors::{ErrorCode, Ran};
-use protocol::frame::Frame;
 use protocol::settings::Setting;
 use protocol::time::Tick;
 
@@ -34,11 +32,6 @@ enum Step {
     Done,
 }
 
-/// The signals that ask a process to end.
-const SIGINT: i32 = 2;
-/// See `SIGINT`.
-const SIGTERM: i32 = 15;
-
 /// After KILL, how long a host may take to say so.
 const MARGIN_MS: u64 = 1000;
 
@@ -48,10 +41,7 @@ impl Engine {
     pub(crate) fn on_terminate(&mut self, signal: &str, out: Out<'_>) {
         if self.shutdown.is_some() {
             if !self.has_shut_down() {
-                for link in self.hosts.by_name().filter_map(|(_, host)| host.state.link()) {
-                    let end = ExecEnd { grace_ms: 0, keep: false };
-                    out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
-                }
+                self.supervision.end_hosts(0, context!(self, out));
             }
             self.end_now(out);
         } else {
@@ -72,8 +62,8 @@ impl Engine {
         self.shutdown = Some(Shutdown { status, step: Step::Draining, until });
         let error = ErrorBody::new(ErrorCode::ShuttingDown, "the broker is shutting down");
         self.dispatch.fail_waiting(None, &error, context!(self, out));
-        for key in self.workers.keys() {
-            self.update_available(key, out);
+        for key in self.supervision.worker_keys() {
+            self.supervision.update_available(key, context!(self, out));
         }
         self.timers.add(until, Timer::End);
         if !may_finish {
@@ -103,38 +93,17 @@ impl Engine {
         }
     }
 
-    /// Whether a worker that ended so while the broker shuts down did what it was asked to: whoever
-    /// stops the broker may have sent TERM to its workers as well.
-    pub(crate) fn is_exit_of_shutdown(&self, ending: Option<Ending>) -> bool {
-        self.shutdown.is_some()
-            && matches!(ending, None | Some(Ending::Exit(0) | Ending::Signal(SIGTERM | SIGINT)))
-    }
-
     /// Requests that are still with workers fail, workers and hosts are asked to end.
     fn stop_all(&mut self, out: Out<'_>) {
         let text = "the broker is shutting down and waits no longer for the worker".to_owned();
         let error = ErrorBody { code: ErrorCode::ShuttingDown, ran: Ran::Maybe, text };
         self.dispatch.fail_rest(&error, context!(self, out));
-        for key in self.workers.keys() {
-            if self.workers[key].state == ProcessState::Ready {
-                self.ask_to_end(key, out);
-            }
-            // Its host ends it, whatever it does now: that is no fault of its own.
-            self.workers[key].is_stopping |= self.workers[key].state.has_process();
-        }
         let grace_ms = self.settings.get(Setting::StopTermMs).min(5000);
-        let mut waiting = Vec::new();
-        for (key, host) in self.hosts.by_name() {
-            if let Some(link) = host.state.link() {
-                out.push(Action::Send {
-                    link,
-                    frame: Frame::ExecEnd(ExecEnd { grace_ms, keep: false }),
-                });
-                if host.is_builtin {
-                    waiting.push(key);
-                }
-            }
-        }
+        self.supervision.ask_all_to_end(context!(self, out));
+        // Workers hear of it before their hosts.
+        self.settle(out);
+        self.supervision.end_hosts(grace_ms, context!(self, out));
+        let waiting = self.supervision.builtin_hosts();
         let until = self.now.plus_millis(grace_ms + MARGIN_MS);
         if let Some(shutdown) = &mut self.shutdown {
             shutdown.step = Step::Stopping(waiting);

@@ -3,14 +3,14 @@
 
 use super::action::Origin;
 use super::dispatch::seat::WorkerList;
-use super::hosts::{Host, HostState};
 use super::hub::Engine;
 use super::keys::{ClientKey, ServiceKey, WorkerKey};
 use super::quotas::TEXT_BYTES_MAX;
 use super::said::Said;
+use super::supervision::hosts::{Host, HostState};
+use super::supervision::workers::{ProcessState, Worker};
 use super::timers::Timer;
 use super::when::short;
-use super::workers::{ProcessState, Worker};
 use protocol::names::HostName;
 use protocol::op::reply::Value;
 use protocol::show;
@@ -75,17 +75,18 @@ impl State {
 impl Engine {
     /// Now somebody said this.
     pub(crate) fn said(&self, origin: &Origin, what: &str) -> Said {
-        Said { at: self.now, by: format!("{what} by {}", Self::who(origin)) }
+        Said { at: self.now, by: format!("{what} by {}", origin.who()) }
     }
 
     /// How a worker is.
     pub(crate) fn worker_state(&self, key: WorkerKey) -> State {
-        let worker = &self.workers[key];
+        let worker = &self.supervision.worker(key);
         let service = &self.catalog[worker.service];
         let is_overdue = self.dispatch.current(key).is_some_and(|t| t.stage.is_ended());
         // What it has it may finish; its end is asked for after that.
         let is_finishing = !worker.is_wanted && self.dispatch.seat(key).list == WorkerList::Busy;
-        let is_host_lost = self.host_link(&worker.host).is_none() && !worker.is_self_started;
+        let is_host_lost =
+            self.supervision.host_link(&worker.host).is_none() && !worker.is_self_started;
         let notes: Vec<&'static str> = [
             (worker.failed.is_some(), "failed"),
             (worker.is_paused, "paused"),
@@ -121,7 +122,7 @@ impl Engine {
         let is_down_for_itself = !worker.is_wanted || worker.failed.is_some();
         if is_host_lost
             && !is_down_for_itself
-            && let Some(host) = self.hosts.named(&worker.host)
+            && let Some(host) = self.supervision.host_named(&worker.host)
         {
             since = since.max(host.since);
         }
@@ -166,7 +167,10 @@ impl Engine {
     }
 
     fn why_lost(&self, name: &HostName) -> String {
-        let why = self.hosts.named(name).map_or("it is not configured", |host| host.why.as_str());
+        let why = self
+            .supervision
+            .host_named(name)
+            .map_or("it is not configured", |host| host.why.as_str());
         format!("host {name} is not linked: {why}")
     }
 

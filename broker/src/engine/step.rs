@@ -6,6 +6,7 @@ use super::effect::Effect;
 use super::fact::{About, FactKind};
 use super::hub::{Engine, Out};
 use super::input::{Input, Listening};
+use super::keys::HostKey;
 use super::links::End;
 use super::timers::Timer;
 use bytes::Bytes;
@@ -46,7 +47,9 @@ impl Engine {
             Input::HostOpened { link, host, fd, must } => {
                 self.on_host_opened(link, host, (fd, must), out);
             }
-            Input::HostRefused { host, why } => self.on_host_refused(&host, why, out),
+            Input::HostRefused { host, why } => {
+                self.supervision.on_host_refused(&host, why, context!(self, out));
+            }
             Input::Closed { link, how } => self.on_closed(link, how, out),
             Input::Congested { link } => {
                 let end = self.links.get(link).map(|slot| slot.end);
@@ -86,8 +89,16 @@ impl Engine {
                 self.on_proof(link, proof, out);
             }
             Input::Proven { link, proven } => self.on_proven(link, proven, out),
-            Input::Challenged { link, challenge } => self.on_challenged(link, challenge, out),
-            Input::Unproven { link, why } => self.on_unproven(link, why, out),
+            Input::Challenged { link, challenge } => {
+                if let Some(key) = self.host_at(link) {
+                    self.supervision.on_challenged(link, key, challenge, context!(self, out));
+                }
+            }
+            Input::Unproven { link, why } => {
+                if let Some(key) = self.host_at(link) {
+                    self.supervision.on_unproven(link, key, &why, context!(self, out));
+                }
+            }
             Input::TokensRead { asker, tokens } => self.on_tokens(asker, tokens, out),
             Input::CertificatesRead { asker, found, more } => {
                 self.on_certificates(asker, found, more, out);
@@ -103,7 +114,9 @@ impl Engine {
             }
             Input::Report { link, report } => {
                 self.heard(link);
-                self.on_report(link, *report, out);
+                if let Some(key) = self.host_at(link) {
+                    self.supervision.on_report(link, key, *report, context!(self, out));
+                }
             }
             Input::PeerError { link, worker, run, error } => {
                 self.on_peer_error(link, (worker, run), &error, out);
@@ -138,15 +151,41 @@ impl Engine {
             match effect {
                 Effect::Refuse { link, error } => self.refuse_link(link, error, out),
                 Effect::Resumed { link } => self.links.resumed(link),
-                Effect::Emptied { worker, is_overdue } => self.emptied(worker, is_overdue, out),
-                Effect::Overlong { worker, what } => {
-                    self.worker_fact(FactKind::WorkerKilled, worker, &what, out);
-                    let why = "was killed because it was busy longer than kill_after_ms";
-                    self.kill_worker(worker, why, out);
+                Effect::Emptied { worker, is_overdue } => {
+                    self.supervision.emptied(worker, is_overdue, context!(self, out));
                 }
+                Effect::Overlong { worker, what } => {
+                    self.supervision.overlong(worker, &what, context!(self, out));
+                }
+                Effect::Available { worker, is_available } => {
+                    self.dispatch.set_available(worker, is_available, context!(self, out));
+                }
+                Effect::Drain { worker } => self.dispatch.drain(worker, context!(self, out)),
+                Effect::AskToEnd { worker } => self.ask_to_end(worker, out),
+                Effect::Disconnect { worker, how, why } => {
+                    self.disconnect(worker, how, &why, out);
+                }
+                Effect::RefuseWorker { worker, error } => {
+                    if let Some(link) = self.dispatch.seat(worker).link {
+                        self.refuse_link(link, error, out);
+                    }
+                }
+                Effect::Forget { worker } => {
+                    self.dispatch.remove_worker(worker);
+                    self.supervision.remove_worker(worker);
+                }
+                Effect::CloseLink { link } => self.close_link(link, out),
+                Effect::DropLink { link, why } => self.drop_link(link, why, out),
+                Effect::HostGone { host } => self.on_host_ended(host, out),
                 Effect::Poisoned { transaction } => self.name_poison(transaction),
             }
         }
+    }
+
+    /// The host whose execd is at a link.
+    fn host_at(&self, link: LinkId) -> Option<HostKey> {
+        let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return None };
+        Some(key)
     }
 
     /// A data frame of a client.
@@ -207,12 +246,15 @@ impl Engine {
     fn heard(&mut self, link: LinkId) {
         if let Some(slot) = self.links.get_mut(link) {
             slot.heard = self.now;
-            slot.missed = 0;
+            if std::mem::take(&mut slot.missed) > 0
+                && let End::Host(key) = slot.end
+            {
+                self.supervision.heard_host(key);
+            }
         }
     }
 
     fn on_listening(&mut self, listening: Listening, out: Out<'_>) {
-        self.instance.clone_from(&listening.instance);
         self.clocks.set(self.now, listening.wall);
         let text = format!(
             "isectd {} listens: clients on port {}, workers on port {}",
@@ -222,7 +264,7 @@ impl Engine {
         self.listening = listening;
         self.record(FactKind::BrokerStarted, About::default(), text, out);
         if let (Some(address), Ok(name)) = (execd, HostName::new("localhost")) {
-            self.add_host(&name, address, true, out);
+            self.supervision.add_host(&name, address, true, context!(self, out));
         }
         self.start_heartbeat();
     }
@@ -234,20 +276,36 @@ impl Engine {
         while let Some(due) = self.timers.take(self.now) {
             match due {
                 Timer::Login(link) => self.on_login_due(link, out),
-                Timer::Greeting(link) => self.on_greeting_due(link, out),
+                Timer::Greeting(link) => {
+                    if let Some(key) = self.host_at(link) {
+                        self.supervision.on_greeting_due(link, key, context!(self, out));
+                    }
+                }
                 Timer::Proof(link) => self.on_proof_due(link, out),
-                Timer::WorkerLogin(worker, run) => self.on_worker_login_due(worker, run, out),
-                Timer::Lost(worker, run) => self.on_lost_due(worker, run, out),
-                Timer::Return(worker, run) => self.on_return_due(worker, run, out),
-                Timer::Absent(worker, run) => self.on_absent_due(worker, run, out),
-                Timer::StopAsk(worker, run) => self.on_stop_ask_due(worker, run, out),
-                Timer::Restart(worker, run) => self.on_restart_due(worker, run, out),
+                Timer::WorkerLogin(worker, run) => {
+                    self.supervision.on_worker_login_due(worker, run, context!(self, out))
+                }
+                Timer::Lost(worker, run) => {
+                    self.supervision.on_lost_due(worker, run, context!(self, out))
+                }
+                Timer::Return(worker, run) => {
+                    self.supervision.on_return_due(worker, run, context!(self, out))
+                }
+                Timer::Absent(worker, run) => {
+                    self.supervision.on_absent_due(worker, run, context!(self, out))
+                }
+                Timer::StopAsk(worker, run) => {
+                    self.supervision.on_stop_ask_due(worker, run, context!(self, out))
+                }
+                Timer::Restart(worker, run) => {
+                    self.supervision.on_restart_due(worker, run, context!(self, out))
+                }
                 Timer::Overlong(worker) => {
-                    if let Some(key) = self.workers.find(worker) {
+                    if let Some(key) = self.supervision.find_worker(worker) {
                         self.dispatch.on_overlong_due(key, context!(self, out));
                     }
                 }
-                Timer::Dial(host) => self.on_dial_due(&host, out),
+                Timer::Dial(host) => self.supervision.on_dial_due(&host, context!(self, out)),
                 Timer::LeftOut => self.on_left_out_due(out),
                 Timer::Heartbeat => self.on_heartbeat(out),
                 Timer::StatusAnswer(query) => self.answer_status_query(query, out),

@@ -4,6 +4,7 @@
 use super::dispatch::seat::WorkerList;
 use super::hub::Engine;
 use super::keys::WorkerKey;
+use super::supervision::workers::Worker;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
 
@@ -25,7 +26,7 @@ pub struct WorkerView {
 impl Engine {
     /// All workers, by id.
     pub fn workers_view(&self) -> Vec<WorkerView> {
-        let view = |(key, worker): (WorkerKey, &super::workers::Worker)| WorkerView {
+        let view = |(key, worker): (WorkerKey, &Worker)| WorkerView {
             id: worker.id,
             service: self.catalog[worker.service].name.clone(),
             host: worker.host.clone(),
@@ -36,6 +37,6 @@ impl Engine {
             },
             state: worker.state.word(),
         };
-        self.workers.by_id().map(view).collect()
+        self.supervision.workers().map(view).collect()
     }
 }

@@ -3,27 +3,18 @@
 
 use super::access::PendingLogin;
 use super::action::Action;
-use super::fact::FactKind;
+use super::context::context;
+use super::heartbeat::silence_ms;
 use super::hub::{Engine, Out};
 use super::input::{Close, Start};
 use super::keys::WorkerKey;
 use super::links::End;
-use super::quotas::Class;
-use super::workers::{ProcessState, Worker, WorkerSpec};
+use super::supervision::logins::Entry;
 use protocol::bodies::{ErrorBody, WorkerLogin, WorkerLoginOk};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId};
-use protocol::settings::{ServiceSetting, Setting};
-
-/// How a worker came in.
-#[derive(Debug)]
-enum Entry {
-    /// With the secret of this start.
-    Issued(RunId),
-    /// By itself, with this answer to its proof if it proved a token.
-    SelfStarted(Option<String>),
-}
+use protocol::settings::Setting;
 
 impl Engine {
     pub(crate) fn on_worker_login(
@@ -37,8 +28,8 @@ impl Engine {
             return;
         }
         match (proof, login.token.clone()) {
-            (Some(start), _) => match self.check_issued(&login, start) {
-                Ok(key) => self.admit_worker(key, link, &login, Entry::Issued(start.run), out),
+            (Some(start), _) => match self.supervision.check_issued(&login, start, &self.catalog) {
+                Ok(key) => self.admit_worker(key, link, &login, (Some(start.run), None), out),
                 Err(text) => {
                     self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
                 }
@@ -68,95 +59,40 @@ impl Engine {
         out: Out<'_>,
     ) {
         let Some(slot) = self.links.get(link) else { return };
-        let checked = self
+        let added = self
             .may_serve(&slot.peer, &login.service)
-            .and_then(|()| self.check_self_started(login));
-        match checked {
-            Ok(key) => self.admit_worker(key, link, login, Entry::SelfStarted(signature), out),
+            .and_then(|()| self.supervision.add_self_started(login, context!(self, out)));
+        match added {
+            Ok(key) => {
+                let worker = self.supervision.worker(key);
+                self.dispatch.add_worker(key, worker.id, worker.service);
+                self.admit_worker(key, link, login, (None, signature), out);
+            }
             Err(error) => self.refuse_link(link, error, out),
         }
     }
 
-    /// A login without a secret: may this worker start itself?
-    fn check_self_started(&mut self, login: &WorkerLogin) -> Result<WorkerKey, ErrorBody> {
-        let Some(service) = self.catalog.find(login.service.as_str()) else {
-            let text = self.catalog.unknown(login.service.as_str());
-            return Err(ErrorBody::new(ErrorCode::UnknownService, text));
-        };
-        if login.service.is_op() {
-            let text = "service 'op' is the broker's own and takes no workers";
-            return Err(ErrorBody::new(ErrorCode::BadWorkerLogin, text));
-        }
-        let is_open = self.catalog[service].settings.get(ServiceSetting::SelfStart) == 1;
-        if !is_open {
-            let text = format!(
-                "this worker showed no secret, and service '{0}' takes no workers that start themselves ('config service {0} selfstart=1' allows it)",
-                login.service
-            );
-            return Err(ErrorBody::new(ErrorCode::BadWorkerLogin, text));
-        }
-        let spec = WorkerSpec {
-            service,
-            host: login.host.clone(),
-            path: String::new(),
-            args: Vec::new(),
-            is_self_started: true,
-            since: self.now,
-        };
-        let added = self.workers.add(spec, None);
-        let key = added.map_err(|text| ErrorBody::new(ErrorCode::BadWorkerLogin, text))?;
-        self.dispatch.add_worker(key, self.workers[key].id, service);
-        // That it came is its `start`.
-        self.workers[key].is_wanted = true;
-        Ok(key)
-    }
-
+    /// Lets a worker in: `run` is the start that its secret proves, `signature` answers its proof.
     fn admit_worker(
         &mut self,
         key: WorkerKey,
         link: LinkId,
         login: &WorkerLogin,
-        entry: Entry,
+        (run, signature): (Option<RunId>, Option<String>),
         out: Out<'_>,
     ) {
-        if let Some(old) = self.dispatch.seat(key).link {
-            // It came back before the loss of its old connection was noticed; whatever its host
-            // thinks, it has not ended, and no other is to be started.
-            self.workers[key].has_exited = false;
-            self.close_link(old, out);
-            self.worker_lost(key, Close::Reset, "came back on a new connection", out);
+        if self.dispatch.seat(key).link.is_some() {
+            self.supervision.came_back(key);
+            self.disconnect(key, Close::Reset, "came back on a new connection", out);
         }
-        if let Some(slot) = self.links.get_mut(link) {
-            slot.end = End::Worker(key);
-        }
-        let (now, silence_ms) = (self.now, self.silence_ms());
-        let reconnect_ms = self.settings.get(Setting::ReconnectMs);
+        let Some(slot) = self.links.get_mut(link) else { return };
+        slot.end = End::Worker(key);
+        let is_remote = slot.peer.is_remote;
         self.links.announce(link, self.limits_to_announce());
-        let worker = &mut self.workers[key];
-        let is_adopted = matches!(
-            worker.state,
-            ProcessState::Down | ProcessState::Backoff | ProcessState::Returning
-        ) || worker.was_ready
-            || worker.is_found;
-        self.dispatch.open(key, link);
-        worker.announced = Some((reconnect_ms, silence_ms));
-        worker.enter(ProcessState::Ready, now);
-        worker.why.clear();
-        (worker.lost, worker.refused) = (None, None);
-        (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
-        (worker.is_unlisted, worker.is_cut_off, worker.is_refused) = (false, false, false);
-        worker.ready_since = now;
-        worker.pid = login.hostpid;
-        worker.login_pid = login.hostpid;
-        let signature = match entry {
-            Entry::Issued(run) => {
-                worker.run = run;
-                None
-            }
-            Entry::SelfStarted(signature) => signature,
-        };
+        let silence_ms = silence_ms(&self.settings);
+        let reconnect_ms = self.settings.get(Setting::ReconnectMs);
         let ok = WorkerLoginOk {
-            worker: worker.id,
+            worker: self.dispatch.seat(key).id,
             body_bytes_max: self.settings.get(Setting::BodyBytesMax),
             heartbeat_ms: self.settings.get(Setting::HeartbeatMs),
             silence_ms,
@@ -164,20 +100,9 @@ impl Engine {
             signature,
         };
         out.push(Action::Send { link, frame: Frame::WorkerLoginOk(ok) });
-        let Worker { id, is_self_started, .. } = *worker;
-        let service = worker.service;
-        let name = &self.catalog[service].name;
-        let (kind, what) = match (is_self_started, is_adopted) {
-            (true, _) => (FactKind::WorkerReady, "started itself and is ready"),
-            (false, true) => (FactKind::WorkerAdopted, "was running already and is ready again"),
-            (false, false) => (FactKind::WorkerReady, "is ready"),
-        };
-        let text = format!("worker {id} of service '{name}' {what}, pid {}", login.hostpid);
-        // Whoever starts itself may come as often as it likes.
-        if !is_self_started || self.may_cause(Class::SelfStarted, Some(link)) {
-            let about = self.about_worker(key);
-            self.record(kind, about, text, out);
-        }
-        self.update_available(key, out);
+        self.dispatch.open(key, link);
+        let announced = (reconnect_ms, silence_ms);
+        let entry = Entry { link, is_remote, run, pid: login.hostpid, announced };
+        self.supervision.logged_in(key, entry, context!(self, out));
     }
 }

@@ -2,14 +2,16 @@
 //! host can be asked to do anything, what silence means. A machine that is cut off keeps its
 //! workers (docs/decisions/0021). Not what follows an end: `process`.
 
-use super::fact::FactKind;
-use super::heartbeat::Patience;
-use super::hosts::HostState;
-use super::hub::{Engine, Out};
-use super::input::Close;
-use super::keys::WorkerKey;
-use super::timers::Timer;
-use protocol::ids::LinkId;
+use super::hosts::{Host, HostState};
+use super::machine::Supervision;
+use crate::engine::context::Context;
+use crate::engine::effect::Effect;
+use crate::engine::fact::FactKind;
+use crate::engine::heartbeat::Patience;
+use crate::engine::heartbeat::silence_ms;
+use crate::engine::input::Close;
+use crate::engine::keys::{HostKey, WorkerKey};
+use crate::engine::timers::Timer;
 use protocol::names::HostName;
 use protocol::settings::Setting;
 
@@ -17,40 +19,46 @@ use protocol::settings::Setting;
 /// just before its time is over and take this long.
 const RETURN_MARGIN_MS: u64 = 5000;
 
-impl Engine {
+impl Supervision {
     /// Whether a host does what it is asked now, as far as is known: it is up, and was heard of
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
-        let missed_max = self.patience(None).ping_each.saturating_add(1);
-        let slot = self.host_link(host).and_then(|link| self.links.get(link));
-        slot.is_some_and(|slot| slot.missed <= missed_max)
+        let is_up = |host: &Host| matches!(host.state, HostState::Up(_));
+        self.hosts.named(host).is_some_and(|host| is_up(host) && !host.is_silent)
     }
 
     /// A host is not reached: what is due for a worker there is looked at again later.
-    pub(crate) fn look_later(&mut self, key: WorkerKey, timer: Timer) {
+    pub(super) fn look_later(&mut self, key: WorkerKey, timer: Timer, cx: &mut Context<'_>) {
         if self.host_link(&self.workers[key].host).is_some() {
             // It is silent, and not yet taken for lost.
-            self.wait_for(key, self.settings.get(Setting::SilenceMs), timer);
+            self.wait_for(key, cx.settings.get(Setting::SilenceMs), timer, cx);
         }
         // Else the host's next list decides.
     }
 
     /// A worker has so long to log in, to come back, or to end. What was due for it before, when
     /// its connection was lost an earlier time, is not any more.
-    pub(crate) fn wait_for(&mut self, key: WorkerKey, wait_ms: u64, timer: Timer) {
-        let until = self.now.plus_millis(wait_ms);
+    pub(super) fn wait_for(
+        &mut self,
+        key: WorkerKey,
+        wait_ms: u64,
+        timer: Timer,
+        cx: &mut Context<'_>,
+    ) {
+        let until = cx.now.plus_millis(wait_ms);
         self.workers[key].wait_until = until;
-        self.timers.add(until, timer);
+        cx.timers.add(until, timer);
     }
 
     /// How long a worker that lost its connection is waited for. On another machine it may have
     /// been cut off, and tries to come back as long as was announced at its login; one that is busy
     /// looks for its broker only when it is done, in `work_ms` at most.
-    pub(crate) fn return_wait_ms(&self, key: WorkerKey, work_ms: u64) -> u64 {
+    pub(super) fn return_wait_ms(&self, key: WorkerKey, work_ms: u64, cx: &Context<'_>) -> u64 {
         let worker = &self.workers[key];
-        let least = self.settings.get(Setting::ReturnMs);
-        let set = self.settings.get(Setting::ReconnectMs);
-        let (reconnect, silence) = worker.announced.unwrap_or_else(|| (set, self.silence_ms()));
+        let least = cx.settings.get(Setting::ReturnMs);
+        let set = cx.settings.get(Setting::ReconnectMs);
+        let (reconnect, silence) =
+            worker.announced.unwrap_or_else(|| (set, silence_ms(cx.settings)));
         let is_builtin = self.hosts.named(&worker.host).is_some_and(|host| host.is_builtin);
         if is_builtin || worker.is_refused || reconnect == 0 {
             return least;
@@ -71,15 +79,15 @@ impl Engine {
 
     /// A worker was silent too long. One that hangs is killed; one that may be cut off loses its
     /// connection and is waited for.
-    pub(crate) fn silent_worker(&mut self, link: LinkId, key: WorkerKey, why: &str, out: Out<'_>) {
+    pub(crate) fn silent_worker(&mut self, key: WorkerKey, why: &str, cx: &mut Context<'_>) {
         if self.may_be_cut_off(key) == CutOff::MayBe && !self.workers[key].is_self_started {
-            self.close_link(link, out);
-            self.worker_lost(key, Close::TimedOut, why, out);
+            let (how, why) = (Close::TimedOut, why.to_owned());
+            cx.effects.push(Effect::Disconnect { worker: key, how, why });
             return;
         }
         let what = format!("{why}; it is killed");
-        self.worker_fact(FactKind::WorkerKilled, key, &what, out);
-        self.kill_worker(key, "was silent and is killed", out);
+        self.worker_fact(FactKind::WorkerKilled, key, &what, cx);
+        self.kill_worker(key, "was silent and is killed", cx);
     }
 
     fn may_be_cut_off(&self, key: WorkerKey) -> CutOff {
@@ -88,13 +96,26 @@ impl Engine {
         if host.is_some_and(|host| host.is_builtin) && !worker.is_self_started {
             return CutOff::No;
         }
-        let slot = self.dispatch.seat(key).link.and_then(|link| self.links.get(link));
-        let is_other = slot.is_some_and(|slot| slot.peer.is_remote);
         let is_up = host.is_some_and(|host| matches!(host.state, HostState::Up(_)));
-        match (is_other, is_up && self.is_reached(&worker.host)) {
+        match (worker.is_remote, is_up && self.is_reached(&worker.host)) {
             (true, true) => CutOff::KernelTells,
             (true, false) | (false, true | false) => CutOff::MayBe,
         }
+    }
+
+    /// The host has answered no ping for a while.
+    pub(crate) fn silent_host(&mut self, key: HostKey) {
+        self.hosts[key].is_silent = true;
+    }
+
+    /// Something came of a host.
+    pub(crate) fn heard_host(&mut self, key: HostKey) {
+        self.hosts[key].is_silent = false;
+    }
+
+    /// Silence is counted from now on.
+    pub(crate) fn all_heard(&mut self) {
+        self.hosts.all_mut().for_each(|host| host.is_silent = false);
     }
 }
 

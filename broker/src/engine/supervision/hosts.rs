@@ -1,16 +1,16 @@
 //! The hosts: machines with an execd that the broker dials, greets and asks what runs there; hosts
 //! that are lost are dialled again. Not what happens to the workers on them: `process` knows.
 
-use super::action::{Action, Origin};
-use super::context::context;
-use super::fact::{About, FactKind};
-use super::hub::{Engine, Out};
-use super::input::{Expected, Peer, Report};
-use super::keys::{HostKey, Table, WorkerKey};
-use super::links::End;
-use super::op_read::counted;
-use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
-use super::timers::Timer;
+use super::machine::Supervision;
+use crate::engine::action::Action;
+use crate::engine::context::Context;
+use crate::engine::effect::Effect;
+use crate::engine::fact::{About, FactKind};
+use crate::engine::input::{Expected, Report};
+use crate::engine::keys::{HostKey, Table, WorkerKey};
+use crate::engine::op_read::counted;
+use crate::engine::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
+use crate::engine::timers::Timer;
 use protocol::bodies::{ExecHello, ExecListed};
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, WorkerId};
@@ -75,6 +75,8 @@ pub(crate) struct Host {
     pub(crate) is_shutting_down: bool,
     /// How many of its reports on this connection were not valid.
     pub(crate) rejected_reports: u64,
+    /// It answers no pings for now, and is not yet taken for lost.
+    pub(crate) is_silent: bool,
 }
 
 /// All hosts.
@@ -149,6 +151,11 @@ impl Hosts {
         self.table.get(key)
     }
 
+    /// All of them, to change them.
+    pub(super) fn all_mut(&mut self) -> impl Iterator<Item = &mut Host> {
+        self.table.values_mut()
+    }
+
     /// All of them, by name.
     pub(crate) fn by_name(&self) -> impl Iterator<Item = (HostKey, &Host)> {
         self.names.values().map(|&key| (key, &self.table[key]))
@@ -168,14 +175,14 @@ impl std::ops::IndexMut<HostKey> for Hosts {
     }
 }
 
-impl Engine {
+impl Supervision {
     /// Makes a host and dials it.
     pub(crate) fn add_host(
         &mut self,
         name: &HostName,
         address: String,
         is_builtin: bool,
-        out: Out<'_>,
+        cx: &mut Context<'_>,
     ) {
         let key = self.hosts.add(Host {
             name: name.clone(),
@@ -183,7 +190,7 @@ impl Engine {
             state: HostState::Down,
             is_builtin,
             retry_ms: RETRY_MIN_MS,
-            since: self.now,
+            since: cx.now,
             pid: 0,
             version: String::new(),
             policy: String::new(),
@@ -196,28 +203,29 @@ impl Engine {
             is_misdialled: false,
             is_shutting_down: false,
             rejected_reports: 0,
+            is_silent: false,
         });
-        self.dial(key, out);
+        self.dial(key, cx);
     }
 
     /// `Timer::Dial`: the host may have been deleted meanwhile.
-    pub(crate) fn on_dial_due(&mut self, name: &HostName, out: Out<'_>) {
+    pub(crate) fn on_dial_due(&mut self, name: &HostName, cx: &mut Context<'_>) {
         if let Some(key) = self.hosts.find(name) {
-            self.dial(key, out);
+            self.dial(key, cx);
         }
     }
 
     /// Dials a host that is down.
-    fn dial(&mut self, key: HostKey, out: Out<'_>) {
+    fn dial(&mut self, key: HostKey, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
-        if host.state == HostState::Down && self.shutdown.is_none() {
+        if host.state == HostState::Down && !cx.is_shutting_down {
             host.state = HostState::Dialing;
             // One dial at a time: an outcome names its host, not the address that was dialled.
             if !self.dials.insert(host.name.clone()) {
                 host.is_misdialled = true;
                 return;
             }
-            out.push(Action::Dial { host: host.name.clone(), address: host.address.clone() });
+            cx.out.push(Action::Dial { host: host.name.clone(), address: host.address.clone() });
         }
     }
 
@@ -232,46 +240,45 @@ impl Engine {
         }
     }
 
+    /// `Action::Dial` succeeded. Returns which host is at the link, and its address; `None` if the
+    /// link is to be closed.
     pub(crate) fn on_host_opened(
         &mut self,
         link: LinkId,
         name: HostName,
-        (fd, must): (i32, Option<Box<Expected>>),
-        out: Out<'_>,
-    ) {
-        let key = self.dial_ended(&name, out);
+        must: Option<Box<Expected>>,
+        cx: &mut Context<'_>,
+    ) -> Option<(HostKey, String)> {
+        let key = self.dial_ended(&name, cx);
         let Some(key) = key.filter(|&key| self.hosts[key].state == HostState::Dialing) else {
             // It was deleted or given another address while it was dialled.
-            out.push(Action::Close { link });
-            return;
+            return None;
         };
         let host = &mut self.hosts[key];
         host.state = HostState::Greeting(link);
-        (host.rejected_reports, host.is_shutting_down) = (0, false);
+        (host.rejected_reports, host.is_shutting_down, host.is_silent) = (0, false, false);
         host.must = must;
-        let peer = Peer { address: host.address.clone(), fd, ..Peer::default() };
-        let is_builtin = host.is_builtin;
-        self.open_link(link, End::Host(key), peer);
-        self.timers.add(self.now.plus_millis(GREETING_MS), Timer::Greeting(link));
-        let broker = self.instance.clone();
+        let (address, is_builtin) = (host.address.clone(), host.is_builtin);
+        cx.timers.add(cx.now.plus_millis(GREETING_MS), Timer::Greeting(link));
+        let broker = cx.listening.instance.clone();
         let hello = ExecHello { host: name, broker, token: None };
-        out.push(if is_builtin {
+        cx.out.push(if is_builtin {
             Action::Send { link, frame: Frame::ExecHello(hello) }
         } else {
             Action::Greet { link, hello: Box::new(hello) }
         });
+        Some((key, address))
     }
 
     /// `Timer::Greeting`: whatever answers there is no execd that serves this broker.
-    pub(crate) fn on_greeting_due(&mut self, link: LinkId, out: Out<'_>) {
-        let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
+    pub(crate) fn on_greeting_due(&mut self, link: LinkId, key: HostKey, cx: &mut Context<'_>) {
         let what = match self.hosts[key].state {
             HostState::Greeting(at) if at == link => "exec-welcome",
             HostState::Listing(at) if at == link => "exec-listed",
             _ => return,
         };
         let why = format!("answers pings, but has sent no {what} for {GREETING_MS} ms; closing it");
-        self.drop_link(link, why, out);
+        cx.effects.push(Effect::DropLink { link, why });
     }
 
     /// Whether the execd at this link has not said yet that it serves the broker.
@@ -280,49 +287,59 @@ impl Engine {
     }
 
     /// An execd wants the host's token proved.
-    pub(crate) fn on_challenged(&mut self, link: LinkId, challenge: Box<Challenge>, out: Out<'_>) {
-        let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
+    pub(crate) fn on_challenged(
+        &mut self,
+        link: LinkId,
+        key: HostKey,
+        challenge: Box<Challenge>,
+        cx: &mut Context<'_>,
+    ) {
         if self.is_greeted(key, link) {
-            out.push(Action::Prove { link, challenge });
+            cx.out.push(Action::Prove { link, challenge });
         }
     }
 
     /// The host's token can't be proved, or the execd has not proved that it knows it.
-    pub(crate) fn on_unproven(&mut self, link: LinkId, why: String, out: Out<'_>) {
-        let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
-        if self.may_cause(Class::Host, Some(link)) {
+    pub(crate) fn on_unproven(
+        &mut self,
+        link: LinkId,
+        key: HostKey,
+        why: &str,
+        cx: &mut Context<'_>,
+    ) {
+        if cx.may_cause(Class::Host, Some(link)) {
             let about = About { host: Some(self.hosts[key].name.clone()), ..About::default() };
-            let why = show::brief(&why, TEXT_BYTES_MAX);
-            self.record(FactKind::HostError, about, format!("the host's token: {why}"), out);
+            let why = show::brief(why, TEXT_BYTES_MAX);
+            cx.record(FactKind::HostError, about, format!("the host's token: {why}"));
         }
-        self.drop_link(link, "its token is not proved".into(), out);
+        cx.effects.push(Effect::DropLink { link, why: "its token is not proved".to_owned() });
     }
 
-    pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, out: Out<'_>) {
-        if let Some(key) = self.dial_ended(name, out)
+    pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, cx: &mut Context<'_>) {
+        if let Some(key) = self.dial_ended(name, cx)
             && self.hosts[key].state == HostState::Dialing
         {
-            self.host_down(key, why, out);
+            self.host_down(key, why, cx);
         }
     }
 
     /// A dial has its outcome: the host, if that is still configured and the address dialled is
     /// the one that it has now. If it has another, that is dialled.
-    fn dial_ended(&mut self, name: &HostName, out: Out<'_>) -> Option<HostKey> {
+    fn dial_ended(&mut self, name: &HostName, cx: &mut Context<'_>) -> Option<HostKey> {
         self.dials.remove(name);
         let key = self.hosts.find(name)?;
         let host = &mut self.hosts[key];
         if std::mem::take(&mut host.is_misdialled) {
             host.state = HostState::Down;
-            self.dial(key, out);
+            self.dial(key, cx);
             return None;
         }
         Some(key)
     }
 
     /// The link to a host is gone, or could not be made: dial again later.
-    pub(crate) fn host_down(&mut self, key: HostKey, why: String, out: Out<'_>) {
-        let retry_max = self.settings.get(Setting::HostRetryMs);
+    pub(crate) fn host_down(&mut self, key: HostKey, why: String, cx: &mut Context<'_>) {
+        let retry_max = cx.settings.get(Setting::HostRetryMs);
         // A peer may have had a say in it: its certificate, its error.
         let mut why = show::brief(&why, LINE_BYTES_MAX);
         let host = &mut self.hosts[key];
@@ -333,14 +350,13 @@ impl Engine {
             why = format!("its execd was shutting down; {why}");
         }
         if was_up {
-            let up_ms = self.now.since(host.since).as_millis();
+            let up_ms = cx.now.since(host.since).as_millis();
             if up_ms >= retry_max.min(STEADY_MS) {
                 host.retry_ms = RETRY_MIN_MS;
             }
-            host.since = self.now;
+            host.since = cx.now;
         }
-        self.timers
-            .add(self.now.plus_millis(host.retry_ms.min(retry_max)), Timer::Dial(name.clone()));
+        cx.timers.add(cx.now.plus_millis(host.retry_ms.min(retry_max)), Timer::Dial(name.clone()));
         host.retry_ms = (host.retry_ms * 2).min(retry_max);
         // A built-in execd that is just being started refuses once or twice; that is no news.
         let is_news = !host.is_loss_recorded && (was_up || !host.is_builtin || host.retry_ms > 800);
@@ -352,15 +368,21 @@ impl Engine {
         let text = format!("host {name} at {}: {why}{more}", host.address);
         host.why = why;
         // Of one that comes and goes as fast as it is dialled only so many are recorded.
-        if is_news && self.shutdown.is_none() && self.may_cause(Class::Host, None) {
+        if is_news && !cx.is_shutting_down && cx.may_cause(Class::Host, None) {
             let about = About { host: Some(name), ..About::default() };
-            self.record(FactKind::HostLost, about, text, out);
+            cx.record(FactKind::HostLost, about, text);
         }
-        self.host_gone(key, out);
+        self.host_gone(key, cx);
     }
 
-    pub(crate) fn on_report(&mut self, link: LinkId, report: Report, out: Out<'_>) {
-        let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
+    /// A report of the execd at a link.
+    pub(crate) fn on_report(
+        &mut self,
+        link: LinkId,
+        key: HostKey,
+        report: Report,
+        cx: &mut Context<'_>,
+    ) {
         let host = &mut self.hosts[key];
         match (report, host.state) {
             (Report::Welcome(welcome), HostState::Greeting(at)) if at == link => {
@@ -368,48 +390,47 @@ impl Engine {
                 host.version.clone_from(&welcome.version);
                 let before = std::mem::replace(&mut host.policy, welcome.policy.clone());
                 if let Some(what) = host.differs(&welcome) {
-                    self.replace_execd(link, key, &welcome, what, out);
+                    self.replace_execd(link, key, &welcome, what, cx);
                     return;
                 }
                 host.older = welcome.older;
                 host.state = HostState::Listing(link);
-                out.push(Action::Send { link, frame: Frame::ExecList });
-                self.record_policy(key, &before, out);
+                cx.out.push(Action::Send { link, frame: Frame::ExecList });
+                self.record_policy(key, &before, cx);
             }
             (Report::Listed(listed), HostState::Listing(at)) if at == link => {
-                if let Some(why) = self.duplicate_host(key, &listed.children) {
-                    self.close_link(link, out);
-                    self.host_down(key, why, out);
+                if let Some(why) = self.duplicate_host(key, &listed.children, cx.catalog) {
+                    cx.effects.push(Effect::CloseLink { link });
+                    self.host_down(key, why, cx);
                 } else {
-                    self.on_listed(link, key, &listed, out);
+                    self.on_listed(link, key, &listed, cx);
                 }
             }
-            (Report::Output(output), _) if !context!(self, out).may_pass_on(&output.line, link) => {
-            }
+            (Report::Output(output), _) if !cx.may_pass_on(&output.line, link) => {}
             (report, _) => {
-                if let Some(worker) = self.worker_of_report(link, key, &report, out) {
-                    self.on_valid_report(worker, &report, out);
+                if let Some(worker) = self.worker_of_report(link, key, &report, cx) {
+                    self.on_valid_report(worker, &report, cx);
                 }
             }
         }
     }
 
     /// A report about a worker, by the host that it was given to.
-    fn on_valid_report(&mut self, key: WorkerKey, report: &Report, out: Out<'_>) {
+    fn on_valid_report(&mut self, key: WorkerKey, report: &Report, cx: &mut Context<'_>) {
         match report {
             Report::Welcome(_) | Report::Listed(_) => {}
-            Report::Started(started) => self.on_started(key, started, out),
-            Report::Failed(failed) => self.on_start_failed(key, failed, out),
-            Report::Exited(exited) => self.on_exited(key, exited, out),
-            Report::Output(output) => self.on_output(key, output, out),
+            Report::Started(started) => self.on_started(key, started, cx),
+            Report::Failed(failed) => self.on_start_failed(key, failed, cx),
+            Report::Exited(exited) => self.on_exited(key, exited, cx),
+            Report::Output(output) => self.on_output(key, output, cx),
         }
     }
 
-    fn on_listed(&mut self, link: LinkId, key: HostKey, listed: &ExecListed, out: Out<'_>) {
+    fn on_listed(&mut self, link: LinkId, key: HostKey, listed: &ExecListed, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
         let name = host.name.clone();
         host.state = HostState::Up(link);
-        let away = std::mem::replace(&mut host.since, self.now);
+        let away = std::mem::replace(&mut host.since, cx.now);
         (host.handing, host.unfit) = (0, None);
         if !host.is_shutting_down {
             host.why.clear();
@@ -420,60 +441,45 @@ impl Engine {
             counted(listed.children.len(), "running worker")
         );
         if std::mem::take(&mut host.is_loss_recorded) {
-            text += &format!("; it was away for {} ms", self.now.since(away).as_millis());
+            text += &format!("; it was away for {} ms", cx.now.since(away).as_millis());
         }
         let is_builtin = host.is_builtin;
         let about = || About { host: Some(name.clone()), ..About::default() };
-        if self.may_cause(Class::Host, None) {
-            self.record(FactKind::HostUp, about(), text, out);
+        if cx.may_cause(Class::Host, None) {
+            cx.record(FactKind::HostUp, about(), text);
         }
-        if let Some(warning) = self.listening.local_warning.clone().filter(|_| is_builtin) {
-            self.record(FactKind::HostWarning, about(), format!("host {name}: {warning}"), out);
+        if let Some(warning) = cx.listening.local_warning.clone().filter(|_| is_builtin) {
+            cx.record(FactKind::HostWarning, about(), format!("host {name}: {warning}"));
         }
-        self.record_older(key, out);
-        self.host_listed(key, link, &listed.children, out);
+        self.record_older(key, cx);
+        self.host_listed(key, link, &listed.children, cx);
         if self.hosts[key].is_shutting_down {
-            self.end_with_host(key, out);
+            self.end_with_host(key, cx);
         }
     }
 
     /// Removes a host that no worker is configured on.
-    pub(crate) fn remove_host(&mut self, key: HostKey, out: Out<'_>) {
+    pub(crate) fn remove_host(&mut self, key: HostKey, cx: &mut Context<'_>) {
         if let Some(link) = self.hosts.remove(key).state.link() {
-            self.close_link(link, out);
+            cx.effects.push(Effect::CloseLink { link });
         }
     }
 
     /// Gives a host another address: the old link is closed, the new one is made.
-    pub(crate) fn move_host(&mut self, key: HostKey, address: String, out: Out<'_>) {
+    pub(crate) fn move_host(&mut self, key: HostKey, address: String, cx: &mut Context<'_>) {
         let host = &mut self.hosts[key];
         let old = host.state.link();
         host.address = address;
         if matches!(host.state, HostState::Up(_)) {
-            host.since = self.now;
+            host.since = cx.now;
         }
         host.state = HostState::Down;
         host.is_shutting_down = false;
         host.retry_ms = RETRY_MIN_MS;
         if let Some(link) = old {
-            self.close_link(link, out);
-            self.host_gone(key, out);
+            cx.effects.push(Effect::CloseLink { link });
+            self.host_gone(key, cx);
         }
-        self.dial(key, out);
-    }
-
-    /// Who is named as the asker in facts about the broker's own doing.
-    pub(crate) fn who(origin: &Origin) -> String {
-        match origin {
-            Origin::State => "the saved configuration".into(),
-            Origin::File(path) => format!("file {path}"),
-            Origin::Operator { client, from, uid, token } => {
-                let uid = uid.map_or_else(String::new, |uid| format!(", uid {uid}"));
-                let token =
-                    token.as_ref().map_or_else(String::new, |token| format!(", token {token}"));
-                format!("client {client} ({from}{uid}{token})")
-            }
-            Origin::Broker => "the broker".into(),
-        }
+        self.dial(key, cx);
     }
 }

@@ -2,16 +2,21 @@
 //! processes that a host lists, logins. A start is one run of one worker as it is configured; what
 //! outlived it is never taken for the worker again (docs/decisions/0020).
 
-use super::action::Action;
-use super::fact::{About, FactKind};
 use super::hosts::HostState;
-use super::hub::{Engine, Out};
-use super::input::{Report, Start};
-use super::keys::{HostKey, WorkerKey};
-use super::quotas::Class;
-use super::timers::Timer;
+use super::machine::Supervision;
 use super::workers::ProcessState;
+use crate::engine::action::Action;
+use crate::engine::catalog::Catalog;
+use crate::engine::context::Context;
+use crate::engine::effect::Effect;
+use crate::engine::fact::{About, FactKind};
+use crate::engine::input::{Report, Start};
+use crate::engine::keys::{HostKey, WorkerKey};
+use crate::engine::quotas::Class;
+use crate::engine::timers::Timer;
+use protocol::bodies::ErrorBody;
 use protocol::bodies::{Child, ExecStop, WorkerLogin};
+use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
@@ -34,7 +39,7 @@ const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)
     }
 }
 
-impl Engine {
+impl Supervision {
     /// The worker that a report of a host is about, if the report is valid: the host is up (so its
     /// token is proved, where one is wanted), the worker is configured on it, did not start itself,
     /// and the run is the one that was given to it.
@@ -43,7 +48,7 @@ impl Engine {
         link: LinkId,
         host: HostKey,
         report: &Report,
-        out: Out<'_>,
+        cx: &mut Context<'_>,
     ) -> Option<WorkerKey> {
         let (what, start) = about_start(report);
         let state = self.hosts[host].state;
@@ -52,7 +57,7 @@ impl Engine {
             let is_early = state == HostState::Listing(link) && matches!(report, Report::Output(_));
             if !is_early {
                 let why = format!("{what}, which can't come now");
-                self.reject_report(link, host, &why, out);
+                self.reject_report(link, host, &why, cx);
             }
             return None;
         };
@@ -61,19 +66,25 @@ impl Engine {
         let worker = &self.workers[key];
         if worker.is_self_started || worker.host != self.hosts[host].name {
             let why = format!("{what} of worker {id}, which does not run there");
-            self.reject_report(link, host, &why, out);
+            self.reject_report(link, host, &why, cx);
             return None;
         }
         (worker.run == run && run.0 > 0).then_some(key)
     }
 
     /// A host reported what it may not: counted, recorded once a connection, dropped if it goes on.
-    pub(crate) fn reject_report(&mut self, link: LinkId, host: HostKey, what: &str, out: Out<'_>) {
+    pub(crate) fn reject_report(
+        &mut self,
+        link: LinkId,
+        host: HostKey,
+        what: &str,
+        cx: &mut Context<'_>,
+    ) {
         let host = &mut self.hosts[host];
         host.rejected_reports = host.rejected_reports.saturating_add(1);
         if host.rejected_reports == 1 {
             let name = host.name.clone();
-            if !self.may_cause(Class::Host, Some(link)) {
+            if !cx.may_cause(Class::Host, Some(link)) {
                 return;
             }
             let about = About { host: Some(name.clone()), ..About::default() };
@@ -81,18 +92,18 @@ impl Engine {
                 "host {name} sent {what}; it is ignored (more of this on the same connection is \
                  counted, not recorded)"
             );
-            self.record(FactKind::HostError, about, text, out);
+            cx.record(FactKind::HostError, about, text);
         } else if host.rejected_reports >= REJECTED_REPORTS_MAX {
             let why = format!("sent {REJECTED_REPORTS_MAX} reports that were not valid");
-            self.drop_link(link, why, out);
+            cx.effects.push(Effect::DropLink { link, why });
         }
     }
 
     /// The number that tells one configuration of a worker from another: a start of an earlier one
     /// is none of this one. FNV-1a over what the start is made of; never 0, which is "not known".
-    pub(crate) fn digest(&self, key: WorkerKey) -> u32 {
+    pub(super) fn digest(&self, key: WorkerKey, catalog: &Catalog) -> u32 {
         let worker = &self.workers[key];
-        let service = self.catalog[worker.service].name.as_str();
+        let service = catalog[worker.service].name.as_str();
         let words = [service, worker.host.as_str(), worker.path.as_str()];
         let words = words.into_iter().chain(worker.args.iter().map(String::as_str));
         let mut hash = 0xcbf2_9ce4_8422_2325_u64;
@@ -108,13 +119,13 @@ impl Engine {
     /// had it started, its host has not yet said what it has, the start is of the worker as it is
     /// configured now, and it was given before this broker began. A digest of 0 is not known; who
     /// logs in with it proves the digest.
-    pub(crate) fn may_be_earlier(&self, key: WorkerKey, run: RunId, digest: u32) -> bool {
+    fn may_be_earlier(&self, key: WorkerKey, run: RunId, digest: u32, catalog: &Catalog) -> bool {
         let worker = &self.workers[key];
         worker.is_awaited
             && worker.is_wanted
             && worker.failed.is_none()
             && (1..=self.run_base).contains(&run.0)
-            && (digest == 0 || digest == self.digest(key))
+            && (digest == 0 || digest == self.digest(key, catalog))
     }
 
     /// A login with a genuine secret: is it of a start that may be ready now?
@@ -122,6 +133,7 @@ impl Engine {
         &self,
         login: &WorkerLogin,
         start: Start,
+        catalog: &Catalog,
     ) -> Result<WorkerKey, String> {
         const ADVICE: &str = "this process is to end; the broker starts another when one is due";
         let (id, run) = (login.worker, start.run);
@@ -130,14 +142,14 @@ impl Engine {
             return Err(format!("worker {id} is not configured any more; {ADVICE}"));
         };
         let worker = &self.workers[key];
-        let service = &self.catalog[worker.service].name;
+        let service = &catalog[worker.service].name;
         if *service != login.service {
             return Err(format!(
                 "worker {id} is of service '{service}', not of '{}'; {ADVICE}",
                 login.service
             ));
         }
-        if start.digest != self.digest(key) {
+        if start.digest != self.digest(key, catalog) {
             return Err(format!(
                 "run {run} was started for another configuration of worker {id} (service, host, \
                  path, arguments); {ADVICE}"
@@ -149,7 +161,7 @@ impl Engine {
             | ProcessState::Returning
             | ProcessState::Ready => worker.run == run && !worker.is_over,
             ProcessState::Down | ProcessState::Backoff => {
-                self.may_be_earlier(key, run, start.digest)
+                self.may_be_earlier(key, run, start.digest, catalog)
             }
             ProcessState::Asked | ProcessState::Ending => false,
         };
@@ -157,7 +169,7 @@ impl Engine {
             let word = worker.state.word();
             return Err(format!("run {run} of worker {id} is over, and it is {word}; {ADVICE}"));
         }
-        if self.dispatch.seat(key).link.is_some() && worker.login_pid != login.hostpid {
+        if self.workers[key].is_linked && worker.login_pid != login.hostpid {
             return Err(format!(
                 "run {run} of worker {id} is logged in as process {}, and this is process {}; \
                  {ADVICE}",
@@ -170,7 +182,12 @@ impl Engine {
     /// Why a host is a duplicate of another one: it lists the very start of a worker that another
     /// host was given, so both are names of one execd. To end that process would be to end the
     /// other's.
-    pub(crate) fn duplicate_host(&self, host: HostKey, children: &[Child]) -> Option<String> {
+    pub(super) fn duplicate_host(
+        &self,
+        host: HostKey,
+        children: &[Child],
+        catalog: &Catalog,
+    ) -> Option<String> {
         let is_others = |child: &&Child| {
             self.workers.find(child.worker).is_some_and(|key| {
                 let worker = &self.workers[key];
@@ -178,7 +195,7 @@ impl Engine {
                     && !worker.is_self_started
                     && worker.state.has_process()
                     && worker.run == child.run
-                    && child.digest == self.digest(key)
+                    && child.digest == self.digest(key, catalog)
             })
         };
         let child = children.iter().find(is_others)?;
@@ -197,20 +214,20 @@ impl Engine {
         host: HostKey,
         link: LinkId,
         children: &[Child],
-        out: Out<'_>,
+        cx: &mut Context<'_>,
     ) {
-        let earlier = self.confirm_logins(host, children, out);
+        let earlier = self.confirm_logins(host, children, cx);
         for child in children {
             let key = self.workers.find(child.worker).filter(|&key| {
                 let worker = &self.workers[key];
                 worker.host == self.hosts[host].name && !worker.is_self_started
             });
             let is_earlier = earlier.get(&child.worker) == Some(&child.run);
-            let is_known = key.is_some_and(|key| self.take_over(key, child, is_earlier, out));
+            let is_known = key.is_some_and(|key| self.take_over(key, child, is_earlier, cx));
             if !is_known {
-                let grace_ms = self.settings.get(Setting::StopTermMs);
+                let grace_ms = cx.settings.get(Setting::StopTermMs);
                 let stop = ExecStop { worker: child.worker, run: child.run, grace_ms };
-                out.push(Action::Send { link, frame: Frame::ExecStop(stop) });
+                cx.out.push(Action::Send { link, frame: Frame::ExecStop(stop) });
             }
         }
         let listed: BTreeSet<(WorkerId, RunId)> =
@@ -224,16 +241,22 @@ impl Engine {
             let (id, run) = (worker.id, worker.run);
             worker.is_unlisted = worker.state.has_process() && !listed.contains(&(id, run));
             if worker.is_unlisted {
-                self.timers.add(self.now.plus_millis(ABSENT_MS), Timer::Absent(id, run));
+                cx.timers.add(cx.now.plus_millis(ABSENT_MS), Timer::Absent(id, run));
             } else if worker.state == ProcessState::Down {
-                self.launch(key, out);
+                self.launch(key, cx);
             }
         }
     }
 
     /// Whether a listed process is the worker's: then it is adopted, or its end asked for again.
     /// `is_earlier`: it is the one that an earlier broker started and that is waited for.
-    fn take_over(&mut self, key: WorkerKey, child: &Child, is_earlier: bool, out: Out<'_>) -> bool {
+    fn take_over(
+        &mut self,
+        key: WorkerKey,
+        child: &Child,
+        is_earlier: bool,
+        cx: &mut Context<'_>,
+    ) -> bool {
         let worker = &mut self.workers[key];
         let is_ours = match worker.state {
             ProcessState::Down | ProcessState::Backoff => is_earlier,
@@ -260,28 +283,26 @@ impl Engine {
             | ProcessState::Up => {
                 worker.is_found |=
                     matches!(worker.state, ProcessState::Down | ProcessState::Backoff);
-                worker.enter(ProcessState::Up, self.now);
-                worker.started = self.now;
-                let mut wait = self.settings.get(Setting::WorkerLoginMs);
+                worker.enter(ProcessState::Up, cx.now);
+                worker.started = cx.now;
+                let mut wait = cx.settings.get(Setting::WorkerLoginMs);
                 if worker.is_found {
                     // It may be in the middle of a request for the broker before us.
-                    let reconnect = self.settings.get(Setting::ReconnectMs);
-                    wait = wait.max(reconnect).max(self.return_wait_ms(key, 0));
+                    let reconnect = cx.settings.get(Setting::ReconnectMs);
+                    wait = wait.max(reconnect).max(self.return_wait_ms(key, 0, cx));
                 }
-                self.wait_for(key, wait, Timer::WorkerLogin(id, run));
+                self.wait_for(key, wait, Timer::WorkerLogin(id, run), cx);
             }
-            ProcessState::Ending => {
-                self.exec_stop(key, self.settings.get(Setting::StopTermMs), out)
-            }
+            ProcessState::Ending => self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx),
             ProcessState::Returning => {
-                let wait = self.return_wait_ms(key, 0);
-                self.wait_for(key, wait, Timer::Return(id, run));
+                let wait = self.return_wait_ms(key, 0, cx);
+                self.wait_for(key, wait, Timer::Return(id, run), cx);
             }
             ProcessState::Ready | ProcessState::Asked => {}
         }
         if outlived {
             // The execd that was ending it is gone, and it is not.
-            self.update_available(key, out);
+            self.update_available(key, cx);
         }
         true
     }
@@ -292,23 +313,24 @@ impl Engine {
         &mut self,
         host: HostKey,
         children: &[Child],
-        out: Out<'_>,
+        cx: &mut Context<'_>,
     ) -> BTreeMap<WorkerId, RunId> {
         let name = self.hosts[host].name.clone();
         let mut newest: BTreeMap<WorkerId, RunId> = BTreeMap::new();
         for child in children {
             let Some(key) = self.workers.find(child.worker) else { continue };
-            if self.workers[key].host == name && self.may_be_earlier(key, child.run, child.digest) {
+            if self.workers[key].host == name
+                && self.may_be_earlier(key, child.run, child.digest, cx.catalog)
+            {
                 let run = newest.entry(child.worker).or_default();
                 *run = (*run).max(child.run);
             }
         }
         for key in self.workers.keys() {
             let worker = &self.workers[key];
-            let is_meant = worker.is_awaited && worker.host == name;
-            let Some(link) = self.dispatch.seat(key).link.filter(|_| is_meant) else {
+            if !worker.is_linked || !worker.is_awaited || worker.host != name {
                 continue;
-            };
+            }
             if newest.get(&worker.id) == Some(&worker.run) {
                 continue;
             }
@@ -317,18 +339,19 @@ impl Engine {
                 "run {run} of worker {id} is none of the processes that host {name} has; this \
                  process is to end"
             );
-            self.forget_start(key, out);
-            self.refuse_worker(link, text, out);
+            self.forget_start(key, cx);
+            let error = ErrorBody::new(ErrorCode::BadWorkerLogin, text);
+            cx.effects.push(Effect::RefuseWorker { worker: key, error });
         }
         newest
     }
 
     /// The process that was taken for a worker's is none of its: it has none, as before.
-    fn forget_start(&mut self, key: WorkerKey, out: Out<'_>) {
+    fn forget_start(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Down, self.now);
+        worker.enter(ProcessState::Down, cx.now);
         (worker.run, worker.pid) = (RunId(0), 0);
         (worker.was_ready, worker.has_exited) = (false, false);
-        self.update_available(key, out);
+        self.update_available(key, cx);
     }
 }

@@ -1,12 +1,14 @@
 //! A worker: its configuration, the state of its process, which of the manual's three lists (lazy,
 //! idle, busy) it is in, its figures. `dispatch` gives it requests, `process` starts and ends it.
 
-use super::context::context;
-use super::hub::{Engine, Out};
-use super::keys::{ServiceKey, Table, WorkerKey};
-use super::quotas::LINE_BYTES_MAX;
+use super::machine::Supervision;
 use super::restart::Restart;
-use super::said::Said;
+use crate::engine::catalog::Catalog;
+use crate::engine::context::Context;
+use crate::engine::effect::Effect;
+use crate::engine::keys::{ServiceKey, Table, WorkerKey};
+use crate::engine::quotas::LINE_BYTES_MAX;
+use crate::engine::said::Said;
 use protocol::bodies::Ending;
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
@@ -105,6 +107,10 @@ pub(crate) struct Worker {
     pub(crate) run: RunId,
     /// Its process id; 0 = not known.
     pub(crate) pid: u32,
+    /// It is connected. Independent of the state: a process that is being ended may be, or not.
+    pub(crate) is_linked: bool,
+    /// Its connection comes from another machine.
+    pub(crate) is_remote: bool,
     /// Since when it is ready.
     pub(crate) ready_since: Tick,
     /// When the running or last start was asked for.
@@ -235,6 +241,8 @@ impl Workers {
             refused: None,
             run: RunId(0),
             pid: 0,
+            is_linked: false,
+            is_remote: false,
             ready_since: Tick(0),
             started: Tick(0),
             was_ready: false,
@@ -343,21 +351,26 @@ impl Worker {
     }
 }
 
-impl Engine {
+impl Supervision {
     /// Whether a worker may be given requests.
-    pub(crate) fn is_available(&self, key: WorkerKey) -> bool {
+    pub(crate) fn is_available(
+        &self,
+        key: WorkerKey,
+        catalog: &Catalog,
+        is_shutting_down: bool,
+    ) -> bool {
         let worker = &self.workers[key];
         worker.state == ProcessState::Ready
             && !worker.is_paused
-            && !self.catalog[worker.service].is_paused
+            && !catalog[worker.service].is_paused
             && worker.is_wanted
             && !worker.ends_with_host
-            && self.shutdown.is_none()
+            && !is_shutting_down
     }
 
     /// Something changed that may decide whether a worker may be given requests.
-    pub(crate) fn update_available(&mut self, key: WorkerKey, out: Out<'_>) {
-        let is_available = self.is_available(key);
-        self.dispatch.set_available(key, is_available, context!(self, out));
+    pub(crate) fn update_available(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        let is_available = self.is_available(key, cx.catalog, cx.is_shutting_down);
+        cx.effects.push(Effect::Available { worker: key, is_available });
     }
 }

@@ -3,13 +3,15 @@
 //! start, that execd is replaced, and its workers are adopted by the next one. Nothing is started
 //! by it meanwhile.
 
-use super::fact::{About, FactKind};
 use super::hosts::Host;
-use super::hub::{Engine, Out};
-use super::keys::{HostKey, WorkerKey};
-use super::op_run::refused;
-use super::quotas::Class;
+use super::machine::Supervision;
 use crate::engine::action::Action;
+use crate::engine::context::Context;
+use crate::engine::effect::Effect;
+use crate::engine::fact::{About, FactKind};
+use crate::engine::keys::{HostKey, WorkerKey};
+use crate::engine::op_run::refused;
+use crate::engine::quotas::Class;
 use protocol::bodies::{ExecEnd, ExecWelcome};
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
@@ -36,7 +38,7 @@ impl Host {
     }
 }
 
-impl Engine {
+impl Supervision {
     /// Has an execd that is not what it must be hand over to a new one, or says that it can't.
     pub(crate) fn replace_execd(
         &mut self,
@@ -44,7 +46,7 @@ impl Engine {
         key: HostKey,
         welcome: &ExecWelcome,
         what: &str,
-        out: Out<'_>,
+        cx: &mut Context<'_>,
     ) {
         let host = &mut self.hosts[key];
         let name = host.name.clone();
@@ -55,7 +57,7 @@ impl Engine {
             let text =
                 format!("host {name}: {text}; a new one takes its place and adopts its workers");
             let about = About { host: Some(name.clone()), ..About::default() };
-            self.record(FactKind::HostWarning, about, text, out);
+            cx.record(FactKind::HostWarning, about, text);
             "its execd hands over to a new one".to_owned()
         } else {
             let why = format!(
@@ -64,16 +66,16 @@ impl Engine {
             );
             if host.unfit.replace(why.clone()).is_none() {
                 let about = About { host: Some(name.clone()), ..About::default() };
-                self.record(FactKind::HostWarning, about, format!("host {name}: {why}"), out);
+                cx.record(FactKind::HostWarning, about, format!("host {name}: {why}"));
             }
             why
         };
         if welcome.hands_over {
             let end = ExecEnd { grace_ms: 0, keep: true };
-            out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
+            cx.out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
         }
-        self.close_link(link, out);
-        self.host_down(key, why, out);
+        cx.effects.push(Effect::CloseLink { link });
+        self.host_down(key, why, cx);
     }
 
     /// Refuses what could not be started anyway: all of it is on hosts whose execd is not what it
@@ -90,7 +92,7 @@ impl Engine {
 
     /// Says that an execd which is not ours enforces something else than when it was last here. It
     /// is its operator's to decide, and new workers obey it.
-    pub(crate) fn record_policy(&mut self, key: HostKey, before: &str, out: Out<'_>) {
+    pub(crate) fn record_policy(&mut self, key: HostKey, before: &str, cx: &mut Context<'_>) {
         let host = &self.hosts[key];
         if host.is_builtin || before.is_empty() || before == host.policy {
             return;
@@ -101,14 +103,14 @@ impl Engine {
              workers that are started from now on obey those (policy {}, was {before})",
             host.pid, host.policy
         );
-        if self.may_cause(Class::Host, None) {
+        if cx.may_cause(Class::Host, None) {
             let about = About { host: Some(name), ..About::default() };
-            self.record(FactKind::HostWarning, about, text, out);
+            cx.record(FactKind::HostWarning, about, text);
         }
     }
 
     /// Says which workers run under a policy that is not in force any more.
-    pub(crate) fn record_older(&mut self, key: HostKey, out: Out<'_>) {
+    pub(crate) fn record_older(&mut self, key: HostKey, cx: &mut Context<'_>) {
         let host = &self.hosts[key];
         if host.older.is_empty() {
             return;
@@ -126,6 +128,6 @@ impl Engine {
             list.join(", ")
         );
         let about = About { host: Some(name), ..About::default() };
-        self.record(FactKind::HostWarning, about, text, out);
+        cx.record(FactKind::HostWarning, about, text);
     }
 }

@@ -1,14 +1,14 @@
 //! Why a worker's process ended, and what can be done about it: one cause for each end, in words.
 //! What follows from it is decided in `process` and `restart`.
 
-use super::fact::FactKind;
-use super::hub::{Engine, Out};
-use super::keys::WorkerKey;
-use super::links::End;
-use super::timers::Timer;
+use super::machine::Supervision;
 use super::workers::{ProcessState, Worker};
+use crate::engine::context::Context;
+use crate::engine::fact::FactKind;
+use crate::engine::keys::WorkerKey;
+use crate::engine::timers::Timer;
 use protocol::bodies::Ending;
-use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::ids::{RunId, WorkerId};
 use protocol::settings::Setting;
 use protocol::show;
 
@@ -29,31 +29,31 @@ impl Worker {
     }
 }
 
-impl Engine {
+impl Supervision {
     /// A worker lost its connection. Mostly its end follows at once, and that is one fact; if not,
     /// the loss is a fact of its own.
-    pub(crate) fn note_loss(&mut self, key: WorkerKey, how: String) {
+    pub(super) fn note_loss(&mut self, key: WorkerKey, how: String, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
         worker.lost = Some(how);
         let due = Timer::Lost(worker.id, worker.run);
-        self.timers.add(self.now.plus_millis(TOGETHER_MS), due);
+        cx.timers.add(cx.now.plus_millis(TOGETHER_MS), due);
     }
 
     /// `Timer::Lost`: the process of a worker did not end together with its connection.
-    pub(crate) fn on_lost_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
+    pub(crate) fn on_lost_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
-        let is_expected = worker.ends_with_host || self.shutdown.is_some();
-        let is_linked = self.dispatch.seat(key).link.is_some();
+        let is_expected = worker.ends_with_host || cx.is_shutting_down;
+        let is_linked = self.workers[key].is_linked;
         if worker.state != ProcessState::Returning || is_linked || is_expected {
             return;
         }
         let how = worker.lost.as_deref().unwrap_or("lost its connection");
-        let until = self.timers.until(&Timer::Return(id, run)).unwrap_or(self.now);
-        let left = until.since(self.now).as_millis();
+        let until = cx.timers.until(&Timer::Return(id, run)).unwrap_or(cx.now);
+        let left = until.since(cx.now).as_millis();
         let what = format!("{how}; its process may come back within {left} ms");
-        self.worker_fact(FactKind::WorkerLost, key, &what, out);
+        self.worker_fact(FactKind::WorkerLost, key, &what, cx);
     }
 
     /// The broker has a worker's process ended for a fault; `why` goes on after "it".
@@ -66,9 +66,7 @@ impl Engine {
 
     /// A program that had not logged in yet was refused: if it is the process of a worker, that is
     /// why it never became ready.
-    pub(crate) fn note_refused(&mut self, link: LinkId, text: &str) {
-        let Some(slot) = self.links.get(link) else { return };
-        let Some(pid) = slot.peer.pid.filter(|_| slot.end == End::NewWorker) else { return };
+    pub(crate) fn note_refused(&mut self, pid: u32, text: &str) {
         // A host of another machine may name any number of this one.
         let is_it = |w: &Worker| {
             let is_here = self.hosts.named(&w.host).is_some_and(|host| host.is_builtin);
@@ -81,7 +79,7 @@ impl Engine {
     }
 
     /// How a worker's process ended, and who did it.
-    pub(crate) fn how_it_ended(&self, key: WorkerKey) -> String {
+    pub(super) fn how_it_ended(&self, key: WorkerKey) -> String {
         let worker = &self.workers[key];
         let mut how = match (&worker.killed, worker.ending) {
             (Some(why), _) => format!("killed by the broker: it {why}"),
@@ -96,7 +94,7 @@ impl Engine {
     }
 
     /// What can be done about a worker that ends too often.
-    pub(crate) fn cure_of(&self, key: WorkerKey) -> String {
+    pub(super) fn cure_of(&self, key: WorkerKey, cx: &Context<'_>) -> String {
         let worker = &self.workers[key];
         if let Some(refused) = &worker.refused {
             return format!(
@@ -105,7 +103,7 @@ impl Engine {
             );
         }
         if !worker.was_ready {
-            return self.hint_never_connected(worker);
+            return hint_never_connected(worker, cx);
         }
         if worker.killed.is_none() && worker.ending == Some(Ending::Signal(9)) {
             return "; that signal was not the broker's: somebody said 'kill -9', or the kernel had \
@@ -114,24 +112,25 @@ impl Engine {
         }
         String::new()
     }
+}
 
-    fn hint_never_connected(&self, worker: &Worker) -> String {
-        let path = &worker.path;
-        let program = path.rsplit('/').next().unwrap_or(path);
-        if program == "isdpipe" {
-            return "; it never logged in: look whether its program is there and what 'isdpipe \
-                    --help' wants"
-                .to_owned();
-        }
-        let service = &self.catalog[worker.service].name;
-        format!(
-            "; it never logged in to the broker: if {program} is no isect program, let isdpipe run \
-             it ('config worker {service} {} /path/isdpipe {path} …'); if it is, look whether it \
-             reaches the worker port within {} ms (worker_login_ms)",
-            worker.host,
-            self.settings.get(Setting::WorkerLoginMs)
-        )
+/// What to look at if a worker's program never logged in.
+fn hint_never_connected(worker: &Worker, cx: &Context<'_>) -> String {
+    let path = &worker.path;
+    let program = path.rsplit('/').next().unwrap_or(path);
+    if program == "isdpipe" {
+        return "; it never logged in: look whether its program is there and what 'isdpipe \
+                --help' wants"
+            .to_owned();
     }
+    let service = &cx.catalog[worker.service].name;
+    format!(
+        "; it never logged in to the broker: if {program} is no isect program, let isdpipe run \
+         it ('config worker {service} {} /path/isdpipe {path} …'); if it is, look whether it \
+         reaches the worker port within {} ms (worker_login_ms)",
+        worker.host,
+        cx.settings.get(Setting::WorkerLoginMs)
+    )
 }
 
 /// An end in words.

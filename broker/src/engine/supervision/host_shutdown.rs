@@ -2,20 +2,26 @@
 //! given to its workers until it is linked anew, and their ends are no crashes. It can
 //! say this only of the workers that run there. Not a host that is lost: `absence`.
 
-use super::fact::{About, FactKind};
 use super::hosts::HostState;
-use super::hub::{Engine, Out};
-use super::keys::{HostKey, WorkerKey};
-use super::quotas::Class;
+use super::machine::Supervision;
 use super::workers::ProcessState;
+use crate::engine::context::Context;
+use crate::engine::fact::{About, FactKind};
+use crate::engine::keys::{HostKey, WorkerKey};
+use crate::engine::quotas::Class;
 use protocol::bodies::Ending;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
 
-impl Engine {
+impl Supervision {
     /// The execd at this link says that it is shutting down. False if that is no news of an execd
     /// that serves the broker.
-    pub(crate) fn on_host_shutdown(&mut self, link: LinkId, key: HostKey, out: Out<'_>) -> bool {
+    pub(crate) fn on_host_shutdown(
+        &mut self,
+        link: LinkId,
+        key: HostKey,
+        cx: &mut Context<'_>,
+    ) -> bool {
         let host = &mut self.hosts[key];
         let serves = match host.state {
             HostState::Listing(at) | HostState::Up(at) => at == link,
@@ -31,24 +37,24 @@ impl Engine {
              started there until it is back",
             host.address
         );
-        if self.may_cause(Class::Host, Some(link)) {
+        if cx.may_cause(Class::Host, Some(link)) {
             let about = About { host: Some(name), ..About::default() };
-            self.record(FactKind::HostShutdown, about, text, out);
+            cx.record(FactKind::HostShutdown, about, text);
         }
-        self.end_with_host(key, out);
+        self.end_with_host(key, cx);
         true
     }
 
     /// The workers that run on a host end with it, except those that the broker has killed: that
     /// is their end already.
-    pub(crate) fn end_with_host(&mut self, host: HostKey, out: Out<'_>) {
+    pub(crate) fn end_with_host(&mut self, host: HostKey, cx: &mut Context<'_>) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
             let is_there = worker.host == self.hosts[host].name && !worker.is_self_started;
             let runs = is_there && worker.state.has_process();
             if runs && worker.killed.is_none() {
                 worker.ends_with_host = true;
-                self.update_available(key, out);
+                self.update_available(key, cx);
             }
         }
     }
@@ -69,16 +75,16 @@ impl Engine {
 
     /// A worker has ended with its host: started again when that is back, and counted neither for
     /// its backoff nor as a restart.
-    pub(crate) fn ended_with_host(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
+    pub(crate) fn ended_with_host(&mut self, key: WorkerKey, how: &str, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Down, self.now);
+        worker.enter(ProcessState::Down, cx.now);
         worker.why = format!("ended with its host, whose execd shut down: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.ends_with_host) = (false, false);
-        self.update_available(key, out);
+        self.update_available(key, cx);
         let what = format!("ended with its host, whose execd is shutting down: {how}");
-        self.worker_fact(FactKind::WorkerEnded, key, &what, out);
-        self.launch(key, out);
+        self.worker_fact(FactKind::WorkerEnded, key, &what, cx);
+        self.launch(key, cx);
     }
 }
 

@@ -1,20 +1,26 @@
 //! Start failures: a host can't start a process for good, for now, or because it is at a limit of
 //! its own. The ends of processes that did start are in `process`.
 
-use super::fact::FactKind;
-use super::hub::{Engine, Out};
-use super::keys::WorkerKey;
-use super::quotas::LINE_BYTES_MAX;
-use super::timers::Timer;
+use super::machine::Supervision;
 use super::workers::ProcessState;
+use crate::engine::context::Context;
+use crate::engine::fact::FactKind;
+use crate::engine::keys::WorkerKey;
+use crate::engine::quotas::LINE_BYTES_MAX;
+use crate::engine::timers::Timer;
 use protocol::bodies::ExecFailed;
 use protocol::show;
 
 /// Longest time that a host may put off a start; it is asked again then.
 const AGAIN_MS_MAX: u64 = 60_000;
 
-impl Engine {
-    pub(crate) fn on_start_failed(&mut self, key: WorkerKey, failed: &ExecFailed, out: Out<'_>) {
+impl Supervision {
+    pub(crate) fn on_start_failed(
+        &mut self,
+        key: WorkerKey,
+        failed: &ExecFailed,
+        cx: &mut Context<'_>,
+    ) {
         let worker = &self.workers[key];
         if !worker.state.has_process() {
             return;
@@ -22,36 +28,42 @@ impl Engine {
         // It is kept, and shown in each list of workers.
         let said = show::brief(&failed.text, LINE_BYTES_MAX);
         if failed.lasting && worker.is_wanted {
-            self.workers[key].enter(ProcessState::Down, self.now);
-            self.give_up(key, said, "", out);
+            self.workers[key].enter(ProcessState::Down, cx.now);
+            self.give_up(key, said, "", cx);
         } else if failed.again_ms > 0 && worker.is_wanted && !worker.is_stopping {
-            self.put_off(key, failed, said, out);
+            self.put_off(key, failed, said, cx);
         } else {
-            self.ended_so(key, format!("it could not be started: {said}"), out);
+            self.ended_so(key, format!("it could not be started: {said}"), cx);
         }
     }
 
     /// The host is busy and said when to ask again. That is no end of the worker: it counts neither
     /// for its backoff nor for its failure.
-    fn put_off(&mut self, key: WorkerKey, failed: &ExecFailed, said: String, out: Out<'_>) {
+    fn put_off(&mut self, key: WorkerKey, failed: &ExecFailed, said: String, cx: &mut Context<'_>) {
         let wait_ms = failed.again_ms.min(AGAIN_MS_MAX);
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Backoff, self.now);
+        worker.enter(ProcessState::Backoff, cx.now);
         let what = format!("is put off for {wait_ms} ms: {said}");
         worker.why = said;
         worker.pid = 0;
-        self.update_available(key, out);
-        self.timers.add(self.now.plus_millis(wait_ms), Timer::Restart(failed.worker, failed.run));
-        self.worker_fact(FactKind::WorkerRestart, key, &what, out);
+        self.update_available(key, cx);
+        cx.timers.add(cx.now.plus_millis(wait_ms), Timer::Restart(failed.worker, failed.run));
+        self.worker_fact(FactKind::WorkerRestart, key, &what, cx);
     }
 
     /// Leaves a worker as it is until 'start'; `cure` is what else may help, with its "; " before.
-    pub(crate) fn give_up(&mut self, key: WorkerKey, why: String, cure: &str, out: Out<'_>) {
+    pub(crate) fn give_up(
+        &mut self,
+        key: WorkerKey,
+        why: String,
+        cure: &str,
+        cx: &mut Context<'_>,
+    ) {
         let id = self.workers[key].id;
         let what = format!("is failed: {why}; 'start {id}' tries again{cure}");
         self.workers[key].failed = Some(why + cure);
-        self.workers[key].since = self.now;
-        self.update_available(key, out);
-        self.worker_fact(FactKind::WorkerFailed, key, &what, out);
+        self.workers[key].since = cx.now;
+        self.update_available(key, cx);
+        self.worker_fact(FactKind::WorkerFailed, key, &what, cx);
     }
 }

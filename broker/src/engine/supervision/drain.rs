@@ -1,0 +1,191 @@
+//! How workers are drained and ended: the reply in progress is waited for, then they are asked to
+//! end, shut for writing, sent TERM, sent KILL; killed when they are busy too long. What follows
+//! when they have ended is in `process`.
+
+use super::hosts::HostState;
+use super::machine::Supervision;
+use super::workers::ProcessState;
+use crate::engine::action::Action;
+use crate::engine::context::Context;
+use crate::engine::effect::Effect;
+use crate::engine::fact::FactKind;
+use crate::engine::input::Close;
+use crate::engine::keys::{HostKey, WorkerKey};
+use crate::engine::said::Said;
+use crate::engine::timers::Timer;
+use protocol::bodies::{ExecEnd, ExecStop};
+use protocol::frame::Frame;
+use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::settings::Setting;
+
+impl Supervision {
+    /// Has execd end a worker's process: TERM to its group, KILL after the grace time.
+    pub(crate) fn exec_stop(&mut self, key: WorkerKey, grace_ms: u64, cx: &mut Context<'_>) {
+        let worker = &mut self.workers[key];
+        worker.enter(ProcessState::Ending, cx.now);
+        worker.killed_at = cx.now.plus_millis(grace_ms);
+        let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
+        let host = worker.host.clone();
+        self.update_available(key, cx);
+        if let Some(link) = self.host_link(&host) {
+            cx.out.push(Action::Send { link, frame: Frame::ExecStop(stop) });
+        }
+    }
+
+    /// A host says that it has no process of a worker that it was asked to end: nobody will report
+    /// that it ended.
+    pub(crate) fn on_nobody_to_stop(
+        &mut self,
+        link: LinkId,
+        host: HostKey,
+        (id, run): (WorkerId, RunId),
+        cx: &mut Context<'_>,
+    ) {
+        let host = &self.hosts[host];
+        let is_up = host.state == HostState::Up(link);
+        let Some(key) = self.workers.find(id).filter(|_| is_up) else { return };
+        let worker = &mut self.workers[key];
+        let is_it = worker.host == host.name
+            && !worker.is_self_started
+            && (run.0 == 0 || run == worker.run);
+        if is_it && worker.state == ProcessState::Ending {
+            worker.is_unlisted = true;
+            let run = worker.run;
+            self.on_absent_due(id, run, cx);
+        }
+    }
+
+    /// A worker that is being drained has nothing more to reply to, or only what nobody waits for
+    /// any more (`is_overdue`): a stopped one is asked to end, one that was asked has its time.
+    pub(crate) fn emptied(&mut self, key: WorkerKey, is_overdue: bool, cx: &mut Context<'_>) {
+        let Some(worker) = self.workers.get(key) else { return };
+        let is_stopped = worker.state == ProcessState::Ready && !worker.is_wanted;
+        if is_stopped && !(is_overdue && worker.is_self_started) {
+            self.ask_to_end(key, cx);
+        } else if !is_overdue {
+            self.wait_for_end(key, cx);
+        }
+    }
+
+    /// `stop` of one worker: after the reply in progress it is asked to end; a second `stop` does
+    /// not wait.
+    pub(crate) fn stop_worker(
+        &mut self,
+        key: WorkerKey,
+        (is_busy, said): (bool, &Said),
+        cx: &mut Context<'_>,
+    ) {
+        let worker = &mut self.workers[key];
+        worker.explain(said);
+        let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
+        // What an earlier broker started is not wanted either, whatever is said later.
+        worker.is_awaited &= worker.is_linked;
+        self.update_available(key, cx);
+        match self.workers[key].state {
+            ProcessState::Down => {}
+            ProcessState::Backoff => self.workers[key].enter(ProcessState::Down, cx.now),
+            ProcessState::Ready if is_busy && was_wanted => {
+                cx.effects.push(Effect::Drain { worker: key });
+            }
+            ProcessState::Ready => self.ask_to_end(key, cx),
+            ProcessState::Starting | ProcessState::Up | ProcessState::Returning => {
+                self.workers[key].is_stopping = true;
+                self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx);
+            }
+            ProcessState::Asked => {
+                self.workers[key].is_stopping = true;
+                if !(is_busy && was_wanted) {
+                    self.wait_for_end(key, cx);
+                }
+            }
+            ProcessState::Ending => {}
+        }
+    }
+
+    /// Asks a ready worker to end: an `end` frame, its socket shut for writing, TERM later.
+    pub(crate) fn ask_to_end(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        self.workers[key].is_stopping = true;
+        self.shut_worker(key, cx);
+        self.wait_for_end(key, cx);
+    }
+
+    /// `shutdown` of a worker's socket: it takes no more, and ends, and is started again. TERM
+    /// follows if it does not end; a busy one replies first.
+    pub(crate) fn shut_worker(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        let worker = &mut self.workers[key];
+        if !worker.is_linked {
+            return;
+        }
+        if worker.state == ProcessState::Ready {
+            worker.enter(ProcessState::Asked, cx.now);
+        }
+        self.update_available(key, cx);
+        cx.effects.push(Effect::AskToEnd { worker: key });
+        cx.effects.push(Effect::Drain { worker: key });
+    }
+
+    /// A worker that was asked to end has its time to do so.
+    pub(super) fn wait_for_end(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
+        let worker = &self.workers[key];
+        if worker.state == ProcessState::Asked {
+            let wait = cx.settings.get(Setting::StopAskMs);
+            cx.timers.add(cx.now.plus_millis(wait), Timer::StopAsk(worker.id, worker.run));
+        }
+    }
+
+    /// `Timer::StopAsk`: it did not end by itself.
+    pub(crate) fn on_stop_ask_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
+        let Some(key) = self.worker_of_run(id, run) else { return };
+        if self.workers[key].state != ProcessState::Asked {
+            return;
+        }
+        if self.workers[key].is_self_started {
+            // No execd has its process; all that can be ended is its connection.
+            self.kill_worker(key, "did not end when it was asked to", cx);
+        } else {
+            self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx);
+        }
+    }
+
+    /// A worker is busy for too long with one request; `what` goes on after its name.
+    pub(crate) fn overlong(&mut self, key: WorkerKey, what: &str, cx: &mut Context<'_>) {
+        self.worker_fact(FactKind::WorkerKilled, key, what, cx);
+        self.kill_worker(key, "was killed because it was busy longer than kill_after_ms", cx);
+    }
+
+    /// Ends a worker that does not do its duty: connection closed, process killed, requests lost.
+    pub(crate) fn kill_worker(&mut self, key: WorkerKey, why: &str, cx: &mut Context<'_>) {
+        let is_self_started = self.workers[key].is_self_started;
+        self.note_killed(key, why);
+        if !is_self_started && self.workers[key].state.has_process() {
+            self.exec_stop(key, 0, cx);
+        }
+        let (how, why) = (Close::Reset, why.to_owned());
+        cx.effects.push(Effect::Disconnect { worker: key, how, why });
+    }
+
+    /// The broker ends, and all workers with it.
+    pub(crate) fn ask_all_to_end(&mut self, cx: &mut Context<'_>) {
+        for key in self.workers.keys() {
+            if self.workers[key].state == ProcessState::Ready {
+                self.ask_to_end(key, cx);
+            }
+            // Its host ends it, whatever it does now: that is no fault of its own.
+            self.workers[key].is_stopping |= self.workers[key].state.has_process();
+        }
+    }
+
+    /// The built-in hosts that are linked: they end when their processes have.
+    pub(crate) fn builtin_hosts(&self) -> Vec<HostKey> {
+        let linked = self.hosts.by_name().filter(|(_, host)| host.state.link().is_some());
+        linked.filter(|(_, host)| host.is_builtin).map(|(key, _)| key).collect()
+    }
+
+    /// Every host that is linked ends the processes that it has for this broker.
+    pub(crate) fn end_hosts(&self, grace_ms: u64, cx: &mut Context<'_>) {
+        for link in self.hosts.by_name().filter_map(|(_, host)| host.state.link()) {
+            let end = ExecEnd { grace_ms, keep: false };
+            cx.out.push(Action::Send { link, frame: Frame::ExecEnd(end) });
+        }
+    }
+}

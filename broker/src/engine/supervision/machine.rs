@@ -1,0 +1,108 @@
+//! The machine `supervision`: decides what runs where, and when it is started again. It owns the
+//! processes of the workers, and the hosts.
+
+use super::hosts::{Host, Hosts};
+use super::workers::{Worker, WorkerSpec, Workers};
+use crate::engine::keys::{HostKey, ServiceKey, WorkerKey};
+use protocol::ids::WorkerId;
+use protocol::names::HostName;
+use std::collections::BTreeSet;
+
+/// See the head of this file.
+#[derive(Debug)]
+pub(crate) struct Supervision {
+    pub(super) workers: Workers,
+    pub(super) hosts: Hosts,
+    /// Names of hosts with a dial under way; it may outlive the host.
+    pub(super) dials: BTreeSet<HostName>,
+    /// The number of the last start.
+    pub(super) next_run: u64,
+    /// Starts up to this one were given by earlier brokers, if by any.
+    pub(super) run_base: u64,
+}
+
+/// What others may ask; nothing of it changes anything.
+impl Supervision {
+    /// No workers, no hosts; starts are numbered from `run_base` on.
+    pub(crate) fn new(run_base: u64) -> Self {
+        Self {
+            workers: Workers::default(),
+            hosts: Hosts::default(),
+            dials: BTreeSet::new(),
+            next_run: run_base,
+            run_base,
+        }
+    }
+
+    /// Configures a worker; it is down. See `WorkerSpec`.
+    ///
+    /// # Errors
+    /// The id wanted is taken.
+    pub(crate) fn add_worker(
+        &mut self,
+        spec: WorkerSpec,
+        id: Option<WorkerId>,
+    ) -> Result<WorkerKey, String> {
+        self.workers.add(spec, id)
+    }
+
+    /// A worker.
+    pub(crate) fn worker(&self, key: WorkerKey) -> &Worker {
+        &self.workers[key]
+    }
+
+    /// A worker that may be gone.
+    pub(crate) fn get_worker(&self, key: WorkerKey) -> Option<&Worker> {
+        self.workers.get(key)
+    }
+
+    /// The key of a worker's id.
+    pub(crate) fn find_worker(&self, id: WorkerId) -> Option<WorkerKey> {
+        self.workers.find(id)
+    }
+
+    /// All workers, by id.
+    pub(crate) fn workers(&self) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
+        self.workers.by_id()
+    }
+
+    /// The keys of all workers, by id.
+    pub(crate) fn worker_keys(&self) -> Vec<WorkerKey> {
+        self.workers.keys()
+    }
+
+    /// How many workers are configured, those that started themselves among them.
+    pub(crate) fn worker_count(&self) -> usize {
+        self.workers.count()
+    }
+
+    /// How many workers a service has.
+    pub(crate) fn count_of(&self, service: ServiceKey) -> usize {
+        self.workers.count_of(service)
+    }
+
+    /// A host.
+    pub(crate) fn host(&self, key: HostKey) -> &Host {
+        &self.hosts[key]
+    }
+
+    /// A host that may be gone.
+    pub(crate) fn get_host(&self, key: HostKey) -> Option<&Host> {
+        self.hosts.get(key)
+    }
+
+    /// The key of a host's name.
+    pub(crate) fn find_host(&self, name: &HostName) -> Option<HostKey> {
+        self.hosts.find(name)
+    }
+
+    /// The host that a worker names; it may not be configured.
+    pub(crate) fn host_named(&self, name: &HostName) -> Option<&Host> {
+        self.hosts.named(name)
+    }
+
+    /// All hosts, by name.
+    pub(crate) fn hosts(&self) -> impl Iterator<Item = (HostKey, &Host)> {
+        self.hosts.by_name()
+    }
+}

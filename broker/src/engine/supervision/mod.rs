@@ -1,0 +1,30 @@
+//! Decides what runs where, and when it is started again: the workers' processes and the hosts on
+//! which they run. The processes themselves are execd's.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `machine` | what the machine owns, and what others may ask it |
+//! | `workers` | a worker as it is configured, and the state of its process |
+//! | `process` | started, up, ready, lost, ended, started again |
+//! | `starts` | what identifies a start, and which messages about it are valid |
+//! | `logins` | a worker logs in |
+//! | `drain` | how a worker is ended |
+//! | `absence` | workers that can't be reached |
+//! | `exit_cause`, `restart`, `start_failures` | why it ended; when it is started again, or not |
+//! | `hosts`, `handover`, `host_shutdown` | the links to execds |
+
+mod absence;
+mod drain;
+mod exit_cause;
+mod handover;
+mod host_shutdown;
+pub(crate) mod hosts;
+pub(crate) mod logins;
+mod machine;
+mod process;
+mod restart;
+mod start_failures;
+mod starts;
+pub(crate) mod workers;
+
+pub(crate) use machine::Supervision;
