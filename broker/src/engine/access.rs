@@ -142,7 +142,7 @@ impl Engine {
 
     /// As `refuse_link`, without a fact: there was one just now, and this one is counted.
     fn refuse_quietly(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
-        self.left_out(Class::Stranger, Some(link));
+        self.left_out(Class::PreLogin, Some(link));
         out.push(Action::Send { link, frame: protocol::frame::Frame::refusal(error) });
         self.close_link(link, out);
     }

@@ -280,7 +280,7 @@ impl Engine {
 /// Whose facts those about this end are.
 pub(crate) const fn class_of(end: &End) -> Class {
     match end {
-        End::Free | End::NewClient | End::NewWorker => Class::Stranger,
+        End::Free | End::NewClient | End::NewWorker => Class::PreLogin,
         End::Client(_) | End::Worker(_) => Class::Loud,
         End::Host(_) => Class::Host,
     }

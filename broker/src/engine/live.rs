@@ -119,12 +119,12 @@ mod tests {
             seed = seed
                 .wrapping_mul(6_364_136_223_846_793_005)
                 .wrapping_add(1_442_695_040_888_963_407);
-            let dice = (seed >> 33) as u32;
+            let random = (seed >> 33) as u32;
             let most = if round / 10_000 % 2 == 0 { 8 } else { 200 };
-            if model.len() < most && !dice.is_multiple_of(3) {
+            if model.len() < most && !random.is_multiple_of(3) {
                 // Mostly upwards, past the end of the numbers, now and then anywhere.
                 next_sequence = next_sequence.wrapping_add(1);
-                let sequence = if dice.is_multiple_of(7) { dice % 500 } else { next_sequence };
+                let sequence = if random.is_multiple_of(7) { random % 500 } else { next_sequence };
                 let key = TransactionKey::of(round);
                 if model.insert(sequence, key).is_none() {
                     live.insert(sequence, key);
@@ -133,7 +133,7 @@ mod tests {
                     live.insert(sequence, key);
                 }
             } else if !model.is_empty() {
-                let nth = if dice.is_multiple_of(2) { 0 } else { dice as usize % model.len() };
+                let nth = if random.is_multiple_of(2) { 0 } else { random as usize % model.len() };
                 let sequence = *model.keys().nth(nth).expect("it has as many");
                 model.remove(&sequence);
                 live.remove(sequence);

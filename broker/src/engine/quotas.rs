@@ -1,7 +1,7 @@
 //! Limits how many facts peers may cause. What operators and the broker itself do is always
-//! recorded. Clients, workers, hosts and strangers each have a rate for one connection and one for
-//! the whole class; what exceeds it is counted, and the count is recorded once a second.
-//! `show::brief` limits the length of texts.
+//! recorded. Clients, workers, hosts and connections before their login each have a rate for one
+//! connection and one for the whole class; what exceeds it is counted, and the count is recorded
+//! once a second. `show::brief` limits the length of texts.
 
 use super::clients;
 use super::due::Due;
@@ -26,7 +26,7 @@ const NAMED_MAX: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// Somebody who has not logged in.
-    Stranger,
+    PreLogin,
     /// A client or worker, and the fact stands in the log.
     Loud,
     /// A client or worker, and the fact is of interest only when looking for something.
@@ -40,12 +40,12 @@ pub(crate) enum Class {
 }
 
 const CLASSES: [Class; 6] =
-    [Class::Stranger, Class::Loud, Class::Quiet, Class::SelfStarted, Class::Host, Class::Output];
+    [Class::PreLogin, Class::Loud, Class::Quiet, Class::SelfStarted, Class::Host, Class::Output];
 
 impl Class {
     const fn index(self) -> usize {
         match self {
-            Self::Stranger => 0,
+            Self::PreLogin => 0,
             Self::Loud => 1,
             Self::Quiet => 2,
             Self::SelfStarted => 3,
@@ -57,7 +57,7 @@ impl Class {
     /// For all peers together.
     const fn rate(self) -> Rate {
         let (burst, per_second) = match self {
-            Self::Stranger | Self::Loud => (200, 20),
+            Self::PreLogin | Self::Loud => (200, 20),
             Self::Quiet => (10_000, 1000),
             // Each of some thousand comes back after the broker was away.
             Self::SelfStarted => (5000, 50),
@@ -71,7 +71,7 @@ impl Class {
     /// For one connection.
     const fn share(self) -> Rate {
         let (burst, per_second) = match self {
-            Self::Stranger | Self::Loud | Self::SelfStarted => (20, 2),
+            Self::PreLogin | Self::Loud | Self::SelfStarted => (20, 2),
             Self::Quiet => (1000, 100),
             Self::Host => (100, 5),
             Self::Output => (12_000, 5000),
@@ -81,7 +81,7 @@ impl Class {
 
     const fn word(self) -> &'static str {
         match self {
-            Self::Stranger => "about programs that have not logged in",
+            Self::PreLogin => "about programs that have not logged in",
             Self::Loud | Self::Quiet => "caused by clients and workers",
             Self::SelfStarted => "about workers that start themselves",
             Self::Host => "about hosts",
@@ -97,7 +97,7 @@ pub(crate) struct Share([(Class, Quota); 2]);
 impl Default for Share {
     fn default() -> Self {
         let of = |class: Class| (class, Quota::new(class.share()));
-        Self([of(Class::Stranger), of(Class::Quiet)])
+        Self([of(Class::PreLogin), of(Class::Quiet)])
     }
 }
 
@@ -106,7 +106,7 @@ impl Share {
     /// end stands at the connection.
     fn of(&mut self, class: Class) -> &mut Quota {
         let at = match class {
-            Class::Stranger | Class::Loud | Class::SelfStarted | Class::Host => 0,
+            Class::PreLogin | Class::Loud | Class::SelfStarted | Class::Host => 0,
             Class::Quiet | Class::Output => 1,
         };
         let (of, quota) = &mut self.0[at];
