@@ -10,7 +10,7 @@ mod common;
 use common::{Wire, is_running, kill, script, wait_gone};
 use execd::os::options::{Listen, Options};
 use nix::sys::signal::Signal;
-use protocol::bodies::{Ending, ExecEnd};
+use protocol::bodies::{ExecEnd, ExitCause};
 use protocol::frame::Frame;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
@@ -144,7 +144,7 @@ fn orderly_end() {
     let mut broker = execd.broker();
     let pid = broker.started(1, "/bin/sleep", &["1000"]);
     broker.send(Frame::ExecEnd(ExecEnd { grace_ms: 10_000, keep: false }));
-    assert_eq!(broker.exited().0.ending, Ending::Signal(15));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Signal(15));
     assert_eq!(broker.read(), None, "its end is the end of the connection");
     drop(broker);
     execd.wait();

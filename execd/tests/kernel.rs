@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Execd, Wire, is_root, run_to_end, script, until, usual};
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::frame::Frame;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -207,7 +207,7 @@ fn what_is_mounted_noexec_is_not_executed_and_said_so() {
         assert!(text.contains("noexec"), "{text}");
     }
     broker.started(1, "/bin/true", &[]);
-    assert_eq!(broker.exited().0.ending, Ending::Exit(0));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Exit(0));
     drop(broker);
     common::kill(execd.id(), nix::sys::signal::Signal::SIGTERM);
     execd.wait().unwrap();

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Execd, script, start_frame};
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::frame::Frame;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -67,7 +67,7 @@ fn what_can_not_be_executed_says_why() {
     let (lasting, text) = broker.failed(1, "/bin/true", &["x"; 257]);
     assert!(lasting && text.contains("257 arguments"), "{text}");
     broker.started(1, "/bin/true", &["x"; 256]);
-    assert_eq!(broker.exited().0.ending, Ending::Exit(0));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Exit(0));
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn only_programs_below_the_allowed_directories_are_started() {
     let mut broker = execd.broker("b");
     for path in [&allowed, &into] {
         broker.started(1, path, &[]);
-        assert_eq!(broker.exited().0.ending, Ending::Exit(0), "{path}");
+        assert_eq!(broker.exited().0.exit_cause, ExitCause::Exit(0), "{path}");
     }
     for path in [refused.as_str(), escape.as_str(), "/bin/sh"] {
         let (lasting, text) = broker.failed(1, path, &[]);

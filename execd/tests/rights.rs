@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Execd, is_root, run_to_end, script};
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn run(execd: &Execd, body: &str) -> Vec<String> {
     let mut broker = execd.broker("b");
     broker.started(1, &program, &[]);
     let (exited, lines) = broker.exited();
-    assert_eq!(exited.ending, Ending::Exit(0), "{lines:?}");
+    assert_eq!(exited.exit_cause, ExitCause::Exit(0), "{lines:?}");
     lines.iter().filter_map(|line| line.strip_prefix("stdout 0 ")).map(str::to_owned).collect()
 }
 
@@ -208,7 +208,7 @@ fn another_users_program_in_a_directory_for_all_is_refused() {
     chown(&program, Some(NOBODY), None).unwrap();
     let mut broker = execd.broker("b");
     broker.started(1, &program, &[]);
-    assert_eq!(broker.exited().0.ending, Ending::Exit(0));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Exit(0));
 }
 
 /// Swaps a name in the path as fast as possible between an allowed program and a link to another.
@@ -249,7 +249,11 @@ fn race_a_swap(is_directory: bool) -> String {
         broker.start(1, path.to_str().unwrap(), &[]);
         match broker.next() {
             protocol::frame::Frame::ExecStarted(_) => {
-                assert_eq!(broker.exited().0.ending, Ending::Exit(0), "the wrong one was started");
+                assert_eq!(
+                    broker.exited().0.exit_cause,
+                    ExitCause::Exit(0),
+                    "the wrong one was started"
+                );
                 started += 1;
             }
             protocol::frame::Frame::ExecFailed(failed) => {

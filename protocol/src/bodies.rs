@@ -659,9 +659,9 @@ impl ExecFailed {
     }
 }
 
-/// How a process ended.
+/// Why a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ending {
+pub enum ExitCause {
     /// It called `exit` with this status, 0 to 255.
     Exit(i32),
     /// The signal of this number ended it.
@@ -670,7 +670,7 @@ pub enum Ending {
     Unknown,
 }
 
-impl fmt::Display for Ending {
+impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exit(status) => write!(f, "exit {status}"),
@@ -680,11 +680,11 @@ impl fmt::Display for Ending {
     }
 }
 
-impl Ending {
+impl ExitCause {
     fn parse(text: &str) -> Result<Self, BodyError> {
         let bad = || {
             BodyError(format!(
-                "'ending {}' is not 'exit N', 'signal N' or 'unknown'",
+                "'exit_cause {}' is not 'exit N', 'signal N' or 'unknown'",
                 show::brief(text, SHOWN_MAX)
             ))
         };
@@ -707,7 +707,7 @@ pub struct ExecExited {
     /// The process id that it had.
     pub pid: u32,
     /// Exit status or signal.
-    pub ending: Ending,
+    pub exit_cause: ExitCause,
     /// Processor time in milliseconds, user and system, with that of the children it waited for.
     pub cpu_ms: u64,
     /// Largest resident size in KiB.
@@ -727,7 +727,7 @@ impl ExecExited {
             worker: WorkerId(lines.need_number("worker")?),
             run: RunId(lines.need_number("run")?),
             pid: lines.need_number("pid")?,
-            ending: Ending::parse(lines.need("ending")?)?,
+            exit_cause: ExitCause::parse(lines.need("exit_cause")?)?,
             cpu_ms: lines.number_or("cpu_ms", 0)?,
             rss_kib_max: lines.number_or("rss_kib_max", 0)?,
             tail: lines.all("tail").map(str::to_owned).collect(),
@@ -740,7 +740,7 @@ impl ExecExited {
             .with("worker", self.worker)
             .with("run", self.run)
             .with("pid", self.pid)
-            .with("ending", self.ending)
+            .with("exit_cause", self.exit_cause)
             .with("cpu_ms", self.cpu_ms)
             .with("rss_kib_max", self.rss_kib_max)
             .with_each("tail", &self.tail)

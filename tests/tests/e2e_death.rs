@@ -138,7 +138,7 @@ fn a_worker_that_ends_says_how_and_its_last_words() {
     let mut caller = broker.login("frail");
     assert_eq!(caller.call("good", None).expect("an answer"), "good");
     assert_eq!(why(caller.call("bad", None)).0, ErrorCode::WorkerDied);
-    let page = broker.await_page("worker 1", "worker->ending = \"exit 7\"");
+    let page = broker.await_page("worker 1", "worker->exit_cause = \"exit 7\"");
     assert!(page.contains("last-words"), "{page}");
     let events = broker.op("listevents 100");
     for part in ["ended unexpectedly: exit status 7", "worker_output", "last-words"] {

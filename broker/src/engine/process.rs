@@ -10,7 +10,7 @@ use super::quotas::Class;
 use super::restart::Verdict;
 use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
-use protocol::bodies::{Ending, ExecExited, ExecOutput, ExecStart, ExecStarted, Stream};
+use protocol::bodies::{ExecExited, ExecOutput, ExecStart, ExecStarted, ExitCause, Stream};
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::settings::Setting;
@@ -56,7 +56,7 @@ impl Engine {
         match worker.state {
             ProcessState::Down | ProcessState::Backoff => self.launch(key, out),
             // It ends because it was stopped, and is started again when it has.
-            ProcessState::Asked | ProcessState::Ending => {}
+            ProcessState::Exiting | ProcessState::Terminating => {}
             ProcessState::Starting
             | ProcessState::Up
             | ProcessState::Ready
@@ -148,8 +148,8 @@ impl Engine {
             ProcessState::Up
             | ProcessState::Ready
             | ProcessState::Returning
-            | ProcessState::Asked
-            | ProcessState::Ending => {}
+            | ProcessState::Exiting
+            | ProcessState::Terminating => {}
             ProcessState::Down | ProcessState::Backoff => {}
         }
     }
@@ -164,7 +164,7 @@ impl Engine {
 
     fn exited(&mut self, key: WorkerKey, exited: &ExecExited, out: Out<'_>) {
         let worker = &mut self.workers[key];
-        worker.ending = Some(exited.ending);
+        worker.exit_cause = Some(exited.exit_cause);
         if !exited.tail.is_empty() {
             // What its host has is whole; lines on their way may have been dropped.
             worker.tail.clear();
@@ -212,7 +212,7 @@ impl Engine {
             self.forget_worker(key, out);
         } else if has_exited {
             self.ended(key, out);
-        } else if state == ProcessState::Asked {
+        } else if state == ProcessState::Exiting {
             // Its socket was shut while it was busy; it is not any more.
             self.wait_for_end(key);
         } else if state == ProcessState::Returning {
@@ -236,11 +236,12 @@ impl Engine {
 
     /// Process and connection of a worker are gone: start it again, later, or not.
     pub(crate) fn ended(&mut self, key: WorkerKey, out: Out<'_>) {
-        let ending = self.workers[key].ending;
+        let exit_cause = self.workers[key].exit_cause;
         let how = self.how_it_ended(key);
         if self.is_ended_with_host(key) {
             self.ended_with_host(key, &how, out);
-        } else if self.workers[key].is_cut_off && !matches!(ending, Some(Ending::Signal(_))) {
+        } else if self.workers[key].is_cut_off && !matches!(exit_cause, Some(ExitCause::Signal(_)))
+        {
             self.ended_cut_off(key, &how, out);
         } else {
             self.ended_so(key, how, out);
@@ -264,9 +265,9 @@ impl Engine {
     pub(crate) fn ended_so(&mut self, key: WorkerKey, how: String, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.was_ready.then_some(worker.ready_since);
-        let ending = worker.ending;
+        let exit_cause = worker.exit_cause;
         let was_stopping =
-            std::mem::take(&mut worker.is_stopping) || self.is_exit_of_shutdown(ending);
+            std::mem::take(&mut worker.is_stopping) || self.is_exit_of_shutdown(exit_cause);
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
         worker.pid = 0;
@@ -383,7 +384,7 @@ impl Engine {
                 worker,
                 run,
                 pid: 0,
-                ending: Ending::Unknown,
+                exit_cause: ExitCause::Unknown,
                 cpu_ms: 0,
                 rss_kib_max: 0,
                 tail,

@@ -136,8 +136,8 @@ impl Engine {
             | ProcessState::Up
             | ProcessState::Ready
             | ProcessState::Returning
-            | ProcessState::Asked
-            | ProcessState::Ending => worker.state.word(),
+            | ProcessState::Exiting
+            | ProcessState::Terminating => worker.state.word(),
         };
         let until = self.until_of(worker);
         let reason = self.reason_of(worker, is_host_lost);
@@ -160,7 +160,7 @@ impl Engine {
         let (id, run) = (worker.id, worker.run);
         let (due, what) = match worker.state {
             ProcessState::Down | ProcessState::Ready => return None,
-            ProcessState::Ending => {
+            ProcessState::Terminating => {
                 let is_coming = worker.killed_at > self.now;
                 return is_coming.then_some((worker.killed_at, "killed in"));
             }
@@ -169,7 +169,7 @@ impl Engine {
                 (Due::WorkerLogin(id, run), "must log in within")
             }
             ProcessState::Returning => (Due::Return(id, run), "must come back within"),
-            ProcessState::Asked => (Due::StopAsk(id, run), "must end within"),
+            ProcessState::Exiting => (Due::StopAsk(id, run), "must end within"),
         };
         self.due.until(&due).map(|until| (until, what))
     }

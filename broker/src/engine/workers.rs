@@ -7,7 +7,7 @@ use super::quotas::LINE_BYTES_MAX;
 use super::restart::Restart;
 use super::states::Said;
 use bytes::Bytes;
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::ids::{ClientId, LinkId, RunId, TransactionId, WorkerId};
 use protocol::names::HostName;
 use protocol::show;
@@ -30,9 +30,9 @@ pub(crate) enum ProcessState {
     /// Its connection broke; it may end, or log in again.
     Returning,
     /// It was asked to end and its socket shut for writing.
-    Asked,
+    Exiting,
     /// execd was asked to end it: TERM, then KILL.
-    Ending,
+    Terminating,
 }
 
 impl ProcessState {
@@ -45,8 +45,8 @@ impl ProcessState {
             Self::Up => "up",
             Self::Ready => "ready",
             Self::Returning => "returning",
-            Self::Asked => "asked",
-            Self::Ending => "ending",
+            Self::Exiting => "exiting",
+            Self::Terminating => "terminating",
         }
     }
 
@@ -58,8 +58,8 @@ impl ProcessState {
             | Self::Up
             | Self::Ready
             | Self::Returning
-            | Self::Asked
-            | Self::Ending => true,
+            | Self::Exiting
+            | Self::Terminating => true,
         }
     }
 }
@@ -208,7 +208,7 @@ pub(crate) struct Worker {
     /// What it was sent last.
     pub(crate) last: Last,
     /// How its last process ended.
-    pub(crate) ending: Option<Ending>,
+    pub(crate) exit_cause: Option<ExitCause>,
     /// Last lines of its stderr, of whichever process they are.
     pub(crate) tail: VecDeque<String>,
     /// How many of them are of the process that runs, or ran last.
@@ -333,7 +333,7 @@ impl Workers {
             paid_at: Tick(0),
             notified_over: 0,
             last: Last::default(),
-            ending: None,
+            exit_cause: None,
             tail: VecDeque::new(),
             tail_new: 0,
         });

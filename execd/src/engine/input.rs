@@ -1,7 +1,7 @@
 //! Input: everything that can happen to execd, a closed list. `os` notices it.
 
 use super::child::ChildId;
-use protocol::bodies::{Ending, Stream};
+use protocol::bodies::{ExitCause, Stream};
 use protocol::decode::WireError;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
@@ -75,7 +75,7 @@ pub enum Input {
     /// A child ended and was reaped. The rest of its group has been killed.
     Exited {
         child: ChildId,
-        ending: Ending,
+        exit_cause: ExitCause,
         /// Processor time in milliseconds.
         cpu_ms: u64,
         /// Largest resident size in KiB.
@@ -103,7 +103,7 @@ pub struct RecordedProcess {
     pub digest: u32,
     /// The process id.
     pub pid: u32,
-    /// Whether the process still runs; if not, its end is reported as [`Ending::Unknown`].
+    /// Whether the process still runs; if not, its end is reported as [`ExitCause::Unknown`].
     pub alive: bool,
     /// Whether it was started under another policy than the one in force.
     pub is_older: bool,

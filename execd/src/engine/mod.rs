@@ -175,9 +175,9 @@ impl Engine {
                 self.output(child, out, |output, shared| output.end(now, stream, shared));
                 self.drained(now, child, out);
             }
-            Input::Exited { child, ending, cpu_ms, rss_kib_max } => {
+            Input::Exited { child, exit_cause, cpu_ms, rss_kib_max } => {
                 if let Some(known) = self.children.get_mut(&child) {
-                    known.end = Some((ending, cpu_ms, rss_kib_max));
+                    known.end = Some((exit_cause, cpu_ms, rss_kib_max));
                     self.happens(now, child, Event::Exited, out);
                     self.drained(now, child, out);
                 }

@@ -6,7 +6,7 @@ use super::child::{Child, ChildId, Effect, Event, State};
 use super::input::RecordedProcess;
 use super::output::{Bucket, Line, Output};
 use super::{Engine, Shutdown};
-use protocol::bodies::{Ending, ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted};
+use protocol::bodies::{ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted, ExitCause};
 use protocol::frame::Frame;
 use protocol::time::Tick;
 use std::sync::Arc;
@@ -126,7 +126,7 @@ impl Engine {
                 worker: recorded.worker,
                 run: recorded.run,
                 pid: recorded.pid,
-                ending: Ending::Unknown,
+                exit_cause: ExitCause::Unknown,
                 cpu_ms: 0,
                 rss_kib_max: 0,
                 tail: Vec::new(),
@@ -227,7 +227,7 @@ impl Engine {
             Effect::GiveUp => out.push(Action::GiveUp { child: id }),
             Effect::Term { grace_ms } => {
                 child.due = Some(now.plus_millis(grace_ms.min(limits.grace_ms_max)));
-                out.push(Action::Note(Note::Stopping { who, pid, kill: false }));
+                out.push(Action::Note(Note::Terminating { who, pid, kill: false }));
                 out.push(Action::Signal { child: id, signal: Signal::TermGroup });
             }
             Effect::Hurry { grace_ms } => {
@@ -235,7 +235,7 @@ impl Engine {
                 child.due = Some(child.due.map_or(due, |old| old.min(due)));
             }
             Effect::Kill => {
-                out.push(Action::Note(Note::Stopping { who, pid, kill: true }));
+                out.push(Action::Note(Note::Terminating { who, pid, kill: true }));
                 out.push(Action::Signal { child: id, signal: Signal::KillGroup });
             }
             Effect::Await => child.due = Some(now.plus_millis(limits.drain_ms)),
@@ -248,18 +248,18 @@ impl Engine {
             shared.map_or_else(Vec::new, |_| output.last_words())
         });
         let Some(child) = self.children.get_mut(&id) else { return };
-        let (ending, cpu_ms, rss_kib_max) = child.end.unwrap_or((Ending::Unknown, 0, 0));
+        let (exit_cause, cpu_ms, rss_kib_max) = child.end.unwrap_or((ExitCause::Unknown, 0, 0));
         let who = child.who();
         let body = ExecExited {
             worker: child.worker,
             run: child.run,
             pid: child.pid,
-            ending,
+            exit_cause,
             cpu_ms,
             rss_kib_max,
             tail: child.output.tail(),
         };
-        out.push(Action::Note(Note::Exited { who: who.clone(), pid: child.pid, ending }));
+        out.push(Action::Note(Note::Exited { who: who.clone(), pid: child.pid, exit_cause }));
         self.report(&who.broker, Frame::ExecExited(body), out);
     }
 }

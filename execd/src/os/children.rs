@@ -236,8 +236,8 @@ impl Children {
             inputs.push(process.runs(child, &launch.start));
         }
         inputs.extend(self.rest(child));
-        let Reaped { ending, cpu_ms, rss_kib_max } = reaped;
-        inputs.push(Input::Exited { child, ending, cpu_ms, rss_kib_max });
+        let Reaped { exit_cause, cpu_ms, rss_kib_max } = reaped;
+        inputs.push(Input::Exited { child, exit_cause, cpu_ms, rss_kib_max });
         inputs
     }
 
@@ -258,7 +258,7 @@ impl Children {
         let mut inputs = self.rest(child);
         inputs.push(Input::Exited {
             child,
-            ending: protocol::bodies::Ending::Unknown,
+            exit_cause: protocol::bodies::ExitCause::Unknown,
             cpu_ms: 0,
             rss_kib_max: 0,
         });

@@ -90,7 +90,7 @@ pub(super) fn note(note: &Note, now: Tick, log_limiter: &mut LogLimiter) {
         // begin.
         Note::Started { .. }
         | Note::Adopted { .. }
-        | Note::Stopping { .. }
+        | Note::Terminating { .. }
         | Note::Exited { .. }
         | Note::ReportDropped { .. }
         | Note::ShuttingDown { .. } => true,
@@ -127,16 +127,16 @@ pub(super) fn note(note: &Note, now: Tick, log_limiter: &mut LogLimiter) {
         Note::Adopted { who, pid } => {
             info!(broker = %who.broker, worker = %who.worker, run = %who.run, pid, "adopted");
         }
-        Note::Stopping { who, pid, kill } => {
+        Note::Terminating { who, pid, kill } => {
             let signal = if *kill { "KILL" } else { "TERM" };
             info!(
                 broker = %who.broker, worker = %who.worker, run = %who.run, pid, signal,
-                "ending"
+                "terminating"
             );
         }
-        Note::Exited { who, pid, ending } => {
+        Note::Exited { who, pid, exit_cause } => {
             info!(
-                broker = %who.broker, worker = %who.worker, run = %who.run, pid, %ending,
+                broker = %who.broker, worker = %who.worker, run = %who.run, pid, %exit_cause,
                 "ended"
             );
         }

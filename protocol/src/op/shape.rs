@@ -271,7 +271,7 @@ const WORKER_PAGE: Shape = object(
         TRANSACTION.maybe(),
         field("held", Type::Number, "further requests that it holds"),
         field("late", Type::Number, "answers that came too late"),
-        field("ending", Type::Text, "how its last process ended").maybe(),
+        field("exit_cause", Type::Text, "how its last process ended").maybe(),
         field("stderr", Type::Texts, "last lines of its stderr"),
         FD.maybe(),
         SINCE,

@@ -205,7 +205,7 @@ impl Check<'_> {
     fn run(&self, verdict: &mut Verdict) {
         let asked = self.asked;
         verdict.checked += 1;
-        *verdict.outcomes.entry(self.ending()).or_default() += 1;
+        *verdict.outcomes.entry(self.outcome_text()).or_default() += 1;
         let mut broken = Vec::new();
         if asked.outcomes.len() > 1 {
             broken.push(Broken::TwoOutcomes);
@@ -267,7 +267,7 @@ impl Check<'_> {
     }
 
     /// How it ended, for the counts.
-    fn ending(&self) -> String {
+    fn outcome_text(&self) -> String {
         match (self.asked.outcomes.first(), self.asked.end) {
             (Some(outcome), _) => match outcome.got {
                 Got::Answer { .. } => "answered".to_owned(),

@@ -10,7 +10,7 @@ use execd::engine::child::ChildId;
 use execd::engine::input::{Input, RecordedProcess};
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
-use protocol::bodies::{Ending, ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, Stream};
+use protocol::bodies::{ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, ExitCause, Stream};
 use protocol::decode;
 use protocol::encode;
 use protocol::frame::Frame;
@@ -249,14 +249,17 @@ impl ExecdPlayer {
         let Some(child) = self.child(source, |child| child.is_up && !child.has_exited) else {
             return;
         };
-        self.exit(child, source.pick(&[Ending::Exit(0), Ending::Signal(9), Ending::Exit(1)]));
+        self.exit(
+            child,
+            source.pick(&[ExitCause::Exit(0), ExitCause::Signal(9), ExitCause::Exit(1)]),
+        );
     }
 
-    fn exit(&mut self, child: ChildId, ending: Ending) {
+    fn exit(&mut self, child: ChildId, exit_cause: ExitCause) {
         if let Some(child) = self.children.get_mut(&child) {
             child.has_exited = true;
         }
-        self.step(Input::Exited { child, ending, cpu_ms: 5, rss_kib_max: 6 });
+        self.step(Input::Exited { child, exit_cause, cpu_ms: 5, rss_kib_max: 6 });
     }
 
     /// Bytes come on a link; what is cut into frames is given on.
@@ -375,7 +378,7 @@ impl ExecdPlayer {
                 continue;
             }
             if !child.has_exited {
-                self.exit(id, Ending::Exit(0));
+                self.exit(id, ExitCause::Exit(0));
             }
             self.ends(id, Stream::Stdout);
             self.ends(id, Stream::Stderr);

@@ -7,8 +7,8 @@ use super::words::Cursor;
 use super::world::{OPERATOR, World};
 use broker::engine::input::{Expected, Input, Report};
 use protocol::bodies::{
-    Child, Ending, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted,
-    ExecWelcome, Stream,
+    Child, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome,
+    ExitCause, Stream,
 };
 use protocol::errors::ErrorCode;
 use protocol::ids::{RunId, WorkerId};
@@ -104,8 +104,16 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
         let long = length.map(|length| "n".repeat(length));
         let report = match what.as_str() {
             "exited" => {
-                let (ending, cpu_ms, rss_kib_max) = (Ending::Exit(0), u64::MAX, u64::MAX);
-                Report::Exited(ExecExited { worker, run, pid, ending, cpu_ms, rss_kib_max, tail })
+                let (exit_cause, cpu_ms, rss_kib_max) = (ExitCause::Exit(0), u64::MAX, u64::MAX);
+                Report::Exited(ExecExited {
+                    worker,
+                    run,
+                    pid,
+                    exit_cause,
+                    cpu_ms,
+                    rss_kib_max,
+                    tail,
+                })
             }
             "failed" => {
                 let (lasting, again_ms) = (line.flag("lasting"), line.number("again")?);

@@ -10,7 +10,7 @@ use super::world::World;
 use broker::engine::input::{Close, Input, Report, Start};
 use bytes::Bytes;
 use protocol::bodies::{
-    Ending, ExecExited, ExecFailed, ExecOutput, ExecStarted, Stream, WorkerLogin,
+    ExecExited, ExecFailed, ExecOutput, ExecStarted, ExitCause, Stream, WorkerLogin,
 };
 use protocol::header::Header;
 use protocol::ids::{RunId, WorkerId};
@@ -208,14 +208,15 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let number = |word: String| {
             word.parse::<i32>().map_err(|_| format!("'{word}' is no number; exits N | signal N"))
         };
-        let ending = if line.is("signal") {
-            Ending::Signal(number(line.word("a signal's number")?)?)
+        let exit_cause = if line.is("signal") {
+            ExitCause::Signal(number(line.word("a signal's number")?)?)
         } else {
-            Ending::Exit(number(line.word("an exit status, or 'signal N'")?)?)
+            ExitCause::Exit(number(line.word("an exit status, or 'signal N'")?)?)
         };
         let tail = line.pair("stderr").into_iter().collect();
         let (worker, pid) = (WorkerId(id), 1000 + id);
-        let exited = ExecExited { worker, run, pid, ending, cpu_ms: 1, rss_kib_max: 1024, tail };
+        let exited =
+            ExecExited { worker, run, pid, exit_cause, cpu_ms: 1, rss_kib_max: 1024, tail };
         self.report(id, Report::Exited(exited))
     }
 }

@@ -3,7 +3,7 @@
 
 use super::plan::{Fault, Sabotage};
 use super::world::{Event, World};
-use protocol::bodies::{Ending, ErrorBody};
+use protocol::bodies::{ErrorBody, ExitCause};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::kinds::Role;
@@ -39,7 +39,7 @@ impl World {
         match fault {
             Fault::KillWorker => {
                 if let Some(pid) = pid {
-                    self.kill_proc(pid, Ending::Signal(9));
+                    self.kill_proc(pid, ExitCause::Signal(9));
                 }
             }
             Fault::CutLink => {

@@ -11,7 +11,7 @@ use execd::engine::child::ChildId;
 use execd::engine::input::{Input, RecordedProcess};
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
-use protocol::bodies::{Ending, ExecStart, Stream};
+use protocol::bodies::{ExecStart, ExitCause, Stream};
 use protocol::decode;
 use protocol::encode;
 use protocol::ids::{LinkId, RunId, WorkerId};
@@ -169,7 +169,7 @@ impl World {
         }
         self.kill_execd(index);
         for pid in pids {
-            self.kill_proc(pid, Ending::Unknown);
+            self.kill_proc(pid, ExitCause::Unknown);
         }
         let wait = self.rng.between(10, 20_000);
         self.later(wait * 1000, Event::StartExecd(index));
@@ -313,7 +313,7 @@ impl World {
                 };
                 *is_given_up = true;
                 if let Some(pid) = self.hosts[index].children.get(&child).copied() {
-                    self.kill_proc(pid, Ending::Signal(9));
+                    self.kill_proc(pid, ExitCause::Signal(9));
                 }
             }
             Action::Adopt { child, pid } => {
@@ -326,7 +326,7 @@ impl World {
                 };
                 match signal {
                     Signal::TermGroup => self.term_proc(pid),
-                    Signal::KillGroup => self.kill_proc(pid, Ending::Signal(9)),
+                    Signal::KillGroup => self.kill_proc(pid, ExitCause::Signal(9)),
                     Signal::Process(_) => {}
                 }
             }
@@ -396,17 +396,23 @@ impl World {
     }
 
     /// A process ended: its execd, if it watches, learns of it a little later.
-    pub fn died_on(&mut self, index: usize, pid: u32, ending: Ending) {
+    pub fn died_on(&mut self, index: usize, pid: u32, exit_cause: ExitCause) {
         let host = &self.hosts[index];
         let child = host.children.iter().find(|(_, of)| **of == pid).map(|(child, _)| *child);
         if let Some(child) = child {
             let (wait, incarnation) = (self.rng.below(5000), host.incarnation);
-            self.later(wait, Event::Reaped(index, incarnation, child, ending));
+            self.later(wait, Event::Reaped(index, incarnation, child, exit_cause));
         }
     }
 
     /// execd reaps a process.
-    pub fn reaped(&mut self, index: usize, incarnation: u32, child: ChildId, ending: Ending) {
+    pub fn reaped(
+        &mut self,
+        index: usize,
+        incarnation: u32,
+        child: ChildId,
+        exit_cause: ExitCause,
+    ) {
         if self.hosts[index].incarnation != incarnation {
             return;
         }
@@ -426,7 +432,7 @@ impl World {
         let last = Bytes::from_static(b"last words");
         let stream = Stream::Stderr;
         self.feed_execd(index, Input::Output { child, stream, bytes: last.to_vec() });
-        self.feed_execd(index, Input::Exited { child, ending, cpu_ms: 1, rss_kib_max: 1 });
+        self.feed_execd(index, Input::Exited { child, exit_cause, cpu_ms: 1, rss_kib_max: 1 });
         // Sometimes a grandchild keeps the streams open.
         if self.is_quiescent || self.rng.hits(800) {
             for stream in [Stream::Stdout, Stream::Stderr] {

@@ -13,7 +13,7 @@ use super::tokens::claim;
 use super::world::{Event, World};
 use broker::engine::input::Start;
 use bytes::Bytes;
-use protocol::bodies::{Ending, ErrorBody, ExecStart, WorkerLogin, WorkerLoginOk};
+use protocol::bodies::{ErrorBody, ExecStart, ExitCause, WorkerLogin, WorkerLoginOk};
 use protocol::decode;
 use protocol::encode;
 use protocol::errors::ErrorCode;
@@ -194,19 +194,19 @@ impl World {
             let Some(proc) = self.procs.get_mut(&pid) else { continue };
             proc.is_orphan = true;
             if proc.is_hermit {
-                self.kill_proc(pid, Ending::Unknown);
+                self.kill_proc(pid, ExitCause::Unknown);
             }
         }
     }
 
     /// A process is gone from one moment to the next.
-    pub fn kill_proc(&mut self, pid: u32, ending: Ending) {
+    pub fn kill_proc(&mut self, pid: u32, exit_cause: ExitCause) {
         let Some(proc) = self.procs.remove(&pid) else { return };
-        self.note(format_args!("pid {pid} (worker {}) ends: {ending}", proc.worker));
+        self.note(format_args!("pid {pid} (worker {}) ends: {exit_cause}", proc.worker));
         if let Some(conn) = proc.conn {
             self.peer_closes(conn);
         }
-        self.died_on(proc.host, pid, ending);
+        self.died_on(proc.host, pid, exit_cause);
     }
 
     /// TERM for a process.
@@ -235,16 +235,16 @@ impl World {
             return;
         }
         if proc.is_termed {
-            self.kill_proc(pid, Ending::Signal(15));
+            self.kill_proc(pid, ExitCause::Signal(15));
             return;
         }
         match proc.state {
             State::Trying => self.try_connect(pid),
             State::Working => self.proc_answers(pid),
-            State::Exiting => self.kill_proc(pid, Ending::Exit(0)),
+            State::Exiting => self.kill_proc(pid, ExitCause::Exit(0)),
             State::Serving => {
                 if proc.work.is_none() && self.is_bad(pid, Behaviour::Leaver, 1000) {
-                    self.kill_proc(pid, Ending::Exit(0));
+                    self.kill_proc(pid, ExitCause::Exit(0));
                 }
             }
             State::LoginSent | State::Hung => {}
@@ -253,7 +253,7 @@ impl World {
 
     fn try_connect(&mut self, pid: u32) {
         if self.is_bad(pid, Behaviour::Crash, 50) {
-            self.kill_proc(pid, Ending::Signal(11));
+            self.kill_proc(pid, ExitCause::Signal(11));
             return;
         }
         if self.hides(pid, Behaviour::Mute, 150) {
@@ -266,7 +266,7 @@ impl World {
         let conn = if is_cut { None } else { self.dial_broker(Role::Worker, Peer::Proc(pid)) };
         let Some(conn) = conn else {
             if is_late {
-                self.kill_proc(pid, Ending::Exit(1));
+                self.kill_proc(pid, ExitCause::Exit(1));
             } else {
                 let wait = self.rng.between(10_000, 500_000);
                 self.act_in(pid, wait, State::Trying);
@@ -389,7 +389,7 @@ impl World {
             let self_started =
                 proc.secret.is_empty().then(|| (proc.host, proc.service.to_string()));
             if !is_worth_returning && !self.hides(pid, Behaviour::Stubborn, 500) {
-                self.kill_proc(pid, Ending::Exit(1));
+                self.kill_proc(pid, ExitCause::Exit(1));
                 if let Some((host, service)) = self_started {
                     self.self_started_refused(host, &service);
                 }

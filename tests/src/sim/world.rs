@@ -33,7 +33,7 @@ pub enum Event {
     /// The program of a child begins to run.
     Launched(usize, u32, ChildId),
     /// A process that was reaped is reported to its execd.
-    Reaped(usize, u32, ChildId, protocol::bodies::Ending),
+    Reaped(usize, u32, ChildId, protocol::bodies::ExitCause),
     /// A client does something.
     Client(usize),
     /// An operator says something.
@@ -211,8 +211,8 @@ impl World {
             Event::Stall(conn) => self.check_stall(conn),
             Event::Proc(pid, stamp) => self.proc_acts(pid, stamp),
             Event::Launched(host, incarnation, child) => self.launched(host, incarnation, child),
-            Event::Reaped(host, incarnation, child, ending) => {
-                self.reaped(host, incarnation, child, ending);
+            Event::Reaped(host, incarnation, child, exit_cause) => {
+                self.reaped(host, incarnation, child, exit_cause);
             }
             Event::Client(index) => self.client_acts(index),
             Event::Operator => self.operator_acts(),

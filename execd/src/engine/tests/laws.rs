@@ -17,7 +17,7 @@ fn the_largest_reports_fit_into_a_frame() {
         worker: WorkerId(u32::MAX),
         run: RunId(u64::MAX),
         pid: u32::MAX,
-        ending: Ending::Signal(9),
+        exit_cause: ExitCause::Signal(9),
         cpu_ms: u64::MAX,
         rss_kib_max: u64::MAX,
         tail: vec![line; Limits::default().tail_lines_max],
@@ -75,7 +75,7 @@ fn random_run(seed: u64) -> Vec<String> {
             9 => Input::Forked { child, pid: 1000 },
             10 => Input::Spawned { child, pid: 1000 },
             11 => Input::SpawnFailed { child, lasting: false, text: "no".into() },
-            12 => exited(child.0, Ending::Exit(0)),
+            12 => exited(child.0, ExitCause::Exit(0)),
             13 => Input::OutputEnd { child, stream },
             14 => Input::Output { child, stream, bytes: b"a line\nhalf".to_vec() },
             _ => {

@@ -13,7 +13,7 @@ use super::input::{Input, RecordedProcess};
 use super::limits::Limits;
 use super::{Config, Engine};
 use protocol::bodies::{
-    Ending, ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, Login, Stream,
+    ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, ExitCause, Login, Stream,
 };
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
@@ -58,8 +58,8 @@ fn hello_to(host: &str, broker: &str) -> Frame {
     Frame::ExecHello(ExecHello { host, broker: broker.into(), token: None })
 }
 
-fn exited(child: u64, ending: Ending) -> Input {
-    Input::Exited { child: ChildId(child), ending, cpu_ms: 5, rss_kib_max: 6 }
+fn exited(child: u64, exit_cause: ExitCause) -> Input {
+    Input::Exited { child: ChildId(child), exit_cause, cpu_ms: 5, rss_kib_max: 6 }
 }
 
 /// One action as a few words; of notes only those that no other action shows.
@@ -99,7 +99,7 @@ fn frame_word(frame: &Frame) -> String {
                 b.worker,
                 b.run,
                 b.pid,
-                b.ending,
+                b.exit_cause,
                 b.tail.join("|")
             )
         }

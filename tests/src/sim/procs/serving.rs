@@ -7,7 +7,7 @@ use crate::sim::model::Begin;
 use crate::sim::plan::Behaviour;
 use crate::sim::world::{Event, World};
 use bytes::Bytes;
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::encode;
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -89,7 +89,7 @@ impl World {
             self.hold(verdict);
         }
         if self.is_bad(pid, Behaviour::Crash, 80) {
-            self.kill_proc(pid, Ending::Signal(11));
+            self.kill_proc(pid, ExitCause::Signal(11));
         } else if !client_more {
             let wait = self.work_micros(pid, &head);
             self.act_in(pid, wait, State::Working);
@@ -161,7 +161,7 @@ impl World {
         }
         if self.is_bad(pid, Behaviour::Leaver, 30) {
             self.proc_writes(pid, Frame::Logout);
-            return self.kill_proc(pid, Ending::Exit(0));
+            return self.kill_proc(pid, ExitCause::Exit(0));
         }
         self.go_on(pid);
         if let Some(conn) = conn {
@@ -189,7 +189,7 @@ impl World {
         {
             self.write(conn, true, Bytes::from_static(&[0, 0, 0, 9, 0, 0]));
         }
-        self.kill_proc(pid, Ending::Signal(11));
+        self.kill_proc(pid, ExitCause::Signal(11));
     }
 
     fn write_garbage(&mut self, pid: u32, work: &Work) {
@@ -206,7 +206,7 @@ impl World {
             _ => {
                 // A program that has logged out begins no further request.
                 self.write(conn, true, encode::to_bytes(Frame::Logout));
-                return self.kill_proc(pid, Ending::Exit(0));
+                return self.kill_proc(pid, ExitCause::Exit(0));
             }
         };
         self.write(conn, true, bytes);
