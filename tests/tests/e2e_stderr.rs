@@ -58,7 +58,7 @@ impl Full {
     }
 
     /// Reads what is there.
-    fn drain(&mut self) {
+    fn read_all(&mut self) {
         let mut bytes = [0; 65536];
         while self.reader.read(&mut bytes).is_ok() {}
     }
@@ -193,7 +193,7 @@ fn isdclient_does_all_it_was_told_when_nobody_reads_its_errors() {
     assert_eq!(client.await_end(), 1, "the first failure is its status");
     assert!(broker.op("services").contains("made"));
     // With a reader that comes in time every line is there, in its place.
-    full.drain();
+    full.read_all();
     let mut client = full.start(folder.path(), "isdclient", &args);
     let text = full.await_text("bogus");
     assert!(!text.contains("dropped"), "{text}");

@@ -221,7 +221,7 @@ impl Session {
                     if self.has_unsent() {
                         self.answer(socket)?;
                     }
-                    // A short read means that the socket is drained.
+                    // A short read got all that the socket had.
                     if count < scratch.len() && room.filled > 0 {
                         return Ok(room.filled);
                     }

@@ -238,7 +238,7 @@ pub enum Input {
         link: LinkId,
     },
     /// Less than half of that waits now.
-    Drained {
+    Uncongested {
         /// Its link.
         link: LinkId,
     },

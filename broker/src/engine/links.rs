@@ -53,7 +53,7 @@ pub(crate) struct Slot {
     pub(crate) announced: Option<AnnouncedLimits>,
     /// More than `outbox_bytes_high` wait to be sent to it.
     is_congested: bool,
-    /// Links that are read no further until this one drains.
+    /// Links that are read no further until this one is uncongested.
     waiters: Vec<LinkId>,
     /// How many reasons there are to read this link no further.
     pauses: u32,
@@ -177,7 +177,7 @@ impl Links {
         if let Some(slot) = self.get_mut(link) {
             slot.waiters.retain(|&waiter| waiter != link);
         }
-        self.drained(link, out);
+        self.uncongested(link, out);
         self.forget_announced(link);
         if let Some(slot) = self.get_mut(link) {
             slot.end = End::Free;
@@ -205,7 +205,7 @@ impl Links {
     }
 
     /// A link took what waited for it: who waited for that is read again.
-    pub(crate) fn drained(&mut self, link: LinkId, out: &mut Vec<Action>) {
+    pub(crate) fn uncongested(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
         slot.is_congested = false;
         if slot.waiters.is_empty() {

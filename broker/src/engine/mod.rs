@@ -291,7 +291,7 @@ impl Engine {
             Input::HostRefused { host, why } => self.on_host_refused(&host, why, out),
             Input::Closed { link, how } => self.on_closed(link, how, out),
             Input::Congested { link } => self.links.congested(link, out),
-            Input::Drained { link } => self.links.drained(link, out),
+            Input::Uncongested { link } => self.links.uncongested(link, out),
             Input::OutboxFull { link, bytes } => {
                 self.on_outbox_full(link, bytes, out);
             }

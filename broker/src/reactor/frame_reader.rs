@@ -114,7 +114,7 @@ impl FrameReader {
         match result {
             Ok(0) => self.end(Close::Eof),
             Ok(count) => {
-                // A short read means drained: these are stream sockets, watched edge by edge.
+                // A short read got all there is: these are stream sockets, watched edge by edge.
                 self.is_readable = count == wanted || self.is_hung_up;
                 self.has_heard = true;
                 if let Some(large) = &mut self.large {

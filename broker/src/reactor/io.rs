@@ -260,7 +260,7 @@ impl Io {
                     conn.stream.shut_write();
                 }
                 if mem::take(&mut conn.is_congested) {
-                    self.tell(Some(link), Input::Drained { link });
+                    self.tell(Some(link), Input::Uncongested { link });
                 }
                 self.sent(link);
             }
@@ -296,7 +296,7 @@ impl Io {
             self.inputs.push_back((Some(link), Input::Congested { link }));
         } else if bytes < high / 2 && conn.is_congested {
             conn.is_congested = false;
-            self.inputs.push_back((Some(link), Input::Drained { link }));
+            self.inputs.push_back((Some(link), Input::Uncongested { link }));
         }
         if !conn.is_told && (bytes > most || is_crowded && conn.is_crowding(high)) {
             conn.is_told = true;
@@ -312,14 +312,14 @@ impl Io {
             return;
         };
         conn.broken = Some(how);
-        // It may be paused until its own outbox drains, which never happens now.
+        // Its reading may be stopped until its own outbox is sent, which never happens now.
         conn.is_paused = false;
         conn.is_waiting = false;
         conn.outbox.clear(&mut self.outbox_pool);
         if mem::take(&mut conn.is_congested) {
             // The outbox is dropped, so the engine may resume this link and those that waited for
             // it.
-            self.inputs.push_back((Some(link), Input::Drained { link }));
+            self.inputs.push_back((Some(link), Input::Uncongested { link }));
         }
         conn.reader.is_readable = true;
         conn.reader.is_hung_up = true;

@@ -58,7 +58,7 @@ pub(super) enum Event {
     /// The process was reaped.
     Exited,
     /// Both streams have ended.
-    Drained,
+    OutputEnded,
 }
 
 /// What the engine does because of an event.
@@ -117,18 +117,22 @@ impl State {
             (Self::Up | Self::Terminating | Self::Killing, Event::Exited) => {
                 (Self::Ended, vec![Await])
             }
-            (Self::Ended, Event::Drained | Event::Due) => (Self::Gone, vec![Report]),
+            (Self::Ended, Event::OutputEnded | Event::Due) => (Self::Gone, vec![Report]),
             // The event came late, early or again: nothing to do. A killed process that can't die
             // yet (it hangs in the kernel) stays in this state until it can.
             (
                 Self::Starting | Self::StopEarly { .. },
-                Event::Due | Event::Exited | Event::Drained,
+                Event::Due | Event::Exited | Event::OutputEnded,
             )
-            | (Self::Up, Event::Spawned | Event::Refused | Event::Due | Event::Drained)
-            | (Self::Terminating, Event::Spawned | Event::Refused | Event::Drained)
+            | (Self::Up, Event::Spawned | Event::Refused | Event::Due | Event::OutputEnded)
+            | (Self::Terminating, Event::Spawned | Event::Refused | Event::OutputEnded)
             | (
                 Self::Killing,
-                Event::Spawned | Event::Refused | Event::Stop { .. } | Event::Due | Event::Drained,
+                Event::Spawned
+                | Event::Refused
+                | Event::Stop { .. }
+                | Event::Due
+                | Event::OutputEnded,
             )
             | (Self::Ended, Event::Spawned | Event::Refused | Event::Stop { .. } | Event::Exited)
             | (
@@ -138,7 +142,7 @@ impl State {
                 | Event::Stop { .. }
                 | Event::Due
                 | Event::Exited
-                | Event::Drained,
+                | Event::OutputEnded,
             ) => (self, vec![]),
         }
     }
@@ -206,12 +210,12 @@ mod tests {
         Event::Stop { grace_ms: 0 },
         Event::Due,
         Event::Exited,
-        Event::Drained,
+        Event::OutputEnded,
     ];
 
     #[test]
     fn the_whole_table_of_states_and_events() {
-        // Columns: spawned, refused, stop 9, stop 0, due, exited, drained; '.' = nothing changes.
+        // Columns: spawned, refused, stop 9, stop 0, due, exited, output ended; '.' = nothing changes.
         let want = [
             "up:announce | gone:fail | early9:give up | early0:give up | . | . | .",
             "terminating:announce,term5 | gone:fail | early9:give up | early0:give up | . | . | .",

@@ -63,7 +63,7 @@ pub struct Limits {
     pub give_up_ms: u64,
     /// Milliseconds to wait for the last output after an exit; only needed if a process left its
     /// group.
-    pub drain_ms: u64,
+    pub output_wait_ms: u64,
     /// Milliseconds after which a built-in execd without broker and children ends.
     pub idle_ms: u64,
     /// Milliseconds without a broker after which execd ends its children and itself; 0 = never.
@@ -92,7 +92,7 @@ impl Default for Limits {
             grace_ms_max: 3_600_000,
             leave_grace_ms: 5000,
             give_up_ms: 15_000,
-            drain_ms: 100,
+            output_wait_ms: 100,
             idle_ms: 60_000,
             orphan_ms: 0,
         }

@@ -173,13 +173,13 @@ impl Engine {
             }
             Input::OutputEnd { child, stream } => {
                 self.output(child, out, |output, shared| output.end(now, stream, shared));
-                self.drained(now, child, out);
+                self.note_output_end(now, child, out);
             }
             Input::Exited { child, exit_cause, cpu_ms, rss_kib_max } => {
                 if let Some(known) = self.children.get_mut(&child) {
                     known.end = Some((exit_cause, cpu_ms, rss_kib_max));
                     self.happens(now, child, Event::Exited, out);
-                    self.drained(now, child, out);
+                    self.note_output_end(now, child, out);
                 }
             }
             Input::Recorded(recorded) => self.recorded(now, recorded, out),

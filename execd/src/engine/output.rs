@@ -173,7 +173,7 @@ impl Output {
     }
 
     /// Whether both streams have ended.
-    pub(super) fn is_drained(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.stdout.ended && self.stderr.ended
     }
 
@@ -241,9 +241,9 @@ mod tests {
         assert_eq!(end.len(), 1);
         assert_eq!(end[0].text, "half");
         assert!(output.end(Tick(0), Stream::Stderr, Some(&mut wide())).is_empty());
-        assert!(!output.is_drained());
+        assert!(!output.has_ended());
         output.end(Tick(0), Stream::Stdout, Some(&mut wide()));
-        assert!(output.is_drained());
+        assert!(output.has_ended());
     }
 
     #[test]

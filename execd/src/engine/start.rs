@@ -187,9 +187,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn drained(&mut self, now: Tick, id: ChildId, out: &mut Vec<Action>) {
-        if self.children.get(&id).is_some_and(|child| child.output.is_drained()) {
-            self.happens(now, id, Event::Drained, out);
+    pub(super) fn note_output_end(&mut self, now: Tick, id: ChildId, out: &mut Vec<Action>) {
+        if self.children.get(&id).is_some_and(|child| child.output.has_ended()) {
+            self.happens(now, id, Event::OutputEnded, out);
         }
     }
 
@@ -238,7 +238,7 @@ impl Engine {
                 out.push(Action::Note(Note::Terminating { who, pid, kill: true }));
                 out.push(Action::Signal { child: id, signal: Signal::KillGroup });
             }
-            Effect::Await => child.due = Some(now.plus_millis(limits.drain_ms)),
+            Effect::Await => child.due = Some(now.plus_millis(limits.output_wait_ms)),
             Effect::Report => self.report_end(id, out),
         }
     }

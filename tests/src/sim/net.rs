@@ -105,7 +105,7 @@ fn prove(worker: WorkerId, given: &str) -> Option<Start> {
 const fn link_of(input: &Input) -> Option<LinkId> {
     match input {
         Input::Congested { link }
-        | Input::Drained { link }
+        | Input::Uncongested { link }
         | Input::OutboxFull { link, .. }
         | Input::Stalled { link, .. } => Some(*link),
         _ => None,

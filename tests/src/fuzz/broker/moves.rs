@@ -244,7 +244,7 @@ fn outbox(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let bytes = u64::from(source.word());
     player.step(match source.below(8) {
         0..=2 => Input::Congested { link },
-        3..=5 => Input::Drained { link },
+        3..=5 => Input::Uncongested { link },
         6 => Input::OutboxFull { link, bytes },
         _ => Input::Stalled { link, bytes },
     });

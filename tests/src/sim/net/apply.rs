@@ -248,7 +248,7 @@ impl World {
         if conn.is_congested && bytes < high / 2 {
             conn.is_congested = false;
             let link = conn.link;
-            self.feed(Input::Drained { link });
+            self.feed(Input::Uncongested { link });
         }
     }
 
