@@ -65,7 +65,7 @@ fn role(args: &[String]) -> ExitCode {
     options.allow = vec![PathBuf::from("/")];
     options.allow_root_workers = true;
     options.ready = Some(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
-    options.leave_when_broker_is_gone = args.iter().any(|arg| arg == "leave");
+    options.exits_with_broker = args.iter().any(|arg| arg == "exits-with-broker");
     if args.iter().any(|arg| arg == "soon") {
         options.limits.idle_ms = 500;
     }
@@ -175,7 +175,7 @@ fn outlives() {
 }
 
 fn ends_with_broker() {
-    let mut execd = BuiltIn::start(&["leave"]);
+    let mut execd = BuiltIn::start(&["exits-with-broker"]);
     let stubborn = script(execd.directory.path(), "x", "sleep 1000 & echo $!; wait");
     let mut broker = execd.broker();
     let pid = broker.started(1, &stubborn, &[]);

@@ -1,5 +1,6 @@
 //! Tests real processes under load: many clients, many requests on one connection, gigabytes in
-//! pieces, clients that read slowly or leave. It asserts what must hold; `benches` measures speed.
+//! pieces, clients that read slowly or close their connection. It asserts what must hold; `benches`
+//! measures speed.
 
 use bytes::Bytes;
 use client::caller::{Caller, Send};
@@ -11,13 +12,13 @@ use protocol::header::Header;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Several operators list the clients at once, a listing made in many steps; some leave at once.
+/// Several operators list the clients at once, a listing made in many steps; some close at once.
 fn list_them(broker: &Broker, count: usize) {
     const OPERATORS: usize = 4;
     let list = || {
-        let mut leaver = broker.login("op");
-        leaver.send("clients", &Send::default()).expect("sent");
-        drop(leaver);
+        let mut closing = broker.login("op");
+        closing.send("clients", &Send::default()).expect("sent");
+        drop(closing);
         let text = broker.op("clients");
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].trim_start().starts_with("service"), "{}", lines[0]);

@@ -114,7 +114,7 @@ fn fair(seed: u64) -> Plan {
         way_micros: (20, 2000),
         socket_bytes: 1 << 20,
         slow_reader: 0,
-        leave: 0,
+        close: 0,
         give_up: 0,
         nonsense: 0,
         start_fails: 0,

@@ -111,7 +111,7 @@ pub struct Args {
 
     /// With `--role-execd`: end when the broker is gone.
     #[arg(long, hide = true)]
-    pub role_leave: bool,
+    pub role_exits_with_broker: bool,
 
     /// With `--role-execd`: soft limit of descriptors to go back to.
     #[arg(long, hide = true, default_value_t = 1024)]

@@ -30,7 +30,7 @@ const START_EVERY_MAX: Micros = Micros::from_millis(4000);
 const GOOD_RUN: Micros = Micros::from_millis(10_000);
 
 /// With `--state none`: how long execd waits for the broker that started it.
-const LEAVE_IDLE_MS: u64 = 5000;
+const NO_BROKER_IDLE_MS: u64 = 5000;
 
 /// The built-in execd as the broker sees it.
 #[derive(Debug)]
@@ -46,10 +46,10 @@ pub(super) struct Local {
 }
 
 impl Local {
-    /// Makes the state for an execd at this address; `leave` = it ends with the broker.
+    /// Makes the state for an execd at this address; `exits_with_broker` = it ends with the broker.
     pub(super) fn new(
         address: String,
-        leave: bool,
+        exits_with_broker: bool,
         descriptors: u64,
         log: &[String],
         workers: &WorkerArgs,
@@ -57,11 +57,11 @@ impl Local {
         let mut words: Vec<OsString> = vec!["--role-execd".into(), address.clone().into()];
         words.extend(worker_words(workers));
         words.push(format!("--role-descriptors={descriptors}").into());
-        if leave {
-            words.push("--role-leave".into());
+        if exits_with_broker {
+            words.push("--role-exits-with-broker".into());
         }
         words.extend(log.iter().map(OsString::from));
-        let role = Role { leave, descriptors, workers: workers.clone() };
+        let role = Role { exits_with_broker, descriptors, workers: workers.clone() };
         Self { address, words, role, child: None, started_at: None, pause: START_EVERY }
     }
 
@@ -136,7 +136,7 @@ impl Local {
 /// The options that the built-in execd is started with.
 #[derive(Debug)]
 struct Role {
-    leave: bool,
+    exits_with_broker: bool,
     descriptors: u64,
     workers: WorkerArgs,
 }
@@ -144,8 +144,8 @@ struct Role {
 impl Role {
     fn expected(&self, address: &str) -> Result<Identity, String> {
         let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(|e| e.to_string())?;
-        let options =
-            role_options(&self.workers, address, self.leave).map_err(|e| e.to_string())?;
+        let options = role_options(&self.workers, address, self.exits_with_broker)
+            .map_err(|e| e.to_string())?;
         policy::expected(&options, (self.descriptors.min(hard), hard)).map_err(|e| e.to_string())
     }
 }
@@ -211,19 +211,24 @@ fn options(workers: &WorkerArgs, listen: Listen) -> Result<Options, Fatal> {
     })
 }
 
-/// The options of the built-in execd at this address; `leave` = it ends with the broker.
-fn role_options(workers: &WorkerArgs, address: &str, leave: bool) -> Result<Options, Fatal> {
+/// The options of the built-in execd at this address; `exits_with_broker` = it ends with the
+/// broker.
+fn role_options(
+    workers: &WorkerArgs,
+    address: &str,
+    exits_with_broker: bool,
+) -> Result<Options, Fatal> {
     let listen = Listen::parse(address).map_err(Fatal::Usage)?;
     let beside = match &listen {
         Listen::Unix(path) => path.parent().map(|dir| dir.join("execd")),
         Listen::Tcp(_) | Listen::Tls(_) | Listen::Fd(_) => None,
     };
     let mut options = options(workers, listen)?;
-    options.leave_when_broker_is_gone = leave;
-    options.state = beside.filter(|_| !leave);
-    if leave {
+    options.exits_with_broker = exits_with_broker;
+    options.state = beside.filter(|_| !exits_with_broker);
+    if exits_with_broker {
         // If the broker is killed before it connects, execd must end by itself.
-        options.limits.idle_ms = LEAVE_IDLE_MS;
+        options.limits.idle_ms = NO_BROKER_IDLE_MS;
     }
     Ok(options)
 }
@@ -265,7 +270,7 @@ pub fn be_execd(args: &Args, address: &str) -> Result<u8, Fatal> {
             .map_err(|e| Fatal::System(format!("descriptor limit: {e}")))?;
     }
     let log = Log::start(args.log, args.log_format);
-    let options = role_options(&args.workers, address, args.role_leave)?;
+    let options = role_options(&args.workers, address, args.role_exits_with_broker)?;
     let ended = run(options);
     log.flush();
     match ended {

@@ -58,7 +58,7 @@ pub struct Limits {
     /// Most milliseconds between TERM and KILL that a broker may ask for.
     pub grace_ms_max: u64,
     /// Milliseconds between TERM and KILL when execd itself ends.
-    pub leave_grace_ms: u64,
+    pub shutdown_grace_ms: u64,
     /// Milliseconds after which execd ends although a killed child is stuck in the kernel.
     pub give_up_ms: u64,
     /// Milliseconds to wait for the last output after an exit; only needed if a process left its
@@ -90,7 +90,7 @@ impl Default for Limits {
             ping_ms: 1000,
             silence_ms: 3000,
             grace_ms_max: 3_600_000,
-            leave_grace_ms: 5000,
+            shutdown_grace_ms: 5000,
             give_up_ms: 15_000,
             output_wait_ms: 100,
             idle_ms: 60_000,

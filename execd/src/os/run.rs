@@ -156,7 +156,7 @@ impl ExecLoop {
                 binary,
                 hands_over: options.built_in && options.state.is_some(),
                 built_in: options.built_in,
-                leave_when_broker_is_gone: options.leave_when_broker_is_gone,
+                exits_with_broker: options.exits_with_broker,
             }),
             signals,
             is_spent: false,

@@ -280,7 +280,7 @@ impl Check<'_> {
             (None, _) if !self.asked.reply => "no answer wanted".to_owned(),
             (None, Some((_, End::Lost))) => "connection lost".to_owned(),
             (None, Some((_, End::Partial))) => "never left whole".to_owned(),
-            (None, Some((_, End::Left))) => "client left".to_owned(),
+            (None, Some((_, End::Closed))) => "client closed its connection".to_owned(),
             (None, Some((_, End::GaveUp)) | None) => "nothing came".to_owned(),
         }
     }
@@ -367,7 +367,7 @@ impl Check<'_> {
             return None;
         }
         match asked.end {
-            Some((_, End::Partial | End::Left)) => None,
+            Some((_, End::Partial | End::Closed)) => None,
             Some((at, End::Lost)) => {
                 let is_explained =
                     self.was_killed(at) || self.is_harmed(at) || self.was_shut_out(at);

@@ -40,13 +40,13 @@ impl<'a> LibraryClient<'a> {
         Self { load, rng, service, addresses: vec![address], token }
     }
 
-    /// Calls, again and again, until it is told to leave.
+    /// Calls, again and again, until the load is stopped.
     pub fn run(mut self) {
         let mut caller = None;
         let mut is_drained = false;
         loop {
             match self.load.phase() {
-                Phase::Leave => return,
+                Phase::Stop => return,
                 Phase::Drain => {
                     caller = None;
                     if !std::mem::replace(&mut is_drained, true) {

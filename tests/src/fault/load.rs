@@ -84,7 +84,7 @@ pub enum Phase {
     /// Send no new requests and wait for the open ones.
     Drain,
     /// Close the connections and end.
-    Leave,
+    Stop,
 }
 
 /// The state that all clients of a run share.
@@ -129,7 +129,7 @@ impl Load {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Ask,
             1 => Phase::Drain,
-            _ => Phase::Leave,
+            _ => Phase::Stop,
         }
     }
 
@@ -138,7 +138,7 @@ impl Load {
         let number = match phase {
             Phase::Ask => 0,
             Phase::Drain => 1,
-            Phase::Leave => 2,
+            Phase::Stop => 2,
         };
         self.phase.store(number, Ordering::Release);
     }

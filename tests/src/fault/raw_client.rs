@@ -41,8 +41,8 @@ enum ConnState {
     Lost,
     /// The client waits no longer for its bytes to be taken.
     GaveUp,
-    /// The client goes, with or without a word.
-    Left,
+    /// The client closes it, with or without a logout.
+    Closed,
 }
 
 impl ConnState {
@@ -90,12 +90,12 @@ impl<'a> RawClient<'a> {
         Self { load, rng: Rng::new(seed) }
     }
 
-    /// Connects and asks, again and again, until it is told to leave.
+    /// Connects and asks, again and again, until the load is stopped.
     pub fn run(mut self) {
         let mut is_drained = false;
         loop {
             match self.load.phase() {
-                Phase::Leave => return,
+                Phase::Stop => return,
                 Phase::Drain => {
                     if !std::mem::replace(&mut is_drained, true) {
                         self.load.drained.fetch_add(1, Ordering::AcqRel);
@@ -205,7 +205,7 @@ impl Session<'_, '_> {
         };
         let mut open = Open { at, ask: plan.ask, sum: Sum::default(), rest: plan.pieces };
         if self.rng.hits(3) {
-            return self.leave_inside(head, &open);
+            return self.close_inside_frame(head, &open);
         }
         let at_once = if open.ask.act == Act::Talk { 1 } else { open.rest.len() };
         for piece in 0..at_once {
@@ -229,14 +229,14 @@ impl Session<'_, '_> {
         ConnState::Open
     }
 
-    /// Goes in the middle of a frame: that request never left.
-    fn leave_inside(&mut self, head: Header, open: &Open) -> ConnState {
+    /// Closes in the middle of a frame: that request was never sent whole.
+    fn close_inside_frame(&mut self, head: Header, open: &Open) -> ConnState {
         let body = Bytes::from(open.rest[0].clone());
         let bytes = protocol::encode::to_bytes(Frame::data(head, body));
         let size = 1 + self.rng.index(bytes.len() - 1);
         let _ = self.line.write(&bytes[..size]);
         self.asked[open.at].end = Some((self.load.clock.now(), End::Partial));
-        ConnState::Left
+        ConnState::Closed
     }
 
     /// Takes one frame, if one comes.
@@ -328,7 +328,7 @@ impl Session<'_, '_> {
             let asked = &mut self.asked[open.at];
             if now > asked.sent + asked.deadline + LATE_US + GIVE_UP_US {
                 asked.end = Some((now, End::GaveUp));
-                state = ConnState::Left;
+                state = ConnState::Closed;
             }
         }
         state
@@ -351,7 +351,7 @@ impl Session<'_, '_> {
             1 => self.line.shut(),
             _ => {}
         }
-        ConnState::Left
+        ConnState::Closed
     }
 
     /// What is still under way ends with the connection.
@@ -360,7 +360,7 @@ impl Session<'_, '_> {
         let end = match state {
             ConnState::Lost => End::Lost,
             ConnState::GaveUp => End::GaveUp,
-            ConnState::Open | ConnState::Left => End::Left,
+            ConnState::Open | ConnState::Closed => End::Closed,
         };
         for open in self.open.values() {
             let asked = &mut self.asked[open.at];
@@ -373,7 +373,7 @@ impl Session<'_, '_> {
         }
         for asked in &mut self.asked {
             if !asked.reply {
-                asked.end = asked.end.or(Some((now, End::Left)));
+                asked.end = asked.end.or(Some((now, End::Closed)));
             }
         }
         for at in 0..self.asked.len() {

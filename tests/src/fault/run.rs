@@ -118,7 +118,7 @@ pub fn run(order: Order) -> Report {
     let watch = Arc::clone(&world.watch);
     let socket = world.client_socket();
     let mut report = std::thread::scope(|scope| {
-        let leave = Leave(&load, &watch);
+        let stop_load = StopLoad(&load, &watch);
         scope.spawn(|| watch.look());
         scope.spawn(|| watch.ping(socket, SERVICES[0].name));
         for index in 0..order.raw_clients {
@@ -148,7 +148,7 @@ pub fn run(order: Order) -> Report {
             run.round(span);
             run.check();
         }
-        drop(leave);
+        drop(stop_load);
         run.report
     });
     if report.violations.is_empty() {
@@ -160,12 +160,12 @@ pub fn run(order: Order) -> Report {
     report
 }
 
-/// Clients leave also when the run fails.
-struct Leave<'a>(&'a Load, &'a Watch);
+/// Stops the clients and the watch, also when the run fails.
+struct StopLoad<'a>(&'a Load, &'a Watch);
 
-impl Drop for Leave<'_> {
+impl Drop for StopLoad<'_> {
     fn drop(&mut self) {
-        self.0.set_phase(Phase::Leave);
+        self.0.set_phase(Phase::Stop);
         self.1.end();
     }
 }

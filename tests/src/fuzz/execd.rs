@@ -75,7 +75,7 @@ pub fn execd(data: &[u8]) {
         hostpid: 99,
         version: "fuzz".into(),
         built_in: flags & 1 != 0,
-        leave_when_broker_is_gone: flags & 2 != 0,
+        exits_with_broker: flags & 2 != 0,
         policy: String::new(),
         binary: String::new(),
         hands_over: flags & 4 != 0,

@@ -1,4 +1,4 @@
-//! What clients do in a script: log in, send, leave. Commands of the operator `op` are in
+//! What clients do in a script: log in, send, close. Commands of the operator `op` are in
 //! `stimulus`.
 
 use super::stimulus::text;

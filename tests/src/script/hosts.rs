@@ -18,7 +18,7 @@ use protocol::proof::Challenge;
 impl World {
     pub(super) fn act_host(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "up [with WORKER…], connects [must=POLICY], refuses \"WHY\", \
-welcomes [policy=POLICY] [older=WORKER] [able to leave], challenges, says goodbye [about=WORKER], \
+welcomes [policy=POLICY] [older=WORKER] [able to hand over], challenges, says goodbye [about=WORKER], \
 declines \"WHY\", remains unproven \"WHY\", \
 lists nothing | lists WORKER… [run=N] [pid=N] [digest=N], \
 reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses WORKER [run=N]";
@@ -42,7 +42,8 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
             "welcomes" => {
                 let policy = line.pair("policy").unwrap_or_default();
                 let older = line.number("older")?.map(WorkerId);
-                let hands_over = line.is("able") && line.is("to") && line.is("leave");
+                let hands_over =
+                    line.is("able") && line.is("to") && line.is("hand") && line.is("over");
                 let older = older.into_iter().collect();
                 let welcome = ExecWelcome { policy, older, hands_over, ..welcome() };
                 self.host_welcomes(name, welcome)?;

@@ -70,8 +70,8 @@ impl World {
             return;
         }
         let is_wild = client.is_wild;
-        if !self.is_quiescent && self.rng.hits(self.plan.leave) || is_wild && self.rng.hits(300) {
-            return self.client_leaves(index, conn);
+        if !self.is_quiescent && self.rng.hits(self.plan.close) || is_wild && self.rng.hits(300) {
+            return self.client_closes(index, conn);
         }
         if is_wild {
             return self.client_babbles(index, conn);
@@ -128,8 +128,8 @@ impl World {
         self.model.left(open.piece.uid);
     }
 
-    fn client_leaves(&mut self, index: usize, conn: u64) {
-        self.note(format_args!("client {index} leaves"));
+    fn client_closes(&mut self, index: usize, conn: u64) {
+        self.note(format_args!("client {index} closes"));
         let is_polite = self.rng.hits(500);
         let client = &mut self.clients[index];
         client.conn = None;
@@ -276,7 +276,7 @@ impl World {
                 if let Some(sequence) = sequence {
                     client.session.give_up(sequence);
                     client.open.remove(&sequence);
-                    self.client_leaves(index, conn);
+                    self.client_closes(index, conn);
                 }
             }
         }

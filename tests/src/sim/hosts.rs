@@ -110,7 +110,7 @@ impl World {
             hostpid: 10 + index as u32,
             version: "sim".into(),
             built_in: index == 0,
-            leave_when_broker_is_gone: false,
+            exits_with_broker: false,
             policy: String::new(),
             binary: String::new(),
             hands_over: false,

@@ -243,7 +243,7 @@ impl World {
             State::Working => self.proc_answers(pid),
             State::Exiting => self.kill_proc(pid, ExitCause::Exit(0)),
             State::Serving => {
-                if proc.work.is_none() && self.is_bad(pid, Behaviour::Leaver, 1000) {
+                if proc.work.is_none() && self.is_bad(pid, Behaviour::Quitter, 1000) {
                     self.kill_proc(pid, ExitCause::Exit(0));
                 }
             }

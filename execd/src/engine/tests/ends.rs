@@ -108,7 +108,7 @@ fn a_built_in_execd_without_broker_and_children_ends_after_a_while() {
 fn without_state_execd_ends_with_its_broker() {
     let mut b = Bench::with_broker(|config| {
         config.built_in = true;
-        config.leave_when_broker_is_gone = true;
+        config.exits_with_broker = true;
     });
     b.up(1, 1, 0);
     b.open(2);

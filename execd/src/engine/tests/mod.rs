@@ -124,7 +124,7 @@ impl Bench {
             binary: "b".into(),
             hands_over: false,
             built_in: false,
-            leave_when_broker_is_gone: false,
+            exits_with_broker: false,
         };
         change(&mut config);
         Self { engine: Engine::new(config), now: Tick(0) }

@@ -33,7 +33,7 @@ impl World {
                 if is_over && !self.is_bad(pid, Behaviour::Stubborn, 1000) {
                     let wait = self.rng.below(5000);
                     self.act_in(pid, wait, State::Exiting);
-                } else if wanted.is_none() && self.is_bad(pid, Behaviour::Leaver, 100) {
+                } else if wanted.is_none() && self.is_bad(pid, Behaviour::Quitter, 100) {
                     let wait = self.rng.below(500_000);
                     self.act_in(pid, wait, State::Serving);
                 }
@@ -159,7 +159,7 @@ impl World {
             }
             None => self.reply(pid, b"what was that?", false, 0),
         }
-        if self.is_bad(pid, Behaviour::Leaver, 30) {
+        if self.is_bad(pid, Behaviour::Quitter, 30) {
             self.proc_writes(pid, Frame::Logout);
             return self.kill_proc(pid, ExitCause::Exit(0));
         }
