@@ -17,7 +17,7 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use sys::signals::taken;
+use sys::signals::handled;
 use sys::stderr::last_words;
 
 /// Time limit for each step of the demonstration.
@@ -65,7 +65,7 @@ fn say(text: impl AsRef<str>) -> Step {
 fn show(once: bool) -> Step {
     // These signals would end this program and leave the broker behind. They are blocked until the
     // demonstration waits for them at its end.
-    let signals = taken();
+    let signals = handled();
     signals.thread_block().map_err(io::Error::from)?;
     let folder = Folder::new()?;
     let mut broker = Broker::start(&folder.0)?;

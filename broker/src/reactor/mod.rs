@@ -250,8 +250,8 @@ impl Reactor {
         while let Some(request) = self.signals.next() {
             match request {
                 SignalRequest::Reload => self.io.reload(None),
-                SignalRequest::End { may_hurry: false, .. } if self.is_asked => {}
-                SignalRequest::End { name, may_hurry: _ } => {
+                SignalRequest::Shutdown { may_hurry: false, .. } if self.is_asked => {}
+                SignalRequest::Shutdown { name, may_hurry: _ } => {
                     self.is_hurried = mem::replace(&mut self.is_asked, true);
                     self.io.tell(None, Input::Terminate { signal: name });
                 }

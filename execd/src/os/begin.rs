@@ -11,7 +11,7 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::path::Path;
-use sys::signals::Inbox;
+use sys::signals::SignalReader;
 use tracing::warn;
 
 /// Descriptors of execd that are not for children: streams, listener, signals, state, programs
@@ -69,9 +69,9 @@ fn has_just(gid: Gid) -> bool {
 }
 
 /// Starts to receive signals for the loop.
-pub(super) fn take_signals() -> Result<Inbox, Failure> {
+pub(super) fn take_signals() -> Result<SignalReader, Failure> {
     raw::default_sigchld();
-    Inbox::open(true).map_err(|error| Failure::kernel("signalfd", error))
+    SignalReader::open(true).map_err(|error| Failure::kernel("signalfd", error))
 }
 
 fn usage(text: impl Into<String>) -> Failure {

@@ -148,11 +148,11 @@ pub(super) fn note(note: &Note, now: Tick, log_limiter: &mut LogLimiter) {
 }
 
 /// Logs a signal that asks for nothing; only the first of its kind at a visible level.
-pub(super) fn unused(received: ReceivedSignal, is_news: bool) {
+pub(super) fn unused(received: ReceivedSignal, is_first: bool) {
     let (name, from) = (received.name(), received.sender());
     let text = "means nothing to execd and is ignored; HUP has its files read again, TERM ends it \
                 and its workers";
-    if is_news {
+    if is_first {
         warn!("signal {name} from {from} {text}");
     } else {
         debug!("signal {name} from {from} {text}");

@@ -27,7 +27,7 @@ use protocol::time::{Micros, Tick};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use sys::signals::{Inbox, Meaning};
+use sys::signals::{Meaning, SignalReader};
 use tracing::{info, warn};
 
 /// Most frames taken from one connection in a turn; a fork takes a fraction of a millisecond.
@@ -57,7 +57,7 @@ const PATIENCE: Micros = Micros::from_millis(10);
 pub(super) struct ExecLoop {
     pub(super) clock: Clock,
     engine: Engine,
-    pub(super) signals: Inbox,
+    pub(super) signals: SignalReader,
     /// Whether the processor time is used up, and that was taken as a request to end.
     is_spent: bool,
     pub(super) listener: Option<Listener>,
@@ -333,13 +333,13 @@ impl ExecLoop {
             match received.meaning() {
                 Meaning::Child => is_child = true,
                 Meaning::Reload => self.reload(),
-                Meaning::End => self.inputs.push_back(Input::Terminate),
-                Meaning::LastEnd if self.is_spent => {}
-                Meaning::LastEnd => {
+                Meaning::Shutdown => self.inputs.push_back(Input::Terminate),
+                Meaning::ShutdownOnce if self.is_spent => {}
+                Meaning::ShutdownOnce => {
                     self.is_spent = true;
                     self.inputs.push_back(Input::Terminate);
                 }
-                Meaning::None => log::unused(received, self.signals.is_news(received)),
+                Meaning::None => log::unused(received, self.signals.is_first(received)),
             }
         }
         if is_child {
