@@ -370,7 +370,7 @@ impl Check<'_> {
             Some((_, End::Partial | End::Closed)) => None,
             Some((at, End::Lost)) => {
                 let is_explained =
-                    self.was_killed(at) || self.is_harmed(at) || self.was_shut_out(at);
+                    self.was_killed(at) || self.is_faulted(at) || self.was_shut_out(at);
                 if is_explained { None } else { Some(Some(Broken::LostForNothing)) }
             }
             _ if !asked.reply => None,
@@ -410,12 +410,12 @@ impl Check<'_> {
     /// Whether the proxy did something to the connection before that can have ended it. A short
     /// delay of each byte, or sending bytes one by one, can't; a client that gives up a stalled
     /// write reports it itself (`GaveUp`).
-    fn is_harmed(&self, at: u64) -> bool {
+    fn is_faulted(&self, at: u64) -> bool {
         self.incidents.iter().any(|incident| {
             let is_grave = match incident.kind {
                 Kind::Delayed | Kind::Split => false,
-                Kind::CutFin
-                | Kind::CutRst
+                Kind::Closed
+                | Kind::Reset
                 | Kind::HalfOpen
                 | Kind::Stalled
                 | Kind::StalledForEver
@@ -429,7 +429,7 @@ impl Check<'_> {
     fn is_slowed(&self, from: u64, until: u64) -> bool {
         self.incidents.iter().any(|incident| {
             let is_slow = match incident.kind {
-                Kind::CutFin | Kind::CutRst => false,
+                Kind::Closed | Kind::Reset => false,
                 Kind::HalfOpen
                 | Kind::Stalled
                 | Kind::StalledForEver

@@ -61,7 +61,7 @@ impl<'a> LibraryClient<'a> {
                         .fetch_add(1, Ordering::Relaxed);
                     if let Some(mut present) = present {
                         self.call(&mut present);
-                        // Now and then another connection, that weather may be different.
+                        // Now and then another connection, so that impairments differ.
                         caller = (!self.rng.hits(10)).then_some(present);
                     }
                     pause(Duration::from_micros(self.rng.between(500, 60_000)));

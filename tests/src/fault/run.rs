@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Of a thousand connections through a proxy so many meet bad weather.
-const ROUGHNESS: u64 = 350;
+/// Of a thousand connections through a proxy so many are impaired.
+const IMPAIRED_PERMILLE: u64 = 350;
 /// How long clients may take to have nothing under way.
 const DRAIN: Duration = Duration::from_secs(20);
 /// What ended so long before a round, microseconds, can excuse nothing in it.
@@ -175,7 +175,7 @@ impl Run<'_> {
     fn round(&mut self, span: Duration) {
         self.rounds += 1;
         self.begun = self.world.clock.now();
-        self.world.set_roughness(ROUGHNESS);
+        self.world.set_impaired(IMPAIRED_PERMILLE);
         self.load.drained.store(0, Ordering::Release);
         self.load.set_phase(Phase::Ask);
         self.injector.inject_for(self.world, span);

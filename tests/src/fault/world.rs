@@ -162,16 +162,16 @@ impl World {
         scheme(self.secure.is_some())
     }
 
-    /// Of a thousand new connections through the proxies so many meet bad weather.
-    pub fn set_roughness(&self, permille: u64) {
+    /// Of a thousand new connections through the proxies so many are impaired.
+    pub fn set_impaired(&self, permille: u64) {
         for proxy in [&self.clients, &self.workers, &self.hosts] {
-            proxy.set_roughness(permille);
+            proxy.set_impaired(permille);
         }
     }
 
-    /// All proxies pass on as they should, those as well that were cut off.
+    /// All proxies pass on as they should, impaired ones as well.
     pub fn heal(&self) {
-        self.set_roughness(0);
+        self.set_impaired(0);
         for proxy in [&self.clients, &self.workers, &self.hosts] {
             proxy.heal();
         }
