@@ -117,7 +117,7 @@ impl Engine {
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
         (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
         (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
-        (worker.is_unlisted, worker.is_cut_off, worker.ends_with_host) = (false, false, false);
+        (worker.is_unlisted, worker.is_unreachable, worker.ends_with_host) = (false, false, false);
         out.push(Action::Start { link, start: Box::new(start) });
         self.wait_for(key, self.settings.get(Setting::WorkerLoginMs), Due::WorkerLogin(id, run));
         self.worker_fact(FactKind::WorkerStart, key, &what, out);
@@ -192,12 +192,12 @@ impl Engine {
             self.on_status_lost(link, id, out);
         }
         let wait = self.return_wait_ms(key);
-        let is_cut_off = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
+        let is_unreachable = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessState::Returning, self.now);
         }
-        worker.is_cut_off |= is_cut_off && worker.state == ProcessState::Returning;
+        worker.is_unreachable |= is_unreachable && worker.state == ProcessState::Returning;
         let (id, run, state, is_self_started) =
             (worker.id, worker.run, worker.state, worker.is_self_started);
         let is_busy = worker.current.is_some();
@@ -240,25 +240,26 @@ impl Engine {
         let how = self.how_it_ended(key);
         if self.is_ended_with_host(key) {
             self.ended_with_host(key, &how, out);
-        } else if self.workers[key].is_cut_off && !matches!(exit_cause, Some(ExitCause::Signal(_)))
+        } else if self.workers[key].is_unreachable
+            && !matches!(exit_cause, Some(ExitCause::Signal(_)))
         {
-            self.ended_cut_off(key, &how, out);
+            self.ended_unreachable(key, &how, out);
         } else {
             self.ended_so(key, how, out);
         }
     }
 
-    /// A worker that was cut off has ended, perhaps because it found no broker: it is started
+    /// A worker that was unreachable has ended, perhaps because it found no broker: it is started
     /// again, and that counts neither for its backoff nor for its failure.
-    fn ended_cut_off(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
+    fn ended_unreachable(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
-        worker.why = format!("cut off: {how}");
+        worker.why = format!("unreachable: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.is_stopping) = (false, false);
         worker.is_to_restart = worker.is_wanted;
         self.settle(key);
-        self.worker_fact(FactKind::WorkerEnded, key, &format!("ended, cut off: {how}"), out);
+        self.worker_fact(FactKind::WorkerEnded, key, &format!("ended, unreachable: {how}"), out);
         self.launch(key, out);
     }
 
@@ -401,7 +402,7 @@ impl Engine {
                 worker.state,
                 ProcessState::Starting | ProcessState::Up | ProcessState::Returning
             );
-            worker.is_cut_off |= is_on_its_way && worker.host == self.hosts[host].name;
+            worker.is_unreachable |= is_on_its_way && worker.host == self.hosts[host].name;
         }
         if self.shutdown.is_some() {
             self.on_host_ended(host, out);

@@ -144,7 +144,7 @@ impl Engine {
         worker.why.clear();
         (worker.lost, worker.refused) = (None, None);
         (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
-        (worker.is_unlisted, worker.is_cut_off, worker.is_refused) = (false, false, false);
+        (worker.is_unlisted, worker.is_unreachable, worker.is_refused) = (false, false, false);
         worker.ready_since = now;
         worker.pid = login.hostpid;
         worker.login_pid = login.hostpid;

@@ -149,8 +149,8 @@ pub(crate) struct Worker {
     pub(crate) is_over: bool,
     /// Its host did not list this run, so a `Due::Absent` decides.
     pub(crate) is_unlisted: bool,
-    /// It was cut off with its machine, as far as could be seen: that is no crash.
-    pub(crate) is_cut_off: bool,
+    /// It was unreachable with its machine, as far as could be seen: that is no crash.
+    pub(crate) is_unreachable: bool,
     /// Its host shuts down and ends it: that is no crash, and nothing more is given to it.
     pub(crate) ends_with_host: bool,
     /// When the time is over that it has to log in, to come back or to end.
@@ -306,7 +306,7 @@ impl Workers {
             is_awaited: false,
             is_over: false,
             is_unlisted: false,
-            is_cut_off: false,
+            is_unreachable: false,
             ends_with_host: false,
             is_refused: false,
             announced: None,

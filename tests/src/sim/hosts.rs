@@ -1,5 +1,5 @@
 //! The simulated hosts: execd's real engine in a simulated loop, its state directory, and a machine
-//! that can be cut off or restarted. `procs` has the processes.
+//! that can be partitioned or restarted. `procs` has the processes.
 
 use super::links::{Peer, Pulled};
 use super::tokens;
@@ -49,8 +49,8 @@ pub struct Host {
     records: BTreeMap<u32, Record>,
     pending: VecDeque<Input>,
     is_stepping: bool,
-    /// The host is cut off until this tick.
-    pub cut: Tick,
+    /// The host is partitioned from all others until this tick.
+    pub partitioned_until: Tick,
     /// The secret of the token that its execd wants proved.
     pub token: u64,
     /// Links of its execd whose broker has proved it, or need not.
@@ -77,7 +77,7 @@ impl Host {
             records: BTreeMap::new(),
             pending: VecDeque::new(),
             is_stepping: false,
-            cut: Tick(0),
+            partitioned_until: Tick(0),
             token: 0,
             proven: BTreeSet::new(),
         }
@@ -155,7 +155,7 @@ impl World {
         self.orphan(index);
     }
 
-    /// The machine starts anew: nobody says goodbye if it is cut off first.
+    /// The machine starts anew: nobody says goodbye if it is unreachable first.
     pub fn reboot(&mut self, index: usize, is_silent: bool) {
         let name = self.hosts[index].name.clone();
         self.note(format_args!("host {name} starts anew, silent: {is_silent}"));
@@ -164,7 +164,7 @@ impl World {
             // Whoever is connected learns of it when the host is back and knows nothing of the
             // link.
             let back = self.now.plus_millis(self.rng.between(10, 20_000));
-            self.hosts[index].cut = back;
+            self.hosts[index].partitioned_until = back;
             self.freeze_host(index, back);
         }
         self.kill_execd(index);
@@ -202,10 +202,10 @@ impl World {
         }
         let index = self.hosts.iter().position(|host| host.address == address);
         let index = index.filter(|&index| {
-            self.hosts[index].execd.is_some() && self.hosts[index].cut <= self.now
+            self.hosts[index].execd.is_some() && self.hosts[index].partitioned_until <= self.now
         });
         let Some(index) = index else {
-            if address == self.hosts[0].address && self.hosts[0].cut <= self.now {
+            if address == self.hosts[0].address && self.hosts[0].partitioned_until <= self.now {
                 // The broker's reactor starts the execd that it brings along when nobody answers.
                 self.later(1000, Event::StartExecd(0));
             }

@@ -48,14 +48,14 @@ pub struct Pipe {
 
 impl Pipe {
     /// Sends bytes so that they arrive at `due` or later, but never before what was sent earlier,
-    /// in two pieces if `cut` says where. The moments at which something arrives.
-    pub fn write(&mut self, bytes: Bytes, due: Tick, cut: Option<(usize, Tick)>) -> Vec<Tick> {
+    /// in two pieces if `split` says where. The moments at which something arrives.
+    pub fn write(&mut self, bytes: Bytes, due: Tick, split: Option<(usize, Tick)>) -> Vec<Tick> {
         if self.is_closed {
             return Vec::new();
         }
         self.waiting += bytes.len() as u64;
         let mut first = bytes;
-        let rest = cut.filter(|(at, _)| *at > 0 && *at < first.len());
+        let rest = split.filter(|(at, _)| *at > 0 && *at < first.len());
         let rest = rest.map(|(at, later)| (first.split_off(at), later));
         let mut dues = vec![self.push(Piece::Bytes(first), due)];
         if let Some((rest, later)) = rest {
@@ -79,7 +79,7 @@ impl Pipe {
     }
 
     /// Loses a part of what is under way, and ends broken. When that is noticed.
-    pub fn cut(&mut self, rng: &mut Rng, due: Tick) -> Tick {
+    pub fn break_off(&mut self, rng: &mut Rng, due: Tick) -> Tick {
         let keep = rng.index(self.pieces.len() + 1);
         let whole = keep + usize::from(rng.hits(500) && keep < self.pieces.len());
         self.pieces.truncate(whole);

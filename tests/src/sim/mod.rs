@@ -140,7 +140,7 @@ fn end_faults(world: &mut World) {
     world.is_quiescent = true;
     world.persist_fails = false;
     for host in 0..world.hosts.len() {
-        world.hosts[host].cut = Tick(0);
+        world.hosts[host].partitioned_until = Tick(0);
         world.later(100_000, Event::StartExecd(host));
     }
     for conn in world.conns.values_mut() {

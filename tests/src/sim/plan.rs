@@ -85,18 +85,18 @@ pub enum Fault {
     /// A worker's process is killed.
     KillWorker,
     /// A connection breaks.
-    CutLink,
+    DropLink,
     /// A worker's connection breaks; the broker may notice late.
-    CutWorker,
+    DropWorkerLink,
     /// A connection is silent for a while.
     FreezeLink,
     /// A worker's process is stopped for a while.
     FreezeWorker,
-    /// A far machine is cut off, longer than it takes to notice and shorter than its workers try to
-    /// come back. Only for tests of their own: it happens to seeds as `CutHost`.
-    CutFar,
-    /// A host is cut off for a while.
-    CutHost,
+    /// A far machine is unreachable, longer than it takes to notice and shorter than its workers
+    /// try to come back. Only for tests of their own: it happens to seeds as `PartitionHost`.
+    PartitionFar,
+    /// A host is partitioned from the others for a while.
+    PartitionHost,
     /// A host starts anew: all its processes are gone.
     Reboot,
     /// execd is killed and started again; its children go on.
@@ -117,11 +117,11 @@ impl Fault {
     /// All of them.
     pub const ALL: [Self; 13] = [
         Self::KillWorker,
-        Self::CutLink,
-        Self::CutWorker,
+        Self::DropLink,
+        Self::DropWorkerLink,
         Self::FreezeLink,
         Self::FreezeWorker,
-        Self::CutHost,
+        Self::PartitionHost,
         Self::Reboot,
         Self::RestartExecd,
         Self::ForgetfulExecd,

@@ -261,9 +261,10 @@ impl World {
         }
         let is_mute = self.is_bad(pid, Behaviour::Mute, 700);
         let Some(proc) = self.procs.get(&pid) else { return };
-        let is_cut = self.hosts[proc.host].cut > self.now;
+        let is_partitioned = self.hosts[proc.host].partitioned_until > self.now;
         let is_late = proc.lost.plus_millis(proc.patience_ms) < self.now;
-        let conn = if is_cut { None } else { self.dial_broker(Role::Worker, Peer::Proc(pid)) };
+        let conn =
+            if is_partitioned { None } else { self.dial_broker(Role::Worker, Peer::Proc(pid)) };
         let Some(conn) = conn else {
             if is_late {
                 self.kill_proc(pid, ExitCause::Exit(1));

@@ -249,8 +249,8 @@ impl World {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let pipe = if is_up { &mut conn.up } else { &mut conn.down };
         let due = Tick(now.0 + first);
-        let cut = split.map(|at| (at, Tick(due.0 + second)));
-        for due in pipe.write(bytes, due, cut) {
+        let split = split.map(|at| (at, Tick(due.0 + second)));
+        for due in pipe.write(bytes, due, split) {
             self.at(due, if is_up { Event::Up(id) } else { Event::Down(id) });
         }
     }
@@ -289,8 +289,8 @@ impl World {
     pub fn break_conn(&mut self, id: u64, late: u64) {
         let (up, down) = (Tick(self.now.0 + self.way() + late), Tick(self.now.0 + self.way()));
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let up = conn.at_broker.then(|| conn.up.cut(&mut self.rng, up));
-        let down = conn.at_peer.then(|| conn.down.cut(&mut self.rng, down));
+        let up = conn.at_broker.then(|| conn.up.break_off(&mut self.rng, up));
+        let down = conn.at_peer.then(|| conn.down.break_off(&mut self.rng, down));
         if let Some(due) = up {
             self.at(due, Event::Up(id));
         }

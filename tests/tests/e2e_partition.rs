@@ -1,6 +1,7 @@
-//! Tests a far machine that is cut off for a while and comes back: its workers survived, are taken
-//! over as they are, count as no crash, and nothing was started in their place. Needs root, see
-//! `isect_tests::netns_link`. `e2e_peer_liveness` tests how soon a cut is noticed.
+//! Tests a far machine that a network partition makes unreachable for a while and comes back: its
+//! workers survived, are taken over as they are, count as no crash, and nothing was started in
+//! their place. Needs root, see `isect_tests::netns_link`. `e2e_peer_liveness` tests how soon a
+//! partition is noticed.
 
 use client::caller::Send;
 use client::error::Code;
@@ -11,14 +12,14 @@ use protocol::errors::{ErrorCode, Ran};
 use std::time::Duration;
 
 /// Longer than `silence_ms` and `return_ms` together.
-const CUT: Duration = Duration::from_secs(9);
+const PARTITION: Duration = Duration::from_secs(9);
 
 fn pids(world: &FarHost, ids: std::ops::RangeInclusive<u32>) -> Vec<u32> {
     ids.map(|id| world.broker.worker_pid(id)).collect()
 }
 
 /// The link is down for so long.
-fn cut(world: &FarHost, span: Duration) {
+fn partition(world: &FarHost, span: Duration) {
     let begun = now();
     world.netns.set_down();
     let over = within(span + PATIENCE, || (begun.elapsed() >= span).then_some(()));
@@ -31,7 +32,7 @@ fn events(world: &FarHost) -> String {
 }
 
 #[test]
-fn workers_of_a_machine_that_is_cut_off_for_a_while_are_taken_over_as_they_are() {
+fn workers_of_a_machine_that_is_unreachable_for_a_while_are_taken_over_as_they_are() {
     let Some(world) = FarHost::build(&[]) else { return };
     let broker = &world.broker;
     world.far_workers("echo", "isdecho", 3);
@@ -40,7 +41,7 @@ fn workers_of_a_machine_that_is_cut_off_for_a_while_are_taken_over_as_they_are()
     let mut caller = broker.login("slow");
     caller.send("x", &Send::default()).expect("sent");
     broker.await_page("workers", "BUSY");
-    cut(&world, CUT);
+    partition(&world, PARTITION);
     let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
     let error = reply.error.expect("an error");
     let died = (Code::Isect(ErrorCode::WorkerDied), Ran::Maybe);
@@ -60,7 +61,7 @@ fn workers_of_a_machine_that_is_cut_off_for_a_while_are_taken_over_as_they_are()
 }
 
 #[test]
-fn a_cut_longer_than_they_try_to_come_back_ends_them_and_counts_as_no_crash() {
+fn a_partition_longer_than_they_try_to_come_back_ends_them_and_counts_as_no_crash() {
     let more = ["--set", "reconnect_ms=1000", "--set", "restart_early_max=1"];
     let Some(world) = FarHost::build(&more) else { return };
     let broker = &world.broker;
