@@ -62,7 +62,7 @@ fn garbage_gets_an_error_and_a_close_and_disturbs_nobody() {
     let head = Header { len: 70_000, ..Header::default() };
     wire.stream.write_all(&head.write()).unwrap();
     assert_eq!(wire.refusal(), ErrorCode::BadState, "a large frame before the login");
-    // Cut in the middle of a header.
+    // Ended in the middle of a header.
     let mut wire = tcp(&broker.client);
     wire.stream.write_all(&[0; 10]).unwrap();
     drop(wire);
@@ -169,7 +169,7 @@ fn thousands_of_small_requests_on_one_connection_come_back_in_order() {
             let head = Header { sequence, reply: 1, ..Header::default() };
             encode::append(Frame::data(head, Bytes::from(format!("{sequence}"))), &mut all);
         }
-        // In pieces that cut frames anywhere.
+        // In pieces that split frames anywhere.
         for piece in all.chunks(4999) {
             client.stream.write_all(piece).unwrap();
         }

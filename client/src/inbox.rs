@@ -1,6 +1,6 @@
-//! Cuts the bytes of a connection into frames. Small frames are collected in one buffer that lives
-//! as long as the connection; a large body gets its own memory and is read straight into it. Pure:
-//! `conn` does the reading. It is public only for the fuzzer.
+//! Splits the bytes of a connection into frames. Small frames are collected in one buffer that
+//! lives as long as the connection; a large body gets its own memory and is read straight into it.
+//! Pure: `conn` does the reading. It is public only for the fuzzer.
 
 use bytes::{Bytes, BytesMut};
 use protocol::decode::{self, WireError};
@@ -160,12 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_frame_is_known_as_one() {
+    fn a_truncated_frame_is_known_as_one() {
         let bytes = encode::to_bytes(data(1, 10));
-        for cut in 1..bytes.len() {
+        for at in 1..bytes.len() {
             let mut inbox = Inbox::new(100);
-            assert_eq!(feed(&mut inbox, &bytes[..cut], usize::MAX).unwrap(), vec![]);
-            assert!(inbox.is_inside_frame(), "cut at {cut}");
+            assert_eq!(feed(&mut inbox, &bytes[..at], usize::MAX).unwrap(), vec![]);
+            assert!(inbox.is_inside_frame(), "truncated at {at}");
         }
     }
 

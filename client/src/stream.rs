@@ -1,5 +1,5 @@
 //! The socket of a connection: TCP, Unix, or TLS over TCP. Each call reads or writes once. Reads
-//! wait as their flags say, writes never. `conn` cuts the bytes into frames.
+//! wait as their flags say, writes never. `conn` splits the bytes into frames.
 
 use crate::address::Address;
 use crate::clock;

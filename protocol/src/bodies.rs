@@ -775,7 +775,8 @@ pub struct ExecOutput {
     pub run: RunId,
     /// The stream that the line came from.
     pub stream: Stream,
-    /// The line without its end. Bytes that are not UTF-8 become U+FFFD; execd cuts long lines.
+    /// The line without its end. Bytes that are not UTF-8 become U+FFFD; execd truncates long
+    /// lines.
     pub line: String,
     /// Lines of this stream that execd dropped since the last one it sent (rate limit).
     pub dropped: u64,

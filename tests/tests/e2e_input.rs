@@ -304,20 +304,20 @@ fn frames_that_are_too_large_are_refused_before_their_body_comes() {
 }
 
 #[test]
-fn frames_that_are_cut_short_leave_nothing_behind() {
+fn frames_that_are_truncated_leave_nothing_behind() {
     Target::new(&[]).while_served(|target| {
         for port in PORTS {
             for row in KINDS {
                 let bytes = sample(row);
-                let cuts = [1, 31, HEADER_BYTES - 1, HEADER_BYTES, bytes.len() - 1];
-                for cut in cuts.into_iter().filter(|cut| *cut < bytes.len()) {
+                let sizes = [1, 31, HEADER_BYTES - 1, HEADER_BYTES, bytes.len() - 1];
+                for size in sizes.into_iter().filter(|size| *size < bytes.len()) {
                     let mut wire = target.connect(*port);
-                    let _ = wire.write(&bytes[..cut]);
+                    let _ = wire.write(&bytes[..size]);
                     wire.shut();
                     match wire.next_frame() {
                         None => {}
                         Some(Frame::Error { .. }) => wire.await_close(),
-                        other => panic!("{port:?} {} cut at {cut}: {other:?}", row.name),
+                        other => panic!("{port:?} {} truncated after {size}: {other:?}", row.name),
                     }
                 }
             }
@@ -420,7 +420,7 @@ fn random_bytes_are_survived_at_every_port() {
 }
 
 #[test]
-fn slow_logins_are_cut_and_do_not_hold_up_others() {
+fn slow_logins_are_dropped_and_do_not_hold_up_others() {
     Target::new(&["--set", "login_ms=300"]).while_served(|target| {
         let hello = sample(Kind::Login.row());
         for port in [Port::Client, Port::Worker] {

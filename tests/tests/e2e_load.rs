@@ -225,7 +225,7 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_is_cut_and_others_go_on() {
+fn a_reader_that_takes_nothing_is_dropped_and_others_go_on() {
     let broker = Broker::start(&["--set", "stall_ms=500"]);
     broker.op("config events 1000");
     broker.with_workers("long", "isdpipe head -c 100000000 /dev/zero", 1);
@@ -233,11 +233,11 @@ fn a_reader_that_takes_nothing_is_cut_and_others_go_on() {
     let mut deaf = Wire::login(&broker.port("client"), "long");
     deaf.ask(1, "");
     let mut others = broker.login("echo");
-    let cut = within(PATIENCE, || {
+    let dropped = within(PATIENCE, || {
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         broker.op("listevents 1000").contains("link_closed").then_some(())
     });
-    assert!(cut.is_some(), "{}", broker.op("clients"));
+    assert!(dropped.is_some(), "{}", broker.op("clients"));
     broker.await_idle(2);
     assert_eq!(broker.number("worker 1", "worker->restarts"), 0, "the worker is not to blame");
     drop(deaf);
@@ -271,11 +271,11 @@ fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
     let deaf = Wire::login(&broker.port("client"), "echo");
     let asking = move || ask_and_never_read(deaf);
     let thread = std::thread::Builder::new().spawn(asking).expect("a thread");
-    let cut = within(PATIENCE, || {
+    let dropped = within(PATIENCE, || {
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         broker.op("listevents 1000").contains("stall_ms").then_some(())
     });
-    assert!(cut.is_some(), "{}", broker.op("listevents 1000"));
+    assert!(dropped.is_some(), "{}", broker.op("listevents 1000"));
     assert!(thread.join().expect("the deaf client") < ASKED, "it was read to its end");
     // As many as may be under way on one connection wait, too; all it asked for are 300 MB.
     let peak = broker.memory_kib("VmHWM");

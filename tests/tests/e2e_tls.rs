@@ -216,7 +216,7 @@ fn who_speaks_the_wrong_one_is_told_the_cure() {
 }
 
 #[test]
-fn a_handshake_that_never_ends_is_cut_by_the_login_time() {
+fn a_handshake_that_never_ends_is_dropped_by_the_login_time() {
     let authority = Authority::new();
     let pair = authority.sign("broker", HERE);
     let broker = broker(&authority, &pair, &["--set", "login_ms=300"]);
@@ -247,7 +247,7 @@ fn the_limit_of_connections_is_told_over_tls_too() {
 }
 
 #[test]
-fn a_slow_reader_is_cut_and_the_others_are_served() {
+fn a_slow_reader_is_dropped_and_the_others_are_served() {
     let authority = Authority::new();
     let pair = authority.sign("broker", HERE);
     let broker = broker(&authority, &pair, &["--set", "stall_ms=300"]);
@@ -256,7 +256,7 @@ fn a_slow_reader_is_cut_and_the_others_are_served() {
     let mut slow = broker.login("large");
     slow.send("", &Send::default()).expect("a request");
     let mut other = broker.login("echo");
-    await_that("the cut", || {
+    await_that("the drop", || {
         assert_eq!(other.call("x", None).expect("an answer"), "x");
         broker.process.log().contains("link_closed").then_some(())
     });

@@ -282,7 +282,7 @@ impl Session {
             Some(trouble) => Err(io::Error::new(ErrorKind::InvalidData, trouble)),
             None => Err(io::Error::new(
                 ErrorKind::UnexpectedEof,
-                "the connection was cut (it ended without the end of its TLS session)",
+                "the connection ended without the end of its TLS session",
             )),
         }
     }

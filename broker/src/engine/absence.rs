@@ -44,8 +44,8 @@ impl Engine {
     }
 
     /// How long a worker that lost its connection is waited for. On another machine it may have
-    /// been unreachable since, and tries to come back as long as was announced at its login; one that is
-    /// busy looks for its broker only when it is done.
+    /// been unreachable since, and tries to come back as long as was announced at its login; one
+    /// that is busy looks for its broker only when it is done.
     pub(crate) fn return_wait_ms(&self, key: WorkerKey) -> u64 {
         let worker = &self.workers[key];
         let least = self.settings.get(Setting::ReturnMs);

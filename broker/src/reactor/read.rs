@@ -91,7 +91,7 @@ impl Reactor {
         let (mut at, mut frames) = (0, 0);
         // A received frame shows that its sender is alive.
         let mut is_partial = true;
-        let mut is_cut;
+        let mut has_unread;
         if let Some(conn) = self.io.links.get(link)
             && let Some((kind, head, body)) = conn.reader.take_large(&mut self.buffer_pool)
         {
@@ -116,8 +116,8 @@ impl Reactor {
             }
             // Before its login a connection may send only a few frames per turn.
             let most = if conn.reader.is_known { FRAMES_MAX } else { PRE_LOGIN_FRAMES_MAX };
-            is_cut = frames >= most;
-            if conn.is_paused || is_cut {
+            has_unread = frames >= most;
+            if conn.is_paused || has_unread {
                 conn.reader.keep(rest, &mut self.buffer_pool);
                 break;
             }
@@ -161,7 +161,7 @@ impl Reactor {
         if is_partial {
             self.hear_partial(link);
         }
-        self.after(link, is_cut);
+        self.after(link, has_unread);
     }
 
     /// Handles a read without a whole frame: bytes of one may have arrived.
@@ -172,8 +172,9 @@ impl Reactor {
         }
     }
 
-    /// Ends the reading of a connection for this turn; `is_cut` = frames were left for the next.
-    fn after(&mut self, link: LinkId, is_cut: bool) {
+    /// Ends the reading of a connection for this turn; `has_unread` = frames were left for the
+    /// next.
+    fn after(&mut self, link: LinkId, has_unread: bool) {
         let Some(conn) = self.io.links.get(link) else {
             return;
         };
@@ -181,9 +182,9 @@ impl Reactor {
             return;
         }
         match conn.reader.ended {
-            None if is_cut || conn.reader.is_readable => self.io.read_again(link),
+            None if has_unread || conn.reader.is_readable => self.io.read_again(link),
             None => {}
-            Some(_) if is_cut => self.io.read_again(link),
+            Some(_) if has_unread => self.io.read_again(link),
             Some(_) if conn.stream.trouble().is_some() => {
                 let trouble = conn.stream.trouble().unwrap_or_default();
                 // The peer is told the error, and gets time to read it.

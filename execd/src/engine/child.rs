@@ -215,7 +215,8 @@ mod tests {
 
     #[test]
     fn the_whole_table_of_states_and_events() {
-        // Columns: spawned, refused, stop 9, stop 0, due, exited, output ended; '.' = nothing changes.
+        // Columns: spawned, refused, stop 9, stop 0, due, exited, output ended; '.' = nothing
+        // changes.
         let want = [
             "up:announce | gone:fail | early9:give up | early0:give up | . | . | .",
             "terminating:announce,term5 | gone:fail | early9:give up | early0:give up | . | . | .",

@@ -67,7 +67,7 @@ pub enum Input {
     Output {
         child: ChildId,
         stream: Stream,
-        /// The bytes as they were read, not cut into lines.
+        /// The bytes as they were read, not split into lines.
         bytes: Vec<u8>,
     },
     /// This stream of a child has ended: nobody has it open for writing any more.

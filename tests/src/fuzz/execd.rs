@@ -262,7 +262,7 @@ impl ExecdPlayer {
         self.step(Input::Exited { child, exit_cause, cpu_ms: 5, rss_kib_max: 6 });
     }
 
-    /// Bytes come on a link; what is cut into frames is given on.
+    /// Bytes come on a link; what is split into frames is given on.
     fn receive(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(inbox) = self.links.get_mut(&link) else { return };
         inbox.extend_from_slice(bytes);

@@ -75,7 +75,7 @@ pub struct Proc {
     work: Option<Work>,
     held: VecDeque<(Header, Bytes)>,
     /// Transactions that ended here before their last piece came.
-    cut_short: BTreeSet<u64>,
+    ended_early: BTreeSet<u64>,
     is_ended: bool,
     is_termed: bool,
     limits: WorkerLoginOk,
@@ -129,7 +129,7 @@ impl World {
             conn: None,
             work: None,
             held: VecDeque::new(),
-            cut_short: BTreeSet::new(),
+            ended_early: BTreeSet::new(),
             is_ended: false,
             is_termed: false,
             limits,
@@ -333,7 +333,7 @@ impl World {
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         proc.work = None;
         proc.held.clear();
-        proc.cut_short.clear();
+        proc.ended_early.clear();
         proc.lost = now;
         let is_ended = proc.is_ended;
         if let Some(conn) = proc.conn.take() {

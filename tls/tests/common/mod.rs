@@ -85,7 +85,7 @@ pub(crate) struct Pipe {
     /// Number of bytes after which one read returns nothing.
     pub(crate) pause_at: Option<usize>,
     /// Number of bytes after which the connection ends.
-    pub(crate) cut_at: Option<usize>,
+    pub(crate) end_at: Option<usize>,
     /// Most bytes that wait; 0 = no limit.
     pub(crate) room: usize,
 }
@@ -111,11 +111,11 @@ impl Read for End {
         if self.most > 0 {
             count = count.min(self.most);
         }
-        for (at, is_cut) in [(pipe.pause_at, false), (pipe.cut_at, true)] {
+        for (at, is_end) in [(pipe.pause_at, false), (pipe.end_at, true)] {
             let Some(left) = at.map(|at| at.saturating_sub(pipe.passed)) else { continue };
             if left == 0 {
                 pipe.pause_at = None;
-                return if is_cut { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+                return if is_end { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
             }
             count = count.min(left);
         }

@@ -1,5 +1,5 @@
 //! The engine's behaviour as scripts: an input on the left, the actions on the right. `child` tests
-//! its table of states, `output` the cutting of lines.
+//! its table of states, `output` the splitting into lines.
 
 mod children;
 mod ends;

@@ -192,9 +192,9 @@ fn raw(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let mut bytes = protocol::encode::to_bytes(words::request(source)).to_vec();
     let at = source.below(64);
     bytes[at] = source.byte();
-    let cut = source.below(bytes.len().min(256));
-    player.receive(link, &bytes[..bytes.len() - cut]);
-    player.receive(link, &bytes[bytes.len() - cut..]);
+    let tail = source.below(bytes.len().min(256));
+    player.receive(link, &bytes[..bytes.len() - tail]);
+    player.receive(link, &bytes[bytes.len() - tail..]);
 }
 
 fn wait(player: &mut BrokerPlayer, source: &mut Source<'_>) {

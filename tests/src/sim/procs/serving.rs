@@ -39,7 +39,7 @@ impl World {
                 }
                 return;
             };
-            if !proc.cut_short.contains(&head.transaction) {
+            if !proc.ended_early.contains(&head.transaction) {
                 self.take_piece(pid, head, &body);
             }
         }
@@ -119,7 +119,7 @@ impl World {
         };
         if !more {
             if work.client_more || work.was_open {
-                proc.cut_short.insert(work.head.transaction);
+                proc.ended_early.insert(work.head.transaction);
             }
             proc.work = None;
         }
