@@ -388,8 +388,8 @@ const LOAD: Shape = array(
         field("overloaded", Type::Number, "failed requests that were refused as overloaded"),
         field("retried", Type::Number, "requests given to another worker"),
         field("denied", Type::Number, "requests not retried, because the retry budget was used up"),
-        field("budget_used", Type::Number, "the used part of the retry budget"),
-        field("budget", Type::Number, "the retry budget"),
+        field("retry_budget_used", Type::Number, "the used part of the retry budget"),
+        field("retry_budget", Type::Number, "the retry budget"),
     ],
 );
 
