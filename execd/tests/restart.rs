@@ -175,7 +175,7 @@ fn command_lines_that_make_no_sense_end_with_their_status_and_the_cure() {
     let open = home.path().join("open");
     fs::create_dir(&open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
-    let open_place = format!("unix:{}", open.join("s").display());
+    let open_address = format!("unix:{}", open.join("s").display());
     let in_file = format!("{file}/x");
     let socket_in_file = format!("unix:{file}");
     let cases: &[(&[&str], i32, &str)] = &[
@@ -194,7 +194,7 @@ fn command_lines_that_make_no_sense_end_with_their_status_and_the_cure() {
         (&["--listen", &taken, "--state", "none"], 3, "another program listens there"),
         (&["--listen", "unix:/no/such/directory/s"], 3, "can't listen"),
         (&["--listen", &socket_in_file], 3, "is no socket"),
-        (&["--listen", &open_place], 3, "everybody can write to"),
+        (&["--listen", &open_address], 3, "everybody can write to"),
         (&["--allow", "/no/such/directory"], 2, "--allow /no/such/directory"),
         (&["--allow", "/bin/sh"], 2, "not a directory"),
         (&["--directory", "/no/such"], 2, "working directory"),

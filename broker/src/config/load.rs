@@ -70,7 +70,7 @@ impl Config {
                 script::read(&path).map_err(|why| Fatal::Source(format!("--source {why}")))?;
             sources.push((path, text));
         }
-        let ports_file = low.ports_file.as_deref().map(private::place).transpose();
+        let ports_file = low.ports_file.as_deref().map(private::replace_target).transpose();
         let ports_file = ports_file.map_err(|why| Fatal::Usage(format!("--ports-file {why}")))?;
         let mut settings = Settings::default();
         for (setting, value) in &low.set {

@@ -35,7 +35,7 @@ pub(crate) struct AnnouncedLimits {
     pub(crate) silence_ms: u32,
 }
 
-/// One place in the table of links.
+/// One slot of the table of links.
 #[derive(Debug)]
 pub(crate) struct Slot {
     generation: u32,

@@ -252,7 +252,7 @@ impl Engine {
 
     pub(crate) fn queue_row(&self, at: TransactionKey) -> Vec<Value> {
         let t = &self.transactions[at];
-        let place = match t.stage {
+        let held_by = match t.stage {
             Stage::Waiting => "queue",
             Stage::Blocked => "blocked",
             Stage::Held(_) => "held",
@@ -263,7 +263,7 @@ impl Engine {
             number(t.id.0),
             t.client.map_or(Value::None, |client| number(self.clients[client].id.0)),
             number(t.priority),
-            Value::Word(place),
+            Value::Word(held_by),
             self.holder(at).map_or(Value::None, number),
             Value::Micros(self.now.since(t.arrived).0),
             Value::Micros(t.deadline.since(self.now).0),

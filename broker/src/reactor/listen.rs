@@ -121,7 +121,7 @@ impl Listener {
         let wrong = |why: String| {
             Fatal::Listen(format!("can't listen for {role}s on unix:{}: {why}", path.display()))
         };
-        private::socket_place(path).map_err(|error| wrong(error.to_string()))?;
+        private::check_socket_path(path).map_err(|error| wrong(error.to_string()))?;
         match fs::symlink_metadata(path) {
             Ok(meta) if !meta.file_type().is_socket() => {
                 return Err(wrong("a file that is no socket is there; remove it".to_owned()));

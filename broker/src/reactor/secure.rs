@@ -102,7 +102,7 @@ impl Secure {
 }
 
 fn put<T>(
-    place: &mut Option<T>,
+    current: &mut Option<T>,
     loaded: Option<Result<T, String>>,
     notes: impl Fn(&T) -> &Notes,
     found: &mut Certificates,
@@ -118,7 +118,7 @@ fn put<T>(
         Some(Ok(new)) => {
             notes(&new).read.iter().for_each(|line| add(line, &mut found.read));
             notes(&new).warnings.iter().for_each(|line| add(line, &mut found.warnings));
-            *place = Some(new);
+            *current = Some(new);
         }
         Some(Err(why)) => add(&why, &mut found.failed),
     }

@@ -352,10 +352,10 @@ fn lock(dir: &Path) -> Result<Lock, Fatal> {
 /// The key in the directory; a new one if there is none, or if the directory is a copy: the workers
 /// of the original are not this broker's, and execds must not take the two for one.
 fn key(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
-    let (path, beside) = (dir.join("key"), dir.join("place"));
-    let place = place(dir).map_err(|error| wrong(dir, &error))?;
+    let (path, beside) = (dir.join("key"), dir.join("dir-id"));
+    let dir_id = dir_id(dir).map_err(|error| wrong(dir, &error))?;
     let kept = private::read(&beside).map_err(|error| wrong(&beside, &error))?;
-    let is_copy = kept.as_ref().is_some_and(|kept| !kept.is_empty() && *kept != place);
+    let is_copy = kept.as_ref().is_some_and(|kept| !kept.is_empty() && *kept != dir_id);
     let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
     if is_copy {
         tracing::warn!(
@@ -364,8 +364,8 @@ fn key(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
             dir.display()
         );
     } else if let Some(text) = text {
-        if kept.as_ref() != Some(&place)
-            && let Err(error) = replace(&beside, place.as_bytes())
+        if kept.as_ref() != Some(&dir_id)
+            && let Err(error) = replace(&beside, dir_id.as_bytes())
         {
             tracing::warn!("{}: {error}; a copy will not be known as one", beside.display());
         }
@@ -380,7 +380,7 @@ fn key(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
     }
     let bytes = random_key()?;
     replace(&path, format!("{}\n", to_hex(&bytes)).as_bytes()).map_err(|e| wrong(&path, &e))?;
-    replace(&beside, place.as_bytes()).map_err(|e| wrong(&beside, &e))?;
+    replace(&beside, dir_id.as_bytes()).map_err(|e| wrong(&beside, &e))?;
     Ok(WorkerSecretKey::new(&bytes))
 }
 
@@ -396,7 +396,7 @@ fn random_key() -> Result<[u8; KEY_BYTES], Fatal> {
 
 /// What a directory and its copy differ in, and what stays over a restart of the machine: number
 /// and birth of the directory itself, where the file system knows it.
-fn place(dir: &Path) -> io::Result<String> {
+fn dir_id(dir: &Path) -> io::Result<String> {
     let meta = fs::metadata(dir)?;
     let birth = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
     Ok(format!("{} {}\n", meta.ino(), birth.unwrap_or_default().as_nanos()))
@@ -518,7 +518,7 @@ mod tests {
         let secret = original.key.sign(WorkerId(1), START);
         let names = (original.key.instance(), original.key.instance());
         assert_eq!(names.0, names.1);
-        for name in ["key", "place"] {
+        for name in ["key", "dir-id"] {
             fs::copy(one.path().join(name), other.path().join(name)).unwrap();
         }
         let copy = State::open(Some(other.path())).unwrap();
@@ -532,7 +532,7 @@ mod tests {
         assert_eq!(original.key.verify(WorkerId(1), &secret), Some(START));
         // A directory from before this was recorded is accepted as it is.
         drop(original);
-        fs::remove_file(one.path().join("place")).unwrap();
+        fs::remove_file(one.path().join("dir-id")).unwrap();
         let original = State::open(Some(one.path())).unwrap();
         assert_eq!(original.key.instance(), names.0);
     }

@@ -106,7 +106,7 @@ pub(super) fn announce(
     let json = format!("{{\"execd\":\"{escaped}\"}}\n");
     if let Some(file) = ports_file {
         // Never half a file: whoever polls for it reads all of it or nothing.
-        auth::private::place(file)
+        auth::private::replace_target(file)
             .and_then(|file| auth::private::replace(&file, &json))
             .map_err(|error| Failure::new(Exit::Report, format!("ports file {error}")))?;
     }

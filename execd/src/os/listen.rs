@@ -246,7 +246,7 @@ fn tcp(address: &str, access: AccessRules) -> Result<Socket, Failure> {
 
 fn unix(path: &Path) -> Result<UnixListener, Failure> {
     let address = format!("unix:{}", path.display());
-    private::socket_place(path).map_err(|error| cannot(&address, &error))?;
+    private::check_socket_path(path).map_err(|error| cannot(&address, &error))?;
     // The file is created with its permissions, so that nobody can connect before a chmod.
     let bind = || {
         let old = umask(Mode::from_bits_truncate(0o177));

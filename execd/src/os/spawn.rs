@@ -124,7 +124,7 @@ impl Recipe {
     pub(super) fn facts(&self) -> Vec<String> {
         let Self { policy, shape, environment, files_max: _, instance: _, sign: _, outlives } =
             self;
-        let Policy { allow, trusted, runs_as_self, directory: place } = policy;
+        let Policy { allow, trusted, runs_as_self, directory: directory_of_policy } = policy;
         let Shape { limits, account, directory, umask, batch } = shape;
         let mut allow: Vec<String> = allow.iter().map(|dir| format!("allow {dir:?}")).collect();
         allow.sort();
@@ -139,7 +139,9 @@ impl Recipe {
         let mut facts = vec![
             format!("trusted {trusted:?}, runs as self {runs_as_self}, outlives {outlives}"),
             format!("account {account:?}"),
-            format!("directory {directory:?} {place:?}, umask {umask:o}, batch {batch}"),
+            format!(
+                "directory {directory:?} {directory_of_policy:?}, umask {umask:o}, batch {batch}"
+            ),
         ];
         facts.extend(allow);
         facts.extend(limits);

@@ -96,10 +96,10 @@ impl World {
         let more = secure.as_ref().map(|secure| secure.broker_words()).unwrap_or_default();
         let fake = preload.as_deref().map(|lib| (lib, wall.as_path()));
         let broker = start_broker(folder, fake, &more);
-        let tcp = |name: &str| place(&broker.port(name));
+        let tcp = |name: &str| socket_address(&broker.port(name));
         let clients = Proxy::start(tcp("client"), clock, seed);
         let workers = Proxy::start(tcp("worker"), clock, seed + 1);
-        let hosts = Proxy::start(place(&far.address), clock, seed + 2);
+        let hosts = Proxy::start(socket_address(&far.address), clock, seed + 2);
         let wall = preload.map(|_| wall);
         let mut world = Self {
             clock,
@@ -184,7 +184,7 @@ impl World {
             proxy.clone(),
             proxy.clone(),
             proxy,
-            Endpoint::Tcp(place(&self.broker.port("client"))),
+            Endpoint::Tcp(socket_address(&self.broker.port("client"))),
             Endpoint::Unix(self.client_socket()),
         ]
     }
@@ -278,7 +278,7 @@ impl World {
 }
 
 /// The address without what stands before it.
-fn place(address: &str) -> SocketAddr {
+fn socket_address(address: &str) -> SocketAddr {
     address.trim_start_matches(TLS_PREFIX).parse().expect("an address")
 }
 
