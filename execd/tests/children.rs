@@ -233,13 +233,13 @@ fn many_children_start_and_end() {
 }
 
 #[test]
-fn the_limit_of_children_is_told_and_not_lasting() {
+fn the_limit_of_children_is_told_and_not_permanent() {
     let execd = Execd::unix(&["--children", "2"]);
     let mut broker = execd.broker("b");
     broker.started(1, "/bin/sleep", &["1000"]);
     broker.started(2, "/bin/sleep", &["1000"]);
-    let (lasting, text) = broker.failed(3, "/bin/sleep", &["1000"]);
-    assert!(!lasting && text.contains("2 processes"), "{text}");
+    let (permanent, text) = broker.failed(3, "/bin/sleep", &["1000"]);
+    assert!(!permanent && text.contains("2 processes"), "{text}");
     broker.stop(1, 0);
     broker.exited();
     broker.started(3, "/bin/sleep", &["1000"]);

@@ -55,7 +55,7 @@ fn a_start_that_hangs_can_be_stopped() {
     broker.stop(1, 600_000);
     let frame = broker.next();
     let Frame::ExecFailed(failed) = frame else { panic!("{frame:?}") };
-    assert_eq!((failed.worker, failed.lasting, failed.again_ms), (WorkerId(1), false, 0));
+    assert_eq!((failed.worker, failed.permanent, failed.again_ms), (WorkerId(1), false, 0));
     assert!(failed.text.contains("ended before it began to run"), "{}", failed.text);
     assert!(failed.text.contains(&mute), "{}", failed.text);
     wait_gone(pid);

@@ -622,7 +622,7 @@ pub struct ExecFailed {
     pub run: RunId,
     /// Whether the same start fails again until somebody changes something (missing program, not
     /// allowed, …).
-    pub lasting: bool,
+    pub permanent: bool,
     /// Milliseconds after which the broker should ask again, because the host is at a limit of its
     /// own; 0 = the host is at no limit.
     pub again_ms: u64,
@@ -640,7 +640,7 @@ impl ExecFailed {
         Ok(Self {
             worker: WorkerId(lines.need_number("worker")?),
             run: RunId(lines.need_number("run")?),
-            lasting: lines.get("lasting") == Some("yes"),
+            permanent: lines.get("permanent") == Some("yes"),
             again_ms: lines.number_or("again_ms", 0)?,
             text: lines.text().to_owned(),
         })
@@ -651,7 +651,7 @@ impl ExecFailed {
         let mut lines = Lines::default()
             .with("worker", self.worker)
             .with("run", self.run)
-            .with("lasting", if self.lasting { "yes" } else { "no" });
+            .with("permanent", if self.permanent { "yes" } else { "no" });
         if self.again_ms > 0 {
             lines = lines.with("again_ms", self.again_ms);
         }

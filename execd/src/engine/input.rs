@@ -59,7 +59,7 @@ pub enum Input {
     SpawnFailed {
         child: ChildId,
         /// Whether the same start fails again until somebody changes something.
-        lasting: bool,
+        permanent: bool,
         /// What failed, for which path, and the cure.
         text: String,
     },

@@ -165,8 +165,8 @@ impl Engine {
                     self.happens(now, child, Event::Spawned, out);
                 }
             }
-            Input::SpawnFailed { child, lasting, text } => {
-                self.spawn_failed(now, child, (lasting, text), out);
+            Input::SpawnFailed { child, permanent, text } => {
+                self.spawn_failed(now, child, (permanent, text), out);
             }
             Input::Output { child, stream, bytes } => {
                 self.output(child, out, |output, shared| output.push(now, stream, &bytes, shared));

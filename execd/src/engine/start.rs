@@ -101,7 +101,7 @@ impl Engine {
         let who = super::Who { broker: Arc::clone(broker), worker: start.worker, run: start.run };
         out.push(Action::Note(Note::Failed { who, text: text.clone() }));
         let (worker, run) = (start.worker, start.run);
-        let body = ExecFailed { worker, run, lasting: false, again_ms, text };
+        let body = ExecFailed { worker, run, permanent: false, again_ms, text };
         self.report(broker, Frame::ExecFailed(body), out);
     }
 
@@ -156,13 +156,13 @@ impl Engine {
         &mut self,
         now: Tick,
         id: ChildId,
-        (lasting, text): (bool, String),
+        (permanent, text): (bool, String),
         out: &mut Vec<Action>,
     ) {
         let Some(child) = self.children.get(&id) else { return };
         let who = child.who();
         let (worker, run) = (child.worker, child.run);
-        let body = ExecFailed { worker, run, lasting, again_ms: 0, text: text.clone() };
+        let body = ExecFailed { worker, run, permanent, again_ms: 0, text: text.clone() };
         out.push(Action::Note(Note::Failed { who: who.clone(), text }));
         self.report(&who.broker, Frame::ExecFailed(body), out);
         self.happens(now, id, Event::Refused, out);

@@ -88,8 +88,8 @@ impl ExecLoop {
                     self.inputs.push_back(Input::Forked { child, pid });
                     self.await_launch(child);
                 }
-                Err((lasting, text)) => {
-                    self.inputs.push_back(Input::SpawnFailed { child, lasting, text });
+                Err((permanent, text)) => {
+                    self.inputs.push_back(Input::SpawnFailed { child, permanent, text });
                 }
             },
             Action::Adopt { child, pid } => {

@@ -230,8 +230,8 @@ impl Children {
         process.is_over = true;
         let mut inputs = Vec::new();
         if let Some(mut launch) = process.launch.take() {
-            if let Progress::Refused((lasting, text)) = launch.progress(|| has_begun) {
-                return vec![Input::SpawnFailed { child, lasting, text }];
+            if let Progress::Refused((permanent, text)) = launch.progress(|| has_begun) {
+                return vec![Input::SpawnFailed { child, permanent, text }];
             }
             inputs.push(process.runs(child, &launch.start));
         }

@@ -33,7 +33,7 @@ pub(super) const NUMBERS: i32 = SIGN_FD + 1;
 const REFUSAL_BYTES_MAX: usize = 32 << 10;
 
 /// First byte of a refusal: `!` if the same start fails again, else `~`. A text follows.
-const LASTING: u8 = b'!';
+const PERMANENT: u8 = b'!';
 const PASSING: u8 = b'~';
 
 /// First byte of a message that the program is a script. The length of its interpreter's name (two
@@ -138,7 +138,7 @@ impl Launch {
         };
         let (kind, text) = rest.split_first()?;
         if *kind != FAILED {
-            return Some((*kind == LASTING, String::from_utf8_lossy(text).into_owned()));
+            return Some((*kind == PERMANENT, String::from_utf8_lossy(text).into_owned()));
         }
         let code = i32::from_ne_bytes(*text.first_chunk()?);
         let error = io::Error::from_raw_os_error(code);
@@ -187,8 +187,8 @@ pub(super) extern "C" fn become_program(recipe: &Recipe, start: &ExecStart, ends
             said[1..].copy_from_slice(&error.raw_os_error().unwrap_or(0).to_ne_bytes());
             tell(answer, &said);
         }
-        Err((is_lasting, text)) => {
-            let kind = if is_lasting { LASTING } else { PASSING };
+        Err((is_permanent, text)) => {
+            let kind = if is_permanent { PERMANENT } else { PASSING };
             let text = &text.as_bytes()[..text.len().min(REFUSAL_BYTES_MAX)];
             tell(answer, &[&[kind], text].concat());
         }

@@ -135,7 +135,7 @@ impl Wire {
                     (failed.worker, failed.run),
                     (WorkerId(worker), RunId(u64::from(worker)))
                 );
-                (failed.lasting, failed.text)
+                (failed.permanent, failed.text)
             }
             other => panic!("{other:?}"),
         }

@@ -217,8 +217,8 @@ impl ExecdPlayer {
             return;
         };
         if source.below(8) == 0 {
-            let (lasting, text) = (source.is_yes(), source.text());
-            self.step(Input::SpawnFailed { child, lasting, text });
+            let (permanent, text) = (source.is_yes(), source.text());
+            self.step(Input::SpawnFailed { child, permanent, text });
         } else {
             if let Some(child) = self.children.get_mut(&child) {
                 child.is_up = true;
@@ -374,7 +374,7 @@ impl ExecdPlayer {
         for id in all {
             let Some(child) = self.children.get(&id) else { continue };
             if !child.is_up {
-                self.step(Input::SpawnFailed { child: id, lasting: false, text: "end".into() });
+                self.step(Input::SpawnFailed { child: id, permanent: false, text: "end".into() });
                 continue;
             }
             if !child.has_exited {

@@ -117,10 +117,10 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
                 })
             }
             "failed" => {
-                let (lasting, again_ms) = (line.flag("lasting"), line.number("again")?);
+                let (permanent, again_ms) = (line.flag("permanent"), line.number("again")?);
                 let (again_ms, text) =
                     (again_ms.unwrap_or(0), long.unwrap_or_else(|| "no".to_owned()));
-                Report::Failed(ExecFailed { worker, run, lasting, again_ms, text })
+                Report::Failed(ExecFailed { worker, run, permanent, again_ms, text })
             }
             "started" => Report::Started(ExecStarted { worker, run, pid }),
             "output" => {

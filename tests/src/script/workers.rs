@@ -20,7 +20,7 @@ use protocol::proof::Claim;
 impl World {
     pub(super) fn act_worker(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [pid=N], logs in [run=N] [digest=N] [pid=N] [of SERVICE] [without proof], \
-comes itself [on HOST] [as other-user] [token=X], comes back [pid=N], connects, gets ready, cannot start \"WHY\" [lasting], \
+comes itself [on HOST] [as other-user] [token=X], comes back [pid=N], connects, gets ready, cannot start \"WHY\" [permanent], \
 replies BODY [more] [error=N] [trans=N], exits N | signal N [stderr=\"LINE\"] [run=N], \
 dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let id = worker_id(name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
@@ -71,12 +71,12 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             }
             "replies" => self.replies(name, id, line)?,
             "cannot" if line.is("start") => {
-                let lasting = line.flag("lasting");
+                let permanent = line.flag("permanent");
                 let run = self.run_of(id, line)?;
                 let again_ms = line.number("again")?.unwrap_or(0);
                 let text = text(line);
                 let worker = WorkerId(id);
-                let failed = ExecFailed { worker, run, lasting, again_ms, text };
+                let failed = ExecFailed { worker, run, permanent, again_ms, text };
                 self.report(id, Report::Failed(failed))?;
             }
             "exits" => self.exits(id, line)?,

@@ -358,10 +358,10 @@ impl World {
             )));
         }
         if !self.is_quiescent && self.rng.hits(self.plan.start_fails) {
-            let lasting = self.rng.hits(100);
+            let permanent = self.rng.hits(100);
             let text = format!("{} can't be started in this simulation", start.path);
             let host = &mut self.hosts[index];
-            host.pending.push_back(Input::SpawnFailed { child, lasting, text });
+            host.pending.push_back(Input::SpawnFailed { child, permanent, text });
             return;
         }
         let pid = self.new_proc(index, start);
@@ -420,7 +420,7 @@ impl World {
         match host.launching.remove(&child) {
             Some(true) => {
                 let text = "it was ended before it began to run".to_owned();
-                self.feed_execd(index, Input::SpawnFailed { child, lasting: false, text });
+                self.feed_execd(index, Input::SpawnFailed { child, permanent: false, text });
                 return;
             }
             Some(false) => {

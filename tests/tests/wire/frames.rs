@@ -177,7 +177,7 @@ fn exec_frames() -> Vec<(&'static str, Frame)> {
             Frame::ExecFailed(ExecFailed {
                 worker,
                 run,
-                lasting: true,
+                permanent: true,
                 again_ms: 0,
                 text: "/usr/bin/isdecho: no such file".into(),
             }),

@@ -74,7 +74,7 @@ fn random_run(seed: u64) -> Vec<String> {
             8 => Input::Closed { link: on, why: "test" },
             9 => Input::Forked { child, pid: 1000 },
             10 => Input::Spawned { child, pid: 1000 },
-            11 => Input::SpawnFailed { child, lasting: false, text: "no".into() },
+            11 => Input::SpawnFailed { child, permanent: false, text: "no".into() },
             12 => exited(child.0, ExitCause::Exit(0)),
             13 => Input::OutputEnd { child, stream },
             14 => Input::Output { child, stream, bytes: b"a line\nhalf".to_vec() },

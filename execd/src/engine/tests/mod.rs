@@ -92,7 +92,7 @@ fn frame_word(frame: &Frame) -> String {
         Frame::ExecFailed(b) if b.again_ms > 0 => {
             format!("failed {}/{} again={}", b.worker, b.run, b.again_ms)
         }
-        Frame::ExecFailed(b) => format!("failed {}/{} lasting={}", b.worker, b.run, b.lasting),
+        Frame::ExecFailed(b) => format!("failed {}/{} permanent={}", b.worker, b.run, b.permanent),
         Frame::ExecExited(b) => {
             format!(
                 "exited {}/{} {} {} tail={}",

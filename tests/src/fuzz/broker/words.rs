@@ -133,7 +133,7 @@ pub fn report(source: &mut Source<'_>, known: Option<(WorkerId, RunId)>) -> Fram
         2 => Frame::ExecFailed(ExecFailed {
             worker,
             run,
-            lasting: source.is_yes(),
+            permanent: source.is_yes(),
             again_ms: u64::from(source.byte()) * 100,
             text: source.text(),
         }),
