@@ -281,7 +281,7 @@ impl Engine {
 pub(crate) const fn class_of(end: &End) -> Class {
     match end {
         End::Free | End::NewClient | End::NewWorker => Class::PreLogin,
-        End::Client(_) | End::Worker(_) => Class::Loud,
+        End::Client(_) | End::Worker(_) => Class::Logged,
         End::Host(_) => Class::Host,
     }
 }
