@@ -7,7 +7,7 @@ use super::fact::{About, FactKind};
 use super::input::Close;
 use super::keys::{HostKey, WorkerKey};
 use super::quotas::Class;
-use super::restart::Verdict;
+use super::restart::Decision;
 use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
 use protocol::bodies::{ExecExited, ExecOutput, ExecStart, ExecStarted, ExitCause, Stream};
@@ -292,12 +292,12 @@ impl Engine {
         let verdict = self.workers[key].restart.ended(self.now, ready, &self.settings);
         let id = self.workers[key].id;
         match verdict {
-            Verdict::GiveUp(why) => {
+            Decision::GiveUp(why) => {
                 let cure = self.cure_of(key);
                 self.give_up(key, format!("{why} (last: {how})"), &cure, out);
             }
-            Verdict::Now => self.launch(key, out),
-            Verdict::At(at) => {
+            Decision::Now => self.launch(key, out),
+            Decision::At(at) => {
                 self.workers[key].enter(ProcessState::Backoff, self.now);
                 self.due.add(at, Due::Restart(id, self.workers[key].run));
                 let wait = at.since(self.now).as_millis();
