@@ -120,12 +120,12 @@ pub enum Action {
         link: LinkId,
     },
     /// Read no more from a connection for now.
-    Pause {
+    StopReading {
         /// Which.
         link: LinkId,
     },
     /// Read from it again.
-    Resume {
+    ResumeReading {
         /// Which.
         link: LinkId,
     },

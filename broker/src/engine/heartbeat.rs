@@ -125,7 +125,7 @@ impl Engine {
         for link in silent {
             self.ping(link, out);
         }
-        self.pong_paused(out);
+        self.pong_unread(out);
         let idle_ms = self.settings.get(Setting::IdleMs);
         if idle_ms > 0 {
             self.close_idle(idle_ms, out);
@@ -137,7 +137,7 @@ impl Engine {
         let is_over = |link| {
             let slot = self.links.get(link);
             // What one has said that is read no further is not known.
-            !self.links.is_paused(link)
+            !self.links.is_unread(link)
                 && slot.is_some_and(|slot| self.now.since(slot.heard).as_millis() >= idle_ms)
         };
         let clients = self.clients.by_id().filter(|(_, c)| c.live.is_empty() && c.watch.is_none());
@@ -151,8 +151,8 @@ impl Engine {
 
     /// A link that is read no further can't have its pings answered: it hears all the same that the
     /// broker is there.
-    fn pong_paused(&mut self, out: Out<'_>) {
-        for link in self.links.paused() {
+    fn pong_unread(&mut self, out: Out<'_>) {
+        for link in self.links.unread() {
             let patience = self.patience(self.links.get(link).and_then(|slot| slot.announced));
             let Some(slot) = self.links.get_mut(link) else { continue };
             slot.missed = slot.missed.saturating_add(1);
@@ -164,7 +164,7 @@ impl Engine {
 
     /// Pings a link that was silent for a heartbeat; ends one that was silent too long.
     fn ping(&mut self, link: LinkId, out: Out<'_>) {
-        if self.links.is_paused(link) {
+        if self.links.is_unread(link) {
             return;
         }
         let Some((announced, worker)) = self.links.get(link).map(|slot| {

@@ -403,7 +403,7 @@ impl Engine {
                 transaction.pieces.push_back((head, body));
                 if transaction.kept > PIECES_BYTES_HIGH && !transaction.holds_reader {
                     transaction.holds_reader = true;
-                    self.links.pause(link, out);
+                    self.links.stop_reading(link, out);
                 }
             }
         }
@@ -424,7 +424,7 @@ impl Engine {
         if std::mem::take(&mut transaction.holds_reader)
             && let Some(client) = transaction.client.and_then(|client| self.clients.get(client))
         {
-            self.links.resume(client.link, out);
+            self.links.resume_reading(client.link, out);
         }
     }
 }

@@ -39,8 +39,8 @@ impl Io {
             }
             Action::Close { link } => self.close(link),
             Action::ShutWrite { link } => self.shut_write(link),
-            Action::Pause { link } => self.pause(link, true),
-            Action::Resume { link } => self.pause(link, false),
+            Action::StopReading { link } => self.set_unread(link, true),
+            Action::ResumeReading { link } => self.set_unread(link, false),
             Action::Dial { host, address } => match &mut self.held_dials {
                 Some(held) => held.push((host, address)),
                 None => self.dial(host, address),

@@ -57,7 +57,7 @@ pub(super) struct Conn {
     /// none.
     pub(super) counted: usize,
     /// The engine paused reading (back-pressure).
-    pub(super) is_paused: bool,
+    pub(super) is_unread: bool,
     /// It is in the list of connections to read again.
     pub(super) is_listed: bool,
     /// It is in the list of connections to flush.
@@ -117,7 +117,7 @@ impl Conn {
             progress_at: Tick::default(),
             reader: FrameReader::default(),
             counted: 0,
-            is_paused: false,
+            is_unread: false,
             is_listed: false,
             is_dirty: false,
             is_waiting: false,

@@ -313,7 +313,7 @@ impl Io {
         };
         conn.broken = Some(how);
         // Its reading may be stopped until its own outbox is sent, which never happens now.
-        conn.is_paused = false;
+        conn.is_unread = false;
         conn.is_waiting = false;
         conn.outbox.clear(&mut self.outbox_pool);
         if mem::take(&mut conn.is_congested) {
@@ -386,10 +386,10 @@ impl Io {
     }
 
     /// Pauses or resumes reading a link.
-    pub(super) fn pause(&mut self, link: LinkId, is_paused: bool) {
+    pub(super) fn set_unread(&mut self, link: LinkId, is_unread: bool) {
         if let Some(conn) = self.links.get(link) {
-            conn.is_paused = is_paused && conn.broken.is_none();
-            if !is_paused {
+            conn.is_unread = is_unread && conn.broken.is_none();
+            if !is_unread {
                 self.read_again(link);
             }
         }

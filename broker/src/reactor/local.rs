@@ -42,7 +42,7 @@ pub(super) struct Local {
     role: Role,
     child: Option<Child>,
     started_at: Option<Tick>,
-    pause: Micros,
+    backoff: Micros,
 }
 
 impl Local {
@@ -62,7 +62,7 @@ impl Local {
         }
         words.extend(log.iter().map(OsString::from));
         let role = Role { exits_with_broker, descriptors, workers: workers.clone() };
-        Self { address, words, role, child: None, started_at: None, pause: START_EVERY }
+        Self { address, words, role, child: None, started_at: None, backoff: START_EVERY }
     }
 
     /// Starts it, unless one is about to listen: called when nobody answers at its socket.
@@ -82,11 +82,11 @@ impl Local {
         }
         if let Some(at) = self.started_at {
             let ran = now.since(at);
-            if ran < self.pause {
+            if ran < self.backoff {
                 return Ok(());
             }
-            let longer = Micros(self.pause.0 * 2).min(START_EVERY_MAX);
-            self.pause = if ran > GOOD_RUN { START_EVERY } else { longer };
+            let longer = Micros(self.backoff.0 * 2).min(START_EVERY_MAX);
+            self.backoff = if ran > GOOD_RUN { START_EVERY } else { longer };
         }
         self.started_at = Some(now);
         let child = Command::new("/proc/self/exe")

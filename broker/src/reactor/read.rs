@@ -40,7 +40,7 @@ impl Reactor {
             return;
         };
         match conn.phase {
-            Phase::Open if conn.is_paused => {}
+            Phase::Open if conn.is_unread => {}
             Phase::Open => {
                 conn.heard_at = self.io.now;
                 let mut buffer = mem::take(&mut self.buffer);
@@ -100,7 +100,7 @@ impl Reactor {
             self.deliver(link, kind, head, body);
         }
         loop {
-            // The engine may have closed or paused the link in the last step.
+            // The engine may have closed the link or stopped its reading in the last step.
             let Some(conn) = self.io.links.get(link) else {
                 return;
             };
@@ -117,7 +117,7 @@ impl Reactor {
             // Before its login a connection may send only a few frames per turn.
             let most = if conn.reader.is_known { FRAMES_MAX } else { PRE_LOGIN_FRAMES_MAX };
             has_unread = frames >= most;
-            if conn.is_paused || has_unread {
+            if conn.is_unread || has_unread {
                 conn.reader.keep(rest, &mut self.buffer_pool);
                 break;
             }
@@ -178,7 +178,7 @@ impl Reactor {
         let Some(conn) = self.io.links.get(link) else {
             return;
         };
-        if conn.is_paused || conn.phase != Phase::Open {
+        if conn.is_unread || conn.phase != Phase::Open {
             return;
         }
         match conn.reader.ended {

@@ -216,7 +216,7 @@ pub struct Conn {
     /// The far end has not closed it.
     pub at_peer: bool,
     /// The broker reads no further for now.
-    pub is_paused: bool,
+    pub is_unread: bool,
     /// `Congested` was told.
     pub is_congested: bool,
     /// `OutboxFull` or `Stalled` was told.
@@ -240,7 +240,7 @@ impl Conn {
             down: Pipe::default(),
             at_broker: true,
             at_peer: true,
-            is_paused: false,
+            is_unread: false,
             is_congested: false,
             is_told: false,
             moved: now,

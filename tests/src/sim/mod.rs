@@ -231,7 +231,7 @@ fn ailing(world: &mut World) -> Option<String> {
     if totals.accepted != totals.ended {
         return Some(format!("requests are under way: {totals:?}"));
     }
-    let paused = world.conns.values().find(|conn| conn.is_paused && conn.at_broker);
+    let paused = world.conns.values().find(|conn| conn.is_unread && conn.at_broker);
     paused.map(|conn| format!("link {} is not read", conn.link))
 }
 

@@ -260,7 +260,7 @@ impl World {
         let body_bytes_max = self.body_bytes_max();
         while self.broken.is_none() {
             let Some(conn) = self.conns.get_mut(&id) else { return };
-            if !conn.at_broker || conn.is_paused {
+            if !conn.at_broker || conn.is_unread {
                 return;
             }
             if conn.frozen > self.now {
