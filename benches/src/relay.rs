@@ -3,8 +3,8 @@
 //! joins writes at the end of the turn, and registers each socket once for both directions. It
 //! keeps no records, so it is no broker: it shows the highest rate this machine could reach.
 
+use crate::protocols::limit::{HEAD_BYTES, frame, greeting};
 use crate::sock::{Endpoint, Line, Listener, SCRATCH_BYTES, joined, parse};
-use crate::speech::limit::{HEAD_BYTES, frame, greeting};
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
 use std::io::Write;

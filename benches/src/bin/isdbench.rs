@@ -3,7 +3,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use isect_benches::load::Plan;
-use isect_benches::peers::{Batch, PEERS, Peer, Setup, worker_speech};
+use isect_benches::peers::{Batch, PEERS, Peer, Setup, worker_protocol};
 use isect_benches::proc::Scheduling;
 use isect_benches::round::{Course, run_and_tell, say};
 use isect_benches::shape::Shape;
@@ -80,7 +80,7 @@ struct EchoArgs {
     #[arg(long)]
     listen: Option<Endpoint>,
     #[arg(long, default_value = "limit")]
-    speech: String,
+    protocol: String,
     #[arg(long, default_value_t = 1)]
     workers: usize,
     endpoint: Option<Endpoint>,
@@ -230,7 +230,7 @@ fn run(cli: Cli) -> Result<(), String> {
         Command::Echo(args) => match (&args.listen, &args.endpoint) {
             (Some(listen), _) => echo::listen(listen),
             (None, Some(endpoint)) => {
-                echo::serve(endpoint, args.workers, worker_speech(&args.speech)?)
+                echo::serve(endpoint, args.workers, worker_protocol(&args.protocol)?)
             }
             (None, None) => Err("echo: neither --listen nor an endpoint".into()),
         },

@@ -5,9 +5,9 @@ use super::{Running, SERVICE, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;
 use crate::json::rows;
 use crate::proc::{Process, Scheduling, Start};
+use crate::protocols::{ClientProtocol, Protocol, isect};
 use crate::shape::Shape;
 use crate::sock::{Endpoint, Line, Stream};
-use crate::speech::{Asks, Speech, isect};
 use client::address::Address;
 use client::caller::{Caller, Options};
 use mio::{Poll, Token};
@@ -184,7 +184,7 @@ impl Isect {
         processes.insert(0, self.process);
         Ok(Running {
             endpoint,
-            asker: Box::new(move || -> Box<dyn Asks> {
+            new_client: Box::new(move || -> Box<dyn ClientProtocol> {
                 Box::new(isect::Client::new(service.clone(), 0))
             }),
             broker: processes.first().map(Process::pid),

@@ -12,9 +12,9 @@ pub mod zmtp;
 use crate::payload::Payload;
 use std::ops::Range;
 
-/// What stood at the front of what came.
+/// What stands at the front of the bytes that came.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Heard {
+pub enum Parsed {
     /// Not a whole message yet.
     Part,
     /// A message without consequence for the load; what had to be said is in the outbox.
@@ -39,7 +39,7 @@ pub enum Heard {
 }
 
 /// One end of a connection.
-pub trait Speech {
+pub trait Protocol {
     /// What is said first; `true` = and nothing has to be waited for.
     fn hello(&mut self, out: &mut Vec<u8>) -> bool;
 
@@ -47,11 +47,11 @@ pub trait Speech {
     ///
     /// # Errors
     /// It makes no sense, or says that something failed.
-    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String>;
+    fn parse(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Parsed, String>;
 }
 
 /// The end of a client.
-pub trait Asks: Speech {
+pub trait ClientProtocol: Protocol {
     /// Appends a request.
     fn ask(&mut self, payload: Payload, out: &mut Vec<u8>);
 }

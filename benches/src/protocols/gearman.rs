@@ -1,6 +1,6 @@
 //! The part of gearmand's binary protocol that a waiting client and a worker need.
 
-use super::{Asks, Heard, Speech};
+use super::{ClientProtocol, Parsed, Protocol};
 use crate::payload::Payload;
 use std::ops::Range;
 
@@ -60,26 +60,28 @@ fn behind(bytes: &[u8], used: usize, count: usize) -> Result<Range<usize>, Strin
     Ok(at..used)
 }
 
-impl Speech for Client {
+impl Protocol for Client {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         append(ECHO_REQ, &[], out);
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Heard, String> {
+    fn parse(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Parsed, String> {
         let Some((kind, used)) = packet(bytes)? else {
-            return Ok(Heard::Part);
+            return Ok(Parsed::Part);
         };
         match kind {
-            ECHO_RES => Ok(Heard::Ready { used }),
-            JOB_CREATED => Ok(Heard::Passed { used }),
-            WORK_COMPLETE => Ok(Heard::Reply { used, number: None, body: behind(bytes, used, 1)? }),
+            ECHO_RES => Ok(Parsed::Ready { used }),
+            JOB_CREATED => Ok(Parsed::Passed { used }),
+            WORK_COMPLETE => {
+                Ok(Parsed::Reply { used, number: None, body: behind(bytes, used, 1)? })
+            }
             other => Err(format!("gearmand sent the client a packet of kind {other}")),
         }
     }
 }
 
-impl Asks for Client {
+impl ClientProtocol for Client {
     fn ask(&mut self, payload: Payload, out: &mut Vec<u8>) {
         // Function, an empty unique id, the workload.
         head(SUBMIT_JOB, FUNCTION.len() + 2 + payload.size, out);
@@ -89,7 +91,7 @@ impl Asks for Client {
     }
 }
 
-impl Speech for Worker {
+impl Protocol for Worker {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         append(CAN_DO, &[FUNCTION], out);
         append(ECHO_REQ, &[], out);
@@ -97,12 +99,12 @@ impl Speech for Worker {
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
+    fn parse(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Parsed, String> {
         let Some((kind, used)) = packet(bytes)? else {
-            return Ok(Heard::Part);
+            return Ok(Parsed::Part);
         };
         match kind {
-            ECHO_RES => return Ok(Heard::Ready { used }),
+            ECHO_RES => return Ok(Parsed::Ready { used }),
             NO_JOB => append(PRE_SLEEP, &[], out),
             NOOP => append(GRAB_JOB, &[], out),
             JOB_ASSIGN => {
@@ -113,6 +115,6 @@ impl Speech for Worker {
             }
             other => return Err(format!("gearmand sent the worker a packet of kind {other}")),
         }
-        Ok(Heard::Passed { used })
+        Ok(Parsed::Passed { used })
     }
 }

@@ -1,6 +1,6 @@
 //! NATS request and reply: the workers are one queue group, each client has one wildcard inbox.
 
-use super::{Asks, Heard, Speech, line, number};
+use super::{ClientProtocol, Parsed, Protocol, line, number};
 use crate::payload::Payload;
 use std::io::Write;
 use std::ops::Range;
@@ -18,7 +18,7 @@ pub struct Client {
 pub struct Worker;
 
 /// A message of the server, parsed.
-enum Said<'a> {
+enum ServerMessage<'a> {
     Part,
     Info { used: usize },
     Ping { used: usize },
@@ -26,15 +26,15 @@ enum Said<'a> {
     Message { used: usize, subject: &'a str, reply: Option<&'a str>, body: Range<usize> },
 }
 
-fn said(bytes: &[u8]) -> Result<Said<'_>, String> {
+fn said(bytes: &[u8]) -> Result<ServerMessage<'_>, String> {
     let Some((text, at)) = line(bytes)? else {
-        return Ok(Said::Part);
+        return Ok(ServerMessage::Part);
     };
     let mut words = text.split(' ');
     match words.next().unwrap_or_default() {
-        "INFO" => Ok(Said::Info { used: at }),
-        "PING" => Ok(Said::Ping { used: at }),
-        "PONG" => Ok(Said::Pong { used: at }),
+        "INFO" => Ok(ServerMessage::Info { used: at }),
+        "PING" => Ok(ServerMessage::Ping { used: at }),
+        "PONG" => Ok(ServerMessage::Pong { used: at }),
         "MSG" => {
             let words: Vec<&str> = words.collect();
             let (subject, reply, size) = match words.as_slice() {
@@ -44,9 +44,9 @@ fn said(bytes: &[u8]) -> Result<Said<'_>, String> {
             };
             let end = at + number::<usize>(size)?;
             if bytes.len() < end + 2 {
-                return Ok(Said::Part);
+                return Ok(ServerMessage::Part);
             }
-            Ok(Said::Message { used: end + 2, subject, reply, body: at..end })
+            Ok(ServerMessage::Message { used: end + 2, subject, reply, body: at..end })
         }
         _ => Err(format!("nats-server sent '{text}'")),
     }
@@ -64,30 +64,30 @@ impl Client {
     }
 }
 
-impl Speech for Client {
+impl Protocol for Client {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         write(out, format_args!("{CONNECT}SUB _I.{}.* 1\r\nPING\r\n", self.inbox));
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
+    fn parse(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Parsed, String> {
         Ok(match said(bytes)? {
-            Said::Part => Heard::Part,
-            Said::Info { used } => Heard::Passed { used },
-            Said::Pong { used } => Heard::Ready { used },
-            Said::Ping { used } => {
+            ServerMessage::Part => Parsed::Part,
+            ServerMessage::Info { used } => Parsed::Passed { used },
+            ServerMessage::Pong { used } => Parsed::Ready { used },
+            ServerMessage::Ping { used } => {
                 out.extend_from_slice(b"PONG\r\n");
-                Heard::Passed { used }
+                Parsed::Passed { used }
             }
-            Said::Message { used, subject, body, .. } => {
+            ServerMessage::Message { used, subject, body, .. } => {
                 let tag = subject.rsplit('.').next().unwrap_or_default();
-                Heard::Reply { used, number: Some(number(tag)?), body }
+                Parsed::Reply { used, number: Some(number(tag)?), body }
             }
         })
     }
 }
 
-impl Asks for Client {
+impl ClientProtocol for Client {
     fn ask(&mut self, payload: Payload, out: &mut Vec<u8>) {
         let Payload { number, size, .. } = payload;
         write(out, format_args!("PUB echo _I.{}.{number} {size}\r\n", self.inbox));
@@ -96,27 +96,27 @@ impl Asks for Client {
     }
 }
 
-impl Speech for Worker {
+impl Protocol for Worker {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         write(out, format_args!("{CONNECT}SUB echo workers 1\r\nPING\r\n"));
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
+    fn parse(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Parsed, String> {
         Ok(match said(bytes)? {
-            Said::Part => Heard::Part,
-            Said::Info { used } => Heard::Passed { used },
-            Said::Pong { used } => Heard::Ready { used },
-            Said::Ping { used } => {
+            ServerMessage::Part => Parsed::Part,
+            ServerMessage::Info { used } => Parsed::Passed { used },
+            ServerMessage::Pong { used } => Parsed::Ready { used },
+            ServerMessage::Ping { used } => {
                 out.extend_from_slice(b"PONG\r\n");
-                Heard::Passed { used }
+                Parsed::Passed { used }
             }
-            Said::Message { used, reply, body, .. } => {
+            ServerMessage::Message { used, reply, body, .. } => {
                 let inbox = reply.ok_or("nats-server sent a request without an inbox")?;
                 write(out, format_args!("PUB {inbox} {}\r\n", body.len()));
                 out.extend_from_slice(&bytes[body]);
                 out.extend_from_slice(b"\r\n");
-                Heard::Passed { used }
+                Parsed::Passed { used }
             }
         })
     }

@@ -1,7 +1,7 @@
 //! The protocol of the bare relay, also used without a broker: a 16-byte header (length, number,
 //! client, zero; little-endian), then the payload. A worker sends back what it received.
 
-use super::{Asks, Heard, Speech};
+use super::{ClientProtocol, Parsed, Protocol};
 use crate::payload::Payload;
 
 /// Bytes of the header.
@@ -49,23 +49,23 @@ pub struct Worker {
     pub listens: bool,
 }
 
-impl Speech for Client {
+impl Protocol for Client {
     fn hello(&mut self, _out: &mut Vec<u8>) -> bool {
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Heard, String> {
+    fn parse(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Parsed, String> {
         let Some(used) = frame(bytes)? else {
-            return Ok(Heard::Part);
+            return Ok(Parsed::Part);
         };
         match number(bytes) {
-            GREETING => Ok(Heard::Ready { used }),
-            number => Ok(Heard::Reply { used, number: Some(number), body: HEAD_BYTES..used }),
+            GREETING => Ok(Parsed::Ready { used }),
+            number => Ok(Parsed::Reply { used, number: Some(number), body: HEAD_BYTES..used }),
         }
     }
 }
 
-impl Asks for Client {
+impl ClientProtocol for Client {
     fn ask(&mut self, payload: Payload, out: &mut Vec<u8>) {
         out.extend_from_slice(&(payload.size as u32).to_le_bytes());
         out.extend_from_slice(&payload.number.to_le_bytes());
@@ -74,7 +74,7 @@ impl Asks for Client {
     }
 }
 
-impl Speech for Worker {
+impl Protocol for Worker {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         if self.listens {
             out.extend_from_slice(&greeting());
@@ -82,14 +82,14 @@ impl Speech for Worker {
         self.listens
     }
 
-    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
+    fn parse(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Parsed, String> {
         let Some(used) = frame(bytes)? else {
-            return Ok(Heard::Part);
+            return Ok(Parsed::Part);
         };
         if number(bytes) == GREETING {
-            return Ok(Heard::Ready { used });
+            return Ok(Parsed::Ready { used });
         }
         out.extend_from_slice(&bytes[..used]);
-        Ok(Heard::Passed { used })
+        Ok(Parsed::Passed { used })
     }
 }

@@ -1,6 +1,6 @@
 //! isect's protocol as the bench uses it: a client, and a worker that started itself.
 
-use super::{Asks, Heard, Speech};
+use super::{ClientProtocol, Parsed, Protocol};
 use crate::payload::Payload;
 use protocol::bodies::{Login, WorkerLogin};
 use protocol::encode;
@@ -61,31 +61,31 @@ impl Client {
     }
 }
 
-impl Speech for Client {
+impl Protocol for Client {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         append(Frame::Login(Login::to(self.service.clone())), out);
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
+    fn parse(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Parsed, String> {
         let Some((head, used)) = frame(bytes) else {
-            return Ok(Heard::Part);
+            return Ok(Parsed::Part);
         };
         match head.command {
             DATA if head.error == 0 && head.more == 0 => {
-                Ok(Heard::Reply { used, number: Some(head.sequence), body: HEADER_BYTES..used })
+                Ok(Parsed::Reply { used, number: Some(head.sequence), body: HEADER_BYTES..used })
             }
-            LOGIN_OK => Ok(Heard::Ready { used }),
+            LOGIN_OK => Ok(Parsed::Ready { used }),
             PING => {
                 append(Frame::Pong { sequence: head.sequence }, out);
-                Ok(Heard::Passed { used })
+                Ok(Parsed::Passed { used })
             }
             _ => Err(wrong("client", &head, &bytes[HEADER_BYTES..used])),
         }
     }
 }
 
-impl Asks for Client {
+impl ClientProtocol for Client {
     fn ask(&mut self, payload: Payload, out: &mut Vec<u8>) {
         let head = Header {
             len: payload.size as u32,
@@ -106,7 +106,7 @@ impl Worker {
     }
 }
 
-impl Speech for Worker {
+impl Protocol for Worker {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         let Ok(host) = HostName::new("localhost") else {
             return false;
@@ -123,9 +123,9 @@ impl Speech for Worker {
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
+    fn parse(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Parsed, String> {
         let Some((head, used)) = frame(bytes) else {
-            return Ok(Heard::Part);
+            return Ok(Parsed::Part);
         };
         match head.command {
             DATA => {
@@ -138,14 +138,14 @@ impl Speech for Worker {
                 };
                 out.extend_from_slice(&reply.write());
                 out.extend_from_slice(&bytes[HEADER_BYTES..used]);
-                Ok(Heard::Passed { used })
+                Ok(Parsed::Passed { used })
             }
-            WORKER_LOGIN_OK => Ok(Heard::Ready { used }),
+            WORKER_LOGIN_OK => Ok(Parsed::Ready { used }),
             PING => {
                 append(Frame::Pong { sequence: head.sequence }, out);
-                Ok(Heard::Passed { used })
+                Ok(Parsed::Passed { used })
             }
-            END => Ok(Heard::Passed { used }),
+            END => Ok(Parsed::Passed { used }),
             _ => Err(wrong("worker", &head, &bytes[HEADER_BYTES..used])),
         }
     }

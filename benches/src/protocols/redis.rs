@@ -1,7 +1,7 @@
 //! Request and reply over Redis lists: clients push to `q` and block on their own list; workers
 //! block on `q` and push to the list named in the request's first line.
 
-use super::{Asks, Heard, Speech, line, number};
+use super::{ClientProtocol, Parsed, Protocol, line, number};
 use crate::payload::Payload;
 use std::io::Write;
 use std::ops::Range;
@@ -65,25 +65,25 @@ impl Client {
     }
 }
 
-impl Speech for Client {
+impl Protocol for Client {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(PING);
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Heard, String> {
+    fn parse(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Parsed, String> {
         if bytes.starts_with(PONG) {
-            return Ok(Heard::Ready { used: PONG.len() });
+            return Ok(Parsed::Ready { used: PONG.len() });
         }
         Ok(match value(bytes)? {
-            None => Heard::Part,
-            Some((used, None)) => Heard::Passed { used },
-            Some((used, Some(body))) => Heard::Reply { used, number: None, body },
+            None => Parsed::Part,
+            Some((used, None)) => Parsed::Passed { used },
+            Some((used, Some(body))) => Parsed::Reply { used, number: None, body },
         })
     }
 }
 
-impl Asks for Client {
+impl ClientProtocol for Client {
     fn ask(&mut self, payload: Payload, out: &mut Vec<u8>) {
         let list = &self.list;
         let size = list.len() + 1 + payload.size;
@@ -94,20 +94,20 @@ impl Asks for Client {
     }
 }
 
-impl Speech for Worker {
+impl Protocol for Worker {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         out.extend_from_slice(PING);
         blpop("q", out);
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
+    fn parse(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Parsed, String> {
         if bytes.starts_with(PONG) {
-            return Ok(Heard::Ready { used: PONG.len() });
+            return Ok(Parsed::Ready { used: PONG.len() });
         }
         let (used, range) = match value(bytes)? {
-            None => return Ok(Heard::Part),
-            Some((used, None)) => return Ok(Heard::Passed { used }),
+            None => return Ok(Parsed::Part),
+            Some((used, None)) => return Ok(Parsed::Passed { used }),
             Some((used, Some(range))) => (used, range),
         };
         let (list, size) = line(&bytes[range.clone()])?.ok_or("a request without a list")?;
@@ -119,6 +119,6 @@ impl Speech for Worker {
         out.extend_from_slice(body);
         out.extend_from_slice(b"\r\n");
         blpop("q", out);
-        Ok(Heard::Passed { used })
+        Ok(Parsed::Passed { used })
     }
 }

@@ -2,7 +2,7 @@
 //! queue need. Both are REQ sockets. A worker sends READY first and then returns every frame of a
 //! request, addresses included.
 
-use super::{Asks, Heard, Speech};
+use super::{ClientProtocol, Parsed, Protocol};
 use crate::payload::Payload;
 
 const GREETING_BYTES: usize = 64;
@@ -78,49 +78,49 @@ impl Setup {
     }
 
     /// The next step of the handshake; `None` = it is done.
-    fn hear(&mut self, bytes: &[u8]) -> Result<Option<Heard>, String> {
+    fn parse(&mut self, bytes: &[u8]) -> Result<Option<Parsed>, String> {
         if self.is_ready {
             return Ok(None);
         }
         if !self.is_greeted {
             if bytes.len() < GREETING_BYTES {
-                return Ok(Some(Heard::Part));
+                return Ok(Some(Parsed::Part));
             }
             if bytes[10] < 3 || &bytes[12..16] != b"NULL" {
                 return Err("the queue does not speak ZMTP 3 without security".into());
             }
             self.is_greeted = true;
-            return Ok(Some(Heard::Passed { used: GREETING_BYTES }));
+            return Ok(Some(Parsed::Passed { used: GREETING_BYTES }));
         }
         let Some((flags, begin, end)) = frame(bytes) else {
-            return Ok(Some(Heard::Part));
+            return Ok(Some(Parsed::Part));
         };
         if flags & COMMAND == 0 || !bytes[begin..end].starts_with(b"\x05READY") {
             return Err(format!("the queue sent '{}'", bytes[begin..end].escape_ascii()));
         }
         self.is_ready = true;
-        Ok(Some(Heard::Ready { used: end }))
+        Ok(Some(Parsed::Ready { used: end }))
     }
 }
 
-impl Speech for Client {
+impl Protocol for Client {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         Setup::hello(out);
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Heard, String> {
-        if let Some(heard) = self.setup.hear(bytes)? {
+    fn parse(&mut self, bytes: &[u8], _out: &mut Vec<u8>) -> Result<Parsed, String> {
+        if let Some(heard) = self.setup.parse(bytes)? {
             return Ok(heard);
         }
         Ok(match message(bytes) {
-            None => Heard::Part,
-            Some((begin, used)) => Heard::Reply { used, number: None, body: begin..used },
+            None => Parsed::Part,
+            Some((begin, used)) => Parsed::Reply { used, number: None, body: begin..used },
         })
     }
 }
 
-impl Asks for Client {
+impl ClientProtocol for Client {
     fn ask(&mut self, payload: Payload, out: &mut Vec<u8>) {
         frame_head(MORE, 0, out);
         frame_head(0, payload.size, out);
@@ -128,15 +128,15 @@ impl Asks for Client {
     }
 }
 
-impl Speech for Worker {
+impl Protocol for Worker {
     fn hello(&mut self, out: &mut Vec<u8>) -> bool {
         Setup::hello(out);
         false
     }
 
-    fn hear(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Heard, String> {
-        if let Some(heard) = self.setup.hear(bytes)? {
-            if matches!(heard, Heard::Ready { .. }) {
+    fn parse(&mut self, bytes: &[u8], out: &mut Vec<u8>) -> Result<Parsed, String> {
+        if let Some(heard) = self.setup.parse(bytes)? {
+            if matches!(heard, Parsed::Ready { .. }) {
                 frame_head(MORE, 0, out);
                 frame_head(0, 5, out);
                 out.extend_from_slice(b"READY");
@@ -144,9 +144,9 @@ impl Speech for Worker {
             return Ok(heard);
         }
         let Some((_, used)) = message(bytes) else {
-            return Ok(Heard::Part);
+            return Ok(Parsed::Part);
         };
         out.extend_from_slice(&bytes[..used]);
-        Ok(Heard::Passed { used })
+        Ok(Parsed::Passed { used })
     }
 }
