@@ -55,7 +55,7 @@ fn run(args: Args) -> Result<u8, Fatal> {
         None => {}
     }
     if let Some(address) = &args.role_execd {
-        return reactor::local::be_execd(&args, address);
+        return reactor::built_in_execd::be_execd(&args, address);
     }
     reactor::run(Config::load(Low::check(args)?)?)
 }

@@ -2,6 +2,7 @@
 //! inputs for the engine. It never calls the engine.
 
 use super::authenticator::Authenticator;
+use super::built_in_execd::BuiltInExecd;
 use super::conn::Phase;
 use super::dial::Redial;
 use super::frame_reader;
@@ -9,7 +10,6 @@ use super::helpers::Helpers;
 use super::links::{Links, Ready};
 use super::listen::Acceptor;
 use super::liveness::LivenessWatch;
-use super::local::Local;
 use super::outbox::{Flushed, OutboxPool};
 use super::partial_frames::PartialFrames;
 use super::pre_login::PreLogin;
@@ -100,7 +100,7 @@ pub(super) struct Io {
     /// The tokens that are known, and logins that prove one.
     pub(super) authenticator: Authenticator,
     /// The built-in execd.
-    pub(super) local: Option<Local>,
+    pub(super) built_in_execd: Option<BuiltInExecd>,
     /// The settings the reactor obeys.
     pub(super) limits: Limits,
     /// Inputs for the engine, in order. An input of a link is dropped if the link closes first.
@@ -146,7 +146,7 @@ impl Io {
             state,
             helpers,
             authenticator: Authenticator::default(),
-            local: None,
+            built_in_execd: None,
             limits,
             inputs: VecDeque::new(),
             again: Vec::new(),

@@ -5,6 +5,7 @@ mod alarm;
 mod apply;
 mod authenticator;
 pub mod buffer_pool;
+pub mod built_in_execd;
 mod clock;
 mod conn;
 mod dial;
@@ -15,7 +16,6 @@ mod io;
 mod links;
 mod listen;
 mod liveness;
-pub mod local;
 mod log;
 mod memory_trim;
 mod outbox;
@@ -371,8 +371,8 @@ impl Reactor {
             self.take_again();
             self.serve_pre_login();
         }
-        if let Some(local) = &mut self.io.local {
-            local.reap();
+        if let Some(execd) = &mut self.io.built_in_execd {
+            execd.reap();
         }
         Ok(())
     }

@@ -4,12 +4,12 @@
 use super::Reactor;
 use super::alarm::Alarm;
 use super::buffer_pool::BufferPool;
+use super::built_in_execd::{self, BuiltInExecd};
 use super::clock::Clock;
 use super::helpers::Helpers;
 use super::io::{Io, Limits};
 use super::links::Ready;
 use super::listen::Listener;
-use super::local::{self, Local};
 use super::log;
 use super::memory_trim::MemoryTrim;
 use super::secure::Secure;
@@ -79,9 +79,10 @@ impl Reactor {
         let run_base = state.run_base(clock.told().epoch_ms)?;
         let mut io = Io::new(registry, state, Helpers::new(waker), limits);
         io.acceptor.descriptors_max = descriptors_max;
-        local::check(&config.workers, &address)?;
+        built_in_execd::check(&config.workers, &address)?;
         let words = log_words(config);
-        io.local = Some(Local::new(address, is_private, soft, &words, &config.workers));
+        io.built_in_execd =
+            Some(BuiltInExecd::new(address, is_private, soft, &words, &config.workers));
         if secure.files().is_some() {
             let found = certificates;
             io.tell(None, Input::CertificatesRead { asker: None, found, more: false });
@@ -203,13 +204,13 @@ impl Reactor {
             worker_fd: worker.map_or(-1, |(listener, _)| listener.fd()),
             worker_port: worker.map_or(0, |(_, address)| address.port()),
             worker_host,
-            worker_unix: local::is_own_user(workers)
+            worker_unix: built_in_execd::is_own_user(workers)
                 .then(|| format!("unix:{}", paths.worker().display())),
-            local_warning: local::warning(workers),
+            local_warning: built_in_execd::warning(workers),
             client_fd: client.map_or(-1, |(listener, _)| listener.fd()),
             client_port: client.map_or(0, |(_, address)| address.port()),
             descriptors_max: self.io.acceptor.descriptors_max,
-            execd: self.io.local.as_ref().map(|local| local.address.clone()),
+            execd: self.io.built_in_execd.as_ref().map(|local| local.address.clone()),
             instance: self.io.state.key.instance(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),

@@ -34,7 +34,7 @@ const NO_BROKER_IDLE_MS: u64 = 5000;
 
 /// The built-in execd as the broker sees it.
 #[derive(Debug)]
-pub(super) struct Local {
+pub(super) struct BuiltInExecd {
     /// `unix:PATH` of its socket.
     pub(super) address: String,
     words: Vec<OsString>,
@@ -45,7 +45,7 @@ pub(super) struct Local {
     backoff: Micros,
 }
 
-impl Local {
+impl BuiltInExecd {
     /// Makes the state for an execd at this address; `exits_with_broker` = it ends with the broker.
     pub(super) fn new(
         address: String,
