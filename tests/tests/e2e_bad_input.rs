@@ -1,6 +1,6 @@
 //! Sends bad input to real processes: every kind of frame at every port at the wrong moment, cut
 //! short, too large, of another version; random bytes; slow logins. Each gets its typed error and a
-//! close, and nobody else is disturbed. Commands and paths are in `e2e_operator`.
+//! close, and nobody else is disturbed. Commands and paths are in `e2e_bad_commands`.
 
 use isect_tests::docs::root;
 use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, within};
