@@ -8,7 +8,7 @@
 use crate::address::Address;
 use crate::clock;
 use crate::error::Error;
-use crate::inbox::Inbox;
+use crate::frame_reader::FrameReader;
 use crate::keepalive::{Due, Keepalive};
 use crate::stream::{ConnectError, Stream};
 use crate::trust::Trust;
@@ -101,7 +101,7 @@ impl Lost {
 /// A connection to the broker.
 pub(crate) struct Conn {
     stream: Stream,
-    inbox: Inbox,
+    reader: FrameReader,
     out: Vec<u8>,
     ahead: VecDeque<Frame>,
     ahead_bytes: usize,
@@ -122,7 +122,7 @@ impl Conn {
     ) -> Result<Self, ConnectError> {
         Ok(Self {
             stream: Stream::dial(address, timeout, trust)?,
-            inbox: Inbox::new(CONTROL_BODY_BYTES_MAX),
+            reader: FrameReader::new(CONTROL_BODY_BYTES_MAX),
             out: Vec::new(),
             ahead: VecDeque::new(),
             ahead_bytes: 0,
@@ -135,7 +135,7 @@ impl Conn {
     /// Sets the limit of a body, in bytes, from login-ok or worker-login-ok.
     pub(crate) fn set_body_bytes_max(&mut self, size: u64) {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        self.inbox.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));
+        self.reader.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));
     }
 
     /// The channel binding for proofs on this connection; `None` = it has no TLS.
@@ -161,7 +161,7 @@ impl Conn {
             if let Some(lost) = self.ended.take() {
                 return Err(lost);
             }
-            if let Some(frame) = self.inbox.take().map_err(Lost::Wire)? {
+            if let Some(frame) = self.reader.take().map_err(Lost::Wire)? {
                 return Ok(Some(frame));
             }
             if !self.fill(wait)? {
@@ -174,12 +174,12 @@ impl Conn {
     fn fill(&mut self, wait: Wait) -> Result<bool, Lost> {
         loop {
             let (flags, waited) = self.patience(wait)?;
-            match self.stream.read(self.inbox.space(), flags) {
+            match self.stream.read(self.reader.space(), flags) {
                 Ok(0) => {
-                    return Err(Lost::Closed { inside_frame: self.inbox.is_inside_frame() });
+                    return Err(Lost::Closed { inside_frame: self.reader.is_inside_frame() });
                 }
                 Ok(size) => {
-                    self.inbox.filled(size);
+                    self.reader.filled(size);
                     self.keepalive.heard();
                     return Ok(true);
                 }
@@ -367,7 +367,7 @@ impl Conn {
     }
 
     fn keep_frames(&mut self) -> Result<(), Lost> {
-        while let Some(frame) = self.inbox.take().map_err(Lost::Wire)? {
+        while let Some(frame) = self.reader.take().map_err(Lost::Wire)? {
             self.ahead_bytes += weight(&frame);
             self.ahead.push_back(frame);
         }

@@ -1,4 +1,5 @@
-//! The command line of isectd as clap reads it. [`low`](super::low) checks the values.
+//! The command line of isectd as clap reads it. [`checked_args`](super::checked_args) checks the
+//! values.
 
 use crate::token_command::TokenCommand;
 use clap::{Parser, Subcommand, ValueEnum};

@@ -140,7 +140,8 @@ impl Engine {
             !self.links.is_unread(link)
                 && slot.is_some_and(|slot| self.now.since(slot.heard).as_millis() >= idle_ms)
         };
-        let clients = self.clients.by_id().filter(|(_, c)| c.live.is_empty() && c.watch.is_none());
+        let clients =
+            self.clients.by_id().filter(|(_, c)| c.in_flight.is_empty() && c.watch.is_none());
         let links: Vec<LinkId> =
             clients.map(|(_, c)| c.link).filter(|&link| is_over(link)).collect();
         for link in links {

@@ -30,9 +30,9 @@ mod link_events;
 mod retry_budget;
 mod shutdown;
 
+mod in_flight;
 mod links;
 mod listing;
-mod live;
 mod op_change;
 mod op_config;
 mod op_facts;
@@ -57,8 +57,8 @@ mod start_failures;
 mod starts;
 mod states;
 mod transaction;
+mod wall_clock;
 mod wheel;
-mod when;
 mod worker_logins;
 mod workers;
 
@@ -127,7 +127,7 @@ pub struct Engine {
     now: Tick,
     settings: Settings,
     listening: Listening,
-    clocks: when::Clocks,
+    wall_clock: wall_clock::WallClock,
     instance: String,
     links: Links,
     access: Access,
@@ -188,7 +188,7 @@ impl Engine {
             now: Tick(0),
             settings: options.settings,
             listening: Listening::default(),
-            clocks: when::Clocks::default(),
+            wall_clock: wall_clock::WallClock::default(),
             instance: String::new(),
             links: Links::default(),
             access: Access::default(),
@@ -280,7 +280,7 @@ impl Engine {
                 self.on_reply(link, head, body, out);
             }
             Input::Deadline => self.on_time(out),
-            Input::Clock { wall } => self.clocks.set(self.now, wall),
+            Input::Clock { wall } => self.wall_clock.set(self.now, wall),
             Input::Listening(listening) => self.on_listening(*listening, out),
             Input::Script { origin, text } => self.on_script(origin, &text, out),
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
@@ -373,7 +373,7 @@ impl Engine {
 
     fn on_listening(&mut self, listening: Listening, out: Out<'_>) {
         self.instance.clone_from(&listening.instance);
-        self.clocks.set(self.now, listening.wall);
+        self.wall_clock.set(self.now, listening.wall);
         let text = format!(
             "isectd {} listens: clients on port {}, workers on port {}",
             listening.version, listening.client_port, listening.worker_port

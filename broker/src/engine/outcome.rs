@@ -32,7 +32,7 @@ impl Engine {
         }
         if let Some(client) = client {
             let client = &mut self.clients[client];
-            client.live.remove(sequence);
+            client.in_flight.remove(sequence);
             if !is_complete {
                 client.discard_rest(sequence, self.now);
             }

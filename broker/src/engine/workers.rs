@@ -5,7 +5,7 @@ use super::Engine;
 use super::keys::{ServiceKey, Table, TransactionKey, WorkerKey};
 use super::quotas::LINE_BYTES_MAX;
 use super::restart::Restart;
-use super::states::Said;
+use super::states::OperatorAct;
 use bytes::Bytes;
 use protocol::bodies::ExitCause;
 use protocol::ids::{ClientId, LinkId, RunId, TransactionId, WorkerId};
@@ -423,7 +423,7 @@ impl Worker {
     }
 
     /// Somebody said something that changes how it is.
-    pub(crate) fn explain(&mut self, said: &Said) {
+    pub(crate) fn explain(&mut self, said: &OperatorAct) {
         self.since = said.at;
         self.why.clone_from(&said.by);
     }

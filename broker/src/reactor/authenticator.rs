@@ -2,7 +2,7 @@
 //! engine never sees a secret; it gets the result and decides what follows.
 
 use super::io::Io;
-use super::secure::Loaded;
+use super::tls_config::Loaded;
 use crate::engine::input::{Asker, Input, TokenRights, Tokens};
 use auth::list::{IssuedChallenge, TokenList};
 use auth::private;
@@ -184,7 +184,7 @@ impl Io {
     }
 
     fn begin_reload(&mut self, asker: Asker) {
-        match self.secure.files() {
+        match self.tls_config.files() {
             Some(files) => self.helpers.read_certificates(asker, files.clone()),
             None => match self.missing_tokens() {
                 Some(file) => {
@@ -219,7 +219,7 @@ impl Io {
     /// Takes new certificates into use, or keeps the old ones if reading failed; then reads the
     /// tokens.
     pub(super) fn certificates_read(&mut self, asker: Asker, loaded: Loaded) {
-        let found = self.secure.put(loaded);
+        let found = self.tls_config.put(loaded);
         // A broker without tokens is allowed.
         let has_file = self.authenticator.file.is_some() && self.missing_tokens().is_none();
         let more = self.authenticator.has_tokens() || has_file;

@@ -47,11 +47,12 @@ impl Io {
 
     /// Begins to connect to an address that is known; `text` is how the operator wrote it.
     pub(super) fn dial_tcp(&mut self, host: HostName, address: SocketAddr, text: &str) {
-        let session = match text.strip_prefix(TLS_PREFIX).map(|rest| self.secure.dial(name(rest))) {
-            None => None,
-            Some(Ok(session)) => Some(session),
-            Some(Err(why)) => return self.refused(host, why),
-        };
+        let session =
+            match text.strip_prefix(TLS_PREFIX).map(|rest| self.tls_config.dial(name(rest))) {
+                None => None,
+                Some(Ok(session)) => Some(session),
+                Some(Err(why)) => return self.refused(host, why),
+            };
         let connecting = TcpStream::connect(address).and_then(|stream| {
             let mut stream = match session {
                 None => Stream::Tcp(stream),

@@ -3,8 +3,8 @@
 //! handshakes.
 
 use super::authenticator::Authenticator;
-use super::secure::Loaded;
-use super::state::Paths;
+use super::state_dir::Paths;
+use super::tls_config::Loaded;
 use crate::config::tls::TlsFiles;
 use crate::config::{script, tokens};
 use crate::engine::input::Asker;

@@ -13,9 +13,9 @@ use super::liveness::LivenessWatch;
 use super::outbox::{Flushed, OutboxPool};
 use super::partial_frames::PartialFrames;
 use super::pre_login::PreLogin;
-use super::secure::Secure;
 use super::small_bodies::SmallBodies;
-use super::state::State;
+use super::state_dir::StateDir;
+use super::tls_config::TlsConfig;
 use crate::engine::action::BrokerExit;
 use crate::engine::fact::Fact;
 use crate::engine::input::{Close, Input};
@@ -92,9 +92,9 @@ pub(super) struct Io {
     /// Connections that wait before their login.
     pub(super) pre_login: PreLogin,
     /// Certificates.
-    pub(super) secure: Secure,
+    pub(super) tls_config: TlsConfig,
     /// The state directory.
-    pub(super) state: State,
+    pub(super) state: StateDir,
     /// Helper threads.
     pub(super) helpers: Helpers,
     /// The tokens that are known, and logins that prove one.
@@ -132,7 +132,12 @@ pub(super) struct Io {
 
 impl Io {
     /// Makes the state without any connection.
-    pub(super) fn new(registry: Registry, state: State, helpers: Helpers, limits: Limits) -> Self {
+    pub(super) fn new(
+        registry: Registry,
+        state: StateDir,
+        helpers: Helpers,
+        limits: Limits,
+    ) -> Self {
         Self {
             now: Tick::default(),
             registry,
@@ -142,7 +147,7 @@ impl Io {
             partial_frames: PartialFrames::default(),
             acceptor: Acceptor::default(),
             pre_login: PreLogin::default(),
-            secure: Secure::default(),
+            tls_config: TlsConfig::default(),
             state,
             helpers,
             authenticator: Authenticator::default(),

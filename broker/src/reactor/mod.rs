@@ -22,12 +22,12 @@ mod outbox;
 mod partial_frames;
 mod pre_login;
 mod read;
-mod secure;
 mod setup;
 mod signals;
 mod small_bodies;
-mod state;
+mod state_dir;
 mod stream;
+mod tls_config;
 mod worker_secret;
 
 use crate::config::load::Config;

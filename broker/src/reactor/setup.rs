@@ -12,12 +12,12 @@ use super::links::Ready;
 use super::listen::Listener;
 use super::log;
 use super::memory_trim::MemoryTrim;
-use super::secure::Secure;
 use super::signals::Signals;
-use super::state::State;
+use super::state_dir::StateDir;
+use super::tls_config::TlsConfig;
+use crate::config::checked_args::Endpoint;
 use crate::config::cli::WorkerArgs;
 use crate::config::load::Config;
-use crate::config::low::Endpoint;
 use crate::engine::action::Origin;
 use crate::engine::input::{Input, Listening};
 use crate::engine::{Engine, EngineOptions};
@@ -60,8 +60,9 @@ impl Reactor {
         let clock = Clock::start();
         let (soft, descriptors_max) = raise_descriptors();
         sys::descriptors::make_room();
-        let (secure, certificates) = Secure::open(config.tls.clone()).map_err(Fatal::Usage)?;
-        let state = State::open(config.state.as_deref())?;
+        let (tls_config, certificates) =
+            TlsConfig::open(config.tls.clone()).map_err(Fatal::Usage)?;
+        let state = StateDir::open(config.state.as_deref())?;
         let poll = Poll::new().map_err(|e| system("epoll", e))?;
         let registry = poll.registry().try_clone().map_err(|e| system("epoll", e))?;
         let waker = Waker::new(&registry, Ready::Wake.token()).map_err(|e| system("eventfd", e))?;
@@ -83,11 +84,11 @@ impl Reactor {
         let words = log_words(config);
         io.built_in_execd =
             Some(BuiltInExecd::new(address, is_private, soft, &words, &config.workers));
-        if secure.files().is_some() {
+        if tls_config.files().is_some() {
             let found = certificates;
             io.tell(None, Input::CertificatesRead { asker: None, found, more: false });
         }
-        io.secure = secure;
+        io.tls_config = tls_config;
         let options = EngineOptions { settings: config.settings.clone(), run_base };
         Ok(Self {
             poll,
@@ -260,7 +261,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Opens the listeners, on the ports of the last time where any port will do.
-fn listen(config: &Config, state: &State) -> Result<Vec<Listener>, Fatal> {
+fn listen(config: &Config, state: &StateDir) -> Result<Vec<Listener>, Fatal> {
     let mut listeners = Vec::new();
     let mut ports = Vec::new();
     let mut tcp = |name: String, role, address: SocketAddr| {

@@ -5,14 +5,14 @@ use super::check::Refusal;
 use super::link::Link;
 use super::log;
 use super::run::ExecLoop;
-use super::state::Entry;
+use super::state_dir::Entry;
 use crate::engine::action::Action;
 use crate::engine::child::ChildId;
 use crate::engine::input::Input;
 use protocol::bodies::ExecStart;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
-use protocol::logins::Check;
+use protocol::login_failures::Check;
 use protocol::proof::Proof;
 use protocol::time::Tick;
 use std::sync::Arc;
@@ -195,7 +195,7 @@ impl ExecLoop {
         start: ExecStart,
     ) -> Result<u32, Refusal> {
         let (worker, run, digest) = (start.worker, start.run, start.digest);
-        let spawned = self.recipe.spawn(start)?;
+        let spawned = self.spawn_config.spawn(start)?;
         let pid = spawned.pid;
         let (start_time, pipes, policy) = (0, [0; 2], self.policy.clone());
         let entry = Entry { broker, worker, run, digest, pid, start_time, pipes, policy };

@@ -3,7 +3,7 @@
 //! exec; here are also the words for the kernel's errors. `spawn` has the fork.
 
 use super::acl::{self, Writer};
-use super::enter::Step;
+use super::child_setup::Step;
 use super::raw;
 use super::script::{self, Head, SCRIPTS_MAX};
 use crate::engine::limits::ARGUMENT_BYTES_MAX;

@@ -133,7 +133,7 @@ impl Options {
     /// # Errors
     /// Says what is wrong, and the cure.
     pub fn sense(&self) -> Result<(), Failure> {
-        super::begin::sense(self)
+        super::startup::sense(self)
     }
 }
 

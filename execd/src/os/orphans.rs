@@ -4,7 +4,7 @@
 
 use super::launch;
 use super::raw;
-use super::state::{self, Stat};
+use super::state_dir::{self, Stat};
 use nix::libc;
 use nix::sys::stat::fstat;
 use nix::unistd::getsid;
@@ -61,7 +61,7 @@ pub(super) fn end(
         if is_known(pid) {
             continue;
         }
-        let Some(stat) = state::stat(pid) else { continue };
+        let Some(stat) = state_dir::stat(pid) else { continue };
         // Every worker has a session of its own, and its processes can't enter this one. A process
         // of this session was started by the script that became execd.
         if stat.session == own {
@@ -117,7 +117,7 @@ fn children() -> Vec<u32> {
     }
     // For a kernel that was built without that list.
     let is_mine = |stat: Stat| stat.parent == me;
-    processes().filter(|pid| state::stat(*pid).is_some_and(is_mine)).collect()
+    processes().filter(|pid| state_dir::stat(*pid).is_some_and(is_mine)).collect()
 }
 
 /// The process ids of all processes except this one.

@@ -1,6 +1,6 @@
 //! The few system calls that nix does not have, each wrapped once: waiting for ended children,
-//! signals by number, process descriptors, extended attributes. `spawn` and `enter` have fork and
-//! exec.
+//! signals by number, process descriptors, extended attributes. `spawn` and `child_setup` have fork
+//! and exec.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};

@@ -2,7 +2,6 @@
 //! actions, and writes. The engine takes all decisions.
 
 use super::authenticator::Authenticator;
-use super::begin::{announce, fit, sense, take_signals};
 use super::children::{Children, Source};
 use super::clock::Clock;
 use super::launch;
@@ -14,8 +13,9 @@ use super::orphans;
 use super::policy::{self, Identity};
 use super::raw;
 use super::reap;
-use super::spawn::Recipe;
-use super::state::{Entry, State};
+use super::spawn::SpawnConfig;
+use super::startup::{announce, fit, sense, take_signals};
+use super::state_dir::{Entry, StateDir};
 use crate::engine::input::{Input, RecordedProcess};
 use crate::engine::{Config, Engine};
 use crate::exit::Exit;
@@ -77,10 +77,10 @@ pub(super) struct ExecLoop {
     unread: BTreeSet<LinkId>,
     pub(super) inputs: VecDeque<Input>,
     pub(super) children: Children,
-    pub(super) recipe: Recipe,
+    pub(super) spawn_config: SpawnConfig,
     /// How long this turn may still wait for starts and for the state directory.
     pub(super) patience: Micros,
-    pub(super) state: Option<State>,
+    pub(super) state: Option<StateDir>,
     pub(super) is_state_stale: bool,
     /// Processes of an earlier execd by process id, until the engine adopts them.
     pub(super) recorded: BTreeMap<u32, Entry>,
@@ -126,14 +126,14 @@ impl ExecLoop {
         sense(&options)?;
         orphans::take_in().map_err(|error| Failure::kernel("PR_SET_CHILD_SUBREAPER", error))?;
         let signals = take_signals()?;
-        let mut recipe = Recipe::new(&options)?;
-        let Identity { policy, binary } = policy::of(&options, &recipe);
+        let mut spawn_config = SpawnConfig::new(&options)?;
+        let Identity { policy, binary } = policy::of(&options, &spawn_config);
         let (state, recorded) = match &options.state {
             None => (None, Vec::new()),
             Some(directory) => {
-                let (state, recorded) = State::open(directory)?;
-                recipe.instance.clone_from(&state.instance);
-                recipe.sign = state.sign.try_clone().ok();
+                let (state, recorded) = StateDir::open(directory)?;
+                spawn_config.instance.clone_from(&state.instance);
+                spawn_config.sign = state.sign.try_clone().ok();
                 (Some(state), recorded)
             }
         };
@@ -149,7 +149,7 @@ impl ExecLoop {
         let mut exec_loop = Self {
             clock: Clock::start(),
             engine: Engine::new(Config {
-                limits: fit(options.limits, recipe.files_max()),
+                limits: fit(options.limits, spawn_config.files_max()),
                 hostpid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 policy: policy.clone(),
@@ -172,7 +172,7 @@ impl ExecLoop {
             unread: BTreeSet::new(),
             inputs: VecDeque::new(),
             children: Children::default(),
-            recipe,
+            spawn_config,
             patience: PATIENCE,
             state,
             is_state_stale: false,
@@ -187,11 +187,16 @@ impl ExecLoop {
     }
 
     fn take_recorded(&mut self, recorded: Vec<(Entry, bool)>) {
-        if let Some(sign) = &self.recipe.sign {
+        if let Some(sign) = &self.spawn_config.sign {
             let living = || recorded.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry);
             let pids: BTreeSet<u32> = living().map(|entry| entry.pid).collect();
             let runs = living().map(|entry| entry.run).collect();
-            orphans::end_unknown(&runs, |pid| pids.contains(&pid), &self.recipe.instance, sign);
+            orphans::end_unknown(
+                &runs,
+                |pid| pids.contains(&pid),
+                &self.spawn_config.instance,
+                sign,
+            );
         }
         for (entry, alive) in recorded {
             let Entry { worker, run, digest, pid, .. } = entry;
@@ -345,7 +350,7 @@ impl ExecLoop {
         if is_child {
             self.reap();
             let children = &self.children;
-            let instance = &self.recipe.instance;
+            let instance = &self.spawn_config.instance;
             orphans::end(instance, |pid| children.has(pid), |origin| children.wants(origin));
         }
     }

@@ -1,8 +1,8 @@
 //! Starts a program: a clean environment, three streams and nothing else, then the fork. `check`
-//! decides whether the program may run; `launch` and `enter` have what the forked child does.
+//! decides whether the program may run; `launch` and `child_setup` have what the forked child does.
 
 use super::check::{self, Policy, Refusal, explain};
-use super::enter::Shape;
+use super::child_setup::ChildAttributes;
 use super::launch::{Ends, Launch, become_program};
 use super::options::{Failure, Options};
 use super::orphans;
@@ -49,9 +49,9 @@ const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// What is the same for all children.
 #[derive(Debug)]
-pub(super) struct Recipe {
+pub(super) struct SpawnConfig {
     pub(super) policy: Policy,
-    pub(super) shape: Shape,
+    pub(super) attributes: ChildAttributes,
     pub(super) environment: Vec<CString>,
     files_max: u64,
     /// See [`orphans::instance`].
@@ -75,7 +75,7 @@ pub(super) struct Spawned {
     pub(super) launch: Launch,
 }
 
-impl Recipe {
+impl SpawnConfig {
     /// Finds out what the options mean on this machine, and raises execd's own limit of descriptors
     /// as far as possible; children get the old limit.
     pub(super) fn new(options: &Options) -> Result<Self, Failure> {
@@ -111,7 +111,7 @@ impl Recipe {
         let (umask, batch) = (options.umask, options.batch);
         Ok(Self {
             policy,
-            shape: Shape { limits, account, directory, umask, batch },
+            attributes: ChildAttributes { limits, account, directory, umask, batch },
             environment,
             files_max: own.1,
             instance: orphans::instance(),
@@ -122,10 +122,10 @@ impl Recipe {
 
     /// Everything that it sets for each process, one fact a line, always in the same order.
     pub(super) fn facts(&self) -> Vec<String> {
-        let Self { policy, shape, environment, files_max: _, instance: _, sign: _, outlives } =
+        let Self { policy, attributes, environment, files_max: _, instance: _, sign: _, outlives } =
             self;
         let Policy { allow, trusted, runs_as_self, directory: directory_of_policy } = policy;
-        let Shape { limits, account, directory, umask, batch } = shape;
+        let ChildAttributes { limits, account, directory, umask, batch } = attributes;
         let mut allow: Vec<String> = allow.iter().map(|dir| format!("allow {dir:?}")).collect();
         allow.sort();
         allow.dedup();
@@ -182,7 +182,7 @@ impl Recipe {
     }
 
     fn directory(&self) -> String {
-        self.shape.directory.to_string_lossy().into_owned()
+        self.attributes.directory.to_string_lossy().into_owned()
     }
 
     /// A pipe: the end that execd reads (non-blocking) and the end that the child writes. The
@@ -197,7 +197,7 @@ impl Recipe {
             let path = format!("/proc/self/fd/{}", write.as_raw_fd());
             write = open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
         }
-        if let Some(account) = &self.shape.account {
+        if let Some(account) = &self.attributes.account {
             // Through the group, because the owner stays execd: otherwise the next execd could open
             // it again only with the right to open everybody's files.
             fchown(&write, None, Some(account.gid))?;

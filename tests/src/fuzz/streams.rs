@@ -1,13 +1,13 @@
 //! Fuzzes the three stream readers: `decode::next` (execd, tests), the broker's `FrameReader`, and
-//! the client's `Inbox`. Law: for any bytes, split at any place, all three return the same frames
-//! in the same order, up to the first fatal error. One difference is allowed: the client's reader
-//! accepts a deadline above the limit, since it trusts its broker.
+//! the client's `FrameReader`. Law: for any bytes, split at any place, all three return the same
+//! frames in the same order, up to the first fatal error. One difference is allowed: the client's
+//! reader accepts a deadline above the limit, since it trusts its broker.
 
 use super::source::Source;
 use broker::reactor::buffer_pool::BufferPool;
 use broker::reactor::frame_reader::{FrameReader, NextFrame};
 use bytes::{Buf, Bytes, BytesMut};
-use client::inbox::Inbox;
+use client::frame_reader::FrameReader as ClientFrameReader;
 use protocol::decode::{self, WireError};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -192,7 +192,7 @@ fn take(frame: Result<Frame, WireError>, frames: &mut ReadFrames) -> bool {
 
 /// With the client's reader, for which every error is the last.
 fn by_inbox(mut stream: &[u8], sizes: &[usize], body_bytes_max: usize) -> ReadFrames {
-    let mut inbox = Inbox::new(body_bytes_max);
+    let mut inbox = ClientFrameReader::new(body_bytes_max);
     let mut frames = ReadFrames::new();
     for size in pieces(sizes) {
         let space = inbox.space();

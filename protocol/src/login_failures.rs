@@ -97,18 +97,18 @@ impl<K: Ord + Clone> Counts<K> {
 
 /// The failures that are remembered, in bounded tables.
 #[derive(Debug)]
-pub struct Logins {
+pub struct LoginFailures {
     here: Counts<(TokenName, PeerGroup)>,
     everywhere: Counts<TokenName>,
 }
 
-impl Default for Logins {
+impl Default for LoginFailures {
     fn default() -> Self {
         Self { here: Counts::new(FORGET), everywhere: Counts::new(EVERYWHERE_FORGET) }
     }
 }
 
-impl Logins {
+impl LoginFailures {
     /// Decides when a proof that just came is to be checked.
     pub fn ask(&mut self, token: &TokenName, peer_group: PeerGroup, now: Tick) -> Check {
         let key = (token.clone(), peer_group);
@@ -153,65 +153,69 @@ mod tests {
 
     #[test]
     fn a_penalty_hits_the_token_and_the_group_that_earned_it() {
-        let mut logins = Logins::default();
+        let mut failures = LoginFailures::default();
         let now = Tick::from_millis(5000);
         for _ in 0..50 {
-            logins.failed(&token("stale"), here(1), now);
+            failures.failed(&token("stale"), here(1), now);
         }
-        assert_eq!(logins.ask(&token("good"), here(1), now), Check::Now, "another token");
-        assert_eq!(logins.ask(&token("stale"), here(2), now), Check::Now, "another group");
-        assert_eq!(logins.ask(&token("stale"), PeerGroup::User(None), now), Check::Now);
+        assert_eq!(failures.ask(&token("good"), here(1), now), Check::Now, "another token");
+        assert_eq!(failures.ask(&token("stale"), here(2), now), Check::Now, "another group");
+        assert_eq!(failures.ask(&token("stale"), PeerGroup::User(None), now), Check::Now);
         // The same token from the same peer group waits, and is checked all the same.
-        assert_eq!(logins.ask(&token("stale"), here(1), now), Check::Now, "the first turn is free");
+        assert_eq!(
+            failures.ask(&token("stale"), here(1), now),
+            Check::Now,
+            "the first turn is free"
+        );
         let turns = (1..CHECKS_MAX).map(|n| Check::At(now.plus_millis(n * CHECK_EVERY_MS)));
         for turn in turns {
-            assert_eq!(logins.ask(&token("stale"), here(1), now), turn);
+            assert_eq!(failures.ask(&token("stale"), here(1), now), turn);
         }
-        assert_eq!(logins.ask(&token("stale"), here(1), now), Check::Never);
+        assert_eq!(failures.ask(&token("stale"), here(1), now), Check::Never);
         let later = now.plus_millis(CHECK_EVERY_MS);
-        assert!(matches!(logins.ask(&token("stale"), here(1), later), Check::At(_)));
+        assert!(matches!(failures.ask(&token("stale"), here(1), later), Check::At(_)));
     }
 
     #[test]
     fn failures_are_forgotten_one_a_second() {
-        let mut logins = Logins::default();
+        let mut failures = LoginFailures::default();
         let mut said = Vec::new();
         for _ in 0..=FAILURES_MAX {
-            said.push(logins.failed(&token("x"), here(1), Tick(0)));
+            said.push(failures.failed(&token("x"), here(1), Tick(0)));
         }
-        said.push(logins.failed(&token("x"), here(1), Tick(0)));
+        said.push(failures.failed(&token("x"), here(1), Tick(0)));
         assert_eq!(said[9..], [Failure::Counted, Failure::First, Failure::Beyond]);
         let at = Tick::from_millis(3000);
         for _ in 0..3 {
-            assert_eq!(logins.ask(&token("x"), here(1), at), Check::Now);
+            assert_eq!(failures.ask(&token("x"), here(1), at), Check::Now);
         }
-        assert_eq!(logins.failed(&token("x"), here(1), at), Failure::Counted);
-        assert_eq!(logins.failed(&token("x"), here(1), at), Failure::First, "news again");
+        assert_eq!(failures.failed(&token("x"), here(1), at), Failure::Counted);
+        assert_eq!(failures.failed(&token("x"), here(1), at), Failure::First, "news again");
     }
 
     #[test]
     fn guesses_from_many_groups_are_slowed_down_and_nobody_is_locked_out() {
-        let mut logins = Logins::default();
+        let mut failures = LoginFailures::default();
         for last in 0..EVERYWHERE_MAX {
-            assert_eq!(logins.ask(&token("x"), here(last), Tick(0)), Check::Now);
-            logins.failed(&token("x"), here(last), Tick(0));
+            assert_eq!(failures.ask(&token("x"), here(last), Tick(0)), Check::Now);
+            failures.failed(&token("x"), here(last), Tick(0));
         }
         let wait = Check::At(Tick::from_millis(EVERYWHERE_WAIT_MS));
-        assert_eq!(logins.ask(&token("x"), here(7777), Tick(0)), wait);
-        assert_eq!(logins.ask(&token("y"), here(7777), Tick(0)), Check::Now);
+        assert_eq!(failures.ask(&token("x"), here(7777), Tick(0)), wait);
+        assert_eq!(failures.ask(&token("y"), here(7777), Tick(0)), Check::Now);
     }
 
     #[test]
     fn names_that_are_made_up_push_each_other_out() {
-        let mut logins = Logins::default();
+        let mut failures = LoginFailures::default();
         for _ in 0..=FAILURES_MAX {
-            logins.failed(&token("x"), here(1), Tick(0));
+            failures.failed(&token("x"), here(1), Tick(0));
         }
         for n in 0..3 * ENTRIES_MAX {
-            logins.failed(&token(&format!("n{n}")), here(1), Tick(1));
+            failures.failed(&token(&format!("n{n}")), here(1), Tick(1));
         }
-        assert_eq!(logins.here.entries.len(), ENTRIES_MAX);
-        assert_eq!(logins.everywhere.entries.len(), ENTRIES_MAX);
-        assert_eq!(logins.failed(&token("x"), here(1), Tick(2)), Failure::Beyond);
+        assert_eq!(failures.here.entries.len(), ENTRIES_MAX);
+        assert_eq!(failures.everywhere.entries.len(), ENTRIES_MAX);
+        assert_eq!(failures.failed(&token("x"), here(1), Tick(2)), Failure::Beyond);
     }
 }

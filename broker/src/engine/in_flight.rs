@@ -13,13 +13,13 @@ const SLOTS_KEPT: usize = 64;
 
 /// Sequence numbers with the keys of their transactions.
 #[derive(Debug, Default)]
-pub(crate) struct Live {
+pub(crate) struct InFlight {
     /// By sequence; the first and the last are no gaps.
     slots: VecDeque<(u32, OptionKey<TransactionKey>)>,
     gaps: usize,
 }
 
-impl Live {
+impl InFlight {
     /// How many are under way.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.gaps
@@ -112,7 +112,7 @@ mod tests {
 
     #[test]
     fn agrees_with_a_tree_over_many_random_operations() {
-        let mut live = Live::default();
+        let mut in_flight = InFlight::default();
         let mut model = BTreeMap::new();
         let (mut seed, mut next_sequence) = (11_u64, u32::MAX - 300);
         for round in 0..200_000_usize {
@@ -127,35 +127,35 @@ mod tests {
                 let sequence = if random.is_multiple_of(7) { random % 500 } else { next_sequence };
                 let key = TransactionKey::of(round);
                 if model.insert(sequence, key).is_none() {
-                    live.insert(sequence, key);
+                    in_flight.insert(sequence, key);
                 } else {
-                    live.remove(sequence);
-                    live.insert(sequence, key);
+                    in_flight.remove(sequence);
+                    in_flight.insert(sequence, key);
                 }
             } else if !model.is_empty() {
                 let nth = if random.is_multiple_of(2) { 0 } else { random as usize % model.len() };
                 let sequence = *model.keys().nth(nth).expect("it has as many");
                 model.remove(&sequence);
-                live.remove(sequence);
-                live.remove(sequence);
-                assert_eq!(live.get(sequence), None);
+                in_flight.remove(sequence);
+                in_flight.remove(sequence);
+                assert_eq!(in_flight.get(sequence), None);
             }
-            assert_eq!((live.len(), live.is_empty()), (model.len(), model.is_empty()));
-            assert!(live.slots.len() <= 2 * model.len() + 2, "gaps are closed");
+            assert_eq!((in_flight.len(), in_flight.is_empty()), (model.len(), model.is_empty()));
+            assert!(in_flight.slots.len() <= 2 * model.len() + 2, "gaps are closed");
             if round % 64 == 0 {
-                assert!(live.iter().eq(model.iter().map(|(at, key)| (*at, *key))));
+                assert!(in_flight.iter().eq(model.iter().map(|(at, key)| (*at, *key))));
             }
             if let Some((at, key)) = model.iter().next_back() {
-                assert_eq!(live.get(*at), Some(*key));
+                assert_eq!(in_flight.get(*at), Some(*key));
             }
         }
     }
 
     #[test]
     fn a_burst_leaves_no_memory() {
-        let mut live = Live::default();
-        (0..10_000).for_each(|at| live.insert(at, TransactionKey::of(at as usize)));
-        (0..10_000).rev().for_each(|at| live.remove(at));
-        assert_eq!(live.slots.capacity(), 0);
+        let mut in_flight = InFlight::default();
+        (0..10_000).for_each(|at| in_flight.insert(at, TransactionKey::of(at as usize)));
+        (0..10_000).rev().for_each(|at| in_flight.remove(at));
+        assert_eq!(in_flight.slots.capacity(), 0);
     }
 }

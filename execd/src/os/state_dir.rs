@@ -33,7 +33,7 @@ const LOCK_WAIT: Duration = Duration::from_secs(1);
 
 /// The form of the lines of a file; the value is the number of words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Form {
+enum FileFormat {
     /// Lines with neither digest nor policy.
     Bare = 7,
     /// Lines with the digest of the worker's configuration.
@@ -85,17 +85,17 @@ impl Entry {
     }
 
     /// Parses a line of this form.
-    fn parse(line: &str, form: Form) -> Option<Self> {
+    fn parse(line: &str, form: FileFormat) -> Option<Self> {
         let mut words = line.splitn(form as usize, ' ');
         let mut word = || words.next();
         Some(Self {
             worker: WorkerId(word()?.parse().ok()?),
             run: RunId(word()?.parse().ok()?),
-            digest: if form >= Form::WithDigest { word()?.parse().ok()? } else { 0 },
+            digest: if form >= FileFormat::WithDigest { word()?.parse().ok()? } else { 0 },
             pid: word()?.parse().ok().filter(|pid| (2..=PID_MAX).contains(pid))?,
             start_time: word()?.parse().ok()?,
             pipes: [word()?.parse().ok()?, word()?.parse().ok()?],
-            policy: Arc::from(if form >= Form::WithPolicy { word()? } else { "" }),
+            policy: Arc::from(if form >= FileFormat::WithPolicy { word()? } else { "" }),
             broker: Arc::from(word()?),
         })
     }
@@ -152,7 +152,7 @@ pub(super) fn inode(pipe: &impl AsFd) -> u64 {
 
 /// An open state directory, or none.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct StateDir {
     writer: Writer,
     /// The first line of the file.
     head: String,
@@ -163,7 +163,7 @@ pub(super) struct State {
     pub(super) sign: OwnedFd,
 }
 
-impl State {
+impl StateDir {
     /// Opens the directory and creates it if needed. Returns the children that were recorded there,
     /// and whether each still runs.
     pub(super) fn open(directory: &Path) -> Result<(Self, Vec<(Entry, bool)>), Failure> {
@@ -270,7 +270,7 @@ fn go_on(file: &Path, head: &str) -> Option<File> {
 pub fn count(text: &str, boot: &str) -> Result<usize, String> {
     let found = read(text, boot, "")?;
     for (entry, _) in &found {
-        let again = Entry::parse(entry.line().trim_end_matches('\n'), Form::WithPolicy);
+        let again = Entry::parse(entry.line().trim_end_matches('\n'), FileFormat::WithPolicy);
         assert_eq!(again.as_ref(), Some(entry), "what is written down is read back");
     }
     Ok(found.len())
@@ -285,7 +285,7 @@ fn read(text: &str, boot: &str, instance: &str) -> Result<Vec<(Entry, bool)>, St
     let (then, form) = match first.split_once(' ') {
         Some((magic @ (MAGIC | MAGIC_2), rest)) => match rest.split_once(' ') {
             Some((then, whose)) if whose == instance => {
-                (then, if magic == MAGIC { Form::WithPolicy } else { Form::WithDigest })
+                (then, if magic == MAGIC { FileFormat::WithPolicy } else { FileFormat::WithDigest })
             }
             Some(_) => {
                 warn!("the state directory is a copy: what the original started is left alone");
@@ -293,7 +293,7 @@ fn read(text: &str, boot: &str, instance: &str) -> Result<Vec<(Entry, bool)>, St
             }
             None => return Err(format!("the first line is not '{MAGIC} BOOT INSTANCE'")),
         },
-        Some((MAGIC_1, then)) => (then, Form::Bare),
+        Some((MAGIC_1, then)) => (then, FileFormat::Bare),
         Some(_) | None => return Err(format!("the first line is not '{MAGIC} BOOT INSTANCE'")),
     };
     let is_same_boot = then == boot;
@@ -333,19 +333,19 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let mine = entry();
         let other = Entry { start_time: mine.start_time + 1, run: RunId(8), ..mine.clone() };
-        let (state, found) = State::open(directory.path()).unwrap();
+        let (state, found) = StateDir::open(directory.path()).unwrap();
         assert!(found.is_empty());
         state.append(&mine);
         state.append(&other);
         assert!(state.finish(LONG));
-        let taken = State::open(directory.path()).unwrap_err();
+        let taken = StateDir::open(directory.path()).unwrap_err();
         assert_eq!(taken.exit, Exit::InUse);
         drop(state);
-        let (state, found) = State::open(directory.path()).unwrap();
+        let (state, found) = StateDir::open(directory.path()).unwrap();
         assert_eq!(found, [(mine.clone(), true), (other, false)]);
         drop(state);
         // The dead are reported once.
-        let (_state, found) = State::open(directory.path()).unwrap();
+        let (_state, found) = StateDir::open(directory.path()).unwrap();
         assert_eq!(found, [(mine, true)]);
     }
 
@@ -419,16 +419,16 @@ mod tests {
     #[test]
     fn what_a_copy_tells_of_is_left_to_the_original() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let (state, _) = State::open(one.path()).unwrap();
+        let (state, _) = StateDir::open(one.path()).unwrap();
         state.append(&entry());
         assert!(state.finish(LONG));
         for name in ["execd.children", "execd.instance"] {
             fs::copy(one.path().join(name), other.path().join(name)).unwrap();
         }
-        let (_copy, found) = State::open(other.path()).unwrap();
+        let (_copy, found) = StateDir::open(other.path()).unwrap();
         assert!(found.is_empty(), "{found:?}");
         drop(state);
-        let (_state, found) = State::open(one.path()).unwrap();
+        let (_state, found) = StateDir::open(one.path()).unwrap();
         assert_eq!(found.len(), 1, "the original finds it as before");
     }
 }

@@ -58,7 +58,7 @@ pub(super) type Limit = (Resource, libc::rlim_t, libc::rlim_t);
 
 /// What every child gets.
 #[derive(Clone, Debug)]
-pub(super) struct Shape {
+pub(super) struct ChildAttributes {
     /// Resource limits.
     pub(super) limits: Vec<Limit>,
     /// The user it runs as; `None` = execd's own user.
@@ -134,14 +134,14 @@ impl Image {
 }
 
 /// Prepares the forked child, then becomes the program. Returns only on an error.
-pub(super) fn enter(shape: &Shape, image: &Image) -> io::Error {
-    match before_exec(shape) {
+pub(super) fn enter(attributes: &ChildAttributes, image: &Image) -> io::Error {
+    match before_exec(attributes) {
         Ok(()) => Step::Exec.failed(image.exec()),
         Err(error) => error,
     }
 }
 
-fn before_exec(shape: &Shape) -> io::Result<()> {
+fn before_exec(attributes: &ChildAttributes) -> io::Result<()> {
     setsid().map_err(|errno| Step::Session.failed(errno))?;
     #[expect(unsafe_code, reason = "nix has no call that resets all signals")]
     // SAFETY: signal, sigemptyset, sigprocmask, umask and close_range are async-signal-safe; the
@@ -154,19 +154,19 @@ fn before_exec(shape: &Shape) -> io::Result<()> {
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, ptr::null_mut());
-        libc::umask(shape.umask);
+        libc::umask(attributes.umask);
         // Other open descriptors close at the exec. The pipe that reports a failed exec must stay
         // open until then, so descriptors get the flag instead of being closed. An old kernel
         // refuses the call; execd's own descriptors all have the flag anyway.
         libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC);
     }
-    for (resource, soft, hard) in &shape.limits {
+    for (resource, soft, hard) in &attributes.limits {
         setrlimit(*resource, *soft, *hard).map_err(|errno| Step::Limits.failed(errno))?;
     }
-    if shape.batch {
+    if attributes.batch {
         schedule_as_batch();
     }
-    if let Some(account) = &shape.account {
+    if let Some(account) = &attributes.account {
         become_user(account).map_err(|errno| Step::User.failed(errno))?;
     }
     // From here on setuid bits and file capabilities have no effect, for everything that follows.
@@ -178,7 +178,7 @@ fn before_exec(shape: &Shape) -> io::Result<()> {
         let none: libc::c_ulong = 0;
         libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, none, none, none);
     }
-    chdir(shape.directory.as_c_str()).map_err(|errno| Step::Directory.failed(errno))
+    chdir(attributes.directory.as_c_str()).map_err(|errno| Step::Directory.failed(errno))
 }
 
 /// Makes a woken worker wait until the running process pauses, instead of preempting it. On few

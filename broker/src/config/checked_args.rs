@@ -24,7 +24,7 @@ pub enum Endpoint {
 
 /// The choice of `--state`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum StateDir {
+pub enum StateDirArg {
     /// In the user's state directory.
     Default,
     /// Nowhere.
@@ -46,7 +46,7 @@ pub enum TokenFile {
 
 /// The command line, checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Low {
+pub struct CheckedArgs {
     /// Addresses for clients, from `--listen`.
     pub listen: Vec<Endpoint>,
     /// Where workers connect, over TCP or TLS.
@@ -56,7 +56,7 @@ pub struct Low {
     /// The files for TLS.
     pub tls: TlsFiles,
     /// The state directory, from `--state`.
-    pub state: StateDir,
+    pub state: StateDirArg,
     /// Files of commands to run at the start, from `--source`, in order.
     pub sources: Vec<String>,
     /// Settings that were given, in order.
@@ -79,7 +79,7 @@ pub struct Low {
     pub log_format: LogFormat,
 }
 
-impl Low {
+impl CheckedArgs {
     /// Checks the command line.
     ///
     /// # Errors
@@ -109,12 +109,12 @@ impl Low {
             )));
         }
         let state = match args.state {
-            None => StateDir::Default,
-            Some(dir) if dir.as_os_str() == "none" => StateDir::None,
+            None => StateDirArg::Default,
+            Some(dir) if dir.as_os_str() == "none" => StateDirArg::None,
             Some(dir) if dir.as_os_str().is_empty() => {
                 return Err(usage("--state is empty; name a directory, or 'none'"));
             }
-            Some(dir) => StateDir::At(dir),
+            Some(dir) => StateDirArg::At(dir),
         };
         let reachable = reachable(&listen, &worker_listen, &tls);
         let tokens = match args.tokens {
@@ -159,7 +159,7 @@ fn reachable(listen: &[Endpoint], worker: &Endpoint, tls: &TlsFiles) -> Option<S
     })
 }
 
-impl Low {
+impl CheckedArgs {
     /// Checks that the ports may be opened.
     ///
     /// # Errors
@@ -245,10 +245,10 @@ mod tests {
     use super::*;
     use clap::Parser;
 
-    fn low(words: &[&str]) -> Result<Low, String> {
+    fn low(words: &[&str]) -> Result<CheckedArgs, String> {
         let args =
             Args::try_parse_from([&["isectd"], words].concat()).map_err(|e| e.to_string())?;
-        Low::check(args).map_err(|fatal| {
+        CheckedArgs::check(args).map_err(|fatal| {
             assert_eq!(fatal.status(), crate::exit::USAGE);
             fatal.to_string()
         })
@@ -259,7 +259,7 @@ mod tests {
         let low = low(&[]).unwrap();
         assert_eq!(low.listen, [Endpoint::Tcp("127.0.0.1:5501".parse().unwrap())]);
         assert_eq!(low.worker_listen, Endpoint::Tcp("127.0.0.1:0".parse().unwrap()));
-        assert_eq!((low.state, low.set), (StateDir::Default, vec![]));
+        assert_eq!((low.state, low.set), (StateDirArg::Default, vec![]));
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
         .unwrap();
         assert_eq!(low.listen.len(), 3);
         assert_eq!(low.listen[1], Endpoint::Unix("/tmp/x.sock".into()));
-        assert_eq!(low.state, StateDir::None);
+        assert_eq!(low.state, StateDirArg::None);
         assert_eq!(low.set, [(Setting::LoginMs, 100)]);
     }
 

@@ -54,7 +54,7 @@ impl Paths {
 
 /// The directory, held by this broker alone.
 #[derive(Debug)]
-pub(super) struct State {
+pub(super) struct StateDir {
     pub(super) paths: Paths,
     /// Signs worker secrets.
     pub(super) key: WorkerSecretKey,
@@ -70,7 +70,7 @@ fn wrong(path: &Path, error: &io::Error) -> Fatal {
     ))
 }
 
-impl State {
+impl StateDir {
     /// Opens the directory, making it if need be, and takes its lock.
     ///
     /// # Errors
@@ -415,14 +415,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let dir = dir.path().join("a/b");
         let secret = {
-            let state = State::open(Some(&dir)).unwrap();
+            let state = StateDir::open(Some(&dir)).unwrap();
             assert_eq!(state.script().unwrap(), "");
             assert_eq!(state.port("worker 127.0.0.1"), None);
             state.persist("config service echo\n").unwrap();
             state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]);
             state.key.sign(WorkerId(1), START)
         };
-        let state = State::open(Some(&dir)).unwrap();
+        let state = StateDir::open(Some(&dir)).unwrap();
         assert_eq!(state.script().unwrap(), "config service echo\n");
         assert_eq!(state.port("worker 127.0.0.1"), Some(4711));
         assert_eq!(state.port("client 127.0.0.1"), None);
@@ -437,19 +437,19 @@ mod tests {
     #[test]
     fn a_second_broker_is_told_who_has_the_directory() {
         let dir = tempfile::tempdir().unwrap();
-        let first = State::open(Some(dir.path())).unwrap();
-        let Err(Fatal::Locked(text)) = State::open(Some(dir.path())) else {
+        let first = StateDir::open(Some(dir.path())).unwrap();
+        let Err(Fatal::Locked(text)) = StateDir::open(Some(dir.path())) else {
             panic!("two brokers on one directory");
         };
         assert!(text.contains(&std::process::id().to_string()), "{text}");
         drop(first);
-        assert!(State::open(Some(dir.path())).is_ok());
+        assert!(StateDir::open(Some(dir.path())).is_ok());
     }
 
     #[test]
     fn what_is_wrong_with_the_directory_is_said() {
         let dir = tempfile::tempdir().unwrap();
-        let text = |path: &Path| match State::open(Some(path)) {
+        let text = |path: &Path| match StateDir::open(Some(path)) {
             Err(Fatal::State(text)) => text,
             other => panic!("{other:?}"),
         };
@@ -476,7 +476,7 @@ mod tests {
     #[test]
     fn numbers_of_starts_never_come_again_whatever_the_clock_says() {
         let dir = tempfile::tempdir().unwrap();
-        let base = |wall_ms| State::open(Some(dir.path())).unwrap().run_base(wall_ms);
+        let base = |wall_ms| StateDir::open(Some(dir.path())).unwrap().run_base(wall_ms);
         let first = base(1_700_000_000_000).unwrap();
         assert_eq!(first, 1_700_000_000_000_000);
         for wall_ms in [1_600_000_000_000, 0, 1, 1_700_000_000_000] {
@@ -497,7 +497,7 @@ mod tests {
             drop(fs::remove_file(&file));
             let mut new = private::create(&file).unwrap();
             new.write_all(text.as_bytes()).unwrap();
-            State::open(Some(dir.path())).unwrap().run_base(5)
+            StateDir::open(Some(dir.path())).unwrap().run_base(5)
         };
         for (text, base) in [("0", 5000), ("1\n", 5000), ("", 5000)] {
             assert_eq!(with(text).unwrap(), base, "{text:?}");
@@ -514,32 +514,32 @@ mod tests {
     #[test]
     fn a_copy_is_another_broker_and_the_original_stays_what_it_was() {
         let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        let original = State::open(Some(one.path())).unwrap();
+        let original = StateDir::open(Some(one.path())).unwrap();
         let secret = original.key.sign(WorkerId(1), START);
         let names = (original.key.instance(), original.key.instance());
         assert_eq!(names.0, names.1);
         for name in ["key", "dir-id"] {
             fs::copy(one.path().join(name), other.path().join(name)).unwrap();
         }
-        let copy = State::open(Some(other.path())).unwrap();
+        let copy = StateDir::open(Some(other.path())).unwrap();
         assert_ne!(copy.key.instance(), names.0);
         assert_eq!(copy.key.verify(WorkerId(1), &secret), None);
         let instance = copy.key.instance();
         drop((copy, original));
-        let again = State::open(Some(other.path())).unwrap();
+        let again = StateDir::open(Some(other.path())).unwrap();
         assert_eq!(again.key.instance(), instance, "it is told once");
-        let original = State::open(Some(one.path())).unwrap();
+        let original = StateDir::open(Some(one.path())).unwrap();
         assert_eq!(original.key.verify(WorkerId(1), &secret), Some(START));
         // A directory from before this was recorded is accepted as it is.
         drop(original);
         fs::remove_file(one.path().join("dir-id")).unwrap();
-        let original = State::open(Some(one.path())).unwrap();
+        let original = StateDir::open(Some(one.path())).unwrap();
         assert_eq!(original.key.instance(), names.0);
     }
 
     #[test]
     fn a_private_directory_keeps_nothing_and_is_removed_at_the_end_or_by_the_next_one() {
-        let state = State::open(None).unwrap();
+        let state = StateDir::open(None).unwrap();
         let dir = state.paths.dir.clone();
         assert!(dir.is_dir() && state.is_private);
         state.persist("config service echo\n").unwrap();
@@ -550,10 +550,10 @@ mod tests {
         state.clean();
         assert!(!dir.exists());
         // A broker that was killed: the next one removes its directory.
-        let killed = State::open(None).unwrap().paths.dir;
-        let next = State::open(None).unwrap();
+        let killed = StateDir::open(None).unwrap().paths.dir;
+        let next = StateDir::open(None).unwrap();
         assert!(!killed.exists() && next.paths.dir.is_dir());
-        let third = State::open(None).unwrap();
+        let third = StateDir::open(None).unwrap();
         assert!(next.paths.dir.is_dir(), "a living one's stays");
         next.clean();
         third.clean();
@@ -562,7 +562,7 @@ mod tests {
     #[test]
     fn that_tokens_were_in_force_is_noted() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::open(Some(dir.path())).unwrap();
+        let state = StateDir::open(Some(dir.path())).unwrap();
         state.note_tokens(None);
         assert_eq!(tokens::check_had_none(&state.paths.dir), Ok(()));
         state.note_tokens(Some(Path::new("/etc/tokens")));
@@ -575,7 +575,7 @@ mod tests {
     #[test]
     fn a_configuration_that_is_there_and_empty_is_no_first_start() {
         let dir = tempfile::tempdir().unwrap();
-        let state = State::open(Some(dir.path())).unwrap();
+        let state = StateDir::open(Some(dir.path())).unwrap();
         for text in ["", "\0\0"] {
             fs::write(state.paths.config(), text).unwrap();
             let text = state.script().unwrap_err().to_string();

@@ -21,7 +21,7 @@ struct LargeFrame {
 }
 
 /// The bytes that were read and not yet taken as frames.
-pub struct Inbox {
+pub struct FrameReader {
     gather: Box<[u8]>,
     start: usize,
     end: usize,
@@ -29,8 +29,8 @@ pub struct Inbox {
     body_bytes_max: usize,
 }
 
-impl Inbox {
-    /// An empty inbox. `body_bytes_max` limits the memory that a header can make it reserve.
+impl FrameReader {
+    /// An empty reader. `body_bytes_max` limits the memory that a header can make it reserve.
     pub fn new(body_bytes_max: usize) -> Self {
         Self {
             gather: vec![0; GATHER_BYTES].into_boxed_slice(),
@@ -46,7 +46,7 @@ impl Inbox {
         self.body_bytes_max = body_bytes_max;
     }
 
-    /// The buffer for the next read; never empty. Call [`Inbox::filled`] after writing to it.
+    /// The buffer for the next read; never empty. Call [`FrameReader::filled`] after writing to it.
     pub fn space(&mut self) -> &mut [u8] {
         match &mut self.large {
             Some(large) if large.filled < large.body.len() => &mut large.body[large.filled..],
@@ -64,7 +64,7 @@ impl Inbox {
         }
     }
 
-    /// Notes that `size` bytes were written to [`Inbox::space`].
+    /// Notes that `size` bytes were written to [`FrameReader::space`].
     pub fn filled(&mut self, size: usize) {
         match &mut self.large {
             Some(large) if large.filled < large.body.len() => large.filled += size,
@@ -127,16 +127,20 @@ mod tests {
 
     /// Feeds the bytes in portions of at most `portion` bytes and takes frames as they become
     /// complete.
-    fn feed(inbox: &mut Inbox, mut bytes: &[u8], portion: usize) -> Result<Vec<Frame>, WireError> {
+    fn feed(
+        reader: &mut FrameReader,
+        mut bytes: &[u8],
+        portion: usize,
+    ) -> Result<Vec<Frame>, WireError> {
         let mut frames = Vec::new();
         while !bytes.is_empty() {
-            let space = inbox.space();
+            let space = reader.space();
             let size = space.len().min(portion).min(bytes.len());
             assert!(size > 0, "there is always space");
             space[..size].copy_from_slice(&bytes[..size]);
-            inbox.filled(size);
+            reader.filled(size);
             bytes = &bytes[size..];
-            while let Some(frame) = inbox.take()? {
+            while let Some(frame) = reader.take()? {
                 frames.push(frame);
             }
         }
@@ -153,9 +157,9 @@ mod tests {
             encode::append(frame.clone(), &mut bytes);
         }
         for portion in [1, 63, 64, 65, 4096, 65_536, 70_000, usize::MAX] {
-            let mut inbox = Inbox::new(200_000);
-            assert_eq!(feed(&mut inbox, &bytes, portion).unwrap(), frames, "portion {portion}");
-            assert!(!inbox.is_inside_frame());
+            let mut reader = FrameReader::new(200_000);
+            assert_eq!(feed(&mut reader, &bytes, portion).unwrap(), frames, "portion {portion}");
+            assert!(!reader.is_inside_frame());
         }
     }
 
@@ -163,19 +167,19 @@ mod tests {
     fn a_truncated_frame_is_known_as_one() {
         let bytes = encode::to_bytes(data(1, 10));
         for at in 1..bytes.len() {
-            let mut inbox = Inbox::new(100);
-            assert_eq!(feed(&mut inbox, &bytes[..at], usize::MAX).unwrap(), vec![]);
-            assert!(inbox.is_inside_frame(), "truncated at {at}");
+            let mut reader = FrameReader::new(100);
+            assert_eq!(feed(&mut reader, &bytes[..at], usize::MAX).unwrap(), vec![]);
+            assert!(reader.is_inside_frame(), "truncated at {at}");
         }
     }
 
     #[test]
     fn a_body_at_the_limit_passes_and_one_over_fails_before_memory_is_reserved() {
-        let mut inbox = Inbox::new(100_000);
-        assert_eq!(feed(&mut inbox, &encode::to_bytes(data(1, 100_000)), 4096).unwrap().len(), 1);
+        let mut reader = FrameReader::new(100_000);
+        assert_eq!(feed(&mut reader, &encode::to_bytes(data(1, 100_000)), 4096).unwrap().len(), 1);
         let over = encode::to_bytes(data(1, 100_001));
-        let error = feed(&mut inbox, &over[..HEADER_BYTES], 4096).unwrap_err();
+        let error = feed(&mut reader, &over[..HEADER_BYTES], 4096).unwrap_err();
         assert_eq!(error.code, ErrorCode::BodyTooLarge);
-        assert!(inbox.large.is_none());
+        assert!(reader.large.is_none());
     }
 }

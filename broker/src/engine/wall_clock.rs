@@ -12,9 +12,9 @@ const CHANGES_MAX: usize = 64;
 
 /// The changes of the clock so far.
 #[derive(Debug, Default)]
-pub(crate) struct Clocks(VecDeque<(Tick, Wall)>);
+pub(crate) struct WallClock(VecDeque<(Tick, Wall)>);
 
-impl Clocks {
+impl WallClock {
     /// From this tick on the clock goes so.
     pub(crate) fn set(&mut self, at: Tick, wall: Wall) {
         if self.0.back().is_some_and(|(last, _)| *last == at) {
@@ -39,7 +39,7 @@ impl Clocks {
 impl Engine {
     /// What the clock showed at a tick.
     pub(crate) fn wall(&self, at: Tick) -> Wall {
-        self.clocks.wall(at)
+        self.wall_clock.wall(at)
     }
 
     /// The same as a value of an answer.
@@ -55,18 +55,18 @@ mod tests {
     #[test]
     fn a_clock_that_is_set_changes_what_comes_and_not_what_was() {
         let ms = Tick::from_millis;
-        let mut clocks = Clocks::default();
-        assert_eq!(clocks.wall(ms(7)).epoch_ms, 7);
-        clocks.set(ms(0), Wall { epoch_ms: 1000, offset_secs: 0 });
-        clocks.set(ms(50), Wall { epoch_ms: 9_000_000, offset_secs: 3600 });
-        assert_eq!(clocks.wall(ms(49)), Wall { epoch_ms: 1049, offset_secs: 0 });
-        assert_eq!(clocks.wall(ms(51)), Wall { epoch_ms: 9_000_001, offset_secs: 3600 });
+        let mut wall_clock = WallClock::default();
+        assert_eq!(wall_clock.wall(ms(7)).epoch_ms, 7);
+        wall_clock.set(ms(0), Wall { epoch_ms: 1000, offset_secs: 0 });
+        wall_clock.set(ms(50), Wall { epoch_ms: 9_000_000, offset_secs: 3600 });
+        assert_eq!(wall_clock.wall(ms(49)), Wall { epoch_ms: 1049, offset_secs: 0 });
+        assert_eq!(wall_clock.wall(ms(51)), Wall { epoch_ms: 9_000_001, offset_secs: 3600 });
         for n in 0..1000 {
-            clocks.set(ms(100 + n), Wall { epoch_ms: n, offset_secs: 0 });
+            wall_clock.set(ms(100 + n), Wall { epoch_ms: n, offset_secs: 0 });
         }
-        assert_eq!(clocks.0.len(), CHANGES_MAX);
-        assert_eq!(clocks.wall(ms(2099)).epoch_ms, 1999);
+        assert_eq!(wall_clock.0.len(), CHANGES_MAX);
+        assert_eq!(wall_clock.wall(ms(2099)).epoch_ms, 1999);
         // What was before all that are known.
-        assert_eq!(clocks.wall(ms(0)).epoch_ms, 936);
+        assert_eq!(wall_clock.wall(ms(0)).epoch_ms, 936);
     }
 }

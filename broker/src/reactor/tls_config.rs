@@ -9,7 +9,7 @@ use tls::setup::{Caller, Listener, ListenerFiles, Notes};
 
 /// What each side of the broker needs for TLS.
 #[derive(Debug, Default)]
-pub(super) struct Secure {
+pub(super) struct TlsConfig {
     files: TlsFiles,
     clients: Option<Listener>,
     workers: Option<Listener>,
@@ -45,7 +45,7 @@ impl Loaded {
     }
 }
 
-impl Secure {
+impl TlsConfig {
     /// Reads the files of the command line; returns them, and what is to be recorded of the
     /// reading.
     ///
@@ -53,10 +53,10 @@ impl Secure {
     /// Names the file, what is wrong with it, and the cure.
     pub(super) fn open(files: TlsFiles) -> Result<(Self, Certificates), String> {
         let loaded = Loaded::read(&files);
-        let mut secure = Self { files, ..Self::default() };
-        let mut found = secure.put(loaded);
+        let mut tls_config = Self { files, ..Self::default() };
+        let mut found = tls_config.put(loaded);
         match found.failed.pop() {
-            None => Ok((secure, found)),
+            None => Ok((tls_config, found)),
             Some(failed) => Err(failed),
         }
     }
