@@ -27,7 +27,7 @@ use std::time::Duration;
 /// Most lines of history that are kept.
 const HISTORY_MAX: usize = 1000;
 /// Longest wait for an answer at a prompt of `-k` before the next line is read.
-const PATIENCE: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(300);
 
 struct Table {
     known: Known,
@@ -152,7 +152,7 @@ fn messages(
         let message = Bytes::from(std::mem::take(&mut body));
         stop.store(false, Ordering::Relaxed);
         let result = if cli.keep {
-            link.tell(message, is_end, PATIENCE, out)
+            link.tell(message, is_end, TIMEOUT, out)
         } else {
             link.ask(message, Some(stop), out)
         };

@@ -151,7 +151,7 @@ impl Link {
         &mut self,
         body: Bytes,
         is_last: bool,
-        patience: Duration,
+        timeout: Duration,
         out: &mut Output,
     ) -> Result<(), Failure> {
         if self.is_over {
@@ -172,7 +172,7 @@ impl Link {
             while self.converse(sequence, until, out)? == Ended::No {}
             return out.end_answer();
         }
-        let mut until = now().checked_add(patience);
+        let mut until = now().checked_add(timeout);
         loop {
             match self.converse(sequence, until, out) {
                 Ok(Ended::Yes) => return out.end_answer(),

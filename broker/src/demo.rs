@@ -21,7 +21,7 @@ use sys::signals::handled;
 use sys::stderr::last_words;
 
 /// Time limit for each step of the demonstration.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Clients that ask while a worker is killed.
 const CLIENTS: usize = 4;
 
@@ -116,7 +116,7 @@ fn tour(broker: &Broker, folder: &Path) -> Step {
     broker.await_idle(&mut op, 3)?;
 
     let mut caller = broker.login("upper")?;
-    let answer = caller.call("any program can be a worker", Some(PATIENCE))?;
+    let answer = caller.call("any program can be a worker", Some(TIMEOUT))?;
     say("\n# a request to the command line 'tr a-z A-Z', through the library")?;
     say(format!("  → {}", String::from_utf8_lossy(&answer)))?;
     let answer = broker.login("nosuch").err().map_or_else(String::new, |error| error.to_string());
@@ -181,7 +181,7 @@ fn start_load(
     let load = move || {
         let mut outcomes = Outcomes::new();
         while !is_over.load(Ordering::Relaxed) {
-            let what = match caller.call(body.clone(), Some(PATIENCE)) {
+            let what = match caller.call(body.clone(), Some(TIMEOUT)) {
                 Ok(answer) if answer == body => "answered, every byte right".to_owned(),
                 Ok(_) => "answered WRONGLY".to_owned(),
                 Err(error) if error.code == Code::Isect(ErrorCode::WorkerDied) => {
@@ -204,14 +204,14 @@ fn start_load(
 fn kill_one(op: &mut Op) -> Step<(i32, Duration)> {
     let wait = Instant::now();
     // Let the load run until the broker has counted 500 transactions.
-    while op.field("worker 1", "worker->Transactions")? < 500 && wait.elapsed() < PATIENCE {}
+    while op.field("worker 1", "worker->Transactions")? < 500 && wait.elapsed() < TIMEOUT {}
     let pid = i32::try_from(op.field("worker 1", "worker->hostpid")?).unwrap_or(0);
     if pid <= 1 {
         return Err(Trouble("worker 1 has no process to kill".into()));
     }
     let begun = Instant::now();
     kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(io::Error::from)?;
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < TIMEOUT {
         let page = op.ask("worker 1")?;
         let is_new =
             number(&page, "worker->hostpid").is_some_and(|new| new != i64::from(pid) && new != 0);
@@ -243,7 +243,7 @@ impl Op {
     }
 
     fn ask(&mut self, command: &str) -> Step<String> {
-        let answer = self.caller.call(command.to_owned(), Some(PATIENCE))?;
+        let answer = self.caller.call(command.to_owned(), Some(TIMEOUT))?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
@@ -276,7 +276,7 @@ impl Broker {
             .spawn()?;
         let begun = Instant::now();
         // The file is renamed into place, so it is whole when it exists.
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < TIMEOUT {
             if let Some(status) = child.try_wait()? {
                 return Err(Trouble(format!("the broker ended at the start: {status}")));
             }
@@ -302,7 +302,7 @@ impl Broker {
     fn await_idle(&self, op: &mut Op, count: i64) -> Step {
         let begun = Instant::now();
         while op.field("", "isdData.IdleWorkers     ")? < count {
-            if begun.elapsed() > PATIENCE {
+            if begun.elapsed() > TIMEOUT {
                 return Err(Trouble(format!(
                     "the workers did not become idle:\n{}",
                     op.ask("workers")?

@@ -136,7 +136,7 @@ fn a_slow_reader_is_closed_and_others_go_on() {
             if let Ok(count) = worker.stream.read(&mut bytes) {
                 worker.buffer.extend_from_slice(&bytes[..count]);
             }
-            worker.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            worker.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             while let Some(frame) = decode::next(&mut worker.buffer, 1 << 30).unwrap() {
                 match frame {
                     Frame::Data { head, body } => worker.send(Frame::data(head, body)),

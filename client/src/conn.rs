@@ -33,7 +33,7 @@ const COPY_BYTES_MAX: usize = 16 * 1024;
 const AHEAD_BYTES_MAX: usize = 64 << 20;
 
 /// Longest time for a ping to wait behind bytes that the broker has not taken yet.
-const PING_PATIENCE: Duration = Duration::from_millis(200);
+const PING_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long to wait for bytes.
 #[derive(Clone, Copy, Debug)]
@@ -173,7 +173,7 @@ impl Conn {
     /// Reads once; `false` = nothing came in time.
     fn fill(&mut self, wait: Wait) -> Result<bool, Lost> {
         loop {
-            let (flags, waited) = self.patience(wait)?;
+            let (flags, waited) = self.how_to_wait(wait)?;
             match self.stream.read(self.reader.space(), flags) {
                 Ok(0) => {
                     return Err(Lost::Closed { inside_frame: self.reader.is_inside_frame() });
@@ -205,7 +205,7 @@ impl Conn {
     }
 
     /// How to read: without waiting, or with the kernel's timeout set to the returned time.
-    fn patience(&mut self, wait: Wait) -> Result<(MsgFlags, Duration), Lost> {
+    fn how_to_wait(&mut self, wait: Wait) -> Result<(MsgFlags, Duration), Lost> {
         let until = match wait {
             Wait::Not => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
             Wait::Until(until) => until.map(clock::left),
@@ -224,7 +224,7 @@ impl Conn {
         let now = clock::now();
         // A broker that takes nothing counts as silent, like one that answers nothing.
         self.keepalive.pinged(now);
-        match self.write(Frame::Ping { sequence: 0 }, Some(now + PING_PATIENCE)) {
+        match self.write(Frame::Ping { sequence: 0 }, Some(now + PING_TIMEOUT)) {
             Ok(()) | Err(WriteFault::NotBegun) => Ok(()),
             Err(WriteFault::Broken(lost)) => Err(lost),
         }

@@ -117,7 +117,7 @@ impl Worker {
             reconnect_ms: 0,
             signature: None,
         };
-        let until = clock::until(options.patience);
+        let until = clock::until(options.start_timeout);
         let mut worker = Self {
             options,
             limits,

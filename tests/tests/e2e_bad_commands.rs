@@ -2,7 +2,7 @@
 //! surplus, negative, huge and non-UTF-8 arguments; programs and files that do not exist or have
 //! the wrong type. Each gets one typed error that names the cure, and nothing else changes.
 
-use isect_tests::proc::{Broker, PATIENCE};
+use isect_tests::proc::{Broker, TIMEOUT};
 use isect_tests::wire::Wire;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
@@ -297,7 +297,7 @@ fn programs_that_can_not_be_started_fail_at_once_and_say_why() {
             "{path}"
         );
     }
-    assert_eq!(broker.login("echo").call("x", Some(PATIENCE)).expect("served"), "x");
+    assert_eq!(broker.login("echo").call("x", Some(TIMEOUT)).expect("served"), "x");
     assert_eq!(broker.end(), 0);
 }
 
@@ -330,7 +330,7 @@ fn files_that_are_no_scripts_are_refused_and_hold_up_nobody() {
             Ok(page) => panic!("'{command}' was done: {page}"),
             Err(error) => assert!(!error.text.is_empty(), "{command}"),
         }
-        assert_eq!(broker.login("echo").call("x", Some(PATIENCE)).expect("served"), "x");
+        assert_eq!(broker.login("echo").call("x", Some(TIMEOUT)).expect("served"), "x");
     }
     let error = op.say(format!("source {}", at("wrong")).as_bytes()).expect_err("one is bad");
     assert!(error.text.contains('3') && error.text.contains("nonsense"), "{error}");

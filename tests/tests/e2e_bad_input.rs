@@ -3,7 +3,7 @@
 //! close, and nobody else is disturbed. Commands and paths are in `e2e_bad_commands`.
 
 use isect_tests::docs::root;
-use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, within};
+use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that, within};
 use isect_tests::wire::{Wire, login};
 use protocol::bodies::ExecHello;
 use protocol::encode;
@@ -93,7 +93,7 @@ impl Target {
                 let mut caller = self.broker.login("echo");
                 while !is_over.load(Ordering::Relaxed) {
                     let body = count.load(Ordering::Relaxed).to_be_bytes().to_vec();
-                    assert!(caller.call(body.clone(), Some(PATIENCE)).expect("served") == body);
+                    assert!(caller.call(body.clone(), Some(TIMEOUT)).expect("served") == body);
                     count.fetch_add(1, Ordering::Relaxed);
                 }
             });
@@ -113,7 +113,7 @@ impl Target {
     fn check(self) {
         let pid = self.broker.process.pid();
         // The one of `descriptors` may differ: what the last command's connection was.
-        let closed = within(PATIENCE, || (descriptors(pid) <= self.descriptors + 1).then_some(()));
+        let closed = within(TIMEOUT, || (descriptors(pid) <= self.descriptors + 1).then_some(()));
         assert!(closed.is_some(), "{} descriptors, not {}", descriptors(pid), self.descriptors);
         let memory = memory_kib(pid);
         assert!(memory < self.memory_kib + GROWTH_KIB, "{memory} KiB, was {}", self.memory_kib);

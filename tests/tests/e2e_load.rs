@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 use client::caller::{Caller, Send};
-use isect_tests::proc::{Broker, PATIENCE, await_that, within};
+use isect_tests::proc::{Broker, TIMEOUT, await_that, within};
 use isect_tests::wire::{self, Wire};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -55,7 +55,7 @@ fn five_hundred_clients_get_their_own_answers() {
                 caller.send(body, &Send::default()).expect("sent");
             }
             for (index, caller) in callers.iter_mut().enumerate() {
-                let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+                let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
                 assert!(reply.error.is_none(), "{:?}", reply.error);
                 assert_eq!(reply.body, body(thread * CLIENTS + index, round));
             }
@@ -93,7 +93,7 @@ fn a_thousand_requests_under_way_on_one_connection() {
         expected.insert(caller.send(body.clone(), &Send::default()).expect("sent"), body);
     }
     for _ in 0..1000 {
-        let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+        let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
         assert!(reply.error.is_none(), "{:?}", reply.error);
         assert_eq!(Some(reply.body), expected.remove(&reply.sequence));
     }
@@ -233,7 +233,7 @@ fn a_reader_that_takes_nothing_is_dropped_and_others_go_on() {
     let mut deaf = Wire::login(&broker.port("client"), "long");
     deaf.ask(1, "");
     let mut others = broker.login("echo");
-    let dropped = within(PATIENCE, || {
+    let dropped = within(TIMEOUT, || {
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         broker.op("listevents 1000").contains("link_closed").then_some(())
     });
@@ -271,7 +271,7 @@ fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
     let deaf = Wire::login(&broker.port("client"), "echo");
     let asking = move || ask_and_never_read(deaf);
     let thread = std::thread::Builder::new().spawn(asking).expect("a thread");
-    let dropped = within(PATIENCE, || {
+    let dropped = within(TIMEOUT, || {
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         broker.op("listevents 1000").contains("stall_ms").then_some(())
     });
@@ -292,7 +292,7 @@ fn a_client_that_is_read_no_further_is_missed_when_it_goes() {
     let rows = || broker.op("clients").lines().count();
     let before = rows();
     let deaf = Wire::login(&broker.port("client"), "echo");
-    deaf.set_write_patience(Duration::from_secs(1));
+    deaf.set_write_timeout(Duration::from_secs(1));
     assert_eq!(rows(), before + 1);
     // It gives up when nothing was taken for a second, and goes with its answers unread.
     assert!(ask_and_never_read(deaf) < ASKED, "it was read to its end");

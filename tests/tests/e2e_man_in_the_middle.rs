@@ -11,7 +11,7 @@ use client::token::Token;
 use client::trust::Trust;
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::certs::{Authority, Pair};
-use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, program, run};
+use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that, program, run};
 use isect_tests::wire::{self, Wire};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use protocol::bodies::{ExecHello, Login, WorkerLogin};
@@ -72,7 +72,7 @@ fn wait(sockets: &[&TcpStream]) {
     for socket in sockets {
         fds.push(PollFd::new(socket.as_fd(), PollFlags::POLLIN));
     }
-    let limit = PollTimeout::try_from(PATIENCE).expect("a time");
+    let limit = PollTimeout::try_from(TIMEOUT).expect("a time");
     assert!(poll(&mut fds, limit).expect("poll") > 0, "nothing came");
 }
 

@@ -8,7 +8,7 @@ use client::caller::Send;
 use client::error::{Code, Error};
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::figures::{is_long, now, say};
-use isect_tests::proc::{Broker, PATIENCE, await_that, within};
+use isect_tests::proc::{Broker, TIMEOUT, await_that, within};
 use isect_tests::wire::Wire;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::names::ServiceName;
@@ -73,7 +73,7 @@ fn offer(
             let at = sent.remove(&reply.sequence).expect("one outcome");
             seen.push(Seen { took: at.elapsed(), error: reply.error });
         }
-        assert!(elapsed < span + PATIENCE, "{} requests have no outcome", sent.len());
+        assert!(elapsed < span + TIMEOUT, "{} requests have no outcome", sent.len());
     }
 }
 
@@ -195,7 +195,7 @@ fn a_reader_past_its_outbox_limit_is_dropped_with_an_event_and_others_do_not_not
     let mut deaf = Wire::login(&broker.port("client"), "echo");
     let mut other = broker.login("echo");
     let body = vec![5_u8; 60_000];
-    let dropped = within(PATIENCE, || {
+    let dropped = within(TIMEOUT, || {
         for sequence in 1..=50 {
             // Refused past requests_max, and broken once it is dropped.
             let head = isect_tests::wire::request(sequence);
@@ -244,7 +244,7 @@ fn a_peer_that_sends_a_byte_now_and_then_is_dropped_at_login_ms_on_both_ports() 
         for give in [0_usize, 1, 63] {
             let mut slow = TcpStream::connect(broker.port(port)).expect("connected");
             slow.write_all(&vec![0; give]).expect("written");
-            slow.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            slow.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             let (begun, mut rest) = (now(), Vec::new());
             // The error that says why may come first, then the end.
             let _ = slow.read_to_end(&mut rest);

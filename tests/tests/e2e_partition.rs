@@ -7,7 +7,7 @@ use client::caller::Send;
 use client::error::Code;
 use isect_tests::far_host::FarHost;
 use isect_tests::figures::now;
-use isect_tests::proc::{PATIENCE, await_that, is_alive, within};
+use isect_tests::proc::{TIMEOUT, await_that, is_alive, within};
 use protocol::errors::{ErrorCode, Ran};
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ fn pids(world: &FarHost, ids: std::ops::RangeInclusive<u32>) -> Vec<u32> {
 fn partition(world: &FarHost, span: Duration) {
     let begun = now();
     world.netns.set_down();
-    let over = within(span + PATIENCE, || (begun.elapsed() >= span).then_some(()));
+    let over = within(span + TIMEOUT, || (begun.elapsed() >= span).then_some(()));
     assert!(over.is_some());
     world.netns.set_up();
 }
@@ -42,7 +42,7 @@ fn workers_of_a_machine_that_is_unreachable_for_a_while_are_taken_over_as_they_a
     caller.send("x", &Send::default()).expect("sent");
     broker.await_page("workers", "BUSY");
     partition(&world, PARTITION);
-    let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+    let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
     let error = reply.error.expect("an error");
     let died = (Code::Isect(ErrorCode::WorkerDied), Ran::Maybe);
     assert_eq!((error.code, error.ran), died, "{error}");

@@ -2,7 +2,7 @@
 //! `protocol`; and each way a worker's connection can end, with what it proves. Real sockets, TCP
 //! and Unix; the broker is stopped where it must notice two events at once.
 
-use isect_tests::proc::{Broker, PATIENCE, await_that};
+use isect_tests::proc::{Broker, TIMEOUT, await_that};
 use nix::sys::signal::Signal;
 use socket2::SockRef;
 use std::io::{Read, Write};
@@ -74,12 +74,12 @@ impl Raw {
         match address.strip_prefix("unix:") {
             Some(path) => {
                 let socket = UnixStream::connect(path).expect("the socket");
-                socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
                 Self::Unix(socket)
             }
             None => {
                 let socket = TcpStream::connect(address).expect("the port");
-                socket.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+                socket.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
                 Self::Tcp(socket)
             }
         }

@@ -3,7 +3,7 @@
 //! and uses no more than its share; others notice nothing. Silent peers are in `e2e_silent`.
 
 use isect_tests::figures::{now, say};
-use isect_tests::proc::{Broker, Execd, PATIENCE, await_that};
+use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that};
 use isect_tests::wire::{self, Wire};
 use protocol::bodies::ExecHello;
 use protocol::encode;
@@ -31,13 +31,13 @@ fn never_finish(wire: &mut Wire, frame: &[u8], first: usize, way: Way) -> Durati
     if let Way::Dripping = way {
         for byte in &frame[first..] {
             // The answer, or the end of the connection, is the sign to stop.
-            wire.set_patience(Duration::from_millis(20));
+            wire.set_read_timeout(Duration::from_millis(20));
             if wire.write(&[*byte]).is_err() || wire.has_answer() {
                 break;
             }
         }
     }
-    wire.set_patience(PATIENCE);
+    wire.set_read_timeout(TIMEOUT);
     wire.await_end();
     begun.elapsed()
 }

@@ -2,7 +2,7 @@
 //! program: workers are started again, hosts stay, programs end with their status. Real processes.
 
 use isect_tests::proc::{
-    Broker, PATIENCE, Process, await_that, is_alive, program, signal_number, signal_pid,
+    Broker, Process, TIMEOUT, await_that, is_alive, program, signal_number, signal_pid,
 };
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
@@ -89,7 +89,7 @@ fn watches_over_workers(broker: &Broker) {
         }
         assert!(broker.op("host localhost").contains("host->state = up"));
     }
-    let answer = broker.login("echo").call("x", Some(PATIENCE)).expect("an answer");
+    let answer = broker.login("echo").call("x", Some(TIMEOUT)).expect("an answer");
     assert_eq!(&answer[..], b"x");
 }
 
@@ -209,7 +209,7 @@ fn isdpipe_answers_although_nobody_reads_what_its_programs_complain_of() {
     let execd = broker.execd_pid();
     signal_pid(execd, Signal::SIGSTOP);
     for _ in 0..3 {
-        let answer = broker.login("noise").call("x", Some(PATIENCE)).expect("an answer");
+        let answer = broker.login("noise").call("x", Some(TIMEOUT)).expect("an answer");
         assert_eq!(&answer[..], b"x");
     }
     signal_pid(execd, Signal::SIGCONT);

@@ -8,7 +8,7 @@ use client::error::Error;
 use client::trust::Trust;
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::certs::{Authority, Pair};
-use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, is_alive, program, run};
+use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that, is_alive, program, run};
 use nix::sys::signal::Signal;
 use protocol::errors::ErrorCode;
 use std::io::{Read as _, Write as _};
@@ -70,7 +70,7 @@ fn a_broker_of_another_authority_is_not_talked_to() {
 fn raw(broker: &Broker) -> TcpStream {
     let place = broker.port("client");
     let stream = TcpStream::connect(place.trim_start_matches("tls://")).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     stream
 }
 
@@ -177,7 +177,7 @@ fn of_many_reloads_at_once_each_is_told_of_the_bad_certificate() {
         caller.send("reload", &Send::default()).expect("room for a command");
     }
     for _ in 0..10 {
-        let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+        let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
         let error = reply.error.expect("the certificate is bad");
         assert!(error.text.contains("stays in use"), "{error}");
     }

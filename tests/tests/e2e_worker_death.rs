@@ -31,7 +31,7 @@ fn send_to_busy(broker: &Broker, caller: &mut Caller, send: &Send) -> u32 {
 }
 
 fn outcome(caller: &mut Caller, sequence: u32) -> Result<bytes::Bytes, Error> {
-    let reply = caller.recv_from(sequence, Some(isect_tests::proc::PATIENCE))?;
+    let reply = caller.recv_from(sequence, Some(isect_tests::proc::TIMEOUT))?;
     reply.error.map_or(Ok(reply.body), Err)
 }
 

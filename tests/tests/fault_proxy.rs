@@ -3,7 +3,7 @@
 
 use isect_tests::fault::clock::Clock;
 use isect_tests::fault::proxy::{CloseBy, ConnFault, Impairment, Kind, Proxy};
-use isect_tests::proc::{PATIENCE, await_that};
+use isect_tests::proc::{TIMEOUT, await_that};
 use isect_tests::sim::rng::Rng;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -17,8 +17,8 @@ fn through(seed: u64) -> (TcpStream, TcpStream, Proxy) {
     let near = TcpStream::connect(proxy.address).expect("connected");
     let (far, _) = target.accept().expect("accepted");
     for stream in [&near, &far] {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+        stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
     }
     await_that("the connection", || (proxy.live() == 1).then_some(()));
     (near, far, proxy)
@@ -120,7 +120,7 @@ fn a_half_open_connection_drops_everything_and_closes_nothing() {
     far.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     assert_eq!(all(&far), (Vec::new(), Some(ErrorKind::WouldBlock)));
     proxy.heal();
-    far.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    far.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     assert_eq!(all(&far), (Vec::new(), Some(ErrorKind::ConnectionReset)));
     assert_eq!(proxy.incidents()[0].kind, Kind::HalfOpen);
     await_that("its end", || (proxy.incidents()[0].until != u64::MAX).then_some(()));
@@ -147,6 +147,6 @@ fn a_target_that_is_not_there_is_a_reset() {
     drop(target);
     let proxy = Proxy::start(address, Clock::start(), 1);
     let near = TcpStream::connect(proxy.address).expect("connected");
-    near.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    near.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     assert_eq!(all(&near), (Vec::new(), Some(ErrorKind::ConnectionReset)));
 }

@@ -4,7 +4,7 @@
 
 use super::due::Due;
 use super::fact::FactKind;
-use super::heartbeat::Patience;
+use super::heartbeat::SilenceLimits;
 use super::hosts::HostState;
 use super::input::Close;
 use super::keys::WorkerKey;
@@ -21,7 +21,7 @@ impl Engine {
     /// Whether a host does what it is asked now, as far as is known: it is up, and was heard of
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
-        let missed_max = self.patience(None).ping_each.saturating_add(1);
+        let missed_max = self.silence_limits(None).ping_each.saturating_add(1);
         let slot = self.host_link(host).and_then(|link| self.links.get(link));
         slot.is_some_and(|slot| slot.missed <= missed_max)
     }
@@ -72,11 +72,11 @@ impl Engine {
 
     /// A worker that owes an answer was silent for this many beats: how many are the end? While
     /// another machine may still say by its kernel that it is unreachable, that is waited for.
-    pub(crate) fn beats_of_worker(&self, key: WorkerKey, patience: &Patience) -> u32 {
+    pub(crate) fn beats_of_worker(&self, key: WorkerKey, limits: &SilenceLimits) -> u32 {
         match self.may_be_unreachable(key) {
-            Unreachable::No | Unreachable::MayBe => patience.end,
+            Unreachable::No | Unreachable::MayBe => limits.end,
             Unreachable::KernelTells => {
-                patience.end.saturating_add(patience.ping_each).saturating_add(2)
+                limits.end.saturating_add(limits.ping_each).saturating_add(2)
             }
         }
     }

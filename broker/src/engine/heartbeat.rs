@@ -20,7 +20,7 @@ use protocol::time::Micros;
 const BEATS: u64 = 4;
 
 /// How many silent beats are due a ping, and how many are the end.
-pub(crate) struct Patience {
+pub(crate) struct SilenceLimits {
     pub(crate) ping_each: u32,
     pub(crate) end: u32,
 }
@@ -56,12 +56,12 @@ impl Engine {
 
     /// How long a link's silence is borne: one to which more was announced has that, and one to
     /// which less was announced hears of the broker within that.
-    pub(crate) fn patience(&self, announced: Option<AnnouncedLimits>) -> Patience {
+    pub(crate) fn silence_limits(&self, announced: Option<AnnouncedLimits>) -> SilenceLimits {
         let now_ms = self.silence_ms();
         let announced_ms = announced.map_or(now_ms, |limits| u64::from(limits.silence_ms));
         let beats = |ms: u64| (ms / self.beat_ms.max(1)).max(2);
         let narrow = |beats: u64| u32::try_from(beats).unwrap_or(u32::MAX);
-        Patience {
+        SilenceLimits {
             ping_each: narrow(BEATS.min(beats(now_ms.min(announced_ms)) / 2)),
             end: narrow(beats(now_ms.max(announced_ms))),
         }
@@ -154,10 +154,10 @@ impl Engine {
     /// broker is there.
     fn pong_unread(&mut self, out: Out<'_>) {
         for link in self.links.unread() {
-            let patience = self.patience(self.links.get(link).and_then(|slot| slot.announced));
+            let limits = self.silence_limits(self.links.get(link).and_then(|slot| slot.announced));
             let Some(slot) = self.links.get_mut(link) else { continue };
             slot.missed = slot.missed.saturating_add(1);
-            if slot.missed.is_multiple_of(patience.ping_each) {
+            if slot.missed.is_multiple_of(limits.ping_each) {
                 out.push(Action::Send { link, frame: Frame::Pong { sequence: 0 } });
             }
         }
@@ -174,8 +174,8 @@ impl Engine {
         }) else {
             return;
         };
-        let patience = self.patience(announced);
-        let end = worker.map_or(patience.end, |key| self.beats_of_worker(key, &patience));
+        let limits = self.silence_limits(announced);
+        let end = worker.map_or(limits.end, |key| self.beats_of_worker(key, &limits));
         let least =
             announced.map_or(0, |limits| u64::from(limits.silence_ms)).max(self.silence_ms());
         let now = self.now;
@@ -185,8 +185,8 @@ impl Engine {
         // passed at the last one, and the next is the end.
         let is_early = now.since(slot.heard).as_millis() < least;
         if slot.missed < end || is_early {
-            if slot.missed.is_multiple_of(patience.ping_each) {
-                let sequence = slot.missed / patience.ping_each;
+            if slot.missed.is_multiple_of(limits.ping_each) {
+                let sequence = slot.missed / limits.ping_each;
                 out.push(Action::Send { link, frame: Frame::Ping { sequence } });
             }
             return;

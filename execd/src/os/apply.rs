@@ -163,10 +163,10 @@ impl ExecLoop {
     /// Waits a moment for the result of a start. Nearly all starts are decided by then, and are
     /// answered before whatever the broker asks next.
     fn await_launch(&mut self, child: ChildId) {
-        let until = self.patient_until();
+        let until = self.turn_wait_until();
         let clock = &self.clock;
         let has_ended = self.children.await_launch(child, || until.since(clock.read()));
-        self.patience = until.since(clock.read());
+        self.turn_wait = until.since(clock.read());
         if has_ended {
             self.reap();
         } else {
@@ -177,15 +177,15 @@ impl ExecLoop {
     /// Waits a moment for the state directory. On nearly all disks everything is written by then,
     /// so that the next execd finds what this one has reported, whenever this one may be killed.
     pub(super) fn await_written(&mut self) {
-        let until = self.patient_until();
+        let until = self.turn_wait_until();
         if let Some(state) = &self.state {
-            state.finish(Duration::from_micros(self.patience.0));
-            self.patience = until.since(self.clock.read());
+            state.finish(Duration::from_micros(self.turn_wait.0));
+            self.turn_wait = until.since(self.clock.read());
         }
     }
 
-    fn patient_until(&self) -> Tick {
-        Tick(self.clock.read().0.saturating_add(self.patience.0))
+    fn turn_wait_until(&self) -> Tick {
+        Tick(self.clock.read().0.saturating_add(self.turn_wait.0))
     }
 
     fn spawn(

@@ -50,7 +50,7 @@ pub(super) const LINGERING_MAX: usize = 64;
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// Longest time that a turn waits for starts and for the state directory, in all.
-const PATIENCE: Micros = Micros::from_millis(10);
+const TURN_WAIT_MAX: Micros = Micros::from_millis(10);
 
 /// The loop of an execd: its engine, and everything that an action may use.
 #[derive(Debug)]
@@ -79,7 +79,7 @@ pub(super) struct ExecLoop {
     pub(super) children: Children,
     pub(super) spawn_config: SpawnConfig,
     /// How long this turn may still wait for starts and for the state directory.
-    pub(super) patience: Micros,
+    pub(super) turn_wait: Micros,
     pub(super) state: Option<StateDir>,
     pub(super) is_state_stale: bool,
     /// Processes of an earlier execd by process id, until the engine adopts them.
@@ -173,7 +173,7 @@ impl ExecLoop {
             inputs: VecDeque::new(),
             children: Children::default(),
             spawn_config,
-            patience: PATIENCE,
+            turn_wait: TURN_WAIT_MAX,
             state,
             is_state_stale: false,
             recorded: BTreeMap::new(),
@@ -214,7 +214,7 @@ impl ExecLoop {
     /// One turn of the loop.
     fn turn(&mut self) -> Result<(), Failure> {
         let ready = self.wait()?;
-        self.patience = PATIENCE;
+        self.turn_wait = TURN_WAIT_MAX;
         let now = self.clock.read();
         self.check_proofs(now);
         self.step(now);

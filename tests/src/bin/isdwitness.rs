@@ -76,7 +76,7 @@ fn serve(via: Option<Address>, folder: &Path, history: &mut History) -> Result<(
     let secret = std::env::var("ISECT_WORKER_SECRET").unwrap_or_default();
     let mut options = WorkerOptions::from_args(std::env::args(), secret)?;
     options.connect_timeout = Duration::from_secs(1);
-    options.patience = Duration::from_secs(3);
+    options.start_timeout = Duration::from_secs(3);
     if let Some(via) = via {
         options.address = via;
     }

@@ -80,7 +80,7 @@ pub struct Proc {
     is_termed: bool,
     limits: WorkerLoginOk,
     lost: Tick,
-    patience_ms: u64,
+    reconnect_ms: u64,
     /// The process is stopped until this tick.
     pub frozen: Tick,
     /// It never connects or listens again, also after the faults.
@@ -94,9 +94,9 @@ const ALWAYS: u64 = u64::MAX;
 /// The number of an application's error that a program makes up.
 const OWN_ERROR: i16 = 7;
 /// How long one that started itself tries, each time.
-const SELF_STARTED_PATIENCE_MS: u64 = 30_000;
+const SELF_STARTED_RECONNECT_MS: u64 = 30_000;
 /// How long a program tries to reach the broker for the first time.
-const PATIENCE_MS: u64 = 10_000;
+const RECONNECT_MS: u64 = 10_000;
 
 impl World {
     /// A program is started.
@@ -134,7 +134,7 @@ impl World {
             is_termed: false,
             limits,
             lost: self.now,
-            patience_ms: PATIENCE_MS,
+            reconnect_ms: RECONNECT_MS,
             frozen: Tick(0),
             is_hermit: false,
             is_orphan: false,
@@ -156,7 +156,7 @@ impl World {
         let pid = self.new_proc(host, &start);
         if let Some(proc) = self.procs.get_mut(&pid) {
             proc.secret.clear();
-            proc.patience_ms = SELF_STARTED_PATIENCE_MS;
+            proc.reconnect_ms = SELF_STARTED_RECONNECT_MS;
         }
     }
 
@@ -262,7 +262,7 @@ impl World {
         let is_mute = self.is_bad(pid, Behaviour::Mute, 700);
         let Some(proc) = self.procs.get(&pid) else { return };
         let is_partitioned = self.hosts[proc.host].partitioned_until > self.now;
-        let is_late = proc.lost.plus_millis(proc.patience_ms) < self.now;
+        let is_late = proc.lost.plus_millis(proc.reconnect_ms) < self.now;
         let conn =
             if is_partitioned { None } else { self.dial_broker(Role::Worker, Peer::Proc(pid)) };
         let Some(conn) = conn else {
@@ -353,7 +353,7 @@ impl World {
                 if proc.secret.is_empty() {
                     proc.worker = ok.worker;
                 } else {
-                    proc.patience_ms = ok.reconnect_ms;
+                    proc.reconnect_ms = ok.reconnect_ms;
                 }
                 proc.limits = ok;
                 proc.state = State::Serving;
