@@ -27,27 +27,27 @@ const CLIENTS: usize = 4;
 
 /// The error that ends the demonstration.
 #[derive(Debug)]
-struct Trouble(String);
+struct DemoError(String);
 
-impl From<Error> for Trouble {
+impl From<Error> for DemoError {
     fn from(error: Error) -> Self {
         Self(error.to_string())
     }
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for DemoError {
     fn from(error: io::Error) -> Self {
         Self(error.to_string())
     }
 }
 
-type Step<T = ()> = Result<T, Trouble>;
+type Step<T = ()> = Result<T, DemoError>;
 
 /// Runs the demonstration; `once` = end by itself. Returns the exit status of the program.
 pub fn run(once: bool) -> u8 {
     match show(once) {
         Ok(()) => crate::exit::DONE,
-        Err(Trouble(text)) => {
+        Err(DemoError(text)) => {
             // If nobody reads stderr, the exit status still shows the error.
             last_words(&format!("isectd demo: {text}"));
             crate::exit::HALT
@@ -207,7 +207,7 @@ fn kill_one(op: &mut Op) -> Step<(i32, Duration)> {
     while op.field("worker 1", "worker->Transactions")? < 500 && wait.elapsed() < TIMEOUT {}
     let pid = i32::try_from(op.field("worker 1", "worker->hostpid")?).unwrap_or(0);
     if pid <= 1 {
-        return Err(Trouble("worker 1 has no process to kill".into()));
+        return Err(DemoError("worker 1 has no process to kill".into()));
     }
     let begun = Instant::now();
     kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(io::Error::from)?;
@@ -219,7 +219,7 @@ fn kill_one(op: &mut Op) -> Step<(i32, Duration)> {
             return Ok((pid, begun.elapsed()));
         }
     }
-    Err(Trouble("worker 1 did not come back".into()))
+    Err(DemoError("worker 1 did not come back".into()))
 }
 
 fn number(page: &str, key: &str) -> Option<i64> {
@@ -249,7 +249,7 @@ impl Op {
 
     fn field(&mut self, command: &str, key: &str) -> Step<i64> {
         let page = self.ask(command)?;
-        number(&page, key).ok_or_else(|| Trouble(format!("'{command}' does not show {key}")))
+        number(&page, key).ok_or_else(|| DemoError(format!("'{command}' does not show {key}")))
     }
 }
 
@@ -278,17 +278,17 @@ impl Broker {
         // The file is renamed into place, so it is whole when it exists.
         while begun.elapsed() < TIMEOUT {
             if let Some(status) = child.try_wait()? {
-                return Err(Trouble(format!("the broker ended at the start: {status}")));
+                return Err(DemoError(format!("the broker ended at the start: {status}")));
             }
             if let Ok(text) = std::fs::read_to_string(&ports) {
                 let address = client_address(&text)
-                    .ok_or_else(|| Trouble(format!("no client address in {text}")))?;
+                    .ok_or_else(|| DemoError(format!("no client address in {text}")))?;
                 return Ok(Self { child, address });
             }
             std::thread::yield_now();
         }
         let _ = child.kill();
-        Err(Trouble("the broker did not write its ports file".into()))
+        Err(DemoError("the broker did not write its ports file".into()))
     }
 
     fn login(&self, service: &str) -> Result<Caller, Error> {
@@ -303,7 +303,7 @@ impl Broker {
         let begun = Instant::now();
         while op.field("", "isdData.IdleWorkers     ")? < count {
             if begun.elapsed() > TIMEOUT {
-                return Err(Trouble(format!(
+                return Err(DemoError(format!(
                     "the workers did not become idle:\n{}",
                     op.ask("workers")?
                 )));
@@ -321,7 +321,7 @@ impl Broker {
         if status.success() {
             Ok(())
         } else {
-            Err(Trouble(format!("the broker ended with {status}")))
+            Err(DemoError(format!("the broker ended with {status}")))
         }
     }
 }

@@ -205,7 +205,7 @@ impl Stream {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(tls) if tls.has_heard => None,
-            Self::Tls(tls) => tls.session.trouble(),
+            Self::Tls(tls) => tls.session.fault_text(),
         }
     }
 }
@@ -218,8 +218,8 @@ impl Tls {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    return Err(match self.session.trouble() {
-                        Some(trouble) => ConnectError::Tls(trouble),
+                    return Err(match self.session.fault_text() {
+                        Some(fault_text) => ConnectError::Tls(fault_text),
                         None => ConnectError::Io(error),
                     });
                 }

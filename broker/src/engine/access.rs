@@ -6,7 +6,7 @@ use super::action::Action;
 use super::clients;
 use super::due::Due;
 use super::fact::{About, FactKind};
-use super::input::{Asker, Peer, Tokens};
+use super::input::{Peer, Requester, Tokens};
 use super::keys::ClientKey;
 use super::links::End;
 use super::op_read::{counted, text};
@@ -326,11 +326,11 @@ impl Engine {
     /// needs, goes.
     pub(crate) fn on_tokens(
         &mut self,
-        asker: Asker,
+        requester: Requester,
         tokens: Result<Box<Tokens>, String>,
         out: Out<'_>,
     ) {
-        let (client, about) = self.asked_by(asker);
+        let (client, about) = self.asked_by(requester);
         let answer = match tokens {
             Err(why) => {
                 let line = match &self.access.tokens {
@@ -348,11 +348,11 @@ impl Engine {
                 Ok(OpReply::line("reload", line, fields))
             }
         };
-        let answer = match self.certificates.take_if(|(of, _)| *of == asker) {
+        let answer = match self.certificates.take_if(|(of, _)| *of == requester) {
             Some((_, certificates)) => certificates.join(Some(answer)),
             None => answer.map(|reply| reply.complete(Command::Reload)),
         };
-        if let (Some((link, head)), Some(client)) = (asker, client)
+        if let (Some((link, head)), Some(client)) = (requester, client)
             && self.links.get(link).is_some()
         {
             self.answer(client, &head, answer, out);

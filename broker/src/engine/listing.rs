@@ -224,11 +224,11 @@ impl Engine {
     /// `Due::Listing`: makes the next part of the next listing.
     pub(crate) fn on_listing(&mut self, out: Out<'_>) {
         let Some(mut order) = self.listings.0.pop_front() else { return };
-        let asker = self.links.get(order.link).map(|slot| slot.end);
-        if let Some(End::Client(asker)) = asker {
+        let requester = self.links.get(order.link).map(|slot| slot.end);
+        if let Some(End::Client(requester)) = requester {
             self.make_rows(&mut order.listing, PART_ROWS);
             if order.listing.left() == 0 {
-                self.answer(asker, &order.head, Ok(order.listing.reply()), out);
+                self.answer(requester, &order.head, Ok(order.listing.reply()), out);
             } else {
                 self.listings.0.push_back(order);
             }

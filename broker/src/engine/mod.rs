@@ -69,7 +69,7 @@ use clients::Clients;
 use due::{Due, DueList};
 use fact::{About, Fact, FactKind};
 use hosts::Hosts;
-use input::{Asker, Certificates, Input, Listening};
+use input::{Certificates, Input, Listening, Requester};
 use keys::{ServiceKey, Table, TransactionKey};
 use links::{End, Links};
 use poison::Poison;
@@ -132,7 +132,7 @@ pub struct Engine {
     links: Links,
     access: Access,
     /// What came of reading the certificates, and for whom, until the tokens are read, too.
-    certificates: Option<(Asker, Certificates)>,
+    certificates: Option<(Requester, Certificates)>,
     registry: Registry,
     op_service: ServiceKey,
     clients: Clients,
@@ -322,9 +322,9 @@ impl Engine {
             Input::Proven { link, proven } => self.on_proven(link, proven, out),
             Input::Challenged { link, challenge } => self.on_challenged(link, challenge, out),
             Input::Unproven { link, why } => self.on_unproven(link, why, out),
-            Input::TokensRead { asker, tokens } => self.on_tokens(asker, tokens, out),
-            Input::CertificatesRead { asker, found, more } => {
-                self.on_certificates(asker, found, more, out);
+            Input::TokensRead { requester, tokens } => self.on_tokens(requester, tokens, out),
+            Input::CertificatesRead { requester, found, more } => {
+                self.on_certificates(requester, found, more, out);
             }
             Input::Logout { link } => self.on_logout(link, out),
             Input::WorkerLogin { link, login, proof } => {

@@ -31,7 +31,7 @@ impl Io {
                 self.helpers.greet(link, *hello, &self.authenticator);
             }
             Action::Prove { link, challenge } => self.prove(link, *challenge),
-            Action::ReadTokens { asker } => self.reload(asker),
+            Action::ReadTokens { requester } => self.reload(requester),
             Action::Start { link, start } => {
                 let given = Start { run: start.run, digest: start.digest };
                 let secret = self.state.key.sign(start.worker, given);

@@ -25,7 +25,7 @@ pub(super) enum Phase {
     /// Frames are received and sent.
     Open,
     /// The peer sent a malformed frame: nothing more is read; the outbox is still sent.
-    Deaf,
+    ReadClosed,
     /// The engine closed it: the outbox is still sent, for a limited time.
     Closing {
         /// The connection is dropped at this tick, whatever is left to send.

@@ -38,7 +38,7 @@ impl Io {
                     *until = *until + late;
                     watched.push(Reverse((*until, link)));
                 }
-                Phase::Open | Phase::Deaf => {}
+                Phase::Open | Phase::ReadClosed => {}
             }
         });
         self.deadlines.extend(watched);
@@ -88,7 +88,7 @@ impl Io {
             // deadline.
             Some(
                 Phase::Open
-                | Phase::Deaf
+                | Phase::ReadClosed
                 | Phase::Dialling { .. }
                 | Phase::Closing { .. }
                 | Phase::Lingering { .. },

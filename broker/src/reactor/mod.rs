@@ -277,10 +277,10 @@ impl Reactor {
                 HelperResult::Proof { link, prover, proof } => {
                     self.io.proved(link, prover, proof);
                 }
-                HelperResult::Certificates { asker, loaded } => {
-                    self.io.certificates_read(asker, *loaded);
+                HelperResult::Certificates { requester, loaded } => {
+                    self.io.certificates_read(requester, *loaded);
                 }
-                HelperResult::Tokens { asker, list } => self.io.tokens_read(asker, list),
+                HelperResult::Tokens { requester, list } => self.io.tokens_read(requester, list),
                 HelperResult::Answer { link, frame } => self.io.send(link, frame),
                 HelperResult::Handshake { link, session } => {
                     self.handshake_advanced(link, *session);

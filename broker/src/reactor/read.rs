@@ -70,7 +70,7 @@ impl Reactor {
                 }
             }
             Phase::Closing { .. } if conn.stream.is_handshaking() => self.handshake(link),
-            Phase::Deaf | Phase::Closing { .. } => {}
+            Phase::ReadClosed | Phase::Closing { .. } => {}
         }
     }
 
@@ -152,7 +152,7 @@ impl Reactor {
                     at += HEADER_BYTES;
                     match error.skip {
                         Some(count) => conn.reader.skip(count),
-                        None => conn.phase = Phase::Deaf,
+                        None => conn.phase = Phase::ReadClosed,
                     }
                     self.step(Input::Garbage { link, error });
                 }
@@ -185,11 +185,11 @@ impl Reactor {
             None if has_unread || conn.reader.is_readable => self.io.read_again(link),
             None => {}
             Some(_) if has_unread => self.io.read_again(link),
-            Some(_) if conn.stream.trouble().is_some() => {
-                let trouble = conn.stream.trouble().unwrap_or_default();
+            Some(_) if conn.stream.fault_text().is_some() => {
+                let fault_text = conn.stream.fault_text().unwrap_or_default();
                 // The peer is told the error, and gets time to read it.
                 conn.reader.ended = None;
-                self.garbage(link, WireError::fatal(ErrorCode::Tls, trouble, 0));
+                self.garbage(link, WireError::fatal(ErrorCode::Tls, fault_text, 0));
             }
             Some(how) => {
                 let how = how.max(conn.worst_known());
@@ -230,7 +230,7 @@ impl Reactor {
 
     pub(super) fn garbage(&mut self, link: LinkId, error: WireError) {
         if let Some(conn) = self.io.links.get(link) {
-            conn.phase = Phase::Deaf;
+            conn.phase = Phase::ReadClosed;
             self.step(Input::Garbage { link, error });
         }
     }

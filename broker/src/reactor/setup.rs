@@ -86,7 +86,7 @@ impl Reactor {
             Some(BuiltInExecd::new(address, is_private, soft, &words, &config.workers));
         if tls_config.files().is_some() {
             let found = certificates;
-            io.tell(None, Input::CertificatesRead { asker: None, found, more: false });
+            io.tell(None, Input::CertificatesRead { requester: None, found, more: false });
         }
         io.tls_config = tls_config;
         let options = EngineOptions { settings: config.settings.clone(), run_base };

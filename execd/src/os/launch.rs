@@ -24,10 +24,10 @@ const ANSWER_FD: i32 = 3;
 
 /// Where it has the file by which the next execd of the state directory knows whose start it is,
 /// until its program runs, whose environment says it.
-pub(super) const SIGN_FD: i32 = 4;
+pub(super) const INSTANCE_FD: i32 = 4;
 
 /// The numbers below this one are the child's to use: execd has nothing of its own there.
-pub(super) const NUMBERS: i32 = SIGN_FD + 1;
+pub(super) const NUMBERS: i32 = INSTANCE_FD + 1;
 
 /// Most bytes of a refusal: what an empty pipe takes at once, so that the child never waits.
 const REFUSAL_BYTES_MAX: usize = 32 << 10;
@@ -214,13 +214,14 @@ fn connect(ends: &Ends) -> nix::Result<()> {
     raw::put_at(&ends.answer, ANSWER_FD, true)
 }
 
-/// Closes all else that execd had open, but for the sign of whose start it is: a process that hangs
-/// here must not keep a connection open that execd has closed. There is no input.
+/// Closes all else that execd had open, but for the file of the instance whose start it is: a
+/// process that hangs here must not keep a connection open that execd has closed. There is no
+/// input.
 fn close_others(spawn_config: &SpawnConfig) -> nix::Result<()> {
-    if let Some(sign) = &spawn_config.sign {
-        raw::put_at(sign, SIGN_FD, true)?;
+    if let Some(instance_file) = &spawn_config.instance_file {
+        raw::put_at(instance_file, INSTANCE_FD, true)?;
     }
-    raw::close_from(if spawn_config.sign.is_some() { NUMBERS } else { SIGN_FD });
+    raw::close_from(if spawn_config.instance_file.is_some() { NUMBERS } else { INSTANCE_FD });
     let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     raw::put_at(&null, 0, false)
 }

@@ -139,7 +139,7 @@ impl Link {
             return Received::Nothing;
         }
         match decode::next(&mut self.inbox, CONTROL_BODY_BYTES_MAX) {
-            Ok(None) => match self.stream.trouble() {
+            Ok(None) => match self.stream.fault_text() {
                 Some(text) if !std::mem::replace(&mut self.is_told, true) => {
                     Received::Garbled(WireError::fatal(ErrorCode::Tls, text, 0))
                 }

@@ -84,12 +84,12 @@ pub(super) fn end_unknown(
     living: &BTreeSet<RunId>,
     is_known: impl Fn(u32) -> bool,
     instance: &str,
-    sign: &OwnedFd,
+    instance_file: &OwnedFd,
 ) {
     for pid in processes() {
         let is_ours = match run(pid, instance) {
             Some(run) => !living.contains(&run),
-            None => has_sign(pid, sign) && !is_known(pid),
+            None => has_instance_file(pid, instance_file) && !is_known(pid),
         };
         if is_ours {
             tracing::info!(pid, "ending what is not written down, or a worker left behind");
@@ -99,13 +99,13 @@ pub(super) fn end_unknown(
 }
 
 /// Whether a process is a start whose program does not run yet, of this state directory.
-fn has_sign(pid: u32, sign: &OwnedFd) -> bool {
+fn has_instance_file(pid: u32, instance_file: &OwnedFd) -> bool {
     let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     if name.trim_ascii_end() != launch::NAME.to_bytes() {
         return false;
     }
-    let theirs = fs::metadata(format!("/proc/{pid}/fd/{}", launch::SIGN_FD));
-    let ours = fstat(sign).map(|ours| (ours.st_dev, ours.st_ino));
+    let theirs = fs::metadata(format!("/proc/{pid}/fd/{}", launch::INSTANCE_FD));
+    let ours = fstat(instance_file).map(|ours| (ours.st_dev, ours.st_ino));
     theirs.is_ok_and(|theirs| ours == Ok((theirs.dev(), theirs.ino())))
 }
 

@@ -133,7 +133,7 @@ impl ExecLoop {
             Some(directory) => {
                 let (state, recorded) = StateDir::open(directory)?;
                 spawn_config.instance.clone_from(&state.instance);
-                spawn_config.sign = state.sign.try_clone().ok();
+                spawn_config.instance_file = state.instance_file.try_clone().ok();
                 (Some(state), recorded)
             }
         };
@@ -187,7 +187,7 @@ impl ExecLoop {
     }
 
     fn take_recorded(&mut self, recorded: Vec<(Entry, bool)>) {
-        if let Some(sign) = &self.spawn_config.sign {
+        if let Some(instance_file) = &self.spawn_config.instance_file {
             let living = || recorded.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry);
             let pids: BTreeSet<u32> = living().map(|entry| entry.pid).collect();
             let runs = living().map(|entry| entry.run).collect();
@@ -195,7 +195,7 @@ impl ExecLoop {
                 &runs,
                 |pid| pids.contains(&pid),
                 &self.spawn_config.instance,
-                sign,
+                instance_file,
             );
         }
         for (entry, alive) in recorded {

@@ -57,7 +57,7 @@ pub(super) struct SpawnConfig {
     /// See [`orphans::instance`].
     pub(super) instance: String,
     /// The file of the instance, which a child keeps open until its program runs.
-    pub(super) sign: Option<OwnedFd>,
+    pub(super) instance_file: Option<OwnedFd>,
     /// The children's streams stay open when execd dies, so that the next one can read on.
     outlives: bool,
 }
@@ -115,15 +115,22 @@ impl SpawnConfig {
             environment,
             files_max: own.1,
             instance: orphans::instance(),
-            sign: None,
+            instance_file: None,
             outlives: options.state.is_some(),
         })
     }
 
     /// Everything that it sets for each process, one fact a line, always in the same order.
     pub(super) fn facts(&self) -> Vec<String> {
-        let Self { policy, attributes, environment, files_max: _, instance: _, sign: _, outlives } =
-            self;
+        let Self {
+            policy,
+            attributes,
+            environment,
+            files_max: _,
+            instance: _,
+            instance_file: _,
+            outlives,
+        } = self;
         let Policy { allow, trusted, runs_as_self, directory: directory_of_policy } = policy;
         let ChildAttributes { limits, account, directory, umask, batch } = attributes;
         let mut allow: Vec<String> = allow.iter().map(|dir| format!("allow {dir:?}")).collect();

@@ -160,7 +160,7 @@ pub(super) struct StateDir {
     /// which may have the same numbers.
     pub(super) instance: String,
     /// The file of the instance.
-    pub(super) sign: OwnedFd,
+    pub(super) instance_file: OwnedFd,
 }
 
 impl StateDir {
@@ -188,7 +188,8 @@ impl StateDir {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
         let boot = boot.trim().to_owned();
         let instance = instance(directory).map_err(bad)?;
-        let sign = OwnedFd::from(private::open(&directory.join("execd.instance")).map_err(bad)?);
+        let instance_file =
+            OwnedFd::from(private::open(&directory.join("execd.instance")).map_err(bad)?);
         let file = directory.join("execd.children");
         let away = |why: String| {
             let text = format!("{}: {why}; move the file away", file.display());
@@ -208,7 +209,7 @@ impl StateDir {
             Err(error) => go_on(&file, &head).ok_or_else(|| bad(error))?,
         };
         let writer = Writer::start(Target { file, appends, _lock: lock });
-        Ok((Self { writer, head, instance, sign }, found))
+        Ok((Self { writer, head, instance, instance_file }, found))
     }
 
     /// Queues the line of one more child.

@@ -24,8 +24,8 @@ pub struct Service {
     pub is_far: bool,
     /// Limits on repeated deliveries, for the checker.
     pub rules: Rules,
-    /// Whether a request may stick: only where `kill_after_ms` ends it.
-    pub may_stick: bool,
+    /// Whether a request may hang: only where `kill_after_ms` ends it.
+    pub may_hang: bool,
 }
 
 /// The deadline of a request that names none, milliseconds; every service is told.
@@ -40,7 +40,7 @@ pub const SERVICES: [Service; 5] = [
         workers: 4,
         is_far: false,
         rules: Rules { retry: 0, retry_idempotent: 3 },
-        may_stick: false,
+        may_hang: false,
     },
     Service {
         name: "again",
@@ -48,7 +48,7 @@ pub const SERVICES: [Service; 5] = [
         workers: 3,
         is_far: false,
         rules: Rules { retry: 2, retry_idempotent: 3 },
-        may_stick: false,
+        may_hang: false,
     },
     Service {
         name: "ahead",
@@ -56,7 +56,7 @@ pub const SERVICES: [Service; 5] = [
         workers: 2,
         is_far: false,
         rules: Rules { retry: 0, retry_idempotent: 3 },
-        may_stick: false,
+        may_hang: false,
     },
     Service {
         name: "far",
@@ -64,7 +64,7 @@ pub const SERVICES: [Service; 5] = [
         workers: 3,
         is_far: true,
         rules: Rules { retry: 0, retry_idempotent: 3 },
-        may_stick: true,
+        may_hang: true,
     },
     Service {
         name: "stuck",
@@ -72,7 +72,7 @@ pub const SERVICES: [Service; 5] = [
         workers: 2,
         is_far: false,
         rules: Rules { retry: 1, retry_idempotent: 3 },
-        may_stick: true,
+        may_hang: true,
     },
 ];
 
@@ -186,7 +186,7 @@ impl Plan {
         let act = match rng.below(1000) {
             0..3 => Act::Die,
             3..30 => Act::Fail,
-            30..33 if service.may_stick => Act::Stick,
+            30..33 if service.may_hang => Act::Hang,
             33..34 => Act::Child,
             34..80 => Act::Talk,
             _ => Act::Answer,

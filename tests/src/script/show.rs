@@ -75,8 +75,8 @@ impl World {
                 self.show_frame(&name, Frame::ExecHello(*hello))
             }
             Action::Prove { link, .. } => Item::new(format!("prove to {}", self.name(link)?)),
-            Action::ReadTokens { asker } => {
-                self.reloading.extend(asker);
+            Action::ReadTokens { requester } => {
+                self.reloading.extend(requester);
                 Item::new("read tokens")
             }
             Action::Source { link, head, path } => {

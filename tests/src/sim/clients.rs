@@ -3,7 +3,7 @@
 
 use super::access::Token;
 use super::body::PieceId;
-use super::links::{Peer, Pulled};
+use super::links::{Peer, ReadResult};
 use super::model::{Asked, Outcome};
 use super::tokens::claim;
 use super::world::{Event, World};
@@ -296,13 +296,15 @@ impl World {
             }
             let Some(conn) = self.conns.get_mut(&id) else { return };
             match conn.down.pull(self.now, usize::MAX) {
-                Pulled::Nothing => return,
-                Pulled::Frame(kind, head, body) => match decode::frame(kind, head, body) {
+                ReadResult::Nothing => return,
+                ReadResult::Frame(kind, head, body) => match decode::frame(kind, head, body) {
                     Ok(frame) => self.client_hears(index, frame),
                     Err(error) => self.hold(Err(format!("the broker sent a client {error}"))),
                 },
-                Pulled::Bad(error) => self.hold(Err(format!("the broker sent a client {error}"))),
-                Pulled::Ended(_) => self.client_lost(index, id),
+                ReadResult::Bad(error) => {
+                    self.hold(Err(format!("the broker sent a client {error}")))
+                }
+                ReadResult::Ended(_) => self.client_lost(index, id),
             }
         }
     }

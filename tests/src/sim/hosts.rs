@@ -1,7 +1,7 @@
 //! The simulated hosts: execd's real engine in a simulated loop, its state directory, and a machine
 //! that can be partitioned or restarted. `procs` has the processes.
 
-use super::links::{Peer, Pulled};
+use super::links::{Peer, ReadResult};
 use super::tokens;
 use super::world::{Event, World};
 use broker::engine::input::{Close, Input as BrokerInput};
@@ -233,13 +233,15 @@ impl World {
         while self.broken.is_none() {
             let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_peer) else { return };
             match conn.down.pull(self.now, CONTROL_BODY_BYTES_MAX) {
-                Pulled::Nothing => return,
-                Pulled::Frame(kind, head, body) => match decode::frame(kind, head, body) {
+                ReadResult::Nothing => return,
+                ReadResult::Frame(kind, head, body) => match decode::frame(kind, head, body) {
                     Ok(frame) => self.feed_execd(index, Input::Frame { link, frame }),
                     Err(error) => self.hold(Err(format!("the broker sent an execd {error}"))),
                 },
-                Pulled::Bad(error) => self.hold(Err(format!("the broker sent an execd {error}"))),
-                Pulled::Ended(_) => {
+                ReadResult::Bad(error) => {
+                    self.hold(Err(format!("the broker sent an execd {error}")))
+                }
+                ReadResult::Ended(_) => {
                     self.peer_closes(id);
                     self.hosts[index].links.remove(&link);
                     self.feed_execd(index, Input::Closed { link, why: "closed its connection" });

@@ -21,7 +21,7 @@ enum Piece {
 
 /// The result of one read.
 #[derive(Debug)]
-pub enum Pulled {
+pub enum ReadResult {
     /// A whole frame.
     Frame(Kind, Header, Bytes),
     /// Bytes that are no frame.
@@ -120,28 +120,28 @@ impl Pipe {
         let mut rest = Self { buffer: bytes, skip: self.skip, ..Self::default() };
         loop {
             match rest.pull(Tick(0), usize::MAX) {
-                Pulled::Frame(kind, ..) if kind == wanted => return true,
-                Pulled::Frame(..) => {}
-                Pulled::Bad(_) | Pulled::Ended(_) | Pulled::Nothing => return false,
+                ReadResult::Frame(kind, ..) if kind == wanted => return true,
+                ReadResult::Frame(..) => {}
+                ReadResult::Bad(_) | ReadResult::Ended(_) | ReadResult::Nothing => return false,
             }
         }
     }
 
     /// What the reader gets now.
-    pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> Pulled {
+    pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> ReadResult {
         loop {
             if self.is_over {
-                return Pulled::Nothing;
+                return ReadResult::Nothing;
             }
             let over = self.skip.min(self.buffer.len());
             self.buffer.advance(over);
             self.skip -= over;
             match self.front(body_bytes_max) {
-                Pulled::Nothing => {}
+                ReadResult::Nothing => {}
                 found => return found,
             }
             if self.pieces.front().is_none_or(|(due, _)| *due > now) {
-                return Pulled::Nothing;
+                return ReadResult::Nothing;
             }
             match self.pieces.pop_front() {
                 Some((_, Piece::Bytes(bytes))) => {
@@ -151,18 +151,20 @@ impl Pipe {
                 Some((_, Piece::End(how))) => {
                     self.is_over = true;
                     let is_torn = !self.buffer.is_empty() || self.skip > 0;
-                    return Pulled::Ended(match how {
+                    return ReadResult::Ended(match how {
                         Close::Eof if is_torn => Close::Torn,
                         how => how,
                     });
                 }
-                None => return Pulled::Nothing,
+                None => return ReadResult::Nothing,
             }
         }
     }
 
-    fn front(&mut self, body_bytes_max: usize) -> Pulled {
-        let Some(bytes) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Pulled::Nothing };
+    fn front(&mut self, body_bytes_max: usize) -> ReadResult {
+        let Some(bytes) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            return ReadResult::Nothing;
+        };
         match decode::head(bytes, body_bytes_max) {
             Err(error) => {
                 match error.skip {
@@ -172,16 +174,16 @@ impl Pipe {
                     }
                     None => self.is_over = true,
                 }
-                Pulled::Bad(error)
+                ReadResult::Bad(error)
             }
             Ok((kind, head)) => {
                 let size = HEADER_BYTES + head.len as usize;
                 if self.buffer.len() < size {
-                    return Pulled::Nothing;
+                    return ReadResult::Nothing;
                 }
                 let mut frame = self.buffer.split_to(size);
                 frame.advance(HEADER_BYTES);
-                Pulled::Frame(kind, head, frame.freeze())
+                ReadResult::Frame(kind, head, frame.freeze())
             }
         }
     }

@@ -6,7 +6,7 @@ mod serving;
 
 use super::access::Token;
 use super::body::PieceId;
-use super::links::{Peer, Pulled};
+use super::links::{Peer, ReadResult};
 use super::net::secret;
 use super::plan::Behaviour;
 use super::tokens::claim;
@@ -84,8 +84,8 @@ pub struct Proc {
     /// The process is stopped until this tick.
     pub frozen: Tick,
     /// It never connects or listens again, also after the faults.
-    pub is_hermit: bool,
-    /// execd has forgotten it, so nobody could end it: it may be no hermit.
+    pub is_isolated: bool,
+    /// execd has forgotten it, so nobody could end it: it need not be isolated.
     pub is_orphan: bool,
 }
 
@@ -136,7 +136,7 @@ impl World {
             lost: self.now,
             reconnect_ms: RECONNECT_MS,
             frozen: Tick(0),
-            is_hermit: false,
+            is_isolated: false,
             is_orphan: false,
         };
         self.note(format_args!("pid {pid} is worker {} run {}", start.worker, start.run));
@@ -181,7 +181,7 @@ impl World {
             return false;
         }
         if let Some(proc) = self.procs.get_mut(&pid) {
-            proc.is_hermit = true;
+            proc.is_isolated = true;
         }
         self.note(format_args!("pid {pid} hides"));
         self.act_in(pid, 0, State::Hung);
@@ -193,7 +193,7 @@ impl World {
         for pid in self.pids_on(host) {
             let Some(proc) = self.procs.get_mut(&pid) else { continue };
             proc.is_orphan = true;
-            if proc.is_hermit {
+            if proc.is_isolated {
                 self.kill_proc(pid, ExitCause::Unknown);
             }
         }
@@ -216,7 +216,7 @@ impl World {
         }
         let wait = self.rng.below(20_000);
         let Some(proc) = self.procs.get_mut(&pid) else { return };
-        if proc.behaviour == Behaviour::Stubborn && proc.is_hermit {
+        if proc.behaviour == Behaviour::Stubborn && proc.is_isolated {
             return;
         }
         proc.is_termed = true;
@@ -316,13 +316,15 @@ impl World {
             }
             let Some(way) = self.conns.get_mut(&conn) else { return };
             match way.down.pull(self.now, usize::MAX) {
-                Pulled::Nothing => return,
-                Pulled::Frame(kind, head, body) => match decode::frame(kind, head, body) {
+                ReadResult::Nothing => return,
+                ReadResult::Frame(kind, head, body) => match decode::frame(kind, head, body) {
                     Ok(frame) => self.proc_takes(pid, frame),
                     Err(error) => self.hold(Err(format!("the broker sent a worker {error}"))),
                 },
-                Pulled::Bad(error) => self.hold(Err(format!("the broker sent a worker {error}"))),
-                Pulled::Ended(_) => self.proc_lost(pid),
+                ReadResult::Bad(error) => {
+                    self.hold(Err(format!("the broker sent a worker {error}")))
+                }
+                ReadResult::Ended(_) => self.proc_lost(pid),
             }
         }
     }
@@ -416,7 +418,7 @@ impl World {
             let Some(proc) = self.procs.get_mut(&pid) else { continue };
             proc.frozen = now;
             let (state, conn, stamp) = (proc.state, proc.conn, proc.stamp);
-            if proc.is_hermit {
+            if proc.is_isolated {
                 continue;
             } else if state == State::Hung {
                 self.act_in(pid, 0, State::Working);
@@ -430,8 +432,8 @@ impl World {
     }
 
     /// Whether a process will never answer again.
-    pub fn is_hermit(&self, pid: &str) -> bool {
-        self.procs.iter().any(|(of, proc)| proc.is_hermit && of.to_string() == pid)
+    pub fn is_isolated(&self, pid: &str) -> bool {
+        self.procs.iter().any(|(of, proc)| proc.is_isolated && of.to_string() == pid)
     }
 
     /// Whether a process will never answer a request that it has, or that waits for it unread.
@@ -443,7 +445,7 @@ impl World {
         let has_one =
             |proc: &Proc| proc.work.is_some() || !proc.held.is_empty() || has_unread(proc);
         let mut procs = self.procs.iter();
-        procs.any(|(of, proc)| proc.is_hermit && of.to_string() == pid && has_one(proc))
+        procs.any(|(of, proc)| proc.is_isolated && of.to_string() == pid && has_one(proc))
     }
 
     /// Whether a process is the one that this worker is known by.

@@ -51,7 +51,7 @@ pub struct Conn {
     pub status: u32,
     inbox: BytesMut,
     skip: usize,
-    is_deaf: bool,
+    is_read_closed: bool,
 }
 
 /// A start that an execd was asked for.
@@ -188,7 +188,7 @@ impl BrokerPlayer {
             status: 0,
             inbox: BytesMut::new(),
             skip: 0,
-            is_deaf: false,
+            is_read_closed: false,
         };
         self.conns.insert(link, conn);
         link
@@ -225,7 +225,7 @@ impl BrokerPlayer {
     fn read(&mut self, link: LinkId) {
         let body_bytes_max = self.engine.settings().get(Setting::BodyBytesMax) as usize;
         while let Some(conn) = self.conns.get_mut(&link) {
-            if conn.is_unread || conn.is_deaf || self.has_ended {
+            if conn.is_unread || conn.is_read_closed || self.has_ended {
                 return;
             }
             let passed = conn.skip.min(conn.inbox.len());
@@ -237,7 +237,7 @@ impl BrokerPlayer {
                     conn.inbox.advance(HEADER_BYTES);
                     match error.skip {
                         Some(count) => conn.skip = count as usize,
-                        None => conn.is_deaf = true,
+                        None => conn.is_read_closed = true,
                     }
                     self.step(Input::Garbage { link, error });
                 }
@@ -250,7 +250,7 @@ impl BrokerPlayer {
                     match inbound::input(arrived, prove) {
                         Ok(input) => self.step(input),
                         Err(error) => {
-                            conn.is_deaf = true;
+                            conn.is_read_closed = true;
                             self.step(Input::Garbage { link, error });
                         }
                     }
@@ -398,7 +398,7 @@ impl BrokerPlayer {
             Action::Prove { link, .. } => {
                 self.conn(link, "a proof of ours");
             }
-            Action::ReadTokens { asker } => self.reloads.extend(asker),
+            Action::ReadTokens { requester } => self.reloads.extend(requester),
             Action::Source { link, head, path } => {
                 self.conn(link, "a file");
                 self.sources.push_back((link, head, path));

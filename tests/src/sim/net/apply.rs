@@ -89,7 +89,7 @@ impl World {
                 let proof = self.prove_to_host(link);
                 self.send(link, proof);
             }
-            Action::ReadTokens { asker } => self.read_tokens(asker),
+            Action::ReadTokens { requester } => self.read_tokens(requester),
             Action::Source { link, head, path } => {
                 let script = Err(format!("no file {path} in a simulation"));
                 let input = Input::Sourced { link, head, path, script };
