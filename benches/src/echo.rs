@@ -3,7 +3,7 @@
 //! starts `isdecho` processes instead.
 
 use crate::protocols::{Parsed, Protocol, limit};
-use crate::sock::{Endpoint, Line, Listener, SCRATCH_BYTES, Stream};
+use crate::sock::{BufferedStream, Endpoint, Listener, SCRATCH_BYTES, Stream};
 use mio::{Events, Poll, Token};
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
@@ -14,7 +14,7 @@ const LISTENER: Token = Token(usize::MAX - 1);
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 struct Worker {
-    line: Line,
+    stream: BufferedStream,
     protocol: Box<dyn Protocol>,
     is_ready: bool,
 }
@@ -90,11 +90,11 @@ impl Echo {
         let token = Token(self.workers.len());
         let registry = self.poll.registry();
         stream.register(registry, token).map_err(|e| e.to_string())?;
-        let mut line = Line::new(stream);
-        let is_ready = protocol.hello(&mut line.out);
-        line.flush(registry, token)?;
+        let mut stream = BufferedStream::new(stream);
+        let is_ready = protocol.hello(&mut stream.out);
+        stream.flush(registry, token)?;
         self.ready += usize::from(is_ready);
-        self.workers.push(Some(Worker { line, protocol, is_ready }));
+        self.workers.push(Some(Worker { stream, protocol, is_ready }));
         Ok(())
     }
 
@@ -127,7 +127,7 @@ impl Echo {
             return Ok(true);
         };
         let registry = self.poll.registry();
-        if event.is_writable() && worker.line.writable(registry, event.token()).is_err() {
+        if event.is_writable() && worker.stream.writable(registry, event.token()).is_err() {
             return Ok(false);
         }
         if !event.is_readable() {
@@ -136,7 +136,7 @@ impl Echo {
         let (protocol, is_ready, ready) =
             (&mut worker.protocol, &mut worker.is_ready, &mut self.ready);
         let mut failed = None;
-        let ended = worker.line.receive(scratch, |bytes, out| match protocol.parse(bytes, out) {
+        let ended = worker.stream.receive(scratch, |bytes, out| match protocol.parse(bytes, out) {
             Ok(Parsed::Part) => Ok(0),
             Ok(Parsed::Ready { used }) => {
                 *ready += usize::from(!std::mem::replace(is_ready, true));
@@ -150,7 +150,7 @@ impl Echo {
         });
         match (failed, ended) {
             (Some(why), _) => Err(why),
-            (None, Ok(false)) => Ok(worker.line.flush(registry, event.token()).is_ok()),
+            (None, Ok(false)) => Ok(worker.stream.flush(registry, event.token()).is_ok()),
             (None, Ok(true) | Err(_)) => Ok(false),
         }
     }

@@ -141,8 +141,8 @@ impl Load {
         let mut stream = Stream::connect(endpoint).map_err(|e| format!("{endpoint}: {e}"))?;
         stream.register(self.poll.registry(), token).map_err(|e| format!("epoll: {e}"))?;
         let mut client = LoadClient::new(stream, protocol, token.0 as u32);
-        client.is_ready = client.protocol.hello(&mut client.line.out);
-        client.line.flush(self.poll.registry(), token)?;
+        client.is_ready = client.protocol.hello(&mut client.stream.out);
+        client.stream.flush(self.poll.registry(), token)?;
         self.ready += usize::from(client.is_ready);
         self.clients.push(client);
         Ok(())

@@ -2,7 +2,7 @@
 
 use crate::payload::Payload;
 use crate::protocols::ClientProtocol;
-use crate::sock::{Line, Stream};
+use crate::sock::{BufferedStream, Stream};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -15,7 +15,7 @@ pub(super) struct Asked {
 }
 
 pub(super) struct LoadClient {
-    pub(super) line: Line,
+    pub(super) stream: BufferedStream,
     pub(super) protocol: Box<dyn ClientProtocol>,
     pub(super) is_ready: bool,
     pub(super) is_dirty: bool,
@@ -31,7 +31,7 @@ impl LoadClient {
     /// A client that has not said anything.
     pub(super) fn new(stream: Stream, protocol: Box<dyn ClientProtocol>, conn: u32) -> Self {
         Self {
-            line: Line::new(stream),
+            stream: BufferedStream::new(stream),
             protocol,
             is_ready: false,
             is_dirty: false,
@@ -52,7 +52,7 @@ impl LoadClient {
         let number = self.next;
         self.next = self.next.wrapping_add(1).max(1);
         self.asked.push_back(Asked { number, at });
-        self.protocol.ask(Payload { conn: self.conn, number, size }, &mut self.line.out);
+        self.protocol.ask(Payload { conn: self.conn, number, size }, &mut self.stream.out);
     }
 }
 
@@ -100,8 +100,8 @@ impl LoadClient {
         mut reply: impl FnMut(Instant),
     ) -> Result<bool, String> {
         use crate::protocols::Parsed;
-        let Self { line, protocol, is_ready, asked, conn, .. } = self;
-        line.receive(scratch, |bytes, out| match protocol.parse(bytes, out)? {
+        let Self { stream, protocol, is_ready, asked, conn, .. } = self;
+        stream.receive(scratch, |bytes, out| match protocol.parse(bytes, out)? {
             Parsed::Part => Ok(0),
             Parsed::Passed { used } => Ok(used),
             Parsed::Ready { used } => {

@@ -3,8 +3,8 @@
 //! removed without a trace. No failure here is excused.
 
 use super::ask::{Act, Ask, Sum};
+use super::conn::{Conn, Endpoint, Received};
 use super::history::{Asked, Got, Outcome};
-use super::line::{Endpoint, Line, Received};
 use super::load::{DEADLINE_MS, Load, SERVICES};
 use super::quiescence::QUIESCENCE_MAX;
 use super::world::World;
@@ -137,15 +137,15 @@ fn by_hand(
 ) -> Result<Vec<u8>, String> {
     let secure = load.secure.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
     let token = secure.map(|secure| secure.token(true));
-    let line = Line::open(endpoint, secure, load.clock).map_err(|e| e.to_string())?;
-    let mut line = line.log_in(service, false, token.as_ref())?;
+    let conn = Conn::open(endpoint, secure, load.clock).map_err(|e| e.to_string())?;
+    let mut conn = conn.log_in(service, false, token.as_ref())?;
     let head = Header { sequence: 1, reply: 1, ..Header::default() };
-    line.send(Frame::data(head, Bytes::copy_from_slice(body)));
+    conn.send(Frame::data(head, Bytes::copy_from_slice(body)));
     loop {
-        match line.next(ANSWER_MAX) {
+        match conn.next(ANSWER_MAX) {
             Received::Frame(Frame::Data { body, .. }, _) => return Ok(body.to_vec()),
             Received::Frame(Frame::Ping { sequence }, _) => {
-                line.send(Frame::Pong { sequence });
+                conn.send(Frame::Pong { sequence });
             }
             other => return Err(format!("{other:?}")),
         }

@@ -3,8 +3,8 @@
 
 use super::ask::{Act, Sum};
 use super::clock::pause;
+use super::conn::Endpoint;
 use super::history::{Asked, Got, Outcome};
-use super::line::Endpoint;
 use super::load::{Load, Phase, Plan, SERVICES};
 use super::watch;
 use crate::sim::rng::Rng;

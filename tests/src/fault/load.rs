@@ -4,8 +4,8 @@
 use super::ask::{Act, Ask};
 use super::checker::Rules;
 use super::clock::Clock;
+use super::conn::Endpoint;
 use super::history::Asked;
-use super::line::Endpoint;
 use super::secure::Secure;
 use crate::sim::rng::Rng;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};

@@ -5,8 +5,8 @@
 use super::ask::{Act, Ask, Sum};
 use super::checker::LATE_US;
 use super::clock::pause;
+use super::conn::{Conn, Endpoint, Received, Seen, Sent};
 use super::history::{Asked, End, Got, Outcome};
-use super::line::{Endpoint, Line, Received, Seen, Sent};
 use super::load::{Load, Phase, Plan, SERVICES};
 use crate::sim::rng::Rng;
 use bytes::Bytes;
@@ -66,7 +66,7 @@ pub struct RawClient<'a> {
 struct Session<'a, 'b> {
     load: &'a Load,
     rng: &'b mut Rng,
-    line: Line,
+    conn: Conn,
     service: usize,
     /// It is in with the token that is made anew now and then.
     is_changing: bool,
@@ -119,17 +119,17 @@ impl<'a> RawClient<'a> {
         let token = secure.map(|secure| secure.token(is_changing));
         let heartbeat = self.rng.hits(500);
         let name = SERVICES[service].name;
-        let line = Line::open(endpoint, secure, self.load.clock).ok();
-        let line = line.and_then(|line| line.log_in(name, heartbeat, token.as_ref()).ok());
-        self.load.logins[usize::from(line.is_none())].fetch_add(1, Ordering::Relaxed);
-        let Some(line) = line else {
+        let conn = Conn::open(endpoint, secure, self.load.clock).ok();
+        let conn = conn.and_then(|conn| conn.log_in(name, heartbeat, token.as_ref()).ok());
+        self.load.logins[usize::from(conn.is_none())].fetch_add(1, Ordering::Relaxed);
+        let Some(conn) = conn else {
             pause(Duration::from_millis(self.rng.between(5, 60)));
             return;
         };
         let mut session = Session {
             load: self.load,
             rng: &mut self.rng,
-            line,
+            conn,
             service,
             is_changing,
             asked: Vec::new(),
@@ -185,7 +185,7 @@ impl Session<'_, '_> {
             deadline: plan.deadline_us(),
             sent,
             behind: 0,
-            port: self.line.port,
+            port: self.conn.port,
             library: false,
             changing: self.is_changing,
             outcomes: Vec::new(),
@@ -213,7 +213,7 @@ impl Session<'_, '_> {
             open.sum.add(&body);
             let more = u16::from(!open.rest.is_empty());
             let frame = Frame::data(Header { more, ..head }, Bytes::from(body));
-            let sent = self.line.send(frame);
+            let sent = self.conn.send(frame);
             if sent != Sent::Whole {
                 if piece == 0 {
                     self.asked[at].end = Some((self.load.clock.now(), End::Partial));
@@ -234,14 +234,14 @@ impl Session<'_, '_> {
         let body = Bytes::from(open.rest[0].clone());
         let bytes = protocol::encode::to_bytes(Frame::data(head, body));
         let size = 1 + self.rng.index(bytes.len() - 1);
-        let _ = self.line.write(&bytes[..size]);
+        let _ = self.conn.write(&bytes[..size]);
         self.asked[open.at].end = Some((self.load.clock.now(), End::Partial));
         ConnState::Closed
     }
 
     /// Takes one frame, if one comes.
     fn look(&mut self, wait: Duration) -> ConnState {
-        let frame = match self.line.next(wait) {
+        let frame = match self.conn.next(wait) {
             Received::Frame(frame, seen) => {
                 self.seen = seen;
                 frame
@@ -263,7 +263,7 @@ impl Session<'_, '_> {
             }
             Frame::Ping { sequence } => {
                 // A failure shows at the next read.
-                let _ = self.line.send(Frame::Pong { sequence });
+                let _ = self.conn.send(Frame::Pong { sequence });
             }
             Frame::Pong { .. } => self.pong = true,
             other => self.load.stray(format!("a client got {other:?}")),
@@ -299,7 +299,7 @@ impl Session<'_, '_> {
             flags: if asked.idempotent { FLAG_IDEMPOTENT } else { 0 },
             ..Header::default()
         };
-        ConnState::after(self.line.send(Frame::data(head, Bytes::from(said))))
+        ConnState::after(self.conn.send(Frame::data(head, Bytes::from(said))))
     }
 
     fn has_outcome(&self, sequence: u32) -> bool {
@@ -337,7 +337,7 @@ impl Session<'_, '_> {
     /// Nothing is under way. What the broker still has to say would come before the pong.
     fn goodbye(&mut self) -> ConnState {
         let until = self.load.clock.now() + LATE_US + GIVE_UP_US;
-        let sent = self.line.send(Frame::Ping { sequence: 1 });
+        let sent = self.conn.send(Frame::Ping { sequence: 1 });
         if sent != Sent::Whole {
             return ConnState::after(sent);
         }
@@ -347,8 +347,8 @@ impl Session<'_, '_> {
             }
         }
         match self.rng.below(3) {
-            0 => drop(self.line.send(Frame::Logout)),
-            1 => self.line.shut(),
+            0 => drop(self.conn.send(Frame::Logout)),
+            1 => self.conn.shut(),
             _ => {}
         }
         ConnState::Closed

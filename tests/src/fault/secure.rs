@@ -1,5 +1,5 @@
 //! Tokens and certificates of a fault run with both switched on: their files, the options for the
-//! programs, and how they change during the run. `line` and the client library log in with them.
+//! programs, and how they change during the run. `conn` and the client library log in with them.
 
 use crate::certs::{Authority, Pair};
 use crate::proc::run;

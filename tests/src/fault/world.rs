@@ -2,9 +2,9 @@
 //! and ends them.
 
 use super::clock::Clock;
+use super::conn::Endpoint;
 use super::disk::Disk;
 use super::history::Folder;
-use super::line::Endpoint;
 use super::load::{DEADLINE_MS, SERVICES};
 use super::proxy::Proxy;
 use super::quiescence::{QUIESCENCE_MAX, Usage};

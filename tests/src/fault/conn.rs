@@ -139,7 +139,7 @@ pub enum Received {
 
 /// A connection. Its socket never blocks: what comes while a write stands still is read when it
 /// comes, or an answer would seem late that only was read late.
-pub struct Line {
+pub struct Conn {
     stream: Stream,
     clock: Clock,
     buffer: BytesMut,
@@ -152,7 +152,7 @@ pub struct Line {
     pub port: u16,
 }
 
-impl Line {
+impl Conn {
     /// Connects; over TLS where the run has it and the endpoint is no Unix socket.
     ///
     /// # Errors
@@ -314,7 +314,7 @@ impl Line {
         };
     }
 
-    /// Logs in, with a token if there is one; the line if it was let in.
+    /// Logs in, with a token if there is one; the connection if it was let in.
     ///
     /// # Errors
     /// Why not.
@@ -379,7 +379,7 @@ mod tests {
         let clock = Clock::start();
         let (near, far) = UnixStream::pair().expect("a pair");
         near.set_nonblocking(true).expect("non-blocking");
-        let mut line = Line::over(Stream::Unix(near), clock, 0);
+        let mut conn = Conn::over(Stream::Unix(near), clock, 0);
         let taken = std::thread::scope(|scope| {
             let broker = scope.spawn(move || {
                 // It answers, and reads no further for a while; then all.
@@ -393,12 +393,12 @@ mod tests {
                 far.read_exact(&mut bytes).expect("all of it");
                 taken
             });
-            assert_eq!(line.write(&vec![7; 4 << 20]), Sent::Whole);
+            assert_eq!(conn.write(&vec![7; 4 << 20]), Sent::Whole);
             broker.join().expect("no panic")
         });
-        let Received::Frame(_, seen) = line.next(Duration::ZERO) else { panic!("the answer came") };
+        let Received::Frame(_, seen) = conn.next(Duration::ZERO) else { panic!("the answer came") };
         assert!(seen.at < taken, "read at {}, the write went on at {taken}", seen.at);
         assert!(seen.looked <= seen.at);
-        assert!(matches!(line.next(Duration::ZERO), Received::Lost));
+        assert!(matches!(conn.next(Duration::ZERO), Received::Lost));
     }
 }

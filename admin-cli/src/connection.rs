@@ -38,7 +38,7 @@ enum Ended {
 
 /// A client that has logged in.
 #[derive(Debug)]
-pub struct Link {
+pub struct Connection {
     caller: Caller,
     service: ServiceName,
     timeout: Option<Duration>,
@@ -52,7 +52,7 @@ pub struct Link {
     is_over: bool,
 }
 
-impl Link {
+impl Connection {
     /// Connects and logs in as the command line says.
     ///
     /// # Errors
@@ -146,7 +146,7 @@ impl Link {
     /// Waits this long for them; after the last frame, until the conversation ends.
     ///
     /// # Errors
-    /// As [`Link::ask`]; also if the worker has ended the conversation.
+    /// As [`Connection::ask`]; also if the worker has ended the conversation.
     pub fn tell(
         &mut self,
         body: Bytes,
