@@ -3,7 +3,7 @@
 //! that the checker sees every frame.
 
 use super::clock::Clock;
-use super::secure::Secure;
+use super::run_secrets::RunSecrets;
 use crate::wire;
 use auth::prover::Prover;
 use auth::token::Token;
@@ -157,14 +157,18 @@ impl Conn {
     ///
     /// # Errors
     /// Nobody answers, or the two sides did not agree on TLS.
-    pub fn open(endpoint: &Endpoint, secure: Option<&Secure>, clock: Clock) -> io::Result<Self> {
+    pub fn open(
+        endpoint: &Endpoint,
+        secrets: Option<&RunSecrets>,
+        clock: Clock,
+    ) -> io::Result<Self> {
         let tcp = |address: &SocketAddr| {
             let stream = TcpStream::connect_timeout(address, CONNECT_MAX)?;
             stream.set_nodelay(true)?;
             io::Result::Ok(stream)
         };
         let stream = match endpoint {
-            Endpoint::Proxy(address) | Endpoint::Tcp(address) => agree(tcp(address)?, secure)?,
+            Endpoint::Proxy(address) | Endpoint::Tcp(address) => agree(tcp(address)?, secrets)?,
             Endpoint::Unix(path) => Stream::Unix(UnixStream::connect(path)?),
         };
         let mut port = 0;
@@ -361,9 +365,9 @@ impl Conn {
     }
 }
 
-fn agree(mut socket: TcpStream, secure: Option<&Secure>) -> io::Result<Stream> {
-    let Some(secure) = secure else { return Ok(Stream::Tcp(socket)) };
-    let mut session = secure.session();
+fn agree(mut socket: TcpStream, secrets: Option<&RunSecrets>) -> io::Result<Stream> {
+    let Some(secrets) = secrets else { return Ok(Stream::Tcp(socket)) };
+    let mut session = secrets.session();
     socket.set_read_timeout(Some(CONNECT_MAX))?;
     session.handshake(&mut socket)?;
     Ok(Stream::Tls(Box::new(TlsPair(socket, session))))

@@ -125,7 +125,7 @@ impl FaultInjector {
     /// Fault after fault for so long.
     pub fn inject_for(&mut self, world: &mut World, span: Duration) {
         let until = world.clock.now() + u64::try_from(span.as_micros()).unwrap_or(0);
-        let more = if world.secure.is_some() { SECRETS } else { &[] };
+        let more = if world.secrets.is_some() { SECRETS } else { &[] };
         let all: u64 = FAULTS.iter().chain(more).map(|(_, weight, _)| weight).sum();
         while world.clock.now() < until && self.wrong.is_empty() {
             let mut at = self.rng.below(all);

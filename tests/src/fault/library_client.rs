@@ -34,9 +34,9 @@ impl<'a> LibraryClient<'a> {
         let mut rng = Rng::new(seed);
         let service = rng.index(SERVICES.len());
         let endpoint = &load.endpoints[rng.index(load.endpoints.len())];
-        let address = endpoint.address(load.secure.is_some());
-        let secure = load.secure.as_ref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
-        let token = secure.map(|secure| secure.library_token());
+        let address = endpoint.address(load.secrets.is_some());
+        let secrets = load.secrets.as_ref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
+        let token = secrets.map(|secrets| secrets.library_token());
         Self { load, rng, service, addresses: vec![address], token }
     }
 
@@ -75,8 +75,8 @@ impl<'a> LibraryClient<'a> {
         let mut options = Options::new(name);
         options.reconnect = self.rng.hits(800);
         options.connect_timeout = Duration::from_secs(2);
-        if let Some(secure) = self.load.secure.as_ref() {
-            options.trust = Some(secure.trust());
+        if let Some(secrets) = self.load.secrets.as_ref() {
+            options.trust = Some(secrets.trust());
             options.token = self.token.clone();
         }
         Caller::login(&self.addresses, options).ok()

@@ -6,7 +6,7 @@ use super::checker::Rules;
 use super::clock::Clock;
 use super::conn::Endpoint;
 use super::history::Asked;
-use super::secure::Secure;
+use super::run_secrets::RunSecrets;
 use crate::sim::rng::Rng;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -95,7 +95,7 @@ pub struct Load {
     /// Where to go in: each client takes any of them, again and again.
     pub endpoints: Vec<Endpoint>,
     /// Tokens and certificates, if the run goes with them.
-    pub secure: Option<Arc<Secure>>,
+    pub secrets: Option<Arc<RunSecrets>>,
     phase: AtomicU8,
     /// Clients that have nothing under way while the phase is `Drain`.
     pub drained: AtomicU64,
@@ -110,11 +110,11 @@ pub struct Load {
 
 impl Load {
     /// For these endpoints.
-    pub fn new(clock: Clock, endpoints: Vec<Endpoint>, secure: Option<Arc<Secure>>) -> Self {
+    pub fn new(clock: Clock, endpoints: Vec<Endpoint>, secrets: Option<Arc<RunSecrets>>) -> Self {
         Self {
             clock,
             endpoints,
-            secure,
+            secrets,
             phase: AtomicU8::new(1),
             drained: AtomicU64::new(0),
             asked: Mutex::new(Vec::new()),

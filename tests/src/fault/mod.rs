@@ -16,6 +16,6 @@ pub mod proxy;
 pub mod quiescence;
 pub mod raw_client;
 pub mod run;
-pub mod secure;
+pub mod run_secrets;
 pub mod watch;
 pub mod world;

@@ -114,12 +114,13 @@ impl<'a> RawClient<'a> {
     fn run_connection(&mut self) {
         let endpoint = &self.load.endpoints[self.rng.index(self.load.endpoints.len())];
         let service = self.rng.index(SERVICES.len());
-        let secure = self.load.secure.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
-        let is_changing = secure.is_some() && self.rng.hits(300);
-        let token = secure.map(|secure| secure.token(is_changing));
+        let secrets =
+            self.load.secrets.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
+        let is_changing = secrets.is_some() && self.rng.hits(300);
+        let token = secrets.map(|secrets| secrets.token(is_changing));
         let heartbeat = self.rng.hits(500);
         let name = SERVICES[service].name;
-        let conn = Conn::open(endpoint, secure, self.load.clock).ok();
+        let conn = Conn::open(endpoint, secrets, self.load.clock).ok();
         let conn = conn.and_then(|conn| conn.log_in(name, heartbeat, token.as_ref()).ok());
         self.load.logins[usize::from(conn.is_none())].fetch_add(1, Ordering::Relaxed);
         let Some(conn) = conn else {

@@ -114,7 +114,7 @@ struct Run<'a> {
 pub fn run(order: Order) -> Report {
     let clock = Clock::start();
     let mut world = World::build(clock, order.seed, order.secured);
-    let load = Load::new(clock, world.endpoints(), world.secure.clone());
+    let load = Load::new(clock, world.endpoints(), world.secrets.clone());
     let watch = Arc::clone(&world.watch);
     let socket = world.client_socket();
     let mut report = std::thread::scope(|scope| {

@@ -8,7 +8,7 @@ use super::history::Folder;
 use super::load::{DEADLINE_MS, SERVICES};
 use super::proxy::Proxy;
 use super::quiescence::{QUIESCENCE_MAX, Usage};
-use super::secure::Secure;
+use super::run_secrets::RunSecrets;
 use super::watch::Watch;
 use crate::proc::{Broker, Execd, processes_of, program, within};
 use client::address::Address;
@@ -73,7 +73,7 @@ pub struct World {
     /// The file that says what the wall clock shows, where that can be done.
     pub wall: Option<PathBuf>,
     /// Tokens and certificates, if the run goes with them.
-    pub secure: Option<Arc<Secure>>,
+    pub secrets: Option<Arc<RunSecrets>>,
     /// Measures when the machine or the broker stood still.
     pub watch: Arc<Watch>,
     /// Memory and descriptors of the broker, its execd and the far execd before any fault.
@@ -89,11 +89,11 @@ impl World {
         let wall = folder.path().join("wall");
         std::fs::write(&wall, "+0").expect("a file");
         let preload = faketime().filter(|_| disk.is_mounted());
-        let secure = is_secured.then(|| Arc::new(Secure::new()));
-        let more = secure.as_ref().map(|secure| secure.host_words()).unwrap_or_default();
+        let secrets = is_secured.then(|| Arc::new(RunSecrets::new()));
+        let more = secrets.as_ref().map(|secrets| secrets.host_words()).unwrap_or_default();
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         let far = Execd::start_at(&format!("{}127.0.0.1:0", scheme(is_secured)), &more);
-        let more = secure.as_ref().map(|secure| secure.broker_words()).unwrap_or_default();
+        let more = secrets.as_ref().map(|secrets| secrets.broker_words()).unwrap_or_default();
         let fake = preload.as_deref().map(|lib| (lib, wall.as_path()));
         let broker = start_broker(folder, fake, &more);
         let tcp = |name: &str| socket_address(&broker.port(name));
@@ -111,7 +111,7 @@ impl World {
             histories,
             disk,
             wall,
-            secure,
+            secrets,
             watch: Arc::new(Watch::new(clock)),
             baseline: [Usage::default(); 3],
         };
@@ -159,7 +159,7 @@ impl World {
 
     /// What stands before the addresses of this run.
     const fn scheme(&self) -> &'static str {
-        scheme(self.secure.is_some())
+        scheme(self.secrets.is_some())
     }
 
     /// Of a thousand new connections through the proxies so many are impaired.
@@ -243,7 +243,7 @@ impl World {
         let _ = std::fs::create_dir_all(&folder);
         let logs = [("isectd", self.broker.process.log()), ("isdexecd", self.far.process.log())];
         for (name, log) in logs {
-            let how = if self.secure.is_some() { "-secured" } else { "" };
+            let how = if self.secrets.is_some() { "-secured" } else { "" };
             let _ = std::fs::write(folder.join(format!("{name}-{seed}{how}.log")), log);
         }
         folder

@@ -21,7 +21,7 @@ const STEADY: &str = "steady";
 
 /// Everything that is secret in a run.
 #[derive(Debug)]
-pub struct Secure {
+pub struct RunSecrets {
     authority: Authority,
     broker: Pair,
     host: Pair,
@@ -32,7 +32,7 @@ pub struct Secure {
     steady: Token,
 }
 
-impl Secure {
+impl RunSecrets {
     /// Makes an authority, certificates for broker and host, and tokens, as an operator does.
     ///
     /// # Panics
@@ -157,7 +157,7 @@ impl Secure {
     }
 }
 
-impl Default for Secure {
+impl Default for RunSecrets {
     fn default() -> Self {
         Self::new()
     }
