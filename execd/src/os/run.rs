@@ -117,7 +117,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     while !exec_loop.is_exiting {
         exec_loop.turn()?;
     }
-    exec_loop.leave();
+    exec_loop.shut_down();
     Ok(())
 }
 

@@ -43,7 +43,7 @@ impl ExecLoop {
     }
 
     /// Ends execd.
-    pub(super) fn leave(&mut self) {
+    pub(super) fn shut_down(&mut self) {
         self.say_goodbye();
         let wait = if self.keeps_children { LAST_WRITES_KEPT } else { LAST_WRITES };
         if self.state.as_ref().is_some_and(|state| !state.finish(wait)) {

@@ -1,4 +1,4 @@
-//! The faults that change tokens and certificates, in a run that uses them. `secrets` has the
+//! The faults that change tokens and certificates, in a run that uses them. `run_secrets` has the
 //! files.
 
 use super::{Fault, FaultInjector};
