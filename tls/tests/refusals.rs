@@ -7,10 +7,10 @@ use std::io::IoSlice;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tls::session::Session;
-use tls::setup::{Caller, CallerFiles, Listener, ListenerFiles, Pair};
+use tls::setup::{CallerConfig, CallerFiles, ListenerConfig, ListenerFiles, Pair};
 
 /// The errors of the listener and of the caller after a handshake.
-fn fault_text(listener: &Listener, caller: &Caller, name: &str) -> (String, String) {
+fn fault_text(listener: &ListenerConfig, caller: &CallerConfig, name: &str) -> (String, String) {
     let (mut one, mut other) =
         (listener.session().expect("a session"), caller.session(name).expect("a session"));
     let (mut near, mut far) = wire();

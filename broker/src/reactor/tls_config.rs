@@ -5,23 +5,23 @@ use crate::config::tls::TlsFiles;
 use crate::engine::input::Certificates;
 use protocol::kinds::Role;
 use tls::session::Session;
-use tls::setup::{Caller, Listener, ListenerFiles, Notes};
+use tls::setup::{CallerConfig, ListenerConfig, ListenerFiles, Notes};
 
 /// What each side of the broker needs for TLS.
 #[derive(Debug, Default)]
 pub(super) struct TlsConfig {
     files: TlsFiles,
-    clients: Option<Listener>,
-    workers: Option<Listener>,
-    hosts: Option<Caller>,
+    clients: Option<ListenerConfig>,
+    workers: Option<ListenerConfig>,
+    hosts: Option<CallerConfig>,
 }
 
 /// For each side the result of reading its files; `None` = no files are configured.
 #[derive(Debug)]
 pub(super) struct Loaded {
-    clients: Option<Result<Listener, String>>,
-    workers: Option<Result<Listener, String>>,
-    hosts: Option<Result<Caller, String>>,
+    clients: Option<Result<ListenerConfig, String>>,
+    workers: Option<Result<ListenerConfig, String>>,
+    hosts: Option<Result<CallerConfig, String>>,
 }
 
 impl Loaded {
@@ -72,9 +72,9 @@ impl TlsConfig {
     /// Takes new files into use; a side whose files are bad keeps its old ones.
     pub(super) fn put(&mut self, loaded: Loaded) -> Certificates {
         let mut found = Certificates::default();
-        put(&mut self.clients, loaded.clients, Listener::notes, &mut found);
-        put(&mut self.workers, loaded.workers, Listener::notes, &mut found);
-        put(&mut self.hosts, loaded.hosts, Caller::notes, &mut found);
+        put(&mut self.clients, loaded.clients, ListenerConfig::notes, &mut found);
+        put(&mut self.workers, loaded.workers, ListenerConfig::notes, &mut found);
+        put(&mut self.hosts, loaded.hosts, CallerConfig::notes, &mut found);
         found
     }
 

@@ -80,7 +80,7 @@ pub(super) struct Listener {
 #[derive(Debug)]
 struct TlsConfig {
     files: ListenerFiles,
-    setup: setup::Listener,
+    setup: setup::ListenerConfig,
 }
 
 impl TlsConfig {

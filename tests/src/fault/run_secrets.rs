@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 use tempfile::TempDir;
 use tls::session::Session;
-use tls::setup::{Caller, CallerFiles};
+use tls::setup::{CallerConfig, CallerFiles};
 
 /// The names of this machine in certificates.
 const HERE: &[&str] = &["127.0.0.1", "localhost"];
@@ -26,7 +26,7 @@ pub struct RunSecrets {
     broker: Pair,
     host: Pair,
     folder: TempDir,
-    caller: Caller,
+    caller: CallerConfig,
     /// What clients log in with that take the token which is made anew.
     changed: Mutex<Token>,
     steady: Token,

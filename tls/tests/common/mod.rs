@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tempfile::TempDir;
 use tls::session::Session;
-use tls::setup::{Caller, CallerFiles, Listener, ListenerFiles, Pair};
+use tls::setup::{CallerConfig, CallerFiles, ListenerConfig, ListenerFiles, Pair};
 
 /// A test CA with its files in a temporary directory.
 pub(crate) struct Authority {
@@ -62,16 +62,16 @@ impl Authority {
         Pair { cert: at("pem"), key: at("key") }
     }
 
-    pub(crate) fn listener(&self, pair: Pair, client_ca: Option<PathBuf>) -> Listener {
+    pub(crate) fn listener(&self, pair: Pair, client_ca: Option<PathBuf>) -> ListenerConfig {
         ListenerFiles { pair, client_ca }.load().expect("it is possible here")
     }
 
-    pub(crate) fn caller(&self, pair: Option<Pair>) -> Caller {
+    pub(crate) fn caller(&self, pair: Option<Pair>) -> CallerConfig {
         CallerFiles { ca: Some(self.ca()), pair }.load().expect("it is possible here")
     }
 
     /// A listener and a caller that trust each other.
-    pub(crate) fn both(&self) -> (Listener, Caller) {
+    pub(crate) fn both(&self) -> (ListenerConfig, CallerConfig) {
         (self.listener(self.sign("good", (2020, 2090)), None), self.caller(None))
     }
 }
