@@ -238,8 +238,8 @@ fn a_worker_that_is_busy_far_longer_than_the_silence_is_left_alone() {
 #[test]
 fn a_client_that_is_held_back_hears_that_the_broker_is_there() {
     let broker = Broker::start(&["--set", "silence_ms=400", "--set", "heartbeat_ms=100"]);
-    // The worker reads nothing for two seconds, then everything. Meanwhile its client is paused in
-    // the middle of a frame; later it waits for its answer behind pieces that are not read yet.
+    // The worker reads nothing for two seconds, then everything. Meanwhile its client is not read,
+    // in the middle of a frame; later it waits for its answer behind pieces that are not read yet.
     broker.with_workers("late", "isdpipe sh -c 'sleep 2;cat>/dev/null'", 1);
     let mut caller = broker.login("late");
     let more = Send { more: true, ..Send::default() };

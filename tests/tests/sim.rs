@@ -160,7 +160,7 @@ fn a_broker_and_an_execd_that_are_killed_start_no_worker_anew() {
     assert!(lost > 10, "{lost} requests were under way when the broker was killed");
 }
 
-/// Whenever a far machine is cut off, its workers are the same afterwards.
+/// Whenever a far machine becomes unreachable, its workers are the same afterwards.
 #[test]
 fn a_machine_that_is_cut_off_keeps_its_workers_and_none_is_started_in_their_place() {
     let mut cuts = 0;

@@ -1,6 +1,6 @@
 //! Workers that can't be reached: how long the broker waits for one that lost its connection,
 //! whether its host can be asked to do something, and what the silence of a worker means. The
-//! processes of a machine that is cut off are kept (docs/decisions/0021).
+//! processes of a machine that can't be reached are kept (docs/decisions/0021).
 
 use super::due::Due;
 use super::fact::FactKind;
@@ -43,8 +43,9 @@ impl Engine {
     }
 
     /// Milliseconds that the broker waits for a worker that lost its connection. A worker on
-    /// another machine may be cut off, and tries to come back for as long as was announced at its
-    /// login; a busy one looks for its broker only when it has finished its request.
+    /// another machine may not have reached the broker, and tries to come back for as long as was
+    /// announced at its login; a busy one looks for its broker only when it has finished its
+    /// request.
     pub(crate) fn return_wait_ms(&self, key: WorkerKey) -> u64 {
         let worker = &self.workers[key];
         let least = self.settings.get(Setting::ReturnMs);
@@ -80,8 +81,8 @@ impl Engine {
         }
     }
 
-    /// Handles a worker that was silent for too long: a worker that may be cut off loses its
-    /// connection and may come back; one that hangs is killed.
+    /// Handles a worker that was silent for too long: if its machine may be out of reach, it loses
+    /// its connection and may come back; if it hangs, it is killed.
     pub(crate) fn silent_worker(&mut self, link: LinkId, key: WorkerKey, why: &str, out: Out<'_>) {
         if self.may_be_cut_off(key) == CutOff::MayBe && !self.workers[key].is_self_started {
             self.close_link(link, out);
@@ -93,7 +94,7 @@ impl Engine {
         self.kill_worker(key, "was silent and is killed", out);
     }
 
-    /// Whether a silent worker may be cut off.
+    /// Whether the machine of a silent worker may be out of reach.
     fn may_be_cut_off(&self, key: WorkerKey) -> CutOff {
         let worker = &self.workers[key];
         let host = self.hosts.named(&worker.host);
@@ -110,7 +111,7 @@ impl Engine {
     }
 }
 
-/// Whether a silent worker may be cut off instead of hanging.
+/// Whether a silent worker may be out of reach instead of hanging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum CutOff {
     /// It can't: it is on this machine.

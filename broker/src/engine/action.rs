@@ -130,14 +130,14 @@ pub enum Action {
         /// The link to shut.
         link: LinkId,
     },
-    /// Reads no more from a connection, until `Resume`. Frames received already are kept.
+    /// Stops reading from a connection. Frames received already are kept.
     Pause {
-        /// The link to pause.
+        /// The link to read no further.
         link: LinkId,
     },
-    /// Reads again from a paused connection.
+    /// Goes on reading from such a connection.
     Resume {
-        /// The link to resume.
+        /// The link to read again.
         link: LinkId,
     },
     /// Connects to the execd of a host. `Input::HostOpened` or `Input::HostRefused` answers.

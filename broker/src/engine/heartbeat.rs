@@ -144,7 +144,7 @@ impl Engine {
     fn close_idle(&mut self, idle_ms: u64, out: Out<'_>) {
         let is_over = |link| {
             let slot = self.links.get(link);
-            // What a paused link sent is not known.
+            // What a link that is not read has sent is not known.
             !self.links.is_paused(link)
                 && slot.is_some_and(|slot| self.now.since(slot.heard).as_millis() >= idle_ms)
         };
@@ -157,8 +157,8 @@ impl Engine {
         }
     }
 
-    /// Sends pongs to paused links: their pings are not read, and they must hear from the broker
-    /// all the same.
+    /// Sends pongs to links that are not read: the broker does not see their pings, and they must
+    /// hear from it all the same.
     fn pong_paused(&mut self, out: Out<'_>) {
         for link in self.links.paused() {
             let patience = self.patience(self.links.get(link).and_then(|slot| slot.announced));

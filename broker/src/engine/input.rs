@@ -83,7 +83,7 @@ pub struct Peer {
     pub uid: Option<u32>,
     /// Whether this user may log in to `op` without a token: the broker's own user, or root.
     pub is_owner: bool,
-    /// Whether the peer is on another machine, so that it may be cut off.
+    /// Whether the peer is on another machine, so that it may get out of reach.
     pub is_remote: bool,
     /// The token that the peer has proved; the engine sets it after [`Input::Proven`].
     pub token: Option<TokenName>,

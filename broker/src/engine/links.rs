@@ -1,6 +1,6 @@
 //! The links as the engine knows them: which client, worker or host is at the other end, when it
-//! was last heard, and which links are paused because another one is congested. The reactor has the
-//! connections themselves.
+//! was last heard, and which links are not read because another one is congested. The reactor has
+//! the connections themselves.
 
 use super::access::PendingLogin;
 use super::action::Action;
@@ -36,7 +36,7 @@ pub(crate) struct AnnouncedLimits {
     pub(crate) silence_ms: u32,
 }
 
-/// An entry of the table of links.
+/// A slot of the table of links.
 #[derive(Debug)]
 pub(crate) struct Slot {
     generation: u32,
@@ -54,9 +54,9 @@ pub(crate) struct Slot {
     pub(crate) announced: Option<AnnouncedLimits>,
     /// More than `outbox_bytes_high` bytes wait to be sent to it.
     is_congested: bool,
-    /// Links that are paused until this one drains; a client may wait for itself.
+    /// Links that are not read until this one takes bytes again; a client may wait for itself.
     waiters: Vec<LinkId>,
-    /// Number of reasons to keep this link paused; it is read again at 0.
+    /// Number of reasons not to read this link; it is read again at 0.
     pauses: u32,
     /// How many facts it may still cause.
     pub(crate) share: Share,
@@ -68,7 +68,7 @@ pub(crate) struct Links {
     slots: Vec<Slot>,
     /// How many links each value of `heartbeat_ms` was announced to.
     heartbeats: BTreeMap<u32, usize>,
-    /// How many links are paused.
+    /// How many links are not read.
     paused: usize,
 }
 
@@ -189,8 +189,8 @@ impl Links {
         }
     }
 
-    /// Marks a link as congested. A client is paused, too: as long as it takes no answers, it gets
-    /// no further requests in, whose answers would pile up as well.
+    /// Marks a link as congested. A client is read no further then: as long as it takes no answers,
+    /// it gets no further requests in, whose answers would pile up as well.
     pub(crate) fn congested(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
         slot.is_congested = true;
@@ -217,8 +217,8 @@ impl Links {
         }
     }
 
-    /// Pauses `source` if `to` is congested. Called after a frame from `source` was sent on to
-    /// `to`.
+    /// Stops reading `source` if `to` is congested. Called after a frame from `source` was sent on
+    /// to `to`.
     pub(crate) fn hold_back(&mut self, source: LinkId, to: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(to) else { return };
         if !slot.is_congested || source == to || slot.waiters.contains(&source) {
@@ -238,7 +238,7 @@ impl Links {
         }
     }
 
-    /// Adds a reason to keep a link paused.
+    /// Adds a reason not to read a link.
     pub(crate) fn pause(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
         slot.pauses += 1;
@@ -248,7 +248,7 @@ impl Links {
         }
     }
 
-    /// Removes a reason; at the last one, the link is read again.
+    /// Removes a reason; without any, the link is read again.
     pub(crate) fn resume(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
         if slot.pauses == 0 {
@@ -263,12 +263,12 @@ impl Links {
         }
     }
 
-    /// Whether a link is paused, so that its silence says nothing.
+    /// Whether a link is not read, so that its silence says nothing.
     pub(crate) fn is_paused(&self, link: LinkId) -> bool {
         self.get(link).is_some_and(|slot| slot.pauses > 0)
     }
 
-    /// All links that are paused.
+    /// All links that are not read.
     pub(crate) fn paused(&self) -> Vec<LinkId> {
         if self.paused == 0 {
             return Vec::new();

@@ -40,8 +40,8 @@ impl Engine {
         }
     }
 
-    /// Ends the pauses between the client and the worker of a transaction: no further frame passes
-    /// between them, so neither has to wait for the other.
+    /// Lets the client and the worker of a transaction be read again, if one waited for the other:
+    /// no further frame passes between them.
     fn let_go(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let client = transaction.client.and_then(|client| self.clients.get(client));

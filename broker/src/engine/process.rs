@@ -256,8 +256,8 @@ impl Engine {
         }
     }
 
-    /// Handles the end of a worker that was cut off, perhaps because it found no broker: it is
-    /// started again, and the end counts neither for its backoff nor as a failure.
+    /// Handles the end of a worker that could not be reached, perhaps because it found no broker:
+    /// it is started again, and the end counts neither for its backoff nor as a failure.
     fn ended_cut_off(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
@@ -405,8 +405,8 @@ impl Engine {
         }
     }
 
-    /// The link to a host is gone: processes there go on, and starts wait. A worker that was not
-    /// ready counts as cut off.
+    /// The link to a host is gone: processes there go on, and starts wait. The end of a worker that
+    /// was not ready is no crash then.
     pub(crate) fn host_gone(&mut self, host: HostKey, out: Out<'_>) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];

@@ -68,7 +68,7 @@ pub(crate) struct Transaction {
     pub(crate) is_ended: bool,
     /// The worker was told that nobody waits for its reply.
     pub(crate) is_abandoned: bool,
-    /// Its client is paused, because the pieces that wait are too many bytes.
+    /// Its client is not read, because the pieces that wait are too many bytes.
     pub(crate) holds_reader: bool,
     /// The transaction before it in the queue.
     pub(crate) prev: OptionKey<TransactionKey>,
@@ -76,7 +76,7 @@ pub(crate) struct Transaction {
     pub(crate) next: OptionKey<TransactionKey>,
 }
 
-/// Bytes of a waiting request beyond which its client is paused.
+/// Bytes of a waiting request beyond which its client is read no further.
 const PIECES_BYTES_HIGH: u64 = 256 * 1024;
 
 /// Milliseconds until the deadline of a request: its own, or that of its service.
@@ -425,7 +425,8 @@ impl Engine {
         self.read_client_again(key, out);
     }
 
-    /// Ends the pause of a client whose request no longer has too many bytes waiting.
+    /// Reads the client of a request again, if it was not read because of this request's waiting
+    /// bytes.
     pub(crate) fn read_client_again(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         if std::mem::take(&mut transaction.holds_reader)

@@ -122,7 +122,7 @@ pub(crate) struct Worker {
     pub(crate) since: Tick,
     /// Why it is as it is shown; empty = there is no reason to show.
     pub(crate) why: String,
-    /// When execd sends KILL to its process, in the state `Ending`.
+    /// When execd sends KILL to its process, after it was asked to end it.
     pub(crate) killed_at: Tick,
     /// Why the broker had the process of this run ended because of a fault; `None` = it did not.
     pub(crate) killed: Option<String>,
@@ -153,7 +153,8 @@ pub(crate) struct Worker {
     pub(crate) is_over: bool,
     /// Its host did not list the process of this run; `Due::Absent` takes it for ended.
     pub(crate) is_unlisted: bool,
-    /// As far as the broker could see, it was cut off with its machine: its end is no crash.
+    /// As far as the broker could see, it could not be reached, like its machine: its end is no
+    /// crash.
     pub(crate) is_cut_off: bool,
     /// Its host shuts down and ends it: its end is no crash, and it gets no more requests.
     pub(crate) ends_with_host: bool,

@@ -1,6 +1,6 @@
 //! Splits the bytes of one connection into frames. A frame that arrives whole is not copied: reads
 //! go into the loop's buffer, and only an incomplete frame is kept here. The module is public for
-//! the fuzzer, which feeds it streams cut at any byte.
+//! the fuzzer, which feeds it streams split at any byte.
 
 use super::buffer_pool::BufferPool;
 use crate::engine::input::Close;
