@@ -149,7 +149,7 @@ pub enum Action {
     },
     /// The configuration changed: write `Engine::save_script` to the state directory before the
     /// replies of this turn leave. `Input::PersistFailed` follows each failure, `Input::Persisted`
-    /// the first success after one.
+    /// the first write that succeeds after one that failed.
     Persist,
     /// Reads a file of commands for an operator; `Input::Sourced` answers.
     Source {

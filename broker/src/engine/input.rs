@@ -445,13 +445,13 @@ pub enum Input {
         /// The commands, or why the file can't be read.
         script: Result<String, String>,
     },
-    /// The configuration could not be written, or not brought to the disk. It comes after each
+    /// The configuration could not be written, or not synced to the disk. It comes after each
     /// failure.
     PersistFailed {
         /// The path and the error of the system.
         why: String,
     },
-    /// The configuration was written, for the first time after `PersistFailed`.
+    /// The configuration was written, for the first time after a write that failed.
     Persisted,
     /// A signal asked the process to end in order. It comes for each such signal; after a second
     /// one the reactor ends the broker at once.

@@ -248,7 +248,7 @@ impl Engine {
         self.totals
     }
 
-    /// Whether it holds memory for at least four times as many requests as there are, so that
+    /// Whether it holds memory for more than four times as many requests as there are, so that
     /// [`shrink`](Self::shrink) is worth its time.
     pub fn has_spare_capacity(&self) -> bool {
         let room = self.transactions.capacity();
