@@ -18,7 +18,7 @@ fn pids(world: &FarHost, ids: std::ops::RangeInclusive<u32>) -> Vec<u32> {
     ids.map(|id| world.broker.worker_pid(id)).collect()
 }
 
-/// The link is down for so long.
+/// Sets the link to the far machine down for this time.
 fn partition(world: &FarHost, span: Duration) {
     let begun = now();
     world.netns.set_down();

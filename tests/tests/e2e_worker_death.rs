@@ -9,7 +9,7 @@ use protocol::errors::{ErrorCode, Ran};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-/// A short restart pause, so that loops of deaths are over soon.
+/// A short restart backoff, so that loops of deaths are over soon.
 const SOON: &[&str] = &["--set", "restart_min_ms=5", "--set", "restart_max_ms=20"];
 
 fn why(answer: Result<impl std::fmt::Debug, Error>) -> (ErrorCode, Ran, String) {
@@ -20,7 +20,7 @@ fn why(answer: Result<impl std::fmt::Debug, Error>) -> (ErrorCode, Ran, String) 
     }
 }
 
-/// A request is sent, and a worker has it.
+/// Sends a request and waits until a worker has it. Returns its sequence.
 fn send_to_busy(broker: &Broker, caller: &mut Caller, send: &Send) -> u32 {
     let before = broker.number("", "isdData.BusyWorkers");
     let sequence = caller.send("x", send).expect("sent");
@@ -35,7 +35,7 @@ fn outcome(caller: &mut Caller, sequence: u32) -> Result<bytes::Bytes, Error> {
     reply.error.map_or(Ok(reply.body), Err)
 }
 
-/// Writes an executable script into the broker's folder.
+/// Writes an executable script into the broker's folder, and returns its path.
 fn script(broker: &Broker, name: &str, text: &str) -> String {
     let path = broker.folder.path().join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{text}")).expect("a script");
@@ -95,7 +95,7 @@ fn an_idempotent_request_is_given_to_another_worker() {
 }
 
 #[test]
-fn retry_on_the_service_does_the_same_without_the_flag() {
+fn a_service_with_retry_repeats_requests_without_the_idempotent_flag() {
     let broker = Broker::start(&[]);
     broker.op("config service frail retry=1 poison_deaths=9");
     broker.with_workers("frail", "isdcrash exit 1", 2);
