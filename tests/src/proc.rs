@@ -1,6 +1,7 @@
 //! Real programs: a broker, execds and clients as processes, on ports that the kernel chooses, in a
 //! directory of their own. Waits are for the thing itself, with a limit. Nothing is left behind.
 
+use broker::engine::fact::{FACTS, FactKind, FactRow};
 use client::address::Address;
 use client::caller::{Caller, Options};
 use client::error::Error;
@@ -387,6 +388,16 @@ impl Broker {
     /// Runs an operator command that succeeds.
     pub fn op(&self, command: &str) -> String {
         self.try_op(command).unwrap_or_else(|e| panic!("'{command}': {e}"))
+    }
+
+    /// Has the broker remember the events to come, but for the logins and logouts of clients: each
+    /// command of a test that looks again and again makes two of those, and they would push out
+    /// what it looks for.
+    pub fn remember_events(&self) {
+        let is_news =
+            |row: &&FactRow| !matches!(row.kind, FactKind::ClientIn | FactKind::ClientOut);
+        let kinds: Vec<&str> = FACTS.iter().filter(is_news).map(|row| row.name).collect();
+        self.op(&format!("config events 1000 {}", kinds.join(" ")));
     }
 
     /// A number of a page (`worker->hostpid`, `isdData.IdleWorkers`).

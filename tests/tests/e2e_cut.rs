@@ -27,7 +27,7 @@ impl World {
         let usual = ["--insecure", "--worker-listen", &any];
         let broker = Broker::start(&[&usual, more].concat());
         let execd = cable.far.run(|| Execd::start_at(&format!("{FAR}:0"), &["--insecure"]));
-        broker.op("config events 1000");
+        broker.remember_events();
         broker.op(&format!("config host far {}", execd.address));
         broker.await_page("host far", "host->state = up");
         Some(Self { broker, execd: Some(execd), cable })

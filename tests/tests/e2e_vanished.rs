@@ -44,7 +44,7 @@ impl World {
         usual.extend(["--listen", "127.0.0.1:0", "--listen", &at]);
         let broker = Broker::start(&[&usual, more].concat());
         let execd = cable.far.run(|| Execd::start_at(&format!("{FAR}:0"), &["--insecure"]));
-        broker.op("config events 1000");
+        broker.op("config events 100000");
         broker.op(&format!("config host far {}", execd.address));
         broker.await_page("host far", "host->state = up");
         let clients = Address::Tcp(at);
@@ -80,7 +80,7 @@ impl World {
         let mut page = String::new();
         let has = |line: &str| parts.iter().all(|part| line.contains(part));
         let found = within((SILENCE + SLACK).saturating_sub(begun.elapsed()), || {
-            page = self.broker.op("listevents 1000");
+            page = self.broker.op("listevents 100000");
             page.lines().any(has).then_some(())
         });
         assert!(found.is_some(), "{what} was not noticed: no {parts:?} in\n{page}");
@@ -151,7 +151,7 @@ fn busy_workers_of_a_vanished_machine_are_noticed_whatever_was_under_way() {
         });
         world.noticed("a host", begun, &["host_lost", "far"]);
     });
-    let events = broker.op("listevents 1000");
+    let events = broker.op("listevents 100000");
     assert!(events.contains(VANISHED), "{events}");
 }
 
