@@ -195,7 +195,7 @@ fn two_brokers_share_a_host_and_leave_each_others_workers_alone() {
 #[test]
 fn a_host_that_refuses_is_tried_until_it_is_there() {
     let broker = Broker::start(&["--set", "host_retry_ms=100"]);
-    broker.op("config events 1000");
+    broker.remember_events();
     let (closed, address) = listener();
     drop(closed);
     broker.op(&format!("config host far {address}"));

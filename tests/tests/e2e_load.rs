@@ -228,7 +228,7 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
 #[test]
 fn a_reader_that_takes_nothing_is_dropped_and_others_go_on() {
     let broker = Broker::start(&["--set", "stall_ms=500"]);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.with_workers("long", "isdpipe head -c 100000000 /dev/zero", 1);
     broker.with_workers("echo", "isdecho", 1);
     let mut deaf = Wire::login(&broker.port("client"), "long");
@@ -266,7 +266,7 @@ fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
     // read.
     let room = ["--set", "outbox_bytes_max=1000000000", "--set", "stall_ms=3000"];
     let broker = Broker::start(&room);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 2);
     let idle = broker.memory_kib("VmRSS");
     let mut others = broker.login("echo");

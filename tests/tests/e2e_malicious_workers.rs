@@ -165,7 +165,7 @@ fn only_what_is_allowed_is_started_on_the_brokers_own_machine() {
 fn a_host_that_puts_starts_off_gets_all_its_workers_in_the_end_and_none_is_failed() {
     let execd = Execd::start(&["--start-burst", "3", "--start-rate", "20"]);
     let broker = Broker::start(&[]);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.op(&format!("config host far {}", execd.address));
     broker.op("config service echo");
     for _ in 0..15 {

@@ -171,7 +171,7 @@ fn a_clients_proof_is_worth_nothing_on_the_connection_of_the_one_in_between() {
     let trust = authority.trust();
     for is_tls in [true, false] {
         let broker = broker(&tokens, &authority, is_tls);
-        broker.op("config events 50");
+        broker.remember_events();
         login(&broker.port("client"), &ops, &trust).expect("let in");
         for near_tls in [true, false] {
             let at = stand_before(&broker.port("client"), &authority, near_tls);
@@ -223,7 +223,7 @@ fn nobody_between_broker_and_execd_has_it_start_programs() {
     let (ca, host) = (authority.ca_text(), host.to_string_lossy().into_owned());
     let broker =
         Broker::start(&["--host-token", &host, "--tls-ca", &ca, "--set", "host_retry_ms=100"]);
-    broker.op("config events 50");
+    broker.remember_events();
     let at = stand_before(&execd.address, &authority, true);
     broker.op(&format!("config host between {at}"));
     await_that("a refusal", || broker.op("listevents").contains("bad_token").then_some(()));

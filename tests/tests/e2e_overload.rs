@@ -190,7 +190,7 @@ fn five_times_too_much_is_refused_at_once_and_what_is_admitted_keeps_its_deadlin
 fn a_reader_past_its_outbox_limit_is_dropped_with_an_event_and_others_do_not_notice() {
     let broker =
         Broker::start(&["--set", "body_bytes_max=65536", "--set", "outbox_bytes_max=131072"]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 2);
     let mut deaf = Wire::login(&broker.port("client"), "echo");
     let mut other = broker.login("echo");

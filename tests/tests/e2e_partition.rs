@@ -28,7 +28,7 @@ fn partition(world: &FarHost, span: Duration) {
 }
 
 fn events(world: &FarHost) -> String {
-    world.broker.op("listevents 1000")
+    world.broker.op("listevents 100000")
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn noticed(world: &FarHost, what: &str, begun: Instant, parts: &[&str]) {
     let mut page = String::new();
     let has = |line: &str| parts.iter().all(|part| line.contains(part));
     let found = within((SILENCE + SLACK).saturating_sub(begun.elapsed()), || {
-        page = world.broker.op("listevents 1000");
+        page = world.broker.op("listevents 100000");
         page.lines().any(has).then_some(())
     });
     assert!(found.is_some(), "{what} was not noticed: no {parts:?} in\n{page}");
@@ -94,7 +94,7 @@ fn busy_workers_of_an_unreachable_machine_are_noticed_whatever_was_under_way() {
         });
         noticed(&world, "a host", begun, &["host_lost", "far"]);
     });
-    let events = broker.op("listevents 1000");
+    let events = broker.op("listevents 100000");
     assert!(events.contains(TIMED_OUT), "{events}");
 }
 

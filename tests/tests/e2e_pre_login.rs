@@ -106,7 +106,7 @@ fn assert_all_is_seen(what: &str, text: &str) {
 #[test]
 fn what_peers_and_clients_cause_in_the_log_is_bounded_counted_and_seen() {
     let broker = Broker::start(&[]);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.op("config service echo");
     let address = broker.port("client");
     let before = broker.process.log().len();

@@ -130,7 +130,7 @@ fn arguments_survive_save_kill_and_clone_exactly() {
 #[test]
 fn a_worker_that_writes_without_end_is_bounded_and_disturbs_nobody() {
     let broker = Broker::start(&["--log", "error"]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 1);
     broker.with_workers("loud", "isdpipe sh -c 'yes nonsense >&2'", 1);
     let mut loud = broker.login("loud");

@@ -390,7 +390,7 @@ fn each_end_of_a_workers_connection_proves_what_the_document_says() {
 #[test]
 fn a_broker_that_was_stopped_gives_everybody_the_time_that_was_lost() {
     let broker = broker(&["--set", "silence_ms=600", "--set", "heartbeat_ms=200"]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 2);
     let pids = [1, 2].map(|id| broker.worker_pid(id));
     let mut worker = Raw::worker(&broker.port("worker"), "self");

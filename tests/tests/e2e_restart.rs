@@ -91,7 +91,7 @@ fn a_killed_broker_comes_back_with_its_configuration_and_takes_its_workers_over(
     broker.op("pause 3");
     broker.op("set stall_ms 7000");
     broker.op("buckets 12 5");
-    broker.op("config events 1000");
+    broker.remember_events();
     let (saved, before, execd) = (broker.op("save"), pids(&broker, 1..=3), execd_pid(&broker));
     let ports = broker.ports.clone();
     broker.kill();

@@ -105,7 +105,7 @@ fn a_request_of_a_silent_client_that_waited_is_removed() {
 fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
     let broker = Broker::start(&[]);
     broker.op("config service self selfstart=1");
-    broker.op("config events 100");
+    broker.remember_events();
     let proxy = Blackhole::before(&broker.port("worker"));
     let service = ServiceName::new("self").expect("a name");
     let options = WorkerOptions::self_started(Address::Tcp(proxy.address.clone()), service);
@@ -135,7 +135,7 @@ fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
 #[test]
 fn a_half_open_host_is_lost_and_dialled_again() {
     let broker = Broker::start(&[]);
-    broker.op("config events 100");
+    broker.remember_events();
     let execd = Execd::start(&[]);
     let proxy = Blackhole::before(&execd.address);
     broker.op("config service echo");
@@ -157,7 +157,7 @@ fn a_half_open_host_is_lost_and_dialled_again() {
 #[test]
 fn a_stopped_broker_is_noticed_by_all_and_blames_nobody_when_it_goes_on() {
     let broker = Broker::start(&[]);
-    broker.op("config events 100");
+    broker.remember_events();
     let execd = Execd::start(&[]);
     broker.with_workers("hang", "isdcrash hang", 1);
     broker.with_workers("idle", "isdecho", 2);
@@ -194,7 +194,7 @@ fn a_stopped_broker_is_noticed_by_all_and_blames_nobody_when_it_goes_on() {
 #[test]
 fn a_worker_stopped_in_the_middle_of_a_request_is_overdue_and_ended_with_its_group() {
     let broker = Broker::start(&[]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.op("config service hang kill_after_ms=3000 deadline_ms=1500");
     // The worker has a child, which must not survive it.
     let seconds = format!("{}.{}", 3600, std::process::id());
@@ -216,11 +216,13 @@ fn a_worker_stopped_in_the_middle_of_a_request_is_overdue_and_ended_with_its_gro
     let error = reply.error.expect("an error");
     assert_eq!((error.code, error.ran), (Code::Isect(ErrorCode::Deadline), Ran::Maybe), "{error}");
     assert!(broker.op("worker 1").contains("overdue"), "{}", broker.op("worker 1"));
-    assert!(broker.op("listevents 100").contains("request_overdue"));
+    let events = broker.op("listevents 100");
+    assert!(events.contains("request_overdue"), "{events}");
     let new = broker.await_new_pid(1, old);
     assert!(is_alive(new));
     await_that("the end of the group", || (!is_alive(old) && !is_alive(child)).then_some(()));
-    assert!(broker.op("listevents 100").contains("kill_after_ms"));
+    let events = broker.op("listevents 100");
+    assert!(events.contains("kill_after_ms"), "{events}");
     assert_eq!(broker.end(), 0);
 }
 

@@ -47,7 +47,7 @@ fn never_finish(wire: &mut Wire, frame: &[u8], first: usize, way: Way) -> Durati
 fn a_frame_that_is_never_finished_is_dropped_at_frame_ms_after_the_login() {
     const FRAME: Duration = Duration::from_millis(600);
     let broker = Broker::start(&["--set", "frame_ms=600", "--set", "login_ms=60000"]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.op("config service self selfstart=1");
     broker.with_workers("echo", "isdecho", 1);
     let slow_frame = &|port: &'static str, (size, first): (usize, usize), way: Way| {
@@ -311,7 +311,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
         "--log",
         "error",
     ]);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 1);
     broker.op("config service large selfstart=1");
     let mut worker = Wire::worker_login(&broker.port("worker"), "large");
@@ -346,7 +346,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
 #[test]
 fn an_operator_that_reads_none_of_its_lists_is_dropped_and_others_are_heard() {
     let broker = Broker::start(&["--set", "stall_ms=500", "--log", "error"]);
-    broker.op("config events 100");
+    broker.remember_events();
     let idle = broker.memory_kib("VmRSS");
     let mut deaf = Wire::login(&broker.port("client"), "op");
     let events = std::thread::scope(|scope| {

@@ -82,7 +82,7 @@ fn with_a_client_ca_only_clients_with_a_certificate_of_it_come_in() {
     let ca = authority.ca_text();
     let mut broker = broker(&authority, &pair, &["--tls-client-ca", &ca]);
     broker.trust = Some(authority.trust_with(&good));
-    broker.op("config events 100");
+    broker.remember_events();
     let strange = other.sign("strange", &["x"]);
     let strange = Trust { ca: Some(authority.ca()), ..other.trust_with(&strange) };
     for (trust, part, fact) in [
@@ -428,7 +428,7 @@ fn an_execd_reads_certificates_and_tokens_again_and_its_workers_go_on() {
     let execd = Execd::start_at("tls://127.0.0.1:0", &[&files[..], &["--allow", &allow]].concat());
     let args = ["--host-token", &out, "--tls-ca", &ca, "--set", "host_retry_ms=100"];
     let broker = Broker::start(&args);
-    broker.op("config events 200");
+    broker.remember_events();
     broker.op(&format!("config host far {}", execd.address));
     broker.op("config service echo");
     broker.op(&format!("config worker echo far {}", program("isdecho").display()));

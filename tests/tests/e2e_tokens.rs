@@ -105,7 +105,7 @@ fn each_token_may_what_its_roles_say_and_its_secret_stands_nowhere() {
     let broker = tokens.broker();
     broker.with_workers("echo", "isdecho", 1);
     broker.op("config service sum");
-    broker.op("config events 100");
+    broker.remember_events();
     let (status, text) = client(&broker, &ops, &["-c", "config service print"]);
     assert!(status == 0 && text.contains("configured"), "{text}");
     let (status, text) = client(&broker, &look, &["-c", "whoami", "-c", "services"]);
@@ -227,7 +227,7 @@ fn an_execd_starts_programs_for_a_broker_that_proves_itself() {
         let token = token.map(|token| token.to_string_lossy().into_owned());
         let args: Vec<&str> = token.iter().flat_map(|token| ["--host-token", token]).collect();
         let broker = Broker::start(&args);
-        broker.op("config events 50");
+        broker.remember_events();
         broker.op(&format!("config host h {}", execd.address));
         await_that(why, || broker.op("listevents").contains(why).then_some(()));
         assert!(!broker.op("host h").contains("host->state = up"));
@@ -258,7 +258,7 @@ fn a_broker_does_not_trust_an_execd_that_does_not_know_its_token() {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let execd = Execd::start(&args);
         let broker = Broker::start(&["--host-token", &host.to_string_lossy()]);
-        broker.op("config events 50");
+        broker.remember_events();
         broker.op(&format!("config host h {}", execd.address));
         await_that("a refusal", || broker.op("listevents").contains("bad_token").then_some(()));
         assert!(!broker.op("host h").contains("host->state = up"));
@@ -293,7 +293,7 @@ fn a_broker_does_not_trust_an_execd_that_answers_before_it_is_asked() {
     };
     let evil = std::thread::Builder::new().spawn(evil).expect("a thread");
     let broker = Broker::start(&["--host-token", &host.to_string_lossy()]);
-    broker.op("config events 50");
+    broker.remember_events();
     broker.op(&format!("config host h {address}"));
     evil.join().expect("the broker has tried it five times");
     broker.await_page("listevents", "did not prove");

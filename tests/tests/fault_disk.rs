@@ -11,7 +11,7 @@ fn broker() -> (Disk, Broker) {
     let disk = Disk::new(folder.path().join("state"));
     let broker = Broker::start_in(folder, &["--set", "restart_min_ms=1"]);
     broker.with_workers("echo", "isdecho", 2);
-    broker.op("config events 100");
+    broker.remember_events();
     (disk, broker)
 }
 
