@@ -2,7 +2,7 @@
 //! and ended together. Needs root; see `netns_link`.
 
 use crate::netns_link::{FAR, NEAR, NetnsLink};
-use crate::proc::{Broker, Execd, PATIENCE, program, within};
+use crate::proc::{Broker, Execd, TIMEOUT, program, within};
 use client::address::Address;
 use nix::sys::signal::Signal;
 use std::net::TcpListener;
@@ -35,7 +35,7 @@ impl FarHost {
         usual.extend(["--listen", "127.0.0.1:0", "--listen", &at]);
         let broker = Broker::start(&[&usual, more].concat());
         let execd = netns.far.run(|| Execd::start_at(&format!("{FAR}:0"), &["--insecure"]));
-        broker.op("config events 1000");
+        broker.op("config events 100000");
         broker.op(&format!("config host far {}", execd.address));
         broker.await_page("host far", "host->state = up");
         let clients = Address::Tcp(at);
@@ -70,7 +70,7 @@ impl Drop for FarHost {
         // In order, so that its workers end with it.
         if let Some(mut execd) = self.execd.take() {
             execd.process.signal(Signal::SIGTERM);
-            within(PATIENCE, || execd.process.ended());
+            within(TIMEOUT, || execd.process.ended());
         }
     }
 }

@@ -16,5 +16,5 @@ pub mod proof;
 pub mod schema;
 pub mod script;
 pub mod sim;
-pub mod walk;
+pub mod walkthrough;
 pub mod wire;

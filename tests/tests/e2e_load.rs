@@ -1,9 +1,10 @@
 //! Tests real processes under load: many clients, many requests on one connection, gigabytes in
-//! pieces, clients that read slowly or leave. It asserts what must hold; `benches` measures speed.
+//! pieces, clients that read slowly or close their connection. It asserts what must hold; `benches`
+//! measures speed.
 
 use bytes::Bytes;
 use client::caller::{Caller, Send};
-use isect_tests::proc::{Broker, PATIENCE, await_that, within};
+use isect_tests::proc::{Broker, TIMEOUT, await_that, within};
 use isect_tests::wire::{self, Wire};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -11,13 +12,14 @@ use protocol::header::Header;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Several operators list the clients at once, a listing made in many steps; some leave at once.
+/// Several operators list the clients at the same time, in listings of many steps; some leave
+/// before the end.
 fn list_them(broker: &Broker, count: usize) {
     const OPERATORS: usize = 4;
     let list = || {
-        let mut leaver = broker.login("op");
-        leaver.send("clients", &Send::default()).expect("sent");
-        drop(leaver);
+        let mut closing = broker.login("op");
+        closing.send("clients", &Send::default()).expect("sent");
+        drop(closing);
         let text = broker.op("clients");
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].trim_start().starts_with("service"), "{}", lines[0]);
@@ -54,7 +56,7 @@ fn five_hundred_clients_get_their_own_answers() {
                 caller.send(body, &Send::default()).expect("sent");
             }
             for (index, caller) in callers.iter_mut().enumerate() {
-                let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+                let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
                 assert!(reply.error.is_none(), "{:?}", reply.error);
                 assert_eq!(reply.body, body(thread * CLIENTS + index, round));
             }
@@ -65,7 +67,7 @@ fn five_hundred_clients_get_their_own_answers() {
         let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || ask(thread))).collect();
         let callers: Vec<_> =
             threads.into_iter().flat_map(|thread| thread.join().expect("all right")).collect();
-        // They are all still there, and the operator's own.
+        // All clients are still attached, and the operator's, too.
         let count = (THREADS * CLIENTS) as i64;
         assert_eq!(broker.number("", "isdData.PriList"), count + 1);
         list_them(&broker, count as usize);
@@ -92,7 +94,7 @@ fn a_thousand_requests_under_way_on_one_connection() {
         expected.insert(caller.send(body.clone(), &Send::default()).expect("sent"), body);
     }
     for _ in 0..1000 {
-        let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+        let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
         assert!(reply.error.is_none(), "{:?}", reply.error);
         assert_eq!(Some(reply.body), expected.remove(&reply.sequence));
     }
@@ -138,20 +140,20 @@ fn a_client_that_leaves_costs_its_worker_nothing_but_the_time() {
     let broker = Broker::start(&[]);
     broker.op("config service self selfstart=1");
     let mut worker = Wire::worker_login(&broker.port("worker"), "self");
-    let mut leaves = Wire::login(&broker.port("client"), "self");
+    let mut closing = Wire::login(&broker.port("client"), "self");
     let mut stays = Wire::login(&broker.port("client"), "self");
-    leaves.ask(1, "has a worker");
-    leaves.ask(2, "still waits");
+    closing.ask(1, "has a worker");
+    closing.ask(2, "still waits");
     let Some(Frame::Data { head, body }) = worker.next_frame() else { panic!("no request") };
     assert_eq!(body, "has a worker");
     stays.ask(1, "next");
     broker.await_page("", "isdData.Waiting          = 2\n");
-    drop(leaves);
+    drop(closing);
     broker.await_page("", "isdData.Waiting          = 1\n");
     assert_eq!(broker.number("", "isdData.BusyWorkers"), 1, "it may finish");
     let answer = Header { transaction: head.transaction, ..Header::default() };
     worker.send(Frame::data(answer, Bytes::from_static(b"too late")));
-    // The request that still waited went with its client; the next one is another's.
+    // The client's waiting request was removed with it; the next one is of another client.
     let Some(Frame::Data { head, body }) = worker.next_frame() else { panic!("no request") };
     assert_eq!(body, "next");
     let answer = Header { transaction: head.transaction, ..Header::default() };
@@ -161,8 +163,8 @@ fn a_client_that_leaves_costs_its_worker_nothing_but_the_time() {
     assert_eq!(broker.end(), 0);
 }
 
-/// So many pieces of so many bytes, to a worker that discards them; the largest the broker ever
-/// was.
+/// Sends `pieces` pieces of `size` bytes to a worker that discards them. Returns the largest size
+/// of the broker, in KiB.
 fn push_pieces(broker: &Broker, pieces: usize, size: usize) -> u64 {
     let mut caller = broker.login("eat");
     let piece = Bytes::from(vec![0x5a; size]);
@@ -210,7 +212,7 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
     loop {
         let Some(Frame::Data { head, body }) = slow.next_frame() else { panic!("no piece") };
         total += body.len();
-        // Between two pieces, others are served.
+        // Other clients are served between two pieces.
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         if head.more == 0 {
             break;
@@ -224,30 +226,30 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_is_cut_and_others_go_on() {
+fn a_reader_that_takes_nothing_is_dropped_and_others_go_on() {
     let broker = Broker::start(&["--set", "stall_ms=500"]);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.with_workers("long", "isdpipe head -c 100000000 /dev/zero", 1);
     broker.with_workers("echo", "isdecho", 1);
     let mut deaf = Wire::login(&broker.port("client"), "long");
     deaf.ask(1, "");
     let mut others = broker.login("echo");
-    let cut = within(PATIENCE, || {
+    let dropped = within(TIMEOUT, || {
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         broker.op("listevents 1000").contains("link_closed").then_some(())
     });
-    assert!(cut.is_some(), "{}", broker.op("clients"));
+    assert!(dropped.is_some(), "{}", broker.op("clients"));
     broker.await_idle(2);
     assert_eq!(broker.number("worker 1", "worker->restarts"), 0, "the worker is not to blame");
     drop(deaf);
     assert_eq!(broker.end(), 0);
 }
 
-/// More than the system's buffers take of either direction.
+/// More requests than the system's buffers of both directions hold.
 const ASKED: u32 = 5000;
 
-/// Asks and asks for 60,000 bytes and reads nothing, until the broker closes the connection or the
-/// answer is taken: how many requests left whole.
+/// Sends requests of 60,000 bytes and reads no answers, until all are sent or the connection fails.
+/// Returns how many were sent whole.
 fn ask_and_never_read(mut deaf: Wire) -> u32 {
     for sequence in 1..=ASKED {
         let frame = Frame::data(wire::request(sequence), vec![7; 60_000].into());
@@ -260,23 +262,24 @@ fn ask_and_never_read(mut deaf: Wire) -> u32 {
 
 #[test]
 fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
-    // Room for all that it could ask for, so that only what is not read keeps it small.
+    // The outbox may hold all that it could ask for, so memory stays small only because it is not
+    // read.
     let room = ["--set", "outbox_bytes_max=1000000000", "--set", "stall_ms=3000"];
     let broker = Broker::start(&room);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 2);
     let idle = broker.memory_kib("VmRSS");
     let mut others = broker.login("echo");
     let deaf = Wire::login(&broker.port("client"), "echo");
     let asking = move || ask_and_never_read(deaf);
     let thread = std::thread::Builder::new().spawn(asking).expect("a thread");
-    let cut = within(PATIENCE, || {
+    let dropped = within(TIMEOUT, || {
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         broker.op("listevents 1000").contains("stall_ms").then_some(())
     });
-    assert!(cut.is_some(), "{}", broker.op("listevents 1000"));
+    assert!(dropped.is_some(), "{}", broker.op("listevents 1000"));
     assert!(thread.join().expect("the deaf client") < ASKED, "it was read to its end");
-    // As many as may be under way on one connection wait, too; all it asked for are 300 MB.
+    // As many as may be under way on one connection wait in addition; the whole is 300 MB.
     let peak = broker.memory_kib("VmHWM");
     assert!(peak < idle + 128 * 1024, "idle {idle} KiB, peak {peak} KiB");
     broker.await_idle(2);
@@ -291,9 +294,9 @@ fn a_client_that_is_read_no_further_is_missed_when_it_goes() {
     let rows = || broker.op("clients").lines().count();
     let before = rows();
     let deaf = Wire::login(&broker.port("client"), "echo");
-    deaf.set_write_patience(Duration::from_secs(1));
+    deaf.set_write_timeout(Duration::from_secs(1));
     assert_eq!(rows(), before + 1);
-    // It gives up when nothing was taken for a second, and goes with its answers unread.
+    // It gives up when nothing was accepted for a second, and closes with its answers unread.
     assert!(ask_and_never_read(deaf) < ASKED, "it was read to its end");
     await_that("the broker to miss it", || (rows() == before).then_some(()));
     broker.await_idle(2);
@@ -319,7 +322,8 @@ fn a_slow_worker_holds_back_the_client_that_sends_to_it_not_the_broker() {
             }
             assert_eq!(sender.answer(1), "done");
         });
-        // Nobody takes the pieces: the sender gets stuck, the broker stays small and serves others.
+        // The worker reads no pieces: their sender gets stuck, the broker stays small and serves
+        // others.
         let mut others = broker.login("echo");
         let mut before = usize::MAX;
         await_that("a sender that is stuck", || {

@@ -1,13 +1,13 @@
-//! Who may do what: the tokens in force, logins that prove one, what follows from a token, a user
-//! or neither, and what a change of the tokens means for those who are in. Not how a token is
-//! proved: the reactor checks that and says what came of it.
+//! Rights: which peer may log in to which service, what an operator may do, and what a change of
+//! the tokens means for peers that are logged in. The reactor makes challenges and checks proofs of
+//! tokens; this file decides when, and what follows from the result.
 
 use super::action::Action;
 use super::clients;
 use super::context::context;
 use super::fact::{About, FactKind};
 use super::hub::{Engine, Out};
-use super::input::{Asker, Peer, Tokens};
+use super::input::{Peer, Requester, Tokens};
 use super::keys::ClientKey;
 use super::links::End;
 use super::op_read::{counted, text};
@@ -18,7 +18,7 @@ use protocol::bodies::{ErrorBody, Login, WorkerLogin};
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::logins::{CHECKS_MAX, Check, FAILURES_MAX, Failure, Logins};
+use protocol::login_failures::{CHECKS_MAX, Check, FAILURES_MAX, Failure, LoginFailures};
 use protocol::names::{ServiceName, TokenName};
 use protocol::op::parse::OpError;
 use protocol::op::reply::{OpReply, Value};
@@ -26,54 +26,55 @@ use protocol::op::spec::{Command, OpRequest};
 use protocol::proof::{Claim, Proof};
 use protocol::rights::Rights;
 
-/// A login whose proof is awaited.
+/// A login that named a token and waits for its proof.
 #[derive(Debug)]
 pub(crate) struct PendingLogin {
-    what: Entrant,
+    what: LoginBody,
     token: Option<TokenName>,
-    /// The proof came and is being checked, or will be.
+    /// The proof came, and is being checked or waits to be.
     pub(crate) is_checked: bool,
-    /// The proof, while its check waits.
+    /// The proof, while its check has to wait; `Due::Proof` gives it to the reactor.
     proof: Option<Box<Proof>>,
 }
 
 #[derive(Debug)]
-enum Entrant {
+enum LoginBody {
     Client(Login),
     Worker(WorkerLogin),
 }
 
 impl PendingLogin {
-    /// A client's.
+    /// The login of a client.
     pub(crate) fn client(login: Login) -> Self {
         let token = login.token.as_ref().map(|claim| claim.token.clone());
-        Self { what: Entrant::Client(login), token, is_checked: false, proof: None }
+        Self { what: LoginBody::Client(login), token, is_checked: false, proof: None }
     }
 
-    /// Of a worker that started itself.
+    /// The login of a worker that started itself.
     pub(crate) fn worker(login: WorkerLogin) -> Self {
         let token = login.token.as_ref().map(|claim| claim.token.clone());
-        Self { what: Entrant::Worker(login), token, is_checked: false, proof: None }
+        Self { what: LoginBody::Worker(login), token, is_checked: false, proof: None }
     }
 
     fn role(&self) -> (Role, ServiceName) {
         match &self.what {
-            Entrant::Client(login) => (Role::Client, login.service.clone()),
-            Entrant::Worker(login) => (Role::Worker, login.service.clone()),
+            LoginBody::Client(login) => (Role::Client, login.service.clone()),
+            LoginBody::Worker(login) => (Role::Worker, login.service.clone()),
         }
     }
 }
 
-/// Who may do what.
+/// The tokens in force, and the sets of rights that do not come from a token.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// `None` = there are none: whoever can connect is a client, its owner the operator.
+    /// `None` = this broker has no tokens: every peer may be a client, and only the owner an
+    /// operator.
     tokens: Option<Tokens>,
     owner: Rights,
     open: Rights,
     nothing: Rights,
-    /// Logins that failed.
-    logins: Logins,
+    /// Failed logins of each token and peer group, which slow down further ones.
+    login_failures: LoginFailures,
 }
 
 impl Default for Access {
@@ -83,13 +84,14 @@ impl Default for Access {
             owner: Rights::all(),
             open: Rights::without_tokens(),
             nothing: Rights::default(),
-            logins: Logins::default(),
+            login_failures: LoginFailures::default(),
         }
     }
 }
 
 impl Access {
-    /// What somebody may do. A token counts before the user: whoever proves one wants its rights.
+    /// The rights of a peer. A token counts before the user: a peer that proves one wants its
+    /// rights.
     fn rights_of(&self, peer: &Peer) -> &Rights {
         match (&peer.token, &self.tokens) {
             (Some(token), Some(tokens)) => {
@@ -104,12 +106,12 @@ impl Access {
 }
 
 impl Engine {
-    /// What somebody may do.
+    /// The rights of a peer.
     pub(crate) fn rights_of(&self, peer: &Peer) -> &Rights {
         self.access.rights_of(peer)
     }
 
-    /// Whether a login may come now on this link; if not, it is refused.
+    /// Whether a login of this kind of `end` may come now on this link; if not, it is refused.
     pub(crate) fn is_new(&mut self, link: LinkId, end: &End, out: Out<'_>) -> bool {
         let Some(slot) = self.links.get(link) else { return false };
         let text = match (slot.end == *end, &slot.pending) {
@@ -121,7 +123,8 @@ impl Engine {
         false
     }
 
-    /// A login names a token: let it be proved.
+    /// Keeps a login that names a token, and has its peer challenged. A broker without tokens
+    /// refuses it.
     pub(crate) fn challenge(
         &mut self,
         link: LinkId,
@@ -141,9 +144,10 @@ impl Engine {
         out.push(Action::Challenge { link, role, target, claim });
     }
 
-    /// As `refuse_link`, without a fact: there was one just now, and this one is counted.
+    /// As `refuse_link`, but without a fact of its own: a fact about such logins was recorded, and
+    /// this one is counted as left out.
     fn refuse_quietly(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
-        context!(self, out).left_out(Class::Stranger, Some(link));
+        context!(self, out).left_out(Class::PreLogin, Some(link));
         out.push(Action::Send { link, frame: protocol::frame::Frame::refusal(error) });
         self.close_link(link, out);
     }
@@ -157,7 +161,7 @@ impl Engine {
         };
         pending.is_checked = true;
         let check = match &pending.token {
-            Some(token) => self.access.logins.ask(token, slot.peer.group, self.now),
+            Some(token) => self.access.login_failures.ask(token, slot.peer.group, self.now),
             None => Check::Now,
         };
         match check {
@@ -177,7 +181,7 @@ impl Engine {
         }
     }
 
-    /// The turn of a proof whose check had to wait.
+    /// `Due::Proof`: it is the turn of a proof that had to wait.
     pub(crate) fn on_proof_due(&mut self, link: LinkId, out: Out<'_>) {
         let Some(slot) = self.links.get_mut(link) else { return };
         if let Some(proof) = slot.pending.as_mut().and_then(|pending| pending.proof.take()) {
@@ -185,12 +189,13 @@ impl Engine {
         }
     }
 
-    /// A token was not proved: counted where it was tried, and refused.
+    /// Refuses a login whose token was not proved, and counts that for its token and peer group.
+    /// `why` is for the fact: the peer is not told whether the token exists.
     fn refuse_proof(&mut self, link: LinkId, token: Option<&TokenName>, why: &str, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         let name = token.map_or("", TokenName::as_str);
         let failure = match token {
-            Some(token) => self.access.logins.failed(token, slot.peer.group, self.now),
+            Some(token) => self.access.login_failures.failed(token, slot.peer.group, self.now),
             None => Failure::Counted,
         };
         let text = format!("token '{name}' is not known here, or was not proved");
@@ -221,10 +226,10 @@ impl Engine {
             (Ok(signature), what) => {
                 slot.peer.token = token;
                 match what {
-                    Entrant::Client(login) => {
+                    LoginBody::Client(login) => {
                         self.admit_client(link, login, Some(signature), out);
                     }
-                    Entrant::Worker(login) => {
+                    LoginBody::Worker(login) => {
                         self.admit_self_started(link, &login, Some(signature), out);
                     }
                 }
@@ -233,7 +238,7 @@ impl Engine {
         }
     }
 
-    /// Whether somebody may ask a service; if not, why and what to do.
+    /// Whether a peer may log in to a service as a client; if not, the error says what it lacks.
     pub(crate) fn may_ask(&self, peer: &Peer, service: &ServiceName) -> Result<(), ErrorBody> {
         let rights = self.rights_of(peer);
         let is_allowed =
@@ -264,7 +269,7 @@ impl Engine {
         })
     }
 
-    /// Whether somebody may answer for a service as a worker that started itself.
+    /// Whether a peer may serve a service as a worker that started itself.
     pub(crate) fn may_serve(&self, peer: &Peer, service: &ServiceName) -> Result<(), ErrorBody> {
         let rights = self.rights_of(peer);
         if rights.worker.has(service) || self.access.tokens.is_none() && peer.token.is_none() {
@@ -283,7 +288,7 @@ impl Engine {
         })
     }
 
-    /// A command that goes beyond the rights of its client.
+    /// Refuses a command that needs more rights than its client has, and records the attempt.
     pub(crate) fn not_allowed(
         &mut self,
         client: ClientKey,
@@ -295,14 +300,14 @@ impl Engine {
         let needed = request.effect().word();
         let text = format!("'{command}' needs the role operator:{needed}; yours are {rights}");
         let link = self.clients[client].link;
-        if self.may_cause(Class::Loud, Some(link)) {
+        if self.may_cause(Class::Logged, Some(link)) {
             let about = About { who: Some(self.origin_of(client).who()), ..About::default() };
             self.record(FactKind::Refused, about, format!("{request}: {text}"), out);
         }
         Err(OpError { code: ErrorCode::Denied, text })
     }
 
-    /// `whoami`.
+    /// Answers `whoami`: the client's id, address, token and roles.
     pub(crate) fn show_whoami(&self, client: ClientKey) -> OpReply {
         let client = &self.clients[client];
         let rights = self.rights_of(&client.peer);
@@ -323,15 +328,16 @@ impl Engine {
         OpReply::line("whoami", line, fields)
     }
 
-    /// The token file was read: who is in with a token that is gone, or with fewer rights than it
-    /// needs, goes.
+    /// Puts new tokens in force, or keeps the old ones if the file could not be read; records it
+    /// and answers the operator who asked. Peers whose token is gone, was renewed, or lacks a right
+    /// that they use are closed.
     pub(crate) fn on_tokens(
         &mut self,
-        asker: Asker,
+        requester: Requester,
         tokens: Result<Box<Tokens>, String>,
         out: Out<'_>,
     ) {
-        let (client, about) = self.asked_by(asker);
+        let (client, about) = self.asked_by(requester);
         let answer = match tokens {
             Err(why) => {
                 let line = match &self.access.tokens {
@@ -349,11 +355,11 @@ impl Engine {
                 Ok(OpReply::line("reload", line, fields))
             }
         };
-        let answer = match self.certificates.take_if(|(of, _)| *of == asker) {
+        let answer = match self.certificates.take_if(|(of, _)| *of == requester) {
             Some((_, certificates)) => certificates.join(Some(answer)),
             None => answer.map(|reply| reply.complete(Command::Reload)),
         };
-        if let (Some((link, head)), Some(client)) = (asker, client)
+        if let (Some((link, head)), Some(client)) = (requester, client)
             && self.links.get(link).is_some()
         {
             self.answer(client, &head, answer, out);
@@ -375,7 +381,7 @@ impl Engine {
         }
     }
 
-    /// Why somebody who is in may stay no longer, after the tokens changed.
+    /// Why a peer that is logged in must leave after a change of the tokens; `None` = it may stay.
     fn shut_out(&self, old: &Access, peer: &Peer, end: &End) -> Option<ErrorBody> {
         let stamp = |access: &Access, token: &TokenName| {
             access.tokens.as_ref()?.tokens.get(token).map(|token| token.stamp)

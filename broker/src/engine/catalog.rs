@@ -3,8 +3,8 @@
 //! `supervision`.
 
 use super::keys::{ServiceKey, Table};
-use super::said::Said;
-use super::when::short;
+use super::operator_act::OperatorAct;
+use super::wall_clock::short;
 use protocol::ids::ServiceId;
 use protocol::names::ServiceName;
 use protocol::settings::ServiceSettings;
@@ -12,7 +12,7 @@ use protocol::time::Tick;
 use std::collections::BTreeMap;
 use std::ops::{Index, IndexMut};
 
-/// A name and the workers that do the same thing.
+/// A name, and the workers that do the same thing.
 #[derive(Debug)]
 pub(crate) struct Service {
     /// What operators may call it instead of its name; not used again.
@@ -26,12 +26,12 @@ pub(crate) struct Service {
     pub(crate) is_paused: bool,
     /// Since a `stop` of it, until a `start`: its requests are refused.
     pub(crate) is_stopped: bool,
-    /// Who stopped it, and when.
-    pub(crate) stop_said: Said,
-    /// Who paused it, and when.
-    pub(crate) pause_said: Said,
-    /// Who let it go on, and when; at first, when it was made.
-    pub(crate) open_said: Said,
+    /// The last `stop`: its tick and its origin.
+    pub(crate) stop_act: OperatorAct,
+    /// The last `pause`: its tick and its origin.
+    pub(crate) pause_act: OperatorAct,
+    /// The last `ready` or `start` that opened it again; before any, the tick at which it was made.
+    pub(crate) open_act: OperatorAct,
 }
 
 /// All services, by key.
@@ -62,15 +62,16 @@ impl Service {
             settings: ServiceSettings::default(),
             is_paused: false,
             is_stopped: false,
-            stop_said: Said::default(),
-            pause_said: Said::default(),
-            open_said: Said { at: since, by: String::new() },
+            stop_act: OperatorAct::default(),
+            pause_act: OperatorAct::default(),
+            open_act: OperatorAct { at: since, by: String::new() },
         }
     }
 
-    /// The error text for a caller of a stopped service; who stopped it is not for everybody.
+    /// The error text for a request to a stopped service. It does not name the operator who stopped
+    /// it.
     pub(crate) fn stopped_text(&self, now: Tick) -> String {
-        let since = short(now.since(self.stop_said.at));
+        let since = short(now.since(self.stop_act.at));
         let name = &self.name;
         format!(
             "service '{name}' is stopped; 'start {name}' starts it (an operator stopped it {since} ago)"
@@ -84,11 +85,11 @@ impl Catalog {
         self.op
     }
 
-    /// The next id; when the last one there is was given, the lowest that is free.
+    /// The id after the highest one given so far; if there is none, the lowest free one.
     fn free_id(&self) -> ServiceId {
         let is_free = |id: &u32| self.table.iter().all(|(_, service)| service.id.0 != *id);
         let next = self.last_id.checked_add(1);
-        // There are fewer services than ids: each takes memory.
+        // There are always fewer services than ids, because each takes memory.
         ServiceId(next.or_else(|| (1..).find(is_free)).unwrap_or(0))
     }
 
@@ -112,35 +113,35 @@ impl Catalog {
         Ok(key)
     }
 
-    /// Removes a service that has neither workers nor clients nor requests.
+    /// Removes a service, which must have no workers, clients or requests.
     pub(crate) fn remove(&mut self, key: ServiceKey) {
         let service = self.table.remove(key);
         self.names.remove(&service.name);
     }
 
-    /// The key of a name.
+    /// The host with this name.
     pub(crate) fn find(&self, name: &str) -> Option<ServiceKey> {
         self.names.get(name).copied()
     }
 
-    /// All names, in order.
+    /// The names of all services, in alphabetical order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(ServiceName::as_str)
     }
 
-    /// All services by id.
+    /// The services in the order of their ids.
     pub(crate) fn by_id(&self) -> Vec<(ServiceKey, &Service)> {
         let mut all: Vec<_> = self.table.iter().collect();
         all.sort_by_key(|(_, service)| service.id);
         all
     }
 
-    /// All keys by id.
+    /// The keys of the services in the order of their ids.
     pub(crate) fn keys(&self) -> Vec<ServiceKey> {
         self.by_id().into_iter().map(|(key, _)| key).collect()
     }
 
-    /// How many there are, `op` included.
+    /// Number of services, `op` included (`isdData.ServiceList`).
     pub(crate) fn count(&self) -> usize {
         self.table.len()
     }

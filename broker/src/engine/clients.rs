@@ -1,5 +1,5 @@
 //! The attached clients (the manual's priority list): login, logout, blocking, priority, moving to
-//! another service. Not their requests: `transaction` has those.
+//! another service. Their requests are in `transaction`.
 
 use super::access::PendingLogin;
 use super::action::Action;
@@ -10,8 +10,8 @@ use super::hub::{Engine, Out};
 use super::input::Peer;
 use super::keys::{ClientKey, ServiceKey, Table};
 use super::links::End;
+use super::operator_act::OperatorAct;
 use super::quotas::Class;
-use super::said::Said;
 use protocol::bodies::{ErrorBody, Format, Login, LoginOk};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -24,61 +24,61 @@ use std::collections::BTreeMap;
 /// An attached client.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Its number.
+    /// Counted up from 0 at each login.
     pub(crate) id: ClientId,
-    /// Its link.
+    /// The new link.
     pub(crate) link: LinkId,
-    /// What it said of itself.
+    /// Host name that it gave at its login; not checked.
     pub(crate) loghost: String,
-    /// See `loghost`.
+    /// Process id that it gave at its login; not checked.
     pub(crate) hostpid: u32,
-    /// See `loghost`.
+    /// Process id that it gave at its login; not checked.
     pub(crate) name: Option<String>,
-    /// How `op` answers it.
+    /// Form in which the answers of `op` are sent to it.
     pub(crate) format: Format,
-    /// It promised to answer pings.
+    /// It promised at its login to answer pings.
     pub(crate) heartbeat: bool,
-    /// Who it is, as the kernel says.
+    /// The peer as the kernel reports it, and its token.
     pub(crate) peer: Peer,
-    /// Who blocked it, and when.
-    pub(crate) block_said: Option<Box<Said>>,
+    /// The last `block`: its tick and its origin.
+    pub(crate) block_act: Option<Box<OperatorAct>>,
     /// When it logged in.
     pub(crate) since: Tick,
 }
 
-/// All attached clients.
+/// All attached clients, `op`'s included.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     table: Table<ClientKey, Client>,
     ids: BTreeMap<ClientId, ClientKey>,
-    /// The next id to give (`isdData.NextClientID`).
+    /// The id of the next client (`isdData.NextClientID`).
     pub(crate) next_id: u32,
-    /// How many promised to answer pings.
+    /// How many of them promised to answer pings.
     pub(crate) heartbeats: usize,
 }
 
 impl Clients {
-    /// The key of an id.
+    /// The client with this id, if it is attached.
     pub(crate) fn find(&self, id: ClientId) -> Option<ClientKey> {
         self.ids.get(&id).copied()
     }
 
-    /// How many are attached (`isdData.PriList`).
+    /// Number of attached clients (`isdData.PriList`).
     pub(crate) fn count(&self) -> usize {
         self.table.len()
     }
 
-    /// All of them, by id.
+    /// All attached clients in the order of their ids.
     pub(crate) fn by_id(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
         self.ids.values().map(|&key| (key, &self.table[key]))
     }
 
-    /// Gives up room behind the last client.
+    /// Gives back the memory of the free slots at the end.
     pub(crate) fn shrink(&mut self) {
         self.table.shrink_to_fit();
     }
 
-    /// A client that may be gone.
+    /// The client with this key, which may be gone.
     pub(crate) fn get(&self, key: ClientKey) -> Option<&Client> {
         self.table.get(key)
     }
@@ -108,7 +108,8 @@ impl Engine {
         }
     }
 
-    /// A client that is who it says it is: may it come in? `signature` answers its proof.
+    /// Attaches a client if it may use the service that it names; otherwise refuses it. `signature`
+    /// answers the proof of its token, if it proved one.
     pub(crate) fn admit_client(
         &mut self,
         link: LinkId,
@@ -137,7 +138,7 @@ impl Engine {
             format: login.format,
             heartbeat: login.heartbeat,
             peer,
-            block_said: None,
+            block_act: None,
             since: self.now,
         };
         let text = introduction(&client, login.priority, &login.service);
@@ -162,16 +163,19 @@ impl Engine {
         };
         out.push(Action::Send { link, frame: Frame::LoginOk(ok) });
         let is_op = service == self.catalog.op();
-        if is_op || self.may_cause(Class::Quiet, Some(link)) {
+        if is_op || self.may_cause(Class::Unlogged, Some(link)) {
             let about =
                 About { client: Some(id), service: Some(login.service), ..About::default() };
             self.record(FactKind::ClientIn, about, text, out);
         }
     }
 
-    /// The key of the service that a client may log in to, or why it may not.
+    /// The service that a login names.
+    ///
+    /// # Errors
+    /// The peer may not use it, it does not exist, or `reject` is on.
     fn may_log_in(&self, peer: &Peer, login: &Login) -> Result<ServiceKey, ErrorBody> {
-        // First of all: what services there are is nobody's business who may not ask them.
+        // Rights first: a peer without them is not told which services exist.
         self.may_ask(peer, &login.service)?;
         let name = login.service.as_str();
         let Some(service) = self.catalog.find(name) else {
@@ -185,7 +189,8 @@ impl Engine {
         Ok(service)
     }
 
-    /// A client is gone: what waits is removed, what runs goes on without it.
+    /// Removes a client whose link is gone: its waiting requests are removed, those with a worker
+    /// go on without it.
     pub(crate) fn client_gone(&mut self, key: ClientKey, why: &str, out: Out<'_>) {
         let service = self.dispatch.caller(key).service;
         self.dispatch.detach(key, context!(self, out));
@@ -194,7 +199,7 @@ impl Engine {
         self.clients.heartbeats -= usize::from(client.heartbeat);
         self.facts.unwatch(client.id);
         let is_op = service == self.catalog.op();
-        if !is_op && !self.may_cause(Class::Quiet, None) {
+        if !is_op && !self.may_cause(Class::Unlogged, None) {
             return;
         }
         let service = &self.catalog[service];
@@ -207,15 +212,15 @@ impl Engine {
         self.record(FactKind::ClientOut, about, text, out);
     }
 
-    /// `delete client`.
+    /// Carries out `delete client`: closes its connection with an error.
     pub(crate) fn delete_client(&mut self, key: ClientKey, out: Out<'_>) {
         let text = "the operator deleted this client";
         self.send_away(key, &ErrorBody::new(ErrorCode::ClientDeleted, text), out);
     }
 
-    /// Closes a client's connection for this reason. Each request that it has under way gets it as
-    /// its outcome first, with the word whether it ran: the error of the connection can't say that
-    /// of each.
+    /// Closes a client's connection with this error. Each request under way gets the error as its
+    /// outcome first, with `ran` set for it alone: the error about the connection can't say that
+    /// for each of them.
     pub(crate) fn send_away(&mut self, key: ClientKey, error: &ErrorBody, out: Out<'_>) {
         let link = self.clients[key].link;
         self.dispatch.fail_all(key, error, context!(self, out));
@@ -223,7 +228,7 @@ impl Engine {
     }
 }
 
-/// How the fact of a new client names it.
+/// The text of the fact about a new client.
 fn introduction(client: &Client, priority: u8, service: &ServiceName) -> String {
     let Client { id, hostpid, loghost, .. } = client;
     let mut text = format!(
@@ -236,7 +241,7 @@ fn introduction(client: &Client, priority: u8, service: &ServiceName) -> String 
     text
 }
 
-/// A peer as named in errors and facts.
+/// A peer as errors and facts name it: address, user id, token.
 pub(crate) fn from(peer: &Peer) -> String {
     let mut text = peer.address.clone();
     if let Some(uid) = peer.uid {

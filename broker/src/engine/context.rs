@@ -9,7 +9,7 @@ use super::fact_log::FactLog;
 use super::input::Listening;
 use super::quotas::{Class, FACT_BYTES_MAX, TELL_MS, TEXT_BYTES_MAX};
 use super::timers::{Timer, Timers};
-use super::when::Clocks;
+use super::wall_clock::WallClock;
 use protocol::bodies::ErrorBody;
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -22,7 +22,7 @@ pub(crate) struct Context<'a> {
     /// The tick of the step.
     pub(crate) now: Tick,
     /// Converts a tick to the time of day.
-    pub(crate) clocks: &'a Clocks,
+    pub(crate) wall_clock: &'a WallClock,
     /// The broker's settings in force.
     pub(crate) settings: &'a Settings,
     /// The services.
@@ -44,16 +44,16 @@ pub(crate) struct Context<'a> {
 impl Context<'_> {
     /// Records a fact.
     pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String) {
-        self.facts.record((self.now, self.clocks), (kind, about), text, self.out);
+        self.facts.record((self.now, self.wall_clock), (kind, about), text, self.out);
     }
 
-    /// Whether a peer may cause one more fact; if not, that is counted. Asked before the fact's
-    /// text is made, which would be work, too.
+    /// Whether a peer may cause one more fact; if not, that is counted. Ask before making the text
+    /// of the fact, because making it costs time, too.
     pub(crate) fn may_cause(&mut self, class: Class, link: Option<LinkId>) -> bool {
         self.may_cause_for(1, class, link)
     }
 
-    /// The same for a line that a program wrote: a long one counts as several.
+    /// The same for a line that a program wrote: each 256 bytes of it count as one more fact.
     pub(crate) fn may_pass_on(&mut self, line: &str, link: LinkId) -> bool {
         let bytes = line.len().min(FACT_BYTES_MAX);
         let count = 1 + (bytes / TEXT_BYTES_MAX) as u32;
@@ -68,7 +68,7 @@ impl Context<'_> {
         may
     }
 
-    /// A fact was left out.
+    /// Counts a fact that is not recorded.
     pub(crate) fn left_out(&mut self, class: Class, link: Option<LinkId>) {
         if self.facts.quotas_mut().left_out(class, link) {
             self.timers.add(self.now.plus_millis(TELL_MS), Timer::LeftOut);
@@ -96,7 +96,7 @@ macro_rules! context {
     ($hub:expr, $out:expr) => {
         &mut $crate::engine::context::Context {
             now: $hub.now,
-            clocks: &$hub.clocks,
+            wall_clock: &$hub.wall_clock,
             settings: &$hub.settings,
             catalog: &$hub.catalog,
             listening: &$hub.listening,

@@ -24,38 +24,38 @@ pub(crate) enum Effect {
     },
     /// A worker that is being drained has nothing more to reply to that anybody waits for.
     Emptied {
-        /// The worker.
+        /// The configured or self-started worker.
         worker: WorkerKey,
         /// It still has a request whose time is over.
         is_overdue: bool,
     },
     /// A worker is busy with one request for longer than `kill_after_ms`.
     Overlong {
-        /// The worker.
+        /// The configured or self-started worker.
         worker: WorkerKey,
         /// With what, and for how long; goes on after the worker's name.
         what: String,
     },
     /// A worker may be given requests from now on, or no more.
     Available {
-        /// The worker.
+        /// The configured or self-started worker.
         worker: WorkerKey,
         /// It may.
         is_available: bool,
     },
     /// `Emptied` is to follow when a worker has nothing more to reply to.
     Drain {
-        /// The worker.
+        /// The configured or self-started worker.
         worker: WorkerKey,
     },
     /// A worker is to end: it is told so, and its connection shut for writing.
     AskToEnd {
-        /// The worker.
+        /// The configured or self-started worker.
         worker: WorkerKey,
     },
     /// The connection of a worker is to be closed, if it has one, and is lost.
     Disconnect {
-        /// The worker.
+        /// The configured or self-started worker.
         worker: WorkerKey,
         /// How that counts for its requests.
         how: Close,
@@ -64,14 +64,14 @@ pub(crate) enum Effect {
     },
     /// A worker that is logged in is none of ours: say so and close its link.
     RefuseWorker {
-        /// The worker.
+        /// The configured or self-started worker.
         worker: WorkerKey,
         /// What is wrong.
         error: ErrorBody,
     },
     /// A worker is to be removed everywhere.
     Forget {
-        /// The worker.
+        /// The configured or self-started worker.
         worker: WorkerKey,
     },
     /// The link of a host is to be closed.
@@ -88,7 +88,7 @@ pub(crate) enum Effect {
     },
     /// The link to a host is gone.
     HostGone {
-        /// The host.
+        /// Name of the host; it may be deleted by now.
         host: HostKey,
     },
     /// A request was set aside; its sender is still to be named.

@@ -6,7 +6,7 @@ use super::action::Action;
 use super::fact::{About, Fact, FactKind};
 use super::quotas::{FACT_BYTES_MAX, Quotas};
 use super::recent::Recent;
-use super::when::Clocks;
+use super::wall_clock::WallClock;
 use protocol::bodies::Format;
 use protocol::header::Header;
 use protocol::ids::{ClientId, FactSeq, LinkId};
@@ -19,7 +19,7 @@ use protocol::time::Tick;
 struct Watcher {
     client: ClientId,
     link: LinkId,
-    /// The sequence of its `watch`.
+    /// Sequence of the command; each fact is a piece of its reply.
     sequence: u32,
     format: Format,
     /// The kinds it wants; empty = all.
@@ -70,13 +70,13 @@ impl FactLog {
     /// Records a fact at `now`.
     pub(crate) fn record(
         &mut self,
-        (now, clocks): (Tick, &Clocks),
+        (now, wall_clock): (Tick, &WallClock),
         (kind, about): (FactKind, About),
         text: String,
         out: &mut Vec<Action>,
     ) {
         self.last += 1;
-        // Much of it is what workers and hosts say.
+        // Parts of the text may come from workers and hosts.
         let text = match text.len() {
             ..=FACT_BYTES_MAX => show::one_line(text),
             _ => show::brief(&text, FACT_BYTES_MAX),
@@ -85,7 +85,7 @@ impl FactLog {
         self.recent.add(&fact);
         for watcher in &mut self.watchers {
             if watcher.kinds.is_empty() || watcher.kinds.contains(&kind) {
-                out.extend(watcher.show(&fact, clocks));
+                out.extend(watcher.show(&fact, wall_clock));
             }
         }
         out.push(Action::Record(Box::new(fact)));
@@ -126,12 +126,12 @@ impl FactLog {
 impl Watcher {
     /// The next piece of its reply; none while it reads too slowly: it gets the number of facts
     /// that it missed.
-    fn show(&mut self, fact: &Fact, clocks: &Clocks) -> Option<Action> {
+    fn show(&mut self, fact: &Fact, wall_clock: &WallClock) -> Option<Action> {
         if self.is_congested {
             self.skipped += 1;
             return None;
         }
-        let mut reply = OpReply::block(line(fact, clocks));
+        let mut reply = OpReply::block(line(fact, wall_clock));
         let skipped = std::mem::take(&mut self.skipped);
         if skipped > 0 {
             let text = format!("({skipped} facts were left out: this connection reads too slowly)");
@@ -145,11 +145,11 @@ impl Watcher {
 }
 
 /// A fact as a line with its time and ids.
-pub(crate) fn line(fact: &Fact, clocks: &Clocks) -> Block {
+pub(crate) fn line(fact: &Fact, wall_clock: &WallClock) -> Block {
     let about = &fact.about;
     let number = |id: u64| Value::Number(id.into());
     let name = |name: Option<&str>| name.map_or(Value::None, |name| Value::Text(name.to_owned()));
-    let when = clocks.wall(fact.at);
+    let when = wall_clock.wall(fact.at);
     let mut line = format!("{} {} {}", when.local(), fact.kind.row().name, fact.text);
     for (word, id) in [
         ("transaction", about.transaction.map(|id| id.0.to_string())),

@@ -11,7 +11,7 @@ use super::dispatch::machine::Totals;
 use super::effect::Effects;
 use super::fact::{About, FactKind};
 use super::fact_log::FactLog;
-use super::input::{Asker, Certificates, Listening};
+use super::input::{Certificates, Listening, Requester};
 use super::links::Links;
 use super::listing::Listings;
 use super::op_status::StatusQuery;
@@ -19,17 +19,17 @@ use super::quotas::Class;
 use super::shutdown::Shutdown;
 use super::supervision::Supervision;
 use super::timers::Timers;
-use super::when::Clocks;
+use super::wall_clock::WallClock;
 use protocol::ids::LinkId;
 use protocol::op::reply::Value;
 use protocol::settings::{Setting, Settings};
 use protocol::time::{Tick, Wall};
 use std::collections::BTreeMap;
 
-/// Where a step puts what is to be done, in order.
+/// The list to which a step appends its actions, in the order in which they are to be carried out.
 pub(crate) type Out<'a> = &'a mut Vec<Action>;
 
-/// What the engine is told before the first step.
+/// What the engine must know before its first step.
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
     /// The settings in force at the start.
@@ -39,17 +39,18 @@ pub struct EngineOptions {
     pub run_base: u64,
 }
 
-/// The broker without its sockets.
+/// The state of the broker, apart from its sockets and files.
 #[derive(Debug)]
 pub struct Engine {
     pub(super) now: Tick,
     pub(super) settings: Settings,
     pub(super) listening: Listening,
-    pub(super) clocks: Clocks,
+    pub(super) wall_clock: WallClock,
     pub(super) links: Links,
     pub(super) access: Access,
-    /// What came of reading the certificates, and for whom, until the tokens are read, too.
-    pub(super) certificates: Option<(Asker, Certificates)>,
+    /// The result of reading the certificates, and who asked for it, until the tokens are read,
+    /// too.
+    pub(super) certificates: Option<(Requester, Certificates)>,
     pub(super) catalog: Catalog,
     pub(super) clients: Clients,
     pub(super) dispatch: Dispatch,
@@ -57,25 +58,25 @@ pub struct Engine {
     pub(super) timers: Timers,
     pub(super) facts: FactLog,
     pub(super) effects: Effects,
-    /// When the next `Timer::Heartbeat` is.
+    /// Tick of the next `Timer::Heartbeat` that counts.
     pub(super) next_beat: Option<Tick>,
-    /// Milliseconds between two of them, as they are now.
+    /// Milliseconds between two heartbeats, as they are now.
     pub(super) beat_ms: u64,
     pub(super) is_rejecting: bool,
     pub(super) shutdown: Option<Shutdown>,
     pub(super) listings: Listings,
     pub(super) status_queries: BTreeMap<u64, StatusQuery>,
     pub(super) next_query: u64,
-    /// Why the configuration in the state directory is not the one in force.
+    /// Why the last write of the configuration failed; `None` = what is in force is saved.
     pub(super) unsaved: Option<String>,
     /// A `Timer::Persist` is set.
     pub(super) is_to_persist: bool,
-    /// A change of the configuration was made in this step.
+    /// The configuration was changed in this step.
     pub(super) is_changed: bool,
 }
 
 impl Engine {
-    /// An engine that knows nothing but its settings.
+    /// An engine with these settings, the service `op` and nothing else.
     pub fn new(options: EngineOptions) -> Self {
         let catalog = Catalog::default();
         let mut dispatch = Dispatch::default();
@@ -87,7 +88,7 @@ impl Engine {
             now: Tick(0),
             settings: options.settings,
             listening: Listening::default(),
-            clocks: Clocks::default(),
+            wall_clock: WallClock::default(),
             links: Links::default(),
             access: Access::default(),
             certificates: None,
@@ -111,7 +112,7 @@ impl Engine {
         }
     }
 
-    /// When `Input::Deadline` is due next; may be earlier than needed, never later.
+    /// When `Input::Deadline` is due next. It may be earlier than needed, never later.
     pub fn next_deadline(&self) -> Option<Tick> {
         match (self.dispatch.next_deadline(), self.timers.next()) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -124,17 +125,18 @@ impl Engine {
         &self.settings
     }
 
-    /// Sums since the start.
+    /// Counters since the start or the last `reset`.
     pub fn totals(&self) -> Totals {
         self.dispatch.totals()
     }
 
-    /// Whether it keeps much more room for requests than there are.
+    /// Whether it holds memory for more than four times as many requests as there are, so that
+    /// [`shrink`](Self::shrink) is worth its time.
     pub fn has_spare_capacity(&self) -> bool {
         self.dispatch.has_spare_capacity()
     }
 
-    /// Gives up the room that a burst of clients or requests took. Changes nothing else.
+    /// Gives back the memory that a burst of clients or requests took. Changes nothing else.
     pub fn shrink(&mut self) {
         self.dispatch.shrink();
         self.clients.shrink();
@@ -143,7 +145,7 @@ impl Engine {
         self.facts.quotas_mut().shrink(used);
     }
 
-    /// Records a fact: for the log, for `listevents`, for those who watch.
+    /// Records a fact: in the log, for `listevents`, and for operators who watch.
     pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String, out: Out<'_>) {
         context!(self, out).record(kind, about, text);
     }
@@ -153,14 +155,15 @@ impl Engine {
         context!(self, &mut Vec::new()).may_cause(class, link)
     }
 
-    /// A change of the configuration: recorded with who asked, saved at the end of the step.
+    /// Records a change of the configuration with its origin, and has it saved at the end of the
+    /// step.
     pub(crate) fn changed(&mut self, origin: &Origin, text: String, out: Out<'_>) {
-        // What is being read from the state directory need not be written there again.
+        // What is read from the state directory need not be written there again.
         self.is_changed |= *origin != Origin::State;
         self.noted(origin, text, out);
     }
 
-    /// A change that need not be saved.
+    /// Records a change that is not part of the configuration, so that it is not saved.
     pub(crate) fn noted(&mut self, origin: &Origin, what: String, out: Out<'_>) {
         let about = About { who: Some(origin.who()), ..About::default() };
         self.record(FactKind::Changed, about, what, out);
@@ -168,7 +171,7 @@ impl Engine {
 
     /// What the clock showed at a tick.
     pub(crate) fn wall(&self, at: Tick) -> Wall {
-        self.clocks.wall(at)
+        self.wall_clock.wall(at)
     }
 
     /// The same as a value of an answer.

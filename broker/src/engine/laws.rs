@@ -8,10 +8,10 @@ use super::links::End;
 use super::supervision::workers::ProcessState;
 
 impl Engine {
-    /// The law that is broken, if any: the full sweep, for tests and simulation.
+    /// Checks all laws.
     ///
     /// # Errors
-    /// Names the law and the ids.
+    /// A law is broken; the text names it, and the ids.
     pub fn check_all(&self) -> Result<(), String> {
         self.dispatch.check(&self.catalog, self.now)?;
         self.check_workers()?;

@@ -1,5 +1,6 @@
-//! What happens to links: opened, closed by the peer, closed by the broker for a fault, garbage
-//! received. Who is at a link, and what its loss means, is known to `clients`, `process`, `hosts`.
+//! Events of links: opened, closed by the peer, closed by the broker, garbage received. What the
+//! end of a link means for the client, worker or host at it is decided in `clients`, `process` and
+//! `hosts`.
 
 use super::action::Action;
 use super::clients;
@@ -44,7 +45,8 @@ impl Engine {
         self.link_gone(link, how, why, out);
     }
 
-    /// A link is gone, by itself or because it was closed: what that means for who was there.
+    /// Removes a link that ended or was closed, and lets its client, worker or host know. `why`
+    /// continues a sentence about it, as in "lost its connection".
     pub(crate) fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
         let Some(end) = self.links.get(link).map(|slot| slot.end) else { return };
         self.free_link(link, out);
@@ -59,7 +61,7 @@ impl Engine {
         }
     }
 
-    /// Closes a link; what follows for who was there is the caller's business.
+    /// Closes a link; the caller handles what that means for its client, worker or host.
     pub(crate) fn close_link(&mut self, link: LinkId, out: Out<'_>) {
         if self.links.get(link).is_some() {
             out.push(Action::Close { link });
@@ -67,7 +69,8 @@ impl Engine {
         }
     }
 
-    /// The connection of a worker is gone.
+    /// Handles the end of a worker's connection: its requests are lost, and it has some time to
+    /// come back or to end. One that started itself is forgotten.
     fn worker_lost(&mut self, key: WorkerKey, how: Close, why: &str, out: Out<'_>) {
         if let Some(link) = self.dispatch.seat(key).link {
             self.on_status_lost(link, self.dispatch.seat(key).id, out);
@@ -94,7 +97,7 @@ impl Engine {
         }
     }
 
-    /// `Action::Dial` succeeded.
+    /// `Action::Dial` succeeded, the TLS handshake included.
     pub(crate) fn on_host_opened(
         &mut self,
         link: LinkId,
@@ -133,7 +136,7 @@ impl Engine {
         self.record(FactKind::FactsLeftOut, About::default(), text, out);
     }
 
-    /// Drops a link for a fault of its: closes it, with a fact that says why.
+    /// Closes a link because of a fault of its peer, and records why.
     pub(crate) fn drop_link(&mut self, link: LinkId, why: String, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         let (class, end, from) = (class_of(&slot.end), slot.end, clients::from(&slot.peer));
@@ -146,7 +149,8 @@ impl Engine {
         self.link_gone(link, Close::Reset, &why, out);
     }
 
-    /// Too much waits for a link, or for all and much of it for this one.
+    /// Closes a link whose outbox is over its own limit, or that has much of a sum over all clients
+    /// that is over its limit.
     pub(crate) fn on_outbox_full(&mut self, link: LinkId, bytes: u64, out: Out<'_>) {
         let max = self.settings.get(Setting::OutboxBytesMax);
         let limit = if bytes > max {
@@ -162,12 +166,13 @@ impl Engine {
         );
     }
 
-    /// Says what is wrong, then closes the link.
+    /// Sends the peer an error, records it, and closes the link.
     pub(crate) fn refuse_link(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
         self.refuse_because(link, error, None, out);
     }
 
-    /// As [`refuse_link`](Self::refuse_link); `detail` is for the operator alone.
+    /// As [`refuse_link`](Self::refuse_link), with a `detail` that only the fact has and the peer
+    /// does not get.
     pub(crate) fn refuse_because(
         &mut self,
         link: LinkId,
@@ -178,9 +183,10 @@ impl Engine {
         let Some(slot) = self.links.get(link) else { return };
         if let End::Client(key) = slot.end
             && error.ran == Ran::No
-            && !self.dispatch.caller(key).live.is_empty()
+            && !self.dispatch.caller(key).in_flight.is_empty()
         {
-            // It is said of the connection, and what is under way on it may have run.
+            // The error is about the connection, and requests that are under way on it may have
+            // run.
             error.ran = Ran::Maybe;
         }
         if let End::Worker(key) = slot.end {
@@ -208,7 +214,7 @@ impl Engine {
         self.link_gone(link, Close::Reset, &why, out);
     }
 
-    /// How an end is named in facts.
+    /// The name of an end in facts, and its ids.
     pub(crate) fn name_of(&self, end: &End) -> (String, About) {
         let mut about = About::default();
         let name = match end {
@@ -231,7 +237,8 @@ impl Engine {
         (name, about)
     }
 
-    /// A worker sent what is no reply: its request fails, it is closed and ended.
+    /// Handles a frame of a worker that is no valid reply: its request fails, and its connection is
+    /// closed.
     pub(crate) fn bad_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
         let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end) else {
             return;
@@ -299,7 +306,8 @@ impl Engine {
             self.record(kind, about, format!("{name} says: {error}"), out);
         }
         match end {
-            // Why it does not serve the broker, unless it is about a worker.
+            // Before its welcome, an error about the connection means that it does not serve this
+            // broker.
             End::Host(key) if worker.0 == 0 && self.supervision.is_greeted(key, link) => {
                 let said = show::brief(&error.text, TEXT_BYTES_MAX);
                 self.close_link(link, out);
@@ -310,7 +318,7 @@ impl Engine {
                 let start = (worker, run);
                 self.supervision.on_nobody_to_stop(link, key, start, context!(self, out));
             }
-            // What it could complain of before its login ends its connection.
+            // A program that is not logged in can only complain of its login, so that has failed.
             End::NewClient | End::NewWorker => {
                 self.close_link(link, out);
             }
@@ -319,11 +327,11 @@ impl Engine {
     }
 }
 
-/// Whose facts those about this end are.
+/// The class that facts about this end are counted in.
 pub(crate) const fn class_of(end: &End) -> Class {
     match end {
-        End::Free | End::NewClient | End::NewWorker => Class::Stranger,
-        End::Client(_) | End::Worker(_) => Class::Loud,
+        End::Free | End::NewClient | End::NewWorker => Class::PreLogin,
+        End::Client(_) | End::Worker(_) => Class::Logged,
         End::Host(_) => Class::Host,
     }
 }

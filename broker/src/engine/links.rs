@@ -1,5 +1,6 @@
-//! The links as the engine knows them: what stands at the other end, who waits because it is
-//! congested, when it was last heard. Not the connections: those are the reactor's.
+//! The links as the engine knows them: which client, worker or host is at the other end, when it
+//! was last heard, and which links are not read because another one is congested. The reactor has
+//! the connections themselves.
 
 use super::access::PendingLogin;
 use super::input::Peer;
@@ -8,46 +9,46 @@ use protocol::ids::LinkId;
 use protocol::time::{Micros, Tick};
 use std::collections::BTreeMap;
 
-/// What stands at the other end of a link.
+/// The other end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Nobody: the link is gone.
+    /// The link is gone, and its slot is free.
     Free,
     /// A program on the client port that has not logged in.
     NewClient,
-    /// A client, by key.
+    /// A client that is logged in.
     Client(ClientKey),
     /// A program on the worker port that has not logged in.
     NewWorker,
-    /// A worker, by key.
+    /// A worker that is logged in.
     Worker(WorkerKey),
-    /// The execd of a host, by key.
+    /// The execd of a host.
     Host(HostKey),
 }
 
-/// The limits of silence that were announced to a peer at its login. It keeps to them, so it is
-/// judged by them, whatever is set later.
+/// The limits of silence that a peer was sent at its login. The peer keeps to them as long as it is
+/// connected, so the broker applies them to it, whatever is set later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AnnouncedLimits {
     pub(crate) heartbeat_ms: u32,
     pub(crate) silence_ms: u32,
 }
 
-/// One place in the table of links.
+/// A slot of the table of links.
 #[derive(Debug)]
 pub(crate) struct Slot {
     generation: u32,
-    /// What stands there.
+    /// The other end; `Free` = there is none.
     pub(crate) end: End,
-    /// Who it is, as the kernel says.
+    /// The peer as the kernel reports it, and its token.
     pub(crate) peer: Peer,
-    /// The login whose proof is awaited.
+    /// The login that waits for its proof.
     pub(crate) pending: Option<Box<PendingLogin>>,
-    /// When something last came from it.
+    /// When bytes last came from it.
     pub(crate) heard: Tick,
-    /// Heartbeats since then.
+    /// Heartbeats since then, or since silence was last counted anew.
     pub(crate) missed: u32,
-    /// What was announced to it, if it has logged in.
+    /// Limits of silence, from its login on.
     pub(crate) announced: Option<AnnouncedLimits>,
 }
 
@@ -55,12 +56,12 @@ pub(crate) struct Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     slots: Vec<Slot>,
-    /// To how many links each `heartbeat_ms` was announced.
+    /// How many links each value of `heartbeat_ms` was announced to.
     heartbeats: BTreeMap<u32, usize>,
 }
 
 impl Links {
-    /// A link began.
+    /// Adds a link. Its slot must be free.
     pub(crate) fn open(&mut self, link: LinkId, end: End, peer: Peer, now: Tick) {
         let index = link.index as usize;
         while self.slots.len() <= index {
@@ -83,14 +84,14 @@ impl Links {
         slot.missed = 0;
     }
 
-    /// Nobody could be heard for this long: nobody's silence counts for it.
+    /// Adds a time in which the broker could hear nobody to the times at which links were heard.
     pub(crate) fn put_off(&mut self, late: Micros, now: Tick) {
         for slot in &mut self.slots {
             slot.heard = (slot.heard + late).min(now);
         }
     }
 
-    /// These limits were announced to whoever is at the other end of a link.
+    /// Notes which limits of silence a link is sent at its login.
     pub(crate) fn announce(&mut self, link: LinkId, limits: AnnouncedLimits) {
         self.forget_announced(link);
         if let Some(slot) = self.get_mut(link) {
@@ -111,13 +112,13 @@ impl Links {
         }
     }
 
-    /// The shortest `heartbeat_ms` that was announced to somebody who is still there.
+    /// The shortest `heartbeat_ms` that was announced to a link that still exists.
     pub(crate) fn announced_heartbeat_ms(&self) -> Option<u32> {
         self.heartbeats.keys().next().copied()
     }
 
-    /// Silence is counted in other beats, or to another number of them, from now on: nobody is
-    /// judged by what was counted before.
+    /// Sets all counts of missed heartbeats to 0: the length of a heartbeat or the limit changed,
+    /// and the old counts mean nothing now.
     pub(crate) fn count_anew(&mut self) {
         for slot in &mut self.slots {
             slot.missed = 0;

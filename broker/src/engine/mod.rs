@@ -35,15 +35,15 @@ mod op_run;
 mod op_settings;
 mod op_show;
 mod op_status;
+mod operator_act;
 mod quotas;
 mod recent;
-mod said;
 mod shutdown;
 mod states;
 mod step;
 mod supervision;
 mod timers;
-mod when;
+mod wall_clock;
 mod worker_logins;
 
 pub use dispatch::machine::Totals;

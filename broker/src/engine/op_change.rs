@@ -1,5 +1,6 @@
-//! The operator's verbs: what they change, and what the manual prints for it. Each change leaves a
-//! fact with who asked. What makes and unmakes services, workers and hosts is in `op_config`.
+//! The operator's verbs: what they change, and the answers that the manual prints for them. Each
+//! change leaves a fact that names who asked. `op_config` makes and deletes services, workers and
+//! hosts.
 
 use super::action::{Action, BrokerExit, Origin};
 use super::context::context;
@@ -23,7 +24,7 @@ use protocol::op::spec::{ShutdownWhat, Target};
 use protocol::settings::Setting;
 
 impl Engine {
-    /// Keys of the workers a command is aimed at, newest first, as the original listed them.
+    /// The workers that a command is for, newest first, as the original broker listed them.
     pub(crate) fn targets(&self, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
         let all = || self.supervision.workers().rev();
         Ok(match target {
@@ -36,7 +37,7 @@ impl Engine {
         })
     }
 
-    /// Keys of the services a command is aimed at; none for one worker.
+    /// The services that a command is for; none if it is for one worker.
     fn target_services(&self, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
         Ok(match target {
             Target::All => {
@@ -47,7 +48,7 @@ impl Engine {
         })
     }
 
-    /// `paused worker->id = 1, worker->name = echo`.
+    /// The manual's line about one worker, as in `paused worker->id = 1, worker->name = echo`.
     fn worker_line(&self, verb: &'static str, key: WorkerKey) -> Block {
         let worker = &self.supervision.worker(key);
         let name = &self.catalog[worker.service].name;
@@ -72,7 +73,7 @@ impl Engine {
         let said = self.said(origin, &format!("'pause {}'", target_word(target)));
         for service in services {
             self.catalog[service].is_paused = true;
-            self.catalog[service].pause_said = said.clone();
+            self.catalog[service].pause_act = said.clone();
         }
         let mut blocks = Vec::new();
         for key in keys {
@@ -100,7 +101,7 @@ impl Engine {
         let said = self.said(origin, &format!("'ready {}'", target_word(target)));
         for service in services {
             self.catalog[service].is_paused = false;
-            self.catalog[service].open_said = said.clone();
+            self.catalog[service].open_act = said.clone();
         }
         for &key in &keys {
             self.supervision.ready_worker(key, context!(self, out));
@@ -122,10 +123,10 @@ impl Engine {
         let said = self.said(origin, &format!("'start {}'", target_word(target)));
         for service in services {
             if std::mem::take(&mut self.catalog[service].is_stopped) {
-                self.catalog[service].open_said = said.clone();
+                self.catalog[service].open_act = said.clone();
             }
         }
-        // Oldest first, so that the first one configured is the first one ready.
+        // Oldest first, so that the worker that was configured first is ready first.
         for key in keys.into_iter().rev() {
             self.supervision.start_worker(key, context!(self, out));
             if *origin == Origin::State {
@@ -141,14 +142,14 @@ impl Engine {
         let said = self.said(origin, &format!("'stop {}'", target_word(target)));
         for service in services {
             self.catalog[service].is_stopped = true;
-            self.catalog[service].stop_said = said.clone();
+            self.catalog[service].stop_act = said.clone();
             let name = &self.catalog[service].name;
             let text = format!("service '{name}' was stopped while the request waited");
             let error = ErrorBody::new(ErrorCode::ServiceStopped, text);
             self.dispatch.fail_waiting(Some(service), &error, context!(self, out));
         }
         for key in keys {
-            // A reply that nobody waits for any more is not waited for.
+            // A reply that nobody waits for any more need not be finished.
             let is_busy = self.dispatch.current(key).is_some_and(|t| !t.stage.is_ended());
             self.supervision.stop_worker(key, (is_busy, &said), context!(self, out));
         }
@@ -184,7 +185,7 @@ impl Engine {
         let key = self.client_named(id)?;
         let verb = if blocked { "blocked" } else { "unblocked" };
         self.noted(origin, format!("{verb} client {id}"), out);
-        self.clients[key].block_said = blocked.then(|| Box::new(self.said(origin, "'block'")));
+        self.clients[key].block_act = blocked.then(|| Box::new(self.said(origin, "'block'")));
         self.dispatch.set_blocked(key, blocked, context!(self, out));
         Ok(client_line(verb, id))
     }

@@ -1,4 +1,4 @@
-//! Commands that make and unmake services, workers and hosts, and say how many events to remember.
+//! Commands that make, change and delete services, workers and hosts, and `config events`.
 
 use super::action::Origin;
 use super::context::context;
@@ -14,7 +14,7 @@ use protocol::op::reply::OpReply;
 use protocol::settings::{ServiceSetting, Setting};
 
 impl Engine {
-    /// `config service`: makes one, or changes the settings of one that is there.
+    /// `config service`: makes a service, or changes the settings of one that exists.
     pub(crate) fn config_service(
         &mut self,
         origin: &Origin,
@@ -89,7 +89,8 @@ impl Engine {
         ))
     }
 
-    /// `clone`: the same again, with a new id and counters at zero; lazy until `start`.
+    /// `clone`: makes a worker with the same configuration, a new id and counters at 0, lazy until
+    /// `start`.
     pub(crate) fn clone_worker(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
         let worker = &self.supervision.worker(self.worker_named(id)?);
         if worker.is_self_started {
@@ -233,7 +234,8 @@ impl Engine {
         Ok(OpReply::line("deleted", format!("host {name} deleted"), vec![("host", text(name))]))
     }
 
-    /// `config events`: the manual's answer.
+    /// `config events`: sets how many facts are kept, and of which kinds; the answer is the
+    /// manual's.
     pub(crate) fn config_events(
         &mut self,
         origin: &Origin,

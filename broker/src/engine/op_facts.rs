@@ -10,7 +10,7 @@ use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::PoisonWhat;
 
 impl Engine {
-    /// `listevents`: newest first.
+    /// `listevents`: the kept facts, newest first.
     pub(crate) fn show_events(&self, count: Option<u64>) -> OpReply {
         if self.facts.recent().max() == 0 {
             let hint = "no events are remembered; 'config events 100' begins with it";
@@ -23,7 +23,7 @@ impl Engine {
                 .recent()
                 .newest_first()
                 .take(count)
-                .map(|fact| fact_log::line(fact, &self.clocks))
+                .map(|fact| fact_log::line(fact, &self.wall_clock))
                 .collect(),
         }
     }

@@ -1,5 +1,5 @@
-//! The command `load`: what each service has to do and what became of too much of it. Not how long
-//! things take: that is `latency`.
+//! The command `load`: how much each service has to do, and what became of its requests. How long
+//! requests take is shown by `latency`, in `op_show`.
 
 use super::hub::Engine;
 use super::keys::ServiceKey;
@@ -21,13 +21,13 @@ fn columns() -> Vec<Column> {
         column("overloaded", "overloaded", 10),
         column("retried", "retried", 7),
         column("denied", "denied", 7),
-        column("budget used", "budget_used", 11),
+        column("retry budget", "retry_budget", 12),
         column("budget", "budget", 6),
     ]
 }
 
 impl Engine {
-    /// A row for each service, or for one.
+    /// `load`: one row for each service, or for one.
     pub(crate) fn show_load(&self, service: Option<&ServiceName>) -> OpResult {
         let keys = match service {
             Some(name) => vec![self.plain_service(name)?],

@@ -1,12 +1,13 @@
-//! Commands that only show, by page and by list: what an operator sees of services, clients,
-//! queues, settings, facts. The pages of workers and hosts, and latency, are in `op_show`.
+//! Commands that only show: the status page, services, clients, the queue, and the values and
+//! columns that all tables use. Workers, hosts and latency are in `op_show`, settings in
+//! `op_settings`.
 
 use super::catalog::Service;
 use super::dispatch::stage::Stage;
 use super::dispatch::transaction::Transaction;
 use super::hub::Engine;
 use super::keys::{ClientKey, ServiceKey, TransactionKey};
-use super::listing::{Crowd, Rows};
+use super::listing::{Rows, WaitingCount};
 use super::op_run::{OpResult, not_found, refused};
 use super::states::StateValues;
 use protocol::ids::ClientId;
@@ -15,7 +16,7 @@ use protocol::op::reply::{Align, Block, Column, OpReply, Value, span};
 use protocol::settings::Setting;
 use protocol::time::Tick;
 
-/// A right-aligned column; its JSON key is the title with underscores unless given.
+/// A right-aligned column: its title in text, its key in JSON, its width.
 pub(crate) const fn column(title: &'static str, key: &'static str, width: usize) -> Column {
     Column { title, key, width, align: Align::Right }
 }
@@ -30,38 +31,39 @@ pub(crate) const fn unseen(key: &'static str) -> Column {
     Column { title: "", key, width: 0, align: Align::Left }
 }
 
-/// A count as a value.
+/// A number as a value.
 pub(crate) fn number(count: impl TryInto<i128>) -> Value {
     count.try_into().map_or(Value::None, Value::Number)
 }
 
-/// A name as a value.
+/// A name or text as a value.
 pub(crate) fn text(name: impl ToString) -> Value {
     Value::Text(name.to_string())
 }
 
-/// A switch as the manual's pages show it.
+/// A switch as the manual's pages show it, `0` or `1`.
 pub(crate) fn flag(is_set: bool) -> Value {
     Value::bit(is_set)
 }
 
-/// `yes` or `no`.
+/// A switch as tables show it, `yes` or `no`.
 pub(crate) const fn yes(is_so: bool) -> Value {
     Value::Flag(is_so)
 }
 
-/// A table without a heading line.
+/// An answer that is one table without a heading.
 pub(crate) fn table(name: &'static str, columns: Vec<Column>, rows: Vec<Vec<Value>>) -> OpReply {
     OpReply::block(Block::Table { name, title: String::new(), columns, rows })
 }
 
 impl Engine {
-    /// Since when, of which a table shows how long ago that was.
+    /// A tick: in a table as the time since then, in JSON as the time of day.
     pub(crate) fn ago(&self, at: Tick) -> Value {
         Value::shown(span(self.now.since(at).0), self.clock(at))
     }
 
-    /// Blank: the manual's status page, then what it does not know.
+    /// An empty command: the manual's status page, followed by fields that the manual does not
+    /// have.
     pub(crate) fn show_status(&mut self) -> OpReply {
         self.dispatch.buckets_mut().turn(self.now);
         let listening = &self.listening;
@@ -121,7 +123,8 @@ impl Engine {
         )
     }
 
-    /// The manual's table, newest first; the names of its columns are what it prints.
+    /// `services`: the manual's table, newest first, with the names of columns that the manual
+    /// prints.
     pub(crate) fn show_services(&self) -> OpReply {
         let columns = vec![
             column("service", "service", 32),
@@ -172,7 +175,7 @@ impl Engine {
             yes(caller.is_blocked),
             text(&c.loghost),
             Value::maybe(c.hostpid),
-            number(caller.live.len()),
+            number(caller.in_flight.len()),
             number(caller.requests),
             number(caller.answered),
             number(caller.failed),
@@ -191,7 +194,7 @@ impl Engine {
         let words = state.words(self.now);
         let state = self.state_values(state, words);
         let workers: Vec<u64> =
-            caller.live.keys().filter_map(|t| self.holder(t)).map(u64::from).collect();
+            caller.in_flight.keys().filter_map(|t| self.holder(t)).map(u64::from).collect();
         let fields = vec![
             ("id", number(c.id.0)),
             ("service_id", number(self.catalog[caller.service].id.0)),
@@ -203,7 +206,7 @@ impl Engine {
             ("address", text(&c.peer.address)),
             ("uid", c.peer.uid.map_or(Value::None, number)),
             ("blocked", flag(caller.is_blocked)),
-            ("UnderWay", number(caller.live.len())),
+            ("UnderWay", number(caller.in_flight.len())),
             ("Workers", Value::Numbers(workers)),
             ("Requests", number(caller.requests)),
             ("Answered", number(caller.answered)),
@@ -217,14 +220,14 @@ impl Engine {
         Ok(OpReply::block(Block::Record { name: "client", prefix: "client->", width: 0, fields }))
     }
 
-    /// The worker that has or holds a transaction.
+    /// The id of the worker that has or holds a transaction.
     fn holder(&self, transaction: TransactionKey) -> Option<u32> {
         let worker = self.dispatch.transaction(transaction)?.stage.worker()?;
         Some(self.dispatch.seat(worker).id.0)
     }
 
-    /// `queue`: who waits, how long, and why nobody serves.
-    pub(crate) fn queue_tables(rows: Rows, services: Vec<Crowd>) -> OpReply {
+    /// `queue`: the table of waiting requests, and a line for each service that says why they wait.
+    pub(crate) fn queue_tables(rows: Rows, services: Vec<WaitingCount>) -> OpReply {
         let columns = vec![
             column("service", "service", 12),
             column("transaction", "transaction", 12),
@@ -238,7 +241,7 @@ impl Engine {
             column("bytes", "bytes", 9),
         ];
         let mut blocks = vec![Block::Table { name: "queue", title: String::new(), columns, rows }];
-        blocks.extend(services.into_iter().map(|Crowd { name, count, why, .. }| {
+        blocks.extend(services.into_iter().map(|WaitingCount { name, count, why, .. }| {
             let line = format!("{name}: {count} wait; {why}");
             let fields =
                 vec![("service", text(&name)), ("waiting", number(count)), ("why", text(why))];
@@ -297,7 +300,10 @@ impl Engine {
         }
     }
 
-    /// The service of a name, or the error that says so.
+    /// The service with this name.
+    ///
+    /// # Errors
+    /// There is none; the error suggests a similar name.
     pub(crate) fn service_named(
         &self,
         name: &ServiceName,
@@ -307,7 +313,10 @@ impl Engine {
             .ok_or_else(|| not_found(self.catalog.unknown(name.as_str())))
     }
 
-    /// As `service_named`, but not `op`: its requests are the broker's own.
+    /// The service with this name, if it is not `op`.
+    ///
+    /// # Errors
+    /// There is none, or it is `op`, whose requests the broker handles itself.
     pub(crate) fn plain_service(
         &self,
         name: &ServiceName,
@@ -320,7 +329,10 @@ impl Engine {
         self.service_named(name)
     }
 
-    /// The client of an id, or the error that says so.
+    /// The client with this id.
+    ///
+    /// # Errors
+    /// It is not attached.
     pub(crate) fn client_named(
         &self,
         id: ClientId,
@@ -331,7 +343,7 @@ impl Engine {
     }
 }
 
-/// A value that is for JSON alone.
+/// A value that text leaves blank and JSON has.
 pub(crate) fn blank(value: Value) -> Value {
     Value::shown("", value)
 }

@@ -1,5 +1,5 @@
-//! Commands that only show, continued: workers in the manual's three lists, one worker's page, what
-//! it has or had last, hosts, latency.
+//! Commands that only show: the manual's three lists of workers, the page of one worker, the
+//! request that it was sent last, hosts, and latency.
 
 use super::dispatch::seat::WorkerList;
 use super::hub::Engine;
@@ -38,7 +38,7 @@ fn worker_columns() -> Vec<Column> {
 }
 
 impl Engine {
-    /// The manual's tables of workers, those that a filter means.
+    /// `workers`: the manual's tables, of the lists that a filter names.
     pub(crate) fn workers_tables(filter: WorkerFilter, rows: [Rows; 3]) -> OpReply {
         let names = [
             (WorkerFilter::Lazy, "lazy", "LAZY"),
@@ -60,7 +60,7 @@ impl Engine {
 
     pub(crate) fn worker_row(&self, key: WorkerKey, worker: &Worker) -> Vec<Value> {
         let (seat, current) = (self.dispatch.seat(key), self.dispatch.current(key));
-        // For a busy worker the last response time is a running clock on what it has.
+        // For a busy worker, `last resp.` is the time that it has had its request.
         let last = current.map_or(seat.last_micros, |t| self.now.since(t.dispatched).0);
         let client =
             current.and_then(|t| t.client).map_or(Value::None, |c| number(self.clients[c].id.0));
@@ -90,8 +90,8 @@ impl Engine {
         ]
     }
 
-    /// The manual's `avail?`: no when it has not logged in, is paused or stopped, or its service
-    /// is.
+    /// The manual's `avail?`: no if it has not logged in, is paused or stopped, or its service is
+    /// paused.
     fn is_shown_available(&self, key: WorkerKey) -> bool {
         let worker = &self.supervision.worker(key);
         let service = &self.catalog[worker.service];
@@ -107,14 +107,18 @@ impl Engine {
         slot.map_or(Value::None, |slot| number(slot.peer.fd))
     }
 
-    /// The worker of an id, or the error that says so.
+    /// The worker with this id.
+    ///
+    /// # Errors
+    /// It is not configured.
     pub(crate) fn worker_named(&self, id: WorkerId) -> Result<WorkerKey, OpError> {
         self.supervision.find_worker(id).ok_or_else(|| {
             not_found(format!("worker {id} is not configured; 'workers' lists them"))
         })
     }
 
-    /// The manual's page, with the neighbours in its list where the original printed pointers.
+    /// `worker ID`: the manual's page, with the ids of its neighbours in its list where the
+    /// original broker printed pointers.
     pub(crate) fn show_worker(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
         let (w, seat) = (&self.supervision.worker(key), self.dispatch.seat(key));
@@ -161,7 +165,7 @@ impl Engine {
             ("transaction", current.map_or(Value::None, |t| number(t.id.0))),
             ("held", number(seat.held.len())),
             ("late", number(seat.late)),
-            ("ending", w.ending.map_or(Value::None, text)),
+            ("exit_cause", w.exit_cause.map_or(Value::None, text)),
             ("stderr", Value::Texts(w.tail.iter().cloned().collect())),
             ("fd", self.fd_of(key)),
             ("since", state.since),
@@ -172,7 +176,8 @@ impl Engine {
         Ok(OpReply::block(Block::Record { name: "worker", prefix: "worker->", width: 0, fields }))
     }
 
-    /// The wish of the manual's author: a hex dump of what the worker has or was sent last.
+    /// `last`: a hex dump of the request that a worker has or was sent last, which the author of
+    /// the manual wished for.
     pub(crate) fn show_last(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
         let last = &self.dispatch.seat(key).last;
@@ -268,7 +273,10 @@ impl Engine {
         table("hosts", columns, self.supervision.hosts().map(row).collect())
     }
 
-    /// The host of a name, or the error that says so.
+    /// The host with this name.
+    ///
+    /// # Errors
+    /// It is not configured; the error suggests a similar name.
     pub(crate) fn host_named(&self, name: &HostName) -> Result<HostKey, OpError> {
         self.supervision.find_host(name).ok_or_else(|| {
             let names = self.supervision.hosts().map(|(_, host)| host.name.as_str());
@@ -301,7 +309,8 @@ impl Engine {
         Ok(OpReply::block(Block::Record { name: "host", prefix: "host->", width: 0, fields }))
     }
 
-    /// Queue wait and service time apart, by percentile.
+    /// `latency`: percentiles of the time in the queue and of the time with a worker, for each
+    /// service or for one.
     pub(crate) fn show_latency(&self, service: Option<&ServiceName>) -> OpResult {
         let mut keys = match service {
             Some(name) => vec![self.plain_service(name)?],
@@ -309,7 +318,7 @@ impl Engine {
                 self.catalog.keys().into_iter().filter(|&key| key != self.catalog.op()).collect()
             }
         };
-        // Rows of nothing but zeros would hide the others.
+        // Services without a request are left out, as their zeros would hide the others.
         let all = keys.len();
         if service.is_none() {
             keys.retain(|&key| self.dispatch.queue(key).figures.was_asked());

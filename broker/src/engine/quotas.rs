@@ -1,75 +1,82 @@
-//! Limits how many facts peers may cause. What operators and the broker itself do is always
-//! recorded. Clients, workers, hosts and strangers each have a rate for one connection and one for
-//! the whole class; what exceeds it is counted, and the count is recorded once a second.
-//! `show::brief` limits the length of texts.
+//! Limits how many facts peers may cause, so that they can't flood the log. Facts about what
+//! operators and the broker itself do are always recorded. Each class of facts has a rate for one
+//! connection and one for all peers together; facts beyond it are counted, and the count is
+//! recorded once a second. `show::brief` limits the length of texts.
 
 use protocol::ids::LinkId;
 use protocol::quota::{Quota, Rate};
 use protocol::time::Tick;
 use std::collections::BTreeMap;
 
-/// Most bytes of a text of a peer that stand in a fact.
+/// Most bytes of a peer's text in a fact.
 pub(crate) const TEXT_BYTES_MAX: usize = 256;
-/// The same for a line that a program wrote, whose end may be what matters.
+/// The same for a line that a program wrote; its end may be what matters.
 pub(crate) const LINE_BYTES_MAX: usize = 2048;
-/// Most bytes of the text of any fact.
+/// Most bytes in the text of a fact.
 pub(crate) const FACT_BYTES_MAX: usize = 4096;
-/// How often it is recorded what was left out.
+/// Milliseconds between two facts about facts that were left out.
 pub(super) const TELL_MS: u64 = 1000;
-/// Connections whose share in that is counted.
+/// Most connections whose left-out facts are counted one by one, so that the worst can be named.
 const NAMED_MAX: usize = 16;
 
-/// Who caused a fact.
+/// The class of a fact, by who caused it and how often that is usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Somebody who has not logged in.
-    Stranger,
-    /// A client or worker, and the fact stands in the log.
-    Loud,
-    /// A client or worker, and the fact is of interest only when looking for something.
-    Quiet,
-    /// A worker that starts itself came or went.
+    /// About a program that has not logged in.
+    PreLogin,
+    /// About a client or worker, at a level above `debug`.
+    Logged,
+    /// About a client or worker, at the level `debug`.
+    Unlogged,
+    /// A self-started worker came or went.
     SelfStarted,
-    /// A host, of itself or its link.
+    /// About a host or its link.
     Host,
     /// A line that a program on a host wrote.
     Output,
 }
 
-const CLASSES: [Class; 6] =
-    [Class::Stranger, Class::Loud, Class::Quiet, Class::SelfStarted, Class::Host, Class::Output];
+const CLASSES: [Class; 6] = [
+    Class::PreLogin,
+    Class::Logged,
+    Class::Unlogged,
+    Class::SelfStarted,
+    Class::Host,
+    Class::Output,
+];
 
 impl Class {
     const fn index(self) -> usize {
         match self {
-            Self::Stranger => 0,
-            Self::Loud => 1,
-            Self::Quiet => 2,
+            Self::PreLogin => 0,
+            Self::Logged => 1,
+            Self::Unlogged => 2,
             Self::SelfStarted => 3,
             Self::Host => 4,
             Self::Output => 5,
         }
     }
 
-    /// For all peers together.
+    /// The rate for all peers together.
     const fn rate(self) -> Rate {
         let (burst, per_second) = match self {
-            Self::Stranger | Self::Loud => (200, 20),
-            Self::Quiet => (10_000, 1000),
-            // Each of some thousand comes back after the broker was away.
+            Self::PreLogin | Self::Logged => (200, 20),
+            Self::Unlogged => (10_000, 1000),
+            // After a restart of the broker, thousands of them may come back at once.
             Self::SelfStarted => (5000, 50),
             Self::Host => (500, 20),
-            // An execd passes on 5000 a second. One that is longer than 256 bytes is several.
+            // An execd passes on 5000 lines a second; a line of more than 256 bytes counts as
+            // several.
             Self::Output => (20_000, 10_000),
         };
         Rate { burst, per_second }
     }
 
-    /// For one connection.
+    /// The rate for one connection.
     const fn share(self) -> Rate {
         let (burst, per_second) = match self {
-            Self::Stranger | Self::Loud | Self::SelfStarted => (20, 2),
-            Self::Quiet => (1000, 100),
+            Self::PreLogin | Self::Logged | Self::SelfStarted => (20, 2),
+            Self::Unlogged => (1000, 100),
             Self::Host => (100, 5),
             Self::Output => (12_000, 5000),
         };
@@ -78,8 +85,8 @@ impl Class {
 
     const fn word(self) -> &'static str {
         match self {
-            Self::Stranger => "about programs that have not logged in",
-            Self::Loud | Self::Quiet => "caused by clients and workers",
+            Self::PreLogin => "about programs that have not logged in",
+            Self::Logged | Self::Unlogged => "caused by clients and workers",
             Self::SelfStarted => "about workers that start themselves",
             Self::Host => "about hosts",
             Self::Output => "with lines that workers wrote",
@@ -87,14 +94,14 @@ impl Class {
     }
 }
 
-/// The shares of one connection: one for facts about it, one for what it makes much of.
+/// The quotas of one connection: one for facts about it, one for the class that it causes many of.
 #[derive(Clone, Copy, Debug)]
 struct Share([(Class, Quota); 2]);
 
 impl Default for Share {
     fn default() -> Self {
         let of = |class: Class| (class, Quota::new(class.share()));
-        Self([of(Class::Stranger), of(Class::Quiet)])
+        Self([of(Class::PreLogin), of(Class::Unlogged)])
     }
 }
 
@@ -103,8 +110,8 @@ impl Share {
     /// end stands at the connection.
     fn of(&mut self, class: Class) -> &mut Quota {
         let at = match class {
-            Class::Stranger | Class::Loud | Class::SelfStarted | Class::Host => 0,
-            Class::Quiet | Class::Output => 1,
+            Class::PreLogin | Class::Logged | Class::SelfStarted | Class::Host => 0,
+            Class::Unlogged | Class::Output => 1,
         };
         let (of, quota) = &mut self.0[at];
         if *of != class {
@@ -114,7 +121,7 @@ impl Share {
     }
 }
 
-/// What is left for all, and what was left out.
+/// The quotas of all peers together, and the counts of facts left out in this second.
 #[derive(Debug)]
 pub(crate) struct Quotas {
     all: [Quota; CLASSES.len()],
@@ -172,7 +179,7 @@ impl Quotas {
         let Some(share) = link.and_then(|link| self.shares.get_mut(link.index as usize)) else {
             return all.take_all(count, now);
         };
-        // Taken only with one of all: whoever gets none has not used his own.
+        // The connection's quota is used only if that of all peers has something left.
         let share = share.of(class);
         share.has(count, now) && all.take_all(count, now) && share.take_all(count, now)
     }

@@ -1,6 +1,6 @@
-//! The broker's orderly shutdown: no new requests, what runs may finish within `stop_ask_ms`,
-//! workers are asked to end, hosts end what is left, then the process ends. `halt` does not wait
-//! for what runs; `abort` skips everything.
+//! The broker's orderly shutdown: no new requests; those with workers may finish within
+//! `stop_ask_ms`; workers are asked to end; hosts end what is left; then the process ends. `halt`
+//! does not wait for requests, and `abort` skips everything.
 
 use super::action::{Action, BrokerExit};
 use super::context::context;
@@ -18,26 +18,26 @@ use protocol::time::Tick;
 pub(crate) struct Shutdown {
     status: u8,
     step: Step,
-    /// When the time of this step is over.
+    /// When the present step is over at the latest.
     until: Tick,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// Busy workers may finish.
+    /// Busy workers may finish their requests.
     Draining,
-    /// Hosts end their processes; these have not said that they are done.
+    /// Hosts end their processes; these have not reported that they are done.
     Stopping(Vec<HostKey>),
     /// `Action::End` was given.
     Done,
 }
 
-/// After KILL, how long a host may take to say so.
+/// Milliseconds that a host may take, after KILL, to report that all have ended.
 const MARGIN_MS: u64 = 1000;
 
 impl Engine {
-    /// TERM or INT: end in order with status 0. A second one ends at once, and still leaves nothing
-    /// behind: hosts kill what they have.
+    /// TERM or INT: begins the shutdown, with status 0. A second one ends the broker at once; hosts
+    /// still kill the processes that they have.
     pub(crate) fn on_terminate(&mut self, signal: &str, out: Out<'_>) {
         if self.shutdown.is_some() {
             if !self.has_shut_down() {
@@ -49,7 +49,8 @@ impl Engine {
         }
     }
 
-    /// Begins the shutdown.
+    /// Begins the shutdown: records it and fails the waiting requests. `may_finish`: requests that
+    /// workers have may finish first.
     pub(crate) fn begin_shutdown(&mut self, status: u8, why: &str, may_finish: bool, out: Out<'_>) {
         self.record(
             FactKind::BrokerShutdown,
@@ -71,7 +72,7 @@ impl Engine {
         }
     }
 
-    /// After each step of a broker that shuts down: is its next step reached?
+    /// Takes the next step of the shutdown, if nothing is missing. Called after each input.
     pub(crate) fn check_shutdown(&mut self, out: Out<'_>) {
         let Some(shutdown) = &self.shutdown else { return };
         if shutdown.step == Step::Draining && self.dispatch.counts().1 == 0 {
@@ -82,9 +83,9 @@ impl Engine {
         }
     }
 
-    /// `Timer::End`: the time of a step is over.
+    /// `Timer::End`: the time of the present step is over, so the next one is taken.
     pub(crate) fn on_shutdown_due(&mut self, out: Out<'_>) {
-        // The end of an earlier step may still be due.
+        // The timer may be that of an earlier step.
         let shutdown = self.shutdown.as_ref().filter(|shutdown| shutdown.until <= self.now);
         match shutdown.map(|shutdown| &shutdown.step) {
             Some(Step::Draining) => self.stop_all(out),
@@ -93,7 +94,8 @@ impl Engine {
         }
     }
 
-    /// Requests that are still with workers fail, workers and hosts are asked to end.
+    /// Fails the requests that workers still have, asks workers to end, and has hosts end all
+    /// processes.
     fn stop_all(&mut self, out: Out<'_>) {
         let text = "the broker is shutting down and waits no longer for the worker".to_owned();
         let error = ErrorBody { code: ErrorCode::ShuttingDown, ran: Ran::Maybe, text };
@@ -112,8 +114,8 @@ impl Engine {
         self.timers.add(until, Timer::End);
     }
 
-    /// A host's link is gone while the broker ends: the built-in execd ends when its processes
-    /// have.
+    /// The link to a host is gone during the shutdown: the built-in execd ends when its processes
+    /// have ended.
     pub(crate) fn on_host_ended(&mut self, key: HostKey, out: Out<'_>) {
         if let Some(Shutdown { step: Step::Stopping(hosts), .. }) = &mut self.shutdown {
             hosts.retain(|&host| host != key);

@@ -1,40 +1,40 @@
-//! How things are, for people and programs: a word, since when, until when, and why. Not the states
-//! themselves: workers, hosts, services and clients have them.
+//! The states of workers, hosts, services and clients as operators see them: a word, since when,
+//! until when, and why. The states themselves are in `workers`, `hosts`, `registry` and `clients`.
 
 use super::action::Origin;
 use super::dispatch::seat::WorkerList;
 use super::hub::Engine;
 use super::keys::{ClientKey, ServiceKey, WorkerKey};
+use super::operator_act::OperatorAct;
 use super::quotas::TEXT_BYTES_MAX;
-use super::said::Said;
 use super::supervision::hosts::{Host, HostState};
 use super::supervision::workers::{ProcessState, Worker};
 use super::timers::Timer;
-use super::when::short;
+use super::wall_clock::short;
 use protocol::names::HostName;
 use protocol::op::reply::Value;
 use protocol::show;
 use protocol::time::Tick;
 
-/// How something is.
+/// A state, ready to be shown.
 #[derive(Debug)]
 pub(crate) struct State {
     /// One word, for programs.
     word: &'static str,
-    /// The same for people, with all that holds besides.
+    /// The word and the notes, for people.
     words: String,
-    /// What holds besides.
+    /// Further properties, as in `paused` or `host lost`.
     notes: Vec<&'static str>,
-    /// Since when.
+    /// When the state began.
     since: Tick,
-    /// Until when, and what comes then, as in "starts in".
+    /// When it ends by itself, and what comes then, as in `starts in`.
     until: Option<(Tick, &'static str)>,
-    /// Why.
+    /// The reason, for the fact.
     reason: Option<String>,
 }
 
 impl State {
-    /// For a line of its own, where since when and why stand beside it.
+    /// The text for a field that has since when and why in fields beside it.
     pub(crate) fn words(&self, now: Tick) -> String {
         match self.until {
             None => self.words.clone(),
@@ -45,7 +45,7 @@ impl State {
         }
     }
 
-    /// For a cell of a table that has since when and why in other columns.
+    /// The text for a column of a table that has since when and why in other columns.
     pub(crate) fn short(&self, now: Tick) -> String {
         match self.until {
             None => self.words.clone(),
@@ -53,7 +53,7 @@ impl State {
         }
     }
 
-    /// For a cell of a table: all that is known, in short.
+    /// The text for the only column of a table: all that is known, in short.
     pub(crate) fn sentence(&self, now: Tick) -> String {
         match self.until {
             None => {
@@ -64,7 +64,7 @@ impl State {
         }
     }
 
-    /// The first clause of the reason; the page of the worker or host has it all.
+    /// The first clause of the reason in brackets; the page of the worker or host has all of it.
     fn because(&self) -> String {
         let Some(reason) = &self.reason else { return String::new() };
         let end = reason.find([';', '(']).unwrap_or(reason.len());
@@ -73,17 +73,17 @@ impl State {
 }
 
 impl Engine {
-    /// Now somebody said this.
-    pub(crate) fn said(&self, origin: &Origin, what: &str) -> Said {
-        Said { at: self.now, by: format!("{what} by {}", origin.who()) }
+    /// Notes a command, at this tick, with its origin.
+    pub(crate) fn said(&self, origin: &Origin, what: &str) -> OperatorAct {
+        OperatorAct { at: self.now, by: format!("{what} by {}", origin.who()) }
     }
 
-    /// How a worker is.
+    /// The state of a worker.
     pub(crate) fn worker_state(&self, key: WorkerKey) -> State {
         let worker = &self.supervision.worker(key);
         let service = &self.catalog[worker.service];
         let is_overdue = self.dispatch.current(key).is_some_and(|t| t.stage.is_ended());
-        // What it has it may finish; its end is asked for after that.
+        // It may finish the request that it has; after that, it is asked to end.
         let is_finishing = !worker.is_wanted && self.dispatch.seat(key).list == WorkerList::Busy;
         let is_host_lost =
             self.supervision.host_link(&worker.host).is_none() && !worker.is_self_started;
@@ -110,14 +110,14 @@ impl Engine {
             | ProcessState::Up
             | ProcessState::Ready
             | ProcessState::Returning
-            | ProcessState::Asked
-            | ProcessState::Ending => worker.state.word(),
+            | ProcessState::Exiting
+            | ProcessState::Terminating => worker.state.word(),
         };
         let until = self.until_of(worker);
         let reason = self.reason_of(worker, is_host_lost);
         let mut since = worker.since;
         if service.is_paused && worker.state == ProcessState::Ready {
-            since = since.max(service.pause_said.at);
+            since = since.max(service.pause_act.at);
         }
         let is_down_for_itself = !worker.is_wanted || worker.failed.is_some();
         if is_host_lost
@@ -129,12 +129,12 @@ impl Engine {
         State { word, words, notes, since, until, reason }
     }
 
-    /// Until when a worker's state lasts at most.
+    /// When the present state of a worker ends at the latest, and what comes then.
     fn until_of(&self, worker: &Worker) -> Option<(Tick, &'static str)> {
         let (id, run) = (worker.id, worker.run);
         let (due, what) = match worker.state {
             ProcessState::Down | ProcessState::Ready => return None,
-            ProcessState::Ending => {
+            ProcessState::Terminating => {
                 let is_coming = worker.killed_at > self.now;
                 return is_coming.then_some((worker.killed_at, "killed in"));
             }
@@ -143,7 +143,7 @@ impl Engine {
                 (Timer::WorkerLogin(id, run), "must log in within")
             }
             ProcessState::Returning => (Timer::Return(id, run), "must come back within"),
-            ProcessState::Asked => (Timer::StopAsk(id, run), "must end within"),
+            ProcessState::Exiting => (Timer::StopAsk(id, run), "must end within"),
         };
         self.timers.until(&due).map(|until| (until, what))
     }
@@ -161,7 +161,7 @@ impl Engine {
             return Some(self.why_lost(&worker.host));
         }
         if worker.why.is_empty() && service.is_paused {
-            return Some(service.pause_said.by.clone());
+            return Some(service.pause_act.by.clone());
         }
         (!worker.why.is_empty()).then(|| worker.why.clone())
     }
@@ -174,7 +174,7 @@ impl Engine {
         format!("host {name} is not linked: {why}")
     }
 
-    /// How a host is.
+    /// The state of a host.
     pub(crate) fn host_state(&self, host: &Host) -> State {
         let word = host.state.word();
         let until = self.timers.until(&Timer::Dial(host.name.clone()));
@@ -189,15 +189,15 @@ impl Engine {
         }
     }
 
-    /// How a service is.
+    /// The state of a service.
     pub(crate) fn service_state(&self, key: ServiceKey) -> State {
         let service = &self.catalog[key];
         let (word, said) = if service.is_stopped {
-            ("stopped", &service.stop_said)
+            ("stopped", &service.stop_act)
         } else if service.is_paused {
-            ("paused", &service.pause_said)
+            ("paused", &service.pause_act)
         } else {
-            ("open", &service.open_said)
+            ("open", &service.open_act)
         };
         let (since, by) = (said.at, said.by.clone());
         State {
@@ -210,10 +210,10 @@ impl Engine {
         }
     }
 
-    /// How a client is.
+    /// The state of a client.
     pub(crate) fn client_state(&self, key: ClientKey) -> State {
         let (client, is_blocked) = (&self.clients[key], self.dispatch.caller(key).is_blocked);
-        let blocked = client.block_said.as_ref().filter(|_| is_blocked);
+        let blocked = client.block_act.as_ref().filter(|_| is_blocked);
         let word = if is_blocked { "blocked" } else { "attached" };
         State {
             word,
@@ -225,7 +225,7 @@ impl Engine {
         }
     }
 
-    /// A state as values: the word (in text `shown`), since when, until when, why.
+    /// A state as values of a table or page; text answers have `shown` in place of the word.
     pub(crate) fn state_values(&self, state: State, shown: String) -> StateValues {
         StateValues {
             state: Value::shown(shown, Value::Word(state.word)),
@@ -237,17 +237,17 @@ impl Engine {
     }
 }
 
-/// See [`Engine::state_values`].
+/// The values that [`Engine::state_values`] makes.
 #[derive(Debug)]
 pub(crate) struct StateValues {
-    /// The word.
+    /// The word, for JSON; in text what the caller shows.
     pub(crate) state: Value,
-    /// Since when.
+    /// When the state began.
     pub(crate) since: Value,
-    /// Until when.
+    /// When it ends by itself, if it does.
     pub(crate) until: Value,
-    /// Why.
+    /// The reason, for the fact.
     pub(crate) reason: Value,
-    /// What holds besides.
+    /// Further properties, as in `paused` or `host lost`.
     pub(crate) notes: Value,
 }

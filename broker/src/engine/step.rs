@@ -20,12 +20,13 @@ use protocol::settings::Setting;
 use protocol::time::Tick;
 
 impl Engine {
-    /// Takes one input and appends what is to be done, in order.
+    /// Takes one input and appends the actions that follow from it, in order. A tick earlier than
+    /// the one before counts as that one.
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
         self.now = self.now.max(now);
-        // A time that is over is over, whatever came in late to be read: a broker that stood still
-        // passes on no late answer, and gives no worker a request that nobody waits for any more.
-        // Whose link is gone can't be told, and that it is gone is said first.
+        // Deadlines come before the input, however late it was read (docs/decisions/0019): a broker
+        // that stood still passes on no late answer and gives no worker a request that nobody waits
+        // for any more. Only the end of a link is handled first, because nothing can be sent to it.
         if self.dispatch.is_due(self.now) && !matches!(input, Input::Closed { .. }) {
             self.on_deadlines(out);
         }
@@ -39,7 +40,7 @@ impl Engine {
                 self.on_reply(link, head, body, out);
             }
             Input::Deadline => self.on_time(out),
-            Input::Clock { wall } => self.clocks.set(self.now, wall),
+            Input::Clock { wall } => self.wall_clock.set(self.now, wall),
             Input::Listening(listening) => self.on_listening(*listening, out),
             Input::Script { origin, text } => self.on_script(origin, &text, out),
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
@@ -57,7 +58,7 @@ impl Engine {
                 self.dispatch.flow_mut().congested(link, is_client, out);
                 self.facts.congested(link, true);
             }
-            Input::Drained { link } => {
+            Input::Uncongested { link } => {
                 self.dispatch.flow_mut().has_room(link, &mut self.effects, out);
                 self.facts.congested(link, false);
             }
@@ -99,9 +100,9 @@ impl Engine {
                     self.supervision.on_unproven(link, key, &why, context!(self, out));
                 }
             }
-            Input::TokensRead { asker, tokens } => self.on_tokens(asker, tokens, out),
-            Input::CertificatesRead { asker, found, more } => {
-                self.on_certificates(asker, found, more, out);
+            Input::TokensRead { requester, tokens } => self.on_tokens(requester, tokens, out),
+            Input::CertificatesRead { requester, found, more } => {
+                self.on_certificates(requester, found, more, out);
             }
             Input::Logout { link } => self.on_logout(link, out),
             Input::WorkerLogin { link, login, proof } => {
@@ -188,7 +189,7 @@ impl Engine {
         Some(key)
     }
 
-    /// A data frame of a client.
+    /// Handles a data frame of a client: a new request, a piece of one, or a command for `op`.
     fn on_request(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
         let key = match self.links.get(link).map(|slot| &slot.end) {
             Some(End::Client(key)) => *key,
@@ -206,7 +207,7 @@ impl Engine {
         }
     }
 
-    /// A data frame of a worker.
+    /// Handles a data frame of a worker: a reply to its present transaction, or to another one.
     fn on_reply(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
         match self.links.get(link).map(|slot| &slot.end) {
             Some(End::Worker(worker)) => {
@@ -220,7 +221,7 @@ impl Engine {
         }
     }
 
-    /// The time of transactions is over.
+    /// Ends the transactions whose deadline has passed.
     fn on_deadlines(&mut self, out: Out<'_>) {
         let due = self.dispatch.take_expired(context!(self, out));
         for &key in &due {
@@ -255,7 +256,7 @@ impl Engine {
     }
 
     fn on_listening(&mut self, listening: Listening, out: Out<'_>) {
-        self.clocks.set(self.now, listening.wall);
+        self.wall_clock.set(self.now, listening.wall);
         let text = format!(
             "isectd {} listens: clients on port {}, workers on port {}",
             listening.version, listening.client_port, listening.worker_port
@@ -269,7 +270,7 @@ impl Engine {
         self.start_heartbeat();
     }
 
-    /// What is due because time passed.
+    /// Handles all timers that are due: deadlines of transactions first, then the list of `due`.
     fn on_time(&mut self, out: Out<'_>) {
         self.excuse_standstill();
         self.on_deadlines(out);

@@ -1,5 +1,6 @@
-//! Workers log in: with the secret of their start, as workers that started themselves, or again
-//! after the broker was away. Whether the secret is genuine was found out before (`proof`).
+//! Logins of workers: with the secret of their start, as workers that started themselves, or again
+//! after the broker was away. Whether a secret is genuine was checked before
+//! (`Input::WorkerLogin`).
 
 use super::access::PendingLogin;
 use super::action::Action;
@@ -34,7 +35,7 @@ impl Engine {
                     self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
                 }
             },
-            // It did not start itself, so it does not come in by that way.
+            // It has a secret, so it did not start itself and may not come in that way.
             (None, _) if !login.secret.is_empty() => {
                 let text = format!(
                     "the secret is none that this broker gives to worker {}; this process was \
@@ -49,8 +50,8 @@ impl Engine {
         }
     }
 
-    /// A worker that started itself and is who it says it is: may it come in? `signature` answers
-    /// its proof.
+    /// Admits a worker that started itself, if it may serve the service; otherwise refuses it.
+    /// `signature` answers the proof of its token, if it proved one.
     pub(crate) fn admit_self_started(
         &mut self,
         link: LinkId,

@@ -57,8 +57,8 @@ impl World {
                 Item::new(format!("close {name}"))
             }
             Action::ShutWrite { link } => Item::new(format!("shut {}", self.name(link)?)),
-            Action::Pause { link } => Item::new(format!("stop reading {}", self.name(link)?)),
-            Action::Resume { link } => Item::new(format!("read {} again", self.name(link)?)),
+            Action::StopReading { link } => Item::new(format!("stop reading {}", self.name(link)?)),
+            Action::ResumeReading { link } => Item::new(format!("read {} again", self.name(link)?)),
             Action::Dial { host, address } => {
                 self.dialled.insert(host.to_string());
                 Item::new(format!("dial {host}")).with("address", address)
@@ -75,8 +75,8 @@ impl World {
                 self.show_frame(&name, Frame::ExecHello(*hello))
             }
             Action::Prove { link, .. } => Item::new(format!("prove to {}", self.name(link)?)),
-            Action::ReadTokens { asker } => {
-                self.reloading.extend(asker);
+            Action::ReadTokens { requester } => {
+                self.reloading.extend(requester);
                 Item::new("read tokens")
             }
             Action::Source { link, head, path } => {

@@ -21,7 +21,7 @@ enum Piece {
 
 /// The result of one read.
 #[derive(Debug)]
-pub enum Pulled {
+pub enum ReadResult {
     /// A whole frame.
     Frame(Kind, Header, Bytes),
     /// Bytes that are no frame.
@@ -48,14 +48,14 @@ pub struct Pipe {
 
 impl Pipe {
     /// Sends bytes so that they arrive at `due` or later, but never before what was sent earlier,
-    /// in two pieces if `cut` says where. The moments at which something arrives.
-    pub fn write(&mut self, bytes: Bytes, due: Tick, cut: Option<(usize, Tick)>) -> Vec<Tick> {
+    /// in two pieces if `split` says where. The moments at which something arrives.
+    pub fn write(&mut self, bytes: Bytes, due: Tick, split: Option<(usize, Tick)>) -> Vec<Tick> {
         if self.is_closed {
             return Vec::new();
         }
         self.waiting += bytes.len() as u64;
         let mut first = bytes;
-        let rest = cut.filter(|(at, _)| *at > 0 && *at < first.len());
+        let rest = split.filter(|(at, _)| *at > 0 && *at < first.len());
         let rest = rest.map(|(at, later)| (first.split_off(at), later));
         let mut dues = vec![self.push(Piece::Bytes(first), due)];
         if let Some((rest, later)) = rest {
@@ -79,7 +79,7 @@ impl Pipe {
     }
 
     /// Loses a part of what is under way, and ends broken. When that is noticed.
-    pub fn cut(&mut self, rng: &mut Rng, due: Tick) -> Tick {
+    pub fn break_off(&mut self, rng: &mut Rng, due: Tick) -> Tick {
         let keep = rng.index(self.pieces.len() + 1);
         let whole = keep + usize::from(rng.hits(500) && keep < self.pieces.len());
         self.pieces.truncate(whole);
@@ -120,28 +120,28 @@ impl Pipe {
         let mut rest = Self { buffer: bytes, skip: self.skip, ..Self::default() };
         loop {
             match rest.pull(Tick(0), usize::MAX) {
-                Pulled::Frame(kind, ..) if kind == wanted => return true,
-                Pulled::Frame(..) => {}
-                Pulled::Bad(_) | Pulled::Ended(_) | Pulled::Nothing => return false,
+                ReadResult::Frame(kind, ..) if kind == wanted => return true,
+                ReadResult::Frame(..) => {}
+                ReadResult::Bad(_) | ReadResult::Ended(_) | ReadResult::Nothing => return false,
             }
         }
     }
 
     /// What the reader gets now.
-    pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> Pulled {
+    pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> ReadResult {
         loop {
             if self.is_over {
-                return Pulled::Nothing;
+                return ReadResult::Nothing;
             }
             let over = self.skip.min(self.buffer.len());
             self.buffer.advance(over);
             self.skip -= over;
             match self.front(body_bytes_max) {
-                Pulled::Nothing => {}
+                ReadResult::Nothing => {}
                 found => return found,
             }
             if self.pieces.front().is_none_or(|(due, _)| *due > now) {
-                return Pulled::Nothing;
+                return ReadResult::Nothing;
             }
             match self.pieces.pop_front() {
                 Some((_, Piece::Bytes(bytes))) => {
@@ -151,18 +151,20 @@ impl Pipe {
                 Some((_, Piece::End(how))) => {
                     self.is_over = true;
                     let is_torn = !self.buffer.is_empty() || self.skip > 0;
-                    return Pulled::Ended(match how {
+                    return ReadResult::Ended(match how {
                         Close::Eof if is_torn => Close::Torn,
                         how => how,
                     });
                 }
-                None => return Pulled::Nothing,
+                None => return ReadResult::Nothing,
             }
         }
     }
 
-    fn front(&mut self, body_bytes_max: usize) -> Pulled {
-        let Some(bytes) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Pulled::Nothing };
+    fn front(&mut self, body_bytes_max: usize) -> ReadResult {
+        let Some(bytes) = self.buffer.first_chunk::<HEADER_BYTES>() else {
+            return ReadResult::Nothing;
+        };
         match decode::head(bytes, body_bytes_max) {
             Err(error) => {
                 match error.skip {
@@ -172,16 +174,16 @@ impl Pipe {
                     }
                     None => self.is_over = true,
                 }
-                Pulled::Bad(error)
+                ReadResult::Bad(error)
             }
             Ok((kind, head)) => {
                 let size = HEADER_BYTES + head.len as usize;
                 if self.buffer.len() < size {
-                    return Pulled::Nothing;
+                    return ReadResult::Nothing;
                 }
                 let mut frame = self.buffer.split_to(size);
                 frame.advance(HEADER_BYTES);
-                Pulled::Frame(kind, head, frame.freeze())
+                ReadResult::Frame(kind, head, frame.freeze())
             }
         }
     }
@@ -216,7 +218,7 @@ pub struct Conn {
     /// The far end has not closed it.
     pub at_peer: bool,
     /// The broker reads no further for now.
-    pub is_paused: bool,
+    pub is_unread: bool,
     /// `Congested` was told.
     pub is_congested: bool,
     /// `OutboxFull` or `Stalled` was told.
@@ -240,7 +242,7 @@ impl Conn {
             down: Pipe::default(),
             at_broker: true,
             at_peer: true,
-            is_paused: false,
+            is_unread: false,
             is_congested: false,
             is_told: false,
             moved: now,

@@ -4,7 +4,7 @@
 mod apply;
 
 use super::body::PieceId;
-use super::links::{Conn, Peer, Pulled};
+use super::links::{Conn, Peer, ReadResult};
 use super::world::{Event, ShutdownKind, World};
 use broker::engine::action::Origin;
 use broker::engine::input::{Close, Input, Listening, Peer as From, Report, Start};
@@ -105,7 +105,7 @@ fn prove(worker: WorkerId, given: &str) -> Option<Start> {
 const fn link_of(input: &Input) -> Option<LinkId> {
     match input {
         Input::Congested { link }
-        | Input::Drained { link }
+        | Input::Uncongested { link }
         | Input::OutboxFull { link, .. }
         | Input::Stalled { link, .. } => Some(*link),
         _ => None,
@@ -156,7 +156,7 @@ impl World {
         self.feed(Input::Listening(Box::new(listening)));
         if self.access.is_on {
             let tokens = Ok(self.put_file());
-            self.feed(Input::TokensRead { asker: None, tokens });
+            self.feed(Input::TokensRead { requester: None, tokens });
         }
         let text = if self.saved.is_empty() { self.first_script() } else { self.saved.clone() };
         // Reading the saved configuration must not save it again; new commands must.
@@ -260,7 +260,7 @@ impl World {
         let body_bytes_max = self.body_bytes_max();
         while self.broken.is_none() {
             let Some(conn) = self.conns.get_mut(&id) else { return };
-            if !conn.at_broker || conn.is_paused {
+            if !conn.at_broker || conn.is_unread {
                 return;
             }
             if conn.frozen > self.now {
@@ -270,14 +270,14 @@ impl World {
             }
             let (link, role) = (conn.link, conn.role);
             match conn.up.pull(self.now, body_bytes_max) {
-                Pulled::Nothing => return,
-                Pulled::Bad(error) => {
+                ReadResult::Nothing => return,
+                ReadResult::Bad(error) => {
                     if error.skip.is_some() {
                         self.model.came_too_large(link, error.sequence);
                     }
                     self.feed(Input::Garbage { link, error });
                 }
-                Pulled::Frame(kind, head, body) => {
+                ReadResult::Frame(kind, head, body) => {
                     if role == Role::Client && kind == Kind::Data && !self.is_wild(id) {
                         self.comes_in(link, &head, &body);
                     }
@@ -299,7 +299,7 @@ impl World {
                         }
                     }
                 }
-                Pulled::Ended(how) => {
+                ReadResult::Ended(how) => {
                     conn.at_broker = false;
                     self.end(id, false, Close::Eof);
                     self.sweep(id);

@@ -20,14 +20,14 @@ use protocol::limits::DEADLINE_MS_MAX;
 use protocol::settings::{ServiceSetting, Setting};
 use std::collections::VecDeque;
 
-/// Pieces of a waiting request may pile up to this, then its client is read no further.
+/// Bytes of a waiting request beyond which its client is read no further.
 const PIECES_BYTES_HIGH: u64 = 256 * 1024;
 
-/// How long a request's answer is worth waiting for.
+/// Milliseconds until the deadline of a request: its own, or that of its service.
 fn deadline_ms(service: &Service, head: &Header) -> u64 {
     match head.deadline_ms {
         0 => service.settings.get(ServiceSetting::DeadlineMs),
-        // The decoder has refused what is past the longest.
+        // The decoder refuses longer ones.
         asked => u64::from(asked).min(DEADLINE_MS_MAX),
     }
 }
@@ -41,12 +41,12 @@ impl Dispatch {
         body: Bytes,
         cx: &mut Context<'_>,
     ) {
-        // The broker gives these; what a client writes there comes back to nobody.
+        // The broker gives these two itself and never sends back what a client wrote there.
         let head = Header { transaction: 0, attempt: 0, ..head };
         let caller = &self.callers[client];
         if caller.is_rest(&head) {
             self.on_rest(client, &head, cx);
-        } else if let Some(transaction) = caller.live.get(head.sequence) {
+        } else if let Some(transaction) = caller.in_flight.get(head.sequence) {
             self.on_piece(client, transaction, head, body, cx);
         } else if head.workerid != 0 {
             let text = format!(
@@ -82,8 +82,8 @@ impl Dispatch {
         head.more == 0
     }
 
-    /// A client's data frame was too large: only it is lost, the stream can be trusted. What it was
-    /// a piece of can't be whole any more.
+    /// Handles a data frame of a client that is too large. The stream is still in step, so only
+    /// this frame is lost; a request that it was a piece of can't become complete and fails.
     pub(crate) fn on_oversized(
         &mut self,
         client: ClientKey,
@@ -98,7 +98,7 @@ impl Dispatch {
             self.on_rest(client, &head, cx);
             return;
         }
-        let live = self.callers[client].live.get(sequence);
+        let live = self.callers[client].in_flight.get(sequence);
         let piece_of = live.filter(|&live| {
             let live = &self.transactions[live];
             !live.is_complete || live.in_conversation
@@ -109,15 +109,16 @@ impl Dispatch {
                 self.callers[client].discarded.remove(&sequence);
             }
         } else if !error.more || self.may_come_in_pieces(client, cx) {
-            // One under way with the same sequence is whole, and goes on.
+            // A request under way with the same sequence is complete and goes on.
             self.refuse_request(client, &head, body, cx);
         }
     }
 
-    /// The rest of a request that ended before its last piece came, or a request that uses its
-    /// sequence too early: they look the same. What comes in the turn of the end was sent before
-    /// its sender could know of it, so it is the rest. Later the frame with `more` = 0 is answered:
-    /// nobody is to wait for the outcome of a request that was taken for a rest.
+    /// Discards a piece of a request that ended before its last piece came. It may also be a new
+    /// request that uses the sequence too early; the two look the same. What comes in the turn of
+    /// the end was sent before its sender could know of the end, so it is a piece. Later, the frame
+    /// with `more` = 0 is answered with an error, so that nobody waits for a request that was taken
+    /// for a piece (docs/decisions/0022).
     fn on_rest(&mut self, client: ClientKey, head: &Header, cx: &mut Context<'_>) {
         if head.more != 0 {
             return;
@@ -135,7 +136,7 @@ impl Dispatch {
         cx.answer_error(link, head, ErrorBody::new(ErrorCode::NoConversation, text));
     }
 
-    /// Whether one more request of a client may come in pieces; else it is sent away.
+    /// Whether a client may begin one more request in pieces; if not, the client is closed.
     fn may_come_in_pieces(&mut self, client: ClientKey, cx: &mut Context<'_>) -> bool {
         let entry = &self.callers[client];
         if !entry.discards_too_many() {
@@ -152,7 +153,7 @@ impl Dispatch {
         false
     }
 
-    /// A new request: refused at once, or accepted and then surely ended.
+    /// Accepts a new request, which then surely gets an outcome, or refuses it at once.
     fn accept(&mut self, client: ClientKey, head: Header, body: Bytes, cx: &mut Context<'_>) {
         if head.more != 0 && !self.may_come_in_pieces(client, cx) {
             return;
@@ -196,7 +197,7 @@ impl Dispatch {
         self.totals.accepted += 1;
         let entry = &mut self.callers[client];
         entry.requests += 1;
-        entry.live.insert(head.sequence, key);
+        entry.in_flight.insert(head.sequence, key);
         if entry.is_blocked {
             self.transactions[key].enter(StageEvent::Block);
         } else {
@@ -204,7 +205,10 @@ impl Dispatch {
         }
     }
 
-    /// Whether there is room to accept this request and to finish it.
+    /// Whether a request may be accepted.
+    ///
+    /// # Errors
+    /// The error for its client names the limit that is reached.
     fn admit(
         &self,
         client: ClientKey,
@@ -222,9 +226,10 @@ impl Dispatch {
         if service.is_stopped {
             return refuse(ErrorCode::ServiceStopped, service.stopped_text(cx.now));
         }
-        // A client keeps to what was announced to it, though less may be set by now.
+        // A client keeps to the limit that was announced to it, though a lower one may be set by
+        // now.
         let requests_max = cx.settings.get(Setting::RequestsMax).max(entry.requests_max);
-        if entry.live.len() as u64 >= requests_max {
+        if entry.in_flight.len() as u64 >= requests_max {
             return refuse(
                 ErrorCode::TooManyRequests,
                 format!(
@@ -265,8 +270,9 @@ impl Dispatch {
         Ok(())
     }
 
-    /// Early rejection: refuses a request that must wait and could not be answered in time. A queue
-    /// whose head is about to be too late keeps its workers busy for nobody.
+    /// Early rejection: refuses a request that must wait and could not be answered before its
+    /// deadline (docs/decisions/0015). Otherwise, when all in the queue are about to be too late,
+    /// the workers work only on requests that nobody waits for any more.
     fn reject_early(
         &self,
         (service, queue): (&Service, &ServiceQueue),
@@ -284,7 +290,8 @@ impl Dispatch {
             return Ok(());
         };
         let deadline_ms = deadline_ms(service, head);
-        // In microseconds: 1,000 of a millisecond, a hundredth of it for each per cent.
+        // `expected` is in microseconds: 1000 for a millisecond, a hundredth of that for a per
+        // cent.
         if expected.0 <= deadline_ms.saturating_mul(percent).saturating_mul(10) {
             return Ok(());
         }
@@ -297,7 +304,7 @@ impl Dispatch {
         Err(ErrorBody { code: ErrorCode::Overloaded, ran: Ran::No, text })
     }
 
-    /// Says no to a request that was never accepted; its further pieces are discarded.
+    /// Answers a request that is not accepted with an error; its further pieces are discarded.
     fn refuse_request(
         &mut self,
         client: ClientKey,
@@ -319,7 +326,7 @@ impl Dispatch {
         cx.answer_error(link, head, error);
     }
 
-    /// One fact a second says that requests are refused, not one a request.
+    /// Records that requests are refused, once a second for each service.
     fn record_overload(&mut self, service: ServiceKey, text: &str, cx: &mut Context<'_>) {
         let before = self.queues[service].overload_recorded;
         if before.is_some_and(|at| cx.now.since(at).as_millis() < 1000) {
@@ -330,7 +337,7 @@ impl Dispatch {
         cx.record(FactKind::Overloaded, about, text.to_owned());
     }
 
-    /// A further frame of a request or of a conversation.
+    /// Handles a further frame of a request under way, or of its conversation.
     fn on_piece(
         &mut self,
         client: ClientKey,
@@ -347,7 +354,8 @@ impl Dispatch {
                 if !self.may_come_in_pieces(client, cx) {
                     return;
                 }
-                // The rest of it must not become a request when the one under way has ended.
+                // The further pieces of this frame must not become a request when the one under way
+                // has ended.
                 self.callers[client].discard_rest(head.sequence, cx.now);
             }
             let text = format!("sequence {} belongs to a request that is under way", head.sequence);
@@ -370,15 +378,14 @@ impl Dispatch {
                 self.flow.hold_back(link, to, cx.out);
             }
             if is_last {
-                // Its worker may hold further requests from now on (`prefetch`).
+                // With the last piece, its worker may hold further requests (`prefetch`).
                 self.arrange(worker, cx);
                 self.serve(self.seats[worker].service, cx);
             }
             return;
         }
         if self.queue_bytes + body.len() as u64 > cx.settings.get(Setting::QueueBytesMax) {
-            // It is counted as more to come unless this was the last piece, so the rest is
-            // discarded.
+            // Unless this was the last piece, more will come and is discarded.
             self.transactions[key].is_complete = is_last;
             let text = format!(
                 "a piece of {} bytes does not fit: {} bytes wait already (queue_bytes_max)",
@@ -395,7 +402,7 @@ impl Dispatch {
         transaction.pieces.push_back((head, body));
         if transaction.kept > PIECES_BYTES_HIGH && !transaction.holds_reader {
             transaction.holds_reader = true;
-            self.flow.pause(link, cx.out);
+            self.flow.stop_reading(link, cx.out);
         }
     }
 }

@@ -1,14 +1,14 @@
 //! What `dispatch` knows of one client: its requests under way, what it may have, its figures.
 
-use super::live::Live;
+use super::in_flight::InFlight;
 use crate::engine::keys::ServiceKey;
 use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId};
 use protocol::time::Tick;
 use std::collections::BTreeMap;
 
-/// With so many requests whose further pieces are discarded a client begins no further one in
-/// pieces: to forget one of them would mean to take its rest for a request.
+/// Most entries of `Client::discarded`. A client with so many may begin no further request in
+/// pieces: if an entry were forgotten, the rest of its request would be taken for a new request.
 const DISCARDED_MAX: usize = 1024;
 
 /// A client, from its login until its link is gone.
@@ -22,20 +22,21 @@ pub(crate) struct Caller {
     pub(crate) service: ServiceKey,
     /// The priority of its requests that have none of their own; lower is served first.
     pub(crate) priority: u8,
-    /// Its requests wait until it is unblocked.
+    /// After `block`, until `unblock`: its requests wait in no queue.
     pub(crate) is_blocked: bool,
     /// How many requests it may have under way, as announced at its login.
     pub(super) requests_max: u64,
     /// Its transactions that have no outcome yet, by sequence.
-    pub(crate) live: Live,
-    /// Requests that ended before their last piece came, and when: further pieces are discarded up
-    /// to the one with `more` = 0, and until then the sequence can't be used for anything else.
+    pub(crate) in_flight: InFlight,
+    /// Sequences of requests that ended before their last piece came, and when they ended. Further
+    /// pieces are discarded, and the sequence is in use until the piece with `more` = 0
+    /// (docs/decisions/0022).
     pub(super) discarded: BTreeMap<u32, Tick>,
     /// Requests accepted from it, since its login or the last `reset`.
     pub(crate) requests: u64,
-    /// Of those, answered by a worker.
+    /// Requests of it that a worker answered, counted from the same moment.
     pub(crate) answered: u64,
-    /// Of those, ended with an error.
+    /// Requests of it that ended with an error or were refused, counted from the same moment.
     pub(crate) failed: u64,
 }
 
@@ -54,7 +55,7 @@ impl Caller {
             priority,
             is_blocked: false,
             requests_max,
-            live: Live::default(),
+            in_flight: InFlight::default(),
             discarded: BTreeMap::new(),
             requests: 0,
             answered: 0,
@@ -62,20 +63,20 @@ impl Caller {
         }
     }
 
-    /// Further pieces of this request are discarded.
+    /// From now on, further pieces of this request are discarded.
     pub(super) fn discard_rest(&mut self, sequence: u32, now: Tick) {
         self.discarded.insert(sequence, now);
     }
 
-    /// Whether a frame belongs to a request that ended before its last piece came. One that names a
-    /// worker is of a conversation, if there is one.
+    /// Whether a frame belongs to a request that ended before its last piece came. A frame that
+    /// names a worker belongs to a conversation of that sequence, if there is one.
     pub(super) fn is_rest(&self, head: &Header) -> bool {
         !self.discarded.is_empty()
             && self.discarded.contains_key(&head.sequence)
-            && (head.workerid == 0 || self.live.get(head.sequence).is_none())
+            && (head.workerid == 0 || self.in_flight.get(head.sequence).is_none())
     }
 
-    /// Whether it has as many requests whose further pieces are discarded as it may.
+    /// Whether `discarded` is full.
     pub(super) fn discards_too_many(&self) -> bool {
         self.discarded.len() >= DISCARDED_MAX
     }

@@ -24,7 +24,8 @@ impl Dispatch {
         self.callers.insert(key, Caller::new(id, link, place, requests_max));
     }
 
-    /// A client is gone: what waits is removed, what runs goes on without it.
+    /// Removes a client whose link is gone: its waiting requests are removed, those with a worker
+    /// go on without it.
     pub(crate) fn detach(&mut self, key: ClientKey, cx: &mut Context<'_>) {
         for transaction in self.under_way(key) {
             self.client_left(transaction, cx);
@@ -35,10 +36,11 @@ impl Dispatch {
     }
 
     fn under_way(&self, client: ClientKey) -> Vec<TransactionKey> {
-        self.callers[client].live.keys().collect()
+        self.callers[client].in_flight.keys().collect()
     }
 
-    /// `block`, `unblock`: its waiting requests leave the queue or come back to their places.
+    /// Carries out `block` and `unblock`: the client's waiting requests leave the queue, or return
+    /// to their places in it.
     pub(crate) fn set_blocked(&mut self, key: ClientKey, is_blocked: bool, cx: &mut Context<'_>) {
         if self.callers[key].is_blocked == is_blocked {
             return;
@@ -66,7 +68,8 @@ impl Dispatch {
         }
     }
 
-    /// `pri`: also for its waiting requests, but for those with a priority of their own.
+    /// Carries out `pri`: the new priority also counts for waiting requests that have none of their
+    /// own.
     pub(crate) fn set_priority(&mut self, key: ClientKey, priority: u8) {
         self.callers[key].priority = priority;
         for at in self.under_way(key) {
@@ -85,8 +88,8 @@ impl Dispatch {
         }
     }
 
-    /// `service`: later requests go there, and those that wait; one that a worker has stays with
-    /// it.
+    /// Carries out `service`: later requests and those that wait go to the new service; one that a
+    /// worker has stays there.
     pub(crate) fn move_client(
         &mut self,
         key: ClientKey,

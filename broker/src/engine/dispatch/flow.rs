@@ -10,20 +10,20 @@ use protocol::ids::LinkId;
 struct LinkFlow {
     generation: u32,
     is_open: bool,
-    /// More than `outbox_bytes_high` wait to be sent to it.
+    /// More than `outbox_bytes_high` bytes wait to be sent to it.
     is_congested: bool,
     /// Links that are read no further until this one has room again.
     waiters: Vec<LinkId>,
-    /// How many reasons there are to read this link no further.
-    pauses: u32,
+    /// Number of reasons not to read this link; it is read again at 0.
+    read_stops: u32,
 }
 
 /// The flow of every link, by the index of its id.
 #[derive(Debug, Default)]
 pub(crate) struct Flow {
     links: Vec<LinkFlow>,
-    /// How many are read no further for now.
-    paused: usize,
+    /// How many links are not read.
+    unread: usize,
 }
 
 impl Flow {
@@ -48,15 +48,15 @@ impl Flow {
         (flow.is_open && flow.generation == link.generation).then_some(flow)
     }
 
-    /// A link is gone: who waited for it is read again.
+    /// Removes a link; the links that waited for it are read again.
     pub(crate) fn close(&mut self, link: LinkId, effects: &mut Effects, out: &mut Vec<Action>) {
         let Some(flow) = self.get_mut(link) else { return };
         flow.waiters.retain(|&waiter| waiter != link);
         self.has_room(link, effects, out);
         let Some(flow) = self.get_mut(link) else { return };
         flow.is_open = false;
-        let was_paused = std::mem::take(&mut flow.pauses) > 0;
-        self.paused -= usize::from(was_paused);
+        let was_unread = std::mem::take(&mut flow.read_stops) > 0;
+        self.unread -= usize::from(was_unread);
     }
 
     /// Gives up the room behind the first `used` links.
@@ -65,18 +65,18 @@ impl Flow {
         self.links.shrink_to_fit();
     }
 
-    /// Too much waits to be sent to a link. A client that takes no answers is asked for no further
-    /// requests: their answers would pile up, too, for each of 10,000 such clients.
+    /// Marks a link as congested. A client is read no further then: as long as it takes no answers,
+    /// it gets no further requests in, whose answers would pile up as well.
     pub(crate) fn congested(&mut self, link: LinkId, is_client: bool, out: &mut Vec<Action>) {
         let Some(flow) = self.get_mut(link) else { return };
         flow.is_congested = true;
         if is_client && !flow.waiters.contains(&link) {
             flow.waiters.push(link);
-            self.pause(link, out);
+            self.stop_reading(link, out);
         }
     }
 
-    /// Whether too much waits to be sent to a link.
+    /// Whether too many bytes wait to be sent to a link.
     pub(crate) fn is_congested(&self, link: LinkId) -> bool {
         self.get(link).is_some_and(|flow| flow.is_congested)
     }
@@ -89,21 +89,22 @@ impl Flow {
             return;
         }
         for source in std::mem::take(&mut flow.waiters) {
-            self.resume(source, effects, out);
+            self.resume_reading(source, effects, out);
         }
     }
 
-    /// After something of `source` was sent to `to`: if that is congested, `source` waits.
+    /// Stops reading `source` if `to` is congested. Called after a frame from `source` was sent on
+    /// to `to`.
     pub(crate) fn hold_back(&mut self, source: LinkId, to: LinkId, out: &mut Vec<Action>) {
         let Some(flow) = self.get_mut(to) else { return };
         if !flow.is_congested || source == to || flow.waiters.contains(&source) {
             return;
         }
         flow.waiters.push(source);
-        self.pause(source, out);
+        self.stop_reading(source, out);
     }
 
-    /// `source` sends nothing more to `to`, and need not wait for it.
+    /// Ends the wait of `source` for `to`, because it sends nothing more to it.
     pub(crate) fn release(
         &mut self,
         source: LinkId,
@@ -115,46 +116,52 @@ impl Flow {
         let count = flow.waiters.len();
         flow.waiters.retain(|&waiter| waiter != source);
         if flow.waiters.len() < count {
-            self.resume(source, effects, out);
+            self.resume_reading(source, effects, out);
         }
     }
 
-    /// One more reason to read a link no further.
-    pub(crate) fn pause(&mut self, link: LinkId, out: &mut Vec<Action>) {
+    /// Adds a reason not to read a link.
+    pub(crate) fn stop_reading(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(flow) = self.get_mut(link) else { return };
-        flow.pauses += 1;
-        if flow.pauses == 1 {
-            self.paused += 1;
-            out.push(Action::Pause { link });
+        flow.read_stops += 1;
+        if flow.read_stops == 1 {
+            self.unread += 1;
+            out.push(Action::StopReading { link });
         }
     }
 
     /// One reason less. With the last one its silence counts from now on: what it said meanwhile is
     /// not read yet.
-    pub(crate) fn resume(&mut self, link: LinkId, effects: &mut Effects, out: &mut Vec<Action>) {
+    pub(crate) fn resume_reading(
+        &mut self,
+        link: LinkId,
+        effects: &mut Effects,
+        out: &mut Vec<Action>,
+    ) {
         let Some(flow) = self.get_mut(link) else { return };
-        if flow.pauses == 0 {
+        if flow.read_stops == 0 {
             return;
         }
-        flow.pauses -= 1;
-        if flow.pauses == 0 {
-            self.paused -= 1;
+        flow.read_stops -= 1;
+        if flow.read_stops == 0 {
+            self.unread -= 1;
             effects.push(Effect::Resumed { link });
-            out.push(Action::Resume { link });
+            out.push(Action::ResumeReading { link });
         }
     }
 
-    /// Whether a link is not read for now, so that its silence says nothing.
-    pub(crate) fn is_paused(&self, link: LinkId) -> bool {
-        self.get(link).is_some_and(|flow| flow.pauses > 0)
+    /// Whether a link is not read, so that its silence says nothing.
+    pub(crate) fn is_unread(&self, link: LinkId) -> bool {
+        self.get(link).is_some_and(|flow| flow.read_stops > 0)
     }
 
-    /// All links that are not read for now.
-    pub(crate) fn paused(&self) -> Vec<LinkId> {
-        if self.paused == 0 {
+    /// All links that are not read.
+    pub(crate) fn unread(&self) -> Vec<LinkId> {
+        if self.unread == 0 {
             return Vec::new();
         }
-        let ids = self.links.iter().enumerate().filter(|(_, flow)| flow.is_open && flow.pauses > 0);
+        let ids =
+            self.links.iter().enumerate().filter(|(_, flow)| flow.is_open && flow.read_stops > 0);
         ids.map(|(index, flow)| LinkId { index: index as u32, generation: flow.generation })
             .collect()
     }

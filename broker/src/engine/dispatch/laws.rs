@@ -107,7 +107,7 @@ impl Dispatch {
         );
         law!(self.queue_bytes == kept, "law 6: {} bytes counted, {kept} kept", self.queue_bytes);
         for (_, caller) in self.callers.iter() {
-            for (sequence, key) in caller.live.iter() {
+            for (sequence, key) in caller.in_flight.iter() {
                 law!(
                     self.transactions.contains(key),
                     "law 3: client {} has sequence {sequence} of nothing",
@@ -157,7 +157,7 @@ impl Dispatch {
         );
         match t.client {
             Some(client) => {
-                let live = self.callers.get(client).map(|c| c.live.get(t.head.sequence));
+                let live = self.callers.get(client).map(|c| c.in_flight.get(t.head.sequence));
                 law!(
                     !t.stage.is_ended() && live == Some(Some(key)),
                     "law 3: transaction {id} is not its client's"

@@ -16,24 +16,24 @@ use protocol::ids::{LinkId, WorkerId};
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
-/// Sums since the start; `accepted = ended + live` always holds.
+/// Counters since the start or the last `reset`; `accepted = ended + live` always holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Requests accepted.
+    /// Requests accepted; each gets one outcome.
     pub accepted: u64,
     /// Accepted requests that have their outcome.
     pub ended: u64,
-    /// Of those, answered by a worker.
+    /// Requests of it that a worker answered, counted from the same moment.
     pub completed: u64,
-    /// Of those, whose client was gone before.
+    /// Ended requests whose client was gone before.
     pub orphaned: u64,
-    /// Of those, set aside as poison.
+    /// Ended requests that were set aside as poison.
     pub poisoned: u64,
-    /// Requests refused at admission; never accepted.
+    /// Requests refused at admission, which are not accepted ones.
     pub refused: u64,
 }
 
-/// Room for so many requests is never too much.
+/// Memory for this many requests is never given back.
 const CAPACITY_KEPT: usize = 1024;
 
 /// See the head of this file.
@@ -45,10 +45,10 @@ pub(crate) struct Dispatch {
     pub(super) queues: SideTable<ServiceKey, ServiceQueue>,
     pub(super) flow: Flow,
     pub(super) wheel: Wheel,
-    /// Kept so that expiry allocates nothing.
+    /// Scratch space of `on_deadlines`, kept so that expiry allocates nothing.
     pub(super) due_keys: Vec<TransactionKey>,
     pub(super) next_transaction: u64,
-    /// Bytes of requests that wait or are kept for a repetition.
+    /// Bytes of requests that wait, or are kept so that they can be repeated (`queue_bytes_max`).
     pub(super) queue_bytes: u64,
     /// How many workers are idle.
     pub(super) idle: usize,
@@ -108,7 +108,7 @@ impl Dispatch {
         (self.idle, self.busy)
     }
 
-    /// Bytes of requests that wait or are kept for a repetition.
+    /// Bytes of requests that wait, or are kept so that they can be repeated (`queue_bytes_max`).
     pub(crate) const fn queue_bytes(&self) -> u64 {
         self.queue_bytes
     }
@@ -118,7 +118,7 @@ impl Dispatch {
         self.is_preempt
     }
 
-    /// Sums since the start.
+    /// Counters since the start or the last `reset`.
     pub(crate) const fn totals(&self) -> Totals {
         self.totals
     }
@@ -148,7 +148,8 @@ impl Dispatch {
         self.wheel.is_due(now)
     }
 
-    /// Whether it keeps much more room for requests than there are.
+    /// Whether it holds memory for more than four times as many requests as there are, so that
+    /// [`shrink`](Self::shrink) is worth its time.
     pub(crate) fn has_spare_capacity(&self) -> bool {
         let room = self.transactions.capacity();
         room > CAPACITY_KEPT && self.transactions.len() < room / 4
@@ -247,12 +248,12 @@ impl Dispatch {
             (caller.requests, caller.answered, caller.failed) = (0, 0, 0);
         }
         self.buckets.reset();
-        // What is under way stays counted, so that accepted = ended + live goes on to hold.
+        // Requests under way stay counted, so that accepted = ended + live still holds.
         let live = self.totals.accepted - self.totals.ended;
         self.totals = Totals { accepted: live, ..Totals::default() };
     }
 
-    /// Gives up the room that a burst of clients or requests took. Changes nothing else.
+    /// Gives back the memory that a burst of clients or requests took. Changes nothing else.
     pub(crate) fn shrink(&mut self) {
         self.transactions.shrink_to_fit();
         self.wheel.shrink();

@@ -16,7 +16,8 @@ use protocol::ids::ClientId;
 use protocol::show;
 
 impl Dispatch {
-    /// The one outcome of a transaction: from here on its client knows, and nothing more is sent.
+    /// Marks a transaction as ended, with its outcome sent. Nothing more is sent to its client for
+    /// it. A worker that has it stays busy with it.
     pub(super) fn finish(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         self.wheel.remove(key);
         self.release_bytes(key, cx);
@@ -27,20 +28,20 @@ impl Dispatch {
         let (sequence, is_complete) = (transaction.head.sequence, transaction.is_complete);
         let (stage, client) = (transaction.stage, transaction.client.take());
         if let Stage::Ended(worker) = stage {
-            // What a worker holds beyond an overdue request would wait for that.
+            // Requests that it holds beyond an overdue one would have to wait for that one.
             self.set_has_room(worker, false);
         }
         if let Some(client) = client {
             let caller = &mut self.callers[client];
-            caller.live.remove(sequence);
+            caller.in_flight.remove(sequence);
             if !is_complete {
                 caller.discard_rest(sequence, cx.now);
             }
         }
     }
 
-    /// Nothing more passes between the client and the worker of a transaction: neither is left
-    /// unread because the other one takes too little.
+    /// Lets the client and the worker of a transaction be read again, if one waited for the other:
+    /// no further frame passes between them.
     fn release_links(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let transaction = &self.transactions[key];
         let caller = transaction.client.and_then(|client| self.callers.get(client));
@@ -52,12 +53,12 @@ impl Dispatch {
         }
     }
 
-    /// Ends a transaction with an error. One that a worker has stays with it until it replies or
-    /// dies.
+    /// Ends a transaction with an error. A transaction that a worker has stays with it until the
+    /// worker replies or dies.
     pub(crate) fn fail(&mut self, key: TransactionKey, mut error: ErrorBody, cx: &mut Context<'_>) {
         let transaction = &self.transactions[key];
         if error.ran == Ran::No && transaction.attempt > 0 {
-            // It waits to be repeated: a worker that died had it.
+            // It waits to be repeated, and a worker that died had it: it may have run.
             error.ran = Ran::Maybe;
         }
         let (id, service, stage, head) =
@@ -72,7 +73,7 @@ impl Dispatch {
             (self.callers[client].id, self.callers[client].link)
         });
         let why = error.text.clone();
-        if cx.may_cause(Class::Quiet, client.map(|(_, link)| link)) {
+        if cx.may_cause(Class::Unlogged, client.map(|(_, link)| link)) {
             self.record_failed(key, client.map(|(id, _)| id), &error, cx);
         }
         if let Some((_, link)) = client {
@@ -109,7 +110,7 @@ impl Dispatch {
         cx.record(FactKind::RequestFailed, about, text);
     }
 
-    /// A worker in the middle of a conversation would wait for pieces that will never come.
+    /// Tells a worker that a transaction is over, if it may be waiting for a frame of the client.
     fn abandon_if_incomplete(
         &mut self,
         key: TransactionKey,
@@ -125,13 +126,14 @@ impl Dispatch {
 
     /// Ends all requests of a client with an error, each with the word whether it ran.
     pub(crate) fn fail_all(&mut self, client: ClientKey, error: &ErrorBody, cx: &mut Context<'_>) {
-        for key in self.callers[client].live.keys().collect::<Vec<_>>() {
+        for key in self.callers[client].in_flight.keys().collect::<Vec<_>>() {
             let ran = if self.transactions[key].stage.waits() { Ran::No } else { Ran::Maybe };
             self.fail(key, ErrorBody { ran, ..error.clone() }, cx);
         }
     }
 
-    /// The client of a transaction is gone: it is taken out of the queue, or goes on unheard.
+    /// The client of a transaction is gone: a waiting request is removed, one with a worker goes on
+    /// without it.
     pub(super) fn client_left(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let transaction = &self.transactions[key];
         let (stage, service) = (transaction.stage, transaction.service);
@@ -175,12 +177,12 @@ impl Dispatch {
 
     /// The time of a transaction is over; `why` says why it still waits, if it does.
     pub(crate) fn expire(&mut self, key: TransactionKey, why: &str, cx: &mut Context<'_>) {
-        // An earlier one of this round may have ended it (a worker that was abandoned).
+        // It may have ended with an earlier one of this round, when a worker was abandoned.
         let is_due = |t: &&Transaction| !t.stage.is_ended() && t.deadline <= cx.now;
         let Some(transaction) = self.transactions.get(key).filter(is_due) else { return };
         let waited = cx.now.since(transaction.arrived).as_millis();
         let name = cx.catalog[transaction.service].name.clone();
-        // A held one is in the worker's socket already: it may yet be begun.
+        // A held request is in the worker's socket already, so it may yet be begun.
         let Some(worker) = transaction.stage.worker() else {
             let fate = match transaction.attempt {
                 0 => "never reached a worker".to_owned(),
@@ -198,7 +200,7 @@ impl Dispatch {
             "worker {worker_id} of service '{name}' has it since {had} ms and has not answered"
         );
         let link = transaction.client.map(|client| self.callers[client].link);
-        if cx.may_cause(Class::Loud, link) {
+        if cx.may_cause(Class::Logged, link) {
             let about = About {
                 worker: Some(worker_id),
                 service: Some(name),

@@ -11,7 +11,7 @@ use protocol::names::ServiceName;
 use protocol::settings::Setting;
 use protocol::time::Tick;
 
-/// A request set aside.
+/// A request that was set aside.
 #[derive(Debug)]
 pub(crate) struct Poison {
     /// The number that it had.
@@ -31,7 +31,7 @@ pub(crate) struct Poison {
 }
 
 impl Poison {
-    /// What is to be kept of a transaction.
+    /// What is kept of a transaction.
     pub(super) fn of(
         transaction: &Transaction,
         client: Option<ClientId>,
@@ -45,14 +45,15 @@ impl Poison {
             from: String::new(),
             deaths: transaction.deaths,
             at,
-            // A copy of its own, so that it does not keep a larger buffer alive.
+            // A copy, because the original may be part of a larger buffer, which it would keep in
+            // memory.
             body: Bytes::copy_from_slice(&transaction.body),
         }
     }
 }
 
 impl Dispatch {
-    /// Keeps a poison request; the oldest makes room.
+    /// Keeps a request. Beyond `poison_max`, the oldest is dropped.
     pub(super) fn keep_poison(&mut self, poison: Poison, cx: &mut Context<'_>) {
         self.totals.poisoned += 1;
         if poison.client.is_some() {

@@ -20,7 +20,7 @@ use protocol::settings::ServiceSetting;
 use protocol::time::Tick;
 
 impl Dispatch {
-    /// A data frame of a worker.
+    /// Handles a data frame of a worker: a reply to its present transaction, or to another one.
     pub(crate) fn on_reply(
         &mut self,
         link: LinkId,
@@ -54,7 +54,7 @@ impl Dispatch {
                 self.drop_late(worker, id.0, cx);
                 self.freed(worker, cx);
             } else {
-                // It may be waiting for the client's next words.
+                // It may be waiting for the next frame of the client.
                 self.abandon(worker, "its client waits for no answer any more", cx);
             }
             return;
@@ -101,9 +101,9 @@ impl Dispatch {
         cx.effects.push(Effect::Refuse { link, error });
     }
 
-    /// A reply to something else than the request that its worker has: late, or a breach. After a
-    /// breach nobody knows what the worker answers next, and it would be busy for ever with what it
-    /// has: it ends here, and its requests as if it had died.
+    /// Handles a reply to another transaction than the present one: it is late, or breaks the
+    /// protocol. After a breach nobody knows which request the next reply answers, so the worker is
+    /// ended and its requests are lost as if it had died.
     fn on_stray(&mut self, link: LinkId, worker: WorkerKey, head: &Header, cx: &mut Context<'_>) {
         let (which, now) = (head.transaction, cx.now);
         let seat = &mut self.seats[worker];
@@ -114,7 +114,7 @@ impl Dispatch {
             }
             self.drop_late(worker, which, cx);
             if head.more != 0 {
-                // It may be waiting for a client that was answered long ago.
+                // It may be waiting for a client that got its outcome long ago.
                 self.notify_over(worker, which, cx);
             }
             return;
@@ -132,7 +132,7 @@ impl Dispatch {
         cx.effects.push(Effect::Refuse { link, error });
     }
 
-    /// The final reply: figures, outcome, the worker is free.
+    /// Handles the final reply: counts it, ends the transaction and frees the worker.
     fn completed(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
         let transaction = &self.transactions[key];
         let ran = cx.now.since(transaction.dispatched);
@@ -157,7 +157,7 @@ impl Dispatch {
         let seat = &mut self.seats[worker];
         seat.late += 1;
         self.queues[seat.service].figures.late += 1;
-        if !cx.may_cause(Class::Quiet, seat.link) {
+        if !cx.may_cause(Class::Unlogged, seat.link) {
             return;
         }
         let text = format!(
@@ -172,7 +172,8 @@ impl Dispatch {
         cx.record(FactKind::LateReply, about, text);
     }
 
-    /// A worker is done with its transaction, which has its outcome: the next held one, or none.
+    /// A worker is done with a transaction that has its outcome: it gets the next one that it holds
+    /// or that waits, or becomes idle, or ends if it was stopped.
     fn freed(&mut self, worker: WorkerKey, cx: &mut Context<'_>) {
         let Some(key) = self.seats[worker].current.take() else { return };
         self.transactions[key].enter(StageEvent::Free);
@@ -186,7 +187,7 @@ impl Dispatch {
         } else if seat.list_by_state() == WorkerList::Idle
             && let Some(next) = self.take_first(service, cx.now)
         {
-            // Straight from one request to the next; the lists need not know.
+            // From one request straight to the next: the worker stays in the list of busy ones.
             self.bind(next, worker, cx);
             return;
         }
@@ -209,7 +210,8 @@ impl Dispatch {
         }
     }
 
-    /// `idle`: the operator takes the request away from its worker.
+    /// Carries out `idle`: takes the present request away from its worker. Its late reply is
+    /// awaited.
     pub(crate) fn intervene(&mut self, worker: WorkerKey, cx: &mut Context<'_>) {
         let Some(key) = self.seats[worker].current else { return };
         if !self.transactions[key].stage.is_ended() {
@@ -221,8 +223,8 @@ impl Dispatch {
         self.freed(worker, cx);
     }
 
-    /// Tells a worker, once, that nobody waits for its transaction any more; it should end it with
-    /// a reply.
+    /// Tells a worker, once, that nobody waits for its transaction any more, so that it ends it
+    /// with a reply.
     pub(super) fn abandon(&mut self, worker: WorkerKey, why: &str, cx: &mut Context<'_>) {
         let Some(key) = self.seats[worker].current else { return };
         let transaction = &mut self.transactions[key];
@@ -233,7 +235,7 @@ impl Dispatch {
         self.send_over(worker, (sequence, id.0), why, cx);
     }
 
-    /// The same for a transaction that the operator took away from it.
+    /// The same for a transaction that `idle` took away from it.
     fn notify_over(&mut self, worker: WorkerKey, transaction: u64, cx: &mut Context<'_>) {
         let seat = &mut self.seats[worker];
         if std::mem::replace(&mut seat.notified_over, transaction) != transaction {
@@ -255,8 +257,9 @@ impl Dispatch {
         cx.out.push(Action::Send { link, frame: Frame::Error { head, error } });
     }
 
-    /// What the worker is at work on, since when, and how it came by it; as far as the broker
-    /// knows. What `idle` took away goes before what it was given afterwards: it is one thread.
+    /// The transaction that a worker works on, since when, and a remark for the text; as far as the
+    /// broker knows. A transaction that `idle` took away comes before one that the worker got
+    /// later, because it has one thread.
     fn at_work_on(&self, key: WorkerKey) -> Option<(u64, Tick, &'static str)> {
         let seat = &self.seats[key];
         if let Some((since, &transaction)) = seat.owed_since.zip(seat.owed.front()) {

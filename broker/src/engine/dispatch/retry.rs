@@ -45,7 +45,7 @@ impl Dispatch {
         let current = seat.current.take();
         let (id, service) = (seat.id, seat.service);
         self.arrange(worker, cx);
-        // In the order of arrival, so that those which are repeated keep it.
+        // In the order of arrival, which those that are repeated keep.
         if let Some(key) = current {
             if self.transactions[key].stage.is_ended() {
                 self.transactions.remove(key);
@@ -61,7 +61,8 @@ impl Dispatch {
             if self.transactions[key].stage.is_ended() {
                 self.transactions.remove(key);
             } else if loss.is_orderly && self.is_kept(key) && self.may_go_on(key, cx) {
-                // It never began: the worker closed in order before it had answered the one before.
+                // The worker never began it: it closed in order, and the one before had no answer
+                // yet.
                 self.wait_again(key, cx);
             } else {
                 let ran = if loss.is_orderly { Ran::No } else { Ran::Maybe };
@@ -88,7 +89,8 @@ impl Dispatch {
         Had { is_busy: seat.current.is_some(), work_ms }
     }
 
-    /// How often a request may be given to a further worker, should this one die.
+    /// Whether a request may be given to one more worker if the present one dies, by the settings
+    /// `retry` and `retry_idempotent`.
     fn may_repeat(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
         let transaction = &self.transactions[key];
         let settings = &cx.catalog[transaction.service].settings;
@@ -97,12 +99,12 @@ impl Dispatch {
         } else {
             settings.get(ServiceSetting::Retry)
         };
-        // The attempt that is under way is counted already.
+        // `attempt` counts the one under way.
         u64::from(transaction.attempt) <= retry
     }
 
-    /// Whether a request's bytes are needed after its worker has them: for another one, or as
-    /// poison.
+    /// Whether the bytes of a request must be kept after a worker got them, to repeat it or to keep
+    /// it as poison.
     pub(super) fn must_keep(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
         let transaction = &self.transactions[key];
         let settings = &cx.catalog[transaction.service].settings;
@@ -112,7 +114,7 @@ impl Dispatch {
                 || transaction.deaths + 1 >= settings.get(ServiceSetting::PoisonDeaths))
     }
 
-    /// Whether the whole request is still here, so that it could be given to another worker.
+    /// Whether the whole request is still in memory, so that it could be given to another worker.
     fn is_kept(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         transaction.is_complete
@@ -129,12 +131,12 @@ impl Dispatch {
             && !cx.is_shutting_down
     }
 
-    /// Whether a request whose worker died could be given to another one.
+    /// Whether a request whose worker died may be repeated, apart from the retry budget.
     fn is_worth_repeating(&self, key: TransactionKey, cx: &Context<'_>) -> bool {
         self.is_kept(key) && self.may_repeat(key, cx) && self.may_go_on(key, cx)
     }
 
-    /// A worker died with this request: it is repeated, set aside, or failed.
+    /// A worker died with this request: it is set aside as poison, repeated, or failed.
     fn died_with(
         &mut self,
         key: TransactionKey,
@@ -189,7 +191,8 @@ impl Dispatch {
         }
     }
 
-    /// The retry budget is used up: counted, a fact once a second, and the text for the client.
+    /// Counts a repetition that the retry budget does not allow, and records it once a second.
+    /// Returns the text for the client.
     fn deny_repeat(&mut self, key: ServiceKey, level: Level, cx: &mut Context<'_>) -> String {
         let queue = &mut self.queues[key];
         queue.figures.denied += 1;
@@ -210,7 +213,7 @@ impl Dispatch {
         format!("; {text}")
     }
 
-    /// A request that a worker had waits once more, in its place by arrival.
+    /// Has a request that a worker had wait again, in its place by arrival.
     fn wait_again(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         self.transactions[key].enter(StageEvent::Repeat);
         let client = self.transactions[key].client;
@@ -221,7 +224,7 @@ impl Dispatch {
         }
     }
 
-    /// Ends a transaction whose worker is gone.
+    /// Ends a transaction whose worker is gone with an error.
     fn fail_lost(&mut self, key: TransactionKey, error: ErrorBody, cx: &mut Context<'_>) {
         // In no queue, as that of a blocked client.
         self.transactions[key].enter(StageEvent::Repeat);

@@ -7,21 +7,21 @@ use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
-/// Most late replies of one worker that are awaited.
+/// Most late replies of one worker that are awaited; the oldest are forgotten.
 const OWED_MAX: usize = 1024;
 
-/// The manual's three lists.
+/// The list that a worker is in, in the manual's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum WorkerList {
-    /// Can't take a request.
+    /// It can't take a request.
     Lazy,
-    /// Can take one.
+    /// It can take a request.
     Idle,
-    /// Has one.
+    /// It has a request.
     Busy,
 }
 
-/// What a worker was sent last, for `last`.
+/// The request that a worker was sent last, for `last`.
 #[derive(Debug, Default)]
 pub(crate) struct Last {
     /// The first bytes of the body (`last_bytes_max`); the buffer is used again.
@@ -64,7 +64,7 @@ pub(crate) struct Seat {
     pub(crate) transactions: u64,
     /// Frames that it sent (`worker->fromCount`).
     pub(crate) from_count: u64,
-    /// Frames sent to it (`worker->toCount`).
+    /// Frames that were sent to it (`worker->toCount`).
     pub(crate) to_count: u64,
     /// Microseconds that it worked, all transactions together.
     pub(crate) busy_micros: u64,
@@ -72,17 +72,17 @@ pub(crate) struct Seat {
     pub(crate) last_micros: u64,
     /// Replies of it that were dropped because they came late.
     pub(crate) late: u64,
-    /// Transactions that the operator took away from it and whose late replies are still to come,
-    /// oldest first.
+    /// Transactions that `idle` took away from it and whose late replies are still to come, oldest
+    /// first.
     pub(super) owed: VecDeque<u64>,
     /// Since when it may be at work on the first of them; `None` if it answered a later request
     /// since, which shows that it is not. While it may be, it owes no sign of life.
     pub(super) owed_since: Option<Tick>,
-    /// When the last late reply came: what it has now it began then at the earliest.
+    /// When its last late reply came. It began its present request at that moment at the earliest.
     pub(super) paid_at: Tick,
-    /// The last transaction of which it was notified that it is over, after it had been taken away.
+    /// The last transaction of `owed` that it was told is over; 0 = none.
     pub(super) notified_over: u64,
-    /// What it was sent last.
+    /// The request that it was sent last.
     pub(crate) last: Last,
 }
 

@@ -16,7 +16,7 @@ use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
 
 impl Dispatch {
-    /// A request may be served now, or waits.
+    /// Gives a request to an idle worker, or puts it into the queue of its service.
     pub(super) fn enqueue(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let service = self.transactions[key].service;
         if self.queues[service].queue.count() == 0
@@ -29,7 +29,7 @@ impl Dispatch {
         self.serve(service, cx);
     }
 
-    /// Gives waiting requests to idle workers, then to busy ones with room.
+    /// Gives waiting requests to idle workers, then to busy ones with room (`prefetch`).
     pub(crate) fn serve(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
         while self.queues[service].queue.count() > 0 {
             let Some(worker) = self.take_idle(service) else {
@@ -51,7 +51,8 @@ impl Dispatch {
         Some(key)
     }
 
-    /// Takes the longest idle worker of a service off the idle list; it is bound next.
+    /// Takes the worker that has been idle longest off the idle list of a service. The caller must
+    /// bind a request to it.
     fn take_idle(&mut self, service: ServiceKey) -> Option<WorkerKey> {
         let entry = &mut self.queues[service];
         let key = entry.idle.pop_front()?;
@@ -62,13 +63,13 @@ impl Dispatch {
         Some(key)
     }
 
-    /// `prefetch`: sends whole, single-frame requests ahead to busy workers, each in turn.
+    /// Carries out `prefetch`: sends requests of one frame ahead to busy workers, which take turns.
     fn hold_ahead(&mut self, service: ServiceKey, cx: &mut Context<'_>) {
         while let Some(&worker) = self.queues[service].with_room.front() {
             let queue = &self.queues[service].queue;
             let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
-            // A request in pieces would stand between the pieces of another; it waits for an idle
-            // one.
+            // The pieces of a request could come between those of the one that the worker has, so
+            // it waits for an idle worker.
             if !self.transactions[key].is_single() {
                 return;
             }
@@ -83,7 +84,7 @@ impl Dispatch {
         }
     }
 
-    /// Whether a busy worker may hold one request more.
+    /// Whether a busy worker may hold one more request.
     pub(super) fn has_room(&self, key: WorkerKey, catalog: &Catalog) -> bool {
         let seat = &self.seats[key];
         let prefetch = catalog[seat.service].settings.get(ServiceSetting::Prefetch);
@@ -99,7 +100,7 @@ impl Dispatch {
         self.set_has_room(key, has_room);
     }
 
-    /// Puts a worker into or out of its service's list `with_room`.
+    /// Puts a worker into the list `with_room` of its service, or takes it out.
     pub(super) fn set_has_room(&mut self, key: WorkerKey, has_room: bool) {
         let seat = &mut self.seats[key];
         if seat.has_room == has_room {
@@ -149,7 +150,7 @@ impl Dispatch {
         self.set_has_room(key, has_room);
     }
 
-    /// Gives a request to a worker that was idle.
+    /// Gives a request to an idle worker.
     pub(super) fn bind(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
         self.transactions[key].enter(StageEvent::Give(worker));
         self.seats[worker].current = Some(key);
@@ -157,7 +158,8 @@ impl Dispatch {
         self.begun(key, worker, cx);
     }
 
-    /// A worker begins a request, as far as is known.
+    /// Notes that a worker begins a request, as far as the broker knows: it was bound to it, or it
+    /// held the request and finished the one before.
     pub(super) fn begun(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
         let transaction = &mut self.transactions[key];
         transaction.dispatched = cx.now;
@@ -167,7 +169,7 @@ impl Dispatch {
         let settings = &cx.catalog[service].settings;
         let kill_after_ms = settings.get(ServiceSetting::KillAfterMs);
         if !self.must_keep(key, cx) {
-            // It was kept only because a held request may go back to the queue.
+            // It was kept only so that a held request could go back to the queue.
             let transaction = &mut self.transactions[key];
             self.queue_bytes -= std::mem::take(&mut transaction.kept);
             transaction.body = Bytes::new();
@@ -181,7 +183,7 @@ impl Dispatch {
         }
     }
 
-    /// Looks at `at` whether the worker is still busy with what it has now.
+    /// Sets `Due::Overlong` of a worker to this tick, unless it is set already.
     pub(super) fn watch_overlong(&mut self, key: WorkerKey, at: Tick, cx: &mut Context<'_>) {
         let seat = &mut self.seats[key];
         if !std::mem::replace(&mut seat.is_timed, true) {
@@ -189,7 +191,7 @@ impl Dispatch {
         }
     }
 
-    /// Sends a request and what came of its pieces to a worker.
+    /// Sends a worker a request and the pieces that came so far.
     fn send_request(&mut self, key: TransactionKey, worker: WorkerKey, cx: &mut Context<'_>) {
         let transaction = &mut self.transactions[key];
         transaction.attempt += 1;
@@ -217,7 +219,7 @@ impl Dispatch {
         }
     }
 
-    /// Sends one frame of a request to a worker.
+    /// Sends a worker one frame of a request, with the header fields that the broker gives.
     pub(super) fn send_piece(
         &mut self,
         worker: WorkerKey,
@@ -244,7 +246,7 @@ impl Dispatch {
         cx.out.push(Action::Send { link, frame: Frame::Data { head, body } });
     }
 
-    /// Frees the memory of a request's bytes, and reads its client again.
+    /// Frees the bytes of a request that are not needed any more, and reads its client again.
     pub(super) fn release_bytes(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let transaction = &mut self.transactions[key];
         self.queue_bytes -= std::mem::take(&mut transaction.kept);
@@ -253,13 +255,14 @@ impl Dispatch {
         self.read_client_again(key, cx);
     }
 
-    /// A request's pieces pile up no longer.
+    /// Reads the client of a request again, if it was not read because of this request's waiting
+    /// bytes.
     pub(super) fn read_client_again(&mut self, key: TransactionKey, cx: &mut Context<'_>) {
         let transaction = &mut self.transactions[key];
         if std::mem::take(&mut transaction.holds_reader)
             && let Some(caller) = transaction.client.and_then(|client| self.callers.get(client))
         {
-            self.flow.resume(caller.link, cx.effects, cx.out);
+            self.flow.resume_reading(caller.link, cx.effects, cx.out);
         }
     }
 }

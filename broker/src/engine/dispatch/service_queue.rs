@@ -11,18 +11,18 @@ use protocol::settings::{ServiceSetting, ServiceSettings};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Figures of a service since the start or the last `reset`.
+/// Counters and histograms of a service since the start or the last `reset`.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceFigures {
     /// Requests answered by a worker.
     pub(crate) completed: u64,
-    /// Requests that ended with an error, by code.
+    /// Requests that ended with an error, or were refused with one, by its code.
     pub(crate) failed: BTreeMap<ErrorCode, u64>,
     /// Requests given to another worker after one died.
     pub(crate) retried: u64,
     /// Requests not given to another worker because the retry budget was used up.
     pub(crate) denied: u64,
-    /// Replies that were dropped: the transaction had ended or the client was gone.
+    /// Replies dropped because the transaction had ended already.
     pub(crate) late: u64,
     /// Microseconds from arrival to dispatch.
     pub(crate) wait: Histogram,
@@ -31,7 +31,7 @@ pub(crate) struct ServiceFigures {
 }
 
 impl ServiceFigures {
-    /// Whether there is anything to show of it.
+    /// Whether the service had any request, so that there are figures to show.
     pub(crate) fn was_asked(&self) -> bool {
         self.wait.count() > 0 || self.run.count() > 0 || !self.failed.is_empty()
     }
@@ -63,9 +63,9 @@ pub(crate) struct ServiceQueue {
     pub(crate) figures: ServiceFigures,
     /// When refusals were last made a fact: one a second.
     pub(super) overload_recorded: Option<Tick>,
-    /// How fast it takes requests out of its queue.
+    /// Speed at which requests leave the queue, for early rejection.
     pub(super) rate: ServiceRate,
-    /// How often requests may be repeated.
+    /// How many requests may be repeated.
     pub(super) retry_budget: RetryBudget,
     /// When a repetition that was denied was last made a fact: one a second.
     pub(super) denial_recorded: Option<Tick>,

@@ -8,11 +8,11 @@ use crate::engine::keys::WorkerKey;
 pub(crate) enum Stage {
     /// In the queue of its service.
     Waiting,
-    /// In no queue: its client is blocked.
+    /// In no queue, because its client is blocked.
     Blocked,
-    /// Sent to a busy worker that has not begun it (`prefetch`).
+    /// Sent ahead to a busy worker that has not begun it (`prefetch`).
     Held(WorkerKey),
-    /// A worker has it.
+    /// With a worker, which works on it.
     Bound(WorkerKey),
     /// As `Held`, but it has its outcome. The worker may begin it all the same.
     HeldEnded(WorkerKey),

@@ -9,7 +9,7 @@ use protocol::ids::TransactionId;
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
-/// A request under way, or one that has its outcome but is still with its worker.
+/// A request under way, or one that has its outcome and is still with its worker.
 #[derive(Debug)]
 pub(crate) struct Transaction {
     /// Also its place in the order of arrival.
@@ -24,9 +24,9 @@ pub(crate) struct Transaction {
     pub(crate) priority: u8,
     /// The body of the first frame; empty once a worker has it and it can't be repeated.
     pub(crate) body: Bytes,
-    /// Further pieces that came while it waited.
+    /// Further pieces that came while it waited, in order.
     pub(crate) pieces: VecDeque<(Header, Bytes)>,
-    /// Bytes of body and pieces that count against `queue_bytes_max`.
+    /// Bytes of body and pieces that count for `queue_bytes_max`.
     pub(crate) kept: u64,
     /// Where it is; [`enter`](Self::enter) changes it.
     pub(crate) stage: Stage,
@@ -34,11 +34,11 @@ pub(crate) struct Transaction {
     pub(crate) arrived: Tick,
     /// When its worker got it, or began it if it held it before.
     pub(crate) dispatched: Tick,
-    /// When its time is over.
+    /// When it ends with the error `deadline`, if it has no outcome by then.
     pub(crate) deadline: Tick,
-    /// How often it was given to a worker.
+    /// How many workers it was sent to.
     pub(crate) attempt: u32,
-    /// How many workers died with it.
+    /// How many workers died while they had it.
     pub(crate) deaths: u64,
     /// The client sent its last piece. Independent of the stage: pieces may come while it waits
     /// and while a worker has it.
@@ -48,11 +48,11 @@ pub(crate) struct Transaction {
     pub(crate) in_conversation: bool,
     /// The worker was notified that nobody waits for it; that is done once.
     pub(crate) is_abandoned: bool,
-    /// Its client is read no further because its pieces pile up.
+    /// Its client is not read, because the pieces that wait are too many bytes.
     pub(crate) holds_reader: bool,
     /// The neighbours in the queue; see `queue`.
     pub(crate) prev: OptionKey<TransactionKey>,
-    /// See `prev`.
+    /// The transaction behind it in the queue.
     pub(crate) next: OptionKey<TransactionKey>,
 }
 

@@ -1,13 +1,13 @@
-//! Workers that can't be reached: how long one that lost its connection is waited for, whether its
-//! host can be asked to do anything, what silence means. A machine that is cut off keeps its
-//! workers (docs/decisions/0021). Not what follows an end: `process`.
+//! Workers that can't be reached: how long the broker waits for one that lost its connection,
+//! whether its host can be asked to do something, and what the silence of a worker means. The
+//! processes of a machine that can't be reached are kept (docs/decisions/0021).
 
 use super::hosts::{Host, HostState};
 use super::machine::Supervision;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::fact::FactKind;
-use crate::engine::heartbeat::Patience;
+use crate::engine::heartbeat::SilenceLimits;
 use crate::engine::heartbeat::silence_ms;
 use crate::engine::input::Close;
 use crate::engine::keys::{HostKey, WorkerKey};
@@ -15,29 +15,28 @@ use crate::engine::timers::Timer;
 use protocol::names::HostName;
 use protocol::settings::Setting;
 
-/// A worker may notice its loss later than the broker, and its last attempt to come back may begin
-/// just before its time is over and take this long.
+/// Milliseconds added to the wait for a worker's return: it may notice the loss later than the
+/// broker, and begin its last attempt just before its time is over.
 const RETURN_MARGIN_MS: u64 = 5000;
 
 impl Supervision {
-    /// Whether a host does what it is asked now, as far as is known: it is up, and was heard of
+    /// Whether a host can be asked to do something, as far as is known: it is up, and was heard
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
         let is_up = |host: &Host| matches!(host.state, HostState::Up(_));
         self.hosts.named(host).is_some_and(|host| is_up(host) && !host.is_silent)
     }
 
-    /// A host is not reached: what is due for a worker there is looked at again later.
+    /// Looks at a worker again later, because its host can't be reached now.
     pub(super) fn look_later(&mut self, key: WorkerKey, timer: Timer, cx: &mut Context<'_>) {
         if self.host_link(&self.workers[key].host).is_some() {
-            // It is silent, and not yet taken for lost.
+            // The host is silent, and does not count as lost yet.
             self.wait_for(key, cx.settings.get(Setting::SilenceMs), timer, cx);
         }
-        // Else the host's next list decides.
+        // Otherwise the next list of the host decides.
     }
 
-    /// A worker has so long to log in, to come back, or to end. What was due for it before, when
-    /// its connection was lost an earlier time, is not any more.
+    /// Gives a worker this time to log in, to come back or to end. It replaces an earlier time.
     pub(super) fn wait_for(
         &mut self,
         key: WorkerKey,
@@ -66,21 +65,22 @@ impl Supervision {
         least.max(reconnect + silence + RETURN_MARGIN_MS + work_ms)
     }
 
-    /// A worker that owes an answer was silent for this many beats: how many are the end? While
-    /// another machine may still say by its kernel that it is cut off, that is waited for.
-    pub(crate) fn beats_of_worker(&self, key: WorkerKey, patience: &Patience) -> u32 {
-        match self.may_be_cut_off(key) {
-            CutOff::No | CutOff::MayBe => patience.end,
-            CutOff::KernelTells => {
+    /// How many silent heartbeats are the end of a worker that owes an answer. If the kernel of its
+    /// machine may still show that only its connection is gone, that takes some more.
+    pub(crate) fn beats_of_worker(&self, key: WorkerKey, patience: &SilenceLimits) -> u32 {
+        match self.may_be_unreachable(key) {
+            Unreachable::No | Unreachable::MayBe => patience.end,
+            Unreachable::KernelTells => {
                 patience.end.saturating_add(patience.ping_each).saturating_add(2)
             }
         }
     }
 
-    /// A worker was silent too long. One that hangs is killed; one that may be cut off loses its
-    /// connection and is waited for.
+    /// Handles a worker that was silent for too long: if its machine may be out of reach, it loses
+    /// its connection and may come back; if it hangs, it is killed.
     pub(crate) fn silent_worker(&mut self, key: WorkerKey, why: &str, cx: &mut Context<'_>) {
-        if self.may_be_cut_off(key) == CutOff::MayBe && !self.workers[key].is_self_started {
+        if self.may_be_unreachable(key) == Unreachable::MayBe && !self.workers[key].is_self_started
+        {
             let (how, why) = (Close::TimedOut, why.to_owned());
             cx.effects.push(Effect::Disconnect { worker: key, how, why });
             return;
@@ -90,16 +90,16 @@ impl Supervision {
         self.kill_worker(key, "was silent and is killed", cx);
     }
 
-    fn may_be_cut_off(&self, key: WorkerKey) -> CutOff {
+    fn may_be_unreachable(&self, key: WorkerKey) -> Unreachable {
         let worker = &self.workers[key];
         let host = self.hosts.named(&worker.host);
         if host.is_some_and(|host| host.is_builtin) && !worker.is_self_started {
-            return CutOff::No;
+            return Unreachable::No;
         }
         let is_up = host.is_some_and(|host| matches!(host.state, HostState::Up(_)));
         match (worker.is_remote, is_up && self.is_reached(&worker.host)) {
-            (true, true) => CutOff::KernelTells,
-            (true, false) | (false, true | false) => CutOff::MayBe,
+            (true, true) => Unreachable::KernelTells,
+            (true, false) | (false, true | false) => Unreachable::MayBe,
         }
     }
 
@@ -119,14 +119,14 @@ impl Supervision {
     }
 }
 
-/// Whether a silent worker may be cut off instead of hanging.
+/// Whether a silent worker may be out of reach instead of hanging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CutOff {
-    /// It is on this machine.
+enum Unreachable {
+    /// It can't: it is on this machine.
     No,
-    /// Its host is reached, and the kernel of its machine would say if only its own connection
-    /// were gone.
+    /// Its host is reached. If only its own connection is gone, the kernel of its machine will show
+    /// that.
     KernelTells,
-    /// Its host is silent, too, or something stands between that answers for it.
+    /// It may: its host is silent, too, or something in between answers for its machine.
     MayBe,
 }

@@ -1,6 +1,6 @@
-//! How workers are drained and ended: the reply in progress is waited for, then they are asked to
-//! end, shut for writing, sent TERM, sent KILL; killed when they are busy too long. What follows
-//! when they have ended is in `process`.
+//! Ends workers: a worker may finish the reply that it owes, then it gets an `end` frame and its
+//! socket is shut for writing, then its host sends TERM, then KILL. A worker that is busy for too
+//! long is killed. `process` handles what follows when it has ended.
 
 use super::hosts::HostState;
 use super::machine::Supervision;
@@ -11,7 +11,7 @@ use crate::engine::effect::Effect;
 use crate::engine::fact::FactKind;
 use crate::engine::input::Close;
 use crate::engine::keys::{HostKey, WorkerKey};
-use crate::engine::said::Said;
+use crate::engine::operator_act::OperatorAct;
 use crate::engine::timers::Timer;
 use protocol::bodies::{ExecEnd, ExecStop};
 use protocol::frame::Frame;
@@ -19,10 +19,10 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
 
 impl Supervision {
-    /// Has execd end a worker's process: TERM to its group, KILL after the grace time.
+    /// Has execd end a worker's process: TERM to its process group, KILL after `grace_ms`.
     pub(crate) fn exec_stop(&mut self, key: WorkerKey, grace_ms: u64, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Ending, cx.now);
+        worker.enter(ProcessState::Terminating, cx.now);
         worker.killed_at = cx.now.plus_millis(grace_ms);
         let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
         let host = worker.host.clone();
@@ -32,8 +32,8 @@ impl Supervision {
         }
     }
 
-    /// A host says that it has no process of a worker that it was asked to end: nobody will report
-    /// that it ended.
+    /// A host has no process of a worker that it was to end, so no report of its end will come: the
+    /// process is taken for ended.
     pub(crate) fn on_nobody_to_stop(
         &mut self,
         link: LinkId,
@@ -48,7 +48,7 @@ impl Supervision {
         let is_it = worker.host == host.name
             && !worker.is_self_started
             && (run.0 == 0 || run == worker.run);
-        if is_it && worker.state == ProcessState::Ending {
+        if is_it && worker.state == ProcessState::Terminating {
             worker.is_unlisted = true;
             let run = worker.run;
             self.on_absent_due(id, run, cx);
@@ -67,18 +67,18 @@ impl Supervision {
         }
     }
 
-    /// `stop` of one worker: after the reply in progress it is asked to end; a second `stop` does
-    /// not wait.
+    /// Carries out `stop` of one worker: it is asked to end after the reply that it owes; a second
+    /// `stop` does not wait for the reply.
     pub(crate) fn stop_worker(
         &mut self,
         key: WorkerKey,
-        (is_busy, said): (bool, &Said),
+        (is_busy, said): (bool, &OperatorAct),
         cx: &mut Context<'_>,
     ) {
         let worker = &mut self.workers[key];
         worker.explain(said);
         let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
-        // What an earlier broker started is not wanted either, whatever is said later.
+        // A process that an earlier broker started is not wanted either, whatever is said later.
         worker.is_awaited &= worker.is_linked;
         self.update_available(key, cx);
         match self.workers[key].state {
@@ -92,55 +92,56 @@ impl Supervision {
                 self.workers[key].is_stopping = true;
                 self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx);
             }
-            ProcessState::Asked => {
+            ProcessState::Exiting => {
                 self.workers[key].is_stopping = true;
                 if !(is_busy && was_wanted) {
                     self.wait_for_end(key, cx);
                 }
             }
-            ProcessState::Ending => {}
+            ProcessState::Terminating => {}
         }
     }
 
-    /// Asks a ready worker to end: an `end` frame, its socket shut for writing, TERM later.
+    /// Asks a ready worker to end: `end` frame, socket shut for writing, and TERM after
+    /// `stop_ask_ms`.
     pub(crate) fn ask_to_end(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         self.workers[key].is_stopping = true;
         self.shut_worker(key, cx);
         self.wait_for_end(key, cx);
     }
 
-    /// `shutdown` of a worker's socket: it takes no more, and ends, and is started again. TERM
-    /// follows if it does not end; a busy one replies first.
+    /// Carries out `shutdown` of a worker's socket: it gets no more frames, ends, and is started
+    /// again. A busy worker replies first. TERM follows if it does not end.
     pub(crate) fn shut_worker(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         if !worker.is_linked {
             return;
         }
         if worker.state == ProcessState::Ready {
-            worker.enter(ProcessState::Asked, cx.now);
+            worker.enter(ProcessState::Exiting, cx.now);
         }
         self.update_available(key, cx);
         cx.effects.push(Effect::AskToEnd { worker: key });
         cx.effects.push(Effect::Drain { worker: key });
     }
 
-    /// A worker that was asked to end has its time to do so.
+    /// Gives a worker that was asked to end `stop_ask_ms` to do so.
     pub(super) fn wait_for_end(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &self.workers[key];
-        if worker.state == ProcessState::Asked {
+        if worker.state == ProcessState::Exiting {
             let wait = cx.settings.get(Setting::StopAskMs);
             cx.timers.add(cx.now.plus_millis(wait), Timer::StopAsk(worker.id, worker.run));
         }
     }
 
-    /// `Timer::StopAsk`: it did not end by itself.
+    /// `Timer::StopAsk`: a worker that was asked to end has not, so execd ends it.
     pub(crate) fn on_stop_ask_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
-        if self.workers[key].state != ProcessState::Asked {
+        if self.workers[key].state != ProcessState::Exiting {
             return;
         }
         if self.workers[key].is_self_started {
-            // No execd has its process; all that can be ended is its connection.
+            // No execd has its process; the broker can only close its connection.
             self.kill_worker(key, "did not end when it was asked to", cx);
         } else {
             self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx);
@@ -153,7 +154,8 @@ impl Supervision {
         self.kill_worker(key, "was killed because it was busy longer than kill_after_ms", cx);
     }
 
-    /// Ends a worker that does not do its duty: connection closed, process killed, requests lost.
+    /// Ends a worker because of a fault: closes its connection, has its process killed, and loses
+    /// its requests. `why` goes on after "worker 3".
     pub(crate) fn kill_worker(&mut self, key: WorkerKey, why: &str, cx: &mut Context<'_>) {
         let is_self_started = self.workers[key].is_self_started;
         self.note_killed(key, why);
@@ -170,7 +172,7 @@ impl Supervision {
             if self.workers[key].state == ProcessState::Ready {
                 self.ask_to_end(key, cx);
             }
-            // Its host ends it, whatever it does now: that is no fault of its own.
+            // Its host ends it, whatever it does now, so its end is no fault of its own.
             self.workers[key].is_stopping |= self.workers[key].state.has_process();
         }
     }

@@ -61,7 +61,7 @@ impl Supervision {
         };
         let added = self.workers.add(spec, None);
         let key = added.map_err(|text| ErrorBody::new(ErrorCode::BadWorkerLogin, text))?;
-        // That it came is its `start`.
+        // Its coming counts as its `start`.
         self.workers[key].is_wanted = true;
         Ok(key)
     }
@@ -86,7 +86,7 @@ impl Supervision {
         worker.why.clear();
         (worker.lost, worker.refused) = (None, None);
         (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
-        (worker.is_unlisted, worker.is_cut_off, worker.is_refused) = (false, false, false);
+        (worker.is_unlisted, worker.is_unreachable, worker.is_refused) = (false, false, false);
         worker.ready_since = cx.now;
         (worker.pid, worker.login_pid) = (entry.pid, entry.pid);
         worker.run = entry.run.unwrap_or(worker.run);
@@ -95,7 +95,7 @@ impl Supervision {
             (false, true) => (FactKind::WorkerAdopted, "was running already and is ready again"),
             (false, false) => (FactKind::WorkerReady, "is ready"),
         };
-        // Whoever starts itself may come as often as it likes.
+        // Workers that start themselves may come and go as often as they like.
         if !worker.is_self_started || cx.may_cause(Class::SelfStarted, Some(entry.link)) {
             self.worker_fact(kind, key, &format!("{what}, pid {}", entry.pid), cx);
         }

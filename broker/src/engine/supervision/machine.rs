@@ -13,7 +13,7 @@ use std::collections::BTreeSet;
 pub(crate) struct Supervision {
     pub(super) workers: Workers,
     pub(super) hosts: Hosts,
-    /// Names of hosts with a dial under way; it may outlive the host.
+    /// Hosts with a dial under way. The dial goes on when its host is deleted.
     pub(super) dials: BTreeSet<HostName>,
     /// The number of the last start.
     pub(super) next_run: u64,
@@ -51,7 +51,7 @@ impl Supervision {
         &self.workers[key]
     }
 
-    /// A worker that may be gone.
+    /// The worker with this key, which may be gone.
     pub(crate) fn get_worker(&self, key: WorkerKey) -> Option<&Worker> {
         self.workers.get(key)
     }
@@ -61,7 +61,7 @@ impl Supervision {
         self.workers.find(id)
     }
 
-    /// All workers, by id.
+    /// All workers in the order of their ids.
     pub(crate) fn workers(&self) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
         self.workers.by_id()
     }
@@ -86,7 +86,7 @@ impl Supervision {
         &self.hosts[key]
     }
 
-    /// A host that may be gone.
+    /// The host with this key, which may be gone.
     pub(crate) fn get_host(&self, key: HostKey) -> Option<&Host> {
         self.hosts.get(key)
     }
@@ -96,7 +96,7 @@ impl Supervision {
         self.hosts.find(name)
     }
 
-    /// The host that a worker names; it may not be configured.
+    /// The host that a worker names, if it is configured.
     pub(crate) fn host_named(&self, name: &HostName) -> Option<&Host> {
         self.hosts.named(name)
     }

@@ -1,8 +1,9 @@
 //! The states of a worker's process: started, up, ready, lost, asked to end, ended, started again.
-//! Policy only: the processes are execd's. Requests of a worker that is lost are `dispatch`'s.
+//! This file decides; execds run the processes. `dispatch` handles the requests of a worker that is
+//! lost.
 
 use super::machine::Supervision;
-use super::restart::Verdict;
+use super::restart::Decision;
 use super::workers::ProcessState;
 use crate::engine::action::Action;
 use crate::engine::catalog::Catalog;
@@ -12,19 +13,19 @@ use crate::engine::effect::Effect;
 use crate::engine::fact::{About, FactKind};
 use crate::engine::input::Close;
 use crate::engine::keys::{HostKey, WorkerKey};
+use crate::engine::operator_act::OperatorAct;
 use crate::engine::quotas::Class;
-use crate::engine::said::Said;
 use crate::engine::timers::Timer;
-use protocol::bodies::{Ending, ExecExited, ExecOutput, ExecStart, ExecStarted, Stream};
+use protocol::bodies::{ExecExited, ExecOutput, ExecStart, ExecStarted, ExitCause, Stream};
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::settings::Setting;
 
-/// A process is gone: how long its connection may take to follow.
+/// Milliseconds that the connection of a worker may stay open after its process ended.
 const TRAILING_MS: u64 = 1000;
 
 impl Supervision {
-    /// Facts about a worker name it, its service and its host.
+    /// The ids in facts about a worker: its own, its service, its host.
     pub(crate) fn about_worker(&self, key: WorkerKey, catalog: &Catalog) -> About {
         let worker = &self.workers[key];
         About {
@@ -49,12 +50,13 @@ impl Supervision {
         cx.record(kind, about, text);
     }
 
-    /// The worker of a report about this run, if it is the one that is known.
+    /// The worker with this id, if this is its present run.
     pub(crate) fn worker_of_run(&self, id: WorkerId, run: RunId) -> Option<WorkerKey> {
         self.workers.find(id).filter(|&key| self.workers[key].run == run)
     }
 
-    /// `start` of one worker: it is wanted, with a clean sheet.
+    /// Carries out `start` of one worker: it is wanted from now on, and its earlier ends are
+    /// forgotten.
     pub(crate) fn start_worker(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         worker.is_wanted = true;
@@ -66,8 +68,8 @@ impl Supervision {
         worker.is_to_restart = false;
         match worker.state {
             ProcessState::Down | ProcessState::Backoff => self.launch(key, cx),
-            // It ends because it was stopped, and is started again when it has.
-            ProcessState::Asked | ProcessState::Ending => {}
+            // It is ending because it was stopped, and is started again when it has ended.
+            ProcessState::Exiting | ProcessState::Terminating => {}
             ProcessState::Starting
             | ProcessState::Up
             | ProcessState::Ready
@@ -84,7 +86,7 @@ impl Supervision {
     }
 
     /// `pause` of one worker.
-    pub(crate) fn pause_worker(&mut self, key: WorkerKey, said: &Said) {
+    pub(crate) fn pause_worker(&mut self, key: WorkerKey, said: &OperatorAct) {
         let worker = &mut self.workers[key];
         worker.is_paused = true;
         worker.explain(said);
@@ -97,7 +99,8 @@ impl Supervision {
         }
     }
 
-    /// Starts the process of a worker that has none, if it may run and its host is up.
+    /// Starts the process of a worker that has none, if the worker may run and its host is up.
+    /// Otherwise nothing happens: when that changes, this is called again.
     pub(crate) fn launch(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &self.workers[key];
         let service = &cx.catalog[worker.service];
@@ -146,7 +149,7 @@ impl Supervision {
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
         (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
         (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
-        (worker.is_unlisted, worker.is_cut_off, worker.ends_with_host) = (false, false, false);
+        (worker.is_unlisted, worker.is_unreachable, worker.ends_with_host) = (false, false, false);
         cx.out.push(Action::Start { link, start: Box::new(start) });
         self.wait_for(
             key,
@@ -183,17 +186,17 @@ impl Supervision {
                 let what = format!("is up, pid {}", started.pid);
                 self.worker_fact(FactKind::WorkerUp, key, &what, cx);
             }
-            // Its login was quicker, or it is being ended already.
+            // Its login came before the report, or it is being ended already.
             ProcessState::Up
             | ProcessState::Ready
             | ProcessState::Returning
-            | ProcessState::Asked
-            | ProcessState::Ending => {}
+            | ProcessState::Exiting
+            | ProcessState::Terminating => {}
             ProcessState::Down | ProcessState::Backoff => {}
         }
     }
 
-    /// The host of a worker reports its end.
+    /// Handles the report that a process ended.
     pub(crate) fn on_exited(&mut self, key: WorkerKey, exited: &ExecExited, cx: &mut Context<'_>) {
         if self.workers[key].state.has_process() {
             self.workers[key].is_over = true;
@@ -203,16 +206,16 @@ impl Supervision {
 
     fn exited(&mut self, key: WorkerKey, exited: &ExecExited, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
-        worker.ending = Some(exited.ending);
+        worker.exit_cause = Some(exited.exit_cause);
         if !exited.tail.is_empty() {
-            // What its host has is whole; lines on their way may have been dropped.
+            // The host has all of the last lines; some that it passed on may have been dropped.
             worker.tail.clear();
             exited.tail.iter().for_each(|line| worker.keep_line(line));
         }
         worker.pid = 0;
         worker.has_exited = true;
         if worker.is_linked {
-            // What it sent before it ended is still to be read; the end of the connection follows.
+            // What it sent before its end is still to be read; the end of the connection follows.
             let (id, run) = (worker.id, worker.run);
             if worker.state == ProcessState::Ready {
                 worker.enter(ProcessState::Returning, cx.now);
@@ -232,13 +235,13 @@ impl Supervision {
         had: Had,
         cx: &mut Context<'_>,
     ) {
-        let is_cut_off = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
+        let is_unreachable = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
         worker.is_linked = false;
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessState::Returning, cx.now);
         }
-        worker.is_cut_off |= is_cut_off && worker.state == ProcessState::Returning;
+        worker.is_unreachable |= is_unreachable && worker.state == ProcessState::Returning;
         let (id, run) = (worker.id, worker.run);
         if worker.is_self_started {
             if cx.may_cause(Class::SelfStarted, None) {
@@ -248,8 +251,8 @@ impl Supervision {
             self.forget_worker(key, cx);
         } else if worker.has_exited {
             self.ended(key, cx);
-        } else if worker.state == ProcessState::Asked {
-            // Its socket was shut while it was busy; it is not any more.
+        } else if worker.state == ProcessState::Exiting {
+            // Its socket was shut while it was busy, and it is not busy any more.
             self.wait_for_end(key, cx);
         } else if worker.state == ProcessState::Returning {
             let what =
@@ -274,22 +277,25 @@ impl Supervision {
         self.workers.remove(key);
     }
 
-    /// Process and connection of a worker are gone: start it again, later, or not.
+    /// The process of a worker has ended and its connection is gone: decides by the cause whether,
+    /// and when, it is started again.
     pub(crate) fn ended(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
-        let ending = self.workers[key].ending;
+        let exit_cause = self.workers[key].exit_cause;
         let how = self.how_it_ended(key);
         if self.is_ended_with_host(key) {
             self.ended_with_host(key, &how, cx);
-        } else if self.workers[key].is_cut_off && !matches!(ending, Some(Ending::Signal(_))) {
-            self.ended_cut_off(key, &how, cx);
+        } else if self.workers[key].is_unreachable
+            && !matches!(exit_cause, Some(ExitCause::Signal(_)))
+        {
+            self.ended_unreachable(key, &how, cx);
         } else {
             self.ended_so(key, how, cx);
         }
     }
 
-    /// A worker that was cut off has ended, perhaps because it found no broker: it is started
-    /// again, and that counts neither for its backoff nor for its failure.
-    fn ended_cut_off(&mut self, key: WorkerKey, how: &str, cx: &mut Context<'_>) {
+    /// Handles the end of a worker that could not be reached, perhaps because it found no broker:
+    /// it is started again, and the end counts neither for its backoff nor as a failure.
+    fn ended_unreachable(&mut self, key: WorkerKey, how: &str, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, cx.now);
         worker.why = format!("cut off: {how}");
@@ -304,9 +310,9 @@ impl Supervision {
     pub(crate) fn ended_so(&mut self, key: WorkerKey, how: String, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.was_ready.then_some(worker.ready_since);
-        let ending = worker.ending;
+        let exit_cause = worker.exit_cause;
         let was_stopping = std::mem::take(&mut worker.is_stopping)
-            || cx.is_shutting_down && is_exit_of_shutdown(ending);
+            || cx.is_shutting_down && is_exit_of_shutdown(exit_cause);
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, cx.now);
         worker.pid = 0;
@@ -323,19 +329,19 @@ impl Supervision {
             return;
         }
         if !is_killed {
-            // That it was killed, and why, has been recorded.
+            // When it was killed, that and the reason were recorded.
             self.worker_fact(FactKind::WorkerDied, key, &format!("ended unexpectedly: {how}"), cx);
         }
         self.workers[key].is_to_restart = true;
-        let verdict = self.workers[key].restart.ended(cx.now, ready, &cx.settings);
+        let decision = self.workers[key].restart.ended(cx.now, ready, &cx.settings);
         let id = self.workers[key].id;
-        match verdict {
-            Verdict::GiveUp(why) => {
+        match decision {
+            Decision::GiveUp(why) => {
                 let cure = self.cure_of(key, cx);
                 self.give_up(key, format!("{why} (last: {how})"), &cure, cx);
             }
-            Verdict::Now => self.launch(key, cx),
-            Verdict::At(at) => {
+            Decision::Now => self.launch(key, cx),
+            Decision::At(at) => {
                 self.workers[key].enter(ProcessState::Backoff, cx.now);
                 cx.timers.add(at, Timer::Restart(id, self.workers[key].run));
                 let wait = at.since(cx.now).as_millis();
@@ -349,7 +355,7 @@ impl Supervision {
         }
     }
 
-    /// `Timer::Restart`: the backoff before a restart is over.
+    /// `Timer::Restart`: the backoff is over, so the worker is started again.
     pub(crate) fn on_restart_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         if let Some(key) = self.worker_of_run(id, run)
             && self.workers[key].state == ProcessState::Backoff
@@ -358,7 +364,7 @@ impl Supervision {
         }
     }
 
-    /// `Timer::WorkerLogin`: a started worker did not log in.
+    /// `Timer::WorkerLogin`: a worker that was started has not logged in, and is killed.
     pub(crate) fn on_worker_login_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
@@ -375,18 +381,19 @@ impl Supervision {
             self.note_killed(key, &format!("did not log in {within}"));
             self.exec_stop(key, 0, cx);
         } else {
-            // It can't be killed now, nor can it reach us: its host says later what became of it.
+            // It can't be killed now, nor can it reach the broker: its host will report what became
+            // of it.
             self.look_later(key, Timer::WorkerLogin(id, run), cx);
         }
     }
 
-    /// `Timer::Return`: a worker whose connection broke neither ended nor came back, or the other way
-    /// round.
+    /// `Timer::Return`: ends the process of a worker that lost its connection and did not come back,
+    /// or the connection of one whose process has ended.
     pub(crate) fn on_return_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
         if cx.now < worker.wait_until {
-            // It came back and was lost again since.
+            // It came back, and was lost again after that.
             return;
         }
         match worker.is_linked {
@@ -398,8 +405,8 @@ impl Supervision {
                 if worker.state == ProcessState::Returning
                     && (worker.ends_with_host || !self.is_reached(&worker.host)) =>
             {
-                // Nobody can end it, or its host does anyway, and nothing is started in its place:
-                // its host says later what became of it.
+                // The broker can't have it ended, or its host ends it anyway, and no other is
+                // started in its place: its host will report what became of it.
                 self.look_later(key, Timer::Return(id, run), cx);
             }
             false if worker.state == ProcessState::Returning => {
@@ -412,7 +419,8 @@ impl Supervision {
         }
     }
 
-    /// `Timer::Absent`: execd did not list the process and no report of its end came.
+    /// `Timer::Absent`: an execd did not list the process and did not report its end, so the process
+    /// is taken for ended, for a cause that is not known.
     pub(crate) fn on_absent_due(&mut self, id: WorkerId, run: RunId, cx: &mut Context<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let is_unlisted = std::mem::take(&mut self.workers[key].is_unlisted);
@@ -422,7 +430,7 @@ impl Supervision {
                 worker,
                 run,
                 pid: 0,
-                ending: Ending::Unknown,
+                exit_cause: ExitCause::Unknown,
                 cpu_ms: 0,
                 rss_kib_max: 0,
                 tail,
@@ -431,7 +439,8 @@ impl Supervision {
         }
     }
 
-    /// The link to a host is gone: what runs there goes on, what should start waits.
+    /// The link to a host is gone: processes there go on, and starts wait. The end of a worker that
+    /// was not ready is no crash then.
     pub(crate) fn host_gone(&mut self, host: HostKey, cx: &mut Context<'_>) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
@@ -439,7 +448,7 @@ impl Supervision {
                 worker.state,
                 ProcessState::Starting | ProcessState::Up | ProcessState::Returning
             );
-            worker.is_cut_off |= is_on_its_way && worker.host == self.hosts[host].name;
+            worker.is_unreachable |= is_on_its_way && worker.host == self.hosts[host].name;
         }
         cx.effects.push(Effect::HostGone { host });
     }
@@ -457,7 +466,8 @@ impl Supervision {
         self.worker_fact(FactKind::WorkerOutput, key, &what, cx);
     }
 
-    /// `ready` of one worker: undoes a pause, and starts it if it ended in the meantime.
+    /// Carries out `ready` of one worker: it is no longer paused, and is started if it ended
+    /// meanwhile.
     pub(crate) fn ready_worker(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         if std::mem::take(&mut self.workers[key].is_paused) {
             self.workers[key].since = cx.now;
@@ -468,13 +478,13 @@ impl Supervision {
     }
 }
 
-/// The signals that ask a process to end.
+/// A signal that asks a process to end.
 const SIGINT: i32 = 2;
-/// See `SIGINT`.
+/// A signal that asks a process to end.
 const SIGTERM: i32 = 15;
 
-/// Whether a worker that ended so while the broker shuts down did what it was asked to: whoever
-/// stops the broker may have sent TERM to its workers as well.
-const fn is_exit_of_shutdown(ending: Option<Ending>) -> bool {
-    matches!(ending, None | Some(Ending::Exit(0) | Ending::Signal(SIGTERM | SIGINT)))
+/// Whether a worker that ended this way during the shutdown did what it was asked to do.
+/// Whoever stops the broker may have sent TERM to its workers as well.
+const fn is_exit_of_shutdown(exit_cause: Option<ExitCause>) -> bool {
+    matches!(exit_cause, None | Some(ExitCause::Exit(0) | ExitCause::Signal(SIGTERM | SIGINT)))
 }

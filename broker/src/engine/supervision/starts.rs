@@ -1,6 +1,6 @@
-//! What identifies one start of a worker, and which messages about it are valid: reports of hosts,
-//! processes that a host lists, logins. A start is one run of one worker as it is configured; what
-//! outlived it is never taken for the worker again (docs/decisions/0020).
+//! Starts: what identifies one start of a worker, and which reports, listed processes and logins
+//! are valid for it. A start is one run of one worker with one configuration; a process of another
+//! start is never taken for the worker's (docs/decisions/0020).
 
 use super::hosts::HostState;
 use super::machine::Supervision;
@@ -22,12 +22,12 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// After a list of processes: how long a missed report of an end may take to follow.
+/// Milliseconds that a report of an end may take, after a list without this process.
 const ABSENT_MS: u64 = 300;
-/// The link of a host that sends so many reports which are not valid is dropped.
+/// The number of invalid reports at which a connection is closed.
 const REJECTED_REPORTS_MAX: u64 = 100;
 
-/// What a report is about: its name on the wire, and the start if it names one.
+/// The name of a report on the wire, and the start that it names, if any.
 const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)>) {
     match report {
         Report::Welcome(_) => ("exec-welcome", None),
@@ -40,9 +40,9 @@ const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)
 }
 
 impl Supervision {
-    /// The worker that a report of a host is about, if the report is valid: the host is up (so its
-    /// token is proved, where one is wanted), the worker is configured on it, did not start itself,
-    /// and the run is the one that was given to it.
+    /// The worker that a report is about, if the report is valid: the host is up (so that its token
+    /// is proved, where one is required), the worker is configured on it, did not start itself, and
+    /// has this run.
     pub(crate) fn worker_of_report(
         &mut self,
         link: LinkId,
@@ -53,7 +53,7 @@ impl Supervision {
         let (what, start) = about_start(report);
         let state = self.hosts[host].state;
         let Some((id, run)) = start.filter(|_| state == HostState::Up(link)) else {
-            // An execd may pass on output before it has listed what it has.
+            // An execd may pass on output before it has listed its processes.
             let is_early = state == HostState::Listing(link) && matches!(report, Report::Output(_));
             if !is_early {
                 let why = format!("{what}, which can't come now");
@@ -61,7 +61,8 @@ impl Supervision {
             }
             return None;
         };
-        // A worker that was deleted and a run that is over are heard of late in good faith.
+        // Reports about a deleted worker or an earlier run may still be on their way; they are no
+        // fault of the host.
         let key = self.workers.find(id)?;
         let worker = &self.workers[key];
         if worker.is_self_started || worker.host != self.hosts[host].name {
@@ -72,7 +73,8 @@ impl Supervision {
         (worker.run == run && run.0 > 0).then_some(key)
     }
 
-    /// A host reported what it may not: counted, recorded once a connection, dropped if it goes on.
+    /// Counts an invalid report. The first one of a connection is recorded; after too many, the
+    /// connection is closed.
     pub(crate) fn reject_report(
         &mut self,
         link: LinkId,
@@ -99,8 +101,9 @@ impl Supervision {
         }
     }
 
-    /// The number that tells one configuration of a worker from another: a start of an earlier one
-    /// is none of this one. FNV-1a over what the start is made of; never 0, which is "not known".
+    /// Digest of a worker's configuration: FNV-1a over service, host, path and arguments. A start
+    /// with another digest is not of this configuration. It is never 0, which stands for "not
+    /// known".
     pub(super) fn digest(&self, key: WorkerKey, catalog: &Catalog) -> u32 {
         let worker = &self.workers[key];
         let service = catalog[worker.service].name.as_str();
@@ -115,10 +118,10 @@ impl Supervision {
         ((hash >> 32) as u32 ^ hash as u32).max(1)
     }
 
-    /// Whether a start that this broker did not give may be this worker's: the saved configuration
-    /// had it started, its host has not yet said what it has, the start is of the worker as it is
-    /// configured now, and it was given before this broker began. A digest of 0 is not known; who
-    /// logs in with it proves the digest.
+    /// Whether a start that an earlier broker gave may be this worker's: the saved configuration
+    /// has it started, its host has not listed its processes yet, the configuration is the same,
+    /// and the run is one of an earlier broker. A digest of 0 is not known and passes; a login
+    /// always proves its digest.
     fn may_be_earlier(&self, key: WorkerKey, run: RunId, digest: u32, catalog: &Catalog) -> bool {
         let worker = &self.workers[key];
         worker.is_awaited
@@ -128,7 +131,10 @@ impl Supervision {
             && (digest == 0 || digest == self.digest(key, catalog))
     }
 
-    /// A login with a genuine secret: is it of a start that may be ready now?
+    /// The worker of a login whose secret is genuine, if its start may log in now.
+    ///
+    /// # Errors
+    /// The text for the process says why it may not, and that it is to end.
     pub(crate) fn check_issued(
         &self,
         login: &WorkerLogin,
@@ -163,7 +169,7 @@ impl Supervision {
             ProcessState::Down | ProcessState::Backoff => {
                 self.may_be_earlier(key, run, start.digest, catalog)
             }
-            ProcessState::Asked | ProcessState::Ending => false,
+            ProcessState::Exiting | ProcessState::Terminating => false,
         };
         if !is_expected {
             let word = worker.state.word();
@@ -179,9 +185,8 @@ impl Supervision {
         Ok(key)
     }
 
-    /// Why a host is a duplicate of another one: it lists the very start of a worker that another
-    /// host was given, so both are names of one execd. To end that process would be to end the
-    /// other's.
+    /// Why a host is a duplicate: it lists a process that another host was asked to start, so both
+    /// are names of one execd. Ending that process would end the other host's worker.
     pub(super) fn duplicate_host(
         &self,
         host: HostKey,
@@ -207,8 +212,8 @@ impl Supervision {
         ))
     }
 
-    /// A host says which processes it has: known ones are taken over, others ended, missing ones
-    /// started.
+    /// Compares the processes that a host listed with its workers: known ones are adopted, unknown
+    /// ones ended, missing ones started.
     pub(crate) fn host_listed(
         &mut self,
         host: HostKey,
@@ -248,8 +253,8 @@ impl Supervision {
         }
     }
 
-    /// Whether a listed process is the worker's: then it is adopted, or its end asked for again.
-    /// `is_earlier`: it is the one that an earlier broker started and that is waited for.
+    /// Whether a listed process is this worker's. If so, it is adopted, or asked to end once more.
+    /// `is_earlier`: an earlier broker started it, and the worker waits for it.
     fn take_over(
         &mut self,
         key: WorkerKey,
@@ -264,8 +269,8 @@ impl Supervision {
             | ProcessState::Up
             | ProcessState::Ready
             | ProcessState::Returning
-            | ProcessState::Asked
-            | ProcessState::Ending => worker.run == child.run,
+            | ProcessState::Exiting
+            | ProcessState::Terminating => worker.run == child.run,
         };
         if !is_ours {
             return false;
@@ -287,28 +292,30 @@ impl Supervision {
                 worker.started = cx.now;
                 let mut wait = cx.settings.get(Setting::WorkerLoginMs);
                 if worker.is_found {
-                    // It may be in the middle of a request for the broker before us.
+                    // It may be in the middle of a request of the broker before this one.
                     let reconnect = cx.settings.get(Setting::ReconnectMs);
                     wait = wait.max(reconnect).max(self.return_wait_ms(key, 0, cx));
                 }
                 self.wait_for(key, wait, Timer::WorkerLogin(id, run), cx);
             }
-            ProcessState::Ending => self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx),
+            ProcessState::Terminating => {
+                self.exec_stop(key, cx.settings.get(Setting::StopTermMs), cx)
+            }
             ProcessState::Returning => {
                 let wait = self.return_wait_ms(key, 0, cx);
                 self.wait_for(key, wait, Timer::Return(id, run), cx);
             }
-            ProcessState::Ready | ProcessState::Asked => {}
+            ProcessState::Ready | ProcessState::Exiting => {}
         }
         if outlived {
-            // The execd that was ending it is gone, and it is not.
+            // The execd that was ending it is gone, and the process runs on.
             self.update_available(key, cx);
         }
         true
     }
 
-    /// A host has listed what it has: logins of starts that an earlier broker gave are confirmed
-    /// by it, or ended. Gives the highest run of each worker that waits for its process.
+    /// Ends workers that logged in with a start of an earlier broker, if the list of their host
+    /// does not have it. Returns the highest listed run of each worker that waits for its process.
     fn confirm_logins(
         &mut self,
         host: HostKey,
@@ -346,7 +353,8 @@ impl Supervision {
         newest
     }
 
-    /// The process that was taken for a worker's is none of its: it has none, as before.
+    /// A worker was logged in with a start that is not valid: it has no process, as before that
+    /// login.
     fn forget_start(&mut self, key: WorkerKey, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, cx.now);

@@ -1,5 +1,6 @@
-//! A worker: its configuration, the state of its process, which of the manual's three lists (lazy,
-//! idle, busy) it is in, its figures. `dispatch` gives it requests, `process` starts and ends it.
+//! The table of workers: for each its configuration, the state of its process, which of the
+//! manual's three lists (lazy, idle, busy) it is in, and its figures. `dispatch` gives workers
+//! requests, `process` starts and ends them.
 
 use super::machine::Supervision;
 use super::restart::Restart;
@@ -7,38 +8,38 @@ use crate::engine::catalog::Catalog;
 use crate::engine::context::Context;
 use crate::engine::effect::Effect;
 use crate::engine::keys::{ServiceKey, Table, WorkerKey};
+use crate::engine::operator_act::OperatorAct;
 use crate::engine::quotas::LINE_BYTES_MAX;
-use crate::engine::said::Said;
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::show;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, VecDeque};
 
-/// How far a worker's process is. The state says nothing about requests: [`WorkerList`] does.
+/// How far a worker's process is. It says nothing about requests: [`WorkerList`] does that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ProcessState {
-    /// No process, none planned.
+    /// No process, and no start is planned.
     Down,
-    /// No process; it is started again at the moment given to `Timer::Restart`.
+    /// No process; `Timer::Restart` starts it again.
     Backoff,
-    /// execd was asked to start it.
+    /// Its execd was asked to start it.
     Starting,
-    /// The process runs (*up*); its login is awaited.
+    /// The process runs (*up*) and has to log in.
     Up,
-    /// It logged in (*ready*).
+    /// It is logged in (*ready*).
     Ready,
-    /// Its connection broke; it may end, or log in again.
+    /// Its connection broke; it may log in again, or its process may end.
     Returning,
-    /// It was asked to end and its socket shut for writing.
-    Asked,
-    /// execd was asked to end it: TERM, then KILL.
-    Ending,
+    /// It got an `end` frame and its socket was shut for writing; it has to end by itself.
+    Exiting,
+    /// Its execd was asked to end it: TERM, then KILL.
+    Terminating,
 }
 
 impl ProcessState {
-    /// The word shown to operators.
+    /// The word that `hosts` shows for it.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Down => "down",
@@ -47,12 +48,12 @@ impl ProcessState {
             Self::Up => "up",
             Self::Ready => "ready",
             Self::Returning => "returning",
-            Self::Asked => "asked",
-            Self::Ending => "ending",
+            Self::Exiting => "exiting",
+            Self::Terminating => "terminating",
         }
     }
 
-    /// Whether a process runs or is being started, as far as is known.
+    /// Whether a process runs or is being started, as far as the broker knows.
     pub(crate) const fn has_process(self) -> bool {
         match self {
             Self::Down | Self::Backoff => false,
@@ -60,105 +61,110 @@ impl ProcessState {
             | Self::Up
             | Self::Ready
             | Self::Returning
-            | Self::Asked
-            | Self::Ending => true,
+            | Self::Exiting
+            | Self::Terminating => true,
         }
     }
 }
 
-/// A configured worker.
+/// A worker, configured or self-started.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    /// Its number.
+    /// Counted up from 0 at each login.
     pub(crate) id: WorkerId,
-    /// Key of its service.
+    /// The service that its requests go to. The operator may change it (`service`).
     pub(crate) service: ServiceKey,
-    /// Its host.
+    /// Name of its host, which need not be configured if it started itself.
     pub(crate) host: HostName,
-    /// Its program.
+    /// Path of its program on the host; empty = it started itself.
     pub(crate) path: String,
-    /// Its arguments after `ISDARGMAX`.
+    /// Arguments of its program from `argv[ISDARGMAX]` on; the broker gives the ones before.
     pub(crate) args: Vec<String>,
-    /// It started itself and is forgotten when it goes.
+    /// It started itself, and is forgotten when its link is gone.
     pub(crate) is_self_started: bool,
 
-    /// `start` was said of it, and since then no `stop`.
+    /// After `start`, until `stop`: it is to have a process.
     pub(crate) is_wanted: bool,
-    /// `pause` was said of it.
+    /// After `pause`, until `ready`: its workers take no requests.
     pub(crate) is_paused: bool,
-    /// It ended too often; the text says how. `start` tries again.
+    /// Why the broker does not start it any more, until the next `start`; `None` = it has not
+    /// failed.
     pub(crate) failed: Option<String>,
 
     /// How far its process is; [`enter`](Self::enter) changes it.
     pub(crate) state: ProcessState,
-    /// Since when it is in this state, for people: `state`, stopped, paused or failed.
+    /// Since when it is as it is shown: since `state` changed, or since it was stopped, paused or
+    /// failed.
     pub(crate) since: Tick,
-    /// Why it is in this state; empty = that needs no reason.
+    /// Why it is as it is shown; empty = there is no reason to show.
     pub(crate) why: String,
-    /// When its process is killed that was asked to end.
+    /// When execd sends KILL to its process, after it was asked to end it.
     pub(crate) killed_at: Tick,
-    /// Why the broker ended its process, if it did.
+    /// Why the broker had the process of this run ended because of a fault; `None` = it did not.
     pub(crate) killed: Option<String>,
-    /// How its connection was lost in this run, and it did not come back.
+    /// How its connection was lost in this run; `None` = it was not, or the worker came back.
     pub(crate) lost: Option<String>,
-    /// What its process was refused for when it tried to log in.
+    /// Why a login of its process was refused in this run; `None` = none was.
     pub(crate) refused: Option<String>,
-    /// The start that `state` is about.
+    /// The run that `state` is about; 0 = it was never started.
     pub(crate) run: RunId,
-    /// Its process id; 0 = not known.
+    /// Process id on its host; 0 = not known.
     pub(crate) pid: u32,
     /// It is connected. Independent of the state: a process that is being ended may be, or not.
     pub(crate) is_linked: bool,
     /// Its connection comes from another machine.
     pub(crate) is_remote: bool,
-    /// Since when it is ready.
+    /// When it last logged in.
     pub(crate) ready_since: Tick,
-    /// When the running or last start was asked for.
+    /// When the last start was asked for, or its process was adopted.
     pub(crate) started: Tick,
-    /// Whether it was ready in this run.
+    /// It has logged in during this run.
     pub(crate) was_ready: bool,
-    /// Its host listed this run, and no broker before us will say whether it was ready.
+    /// Its host listed the process of this run, which an earlier broker started. Whether it was
+    /// ready before is not known.
     pub(crate) is_found: bool,
-    /// The saved configuration had it started, and its host has not said since whether it has a
-    /// process of it: one of an earlier broker's start is taken over; a login before that is
-    /// confirmed or ended by what the host says.
+    /// The saved configuration has it started, and its host has not listed its processes yet. Until
+    /// it does, a process that an earlier broker started may log in; the list confirms such a
+    /// login, or ends it.
     pub(crate) is_awaited: bool,
-    /// Its host reported the end of this run: nobody comes back with it.
+    /// Its host reported the end of this run, so no login with its secret is accepted any more.
     pub(crate) is_over: bool,
-    /// Its host did not list this run, so a `Timer::Absent` decides.
+    /// Its host did not list the process of this run; `Timer::Absent` takes it for ended.
     pub(crate) is_unlisted: bool,
-    /// It was cut off with its machine, as far as could be seen: that is no crash.
-    pub(crate) is_cut_off: bool,
-    /// Its host shuts down and ends it: that is no crash, and nothing more is given to it.
+    /// As far as the broker could see, it could not be reached, like its machine: its end is no
+    /// crash.
+    pub(crate) is_unreachable: bool,
+    /// Its host shuts down and ends it: its end is no crash, and it gets no more requests.
     pub(crate) ends_with_host: bool,
-    /// When the time is over that it has to log in, to come back or to end.
+    /// Until when it may take to log in, to come back or to end.
     pub(crate) wait_until: Tick,
-    /// Its connection was closed because it sent what it may not.
+    /// The broker closed its connection with an error, as for a frame that it may not send.
     pub(crate) is_refused: bool,
-    /// `reconnect_ms` and `silence_ms` as announced at its login; `None` = not by this broker.
+    /// `reconnect_ms` and `silence_ms` as announced at its login; `None` = it has not logged in to
+    /// this broker in this run.
     pub(crate) announced: Option<(u64, u64)>,
-    /// The process that logged in, as it said.
+    /// Process id that it gave at its login.
     pub(crate) login_pid: u32,
-    /// It is being ended because a `stop` (or the broker's end) asked for it, not for a fault.
+    /// It is being ended because of a `stop` or the broker's shutdown, not because of a fault.
     pub(crate) is_stopping: bool,
-    /// Its process is gone, its connection not yet.
+    /// Its process has ended; its connection is still open, and what it sent is still to be read.
     pub(crate) has_exited: bool,
-    /// Its ends so far.
+    /// History of its ends, which decides when it is started again.
     pub(crate) restart: Restart,
-    /// It ended unexpectedly and was not started since; the next start counts as a restart.
+    /// It ended unexpectedly and was not started since; the next start counts in `restarts`.
     pub(crate) is_to_restart: bool,
 
-    /// How often it was started again (`worker->restarts`).
+    /// How often it was started again after an unexpected end (`worker->restarts`).
     pub(crate) restarts: u64,
-    /// How its last process ended.
-    pub(crate) ending: Option<Ending>,
-    /// Last lines of its stderr, of whichever process they are.
+    /// How its last process ended; `None` = none has ended yet.
+    pub(crate) exit_cause: Option<ExitCause>,
+    /// Last lines that its processes wrote to stderr.
     pub(crate) tail: VecDeque<String>,
-    /// How many of them are of the process that runs, or ran last.
+    /// How many of these lines are of the process that runs, or ran last.
     pub(crate) tail_new: usize,
 }
 
-/// All workers.
+/// All workers, by key and by id.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
     table: Table<WorkerKey, Worker>,
@@ -168,20 +174,20 @@ pub(crate) struct Workers {
     counts: BTreeMap<ServiceKey, usize>,
 }
 
-/// What a new worker is made of.
+/// The properties of a new worker.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSpec {
-    /// Key of its service.
+    /// The service that its requests go to. The operator may change it (`service`).
     pub(crate) service: ServiceKey,
-    /// Its host.
+    /// Name of its host, which need not be configured if it started itself.
     pub(crate) host: HostName,
-    /// Its program.
+    /// Path of its program on the host; empty = it started itself.
     pub(crate) path: String,
-    /// Its arguments.
+    /// Arguments of its program from `argv[ISDARGMAX]` on.
     pub(crate) args: Vec<String>,
     /// It started itself.
     pub(crate) is_self_started: bool,
-    /// When it is made.
+    /// The present tick.
     pub(crate) since: Tick,
 }
 
@@ -190,18 +196,18 @@ fn is_taken(id: WorkerId) -> String {
 }
 
 impl Workers {
-    /// The next id; when the last one there is was given, the lowest that is free.
+    /// The id after the highest one given so far; if there is none, the lowest free one.
     fn free_id(&self) -> WorkerId {
         let next = self.last_id.checked_add(1);
-        // There are fewer workers than ids: each takes memory.
+        // There are always fewer workers than ids, because each takes memory.
         let free = || (1..).find(|id| !self.ids.contains_key(&WorkerId(*id)));
         WorkerId(next.or_else(free).unwrap_or(0))
     }
 
-    /// The id of a new worker: the one wanted (from a saved configuration), or the next.
+    /// The id of a new worker. `wanted` is the one of a saved configuration; `None` = the next.
     ///
     /// # Errors
-    /// The id wanted is taken.
+    /// The id is taken.
     fn take_id(&mut self, wanted: Option<WorkerId>) -> Result<WorkerId, String> {
         let id = wanted.unwrap_or_else(|| self.free_id());
         if self.ids.contains_key(&id) {
@@ -214,7 +220,7 @@ impl Workers {
     /// Adds a worker to the lazy list.
     ///
     /// # Errors
-    /// See `take_id`.
+    /// The wanted id is taken.
     pub(crate) fn add(
         &mut self,
         spec: WorkerSpec,
@@ -250,7 +256,7 @@ impl Workers {
             is_awaited: false,
             is_over: false,
             is_unlisted: false,
-            is_cut_off: false,
+            is_unreachable: false,
             ends_with_host: false,
             is_refused: false,
             announced: None,
@@ -261,7 +267,7 @@ impl Workers {
             restart: Restart::default(),
             is_to_restart: false,
             restarts: 0,
-            ending: None,
+            exit_cause: None,
             tail: VecDeque::new(),
             tail_new: 0,
         });
@@ -270,7 +276,7 @@ impl Workers {
         Ok(key)
     }
 
-    /// Removes a lazy worker.
+    /// Removes a worker, which must be lazy.
     pub(crate) fn remove(&mut self, key: WorkerKey) {
         let worker = self.table.remove(key);
         self.ids.remove(&worker.id);
@@ -279,22 +285,22 @@ impl Workers {
         }
     }
 
-    /// The key of an id.
+    /// The client with this id, if it is attached.
     pub(crate) fn find(&self, id: WorkerId) -> Option<WorkerKey> {
         self.ids.get(&id).copied()
     }
 
-    /// A worker that may be gone.
+    /// The worker with this key, which may be gone.
     pub(crate) fn get(&self, key: WorkerKey) -> Option<&Worker> {
         self.table.get(key)
     }
 
-    /// All of them, by id.
+    /// All attached clients in the order of their ids.
     pub(crate) fn by_id(&self) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
         self.ids.values().map(|&key| (key, &self.table[key]))
     }
 
-    /// Keys by id.
+    /// The keys of all workers in the order of their ids.
     pub(crate) fn keys(&self) -> Vec<WorkerKey> {
         self.ids.values().copied().collect()
     }
@@ -323,11 +329,11 @@ impl std::ops::IndexMut<WorkerKey> for Workers {
     }
 }
 
-/// Most lines of stderr that are kept of a process; execd sends as many when it has ended.
+/// Most lines of stderr kept of a worker. execd sends as many of a process that has ended.
 const TAIL_MAX: usize = 20;
 
 impl Worker {
-    /// Its process is in another state from now on.
+    /// Changes `state`, and `since` if it differs.
     pub(crate) fn enter(&mut self, state: ProcessState, now: Tick) {
         if self.state != state {
             self.since = now;
@@ -335,13 +341,13 @@ impl Worker {
         self.state = state;
     }
 
-    /// Somebody said something that changes how it is.
-    pub(crate) fn explain(&mut self, said: &Said) {
+    /// Shows a command as the reason why the worker is as it is.
+    pub(crate) fn explain(&mut self, said: &OperatorAct) {
         self.since = said.at;
         self.why.clone_from(&said.by);
     }
 
-    /// Keeps a line of its stderr.
+    /// Adds a line to `tail`.
     pub(crate) fn keep_line(&mut self, line: &str) {
         if self.tail.len() == TAIL_MAX {
             self.tail.pop_front();

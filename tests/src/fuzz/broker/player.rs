@@ -44,14 +44,14 @@ pub struct Conn {
     /// The engine accepted its login.
     pub is_known: bool,
     /// The engine wants nothing of it for now.
-    pub is_paused: bool,
+    pub is_unread: bool,
     /// Requests that a worker was given, the oldest first.
     pub given: VecDeque<Header>,
     /// Sequence of the last status question.
     pub status: u32,
     inbox: BytesMut,
     skip: usize,
-    is_deaf: bool,
+    is_read_closed: bool,
 }
 
 /// A start that an execd was asked for.
@@ -183,12 +183,12 @@ impl BrokerPlayer {
             is_operator: false,
             wants_op: false,
             is_known: false,
-            is_paused: false,
+            is_unread: false,
             given: VecDeque::new(),
             status: 0,
             inbox: BytesMut::new(),
             skip: 0,
-            is_deaf: false,
+            is_read_closed: false,
         };
         self.conns.insert(link, conn);
         link
@@ -225,7 +225,7 @@ impl BrokerPlayer {
     fn read(&mut self, link: LinkId) {
         let body_bytes_max = self.engine.settings().get(Setting::BodyBytesMax) as usize;
         while let Some(conn) = self.conns.get_mut(&link) {
-            if conn.is_paused || conn.is_deaf || self.has_ended {
+            if conn.is_unread || conn.is_read_closed || self.has_ended {
                 return;
             }
             let passed = conn.skip.min(conn.inbox.len());
@@ -237,7 +237,7 @@ impl BrokerPlayer {
                     conn.inbox.advance(HEADER_BYTES);
                     match error.skip {
                         Some(count) => conn.skip = count as usize,
-                        None => conn.is_deaf = true,
+                        None => conn.is_read_closed = true,
                     }
                     self.step(Input::Garbage { link, error });
                 }
@@ -250,7 +250,7 @@ impl BrokerPlayer {
                     match inbound::input(arrived, prove) {
                         Ok(input) => self.step(input),
                         Err(error) => {
-                            conn.is_deaf = true;
+                            conn.is_read_closed = true;
                             self.step(Input::Garbage { link, error });
                         }
                     }
@@ -375,9 +375,9 @@ impl BrokerPlayer {
             Action::ShutWrite { link } => {
                 self.conn(link, "a shut");
             }
-            Action::Pause { link } => self.pause(link, true),
-            Action::Resume { link } => {
-                self.pause(link, false);
+            Action::StopReading { link } => self.set_unread(link, true),
+            Action::ResumeReading { link } => {
+                self.set_unread(link, false);
                 self.resumed.push(link);
             }
             Action::Dial { host, address } => {
@@ -398,7 +398,7 @@ impl BrokerPlayer {
             Action::Prove { link, .. } => {
                 self.conn(link, "a proof of ours");
             }
-            Action::ReadTokens { asker } => self.reloads.extend(asker),
+            Action::ReadTokens { requester } => self.reloads.extend(requester),
             Action::Source { link, head, path } => {
                 self.conn(link, "a file");
                 self.sources.push_back((link, head, path));
@@ -414,10 +414,10 @@ impl BrokerPlayer {
         }
     }
 
-    fn pause(&mut self, link: LinkId, is_paused: bool) {
-        let conn = self.conn(link, "a pause");
-        assert_ne!(conn.is_paused, is_paused, "link {link} is told twice");
-        conn.is_paused = is_paused;
+    fn set_unread(&mut self, link: LinkId, is_unread: bool) {
+        let conn = self.conn(link, "a stop of reading");
+        assert_ne!(conn.is_unread, is_unread, "link {link} is told twice");
+        conn.is_unread = is_unread;
     }
 
     /// Reads the waiting bytes of resumed links, as the loop does in its next turn.

@@ -72,8 +72,8 @@ impl World {
                     self.end(id, false, Close::Eof);
                 }
             }
-            Action::Pause { link } => self.pause(link, true),
-            Action::Resume { link } => self.pause(link, false),
+            Action::StopReading { link } => self.set_unread(link, true),
+            Action::ResumeReading { link } => self.set_unread(link, false),
             Action::Dial { host, address } => {
                 let way = 2 * self.way();
                 self.later(way, Event::Dialled(self.epoch, host, address));
@@ -89,7 +89,7 @@ impl World {
                 let proof = self.prove_to_host(link);
                 self.send(link, proof);
             }
-            Action::ReadTokens { asker } => self.read_tokens(asker),
+            Action::ReadTokens { requester } => self.read_tokens(requester),
             Action::Source { link, head, path } => {
                 let script = Err(format!("no file {path} in a simulation"));
                 let input = Input::Sourced { link, head, path, script };
@@ -141,12 +141,12 @@ impl World {
         }
     }
 
-    fn pause(&mut self, link: LinkId, is_paused: bool) {
-        let Some(id) = self.conn_of(link, "pause") else { return };
+    fn set_unread(&mut self, link: LinkId, is_unread: bool) {
+        let Some(id) = self.conn_of(link, "stop reading") else { return };
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        if std::mem::replace(&mut conn.is_paused, is_paused) == is_paused {
-            self.hold(Err(format!("link {link} is told is_paused={is_paused} twice")));
-        } else if !is_paused {
+        if std::mem::replace(&mut conn.is_unread, is_unread) == is_unread {
+            self.hold(Err(format!("link {link} is told is_unread={is_unread} twice")));
+        } else if !is_unread {
             self.at(self.now, Event::Up(id));
         }
     }
@@ -248,7 +248,7 @@ impl World {
         if conn.is_congested && bytes < high / 2 {
             conn.is_congested = false;
             let link = conn.link;
-            self.feed(Input::Drained { link });
+            self.feed(Input::Uncongested { link });
         }
     }
 
