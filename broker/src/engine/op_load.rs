@@ -21,8 +21,8 @@ fn columns() -> Vec<Column> {
         column("overloaded", "overloaded", 10),
         column("retried", "retried", 7),
         column("denied", "denied", 7),
+        column("retry budget used", "retry_budget_used", 17),
         column("retry budget", "retry_budget", 12),
-        column("budget", "budget", 6),
     ]
 }
 

@@ -298,12 +298,12 @@ impl Supervision {
     fn ended_unreachable(&mut self, key: WorkerKey, how: &str, cx: &mut Context<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, cx.now);
-        worker.why = format!("cut off: {how}");
+        worker.why = format!("unreachable: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.is_stopping) = (false, false);
         worker.is_to_restart = worker.is_wanted;
         self.update_available(key, cx);
-        self.worker_fact(FactKind::WorkerEnded, key, &format!("ended, cut off: {how}"), cx);
+        self.worker_fact(FactKind::WorkerEnded, key, &format!("ended, unreachable: {how}"), cx);
         self.launch(key, cx);
     }
 
