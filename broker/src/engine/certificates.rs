@@ -5,8 +5,8 @@ use super::fact::{About, FactKind};
 use super::hub::{Engine, Out};
 use super::input::{Certificates, Requester};
 use super::keys::ClientKey;
-use super::links::End;
 use super::op_run::{OpResult, refused};
+use super::sessions::connection::End;
 use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::Command;
 
@@ -38,7 +38,7 @@ impl Engine {
     /// The client that asked for the files to be read again, if it is still attached, and the ids
     /// for facts about it.
     pub(crate) fn asked_by(&self, requester: Requester) -> (Option<ClientKey>, About) {
-        let client = requester.and_then(|(link, _)| match self.links.get(link)?.end {
+        let client = requester.and_then(|(link, _)| match self.sessions.connection(link)?.end {
             End::Client(client) => Some(client),
             End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,
         });

@@ -17,6 +17,27 @@ pub(crate) enum Effect {
         /// What is wrong.
         error: ErrorBody,
     },
+    /// As `Refuse`, for a token that was not proved.
+    RefuseLogin {
+        /// The link.
+        link: LinkId,
+        /// What the peer is told.
+        error: ErrorBody,
+        /// What the fact says besides: the peer is not told whether the token exists.
+        detail: String,
+    },
+    /// A worker was silent for too long.
+    SilentWorker {
+        /// The worker.
+        worker: WorkerKey,
+        /// How long it was; goes on after its name.
+        why: String,
+    },
+    /// A host has answered no ping for a while.
+    SilentHost {
+        /// The host.
+        host: HostKey,
+    },
     /// A link is read again: its silence counts from now on.
     Resumed {
         /// The link.

@@ -1,239 +1,93 @@
-//! Finds peers that are silent for too long: pings idle workers, hosts and the clients that
-//! promised to answer, and closes connections without a login. A busy worker owes no pong, because
-//! it works with one thread; neither does one whose request `idle` took away, until its late reply
-//! (docs/decisions/0005).
-//!
-//! Silence is counted in heartbeats. If the broker itself stood still (it was stopped, or its
-//! machine slept), the timers for what others are to do are put off by that time, and nobody counts
-//! as silent because of it.
+//! Each heartbeat: pings idle workers, hosts and the clients that promised to answer, and closes
+//! clients that ask for nothing. `sessions::silence` counts what they miss.
 
-use super::action::Action;
 use super::context::context;
 use super::hub::{Engine, Out};
-use super::links::{AnnouncedLimits, End};
+use super::keys::WorkerKey;
+use super::sessions::connection::End;
 use super::supervision::workers::ProcessState;
-use super::timers::Timer;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
-use protocol::frame::Frame;
 use protocol::ids::LinkId;
-use protocol::settings::{Setting, Settings};
-use protocol::time::Micros;
-
-/// Heartbeats in each `heartbeat_ms`: silence is noticed late by this share of it at most.
-const BEATS: u64 = 4;
-
-/// How much silence of a link is borne, counted in heartbeats.
-pub(crate) struct SilenceLimits {
-    pub(crate) ping_each: u32,
-    pub(crate) end: u32,
-}
-
-/// Milliseconds between two heartbeats by the setting.
-fn beat_set_ms(settings: &Settings) -> u64 {
-    settings.get(Setting::HeartbeatMs) / BEATS
-}
-
-/// The silence that is the end, as announced to workers and clients: they hear of the broker often
-/// enough to hold it to the same. At least two beats, whatever the settings, so that a ping can be
-/// answered.
-pub(crate) fn silence_ms(settings: &Settings) -> u64 {
-    settings.get(Setting::SilenceMs).max(2 * beat_set_ms(settings))
-}
+use protocol::settings::Setting;
 
 impl Engine {
-    /// Milliseconds until the next heartbeat: a link that a shorter `heartbeat_ms` was announced to
-    /// still gets its pings as often.
-    fn beat_due_ms(&self) -> u64 {
-        let shortest = self.links.announced_heartbeat_ms();
-        let announced = shortest.map_or(u64::MAX, |ms| u64::from(ms) / BEATS);
-        beat_set_ms(&self.settings).min(announced).max(1)
-    }
-
-    /// The limits for a peer that logs in now. They hold for it as long as it is connected.
-    pub(crate) fn limits_to_announce(&self) -> AnnouncedLimits {
-        let narrow = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
-        AnnouncedLimits {
-            heartbeat_ms: narrow(self.settings.get(Setting::HeartbeatMs)),
-            silence_ms: narrow(silence_ms(&self.settings)),
+    /// Sets the next heartbeat.
+    pub(crate) fn start_heartbeat(&mut self, out: Out<'_>) {
+        if self.sessions.start_heartbeat(context!(self, out)) {
+            self.supervision.all_heard();
         }
     }
 
-    /// How much silence of a link with these limits is borne: the longer of the limits announced
-    /// and in force counts for its end, the shorter for its pings.
-    pub(crate) fn patience(&self, announced: Option<AnnouncedLimits>) -> SilenceLimits {
-        let now_ms = silence_ms(&self.settings);
-        let announced_ms = announced.map_or(now_ms, |limits| u64::from(limits.silence_ms));
-        let beats = |ms: u64| (ms / self.beat_ms.max(1)).max(2);
-        let narrow = |beats: u64| u32::try_from(beats).unwrap_or(u32::MAX);
-        SilenceLimits {
-            ping_each: narrow(BEATS.min(beats(now_ms.min(announced_ms)) / 2)),
-            end: narrow(beats(now_ms.max(announced_ms))),
-        }
-    }
-
-    /// Silence is counted from now on.
-    fn count_anew(&mut self) {
-        self.links.count_anew();
+    /// `heartbeat_ms` or `silence_ms` was set.
+    pub(crate) fn heartbeat_changed(&mut self, out: Out<'_>) {
+        self.sessions.heartbeat_changed(context!(self, out));
         self.supervision.all_heard();
     }
 
-    pub(crate) fn start_heartbeat(&mut self) {
-        let beat_ms = self.beat_due_ms();
-        if beat_ms != self.beat_ms {
-            self.beat_ms = beat_ms;
-            self.count_anew();
-        }
-        let next = self.now.plus_millis(beat_ms);
-        self.next_beat = Some(next);
-        self.timers.add(next, Timer::Heartbeat);
-    }
-
-    /// Handles a change of `heartbeat_ms` or `silence_ms`: silence is counted from now on, and the
-    /// next heartbeat comes no later than the new setting says.
-    pub(crate) fn heartbeat_changed(&mut self) {
-        self.count_anew();
-        let next = self.now.plus_millis(self.beat_due_ms());
-        if self.next_beat.is_some_and(|at| next < at) {
-            self.start_heartbeat();
-        }
-    }
-
-    /// Handles a heartbeat that comes late by a whole one or more, so that the broker stood still
-    /// for as long. What others sent meanwhile may be unread, and what they wait for unsent, so all
-    /// timers for them are put off by that time and one heartbeat. Deadlines of requests are not
-    /// put off, because they were promised.
-    pub(crate) fn excuse_standstill(&mut self) {
-        let Some(late) = self.next_beat.map(|next| self.now.since(next)) else { return };
-        if late.as_millis() >= self.beat_ms {
-            let more = late + Micros::from_millis(self.beat_ms);
-            self.timers.put_off(more);
-            self.links.put_off(more, self.now);
+    /// Nobody is blamed for the time in which the broker stood still.
+    pub(crate) fn excuse_standstill(&mut self, out: Out<'_>) {
+        if let Some(late) = self.sessions.standstill(context!(self, out)) {
+            self.timers.put_off(late);
+            self.sessions.put_off(late, self.now);
         }
     }
 
     /// `Timer::Heartbeat`: looks at all links that owe an answer, and sets the next heartbeat.
     pub(crate) fn on_heartbeat(&mut self, out: Out<'_>) {
-        if self.next_beat.is_some_and(|next| self.now < next) {
-            // It was set under an earlier setting, and a later setting has set an earlier one in
-            // its place.
+        if self.sessions.is_before_beat(context!(self, out)) {
             return;
         }
-        self.start_heartbeat();
+        self.start_heartbeat(out);
         let mut silent: Vec<LinkId> = Vec::new();
         silent.extend(self.supervision.hosts().filter_map(|(_, host)| host.state.link()));
         let ready = self.supervision.workers().filter(|(_, w)| w.state == ProcessState::Ready);
         let seats = ready.map(|(key, _)| self.dispatch.seat(key));
         silent.extend(seats.filter(|seat| seat.must_answer()).filter_map(|seat| seat.link));
-        if self.clients.heartbeats > 0 {
-            let clients = self.clients.by_id().filter(|(_, client)| client.heartbeat);
-            silent.extend(clients.map(|(_, client)| client.link));
-        }
+        silent.extend(self.sessions.pinged_clients());
         for link in silent {
             self.ping(link, out);
         }
-        self.pong_unread(out);
+        for link in self.dispatch.flow().unread() {
+            self.sessions.pong_unread(link, context!(self, out));
+        }
         let idle_ms = self.settings.get(Setting::IdleMs);
         if idle_ms > 0 {
             self.close_idle(idle_ms, out);
         }
     }
 
-    /// Closes clients that have nothing under way and sent nothing for `idle_ms`.
-    fn close_idle(&mut self, idle_ms: u64, out: Out<'_>) {
-        let is_over = |link| {
-            let slot = self.links.get(link);
-            // What a link that is not read has sent is not known.
-            !self.dispatch.flow().is_unread(link)
-                && slot.is_some_and(|slot| self.now.since(slot.heard).as_millis() >= idle_ms)
-        };
-        let clients = self.clients.by_id().filter(|(key, c)| {
-            self.dispatch.caller(*key).in_flight.is_empty() && self.facts.watch_of(c.id).is_none()
-        });
-        let links: Vec<LinkId> =
-            clients.map(|(_, c)| c.link).filter(|&link| is_over(link)).collect();
-        for link in links {
-            let text = format!("nothing was asked for {idle_ms} ms (idle_ms)");
-            self.refuse_link(link, ErrorBody::new(ErrorCode::IdleTimeout, text), out);
-        }
-    }
-
-    /// Sends pongs to links that are not read: the broker does not see their pings, and they must
-    /// hear from it all the same.
-    fn pong_unread(&mut self, out: Out<'_>) {
-        for link in self.dispatch.flow().unread() {
-            let patience = self.patience(self.links.get(link).and_then(|slot| slot.announced));
-            let Some(slot) = self.links.get_mut(link) else { continue };
-            slot.missed = slot.missed.saturating_add(1);
-            if slot.missed.is_multiple_of(patience.ping_each) {
-                out.push(Action::Send { link, frame: Frame::Pong { sequence: 0 } });
-            }
-        }
-    }
-
-    /// Counts a heartbeat that a link missed; pings it, or closes it if it was silent for too long.
     fn ping(&mut self, link: LinkId, out: Out<'_>) {
         if self.dispatch.flow().is_unread(link) {
             return;
         }
-        let Some((announced, worker)) = self.links.get(link).map(|slot| {
-            let End::Worker(key) = slot.end else { return (slot.announced, None) };
-            (slot.announced, Some(key))
-        }) else {
-            return;
+        let Some(limits) = self.sessions.limits_of(link, context!(self, out)) else { return };
+        let end = match self.sessions.end(link) {
+            Some(End::Worker(key)) => self.supervision.beats_of_worker(key, &limits),
+            Some(_) | None => limits.end,
         };
-        let patience = self.patience(announced);
-        let end =
-            worker.map_or(patience.end, |key| self.supervision.beats_of_worker(key, &patience));
-        let least = announced
-            .map_or(0, |limits| u64::from(limits.silence_ms))
-            .max(silence_ms(&self.settings));
-        let now = self.now;
-        // So many beats may a host be silent and count as reached.
-        let reached_max = self.patience(None).ping_each.saturating_add(1);
-        let Some(slot) = self.links.get_mut(link) else { return };
-        slot.missed = slot.missed.saturating_add(1);
-        if let End::Host(key) = slot.end
-            && slot.missed > reached_max
-        {
-            self.supervision.silent_host(key);
-        }
-        // The first heartbeat may have come right after the last sign of life. Then `silence_ms` is
-        // not over at the last one, and the next one is the end.
-        let is_early = now.since(slot.heard).as_millis() < least;
-        if slot.missed < end || is_early {
-            if slot.missed.is_multiple_of(patience.ping_each) {
-                let sequence = slot.missed / patience.ping_each;
-                out.push(Action::Send { link, frame: Frame::Ping { sequence } });
-            }
-            return;
-        }
-        let silent_ms = self.now.since(slot.heard).as_millis();
-        let set = self.settings.get(Setting::SilenceMs);
-        let max = match announced.map(|limits| u64::from(limits.silence_ms)) {
-            Some(announced) if announced > set.max(2 * self.beat_ms) => {
-                format!("silence_ms was {announced} at its login")
-            }
-            Some(_) | None => format!("silence_ms is {set}"),
-        };
-        let why = format!("was silent for {silent_ms} ms and answered no ping ({max}); closing it");
-        match slot.end {
-            End::Worker(key) => self.supervision.silent_worker(key, &why, context!(self, out)),
-            End::Client(_) | End::Host(_) | End::NewClient | End::NewWorker | End::Free => {
-                self.drop_link(link, why, out);
-            }
-        }
+        self.sessions.ping(link, end, context!(self, out));
+        self.settle(out);
     }
 
-    /// `Timer::Login`: refuses a connection without a login.
-    pub(crate) fn on_login_due(&mut self, link: LinkId, out: Out<'_>) {
-        let Some(slot) = self.links.get(link) else { return };
-        // A peer whose proof waits to be checked has done its part.
-        let is_waiting = slot.pending.as_ref().is_some_and(|pending| pending.is_checked);
-        if matches!(slot.end, End::NewClient | End::NewWorker) && !is_waiting {
-            let wait = self.settings.get(Setting::LoginMs);
-            let text = format!("no login came within {wait} ms (login_ms)");
-            self.refuse_link(link, ErrorBody::new(ErrorCode::LoginTimeout, text), out);
+    /// A worker was silent for too long.
+    pub(crate) fn silent_worker(&mut self, key: WorkerKey, why: &str, out: Out<'_>) {
+        self.supervision.silent_worker(key, why, context!(self, out));
+    }
+
+    /// Closes clients that have nothing under way and sent nothing for `idle_ms`.
+    fn close_idle(&mut self, idle_ms: u64, out: Out<'_>) {
+        let clients: Vec<_> = self.sessions.clients().map(|(key, c)| (key, c.id, c.link)).collect();
+        for (key, id, link) in clients {
+            // What a link that is not read has sent is not known.
+            let is_over = !self.dispatch.flow().is_unread(link)
+                && self.dispatch.caller(key).in_flight.is_empty()
+                && self.facts.watch_of(id).is_none()
+                && self.sessions.is_silent_for(link, idle_ms, context!(self, out));
+            if is_over {
+                let text = format!("nothing was asked for {idle_ms} ms (idle_ms)");
+                self.refuse_link(link, ErrorBody::new(ErrorCode::IdleTimeout, text), out);
+            }
         }
     }
 }

@@ -1,10 +1,8 @@
 //! The hub: owns the machines, the catalog of services, the clock and the timers, and lends a
 //! machine what it needs for one event. `step` says what each input means.
 
-use super::access::Access;
 use super::action::{Action, Origin};
 use super::catalog::Catalog;
-use super::clients::Clients;
 use super::context::context;
 use super::dispatch::Dispatch;
 use super::dispatch::machine::Totals;
@@ -12,10 +10,10 @@ use super::effect::Effects;
 use super::fact::{About, FactKind};
 use super::fact_log::FactLog;
 use super::input::{Certificates, Listening, Requester};
-use super::links::Links;
 use super::listing::Listings;
 use super::op_status::StatusQuery;
 use super::quotas::Class;
+use super::sessions::Sessions;
 use super::shutdown::Shutdown;
 use super::supervision::Supervision;
 use super::timers::Timers;
@@ -46,23 +44,16 @@ pub struct Engine {
     pub(super) settings: Settings,
     pub(super) listening: Listening,
     pub(super) wall_clock: WallClock,
-    pub(super) links: Links,
-    pub(super) access: Access,
     /// The result of reading the certificates, and who asked for it, until the tokens are read,
     /// too.
     pub(super) certificates: Option<(Requester, Certificates)>,
     pub(super) catalog: Catalog,
-    pub(super) clients: Clients,
+    pub(super) sessions: Sessions,
     pub(super) dispatch: Dispatch,
     pub(super) supervision: Supervision,
     pub(super) timers: Timers,
     pub(super) facts: FactLog,
     pub(super) effects: Effects,
-    /// Tick of the next `Timer::Heartbeat` that counts.
-    pub(super) next_beat: Option<Tick>,
-    /// Milliseconds between two heartbeats, as they are now.
-    pub(super) beat_ms: u64,
-    pub(super) is_rejecting: bool,
     pub(super) shutdown: Option<Shutdown>,
     pub(super) listings: Listings,
     pub(super) status_queries: BTreeMap<u64, StatusQuery>,
@@ -89,19 +80,14 @@ impl Engine {
             settings: options.settings,
             listening: Listening::default(),
             wall_clock: WallClock::default(),
-            links: Links::default(),
-            access: Access::default(),
             certificates: None,
             catalog,
-            clients: Clients::default(),
+            sessions: Sessions::default(),
             dispatch,
             supervision: Supervision::new(options.run_base),
             timers: Timers::default(),
             facts,
             effects: Effects::default(),
-            next_beat: None,
-            beat_ms: 0,
-            is_rejecting: false,
             shutdown: None,
             listings: Listings::default(),
             status_queries: BTreeMap::new(),
@@ -139,8 +125,7 @@ impl Engine {
     /// Gives back the memory that a burst of clients or requests took. Changes nothing else.
     pub fn shrink(&mut self) {
         self.dispatch.shrink();
-        self.clients.shrink();
-        let used = self.links.shrink();
+        let used = self.sessions.shrink();
         self.dispatch.flow_mut().shrink(used);
         self.facts.quotas_mut().shrink(used);
     }

@@ -4,7 +4,7 @@
 
 use super::hub::Engine;
 use super::law::law;
-use super::links::End;
+use super::sessions::connection::End;
 use super::supervision::workers::ProcessState;
 
 impl Engine {
@@ -44,12 +44,12 @@ impl Engine {
     }
 
     fn check_links(&self) -> Result<(), String> {
-        for (link, slot) in self.links.iter() {
+        for (link, slot) in self.sessions.connections() {
             let is_right = match slot.end {
                 End::Free => false,
                 End::NewClient | End::NewWorker => true,
                 End::Client(key) => {
-                    self.clients.get(key).is_some_and(|client| client.link == link)
+                    self.sessions.get_client(key).is_some_and(|client| client.link == link)
                         && self.dispatch.caller(key).link == link
                 }
                 End::Worker(key) => {
@@ -62,14 +62,14 @@ impl Engine {
             };
             law!(is_right, "law 8: link {link} is {:?}, who does not know it", slot.end);
         }
-        for (_, client) in self.clients.by_id() {
-            let has_link = self.links.get(client.link).is_some();
+        for (_, client) in self.sessions.clients() {
+            let has_link = self.sessions.end(client.link).is_some();
             law!(has_link, "law 8: client {} has no link", client.id);
         }
         for (key, worker) in self.supervision.workers() {
             let link = self.dispatch.seat(key).link;
             law!(
-                link.is_none_or(|link| self.links.get(link).is_some()),
+                link.is_none_or(|link| self.sessions.end(link).is_some()),
                 "law 8: worker {} has a link that is gone",
                 worker.id
             );

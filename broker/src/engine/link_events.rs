@@ -3,15 +3,14 @@
 //! `hosts`.
 
 use super::action::Action;
-use super::clients;
 use super::context::context;
 use super::dispatch::retry::Loss;
 use super::fact::{About, FactKind};
 use super::hub::{Engine, Out};
 use super::input::{Close, Expected, Peer};
 use super::keys::WorkerKey;
-use super::links::End;
 use super::quotas::{Class, LINE_BYTES_MAX, TEXT_BYTES_MAX};
+use super::sessions::connection::{End, from};
 use super::timers::Timer;
 use protocol::bodies::ErrorBody;
 use protocol::decode::WireError;
@@ -48,7 +47,7 @@ impl Engine {
     /// Removes a link that ended or was closed, and lets its client, worker or host know. `why`
     /// continues a sentence about it, as in "lost its connection".
     pub(crate) fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
-        let Some(end) = self.links.get(link).map(|slot| slot.end) else { return };
+        let Some(end) = self.sessions.end(link) else { return };
         self.free_link(link, out);
         match end {
             End::Free | End::NewClient | End::NewWorker => {}
@@ -63,7 +62,7 @@ impl Engine {
 
     /// Closes a link; the caller handles what that means for its client, worker or host.
     pub(crate) fn close_link(&mut self, link: LinkId, out: Out<'_>) {
-        if self.links.get(link).is_some() {
+        if self.sessions.end(link).is_some() {
             out.push(Action::Close { link });
             self.free_link(link, out);
         }
@@ -115,31 +114,31 @@ impl Engine {
 
     /// A link begins.
     pub(crate) fn open_link(&mut self, link: LinkId, end: End, peer: Peer) {
-        self.links.open(link, end, peer, self.now);
+        self.sessions.open(link, end, peer, self.now);
         self.dispatch.flow_mut().open(link);
         self.facts.quotas_mut().opened(link);
     }
 
     fn free_link(&mut self, link: LinkId, out: Out<'_>) {
-        let Some(slot) = self.links.get(link) else { return };
-        self.facts.quotas_mut().closed(link, || clients::from(&slot.peer));
+        let Some(slot) = self.sessions.connection(link) else { return };
+        self.facts.quotas_mut().closed(link, || from(&slot.peer));
         self.dispatch.flow_mut().close(link, &mut self.effects, out);
-        self.links.free(link);
+        self.sessions.close(link);
     }
 
     /// `Timer::LeftOut`: says what was left out in the last second.
     pub(crate) fn on_left_out_due(&mut self, out: Out<'_>) {
-        let links = &self.links;
+        let sessions = &self.sessions;
         let from =
-            |link| links.get(link).map_or_else(String::new, |slot| clients::from(&slot.peer));
+            |link| sessions.connection(link).map_or_else(String::new, |slot| from(&slot.peer));
         let text = self.facts.quotas_mut().tell(from);
         self.record(FactKind::FactsLeftOut, About::default(), text, out);
     }
 
     /// Closes a link because of a fault of its peer, and records why.
     pub(crate) fn drop_link(&mut self, link: LinkId, why: String, out: Out<'_>) {
-        let Some(slot) = self.links.get(link) else { return };
-        let (class, end, from) = (class_of(&slot.end), slot.end, clients::from(&slot.peer));
+        let Some(slot) = self.sessions.connection(link) else { return };
+        let (class, end, from) = (class_of(&slot.end), slot.end, from(&slot.peer));
         if self.may_cause(class, Some(link)) {
             let (name, mut about) = self.name_of(&end);
             about.who = Some(from);
@@ -180,7 +179,7 @@ impl Engine {
         detail: Option<&str>,
         out: Out<'_>,
     ) {
-        let Some(slot) = self.links.get(link) else { return };
+        let Some(slot) = self.sessions.connection(link) else { return };
         if let End::Client(key) = slot.end
             && error.ran == Ran::No
             && !self.dispatch.caller(key).in_flight.is_empty()
@@ -192,7 +191,7 @@ impl Engine {
         if let End::Worker(key) = slot.end {
             self.supervision.refused(key);
         }
-        let (end, from) = (slot.end, clients::from(&slot.peer));
+        let (end, from) = (slot.end, from(&slot.peer));
         if let Some(pid) = slot.peer.pid.filter(|_| end == End::NewWorker) {
             self.supervision.note_refused(pid, &error.text);
         }
@@ -222,8 +221,8 @@ impl Engine {
             End::NewClient => "a program on the client port".to_owned(),
             End::NewWorker => "a program on the worker port".to_owned(),
             End::Client(key) => {
-                about.client = Some(self.clients[*key].id);
-                format!("client {}", self.clients[*key].id)
+                about.client = Some(self.sessions.client(*key).id);
+                format!("client {}", self.sessions.client(*key).id)
             }
             End::Worker(key) => {
                 about = self.supervision.about_worker(*key, &self.catalog);
@@ -240,14 +239,14 @@ impl Engine {
     /// Handles a frame of a worker that is no valid reply: its request fails, and its connection is
     /// closed.
     pub(crate) fn bad_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
-        let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end) else {
+        let Some(End::Worker(key)) = self.sessions.end(link) else {
             return;
         };
         self.dispatch.on_bad_reply(link, key, text, context!(self, out));
     }
 
     pub(crate) fn on_garbage(&mut self, link: LinkId, error: WireError, out: Out<'_>) {
-        let Some(slot) = self.links.get(link) else { return };
+        let Some(slot) = self.sessions.connection(link) else { return };
         let body = ErrorBody::new(error.code, error.text.clone());
         match (slot.end, error.skip) {
             (End::Worker(_), _) => self.bad_worker(link, error.text, out),
@@ -273,7 +272,7 @@ impl Engine {
     }
 
     pub(crate) fn on_logout(&mut self, link: LinkId, out: Out<'_>) {
-        if self.links.get(link).is_some() {
+        if self.sessions.end(link).is_some() {
             out.push(Action::Close { link });
             self.link_gone(link, Close::Eof, "logged out", out);
         }
@@ -286,7 +285,7 @@ impl Engine {
         error: &ErrorBody,
         out: Out<'_>,
     ) {
-        let Some(slot) = self.links.get(link) else { return };
+        let Some(slot) = self.sessions.connection(link) else { return };
         let end = slot.end;
         if let (End::Host(key), ErrorCode::ShuttingDown, 0) = (end, error.code, worker.0)
             && self.supervision.on_host_shutdown(link, key, context!(self, out))

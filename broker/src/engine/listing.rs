@@ -7,8 +7,8 @@ use super::dispatch::seat::WorkerList;
 use super::dispatch::stage::Stage;
 use super::hub::{Engine, Out};
 use super::keys::{ServiceKey, TransactionKey};
-use super::links::End;
 use super::op_run::{OpResult, refused};
+use super::sessions::connection::End;
 use super::timers::Timer;
 use protocol::header::Header;
 use protocol::ids::{ClientId, LinkId, TransactionId, WorkerId};
@@ -94,7 +94,8 @@ impl Listing {
 impl Engine {
     /// Begins a listing of all clients, in the order in which they are served.
     fn begin_clients(&self) -> Listing {
-        let all = self.clients.by_id().map(|(key, c)| (self.dispatch.caller(key).priority, c.id));
+        let all =
+            self.sessions.clients().map(|(key, c)| (self.dispatch.caller(key).priority, c.id));
         let mut all: Vec<_> = all.collect();
         all.sort_unstable();
         let left: VecDeque<ClientId> = all.into_iter().map(|(_, id)| id).collect();
@@ -137,12 +138,12 @@ impl Engine {
         let part = most.min(listing.left());
         match listing {
             Listing::Clients { left, rows } => {
-                let keys = left.drain(..part).filter_map(|id| self.clients.find(id));
+                let keys = left.drain(..part).filter_map(|id| self.sessions.find_client(id));
                 rows.extend(keys.map(|key| self.client_row(key)));
             }
             Listing::Workers { left, rows, .. } => {
                 for key in left.drain(..part).filter_map(|id| self.supervision.find_worker(id)) {
-                    let worker = &self.supervision.worker(key);
+                    let worker = self.supervision.worker(key);
                     rows[list_index(self.dispatch.seat(key).list)]
                         .push(self.worker_row(key, worker));
                 }
@@ -222,7 +223,7 @@ impl Engine {
     /// `Timer::Listing`: makes the next part of the listing whose turn it is.
     pub(crate) fn on_listing(&mut self, out: Out<'_>) {
         let Some(mut order) = self.listings.0.pop_front() else { return };
-        let requester = self.links.get(order.link).map(|slot| slot.end);
+        let requester = self.sessions.end(order.link);
         if let Some(End::Client(requester)) = requester {
             self.make_rows(&mut order.listing, PART_ROWS);
             if order.listing.left() == 0 {

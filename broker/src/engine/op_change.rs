@@ -50,7 +50,7 @@ impl Engine {
 
     /// The manual's line about one worker, as in `paused worker->id = 1, worker->name = echo`.
     fn worker_line(&self, verb: &'static str, key: WorkerKey) -> Block {
-        let worker = &self.supervision.worker(key);
+        let worker = self.supervision.worker(key);
         let name = &self.catalog[worker.service].name;
         Block::Line {
             name: verb,
@@ -185,7 +185,8 @@ impl Engine {
         let key = self.client_named(id)?;
         let verb = if blocked { "blocked" } else { "unblocked" };
         self.noted(origin, format!("{verb} client {id}"), out);
-        self.clients[key].block_act = blocked.then(|| Box::new(self.said(origin, "'block'")));
+        let act = blocked.then(|| self.said(origin, "'block'"));
+        self.sessions.set_block_act(key, act);
         self.dispatch.set_blocked(key, blocked, context!(self, out));
         Ok(client_line(verb, id))
     }
@@ -278,7 +279,7 @@ impl Engine {
     }
 
     pub(crate) fn reject(&mut self, origin: &Origin, on: bool, out: Out<'_>) -> OpReply {
-        self.is_rejecting = on;
+        self.sessions.reject(on);
         self.changed(origin, format!("reject {}", switch(on)), out);
         let text = if on { "rejecting new client logins" } else { "accepting new client logins" };
         OpReply::line("reject", text, vec![("reject", Value::Flag(on))])
@@ -310,7 +311,7 @@ impl Engine {
         }
         self.settings.set(setting, value);
         if matches!(setting, Setting::HeartbeatMs | Setting::SilenceMs) {
-            self.heartbeat_changed();
+            self.heartbeat_changed(out);
         }
         self.dispatch.drop_poison(self.settings.get(Setting::PoisonMax));
         self.changed(origin, format!("set {} {value}", row.name), out);
@@ -368,7 +369,7 @@ impl Engine {
                 seats.filter_map(|seat| seat.link).collect()
             }
             ShutdownWhat::Fd(fd) => {
-                vec![self.links.with_fd(fd).ok_or_else(|| {
+                vec![self.sessions.link_with_fd(fd).ok_or_else(|| {
                     not_found(format!(
                         "no connection has fd {fd}; 'workers' and 'clients' show the column fd"
                     ))
@@ -377,8 +378,8 @@ impl Engine {
         };
         let count = links.len();
         for link in links {
-            match self.links.get(link).map(|slot| slot.end) {
-                Some(super::links::End::Worker(worker)) => {
+            match self.sessions.end(link) {
+                Some(super::sessions::connection::End::Worker(worker)) => {
                     self.supervision.shut_worker(worker, context!(self, out))
                 }
                 Some(_) | None => out.push(Action::ShutWrite { link }),

@@ -92,7 +92,7 @@ impl Engine {
     /// `clone`: makes a worker with the same configuration, a new id and counters at 0, lazy until
     /// `start`.
     pub(crate) fn clone_worker(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
-        let worker = &self.supervision.worker(self.worker_named(id)?);
+        let worker = self.supervision.worker(self.worker_named(id)?);
         if worker.is_self_started {
             return Err(refused(format!(
                 "worker {id} started itself; it can't be cloned: start another process like it"
@@ -122,7 +122,7 @@ impl Engine {
         out: Out<'_>,
     ) -> OpResult {
         let key = self.worker_named(id)?;
-        let worker = &self.supervision.worker(key);
+        let worker = self.supervision.worker(key);
         let seat = self.dispatch.seat(key);
         let list = match seat.list {
             WorkerList::Lazy => None,

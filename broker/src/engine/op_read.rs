@@ -74,7 +74,7 @@ impl Engine {
             ("configfile", text("")),
             ("host", text(&listening.host)),
             ("ServiceList", number(self.catalog.count())),
-            ("PriList", number(self.clients.count())),
+            ("PriList", number(self.sessions.client_counts().0)),
             ("LazyWorkers", number(self.supervision.worker_count() - idle - busy)),
             ("IdleWorkers", number(idle)),
             ("BusyWorkers", number(busy)),
@@ -82,7 +82,7 @@ impl Engine {
             ("port", number(listening.worker_port)),
             ("req_socket", number(listening.client_fd)),
             ("req_port", number(listening.client_port)),
-            ("NextClientID", number(self.clients.next_id)),
+            ("NextClientID", number(self.sessions.client_counts().1)),
             ("MaxUsers", number(self.settings.get(Setting::ConnectionsMax))),
             ("command_worker", text("op")),
             ("Events", number(recent.count())),
@@ -93,7 +93,7 @@ impl Engine {
             ("Buckets", Value::Numbers(buckets.counts())),
             ("EventKinds", self.event_kinds()),
             ("preempt", Value::on_off(self.dispatch.is_preempt())),
-            ("reject", Value::on_off(self.is_rejecting)),
+            ("reject", Value::on_off(self.sessions.is_rejecting())),
             (
                 "Waiting",
                 number(self.dispatch.transactions().filter(|(_, t)| t.stage.waits()).count()),
@@ -167,7 +167,7 @@ impl Engine {
     pub(crate) fn client_row(&self, key: ClientKey) -> Vec<Value> {
         let StateValues { state, since, reason, .. } =
             self.state_values(self.client_state(key), String::new());
-        let (c, caller) = (&self.clients[key], self.dispatch.caller(key));
+        let (c, caller) = (self.sessions.client(key), self.dispatch.caller(key));
         vec![
             text(&self.catalog[caller.service].name),
             number(c.id.0),
@@ -180,7 +180,7 @@ impl Engine {
             number(caller.answered),
             number(caller.failed),
             self.ago(c.since),
-            number(c.peer.fd),
+            number(self.sessions.peer(key).fd),
             state,
             blank(since),
             blank(reason),
@@ -189,7 +189,7 @@ impl Engine {
 
     pub(crate) fn show_client(&self, id: ClientId) -> OpResult {
         let key = self.client_named(id)?;
-        let (c, caller) = (&self.clients[key], self.dispatch.caller(key));
+        let (c, caller) = (self.sessions.client(key), self.dispatch.caller(key));
         let state = self.client_state(key);
         let words = state.words(self.now);
         let state = self.state_values(state, words);
@@ -203,8 +203,8 @@ impl Engine {
             ("hostpid", Value::maybe(c.hostpid)),
             ("loghost", text(&c.loghost)),
             ("name", c.name.as_ref().map_or(Value::None, text)),
-            ("address", text(&c.peer.address)),
-            ("uid", c.peer.uid.map_or(Value::None, number)),
+            ("address", text(&self.sessions.peer(key).address)),
+            ("uid", self.sessions.peer(key).uid.map_or(Value::None, number)),
             ("blocked", flag(caller.is_blocked)),
             ("UnderWay", number(caller.in_flight.len())),
             ("Workers", Value::Numbers(workers)),
@@ -212,7 +212,7 @@ impl Engine {
             ("Answered", number(caller.answered)),
             ("Failed", number(caller.failed)),
             ("connected", self.clock(c.since)),
-            ("fd", number(c.peer.fd)),
+            ("fd", number(self.sessions.peer(key).fd)),
             ("state", state.state),
             ("since", state.since),
             ("reason", state.reason),
@@ -260,7 +260,7 @@ impl Engine {
         vec![
             text(&self.catalog[t.service].name),
             number(t.id.0),
-            t.client.map_or(Value::None, |client| number(self.clients[client].id.0)),
+            t.client.map_or(Value::None, |client| number(self.sessions.client(client).id.0)),
             number(t.priority),
             Value::Word(place),
             self.holder(at).map_or(Value::None, number),
@@ -337,8 +337,8 @@ impl Engine {
         &self,
         id: ClientId,
     ) -> Result<ClientKey, protocol::op::parse::OpError> {
-        self.clients
-            .find(id)
+        self.sessions
+            .find_client(id)
             .ok_or_else(|| not_found(format!("client {id} is not attached; 'clients' lists them")))
     }
 }

@@ -7,9 +7,9 @@ use super::fact::{About, FACTS, FactKind};
 use super::fact_log::Watch;
 use super::hub::{Engine, Out};
 use super::keys::ClientKey;
-use super::links::End;
 use super::op_read::counted;
 use super::save::set_unsaved;
+use super::sessions::connection::End;
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
@@ -54,13 +54,13 @@ impl Engine {
     /// Runs one command of a client, if the client has the rights for it, and answers it now or
     /// later.
     fn on_op(&mut self, client: ClientKey, head: Header, body: &Bytes, out: Out<'_>) {
-        let link = self.clients[client].link;
+        let link = self.sessions.client(client).link;
         let origin = self.origin_of(client);
         let request = parse::parse_bytes(body);
         let asked = request.as_ref().ok().map(OpRequest::command);
         let answer = match request {
             Err(error) => Err(error),
-            Ok(request) if !self.rights_of(&self.clients[client].peer).may(request.effect()) => {
+            Ok(request) if !self.rights_of(client).may(request.effect()) => {
                 self.not_allowed(client, &request, out)
             }
             Ok(OpRequest::Whoami) => Ok(self.show_whoami(client)),
@@ -93,7 +93,7 @@ impl Engine {
             None => reply,
         });
         // `halt` and `delete client` may have closed the client that asked.
-        if self.links.get(link).is_some() {
+        if self.sessions.end(link).is_some() {
             self.answer(client, &head, answer, out);
         }
     }
@@ -120,9 +120,9 @@ impl Engine {
     }
 
     pub(crate) fn origin_of(&self, client: ClientKey) -> Origin {
-        let client = &self.clients[client];
-        let from = format!("{} pid {} at {}", client.loghost, client.hostpid, client.peer.address);
-        let (uid, token) = (client.peer.uid, client.peer.token.clone());
+        let (client, peer) = (self.sessions.client(client), self.sessions.peer(client));
+        let from = format!("{} pid {} at {}", client.loghost, client.hostpid, peer.address);
+        let (uid, token) = (peer.uid, peer.token.clone());
         Origin::Operator { client: client.id, from, uid, token }
     }
 
@@ -133,7 +133,7 @@ impl Engine {
         answer: OpResult,
         out: Out<'_>,
     ) {
-        let client = &self.clients[client];
+        let client = self.sessions.client(client);
         let link = client.link;
         match answer {
             Ok(reply) if head.reply != 0 => {
@@ -275,7 +275,7 @@ impl Engine {
         script: Result<String, String>,
         out: Out<'_>,
     ) {
-        let Some(End::Client(client)) = self.links.get(link).map(|slot| slot.end) else {
+        let Some(client) = self.sessions.client_at(link) else {
             return;
         };
         let answer = match script {
@@ -303,7 +303,7 @@ impl Engine {
                 }
             }
         };
-        if self.links.get(link).is_some() {
+        if self.sessions.end(link).is_some() {
             self.answer(client, &head, answer, out);
         }
     }
@@ -312,7 +312,7 @@ impl Engine {
     fn watch(&mut self, client: ClientKey, head: &Header, kinds: &[String]) -> OpResult {
         let kinds = fact_kinds(kinds)?;
         let max = self.settings.get(Setting::WatchersMax);
-        let entry = &self.clients[client];
+        let entry = self.sessions.client(client);
         if self.facts.watch_of(entry.id).is_some() {
             return Err(refused("this connection watches already; end it and begin again"));
         }

@@ -62,8 +62,9 @@ impl Engine {
         let (seat, current) = (self.dispatch.seat(key), self.dispatch.current(key));
         // For a busy worker, `last resp.` is the time that it has had its request.
         let last = current.map_or(seat.last_micros, |t| self.now.since(t.dispatched).0);
-        let client =
-            current.and_then(|t| t.client).map_or(Value::None, |c| number(self.clients[c].id.0));
+        let client = current
+            .and_then(|t| t.client)
+            .map_or(Value::None, |c| number(self.sessions.client(c).id.0));
         let is_fresh = seat.transactions == 0;
         let none = || Value::shown(span(0), Value::None);
         let mean = seat.busy_micros.checked_div(seat.transactions);
@@ -93,7 +94,7 @@ impl Engine {
     /// The manual's `avail?`: no if it has not logged in, is paused or stopped, or its service is
     /// paused.
     fn is_shown_available(&self, key: WorkerKey) -> bool {
-        let worker = &self.supervision.worker(key);
+        let worker = self.supervision.worker(key);
         let service = &self.catalog[worker.service];
         self.dispatch.seat(key).link.is_some()
             && !worker.is_paused
@@ -103,7 +104,7 @@ impl Engine {
     }
 
     fn fd_of(&self, key: WorkerKey) -> Value {
-        let slot = self.dispatch.seat(key).link.and_then(|link| self.links.get(link));
+        let slot = self.dispatch.seat(key).link.and_then(|link| self.sessions.connection(link));
         slot.map_or(Value::None, |slot| number(slot.peer.fd))
     }
 
@@ -121,7 +122,7 @@ impl Engine {
     /// original broker printed pointers.
     pub(crate) fn show_worker(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
-        let (w, seat) = (&self.supervision.worker(key), self.dispatch.seat(key));
+        let (w, seat) = (self.supervision.worker(key), self.dispatch.seat(key));
         let in_list =
             |(other, _): &(WorkerKey, &Worker)| self.dispatch.seat(*other).list == seat.list;
         let neighbour =
@@ -199,7 +200,7 @@ impl Engine {
         let from = last.client.map_or_else(
             || "a client that is gone".to_owned(),
             |client| {
-                let known = self.clients.find(client).map(|key| &self.clients[key]);
+                let known = self.sessions.find_client(client).map(|key| self.sessions.client(key));
                 known.map_or_else(
                     || format!("client {client} (gone)"),
                     |c| format!("client {client} ({} pid {})", c.loghost, c.hostpid),
@@ -287,7 +288,7 @@ impl Engine {
     }
 
     pub(crate) fn show_host(&self, name: &HostName) -> OpResult {
-        let host = &self.supervision.host(self.host_named(name)?);
+        let host = self.supervision.host(self.host_named(name)?);
         let state = self.state_values(self.host_state(host), String::new());
         let trouble = match state.reason {
             Value::None => Value::shown("\"\"", Value::None),

@@ -6,9 +6,9 @@ use super::dispatch::seat::WorkerList;
 use super::fact::FactKind;
 use super::hub::{Engine, Out};
 use super::keys::ClientKey;
-use super::links::End;
 use super::op_run::OpResult;
 use super::quotas::{Class, LINE_BYTES_MAX};
+use super::sessions::connection::End;
 use super::supervision::workers::ProcessState;
 use super::timers::Timer;
 use protocol::bodies::ErrorBody;
@@ -54,10 +54,10 @@ impl Engine {
         }
         self.next_query += 1;
         let query = self.next_query;
-        let client = self.clients[client].id;
+        let client = self.sessions.client(client).id;
         let mut asked = StatusQuery { client, head, waiting: BTreeSet::new(), blocks: Vec::new() };
         for key in keys {
-            let (worker, seat) = (&self.supervision.worker(key), self.dispatch.seat(key));
+            let (worker, seat) = (self.supervision.worker(key), self.dispatch.seat(key));
             let is_busy = seat.list == WorkerList::Busy;
             let is_free = worker.state == ProcessState::Ready && !is_busy;
             if let Some(link) = seat.link.filter(|_| is_free) {
@@ -83,8 +83,8 @@ impl Engine {
         text: &str,
         out: Out<'_>,
     ) {
-        let key = match self.links.get(link).map(|slot| &slot.end) {
-            Some(End::Worker(key)) => *key,
+        let key = match self.sessions.end(link) {
+            Some(End::Worker(key)) => key,
             Some(_) => {
                 let text = "an answer to status came before the login";
                 self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
@@ -142,7 +142,7 @@ impl Engine {
     pub(crate) fn answer_status_query(&mut self, query: u64, out: Out<'_>) {
         let Some(mut asked) = self.status_queries.remove(&query) else { return };
         for link in asked.waiting {
-            if let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end) {
+            if let Some(End::Worker(key)) = self.sessions.end(link) {
                 asked.blocks.push(status_line(
                     self.supervision.worker(key).id,
                     "no answer within a second",
@@ -150,7 +150,7 @@ impl Engine {
             }
         }
         // The operator may be gone by now.
-        if let Some(client) = self.clients.find(asked.client) {
+        if let Some(client) = self.sessions.find_client(asked.client) {
             let answer: OpResult = Ok(OpReply { blocks: asked.blocks });
             self.answer(client, &asked.head, answer, out);
         }

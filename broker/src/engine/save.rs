@@ -138,7 +138,7 @@ impl Engine {
         if self.dispatch.is_preempt() {
             line(out, format_args!("preempt on"));
         }
-        if self.is_rejecting {
+        if self.sessions.is_rejecting() {
             line(out, format_args!("reject on"));
         }
     }

@@ -80,7 +80,7 @@ impl Engine {
 
     /// The state of a worker.
     pub(crate) fn worker_state(&self, key: WorkerKey) -> State {
-        let worker = &self.supervision.worker(key);
+        let worker = self.supervision.worker(key);
         let service = &self.catalog[worker.service];
         let is_overdue = self.dispatch.current(key).is_some_and(|t| t.stage.is_ended());
         // It may finish the request that it has; after that, it is asked to end.
@@ -212,7 +212,8 @@ impl Engine {
 
     /// The state of a client.
     pub(crate) fn client_state(&self, key: ClientKey) -> State {
-        let (client, is_blocked) = (&self.clients[key], self.dispatch.caller(key).is_blocked);
+        let (client, is_blocked) =
+            (self.sessions.client(key), self.dispatch.caller(key).is_blocked);
         let blocked = client.block_act.as_ref().filter(|_| is_blocked);
         let word = if is_blocked { "blocked" } else { "attached" };
         State {

@@ -6,8 +6,7 @@ use super::effect::Effect;
 use super::fact::{About, FactKind};
 use super::hub::{Engine, Out};
 use super::input::{Input, Listening};
-use super::keys::HostKey;
-use super::links::End;
+use super::sessions::connection::End;
 use super::timers::Timer;
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;
@@ -53,7 +52,7 @@ impl Engine {
             }
             Input::Closed { link, how } => self.on_closed(link, how, out),
             Input::Congested { link } => {
-                let end = self.links.get(link).map(|slot| slot.end);
+                let end = self.sessions.end(link);
                 let is_client = matches!(end, Some(End::Client(_)));
                 self.dispatch.flow_mut().congested(link, is_client, out);
                 self.facts.congested(link, true);
@@ -77,9 +76,7 @@ impl Engine {
             }
             Input::Garbage { link, error } => self.on_garbage(link, error, out),
             Input::Known { link, uid, is_owner } => {
-                if let Some(slot) = self.links.get_mut(link) {
-                    (slot.peer.uid, slot.peer.is_owner) = (uid, is_owner);
-                }
+                self.sessions.know(link, uid, is_owner);
             }
             Input::Login { link, login } => {
                 self.heard(link);
@@ -87,16 +84,16 @@ impl Engine {
             }
             Input::Proof { link, proof } => {
                 self.heard(link);
-                self.on_proof(link, proof, out);
+                self.sessions.on_proof(link, proof, context!(self, out));
             }
             Input::Proven { link, proven } => self.on_proven(link, proven, out),
             Input::Challenged { link, challenge } => {
-                if let Some(key) = self.host_at(link) {
+                if let Some(key) = self.sessions.host_at(link) {
                     self.supervision.on_challenged(link, key, challenge, context!(self, out));
                 }
             }
             Input::Unproven { link, why } => {
-                if let Some(key) = self.host_at(link) {
+                if let Some(key) = self.sessions.host_at(link) {
                     self.supervision.on_unproven(link, key, &why, context!(self, out));
                 }
             }
@@ -115,7 +112,7 @@ impl Engine {
             }
             Input::Report { link, report } => {
                 self.heard(link);
-                if let Some(key) = self.host_at(link) {
+                if let Some(key) = self.sessions.host_at(link) {
                     self.supervision.on_report(link, key, *report, context!(self, out));
                 }
             }
@@ -124,7 +121,7 @@ impl Engine {
             }
             Input::Ping { link, sequence } => {
                 self.heard(link);
-                if self.links.get(link).is_some() {
+                if self.sessions.end(link).is_some() {
                     out.push(Action::Send { link, frame: Frame::Pong { sequence } });
                 }
             }
@@ -151,7 +148,12 @@ impl Engine {
         while let Some(effect) = self.effects.pop() {
             match effect {
                 Effect::Refuse { link, error } => self.refuse_link(link, error, out),
-                Effect::Resumed { link } => self.links.resumed(link),
+                Effect::Resumed { link } => self.sessions.read_again(link),
+                Effect::RefuseLogin { link, error, detail } => {
+                    self.refuse_because(link, error, Some(&detail), out);
+                }
+                Effect::SilentWorker { worker, why } => self.silent_worker(worker, &why, out),
+                Effect::SilentHost { host } => self.supervision.silent_host(host),
                 Effect::Emptied { worker, is_overdue } => {
                     self.supervision.emptied(worker, is_overdue, context!(self, out));
                 }
@@ -183,16 +185,10 @@ impl Engine {
         }
     }
 
-    /// The host whose execd is at a link.
-    fn host_at(&self, link: LinkId) -> Option<HostKey> {
-        let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return None };
-        Some(key)
-    }
-
     /// Handles a data frame of a client: a new request, a piece of one, or a command for `op`.
     fn on_request(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
-        let key = match self.links.get(link).map(|slot| &slot.end) {
-            Some(End::Client(key)) => *key,
+        let key = match self.sessions.end(link) {
+            Some(End::Client(key)) => key,
             Some(_) => {
                 let text = "a request came before the login";
                 self.refuse_link(link, ErrorBody::new(ErrorCode::BadState, text), out);
@@ -209,9 +205,9 @@ impl Engine {
 
     /// Handles a data frame of a worker: a reply to its present transaction, or to another one.
     fn on_reply(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
-        match self.links.get(link).map(|slot| &slot.end) {
+        match self.sessions.end(link) {
             Some(End::Worker(worker)) => {
-                self.dispatch.on_reply(link, *worker, (head, body), context!(self, out));
+                self.dispatch.on_reply(link, worker, (head, body), context!(self, out));
             }
             Some(_) => {
                 let text = "a reply came before the login";
@@ -237,21 +233,16 @@ impl Engine {
     fn name_poison(&mut self, transaction: TransactionId) {
         let mut poison = self.dispatch.poison().iter().rev();
         let client = poison.find(|p| p.transaction == transaction).and_then(|p| p.client);
-        let client = client.and_then(|client| self.clients.find(client));
-        if let Some(client) = client.map(|key| &self.clients[key]) {
+        let client = client.and_then(|client| self.sessions.find_client(client));
+        if let Some(client) = client.map(|key| self.sessions.client(key)) {
             let from = format!("{} pid {}", client.loghost, client.hostpid);
             self.dispatch.name_poison(transaction, from);
         }
     }
 
     fn heard(&mut self, link: LinkId) {
-        if let Some(slot) = self.links.get_mut(link) {
-            slot.heard = self.now;
-            if std::mem::take(&mut slot.missed) > 0
-                && let End::Host(key) = slot.end
-            {
-                self.supervision.heard_host(key);
-            }
+        if let Some(host) = self.sessions.heard(link, self.now) {
+            self.supervision.heard_host(host);
         }
     }
 
@@ -267,22 +258,22 @@ impl Engine {
         if let (Some(address), Ok(name)) = (execd, HostName::new("localhost")) {
             self.supervision.add_host(&name, address, true, context!(self, out));
         }
-        self.start_heartbeat();
+        self.start_heartbeat(out);
     }
 
     /// Handles all timers that are due: deadlines of transactions first, then the list of `due`.
     fn on_time(&mut self, out: Out<'_>) {
-        self.excuse_standstill();
+        self.excuse_standstill(out);
         self.on_deadlines(out);
         while let Some(due) = self.timers.take(self.now) {
             match due {
-                Timer::Login(link) => self.on_login_due(link, out),
+                Timer::Login(link) => self.sessions.on_login_due(link, context!(self, out)),
                 Timer::Greeting(link) => {
-                    if let Some(key) = self.host_at(link) {
+                    if let Some(key) = self.sessions.host_at(link) {
                         self.supervision.on_greeting_due(link, key, context!(self, out));
                     }
                 }
-                Timer::Proof(link) => self.on_proof_due(link, out),
+                Timer::Proof(link) => self.sessions.on_proof_due(link, context!(self, out)),
                 Timer::WorkerLogin(worker, run) => {
                     self.supervision.on_worker_login_due(worker, run, context!(self, out))
                 }

@@ -2,14 +2,14 @@
 //! after the broker was away. Whether a secret is genuine was checked before
 //! (`Input::WorkerLogin`).
 
-use super::access::PendingLogin;
 use super::action::Action;
 use super::context::context;
-use super::heartbeat::silence_ms;
 use super::hub::{Engine, Out};
 use super::input::{Close, Start};
 use super::keys::WorkerKey;
-use super::links::End;
+use super::sessions::connection::End;
+use super::sessions::login::PendingLogin;
+use super::sessions::silence::silence_ms;
 use super::supervision::logins::Entry;
 use protocol::bodies::{ErrorBody, WorkerLogin, WorkerLoginOk};
 use protocol::errors::ErrorCode;
@@ -25,7 +25,7 @@ impl Engine {
         proof: Option<Start>,
         out: Out<'_>,
     ) {
-        if !self.is_new(link, &End::NewWorker, out) {
+        if !self.sessions.is_new(link, End::NewWorker, context!(self, out)) {
             return;
         }
         match (proof, login.token.clone()) {
@@ -45,7 +45,10 @@ impl Engine {
                 );
                 self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
             }
-            (None, Some(claim)) => self.challenge(link, claim, PendingLogin::worker(login), out),
+            (None, Some(claim)) => {
+                let pending = PendingLogin::worker(login);
+                self.sessions.challenge(link, claim, pending, context!(self, out));
+            }
             (None, None) => self.admit_self_started(link, &login, None, out),
         }
     }
@@ -59,8 +62,10 @@ impl Engine {
         signature: Option<String>,
         out: Out<'_>,
     ) {
-        let Some(slot) = self.links.get(link) else { return };
+        let Some(slot) = self.sessions.connection(link) else { return };
         let added = self
+            .sessions
+            .access()
             .may_serve(&slot.peer, &login.service)
             .and_then(|()| self.supervision.add_self_started(login, context!(self, out)));
         match added {
@@ -86,10 +91,9 @@ impl Engine {
             self.supervision.came_back(key);
             self.disconnect(key, Close::Reset, "came back on a new connection", out);
         }
-        let Some(slot) = self.links.get_mut(link) else { return };
-        slot.end = End::Worker(key);
-        let is_remote = slot.peer.is_remote;
-        self.links.announce(link, self.limits_to_announce());
+        let Some(connection) = self.sessions.connection(link) else { return };
+        let is_remote = connection.peer.is_remote;
+        self.sessions.log_in(link, End::Worker(key), context!(self, out));
         let silence_ms = silence_ms(&self.settings);
         let reconnect_ms = self.settings.get(Setting::ReconnectMs);
         let ok = WorkerLoginOk {

@@ -1,10 +1,10 @@
-//! The links as the engine knows them: which client, worker or host is at the other end, when it
-//! was last heard, and which links are not read because another one is congested. The reactor has
-//! the connections themselves.
+//! The connections as the engine knows them: which client, worker or host is at the other end, how
+//! far its login is, and when it was last heard. The reactor has the sockets.
 
-use super::access::PendingLogin;
-use super::input::Peer;
-use super::keys::{ClientKey, HostKey, WorkerKey};
+use super::login::PendingLogin;
+use super::phase::{Phase, PhaseEvent};
+use crate::engine::input::Peer;
+use crate::engine::keys::{ClientKey, HostKey, WorkerKey};
 use protocol::ids::LinkId;
 use protocol::time::{Micros, Tick};
 use std::collections::BTreeMap;
@@ -34,12 +34,14 @@ pub(crate) struct AnnouncedLimits {
     pub(crate) silence_ms: u32,
 }
 
-/// A slot of the table of links.
+/// A connection, or a free slot of the table.
 #[derive(Debug)]
-pub(crate) struct Slot {
+pub(crate) struct Connection {
     generation: u32,
     /// The other end; `Free` = there is none.
     pub(crate) end: End,
+    /// How far its login is; [`enter`](Self::enter) changes it.
+    pub(crate) phase: Phase,
     /// The peer as the kernel reports it, and its token.
     pub(crate) peer: Peer,
     /// The login that waits for its proof.
@@ -54,20 +56,21 @@ pub(crate) struct Slot {
 
 /// All links, by the index of their id.
 #[derive(Debug, Default)]
-pub(crate) struct Links {
-    slots: Vec<Slot>,
+pub(crate) struct Connections {
+    slots: Vec<Connection>,
     /// How many links each value of `heartbeat_ms` was announced to.
     heartbeats: BTreeMap<u32, usize>,
 }
 
-impl Links {
+impl Connections {
     /// Adds a link. Its slot must be free.
     pub(crate) fn open(&mut self, link: LinkId, end: End, peer: Peer, now: Tick) {
         let index = link.index as usize;
         while self.slots.len() <= index {
-            self.slots.push(Slot {
+            self.slots.push(Connection {
                 generation: 0,
                 end: End::Free,
+                phase: Phase::Closed,
                 peer: Peer::default(),
                 pending: None,
                 heard: now,
@@ -79,6 +82,7 @@ impl Links {
         debug_assert!(slot.end == End::Free, "link {link} is open already");
         slot.generation = link.generation;
         slot.end = end;
+        slot.phase = if matches!(end, End::Host(_)) { Phase::LoggedIn } else { Phase::New };
         slot.peer = peer;
         slot.heard = now;
         slot.missed = 0;
@@ -126,13 +130,13 @@ impl Links {
     }
 
     /// The slot of a link that is not gone.
-    pub(crate) fn get(&self, link: LinkId) -> Option<&Slot> {
+    pub(crate) fn get(&self, link: LinkId) -> Option<&Connection> {
         let slot = self.slots.get(link.index as usize)?;
         (slot.generation == link.generation && slot.end != End::Free).then_some(slot)
     }
 
     /// The slot of a link that is not gone.
-    pub(crate) fn get_mut(&mut self, link: LinkId) -> Option<&mut Slot> {
+    pub(crate) fn get_mut(&mut self, link: LinkId) -> Option<&mut Connection> {
         let slot = self.slots.get_mut(link.index as usize)?;
         (slot.generation == link.generation && slot.end != End::Free).then_some(slot)
     }
@@ -147,7 +151,7 @@ impl Links {
     }
 
     /// All links that are not gone, by index.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, &Slot)> {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (LinkId, &Connection)> {
         self.slots.iter().enumerate().filter(|(_, slot)| slot.end != End::Free).map(
             |(index, slot)| (LinkId { index: index as u32, generation: slot.generation }, slot),
         )
@@ -163,6 +167,7 @@ impl Links {
         self.forget_announced(link);
         if let Some(slot) = self.get_mut(link) {
             slot.end = End::Free;
+            slot.enter(PhaseEvent::Close);
             slot.peer = Peer::default();
             slot.pending = None;
         }
@@ -175,4 +180,25 @@ impl Links {
             slot.missed = 0;
         }
     }
+}
+
+impl Connection {
+    /// Goes on to its next phase.
+    pub(super) fn enter(&mut self, event: PhaseEvent) {
+        let next = self.phase.on(event);
+        debug_assert!(next.is_some(), "{event:?} of a connection in {:?}", self.phase);
+        self.phase = next.unwrap_or(self.phase);
+    }
+}
+
+/// A peer as errors and facts name it: address, user id, token.
+pub(crate) fn from(peer: &Peer) -> String {
+    let mut text = peer.address.clone();
+    if let Some(uid) = peer.uid {
+        text += &format!(" uid {uid}");
+    }
+    if let Some(token) = &peer.token {
+        text += &format!(" token {token}");
+    }
+    text
 }

@@ -1,0 +1,20 @@
+//! Knows who is connected, whether it is alive, and what it may do.
+//!
+//! | file | what it is |
+//! | --- | --- |
+//! | `machine` | what the machine owns, and what others may ask it |
+//! | `connection`, `phase` | one connection, and how far its login is |
+//! | `login` | logins and proofs |
+//! | `access` | who may do what |
+//! | `clients` | the attached clients, as they introduced themselves |
+//! | `silence` | pings, and peers that are silent for too long |
+
+pub(crate) mod access;
+pub(crate) mod clients;
+pub(crate) mod connection;
+pub(crate) mod login;
+mod machine;
+mod phase;
+pub(crate) mod silence;
+
+pub(crate) use machine::Sessions;
