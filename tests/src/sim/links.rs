@@ -2,13 +2,13 @@
 //! in order or broken.
 
 use super::rng::Rng;
+use crate::shell::Inbox;
 use broker::engine::input::Close;
-use bytes::{Buf, Bytes, BytesMut};
-use protocol::decode::{self, WireError};
+use bytes::Bytes;
+use protocol::decode::WireError;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
-use protocol::limits::HEADER_BYTES;
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
@@ -36,8 +36,7 @@ pub enum Pulled {
 #[derive(Debug, Default)]
 pub struct Pipe {
     pieces: VecDeque<(Tick, Piece)>,
-    buffer: BytesMut,
-    skip: usize,
+    inbox: Inbox,
     last_due: Tick,
     /// Bytes that have not arrived.
     pub waiting: u64,
@@ -105,7 +104,7 @@ impl Pipe {
 
     /// Whether the reader has read all that was sent.
     pub fn is_read(&self) -> bool {
-        self.buffer.is_empty()
+        self.inbox.bytes.is_empty()
             && self.pieces.iter().all(|(_, piece)| matches!(piece, Piece::End(_)))
     }
 
@@ -115,30 +114,21 @@ impl Pipe {
             Piece::Bytes(bytes) => Some(bytes),
             Piece::End(_) => None,
         });
-        let mut bytes = self.buffer.clone();
-        sent.for_each(|piece| bytes.extend_from_slice(piece));
-        let mut rest = Self { buffer: bytes, skip: self.skip, ..Self::default() };
-        loop {
-            match rest.pull(Tick(0), usize::MAX) {
-                Pulled::Frame(kind, ..) if kind == wanted => return true,
-                Pulled::Frame(..) => {}
-                Pulled::Bad(_) | Pulled::Ended(_) | Pulled::Nothing => return false,
-            }
-        }
+        let mut rest = self.inbox.clone();
+        sent.for_each(|piece| rest.bytes.extend_from_slice(piece));
+        std::iter::from_fn(|| rest.pull(usize::MAX)?.ok()).any(|(kind, ..)| kind == wanted)
     }
 
     /// What the reader gets now.
     pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> Pulled {
         loop {
-            if self.is_over {
+            if self.is_over || self.inbox.is_deaf {
                 return Pulled::Nothing;
             }
-            let over = self.skip.min(self.buffer.len());
-            self.buffer.advance(over);
-            self.skip -= over;
-            match self.front(body_bytes_max) {
-                Pulled::Nothing => {}
-                found => return found,
+            match self.inbox.pull(body_bytes_max) {
+                Some(Ok((kind, head, body))) => return Pulled::Frame(kind, head, body),
+                Some(Err(error)) => return Pulled::Bad(error),
+                None => {}
             }
             if self.pieces.front().is_none_or(|(due, _)| *due > now) {
                 return Pulled::Nothing;
@@ -146,42 +136,16 @@ impl Pipe {
             match self.pieces.pop_front() {
                 Some((_, Piece::Bytes(bytes))) => {
                     self.waiting -= bytes.len() as u64;
-                    self.buffer.extend_from_slice(&bytes);
+                    self.inbox.bytes.extend_from_slice(&bytes);
                 }
                 Some((_, Piece::End(how))) => {
                     self.is_over = true;
-                    let is_torn = !self.buffer.is_empty() || self.skip > 0;
                     return Pulled::Ended(match how {
-                        Close::Eof if is_torn => Close::Torn,
+                        Close::Eof if self.inbox.is_torn() => Close::Torn,
                         how => how,
                     });
                 }
                 None => return Pulled::Nothing,
-            }
-        }
-    }
-
-    fn front(&mut self, body_bytes_max: usize) -> Pulled {
-        let Some(bytes) = self.buffer.first_chunk::<HEADER_BYTES>() else { return Pulled::Nothing };
-        match decode::head(bytes, body_bytes_max) {
-            Err(error) => {
-                match error.skip {
-                    Some(count) => {
-                        self.buffer.advance(HEADER_BYTES);
-                        self.skip = count as usize;
-                    }
-                    None => self.is_over = true,
-                }
-                Pulled::Bad(error)
-            }
-            Ok((kind, head)) => {
-                let size = HEADER_BYTES + head.len as usize;
-                if self.buffer.len() < size {
-                    return Pulled::Nothing;
-                }
-                let mut frame = self.buffer.split_to(size);
-                frame.advance(HEADER_BYTES);
-                Pulled::Frame(kind, head, frame.freeze())
             }
         }
     }
