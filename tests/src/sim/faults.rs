@@ -3,6 +3,7 @@
 
 use super::plan::{Fault, Sabotage};
 use super::world::{Event, World};
+use crate::shell::Player;
 use protocol::bodies::{Ending, ErrorBody};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;

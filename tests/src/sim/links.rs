@@ -179,8 +179,6 @@ pub struct Conn {
     pub at_broker: bool,
     /// The far end has not closed it.
     pub at_peer: bool,
-    /// The broker reads no further for now.
-    pub is_paused: bool,
     /// `Congested` was told.
     pub is_congested: bool,
     /// `OutboxFull` or `Stalled` was told.
@@ -204,7 +202,6 @@ impl Conn {
             down: Pipe::default(),
             at_broker: true,
             at_peer: true,
-            is_paused: false,
             is_congested: false,
             is_told: false,
             moved: now,
