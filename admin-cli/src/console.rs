@@ -3,7 +3,7 @@
 
 use crate::cli::Cli;
 use crate::complete::{self, Known};
-use crate::link::Link;
+use crate::connection::Connection;
 use crate::output::{At, Output};
 use crate::status::Failure;
 use bytes::Bytes;
@@ -27,7 +27,7 @@ use std::time::Duration;
 /// Most lines of history that are kept.
 const HISTORY_MAX: usize = 1000;
 /// Longest wait for an answer at a prompt of `-k` before the next line is read.
-const PATIENCE: Duration = Duration::from_millis(300);
+const TIMEOUT: Duration = Duration::from_millis(300);
 
 struct Table {
     known: Known,
@@ -68,7 +68,7 @@ impl Completer for Table {
 /// # Errors
 /// The failure that ended the console.
 pub fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
-    let mut link = Link::open(cli, !cli.keep, out)?;
+    let mut connection = Connection::open(cli, !cli.keep, out)?;
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     // Without the handler Ctrl-C ends the program instead of the answer, which is acceptable.
@@ -81,9 +81,9 @@ pub fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
         out.text("Lines up to 'go' are one message; Ctrl-D ends.")?;
     }
     let result = if is_op {
-        commands(cli, &mut link, &mut editor, &stop, out)
+        commands(cli, &mut connection, &mut editor, &stop, out)
     } else {
-        messages(cli, &mut link, &mut editor, &stop, out)
+        messages(cli, &mut connection, &mut editor, &stop, out)
     };
     save_history(&mut editor);
     result
@@ -91,12 +91,12 @@ pub fn run(cli: &Cli, out: &mut Output) -> Result<(), Failure> {
 
 fn commands(
     cli: &Cli,
-    link: &mut Link,
+    connection: &mut Connection,
     editor: &mut Editor<Table, DefaultHistory>,
     stop: &AtomicBool,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    learn(link, editor);
+    learn(connection, editor);
     while let Some(line) = line(editor, "isect> ")? {
         let line = line.trim();
         match line {
@@ -108,18 +108,18 @@ fn commands(
         stop.store(false, Ordering::Relaxed);
         // The login named the width of the terminal, and answers fit that; a new width needs a new
         // login.
-        if link.columns() != out.columns() {
-            *link = Link::open(cli, true, out)?;
+        if connection.columns() != out.columns() {
+            *connection = Connection::open(cli, true, out)?;
         }
-        match link.ask(Bytes::copy_from_slice(line.as_bytes()), Some(stop), out) {
+        match connection.ask(Bytes::copy_from_slice(line.as_bytes()), Some(stop), out) {
             Ok(()) if parse(line).is_ok_and(|request| request.effect() != Effect::Read) => {
-                learn(link, editor);
+                learn(connection, editor);
             }
             Ok(()) => {}
             Err(failure @ Failure::Output(_)) => return Err(failure),
             // Otherwise the broker would go on with an answer that nobody wants; a new connection
             // ends it.
-            Err(Failure::Interrupted) => *link = Link::open(cli, true, out)?,
+            Err(Failure::Interrupted) => *connection = Connection::open(cli, true, out)?,
             Err(failure) => tell(&failure, out),
         }
     }
@@ -128,7 +128,7 @@ fn commands(
 
 fn messages(
     cli: &Cli,
-    link: &mut Link,
+    connection: &mut Connection,
     editor: &mut Editor<Table, DefaultHistory>,
     stop: &AtomicBool,
     out: &mut Output,
@@ -152,14 +152,14 @@ fn messages(
         let message = Bytes::from(std::mem::take(&mut body));
         stop.store(false, Ordering::Relaxed);
         let result = if cli.keep {
-            link.tell(message, is_end, PATIENCE, out)
+            connection.tell(message, is_end, TIMEOUT, out)
         } else {
-            link.ask(message, Some(stop), out)
+            connection.ask(message, Some(stop), out)
         };
         match result {
             Ok(()) => {}
             Err(failure @ Failure::Output(_)) => return Err(failure),
-            Err(Failure::Interrupted) => *link = Link::open(cli, true, out)?,
+            Err(Failure::Interrupted) => *connection = Connection::open(cli, true, out)?,
             Err(failure) if cli.keep => return Err(failure),
             Err(failure) => tell(&failure, out),
         }
@@ -207,8 +207,8 @@ fn editor(is_op: bool) -> rustyline::Result<Editor<Table, DefaultHistory>> {
 }
 
 /// Asks the broker for the names that Tab completes.
-fn learn(link: &mut Link, editor: &mut Editor<Table, DefaultHistory>) {
-    let Ok(answer) = link.fetch(Command::Services.row().name) else {
+fn learn(connection: &mut Connection, editor: &mut Editor<Table, DefaultHistory>) {
+    let Ok(answer) = connection.fetch(Command::Services.row().name) else {
         return;
     };
     if let Some(table) = editor.helper_mut() {

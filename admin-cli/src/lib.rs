@@ -5,7 +5,7 @@
 //! | --- | --- |
 //! | [`cli`] | the command line |
 //! | [`input`] | splits standard input into messages |
-//! | [`link`] | one connection to the broker: requests, answers, and the frames that `-d` shows |
+//! | [`connection`] | the connection to the broker: requests, answers, and what `-d` shows |
 //! | [`output`] | standard output and standard error |
 //! | [`status`] | what can go wrong, and its exit status |
 //! | [`run`] | the three ways to run without a person: `-c`, messages, a script |
@@ -14,10 +14,10 @@
 
 pub mod cli;
 pub mod complete;
+pub mod connection;
 pub mod console;
 pub mod generate;
 pub mod input;
-pub mod link;
 pub mod output;
 pub mod run;
 pub mod status;

@@ -197,13 +197,13 @@ impl Output {
     }
 }
 
-/// How many bytes come before a character that is cut off at the end.
+/// How many bytes come before a character that is incomplete at the end.
 fn whole(bytes: &[u8]) -> usize {
     let last = bytes.utf8_chunks().last();
     let left = last.map_or(&[][..], |chunk| chunk.invalid());
-    // A character that is cut off may be completed by the next piece; invalid bytes can't.
-    let is_cut = std::str::from_utf8(left).is_err_and(|error| error.error_len().is_none());
-    bytes.len() - if is_cut { left.len() } else { 0 }
+    // A character that is incomplete may be completed by the next piece; invalid bytes can't.
+    let is_incomplete = std::str::from_utf8(left).is_err_and(|error| error.error_len().is_none());
+    bytes.len() - if is_incomplete { left.len() } else { 0 }
 }
 
 /// A usage error with the first paragraph of its text only, because the rest is the help.
@@ -336,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_command_a_terminal_is_seen_there_wherever_it_is_cut() {
+    fn what_would_command_a_terminal_is_seen_there_wherever_it_is_split() {
         let bytes = "ä\u{1b}]0;x\u{7}\u{202e}漢\t\n\u{9b}2J".as_bytes();
         for size in 1..=bytes.len() {
             let (mut output, out, _) = memory(true, false);

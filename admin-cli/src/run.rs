@@ -1,8 +1,8 @@
 //! Runs without a person: texts of `-c`, messages on standard input, or a script of commands.
 
 use crate::cli::Cli;
+use crate::connection::Connection;
 use crate::input::{Message, Messages};
-use crate::link::Link;
 use crate::output::{At, Output};
 use crate::status::Failure;
 use bytes::Bytes;
@@ -19,19 +19,19 @@ const SCRIPT_BYTES_MAX: usize = 16 << 20;
 /// # Errors
 /// The failure that ended the run.
 pub fn run(cli: &Cli, input: &mut dyn BufRead, out: &mut Output) -> Result<(), Failure> {
-    let mut link = Link::open(cli, false, out)?;
+    let mut connection = Connection::open(cli, false, out)?;
     let result = if !cli.commands.is_empty() {
-        commands(cli, &mut link, out)
+        commands(cli, &mut connection, out)
     } else if cli.service.is_op() {
-        operate(&mut link, input, out)
+        operate(&mut connection, input, out)
     } else {
-        messages(cli, &mut link, input, out)
+        messages(cli, &mut connection, input, out)
     };
     result.and_then(|()| if cli.service.is_op() { out.end_line() } else { out.end_answer() })
 }
 
 /// `-c`: sends all texts, in order.
-fn commands(cli: &Cli, link: &mut Link, out: &mut Output) -> Result<(), Failure> {
+fn commands(cli: &Cli, connection: &mut Connection, out: &mut Output) -> Result<(), Failure> {
     let bodies = cli.messages();
     let count = bodies.len();
     for (index, body) in bodies.into_iter().enumerate() {
@@ -39,9 +39,9 @@ fn commands(cli: &Cli, link: &mut Link, out: &mut Output) -> Result<(), Failure>
         let at = if count == 1 { At::Only(command) } else { At::Command(command) };
         let is_last = index + 1 == count;
         let result = if cli.keep {
-            link.tell(body, is_last, Duration::ZERO, out)
+            connection.tell(body, is_last, Duration::ZERO, out)
         } else {
-            separate(cli, index, out).and_then(|()| link.ask(body, None, out))
+            separate(cli, index, out).and_then(|()| connection.ask(body, None, out))
         };
         go_on(at, result, out)?;
     }
@@ -51,20 +51,21 @@ fn commands(cli: &Cli, link: &mut Link, out: &mut Output) -> Result<(), Failure>
 /// Sends messages, each ended by `go`, to a service.
 fn messages(
     cli: &Cli,
-    link: &mut Link,
+    connection: &mut Connection,
     input: &mut dyn BufRead,
     out: &mut Output,
 ) -> Result<(), Failure> {
-    let mut messages = Messages::new(input, link.body_bytes_max());
+    let mut messages = Messages::new(input, connection.body_bytes_max());
     if cli.keep {
-        return conversation(link, &mut messages, out);
+        return conversation(connection, &mut messages, out);
     }
     let mut index = 0;
     while let Some(message) = messages.read()? {
         if !message.is_sent && message.is_blank() {
             break;
         }
-        let result = separate(cli, index, out).and_then(|()| link.ask(message.body, None, out));
+        let result =
+            separate(cli, index, out).and_then(|()| connection.ask(message.body, None, out));
         go_on(At::Only(""), result, out)?;
         index += 1;
     }
@@ -74,7 +75,7 @@ fn messages(
 /// `-k`: sends the messages as one conversation. A message is sent when it is known whether another
 /// one follows.
 fn conversation(
-    link: &mut Link,
+    connection: &mut Connection,
     messages: &mut Messages<'_>,
     out: &mut Output,
 ) -> Result<(), Failure> {
@@ -84,28 +85,32 @@ fn conversation(
             break;
         }
         if let Some(body) = held.replace(message.body) {
-            link.tell(body, false, Duration::ZERO, out)?;
+            connection.tell(body, false, Duration::ZERO, out)?;
         }
     }
-    held.map_or(Ok(()), |body| link.tell(body, true, Duration::ZERO, out))
+    held.map_or(Ok(()), |body| connection.tell(body, true, Duration::ZERO, out))
 }
 
 /// Standard input for `op`: commands ended by `go`, or a script if there is no `go`.
-fn operate(link: &mut Link, input: &mut dyn BufRead, out: &mut Output) -> Result<(), Failure> {
+fn operate(
+    connection: &mut Connection,
+    input: &mut dyn BufRead,
+    out: &mut Output,
+) -> Result<(), Failure> {
     let mut messages = Messages::new(input, SCRIPT_BYTES_MAX);
     let mut is_first = true;
     while let Some(Message { body, is_sent }) = messages.read()? {
         if is_sent {
-            go_on(At::Only(""), link.ask(body, None, out), out)?;
+            go_on(At::Only(""), connection.ask(body, None, out), out)?;
         } else if is_first || !body.is_empty() {
-            script(link, &body, out)?;
+            script(connection, &body, out)?;
         }
         is_first = false;
     }
     Ok(())
 }
 
-fn script(link: &mut Link, bytes: &[u8], out: &mut Output) -> Result<(), Failure> {
+fn script(connection: &mut Connection, bytes: &[u8], out: &mut Output) -> Result<(), Failure> {
     let text = std::str::from_utf8(bytes).map_err(|error| {
         let before = &bytes[..error.valid_up_to()];
         let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
@@ -113,7 +118,7 @@ fn script(link: &mut Link, bytes: &[u8], out: &mut Output) -> Result<(), Failure
     })?;
     for (number, line) in parse_script(text) {
         let body = Bytes::copy_from_slice(line.as_bytes());
-        match link.ask(body, None, out) {
+        match connection.ask(body, None, out) {
             Err(failure) if !failure.is_final() => {
                 out.brief_failure(At::Line(number, line), &failure);
             }

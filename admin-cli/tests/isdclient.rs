@@ -25,7 +25,7 @@ use std::time::Duration;
 
 const BODY_BYTES_MAX: u64 = 1 << 20;
 /// A test that takes this long has failed.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What the played broker does with a data frame.
 enum Do {
@@ -85,7 +85,7 @@ impl Broker {
     }
 
     fn login(&self) -> Login {
-        match self.heard.recv_timeout(PATIENCE) {
+        match self.heard.recv_timeout(TIMEOUT) {
             Ok(Heard::Login(login)) => login,
             Ok(Heard::Data(..)) | Err(_) => panic!("no login"),
         }
@@ -183,7 +183,7 @@ fn run(args: &[&str], env: &[(&str, &str)], input: &[u8]) -> Ended {
     });
     let (tell, ended) = mpsc::channel();
     thread::spawn(move || tell.send(child.wait_with_output()));
-    let Ok(output) = ended.recv_timeout(PATIENCE) else {
+    let Ok(output) = ended.recv_timeout(TIMEOUT) else {
         let _ = Command::new("kill").arg(id).status();
         panic!("isdclient {args:?} hangs");
     };
@@ -389,7 +389,7 @@ fn a_reader_that_goes_away_is_no_failure() {
     let (tell, ended) = mpsc::channel();
     let id = child.id().to_string();
     thread::spawn(move || tell.send(child.wait_with_output()));
-    let Ok(output) = ended.recv_timeout(PATIENCE) else {
+    let Ok(output) = ended.recv_timeout(TIMEOUT) else {
         let _ = Command::new("kill").arg(id).status();
         panic!("isdclient goes on without a reader");
     };

@@ -133,7 +133,7 @@ pub fn real(path: &Path) -> Result<PathBuf, String> {
 ///
 /// # Errors
 /// The path is a device, a pipe, a socket or a directory; or its directory does not exist.
-pub fn place(path: &Path) -> Result<PathBuf, String> {
+pub fn replace_target(path: &Path) -> Result<PathBuf, String> {
     let real = real(path)?;
     let parent = real.parent().filter(|parent| !parent.as_os_str().is_empty());
     if !fs::metadata(parent.unwrap_or_else(|| Path::new("."))).is_ok_and(|meta| meta.is_dir()) {
@@ -341,16 +341,19 @@ mod tests {
             ("none/x", "no such directory"),
             ("file/x", "ot a directory"),
         ] {
-            let why = place(&at(name)).unwrap_err();
+            let why = replace_target(&at(name)).unwrap_err();
             assert!(why.contains(part), "{name}: {why}");
             let before = fs::symlink_metadata(at(name)).map(|meta| meta.ino()).ok();
             replace(&at(name), "x").unwrap_err();
             assert_eq!(fs::symlink_metadata(at(name)).map(|meta| meta.ino()).ok(), before);
         }
         symlink(at("file"), at("link")).unwrap();
-        assert_eq!(place(&at("link")), fs::canonicalize(at("file")).map_err(|e| e.to_string()));
-        assert_eq!(place(&at("new")), Ok(at("new")));
-        assert_eq!(place(Path::new("new")), Ok("new".into()));
+        assert_eq!(
+            replace_target(&at("link")),
+            fs::canonicalize(at("file")).map_err(|e| e.to_string())
+        );
+        assert_eq!(replace_target(&at("new")), Ok(at("new")));
+        assert_eq!(replace_target(Path::new("new")), Ok("new".into()));
     }
 
     #[test]

@@ -2,8 +2,8 @@
 //! answers at once. Without a broker (`direct`) it listens itself. With `--workers real`, execd
 //! starts `isdecho` processes instead.
 
-use crate::sock::{Endpoint, Line, Listener, SCRATCH_BYTES, Stream};
-use crate::speech::{Heard, Speech, limit};
+use crate::protocols::{Parsed, Protocol, limit};
+use crate::sock::{BufferedStream, Endpoint, Listener, SCRATCH_BYTES, Stream};
 use mio::{Events, Poll, Token};
 use std::io::{ErrorKind, Write};
 use std::time::Duration;
@@ -14,8 +14,8 @@ const LISTENER: Token = Token(usize::MAX - 1);
 const CONNECT_LIMIT: Duration = Duration::from_secs(30);
 
 struct Worker {
-    line: Line,
-    speech: Box<dyn Speech>,
+    stream: BufferedStream,
+    protocol: Box<dyn Protocol>,
     is_ready: bool,
 }
 
@@ -33,7 +33,7 @@ struct Echo {
 pub fn serve(
     endpoint: &Endpoint,
     count: usize,
-    speech: impl Fn() -> Box<dyn Speech>,
+    protocol: impl Fn() -> Box<dyn Protocol>,
 ) -> Result<(), String> {
     let poll = Poll::new().map_err(|e| e.to_string())?;
     let mut echo = Echo { poll, workers: Vec::new(), ready: 0 };
@@ -42,7 +42,7 @@ pub fn serve(
     while echo.ready < count {
         while echo.workers.len() < count && echo.workers.len() - echo.ready < CONNECTING_MAX {
             let stream = Stream::connect(endpoint).map_err(|e| format!("{endpoint}: {e}"))?;
-            echo.add(stream, speech())?;
+            echo.add(stream, protocol())?;
         }
         if crate::clock::now() > end {
             return Err(format!("{} of {count} workers are ready after 30 s", echo.ready));
@@ -86,15 +86,15 @@ fn say(line: &str) -> Result<(), String> {
 }
 
 impl Echo {
-    fn add(&mut self, mut stream: Stream, mut speech: Box<dyn Speech>) -> Result<(), String> {
+    fn add(&mut self, mut stream: Stream, mut protocol: Box<dyn Protocol>) -> Result<(), String> {
         let token = Token(self.workers.len());
         let registry = self.poll.registry();
         stream.register(registry, token).map_err(|e| e.to_string())?;
-        let mut line = Line::new(stream);
-        let is_ready = speech.hello(&mut line.out);
-        line.flush(registry, token)?;
+        let mut stream = BufferedStream::new(stream);
+        let is_ready = protocol.hello(&mut stream.out);
+        stream.flush(registry, token)?;
         self.ready += usize::from(is_ready);
-        self.workers.push(Some(Worker { line, speech, is_ready }));
+        self.workers.push(Some(Worker { stream, protocol, is_ready }));
         Ok(())
     }
 
@@ -127,21 +127,22 @@ impl Echo {
             return Ok(true);
         };
         let registry = self.poll.registry();
-        if event.is_writable() && worker.line.writable(registry, event.token()).is_err() {
+        if event.is_writable() && worker.stream.writable(registry, event.token()).is_err() {
             return Ok(false);
         }
         if !event.is_readable() {
             return Ok(true);
         }
-        let (speech, is_ready, ready) = (&mut worker.speech, &mut worker.is_ready, &mut self.ready);
+        let (protocol, is_ready, ready) =
+            (&mut worker.protocol, &mut worker.is_ready, &mut self.ready);
         let mut failed = None;
-        let ended = worker.line.receive(scratch, |bytes, out| match speech.hear(bytes, out) {
-            Ok(Heard::Part) => Ok(0),
-            Ok(Heard::Ready { used }) => {
+        let ended = worker.stream.receive(scratch, |bytes, out| match protocol.parse(bytes, out) {
+            Ok(Parsed::Part) => Ok(0),
+            Ok(Parsed::Ready { used }) => {
                 *ready += usize::from(!std::mem::replace(is_ready, true));
                 Ok(used)
             }
-            Ok(Heard::Passed { used } | Heard::Reply { used, .. }) => Ok(used),
+            Ok(Parsed::Passed { used } | Parsed::Reply { used, .. }) => Ok(used),
             Err(why) => {
                 failed = Some(why.clone());
                 Err(why)
@@ -149,7 +150,7 @@ impl Echo {
         });
         match (failed, ended) {
             (Some(why), _) => Err(why),
-            (None, Ok(false)) => Ok(worker.line.flush(registry, event.token()).is_ok()),
+            (None, Ok(false)) => Ok(worker.stream.flush(registry, event.token()).is_ok()),
             (None, Ok(true) | Err(_)) => Ok(false),
         }
     }

@@ -2,7 +2,7 @@
 //! requests alone and beside each noise, in interleaved rounds. `noise` has the noises.
 
 use crate::load::{Load, Plan};
-use crate::noise::{BULK, NOISES, bulk_speech};
+use crate::noise::{BULK, NOISES, bulk_protocol};
 use crate::peers::{Isect, IsectOptions, START_LIMIT, Setup, workers};
 use crate::proc::{Process, Scheduling, Start, own_program};
 use crate::round::say;
@@ -90,14 +90,14 @@ fn one(trial: &Trial, setup: &Setup, noise: &str, stop: &Stop) -> Result<[f64; 2
     let endpoint = isect.endpoint("client")?;
     let op_endpoint = isect.endpoint("client_unix")?;
     let running = isect.into_running(setup, &trial.shape, &options)?;
-    let _bulk = workers(setup, dir.path(), (&bulk_speech(), &worker_endpoint), 2)?;
+    let _bulk = workers(setup, dir.path(), (&bulk_protocol(), &worker_endpoint), 2)?;
     let plan = Plan {
         shape: trial.shape,
         rate: Some(trial.rate),
         warm: Duration::from_millis(500),
         span: trial.span,
     };
-    let mut load = Load::connect(&running.endpoint, plan, &*running.asker, stop)?;
+    let mut load = Load::connect(&running.endpoint, plan, &*running.new_client, stop)?;
     let mut burden = None;
     if noise != QUIET {
         let endpoint = if noise == "lister" { &op_endpoint } else { &endpoint };

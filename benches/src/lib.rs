@@ -3,7 +3,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`shape`], [`payload`] | how many of what; bytes that can be checked |
-//! | [`sock`], [`speech`] | sockets; how each peer is spoken to, pure |
+//! | [`sock`], [`protocols`] | sockets; how each peer is spoken to, pure |
 //! | [`load`], [`echo`], [`relay`] | clients; workers; the bare relay `limit` |
 //! | [`peers`], [`proc`] | TABLE of peers, and their processes |
 //! | [`round`], [`table`] | interleaved rounds; their result |
@@ -23,12 +23,12 @@ pub mod noise;
 pub mod payload;
 pub mod peers;
 pub mod proc;
+pub mod protocols;
 pub mod relay;
 pub mod restart;
 pub mod round;
 pub mod shape;
 pub mod sock;
-pub mod speech;
 pub mod steps;
 pub mod stop;
 pub mod syscalls;

@@ -9,9 +9,9 @@ mod drive;
 mod schedule;
 
 use crate::clock;
+use crate::protocols::ClientProtocol;
 use crate::shape::Shape;
 use crate::sock::{Endpoint, SCRATCH_BYTES, Stream};
-use crate::speech::Asks;
 use crate::stop::Stop;
 use client::LoadClient;
 use hdrhistogram::Histogram;
@@ -90,7 +90,7 @@ impl Load {
     pub fn connect(
         endpoint: &Endpoint,
         plan: Plan,
-        asker: &dyn Fn() -> Box<dyn Asks>,
+        new_client: &dyn Fn() -> Box<dyn ClientProtocol>,
         stop: &Stop,
     ) -> Result<Self, String> {
         let latency = Histogram::new_with_bounds(1, LATENCY_MAX, 3).map_err(|e| e.to_string())?;
@@ -117,7 +117,7 @@ impl Load {
         let end = clock::now() + CONNECT_LIMIT;
         while load.ready < count {
             while load.clients.len() < count && load.clients.len() - load.ready < CONNECTING_MAX {
-                load.add(endpoint, asker())?;
+                load.add(endpoint, new_client())?;
             }
             if clock::now() > end {
                 return Err(format!(
@@ -132,13 +132,17 @@ impl Load {
         Ok(load)
     }
 
-    fn add(&mut self, endpoint: &Endpoint, speech: Box<dyn Asks>) -> Result<(), String> {
+    fn add(
+        &mut self,
+        endpoint: &Endpoint,
+        protocol: Box<dyn ClientProtocol>,
+    ) -> Result<(), String> {
         let token = Token(self.clients.len());
         let mut stream = Stream::connect(endpoint).map_err(|e| format!("{endpoint}: {e}"))?;
         stream.register(self.poll.registry(), token).map_err(|e| format!("epoll: {e}"))?;
-        let mut client = LoadClient::new(stream, speech, token.0 as u32);
-        client.is_ready = client.speech.hello(&mut client.line.out);
-        client.line.flush(self.poll.registry(), token)?;
+        let mut client = LoadClient::new(stream, protocol, token.0 as u32);
+        client.is_ready = client.protocol.hello(&mut client.stream.out);
+        client.stream.flush(self.poll.registry(), token)?;
         self.ready += usize::from(client.is_ready);
         self.clients.push(client);
         Ok(())

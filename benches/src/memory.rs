@@ -92,7 +92,7 @@ pub fn measure(
 fn connect(running: &Running, shape: Shape, stop: &Stop) -> Result<Load, String> {
     let span = Duration::from_secs(1);
     let plan = Plan { shape, rate: None, warm: Duration::ZERO, span };
-    Load::connect(&running.endpoint, plan, &*running.asker, stop)
+    Load::connect(&running.endpoint, plan, &*running.new_client, stop)
 }
 
 /// The table for people.

@@ -3,9 +3,9 @@
 //! `fairness` measures their effect.
 
 use crate::load::{Load, Plan};
+use crate::protocols::{ClientProtocol, Protocol, isect};
 use crate::shape::Shape;
 use crate::sock::Endpoint;
-use crate::speech::{Asks, Speech, isect};
 use crate::stop::Stop;
 use client::address::Address;
 use client::caller::{Caller, Options};
@@ -47,10 +47,11 @@ fn stream(endpoint: &Endpoint) -> Result<(), String> {
     let shape: Shape = "c1w1p65536d4".parse()?;
     let span = Duration::from_secs(3600);
     let service = bulk()?;
-    let asker = move || -> Box<dyn Asks> { Box::new(isect::Client::new(service.clone(), 0)) };
+    let new_client =
+        move || -> Box<dyn ClientProtocol> { Box::new(isect::Client::new(service.clone(), 0)) };
     let stop = Stop::new()?;
     let plan = Plan { shape, rate: None, warm: Duration::ZERO, span };
-    Load::connect(endpoint, plan, &asker, &stop)?.run(&stop, |_| Ok(()))?;
+    Load::connect(endpoint, plan, &new_client, &stop)?.run(&stop, |_| Ok(()))?;
     Ok(())
 }
 
@@ -103,6 +104,6 @@ fn lister(endpoint: &Endpoint) -> Result<(), String> {
 }
 
 /// The name by which workers of the bulk service are started.
-pub fn bulk_speech() -> String {
+pub fn bulk_protocol() -> String {
     format!("isect:{BULK}")
 }

@@ -3,8 +3,8 @@
 //! joins writes at the end of the turn, and registers each socket once for both directions. It
 //! keeps no records, so it is no broker: it shows the highest rate this machine could reach.
 
-use crate::sock::{Endpoint, Line, Listener, SCRATCH_BYTES, joined, parse};
-use crate::speech::limit::{HEAD_BYTES, frame, greeting};
+use crate::protocols::limit::{HEAD_BYTES, frame, greeting};
+use crate::sock::{BufferedStream, Endpoint, Listener, SCRATCH_BYTES, joined, parse};
 use mio::{Events, Poll, Token};
 use std::collections::VecDeque;
 use std::io::Write;
@@ -15,7 +15,7 @@ const FIRST: usize = 2;
 
 struct Relay {
     poll: Poll,
-    lines: Vec<Option<Line>>,
+    streams: Vec<Option<BufferedStream>>,
     is_worker: Vec<bool>,
     free: Vec<usize>,
     /// Idle workers; the one that was busy last is taken first, its data is in the cache.
@@ -43,7 +43,7 @@ pub fn run(clients: &Endpoint, workers: &Endpoint) -> Result<(), String> {
     writeln!(std::io::stdout(), "{endpoints}").map_err(io)?;
     let mut relay = Relay {
         poll,
-        lines: Vec::new(),
+        streams: Vec::new(),
         is_worker: Vec::new(),
         free: Vec::new(),
         idle: Vec::new(),
@@ -81,16 +81,16 @@ pub fn run(clients: &Endpoint, workers: &Endpoint) -> Result<(), String> {
 impl Relay {
     fn accept(&mut self, listener: &Listener, is_worker: bool) -> Result<(), String> {
         while let Some(mut stream) = listener.accept().map_err(|e| e.to_string())? {
-            let index = self.free.pop().unwrap_or(self.lines.len());
+            let index = self.free.pop().unwrap_or(self.streams.len());
             stream
                 .register(self.poll.registry(), Token(FIRST + index))
                 .map_err(|e| e.to_string())?;
-            if index == self.lines.len() {
-                self.lines.push(None);
+            if index == self.streams.len() {
+                self.streams.push(None);
                 self.is_worker.push(false);
                 self.is_dirty.push(false);
             }
-            self.lines[index] = Some(Line::new(stream));
+            self.streams[index] = Some(BufferedStream::new(stream));
             self.is_worker[index] = is_worker;
             self.push(index, [&greeting(), &[]]);
             if is_worker {
@@ -109,11 +109,11 @@ impl Relay {
     }
 
     fn push(&mut self, index: usize, pieces: [&[u8]; 2]) {
-        let Some(line) = self.lines.get_mut(index).and_then(Option::as_mut) else {
+        let Some(stream) = self.streams.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        line.out.extend_from_slice(pieces[0]);
-        line.out.extend_from_slice(pieces[1]);
+        stream.out.extend_from_slice(pieces[0]);
+        stream.out.extend_from_slice(pieces[1]);
         if !self.is_dirty[index] {
             self.is_dirty[index] = true;
             self.dirty.push(index);
@@ -123,21 +123,21 @@ impl Relay {
     /// One read, and all frames that are whole now.
     fn receive(&mut self, index: usize, scratch: &mut [u8]) {
         loop {
-            let Some(line) = self.lines.get_mut(index).and_then(Option::as_mut) else {
+            let Some(stream) = self.streams.get_mut(index).and_then(Option::as_mut) else {
                 return;
             };
-            let Ok(Some(count)) = line.read(scratch) else {
+            let Ok(Some(count)) = stream.read(scratch) else {
                 self.drop_line(index);
                 return;
             };
-            let mut kept = line.take_kept();
+            let mut kept = stream.take_kept();
             let fresh = &scratch[..count];
             let Ok(used) = parse(joined(&mut kept, fresh), |bytes| self.pass(index, bytes)) else {
                 self.drop_line(index);
                 return;
             };
-            if let Some(line) = &mut self.lines[index] {
-                line.keep(kept, fresh, used);
+            if let Some(stream) = &mut self.streams[index] {
+                stream.keep(kept, fresh, used);
             }
             if count < scratch.len() {
                 return;
@@ -169,10 +169,10 @@ impl Relay {
     }
 
     fn writable(&mut self, index: usize) {
-        let Some(line) = self.lines.get_mut(index).and_then(Option::as_mut) else {
+        let Some(stream) = self.streams.get_mut(index).and_then(Option::as_mut) else {
             return;
         };
-        if line.writable(self.poll.registry(), Token(FIRST + index)).is_err() {
+        if stream.writable(self.poll.registry(), Token(FIRST + index)).is_err() {
             self.drop_line(index);
         }
     }
@@ -181,10 +181,10 @@ impl Relay {
         let mut dirty = std::mem::take(&mut self.dirty);
         for index in dirty.drain(..) {
             self.is_dirty[index] = false;
-            let Some(line) = &mut self.lines[index] else {
+            let Some(stream) = &mut self.streams[index] else {
                 continue;
             };
-            if line.flush(self.poll.registry(), Token(FIRST + index)).is_err() {
+            if stream.flush(self.poll.registry(), Token(FIRST + index)).is_err() {
                 self.drop_line(index);
             }
         }
@@ -192,7 +192,7 @@ impl Relay {
     }
 
     fn drop_line(&mut self, index: usize) {
-        if self.lines[index].take().is_some() {
+        if self.streams[index].take().is_some() {
             self.idle.retain(|other| *other != index);
             self.free.push(index);
         }

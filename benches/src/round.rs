@@ -109,7 +109,7 @@ fn measure(
     let plan = Plan { shape: *shape, ..course.plan.clone() };
     let mut readings = Vec::with_capacity(2);
     let broker = running.broker;
-    let tally = Load::connect(&running.endpoint, plan, &*running.asker, stop)
+    let tally = Load::connect(&running.endpoint, plan, &*running.new_client, stop)
         .and_then(|mut load| {
             load.run(stop, |_| {
                 let cpu = broker.map(usage::cpu_nanos).transpose()?;

@@ -1,6 +1,6 @@
-//! The sockets of the bench: an address of either kind, a non-blocking stream, and a line, which is
-//! a stream with its incomplete input and its unsent output. All processes of the bench use it, so
-//! every peer is driven by the same code.
+//! The sockets of the bench: an address of either kind, a non-blocking stream, and a buffered
+//! stream: one with its incomplete input and its unsent output. All processes of the bench use it,
+//! so every peer is driven by the same code.
 
 use mio::event::Source;
 use mio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
@@ -226,9 +226,9 @@ impl Listener {
     }
 }
 
-/// a stream with its two buffers.
+/// A stream with its two buffers.
 #[derive(Debug)]
-pub struct Line {
+pub struct BufferedStream {
     /// The socket.
     pub stream: Stream,
     /// What came and is not understood yet.
@@ -240,8 +240,8 @@ pub struct Line {
     is_blocked: bool,
 }
 
-impl Line {
-    /// A line with nothing in it.
+impl BufferedStream {
+    /// A stream with nothing in its buffers.
     pub const fn new(stream: Stream) -> Self {
         Self { stream, kept: Vec::new(), out: Vec::new(), sent: 0, is_blocked: false }
     }

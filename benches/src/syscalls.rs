@@ -41,7 +41,7 @@ pub fn count(peer: &Peer, shape: Shape, setup: &Setup, stop: &Stop) -> Result<Sy
     let output = dir.path().join("counts");
     let warm = Duration::from_millis(300);
     let plan = Plan { shape, rate: None, warm, span: SPAN };
-    let mut load = Load::connect(&running.endpoint, plan, &*running.asker, stop)?;
+    let mut load = Load::connect(&running.endpoint, plan, &*running.new_client, stop)?;
     let [pid, output_text] = [pid.to_string(), output.display().to_string()];
     let log = dir.path().join("strace.log");
     let start = Start {

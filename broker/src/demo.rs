@@ -17,37 +17,37 @@ use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use sys::signals::taken;
+use sys::signals::handled;
 use sys::stderr::last_words;
 
 /// Time limit for each step of the demonstration.
-const PATIENCE: Duration = Duration::from_secs(20);
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Clients that ask while a worker is killed.
 const CLIENTS: usize = 4;
 
 /// The error that ends the demonstration.
 #[derive(Debug)]
-struct Trouble(String);
+struct DemoError(String);
 
-impl From<Error> for Trouble {
+impl From<Error> for DemoError {
     fn from(error: Error) -> Self {
         Self(error.to_string())
     }
 }
 
-impl From<io::Error> for Trouble {
+impl From<io::Error> for DemoError {
     fn from(error: io::Error) -> Self {
         Self(error.to_string())
     }
 }
 
-type Step<T = ()> = Result<T, Trouble>;
+type Step<T = ()> = Result<T, DemoError>;
 
 /// Runs the demonstration; `once` = end by itself. Returns the exit status of the program.
 pub fn run(once: bool) -> u8 {
     match show(once) {
         Ok(()) => crate::exit::DONE,
-        Err(Trouble(text)) => {
+        Err(DemoError(text)) => {
             // If nobody reads stderr, the exit status still shows the error.
             last_words(&format!("isectd demo: {text}"));
             crate::exit::HALT
@@ -65,7 +65,7 @@ fn say(text: impl AsRef<str>) -> Step {
 fn show(once: bool) -> Step {
     // These signals would end this program and leave the broker behind. They are blocked until the
     // demonstration waits for them at its end.
-    let signals = taken();
+    let signals = handled();
     signals.thread_block().map_err(io::Error::from)?;
     let folder = Folder::new()?;
     let mut broker = Broker::start(&folder.0)?;
@@ -116,7 +116,7 @@ fn tour(broker: &Broker, folder: &Path) -> Step {
     broker.await_idle(&mut op, 3)?;
 
     let mut caller = broker.login("upper")?;
-    let answer = caller.call("any program can be a worker", Some(PATIENCE))?;
+    let answer = caller.call("any program can be a worker", Some(TIMEOUT))?;
     say("\n# a request to the command line 'tr a-z A-Z', through the library")?;
     say(format!("  → {}", String::from_utf8_lossy(&answer)))?;
     let answer = broker.login("nosuch").err().map_or_else(String::new, |error| error.to_string());
@@ -181,7 +181,7 @@ fn start_load(
     let load = move || {
         let mut outcomes = Outcomes::new();
         while !is_over.load(Ordering::Relaxed) {
-            let what = match caller.call(body.clone(), Some(PATIENCE)) {
+            let what = match caller.call(body.clone(), Some(TIMEOUT)) {
                 Ok(answer) if answer == body => "answered, every byte right".to_owned(),
                 Ok(_) => "answered WRONGLY".to_owned(),
                 Err(error) if error.code == Code::Isect(ErrorCode::WorkerDied) => {
@@ -204,14 +204,14 @@ fn start_load(
 fn kill_one(op: &mut Op) -> Step<(i32, Duration)> {
     let wait = Instant::now();
     // Let the load run until the broker has counted 500 transactions.
-    while op.field("worker 1", "worker->Transactions")? < 500 && wait.elapsed() < PATIENCE {}
+    while op.field("worker 1", "worker->Transactions")? < 500 && wait.elapsed() < TIMEOUT {}
     let pid = i32::try_from(op.field("worker 1", "worker->hostpid")?).unwrap_or(0);
     if pid <= 1 {
-        return Err(Trouble("worker 1 has no process to kill".into()));
+        return Err(DemoError("worker 1 has no process to kill".into()));
     }
     let begun = Instant::now();
     kill(Pid::from_raw(pid), Signal::SIGKILL).map_err(io::Error::from)?;
-    while begun.elapsed() < PATIENCE {
+    while begun.elapsed() < TIMEOUT {
         let page = op.ask("worker 1")?;
         let is_new =
             number(&page, "worker->hostpid").is_some_and(|new| new != i64::from(pid) && new != 0);
@@ -219,7 +219,7 @@ fn kill_one(op: &mut Op) -> Step<(i32, Duration)> {
             return Ok((pid, begun.elapsed()));
         }
     }
-    Err(Trouble("worker 1 did not come back".into()))
+    Err(DemoError("worker 1 did not come back".into()))
 }
 
 fn number(page: &str, key: &str) -> Option<i64> {
@@ -243,13 +243,13 @@ impl Op {
     }
 
     fn ask(&mut self, command: &str) -> Step<String> {
-        let answer = self.caller.call(command.to_owned(), Some(PATIENCE))?;
+        let answer = self.caller.call(command.to_owned(), Some(TIMEOUT))?;
         Ok(String::from_utf8_lossy(&answer).into_owned())
     }
 
     fn field(&mut self, command: &str, key: &str) -> Step<i64> {
         let page = self.ask(command)?;
-        number(&page, key).ok_or_else(|| Trouble(format!("'{command}' does not show {key}")))
+        number(&page, key).ok_or_else(|| DemoError(format!("'{command}' does not show {key}")))
     }
 }
 
@@ -276,19 +276,19 @@ impl Broker {
             .spawn()?;
         let begun = Instant::now();
         // The file is renamed into place, so it is whole when it exists.
-        while begun.elapsed() < PATIENCE {
+        while begun.elapsed() < TIMEOUT {
             if let Some(status) = child.try_wait()? {
-                return Err(Trouble(format!("the broker ended at the start: {status}")));
+                return Err(DemoError(format!("the broker ended at the start: {status}")));
             }
             if let Ok(text) = std::fs::read_to_string(&ports) {
                 let address = client_address(&text)
-                    .ok_or_else(|| Trouble(format!("no client address in {text}")))?;
+                    .ok_or_else(|| DemoError(format!("no client address in {text}")))?;
                 return Ok(Self { child, address });
             }
             std::thread::yield_now();
         }
         let _ = child.kill();
-        Err(Trouble("the broker did not write its ports file".into()))
+        Err(DemoError("the broker did not write its ports file".into()))
     }
 
     fn login(&self, service: &str) -> Result<Caller, Error> {
@@ -302,8 +302,8 @@ impl Broker {
     fn await_idle(&self, op: &mut Op, count: i64) -> Step {
         let begun = Instant::now();
         while op.field("", "isdData.IdleWorkers     ")? < count {
-            if begun.elapsed() > PATIENCE {
-                return Err(Trouble(format!(
+            if begun.elapsed() > TIMEOUT {
+                return Err(DemoError(format!(
                     "the workers did not become idle:\n{}",
                     op.ask("workers")?
                 )));
@@ -321,7 +321,7 @@ impl Broker {
         if status.success() {
             Ok(())
         } else {
-            Err(Trouble(format!("the broker ended with {status}")))
+            Err(DemoError(format!("the broker ended with {status}")))
         }
     }
 }

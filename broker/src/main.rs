@@ -1,9 +1,9 @@
 //! The program isectd: reads the command line, loads the configuration, and runs the loop or a
 //! subcommand. Only this file uses all modules.
 
+use broker::config::checked_args::CheckedArgs;
 use broker::config::cli::{Args, Command};
 use broker::config::load::Config;
-use broker::config::low::Low;
 use broker::exit::Fatal;
 use broker::{demo, reactor, token_command};
 use clap::Parser;
@@ -55,7 +55,7 @@ fn run(args: Args) -> Result<u8, Fatal> {
         None => {}
     }
     if let Some(address) = &args.role_execd {
-        return reactor::local::be_execd(&args, address);
+        return reactor::built_in_execd::be_execd(&args, address);
     }
-    reactor::run(Config::load(Low::check(args)?)?)
+    reactor::run(Config::load(CheckedArgs::check(args)?)?)
 }

@@ -88,7 +88,7 @@ impl TokenFileArgs {
 
 /// The output of the command.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Said {
+pub struct CommandOutput {
     /// On stdout.
     pub out: String,
     /// On stderr.
@@ -103,7 +103,7 @@ fn usage(text: impl Into<String>) -> Fatal {
 ///
 /// # Errors
 /// A name or role is wrong, or the file can't be read or written.
-pub fn run(command: &TokenCommand) -> Result<Said, Fatal> {
+pub fn run(command: &TokenCommand) -> Result<CommandOutput, Fatal> {
     let (TokenCommand::Add { token_file, .. }
     | TokenCommand::List { token_file }
     | TokenCommand::Remove { token_file, .. }) = command;
@@ -113,7 +113,7 @@ pub fn run(command: &TokenCommand) -> Result<Said, Fatal> {
         (Fatal::Usage(why), Some(note)) => usage(format!("{why}\n{note}")),
         _ => fatal,
     })?;
-    Ok(Said { out, note })
+    Ok(CommandOutput { out, note })
 }
 
 fn change(command: &TokenCommand, file: &Path) -> Result<String, Fatal> {

@@ -62,7 +62,7 @@ fn garbage_gets_an_error_and_a_close_and_disturbs_nobody() {
     let head = Header { len: 70_000, ..Header::default() };
     wire.stream.write_all(&head.write()).unwrap();
     assert_eq!(wire.refusal(), ErrorCode::BadState, "a large frame before the login");
-    // Cut in the middle of a header.
+    // Ended in the middle of a header.
     let mut wire = tcp(&broker.client);
     wire.stream.write_all(&[0; 10]).unwrap();
     drop(wire);
@@ -136,7 +136,7 @@ fn a_slow_reader_is_closed_and_others_go_on() {
             if let Ok(count) = worker.stream.read(&mut bytes) {
                 worker.buffer.extend_from_slice(&bytes[..count]);
             }
-            worker.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            worker.stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             while let Some(frame) = decode::next(&mut worker.buffer, 1 << 30).unwrap() {
                 match frame {
                     Frame::Data { head, body } => worker.send(Frame::data(head, body)),
@@ -169,7 +169,7 @@ fn thousands_of_small_requests_on_one_connection_come_back_in_order() {
             let head = Header { sequence, reply: 1, ..Header::default() };
             encode::append(Frame::data(head, Bytes::from(format!("{sequence}"))), &mut all);
         }
-        // In pieces that cut frames anywhere.
+        // In pieces that split frames anywhere.
         for piece in all.chunks(4999) {
             client.stream.write_all(piece).unwrap();
         }

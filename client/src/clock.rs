@@ -1,5 +1,5 @@
-//! The library's only clock and only pause. The pure modules (`session`, `retry`, `inbox`) don't
-//! use it; they get times as arguments.
+//! The library's only clock and only pause. The pure modules (`session`, `retry`, `frame_reader`)
+//! don't use it; they get times as arguments.
 
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::time::{Duration, Instant};

@@ -8,7 +8,7 @@
 use crate::address::Address;
 use crate::clock;
 use crate::error::Error;
-use crate::inbox::Inbox;
+use crate::frame_reader::FrameReader;
 use crate::keepalive::{Due, Keepalive};
 use crate::stream::{ConnectError, Stream};
 use crate::trust::Trust;
@@ -33,7 +33,7 @@ const COPY_BYTES_MAX: usize = 16 * 1024;
 const AHEAD_BYTES_MAX: usize = 64 << 20;
 
 /// Longest time for a ping to wait behind bytes that the broker has not taken yet.
-const PING_PATIENCE: Duration = Duration::from_millis(200);
+const PING_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// How long to wait for bytes.
 #[derive(Clone, Copy, Debug)]
@@ -101,7 +101,7 @@ impl Lost {
 /// A connection to the broker.
 pub(crate) struct Conn {
     stream: Stream,
-    inbox: Inbox,
+    reader: FrameReader,
     out: Vec<u8>,
     ahead: VecDeque<Frame>,
     ahead_bytes: usize,
@@ -122,7 +122,7 @@ impl Conn {
     ) -> Result<Self, ConnectError> {
         Ok(Self {
             stream: Stream::dial(address, timeout, trust)?,
-            inbox: Inbox::new(CONTROL_BODY_BYTES_MAX),
+            reader: FrameReader::new(CONTROL_BODY_BYTES_MAX),
             out: Vec::new(),
             ahead: VecDeque::new(),
             ahead_bytes: 0,
@@ -135,7 +135,7 @@ impl Conn {
     /// Sets the limit of a body, in bytes, from login-ok or worker-login-ok.
     pub(crate) fn set_body_bytes_max(&mut self, size: u64) {
         let size = usize::try_from(size).unwrap_or(usize::MAX);
-        self.inbox.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));
+        self.reader.set_body_bytes_max(size.min(protocol::limits::BODY_BYTES_MAX));
     }
 
     /// The channel binding for proofs on this connection; `None` = it has no TLS.
@@ -161,7 +161,7 @@ impl Conn {
             if let Some(lost) = self.ended.take() {
                 return Err(lost);
             }
-            if let Some(frame) = self.inbox.take().map_err(Lost::Wire)? {
+            if let Some(frame) = self.reader.take().map_err(Lost::Wire)? {
                 return Ok(Some(frame));
             }
             if !self.fill(wait)? {
@@ -173,13 +173,13 @@ impl Conn {
     /// Reads once; `false` = nothing came in time.
     fn fill(&mut self, wait: Wait) -> Result<bool, Lost> {
         loop {
-            let (flags, waited) = self.patience(wait)?;
-            match self.stream.read(self.inbox.space(), flags) {
+            let (flags, waited) = self.how_to_wait(wait)?;
+            match self.stream.read(self.reader.space(), flags) {
                 Ok(0) => {
-                    return Err(Lost::Closed { inside_frame: self.inbox.is_inside_frame() });
+                    return Err(Lost::Closed { inside_frame: self.reader.is_inside_frame() });
                 }
                 Ok(size) => {
-                    self.inbox.filled(size);
+                    self.reader.filled(size);
                     self.keepalive.heard();
                     return Ok(true);
                 }
@@ -205,7 +205,7 @@ impl Conn {
     }
 
     /// How to read: without waiting, or with the kernel's timeout set to the returned time.
-    fn patience(&mut self, wait: Wait) -> Result<(MsgFlags, Duration), Lost> {
+    fn how_to_wait(&mut self, wait: Wait) -> Result<(MsgFlags, Duration), Lost> {
         let until = match wait {
             Wait::Not => return Ok((MsgFlags::MSG_DONTWAIT, Duration::ZERO)),
             Wait::Until(until) => until.map(clock::left),
@@ -224,7 +224,7 @@ impl Conn {
         let now = clock::now();
         // A broker that takes nothing counts as silent, like one that answers nothing.
         self.keepalive.pinged(now);
-        match self.write(Frame::Ping { sequence: 0 }, Some(now + PING_PATIENCE)) {
+        match self.write(Frame::Ping { sequence: 0 }, Some(now + PING_TIMEOUT)) {
             Ok(()) | Err(WriteFault::NotBegun) => Ok(()),
             Err(WriteFault::Broken(lost)) => Err(lost),
         }
@@ -367,7 +367,7 @@ impl Conn {
     }
 
     fn keep_frames(&mut self) -> Result<(), Lost> {
-        while let Some(frame) = self.inbox.take().map_err(Lost::Wire)? {
+        while let Some(frame) = self.reader.take().map_err(Lost::Wire)? {
             self.ahead_bytes += weight(&frame);
             self.ahead.push_back(frame);
         }

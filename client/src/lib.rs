@@ -64,7 +64,7 @@ mod keepalive;
 mod stream;
 
 #[doc(hidden)]
-pub mod inbox;
+pub mod frame_reader;
 
 /// The protocol: names, error codes, limits.
 pub use protocol;

@@ -5,9 +5,9 @@ use crate::error::{Code, Error};
 use protocol::errors::{ErrorCode, Ran};
 use std::time::Duration;
 
-/// How long the cause of an error lasts.
+/// Whether a request may be repeated after an error, and how soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Passing {
+enum Retryable {
     /// The same request fails again.
     Never,
     /// It may be over at once (one worker died, one connection broke).
@@ -22,7 +22,7 @@ const SOON: Duration = Duration::from_millis(50);
 /// First pause after an error that takes a while.
 const LATER: Duration = Duration::from_millis(500);
 
-const fn passing(code: ErrorCode) -> Passing {
+const fn retryable(code: ErrorCode) -> Retryable {
     match code {
         ErrorCode::Version
         | ErrorCode::BadFrame
@@ -46,13 +46,13 @@ const fn passing(code: ErrorCode) -> Passing {
         | ErrorCode::BadToken
         | ErrorCode::Unproven
         | ErrorCode::OutOfRange
-        | ErrorCode::Tls => Passing::Never,
+        | ErrorCode::Tls => Retryable::Never,
         ErrorCode::LoginTimeout
         | ErrorCode::TooManyRequests
         | ErrorCode::WorkerDied
         | ErrorCode::SlowReader
         | ErrorCode::IdleTimeout
-        | ErrorCode::BrokerLost => Passing::Soon,
+        | ErrorCode::BrokerLost => Retryable::Soon,
         ErrorCode::Intervention
         | ErrorCode::Rejecting
         | ErrorCode::TooManyConnections
@@ -64,13 +64,13 @@ const fn passing(code: ErrorCode) -> Passing {
         | ErrorCode::StartFailed
         | ErrorCode::HostLost
         | ErrorCode::Unreachable
-        | ErrorCode::LoginLimited => Passing::Later,
+        | ErrorCode::LoginLimited => Retryable::Later,
     }
 }
 
 /// Whether waiting can help against this error.
-pub const fn is_passing(code: ErrorCode) -> bool {
-    !matches!(passing(code), Passing::Never)
+pub const fn is_retryable(code: ErrorCode) -> bool {
+    !matches!(retryable(code), Retryable::Never)
 }
 
 /// How long to wait before a repetition; `None` = don't repeat. A repetition must be able to help
@@ -83,10 +83,10 @@ pub fn should_retry(error: &Error, idempotent: bool) -> Option<Duration> {
     };
     match (error.code, safe) {
         (Code::Application(_), _) | (_, false) => None,
-        (Code::Isect(code), true) => match passing(code) {
-            Passing::Never => None,
-            Passing::Soon => Some(SOON),
-            Passing::Later => Some(LATER),
+        (Code::Isect(code), true) => match retryable(code) {
+            Retryable::Never => None,
+            Retryable::Soon => Some(SOON),
+            Retryable::Later => Some(LATER),
         },
     }
 }
@@ -131,9 +131,14 @@ mod tests {
             let no = Error::new(row.code, "x").with_ran(Ran::No);
             let maybe = no.clone().with_ran(Ran::Maybe);
             let yes = no.clone().with_ran(Ran::Yes);
-            assert_eq!(should_retry(&no, false).is_some(), is_passing(row.code), "{}", row.name);
+            assert_eq!(should_retry(&no, false).is_some(), is_retryable(row.code), "{}", row.name);
             assert_eq!(should_retry(&maybe, false), None, "{}", row.name);
-            assert_eq!(should_retry(&maybe, true).is_some(), is_passing(row.code), "{}", row.name);
+            assert_eq!(
+                should_retry(&maybe, true).is_some(),
+                is_retryable(row.code),
+                "{}",
+                row.name
+            );
             assert_eq!(should_retry(&yes, true), None, "{}", row.name);
         }
         assert_eq!(should_retry(&Error::application(1, "x").with_ran(Ran::No), true), None);

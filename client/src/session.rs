@@ -309,7 +309,7 @@ impl Session {
     }
 
     /// Removes a request from those under way, and decides whether its sequence can be used again.
-    fn leave(&mut self, sequence: u32, is_ended: bool) -> Option<Open> {
+    fn remove(&mut self, sequence: u32, is_ended: bool) -> Option<Open> {
         let open = self.open.remove(&sequence);
         if open.is_some_and(|open| open.is_half) {
             if self.halves.len() == HALVES_MAX {
@@ -325,7 +325,7 @@ impl Session {
     /// Notes that the last frame of this request was not written as a whole, so no outcome is
     /// expected. Returns whether the work may have run because of earlier pieces.
     pub fn withdraw(&mut self, sequence: u32) -> Ran {
-        match self.leave(sequence, false) {
+        match self.remove(sequence, false) {
             Some(open) if open.handed => Ran::Maybe,
             Some(_) | None => Ran::No,
         }
@@ -333,7 +333,7 @@ impl Session {
 
     /// Gives a request up; if its outcome comes, it is dropped.
     pub fn give_up(&mut self, sequence: u32) {
-        self.leave(sequence, false);
+        self.remove(sequence, false);
     }
 
     /// Handles a frame from the broker.
@@ -370,7 +370,7 @@ impl Session {
         if closes {
             self.closing = Some(error.clone());
         }
-        match self.leave(head.sequence, true) {
+        match self.remove(head.sequence, true) {
             Some(open) if open.reply => Event::Reply(Reply {
                 sequence: head.sequence,
                 body: Bytes::new(),
@@ -394,13 +394,13 @@ impl Session {
         let more = head.more != 0;
         let Some(open) = self.open.get_mut(&head.sequence).filter(|open| open.reply) else {
             if !more && !self.open.contains_key(&head.sequence) {
-                self.leave(head.sequence, true);
+                self.remove(head.sequence, true);
             }
             return Ok(Event::Dropped(head.sequence));
         };
         open.theirs = more;
         if !more {
-            self.leave(head.sequence, true);
+            self.remove(head.sequence, true);
         }
         let error = (head.error > 0)
             .then(|| Error::application(head.error, String::from_utf8_lossy(&body).into_owned()));

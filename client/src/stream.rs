@@ -1,5 +1,5 @@
 //! The socket of a connection: TCP, Unix, or TLS over TCP. Each call reads or writes once. Reads
-//! wait as their flags say, writes never. `conn` cuts the bytes into frames.
+//! wait as their flags say, writes never. `conn` splits the bytes into frames.
 
 use crate::address::Address;
 use crate::clock;
@@ -205,7 +205,7 @@ impl Stream {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
             Self::Tls(tls) if tls.has_heard => None,
-            Self::Tls(tls) => tls.session.trouble(),
+            Self::Tls(tls) => tls.session.fault_text(),
         }
     }
 }
@@ -218,8 +218,8 @@ impl Tls {
                 Ok(()) => return Ok(()),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {}
                 Err(error) => {
-                    return Err(match self.session.trouble() {
-                        Some(trouble) => ConnectError::Tls(trouble),
+                    return Err(match self.session.fault_text() {
+                        Some(fault_text) => ConnectError::Tls(fault_text),
                         None => ConnectError::Io(error),
                     });
                 }

@@ -3,7 +3,7 @@
 
 use protocol::limits::{CA_VARIABLE, CERT_VARIABLE, KEY_VARIABLE};
 use std::path::PathBuf;
-use tls::setup::{Caller, CallerFiles, Pair};
+use tls::setup::{CallerConfig, CallerFiles, Pair};
 
 /// The files of one side that connects.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,7 +38,7 @@ impl Trust {
         Self { ca: self.ca.or(env.ca), cert, key }
     }
 
-    pub(crate) fn load(&self) -> Result<Caller, String> {
+    pub(crate) fn load(&self) -> Result<CallerConfig, String> {
         let pair = match (&self.cert, &self.key) {
             (None, None) => None,
             (Some(cert), Some(key)) => Some(Pair { cert: cert.clone(), key: key.clone() }),

@@ -33,7 +33,7 @@ mod request;
 const STATUS_BYTES_MAX: usize = 64 * 1024;
 
 /// Most transactions that are remembered because they ended before their last piece came.
-const CUT_SHORT_MAX: usize = 1024;
+const ENDED_EARLY_MAX: usize = 1024;
 
 /// The code of the failure that frees a worker whose client never finished its request.
 const GAVE_UP: i16 = 1;
@@ -64,7 +64,7 @@ pub struct Worker {
     held: VecDeque<Request>,
     current: Option<Current>,
     /// Transactions that ended here before their client had sent all: further pieces are dropped.
-    cut_short: VecDeque<u64>,
+    ended_early: VecDeque<u64>,
     over: Option<Error>,
     ended: bool,
     refused: Option<Error>,
@@ -117,7 +117,7 @@ impl Worker {
             reconnect_ms: 0,
             signature: None,
         };
-        let until = clock::until(options.patience);
+        let until = clock::until(options.start_timeout);
         let mut worker = Self {
             options,
             limits,
@@ -125,7 +125,7 @@ impl Worker {
             lost_at: None,
             held: VecDeque::new(),
             current: None,
-            cut_short: VecDeque::new(),
+            ended_early: VecDeque::new(),
             over: None,
             ended: false,
             refused: None,
@@ -199,7 +199,7 @@ impl Worker {
         self.over = None;
         loop {
             if let Some(request) = self.held.pop_front() {
-                if self.cut_short.contains(&request.head.transaction) {
+                if self.ended_early.contains(&request.head.transaction) {
                     continue;
                 }
                 self.current = Some(Current {
@@ -366,10 +366,10 @@ impl Worker {
     fn finish(&mut self) {
         let Some(current) = self.current.take() else { return };
         if current.client_more || current.was_open {
-            if self.cut_short.len() == CUT_SHORT_MAX {
-                self.cut_short.pop_front();
+            if self.ended_early.len() == ENDED_EARLY_MAX {
+                self.ended_early.pop_front();
             }
-            self.cut_short.push_back(current.head.transaction);
+            self.ended_early.push_back(current.head.transaction);
         }
     }
 
@@ -491,7 +491,7 @@ impl Worker {
         let error = lost.into_error(&self.options.address);
         self.set_over(&error);
         self.held.clear();
-        self.cut_short.clear();
+        self.ended_early.clear();
         if garbage {
             self.refused = Some(error);
         } else {

@@ -14,11 +14,11 @@ use client::protocol::frame::Frame;
 use client::protocol::header::Header;
 use client::protocol::ids::ClientId;
 use client::protocol::{decode, encode};
-use common::{FakeBroker, PATIENCE, Peer, beside, eventually, failed, login_ok, service};
+use common::{FakeBroker, Peer, TIMEOUT, beside, eventually, failed, login_ok, service};
 use std::time::{Duration, Instant};
 
 fn options() -> Options {
-    Options { connect_timeout: PATIENCE, ..Options::new(service("echo")) }
+    Options { connect_timeout: TIMEOUT, ..Options::new(service("echo")) }
 }
 
 /// A caller that is logged in, and a thread that plays the broker after the login.
@@ -53,7 +53,7 @@ fn at<T: std::marker::Send + 'static>(
 }
 
 fn soon() -> Option<Duration> {
-    Some(PATIENCE)
+    Some(TIMEOUT)
 }
 
 #[test]
@@ -525,7 +525,7 @@ fn coming_back_ends_with_the_deadline() {
         Send { idempotent: true, deadline: Some(Duration::from_millis(300)), ..Send::default() };
     let error = caller.call_with("x", &send).unwrap_err();
     assert!(error.is_connection(), "{error}");
-    assert!(begun.elapsed() < PATIENCE / 2);
+    assert!(begun.elapsed() < TIMEOUT / 2);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use client::protocol::errors::ErrorCode;
 use client::protocol::frame::Frame;
 use client::protocol::header::Header;
 use client::protocol::limits::WORKER_SECRET_VARIABLE;
-use common::{FakeBroker, PATIENCE, Peer, eventually, worker_login_ok};
+use common::{FakeBroker, Peer, TIMEOUT, eventually, worker_login_ok};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::io::Read;
@@ -355,7 +355,7 @@ fn pipe_ends_what_is_late_with_all_its_children() {
     peer.send(Frame::data(head, Bytes::new()));
     let (head, body) = peer.data();
     assert_eq!((head.error, &body[..]), (137, &b"killed: the request's deadline passed"[..]));
-    assert!(begun.elapsed() < PATIENCE);
+    assert!(begun.elapsed() < TIMEOUT);
     let pids = std::fs::read_to_string(pids).unwrap();
     assert_eq!(pids.lines().count(), 2);
     for pid in pids.lines() {

@@ -270,7 +270,7 @@ fn a_broker_may_name_any_number() {
         thread.join().unwrap().unwrap();
     }
     let options = WorkerOptions {
-        patience: Duration::MAX,
+        start_timeout: Duration::MAX,
         connect_timeout: Duration::MAX,
         ..options(FakeBroker::unix().address())
     };
@@ -287,7 +287,7 @@ fn a_self_started_worker_may_wait_for_its_broker() {
     let address = broker.address();
     let nobody = FakeBroker::unix().address();
     failed(Worker::connect(options(nobody)).map(drop), ErrorCode::Unreachable);
-    let options = WorkerOptions { patience: Duration::from_secs(20), ..options(address) };
+    let options = WorkerOptions { start_timeout: Duration::from_secs(20), ..options(address) };
     let thread = beside(move || echo(&mut Worker::connect(options)?));
     drop(broker.accept());
     broker.worker(worker_login_ok()).send(Frame::End);

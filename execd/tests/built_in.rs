@@ -10,7 +10,7 @@ mod common;
 use common::{Wire, is_running, kill, script, wait_gone};
 use execd::os::options::{Listen, Options};
 use nix::sys::signal::Signal;
-use protocol::bodies::{Ending, ExecEnd};
+use protocol::bodies::{ExecEnd, ExitCause};
 use protocol::frame::Frame;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsFd;
@@ -65,7 +65,7 @@ fn role(args: &[String]) -> ExitCode {
     options.allow = vec![PathBuf::from("/")];
     options.allow_root_workers = true;
     options.ready = Some(std::io::stdout().as_fd().try_clone_to_owned().unwrap());
-    options.leave_when_broker_is_gone = args.iter().any(|arg| arg == "leave");
+    options.exits_with_broker = args.iter().any(|arg| arg == "exits-with-broker");
     if args.iter().any(|arg| arg == "soon") {
         options.limits.idle_ms = 500;
     }
@@ -144,7 +144,7 @@ fn orderly_end() {
     let mut broker = execd.broker();
     let pid = broker.started(1, "/bin/sleep", &["1000"]);
     broker.send(Frame::ExecEnd(ExecEnd { grace_ms: 10_000, keep: false }));
-    assert_eq!(broker.exited().0.ending, Ending::Signal(15));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Signal(15));
     assert_eq!(broker.read(), None, "its end is the end of the connection");
     drop(broker);
     execd.wait();
@@ -175,7 +175,7 @@ fn outlives() {
 }
 
 fn ends_with_broker() {
-    let mut execd = BuiltIn::start(&["leave"]);
+    let mut execd = BuiltIn::start(&["exits-with-broker"]);
     let stubborn = script(execd.directory.path(), "x", "sleep 1000 & echo $!; wait");
     let mut broker = execd.broker();
     let pid = broker.started(1, &stubborn, &[]);

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Execd, is_running, kill, until, wait_gone};
 use nix::sys::signal::Signal;
-use protocol::bodies::{Ending, ExecSignal};
+use protocol::bodies::{ExecSignal, ExitCause};
 use protocol::frame::Frame;
 use protocol::ids::{RunId, WorkerId};
 use std::fs;
@@ -21,7 +21,7 @@ fn a_program_runs_writes_and_ends_and_all_of_it_is_told() {
         let pid = broker.started(3, &program, &["a b", "$HOME;`id`"]);
         let (exited, lines) = broker.exited();
         assert_eq!((exited.worker, exited.run, exited.pid), (WorkerId(3), RunId(3), pid));
-        assert_eq!(exited.ending, Ending::Exit(7));
+        assert_eq!(exited.exit_cause, ExitCause::Exit(7));
         assert_eq!(exited.tail, ["first", "second"]);
         assert!(exited.rss_kib_max > 100, "{exited:?}");
         let on = |stream: &str| -> Vec<&str> {
@@ -44,7 +44,7 @@ fn a_child_stands_alone_with_a_clean_environment_and_no_descriptors() {
     let mut broker = execd.broker("b");
     let pid = broker.started(1, &program, &["x"]);
     let (exited, lines) = broker.exited();
-    assert_eq!(exited.ending, Ending::Exit(0), "{lines:?}");
+    assert_eq!(exited.exit_cause, ExitCause::Exit(0), "{lines:?}");
     let lines: Vec<&str> = lines.iter().filter_map(|line| line.strip_prefix("stdout 0 ")).collect();
     assert!(lines.contains(&"ISECT_WORKER_SECRET=very-secret"), "{lines:?}");
     assert!(lines.contains(&"TEST_PASS=passed") && lines.iter().any(|l| l.starts_with("PATH=")));
@@ -89,13 +89,13 @@ fn a_killed_program_is_reported_with_its_signal() {
         let pid = broker.started(worker, "/bin/sleep", &["1000"]);
         kill(pid, signal);
         let (exited, _) = broker.exited();
-        assert_eq!((exited.pid, exited.ending), (pid, Ending::Signal(signal as i32)));
+        assert_eq!((exited.pid, exited.exit_cause), (pid, ExitCause::Signal(signal as i32)));
     }
     // A signal without a name.
     broker.started(4, "/bin/sleep", &["1000"]);
     let signal = ExecSignal { worker: WorkerId(4), run: RunId(4), signal: 40 };
     broker.send(Frame::ExecSignal(signal));
-    assert_eq!(broker.exited().0.ending, Ending::Signal(40));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Signal(40));
 }
 
 #[test]
@@ -110,7 +110,7 @@ fn stop_is_a_term_first() {
     assert_eq!(broker.line(), "up");
     broker.stop(1, 60_000);
     let (exited, _) = broker.exited();
-    assert_eq!(exited.ending, Ending::Exit(5));
+    assert_eq!(exited.exit_cause, ExitCause::Exit(5));
     assert_eq!(exited.tail.last().unwrap(), "bye");
 }
 
@@ -129,7 +129,7 @@ fn who_ignores_the_term_is_killed_with_its_whole_group() {
     assert!(grandchildren.iter().all(|pid| is_running(*pid)));
     broker.stop(1, 200);
     let (exited, _) = broker.exited();
-    assert_eq!((exited.pid, exited.ending), (pid, Ending::Signal(9)));
+    assert_eq!((exited.pid, exited.exit_cause), (pid, ExitCause::Signal(9)));
     grandchildren.into_iter().for_each(wait_gone);
 }
 
@@ -141,7 +141,11 @@ fn what_a_program_leaves_behind_in_its_group_ends_with_it() {
     broker.started(1, &program, &[]);
     let grandchild: u32 = broker.line().parse().unwrap();
     let (exited, _) = broker.exited();
-    assert_eq!(exited.ending, Ending::Exit(3), "and its open pipes do not hold up the report");
+    assert_eq!(
+        exited.exit_cause,
+        ExitCause::Exit(3),
+        "and its open pipes do not hold up the report"
+    );
     wait_gone(grandchild);
 }
 
@@ -153,7 +157,7 @@ fn a_daemon_that_keeps_the_pipes_open_does_not_hold_up_the_report() {
     broker.started(1, &program, &[]);
     let daemon: u32 = broker.line().parse().unwrap();
     let (exited, _) = broker.exited();
-    assert_eq!(exited.ending, Ending::Exit(4));
+    assert_eq!(exited.exit_cause, ExitCause::Exit(4));
     kill(daemon, Signal::SIGKILL);
     wait_gone(daemon);
 }
@@ -221,7 +225,7 @@ fn many_children_start_and_end() {
         broker.stop(*worker, 10_000);
     }
     for _ in 0..200 {
-        assert_eq!(broker.exited().0.ending, Ending::Signal(15));
+        assert_eq!(broker.exited().0.exit_cause, ExitCause::Signal(15));
     }
     assert!(broker.list().is_empty());
     // Every descriptor was given back.
@@ -229,13 +233,13 @@ fn many_children_start_and_end() {
 }
 
 #[test]
-fn the_limit_of_children_is_told_and_not_lasting() {
+fn the_limit_of_children_is_told_and_not_permanent() {
     let execd = Execd::unix(&["--children", "2"]);
     let mut broker = execd.broker("b");
     broker.started(1, "/bin/sleep", &["1000"]);
     broker.started(2, "/bin/sleep", &["1000"]);
-    let (lasting, text) = broker.failed(3, "/bin/sleep", &["1000"]);
-    assert!(!lasting && text.contains("2 processes"), "{text}");
+    let (permanent, text) = broker.failed(3, "/bin/sleep", &["1000"]);
+    assert!(!permanent && text.contains("2 processes"), "{text}");
     broker.stop(1, 0);
     broker.exited();
     broker.started(3, "/bin/sleep", &["1000"]);

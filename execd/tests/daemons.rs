@@ -6,7 +6,7 @@ mod common;
 
 use common::{Execd, Wire, is_running, until, usual, wait_gone};
 use nix::sys::signal::Signal;
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use std::fs;
@@ -31,10 +31,10 @@ fn a_daemon_lives_as_long_as_its_worker_and_not_longer() {
     let left = pid(&broker.line());
     // The end of another worker changes nothing.
     broker.started(2, "/bin/true", &[]);
-    assert_eq!(broker.exited().0.ending, Ending::Exit(0));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Exit(0));
     assert!(is_running(left));
     broker.stop(1, 10_000);
-    assert_eq!(broker.exited().0.ending, Ending::Signal(15));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Signal(15));
     wait_gone(left);
 }
 
@@ -59,7 +59,7 @@ fn who_wipes_its_environment_is_ended_all_the_same() {
     let mut broker = execd.broker("b");
     broker.started(1, &program, &[]);
     let (exited, lines) = broker.exited();
-    assert_eq!(exited.ending, Ending::Exit(3));
+    assert_eq!(exited.exit_cause, ExitCause::Exit(3));
     let line = lines.first().and_then(|line| line.strip_prefix("stdout 0 "));
     // It may have been ended before it could print its id.
     line.into_iter().for_each(|line| wait_gone(pid(line)));

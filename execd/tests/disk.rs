@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 /// A file system in a file, removed on drop.
 struct Disk {
-    place: TempDir,
+    dir: TempDir,
 }
 
 fn run(words: &[&str]) -> bool {
@@ -27,9 +27,9 @@ impl Disk {
     /// Makes one; `None` where the system can't.
     #[allow(clippy::print_stderr, reason = "a test that tries less than it could says so")]
     fn make() -> Option<Self> {
-        let place = tempfile::tempdir().unwrap();
-        let image = place.path().join("image").display().to_string();
-        let disk = Self { place };
+        let dir = tempfile::tempdir().unwrap();
+        let image = dir.path().join("image").display().to_string();
+        let disk = Self { dir };
         std::fs::create_dir(disk.root()).unwrap();
         let is_made = run(&["truncate", "-s", "8M", &image])
             && run(&["mkfs.ext4", "-q", &image])
@@ -43,7 +43,7 @@ impl Disk {
     }
 
     fn root(&self) -> std::path::PathBuf {
-        self.place.path().join("root")
+        self.dir.path().join("root")
     }
 
     fn shown(&self) -> String {

@@ -6,7 +6,7 @@
 mod common;
 
 use common::{Execd, Wire, is_root, run_to_end, script, until, usual};
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::frame::Frame;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -76,8 +76,8 @@ fn a_scripts_first_line_means_what_the_kernel_takes_it_for() {
             broker.started(1, &path, &[]);
             broker.exited();
         } else {
-            let (lasting, text) = broker.failed(1, &path, &[]);
-            assert!(lasting && text.contains(&path), "{shown:?}: {text}");
+            let (permanent, text) = broker.failed(1, &path, &[]);
+            assert!(permanent && text.contains(&path), "{shown:?}: {text}");
         }
     }
 }
@@ -96,8 +96,8 @@ fn scripts_stand_behind_each_other_as_far_as_the_kernel_follows_them() {
             broker.started(1, &last, &[]);
             broker.exited();
         } else {
-            let (lasting, text) = broker.failed(1, &last, &[]);
-            assert!(lasting && text.contains("too deep"), "{depth}: {text}");
+            let (permanent, text) = broker.failed(1, &last, &[]);
+            assert!(permanent && text.contains("too deep"), "{depth}: {text}");
         }
     }
     assert_eq!(followed, 5, "as in fs/exec.c");
@@ -105,15 +105,15 @@ fn scripts_stand_behind_each_other_as_far_as_the_kernel_follows_them() {
     let inner = home.join("depth2");
     fs::set_permissions(&inner, PermissionsExt::from_mode(0o757)).unwrap();
     let outer = home.join("depth4").display().to_string();
-    let (lasting, text) = broker.failed(1, &outer, &[]);
-    assert!(lasting && text.contains("depth2 can be written by everybody"), "{text}");
+    let (permanent, text) = broker.failed(1, &outer, &[]);
+    assert!(permanent && text.contains("depth2 can be written by everybody"), "{text}");
     fs::set_permissions(&inner, PermissionsExt::from_mode(0o655)).unwrap();
     broker.started(1, &outer, &[]);
     broker.exited();
     fs::remove_file(&inner).unwrap();
-    let (lasting, text) = broker.failed(1, &outer, &[]);
+    let (permanent, text) = broker.failed(1, &outer, &[]);
     assert!(
-        lasting && text.contains("depth3 is a script for") && text.contains("depth2"),
+        permanent && text.contains("depth3 is a script for") && text.contains("depth2"),
         "{text}"
     );
 }
@@ -160,8 +160,8 @@ fn who_may_write_by_an_access_list_could_choose_what_runs() {
             broker.started(1, &path, &[]);
             broker.exited();
         } else {
-            let (lasting, text) = broker.failed(1, &path, &[]);
-            assert!(lasting && text.contains(part) && text.contains("setfacl"), "{text}");
+            let (permanent, text) = broker.failed(1, &path, &[]);
+            assert!(permanent && text.contains(part) && text.contains("setfacl"), "{text}");
         }
         assert!(set(at, kind, 5, 7), "{at:?}");
     }
@@ -202,12 +202,12 @@ fn what_is_mounted_noexec_is_not_executed_and_said_so() {
     broker.hello("b");
     assert!(matches!(broker.next(), Frame::ExecWelcome(_)));
     for path in [mount.join("true"), home.path().join("script")] {
-        let (lasting, text) = broker.failed(1, path.to_str().unwrap(), &[]);
-        assert!(lasting && text.contains("mount/true is on a file system"), "{text}");
+        let (permanent, text) = broker.failed(1, path.to_str().unwrap(), &[]);
+        assert!(permanent && text.contains("mount/true is on a file system"), "{text}");
         assert!(text.contains("noexec"), "{text}");
     }
     broker.started(1, "/bin/true", &[]);
-    assert_eq!(broker.exited().0.ending, Ending::Exit(0));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Exit(0));
     drop(broker);
     common::kill(execd.id(), nix::sys::signal::Signal::SIGTERM);
     execd.wait().unwrap();

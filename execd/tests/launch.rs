@@ -7,7 +7,7 @@ mod common;
 
 use common::{Execd, Wire, beginning, hold, is_running, until, wait_gone};
 use nix::sys::signal::Signal;
-use protocol::bodies::{Ending, ExecSignal};
+use protocol::bodies::{ExecSignal, ExitCause};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::ids::{RunId, WorkerId};
@@ -43,7 +43,7 @@ fn a_program_that_does_not_answer_keeps_nobody_waiting() {
     assert_eq!((started.worker, started.pid), (WorkerId(1), pid));
     execd.wait_log(&format!("pid={pid} path=\"{mute}\""));
     broker.stop(1, 5000);
-    assert_eq!(broker.exited().0.ending, Ending::Signal(15));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Signal(15));
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn a_start_that_hangs_can_be_stopped() {
     broker.stop(1, 600_000);
     let frame = broker.next();
     let Frame::ExecFailed(failed) = frame else { panic!("{frame:?}") };
-    assert_eq!((failed.worker, failed.lasting, failed.again_ms), (WorkerId(1), false, 0));
+    assert_eq!((failed.worker, failed.permanent, failed.again_ms), (WorkerId(1), false, 0));
     assert!(failed.text.contains("ended before it began to run"), "{}", failed.text);
     assert!(failed.text.contains(&mute), "{}", failed.text);
     wait_gone(pid);

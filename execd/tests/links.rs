@@ -6,7 +6,7 @@ mod common;
 
 use common::{Execd, is_running, wait_gone};
 use nix::sys::signal::Signal;
-use protocol::bodies::{Ending, ExecEnd, Login};
+use protocol::bodies::{ExecEnd, ExitCause, Login};
 use protocol::encode;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -178,7 +178,7 @@ fn two_brokers_have_children_of_their_own() {
     assert!(one.list().is_empty());
     assert!(is_running(second));
     two.send(Frame::ExecEnd(ExecEnd { grace_ms: 1000, keep: false }));
-    assert_eq!(two.exited().0.ending, Ending::Signal(15));
+    assert_eq!(two.exited().0.exit_cause, ExitCause::Signal(15));
 }
 
 #[test]
@@ -199,7 +199,7 @@ fn a_broker_that_comes_back_finds_its_children_and_hears_what_it_missed() {
     let mut broker = execd.broker("b");
     assert_eq!(broker.list(), [(1, stays)]);
     let (exited, lines) = broker.exited();
-    assert_eq!((exited.pid, exited.ending), (ends, Ending::Exit(9)));
+    assert_eq!((exited.pid, exited.exit_cause), (ends, ExitCause::Exit(9)));
     assert_eq!(exited.tail, ["late"]);
     assert!(lines.is_empty());
     broker.started(3, &program, &[]);
@@ -245,8 +245,8 @@ fn a_signal_ends_all_children_of_all_brokers_in_order() {
         // The error comes before anything that follows from it.
         one.expect_error(ErrorCode::ShuttingDown);
         two.expect_error(ErrorCode::ShuttingDown);
-        assert_eq!(one.exited().0.ending, Ending::Signal(15));
-        assert_eq!(two.exited().0.ending, Ending::Signal(15));
+        assert_eq!(one.exited().0.exit_cause, ExitCause::Signal(15));
+        assert_eq!(two.exited().0.exit_cause, ExitCause::Signal(15));
         assert_eq!((one.read(), two.read()), (None, None));
         drop((one, two));
         assert_eq!(execd.wait().code(), Some(0), "{signal}");
@@ -267,7 +267,7 @@ fn a_second_signal_does_not_wait() {
     execd.signal(Signal::SIGTERM);
     broker.expect_error(ErrorCode::ShuttingDown);
     execd.signal(Signal::SIGTERM);
-    assert_eq!(broker.exited().0.ending, Ending::Signal(9));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Signal(9));
     drop(broker);
     assert_eq!(execd.wait().code(), Some(0));
     wait_gone(pid);

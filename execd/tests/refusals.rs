@@ -5,7 +5,7 @@
 mod common;
 
 use common::{Execd, script, start_frame};
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::frame::Frame;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -56,18 +56,18 @@ fn what_can_not_be_executed_says_why() {
     ];
     let mut broker = execd.broker("b");
     for (path, part) in cases {
-        let (lasting, text) = broker.failed(1, path, &[]);
-        assert!(lasting && text.contains(part), "{path}: {text}");
+        let (permanent, text) = broker.failed(1, path, &[]);
+        assert!(permanent && text.contains(part), "{path}: {text}");
     }
-    let (lasting, text) = broker.failed(1, "/bin/true", &["a\0b"]);
-    assert!(lasting && text.contains("NUL byte"), "{text}");
+    let (permanent, text) = broker.failed(1, "/bin/true", &["a\0b"]);
+    assert!(permanent && text.contains("NUL byte"), "{text}");
     let long = "x".repeat(8191);
-    let (lasting, text) = broker.failed(1, "/bin/true", &[long.as_str(); 17]);
-    assert!(lasting && text.contains("139264 bytes; at most 131072"), "{text}");
-    let (lasting, text) = broker.failed(1, "/bin/true", &["x"; 257]);
-    assert!(lasting && text.contains("257 arguments"), "{text}");
+    let (permanent, text) = broker.failed(1, "/bin/true", &[long.as_str(); 17]);
+    assert!(permanent && text.contains("139264 bytes; at most 131072"), "{text}");
+    let (permanent, text) = broker.failed(1, "/bin/true", &["x"; 257]);
+    assert!(permanent && text.contains("257 arguments"), "{text}");
     broker.started(1, "/bin/true", &["x"; 256]);
-    assert_eq!(broker.exited().0.ending, Ending::Exit(0));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Exit(0));
 }
 
 #[test]
@@ -86,11 +86,11 @@ fn only_programs_below_the_allowed_directories_are_started() {
     let mut broker = execd.broker("b");
     for path in [&allowed, &into] {
         broker.started(1, path, &[]);
-        assert_eq!(broker.exited().0.ending, Ending::Exit(0), "{path}");
+        assert_eq!(broker.exited().0.exit_cause, ExitCause::Exit(0), "{path}");
     }
     for path in [refused.as_str(), escape.as_str(), "/bin/sh"] {
-        let (lasting, text) = broker.failed(1, path, &[]);
-        assert!(lasting && text.contains("is not below an allowed directory"), "{path}: {text}");
+        let (permanent, text) = broker.failed(1, path, &[]);
+        assert!(permanent && text.contains("is not below an allowed directory"), "{path}: {text}");
         assert!(text.contains("--allow") && text.contains("/usr/lib"), "{text}");
     }
     let (_, text) = broker.failed(1, &escape, &[]);
@@ -102,8 +102,8 @@ fn the_same_start_twice_is_refused_and_the_first_goes_on() {
     let execd = Execd::unix(&[]);
     let mut broker = execd.broker("b");
     let pid = broker.started(1, "/bin/sleep", &["1000"]);
-    let (lasting, text) = broker.failed(1, "/bin/sleep", &["1000"]);
-    assert!(!lasting && text.contains(&pid.to_string()), "{text}");
+    let (permanent, text) = broker.failed(1, "/bin/sleep", &["1000"]);
+    assert!(!permanent && text.contains(&pid.to_string()), "{text}");
     assert_eq!(broker.list(), [(1, pid)]);
 }
 
@@ -115,8 +115,8 @@ fn a_working_directory_that_went_away_is_named() {
     let execd = Execd::unix(&["--directory", directory.to_str().unwrap()]);
     fs::remove_dir(&directory).unwrap();
     let mut broker = execd.broker("b");
-    let (lasting, text) = broker.failed(1, "/bin/true", &[]);
-    assert!(!lasting && text.contains("working directory") && text.contains("cwd"), "{text}");
+    let (permanent, text) = broker.failed(1, "/bin/true", &[]);
+    assert!(!permanent && text.contains("working directory") && text.contains("cwd"), "{text}");
     fs::create_dir(&directory).unwrap();
     broker.started(1, "/bin/true", &[]);
 }
@@ -133,8 +133,8 @@ fn what_fails_under_the_limits_of_the_program_is_named_as_well() {
     let program = execd.script("script", "");
     fs::remove_dir(&directory).unwrap();
     let mut broker = execd.broker("b");
-    let (lasting, text) = broker.failed(1, &program, &[]);
-    assert!(!lasting && text.contains("working directory") && text.contains("cwd"), "{text}");
+    let (permanent, text) = broker.failed(1, &program, &[]);
+    assert!(!permanent && text.contains("working directory") && text.contains("cwd"), "{text}");
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn arguments_too_large_for_the_kernel_are_refused() {
     broker.send(start_frame(1, "/bin/true", &args));
     match broker.next() {
         Frame::ExecFailed(failed) => {
-            assert!(failed.lasting && failed.text.contains("larger than"), "{}", failed.text);
+            assert!(failed.permanent && failed.text.contains("larger than"), "{}", failed.text);
         }
         other => panic!("{other:?}"),
     }

@@ -5,7 +5,7 @@ mod common;
 
 use common::{Execd, is_root, is_running, kill, run_to_end, until, wait_gone};
 use nix::sys::signal::Signal;
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::tempdir;
@@ -44,11 +44,11 @@ fn the_next_execd_adopts_what_runs_reads_on_and_reports_what_ended() {
     // Its output continues, and none of its writes failed.
     let (listed, exited, grandchild) = broker.collect_after_restart();
     assert_eq!(listed, [(1, stays)]);
-    assert_eq!((exited.pid, exited.ending), (dies, Ending::Unknown));
+    assert_eq!((exited.pid, exited.exit_cause), (dies, ExitCause::Unknown));
     assert!(is_running(grandchild));
     broker.stop(1, 10_000);
     let (exited, _) = broker.exited();
-    assert_eq!((exited.pid, exited.ending), (stays, Ending::Unknown));
+    assert_eq!((exited.pid, exited.exit_cause), (stays, ExitCause::Unknown));
     wait_gone(stays);
     wait_gone(grandchild);
     assert!(broker.list().is_empty());
@@ -146,7 +146,7 @@ fn an_adopted_process_that_ends_is_noticed_at_once_and_its_group_goes_with_it() 
     assert_eq!(broker.list(), [(1, pid)]);
     kill(pid, Signal::SIGKILL);
     let (exited, _) = broker.exited();
-    assert_eq!((exited.pid, exited.ending), (pid, Ending::Unknown));
+    assert_eq!((exited.pid, exited.exit_cause), (pid, ExitCause::Unknown));
     wait_gone(grandchild);
 }
 
@@ -175,7 +175,7 @@ fn command_lines_that_make_no_sense_end_with_their_status_and_the_cure() {
     let open = home.path().join("open");
     fs::create_dir(&open).unwrap();
     fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
-    let open_place = format!("unix:{}", open.join("s").display());
+    let open_address = format!("unix:{}", open.join("s").display());
     let in_file = format!("{file}/x");
     let socket_in_file = format!("unix:{file}");
     let cases: &[(&[&str], i32, &str)] = &[
@@ -194,7 +194,7 @@ fn command_lines_that_make_no_sense_end_with_their_status_and_the_cure() {
         (&["--listen", &taken, "--state", "none"], 3, "another program listens there"),
         (&["--listen", "unix:/no/such/directory/s"], 3, "can't listen"),
         (&["--listen", &socket_in_file], 3, "is no socket"),
-        (&["--listen", &open_place], 3, "everybody can write to"),
+        (&["--listen", &open_address], 3, "everybody can write to"),
         (&["--allow", "/no/such/directory"], 2, "--allow /no/such/directory"),
         (&["--allow", "/bin/sh"], 2, "not a directory"),
         (&["--directory", "/no/such"], 2, "working directory"),
@@ -218,5 +218,5 @@ fn an_open_execd_serves_other_addresses_within_its_directories() {
     let execd = Execd::tcp(&["--insecure", "--allow", "/bin", "--log-format", "json"]);
     let mut broker = execd.broker("b");
     broker.started(1, "/bin/true", &[]);
-    assert_eq!(broker.exited().0.ending, Ending::Exit(0));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Exit(0));
 }

@@ -7,7 +7,7 @@
 mod common;
 
 use common::{Execd, is_root, run_to_end, script};
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
@@ -27,7 +27,7 @@ fn run(execd: &Execd, body: &str) -> Vec<String> {
     let mut broker = execd.broker("b");
     broker.started(1, &program, &[]);
     let (exited, lines) = broker.exited();
-    assert_eq!(exited.ending, Ending::Exit(0), "{lines:?}");
+    assert_eq!(exited.exit_cause, ExitCause::Exit(0), "{lines:?}");
     lines.iter().filter_map(|line| line.strip_prefix("stdout 0 ")).map(str::to_owned).collect()
 }
 
@@ -144,8 +144,8 @@ fn a_file_with_capabilities_is_refused() {
         return;
     }
     let mut broker = execd.broker("b");
-    let (lasting, text) = broker.failed(1, &copy, &[]);
-    assert!(lasting && text.contains("capabilities") && text.contains("setcap -r"), "{text}");
+    let (permanent, text) = broker.failed(1, &copy, &[]);
+    assert!(permanent && text.contains("capabilities") && text.contains("setcap -r"), "{text}");
 }
 
 #[test]
@@ -155,8 +155,8 @@ fn what_everybody_could_have_written_is_refused() {
     let home = execd.directory.path();
     let open_file = script(home, "open-file", "exit 0");
     mode(Path::new(&open_file), 0o757);
-    let (lasting, text) = broker.failed(1, &open_file, &[]);
-    assert!(lasting && text.contains("can be written by everybody (mode 0757)"), "{text}");
+    let (permanent, text) = broker.failed(1, &open_file, &[]);
+    assert!(permanent && text.contains("can be written by everybody (mode 0757)"), "{text}");
 
     let open = home.join("open");
     fs::create_dir_all(open.join("deep")).unwrap();
@@ -164,9 +164,9 @@ fn what_everybody_could_have_written_is_refused() {
     broker.started(1, &program, &[]);
     broker.exited();
     mode(&open, 0o777);
-    let (lasting, text) = broker.failed(1, &program, &[]);
+    let (permanent, text) = broker.failed(1, &program, &[]);
     let part = format!("is below {}, which everybody can write to (mode 0777)", open.display());
-    assert!(lasting && text.contains(&part), "{text}");
+    assert!(permanent && text.contains(&part), "{text}");
     // As in /tmp: others can add files, but can't remove or rename ours.
     mode(&open, 0o1777);
     broker.started(1, &program, &[]);
@@ -180,8 +180,8 @@ fn what_everybody_could_have_written_is_refused() {
     broker.started(1, &program, &[]);
     broker.exited();
     mode(&interpreter, 0o777);
-    let (lasting, text) = broker.failed(1, &program, &[]);
-    assert!(lasting && text.contains("interpreter can be written by everybody"), "{text}");
+    let (permanent, text) = broker.failed(1, &program, &[]);
+    assert!(permanent && text.contains("interpreter can be written by everybody"), "{text}");
 }
 
 #[test]
@@ -196,8 +196,8 @@ fn another_users_program_in_a_directory_for_all_is_refused() {
     mode(&open, 0o1777);
     let program = script(&open, "planted", "exit 0");
     chown(&program, Some(NOBODY), None).unwrap();
-    let (lasting, text) = broker.failed(1, &program, &[]);
-    assert!(lasting && text.contains("another user could choose what runs"), "{text}");
+    let (permanent, text) = broker.failed(1, &program, &[]);
+    assert!(permanent && text.contains("another user could choose what runs"), "{text}");
     // The user of the workers may provide its programs.
     let execd = Execd::unix(&["--user", "65534:65534"]);
     mode(execd.directory.path(), 0o755);
@@ -208,7 +208,7 @@ fn another_users_program_in_a_directory_for_all_is_refused() {
     chown(&program, Some(NOBODY), None).unwrap();
     let mut broker = execd.broker("b");
     broker.started(1, &program, &[]);
-    assert_eq!(broker.exited().0.ending, Ending::Exit(0));
+    assert_eq!(broker.exited().0.exit_cause, ExitCause::Exit(0));
 }
 
 /// Swaps a name in the path as fast as possible between an allowed program and a link to another.
@@ -249,7 +249,11 @@ fn race_a_swap(is_directory: bool) -> String {
         broker.start(1, path.to_str().unwrap(), &[]);
         match broker.next() {
             protocol::frame::Frame::ExecStarted(_) => {
-                assert_eq!(broker.exited().0.ending, Ending::Exit(0), "the wrong one was started");
+                assert_eq!(
+                    broker.exited().0.exit_cause,
+                    ExitCause::Exit(0),
+                    "the wrong one was started"
+                );
                 started += 1;
             }
             protocol::frame::Frame::ExecFailed(failed) => {

@@ -622,7 +622,7 @@ pub struct ExecFailed {
     pub run: RunId,
     /// Whether the same start fails again until somebody changes something (missing program, not
     /// allowed, …).
-    pub lasting: bool,
+    pub permanent: bool,
     /// Milliseconds after which the broker should ask again, because the host is at a limit of its
     /// own; 0 = the host is at no limit.
     pub again_ms: u64,
@@ -640,7 +640,7 @@ impl ExecFailed {
         Ok(Self {
             worker: WorkerId(lines.need_number("worker")?),
             run: RunId(lines.need_number("run")?),
-            lasting: lines.get("lasting") == Some("yes"),
+            permanent: lines.get("permanent") == Some("yes"),
             again_ms: lines.number_or("again_ms", 0)?,
             text: lines.text().to_owned(),
         })
@@ -651,7 +651,7 @@ impl ExecFailed {
         let mut lines = Lines::default()
             .with("worker", self.worker)
             .with("run", self.run)
-            .with("lasting", if self.lasting { "yes" } else { "no" });
+            .with("permanent", if self.permanent { "yes" } else { "no" });
         if self.again_ms > 0 {
             lines = lines.with("again_ms", self.again_ms);
         }
@@ -659,9 +659,9 @@ impl ExecFailed {
     }
 }
 
-/// How a process ended.
+/// Why a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Ending {
+pub enum ExitCause {
     /// It called `exit` with this status, 0 to 255.
     Exit(i32),
     /// The signal of this number ended it.
@@ -670,7 +670,7 @@ pub enum Ending {
     Unknown,
 }
 
-impl fmt::Display for Ending {
+impl fmt::Display for ExitCause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Exit(status) => write!(f, "exit {status}"),
@@ -680,11 +680,11 @@ impl fmt::Display for Ending {
     }
 }
 
-impl Ending {
+impl ExitCause {
     fn parse(text: &str) -> Result<Self, BodyError> {
         let bad = || {
             BodyError(format!(
-                "'ending {}' is not 'exit N', 'signal N' or 'unknown'",
+                "'exit_cause {}' is not 'exit N', 'signal N' or 'unknown'",
                 show::brief(text, SHOWN_MAX)
             ))
         };
@@ -707,7 +707,7 @@ pub struct ExecExited {
     /// The process id that it had.
     pub pid: u32,
     /// Exit status or signal.
-    pub ending: Ending,
+    pub exit_cause: ExitCause,
     /// Processor time in milliseconds, user and system, with that of the children it waited for.
     pub cpu_ms: u64,
     /// Largest resident size in KiB.
@@ -727,7 +727,7 @@ impl ExecExited {
             worker: WorkerId(lines.need_number("worker")?),
             run: RunId(lines.need_number("run")?),
             pid: lines.need_number("pid")?,
-            ending: Ending::parse(lines.need("ending")?)?,
+            exit_cause: ExitCause::parse(lines.need("exit_cause")?)?,
             cpu_ms: lines.number_or("cpu_ms", 0)?,
             rss_kib_max: lines.number_or("rss_kib_max", 0)?,
             tail: lines.all("tail").map(str::to_owned).collect(),
@@ -740,7 +740,7 @@ impl ExecExited {
             .with("worker", self.worker)
             .with("run", self.run)
             .with("pid", self.pid)
-            .with("ending", self.ending)
+            .with("exit_cause", self.exit_cause)
             .with("cpu_ms", self.cpu_ms)
             .with("rss_kib_max", self.rss_kib_max)
             .with_each("tail", &self.tail)
@@ -775,7 +775,8 @@ pub struct ExecOutput {
     pub run: RunId,
     /// The stream that the line came from.
     pub stream: Stream,
-    /// The line without its end. Bytes that are not UTF-8 become U+FFFD; execd cuts long lines.
+    /// The line without its end. Bytes that are not UTF-8 become U+FFFD; execd truncates long
+    /// lines.
     pub line: String,
     /// Lines of this stream that execd dropped since the last one it sent (rate limit).
     pub dropped: u64,

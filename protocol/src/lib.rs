@@ -10,7 +10,7 @@
 //! | [`proof`], [`rights`] | how a token is proved without being sent, and what it may do |
 //! | [`frame`], [`encode`], [`decode`] | a frame by value, to bytes and back |
 //! | [`show`] | one line and hex for logs and documents |
-//! | [`peer_group`], [`logins`], [`quota`] | bounds of what a peer can have done and remembered |
+//! | [`peer_group`], [`login_failures`], [`quota`] | what a peer can have done and remembered |
 //! | [`names`], [`address`], [`ids`], [`time`], [`limits`] | spelling, numbers, ticks, sizes |
 //! | [`settings`] | TABLE of the broker's settings |
 //! | [`op`] | TABLE of the operator's commands, parser, help, replies |
@@ -29,7 +29,7 @@ pub mod ids;
 pub mod kinds;
 pub mod limits;
 pub mod lines;
-pub mod logins;
+pub mod login_failures;
 pub mod names;
 pub mod op;
 pub mod peer_group;

@@ -177,7 +177,7 @@ settings! {
     HeartbeatMs = "heartbeat_ms", Millis, 100, 60_000, 1000, true, "a silent idle worker, host or heartbeat client is pinged this often";
     SilenceMs = "silence_ms", Millis, 200, 10 * 60_000, 3000, true, "a peer that owes answers to pings and says nothing this long is gone; on TCP from other machines also one whose machine acknowledges nothing this long (connections made later). A peer to which more was announced at its login has as long";
     WorkerLoginMs = "worker_login_ms", Millis, 10, 600_000, 10_000, true, "time for a started worker to log in; then it is killed and tried again";
-    ReturnMs = "return_ms", Millis, 10, 600_000, 2000, true, "time for a worker whose connection broke to end or come back before its process is ended; on another host, which may be cut off, at least reconnect_ms, silence_ms and 5 s together";
+    ReturnMs = "return_ms", Millis, 10, 600_000, 2000, true, "time for a worker whose connection broke to end or come back before its process is ended; on another host, which may be unreachable, at least reconnect_ms, silence_ms and 5 s together";
     ReconnectMs = "reconnect_ms", Millis, 0, HOUR_MS, 60_000, true, "how long a worker tries to come back when the broker is gone or can't be reached; 0 = not at all. It is announced at each login, and holds for those that log in later";
     StopAskMs = "stop_ask_ms", Millis, 0, 600_000, 2000, true, "after a stop: time for a worker to end by itself before TERM";
     StopTermMs = "stop_term_ms", Millis, 0, 600_000, 5000, true, "after a stop: time between TERM and KILL";

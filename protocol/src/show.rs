@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_body_is_cut() {
+    fn a_long_body_is_truncated() {
         let body = vec![b'x'; BODY_SHOWN_MAX];
         let head = Header { len: 48, ..Header::default() };
         assert!(!line(&head, &body).contains('…'));
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn a_peers_text_is_cut_and_says_so() {
+    fn a_peers_text_is_truncated_and_says_so() {
         assert_eq!(brief("short", 5), "short");
         assert_eq!(brief("shorter", 5), "short… (2 bytes more)");
         assert_eq!(brief("ääää", 5), "ää… (4 bytes more)");

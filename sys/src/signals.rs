@@ -4,14 +4,14 @@
 //!
 //! | signal | what it does |
 //! | --- | --- |
-//! | TERM, INT, QUIT | [`Meaning::End`] |
-//! | XCPU | [`Meaning::LastEnd`]: the processor time that a limit allows is used up |
+//! | TERM, INT, QUIT | [`Meaning::Shutdown`] |
+//! | XCPU | [`Meaning::ShutdownOnce`]: the processor time that a limit allows is used up |
 //! | HUP | [`Meaning::Reload`] |
 //! | CHLD | [`Meaning::Child`], for a program that starts others |
 //! | USR1, USR2, ALRM, VTALRM, PROF, IO, PWR, STKFLT | [`Meaning::None`] |
 //! | TTIN, TTOU, XFSZ, real-time | [`Meaning::None`] |
 //! | PIPE | ignored since the start, as Rust arranges it: a broken pipe is an error of a write |
-//! | SEGV, BUS, FPE, ILL, TRAP, SYS, ABRT | the end at once, with a core file: never taken |
+//! | SEGV, BUS, FPE, ILL, TRAP, SYS, ABRT | the end at once, with a core file: never handled |
 //! | TSTP, STOP, CONT, KILL, URG, WINCH | what the kernel does with them |
 
 use nix::libc;
@@ -21,7 +21,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 /// Signals that keep their default action: faults, and those that stop and continue a process. URG
 /// and WINCH do nothing by default, and PIPE would come with each write to a broken pipe.
-const LEFT: [Signal; 12] = [
+const UNHANDLED: [Signal; 12] = [
     Signal::SIGSEGV,
     Signal::SIGBUS,
     Signal::SIGFPE,
@@ -40,10 +40,10 @@ const LEFT: [Signal; 12] = [
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Meaning {
     /// End in order; a second signal: end at once.
-    End,
+    Shutdown,
     /// End in order. The kernel repeats this signal each second, so a second one has no further
     /// meaning.
-    LastEnd,
+    ShutdownOnce,
     /// Read the configuration files again.
     Reload,
     /// Reap a child that ended.
@@ -67,8 +67,8 @@ impl ReceivedSignal {
     /// What the signal asks for.
     pub fn meaning(self) -> Meaning {
         match Signal::try_from(self.number) {
-            Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => Meaning::End,
-            Ok(Signal::SIGXCPU) => Meaning::LastEnd,
+            Ok(Signal::SIGTERM | Signal::SIGINT | Signal::SIGQUIT) => Meaning::Shutdown,
+            Ok(Signal::SIGXCPU) => Meaning::ShutdownOnce,
             Ok(Signal::SIGHUP) => Meaning::Reload,
             Ok(Signal::SIGCHLD) => Meaning::Child,
             Ok(_) | Err(_) => Meaning::None,
@@ -103,12 +103,12 @@ pub fn name(number: i32) -> String {
 
 /// The descriptor from which signals are read.
 #[derive(Debug)]
-pub struct Inbox {
+pub struct SignalReader {
     fd: SignalFd,
-    told: u128,
+    seen: u128,
 }
 
-impl Inbox {
+impl SignalReader {
     /// Starts to receive signals, with `with_children` also SIGCHLD. Call it before other threads
     /// start, because they inherit the blocked signals.
     ///
@@ -116,13 +116,13 @@ impl Inbox {
     /// The kernel has no descriptor left.
     pub fn open(with_children: bool) -> nix::Result<Self> {
         default_faults();
-        let mut set = taken();
+        let mut set = handled();
         if with_children {
             set.add(Signal::SIGCHLD);
         }
         set.thread_block()?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { fd, told: 0 })
+        Ok(Self { fd, seen: 0 })
     }
 
     /// Takes the next signal; `None` = none has come.
@@ -134,30 +134,30 @@ impl Inbox {
 
     /// Whether this is the first signal of its number. Only the first is worth a log line, because
     /// a sender may send millions.
-    pub fn is_news(&mut self, received: ReceivedSignal) -> bool {
+    pub fn is_first(&mut self, received: ReceivedSignal) -> bool {
         let bit = 1_u128.checked_shl(received.number.cast_unsigned()).unwrap_or(0);
-        let is_news = self.told & bit == 0;
-        self.told |= bit;
-        is_news
+        let is_first = self.seen & bit == 0;
+        self.seen |= bit;
+        is_first
     }
 }
 
-impl AsFd for Inbox {
+impl AsFd for SignalReader {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
 }
 
-impl AsRawFd for Inbox {
+impl AsRawFd for SignalReader {
     fn as_raw_fd(&self) -> RawFd {
         self.fd.as_raw_fd()
     }
 }
 
-/// The signals that an [`Inbox`] receives, without SIGCHLD.
-pub fn taken() -> SigSet {
+/// The signals that a [`SignalReader`] receives, without SIGCHLD.
+pub fn handled() -> SigSet {
     let mut set = SigSet::all();
-    for signal in LEFT.into_iter().chain([Signal::SIGCHLD]) {
+    for signal in UNHANDLED.into_iter().chain([Signal::SIGCHLD]) {
         set.remove(signal);
     }
     set
@@ -185,8 +185,8 @@ mod tests {
         let meaning = |number| ReceivedSignal { number, pid: 1, uid: 2 }.meaning();
         for number in 1..=libc::SIGRTMAX() {
             let want = match number {
-                libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => Meaning::End,
-                libc::SIGXCPU => Meaning::LastEnd,
+                libc::SIGTERM | libc::SIGINT | libc::SIGQUIT => Meaning::Shutdown,
+                libc::SIGXCPU => Meaning::ShutdownOnce,
                 libc::SIGHUP => Meaning::Reload,
                 libc::SIGCHLD => Meaning::Child,
                 _ => Meaning::None,

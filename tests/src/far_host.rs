@@ -2,7 +2,7 @@
 //! and ended together. Needs root; see `netns_link`.
 
 use crate::netns_link::{FAR, NEAR, NetnsLink};
-use crate::proc::{Broker, Execd, PATIENCE, program, within};
+use crate::proc::{Broker, Execd, TIMEOUT, program, within};
 use client::address::Address;
 use nix::sys::signal::Signal;
 use std::net::TcpListener;
@@ -70,7 +70,7 @@ impl Drop for FarHost {
         // In order, so that its workers end with it.
         if let Some(mut execd) = self.execd.take() {
             execd.process.signal(Signal::SIGTERM);
-            within(PATIENCE, || execd.process.ended());
+            within(TIMEOUT, || execd.process.ended());
         }
     }
 }

@@ -17,5 +17,5 @@ pub mod schema;
 pub mod script;
 pub mod shell;
 pub mod sim;
-pub mod walk;
+pub mod walkthrough;
 pub mod wire;

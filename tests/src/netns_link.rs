@@ -130,7 +130,7 @@ impl NetnsLink {
         let address = listener.local_addr().map_err(|e| e.to_string())?;
         netns.far.run(move || {
             await_that("the link to carry", || {
-                std::net::TcpStream::connect_timeout(&address, crate::proc::PATIENCE).ok()
+                std::net::TcpStream::connect_timeout(&address, crate::proc::TIMEOUT).ok()
             });
         });
         Ok(netns)

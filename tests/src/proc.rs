@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
 /// Time limit for anything in a test; far longer than it should take.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Where a program of this workspace is. `cargo test --workspace` has built them all; a single
 /// package's tests build them here.
@@ -59,9 +59,9 @@ fn build(folder: &Path) {
 /// Calls `look` until it gives something.
 ///
 /// # Panics
-/// If that takes longer than [`PATIENCE`]; `what` says what was waited for.
+/// If that takes longer than [`TIMEOUT`]; `what` says what was waited for.
 pub fn await_that<T>(what: &str, look: impl FnMut() -> Option<T>) -> T {
-    within(PATIENCE, look).unwrap_or_else(|| panic!("waited {PATIENCE:?} for {what}"))
+    within(TIMEOUT, look).unwrap_or_else(|| panic!("waited {TIMEOUT:?} for {what}"))
 }
 
 /// Calls `look` until it gives something; `None` if that takes too long.
@@ -381,7 +381,7 @@ impl Broker {
     /// # Errors
     /// What the broker answers.
     pub fn try_op(&self, command: &str) -> Result<String, Error> {
-        let answer = self.try_login("op")?.call(command.to_owned(), Some(PATIENCE))?;
+        let answer = self.try_login("op")?.call(command.to_owned(), Some(TIMEOUT))?;
         Ok(String::from_utf8(answer.to_vec()).expect("UTF-8"))
     }
 
@@ -434,7 +434,7 @@ impl Broker {
     /// Runs a command until its page contains a text; the page.
     pub fn await_page(&self, command: &str, part: &str) -> String {
         let mut page = String::new();
-        let found = within(PATIENCE, || {
+        let found = within(TIMEOUT, || {
             page = self.op(command);
             page.contains(part).then_some(())
         });
@@ -465,7 +465,7 @@ impl Broker {
 
     /// Waits until none of its processes runs any more.
     pub fn await_nothing_left(&self) {
-        let left = within(PATIENCE, || self.processes().is_empty().then_some(()));
+        let left = within(TIMEOUT, || self.processes().is_empty().then_some(()));
         assert!(left.is_some(), "still there: {:?}", self.processes());
     }
 

@@ -1,7 +1,7 @@
 //! A connection on which a test sends frames, or any bytes, to a port of a real process and reads
 //! the answer. It does not check what it sends.
 
-use crate::proc::PATIENCE;
+use crate::proc::TIMEOUT;
 use bytes::{Bytes, BytesMut};
 use protocol::bodies::{Login, WorkerLogin};
 use protocol::errors::ErrorCode;
@@ -24,8 +24,8 @@ impl Wire {
     /// Connects to `ADDR:PORT`.
     pub fn connect(address: &str) -> Self {
         let stream = TcpStream::connect(address).unwrap_or_else(|e| panic!("{address}: {e}"));
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+        stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
         stream.set_nodelay(true).expect("no delay");
         Self { stream, buffer: BytesMut::new() }
     }
@@ -72,13 +72,13 @@ impl Wire {
     }
 
     /// Sets the time limit for receiving a frame.
-    pub fn set_patience(&self, patience: std::time::Duration) {
-        self.stream.set_read_timeout(Some(patience)).expect("a timeout");
+    pub fn set_read_timeout(&self, timeout: std::time::Duration) {
+        self.stream.set_read_timeout(Some(timeout)).expect("a timeout");
     }
 
     /// Sets the time limit for sending bytes.
-    pub fn set_write_patience(&self, patience: std::time::Duration) {
-        self.stream.set_write_timeout(Some(patience)).expect("a timeout");
+    pub fn set_write_timeout(&self, timeout: std::time::Duration) {
+        self.stream.set_write_timeout(Some(timeout)).expect("a timeout");
     }
 
     /// Reads `count` bytes; fewer at the end of the connection.

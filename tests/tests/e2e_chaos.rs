@@ -3,7 +3,7 @@
 //! processes, thousands of times.
 
 use client::caller::{Caller, Options, Send};
-use isect_tests::proc::{Broker, PATIENCE, await_that, signal_pid};
+use isect_tests::proc::{Broker, TIMEOUT, await_that, signal_pid};
 use isect_tests::wire::{self, Wire};
 use nix::sys::signal::Signal;
 use protocol::errors::ErrorCode;
@@ -42,7 +42,7 @@ fn kills_of_workers_execd_and_broker_under_load_lose_no_idempotent_request() {
     let (is_over, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     let ask = |who: usize, mut caller: Caller| {
         let mut number = 0_u64;
-        let send = Send { idempotent: true, deadline: Some(PATIENCE), ..Send::default() };
+        let send = Send { idempotent: true, deadline: Some(TIMEOUT), ..Send::default() };
         while !is_over.load(Ordering::Relaxed) {
             let body = format!("{who}:{number}");
             let answer = caller.call_with(body.clone(), &send);

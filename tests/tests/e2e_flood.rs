@@ -7,7 +7,7 @@ use client::caller::{Caller, Options, Send};
 use client::error::Code;
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::figures::{is_long, now, say};
-use isect_tests::proc::{Broker, PATIENCE, await_that};
+use isect_tests::proc::{Broker, TIMEOUT, await_that};
 use isect_tests::wire::{self, Wire};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use protocol::bodies::Login;
@@ -113,7 +113,7 @@ fn ask_all(wires: &mut [Wire], sequence: u32, deadline: Duration, seen: &mut Out
 /// Keeps a queue full, from one connection, until told to stop.
 fn keep_full(broker: &Broker, service: &str, queue_max: usize, stop: &AtomicBool) {
     let mut caller = broker.login(service);
-    let send = Send { deadline: Some(PATIENCE * 4), ..Send::default() };
+    let send = Send { deadline: Some(TIMEOUT * 4), ..Send::default() };
     let mut under_way = 0;
     while !stop.load(Ordering::Relaxed) {
         // A few more than fit: the next place that is free is taken at once.
@@ -315,7 +315,7 @@ fn the_owner_gets_in_over_the_unix_socket_while_both_ports_are_flooded() {
             for command in ["", "clients", "workers"] {
                 let options = Options::new(ServiceName::op());
                 let page = Caller::login(std::slice::from_ref(&unix), options)
-                    .and_then(|mut op| op.call(command, Some(PATIENCE)));
+                    .and_then(|mut op| op.call(command, Some(TIMEOUT)));
                 assert!(page.is_ok(), "try {tries}: {page:?}");
             }
             times.push(asked.elapsed() / 3);
@@ -357,7 +357,7 @@ fn repetitions_stay_within_the_retry_budget_while_workers_die_in_a_row() {
             let mut answered = 0;
             for _ in 0..requests / 4 {
                 caller.send("x", &send).expect("sent");
-                let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+                let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
                 match reply.error {
                     None => answered += 1,
                     Some(e) => assert_eq!(e.code, Code::Isect(ErrorCode::WorkerDied), "{e}"),

@@ -1,7 +1,7 @@
 //! Tests several hosts with real processes, each an `isdexecd`: hosts that end, refuse, hang, or
 //! send garbage.
 
-use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, is_alive, program, signal_pid};
+use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that, is_alive, program, signal_pid};
 use nix::sys::signal::Signal;
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
@@ -53,7 +53,7 @@ fn accept(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).expect("non-blocking");
     let stream = await_that("the broker's connection", || Some(listener.accept().ok()?.0));
     stream.set_nonblocking(false).expect("blocking");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     stream
 }
 

@@ -3,7 +3,7 @@
 
 use isect_tests::docs::root;
 use isect_tests::lan::Lan;
-use isect_tests::walk::{Numbers, blocks};
+use isect_tests::walkthrough::{Numbers, blocks};
 
 #[test]
 fn the_page_of_several_hosts_is_as_it_says() {

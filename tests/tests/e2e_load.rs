@@ -1,9 +1,10 @@
 //! Tests real processes under load: many clients, many requests on one connection, gigabytes in
-//! pieces, clients that read slowly or leave. It asserts what must hold; `benches` measures speed.
+//! pieces, clients that read slowly or close their connection. It asserts what must hold; `benches`
+//! measures speed.
 
 use bytes::Bytes;
 use client::caller::{Caller, Send};
-use isect_tests::proc::{Broker, PATIENCE, await_that, within};
+use isect_tests::proc::{Broker, TIMEOUT, await_that, within};
 use isect_tests::wire::{self, Wire};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -11,13 +12,13 @@ use protocol::header::Header;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Several operators list the clients at once, a listing made in many steps; some leave at once.
+/// Several operators list the clients at once, a listing made in many steps; some close at once.
 fn list_them(broker: &Broker, count: usize) {
     const OPERATORS: usize = 4;
     let list = || {
-        let mut leaver = broker.login("op");
-        leaver.send("clients", &Send::default()).expect("sent");
-        drop(leaver);
+        let mut closing = broker.login("op");
+        closing.send("clients", &Send::default()).expect("sent");
+        drop(closing);
         let text = broker.op("clients");
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].trim_start().starts_with("service"), "{}", lines[0]);
@@ -54,7 +55,7 @@ fn five_hundred_clients_get_their_own_answers() {
                 caller.send(body, &Send::default()).expect("sent");
             }
             for (index, caller) in callers.iter_mut().enumerate() {
-                let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+                let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
                 assert!(reply.error.is_none(), "{:?}", reply.error);
                 assert_eq!(reply.body, body(thread * CLIENTS + index, round));
             }
@@ -92,7 +93,7 @@ fn a_thousand_requests_under_way_on_one_connection() {
         expected.insert(caller.send(body.clone(), &Send::default()).expect("sent"), body);
     }
     for _ in 0..1000 {
-        let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+        let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
         assert!(reply.error.is_none(), "{:?}", reply.error);
         assert_eq!(Some(reply.body), expected.remove(&reply.sequence));
     }
@@ -138,15 +139,15 @@ fn a_client_that_leaves_costs_its_worker_nothing_but_the_time() {
     let broker = Broker::start(&[]);
     broker.op("config service self selfstart=1");
     let mut worker = Wire::worker_login(&broker.port("worker"), "self");
-    let mut leaves = Wire::login(&broker.port("client"), "self");
+    let mut closing = Wire::login(&broker.port("client"), "self");
     let mut stays = Wire::login(&broker.port("client"), "self");
-    leaves.ask(1, "has a worker");
-    leaves.ask(2, "still waits");
+    closing.ask(1, "has a worker");
+    closing.ask(2, "still waits");
     let Some(Frame::Data { head, body }) = worker.next_frame() else { panic!("no request") };
     assert_eq!(body, "has a worker");
     stays.ask(1, "next");
     broker.await_page("", "isdData.Waiting          = 2\n");
-    drop(leaves);
+    drop(closing);
     broker.await_page("", "isdData.Waiting          = 1\n");
     assert_eq!(broker.number("", "isdData.BusyWorkers"), 1, "it may finish");
     let answer = Header { transaction: head.transaction, ..Header::default() };
@@ -224,7 +225,7 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
 }
 
 #[test]
-fn a_reader_that_takes_nothing_is_cut_and_others_go_on() {
+fn a_reader_that_takes_nothing_is_dropped_and_others_go_on() {
     let broker = Broker::start(&["--set", "stall_ms=500"]);
     broker.op("config events 1000");
     broker.with_workers("long", "isdpipe head -c 100000000 /dev/zero", 1);
@@ -232,11 +233,11 @@ fn a_reader_that_takes_nothing_is_cut_and_others_go_on() {
     let mut deaf = Wire::login(&broker.port("client"), "long");
     deaf.ask(1, "");
     let mut others = broker.login("echo");
-    let cut = within(PATIENCE, || {
+    let dropped = within(TIMEOUT, || {
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         broker.op("listevents 1000").contains("link_closed").then_some(())
     });
-    assert!(cut.is_some(), "{}", broker.op("clients"));
+    assert!(dropped.is_some(), "{}", broker.op("clients"));
     broker.await_idle(2);
     assert_eq!(broker.number("worker 1", "worker->restarts"), 0, "the worker is not to blame");
     drop(deaf);
@@ -270,11 +271,11 @@ fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
     let deaf = Wire::login(&broker.port("client"), "echo");
     let asking = move || ask_and_never_read(deaf);
     let thread = std::thread::Builder::new().spawn(asking).expect("a thread");
-    let cut = within(PATIENCE, || {
+    let dropped = within(TIMEOUT, || {
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         broker.op("listevents 1000").contains("stall_ms").then_some(())
     });
-    assert!(cut.is_some(), "{}", broker.op("listevents 1000"));
+    assert!(dropped.is_some(), "{}", broker.op("listevents 1000"));
     assert!(thread.join().expect("the deaf client") < ASKED, "it was read to its end");
     // As many as may be under way on one connection wait, too; all it asked for are 300 MB.
     let peak = broker.memory_kib("VmHWM");
@@ -291,7 +292,7 @@ fn a_client_that_is_read_no_further_is_missed_when_it_goes() {
     let rows = || broker.op("clients").lines().count();
     let before = rows();
     let deaf = Wire::login(&broker.port("client"), "echo");
-    deaf.set_write_patience(Duration::from_secs(1));
+    deaf.set_write_timeout(Duration::from_secs(1));
     assert_eq!(rows(), before + 1);
     // It gives up when nothing was taken for a second, and goes with its answers unread.
     assert!(ask_and_never_read(deaf) < ASKED, "it was read to its end");

@@ -8,7 +8,7 @@ use client::caller::Send;
 use client::error::{Code, Error};
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::figures::{is_long, now, say};
-use isect_tests::proc::{Broker, PATIENCE, await_that, within};
+use isect_tests::proc::{Broker, TIMEOUT, await_that, within};
 use isect_tests::wire::Wire;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::names::ServiceName;
@@ -73,7 +73,7 @@ fn offer(
             let at = sent.remove(&reply.sequence).expect("one outcome");
             seen.push(Seen { took: at.elapsed(), error: reply.error });
         }
-        assert!(elapsed < span + PATIENCE, "{} requests have no outcome", sent.len());
+        assert!(elapsed < span + TIMEOUT, "{} requests have no outcome", sent.len());
     }
 }
 
@@ -187,7 +187,7 @@ fn five_times_too_much_is_refused_at_once_and_what_is_admitted_keeps_its_deadlin
 }
 
 #[test]
-fn a_reader_past_its_outbox_limit_is_cut_with_an_event_and_others_do_not_notice() {
+fn a_reader_past_its_outbox_limit_is_dropped_with_an_event_and_others_do_not_notice() {
     let broker =
         Broker::start(&["--set", "body_bytes_max=65536", "--set", "outbox_bytes_max=131072"]);
     broker.op("config events 100");
@@ -195,9 +195,9 @@ fn a_reader_past_its_outbox_limit_is_cut_with_an_event_and_others_do_not_notice(
     let mut deaf = Wire::login(&broker.port("client"), "echo");
     let mut other = broker.login("echo");
     let body = vec![5_u8; 60_000];
-    let cut = within(PATIENCE, || {
+    let dropped = within(TIMEOUT, || {
         for sequence in 1..=50 {
-            // Refused past requests_max, and broken once it is cut.
+            // Refused past requests_max, and broken once it is dropped.
             let head = isect_tests::wire::request(sequence);
             let frame = protocol::frame::Frame::data(head, body.clone().into());
             let _ = deaf.write(&protocol::encode::to_bytes(frame));
@@ -205,7 +205,7 @@ fn a_reader_past_its_outbox_limit_is_cut_with_an_event_and_others_do_not_notice(
         assert_eq!(other.call("x", None).expect("an answer"), "x");
         broker.op("listevents 100").contains("outbox is full").then_some(())
     });
-    assert!(cut.is_some(), "{}", broker.op("listevents 100"));
+    assert!(dropped.is_some(), "{}", broker.op("listevents 100"));
     assert_eq!(other.call("x", None).expect("an answer"), "x");
     let rss = broker.memory_kib("VmHWM");
     say(&format!("a reader that takes nothing: the broker was never larger than {rss} KiB"));
@@ -238,13 +238,13 @@ fn a_flood_of_clients_stops_at_the_limit_and_goes_on_below_it() {
 }
 
 #[test]
-fn a_peer_that_sends_a_byte_now_and_then_is_cut_at_login_ms_on_both_ports() {
+fn a_peer_that_sends_a_byte_now_and_then_is_dropped_at_login_ms_on_both_ports() {
     let broker = Broker::start(&["--set", "login_ms=300", "--log", "info"]);
     for port in ["client", "worker"] {
         for give in [0_usize, 1, 63] {
             let mut slow = TcpStream::connect(broker.port(port)).expect("connected");
             slow.write_all(&vec![0; give]).expect("written");
-            slow.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+            slow.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             let (begun, mut rest) = (now(), Vec::new());
             // The error that says why may come first, then the end.
             let _ = slow.read_to_end(&mut rest);

@@ -10,7 +10,7 @@ use client::error::Code;
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::far_host::FarHost;
 use isect_tests::figures::now;
-use isect_tests::proc::{PATIENCE, within};
+use isect_tests::proc::{TIMEOUT, within};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::names::ServiceName;
 use std::sync::mpsc::channel;
@@ -132,14 +132,14 @@ fn clients_and_idle_workers_of_an_unreachable_machine_are_noticed() {
     let begun = now();
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            let reply = waits.recv(Some(PATIENCE)).expect("the outcome");
+            let reply = waits.recv(Some(TIMEOUT)).expect("the outcome");
             report("the broker, by its far client", begun);
             let error = reply.error.expect("an error");
             let lost = (Code::Isect(ErrorCode::BrokerLost), Ran::Maybe);
             assert_eq!((error.code, error.ran), lost, "{error}");
         });
         scope.spawn(move || {
-            let error = is_over.recv_timeout(PATIENCE).expect("the end of the worker");
+            let error = is_over.recv_timeout(TIMEOUT).expect("the end of the worker");
             report("the broker, by its far worker", begun);
             assert_eq!(error.code, Code::Isect(ErrorCode::BrokerLost), "{error}");
         });
@@ -187,12 +187,12 @@ fn a_far_machine_that_reads_nothing_is_left_alone() {
         assert!(other.recv(wait).is_err(), "nothing is under way");
     }
     for index in 0..5 {
-        let reply = slow.recv(Some(PATIENCE)).expect("an outcome");
+        let reply = slow.recv(Some(TIMEOUT)).expect("an outcome");
         assert!(reply.error.is_none(), "{index}: {reply:?}");
         assert_eq!(reply.body.len(), 4 << 20, "{index}");
     }
     for index in 0..1000 {
-        let reply = tiny.recv(Some(PATIENCE)).expect("an outcome");
+        let reply = tiny.recv(Some(TIMEOUT)).expect("an outcome");
         assert!(reply.error.is_none(), "{index}: {reply:?}");
     }
 }

@@ -1,7 +1,7 @@
 //! Tests what a worker process finds at its start – arguments, environment, descriptors, signals,
 //! session – and what becomes of its output, as the kernel shows it.
 
-use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, program, within};
+use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that, program, within};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
@@ -137,7 +137,7 @@ fn a_worker_that_writes_without_end_is_bounded_and_disturbs_nobody() {
     let mut others = broker.login("echo");
     std::thread::scope(|scope| {
         let asks = scope.spawn(move || loud.call("x", Some(Duration::from_millis(1500))));
-        within(PATIENCE, || {
+        within(TIMEOUT, || {
             assert_eq!(others.call("x", None).expect("an answer"), "x");
             asks.is_finished().then_some(())
         });

@@ -5,7 +5,7 @@
 use isect_tests::docs::root;
 use isect_tests::lan::Lan;
 use isect_tests::proc::program;
-use isect_tests::walk::{Numbers, blocks, session};
+use isect_tests::walkthrough::{Numbers, blocks, session};
 
 #[test]
 fn the_five_minutes_of_the_readme_are_as_they_say() {

@@ -3,7 +3,7 @@
 
 use client::caller::{Caller, Options, Send};
 use client::error::{Code, Error};
-use isect_tests::proc::{Broker, PATIENCE, await_that, is_alive, run, signal_pid};
+use isect_tests::proc::{Broker, TIMEOUT, await_that, is_alive, run, signal_pid};
 use nix::sys::signal::Signal;
 use protocol::errors::{ErrorCode, Ran};
 use protocol::names::ServiceName;
@@ -36,7 +36,7 @@ fn send_to_busy(broker: &Broker, caller: &mut Caller) -> u32 {
 }
 
 fn outcome(caller: &mut Caller, sequence: u32) -> Error {
-    match caller.recv_from(sequence, Some(PATIENCE)) {
+    match caller.recv_from(sequence, Some(TIMEOUT)) {
         Ok(reply) => reply.error.expect("no answer"),
         Err(error) => error,
     }
@@ -130,9 +130,9 @@ fn callers_are_told_that_the_broker_is_lost_and_can_go_on_when_it_is_back() {
     let error = plain.call("y", None).expect_err("no broker");
     assert_eq!((error.code, error.ran), (Code::Isect(ErrorCode::BrokerLost), Ran::No), "{error}");
     // It notices the loss before it sends: the request is not lost with the connection.
-    assert!(patient.recv(Some(PATIENCE)).expect_err("no broker").is(ErrorCode::BrokerLost));
+    assert!(patient.recv(Some(TIMEOUT)).expect_err("no broker").is(ErrorCode::BrokerLost));
     let answer = std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| patient.call("later", Some(PATIENCE)));
+        let waiting = scope.spawn(|| patient.call("later", Some(TIMEOUT)));
         broker.restart();
         waiting.join().expect("no panic")
     });
@@ -152,7 +152,7 @@ fn a_stream_of_idempotent_requests_survives_three_kills_of_the_broker() {
             let mut answered = 0_u64;
             while !is_over.load(std::sync::atomic::Ordering::Relaxed) {
                 let body = answered.to_be_bytes().to_vec();
-                let send = Send { idempotent: true, deadline: Some(PATIENCE), ..Send::default() };
+                let send = Send { idempotent: true, deadline: Some(TIMEOUT), ..Send::default() };
                 let answer = caller.call_with(body.clone(), &send).expect("an answer");
                 assert!(answer == body, "the answer to another request");
                 answered += 1;

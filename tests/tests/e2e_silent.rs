@@ -8,7 +8,7 @@ use client::error::{Code, Error};
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::blackhole::Blackhole;
 use isect_tests::proc::{
-    Broker, Execd, PATIENCE, await_that, is_alive, processes_of, program, signal_pid, within,
+    Broker, Execd, TIMEOUT, await_that, is_alive, processes_of, program, signal_pid, within,
 };
 use nix::sys::signal::Signal;
 use protocol::errors::{ErrorCode, Ran};
@@ -71,7 +71,7 @@ fn a_half_open_client_and_its_broker_notice_each_other() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let error = timed("a silent broker, by its client", || {
-                waits.recv(Some(PATIENCE)).expect("the outcome").error.expect("an error")
+                waits.recv(Some(TIMEOUT)).expect("the outcome").error.expect("an error")
             });
             assert_lost(&error, Ran::Maybe);
             assert!(!waits.limits().version.is_empty());
@@ -126,7 +126,7 @@ fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
     // It noticed as well, and is there again, as another worker, through the same proxy.
     broker.await_idle(1);
     let mut caller = broker.login("self");
-    assert_eq!(caller.call("again", Some(PATIENCE)).expect("an answer"), "again");
+    assert_eq!(caller.call("again", Some(TIMEOUT)).expect("an answer"), "again");
     assert_eq!(broker.end(), 0);
     answering.join().expect("the worker ends with its broker");
 }
@@ -171,7 +171,7 @@ fn a_stopped_broker_is_noticed_by_all_and_blames_nobody_when_it_goes_on() {
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let error = timed("a stopped broker, by its client", || {
-                waits.recv(Some(PATIENCE)).expect("the outcome").error.expect("an error")
+                waits.recv(Some(TIMEOUT)).expect("the outcome").error.expect("an error")
             });
             assert_lost(&error, Ran::Maybe);
         });
@@ -211,7 +211,7 @@ fn a_worker_stopped_in_the_middle_of_a_request_is_overdue_and_ended_with_its_gro
     for pid in [old, child] {
         signal_pid(pid, Signal::SIGSTOP);
     }
-    let reply = caller.recv_from(sequence, Some(PATIENCE)).expect("the outcome");
+    let reply = caller.recv_from(sequence, Some(TIMEOUT)).expect("the outcome");
     let error = reply.error.expect("an error");
     assert_eq!((error.code, error.ran), (Code::Isect(ErrorCode::Deadline), Ran::Maybe), "{error}");
     assert!(broker.op("worker 1").contains("overdue"), "{}", broker.op("worker 1"));
@@ -229,7 +229,7 @@ fn a_worker_that_is_busy_far_longer_than_the_silence_is_left_alone() {
     broker.with_workers("slow", "isdpipe sleep 2", 1);
     let mut caller = broker.login("slow");
     // The client waits as long, pings meanwhile, and is answered.
-    assert_eq!(caller.call("", Some(PATIENCE)).expect("an answer"), "");
+    assert_eq!(caller.call("", Some(TIMEOUT)).expect("an answer"), "");
     assert_eq!(broker.number("worker 1", "worker->restarts"), 0);
     assert_eq!(broker.end(), 0);
 }
@@ -248,7 +248,7 @@ fn a_client_that_is_held_back_hears_that_the_broker_is_there() {
         let send = Send { more: index < 39, conversation: Some((sequence, 0)), ..more };
         caller.send(piece.clone(), &send).expect("sent");
     }
-    let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+    let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
     assert!(reply.error.is_none(), "{reply:?}");
     assert_eq!(broker.number("worker 1", "worker->restarts"), 0);
     assert_eq!(broker.end(), 0);

@@ -3,7 +3,7 @@
 //! and uses no more than its share; others notice nothing. Silent peers are in `e2e_silent`.
 
 use isect_tests::figures::{now, say};
-use isect_tests::proc::{Broker, Execd, PATIENCE, await_that};
+use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that};
 use isect_tests::wire::{self, Wire};
 use protocol::bodies::ExecHello;
 use protocol::encode;
@@ -31,31 +31,31 @@ fn never_finish(wire: &mut Wire, frame: &[u8], first: usize, way: Way) -> Durati
     if let Way::Dripping = way {
         for byte in &frame[first..] {
             // The answer, or the end of the connection, is the sign to stop.
-            wire.set_patience(Duration::from_millis(20));
+            wire.set_read_timeout(Duration::from_millis(20));
             if wire.write(&[*byte]).is_err() || wire.has_answer() {
                 break;
             }
         }
     }
-    wire.set_patience(PATIENCE);
+    wire.set_read_timeout(TIMEOUT);
     wire.await_end();
     begun.elapsed()
 }
 
 #[test]
-fn a_frame_that_is_never_finished_is_cut_at_frame_ms_after_the_login() {
+fn a_frame_that_is_never_finished_is_dropped_at_frame_ms_after_the_login() {
     const FRAME: Duration = Duration::from_millis(600);
     let broker = Broker::start(&["--set", "frame_ms=600", "--set", "login_ms=60000"]);
     broker.op("config events 100");
     broker.op("config service self selfstart=1");
     broker.with_workers("echo", "isdecho", 1);
-    let cut = &|port: &'static str, (size, first): (usize, usize), way: Way| {
+    let slow_frame = &|port: &'static str, (size, first): (usize, usize), way: Way| {
         let mut wire = match port {
             "client" => Wire::login(&broker.port(port), "echo"),
             _ => Wire::worker_login(&broker.port(port), "self"),
         };
         let took = never_finish(&mut wire, &request(size), first, way);
-        say(&format!("{port} port, {first} of {size} bytes, {way:?}: cut after {took:?}"));
+        say(&format!("{port} port, {first} of {size} bytes, {way:?}: dropped after {took:?}"));
         // A millisecond more for 16 bytes that came; some for the machine.
         let most = FRAME * 2 + Duration::from_millis(first as u64 / 16 + 2000);
         let is_refused_at_once = size > 16 << 20 && port == "worker";
@@ -67,7 +67,7 @@ fn a_frame_that_is_never_finished_is_cut_at_frame_ms_after_the_login() {
             // A part of a header, a header, a small frame, a large one, one that is too large.
             for part in [(1000, 1), (1000, 64), (1000, 70), (100_000, 20_000), (17 << 20, 100)] {
                 for way in [Way::Silent, Way::Dripping] {
-                    scope.spawn(move || cut(port, part, way));
+                    scope.spawn(move || slow_frame(port, part, way));
                 }
             }
         }
@@ -91,7 +91,7 @@ fn a_frame_that_comes_slowly_but_comes_is_taken() {
         let due = begun.elapsed().as_millis() / 10;
         while frame.chunks(2000).len() - pieces.len() <= due as usize {
             match pieces.next() {
-                Some(piece) => slow.write(piece).expect("not cut"),
+                Some(piece) => slow.write(piece).expect("not dropped"),
                 None => return Some(()),
             }
         }
@@ -193,7 +193,7 @@ fn large_frames_that_are_never_finished_hold_no_more_memory_than_they_may() {
 }
 
 #[test]
-fn an_idle_client_is_cut_at_idle_ms_and_one_that_says_a_byte_now_and_then_too() {
+fn an_idle_client_is_dropped_at_idle_ms_and_one_that_says_a_byte_now_and_then_too() {
     let broker = Broker::start(&["--set", "idle_ms=500", "--set", "frame_ms=500"]);
     broker.with_workers("echo", "isdecho", 1);
     let mut silent = Wire::login(&broker.port("client"), "echo");
@@ -243,14 +243,14 @@ fn an_execd_port_full_of_silent_and_slow_connections_serves_its_broker() {
 }
 
 #[test]
-fn an_execd_cuts_who_never_finishes_a_frame_before_and_after_the_hello() {
+fn an_execd_drops_who_never_finishes_a_frame_before_and_after_the_hello() {
     let execd = Execd::start(&[]);
     let begun = now();
     let mut early = Wire::connect(&execd.address);
     early.write(&request(10)[..40]).expect("part of a frame");
     early.await_end();
     let before = begun.elapsed();
-    say(&format!("execd: part of a first frame: cut after {before:?}"));
+    say(&format!("execd: part of a first frame: dropped after {before:?}"));
     assert!(before < Duration::from_secs(5), "{before:?}");
     let begun = now();
     let mut late = Wire::connect(&execd.address);
@@ -260,7 +260,7 @@ fn an_execd_cuts_who_never_finishes_a_frame_before_and_after_the_hello() {
     late.write(&encode::to_bytes(Frame::ExecList)[..40]).expect("part of a frame");
     late.await_end();
     let after = begun.elapsed();
-    say(&format!("execd: part of a frame after the hello: cut after {after:?}"));
+    say(&format!("execd: part of a frame after the hello: dropped after {after:?}"));
     assert!(after < Duration::from_secs(6), "{after:?}");
 }
 
@@ -324,14 +324,14 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
         worker.send(Frame::data(answer, vec![1; 12 << 20].into()));
     }
     let mut others = broker.login("echo");
-    let told = await_that("a reader that is cut", || {
+    let told = await_that("a reader that is dropped", || {
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         let events = broker.op("listevents 1000");
         (events.matches("outboxes_bytes_max); closing").count() > READERS / 2).then_some(events)
     });
     let most = broker.memory_kib("VmHWM");
     say(&format!(
-        "{READERS} readers that take nothing of 12 MiB each, outboxes_bytes_max 32 MiB: {} cut; \
+        "{READERS} readers that take nothing of 12 MiB each, outboxes_bytes_max 32 MiB: {} dropped; \
          idle {idle} KiB, at most {most} KiB",
         told.matches("link_closed").count()
     ));
@@ -342,7 +342,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
 }
 
 #[test]
-fn an_operator_that_reads_none_of_its_lists_is_cut_and_others_are_heard() {
+fn an_operator_that_reads_none_of_its_lists_is_dropped_and_others_are_heard() {
     let broker = Broker::start(&["--set", "stall_ms=500", "--log", "error"]);
     broker.op("config events 100");
     let idle = broker.memory_kib("VmRSS");
@@ -356,7 +356,7 @@ fn an_operator_that_reads_none_of_its_lists_is_cut_and_others_are_heard() {
                 }
             }
         });
-        await_that("the cut", || {
+        await_that("the drop", || {
             let events = broker.op("listevents 100");
             events.contains("link_closed").then_some(events)
         })

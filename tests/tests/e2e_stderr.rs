@@ -2,7 +2,7 @@
 //! program: workers are started again, hosts stay, programs end with their status. Real processes.
 
 use isect_tests::proc::{
-    Broker, PATIENCE, Process, await_that, is_alive, program, signal_number, signal_pid,
+    Broker, Process, TIMEOUT, await_that, is_alive, program, signal_number, signal_pid,
 };
 use nix::pty::openpty;
 use nix::sys::signal::Signal;
@@ -58,7 +58,7 @@ impl Full {
     }
 
     /// Reads what is there.
-    fn drain(&mut self) {
+    fn read_all(&mut self) {
         let mut bytes = [0; 65536];
         while self.reader.read(&mut bytes).is_ok() {}
     }
@@ -89,7 +89,7 @@ fn watches_over_workers(broker: &Broker) {
         }
         assert!(broker.op("host localhost").contains("host->state = up"));
     }
-    let answer = broker.login("echo").call("x", Some(PATIENCE)).expect("an answer");
+    let answer = broker.login("echo").call("x", Some(TIMEOUT)).expect("an answer");
     assert_eq!(&answer[..], b"x");
 }
 
@@ -193,7 +193,7 @@ fn isdclient_does_all_it_was_told_when_nobody_reads_its_errors() {
     assert_eq!(client.await_end(), 1, "the first failure is its status");
     assert!(broker.op("services").contains("made"));
     // With a reader that comes in time every line is there, in its place.
-    full.drain();
+    full.read_all();
     let mut client = full.start(folder.path(), "isdclient", &args);
     let text = full.await_text("bogus");
     assert!(!text.contains("dropped"), "{text}");
@@ -209,7 +209,7 @@ fn isdpipe_answers_although_nobody_reads_what_its_programs_complain_of() {
     let execd = broker.execd_pid();
     signal_pid(execd, Signal::SIGSTOP);
     for _ in 0..3 {
-        let answer = broker.login("noise").call("x", Some(PATIENCE)).expect("an answer");
+        let answer = broker.login("noise").call("x", Some(TIMEOUT)).expect("an answer");
         assert_eq!(&answer[..], b"x");
     }
     signal_pid(execd, Signal::SIGCONT);

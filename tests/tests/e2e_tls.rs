@@ -8,7 +8,7 @@ use client::error::Error;
 use client::trust::Trust;
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::certs::{Authority, Pair};
-use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, is_alive, program, run};
+use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that, is_alive, program, run};
 use nix::sys::signal::Signal;
 use protocol::errors::ErrorCode;
 use std::io::{Read as _, Write as _};
@@ -70,7 +70,7 @@ fn a_broker_of_another_authority_is_not_talked_to() {
 fn raw(broker: &Broker) -> TcpStream {
     let place = broker.port("client");
     let stream = TcpStream::connect(place.trim_start_matches("tls://")).expect("a connection");
-    stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     stream
 }
 
@@ -177,7 +177,7 @@ fn of_many_reloads_at_once_each_is_told_of_the_bad_certificate() {
         caller.send("reload", &Send::default()).expect("room for a command");
     }
     for _ in 0..10 {
-        let reply = caller.recv(Some(PATIENCE)).expect("an outcome");
+        let reply = caller.recv(Some(TIMEOUT)).expect("an outcome");
         let error = reply.error.expect("the certificate is bad");
         assert!(error.text.contains("stays in use"), "{error}");
     }
@@ -216,7 +216,7 @@ fn who_speaks_the_wrong_one_is_told_the_cure() {
 }
 
 #[test]
-fn a_handshake_that_never_ends_is_cut_by_the_login_time() {
+fn a_handshake_that_never_ends_is_dropped_by_the_login_time() {
     let authority = Authority::new();
     let pair = authority.sign("broker", HERE);
     let broker = broker(&authority, &pair, &["--set", "login_ms=300"]);
@@ -247,7 +247,7 @@ fn the_limit_of_connections_is_told_over_tls_too() {
 }
 
 #[test]
-fn a_slow_reader_is_cut_and_the_others_are_served() {
+fn a_slow_reader_is_dropped_and_the_others_are_served() {
     let authority = Authority::new();
     let pair = authority.sign("broker", HERE);
     let broker = broker(&authority, &pair, &["--set", "stall_ms=300"]);
@@ -256,7 +256,7 @@ fn a_slow_reader_is_cut_and_the_others_are_served() {
     let mut slow = broker.login("large");
     slow.send("", &Send::default()).expect("a request");
     let mut other = broker.login("echo");
-    await_that("the cut", || {
+    await_that("the drop", || {
         assert_eq!(other.call("x", None).expect("an answer"), "x");
         broker.process.log().contains("link_closed").then_some(())
     });

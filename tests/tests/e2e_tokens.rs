@@ -8,7 +8,7 @@ use client::error::Error;
 use client::token::Token;
 use client::worker::{Worker, WorkerOptions};
 use isect_tests::other_user::{self, OTHER_USER};
-use isect_tests::proc::{Broker, Execd, PATIENCE, await_that, program, run};
+use isect_tests::proc::{Broker, Execd, TIMEOUT, await_that, program, run};
 use nix::sys::signal::Signal;
 use nix::unistd::Uid;
 use protocol::bodies::{ExecListed, ExecWelcome};
@@ -157,14 +157,14 @@ fn tokens_change_while_the_broker_runs() {
     broker.with_workers("echo", "isdecho", 1);
     let mut gone = login(&broker, &one, "echo").expect("let in");
     let mut stays = login(&broker, &two, "echo").expect("let in");
-    assert_eq!(gone.call("a", Some(PATIENCE)).expect("an answer"), "a");
+    assert_eq!(gone.call("a", Some(TIMEOUT)).expect("an answer"), "a");
     tokens.remove("one");
     let three = tokens.add("three", &["client:echo"]);
-    assert_eq!(gone.call("b", Some(PATIENCE)).expect("not before a reload"), "b");
+    assert_eq!(gone.call("b", Some(TIMEOUT)).expect("not before a reload"), "b");
     assert!(broker.op("reload").contains("2 tokens"));
-    let error = gone.call("c", Some(PATIENCE)).expect_err("its token is gone");
+    let error = gone.call("c", Some(TIMEOUT)).expect_err("its token is gone");
     assert!(error.is(ErrorCode::BadToken) && error.text.contains("removed"), "{error}");
-    assert_eq!(stays.call("d", Some(PATIENCE)).expect("an answer"), "d");
+    assert_eq!(stays.call("d", Some(TIMEOUT)).expect("an answer"), "d");
     assert!(login(&broker, &one, "echo").expect_err("gone").is(ErrorCode::BadToken));
     assert!(login(&broker, &three, "echo").is_ok());
     // A file that others can change counts for nothing.
@@ -175,10 +175,10 @@ fn tokens_change_while_the_broker_runs() {
     mode(0o666);
     let error = broker.try_op("reload").expect_err("not private");
     assert!(error.text.contains("chmod 600") && error.text.contains("stay"), "{error}");
-    assert_eq!(stays.call("e", Some(PATIENCE)).expect("an answer"), "e");
+    assert_eq!(stays.call("e", Some(TIMEOUT)).expect("an answer"), "e");
     mode(0o600);
     broker.process.signal(Signal::SIGHUP);
-    let error = await_that("the reload", || stays.call("f", Some(PATIENCE)).err());
+    let error = await_that("the reload", || stays.call("f", Some(TIMEOUT)).err());
     assert!(error.is(ErrorCode::BadToken) || error.is(ErrorCode::BrokerLost), "{error}");
     assert_eq!(broker.end(), 0);
 }
@@ -202,7 +202,7 @@ fn a_worker_that_starts_itself_needs_a_token_and_one_with_a_secret_does_not() {
     let caller = std::thread::scope(|scope| {
         let asked = scope.spawn(|| {
             let mut caller = login(&broker, &shop, "echo").expect("let in");
-            caller.call("hi", Some(PATIENCE)).expect("an answer")
+            caller.call("hi", Some(TIMEOUT)).expect("an answer")
         });
         let request = own.next().expect("a request").expect("no end");
         own.reply(request.body).expect("an answer");
@@ -241,7 +241,7 @@ fn an_execd_starts_programs_for_a_broker_that_proves_itself() {
     broker.op(&format!("config worker echo h {}", program("isdecho").display()));
     broker.op("start echo");
     broker.await_idle(1);
-    assert_eq!(broker.login("echo").call("hi", Some(PATIENCE)).expect("an answer"), "hi");
+    assert_eq!(broker.login("echo").call("hi", Some(TIMEOUT)).expect("an answer"), "hi");
     assert!(!execd.process.log().contains(&secret) && !broker.process.log().contains(&secret));
     broker.op("stop echo");
     broker.await_page("worker 1", "worker->hostpid = 0");

@@ -21,10 +21,10 @@ fn kept(disk: &Disk) -> String {
 
 #[test]
 fn on_a_bad_disk_work_goes_on_and_what_changed_is_kept_when_it_is_mended() {
-    for harm in [Disk::fill, Disk::protect] {
+    for spoil in [Disk::fill, Disk::protect] {
         let (disk, broker) = broker();
         let before = kept(&disk);
-        harm(&disk);
+        spoil(&disk);
         // Taken, not kept, and said so.
         let said = broker.op("config service echo queue_max=77");
         assert!(said.contains("warning: the configuration is not saved"), "{said}");

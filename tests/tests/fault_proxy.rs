@@ -2,8 +2,8 @@
 //! a byte.
 
 use isect_tests::fault::clock::Clock;
-use isect_tests::fault::proxy::{Cut, Harm, Kind, Proxy, Weather};
-use isect_tests::proc::{PATIENCE, await_that};
+use isect_tests::fault::proxy::{CloseBy, ConnFault, Impairment, Kind, Proxy};
+use isect_tests::proc::{TIMEOUT, await_that};
 use isect_tests::sim::rng::Rng;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -17,8 +17,8 @@ fn through(seed: u64) -> (TcpStream, TcpStream, Proxy) {
     let near = TcpStream::connect(proxy.address).expect("connected");
     let (far, _) = target.accept().expect("accepted");
     for stream in [&near, &far] {
-        stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-        stream.set_write_timeout(Some(PATIENCE)).expect("a timeout");
+        stream.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
+        stream.set_write_timeout(Some(TIMEOUT)).expect("a timeout");
     }
     await_that("the connection", || (proxy.live() == 1).then_some(()));
     (near, far, proxy)
@@ -43,19 +43,20 @@ fn all(mut stream: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
 }
 
 #[test]
-fn bytes_arrive_as_they_were_sent_in_any_weather_that_does_not_cut() {
-    let slow = |delay, piece, rate| Weather {
+fn bytes_arrive_as_they_were_sent_whatever_impairment_does_not_close() {
+    let slow = |delay, piece, rate| Impairment {
         delay: Duration::from_millis(delay),
         piece,
         rate,
-        ..Weather::default()
+        ..Impairment::default()
     };
-    let stall = Weather { stall_at: Some((777, Some(Duration::from_millis(80)))), ..slow(0, 0, 0) };
-    let weathers =
+    let stall =
+        Impairment { stall_at: Some((777, Some(Duration::from_millis(80)))), ..slow(0, 0, 0) };
+    let impairments =
         [slow(0, 0, 0), slow(30, 0, 0), slow(0, 1, 0), slow(5, 7, 0), slow(0, 0, 90_000), stall];
-    for (at, weather) in weathers.into_iter().enumerate() {
+    for (at, impairment) in impairments.into_iter().enumerate() {
         let (near, far, proxy) = through(at as u64);
-        proxy.harm(0, Harm::Weather(weather));
+        proxy.inject(0, ConnFault::Impair(impairment));
         let sent = [stream_of(1, 40_000), stream_of(2, 40_000)];
         std::thread::scope(|scope| {
             for (mut stream, bytes) in [(&near, &sent[0]), (&far, &sent[1])] {
@@ -65,32 +66,40 @@ fn bytes_arrive_as_they_were_sent_in_any_weather_that_does_not_cut() {
                 });
             }
             let up = scope.spawn(|| all(&far));
-            assert_eq!(all(&near), (sent[1].clone(), None), "{weather:?}");
-            assert_eq!(up.join().expect("no panic"), (sent[0].clone(), None), "{weather:?}");
+            assert_eq!(all(&near), (sent[1].clone(), None), "{impairment:?}");
+            assert_eq!(up.join().expect("no panic"), (sent[0].clone(), None), "{impairment:?}");
         });
         await_that("the end of the connection", || (proxy.live() == 0).then_some(()));
     }
 }
 
 #[test]
-fn a_cut_comes_after_exactly_so_many_bytes() {
-    for (at, how) in [(0, Cut::Fin), (1, Cut::Rst), (63, Cut::Fin), (64, Cut::Rst), (999, Cut::Fin)]
-    {
+fn a_close_comes_after_exactly_so_many_bytes() {
+    for (at, how) in [
+        (0, CloseBy::Fin),
+        (1, CloseBy::Rst),
+        (63, CloseBy::Fin),
+        (64, CloseBy::Rst),
+        (999, CloseBy::Fin),
+    ] {
         let (mut near, far, proxy) = through(at);
-        proxy.harm(0, Harm::Weather(Weather { cut_at: Some((at, how)), ..Weather::default() }));
+        proxy.inject(
+            0,
+            ConnFault::Impair(Impairment { close_at: Some((at, how)), ..Impairment::default() }),
+        );
         let sent = stream_of(at, 1000);
         near.write_all(&sent).expect("sent");
         let (got, end) = all(&far);
         let size = usize::try_from(at).expect("small");
         match how {
-            Cut::Fin => assert_eq!((got.as_slice(), end), (&sent[..size], None)),
+            CloseBy::Fin => assert_eq!((got.as_slice(), end), (&sent[..size], None)),
             // A reset may overtake what came before it.
-            Cut::Rst => {
+            CloseBy::Rst => {
                 assert!(sent[..size].starts_with(&got), "{got:?}");
                 assert_eq!(end, Some(ErrorKind::ConnectionReset));
             }
         }
-        let kind = if how == Cut::Fin { Kind::CutFin } else { Kind::CutRst };
+        let kind = if how == CloseBy::Fin { Kind::Closed } else { Kind::Reset };
         assert!(proxy.incidents().iter().any(|incident| incident.kind == kind));
         assert!(matches!(all(&near).1, None | Some(ErrorKind::ConnectionReset)));
     }
@@ -102,7 +111,7 @@ fn a_half_open_connection_drops_everything_and_closes_nothing() {
     near.write_all(b"before").expect("sent");
     let mut got = [0; 6];
     far.read_exact(&mut got).expect("it comes");
-    proxy.harm(0, Harm::HalfOpen);
+    proxy.inject(0, ConnFault::HalfOpen);
     await_that("the incident", || (!proxy.incidents().is_empty()).then_some(()));
     for _ in 0..100 {
         near.write_all(&[7; 65_536]).expect("the proxy takes it all");
@@ -111,7 +120,7 @@ fn a_half_open_connection_drops_everything_and_closes_nothing() {
     far.set_read_timeout(Some(Duration::from_millis(300))).expect("a timeout");
     assert_eq!(all(&far), (Vec::new(), Some(ErrorKind::WouldBlock)));
     proxy.heal();
-    far.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    far.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     assert_eq!(all(&far), (Vec::new(), Some(ErrorKind::ConnectionReset)));
     assert_eq!(proxy.incidents()[0].kind, Kind::HalfOpen);
     await_that("its end", || (proxy.incidents()[0].until != u64::MAX).then_some(()));
@@ -120,7 +129,7 @@ fn a_half_open_connection_drops_everything_and_closes_nothing() {
 #[test]
 fn a_stalled_direction_stands_still_while_the_other_one_moves() {
     let (mut near, mut far, proxy) = through(1);
-    proxy.harm(0, Harm::Stall(true, None));
+    proxy.inject(0, ConnFault::Stall(true, None));
     await_that("the incident", || (!proxy.incidents().is_empty()).then_some(()));
     near.write_all(b"up").expect("sent");
     far.write_all(b"down").expect("sent");
@@ -138,6 +147,6 @@ fn a_target_that_is_not_there_is_a_reset() {
     drop(target);
     let proxy = Proxy::start(address, Clock::start(), 1);
     let near = TcpStream::connect(proxy.address).expect("connected");
-    near.set_read_timeout(Some(PATIENCE)).expect("a timeout");
+    near.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
     assert_eq!(all(&near), (Vec::new(), Some(ErrorKind::ConnectionReset)));
 }

@@ -145,8 +145,8 @@ fn golden(row: &Spec, format: Format) -> String {
     out
 }
 
-fn file_name(row: &Spec, ending: &str) -> String {
-    format!("{}.{ending}", row.name.replace(' ', "-"))
+fn file_name(row: &Spec, extension: &str) -> String {
+    format!("{}.{extension}", row.name.replace(' ', "-"))
 }
 
 #[test]
@@ -154,8 +154,8 @@ fn every_command_answers_as_its_golden_file_says() {
     let is_update = std::env::var("UPDATE").is_ok();
     let mut wrong = Vec::new();
     for row in COMMANDS {
-        for (format, ending) in [(Format::Text, "txt"), (Format::Json, "json")] {
-            let name = file_name(row, ending);
+        for (format, extension) in [(Format::Text, "txt"), (Format::Json, "json")] {
+            let name = file_name(row, extension);
             let path = folder().join(&name);
             let answer = golden(row, format);
             if is_update {

@@ -58,7 +58,7 @@ fn engine(roles: &str) -> (Engine, Vec<Action>) {
     let name = TokenName::new("t").expect("a name");
     let tokens = [(name.clone(), TokenRights { rights, stamp: 1 })].into();
     let tokens = Tokens { tokens, ..Tokens::default() };
-    step(&mut engine, Input::TokensRead { asker: None, tokens: Ok(Box::new(tokens)) });
+    step(&mut engine, Input::TokensRead { requester: None, tokens: Ok(Box::new(tokens)) });
     // As its owner: the token counts all the same.
     let peer = Peer { address: "192.0.2.9:1".into(), is_owner: true, ..Peer::default() };
     step(&mut engine, Input::ClientOpened { link: LINK, peer });

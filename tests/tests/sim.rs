@@ -114,7 +114,7 @@ fn fair(seed: u64) -> Plan {
         way_micros: (20, 2000),
         socket_bytes: 1 << 20,
         slow_reader: 0,
-        leave: 0,
+        close: 0,
         give_up: 0,
         nonsense: 0,
         start_fails: 0,
@@ -160,28 +160,28 @@ fn a_broker_and_an_execd_that_are_killed_start_no_worker_anew() {
     assert!(lost > 10, "{lost} requests were under way when the broker was killed");
 }
 
-/// Whatever the moment at which a far machine is cut off, its workers are the same afterwards.
+/// Whatever the moment at which a far machine is unreachable, its workers are the same afterwards.
 #[test]
-fn a_machine_that_is_cut_off_keeps_its_workers_and_none_is_started_in_their_place() {
-    let mut cuts = 0;
+fn a_machine_that_is_unreachable_keeps_its_workers_and_none_is_started_in_their_place() {
+    let mut partitions = 0;
     for seed in 0..20 {
-        let faults = vec![(Fault::CutFar, 1)];
+        let faults = vec![(Fault::PartitionFar, 1)];
         let plan = Plan { faults, fault_ms: 20_000, pieces: 0, turns: 0, ..fair(seed) };
         let report = sim::run_plan(plan, false);
         assert_eq!(report.broken, None);
-        cuts += report.figures.get("machines cut off").copied().unwrap_or(0);
+        partitions += report.figures.get("machines partitioned").copied().unwrap_or(0);
         assert_eq!(report.started, 4, "seed {seed}");
     }
-    assert!(cuts > 20, "{cuts} machines were cut off");
+    assert!(partitions > 20, "{partitions} machines were unreachable");
 }
 
 /// The same among all other faults: whatever was promised holds.
 #[test]
-fn cuts_of_far_machines_break_no_promise_among_other_faults() {
+fn partitions_of_far_machines_break_no_promise_among_other_faults() {
     for seed in 7000..7024 {
         let mut plan = Plan::of(seed);
         plan.hosts = plan.hosts.max(2);
-        plan.faults.push((Fault::CutFar, 20));
+        plan.faults.push((Fault::PartitionFar, 20));
         plan.fault_ms = 5000;
         assert_eq!(sim::run_plan(plan, false).broken, None);
     }

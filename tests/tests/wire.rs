@@ -1,6 +1,6 @@
-//! Tests bytes and frames: one commented hex file for each kind, encoded, decoded and cut at every
-//! byte; and one whole conversation with a real broker. `UPDATE=1` writes the files. Bad bytes are
-//! in the codec's unit tests and in the scripts about garbage.
+//! Tests bytes and frames: one commented hex file for each kind, encoded, decoded and split at
+//! every byte; and one whole conversation with a real broker. `UPDATE=1` writes the files. Bad
+//! bytes are in the codec's unit tests and in the scripts about garbage.
 
 #[path = "wire/frames.rs"]
 mod frames;
@@ -73,19 +73,19 @@ fn each_file_is_its_frame_and_each_frame_its_file() {
 }
 
 #[test]
-fn a_cut_frame_waits_for_the_rest() {
+fn a_partial_frame_waits_for_the_rest() {
     for (name, frame) in all_frames() {
         let whole = bytes_of(name, &frame);
-        for cut in 0..whole.len() {
-            let mut part = BytesMut::from(&whole[..cut]);
+        for at in 0..whole.len() {
+            let mut part = BytesMut::from(&whole[..at]);
             assert_eq!(
                 decode::next(&mut part, BODY_BYTES_DEFAULT),
                 Ok(None),
-                "{name} cut at {cut}"
+                "{name} split at {at}"
             );
-            part.extend_from_slice(&whole[cut..]);
+            part.extend_from_slice(&whole[at..]);
             let rest = decode::next(&mut part, BODY_BYTES_DEFAULT);
-            assert_eq!(rest, Ok(Some(arrived(&frame))), "{name} after a cut at {cut}");
+            assert_eq!(rest, Ok(Some(arrived(&frame))), "{name} after a split at {at}");
             assert!(part.is_empty(), "{name}: bytes are left");
         }
     }

@@ -48,7 +48,7 @@ pub struct Session {
     waiting: usize,
     fault: Option<Fault>,
     /// Whether the other side must still be told of the fault.
-    is_mute: bool,
+    is_fault_unsent: bool,
     /// An error of the socket after a read that gave bytes; the next read returns it.
     error: Option<ErrorKind>,
     written: u64,
@@ -105,7 +105,7 @@ impl Session {
             is_closed: false,
             waiting: 0,
             fault: None,
-            is_mute: false,
+            is_fault_unsent: false,
             error: None,
             written: 0,
         }
@@ -135,7 +135,7 @@ impl Session {
 
     /// Whether ciphertext waits for the socket.
     pub fn has_unsent(&self) -> bool {
-        self.conn.wants_write() || self.is_mute
+        self.conn.wants_write() || self.is_fault_unsent
     }
 
     /// Whether a read would return something without touching the socket: bytes, the end, or a
@@ -155,8 +155,8 @@ impl Session {
     }
 
     /// Why the session can't go on, in words with a cure; `None` while it can.
-    pub fn trouble(&self) -> Option<String> {
-        self.fault.as_ref().map(|fault| words::trouble(fault, self.side()))
+    pub fn fault_text(&self) -> Option<String> {
+        self.fault.as_ref().map(|fault| words::fault_text(fault, self.side()))
     }
 
     /// Bytes of ciphertext that the socket has taken so far; it grows with all progress.
@@ -221,7 +221,7 @@ impl Session {
                     if self.has_unsent() {
                         self.answer(socket)?;
                     }
-                    // A short read means that the socket is drained.
+                    // A short read got all that the socket had.
                     if count < scratch.len() && room.filled > 0 {
                         return Ok(room.filled);
                     }
@@ -278,11 +278,11 @@ impl Session {
         if filled > 0 || (self.is_closed && self.fault.is_none()) {
             return Ok(filled);
         }
-        match self.trouble() {
-            Some(trouble) => Err(io::Error::new(ErrorKind::InvalidData, trouble)),
+        match self.fault_text() {
+            Some(fault_text) => Err(io::Error::new(ErrorKind::InvalidData, fault_text)),
             None => Err(io::Error::new(
                 ErrorKind::UnexpectedEof,
-                "the connection was cut (it ended without the end of its TLS session)",
+                "the connection ended without the end of its TLS session",
             )),
         }
     }
@@ -336,7 +336,7 @@ impl Session {
                 Err(error) => {
                     self.fault = Some(Fault::Tls(error));
                     // rustls makes an alert for most faults, but not for all.
-                    self.is_mute = self.conn.is_handshaking() && !self.conn.wants_write();
+                    self.is_fault_unsent = self.conn.is_handshaking() && !self.conn.wants_write();
                 }
             }
             self.take(room)?;
@@ -400,9 +400,9 @@ impl Session {
         if self.fault == Some(Fault::Plain) {
             return Ok(());
         }
-        if self.is_mute {
+        if self.is_fault_unsent {
             let count = socket.write(DECODE_ERROR)?;
-            self.is_mute = false;
+            self.is_fault_unsent = false;
             self.written += count as u64;
         }
         while self.conn.wants_write() {

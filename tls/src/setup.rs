@@ -46,14 +46,14 @@ pub struct CallerFiles {
 
 /// The loaded configuration of a listener.
 #[derive(Clone)]
-pub struct Listener {
+pub struct ListenerConfig {
     config: Arc<ServerConfig>,
     notes: Notes,
 }
 
 /// The loaded configuration of a caller.
 #[derive(Clone)]
-pub struct Caller {
+pub struct CallerConfig {
     config: Arc<ClientConfig>,
     notes: Notes,
 }
@@ -67,15 +67,15 @@ pub struct Notes {
     pub warnings: Vec<String>,
 }
 
-impl fmt::Debug for Listener {
+impl fmt::Debug for ListenerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Listener").field("notes", &self.notes).finish_non_exhaustive()
+        f.debug_struct("ListenerConfig").field("notes", &self.notes).finish_non_exhaustive()
     }
 }
 
-impl fmt::Debug for Caller {
+impl fmt::Debug for CallerConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller").field("notes", &self.notes).finish_non_exhaustive()
+        f.debug_struct("CallerConfig").field("notes", &self.notes).finish_non_exhaustive()
     }
 }
 
@@ -88,7 +88,7 @@ impl ListenerFiles {
     ///
     /// # Errors
     /// Names the file, what is wrong with it, and the cure.
-    pub fn load(&self) -> Result<Listener, String> {
+    pub fn load(&self) -> Result<ListenerConfig, String> {
         let identity = self.pair.load()?;
         let notes = Notes::of(&self.pair.cert, &identity, now());
         let builder = ServerConfig::builder_with_provider(provider())
@@ -112,7 +112,7 @@ impl ListenerFiles {
         config.require_ems = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Listener { config: Arc::new(config), notes })
+        Ok(ListenerConfig { config: Arc::new(config), notes })
     }
 }
 
@@ -121,7 +121,7 @@ impl CallerFiles {
     ///
     /// # Errors
     /// Names the file, what is wrong with it, and the cure.
-    pub fn load(&self) -> Result<Caller, String> {
+    pub fn load(&self) -> Result<CallerConfig, String> {
         let ca = self.ca.as_ref().ok_or(
             "'tls://' needs the certificate of the CA that signed the other side's; name its file \
              in ISECT_CA",
@@ -143,7 +143,7 @@ impl CallerFiles {
         };
         config.require_ems = true;
         config.resumption = Resumption::disabled();
-        Ok(Caller { config: Arc::new(config), notes })
+        Ok(CallerConfig { config: Arc::new(config), notes })
     }
 }
 
@@ -166,7 +166,7 @@ impl Pair {
     }
 }
 
-impl Listener {
+impl ListenerConfig {
     /// A session for an accepted connection.
     ///
     /// # Errors
@@ -182,7 +182,7 @@ impl Listener {
     }
 }
 
-impl Caller {
+impl CallerConfig {
     /// A session for a connection to this host, a name or an address. The other side's certificate
     /// must be valid for it.
     ///

@@ -32,7 +32,7 @@ pub(crate) fn is_plain(first: u8, side: Side) -> bool {
     }
 }
 
-pub(crate) fn trouble(fault: &Fault, side: Side) -> String {
+pub(crate) fn fault_text(fault: &Fault, side: Side) -> String {
     match (fault, side) {
         (Fault::Plain, Side::Listener) => {
             "this port speaks TLS; connect to tls://HOST:PORT, with the CA's certificate in \

@@ -7,10 +7,10 @@ use std::io::IoSlice;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use tls::session::Session;
-use tls::setup::{Caller, CallerFiles, Listener, ListenerFiles, Pair};
+use tls::setup::{CallerConfig, CallerFiles, ListenerConfig, ListenerFiles, Pair};
 
 /// The errors of the listener and of the caller after a handshake.
-fn trouble(listener: &Listener, caller: &Caller, name: &str) -> (String, String) {
+fn fault_text(listener: &ListenerConfig, caller: &CallerConfig, name: &str) -> (String, String) {
     let (mut one, mut other) =
         (listener.session().expect("a session"), caller.session(name).expect("a session"));
     let (mut near, mut far) = wire();
@@ -20,7 +20,7 @@ fn trouble(listener: &Listener, caller: &Caller, name: &str) -> (String, String)
     let mut look = |session: &mut Session, end: &mut common::End| {
         let _ = session.write(end, &[IoSlice::new(b"hello")]);
         let _ = session.read(end, &mut [std::io::IoSliceMut::new(&mut buffer)]);
-        session.trouble().unwrap_or_default()
+        session.fault_text().unwrap_or_default()
     };
     let first = look(&mut one, &mut near);
     (first, look(&mut other, &mut far))
@@ -57,7 +57,7 @@ fn both_ends_say_what_is_wrong_with_a_certificate() {
         ("good", open(&good), none(), ("", "")),
     ] {
         let name = if what == "elsewhere" { what } else { "localhost" };
-        let (one, other) = trouble(&listener, &caller, name);
+        let (one, other) = fault_text(&listener, &caller, name);
         assert!(one.contains(near) && other.contains(far), "{what}: '{one}' / '{other}'");
         assert_eq!(other.is_empty(), what.starts_with("good"), "{what}: {other}");
     }
@@ -136,7 +136,7 @@ fn one_certificate_that_signs_itself_is_enough_for_a_small_house() {
     let listener =
         ListenerFiles { pair: Pair { cert: cert.clone(), key }, client_ca: None }.load().unwrap();
     let caller = CallerFiles { ca: Some(cert), pair: None }.load().unwrap();
-    assert_eq!(trouble(&listener, &caller, "localhost"), (String::new(), String::new()));
+    assert_eq!(fault_text(&listener, &caller, "localhost"), (String::new(), String::new()));
 }
 
 #[test]

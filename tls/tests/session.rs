@@ -1,4 +1,4 @@
-//! Tests of two sessions over a simulated wire: cut anywhere, in small pieces, full, with invalid
+//! Tests of two sessions over a simulated wire: ended anywhere, in small pieces, full, with invalid
 //! bytes, without TLS at the other end.
 
 mod common;
@@ -101,14 +101,14 @@ fn an_end_without_its_word_is_a_break_at_any_byte() {
     let authority = Authority::new();
     let (listener, caller) = authority.both();
     let mut total = 0;
-    for cut in 0.. {
+    for at in 0.. {
         let (mut one, mut other) =
             (listener.session().unwrap(), caller.session("localhost").unwrap());
         let (mut near, mut far) = wire();
-        near.input.borrow_mut().cut_at = Some(cut);
+        near.input.borrow_mut().end_at = Some(at);
         let done = handshake((&mut one, &mut near), (&mut other, &mut far));
         if let Err(error) = done.0 {
-            assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "cut at {cut}");
+            assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "ended at {at}");
             continue;
         }
         other.write(&mut far, &[IoSlice::new(b"whole")]).unwrap();
@@ -120,17 +120,17 @@ fn an_end_without_its_word_is_a_break_at_any_byte() {
         if let Ok(bytes) = &last
             && !bytes.is_empty()
         {
-            assert_eq!(bytes, b"whole", "cut at {cut}");
+            assert_eq!(bytes, b"whole", "ended at {at}");
             last = read(&mut one, &mut near, 100);
         }
         match last {
             Ok(bytes) => {
                 assert!(bytes.is_empty());
                 // Only after the very last byte the end is an orderly one.
-                assert_eq!(cut, total);
+                assert_eq!(at, total);
                 break;
             }
-            Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "cut at {cut}"),
+            Err(error) => assert_eq!(error.kind(), ErrorKind::UnexpectedEof, "ended at {at}"),
         }
     }
     assert!(total > 300);

@@ -3,7 +3,7 @@
 
 use clap::{Args, Parser, Subcommand};
 use isect_benches::load::Plan;
-use isect_benches::peers::{Batch, PEERS, Peer, Setup, worker_speech};
+use isect_benches::peers::{Batch, PEERS, Peer, Setup, worker_protocol};
 use isect_benches::proc::Scheduling;
 use isect_benches::round::{Course, run_and_tell, say};
 use isect_benches::shape::Shape;
@@ -53,7 +53,7 @@ enum Command {
         update: bool,
     },
     /// Lists the peers and whether they are installed.
-    Peers(Where),
+    Peers(SetupArgs),
     #[command(hide = true)]
     Relay { clients: Endpoint, workers: Endpoint },
     #[command(hide = true)]
@@ -80,7 +80,7 @@ struct EchoArgs {
     #[arg(long)]
     listen: Option<Endpoint>,
     #[arg(long, default_value = "limit")]
-    speech: String,
+    protocol: String,
     #[arg(long, default_value_t = 1)]
     workers: usize,
     endpoint: Option<Endpoint>,
@@ -88,7 +88,7 @@ struct EchoArgs {
 
 /// Where programs are and how they are started.
 #[derive(Debug, Args)]
-struct Where {
+struct SetupArgs {
     /// Directory of isectd and isdecho [default: where isdbench is].
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
@@ -134,7 +134,7 @@ struct Compare {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    place: Where,
+    setup: SetupArgs,
 }
 
 #[derive(Debug, Args)]
@@ -149,7 +149,7 @@ struct Memory {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    place: Where,
+    setup: SetupArgs,
 }
 
 #[derive(Debug, Args)]
@@ -161,7 +161,7 @@ struct Restart {
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
     #[command(flatten)]
-    place: Where,
+    setup: SetupArgs,
 }
 
 #[derive(Debug, Args)]
@@ -173,7 +173,7 @@ struct Syscalls {
     #[arg(long, default_value = "c16w4p64")]
     shape: Shape,
     #[command(flatten)]
-    place: Where,
+    setup: SetupArgs,
 }
 
 #[derive(Debug, Args)]
@@ -198,7 +198,7 @@ struct Fairness {
     #[arg(long, value_delimiter = ',')]
     noises: Vec<String>,
     #[command(flatten)]
-    place: Where,
+    setup: SetupArgs,
 }
 
 fn main() -> ExitCode {
@@ -215,7 +215,7 @@ fn main() -> ExitCode {
 fn run(cli: Cli) -> Result<(), String> {
     match cli.command {
         Command::Compare(compare) => run_compare(&compare),
-        Command::Peers(place) => list_peers(&place.setup()?),
+        Command::Peers(setup) => list_peers(&setup.to_setup()?),
         Command::Memory(args) => run_memory(&args),
         Command::Restart(args) => run_restart(&args),
         Command::Syscalls(args) => run_syscalls(&args),
@@ -230,7 +230,7 @@ fn run(cli: Cli) -> Result<(), String> {
         Command::Echo(args) => match (&args.listen, &args.endpoint) {
             (Some(listen), _) => echo::listen(listen),
             (None, Some(endpoint)) => {
-                echo::serve(endpoint, args.workers, worker_speech(&args.speech)?)
+                echo::serve(endpoint, args.workers, worker_protocol(&args.protocol)?)
             }
             (None, None) => Err("echo: neither --listen nor an endpoint".into()),
         },
@@ -240,8 +240,8 @@ fn run(cli: Cli) -> Result<(), String> {
     }
 }
 
-impl Where {
-    fn setup(&self) -> Result<Setup, String> {
+impl SetupArgs {
+    fn to_setup(&self) -> Result<Setup, String> {
         let own = proc::own_program()?;
         proc::raise_descriptors()?;
         let beside = own.parent().map(PathBuf::from).unwrap_or_default();
@@ -289,7 +289,7 @@ fn run_compare(args: &Compare) -> Result<(), String> {
         shapes: args.shapes.clone(),
         rounds: args.rounds,
         plan,
-        setup: args.place.setup()?,
+        setup: args.setup.to_setup()?,
     };
     let samples = run_and_tell(&course, &stop)?;
     let order: Vec<String> = course.peers.iter().map(|peer| peer.label.clone()).collect();
@@ -316,7 +316,7 @@ fn write_json(path: Option<&PathBuf>, value: &serde_json::Value) -> Result<(), S
 }
 
 fn run_memory(args: &Memory) -> Result<(), String> {
-    let (stop, setup) = (Stop::new()?, args.place.setup()?);
+    let (stop, setup) = (Stop::new()?, args.setup.to_setup()?);
     let (mut all, mut failed) = (Vec::new(), Vec::new());
     for peer in present(&args.peers, &setup) {
         // One that does not bear so many connections is no reason to lose the others' figures.
@@ -333,7 +333,7 @@ fn run_memory(args: &Memory) -> Result<(), String> {
 }
 
 fn run_restart(args: &Restart) -> Result<(), String> {
-    let (stop, setup) = (Stop::new()?, args.place.setup()?);
+    let (stop, setup) = (Stop::new()?, args.setup.to_setup()?);
     let millis = restart::measure(&setup, args.count, &stop)?;
     let spread = table::Spread::of(millis.iter().copied()).ok_or("nothing was measured")?;
     let mut sorted = millis.clone();
@@ -350,7 +350,7 @@ fn run_restart(args: &Restart) -> Result<(), String> {
 }
 
 fn run_syscalls(args: &Syscalls) -> Result<(), String> {
-    let (stop, setup) = (Stop::new()?, args.place.setup()?);
+    let (stop, setup) = (Stop::new()?, args.setup.to_setup()?);
     for peer in present(&args.peers, &setup) {
         let found = syscalls::count(peer, args.shape, &setup, &stop)
             .map_err(|e| format!("{}: {e}", peer.label))?;
@@ -374,7 +374,7 @@ fn run_syscalls(args: &Syscalls) -> Result<(), String> {
 }
 
 fn run_fairness(args: &Fairness) -> Result<(), String> {
-    let (stop, setup) = (Stop::new()?, args.place.setup()?);
+    let (stop, setup) = (Stop::new()?, args.setup.to_setup()?);
     let trial = fairness::Trial {
         shape: args.shape,
         rate: args.rate,

@@ -1,8 +1,8 @@
 //! One client of the load: its connection, its open requests, and the check of the replies.
 
 use crate::payload::Payload;
-use crate::sock::{Line, Stream};
-use crate::speech::Asks;
+use crate::protocols::ClientProtocol;
+use crate::sock::{BufferedStream, Stream};
 use std::collections::VecDeque;
 use std::time::Instant;
 
@@ -15,8 +15,8 @@ pub(super) struct Asked {
 }
 
 pub(super) struct LoadClient {
-    pub(super) line: Line,
-    pub(super) speech: Box<dyn Asks>,
+    pub(super) stream: BufferedStream,
+    pub(super) protocol: Box<dyn ClientProtocol>,
     pub(super) is_ready: bool,
     pub(super) is_dirty: bool,
     /// Requests of the open loop that could not leave yet, by the moment at which they were meant
@@ -29,10 +29,10 @@ pub(super) struct LoadClient {
 
 impl LoadClient {
     /// A client that has not said anything.
-    pub(super) fn new(stream: Stream, speech: Box<dyn Asks>, conn: u32) -> Self {
+    pub(super) fn new(stream: Stream, protocol: Box<dyn ClientProtocol>, conn: u32) -> Self {
         Self {
-            line: Line::new(stream),
-            speech,
+            stream: BufferedStream::new(stream),
+            protocol,
             is_ready: false,
             is_dirty: false,
             late: VecDeque::new(),
@@ -52,7 +52,7 @@ impl LoadClient {
         let number = self.next;
         self.next = self.next.wrapping_add(1).max(1);
         self.asked.push_back(Asked { number, at });
-        self.speech.ask(Payload { conn: self.conn, number, size }, &mut self.line.out);
+        self.protocol.ask(Payload { conn: self.conn, number, size }, &mut self.stream.out);
     }
 }
 
@@ -99,16 +99,16 @@ impl LoadClient {
         size: usize,
         mut reply: impl FnMut(Instant),
     ) -> Result<bool, String> {
-        use crate::speech::Heard;
-        let Self { line, speech, is_ready, asked, conn, .. } = self;
-        line.receive(scratch, |bytes, out| match speech.hear(bytes, out)? {
-            Heard::Part => Ok(0),
-            Heard::Passed { used } => Ok(used),
-            Heard::Ready { used } => {
+        use crate::protocols::Parsed;
+        let Self { stream, protocol, is_ready, asked, conn, .. } = self;
+        stream.receive(scratch, |bytes, out| match protocol.parse(bytes, out)? {
+            Parsed::Part => Ok(0),
+            Parsed::Passed { used } => Ok(used),
+            Parsed::Ready { used } => {
                 *is_ready = true;
                 Ok(used)
             }
-            Heard::Reply { used, number, body } => {
+            Parsed::Reply { used, number, body } => {
                 reply(check(asked, *conn, size, (number, &bytes[body]))?);
                 Ok(used)
             }

@@ -101,7 +101,7 @@ impl Load {
         for index in dirty.drain(..) {
             let client = &mut self.clients[index];
             client.is_dirty = false;
-            client.line.flush(self.poll.registry(), Token(index))?;
+            client.stream.flush(self.poll.registry(), Token(index))?;
         }
         self.dirty = dirty;
         Ok(())
@@ -128,7 +128,7 @@ impl Load {
                 Token(index) => {
                     let client = &mut self.clients[index];
                     if event.is_writable() {
-                        client.line.writable(self.poll.registry(), event.token())?;
+                        client.stream.writable(self.poll.registry(), event.token())?;
                     }
                     if event.is_readable() {
                         self.receive(index)?;
@@ -159,7 +159,7 @@ impl Load {
         }
         self.ready += usize::from(client.is_ready && !was_ready);
         self.under_way -= replies;
-        if !client.line.out.is_empty() && !mem::replace(&mut client.is_dirty, true) {
+        if !client.stream.out.is_empty() && !mem::replace(&mut client.is_dirty, true) {
             self.dirty.push(index);
         }
         for _ in 0..replies {

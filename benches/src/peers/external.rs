@@ -5,9 +5,9 @@
 use super::{Running, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;
 use crate::proc::{Process, Scheduling, Start, find_program};
+use crate::protocols::{self, ClientProtocol};
 use crate::shape::Shape;
 use crate::sock::Endpoint;
-use crate::speech::{self, Asks};
 use std::cell::Cell;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -88,14 +88,14 @@ impl External {
         self,
         setup: &Setup,
         shape: &Shape,
-        (speech, workers_at): (&str, SocketAddr),
-        asker: Box<dyn Fn() -> Box<dyn Asks>>,
+        (protocol, workers_at): (&str, SocketAddr),
+        new_client: Box<dyn Fn() -> Box<dyn ClientProtocol>>,
     ) -> Result<Running, String> {
         let endpoint = Endpoint::Tcp(workers_at);
-        let echo = workers(setup, self.dir.path(), (speech, &endpoint), shape.workers)?;
+        let echo = workers(setup, self.dir.path(), (protocol, &endpoint), shape.workers)?;
         Ok(Running {
             endpoint: Endpoint::Tcp(self.at),
-            asker,
+            new_client,
             broker: Some(self.process.pid()),
             held: None,
             processes: vec![self.process, echo],
@@ -117,12 +117,15 @@ pub(super) fn gearman(setup: &Setup, shape: &Shape, is_tuned: bool) -> Result<Ru
         words(&["--listen", "127.0.0.1", "--port", &port, "--threads", threads, "--log-file", &log])
     })?;
     let at = external.at;
-    let asker: Box<dyn Fn() -> Box<dyn Asks>> = Box::new(|| Box::new(speech::gearman::Client));
-    external.into_running(setup, shape, ("gearman", at), asker)
+    let new_client: Box<dyn Fn() -> Box<dyn ClientProtocol>> =
+        Box::new(|| Box::new(protocols::gearman::Client));
+    external.into_running(setup, shape, ("gearman", at), new_client)
 }
 
 /// Counts clients, for those protocols in which each needs a name of its own.
-fn counted(make: impl Fn(usize) -> Box<dyn Asks> + 'static) -> Box<dyn Fn() -> Box<dyn Asks>> {
+fn counted(
+    make: impl Fn(usize) -> Box<dyn ClientProtocol> + 'static,
+) -> Box<dyn Fn() -> Box<dyn ClientProtocol>> {
     let next = Cell::new(0);
     Box::new(move || make(next.replace(next.get() + 1)))
 }
@@ -133,8 +136,8 @@ pub(super) fn nats(setup: &Setup, shape: &Shape) -> Result<Running, String> {
         words(&["--addr", "127.0.0.1", "--port", &at.port().to_string()])
     })?;
     let at = external.at;
-    let asker = counted(|index| Box::new(speech::nats::Client::new(index)));
-    external.into_running(setup, shape, ("nats", at), asker)
+    let new_client = counted(|index| Box::new(protocols::nats::Client::new(index)));
+    external.into_running(setup, shape, ("nats", at), new_client)
 }
 
 /// redis-server without persistence.
@@ -147,8 +150,8 @@ pub(super) fn redis(setup: &Setup, shape: &Shape) -> Result<Running, String> {
         args
     })?;
     let at = external.at;
-    let asker = counted(|index| Box::new(speech::redis::Client::new(index)));
-    external.into_running(setup, shape, ("redis", at), asker)
+    let new_client = counted(|index| Box::new(protocols::redis::Client::new(index)));
+    external.into_running(setup, shape, ("redis", at), new_client)
 }
 
 /// The LRU queue, compiled first.
@@ -187,6 +190,7 @@ pub(super) fn zmq(setup: &Setup, shape: &Shape) -> Result<Running, String> {
     let mut external = External { process, at: front, dir };
     external.await_listener(front)?;
     external.await_listener(back)?;
-    let asker: Box<dyn Fn() -> Box<dyn Asks>> = Box::new(|| Box::<speech::zmtp::Client>::default());
-    external.into_running(setup, shape, ("zmq", back), asker)
+    let new_client: Box<dyn Fn() -> Box<dyn ClientProtocol>> =
+        Box::new(|| Box::<protocols::zmtp::Client>::default());
+    external.into_running(setup, shape, ("zmq", back), new_client)
 }

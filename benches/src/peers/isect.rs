@@ -5,9 +5,9 @@ use super::{Running, SERVICE, START_LIMIT, Setup, temp_dir, workers};
 use crate::clock;
 use crate::json::rows;
 use crate::proc::{Process, Scheduling, Start};
+use crate::protocols::{ClientProtocol, Protocol, isect};
 use crate::shape::Shape;
-use crate::sock::{Endpoint, Line, Stream};
-use crate::speech::{Asks, Speech, isect};
+use crate::sock::{BufferedStream, Endpoint, Stream};
 use client::address::Address;
 use client::caller::{Caller, Options};
 use mio::{Poll, Token};
@@ -184,7 +184,7 @@ impl Isect {
         processes.insert(0, self.process);
         Ok(Running {
             endpoint,
-            asker: Box::new(move || -> Box<dyn Asks> {
+            new_client: Box::new(move || -> Box<dyn ClientProtocol> {
                 Box::new(isect::Client::new(service.clone(), 0))
             }),
             broker: processes.first().map(Process::pid),
@@ -224,32 +224,32 @@ impl Isect {
         }
         op.run("config service waiting queue_max=1000000")?;
         let service = ServiceName::new("waiting").map_err(|e| e.to_string())?;
-        let mut lines = Vec::new();
+        let mut streams = Vec::new();
         let poll = Poll::new().map_err(|e| e.to_string())?;
         // At most requests_max (1024) requests may be under way on one connection.
         for first in (0..count).step_by(1000) {
             let mut stream =
                 Stream::connect(&self.endpoint("client")?).map_err(|e| e.to_string())?;
-            let token = Token(lines.len());
+            let token = Token(streams.len());
             stream.register(poll.registry(), token).map_err(|e| e.to_string())?;
-            let mut line = Line::new(stream);
+            let mut stream = BufferedStream::new(stream);
             let mut client = isect::Client::new(service.clone(), LONG_MS);
-            client.hello(&mut line.out);
+            client.hello(&mut stream.out);
             for number in first..count.min(first + 1000) {
                 let payload = crate::payload::Payload { conn: 0, number: number as u32, size: 64 };
-                client.ask(payload, &mut line.out);
+                client.ask(payload, &mut stream.out);
             }
-            lines.push(line);
+            streams.push(stream);
         }
         let mut look = self.op(Format::Json)?;
         clock::until("the queue", START_LIMIT, || {
-            for (index, line) in lines.iter_mut().enumerate() {
-                line.writable(poll.registry(), Token(index))?;
+            for (index, stream) in streams.iter_mut().enumerate() {
+                stream.writable(poll.registry(), Token(index))?;
             }
             let text = look.json("queue waiting")?.to_string();
             Ok(text.contains(&format!("{count}")).then_some(()))
         })?;
-        Ok(Some(Box::new((poll, lines))))
+        Ok(Some(Box::new((poll, streams))))
     }
 }
 

@@ -1,14 +1,14 @@
 //! The TABLE of the peers, and how each one is started: its broker, its workers, the address for
-//! clients and the protocol they use. `load` has the load, `speech` the protocols.
+//! clients and the protocol they use. `load` has the load, `protocols` their protocols.
 
 mod external;
 mod isect;
 mod plain;
 
 use crate::proc::{Process, Scheduling, Start, own_program};
+use crate::protocols::{self, ClientProtocol, Protocol};
 use crate::shape::Shape;
 use crate::sock::Endpoint;
-use crate::speech::{self, Asks, Speech};
 use protocol::names::ServiceName;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -134,9 +134,9 @@ pub enum Batch {
 }
 
 impl Batch {
-    fn scheduling(self, speech: &str) -> Scheduling {
+    fn scheduling(self, protocol: &str) -> Scheduling {
         let is_batch = match self {
-            Self::Isect => speech.starts_with("isect"),
+            Self::Isect => protocol.starts_with("isect"),
             Self::All => true,
             Self::None => false,
         };
@@ -176,7 +176,7 @@ pub struct Running {
     /// The address that clients connect to.
     pub endpoint: Endpoint,
     /// Makes a client's end.
-    pub asker: Box<dyn Fn() -> Box<dyn Asks>>,
+    pub new_client: Box<dyn Fn() -> Box<dyn ClientProtocol>>,
     /// The broker's process id; `None` = there is no broker.
     pub broker: Option<u32>,
     /// Something wants to be kept until the end: a connection that holds queued requests.
@@ -302,10 +302,11 @@ fn temp_dir() -> Result<TempDir, String> {
 pub fn workers(
     setup: &Setup,
     dir: &Path,
-    (speech, endpoint): (&str, &Endpoint),
+    (protocol, endpoint): (&str, &Endpoint),
     count: usize,
 ) -> Result<Process, String> {
-    let args = ["echo", "--speech", speech, "--workers", &count.to_string(), &endpoint.to_string()];
+    let args =
+        ["echo", "--protocol", protocol, "--workers", &count.to_string(), &endpoint.to_string()];
     let mut process = Start {
         program: &own_program()?,
         args: args.map(str::to_owned).to_vec(),
@@ -313,7 +314,7 @@ pub fn workers(
         log: &dir.join("workers.log"),
         talks: true,
         in_order: false,
-        scheduling: setup.batch.scheduling(speech),
+        scheduling: setup.batch.scheduling(protocol),
     }
     .spawn()?;
     match process.line(START_LIMIT)?.as_str() {
@@ -327,16 +328,16 @@ pub fn workers(
 ///
 /// # Errors
 /// There is no such name.
-pub fn worker_speech(name: &str) -> Result<Box<dyn Fn() -> Box<dyn Speech>>, String> {
+pub fn worker_protocol(name: &str) -> Result<Box<dyn Fn() -> Box<dyn Protocol>>, String> {
     let (name, service) = name.split_once(':').unwrap_or((name, SERVICE));
     let service = ServiceName::new(service).map_err(|e| e.to_string())?;
     Ok(match name {
-        "limit" => Box::new(|| Box::<speech::limit::Worker>::default()),
-        "isect" => Box::new(move || Box::new(speech::isect::Worker::new(service.clone()))),
-        "gearman" => Box::new(|| Box::new(speech::gearman::Worker)),
-        "nats" => Box::new(|| Box::new(speech::nats::Worker)),
-        "redis" => Box::new(|| Box::new(speech::redis::Worker)),
-        "zmq" => Box::new(|| Box::<speech::zmtp::Worker>::default()),
+        "limit" => Box::new(|| Box::<protocols::limit::Worker>::default()),
+        "isect" => Box::new(move || Box::new(protocols::isect::Worker::new(service.clone()))),
+        "gearman" => Box::new(|| Box::new(protocols::gearman::Worker)),
+        "nats" => Box::new(|| Box::new(protocols::nats::Worker)),
+        "redis" => Box::new(|| Box::new(protocols::redis::Worker)),
+        "zmq" => Box::new(|| Box::<protocols::zmtp::Worker>::default()),
         other => return Err(format!("no workers speak '{other}'")),
     })
 }

@@ -2,9 +2,9 @@
 
 use super::{Running, START_LIMIT, Setup, temp_dir, workers};
 use crate::proc::{Process, Scheduling, Start, own_program};
+use crate::protocols::limit;
 use crate::shape::Shape;
 use crate::sock::Endpoint;
-use crate::speech::limit;
 use std::path::Path;
 
 /// Starts this program in a role, and reads the addresses that it prints.
@@ -39,7 +39,7 @@ pub(super) fn direct(setup: &Setup) -> Result<Running, String> {
         start(&["echo", "--listen", "127.0.0.1:0"], setup.load_core(), dir.path())?;
     Ok(Running {
         endpoint: endpoint(&endpoints, "client")?,
-        asker: Box::new(|| Box::new(limit::Client)),
+        new_client: Box::new(|| Box::new(limit::Client)),
         broker: None,
         held: None,
         processes: vec![process],
@@ -63,7 +63,7 @@ pub(super) fn limit(setup: &Setup, shape: &Shape, is_unix: bool) -> Result<Runni
         workers(setup, dir.path(), ("limit", &endpoint(&endpoints, "worker")?), shape.workers)?;
     Ok(Running {
         endpoint: endpoint(&endpoints, "client")?,
-        asker: Box::new(|| Box::new(limit::Client)),
+        new_client: Box::new(|| Box::new(limit::Client)),
         broker: Some(relay.pid()),
         held: None,
         processes: vec![relay, echo],

@@ -1,4 +1,5 @@
-//! The command line of isectd as clap reads it. [`low`](super::low) checks the values.
+//! The command line of isectd as clap reads it. [`checked_args`](super::checked_args) checks the
+//! values.
 
 use crate::token_command::TokenCommand;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -111,7 +112,7 @@ pub struct Args {
 
     /// With `--role-execd`: end when the broker is gone.
     #[arg(long, hide = true)]
-    pub role_leave: bool,
+    pub role_exits_with_broker: bool,
 
     /// With `--role-execd`: soft limit of descriptors to go back to.
     #[arg(long, hide = true, default_value_t = 1024)]

@@ -1,8 +1,8 @@
 //! Second stage of the configuration: reads the files and directories that the checked command line
 //! names, and returns what the broker starts with.
 
+use super::checked_args::{CheckedArgs, Endpoint, StateDirArg, TokenFile};
 use super::cli::{LogFormat, LogLevel, WorkerArgs};
-use super::low::{Endpoint, Low, StateDir, TokenFile};
 use super::script;
 use super::tls::TlsFiles;
 use super::tokens;
@@ -53,45 +53,45 @@ impl Config {
     /// # Errors
     /// A file can't be read, or the environment names no place for the state.
     #[allow(clippy::disallowed_methods, reason = "the environment says where state is kept")]
-    pub fn load(low: Low) -> Result<Self, Fatal> {
-        let state = match low.state.clone() {
-            StateDir::None => None,
-            StateDir::At(dir) => Some(dir),
-            StateDir::Default => Some(default_state()?),
+    pub fn load(args: CheckedArgs) -> Result<Self, Fatal> {
+        let state = match args.state.clone() {
+            StateDirArg::None => None,
+            StateDirArg::At(dir) => Some(dir),
+            StateDirArg::Default => Some(default_state()?),
         };
-        let (token_file, tokens) = tokens_of(&low.tokens, state.as_deref())
+        let (token_file, tokens) = tokens_of(&args.tokens, state.as_deref())
             .map_err(|why| Fatal::Usage(format!("--tokens: {why}")))?;
-        low.check_reach(tokens.is_some(), token_file.as_deref())?;
-        let host_token_file = host_token_of(low.host_token.as_deref(), state.as_deref())
+        args.check_reach(tokens.is_some(), token_file.as_deref())?;
+        let host_token_file = host_token_of(args.host_token.as_deref(), state.as_deref())
             .map_err(|why| Fatal::Usage(format!("--host-token: {why}")))?;
         let mut sources = Vec::new();
-        for path in low.sources {
+        for path in args.sources {
             let text =
                 script::read(&path).map_err(|why| Fatal::Source(format!("--source {why}")))?;
             sources.push((path, text));
         }
-        let ports_file = low.ports_file.as_deref().map(private::place).transpose();
+        let ports_file = args.ports_file.as_deref().map(private::replace_target).transpose();
         let ports_file = ports_file.map_err(|why| Fatal::Usage(format!("--ports-file {why}")))?;
         let mut settings = Settings::default();
-        for (setting, value) in &low.set {
+        for (setting, value) in &args.set {
             settings.set(*setting, *value);
         }
         Ok(Self {
-            listen: low.listen,
-            worker_listen: low.worker_listen,
-            worker_host: low.worker_host,
-            tls: low.tls,
+            listen: args.listen,
+            worker_listen: args.worker_listen,
+            worker_host: args.worker_host,
+            tls: args.tls,
             state,
             sources,
             token_file,
             tokens,
             host_token_file,
-            set: low.set,
+            set: args.set,
             settings,
             ports_file,
-            workers: low.workers,
-            log: low.log,
-            log_format: low.log_format,
+            workers: args.workers,
+            log: args.log,
+            log_format: args.log_format,
         })
     }
 }

@@ -71,7 +71,7 @@ fn host_file(path: &Path, host: Option<&HostName>) -> Result<Option<Token>, Stri
     let (mut own, mut general, mut has_others) = (None, None, false);
     for (at, line) in text.lines().enumerate() {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let (place, token) = match words.as_slice() {
+        let (token_of, token) = match words.as_slice() {
             [] => continue,
             [first, ..] if first.starts_with('#') => continue,
             [token] => (&mut general, token),
@@ -89,7 +89,7 @@ fn host_file(path: &Path, host: Option<&HostName>) -> Result<Option<Token>, Stri
             }
         };
         let wrong = |why| format!("{}: line {}: {why}", path.display(), at + 1);
-        *place = Some(Token::parse(token).map_err(wrong)?);
+        *token_of = Some(Token::parse(token).map_err(wrong)?);
     }
     if own.is_none() && general.is_none() && !has_others {
         return Err(format!(

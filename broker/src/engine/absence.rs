@@ -1,10 +1,10 @@
 //! Workers that can't be reached: how long one that lost its connection is waited for, whether its
-//! host can be asked to do anything, what silence means. A machine that is cut off keeps its
+//! host can be asked to do anything, what silence means. A machine that is unreachable keeps its
 //! workers (docs/decisions/0021). Not what follows an end: `process`.
 
 use super::due::Due;
 use super::fact::FactKind;
-use super::heartbeat::Patience;
+use super::heartbeat::SilenceLimits;
 use super::hosts::HostState;
 use super::input::Close;
 use super::keys::WorkerKey;
@@ -21,7 +21,7 @@ impl Engine {
     /// Whether a host does what it is asked now, as far as is known: it is up, and was heard of
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
-        let missed_max = self.patience(None).ping_each.saturating_add(1);
+        let missed_max = self.silence_limits(None).ping_each.saturating_add(1);
         let slot = self.host_link(host).and_then(|link| self.links.get(link));
         slot.is_some_and(|slot| slot.missed <= missed_max)
     }
@@ -44,8 +44,8 @@ impl Engine {
     }
 
     /// How long a worker that lost its connection is waited for. On another machine it may have
-    /// been cut off, and tries to come back as long as was announced at its login; one that is busy
-    /// looks for its broker only when it is done.
+    /// been unreachable since, and tries to come back as long as was announced at its login; one
+    /// that is busy looks for its broker only when it is done.
     pub(crate) fn return_wait_ms(&self, key: WorkerKey) -> u64 {
         let worker = &self.workers[key];
         let least = self.settings.get(Setting::ReturnMs);
@@ -71,20 +71,21 @@ impl Engine {
     }
 
     /// A worker that owes an answer was silent for this many beats: how many are the end? While
-    /// another machine may still say by its kernel that it is cut off, that is waited for.
-    pub(crate) fn beats_of_worker(&self, key: WorkerKey, patience: &Patience) -> u32 {
-        match self.may_be_cut_off(key) {
-            CutOff::No | CutOff::MayBe => patience.end,
-            CutOff::KernelTells => {
-                patience.end.saturating_add(patience.ping_each).saturating_add(2)
+    /// another machine may still say by its kernel that it is unreachable, that is waited for.
+    pub(crate) fn beats_of_worker(&self, key: WorkerKey, limits: &SilenceLimits) -> u32 {
+        match self.may_be_unreachable(key) {
+            Unreachable::No | Unreachable::MayBe => limits.end,
+            Unreachable::KernelTells => {
+                limits.end.saturating_add(limits.ping_each).saturating_add(2)
             }
         }
     }
 
-    /// A worker was silent too long. One that hangs is killed; one that may be cut off loses its
-    /// connection and is waited for.
+    /// A worker was silent too long. One that hangs is killed; one that may be unreachable loses
+    /// its connection and is waited for.
     pub(crate) fn silent_worker(&mut self, link: LinkId, key: WorkerKey, why: &str, out: Out<'_>) {
-        if self.may_be_cut_off(key) == CutOff::MayBe && !self.workers[key].is_self_started {
+        if self.may_be_unreachable(key) == Unreachable::MayBe && !self.workers[key].is_self_started
+        {
             self.close_link(link, out);
             self.worker_lost(key, Close::TimedOut, why, out);
             return;
@@ -94,25 +95,25 @@ impl Engine {
         self.kill_worker(key, "was silent and is killed", out);
     }
 
-    fn may_be_cut_off(&self, key: WorkerKey) -> CutOff {
+    fn may_be_unreachable(&self, key: WorkerKey) -> Unreachable {
         let worker = &self.workers[key];
         let host = self.hosts.named(&worker.host);
         if host.is_some_and(|host| host.is_builtin) && !worker.is_self_started {
-            return CutOff::No;
+            return Unreachable::No;
         }
         let slot = worker.link.and_then(|link| self.links.get(link));
         let is_other = slot.is_some_and(|slot| slot.peer.is_remote);
         let is_up = host.is_some_and(|host| matches!(host.state, HostState::Up(_)));
         match (is_other, is_up && self.is_reached(&worker.host)) {
-            (true, true) => CutOff::KernelTells,
-            (true, false) | (false, true | false) => CutOff::MayBe,
+            (true, true) => Unreachable::KernelTells,
+            (true, false) | (false, true | false) => Unreachable::MayBe,
         }
     }
 }
 
-/// Whether a silent worker may be cut off instead of hanging.
+/// Whether a silent worker may be unreachable instead of hanging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum CutOff {
+enum Unreachable {
     /// It is on this machine.
     No,
     /// Its host is reached, and the kernel of its machine would say if only its own connection

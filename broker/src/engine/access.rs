@@ -6,7 +6,7 @@ use super::action::Action;
 use super::clients;
 use super::due::Due;
 use super::fact::{About, FactKind};
-use super::input::{Asker, Peer, Tokens};
+use super::input::{Peer, Requester, Tokens};
 use super::keys::ClientKey;
 use super::links::End;
 use super::op_read::{counted, text};
@@ -17,7 +17,7 @@ use protocol::bodies::{ErrorBody, Login, WorkerLogin};
 use protocol::errors::ErrorCode;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::logins::{CHECKS_MAX, Check, FAILURES_MAX, Failure, Logins};
+use protocol::login_failures::{CHECKS_MAX, Check, FAILURES_MAX, Failure, LoginFailures};
 use protocol::names::{ServiceName, TokenName};
 use protocol::op::parse::OpError;
 use protocol::op::reply::{OpReply, Value};
@@ -28,7 +28,7 @@ use protocol::rights::Rights;
 /// A login whose proof is awaited.
 #[derive(Debug)]
 pub(crate) struct PendingLogin {
-    what: Entrant,
+    what: LoginBody,
     token: Option<TokenName>,
     /// The proof came and is being checked, or will be.
     pub(crate) is_checked: bool,
@@ -37,7 +37,7 @@ pub(crate) struct PendingLogin {
 }
 
 #[derive(Debug)]
-enum Entrant {
+enum LoginBody {
     Client(Login),
     Worker(WorkerLogin),
 }
@@ -46,19 +46,19 @@ impl PendingLogin {
     /// A client's.
     pub(crate) fn client(login: Login) -> Self {
         let token = login.token.as_ref().map(|claim| claim.token.clone());
-        Self { what: Entrant::Client(login), token, is_checked: false, proof: None }
+        Self { what: LoginBody::Client(login), token, is_checked: false, proof: None }
     }
 
     /// Of a worker that started itself.
     pub(crate) fn worker(login: WorkerLogin) -> Self {
         let token = login.token.as_ref().map(|claim| claim.token.clone());
-        Self { what: Entrant::Worker(login), token, is_checked: false, proof: None }
+        Self { what: LoginBody::Worker(login), token, is_checked: false, proof: None }
     }
 
     fn role(&self) -> (Role, ServiceName) {
         match &self.what {
-            Entrant::Client(login) => (Role::Client, login.service.clone()),
-            Entrant::Worker(login) => (Role::Worker, login.service.clone()),
+            LoginBody::Client(login) => (Role::Client, login.service.clone()),
+            LoginBody::Worker(login) => (Role::Worker, login.service.clone()),
         }
     }
 }
@@ -72,7 +72,7 @@ pub(crate) struct Access {
     open: Rights,
     nothing: Rights,
     /// Logins that failed.
-    logins: Logins,
+    login_failures: LoginFailures,
 }
 
 impl Default for Access {
@@ -82,7 +82,7 @@ impl Default for Access {
             owner: Rights::all(),
             open: Rights::without_tokens(),
             nothing: Rights::default(),
-            logins: Logins::default(),
+            login_failures: LoginFailures::default(),
         }
     }
 }
@@ -142,7 +142,7 @@ impl Engine {
 
     /// As `refuse_link`, without a fact: there was one just now, and this one is counted.
     fn refuse_quietly(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
-        self.left_out(Class::Stranger, Some(link));
+        self.left_out(Class::PreLogin, Some(link));
         out.push(Action::Send { link, frame: protocol::frame::Frame::refusal(error) });
         self.close_link(link, out);
     }
@@ -156,7 +156,7 @@ impl Engine {
         };
         pending.is_checked = true;
         let check = match &pending.token {
-            Some(token) => self.access.logins.ask(token, slot.peer.group, self.now),
+            Some(token) => self.access.login_failures.ask(token, slot.peer.group, self.now),
             None => Check::Now,
         };
         match check {
@@ -189,7 +189,7 @@ impl Engine {
         let Some(slot) = self.links.get(link) else { return };
         let name = token.map_or("", TokenName::as_str);
         let failure = match token {
-            Some(token) => self.access.logins.failed(token, slot.peer.group, self.now),
+            Some(token) => self.access.login_failures.failed(token, slot.peer.group, self.now),
             None => Failure::Counted,
         };
         let text = format!("token '{name}' is not known here, or was not proved");
@@ -220,10 +220,10 @@ impl Engine {
             (Ok(signature), what) => {
                 slot.peer.token = token;
                 match what {
-                    Entrant::Client(login) => {
+                    LoginBody::Client(login) => {
                         self.admit_client(link, login, Some(signature), out);
                     }
-                    Entrant::Worker(login) => {
+                    LoginBody::Worker(login) => {
                         self.admit_self_started(link, &login, Some(signature), out);
                     }
                 }
@@ -294,7 +294,7 @@ impl Engine {
         let needed = request.effect().word();
         let text = format!("'{command}' needs the role operator:{needed}; yours are {rights}");
         let link = self.clients[client].link;
-        if self.may_cause(Class::Loud, Some(link)) {
+        if self.may_cause(Class::Logged, Some(link)) {
             let about = About { who: Some(Self::who(&self.origin_of(client))), ..About::default() };
             self.record(FactKind::Refused, about, format!("{request}: {text}"), out);
         }
@@ -326,11 +326,11 @@ impl Engine {
     /// needs, goes.
     pub(crate) fn on_tokens(
         &mut self,
-        asker: Asker,
+        requester: Requester,
         tokens: Result<Box<Tokens>, String>,
         out: Out<'_>,
     ) {
-        let (client, about) = self.asked_by(asker);
+        let (client, about) = self.asked_by(requester);
         let answer = match tokens {
             Err(why) => {
                 let line = match &self.access.tokens {
@@ -348,11 +348,11 @@ impl Engine {
                 Ok(OpReply::line("reload", line, fields))
             }
         };
-        let answer = match self.certificates.take_if(|(of, _)| *of == asker) {
+        let answer = match self.certificates.take_if(|(of, _)| *of == requester) {
             Some((_, certificates)) => certificates.join(Some(answer)),
             None => answer.map(|reply| reply.complete(Command::Reload)),
         };
-        if let (Some((link, head)), Some(client)) = (asker, client)
+        if let (Some((link, head)), Some(client)) = (requester, client)
             && self.links.get(link).is_some()
         {
             self.answer(client, &head, answer, out);

@@ -1,7 +1,7 @@
 //! [`Action`]: everything the engine can ask the reactor to do, as one closed list.
 
 use super::fact::Fact;
-use super::input::Asker;
+use super::input::Requester;
 use protocol::bodies::{ExecHello, ExecStart, Format};
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -99,7 +99,7 @@ pub enum Action {
     /// `Input::TokensRead` follow.
     ReadTokens {
         /// Who wants to know.
-        asker: Asker,
+        requester: Requester,
     },
     /// Start a program: an `exec-start` frame to a host, whose `secret` the reactor fills in.
     Start {
@@ -120,12 +120,12 @@ pub enum Action {
         link: LinkId,
     },
     /// Read no more from a connection for now.
-    Pause {
+    StopReading {
         /// Which.
         link: LinkId,
     },
     /// Read from it again.
-    Resume {
+    ResumeReading {
         /// Which.
         link: LinkId,
     },

@@ -2,7 +2,7 @@
 //! reactor's, the engine never sees one.
 
 use super::fact::{About, FactKind};
-use super::input::{Asker, Certificates};
+use super::input::{Certificates, Requester};
 use super::keys::ClientKey;
 use super::links::End;
 use super::op_run::{OpResult, refused};
@@ -13,12 +13,12 @@ use protocol::op::spec::Command;
 impl Engine {
     pub(crate) fn on_certificates(
         &mut self,
-        asker: Asker,
+        requester: Requester,
         found: Certificates,
         more: bool,
         out: Out<'_>,
     ) {
-        let (client, about) = self.asked_by(asker);
+        let (client, about) = self.asked_by(requester);
         for (kind, lines) in [
             (FactKind::CertificateRead, &found.read),
             (FactKind::CertificateFailed, &found.failed),
@@ -29,16 +29,16 @@ impl Engine {
             }
         }
         if more {
-            self.certificates = Some((asker, found));
-        } else if let (Some((_, head)), Some(client)) = (asker, client) {
+            self.certificates = Some((requester, found));
+        } else if let (Some((_, head)), Some(client)) = (requester, client) {
             self.answer(client, &head, found.join(None), out);
         }
     }
 
     /// The client that asked for files to be read anew, if it is still there, and what to record
     /// about it.
-    pub(crate) fn asked_by(&self, asker: Asker) -> (Option<ClientKey>, About) {
-        let client = asker.and_then(|(link, _)| match self.links.get(link)?.end {
+    pub(crate) fn asked_by(&self, requester: Requester) -> (Option<ClientKey>, About) {
+        let client = requester.and_then(|(link, _)| match self.links.get(link)?.end {
             End::Client(client) => Some(client),
             End::Worker(_) | End::Free | End::NewClient | End::NewWorker | End::Host(_) => None,
         });

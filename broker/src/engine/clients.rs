@@ -3,12 +3,12 @@
 
 use super::access::PendingLogin;
 use super::fact::{About, FactKind};
+use super::in_flight::InFlight;
 use super::input::Peer;
 use super::keys::{ClientKey, ServiceKey, Table, TransactionKey};
 use super::links::End;
-use super::live::Live;
 use super::quotas::Class;
-use super::states::Said;
+use super::states::OperatorAct;
 use super::transaction::Stage;
 use super::{Engine, Out};
 use protocol::bodies::{ErrorBody, Format, Login, LoginOk};
@@ -58,11 +58,11 @@ pub(crate) struct Client {
     /// Its requests wait until it is unblocked.
     pub(crate) is_blocked: bool,
     /// Who blocked it, and when.
-    pub(crate) block_said: Option<Box<Said>>,
+    pub(crate) block_act: Option<Box<OperatorAct>>,
     /// How many requests it may have under way, as announced at its login.
     pub(crate) requests_max: u64,
     /// Keys of its transactions that have no outcome yet, by sequence.
-    pub(crate) live: Live,
+    pub(crate) in_flight: InFlight,
     /// Requests that ended before their last piece came, and when: further pieces are discarded up
     /// to the one with `more` = 0, and until then the sequence can't be used for anything else.
     pub(crate) discarded: BTreeMap<u32, Tick>,
@@ -93,7 +93,7 @@ impl Client {
     pub(crate) fn is_rest(&self, head: &Header) -> bool {
         !self.discarded.is_empty()
             && self.discarded.contains_key(&head.sequence)
-            && (head.workerid == 0 || self.live.get(head.sequence).is_none())
+            && (head.workerid == 0 || self.in_flight.get(head.sequence).is_none())
     }
 
     /// Whether it has as many requests whose further pieces are discarded as it may.
@@ -196,9 +196,9 @@ impl Engine {
             heartbeat: login.heartbeat,
             peer,
             is_blocked: false,
-            block_said: None,
+            block_act: None,
             requests_max,
-            live: Live::default(),
+            in_flight: InFlight::default(),
             discarded: BTreeMap::new(),
             since: self.now,
             requests: 0,
@@ -228,7 +228,7 @@ impl Engine {
         };
         out.push(Action::Send { link, frame: Frame::LoginOk(ok) });
         let is_op = service == self.op_service;
-        if is_op || self.may_cause(Class::Quiet, Some(link)) {
+        if is_op || self.may_cause(Class::Unlogged, Some(link)) {
             let about =
                 About { client: Some(id), service: Some(login.service), ..About::default() };
             self.record(FactKind::ClientIn, about, text, out);
@@ -260,7 +260,7 @@ impl Engine {
 
     /// A client is gone: what waits is removed, what runs goes on without it.
     pub(crate) fn client_gone(&mut self, key: ClientKey, why: &str, out: Out<'_>) {
-        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
+        let keys: Vec<TransactionKey> = self.clients[key].in_flight.keys().collect();
         for transaction in keys {
             self.client_left(transaction, out);
         }
@@ -271,7 +271,7 @@ impl Engine {
         let service = &mut self.registry[client.service];
         service.clients -= 1;
         let is_op = client.service == self.op_service;
-        if !is_op && !self.may_cause(Class::Quiet, None) {
+        if !is_op && !self.may_cause(Class::Unlogged, None) {
             return;
         }
         let service = &self.registry[client.service];
@@ -290,7 +290,7 @@ impl Engine {
             return;
         }
         self.clients[key].is_blocked = blocked;
-        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
+        let keys: Vec<TransactionKey> = self.clients[key].in_flight.keys().collect();
         let mut services = BTreeSet::new();
         for transaction in keys {
             let service = self.transactions[transaction].service;
@@ -315,7 +315,7 @@ impl Engine {
     /// `pri`: also for its waiting requests, but for those with a priority of their own.
     pub(crate) fn set_priority(&mut self, key: ClientKey, priority: u8) {
         self.clients[key].priority = priority;
-        let keys: Vec<TransactionKey> = self.clients[key].live.keys().collect();
+        let keys: Vec<TransactionKey> = self.clients[key].in_flight.keys().collect();
         for transaction in keys {
             let Self { transactions, registry, .. } = self;
             if transactions[transaction].head.priority != 0 {
@@ -339,7 +339,7 @@ impl Engine {
         let old = std::mem::replace(&mut self.clients[key].service, service);
         self.registry[old].clients -= 1;
         self.registry[service].clients += 1;
-        let mut waiting: Vec<TransactionKey> = self.clients[key].live.keys().collect();
+        let mut waiting: Vec<TransactionKey> = self.clients[key].in_flight.keys().collect();
         waiting.retain(|&transaction| {
             matches!(self.transactions[transaction].stage, Stage::Waiting | Stage::Blocked)
         });
@@ -371,8 +371,8 @@ impl Engine {
     /// its outcome first, with the word whether it ran: the error of the connection can't say that
     /// of each.
     pub(crate) fn send_away(&mut self, key: ClientKey, error: &ErrorBody, out: Out<'_>) {
-        let Client { link, ref live, .. } = self.clients[key];
-        for transaction in live.keys().collect::<Vec<_>>() {
+        let Client { link, ref in_flight, .. } = self.clients[key];
+        for transaction in in_flight.keys().collect::<Vec<_>>() {
             let ran = match self.transactions[transaction].stage {
                 Stage::Waiting | Stage::Blocked => Ran::No,
                 Stage::Held(_) | Stage::Bound(_) => Ran::Maybe,

@@ -20,7 +20,7 @@ impl Engine {
     /// Has execd end a worker's process: TERM to its group, KILL after the grace time.
     pub(crate) fn exec_stop(&mut self, key: WorkerKey, grace_ms: u64, out: Out<'_>) {
         let worker = &mut self.workers[key];
-        worker.enter(ProcessState::Ending, self.now);
+        worker.enter(ProcessState::Terminating, self.now);
         worker.killed_at = self.now.plus_millis(grace_ms);
         let stop = ExecStop { worker: worker.id, run: worker.run, grace_ms };
         let host = worker.host.clone();
@@ -46,7 +46,7 @@ impl Engine {
         let is_it = worker.host == host.name
             && !worker.is_self_started
             && (run.0 == 0 || run == worker.run);
-        if is_it && worker.state == ProcessState::Ending {
+        if is_it && worker.state == ProcessState::Terminating {
             worker.is_unlisted = true;
             let run = worker.run;
             self.on_absent_due(id, run, out);
@@ -78,13 +78,13 @@ impl Engine {
                 self.workers[key].is_stopping = true;
                 self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
             }
-            ProcessState::Asked => {
+            ProcessState::Exiting => {
                 self.workers[key].is_stopping = true;
                 if !(is_busy && was_wanted) {
                     self.wait_for_end(key);
                 }
             }
-            ProcessState::Ending => {}
+            ProcessState::Terminating => {}
         }
     }
 
@@ -114,7 +114,7 @@ impl Engine {
         let worker = &mut self.workers[key];
         let Some(link) = worker.link else { return };
         if worker.state == ProcessState::Ready {
-            worker.enter(ProcessState::Asked, self.now);
+            worker.enter(ProcessState::Exiting, self.now);
         }
         let is_busy = worker.current.is_some();
         self.settle(key);
@@ -128,7 +128,7 @@ impl Engine {
     /// A worker that was asked to end has its time to do so.
     pub(crate) fn wait_for_end(&mut self, key: WorkerKey) {
         let worker = &self.workers[key];
-        if worker.state == ProcessState::Asked {
+        if worker.state == ProcessState::Exiting {
             let wait = self.settings.get(Setting::StopAskMs);
             self.due.add(self.now.plus_millis(wait), Due::StopAsk(worker.id, worker.run));
         }
@@ -137,7 +137,7 @@ impl Engine {
     /// `Due::StopAsk`: it did not end by itself.
     pub(crate) fn on_stop_ask_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
-        if self.workers[key].state != ProcessState::Asked {
+        if self.workers[key].state != ProcessState::Exiting {
             return;
         }
         if self.workers[key].is_self_started {

@@ -7,7 +7,7 @@ use super::keys::WorkerKey;
 use super::links::End;
 use super::workers::{ProcessState, Worker};
 use super::{Engine, Out};
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
 use protocol::show;
@@ -82,9 +82,9 @@ impl Engine {
     /// How a worker's process ended, and who did it.
     pub(crate) fn how_it_ended(&self, key: WorkerKey) -> String {
         let worker = &self.workers[key];
-        let mut how = match (&worker.killed, worker.ending) {
+        let mut how = match (&worker.killed, worker.exit_cause) {
             (Some(why), _) => format!("killed by the broker: it {why}"),
-            (None, Some(ending)) => ended(ending),
+            (None, Some(exit_cause)) => cause_text(exit_cause),
             (None, None) => "its process is gone".to_owned(),
         };
         if let Some(line) = worker.tail.back().filter(|_| worker.tail_new > 0) {
@@ -106,7 +106,7 @@ impl Engine {
         if !worker.was_ready {
             return self.hint_never_connected(worker);
         }
-        if worker.killed.is_none() && worker.ending == Some(Ending::Signal(9)) {
+        if worker.killed.is_none() && worker.exit_cause == Some(ExitCause::Signal(9)) {
             return "; that signal was not the broker's: somebody said 'kill -9', or the kernel had \
                     no memory left (its log says 'Out of memory')"
                 .to_owned();
@@ -133,14 +133,14 @@ impl Engine {
     }
 }
 
-/// An end in words.
-fn ended(ending: Ending) -> String {
-    match ending {
-        Ending::Exit(126) => "exit status 126: it could not execute its program".to_owned(),
-        Ending::Exit(127) => "exit status 127: it did not find its program".to_owned(),
-        Ending::Exit(status) => format!("exit status {status}"),
-        Ending::Signal(signal) => format!("signal {signal}{}", signal_name(signal)),
-        Ending::Unknown => "nobody saw how".into(),
+/// An exit cause in words.
+fn cause_text(exit_cause: ExitCause) -> String {
+    match exit_cause {
+        ExitCause::Exit(126) => "exit status 126: it could not execute its program".to_owned(),
+        ExitCause::Exit(127) => "exit status 127: it did not find its program".to_owned(),
+        ExitCause::Exit(status) => format!("exit status {status}"),
+        ExitCause::Signal(signal) => format!("signal {signal}{}", signal_name(signal)),
+        ExitCause::Unknown => "nobody saw how".into(),
     }
 }
 
@@ -182,7 +182,7 @@ mod tests {
     fn every_signal_that_ends_a_program_has_its_name() {
         // CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG and WINCH end nobody.
         for signal in (1..=31).filter(|signal| ![17, 18, 19, 20, 21, 22, 23, 28].contains(signal)) {
-            let text = ended(Ending::Signal(signal));
+            let text = cause_text(ExitCause::Signal(signal));
             assert!(text.starts_with(&format!("signal {signal} (SIG")), "{text}");
         }
     }

@@ -20,7 +20,7 @@ use protocol::time::Micros;
 const BEATS: u64 = 4;
 
 /// How many silent beats are due a ping, and how many are the end.
-pub(crate) struct Patience {
+pub(crate) struct SilenceLimits {
     pub(crate) ping_each: u32,
     pub(crate) end: u32,
 }
@@ -56,12 +56,12 @@ impl Engine {
 
     /// How long a link's silence is borne: one to which more was announced has that, and one to
     /// which less was announced hears of the broker within that.
-    pub(crate) fn patience(&self, announced: Option<AnnouncedLimits>) -> Patience {
+    pub(crate) fn silence_limits(&self, announced: Option<AnnouncedLimits>) -> SilenceLimits {
         let now_ms = self.silence_ms();
         let announced_ms = announced.map_or(now_ms, |limits| u64::from(limits.silence_ms));
         let beats = |ms: u64| (ms / self.beat_ms.max(1)).max(2);
         let narrow = |beats: u64| u32::try_from(beats).unwrap_or(u32::MAX);
-        Patience {
+        SilenceLimits {
             ping_each: narrow(BEATS.min(beats(now_ms.min(announced_ms)) / 2)),
             end: narrow(beats(now_ms.max(announced_ms))),
         }
@@ -125,7 +125,7 @@ impl Engine {
         for link in silent {
             self.ping(link, out);
         }
-        self.pong_paused(out);
+        self.pong_unread(out);
         let idle_ms = self.settings.get(Setting::IdleMs);
         if idle_ms > 0 {
             self.close_idle(idle_ms, out);
@@ -137,10 +137,11 @@ impl Engine {
         let is_over = |link| {
             let slot = self.links.get(link);
             // What one has said that is read no further is not known.
-            !self.links.is_paused(link)
+            !self.links.is_unread(link)
                 && slot.is_some_and(|slot| self.now.since(slot.heard).as_millis() >= idle_ms)
         };
-        let clients = self.clients.by_id().filter(|(_, c)| c.live.is_empty() && c.watch.is_none());
+        let clients =
+            self.clients.by_id().filter(|(_, c)| c.in_flight.is_empty() && c.watch.is_none());
         let links: Vec<LinkId> =
             clients.map(|(_, c)| c.link).filter(|&link| is_over(link)).collect();
         for link in links {
@@ -151,12 +152,12 @@ impl Engine {
 
     /// A link that is read no further can't have its pings answered: it hears all the same that the
     /// broker is there.
-    fn pong_paused(&mut self, out: Out<'_>) {
-        for link in self.links.paused() {
-            let patience = self.patience(self.links.get(link).and_then(|slot| slot.announced));
+    fn pong_unread(&mut self, out: Out<'_>) {
+        for link in self.links.unread() {
+            let limits = self.silence_limits(self.links.get(link).and_then(|slot| slot.announced));
             let Some(slot) = self.links.get_mut(link) else { continue };
             slot.missed = slot.missed.saturating_add(1);
-            if slot.missed.is_multiple_of(patience.ping_each) {
+            if slot.missed.is_multiple_of(limits.ping_each) {
                 out.push(Action::Send { link, frame: Frame::Pong { sequence: 0 } });
             }
         }
@@ -164,7 +165,7 @@ impl Engine {
 
     /// Pings a link that was silent for a heartbeat; ends one that was silent too long.
     fn ping(&mut self, link: LinkId, out: Out<'_>) {
-        if self.links.is_paused(link) {
+        if self.links.is_unread(link) {
             return;
         }
         let Some((announced, worker)) = self.links.get(link).map(|slot| {
@@ -173,8 +174,8 @@ impl Engine {
         }) else {
             return;
         };
-        let patience = self.patience(announced);
-        let end = worker.map_or(patience.end, |key| self.beats_of_worker(key, &patience));
+        let limits = self.silence_limits(announced);
+        let end = worker.map_or(limits.end, |key| self.beats_of_worker(key, &limits));
         let least =
             announced.map_or(0, |limits| u64::from(limits.silence_ms)).max(self.silence_ms());
         let now = self.now;
@@ -184,8 +185,8 @@ impl Engine {
         // passed at the last one, and the next is the end.
         let is_early = now.since(slot.heard).as_millis() < least;
         if slot.missed < end || is_early {
-            if slot.missed.is_multiple_of(patience.ping_each) {
-                let sequence = slot.missed / patience.ping_each;
+            if slot.missed.is_multiple_of(limits.ping_each) {
+                let sequence = slot.missed / limits.ping_each;
                 out.push(Action::Send { link, frame: Frame::Ping { sequence } });
             }
             return;

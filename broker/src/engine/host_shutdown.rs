@@ -8,7 +8,7 @@ use super::keys::{HostKey, WorkerKey};
 use super::quotas::Class;
 use super::workers::ProcessState;
 use super::{Engine, Out};
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::ids::LinkId;
 use protocol::names::HostName;
 
@@ -64,7 +64,7 @@ impl Engine {
     pub(crate) fn is_ended_with_host(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let is_asked = worker.is_stopping || !worker.is_wanted || worker.killed.is_some();
-        worker.ends_with_host && !is_asked && !worker.ending.is_some_and(is_fault)
+        worker.ends_with_host && !is_asked && !worker.exit_cause.is_some_and(is_fault)
     }
 
     /// A worker has ended with its host: started again when that is back, and counted neither for
@@ -83,10 +83,10 @@ impl Engine {
 }
 
 /// The signals that say that a program did wrong.
-const fn is_fault(ending: Ending) -> bool {
-    match ending {
+const fn is_fault(exit_cause: ExitCause) -> bool {
+    match exit_cause {
         // ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.
-        Ending::Signal(signal) => matches!(signal, 4..=8 | 11 | 24 | 25 | 31),
-        Ending::Exit(_) | Ending::Unknown => false,
+        ExitCause::Signal(signal) => matches!(signal, 4..=8 | 11 | 24 | 25 | 31),
+        ExitCause::Exit(_) | ExitCause::Unknown => false,
     }
 }

@@ -459,7 +459,7 @@ impl Engine {
         self.dial(key, out);
     }
 
-    /// Who is named as the asker in facts about the broker's own doing.
+    /// Who is named as the requester in facts about the broker's own doing.
     pub(crate) fn who(origin: &Origin) -> String {
         match origin {
             Origin::State => "the saved configuration".into(),

@@ -131,7 +131,7 @@ pub struct Certificates {
 
 /// Who gets an answer about reading the token file: link and header of the command; `None` =
 /// nobody, it was the start or a signal.
-pub type Asker = Option<(LinkId, Header)>;
+pub type Requester = Option<(LinkId, Header)>;
 
 /// What the secret of a worker's login proves: the start that it was made for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -238,7 +238,7 @@ pub enum Input {
         link: LinkId,
     },
     /// Less than half of that waits now.
-    Drained {
+    Uncongested {
         /// Its link.
         link: LinkId,
     },
@@ -310,14 +310,14 @@ pub enum Input {
     /// The token file was read, or not: then those in force stay.
     TokensRead {
         /// Who wants to know.
-        asker: Asker,
+        requester: Requester,
         /// What stands in it, or why it can't be read.
         tokens: Result<Box<Tokens>, String>,
     },
     /// The certificates were read, at the start or by `Action::ReadTokens`.
     CertificatesRead {
         /// Who wants to know.
-        asker: Asker,
+        requester: Requester,
         /// What was read.
         found: Certificates,
         /// `TokensRead` follows, and answers for both.

@@ -141,7 +141,7 @@ impl Engine {
                         && self
                             .clients
                             .get(client)
-                            .is_some_and(|c| c.live.get(t.head.sequence) == Some(key)),
+                            .is_some_and(|c| c.in_flight.get(t.head.sequence) == Some(key)),
                     "law 3: transaction {id} is not its client's"
                 ),
                 None => law!(t.is_ended, "law 4: transaction {id} has neither client nor outcome"),
@@ -156,7 +156,7 @@ impl Engine {
         );
         law!(self.queue_bytes == kept, "law 6: {} bytes counted, {kept} kept", self.queue_bytes);
         for (_, client) in self.clients.by_id() {
-            for (sequence, key) in client.live.iter() {
+            for (sequence, key) in client.in_flight.iter() {
                 law!(
                     self.transactions.contains(key),
                     "law 3: client {} has sequence {sequence} of nothing",

@@ -1,5 +1,5 @@
-//! Keys: what names a place in one of the engine's tables. Each table has its own type of key, so
-//! the key of a worker opens no client. A key is known to the engine only, and its place is given
+//! Keys: what names a slot of one of the engine's tables. Each table has its own type of key, so
+//! the key of a worker opens no client. A key is known to the engine only, and its slot is used
 //! again once it is free; what operators and peers see are the ids (`protocol::ids`).
 
 use slab::Slab;
@@ -7,11 +7,11 @@ use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
-/// Names a place in the one table that it is the key of.
+/// Names a slot of the one table that it is the key of.
 pub(crate) trait Key: Copy {
-    /// The key of a place.
+    /// The key of a slot.
     fn of(index: usize) -> Self;
-    /// The place.
+    /// The slot.
     fn index(self) -> usize;
 }
 
@@ -58,7 +58,7 @@ pub(crate) struct OptionKey<K> {
 }
 
 impl<K: Key> OptionKey<K> {
-    /// No key; a table has no such place.
+    /// No key; a table has no such slot.
     pub(crate) const NONE: Self = Self { index: u32::MAX, key: PhantomData };
 
     /// A key.
@@ -83,7 +83,7 @@ impl<K: Key + fmt::Debug> fmt::Debug for OptionKey<K> {
     }
 }
 
-/// A table whose places are named by keys of one type. Insert, remove and look-up cost the same
+/// A table whose slots are named by keys of one type. Insert, remove and look-up cost the same
 /// with one entry and with a million.
 pub(crate) struct Table<K, T> {
     slab: Slab<T>,
@@ -103,7 +103,7 @@ impl<K, T: fmt::Debug> fmt::Debug for Table<K, T> {
 }
 
 impl<K: Key, T> Table<K, T> {
-    /// Adds an entry, in a free place.
+    /// Adds an entry, in a free slot.
     pub(crate) fn insert(&mut self, entry: T) -> K {
         let index = self.slab.insert(entry);
         debug_assert!(index < u32::MAX as usize, "an OptionKey has four bytes");

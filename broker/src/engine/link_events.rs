@@ -107,7 +107,7 @@ impl Engine {
         let Some(slot) = self.links.get(link) else { return };
         if let End::Client(key) = slot.end
             && error.ran == Ran::No
-            && !self.clients[key].live.is_empty()
+            && !self.clients[key].in_flight.is_empty()
         {
             // It is said of the connection, and what is under way on it may have run.
             error.ran = Ran::Maybe;
@@ -209,10 +209,10 @@ impl Engine {
             self.on_rest(key, &head, out);
             return;
         }
-        let live = self.clients[key].live.get(sequence);
-        let piece_of = live.filter(|&live| {
-            let live = &self.transactions[live];
-            !live.is_complete || live.in_conversation
+        let transaction = self.clients[key].in_flight.get(sequence);
+        let piece_of = transaction.filter(|&key| {
+            let transaction = &self.transactions[key];
+            !transaction.is_complete || transaction.in_conversation
         });
         if let Some(transaction) = piece_of {
             self.fail(transaction, body, out);
@@ -280,8 +280,8 @@ impl Engine {
 /// Whose facts those about this end are.
 pub(crate) const fn class_of(end: &End) -> Class {
     match end {
-        End::Free | End::NewClient | End::NewWorker => Class::Stranger,
-        End::Client(_) | End::Worker(_) => Class::Loud,
+        End::Free | End::NewClient | End::NewWorker => Class::PreLogin,
+        End::Client(_) | End::Worker(_) => Class::Logged,
         End::Host(_) => Class::Host,
     }
 }

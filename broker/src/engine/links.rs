@@ -35,7 +35,7 @@ pub(crate) struct AnnouncedLimits {
     pub(crate) silence_ms: u32,
 }
 
-/// One place in the table of links.
+/// One slot of the table of links.
 #[derive(Debug)]
 pub(crate) struct Slot {
     generation: u32,
@@ -53,10 +53,10 @@ pub(crate) struct Slot {
     pub(crate) announced: Option<AnnouncedLimits>,
     /// More than `outbox_bytes_high` wait to be sent to it.
     is_congested: bool,
-    /// Links that are read no further until this one drains.
+    /// Links that are read no further until this one is uncongested.
     waiters: Vec<LinkId>,
     /// How many reasons there are to read this link no further.
-    pauses: u32,
+    read_stops: u32,
     /// How many facts it may still cause.
     pub(crate) share: Share,
 }
@@ -68,7 +68,7 @@ pub(crate) struct Links {
     /// To how many links each `heartbeat_ms` was announced.
     heartbeats: BTreeMap<u32, usize>,
     /// How many are read no further for now.
-    paused: usize,
+    unread: usize,
 }
 
 impl Links {
@@ -86,7 +86,7 @@ impl Links {
                 announced: None,
                 is_congested: false,
                 waiters: Vec::new(),
-                pauses: 0,
+                read_stops: 0,
                 share: Share::default(),
             });
         }
@@ -177,14 +177,14 @@ impl Links {
         if let Some(slot) = self.get_mut(link) {
             slot.waiters.retain(|&waiter| waiter != link);
         }
-        self.drained(link, out);
+        self.uncongested(link, out);
         self.forget_announced(link);
         if let Some(slot) = self.get_mut(link) {
             slot.end = End::Free;
             slot.peer = Peer::default();
             slot.pending = None;
-            let was_paused = std::mem::take(&mut slot.pauses) > 0;
-            self.paused -= usize::from(was_paused);
+            let was_unread = std::mem::take(&mut slot.read_stops) > 0;
+            self.unread -= usize::from(was_unread);
         }
     }
 
@@ -195,7 +195,7 @@ impl Links {
         slot.is_congested = true;
         if matches!(slot.end, End::Client(_)) && !slot.waiters.contains(&link) {
             slot.waiters.push(link);
-            self.pause(link, out);
+            self.stop_reading(link, out);
         }
     }
 
@@ -205,14 +205,14 @@ impl Links {
     }
 
     /// A link took what waited for it: who waited for that is read again.
-    pub(crate) fn drained(&mut self, link: LinkId, out: &mut Vec<Action>) {
+    pub(crate) fn uncongested(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
         slot.is_congested = false;
         if slot.waiters.is_empty() {
             return;
         }
         for source in std::mem::take(&mut slot.waiters) {
-            self.resume(source, out);
+            self.resume_reading(source, out);
         }
     }
 
@@ -223,7 +223,7 @@ impl Links {
             return;
         }
         slot.waiters.push(source);
-        self.pause(source, out);
+        self.stop_reading(source, out);
     }
 
     /// `source` sends nothing more to `to`, and need not wait for it.
@@ -232,45 +232,45 @@ impl Links {
         let count = slot.waiters.len();
         slot.waiters.retain(|&waiter| waiter != source);
         if slot.waiters.len() < count {
-            self.resume(source, out);
+            self.resume_reading(source, out);
         }
     }
 
     /// One more reason to read a link no further.
-    pub(crate) fn pause(&mut self, link: LinkId, out: &mut Vec<Action>) {
+    pub(crate) fn stop_reading(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
-        slot.pauses += 1;
-        if slot.pauses == 1 {
-            self.paused += 1;
-            out.push(Action::Pause { link });
+        slot.read_stops += 1;
+        if slot.read_stops == 1 {
+            self.unread += 1;
+            out.push(Action::StopReading { link });
         }
     }
 
     /// One reason less.
-    pub(crate) fn resume(&mut self, link: LinkId, out: &mut Vec<Action>) {
+    pub(crate) fn resume_reading(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
-        if slot.pauses == 0 {
+        if slot.read_stops == 0 {
             return;
         }
-        slot.pauses -= 1;
-        if slot.pauses == 0 {
+        slot.read_stops -= 1;
+        if slot.read_stops == 0 {
             // What it said meanwhile is not read yet: its silence counts from now on.
             slot.missed = 0;
-            self.paused -= 1;
-            out.push(Action::Resume { link });
+            self.unread -= 1;
+            out.push(Action::ResumeReading { link });
         }
     }
 
     /// Whether a link is not read for now, so that its silence says nothing.
-    pub(crate) fn is_paused(&self, link: LinkId) -> bool {
-        self.get(link).is_some_and(|slot| slot.pauses > 0)
+    pub(crate) fn is_unread(&self, link: LinkId) -> bool {
+        self.get(link).is_some_and(|slot| slot.read_stops > 0)
     }
 
     /// All links that are not read for now.
-    pub(crate) fn paused(&self) -> Vec<LinkId> {
-        if self.paused == 0 {
+    pub(crate) fn unread(&self) -> Vec<LinkId> {
+        if self.unread == 0 {
             return Vec::new();
         }
-        self.iter().filter(|(_, slot)| slot.pauses > 0).map(|(link, _)| link).collect()
+        self.iter().filter(|(_, slot)| slot.read_stops > 0).map(|(link, _)| link).collect()
     }
 }

@@ -44,13 +44,13 @@ pub(crate) enum Listing {
         left: VecDeque<(TransactionKey, TransactionId)>,
         rows: Rows,
         /// Those for whom somebody waits.
-        services: Vec<Crowd>,
+        services: Vec<WaitingCount>,
     },
 }
 
 /// How many wait for one service.
 #[derive(Debug)]
-pub(crate) struct Crowd {
+pub(crate) struct WaitingCount {
     service: ServiceKey,
     pub(crate) name: ServiceName,
     pub(crate) count: usize,
@@ -60,7 +60,7 @@ pub(crate) struct Crowd {
 
 /// A listing that is under way, and who asked for it.
 #[derive(Debug)]
-struct Order {
+struct OpenListing {
     link: LinkId,
     head: Header,
     listing: Listing,
@@ -68,7 +68,7 @@ struct Order {
 
 /// The listings under way; each gets its turn.
 #[derive(Debug, Default)]
-pub(crate) struct Listings(VecDeque<Order>);
+pub(crate) struct Listings(VecDeque<OpenListing>);
 
 impl Listing {
     /// How many rows are still to be made, as far as is known.
@@ -157,9 +157,9 @@ impl Engine {
                         continue;
                     }
                     rows.push(self.queue_row(at));
-                    match services.iter_mut().rfind(|crowd| crowd.service == service) {
-                        Some(crowd) => crowd.count += 1,
-                        None => services.push(Crowd {
+                    match services.iter_mut().rfind(|waiting| waiting.service == service) {
+                        Some(waiting) => waiting.count += 1,
+                        None => services.push(WaitingCount {
                             service,
                             name: self.registry[service].name.clone(),
                             count: 1,
@@ -209,7 +209,7 @@ impl Engine {
             let text = format!("{LISTINGS_MAX} long listings are being made already; try again");
             return Some(Err(refused(text)));
         }
-        self.listings.0.push_back(Order { link, head, listing });
+        self.listings.0.push_back(OpenListing { link, head, listing });
         self.go_on_listing();
         None
     }
@@ -224,11 +224,11 @@ impl Engine {
     /// `Due::Listing`: makes the next part of the next listing.
     pub(crate) fn on_listing(&mut self, out: Out<'_>) {
         let Some(mut order) = self.listings.0.pop_front() else { return };
-        let asker = self.links.get(order.link).map(|slot| slot.end);
-        if let Some(End::Client(asker)) = asker {
+        let requester = self.links.get(order.link).map(|slot| slot.end);
+        if let Some(End::Client(requester)) = requester {
             self.make_rows(&mut order.listing, PART_ROWS);
             if order.listing.left() == 0 {
-                self.answer(asker, &order.head, Ok(order.listing.reply()), out);
+                self.answer(requester, &order.head, Ok(order.listing.reply()), out);
             } else {
                 self.listings.0.push_back(order);
             }

@@ -30,9 +30,9 @@ mod link_events;
 mod retry_budget;
 mod shutdown;
 
+mod in_flight;
 mod links;
 mod listing;
-mod live;
 mod op_change;
 mod op_config;
 mod op_facts;
@@ -57,8 +57,8 @@ mod start_failures;
 mod starts;
 mod states;
 mod transaction;
+mod wall_clock;
 mod wheel;
-mod when;
 mod worker_logins;
 mod workers;
 
@@ -69,7 +69,7 @@ use clients::Clients;
 use due::{Due, DueList};
 use fact::{About, Fact, FactKind};
 use hosts::Hosts;
-use input::{Asker, Certificates, Input, Listening};
+use input::{Certificates, Input, Listening, Requester};
 use keys::{ServiceKey, Table, TransactionKey};
 use links::{End, Links};
 use poison::Poison;
@@ -127,12 +127,12 @@ pub struct Engine {
     now: Tick,
     settings: Settings,
     listening: Listening,
-    clocks: when::Clocks,
+    wall_clock: wall_clock::WallClock,
     instance: String,
     links: Links,
     access: Access,
     /// What came of reading the certificates, and for whom, until the tokens are read, too.
-    certificates: Option<(Asker, Certificates)>,
+    certificates: Option<(Requester, Certificates)>,
     registry: Registry,
     op_service: ServiceKey,
     clients: Clients,
@@ -188,7 +188,7 @@ impl Engine {
             now: Tick(0),
             settings: options.settings,
             listening: Listening::default(),
-            clocks: when::Clocks::default(),
+            wall_clock: wall_clock::WallClock::default(),
             instance: String::new(),
             links: Links::default(),
             access: Access::default(),
@@ -280,7 +280,7 @@ impl Engine {
                 self.on_reply(link, head, body, out);
             }
             Input::Deadline => self.on_time(out),
-            Input::Clock { wall } => self.clocks.set(self.now, wall),
+            Input::Clock { wall } => self.wall_clock.set(self.now, wall),
             Input::Listening(listening) => self.on_listening(*listening, out),
             Input::Script { origin, text } => self.on_script(origin, &text, out),
             Input::ClientOpened { link, peer } => self.on_opened(link, End::NewClient, peer),
@@ -291,7 +291,7 @@ impl Engine {
             Input::HostRefused { host, why } => self.on_host_refused(&host, why, out),
             Input::Closed { link, how } => self.on_closed(link, how, out),
             Input::Congested { link } => self.links.congested(link, out),
-            Input::Drained { link } => self.links.drained(link, out),
+            Input::Uncongested { link } => self.links.uncongested(link, out),
             Input::OutboxFull { link, bytes } => {
                 self.on_outbox_full(link, bytes, out);
             }
@@ -322,9 +322,9 @@ impl Engine {
             Input::Proven { link, proven } => self.on_proven(link, proven, out),
             Input::Challenged { link, challenge } => self.on_challenged(link, challenge, out),
             Input::Unproven { link, why } => self.on_unproven(link, why, out),
-            Input::TokensRead { asker, tokens } => self.on_tokens(asker, tokens, out),
-            Input::CertificatesRead { asker, found, more } => {
-                self.on_certificates(asker, found, more, out);
+            Input::TokensRead { requester, tokens } => self.on_tokens(requester, tokens, out),
+            Input::CertificatesRead { requester, found, more } => {
+                self.on_certificates(requester, found, more, out);
             }
             Input::Logout { link } => self.on_logout(link, out),
             Input::WorkerLogin { link, login, proof } => {
@@ -373,7 +373,7 @@ impl Engine {
 
     fn on_listening(&mut self, listening: Listening, out: Out<'_>) {
         self.instance.clone_from(&listening.instance);
-        self.clocks.set(self.now, listening.wall);
+        self.wall_clock.set(self.now, listening.wall);
         let text = format!(
             "isectd {} listens: clients on port {}, workers on port {}",
             listening.version, listening.client_port, listening.worker_port

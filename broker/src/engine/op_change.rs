@@ -74,7 +74,7 @@ impl Engine {
         let said = self.said(origin, &format!("'pause {}'", target_word(target)));
         for service in services {
             self.registry[service].is_paused = true;
-            self.registry[service].pause_said = said.clone();
+            self.registry[service].pause_act = said.clone();
         }
         let mut blocks = Vec::new();
         for key in keys {
@@ -103,7 +103,7 @@ impl Engine {
         let said = self.said(origin, &format!("'ready {}'", target_word(target)));
         for service in services {
             self.registry[service].is_paused = false;
-            self.registry[service].open_said = said.clone();
+            self.registry[service].open_act = said.clone();
         }
         for &key in &keys {
             self.ready_worker(key, out);
@@ -125,7 +125,7 @@ impl Engine {
         let said = self.said(origin, &format!("'start {}'", target_word(target)));
         for service in services {
             if std::mem::take(&mut self.registry[service].is_stopped) {
-                self.registry[service].open_said = said.clone();
+                self.registry[service].open_act = said.clone();
             }
         }
         // Oldest first, so that the first one configured is the first one ready.
@@ -143,7 +143,7 @@ impl Engine {
         let said = self.said(origin, &format!("'stop {}'", target_word(target)));
         for service in services {
             self.registry[service].is_stopped = true;
-            self.registry[service].stop_said = said.clone();
+            self.registry[service].stop_act = said.clone();
             self.fail_waiting(service, out);
         }
         for key in keys {
@@ -181,7 +181,7 @@ impl Engine {
         let key = self.client_named(id)?;
         let verb = if blocked { "blocked" } else { "unblocked" };
         self.noted(origin, format!("{verb} client {id}"), out);
-        self.clients[key].block_said = blocked.then(|| Box::new(self.said(origin, "'block'")));
+        self.clients[key].block_act = blocked.then(|| Box::new(self.said(origin, "'block'")));
         self.set_blocked(key, blocked, out);
         Ok(client_line(verb, id))
     }

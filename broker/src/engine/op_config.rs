@@ -40,7 +40,7 @@ impl Engine {
             Some(key) => key,
             None => {
                 let key = self.registry.add(name.clone(), id).map_err(refused)?;
-                self.registry[key].open_said.at = self.now;
+                self.registry[key].open_act.at = self.now;
                 key
             }
         };

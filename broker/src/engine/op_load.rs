@@ -22,8 +22,8 @@ fn columns() -> Vec<Column> {
         column("overloaded", "overloaded", 10),
         column("retried", "retried", 7),
         column("denied", "denied", 7),
-        column("budget used", "budget_used", 11),
-        column("budget", "budget", 6),
+        column("retry budget used", "retry_budget_used", 17),
+        column("retry budget", "retry_budget", 12),
     ]
 }
 

@@ -4,7 +4,7 @@
 use super::Engine;
 use super::clients::Client;
 use super::keys::{ClientKey, ServiceKey, TransactionKey};
-use super::listing::{Crowd, Rows};
+use super::listing::{Rows, WaitingCount};
 use super::op_run::{OpResult, not_found, refused};
 use super::states::StateValues;
 use super::transaction::Stage;
@@ -173,7 +173,7 @@ impl Engine {
             yes(c.is_blocked),
             text(&c.loghost),
             Value::maybe(c.hostpid),
-            number(c.live.len()),
+            number(c.in_flight.len()),
             number(c.requests),
             number(c.answered),
             number(c.failed),
@@ -192,7 +192,7 @@ impl Engine {
         let words = state.words(self.now);
         let state = self.state_values(state, words);
         let workers: Vec<u64> =
-            c.live.keys().filter_map(|t| self.holder(t)).map(u64::from).collect();
+            c.in_flight.keys().filter_map(|t| self.holder(t)).map(u64::from).collect();
         let fields = vec![
             ("id", number(c.id.0)),
             ("service_id", number(self.registry[c.service].id.0)),
@@ -204,7 +204,7 @@ impl Engine {
             ("address", text(&c.peer.address)),
             ("uid", c.peer.uid.map_or(Value::None, number)),
             ("blocked", flag(c.is_blocked)),
-            ("UnderWay", number(c.live.len())),
+            ("UnderWay", number(c.in_flight.len())),
             ("Workers", Value::Numbers(workers)),
             ("Requests", number(c.requests)),
             ("Answered", number(c.answered)),
@@ -227,7 +227,7 @@ impl Engine {
     }
 
     /// `queue`: who waits, how long, and why nobody serves.
-    pub(crate) fn queue_tables(rows: Rows, services: Vec<Crowd>) -> OpReply {
+    pub(crate) fn queue_tables(rows: Rows, services: Vec<WaitingCount>) -> OpReply {
         let columns = vec![
             column("service", "service", 12),
             column("transaction", "transaction", 12),
@@ -241,7 +241,7 @@ impl Engine {
             column("bytes", "bytes", 9),
         ];
         let mut blocks = vec![Block::Table { name: "queue", title: String::new(), columns, rows }];
-        blocks.extend(services.into_iter().map(|Crowd { name, count, why, .. }| {
+        blocks.extend(services.into_iter().map(|WaitingCount { name, count, why, .. }| {
             let line = format!("{name}: {count} wait; {why}");
             let fields =
                 vec![("service", text(&name)), ("waiting", number(count)), ("why", text(why))];
@@ -252,7 +252,7 @@ impl Engine {
 
     pub(crate) fn queue_row(&self, at: TransactionKey) -> Vec<Value> {
         let t = &self.transactions[at];
-        let place = match t.stage {
+        let held_by = match t.stage {
             Stage::Waiting => "queue",
             Stage::Blocked => "blocked",
             Stage::Held(_) => "held",
@@ -263,7 +263,7 @@ impl Engine {
             number(t.id.0),
             t.client.map_or(Value::None, |client| number(self.clients[client].id.0)),
             number(t.priority),
-            Value::Word(place),
+            Value::Word(held_by),
             self.holder(at).map_or(Value::None, number),
             Value::Micros(self.now.since(t.arrived).0),
             Value::Micros(t.deadline.since(self.now).0),

@@ -66,7 +66,7 @@ impl Engine {
             }
             Ok(OpRequest::Whoami) => Ok(self.show_whoami(client)),
             Ok(OpRequest::Reload) => {
-                out.push(Action::ReadTokens { asker: Some((link, head)) });
+                out.push(Action::ReadTokens { requester: Some((link, head)) });
                 return;
             }
             Ok(list @ (OpRequest::Clients | OpRequest::Workers(_) | OpRequest::Queue(_))) => {
@@ -93,7 +93,7 @@ impl Engine {
             Some(command) => reply.complete(command),
             None => reply,
         });
-        // `halt` and `delete client` may have closed the asker.
+        // `halt` and `delete client` may have closed the requester.
         if self.links.get(link).is_some() {
             self.answer(client, &head, answer, out);
         }

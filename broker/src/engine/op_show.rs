@@ -158,7 +158,7 @@ impl Engine {
             ("transaction", current.map_or(Value::None, |t| number(t.id.0))),
             ("held", number(w.held.len())),
             ("late", number(w.late)),
-            ("ending", w.ending.map_or(Value::None, text)),
+            ("exit_cause", w.exit_cause.map_or(Value::None, text)),
             ("stderr", Value::Texts(w.tail.iter().cloned().collect())),
             ("fd", self.fd_of(w)),
             ("since", state.since),

@@ -97,7 +97,7 @@ impl Engine {
             .iter()
             .any(|(&query, asked)| query as u32 == sequence && asked.waiting.contains(&link));
         // What nobody asked for is news only so often.
-        if is_asked || self.may_cause(Class::Loud, Some(link)) {
+        if is_asked || self.may_cause(Class::Logged, Some(link)) {
             let about = self.about_worker(key);
             let said = show::brief(text, LINE_BYTES_MAX);
             self.record(FactKind::WorkerStatus, about, format!("worker {id} says: {said}"), out);

@@ -7,10 +7,10 @@ use super::fact::{About, FactKind};
 use super::input::Close;
 use super::keys::{HostKey, WorkerKey};
 use super::quotas::Class;
-use super::restart::Verdict;
+use super::restart::Decision;
 use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
-use protocol::bodies::{Ending, ExecExited, ExecOutput, ExecStart, ExecStarted, Stream};
+use protocol::bodies::{ExecExited, ExecOutput, ExecStart, ExecStarted, ExitCause, Stream};
 use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::settings::Setting;
@@ -56,7 +56,7 @@ impl Engine {
         match worker.state {
             ProcessState::Down | ProcessState::Backoff => self.launch(key, out),
             // It ends because it was stopped, and is started again when it has.
-            ProcessState::Asked | ProcessState::Ending => {}
+            ProcessState::Exiting | ProcessState::Terminating => {}
             ProcessState::Starting
             | ProcessState::Up
             | ProcessState::Ready
@@ -117,7 +117,7 @@ impl Engine {
         worker.restarts += u64::from(std::mem::take(&mut worker.is_to_restart));
         (worker.was_ready, worker.is_stopping, worker.has_exited) = (false, false, false);
         (worker.is_found, worker.is_awaited, worker.is_over) = (false, false, false);
-        (worker.is_unlisted, worker.is_cut_off, worker.ends_with_host) = (false, false, false);
+        (worker.is_unlisted, worker.is_unreachable, worker.ends_with_host) = (false, false, false);
         out.push(Action::Start { link, start: Box::new(start) });
         self.wait_for(key, self.settings.get(Setting::WorkerLoginMs), Due::WorkerLogin(id, run));
         self.worker_fact(FactKind::WorkerStart, key, &what, out);
@@ -148,8 +148,8 @@ impl Engine {
             ProcessState::Up
             | ProcessState::Ready
             | ProcessState::Returning
-            | ProcessState::Asked
-            | ProcessState::Ending => {}
+            | ProcessState::Exiting
+            | ProcessState::Terminating => {}
             ProcessState::Down | ProcessState::Backoff => {}
         }
     }
@@ -164,7 +164,7 @@ impl Engine {
 
     fn exited(&mut self, key: WorkerKey, exited: &ExecExited, out: Out<'_>) {
         let worker = &mut self.workers[key];
-        worker.ending = Some(exited.ending);
+        worker.exit_cause = Some(exited.exit_cause);
         if !exited.tail.is_empty() {
             // What its host has is whole; lines on their way may have been dropped.
             worker.tail.clear();
@@ -192,12 +192,12 @@ impl Engine {
             self.on_status_lost(link, id, out);
         }
         let wait = self.return_wait_ms(key);
-        let is_cut_off = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
+        let is_unreachable = how == Close::TimedOut || !self.is_reached(&self.workers[key].host);
         let worker = &mut self.workers[key];
         if worker.state == ProcessState::Ready {
             worker.enter(ProcessState::Returning, self.now);
         }
-        worker.is_cut_off |= is_cut_off && worker.state == ProcessState::Returning;
+        worker.is_unreachable |= is_unreachable && worker.state == ProcessState::Returning;
         let (id, run, state, is_self_started) =
             (worker.id, worker.run, worker.state, worker.is_self_started);
         let is_busy = worker.current.is_some();
@@ -212,7 +212,7 @@ impl Engine {
             self.forget_worker(key, out);
         } else if has_exited {
             self.ended(key, out);
-        } else if state == ProcessState::Asked {
+        } else if state == ProcessState::Exiting {
             // Its socket was shut while it was busy; it is not any more.
             self.wait_for_end(key);
         } else if state == ProcessState::Returning {
@@ -236,37 +236,39 @@ impl Engine {
 
     /// Process and connection of a worker are gone: start it again, later, or not.
     pub(crate) fn ended(&mut self, key: WorkerKey, out: Out<'_>) {
-        let ending = self.workers[key].ending;
+        let exit_cause = self.workers[key].exit_cause;
         let how = self.how_it_ended(key);
         if self.is_ended_with_host(key) {
             self.ended_with_host(key, &how, out);
-        } else if self.workers[key].is_cut_off && !matches!(ending, Some(Ending::Signal(_))) {
-            self.ended_cut_off(key, &how, out);
+        } else if self.workers[key].is_unreachable
+            && !matches!(exit_cause, Some(ExitCause::Signal(_)))
+        {
+            self.ended_unreachable(key, &how, out);
         } else {
             self.ended_so(key, how, out);
         }
     }
 
-    /// A worker that was cut off has ended, perhaps because it found no broker: it is started
+    /// A worker that was unreachable has ended, perhaps because it found no broker: it is started
     /// again, and that counts neither for its backoff nor for its failure.
-    fn ended_cut_off(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
+    fn ended_unreachable(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
-        worker.why = format!("cut off: {how}");
+        worker.why = format!("unreachable: {how}");
         worker.pid = 0;
         (worker.has_exited, worker.is_stopping) = (false, false);
         worker.is_to_restart = worker.is_wanted;
         self.settle(key);
-        self.worker_fact(FactKind::WorkerEnded, key, &format!("ended, cut off: {how}"), out);
+        self.worker_fact(FactKind::WorkerEnded, key, &format!("ended, unreachable: {how}"), out);
         self.launch(key, out);
     }
 
     pub(crate) fn ended_so(&mut self, key: WorkerKey, how: String, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.was_ready.then_some(worker.ready_since);
-        let ending = worker.ending;
+        let exit_cause = worker.exit_cause;
         let was_stopping =
-            std::mem::take(&mut worker.is_stopping) || self.is_exit_of_shutdown(ending);
+            std::mem::take(&mut worker.is_stopping) || self.is_exit_of_shutdown(exit_cause);
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
         worker.pid = 0;
@@ -290,12 +292,12 @@ impl Engine {
         let verdict = self.workers[key].restart.ended(self.now, ready, &self.settings);
         let id = self.workers[key].id;
         match verdict {
-            Verdict::GiveUp(why) => {
+            Decision::GiveUp(why) => {
                 let cure = self.cure_of(key);
                 self.give_up(key, format!("{why} (last: {how})"), &cure, out);
             }
-            Verdict::Now => self.launch(key, out),
-            Verdict::At(at) => {
+            Decision::Now => self.launch(key, out),
+            Decision::At(at) => {
                 self.workers[key].enter(ProcessState::Backoff, self.now);
                 self.due.add(at, Due::Restart(id, self.workers[key].run));
                 let wait = at.since(self.now).as_millis();
@@ -383,7 +385,7 @@ impl Engine {
                 worker,
                 run,
                 pid: 0,
-                ending: Ending::Unknown,
+                exit_cause: ExitCause::Unknown,
                 cpu_ms: 0,
                 rss_kib_max: 0,
                 tail,
@@ -400,7 +402,7 @@ impl Engine {
                 worker.state,
                 ProcessState::Starting | ProcessState::Up | ProcessState::Returning
             );
-            worker.is_cut_off |= is_on_its_way && worker.host == self.hosts[host].name;
+            worker.is_unreachable |= is_on_its_way && worker.host == self.hosts[host].name;
         }
         if self.shutdown.is_some() {
             self.on_host_ended(host, out);

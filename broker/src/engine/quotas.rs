@@ -1,7 +1,7 @@
 //! Limits how many facts peers may cause. What operators and the broker itself do is always
-//! recorded. Clients, workers, hosts and strangers each have a rate for one connection and one for
-//! the whole class; what exceeds it is counted, and the count is recorded once a second.
-//! `show::brief` limits the length of texts.
+//! recorded. Clients, workers, hosts and connections before their login each have a rate for one
+//! connection and one for the whole class; what exceeds it is counted, and the count is recorded
+//! once a second. `show::brief` limits the length of texts.
 
 use super::clients;
 use super::due::Due;
@@ -26,11 +26,11 @@ const NAMED_MAX: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
     /// Somebody who has not logged in.
-    Stranger,
+    PreLogin,
     /// A client or worker, and the fact stands in the log.
-    Loud,
+    Logged,
     /// A client or worker, and the fact is of interest only when looking for something.
-    Quiet,
+    Unlogged,
     /// A worker that starts itself came or went.
     SelfStarted,
     /// A host, of itself or its link.
@@ -39,15 +39,21 @@ pub(crate) enum Class {
     Output,
 }
 
-const CLASSES: [Class; 6] =
-    [Class::Stranger, Class::Loud, Class::Quiet, Class::SelfStarted, Class::Host, Class::Output];
+const CLASSES: [Class; 6] = [
+    Class::PreLogin,
+    Class::Logged,
+    Class::Unlogged,
+    Class::SelfStarted,
+    Class::Host,
+    Class::Output,
+];
 
 impl Class {
     const fn index(self) -> usize {
         match self {
-            Self::Stranger => 0,
-            Self::Loud => 1,
-            Self::Quiet => 2,
+            Self::PreLogin => 0,
+            Self::Logged => 1,
+            Self::Unlogged => 2,
             Self::SelfStarted => 3,
             Self::Host => 4,
             Self::Output => 5,
@@ -57,8 +63,8 @@ impl Class {
     /// For all peers together.
     const fn rate(self) -> Rate {
         let (burst, per_second) = match self {
-            Self::Stranger | Self::Loud => (200, 20),
-            Self::Quiet => (10_000, 1000),
+            Self::PreLogin | Self::Logged => (200, 20),
+            Self::Unlogged => (10_000, 1000),
             // Each of some thousand comes back after the broker was away.
             Self::SelfStarted => (5000, 50),
             Self::Host => (500, 20),
@@ -71,8 +77,8 @@ impl Class {
     /// For one connection.
     const fn share(self) -> Rate {
         let (burst, per_second) = match self {
-            Self::Stranger | Self::Loud | Self::SelfStarted => (20, 2),
-            Self::Quiet => (1000, 100),
+            Self::PreLogin | Self::Logged | Self::SelfStarted => (20, 2),
+            Self::Unlogged => (1000, 100),
             Self::Host => (100, 5),
             Self::Output => (12_000, 5000),
         };
@@ -81,8 +87,8 @@ impl Class {
 
     const fn word(self) -> &'static str {
         match self {
-            Self::Stranger => "about programs that have not logged in",
-            Self::Loud | Self::Quiet => "caused by clients and workers",
+            Self::PreLogin => "about programs that have not logged in",
+            Self::Logged | Self::Unlogged => "caused by clients and workers",
             Self::SelfStarted => "about workers that start themselves",
             Self::Host => "about hosts",
             Self::Output => "with lines that workers wrote",
@@ -97,7 +103,7 @@ pub(crate) struct Share([(Class, Quota); 2]);
 impl Default for Share {
     fn default() -> Self {
         let of = |class: Class| (class, Quota::new(class.share()));
-        Self([of(Class::Stranger), of(Class::Quiet)])
+        Self([of(Class::PreLogin), of(Class::Unlogged)])
     }
 }
 
@@ -106,8 +112,8 @@ impl Share {
     /// end stands at the connection.
     fn of(&mut self, class: Class) -> &mut Quota {
         let at = match class {
-            Class::Stranger | Class::Loud | Class::SelfStarted | Class::Host => 0,
-            Class::Quiet | Class::Output => 1,
+            Class::PreLogin | Class::Logged | Class::SelfStarted | Class::Host => 0,
+            Class::Unlogged | Class::Output => 1,
         };
         let (of, quota) = &mut self.0[at];
         if *of != class {

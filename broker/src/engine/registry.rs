@@ -6,7 +6,7 @@ use super::keys::{ServiceKey, Table, WorkerKey};
 use super::queue::Queue;
 use super::retry_budget::{Level, RetryBudget};
 use super::service_rate::ServiceRate;
-use super::states::Said;
+use super::states::OperatorAct;
 use protocol::errors::ErrorCode;
 use protocol::ids::ServiceId;
 use protocol::names::ServiceName;
@@ -54,11 +54,11 @@ pub(crate) struct Service {
     /// `stop` was said of it: requests are refused.
     pub(crate) is_stopped: bool,
     /// Who stopped it, and when.
-    pub(crate) stop_said: Said,
+    pub(crate) stop_act: OperatorAct,
     /// Who paused it, and when.
-    pub(crate) pause_said: Said,
+    pub(crate) pause_act: OperatorAct,
     /// Who let it go on, and when; at first, when it was made.
-    pub(crate) open_said: Said,
+    pub(crate) open_act: OperatorAct,
     /// Who waits.
     pub(crate) queue: Queue,
     /// Keys of its idle workers, longest idle first.
@@ -141,9 +141,9 @@ impl Registry {
             settings: ServiceSettings::default(),
             is_paused: false,
             is_stopped: false,
-            stop_said: Said::default(),
-            pause_said: Said::default(),
-            open_said: Said::default(),
+            stop_act: OperatorAct::default(),
+            pause_act: OperatorAct::default(),
+            open_act: OperatorAct::default(),
             queue: Queue::default(),
             idle: VecDeque::new(),
             with_room: VecDeque::new(),

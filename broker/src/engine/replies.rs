@@ -140,7 +140,7 @@ impl Engine {
         worker.late += 1;
         let link = worker.link;
         self.registry[worker.service].figures.late += 1;
-        if !self.may_cause(Class::Quiet, link) {
+        if !self.may_cause(Class::Unlogged, link) {
             return;
         }
         let worker = &self.workers[worker_key];

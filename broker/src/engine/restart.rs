@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 
 /// What to do with a worker that ended unexpectedly.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum Decision {
     /// Start it now.
     Now,
     /// Start it at that moment.
@@ -36,7 +36,12 @@ impl Restart {
     }
 
     /// Judges an end at `now` of a worker that was ready since `ready` (`None` = never got so far).
-    pub(crate) fn ended(&mut self, now: Tick, ready: Option<Tick>, settings: &Settings) -> Verdict {
+    pub(crate) fn ended(
+        &mut self,
+        now: Tick,
+        ready: Option<Tick>,
+        settings: &Settings,
+    ) -> Decision {
         let get = |setting| settings.get(setting);
         match ready {
             None => self.early += 1,
@@ -50,16 +55,16 @@ impl Restart {
         }
         self.ends.push_back(now);
         if self.early >= get(Setting::RestartEarlyMax) {
-            return Verdict::GiveUp(format!("it ended {} times before it was ready", self.early));
+            return Decision::GiveUp(format!("it ended {} times before it was ready", self.early));
         }
         if self.ends.len() as u64 >= get(Setting::RestartMinuteMax) {
-            return Verdict::GiveUp(format!("it ended {} times within a minute", self.ends.len()));
+            return Decision::GiveUp(format!("it ended {} times within a minute", self.ends.len()));
         }
         let wait = self.wait_ms;
         let least = get(Setting::RestartMinMs);
         let most = get(Setting::RestartMaxMs).max(least);
         self.wait_ms = if wait == 0 { least } else { (wait * 2).min(most) };
-        if wait == 0 { Verdict::Now } else { Verdict::At(now.plus_millis(wait)) }
+        if wait == 0 { Decision::Now } else { Decision::At(now.plus_millis(wait)) }
     }
 }
 
@@ -75,11 +80,11 @@ mod tests {
     fn first_at_once_then_doubling_until_a_quiet_minute() {
         let (mut restart, settings) = (Restart::default(), Settings::default());
         let mut end = |now, ready: Option<u64>| restart.ended(at(now), ready.map(at), &settings);
-        assert_eq!(end(0, Some(0)), Verdict::Now);
-        assert_eq!(end(100, Some(50)), Verdict::At(at(1100)));
-        assert_eq!(end(2000, Some(1200)), Verdict::At(at(4000)));
-        assert_eq!(end(9000, Some(5000)), Verdict::At(at(13_000)));
-        assert_eq!(end(80_000, Some(20_000)), Verdict::Now);
+        assert_eq!(end(0, Some(0)), Decision::Now);
+        assert_eq!(end(100, Some(50)), Decision::At(at(1100)));
+        assert_eq!(end(2000, Some(1200)), Decision::At(at(4000)));
+        assert_eq!(end(9000, Some(5000)), Decision::At(at(13_000)));
+        assert_eq!(end(80_000, Some(20_000)), Decision::Now);
     }
 
     #[test]
@@ -88,18 +93,18 @@ mod tests {
         let mut restart = Restart::default();
         for n in 0..4 {
             let verdict = restart.ended(at(n * 40_000), None, &settings);
-            assert!(!matches!(verdict, Verdict::GiveUp(_)), "{n}: {verdict:?}");
+            assert!(!matches!(verdict, Decision::GiveUp(_)), "{n}: {verdict:?}");
         }
         let verdict = restart.ended(at(160_000), None, &settings);
-        assert!(matches!(verdict, Verdict::GiveUp(why) if why.contains("5 times before")));
+        assert!(matches!(verdict, Decision::GiveUp(why) if why.contains("5 times before")));
         let mut restart = Restart::default();
         for n in 0..9 {
             assert!(!matches!(
                 restart.ended(at(n * 100), Some(at(n * 100)), &settings),
-                Verdict::GiveUp(_)
+                Decision::GiveUp(_)
             ));
         }
         let verdict = restart.ended(at(1000), Some(at(950)), &settings);
-        assert!(matches!(verdict, Verdict::GiveUp(why) if why.contains("10 times within")));
+        assert!(matches!(verdict, Decision::GiveUp(why) if why.contains("10 times within")));
     }
 }

@@ -53,8 +53,8 @@ impl Engine {
         let configured = || self.workers.by_id().filter(|(_, worker)| !worker.is_self_started);
         for (_, worker) in configured() {
             let service = &self.registry[worker.service].name;
-            let place = (service, &worker.host);
-            let command = worker_command(worker.id, place, &worker.path, &worker.args);
+            let service_and_host = (service, &worker.host);
+            let command = worker_command(worker.id, service_and_host, &worker.path, &worker.args);
             line(&mut out, format_args!("{command}"));
         }
         for (key, service) in &services {
@@ -149,12 +149,12 @@ fn worker_command(
 /// # Errors
 /// Says how long it would be as it is saved, and what to do.
 pub(crate) fn check_saved_size(
-    place: (&ServiceName, &HostName),
+    service_and_host: (&ServiceName, &HostName),
     path: &str,
     args: &[String],
 ) -> Result<(), String> {
     // The longest id, so that what is taken now is taken again, and can be cloned.
-    let size = worker_command(WorkerId(u32::MAX), place, path, args).len();
+    let size = worker_command(WorkerId(u32::MAX), service_and_host, path, args).len();
     if size <= COMMAND_BYTES_MAX {
         return Ok(());
     }

@@ -9,7 +9,7 @@ use super::keys::{HostKey, TransactionKey};
 use super::transaction::Stage;
 use super::workers::{ProcessState, WorkerList};
 use super::{Engine, Out};
-use protocol::bodies::{Ending, ErrorBody, ExecEnd};
+use protocol::bodies::{ErrorBody, ExecEnd, ExitCause};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::settings::Setting;
@@ -116,9 +116,12 @@ impl Engine {
 
     /// Whether a worker that ended so while the broker shuts down did what it was asked to: whoever
     /// stops the broker may have sent TERM to its workers as well.
-    pub(crate) fn is_exit_of_shutdown(&self, ending: Option<Ending>) -> bool {
+    pub(crate) fn is_exit_of_shutdown(&self, exit_cause: Option<ExitCause>) -> bool {
         self.shutdown.is_some()
-            && matches!(ending, None | Some(Ending::Exit(0) | Ending::Signal(SIGTERM | SIGINT)))
+            && matches!(
+                exit_cause,
+                None | Some(ExitCause::Exit(0) | ExitCause::Signal(SIGTERM | SIGINT))
+            )
     }
 
     /// Requests that are still with workers fail, workers and hosts are asked to end.

@@ -21,7 +21,7 @@ impl Engine {
         }
         // It is kept, and shown in each list of workers.
         let said = show::brief(&failed.text, LINE_BYTES_MAX);
-        if failed.lasting && worker.is_wanted {
+        if failed.permanent && worker.is_wanted {
             self.workers[key].enter(ProcessState::Down, self.now);
             self.give_up(key, said, "", out);
         } else if failed.again_ms > 0 && worker.is_wanted && !worker.is_stopping {

@@ -151,7 +151,7 @@ impl Engine {
             ProcessState::Down | ProcessState::Backoff => {
                 self.may_be_earlier(key, run, start.digest)
             }
-            ProcessState::Asked | ProcessState::Ending => false,
+            ProcessState::Exiting | ProcessState::Terminating => false,
         };
         if !is_expected {
             let word = worker.state.word();
@@ -241,8 +241,8 @@ impl Engine {
             | ProcessState::Up
             | ProcessState::Ready
             | ProcessState::Returning
-            | ProcessState::Asked
-            | ProcessState::Ending => worker.run == child.run,
+            | ProcessState::Exiting
+            | ProcessState::Terminating => worker.run == child.run,
         };
         if !is_ours {
             return false;
@@ -270,14 +270,14 @@ impl Engine {
                 }
                 self.wait_for(key, wait, Due::WorkerLogin(id, run));
             }
-            ProcessState::Ending => {
+            ProcessState::Terminating => {
                 self.exec_stop(key, self.settings.get(Setting::StopTermMs), out)
             }
             ProcessState::Returning => {
                 let wait = self.return_wait_ms(key);
                 self.wait_for(key, wait, Due::Return(id, run));
             }
-            ProcessState::Ready | ProcessState::Asked => {}
+            ProcessState::Ready | ProcessState::Exiting => {}
         }
         if outlived {
             // The execd that was ending it is gone, and it is not.

@@ -17,7 +17,7 @@ use protocol::time::{Micros, Tick};
 
 /// When somebody said something, and who: an operator, as facts name him.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct OperatorAct {
     /// When.
     pub(crate) at: Tick,
     /// What and who; empty = it is so from the beginning.
@@ -92,13 +92,13 @@ pub(crate) fn short(span: Micros) -> String {
 
 impl Engine {
     /// Now somebody said this.
-    pub(crate) fn said(&self, origin: &Origin, what: &str) -> Said {
-        Said { at: self.now, by: format!("{what} by {}", Self::who(origin)) }
+    pub(crate) fn said(&self, origin: &Origin, what: &str) -> OperatorAct {
+        OperatorAct { at: self.now, by: format!("{what} by {}", Self::who(origin)) }
     }
 
     /// The error text for a caller of a stopped service; who stopped it is not for everybody.
     pub(crate) fn stopped_text(&self, service: &Service) -> String {
-        let since = short(self.now.since(service.stop_said.at));
+        let since = short(self.now.since(service.stop_act.at));
         let name = &service.name;
         format!(
             "service '{name}' is stopped; 'start {name}' starts it (an operator stopped it {since} ago)"
@@ -136,14 +136,14 @@ impl Engine {
             | ProcessState::Up
             | ProcessState::Ready
             | ProcessState::Returning
-            | ProcessState::Asked
-            | ProcessState::Ending => worker.state.word(),
+            | ProcessState::Exiting
+            | ProcessState::Terminating => worker.state.word(),
         };
         let until = self.until_of(worker);
         let reason = self.reason_of(worker, is_host_lost);
         let mut since = worker.since;
         if service.is_paused && worker.state == ProcessState::Ready {
-            since = since.max(service.pause_said.at);
+            since = since.max(service.pause_act.at);
         }
         let is_down_for_itself = !worker.is_wanted || worker.failed.is_some();
         if is_host_lost
@@ -160,7 +160,7 @@ impl Engine {
         let (id, run) = (worker.id, worker.run);
         let (due, what) = match worker.state {
             ProcessState::Down | ProcessState::Ready => return None,
-            ProcessState::Ending => {
+            ProcessState::Terminating => {
                 let is_coming = worker.killed_at > self.now;
                 return is_coming.then_some((worker.killed_at, "killed in"));
             }
@@ -169,7 +169,7 @@ impl Engine {
                 (Due::WorkerLogin(id, run), "must log in within")
             }
             ProcessState::Returning => (Due::Return(id, run), "must come back within"),
-            ProcessState::Asked => (Due::StopAsk(id, run), "must end within"),
+            ProcessState::Exiting => (Due::StopAsk(id, run), "must end within"),
         };
         self.due.until(&due).map(|until| (until, what))
     }
@@ -187,7 +187,7 @@ impl Engine {
             return Some(self.why_lost(&worker.host));
         }
         if worker.why.is_empty() && service.is_paused {
-            return Some(service.pause_said.by.clone());
+            return Some(service.pause_act.by.clone());
         }
         (!worker.why.is_empty()).then(|| worker.why.clone())
     }
@@ -216,11 +216,11 @@ impl Engine {
     pub(crate) fn service_state(&self, key: ServiceKey) -> State {
         let service = &self.registry[key];
         let (word, said) = if service.is_stopped {
-            ("stopped", &service.stop_said)
+            ("stopped", &service.stop_act)
         } else if service.is_paused {
-            ("paused", &service.pause_said)
+            ("paused", &service.pause_act)
         } else {
-            ("open", &service.open_said)
+            ("open", &service.open_act)
         };
         let (since, by) = (said.at, said.by.clone());
         State {
@@ -235,7 +235,7 @@ impl Engine {
 
     /// How a client is.
     pub(crate) fn client_state(&self, client: &Client) -> State {
-        let blocked = client.block_said.as_ref().filter(|_| client.is_blocked);
+        let blocked = client.block_act.as_ref().filter(|_| client.is_blocked);
         let word = if client.is_blocked { "blocked" } else { "attached" };
         State {
             word,

@@ -106,7 +106,7 @@ impl Engine {
             self.on_rest(key, &head, out);
         } else if self.clients[key].service == self.op_service {
             self.on_command(key, head, &body, out);
-        } else if let Some(transaction) = self.clients[key].live.get(head.sequence) {
+        } else if let Some(transaction) = self.clients[key].in_flight.get(head.sequence) {
             self.on_piece(key, transaction, head, body, out);
         } else if head.workerid != 0 {
             let text = format!(
@@ -200,7 +200,7 @@ impl Engine {
         self.totals.accepted += 1;
         let entry = &mut self.clients[client];
         entry.requests += 1;
-        entry.live.insert(head.sequence, key);
+        entry.in_flight.insert(head.sequence, key);
         if entry.is_blocked {
             self.transactions[key].stage = Stage::Blocked;
         } else {
@@ -221,7 +221,7 @@ impl Engine {
         }
         // A client keeps to what was announced to it, though less may be set by now.
         let requests_max = self.settings.get(Setting::RequestsMax).max(entry.requests_max);
-        if entry.live.len() as u64 >= requests_max {
+        if entry.in_flight.len() as u64 >= requests_max {
             return refuse(
                 ErrorCode::TooManyRequests,
                 format!(
@@ -403,7 +403,7 @@ impl Engine {
                 transaction.pieces.push_back((head, body));
                 if transaction.kept > PIECES_BYTES_HIGH && !transaction.holds_reader {
                     transaction.holds_reader = true;
-                    self.links.pause(link, out);
+                    self.links.stop_reading(link, out);
                 }
             }
         }
@@ -424,7 +424,7 @@ impl Engine {
         if std::mem::take(&mut transaction.holds_reader)
             && let Some(client) = transaction.client.and_then(|client| self.clients.get(client))
         {
-            self.links.resume(client.link, out);
+            self.links.resume_reading(client.link, out);
         }
     }
 }

@@ -75,7 +75,7 @@ impl Wheel {
         }
         match prev.get() {
             Some(prev) => self.nodes[prev.index()].next = next,
-            None => self.leave_head(OptionKey::some(key), next, at),
+            None => self.unlink_head(OptionKey::some(key), next, at),
         }
         self.nodes[key.index()].is_in = false;
         self.count -= 1;
@@ -86,7 +86,7 @@ impl Wheel {
 
     /// The first entry of a slot goes. An entry that was late when it came stands in another slot
     /// than its time says, so the slot is looked for where it must be: by its head.
-    fn leave_head(
+    fn unlink_head(
         &mut self,
         first: OptionKey<TransactionKey>,
         next: OptionKey<TransactionKey>,

@@ -18,7 +18,7 @@ use protocol::settings::{ServiceSetting, Setting};
 
 /// How a worker came in.
 #[derive(Debug)]
-enum Entry {
+enum LoginOrigin {
     /// With the secret of this start.
     Issued(RunId),
     /// By itself, with this answer to its proof if it proved a token.
@@ -38,7 +38,9 @@ impl Engine {
         }
         match (proof, login.token.clone()) {
             (Some(start), _) => match self.check_issued(&login, start) {
-                Ok(key) => self.admit_worker(key, link, &login, Entry::Issued(start.run), out),
+                Ok(key) => {
+                    self.admit_worker(key, link, &login, LoginOrigin::Issued(start.run), out)
+                }
                 Err(text) => {
                     self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
                 }
@@ -72,7 +74,9 @@ impl Engine {
             .may_serve(&slot.peer, &login.service)
             .and_then(|()| self.check_self_started(login));
         match checked {
-            Ok(key) => self.admit_worker(key, link, login, Entry::SelfStarted(signature), out),
+            Ok(key) => {
+                self.admit_worker(key, link, login, LoginOrigin::SelfStarted(signature), out)
+            }
             Err(error) => self.refuse_link(link, error, out),
         }
     }
@@ -116,7 +120,7 @@ impl Engine {
         key: WorkerKey,
         link: LinkId,
         login: &WorkerLogin,
-        entry: Entry,
+        entry: LoginOrigin,
         out: Out<'_>,
     ) {
         if let Some(old) = self.workers[key].link {
@@ -144,16 +148,16 @@ impl Engine {
         worker.why.clear();
         (worker.lost, worker.refused) = (None, None);
         (worker.was_ready, worker.has_exited, worker.is_stopping) = (true, false, false);
-        (worker.is_unlisted, worker.is_cut_off, worker.is_refused) = (false, false, false);
+        (worker.is_unlisted, worker.is_unreachable, worker.is_refused) = (false, false, false);
         worker.ready_since = now;
         worker.pid = login.hostpid;
         worker.login_pid = login.hostpid;
         let signature = match entry {
-            Entry::Issued(run) => {
+            LoginOrigin::Issued(run) => {
                 worker.run = run;
                 None
             }
-            Entry::SelfStarted(signature) => signature,
+            LoginOrigin::SelfStarted(signature) => signature,
         };
         let ok = WorkerLoginOk {
             worker: worker.id,

@@ -5,9 +5,9 @@ use super::Engine;
 use super::keys::{ServiceKey, Table, TransactionKey, WorkerKey};
 use super::quotas::LINE_BYTES_MAX;
 use super::restart::Restart;
-use super::states::Said;
+use super::states::OperatorAct;
 use bytes::Bytes;
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::ids::{ClientId, LinkId, RunId, TransactionId, WorkerId};
 use protocol::names::HostName;
 use protocol::show;
@@ -30,9 +30,9 @@ pub(crate) enum ProcessState {
     /// Its connection broke; it may end, or log in again.
     Returning,
     /// It was asked to end and its socket shut for writing.
-    Asked,
+    Exiting,
     /// execd was asked to end it: TERM, then KILL.
-    Ending,
+    Terminating,
 }
 
 impl ProcessState {
@@ -45,8 +45,8 @@ impl ProcessState {
             Self::Up => "up",
             Self::Ready => "ready",
             Self::Returning => "returning",
-            Self::Asked => "asked",
-            Self::Ending => "ending",
+            Self::Exiting => "exiting",
+            Self::Terminating => "terminating",
         }
     }
 
@@ -58,8 +58,8 @@ impl ProcessState {
             | Self::Up
             | Self::Ready
             | Self::Returning
-            | Self::Asked
-            | Self::Ending => true,
+            | Self::Exiting
+            | Self::Terminating => true,
         }
     }
 }
@@ -149,8 +149,8 @@ pub(crate) struct Worker {
     pub(crate) is_over: bool,
     /// Its host did not list this run, so a `Due::Absent` decides.
     pub(crate) is_unlisted: bool,
-    /// It was cut off with its machine, as far as could be seen: that is no crash.
-    pub(crate) is_cut_off: bool,
+    /// It was unreachable with its machine, as far as could be seen: that is no crash.
+    pub(crate) is_unreachable: bool,
     /// Its host shuts down and ends it: that is no crash, and nothing more is given to it.
     pub(crate) ends_with_host: bool,
     /// When the time is over that it has to log in, to come back or to end.
@@ -208,7 +208,7 @@ pub(crate) struct Worker {
     /// What it was sent last.
     pub(crate) last: Last,
     /// How its last process ended.
-    pub(crate) ending: Option<Ending>,
+    pub(crate) exit_cause: Option<ExitCause>,
     /// Last lines of its stderr, of whichever process they are.
     pub(crate) tail: VecDeque<String>,
     /// How many of them are of the process that runs, or ran last.
@@ -306,7 +306,7 @@ impl Workers {
             is_awaited: false,
             is_over: false,
             is_unlisted: false,
-            is_cut_off: false,
+            is_unreachable: false,
             ends_with_host: false,
             is_refused: false,
             announced: None,
@@ -333,7 +333,7 @@ impl Workers {
             paid_at: Tick(0),
             notified_over: 0,
             last: Last::default(),
-            ending: None,
+            exit_cause: None,
             tail: VecDeque::new(),
             tail_new: 0,
         });
@@ -423,7 +423,7 @@ impl Worker {
     }
 
     /// Somebody said something that changes how it is.
-    pub(crate) fn explain(&mut self, said: &Said) {
+    pub(crate) fn explain(&mut self, said: &OperatorAct) {
         self.since = said.at;
         self.why.clone_from(&said.by);
     }

@@ -31,7 +31,7 @@ impl Io {
                 self.helpers.greet(link, *hello, &self.authenticator);
             }
             Action::Prove { link, challenge } => self.prove(link, *challenge),
-            Action::ReadTokens { asker } => self.reload(asker),
+            Action::ReadTokens { requester } => self.reload(requester),
             Action::Start { link, start } => {
                 let given = Start { run: start.run, digest: start.digest };
                 let secret = self.state.key.sign(start.worker, given);
@@ -39,8 +39,8 @@ impl Io {
             }
             Action::Close { link } => self.close(link),
             Action::ShutWrite { link } => self.shut_write(link),
-            Action::Pause { link } => self.pause(link, true),
-            Action::Resume { link } => self.pause(link, false),
+            Action::StopReading { link } => self.set_unread(link, true),
+            Action::ResumeReading { link } => self.set_unread(link, false),
             Action::Dial { host, address } => match &mut self.held_dials {
                 Some(held) => held.push((host, address)),
                 None => self.dial(host, address),

@@ -2,8 +2,8 @@
 //! engine never sees a secret; it gets the result and decides what follows.
 
 use super::io::Io;
-use super::secure::Loaded;
-use crate::engine::input::{Asker, Input, TokenRights, Tokens};
+use super::tls_config::Loaded;
+use crate::engine::input::{Input, Requester, TokenRights, Tokens};
 use auth::list::{IssuedChallenge, TokenList};
 use auth::private;
 use auth::prover::Prover;
@@ -32,7 +32,7 @@ pub(super) struct Authenticator {
     unproven: BTreeMap<LinkId, Option<(Prover, bool)>>,
     challenges: BTreeMap<LinkId, IssuedChallenge>,
     /// Sources of the waiting reloads, in order; the first one is running.
-    reloads: VecDeque<Asker>,
+    reloads: VecDeque<Requester>,
 }
 
 impl Authenticator {
@@ -171,21 +171,21 @@ impl Io {
 
     /// Reads the certificates and the token file again, if there are any. Reloads run one after
     /// another, so that an older file never replaces a newer one.
-    pub(super) fn reload(&mut self, asker: Asker) {
+    pub(super) fn reload(&mut self, requester: Requester) {
         if self.authenticator.reloads.len() >= RELOADS_MAX {
             let why = format!("{RELOADS_MAX} reloads wait already; try again later");
-            self.tell(None, Input::TokensRead { asker, tokens: Err(why) });
+            self.tell(None, Input::TokensRead { requester, tokens: Err(why) });
             return;
         }
-        self.authenticator.reloads.push_back(asker);
+        self.authenticator.reloads.push_back(requester);
         if self.authenticator.reloads.len() == 1 {
-            self.begin_reload(asker);
+            self.begin_reload(requester);
         }
     }
 
-    fn begin_reload(&mut self, asker: Asker) {
-        match self.secure.files() {
-            Some(files) => self.helpers.read_certificates(asker, files.clone()),
+    fn begin_reload(&mut self, requester: Requester) {
+        match self.tls_config.files() {
+            Some(files) => self.helpers.read_certificates(requester, files.clone()),
             None => match self.missing_tokens() {
                 Some(file) => {
                     let why = format!(
@@ -193,9 +193,9 @@ impl Io {
                          token add NAME --role ROLE --file {file}' makes it), and no certificate \
                          is named (--tls-cert FILE)"
                     );
-                    self.tokens_read(asker, Err(why));
+                    self.tokens_read(requester, Err(why));
                 }
-                None => self.read_tokens(asker),
+                None => self.read_tokens(requester),
             },
         }
     }
@@ -218,37 +218,37 @@ impl Io {
 
     /// Takes new certificates into use, or keeps the old ones if reading failed; then reads the
     /// tokens.
-    pub(super) fn certificates_read(&mut self, asker: Asker, loaded: Loaded) {
-        let found = self.secure.put(loaded);
+    pub(super) fn certificates_read(&mut self, requester: Requester, loaded: Loaded) {
+        let found = self.tls_config.put(loaded);
         // A broker without tokens is allowed.
         let has_file = self.authenticator.file.is_some() && self.missing_tokens().is_none();
         let more = self.authenticator.has_tokens() || has_file;
-        self.tell(None, Input::CertificatesRead { asker, found, more });
+        self.tell(None, Input::CertificatesRead { requester, found, more });
         if more {
-            self.read_tokens(asker);
+            self.read_tokens(requester);
         } else {
             self.end_reload();
         }
     }
 
-    fn read_tokens(&mut self, asker: Asker) {
+    fn read_tokens(&mut self, requester: Requester) {
         match &self.authenticator.file {
-            Some(file) => self.helpers.read_tokens(asker, file.clone()),
+            Some(file) => self.helpers.read_tokens(requester, file.clone()),
             None => {
                 let why = "no token file is named; start isectd with --tokens FILE".to_owned();
-                self.tokens_read(asker, Err(why));
+                self.tokens_read(requester, Err(why));
             }
         }
     }
 
     /// Ends a reload with the new tokens, or keeps the old ones if reading failed.
-    pub(super) fn tokens_read(&mut self, asker: Asker, list: Result<TokenList, String>) {
-        self.put_tokens(asker, list);
+    pub(super) fn tokens_read(&mut self, requester: Requester, list: Result<TokenList, String>) {
+        self.put_tokens(requester, list);
         self.end_reload();
     }
 
     /// Puts tokens into force, at the start or at a reload.
-    pub(super) fn put_tokens(&mut self, asker: Asker, list: Result<TokenList, String>) {
+    pub(super) fn put_tokens(&mut self, requester: Requester, list: Result<TokenList, String>) {
         let tokens = list.map(|list| {
             let file = self.authenticator.file.as_ref().map(|file| file.display().to_string());
             let entries = list.entries.iter().map(|(name, entry)| {
@@ -265,6 +265,6 @@ impl Io {
             }
             Box::new(tokens)
         });
-        self.tell(None, Input::TokensRead { asker, tokens });
+        self.tell(None, Input::TokensRead { requester, tokens });
     }
 }

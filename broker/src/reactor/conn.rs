@@ -25,7 +25,7 @@ pub(super) enum Phase {
     /// Frames are received and sent.
     Open,
     /// The peer sent a malformed frame: nothing more is read; the outbox is still sent.
-    Deaf,
+    ReadClosed,
     /// The engine closed it: the outbox is still sent, for a limited time.
     Closing {
         /// The connection is dropped at this tick, whatever is left to send.
@@ -57,7 +57,7 @@ pub(super) struct Conn {
     /// none.
     pub(super) counted: usize,
     /// The engine paused reading (back-pressure).
-    pub(super) is_paused: bool,
+    pub(super) is_unread: bool,
     /// It is in the list of connections to read again.
     pub(super) is_listed: bool,
     /// It is in the list of connections to flush.
@@ -117,7 +117,7 @@ impl Conn {
             progress_at: Tick::default(),
             reader: FrameReader::default(),
             counted: 0,
-            is_paused: false,
+            is_unread: false,
             is_listed: false,
             is_dirty: false,
             is_waiting: false,

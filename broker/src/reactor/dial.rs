@@ -33,7 +33,7 @@ pub(super) struct Redial {
 impl Io {
     /// Begins to connect to a host's execd; `HostOpened` or `HostRefused` follows.
     pub(super) fn dial(&mut self, host: HostName, address: String) {
-        if self.local.as_ref().is_some_and(|local| local.address == address) {
+        if self.built_in_execd.as_ref().is_some_and(|execd| execd.address == address) {
             self.dial_local(host, self.now.plus_millis(DIAL_MS));
         } else if let Some(path) = address.strip_prefix("unix:") {
             let connected = UnixStream::connect(path).map(Stream::Unix);
@@ -47,11 +47,12 @@ impl Io {
 
     /// Begins to connect to an address that is known; `text` is how the operator wrote it.
     pub(super) fn dial_tcp(&mut self, host: HostName, address: SocketAddr, text: &str) {
-        let session = match text.strip_prefix(TLS_PREFIX).map(|rest| self.secure.dial(name(rest))) {
-            None => None,
-            Some(Ok(session)) => Some(session),
-            Some(Err(why)) => return self.refused(host, why),
-        };
+        let session =
+            match text.strip_prefix(TLS_PREFIX).map(|rest| self.tls_config.dial(name(rest))) {
+                None => None,
+                Some(Ok(session)) => Some(session),
+                Some(Err(why)) => return self.refused(host, why),
+            };
         let connecting = TcpStream::connect(address).and_then(|stream| {
             let mut stream = match session {
                 None => Stream::Tcp(stream),
@@ -73,12 +74,12 @@ impl Io {
     }
 
     fn dial_local(&mut self, host: HostName, until: Tick) {
-        let Some(local) = &mut self.local else {
+        let Some(execd) = &mut self.built_in_execd else {
             return;
         };
-        let path = local.address.strip_prefix("unix:").unwrap_or_default();
+        let path = execd.address.strip_prefix("unix:").unwrap_or_default();
         match UnixStream::connect(path) {
-            Ok(stream) => match local.check_peer(&stream) {
+            Ok(stream) => match execd.check_peer(&stream) {
                 Ok(must) => self.dialled(host, Ok(Stream::Unix(stream)), must),
                 Err(why) => self.refused(host, why),
             },
@@ -89,7 +90,7 @@ impl Io {
             Err(error) => {
                 let is_gone =
                     matches!(error.kind(), ErrorKind::NotFound | ErrorKind::ConnectionRefused);
-                match if is_gone { local.start(self.now) } else { Ok(()) } {
+                match if is_gone { execd.start(self.now) } else { Ok(()) } {
                     Ok(()) => {
                         let at = self.now.plus_millis(LOCAL_EVERY_MS);
                         self.redials.push(Redial { host, at, until });

@@ -38,7 +38,7 @@ impl Io {
                     *until = *until + late;
                     watched.push(Reverse((*until, link)));
                 }
-                Phase::Open | Phase::Deaf => {}
+                Phase::Open | Phase::ReadClosed => {}
             }
         });
         self.deadlines.extend(watched);
@@ -88,7 +88,7 @@ impl Io {
             // deadline.
             Some(
                 Phase::Open
-                | Phase::Deaf
+                | Phase::ReadClosed
                 | Phase::Dialling { .. }
                 | Phase::Closing { .. }
                 | Phase::Lingering { .. },
@@ -99,13 +99,13 @@ impl Io {
 
     /// Checks the links with unsent bytes, and reports those that accepted none for too long.
     fn sweep(&mut self) {
-        let (now, patience) = (self.now, Micros::from_millis(self.limits.stall_ms));
+        let (now, stall) = (self.now, Micros::from_millis(self.limits.stall_ms));
         let mut list = mem::take(&mut self.waiting);
         list.retain(|link| {
             let Some(conn) = self.links.get(*link) else {
                 return false;
             };
-            if conn.is_waiting && !conn.is_told && now.since(conn.progress_at) >= patience {
+            if conn.is_waiting && !conn.is_told && now.since(conn.progress_at) >= stall {
                 conn.is_told = true;
                 let bytes = conn.outbox.bytes() as u64;
                 self.inputs.push_back((Some(*link), Input::Stalled { link: *link, bytes }));

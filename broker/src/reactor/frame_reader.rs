@@ -1,6 +1,6 @@
 //! Splits the bytes of one connection into frames; a frame that arrives whole is not copied. Reads
 //! go into the loop's buffer, and only an incomplete frame is kept here. The module is public for
-//! the fuzzer, which feeds it streams cut at any byte.
+//! the fuzzer, which feeds it streams split at any byte.
 
 use super::buffer_pool::BufferPool;
 use crate::engine::input::Close;
@@ -114,7 +114,7 @@ impl FrameReader {
         match result {
             Ok(0) => self.end(Close::Eof),
             Ok(count) => {
-                // A short read means drained: these are stream sockets, watched edge by edge.
+                // A short read got all there is: these are stream sockets, watched edge by edge.
                 self.is_readable = count == wanted || self.is_hung_up;
                 self.has_heard = true;
                 if let Some(large) = &mut self.large {
@@ -313,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn frames_come_out_whole_wherever_the_stream_is_cut() {
+    fn frames_come_out_whole_wherever_the_stream_is_split() {
         let sizes = [0, 1, 64, 300, 20_000, 3, BODY_MAX, BODY_MAX + 1, 0, 4097, 5];
         let mut bytes = vec![];
         let mut want = vec![];
@@ -332,14 +332,18 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_cut_at_any_byte_gives_the_whole_frames_before_it() {
+    fn a_stream_truncated_at_any_byte_gives_the_whole_frames_before_it() {
         let bytes = [frame(0, 10), frame(1, 0), frame(2, 17_000)].concat();
         let ends = [74, 138, 138 + 64 + 17_000];
         let mut buffer = vec![0; 64 * 1024];
-        for cut in (0..400).chain(bytes.len() - 100..=bytes.len()) {
-            let (got, _, reader) = read_all(&bytes[..cut], usize::MAX, &mut buffer);
-            assert_eq!(got.len(), ends.iter().filter(|end| **end <= cut).count(), "cut at {cut}");
-            assert_eq!(reader.has_partial(), cut != 0 && !ends.contains(&cut), "cut at {cut}");
+        for at in (0..400).chain(bytes.len() - 100..=bytes.len()) {
+            let (got, _, reader) = read_all(&bytes[..at], usize::MAX, &mut buffer);
+            assert_eq!(
+                got.len(),
+                ends.iter().filter(|end| **end <= at).count(),
+                "truncated at {at}"
+            );
+            assert_eq!(reader.has_partial(), at != 0 && !ends.contains(&at), "truncated at {at}");
         }
     }
 

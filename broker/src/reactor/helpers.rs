@@ -3,11 +3,11 @@
 //! handshakes.
 
 use super::authenticator::Authenticator;
-use super::secure::Loaded;
-use super::state::Paths;
+use super::state_dir::Paths;
+use super::tls_config::Loaded;
 use crate::config::tls::TlsFiles;
 use crate::config::{script, tokens};
-use crate::engine::input::Asker;
+use crate::engine::input::Requester;
 use crate::translate::outbound;
 use auth::list::TokenList;
 use auth::prover::Prover;
@@ -61,14 +61,14 @@ pub(super) enum HelperResult {
     /// The certificates and keys were read again.
     Certificates {
         /// The source of the reload: an operator's command or SIGHUP.
-        asker: Asker,
+        requester: Requester,
         /// For each side the files' contents, or an error.
         loaded: Box<Loaded>,
     },
     /// The token file was read again.
     Tokens {
         /// The source of the reload: an operator's command or SIGHUP.
-        asker: Asker,
+        requester: Requester,
         /// Its tokens, or the text of the error.
         list: Result<TokenList, String>,
     },
@@ -186,19 +186,19 @@ impl Helpers {
 
     /// Reads all certificate and key files on a helper thread; the result is
     /// [`HelperResult::Certificates`].
-    pub(super) fn read_certificates(&self, asker: Asker, files: TlsFiles) {
+    pub(super) fn read_certificates(&self, requester: Requester, files: TlsFiles) {
         let loaded = Box::new(Loaded::failed(&files, &too_many()));
-        self.spawn("isectd-certs", HelperResult::Certificates { asker, loaded }, move || {
-            HelperResult::Certificates { asker, loaded: Box::new(Loaded::read(&files)) }
+        self.spawn("isectd-certs", HelperResult::Certificates { requester, loaded }, move || {
+            HelperResult::Certificates { requester, loaded: Box::new(Loaded::read(&files)) }
         });
     }
 
     /// Reads the token file.
-    pub(super) fn read_tokens(&self, asker: Asker, path: PathBuf) {
-        let failed = HelperResult::Tokens { asker, list: Err(too_many()) };
+    pub(super) fn read_tokens(&self, requester: Requester, path: PathBuf) {
+        let failed = HelperResult::Tokens { requester, list: Err(too_many()) };
         self.spawn("isectd-tokens", failed, move || {
             let list = tokens::read(&path);
-            HelperResult::Tokens { asker, list }
+            HelperResult::Tokens { requester, list }
         });
     }
 

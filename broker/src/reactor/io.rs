@@ -2,6 +2,7 @@
 //! inputs for the engine. It never calls the engine.
 
 use super::authenticator::Authenticator;
+use super::built_in_execd::BuiltInExecd;
 use super::conn::Phase;
 use super::dial::Redial;
 use super::frame_reader;
@@ -9,13 +10,12 @@ use super::helpers::Helpers;
 use super::links::{Links, Ready};
 use super::listen::Acceptor;
 use super::liveness::LivenessWatch;
-use super::local::Local;
 use super::outbox::{Flushed, OutboxPool};
 use super::partial_frames::PartialFrames;
 use super::pre_login::PreLogin;
-use super::secure::Secure;
 use super::small_bodies::SmallBodies;
-use super::state::State;
+use super::state_dir::StateDir;
+use super::tls_config::TlsConfig;
 use crate::engine::action::BrokerExit;
 use crate::engine::fact::Fact;
 use crate::engine::input::{Close, Input};
@@ -92,15 +92,15 @@ pub(super) struct Io {
     /// Connections that wait before their login.
     pub(super) pre_login: PreLogin,
     /// Certificates.
-    pub(super) secure: Secure,
+    pub(super) tls_config: TlsConfig,
     /// The state directory.
-    pub(super) state: State,
+    pub(super) state: StateDir,
     /// Helper threads.
     pub(super) helpers: Helpers,
     /// The tokens that are known, and logins that prove one.
     pub(super) authenticator: Authenticator,
     /// The built-in execd.
-    pub(super) local: Option<Local>,
+    pub(super) built_in_execd: Option<BuiltInExecd>,
     /// The settings the reactor obeys.
     pub(super) limits: Limits,
     /// Inputs for the engine, in order. An input of a link is dropped if the link closes first.
@@ -132,7 +132,12 @@ pub(super) struct Io {
 
 impl Io {
     /// Makes the state without any connection.
-    pub(super) fn new(registry: Registry, state: State, helpers: Helpers, limits: Limits) -> Self {
+    pub(super) fn new(
+        registry: Registry,
+        state: StateDir,
+        helpers: Helpers,
+        limits: Limits,
+    ) -> Self {
         Self {
             now: Tick::default(),
             registry,
@@ -142,11 +147,11 @@ impl Io {
             partial_frames: PartialFrames::default(),
             acceptor: Acceptor::default(),
             pre_login: PreLogin::default(),
-            secure: Secure::default(),
+            tls_config: TlsConfig::default(),
             state,
             helpers,
             authenticator: Authenticator::default(),
-            local: None,
+            built_in_execd: None,
             limits,
             inputs: VecDeque::new(),
             again: Vec::new(),
@@ -187,7 +192,7 @@ impl Io {
         let Some(conn) = self.links.get(link) else {
             return;
         };
-        if conn.broken.is_some() || !matches!(conn.phase, Phase::Open | Phase::Deaf) {
+        if conn.broken.is_some() || !matches!(conn.phase, Phase::Open | Phase::ReadClosed) {
             return;
         }
         if matches!(frame.kind(), Kind::LoginOk | Kind::WorkerLoginOk) {
@@ -260,7 +265,7 @@ impl Io {
                     conn.stream.shut_write();
                 }
                 if mem::take(&mut conn.is_congested) {
-                    self.tell(Some(link), Input::Drained { link });
+                    self.tell(Some(link), Input::Uncongested { link });
                 }
                 self.sent(link);
             }
@@ -296,7 +301,7 @@ impl Io {
             self.inputs.push_back((Some(link), Input::Congested { link }));
         } else if bytes < high / 2 && conn.is_congested {
             conn.is_congested = false;
-            self.inputs.push_back((Some(link), Input::Drained { link }));
+            self.inputs.push_back((Some(link), Input::Uncongested { link }));
         }
         if !conn.is_told && (bytes > most || is_crowded && conn.is_crowding(high)) {
             conn.is_told = true;
@@ -312,20 +317,20 @@ impl Io {
             return;
         };
         conn.broken = Some(how);
-        // It may be paused until its own outbox drains, which never happens now.
-        conn.is_paused = false;
+        // Its reading may be stopped until its own outbox is sent, which never happens now.
+        conn.is_unread = false;
         conn.is_waiting = false;
         conn.outbox.clear(&mut self.outbox_pool);
         if mem::take(&mut conn.is_congested) {
             // The outbox is dropped, so the engine may resume this link and those that waited for
             // it.
-            self.inputs.push_back((Some(link), Input::Drained { link }));
+            self.inputs.push_back((Some(link), Input::Uncongested { link }));
         }
         conn.reader.is_readable = true;
         conn.reader.is_hung_up = true;
         match conn.phase {
             Phase::Open => self.read_again(link),
-            Phase::Deaf | Phase::Dialling { .. } => {}
+            Phase::ReadClosed | Phase::Dialling { .. } => {}
             Phase::Closing { .. } | Phase::Lingering { .. } => self.drop_link(link),
         }
     }
@@ -360,7 +365,7 @@ impl Io {
         };
         match conn.phase {
             Phase::Closing { .. } | Phase::Lingering { .. } => return,
-            Phase::Dialling { .. } | Phase::Open | Phase::Deaf => {}
+            Phase::Dialling { .. } | Phase::Open | Phase::ReadClosed => {}
         }
         conn.phase = Phase::Closing { until };
         // A peer that accepts too little would keep its outbox in memory until the time limit.
@@ -386,10 +391,10 @@ impl Io {
     }
 
     /// Pauses or resumes reading a link.
-    pub(super) fn pause(&mut self, link: LinkId, is_paused: bool) {
+    pub(super) fn set_unread(&mut self, link: LinkId, is_unread: bool) {
         if let Some(conn) = self.links.get(link) {
-            conn.is_paused = is_paused && conn.broken.is_none();
-            if !is_paused {
+            conn.is_unread = is_unread && conn.broken.is_none();
+            if !is_unread {
                 self.read_again(link);
             }
         }

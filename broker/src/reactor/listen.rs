@@ -4,9 +4,9 @@
 use super::Reactor;
 use super::conn::{Conn, Phase};
 use super::links::Ready;
-use super::secure::Secure;
-use super::state::check_socket_path;
+use super::state_dir::check_socket_path;
 use super::stream::Stream;
+use super::tls_config::TlsConfig;
 use crate::engine::input::{Input, Peer};
 use crate::exit::Fatal;
 use crate::translate::outbound;
@@ -121,7 +121,7 @@ impl Listener {
         let wrong = |why: String| {
             Fatal::Listen(format!("can't listen for {role}s on unix:{}: {why}", path.display()))
         };
-        private::socket_place(path).map_err(|error| wrong(error.to_string()))?;
+        private::check_socket_path(path).map_err(|error| wrong(error.to_string()))?;
         match fs::symlink_metadata(path) {
             Ok(meta) if !meta.file_type().is_socket() => {
                 return Err(wrong("a file that is no socket is there; remove it".to_owned()));
@@ -170,7 +170,7 @@ impl Listener {
     }
 
     /// Accepts the next connection; without a stream if it needs TLS and there is no certificate.
-    fn accept(&self, secure: &Secure) -> io::Result<(Option<Stream>, Peer)> {
+    fn accept(&self, tls_config: &TlsConfig) -> io::Result<(Option<Stream>, Peer)> {
         match &self.socket {
             Socketed::Tcp(socket) => {
                 let (stream, address) = socket.accept()?;
@@ -180,7 +180,7 @@ impl Listener {
                 if !self.is_tls {
                     return Ok((Some(Stream::Tcp(stream)), peer));
                 }
-                let session = secure.accept(self.role);
+                let session = tls_config.accept(self.role);
                 Ok((session.map(|session| Stream::tls(stream, session)), peer))
             }
             Socketed::Unix(socket, _) => {
@@ -315,7 +315,7 @@ impl Reactor {
     fn accept_one(&mut self, index: usize) {
         let listener = &mut self.listeners[index];
         let role = listener.role;
-        match listener.accept(&self.io.secure) {
+        match listener.accept(&self.io.tls_config) {
             Ok((Some(stream), peer)) => self.admit(stream, peer, role),
             // Told in the log; the connection is closed.
             Ok((None, _)) => {}

@@ -60,10 +60,10 @@ impl TcpState {
 
     /// The peer's kernel has left probes unanswered and sent nothing else for `silence`. (The
     /// kernel of a peer that does not read still answers probes of its full window.)
-    fn is_silent(&self, patience: Duration) -> bool {
+    fn is_silent(&self, silence: Duration) -> bool {
         let heard_ms = self.data_heard_ms.min(self.ack_heard_ms);
         self.retransmits.saturating_add(self.probes) >= QUESTIONS
-            && Duration::from_millis(u64::from(heard_ms)) >= patience
+            && Duration::from_millis(u64::from(heard_ms)) >= silence
     }
 }
 
@@ -107,7 +107,7 @@ impl Io {
         let pause = Duration::from_millis(pause_ms(silence));
         // A peer that was heard since this tick need not be checked.
         let fresh = Micros::from_millis(silence.as_millis() as u64 / 2);
-        let patience = silence.saturating_sub(pause * 2);
+        let silence = silence.saturating_sub(pause * 2);
         let mut list = mem::take(&mut self.liveness.links);
         let mut timed_out = Vec::new();
         list.retain(|&link| {
@@ -119,7 +119,7 @@ impl Io {
                 return true;
             }
             let before = conn.liveness;
-            conn.liveness = ask(&conn.stream, patience);
+            conn.liveness = ask(&conn.stream, silence);
             if conn.liveness == PeerLiveness::Silent && before == PeerLiveness::Silent {
                 timed_out.push(link);
             } else if conn.liveness != PeerLiveness::AtRest || before != PeerLiveness::AtRest {
@@ -136,9 +136,9 @@ impl Io {
     }
 }
 
-fn ask(stream: &Stream, patience: Duration) -> PeerLiveness {
+fn ask(stream: &Stream, silence: Duration) -> PeerLiveness {
     match stream.tcp().map(|tcp| getsockopt(tcp, TcpInfo)) {
-        Some(Ok(state)) if state.is_silent(patience) => PeerLiveness::Silent,
+        Some(Ok(state)) if state.is_silent(silence) => PeerLiveness::Silent,
         Some(Ok(state)) if !state.is_at_rest() => PeerLiveness::Sent,
         // If the kernel gives no information, its own timeouts must suffice.
         Some(Ok(_) | Err(_)) | None => PeerLiveness::AtRest,
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn only_unanswered_questions_make_a_silence() {
-        let patience = Duration::from_millis(2500);
+        let silence = Duration::from_millis(2500);
         let state = |retransmits, probes, ack_heard_ms, data_heard_ms| TcpState {
             retransmits,
             probes,
@@ -174,14 +174,14 @@ mod tests {
             unacked: 1,
             ..TcpState::default()
         };
-        assert!(state(2, 0, 2500, 2500).is_silent(patience));
-        assert!(state(0, 2, 9000, 9000).is_silent(patience));
-        assert!(state(1, 1, 2500, 9000).is_silent(patience));
-        assert!(!state(1, 0, 9000, 9000).is_silent(patience), "it may just be lost");
-        assert!(!state(9, 0, 2499, 9000).is_silent(patience), "it acknowledges");
-        assert!(!state(9, 0, 9000, 2499).is_silent(patience), "it sends");
+        assert!(state(2, 0, 2500, 2500).is_silent(silence));
+        assert!(state(0, 2, 9000, 9000).is_silent(silence));
+        assert!(state(1, 1, 2500, 9000).is_silent(silence));
+        assert!(!state(1, 0, 9000, 9000).is_silent(silence), "it may just be lost");
+        assert!(!state(9, 0, 2499, 9000).is_silent(silence), "it acknowledges");
+        assert!(!state(9, 0, 9000, 2499).is_silent(silence), "it sends");
         // A full window: probes are answered, at growing intervals.
-        assert!(!state(0, 1, 60_000, 60_000).is_silent(patience));
+        assert!(!state(0, 1, 60_000, 60_000).is_silent(silence));
         let full = TcpState { backoff: 5, ..TcpState::default() };
         assert!(!full.is_at_rest() && TcpState::default().is_at_rest());
     }

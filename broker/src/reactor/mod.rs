@@ -5,6 +5,7 @@ mod alarm;
 mod apply;
 mod authenticator;
 pub mod buffer_pool;
+pub mod built_in_execd;
 mod clock;
 mod conn;
 mod dial;
@@ -15,19 +16,18 @@ mod io;
 mod links;
 mod listen;
 mod liveness;
-pub mod local;
 mod log;
 mod memory_trim;
 mod outbox;
 mod partial_frames;
 mod pre_login;
 mod read;
-mod secure;
 mod setup;
 mod signals;
 mod small_bodies;
-mod state;
+mod state_dir;
 mod stream;
+mod tls_config;
 mod worker_secret;
 
 use crate::config::load::Config;
@@ -250,8 +250,8 @@ impl Reactor {
         while let Some(request) = self.signals.next() {
             match request {
                 SignalRequest::Reload => self.io.reload(None),
-                SignalRequest::End { may_hurry: false, .. } if self.is_asked => {}
-                SignalRequest::End { name, may_hurry: _ } => {
+                SignalRequest::Shutdown { may_hurry: false, .. } if self.is_asked => {}
+                SignalRequest::Shutdown { name, may_hurry: _ } => {
                     self.is_hurried = mem::replace(&mut self.is_asked, true);
                     self.io.tell(None, Input::Terminate { signal: name });
                 }
@@ -277,10 +277,10 @@ impl Reactor {
                 HelperResult::Proof { link, prover, proof } => {
                     self.io.proved(link, prover, proof);
                 }
-                HelperResult::Certificates { asker, loaded } => {
-                    self.io.certificates_read(asker, *loaded);
+                HelperResult::Certificates { requester, loaded } => {
+                    self.io.certificates_read(requester, *loaded);
                 }
-                HelperResult::Tokens { asker, list } => self.io.tokens_read(asker, list),
+                HelperResult::Tokens { requester, list } => self.io.tokens_read(requester, list),
                 HelperResult::Answer { link, frame } => self.io.send(link, frame),
                 HelperResult::Handshake { link, session } => {
                     self.handshake_advanced(link, *session);
@@ -371,8 +371,8 @@ impl Reactor {
             self.take_again();
             self.serve_pre_login();
         }
-        if let Some(local) = &mut self.io.local {
-            local.reap();
+        if let Some(execd) = &mut self.io.built_in_execd {
+            execd.reap();
         }
         Ok(())
     }

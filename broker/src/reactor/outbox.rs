@@ -16,7 +16,7 @@ const POOL_MAX: usize = 64;
 /// A buffer that grew larger than this is given back to the system.
 const KEEP_BYTES_MAX: usize = 64 * 1024;
 /// Sent bytes at the front of a buffer are removed once there are this many.
-const CUT_BYTES_MIN: usize = 256 * 1024;
+const REMOVE_BYTES_MIN: usize = 256 * 1024;
 
 /// A large body and where in the small bytes it stands.
 #[derive(Debug)]
@@ -206,7 +206,7 @@ impl Queue {
             self.large_bodies.pop_front();
         }
         self.sent += taken;
-        if self.sent >= CUT_BYTES_MIN && self.sent * 2 > self.small.len() {
+        if self.sent >= REMOVE_BYTES_MIN && self.sent * 2 > self.small.len() {
             self.small.drain(..self.sent);
             for large in &mut self.large_bodies {
                 large.at -= self.sent;

@@ -49,7 +49,7 @@ impl Reactor {
         let mut late = Vec::new();
         self.io.links.each(|link, conn| {
             let is_partial =
-                conn.phase == Phase::Open && !conn.is_paused && conn.reader.has_partial();
+                conn.phase == Phase::Open && !conn.is_unread && conn.reader.has_partial();
             if is_partial {
                 // The first check may come just after the frame began, so it does not count.
                 let seen_ms = u64::from(conn.reader.looks) * pause;

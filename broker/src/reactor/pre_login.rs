@@ -266,7 +266,7 @@ mod tests {
         LinkId { index, generation: 0 }
     }
 
-    fn drain(queue: &mut FairQueue, is_newest: bool) -> Vec<u32> {
+    fn take_all(queue: &mut FairQueue, is_newest: bool) -> Vec<u32> {
         std::iter::from_fn(|| queue.next(is_newest)).map(|link| link.index).collect()
     }
 
@@ -279,7 +279,7 @@ mod tests {
         queue.add(PeerGroup::V4(2), link(10));
         queue.add(PeerGroup::V6(3), link(20));
         queue.add(PeerGroup::V6(3), link(21));
-        assert_eq!(drain(&mut queue, false), [0, 10, 20, 1, 21, 2, 3, 4]);
+        assert_eq!(take_all(&mut queue, false), [0, 10, 20, 1, 21, 2, 3, 4]);
         assert!(queue.is_empty() && queue.next(false).is_none());
     }
 
@@ -290,7 +290,7 @@ mod tests {
             (0..4).map(|index| queue.add(PeerGroup::V4(1), link(index))).collect();
         queue.remove(PeerGroup::V4(1), numbers[3]);
         queue.remove(PeerGroup::V4(9), 7);
-        assert_eq!(drain(&mut queue, true), [2, 1, 0]);
+        assert_eq!(take_all(&mut queue, true), [2, 1, 0]);
         queue.remove(PeerGroup::V4(1), numbers[0]);
         assert!(queue.groups.is_empty(), "nothing is left of who is gone");
     }

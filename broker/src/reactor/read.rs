@@ -40,7 +40,7 @@ impl Reactor {
             return;
         };
         match conn.phase {
-            Phase::Open if conn.is_paused => {}
+            Phase::Open if conn.is_unread => {}
             Phase::Open => {
                 conn.heard_at = self.io.now;
                 let mut buffer = mem::take(&mut self.buffer);
@@ -70,7 +70,7 @@ impl Reactor {
                 }
             }
             Phase::Closing { .. } if conn.stream.is_handshaking() => self.handshake(link),
-            Phase::Deaf | Phase::Closing { .. } => {}
+            Phase::ReadClosed | Phase::Closing { .. } => {}
         }
     }
 
@@ -91,7 +91,7 @@ impl Reactor {
         let (mut at, mut frames) = (0, 0);
         // A received frame shows that its sender is alive.
         let mut is_partial = true;
-        let mut is_cut;
+        let mut has_unread;
         if let Some(conn) = self.io.links.get(link)
             && let Some((kind, head, body)) = conn.reader.take_large(&mut self.buffer_pool)
         {
@@ -100,7 +100,7 @@ impl Reactor {
             self.deliver(link, kind, head, body);
         }
         loop {
-            // The engine may have closed or paused the link in the last step.
+            // The engine may have closed the link or stopped its reading in the last step.
             let Some(conn) = self.io.links.get(link) else {
                 return;
             };
@@ -116,8 +116,8 @@ impl Reactor {
             }
             // Before its login a connection may send only a few frames per turn.
             let most = if conn.reader.is_known { FRAMES_MAX } else { PRE_LOGIN_FRAMES_MAX };
-            is_cut = frames >= most;
-            if conn.is_paused || is_cut {
+            has_unread = frames >= most;
+            if conn.is_unread || has_unread {
                 conn.reader.keep(rest, &mut self.buffer_pool);
                 break;
             }
@@ -152,7 +152,7 @@ impl Reactor {
                     at += HEADER_BYTES;
                     match error.skip {
                         Some(count) => conn.reader.skip(count),
-                        None => conn.phase = Phase::Deaf,
+                        None => conn.phase = Phase::ReadClosed,
                     }
                     self.step(Input::Garbage { link, error });
                 }
@@ -161,7 +161,7 @@ impl Reactor {
         if is_partial {
             self.hear_partial(link);
         }
-        self.after(link, is_cut);
+        self.after(link, has_unread);
     }
 
     /// Handles a read without a whole frame: bytes of one may have arrived.
@@ -172,23 +172,24 @@ impl Reactor {
         }
     }
 
-    /// Ends the reading of a connection for this turn; `is_cut` = frames were left for the next.
-    fn after(&mut self, link: LinkId, is_cut: bool) {
+    /// Ends the reading of a connection for this turn; `has_unread` = frames were left for the
+    /// next.
+    fn after(&mut self, link: LinkId, has_unread: bool) {
         let Some(conn) = self.io.links.get(link) else {
             return;
         };
-        if conn.is_paused || conn.phase != Phase::Open {
+        if conn.is_unread || conn.phase != Phase::Open {
             return;
         }
         match conn.reader.ended {
-            None if is_cut || conn.reader.is_readable => self.io.read_again(link),
+            None if has_unread || conn.reader.is_readable => self.io.read_again(link),
             None => {}
-            Some(_) if is_cut => self.io.read_again(link),
-            Some(_) if conn.stream.trouble().is_some() => {
-                let trouble = conn.stream.trouble().unwrap_or_default();
+            Some(_) if has_unread => self.io.read_again(link),
+            Some(_) if conn.stream.fault_text().is_some() => {
+                let fault_text = conn.stream.fault_text().unwrap_or_default();
                 // The peer is told the error, and gets time to read it.
                 conn.reader.ended = None;
-                self.garbage(link, WireError::fatal(ErrorCode::Tls, trouble, 0));
+                self.garbage(link, WireError::fatal(ErrorCode::Tls, fault_text, 0));
             }
             Some(how) => {
                 let how = how.max(conn.worst_known());
@@ -229,7 +230,7 @@ impl Reactor {
 
     pub(super) fn garbage(&mut self, link: LinkId, error: WireError) {
         if let Some(conn) = self.io.links.get(link) {
-            conn.phase = Phase::Deaf;
+            conn.phase = Phase::ReadClosed;
             self.step(Input::Garbage { link, error });
         }
     }

@@ -4,20 +4,20 @@
 use super::Reactor;
 use super::alarm::Alarm;
 use super::buffer_pool::BufferPool;
+use super::built_in_execd::{self, BuiltInExecd};
 use super::clock::Clock;
 use super::helpers::Helpers;
 use super::io::{Io, Limits};
 use super::links::Ready;
 use super::listen::Listener;
-use super::local::{self, Local};
 use super::log;
 use super::memory_trim::MemoryTrim;
-use super::secure::Secure;
 use super::signals::Signals;
-use super::state::State;
+use super::state_dir::StateDir;
+use super::tls_config::TlsConfig;
+use crate::config::checked_args::Endpoint;
 use crate::config::cli::WorkerArgs;
 use crate::config::load::Config;
-use crate::config::low::Endpoint;
 use crate::engine::action::Origin;
 use crate::engine::input::{Input, Listening};
 use crate::engine::{Engine, EngineOptions};
@@ -60,8 +60,9 @@ impl Reactor {
         let clock = Clock::start();
         let (soft, descriptors_max) = raise_descriptors();
         sys::descriptors::make_room();
-        let (secure, certificates) = Secure::open(config.tls.clone()).map_err(Fatal::Usage)?;
-        let state = State::open(config.state.as_deref())?;
+        let (tls_config, certificates) =
+            TlsConfig::open(config.tls.clone()).map_err(Fatal::Usage)?;
+        let state = StateDir::open(config.state.as_deref())?;
         let poll = Poll::new().map_err(|e| system("epoll", e))?;
         let registry = poll.registry().try_clone().map_err(|e| system("epoll", e))?;
         let waker = Waker::new(&registry, Ready::Wake.token()).map_err(|e| system("eventfd", e))?;
@@ -79,14 +80,15 @@ impl Reactor {
         let run_base = state.run_base(clock.told().epoch_ms)?;
         let mut io = Io::new(registry, state, Helpers::new(waker), limits);
         io.acceptor.descriptors_max = descriptors_max;
-        local::check(&config.workers, &address)?;
+        built_in_execd::check(&config.workers, &address)?;
         let words = log_words(config);
-        io.local = Some(Local::new(address, is_private, soft, &words, &config.workers));
-        if secure.files().is_some() {
+        io.built_in_execd =
+            Some(BuiltInExecd::new(address, is_private, soft, &words, &config.workers));
+        if tls_config.files().is_some() {
             let found = certificates;
-            io.tell(None, Input::CertificatesRead { asker: None, found, more: false });
+            io.tell(None, Input::CertificatesRead { requester: None, found, more: false });
         }
-        io.secure = secure;
+        io.tls_config = tls_config;
         let options = EngineOptions { settings: config.settings.clone(), run_base };
         Ok(Self {
             poll,
@@ -203,13 +205,13 @@ impl Reactor {
             worker_fd: worker.map_or(-1, |(listener, _)| listener.fd()),
             worker_port: worker.map_or(0, |(_, address)| address.port()),
             worker_host,
-            worker_unix: local::is_own_user(workers)
+            worker_unix: built_in_execd::is_own_user(workers)
                 .then(|| format!("unix:{}", paths.worker().display())),
-            local_warning: local::warning(workers),
+            local_warning: built_in_execd::warning(workers),
             client_fd: client.map_or(-1, |(listener, _)| listener.fd()),
             client_port: client.map_or(0, |(_, address)| address.port()),
             descriptors_max: self.io.acceptor.descriptors_max,
-            execd: self.io.local.as_ref().map(|local| local.address.clone()),
+            execd: self.io.built_in_execd.as_ref().map(|local| local.address.clone()),
             instance: self.io.state.key.instance(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: process::id(),
@@ -259,7 +261,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// Opens the listeners, on the ports of the last time where any port will do.
-fn listen(config: &Config, state: &State) -> Result<Vec<Listener>, Fatal> {
+fn listen(config: &Config, state: &StateDir) -> Result<Vec<Listener>, Fatal> {
     let mut listeners = Vec::new();
     let mut ports = Vec::new();
     let mut tcp = |name: String, role, address: SocketAddr| {

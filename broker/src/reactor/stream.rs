@@ -148,10 +148,10 @@ impl Stream {
     }
 
     /// Why TLS failed, if it did.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(super) fn fault_text(&self) -> Option<String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
-            Self::Tls(tls) => tls.session.as_ref().and_then(Session::trouble),
+            Self::Tls(tls) => tls.session.as_ref().and_then(Session::fault_text),
         }
     }
 

@@ -1,6 +1,6 @@
 //! Makes and checks the secret a worker is started with: `RUN.DIGEST.MAC`, where MAC is HMAC-SHA256
 //! over worker, run and digest of its configuration under the key of the state directory. So a
-//! restarted broker recognises its workers without a list of secrets. `state` keeps the key.
+//! restarted broker recognises its workers without a list of secrets. `state_dir` keeps the key.
 
 use crate::engine::input::Start;
 use hmac::{Hmac, KeyInit, Mac};

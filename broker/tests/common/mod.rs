@@ -20,7 +20,7 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// A broker that is ended when the test is over, however it goes.
 pub struct Broker {
@@ -32,7 +32,7 @@ pub struct Broker {
 
 #[allow(clippy::disallowed_methods, reason = "tests have deadlines")]
 pub fn deadline() -> Instant {
-    Instant::now() + PATIENCE
+    Instant::now() + TIMEOUT
 }
 
 #[allow(clippy::disallowed_methods, reason = "tests have deadlines")]
@@ -155,14 +155,14 @@ pub struct Wire<S> {
 
 pub fn tcp(address: &str) -> Wire<TcpStream> {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
     Wire { stream, buffer: BytesMut::new() }
 }
 
 pub fn unix(path: &Path) -> Wire<UnixStream> {
     let stream = UnixStream::connect(path).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     Wire { stream, buffer: BytesMut::new() }
 }
 

@@ -124,7 +124,7 @@ fn die(plan: &Plan, worker: Option<&mut Worker>) -> ! {
             worker.write_raw(&[0; 32]);
             std::process::exit(0);
         }
-        (How::Close, Some(worker)) => worker.cut(),
+        (How::Close, Some(worker)) => worker.drop_connection(),
         (How::Hang, _) => {}
         (How::Login | How::Garbage | How::Half | How::Close, _) => std::process::exit(1),
     }

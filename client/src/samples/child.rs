@@ -100,7 +100,7 @@ pub(crate) struct Child {
     stdout: Option<ChildStdout>,
     stderr: Option<ChildStderr>,
     tail: Vec<u8>,
-    voice: Stderr,
+    own_stderr: Stderr,
     chunk: Vec<u8>,
     request: Request,
     signals: Signals,
@@ -155,7 +155,7 @@ impl Child {
         command: &[String],
         request: &Request,
         worker: &Worker,
-        voice: &Stderr,
+        own_stderr: &Stderr,
     ) -> io::Result<Self> {
         let signals = Signals::hold()?;
         let mut process = Command::new("/proc/self/exe")
@@ -181,7 +181,7 @@ impl Child {
             stderr: process.stderr.take(),
             process,
             tail: Vec::new(),
-            voice: voice.clone(),
+            own_stderr: own_stderr.clone(),
             chunk: vec![0; CHUNK_BYTES],
             request: request.clone(),
             signals,
@@ -280,7 +280,7 @@ impl Child {
         if let Some(size) = read(&mut self.stderr, &mut self.chunk) {
             is_more = true;
             // The operator sees it as this worker's own stderr, if somebody reads that.
-            self.voice.put(&self.chunk[..size]);
+            self.own_stderr.put(&self.chunk[..size]);
             self.tail.extend_from_slice(&self.chunk[..size]);
             let over = self.tail.len().saturating_sub(TAIL_BYTES_MAX);
             self.tail.drain(..over);
@@ -293,7 +293,7 @@ impl Child {
         while let Ok(Some(signal)) = self.signals.fd.read_signal() {
             if signal.ssi_signo != Signal::SIGCHLD as u32 {
                 self.kill();
-                self.voice.flush_within(LAST_WORDS_TIME);
+                self.own_stderr.flush_within(LAST_WORDS_TIME);
                 let number = i32::try_from(signal.ssi_signo).unwrap_or(15);
                 std::process::exit(128 + number);
             }

@@ -30,14 +30,14 @@ pub fn main() -> ExitCode {
         Err(why) => return worker::misused(&why, USAGE),
     }
     // The thread starts before the first program, which must not wait for a reader of our stderr.
-    let voice = Stderr::start(tell_lost);
+    let own_stderr = Stderr::start(tell_lost);
     let status = worker::run(USAGE, |worker| {
         while let Some(request) = worker.next()? {
-            serve(worker, request, &command, &voice)?;
+            serve(worker, request, &command, &own_stderr)?;
         }
         Ok(())
     });
-    voice.flush_within(LAST_WORDS_TIME);
+    own_stderr.flush_within(LAST_WORDS_TIME);
     status
 }
 
@@ -50,9 +50,9 @@ fn serve(
     worker: &mut Worker,
     request: Request,
     command: &[String],
-    voice: &Stderr,
+    own_stderr: &Stderr,
 ) -> Result<(), Error> {
-    let mut child = match Child::start(command, &request, worker, voice) {
+    let mut child = match Child::start(command, &request, worker, own_stderr) {
         Ok(child) => child,
         Err(why) => return worker.fail(126, &format!("can't start '{}': {why}", command[0])),
     };

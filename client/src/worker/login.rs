@@ -125,5 +125,5 @@ impl Worker {
 
 /// Whether another attempt to log in can succeed.
 pub(super) fn is_worth_returning(error: &Error) -> bool {
-    matches!(error.code, Code::Isect(code) if retry::is_passing(code))
+    matches!(error.code, Code::Isect(code) if retry::is_retryable(code))
 }

@@ -18,8 +18,8 @@ impl Worker {
 
     /// Closes the connection without a logout. For programs that test a broker, like `isdcrash`.
     #[doc(hidden)]
-    pub fn cut(&mut self) {
+    pub fn drop_connection(&mut self) {
         self.conn = None;
-        self.set_over(&Error::new(ErrorCode::BrokerLost, "this program cut its connection"));
+        self.set_over(&Error::new(ErrorCode::BrokerLost, "this program dropped its connection"));
     }
 }

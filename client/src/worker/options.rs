@@ -35,7 +35,7 @@ pub struct WorkerOptions {
     /// Longest time for one attempt to connect and log in.
     pub connect_timeout: Duration,
     /// Longest time for all attempts at the start; zero = one attempt.
-    pub patience: Duration,
+    pub start_timeout: Duration,
 }
 
 impl WorkerOptions {
@@ -50,7 +50,7 @@ impl WorkerOptions {
             token: None,
             trust: None,
             connect_timeout: Duration::from_secs(5),
-            patience: Duration::ZERO,
+            start_timeout: Duration::ZERO,
         }
     }
 

@@ -22,7 +22,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 /// Longest wait of a test for anything.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const TIMEOUT: Duration = Duration::from_secs(20);
 
 pub fn service(name: &str) -> ServiceName {
     ServiceName::new(name).unwrap()
@@ -35,9 +35,9 @@ pub fn beside<T: Send + 'static>(
     std::thread::spawn(work)
 }
 
-/// Asks again until the answer is true; fails the test after [`PATIENCE`].
+/// Asks again until the answer is true; fails the test after [`TIMEOUT`].
 pub fn eventually(what: &str, mut is_true: impl FnMut() -> bool) {
-    let until = Instant::now() + PATIENCE;
+    let until = Instant::now() + TIMEOUT;
     while !is_true() {
         assert!(Instant::now() < until, "never happened: {what}");
         std::thread::yield_now();
@@ -97,15 +97,15 @@ impl FakeBroker {
                 let (stream, _) = in_time(|| listener.accept(), |on| listener.set_nonblocking(on));
                 stream.set_nonblocking(false).unwrap();
                 stream.set_nodelay(true).unwrap();
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                stream.set_write_timeout(Some(PATIENCE)).unwrap();
+                stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+                stream.set_write_timeout(Some(TIMEOUT)).unwrap();
                 Box::new(stream)
             }
             Endpoint::Unix(listener, _, _) => {
                 let (stream, _) = in_time(|| listener.accept(), |on| listener.set_nonblocking(on));
                 stream.set_nonblocking(false).unwrap();
-                stream.set_read_timeout(Some(PATIENCE)).unwrap();
-                stream.set_write_timeout(Some(PATIENCE)).unwrap();
+                stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+                stream.set_write_timeout(Some(TIMEOUT)).unwrap();
                 Box::new(stream)
             }
         };

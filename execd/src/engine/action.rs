@@ -2,7 +2,7 @@
 //! carries both out.
 
 use super::child::ChildId;
-use protocol::bodies::{Ending, ExecStart};
+use protocol::bodies::{ExecStart, ExitCause};
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::HostName;
@@ -107,14 +107,14 @@ pub enum Note {
     /// A process of an earlier execd is watched again.
     Adopted { who: Who, pid: u32 },
     /// A process is being ended.
-    Stopping {
+    Terminating {
         who: Who,
         pid: u32,
         /// Whether KILL was sent; otherwise TERM was.
         kill: bool,
     },
     /// A process ended.
-    Exited { who: Who, pid: u32, ending: Ending },
+    Exited { who: Who, pid: u32, exit_cause: ExitCause },
     /// A report was dropped, because its broker was away and too many reports were kept.
     ReportDropped { broker: Arc<str> },
     /// execd ends all its children and then itself.

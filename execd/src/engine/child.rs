@@ -2,7 +2,7 @@
 //! match of state and event. The engine carries out the effects.
 
 use super::output::Output;
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::ids::{RunId, WorkerId};
 use protocol::time::Tick;
 use std::fmt;
@@ -32,7 +32,7 @@ pub(super) enum State {
     /// The program runs.
     Up,
     /// TERM was sent, KILL is due at the child's deadline.
-    Stopping,
+    Terminating,
     /// KILL was sent; the end is awaited.
     Killing,
     /// The process was reaped; its last output is awaited until the child's deadline.
@@ -58,7 +58,7 @@ pub(super) enum Event {
     /// The process was reaped.
     Exited,
     /// Both streams have ended.
-    Drained,
+    OutputEnded,
 }
 
 /// What the engine does because of an event.
@@ -102,31 +102,37 @@ impl State {
                 (Self::Killing, vec![Announce, Kill])
             }
             (Self::StopEarly { grace_ms }, Event::Spawned) => {
-                (Self::Stopping, vec![Announce, Term { grace_ms }])
+                (Self::Terminating, vec![Announce, Term { grace_ms }])
             }
-            (Self::Up | Self::Stopping, Event::Stop { grace_ms: 0 }) => (Self::Killing, vec![Kill]),
-            (Self::Up, Event::Stop { grace_ms }) => (Self::Stopping, vec![Term { grace_ms }]),
+            (Self::Up | Self::Terminating, Event::Stop { grace_ms: 0 }) => {
+                (Self::Killing, vec![Kill])
+            }
+            (Self::Up, Event::Stop { grace_ms }) => (Self::Terminating, vec![Term { grace_ms }]),
             // A repeated stop can only make the end earlier; otherwise repeating it would put the
             // end off.
-            (Self::Stopping, Event::Stop { grace_ms }) => {
-                (Self::Stopping, vec![Hurry { grace_ms }])
+            (Self::Terminating, Event::Stop { grace_ms }) => {
+                (Self::Terminating, vec![Hurry { grace_ms }])
             }
-            (Self::Stopping, Event::Due) => (Self::Killing, vec![Kill]),
-            (Self::Up | Self::Stopping | Self::Killing, Event::Exited) => {
+            (Self::Terminating, Event::Due) => (Self::Killing, vec![Kill]),
+            (Self::Up | Self::Terminating | Self::Killing, Event::Exited) => {
                 (Self::Ended, vec![Await])
             }
-            (Self::Ended, Event::Drained | Event::Due) => (Self::Gone, vec![Report]),
+            (Self::Ended, Event::OutputEnded | Event::Due) => (Self::Gone, vec![Report]),
             // The event came late, early or again: nothing to do. A killed process that can't die
             // yet (it hangs in the kernel) stays in this state until it can.
             (
                 Self::Starting | Self::StopEarly { .. },
-                Event::Due | Event::Exited | Event::Drained,
+                Event::Due | Event::Exited | Event::OutputEnded,
             )
-            | (Self::Up, Event::Spawned | Event::Refused | Event::Due | Event::Drained)
-            | (Self::Stopping, Event::Spawned | Event::Refused | Event::Drained)
+            | (Self::Up, Event::Spawned | Event::Refused | Event::Due | Event::OutputEnded)
+            | (Self::Terminating, Event::Spawned | Event::Refused | Event::OutputEnded)
             | (
                 Self::Killing,
-                Event::Spawned | Event::Refused | Event::Stop { .. } | Event::Due | Event::Drained,
+                Event::Spawned
+                | Event::Refused
+                | Event::Stop { .. }
+                | Event::Due
+                | Event::OutputEnded,
             )
             | (Self::Ended, Event::Spawned | Event::Refused | Event::Stop { .. } | Event::Exited)
             | (
@@ -136,7 +142,7 @@ impl State {
                 | Event::Stop { .. }
                 | Event::Due
                 | Event::Exited
-                | Event::Drained,
+                | Event::OutputEnded,
             ) => (self, vec![]),
         }
     }
@@ -145,7 +151,7 @@ impl State {
     pub(super) const fn has_process(self) -> bool {
         match self {
             Self::Starting | Self::StopEarly { .. } => true,
-            Self::Up | Self::Stopping | Self::Killing => true,
+            Self::Up | Self::Terminating | Self::Killing => true,
             Self::Ended | Self::Gone => false,
         }
     }
@@ -153,7 +159,7 @@ impl State {
     /// Whether the process may get a signal.
     pub(super) const fn is_running(self) -> bool {
         match self {
-            Self::Up | Self::Stopping | Self::Killing => true,
+            Self::Up | Self::Terminating | Self::Killing => true,
             Self::Starting | Self::StopEarly { .. } | Self::Ended | Self::Gone => false,
         }
     }
@@ -179,7 +185,7 @@ pub(super) struct Child {
     pub(super) due: Option<Tick>,
     /// How it ended, its processor time in milliseconds and its largest resident size in KiB, once
     /// it has ended.
-    pub(super) end: Option<(Ending, u64, u64)>,
+    pub(super) end: Option<(ExitCause, u64, u64)>,
     /// The lines that it writes.
     pub(super) output: Output,
 }
@@ -192,7 +198,7 @@ mod tests {
         State::Starting,
         State::StopEarly { grace_ms: 5 },
         State::Up,
-        State::Stopping,
+        State::Terminating,
         State::Killing,
         State::Ended,
         State::Gone,
@@ -204,17 +210,18 @@ mod tests {
         Event::Stop { grace_ms: 0 },
         Event::Due,
         Event::Exited,
-        Event::Drained,
+        Event::OutputEnded,
     ];
 
     #[test]
     fn the_whole_table_of_states_and_events() {
-        // Columns: spawned, refused, stop 9, stop 0, due, exited, drained; '.' = nothing changes.
+        // Columns: spawned, refused, stop 9, stop 0, due, exited, output ended; '.' = nothing
+        // changes.
         let want = [
             "up:announce | gone:fail | early9:give up | early0:give up | . | . | .",
-            "stopping:announce,term5 | gone:fail | early9:give up | early0:give up | . | . | .",
-            ". | . | stopping:term9 | killing:kill | . | ended:await | .",
-            ". | . | stopping:hurry9 | killing:kill | killing:kill | ended:await | .",
+            "terminating:announce,term5 | gone:fail | early9:give up | early0:give up | . | . | .",
+            ". | . | terminating:term9 | killing:kill | . | ended:await | .",
+            ". | . | terminating:hurry9 | killing:kill | killing:kill | ended:await | .",
             ". | . | . | . | . | ended:await | .",
             ". | . | . | . | gone:report | . | gone:report",
             ". | . | . | . | . | . | .",
@@ -234,7 +241,7 @@ mod tests {
             State::Starting => "starting".into(),
             State::StopEarly { grace_ms } => format!("early{grace_ms}"),
             State::Up => "up".into(),
-            State::Stopping => "stopping".into(),
+            State::Terminating => "terminating".into(),
             State::Killing => "killing".into(),
             State::Ended => "ended".into(),
             State::Gone => "gone".into(),

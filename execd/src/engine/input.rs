@@ -1,7 +1,7 @@
 //! Input: everything that can happen to execd, a closed list. `os` notices it.
 
 use super::child::ChildId;
-use protocol::bodies::{Ending, Stream};
+use protocol::bodies::{ExitCause, Stream};
 use protocol::decode::WireError;
 use protocol::frame::Frame;
 use protocol::ids::{LinkId, RunId, WorkerId};
@@ -59,7 +59,7 @@ pub enum Input {
     SpawnFailed {
         child: ChildId,
         /// Whether the same start fails again until somebody changes something.
-        lasting: bool,
+        permanent: bool,
         /// What failed, for which path, and the cure.
         text: String,
     },
@@ -67,7 +67,7 @@ pub enum Input {
     Output {
         child: ChildId,
         stream: Stream,
-        /// The bytes as they were read, not cut into lines.
+        /// The bytes as they were read, not split into lines.
         bytes: Vec<u8>,
     },
     /// This stream of a child has ended: nobody has it open for writing any more.
@@ -75,7 +75,7 @@ pub enum Input {
     /// A child ended and was reaped. The rest of its group has been killed.
     Exited {
         child: ChildId,
-        ending: Ending,
+        exit_cause: ExitCause,
         /// Processor time in milliseconds.
         cpu_ms: u64,
         /// Largest resident size in KiB.
@@ -103,7 +103,7 @@ pub struct RecordedProcess {
     pub digest: u32,
     /// The process id.
     pub pid: u32,
-    /// Whether the process still runs; if not, its end is reported as [`Ending::Unknown`].
+    /// Whether the process still runs; if not, its end is reported as [`ExitCause::Unknown`].
     pub alive: bool,
     /// Whether it was started under another policy than the one in force.
     pub is_older: bool,

@@ -58,12 +58,12 @@ pub struct Limits {
     /// Most milliseconds between TERM and KILL that a broker may ask for.
     pub grace_ms_max: u64,
     /// Milliseconds between TERM and KILL when execd itself ends.
-    pub leave_grace_ms: u64,
+    pub shutdown_grace_ms: u64,
     /// Milliseconds after which execd ends although a killed child is stuck in the kernel.
     pub give_up_ms: u64,
     /// Milliseconds to wait for the last output after an exit; only needed if a process left its
     /// group.
-    pub drain_ms: u64,
+    pub output_wait_ms: u64,
     /// Milliseconds after which a built-in execd without broker and children ends.
     pub idle_ms: u64,
     /// Milliseconds without a broker after which execd ends its children and itself; 0 = never.
@@ -90,9 +90,9 @@ impl Default for Limits {
             ping_ms: 1000,
             silence_ms: 3000,
             grace_ms_max: 3_600_000,
-            leave_grace_ms: 5000,
+            shutdown_grace_ms: 5000,
             give_up_ms: 15_000,
-            drain_ms: 100,
+            output_wait_ms: 100,
             idle_ms: 60_000,
             orphan_ms: 0,
         }

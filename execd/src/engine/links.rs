@@ -369,9 +369,9 @@ impl Engine {
             self.brokers.remove(&name);
         }
         out.push(Action::Note(Note::BrokerGone { broker: name, why, in_order, children }));
-        if self.config.leave_when_broker_is_gone && self.shutdown == Shutdown::None {
+        if self.config.exits_with_broker && self.shutdown == Shutdown::None {
             self.begin_shutdown(now, "the broker is gone and left no state", out);
-            self.stop_all(now, None, self.config.limits.leave_grace_ms, out);
+            self.stop_all(now, None, self.config.limits.shutdown_grace_ms, out);
         }
     }
 

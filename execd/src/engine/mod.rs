@@ -56,7 +56,7 @@ pub struct Config {
     /// after a while without broker and children.
     pub built_in: bool,
     /// Whether it ends, with all children, when the broker's link breaks (`--state none`).
-    pub leave_when_broker_is_gone: bool,
+    pub exits_with_broker: bool,
 }
 
 /// A broker that has said hello. While it is away, its children and reports are kept.
@@ -119,7 +119,7 @@ impl Engine {
     pub fn new(mut config: Config) -> Self {
         let children_max = &mut config.limits.children_max;
         *children_max = (*children_max).min(CHILDREN_CAP);
-        if config.leave_when_broker_is_gone {
+        if config.exits_with_broker {
             // When this broker ends, everything ends, so a broker that is stopped for a while must
             // not be taken for gone. Both are on one machine, where a broker that ends closes its
             // link.
@@ -165,21 +165,21 @@ impl Engine {
                     self.happens(now, child, Event::Spawned, out);
                 }
             }
-            Input::SpawnFailed { child, lasting, text } => {
-                self.spawn_failed(now, child, (lasting, text), out);
+            Input::SpawnFailed { child, permanent, text } => {
+                self.spawn_failed(now, child, (permanent, text), out);
             }
             Input::Output { child, stream, bytes } => {
                 self.output(child, out, |output, shared| output.push(now, stream, &bytes, shared));
             }
             Input::OutputEnd { child, stream } => {
                 self.output(child, out, |output, shared| output.end(now, stream, shared));
-                self.drained(now, child, out);
+                self.note_output_end(now, child, out);
             }
-            Input::Exited { child, ending, cpu_ms, rss_kib_max } => {
+            Input::Exited { child, exit_cause, cpu_ms, rss_kib_max } => {
                 if let Some(known) = self.children.get_mut(&child) {
-                    known.end = Some((ending, cpu_ms, rss_kib_max));
+                    known.end = Some((exit_cause, cpu_ms, rss_kib_max));
                     self.happens(now, child, Event::Exited, out);
-                    self.drained(now, child, out);
+                    self.note_output_end(now, child, out);
                 }
             }
             Input::Recorded(recorded) => self.recorded(now, recorded, out),
@@ -281,7 +281,7 @@ impl Engine {
             return;
         }
         self.begin_shutdown(now, "no broker came for orphan_ms", out);
-        self.stop_all(now, None, self.config.limits.leave_grace_ms, out);
+        self.stop_all(now, None, self.config.limits.shutdown_grace_ms, out);
     }
 
     /// Reports something that a broker must not miss: at once if it has its list, else when it is

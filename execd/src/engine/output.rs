@@ -1,4 +1,4 @@
-//! The output of a child: bytes cut into lines, lines limited by a rate, and the last lines of
+//! The output of a child: bytes split into lines, lines limited by a rate, and the last lines of
 //! stderr kept for the report of the end. The engine sends the lines.
 
 use super::limits::{LINE_BYTES_MAX, Limits};
@@ -46,9 +46,9 @@ impl Bucket {
     }
 }
 
-/// Cuts the bytes of one stream into lines.
+/// Splits the bytes of one stream into lines.
 #[derive(Clone, Debug, Default)]
-struct Cutter {
+struct LineSplitter {
     pending: Vec<u8>,
     /// Whether the line is past its limit and the rest of it is dropped.
     skipping: bool,
@@ -59,7 +59,7 @@ struct Cutter {
     last_dropped: Option<String>,
 }
 
-impl Cutter {
+impl LineSplitter {
     fn push(&mut self, bytes: &[u8], mut each: impl FnMut(&mut Self, String)) {
         for piece in bytes.split_inclusive(|byte| *byte == b'\n') {
             let (body, is_whole) = match piece.strip_suffix(b"\n") {
@@ -103,8 +103,8 @@ impl Cutter {
 /// The state of both streams of a child.
 #[derive(Debug)]
 pub(super) struct Output {
-    stdout: Cutter,
-    stderr: Cutter,
+    stdout: LineSplitter,
+    stderr: LineSplitter,
     rate: Bucket,
     tail: VecDeque<String>,
     tail_lines_max: usize,
@@ -114,8 +114,8 @@ impl Output {
     /// The state before the child writes anything.
     pub(super) fn new(limits: &Limits, now: Tick) -> Self {
         Self {
-            stdout: Cutter::default(),
-            stderr: Cutter::default(),
+            stdout: LineSplitter::default(),
+            stderr: LineSplitter::default(),
             rate: Bucket::new(limits.lines_per_second, limits.lines_burst, now),
             tail: VecDeque::new(),
             tail_lines_max: limits.tail_lines_max,
@@ -133,11 +133,11 @@ impl Output {
     ) -> Vec<Line> {
         let mut passed = Vec::new();
         let Self { stdout, stderr, rate, tail, tail_lines_max } = self;
-        let cutter = match stream {
+        let splitter = match stream {
             Stream::Stdout => stdout,
             Stream::Stderr => stderr,
         };
-        cutter.push(bytes, |cutter, text| {
+        splitter.push(bytes, |splitter, text| {
             if stream == Stream::Stderr && *tail_lines_max > 0 {
                 if tail.len() == *tail_lines_max {
                     tail.pop_front();
@@ -147,12 +147,12 @@ impl Output {
             let is_passed =
                 shared.as_mut().is_some_and(|shared| rate.take(now) && shared.take(now));
             if is_passed {
-                let dropped = std::mem::take(&mut cutter.dropped);
-                cutter.last_dropped = None;
+                let dropped = std::mem::take(&mut splitter.dropped);
+                splitter.last_dropped = None;
                 passed.push(Line { stream, text, dropped });
             } else {
-                cutter.dropped += 1;
-                cutter.last_dropped = Some(text);
+                splitter.dropped += 1;
+                splitter.last_dropped = Some(text);
             }
         });
         passed
@@ -165,15 +165,15 @@ impl Output {
         stream: Stream,
         shared: Option<&mut Bucket>,
     ) -> Vec<Line> {
-        let cutter = self.cutter(stream);
-        if std::mem::replace(&mut cutter.ended, true) || cutter.pending.is_empty() {
+        let splitter = self.splitter(stream);
+        if std::mem::replace(&mut splitter.ended, true) || splitter.pending.is_empty() {
             return Vec::new();
         }
         self.push(now, stream, b"\n", shared)
     }
 
     /// Whether both streams have ended.
-    pub(super) fn is_drained(&self) -> bool {
+    pub(super) fn has_ended(&self) -> bool {
         self.stdout.ended && self.stderr.ended
     }
 
@@ -182,9 +182,9 @@ impl Output {
     pub(super) fn last_words(&mut self) -> Vec<Line> {
         let mut lines = Vec::new();
         for stream in [Stream::Stdout, Stream::Stderr] {
-            let cutter = self.cutter(stream);
-            if let Some(text) = cutter.last_dropped.take() {
-                let dropped = std::mem::take(&mut cutter.dropped).saturating_sub(1);
+            let splitter = self.splitter(stream);
+            if let Some(text) = splitter.last_dropped.take() {
+                let dropped = std::mem::take(&mut splitter.dropped).saturating_sub(1);
                 lines.push(Line { stream, text, dropped });
             }
         }
@@ -196,7 +196,7 @@ impl Output {
         std::mem::take(&mut self.tail).into()
     }
 
-    const fn cutter(&mut self, stream: Stream) -> &mut Cutter {
+    const fn splitter(&mut self, stream: Stream) -> &mut LineSplitter {
         match stream {
             Stream::Stdout => &mut self.stdout,
             Stream::Stderr => &mut self.stderr,
@@ -222,14 +222,14 @@ mod tests {
     }
 
     #[test]
-    fn bytes_become_lines_wherever_they_are_cut() {
+    fn bytes_become_lines_wherever_they_are_split() {
         let whole = b"one\ntwo\r\n\nth\xffree\n";
         let want = ["one", "two", "", "th\u{fffd}ree"];
         for at in 0..=whole.len() {
             let mut output = Output::new(&Limits::default(), Tick(0));
             let mut got = texts(&mut output, &whole[..at]);
             got.extend(texts(&mut output, &whole[at..]));
-            assert_eq!(got, want, "cut at {at}");
+            assert_eq!(got, want, "split at {at}");
         }
     }
 
@@ -241,24 +241,24 @@ mod tests {
         assert_eq!(end.len(), 1);
         assert_eq!(end[0].text, "half");
         assert!(output.end(Tick(0), Stream::Stderr, Some(&mut wide())).is_empty());
-        assert!(!output.is_drained());
+        assert!(!output.has_ended());
         output.end(Tick(0), Stream::Stdout, Some(&mut wide()));
-        assert!(output.is_drained());
+        assert!(output.has_ended());
     }
 
     #[test]
-    fn a_line_at_the_limit_passes_and_one_over_is_cut() {
+    fn a_line_at_the_limit_passes_and_one_over_is_truncated() {
         let mut output = Output::new(&Limits::default(), Tick(0));
         let at = "x".repeat(LINE_BYTES_MAX);
         assert_eq!(texts(&mut output, format!("{at}\nnext\n").as_bytes()), [&at, "next"]);
-        let cut = format!("{at}…");
-        assert_eq!(texts(&mut output, format!("{at}yz\nnext\n").as_bytes()), [&cut, "next"]);
+        let truncated = format!("{at}…");
+        assert_eq!(texts(&mut output, format!("{at}yz\nnext\n").as_bytes()), [&truncated, "next"]);
         // The line comes in pieces and never ends.
         let mut got = Vec::new();
         for _ in 0..100 {
             got.extend(texts(&mut output, &[b'x'; 1000]));
         }
-        assert_eq!(got, [cut]);
+        assert_eq!(got, [truncated]);
         assert_eq!(texts(&mut output, b"\nafter\n"), ["after"]);
     }
 

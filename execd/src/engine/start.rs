@@ -6,7 +6,7 @@ use super::child::{Child, ChildId, Effect, Event, State};
 use super::input::RecordedProcess;
 use super::output::{Bucket, Line, Output};
 use super::{Engine, Shutdown};
-use protocol::bodies::{Ending, ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted};
+use protocol::bodies::{ExecExited, ExecFailed, ExecOutput, ExecStart, ExecStarted, ExitCause};
 use protocol::frame::Frame;
 use protocol::time::Tick;
 use std::sync::Arc;
@@ -101,7 +101,7 @@ impl Engine {
         let who = super::Who { broker: Arc::clone(broker), worker: start.worker, run: start.run };
         out.push(Action::Note(Note::Failed { who, text: text.clone() }));
         let (worker, run) = (start.worker, start.run);
-        let body = ExecFailed { worker, run, lasting: false, again_ms, text };
+        let body = ExecFailed { worker, run, permanent: false, again_ms, text };
         self.report(broker, Frame::ExecFailed(body), out);
     }
 
@@ -126,7 +126,7 @@ impl Engine {
                 worker: recorded.worker,
                 run: recorded.run,
                 pid: recorded.pid,
-                ending: Ending::Unknown,
+                exit_cause: ExitCause::Unknown,
                 cpu_ms: 0,
                 rss_kib_max: 0,
                 tail: Vec::new(),
@@ -156,13 +156,13 @@ impl Engine {
         &mut self,
         now: Tick,
         id: ChildId,
-        (lasting, text): (bool, String),
+        (permanent, text): (bool, String),
         out: &mut Vec<Action>,
     ) {
         let Some(child) = self.children.get(&id) else { return };
         let who = child.who();
         let (worker, run) = (child.worker, child.run);
-        let body = ExecFailed { worker, run, lasting, again_ms: 0, text: text.clone() };
+        let body = ExecFailed { worker, run, permanent, again_ms: 0, text: text.clone() };
         out.push(Action::Note(Note::Failed { who: who.clone(), text }));
         self.report(&who.broker, Frame::ExecFailed(body), out);
         self.happens(now, id, Event::Refused, out);
@@ -187,9 +187,9 @@ impl Engine {
         }
     }
 
-    pub(super) fn drained(&mut self, now: Tick, id: ChildId, out: &mut Vec<Action>) {
-        if self.children.get(&id).is_some_and(|child| child.output.is_drained()) {
-            self.happens(now, id, Event::Drained, out);
+    pub(super) fn note_output_end(&mut self, now: Tick, id: ChildId, out: &mut Vec<Action>) {
+        if self.children.get(&id).is_some_and(|child| child.output.has_ended()) {
+            self.happens(now, id, Event::OutputEnded, out);
         }
     }
 
@@ -227,7 +227,7 @@ impl Engine {
             Effect::GiveUp => out.push(Action::GiveUp { child: id }),
             Effect::Term { grace_ms } => {
                 child.due = Some(now.plus_millis(grace_ms.min(limits.grace_ms_max)));
-                out.push(Action::Note(Note::Stopping { who, pid, kill: false }));
+                out.push(Action::Note(Note::Terminating { who, pid, kill: false }));
                 out.push(Action::Signal { child: id, signal: Signal::TermGroup });
             }
             Effect::Hurry { grace_ms } => {
@@ -235,10 +235,10 @@ impl Engine {
                 child.due = Some(child.due.map_or(due, |old| old.min(due)));
             }
             Effect::Kill => {
-                out.push(Action::Note(Note::Stopping { who, pid, kill: true }));
+                out.push(Action::Note(Note::Terminating { who, pid, kill: true }));
                 out.push(Action::Signal { child: id, signal: Signal::KillGroup });
             }
-            Effect::Await => child.due = Some(now.plus_millis(limits.drain_ms)),
+            Effect::Await => child.due = Some(now.plus_millis(limits.output_wait_ms)),
             Effect::Report => self.report_end(id, out),
         }
     }
@@ -248,18 +248,18 @@ impl Engine {
             shared.map_or_else(Vec::new, |_| output.last_words())
         });
         let Some(child) = self.children.get_mut(&id) else { return };
-        let (ending, cpu_ms, rss_kib_max) = child.end.unwrap_or((Ending::Unknown, 0, 0));
+        let (exit_cause, cpu_ms, rss_kib_max) = child.end.unwrap_or((ExitCause::Unknown, 0, 0));
         let who = child.who();
         let body = ExecExited {
             worker: child.worker,
             run: child.run,
             pid: child.pid,
-            ending,
+            exit_cause,
             cpu_ms,
             rss_kib_max,
             tail: child.output.tail(),
         };
-        out.push(Action::Note(Note::Exited { who: who.clone(), pid: child.pid, ending }));
+        out.push(Action::Note(Note::Exited { who: who.clone(), pid: child.pid, exit_cause }));
         self.report(&who.broker, Frame::ExecExited(body), out);
     }
 }

@@ -89,7 +89,7 @@ impl Engine {
         let grace_ms = match self.shutdown {
             Shutdown::None => {
                 self.begin_shutdown(now, "asked to end by a signal", out);
-                self.config.limits.leave_grace_ms
+                self.config.limits.shutdown_grace_ms
             }
             Shutdown::Begun | Shutdown::Done => 0,
         };

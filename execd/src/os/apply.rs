@@ -5,14 +5,14 @@ use super::check::Refusal;
 use super::link::Link;
 use super::log;
 use super::run::ExecLoop;
-use super::state::Entry;
+use super::state_dir::Entry;
 use crate::engine::action::Action;
 use crate::engine::child::ChildId;
 use crate::engine::input::Input;
 use protocol::bodies::ExecStart;
 use protocol::frame::Frame;
 use protocol::ids::LinkId;
-use protocol::logins::Check;
+use protocol::login_failures::Check;
 use protocol::proof::Proof;
 use protocol::time::Tick;
 use std::sync::Arc;
@@ -88,8 +88,8 @@ impl ExecLoop {
                     self.inputs.push_back(Input::Forked { child, pid });
                     self.await_launch(child);
                 }
-                Err((lasting, text)) => {
-                    self.inputs.push_back(Input::SpawnFailed { child, lasting, text });
+                Err((permanent, text)) => {
+                    self.inputs.push_back(Input::SpawnFailed { child, permanent, text });
                 }
             },
             Action::Adopt { child, pid } => {
@@ -163,10 +163,10 @@ impl ExecLoop {
     /// Waits a moment for the result of a start. Nearly all starts are decided by then, and are
     /// answered before whatever the broker asks next.
     fn await_launch(&mut self, child: ChildId) {
-        let until = self.patient_until();
+        let until = self.turn_wait_until();
         let clock = &self.clock;
         let has_ended = self.children.await_launch(child, || until.since(clock.read()));
-        self.patience = until.since(clock.read());
+        self.turn_wait = until.since(clock.read());
         if has_ended {
             self.reap();
         } else {
@@ -177,15 +177,15 @@ impl ExecLoop {
     /// Waits a moment for the state directory. On nearly all disks everything is written by then,
     /// so that the next execd finds what this one has reported, whenever this one may be killed.
     pub(super) fn await_written(&mut self) {
-        let until = self.patient_until();
+        let until = self.turn_wait_until();
         if let Some(state) = &self.state {
-            state.finish(Duration::from_micros(self.patience.0));
-            self.patience = until.since(self.clock.read());
+            state.finish(Duration::from_micros(self.turn_wait.0));
+            self.turn_wait = until.since(self.clock.read());
         }
     }
 
-    fn patient_until(&self) -> Tick {
-        Tick(self.clock.read().0.saturating_add(self.patience.0))
+    fn turn_wait_until(&self) -> Tick {
+        Tick(self.clock.read().0.saturating_add(self.turn_wait.0))
     }
 
     fn spawn(
@@ -195,7 +195,7 @@ impl ExecLoop {
         start: ExecStart,
     ) -> Result<u32, Refusal> {
         let (worker, run, digest) = (start.worker, start.run, start.digest);
-        let spawned = self.recipe.spawn(start)?;
+        let spawned = self.spawn_config.spawn(start)?;
         let pid = spawned.pid;
         let (start_time, pipes, policy) = (0, [0; 2], self.policy.clone());
         let entry = Entry { broker, worker, run, digest, pid, start_time, pipes, policy };

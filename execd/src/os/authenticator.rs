@@ -6,7 +6,7 @@ use auth::list::{FILE_BYTES_MAX, IssuedChallenge, TokenList};
 use auth::private;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::logins::{Check, Logins};
+use protocol::login_failures::{Check, LoginFailures};
 use protocol::names::{HostName, TokenName};
 use protocol::peer_group::PeerGroup;
 use protocol::proof::{Challenge, Channel, Claim, Proof};
@@ -27,7 +27,7 @@ pub(super) struct Authenticator {
     /// The text of the file when it was read last.
     text: String,
     /// Limits how often logins may fail.
-    logins: Logins,
+    login_failures: LoginFailures,
     /// The token and stamp of each welcomed link; see [`Entry::stamp`](auth::list::Entry::stamp).
     admitted: BTreeMap<LinkId, (TokenName, u64)>,
 }
@@ -43,7 +43,14 @@ impl Authenticator {
     pub(super) fn open(file: PathBuf) -> Result<Self, String> {
         let (text, list) = read(&file)?;
         let (challenges, admitted) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { file, list, challenges, text, logins: Logins::default(), admitted })
+        Ok(Self {
+            file,
+            list,
+            challenges,
+            text,
+            login_failures: LoginFailures::default(),
+            admitted,
+        })
     }
 
     /// Makes the challenge to a broker's claim. It reads the file each time, so that a new or
@@ -86,7 +93,7 @@ impl Authenticator {
     /// When the proof that came on a link is to be checked.
     pub(super) fn when(&mut self, link: LinkId, peer_group: PeerGroup, now: Tick) -> Check {
         match self.challenges.get(&link) {
-            Some(login) => self.logins.ask(&login.token, peer_group, now),
+            Some(login) => self.login_failures.ask(&login.token, peer_group, now),
             None => Check::Now,
         }
     }
@@ -108,7 +115,7 @@ impl Authenticator {
             Ok(_) => "it lacks the role host".to_owned(),
             Err(fault) => fault.to_string(),
         };
-        self.logins.failed(&login.token, peer_group, now);
+        self.login_failures.failed(&login.token, peer_group, now);
         if log_limiter.has_room(now) {
             warn!(%link, token = %login.token, "a broker was not let in: {why}");
         }

@@ -3,7 +3,7 @@
 //! exec; here are also the words for the kernel's errors. `spawn` has the fork.
 
 use super::acl::{self, Writer};
-use super::enter::Step;
+use super::child_setup::Step;
 use super::raw;
 use super::script::{self, Head, SCRIPTS_MAX};
 use crate::engine::limits::ARGUMENT_BYTES_MAX;
@@ -50,7 +50,7 @@ pub(super) struct Program {
     pub(super) is_script: bool,
 }
 
-fn lasting(text: String) -> Refusal {
+fn permanent(text: String) -> Refusal {
     (true, text)
 }
 
@@ -74,7 +74,7 @@ pub(super) fn check(start: &ExecStart, policy: &Policy) -> Result<Program, Refus
     executable(path, Path::new(&magic), &meta, policy)?;
     let is_script = interpreters(path, Path::new(&magic), policy)?;
     let real = CString::new(real.into_os_string().into_vec())
-        .map_err(|_| lasting(format!("{} contains a NUL byte", path.display())))?;
+        .map_err(|_| permanent(format!("{} contains a NUL byte", path.display())))?;
     Ok(Program { fd, real, is_script })
 }
 
@@ -90,14 +90,14 @@ fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, Refusal
         let name = match script::head(&at) {
             Head::Other => return Ok(scripts > 0),
             Head::Wrong(why) => {
-                return Err(lasting(format!(
+                return Err(permanent(format!(
                     "{} is no program that this machine can execute: its first line begins with #! \
                      and {why}; mend that line",
                     shown.display()
                 )));
             }
             Head::Script(_) if scripts == SCRIPTS_MAX => {
-                return Err(lasting(format!(
+                return Err(permanent(format!(
                     "{} is a script for a script for … too deep: the kernel follows {SCRIPTS_MAX} \
                      of them; name the last interpreter in its first line",
                     path.display()
@@ -108,7 +108,7 @@ fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, Refusal
         let interpreter = policy.directory.join(&name);
         let quoted = name.to_string_lossy().escape_debug().to_string();
         let real = fs::canonicalize(&interpreter).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => lasting(format!(
+            io::ErrorKind::NotFound => permanent(format!(
                 "{} is a script for '{quoted}', which does not exist on this host; mend its first \
                  line or install that",
                 shown.display()
@@ -126,21 +126,21 @@ fn interpreters(path: &Path, at: &Path, policy: &Policy) -> Result<bool, Refusal
 }
 
 /// Adds to a refusal which script's interpreter it is about.
-fn of_script(script: &Path, (is_lasting, text): Refusal) -> Refusal {
-    (is_lasting, format!("{} is a script: {text}", script.display()))
+fn of_script(script: &Path, (is_permanent, text): Refusal) -> Refusal {
+    (is_permanent, format!("{} is a script: {text}", script.display()))
 }
 
 /// Whether the kernel would execute the file here, without giving it more rights.
 fn executable(path: &Path, at: &Path, meta: &Metadata, policy: &Policy) -> Result<(), Refusal> {
     let shown = path.display();
     if raw::has_capabilities(&c_path(at)) {
-        return Err(lasting(format!(
+        return Err(permanent(format!(
             "{shown} has capabilities of its own (getcap shows them), which a worker does not get; \
              remove them with setcap -r"
         )));
     }
     if statvfs(at).is_ok_and(|found| found.flags().contains(FsFlags::ST_NOEXEC)) {
-        return Err(lasting(format!(
+        return Err(permanent(format!(
             "{shown} is on a file system that is mounted noexec, from which nothing is executed; \
              move it, or mount that with exec"
         )));
@@ -163,7 +163,7 @@ fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), Refusal> {
     let link =
         if real == path { String::new() } else { format!(" (it leads to {})", real.display()) };
     let list: Vec<String> = allow.iter().map(|dir| dir.display().to_string()).collect();
-    Err(lasting(format!(
+    Err(permanent(format!(
         "{shown}{link} is not below an allowed directory ({}); move it, or start execd with \
          --allow of its directory",
         list.join(", ")
@@ -174,34 +174,34 @@ fn below(path: &Path, real: &Path, allow: &[PathBuf]) -> Result<(), Refusal> {
 fn check_file(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Result<(), Refusal> {
     let shown = path.display();
     if meta.is_dir() {
-        return Err(lasting(format!("{shown} is a directory; name the program in it")));
+        return Err(permanent(format!("{shown} is a directory; name the program in it")));
     }
     if !meta.is_file() {
-        return Err(lasting(format!("{shown} is not an ordinary file; name a program")));
+        return Err(permanent(format!("{shown} is not an ordinary file; name a program")));
     }
     let mode = meta.mode() & 0o7777;
     if meta.nlink() == 0 {
         return Err((false, format!("{shown} was removed while it was looked at")));
     }
     if mode & 0o6000 != 0 {
-        return Err(lasting(format!(
+        return Err(permanent(format!(
             "{shown} has the setuid or setgid bit (mode {mode:04o}); a worker gets no other rights \
              than its user's, remove the bit with chmod ug-s"
         )));
     }
     if mode & 0o111 == 0 {
-        return Err(lasting(format!(
+        return Err(permanent(format!(
             "{shown} is not executable (mode {mode:04o}); make it so with chmod +x"
         )));
     }
     if mode & 0o002 != 0 {
-        return Err(lasting(format!(
+        return Err(permanent(format!(
             "{shown} can be written by everybody (mode {mode:04o}), so anybody could choose what \
              runs; chmod o-w"
         )));
     }
     if let Some(writer) = other_writer(real, policy) {
-        return Err(lasting(format!(
+        return Err(permanent(format!(
             "{shown} can be written by {writer}, as its access list says (getfacl), who could choose \
              what runs; setfacl -b"
         )));
@@ -214,20 +214,20 @@ fn check_file(path: &Path, real: &Path, meta: &Metadata, policy: &Policy) -> Res
         let mode = meta.mode() & 0o7777;
         let writer = other_writer(directory, policy);
         if let Some(writer) = writer.as_ref().filter(|_| mode & 0o1000 == 0) {
-            return Err(lasting(format!(
+            return Err(permanent(format!(
                 "{shown} is below {at}, which can be written by {writer}, as its access list says \
                  (getfacl), who could choose what runs; setfacl -b"
             )));
         }
         if mode & 0o002 != 0 && mode & 0o1000 == 0 {
-            return Err(lasting(format!(
+            return Err(permanent(format!(
                 "{shown} is below {at}, which everybody can write to (mode {mode:04o}), so anybody \
                  could choose what runs; chmod o-w"
             )));
         }
         let is_open = mode & 0o002 != 0 || writer.is_some();
         if is_open && !policy.trusted.contains(&entry) {
-            return Err(lasting(format!(
+            return Err(permanent(format!(
                 "{shown} is below {at}, which others can write to, and what is there belongs to \
                  user {entry}, so another user could choose what runs; move the program"
             )));
@@ -248,7 +248,7 @@ fn other_writer(path: &Path, policy: &Policy) -> Option<String> {
 }
 
 fn may_not(path: &Path, meta: &Metadata) -> Refusal {
-    lasting(format!(
+    permanent(format!(
         "{} may not be executed by execd's user (mode {:04o}); change its owner, group or mode, or \
          run execd as another user",
         path.display(),
@@ -261,32 +261,32 @@ fn spelling(start: &ExecStart) -> Result<(), Refusal> {
     let path = Path::new(&start.path);
     let shown = start.path.escape_debug();
     if start.path.len() > PATH_BYTES_MAX {
-        return Err(lasting(format!(
+        return Err(permanent(format!(
             "the path has {} bytes; at most {PATH_BYTES_MAX} are allowed",
             start.path.len()
         )));
     }
     if !path.is_absolute() {
-        return Err(lasting(format!("'{shown}' is not an absolute path; begin it with /")));
+        return Err(permanent(format!("'{shown}' is not an absolute path; begin it with /")));
     }
     if path.components().any(|part| part == Component::ParentDir) {
-        return Err(lasting(format!("'{shown}' contains '..'; write the path without it")));
+        return Err(permanent(format!("'{shown}' contains '..'; write the path without it")));
     }
     let bytes = start.args.iter().map(|arg| arg.len() + 1).sum::<usize>();
     if bytes > ARGUMENT_BYTES_MAX {
-        return Err(lasting(format!(
+        return Err(permanent(format!(
             "the arguments have {bytes} bytes; at most {ARGUMENT_BYTES_MAX} are allowed"
         )));
     }
     if start.args.len() > WORDS_MAX {
-        return Err(lasting(format!(
+        return Err(permanent(format!(
             "{} arguments are given; at most {WORDS_MAX} are allowed",
             start.args.len()
         )));
     }
     let mut texts = start.args.iter().chain([&start.path, &start.secret]);
     if texts.any(|text| text.contains('\0')) {
-        return Err(lasting(format!("'{shown}' or an argument contains a NUL byte; remove it")));
+        return Err(permanent(format!("'{shown}' or an argument contains a NUL byte; remove it")));
     }
     Ok(())
 }
@@ -296,21 +296,21 @@ fn not_reached(path: &Path, error: &io::Error) -> Refusal {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::ENOENT) => {
             let is_dangling = fs::symlink_metadata(path).is_ok();
-            lasting(if is_dangling {
+            permanent(if is_dangling {
                 format!("{shown} is a symbolic link to nothing; mend the link")
             } else {
                 format!("{shown} does not exist on this host; install it or mend the path")
             })
         }
         Some(Errno::ENOTDIR) => {
-            lasting(format!("{shown} does not exist: a part of the path is not a directory"))
+            permanent(format!("{shown} does not exist: a part of the path is not a directory"))
         }
-        Some(Errno::EACCES) => lasting(format!(
+        Some(Errno::EACCES) => permanent(format!(
             "{shown} can't be reached by execd's user: a directory on the way may not be entered"
         )),
-        Some(Errno::ELOOP) => lasting(format!("{shown} leads through too many symbolic links")),
+        Some(Errno::ELOOP) => permanent(format!("{shown} leads through too many symbolic links")),
         Some(Errno::ENAMETOOLONG) => {
-            lasting(format!("{shown}: a name in the path is longer than this host allows"))
+            permanent(format!("{shown}: a name in the path is longer than this host allows"))
         }
         _ => (false, format!("{shown} can't be looked at: {error}")),
     }
@@ -332,7 +332,7 @@ pub(super) fn explain(path: &Path, interpreter: Option<&str>, error: &io::Error)
         return (false, format!("{shown} is not started: {before}: {error}"));
     }
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::ENOENT) => lasting(match interpreter {
+        Some(Errno::ENOENT) => permanent(match interpreter {
             Some(interpreter) => format!(
                 "{shown} is a script for {interpreter}, which does not exist on this host; mend its \
                  first line or install that"
@@ -341,22 +341,22 @@ pub(super) fn explain(path: &Path, interpreter: Option<&str>, error: &io::Error)
                 "{shown} can't be executed: the loader it was built for does not exist on this host"
             ),
         }),
-        Some(Errno::ENOEXEC) => lasting(format!(
+        Some(Errno::ENOEXEC) => permanent(format!(
             "{shown} is no program that this machine can execute: it is neither a binary for it nor \
              a script that begins with #!"
         )),
-        Some(Errno::E2BIG) => lasting(format!(
+        Some(Errno::E2BIG) => permanent(format!(
             "the arguments and the environment for {shown} are larger than the kernel takes: a \
                  quarter of the stack limit (--limit stack), at least 128 KiB"
         )),
-        Some(Errno::EACCES) => lasting(match interpreter {
+        Some(Errno::EACCES) => permanent(match interpreter {
             Some(interpreter) => {
                 format!("{shown} is a script for {interpreter}, which may not be executed")
             }
             None => format!("{shown} may not be executed, perhaps its file system is noexec"),
         }),
-        Some(Errno::EPERM) => lasting(format!("{shown} may not be executed: {error}")),
-        Some(Errno::ELOOP) => lasting(format!("{shown} is a script for a script for … too deep")),
+        Some(Errno::EPERM) => permanent(format!("{shown} may not be executed: {error}")),
+        Some(Errno::ELOOP) => permanent(format!("{shown} is a script for a script for … too deep")),
         Some(Errno::ETXTBSY) => {
             (false, format!("{shown} is open for writing, perhaps it is being installed"))
         }

@@ -4,7 +4,7 @@ use super::launch::{Launch, Progress};
 use super::orphans::Origin;
 use super::raw::{self, Reaped};
 use super::spawn::Spawned;
-use super::state::{self, Entry};
+use super::state_dir::{self, Entry};
 use crate::engine::action::Signal;
 use crate::engine::child::ChildId;
 use crate::engine::input::Input;
@@ -81,8 +81,8 @@ impl Children {
     /// Adds a process that was just started; returns its entry for the state directory.
     pub(super) fn add(&mut self, child: ChildId, spawned: Spawned, mut entry: Entry) -> Entry {
         entry.pid = spawned.pid;
-        entry.start_time = state::start_time(spawned.pid).unwrap_or(0);
-        entry.pipes = [state::inode(&spawned.stdout), state::inode(&spawned.stderr)];
+        entry.start_time = state_dir::start_time(spawned.pid).unwrap_or(0);
+        entry.pipes = [state_dir::inode(&spawned.stdout), state_dir::inode(&spawned.stderr)];
         self.pids.insert(spawned.pid, child);
         let process = Process {
             entry: entry.clone(),
@@ -168,7 +168,7 @@ impl Children {
     pub(super) fn launched(&mut self, child: ChildId) -> Option<Input> {
         let process = self.table.get_mut(&child)?;
         let pid = process.entry.pid;
-        if process.launch.as_mut()?.progress(|| state::has_begun(pid)) != Progress::Runs {
+        if process.launch.as_mut()?.progress(|| state_dir::has_begun(pid)) != Progress::Runs {
             return None;
         }
         let start = process.launch.take()?.start;
@@ -181,7 +181,7 @@ impl Children {
         let Some(process) = self.table.get_mut(&child) else { return false };
         let Some(launch) = &mut process.launch else { return false };
         let pid = process.entry.pid;
-        let has_begun = || state::has_begun(pid);
+        let has_begun = || state_dir::has_begun(pid);
         while launch.progress(has_begun) == Progress::Pending {
             let is_told = launch.source().is_some_and(|source| is_ready(source, until()));
             if !is_told {
@@ -230,14 +230,14 @@ impl Children {
         process.is_over = true;
         let mut inputs = Vec::new();
         if let Some(mut launch) = process.launch.take() {
-            if let Progress::Refused((lasting, text)) = launch.progress(|| has_begun) {
-                return vec![Input::SpawnFailed { child, lasting, text }];
+            if let Progress::Refused((permanent, text)) = launch.progress(|| has_begun) {
+                return vec![Input::SpawnFailed { child, permanent, text }];
             }
             inputs.push(process.runs(child, &launch.start));
         }
         inputs.extend(self.rest(child));
-        let Reaped { ending, cpu_ms, rss_kib_max } = reaped;
-        inputs.push(Input::Exited { child, ending, cpu_ms, rss_kib_max });
+        let Reaped { exit_cause, cpu_ms, rss_kib_max } = reaped;
+        inputs.push(Input::Exited { child, exit_cause, cpu_ms, rss_kib_max });
         inputs
     }
 
@@ -252,13 +252,13 @@ impl Children {
         let pid = process.entry.pid;
         // Init has reaped it. While its group exists, its number is not given to a new process. So
         // if a process has that number now, the group is empty and the process is another.
-        if state::start_time(pid).is_none_or(|time| time == process.entry.start_time) {
+        if state_dir::start_time(pid).is_none_or(|time| time == process.entry.start_time) {
             let _ = raw::send_signal(-group(pid), libc::SIGKILL);
         }
         let mut inputs = self.rest(child);
         inputs.push(Input::Exited {
             child,
-            ending: protocol::bodies::Ending::Unknown,
+            exit_cause: protocol::bodies::ExitCause::Unknown,
             cpu_ms: 0,
             rss_kib_max: 0,
         });
@@ -291,7 +291,7 @@ impl Children {
         let pid = group(process.entry.pid);
         // What an earlier execd was about to start does not lead its group yet, and has its signals
         // blocked.
-        let is_beginning = process.watch.is_some() && !state::has_begun(process.entry.pid);
+        let is_beginning = process.watch.is_some() && !state_dir::has_begun(process.entry.pid);
         let sent = match signal {
             Signal::TermGroup | Signal::KillGroup if is_beginning => {
                 raw::send_signal(pid, libc::SIGKILL)

@@ -1,12 +1,12 @@
 //! The way from the fork to the exec, for both sides. The child checks its program and becomes it,
 //! or writes to a pipe why it can't; the exec closes the pipe. execd reads the pipe when it is
-//! readable. `check` has the checks, `enter` what the child is given.
+//! readable. `check` has the checks, `child_setup` what the child is given.
 
 use super::check::{self, Refusal, explain};
-use super::enter::{Image, Step, enter};
+use super::child_setup::{Image, Step, enter};
 use super::orphans;
 use super::raw;
-use super::spawn::Recipe;
+use super::spawn::SpawnConfig;
 use nix::errno::Errno;
 use nix::fcntl::{OFlag, open};
 use nix::sys::prctl;
@@ -24,16 +24,16 @@ const ANSWER_FD: i32 = 3;
 
 /// Where it has the file by which the next execd of the state directory knows whose start it is,
 /// until its program runs, whose environment says it.
-pub(super) const SIGN_FD: i32 = 4;
+pub(super) const INSTANCE_FD: i32 = 4;
 
 /// The numbers below this one are the child's to use: execd has nothing of its own there.
-pub(super) const NUMBERS: i32 = SIGN_FD + 1;
+pub(super) const NUMBERS: i32 = INSTANCE_FD + 1;
 
 /// Most bytes of a refusal: what an empty pipe takes at once, so that the child never waits.
 const REFUSAL_BYTES_MAX: usize = 32 << 10;
 
 /// First byte of a refusal: `!` if the same start fails again, else `~`. A text follows.
-const LASTING: u8 = b'!';
+const PERMANENT: u8 = b'!';
 const PASSING: u8 = b'~';
 
 /// First byte of a message that the program is a script. The length of its interpreter's name (two
@@ -138,7 +138,7 @@ impl Launch {
         };
         let (kind, text) = rest.split_first()?;
         if *kind != FAILED {
-            return Some((*kind == LASTING, String::from_utf8_lossy(text).into_owned()));
+            return Some((*kind == PERMANENT, String::from_utf8_lossy(text).into_owned()));
         }
         let code = i32::from_ne_bytes(*text.first_chunk()?);
         let error = io::Error::from_raw_os_error(code);
@@ -161,7 +161,11 @@ impl Launch {
 /// The code of the forked child, from the check of its program to the exec. It is `extern "C"`,
 /// because a panic must not unwind into the loop of execd, of which this process is a copy; it
 /// aborts.
-pub(super) extern "C" fn become_program(recipe: &Recipe, start: &ExecStart, ends: &Ends) -> ! {
+pub(super) extern "C" fn become_program(
+    spawn_config: &SpawnConfig,
+    start: &ExecStart,
+    ends: &Ends,
+) -> ! {
     if let Err(errno) = connect(ends) {
         let text = format!("{} is not started: its streams: {errno}", start.path);
         tell(ends.answer.as_fd(), &[&[PASSING], text.as_bytes()].concat());
@@ -170,8 +174,8 @@ pub(super) extern "C" fn become_program(recipe: &Recipe, start: &ExecStart, ends
     #[expect(unsafe_code, reason = "the descriptor was put there by number")]
     // SAFETY: `connect` has put the pipe there, and this process keeps it until its end.
     let answer = unsafe { BorrowedFd::borrow_raw(ANSWER_FD) };
-    let made = match close_others(recipe) {
-        Ok(()) => image(recipe, start),
+    let made = match close_others(spawn_config) {
+        Ok(()) => image(spawn_config, start),
         Err(errno) => Err((false, format!("{} is not started: /dev/null: {errno}", start.path))),
     };
     match made {
@@ -181,14 +185,14 @@ pub(super) extern "C" fn become_program(recipe: &Recipe, start: &ExecStart, ends
                 let size = u16::try_from(name.len()).unwrap_or(u16::MAX);
                 tell(answer, &[&[SCRIPT], &size.to_ne_bytes()[..], name.as_bytes()].concat());
             }
-            let error = enter(&recipe.shape, &image);
+            let error = enter(&spawn_config.attributes, &image);
             // From here on there may be no memory for allocations.
             let mut said = [FAILED, 0, 0, 0, 0];
             said[1..].copy_from_slice(&error.raw_os_error().unwrap_or(0).to_ne_bytes());
             tell(answer, &said);
         }
-        Err((is_lasting, text)) => {
-            let kind = if is_lasting { LASTING } else { PASSING };
+        Err((is_permanent, text)) => {
+            let kind = if is_permanent { PERMANENT } else { PASSING };
             let text = &text.as_bytes()[..text.len().min(REFUSAL_BYTES_MAX)];
             tell(answer, &[&[kind], text].concat());
         }
@@ -210,28 +214,32 @@ fn connect(ends: &Ends) -> nix::Result<()> {
     raw::put_at(&ends.answer, ANSWER_FD, true)
 }
 
-/// Closes all else that execd had open, but for the sign of whose start it is: a process that hangs
-/// here must not keep a connection open that execd has closed. There is no input.
-fn close_others(recipe: &Recipe) -> nix::Result<()> {
-    if let Some(sign) = &recipe.sign {
-        raw::put_at(sign, SIGN_FD, true)?;
+/// Closes all else that execd had open, but for the file of the instance whose start it is: a
+/// process that hangs here must not keep a connection open that execd has closed. There is no
+/// input.
+fn close_others(spawn_config: &SpawnConfig) -> nix::Result<()> {
+    if let Some(instance_file) = &spawn_config.instance_file {
+        raw::put_at(instance_file, INSTANCE_FD, true)?;
     }
-    raw::close_from(if recipe.sign.is_some() { NUMBERS } else { SIGN_FD });
+    raw::close_from(if spawn_config.instance_file.is_some() { NUMBERS } else { INSTANCE_FD });
     let null = open("/dev/null", OFlag::O_RDONLY | OFlag::O_CLOEXEC, Mode::empty())?;
     raw::put_at(&null, 0, false)
 }
 
 /// The image of the program, and its interpreter if it is a script.
-fn image(recipe: &Recipe, start: &ExecStart) -> Result<(Image, Option<String>), Refusal> {
-    let program = check::check(start, &recipe.policy)?;
+fn image(
+    spawn_config: &SpawnConfig,
+    start: &ExecStart,
+) -> Result<(Image, Option<String>), Refusal> {
+    let program = check::check(start, &spawn_config.policy)?;
     let interpreter =
         program.is_script.then(|| check::interpreter(Path::new(&start.path))).flatten();
     let nul = |_| (true, "a NUL byte is in the path, an argument or the secret".to_owned());
     let text = |text: &str| CString::new(text).map_err(nul);
     let words = [&start.path].into_iter().chain(&start.args);
     let args = words.map(|word| text(word)).collect::<Result<Vec<_>, _>>()?;
-    let mut environment = recipe.environment.clone();
-    let run = orphans::value(start.run, &recipe.instance);
+    let mut environment = spawn_config.environment.clone();
+    let run = orphans::value(start.run, &spawn_config.instance);
     environment.push(text(&format!("{RUN_VARIABLE}={run}"))?);
     if !start.secret.is_empty() {
         environment.push(text(&format!("{WORKER_SECRET_VARIABLE}={}", start.secret))?);

@@ -1,4 +1,4 @@
-//! One connection: bytes in, cut into frames, and frames out through a bounded outbox. The engine
+//! One connection: bytes in, split into frames, and frames out through a bounded outbox. The engine
 //! knows what the frames mean.
 
 use super::stream::Stream;
@@ -115,7 +115,7 @@ impl Link {
                 ErrorKind::WouldBlock | ErrorKind::Interrupted => Ok(()),
                 // TLS failed: `take` reports it, after the frames that came before.
                 ErrorKind::InvalidData => Ok(()),
-                ErrorKind::UnexpectedEof => Err("cut"),
+                ErrorKind::UnexpectedEof => Err("ended without the end of its TLS session"),
                 ErrorKind::ConnectionReset => Err("reset by the other side"),
                 _ => Err("broken"),
             },
@@ -139,7 +139,7 @@ impl Link {
             return Received::Nothing;
         }
         match decode::next(&mut self.inbox, CONTROL_BODY_BYTES_MAX) {
-            Ok(None) => match self.stream.trouble() {
+            Ok(None) => match self.stream.fault_text() {
                 Some(text) if !std::mem::replace(&mut self.is_told, true) => {
                     Received::Garbled(WireError::fatal(ErrorCode::Tls, text, 0))
                 }

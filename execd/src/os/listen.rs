@@ -69,7 +69,7 @@ pub(super) struct Listener {
     socket: Socket,
     access: AccessRules,
     /// The certificates, if it speaks TLS.
-    secure: Option<Secure>,
+    secure: Option<TlsConfig>,
     /// The socket file that this execd made; it is removed at the end.
     file: Option<PathBuf>,
     /// The address where it listens, for the ports file.
@@ -78,12 +78,12 @@ pub(super) struct Listener {
 
 /// Certificates: the files, and what was last read from them.
 #[derive(Debug)]
-struct Secure {
+struct TlsConfig {
     files: ListenerFiles,
-    setup: setup::Listener,
+    setup: setup::ListenerConfig,
 }
 
-impl Secure {
+impl TlsConfig {
     fn open(files: ListenerFiles) -> Result<Self, Failure> {
         let setup = files.load().map_err(|why| Failure::new(Exit::Usage, why))?;
         for warning in &setup.notes().warnings {
@@ -100,7 +100,7 @@ impl Listener {
         files: Option<ListenerFiles>,
         access: AccessRules,
     ) -> Result<Self, Failure> {
-        let secure = files.map(Secure::open).transpose()?;
+        let secure = files.map(TlsConfig::open).transpose()?;
         // A peer with a certificate of that CA has proved who it is, from wherever it connects.
         let is_proven = secure.as_ref().is_some_and(|secure| secure.files.client_ca.is_some());
         let access = AccessRules { is_insecure: access.is_insecure || is_proven, ..access };
@@ -246,7 +246,7 @@ fn tcp(address: &str, access: AccessRules) -> Result<Socket, Failure> {
 
 fn unix(path: &Path) -> Result<UnixListener, Failure> {
     let address = format!("unix:{}", path.display());
-    private::socket_place(path).map_err(|error| cannot(&address, &error))?;
+    private::check_socket_path(path).map_err(|error| cannot(&address, &error))?;
     // The file is created with its permissions, so that nobody can connect before a chmod.
     let bind = || {
         let old = umask(Mode::from_bits_truncate(0o177));

@@ -90,7 +90,7 @@ pub(super) fn note(note: &Note, now: Tick, log_limiter: &mut LogLimiter) {
         // begin.
         Note::Started { .. }
         | Note::Adopted { .. }
-        | Note::Stopping { .. }
+        | Note::Terminating { .. }
         | Note::Exited { .. }
         | Note::ReportDropped { .. }
         | Note::ShuttingDown { .. } => true,
@@ -127,16 +127,16 @@ pub(super) fn note(note: &Note, now: Tick, log_limiter: &mut LogLimiter) {
         Note::Adopted { who, pid } => {
             info!(broker = %who.broker, worker = %who.worker, run = %who.run, pid, "adopted");
         }
-        Note::Stopping { who, pid, kill } => {
+        Note::Terminating { who, pid, kill } => {
             let signal = if *kill { "KILL" } else { "TERM" };
             info!(
                 broker = %who.broker, worker = %who.worker, run = %who.run, pid, signal,
-                "ending"
+                "terminating"
             );
         }
-        Note::Exited { who, pid, ending } => {
+        Note::Exited { who, pid, exit_cause } => {
             info!(
-                broker = %who.broker, worker = %who.worker, run = %who.run, pid, %ending,
+                broker = %who.broker, worker = %who.worker, run = %who.run, pid, %exit_cause,
                 "ended"
             );
         }
@@ -148,11 +148,11 @@ pub(super) fn note(note: &Note, now: Tick, log_limiter: &mut LogLimiter) {
 }
 
 /// Logs a signal that asks for nothing; only the first of its kind at a visible level.
-pub(super) fn unused(received: ReceivedSignal, is_news: bool) {
+pub(super) fn unused(received: ReceivedSignal, is_first: bool) {
     let (name, from) = (received.name(), received.sender());
     let text = "means nothing to execd and is ignored; HUP has its files read again, TERM ends it \
                 and its workers";
-    if is_news {
+    if is_first {
         warn!("signal {name} from {from} {text}");
     } else {
         debug!("signal {name} from {from} {text}");

@@ -78,7 +78,7 @@ pub struct Options {
     /// `exec-end`, or when there was neither broker nor child for a while.
     pub built_in: bool,
     /// Whether it ends, with all children, when the broker's link breaks (`--state none`).
-    pub leave_when_broker_is_gone: bool,
+    pub exits_with_broker: bool,
     /// The directory that records the children, so that an execd started after this one died adopts
     /// them. One execd at a time may use it. `None` = the children can't be adopted.
     pub state: Option<PathBuf>,
@@ -115,7 +115,7 @@ impl Options {
             rlimits: Vec::new(),
             umask: 0o022,
             built_in: false,
-            leave_when_broker_is_gone: false,
+            exits_with_broker: false,
             state: None,
             ports_file: None,
             ready: None,
@@ -133,7 +133,7 @@ impl Options {
     /// # Errors
     /// Says what is wrong, and the cure.
     pub fn sense(&self) -> Result<(), Failure> {
-        super::begin::sense(self)
+        super::startup::sense(self)
     }
 }
 

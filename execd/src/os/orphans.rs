@@ -4,7 +4,7 @@
 
 use super::launch;
 use super::raw;
-use super::state::{self, Stat};
+use super::state_dir::{self, Stat};
 use nix::libc;
 use nix::sys::stat::fstat;
 use nix::unistd::getsid;
@@ -61,7 +61,7 @@ pub(super) fn end(
         if is_known(pid) {
             continue;
         }
-        let Some(stat) = state::stat(pid) else { continue };
+        let Some(stat) = state_dir::stat(pid) else { continue };
         // Every worker has a session of its own, and its processes can't enter this one. A process
         // of this session was started by the script that became execd.
         if stat.session == own {
@@ -84,12 +84,12 @@ pub(super) fn end_unknown(
     living: &BTreeSet<RunId>,
     is_known: impl Fn(u32) -> bool,
     instance: &str,
-    sign: &OwnedFd,
+    instance_file: &OwnedFd,
 ) {
     for pid in processes() {
         let is_ours = match run(pid, instance) {
             Some(run) => !living.contains(&run),
-            None => has_sign(pid, sign) && !is_known(pid),
+            None => has_instance_file(pid, instance_file) && !is_known(pid),
         };
         if is_ours {
             tracing::info!(pid, "ending what is not written down, or a worker left behind");
@@ -99,13 +99,13 @@ pub(super) fn end_unknown(
 }
 
 /// Whether a process is a start whose program does not run yet, of this state directory.
-fn has_sign(pid: u32, sign: &OwnedFd) -> bool {
+fn has_instance_file(pid: u32, instance_file: &OwnedFd) -> bool {
     let name = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     if name.trim_ascii_end() != launch::NAME.to_bytes() {
         return false;
     }
-    let theirs = fs::metadata(format!("/proc/{pid}/fd/{}", launch::SIGN_FD));
-    let ours = fstat(sign).map(|ours| (ours.st_dev, ours.st_ino));
+    let theirs = fs::metadata(format!("/proc/{pid}/fd/{}", launch::INSTANCE_FD));
+    let ours = fstat(instance_file).map(|ours| (ours.st_dev, ours.st_ino));
     theirs.is_ok_and(|theirs| ours == Ok((theirs.dev(), theirs.ino())))
 }
 
@@ -117,7 +117,7 @@ fn children() -> Vec<u32> {
     }
     // For a kernel that was built without that list.
     let is_mine = |stat: Stat| stat.parent == me;
-    processes().filter(|pid| state::stat(*pid).is_some_and(is_mine)).collect()
+    processes().filter(|pid| state_dir::stat(*pid).is_some_and(is_mine)).collect()
 }
 
 /// The process ids of all processes except this one.

@@ -1,10 +1,10 @@
 //! Digests of what an execd enforces on its processes and of its program file. A broker that comes
 //! back compares them with what it would start itself. Everything counts that a process could
 //! notice: the meaning of the options on this machine, the limits, and what execd inherited and
-//! hands down. `spawn` and `enter` do the enforcing.
+//! hands down. `spawn` and `child_setup` do the enforcing.
 
 use super::options::{Failure, Options};
-use super::spawn::Recipe;
+use super::spawn::SpawnConfig;
 use nix::sys::resource::{Resource, getrlimit};
 use sha2::{Digest, Sha256};
 use std::fmt::Write as _;
@@ -31,7 +31,8 @@ const INHERITED: &[&str] = &[
     "Mems_allowed_list:",
 ];
 
-/// Limits that are handed down unless an option sets them; the recipe has the limit of descriptors.
+/// Limits that are handed down unless an option sets them; `spawn` has the limit of
+/// descriptors.
 const LIMITS: &[Resource] = &[
     Resource::RLIMIT_AS,
     Resource::RLIMIT_CORE,
@@ -76,12 +77,12 @@ pub struct Identity {
 /// The options are not valid on this machine.
 pub fn expected(options: &Options, descriptors: (u64, u64)) -> Result<Identity, Failure> {
     options.sense()?;
-    Ok(of(options, &Recipe::settle(options, descriptors)?))
+    Ok(of(options, &SpawnConfig::settle(options, descriptors)?))
 }
 
 /// The identity of this execd.
-pub(super) fn of(options: &Options, recipe: &Recipe) -> Identity {
-    let mut facts = recipe.facts();
+pub(super) fn of(options: &Options, spawn_config: &SpawnConfig) -> Identity {
+    let mut facts = spawn_config.facts();
     facts.push(format!("bounds {:?}", options.limits));
     facts.extend(inherited());
     Identity { policy: digest(&facts.join("\n")), binary: digest(&binary()) }

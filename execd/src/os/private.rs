@@ -74,7 +74,7 @@ pub fn read(path: &Path) -> io::Result<Option<String>> {
 ///
 /// # Errors
 /// Says who else could replace it, and the cure.
-pub fn socket_place(path: &Path) -> io::Result<()> {
+pub fn check_socket_path(path: &Path) -> io::Result<()> {
     let directory = path.parent().filter(|dir| !dir.as_os_str().is_empty());
     // With links resolved: whoever can rename any directory above it can put another one there.
     let directory = fs::canonicalize(directory.unwrap_or_else(|| Path::new(".")))?;
@@ -178,7 +178,7 @@ mod tests {
             |mode| fs::set_permissions(home.path(), PermissionsExt::from_mode(mode)).unwrap();
         for (open, is_right) in [(0o700, true), (0o777, false), (0o1777, true), (0o755, true)] {
             mode(open);
-            assert_eq!(socket_place(&path).is_ok(), is_right, "{open:o}");
+            assert_eq!(check_socket_path(&path).is_ok(), is_right, "{open:o}");
         }
         // Nor below a directory that others can rename.
         let inner = home.path().join("inner");
@@ -186,19 +186,19 @@ mod tests {
         fs::set_permissions(&inner, PermissionsExt::from_mode(0o700)).unwrap();
         for (open, is_right) in [(0o777, false), (0o1777, true), (0o755, true)] {
             mode(open);
-            assert_eq!(socket_place(&inner.join("s")).is_ok(), is_right, "{open:o}");
+            assert_eq!(check_socket_path(&inner.join("s")).is_ok(), is_right, "{open:o}");
         }
         symlink(&inner, home.path().join("link")).unwrap();
-        assert!(socket_place(&home.path().join("link/s")).is_ok());
+        assert!(check_socket_path(&home.path().join("link/s")).is_ok());
         fs::write(&path, "").unwrap();
-        assert!(socket_place(&path).is_ok(), "one's own remains");
+        assert!(check_socket_path(&path).is_ok(), "one's own remains");
         if geteuid().is_root() {
             chown(&inner, Some(65_534), None).unwrap();
-            let text = socket_place(&inner.join("s")).unwrap_err().to_string();
+            let text = check_socket_path(&inner.join("s")).unwrap_err().to_string();
             assert!(text.contains("belongs to user 65534"), "{text}");
             mode(0o1777);
             chown(&path, Some(65_534), None).unwrap();
-            let text = socket_place(&path).unwrap_err().to_string();
+            let text = check_socket_path(&path).unwrap_err().to_string();
             assert!(text.contains("belongs to user 65534"), "{text}");
         }
     }

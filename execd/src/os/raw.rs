@@ -1,12 +1,12 @@
 //! The few system calls that nix does not have, each wrapped once: waiting for ended children,
-//! signals by number, process descriptors, extended attributes. `spawn` and `enter` have fork and
-//! exec.
+//! signals by number, process descriptors, extended attributes. `spawn` and `child_setup` have fork
+//! and exec.
 
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl, open};
 use nix::libc;
 use nix::sys::stat::Mode;
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::ptr;
@@ -15,7 +15,7 @@ use std::ptr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Reaped {
     /// Exit status or signal.
-    pub(super) ending: Ending,
+    pub(super) exit_cause: ExitCause,
     /// Processor time in milliseconds, user and system, with that of the children it waited for.
     pub(super) cpu_ms: u64,
     /// Largest resident size in KiB.
@@ -51,19 +51,19 @@ pub(super) fn reap(pid: i32) -> Option<Reaped> {
     if reaped != pid {
         return None;
     }
-    let ending = if libc::WIFEXITED(status) {
-        Ending::Exit(libc::WEXITSTATUS(status))
+    let exit_cause = if libc::WIFEXITED(status) {
+        ExitCause::Exit(libc::WEXITSTATUS(status))
     } else if libc::WIFSIGNALED(status) {
-        Ending::Signal(libc::WTERMSIG(status))
+        ExitCause::Signal(libc::WTERMSIG(status))
     } else {
-        Ending::Unknown
+        ExitCause::Unknown
     };
     let millis = |time: libc::timeval| {
         u64::try_from(time.tv_sec).unwrap_or(0).saturating_mul(1000)
             + u64::try_from(time.tv_usec).unwrap_or(0) / 1000
     };
     Some(Reaped {
-        ending,
+        exit_cause,
         cpu_ms: millis(usage.ru_utime).saturating_add(millis(usage.ru_stime)),
         rss_kib_max: u64::try_from(usage.ru_maxrss).unwrap_or(0),
     })

@@ -1,7 +1,7 @@
 //! Reaps children that have ended, and how they ended. The engine decides what is reported.
 
 use super::raw::{self, Reaped};
-use super::state;
+use super::state_dir;
 use nix::libc;
 
 /// Reaps every child that has ended, and tells of those that were started for a broker, and whether
@@ -14,7 +14,7 @@ pub(super) fn all(is_ours: impl Fn(u32) -> bool) -> Vec<(u32, Reaped, bool)> {
     let mut dead = Vec::new();
     while let Some(pid) = raw::next_dead() {
         let is_ours = is_ours(pid.unsigned_abs());
-        let has_begun = is_ours && state::has_begun(pid.unsigned_abs());
+        let has_begun = is_ours && state_dir::has_begun(pid.unsigned_abs());
         if is_ours {
             let _ = raw::send_signal(-pid, libc::SIGKILL);
         }

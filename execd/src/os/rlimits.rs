@@ -1,6 +1,7 @@
-//! Parses `--limit NAME=SOFT[:HARD]` to the resource limits of the workers. `enter` sets them.
+//! Parses `--limit NAME=SOFT[:HARD]` to the resource limits of the workers. `child_setup` sets
+//! them.
 
-use super::enter::Limit;
+use super::child_setup::Limit;
 use super::user;
 use nix::libc::{self, rlim_t};
 use nix::sys::resource::{Resource, getrlimit};

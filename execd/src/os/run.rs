@@ -2,7 +2,6 @@
 //! actions, and writes. The engine takes all decisions.
 
 use super::authenticator::Authenticator;
-use super::begin::{announce, fit, sense, take_signals};
 use super::children::{Children, Source};
 use super::clock::Clock;
 use super::launch;
@@ -14,8 +13,9 @@ use super::orphans;
 use super::policy::{self, Identity};
 use super::raw;
 use super::reap;
-use super::spawn::Recipe;
-use super::state::{Entry, State};
+use super::spawn::SpawnConfig;
+use super::startup::{announce, fit, sense, take_signals};
+use super::state_dir::{Entry, StateDir};
 use crate::engine::input::{Input, RecordedProcess};
 use crate::engine::{Config, Engine};
 use crate::exit::Exit;
@@ -27,7 +27,7 @@ use protocol::time::{Micros, Tick};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::os::fd::AsFd;
 use std::sync::Arc;
-use sys::signals::{Inbox, Meaning};
+use sys::signals::{Meaning, SignalReader};
 use tracing::{info, warn};
 
 /// Most frames taken from one connection in a turn; a fork takes a fraction of a millisecond.
@@ -50,14 +50,14 @@ pub(super) const LINGERING_MAX: usize = 64;
 const ACCEPT_PAUSE_MS: u64 = 100;
 
 /// Longest time that a turn waits for starts and for the state directory, in all.
-const PATIENCE: Micros = Micros::from_millis(10);
+const TURN_WAIT_MAX: Micros = Micros::from_millis(10);
 
 /// The loop of an execd: its engine, and everything that an action may use.
 #[derive(Debug)]
 pub(super) struct ExecLoop {
     pub(super) clock: Clock,
     engine: Engine,
-    pub(super) signals: Inbox,
+    pub(super) signals: SignalReader,
     /// Whether the processor time is used up, and that was taken as a request to end.
     is_spent: bool,
     pub(super) listener: Option<Listener>,
@@ -77,10 +77,10 @@ pub(super) struct ExecLoop {
     unread: BTreeSet<LinkId>,
     pub(super) inputs: VecDeque<Input>,
     pub(super) children: Children,
-    pub(super) recipe: Recipe,
+    pub(super) spawn_config: SpawnConfig,
     /// How long this turn may still wait for starts and for the state directory.
-    pub(super) patience: Micros,
-    pub(super) state: Option<State>,
+    pub(super) turn_wait: Micros,
+    pub(super) state: Option<StateDir>,
     pub(super) is_state_stale: bool,
     /// Processes of an earlier execd by process id, until the engine adopts them.
     pub(super) recorded: BTreeMap<u32, Entry>,
@@ -117,7 +117,7 @@ pub fn run(options: Options) -> Result<(), Failure> {
     while !exec_loop.is_exiting {
         exec_loop.turn()?;
     }
-    exec_loop.leave();
+    exec_loop.shut_down();
     Ok(())
 }
 
@@ -126,14 +126,14 @@ impl ExecLoop {
         sense(&options)?;
         orphans::take_in().map_err(|error| Failure::kernel("PR_SET_CHILD_SUBREAPER", error))?;
         let signals = take_signals()?;
-        let mut recipe = Recipe::new(&options)?;
-        let Identity { policy, binary } = policy::of(&options, &recipe);
+        let mut spawn_config = SpawnConfig::new(&options)?;
+        let Identity { policy, binary } = policy::of(&options, &spawn_config);
         let (state, recorded) = match &options.state {
             None => (None, Vec::new()),
             Some(directory) => {
-                let (state, recorded) = State::open(directory)?;
-                recipe.instance.clone_from(&state.instance);
-                recipe.sign = state.sign.try_clone().ok();
+                let (state, recorded) = StateDir::open(directory)?;
+                spawn_config.instance.clone_from(&state.instance);
+                spawn_config.instance_file = state.instance_file.try_clone().ok();
                 (Some(state), recorded)
             }
         };
@@ -149,14 +149,14 @@ impl ExecLoop {
         let mut exec_loop = Self {
             clock: Clock::start(),
             engine: Engine::new(Config {
-                limits: fit(options.limits, recipe.files_max()),
+                limits: fit(options.limits, spawn_config.files_max()),
                 hostpid: std::process::id(),
                 version: env!("CARGO_PKG_VERSION").into(),
                 policy: policy.clone(),
                 binary,
                 hands_over: options.built_in && options.state.is_some(),
                 built_in: options.built_in,
-                leave_when_broker_is_gone: options.leave_when_broker_is_gone,
+                exits_with_broker: options.exits_with_broker,
             }),
             signals,
             is_spent: false,
@@ -172,8 +172,8 @@ impl ExecLoop {
             unread: BTreeSet::new(),
             inputs: VecDeque::new(),
             children: Children::default(),
-            recipe,
-            patience: PATIENCE,
+            spawn_config,
+            turn_wait: TURN_WAIT_MAX,
             state,
             is_state_stale: false,
             recorded: BTreeMap::new(),
@@ -187,11 +187,16 @@ impl ExecLoop {
     }
 
     fn take_recorded(&mut self, recorded: Vec<(Entry, bool)>) {
-        if let Some(sign) = &self.recipe.sign {
+        if let Some(instance_file) = &self.spawn_config.instance_file {
             let living = || recorded.iter().filter(|(_, alive)| *alive).map(|(entry, _)| entry);
             let pids: BTreeSet<u32> = living().map(|entry| entry.pid).collect();
             let runs = living().map(|entry| entry.run).collect();
-            orphans::end_unknown(&runs, |pid| pids.contains(&pid), &self.recipe.instance, sign);
+            orphans::end_unknown(
+                &runs,
+                |pid| pids.contains(&pid),
+                &self.spawn_config.instance,
+                instance_file,
+            );
         }
         for (entry, alive) in recorded {
             let Entry { worker, run, digest, pid, .. } = entry;
@@ -209,7 +214,7 @@ impl ExecLoop {
     /// One turn of the loop.
     fn turn(&mut self) -> Result<(), Failure> {
         let ready = self.wait()?;
-        self.patience = PATIENCE;
+        self.turn_wait = TURN_WAIT_MAX;
         let now = self.clock.read();
         self.check_proofs(now);
         self.step(now);
@@ -333,19 +338,19 @@ impl ExecLoop {
             match received.meaning() {
                 Meaning::Child => is_child = true,
                 Meaning::Reload => self.reload(),
-                Meaning::End => self.inputs.push_back(Input::Terminate),
-                Meaning::LastEnd if self.is_spent => {}
-                Meaning::LastEnd => {
+                Meaning::Shutdown => self.inputs.push_back(Input::Terminate),
+                Meaning::ShutdownOnce if self.is_spent => {}
+                Meaning::ShutdownOnce => {
                     self.is_spent = true;
                     self.inputs.push_back(Input::Terminate);
                 }
-                Meaning::None => log::unused(received, self.signals.is_news(received)),
+                Meaning::None => log::unused(received, self.signals.is_first(received)),
             }
         }
         if is_child {
             self.reap();
             let children = &self.children;
-            let instance = &self.recipe.instance;
+            let instance = &self.spawn_config.instance;
             orphans::end(instance, |pid| children.has(pid), |origin| children.wants(origin));
         }
     }

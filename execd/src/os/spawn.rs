@@ -1,8 +1,8 @@
 //! Starts a program: a clean environment, three streams and nothing else, then the fork. `check`
-//! decides whether the program may run; `launch` and `enter` have what the forked child does.
+//! decides whether the program may run; `launch` and `child_setup` have what the forked child does.
 
 use super::check::{self, Policy, Refusal, explain};
-use super::enter::Shape;
+use super::child_setup::ChildAttributes;
 use super::launch::{Ends, Launch, become_program};
 use super::options::{Failure, Options};
 use super::orphans;
@@ -49,15 +49,15 @@ const PATH_DEFAULT: &str = "/usr/local/bin:/usr/bin:/bin";
 
 /// What is the same for all children.
 #[derive(Debug)]
-pub(super) struct Recipe {
+pub(super) struct SpawnConfig {
     pub(super) policy: Policy,
-    pub(super) shape: Shape,
+    pub(super) attributes: ChildAttributes,
     pub(super) environment: Vec<CString>,
     files_max: u64,
     /// See [`orphans::instance`].
     pub(super) instance: String,
     /// The file of the instance, which a child keeps open until its program runs.
-    pub(super) sign: Option<OwnedFd>,
+    pub(super) instance_file: Option<OwnedFd>,
     /// The children's streams stay open when execd dies, so that the next one can read on.
     outlives: bool,
 }
@@ -75,7 +75,7 @@ pub(super) struct Spawned {
     pub(super) launch: Launch,
 }
 
-impl Recipe {
+impl SpawnConfig {
     /// Finds out what the options mean on this machine, and raises execd's own limit of descriptors
     /// as far as possible; children get the old limit.
     pub(super) fn new(options: &Options) -> Result<Self, Failure> {
@@ -111,21 +111,28 @@ impl Recipe {
         let (umask, batch) = (options.umask, options.batch);
         Ok(Self {
             policy,
-            shape: Shape { limits, account, directory, umask, batch },
+            attributes: ChildAttributes { limits, account, directory, umask, batch },
             environment,
             files_max: own.1,
             instance: orphans::instance(),
-            sign: None,
+            instance_file: None,
             outlives: options.state.is_some(),
         })
     }
 
     /// Everything that it sets for each process, one fact a line, always in the same order.
     pub(super) fn facts(&self) -> Vec<String> {
-        let Self { policy, shape, environment, files_max: _, instance: _, sign: _, outlives } =
-            self;
-        let Policy { allow, trusted, runs_as_self, directory: place } = policy;
-        let Shape { limits, account, directory, umask, batch } = shape;
+        let Self {
+            policy,
+            attributes,
+            environment,
+            files_max: _,
+            instance: _,
+            instance_file: _,
+            outlives,
+        } = self;
+        let Policy { allow, trusted, runs_as_self, directory: directory_of_policy } = policy;
+        let ChildAttributes { limits, account, directory, umask, batch } = attributes;
         let mut allow: Vec<String> = allow.iter().map(|dir| format!("allow {dir:?}")).collect();
         allow.sort();
         allow.dedup();
@@ -139,7 +146,9 @@ impl Recipe {
         let mut facts = vec![
             format!("trusted {trusted:?}, runs as self {runs_as_self}, outlives {outlives}"),
             format!("account {account:?}"),
-            format!("directory {directory:?} {place:?}, umask {umask:o}, batch {batch}"),
+            format!(
+                "directory {directory:?} {directory_of_policy:?}, umask {umask:o}, batch {batch}"
+            ),
         ];
         facts.extend(allow);
         facts.extend(limits);
@@ -180,7 +189,7 @@ impl Recipe {
     }
 
     fn directory(&self) -> String {
-        self.shape.directory.to_string_lossy().into_owned()
+        self.attributes.directory.to_string_lossy().into_owned()
     }
 
     /// A pipe: the end that execd reads (non-blocking) and the end that the child writes. The
@@ -195,7 +204,7 @@ impl Recipe {
             let path = format!("/proc/self/fd/{}", write.as_raw_fd());
             write = open(path.as_str(), OFlag::O_RDWR | OFlag::O_CLOEXEC, Mode::empty())?;
         }
-        if let Some(account) = &self.shape.account {
+        if let Some(account) = &self.attributes.account {
             // Through the group, because the owner stays execd: otherwise the next execd could open
             // it again only with the right to open everybody's files.
             fchown(&write, None, Some(account.gid))?;

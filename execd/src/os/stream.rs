@@ -96,10 +96,10 @@ impl Stream {
     }
 
     /// Why TLS failed; `None` = it did not.
-    pub(super) fn trouble(&self) -> Option<String> {
+    pub(super) fn fault_text(&self) -> Option<String> {
         match self {
             Self::Tcp(_) | Self::Unix(_) => None,
-            Self::Tls(_, session) => session.trouble(),
+            Self::Tls(_, session) => session.fault_text(),
         }
     }
 }

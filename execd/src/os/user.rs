@@ -1,5 +1,5 @@
 //! The user that workers run as: looks up a name or number of the command line, with its group and
-//! all groups. `enter` changes to it between fork and exec.
+//! all groups. `child_setup` changes to it between fork and exec.
 
 use nix::unistd::{Gid, Group, Uid, User, getgrouplist};
 use std::ffi::CString;

@@ -12,7 +12,7 @@ use tracing::error;
 
 /// What is to be written, in this order; never more than the lines of all children.
 #[derive(Debug, Default)]
-struct Todo {
+struct PendingWrites {
     /// The file anew.
     whole: Option<String>,
     /// Lines that are in it, too: if there is no room for a whole file, there may be for a line.
@@ -23,7 +23,7 @@ struct Todo {
     is_closed: bool,
 }
 
-impl Todo {
+impl PendingWrites {
     const fn is_empty(&self) -> bool {
         self.whole.is_none() && self.lines.is_empty()
     }
@@ -31,7 +31,7 @@ impl Todo {
 
 #[derive(Debug, Default)]
 struct Shared {
-    todo: Mutex<Todo>,
+    pending: Mutex<PendingWrites>,
     /// Signalled when there is something to write, or nothing more will come.
     filled: Condvar,
     /// Signalled when everything is written.
@@ -39,8 +39,8 @@ struct Shared {
 }
 
 impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Todo> {
-        self.todo.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, PendingWrites> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -82,11 +82,11 @@ impl Writer {
 
     /// Queues a new file.
     pub(super) fn rewrite(&self, text: String) {
-        let mut todo = self.shared.lock();
-        let lines = std::mem::take(&mut todo.lines);
-        todo.covered.push_str(&lines);
-        todo.whole = Some(text);
-        drop(todo);
+        let mut pending = self.shared.lock();
+        let lines = std::mem::take(&mut pending.lines);
+        pending.covered.push_str(&lines);
+        pending.whole = Some(text);
+        drop(pending);
         self.wake();
     }
 
@@ -94,15 +94,15 @@ impl Writer {
         match &self.by_itself {
             None => self.shared.filled.notify_one(),
             Some(target) => {
-                let todo = std::mem::take(&mut *self.shared.lock());
-                target.lock().unwrap_or_else(PoisonError::into_inner).write(todo);
+                let pending = std::mem::take(&mut *self.shared.lock());
+                target.lock().unwrap_or_else(PoisonError::into_inner).write(pending);
             }
         }
     }
 
     /// Waits at most this long until everything is written; returns whether it is.
     pub(super) fn finish(&self, within: Duration) -> bool {
-        let is_at_work = |todo: &mut Todo| todo.is_writing || !todo.is_empty();
+        let is_at_work = |pending: &mut PendingWrites| pending.is_writing || !pending.is_empty();
         let waited = self.shared.emptied.wait_timeout_while(self.shared.lock(), within, is_at_work);
         waited.is_ok_and(|(_, waited)| !waited.timed_out())
     }
@@ -117,16 +117,16 @@ impl Drop for Writer {
 
 fn serve(target: &Mutex<Target>, shared: &Shared) {
     loop {
-        let is_idle = |todo: &mut Todo| todo.is_empty() && !todo.is_closed;
-        let todo = shared.filled.wait_while(shared.lock(), is_idle);
-        let mut todo = todo.unwrap_or_else(PoisonError::into_inner);
-        if todo.is_empty() {
+        let is_idle = |pending: &mut PendingWrites| pending.is_empty() && !pending.is_closed;
+        let pending = shared.filled.wait_while(shared.lock(), is_idle);
+        let mut pending = pending.unwrap_or_else(PoisonError::into_inner);
+        if pending.is_empty() {
             return;
         }
-        let is_closed = todo.is_closed;
-        let taken = std::mem::take(&mut *todo);
-        (todo.is_writing, todo.is_closed) = (true, is_closed);
-        drop(todo);
+        let is_closed = pending.is_closed;
+        let taken = std::mem::take(&mut *pending);
+        (pending.is_writing, pending.is_closed) = (true, is_closed);
+        drop(pending);
         target.lock().unwrap_or_else(PoisonError::into_inner).write(taken);
         shared.lock().is_writing = false;
         shared.emptied.notify_all();
@@ -134,14 +134,14 @@ fn serve(target: &Mutex<Target>, shared: &Shared) {
 }
 
 impl Target {
-    fn write(&mut self, todo: Todo) {
-        let mut lines = todo.lines;
-        if let Some(text) = todo.whole {
+    fn write(&mut self, pending: PendingWrites) {
+        let mut lines = pending.lines;
+        if let Some(text) = pending.whole {
             match put(&self.file, &text) {
                 Ok(appends) => self.appends = appends,
                 Err(error) => {
                     error!(%error, "the state directory can't be written");
-                    lines = todo.covered + &lines;
+                    lines = pending.covered + &lines;
                 }
             }
         }

@@ -24,7 +24,7 @@ use tempfile::TempDir;
 pub(crate) use wire::{Wire, start_frame};
 
 /// Longest wait for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(20);
 
 /// What `docs/systemd/isdexecd.service` leaves of root's rights, as setpriv wants it.
 const UNIT_CAPABILITIES: &str = "-all,+setuid,+setgid,+kill,+chown,+sys_ptrace,+dac_read_search";
@@ -78,7 +78,7 @@ pub(crate) fn run_to_end(args: &[&str]) -> (i32, String) {
         usual(&mut command, args);
         command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap()
     };
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     while process.try_wait().unwrap().is_none() && Instant::now() < end {
         std::thread::park_timeout(Duration::from_millis(2));
     }
@@ -141,7 +141,7 @@ impl Execd {
 
     /// Waits for a line of the log that contains `part`.
     pub(crate) fn wait_log(&mut self, part: &str) -> String {
-        let end = Instant::now() + PATIENCE;
+        let end = Instant::now() + TIMEOUT;
         loop {
             let left = end.saturating_duration_since(Instant::now());
             let line = self.log.recv_timeout(left).unwrap_or_else(|_| {
@@ -204,7 +204,7 @@ impl Drop for Execd {
             let pid = self.process.id();
             kill(pid, nix::sys::signal::Signal::SIGTERM);
             kill(pid, nix::sys::signal::Signal::SIGTERM);
-            let end = Instant::now() + PATIENCE;
+            let end = Instant::now() + TIMEOUT;
             while matches!(self.process.try_wait(), Ok(None)) && Instant::now() < end {
                 std::thread::park_timeout(Duration::from_millis(2));
             }
@@ -231,7 +231,7 @@ pub(crate) fn kill(pid: u32, signal: nix::sys::signal::Signal) {
 
 /// Polls until `ask` returns something, for what can't be waited for.
 pub(crate) fn until<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
-    let end = Instant::now() + PATIENCE;
+    let end = Instant::now() + TIMEOUT;
     loop {
         if let Some(answer) = ask() {
             return answer;

@@ -1,6 +1,6 @@
 //! The broker's end of a connection: sends frames and bytes, and waits for expected frames.
 
-use super::PATIENCE;
+use super::TIMEOUT;
 use bytes::BytesMut;
 use protocol::bodies::{ErrorBody, ExecExited, ExecHello, ExecStart, ExecStop};
 use protocol::errors::ErrorCode;
@@ -28,12 +28,12 @@ impl Wire {
     pub(crate) fn dial(address: &str) -> Self {
         let socket = if let Some(path) = address.strip_prefix("unix:") {
             let stream = UnixStream::connect(PathBuf::from(path)).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             Socket::Unix(stream)
         } else {
             let stream = TcpStream::connect(address).unwrap();
             stream.set_nodelay(true).unwrap();
-            stream.set_read_timeout(Some(PATIENCE)).unwrap();
+            stream.set_read_timeout(Some(TIMEOUT)).unwrap();
             Socket::Tcp(stream)
         };
         Self { socket, inbox: BytesMut::new() }
@@ -72,7 +72,7 @@ impl Wire {
                 Ok(count) => self.inbox.extend_from_slice(&bytes[..count]),
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => panic!("nothing came in {PATIENCE:?}: {error}"),
+                Err(error) => panic!("nothing came in {TIMEOUT:?}: {error}"),
             }
         }
     }
@@ -135,7 +135,7 @@ impl Wire {
                     (failed.worker, failed.run),
                     (WorkerId(worker), RunId(u64::from(worker)))
                 );
-                (failed.lasting, failed.text)
+                (failed.permanent, failed.text)
             }
             other => panic!("{other:?}"),
         }

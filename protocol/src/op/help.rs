@@ -120,7 +120,7 @@ const PAGE_INTRO: &[&str] = &[
      object `error` in its place on standard output (and the same in words on standard error), \
      also for a command line that makes no sense, or without a broker: number, name, whose, ran, \
      text, advice, the command, and file and line of a script.",
-    "On a terminal tables fit its width (`columns` at the login): names are cut with `…`, further \
+    "On a terminal tables fit its width (`columns` at the login): names are truncated with `…`, further \
      columns stand in a line of their own, texts flow. The whole is in a pipe, in JSON, and on the \
      page of the thing (`worker ID`).",
     "## All commands",

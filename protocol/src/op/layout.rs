@@ -1,5 +1,6 @@
-//! Fits a table to a narrow terminal: names are cut, columns continue on the next line, the last
-//! column of words wraps. Without a known width (a pipe, a file) `text` prints the table unchanged.
+//! Fits a table to a narrow terminal: names are truncated, columns continue on the next line, the
+//! last column of words wraps. Without a known width (a pipe, a file) `text` prints the table
+//! unchanged.
 
 use super::reply::{Align, Column};
 
@@ -7,8 +8,8 @@ use super::reply::{Align, Column};
 const GAP: usize = 2;
 /// Blanks before the lines on which a row continues.
 const INDENT: usize = 4;
-/// Least width to which a name is cut.
-const CUT_MIN: usize = 24;
+/// Least width to which a name is truncated.
+const TRUNCATED_MIN: usize = 24;
 /// Least width of a column of wrapping words.
 const FLOW_MIN: usize = 20;
 
@@ -66,8 +67,8 @@ pub(super) fn pad(text: &str, size: usize, align: Align) -> String {
     }
 }
 
-/// Cuts the text to this width; `…` marks the cut.
-fn cut(text: &str, size: usize) -> String {
+/// Truncates the text to this width; `…` marks that.
+fn truncate(text: &str, size: usize) -> String {
     if width(text) <= size {
         return text.to_owned();
     }
@@ -104,7 +105,7 @@ pub(super) struct Cells<'a> {
     pub(super) rows: Vec<Vec<String>>,
     /// Indices of the visible columns.
     pub(super) seen: Vec<usize>,
-    /// For each column whether it has text that may be cut.
+    /// For each column whether it has text that may be truncated.
     pub(super) is_text: Vec<bool>,
 }
 
@@ -124,10 +125,10 @@ impl Cells<'_> {
             self.is_text[at] && self.columns[at].align == Align::Left && self.seen.len() > 1
         });
         let mut narrow = widths.clone();
-        if self.cut_names(&mut narrow, flow, screen) {
+        if self.truncate_names(&mut narrow, flow, screen) {
             widths = narrow;
         } else {
-            // Such rows take several lines anyway; only a cell that is far too wide is cut.
+            // Such rows take several lines anyway; only a cell that is far too wide is truncated.
             let most = screen * 3 / 5;
             for (own, is_text) in widths.iter_mut().zip(&self.is_text) {
                 *own = if *is_text { (*own).min(most) } else { *own };
@@ -143,9 +144,10 @@ impl Cells<'_> {
         lines
     }
 
-    /// Cuts columns of text, the widest first, until all fit on one line; returns whether they do.
-    fn cut_names(&self, widths: &mut [usize], flow: Option<usize>, screen: usize) -> bool {
-        let least = |index: usize| CUT_MIN.max(width(self.columns[index].title));
+    /// Truncates columns of text, the widest first, until all fit on one line; returns whether they
+    /// do.
+    fn truncate_names(&self, widths: &mut [usize], flow: Option<usize>, screen: usize) -> bool {
+        let least = |index: usize| TRUNCATED_MIN.max(width(self.columns[index].title));
         loop {
             let mut all: usize = self.seen.len().saturating_sub(1) * GAP;
             for &index in &self.seen {
@@ -211,7 +213,7 @@ impl Cells<'_> {
                 return;
             }
             line.push_str(&pad(
-                &cut(cell, widths[index]),
+                &truncate(cell, widths[index]),
                 widths[index],
                 self.columns[index].align,
             ));
@@ -239,8 +241,8 @@ mod tests {
         ] {
             assert_eq!(width(text), size, "{text}");
         }
-        assert_eq!(cut("日本語", 5), "日本…");
-        assert_eq!(cut("日本語", 6), "日本語");
+        assert_eq!(truncate("日本語", 5), "日本…");
+        assert_eq!(truncate("日本語", 6), "日本語");
         assert_eq!(pad("日本", 6, Align::Right), "  日本");
         assert_eq!(wrap("one two  three", 7), ["one two", " three"]);
     }

@@ -271,7 +271,7 @@ const WORKER_PAGE: Shape = object(
         TRANSACTION.maybe(),
         field("held", Type::Number, "further requests that it holds"),
         field("late", Type::Number, "answers that came too late"),
-        field("ending", Type::Text, "how its last process ended").maybe(),
+        field("exit_cause", Type::Text, "how its last process ended").maybe(),
         field("stderr", Type::Texts, "last lines of its stderr"),
         FD.maybe(),
         SINCE,
@@ -388,8 +388,8 @@ const LOAD: Shape = array(
         field("overloaded", Type::Number, "failed requests that were refused as overloaded"),
         field("retried", Type::Number, "requests given to another worker"),
         field("denied", Type::Number, "requests not retried, because the retry budget was used up"),
-        field("budget_used", Type::Number, "the used part of the retry budget"),
-        field("budget", Type::Number, "the retry budget"),
+        field("retry_budget_used", Type::Number, "the used part of the retry budget"),
+        field("retry_budget", Type::Number, "the retry budget"),
     ],
 );
 

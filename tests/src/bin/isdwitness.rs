@@ -22,14 +22,14 @@ via=ADDR:PORT  looks for the broker there instead
 wait=MS        logs in so much later";
 
 /// How long something that sticks stays at most, should nobody end it.
-const STICK: Duration = Duration::from_secs(120);
+const HANG: Duration = Duration::from_secs(120);
 
 fn main() -> ExitCode {
     let mut history: Option<PathBuf> = None;
     let (mut via, mut wait) = (None, 0);
     // In the role of a child of a worker: stay.
     if std::env::args().nth(1).as_deref() == Some("child") {
-        pause(STICK);
+        pause(HANG);
         return ExitCode::SUCCESS;
     }
     for arg in own_args() {
@@ -76,7 +76,7 @@ fn serve(via: Option<Address>, folder: &Path, history: &mut History) -> Result<(
     let secret = std::env::var("ISECT_WORKER_SECRET").unwrap_or_default();
     let mut options = WorkerOptions::from_args(std::env::args(), secret)?;
     options.connect_timeout = Duration::from_secs(1);
-    options.patience = Duration::from_secs(3);
+    options.start_timeout = Duration::from_secs(3);
     if let Some(via) = via {
         options.address = via;
     }
@@ -123,7 +123,7 @@ fn work(
         Act::Die => {
             let _ = raise(Signal::SIGKILL);
         }
-        Act::Stick => pause(STICK),
+        Act::Hang => pause(HANG),
         Act::Child => {
             start_child(folder);
             worker.reply(sum.answer(ask))?;

@@ -14,7 +14,7 @@ pub enum Act {
     /// Answer with an error of its own.
     Fail,
     /// Never answer.
-    Stick,
+    Hang,
     /// Start a process that stays, then answer.
     Child,
     /// Answer each piece by itself: a conversation.
@@ -25,7 +25,7 @@ const ACTS: [(Act, &str); 6] = [
     (Act::Answer, "answer"),
     (Act::Die, "die"),
     (Act::Fail, "fail"),
-    (Act::Stick, "stick"),
+    (Act::Hang, "hang"),
     (Act::Child, "child"),
     (Act::Talk, "talk"),
 ];

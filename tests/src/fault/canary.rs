@@ -3,8 +3,8 @@
 //! removed without a trace. No failure here is excused.
 
 use super::ask::{Act, Ask, Sum};
+use super::conn::{Conn, Endpoint, Received};
 use super::history::{Asked, Got, Outcome};
-use super::line::{Endpoint, Line, Received};
 use super::load::{DEADLINE_MS, Load, SERVICES};
 use super::quiescence::QUIESCENCE_MAX;
 use super::world::World;
@@ -135,17 +135,17 @@ fn by_hand(
     service: &str,
     body: &[u8],
 ) -> Result<Vec<u8>, String> {
-    let secure = load.secure.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
-    let token = secure.map(|secure| secure.token(true));
-    let line = Line::open(endpoint, secure, load.clock).map_err(|e| e.to_string())?;
-    let mut line = line.log_in(service, false, token.as_ref())?;
+    let secrets = load.secrets.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
+    let token = secrets.map(|secrets| secrets.token(true));
+    let conn = Conn::open(endpoint, secrets, load.clock).map_err(|e| e.to_string())?;
+    let mut conn = conn.log_in(service, false, token.as_ref())?;
     let head = Header { sequence: 1, reply: 1, ..Header::default() };
-    line.send(Frame::data(head, Bytes::copy_from_slice(body)));
+    conn.send(Frame::data(head, Bytes::copy_from_slice(body)));
     loop {
-        match line.next(ANSWER_MAX) {
+        match conn.next(ANSWER_MAX) {
             Received::Frame(Frame::Data { body, .. }, _) => return Ok(body.to_vec()),
             Received::Frame(Frame::Ping { sequence }, _) => {
-                line.send(Frame::Pong { sequence });
+                conn.send(Frame::Pong { sequence });
             }
             other => return Err(format!("{other:?}")),
         }
@@ -159,16 +159,16 @@ fn by_library(
     body: &[u8],
 ) -> Result<Vec<u8>, String> {
     let mut options = Options::new(ServiceName::new(service).expect("a service name"));
-    if let Some(secure) = &load.secure {
-        options.trust = Some(secure.trust());
-        options.token = Some(secure.library_token());
+    if let Some(secrets) = &load.secrets {
+        options.trust = Some(secrets.trust());
+        options.token = Some(secrets.library_token());
     }
     let shown = |error: Error| match error.code {
         Code::Isect(code) => format!("{}: {error}", code.name()),
         Code::Application(_) => error.to_string(),
     };
     let mut caller =
-        Caller::login(&[endpoint.address(load.secure.is_some())], options).map_err(shown)?;
+        Caller::login(&[endpoint.address(load.secrets.is_some())], options).map_err(shown)?;
     let answer = caller.call(body.to_vec(), Some(ANSWER_MAX)).map_err(shown)?;
     Ok(answer.to_vec())
 }

@@ -205,7 +205,7 @@ impl Check<'_> {
     fn run(&self, verdict: &mut Verdict) {
         let asked = self.asked;
         verdict.checked += 1;
-        *verdict.outcomes.entry(self.ending()).or_default() += 1;
+        *verdict.outcomes.entry(self.outcome_text()).or_default() += 1;
         let mut broken = Vec::new();
         if asked.outcomes.len() > 1 {
             broken.push(Broken::TwoOutcomes);
@@ -267,7 +267,7 @@ impl Check<'_> {
     }
 
     /// How it ended, for the counts.
-    fn ending(&self) -> String {
+    fn outcome_text(&self) -> String {
         match (self.asked.outcomes.first(), self.asked.end) {
             (Some(outcome), _) => match outcome.got {
                 Got::Answer { .. } => "answered".to_owned(),
@@ -280,7 +280,7 @@ impl Check<'_> {
             (None, _) if !self.asked.reply => "no answer wanted".to_owned(),
             (None, Some((_, End::Lost))) => "connection lost".to_owned(),
             (None, Some((_, End::Partial))) => "never left whole".to_owned(),
-            (None, Some((_, End::Left))) => "client left".to_owned(),
+            (None, Some((_, End::Closed))) => "client closed its connection".to_owned(),
             (None, Some((_, End::GaveUp)) | None) => "nothing came".to_owned(),
         }
     }
@@ -367,10 +367,10 @@ impl Check<'_> {
             return None;
         }
         match asked.end {
-            Some((_, End::Partial | End::Left)) => None,
+            Some((_, End::Partial | End::Closed)) => None,
             Some((at, End::Lost)) => {
                 let is_explained =
-                    self.was_killed(at) || self.is_harmed(at) || self.was_shut_out(at);
+                    self.was_killed(at) || self.is_faulted(at) || self.was_shut_out(at);
                 if is_explained { None } else { Some(Some(Broken::LostForNothing)) }
             }
             _ if !asked.reply => None,
@@ -410,12 +410,12 @@ impl Check<'_> {
     /// Whether the proxy did something to the connection before that can have ended it. A short
     /// delay of each byte, or sending bytes one by one, can't; a client that gives up a stalled
     /// write reports it itself (`GaveUp`).
-    fn is_harmed(&self, at: u64) -> bool {
+    fn is_faulted(&self, at: u64) -> bool {
         self.incidents.iter().any(|incident| {
             let is_grave = match incident.kind {
                 Kind::Delayed | Kind::Split => false,
-                Kind::CutFin
-                | Kind::CutRst
+                Kind::Closed
+                | Kind::Reset
                 | Kind::HalfOpen
                 | Kind::Stalled
                 | Kind::StalledForEver
@@ -429,7 +429,7 @@ impl Check<'_> {
     fn is_slowed(&self, from: u64, until: u64) -> bool {
         self.incidents.iter().any(|incident| {
             let is_slow = match incident.kind {
-                Kind::CutFin | Kind::CutRst => false,
+                Kind::Closed | Kind::Reset => false,
                 Kind::HalfOpen
                 | Kind::Stalled
                 | Kind::StalledForEver

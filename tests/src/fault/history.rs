@@ -42,8 +42,8 @@ pub enum End {
     Lost,
     /// It never left whole, so no worker can have seen it.
     Partial,
-    /// The client left, as it was told to.
-    Left,
+    /// The client closed its connection, by plan.
+    Closed,
     /// Nothing came long past the deadline, or nobody took its bytes for too long.
     GaveUp,
 }

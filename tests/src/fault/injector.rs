@@ -4,7 +4,7 @@
 use super::checker::{Cause, Excuse};
 use super::clock::pause;
 use super::history::State;
-use super::proxy::{Cut, Harm, Proxy};
+use super::proxy::{CloseBy, ConnFault, Proxy};
 use super::quiescence::QUIESCENCE_MAX;
 use super::world::World;
 use crate::proc::{signal_pid, within};
@@ -33,9 +33,9 @@ enum Fault {
     KillFar,
     KillBroker,
     StopBroker,
-    Cut(Where),
-    HalfOpen(Where),
-    Stall(Where),
+    Close(ProxyOf),
+    HalfOpen(ProxyOf),
+    Stall(ProxyOf),
     DiskFull,
     DiskReadOnly,
     Flood,
@@ -46,9 +46,9 @@ enum Fault {
     Secret(Secret),
 }
 
-/// At which proxy.
+/// Whose connections go through the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Where {
+enum ProxyOf {
     Clients,
     Workers,
     Hosts,
@@ -66,15 +66,15 @@ const FAULTS: &[(Fault, u64, &str)] = &[
     (Fault::KillFar, 3, "far execd killed and started again"),
     (Fault::KillBroker, 4, "broker killed and started again"),
     (Fault::StopBroker, 3, "broker stopped and continued"),
-    (Fault::Cut(Where::Clients), 8, "client's connection cut"),
-    (Fault::Cut(Where::Workers), 5, "far worker's connection cut"),
-    (Fault::Cut(Where::Hosts), 3, "far execd's connection cut"),
-    (Fault::HalfOpen(Where::Clients), 5, "client's connection half-opened"),
-    (Fault::HalfOpen(Where::Workers), 3, "far worker's connection half-opened"),
-    (Fault::HalfOpen(Where::Hosts), 2, "far execd's connection half-opened"),
-    (Fault::Stall(Where::Clients), 5, "client's connection stalled"),
-    (Fault::Stall(Where::Workers), 3, "far worker's connection stalled"),
-    (Fault::Stall(Where::Hosts), 2, "far execd's connection stalled"),
+    (Fault::Close(ProxyOf::Clients), 8, "client's connection closed"),
+    (Fault::Close(ProxyOf::Workers), 5, "far worker's connection closed"),
+    (Fault::Close(ProxyOf::Hosts), 3, "far execd's connection closed"),
+    (Fault::HalfOpen(ProxyOf::Clients), 5, "client's connection half-opened"),
+    (Fault::HalfOpen(ProxyOf::Workers), 3, "far worker's connection half-opened"),
+    (Fault::HalfOpen(ProxyOf::Hosts), 2, "far execd's connection half-opened"),
+    (Fault::Stall(ProxyOf::Clients), 5, "client's connection stalled"),
+    (Fault::Stall(ProxyOf::Workers), 3, "far worker's connection stalled"),
+    (Fault::Stall(ProxyOf::Hosts), 2, "far execd's connection stalled"),
     (Fault::DiskFull, 3, "state directory full"),
     (Fault::DiskReadOnly, 3, "state directory read-only"),
     (Fault::Flood, 2, "descriptors used up"),
@@ -125,7 +125,7 @@ impl FaultInjector {
     /// Fault after fault for so long.
     pub fn inject_for(&mut self, world: &mut World, span: Duration) {
         let until = world.clock.now() + u64::try_from(span.as_micros()).unwrap_or(0);
-        let more = if world.secure.is_some() { SECRETS } else { &[] };
+        let more = if world.secrets.is_some() { SECRETS } else { &[] };
         let all: u64 = FAULTS.iter().chain(more).map(|(_, weight, _)| weight).sum();
         while world.clock.now() < until && self.wrong.is_empty() {
             let mut at = self.rng.below(all);
@@ -147,7 +147,7 @@ impl FaultInjector {
     /// All faults are undone.
     pub fn end(&mut self, world: &mut World) {
         self.undo_due(world, u64::MAX);
-        world.set_roughness(0);
+        world.set_impaired(0);
         // What could not be said while its connections were used up.
         if self.is_reload_due
             && within(QUIESCENCE_MAX, || self.reload(world).then_some(())).is_none()
@@ -211,16 +211,16 @@ impl FaultInjector {
             }
             Fault::KillBroker => self.kill_broker(world),
             Fault::StopBroker => self.stop_broker(world),
-            Fault::Cut(place) => {
-                let how = self.rng.pick(&[Cut::Fin, Cut::Rst]);
-                self.harm(proxy(world, place), Harm::Cut(how))
+            Fault::Close(of) => {
+                let how = self.rng.pick(&[CloseBy::Fin, CloseBy::Rst]);
+                self.inject(proxy(world, of), ConnFault::Close(how))
             }
-            Fault::HalfOpen(place) => self.harm(proxy(world, place), Harm::HalfOpen),
-            Fault::Stall(place) => {
+            Fault::HalfOpen(of) => self.inject(proxy(world, of), ConnFault::HalfOpen),
+            Fault::Stall(of) => {
                 let span = Duration::from_millis(self.rng.between(50, 4000));
                 let span = (!self.rng.hits(200)).then_some(span);
                 let is_up = self.rng.hits(500);
-                self.harm(proxy(world, place), Harm::Stall(is_up, span))
+                self.inject(proxy(world, of), ConnFault::Stall(is_up, span))
             }
             Fault::DiskFull | Fault::DiskReadOnly => self.hit_disk(world, fault),
             Fault::Flood => self.flood(world, &world.broker.port("client")),
@@ -231,9 +231,9 @@ impl FaultInjector {
         }
     }
 
-    fn harm(&mut self, proxy: &Proxy, harm: Harm) -> bool {
+    fn inject(&mut self, proxy: &Proxy, fault: ConnFault) -> bool {
         let is_possible = proxy.live() > 0;
-        proxy.harm(self.rng.bits(), harm);
+        proxy.inject(self.rng.bits(), fault);
         is_possible
     }
 
@@ -377,10 +377,10 @@ impl FaultInjector {
     }
 }
 
-const fn proxy(world: &World, place: Where) -> &Proxy {
-    match place {
-        Where::Clients => &world.clients,
-        Where::Workers => &world.workers,
-        Where::Hosts => &world.hosts,
+const fn proxy(world: &World, of: ProxyOf) -> &Proxy {
+    match of {
+        ProxyOf::Clients => &world.clients,
+        ProxyOf::Workers => &world.workers,
+        ProxyOf::Hosts => &world.hosts,
     }
 }

@@ -3,8 +3,8 @@
 
 use super::ask::{Act, Sum};
 use super::clock::pause;
+use super::conn::Endpoint;
 use super::history::{Asked, Got, Outcome};
-use super::line::Endpoint;
 use super::load::{Load, Phase, Plan, SERVICES};
 use super::watch;
 use crate::sim::rng::Rng;
@@ -34,19 +34,19 @@ impl<'a> LibraryClient<'a> {
         let mut rng = Rng::new(seed);
         let service = rng.index(SERVICES.len());
         let endpoint = &load.endpoints[rng.index(load.endpoints.len())];
-        let address = endpoint.address(load.secure.is_some());
-        let secure = load.secure.as_ref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
-        let token = secure.map(|secure| secure.library_token());
+        let address = endpoint.address(load.secrets.is_some());
+        let secrets = load.secrets.as_ref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
+        let token = secrets.map(|secrets| secrets.library_token());
         Self { load, rng, service, addresses: vec![address], token }
     }
 
-    /// Calls, again and again, until it is told to leave.
+    /// Calls, again and again, until the load is stopped.
     pub fn run(mut self) {
         let mut caller = None;
         let mut is_drained = false;
         loop {
             match self.load.phase() {
-                Phase::Leave => return,
+                Phase::Stop => return,
                 Phase::Drain => {
                     caller = None;
                     if !std::mem::replace(&mut is_drained, true) {
@@ -61,7 +61,7 @@ impl<'a> LibraryClient<'a> {
                         .fetch_add(1, Ordering::Relaxed);
                     if let Some(mut present) = present {
                         self.call(&mut present);
-                        // Now and then another connection, that weather may be different.
+                        // Now and then another connection, so that impairments differ.
                         caller = (!self.rng.hits(10)).then_some(present);
                     }
                     pause(Duration::from_micros(self.rng.between(500, 60_000)));
@@ -75,8 +75,8 @@ impl<'a> LibraryClient<'a> {
         let mut options = Options::new(name);
         options.reconnect = self.rng.hits(800);
         options.connect_timeout = Duration::from_secs(2);
-        if let Some(secure) = self.load.secure.as_ref() {
-            options.trust = Some(secure.trust());
+        if let Some(secrets) = self.load.secrets.as_ref() {
+            options.trust = Some(secrets.trust());
             options.token = self.token.clone();
         }
         Caller::login(&self.addresses, options).ok()

@@ -4,9 +4,9 @@
 use super::ask::{Act, Ask};
 use super::checker::Rules;
 use super::clock::Clock;
+use super::conn::Endpoint;
 use super::history::Asked;
-use super::line::Endpoint;
-use super::secure::Secure;
+use super::run_secrets::RunSecrets;
 use crate::sim::rng::Rng;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -24,8 +24,8 @@ pub struct Service {
     pub is_far: bool,
     /// Limits on repeated deliveries, for the checker.
     pub rules: Rules,
-    /// Whether a request may stick: only where `kill_after_ms` ends it.
-    pub may_stick: bool,
+    /// Whether a request may hang: only where `kill_after_ms` ends it.
+    pub may_hang: bool,
 }
 
 /// The deadline of a request that names none, milliseconds; every service is told.
@@ -40,7 +40,7 @@ pub const SERVICES: [Service; 5] = [
         workers: 4,
         is_far: false,
         rules: Rules { retry: 0, retry_idempotent: 3 },
-        may_stick: false,
+        may_hang: false,
     },
     Service {
         name: "again",
@@ -48,7 +48,7 @@ pub const SERVICES: [Service; 5] = [
         workers: 3,
         is_far: false,
         rules: Rules { retry: 2, retry_idempotent: 3 },
-        may_stick: false,
+        may_hang: false,
     },
     Service {
         name: "ahead",
@@ -56,7 +56,7 @@ pub const SERVICES: [Service; 5] = [
         workers: 2,
         is_far: false,
         rules: Rules { retry: 0, retry_idempotent: 3 },
-        may_stick: false,
+        may_hang: false,
     },
     Service {
         name: "far",
@@ -64,7 +64,7 @@ pub const SERVICES: [Service; 5] = [
         workers: 3,
         is_far: true,
         rules: Rules { retry: 0, retry_idempotent: 3 },
-        may_stick: true,
+        may_hang: true,
     },
     Service {
         name: "stuck",
@@ -72,7 +72,7 @@ pub const SERVICES: [Service; 5] = [
         workers: 2,
         is_far: false,
         rules: Rules { retry: 1, retry_idempotent: 3 },
-        may_stick: true,
+        may_hang: true,
     },
 ];
 
@@ -84,7 +84,7 @@ pub enum Phase {
     /// Send no new requests and wait for the open ones.
     Drain,
     /// Close the connections and end.
-    Leave,
+    Stop,
 }
 
 /// The state that all clients of a run share.
@@ -95,7 +95,7 @@ pub struct Load {
     /// Where to go in: each client takes any of them, again and again.
     pub endpoints: Vec<Endpoint>,
     /// Tokens and certificates, if the run goes with them.
-    pub secure: Option<Arc<Secure>>,
+    pub secrets: Option<Arc<RunSecrets>>,
     phase: AtomicU8,
     /// Clients that have nothing under way while the phase is `Drain`.
     pub drained: AtomicU64,
@@ -110,11 +110,11 @@ pub struct Load {
 
 impl Load {
     /// For these endpoints.
-    pub fn new(clock: Clock, endpoints: Vec<Endpoint>, secure: Option<Arc<Secure>>) -> Self {
+    pub fn new(clock: Clock, endpoints: Vec<Endpoint>, secrets: Option<Arc<RunSecrets>>) -> Self {
         Self {
             clock,
             endpoints,
-            secure,
+            secrets,
             phase: AtomicU8::new(1),
             drained: AtomicU64::new(0),
             asked: Mutex::new(Vec::new()),
@@ -129,7 +129,7 @@ impl Load {
         match self.phase.load(Ordering::Acquire) {
             0 => Phase::Ask,
             1 => Phase::Drain,
-            _ => Phase::Leave,
+            _ => Phase::Stop,
         }
     }
 
@@ -138,7 +138,7 @@ impl Load {
         let number = match phase {
             Phase::Ask => 0,
             Phase::Drain => 1,
-            Phase::Leave => 2,
+            Phase::Stop => 2,
         };
         self.phase.store(number, Ordering::Release);
     }
@@ -186,7 +186,7 @@ impl Plan {
         let act = match rng.below(1000) {
             0..3 => Act::Die,
             3..30 => Act::Fail,
-            30..33 if service.may_stick => Act::Stick,
+            30..33 if service.may_hang => Act::Hang,
             33..34 => Act::Child,
             34..80 => Act::Talk,
             _ => Act::Answer,

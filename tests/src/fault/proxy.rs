@@ -1,6 +1,6 @@
 //! A proxy between real programs that does to their bytes what networks do: it delays, splits,
-//! slows, stalls or cuts them, or drops all of them silently. It never repeats, reorders or invents
-//! a byte. One thread serves all connections and records each incident.
+//! slows, stalls them, drops all of them silently, or closes the connection. It never repeats,
+//! reorders or invents a byte. One thread serves all connections and records each incident.
 
 use super::clock::Clock;
 use forwarder::Forwarder;
@@ -13,14 +13,14 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-pub use pipe::Weather;
+pub use pipe::Impairment;
 
 mod forwarder;
 mod pipe;
 
-/// How a connection is cut.
+/// How a connection is closed by the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cut {
+pub enum CloseBy {
     /// As if the other program had closed it.
     Fin,
     /// As if the other machine did not know it any more.
@@ -29,15 +29,15 @@ pub enum Cut {
 
 /// What is done to a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Harm {
-    /// It is cut, at both ends.
-    Cut(Cut),
+pub enum ConnFault {
+    /// It is closed, at both ends.
+    Close(CloseBy),
     /// The connection is half-open from now on: bytes are dropped, nothing is closed.
     HalfOpen,
     /// One direction (`true` = from the side that connected) stands still; `None` = for ever.
     Stall(bool, Option<Duration>),
-    /// Both directions get this weather from now on.
-    Weather(Weather),
+    /// Both directions get this impairment from now on.
+    Impair(Impairment),
 }
 
 /// What was done to a connection, and when (microseconds of the run).
@@ -57,9 +57,9 @@ pub struct Incident {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// Closed by the proxy, in order.
-    CutFin,
+    Closed,
     /// Reset by the proxy.
-    CutRst,
+    Reset,
     /// Half-open: each side takes the connection for whole.
     HalfOpen,
     /// One direction stood still for a while.
@@ -78,8 +78,8 @@ impl Kind {
     /// For the report.
     pub const fn name(self) -> &'static str {
         match self {
-            Self::CutFin => "cut (FIN)",
-            Self::CutRst => "cut (RST)",
+            Self::Closed => "closed (FIN)",
+            Self::Reset => "reset (RST)",
             Self::HalfOpen => "half-open",
             Self::Stalled => "stalled",
             Self::StalledForEver => "stalled for ever",
@@ -91,7 +91,7 @@ impl Kind {
 }
 
 enum Order {
-    Harm(u64, Harm),
+    Inject(u64, ConnFault),
     Heal,
     Stop,
 }
@@ -104,8 +104,8 @@ struct Shared {
     met: Mutex<Vec<(TcpStream, Option<TcpStream>, u16)>>,
     /// From when until when a turn of its thread lasted long: then all of them stood still.
     stood: Mutex<Vec<(u64, u64)>>,
-    /// Of a thousand new connections so many get bad weather.
-    roughness: AtomicU64,
+    /// Of a thousand new connections so many are impaired.
+    impaired_permille: AtomicU64,
     live: AtomicU64,
 }
 
@@ -125,7 +125,7 @@ impl std::fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// Listens on a port of the kernel's choice and passes on to `target`, in clear weather.
+    /// Listens on a port of the kernel's choice and passes on to `target`, unimpaired.
     ///
     /// # Panics
     /// If it can't.
@@ -143,17 +143,17 @@ impl Proxy {
         Self { address, shared, wake, thread: Some(thread) }
     }
 
-    /// Of a thousand new connections so many get weather at random; 0 = all clear.
-    pub fn set_roughness(&self, permille: u64) {
-        self.shared.roughness.store(permille, Ordering::Relaxed);
+    /// Of a thousand new connections so many are impaired at random; 0 = none.
+    pub fn set_impaired(&self, permille: u64) {
+        self.shared.impaired_permille.store(permille, Ordering::Relaxed);
     }
 
-    /// Does something to one of the connections there are; `pick` chooses which.
-    pub fn harm(&self, pick: u64, harm: Harm) {
-        self.order(Order::Harm(pick, harm));
+    /// Does this to one of the connections there are; `pick` chooses which.
+    pub fn inject(&self, pick: u64, fault: ConnFault) {
+        self.order(Order::Inject(pick, fault));
     }
 
-    /// Clear weather for all; what stands still for ever or is half-open is reset.
+    /// No impairment any more; what stands still for ever or is half-open is reset.
     pub fn heal(&self) {
         self.order(Order::Heal);
     }

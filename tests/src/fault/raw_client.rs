@@ -5,8 +5,8 @@
 use super::ask::{Act, Ask, Sum};
 use super::checker::LATE_US;
 use super::clock::pause;
+use super::conn::{Conn, Endpoint, Received, Seen, Sent};
 use super::history::{Asked, End, Got, Outcome};
-use super::line::{Endpoint, Line, Received, Seen, Sent};
 use super::load::{Load, Phase, Plan, SERVICES};
 use crate::sim::rng::Rng;
 use bytes::Bytes;
@@ -41,8 +41,8 @@ enum ConnState {
     Lost,
     /// The client waits no longer for its bytes to be taken.
     GaveUp,
-    /// The client goes, with or without a word.
-    Left,
+    /// The client closes it, with or without a logout.
+    Closed,
 }
 
 impl ConnState {
@@ -66,7 +66,7 @@ pub struct RawClient<'a> {
 struct Session<'a, 'b> {
     load: &'a Load,
     rng: &'b mut Rng,
-    line: Line,
+    conn: Conn,
     service: usize,
     /// It is in with the token that is made anew now and then.
     is_changing: bool,
@@ -90,12 +90,12 @@ impl<'a> RawClient<'a> {
         Self { load, rng: Rng::new(seed) }
     }
 
-    /// Connects and asks, again and again, until it is told to leave.
+    /// Connects and asks, again and again, until the load is stopped.
     pub fn run(mut self) {
         let mut is_drained = false;
         loop {
             match self.load.phase() {
-                Phase::Leave => return,
+                Phase::Stop => return,
                 Phase::Drain => {
                     if !std::mem::replace(&mut is_drained, true) {
                         self.load.drained.fetch_add(1, Ordering::AcqRel);
@@ -114,22 +114,23 @@ impl<'a> RawClient<'a> {
     fn run_connection(&mut self) {
         let endpoint = &self.load.endpoints[self.rng.index(self.load.endpoints.len())];
         let service = self.rng.index(SERVICES.len());
-        let secure = self.load.secure.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
-        let is_changing = secure.is_some() && self.rng.hits(300);
-        let token = secure.map(|secure| secure.token(is_changing));
+        let secrets =
+            self.load.secrets.as_deref().filter(|_| !matches!(endpoint, Endpoint::Unix(_)));
+        let is_changing = secrets.is_some() && self.rng.hits(300);
+        let token = secrets.map(|secrets| secrets.token(is_changing));
         let heartbeat = self.rng.hits(500);
         let name = SERVICES[service].name;
-        let line = Line::open(endpoint, secure, self.load.clock).ok();
-        let line = line.and_then(|line| line.log_in(name, heartbeat, token.as_ref()).ok());
-        self.load.logins[usize::from(line.is_none())].fetch_add(1, Ordering::Relaxed);
-        let Some(line) = line else {
+        let conn = Conn::open(endpoint, secrets, self.load.clock).ok();
+        let conn = conn.and_then(|conn| conn.log_in(name, heartbeat, token.as_ref()).ok());
+        self.load.logins[usize::from(conn.is_none())].fetch_add(1, Ordering::Relaxed);
+        let Some(conn) = conn else {
             pause(Duration::from_millis(self.rng.between(5, 60)));
             return;
         };
         let mut session = Session {
             load: self.load,
             rng: &mut self.rng,
-            line,
+            conn,
             service,
             is_changing,
             asked: Vec::new(),
@@ -185,7 +186,7 @@ impl Session<'_, '_> {
             deadline: plan.deadline_us(),
             sent,
             behind: 0,
-            port: self.line.port,
+            port: self.conn.port,
             library: false,
             changing: self.is_changing,
             outcomes: Vec::new(),
@@ -205,7 +206,7 @@ impl Session<'_, '_> {
         };
         let mut open = Open { at, ask: plan.ask, sum: Sum::default(), rest: plan.pieces };
         if self.rng.hits(3) {
-            return self.leave_inside(head, &open);
+            return self.close_inside_frame(head, &open);
         }
         let at_once = if open.ask.act == Act::Talk { 1 } else { open.rest.len() };
         for piece in 0..at_once {
@@ -213,7 +214,7 @@ impl Session<'_, '_> {
             open.sum.add(&body);
             let more = u16::from(!open.rest.is_empty());
             let frame = Frame::data(Header { more, ..head }, Bytes::from(body));
-            let sent = self.line.send(frame);
+            let sent = self.conn.send(frame);
             if sent != Sent::Whole {
                 if piece == 0 {
                     self.asked[at].end = Some((self.load.clock.now(), End::Partial));
@@ -229,19 +230,19 @@ impl Session<'_, '_> {
         ConnState::Open
     }
 
-    /// Goes in the middle of a frame: that request never left.
-    fn leave_inside(&mut self, head: Header, open: &Open) -> ConnState {
+    /// Closes in the middle of a frame: that request was never sent whole.
+    fn close_inside_frame(&mut self, head: Header, open: &Open) -> ConnState {
         let body = Bytes::from(open.rest[0].clone());
         let bytes = protocol::encode::to_bytes(Frame::data(head, body));
         let size = 1 + self.rng.index(bytes.len() - 1);
-        let _ = self.line.write(&bytes[..size]);
+        let _ = self.conn.write(&bytes[..size]);
         self.asked[open.at].end = Some((self.load.clock.now(), End::Partial));
-        ConnState::Left
+        ConnState::Closed
     }
 
     /// Takes one frame, if one comes.
     fn look(&mut self, wait: Duration) -> ConnState {
-        let frame = match self.line.next(wait) {
+        let frame = match self.conn.next(wait) {
             Received::Frame(frame, seen) => {
                 self.seen = seen;
                 frame
@@ -263,7 +264,7 @@ impl Session<'_, '_> {
             }
             Frame::Ping { sequence } => {
                 // A failure shows at the next read.
-                let _ = self.line.send(Frame::Pong { sequence });
+                let _ = self.conn.send(Frame::Pong { sequence });
             }
             Frame::Pong { .. } => self.pong = true,
             other => self.load.stray(format!("a client got {other:?}")),
@@ -299,7 +300,7 @@ impl Session<'_, '_> {
             flags: if asked.idempotent { FLAG_IDEMPOTENT } else { 0 },
             ..Header::default()
         };
-        ConnState::after(self.line.send(Frame::data(head, Bytes::from(said))))
+        ConnState::after(self.conn.send(Frame::data(head, Bytes::from(said))))
     }
 
     fn has_outcome(&self, sequence: u32) -> bool {
@@ -328,7 +329,7 @@ impl Session<'_, '_> {
             let asked = &mut self.asked[open.at];
             if now > asked.sent + asked.deadline + LATE_US + GIVE_UP_US {
                 asked.end = Some((now, End::GaveUp));
-                state = ConnState::Left;
+                state = ConnState::Closed;
             }
         }
         state
@@ -337,7 +338,7 @@ impl Session<'_, '_> {
     /// Nothing is under way. What the broker still has to say would come before the pong.
     fn goodbye(&mut self) -> ConnState {
         let until = self.load.clock.now() + LATE_US + GIVE_UP_US;
-        let sent = self.line.send(Frame::Ping { sequence: 1 });
+        let sent = self.conn.send(Frame::Ping { sequence: 1 });
         if sent != Sent::Whole {
             return ConnState::after(sent);
         }
@@ -347,11 +348,11 @@ impl Session<'_, '_> {
             }
         }
         match self.rng.below(3) {
-            0 => drop(self.line.send(Frame::Logout)),
-            1 => self.line.shut(),
+            0 => drop(self.conn.send(Frame::Logout)),
+            1 => self.conn.shut(),
             _ => {}
         }
-        ConnState::Left
+        ConnState::Closed
     }
 
     /// What is still under way ends with the connection.
@@ -360,7 +361,7 @@ impl Session<'_, '_> {
         let end = match state {
             ConnState::Lost => End::Lost,
             ConnState::GaveUp => End::GaveUp,
-            ConnState::Open | ConnState::Left => End::Left,
+            ConnState::Open | ConnState::Closed => End::Closed,
         };
         for open in self.open.values() {
             let asked = &mut self.asked[open.at];
@@ -373,7 +374,7 @@ impl Session<'_, '_> {
         }
         for asked in &mut self.asked {
             if !asked.reply {
-                asked.end = asked.end.or(Some((now, End::Left)));
+                asked.end = asked.end.or(Some((now, End::Closed)));
             }
         }
         for at in 0..self.asked.len() {

@@ -17,8 +17,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// Of a thousand connections through a proxy so many meet bad weather.
-const ROUGHNESS: u64 = 350;
+/// Of a thousand connections through a proxy so many are impaired.
+const IMPAIRED_PERMILLE: u64 = 350;
 /// How long clients may take to have nothing under way.
 const DRAIN: Duration = Duration::from_secs(20);
 /// What ended so long before a round, microseconds, can excuse nothing in it.
@@ -114,11 +114,11 @@ struct Run<'a> {
 pub fn run(order: Order) -> Report {
     let clock = Clock::start();
     let mut world = World::build(clock, order.seed, order.secured);
-    let load = Load::new(clock, world.endpoints(), world.secure.clone());
+    let load = Load::new(clock, world.endpoints(), world.secrets.clone());
     let watch = Arc::clone(&world.watch);
     let socket = world.client_socket();
     let mut report = std::thread::scope(|scope| {
-        let leave = Leave(&load, &watch);
+        let stop_load = StopLoad(&load, &watch);
         scope.spawn(|| watch.look());
         scope.spawn(|| watch.ping(socket, SERVICES[0].name));
         for index in 0..order.raw_clients {
@@ -148,7 +148,7 @@ pub fn run(order: Order) -> Report {
             run.round(span);
             run.check();
         }
-        drop(leave);
+        drop(stop_load);
         run.report
     });
     if report.violations.is_empty() {
@@ -160,12 +160,12 @@ pub fn run(order: Order) -> Report {
     report
 }
 
-/// Clients leave also when the run fails.
-struct Leave<'a>(&'a Load, &'a Watch);
+/// Stops the clients and the watch, also when the run fails.
+struct StopLoad<'a>(&'a Load, &'a Watch);
 
-impl Drop for Leave<'_> {
+impl Drop for StopLoad<'_> {
     fn drop(&mut self) {
-        self.0.set_phase(Phase::Leave);
+        self.0.set_phase(Phase::Stop);
         self.1.end();
     }
 }
@@ -175,7 +175,7 @@ impl Run<'_> {
     fn round(&mut self, span: Duration) {
         self.rounds += 1;
         self.begun = self.world.clock.now();
-        self.world.set_roughness(ROUGHNESS);
+        self.world.set_impaired(IMPAIRED_PERMILLE);
         self.load.drained.store(0, Ordering::Release);
         self.load.set_phase(Phase::Ask);
         self.injector.inject_for(self.world, span);

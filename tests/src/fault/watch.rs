@@ -5,7 +5,7 @@
 
 use super::checker::{Cause, Excuse};
 use super::clock::{Clock, pause};
-use super::line::{Endpoint, Line, Received, Sent};
+use super::conn::{Conn, Endpoint, Received, Sent};
 use protocol::frame::Frame;
 use std::fmt;
 use std::fs;
@@ -188,26 +188,26 @@ impl Watch {
     pub fn ping(&self, socket: PathBuf, service: &str) {
         let endpoint = Endpoint::Unix(socket);
         while !self.is_over() {
-            let line = Line::open(&endpoint, None, self.clock).ok();
-            if let Some(line) = line.and_then(|line| line.log_in(service, false, None).ok()) {
-                self.ping_on(line);
+            let conn = Conn::open(&endpoint, None, self.clock).ok();
+            if let Some(conn) = conn.and_then(|conn| conn.log_in(service, false, None).ok()) {
+                self.ping_on(conn);
             }
             pause(TICK);
         }
     }
 
     /// Until the connection is lost.
-    fn ping_on(&self, mut line: Line) {
+    fn ping_on(&self, mut conn: Conn) {
         let mut sequence = 0;
         while !self.is_over() {
             sequence += 1;
             let pid = self.broker.load(Ordering::Acquire);
             let (sent, before, mut seen) = (self.clock.now(), Reading::of(pid), String::new());
-            if line.send(Frame::Ping { sequence }) != Sent::Whole {
+            if conn.send(Frame::Ping { sequence }) != Sent::Whole {
                 return;
             }
             loop {
-                match line.next(TICK) {
+                match conn.next(TICK) {
                     Received::Frame(Frame::Pong { .. }, came) => {
                         // It was not there when the client last looked; since then who knows.
                         if came.looked > sent + SLOW_US {

@@ -2,13 +2,13 @@
 //! and ends them.
 
 use super::clock::Clock;
+use super::conn::Endpoint;
 use super::disk::Disk;
 use super::history::Folder;
-use super::line::Endpoint;
 use super::load::{DEADLINE_MS, SERVICES};
 use super::proxy::Proxy;
 use super::quiescence::{QUIESCENCE_MAX, Usage};
-use super::secure::Secure;
+use super::run_secrets::RunSecrets;
 use super::watch::Watch;
 use crate::proc::{Broker, Execd, processes_of, program, within};
 use client::address::Address;
@@ -73,7 +73,7 @@ pub struct World {
     /// The file that says what the wall clock shows, where that can be done.
     pub wall: Option<PathBuf>,
     /// Tokens and certificates, if the run goes with them.
-    pub secure: Option<Arc<Secure>>,
+    pub secrets: Option<Arc<RunSecrets>>,
     /// Measures when the machine or the broker stood still.
     pub watch: Arc<Watch>,
     /// Memory and descriptors of the broker, its execd and the far execd before any fault.
@@ -89,17 +89,17 @@ impl World {
         let wall = folder.path().join("wall");
         std::fs::write(&wall, "+0").expect("a file");
         let preload = faketime().filter(|_| disk.is_mounted());
-        let secure = is_secured.then(|| Arc::new(Secure::new()));
-        let more = secure.as_ref().map(|secure| secure.host_words()).unwrap_or_default();
+        let secrets = is_secured.then(|| Arc::new(RunSecrets::new()));
+        let more = secrets.as_ref().map(|secrets| secrets.host_words()).unwrap_or_default();
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         let far = Execd::start_at(&format!("{}127.0.0.1:0", scheme(is_secured)), &more);
-        let more = secure.as_ref().map(|secure| secure.broker_words()).unwrap_or_default();
+        let more = secrets.as_ref().map(|secrets| secrets.broker_words()).unwrap_or_default();
         let fake = preload.as_deref().map(|lib| (lib, wall.as_path()));
         let broker = start_broker(folder, fake, &more);
-        let tcp = |name: &str| place(&broker.port(name));
+        let tcp = |name: &str| socket_address(&broker.port(name));
         let clients = Proxy::start(tcp("client"), clock, seed);
         let workers = Proxy::start(tcp("worker"), clock, seed + 1);
-        let hosts = Proxy::start(place(&far.address), clock, seed + 2);
+        let hosts = Proxy::start(socket_address(&far.address), clock, seed + 2);
         let wall = preload.map(|_| wall);
         let mut world = Self {
             clock,
@@ -111,7 +111,7 @@ impl World {
             histories,
             disk,
             wall,
-            secure,
+            secrets,
             watch: Arc::new(Watch::new(clock)),
             baseline: [Usage::default(); 3],
         };
@@ -159,19 +159,19 @@ impl World {
 
     /// What stands before the addresses of this run.
     const fn scheme(&self) -> &'static str {
-        scheme(self.secure.is_some())
+        scheme(self.secrets.is_some())
     }
 
-    /// Of a thousand new connections through the proxies so many meet bad weather.
-    pub fn set_roughness(&self, permille: u64) {
+    /// Of a thousand new connections through the proxies so many are impaired.
+    pub fn set_impaired(&self, permille: u64) {
         for proxy in [&self.clients, &self.workers, &self.hosts] {
-            proxy.set_roughness(permille);
+            proxy.set_impaired(permille);
         }
     }
 
-    /// All proxies pass on as they should, those as well that were cut off.
+    /// All proxies pass on as they should, impaired ones as well.
     pub fn heal(&self) {
-        self.set_roughness(0);
+        self.set_impaired(0);
         for proxy in [&self.clients, &self.workers, &self.hosts] {
             proxy.heal();
         }
@@ -184,7 +184,7 @@ impl World {
             proxy.clone(),
             proxy.clone(),
             proxy,
-            Endpoint::Tcp(place(&self.broker.port("client"))),
+            Endpoint::Tcp(socket_address(&self.broker.port("client"))),
             Endpoint::Unix(self.client_socket()),
         ]
     }
@@ -243,7 +243,7 @@ impl World {
         let _ = std::fs::create_dir_all(&folder);
         let logs = [("isectd", self.broker.process.log()), ("isdexecd", self.far.process.log())];
         for (name, log) in logs {
-            let how = if self.secure.is_some() { "-secured" } else { "" };
+            let how = if self.secrets.is_some() { "-secured" } else { "" };
             let _ = std::fs::write(folder.join(format!("{name}-{seed}{how}.log")), log);
         }
         folder
@@ -278,7 +278,7 @@ impl World {
 }
 
 /// The address without what stands before it.
-fn place(address: &str) -> SocketAddr {
+fn socket_address(address: &str) -> SocketAddr {
     address.trim_start_matches(TLS_PREFIX).parse().expect("an address")
 }
 

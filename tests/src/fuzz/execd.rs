@@ -10,7 +10,7 @@ use execd::engine::child::ChildId;
 use execd::engine::input::{Input, RecordedProcess};
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
-use protocol::bodies::{Ending, ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, Stream};
+use protocol::bodies::{ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, ExitCause, Stream};
 use protocol::decode;
 use protocol::encode;
 use protocol::frame::Frame;
@@ -75,7 +75,7 @@ pub fn execd(data: &[u8]) {
         hostpid: 99,
         version: "fuzz".into(),
         built_in: flags & 1 != 0,
-        leave_when_broker_is_gone: flags & 2 != 0,
+        exits_with_broker: flags & 2 != 0,
         policy: String::new(),
         binary: String::new(),
         hands_over: flags & 4 != 0,
@@ -217,8 +217,8 @@ impl ExecdPlayer {
             return;
         };
         if source.below(8) == 0 {
-            let (lasting, text) = (source.is_yes(), source.text());
-            self.step(Input::SpawnFailed { child, lasting, text });
+            let (permanent, text) = (source.is_yes(), source.text());
+            self.step(Input::SpawnFailed { child, permanent, text });
         } else {
             if let Some(child) = self.children.get_mut(&child) {
                 child.is_up = true;
@@ -249,17 +249,20 @@ impl ExecdPlayer {
         let Some(child) = self.child(source, |child| child.is_up && !child.has_exited) else {
             return;
         };
-        self.exit(child, source.pick(&[Ending::Exit(0), Ending::Signal(9), Ending::Exit(1)]));
+        self.exit(
+            child,
+            source.pick(&[ExitCause::Exit(0), ExitCause::Signal(9), ExitCause::Exit(1)]),
+        );
     }
 
-    fn exit(&mut self, child: ChildId, ending: Ending) {
+    fn exit(&mut self, child: ChildId, exit_cause: ExitCause) {
         if let Some(child) = self.children.get_mut(&child) {
             child.has_exited = true;
         }
-        self.step(Input::Exited { child, ending, cpu_ms: 5, rss_kib_max: 6 });
+        self.step(Input::Exited { child, exit_cause, cpu_ms: 5, rss_kib_max: 6 });
     }
 
-    /// Bytes come on a link; what is cut into frames is given on.
+    /// Bytes come on a link; what is split into frames is given on.
     fn receive(&mut self, link: LinkId, bytes: &[u8]) {
         let Some(inbox) = self.links.get_mut(&link) else { return };
         inbox.extend_from_slice(bytes);
@@ -371,11 +374,11 @@ impl ExecdPlayer {
         for id in all {
             let Some(child) = self.children.get(&id) else { continue };
             if !child.is_up {
-                self.step(Input::SpawnFailed { child: id, lasting: false, text: "end".into() });
+                self.step(Input::SpawnFailed { child: id, permanent: false, text: "end".into() });
                 continue;
             }
             if !child.has_exited {
-                self.exit(id, Ending::Exit(0));
+                self.exit(id, ExitCause::Exit(0));
             }
             self.ends(id, Stream::Stdout);
             self.ends(id, Stream::Stderr);

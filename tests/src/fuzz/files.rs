@@ -11,7 +11,7 @@ use broker::engine::action::Origin;
 use broker::engine::input::{Input, Listening};
 use broker::engine::{Engine, EngineOptions};
 use client::address::Address;
-use execd::os::state;
+use execd::os::state_dir;
 use protocol::names::TokenName;
 use protocol::time::Tick;
 
@@ -31,7 +31,7 @@ pub fn files(data: &[u8]) {
 
 fn children(text: &str) {
     let boot = "boot";
-    let (same, other) = (state::count(text, boot), state::count(text, "another"));
+    let (same, other) = (state_dir::count(text, boot), state_dir::count(text, "another"));
     assert_eq!(same.is_ok(), other.is_ok(), "whether it is read depends on the boot");
 }
 

@@ -1,13 +1,13 @@
 //! Fuzzes the three stream readers: `decode::next` (execd, tests), the broker's `FrameReader`, and
-//! the client's `Inbox`. Law: for any bytes, cut at any place, all three return the same frames in
-//! the same order, up to the first fatal error. One difference is allowed: the client's reader
-//! accepts a deadline above the limit, since it trusts its broker.
+//! the client's `FrameReader`. Law: for any bytes, split at any place, all three return the same
+//! frames in the same order, up to the first fatal error. One difference is allowed: the client's
+//! reader accepts a deadline above the limit, since it trusts its broker.
 
 use super::source::Source;
 use broker::reactor::buffer_pool::BufferPool;
 use broker::reactor::frame_reader::{FrameReader, NextFrame};
 use bytes::{Buf, Bytes, BytesMut};
-use client::inbox::Inbox;
+use client::frame_reader::FrameReader as ClientFrameReader;
 use protocol::decode::{self, WireError};
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
@@ -21,42 +21,43 @@ pub(super) type ReadFrames = Vec<Result<Frame, WireError>>;
 /// Room of the loop's buffer.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// A stream of bytes into each reader, cut as the first bytes say.
+/// A stream of bytes into each reader, split as the first bytes say.
 pub fn streams(data: &[u8]) {
     let mut source = Source::new(data);
     let body_bytes_max = usize::from(source.byte()) * 256;
     let step = usize::from(source.byte()) + 1;
-    let cuts: Vec<usize> = source.bytes(16, 1).iter().map(|cut| usize::from(*cut) * step).collect();
+    let sizes: Vec<usize> =
+        source.bytes(16, 1).iter().map(|size| usize::from(*size) * step).collect();
     // Large bodies are of no interest byte by byte.
     let padding = usize::from(source.byte()) * 256;
     let mut stream = source.rest().to_vec();
     stream.resize(stream.len() + padding, b'x');
     let whole = by_next(&stream, &[], body_bytes_max);
-    assert_eq!(by_next(&stream, &cuts, body_bytes_max), whole, "next, cut by {cuts:?}");
+    assert_eq!(by_next(&stream, &sizes, body_bytes_max), whole, "next, split by {sizes:?}");
     // Buffers are used again: neither may show in the other, nor change what is still held.
     let mut pool = BufferPool::default();
-    let first = by_frame_reader(&stream, &cuts, body_bytes_max, &mut pool);
+    let first = by_frame_reader(&stream, &sizes, body_bytes_max, &mut pool);
     let second = by_frame_reader(&stream, &[], body_bytes_max, &mut pool);
-    assert_eq!(first, whole, "frame reader, cut by {cuts:?}");
+    assert_eq!(first, whole, "frame reader, split by {sizes:?}");
     drop(first);
     assert_eq!(
-        by_frame_reader(&stream, &cuts, body_bytes_max, &mut pool),
+        by_frame_reader(&stream, &sizes, body_bytes_max, &mut pool),
         whole,
         "frame reader again"
     );
     assert_eq!(second, whole, "frame reader, at once");
-    let inbox = by_inbox(&stream, &cuts, body_bytes_max);
+    let inbox = by_inbox(&stream, &sizes, body_bytes_max);
     let bad = whole.iter().position(Result::is_err);
     match bad.map(|at| (at, &whole[at])) {
         Some((at, Err(error))) if is_late(error) => {
-            assert_eq!(inbox[..at], whole[..at], "inbox, cut by {cuts:?}");
+            assert_eq!(inbox[..at], whole[..at], "inbox, split by {sizes:?}");
             assert!(
                 inbox.get(at).is_none_or(|next| next.as_ref().err() != Some(error)),
-                "the client's reader refuses a deadline of its broker, cut by {cuts:?}"
+                "the client's reader refuses a deadline of its broker, split by {sizes:?}"
             );
         }
-        Some((at, _)) => assert_eq!(inbox, whole[..=at], "inbox, cut by {cuts:?}"),
-        None => assert_eq!(inbox, whole, "inbox, cut by {cuts:?}"),
+        Some((at, _)) => assert_eq!(inbox, whole[..=at], "inbox, split by {sizes:?}"),
+        None => assert_eq!(inbox, whole, "inbox, split by {sizes:?}"),
     }
 }
 
@@ -66,16 +67,16 @@ fn is_late(error: &WireError) -> bool {
 }
 
 /// Sizes of the pieces: these, round and round; 0 or none = all that is left.
-fn pieces(cuts: &[usize]) -> impl Iterator<Item = usize> {
-    let cuts = if cuts.is_empty() { &[0] } else { cuts };
-    cuts.iter().map(|cut| if *cut == 0 { usize::MAX } else { *cut }).cycle()
+fn pieces(sizes: &[usize]) -> impl Iterator<Item = usize> {
+    let sizes = if sizes.is_empty() { &[0] } else { sizes };
+    sizes.iter().map(|size| if *size == 0 { usize::MAX } else { *size }).cycle()
 }
 
 /// With `decode::next`, as execd does.
-pub(super) fn by_next(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> ReadFrames {
+pub(super) fn by_next(mut stream: &[u8], sizes: &[usize], body_bytes_max: usize) -> ReadFrames {
     let mut buffer = BytesMut::new();
     let (mut frames, mut skip) = (ReadFrames::new(), 0);
-    for size in pieces(cuts) {
+    for size in pieces(sizes) {
         let (piece, rest) = stream.split_at(size.min(stream.len()));
         buffer.extend_from_slice(piece);
         stream = rest;
@@ -130,13 +131,13 @@ impl<I: Iterator<Item = usize>> Read for Pieces<'_, I> {
 /// With the broker's reader, as its loop does.
 fn by_frame_reader(
     stream: &[u8],
-    cuts: &[usize],
+    sizes: &[usize],
     body_bytes_max: usize,
     pool: &mut BufferPool,
 ) -> ReadFrames {
     let mut reader = FrameReader::default();
     reader.is_known = true;
-    let mut socket = Pieces { left: stream, sizes: pieces(cuts), is_dry: false };
+    let mut socket = Pieces { left: stream, sizes: pieces(sizes), is_dry: false };
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut frames = ReadFrames::new();
     while reader.ended.is_none() {
@@ -190,10 +191,10 @@ fn take(frame: Result<Frame, WireError>, frames: &mut ReadFrames) -> bool {
 }
 
 /// With the client's reader, for which every error is the last.
-fn by_inbox(mut stream: &[u8], cuts: &[usize], body_bytes_max: usize) -> ReadFrames {
-    let mut inbox = Inbox::new(body_bytes_max);
+fn by_inbox(mut stream: &[u8], sizes: &[usize], body_bytes_max: usize) -> ReadFrames {
+    let mut inbox = ClientFrameReader::new(body_bytes_max);
     let mut frames = ReadFrames::new();
-    for size in pieces(cuts) {
+    for size in pieces(sizes) {
         let space = inbox.space();
         assert!(!space.is_empty(), "there is always space");
         let (piece, rest) = stream.split_at(size.min(space.len()).min(stream.len()));

@@ -1,6 +1,6 @@
 //! Fuzzes the decoder of a byte stream and the bodies of control frames. Laws: decoding never
-//! panics; the frames do not depend on where the stream is cut; a decoded frame can be encoded and
-//! decoded again.
+//! panics; the frames do not depend on where the stream is split; a decoded frame can be encoded
+//! and decoded again.
 
 use super::source::Source;
 use super::streams::by_next;
@@ -13,14 +13,14 @@ use protocol::kinds::{KINDS, Kind};
 use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::show;
 
-/// A stream of bytes, cut as the first bytes say.
+/// A stream of bytes, split as the first bytes say.
 pub fn decoder(data: &[u8]) {
     let mut source = Source::new(data);
     let body_bytes_max = usize::from(source.byte()) * 8;
-    let cuts: Vec<usize> = source.bytes(16, 1).iter().map(|cut| usize::from(*cut)).collect();
+    let sizes: Vec<usize> = source.bytes(16, 1).iter().map(|size| usize::from(*size)).collect();
     let stream = source.rest();
     let whole = by_next(stream, &[], body_bytes_max);
-    assert_eq!(by_next(stream, &cuts, body_bytes_max), whole, "cut by {cuts:?}");
+    assert_eq!(by_next(stream, &sizes, body_bytes_max), whole, "split by {sizes:?}");
     for frame in whole.iter().flatten() {
         again(frame.clone());
     }

@@ -1,4 +1,4 @@
-//! What clients do in a script: log in, send, leave. Commands of the operator `op` are in
+//! What clients do in a script: log in, send, close. Commands of the operator `op` are in
 //! `stimulus`.
 
 use super::stimulus::text;
@@ -16,7 +16,7 @@ use protocol::names::ServiceName;
 
 /// Verbs for every connection.
 pub(super) const ENDS: &str = "closes, tears, breaks, times out, logs out, is silent, answers, \
-pings [seq=N], sends garbage [seq=N skip more], complains \"TEXT\", is congested, drains, \
+pings [seq=N], sends garbage [seq=N skip more], complains \"TEXT\", is congested, is uncongested, \
 overflows, stalls, trickles";
 
 impl World {
@@ -163,13 +163,15 @@ impl World {
                 self.step(Input::Garbage { link: self.link(name)?, error })?;
             }
             "trickles" => self.step(Input::Heard { link: self.link(name)? })?,
-            "drains" => self.step(Input::Drained { link: self.link(name)? })?,
             "overflows" => {
                 self.step(Input::OutboxFull { link: self.link(name)?, bytes: 33_554_433 })?;
             }
             "stalls" => self.step(Input::Stalled { link: self.link(name)?, bytes: 4096 })?,
             "is" if line.is("silent") => {
                 self.silent.insert(name.to_owned());
+            }
+            "is" if line.is("uncongested") => {
+                self.step(Input::Uncongested { link: self.link(name)? })?;
             }
             "is" if line.is("congested") => {
                 self.step(Input::Congested { link: self.link(name)? })?;

@@ -8,8 +8,8 @@ use super::world::{OPERATOR, World};
 use crate::shell::Ask;
 use broker::engine::input::{Expected, Input, Report};
 use protocol::bodies::{
-    Child, Ending, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted,
-    ExecWelcome, Stream,
+    Child, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome,
+    ExitCause, Stream,
 };
 use protocol::errors::ErrorCode;
 use protocol::ids::{RunId, WorkerId};
@@ -19,7 +19,7 @@ use protocol::proof::Challenge;
 impl World {
     pub(super) fn act_host(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "up [with WORKER…], connects [must=POLICY], refuses \"WHY\", \
-welcomes [policy=POLICY] [older=WORKER] [able to leave], challenges, says goodbye [about=WORKER], \
+welcomes [policy=POLICY] [older=WORKER] [able to hand over], challenges, says goodbye [about=WORKER], \
 declines \"WHY\", remains unproven \"WHY\", \
 lists nothing | lists WORKER… [run=N] [pid=N] [digest=N], \
 reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses WORKER [run=N]";
@@ -43,7 +43,8 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
             "welcomes" => {
                 let policy = line.pair("policy").unwrap_or_default();
                 let older = line.number("older")?.map(WorkerId);
-                let hands_over = line.is("able") && line.is("to") && line.is("leave");
+                let hands_over =
+                    line.is("able") && line.is("to") && line.is("hand") && line.is("over");
                 let older = older.into_iter().collect();
                 let welcome = ExecWelcome { policy, older, hands_over, ..welcome() };
                 self.host_welcomes(name, welcome)?;
@@ -105,14 +106,22 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
         let long = length.map(|length| "n".repeat(length));
         let report = match what.as_str() {
             "exited" => {
-                let (ending, cpu_ms, rss_kib_max) = (Ending::Exit(0), u64::MAX, u64::MAX);
-                Report::Exited(ExecExited { worker, run, pid, ending, cpu_ms, rss_kib_max, tail })
+                let (exit_cause, cpu_ms, rss_kib_max) = (ExitCause::Exit(0), u64::MAX, u64::MAX);
+                Report::Exited(ExecExited {
+                    worker,
+                    run,
+                    pid,
+                    exit_cause,
+                    cpu_ms,
+                    rss_kib_max,
+                    tail,
+                })
             }
             "failed" => {
-                let (lasting, again_ms) = (line.flag("lasting"), line.number("again")?);
+                let (permanent, again_ms) = (line.flag("permanent"), line.number("again")?);
                 let (again_ms, text) =
                     (again_ms.unwrap_or(0), long.unwrap_or_else(|| "no".to_owned()));
-                Report::Failed(ExecFailed { worker, run, lasting, again_ms, text })
+                Report::Failed(ExecFailed { worker, run, permanent, again_ms, text })
             }
             "started" => Report::Started(ExecStarted { worker, run, pid }),
             "output" => {

@@ -45,10 +45,10 @@ impl World {
     /// `broker has tokens "…"`, `broker lacks tokens "WHY"`: the file was read, or not.
     pub(super) fn act_tokens(&mut self, has: bool, line: &mut Cursor) -> Result<(), String> {
         line.flag("tokens");
-        let asker = self.shell.requester(true);
+        let requester = self.shell.requester(true);
         let given = text(line);
         let tokens = if has { Ok(Box::new(tokens(&given)?)) } else { Err(given) };
-        self.step(Input::TokensRead { asker, tokens })
+        self.step(Input::TokensRead { requester, tokens })
     }
 
     /// `broker has certificates ["READ; …"] [lost="WHY; …"] [expiring="WHAT; …"] [without tokens]`:
@@ -58,13 +58,13 @@ impl World {
             text.split(';').map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect()
         };
         let more = !(line.flag("without") && line.flag("tokens"));
-        let asker = self.shell.requester(!more);
+        let requester = self.shell.requester(!more);
         let found = Certificates {
             failed: lines(line.pair("lost").unwrap_or_default()),
             warnings: lines(line.pair("expiring").unwrap_or_default()),
             read: lines(text(line)),
         };
-        self.step(Input::CertificatesRead { asker, found, more })
+        self.step(Input::CertificatesRead { requester, found, more })
     }
 
     /// Carries out a verb about tokens of someone that logs in; `None` = no such verb.

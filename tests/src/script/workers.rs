@@ -10,7 +10,7 @@ use super::world::World;
 use broker::engine::input::{Close, Input, Report, Start};
 use bytes::Bytes;
 use protocol::bodies::{
-    Ending, ExecExited, ExecFailed, ExecOutput, ExecStarted, Stream, WorkerLogin,
+    ExecExited, ExecFailed, ExecOutput, ExecStarted, ExitCause, Stream, WorkerLogin,
 };
 use protocol::header::Header;
 use protocol::ids::{LinkId, RunId, WorkerId};
@@ -20,7 +20,7 @@ use protocol::proof::Claim;
 impl World {
     pub(super) fn act_worker(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         const KNOWN: &str = "starts [pid=N], logs in [run=N] [digest=N] [pid=N] [of SERVICE] [without proof], \
-comes itself [on HOST] [as other-user] [token=X], comes back [pid=N], connects, gets ready, cannot start \"WHY\" [lasting], \
+comes itself [on HOST] [as other-user] [token=X], comes back [pid=N], connects, gets ready, cannot start \"WHY\" [permanent], \
 replies BODY [more] [error=N] [trans=N], exits N | signal N [stderr=\"LINE\"] [run=N], \
 dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let id = worker_id(name).ok_or_else(|| format!("'{name}' is not such as echo#1"))?;
@@ -65,12 +65,12 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
             }
             "replies" => self.replies(name, id, line)?,
             "cannot" if line.is("start") => {
-                let lasting = line.flag("lasting");
+                let permanent = line.flag("permanent");
                 let run = self.run_of(id, line)?;
                 let again_ms = line.number("again")?.unwrap_or(0);
                 let text = text(line);
                 let worker = WorkerId(id);
-                let failed = ExecFailed { worker, run, lasting, again_ms, text };
+                let failed = ExecFailed { worker, run, permanent, again_ms, text };
                 self.report(id, Report::Failed(failed))?;
             }
             "exits" => self.exits(id, line)?,
@@ -204,14 +204,15 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         let number = |word: String| {
             word.parse::<i32>().map_err(|_| format!("'{word}' is no number; exits N | signal N"))
         };
-        let ending = if line.is("signal") {
-            Ending::Signal(number(line.word("a signal's number")?)?)
+        let exit_cause = if line.is("signal") {
+            ExitCause::Signal(number(line.word("a signal's number")?)?)
         } else {
-            Ending::Exit(number(line.word("an exit status, or 'signal N'")?)?)
+            ExitCause::Exit(number(line.word("an exit status, or 'signal N'")?)?)
         };
         let tail = line.pair("stderr").into_iter().collect();
         let (worker, pid) = (WorkerId(id), 1000 + id);
-        let exited = ExecExited { worker, run, pid, ending, cpu_ms: 1, rss_kib_max: 1024, tail };
+        let exited =
+            ExecExited { worker, run, pid, exit_cause, cpu_ms: 1, rss_kib_max: 1024, tail };
         self.report(id, Report::Exited(exited))
     }
 }

@@ -63,8 +63,8 @@ pub struct World {
     pub workers: BTreeMap<u32, WorkerEnd>,
     /// Services of workers, by id, as last seen.
     pub services: BTreeMap<u32, String>,
-    /// Places of workers, by id, as last shown.
-    places: BTreeMap<u32, (String, &'static str)>,
+    /// Lists of workers, by id, as last shown.
+    worker_lists: BTreeMap<u32, (String, &'static str)>,
     /// Names of the peers that answer no pings.
     pub silent: BTreeSet<String>,
     /// Items since the last call of [`look`](World::look).
@@ -115,7 +115,7 @@ impl World {
             clients: BTreeMap::new(),
             workers: BTreeMap::new(),
             services: BTreeMap::new(),
-            places: BTreeMap::new(),
+            worker_lists: BTreeMap::new(),
             silent: BTreeSet::new(),
             items: Vec::new(),
         };
@@ -182,22 +182,22 @@ impl World {
 
     /// Takes the items since the last call, with the state changes of workers at the end.
     pub(super) fn look(&mut self) -> Vec<Item> {
-        let mut places = BTreeMap::new();
+        let mut lists = BTreeMap::new();
         for worker in self.shell.engine.workers_view() {
             self.services.insert(worker.id.0, worker.service.to_string());
-            places.insert(worker.id.0, (worker.service.to_string(), worker.list));
+            lists.insert(worker.id.0, (worker.service.to_string(), worker.list));
         }
-        for (id, (service, place)) in &places {
-            if self.places.get(id).is_none_or(|(_, before)| before != place) {
-                self.items.push(Item::new(format!("{place} {service}#{id}")));
+        for (id, (service, list)) in &lists {
+            if self.worker_lists.get(id).is_none_or(|(_, before)| before != list) {
+                self.items.push(Item::new(format!("{list} {service}#{id}")));
             }
         }
-        for (id, (service, _)) in &self.places {
-            if !places.contains_key(id) {
+        for (id, (service, _)) in &self.worker_lists {
+            if !lists.contains_key(id) {
                 self.items.push(Item::new(format!("gone {service}#{id}")));
             }
         }
-        self.places = places;
+        self.worker_lists = lists;
         std::mem::take(&mut self.items)
     }
 

@@ -10,7 +10,7 @@ pub use inbox::Inbox;
 pub use player::{Deed, Player};
 
 use broker::engine::action::Action;
-use broker::engine::input::{Asker, Input, Start};
+use broker::engine::input::{Input, Requester, Start};
 use broker::engine::{Engine, EngineOptions};
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -32,7 +32,7 @@ pub enum Ask {
     /// An execd wants a proof: a frame goes there, or `Unproven` follows.
     Prove(LinkId),
     /// The token file: `TokensRead`, maybe after `CertificatesRead`.
-    Tokens(Asker),
+    Tokens(Requester),
     /// A file that an operator named in this command: `Sourced`.
     File(LinkId, Header, String),
     /// The configuration is to be saved: `PersistFailed`, or nothing.
@@ -154,7 +154,7 @@ impl<E> TestShell<E> {
     }
 
     /// Who asked for the reload that waits longest; it is over when the tokens are read.
-    pub fn requester(&mut self, is_over: bool) -> Asker {
+    pub fn requester(&mut self, is_over: bool) -> Requester {
         let at = self.asked.iter().position(|ask| matches!(ask, Ask::Tokens(_)))?;
         let ask = if is_over { self.asked.remove(at) } else { self.asked.get(at).cloned() };
         ask.and_then(|ask| if let Ask::Tokens(requester) = ask { requester } else { None })
@@ -200,7 +200,7 @@ impl<E> TestShell<E> {
         loop {
             match self.pending.pop_front()? {
                 Input::Congested { link }
-                | Input::Drained { link }
+                | Input::Uncongested { link }
                 | Input::OutboxFull { link, .. }
                 | Input::Stalled { link, .. }
                 | Input::Pong { link }

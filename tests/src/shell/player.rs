@@ -74,7 +74,9 @@ fn known(action: Action, word: &str) -> (Option<LinkId>, Option<Item>, Deed) {
         Action::Prove { link, challenge: _ } => {
             (Some(link), said("prove to {}"), Deed::Ask(Ask::Prove(link)))
         }
-        Action::ReadTokens { asker } => (None, said("read tokens"), Deed::Ask(Ask::Tokens(asker))),
+        Action::ReadTokens { requester } => {
+            (None, said("read tokens"), Deed::Ask(Ask::Tokens(requester)))
+        }
         Action::Source { link, head, path } => {
             let item = Item::new("read file").showing("path", &path, true);
             (Some(link), Some(item), Deed::Ask(Ask::File(link, head, path)))
@@ -86,8 +88,12 @@ fn known(action: Action, word: &str) -> (Option<LinkId>, Option<Item>, Deed) {
         Action::Persist => (None, Some(Item::new("saved").quiet()), Deed::Ask(Ask::Save)),
         Action::Close { link } => (Some(link), said("close {}"), Deed::Close(link)),
         Action::ShutWrite { link } => (Some(link), said("shut {}"), Deed::Shut(link)),
-        Action::Pause { link } => (Some(link), said("stop reading {}"), Deed::Read(link, false)),
-        Action::Resume { link } => (Some(link), said("read {} again"), Deed::Read(link, true)),
+        Action::StopReading { link } => {
+            (Some(link), said("stop reading {}"), Deed::Read(link, false))
+        }
+        Action::ResumeReading { link } => {
+            (Some(link), said("read {} again"), Deed::Read(link, true))
+        }
         Action::Record(fact) => (None, None, Deed::Record(fact)),
         Action::ScriptDone { origin, failures } => {
             let item = Item::new("script done").showing("failures", failures.len(), true);

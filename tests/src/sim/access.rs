@@ -231,11 +231,11 @@ impl Access {
         if !is_in(worker) {
             return Err(format!("link {worker} is given work and is not in"));
         }
-        let Some(asker) = self.asked.get(&uid) else { return Ok(()) };
-        if is_in(*asker) {
+        let Some(requester) = self.asked.get(&uid) else { return Ok(()) };
+        if is_in(*requester) {
             return Ok(());
         }
-        Err(format!("request {uid} of link {asker}, which is not in, is given to a worker"))
+        Err(format!("request {uid} of link {requester}, which is not in, is given to a worker"))
     }
 
     /// A link of the broker is gone.

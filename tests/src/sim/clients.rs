@@ -3,7 +3,7 @@
 
 use super::access::Token;
 use super::body::PieceId;
-use super::links::{Peer, Pulled};
+use super::links::{Peer, ReadResult};
 use super::model::{Asked, Outcome};
 use super::tokens::claim;
 use super::world::{Event, World};
@@ -70,8 +70,8 @@ impl World {
             return;
         }
         let is_wild = client.is_wild;
-        if !self.is_quiescent && self.rng.hits(self.plan.leave) || is_wild && self.rng.hits(300) {
-            return self.client_leaves(index, conn);
+        if !self.is_quiescent && self.rng.hits(self.plan.close) || is_wild && self.rng.hits(300) {
+            return self.client_closes(index, conn);
         }
         if is_wild {
             return self.client_babbles(index, conn);
@@ -128,8 +128,8 @@ impl World {
         self.model.left(open.piece.uid);
     }
 
-    fn client_leaves(&mut self, index: usize, conn: u64) {
-        self.note(format_args!("client {index} leaves"));
+    fn client_closes(&mut self, index: usize, conn: u64) {
+        self.note(format_args!("client {index} closes"));
         let is_polite = self.rng.hits(500);
         let client = &mut self.clients[index];
         client.conn = None;
@@ -276,7 +276,7 @@ impl World {
                 if let Some(sequence) = sequence {
                     client.session.give_up(sequence);
                     client.open.remove(&sequence);
-                    self.client_leaves(index, conn);
+                    self.client_closes(index, conn);
                 }
             }
         }
@@ -296,13 +296,15 @@ impl World {
             }
             let Some(conn) = self.conns.get_mut(&id) else { return };
             match conn.down.pull(self.now, usize::MAX) {
-                Pulled::Nothing => return,
-                Pulled::Frame(kind, head, body) => match decode::frame(kind, head, body) {
+                ReadResult::Nothing => return,
+                ReadResult::Frame(kind, head, body) => match decode::frame(kind, head, body) {
                     Ok(frame) => self.client_hears(index, frame),
                     Err(error) => self.hold(Err(format!("the broker sent a client {error}"))),
                 },
-                Pulled::Bad(error) => self.hold(Err(format!("the broker sent a client {error}"))),
-                Pulled::Ended(_) => self.client_lost(index, id),
+                ReadResult::Bad(error) => {
+                    self.hold(Err(format!("the broker sent a client {error}")))
+                }
+                ReadResult::Ended(_) => self.client_lost(index, id),
             }
         }
     }

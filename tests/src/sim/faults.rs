@@ -4,7 +4,7 @@
 use super::plan::{Fault, Sabotage};
 use super::world::{Event, World};
 use crate::shell::Player;
-use protocol::bodies::{Ending, ErrorBody};
+use protocol::bodies::{ErrorBody, ExitCause};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;
 use protocol::kinds::Role;
@@ -40,15 +40,15 @@ impl World {
         match fault {
             Fault::KillWorker => {
                 if let Some(pid) = pid {
-                    self.kill_proc(pid, Ending::Signal(9));
+                    self.kill_proc(pid, ExitCause::Signal(9));
                 }
             }
-            Fault::CutLink => {
+            Fault::DropLink => {
                 if let Some(conn) = conn {
                     self.break_conn(conn, 0);
                 }
             }
-            Fault::CutWorker => {
+            Fault::DropWorkerLink => {
                 let late = if self.rng.hits(500) { self.rng.below(8_000_000) } else { 0 };
                 let conn = pid.and_then(|pid| self.procs.get(&pid)).and_then(|proc| proc.conn);
                 if let Some(conn) = conn {
@@ -65,17 +65,17 @@ impl World {
                     proc.frozen = until;
                 }
             }
-            Fault::CutHost => {
-                self.hosts[host].cut = until;
+            Fault::PartitionHost => {
+                self.hosts[host].partitioned_until = until;
                 self.freeze_host(host, until);
             }
-            Fault::CutFar => {
+            Fault::PartitionFar => {
                 let far = 1 + self.rng.index(self.hosts.len().saturating_sub(1).max(1));
                 if far < self.hosts.len() {
                     let until = self.now.plus_millis(self.rng.between(3000, 55_000));
-                    self.hosts[far].cut = until;
+                    self.hosts[far].partitioned_until = until;
                     self.freeze_host(far, until);
-                    self.model.count("machines cut off");
+                    self.model.count("machines partitioned");
                 }
             }
             Fault::Reboot => {

@@ -1,7 +1,7 @@
 //! The simulated hosts: execd's real engine in a simulated loop, its state directory, and a machine
-//! that can be cut off or restarted. `procs` has the processes.
+//! that can be partitioned or restarted. `procs` has the processes.
 
-use super::links::{Peer, Pulled};
+use super::links::{Peer, ReadResult};
 use super::tokens;
 use super::world::{Event, World};
 use crate::shell::{self, Player};
@@ -12,7 +12,7 @@ use execd::engine::child::ChildId;
 use execd::engine::input::{Input, RecordedProcess};
 use execd::engine::limits::Limits;
 use execd::engine::{Config, Engine};
-use protocol::bodies::{Ending, ExecStart, Stream};
+use protocol::bodies::{ExecStart, ExitCause, Stream};
 use protocol::decode;
 use protocol::encode;
 use protocol::ids::{LinkId, RunId, WorkerId};
@@ -50,8 +50,8 @@ pub struct Host {
     records: BTreeMap<u32, Record>,
     pending: VecDeque<Input>,
     is_stepping: bool,
-    /// The host is cut off until this tick.
-    pub cut: Tick,
+    /// The host is partitioned from all others until this tick.
+    pub partitioned_until: Tick,
     /// The secret of the token that its execd wants proved.
     pub token: u64,
     /// Links of its execd whose broker has proved it, or need not.
@@ -78,7 +78,7 @@ impl Host {
             records: BTreeMap::new(),
             pending: VecDeque::new(),
             is_stepping: false,
-            cut: Tick(0),
+            partitioned_until: Tick(0),
             token: 0,
             proven: BTreeSet::new(),
         }
@@ -111,7 +111,7 @@ impl World {
             hostpid: 10 + index as u32,
             version: "sim".into(),
             built_in: index == 0,
-            leave_when_broker_is_gone: false,
+            exits_with_broker: false,
             policy: String::new(),
             binary: String::new(),
             hands_over: false,
@@ -156,7 +156,7 @@ impl World {
         self.orphan(index);
     }
 
-    /// The machine starts anew: nobody says goodbye if it is cut off first.
+    /// The machine starts anew: nobody says goodbye if it is unreachable first.
     pub fn reboot(&mut self, index: usize, is_silent: bool) {
         let name = self.hosts[index].name.clone();
         self.note(format_args!("host {name} starts anew, silent: {is_silent}"));
@@ -165,12 +165,12 @@ impl World {
             // Whoever is connected learns of it when the host is back and knows nothing of the
             // link.
             let back = self.now.plus_millis(self.rng.between(10, 20_000));
-            self.hosts[index].cut = back;
+            self.hosts[index].partitioned_until = back;
             self.freeze_host(index, back);
         }
         self.kill_execd(index);
         for pid in pids {
-            self.kill_proc(pid, Ending::Unknown);
+            self.kill_proc(pid, ExitCause::Unknown);
         }
         let wait = self.rng.between(10, 20_000);
         self.later(wait * 1000, Event::StartExecd(index));
@@ -203,10 +203,10 @@ impl World {
         }
         let index = self.hosts.iter().position(|host| host.address == address);
         let index = index.filter(|&index| {
-            self.hosts[index].execd.is_some() && self.hosts[index].cut <= self.now
+            self.hosts[index].execd.is_some() && self.hosts[index].partitioned_until <= self.now
         });
         let Some(index) = index else {
-            if address == self.hosts[0].address && self.hosts[0].cut <= self.now {
+            if address == self.hosts[0].address && self.hosts[0].partitioned_until <= self.now {
                 // The broker's reactor starts the execd that it brings along when nobody answers.
                 self.later(1000, Event::StartExecd(0));
             }
@@ -234,13 +234,15 @@ impl World {
         while self.broken.is_none() {
             let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_peer) else { return };
             match conn.down.pull(self.now, CONTROL_BODY_BYTES_MAX) {
-                Pulled::Nothing => return,
-                Pulled::Frame(kind, head, body) => match decode::frame(kind, head, body) {
+                ReadResult::Nothing => return,
+                ReadResult::Frame(kind, head, body) => match decode::frame(kind, head, body) {
                     Ok(frame) => self.feed_execd(index, Input::Frame { link, frame }),
                     Err(error) => self.hold(Err(format!("the broker sent an execd {error}"))),
                 },
-                Pulled::Bad(error) => self.hold(Err(format!("the broker sent an execd {error}"))),
-                Pulled::Ended(_) => {
+                ReadResult::Bad(error) => {
+                    self.hold(Err(format!("the broker sent an execd {error}")))
+                }
+                ReadResult::Ended(_) => {
                     self.peer_closes(id);
                     self.hosts[index].links.remove(&link);
                     self.feed_execd(index, Input::Closed { link, why: "closed its connection" });
@@ -314,7 +316,7 @@ impl World {
                 };
                 *is_given_up = true;
                 if let Some(pid) = self.hosts[index].children.get(&child).copied() {
-                    self.kill_proc(pid, Ending::Signal(9));
+                    self.kill_proc(pid, ExitCause::Signal(9));
                 }
             }
             Action::Adopt { child, pid } => {
@@ -327,7 +329,7 @@ impl World {
                 };
                 match signal {
                     Signal::TermGroup => self.term_proc(pid),
-                    Signal::KillGroup => self.kill_proc(pid, Ending::Signal(9)),
+                    Signal::KillGroup => self.kill_proc(pid, ExitCause::Signal(9)),
                     Signal::Process(_) => {}
                 }
             }
@@ -359,10 +361,10 @@ impl World {
             )));
         }
         if !self.is_quiescent && self.rng.hits(self.plan.start_fails) {
-            let lasting = self.rng.hits(100);
+            let permanent = self.rng.hits(100);
             let text = format!("{} can't be started in this simulation", start.path);
             let host = &mut self.hosts[index];
-            host.pending.push_back(Input::SpawnFailed { child, lasting, text });
+            host.pending.push_back(Input::SpawnFailed { child, permanent, text });
             return;
         }
         let pid = self.new_proc(index, start);
@@ -397,17 +399,23 @@ impl World {
     }
 
     /// A process ended: its execd, if it watches, learns of it a little later.
-    pub fn died_on(&mut self, index: usize, pid: u32, ending: Ending) {
+    pub fn died_on(&mut self, index: usize, pid: u32, exit_cause: ExitCause) {
         let host = &self.hosts[index];
         let child = host.children.iter().find(|(_, of)| **of == pid).map(|(child, _)| *child);
         if let Some(child) = child {
             let (wait, incarnation) = (self.rng.below(5000), host.incarnation);
-            self.later(wait, Event::Reaped(index, incarnation, child, ending));
+            self.later(wait, Event::Reaped(index, incarnation, child, exit_cause));
         }
     }
 
     /// execd reaps a process.
-    pub fn reaped(&mut self, index: usize, incarnation: u32, child: ChildId, ending: Ending) {
+    pub fn reaped(
+        &mut self,
+        index: usize,
+        incarnation: u32,
+        child: ChildId,
+        exit_cause: ExitCause,
+    ) {
         if self.hosts[index].incarnation != incarnation {
             return;
         }
@@ -415,7 +423,7 @@ impl World {
         match host.launching.remove(&child) {
             Some(true) => {
                 let text = "it was ended before it began to run".to_owned();
-                self.feed_execd(index, Input::SpawnFailed { child, lasting: false, text });
+                self.feed_execd(index, Input::SpawnFailed { child, permanent: false, text });
                 return;
             }
             Some(false) => {
@@ -427,7 +435,7 @@ impl World {
         let last = Bytes::from_static(b"last words");
         let stream = Stream::Stderr;
         self.feed_execd(index, Input::Output { child, stream, bytes: last.to_vec() });
-        self.feed_execd(index, Input::Exited { child, ending, cpu_ms: 1, rss_kib_max: 1 });
+        self.feed_execd(index, Input::Exited { child, exit_cause, cpu_ms: 1, rss_kib_max: 1 });
         // Sometimes a grandchild keeps the streams open.
         if self.is_quiescent || self.rng.hits(800) {
             for stream in [Stream::Stdout, Stream::Stderr] {

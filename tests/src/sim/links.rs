@@ -21,7 +21,7 @@ enum Piece {
 
 /// The result of one read.
 #[derive(Debug)]
-pub enum Pulled {
+pub enum ReadResult {
     /// A whole frame.
     Frame(Kind, Header, Bytes),
     /// Bytes that are no frame.
@@ -47,14 +47,14 @@ pub struct Pipe {
 
 impl Pipe {
     /// Sends bytes so that they arrive at `due` or later, but never before what was sent earlier,
-    /// in two pieces if `cut` says where. The moments at which something arrives.
-    pub fn write(&mut self, bytes: Bytes, due: Tick, cut: Option<(usize, Tick)>) -> Vec<Tick> {
+    /// in two pieces if `split` says where. The moments at which something arrives.
+    pub fn write(&mut self, bytes: Bytes, due: Tick, split: Option<(usize, Tick)>) -> Vec<Tick> {
         if self.is_closed {
             return Vec::new();
         }
         self.waiting += bytes.len() as u64;
         let mut first = bytes;
-        let rest = cut.filter(|(at, _)| *at > 0 && *at < first.len());
+        let rest = split.filter(|(at, _)| *at > 0 && *at < first.len());
         let rest = rest.map(|(at, later)| (first.split_off(at), later));
         let mut dues = vec![self.push(Piece::Bytes(first), due)];
         if let Some((rest, later)) = rest {
@@ -78,7 +78,7 @@ impl Pipe {
     }
 
     /// Loses a part of what is under way, and ends broken. When that is noticed.
-    pub fn cut(&mut self, rng: &mut Rng, due: Tick) -> Tick {
+    pub fn break_off(&mut self, rng: &mut Rng, due: Tick) -> Tick {
         let keep = rng.index(self.pieces.len() + 1);
         let whole = keep + usize::from(rng.hits(500) && keep < self.pieces.len());
         self.pieces.truncate(whole);
@@ -120,18 +120,18 @@ impl Pipe {
     }
 
     /// What the reader gets now.
-    pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> Pulled {
+    pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> ReadResult {
         loop {
-            if self.is_over || self.inbox.is_deaf {
-                return Pulled::Nothing;
+            if self.is_over || self.inbox.is_read_closed {
+                return ReadResult::Nothing;
             }
             match self.inbox.pull(body_bytes_max) {
-                Some(Ok((kind, head, body))) => return Pulled::Frame(kind, head, body),
-                Some(Err(error)) => return Pulled::Bad(error),
+                Some(Ok((kind, head, body))) => return ReadResult::Frame(kind, head, body),
+                Some(Err(error)) => return ReadResult::Bad(error),
                 None => {}
             }
             if self.pieces.front().is_none_or(|(due, _)| *due > now) {
-                return Pulled::Nothing;
+                return ReadResult::Nothing;
             }
             match self.pieces.pop_front() {
                 Some((_, Piece::Bytes(bytes))) => {
@@ -140,12 +140,12 @@ impl Pipe {
                 }
                 Some((_, Piece::End(how))) => {
                     self.is_over = true;
-                    return Pulled::Ended(match how {
+                    return ReadResult::Ended(match how {
                         Close::Eof if self.inbox.is_torn() => Close::Torn,
                         how => how,
                     });
                 }
-                None => return Pulled::Nothing,
+                None => return ReadResult::Nothing,
             }
         }
     }

@@ -141,7 +141,7 @@ fn end_faults(world: &mut World) {
     world.is_quiescent = true;
     world.persist_fails = false;
     for host in 0..world.hosts.len() {
-        world.hosts[host].cut = Tick(0);
+        world.hosts[host].partitioned_until = Tick(0);
         world.later(100_000, Event::StartExecd(host));
     }
     for conn in world.conns.values_mut() {
@@ -190,7 +190,7 @@ fn start_failed(world: &mut World) {
     for page in world.worker_pages() {
         if !page.failed.is_empty() {
             world.operate(&format!("start {}", page.id));
-        } else if page.queue == "BUSY" && world.is_hermit(&page.pid) {
+        } else if page.queue == "BUSY" && world.is_isolated(&page.pid) {
             // Only its operator can know that it will never answer, nor what was sent ahead to it.
             for _ in 0..20 {
                 world.operate(&format!("idle {}", page.id));
@@ -221,7 +221,7 @@ fn ailing(world: &mut World) -> Option<String> {
     if let Some((pid, proc)) = world.procs.iter().find(|(pid, _)| !is_known(pid)) {
         return Some(format!("nobody knows process {pid}: {proc:?}"));
     }
-    if let Some((pid, proc)) = world.procs.iter().find(|(_, proc)| proc.is_hermit) {
+    if let Some((pid, proc)) = world.procs.iter().find(|(_, proc)| proc.is_isolated) {
         return Some(format!("process {pid} still hides: {proc:?}"));
     }
     let broker = world.broker.as_ref()?;

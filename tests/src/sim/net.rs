@@ -5,7 +5,7 @@
 mod apply;
 
 use super::body::PieceId;
-use super::links::{Conn, Peer, Pulled};
+use super::links::{Conn, Peer, ReadResult};
 use super::world::{Event, ShutdownKind, World};
 use crate::shell::{self, Choices, Player, TestShell};
 use broker::engine::EngineOptions;
@@ -95,7 +95,7 @@ impl World {
         self.feed(Input::Listening(Box::new(listening)));
         if self.access.is_on {
             let tokens = Ok(self.put_file());
-            self.feed(Input::TokensRead { asker: None, tokens });
+            self.feed(Input::TokensRead { requester: None, tokens });
         }
         let text = if self.saved.is_empty() { self.first_script() } else { self.saved.clone() };
         // Reading the saved configuration must not save it again; new commands must.
@@ -210,14 +210,14 @@ impl World {
             }
             let (link, role) = (conn.link, conn.role);
             match conn.up.pull(self.now, body_bytes_max) {
-                Pulled::Nothing => return,
-                Pulled::Bad(error) => {
+                ReadResult::Nothing => return,
+                ReadResult::Bad(error) => {
                     if error.skip.is_some() {
                         self.model.came_too_large(link, error.sequence);
                     }
                     self.feed(Input::Garbage { link, error });
                 }
-                Pulled::Frame(kind, head, body) => {
+                ReadResult::Frame(kind, head, body) => {
                     if role == Role::Client && kind == Kind::Data && !self.is_wild(id) {
                         self.comes_in(link, &head, &body);
                     }
@@ -239,7 +239,7 @@ impl World {
                         }
                     }
                 }
-                Pulled::Ended(how) => {
+                ReadResult::Ended(how) => {
                     conn.at_broker = false;
                     self.end(id, false, Close::Eof);
                     self.sweep(id);

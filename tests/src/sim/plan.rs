@@ -39,7 +39,7 @@ pub enum Behaviour {
     /// Starts, and never logs in.
     Mute,
     /// Ends by itself when it has nothing to do.
-    Leaver,
+    Quitter,
     /// Takes no notice of `end` and TERM.
     Stubborn,
     /// Sometimes never answers.
@@ -54,7 +54,7 @@ impl Behaviour {
         Self::Crash,
         Self::Garbage,
         Self::Mute,
-        Self::Leaver,
+        Self::Quitter,
         Self::Stubborn,
         Self::Hang,
     ];
@@ -67,7 +67,7 @@ impl Behaviour {
             Self::Crash => "/sim/crash",
             Self::Garbage => "/sim/garbage",
             Self::Mute => "/sim/mute",
-            Self::Leaver => "/sim/leaver",
+            Self::Quitter => "/sim/quitter",
             Self::Stubborn => "/sim/stubborn",
             Self::Hang => "/sim/hang",
         }
@@ -85,18 +85,18 @@ pub enum Fault {
     /// A worker's process is killed.
     KillWorker,
     /// A connection breaks.
-    CutLink,
+    DropLink,
     /// A worker's connection breaks; the broker may notice late.
-    CutWorker,
+    DropWorkerLink,
     /// A connection is silent for a while.
     FreezeLink,
     /// A worker's process is stopped for a while.
     FreezeWorker,
-    /// A far machine is cut off, longer than it takes to notice and shorter than its workers try to
-    /// come back. Only for tests of their own: it happens to seeds as `CutHost`.
-    CutFar,
-    /// A host is cut off for a while.
-    CutHost,
+    /// A far machine is unreachable, longer than it takes to notice and shorter than its workers
+    /// try to come back. Only for tests of their own: it happens to seeds as `PartitionHost`.
+    PartitionFar,
+    /// A host is partitioned from the others for a while.
+    PartitionHost,
     /// A host starts anew: all its processes are gone.
     Reboot,
     /// execd is killed and started again; its children go on.
@@ -117,11 +117,11 @@ impl Fault {
     /// All of them.
     pub const ALL: [Self; 13] = [
         Self::KillWorker,
-        Self::CutLink,
-        Self::CutWorker,
+        Self::DropLink,
+        Self::DropWorkerLink,
         Self::FreezeLink,
         Self::FreezeWorker,
-        Self::CutHost,
+        Self::PartitionHost,
         Self::Reboot,
         Self::RestartExecd,
         Self::ForgetfulExecd,
@@ -184,8 +184,8 @@ pub struct Plan {
     pub socket_bytes: u64,
     /// Of a thousand acts of a client, how many make it read slowly for a while.
     pub slow_reader: u64,
-    /// Of a thousand acts of a client, how many make it go away.
-    pub leave: u64,
+    /// Of a thousand acts of a client, how many make it close its connection.
+    pub close: u64,
     /// Of a thousand acts of a client, how many make it wait no longer for a request.
     pub give_up: u64,
     /// Of a thousand frames of a client, how many are nonsense.
@@ -246,7 +246,7 @@ impl Plan {
             split: rng.pick(&[0, 50, 500]),
             socket_bytes: rng.pick(&[0, 2000, 1 << 20]),
             slow_reader: rng.pick(&[0, 0, 10, 60]),
-            leave: rng.pick(&[0, 0, 5, 40]),
+            close: rng.pick(&[0, 0, 5, 40]),
             give_up: rng.pick(&[0, 0, 0, 20]),
             nonsense: rng.pick(&[0, 0, 5, 40]),
             start_fails: rng.pick(&[0, 0, 50, 400]),

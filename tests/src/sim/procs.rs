@@ -6,7 +6,7 @@ mod serving;
 
 use super::access::Token;
 use super::body::PieceId;
-use super::links::{Peer, Pulled};
+use super::links::{Peer, ReadResult};
 use super::net::CHOICES;
 use super::plan::Behaviour;
 use super::tokens::claim;
@@ -14,7 +14,7 @@ use super::world::{Event, World};
 use crate::shell;
 use broker::engine::input::Start;
 use bytes::Bytes;
-use protocol::bodies::{Ending, ErrorBody, ExecStart, WorkerLogin, WorkerLoginOk};
+use protocol::bodies::{ErrorBody, ExecStart, ExitCause, WorkerLogin, WorkerLoginOk};
 use protocol::decode;
 use protocol::encode;
 use protocol::errors::ErrorCode;
@@ -76,17 +76,17 @@ pub struct Proc {
     work: Option<Work>,
     held: VecDeque<(Header, Bytes)>,
     /// Transactions that ended here before their last piece came.
-    cut_short: BTreeSet<u64>,
+    ended_early: BTreeSet<u64>,
     is_ended: bool,
     is_termed: bool,
     limits: WorkerLoginOk,
     lost: Tick,
-    patience_ms: u64,
+    reconnect_ms: u64,
     /// The process is stopped until this tick.
     pub frozen: Tick,
     /// It never connects or listens again, also after the faults.
-    pub is_hermit: bool,
-    /// execd has forgotten it, so nobody could end it: it may be no hermit.
+    pub is_isolated: bool,
+    /// execd has forgotten it, so nobody could end it: it need not be isolated.
     pub is_orphan: bool,
 }
 
@@ -95,9 +95,9 @@ const ALWAYS: u64 = u64::MAX;
 /// The number of an application's error that a program makes up.
 const OWN_ERROR: i16 = 7;
 /// How long one that started itself tries, each time.
-const SELF_STARTED_PATIENCE_MS: u64 = 30_000;
+const SELF_STARTED_RECONNECT_MS: u64 = 30_000;
 /// How long a program tries to reach the broker for the first time.
-const PATIENCE_MS: u64 = 10_000;
+const RECONNECT_MS: u64 = 10_000;
 
 impl World {
     /// A program is started.
@@ -130,14 +130,14 @@ impl World {
             conn: None,
             work: None,
             held: VecDeque::new(),
-            cut_short: BTreeSet::new(),
+            ended_early: BTreeSet::new(),
             is_ended: false,
             is_termed: false,
             limits,
             lost: self.now,
-            patience_ms: PATIENCE_MS,
+            reconnect_ms: RECONNECT_MS,
             frozen: Tick(0),
-            is_hermit: false,
+            is_isolated: false,
             is_orphan: false,
         };
         self.note(format_args!("pid {pid} is worker {} run {}", start.worker, start.run));
@@ -157,7 +157,7 @@ impl World {
         let pid = self.new_proc(host, &start);
         if let Some(proc) = self.procs.get_mut(&pid) {
             proc.secret.clear();
-            proc.patience_ms = SELF_STARTED_PATIENCE_MS;
+            proc.reconnect_ms = SELF_STARTED_RECONNECT_MS;
         }
     }
 
@@ -182,7 +182,7 @@ impl World {
             return false;
         }
         if let Some(proc) = self.procs.get_mut(&pid) {
-            proc.is_hermit = true;
+            proc.is_isolated = true;
         }
         self.note(format_args!("pid {pid} hides"));
         self.act_in(pid, 0, State::Hung);
@@ -194,20 +194,20 @@ impl World {
         for pid in self.pids_on(host) {
             let Some(proc) = self.procs.get_mut(&pid) else { continue };
             proc.is_orphan = true;
-            if proc.is_hermit {
-                self.kill_proc(pid, Ending::Unknown);
+            if proc.is_isolated {
+                self.kill_proc(pid, ExitCause::Unknown);
             }
         }
     }
 
     /// A process is gone from one moment to the next.
-    pub fn kill_proc(&mut self, pid: u32, ending: Ending) {
+    pub fn kill_proc(&mut self, pid: u32, exit_cause: ExitCause) {
         let Some(proc) = self.procs.remove(&pid) else { return };
-        self.note(format_args!("pid {pid} (worker {}) ends: {ending}", proc.worker));
+        self.note(format_args!("pid {pid} (worker {}) ends: {exit_cause}", proc.worker));
         if let Some(conn) = proc.conn {
             self.peer_closes(conn);
         }
-        self.died_on(proc.host, pid, ending);
+        self.died_on(proc.host, pid, exit_cause);
     }
 
     /// TERM for a process.
@@ -217,7 +217,7 @@ impl World {
         }
         let wait = self.rng.below(20_000);
         let Some(proc) = self.procs.get_mut(&pid) else { return };
-        if proc.behaviour == Behaviour::Stubborn && proc.is_hermit {
+        if proc.behaviour == Behaviour::Stubborn && proc.is_isolated {
             return;
         }
         proc.is_termed = true;
@@ -236,16 +236,16 @@ impl World {
             return;
         }
         if proc.is_termed {
-            self.kill_proc(pid, Ending::Signal(15));
+            self.kill_proc(pid, ExitCause::Signal(15));
             return;
         }
         match proc.state {
             State::Trying => self.try_connect(pid),
             State::Working => self.proc_answers(pid),
-            State::Exiting => self.kill_proc(pid, Ending::Exit(0)),
+            State::Exiting => self.kill_proc(pid, ExitCause::Exit(0)),
             State::Serving => {
-                if proc.work.is_none() && self.is_bad(pid, Behaviour::Leaver, 1000) {
-                    self.kill_proc(pid, Ending::Exit(0));
+                if proc.work.is_none() && self.is_bad(pid, Behaviour::Quitter, 1000) {
+                    self.kill_proc(pid, ExitCause::Exit(0));
                 }
             }
             State::LoginSent | State::Hung => {}
@@ -254,7 +254,7 @@ impl World {
 
     fn try_connect(&mut self, pid: u32) {
         if self.is_bad(pid, Behaviour::Crash, 50) {
-            self.kill_proc(pid, Ending::Signal(11));
+            self.kill_proc(pid, ExitCause::Signal(11));
             return;
         }
         if self.hides(pid, Behaviour::Mute, 150) {
@@ -262,12 +262,13 @@ impl World {
         }
         let is_mute = self.is_bad(pid, Behaviour::Mute, 700);
         let Some(proc) = self.procs.get(&pid) else { return };
-        let is_cut = self.hosts[proc.host].cut > self.now;
-        let is_late = proc.lost.plus_millis(proc.patience_ms) < self.now;
-        let conn = if is_cut { None } else { self.dial_broker(Role::Worker, Peer::Proc(pid)) };
+        let is_partitioned = self.hosts[proc.host].partitioned_until > self.now;
+        let is_late = proc.lost.plus_millis(proc.reconnect_ms) < self.now;
+        let conn =
+            if is_partitioned { None } else { self.dial_broker(Role::Worker, Peer::Proc(pid)) };
         let Some(conn) = conn else {
             if is_late {
-                self.kill_proc(pid, Ending::Exit(1));
+                self.kill_proc(pid, ExitCause::Exit(1));
             } else {
                 let wait = self.rng.between(10_000, 500_000);
                 self.act_in(pid, wait, State::Trying);
@@ -316,13 +317,15 @@ impl World {
             }
             let Some(way) = self.conns.get_mut(&conn) else { return };
             match way.down.pull(self.now, usize::MAX) {
-                Pulled::Nothing => return,
-                Pulled::Frame(kind, head, body) => match decode::frame(kind, head, body) {
+                ReadResult::Nothing => return,
+                ReadResult::Frame(kind, head, body) => match decode::frame(kind, head, body) {
                     Ok(frame) => self.proc_takes(pid, frame),
                     Err(error) => self.hold(Err(format!("the broker sent a worker {error}"))),
                 },
-                Pulled::Bad(error) => self.hold(Err(format!("the broker sent a worker {error}"))),
-                Pulled::Ended(_) => self.proc_lost(pid),
+                ReadResult::Bad(error) => {
+                    self.hold(Err(format!("the broker sent a worker {error}")))
+                }
+                ReadResult::Ended(_) => self.proc_lost(pid),
             }
         }
     }
@@ -333,7 +336,7 @@ impl World {
         let Some(proc) = self.procs.get_mut(&pid) else { return };
         proc.work = None;
         proc.held.clear();
-        proc.cut_short.clear();
+        proc.ended_early.clear();
         proc.lost = now;
         let is_ended = proc.is_ended;
         if let Some(conn) = proc.conn.take() {
@@ -353,7 +356,7 @@ impl World {
                 if proc.secret.is_empty() {
                     proc.worker = ok.worker;
                 } else {
-                    proc.patience_ms = ok.reconnect_ms;
+                    proc.reconnect_ms = ok.reconnect_ms;
                 }
                 proc.limits = ok;
                 proc.state = State::Serving;
@@ -390,7 +393,7 @@ impl World {
             let self_started =
                 proc.secret.is_empty().then(|| (proc.host, proc.service.to_string()));
             if !is_worth_returning && !self.hides(pid, Behaviour::Stubborn, 500) {
-                self.kill_proc(pid, Ending::Exit(1));
+                self.kill_proc(pid, ExitCause::Exit(1));
                 if let Some((host, service)) = self_started {
                     self.self_started_refused(host, &service);
                 }
@@ -416,7 +419,7 @@ impl World {
             let Some(proc) = self.procs.get_mut(&pid) else { continue };
             proc.frozen = now;
             let (state, conn, stamp) = (proc.state, proc.conn, proc.stamp);
-            if proc.is_hermit {
+            if proc.is_isolated {
                 continue;
             } else if state == State::Hung {
                 self.act_in(pid, 0, State::Working);
@@ -430,8 +433,8 @@ impl World {
     }
 
     /// Whether a process will never answer again.
-    pub fn is_hermit(&self, pid: &str) -> bool {
-        self.procs.iter().any(|(of, proc)| proc.is_hermit && of.to_string() == pid)
+    pub fn is_isolated(&self, pid: &str) -> bool {
+        self.procs.iter().any(|(of, proc)| proc.is_isolated && of.to_string() == pid)
     }
 
     /// Whether a process will never answer a request that it has, or that waits for it unread.
@@ -443,7 +446,7 @@ impl World {
         let has_one =
             |proc: &Proc| proc.work.is_some() || !proc.held.is_empty() || has_unread(proc);
         let mut procs = self.procs.iter();
-        procs.any(|(of, proc)| proc.is_hermit && of.to_string() == pid && has_one(proc))
+        procs.any(|(of, proc)| proc.is_isolated && of.to_string() == pid && has_one(proc))
     }
 
     /// Whether a process is the one that this worker is known by.

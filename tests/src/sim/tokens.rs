@@ -7,7 +7,7 @@ use super::links::Peer;
 use super::plan::Sabotage;
 use super::world::{Event, World};
 use crate::shell::Player;
-use broker::engine::input::{Asker, Input};
+use broker::engine::input::{Input, Requester};
 use protocol::bodies::{ExecHello, ExecWelcome};
 use protocol::encode;
 use protocol::errors::ErrorCode;
@@ -27,7 +27,7 @@ const AWAY_MICROS: u64 = 3_000_000;
 #[derive(Debug, Default)]
 pub struct Authenticator {
     /// Sources of the waiting reloads, in order; the first one is running.
-    reloads: VecDeque<Asker>,
+    reloads: VecDeque<Requester>,
     /// The list that the engine is about to be told.
     coming: Option<List>,
     /// The secret of the hosts' token as the broker has it.
@@ -173,11 +173,11 @@ impl World {
 
     /// The token file is to be read, one reload after the other. A broker that is gone reads it
     /// when it starts.
-    pub(super) fn read_tokens(&mut self, asker: Asker) {
+    pub(super) fn read_tokens(&mut self, requester: Requester) {
         if self.broker.is_none() {
             return;
         }
-        self.authenticator.reloads.push_back(asker);
+        self.authenticator.reloads.push_back(requester);
         if self.authenticator.reloads.len() == 1 {
             self.begin_reload();
         }
@@ -193,13 +193,13 @@ impl World {
         if epoch != self.epoch || self.broker.is_none() {
             return;
         }
-        let Some(asker) = self.authenticator.reloads.pop_front() else { return };
+        let Some(requester) = self.authenticator.reloads.pop_front() else { return };
         if !self.authenticator.reloads.is_empty() {
             self.begin_reload();
         }
         let is_bad = !self.access.is_on || (!self.is_quiescent && self.rng.hits(100));
         let tokens = if is_bad { Err("it can't be read".to_owned()) } else { Ok(self.put_file()) };
-        self.feed(Input::TokensRead { asker, tokens });
+        self.feed(Input::TokensRead { requester, tokens });
     }
 
     /// The list that stands in the file, for the engine; the shadow takes it with the step.

@@ -34,7 +34,7 @@ pub enum Event {
     /// The program of a child begins to run.
     Launched(usize, u32, ChildId),
     /// A process that was reaped is reported to its execd.
-    Reaped(usize, u32, ChildId, protocol::bodies::Ending),
+    Reaped(usize, u32, ChildId, protocol::bodies::ExitCause),
     /// A client does something.
     Client(usize),
     /// An operator says something.
@@ -212,8 +212,8 @@ impl World {
             Event::Stall(conn) => self.check_stall(conn),
             Event::Proc(pid, stamp) => self.proc_acts(pid, stamp),
             Event::Launched(host, incarnation, child) => self.launched(host, incarnation, child),
-            Event::Reaped(host, incarnation, child, ending) => {
-                self.reaped(host, incarnation, child, ending);
+            Event::Reaped(host, incarnation, child, exit_cause) => {
+                self.reaped(host, incarnation, child, exit_cause);
             }
             Event::Client(index) => self.client_acts(index),
             Event::Operator => self.operator_acts(),
@@ -250,8 +250,8 @@ impl World {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let pipe = if is_up { &mut conn.up } else { &mut conn.down };
         let due = Tick(now.0 + first);
-        let cut = split.map(|at| (at, Tick(due.0 + second)));
-        for due in pipe.write(bytes, due, cut) {
+        let split = split.map(|at| (at, Tick(due.0 + second)));
+        for due in pipe.write(bytes, due, split) {
             self.at(due, if is_up { Event::Up(id) } else { Event::Down(id) });
         }
     }
@@ -290,8 +290,8 @@ impl World {
     pub fn break_conn(&mut self, id: u64, late: u64) {
         let (up, down) = (Tick(self.now.0 + self.way() + late), Tick(self.now.0 + self.way()));
         let Some(conn) = self.conns.get_mut(&id) else { return };
-        let up = conn.at_broker.then(|| conn.up.cut(&mut self.rng, up));
-        let down = conn.at_peer.then(|| conn.down.cut(&mut self.rng, down));
+        let up = conn.at_broker.then(|| conn.up.break_off(&mut self.rng, up));
+        let down = conn.at_peer.then(|| conn.down.break_off(&mut self.rng, down));
         if let Some(due) = up {
             self.at(due, Event::Up(id));
         }

@@ -2,9 +2,9 @@
 
 use bytes::Bytes;
 use protocol::bodies::{
-    Child, Ending, ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput,
-    ExecSignal, ExecStart, ExecStarted, ExecStop, ExecWelcome, Login, LoginOk, Stream, WorkerLogin,
-    WorkerLoginOk,
+    Child, ErrorBody, ExecEnd, ExecExited, ExecFailed, ExecHello, ExecListed, ExecOutput,
+    ExecSignal, ExecStart, ExecStarted, ExecStop, ExecWelcome, ExitCause, Login, LoginOk, Stream,
+    WorkerLogin, WorkerLoginOk,
 };
 use protocol::encode;
 use protocol::errors::{ErrorCode, Ran};
@@ -177,7 +177,7 @@ fn exec_frames() -> Vec<(&'static str, Frame)> {
             Frame::ExecFailed(ExecFailed {
                 worker,
                 run,
-                lasting: true,
+                permanent: true,
                 again_ms: 0,
                 text: "/usr/bin/isdecho: no such file".into(),
             }),
@@ -188,7 +188,7 @@ fn exec_frames() -> Vec<(&'static str, Frame)> {
                 worker,
                 run,
                 pid,
-                ending: Ending::Signal(9),
+                exit_cause: ExitCause::Signal(9),
                 cpu_ms: 250,
                 rss_kib_max: 2048,
                 tail: vec!["reading colours".into(), "a \\ in a line".into()],

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use tempfile::TempDir;
 use tls::session::Session;
-use tls::setup::{Caller, CallerFiles, Listener, ListenerFiles, Pair};
+use tls::setup::{CallerConfig, CallerFiles, ListenerConfig, ListenerFiles, Pair};
 
 /// A test CA with its files in a temporary directory.
 pub(crate) struct Authority {
@@ -62,16 +62,16 @@ impl Authority {
         Pair { cert: at("pem"), key: at("key") }
     }
 
-    pub(crate) fn listener(&self, pair: Pair, client_ca: Option<PathBuf>) -> Listener {
+    pub(crate) fn listener(&self, pair: Pair, client_ca: Option<PathBuf>) -> ListenerConfig {
         ListenerFiles { pair, client_ca }.load().expect("it is possible here")
     }
 
-    pub(crate) fn caller(&self, pair: Option<Pair>) -> Caller {
+    pub(crate) fn caller(&self, pair: Option<Pair>) -> CallerConfig {
         CallerFiles { ca: Some(self.ca()), pair }.load().expect("it is possible here")
     }
 
     /// A listener and a caller that trust each other.
-    pub(crate) fn both(&self) -> (Listener, Caller) {
+    pub(crate) fn both(&self) -> (ListenerConfig, CallerConfig) {
         (self.listener(self.sign("good", (2020, 2090)), None), self.caller(None))
     }
 }
@@ -85,7 +85,7 @@ pub(crate) struct Pipe {
     /// Number of bytes after which one read returns nothing.
     pub(crate) pause_at: Option<usize>,
     /// Number of bytes after which the connection ends.
-    pub(crate) cut_at: Option<usize>,
+    pub(crate) end_at: Option<usize>,
     /// Most bytes that wait; 0 = no limit.
     pub(crate) room: usize,
 }
@@ -111,11 +111,11 @@ impl Read for End {
         if self.most > 0 {
             count = count.min(self.most);
         }
-        for (at, is_cut) in [(pipe.pause_at, false), (pipe.cut_at, true)] {
+        for (at, is_end) in [(pipe.pause_at, false), (pipe.end_at, true)] {
             let Some(left) = at.map(|at| at.saturating_sub(pipe.passed)) else { continue };
             if left == 0 {
                 pipe.pause_at = None;
-                return if is_cut { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
+                return if is_end { Ok(0) } else { Err(ErrorKind::WouldBlock.into()) };
             }
             count = count.min(left);
         }

@@ -10,7 +10,7 @@ fn a_child_from_start_to_end() {
     assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 3/1/70"]);
     assert_eq!(b.writes(0, Stream::Stdout, "hello\nwor"), ["1<output stdout hello 0"]);
     assert_eq!(b.writes(0, Stream::Stderr, "oops\n"), ["1<output stderr oops 0"]);
-    assert!(b.give(exited(0, Ending::Exit(1))).is_empty(), "the last output is awaited");
+    assert!(b.give(exited(0, ExitCause::Exit(1))).is_empty(), "the last output is awaited");
     assert_eq!(b.frame(1, Frame::ExecList), ["1<listed "]);
     assert_eq!(
         b.ends(0),
@@ -24,10 +24,10 @@ fn an_exit_with_drained_streams_is_reported_at_once_and_one_with_open_streams_so
     let mut b = Bench::with_broker(|_| {});
     b.up(1, 1, 0);
     assert!(b.ends(0).is_empty());
-    let words = b.give(exited(0, Ending::Signal(9)));
+    let words = b.give(exited(0, ExitCause::Signal(9)));
     assert_eq!(words, ["1<exited 1/1 100 signal 9 tail=", "forget 0"]);
     b.up(1, 2, 1);
-    assert!(b.give(exited(1, Ending::Exit(0))).is_empty());
+    assert!(b.give(exited(1, ExitCause::Exit(0))).is_empty());
     assert!(b.until(99).is_empty());
     assert_eq!(b.until(100), ["1<exited 2/1 101 exit 0 tail=", "forget 1"]);
     assert!(b.writes(1, Stream::Stderr, "late\n").is_empty());
@@ -38,8 +38,8 @@ fn an_exit_with_drained_streams_is_reported_at_once_and_one_with_open_streams_so
 fn a_program_that_can_not_be_started_fails_and_its_run_is_free_again() {
     let mut b = Bench::with_broker(|_| {});
     b.frame(1, start(1, 1));
-    let failed = Input::SpawnFailed { child: ChildId(0), lasting: true, text: "no".into() };
-    assert_eq!(b.give(failed), ["1<failed 1/1 lasting=true", "forget 0"]);
+    let failed = Input::SpawnFailed { child: ChildId(0), permanent: true, text: "no".into() };
+    assert_eq!(b.give(failed), ["1<failed 1/1 permanent=true", "forget 0"]);
     assert_eq!(b.frame(1, start(1, 1)), ["spawn 1 /bin/true"]);
 }
 
@@ -47,7 +47,7 @@ fn a_program_that_can_not_be_started_fails_and_its_run_is_free_again() {
 fn the_same_run_twice_fails_without_touching_the_first() {
     let mut b = Bench::with_broker(|_| {});
     b.up(1, 1, 0);
-    assert_eq!(b.frame(1, start(1, 1)), ["1<failed 1/1 lasting=false"]);
+    assert_eq!(b.frame(1, start(1, 1)), ["1<failed 1/1 permanent=false"]);
     assert_eq!(b.frame(1, start(1, 2)), ["spawn 1 /bin/true"]);
     assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/100"]);
 }
@@ -62,7 +62,7 @@ fn stop_asks_waits_and_kills() {
     assert!(b.until(1500).is_empty(), "one KILL is enough");
     b.ends(0);
     assert_eq!(
-        b.give(exited(0, Ending::Signal(9))),
+        b.give(exited(0, ExitCause::Signal(9))),
         ["1<exited 1/1 100 signal 9 tail=", "forget 0"]
     );
 }
@@ -85,8 +85,8 @@ fn a_stop_before_the_program_runs_ends_the_process_at_once() {
     b.frame(1, start(1, 1));
     b.give(Input::Forked { child: ChildId(0), pid: 70 });
     assert_eq!(b.frame(1, stop(1, 1, 50)), ["give up 0"]);
-    let failed = Input::SpawnFailed { child: ChildId(0), lasting: false, text: "no".into() };
-    assert_eq!(b.give(failed), ["1<failed 1/1 lasting=false", "forget 0"]);
+    let failed = Input::SpawnFailed { child: ChildId(0), permanent: false, text: "no".into() };
+    assert_eq!(b.give(failed), ["1<failed 1/1 permanent=false", "forget 0"]);
     // Its program ran after all, so it is stopped like any other.
     b.frame(1, start(1, 2));
     assert_eq!(b.frame(1, stop(1, 2, 50)), ["give up 1"]);
@@ -103,7 +103,7 @@ fn a_process_whose_program_does_not_run_yet_is_listed_and_gets_no_signal() {
     assert_eq!(b.frame(1, Frame::ExecList), ["1<listed 1/1/70"]);
     let signal = ExecSignal { worker: WorkerId(1), run: RunId(1), signal: 10 };
     assert_eq!(b.frame(1, Frame::ExecSignal(signal)), ["1<error refused"]);
-    assert_eq!(b.frame(1, start(1, 1)), ["1<failed 1/1 lasting=false"], "it is here already");
+    assert_eq!(b.frame(1, start(1, 1)), ["1<failed 1/1 permanent=false"], "it is here already");
     assert_eq!(
         b.give(Input::Spawned { child: ChildId(0), pid: 70 }),
         ["1<started 1/1 70"],
@@ -135,7 +135,7 @@ fn children_have_a_limit() {
     b.up(1, 1, 0);
     b.up(1, 2, 1);
     assert_eq!(b.frame(1, start(3, 1)), ["1<failed 3/1 again=1000"]);
-    b.give(exited(0, Ending::Exit(0)));
+    b.give(exited(0, ExitCause::Exit(0)));
     b.ends(0);
     assert_eq!(b.frame(1, start(3, 1)), ["spawn 2 /bin/true"]);
 }

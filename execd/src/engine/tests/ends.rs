@@ -20,11 +20,11 @@ fn terminate_ends_all_children_youngest_first_then_execd() {
     b.ends(0);
     b.ends(1);
     assert_eq!(
-        b.give(exited(0, Ending::Signal(15))),
+        b.give(exited(0, ExitCause::Signal(15))),
         ["1<exited 1/1 100 signal 15 tail=", "forget 0"]
     );
     assert_eq!(b.give(Input::Terminate), ["kill 1"], "asked again: at once");
-    let words = b.give(exited(1, Ending::Signal(9)));
+    let words = b.give(exited(1, ExitCause::Signal(9)));
     assert_eq!(words, ["2<exited 1/1 101 signal 9 tail=", "forget 1", "exit"]);
     let mut b = Bench::new(|_| {});
     assert_eq!(b.give(Input::Terminate), ["exit"]);
@@ -58,7 +58,7 @@ fn a_built_in_execd_ends_after_the_brokers_orderly_end() {
     assert_eq!(b.frame(1, start(2, 1)), ["1<failed 2/1 again=1000"]);
     assert_eq!(b.until(100), ["kill 0"]);
     b.ends(0);
-    let words = b.give(exited(0, Ending::Signal(9)));
+    let words = b.give(exited(0, ExitCause::Signal(9)));
     assert_eq!(words, ["1<exited 1/1 100 signal 9 tail=", "forget 0", "exit"]);
     let mut b = Bench::with_broker(|config| config.built_in = true);
     assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 100, keep: false })), ["exit"]);
@@ -72,7 +72,7 @@ fn the_orderly_end_is_finished_even_if_the_broker_does_not_wait_for_it() {
     b.closed(1);
     assert_eq!(b.until(100), ["kill 0"]);
     b.ends(0);
-    assert_eq!(b.give(exited(0, Ending::Signal(9))), ["forget 0", "exit"]);
+    assert_eq!(b.give(exited(0, ExitCause::Signal(9))), ["forget 0", "exit"]);
 }
 
 #[test]
@@ -81,7 +81,7 @@ fn a_standalone_execd_stays_after_a_brokers_orderly_end() {
     b.up(1, 1, 0);
     assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 0, keep: false })), ["kill 0"]);
     b.ends(0);
-    let words = b.give(exited(0, Ending::Signal(9)));
+    let words = b.give(exited(0, ExitCause::Signal(9)));
     assert_eq!(words, ["1<exited 1/1 100 signal 9 tail=", "forget 0"]);
     assert_eq!(b.frame(1, start(2, 1)), ["spawn 1 /bin/true"], "and serves it again");
 }
@@ -97,7 +97,7 @@ fn a_built_in_execd_without_broker_and_children_ends_after_a_while() {
     b.closed(1);
     assert!(b.until(300_000).is_empty());
     b.ends(0);
-    assert_eq!(b.give(exited(0, Ending::Exit(0))), ["forget 0"]);
+    assert_eq!(b.give(exited(0, ExitCause::Exit(0))), ["forget 0"]);
     assert_eq!(b.until(360_000), ["exit"]);
     // A standalone execd never ends by itself.
     let b = Bench::new(|_| {});
@@ -108,7 +108,7 @@ fn a_built_in_execd_without_broker_and_children_ends_after_a_while() {
 fn without_state_execd_ends_with_its_broker() {
     let mut b = Bench::with_broker(|config| {
         config.built_in = true;
-        config.leave_when_broker_is_gone = true;
+        config.exits_with_broker = true;
     });
     b.up(1, 1, 0);
     b.open(2);
@@ -120,7 +120,7 @@ fn without_state_execd_ends_with_its_broker() {
     assert_eq!(b.closed(3), ["term 0"]);
     assert_eq!(b.until(105_000), ["kill 0"]);
     b.ends(0);
-    assert_eq!(b.give(exited(0, Ending::Signal(9))), ["forget 0", "exit"]);
+    assert_eq!(b.give(exited(0, ExitCause::Signal(9))), ["forget 0", "exit"]);
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn processes_of_an_earlier_execd_are_adopted_or_reported_as_ended() {
     assert_eq!(words, ["1<listed 1/1/51", "1<exited 2/1 52 unknown tail="]);
     assert_eq!(b.frame(1, stop(1, 1, 10)), ["term 0"]);
     b.ends(0);
-    let words = b.give(exited(0, Ending::Unknown));
+    let words = b.give(exited(0, ExitCause::Unknown));
     assert_eq!(words, ["1<exited 1/1 51 unknown tail=", "forget 0"]);
 }
 
@@ -159,7 +159,7 @@ fn a_flood_of_output_is_counted_and_its_last_line_arrives() {
     assert_eq!(words, ["1<output stderr a 0"]);
     b.ends(0);
     assert_eq!(
-        b.give(exited(0, Ending::Exit(0))),
+        b.give(exited(0, ExitCause::Exit(0))),
         ["1<output stderr d 2", "1<exited 1/1 100 exit 0 tail=a|b|c|d", "forget 0"]
     );
 }
@@ -173,7 +173,7 @@ fn without_a_broker_for_its_time_all_children_end_and_execd() {
     assert_eq!(b.until(2199), [""; 0]);
     assert_eq!(b.until(2200), ["term 0"]);
     b.ends(0);
-    assert_eq!(b.give(exited(0, Ending::Signal(15))), ["forget 0", "exit"]);
+    assert_eq!(b.give(exited(0, ExitCause::Signal(15))), ["forget 0", "exit"]);
     // A connection without a hello is not a broker; one that says hello in time is.
     let mut b = Bench::new(|config| config.limits.orphan_ms = 700);
     b.until(500);

@@ -9,11 +9,11 @@ fn children_outlive_their_broker_and_what_it_missed_is_told_after_the_list() {
     b.up(1, 2, 1);
     assert!(b.closed(1).is_empty());
     assert!(b.writes(0, Stream::Stderr, "alone\n").is_empty());
-    b.give(exited(0, Ending::Exit(4)));
+    b.give(exited(0, ExitCause::Exit(4)));
     assert_eq!(b.ends(0), ["forget 0"]);
     b.connect(2, "b");
     b.ends(1);
-    assert_eq!(b.give(exited(1, Ending::Exit(0))), ["forget 1"], "not before the list");
+    assert_eq!(b.give(exited(1, ExitCause::Exit(0))), ["forget 1"], "not before the list");
     assert_eq!(
         b.frame(2, Frame::ExecList),
         ["2<listed ", "2<exited 1/1 100 exit 4 tail=alone", "2<exited 2/1 101 exit 0 tail="]
@@ -29,9 +29,9 @@ fn missed_reports_have_a_limit_and_the_oldest_goes() {
         b.ends(child);
     }
     b.closed(1);
-    assert_eq!(b.give(exited(0, Ending::Exit(0))), ["forget 0"]);
-    assert_eq!(b.give(exited(1, Ending::Exit(0))), ["forget 1"]);
-    assert_eq!(b.give(exited(2, Ending::Exit(0))), ["dropped", "forget 2"]);
+    assert_eq!(b.give(exited(0, ExitCause::Exit(0))), ["forget 0"]);
+    assert_eq!(b.give(exited(1, ExitCause::Exit(0))), ["forget 1"]);
+    assert_eq!(b.give(exited(2, ExitCause::Exit(0))), ["dropped", "forget 2"]);
     b.connect(2, "b");
     let words = b.frame(2, Frame::ExecList);
     assert_eq!(words.len(), 3);
@@ -49,7 +49,7 @@ fn missed_reports_have_a_limit_in_bytes_too() {
         let child = u64::try_from(child).unwrap();
         b.writes(child, Stream::Stderr, text);
         b.ends(child);
-        let words = b.give(exited(child, Ending::Exit(0)));
+        let words = b.give(exited(child, ExitCause::Exit(0)));
         assert_eq!(words.contains(&"dropped".to_owned()), child == 2, "{words:?}");
     }
     b.connect(2, "b");
@@ -59,7 +59,7 @@ fn missed_reports_have_a_limit_in_bytes_too() {
     b.closed(2);
     b.writes(3, Stream::Stderr, "1234567890\n");
     b.ends(3);
-    assert_eq!(b.give(exited(3, Ending::Exit(0))), ["forget 3"]);
+    assert_eq!(b.give(exited(3, ExitCause::Exit(0))), ["forget 3"]);
 }
 
 #[test]
@@ -102,7 +102,7 @@ fn two_brokers_do_not_see_each_other() {
     assert_eq!(b.frame(2, stop(1, 1, 0)), ["kill 1"]);
     assert_eq!(b.frame(1, Frame::ExecEnd(ExecEnd { grace_ms: 5, keep: false })), ["term 0"]);
     b.ends(1);
-    let words = b.give(exited(1, Ending::Signal(9)));
+    let words = b.give(exited(1, ExitCause::Signal(9)));
     assert_eq!(words, ["2<exited 1/1 101 signal 9 tail=", "forget 1"]);
 }
 
@@ -218,7 +218,7 @@ fn brokers_have_a_limit_and_one_that_left_nothing_running_gives_way() {
     b.open(4);
     assert_eq!(b.frame(4, hello("c")), ["4<error too_many_connections", "4<close"]);
     b.ends(0);
-    b.give(exited(0, Ending::Exit(0)));
+    b.give(exited(0, ExitCause::Exit(0)));
     b.connect(5, "c");
 }
 

@@ -1,5 +1,5 @@
 //! The engine's behaviour as scripts: an input on the left, the actions on the right. `child` tests
-//! its table of states, `output` the cutting of lines.
+//! its table of states, `output` the splitting into lines.
 
 mod children;
 mod ends;
@@ -13,7 +13,7 @@ use super::input::{Input, RecordedProcess};
 use super::limits::Limits;
 use super::{Config, Engine};
 use protocol::bodies::{
-    Ending, ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, Login, Stream,
+    ExecEnd, ExecHello, ExecSignal, ExecStart, ExecStop, ExitCause, Login, Stream,
 };
 use protocol::decode::WireError;
 use protocol::errors::ErrorCode;
@@ -58,8 +58,8 @@ fn hello_to(host: &str, broker: &str) -> Frame {
     Frame::ExecHello(ExecHello { host, broker: broker.into(), token: None })
 }
 
-fn exited(child: u64, ending: Ending) -> Input {
-    Input::Exited { child: ChildId(child), ending, cpu_ms: 5, rss_kib_max: 6 }
+fn exited(child: u64, exit_cause: ExitCause) -> Input {
+    Input::Exited { child: ChildId(child), exit_cause, cpu_ms: 5, rss_kib_max: 6 }
 }
 
 /// One action as a few words; of notes only those that no other action shows.
@@ -92,14 +92,14 @@ fn frame_word(frame: &Frame) -> String {
         Frame::ExecFailed(b) if b.again_ms > 0 => {
             format!("failed {}/{} again={}", b.worker, b.run, b.again_ms)
         }
-        Frame::ExecFailed(b) => format!("failed {}/{} lasting={}", b.worker, b.run, b.lasting),
+        Frame::ExecFailed(b) => format!("failed {}/{} permanent={}", b.worker, b.run, b.permanent),
         Frame::ExecExited(b) => {
             format!(
                 "exited {}/{} {} {} tail={}",
                 b.worker,
                 b.run,
                 b.pid,
-                b.ending,
+                b.exit_cause,
                 b.tail.join("|")
             )
         }
@@ -124,7 +124,7 @@ impl Bench {
             binary: "b".into(),
             hands_over: false,
             built_in: false,
-            leave_when_broker_is_gone: false,
+            exits_with_broker: false,
         };
         change(&mut config);
         Self { engine: Engine::new(config), now: Tick(0) }

@@ -110,7 +110,7 @@ fn no_outcome_is_seen_unless_the_proxy_dropped_it() {
 fn a_connection_that_ended_for_nothing_is_seen() {
     let lost = Asked { outcomes: Vec::new(), end: Some((11 * SECOND, End::Lost)), ..asked() };
     assert_eq!(sees(lost.clone(), &begun(1), &[], &[]), [Broken::LostForNothing]);
-    assert_eq!(sees(lost.clone(), &begun(1), &[], &[incident(Kind::CutRst)]), []);
+    assert_eq!(sees(lost.clone(), &begun(1), &[], &[incident(Kind::Reset)]), []);
     assert_eq!(sees(lost.clone(), &begun(1), &[killed(11 * SECOND - 1, 12 * SECOND)], &[]), []);
     let other = killed(5 * SECOND, 6 * SECOND);
     assert_eq!(sees(lost.clone(), &begun(1), &[other], &[]), [Broken::LostForNothing]);
@@ -157,7 +157,7 @@ fn an_outcome_that_comes_too_late_is_seen() {
     let late = at(12 * SECOND + 1);
     assert_eq!(sees(late.clone(), &begun(1), &[], &[]), [Broken::Late]);
     assert_eq!(sees(late.clone(), &begun(1), &[], &[incident(Kind::Throttled)]), []);
-    assert_eq!(sees(late, &begun(1), &[], &[incident(Kind::CutFin)]), [Broken::Late]);
+    assert_eq!(sees(late, &begun(1), &[], &[incident(Kind::Closed)]), [Broken::Late]);
     let behind = Asked { behind: 11 * SECOND, ..at(13 * SECOND) };
     assert_eq!(sees(behind.clone(), &begun(1), &[], &[]), []);
     let behind = Asked { behind: 11 * SECOND - 1, ..behind };
@@ -199,7 +199,7 @@ fn a_connection_that_ends_although_it_was_only_delayed_or_split_is_seen() {
     for kind in [Kind::Delayed, Kind::Split] {
         assert_eq!(sees(lost.clone(), &[], &[], &[incident(kind)]), [Broken::LostForNothing]);
     }
-    for kind in [Kind::CutFin, Kind::Throttled, Kind::Stalled, Kind::HalfOpen] {
+    for kind in [Kind::Closed, Kind::Throttled, Kind::Stalled, Kind::HalfOpen] {
         assert_eq!(sees(lost.clone(), &[], &[], &[incident(kind)]), []);
     }
 }

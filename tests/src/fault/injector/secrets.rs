@@ -1,4 +1,5 @@
-//! The faults that change tokens and certificates, in a run that uses them. `secure` has the files.
+//! The faults that change tokens and certificates, in a run that uses them. `run_secrets` has the
+//! files.
 
 use super::{Fault, FaultInjector};
 use crate::fault::checker::{Cause, Excuse};
@@ -34,7 +35,7 @@ pub(super) const SECRETS: &[(Fault, u64, &str)] = &[
 impl FaultInjector {
     /// Tokens and certificates change, or can't be used, while everything goes on.
     pub(super) fn change_secrets(&mut self, world: &World, secret: Secret) -> bool {
-        let Some(secure) = &world.secure else { return false };
+        let Some(secrets) = &world.secrets else { return false };
         if self.is_stopped() {
             return false;
         }
@@ -42,25 +43,25 @@ impl FaultInjector {
             Secret::Token => {
                 let from = world.clock.now();
                 self.excuses.push(Excuse { cause: Cause::Renewed, from, until: u64::MAX });
-                secure.renew_token();
+                secrets.renew_token();
                 self.is_reload_due = true;
                 self.reload(world);
             }
             Secret::BrokersCertificate => {
-                secure.renew_certificate(false);
+                secrets.renew_certificate(false);
                 self.is_reload_due = true;
                 self.reload(world);
             }
             Secret::HostsCertificate => {
-                secure.renew_certificate(true);
+                secrets.renew_certificate(true);
                 world.far.process.signal(Signal::SIGHUP);
             }
             Secret::OpenTokens => {
-                let said = secure.with_open_tokens(|| world.op("reload"));
+                let said = secrets.with_open_tokens(|| world.op("reload"));
                 self.must_be_refused(said, "chmod 600");
             }
             Secret::WrongCertificate => {
-                let said = secure.with_wrong_certificate(|| world.op("reload"));
+                let said = secrets.with_wrong_certificate(|| world.op("reload"));
                 self.must_be_refused(said, "is not that of certificate");
             }
         }

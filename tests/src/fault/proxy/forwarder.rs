@@ -1,8 +1,8 @@
 //! The forwarder, the proxy's thread: accepts connections, forwards their bytes under the current
 //! settings, and applies the ordered faults. `pipe` is one direction of a connection.
 
-use super::pipe::{Moved, Pipe, Weather};
-use super::{Cut, Harm, Incident, Kind, Order, Shared};
+use super::pipe::{Impairment, Moved, Pipe};
+use super::{CloseBy, ConnFault, Incident, Kind, Order, Shared};
 use crate::fault::clock::Clock;
 use crate::fault::watch::Waits;
 use crate::sim::rng::Rng;
@@ -143,11 +143,11 @@ impl Forwarder {
                 None => return true,
                 Some(Order::Stop) => return false,
                 Some(Order::Heal) => self.heal(),
-                Some(Order::Harm(pick, harm)) => {
+                Some(Order::Inject(pick, fault)) => {
                     let count = self.conns.len().max(1) as u64;
                     let at = usize::try_from(pick % count).unwrap_or(0);
                     if let Some(id) = self.conns.keys().nth(at).copied() {
-                        self.harm(id, harm);
+                        self.inject(id, fault);
                     }
                 }
             }
@@ -167,7 +167,7 @@ impl Forwarder {
             self.conns.iter().filter(|(_, conn)| is_gone(conn)).map(|(id, _)| *id).collect();
         for id in gone {
             if let Some(conn) = self.conns.remove(&id) {
-                cut(conn, Cut::Rst);
+                close(conn, CloseBy::Rst);
             }
         }
         let now = self.clock.instant();
@@ -181,29 +181,29 @@ impl Forwarder {
         }
     }
 
-    fn harm(&mut self, id: u64, harm: Harm) {
+    fn inject(&mut self, id: u64, fault: ConnFault) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         let port = conn.port;
-        match harm {
-            Harm::Cut(how) => {
+        match fault {
+            ConnFault::Close(how) => {
                 if let Some(conn) = self.conns.remove(&id) {
-                    self.note(port, cut_kind(how), Some(self.clock.now()));
-                    cut(conn, how);
+                    self.note(port, close_kind(how), Some(self.clock.now()));
+                    close(conn, how);
                 }
             }
-            Harm::HalfOpen => {
+            ConnFault::HalfOpen => {
                 conn.half_open();
                 self.note(port, Kind::HalfOpen, None);
             }
-            Harm::Stall(is_up, span) => {
+            ConnFault::Stall(is_up, span) => {
                 let pipe = if is_up { &mut conn.up } else { &mut conn.down };
                 pipe.stall(self.clock.instant(), span);
                 self.note_stall(port, span);
             }
-            Harm::Weather(weather) => {
-                conn.up.weather = weather;
-                conn.down.weather = weather;
-                self.note_weather(port, &weather);
+            ConnFault::Impair(impairment) => {
+                conn.up.impairment = impairment;
+                conn.down.impairment = impairment;
+                self.note_impairment(port, &impairment);
             }
         }
     }
@@ -218,14 +218,14 @@ impl Forwarder {
         }
     }
 
-    fn note_weather(&self, port: u16, weather: &Weather) {
-        if !weather.delay.is_zero() {
+    fn note_impairment(&self, port: u16, impairment: &Impairment) {
+        if !impairment.delay.is_zero() {
             self.note(port, Kind::Delayed, None);
         }
-        if weather.piece != 0 {
+        if impairment.piece != 0 {
             self.note(port, Kind::Split, None);
         }
-        if weather.rate != 0 {
+        if impairment.rate != 0 {
             self.note(port, Kind::Throttled, None);
         }
     }
@@ -253,20 +253,20 @@ impl Forwarder {
             let Some(far) = far else {
                 // Nobody listens there: the side that connected learns it as it would without us.
                 let _ = socket2::SockRef::from(&near).set_linger(Some(Duration::ZERO));
-                self.note(port, Kind::CutRst, Some(self.clock.now()));
+                self.note(port, Kind::Reset, Some(self.clock.now()));
                 continue;
             };
             for stream in [&near, &far] {
                 stream.set_nonblocking(true).expect("non-blocking");
                 stream.set_nodelay(true).expect("no delay");
             }
-            let roughness = self.shared.roughness.load(Ordering::Relaxed);
-            let [up, down] = [(); 2].map(|()| match self.rng.hits(roughness) {
-                true => Weather::by(&mut self.rng),
-                false => Weather::default(),
+            let impaired_permille = self.shared.impaired_permille.load(Ordering::Relaxed);
+            let [up, down] = [(); 2].map(|()| match self.rng.hits(impaired_permille) {
+                true => Impairment::random(&mut self.rng),
+                false => Impairment::default(),
             });
-            for weather in [&up, &down] {
-                self.note_weather(port, weather);
+            for impairment in [&up, &down] {
+                self.note_impairment(port, impairment);
             }
             let now = self.clock.instant();
             let (up, down) = (Pipe::new(up, now), Pipe::new(down, now));
@@ -287,13 +287,13 @@ impl Forwarder {
                     let port = conn.port;
                     return self.note_stall(port, span);
                 }
-                Moved::HalfOpens => return self.harm(id, Harm::HalfOpen),
-                Moved::Cut(how) => return self.harm(id, Harm::Cut(how)),
+                Moved::HalfOpens => return self.inject(id, ConnFault::HalfOpen),
+                Moved::Close(how) => return self.inject(id, ConnFault::Close(how)),
                 // A reset is passed on as one; it is not our doing.
                 Moved::Broken if conn.is_half_open => pipe_ended(conn, is_up),
                 Moved::Broken => {
                     if let Some(conn) = self.conns.remove(&id) {
-                        cut(conn, Cut::Rst);
+                        close(conn, CloseBy::Rst);
                     }
                     return;
                 }
@@ -309,19 +309,19 @@ fn pipe_ended(conn: &mut Conn, is_up: bool) {
     if is_up { conn.up.is_ended = true } else { conn.down.is_ended = true }
 }
 
-const fn cut_kind(how: Cut) -> Kind {
+const fn close_kind(how: CloseBy) -> Kind {
     match how {
-        Cut::Fin => Kind::CutFin,
-        Cut::Rst => Kind::CutRst,
+        CloseBy::Fin => Kind::Closed,
+        CloseBy::Rst => Kind::Reset,
     }
 }
 
 /// Closes both ends.
-fn cut(conn: Conn, how: Cut) {
+fn close(conn: Conn, how: CloseBy) {
     for stream in [conn.near, conn.far] {
         match how {
-            Cut::Fin => drop(stream.shutdown(Shutdown::Both)),
-            Cut::Rst => drop(socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))),
+            CloseBy::Fin => drop(stream.shutdown(Shutdown::Both)),
+            CloseBy::Rst => drop(socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! One direction of a connection through the proxy: the bytes it holds back, and when they are
 //! sent.
 
-use super::Cut;
+use super::CloseBy;
 use crate::sim::rng::Rng;
 use std::collections::VecDeque;
 use std::io::{self, Read as _, Write as _};
@@ -13,9 +13,9 @@ const HELD_MAX: usize = 256 * 1024;
 /// Most writes in one turn of the thread that serves all connections; the rest is for the next.
 const GIVES_MAX: usize = 64;
 
-/// What one direction of a connection is like.
+/// What is wrong with one direction of a connection; by default nothing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Weather {
+pub struct Impairment {
     /// Each byte is this much later.
     pub delay: Duration,
     /// At most so many bytes leave at once; 0 = as they come.
@@ -26,30 +26,30 @@ pub struct Weather {
     pub stall_at: Option<(u64, Option<Duration>)>,
     /// After so many bytes the connection is half-open.
     pub half_open_at: Option<u64>,
-    /// After so many bytes, inside a frame or not, the connection is cut.
-    pub cut_at: Option<(u64, Cut)>,
+    /// After so many bytes, inside a frame or not, the connection is closed.
+    pub close_at: Option<(u64, CloseBy)>,
 }
 
-impl Weather {
-    /// Bad weather of one kind or another.
-    pub fn by(rng: &mut Rng) -> Self {
-        let mut weather = Self::default();
-        // Cuts and stalls early on meet the login, later ones any byte of any frame.
+impl Impairment {
+    /// One kind or another.
+    pub fn random(rng: &mut Rng) -> Self {
+        let mut impairment = Self::default();
+        // An early one meets the login, a later one any byte of any frame.
         let at = |rng: &mut Rng| {
             if rng.hits(400) { rng.below(300) } else { rng.below(60_000) }
         };
         match rng.below(8) {
-            0 | 1 => weather.delay = Duration::from_millis(rng.between(1, 150)),
-            2 => weather.piece = rng.pick(&[1, 1, 2, 7, 63, 64, 65]),
-            3 => weather.rate = rng.between(20_000, 400_000),
+            0 | 1 => impairment.delay = Duration::from_millis(rng.between(1, 150)),
+            2 => impairment.piece = rng.pick(&[1, 1, 2, 7, 63, 64, 65]),
+            3 => impairment.rate = rng.between(20_000, 400_000),
             4 => {
                 let span = Duration::from_millis(rng.between(50, 3000));
-                weather.stall_at = Some((at(rng), (!rng.hits(250)).then_some(span)));
+                impairment.stall_at = Some((at(rng), (!rng.hits(250)).then_some(span)));
             }
-            5 => weather.half_open_at = Some(at(rng)),
-            _ => weather.cut_at = Some((at(rng), rng.pick(&[Cut::Fin, Cut::Rst]))),
+            5 => impairment.half_open_at = Some(at(rng)),
+            _ => impairment.close_at = Some((at(rng), rng.pick(&[CloseBy::Fin, CloseBy::Rst]))),
         }
-        weather
+        impairment
     }
 }
 
@@ -62,15 +62,15 @@ pub(super) enum Moved {
     Stalls(Option<Duration>),
     /// The connection is half-open from now on.
     HalfOpens,
-    /// The connection is to be cut now.
-    Cut(Cut),
+    /// The connection is to be closed now.
+    Close(CloseBy),
     /// One of the ends is gone.
     Broken,
 }
 
 /// One direction.
 pub(super) struct Pipe {
-    pub(super) weather: Weather,
+    pub(super) impairment: Impairment,
     /// Bytes that are due at a moment, in order.
     held: VecDeque<(Instant, Vec<u8>)>,
     held_bytes: usize,
@@ -89,9 +89,9 @@ pub(super) struct Pipe {
 }
 
 impl Pipe {
-    pub(super) fn new(weather: Weather, now: Instant) -> Self {
+    pub(super) fn new(impairment: Impairment, now: Instant) -> Self {
         Self {
-            weather,
+            impairment,
             held: VecDeque::new(),
             held_bytes: 0,
             passed: 0,
@@ -110,7 +110,7 @@ impl Pipe {
     }
 
     pub(super) fn heal(&mut self, now: Instant) {
-        self.weather = Weather::default();
+        self.impairment = Impairment::default();
         self.stalled_until = None;
         self.next_write = now;
         for (due, _) in &mut self.held {
@@ -167,7 +167,7 @@ impl Pipe {
         match from.read(&mut bytes) {
             Ok(0) => self.is_ended = true,
             Ok(count) if !self.is_blackhole => {
-                self.held.push_back((now + self.weather.delay, bytes[..count].to_vec()));
+                self.held.push_back((now + self.impairment.delay, bytes[..count].to_vec()));
                 self.held_bytes += count;
             }
             Ok(_) => {}
@@ -187,11 +187,11 @@ impl Pipe {
         let left = self.before_strike();
         let (_, bytes) = self.held.front_mut()?;
         let mut count = bytes.len().min(usize::try_from(left).unwrap_or(usize::MAX));
-        if self.weather.piece != 0 {
-            count = count.min(self.weather.piece);
+        if self.impairment.piece != 0 {
+            count = count.min(self.impairment.piece);
         }
-        if self.weather.rate != 0 {
-            count = count.min(usize::try_from(self.weather.rate / 50).unwrap_or(1).max(1));
+        if self.impairment.rate != 0 {
+            count = count.min(usize::try_from(self.impairment.rate / 50).unwrap_or(1).max(1));
         }
         match to.write(&bytes[..count]) {
             Ok(count) => {
@@ -201,7 +201,7 @@ impl Pipe {
                 if bytes.is_empty() {
                     self.held.pop_front();
                 }
-                if let Some(micros) = (count as u64 * 1_000_000).checked_div(self.weather.rate) {
+                if let Some(micros) = (count as u64 * 1_000_000).checked_div(self.impairment.rate) {
                     self.next_write = now + Duration::from_micros(micros);
                 }
                 Some(Moved::On)
@@ -211,29 +211,32 @@ impl Pipe {
         }
     }
 
-    /// Bytes that may still leave before what the weather brings.
+    /// Bytes that may still leave before the impairment strikes.
     fn before_strike(&self) -> u64 {
-        let weather = &self.weather;
-        let at =
-            [weather.stall_at.map(|(at, _)| at), weather.half_open_at, weather.cut_at.map(|c| c.0)];
+        let impairment = &self.impairment;
+        let at = [
+            impairment.stall_at.map(|(at, _)| at),
+            impairment.half_open_at,
+            impairment.close_at.map(|c| c.0),
+        ];
         at.into_iter().flatten().min().map_or(u64::MAX, |at| at.saturating_sub(self.passed))
     }
 
-    /// What the weather brings at this byte.
+    /// What the impairment does at this byte.
     fn strike(&mut self, now: Instant) -> Option<Moved> {
         // Only when there is a next byte, so that what stands before it has left.
         if self.is_blackhole || self.held.is_empty() || self.before_strike() > 0 {
             return None;
         }
-        let weather = &mut self.weather;
-        if let Some((_, span)) = weather.stall_at.take() {
+        let impairment = &mut self.impairment;
+        if let Some((_, span)) = impairment.stall_at.take() {
             self.stall(now, span);
             return Some(Moved::Stalls(span));
         }
-        if weather.half_open_at.take().is_some() {
+        if impairment.half_open_at.take().is_some() {
             return Some(Moved::HalfOpens);
         }
-        weather.cut_at.take().map(|(_, how)| Moved::Cut(how))
+        impairment.close_at.take().map(|(_, how)| Moved::Close(how))
     }
 }
 

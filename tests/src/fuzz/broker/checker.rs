@@ -85,8 +85,8 @@ impl Checker {
     /// A link is gone: nobody waits there, and who worked there has closed in order or not.
     pub fn link_gone(&mut self, link: LinkId, in_order: bool) {
         self.accepted.retain(|_, accepted| accepted.link != link);
-        self.asked.retain(|(asker, _), _| *asker != link);
-        self.watched.retain(|(asker, _)| *asker != link);
+        self.asked.retain(|(requester, _), _| *requester != link);
+        self.watched.retain(|(requester, _)| *requester != link);
         if in_order {
             for accepted in self.accepted.values_mut() {
                 accepted.with.remove(&link);

@@ -194,9 +194,9 @@ fn raw(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let mut bytes = protocol::encode::to_bytes(words::request(source)).to_vec();
     let at = source.below(64);
     bytes[at] = source.byte();
-    let cut = source.below(bytes.len().min(256));
-    player.receive(link, &bytes[..bytes.len() - cut]);
-    player.receive(link, &bytes[bytes.len() - cut..]);
+    let tail = source.below(bytes.len().min(256));
+    player.receive(link, &bytes[..bytes.len() - tail]);
+    player.receive(link, &bytes[bytes.len() - tail..]);
 }
 
 fn wait(player: &mut BrokerPlayer, source: &mut Source<'_>) {
@@ -244,7 +244,7 @@ fn outbox(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let bytes = u64::from(source.word());
     player.feed(match source.below(8) {
         0..=2 => Input::Congested { link },
-        3..=5 => Input::Drained { link },
+        3..=5 => Input::Uncongested { link },
         6 => Input::OutboxFull { link, bytes },
         _ => Input::Stalled { link, bytes },
     });

@@ -197,7 +197,8 @@ impl BrokerPlayer {
             let role = conn.role;
             let input = pulled.and_then(|(kind, head, body)| {
                 let arrived = inbound::Arrived { link, role, kind, head, body };
-                inbound::input(arrived, shell::prove).inspect_err(|_| conn.inbox.is_deaf = true)
+                inbound::input(arrived, shell::prove)
+                    .inspect_err(|_| conn.inbox.is_read_closed = true)
             });
             self.feed(input.unwrap_or_else(|error| Input::Garbage { link, error }));
         }

@@ -46,23 +46,23 @@ fn tokens(source: &mut Source<'_>) -> Tokens {
 
 /// The token file is read, asked for or not.
 pub(super) fn reload(player: &mut BrokerPlayer, source: &mut Source<'_>) {
-    let asker = player.shell.requester(true);
+    let requester = player.shell.requester(true);
     let tokens = if source.below(4) == 3 {
         Err("it can't be read".to_owned())
     } else {
         Ok(Box::new(tokens(source)))
     };
-    player.feed(Input::TokensRead { asker, tokens });
+    player.feed(Input::TokensRead { requester, tokens });
 }
 
 /// The certificates are read, asked for or not; mostly the token file is next.
 pub(super) fn certificates(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let more = source.below(4) != 3;
-    let asker = player.shell.requester(!more);
+    let requester = player.shell.requester(!more);
     let lines = |source: &mut Source<'_>| (0..source.below(3)).map(|_| source.text()).collect();
     let found =
         Certificates { read: lines(source), failed: lines(source), warnings: lines(source) };
-    player.feed(Input::CertificatesRead { asker, found, more });
+    player.feed(Input::CertificatesRead { requester, found, more });
 }
 
 /// A challenge is answered, or an answer was checked.

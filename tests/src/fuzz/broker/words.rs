@@ -4,8 +4,8 @@
 use super::tokens;
 use crate::fuzz::source::Source;
 use protocol::bodies::{
-    Child, Ending, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted,
-    ExecWelcome, Format, Login, Stream, WorkerLogin,
+    Child, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome,
+    ExitCause, Format, Login, Stream, WorkerLogin,
 };
 use protocol::errors::{ERRORS, ErrorCode};
 use protocol::frame::Frame;
@@ -133,7 +133,7 @@ pub fn report(source: &mut Source<'_>, known: Option<(WorkerId, RunId)>) -> Fram
         2 => Frame::ExecFailed(ExecFailed {
             worker,
             run,
-            lasting: source.is_yes(),
+            permanent: source.is_yes(),
             again_ms: u64::from(source.byte()) * 100,
             text: source.text(),
         }),
@@ -141,7 +141,11 @@ pub fn report(source: &mut Source<'_>, known: Option<(WorkerId, RunId)>) -> Fram
             worker,
             run,
             pid,
-            ending: source.pick(&[Ending::Exit(0), Ending::Exit(1), Ending::Signal(9)]),
+            exit_cause: source.pick(&[
+                ExitCause::Exit(0),
+                ExitCause::Exit(1),
+                ExitCause::Signal(9),
+            ]),
             cpu_ms: 1,
             rss_kib_max: u64::from(source.byte()) << 56,
             tail: (0..source.below(3)).map(|_| source.text()).collect(),

@@ -132,7 +132,7 @@ impl World {
             Ask::Challenge(link) => return self.sent(link, shell::challenge()),
             Ask::Verify(link, proof) => self.verify(link, &proof),
             Ask::Prove(link) => return self.sent(link, self.prove_to_host(link)),
-            Ask::Tokens(asker) => return self.read_tokens(asker),
+            Ask::Tokens(requester) => return self.read_tokens(requester),
             Ask::File(link, head, path) => {
                 let script = Err(format!("no file {path} in a simulation"));
                 Input::Sourced { link, head, path, script }
@@ -274,7 +274,7 @@ impl World {
         if conn.is_congested && bytes < high / 2 {
             conn.is_congested = false;
             let link = conn.link;
-            self.feed(Input::Drained { link });
+            self.feed(Input::Uncongested { link });
         }
     }
 

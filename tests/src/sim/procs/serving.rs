@@ -7,7 +7,7 @@ use crate::sim::model::Begin;
 use crate::sim::plan::Behaviour;
 use crate::sim::world::{Event, World};
 use bytes::Bytes;
-use protocol::bodies::Ending;
+use protocol::bodies::ExitCause;
 use protocol::encode;
 use protocol::frame::Frame;
 use protocol::header::Header;
@@ -33,13 +33,13 @@ impl World {
                 if is_over && !self.is_bad(pid, Behaviour::Stubborn, 1000) {
                     let wait = self.rng.below(5000);
                     self.act_in(pid, wait, State::Exiting);
-                } else if wanted.is_none() && self.is_bad(pid, Behaviour::Leaver, 100) {
+                } else if wanted.is_none() && self.is_bad(pid, Behaviour::Quitter, 100) {
                     let wait = self.rng.below(500_000);
                     self.act_in(pid, wait, State::Serving);
                 }
                 return;
             };
-            if !proc.cut_short.contains(&head.transaction) {
+            if !proc.ended_early.contains(&head.transaction) {
                 self.take_piece(pid, head, &body);
             }
         }
@@ -89,7 +89,7 @@ impl World {
             self.hold(verdict);
         }
         if self.is_bad(pid, Behaviour::Crash, 80) {
-            self.kill_proc(pid, Ending::Signal(11));
+            self.kill_proc(pid, ExitCause::Signal(11));
         } else if !client_more {
             let wait = self.work_micros(pid, &head);
             self.act_in(pid, wait, State::Working);
@@ -119,7 +119,7 @@ impl World {
         };
         if !more {
             if work.client_more || work.was_open {
-                proc.cut_short.insert(work.head.transaction);
+                proc.ended_early.insert(work.head.transaction);
             }
             proc.work = None;
         }
@@ -159,9 +159,9 @@ impl World {
             }
             None => self.reply(pid, b"what was that?", false, 0),
         }
-        if self.is_bad(pid, Behaviour::Leaver, 30) {
+        if self.is_bad(pid, Behaviour::Quitter, 30) {
             self.proc_writes(pid, Frame::Logout);
-            return self.kill_proc(pid, Ending::Exit(0));
+            return self.kill_proc(pid, ExitCause::Exit(0));
         }
         self.go_on(pid);
         if let Some(conn) = conn {
@@ -189,7 +189,7 @@ impl World {
         {
             self.write(conn, true, Bytes::from_static(&[0, 0, 0, 9, 0, 0]));
         }
-        self.kill_proc(pid, Ending::Signal(11));
+        self.kill_proc(pid, ExitCause::Signal(11));
     }
 
     fn write_garbage(&mut self, pid: u32, work: &Work) {
@@ -206,7 +206,7 @@ impl World {
             _ => {
                 // A program that has logged out begins no further request.
                 self.write(conn, true, encode::to_bytes(Frame::Logout));
-                return self.kill_proc(pid, Ending::Exit(0));
+                return self.kill_proc(pid, ExitCause::Exit(0));
             }
         };
         self.write(conn, true, bytes);

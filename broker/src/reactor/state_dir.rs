@@ -1,0 +1,595 @@
+//! The state directory: the saved configuration, the key of the worker secrets, the ports of the
+//! last run, the lock, and the Unix sockets. The engine makes the configuration script; this file
+//! only stores it.
+
+use super::worker_secret::{KEY_BYTES, WorkerSecretKey, from_hex, to_hex};
+use crate::config::tokens;
+use crate::exit::Fatal;
+use auth::lock::{Fault, Lock};
+use execd::os::private;
+use nix::errno::Errno;
+use protocol::address;
+use std::fmt::Write as _;
+use std::fs::{self, DirBuilder};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+/// Run numbers reserved for one broker, until the next one starts on this directory.
+const RUNS_RESERVED: u64 = 1 << 36;
+
+/// Largest run number; a file with a larger one was not written by a broker.
+const RUN_MAX: u64 = 1 << 62;
+
+/// The paths of the files and sockets of the directory.
+#[derive(Clone, Debug)]
+pub(super) struct Paths {
+    /// The directory.
+    pub(super) dir: PathBuf,
+}
+
+impl Paths {
+    /// The saved configuration.
+    pub(super) fn config(&self) -> PathBuf {
+        self.dir.join("config.isect")
+    }
+
+    /// The socket of clients.
+    pub(super) fn client(&self) -> PathBuf {
+        self.dir.join("client.sock")
+    }
+
+    /// The socket of workers.
+    pub(super) fn worker(&self) -> PathBuf {
+        self.dir.join("worker.sock")
+    }
+
+    /// The socket of the built-in execd.
+    pub(super) fn execd(&self) -> PathBuf {
+        self.dir.join("execd.sock")
+    }
+}
+
+/// The directory, held by this broker alone.
+#[derive(Debug)]
+pub(super) struct StateDir {
+    pub(super) paths: Paths,
+    /// Signs worker secrets.
+    pub(super) key: WorkerSecretKey,
+    /// The directory is temporary and removed at the end (`--state none`).
+    pub(super) is_private: bool,
+    _lock: Lock,
+}
+
+fn wrong(path: &Path, error: &io::Error) -> Fatal {
+    Fatal::State(format!(
+        "state directory: {}: {error}; mend it, or name another with --state",
+        path.display()
+    ))
+}
+
+impl StateDir {
+    /// Opens the directory, making it if need be, and takes its lock.
+    ///
+    /// # Errors
+    /// It can't be made, read or written, its paths are too long, or another broker has it.
+    pub(super) fn open(dir: Option<&Path>) -> Result<Self, Fatal> {
+        let is_private = dir.is_none();
+        let (dir, lock) = match dir {
+            Some(dir) => (make(dir)?, None),
+            None => make_private().map(|(dir, lock)| (dir, Some(lock)))?,
+        };
+        let paths = Paths { dir };
+        for socket in [paths.client(), paths.worker(), paths.execd()] {
+            check_socket_path(&socket).map_err(|why| {
+                Fatal::State(format!("{why}; name a shorter directory with --state"))
+            })?;
+        }
+        let lock = lock.map_or_else(|| self::lock(&paths.dir), Ok)?;
+        // A temporary directory keeps no key, since no later broker uses it.
+        let key = if is_private { make_key()? } else { key(&paths.dir)? };
+        Ok(Self { paths, key, is_private, _lock: lock })
+    }
+
+    /// The saved configuration; empty at the first start.
+    ///
+    /// # Errors
+    /// It is there and can't be read.
+    pub(super) fn script(&self) -> Result<String, Fatal> {
+        let path = self.paths.config();
+        let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
+        match text {
+            Some(text) if text.trim_matches('\0').is_empty() => Err(Fatal::State(format!(
+                "{} is empty, which isectd never leaves it; put a copy back, or remove it to begin \
+                 without a configuration",
+                path.display()
+            ))),
+            text => Ok(text.unwrap_or_default()),
+        }
+    }
+
+    /// Writes the configuration, whole or not at all.
+    ///
+    /// # Errors
+    /// Names the file and what the system said.
+    pub(super) fn persist(&self, script: &str) -> Result<(), String> {
+        if self.is_private {
+            return Ok(());
+        }
+        let path = self.paths.config();
+        replace(&path, script.as_bytes()).map_err(|e| format!("{}: {e}", path.display()))
+    }
+
+    /// Keeps a copy of a configuration of which not every line was understood.
+    ///
+    /// # Errors
+    /// Names the file and what the system said.
+    pub(super) fn keep_bad(&self) -> Result<PathBuf, String> {
+        let bad = self.paths.dir.join("config.isect.bad");
+        // A link or a pipe of that name is not opened.
+        fs::read(self.paths.config())
+            .and_then(|text| replace(&bad, &text))
+            .map_err(|e| format!("{}: {e}", bad.display()))?;
+        Ok(bad)
+    }
+
+    /// The port that a listener had the last time, by its name and address.
+    pub(super) fn port(&self, name: &str) -> Option<u16> {
+        let text = private::read(&self.paths.dir.join("ports")).ok()??;
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Saves the ports, unless they are unchanged. If the disk is full, the broker logs that and
+    /// serves all the same.
+    pub(super) fn remember_ports(&self, ports: &[(String, u16)]) {
+        if self.is_private {
+            return;
+        }
+        let path = self.paths.dir.join("ports");
+        let mut text = String::new();
+        for (name, port) in ports {
+            // Writing to a String can't fail.
+            let _ = writeln!(text, "{name} {port}");
+        }
+        if private::read(&path).is_ok_and(|kept| kept.as_ref() == Some(&text)) {
+            return;
+        }
+        if let Err(error) = replace(&path, text.as_bytes()) {
+            tracing::warn!(
+                "the ports are not remembered: {}: {error}; after a restart of the broker workers \
+                 may not find it again over TCP",
+                path.display()
+            );
+        }
+    }
+
+    /// The number after which this broker's starts of workers have theirs: higher than any that an
+    /// earlier broker on this directory gave, also when the clock was set back since.
+    ///
+    /// # Errors
+    /// The file holds no valid run number.
+    pub(super) fn run_base(&self, wall_ms: u64) -> Result<u64, Fatal> {
+        let clock = wall_ms.saturating_mul(1000).min(RUN_MAX);
+        if self.is_private {
+            return Ok(clock);
+        }
+        let path = self.paths.dir.join("runs");
+        let kept = match private::read(&path).map_err(|error| wrong(&path, &error))? {
+            None => 0,
+            Some(text) => match text.trim().parse() {
+                Ok(kept) if kept <= RUN_MAX => kept,
+                // A full disk may have left an empty file.
+                Err(_) if text.trim().is_empty() => 0,
+                Ok(_) | Err(_) => {
+                    return Err(Fatal::State(format!(
+                        "{} is not the number of a start (0 to {RUN_MAX}); remove it, and running \
+                         workers are started anew if the clock was set back",
+                        path.display()
+                    )));
+                }
+            },
+        };
+        let base = clock.max(kept);
+        let next = base.saturating_add(RUNS_RESERVED).min(RUN_MAX);
+        let Err(error) = replace(&path, format!("{next}\n").as_bytes()) else {
+            return Ok(base);
+        };
+        // The broker serves all the same. The next one may then give the same run numbers, with a
+        // probability of 2^-36.
+        tracing::warn!("{}: {error}; the numbers of starts are not remembered", path.display());
+        let mut random = [0; 8];
+        getrandom::fill(&mut random).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
+        Ok(base.saturating_add(u64::from_le_bytes(random) % RUNS_RESERVED))
+    }
+
+    /// Records the path of the token file in force, or that there is none, so that the next broker
+    /// on this directory does not run without tokens because the file is missing.
+    pub(super) fn note_tokens(&self, file: Option<&Path>) {
+        if self.is_private {
+            return;
+        }
+        let note = self.paths.dir.join(tokens::NOTE);
+        let noted = match file {
+            None => match fs::remove_file(&note) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                Ok(()) | Err(_) => Ok(()),
+            },
+            Some(file) => {
+                let file = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+                replace(&note, format!("{}\n", file.display()).as_bytes())
+            }
+        };
+        if let Err(error) = noted {
+            tracing::warn!(
+                "it is not noted whether tokens are in force: {}: {error}; mend it, or a later start \
+                 does not notice that they are missing",
+                note.display()
+            );
+        }
+    }
+
+    /// Removes what only a running broker has: its sockets, and a private directory as a whole.
+    pub(super) fn clean(&self) {
+        for socket in [self.paths.client(), self.paths.worker()] {
+            let _ = fs::remove_file(socket);
+        }
+        if self.is_private {
+            let _ = fs::remove_dir_all(&self.paths.dir);
+        }
+    }
+}
+
+/// Writes a file whole or not at all: to a temporary file first, then renamed.
+pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".tmp");
+    let beside = PathBuf::from(beside);
+    let written = private::create(&beside)
+        .and_then(|mut file| file.write_all(bytes))
+        .and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Refuses a path that can't be the name of a Unix socket: it is not UTF-8, or too long.
+pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
+    // A path that is not UTF-8 passes only if its replacement text is as long; the check below
+    // needs nothing but the length.
+    let text = String::from_utf8_lossy(path.as_os_str().as_bytes());
+    if text.len() != path.as_os_str().len() {
+        return Err(format!("{} is no text, and a socket's path is", path.display()));
+    }
+    address::check_socket_path(&text).map_err(|why| format!("{} {why}", path.display()))
+}
+
+fn make(dir: &Path) -> Result<PathBuf, Fatal> {
+    DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| wrong(dir, &e))?;
+    let dir = dir.canonicalize().map_err(|e| wrong(dir, &e))?;
+    let meta = fs::metadata(&dir).map_err(|e| wrong(&dir, &e))?;
+    if !meta.is_dir() {
+        return Err(wrong(&dir, &Errno::ENOTDIR.into()));
+    }
+    // The key and the operator's socket are in it: nobody else may look into it. Whose directory it
+    // is matters more than its bits.
+    let own = nix::unistd::geteuid();
+    if meta.uid() != own.as_raw() {
+        return Err(Fatal::State(format!(
+            "state directory {} belongs to user {}, this is user {own}; name another with --state",
+            dir.display(),
+            meta.uid()
+        )));
+    }
+    if meta.mode() & 0o077 != 0 {
+        fs::set_permissions(&dir, PermissionsExt::from_mode(0o700)).map_err(|e| wrong(&dir, &e))?;
+    }
+    Ok(dir)
+}
+
+#[allow(clippy::disallowed_methods, reason = "the place of the runtime directory is the machine's")]
+fn make_private() -> Result<(PathBuf, Lock), Fatal> {
+    let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
+    let base = base.filter(|base| base.is_dir()).unwrap_or_else(|| PathBuf::from("/tmp"));
+    sweep(&base);
+    let mut name = [0; 8];
+    getrandom::fill(&mut name).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
+    let dir = base.join(format!("{PRIVATE}{}", to_hex(&name)));
+    // Not recursive: it must not be there yet. It gets its name when it is locked, so that nobody
+    // takes it for that of a dead broker.
+    let new = dir.with_extension("new");
+    DirBuilder::new().mode(0o700).create(&new).map_err(|e| wrong(&new, &e))?;
+    let named = lock(&new).and_then(|lock| {
+        fs::rename(&new, &dir).map_err(|e| wrong(&dir, &e))?;
+        Ok((dir, lock))
+    });
+    if named.is_err() {
+        let _ = fs::remove_dir_all(&new);
+    }
+    named
+}
+
+/// First part of the name of a private directory; 16 hex digits follow.
+const PRIVATE: &str = "isectd-";
+
+/// Removes the private directories of brokers that were killed.
+fn sweep(base: &Path) {
+    let Ok(entries) = fs::read_dir(base) else {
+        return;
+    };
+    let own = nix::unistd::geteuid().as_raw();
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let digits = name.to_str().and_then(|name| name.strip_prefix(PRIVATE));
+        let is_one = digits.is_some_and(|digits| {
+            digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit())
+        });
+        let is_own =
+            || fs::symlink_metadata(entry.path()).is_ok_and(|m| m.is_dir() && m.uid() == own);
+        // A broker's directory gets this name only once it is locked.
+        let lock = entry.path().join("lock");
+        if is_one && is_own() && lock.is_file() && Lock::take(&lock).is_ok() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}
+
+fn lock(dir: &Path) -> Result<Lock, Fatal> {
+    Lock::take(&dir.join("lock")).map_err(|fault| match fault {
+        Fault::Held(pid) => Fatal::Locked(format!(
+            "a broker (process {pid}) runs on the state directory {} already; end it, or name \
+             another directory with --state",
+            dir.display()
+        )),
+        Fault::Unusable(why) => {
+            Fatal::State(format!("state directory: {why}; mend it, or name another with --state"))
+        }
+    })
+}
+
+/// The key in the directory; a new one if there is none, or if the directory is a copy: the workers
+/// of the original are not this broker's, and execds must not take the two for one.
+fn key(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
+    let (path, beside) = (dir.join("key"), dir.join("dir-id"));
+    let dir_id = dir_id(dir).map_err(|error| wrong(dir, &error))?;
+    let kept = private::read(&beside).map_err(|error| wrong(&beside, &error))?;
+    let is_copy = kept.as_ref().is_some_and(|kept| !kept.is_empty() && *kept != dir_id);
+    let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
+    if is_copy {
+        tracing::warn!(
+            "state directory {} is a copy of another: this broker takes over its configuration, \
+             not the workers that the broker of the original started",
+            dir.display()
+        );
+    } else if let Some(text) = text {
+        if kept.as_ref() != Some(&dir_id)
+            && let Err(error) = replace(&beside, dir_id.as_bytes())
+        {
+            tracing::warn!("{}: {error}; a copy will not be known as one", beside.display());
+        }
+        return from_hex(text.trim()).map(|bytes| WorkerSecretKey::new(&bytes)).ok_or_else(|| {
+            Fatal::State(format!(
+                "{} is not a key of {} hex digits; remove it, and running workers are \
+                 started anew",
+                path.display(),
+                KEY_BYTES * 2
+            ))
+        });
+    }
+    let bytes = random_key()?;
+    replace(&path, format!("{}\n", to_hex(&bytes)).as_bytes()).map_err(|e| wrong(&path, &e))?;
+    replace(&beside, dir_id.as_bytes()).map_err(|e| wrong(&beside, &e))?;
+    Ok(WorkerSecretKey::new(&bytes))
+}
+
+fn make_key() -> Result<WorkerSecretKey, Fatal> {
+    random_key().map(|bytes| WorkerSecretKey::new(&bytes))
+}
+
+fn random_key() -> Result<[u8; KEY_BYTES], Fatal> {
+    let mut bytes = [0; KEY_BYTES];
+    getrandom::fill(&mut bytes).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
+    Ok(bytes)
+}
+
+/// What a directory and its copy differ in, and what stays over a restart of the machine: number
+/// and birth of the directory itself, where the file system knows it.
+fn dir_id(dir: &Path) -> io::Result<String> {
+    let meta = fs::metadata(dir)?;
+    let birth = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    Ok(format!("{} {}\n", meta.ino(), birth.unwrap_or_default().as_nanos()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::input::Start;
+    use protocol::ids::{RunId, WorkerId};
+
+    const START: Start = Start { run: RunId(2), digest: 3 };
+
+    #[test]
+    fn what_is_kept_is_there_again_and_private() {
+        let dir = tempfile::tempdir().unwrap();
+        let dir = dir.path().join("a/b");
+        let secret = {
+            let state = StateDir::open(Some(&dir)).unwrap();
+            assert_eq!(state.script().unwrap(), "");
+            assert_eq!(state.port("worker 127.0.0.1"), None);
+            state.persist("config service echo\n").unwrap();
+            state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]);
+            state.key.sign(WorkerId(1), START)
+        };
+        let state = StateDir::open(Some(&dir)).unwrap();
+        assert_eq!(state.script().unwrap(), "config service echo\n");
+        assert_eq!(state.port("worker 127.0.0.1"), Some(4711));
+        assert_eq!(state.port("client 127.0.0.1"), None);
+        assert_eq!(state.key.verify(WorkerId(1), &secret), Some(START));
+        assert_eq!(fs::metadata(&dir).unwrap().mode() & 0o777, 0o700);
+        for name in ["key", "config.isect", "ports", "lock"] {
+            let mode = fs::metadata(state.paths.dir.join(name)).unwrap().mode() & 0o777;
+            assert_eq!(mode, 0o600, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_second_broker_is_told_who_has_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = StateDir::open(Some(dir.path())).unwrap();
+        let Err(Fatal::Locked(text)) = StateDir::open(Some(dir.path())) else {
+            panic!("two brokers on one directory");
+        };
+        assert!(text.contains(&std::process::id().to_string()), "{text}");
+        drop(first);
+        assert!(StateDir::open(Some(dir.path())).is_ok());
+    }
+
+    #[test]
+    fn what_is_wrong_with_the_directory_is_said() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = |path: &Path| match StateDir::open(Some(path)) {
+            Err(Fatal::State(text)) => text,
+            other => panic!("{other:?}"),
+        };
+        let file = dir.path().join("file");
+        fs::write(&file, "").unwrap();
+        assert!(text(&file.join("x")).contains("--state"));
+        let long = dir.path().join("d".repeat(100));
+        assert!(text(&long).contains("at most 107"), "{}", text(&long));
+        fs::write(dir.path().join("key"), "zz").unwrap();
+        assert!(text(dir.path()).contains("64 hex digits"));
+        // Files that others could have put there while the directory was open to them are not
+        // trusted.
+        let other = tempfile::tempdir().unwrap();
+        fs::write(other.path().join("key"), "ab".repeat(KEY_BYTES)).unwrap();
+        fs::remove_file(dir.path().join("key")).unwrap();
+        std::os::unix::fs::symlink(other.path().join("key"), dir.path().join("key")).unwrap();
+        assert!(text(dir.path()).contains("symbolic"), "{}", text(dir.path()));
+        fs::remove_file(dir.path().join("key")).unwrap();
+        fs::write(dir.path().join("key"), "ab".repeat(KEY_BYTES)).unwrap();
+        fs::set_permissions(dir.path().join("key"), PermissionsExt::from_mode(0o666)).unwrap();
+        assert!(text(dir.path()).contains("others can write to it"));
+    }
+
+    #[test]
+    fn numbers_of_starts_never_come_again_whatever_the_clock_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let base = |wall_ms| StateDir::open(Some(dir.path())).unwrap().run_base(wall_ms);
+        let first = base(1_700_000_000_000).unwrap();
+        assert_eq!(first, 1_700_000_000_000_000);
+        for wall_ms in [1_600_000_000_000, 0, 1, 1_700_000_000_000] {
+            let before = dir.path().join("runs");
+            let kept: u64 = fs::read_to_string(&before).unwrap().trim().parse().unwrap();
+            let next = base(wall_ms).unwrap();
+            assert_eq!(next, kept, "{wall_ms}");
+            assert!(next >= first + RUNS_RESERVED);
+        }
+        assert_eq!(base(u64::MAX).unwrap(), RUN_MAX);
+    }
+
+    #[test]
+    fn a_number_of_starts_that_is_none_is_refused_and_at_the_limit_it_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("runs");
+        let with = |text: &str| {
+            drop(fs::remove_file(&file));
+            let mut new = private::create(&file).unwrap();
+            new.write_all(text.as_bytes()).unwrap();
+            StateDir::open(Some(dir.path())).unwrap().run_base(5)
+        };
+        for (text, base) in [("0", 5000), ("1\n", 5000), ("", 5000)] {
+            assert_eq!(with(text).unwrap(), base, "{text:?}");
+        }
+        for at in [RUN_MAX - 1, RUN_MAX] {
+            assert_eq!(with(&at.to_string()).unwrap(), at);
+        }
+        for text in ["4611686018427387905", "18446744073709551615", "18446744073709551616", "x"] {
+            let Err(Fatal::State(error)) = with(text) else { panic!("{text} is taken") };
+            assert!(error.contains("remove it"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_copy_is_another_broker_and_the_original_stays_what_it_was() {
+        let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let original = StateDir::open(Some(one.path())).unwrap();
+        let secret = original.key.sign(WorkerId(1), START);
+        let names = (original.key.instance(), original.key.instance());
+        assert_eq!(names.0, names.1);
+        for name in ["key", "dir-id"] {
+            fs::copy(one.path().join(name), other.path().join(name)).unwrap();
+        }
+        let copy = StateDir::open(Some(other.path())).unwrap();
+        assert_ne!(copy.key.instance(), names.0);
+        assert_eq!(copy.key.verify(WorkerId(1), &secret), None);
+        let instance = copy.key.instance();
+        drop((copy, original));
+        let again = StateDir::open(Some(other.path())).unwrap();
+        assert_eq!(again.key.instance(), instance, "it is told once");
+        let original = StateDir::open(Some(one.path())).unwrap();
+        assert_eq!(original.key.verify(WorkerId(1), &secret), Some(START));
+        // A directory from before this was recorded is accepted as it is.
+        drop(original);
+        fs::remove_file(one.path().join("dir-id")).unwrap();
+        let original = StateDir::open(Some(one.path())).unwrap();
+        assert_eq!(original.key.instance(), names.0);
+    }
+
+    #[test]
+    fn a_private_directory_keeps_nothing_and_is_removed_at_the_end_or_by_the_next_one() {
+        let state = StateDir::open(None).unwrap();
+        let dir = state.paths.dir.clone();
+        assert!(dir.is_dir() && state.is_private);
+        state.persist("config service echo\n").unwrap();
+        state.remember_ports(&[("worker 127.0.0.1".to_owned(), 4711)]);
+        state.note_tokens(Some(Path::new("/t")));
+        let names: Vec<_> = fs::read_dir(&dir).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert_eq!(names, ["lock"]);
+        state.clean();
+        assert!(!dir.exists());
+        // A broker that was killed: the next one removes its directory.
+        let killed = StateDir::open(None).unwrap().paths.dir;
+        let next = StateDir::open(None).unwrap();
+        assert!(!killed.exists() && next.paths.dir.is_dir());
+        let third = StateDir::open(None).unwrap();
+        assert!(next.paths.dir.is_dir(), "a living one's stays");
+        next.clean();
+        third.clean();
+    }
+
+    #[test]
+    fn that_tokens_were_in_force_is_noted() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(Some(dir.path())).unwrap();
+        state.note_tokens(None);
+        assert_eq!(tokens::check_had_none(&state.paths.dir), Ok(()));
+        state.note_tokens(Some(Path::new("/etc/tokens")));
+        let why = tokens::check_had_none(&state.paths.dir).unwrap_err();
+        assert!(why.contains("/etc/tokens"), "{why}");
+        state.note_tokens(None);
+        assert_eq!(tokens::check_had_none(&state.paths.dir), Ok(()));
+    }
+
+    #[test]
+    fn a_configuration_that_is_there_and_empty_is_no_first_start() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = StateDir::open(Some(dir.path())).unwrap();
+        for text in ["", "\0\0"] {
+            fs::write(state.paths.config(), text).unwrap();
+            let text = state.script().unwrap_err().to_string();
+            assert!(text.contains("config.isect is empty"), "{text}");
+        }
+        fs::remove_file(state.paths.config()).unwrap();
+        for kind in ["link", "directory"] {
+            match kind {
+                "link" => std::os::unix::fs::symlink("/no/such", state.paths.config()).unwrap(),
+                _ => fs::create_dir(state.paths.config()).unwrap(),
+            }
+            let text = state.script().unwrap_err().to_string();
+            assert!(text.contains("config.isect: "), "{kind}: {text}");
+            let _ = fs::remove_file(state.paths.config());
+        }
+    }
+}

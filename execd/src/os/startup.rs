@@ -1,0 +1,120 @@
+//! What happens before the loop begins: it checks the options, takes signals, computes limits, and
+//! tells whoever waits where execd listens.
+
+use super::options::{Failure, Options};
+use super::run::LINGERING_MAX;
+use super::{raw, user};
+use crate::engine::limits::Limits;
+use crate::exit::Exit;
+use nix::unistd::{Gid, Uid, getgroups};
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use sys::signals::SignalReader;
+use tracing::warn;
+
+/// Descriptors of execd that are not for children: streams, listener, signals, state, programs
+/// being checked.
+const FILES_RESERVED: u64 = 64;
+
+/// Descriptors for each child: two pipes, and one that watches it if it was adopted.
+const FILES_A_CHILD: u64 = 3;
+
+/// Refuses options that contradict each other or are too dangerous to be meant.
+pub(super) fn sense(options: &Options) -> Result<(), Failure> {
+    if options.allow.is_empty() {
+        return Err(usage(
+            "nothing is allowed, so nothing could be started: name the directories of the worker \
+             programs with --allow DIR (--allow / for every program of this machine)",
+        ));
+    }
+    super::check::allowed(&options.allow).map_err(usage)?;
+    if !options.directory.is_dir() {
+        let shown = options.directory.display();
+        return Err(usage(format!("working directory {shown} does not exist; make it")));
+    }
+    let me = Uid::effective();
+    let uid = options.user.as_ref().map_or(me, |user| user.uid);
+    if uid.is_root() && !options.allow_root_workers {
+        return Err(usage(
+            "the workers would run as root: name the user they shall run as with --user NAME, or \
+             say --allow-root-workers",
+        ));
+    }
+    if uid != me && !user::may_change() {
+        return Err(usage(format!(
+            "--user: only root can start workers as user {uid}; this is user {me}; run execd as \
+             root, or as user {uid} without --user"
+        )));
+    }
+    // Another group gives other rights, also to one's own user.
+    if let Some(account) = options.user.as_ref().filter(|_| uid == me && !user::may_change())
+        && account.is_with_group
+        && !has_just(account.gid)
+    {
+        return Err(usage(format!(
+            "--user: only root can start workers with group {} alone; leave the group away to start \
+             them with the groups of execd",
+            account.gid
+        )));
+    }
+    Ok(())
+}
+
+/// Whether this process has that group and no other.
+fn has_just(gid: Gid) -> bool {
+    let others = getgroups().unwrap_or_default();
+    Gid::effective() == gid && others.iter().all(|other| *other == gid)
+}
+
+/// Starts to receive signals for the loop.
+pub(super) fn take_signals() -> Result<SignalReader, Failure> {
+    raw::default_sigchld();
+    SignalReader::open(true).map_err(|error| Failure::kernel("signalfd", error))
+}
+
+fn usage(text: impl Into<String>) -> Failure {
+    Failure::new(Exit::Usage, text)
+}
+
+/// Lowers the limits to what the number of descriptors allows.
+pub(super) fn fit(limits: Limits, files_max: u64) -> Limits {
+    let for_links = FILES_RESERVED + (limits.links_max + LINGERING_MAX) as u64;
+    let fitting = files_max.saturating_sub(for_links) / FILES_A_CHILD;
+    let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).max(1);
+    if fitting < limits.children_max {
+        warn!(children_max = fitting, files_max, "fewer children: the descriptor limit is low");
+    }
+    Limits { children_max: limits.children_max.min(fitting), ..limits }
+}
+
+/// Writes the address to the ports file and to the ready pipe.
+pub(super) fn announce(
+    address: &str,
+    ports_file: Option<&Path>,
+    ready: Option<OwnedFd>,
+) -> Result<(), Failure> {
+    let escaped: String = address
+        .chars()
+        .flat_map(|c| match c {
+            '"' | '\\' => vec!['\\', c],
+            c if c.is_control() => format!("\\u{:04x}", u32::from(c)).chars().collect(),
+            c => vec![c],
+        })
+        .collect();
+    let json = format!("{{\"execd\":\"{escaped}\"}}\n");
+    if let Some(file) = ports_file {
+        // Never half a file: whoever polls for it reads all of it or nothing.
+        auth::private::replace_target(file)
+            .and_then(|file| auth::private::replace(&file, &json))
+            .map_err(|error| Failure::new(Exit::Report, format!("ports file {error}")))?;
+    }
+    if let Some(ready) = ready {
+        // If nobody waits any more, execd runs all the same.
+        if let Err(error) = File::from(ready).write_all(json.as_bytes()) {
+            warn!(%error, "nobody reads the ready line");
+        }
+    }
+    Ok(())
+}
