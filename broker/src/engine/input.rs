@@ -352,7 +352,7 @@ pub enum Input {
         requester: Requester,
         /// What was read, what failed, and warnings; in use already.
         found: Certificates,
-        /// Whether `TokensRead` follows for the same asker. Then the operator's answer waits for
+        /// Whether `TokensRead` follows for the same requester. Then the operator's answer waits for
         /// it.
         more: bool,
     },
