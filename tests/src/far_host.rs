@@ -35,7 +35,7 @@ impl FarHost {
         usual.extend(["--listen", "127.0.0.1:0", "--listen", &at]);
         let broker = Broker::start(&[&usual, more].concat());
         let execd = netns.far.run(|| Execd::start_at(&format!("{FAR}:0"), &["--insecure"]));
-        broker.op("config events 1000");
+        broker.op("config events 100000");
         broker.op(&format!("config host far {}", execd.address));
         broker.await_page("host far", "host->state = up");
         let clients = Address::Tcp(at);

@@ -2,6 +2,7 @@
 //! chooses, in a temporary directory. Waits are for a condition, with a time limit. Nothing is left
 //! behind.
 
+use broker::engine::fact::{FACTS, FactKind, FactRow};
 use client::address::Address;
 use client::caller::{Caller, Options};
 use client::error::Error;
@@ -388,6 +389,16 @@ impl Broker {
     /// Runs an operator command that succeeds.
     pub fn op(&self, command: &str) -> String {
         self.try_op(command).unwrap_or_else(|e| panic!("'{command}': {e}"))
+    }
+
+    /// Has the broker remember the events to come, but for the logins and logouts of clients: each
+    /// command of a test that looks again and again makes two of those, and they would push out
+    /// what it looks for.
+    pub fn remember_events(&self) {
+        let is_news =
+            |row: &&FactRow| !matches!(row.kind, FactKind::ClientIn | FactKind::ClientOut);
+        let kinds: Vec<&str> = FACTS.iter().filter(is_news).map(|row| row.name).collect();
+        self.op(&format!("config events 1000 {}", kinds.join(" ")));
     }
 
     /// A number of a page (`worker->hostpid`, `isdData.IdleWorkers`).

@@ -39,11 +39,11 @@ const WORKER: LinkId = LinkId { index: 2, generation: 0 };
 const CLIENT: LinkId = LinkId { index: 3, generation: 0 };
 const OPERATOR: LinkId = LinkId { index: 4, generation: 0 };
 
-/// A broker with a host, a started worker, a client and an operator, as far as wanted.
+/// An engine with a host, a started worker, a client and an operator, as far as a test needs them.
 struct World {
     engine: Engine,
     now: Tick,
-    /// The last start that was given.
+    /// Run and digest of the last start that the engine asked for.
     run: u64,
     digest: u32,
     started: u32,
@@ -79,7 +79,7 @@ impl World {
         self.engine.check_all().unwrap_or_else(|law| panic!("{law} after {shown}"));
     }
 
-    /// A frame comes; what this side may not say is garbage, as in the real reactor.
+    /// Gives the engine a frame. One that this role may not send is garbage, as in the reactor.
     fn frame(&mut self, link: LinkId, role: Role, kind: Kind, head: Header, body: &str) {
         let body = Bytes::copy_from_slice(body.as_bytes());
         let head = Header { command: kind.number(), len: body.len() as u32, ..head };
@@ -128,8 +128,8 @@ impl World {
         self.say(link, Role::Client, Kind::Login, &format!("service {service}\n"));
     }
 
-    /// A while later all is told as it is, and the worker's process has ended: what follows is a
-    /// start with a number above the last one.
+    /// Lets time pass, closes all links, and has the host come back without processes. If the
+    /// worker is then started again, its run number must be higher than the last one.
     fn goes_on(&mut self) {
         for wait in [1, 1000, 100_000] {
             self.now = self.now.plus_millis(wait);
@@ -156,7 +156,7 @@ impl World {
     }
 }
 
-/// The body with each of its numbers, one after the other, at each edge.
+/// Copies of a body in which one number at a time is replaced by each edge of its range.
 fn at_the_edges(body: &str) -> Vec<String> {
     let words: Vec<&str> = body.split_inclusive([' ', '\n']).collect();
     let mut all = Vec::new();
@@ -206,7 +206,7 @@ fn whatever_numbers_a_host_names_the_broker_goes_on() {
     }
 }
 
-/// Each number of the header at each of its edges.
+/// Headers in which one number at a time has each edge of its range.
 fn heads() -> Vec<Header> {
     let mut all = Vec::new();
     let plain = Header { reply: 1, ..Header::default() };
@@ -268,8 +268,8 @@ fn whatever_numbers_stand_in_a_login_the_broker_goes_on() {
     }
 }
 
-/// Operators are trusted, but no number of theirs stops the broker either; nor does a file of
-/// commands that somebody has changed.
+/// Operators are trusted, but none of their numbers may stop the broker; neither may a file of
+/// commands that was changed.
 #[test]
 fn whatever_numbers_stand_in_a_command_the_broker_goes_on() {
     let mut commands: Vec<String> = [
@@ -308,7 +308,7 @@ fn whatever_numbers_stand_in_a_command_the_broker_goes_on() {
                 world.step(Input::Script { origin, text: command.clone() });
             }
             world.say(OPERATOR, Role::Client, Kind::Data, &command);
-            // A new worker, a new service, a request after it.
+            // A new service, a new worker and a request must still work.
             for text in ["config service new", "config worker new localhost /bin/x", "clone 1"] {
                 world.step(Input::Script { origin: Origin::Broker, text: text.into() });
             }
@@ -321,7 +321,7 @@ fn whatever_numbers_stand_in_a_command_the_broker_goes_on() {
     }
 }
 
-/// The engine is told from where on it counts starts; at the end of the numbers there are none.
+/// `run_base` says where run numbers begin; when there are no further ones, nothing is started.
 #[test]
 fn at_the_end_of_all_numbers_nothing_is_started() {
     for run_base in [0, 1, u64::MAX - 1, u64::MAX] {

@@ -13,7 +13,7 @@ fn port(address: &str) -> &str {
     address.rsplit(':').next().expect("a port")
 }
 
-/// What an operator at this address is.
+/// The answer to `whoami` over this client address.
 fn whoami(address: &str) -> String {
     let done = run("isdclient", &["-h", address, "-c", "whoami"], b"");
     assert_eq!(done.status, 0, "{address}: {}", done.err);
@@ -27,7 +27,7 @@ fn a_broker_is_reached_at_every_spelling_of_its_address() {
     assert!(at.starts_with("127.0.0.1:"), "{at}");
     let port4 = port(&at);
     for host in ["127.0.0.1", "localhost", "[::ffff:127.0.0.1]", "[::ffff:7f00:1]"] {
-        // Over loopback the kernel knows that this is the broker's own user.
+        // The kernel knows the user of a loopback peer: it is the broker's own.
         assert!(whoami(&format!("{host}:{port4}")).contains("operator:danger"), "{host}");
     }
     if !has_ipv6() {
@@ -38,7 +38,7 @@ fn a_broker_is_reached_at_every_spelling_of_its_address() {
     for at in [format!("[::1]:{port6}"), format!("[0:0::1]:{port6}"), format!("[::1%1]:{port6}")] {
         assert!(whoami(&at).contains("operator:danger"), "{at}");
     }
-    // The workers of this machine and those of a host find the port for workers by IPv6, too.
+    // The built-in execd's workers and those of a host find the worker port over IPv6, too.
     let execd = Execd::start_at("[::1]:0", &[]);
     let place = port(&execd.address).to_owned();
     broker.op("config host six ::1%1");
@@ -50,7 +50,7 @@ fn a_broker_is_reached_at_every_spelling_of_its_address() {
     let echo = program("isdecho");
     broker.op(&format!("config worker s six {}", echo.display()));
     broker.op("start s");
-    // It has found the port for workers by IPv6.
+    // The worker has found the worker port over IPv6.
     broker.await_idle(1);
 }
 
@@ -115,7 +115,7 @@ fn a_broker_that_keeps_nothing_leaves_no_key_when_it_is_killed() {
     for name in left(&runtime.path().join(private)) {
         assert!(name == "lock" || name.ends_with(".sock"), "{name}");
     }
-    // What is left of it goes with the next one.
+    // The next broker removes the directory of the killed one.
     let dead = runtime.path().join(private);
     broker.restart();
     assert!(!dead.exists());

@@ -13,7 +13,7 @@ use protocol::op::table::COMMANDS;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
-/// A connection to `op`, by hand.
+/// A connection to `op` that writes its frames itself.
 struct Op {
     wire: Wire,
     sequence: u32,
@@ -24,7 +24,7 @@ impl Op {
         Self { wire: Wire::login(&broker.port("client"), "op"), sequence: 0 }
     }
 
-    /// The one outcome of a command.
+    /// The outcome of a command; there must be exactly one.
     fn say(&mut self, command: &[u8]) -> Result<String, ErrorBody> {
         self.sequence += 1;
         self.wire.ask(self.sequence, command.to_vec());
@@ -41,7 +41,7 @@ impl Op {
         }
     }
 
-    /// The error of a command that must not be done: of the user's making, with a text.
+    /// The error of a command that must not be done; it must blame the user and have a text.
     fn refused(&mut self, command: &[u8]) -> ErrorBody {
         let shown = command[..command.len().min(60)].escape_ascii().to_string();
         match self.say(command) {
@@ -60,12 +60,12 @@ impl Op {
     }
 }
 
-/// The commands, without the status page, which is what stands for no command at all.
+/// All commands, except the empty one that shows the status page.
 fn commands() -> impl Iterator<Item = &'static Spec> {
     COMMANDS.iter().filter(|spec| spec.command != Command::Status)
 }
 
-/// The words of the usage line that must be there.
+/// How many words of the usage line are required.
 fn needed(spec: &Spec) -> usize {
     let rest = spec.usage.strip_prefix(spec.name).unwrap_or_default();
     let mut depth = 0_usize;
@@ -84,19 +84,19 @@ fn takes_any_number(spec: &Spec) -> bool {
     spec.usage.contains("...")
 }
 
-/// The words of the example behind the command's name, with the argument each belongs to.
+/// The words of the example after the command's name.
 fn words(spec: &Spec) -> Vec<&'static str> {
     spec.example.strip_prefix(spec.name).unwrap_or_default().split_whitespace().collect()
 }
 
-/// The example with one word replaced.
+/// The example with the word at this place replaced.
 fn replaced(spec: &Spec, at: usize, word: &str) -> String {
     let mut all = words(spec);
     all[at] = word;
     format!("{} {}", spec.name, all.join(" "))
 }
 
-/// A broker with the manual's two services; each has a worker that is not started.
+/// A broker with the manual's two services, whose workers are not started.
 fn broker() -> Broker {
     let broker = Broker::start(&[]);
     broker.op("config service echo");
@@ -107,7 +107,7 @@ fn broker() -> Broker {
     broker
 }
 
-/// Whether each form of the command stands there, in a line of its own.
+/// Whether the text shows each form of the command on a line of its own.
 fn has_syntax(text: &str, spec: &Spec) -> bool {
     spec.usage.lines().all(|form| text.contains(&format!("\nsyntax: {form}")))
 }
@@ -164,7 +164,7 @@ fn numbers_and_names_that_can_not_be_are_refused_in_every_place() {
                 continue;
             }
             for word in bad {
-                // A name that is free may be given to a new service or host.
+                // An unknown name is fine for a new service or host.
                 let is_new =
                     matches!(spec.name, "config service" | "config host") && word == "nosuch";
                 if !is_new {
@@ -229,7 +229,7 @@ fn bytes_that_are_no_text_and_commands_without_end_are_refused() {
         }
         let long = format!("{} {}", spec.name, "x".repeat(COMMAND_BYTES_MAX));
         op.refused(long.as_bytes());
-        // Words without end: too many, or simply wrong.
+        // Hundreds of words: too many for most commands, and wrong for the others.
         let many = format!("{} {}", spec.name, "x ".repeat(300));
         op.refused(many.as_bytes());
         for quote in ["\"", "'", "\\", "\"a\\"] {

@@ -15,10 +15,10 @@ use protocol::limits::{CONTROL_BODY_BYTES_MAX, HEADER_BYTES};
 use protocol::names::HostName;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// How much larger than before a broker may be after all of that, in KiB.
+/// How much the memory of a broker may grow through one attack, in KiB.
 const GROWTH_KIB: u64 = 24 * 1024;
 
-/// The bytes of a frame of this kind, as the file in `tests/wire` has them.
+/// The bytes of a frame of this kind, from its file in `tests/wire`.
 fn sample(row: &KindRow) -> Vec<u8> {
     let path = root().join(format!("tests/wire/{}.hex", row.name));
     let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
@@ -28,34 +28,34 @@ fn sample(row: &KindRow) -> Vec<u8> {
     pairs.map(|pair| u8::from_str_radix(pair, 16).expect("a byte")).collect()
 }
 
-/// The same frame with another value in a field of the header.
+/// The same frame with a changed header.
 fn with(bytes: &[u8], change: impl FnOnce(&mut Header)) -> Vec<u8> {
     let mut head = Header::read(bytes.first_chunk::<HEADER_BYTES>().expect("a header"));
     change(&mut head);
     [&head.write()[..], &bytes[HEADER_BYTES..]].concat()
 }
 
-/// A port, and how far a peer has got there.
+/// A port, and how far a connection to it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Port {
-    /// The client port, nothing said yet.
+    /// The client port, before the login.
     Client,
     /// The client port after a login.
     LoggedIn,
-    /// The worker port, nothing said yet.
+    /// The worker port, before the login.
     Worker,
-    /// The worker port after a worker login.
+    /// The worker port after the login of a worker.
     WorkerLoggedIn,
-    /// An execd, nothing said yet.
+    /// The port of an execd, before the hello.
     Execd,
-    /// An execd after a hello.
+    /// The port of an execd after the hello.
     Greeted,
 }
 
 const PORTS: &[Port] =
     &[Port::Client, Port::LoggedIn, Port::Worker, Port::WorkerLoggedIn, Port::Execd, Port::Greeted];
 
-/// A broker and an execd that are attacked, and what they were before.
+/// A broker and an execd that are attacked, and their state before the attack.
 struct Target {
     broker: Broker,
     execd: Execd,
@@ -85,7 +85,7 @@ impl Target {
         Self { broker, execd, descriptors, memory_kib }
     }
 
-    /// Does something bad while a client goes on asking; then everything must be as before.
+    /// Runs an attack while a good client goes on asking; then all must be as before.
     fn while_served(self, attack: impl FnOnce(&Self)) {
         let (is_over, count) = (AtomicBool::new(false), AtomicU64::new(0));
         std::thread::scope(|scope| {
@@ -99,7 +99,7 @@ impl Target {
             });
             let more = |than: u64| (count.load(Ordering::Relaxed) > than).then_some(());
             await_that("the good client", || more(0));
-            // Also after a failed assertion: the good client must end.
+            // The good client must also end when an assertion of the attack fails.
             let over = Over(&is_over);
             attack(&self);
             let before = count.load(Ordering::Relaxed);
@@ -112,7 +112,7 @@ impl Target {
 
     fn check(self) {
         let pid = self.broker.process.pid();
-        // The one of `descriptors` may differ: what the last command's connection was.
+        // One more is allowed: the connection of the last command may not be closed yet.
         let closed = within(TIMEOUT, || (descriptors(pid) <= self.descriptors + 1).then_some(()));
         assert!(closed.is_some(), "{} descriptors, not {}", descriptors(pid), self.descriptors);
         let memory = memory_kib(pid);
@@ -133,7 +133,8 @@ impl Target {
             Port::Greeted => {
                 let mut wire = Wire::connect(&self.execd.address);
                 let host = HostName::new("h").expect("a name");
-                // Each visitor is a broker of its own; a second one of a name replaces the first.
+                // Each connection is a broker of its own name; a second one of the same name would
+                // replace the first.
                 wire.send(Frame::ExecHello(ExecHello {
                     host,
                     broker: "visitor".into(),
@@ -155,7 +156,8 @@ impl Drop for Over<'_> {
     }
 }
 
-/// What comes back in words: `login-ok`, `error bad_state`; `open` if the connection goes on.
+/// The answers on a connection, in words: `login-ok`, `error bad_state`; `open` at the end if the
+/// connection goes on.
 fn told(wire: &mut Wire) -> Vec<String> {
     const MARK: u32 = 424_242;
     let _ = wire.write(&encode::to_bytes(Frame::Ping { sequence: MARK }));
@@ -173,18 +175,18 @@ fn told(wire: &mut Wire) -> Vec<String> {
     words
 }
 
-/// The answer to a well-formed frame of this kind at this port.
+/// The answers to a well-formed frame of this kind at this port.
 fn expected(port: Port, kind: Kind) -> &'static [&'static str] {
     const OPEN: &[&str] = &["open"];
     const CLOSED: &[&str] = &[];
     match (port, kind) {
         (Port::Client, Kind::Login) => &["login-ok", "open"],
-        // The login in the file is of a worker that is not here.
+        // The login in the file is of a worker that does not exist here.
         (Port::Worker, Kind::WorkerLogin) => &["error bad_worker_login"],
         (Port::Execd, Kind::ExecHello) => &["exec-welcome", "open"],
-        // Of two requests that were sent at once, the ping may be answered first.
+        // The request and the ping are sent together, and the ping may be answered first.
         (Port::LoggedIn, Kind::Data) => &["data", "open"],
-        // Transaction 0 is nobody's: dropped, and counted as late.
+        // No request has transaction 0: the reply is dropped and counted as late.
         (Port::WorkerLoggedIn, Kind::Data | Kind::StatusReply) => OPEN,
         (Port::Greeted, Kind::ExecStart) => &["exec-failed", "open"],
         (Port::Greeted, Kind::ExecStop | Kind::ExecSignal) => &["error not_found", "open"],
@@ -193,13 +195,14 @@ fn expected(port: Port, kind: Kind) -> &'static [&'static str] {
         (Port::Greeted, Kind::ExecEnd) => OPEN,
         (Port::Execd, _) => &["error bad_state"],
         (_, Kind::Ping) => &["pong", "open"],
-        // Who is not in yet and complains does not come in.
+        // A program that complains before its login is closed.
         (Port::Client | Port::Worker, Kind::Error) => CLOSED,
         (_, Kind::Pong | Kind::Error) => OPEN,
         (Port::Client | Port::LoggedIn | Port::Worker | Port::WorkerLoggedIn, Kind::Logout) => {
             CLOSED
         }
-        // A worker login and its proof come before, at another time.
+        // A login or a proof at the wrong time is `bad_state`; anything else that is no reply is
+        // `bad_reply`.
         (Port::WorkerLoggedIn, kind) if !matches!(kind, Kind::WorkerLogin | Kind::Proof) => {
             &["error bad_reply"]
         }
@@ -207,20 +210,19 @@ fn expected(port: Port, kind: Kind) -> &'static [&'static str] {
     }
 }
 
-/// The error that a frame without sense gets: a worker that is logged in is told that this is no
-/// reply.
+/// The error for a frame that can't be decoded: a worker that is logged in gets `bad_reply`.
 fn refusal(port: Port, code: ErrorCode) -> ErrorCode {
     if port == Port::WorkerLoggedIn { ErrorCode::BadReply } else { code }
 }
 
 #[test]
-fn each_kind_of_frame_at_each_port_gets_what_it_deserves() {
+fn each_kind_of_frame_at_each_port_gets_its_answer() {
     Target::new(&[]).while_served(|target| {
         let mut wrong = Vec::new();
         for port in PORTS {
             for row in KINDS {
                 let mut wire = target.connect(*port);
-                // It may be closed before it has taken all.
+                // The peer may close before it has read all of this.
                 let _ = wire.write(&sample(row));
                 let (mut told, mut expected) =
                     (told(&mut wire), expected(*port, row.kind).to_vec());
@@ -229,7 +231,8 @@ fn each_kind_of_frame_at_each_port_gets_what_it_deserves() {
                     (Kind::Data, Port::LoggedIn) | (Kind::ExecStart, Port::Greeted)
                 );
                 if is_slow && told == ["open"] {
-                    // The ping was faster than the worker, or the process to be started.
+                    // The ping was answered before the worker replied, or before the process was
+                    // started.
                     told.extend(wire.next_frame().map(|frame| frame.kind().to_string()));
                     expected.reverse();
                 }
@@ -287,7 +290,7 @@ fn frames_that_are_too_large_are_refused_before_their_body_comes() {
                     ) || code == refusal(*port, code);
                     assert!(is_right, "{port:?} {} of {size} bytes: {code}", row.name);
                     if *port == Port::LoggedIn && row.kind == Kind::Data {
-                        // The one that can be skipped: the connection goes on behind it.
+                        // Only this frame is skipped: the connection goes on after it.
                         continue;
                     }
                     wire.await_close();
@@ -365,7 +368,7 @@ fn bodies_that_make_no_sense_are_refused_by_name() {
     });
 }
 
-/// Random numbers, the same each time (xorshift).
+/// Random numbers from a fixed seed (xorshift).
 struct Rng(u64);
 
 impl Rng {
@@ -394,7 +397,7 @@ fn random_bytes_are_survived_at_every_port() {
                 let mut wire = target.connect(*port);
                 let mut bytes = Vec::new();
                 for _ in 0..=rng.below(4) {
-                    // Pure noise, or a frame with some of its bytes changed.
+                    // Random bytes, or a frame with some of its bytes changed.
                     if rng.below(4) == 0 {
                         let size = rng.below(3000);
                         bytes.extend(rng.bytes(size));
@@ -440,7 +443,7 @@ fn slow_logins_are_dropped_and_do_not_hold_up_others() {
 }
 
 #[test]
-fn an_execd_closes_who_says_no_hello() {
+fn an_execd_closes_a_broker_that_sends_no_hello() {
     let target = Target::new(&[]);
     let mut wire = target.connect(Port::Execd);
     assert_eq!(wire.refusal(), ErrorCode::LoginTimeout);
@@ -453,16 +456,16 @@ fn mistakes_of_a_client_within_the_protocol_cost_one_request_each() {
         let mut wire = target.connect(Port::LoggedIn);
         let head = |sequence| isect_tests::wire::request(sequence);
         let body = bytes::Bytes::from_static(b"x");
-        // A conversation that is none.
+        // A conversation that does not exist.
         wire.send(Frame::data(Header { workerid: 1, ..head(1) }, body.clone()));
         assert_eq!(wire.error(), ErrorCode::NoConversation);
         wire.send(Frame::data(Header { workerid: 4_000_000, ..head(2) }, body.clone()));
         assert_eq!(wire.error(), ErrorCode::NoConversation);
-        // Its own transaction and attempt are not the client's to give: they are ignored.
+        // A client can't choose transaction and attempt: they are ignored.
         wire.send(Frame::data(Header { transaction: 7, attempt: 9, ..head(3) }, body.clone()));
         assert_eq!(wire.answer(3), "x");
-        // Fields that are out of range cost their own request; a deadline of a millisecond has one
-        // of two outcomes.
+        // Fields that are out of range cost only their request; a deadline of one millisecond has
+        // one of two outcomes.
         for bad in [
             Header { deadline_ms: 3_600_001, ..head(4) },
             Header { deadline_ms: u32::MAX, ..head(4) },
@@ -474,7 +477,8 @@ fn mistakes_of_a_client_within_the_protocol_cost_one_request_each() {
         }
         wire.send(Frame::data(Header { more: 2, ..head(4) }, body.clone()));
         assert_eq!(wire.error(), ErrorCode::OutOfRange);
-        // It said that more follows: this ends it, and is told that it was taken for its rest.
+        // The refused request said that more follows. This frame counts as its last piece, and is
+        // answered with that error.
         wire.send(Frame::data(head(4), body.clone()));
         assert_eq!(wire.error(), ErrorCode::NoConversation);
         wire.send(Frame::data(Header { deadline_ms: 3_600_000, ..head(4) }, body.clone()));
@@ -485,7 +489,7 @@ fn mistakes_of_a_client_within_the_protocol_cost_one_request_each() {
             Some(Frame::Error { error, .. }) => assert_eq!(error.code, ErrorCode::Deadline),
             other => panic!("{other:?}"),
         }
-        // Nobody waits for an answer: nothing comes, not even an error.
+        // These ask for no reply, so nothing comes, not even an error.
         wire.send(Frame::data(Header { reply: 0, workerid: 77, ..head(6) }, body.clone()));
         wire.send(Frame::data(Header { reply: 0, ..head(7) }, body));
         wire.ask(8, "last");
@@ -508,7 +512,7 @@ fn a_worker_that_answers_what_nobody_asked_is_heard_no_further_than_that() {
                 worker.send(Frame::data(reply(head.transaction), body));
                 assert_eq!(client.answer(1), "x");
             }
-            // It may also be closed; then the client waits for another worker.
+            // The worker may also be closed; then the client waits for another one.
             Some(Frame::Error { error, .. }) => assert_eq!(error.code, ErrorCode::BadReply),
             other => panic!("{other:?}"),
         }

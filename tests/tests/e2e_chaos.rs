@@ -13,7 +13,7 @@ use protocol::names::ServiceName;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Deaths by the dozen are no reason to give up here.
+/// Settings that never give up a worker, however often it dies.
 const TOUGH: &[&str] = &[
     "--set",
     "restart_min_ms=1",
@@ -67,7 +67,8 @@ fn kills_of_workers_execd_and_broker_under_load_lose_no_idempotent_request() {
                     broker.restart();
                 }
                 3 => {
-                    // Workers answer while their execd is still dialled: then it has no pid here.
+                    // Workers may answer before their execd is linked; then the page shows no
+                    // process id yet.
                     let execd = await_that("an execd", || {
                         let pid = broker.number("host localhost", "host->hostpid");
                         u32::try_from(pid).ok().filter(|pid| *pid != 0)
@@ -134,7 +135,7 @@ fn each_of_many_requests_under_way_has_one_outcome_when_its_worker_is_killed() {
             };
             assert!(outcomes.insert(sequence), "{sequence} has two outcomes");
         }
-        // And nothing comes after them.
+        // No second outcome comes.
         wire.send(Frame::Ping { sequence: 1 });
         assert_eq!(wire.next_frame(), Some(Frame::Pong { sequence: 1 }));
         broker.await_idle(2);
@@ -157,7 +158,7 @@ fn clients_that_leave_in_the_middle_of_pieces_leave_the_worker_idle() {
             }
             match round % 4 {
                 0 => wire.send(Frame::Logout),
-                // Half a frame behind it.
+                // Leaves in the middle of a frame.
                 1 => wire.write(&[0; 40]).expect("sent"),
                 _ => {}
             }
@@ -182,8 +183,8 @@ fn a_conversation_whose_worker_dies_ends_with_one_error_and_its_rest_is_run_by_n
     signal_pid(old, Signal::SIGKILL);
     assert_eq!(wire.error(), ErrorCode::WorkerDied);
     broker.await_new_pid(1, old);
-    // The client may not have known yet; what it still sends is nobody's. Its last piece looks like
-    // a new request of the same sequence, so it is answered (docs/decisions/0022).
+    // The client may not have known of the death, so its further pieces are discarded. The last one
+    // looks like a new request with the same sequence, so it is answered (docs/decisions/0022).
     wire.send(Frame::data(more, bytes::Bytes::from_static(b"two")));
     wire.send(Frame::data(wire::request(1), bytes::Bytes::from_static(b"three")));
     assert_eq!(wire.error(), ErrorCode::NoConversation);

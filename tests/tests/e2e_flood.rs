@@ -21,10 +21,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 
-/// As many connections as are wanted, or as the system allows this process beside its others.
+/// `wanted` connections, or as many as the limit of descriptors lets this process have.
 fn fitting(wanted: usize) -> usize {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    // The broker has the same limit, and keeps an eighth for workers and files.
+    // The broker has the same limit, and keeps an eighth of it for workers and files.
     let free = usize::try_from(hard / 8 * 7).unwrap_or(usize::MAX).saturating_sub(300);
     if soft < hard {
         setrlimit(Resource::RLIMIT_NOFILE, hard, hard).expect("the limit is raised");
@@ -40,7 +40,7 @@ fn at(sorted: &[Duration], per_mille: usize) -> Duration {
     sorted.get((sorted.len() * per_mille / 1000).min(last)).copied().unwrap_or_default()
 }
 
-/// So many connections that are logged in; the logins are under way together.
+/// Opens `count` connections that are logged in; the logins are under way at the same time.
 fn crowd(address: &str, frame: &Frame, count: usize) -> Vec<Wire> {
     let mut wires = Vec::with_capacity(count);
     while wires.len() < count {
@@ -62,7 +62,7 @@ fn crowd(address: &str, frame: &Frame, count: usize) -> Vec<Wire> {
     wires
 }
 
-/// Workers that take so long for each request; they end with their broker.
+/// Starts workers that take `work` for each request, and end with the broker.
 #[expect(clippy::disallowed_methods, reason = "the work of these workers is to take their time")]
 fn workers(broker: &Broker, service: &str, count: usize, work: Duration) {
     let name = ServiceName::new(service).expect("a name");
@@ -80,7 +80,7 @@ fn workers(broker: &Broker, service: &str, count: usize, work: Duration) {
     broker.await_idle(count as i64);
 }
 
-/// What became of a crowd's requests, counted, and the longest time to an outcome.
+/// How many requests of a crowd had which outcome, and the longest time to one.
 #[derive(Debug, Default)]
 struct Outcomes {
     answered: usize,
@@ -88,7 +88,7 @@ struct Outcomes {
     longest: Duration,
 }
 
-/// Each of the crowd asks once; all outcomes.
+/// Sends one request on each connection, and adds all outcomes to `seen`.
 fn ask_all(wires: &mut [Wire], sequence: u32, deadline: Duration, seen: &mut Outcomes) {
     let deadline_ms = deadline.as_millis() as u32;
     let mut sent = Vec::with_capacity(wires.len());
@@ -110,13 +110,13 @@ fn ask_all(wires: &mut [Wire], sequence: u32, deadline: Duration, seen: &mut Out
     }
 }
 
-/// Keeps a queue full, from one connection, until told to stop.
+/// Keeps the queue of a service full, from one connection, until `stop` is set.
 fn keep_full(broker: &Broker, service: &str, queue_max: usize, stop: &AtomicBool) {
     let mut caller = broker.login(service);
     let send = Send { deadline: Some(TIMEOUT * 4), ..Send::default() };
     let mut under_way = 0;
     while !stop.load(Ordering::Relaxed) {
-        // A few more than fit: the next place that is free is taken at once.
+        // A few more than fit, so that a free place is taken at once.
         while under_way < queue_max + 20 {
             caller.send("x", &send).expect("sent");
             under_way += 1;
@@ -125,14 +125,14 @@ fn keep_full(broker: &Broker, service: &str, queue_max: usize, stop: &AtomicBool
             under_way -= 1;
             let is_full = reply.error.is_some_and(|e| e.code == Code::Isect(ErrorCode::Overloaded));
             if is_full {
-                // Something of the time is the others'.
+                // Leaves some of the time to the others.
                 let _ = caller.recv(Some(Duration::from_millis(1))).map(|_| under_way -= 1);
             }
         }
     }
 }
 
-/// Times of an operator's commands, each with its login, until told to stop.
+/// Measures an operator's commands, each with its login, until `stop` is set.
 fn ask_operator(
     broker: &Broker,
     stop: &AtomicBool,
@@ -228,7 +228,7 @@ fn a_crowd_before_a_full_queue_is_refused_at_once_and_the_operator_is_heard() {
             at(times, 990),
             at(times, 1000)
         ));
-        // A list of 10,000 now and then takes longer where the crowd has both processors.
+        // A list of 10,000 sometimes takes longer, when the crowd has both processors.
         let asked = if is_long() { at(times, 990) } else { at(times, 500) };
         assert!(asked < limit * if is_long() { 1 } else { 5 }, "'{command}' took {asked:?}");
     }
@@ -249,7 +249,7 @@ fn long_lists_of_workers_and_waiting_requests_are_whole() {
     let mut caller = Wire::login(&broker.port("client"), "self");
     (1..=700).for_each(|sequence| asks.ask(sequence, "x"));
     broker.await_page("", "isdData.Waiting          = 700\n");
-    // One worker is busy; its list is another one.
+    // One worker becomes busy and moves to the other list.
     caller.ask(1, "x");
     broker.await_page("workers busy", "self");
     let page = broker.op("workers");
@@ -275,7 +275,7 @@ fn long_lists_of_workers_and_waiting_requests_are_whole() {
     assert_eq!(broker.end(), 0);
 }
 
-/// Connects again and again and keeps the newest, until told to stop.
+/// Connects again and again and keeps the newest connections, until `stop` is set.
 fn flood(address: &str, most: usize, stop: &AtomicBool) -> usize {
     let mut kept = std::collections::VecDeque::new();
     let mut count = 0;
@@ -294,7 +294,7 @@ fn flood(address: &str, most: usize, stop: &AtomicBool) -> usize {
 #[test]
 fn the_owner_gets_in_over_the_unix_socket_while_both_ports_are_flooded() {
     let folder = TempDir::with_prefix("isect-").expect("temporary folder");
-    // A broker that may have 300 descriptors.
+    // The broker may have 300 descriptors.
     let wrap = ["sh", "-c", "ulimit -n 300; exec \"$@\"", "sh"];
     let broker = Broker::start_wrapped(folder, &["--log", "error"], &wrap);
     broker.with_workers("echo", "isdecho", 1);
@@ -320,7 +320,7 @@ fn the_owner_gets_in_over_the_unix_socket_while_both_ports_are_flooded() {
             }
             times.push(asked.elapsed() / 3);
             tries += 1;
-            // Who is inside is served.
+            // Clients that are logged in are served.
             assert_eq!(inside.call("x", None).expect("an answer"), "x");
         }
         stop.store(true, Ordering::Relaxed);
@@ -335,7 +335,7 @@ fn the_owner_gets_in_over_the_unix_socket_while_both_ports_are_flooded() {
             times.len()
         ));
     });
-    // Below the limit others come in again.
+    // Below the limit, new clients are let in again.
     await_that("a place", || broker.try_login("echo").ok());
     assert_eq!(broker.number("worker 1", "worker->restarts"), 0);
     assert_eq!(broker.end(), 0);
@@ -381,7 +381,7 @@ fn repetitions_stay_within_the_retry_budget_while_workers_die_in_a_row() {
             "'{program}': {requests} idempotent requests in {took:?}, {answered} answered, \
              {retried} repetitions, {denied} denied"
         ));
-        // Three in each window of ten seconds, and a tenth of the requests.
+        // The budget allows three in each window of ten seconds, and a tenth of the requests.
         let windows = 1 + took.as_secs() / 10;
         assert!(retried <= requests / 10 + 3 * windows, "{page}");
         assert!(retried >= 3 && denied > 0, "{page}");

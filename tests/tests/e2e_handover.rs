@@ -9,7 +9,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use tempfile::TempDir;
 
-/// What `host localhost` calls the policy in force.
+/// The policy in force, as `host localhost` shows it.
 fn policy(broker: &Broker) -> String {
     let page = broker.op("host localhost");
     let line = page.lines().find(|line| line.starts_with("host->policy = ")).expect("a policy");
@@ -28,7 +28,7 @@ fn an_execd_with_other_rights_is_replaced_and_its_workers_are_adopted() {
     broker.with_workers("echo", "isdecho", 2);
     let workers = [broker.worker_pid(1), broker.worker_pid(2)];
     let (first, before) = (broker.execd_pid(), policy(&broker));
-    // Nothing changed: it stays.
+    // The options are the same, so the execd stays.
     assert_eq!(restarted(&mut broker, &[], &[]), first);
     assert_eq!(policy(&broker), before);
     broker.await_idle(2);
@@ -56,8 +56,9 @@ fn an_execd_with_other_rights_is_replaced_and_its_workers_are_adopted() {
         (pid, seen) = (next, [seen, vec![policy(&broker)]].concat());
         broker.await_idle(2);
         assert_eq!([broker.worker_pid(1), broker.worker_pid(2)], workers, "{args:?}: adopted");
-        // Said each time, also for workers that an earlier change left. A thread of its own writes
-        // the log; what it has not written is lost with the kill of the next round.
+        // The warning comes after each restart, also for workers that an earlier change left. A
+        // thread of its own writes the log, and the kill of the next round loses what it has not
+        // written.
         await_that("what the log says of it", || {
             let log = broker.process.log();
             let count = |text: &str| log.matches(text).count() == at + 1;
@@ -65,7 +66,7 @@ fn an_execd_with_other_rights_is_replaced_and_its_workers_are_adopted() {
             (is_said && count("was started under other rights")).then_some(())
         });
     }
-    // The last policy counts for whatever is started from now on: also for the adopted.
+    // The last policy applies to all later starts, also to those of adopted workers.
     signal_pid(workers[0], Signal::SIGKILL);
     let page = broker.await_failed(1);
     assert!(page.contains("is not below an allowed directory"), "{page}");
@@ -155,7 +156,7 @@ fn nothing_is_started_by_an_execd_that_is_not_the_brokers_and_stays() {
     let why = await_that("a refusal", || broker.try_op("start echo").err()).to_string();
     assert!(why.contains("nothing can be started on host localhost"), "{why}");
     assert_eq!(broker.worker_pid(1), 0);
-    // The cure, as it stands there.
+    // Does what the warning advises.
     other.signal(Signal::SIGKILL);
     other.await_end();
     broker.execd_pid();
@@ -175,7 +176,7 @@ fn without_a_broker_execd_and_its_workers_end_after_their_time() {
     assert!(!is_alive(pid) && !is_alive(worker));
     let log = broker.process.log();
     assert!(log.contains("no broker came for orphan_ms"), "{log}");
-    // The next one starts all anew.
+    // The next broker starts all workers anew.
     broker.restart();
     broker.await_idle(2);
     assert_eq!(broker.end(), 0);

@@ -13,7 +13,7 @@ fn worker(broker: &Broker, service: &str, host: &str, rest: &str) {
     broker.op(&format!("config worker {service} {host} {} {args}", program(name).display()));
 }
 
-/// The row of `hosts` about one host.
+/// The row of one host in `hosts`.
 fn row(broker: &Broker, host: &str) -> String {
     let hosts = broker.op("hosts");
     let is_it = |line: &&str| line.split_whitespace().next() == Some(host);
@@ -31,7 +31,7 @@ fn assert_echo(broker: &Broker, service: &str, count: usize) {
     }
 }
 
-/// Has host `a` run one echo worker; its process id.
+/// Has host `a` run one echo worker, and returns its process id.
 fn one_echo(broker: &Broker, a: &Execd) -> u32 {
     broker.op("config service echo");
     broker.op(&format!("config host a {}", a.address));
@@ -41,14 +41,14 @@ fn one_echo(broker: &Broker, a: &Execd) -> u32 {
     broker.worker_pid(1)
 }
 
-/// A listener of this test where no execd is.
+/// A listener of this test, where the broker expects an execd.
 fn listener() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address").to_string();
     (listener, address)
 }
 
-/// The next connection of the broker.
+/// Waits for the next connection of the broker.
 fn accept(listener: &TcpListener) -> TcpStream {
     listener.set_nonblocking(true).expect("non-blocking");
     let stream = await_that("the broker's connection", || Some(listener.accept().ok()?.0));
@@ -120,7 +120,8 @@ fn a_host_that_ends_in_order_takes_its_workers_along_and_gets_them_back() {
     assert_eq!(broker.end(), 0);
 }
 
-/// So many workers ended with their host, and none was told of as dead or started meanwhile.
+/// Checks that `count` workers ended with their host, and that none counted as dead or was started
+/// meanwhile.
 fn assert_ended_with_host(log: &str, count: usize) {
     let told = log.matches("ended with its host, whose execd is shutting down").count();
     assert_eq!(told, count, "{log}");
@@ -160,7 +161,7 @@ fn workers_that_ignore_the_end_of_their_host_are_killed_by_it_and_not_blamed() {
     broker.op("start echo");
     await_that("a process that ignores TERM", || flag.exists().then_some(()));
     let old = await_that("its pid", || Some(broker.worker_pid(1)).filter(|pid| *pid != 0));
-    // Asked again, it does not wait.
+    // A second signal makes it end without waiting.
     a.process.signal(Signal::SIGTERM);
     broker.await_page("host a", "its execd is shutting down and ends its workers");
     a.process.signal(Signal::SIGTERM);
@@ -194,7 +195,7 @@ fn two_brokers_share_a_host_and_leave_each_others_workers_alone() {
 #[test]
 fn a_host_that_refuses_is_tried_until_it_is_there() {
     let broker = Broker::start(&["--set", "host_retry_ms=100"]);
-    broker.op("config events 1000");
+    broker.remember_events();
     let (closed, address) = listener();
     drop(closed);
     broker.op(&format!("config host far {address}"));
@@ -226,7 +227,7 @@ fn a_host_that_takes_the_connection_and_says_nothing_holds_up_nobody() {
     broker.op("start echo");
     let mut first = accept(&silent);
     assert_echo(&broker, "echo", 20);
-    // Given up: the connection ends, another one is tried.
+    // The broker gives up: it closes this connection and dials again.
     let mut heard = Vec::new();
     first.read_to_end(&mut heard).expect("an end");
     assert!(!heard.is_empty(), "a hello came");
@@ -245,7 +246,7 @@ fn a_host_that_talks_nonsense_is_left_and_tried_again() {
     for _ in 0..3 {
         let mut stream = accept(&web);
         let page = [b"HTTP/1.1 400 Bad Request\r\n\r\n".as_slice(), &[b'x'; 500]].concat();
-        // It may be gone before it has taken all.
+        // The broker may close before it has read all of this.
         let _ = stream.write_all(&page);
         let mut heard = Vec::new();
         let _ = stream.read_to_end(&mut heard);

@@ -26,13 +26,13 @@ fn the_page_of_several_hosts_is_as_it_says() {
             Some("text") => numbers
                 .compare(&block.text, &said)
                 .unwrap_or_else(|why| panic!("line {}: {why}; it was\n{said}", block.line)),
-            // What is written to a file elsewhere.
+            // Contents of a file, which an earlier command wrote.
             Some("ini") => {}
             other => panic!("line {}: a block of kind {other:?}", block.line),
         }
     }
     assert!(typed > 20, "only {typed} blocks were typed");
-    // The end of the broker is nobody's fault.
+    // The end of the broker causes no warnings and no errors.
     let log = lan.file("hub", "/opt/isect/broker.log");
     let (_, end) = log.rsplit_once("the broker ends").expect("its end is in its log");
     assert!(!end.contains(" WARN ") && !end.contains(" ERROR "), "{end}");

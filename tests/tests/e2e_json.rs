@@ -23,7 +23,7 @@ fn every_command_prints_what_the_schema_says() {
     let source = format!("source {}", script.display());
     let mut done = 0;
     for row in COMMANDS {
-        // What ends the broker comes last; what never ends is looked at by its script.
+        // Commands that end the broker come last; `watch` never ends, and its script covers it.
         if matches!(row.command, Command::Abort | Command::Halt | Command::Watch) {
             continue;
         }

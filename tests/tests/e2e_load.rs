@@ -12,7 +12,8 @@ use protocol::header::Header;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-/// Several operators list the clients at once, a listing made in many steps; some close at once.
+/// Several operators list the clients at the same time, in listings of many steps; some leave
+/// before the end.
 fn list_them(broker: &Broker, count: usize) {
     const OPERATORS: usize = 4;
     let list = || {
@@ -66,7 +67,7 @@ fn five_hundred_clients_get_their_own_answers() {
         let threads: Vec<_> = (0..THREADS).map(|thread| scope.spawn(move || ask(thread))).collect();
         let callers: Vec<_> =
             threads.into_iter().flat_map(|thread| thread.join().expect("all right")).collect();
-        // They are all still there, and the operator's own.
+        // All clients are still attached, and the operator's, too.
         let count = (THREADS * CLIENTS) as i64;
         assert_eq!(broker.number("", "isdData.PriList"), count + 1);
         list_them(&broker, count as usize);
@@ -152,7 +153,7 @@ fn a_client_that_leaves_costs_its_worker_nothing_but_the_time() {
     assert_eq!(broker.number("", "isdData.BusyWorkers"), 1, "it may finish");
     let answer = Header { transaction: head.transaction, ..Header::default() };
     worker.send(Frame::data(answer, Bytes::from_static(b"too late")));
-    // The request that still waited went with its client; the next one is another's.
+    // The client's waiting request was removed with it; the next one is of another client.
     let Some(Frame::Data { head, body }) = worker.next_frame() else { panic!("no request") };
     assert_eq!(body, "next");
     let answer = Header { transaction: head.transaction, ..Header::default() };
@@ -162,8 +163,8 @@ fn a_client_that_leaves_costs_its_worker_nothing_but_the_time() {
     assert_eq!(broker.end(), 0);
 }
 
-/// So many pieces of so many bytes, to a worker that discards them; the largest the broker ever
-/// was.
+/// Sends `pieces` pieces of `size` bytes to a worker that discards them. Returns the largest size
+/// of the broker, in KiB.
 fn push_pieces(broker: &Broker, pieces: usize, size: usize) -> u64 {
     let mut caller = broker.login("eat");
     let piece = Bytes::from(vec![0x5a; size]);
@@ -211,7 +212,7 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
     loop {
         let Some(Frame::Data { head, body }) = slow.next_frame() else { panic!("no piece") };
         total += body.len();
-        // Between two pieces, others are served.
+        // Other clients are served between two pieces.
         assert_eq!(others.call("x", None).expect("an answer"), "x");
         if head.more == 0 {
             break;
@@ -227,7 +228,7 @@ fn a_long_answer_in_pieces_is_held_back_for_a_slow_reader_and_others_go_on() {
 #[test]
 fn a_reader_that_takes_nothing_is_dropped_and_others_go_on() {
     let broker = Broker::start(&["--set", "stall_ms=500"]);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.with_workers("long", "isdpipe head -c 100000000 /dev/zero", 1);
     broker.with_workers("echo", "isdecho", 1);
     let mut deaf = Wire::login(&broker.port("client"), "long");
@@ -244,11 +245,11 @@ fn a_reader_that_takes_nothing_is_dropped_and_others_go_on() {
     assert_eq!(broker.end(), 0);
 }
 
-/// More than the system's buffers take of either direction.
+/// More requests than the system's buffers of both directions hold.
 const ASKED: u32 = 5000;
 
-/// Asks and asks for 60,000 bytes and reads nothing, until the broker closes the connection or the
-/// answer is taken: how many requests left whole.
+/// Sends requests of 60,000 bytes and reads no answers, until all are sent or the connection fails.
+/// Returns how many were sent whole.
 fn ask_and_never_read(mut deaf: Wire) -> u32 {
     for sequence in 1..=ASKED {
         let frame = Frame::data(wire::request(sequence), vec![7; 60_000].into());
@@ -261,10 +262,11 @@ fn ask_and_never_read(mut deaf: Wire) -> u32 {
 
 #[test]
 fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
-    // Room for all that it could ask for, so that only what is not read keeps it small.
+    // The outbox may hold all that it could ask for, so memory stays small only because it is not
+    // read.
     let room = ["--set", "outbox_bytes_max=1000000000", "--set", "stall_ms=3000"];
     let broker = Broker::start(&room);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 2);
     let idle = broker.memory_kib("VmRSS");
     let mut others = broker.login("echo");
@@ -277,7 +279,7 @@ fn a_client_that_takes_no_answers_is_read_no_further_and_costs_little_memory() {
     });
     assert!(dropped.is_some(), "{}", broker.op("listevents 1000"));
     assert!(thread.join().expect("the deaf client") < ASKED, "it was read to its end");
-    // As many as may be under way on one connection wait, too; all it asked for are 300 MB.
+    // As many as may be under way on one connection wait in addition; the whole is 300 MB.
     let peak = broker.memory_kib("VmHWM");
     assert!(peak < idle + 128 * 1024, "idle {idle} KiB, peak {peak} KiB");
     broker.await_idle(2);
@@ -294,7 +296,7 @@ fn a_client_that_is_read_no_further_is_missed_when_it_goes() {
     let deaf = Wire::login(&broker.port("client"), "echo");
     deaf.set_write_timeout(Duration::from_secs(1));
     assert_eq!(rows(), before + 1);
-    // It gives up when nothing was taken for a second, and goes with its answers unread.
+    // It gives up when nothing was accepted for a second, and closes with its answers unread.
     assert!(ask_and_never_read(deaf) < ASKED, "it was read to its end");
     await_that("the broker to miss it", || (rows() == before).then_some(()));
     broker.await_idle(2);
@@ -320,7 +322,8 @@ fn a_slow_worker_holds_back_the_client_that_sends_to_it_not_the_broker() {
             }
             assert_eq!(sender.answer(1), "done");
         });
-        // Nobody takes the pieces: the sender gets stuck, the broker stays small and serves others.
+        // The worker reads no pieces: their sender gets stuck, the broker stays small and serves
+        // others.
         let mut others = broker.login("echo");
         let mut before = usize::MAX;
         await_that("a sender that is stuck", || {

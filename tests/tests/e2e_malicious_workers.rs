@@ -9,7 +9,8 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
-/// Users that nobody else on the machine is, one a test: a limit of processes counts them all.
+/// Users that nothing else on the machine runs as, one for each test, because a limit of processes
+/// counts all processes of a user.
 const EVIL: u32 = 64_991;
 const BOMBER: u32 = 64_992;
 
@@ -46,7 +47,7 @@ fn open_folder(name: &str) -> (tempfile::TempDir, String) {
     (folder, copy)
 }
 
-/// Has a worker run a line of shell as its request; what it wrote, with its errors.
+/// Has a worker run a shell line as its request. Returns its output and its errors.
 fn evil(broker: &Broker, line: &str) -> String {
     let mut caller = broker.login("evil");
     let answer = caller.call(format!("{{ {line}\n}} 2>&1; true"), None).expect("an answer");
@@ -62,7 +63,7 @@ fn a_worker_of_another_user_reaches_nothing_but_its_own_port() {
     let broker = Broker::start(&["--worker-user", &user]);
     broker.with_workers("evil", "isdpipe /bin/sh", 1);
     assert_eq!(evil(&broker, "id -u; id -G").trim(), format!("{EVIL}\n{EVIL}"));
-    // The state: the key of the worker secrets, the configuration, what execd wrote down.
+    // The state: the key of the worker secrets, the configuration, execd's record of its processes.
     let state = broker.folder.path().join("state");
     for name in ["key", "config.isect", "execd/execd.children", "lock", "."] {
         let path = state.join(name);
@@ -70,7 +71,7 @@ fn a_worker_of_another_user_reaches_nothing_but_its_own_port() {
         let told = evil(&broker, &format!("cat {path}; echo x > {path}; ls {path}"));
         assert_eq!(told.matches("denied").count(), 3, "{name}: {told}");
     }
-    // The sockets: as operator, as a broker that wants something started.
+    // The sockets: as an operator, and as a broker that wants a program started.
     let (_folder, isdclient) = open_folder("isdclient");
     for (address, command) in [
         (broker.port("client_unix"), "workers"),
@@ -81,7 +82,7 @@ fn a_worker_of_another_user_reaches_nothing_but_its_own_port() {
         let told = evil(&broker, &format!("{isdclient} -h {address} -c {command}"));
         assert!(told.to_lowercase().contains("denied"), "{address} {command}: {told}");
     }
-    // Signals to those who watch it, and a look into their memory.
+    // Signals to the broker and the execd, and their memory.
     let execd: u32 = broker.number("host localhost", "host->hostpid").try_into().expect("a pid");
     for pid in [broker.process.pid(), execd] {
         let told =
@@ -102,8 +103,8 @@ fn a_fork_bomb_stays_within_its_limit_and_ends_with_its_worker() {
     let user = format!("{BOMBER}:{BOMBER}");
     let broker = Broker::start(&["--worker-user", &user, "--worker-limit", "nproc=25"]);
     broker.with_workers("evil", "isdpipe /bin/sh", 1);
-    // Not sh, which gives up when it can't fork. Each leaves the group, has a session of its own
-    // and a clean environment, and makes the next.
+    // bash, because sh gives up when it can't fork. Each process leaves its group, begins a session
+    // with a clean environment, and starts the next one.
     let (folder, _) = open_folder("isdecho");
     let bomb = folder.path().join("bomb");
     fs::write(
@@ -113,7 +114,7 @@ fn a_fork_bomb_stays_within_its_limit_and_ends_with_its_worker() {
     .expect("a bomb");
     fs::set_permissions(&bomb, PermissionsExt::from_mode(0o755)).expect("permissions");
     let bomb = bomb.display();
-    // isdpipe ends the group of a request: the bomb must have left it by then.
+    // isdpipe ends the process group of a request, so the bomb must have left it by then.
     let left = "until [ $(cut -d' ' -f6 /proc/$!/stat) = $! ]; do :; done";
     evil(&broker, &format!("setsid {bomb} >/dev/null 2>&1 </dev/null & {left}"));
     await_that("the bomb to go off", || (processes_of_user(BOMBER).len() >= 20).then_some(()));
@@ -138,7 +139,8 @@ fn root_is_warned_of_workers_that_run_as_root_unless_that_is_meant() {
     assert!(broker.process.log().contains("--worker-user NAME"), "{}", broker.process.log());
     assert_eq!(broker.end(), 0);
     let broker = Broker::start(&["--source", &source, "--allow-root-workers"]);
-    // The warning would come right behind "host_up", long before a worker that this execd starts.
+    // The warning would come right after "host_up", long before a worker that this execd starts is
+    // ready.
     broker.with_workers("echo", "isdecho", 1);
     let page = broker.await_page("listevents 100", "host_up");
     assert!(!page.contains("host_warning"), "{page}");
@@ -163,7 +165,7 @@ fn only_what_is_allowed_is_started_on_the_brokers_own_machine() {
 fn a_host_that_puts_starts_off_gets_all_its_workers_in_the_end_and_none_is_failed() {
     let execd = Execd::start(&["--start-burst", "3", "--start-rate", "20"]);
     let broker = Broker::start(&[]);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.op(&format!("config host far {}", execd.address));
     broker.op("config service echo");
     for _ in 0..15 {
@@ -181,8 +183,8 @@ fn a_host_that_puts_starts_off_gets_all_its_workers_in_the_end_and_none_is_faile
     assert_eq!(broker.end(), 0);
 }
 
-/// The units of docs/systemd: every option in them is one of the program's, and systemd has nothing
-/// to say against them where it is installed.
+/// Every option in the units of docs/systemd exists in its program, and systemd, where it is
+/// installed, accepts the units.
 #[test]
 #[expect(clippy::disallowed_methods, reason = "runs the programs for what they print")]
 fn the_systemd_units_name_options_that_exist() {

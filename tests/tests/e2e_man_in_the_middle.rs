@@ -28,7 +28,7 @@ use tempfile::TempDir;
 use tls::session::Session;
 use tls::setup::{CallerFiles, ListenerFiles};
 
-/// One side of the one in between.
+/// The attacker's connection to one of the two peers.
 struct Side {
     socket: TcpStream,
     session: Option<Session>,
@@ -40,7 +40,7 @@ impl Side {
         Self { socket, session }
     }
 
-    /// Agrees on TLS, if it speaks it.
+    /// Completes the TLS handshake, if this side has TLS.
     fn handshake(&mut self) -> io::Result<()> {
         let Some(session) = &mut self.session else { return Ok(()) };
         loop {
@@ -58,7 +58,7 @@ impl Side {
         }
     }
 
-    /// Frames of a login are small: the system takes them at once.
+    /// Writes all bytes. Frames of a login are small, so the system accepts them at once.
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match &mut self.session {
             None => self.socket.write(bytes),
@@ -76,7 +76,7 @@ fn wait(sockets: &[&TcpStream]) {
     assert!(poll(&mut fds, limit).expect("poll") > 0, "nothing came");
 }
 
-/// Passes on what comes until one side ends.
+/// Relays bytes both ways until one side ends.
 fn carry(near: &mut Side, far: &mut Side) -> io::Result<()> {
     let mut bytes = [0; 65_536];
     loop {
@@ -94,7 +94,8 @@ fn carry(near: &mut Side, far: &mut Side) -> io::Result<()> {
     }
 }
 
-/// Stands before an address for one connection; where it is reached. Each side speaks TLS, or not.
+/// Starts an attacker that relays one connection to `target`, and returns its address. `near_tls`:
+/// the side that connects to it speaks TLS.
 fn stand_before(target: &str, authority: &Authority, near_tls: bool) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let place = listener.local_addr().expect("an address").to_string();
@@ -120,7 +121,7 @@ fn stand_before(target: &str, authority: &Authority, near_tls: bool) -> String {
     if near_tls { format!("tls://{place}") } else { place }
 }
 
-/// A folder with a token file.
+/// A temporary folder with a token file.
 struct Tokens(TempDir);
 
 impl Tokens {
@@ -149,7 +150,7 @@ fn login(at: &str, token: &Path, trust: &Trust) -> Result<Caller, Error> {
     Caller::login(&[Address::parse(at).expect("an address")], options)
 }
 
-/// A broker with tokens, over TLS or not.
+/// A broker with tokens, with or without TLS.
 fn broker(tokens: &Tokens, authority: &Authority, is_tls: bool) -> Broker {
     let file = tokens.file();
     let pair = authority.sign("broker", &["127.0.0.1"]);
@@ -170,13 +171,14 @@ fn a_clients_proof_is_worth_nothing_on_the_connection_of_the_one_in_between() {
     let trust = authority.trust();
     for is_tls in [true, false] {
         let broker = broker(&tokens, &authority, is_tls);
-        broker.op("config events 50");
+        broker.remember_events();
         login(&broker.port("client"), &ops, &trust).expect("let in");
         for near_tls in [true, false] {
             let at = stand_before(&broker.port("client"), &authority, near_tls);
             let tried = login(&at, &ops, &trust);
             if (is_tls, near_tls) == (false, false) {
-                // Without TLS nothing tells one connection from another: that is what TLS is for.
+                // Without TLS, proofs are bound to no connection, so the attack succeeds; TLS
+                // prevents it.
                 assert!(tried.is_ok(), "the one in between passes on what it hears");
                 continue;
             }
@@ -189,7 +191,7 @@ fn a_clients_proof_is_worth_nothing_on_the_connection_of_the_one_in_between() {
 }
 
 #[test]
-fn a_workers_proof_is_not_either() {
+fn a_workers_proof_is_worth_nothing_there_either() {
     let (tokens, authority) = (Tokens::new(), Authority::new());
     let gpu = tokens.add("gpu", "worker:echo");
     let broker = broker(&tokens, &authority, true);
@@ -221,7 +223,7 @@ fn nobody_between_broker_and_execd_has_it_start_programs() {
     let (ca, host) = (authority.ca_text(), host.to_string_lossy().into_owned());
     let broker =
         Broker::start(&["--host-token", &host, "--tls-ca", &ca, "--set", "host_retry_ms=100"]);
-    broker.op("config events 50");
+    broker.remember_events();
     let at = stand_before(&execd.address, &authority, true);
     broker.op(&format!("config host between {at}"));
     await_that("a refusal", || broker.op("listevents").contains("bad_token").then_some(()));
@@ -232,7 +234,7 @@ fn nobody_between_broker_and_execd_has_it_start_programs() {
     assert_eq!(broker.end(), 0);
 }
 
-/// A connection whose login names a token; what it is asked.
+/// Connects, sends a login that names a token, and returns the connection and its challenge.
 fn challenged(at: &str, first: Frame) -> (Wire, Challenge) {
     let mut wire = Wire::connect(at);
     wire.send(first);
@@ -242,7 +244,8 @@ fn challenged(at: &str, first: Frame) -> (Wire, Challenge) {
     }
 }
 
-/// The first frame of each who logs in, the port it goes to, and the role and target it signs.
+/// For each port: its address, the first frame of a login, and the role and target that the proof
+/// is bound to.
 fn firsts<'a>(
     claim: &Claim,
     (client, worker, execd): (&'a str, &'a str, &'a str),
@@ -304,7 +307,8 @@ fn a_proof_that_was_heard_lets_nobody_in_a_second_time_nor_at_another_port() {
             assert_eq!(wire.refusal(), ErrorCode::BadToken, "shown as {role}");
         }
     }
-    // What was made for one port and this very challenge is for no other one either.
+    // A proof made for one port and one challenge is worth nothing at another port, or with another
+    // role.
     for (at, first, role, _) in firsts(&claim, ports) {
         let (mut wire, challenge) = challenged(at, first);
         let wrong = if role == Role::Client { Role::Worker } else { Role::Client };

@@ -3,7 +3,7 @@
 
 use isect_tests::proc::{Broker, await_that, program};
 
-/// What the manual prints for `help`, and for any command that is not known.
+/// What the manual prints for `help`, and for any unknown command.
 const HELP: &str = "\
 abort                    isectd calls abort() - creates a core file
 [un]block clientid       [un]blocks incoming transactions from clientid
@@ -40,7 +40,7 @@ workers [lazy | idle | busy | all]
 <nil>                    examine isdData
 ";
 
-/// Runs `isdclient -c COMMAND`: its output, which must be all there is.
+/// Runs `isdclient -c COMMAND` and returns its output; stderr must be empty.
 fn say(broker: &Broker, command: &str) -> String {
     let done = broker.isdclient(&["-c", command], "");
     assert_eq!((done.status, done.err.as_str()), (0, ""), "'{command}': {done:?}");
@@ -53,7 +53,7 @@ fn refused(broker: &Broker, command: &str) -> String {
     done.err
 }
 
-/// The broker of the manual: services echo and eat, a worker each, started.
+/// The broker of the manual: services echo and eat, with one started worker each.
 fn manual() -> Broker {
     let broker = Broker::start(&[]);
     say(&broker, "config service echo");
@@ -106,7 +106,7 @@ fn services_start_stop_pause_ready() {
 fn workers_shows_the_three_lists_with_the_manuals_columns() {
     let broker = started();
     let all = say(&broker, "workers");
-    // How long a worker has been in its state is another at each look.
+    // The time in a state differs at each look.
     let since = |page: &str| -> Vec<String> {
         let line = |line: &str| line.split(" ready for ").next().unwrap_or_default().to_owned();
         page.lines().map(line).collect()
@@ -269,7 +269,7 @@ fn the_status_page() {
 }
 
 #[test]
-fn help_and_what_is_no_command() {
+fn help_is_shown_for_help_and_for_unknown_commands() {
     let broker = Broker::start(&[]);
     let help = say(&broker, "help");
     assert!(help.starts_with(HELP), "{help}");

@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-/// Workers that take so long for each request; they end with their broker.
+/// Starts workers that take `work` for each request, and end with the broker.
 #[expect(clippy::disallowed_methods, reason = "the work of these workers is to take their time")]
 fn workers(broker: &Broker, service: &str, count: usize, work: Duration) -> Vec<JoinHandle<()>> {
     let name = ServiceName::new(service).expect("a name");
@@ -40,13 +40,13 @@ fn workers(broker: &Broker, service: &str, count: usize, work: Duration) -> Vec<
     threads
 }
 
-/// What became of one request.
+/// The outcome of one request, and how long it took.
 struct Seen {
     took: Duration,
     error: Option<Error>,
 }
 
-/// Asks at a steady rate, whatever comes back, for so long; all outcomes.
+/// Sends requests at a steady rate, whatever comes back, for some time. Returns all outcomes.
 fn offer(
     broker: &Broker,
     service: &str,
@@ -77,7 +77,7 @@ fn offer(
     }
 }
 
-/// How many a second the workers can do, asked by as many clients as keep them busy.
+/// Requests a second that the workers can do, measured with as many clients as keep them busy.
 fn capacity(broker: &Broker, service: &str, clients: usize) -> u64 {
     let (span, begun) = (Duration::from_millis(1500), now());
     let work = || {
@@ -96,12 +96,12 @@ fn capacity(broker: &Broker, service: &str, clients: usize) -> u64 {
     total * 1000 / begun.elapsed().as_millis() as u64
 }
 
-/// Times of the operator's commands until told to stop.
+/// Measures the operator's commands until `stop` is set.
 fn ask_operator(broker: &Broker, stop: &AtomicBool) -> Vec<(Duration, &'static str)> {
     let mut took = Vec::new();
     while !stop.load(Ordering::Relaxed) {
         for command in ["", "workers", "clients", "load", "latency", "settings"] {
-            // With the login, as `isdclient -c` does it.
+            // The time includes the login, as with `isdclient -c`.
             let begun = now();
             broker.op(command);
             took.push((begun.elapsed(), command));
@@ -190,14 +190,14 @@ fn five_times_too_much_is_refused_at_once_and_what_is_admitted_keeps_its_deadlin
 fn a_reader_past_its_outbox_limit_is_dropped_with_an_event_and_others_do_not_notice() {
     let broker =
         Broker::start(&["--set", "body_bytes_max=65536", "--set", "outbox_bytes_max=131072"]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 2);
     let mut deaf = Wire::login(&broker.port("client"), "echo");
     let mut other = broker.login("echo");
     let body = vec![5_u8; 60_000];
     let dropped = within(TIMEOUT, || {
         for sequence in 1..=50 {
-            // Refused past requests_max, and broken once it is dropped.
+            // It is refused past `requests_max`, and fails once the connection is closed.
             let head = isect_tests::wire::request(sequence);
             let frame = protocol::frame::Frame::data(head, body.clone().into());
             let _ = deaf.write(&protocol::encode::to_bytes(frame));
@@ -226,7 +226,7 @@ fn a_flood_of_clients_stops_at_the_limit_and_goes_on_below_it() {
         assert!(inside.len() <= 20);
     };
     assert_eq!(refused.code, Code::Isect(ErrorCode::TooManyConnections), "{refused}");
-    // One place free is not enough: newcomers are let in when a tenth is free again.
+    // One free place is not enough: new clients are let in when a tenth is free.
     let full = inside.len();
     drop(inside.pop());
     assert_eq!(inside[0].call("x", None).expect("an answer"), "x");
@@ -246,7 +246,7 @@ fn a_peer_that_sends_a_byte_now_and_then_is_dropped_at_login_ms_on_both_ports() 
             slow.write_all(&vec![0; give]).expect("written");
             slow.set_read_timeout(Some(TIMEOUT)).expect("a timeout");
             let (begun, mut rest) = (now(), Vec::new());
-            // The error that says why may come first, then the end.
+            // An error may come before the end of the connection.
             let _ = slow.read_to_end(&mut rest);
             assert!(begun.elapsed() < Duration::from_secs(5), "{port} port, {give} bytes");
         }

@@ -18,7 +18,7 @@ fn pids(world: &FarHost, ids: std::ops::RangeInclusive<u32>) -> Vec<u32> {
     ids.map(|id| world.broker.worker_pid(id)).collect()
 }
 
-/// The link is down for so long.
+/// Sets the link to the far machine down for this time.
 fn partition(world: &FarHost, span: Duration) {
     let begun = now();
     world.netns.set_down();
@@ -28,7 +28,7 @@ fn partition(world: &FarHost, span: Duration) {
 }
 
 fn events(world: &FarHost) -> String {
-    world.broker.op("listevents 1000")
+    world.broker.op("listevents 100000")
 }
 
 #[test]

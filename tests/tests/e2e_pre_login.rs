@@ -25,7 +25,7 @@ fn service(name: &str) -> ServiceName {
     ServiceName::new(name).expect("a name")
 }
 
-/// A token file, and the tokens in it.
+/// A folder with a token file and the tokens in it.
 struct Tokens(TempDir);
 
 impl Tokens {
@@ -53,7 +53,7 @@ fn login(broker: &Broker, token: &str, name: &str) -> Result<Caller, Error> {
     Caller::login(&[broker.address()], Options { token, ..Options::new(service(name)) })
 }
 
-/// Tries to log in with the name of a token and a proof that is none; how it was refused.
+/// Logs in with the name of a token and a wrong proof. Returns the error code.
 fn fail(broker: &Broker, token: &str) -> ErrorCode {
     let token = TokenName::new(token).expect("a name");
     let claim = Claim { token, nonce: vec![7; 32] };
@@ -72,8 +72,8 @@ fn a_client_with_an_old_secret_keeps_nobody_of_its_address_out() {
     let shop = read(tokens.add("shop", &["client:echo"]));
     let broker = Broker::start(&["--tokens", &tokens.file()]);
     broker.with_workers("echo", "isdecho", 1);
-    // A token that was removed, and one that was renewed: both are tried again and again, by
-    // programs that hash nothing, faster than failures are forgotten on however busy a machine.
+    // Clients retry with a removed token and with the old secret of a renewed one. They hash
+    // nothing, so even on a busy machine they fail faster than failures are forgotten.
     for name in ["removed", "shop"] {
         await_that("the limit", || (fail(&broker, name) == ErrorCode::LoginLimited).then_some(()));
     }
@@ -84,7 +84,7 @@ fn a_client_with_an_old_secret_keeps_nobody_of_its_address_out() {
         let mut caller = login(&broker, &good, "echo").unwrap_or_else(|e| panic!("{round}: {e}"));
         assert_eq!(&caller.call("x", None).expect("an answer")[..], b"x");
     }
-    // Also with the token that the other one has an old secret of, and as the operator.
+    // The right secret of the renewed token works, too, and so does the operator's token.
     let mut caller = login(&broker, &shop, "echo").expect("the right secret");
     assert_eq!(&caller.call("x", None).expect("an answer")[..], b"x");
     login(&broker, &good, "op").map(|_| ()).expect("an operator's token");
@@ -92,7 +92,7 @@ fn a_client_with_an_old_secret_keeps_nobody_of_its_address_out() {
     assert_eq!(broker.end(), 0);
 }
 
-/// An `error` frame of nearly 64 KB that tries all it can with a terminal and a log.
+/// An `error` frame of nearly 64 KB whose text tries everything that can harm a terminal or a log.
 fn complaint() -> Frame {
     let text = format!("\u{1b}[2J\u{9b}2J\u{202e}\u{2066}\u{200b}\u{e0041}{}", "x".repeat(60_000));
     Frame::Error { head: Header::default(), error: ErrorBody::new(ErrorCode::BadFrame, text) }
@@ -106,11 +106,11 @@ fn assert_all_is_seen(what: &str, text: &str) {
 #[test]
 fn what_peers_and_clients_cause_in_the_log_is_bounded_counted_and_seen() {
     let broker = Broker::start(&[]);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.op("config service echo");
     let address = broker.port("client");
     let before = broker.process.log().len();
-    // Before the login, on connection after connection; and after it, on one.
+    // First without a login, on many connections; then after a login, on one.
     for _ in 0..400 {
         let mut wire = Wire::connect(&address);
         let _ = wire.write(&protocol::encode::to_bytes(complaint()));
@@ -178,7 +178,7 @@ fn what_peers_make_an_execd_write_is_bounded_and_counted() {
     });
 }
 
-/// A start of nothing that is there.
+/// A start of a program that does not exist.
 fn vain_start(run: u64) -> Frame {
     Frame::ExecStart(ExecStart {
         worker: WorkerId(1),
@@ -202,7 +202,7 @@ fn what_a_broker_that_is_in_makes_an_execd_write_is_bounded_and_counted() {
     };
     tell(Frame::ExecHello(ExecHello { host, broker: "b".into(), token: None }));
     tell(Frame::ExecList);
-    // The bound is what is there at once, and twenty a second.
+    // The limit is a burst, and twenty a second.
     for run in 0..2000 {
         tell(vain_start(run));
     }
@@ -214,7 +214,7 @@ fn what_a_broker_that_is_in_makes_an_execd_write_is_bounded_and_counted() {
     });
 }
 
-/// The first bytes of a TLS connection, as often as they are wanted.
+/// The first bytes of a TLS connection, which may be sent on any number of connections.
 fn hello(authority: &Authority) -> Vec<u8> {
     let mut session = tls::setup::CallerFiles { ca: Some(authority.ca()), ..Default::default() }
         .load()
@@ -225,7 +225,7 @@ fn hello(authority: &Authority) -> Vec<u8> {
     bytes
 }
 
-/// Connections that each begin a handshake with the same bytes, and say nothing more.
+/// Opens connections that each begin a handshake with the same bytes, and send nothing more.
 fn begin_all(place: &str, hello: &[u8], count: usize) -> Vec<TcpStream> {
     let place = place.trim_start_matches("tls://");
     (0..count)
@@ -238,7 +238,7 @@ fn begin_all(place: &str, hello: &[u8], count: usize) -> Vec<TcpStream> {
         .collect()
 }
 
-/// How many have got an answer, or an end.
+/// How many of the connections got an answer, or were closed.
 fn answered(streams: &mut [TcpStream]) -> usize {
     let mut byte = [0];
     streams.iter_mut().filter_map(|stream| stream.read(&mut byte).ok()).count()
@@ -262,10 +262,10 @@ fn nobody_who_is_in_waits_for_handshakes_of_others() {
     broker.with_workers("echo", "isdecho", 1);
     let mut known = broker.login("echo");
     let mut streams = begin_all(&broker.port("client"), &hello(&authority), 300);
-    // Each signature takes some milliseconds: 300 take a second or two, one after the other.
+    // Each signature takes some milliseconds, so 300 of them take one or two seconds.
     assert_eq!(&known.call("x", None).expect("an answer")[..], b"x");
     let at_once = answered(&mut streams);
-    // A newcomer's own handshake comes before those of the crowd that was there first.
+    // The handshake of a new client does not wait for all of those that came before.
     broker.login("echo").call("x", None).expect("an answer");
     let soon = answered(&mut streams);
     assert!(at_once < 300, "{at_once} of 300 were served before one who was in");

@@ -10,7 +10,7 @@ fn proc_file(pid: u32, name: &str) -> Vec<u8> {
     std::fs::read(format!("/proc/{pid}/{name}")).unwrap_or_else(|e| panic!("{pid}/{name}: {e}"))
 }
 
-/// NUL-separated texts.
+/// Splits NUL-separated texts.
 fn texts(bytes: &[u8]) -> Vec<String> {
     let whole = String::from_utf8_lossy(bytes).into_owned();
     whole.trim_end_matches('\0').split('\0').map(ToString::to_string).collect()
@@ -22,7 +22,7 @@ fn status_field(pid: u32, key: &str) -> String {
     line.split_whitespace().nth(1).expect("a value").to_owned()
 }
 
-/// Field 41 of `stat`; the name in field 2 may contain anything.
+/// Field 41 of `stat`. It is counted from the end of field 2, which may contain anything.
 fn scheduling_policy(pid: u32) -> String {
     let stat = String::from_utf8(proc_file(pid, "stat")).expect("UTF-8");
     let (_, rest) = stat.rsplit_once(')').expect("a name");
@@ -70,9 +70,9 @@ fn a_worker_starts_with_what_it_needs_and_nothing_else() {
     for command in ["worker 1", "save", "workers"] {
         assert!(!broker.op(command).contains(secret), "the secret is in '{command}'");
     }
-    // SCHED_BATCH: it does not push the broker aside when it is woken.
+    // SCHED_BATCH: a worker that wakes does not preempt the broker.
     assert_eq!(scheduling_policy(pid), "3");
-    // Its standard streams and its connection, nothing of execd's or the broker's.
+    // It has its standard streams and its connection, but no descriptor of execd or the broker.
     let open = std::fs::read_dir(format!("/proc/{pid}/fd")).expect("descriptors");
     let targets: Vec<_> = open
         .filter_map(|entry| std::fs::read_link(entry.ok()?.path()).ok())
@@ -81,7 +81,7 @@ fn a_worker_starts_with_what_it_needs_and_nothing_else() {
     assert_eq!(targets.len(), 4, "{targets:?}");
     for field in ["SigBlk", "SigIgn"] {
         let mask = u64::from_str_radix(&status_field(pid, field), 16).expect("a mask");
-        // SIGPIPE (13) is ignored by the program's own runtime, 32 and 33 belong to the C library.
+        // SIGPIPE (13) is ignored by the runtime of the program; 32 and 33 belong to the C library.
         assert_eq!(mask & !(1 << 12 | 3 << 31), 0, "{field} {mask:x}");
     }
     let stat = String::from_utf8(proc_file(pid, "stat")).expect("UTF-8");
@@ -103,7 +103,7 @@ fn neither_loop_ever_waits_for_room_for_a_descriptor() {
         let limit: u64 =
             line.split_whitespace().nth(3).expect("a limit").parse().expect("a number");
         let room: u64 = status_field(pid, "FDSize:").parse().expect("a number");
-        // Where more may be opened than anybody does, there is room for many.
+        // If the limit is higher than anybody needs, the table is large all the same.
         assert!(room >= limit.min(sys::descriptors::ROOM_MAX), "{pid}: {room} of {limit}");
     }
     assert_eq!(broker.end(), 0);
@@ -130,7 +130,7 @@ fn arguments_survive_save_kill_and_clone_exactly() {
 #[test]
 fn a_worker_that_writes_without_end_is_bounded_and_disturbs_nobody() {
     let broker = Broker::start(&["--log", "error"]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 1);
     broker.with_workers("loud", "isdpipe sh -c 'yes nonsense >&2'", 1);
     let mut loud = broker.login("loud");
@@ -185,7 +185,7 @@ fn two_hundred_workers_start_serve_and_end_together() {
     for index in 0..400 {
         assert_eq!(caller.call(format!("{index}"), None).expect("an answer"), format!("{index}"));
     }
-    // Longest idle first: each had its turn, twice.
+    // The worker that was idle longest is first, so each had two requests.
     for id in [1, 77, 200] {
         assert_eq!(broker.number(&format!("worker {id}"), "worker->Transactions"), 2);
     }

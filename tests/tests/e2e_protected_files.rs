@@ -32,7 +32,7 @@ fn names(file: &Path) -> BTreeSet<String> {
     done.out.lines().filter_map(|line| line.split_whitespace().next()).map(Into::into).collect()
 }
 
-/// How a broker with this state directory starts: `Ok`, or its status and what it said.
+/// Starts a broker on this state directory: `Ok` if it runs, else its exit status and its log.
 fn start(state: &Path, words: &[&str], wrap: &[&str]) -> Result<(), (i32, String)> {
     let out = folder();
     if can_be() {
@@ -65,7 +65,7 @@ fn owner(meta: &fs::Metadata) -> u32 {
     std::os::unix::fs::MetadataExt::uid(meta)
 }
 
-/// Makes a file of this kind, with `text` where it has one.
+/// Makes a file of this kind at `path`, with `text` if a file of this kind has any.
 fn make(kind: &str, path: &Path, text: &str) {
     let mode = |mode| fs::set_permissions(path, PermissionsExt::from_mode(mode)).expect("chmod");
     match kind {
@@ -114,7 +114,7 @@ fn remove(path: &Path) {
     removed.expect("it was there");
 }
 
-/// The kinds of files that are not taken for a file with tokens, and a part of what is said.
+/// Kinds of files that are refused as token files, and a part of the error text.
 const WRONG: &[(&str, &str)] = &[
     ("dangling", "symbolic link to nothing"),
     ("loop", "symbolic links"),
@@ -141,7 +141,7 @@ fn a_broker_starts_without_tokens_only_if_there_is_no_such_name() {
     let own = if can_be() { &other[..] } else { &[] };
     for (kind, part) in WRONG.iter().chain(&more).chain(own) {
         for name in ["tokens", "host-token"] {
-            // No token at all stands in an empty file for hosts: that is none for any of them.
+            // A file of host tokens may be empty or without valid lines: then no host has a token.
             if name == "host-token" && ["empty", "nonsense", "large"].contains(kind) {
                 continue;
             }
@@ -154,7 +154,7 @@ fn a_broker_starts_without_tokens_only_if_there_is_no_such_name() {
         }
     }
     assert_eq!(start(&state, &[], &[]), Ok(()), "there never were any");
-    // And a file that is named must be there.
+    // A file that is named on the command line must exist.
     let none = folder.path().join("none");
     let said = start(&state, &["--tokens", none.to_str().expect("a path")], &[]).expect_err("none");
     assert_eq!(said.0, 2, "{said:?}");
@@ -165,7 +165,8 @@ fn a_token_file_that_may_not_be_reached_is_not_missing() {
     if !can_be() || !Path::new("/usr/bin/setpriv").exists() {
         return;
     }
-    // The state directory is the other user's, its tokens are a link into a directory of root's.
+    // The state directory belongs to another user, and its token file is a link into a directory of
+    // root.
     let folder = folder();
     fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755)).expect("chmod");
     let isectd = folder.path().join("isectd");
@@ -210,12 +211,13 @@ fn tokens_in_force_stay_in_force_when_their_file_goes_and_the_next_start_notices
             remove(&file);
         }
     }
-    // The file is gone, and so is the broker: the next one does not open.
+    // The token file is gone when the broker restarts: the next broker refuses to start without
+    // tokens.
     broker.kill();
     assert_eq!(broker.try_restart(), Err(2));
     let said = broker.process.log();
     assert!(said.contains("were in force when this broker last ran"), "{said}");
-    // With the file it is as it was; and none are needed once that is said.
+    // With the file restored it starts; and with `--tokens none` it starts without.
     fs::write(&file, &text).expect("tokens");
     fs::set_permissions(&file, PermissionsExt::from_mode(0o600)).expect("chmod");
     broker.restart();
@@ -229,11 +231,11 @@ fn tokens_in_force_stay_in_force_when_their_file_goes_and_the_next_start_notices
 }
 
 #[test]
-fn tokens_that_are_added_and_removed_at_the_same_time_all_are() {
+fn tokens_added_and_removed_at_the_same_time_all_take_effect() {
     let folder = folder();
     let (file, link) = (folder.path().join("tokens"), folder.path().join("link"));
     (0..20).for_each(|n| add(&format!("old{n}"), &file));
-    // The same file by another name has the same lock.
+    // The file has the same lock under each of its names.
     symlink(&file, &link).expect("a link");
     std::thread::scope(|scope| {
         for n in 0..20 {
@@ -253,12 +255,12 @@ fn tokens_that_are_added_and_removed_at_the_same_time_all_are() {
 }
 
 #[test]
-fn who_dies_while_it_changes_the_file_leaves_the_old_one_and_no_lock() {
+fn a_program_killed_while_it_changes_the_file_leaves_the_old_one_and_no_lock() {
     let folder = folder();
     let file = folder.path().join("tokens");
     add("one", &file);
     let before = fs::read_to_string(&file).expect("tokens");
-    // Somebody holds the lock: the next one waits, and changes nothing until it has it.
+    // While another program holds the lock, the next one waits and changes nothing.
     let lock = fs::File::options().write(true).open(folder.path().join("tokens.lock"));
     let lock = Flock::lock(lock.expect("the lock file"), FlockArg::LockExclusive).expect("lock");
     let args = ["token", "add", "two", "--role", "host", "--file", file.to_str().expect("a path")];

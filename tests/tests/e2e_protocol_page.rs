@@ -10,13 +10,13 @@ use std::net::{Shutdown, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-/// A connection as the document describes it.
+/// A connection whose frames are written and read by the document's layout.
 enum Raw {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-/// What this test looks at of a frame.
+/// The fields of a received frame that this test compares.
 #[derive(Debug, PartialEq)]
 struct Got {
     sequence: u32,
@@ -29,7 +29,7 @@ struct Got {
     body: String,
 }
 
-/// What this test sets of a frame.
+/// The fields of a sent frame that this test sets.
 #[derive(Clone, Copy, Default)]
 struct Put<'a> {
     sequence: u32,
@@ -122,7 +122,7 @@ impl Raw {
         self.write(&put.bytes());
     }
 
-    /// The next frame that is no ping, which is answered, and no pong.
+    /// The next frame other than pings, which are answered, and pongs.
     fn get(&mut self) -> Got {
         self.next().expect("a frame")
     }
@@ -156,7 +156,7 @@ impl Raw {
         }
     }
 
-    /// The next frame is an error about this sequence; `ran` of it.
+    /// Expects an error with this sequence and number; returns its `ran`.
     fn error(&mut self, sequence: u32, number: i16) -> String {
         let got = self.get();
         assert_eq!((got.sequence, got.command, got.error), (sequence, 5, number), "{got:?}");
@@ -172,7 +172,7 @@ impl Raw {
         .expect("shut");
     }
 
-    /// The connection is reset when this is dropped.
+    /// Has the connection reset, and not closed, when this is dropped.
     fn reset_at_the_end(&self) {
         let Self::Tcp(socket) = self else { panic!("only TCP can be reset so") };
         SockRef::from(socket).set_linger(Some(Duration::ZERO)).expect("linger");
@@ -204,7 +204,7 @@ fn a_client_and_a_worker_from_the_document_understand_each_other() {
         worker.put(&reply(&got, 0, "world"));
         let answer = client.get();
         assert_eq!((answer.sequence, answer.more, &answer.body[..]), (1, 0, "world"));
-        // A conversation, and an error of the worker's own.
+        // A conversation that ends with an error of the worker's own.
         client.put(&ask(2, "paint it"));
         let got = worker.get();
         worker.put(&reply(&got, 1, "which colour?"));
@@ -215,21 +215,21 @@ fn a_client_and_a_worker_from_the_document_understand_each_other() {
         worker.put(&Put { error: 42, ..reply(&got, 0, "no such colour") });
         let answer = client.get();
         assert_eq!((answer.error, answer.command, &answer.body[..]), (42, 0, "no such colour"));
-        // One after the other, in the order in which they came.
+        // Requests in a row are answered in their order.
         (3..6).for_each(|sequence| client.put(&ask(sequence, "x")));
         for _ in 3..6 {
             let got = worker.get();
             worker.put(&reply(&got, 0, "y"));
         }
         (3..6).for_each(|sequence| assert_eq!(client.get().sequence, sequence));
-        // `logout`, then close.
+        // Both log out, and the broker closes.
         client.put(&Put { command: 8, ..Put::default() });
         worker.put(&Put { command: 8, ..Put::default() });
         assert!(client.next().is_err() && worker.next().is_err());
     }
     let mut op = Raw::open(&broker.port("client_unix"));
     op.put(&Put { command: 1, body: "service op\nformat json\n", ..Put::default() });
-    // It may be followed by requests at once.
+    // Requests may follow the login without waiting for its reply.
     op.put(&ask(1, "version"));
     assert_eq!(op.get().command, 2);
     let answer: serde_json::Value = serde_json::from_str(&op.get().body).expect("JSON");
@@ -252,10 +252,10 @@ fn what_is_out_of_range_and_what_comes_too_early_is_answered() {
         client.put(&bad);
         assert_eq!(client.error(bad.sequence, -41), "no");
     }
-    // The last one said that more follows.
+    // The refused request said that more follows, so this frame counts as its last piece.
     client.put(&ask(2, "too early"));
     assert_eq!(client.error(2, -19), "no");
-    // A request in pieces whose time is over; then a whole one uses its sequence.
+    // A request in pieces whose deadline passes; then a whole request uses its sequence.
     client.put(&Put { more: 1, deadline_ms: 50, ..ask(3, "a") });
     assert_eq!(client.error(3, -16), "maybe");
     let got = worker.get();
@@ -275,7 +275,7 @@ fn what_is_out_of_range_and_what_comes_too_early_is_answered() {
 }
 
 #[test]
-fn a_client_that_leaves_a_thousand_halves_is_told_so() {
+fn a_client_with_too_many_unfinished_requests_is_told_and_closed() {
     let broker = broker(&[]);
     broker.op("stop self");
     let mut client = Raw::client(&broker, "self");
@@ -319,7 +319,7 @@ enum End {
     UnreadBytes,
 }
 
-/// What becomes of the second request: the next worker gets it, or its client the error.
+/// Whether the second request is given to the next worker; otherwise its client gets the error.
 fn held_after(broker: &Broker, port: &str, end: End) -> bool {
     let mut client = Raw::client(broker, "self");
     let mut worker = Raw::worker(&broker.port(port), "self");
@@ -333,7 +333,7 @@ fn held_after(broker: &Broker, port: &str, end: End) -> bool {
             broker.op("queue self").contains("held").then_some(())
         });
     }
-    // Whatever happens now is found at once.
+    // The broker is stopped, so it notices everything that happens now at once.
     broker.process.signal(Signal::SIGSTOP);
     match end {
         End::Logout => worker.put(&Put { command: 8, ..Put::default() }),
@@ -390,12 +390,12 @@ fn each_end_of_a_workers_connection_proves_what_the_document_says() {
 #[test]
 fn a_broker_that_was_stopped_gives_everybody_the_time_that_was_lost() {
     let broker = broker(&["--set", "silence_ms=600", "--set", "heartbeat_ms=200"]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 2);
     let pids = [1, 2].map(|id| broker.worker_pid(id));
     let mut worker = Raw::worker(&broker.port("worker"), "self");
     let mut client = Raw::client(&broker, "self");
-    // In the middle of a login and in the middle of a frame.
+    // One peer stops in the middle of its login, another in the middle of a frame.
     let mut comes = Raw::open(&broker.port("client"));
     let login = Put { command: 1, body: "service self\n", ..Put::default() }.bytes();
     comes.write(&login[..30]);
@@ -428,7 +428,7 @@ fn a_client_that_sends_one_large_frame_slowly_is_not_silent() {
     let frame = ask(1, &body).bytes();
     let (begun, mut pieces) = (isect_tests::figures::now(), frame.chunks(4000));
     let mut sent = 0;
-    // Four silences long, and no ping is answered meanwhile.
+    // This takes four times `silence_ms`, and meanwhile no ping can be answered.
     await_that("the last piece", || {
         while sent <= begun.elapsed().as_millis() / 25 {
             client.write(pieces.next()?);

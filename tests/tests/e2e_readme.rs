@@ -37,7 +37,8 @@ fn the_five_minutes_of_the_readme_are_as_they_say() {
     assert!(typed > 15, "only {typed} commands were typed");
 }
 
-/// What surely comes: which of two events is first is a matter of microseconds.
+/// The lines of an answer that must come. The order of some events differs by microseconds, so only
+/// certain ones are compared.
 fn certain(command: &str, says: &str) -> String {
     if !command.contains("listevents") {
         return says.to_owned();
@@ -47,19 +48,19 @@ fn certain(command: &str, says: &str) -> String {
     says.lines().filter(is_certain).map(|line| format!("{line}\n")).collect()
 }
 
-/// What came, as on the machine of the page.
+/// The output as it would be on the machine of the page.
 fn elsewhere(out: &str) -> String {
     let isectd = program("isectd");
     let folder = isectd.parent().expect("a folder").to_string_lossy().into_owned();
     let line = |line: &str| match line.split_once(" ready for ") {
-        // How long is another at each look, and in another unit.
+        // The time in the state differs each time, and so may its unit.
         Some((row, _)) => format!("{row} ready for 2.1 s\n"),
         None => format!("{line}\n"),
     };
     out.replace(&folder, "/usr/local/bin").lines().map(line).collect()
 }
 
-/// A command, and before it the wait for what was begun: a person is slower.
+/// A command, after the wait for what it needs: a person types more slowly.
 fn settled(command: &str) -> String {
     let ready =
         "until [ \"$(isdclient -c workers | grep -c 'ready for ')\" = 3 ]; do sleep 0.1; done";
@@ -71,7 +72,7 @@ fn settled(command: &str) -> String {
         command if command.contains("listevents") => {
             format!("{}\n", command.replace("listevents 5", "listevents 100"))
         }
-        // The killed one is back.
+        // Waits until the killed worker is ready again.
         command if command.starts_with("kill ") => {
             let back = "until isdclient -c 'listevents 100' | grep -q 'worker_ready worker 1'";
             format!("{command}\n{back}; do sleep 0.1; done\n")

@@ -21,14 +21,14 @@ fn restarts(broker: &Broker, id: u32) -> i64 {
     broker.number(&format!("worker {id}"), "worker->restarts")
 }
 
-/// A caller that logs in again when the connection broke.
+/// A caller that logs in again when its connection broke.
 fn reconnecting(broker: &Broker, service: &str) -> Caller {
     let mut options = Options::new(ServiceName::new(service).expect("a name"));
     options.reconnect = true;
     Caller::login(&[broker.address()], options).expect("a login")
 }
 
-/// A request that a worker has, and will not answer.
+/// Sends a request that a worker gets and does not answer. Returns its sequence.
 fn send_to_busy(broker: &Broker, caller: &mut Caller) -> u32 {
     let sequence = caller.send("x", &Send::default()).expect("sent");
     await_that("a busy worker", || (broker.number("", "isdData.BusyWorkers") == 1).then_some(()));
@@ -61,7 +61,7 @@ fn workers_serve_while_their_execd_is_gone_and_the_next_one_takes_them_over() {
     assert!(is_alive(new));
     assert_eq!(pids(&broker, 1..=2), before);
     assert_eq!((restarts(&broker, 1), restarts(&broker, 2)), (0, 0));
-    // It has them in its hands although it did not start them.
+    // The new execd notices their end, and can end them, although it did not start them.
     signal_pid(before[0], Signal::SIGKILL);
     broker.await_new_pid(1, before[0]);
     broker.op("stop 2");
@@ -91,7 +91,7 @@ fn a_killed_broker_comes_back_with_its_configuration_and_takes_its_workers_over(
     broker.op("pause 3");
     broker.op("set stall_ms 7000");
     broker.op("buckets 12 5");
-    broker.op("config events 1000");
+    broker.remember_events();
     let (saved, before, execd) = (broker.op("save"), pids(&broker, 1..=3), execd_pid(&broker));
     let ports = broker.ports.clone();
     broker.kill();
@@ -129,7 +129,7 @@ fn callers_are_told_that_the_broker_is_lost_and_can_go_on_when_it_is_back() {
     assert_eq!((error.code, error.ran), (Code::Isect(ErrorCode::BrokerLost), Ran::Maybe));
     let error = plain.call("y", None).expect_err("no broker");
     assert_eq!((error.code, error.ran), (Code::Isect(ErrorCode::BrokerLost), Ran::No), "{error}");
-    // It notices the loss before it sends: the request is not lost with the connection.
+    // The client notices the loss before it sends, so the request is not lost with the connection.
     assert!(patient.recv(Some(TIMEOUT)).expect_err("no broker").is(ErrorCode::BrokerLost));
     let answer = std::thread::scope(|scope| {
         let waiting = scope.spawn(|| patient.call("later", Some(TIMEOUT)));
@@ -277,7 +277,7 @@ fn an_orderly_end_fails_what_waits_ends_all_processes_and_the_next_start_has_the
 fn halt_ends_with_status_1_and_leaves_nothing() {
     let mut broker = Broker::start(&[]);
     broker.with_workers("echo", "isdecho", 2);
-    // The broker ends: whether its answer still comes does not matter.
+    // The broker ends, so its answer may or may not come.
     drop(broker.try_op("halt"));
     assert_eq!(broker.process.await_end(), 1);
     broker.await_nothing_left();
@@ -347,7 +347,7 @@ fn a_broker_that_was_frozen_blames_nobody_for_its_own_silence() {
     let mut caller = broker.login("echo");
     caller.call("x", None).expect("an answer");
     broker.process.signal(Signal::SIGSTOP);
-    // Many heartbeats long nobody is answered.
+    // Nobody is answered for many heartbeats.
     let error = caller.call("y", Some(Duration::from_millis(1500))).expect_err("no answer");
     assert!(error.is(ErrorCode::Timeout), "{error}");
     broker.process.signal(Signal::SIGCONT);
@@ -366,7 +366,7 @@ fn a_broker_that_was_frozen_blames_nobody_for_its_own_silence() {
 fn a_command_that_was_taken_is_read_again_however_it_is_quoted() {
     let mut broker = Broker::start(&[]);
     broker.op("config service echo");
-    // A word in which each character takes two bytes once it is written back.
+    // Each character of this word is saved as two bytes.
     let doubled = |count: usize| format!("'{}'\\'", "\"\\".repeat(count / 2));
     let config =
         |arg: &str| broker.try_op(&format!("config worker echo localhost /bin/echo {arg}"));
@@ -376,7 +376,7 @@ fn a_command_that_was_taken_is_read_again_however_it_is_quoted() {
     let most = (8_000..8_200).rev().find(|count| at(count / 2 * 2)).expect("half of it is well");
     assert!(most > 8_100, "{most}");
     config(r#"'a b' "it's" '' "\\\"" \\\' a"b"'c' \ x é"#).expect("words of all kinds");
-    // Together they are longer than a script that an operator may hand in.
+    // Together they are longer than a script that an operator may give.
     let plain = "x".repeat(16_000);
     for _ in 0..80 {
         config(&plain).expect("a worker");
@@ -387,7 +387,7 @@ fn a_command_that_was_taken_is_read_again_however_it_is_quoted() {
     broker.restart();
     assert_eq!(broker.op("save"), before);
     assert!(!broker.process.log().contains("saved configuration:"), "{}", broker.process.log());
-    // What is printed is an ordinary script, too.
+    // `save` prints an ordinary script, too.
     let one = before.lines().find(|line| line.contains("é")).expect("a line");
     broker.op("delete worker 2");
     broker.op(one);

@@ -17,7 +17,7 @@ fn another_user_of_the_machine_is_a_client_but_no_operator() {
     assert!(text.contains("denied") && text.contains(&OTHER_USER.to_string()), "{text}");
     let served = other_user::isdclient(&broker, None, &["-c", "hello", "echo"]);
     assert_eq!(served.stdout, b"hello", "{}", String::from_utf8_lossy(&served.stderr));
-    // The owner is one, over the same port, and is named in the lists.
+    // The owner is an operator, over the same port, and the lists name its user.
     assert!(broker.op("services").contains("echo"));
     assert_eq!(broker.end(), 0);
 }

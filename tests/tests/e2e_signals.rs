@@ -5,7 +5,7 @@ use client::caller::Send;
 use isect_tests::proc::{Broker, Execd, await_that, signal_number};
 use nix::sys::signal::Signal;
 
-/// Those that mean nothing to isectd and isdexecd.
+/// Signals that mean nothing to isectd and isdexecd.
 const UNUSED: &[i32] = &[
     10, // USR1
     12, // USR2
@@ -23,7 +23,7 @@ const UNUSED: &[i32] = &[
     64, // RTMAX
 ];
 
-/// Restarts without much of a pause.
+/// A short restart backoff.
 const SOON: &[&str] = &["--set", "restart_min_ms=5", "--set", "restart_max_ms=20"];
 
 #[test]
@@ -48,7 +48,7 @@ fn signals_without_a_meaning_are_told_of_and_end_neither_broker_nor_execd() {
     for name in ["SIGUSR1", "SIGALRM", "SIGPWR", "SIGRTMIN", "SIGRTMIN+16"] {
         assert!(log.contains(&format!("signal {name} from process")), "{name}");
     }
-    // SIGPIPE, SIGWINCH, SIGURG, SIGCHLD, SIGCONT do nothing, and nothing is said.
+    // SIGPIPE, SIGWINCH, SIGURG, SIGCHLD and SIGCONT do nothing and are not logged.
     for number in [13, 28, 23, 17, 18] {
         for pid in [broker.process.pid(), built_in, execd.process.pid()] {
             signal_number(pid, number, 1);
@@ -61,7 +61,7 @@ fn signals_without_a_meaning_are_told_of_and_end_neither_broker_nor_execd() {
 
 #[test]
 fn a_quit_and_a_used_up_processor_time_end_in_order() {
-    // The kernel repeats XCPU each second: that does not hurry the end.
+    // The kernel repeats SIGXCPU each second, which must not hurry the shutdown.
     for numbers in [&[3][..], &[24, 24, 24]] {
         let mut broker = Broker::start(&[]);
         broker.with_workers("echo", "isdecho", 1);

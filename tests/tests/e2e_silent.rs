@@ -15,12 +15,12 @@ use protocol::errors::{ErrorCode, Ran};
 use protocol::names::ServiceName;
 use std::time::{Duration, Instant};
 
-/// The promise.
+/// The default of `silence_ms`, within which a silent peer must be noticed.
 const SILENCE: Duration = Duration::from_millis(3000);
-/// What a loaded machine may add in a test: turns of the scheduler, and the look itself.
+/// The time that a loaded machine may add in a test: turns of the scheduler, and the check itself.
 const SLACK: Duration = Duration::from_millis(1500);
 
-/// Waits for something to be noticed, and says how long that took.
+/// Waits until something is noticed, and prints how long that took.
 #[expect(clippy::disallowed_methods, reason = "it is the time that is tested")]
 #[expect(clippy::print_stdout, reason = "the figure, for the documents")]
 fn noticed(what: &str, look: impl FnMut() -> Option<()>) {
@@ -105,7 +105,7 @@ fn a_request_of_a_silent_client_that_waited_is_removed() {
 fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
     let broker = Broker::start(&[]);
     broker.op("config service self selfstart=1");
-    broker.op("config events 100");
+    broker.remember_events();
     let proxy = Blackhole::before(&broker.port("worker"));
     let service = ServiceName::new("self").expect("a name");
     let options = WorkerOptions::self_started(Address::Tcp(proxy.address.clone()), service);
@@ -123,7 +123,8 @@ fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
     noticed("a silent worker, by the broker", || {
         broker.op("listevents 100").contains("answered no ping").then_some(())
     });
-    // It noticed as well, and is there again, as another worker, through the same proxy.
+    // The worker noticed it, too, and came back through the same proxy, as another self-started
+    // worker.
     broker.await_idle(1);
     let mut caller = broker.login("self");
     assert_eq!(caller.call("again", Some(TIMEOUT)).expect("an answer"), "again");
@@ -134,7 +135,7 @@ fn a_half_open_idle_worker_comes_back_on_a_new_connection() {
 #[test]
 fn a_half_open_host_is_lost_and_dialled_again() {
     let broker = Broker::start(&[]);
-    broker.op("config events 100");
+    broker.remember_events();
     let execd = Execd::start(&[]);
     let proxy = Blackhole::before(&execd.address);
     broker.op("config service echo");
@@ -156,7 +157,7 @@ fn a_half_open_host_is_lost_and_dialled_again() {
 #[test]
 fn a_stopped_broker_is_noticed_by_all_and_blames_nobody_when_it_goes_on() {
     let broker = Broker::start(&[]);
-    broker.op("config events 100");
+    broker.remember_events();
     let execd = Execd::start(&[]);
     broker.with_workers("hang", "isdcrash hang", 1);
     broker.with_workers("idle", "isdecho", 2);
@@ -183,7 +184,7 @@ fn a_stopped_broker_is_noticed_by_all_and_blames_nobody_when_it_goes_on() {
     broker.await_page("host a", "host->state = up");
     broker.await_idle(2);
     assert_eq!(promises.call("still there", None).expect("an answer"), "still there");
-    // Silence of those that were not asked is nobody's fault.
+    // Nobody is blamed for silence while the broker could ask nobody.
     assert_eq!([1, 2, 3].map(|id| broker.worker_pid(id)).to_vec(), pids);
     let events = broker.op("listevents 100");
     assert!(!events.contains("answered no ping"), "{events}");
@@ -193,9 +194,9 @@ fn a_stopped_broker_is_noticed_by_all_and_blames_nobody_when_it_goes_on() {
 #[test]
 fn a_worker_stopped_in_the_middle_of_a_request_is_overdue_and_ended_with_its_group() {
     let broker = Broker::start(&[]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.op("config service hang kill_after_ms=3000 deadline_ms=1500");
-    // A child of its own, which must not stay behind.
+    // The worker has a child, which must not survive it.
     let seconds = format!("{}.{}", 3600, std::process::id());
     broker.with_workers("hang", &format!("isdpipe sleep {seconds}"), 1);
     let old = broker.worker_pid(1);
@@ -215,11 +216,13 @@ fn a_worker_stopped_in_the_middle_of_a_request_is_overdue_and_ended_with_its_gro
     let error = reply.error.expect("an error");
     assert_eq!((error.code, error.ran), (Code::Isect(ErrorCode::Deadline), Ran::Maybe), "{error}");
     assert!(broker.op("worker 1").contains("overdue"), "{}", broker.op("worker 1"));
-    assert!(broker.op("listevents 100").contains("request_overdue"));
+    let events = broker.op("listevents 100");
+    assert!(events.contains("request_overdue"), "{events}");
     let new = broker.await_new_pid(1, old);
     assert!(is_alive(new));
     await_that("the end of the group", || (!is_alive(old) && !is_alive(child)).then_some(()));
-    assert!(broker.op("listevents 100").contains("kill_after_ms"));
+    let events = broker.op("listevents 100");
+    assert!(events.contains("kill_after_ms"), "{events}");
     assert_eq!(broker.end(), 0);
 }
 
@@ -228,7 +231,7 @@ fn a_worker_that_is_busy_far_longer_than_the_silence_is_left_alone() {
     let broker = Broker::start(&["--set", "silence_ms=300", "--set", "heartbeat_ms=100"]);
     broker.with_workers("slow", "isdpipe sleep 2", 1);
     let mut caller = broker.login("slow");
-    // The client waits as long, pings meanwhile, and is answered.
+    // The client waits as long, sends pings meanwhile, and gets its answer.
     assert_eq!(caller.call("", Some(TIMEOUT)).expect("an answer"), "");
     assert_eq!(broker.number("worker 1", "worker->restarts"), 0);
     assert_eq!(broker.end(), 0);
@@ -237,8 +240,8 @@ fn a_worker_that_is_busy_far_longer_than_the_silence_is_left_alone() {
 #[test]
 fn a_client_that_is_held_back_hears_that_the_broker_is_there() {
     let broker = Broker::start(&["--set", "silence_ms=400", "--set", "heartbeat_ms=100"]);
-    // The worker takes nothing for two seconds, then all: its client is read no further meanwhile,
-    // and stands in the middle of a frame, and later waits for its answer behind unread pieces.
+    // The worker reads nothing for two seconds, then everything. Meanwhile its client is not read,
+    // in the middle of a frame; later it waits for its answer behind pieces that are not read yet.
     broker.with_workers("late", "isdpipe sh -c 'sleep 2;cat>/dev/null'", 1);
     let mut caller = broker.login("late");
     let more = Send { more: true, ..Send::default() };

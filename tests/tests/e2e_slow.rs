@@ -12,25 +12,26 @@ use protocol::frame::Frame;
 use protocol::header::Header;
 use std::time::Duration;
 
-/// A request of so many bytes.
+/// A request with a body of this size.
 fn request(size: usize) -> Vec<u8> {
     encode::to_bytes(Frame::data(wire::request(1), vec![7; size].into())).to_vec()
 }
 
-/// Whether it sends nothing more at once, or a byte every few milliseconds.
+/// What a peer does after the first bytes: nothing, or a byte every few milliseconds.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Silent,
     Dripping,
 }
 
-/// Sends these bytes, then nothing or one of the rest now and then: when the other side closed.
+/// Sends the first bytes of a frame and then goes on in this way. Returns how long it took until
+/// the other side closed.
 fn never_finish(wire: &mut Wire, frame: &[u8], first: usize, way: Way) -> Duration {
     let begun = now();
     wire.write(&frame[..first]).expect("the beginning");
     if let Way::Dripping = way {
         for byte in &frame[first..] {
-            // The answer, or the end of the connection, is the sign to stop.
+            // Stops at an answer, or at the end of the connection.
             wire.set_read_timeout(Duration::from_millis(20));
             if wire.write(&[*byte]).is_err() || wire.has_answer() {
                 break;
@@ -46,7 +47,7 @@ fn never_finish(wire: &mut Wire, frame: &[u8], first: usize, way: Way) -> Durati
 fn a_frame_that_is_never_finished_is_dropped_at_frame_ms_after_the_login() {
     const FRAME: Duration = Duration::from_millis(600);
     let broker = Broker::start(&["--set", "frame_ms=600", "--set", "login_ms=60000"]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.op("config service self selfstart=1");
     broker.with_workers("echo", "isdecho", 1);
     let slow_frame = &|port: &'static str, (size, first): (usize, usize), way: Way| {
@@ -56,7 +57,7 @@ fn a_frame_that_is_never_finished_is_dropped_at_frame_ms_after_the_login() {
         };
         let took = never_finish(&mut wire, &request(size), first, way);
         say(&format!("{port} port, {first} of {size} bytes, {way:?}: dropped after {took:?}"));
-        // A millisecond more for 16 bytes that came; some for the machine.
+        // 16 received bytes allow one millisecond more; the machine may add some time.
         let most = FRAME * 2 + Duration::from_millis(first as u64 / 16 + 2000);
         let is_refused_at_once = size > 16 << 20 && port == "worker";
         assert!(took < most && (took >= FRAME || is_refused_at_once), "{took:?}");
@@ -64,7 +65,7 @@ fn a_frame_that_is_never_finished_is_dropped_at_frame_ms_after_the_login() {
     let mut others = broker.login("echo");
     std::thread::scope(|scope| {
         for port in ["client", "worker"] {
-            // A part of a header, a header, a small frame, a large one, one that is too large.
+            // Part of a header, a header, a small frame, a large one, one that is too large.
             for part in [(1000, 1), (1000, 64), (1000, 70), (100_000, 20_000), (17 << 20, 100)] {
                 for way in [Way::Silent, Way::Dripping] {
                     scope.spawn(move || slow_frame(port, part, way));
@@ -83,8 +84,8 @@ fn a_frame_that_comes_slowly_but_comes_is_taken() {
     let broker = Broker::start(&["--set", "frame_ms=300"]);
     broker.with_workers("echo", "isdecho", 1);
     let mut slow = Wire::login(&broker.port("client"), "echo");
-    // 80 pieces of 2000 bytes, some milliseconds apart: more than a byte in 16 µs, and more than
-    // twice frame_ms in all.
+    // 80 pieces of 2000 bytes, some milliseconds apart: faster than a byte in 16 µs, and more than
+    // twice `frame_ms` in all.
     let frame = request(160_000);
     let (begun, mut pieces) = (now(), frame.chunks(2000));
     await_that("the last piece", || {
@@ -122,14 +123,15 @@ fn a_reader_that_is_held_back_is_not_blamed_for_half_a_frame() {
             }
             loop {
                 match sender.next_frame() {
-                    // It is told meanwhile that the broker is there.
+                    // Pongs tell it meanwhile that the broker is there.
                     Some(Frame::Pong { .. }) => {}
                     Some(Frame::Data { body, .. }) => break body,
                     other => panic!("{other:?}"),
                 }
             }
         });
-        // The worker takes nothing for many times frame_ms, so the sender stands in a frame.
+        // The worker reads nothing for many times `frame_ms`, so its client is stopped in the
+        // middle of a frame.
         let begun = now();
         await_that("time to pass", || {
             (begun.elapsed() > Duration::from_millis(1500)).then_some(())
@@ -158,11 +160,11 @@ fn large_frames_that_are_never_finished_hold_no_more_memory_than_they_may() {
     let mut wires: Vec<Wire> = Vec::new();
     for _ in 0..CLIENTS {
         let mut wire = Wire::login(&broker.port("client"), "echo");
-        // All of it but the last byte.
+        // The whole frame except its last byte.
         wire.write(&frame[..frame.len() - 1]).expect("most of a frame");
         wires.push(wire);
     }
-    // Small requests need no room there; a large one that comes in part finds none.
+    // Small requests do not count for `inboxes_bytes_max`; a further large one is refused.
     let mut others = broker.login("echo");
     assert_eq!(others.call("x", None).expect("an answer"), "x");
     let mut refused = 0;
@@ -184,7 +186,7 @@ fn large_frames_that_are_never_finished_hold_no_more_memory_than_they_may() {
     ));
     assert!((CLIENTS - MAX / (1 << 20)..CLIENTS).contains(&refused), "{refused} refused");
     assert!(most < idle + (MAX as u64 >> 10) + 24 * 1024, "idle {idle} KiB, at most {most} KiB");
-    // Whoever was refused goes on on the same connection.
+    // A client whose frame was refused goes on with the same connection.
     let last = wires.last_mut().expect("a client");
     last.ask(2, "small");
     assert_eq!(last.answer(2), "small");
@@ -222,7 +224,7 @@ fn an_execd_port_full_of_silent_and_slow_connections_serves_its_broker() {
         }
     };
     fill(100);
-    // A new broker finds a place although all are taken, and keeps it.
+    // A broker that connects now still gets a connection, and keeps it.
     broker.op(&format!("config host far {}", execd.address));
     broker.await_page("hosts", "up");
     let up = |page: &str| page.lines().any(|line| line.contains("far") && line.contains(" up "));
@@ -279,7 +281,7 @@ fn bodies_that_wait_stay_within_queue_bytes_max_and_a_stated_overhead() {
             let frame = Frame::data(wire::request(sequence), vec![7; size as usize].into());
             asks.send(frame);
         });
-        // Those beyond are refused.
+        // The requests beyond the limit are refused.
         assert_eq!(asks.error(), ErrorCode::Overloaded);
         let waiting = broker.number("", "isdData.WaitingBytes") as u64;
         assert!(waiting <= MAX && waiting > MAX - 2 * size, "{waiting}");
@@ -291,7 +293,7 @@ fn bodies_that_wait_stay_within_queue_bytes_max_and_a_stated_overhead() {
             MAX >> 10,
             (most - idle) as f64 / (waiting >> 10) as f64
         ));
-        // Bodies of 4 KiB to 1 MiB lie in buffers of a power of two.
+        // Bodies of 4 KiB to 1 MiB are in buffers whose size is a power of two.
         assert!(most < idle + 2 * (MAX >> 10) + 24 * 1024, "idle {idle} KiB, at most {most} KiB");
         drop(asks);
         assert_eq!(broker.end(), 0);
@@ -309,7 +311,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
         "--log",
         "error",
     ]);
-    broker.op("config events 1000");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 1);
     broker.op("config service large selfstart=1");
     let mut worker = Wire::worker_login(&broker.port("worker"), "large");
@@ -317,7 +319,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
     let mut readers: Vec<Wire> =
         (0..READERS).map(|_| Wire::login(&broker.port("client"), "large")).collect();
     readers.iter_mut().for_each(|reader| reader.ask(1, "x"));
-    // Answers of 12 MiB that nobody reads: what the system does not take waits in the broker.
+    // Nobody reads the answers of 12 MiB: what the system does not accept waits in the broker.
     for _ in 0..READERS {
         let Some(Frame::Data { head, .. }) = worker.next_frame() else { panic!("no request") };
         let answer = Header { transaction: head.transaction, ..Header::default() };
@@ -335,7 +337,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
          idle {idle} KiB, at most {most} KiB",
         told.matches("link_closed").count()
     ));
-    // One answer more is on its way in, and one is the one too many.
+    // One more answer is being received, and one passed the limit.
     assert!(most < idle + (32 + 12 + 12 + 16) * 1024, "idle {idle} KiB, at most {most} KiB");
     drop(readers);
     assert_eq!(broker.end(), 0);
@@ -344,7 +346,7 @@ fn slow_readers_together_wait_for_no_more_than_outboxes_bytes_max() {
 #[test]
 fn an_operator_that_reads_none_of_its_lists_is_dropped_and_others_are_heard() {
     let broker = Broker::start(&["--set", "stall_ms=500", "--log", "error"]);
-    broker.op("config events 100");
+    broker.remember_events();
     let idle = broker.memory_kib("VmRSS");
     let mut deaf = Wire::login(&broker.port("client"), "op");
     let events = std::thread::scope(|scope| {

@@ -16,10 +16,10 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 
-/// The first real-time signal: execd takes it and says that it means nothing.
+/// The first real-time signal: execd logs that it means nothing.
 const SIGRTMIN: i32 = 34;
 
-/// A pipe with a name that holds all it can; whoever opens it to write waits at the first byte.
+/// A named pipe that is full: a program that writes to it waits at the first byte.
 struct Full {
     path: PathBuf,
     reader: File,
@@ -34,20 +34,20 @@ impl Full {
             options.read(true).write(true).custom_flags(nix::libc::O_NONBLOCK);
             options.open(&path).expect("the pipe")
         };
-        // Each opening has flags of its own: those of the program's are not touched.
+        // Flags belong to an opening, so those of the program's stderr are not touched.
         let (mut filler, reader) = (open(), open());
         while filler.write(&[b'.'; 4096]).is_ok() {}
         while filler.write(b".").is_ok() {}
         Self { path, reader }
     }
 
-    /// A shell that turns itself into the program whose words follow, with this as its stderr.
+    /// A shell command that executes the program whose words follow, with this pipe as its stderr.
     fn wrap(&self) -> [String; 4] {
         let line = format!("exec \"$@\" 2> {}", self.path.display());
         ["/bin/sh".into(), "-c".into(), line, "sh".into()]
     }
 
-    /// Starts a program with this as its stderr.
+    /// Starts a program with this pipe as its stderr.
     fn start(&self, folder: &Path, name: &str, args: &[&str]) -> Process {
         let words = self.wrap();
         let path = program(name).display().to_string();
@@ -57,13 +57,13 @@ impl Full {
         Process::start(Path::new(&words[0]), &all, folder.join("stdout"))
     }
 
-    /// Reads what is there.
+    /// Empties the pipe.
     fn read_all(&mut self) {
         let mut bytes = [0; 65536];
         while self.reader.read(&mut bytes).is_ok() {}
     }
 
-    /// Reads until a part of the text has come; what came.
+    /// Reads until this text has come. Returns all that came.
     fn await_text(&mut self, part: &str) -> String {
         let mut text = String::new();
         await_that(&format!("'{part}' on stderr"), || {
@@ -78,7 +78,7 @@ impl Full {
     }
 }
 
-/// Workers that die are started again, on a host that stays.
+/// Checks that workers that die are started again, and that their host stays up.
 fn watches_over_workers(broker: &Broker) {
     broker.with_workers("echo", "isdecho", 2);
     for _ in 0..2 {
@@ -101,7 +101,7 @@ fn isectd_and_its_execd_go_on_when_nobody_reads_their_stderr() {
     let wrap: Vec<&str> = wrap.iter().map(String::as_str).collect();
     let mut broker = Broker::start_wrapped(folder, &["--log", "trace"], &wrap);
     watches_over_workers(&broker);
-    // The execd that is started next has the same stderr.
+    // The next execd has the same stderr.
     let execd = broker.execd_pid();
     signal_pid(execd, Signal::SIGKILL);
     await_that("another execd", || {
@@ -121,7 +121,7 @@ fn isectd_and_its_execd_go_on_when_nobody_reads_their_stderr() {
 fn isectd_goes_on_when_its_terminal_is_stopped() {
     let folder = TempDir::with_prefix("isect-").expect("temporary folder");
     let pty = openpty(None, None).expect("a terminal");
-    // As with Ctrl-S.
+    // Stops the output, as Ctrl-S does.
     tcflow(&pty.slave, FlowArg::TCOOFF).expect("stopped");
     let number = pty.slave.as_raw_fd();
     let terminal = format!("/proc/{}/fd/{number}", std::process::id());
@@ -148,7 +148,8 @@ fn isdexecd_goes_on_and_tells_how_much_was_dropped() {
     broker.op(&format!("config worker echo far {}", program("isdecho").display()));
     broker.op("start echo");
     broker.await_idle(1);
-    // Each is a line; those that peers cause before a login are left out before they come so far.
+    // Each signal is one line. Lines that peers cause before a login would be limited before they
+    // come to stderr.
     signal_number(execd.pid(), SIGRTMIN, sys::stderr::LINES_MAX + 100);
     let old = broker.worker_pid(1);
     signal_pid(old, Signal::SIGKILL);
@@ -192,7 +193,7 @@ fn isdclient_does_all_it_was_told_when_nobody_reads_its_errors() {
     let mut client = full.start(folder.path(), "isdclient", &args);
     assert_eq!(client.await_end(), 1, "the first failure is its status");
     assert!(broker.op("services").contains("made"));
-    // With a reader that comes in time every line is there, in its place.
+    // If somebody reads in time, every line comes, in its place.
     full.read_all();
     let mut client = full.start(folder.path(), "isdclient", &args);
     let text = full.await_text("bogus");

@@ -4,7 +4,7 @@
 use isect_tests::proc::Broker;
 use tempfile::TempDir;
 
-/// Three and a half hours behind UTC, all the year.
+/// Three and a half hours behind UTC, without summer time.
 const ZONE: &str = "TZ=<-0330>3:30";
 
 #[test]
@@ -13,7 +13,7 @@ fn people_see_local_time_and_programs_utc() {
     let broker = Broker::start_wrapped(folder, &[], &["env", ZONE]);
     broker.op("config events 10");
     let shown = broker.op("listevents 1");
-    // 2026-01-31 23:59:59.123-03:30 changed …
+    // As in `2026-01-31 23:59:59.123-03:30 changed …`.
     let offset = shown.get(23..30).unwrap_or_default();
     assert_eq!(offset, "-03:30 ", "{shown}");
     let host = broker.op("host localhost");
@@ -23,6 +23,6 @@ fn people_see_local_time_and_programs_utc() {
     let done = broker.isdclient(&["--json", "-c", "listevents 1"], "");
     let events: serde_json::Value = serde_json::from_str(&done.out).expect("JSON");
     let at = events["events"][0]["at"].as_str().expect("a time");
-    // 2026-02-01T03:29:59.123Z
+    // As in `2026-02-01T03:29:59.123Z`.
     assert!(at.len() == 24 && at.ends_with('Z') && at.as_bytes()[10] == b'T', "{at}");
 }

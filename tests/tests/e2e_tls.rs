@@ -16,7 +16,7 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use tempfile::TempDir;
 
-/// A broker whose clients come over TLS, and who trusts it.
+/// A broker whose client port speaks TLS; the library client trusts its authority.
 fn broker(authority: &Authority, pair: &Pair, more: &[&str]) -> Broker {
     let usual =
         ["--listen", "tls://127.0.0.1:0", "--tls-cert", pair.cert(), "--tls-key", pair.key()];
@@ -47,7 +47,7 @@ fn requests_of_every_size_go_there_and_back() {
     assert_eq!(broker.end(), 0);
 }
 
-/// Logs in with these files; it must fail.
+/// The error of a login to `op` with these files, which must fail.
 fn refusal(broker: &Broker, trust: Trust) -> Error {
     let name = protocol::names::ServiceName::new("op").expect("a name");
     let options = Options { trust: Some(trust), ..Options::new(name) };
@@ -75,14 +75,14 @@ fn raw(broker: &Broker) -> TcpStream {
 }
 
 #[test]
-fn with_a_client_ca_only_who_shows_a_certificate_of_it_comes_in() {
+fn with_a_client_ca_only_clients_with_a_certificate_of_it_come_in() {
     let (authority, other) = (Authority::new(), Authority::new());
     let (good, old) = (authority.sign("good", &["x"]), authority.sign_until("old", &["x"], 2021));
     let pair = authority.sign("broker", HERE);
     let ca = authority.ca_text();
     let mut broker = broker(&authority, &pair, &["--tls-client-ca", &ca]);
     broker.trust = Some(authority.trust_with(&good));
-    broker.op("config events 100");
+    broker.remember_events();
     let strange = other.sign("strange", &["x"]);
     let strange = Trust { ca: Some(authority.ca()), ..other.trust_with(&strange) };
     for (trust, part, fact) in [
@@ -112,7 +112,8 @@ fn a_certificate_that_has_expired_or_is_for_another_name_is_refused_by_the_clien
     assert!(warned.contains("expired on 2021-01-01"), "{warned}");
     let error = refusal(&broker, authority.trust());
     assert!(error.is(ErrorCode::Tls) && error.text.contains("has expired"), "{error}");
-    // Exchanged while it runs, then for a wrong name, then for the right one.
+    // The certificate is replaced while the broker runs: by one for a wrong name, then for the
+    // right one.
     for (names, part) in [(&["elsewhere"][..], "only for"), (HERE, "")] {
         authority.sign("new", names);
         for end in ["pem", "key"] {
@@ -160,8 +161,8 @@ fn a_reload_takes_good_files_keeps_the_old_for_bad_ones_and_disturbs_nobody() {
     assert_eq!(broker.end(), 0);
 }
 
-/// What one reload found is not told to the next, and the tokens of an earlier one never come into
-/// force after those of a later one: they are done one after the other.
+/// Reloads run one after another, so that each operator gets the result of its own reload, and the
+/// tokens of an earlier reload never come into force after those of a later one.
 #[test]
 fn of_many_reloads_at_once_each_is_told_of_the_bad_certificate() {
     let authority = Authority::new();
@@ -185,7 +186,7 @@ fn of_many_reloads_at_once_each_is_told_of_the_bad_certificate() {
 }
 
 #[test]
-fn who_speaks_the_wrong_one_is_told_the_cure() {
+fn a_client_with_tls_at_a_plain_port_or_without_at_a_tls_port_is_told_the_cure() {
     let authority = Authority::new();
     let secure = broker(&authority, &authority.sign("broker", HERE), &[]);
     let plain = Broker::start(&[]);
@@ -205,7 +206,7 @@ fn who_speaks_the_wrong_one_is_told_the_cure() {
     for (broker, part) in [(&secure, "this port speaks TLS"), (&plain, "speaks no TLS")] {
         await_that(part, || broker.process.log().contains(part).then_some(()));
     }
-    // Garbage gets an alert.
+    // The broker answers garbage with an alert.
     let mut stream = raw(&secure);
     stream.write_all(b"GET / HTTP/1.1\r\n\r\n").expect("a write");
     let mut said = Vec::new();
@@ -225,7 +226,7 @@ fn a_handshake_that_never_ends_is_dropped_by_the_login_time() {
     begun.write_all(&[0x16, 0x03, 0x01, 0x01, 0x00]).expect("a write");
     for stream in [&mut silent, &mut begun] {
         let mut said = Vec::new();
-        // The kernel may reset it, for there are bytes that nobody read.
+        // The kernel may reset the connection, because some bytes were not read.
         let _ = stream.read_to_end(&mut said);
         assert!(said.is_empty(), "{said:?}");
     }
@@ -315,7 +316,7 @@ fn hosts_and_their_workers_come_over_tls() {
         let body = body(size);
         assert!(caller.call(body.clone(), None).expect("an answer") == body, "{size} bytes");
     }
-    // Asked to end, it ends by itself.
+    // The worker ends by itself when it is asked to.
     let pid = broker.worker_pid(1);
     broker.op("stop echo");
     broker.await_page("worker 1", "worker->hostpid = 0");
@@ -323,7 +324,7 @@ fn hosts_and_their_workers_come_over_tls() {
     assert!(!broker.process.log().contains("worker_died"), "{}", broker.process.log());
     broker.op("start echo");
     broker.await_ready(1);
-    // A host of another authority, and one without TLS, are not talked to.
+    // The broker does not talk to a host of another authority, or to one without TLS.
     let other = Authority::new();
     let strange = other.sign("host", HERE);
     let files = ["--tls-cert", strange.cert(), "--tls-key", strange.key(), "--allow", &allow];
@@ -338,7 +339,7 @@ fn hosts_and_their_workers_come_over_tls() {
     assert_eq!(broker.end(), 0);
 }
 
-/// Workers under an execd of their own that passes these variables on; the service is `NAME`.
+/// An execd that gives its workers these variables, with one worker of the service `name`.
 fn host_with(broker: &Broker, name: &str, variables: &[String]) -> Execd {
     let allow = program("isdecho").parent().expect("a folder").to_string_lossy().into_owned();
     let mut args = vec!["--allow", &allow];
@@ -365,7 +366,7 @@ fn workers_show_a_certificate_where_the_broker_asks_for_one() {
         shown.into_iter().flatten().chain([trusts]).collect::<Vec<_>>()
     };
     let (good, strange) = (authority.sign("good", &["x"]), other.sign("strange", &["x"]));
-    // What the worker says of it, and what the broker does.
+    // For each case: the variables, the error of the worker, the error of the broker.
     let cases = [
         ("none", show(&authority, None), "wants a certificate", "sent no certificate"),
         ("strange", show(&authority, Some(&strange)), "does not know the CA", "not signed by a CA"),
@@ -379,10 +380,10 @@ fn workers_show_a_certificate_where_the_broker_asks_for_one() {
             let log = broker.process.log();
             log.lines().any(|line| parts.iter().all(|part| line.contains(part))).then_some(())
         };
-        // Its last words are an event; they name the kind of the error.
+        // The worker's last line of stderr is in the event, and names the code of the error.
         let ended = format!("worker {id} of service '{name}' ended unexpectedly");
         await_that(theirs, || says(&[&ended, theirs, "(tls, whose: client, ran: no)"]));
-        // Who trusts nobody never begins: the broker hears nothing of him.
+        // A worker without a CA sends nothing, so the broker has no error.
         if !ours.is_empty() {
             await_that(ours, || says(&["login_refused", "on the worker port", ours]));
         }
@@ -393,7 +394,7 @@ fn workers_show_a_certificate_where_the_broker_asks_for_one() {
     broker.await_ready(5);
     let body = body(100_000);
     assert!(broker.login("right").call(body.clone(), None).expect("an answer") == body);
-    // A worker that starts itself is asked as well, and told by the same kind.
+    // A self-started worker needs a certificate as well, and gets the same error code.
     broker.op("config service self selfstart=1");
     let connect = |trust: Trust| {
         let address = Address::parse(&broker.port("worker")).expect("an address");
@@ -427,7 +428,7 @@ fn an_execd_reads_certificates_and_tokens_again_and_its_workers_go_on() {
     let execd = Execd::start_at("tls://127.0.0.1:0", &[&files[..], &["--allow", &allow]].concat());
     let args = ["--host-token", &out, "--tls-ca", &ca, "--set", "host_retry_ms=100"];
     let broker = Broker::start(&args);
-    broker.op("config events 200");
+    broker.remember_events();
     broker.op(&format!("config host far {}", execd.address));
     broker.op("config service echo");
     broker.op(&format!("config worker echo far {}", program("isdecho").display()));
@@ -449,19 +450,19 @@ fn an_execd_reads_certificates_and_tokens_again_and_its_workers_go_on() {
     mode(0o600);
     std::fs::copy(other.sign("new", HERE).cert(), pair.cert()).expect("a copy");
     hang_up("the old certificate stays in use");
-    // A certificate of another authority: the link that is there keeps the old one.
+    // A certificate of another authority: the present link keeps the old one.
     std::fs::copy(other.folder().join("new.key"), pair.key()).expect("a copy");
     hang_up("reloaded certificate");
     broker.await_page("host far", "host->state = up");
     is_served();
-    // The token is gone: its link is shut out at once, and the next one gets the new certificate.
+    // The token is removed: the link is closed at once, and the next one gets the new certificate.
     token(&["remove", "eu"]);
     hang_up("0 with the role host");
     broker.await_page("listevents 200", "bad_token");
     broker.await_page("host far", "not signed by a CA of");
     is_served();
     assert!(is_alive(pid));
-    // All is well again, with a new token and a new certificate: the worker is taken over.
+    // A new token and a good certificate: the worker is adopted.
     let new = authority.sign("new", HERE);
     std::fs::copy(new.cert(), pair.cert()).expect("a copy");
     std::fs::copy(new.key(), pair.key()).expect("a copy");

@@ -23,7 +23,7 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 use tempfile::TempDir;
 
-/// A folder with a token file, and the tokens that were made.
+/// A folder with a token file and the tokens that were made.
 struct Tokens {
     folder: TempDir,
 }
@@ -41,7 +41,7 @@ impl Tokens {
         self.path("tokens")
     }
 
-    /// Makes a token, as an operator does; the file it is in.
+    /// Makes a token, as an operator does. Returns the file that it is in.
     fn add(&self, name: &str, roles: &[&str]) -> PathBuf {
         let (file, out) = (self.file(), self.path(&format!("{name}.token")));
         let mut args = vec!["token", "add", name, "--file", &file, "--out", &out];
@@ -70,20 +70,20 @@ fn login(broker: &Broker, token: &Path, name: &str) -> Result<Caller, Error> {
     Caller::login(&[broker.address()], Options { token, ..Options::new(service(name)) })
 }
 
-/// What `isdclient` says with this token.
+/// Runs `isdclient` with this token. Returns its status and output.
 fn client(broker: &Broker, token: &Path, args: &[&str]) -> (i32, String) {
     let token = token.to_string_lossy();
     let done = broker.isdclient(&[&["--token-file", &*token], args].concat(), "");
     (done.status, done.out + &done.err)
 }
 
-/// The part of a token that must stand nowhere.
+/// The part of a token that must be printed nowhere.
 fn secret(token: &Path) -> String {
     let text = std::fs::read_to_string(token).expect("a token file");
     text.trim().rsplit('.').next().expect("a secret").to_owned()
 }
 
-/// Everything below a folder that can be read.
+/// Adds everything readable below a folder.
 fn texts(folder: &Path, into: &mut Vec<(PathBuf, String)>) {
     for entry in std::fs::read_dir(folder).expect("a folder").flatten() {
         let path = entry.path();
@@ -105,7 +105,7 @@ fn each_token_may_what_its_roles_say_and_its_secret_stands_nowhere() {
     let broker = tokens.broker();
     broker.with_workers("echo", "isdecho", 1);
     broker.op("config service sum");
-    broker.op("config events 100");
+    broker.remember_events();
     let (status, text) = client(&broker, &ops, &["-c", "config service print"]);
     assert!(status == 0 && text.contains("configured"), "{text}");
     let (status, text) = client(&broker, &look, &["-c", "whoami", "-c", "services"]);
@@ -124,7 +124,7 @@ fn each_token_may_what_its_roles_say_and_its_secret_stands_nowhere() {
     std::fs::write(&forged, wrong).expect("a file");
     let (status, text) = client(&broker, &forged, &["-c", "services"]);
     assert!(status == 1 && text.contains("bad_token") && text.contains("token add"), "{text}");
-    // Who did what, and from where.
+    // Events say who did what, and from where.
     let events = broker.op("listevents");
     for part in ["config service print", "token ops", "halt: 'halt' needs", "the proof is wrong"] {
         let named = events.contains(part) || part.starts_with("config");
@@ -167,7 +167,7 @@ fn tokens_change_while_the_broker_runs() {
     assert_eq!(stays.call("d", Some(TIMEOUT)).expect("an answer"), "d");
     assert!(login(&broker, &one, "echo").expect_err("gone").is(ErrorCode::BadToken));
     assert!(login(&broker, &three, "echo").is_ok());
-    // A file that others can change counts for nothing.
+    // A token file that others can write to is not used.
     let mode = |mode| {
         std::fs::set_permissions(tokens.file(), PermissionsExt::from_mode(mode)).expect("a mode");
     };
@@ -227,7 +227,7 @@ fn an_execd_starts_programs_for_a_broker_that_proves_itself() {
         let token = token.map(|token| token.to_string_lossy().into_owned());
         let args: Vec<&str> = token.iter().flat_map(|token| ["--host-token", token]).collect();
         let broker = Broker::start(&args);
-        broker.op("config events 50");
+        broker.remember_events();
         broker.op(&format!("config host h {}", execd.address));
         await_that(why, || broker.op("listevents").contains(why).then_some(()));
         assert!(!broker.op("host h").contains("host->state = up"));
@@ -253,12 +253,12 @@ fn a_broker_does_not_trust_an_execd_that_does_not_know_its_token() {
     let (tokens, others) = (Tokens::new(), Tokens::new());
     let host = tokens.add("eu", &["host"]);
     others.add("eu", &["host"]);
-    // It has no tokens at all, or another one of that name.
+    // An execd without tokens, and one with another token of that name.
     for args in [vec![], vec!["--tokens".to_owned(), others.file()]] {
         let args: Vec<&str> = args.iter().map(String::as_str).collect();
         let execd = Execd::start(&args);
         let broker = Broker::start(&["--host-token", &host.to_string_lossy()]);
-        broker.op("config events 50");
+        broker.remember_events();
         broker.op(&format!("config host h {}", execd.address));
         await_that("a refusal", || broker.op("listevents").contains("bad_token").then_some(()));
         assert!(!broker.op("host h").contains("host->state = up"));
@@ -266,7 +266,7 @@ fn a_broker_does_not_trust_an_execd_that_does_not_know_its_token() {
     }
 }
 
-/// It says welcome as soon as it is dialled, while the broker still looks for its token.
+/// The execd sends its welcome as soon as it is dialled, while the broker still looks up its token.
 #[test]
 fn a_broker_does_not_trust_an_execd_that_answers_before_it_is_asked() {
     let tokens = Tokens::new();
@@ -293,7 +293,7 @@ fn a_broker_does_not_trust_an_execd_that_answers_before_it_is_asked() {
     };
     let evil = std::thread::Builder::new().spawn(evil).expect("a thread");
     let broker = Broker::start(&["--host-token", &host.to_string_lossy()]);
-    broker.op("config events 50");
+    broker.remember_events();
     broker.op(&format!("config host h {address}"));
     evil.join().expect("the broker has tried it five times");
     broker.await_page("listevents", "did not prove");
@@ -361,7 +361,8 @@ fn another_user_of_the_machine_needs_a_token_where_there_are_some() {
         assert_eq!(refused.status.code(), Some(1), "{text}");
         assert!(text.contains("needs_token") && text.contains("ISECT_TOKEN_FILE"), "{text}");
     }
-    // A file of its own, by environment; the token itself, by environment.
+    // The token in a file that is another user's, in the environment itself, and in a file of its
+    // own.
     std::fs::set_permissions(tokens.folder.path(), PermissionsExt::from_mode(0o755)).expect("open");
     let path = ops.to_string_lossy().into_owned();
     let by_file = ("ISECT_TOKEN_FILE", path.as_str());
@@ -377,7 +378,7 @@ fn another_user_of_the_machine_needs_a_token_where_there_are_some() {
     assert!(shown.contains("token ops: client:echo operator:read"), "{shown}{}", said(&served));
     let refused = other_user::isdclient(&broker, Some(by_file), &["-c", "stop echo"]);
     assert!(said(&refused).contains("needs the role operator:"), "{}", said(&refused));
-    // The owner needs none.
+    // The owner needs no token.
     assert!(broker.op("services").contains("echo"));
     assert_eq!(broker.end(), 0);
 }

@@ -9,7 +9,7 @@ use protocol::errors::{ErrorCode, Ran};
 use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
-/// A short restart pause, so that loops of deaths are over soon.
+/// A short restart backoff, so that loops of deaths are over soon.
 const SOON: &[&str] = &["--set", "restart_min_ms=5", "--set", "restart_max_ms=20"];
 
 fn why(answer: Result<impl std::fmt::Debug, Error>) -> (ErrorCode, Ran, String) {
@@ -20,7 +20,7 @@ fn why(answer: Result<impl std::fmt::Debug, Error>) -> (ErrorCode, Ran, String) 
     }
 }
 
-/// A request is sent, and a worker has it.
+/// Sends a request and waits until a worker has it. Returns its sequence.
 fn send_to_busy(broker: &Broker, caller: &mut Caller, send: &Send) -> u32 {
     let before = broker.number("", "isdData.BusyWorkers");
     let sequence = caller.send("x", send).expect("sent");
@@ -35,7 +35,7 @@ fn outcome(caller: &mut Caller, sequence: u32) -> Result<bytes::Bytes, Error> {
     reply.error.map_or(Ok(reply.body), Err)
 }
 
-/// Writes an executable script into the broker's folder.
+/// Writes an executable script into the broker's folder, and returns its path.
 fn script(broker: &Broker, name: &str, text: &str) -> String {
     let path = broker.folder.path().join(name);
     std::fs::write(&path, format!("#!/bin/sh\n{text}")).expect("a script");
@@ -46,7 +46,7 @@ fn script(broker: &Broker, name: &str, text: &str) -> String {
 #[test]
 fn a_worker_killed_while_idle_is_replaced_at_once() {
     let broker = Broker::start(&[]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.with_workers("echo", "isdecho", 1);
     let old = broker.worker_pid(1);
     signal_pid(old, Signal::SIGKILL);
@@ -78,7 +78,7 @@ fn a_worker_killed_while_busy_costs_its_client_one_typed_error() {
 #[test]
 fn an_idempotent_request_is_given_to_another_worker() {
     let broker = Broker::start(&[]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.with_workers("mixed", "isdcrash hang", 1);
     broker.with_workers("mixed", "isdecho", 1);
     broker.op("pause 2");
@@ -95,7 +95,7 @@ fn an_idempotent_request_is_given_to_another_worker() {
 }
 
 #[test]
-fn retry_on_the_service_does_the_same_without_the_flag() {
+fn a_service_with_retry_repeats_requests_without_the_idempotent_flag() {
     let broker = Broker::start(&[]);
     broker.op("config service frail retry=1 poison_deaths=9");
     broker.with_workers("frail", "isdcrash exit 1", 2);
@@ -133,7 +133,7 @@ fn a_request_that_kills_workers_is_set_aside_and_the_pool_lives() {
 #[test]
 fn a_worker_that_ends_says_how_and_its_last_words() {
     let broker = Broker::start(&[]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.with_workers("frail", "isdcrash after 1 stderr last-words exit 7", 1);
     let mut caller = broker.login("frail");
     assert_eq!(caller.call("good", None).expect("an answer"), "good");
@@ -150,7 +150,7 @@ fn a_worker_that_ends_says_how_and_its_last_words() {
 #[test]
 fn a_worker_that_dies_before_it_logs_in_fails_and_start_tries_again() {
     let broker = Broker::start(SOON);
-    broker.op("config events 100");
+    broker.remember_events();
     let flag = broker.folder.path().join("flag");
     let text = format!(
         "[ -e {} ] || {{ echo no flag >&2; exit 3; }}\nexec {} \"$@\"\n",
@@ -190,7 +190,7 @@ fn a_worker_that_does_not_log_in_in_time_is_killed() {
     let mut settings = vec!["--set", "worker_login_ms=100", "--set", "stop_term_ms=100"];
     settings.extend(SOON);
     let broker = Broker::start(&settings);
-    broker.op("config events 200");
+    broker.remember_events();
     let path = script(&broker, "mute", "trap '' TERM\nsleep 1000 &\nwait\nsleep 1000\n");
     broker.op("config service mute");
     broker.op(&format!("config worker mute localhost {path}"));
@@ -229,7 +229,7 @@ fn garbage_half_a_frame_and_an_early_close_each_get_a_typed_error() {
 #[test]
 fn a_worker_that_hangs_stays_busy_past_the_deadline_until_idled() {
     let broker = Broker::start(&[]);
-    broker.op("config events 100");
+    broker.remember_events();
     broker.with_workers("hang", "isdcrash hang", 1);
     let mut caller = broker.login("hang");
     let (code, ran, text) = why(caller.call("x", Some(Duration::from_millis(200))));

@@ -11,7 +11,7 @@ fn broker() -> (Disk, Broker) {
     let disk = Disk::new(folder.path().join("state"));
     let broker = Broker::start_in(folder, &["--set", "restart_min_ms=1"]);
     broker.with_workers("echo", "isdecho", 2);
-    broker.op("config events 100");
+    broker.remember_events();
     (disk, broker)
 }
 
@@ -25,7 +25,7 @@ fn on_a_bad_disk_work_goes_on_and_what_changed_is_kept_when_it_is_mended() {
         let (disk, broker) = broker();
         let before = kept(&disk);
         spoil(&disk);
-        // Taken, not kept, and said so.
+        // The change is accepted, not saved, and the answer says so.
         let said = broker.op("config service echo queue_max=77");
         assert!(said.contains("warning: the configuration is not saved"), "{said}");
         assert_eq!(kept(&disk), before);
@@ -40,7 +40,7 @@ fn on_a_bad_disk_work_goes_on_and_what_changed_is_kept_when_it_is_mended() {
         signal_pid(old, Signal::SIGKILL);
         broker.await_new_pid(1, old);
         disk.mend();
-        // Without another change.
+        // It is saved without a further change.
         await_that("the configuration is kept", || {
             kept(&disk).contains("queue_max=77").then_some(())
         });
@@ -76,11 +76,11 @@ fn an_execd_killed_on_a_full_disk_comes_back_to_its_workers_at_once() {
     await_that("another execd", || (![0, old].contains(&execd())).then_some(()));
     broker.await_page("host localhost", "host->state = up");
     assert_eq!([1, 2].map(|id| broker.worker_pid(id)).to_vec(), before);
-    // It does its work there: what ends is started again, on the full disk.
+    // The new execd works: a worker that dies is started again, on the full disk.
     signal_pid(before[0], Signal::SIGKILL);
     broker.await_new_pid(1, before[0]);
     disk.mend();
-    // And what it wrote down meanwhile is understood by the next one.
+    // The next execd understands what it recorded meanwhile.
     let old = execd();
     let workers: Vec<u32> = [1, 2].map(|id| broker.worker_pid(id)).to_vec();
     signal_pid(u32::try_from(old).expect("a process id"), Signal::SIGKILL);

@@ -9,7 +9,7 @@ use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::time::Duration;
 
-/// A connection through a proxy: the side that connected, the target's, the proxy.
+/// A connection through a proxy: the side that connected, the side of the target, the proxy.
 fn through(seed: u64) -> (TcpStream, TcpStream, Proxy) {
     let target = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = target.local_addr().expect("an address");
@@ -24,13 +24,13 @@ fn through(seed: u64) -> (TcpStream, TcpStream, Proxy) {
     (near, far, proxy)
 }
 
-/// Bytes of which no two stretches are alike.
+/// Bytes in which no two stretches are alike.
 fn stream_of(seed: u64, size: usize) -> Vec<u8> {
     let mut rng = Rng::new(seed);
     (0..size.div_ceil(8)).flat_map(|_| rng.bits().to_be_bytes()).take(size).collect()
 }
 
-/// Everything that comes until the end or the reset.
+/// Reads until the end or a reset. Returns the bytes, and the error if it was a reset.
 fn all(mut stream: &TcpStream) -> (Vec<u8>, Option<ErrorKind>) {
     let (mut got, mut bytes) = (Vec::new(), [0; 4096]);
     loop {
@@ -93,7 +93,7 @@ fn a_close_comes_after_exactly_so_many_bytes() {
         let size = usize::try_from(at).expect("small");
         match how {
             CloseBy::Fin => assert_eq!((got.as_slice(), end), (&sent[..size], None)),
-            // A reset may overtake what came before it.
+            // A reset may overtake bytes that were sent before it.
             CloseBy::Rst => {
                 assert!(sent[..size].starts_with(&got), "{got:?}");
                 assert_eq!(end, Some(ErrorKind::ConnectionReset));

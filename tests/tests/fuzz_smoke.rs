@@ -7,9 +7,9 @@ use isect_tests::sim::rng::Rng;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
-/// Random inputs of each target.
+/// Random inputs for each target.
 const RANDOM: u64 = 400;
-/// Inputs that differ a little from those that are kept, of each target.
+/// Changed copies of stored inputs for each target.
 const MUTANTS: u64 = 400;
 
 fn try_run(target: &Target, input: &[u8]) -> Result<(), String> {
@@ -79,8 +79,8 @@ fn the_same_bytes_do_the_same() {
     }
 }
 
-/// A broker that keeps an answer to itself, gives one twice, lies about what ran or gives a request
-/// to two workers is found out by the corpus.
+/// The corpus finds a broker that drops an answer, gives one twice, gives a wrong `ran`, or gives a
+/// request to two workers.
 #[test]
 fn a_planted_fault_is_found() {
     let inputs = corpus::read("broker").unwrap();

@@ -13,14 +13,14 @@ use serde_json::Value;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
-/// The broker that every command is asked on: fixed clock, something of everything.
+/// The steps that make the broker of all answers: a fixed clock, and something of everything.
 const POPULATED: &str = include_str!("../op/populated.script");
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("op")
 }
 
-/// What is asked of each command: its example, and what shows more of it.
+/// The commands to ask for a row: its example, and further ones.
 fn asked(row: &Spec) -> Vec<&'static str> {
     match row.command {
         Command::Buckets => vec!["buckets 12 5", "buckets"],
@@ -101,7 +101,7 @@ fn asked(row: &Spec) -> Vec<&'static str> {
     }
 }
 
-/// What happens after a command that answers later, or more than once.
+/// What happens after a command whose answer comes later, or in several parts.
 fn then(command: &str) -> &'static [&'static str] {
     match command {
         "send echo status" => &["echo#1 reports \"all is well\"", "+1s"],
@@ -124,7 +124,7 @@ fn populated() -> World {
     world
 }
 
-/// What a command answers, each on a broker of its own.
+/// The contents of the golden file of a command; each command is asked on a new broker.
 fn golden(row: &Spec, format: Format) -> String {
     let mut out = String::new();
     for command in asked(row) {
@@ -134,7 +134,7 @@ fn golden(row: &Spec, format: Format) -> String {
         };
         let answer =
             script::ask(&mut populated(), name, command, then(command)).expect("an answer");
-        // One row a line, so that a difference can be read.
+        // One row a line, so that differences are readable.
         let answer = match format {
             Format::Text | Format::Screen(_) => answer,
             Format::Json => answer.replace("},{", "},\n {").replace(":[{", ":[\n {"),
@@ -205,7 +205,7 @@ fn every_answer_in_json_is_as_the_schema_says() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// The words of an answer, in any order.
+/// The words of an answer, sorted.
 fn words(text: &str) -> Vec<&str> {
     let mut words: Vec<&str> = text.split_whitespace().collect();
     words.sort_unstable();
@@ -223,7 +223,7 @@ fn on_a_terminal_no_table_is_wider_than_it_and_no_word_is_broken() {
             let mut world = populated();
             world.operator("screen", Format::Screen(columns)).unwrap();
             let mut answer = script::ask(&mut world, "screen", command, &[]).unwrap();
-            // Its own login is an event, and itself a client.
+            // The asking operator's login is an event, and the operator a client.
             if matches!(command, "listevents" | "clients") {
                 world = populated();
                 world.operator("screen", Format::Text).unwrap();

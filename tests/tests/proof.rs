@@ -7,7 +7,7 @@ use protocol::decode;
 use protocol::encode;
 use protocol::show::digits;
 
-/// Computed by argon2-cffi and Python's hmac and hashlib.
+/// Values computed by argon2-cffi and by Python's hmac and hashlib.
 const KNOWN: &[(&str, &str)] = &[
     ("Argon2id", "7ccc605e420bcbe9706d3fda8bf7405e78f74700a250e1e54817824d9a35d8c5"),
     ("client key", "4189d30d792f79408dca7f3d8018bbf81fa7dccc81ff2cd14609c6b8584f5548"),
@@ -26,7 +26,7 @@ fn the_values_are_those_of_other_implementations() {
     }
 }
 
-/// The bytes of each dump in the document.
+/// The bytes of each hex dump in the example.
 fn dumps(page: &str) -> Vec<Vec<u8>> {
     let (_, part) = page.split_once("<!-- made: proof -->").expect("the example");
     let (part, _) = part.split_once("<!-- end -->").expect("its end");
@@ -35,7 +35,7 @@ fn dumps(page: &str) -> Vec<Vec<u8>> {
         if line.starts_with("# ") {
             dumps.push(Vec::new());
         }
-        // Offset, two spaces, sixteen bytes, and what they are in ASCII.
+        // A line has an offset, two spaces, sixteen bytes, and their ASCII.
         let Some((code, _)) = line.split_once("  |") else { continue };
         let bytes = code.split_whitespace().skip(1);
         let bytes = bytes.map(|byte| u8::from_str_radix(byte, 16).expect("a byte"));

@@ -21,7 +21,7 @@ use protocol::time::Tick;
 
 const LINK: LinkId = LinkId { index: 3, generation: 0 };
 
-/// Every way of being somebody, and the most that its commands may do.
+/// Roles of a token, and the strongest effect that its commands may have.
 const ROLES: &[(&str, Option<Effect>)] = &[
     ("", None),
     ("client:*", None),
@@ -50,7 +50,7 @@ fn error_of(actions: &[Action]) -> Option<ErrorCode> {
     })
 }
 
-/// A broker with one token of these roles, and its holder on the way in to `op`.
+/// A broker with one token of these roles, and what it answers to a login to `op` with it.
 fn engine(roles: &str) -> (Engine, Vec<Action>) {
     let mut engine = Engine::new(EngineOptions::default());
     let mut rights = Rights::default();
@@ -59,7 +59,7 @@ fn engine(roles: &str) -> (Engine, Vec<Action>) {
     let tokens = [(name.clone(), TokenRights { rights, stamp: 1 })].into();
     let tokens = Tokens { tokens, ..Tokens::default() };
     step(&mut engine, Input::TokensRead { requester: None, tokens: Ok(Box::new(tokens)) });
-    // As its owner: the token counts all the same.
+    // The peer is the owner, too, but the token counts.
     let peer = Peer { address: "192.0.2.9:1".into(), is_owner: true, ..Peer::default() };
     step(&mut engine, Input::ClientOpened { link: LINK, peer });
     let claim = Some(Claim { token: name, nonce: vec![0; 16] });

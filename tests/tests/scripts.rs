@@ -48,7 +48,7 @@ fn a_wrong_expectation_is_shown_with_file_and_line() {
 }
 
 #[test]
-fn what_is_not_named_is_wrong_unless_the_line_ends_with_dots() {
+fn an_action_that_is_not_named_is_wrong_unless_the_line_ends_with_dots() {
     let source = "service echo has 1 worker\nc1 sends \"hi\" | > echo#1 gets \"hi\"";
     assert!(failure_of(source).contains("+ busy echo#1"));
     assert_eq!(failure_of(&format!("{source} ...")), "");

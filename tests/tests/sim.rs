@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 /// Seeds that `cargo test` runs.
 const SEEDS: u64 = 256;
 
-/// See [`seeds_that_found_mistakes_stay_good`].
+/// Seeds that found a mistake, and the mistake.
 const NAMED: &[(u64, &str)] = &[
     (
         1317,
@@ -23,7 +23,7 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok()?.parse().ok()
 }
 
-/// Runs seeds on all processors; the reports in the order of the seeds.
+/// Runs seeds on all processors. The reports are in the order of the seeds.
 fn sweep(seeds: &[u64]) -> Vec<Report> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let next = std::sync::atomic::AtomicUsize::new(0);
@@ -70,7 +70,7 @@ fn every_seed_keeps_the_promises() {
 }
 
 #[test]
-fn the_same_seed_is_the_same_trace() {
+fn the_same_seed_gives_the_same_trace() {
     let seeds: Vec<u64> = (1000..1008).collect();
     let hashes = |reports: Vec<Report>| reports.iter().map(|r| r.hash).collect::<Vec<_>>();
     let first = hashes(sweep(&seeds));
@@ -78,7 +78,7 @@ fn the_same_seed_is_the_same_trace() {
     assert!(first.windows(2).all(|pair| pair[0] != pair[1]), "different seeds differ");
 }
 
-/// A rule that is broken on purpose is noticed, by the law that is about it.
+/// Each planted fault is found, by the law that it breaks.
 #[test]
 fn the_model_notices_what_is_broken_on_purpose() {
     for (sabotage, sign) in [
@@ -98,7 +98,7 @@ fn the_model_notices_what_is_broken_on_purpose() {
     }
 }
 
-/// Four good workers of one service, patient clients, nobody who disturbs them.
+/// Four good workers of one service, patient clients, and no faults.
 fn fair(seed: u64) -> Plan {
     let workers = [0, 0, 1, 1].map(|host| (host, Behaviour::Echo)).to_vec();
     let service = ServicePlan { name: "alpha", settings: vec![], workers, self_started: vec![] };
@@ -128,12 +128,12 @@ fn fair(seed: u64) -> Plan {
 }
 
 #[test]
-fn in_fair_weather_every_request_has_its_reply() {
+fn without_faults_every_request_has_its_reply() {
     for seed in 0..10 {
         let report = sim::run_plan(fair(seed), false);
         assert_eq!(report.broken, None);
         let replies = report.figures.get("reply").copied().unwrap_or(0);
-        // Those that a client never ends are told that their time is over.
+        // Requests whose client never sends the last piece end with `deadline`.
         let late: u64 = report
             .figures
             .iter()
@@ -145,7 +145,7 @@ fn in_fair_weather_every_request_has_its_reply() {
     }
 }
 
-/// Workers outlive the broker and execd, and are taken over as they are.
+/// Workers survive the broker and execd, and are adopted as they are.
 #[test]
 fn a_broker_and_an_execd_that_are_killed_start_no_worker_anew() {
     let mut lost = 0;
@@ -160,7 +160,7 @@ fn a_broker_and_an_execd_that_are_killed_start_no_worker_anew() {
     assert!(lost > 10, "{lost} requests were under way when the broker was killed");
 }
 
-/// Whatever the moment at which a far machine is unreachable, its workers are the same afterwards.
+/// Whenever a far machine becomes unreachable, its workers are the same afterwards.
 #[test]
 fn a_machine_that_is_unreachable_keeps_its_workers_and_none_is_started_in_their_place() {
     let mut partitions = 0;
@@ -175,7 +175,7 @@ fn a_machine_that_is_unreachable_keeps_its_workers_and_none_is_started_in_their_
     assert!(partitions > 20, "{partitions} machines were unreachable");
 }
 
-/// The same among all other faults: whatever was promised holds.
+/// The same together with all other faults.
 #[test]
 fn partitions_of_far_machines_break_no_promise_among_other_faults() {
     for seed in 7000..7024 {
@@ -187,7 +187,7 @@ fn partitions_of_far_machines_break_no_promise_among_other_faults() {
     }
 }
 
-/// The worlds with tokens are not without events: all that may happen to somebody happens.
+/// The runs with tokens reach every outcome of a login and of a change of the tokens.
 #[test]
 fn with_tokens_people_are_let_in_refused_and_shut_out() {
     let mut figures: BTreeMap<String, u64> = BTreeMap::new();
@@ -213,14 +213,15 @@ fn with_tokens_people_are_let_in_refused_and_shut_out() {
     }
 }
 
-/// A program that hung before it read its request, and was idled, has to be ended by an operator.
+/// A worker that hung before it read its request, and was taken off it by `idle`, has to be ended
+/// by an operator.
 #[test]
-fn one_that_hung_before_it_read_its_request_is_ended_by_its_operator() {
+fn a_worker_that_hung_before_it_read_its_request_is_ended_by_its_operator() {
     let plan = Plan { tokens_ms: 1000, ..Plan::of(5004) };
     assert_eq!(sim::run_plan(plan, false).broken, None);
 }
 
-/// Seeds that once broke a law, each with what was wrong; found again with the mistake put back.
+/// Seeds that once broke a law keep them all. With the mistake put back, each breaks it again.
 #[test]
 fn seeds_that_found_mistakes_stay_good() {
     for (seed, mistake) in NAMED {

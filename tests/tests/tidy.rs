@@ -25,7 +25,7 @@ const TABLES: &[&str] = &[
     "spec.rs",
 ];
 
-/// What a pure module may begin a `use` with.
+/// What a `use` of a pure module may begin with.
 const PURE: &[&str] = &[
     "super",
     "crate",
@@ -33,7 +33,7 @@ const PURE: &[&str] = &[
     "protocol",
     "bytes",
     "slab",
-    // Addresses as values; what connects is in std::net.
+    // Addresses are values; sockets are in std::net.
     "core::net",
     "std::collections",
     "std::fmt",
@@ -48,13 +48,13 @@ const PURE: &[&str] = &[
     "std::error",
     "std::time::Duration",
     "std::borrow",
-    // Values alone: nothing there can open a socket.
+    // Only values: nothing there can open a socket.
     "core::net::",
 ];
 
-/// What a variable is called, or what its name ends with, that is the key of a table of the engine.
+/// Names, or ends of names, of variables that are keys of the engine's tables.
 const KEYS: &[&str] = &["key", "client", "worker", "service", "transaction", "host"];
-/// Types that would be those of keys without a type of their own.
+/// Types that keys must not have, because they would fit every table.
 const BARE_KEYS: &[&str] = &[
     "(usize)",
     "(usize, &",
@@ -103,7 +103,7 @@ fn sources() -> Vec<(String, String)> {
     files
 }
 
-/// The part of a file before its unit tests.
+/// The text of a file up to its unit tests.
 fn without_tests(text: &str) -> &str {
     text.split("#[cfg(test)]\nmod tests {").next().unwrap_or(text)
 }
@@ -116,7 +116,7 @@ fn code_lines(text: &str) -> usize {
         .count()
 }
 
-/// Name and length of each function of a formatted file.
+/// Name and length of each function of a formatted file, and whether it has a `match`.
 fn functions(text: &str) -> Vec<(String, usize, bool)> {
     let lines: Vec<&str> = text.lines().collect();
     let mut found = Vec::new();
@@ -180,7 +180,8 @@ fn lines_files_and_functions_are_short() {
         let is_table = TABLES.iter().any(|table| name.ends_with(table));
         let mut is_text = false;
         for (at, line) in text.lines().enumerate() {
-            // A text over several lines goes on as long as they end with a backslash, and one more.
+            // A text over several lines goes on while lines end with a backslash, and ends with the
+            // line after them.
             let goes_on = std::mem::replace(&mut is_text, line.ends_with('\\'));
             let columns = line.chars().count();
             if columns > LINE_MAX && !(is_table || is_text || goes_on || has_long_text(line)) {
@@ -302,7 +303,7 @@ fn unsafe_stands_in_one_module() {
         .filter(|(name, text)| {
             let is_allowed = name.starts_with("execd/src/os/")
                 || name == "sys/src/signals.rs"
-                // File leases: no crate has them.
+                // It uses file leases, which no crate offers.
                 || name == "execd/tests/common/lease.rs"
                 || name.starts_with("tests/tests/tidy")
                 || name.starts_with("benches/");
@@ -330,7 +331,8 @@ fn every_unsafe_says_why_it_is_sound() {
             if code.starts_with("//") || !is_unsafe {
                 continue;
             }
-            // The comment stands right above, above an attribute, or where a statement begins.
+            // The comment is right above it, above an attribute, or at the beginning of the
+            // statement.
             let above = lines[at.saturating_sub(6)..at].iter();
             if !above.clone().any(|line| line.trim_start().starts_with("// SAFETY:")) {
                 faults.push(format!("{name}:{}: {code}", at + 1));
@@ -340,8 +342,8 @@ fn every_unsafe_says_why_it_is_sound() {
     complain("unsafe without a SAFETY line", &faults);
 }
 
-/// How many words a line of a page has that could stand on different lines: what stands in
-/// backticks is one, and so is a link's address.
+/// How many words of a page's line could be on different lines. Text in backticks is one word, and
+/// so is the address of a link.
 fn breakable_words(line: &str) -> usize {
     let text = line.trim_start_matches([' ', '-', '*']);
     let outside: Vec<&str> = text.split('`').step_by(2).collect();

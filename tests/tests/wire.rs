@@ -23,16 +23,16 @@ use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-/// The file of the conversation.
+/// Name of the file with the conversation.
 const CONVERSATION: &str = "conversation";
-/// Where the header says how much time is left: it depends on the moment.
+/// Bytes of the header that hold the time left, which differs each time.
 const DEADLINE: std::ops::Range<usize> = 32..36;
 
 fn file(name: &str) -> PathBuf {
     docs::root().join("tests/wire").join(format!("{name}.hex"))
 }
 
-/// A file's text; with `UPDATE=1` it is made first.
+/// The text of a file; with `UPDATE=1` it is written first.
 fn read(name: &str, make: impl FnOnce() -> String) -> String {
     let path = file(name);
     if is_update() {
@@ -57,7 +57,7 @@ fn render_file(name: &str, frame: &Frame) -> String {
     out
 }
 
-/// The bytes of a frame's file.
+/// The bytes in the file of a frame.
 fn bytes_of(name: &str, frame: &Frame) -> BytesMut {
     parse(&read(name, || render_file(name, frame)))
 }
@@ -118,20 +118,20 @@ fn each_kind_has_a_file_and_each_file_a_frame() {
 
 // The conversation.
 
-/// Who talks with the broker.
+/// The peer that talks with the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Side {
     Client,
     Worker,
 }
 
-/// One frame of the conversation.
+/// One frame of the conversation, sent or awaited.
 enum Step {
     Say(Side, &'static str, Frame),
     Hear(Side, &'static str),
 }
 
-/// TABLE of the conversation: what is said and where an answer is awaited.
+/// TABLE of the conversation: the frames that are sent, and where one is awaited.
 fn steps() -> Vec<Step> {
     let say = |note, frame| Step::Say(Side::Client, note, frame);
     let work = |note, frame| Step::Say(Side::Worker, note, frame);
@@ -196,7 +196,8 @@ fn steps() -> Vec<Step> {
     ]
 }
 
-/// A broker that was told `config service echo selfstart=1` and a connection for each side.
+/// A broker that was started with `config service echo selfstart=1`, and a connection for each
+/// side.
 struct Talk {
     broker: Broker,
     client: Wire,
@@ -208,7 +209,7 @@ impl Talk {
         let folder = tempfile::TempDir::with_prefix("isect-").expect("temporary folder");
         let script = folder.path().join("echo.op");
         std::fs::write(&script, "config service echo selfstart=1\n").expect("a script");
-        // Not by a client, so that the client of the conversation is the first.
+        // By a script and not by an operator, so that the client of the conversation is client 0.
         let script = script.to_string_lossy().into_owned();
         let broker =
             Broker::start_in(folder, &["--source", &script, "--set", "heartbeat_ms=60000"]);
@@ -224,7 +225,7 @@ impl Talk {
         }
     }
 
-    /// Sends a frame. After a logout its sender closes, and nothing more comes to it.
+    /// Sends a frame. After a `logout` this side closes, and must receive nothing more.
     fn say(&mut self, side: Side, bytes: &[u8]) {
         let wire = self.wire(side);
         wire.write(bytes).expect("sent");
@@ -235,7 +236,7 @@ impl Talk {
     }
 }
 
-/// Holds the conversation and writes down what is said.
+/// Runs the conversation and writes down all frames.
 fn record() -> String {
     let mut talk = Talk::begin();
     let mut out = String::from(
@@ -269,18 +270,18 @@ fn record() -> String {
     out
 }
 
-/// The text of the conversation's file; held and written once if it is to be made.
+/// The text of the conversation's file; with `UPDATE=1` the conversation is run first, once.
 fn conversation() -> &'static str {
     static TEXT: OnceLock<String> = OnceLock::new();
     TEXT.get_or_init(|| read(CONVERSATION, record))
 }
 
-/// The file as turns: who, whether it is sent, the bytes.
+/// The frames in the file: the side, whether it sent the frame, and the bytes.
 fn turns(text: &str) -> Vec<(Side, bool, Vec<Option<u8>>)> {
     let mut turns: Vec<(Side, bool, Vec<Option<u8>>)> = Vec::new();
     for line in text.lines() {
         if line.is_empty() || line.starts_with('#') {
-            // A comment ends a frame, so that two frames of one side stay two.
+            // A comment ends a frame, so that two frames of one side in a row stay two.
             turns.push((Side::Client, true, Vec::new()));
             continue;
         }

@@ -8,27 +8,27 @@ use protocol::kinds::KINDS;
 use protocol::settings::{SERVICE_SETTINGS, SETTINGS};
 use std::collections::BTreeSet;
 
-/// The page that may name them.
+/// The page with the table of banned words, which may therefore use them.
 const PAGE: &str = "docs/glossary.md";
-/// Above its table.
+/// The heading above the table.
 const HEADING: &str = "\n## Words that are not used\n";
-/// An identifier of so many words is a sentence, as names of tests are.
+/// Identifiers of this many words are sentences, as the names of tests are.
 const SENTENCE_WORDS_MIN: usize = 5;
 
 /// A row of the table.
 #[derive(Debug, Default)]
 struct Row {
-    /// Parts of names.
+    /// Words that no name may contain.
     words: BTreeSet<String>,
-    /// Whole names.
+    /// Whole names that are banned.
     names: BTreeSet<String>,
     instead: String,
     is_prose: bool,
-    /// Names and files in which they may stand.
+    /// Names and files that may have them all the same.
     places: BTreeSet<String>,
 }
 
-/// The cells of each row of the tables of a text, without the two lines of their heads.
+/// The cells of each row of all tables in a text, without the head and the line below it.
 fn cells(text: &str) -> Vec<Vec<&str>> {
     let is_row = |line: &&str| line.starts_with('|');
     let lines: Vec<&str> = text.lines().collect();
@@ -42,7 +42,7 @@ fn cells(text: &str) -> Vec<Vec<&str>> {
     rows
 }
 
-/// What stands in backticks, and what stands outside of them.
+/// The names in backticks, and the rest of a cell.
 fn ticked(cell: &str) -> (BTreeSet<String>, String) {
     let names = cell.split('`').skip(1).step_by(2).map(str::to_owned).collect();
     (names, cell.split('`').step_by(2).collect())
@@ -89,8 +89,8 @@ fn words(name: &str) -> Vec<String> {
     words
 }
 
-/// A source file as its code and its texts (comments, literals), in pieces: whether it is code,
-/// and the piece.
+/// Splits a source file into code and texts (comments, literals). Each piece says whether it is
+/// code.
 fn pieces(text: &str) -> Vec<(bool, &str)> {
     let mut pieces = Vec::new();
     let (mut begin, mut at) = (0, 0);
@@ -108,7 +108,7 @@ fn pieces(text: &str) -> Vec<(bool, &str)> {
     pieces
 }
 
-/// How long the comment or literal is that begins here, if one does.
+/// The length of the comment or literal that begins here, if one does.
 fn text_length(text: &str, first: u8) -> Option<usize> {
     let until = |end: &str, from: usize| {
         text[from..].find(end).map_or(text.len(), |found| from + found + end.len())
@@ -127,7 +127,7 @@ fn text_length(text: &str, first: u8) -> Option<usize> {
             });
             Some(end.map_or(text.len(), |end| end + 2))
         }
-        // A character, not a lifetime.
+        // A character literal, not a lifetime.
         b'\'' if text.starts_with("'\\") => Some(until("'", 3)),
         b'\'' => {
             let c = text[1..].chars().next()?;
@@ -137,7 +137,7 @@ fn text_length(text: &str, first: u8) -> Option<usize> {
     }
 }
 
-/// What is wrong with one name of a file, or one word of its texts.
+/// The fault of one name of a file, or of one word in its texts.
 fn check(token: &str, is_code: bool, file: &str, rows: &[Row]) -> Option<String> {
     let words = words(token);
     let is_name =
@@ -156,7 +156,7 @@ fn check(token: &str, is_code: bool, file: &str, rows: &[Row]) -> Option<String>
     None
 }
 
-/// What is wrong with a file: its name, and what it says.
+/// The faults of a file: of its name, and of its contents.
 fn scan(file: &str, text: &str, rows: &[Row]) -> Vec<String> {
     let is_source = file.ends_with(".rs");
     let pieces = if is_source { pieces(text) } else { vec![(false, text)] };

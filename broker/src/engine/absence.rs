@@ -1,6 +1,6 @@
-//! Workers that can't be reached: how long one that lost its connection is waited for, whether its
-//! host can be asked to do anything, what silence means. A machine that is unreachable keeps its
-//! workers (docs/decisions/0021). Not what follows an end: `process`.
+//! Workers that can't be reached: how long the broker waits for one that lost its connection,
+//! whether its host can be asked to do something, and what the silence of a worker means. The
+//! processes of a machine that can't be reached are kept (docs/decisions/0021).
 
 use super::due::Due;
 use super::fact::FactKind;
@@ -13,12 +13,12 @@ use protocol::ids::LinkId;
 use protocol::names::HostName;
 use protocol::settings::{ServiceSetting, Setting};
 
-/// A worker may notice its loss later than the broker, and its last attempt to come back may begin
-/// just before its time is over and take this long.
+/// Milliseconds added to the wait for a worker's return: it may notice the loss later than the
+/// broker, and begin its last attempt just before its time is over.
 const RETURN_MARGIN_MS: u64 = 5000;
 
 impl Engine {
-    /// Whether a host does what it is asked now, as far as is known: it is up, and was heard of
+    /// Whether a host can be asked to do something, as far as is known: it is up, and was heard
     /// lately.
     pub(crate) fn is_reached(&self, host: &HostName) -> bool {
         let missed_max = self.silence_limits(None).ping_each.saturating_add(1);
@@ -26,26 +26,26 @@ impl Engine {
         slot.is_some_and(|slot| slot.missed <= missed_max)
     }
 
-    /// A host is not reached: what is due for a worker there is looked at again later.
+    /// Looks at a worker again later, because its host can't be reached now.
     pub(crate) fn look_later(&mut self, key: WorkerKey, due: Due) {
         if self.host_link(&self.workers[key].host).is_some() {
-            // It is silent, and not yet taken for lost.
+            // The host is silent, and does not count as lost yet.
             self.wait_for(key, self.settings.get(Setting::SilenceMs), due);
         }
-        // Else the host's next list decides.
+        // Otherwise the next list of the host decides.
     }
 
-    /// A worker has so long to log in, to come back, or to end. What was due for it before, when
-    /// its connection was lost an earlier time, is not any more.
+    /// Gives a worker this time to log in, to come back or to end. It replaces an earlier time.
     pub(crate) fn wait_for(&mut self, key: WorkerKey, wait_ms: u64, due: Due) {
         let until = self.now.plus_millis(wait_ms);
         self.workers[key].wait_until = until;
         self.due.add(until, due);
     }
 
-    /// How long a worker that lost its connection is waited for. On another machine it may have
-    /// been unreachable since, and tries to come back as long as was announced at its login; one
-    /// that is busy looks for its broker only when it is done.
+    /// Milliseconds that the broker waits for a worker that lost its connection. A worker on
+    /// another machine may not have reached the broker, and tries to come back for as long as was
+    /// announced at its login; a busy one looks for its broker only when it has finished its
+    /// request.
     pub(crate) fn return_wait_ms(&self, key: WorkerKey) -> u64 {
         let worker = &self.workers[key];
         let least = self.settings.get(Setting::ReturnMs);
@@ -70,8 +70,8 @@ impl Engine {
         least.max(reconnect + silence + RETURN_MARGIN_MS + work)
     }
 
-    /// A worker that owes an answer was silent for this many beats: how many are the end? While
-    /// another machine may still say by its kernel that it is unreachable, that is waited for.
+    /// How many silent heartbeats are the end of a worker that owes an answer. If the kernel of its
+    /// machine may still show that only its connection is gone, that takes some more.
     pub(crate) fn beats_of_worker(&self, key: WorkerKey, limits: &SilenceLimits) -> u32 {
         match self.may_be_unreachable(key) {
             Unreachable::No | Unreachable::MayBe => limits.end,
@@ -81,8 +81,8 @@ impl Engine {
         }
     }
 
-    /// A worker was silent too long. One that hangs is killed; one that may be unreachable loses
-    /// its connection and is waited for.
+    /// Handles a worker that was silent for too long: if its machine may be out of reach, it loses
+    /// its connection and may come back; if it hangs, it is killed.
     pub(crate) fn silent_worker(&mut self, link: LinkId, key: WorkerKey, why: &str, out: Out<'_>) {
         if self.may_be_unreachable(key) == Unreachable::MayBe && !self.workers[key].is_self_started
         {
@@ -95,6 +95,7 @@ impl Engine {
         self.kill_worker(key, "was silent and is killed", out);
     }
 
+    /// Whether the machine of a silent worker may be out of reach.
     fn may_be_unreachable(&self, key: WorkerKey) -> Unreachable {
         let worker = &self.workers[key];
         let host = self.hosts.named(&worker.host);
@@ -111,14 +112,14 @@ impl Engine {
     }
 }
 
-/// Whether a silent worker may be unreachable instead of hanging.
+/// Whether a silent worker may be out of reach instead of hanging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Unreachable {
-    /// It is on this machine.
+    /// It can't: it is on this machine.
     No,
-    /// Its host is reached, and the kernel of its machine would say if only its own connection
-    /// were gone.
+    /// Its host is reached. If only its own connection is gone, the kernel of its machine will show
+    /// that.
     KernelTells,
-    /// Its host is silent, too, or something stands between that answers for it.
+    /// It may: its host is silent, too, or something in between answers for its machine.
     MayBe,
 }

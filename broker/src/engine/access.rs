@@ -1,6 +1,6 @@
-//! Who may do what: the tokens in force, logins that prove one, what follows from a token, a user
-//! or neither, and what a change of the tokens means for those who are in. Not how a token is
-//! proved: the reactor checks that and says what came of it.
+//! Rights: which peer may log in to which service, what an operator may do, and what a change of
+//! the tokens means for peers that are logged in. The reactor makes challenges and checks proofs of
+//! tokens; this file decides when, and what follows from the result.
 
 use super::action::Action;
 use super::clients;
@@ -25,17 +25,18 @@ use protocol::op::spec::{Command, OpRequest};
 use protocol::proof::{Claim, Proof};
 use protocol::rights::Rights;
 
-/// A login whose proof is awaited.
+/// A login that named a token and waits for its proof.
 #[derive(Debug)]
 pub(crate) struct PendingLogin {
     what: LoginBody,
     token: Option<TokenName>,
-    /// The proof came and is being checked, or will be.
+    /// The proof came, and is being checked or waits to be.
     pub(crate) is_checked: bool,
-    /// The proof, while its check waits.
+    /// The proof, while its check has to wait; `Due::Proof` gives it to the reactor.
     proof: Option<Box<Proof>>,
 }
 
+/// The login itself, which goes on when the token is proved.
 #[derive(Debug)]
 enum LoginBody {
     Client(Login),
@@ -43,13 +44,13 @@ enum LoginBody {
 }
 
 impl PendingLogin {
-    /// A client's.
+    /// The login of a client.
     pub(crate) fn client(login: Login) -> Self {
         let token = login.token.as_ref().map(|claim| claim.token.clone());
         Self { what: LoginBody::Client(login), token, is_checked: false, proof: None }
     }
 
-    /// Of a worker that started itself.
+    /// The login of a worker that started itself.
     pub(crate) fn worker(login: WorkerLogin) -> Self {
         let token = login.token.as_ref().map(|claim| claim.token.clone());
         Self { what: LoginBody::Worker(login), token, is_checked: false, proof: None }
@@ -63,15 +64,19 @@ impl PendingLogin {
     }
 }
 
-/// Who may do what.
+/// The tokens in force, and the sets of rights that do not come from a token.
 #[derive(Debug)]
 pub(crate) struct Access {
-    /// `None` = there are none: whoever can connect is a client, its owner the operator.
+    /// `None` = this broker has no tokens: every peer may be a client, and only the owner an
+    /// operator.
     tokens: Option<Tokens>,
+    /// Rights of the broker's own user and root.
     owner: Rights,
+    /// Rights of all others, if there are no tokens.
     open: Rights,
+    /// Rights of a peer whose token is gone.
     nothing: Rights,
-    /// Logins that failed.
+    /// Failed logins of each token and peer group, which slow down further ones.
     login_failures: LoginFailures,
 }
 
@@ -88,7 +93,8 @@ impl Default for Access {
 }
 
 impl Access {
-    /// What somebody may do. A token counts before the user: whoever proves one wants its rights.
+    /// The rights of a peer. A token counts before the user: a peer that proves one wants its
+    /// rights.
     fn rights_of(&self, peer: &Peer) -> &Rights {
         match (&peer.token, &self.tokens) {
             (Some(token), Some(tokens)) => {
@@ -103,12 +109,12 @@ impl Access {
 }
 
 impl Engine {
-    /// What somebody may do.
+    /// The rights of a peer.
     pub(crate) fn rights_of(&self, peer: &Peer) -> &Rights {
         self.access.rights_of(peer)
     }
 
-    /// Whether a login may come now on this link; if not, it is refused.
+    /// Whether a login of this kind of `end` may come now on this link; if not, it is refused.
     pub(crate) fn is_new(&mut self, link: LinkId, end: &End, out: Out<'_>) -> bool {
         let Some(slot) = self.links.get(link) else { return false };
         let text = match (slot.end == *end, &slot.pending) {
@@ -120,7 +126,8 @@ impl Engine {
         false
     }
 
-    /// A login names a token: let it be proved.
+    /// Keeps a login that names a token, and has its peer challenged. A broker without tokens
+    /// refuses it.
     pub(crate) fn challenge(
         &mut self,
         link: LinkId,
@@ -140,13 +147,16 @@ impl Engine {
         out.push(Action::Challenge { link, role, target, claim });
     }
 
-    /// As `refuse_link`, without a fact: there was one just now, and this one is counted.
+    /// As `refuse_link`, but without a fact of its own: a fact about such logins was recorded, and
+    /// this one is counted as left out.
     fn refuse_quietly(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
         self.left_out(Class::PreLogin, Some(link));
         out.push(Action::Send { link, frame: protocol::frame::Frame::refusal(error) });
         self.close_link(link, out);
     }
 
+    /// Has a proof checked: now, or later if logins with this token failed too often; refuses it if
+    /// too many wait already.
     pub(crate) fn on_proof(&mut self, link: LinkId, proof: Box<Proof>, out: Out<'_>) {
         let Some(slot) = self.links.get_mut(link) else { return };
         let Some(pending) = slot.pending.as_mut().filter(|pending| !pending.is_checked) else {
@@ -176,7 +186,7 @@ impl Engine {
         }
     }
 
-    /// The turn of a proof whose check had to wait.
+    /// `Due::Proof`: it is the turn of a proof that had to wait.
     pub(crate) fn on_proof_due(&mut self, link: LinkId, out: Out<'_>) {
         let Some(slot) = self.links.get_mut(link) else { return };
         if let Some(proof) = slot.pending.as_mut().and_then(|pending| pending.proof.take()) {
@@ -184,7 +194,8 @@ impl Engine {
         }
     }
 
-    /// A token was not proved: counted where it was tried, and refused.
+    /// Refuses a login whose token was not proved, and counts that for its token and peer group.
+    /// `why` is for the fact: the peer is not told whether the token exists.
     fn refuse_proof(&mut self, link: LinkId, token: Option<&TokenName>, why: &str, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         let name = token.map_or("", TokenName::as_str);
@@ -210,6 +221,7 @@ impl Engine {
         }
     }
 
+    /// Goes on with a login whose proof was checked.
     pub(crate) fn on_proven(&mut self, link: LinkId, proven: Result<String, String>, out: Out<'_>) {
         let Some(slot) = self.links.get_mut(link) else { return };
         let Some(PendingLogin { what, token, .. }) = slot.pending.take().map(|pending| *pending)
@@ -232,7 +244,7 @@ impl Engine {
         }
     }
 
-    /// Whether somebody may ask a service; if not, why and what to do.
+    /// Whether a peer may log in to a service as a client; if not, the error says what it lacks.
     pub(crate) fn may_ask(&self, peer: &Peer, service: &ServiceName) -> Result<(), ErrorBody> {
         let rights = self.rights_of(peer);
         let is_allowed =
@@ -263,7 +275,7 @@ impl Engine {
         })
     }
 
-    /// Whether somebody may answer for a service as a worker that started itself.
+    /// Whether a peer may serve a service as a worker that started itself.
     pub(crate) fn may_serve(&self, peer: &Peer, service: &ServiceName) -> Result<(), ErrorBody> {
         let rights = self.rights_of(peer);
         if rights.worker.has(service) || self.access.tokens.is_none() && peer.token.is_none() {
@@ -282,7 +294,7 @@ impl Engine {
         })
     }
 
-    /// A command that goes beyond the rights of its client.
+    /// Refuses a command that needs more rights than its client has, and records the attempt.
     pub(crate) fn not_allowed(
         &mut self,
         client: ClientKey,
@@ -301,7 +313,7 @@ impl Engine {
         Err(OpError { code: ErrorCode::Denied, text })
     }
 
-    /// `whoami`.
+    /// Answers `whoami`: the client's id, address, token and roles.
     pub(crate) fn show_whoami(&self, client: ClientKey) -> OpReply {
         let client = &self.clients[client];
         let rights = self.rights_of(&client.peer);
@@ -322,8 +334,9 @@ impl Engine {
         OpReply::line("whoami", line, fields)
     }
 
-    /// The token file was read: who is in with a token that is gone, or with fewer rights than it
-    /// needs, goes.
+    /// Puts new tokens in force, or keeps the old ones if the file could not be read; records it
+    /// and answers the operator who asked. Peers whose token is gone, was renewed, or lacks a right
+    /// that they use are closed.
     pub(crate) fn on_tokens(
         &mut self,
         requester: Requester,
@@ -359,6 +372,7 @@ impl Engine {
         }
     }
 
+    /// Replaces the tokens and closes the links that may not stay.
     fn change_tokens(&mut self, tokens: Tokens, out: Out<'_>) {
         let old = Access { tokens: self.access.tokens.replace(tokens), ..Access::default() };
         let links: Vec<LinkId> = self.links.iter().map(|(link, _)| link).collect();
@@ -374,7 +388,7 @@ impl Engine {
         }
     }
 
-    /// Why somebody who is in may stay no longer, after the tokens changed.
+    /// Why a peer that is logged in must leave after a change of the tokens; `None` = it may stay.
     fn shut_out(&self, old: &Access, peer: &Peer, end: &End) -> Option<ErrorBody> {
         let stamp = |access: &Access, token: &TokenName| {
             access.tokens.as_ref()?.tokens.get(token).map(|token| token.stamp)

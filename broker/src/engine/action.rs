@@ -1,4 +1,6 @@
-//! [`Action`]: everything the engine can ask the reactor to do, as one closed list.
+//! [`Action`]: everything that the engine can ask of the reactor, as one closed list. The reactor
+//! carries actions out in their order and decides nothing; what it owes in return is an `Input`. An
+//! action of a link that is gone does nothing.
 
 use super::fact::Fact;
 use super::input::Requester;
@@ -11,152 +13,165 @@ use protocol::names::{HostName, ServiceName, TokenName};
 use protocol::op::reply::OpReply;
 use protocol::proof::{Challenge, Claim, Proof};
 
-/// Who asked for a change; named in its fact.
+/// Who asked for a change; facts name it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
-    /// The saved configuration, at the start.
+    /// The saved configuration, at the start. Its changes are not written again.
     State,
-    /// A file given with `--source` or `source`.
+    /// A file of `--source`, by its path.
     File(String),
-    /// An operator.
+    /// An operator, also for the commands of a file given to `source`.
     Operator {
-        /// Its client id.
+        /// Id of the operator's client.
         client: ClientId,
-        /// Where it is: host and process as it says, address as the kernel says.
+        /// Host and process id as the client says, address as the kernel says.
         from: String,
-        /// Its user, where the kernel tells it.
+        /// User id of the client; `None` = the kernel does not tell it.
         uid: Option<u32>,
-        /// The token that it proved.
+        /// The token that the client proved; `None` = it has the rights of its user.
         token: Option<TokenName>,
     },
-    /// The broker itself.
+    /// The broker itself: the settings of its command line.
     Broker,
 }
 
-/// How the broker ends.
+/// How the process of the broker is to end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BrokerExit {
     /// In order, with this exit status.
     Exit(u8),
-    /// `abort()`: with a core file.
+    /// By `abort()`, with a core file and without cleaning up.
     Abort,
 }
 
-/// Everything the broker can do.
+/// An action of the engine. Each comment names the input that answers it, if there is one.
 #[derive(Clone, Debug)]
 pub enum Action {
-    /// Send a frame.
+    /// Puts a frame into the outbox of a link. No input confirms it.
     Send {
-        /// To whom.
+        /// The link of the receiver.
         link: LinkId,
-        /// What.
+        /// The frame; the reactor encodes it for the role of the receiver.
         frame: Frame,
     },
-    /// Send an operator an answer: the reactor makes text or JSON of it.
+    /// Sends an operator the answer to a command; the reactor formats it. If the step ends with
+    /// `Persist`, the reactor writes the configuration first and adds a warning to the answer if
+    /// that failed.
     Answer {
-        /// To whom.
+        /// The operator's link.
         link: LinkId,
         /// `sequence`, `transaction` and `more` of the reply.
         head: Header,
-        /// What.
+        /// The answer as tables, lines and values.
         reply: Box<OpReply>,
-        /// In which form.
+        /// Text or JSON, as the operator chose at the login.
         format: Format,
     },
-    /// Send the challenge to a token; `Input::Proof` follows.
+    /// Makes a challenge for a token and sends it. `Input::Proof` follows when the peer answers;
+    /// `Input::Proven` with an error, if no challenge can be made.
     Challenge {
-        /// To whom.
+        /// The link that logs in.
         link: LinkId,
-        /// Who logs in: a client or a worker.
+        /// The role in which it logs in: client or worker.
         role: Role,
-        /// To which service.
+        /// The service to which it logs in. The proof is bound to role, service and connection.
         target: ServiceName,
-        /// With which token.
+        /// The token that the login names, and its nonce.
         claim: Claim,
     },
-    /// Check the answer to a challenge; `Input::Proven` follows.
+    /// Checks a proof against the challenge that was sent; `Input::Proven` answers.
     Verify {
-        /// Whose.
+        /// The link that was challenged.
         link: LinkId,
-        /// The answer.
+        /// The proof as it came.
         proof: Box<Proof>,
     },
-    /// Say hello to an execd, naming the host's token if there is one.
+    /// Sends the hello to an execd, after the host's token was looked up. The execd answers with
+    /// `Input::Challenged` or a welcome; `Input::Unproven` follows if the token can't be read.
     Greet {
-        /// To which execd.
+        /// The link of the execd.
         link: LinkId,
-        /// The hello without a token.
+        /// The hello without a token; the reactor adds the claim if a token is configured for the
+        /// host.
         hello: Box<ExecHello>,
     },
-    /// Answer an execd's challenge; if that can't be done, `Input::Unproven` follows.
+    /// Answers an execd's challenge with a proof of the host's token. If that can't be done,
+    /// `Input::Unproven` follows.
     Prove {
-        /// To which execd.
+        /// The link of the execd.
         link: LinkId,
-        /// What it asks.
+        /// The challenge of `Input::Challenged`.
         challenge: Box<Challenge>,
     },
-    /// Read the certificates and the token file, whichever there are; `Input::CertificatesRead` and
-    /// `Input::TokensRead` follow.
+    /// Reads the certificates and the token file again, as far as they are configured.
+    /// `Input::CertificatesRead` or `Input::TokensRead` follows, or both: the field `more` of the
+    /// first one says so.
     ReadTokens {
-        /// Who wants to know.
+        /// Goes back in these inputs.
         requester: Requester,
     },
-    /// Start a program: an `exec-start` frame to a host, whose `secret` the reactor fills in.
+    /// Sends an `exec-start` frame, so that a host starts a program. `Report::Started` or
+    /// `Report::Failed` follows, unless the link is lost.
     Start {
-        /// To which execd.
+        /// The link of the execd.
         link: LinkId,
-        /// What.
+        /// The program; its `secret` is empty, and the reactor fills it in.
         start: Box<ExecStart>,
     },
-    /// Close a connection once what waits for it is sent, or `stall_ms` have passed. No input of
-    /// this link follows, `Closed` included.
+    /// Closes a connection once its outbox is sent, at the latest after `stall_ms`. No further
+    /// input of this link comes, not even `Input::Closed`.
     Close {
-        /// Which.
+        /// The link to close.
         link: LinkId,
     },
-    /// Shut a connection for writing once what waits for it is sent; go on reading.
+    /// Shuts a connection for writing once its outbox is sent, and goes on reading. `Input::Closed`
+    /// follows when the peer closes.
     ShutWrite {
-        /// Which.
+        /// The link to shut.
         link: LinkId,
     },
-    /// Read no more from a connection for now.
+    /// Stops reading from a connection, until `ResumeReading`. Frames received already are kept.
     StopReading {
-        /// Which.
+        /// The link to read no further.
         link: LinkId,
     },
-    /// Read from it again.
+    /// Goes on reading from such a connection.
     ResumeReading {
-        /// Which.
+        /// The link to read again.
         link: LinkId,
     },
-    /// Connect to a host's execd.
+    /// Connects to the execd of a host. `Input::HostOpened` or `Input::HostRefused` answers.
     Dial {
-        /// Which host.
+        /// Goes back in these inputs. One dial of a host is under way at most.
         host: HostName,
-        /// `ADDR:PORT` or `unix:PATH`.
+        /// `HOST:PORT`, `tls:HOST:PORT` or `unix:PATH`.
         address: String,
     },
-    /// The configuration changed: write `Engine::save_script` to the state directory before this
-    /// turn's replies leave.
+    /// The configuration changed: write `Engine::save_script` to the state directory before the
+    /// replies of this turn leave. `Input::PersistFailed` follows each failure, `Input::Persisted`
+    /// the first write that succeeds after one that failed.
     Persist,
-    /// Read a file of commands for an operator; `Input::Sourced` follows.
+    /// Reads a file of commands for an operator; `Input::Sourced` answers.
     Source {
         /// The operator's link.
         link: LinkId,
-        /// The header of its command.
+        /// The header of the command, which goes back in the input.
         head: Header,
-        /// The file.
+        /// The path as the operator wrote it.
         path: String,
     },
-    /// Remember something: log it, show it to watchers.
+    /// Writes a fact to the log. Operators who watch got it by `Answer` already.
     Record(Box<Fact>),
-    /// An `Input::Script` is done; these commands failed (line and text).
+    /// Answers `Input::Script`. At the start the reactor ends the broker if a file failed, and
+    /// keeps a copy of a saved configuration that failed.
     ScriptDone {
-        /// Whose script.
+        /// As in `Input::Script`.
         origin: Origin,
-        /// What failed.
+        /// One text for each command that failed, with the number of its line; empty = all
+        /// succeeded.
         failures: Vec<String>,
     },
-    /// End the process, when what waits is sent or a second has passed.
+    /// Ends the process. In order means: once the outboxes are sent and the peers have closed, at
+    /// the latest after a second.
     End(BrokerExit),
 }

@@ -1,20 +1,20 @@
 //! The manual's histogram of load: completed transactions in each window of `BucketSecs` seconds,
-//! for the last `NumBuckets` windows. Latencies are in `histogram`.
+//! for the last `NumBuckets` windows. `histogram` has latencies.
 
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
-/// Most windows that may be kept.
+/// Most windows that `buckets` may ask for.
 pub(crate) const COUNT_MAX: u32 = 1440;
-/// Longest window, in seconds.
+/// Longest window that `buckets` may ask for, in seconds.
 pub(crate) const SECS_MAX: u32 = 86_400;
 
-/// Completed transactions per window, the running window first.
+/// Completed transactions in each window, the running window first.
 #[derive(Debug)]
 pub(crate) struct Buckets {
     secs: u32,
     counts: VecDeque<u64>,
-    /// Number of the running window since tick 0.
+    /// Number of the running window, counted from tick 0.
     window: u64,
     peak: u64,
 }
@@ -33,7 +33,7 @@ impl Buckets {
         Self { secs, counts: vec![0; count as usize].into(), window, peak: 0 }
     }
 
-    /// Counts a completed transaction.
+    /// Counts a completed transaction in the running window.
     pub(crate) fn add(&mut self, now: Tick) {
         self.turn(now);
         if let Some(running) = self.counts.front_mut() {
@@ -42,7 +42,7 @@ impl Buckets {
         }
     }
 
-    /// Opens the windows that began since the last call.
+    /// Adds the windows that began since the last call, and drops the oldest.
     pub(crate) fn turn(&mut self, now: Tick) {
         let window = now.as_millis() / (u64::from(self.secs) * 1000);
         for _ in 0..window.saturating_sub(self.window).min(self.counts.len() as u64) {
@@ -52,27 +52,27 @@ impl Buckets {
         self.window = window;
     }
 
-    /// Counts, running window first, oldest last.
+    /// The counts, the running window first, the oldest last.
     pub(crate) fn counts(&self) -> Vec<u64> {
         self.counts.iter().copied().collect()
     }
 
-    /// `NumBuckets`.
+    /// Number of windows (`NumBuckets`).
     pub(crate) fn count(&self) -> u32 {
         self.counts.len() as u32
     }
 
-    /// `BucketSecs`.
+    /// Length of a window in seconds (`BucketSecs`).
     pub(crate) const fn secs(&self) -> u32 {
         self.secs
     }
 
-    /// `PeakBucket`: most in one window since histogramming began.
+    /// Largest count of a window since the last `reset` (`PeakBucket`).
     pub(crate) const fn peak(&self) -> u64 {
         self.peak
     }
 
-    /// Forgets the counts.
+    /// Sets all counts and the peak to 0.
     pub(crate) fn reset(&mut self) {
         self.counts.iter_mut().for_each(|count| *count = 0);
         self.peak = 0;

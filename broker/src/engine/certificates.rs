@@ -1,5 +1,5 @@
-//! The certificates were read: what is recorded and answered. Not the certificates: those are the
-//! reactor's, the engine never sees one.
+//! Records that the certificates were read, and answers the operator who asked for it. The
+//! certificates themselves stay in the reactor.
 
 use super::fact::{About, FactKind};
 use super::input::{Certificates, Requester};
@@ -11,6 +11,7 @@ use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::Command;
 
 impl Engine {
+    /// Records what was read. If the tokens are read next (`more`), the answer waits for them.
     pub(crate) fn on_certificates(
         &mut self,
         requester: Requester,
@@ -35,8 +36,8 @@ impl Engine {
         }
     }
 
-    /// The client that asked for files to be read anew, if it is still there, and what to record
-    /// about it.
+    /// The client that asked for the files to be read again, if it is still attached, and the ids
+    /// for facts about it.
     pub(crate) fn asked_by(&self, requester: Requester) -> (Option<ClientKey>, About) {
         let client = requester.and_then(|(link, _)| match self.links.get(link)?.end {
             End::Client(client) => Some(client),
@@ -48,7 +49,7 @@ impl Engine {
 }
 
 impl Certificates {
-    /// The answer to `reload`, with that about the tokens.
+    /// The answer to `reload`, with the answer about the tokens, if they were read.
     pub(crate) fn join(self, tokens: Option<OpResult>) -> OpResult {
         let (tokens, trouble) = match tokens {
             None => (None, None),

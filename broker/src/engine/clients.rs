@@ -1,5 +1,5 @@
 //! The attached clients (the manual's priority list): login, logout, blocking, priority, moving to
-//! another service. Not their requests: `transaction` has those.
+//! another service. Their requests are in `transaction`.
 
 use super::access::PendingLogin;
 use super::fact::{About, FactKind};
@@ -21,120 +21,123 @@ use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// What a client that watches wants to see.
+/// The `watch` of an operator: which facts are sent to it, and how.
 #[derive(Debug)]
 pub(crate) struct Watch {
-    /// The sequence of its `watch`.
+    /// Sequence of the command; each fact is a piece of its reply.
     pub(crate) sequence: u32,
-    /// Names of fact kinds; empty = all.
+    /// Kinds of facts that it wants; empty = all.
     pub(crate) kinds: Vec<FactKind>,
-    /// Facts it did not get because it reads too slowly.
+    /// Facts that it did not get because its link was congested; sent with the next one that it
+    /// gets.
     pub(crate) skipped: u64,
 }
 
 /// An attached client.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Its number.
+    /// Counted up from 0 at each login.
     pub(crate) id: ClientId,
-    /// Its link.
+    /// Its connection, from its login until it is gone.
     pub(crate) link: LinkId,
-    /// Key of its service.
+    /// The service that its requests go to. The operator may change it (`service`).
     pub(crate) service: ServiceKey,
-    /// Its priority.
+    /// Priority of its requests that have none of their own (0); lower is served first. The
+    /// operator may change it (`pri`).
     pub(crate) priority: u8,
-    /// What it said of itself.
+    /// Host name that it gave at its login; not checked.
     pub(crate) loghost: String,
-    /// See `loghost`.
+    /// Process id that it gave at its login; not checked.
     pub(crate) hostpid: u32,
-    /// See `loghost`.
+    /// Name of the program that it gave at its login; not checked.
     pub(crate) name: Option<String>,
-    /// How `op` answers it.
+    /// Form in which the answers of `op` are sent to it.
     pub(crate) format: Format,
-    /// It promised to answer pings.
+    /// It promised at its login to answer pings.
     pub(crate) heartbeat: bool,
-    /// Who it is, as the kernel says.
+    /// The peer as the kernel reports it, and its token.
     pub(crate) peer: Peer,
-    /// Its requests wait until it is unblocked.
+    /// After `block`, until `unblock`: its requests wait in no queue.
     pub(crate) is_blocked: bool,
-    /// Who blocked it, and when.
+    /// The last `block`: its tick and its origin.
     pub(crate) block_act: Option<Box<OperatorAct>>,
     /// How many requests it may have under way, as announced at its login.
     pub(crate) requests_max: u64,
-    /// Keys of its transactions that have no outcome yet, by sequence.
+    /// Its transactions that have no outcome yet, by sequence.
     pub(crate) in_flight: InFlight,
-    /// Requests that ended before their last piece came, and when: further pieces are discarded up
-    /// to the one with `more` = 0, and until then the sequence can't be used for anything else.
+    /// Sequences of requests that ended before their last piece came, and when they ended. Further
+    /// pieces are discarded, and the sequence is in use until the piece with `more` = 0
+    /// (docs/decisions/0022).
     pub(crate) discarded: BTreeMap<u32, Tick>,
     /// When it logged in.
     pub(crate) since: Tick,
-    /// Requests accepted from it.
+    /// Requests accepted from it since its login or `reset`.
     pub(crate) requests: u64,
-    /// Of those, answered by a worker.
+    /// Requests of it that a worker answered, counted from the same moment.
     pub(crate) answered: u64,
-    /// Of those, ended with an error.
+    /// Requests of it that ended with an error or were refused, counted from the same moment.
     pub(crate) failed: u64,
-    /// It streams facts.
+    /// Its `watch`, if it is an operator that has one.
     pub(crate) watch: Option<Watch>,
 }
 
-/// With so many requests whose further pieces are discarded a client begins no further one in
-/// pieces: to forget one of them would mean to take its rest for a request.
+/// Most entries of `Client::discarded`. A client with so many may begin no further request in
+/// pieces: if an entry were forgotten, the rest of its request would be taken for a new request.
 const DISCARDED_MAX: usize = 1024;
 
 impl Client {
-    /// Further pieces of this request are discarded.
+    /// From now on, further pieces of this request are discarded.
     pub(crate) fn discard_rest(&mut self, sequence: u32, now: Tick) {
         self.discarded.insert(sequence, now);
     }
 
-    /// Whether a frame belongs to a request that ended before its last piece came. One that names a
-    /// worker is of a conversation, if there is one.
+    /// Whether a frame belongs to a request that ended before its last piece came. A frame that
+    /// names a worker belongs to a conversation of that sequence, if there is one.
     pub(crate) fn is_rest(&self, head: &Header) -> bool {
         !self.discarded.is_empty()
             && self.discarded.contains_key(&head.sequence)
             && (head.workerid == 0 || self.in_flight.get(head.sequence).is_none())
     }
 
-    /// Whether it has as many requests whose further pieces are discarded as it may.
+    /// Whether `discarded` is full.
     pub(crate) fn discards_too_many(&self) -> bool {
         self.discarded.len() >= DISCARDED_MAX
     }
 }
 
-/// All attached clients.
+/// All attached clients, `op`'s included.
 #[derive(Debug, Default)]
 pub(crate) struct Clients {
     table: Table<ClientKey, Client>,
     ids: BTreeMap<ClientId, ClientKey>,
-    /// The next id to give (`isdData.NextClientID`).
+    /// The id of the next client (`isdData.NextClientID`).
     pub(crate) next_id: u32,
-    /// How many promised to answer pings.
+    /// How many of them promised to answer pings.
     pub(crate) heartbeats: usize,
 }
 
 impl Clients {
-    /// The key of an id.
+    /// The client with this id, if it is attached.
     pub(crate) fn find(&self, id: ClientId) -> Option<ClientKey> {
         self.ids.get(&id).copied()
     }
 
-    /// How many are attached (`isdData.PriList`).
+    /// Number of attached clients (`isdData.PriList`).
     pub(crate) fn count(&self) -> usize {
         self.table.len()
     }
 
-    /// All of them, by id.
+    /// All attached clients in the order of their ids.
     pub(crate) fn by_id(&self) -> impl Iterator<Item = (ClientKey, &Client)> {
         self.ids.values().map(|&key| (key, &self.table[key]))
     }
 
-    /// Gives up room behind the last client.
+    /// Gives back the memory of the free slots at the end.
     pub(crate) fn shrink(&mut self) {
         self.table.shrink_to_fit();
     }
 
-    /// A client that may be gone.
+    /// The client with this key, which may be gone.
     pub(crate) fn get(&self, key: ClientKey) -> Option<&Client> {
         self.table.get(key)
     }
@@ -154,6 +157,7 @@ impl std::ops::IndexMut<ClientKey> for Clients {
 }
 
 impl Engine {
+    /// Handles the login of a client: at once, or after the proof of its token.
     pub(crate) fn on_login(&mut self, link: LinkId, login: Login, out: Out<'_>) {
         if !self.is_new(link, &End::NewClient, out) {
             return;
@@ -164,7 +168,8 @@ impl Engine {
         }
     }
 
-    /// A client that is who it says it is: may it come in? `signature` answers its proof.
+    /// Attaches a client if it may use the service that it names; otherwise refuses it. `signature`
+    /// answers the proof of its token, if it proved one.
     pub(crate) fn admit_client(
         &mut self,
         link: LinkId,
@@ -235,9 +240,12 @@ impl Engine {
         }
     }
 
-    /// The key of the service that a client may log in to, or why it may not.
+    /// The service that a login names.
+    ///
+    /// # Errors
+    /// The peer may not use it, it does not exist, or `reject` is on.
     fn may_log_in(&self, peer: &Peer, login: &Login) -> Result<ServiceKey, ErrorBody> {
-        // First of all: what services there are is nobody's business who may not ask them.
+        // Rights first: a peer without them is not told which services exist.
         self.may_ask(peer, &login.service)?;
         let name = login.service.as_str();
         let Some(service) = self.registry.find(name) else {
@@ -251,14 +259,16 @@ impl Engine {
         Ok(service)
     }
 
-    /// Text of the error for a name that no service has.
+    /// The error text for a name that no service has, with the name that it may be a misspelling
+    /// of.
     pub(crate) fn unknown_service(&self, name: &str) -> String {
         let near = protocol::op::parse::nearest(name, self.registry.names());
         let hint = near.map_or_else(String::new, |near| format!("; did you mean '{near}'?"));
         format!("service '{name}' is unknown; 'services' lists the names{hint}")
     }
 
-    /// A client is gone: what waits is removed, what runs goes on without it.
+    /// Removes a client whose link is gone: its waiting requests are removed, those with a worker
+    /// go on without it.
     pub(crate) fn client_gone(&mut self, key: ClientKey, why: &str, out: Out<'_>) {
         let keys: Vec<TransactionKey> = self.clients[key].in_flight.keys().collect();
         for transaction in keys {
@@ -284,7 +294,8 @@ impl Engine {
         self.record(FactKind::ClientOut, about, text, out);
     }
 
-    /// `block`, `unblock`: its waiting requests leave the queue or come back to their places.
+    /// Carries out `block` and `unblock`: the client's waiting requests leave the queue, or return
+    /// to their places in it.
     pub(crate) fn set_blocked(&mut self, key: ClientKey, blocked: bool, out: Out<'_>) {
         if self.clients[key].is_blocked == blocked {
             return;
@@ -312,7 +323,8 @@ impl Engine {
         }
     }
 
-    /// `pri`: also for its waiting requests, but for those with a priority of their own.
+    /// Carries out `pri`: the new priority also counts for waiting requests that have none of their
+    /// own.
     pub(crate) fn set_priority(&mut self, key: ClientKey, priority: u8) {
         self.clients[key].priority = priority;
         let keys: Vec<TransactionKey> = self.clients[key].in_flight.keys().collect();
@@ -333,8 +345,8 @@ impl Engine {
         }
     }
 
-    /// `service`: later requests go there, and those that wait; one that a worker has stays with
-    /// it.
+    /// Carries out `service`: later requests and those that wait go to the new service; one that a
+    /// worker has stays there.
     pub(crate) fn move_client(&mut self, key: ClientKey, service: ServiceKey, out: Out<'_>) {
         let old = std::mem::replace(&mut self.clients[key].service, service);
         self.registry[old].clients -= 1;
@@ -361,15 +373,15 @@ impl Engine {
         self.serve(service, out);
     }
 
-    /// `delete client`.
+    /// Carries out `delete client`: closes its connection with an error.
     pub(crate) fn delete_client(&mut self, key: ClientKey, out: Out<'_>) {
         let text = "the operator deleted this client";
         self.send_away(key, &ErrorBody::new(ErrorCode::ClientDeleted, text), out);
     }
 
-    /// Closes a client's connection for this reason. Each request that it has under way gets it as
-    /// its outcome first, with the word whether it ran: the error of the connection can't say that
-    /// of each.
+    /// Closes a client's connection with this error. Each request under way gets the error as its
+    /// outcome first, with `ran` set for it alone: the error about the connection can't say that
+    /// for each of them.
     pub(crate) fn send_away(&mut self, key: ClientKey, error: &ErrorBody, out: Out<'_>) {
         let Client { link, ref in_flight, .. } = self.clients[key];
         for transaction in in_flight.keys().collect::<Vec<_>>() {
@@ -383,7 +395,7 @@ impl Engine {
     }
 }
 
-/// How the fact of a new client names it.
+/// The text of the fact about a new client.
 fn introduction(client: &Client, service: &ServiceName) -> String {
     let Client { id, priority, hostpid, loghost, .. } = client;
     let mut text = format!(
@@ -396,7 +408,7 @@ fn introduction(client: &Client, service: &ServiceName) -> String {
     text
 }
 
-/// A peer as named in errors and facts.
+/// A peer as errors and facts name it: address, user id, token.
 pub(crate) fn from(peer: &Peer) -> String {
     let mut text = peer.address.clone();
     if let Some(uid) = peer.uid {

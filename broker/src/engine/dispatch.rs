@@ -1,6 +1,6 @@
-//! Who gets the next request, and what a worker's frames mean for it. Nothing waits while a worker
-//! that could take it is idle: each change that makes a worker or a request available ends in
-//! `serve`.
+//! Gives requests to workers, and decides what becomes of a request whose worker died. No request
+//! waits while a worker that could take it is idle: each change that makes a worker or a request
+//! available ends in `serve`.
 
 use super::action::Action;
 use super::fact::{About, FactKind};
@@ -20,7 +20,7 @@ use protocol::settings::{ServiceSetting, Setting};
 use std::collections::VecDeque;
 
 impl Engine {
-    /// A request may be served now, or waits.
+    /// Gives a request to an idle worker, or puts it into the queue of its service.
     pub(crate) fn enqueue(&mut self, key: TransactionKey, out: Out<'_>) {
         let service = self.transactions[key].service;
         if self.registry[service].queue.count() == 0
@@ -34,7 +34,7 @@ impl Engine {
         self.serve(service, out);
     }
 
-    /// Gives waiting requests to idle workers, then to busy ones with room.
+    /// Gives waiting requests to idle workers, then to busy ones with room (`prefetch`).
     pub(crate) fn serve(&mut self, service: ServiceKey, out: Out<'_>) {
         while self.registry[service].queue.count() > 0 {
             let Some(worker) = self.take_idle(service) else {
@@ -48,6 +48,7 @@ impl Engine {
         }
     }
 
+    /// Takes the first request out of the queue of a service, and measures the service rate by it.
     pub(crate) fn take_first(&mut self, service: ServiceKey) -> Option<TransactionKey> {
         let queue = &mut self.registry[service].queue;
         let key = queue.take_first(self.is_preempt, &mut self.transactions)?;
@@ -56,13 +57,13 @@ impl Engine {
         Some(key)
     }
 
-    /// `prefetch`: sends whole, single-frame requests ahead to busy workers, each in turn.
+    /// Carries out `prefetch`: sends requests of one frame ahead to busy workers, which take turns.
     fn hold_ahead(&mut self, service: ServiceKey, out: Out<'_>) {
         while let Some(&worker) = self.registry[service].with_room.front() {
             let queue = &self.registry[service].queue;
             let Some(key) = queue.first(self.is_preempt, &self.transactions) else { return };
-            // A request in pieces would stand between the pieces of another; it waits for an idle
-            // one.
+            // The pieces of a request could come between those of the one that the worker has, so
+            // it waits for an idle worker.
             if !self.transactions[key].is_complete || !self.transactions[key].pieces.is_empty() {
                 return;
             }
@@ -78,7 +79,7 @@ impl Engine {
         }
     }
 
-    /// Whether a busy worker may hold one request more.
+    /// Whether a busy worker may hold one more request.
     pub(crate) fn has_room(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let prefetch = self.registry[worker.service].settings.get(ServiceSetting::Prefetch);
@@ -94,7 +95,7 @@ impl Engine {
             && !self.registry[worker.service].is_paused
     }
 
-    /// Gives a request to a worker that was idle.
+    /// Gives a request to an idle worker.
     pub(crate) fn bind(&mut self, key: TransactionKey, worker: WorkerKey, out: Out<'_>) {
         self.transactions[key].stage = Stage::Bound(worker);
         self.workers[worker].current = Some(key);
@@ -102,7 +103,8 @@ impl Engine {
         self.begin(key, worker);
     }
 
-    /// A worker begins a request, as far as is known.
+    /// Notes that a worker begins a request, as far as the broker knows: it was bound to it, or it
+    /// held the request and finished the one before.
     pub(crate) fn begin(&mut self, key: TransactionKey, worker: WorkerKey) {
         let transaction = &mut self.transactions[key];
         transaction.stage = Stage::Bound(worker);
@@ -112,7 +114,7 @@ impl Engine {
         service.figures.wait.add(waited.0);
         let kill_after_ms = service.settings.get(ServiceSetting::KillAfterMs);
         if !self.must_keep(key) {
-            // It was kept only because a held request may go back to the queue.
+            // It was kept only so that a held request could go back to the queue.
             let transaction = &mut self.transactions[key];
             self.queue_bytes -= std::mem::take(&mut transaction.kept);
             transaction.body = Bytes::new();
@@ -127,7 +129,7 @@ impl Engine {
         }
     }
 
-    /// Sends a request and what came of its pieces to a worker.
+    /// Sends a worker a request and the pieces that came so far.
     fn send_request(&mut self, key: TransactionKey, worker: WorkerKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         transaction.attempt += 1;
@@ -155,7 +157,7 @@ impl Engine {
         }
     }
 
-    /// Sends one frame of a request to a worker.
+    /// Sends a worker one frame of a request, with the header fields that the broker gives.
     pub(crate) fn send_piece(
         &mut self,
         worker: WorkerKey,
@@ -182,7 +184,8 @@ impl Engine {
         out.push(Action::Send { link, frame: Frame::Data { head, body } });
     }
 
-    /// How often a request may be given to a further worker, should this one die.
+    /// Whether a request may be given to one more worker if the present one dies, by the settings
+    /// `retry` and `retry_idempotent`.
     fn may_repeat(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         let settings = &self.registry[transaction.service].settings;
@@ -191,12 +194,12 @@ impl Engine {
         } else {
             settings.get(ServiceSetting::Retry)
         };
-        // The attempt that is under way is counted already.
+        // `attempt` counts the one under way.
         u64::from(transaction.attempt) <= retry
     }
 
-    /// Whether a request's bytes are needed after its worker has them: for another one, or as
-    /// poison.
+    /// Whether the bytes of a request must be kept after a worker got them, to repeat it or to keep
+    /// it as poison.
     fn must_keep(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         let settings = &self.registry[transaction.service].settings;
@@ -206,7 +209,7 @@ impl Engine {
                 || transaction.deaths + 1 >= settings.get(ServiceSetting::PoisonDeaths))
     }
 
-    /// Whether the whole request is still here, so that it could be given to another worker.
+    /// Whether the whole request is still in memory, so that it could be given to another worker.
     fn is_kept(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         transaction.is_complete
@@ -215,7 +218,7 @@ impl Engine {
             && transaction.body.len() == transaction.head.len as usize
     }
 
-    /// A worker's connection is gone: what becomes of its transactions.
+    /// A worker's connection is gone: repeats, fails or removes its transactions.
     pub(crate) fn lose_requests(&mut self, worker: WorkerKey, how: Close, why: &str, out: Out<'_>) {
         let held: Vec<TransactionKey> = self.workers[worker].held.drain(..).collect();
         self.workers[worker].owed = VecDeque::new();
@@ -224,7 +227,7 @@ impl Engine {
         let id = self.workers[worker].id;
         let service = self.workers[worker].service;
         self.settle(worker);
-        // In the order of arrival, so that those which are repeated keep it.
+        // In the order of arrival, which those that are repeated keep.
         if let Some(key) = current {
             if self.transactions[key].is_ended {
                 self.transactions.remove(key);
@@ -247,7 +250,8 @@ impl Engine {
                 && !self.registry[self.transactions[key].service].is_stopped
                 && self.shutdown.is_none()
             {
-                // It never began: the worker closed in order before it had answered the one before.
+                // The worker never began it: it closed in order, and the one before had no answer
+                // yet.
                 self.wait_again(key, out);
             } else {
                 let ran = if how == Close::Eof { Ran::No } else { Ran::Maybe };
@@ -257,7 +261,7 @@ impl Engine {
         self.serve(service, out);
     }
 
-    /// A worker died with this request: it is repeated, set aside, or failed.
+    /// A worker died with this request: it is set aside as poison, repeated, or failed.
     fn died_with(
         &mut self,
         key: TransactionKey,
@@ -312,7 +316,7 @@ impl Engine {
         }
     }
 
-    /// Whether a request whose worker died could be given to another one.
+    /// Whether a request whose worker died may be repeated, apart from the retry budget.
     fn is_worth_repeating(&self, key: TransactionKey) -> bool {
         let transaction = &self.transactions[key];
         self.is_kept(key)
@@ -322,7 +326,8 @@ impl Engine {
             && self.shutdown.is_none()
     }
 
-    /// The retry budget is used up: counted, a fact once a second, and the text for the client.
+    /// Counts a repetition that the retry budget does not allow, and records it once a second.
+    /// Returns the text for the client.
     fn deny_repeat(&mut self, service: ServiceKey, level: Level, out: Out<'_>) -> String {
         let now = self.now;
         let service = &mut self.registry[service];
@@ -343,7 +348,7 @@ impl Engine {
         format!("; {text}")
     }
 
-    /// A request that a worker had waits once more, in its place by arrival.
+    /// Has a request that a worker had wait again, in its place by arrival.
     fn wait_again(&mut self, key: TransactionKey, out: Out<'_>) {
         let client = self.transactions[key].client;
         if client.is_some_and(|client| self.clients[client].is_blocked) {
@@ -353,7 +358,7 @@ impl Engine {
         }
     }
 
-    /// Ends a transaction whose worker is gone.
+    /// Ends a transaction whose worker is gone with an error.
     fn fail_unbound(&mut self, key: TransactionKey, error: ErrorBody, out: Out<'_>) {
         self.transactions[key].stage = Stage::Blocked;
         self.fail(key, error, out);

@@ -1,6 +1,6 @@
-//! How workers are drained and ended: the reply in progress is waited for, then they are asked to
-//! end, shut for writing, sent TERM, sent KILL; killed when they are busy too long. What follows
-//! when they have ended is in `process`.
+//! Ends workers: a worker may finish the reply that it owes, then it gets an `end` frame and its
+//! socket is shut for writing, then its host sends TERM, then KILL. A worker that is busy for too
+//! long is killed. `process` handles what follows when it has ended.
 
 use super::action::Action;
 use super::due::Due;
@@ -17,7 +17,7 @@ use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
 
 impl Engine {
-    /// Has execd end a worker's process: TERM to its group, KILL after the grace time.
+    /// Has execd end a worker's process: TERM to its process group, KILL after `grace_ms`.
     pub(crate) fn exec_stop(&mut self, key: WorkerKey, grace_ms: u64, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Terminating, self.now);
@@ -30,8 +30,8 @@ impl Engine {
         }
     }
 
-    /// A host says that it has no process of a worker that it was asked to end: nobody will report
-    /// that it ended.
+    /// A host has no process of a worker that it was to end, so no report of its end will come: the
+    /// process is taken for ended.
     pub(crate) fn on_nobody_to_stop(
         &mut self,
         link: LinkId,
@@ -53,20 +53,20 @@ impl Engine {
         }
     }
 
-    /// Whether a stopped worker is drained: it is ready and has nothing more to reply to.
+    /// Whether a stopped worker is drained: it is ready and owes no reply.
     pub(crate) fn is_drained(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         worker.current.is_none() && worker.state == ProcessState::Ready && !worker.is_wanted
     }
 
-    /// `stop` of one worker: after the reply in progress it is asked to end; a second `stop` does
-    /// not wait.
+    /// Carries out `stop` of one worker: it is asked to end after the reply that it owes; a second
+    /// `stop` does not wait for the reply.
     pub(crate) fn stop_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let was_wanted = std::mem::replace(&mut worker.is_wanted, false);
-        // What an earlier broker started is not wanted either, whatever is said later.
+        // A process that an earlier broker started is not wanted either, whatever is said later.
         worker.is_awaited &= worker.link.is_some();
-        // A reply that nobody waits for any more is not waited for.
+        // A reply that nobody waits for any more need not be finished.
         let is_busy = worker.current.is_some_and(|at| !self.transactions[at].is_ended);
         self.settle(key);
         match self.workers[key].state {
@@ -88,7 +88,7 @@ impl Engine {
         }
     }
 
-    /// A stopped worker had one reply to give, and its deadline is over: no longer waited for.
+    /// Asks a stopped worker to end although it owes a reply, because the deadline of that is over.
     pub(crate) fn drain_overdue(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &self.workers[key];
         let is_over = worker.current.is_some_and(|at| self.transactions[at].is_ended);
@@ -101,15 +101,16 @@ impl Engine {
         }
     }
 
-    /// Asks a ready worker to end: an `end` frame, its socket shut for writing, TERM later.
+    /// Asks a ready worker to end: `end` frame, socket shut for writing, and TERM after
+    /// `stop_ask_ms`.
     pub(crate) fn ask_to_end(&mut self, key: WorkerKey, out: Out<'_>) {
         self.workers[key].is_stopping = true;
         self.shut_worker(key, out);
         self.wait_for_end(key);
     }
 
-    /// `shutdown` of a worker's socket: it takes no more, and ends, and is started again. TERM
-    /// follows if it does not end; a busy one replies first.
+    /// Carries out `shutdown` of a worker's socket: it gets no more frames, ends, and is started
+    /// again. A busy worker replies first. TERM follows if it does not end.
     pub(crate) fn shut_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let Some(link) = worker.link else { return };
@@ -125,7 +126,7 @@ impl Engine {
         }
     }
 
-    /// A worker that was asked to end has its time to do so.
+    /// Gives a worker that was asked to end `stop_ask_ms` to do so.
     pub(crate) fn wait_for_end(&mut self, key: WorkerKey) {
         let worker = &self.workers[key];
         if worker.state == ProcessState::Exiting {
@@ -134,22 +135,23 @@ impl Engine {
         }
     }
 
-    /// `Due::StopAsk`: it did not end by itself.
+    /// `Due::StopAsk`: a worker that was asked to end has not, so execd ends it.
     pub(crate) fn on_stop_ask_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         if self.workers[key].state != ProcessState::Exiting {
             return;
         }
         if self.workers[key].is_self_started {
-            // No execd has its process; all that can be ended is its connection.
+            // No execd has its process; the broker can only close its connection.
             self.kill_worker(key, "did not end when it was asked to", out);
         } else {
             self.exec_stop(key, self.settings.get(Setting::StopTermMs), out);
         }
     }
 
-    /// What the worker is at work on, since when, and how it came by it; as far as the broker
-    /// knows. What `idle` took away goes before what it was given afterwards: it is one thread.
+    /// The transaction that a worker works on, since when, and a remark for the text; as far as the
+    /// broker knows. A transaction that `idle` took away comes before one that the worker got
+    /// later, because it has one thread.
     fn at_work_on(&self, key: WorkerKey) -> Option<(u64, Tick, &'static str)> {
         let worker = &self.workers[key];
         let owed = worker.owed_since.zip(worker.owed.front());
@@ -160,7 +162,7 @@ impl Engine {
         Some((transaction.id.0, transaction.dispatched.max(worker.paid_at), ""))
     }
 
-    /// Looks at `at` whether the worker is still busy with what it has now.
+    /// Sets `Due::Overlong` of a worker to this tick, unless it is set already.
     pub(crate) fn watch_overlong(&mut self, key: WorkerKey, at: Tick) {
         let worker = &mut self.workers[key];
         if !std::mem::replace(&mut worker.is_timed, true) {
@@ -168,9 +170,9 @@ impl Engine {
         }
     }
 
-    /// `Due::Overlong`: kills a worker that is busy too long with one request, also if `idle`
-    /// took that away: a worker that hangs would stand there for ever, since it owes no sign of
-    /// life until its late reply.
+    /// `Due::Overlong`: kills a worker that is busy with one request for more than `kill_after_ms`,
+    /// also if `idle` took the request away. A worker that hangs there would hang for ever, because
+    /// it owes no pongs until its late reply.
     pub(crate) fn on_overlong_due(&mut self, id: WorkerId, out: Out<'_>) {
         let Some(key) = self.workers.find(id) else { return };
         self.workers[key].is_timed = false;
@@ -191,7 +193,8 @@ impl Engine {
         self.kill_worker(key, "was killed because it was busy longer than kill_after_ms", out);
     }
 
-    /// Ends a worker that does not do its duty: connection closed, process killed, requests lost.
+    /// Ends a worker because of a fault: closes its connection, has its process killed, and loses
+    /// its requests. `why` goes on after "worker 3".
     pub(crate) fn kill_worker(&mut self, key: WorkerKey, why: &str, out: Out<'_>) {
         if let Some(link) = self.workers[key].link {
             self.close_link(link, out);

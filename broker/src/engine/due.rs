@@ -1,13 +1,13 @@
-//! Everything but the deadlines of transactions that happens because time passed: few entries, each
-//! with its reason. An entry may be stale (its worker gone, its run over); whoever handles it
-//! checks.
+//! The timers of the engine, except the deadlines of transactions, which are in `wheel`. An entry
+//! may be stale when it is due, because its worker is gone or its run is over; the code that
+//! handles it checks.
 
 use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::time::{Micros, Tick};
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Why something is due.
+/// A timer: when to do what.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Due {
     /// When to close a connection that has not logged in.
@@ -18,45 +18,45 @@ pub(crate) enum Due {
     Proof(LinkId),
     /// When to kill a started worker that has not logged in.
     WorkerLogin(WorkerId, RunId),
-    /// When to say that a worker has lost its connection, if it has neither ended nor come back.
+    /// When to record that a worker lost its connection, if it has neither ended nor come back.
     Lost(WorkerId, RunId),
     /// When to end the process of a worker whose connection broke and that did not come back.
     Return(WorkerId, RunId),
-    /// When to take a worker for ended that its execd did not list.
+    /// When to take a process for ended that its execd did not list.
     Absent(WorkerId, RunId),
     /// When to send TERM to a worker that was asked to end.
     StopAsk(WorkerId, RunId),
     /// When to start a worker again whose run ended.
     Restart(WorkerId, RunId),
-    /// When to look whether a worker is busy too long with one request (`kill_after_ms`).
+    /// When to check whether a worker is busy for too long with one request (`kill_after_ms`).
     Overlong(WorkerId),
-    /// When to say how many facts were left out.
+    /// When to record how many facts were left out.
     LeftOut,
-    /// When to try to reach a host again. By name: it may be deleted meanwhile, and hosts that are
-    /// due at the same time are reached in the order of their names.
+    /// When to dial a host again. It names the host, which may be deleted by then; hosts that are
+    /// due at the same tick are dialled in the order of their names.
     Dial(HostName),
-    /// When to ping who was silent.
+    /// When to look for silent links, and ping them.
     Heartbeat,
-    /// When to answer `send … status` with what has come.
+    /// When to answer the `send … status` with this number with what has come.
     StatusAnswer(u64),
     /// When to try again to write the configuration.
     Persist,
     /// When to make the next part of a long listing.
     Listing,
-    /// When to end, though some host has not said that its processes are gone.
+    /// When to take the next step of the shutdown, whatever is still missing.
     End,
 }
 
-/// What is due, in order of time.
+/// All timers, by tick.
 #[derive(Debug, Default)]
 pub(crate) struct DueList {
     entries: BTreeSet<(Tick, Due)>,
-    /// The latest entry for each state of a worker or host that ends by itself, for those who ask
-    /// until when it lasts.
+    /// For each timer that ends a state of a worker or host: its latest tick, to show until when
+    /// the state lasts.
     states: BTreeMap<Due, Tick>,
 }
 
-/// Whether it ends a state of a worker or host.
+/// Whether a timer ends a state of a worker or host.
 const fn ends_state(due: &Due) -> bool {
     match due {
         Due::WorkerLogin(..)
@@ -80,7 +80,7 @@ const fn ends_state(due: &Due) -> bool {
 }
 
 impl DueList {
-    /// Adds an entry.
+    /// Adds a timer. One that was added before stays.
     pub(crate) fn add(&mut self, at: Tick, due: Due) {
         if ends_state(&due) {
             self.states.insert(due.clone(), at);
@@ -88,9 +88,9 @@ impl DueList {
         self.entries.insert((at, due));
     }
 
-    /// Puts off what others are to do: they had no chance to for this long.
+    /// Puts off the timers for what others are to do, by a time in which they could do nothing.
     pub(crate) fn put_off(&mut self, late: Micros) {
-        // What the broker itself is to do need not wait for anybody.
+        // What the broker itself is to do need not wait.
         let own = |due: &Due| {
             matches!(
                 due,
@@ -104,17 +104,17 @@ impl DueList {
         self.states = states.map(put_off).collect();
     }
 
-    /// Until when the state lasts that this ends.
+    /// The tick at which the state ends that this timer ends.
     pub(crate) fn until(&self, due: &Due) -> Option<Tick> {
         self.states.get(due).copied()
     }
 
-    /// The first moment at which something is due.
+    /// The first tick at which something is due.
     pub(crate) fn next(&self) -> Option<Tick> {
         self.entries.first().map(|(at, _)| *at)
     }
 
-    /// Takes out the first entry if it is due at `now`.
+    /// Takes out the first timer, if it is due at `now`.
     pub(crate) fn take(&mut self, now: Tick) -> Option<Due> {
         if self.next()? > now {
             return None;

@@ -1,5 +1,5 @@
 //! Why a worker's process ended, and what can be done about it: one cause for each end, in words.
-//! What follows from it is decided in `process` and `restart`.
+//! `process` and `restart` decide what follows.
 
 use super::due::Due;
 use super::fact::FactKind;
@@ -12,17 +12,17 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
 use protocol::show;
 
-/// How long the report of an end may follow the end of a connection: until then the two are one
-/// event.
+/// Milliseconds that the report of an end may come after the end of the connection, so that the two
+/// are one event.
 const TOGETHER_MS: u64 = 300;
-/// Most of the last line of stderr that the fact of an end quotes, in bytes; the worker's page
-/// has all of it.
+/// Most bytes of the last line of stderr in the fact about an end; the page of the worker has all
+/// of it.
 const LAST_LINE_MAX: usize = 512;
-/// Most of the text of a refused login that is kept, in characters.
+/// Most characters kept of the text of a refused login.
 const REFUSED_MAX: usize = 200;
 
 impl Worker {
-    /// A new process: what is known of the one before is of the past.
+    /// Forgets the causes of the run before; called when a process is started.
     pub(crate) fn begin_run(&mut self) {
         (self.killed, self.lost, self.refused) = (None, None, None);
         self.tail_new = 0;
@@ -30,8 +30,8 @@ impl Worker {
 }
 
 impl Engine {
-    /// A worker lost its connection. Mostly its end follows at once, and that is one fact; if not,
-    /// the loss is a fact of its own.
+    /// Notes that a worker lost its connection. Usually its end follows at once, and the two are
+    /// one fact; if not, the loss is recorded for itself.
     pub(crate) fn note_loss(&mut self, key: WorkerKey, how: String) {
         let worker = &mut self.workers[key];
         worker.why.clone_from(&how);
@@ -40,7 +40,7 @@ impl Engine {
         self.due.add(self.now.plus_millis(TOGETHER_MS), due);
     }
 
-    /// `Due::Lost`: the process of a worker did not end together with its connection.
+    /// `Due::Lost`: records the loss of a connection, because the process did not end with it.
     pub(crate) fn on_lost_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
@@ -55,7 +55,8 @@ impl Engine {
         self.worker_fact(FactKind::WorkerLost, key, &what, out);
     }
 
-    /// The broker has a worker's process ended for a fault; `why` goes on after "it".
+    /// Notes that the broker has a worker's process ended because of a fault. `why` goes on after
+    /// "it".
     pub(crate) fn note_killed(&mut self, key: WorkerKey, why: &str) {
         let why = why.strip_suffix(" and is killed").unwrap_or(why).to_owned();
         let worker = &mut self.workers[key];
@@ -63,12 +64,13 @@ impl Engine {
         worker.killed = Some(why);
     }
 
-    /// A program that had not logged in yet was refused: if it is the process of a worker, that is
-    /// why it never became ready.
+    /// Notes why a login was refused, if the program is the process of a worker: that is why the
+    /// worker never became ready.
     pub(crate) fn note_refused(&mut self, link: LinkId, text: &str) {
         let Some(slot) = self.links.get(link) else { return };
         let Some(pid) = slot.peer.pid.filter(|_| slot.end == End::NewWorker) else { return };
-        // A host of another machine may name any number of this one.
+        // A process on another machine may have the same number, so only hosts of this machine
+        // count.
         let is_it = |w: &Worker| {
             let is_here = self.hosts.named(&w.host).is_some_and(|host| host.is_builtin);
             w.pid == pid && !w.is_self_started && is_here
@@ -79,7 +81,8 @@ impl Engine {
         }
     }
 
-    /// How a worker's process ended, and who did it.
+    /// The cause of a process's end: who ended it, or its exit status or signal, and its last line
+    /// of stderr.
     pub(crate) fn how_it_ended(&self, key: WorkerKey) -> String {
         let worker = &self.workers[key];
         let mut how = match (&worker.killed, worker.exit_cause) {
@@ -94,7 +97,7 @@ impl Engine {
         how
     }
 
-    /// What can be done about a worker that ends too often.
+    /// Advice about a worker that ends too often; empty = there is none.
     pub(crate) fn cure_of(&self, key: WorkerKey) -> String {
         let worker = &self.workers[key];
         if let Some(refused) = &worker.refused {
@@ -114,6 +117,7 @@ impl Engine {
         String::new()
     }
 
+    /// Advice about a worker whose process never logged in.
     fn hint_never_connected(&self, worker: &Worker) -> String {
         let path = &worker.path;
         let program = path.rsplit('/').next().unwrap_or(path);
@@ -133,7 +137,7 @@ impl Engine {
     }
 }
 
-/// An exit cause in words.
+/// How a process ended, in words.
 fn cause_text(exit_cause: ExitCause) -> String {
     match exit_cause {
         ExitCause::Exit(126) => "exit status 126: it could not execute its program".to_owned(),
@@ -144,7 +148,7 @@ fn cause_text(exit_cause: ExitCause) -> String {
     }
 }
 
-/// What a signal that ends programs is called, and what it mostly means.
+/// The name of a signal that ends programs, and what it usually means; empty = not known.
 const fn signal_name(signal: i32) -> &'static str {
     match signal {
         1 => " (SIGHUP)",
@@ -180,7 +184,7 @@ mod tests {
 
     #[test]
     fn every_signal_that_ends_a_program_has_its_name() {
-        // CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG and WINCH end nobody.
+        // CHLD, CONT, STOP, TSTP, TTIN, TTOU, URG and WINCH end no program.
         for signal in (1..=31).filter(|signal| ![17, 18, 19, 20, 21, 22, 23, 28].contains(signal)) {
             let text = cause_text(ExitCause::Signal(signal));
             assert!(text.starts_with(&format!("signal {signal} (SIG")), "{text}");

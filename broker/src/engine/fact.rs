@@ -1,35 +1,36 @@
 //! [`Fact`]: an event worth recording, and the TABLE of the kinds. A request that succeeds makes no
-//! fact, only counters. The reactor logs facts; `recent` keeps the last ones.
+//! fact, only counters. The reactor logs facts, operators watch them, and `recent` keeps the last
+//! ones.
 
 use protocol::ids::{ClientId, FactSeq, TransactionId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::time::Tick;
 
-/// How loud a fact is in the log.
+/// The level of a fact in the log, from the least important.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
-    /// Only of interest when looking for something.
+    /// An event that only matters to somebody who looks for a fault.
     Debug,
     /// An ordinary change.
     Info,
-    /// Something went wrong and was dealt with.
+    /// A fault that the broker dealt with.
     Warn,
-    /// Something needs a person.
+    /// A fault that needs a person.
     Error,
 }
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct FactRow {
-    /// The kind.
+    /// The kind that this row describes.
     pub kind: FactKind,
-    /// Its number; never used again.
+    /// Number of the kind, for programs; never used again.
     pub number: u16,
-    /// Its name.
+    /// Name of the kind in logs, in `config events` and `watch`.
     pub name: &'static str,
-    /// How loud it is.
+    /// Level at which facts of this kind are logged.
     pub level: Level,
-    /// When it is recorded.
+    /// When facts of this kind are recorded; docs/facts.md shows it.
     pub text: &'static str,
 }
 
@@ -109,35 +110,35 @@ facts! {
     RetryDenied = 57, "retry_denied", Warn, "requests whose worker died are not given to another one because the retry budget is used up (one fact a second)";
 }
 
-/// Something worth remembering.
+/// One event, as it is logged, kept and shown.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
-    /// Its number in the order of recording.
+    /// Number of the fact, counted from 1 since the broker started.
     pub seq: FactSeq,
-    /// When.
+    /// When it was recorded.
     pub at: Tick,
-    /// What kind.
+    /// The row of the table that it belongs to.
     pub kind: FactKind,
-    /// Whom it concerns.
+    /// The ids that it is about.
     pub about: About,
-    /// What happened, one line.
+    /// What happened, on one line of at most `FACT_BYTES_MAX` bytes.
     pub text: String,
 }
 
-/// Whom a fact concerns; what is not known is `None`.
+/// The ids that a fact is about; `None` = not concerned, or not known.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct About {
-    /// The client.
+    /// The client whose login, requests or connection it is about.
     pub client: Option<ClientId>,
-    /// The worker.
+    /// The configured or self-started worker.
     pub worker: Option<WorkerId>,
-    /// The service.
+    /// Name of the service; it may be deleted by now.
     pub service: Option<ServiceName>,
-    /// The host.
+    /// Name of the host; it may be deleted by now.
     pub host: Option<HostName>,
-    /// The transaction.
+    /// The transaction, for facts about one request.
     pub transaction: Option<TransactionId>,
-    /// Who asked for it, when somebody did.
+    /// Who asked for a change, or the address of a peer that was refused.
     pub who: Option<String>,
 }
 

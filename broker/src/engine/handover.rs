@@ -1,7 +1,6 @@
-//! A built-in execd that outlived its broker may enforce what was set for the broker before, or be
-//! a program of an older file. What is in force is asked; where it is not what this broker would
-//! start, that execd is replaced, and its workers are adopted by the next one. Nothing is started
-//! by it meanwhile.
+//! Replaces a built-in execd that outlived its broker, if it enforces what was set for the broker
+//! before, or runs another program file. Its welcome says so. It hands its workers over to a new
+//! execd, which adopts them; until then nothing is started on the host (docs/decisions/0029).
 
 use super::fact::{About, FactKind};
 use super::hosts::Host;
@@ -15,11 +14,11 @@ use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::op::parse::OpError;
 
-/// Most workers that a warning names.
+/// Most workers that a warning lists by id.
 const NAMED_MAX: usize = 10;
 
 impl Host {
-    /// In what its execd is not what it must be.
+    /// How its execd differs from what it must be; goes on after "its execd". `None` = it does not.
     pub(crate) fn differs(&self, welcome: &ExecWelcome) -> Option<&'static str> {
         let must = self.must.as_ref()?;
         match (must.policy == welcome.policy, must.binary == welcome.binary) {
@@ -37,7 +36,8 @@ impl Host {
 }
 
 impl Engine {
-    /// Has an execd that is not what it must be hand over to a new one, or says that it can't.
+    /// Asks an execd that is not what it must be to hand over to a new one. If it can't, that is
+    /// recorded, and nothing is started on the host.
     pub(crate) fn replace_execd(
         &mut self,
         link: LinkId,
@@ -76,8 +76,7 @@ impl Engine {
         self.host_down(key, why, out);
     }
 
-    /// Refuses what could not be started anyway: all of it is on hosts whose execd is not what it
-    /// must be.
+    /// Refuses a `start` of workers that are all on hosts where nothing can be started.
     pub(crate) fn all_startable(&self, keys: &[WorkerKey]) -> Result<(), OpError> {
         let unfit = |key: &WorkerKey| self.hosts.named(&self.workers[*key].host)?.unfit.as_ref();
         let Some(why) = keys.first().and_then(unfit) else { return Ok(()) };
@@ -88,8 +87,8 @@ impl Engine {
         Err(refused(format!("nothing can be started on host {host}: {why}")))
     }
 
-    /// Says that an execd which is not ours enforces something else than when it was last here. It
-    /// is its operator's to decide, and new workers obey it.
+    /// Records that the execd of a configured host enforces something else than at its last
+    /// welcome. The operator of that execd decides it, and new workers obey it.
     pub(crate) fn record_policy(&mut self, key: HostKey, before: &str, out: Out<'_>) {
         let host = &self.hosts[key];
         if host.is_builtin || before.is_empty() || before == host.policy {
@@ -107,7 +106,7 @@ impl Engine {
         }
     }
 
-    /// Says which workers run under a policy that is not in force any more.
+    /// Records which workers run under a policy that is not in force any more.
     pub(crate) fn record_older(&mut self, key: HostKey, out: Out<'_>) {
         let host = &self.hosts[key];
         if host.older.is_empty() {

@@ -1,8 +1,11 @@
-//! Who was silent too long: pings for idle workers, hosts and clients that promised to answer;
-//! logins that did not come. A busy worker owes no answer: it works with one thread; nor does one
-//! whose request the operator took away, until its late reply came. Silence is counted in beats,
-//! not in time, and what is due of others is put off by the time that the broker stood still itself
-//! (stopped, or its machine): it blames nobody for that.
+//! Finds peers that are silent for too long: pings idle workers, hosts and the clients that
+//! promised to answer, and closes connections without a login. A busy worker owes no pong, because
+//! it works with one thread; neither does one whose request `idle` took away, until its late reply
+//! (docs/decisions/0005).
+//!
+//! Silence is counted in heartbeats. If the broker itself stood still (it was stopped, or its
+//! machine slept), the timers for what others are to do are put off by that time, and nobody counts
+//! as silent because of it.
 
 use super::action::Action;
 use super::due::Due;
@@ -16,36 +19,39 @@ use protocol::ids::LinkId;
 use protocol::settings::Setting;
 use protocol::time::Micros;
 
-/// Looks at the links in each `heartbeat_ms`: what is noticed is late by at most this share of it.
+/// Heartbeats in each `heartbeat_ms`: silence is noticed late by this share of it at most.
 const BEATS: u64 = 4;
 
-/// How many silent beats are due a ping, and how many are the end.
+/// How much silence of a link is borne, counted in heartbeats.
 pub(crate) struct SilenceLimits {
+    /// A ping is sent each time that so many were missed.
     pub(crate) ping_each: u32,
+    /// The link is closed when so many were missed.
     pub(crate) end: u32,
 }
 
 impl Engine {
-    /// Milliseconds between two looks at the links, by the setting.
+    /// Milliseconds between two heartbeats by the setting.
     fn beat_set_ms(&self) -> u64 {
         self.settings.get(Setting::HeartbeatMs) / BEATS
     }
 
-    /// The same as it is to be: to whom a shorter one was announced is still looked at as often.
+    /// Milliseconds until the next heartbeat: a link that a shorter `heartbeat_ms` was announced to
+    /// still gets its pings as often.
     fn beat_due_ms(&self) -> u64 {
         let shortest = self.links.announced_heartbeat_ms();
         let announced = shortest.map_or(u64::MAX, |ms| u64::from(ms) / BEATS);
         self.beat_set_ms().min(announced).max(1)
     }
 
-    /// The silence that is the end, as announced to workers and clients: they hear of the broker
-    /// often enough to hold it to the same. At least two beats, whatever the settings, so that a
-    /// ping can be answered.
+    /// `silence_ms` as it is announced to workers and clients, which expect to hear from the broker
+    /// within it, too. It is two heartbeats at least, whatever the settings, so that a ping can be
+    /// answered.
     pub(crate) fn silence_ms(&self) -> u64 {
         self.settings.get(Setting::SilenceMs).max(2 * self.beat_set_ms())
     }
 
-    /// What is announced to a peer that logs in; it is judged by that as long as it is connected.
+    /// The limits for a peer that logs in now. They hold for it as long as it is connected.
     pub(crate) fn limits_to_announce(&self) -> AnnouncedLimits {
         let narrow = |ms: u64| u32::try_from(ms).unwrap_or(u32::MAX);
         AnnouncedLimits {
@@ -54,8 +60,8 @@ impl Engine {
         }
     }
 
-    /// How long a link's silence is borne: one to which more was announced has that, and one to
-    /// which less was announced hears of the broker within that.
+    /// How much silence of a link with these limits is borne: the longer of the limits announced
+    /// and in force counts for its end, the shorter for its pings.
     pub(crate) fn silence_limits(&self, announced: Option<AnnouncedLimits>) -> SilenceLimits {
         let now_ms = self.silence_ms();
         let announced_ms = announced.map_or(now_ms, |limits| u64::from(limits.silence_ms));
@@ -67,6 +73,7 @@ impl Engine {
         }
     }
 
+    /// Sets the timer of the next heartbeat.
     pub(crate) fn start_heartbeat(&mut self) {
         let beat_ms = self.beat_due_ms();
         if beat_ms != self.beat_ms {
@@ -78,8 +85,8 @@ impl Engine {
         self.due.add(next, Due::Heartbeat);
     }
 
-    /// `heartbeat_ms` or `silence_ms` was set: silence is counted from now, and the next look is no
-    /// later than the new setting says.
+    /// Handles a change of `heartbeat_ms` or `silence_ms`: silence is counted from now on, and the
+    /// next heartbeat comes no later than the new setting says.
     pub(crate) fn heartbeat_changed(&mut self) {
         self.links.count_anew();
         let next = self.now.plus_millis(self.beat_due_ms());
@@ -88,10 +95,10 @@ impl Engine {
         }
     }
 
-    /// The beats come late by a whole one or more: the broker stood still for so long. What others
-    /// did meanwhile may be unread, and what they were to be answered unsaid, so all that is due of
-    /// them has that much more time, and a beat to be heard in. The deadlines of requests hold:
-    /// those were promised.
+    /// Handles a heartbeat that comes late by a whole one or more, so that the broker stood still
+    /// for as long. What others sent meanwhile may be unread, and what they wait for unsent, so all
+    /// timers for them are put off by that time and one heartbeat. Deadlines of requests are not
+    /// put off, because they were promised.
     pub(crate) fn excuse_standstill(&mut self) {
         let Some(late) = self.next_beat.map(|next| self.now.since(next)) else { return };
         if late.as_millis() >= self.beat_ms {
@@ -101,10 +108,11 @@ impl Engine {
         }
     }
 
-    /// `Due::Heartbeat`: looks at all links that owe an answer, then sets the next one.
+    /// `Due::Heartbeat`: looks at all links that owe an answer, and sets the next heartbeat.
     pub(crate) fn on_heartbeat(&mut self, out: Out<'_>) {
         if self.next_beat.is_some_and(|next| self.now < next) {
-            // One that an earlier setting asked for; an earlier one took its place.
+            // It was set under an earlier setting, and a later setting has set an earlier one in
+            // its place.
             return;
         }
         self.start_heartbeat();
@@ -132,11 +140,11 @@ impl Engine {
         }
     }
 
-    /// Closes clients that have nothing under way and have said nothing for too long.
+    /// Closes clients that have nothing under way and sent nothing for `idle_ms`.
     fn close_idle(&mut self, idle_ms: u64, out: Out<'_>) {
         let is_over = |link| {
             let slot = self.links.get(link);
-            // What one has said that is read no further is not known.
+            // What a link that is not read has sent is not known.
             !self.links.is_unread(link)
                 && slot.is_some_and(|slot| self.now.since(slot.heard).as_millis() >= idle_ms)
         };
@@ -150,8 +158,8 @@ impl Engine {
         }
     }
 
-    /// A link that is read no further can't have its pings answered: it hears all the same that the
-    /// broker is there.
+    /// Sends pongs to links that are not read: the broker does not see their pings, and they must
+    /// hear from it all the same.
     fn pong_unread(&mut self, out: Out<'_>) {
         for link in self.links.unread() {
             let limits = self.silence_limits(self.links.get(link).and_then(|slot| slot.announced));
@@ -163,7 +171,7 @@ impl Engine {
         }
     }
 
-    /// Pings a link that was silent for a heartbeat; ends one that was silent too long.
+    /// Counts a heartbeat that a link missed; pings it, or closes it if it was silent for too long.
     fn ping(&mut self, link: LinkId, out: Out<'_>) {
         if self.links.is_unread(link) {
             return;
@@ -181,8 +189,8 @@ impl Engine {
         let now = self.now;
         let Some(slot) = self.links.get_mut(link) else { return };
         slot.missed = slot.missed.saturating_add(1);
-        // The first beat may have come right after it was heard: then not all of `silence_ms` has
-        // passed at the last one, and the next is the end.
+        // The first heartbeat may have come right after the last sign of life. Then `silence_ms` is
+        // not over at the last one, and the next one is the end.
         let is_early = now.since(slot.heard).as_millis() < least;
         if slot.missed < end || is_early {
             if slot.missed.is_multiple_of(limits.ping_each) {
@@ -208,10 +216,10 @@ impl Engine {
         }
     }
 
-    /// `Due::Login`: no login came in time.
+    /// `Due::Login`: refuses a connection without a login.
     pub(crate) fn on_login_due(&mut self, link: LinkId, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
-        // Whoever waits for the broker to check its proof has done its part.
+        // A peer whose proof waits to be checked has done its part.
         let is_waiting = slot.pending.as_ref().is_some_and(|pending| pending.is_checked);
         if matches!(slot.end, End::NewClient | End::NewWorker) && !is_waiting {
             let wait = self.settings.get(Setting::LoginMs);

@@ -1,13 +1,14 @@
 //! A histogram of durations in microseconds. Each power of two has sixteen steps, so a percentile
-//! is right within 6 %. It takes a few kilobytes and a few instructions for each value. Load over
-//! time is in `buckets`.
+//! is right within 6 %. It takes a few kilobytes, and a few instructions for each value. `buckets`
+//! has load over time.
 
+/// Steps in each power of two.
 const STEPS: usize = 16;
 const STEP_BITS: u32 = 4;
-/// Values from 2^36 µs (19 hours) on count as that.
+/// Powers of two; values from 2^36 µs (19 hours) on count in the last step.
 const POWERS: usize = 36;
 
-/// Counts of microseconds.
+/// Counts of durations by step, and their sum and maximum.
 #[derive(Clone, Debug)]
 pub(crate) struct Histogram {
     counts: Box<[u64]>,
@@ -22,6 +23,7 @@ impl Default for Histogram {
     }
 }
 
+/// The index of the step that a value counts in.
 fn index(micros: u64) -> usize {
     if micros < STEPS as u64 {
         return micros as usize;
@@ -31,7 +33,7 @@ fn index(micros: u64) -> usize {
     (((power - STEP_BITS + 1) as usize) * STEPS + step).min(STEPS * POWERS - 1)
 }
 
-/// The largest value that counts at an index.
+/// The largest value of the step with this index.
 fn upper(index: usize) -> u64 {
     let (row, step) = (index / STEPS, index % STEPS);
     if row == 0 { step as u64 } else { (((STEPS + step + 1) as u64) << (row - 1)) - 1 }
@@ -46,22 +48,22 @@ impl Histogram {
         self.max = self.max.max(micros);
     }
 
-    /// How many values were counted.
+    /// Number of values.
     pub(crate) const fn count(&self) -> u64 {
         self.count
     }
 
-    /// Their mean; 0 if there are none.
+    /// Mean of the values; 0 if there are none.
     pub(crate) fn mean(&self) -> u64 {
         self.sum.checked_div(self.count).unwrap_or(0)
     }
 
-    /// The largest value.
+    /// The largest value; 0 if there are none.
     pub(crate) const fn max(&self) -> u64 {
         self.max
     }
 
-    /// The value that `per_mille` of a thousand do not exceed; 0 if there are none.
+    /// The value that `per_mille` thousandths of the values do not exceed; 0 if there are none.
     pub(crate) fn percentile(&self, per_mille: u64) -> u64 {
         let rank = (self.count * per_mille).div_ceil(1000).max(1);
         let mut seen = 0;
@@ -74,7 +76,7 @@ impl Histogram {
         self.max
     }
 
-    /// Forgets everything.
+    /// Forgets all values.
     pub(crate) fn reset(&mut self) {
         self.counts.fill(0);
         (self.count, self.sum, self.max) = (0, 0, 0);

@@ -1,6 +1,6 @@
-//! A host whose execd shuts down in order and said so: nothing is started there and no request is
-//! given to its workers until it is linked anew, and their ends are no crashes. It can
-//! say this only of the workers that run there. Not a host that is lost: `absence`.
+//! A host whose execd reports that it shuts down in order: nothing is started there and its workers
+//! get no requests until it is linked again, and their ends are no crashes. A host can report this
+//! only of the workers that run on it. A host that is lost without a word is in `absence`.
 
 use super::fact::{About, FactKind};
 use super::hosts::HostState;
@@ -13,8 +13,8 @@ use protocol::ids::LinkId;
 use protocol::names::HostName;
 
 impl Engine {
-    /// The execd at this link says that it is shutting down. False if that is no news of an execd
-    /// that serves the broker.
+    /// Handles the report of an execd that it shuts down. Returns false if it is no news, or the
+    /// execd does not serve this broker.
     pub(crate) fn on_host_shutdown(&mut self, link: LinkId, key: HostKey, out: Out<'_>) -> bool {
         let host = &mut self.hosts[key];
         let serves = match host.state {
@@ -39,8 +39,8 @@ impl Engine {
         true
     }
 
-    /// The workers that run on a host end with it, except those that the broker has killed: that
-    /// is their end already.
+    /// Marks the workers that run on a host: they end with it, except those that the broker has
+    /// killed, whose end has a cause already.
     pub(crate) fn end_with_host(&mut self, host: HostKey) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
@@ -53,22 +53,22 @@ impl Engine {
         }
     }
 
-    /// Where programs of a host can be started now.
+    /// The link on which programs of a host can be started now.
     pub(crate) fn start_link(&self, name: &HostName) -> Option<LinkId> {
         let host = self.hosts.named(name).filter(|host| !host.is_shutting_down)?;
         self.host_link(&host.name)
     }
 
-    /// Whether the end of a worker is put down to the end of its host: however a program ends that
-    /// is asked to, but not by a fault of its own.
+    /// Whether the cause of a worker's end is the shutdown of its host: however a program ends that
+    /// is asked to, except by a signal for a fault of its own.
     pub(crate) fn is_ended_with_host(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let is_asked = worker.is_stopping || !worker.is_wanted || worker.killed.is_some();
         worker.ends_with_host && !is_asked && !worker.exit_cause.is_some_and(is_fault)
     }
 
-    /// A worker has ended with its host: started again when that is back, and counted neither for
-    /// its backoff nor as a restart.
+    /// Handles such an end: the worker is started again when its host is back, and the end counts
+    /// neither for its backoff nor as a restart.
     pub(crate) fn ended_with_host(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
@@ -82,7 +82,7 @@ impl Engine {
     }
 }
 
-/// The signals that say that a program did wrong.
+/// Whether an end is a signal that a program gets for a fault of its own.
 const fn is_fault(exit_cause: ExitCause) -> bool {
     match exit_cause {
         // ILL, TRAP, ABRT, BUS, FPE, SEGV, XCPU, XFSZ, SYS.

@@ -1,5 +1,6 @@
-//! The hosts: machines with an execd that the broker dials, greets and asks what runs there; hosts
-//! that are lost are dialled again. Not what happens to the workers on them: `process` knows.
+//! The hosts, machines with an execd: the broker dials them, greets their execds, asks which
+//! processes they have, and dials again those that it lost. `starts` and `process` handle the
+//! workers on them.
 
 use super::action::{Action, Origin};
 use super::due::Due;
@@ -23,79 +24,81 @@ use std::collections::BTreeMap;
 /// How far the link to a host's execd is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum HostState {
-    /// No link; dialled again when due.
+    /// No link; `Due::Dial` dials again.
     Down,
-    /// The connection is being made.
+    /// `Action::Dial` was given and has no answer yet.
     Dialing,
-    /// Hello was sent.
+    /// The hello was sent, and the welcome has not come.
     Greeting(LinkId),
-    /// The list of processes was asked for.
+    /// The list of its processes was asked for and has not come.
     Listing(LinkId),
-    /// It starts and stops programs for us.
+    /// It starts and ends processes for this broker.
     Up(LinkId),
 }
 
-/// A machine with an execd.
+/// A machine with an execd, as it was configured; or the built-in `localhost`.
 #[derive(Debug)]
 pub(crate) struct Host {
-    /// Its name.
+    /// Workers name their host by it; it never changes.
     pub(crate) name: HostName,
-    /// Where its execd listens.
+    /// Where its execd listens, as the operator wrote it. `config host` may change it.
     pub(crate) address: String,
     /// How far the link is.
     pub(crate) state: HostState,
-    /// Whether it is the built-in `localhost`.
+    /// Whether it is `localhost`, whose execd this broker starts.
     pub(crate) is_builtin: bool,
-    /// How long the next attempt waits.
+    /// Milliseconds that the next dial waits after a loss.
     retry_ms: u64,
-    /// Since when it is up, or since when it is away: attempts to reach it change nothing.
+    /// Since when it is up, or since when it is not; further dials do not change it.
     pub(crate) since: Tick,
-    /// execd's process id and version, once it said so.
+    /// Process id of its execd, from the last welcome; 0 = there was none.
     pub(crate) pid: u32,
-    /// See `pid`.
+    /// Version of its execd, from the last welcome.
     pub(crate) version: String,
-    /// Digest of what its execd enforces on workers, as that said.
+    /// Digest of what its execd enforces on workers, from the last welcome.
     pub(crate) policy: String,
-    /// Workers whose processes run under another policy, as it said.
+    /// Workers whose processes run under another policy, from the last welcome.
     pub(crate) older: Vec<WorkerId>,
-    /// What its execd must be.
+    /// What its welcome must report; `None` = anything will do.
     pub(crate) must: Option<Box<Expected>>,
-    /// The process that was asked to hand over; 0 = none.
+    /// Process id of the execd that was asked to hand over; 0 = none was.
     pub(crate) handing: u32,
     /// Why nothing may be started there although its execd answers.
     pub(crate) unfit: Option<String>,
-    /// Why it is down, as the system said.
+    /// Why it is down or shutting down, for `hosts`; empty = it is up.
     pub(crate) why: String,
-    /// Whether its loss has been recorded already.
+    /// Its present loss was recorded.
     is_loss_recorded: bool,
-    /// The dial under way is to an address that is not its any more.
+    /// The dial under way goes to an address that it had before.
     is_misdialled: bool,
-    /// It said on this connection that it is shutting down: nothing is started there.
+    /// Its execd reported on this connection that it shuts down, so nothing is started there.
     pub(crate) is_shutting_down: bool,
-    /// How many of its reports on this connection were not valid.
+    /// Invalid reports on this connection.
     pub(crate) rejected_reports: u64,
 }
 
-/// All hosts.
+/// All hosts, by key and by name.
 #[derive(Debug, Default)]
 pub(crate) struct Hosts {
     table: Table<HostKey, Host>,
     names: BTreeMap<HostName, HostKey>,
 }
 
+/// Milliseconds that the first dial after a loss waits; each further one waits twice as long, up to
+/// `host_retry_ms`.
 const RETRY_MIN_MS: u64 = 50;
 
-/// So long may a host answer pings without having said that it serves the broker and what it runs:
-/// longer than its execd lets a proof wait for its turn, and than the handshakes of a crowd take.
+/// Milliseconds that a host may take to send welcome and list, although it answers pings. This is
+/// longer than an execd lets a proof wait for its turn, and than many handshakes at once take.
 const GREETING_MS: u64 = 30_000;
 
-/// So long must a host have been up, or as long as the longest wait if that is shorter, before the
-/// next attempt comes fast again: one that comes up and closes at once is no healthy one, and each
-/// attempt may cost a signature.
+/// Milliseconds that a host must have been up before the next dial after a loss comes fast again;
+/// `host_retry_ms` if that is shorter. A host that comes up and closes at once is not healthy, and
+/// each dial may cost it a signature.
 const STEADY_MS: u64 = 10_000;
 
 impl HostState {
-    /// The link, if there is one.
+    /// The link to its execd, if there is one.
     pub(crate) const fn link(self) -> Option<LinkId> {
         match self {
             Self::Greeting(link) | Self::Listing(link) | Self::Up(link) => Some(link),
@@ -103,7 +106,7 @@ impl HostState {
         }
     }
 
-    /// The word shown to operators.
+    /// The word that `hosts` shows for it.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Down => "down",
@@ -115,7 +118,7 @@ impl HostState {
 }
 
 impl Hosts {
-    /// Adds a host; one of the same name is replaced.
+    /// Adds a host; it replaces one of the same name.
     fn add(&mut self, host: Host) -> HostKey {
         if let Some(key) = self.find(&host.name) {
             self.table[key] = host;
@@ -133,22 +136,22 @@ impl Hosts {
         host
     }
 
-    /// The key of a name.
+    /// The host with this name.
     pub(crate) fn find(&self, name: &HostName) -> Option<HostKey> {
         self.names.get(name).copied()
     }
 
-    /// The host that a worker names; it may not be configured.
+    /// The host that a worker names, if it is configured.
     pub(crate) fn named(&self, name: &HostName) -> Option<&Host> {
         self.find(name).map(|key| &self.table[key])
     }
 
-    /// A host that may be gone.
+    /// The host with this key, which may be gone.
     pub(crate) fn get(&self, key: HostKey) -> Option<&Host> {
         self.table.get(key)
     }
 
-    /// All of them, by name.
+    /// All hosts in the order of their names.
     pub(crate) fn by_name(&self) -> impl Iterator<Item = (HostKey, &Host)> {
         self.names.values().map(|&key| (key, &self.table[key]))
     }
@@ -168,7 +171,7 @@ impl std::ops::IndexMut<HostKey> for Hosts {
 }
 
 impl Engine {
-    /// Makes a host and dials it.
+    /// Adds a host and dials it.
     pub(crate) fn add_host(
         &mut self,
         name: &HostName,
@@ -199,19 +202,20 @@ impl Engine {
         self.dial(key, out);
     }
 
-    /// `Due::Dial`: the host may have been deleted meanwhile.
+    /// `Due::Dial`: dials a host again, unless it was deleted.
     pub(crate) fn on_dial_due(&mut self, name: &HostName, out: Out<'_>) {
         if let Some(key) = self.hosts.find(name) {
             self.dial(key, out);
         }
     }
 
-    /// Dials a host that is down.
+    /// Dials a host that is down, unless the broker shuts down.
     fn dial(&mut self, key: HostKey, out: Out<'_>) {
         let host = &mut self.hosts[key];
         if host.state == HostState::Down && self.shutdown.is_none() {
             host.state = HostState::Dialing;
-            // One dial at a time: an outcome names its host, not the address that was dialled.
+            // Only one dial of a host at a time, because its outcome names the host and not the
+            // address. `dial_ended` dials the new address.
             if !self.dials.insert(host.name.clone()) {
                 host.is_misdialled = true;
                 return;
@@ -220,7 +224,7 @@ impl Engine {
         }
     }
 
-    /// The link to start and stop programs on a host, if it is up.
+    /// The link on which a host can be asked to start and end processes, if it is up.
     pub(crate) fn host_link(&self, name: &HostName) -> Option<LinkId> {
         match self.hosts.named(name)?.state {
             HostState::Up(link) => Some(link),
@@ -231,6 +235,7 @@ impl Engine {
         }
     }
 
+    /// A dial succeeded: sends the hello, if the host still has the address that was dialled.
     pub(crate) fn on_host_opened(
         &mut self,
         link: LinkId,
@@ -240,7 +245,7 @@ impl Engine {
     ) {
         let key = self.dial_ended(&name, out);
         let Some(key) = key.filter(|&key| self.hosts[key].state == HostState::Dialing) else {
-            // It was deleted or given another address while it was dialled.
+            // It was deleted or got another address while it was dialled.
             out.push(Action::Close { link });
             return;
         };
@@ -261,7 +266,7 @@ impl Engine {
         });
     }
 
-    /// `Due::Greeting`: whatever answers there is no execd that serves this broker.
+    /// `Due::Greeting`: closes a host that has not sent its welcome or its list in time.
     pub(crate) fn on_greeting_due(&mut self, link: LinkId, out: Out<'_>) {
         let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
         let what = match self.hosts[key].state {
@@ -273,12 +278,12 @@ impl Engine {
         self.drop_link(link, why, out);
     }
 
-    /// Whether the execd at this link has not said yet that it serves the broker.
+    /// Whether the hello was sent on this link and no welcome has come.
     pub(crate) fn is_greeted(&self, key: HostKey, link: LinkId) -> bool {
         self.hosts[key].state == HostState::Greeting(link)
     }
 
-    /// An execd wants the host's token proved.
+    /// Has the host's token proved to an execd that asks for it.
     pub(crate) fn on_challenged(&mut self, link: LinkId, challenge: Box<Challenge>, out: Out<'_>) {
         let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
         if self.is_greeted(key, link) {
@@ -286,7 +291,8 @@ impl Engine {
         }
     }
 
-    /// The host's token can't be proved, or the execd has not proved that it knows it.
+    /// Closes a host whose token can't be proved, or whose execd has not proved that it knows the
+    /// token.
     pub(crate) fn on_unproven(&mut self, link: LinkId, why: String, out: Out<'_>) {
         let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
         if self.may_cause(Class::Host, Some(link)) {
@@ -297,6 +303,7 @@ impl Engine {
         self.drop_link(link, "its token is not proved".into(), out);
     }
 
+    /// A dial failed: the host is dialled again later.
     pub(crate) fn on_host_refused(&mut self, name: &HostName, why: String, out: Out<'_>) {
         if let Some(key) = self.dial_ended(name, out)
             && self.hosts[key].state == HostState::Dialing
@@ -305,8 +312,8 @@ impl Engine {
         }
     }
 
-    /// A dial has its outcome: the host, if that is still configured and the address dialled is
-    /// the one that it has now. If it has another, that is dialled.
+    /// The host of a dial that has its outcome; `None` = the host was deleted, or it has another
+    /// address by now, which is dialled instead.
     fn dial_ended(&mut self, name: &HostName, out: Out<'_>) -> Option<HostKey> {
         self.dials.remove(name);
         let key = self.hosts.find(name)?;
@@ -319,10 +326,10 @@ impl Engine {
         Some(key)
     }
 
-    /// The link to a host is gone, or could not be made: dial again later.
+    /// The link to a host is gone, or could not be made: records that and dials again later.
     pub(crate) fn host_down(&mut self, key: HostKey, why: String, out: Out<'_>) {
         let retry_max = self.settings.get(Setting::HostRetryMs);
-        // A peer may have had a say in it: its certificate, its error.
+        // Parts of the text may come from the peer: its certificate, its error.
         let mut why = show::brief(&why, LINE_BYTES_MAX);
         let host = &mut self.hosts[key];
         let name = host.name.clone();
@@ -340,7 +347,7 @@ impl Engine {
         }
         self.due.add(self.now.plus_millis(host.retry_ms.min(retry_max)), Due::Dial(name.clone()));
         host.retry_ms = (host.retry_ms * 2).min(retry_max);
-        // A built-in execd that is just being started refuses once or twice; that is no news.
+        // A built-in execd that is being started refuses once or twice; that is not recorded.
         let is_news = !host.is_loss_recorded && (was_up || !host.is_builtin || host.retry_ms > 800);
         host.is_loss_recorded |= is_news;
         let more = match host.rejected_reports {
@@ -349,7 +356,7 @@ impl Engine {
         };
         let text = format!("host {name} at {}: {why}{more}", host.address);
         host.why = why;
-        // Of one that comes and goes as fast as it is dialled only so many are recorded.
+        // A host that comes and goes as fast as it is dialled may cause only so many facts.
         if is_news && self.shutdown.is_none() && self.may_cause(Class::Host, None) {
             let about = About { host: Some(name), ..About::default() };
             self.record(FactKind::HostLost, about, text, out);
@@ -357,6 +364,7 @@ impl Engine {
         self.host_gone(key, out);
     }
 
+    /// Handles a report of an execd: its welcome, its list, or a report about one worker.
     pub(crate) fn on_report(&mut self, link: LinkId, report: Report, out: Out<'_>) {
         let Some(End::Host(key)) = self.links.get(link).map(|slot| slot.end) else { return };
         let host = &mut self.hosts[key];
@@ -391,7 +399,7 @@ impl Engine {
         }
     }
 
-    /// A report about a worker, by the host that it was given to.
+    /// Handles a report about a worker that `worker_of_report` found valid.
     fn on_valid_report(&mut self, key: WorkerKey, report: &Report, out: Out<'_>) {
         match report {
             Report::Welcome(_) | Report::Listed(_) => {}
@@ -402,6 +410,7 @@ impl Engine {
         }
     }
 
+    /// A host listed its processes, so it is up: adopts, ends and starts workers by the list.
     fn on_listed(&mut self, link: LinkId, key: HostKey, listed: &ExecListed, out: Out<'_>) {
         let host = &mut self.hosts[key];
         let name = host.name.clone();
@@ -434,14 +443,14 @@ impl Engine {
         }
     }
 
-    /// Removes a host that no worker is configured on.
+    /// Removes a host, on which no worker may be configured, and closes its link.
     pub(crate) fn remove_host(&mut self, key: HostKey, out: Out<'_>) {
         if let Some(link) = self.hosts.remove(key).state.link() {
             self.close_link(link, out);
         }
     }
 
-    /// Gives a host another address: the old link is closed, the new one is made.
+    /// Changes the address of a host: closes the link to the old one and dials the new one.
     pub(crate) fn move_host(&mut self, key: HostKey, address: String, out: Out<'_>) {
         let host = &mut self.hosts[key];
         let old = host.state.link();
@@ -459,7 +468,7 @@ impl Engine {
         self.dial(key, out);
     }
 
-    /// Who is named as the requester in facts about the broker's own doing.
+    /// The origin of a change as facts name it.
     pub(crate) fn who(origin: &Origin) -> String {
         match origin {
             Origin::State => "the saved configuration".into(),

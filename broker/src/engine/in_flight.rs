@@ -1,42 +1,42 @@
-//! The requests of one client that have no outcome yet, by sequence. Sequences usually go up and
-//! requests usually end in about that order, so they stand in a row: adding is at its end, a gap
-//! stays where one ended early. Allocates nothing in the steady state, and keeps no memory of a
-//! burst. Not the requests themselves: `transaction`.
+//! The requests of one client that have no outcome yet, by sequence. Sequences usually grow and
+//! requests usually end in about that order, so the entries are kept in one sorted row: a new one
+//! goes to its end, and one that ends early leaves a gap. The row allocates nothing in the steady
+//! state and keeps no memory of a burst. The requests themselves are in `transaction`.
 
 use super::keys::{OptionKey, TransactionKey};
 use std::collections::VecDeque;
 
-/// No transaction: the request that stood there has ended.
+/// A gap: the request of this slot has ended.
 const GAP: OptionKey<TransactionKey> = OptionKey::NONE;
-/// Slots that an idle client may keep.
+/// Slots whose memory is kept when no request is under way.
 const SLOTS_KEPT: usize = 64;
 
-/// Sequence numbers with the keys of their transactions.
+/// The sequences of requests under way, with the keys of their transactions.
 #[derive(Debug, Default)]
 pub(crate) struct InFlight {
-    /// By sequence; the first and the last are no gaps.
+    /// Sorted by sequence; the first and the last are no gaps.
     slots: VecDeque<(u32, OptionKey<TransactionKey>)>,
     gaps: usize,
 }
 
 impl InFlight {
-    /// How many are under way.
+    /// Number of requests under way.
     pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.gaps
     }
 
-    /// None is under way.
+    /// Whether no request is under way.
     pub(crate) fn is_empty(&self) -> bool {
         self.slots.is_empty()
     }
 
-    /// The transaction with this sequence.
+    /// The transaction with this sequence, if it is under way.
     pub(crate) fn get(&self, sequence: u32) -> Option<TransactionKey> {
         let index = self.find(sequence).ok()?;
         self.slots[index].1.get()
     }
 
-    /// Adds one; the sequence is not under way.
+    /// Adds a transaction; its sequence must not be under way.
     pub(crate) fn insert(&mut self, sequence: u32, key: TransactionKey) {
         let slot = (sequence, OptionKey::some(key));
         if self.slots.back().is_none_or(|(last, _)| *last < sequence) {
@@ -53,7 +53,7 @@ impl InFlight {
         }
     }
 
-    /// Takes one out; nothing happens if it is not there.
+    /// Takes out a transaction; if it is not there, nothing happens.
     pub(crate) fn remove(&mut self, sequence: u32) {
         let Ok(index) = self.find(sequence) else { return };
         if self.slots[index].1 == GAP {
@@ -69,7 +69,7 @@ impl InFlight {
             self.slots.pop_back();
             self.gaps -= 1;
         }
-        // More gaps than requests: closing them costs less than they were many.
+        // Once gaps are the majority, closing them costs less than the removals that made them.
         if self.gaps > self.slots.len() / 2 {
             self.slots.retain(|(_, key)| *key != GAP);
             self.gaps = 0;
@@ -79,7 +79,7 @@ impl InFlight {
         }
     }
 
-    /// All with their sequences, by sequence.
+    /// Sequences and keys of all, by sequence.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u32, TransactionKey)> + '_ {
         self.slots.iter().filter_map(|(at, key)| Some((*at, key.get()?)))
     }
@@ -89,8 +89,9 @@ impl InFlight {
         self.iter().map(|(_, key)| key)
     }
 
+    /// The slot with this sequence, or where it would be inserted.
     fn find(&self, sequence: u32) -> Result<usize, usize> {
-        // The oldest is the likeliest to end, and a new one comes behind the youngest.
+        // The oldest is the likeliest to end, and a new one usually goes behind the youngest.
         let (Some((first, _)), Some((last, _))) = (self.slots.front(), self.slots.back()) else {
             return Err(0);
         };
@@ -122,7 +123,7 @@ mod tests {
             let random = (seed >> 33) as u32;
             let most = if round / 10_000 % 2 == 0 { 8 } else { 200 };
             if model.len() < most && !random.is_multiple_of(3) {
-                // Mostly upwards, past the end of the numbers, now and then anywhere.
+                // Mostly upwards, past the largest number, now and then anywhere.
                 next_sequence = next_sequence.wrapping_add(1);
                 let sequence = if random.is_multiple_of(7) { random % 500 } else { next_sequence };
                 let key = TransactionKey::of(round);

@@ -1,5 +1,6 @@
-//! [`Input`]: everything that can happen to the engine, as one closed list. Read this file first
-//! and change it last.
+//! [`Input`]: everything that can happen to the engine, as one closed list. The reactor makes the
+//! inputs and gives them to `Engine::step` one by one; in tests, scripts and the simulation take
+//! its place. An input of a link comes only between the `…Opened` of this link and its end.
 
 use super::action::Origin;
 use bytes::Bytes;
@@ -18,73 +19,80 @@ use protocol::rights::Rights;
 use protocol::time::Wall;
 use std::collections::BTreeMap;
 
-/// Where the broker listens, and what it runs on; given once, before anything else.
+/// Addresses, descriptors and the identity of this broker. The reactor fills it in once, when its
+/// listeners are open.
 #[derive(Clone, Debug, Default)]
 pub struct Listening {
     /// Name of this machine (`isdData.host`).
     pub host: String,
-    /// Descriptor and port of the worker listener (`isdData.socket`, `isdData.port`).
+    /// Descriptor of the first TCP worker listener (`isdData.socket`); -1 = workers use Unix
+    /// sockets only.
     pub worker_fd: i32,
-    /// See `worker_fd`.
+    /// Port of that listener (`isdData.port`); 0 = there is none.
     pub worker_port: u16,
-    /// What a worker on another host dials: an address of this machine (`argv[1]`).
+    /// What a worker on another host dials: an address or name of this machine (`argv[1]`).
     pub worker_host: String,
-    /// `unix:PATH` of the worker socket for workers of the built-in execd; `None` = they use TCP.
+    /// `unix:PATH` of the worker socket, which workers of the built-in execd dial; `None` = they
+    /// run as another user, who may not open it, and use TCP.
     pub worker_unix: Option<String>,
-    /// What the operator should know about how workers of the built-in execd run.
+    /// Warning about the user or the rights of workers of the built-in execd, recorded each time
+    /// that the host `localhost` comes up; `None` = there is nothing to warn of.
     pub local_warning: Option<String>,
-    /// Descriptor and port of the first TCP client listener (`isdData.req_socket`, `req_port`).
+    /// Descriptor of the first TCP client listener (`isdData.req_socket`); -1 = clients use Unix
+    /// sockets only.
     pub client_fd: i32,
-    /// See `client_fd`; 0 = only Unix sockets.
+    /// Port of that listener (`isdData.req_port`); 0 = there is none.
     pub client_port: u16,
     /// Most descriptors this process may have open.
     pub descriptors_max: u64,
-    /// Where the built-in execd listens (`unix:PATH`); it becomes the host `localhost`.
+    /// Where the built-in execd listens (`unix:PATH`). The engine makes the host `localhost` of it.
     pub execd: Option<String>,
-    /// Names this broker to execds, the same after a restart on the same state directory, so that
-    /// it finds its workers again.
+    /// Names this broker to execds. It is the same after a restart on the same state directory, so
+    /// that the broker finds its workers again.
     pub instance: String,
-    /// Shown by `version`.
+    /// Version of isectd, for `version` and for logins.
     pub version: String,
     /// Process id of the broker.
     pub pid: u32,
-    /// What the clock on the wall shows; only for showing times.
+    /// Wall clock time at this input. The engine decides nothing by it; it only shows times.
     pub wall: Wall,
 }
 
-/// Who the built-in execd would be if this broker started it now, to be compared with one that was
-/// there before.
+/// What the built-in execd would report if this broker started it now. An execd that outlived an
+/// earlier broker is compared with it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Expected {
-    /// Digest of what it would enforce on workers.
+    /// Digest of the rights, limits and bounds that it would enforce on workers.
     pub policy: String,
-    /// Digest of which program file it would run.
+    /// Digest of the program file that it would run.
     pub binary: String,
 }
 
-/// Who is at the other end of a connection, as the kernel says it.
+/// The program at the other end of a connection, as the kernel reports it, and the token that it
+/// proved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Peer {
-    /// `127.0.0.1:40312` or `unix`.
+    /// Address and port, as in `127.0.0.1:40312`, or `unix`.
     pub address: String,
-    /// The descriptor (column `fd`, command `shutdown`).
+    /// Descriptor of the connection in the broker (column `fd`, command `shutdown`).
     pub fd: i32,
-    /// The process at the other end, where the kernel tells it.
+    /// Process id, known only on Unix sockets.
     pub pid: Option<u32>,
-    /// User id of the process at the other end, where the kernel tells it.
+    /// User id; `None` = the kernel does not tell it. [`Input::Known`] sets it for TCP peers of
+    /// this machine.
     pub uid: Option<u32>,
-    /// Whether that user may use the role operator: the broker's own user or root.
+    /// Whether this user may log in to `op` without a token: the broker's own user, or root.
     pub is_owner: bool,
-    /// Whether it is on another machine, whose kernel answers for it.
+    /// Whether the peer is on another machine, so that it may get out of reach.
     pub is_remote: bool,
-    /// The token that it proved.
+    /// The token that the peer has proved; the engine sets it after [`Input::Proven`].
     pub token: Option<TokenName>,
-    /// Whose attempts its own are counted with: the address by its value.
+    /// The peers whose failed logins are counted together with those of this one.
     pub group: PeerGroup,
 }
 
 impl Peer {
-    /// Who came over TCP from this address, whose one spelling it gets.
+    /// A TCP peer. The address is brought into its canonical form.
     pub fn tcp(address: SocketAddr, fd: i32) -> Self {
         let group = PeerGroup::of(address.ip());
         let address = canonical(address);
@@ -92,334 +100,363 @@ impl Peer {
         Self { address: address.to_string(), fd, group, is_remote, ..Self::default() }
     }
 
-    /// Who came over a Unix socket.
+    /// A peer on a Unix socket of this machine.
     pub fn unix(uid: Option<u32>, fd: i32) -> Self {
         Self { address: "unix".to_owned(), fd, uid, group: PeerGroup::User(uid), ..Self::default() }
     }
 }
 
-/// A token as the engine knows it: nothing of what proves it.
+/// What the engine knows of a token. The secret and its verifier stay in the reactor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenRights {
-    /// What it may do.
+    /// The roles of the token.
     pub rights: Rights,
-    /// Differs when it was renewed.
+    /// Changes when the token is renewed: then its connections are closed.
     pub stamp: u64,
 }
 
-/// The tokens in force.
+/// The contents of the token file that are in force.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Tokens {
-    /// The file they stand in, for messages.
+    /// Path of the token file, for messages.
     pub file: String,
-    /// By name.
+    /// What a peer that proves the token may do; a name that is missing can't be proved.
     pub tokens: BTreeMap<TokenName, TokenRights>,
-    /// What somebody without a token may do.
+    /// Rights of a peer that proves no token and is not the owner.
     pub anonymous: Rights,
 }
 
-/// What came of reading the certificates of `--tls-…`.
+/// The result of reading the certificates of `--tls-…`, as texts for facts and for the answer to
+/// `reload`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Certificates {
-    /// What was read and is in use for new connections, a line each.
+    /// One line for each certificate that was read; new connections use it.
     pub read: Vec<String>,
-    /// What could not be read, and why; what was in use before stays.
+    /// One line for each certificate that could not be read, with the reason; the one that was in
+    /// use stays in use.
     pub failed: Vec<String>,
-    /// What the operator should know: one has expired, or will soon.
+    /// One line for each certificate that has expired, or will soon.
     pub warnings: Vec<String>,
 }
 
-/// Who gets an answer about reading the token file: link and header of the command; `None` =
-/// nobody, it was the start or a signal.
+/// Who asked for the files to be read again: link and header of an operator's `reload`, which gets
+/// the answer; `None` = the start or SIGHUP.
 pub type Requester = Option<(LinkId, Header)>;
 
-/// What the secret of a worker's login proves: the start that it was made for.
+/// The start of a worker that the secret of its login proves. The reactor made the secret at
+/// [`Action::Start`](super::action::Action::Start).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Start {
-    /// Which start.
+    /// The run that the broker gave to this start.
     pub run: RunId,
-    /// The configuration of the worker that it is of.
+    /// Digest of the worker's configuration at that start (`Engine::digest`).
     pub digest: u32,
 }
 
-/// How a connection ended, from the best to the worst. Every frame that came before the end has
-/// been given to the engine already. Of several ends that are noticed the worst holds, in whatever
-/// order they are: only of [`Close::Eof`] alone it is sure that all came that the peer had sent.
+/// How a connection ended, from the best to the worst. All frames that were received before the end
+/// have been given to the engine already. If several of these are noticed, the worst counts, in
+/// whatever order they come; only after [`Close::Eof`] is it certain that everything arrived that
+/// the peer had sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Close {
-    /// The peer closed in order.
+    /// The peer closed after a whole frame.
     Eof,
     /// The peer closed in the middle of a frame.
     Torn,
-    /// The connection broke.
+    /// The connection was reset, or an operation on it failed.
     Reset,
-    /// The peer's machine answered nothing for `silence_ms`, or can't be reached any more.
+    /// The peer's machine acknowledged nothing for `silence_ms`, or the kernel found it
+    /// unreachable.
     TimedOut,
 }
 
-/// What an execd reports.
+/// A report of an execd, one variant for each frame that it may send.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Report {
-    /// Its answer to the hello.
+    /// Answers the hello: process id, version, policy.
     Welcome(ExecWelcome),
-    /// A process runs.
+    /// A process of a worker runs.
     Started(ExecStarted),
-    /// A program could not be started.
+    /// A worker could not be started, for good or for now.
     Failed(ExecFailed),
-    /// A process ended.
+    /// A process of a worker ended.
     Exited(ExecExited),
-    /// A process wrote a line.
+    /// A process of a worker wrote a line to stdout or stderr.
     Output(ExecOutput),
-    /// Which processes it has.
+    /// Answers `exec-list`: the processes that this execd has for this broker.
     Listed(ExecListed),
 }
 
-/// Everything that can happen.
+/// An input of the engine. Each comment says when the reactor gives it.
 #[derive(Clone, Debug)]
 pub enum Input {
-    /// Time passed: look at what is due. Spurious calls do nothing.
+    /// When `Engine::next_deadline` has passed. An input that comes too early does nothing.
     Deadline,
-    /// The clock on the wall was set, or local time is not as far from UTC as before.
+    /// When the wall clock was set, the machine slept, or the offset of the local time changed.
+    /// Only times that are shown depend on it.
     Clock {
-        /// What it shows now.
+        /// The wall clock's time at this input.
         wall: Wall,
     },
-    /// The broker listens.
+    /// Once, before all other inputs.
     Listening(Box<Listening>),
-    /// A script of commands from the state directory or `--source`.
+    /// A script is to be run at the start: the saved configuration, the settings of the command
+    /// line that override it, a file of `--source`. `Action::ScriptDone` answers it.
     Script {
-        /// Who is named in the facts.
+        /// The source of the script, named in facts and in the answer.
         origin: Origin,
         /// The commands, one a line.
         text: String,
     },
-    /// A program connected to the client port.
+    /// A connection was accepted at a client listener. A login must follow within `login_ms`, the
+    /// TLS handshake included.
     ClientOpened {
-        /// Its link.
+        /// The new link.
         link: LinkId,
-        /// Who it is.
+        /// What the kernel reports of the peer.
         peer: Peer,
     },
-    /// A program connected to the worker port.
+    /// A connection was accepted at a worker listener. A worker login must follow within
+    /// `login_ms`.
     WorkerOpened {
-        /// Its link.
+        /// The new link.
         link: LinkId,
-        /// Who it is.
+        /// What the kernel reports of the peer.
         peer: Peer,
     },
-    /// `Action::Dial` succeeded.
+    /// `Action::Dial` succeeded, the TLS handshake included.
     HostOpened {
-        /// Its link.
+        /// The new link.
         link: LinkId,
-        /// Which host was dialled.
+        /// The host of the `Dial`; it may be deleted or have another address by now.
         host: HostName,
-        /// The descriptor.
+        /// Descriptor of the connection.
         fd: i32,
-        /// What the execd there must be; `None` = any will do, or this broker started it.
+        /// What the execd must report in its welcome; `None` = it is not the built-in one, or this
+        /// broker started it itself.
         must: Option<Box<Expected>>,
     },
-    /// `Action::Dial` failed.
+    /// `Action::Dial` failed, or had no answer within its time limit.
     HostRefused {
-        /// Which host was dialled.
+        /// The host of the `Dial`.
         host: HostName,
-        /// What the system said.
+        /// The error of the system, for the fact and for `hosts`.
         why: String,
     },
-    /// A connection ended by itself (not by `Action::Close`).
+    /// A connection ended without `Action::Close`. It is the last input of the link.
     Closed {
-        /// Its link.
+        /// The link that ended.
         link: LinkId,
-        /// How.
+        /// How it ended; it decides whether requests that the peer held may have run.
         how: Close,
     },
-    /// More than `outbox_bytes_high` bytes wait to be sent to this link.
+    /// More than `outbox_bytes_high` bytes wait to be sent to the link. It comes once, until
+    /// `Uncongested`.
     Congested {
-        /// Its link.
+        /// The link whose outbox is too long.
         link: LinkId,
     },
-    /// Less than half of that waits now.
+    /// After `Congested`, less than half of `outbox_bytes_high` waits for the link, or the
+    /// connection broke and its outbox was dropped.
     Uncongested {
-        /// Its link.
+        /// The link that was congested.
         link: LinkId,
     },
-    /// More than `outbox_bytes_max` bytes wait to be sent to this link.
+    /// More than `outbox_bytes_max` bytes wait to be sent to the link, or more than
+    /// `outboxes_bytes_max` for all clients and much of it for this one. The engine must close the
+    /// link.
     OutboxFull {
-        /// Its link.
+        /// The link whose outbox is full.
         link: LinkId,
-        /// How many.
+        /// Bytes that wait in its outbox.
         bytes: u64,
     },
-    /// The link took none of the bytes waiting for it for `stall_ms`.
+    /// The link accepted no bytes for `stall_ms` although some wait for it. The engine must close
+    /// it.
     Stalled {
-        /// Its link.
+        /// The link that stalled.
         link: LinkId,
-        /// How many wait.
+        /// Bytes that wait in its outbox.
         bytes: u64,
     },
-    /// Bytes came that are no frame, or a frame that this side may not send.
+    /// The link sent bytes that are no frame, a frame that its role may not send, a body that can't
+    /// be decoded, or bytes that TLS refuses.
     Garbage {
-        /// Its link.
+        /// The link that sent them; it may not have logged in.
         link: LinkId,
-        /// What is wrong; without `skip` the link must be closed.
+        /// What is wrong. With `skip` only this frame is lost and the link is read on; without, the
+        /// reactor reads it no further and the engine must close it.
         error: WireError,
     },
-    /// The kernel was asked whose process stands at the other end; comes before a login to `op`.
+    /// Comes before a login without a token whose rights depend on the user, from a TCP peer: the
+    /// kernel was asked whose process is at the other end.
     Known {
-        /// Its link.
+        /// The link that logs in next.
         link: LinkId,
-        /// The user, where the kernel tells it.
+        /// Replaces [`Peer::uid`]; `None` = the peer is on another machine, or the kernel does not
+        /// tell.
         uid: Option<u32>,
-        /// See [`Peer::is_owner`].
+        /// Replaces [`Peer::is_owner`].
         is_owner: bool,
     },
-    /// A client logs in.
+    /// A client's `login` frame.
     Login {
-        /// Its link.
+        /// The link of the client.
         link: LinkId,
-        /// What it says.
+        /// Service, format, heartbeat and, if it names a token, the claim.
         login: Box<Login>,
     },
-    /// A client or worker answers a challenge.
+    /// The `proof` frame of a client or worker, which answers a challenge.
     Proof {
-        /// Its link.
+        /// The link that was challenged, or should have been.
         link: LinkId,
-        /// What it says.
+        /// The proof, unchecked; `Action::Verify` has it checked.
         proof: Box<Proof>,
     },
-    /// `Action::Verify` is done: the signature that proves the broker, or why the proof is none.
+    /// `Action::Verify` is done, or `Action::Challenge` could make no challenge.
     Proven {
-        /// Whose proof.
+        /// The link that logs in.
         link: LinkId,
-        /// For the log, not for the peer: which of the reasons it is.
+        /// The signature by which the broker proves that it knows the token, too; or the reason why
+        /// the proof does not hold. The reason is for the log: the peer is not told which it is.
         proven: Result<String, String>,
     },
-    /// An execd wants the host's token proved.
+    /// The `challenge` frame of an execd, which wants the host's token proved.
     Challenged {
-        /// Its link.
+        /// The link of the execd.
         link: LinkId,
-        /// What it asks.
+        /// What the proof must answer; goes back in `Action::Prove`.
         challenge: Box<Challenge>,
     },
-    /// The host's token can't be proved to an execd, or the execd has not proved that it knows it.
+    /// After `Action::Greet` or `Action::Prove`: the host's token can't be read or proved, or the
+    /// execd sent its welcome without proving that it knows the token. The engine must close the
+    /// link.
     Unproven {
-        /// Its link.
+        /// The link of the execd.
         link: LinkId,
-        /// Why.
+        /// The reason, for the fact.
         why: String,
     },
-    /// The token file was read, or not: then those in force stay.
+    /// The token file was read: at the start, or because `Action::ReadTokens` or SIGHUP asked for
+    /// it.
     TokensRead {
-        /// Who wants to know.
+        /// As in `Action::ReadTokens`.
         requester: Requester,
-        /// What stands in it, or why it can't be read.
+        /// The new tokens, or why there are none; then the tokens in force stay.
         tokens: Result<Box<Tokens>, String>,
     },
-    /// The certificates were read, at the start or by `Action::ReadTokens`.
+    /// The certificates were read: at the start, or because `Action::ReadTokens` or SIGHUP asked
+    /// for it.
     CertificatesRead {
-        /// Who wants to know.
+        /// As in `Action::ReadTokens`.
         requester: Requester,
-        /// What was read.
+        /// What was read, what failed, and warnings; in use already.
         found: Certificates,
-        /// `TokensRead` follows, and answers for both.
+        /// Whether `TokensRead` follows for the same requester. Then the operator's answer waits for
+        /// it.
         more: bool,
     },
-    /// A client or worker says goodbye.
+    /// The `logout` frame of a client or worker. The engine must close the link.
     Logout {
-        /// Its link.
+        /// The link that logs out.
         link: LinkId,
     },
-    /// A client's data frame.
+    /// A `data` frame of a client: a request, or a further piece of one.
     Request {
-        /// Its link.
+        /// The link of the client.
         link: LinkId,
-        /// The header as it came.
+        /// The header as received; its `transaction` and `attempt` are not to be trusted.
         head: Header,
-        /// The body.
+        /// The whole body, of at most `body_bytes_max` bytes.
         body: Bytes,
     },
-    /// A worker logs in.
+    /// A worker's `worker-login` frame.
     WorkerLogin {
-        /// Its link.
+        /// The link of the worker.
         link: LinkId,
-        /// What it says.
+        /// Worker id, service, host and process id, as the worker says.
         login: Box<WorkerLogin>,
-        /// The start its secret proves; `None` = the secret is empty or proves nothing.
+        /// The start that its secret proves, already checked; `None` = the secret is empty or none
+        /// of this broker.
         proof: Option<Start>,
     },
-    /// A worker's data frame.
+    /// A `data` frame of a worker: a reply, or a piece of one.
     Reply {
-        /// Its link.
+        /// The link of the worker.
         link: LinkId,
-        /// The header as it came.
+        /// The header as received; `transaction` says which request it answers.
         head: Header,
-        /// The body.
+        /// The whole body, of at most `body_bytes_max` bytes.
         body: Bytes,
     },
-    /// A worker's answer to a status frame.
+    /// The `status-reply` frame of a worker. It may come although nobody asked.
     StatusReply {
-        /// Its link.
+        /// The link of the worker.
         link: LinkId,
-        /// The status frame's.
+        /// The sequence of the status frame that it answers.
         sequence: u32,
-        /// What it says.
+        /// The answer; it may have any content and as many bytes as a body.
         text: String,
     },
-    /// A report of an execd.
+    /// A frame of an execd about itself or its processes.
     Report {
-        /// Its link.
+        /// The link of the execd.
         link: LinkId,
-        /// What it reports.
+        /// The report; long texts are shortened already.
         report: Box<Report>,
     },
-    /// The peer sent an error.
+    /// An `error` frame of a client, worker or execd.
     PeerError {
-        /// Its link.
+        /// The link that sent it.
         link: LinkId,
-        /// The worker that it is about; 0 = it is about the connection.
+        /// The worker that an execd complains of; 0 = the error is about the connection.
         worker: WorkerId,
-        /// The start of that worker; 0 = not said.
+        /// The run of that worker; 0 = not said.
         run: RunId,
-        /// What it says.
+        /// Code and text, as the peer wrote them.
         error: ErrorBody,
     },
-    /// Are you there?
+    /// A `ping` frame. The engine must answer it with a pong.
     Ping {
-        /// Its link.
+        /// The link that pings.
         link: LinkId,
         /// Goes back in the pong.
         sequence: u32,
     },
-    /// I am.
+    /// A `pong` frame: the peer is there.
     Pong {
-        /// Its link.
+        /// The link that answers.
         link: LinkId,
     },
-    /// Bytes of a frame came that is not whole yet: whoever sends it can say nothing else before.
+    /// Bytes arrived, but no whole frame. A peer in the middle of a long frame can send no pong, so
+    /// this counts as a sign of life.
     Heard {
-        /// From which link.
+        /// The link that sent them.
         link: LinkId,
     },
     /// The file of `Action::Source` was read, or not.
     Sourced {
-        /// The operator's link.
+        /// The operator's link; closed links get no such input.
         link: LinkId,
-        /// The header of the operator's command.
+        /// The header of the operator's command, for the answer.
         head: Header,
-        /// The file.
+        /// The path as the operator wrote it.
         path: String,
-        /// Its text, or why it can't be read.
+        /// The commands, or why the file can't be read.
         script: Result<String, String>,
     },
-    /// `Action::Persist` failed, with the path and what the system said; comes at every failure.
+    /// The configuration could not be written, or not synced to the disk. It comes after each
+    /// failure.
     PersistFailed {
-        /// Which file and why.
+        /// The path and the error of the system.
         why: String,
     },
-    /// After a failure, `Action::Persist` succeeded.
+    /// The configuration was written, for the first time after a write that failed.
     Persisted,
-    /// The process was asked to end (TERM, INT), in order.
+    /// A signal asked the process to end in order. It comes for each such signal; after a second
+    /// one the reactor ends the broker at once.
     Terminate {
-        /// Name of the signal.
+        /// Name of the signal, as in `SIGTERM`.
         signal: &'static str,
     },
 }

@@ -1,5 +1,6 @@
-//! The engine's laws, checked one by one over everything: run after every step in scripts and in
-//! the simulation, never in production. The numbers are those of the house's list of laws.
+//! The laws of the engine, checked over its whole state: after each step in scripts, in the
+//! simulation and in fuzzers, never in production. docs/architecture.md lists them by their
+//! numbers.
 
 use super::Engine;
 use super::keys::{ServiceKey, TransactionKey};
@@ -18,10 +19,10 @@ macro_rules! law {
 }
 
 impl Engine {
-    /// The law that is broken, if any: the full sweep, for tests and simulation.
+    /// Checks all laws.
     ///
     /// # Errors
-    /// Names the law and the ids.
+    /// A law is broken; the text names it, and the ids.
     pub fn check_all(&self) -> Result<(), String> {
         self.check_workers()?;
         self.check_transactions()?;
@@ -29,6 +30,8 @@ impl Engine {
         self.check_links()
     }
 
+    /// Laws 1 and 2: each worker is in the list that its state says, and has the transactions that
+    /// name it.
     fn check_workers(&self) -> Result<(), String> {
         let mut counts = [0; 3];
         for (key, worker) in self.workers.by_id() {
@@ -98,6 +101,8 @@ impl Engine {
         Ok(())
     }
 
+    /// Laws 2 to 6 of each transaction: its worker, its client, its outcome, its deadline, the
+    /// sums.
     fn check_transactions(&self) -> Result<(), String> {
         let mut live = 0;
         let mut kept = 0;
@@ -167,6 +172,8 @@ impl Engine {
         Ok(())
     }
 
+    /// Laws 5 to 7 of each queue: its count, its order, and that nobody waits while a worker is
+    /// idle.
     fn check_queues(&self) -> Result<(), String> {
         let mut waiting: BTreeMap<ServiceKey, usize> = BTreeMap::new();
         for (_, t) in self.transactions.iter().filter(|(_, t)| t.stage == Stage::Waiting) {
@@ -200,6 +207,7 @@ impl Engine {
         Ok(())
     }
 
+    /// Law 8: a link and its client, worker or host name each other.
     fn check_links(&self) -> Result<(), String> {
         for (link, slot) in self.links.iter() {
             let is_right = match &slot.end {

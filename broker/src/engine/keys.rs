@@ -1,21 +1,21 @@
-//! Keys: what names a slot of one of the engine's tables. Each table has its own type of key, so
-//! the key of a worker opens no client. A key is known to the engine only, and its slot is used
-//! again once it is free; what operators and peers see are the ids (`protocol::ids`).
+//! Keys of the engine's tables. Each table has a type of key of its own, so that the key of a
+//! worker can't be used for a client. Only the engine knows keys, and a key is given again once its
+//! slot is free; operators and peers see ids (`protocol::ids`).
 
 use slab::Slab;
 use std::fmt;
 use std::marker::PhantomData;
 use std::ops::{Index, IndexMut};
 
-/// Names a slot of the one table that it is the key of.
+/// A key: the index of a slot in the one table that it belongs to.
 pub(crate) trait Key: Copy {
-    /// The key of a slot.
+    /// The key of the slot with this index.
     fn of(index: usize) -> Self;
-    /// The slot.
+    /// The index of its slot.
     fn index(self) -> usize;
 }
 
-// A whole word each: four bytes would be widened at each look-up, some fifty a request.
+// They are `usize`, because `u32` would be widened at each of the fifty look-ups of a request.
 macro_rules! keys {
     ($($(#[$doc:meta])+ $name:ident)+) => {$(
         $(#[$doc])+
@@ -50,7 +50,7 @@ keys! {
     WorkerKey
 }
 
-/// An `Option` of a key in four bytes instead of sixteen, for what there is once a request.
+/// An optional key in four bytes instead of sixteen, for structs of which each request has one.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct OptionKey<K> {
     index: u32,
@@ -58,20 +58,20 @@ pub(crate) struct OptionKey<K> {
 }
 
 impl<K: Key> OptionKey<K> {
-    /// No key; a table has no such slot.
+    /// No key; no table has a slot with this index.
     pub(crate) const NONE: Self = Self { index: u32::MAX, key: PhantomData };
 
-    /// A key.
+    /// Wraps a key.
     pub(crate) fn some(key: K) -> Self {
         Self { index: key.index() as u32, key: PhantomData }
     }
 
-    /// The key, if there is one.
+    /// The key; `None` = there is none.
     pub(crate) fn get(self) -> Option<K> {
         (self.index != u32::MAX).then(|| K::of(self.index as usize))
     }
 
-    /// There is none.
+    /// Whether there is no key.
     pub(crate) fn is_none(self) -> bool {
         self.index == u32::MAX
     }
@@ -83,7 +83,7 @@ impl<K: Key + fmt::Debug> fmt::Debug for OptionKey<K> {
     }
 }
 
-/// A table whose slots are named by keys of one type. Insert, remove and look-up cost the same
+/// A table whose entries are found by keys of one type. Insert, remove and look-up cost the same
 /// with one entry and with a million.
 pub(crate) struct Table<K, T> {
     slab: Slab<T>,
@@ -103,19 +103,19 @@ impl<K, T: fmt::Debug> fmt::Debug for Table<K, T> {
 }
 
 impl<K: Key, T> Table<K, T> {
-    /// Adds an entry, in a free slot.
+    /// Adds an entry in a free slot.
     pub(crate) fn insert(&mut self, entry: T) -> K {
         let index = self.slab.insert(entry);
         debug_assert!(index < u32::MAX as usize, "an OptionKey has four bytes");
         K::of(index)
     }
 
-    /// Takes an entry out that is in; its key may be given again from now on.
+    /// Takes out an entry, which must exist; its key may be given again from now on.
     pub(crate) fn remove(&mut self, key: K) -> T {
         self.slab.remove(key.index())
     }
 
-    /// An entry that may be gone.
+    /// The entry with this key, which may be gone.
     pub(crate) fn get(&self, key: K) -> Option<&T> {
         self.slab.get(key.index())
     }
@@ -125,22 +125,22 @@ impl<K: Key, T> Table<K, T> {
         self.slab.contains(key.index())
     }
 
-    /// All entries, by key.
+    /// All entries in the order of their keys.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (K, &T)> {
         self.slab.iter().map(|(index, entry)| (K::of(index), entry))
     }
 
-    /// How many there are.
+    /// Number of entries.
     pub(crate) fn len(&self) -> usize {
         self.slab.len()
     }
 
-    /// For how many there is room.
+    /// Number of entries that fit without allocating.
     pub(crate) fn capacity(&self) -> usize {
         self.slab.capacity()
     }
 
-    /// Gives up the room behind the last entry.
+    /// Gives back the memory of the free slots at the end.
     pub(crate) fn shrink_to_fit(&mut self) {
         self.slab.shrink_to_fit();
     }

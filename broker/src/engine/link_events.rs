@@ -1,5 +1,6 @@
-//! What happens to links: opened, closed by the peer, closed by the broker for a fault, garbage
-//! received. Who is at a link, and what its loss means, is known to `clients`, `process`, `hosts`.
+//! Events of links: opened, closed by the peer, closed by the broker, garbage received. What the
+//! end of a link means for the client, worker or host at it is decided in `clients`, `process` and
+//! `hosts`.
 
 use super::action::Action;
 use super::clients;
@@ -20,12 +21,14 @@ use protocol::settings::Setting;
 use protocol::show;
 
 impl Engine {
+    /// A connection was accepted: it must log in within `login_ms`.
     pub(crate) fn on_opened(&mut self, link: LinkId, end: End, peer: Peer) {
         self.links.open(link, end, peer, self.now);
         let wait = self.settings.get(Setting::LoginMs);
         self.due.add(self.now.plus_millis(wait), Due::Login(link));
     }
 
+    /// A connection ended by itself. The text says how, for facts and error texts.
     pub(crate) fn on_closed(&mut self, link: LinkId, how: Close, out: Out<'_>) {
         let timed_out;
         let why = match how {
@@ -42,7 +45,8 @@ impl Engine {
         self.link_gone(link, how, why, out);
     }
 
-    /// A link is gone, by itself or because it was closed: what that means for who was there.
+    /// Removes a link that ended or was closed, and lets its client, worker or host know. `why`
+    /// continues a sentence about it, as in "lost its connection".
     pub(crate) fn link_gone(&mut self, link: LinkId, how: Close, why: &str, out: Out<'_>) {
         let Some(end) = self.links.get(link).map(|slot| slot.end) else { return };
         self.links.free(link, out);
@@ -54,7 +58,7 @@ impl Engine {
         }
     }
 
-    /// Closes a link; what follows for who was there is the caller's business.
+    /// Closes a link; the caller handles what that means for its client, worker or host.
     pub(crate) fn close_link(&mut self, link: LinkId, out: Out<'_>) {
         if self.links.get(link).is_some() {
             out.push(Action::Close { link });
@@ -62,7 +66,7 @@ impl Engine {
         }
     }
 
-    /// Drops a link for a fault of its: closes it, with a fact that says why.
+    /// Closes a link because of a fault of its peer, and records why.
     pub(crate) fn drop_link(&mut self, link: LinkId, why: String, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         let (class, end, from) = (class_of(&slot.end), slot.end, clients::from(&slot.peer));
@@ -75,7 +79,8 @@ impl Engine {
         self.link_gone(link, Close::Reset, &why, out);
     }
 
-    /// Too much waits for a link, or for all and much of it for this one.
+    /// Closes a link whose outbox is over its own limit, or that has much of a sum over all clients
+    /// that is over its limit.
     pub(crate) fn on_outbox_full(&mut self, link: LinkId, bytes: u64, out: Out<'_>) {
         let max = self.settings.get(Setting::OutboxBytesMax);
         let limit = if bytes > max {
@@ -91,12 +96,13 @@ impl Engine {
         );
     }
 
-    /// Says what is wrong, then closes the link.
+    /// Sends the peer an error, records it, and closes the link.
     pub(crate) fn refuse_link(&mut self, link: LinkId, error: ErrorBody, out: Out<'_>) {
         self.refuse_because(link, error, None, out);
     }
 
-    /// As [`refuse_link`](Self::refuse_link); `detail` is for the operator alone.
+    /// As [`refuse_link`](Self::refuse_link), with a `detail` that only the fact has and the peer
+    /// does not get.
     pub(crate) fn refuse_because(
         &mut self,
         link: LinkId,
@@ -109,7 +115,8 @@ impl Engine {
             && error.ran == Ran::No
             && !self.clients[key].in_flight.is_empty()
         {
-            // It is said of the connection, and what is under way on it may have run.
+            // The error is about the connection, and requests that are under way on it may have
+            // run.
             error.ran = Ran::Maybe;
         }
         if let End::Worker(key) = slot.end {
@@ -135,7 +142,7 @@ impl Engine {
         self.link_gone(link, Close::Reset, &why, out);
     }
 
-    /// How an end is named in facts.
+    /// The name of an end in facts, and its ids.
     pub(crate) fn name_of(&self, end: &End) -> (String, About) {
         let mut about = About::default();
         let name = match end {
@@ -158,12 +165,14 @@ impl Engine {
         (name, about)
     }
 
-    /// A login that was let in turns out to be of no start of its worker. Its requests are lost.
+    /// Refuses a worker that is logged in, because its host reports that its start is none of this
+    /// worker's. Its requests are lost.
     pub(crate) fn refuse_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
         self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
     }
 
-    /// A worker sent what is no reply: its request fails, it is closed and ended.
+    /// Handles a frame of a worker that is no valid reply: its request fails, and its connection is
+    /// closed.
     pub(crate) fn bad_worker(&mut self, link: LinkId, text: String, out: Out<'_>) {
         let Some(End::Worker(key)) = self.links.get(link).map(|slot| slot.end) else {
             return;
@@ -177,6 +186,8 @@ impl Engine {
         self.refuse_link(link, ErrorBody::new(ErrorCode::BadReply, text), out);
     }
 
+    /// Handles bytes that are no frame, by who sent them: a client may lose a single frame
+    /// (`skip`), all others lose their link.
     pub(crate) fn on_garbage(&mut self, link: LinkId, error: WireError, out: Out<'_>) {
         let Some(slot) = self.links.get(link) else { return };
         let body = ErrorBody::new(error.code, error.text.clone());
@@ -199,8 +210,8 @@ impl Engine {
         }
     }
 
-    /// A client's data frame was too large: only it is lost, the stream can be trusted. What it was
-    /// a piece of can't be whole any more.
+    /// Handles a data frame of a client that is too large. The stream is still in step, so only
+    /// this frame is lost; a request that it was a piece of can't become complete and fails.
     fn on_oversized(&mut self, key: ClientKey, error: &WireError, body: ErrorBody, out: Out<'_>) {
         let sequence = error.sequence;
         let (reply, more) = (u16::from(error.reply), u16::from(error.more));
@@ -220,11 +231,12 @@ impl Engine {
                 self.clients[key].discarded.remove(&sequence);
             }
         } else if !error.more || self.may_come_in_pieces(key, out) {
-            // One under way with the same sequence is whole, and goes on.
+            // A request under way with the same sequence is complete and goes on.
             self.refuse_request(key, &head, body, out);
         }
     }
 
+    /// Closes the link of a client or worker that logged out.
     pub(crate) fn on_logout(&mut self, link: LinkId, out: Out<'_>) {
         if self.links.get(link).is_some() {
             out.push(Action::Close { link });
@@ -232,6 +244,8 @@ impl Engine {
         }
     }
 
+    /// Records an error that a peer sent. That of an execd may mean that it shuts down, refuses
+    /// this broker, or does not have a process that it was to end.
     pub(crate) fn on_peer_error(
         &mut self,
         link: LinkId,
@@ -259,7 +273,8 @@ impl Engine {
             self.record(kind, about, format!("{name} says: {error}"), out);
         }
         match end {
-            // Why it does not serve the broker, unless it is about a worker.
+            // Before its welcome, an error about the connection means that it does not serve this
+            // broker.
             End::Host(key) if worker.0 == 0 && self.is_greeted(key, link) => {
                 let said = show::brief(&error.text, TEXT_BYTES_MAX);
                 self.close_link(link, out);
@@ -268,7 +283,7 @@ impl Engine {
             End::Host(key) if error.code == ErrorCode::NotFound => {
                 self.on_nobody_to_stop(link, key, (worker, run), out);
             }
-            // What it could complain of before its login ends its connection.
+            // A program that is not logged in can only complain of its login, so that has failed.
             End::NewClient | End::NewWorker => {
                 self.close_link(link, out);
             }
@@ -277,7 +292,7 @@ impl Engine {
     }
 }
 
-/// Whose facts those about this end are.
+/// The class that facts about this end are counted in.
 pub(crate) const fn class_of(end: &End) -> Class {
     match end {
         End::Free | End::NewClient | End::NewWorker => Class::PreLogin,

@@ -1,5 +1,6 @@
-//! The links as the engine knows them: what stands at the other end, who waits because it is
-//! congested, when it was last heard. Not the connections: those are the reactor's.
+//! The links as the engine knows them: which client, worker or host is at the other end, when it
+//! was last heard, and which links are not read because another one is congested. The reactor has
+//! the connections themselves.
 
 use super::access::PendingLogin;
 use super::action::Action;
@@ -10,52 +11,52 @@ use protocol::ids::LinkId;
 use protocol::time::{Micros, Tick};
 use std::collections::BTreeMap;
 
-/// What stands at the other end of a link.
+/// The other end of a link.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// Nobody: the link is gone.
+    /// The link is gone, and its slot is free.
     Free,
     /// A program on the client port that has not logged in.
     NewClient,
-    /// A client, by key.
+    /// A client that is logged in.
     Client(ClientKey),
     /// A program on the worker port that has not logged in.
     NewWorker,
-    /// A worker, by key.
+    /// A worker that is logged in.
     Worker(WorkerKey),
-    /// The execd of a host, by key.
+    /// The execd of a host.
     Host(HostKey),
 }
 
-/// The limits of silence that were announced to a peer at its login. It keeps to them, so it is
-/// judged by them, whatever is set later.
+/// The limits of silence that a peer was sent at its login. The peer keeps to them as long as it is
+/// connected, so the broker applies them to it, whatever is set later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct AnnouncedLimits {
     pub(crate) heartbeat_ms: u32,
     pub(crate) silence_ms: u32,
 }
 
-/// One slot of the table of links.
+/// A slot of the table of links.
 #[derive(Debug)]
 pub(crate) struct Slot {
     generation: u32,
-    /// What stands there.
+    /// The other end; `Free` = there is none.
     pub(crate) end: End,
-    /// Who it is, as the kernel says.
+    /// The peer, as the kernel reports it.
     pub(crate) peer: Peer,
-    /// The login whose proof is awaited.
+    /// The login that waits for its proof.
     pub(crate) pending: Option<Box<PendingLogin>>,
-    /// When something last came from it.
+    /// When bytes last came from it.
     pub(crate) heard: Tick,
-    /// Heartbeats since then.
+    /// Heartbeats since then, or since silence was last counted anew.
     pub(crate) missed: u32,
-    /// What was announced to it, if it has logged in.
+    /// Limits of silence, from its login on.
     pub(crate) announced: Option<AnnouncedLimits>,
-    /// More than `outbox_bytes_high` wait to be sent to it.
+    /// More than `outbox_bytes_high` bytes wait to be sent to it.
     is_congested: bool,
-    /// Links that are read no further until this one is uncongested.
+    /// Links that are not read until this one takes bytes again; a client may wait for itself.
     waiters: Vec<LinkId>,
-    /// How many reasons there are to read this link no further.
+    /// Number of reasons not to read this link; it is read again at 0.
     read_stops: u32,
     /// How many facts it may still cause.
     pub(crate) share: Share,
@@ -65,14 +66,14 @@ pub(crate) struct Slot {
 #[derive(Debug, Default)]
 pub(crate) struct Links {
     slots: Vec<Slot>,
-    /// To how many links each `heartbeat_ms` was announced.
+    /// How many links each value of `heartbeat_ms` was announced to.
     heartbeats: BTreeMap<u32, usize>,
-    /// How many are read no further for now.
+    /// How many links are not read.
     unread: usize,
 }
 
 impl Links {
-    /// A link began.
+    /// Adds a link. Its slot must be free.
     pub(crate) fn open(&mut self, link: LinkId, end: End, peer: Peer, now: Tick) {
         let index = link.index as usize;
         while self.slots.len() <= index {
@@ -100,14 +101,14 @@ impl Links {
         slot.share = Share::default();
     }
 
-    /// Nobody could be heard for this long: nobody's silence counts for it.
+    /// Adds a time in which the broker could hear nobody to the times at which links were heard.
     pub(crate) fn put_off(&mut self, late: Micros, now: Tick) {
         for slot in &mut self.slots {
             slot.heard = (slot.heard + late).min(now);
         }
     }
 
-    /// These limits were announced to whoever is at the other end of a link.
+    /// Notes which limits of silence a link is sent at its login.
     pub(crate) fn announce(&mut self, link: LinkId, limits: AnnouncedLimits) {
         self.forget_announced(link);
         if let Some(slot) = self.get_mut(link) {
@@ -128,13 +129,13 @@ impl Links {
         }
     }
 
-    /// The shortest `heartbeat_ms` that was announced to somebody who is still there.
+    /// The shortest `heartbeat_ms` that was announced to a link that still exists.
     pub(crate) fn announced_heartbeat_ms(&self) -> Option<u32> {
         self.heartbeats.keys().next().copied()
     }
 
-    /// Silence is counted in other beats, or to another number of them, from now on: nobody is
-    /// judged by what was counted before.
+    /// Sets all counts of missed heartbeats to 0: the length of a heartbeat or the limit changed,
+    /// and the old counts mean nothing now.
     pub(crate) fn count_anew(&mut self) {
         for slot in &mut self.slots {
             slot.missed = 0;
@@ -153,7 +154,7 @@ impl Links {
         (slot.generation == link.generation && slot.end != End::Free).then_some(slot)
     }
 
-    /// Gives up room behind the last link that is not gone.
+    /// Gives back the memory of the free slots at the end.
     pub(crate) fn shrink(&mut self) {
         let used = self.slots.iter().rposition(|slot| slot.end != End::Free);
         self.slots.truncate(used.map_or(0, |last| last + 1));
@@ -172,7 +173,7 @@ impl Links {
         self.iter().find(|(_, slot)| slot.peer.fd == fd).map(|(link, _)| link)
     }
 
-    /// A link is gone: who waited for it is read again.
+    /// Removes a link; the links that waited for it are read again.
     pub(crate) fn free(&mut self, link: LinkId, out: &mut Vec<Action>) {
         if let Some(slot) = self.get_mut(link) {
             slot.waiters.retain(|&waiter| waiter != link);
@@ -188,8 +189,8 @@ impl Links {
         }
     }
 
-    /// Too much waits to be sent to a link. A client that takes no answers is asked for no further
-    /// requests: their answers would pile up, too, for each of 10,000 such clients.
+    /// Marks a link as congested. A client is read no further then: as long as it takes no answers,
+    /// it gets no further requests in, whose answers would pile up as well.
     pub(crate) fn congested(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
         slot.is_congested = true;
@@ -199,12 +200,12 @@ impl Links {
         }
     }
 
-    /// Whether too much waits to be sent to a link.
+    /// Whether too many bytes wait to be sent to a link.
     pub(crate) fn is_congested(&self, link: LinkId) -> bool {
         self.get(link).is_some_and(|slot| slot.is_congested)
     }
 
-    /// A link took what waited for it: who waited for that is read again.
+    /// Marks a link as no longer congested; the links that waited for it are read again.
     pub(crate) fn uncongested(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
         slot.is_congested = false;
@@ -216,7 +217,8 @@ impl Links {
         }
     }
 
-    /// After something of `source` was sent to `to`: if that is congested, `source` waits.
+    /// Stops reading `source` if `to` is congested. Called after a frame from `source` was sent on
+    /// to `to`.
     pub(crate) fn hold_back(&mut self, source: LinkId, to: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(to) else { return };
         if !slot.is_congested || source == to || slot.waiters.contains(&source) {
@@ -226,7 +228,7 @@ impl Links {
         self.stop_reading(source, out);
     }
 
-    /// `source` sends nothing more to `to`, and need not wait for it.
+    /// Ends the wait of `source` for `to`, because it sends nothing more to it.
     pub(crate) fn let_go(&mut self, source: LinkId, to: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(to) else { return };
         let count = slot.waiters.len();
@@ -236,7 +238,7 @@ impl Links {
         }
     }
 
-    /// One more reason to read a link no further.
+    /// Adds a reason not to read a link.
     pub(crate) fn stop_reading(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
         slot.read_stops += 1;
@@ -246,7 +248,7 @@ impl Links {
         }
     }
 
-    /// One reason less.
+    /// Removes a reason; without any, the link is read again.
     pub(crate) fn resume_reading(&mut self, link: LinkId, out: &mut Vec<Action>) {
         let Some(slot) = self.get_mut(link) else { return };
         if slot.read_stops == 0 {
@@ -254,19 +256,19 @@ impl Links {
         }
         slot.read_stops -= 1;
         if slot.read_stops == 0 {
-            // What it said meanwhile is not read yet: its silence counts from now on.
+            // What it sent meanwhile is not read yet, so its silence counts from now on.
             slot.missed = 0;
             self.unread -= 1;
             out.push(Action::ResumeReading { link });
         }
     }
 
-    /// Whether a link is not read for now, so that its silence says nothing.
+    /// Whether a link is not read, so that its silence says nothing.
     pub(crate) fn is_unread(&self, link: LinkId) -> bool {
         self.get(link).is_some_and(|slot| slot.read_stops > 0)
     }
 
-    /// All links that are not read for now.
+    /// All links that are not read.
     pub(crate) fn unread(&self) -> Vec<LinkId> {
         if self.unread == 0 {
             return Vec::new();

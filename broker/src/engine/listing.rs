@@ -1,7 +1,7 @@
-//! Long listings (`clients`, `workers`, `queue`) are made part by part, a part in a step, so that
-//! requests of others are served in between: an operator who lists 10,000 of them costs nobody
-//! anything that can be measured. Who is listed is settled at the beginning; what a row says is of
-//! the moment at which it is made. Not the rows: `op_read`, `op_show`.
+//! Long listings (`clients`, `workers`, `queue`), made part by part, one part in a step, so that
+//! requests are served in between and a listing of 10,000 entries delays nobody by a measurable
+//! time. Which entries are listed is fixed at the beginning; each row shows its entry at the moment
+//! at which it is made. The rows come from `op_read` and `op_show`.
 
 use super::due::Due;
 use super::keys::{ServiceKey, TransactionKey};
@@ -21,13 +21,13 @@ use std::collections::VecDeque;
 
 /// Most rows made in one step.
 const PART_ROWS: usize = 128;
-/// Most listings under way at once.
+/// Most listings that may be under way at once.
 const LISTINGS_MAX: usize = 32;
 
 /// The rows of a table.
 pub(crate) type Rows = Vec<Vec<Value>>;
 
-/// What a listing is of, who is still to come, and the rows that are there.
+/// A listing under way: the entries whose rows are still to be made, and the rows made so far.
 #[derive(Debug)]
 pub(crate) enum Listing {
     Clients {
@@ -37,28 +37,29 @@ pub(crate) enum Listing {
     Workers {
         filter: WorkerFilter,
         left: VecDeque<WorkerId>,
-        /// Of the lists LAZY, IDLE and BUSY.
+        /// Rows of the lists LAZY, IDLE and BUSY.
         rows: [Rows; 3],
     },
     Queue {
         left: VecDeque<(TransactionKey, TransactionId)>,
         rows: Rows,
-        /// Those for whom somebody waits.
+        /// The services that requests wait for.
         services: Vec<WaitingCount>,
     },
 }
 
-/// How many wait for one service.
+/// The requests that wait for one service.
 #[derive(Debug)]
 pub(crate) struct WaitingCount {
     service: ServiceKey,
     pub(crate) name: ServiceName,
+    /// Number of rows of this service so far.
     pub(crate) count: usize,
-    /// Why nobody serves them.
+    /// Why no worker serves them.
     pub(crate) why: String,
 }
 
-/// A listing that is under way, and who asked for it.
+/// A listing under way, and the command that it answers.
 #[derive(Debug)]
 struct OpenListing {
     link: LinkId,
@@ -66,12 +67,12 @@ struct OpenListing {
     listing: Listing,
 }
 
-/// The listings under way; each gets its turn.
+/// The listings under way, which take turns.
 #[derive(Debug, Default)]
 pub(crate) struct Listings(VecDeque<OpenListing>);
 
 impl Listing {
-    /// How many rows are still to be made, as far as is known.
+    /// How many rows are still to be made at most.
     fn left(&self) -> usize {
         match self {
             Self::Clients { left, .. } => left.len(),
@@ -80,6 +81,7 @@ impl Listing {
         }
     }
 
+    /// The answer, made of the rows.
     fn reply(self) -> OpReply {
         match self {
             Self::Clients { rows, .. } => Engine::clients_table(rows),
@@ -92,7 +94,7 @@ impl Listing {
 }
 
 impl Engine {
-    /// All clients, in the order in which they are served.
+    /// Begins a listing of all clients, in the order in which they are served.
     fn begin_clients(&self) -> Listing {
         let mut all: Vec<_> = self.clients.by_id().map(|(_, c)| (c.priority, c.id)).collect();
         all.sort_unstable();
@@ -100,21 +102,21 @@ impl Engine {
         Listing::Clients { rows: Vec::with_capacity(left.len()), left }
     }
 
-    /// The workers that are in the lists of a filter, by id.
+    /// Begins a listing of the workers in the lists that a filter names, by id.
     fn begin_workers(&self, filter: WorkerFilter) -> Listing {
         let is_meant = |list| filter == WorkerFilter::All || filter == filter_of(list);
         let left = self.workers.by_id().filter(|(_, w)| is_meant(w.list)).map(|(_, w)| w.id);
         Listing::Workers { filter, left: left.collect(), rows: Default::default() }
     }
 
-    /// Who waits for a service, or for any: those in a queue first, in the order in which they are
-    /// served.
+    /// Begins a listing of the requests that wait for one service or for all: for each service
+    /// those in its queue, in serving order, then those that are blocked or held.
     fn begin_queue(&self, service: Option<&ServiceName>) -> Result<Listing, OpError> {
         let keys = match service {
             Some(name) => vec![self.service_named(name)?],
             None => self.registry.keys(),
         };
-        // In one pass, however many services there are.
+        // One pass over the transactions, however many services there are.
         let mut others: Vec<(ServiceKey, TransactionKey)> = self
             .transactions
             .iter()
@@ -133,7 +135,7 @@ impl Engine {
         Ok(Listing::Queue { rows: Vec::with_capacity(left.len()), left, services: Vec::new() })
     }
 
-    /// Makes so many rows more. Who is gone meanwhile is left out.
+    /// Makes up to `most` further rows. Entries that are gone by now are left out.
     fn make_rows(&self, listing: &mut Listing, most: usize) {
         let part = most.min(listing.left());
         match listing {
@@ -182,18 +184,19 @@ impl Engine {
         }
     }
 
-    /// The whole listing at once, for scripts.
+    /// The whole listing in one step, for scripts.
     pub(crate) fn list_whole(&self, request: &OpRequest) -> OpResult {
         self.listing_of(request).map(|listing| self.end(listing))
     }
 
+    /// Makes the rows that are left, and the answer.
     fn end(&self, mut listing: Listing) -> OpReply {
         self.make_rows(&mut listing, usize::MAX);
         listing.reply()
     }
 
-    /// `clients`, `workers`, `queue` of an operator. `Some`: the list is short and there, or
-    /// refused; else the answer comes later.
+    /// Handles `clients`, `workers` and `queue` of an operator. Returns the answer if the list is
+    /// short or refused; `None` = the answer comes part by part.
     pub(crate) fn list(
         &mut self,
         link: LinkId,
@@ -214,14 +217,15 @@ impl Engine {
         None
     }
 
+    /// Sets the timer for the next part, if a listing is under way.
     fn go_on_listing(&mut self) {
         if !self.listings.0.is_empty() {
-            // As soon as everything has been done that is there to do.
+            // At the next tick, so after everything that can be done now.
             self.due.add(Tick(self.now.0 + 1), Due::Listing);
         }
     }
 
-    /// `Due::Listing`: makes the next part of the next listing.
+    /// `Due::Listing`: makes the next part of the listing whose turn it is.
     pub(crate) fn on_listing(&mut self, out: Out<'_>) {
         let Some(mut order) = self.listings.0.pop_front() else { return };
         let requester = self.links.get(order.link).map(|slot| slot.end);

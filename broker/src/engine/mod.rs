@@ -1,9 +1,10 @@
-//! The broker's mind, pure: inputs in, actions out. No IO, no clock, no chance, no thread, no log,
-//! no serialisation. What it never does: read the time, touch a socket, format bytes for the wire.
+//! The engine decides everything that the broker does: it takes inputs and gives actions. It is
+//! pure: it does no IO, reads no clock, draws no random numbers, starts no threads, and writes no
+//! bytes for the wire, so the same inputs always give the same actions.
 //!
 //! Read in this order: `input` (what can happen), `action` (what can be done), `fact` (what is
-//! worth remembering); then `transaction` (one request, from its admission to its outcome),
-//! `dispatch` (who gets it), `process` (the workers' processes).
+//! worth recording); then `transaction` (one request, from its admission to its outcome),
+//! `dispatch` (which worker gets it), `process` (the processes of workers).
 
 pub mod action;
 pub mod fact;
@@ -88,40 +89,40 @@ use transaction::Transaction;
 use wheel::Wheel;
 use workers::Workers;
 
-/// Where a step puts what is to be done, in order.
+/// The list to which a step appends its actions, in the order in which they are to be carried out.
 pub(crate) type Out<'a> = &'a mut Vec<Action>;
 
-/// What the engine is told before the first step.
+/// What the engine must know before its first step.
 #[derive(Clone, Debug, Default)]
 pub struct EngineOptions {
     /// The settings in force at the start.
     pub settings: Settings,
-    /// Runs are numbered from here on; the reactor takes one that grows with the wall clock, so
-    /// that a run after a restart of the broker is never taken for one before it.
+    /// The last run number that may have been given before. Run numbers of this broker are higher,
+    /// so that no start is ever taken for one of an earlier broker on the same state directory.
     pub run_base: u64,
 }
 
-/// Sums since the start; `accepted = ended + live` always holds.
+/// Counters since the start or the last `reset`; `accepted = ended + live` always holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Totals {
-    /// Requests accepted.
+    /// Requests accepted; each gets one outcome.
     pub accepted: u64,
     /// Accepted requests that have their outcome.
     pub ended: u64,
-    /// Of those, answered by a worker.
+    /// Ended requests that a worker answered.
     pub completed: u64,
-    /// Of those, whose client was gone before.
+    /// Ended requests whose client was gone before.
     pub orphaned: u64,
-    /// Of those, set aside as poison.
+    /// Ended requests that were set aside as poison.
     pub poisoned: u64,
-    /// Requests refused at admission; never accepted.
+    /// Requests refused at admission, which are not accepted ones.
     pub refused: u64,
 }
 
-/// Room for so many requests is never too much.
+/// Memory for this many requests is never given back.
 const CAPACITY_KEPT: usize = 1024;
 
-/// The broker without its sockets.
+/// The state of the broker, apart from its sockets and files.
 #[derive(Debug)]
 pub struct Engine {
     now: Tick,
@@ -131,30 +132,31 @@ pub struct Engine {
     instance: String,
     links: Links,
     access: Access,
-    /// What came of reading the certificates, and for whom, until the tokens are read, too.
+    /// The result of reading the certificates, and who asked for it, until the tokens are read,
+    /// too.
     certificates: Option<(Requester, Certificates)>,
     registry: Registry,
     op_service: ServiceKey,
     clients: Clients,
     workers: Workers,
     hosts: Hosts,
-    /// Names of hosts with a dial under way; it may outlive the host.
+    /// Hosts with a dial under way. The dial goes on when its host is deleted.
     dials: BTreeSet<HostName>,
     transactions: Table<TransactionKey, Transaction>,
     wheel: Wheel,
     due: DueList,
-    /// When the next `Due::Heartbeat` is.
+    /// Tick of the next `Due::Heartbeat` that counts.
     next_beat: Option<Tick>,
-    /// Milliseconds between two of them, as they are now.
+    /// Milliseconds between two heartbeats, as they are now.
     beat_ms: u64,
-    /// Kept so that expiry allocates nothing.
+    /// Scratch space of `on_deadlines`, kept so that expiry allocates nothing.
     due_keys: Vec<TransactionKey>,
     next_transaction: u64,
     next_fact: u64,
     next_run: u64,
-    /// Runs up to this one were given by earlier brokers, if by any.
+    /// Run numbers up to this one may have been given by earlier brokers.
     run_base: u64,
-    /// Bytes of requests that wait or are kept for a repetition.
+    /// Bytes of requests that wait, or are kept so that they can be repeated (`queue_bytes_max`).
     queue_bytes: u64,
     is_preempt: bool,
     is_rejecting: bool,
@@ -168,19 +170,19 @@ pub struct Engine {
     status_queries: BTreeMap<u64, op_status::StatusQuery>,
     next_query: u64,
     totals: Totals,
-    /// Why the configuration in the state directory is not the one in force.
+    /// Why the last write of the configuration failed; `None` = what is in force is saved.
     unsaved: Option<String>,
-    /// A `Due::Persist` is under way.
+    /// A `Due::Persist` is in the list of timers.
     is_to_persist: bool,
-    /// A change of the configuration was made in this step.
+    /// The configuration was changed in this step.
     is_changed: bool,
 }
 
 impl Engine {
-    /// An engine that knows nothing but its settings.
+    /// An engine with these settings, the service `op` and nothing else.
     pub fn new(options: EngineOptions) -> Self {
         let mut registry = Registry::default();
-        // The only service there is from the start, so its id is free.
+        // It is the only service at the start, so its id is free.
         let op_service = registry.insert(ServiceName::op(), ServiceId(1));
         let mut recent = Recent::default();
         recent.configure(options.settings.get(Setting::EventsMax) as usize, Vec::new());
@@ -228,7 +230,7 @@ impl Engine {
         }
     }
 
-    /// When `Input::Deadline` is due next; may be earlier than needed, never later.
+    /// When `Input::Deadline` is due next. It may be earlier than needed, never later.
     pub fn next_deadline(&self) -> Option<Tick> {
         match (self.wheel.next(), self.due.next()) {
             (Some(a), Some(b)) => Some(a.min(b)),
@@ -241,18 +243,19 @@ impl Engine {
         &self.settings
     }
 
-    /// Sums since the start.
+    /// Counters since the start or the last `reset`.
     pub fn totals(&self) -> Totals {
         self.totals
     }
 
-    /// Whether it keeps much more room for requests than there are.
+    /// Whether it holds memory for more than four times as many requests as there are, so that
+    /// [`shrink`](Self::shrink) is worth its time.
     pub fn has_spare_capacity(&self) -> bool {
         let room = self.transactions.capacity();
         room > CAPACITY_KEPT && self.transactions.len() < room / 4
     }
 
-    /// Gives up the room that a burst of clients or requests took. Changes nothing else.
+    /// Gives back the memory that a burst of clients or requests took. Changes nothing else.
     pub fn shrink(&mut self) {
         self.transactions.shrink_to_fit();
         self.wheel.shrink();
@@ -261,12 +264,13 @@ impl Engine {
         self.links.shrink();
     }
 
-    /// Takes one input and appends what is to be done, in order.
+    /// Takes one input and appends the actions that follow from it, in order. A tick earlier than
+    /// the one before counts as that one.
     pub fn step(&mut self, now: Tick, input: Input, out: &mut Vec<Action>) {
         self.now = self.now.max(now);
-        // A time that is over is over, whatever came in late to be read: a broker that stood still
-        // passes on no late answer, and gives no worker a request that nobody waits for any more.
-        // Whose link is gone can't be told, and that it is gone is said first.
+        // Deadlines come before the input, however late it was read (docs/decisions/0019): a broker
+        // that stood still passes on no late answer and gives no worker a request that nobody waits
+        // for any more. Only the end of a link is handled first, because nothing can be sent to it.
         if self.wheel.is_due(self.now) && !matches!(input, Input::Closed { .. }) {
             self.on_deadlines(out);
         }
@@ -364,6 +368,7 @@ impl Engine {
         }
     }
 
+    /// A whole frame, or bytes of one, came from this link: its silence begins anew.
     fn heard(&mut self, link: LinkId) {
         if let Some(slot) = self.links.get_mut(link) {
             slot.heard = self.now;
@@ -387,7 +392,7 @@ impl Engine {
         self.start_heartbeat();
     }
 
-    /// What is due because time passed.
+    /// Handles all timers that are due: deadlines of transactions first, then the list of `due`.
     fn on_time(&mut self, out: Out<'_>) {
         self.excuse_standstill();
         self.on_deadlines(out);
@@ -417,10 +422,10 @@ impl Engine {
         }
     }
 
-    /// Records a fact: for the log, for `listevents`, for those who watch.
+    /// Records a fact: in the log, for `listevents`, and for operators who watch.
     pub(crate) fn record(&mut self, kind: FactKind, about: About, text: String, out: Out<'_>) {
         self.next_fact += 1;
-        // Much of it is what workers and hosts say.
+        // Parts of the text may come from workers and hosts.
         let text = match text.len() {
             ..=FACT_BYTES_MAX => show::one_line(text),
             _ => show::brief(&text, FACT_BYTES_MAX),
@@ -433,9 +438,10 @@ impl Engine {
         out.push(Action::Record(Box::new(fact)));
     }
 
-    /// A change of the configuration: recorded with who asked, saved at the end of the step.
+    /// Records a change of the configuration with its origin, and has it saved at the end of the
+    /// step.
     pub(crate) fn changed(&mut self, origin: &Origin, text: String, out: Out<'_>) {
-        // What is being read from the state directory need not be written there again.
+        // What is read from the state directory need not be written there again.
         self.is_changed |= *origin != Origin::State;
         let about = About { who: Some(Self::who(origin)), ..About::default() };
         self.record(FactKind::Changed, about, text, out);

@@ -1,5 +1,6 @@
-//! The operator's verbs: what they change, and what the manual prints for it. Each change leaves a
-//! fact with who asked. What makes and unmakes services, workers and hosts is in `op_config`.
+//! The operator's verbs: what they change, and the answers that the manual prints for them. Each
+//! change leaves a fact that names who asked. `op_config` makes and deletes services, workers and
+//! hosts.
 
 use super::action::{Action, BrokerExit, Origin};
 use super::buckets::{self, Buckets};
@@ -19,13 +20,13 @@ use protocol::op::spec::{ShutdownWhat, Target};
 use protocol::settings::Setting;
 
 impl Engine {
-    /// A change that need not be saved.
+    /// Records a change that is not part of the configuration, so that it is not saved.
     pub(crate) fn noted(&mut self, origin: &Origin, what: String, out: Out<'_>) {
         let about = About { who: Some(Self::who(origin)), ..About::default() };
         self.record(FactKind::Changed, about, what, out);
     }
 
-    /// Keys of the workers a command is aimed at, newest first, as the original listed them.
+    /// The workers that a command is for, newest first, as the original broker listed them.
     pub(crate) fn targets(&self, target: &Target) -> Result<Vec<WorkerKey>, OpError> {
         let all = || self.workers.by_id().rev();
         Ok(match target {
@@ -38,7 +39,7 @@ impl Engine {
         })
     }
 
-    /// Keys of the services a command is aimed at; none for one worker.
+    /// The services that a command is for; none if it is for one worker.
     fn target_services(&self, target: &Target) -> Result<Vec<ServiceKey>, OpError> {
         Ok(match target {
             Target::All => {
@@ -49,7 +50,7 @@ impl Engine {
         })
     }
 
-    /// `paused worker->id = 1, worker->name = echo`.
+    /// The manual's line about one worker, as in `paused worker->id = 1, worker->name = echo`.
     fn worker_line(&self, verb: &'static str, key: WorkerKey) -> Block {
         let worker = &self.workers[key];
         let name = &self.registry[worker.service].name;
@@ -60,6 +61,7 @@ impl Engine {
         }
     }
 
+    /// The answer when there is no worker that the command is for.
     pub(crate) fn none_there(&self, target: &Target) -> OpReply {
         let name = match target {
             Target::Service(name) => format!("service '{name}' has no workers"),
@@ -68,6 +70,7 @@ impl Engine {
         OpReply::line("note", name, vec![])
     }
 
+    /// `pause`: workers, or all workers of services, take no requests until `ready`.
     pub(crate) fn pause(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, services) = (self.targets(target)?, self.target_services(target)?);
         self.changed(origin, format!("pause {}", target_word(target)), out);
@@ -88,6 +91,7 @@ impl Engine {
         Ok(if blocks.is_empty() { self.none_there(target) } else { OpReply { blocks } })
     }
 
+    /// `ready`: ends a pause, and starts workers that ended meanwhile.
     pub(crate) fn ready(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, services) = (self.targets(target)?, self.target_services(target)?);
         if let (Target::Worker(id), [key]) = (target, keys.as_slice()) {
@@ -116,6 +120,7 @@ impl Engine {
         }
     }
 
+    /// `start`: workers are wanted from now on, and their services are open.
     pub(crate) fn start(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, mut services) = (self.targets(target)?, self.target_services(target)?);
         self.all_startable(&keys)?;
@@ -128,7 +133,7 @@ impl Engine {
                 self.registry[service].open_act = said.clone();
             }
         }
-        // Oldest first, so that the first one configured is the first one ready.
+        // Oldest first, so that the worker that was configured first is ready first.
         for key in keys.into_iter().rev() {
             self.start_worker(key, out);
             let worker = &mut self.workers[key];
@@ -137,6 +142,7 @@ impl Engine {
         Ok(OpReply::ok())
     }
 
+    /// `stop`: workers end after the reply that they owe; stopped services refuse requests.
     pub(crate) fn stop(&mut self, origin: &Origin, target: &Target, out: Out<'_>) -> OpResult {
         let (keys, services) = (self.targets(target)?, self.target_services(target)?);
         self.changed(origin, format!("stop {}", target_word(target)), out);
@@ -153,6 +159,7 @@ impl Engine {
         Ok(OpReply::ok())
     }
 
+    /// `idle`: takes the request away from a busy worker.
     pub(crate) fn idle(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
         let key = self.worker_named(id)?;
         if self.workers[key].list != WorkerList::Busy {
@@ -171,6 +178,7 @@ impl Engine {
         Ok(OpReply::line("idled", format!("idled worker {id}"), vec![("worker", number(id.0))]))
     }
 
+    /// `block` and `unblock`: requests of a client wait, or go on.
     pub(crate) fn change_blocked(
         &mut self,
         origin: &Origin,
@@ -186,6 +194,7 @@ impl Engine {
         Ok(client_line(verb, id))
     }
 
+    /// `delete client`: closes the connection of a client.
     pub(crate) fn delete_client_command(
         &mut self,
         origin: &Origin,
@@ -198,6 +207,7 @@ impl Engine {
         Ok(OpReply::line("deleted", format!("client {id} deleted"), vec![("client", number(id.0))]))
     }
 
+    /// `pri`: sets the priority of a client.
     pub(crate) fn pri(
         &mut self,
         origin: &Origin,
@@ -216,6 +226,7 @@ impl Engine {
         ))
     }
 
+    /// `service CLIENT NAME`: moves a client to another service.
     pub(crate) fn change_service(
         &mut self,
         origin: &Origin,
@@ -236,6 +247,7 @@ impl Engine {
         Ok(OpReply::line("moved", format!("client->id = {id}, client->service = {name}"), fields))
     }
 
+    /// `buckets`: sets number and length of the windows, if given, and shows the histogram.
     pub(crate) fn change_buckets(
         &mut self,
         origin: &Origin,
@@ -258,6 +270,7 @@ impl Engine {
         OpReply::block(Block::Record { name: "buckets", prefix: "isdData.", width: 24, fields })
     }
 
+    /// `preempt`: sets whether priority alone decides, if given, and shows it.
     pub(crate) fn preempt(&mut self, origin: &Origin, on: Option<bool>, out: Out<'_>) -> OpReply {
         if let Some(on) = on {
             self.is_preempt = on;
@@ -271,6 +284,7 @@ impl Engine {
         )
     }
 
+    /// `reject`: refuses new clients, or lets them in again.
     pub(crate) fn reject(&mut self, origin: &Origin, on: bool, out: Out<'_>) -> OpReply {
         self.is_rejecting = on;
         self.changed(origin, format!("reject {}", switch(on)), out);
@@ -278,6 +292,7 @@ impl Engine {
         OpReply::line("reject", text, vec![("reject", Value::Flag(on))])
     }
 
+    /// `reset`: sets the figures of services, workers and clients to 0.
     pub(crate) fn reset(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
         for key in self.registry.keys() {
             let figures = &mut self.registry[key].figures;
@@ -298,13 +313,14 @@ impl Engine {
             (client.requests, client.answered, client.failed) = (0, 0, 0);
         }
         self.buckets.reset();
-        // What is under way stays counted, so that accepted = ended + live goes on to hold.
+        // Requests under way stay counted, so that accepted = ended + live still holds.
         let live = self.totals.accepted - self.totals.ended;
         self.totals = super::Totals { accepted: live, ..super::Totals::default() };
         self.noted(origin, "reset".into(), out);
         OpReply::ok()
     }
 
+    /// `set`: changes a setting of the broker, if it can change while the broker runs.
     pub(crate) fn change_setting(
         &mut self,
         origin: &Origin,
@@ -338,6 +354,7 @@ impl Engine {
         Ok(OpReply::line("set", format!("{} = {value} {}", row.name, row.unit.word()), fields))
     }
 
+    /// `send … reinit`: sends ready workers a `reinit` frame.
     pub(crate) fn send_reinit(
         &mut self,
         origin: &Origin,
@@ -372,6 +389,7 @@ impl Engine {
         ))
     }
 
+    /// `shutdown`: shuts the sockets of all workers, or one socket, for writing.
     pub(crate) fn shutdown(
         &mut self,
         origin: &Origin,
@@ -403,12 +421,14 @@ impl Engine {
         ))
     }
 
+    /// `halt`: ends the broker with status 1, without waiting for requests.
     pub(crate) fn halt(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
         self.noted(origin, "halt".into(), out);
         self.begin_shutdown(1, &format!("halt by {}", Self::who(origin)), false, out);
         OpReply::line("halt", "isectd ends", vec![])
     }
 
+    /// `abort`: ends the broker at once, with a core file.
     pub(crate) fn abort(&mut self, origin: &Origin, out: Out<'_>) -> OpReply {
         self.noted(origin, "abort".into(), out);
         out.push(Action::End(BrokerExit::Abort));
@@ -416,14 +436,17 @@ impl Engine {
     }
 }
 
+/// A switch as operators write it.
 const fn switch(on: bool) -> &'static str {
     if on { "on" } else { "off" }
 }
 
+/// The manual's line about one client, as in `blocked client->id = 1`.
 fn client_line(verb: &'static str, id: ClientId) -> OpReply {
     OpReply::line(verb, format!("{verb} client->id = {id}"), vec![("client", number(id.0))])
 }
 
+/// A target as operators write it.
 fn target_word(target: &Target) -> String {
     match target {
         Target::All => "all".into(),

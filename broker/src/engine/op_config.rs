@@ -1,4 +1,4 @@
-//! Commands that make and unmake services, workers and hosts, and say how many events to remember.
+//! Commands that make, change and delete services, workers and hosts, and `config events`.
 
 use super::action::Origin;
 use super::op_read::{counted, number, text};
@@ -12,7 +12,7 @@ use protocol::op::reply::OpReply;
 use protocol::settings::{ServiceSetting, Setting};
 
 impl Engine {
-    /// `config service`: makes one, or changes the settings of one that is there.
+    /// `config service`: makes a service, or changes the settings of one that exists.
     pub(crate) fn config_service(
         &mut self,
         origin: &Origin,
@@ -50,7 +50,7 @@ impl Engine {
             words += &format!(" {}={value}", setting.row().name);
         }
         self.changed(origin, format!("config service {name}{words}"), out);
-        // `prefetch` may have opened or closed room with busy workers.
+        // `prefetch` may have changed which busy workers have room.
         for worker in self.workers.keys() {
             if self.workers[worker].service == key {
                 self.settle(worker);
@@ -67,6 +67,7 @@ impl Engine {
         ))
     }
 
+    /// `config worker`: makes a worker, which is lazy until `start`.
     pub(crate) fn config_worker(
         &mut self,
         origin: &Origin,
@@ -93,7 +94,8 @@ impl Engine {
         ))
     }
 
-    /// `clone`: the same again, with a new id and counters at zero; lazy until `start`.
+    /// `clone`: makes a worker with the same configuration, a new id and counters at 0, lazy until
+    /// `start`.
     pub(crate) fn clone_worker(&mut self, origin: &Origin, id: WorkerId, out: Out<'_>) -> OpResult {
         let worker = &self.workers[self.worker_named(id)?];
         if worker.is_self_started {
@@ -118,6 +120,7 @@ impl Engine {
         Ok(OpReply::line("cloned", format!("cloned {new} from {id}"), fields))
     }
 
+    /// `delete worker`: deletes a worker that is lazy and whose process has ended.
     pub(crate) fn delete_worker(
         &mut self,
         origin: &Origin,
@@ -147,6 +150,7 @@ impl Engine {
         Ok(OpReply::line("deleted", format!("worker {id} deleted"), vec![("worker", number(id.0))]))
     }
 
+    /// `delete service`: deletes a service without workers, clients and requests.
     pub(crate) fn delete_service(
         &mut self,
         origin: &Origin,
@@ -181,6 +185,7 @@ impl Engine {
         ))
     }
 
+    /// `config host`: makes a host, or changes the address of one that exists.
     pub(crate) fn config_host(
         &mut self,
         origin: &Origin,
@@ -207,6 +212,7 @@ impl Engine {
         ))
     }
 
+    /// `delete host`: deletes a host that no worker is configured on.
     pub(crate) fn delete_host(
         &mut self,
         origin: &Origin,
@@ -232,7 +238,8 @@ impl Engine {
         Ok(OpReply::line("deleted", format!("host {name} deleted"), vec![("host", text(name))]))
     }
 
-    /// `config events`: the manual's answer.
+    /// `config events`: sets how many facts are kept, and of which kinds; the answer is the
+    /// manual's.
     pub(crate) fn config_events(
         &mut self,
         origin: &Origin,

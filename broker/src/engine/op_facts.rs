@@ -9,7 +9,7 @@ use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::PoisonWhat;
 
 impl Engine {
-    /// `listevents`: newest first.
+    /// `listevents`: the kept facts, newest first.
     pub(crate) fn show_events(&self, count: Option<u64>) -> OpReply {
         if self.recent.max() == 0 {
             let hint = "no events are remembered; 'config events 100' begins with it";
@@ -26,7 +26,7 @@ impl Engine {
         }
     }
 
-    /// A fact as a line with time and ids.
+    /// One fact as a line, with its time and ids.
     pub(crate) fn fact_line(&self, fact: &Fact) -> Block {
         let about = &fact.about;
         let when = self.wall(fact.at);
@@ -55,6 +55,7 @@ impl Engine {
         Block::Line { name: "events", text: line, fields }
     }
 
+    /// `poison`: lists the requests set aside, shows one with its bytes, or forgets all.
     pub(crate) fn run_poison(
         &mut self,
         origin: &Origin,
@@ -94,6 +95,7 @@ impl Engine {
         }
     }
 
+    /// The table of the requests set aside, oldest first.
     fn list_poison(&self) -> OpReply {
         let columns = vec![
             column("transaction", "transaction", 12),

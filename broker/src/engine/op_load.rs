@@ -1,5 +1,5 @@
-//! The command `load`: what each service has to do and what became of too much of it. Not how long
-//! things take: that is `latency`.
+//! The command `load`: how much each service has to do, and what became of its requests. How long
+//! requests take is shown by `latency`, in `op_show`.
 
 use super::Engine;
 use super::keys::ServiceKey;
@@ -10,6 +10,7 @@ use protocol::errors::ErrorCode;
 use protocol::names::ServiceName;
 use protocol::op::reply::{Column, Value};
 
+/// The columns of the table; `load_row` has their values.
 fn columns() -> Vec<Column> {
     vec![
         column("service", "service", 12),
@@ -28,7 +29,7 @@ fn columns() -> Vec<Column> {
 }
 
 impl Engine {
-    /// A row for each service, or for one.
+    /// `load`: one row for each service, or for one.
     pub(crate) fn show_load(&self, service: Option<&ServiceName>) -> OpResult {
         let keys = match service {
             Some(name) => vec![self.plain_service(name)?],
@@ -40,6 +41,7 @@ impl Engine {
         Ok(table("load", columns(), rows))
     }
 
+    /// The row of one service.
     fn load_row(&self, key: ServiceKey) -> Vec<Value> {
         let service = &self.registry[key];
         let figures = &service.figures;

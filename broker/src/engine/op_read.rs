@@ -1,5 +1,6 @@
-//! Commands that only show, by page and by list: what an operator sees of services, clients,
-//! queues, settings, facts. The pages of workers and hosts, and latency, are in `op_show`.
+//! Commands that only show: the status page, services, clients, the queue, and the values and
+//! columns that all tables use. Workers, hosts and latency are in `op_show`, settings in
+//! `op_settings`.
 
 use super::Engine;
 use super::clients::Client;
@@ -15,7 +16,7 @@ use protocol::op::reply::{Align, Block, Column, OpReply, Value, span};
 use protocol::settings::Setting;
 use protocol::time::Tick;
 
-/// A right-aligned column; its JSON key is the title with underscores unless given.
+/// A right-aligned column: its title in text, its key in JSON, its width.
 pub(crate) const fn column(title: &'static str, key: &'static str, width: usize) -> Column {
     Column { title, key, width, align: Align::Right }
 }
@@ -30,38 +31,39 @@ pub(crate) const fn unseen(key: &'static str) -> Column {
     Column { title: "", key, width: 0, align: Align::Left }
 }
 
-/// A count as a value.
+/// A number as a value.
 pub(crate) fn number(count: impl TryInto<i128>) -> Value {
     count.try_into().map_or(Value::None, Value::Number)
 }
 
-/// A name as a value.
+/// A name or text as a value.
 pub(crate) fn text(name: impl ToString) -> Value {
     Value::Text(name.to_string())
 }
 
-/// A switch as the manual's pages show it.
+/// A switch as the manual's pages show it, `0` or `1`.
 pub(crate) fn flag(is_set: bool) -> Value {
     Value::bit(is_set)
 }
 
-/// `yes` or `no`.
+/// A switch as tables show it, `yes` or `no`.
 pub(crate) const fn yes(is_so: bool) -> Value {
     Value::Flag(is_so)
 }
 
-/// A table without a heading line.
+/// An answer that is one table without a heading.
 pub(crate) fn table(name: &'static str, columns: Vec<Column>, rows: Vec<Vec<Value>>) -> OpReply {
     OpReply::block(Block::Table { name, title: String::new(), columns, rows })
 }
 
 impl Engine {
-    /// Since when, of which a table shows how long ago that was.
+    /// A tick: in a table as the time since then, in JSON as the time of day.
     pub(crate) fn ago(&self, at: Tick) -> Value {
         Value::shown(span(self.now.since(at).0), self.clock(at))
     }
 
-    /// Blank: the manual's status page, then what it does not know.
+    /// An empty command: the manual's status page, followed by fields that the manual does not
+    /// have.
     pub(crate) fn show_status(&mut self) -> OpReply {
         self.buckets.turn(self.now);
         let listening = &self.listening;
@@ -112,6 +114,7 @@ impl Engine {
         OpReply::block(Block::Record { name: "status", prefix: "isdData.", width: 24, fields })
     }
 
+    /// `version`: version of isectd and of the protocol.
     pub(crate) fn show_version(&self) -> OpReply {
         let version = &self.listening.version;
         let fields =
@@ -123,7 +126,8 @@ impl Engine {
         )
     }
 
-    /// The manual's table, newest first; the names of its columns are what it prints.
+    /// `services`: the manual's table, newest first, with the names of columns that the manual
+    /// prints.
     pub(crate) fn show_services(&self) -> OpReply {
         let columns = vec![
             column("service", "service", 32),
@@ -142,6 +146,7 @@ impl Engine {
         table("services", columns, rows)
     }
 
+    /// `clients`: the table made of the rows of a listing.
     pub(crate) fn clients_table(rows: Rows) -> OpReply {
         let columns = vec![
             column("service", "service", 12),
@@ -163,6 +168,7 @@ impl Engine {
         table("clients", columns, rows)
     }
 
+    /// The row of one client.
     pub(crate) fn client_row(&self, c: &Client) -> Vec<Value> {
         let StateValues { state, since, reason, .. } =
             self.state_values(self.client_state(c), String::new());
@@ -185,6 +191,7 @@ impl Engine {
         ]
     }
 
+    /// `client ID`: the manual's page of one client.
     pub(crate) fn show_client(&self, id: ClientId) -> OpResult {
         let key = self.client_named(id)?;
         let c = &self.clients[key];
@@ -218,7 +225,7 @@ impl Engine {
         Ok(OpReply::block(Block::Record { name: "client", prefix: "client->", width: 0, fields }))
     }
 
-    /// The worker that has or holds a transaction.
+    /// The id of the worker that has or holds a transaction.
     fn holder(&self, transaction: TransactionKey) -> Option<u32> {
         match self.transactions[transaction].stage {
             Stage::Bound(worker) | Stage::Held(worker) => Some(self.workers[worker].id.0),
@@ -226,7 +233,7 @@ impl Engine {
         }
     }
 
-    /// `queue`: who waits, how long, and why nobody serves.
+    /// `queue`: the table of waiting requests, and a line for each service that says why they wait.
     pub(crate) fn queue_tables(rows: Rows, services: Vec<WaitingCount>) -> OpReply {
         let columns = vec![
             column("service", "service", 12),
@@ -250,6 +257,7 @@ impl Engine {
         OpReply { blocks }
     }
 
+    /// The row of one waiting request.
     pub(crate) fn queue_row(&self, at: TransactionKey) -> Vec<Value> {
         let t = &self.transactions[at];
         let held_by = match t.stage {
@@ -300,7 +308,10 @@ impl Engine {
         }
     }
 
-    /// The service of a name, or the error that says so.
+    /// The service with this name.
+    ///
+    /// # Errors
+    /// There is none; the error suggests a similar name.
     pub(crate) fn service_named(
         &self,
         name: &ServiceName,
@@ -310,7 +321,10 @@ impl Engine {
             .ok_or_else(|| not_found(self.unknown_service(name.as_str())))
     }
 
-    /// As `service_named`, but not `op`: its requests are the broker's own.
+    /// The service with this name, if it is not `op`.
+    ///
+    /// # Errors
+    /// There is none, or it is `op`, whose requests the broker handles itself.
     pub(crate) fn plain_service(
         &self,
         name: &ServiceName,
@@ -323,7 +337,10 @@ impl Engine {
         self.service_named(name)
     }
 
-    /// The client of an id, or the error that says so.
+    /// The client with this id.
+    ///
+    /// # Errors
+    /// It is not attached.
     pub(crate) fn client_named(
         &self,
         id: ClientId,
@@ -334,7 +351,7 @@ impl Engine {
     }
 }
 
-/// A value that is for JSON alone.
+/// A value that text leaves blank and JSON has.
 pub(crate) fn blank(value: Value) -> Value {
     Value::shown("", value)
 }

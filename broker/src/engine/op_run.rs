@@ -1,5 +1,5 @@
-//! Operator commands come in and are answered: from clients of `op`, from scripts. What each one
-//! shows is in `op_read` and `op_show`, what it changes in `op_change` and `op_config`.
+//! Runs the commands of operators, from clients of `op` and from scripts, and answers them.
+//! `op_read` and `op_show` make what commands show; `op_change` and `op_config` carry out changes.
 
 use super::action::{Action, Origin};
 use super::clients::Watch;
@@ -20,21 +20,22 @@ use protocol::op::reply::{Block, OpReply, Value};
 use protocol::op::spec::{Effect, OpRequest, SendWhat};
 use protocol::settings::Setting;
 
-/// An answer, or why there is none.
+/// The answer to a command, or the error that is sent in its place.
 pub(crate) type OpResult = Result<OpReply, OpError>;
 
-/// A command that can't be done now.
+/// The error for a command that can't be carried out now.
 pub(crate) fn refused(text: impl Into<String>) -> OpError {
     OpError { code: ErrorCode::Refused, text: text.into() }
 }
 
-/// A command that names what does not exist.
+/// The error for a command that names something that does not exist.
 pub(crate) fn not_found(text: impl Into<String>) -> OpError {
     OpError { code: ErrorCode::NotFound, text: text.into() }
 }
 
 impl Engine {
-    /// A frame for the service `op`: a command is one frame, for half of one may be another one.
+    /// Handles a data frame for `op`. A command is one frame: a command in pieces is refused,
+    /// because a part of it may read as another command.
     pub(crate) fn on_command(
         &mut self,
         client: ClientKey,
@@ -53,7 +54,8 @@ impl Engine {
         }
     }
 
-    /// A command of a client of `op`.
+    /// Runs one command of a client, if the client has the rights for it, and answers it now or
+    /// later.
     fn on_op(&mut self, client: ClientKey, head: Header, body: &Bytes, out: Out<'_>) {
         let link = self.clients[client].link;
         let origin = self.origin_of(client);
@@ -93,13 +95,14 @@ impl Engine {
             Some(command) => reply.complete(command),
             None => reply,
         });
-        // `halt` and `delete client` may have closed the requester.
+        // `halt` and `delete client` may have closed the client that asked.
         if self.links.get(link).is_some() {
             self.answer(client, &head, answer, out);
         }
     }
 
-    /// Does one command; a change that is refused is as worth remembering as one that is made.
+    /// Runs one command; a change that is refused is recorded like one that is made. The answer
+    /// says if the configuration can't be saved.
     fn run_recorded(&mut self, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
         if request.effect() == Effect::Read {
             return self.run(origin, request, out);
@@ -117,6 +120,7 @@ impl Engine {
         answer
     }
 
+    /// The origin of a client's commands, for facts.
     pub(crate) fn origin_of(&self, client: ClientKey) -> Origin {
         let client = &self.clients[client];
         let from = format!("{} pid {} at {}", client.loghost, client.hostpid, client.peer.address);
@@ -124,6 +128,7 @@ impl Engine {
         Origin::Operator { client: client.id, from, uid, token }
     }
 
+    /// Sends a client of `op` the answer to a command, or the error.
     pub(crate) fn answer(
         &mut self,
         client: ClientKey,
@@ -156,8 +161,8 @@ impl Engine {
         }
     }
 
-    /// Does one command; those that answer later (`watch`, `source`, `send … status`) are not for
-    /// scripts.
+    /// Runs one command. Commands whose answer comes later or goes to one connection (`watch`,
+    /// `source`, `send … status`, `whoami`, `reload`) are refused here, as no script may have them.
     fn run(&mut self, origin: &Origin, request: OpRequest, out: Out<'_>) -> OpResult {
         match request {
             OpRequest::Status => Ok(self.show_status()),
@@ -227,13 +232,14 @@ impl Engine {
         }
     }
 
-    /// A script from the state directory or a file of the command line.
+    /// Runs a script of the state directory or the command line.
     pub(crate) fn on_script(&mut self, origin: Origin, text: &str, out: Out<'_>) {
         let (_, failures) = self.run_script(&origin, text, out);
         out.push(Action::ScriptDone { origin, failures });
     }
 
-    /// Runs the commands of a script one after the other; a failure does not stop the rest.
+    /// Runs the commands of a script in order; one that fails does not stop the rest. Returns how
+    /// many succeeded, and the texts of the failures.
     fn run_script(&mut self, origin: &Origin, text: &str, out: Out<'_>) -> (usize, Vec<String>) {
         let mut failures = Vec::new();
         let mut done = 0;
@@ -241,7 +247,7 @@ impl Engine {
             match parse::parse(line).and_then(|request| self.run(origin, request, out)) {
                 Ok(_) => done += 1,
                 Err(error) => {
-                    // The help that follows an unknown command would hide the others.
+                    // The help that follows an unknown command would hide the other failures.
                     let first = error.text.lines().next().unwrap_or_default();
                     failures.push(format!("line {number}: {first}"));
                 }
@@ -260,7 +266,7 @@ impl Engine {
         (done, failures)
     }
 
-    /// The file of a `source` was read, or not.
+    /// Runs the file of a `source` that was read, and answers the operator.
     pub(crate) fn on_sourced(
         &mut self,
         link: LinkId,
@@ -302,7 +308,7 @@ impl Engine {
         }
     }
 
-    /// `watch`: facts of these kinds from now on, each as a piece of this reply.
+    /// `watch`: from now on, facts of these kinds are sent, each as a piece of this reply.
     fn watch(&mut self, client: ClientKey, head: &Header, kinds: &[String]) -> OpResult {
         let kinds = fact_kinds(kinds)?;
         let max = self.settings.get(Setting::WatchersMax);
@@ -323,8 +329,8 @@ impl Engine {
         Ok(OpReply::line("watching", "watching; end with Ctrl-C", vec![]))
     }
 
-    /// Shows a fact to those who watch. One that reads too slowly misses some, and gets their
-    /// number.
+    /// Sends a fact to the operators who watch. One whose link is congested does not get it, and is
+    /// told later how many it missed.
     pub(crate) fn show_watchers(&mut self, fact: &Fact, out: Out<'_>) {
         let watching: Vec<ClientKey> =
             self.clients.by_id().filter(|(_, c)| c.watch.is_some()).map(|(key, _)| key).collect();
@@ -354,7 +360,10 @@ impl Engine {
     }
 }
 
-/// The kinds of facts of these names.
+/// The kinds of facts with these names.
+///
+/// # Errors
+/// A name is not in the table; the error suggests a similar one.
 pub(crate) fn fact_kinds(names: &[String]) -> Result<Vec<FactKind>, OpError> {
     let kind = |name: &String| {
         FACTS.iter().find(|row| row.name == name).map(|row| row.kind).ok_or_else(|| {

@@ -1,6 +1,5 @@
-//! What can be configured, shown: the settings of the broker and of a service, the page of a
-//! service, the kinds of events that are remembered. Not how it is changed: `op_config`,
-//! `op_change`.
+//! Commands that show the configuration: the settings of the broker and of a service, the page of a
+//! service, and the kinds of facts that are kept. `op_config` and `op_change` change it.
 
 use super::Engine;
 use super::keys::ServiceKey;
@@ -26,7 +25,7 @@ fn settings_table(rows: Vec<Vec<Value>>) -> OpReply {
     table("settings", columns, rows)
 }
 
-/// A row of `settings`.
+/// The row of one setting, with its limits and its default.
 fn setting_row(row: &SettingRow, value: u64) -> Vec<Value> {
     let limit = |limit: u64| match row.unit {
         Unit::Switch => Value::shown(limit.to_string(), Value::None),
@@ -44,7 +43,7 @@ fn setting_row(row: &SettingRow, value: u64) -> Vec<Value> {
     ]
 }
 
-/// A setting's value: a number, or whether a switch is on.
+/// The value of a setting: a number, or whether a switch is on.
 pub(crate) fn setting_value(row: &SettingRow, value: u64) -> Value {
     match row.unit {
         Unit::Switch => flag(value != 0),
@@ -53,7 +52,7 @@ pub(crate) fn setting_value(row: &SettingRow, value: u64) -> Value {
 }
 
 impl Engine {
-    /// `settings`.
+    /// `settings`: all of the broker, one of them, or those of a service.
     pub(crate) fn show_settings(&self, of: &SettingsOf) -> OpResult {
         let mine = |&setting: &Setting| setting_row(setting.row(), self.settings.get(setting));
         let rows = match of {
@@ -69,7 +68,7 @@ impl Engine {
         Ok(settings_table(rows))
     }
 
-    /// What is wrong with the name of a setting or a service.
+    /// The error text for a name that is neither a setting nor a service.
     fn no_settings(&self, name: &ServiceName) -> String {
         let name = name.as_str();
         if ServiceSetting::named(name).is_some() {
@@ -85,13 +84,14 @@ impl Engine {
         )
     }
 
+    /// The rows of a service's settings.
     fn settings_of(&self, service: ServiceKey) -> Vec<Vec<Value>> {
         let in_force = &self.registry[service].settings;
         let row = |&setting: &ServiceSetting| setting_row(setting.row(), in_force.get(setting));
         ServiceSetting::ALL.iter().map(row).collect()
     }
 
-    /// `service NAME`: its page, and its settings.
+    /// `service NAME`: the page of a service, and its settings.
     pub(crate) fn show_service(&self, name: &ServiceName) -> OpResult {
         let key = self.plain_service(name)?;
         let service = &self.registry[key];
@@ -111,7 +111,7 @@ impl Engine {
         Ok(reply)
     }
 
-    /// The kinds of events that are remembered.
+    /// The kinds of facts that are kept, for the status page.
     pub(crate) fn event_kinds(&self) -> Value {
         let kinds: Vec<String> =
             self.recent.kinds().iter().map(|kind| kind.row().name.to_owned()).collect();

@@ -1,5 +1,5 @@
-//! Commands that only show, continued: workers in the manual's three lists, one worker's page, what
-//! it has or had last, hosts, latency.
+//! Commands that only show: the manual's three lists of workers, the page of one worker, the
+//! request that it was sent last, hosts, and latency.
 
 use super::Engine;
 use super::hosts::Host;
@@ -15,6 +15,7 @@ use protocol::op::parse::OpError;
 use protocol::op::reply::{Block, Column, OpReply, Value, span};
 use protocol::op::spec::WorkerFilter;
 
+/// The columns of the tables of workers; `worker_row` has their values.
 fn worker_columns() -> Vec<Column> {
     vec![
         column("service", "service", 12),
@@ -37,7 +38,7 @@ fn worker_columns() -> Vec<Column> {
 }
 
 impl Engine {
-    /// The manual's tables of workers, those that a filter means.
+    /// `workers`: the manual's tables, of the lists that a filter names.
     pub(crate) fn workers_tables(filter: WorkerFilter, rows: [Rows; 3]) -> OpReply {
         let names = [
             (WorkerFilter::Lazy, "lazy", "LAZY"),
@@ -57,9 +58,10 @@ impl Engine {
         OpReply { blocks: blocks.collect() }
     }
 
+    /// The row of one worker.
     pub(crate) fn worker_row(&self, key: WorkerKey, worker: &Worker) -> Vec<Value> {
         let current = worker.current.map(|at| &self.transactions[at]);
-        // For a busy worker the last response time is a running clock on what it has.
+        // For a busy worker, `last resp.` is the time that it has had its request.
         let last = current.map_or(worker.last_micros, |t| self.now.since(t.dispatched).0);
         let client =
             current.and_then(|t| t.client).map_or(Value::None, |c| number(self.clients[c].id.0));
@@ -89,8 +91,8 @@ impl Engine {
         ]
     }
 
-    /// The manual's `avail?`: no when it has not logged in, is paused or stopped, or its service
-    /// is.
+    /// The manual's `avail?`: no if it has not logged in, is paused or stopped, or its service is
+    /// paused.
     fn is_available(&self, key: WorkerKey) -> bool {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
@@ -101,19 +103,24 @@ impl Engine {
             && worker.state == super::workers::ProcessState::Ready
     }
 
+    /// The descriptor of a worker's connection.
     fn fd_of(&self, worker: &Worker) -> Value {
         let slot = worker.link.and_then(|link| self.links.get(link));
         slot.map_or(Value::None, |slot| number(slot.peer.fd))
     }
 
-    /// The worker of an id, or the error that says so.
+    /// The worker with this id.
+    ///
+    /// # Errors
+    /// It is not configured.
     pub(crate) fn worker_named(&self, id: WorkerId) -> Result<WorkerKey, OpError> {
         self.workers.find(id).ok_or_else(|| {
             not_found(format!("worker {id} is not configured; 'workers' lists them"))
         })
     }
 
-    /// The manual's page, with the neighbours in its list where the original printed pointers.
+    /// `worker ID`: the manual's page, with the ids of its neighbours in its list where the
+    /// original broker printed pointers.
     pub(crate) fn show_worker(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
         let w = &self.workers[key];
@@ -169,7 +176,8 @@ impl Engine {
         Ok(OpReply::block(Block::Record { name: "worker", prefix: "worker->", width: 0, fields }))
     }
 
-    /// The wish of the manual's author: a hex dump of what the worker has or was sent last.
+    /// `last`: a hex dump of the request that a worker has or was sent last, which the author of
+    /// the manual wished for.
     pub(crate) fn show_last(&self, id: WorkerId) -> OpResult {
         let key = self.worker_named(id)?;
         let w = &self.workers[key];
@@ -228,6 +236,7 @@ impl Engine {
         here.map(|(_, w)| w.id.0.into()).collect()
     }
 
+    /// `hosts`: the table of all hosts.
     pub(crate) fn show_hosts(&self) -> OpReply {
         let columns = vec![
             column("hostname", "host", 16),
@@ -264,7 +273,10 @@ impl Engine {
         table("hosts", columns, self.hosts.by_name().map(row).collect())
     }
 
-    /// The host of a name, or the error that says so.
+    /// The host with this name.
+    ///
+    /// # Errors
+    /// It is not configured; the error suggests a similar name.
     pub(crate) fn host_named(&self, name: &HostName) -> Result<HostKey, OpError> {
         self.hosts.find(name).ok_or_else(|| {
             let names = self.hosts.by_name().map(|(_, host)| host.name.as_str());
@@ -274,6 +286,7 @@ impl Engine {
         })
     }
 
+    /// `host NAME`: the page of one host.
     pub(crate) fn show_host(&self, name: &HostName) -> OpResult {
         let host = &self.hosts[self.host_named(name)?];
         let state = self.state_values(self.host_state(host), String::new());
@@ -297,7 +310,8 @@ impl Engine {
         Ok(OpReply::block(Block::Record { name: "host", prefix: "host->", width: 0, fields }))
     }
 
-    /// Queue wait and service time apart, by percentile.
+    /// `latency`: percentiles of the time in the queue and of the time with a worker, for each
+    /// service or for one.
     pub(crate) fn show_latency(&self, service: Option<&ServiceName>) -> OpResult {
         let mut keys = match service {
             Some(name) => vec![self.plain_service(name)?],
@@ -305,7 +319,7 @@ impl Engine {
                 self.registry.keys().into_iter().filter(|&key| key != self.op_service).collect()
             }
         };
-        // Rows of nothing but zeros would hide the others.
+        // Services without a request are left out, as their zeros would hide the others.
         let all = keys.len();
         if service.is_none() {
             keys.retain(|&key| self.registry[key].figures.was_asked());

@@ -1,5 +1,5 @@
-//! `send … status`: workers are asked how they are, and their answers shown together. Not the other
-//! commands: those answer at once, in `op_run`.
+//! `send … status`: asks workers for their status and shows their answers together. The answer
+//! waits for the workers, unlike those of most commands in `op_run`.
 
 use super::action::Action;
 use super::due::Due;
@@ -21,25 +21,25 @@ use protocol::op::spec::Target;
 use protocol::show;
 use std::collections::BTreeSet;
 
-/// A `send … status` whose workers have not all answered.
+/// A `send … status` that not all workers have answered.
 #[derive(Debug)]
 pub(crate) struct StatusQuery {
     client: ClientId,
     head: Header,
-    /// Links of those that have not answered.
+    /// Links of the workers that have not answered.
     waiting: BTreeSet<LinkId>,
     blocks: Vec<Block>,
 }
 
-/// Most characters of an answer that the operator sees.
+/// Most characters of a worker's answer that are shown.
 const STATUS_CHARS_MAX: usize = 4096;
 
-/// How long `send … status` waits for answers.
+/// Milliseconds that `send … status` waits for answers.
 const STATUS_WAIT_MS: u64 = 1000;
 
 impl Engine {
-    /// `send … status`: `None` = the answer follows when all that are not busy have answered, or
-    /// after a second.
+    /// Asks the workers that are not busy. `None` = the answer comes when all of them have
+    /// answered, or after a second.
     pub(crate) fn ask_status(
         &mut self,
         client: ClientKey,
@@ -75,6 +75,7 @@ impl Engine {
         Ok(None)
     }
 
+    /// Records the answer of a worker, and adds it to the query that it belongs to.
     pub(crate) fn on_status_reply(
         &mut self,
         link: LinkId,
@@ -96,7 +97,7 @@ impl Engine {
             .status_queries
             .iter()
             .any(|(&query, asked)| query as u32 == sequence && asked.waiting.contains(&link));
-        // What nobody asked for is news only so often.
+        // An answer that nobody asked for is recorded only so often.
         if is_asked || self.may_cause(Class::Logged, Some(link)) {
             let about = self.about_worker(key);
             let said = show::brief(text, LINE_BYTES_MAX);
@@ -108,12 +109,12 @@ impl Engine {
         }
     }
 
-    /// A worker that may have been asked is gone.
+    /// A worker is gone: queries wait for it no longer.
     pub(crate) fn on_status_lost(&mut self, link: LinkId, id: WorkerId, out: Out<'_>) {
         self.note_status(link, id, None, "ended before it answered", out);
     }
 
-    /// What is known of one worker now, for the query of this sequence or for all.
+    /// Adds a line about one worker to the query of this sequence, or to all that wait for it.
     fn note_status(
         &mut self,
         link: LinkId,
@@ -137,7 +138,7 @@ impl Engine {
         }
     }
 
-    /// Answers a `send … status` with what has come.
+    /// Answers a query with what has come.
     pub(crate) fn answer_status_query(&mut self, query: u64, out: Out<'_>) {
         let Some(mut asked) = self.status_queries.remove(&query) else { return };
         for link in asked.waiting {
@@ -153,6 +154,7 @@ impl Engine {
     }
 }
 
+/// A line of the answer.
 fn status_line(worker: WorkerId, text: &str) -> Block {
     Block::Line {
         name: "statuses",

@@ -1,5 +1,5 @@
-//! The one outcome of a transaction: an error given instead of a reply, a client that is gone, a
-//! time that is over. The reply itself is `replies`.
+//! The one outcome of a transaction, unless a worker replies: an error, a client that is gone, a
+//! deadline. Replies are in `replies`.
 
 use super::action::Action;
 use super::fact::{About, FactKind};
@@ -15,7 +15,8 @@ use protocol::ids::{ClientId, LinkId};
 use protocol::show;
 
 impl Engine {
-    /// The one outcome of a transaction: from here on its client knows, and nothing more is sent.
+    /// Marks a transaction as ended, with its outcome sent. Nothing more is sent to its client for
+    /// it. A worker that has it stays busy with it.
     pub(crate) fn finish(&mut self, key: TransactionKey, out: Out<'_>) {
         debug_assert!(!self.transactions[key].is_ended, "a transaction ends once");
         self.wheel.remove(key);
@@ -27,7 +28,7 @@ impl Engine {
         let (sequence, is_complete) = (transaction.head.sequence, transaction.is_complete);
         let (stage, client) = (transaction.stage, transaction.client.take());
         if let Stage::Bound(worker) = stage {
-            // What a worker holds beyond an overdue request would wait for that.
+            // Requests that it holds beyond an overdue one would have to wait for that one.
             self.set_has_room(worker, false);
         }
         if let Some(client) = client {
@@ -39,8 +40,8 @@ impl Engine {
         }
     }
 
-    /// Nothing more passes between the client and the worker of a transaction: neither is left
-    /// unread because the other one takes too little.
+    /// Lets the client and the worker of a transaction be read again, if one waited for the other:
+    /// no further frame passes between them.
     fn let_go(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let client = transaction.client.and_then(|client| self.clients.get(client));
@@ -52,12 +53,12 @@ impl Engine {
         }
     }
 
-    /// Ends a transaction with an error. One that a worker has stays with it until it replies or
-    /// dies.
+    /// Ends a transaction with an error. A transaction that a worker has stays with it until the
+    /// worker replies or dies.
     pub(crate) fn fail(&mut self, key: TransactionKey, mut error: ErrorBody, out: Out<'_>) {
         let transaction = &self.transactions[key];
         if error.ran == Ran::No && transaction.attempt > 0 {
-            // It waits to be repeated: a worker that died had it.
+            // It waits to be repeated, and a worker that died had it: it may have run.
             error.ran = Ran::Maybe;
         }
         let (id, service, stage, head) =
@@ -89,6 +90,7 @@ impl Engine {
         }
     }
 
+    /// Records that a request ended with an error, with the worker that has it.
     fn record_failed(
         &mut self,
         key: TransactionKey,
@@ -112,7 +114,7 @@ impl Engine {
         self.record(FactKind::RequestFailed, about, text, out);
     }
 
-    /// A worker in the middle of a conversation would wait for pieces that will never come.
+    /// Tells a worker that a transaction is over, if it may be waiting for a frame of the client.
     fn abandon_if_incomplete(
         &mut self,
         key: TransactionKey,
@@ -126,7 +128,7 @@ impl Engine {
         }
     }
 
-    /// An error to a request, unless its sender waits for nothing.
+    /// Answers a request with an error, unless its sender wants no reply.
     pub(crate) fn answer_error(
         &mut self,
         link: LinkId,
@@ -147,7 +149,8 @@ impl Engine {
         out.push(Action::Send { link, frame: Frame::Error { head, error } });
     }
 
-    /// The client of a transaction is gone: it is taken out of the queue, or goes on unheard.
+    /// The client of a transaction is gone: a waiting request is removed, one with a worker goes on
+    /// without it.
     pub(crate) fn client_left(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let (stage, service) = (transaction.stage, transaction.service);
@@ -171,12 +174,12 @@ impl Engine {
         }
     }
 
-    /// The time of transactions is over.
+    /// Ends the transactions whose deadline has passed.
     pub(crate) fn on_deadlines(&mut self, out: Out<'_>) {
         let mut due = std::mem::take(&mut self.due_keys);
         self.wheel.take_due(self.now, &mut due);
         for &key in &due {
-            // An earlier one of this round may have ended it (a worker that was abandoned).
+            // It may have ended with an earlier one of this round, when a worker was abandoned.
             if self.transactions.get(key).is_some_and(|t| !t.is_ended && t.deadline <= self.now) {
                 self.on_deadline(key, out);
             }
@@ -185,7 +188,7 @@ impl Engine {
         self.due_keys = due;
     }
 
-    /// A stopped service serves nobody: what waits fails.
+    /// Fails the waiting requests of a service that was stopped.
     pub(crate) fn fail_waiting(&mut self, service: ServiceKey, out: Out<'_>) {
         let name = self.registry[service].name.clone();
         let waiting: Vec<TransactionKey> = self
@@ -203,6 +206,7 @@ impl Engine {
         }
     }
 
+    /// Ends one transaction with `deadline`. If a worker has it, it is recorded as overdue.
     fn on_deadline(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let waited = self.now.since(transaction.arrived).as_millis();
@@ -221,7 +225,7 @@ impl Engine {
                 self.fail(key, ErrorBody { code: ErrorCode::Deadline, ran: Ran::No, text }, out);
                 return;
             }
-            // A held one is in the worker's socket already: it may yet be begun.
+            // A held request is in the worker's socket already, so it may yet be begun.
             Stage::Held(worker) | Stage::Bound(worker) => worker,
         };
         let (id, worker_id) = (transaction.id, self.workers[worker].id);

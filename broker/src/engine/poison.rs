@@ -9,27 +9,27 @@ use protocol::names::ServiceName;
 use protocol::settings::Setting;
 use protocol::time::Tick;
 
-/// A request set aside.
+/// A request that was set aside.
 #[derive(Debug)]
 pub(crate) struct Poison {
-    /// Which transaction it was.
+    /// Id of its transaction; `poison ID` shows it.
     pub(crate) transaction: TransactionId,
-    /// Of which service.
+    /// Name of its service, which may be deleted by now.
     pub(crate) service: ServiceName,
-    /// Who sent it.
+    /// Id of its client; `None` = that was gone when the request was set aside.
     pub(crate) client: Option<ClientId>,
-    /// From where.
+    /// Host and process id of the client, as it gave them at its login.
     pub(crate) from: String,
-    /// How many workers died.
+    /// How many workers died while they had it.
     pub(crate) deaths: u64,
     /// When it was set aside.
     pub(crate) at: Tick,
-    /// The request.
+    /// The body of the request.
     pub(crate) body: Bytes,
 }
 
 impl Poison {
-    /// What is to be kept of a transaction.
+    /// What is kept of a transaction.
     pub(crate) fn of(transaction: &Transaction, engine: &Engine) -> Self {
         let client = transaction.client.map(|key| &engine.clients[key]);
         Self {
@@ -39,14 +39,15 @@ impl Poison {
             from: client.map_or_else(String::new, |c| format!("{} pid {}", c.loghost, c.hostpid)),
             deaths: transaction.deaths,
             at: engine.now,
-            // A copy of its own, so that it does not keep a larger buffer alive.
+            // A copy, because the original may be part of a larger buffer, which it would keep in
+            // memory.
             body: Bytes::copy_from_slice(&transaction.body),
         }
     }
 }
 
 impl Engine {
-    /// Keeps a poison request; the oldest makes room.
+    /// Keeps a request. Beyond `poison_max`, the oldest is dropped.
     pub(crate) fn keep_poison(&mut self, poison: Poison) {
         self.totals.poisoned += 1;
         self.poison.push_back(poison);

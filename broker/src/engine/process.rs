@@ -1,5 +1,6 @@
 //! The states of a worker's process: started, up, ready, lost, asked to end, ended, started again.
-//! Policy only: the processes are execd's. Requests of a worker that is lost are `dispatch`'s.
+//! This file decides; execds run the processes. `dispatch` handles the requests of a worker that is
+//! lost.
 
 use super::action::Action;
 use super::due::Due;
@@ -15,11 +16,11 @@ use protocol::ids::{RunId, WorkerId};
 use protocol::names::HostName;
 use protocol::settings::Setting;
 
-/// A process is gone: how long its connection may take to follow.
+/// Milliseconds that the connection of a worker may stay open after its process ended.
 const TRAILING_MS: u64 = 1000;
 
 impl Engine {
-    /// Facts about a worker name it, its service and its host.
+    /// The ids in facts about a worker: its own, its service, its host.
     pub(crate) fn about_worker(&self, key: WorkerKey) -> About {
         let worker = &self.workers[key];
         About {
@@ -30,6 +31,7 @@ impl Engine {
         }
     }
 
+    /// Records a fact about a worker. `what` goes on after "worker 3 of service 'echo'".
     pub(crate) fn worker_fact(&mut self, kind: FactKind, key: WorkerKey, what: &str, out: Out<'_>) {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service].name;
@@ -38,12 +40,13 @@ impl Engine {
         self.record(kind, about, text, out);
     }
 
-    /// The worker of a report about this run, if it is the one that is known.
+    /// The worker with this id, if this is its present run.
     pub(crate) fn worker_of_run(&self, id: WorkerId, run: RunId) -> Option<WorkerKey> {
         self.workers.find(id).filter(|&key| self.workers[key].run == run)
     }
 
-    /// `start` of one worker: it is wanted, with a clean sheet.
+    /// Carries out `start` of one worker: it is wanted from now on, and its earlier ends are
+    /// forgotten.
     pub(crate) fn start_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.is_wanted = true;
@@ -55,7 +58,7 @@ impl Engine {
         worker.is_to_restart = false;
         match worker.state {
             ProcessState::Down | ProcessState::Backoff => self.launch(key, out),
-            // It ends because it was stopped, and is started again when it has.
+            // It is ending because it was stopped, and is started again when it has ended.
             ProcessState::Exiting | ProcessState::Terminating => {}
             ProcessState::Starting
             | ProcessState::Up
@@ -68,7 +71,8 @@ impl Engine {
         }
     }
 
-    /// Starts the process of a worker that has none, if it may run and its host is up.
+    /// Starts the process of a worker that has none, if the worker may run and its host is up.
+    /// Otherwise nothing happens: when that changes, this is called again.
     pub(crate) fn launch(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
@@ -134,6 +138,7 @@ impl Engine {
         }
     }
 
+    /// Handles the report that a process runs.
     pub(crate) fn on_started(&mut self, key: WorkerKey, started: &ExecStarted, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.is_unlisted = false;
@@ -144,7 +149,7 @@ impl Engine {
                 let what = format!("is up, pid {}", started.pid);
                 self.worker_fact(FactKind::WorkerUp, key, &what, out);
             }
-            // Its login was quicker, or it is being ended already.
+            // Its login came before the report, or it is being ended already.
             ProcessState::Up
             | ProcessState::Ready
             | ProcessState::Returning
@@ -154,7 +159,7 @@ impl Engine {
         }
     }
 
-    /// The host of a worker reports its end.
+    /// Handles the report that a process ended.
     pub(crate) fn on_exited(&mut self, key: WorkerKey, exited: &ExecExited, out: Out<'_>) {
         if self.workers[key].state.has_process() {
             self.workers[key].is_over = true;
@@ -162,18 +167,20 @@ impl Engine {
         }
     }
 
+    /// A process has ended: if its connection is still open, the rest is read first, for a limited
+    /// time.
     fn exited(&mut self, key: WorkerKey, exited: &ExecExited, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.exit_cause = Some(exited.exit_cause);
         if !exited.tail.is_empty() {
-            // What its host has is whole; lines on their way may have been dropped.
+            // The host has all of the last lines; some that it passed on may have been dropped.
             worker.tail.clear();
             exited.tail.iter().for_each(|line| worker.keep_line(line));
         }
         worker.pid = 0;
         worker.has_exited = true;
         if worker.link.is_some() {
-            // What it sent before it ended is still to be read; the end of the connection follows.
+            // What it sent before its end is still to be read; the end of the connection follows.
             let (id, run) = (worker.id, worker.run);
             if worker.state == ProcessState::Ready {
                 worker.enter(ProcessState::Returning, self.now);
@@ -185,7 +192,8 @@ impl Engine {
         }
     }
 
-    /// The connection of a worker is gone.
+    /// Handles the end of a worker's connection: its requests are lost, and it has some time to
+    /// come back or to end. One that started itself is forgotten.
     pub(crate) fn worker_lost(&mut self, key: WorkerKey, how: Close, why: &str, out: Out<'_>) {
         if let Some(link) = self.workers[key].link.take() {
             let id = self.workers[key].id;
@@ -213,7 +221,7 @@ impl Engine {
         } else if has_exited {
             self.ended(key, out);
         } else if state == ProcessState::Exiting {
-            // Its socket was shut while it was busy; it is not any more.
+            // Its socket was shut while it was busy, and it is not busy any more.
             self.wait_for_end(key);
         } else if state == ProcessState::Returning {
             let what = if is_busy { format!("{why} while it was busy") } else { why.to_owned() };
@@ -222,7 +230,7 @@ impl Engine {
         }
     }
 
-    /// Removes a lazy worker from the configuration.
+    /// Removes a lazy worker from the configuration, and has its process ended if there is one.
     pub(crate) fn forget_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         let worker = &self.workers[key];
         let service = worker.service;
@@ -234,7 +242,8 @@ impl Engine {
         self.workers.remove(key);
     }
 
-    /// Process and connection of a worker are gone: start it again, later, or not.
+    /// The process of a worker has ended and its connection is gone: decides by the cause whether,
+    /// and when, it is started again.
     pub(crate) fn ended(&mut self, key: WorkerKey, out: Out<'_>) {
         let exit_cause = self.workers[key].exit_cause;
         let how = self.how_it_ended(key);
@@ -249,8 +258,8 @@ impl Engine {
         }
     }
 
-    /// A worker that was unreachable has ended, perhaps because it found no broker: it is started
-    /// again, and that counts neither for its backoff nor for its failure.
+    /// Handles the end of a worker that could not be reached, perhaps because it found no broker:
+    /// it is started again, and the end counts neither for its backoff nor as a failure.
     fn ended_unreachable(&mut self, key: WorkerKey, how: &str, out: Out<'_>) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);
@@ -263,6 +272,8 @@ impl Engine {
         self.launch(key, out);
     }
 
+    /// Handles an end with the cause `how`. After a `stop`, that is all; otherwise `restart`
+    /// decides when the worker is started again, or that it has failed.
     pub(crate) fn ended_so(&mut self, key: WorkerKey, how: String, out: Out<'_>) {
         let worker = &mut self.workers[key];
         let ready = worker.was_ready.then_some(worker.ready_since);
@@ -285,7 +296,7 @@ impl Engine {
             return;
         }
         if !is_killed {
-            // That it was killed, and why, has been recorded.
+            // When it was killed, that and the reason were recorded.
             self.worker_fact(FactKind::WorkerDied, key, &format!("ended unexpectedly: {how}"), out);
         }
         self.workers[key].is_to_restart = true;
@@ -311,7 +322,7 @@ impl Engine {
         }
     }
 
-    /// `Due::Restart`: the backoff before a restart is over.
+    /// `Due::Restart`: the backoff is over, so the worker is started again.
     pub(crate) fn on_restart_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         if let Some(key) = self.worker_of_run(id, run)
             && self.workers[key].state == ProcessState::Backoff
@@ -320,7 +331,7 @@ impl Engine {
         }
     }
 
-    /// `Due::WorkerLogin`: a started worker did not log in.
+    /// `Due::WorkerLogin`: a worker that was started has not logged in, and is killed.
     pub(crate) fn on_worker_login_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
@@ -339,18 +350,19 @@ impl Engine {
             self.note_killed(key, &format!("did not log in {within}"));
             self.exec_stop(key, 0, out);
         } else {
-            // It can't be killed now, nor can it reach us: its host says later what became of it.
+            // It can't be killed now, nor can it reach the broker: its host will report what became
+            // of it.
             self.look_later(key, Due::WorkerLogin(id, run));
         }
     }
 
-    /// `Due::Return`: a worker whose connection broke neither ended nor came back, or the other way
-    /// round.
+    /// `Due::Return`: ends the process of a worker that lost its connection and did not come back,
+    /// or the connection of one whose process has ended.
     pub(crate) fn on_return_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let worker = &self.workers[key];
         if self.now < worker.wait_until {
-            // It came back and was lost again since.
+            // It came back, and was lost again after that.
             return;
         }
         match worker.link {
@@ -361,8 +373,8 @@ impl Engine {
             None if worker.state == ProcessState::Returning
                 && (worker.ends_with_host || !self.is_reached(&worker.host)) =>
             {
-                // Nobody can end it, or its host does anyway, and nothing is started in its place:
-                // its host says later what became of it.
+                // The broker can't have it ended, or its host ends it anyway, and no other is
+                // started in its place: its host will report what became of it.
                 self.look_later(key, Due::Return(id, run));
             }
             None if worker.state == ProcessState::Returning => {
@@ -375,7 +387,8 @@ impl Engine {
         }
     }
 
-    /// `Due::Absent`: execd did not list the process and no report of its end came.
+    /// `Due::Absent`: an execd did not list the process and did not report its end, so the process
+    /// is taken for ended, for a cause that is not known.
     pub(crate) fn on_absent_due(&mut self, id: WorkerId, run: RunId, out: Out<'_>) {
         let Some(key) = self.worker_of_run(id, run) else { return };
         let is_unlisted = std::mem::take(&mut self.workers[key].is_unlisted);
@@ -394,7 +407,8 @@ impl Engine {
         }
     }
 
-    /// The link to a host is gone: what runs there goes on, what should start waits.
+    /// The link to a host is gone: processes there go on, and starts wait. The end of a worker that
+    /// was not ready is no crash then.
     pub(crate) fn host_gone(&mut self, host: HostKey, out: Out<'_>) {
         for key in self.workers.keys() {
             let worker = &mut self.workers[key];
@@ -409,6 +423,7 @@ impl Engine {
         }
     }
 
+    /// Records a line that a worker's process wrote, and keeps it if it is of stderr.
     pub(crate) fn on_output(&mut self, key: WorkerKey, output: &ExecOutput, out: Out<'_>) {
         if output.stream == Stream::Stderr {
             self.workers[key].keep_line(&output.line);
@@ -422,7 +437,8 @@ impl Engine {
         self.worker_fact(FactKind::WorkerOutput, key, &what, out);
     }
 
-    /// `ready` of one worker: undoes a pause, and starts it if it ended in the meantime.
+    /// Carries out `ready` of one worker: it is no longer paused, and is started if it ended
+    /// meanwhile.
     pub(crate) fn ready_worker(&mut self, key: WorkerKey, out: Out<'_>) {
         if std::mem::take(&mut self.workers[key].is_paused) {
             self.workers[key].since = self.now;

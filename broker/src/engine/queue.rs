@@ -1,20 +1,21 @@
-//! The requests of one service that wait for a worker, in serving order: by priority (lower first),
-//! then by arrival; with `preempt off` a request gains one level each second it waits.
-//! The chain runs through the transactions themselves, so that taking one out of the middle is
-//! cheap.
+//! The requests of one service that wait for a worker, in the order in which they are served: by
+//! priority (lower first), then by arrival; with `preempt off` a request gains one level of
+//! priority for each second that it waits. The list is linked through the transactions themselves,
+//! so taking one out of the middle is cheap.
 
 use super::keys::{OptionKey, Table, TransactionKey};
 use super::transaction::Transaction;
 
-/// All requests, those that wait among them.
+/// The table of all transactions, which has those of the queue.
 type Transactions = Table<TransactionKey, Transaction>;
 
-/// Nobody: the end of the chain.
+/// No transaction: the end of the list.
 const NONE: OptionKey<TransactionKey> = OptionKey::NONE;
 
-/// Microseconds of waiting that weigh as much as one level of priority (`preempt off`).
+/// Microseconds of waiting that count as much as one level of priority (`preempt off`).
 const LEVEL_MICROS: u64 = 1_000_000;
 
+/// The waiting requests of one priority, by arrival.
 #[derive(Debug)]
 struct Level {
     priority: u8,
@@ -25,19 +26,18 @@ struct Level {
 /// The waiting requests of one service.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    /// Levels in use or used before, by priority.
+    /// Levels that are in use or were, by priority.
     levels: Vec<Level>,
     count: usize,
 }
 
 impl Queue {
-    /// How many wait.
+    /// Number of waiting requests.
     pub(crate) const fn count(&self) -> usize {
         self.count
     }
 
-    /// Adds a transaction behind those of its priority that arrived before it, ahead of those
-    /// after.
+    /// Adds a transaction to its level, by arrival.
     pub(crate) fn add(&mut self, key: TransactionKey, transactions: &mut Transactions) {
         let (priority, id) = (transactions[key].priority, transactions[key].id);
         let level = match self.levels.binary_search_by_key(&priority, |level| level.priority) {
@@ -47,7 +47,7 @@ impl Queue {
                 &mut self.levels[index]
             }
         };
-        // Usually it is the youngest; only a retried or unblocked one looks for its place.
+        // Usually it is the youngest; only one that is repeated or unblocked belongs further ahead.
         let mut before = level.tail;
         while let Some(other) = before.get().filter(|other| transactions[*other].id > id) {
             before = transactions[other].prev;
@@ -67,7 +67,7 @@ impl Queue {
         self.count += 1;
     }
 
-    /// Takes a transaction out that is in this queue.
+    /// Takes out a transaction, which must be in this queue.
     pub(crate) fn remove(&mut self, key: TransactionKey, transactions: &mut Transactions) {
         let Transaction { priority, prev, next, .. } = transactions[key];
         let Ok(index) = self.levels.binary_search_by_key(&priority, |level| level.priority) else {
@@ -86,8 +86,8 @@ impl Queue {
         self.count -= 1;
     }
 
-    /// How many a request of this priority would find before it: none if all that wait are served
-    /// after it, else taken for all of them.
+    /// How many requests a new one of this priority would wait for, as an estimate: none if all
+    /// others are served after it, otherwise all of them.
     pub(crate) fn ahead_of(&self, priority: u8) -> usize {
         let first = self.levels.iter().find(|level| !level.head.is_none());
         match first {
@@ -105,7 +105,7 @@ impl Queue {
         self.lead(preempt, transactions).map(|(_, head)| head)
     }
 
-    /// Takes the transaction to serve next out.
+    /// Takes out the transaction to serve next.
     pub(crate) fn take_first(
         &mut self,
         preempt: bool,
@@ -122,17 +122,17 @@ impl Queue {
         Some(key)
     }
 
-    /// The level whose head is to be served next, and that head.
+    /// The level whose first transaction is served next, and that transaction.
     #[inline]
     fn lead(&self, preempt: bool, transactions: &Transactions) -> Option<(usize, TransactionKey)> {
-        // Most services see one priority only.
+        // Most services have requests of one priority only.
         match self.levels.as_slice() {
             [only] => Some((0, only.head.get()?)),
             levels => lead_of_many(levels, preempt, transactions),
         }
     }
 
-    /// All of them, level by level, for listings.
+    /// All transactions, level by level, for listings and checks.
     pub(crate) fn iter<'a>(
         &'a self,
         transactions: &'a Transactions,
@@ -148,7 +148,7 @@ impl Queue {
     }
 }
 
-/// The same with several levels, or none.
+/// The same for several levels, or none.
 fn lead_of_many(
     levels: &[Level],
     preempt: bool,
@@ -162,7 +162,7 @@ fn lead_of_many(
         if preempt {
             (u64::from(*priority), head.id)
         } else {
-            // Gaining a level each second is the same as starting from the arrival.
+            // All gain one level a second, so priority plus arrival gives the order at any moment.
             (u64::from(*priority) * LEVEL_MICROS + head.arrived.0, head.id)
         }
     };

@@ -1,7 +1,7 @@
-//! Limits how many facts peers may cause. What operators and the broker itself do is always
-//! recorded. Clients, workers, hosts and connections before their login each have a rate for one
-//! connection and one for the whole class; what exceeds it is counted, and the count is recorded
-//! once a second. `show::brief` limits the length of texts.
+//! Limits how many facts peers may cause, so that they can't flood the log. Facts about what
+//! operators and the broker itself do are always recorded. Each class of facts has a rate for one
+//! connection and one for all peers together; facts beyond it are counted, and the count is
+//! recorded once a second. `show::brief` limits the length of texts.
 
 use super::clients;
 use super::due::Due;
@@ -11,29 +11,29 @@ use protocol::ids::LinkId;
 use protocol::quota::{Quota, Rate};
 use std::collections::BTreeMap;
 
-/// Most bytes of a text of a peer that stand in a fact.
+/// Most bytes of a peer's text in a fact.
 pub(crate) const TEXT_BYTES_MAX: usize = 256;
-/// The same for a line that a program wrote, whose end may be what matters.
+/// The same for a line that a program wrote; its end may be what matters.
 pub(crate) const LINE_BYTES_MAX: usize = 2048;
-/// Most bytes of the text of any fact.
+/// Most bytes in the text of a fact.
 pub(crate) const FACT_BYTES_MAX: usize = 4096;
-/// How often it is recorded what was left out.
+/// Milliseconds between two facts about facts that were left out.
 const TELL_MS: u64 = 1000;
-/// Connections whose share in that is counted.
+/// Most connections whose left-out facts are counted one by one, so that the worst can be named.
 const NAMED_MAX: usize = 16;
 
-/// Who caused a fact.
+/// The class of a fact, by who caused it and how often that is usual.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Class {
-    /// Somebody who has not logged in.
+    /// About a program that has not logged in.
     PreLogin,
-    /// A client or worker, and the fact stands in the log.
+    /// About a client or worker, at a level above `debug`.
     Logged,
-    /// A client or worker, and the fact is of interest only when looking for something.
+    /// About a client or worker, at the level `debug`.
     Unlogged,
-    /// A worker that starts itself came or went.
+    /// A self-started worker came or went.
     SelfStarted,
-    /// A host, of itself or its link.
+    /// About a host or its link.
     Host,
     /// A line that a program on a host wrote.
     Output,
@@ -60,21 +60,22 @@ impl Class {
         }
     }
 
-    /// For all peers together.
+    /// The rate for all peers together.
     const fn rate(self) -> Rate {
         let (burst, per_second) = match self {
             Self::PreLogin | Self::Logged => (200, 20),
             Self::Unlogged => (10_000, 1000),
-            // Each of some thousand comes back after the broker was away.
+            // After a restart of the broker, thousands of them may come back at once.
             Self::SelfStarted => (5000, 50),
             Self::Host => (500, 20),
-            // An execd passes on 5000 a second. One that is longer than 256 bytes is several.
+            // An execd passes on 5000 lines a second; a line of more than 256 bytes counts as
+            // several.
             Self::Output => (20_000, 10_000),
         };
         Rate { burst, per_second }
     }
 
-    /// For one connection.
+    /// The rate for one connection.
     const fn share(self) -> Rate {
         let (burst, per_second) = match self {
             Self::PreLogin | Self::Logged | Self::SelfStarted => (20, 2),
@@ -96,7 +97,7 @@ impl Class {
     }
 }
 
-/// The shares of one connection: one for facts about it, one for what it makes much of.
+/// The quotas of one connection: one for facts about it, one for the class that it causes many of.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Share([(Class, Quota); 2]);
 
@@ -108,8 +109,8 @@ impl Default for Share {
 }
 
 impl Share {
-    /// What is left of this class. Each of the two places is used by one class as long as the same
-    /// end stands at the connection.
+    /// The quota of this class. Each of the two entries is used by one class as long as the
+    /// connection has the same end; a new class begins with a full quota.
     fn of(&mut self, class: Class) -> &mut Quota {
         let at = match class {
             Class::PreLogin | Class::Logged | Class::SelfStarted | Class::Host => 0,
@@ -123,7 +124,7 @@ impl Share {
     }
 }
 
-/// What is left for all, and what was left out.
+/// The quotas of all peers together, and the counts of facts left out in this second.
 #[derive(Debug)]
 pub(crate) struct Quotas {
     all: [Quota; CLASSES.len()],
@@ -144,13 +145,13 @@ impl Default for Quotas {
 }
 
 impl Engine {
-    /// Whether a peer may cause one more fact; if not, that is counted. Asked before the fact's
-    /// text is made, which would be work, too.
+    /// Whether a peer may cause one more fact; if not, that is counted. Ask before making the text
+    /// of the fact, because making it costs time, too.
     pub(crate) fn may_cause(&mut self, class: Class, link: Option<LinkId>) -> bool {
         self.may_cause_for(1, class, link)
     }
 
-    /// The same for a line that a program wrote: a long one counts as several.
+    /// The same for a line that a program wrote: each 256 bytes of it count as one more fact.
     pub(crate) fn may_pass_on(&mut self, line: &str, link: LinkId) -> bool {
         let bytes = line.len().min(FACT_BYTES_MAX);
         let count = 1 + (bytes / TEXT_BYTES_MAX) as u32;
@@ -161,7 +162,7 @@ impl Engine {
         let now = self.now;
         if let Some(slot) = link.and_then(|link| self.links.get_mut(link)) {
             let share = slot.share.of(class);
-            // Taken only with one of all: whoever gets none has not used his own.
+            // The connection's quota is used only if that of all peers has something left.
             if share.has(count, now) && self.quotas.all[class.index()].take_all(count, now) {
                 return share.take_all(count, now);
             }
@@ -172,7 +173,7 @@ impl Engine {
         false
     }
 
-    /// A fact was left out.
+    /// Counts a fact that is not recorded.
     pub(crate) fn left_out(&mut self, class: Class, link: Option<LinkId>) {
         let quotas = &mut self.quotas;
         quotas.dropped[class.index()] += 1;
@@ -188,7 +189,7 @@ impl Engine {
         }
     }
 
-    /// Says what was left out in the last second.
+    /// `Due::LeftOut`: records how many facts were left out in the last second.
     pub(crate) fn on_left_out_due(&mut self, out: Out<'_>) {
         let quotas = &mut self.quotas;
         quotas.is_due = false;

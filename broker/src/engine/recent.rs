@@ -4,7 +4,7 @@
 use super::fact::{Fact, FactKind};
 use std::collections::VecDeque;
 
-/// The last facts of the kinds wanted.
+/// The last facts of the kinds that are kept.
 #[derive(Debug, Default)]
 pub(crate) struct Recent {
     max: usize,
@@ -13,7 +13,8 @@ pub(crate) struct Recent {
 }
 
 impl Recent {
-    /// Remembers `max` facts of `kinds` (empty = all); keeps what fits of those it has.
+    /// Sets how many facts are kept, and of which kinds (empty = all). Of the facts in the ring,
+    /// the newest `max` stay.
     pub(crate) fn configure(&mut self, max: usize, kinds: Vec<FactKind>) {
         self.max = max;
         self.kinds = kinds;
@@ -23,7 +24,7 @@ impl Recent {
         self.facts.shrink_to_fit();
     }
 
-    /// Remembers a fact if it is wanted.
+    /// Keeps a fact, if its kind is wanted.
     pub(crate) fn add(&mut self, fact: &Fact) {
         if self.max == 0 || !(self.kinds.is_empty() || self.kinds.contains(&fact.kind)) {
             return;
@@ -34,22 +35,22 @@ impl Recent {
         self.facts.push_back(fact.clone());
     }
 
-    /// The facts, newest first.
+    /// The facts in the ring, newest first.
     pub(crate) fn newest_first(&self) -> impl Iterator<Item = &Fact> {
         self.facts.iter().rev()
     }
 
-    /// How many there are.
+    /// Number of facts in the ring (`isdData.Events`).
     pub(crate) fn count(&self) -> usize {
         self.facts.len()
     }
 
-    /// How many there may be.
+    /// Most facts in the ring (`isdData.NumEvents`).
     pub(crate) const fn max(&self) -> usize {
         self.max
     }
 
-    /// The kinds that are remembered; empty = all.
+    /// The kinds that are kept; empty = all.
     pub(crate) fn kinds(&self) -> &[FactKind] {
         &self.kinds
     }

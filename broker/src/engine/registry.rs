@@ -1,5 +1,5 @@
-//! What the names of services mean: a service, its settings, its queue, its idle workers, its
-//! figures. Names are spelled in `protocol::names`; who may use one is decided where it is used.
+//! The table of services: for each its settings, its queue, its idle workers and its figures.
+//! Spelling of names is `protocol::names`; who may use a service is decided in `access`.
 
 use super::histogram::Histogram;
 use super::keys::{ServiceKey, Table, WorkerKey};
@@ -14,75 +14,75 @@ use protocol::settings::{ServiceSetting, ServiceSettings};
 use protocol::time::Tick;
 use std::collections::{BTreeMap, VecDeque};
 
-/// Figures of a service since the start or the last `reset`.
+/// Counters and histograms of a service since the start or the last `reset`.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceFigures {
     /// Requests answered by a worker.
     pub(crate) completed: u64,
-    /// Requests that ended with an error, by code.
+    /// Requests that ended with an error, or were refused with one, by its code.
     pub(crate) failed: BTreeMap<ErrorCode, u64>,
     /// Requests given to another worker after one died.
     pub(crate) retried: u64,
     /// Requests not given to another worker because the retry budget was used up.
     pub(crate) denied: u64,
-    /// Replies that were dropped: the transaction had ended or the client was gone.
+    /// Replies dropped because the transaction had ended already.
     pub(crate) late: u64,
-    /// From arrival to dispatch.
+    /// Microseconds from arrival to dispatch.
     pub(crate) wait: Histogram,
-    /// From dispatch to the final reply.
+    /// Microseconds from dispatch to the final reply.
     pub(crate) run: Histogram,
 }
 
 impl ServiceFigures {
-    /// Whether there is anything to show of it.
+    /// Whether the service had any request, so that there are figures to show.
     pub(crate) fn was_asked(&self) -> bool {
         self.wait.count() > 0 || self.run.count() > 0 || !self.failed.is_empty()
     }
 }
 
-/// A name and the workers that do the same thing.
+/// A name, and the workers that do the same thing.
 #[derive(Debug)]
 pub(crate) struct Service {
-    /// Its number.
+    /// Shown to operators as `service->id`; a saved configuration keeps it.
     pub(crate) id: ServiceId,
-    /// Its name.
+    /// Unique; it never changes.
     pub(crate) name: ServiceName,
-    /// Its settings.
+    /// Settings of `config service`.
     pub(crate) settings: ServiceSettings,
-    /// `pause` was said of it.
+    /// After `pause`, until `ready`: its workers take no requests.
     pub(crate) is_paused: bool,
-    /// `stop` was said of it: requests are refused.
+    /// After `stop`, until `start`: requests are refused.
     pub(crate) is_stopped: bool,
-    /// Who stopped it, and when.
+    /// The last `stop`: its tick and its origin.
     pub(crate) stop_act: OperatorAct,
-    /// Who paused it, and when.
+    /// The last `pause`: its tick and its origin.
     pub(crate) pause_act: OperatorAct,
-    /// Who let it go on, and when; at first, when it was made.
+    /// The last `ready` or `start` that opened it again; before any, the tick at which it was made.
     pub(crate) open_act: OperatorAct,
-    /// Who waits.
+    /// Requests that wait for a worker.
     pub(crate) queue: Queue,
-    /// Keys of its idle workers, longest idle first.
+    /// Its idle workers, the one that has been idle longest first.
     pub(crate) idle: VecDeque<WorkerKey>,
-    /// Keys of its busy workers that may hold a further request (`prefetch`), in turn.
+    /// Its busy workers that may hold a further request (`prefetch`). They take turns.
     pub(crate) with_room: VecDeque<WorkerKey>,
-    /// How many workers are configured.
+    /// Number of its workers, configured and self-started.
     pub(crate) workers: usize,
-    /// How many clients are attached.
+    /// Number of clients attached to it.
     pub(crate) clients: usize,
-    /// Figures.
+    /// What `latency` and `load` show.
     pub(crate) figures: ServiceFigures,
-    /// When refusals were last made a fact.
+    /// When a refusal was last recorded; one fact a second stands for all.
     pub(crate) overload_recorded: Option<Tick>,
-    /// How fast it takes requests out of its queue.
+    /// Speed at which requests leave the queue, for early rejection.
     pub(crate) rate: ServiceRate,
-    /// How often requests may be repeated.
+    /// How many requests may be repeated.
     pub(crate) retry_budget: RetryBudget,
-    /// When a repetition that was denied was last made a fact.
+    /// When a denied repetition was last recorded; one fact a second stands for all.
     pub(crate) denial_recorded: Option<Tick>,
 }
 
 impl Service {
-    /// How the retry budget stands.
+    /// The state of the retry budget at `now`, by the settings in force.
     pub(crate) fn retry_budget_level(&self, now: Tick) -> Level {
         let percent = self.settings.get(ServiceSetting::RetryPercent);
         let min = self.settings.get(ServiceSetting::RetryMin);
@@ -91,7 +91,7 @@ impl Service {
     }
 }
 
-/// All services.
+/// All services, `op` included.
 #[derive(Debug, Default)]
 pub(crate) struct Registry {
     table: Table<ServiceKey, Service>,
@@ -100,18 +100,18 @@ pub(crate) struct Registry {
 }
 
 impl Registry {
-    /// The next id; when the last one there is was given, the lowest that is free.
+    /// The id after the highest one given so far; if there is none, the lowest free one.
     fn free_id(&self) -> ServiceId {
         let is_free = |id: &u32| self.table.iter().all(|(_, service)| service.id.0 != *id);
         let next = self.last_id.checked_add(1);
-        // There are fewer services than ids: each takes memory.
+        // There are always fewer services than ids, because each takes memory.
         ServiceId(next.or_else(|| (1..).find(is_free)).unwrap_or(0))
     }
 
-    /// Makes a service. `id` is the one wanted (from a saved configuration); it must be free.
+    /// Makes a service. `id` is the one that a saved configuration wants; `None` = the next.
     ///
     /// # Errors
-    /// The id wanted is taken.
+    /// The id is taken.
     pub(crate) fn add(
         &mut self,
         name: ServiceName,
@@ -132,7 +132,7 @@ impl Registry {
         Ok(self.insert(name, id))
     }
 
-    /// Makes a service; its name and id are free.
+    /// Makes a service; its name and id must be free.
     pub(crate) fn insert(&mut self, name: ServiceName, id: ServiceId) -> ServiceKey {
         self.last_id = self.last_id.max(id.0);
         let key = self.table.insert(Service {
@@ -159,35 +159,35 @@ impl Registry {
         key
     }
 
-    /// Removes a service that has neither workers nor clients nor requests.
+    /// Removes a service, which must have no workers, clients or requests.
     pub(crate) fn remove(&mut self, key: ServiceKey) {
         let service = self.table.remove(key);
         self.names.remove(&service.name);
     }
 
-    /// The key of a name.
+    /// The service with this name.
     pub(crate) fn find(&self, name: &str) -> Option<ServiceKey> {
         self.names.get(name).copied()
     }
 
-    /// All names, in order.
+    /// The names of all services, in alphabetical order.
     pub(crate) fn names(&self) -> impl Iterator<Item = &str> {
         self.names.keys().map(ServiceName::as_str)
     }
 
-    /// All services by id.
+    /// The services in the order of their ids.
     pub(crate) fn by_id(&self) -> Vec<(ServiceKey, &Service)> {
         let mut all: Vec<_> = self.table.iter().collect();
         all.sort_by_key(|(_, service)| service.id);
         all
     }
 
-    /// All keys by id.
+    /// The keys of the services in the order of their ids.
     pub(crate) fn keys(&self) -> Vec<ServiceKey> {
         self.by_id().into_iter().map(|(key, _)| key).collect()
     }
 
-    /// How many there are, `op` included.
+    /// Number of services, `op` included (`isdData.ServiceList`).
     pub(crate) fn count(&self) -> usize {
         self.table.len()
     }

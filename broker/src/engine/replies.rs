@@ -1,5 +1,5 @@
-//! What a worker's frames mean for the request it has, and what it does next. Not who gets a
-//! request first: that is `dispatch`.
+//! The frames of workers: what a reply means for the request that the worker has, and what the
+//! worker does next. `dispatch` gives requests to workers in the first place.
 
 use super::action::Action;
 use super::fact::{About, FactKind};
@@ -16,7 +16,7 @@ use protocol::header::Header;
 use protocol::ids::LinkId;
 
 impl Engine {
-    /// A data frame of a worker.
+    /// Handles a data frame of a worker: a reply to its present transaction, or to another one.
     pub(crate) fn on_reply(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
         let worker = match self.links.get(link).map(|slot| &slot.end) {
             Some(End::Worker(worker)) => *worker,
@@ -52,7 +52,7 @@ impl Engine {
                 self.drop_late(worker, id.0, out);
                 self.freed(worker, out);
             } else {
-                // It may be waiting for the client's next words.
+                // It may be waiting for the next frame of the client.
                 self.abandon(worker, "its client waits for no answer any more", out);
             }
             return;
@@ -83,9 +83,9 @@ impl Engine {
         }
     }
 
-    /// A reply to something else than the request that its worker has: late, or a breach. After a
-    /// breach nobody knows what the worker answers next, and it would be busy for ever with what it
-    /// has: it ends here, and its requests as if it had died.
+    /// Handles a reply to another transaction than the present one: it is late, or breaks the
+    /// protocol. After a breach nobody knows which request the next reply answers, so the worker is
+    /// ended and its requests are lost as if it had died.
     fn on_stray(&mut self, link: LinkId, worker: WorkerKey, head: &Header, out: Out<'_>) {
         let (which, now) = (head.transaction, self.now);
         let entry = &mut self.workers[worker];
@@ -96,7 +96,7 @@ impl Engine {
             }
             self.drop_late(worker, which, out);
             if head.more != 0 {
-                // It may be waiting for a client that was answered long ago.
+                // It may be waiting for a client that got its outcome long ago.
                 self.notify_over(worker, which, out);
             }
             return;
@@ -113,7 +113,7 @@ impl Engine {
         self.refuse_link(link, ErrorBody::new(ErrorCode::BadReply, text), out);
     }
 
-    /// The final reply: figures, outcome, the worker is free.
+    /// Handles the final reply: counts it, ends the transaction and frees the worker.
     fn completed(&mut self, key: TransactionKey, worker: WorkerKey, out: Out<'_>) {
         let transaction = &self.transactions[key];
         let ran = self.now.since(transaction.dispatched);
@@ -135,6 +135,7 @@ impl Engine {
         self.freed(worker, out);
     }
 
+    /// Counts and records a reply to a transaction that had ended; it is not sent on.
     fn drop_late(&mut self, worker_key: WorkerKey, transaction: u64, out: Out<'_>) {
         let worker = &mut self.workers[worker_key];
         worker.late += 1;
@@ -157,7 +158,8 @@ impl Engine {
         self.record(FactKind::LateReply, about, text, out);
     }
 
-    /// A worker is done with its transaction, which has its outcome: the next held one, or none.
+    /// A worker is done with a transaction that has its outcome: it gets the next one that it holds
+    /// or that waits, or becomes idle, or ends if it was stopped.
     pub(crate) fn freed(&mut self, worker: WorkerKey, out: Out<'_>) {
         let Some(key) = self.workers[worker].current.take() else { return };
         debug_assert!(self.transactions[key].is_ended, "a worker is freed of what has ended");
@@ -169,7 +171,7 @@ impl Engine {
         } else if self.list_of(worker) == WorkerList::Idle
             && let Some(next) = self.take_first(service)
         {
-            // Straight from one request to the next; the lists need not know.
+            // From one request straight to the next: the worker stays in the list of busy ones.
             self.bind(next, worker, out);
             return;
         }
@@ -182,7 +184,8 @@ impl Engine {
         self.serve(service, out);
     }
 
-    /// `idle`: the operator takes the request away from its worker.
+    /// Carries out `idle`: takes the present request away from its worker. Its late reply is
+    /// awaited.
     pub(crate) fn intervene(&mut self, worker: WorkerKey, out: Out<'_>) {
         let Some(key) = self.workers[worker].current else { return };
         if !self.transactions[key].is_ended {
@@ -194,8 +197,8 @@ impl Engine {
         self.freed(worker, out);
     }
 
-    /// Tells a worker, once, that nobody waits for its transaction any more; it should end it with
-    /// a reply.
+    /// Tells a worker, once, that nobody waits for its transaction any more, so that it ends it
+    /// with a reply.
     pub(crate) fn abandon(&mut self, worker: WorkerKey, why: &str, out: Out<'_>) {
         let Some(key) = self.workers[worker].current else { return };
         let transaction = &mut self.transactions[key];
@@ -206,7 +209,7 @@ impl Engine {
         self.send_over(worker, (sequence, id.0), why, out);
     }
 
-    /// The same for a transaction that the operator took away from it.
+    /// The same for a transaction that `idle` took away from it.
     fn notify_over(&mut self, worker: WorkerKey, transaction: u64, out: Out<'_>) {
         let entry = &mut self.workers[worker];
         if std::mem::replace(&mut entry.notified_over, transaction) != transaction {
@@ -214,6 +217,7 @@ impl Engine {
         }
     }
 
+    /// Sends a worker the error frame that says that a transaction is over.
     fn send_over(
         &self,
         worker: WorkerKey,

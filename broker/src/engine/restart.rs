@@ -1,5 +1,5 @@
 //! Decides when to start a worker again after an unexpected end: at once, after a backoff, or not
-//! any more. It holds the policy for one worker; `process` handles the end itself.
+//! any more. It has the history of one worker; `process` handles the end itself.
 
 use protocol::settings::{Setting, Settings};
 use protocol::time::Tick;
@@ -10,32 +10,33 @@ use std::collections::VecDeque;
 pub(crate) enum Decision {
     /// Start it now.
     Now,
-    /// Start it at that moment.
+    /// Start it at this tick.
     At(Tick),
-    /// Leave it; the text says why.
+    /// Don't start it again; the text says why.
     GiveUp(String),
 }
 
-/// What one worker's ends so far say about it.
+/// The unexpected ends of one worker, as far as they count.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Restart {
-    /// Ends within the last minute.
+    /// Ends within the last minute, oldest first.
     ends: VecDeque<Tick>,
-    /// Ends before ready, in a row.
+    /// Ends in a row before the worker was ready.
     early: u64,
-    /// How long the next restart waits; 0 = not at all.
+    /// Milliseconds that the next restart waits; 0 = it is started at once.
     wait_ms: u64,
 }
 
 const MINUTE_MS: u64 = 60_000;
 
 impl Restart {
-    /// A clean sheet.
+    /// Forgets all ends.
     pub(crate) fn reset(&mut self) {
         *self = Self::default();
     }
 
-    /// Judges an end at `now` of a worker that was ready since `ready` (`None` = never got so far).
+    /// Notes an end at `now` and decides what to do. `ready` is when the worker became ready;
+    /// `None` = it never did.
     pub(crate) fn ended(
         &mut self,
         now: Tick,

@@ -1,44 +1,44 @@
-//! The retry budget of a service: how many requests may go to another worker after one died, as a
-//! share of the requests its workers get anyway, so that retries never become the main load. It is
-//! a bucket whose tokens expire: each first delivery adds a fraction of a token, a minimum is
-//! always available, and tokens older than two windows count no more. `dispatch` decides whether a
-//! request may be retried at all.
+//! The retry budget of a service: how many requests may be given to another worker after one died,
+//! as a share of the requests that its workers get anyway, so that repetitions never become the
+//! main load. A minimum is always allowed. What counts is the present window of time and the one
+//! before. `dispatch` decides whether a request may be repeated at all.
 
 use protocol::time::Tick;
 
-/// Length of a window. What counts is the present one and the one before.
+/// Length of a window in milliseconds.
 pub(crate) const WINDOW_MS: u64 = 10_000;
 
-/// How much of it there is, and how much is used.
+/// The state of a retry budget, over both windows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Level {
-    /// Repetitions in the two windows.
+    /// Repetitions.
     pub(crate) used: u64,
-    /// Most that there may be.
+    /// Most repetitions that are allowed.
     pub(crate) most: u64,
-    /// Requests given out for the first time in the two windows.
+    /// Requests that a worker got for the first time.
     pub(crate) fresh: u64,
 }
 
 impl Level {
-    /// Whether one more fits.
+    /// Whether one more repetition is allowed.
     pub(crate) const fn has_room(self) -> bool {
         self.used < self.most
     }
 }
 
-/// What was given to workers lately.
+/// Requests that workers got in both windows.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct RetryBudget {
     /// When the present window ends.
     until: Tick,
-    /// Given for the first time: in the window before, in the present one.
+    /// Requests given for the first time: in the window before, in the present one.
     fresh: [u64; 2],
-    /// Given again, the same.
+    /// Requests given again, in the same two windows.
     again: [u64; 2],
 }
 
 impl RetryBudget {
+    /// Begins a new window, if the present one is over.
     fn roll(&mut self, now: Tick) {
         if now < self.until {
             return;
@@ -50,19 +50,19 @@ impl RetryBudget {
         self.until = if is_next { next } else { now.plus_millis(WINDOW_MS) };
     }
 
-    /// A worker gets a request that none had before.
+    /// Counts a request that a worker gets for the first time.
     pub(crate) fn first(&mut self, now: Tick) {
         self.roll(now);
         self.fresh[1] += 1;
     }
 
-    /// A request will be given to a further worker.
+    /// Counts a request that will be given to another worker.
     pub(crate) fn repeat(&mut self, now: Tick) {
         self.roll(now);
         self.again[1] += 1;
     }
 
-    /// How it stands: `percent` of the first-time requests, and `min`.
+    /// The state of the budget: `percent` of the first-time requests, and `min`.
     pub(crate) fn level(&mut self, now: Tick, percent: u64, min: u64) -> Level {
         self.roll(now);
         let fresh = self.fresh[0] + self.fresh[1];

@@ -1,5 +1,5 @@
 //! The configuration as an ordinary script of commands: what `save` prints, what the state
-//! directory keeps, what a restart runs. Not the state of requests: those end with the broker.
+//! directory keeps, and what a restart runs. Requests are not saved; they end with the broker.
 
 use super::due::Due;
 use super::fact::{About, FactKind};
@@ -12,10 +12,11 @@ use protocol::op::reply::{Block, OpReply, Value};
 use protocol::settings::{ServiceSetting, Setting};
 use std::fmt::Write as _;
 
-/// After a failure to write the configuration, the next attempt.
+/// Milliseconds until the next attempt, after the configuration could not be written.
 const RETRY_MS: u64 = 5000;
 
-/// Says at the end of an answer that the configuration is not saved, and why; or no longer.
+/// Puts a warning at the end of an answer that the configuration is not saved, and why; `None`
+/// removes it.
 pub fn set_unsaved(reply: &mut OpReply, why: Option<&str>) {
     let is_other = |block: &Block| !matches!(block, Block::Line { name: "warning", .. });
     reply.blocks.retain(is_other);
@@ -27,7 +28,7 @@ pub fn set_unsaved(reply: &mut OpReply, why: Option<&str>) {
 }
 
 impl Engine {
-    /// The configuration as a script of commands; what `save` prints.
+    /// The configuration as a script of commands, with the ids of services and workers.
     pub fn save_script(&self) -> String {
         let mut out = String::from("# isect configuration; replay it with: isdclient < FILE\n");
         self.save_broker(&mut out);
@@ -58,8 +59,8 @@ impl Engine {
             line(&mut out, format_args!("{command}"));
         }
         for (key, service) in &services {
-            // `stop` first: it also stops the workers, those wanted all the same are started after
-            // it.
+            // `stop` comes first: it stops the workers, too, and those that are wanted all the same
+            // are started after it.
             if service.is_stopped {
                 line(&mut out, format_args!("stop {}", service.name));
             }
@@ -78,7 +79,8 @@ impl Engine {
         out
     }
 
-    /// The configuration could not be written: known to operators from now on, and tried again.
+    /// The configuration could not be written: records that, tells operators from now on, and tries
+    /// again.
     pub(crate) fn on_persist_failed(&mut self, why: String, out: Out<'_>) {
         if !std::mem::replace(&mut self.is_to_persist, true) {
             self.due.add(self.now.plus_millis(RETRY_MS), Due::Persist);
@@ -98,9 +100,11 @@ impl Engine {
         }
     }
 
+    /// The commands for the settings of the broker.
     fn save_broker(&self, out: &mut String) {
         for &setting in Setting::ALL {
-            // What is not live comes from the command line of each start.
+            // Settings that can't change while the broker runs come from its command line at each
+            // start.
             if setting.row().live
                 && setting != Setting::EventsMax
                 && self.settings.is_changed(setting)
@@ -128,8 +132,8 @@ impl Engine {
     }
 }
 
-/// The command that makes a worker again. It may be longer than the one that made it: words are
-/// quoted in one way only.
+/// The command that makes a worker again. It may be longer than the one that made it, because words
+/// are quoted in only one way.
 fn worker_command(
     id: WorkerId,
     (service, host): (&ServiceName, &HostName),
@@ -144,16 +148,16 @@ fn worker_command(
     out
 }
 
-/// Refuses a worker whose command could be written and not be read again.
+/// Refuses a worker whose command would be too long to be read again from the saved configuration.
 ///
 /// # Errors
-/// Says how long it would be as it is saved, and what to do.
+/// Says how long the command would be, and what to do.
 pub(crate) fn check_saved_size(
     service_and_host: (&ServiceName, &HostName),
     path: &str,
     args: &[String],
 ) -> Result<(), String> {
-    // The longest id, so that what is taken now is taken again, and can be cloned.
+    // With the longest id, so that a worker that is accepted now can be read again, and cloned.
     let size = worker_command(WorkerId(u32::MAX), service_and_host, path, args).len();
     if size <= COMMAND_BYTES_MAX {
         return Ok(());
@@ -165,6 +169,7 @@ pub(crate) fn check_saved_size(
     ))
 }
 
+/// Appends a command as a line.
 fn line(out: &mut String, command: std::fmt::Arguments<'_>) {
     // Writing to a String can't fail.
     let _ = writeln!(out, "{command}");

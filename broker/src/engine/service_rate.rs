@@ -1,20 +1,21 @@
-//! Measures how fast a service takes requests out of its queue, and estimates from it how long a
-//! new request will wait. The inputs are the time between two requests that leave a queue in which
-//! others wait, and the time a worker takes for one. `transaction` admits requests by the estimate.
+//! Measures how fast a service takes requests out of its queue, and estimates from that how long a
+//! new request will take. It measures the time between two requests that leave a queue in which
+//! others wait, and the time that a worker takes for one. `transaction` admits requests by the
+//! estimate (docs/decisions/0015).
 
 use protocol::time::{Micros, Tick};
 
-/// Each new sample counts for one in so many.
+/// A new sample moves the mean by one in so many parts of the difference.
 const MEMORY: u64 = 16;
-/// A sample this many times the mean is an exception and counts for no more than that.
+/// A sample counts for at most this many times the mean, because a longer one is an exception.
 const OUTLIER: u64 = 8;
-/// Fewer samples are no ground to refuse anything.
+/// With fewer samples, no request is refused.
 const SAMPLES_MIN: u64 = 8;
-/// A service of whose queue nothing was taken for this long has stopped rather than slowed down:
-/// nothing is known of the wait then.
+/// If no request was taken out of the queue for this long, the service has stopped and not just
+/// slowed down: then the wait can't be estimated.
 const STOPPED: Micros = Micros::from_millis(1000);
 
-/// A mean that forgets; zero until there was a sample.
+/// An exponentially weighted mean; 0 until there was a sample.
 #[derive(Clone, Copy, Debug, Default)]
 struct Mean {
     /// The mean times [`MEMORY`].
@@ -41,24 +42,26 @@ impl Mean {
     }
 }
 
-/// How fast a service gets on.
+/// The measurements of one service.
 #[derive(Debug, Default)]
 pub(crate) struct ServiceRate {
-    /// When a request was last taken out of the queue, if others were left there.
+    /// When a request was last taken out of the queue, if others were left in it.
     chain: Option<Tick>,
-    /// When one was last taken out.
+    /// When a request was last taken out of the queue.
     latest: Tick,
+    /// Microseconds between two requests that leave the queue.
     step: Mean,
+    /// Microseconds that a worker takes for a request.
     run: Mean,
 }
 
 impl ServiceRate {
-    /// Whether nothing was taken for so long that what was measured before says nothing.
+    /// Whether no request was taken for so long that the measurements mean nothing any more.
     fn has_stopped(&self, now: Tick) -> bool {
         now.since(self.latest).0 > STOPPED.0.max(self.step.get().saturating_mul(OUTLIER))
     }
 
-    /// A request was taken out of the queue for a worker; so many are left.
+    /// Notes that a request was taken out of the queue for a worker, and how many are left.
     pub(crate) fn taken(&mut self, now: Tick, left: usize) {
         if self.has_stopped(now) {
             *self = Self::default();
@@ -70,15 +73,16 @@ impl ServiceRate {
         self.latest = now;
     }
 
-    /// A worker finished a request after this time.
+    /// Notes how long a worker took for a request.
     pub(crate) const fn finished(&mut self, took: Micros) {
         self.run.add(took.0);
     }
 
-    /// How long a request with so many ahead of it will take, the work included; `None` = there is
-    /// nothing to tell it by.
+    /// How long a request will take with so many ahead of it, from now to its reply; `None` = there
+    /// are too few measurements.
     pub(crate) fn expect(&self, now: Tick, ahead: usize) -> Option<Micros> {
-        // One worker at work is enough for one request in the time that it takes.
+        // A single worker takes one request in the time that a request takes, so the step is no
+        // longer than that.
         let step = self.step.get().min(self.run.get());
         let samples = self.step.count.min(self.run.count);
         if samples < SAMPLES_MIN || self.has_stopped(now) {
@@ -123,17 +127,17 @@ mod tests {
         }
         assert!(rate.expect(at(1200), 1).is_some());
         assert_eq!(rate.expect(at(1300), 1), None);
-        // One that took long is not what the next ones will take.
+        // One request that took long does not mean that the next ones will.
         rate.finished(Micros::from_millis(60_000));
         rate.taken(at(1100), 10);
         let expected = rate.expect(at(1100), 99).map_or(0, Micros::as_millis);
         assert!(expected < 900, "{expected}");
-        // What was taken last left nobody behind: the time to the next says nothing.
+        // The last request left the queue empty, so the time until the next one is no measurement.
         rate.taken(at(1105), 0);
         let before = rate.step.get();
         rate.taken(at(1500), 3);
         assert_eq!(rate.step.get(), before);
-        // After half a minute of nothing it is all to be learned again.
+        // After half a minute without a request, the measurements begin anew.
         rate.taken(at(30_000), 10);
         assert_eq!(rate.expect(at(30_000), 99), None);
     }

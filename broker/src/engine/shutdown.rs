@@ -1,6 +1,6 @@
-//! The broker's orderly shutdown: no new requests, what runs may finish within `stop_ask_ms`,
-//! workers are asked to end, hosts end what is left, then the process ends. `halt` does not wait
-//! for what runs; `abort` skips everything.
+//! The broker's orderly shutdown: no new requests; those with workers may finish within
+//! `stop_ask_ms`; workers are asked to end; hosts end what is left; then the process ends. `halt`
+//! does not wait for requests, and `abort` skips everything.
 
 use super::action::{Action, BrokerExit};
 use super::due::Due;
@@ -18,33 +18,35 @@ use protocol::time::Tick;
 /// How far the shutdown is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shutdown {
+    /// Exit status of the process.
     status: u8,
     step: Step,
-    /// When the time of this step is over.
+    /// When the present step is over at the latest.
     until: Tick,
 }
 
+/// The steps of the shutdown, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Step {
-    /// Busy workers may finish.
+    /// Busy workers may finish their requests.
     Draining,
-    /// Hosts end their processes; these have not said that they are done.
+    /// Hosts end their processes; these have not reported that they are done.
     Stopping(Vec<HostKey>),
     /// `Action::End` was given.
     Done,
 }
 
-/// The signals that ask a process to end.
+/// A signal that asks a process to end.
 const SIGINT: i32 = 2;
-/// See `SIGINT`.
+/// A signal that asks a process to end.
 const SIGTERM: i32 = 15;
 
-/// After KILL, how long a host may take to say so.
+/// Milliseconds that a host may take, after KILL, to report that all have ended.
 const MARGIN_MS: u64 = 1000;
 
 impl Engine {
-    /// TERM or INT: end in order with status 0. A second one ends at once, and still leaves nothing
-    /// behind: hosts kill what they have.
+    /// TERM or INT: begins the shutdown, with status 0. A second one ends the broker at once; hosts
+    /// still kill the processes that they have.
     pub(crate) fn on_terminate(&mut self, signal: &str, out: Out<'_>) {
         if self.shutdown.is_some() {
             if !self.has_shut_down() {
@@ -59,7 +61,8 @@ impl Engine {
         }
     }
 
-    /// Begins the shutdown.
+    /// Begins the shutdown: records it and fails the waiting requests. `may_finish`: requests that
+    /// workers have may finish first.
     pub(crate) fn begin_shutdown(&mut self, status: u8, why: &str, may_finish: bool, out: Out<'_>) {
         self.record(
             FactKind::BrokerShutdown,
@@ -92,7 +95,7 @@ impl Engine {
         }
     }
 
-    /// After each step of a broker that shuts down: is its next step reached?
+    /// Takes the next step of the shutdown, if nothing is missing. Called after each input.
     pub(crate) fn check_shutdown(&mut self, out: Out<'_>) {
         let Some(shutdown) = &self.shutdown else { return };
         if shutdown.step == Step::Draining && self.workers.count(WorkerList::Busy) == 0 {
@@ -103,9 +106,9 @@ impl Engine {
         }
     }
 
-    /// `Due::End`: the time of a step is over.
+    /// `Due::End`: the time of the present step is over, so the next one is taken.
     pub(crate) fn on_shutdown_due(&mut self, out: Out<'_>) {
-        // The end of an earlier step may still be due.
+        // The timer may be that of an earlier step.
         let shutdown = self.shutdown.as_ref().filter(|shutdown| shutdown.until <= self.now);
         match shutdown.map(|shutdown| &shutdown.step) {
             Some(Step::Draining) => self.stop_all(out),
@@ -114,8 +117,8 @@ impl Engine {
         }
     }
 
-    /// Whether a worker that ended so while the broker shuts down did what it was asked to: whoever
-    /// stops the broker may have sent TERM to its workers as well.
+    /// Whether a worker that ended this way during the shutdown did what it was asked to do.
+    /// Whoever stops the broker may have sent TERM to its workers as well.
     pub(crate) fn is_exit_of_shutdown(&self, exit_cause: Option<ExitCause>) -> bool {
         self.shutdown.is_some()
             && matches!(
@@ -124,7 +127,8 @@ impl Engine {
             )
     }
 
-    /// Requests that are still with workers fail, workers and hosts are asked to end.
+    /// Fails the requests that workers still have, asks workers to end, and has hosts end all
+    /// processes.
     fn stop_all(&mut self, out: Out<'_>) {
         let running: Vec<TransactionKey> =
             self.transactions.iter().filter(|(_, t)| !t.is_ended).map(|(key, _)| key).collect();
@@ -140,7 +144,7 @@ impl Engine {
             if self.workers[key].state == ProcessState::Ready {
                 self.ask_to_end(key, out);
             }
-            // Its host ends it, whatever it does now: that is no fault of its own.
+            // Its host ends it, whatever it does now, so its end is no fault of its own.
             self.workers[key].is_stopping |= self.workers[key].state.has_process();
         }
         let grace_ms = self.settings.get(Setting::StopTermMs).min(5000);
@@ -164,8 +168,8 @@ impl Engine {
         self.due.add(until, Due::End);
     }
 
-    /// A host's link is gone while the broker ends: the built-in execd ends when its processes
-    /// have.
+    /// The link to a host is gone during the shutdown: the built-in execd ends when its processes
+    /// have ended.
     pub(crate) fn on_host_ended(&mut self, key: HostKey, out: Out<'_>) {
         if let Some(Shutdown { step: Step::Stopping(hosts), .. }) = &mut self.shutdown {
             hosts.retain(|&host| host != key);
@@ -173,6 +177,7 @@ impl Engine {
         self.check_shutdown(out);
     }
 
+    /// Gives `Action::End`, once.
     fn end_now(&mut self, out: Out<'_>) {
         if let Some(shutdown) = &mut self.shutdown
             && shutdown.step != Step::Done

@@ -1,5 +1,5 @@
-//! Start failures: a host can't start a process for good, for now, or because it is at a limit of
-//! its own. The ends of processes that did start are in `process`.
+//! Start failures: a host can't start a process for good, or for now, or because it is at a limit
+//! of its own. `process` handles the ends of processes that did start.
 
 use super::due::Due;
 use super::fact::FactKind;
@@ -10,16 +10,17 @@ use super::{Engine, Out};
 use protocol::bodies::ExecFailed;
 use protocol::show;
 
-/// Longest time that a host may put off a start; it is asked again then.
+/// Longest time in milliseconds that a host may put off a start; then it is asked again.
 const AGAIN_MS_MAX: u64 = 60_000;
 
 impl Engine {
+    /// Handles the report that a process could not be started.
     pub(crate) fn on_start_failed(&mut self, key: WorkerKey, failed: &ExecFailed, out: Out<'_>) {
         let worker = &self.workers[key];
         if !worker.state.has_process() {
             return;
         }
-        // It is kept, and shown in each list of workers.
+        // Shortened, because it is kept and shown in each list of workers.
         let said = show::brief(&failed.text, LINE_BYTES_MAX);
         if failed.permanent && worker.is_wanted {
             self.workers[key].enter(ProcessState::Down, self.now);
@@ -31,8 +32,8 @@ impl Engine {
         }
     }
 
-    /// The host is busy and said when to ask again. That is no end of the worker: it counts neither
-    /// for its backoff nor for its failure.
+    /// The host is busy and said when to ask again. This is no end of the worker: it counts neither
+    /// for its backoff nor as a failure.
     fn put_off(&mut self, key: WorkerKey, failed: &ExecFailed, said: String, out: Out<'_>) {
         let wait_ms = failed.again_ms.min(AGAIN_MS_MAX);
         let worker = &mut self.workers[key];
@@ -45,7 +46,7 @@ impl Engine {
         self.worker_fact(FactKind::WorkerRestart, key, &what, out);
     }
 
-    /// Leaves a worker as it is until 'start'; `cure` is what else may help, with its "; " before.
+    /// Marks a worker as failed until `start`. `cure` is further advice, and begins with "; ".
     pub(crate) fn give_up(&mut self, key: WorkerKey, why: String, cure: &str, out: Out<'_>) {
         let id = self.workers[key].id;
         let what = format!("is failed: {why}; 'start {id}' tries again{cure}");

@@ -1,6 +1,6 @@
-//! What identifies one start of a worker, and which messages about it are valid: reports of hosts,
-//! processes that a host lists, logins. A start is one run of one worker as it is configured; what
-//! outlived it is never taken for the worker again (docs/decisions/0020).
+//! Starts: what identifies one start of a worker, and which reports, listed processes and logins
+//! are valid for it. A start is one run of one worker with one configuration; a process of another
+//! start is never taken for the worker's (docs/decisions/0020).
 
 use super::action::Action;
 use super::due::Due;
@@ -17,12 +17,12 @@ use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::settings::Setting;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// After a list of processes: how long a missed report of an end may take to follow.
+/// Milliseconds that a report of an end may take, after a list without this process.
 const ABSENT_MS: u64 = 300;
-/// The link of a host that sends so many reports which are not valid is dropped.
+/// The number of invalid reports at which a connection is closed.
 const REJECTED_REPORTS_MAX: u64 = 100;
 
-/// What a report is about: its name on the wire, and the start if it names one.
+/// The name of a report on the wire, and the start that it names, if any.
 const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)>) {
     match report {
         Report::Welcome(_) => ("exec-welcome", None),
@@ -35,9 +35,9 @@ const fn about_start(report: &Report) -> (&'static str, Option<(WorkerId, RunId)
 }
 
 impl Engine {
-    /// The worker that a report of a host is about, if the report is valid: the host is up (so its
-    /// token is proved, where one is wanted), the worker is configured on it, did not start itself,
-    /// and the run is the one that was given to it.
+    /// The worker that a report is about, if the report is valid: the host is up (so that its token
+    /// is proved, where one is required), the worker is configured on it, did not start itself, and
+    /// has this run.
     pub(crate) fn worker_of_report(
         &mut self,
         link: LinkId,
@@ -48,7 +48,7 @@ impl Engine {
         let (what, start) = about_start(report);
         let state = self.hosts[host].state;
         let Some((id, run)) = start.filter(|_| state == HostState::Up(link)) else {
-            // An execd may pass on output before it has listed what it has.
+            // An execd may pass on output before it has listed its processes.
             let is_early = state == HostState::Listing(link) && matches!(report, Report::Output(_));
             if !is_early {
                 let why = format!("{what}, which can't come now");
@@ -56,7 +56,8 @@ impl Engine {
             }
             return None;
         };
-        // A worker that was deleted and a run that is over are heard of late in good faith.
+        // Reports about a deleted worker or an earlier run may still be on their way; they are no
+        // fault of the host.
         let key = self.workers.find(id)?;
         let worker = &self.workers[key];
         if worker.is_self_started || worker.host != self.hosts[host].name {
@@ -67,7 +68,8 @@ impl Engine {
         (worker.run == run && run.0 > 0).then_some(key)
     }
 
-    /// A host reported what it may not: counted, recorded once a connection, dropped if it goes on.
+    /// Counts an invalid report. The first one of a connection is recorded; after too many, the
+    /// connection is closed.
     pub(crate) fn reject_report(&mut self, link: LinkId, host: HostKey, what: &str, out: Out<'_>) {
         let host = &mut self.hosts[host];
         host.rejected_reports = host.rejected_reports.saturating_add(1);
@@ -88,8 +90,9 @@ impl Engine {
         }
     }
 
-    /// The number that tells one configuration of a worker from another: a start of an earlier one
-    /// is none of this one. FNV-1a over what the start is made of; never 0, which is "not known".
+    /// Digest of a worker's configuration: FNV-1a over service, host, path and arguments. A start
+    /// with another digest is not of this configuration. It is never 0, which stands for "not
+    /// known".
     pub(crate) fn digest(&self, key: WorkerKey) -> u32 {
         let worker = &self.workers[key];
         let service = self.registry[worker.service].name.as_str();
@@ -104,10 +107,10 @@ impl Engine {
         ((hash >> 32) as u32 ^ hash as u32).max(1)
     }
 
-    /// Whether a start that this broker did not give may be this worker's: the saved configuration
-    /// had it started, its host has not yet said what it has, the start is of the worker as it is
-    /// configured now, and it was given before this broker began. A digest of 0 is not known; who
-    /// logs in with it proves the digest.
+    /// Whether a start that an earlier broker gave may be this worker's: the saved configuration
+    /// has it started, its host has not listed its processes yet, the configuration is the same,
+    /// and the run is one of an earlier broker. A digest of 0 is not known and passes; a login
+    /// always proves its digest.
     pub(crate) fn may_be_earlier(&self, key: WorkerKey, run: RunId, digest: u32) -> bool {
         let worker = &self.workers[key];
         worker.is_awaited
@@ -117,7 +120,10 @@ impl Engine {
             && (digest == 0 || digest == self.digest(key))
     }
 
-    /// A login with a genuine secret: is it of a start that may be ready now?
+    /// The worker of a login whose secret is genuine, if its start may log in now.
+    ///
+    /// # Errors
+    /// The text for the process says why it may not, and that it is to end.
     pub(crate) fn check_issued(
         &self,
         login: &WorkerLogin,
@@ -167,9 +173,8 @@ impl Engine {
         Ok(key)
     }
 
-    /// Why a host is a duplicate of another one: it lists the very start of a worker that another
-    /// host was given, so both are names of one execd. To end that process would be to end the
-    /// other's.
+    /// Why a host is a duplicate: it lists a process that another host was asked to start, so both
+    /// are names of one execd. Ending that process would end the other host's worker.
     pub(crate) fn duplicate_host(&self, host: HostKey, children: &[Child]) -> Option<String> {
         let is_others = |child: &&Child| {
             self.workers.find(child.worker).is_some_and(|key| {
@@ -190,8 +195,8 @@ impl Engine {
         ))
     }
 
-    /// A host says which processes it has: known ones are taken over, others ended, missing ones
-    /// started.
+    /// Compares the processes that a host listed with its workers: known ones are adopted, unknown
+    /// ones ended, missing ones started.
     pub(crate) fn host_listed(
         &mut self,
         host: HostKey,
@@ -231,8 +236,8 @@ impl Engine {
         }
     }
 
-    /// Whether a listed process is the worker's: then it is adopted, or its end asked for again.
-    /// `is_earlier`: it is the one that an earlier broker started and that is waited for.
+    /// Whether a listed process is this worker's. If so, it is adopted, or asked to end once more.
+    /// `is_earlier`: an earlier broker started it, and the worker waits for it.
     fn take_over(&mut self, key: WorkerKey, child: &Child, is_earlier: bool, out: Out<'_>) -> bool {
         let worker = &mut self.workers[key];
         let is_ours = match worker.state {
@@ -264,7 +269,7 @@ impl Engine {
                 worker.started = self.now;
                 let mut wait = self.settings.get(Setting::WorkerLoginMs);
                 if worker.is_found {
-                    // It may be in the middle of a request for the broker before us.
+                    // It may be in the middle of a request of the broker before this one.
                     let reconnect = self.settings.get(Setting::ReconnectMs);
                     wait = wait.max(reconnect).max(self.return_wait_ms(key));
                 }
@@ -280,7 +285,7 @@ impl Engine {
             ProcessState::Ready | ProcessState::Exiting => {}
         }
         if outlived {
-            // The execd that was ending it is gone, and it is not.
+            // The execd that was ending it is gone, and the process runs on.
             self.settle(key);
             let service = self.workers[key].service;
             self.serve(service, out);
@@ -288,8 +293,8 @@ impl Engine {
         true
     }
 
-    /// A host has listed what it has: logins of starts that an earlier broker gave are confirmed
-    /// by it, or ended. Gives the highest run of each worker that waits for its process.
+    /// Ends workers that logged in with a start of an earlier broker, if the list of their host
+    /// does not have it. Returns the highest listed run of each worker that waits for its process.
     fn confirm_logins(
         &mut self,
         host: HostKey,
@@ -325,7 +330,8 @@ impl Engine {
         newest
     }
 
-    /// The process that was taken for a worker's is none of its: it has none, as before.
+    /// A worker was logged in with a start that is not valid: it has no process, as before that
+    /// login.
     fn forget_start(&mut self, key: WorkerKey) {
         let worker = &mut self.workers[key];
         worker.enter(ProcessState::Down, self.now);

@@ -1,5 +1,5 @@
-//! How things are, for people and programs: a word, since when, until when, and why. Not the states
-//! themselves: workers, hosts, services and clients have them.
+//! The states of workers, hosts, services and clients as operators see them: a word, since when,
+//! until when, and why. The states themselves are in `workers`, `hosts`, `registry` and `clients`.
 
 use super::Engine;
 use super::action::Origin;
@@ -15,34 +15,34 @@ use protocol::op::reply::Value;
 use protocol::show;
 use protocol::time::{Micros, Tick};
 
-/// When somebody said something, and who: an operator, as facts name him.
+/// A command that changed a state: when it came, and from whom.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct OperatorAct {
-    /// When.
+    /// When it came.
     pub(crate) at: Tick,
-    /// What and who; empty = it is so from the beginning.
+    /// The command and its origin, as in `'pause echo' by client 3 (…)`; empty = there was none.
     pub(crate) by: String,
 }
 
-/// How something is.
+/// A state, ready to be shown.
 #[derive(Debug)]
 pub(crate) struct State {
     /// One word, for programs.
     word: &'static str,
-    /// The same for people, with all that holds besides.
+    /// The word and the notes, for people.
     words: String,
-    /// What holds besides.
+    /// Further properties, as in `paused` or `host lost`.
     notes: Vec<&'static str>,
-    /// Since when.
+    /// When the state began.
     since: Tick,
-    /// Until when, and what comes then, as in "starts in".
+    /// When it ends by itself, and what comes then, as in `starts in`.
     until: Option<(Tick, &'static str)>,
-    /// Why.
+    /// Why it is so; `None` = there is no reason to show.
     reason: Option<String>,
 }
 
 impl State {
-    /// For a line of its own, where since when and why stand beside it.
+    /// The text for a field that has since when and why in fields beside it.
     pub(crate) fn words(&self, now: Tick) -> String {
         match self.until {
             None => self.words.clone(),
@@ -53,7 +53,7 @@ impl State {
         }
     }
 
-    /// For a cell of a table that has since when and why in other columns.
+    /// The text for a column of a table that has since when and why in other columns.
     pub(crate) fn short(&self, now: Tick) -> String {
         match self.until {
             None => self.words.clone(),
@@ -61,7 +61,7 @@ impl State {
         }
     }
 
-    /// For a cell of a table: all that is known, in short.
+    /// The text for the only column of a table: all that is known, in short.
     pub(crate) fn sentence(&self, now: Tick) -> String {
         match self.until {
             None => {
@@ -72,7 +72,7 @@ impl State {
         }
     }
 
-    /// The first clause of the reason; the page of the worker or host has it all.
+    /// The first clause of the reason in brackets; the page of the worker or host has all of it.
     fn because(&self) -> String {
         let Some(reason) = &self.reason else { return String::new() };
         let end = reason.find([';', '(']).unwrap_or(reason.len());
@@ -91,12 +91,13 @@ pub(crate) fn short(span: Micros) -> String {
 }
 
 impl Engine {
-    /// Now somebody said this.
+    /// Notes a command, at this tick, with its origin.
     pub(crate) fn said(&self, origin: &Origin, what: &str) -> OperatorAct {
         OperatorAct { at: self.now, by: format!("{what} by {}", Self::who(origin)) }
     }
 
-    /// The error text for a caller of a stopped service; who stopped it is not for everybody.
+    /// The error text for a request to a stopped service. It does not name the operator who stopped
+    /// it.
     pub(crate) fn stopped_text(&self, service: &Service) -> String {
         let since = short(self.now.since(service.stop_act.at));
         let name = &service.name;
@@ -105,12 +106,12 @@ impl Engine {
         )
     }
 
-    /// How a worker is.
+    /// The state of a worker.
     pub(crate) fn worker_state(&self, key: WorkerKey) -> State {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
         let is_overdue = worker.current.is_some_and(|at| self.transactions[at].is_ended);
-        // What it has it may finish; its end is asked for after that.
+        // It may finish the request that it has; after that, it is asked to end.
         let is_finishing = !worker.is_wanted && worker.list == WorkerList::Busy;
         let is_host_lost = self.host_link(&worker.host).is_none() && !worker.is_self_started;
         let notes: Vec<&'static str> = [
@@ -155,7 +156,7 @@ impl Engine {
         State { word, words, notes, since, until, reason }
     }
 
-    /// Until when a worker's state lasts at most.
+    /// When the present state of a worker ends at the latest, and what comes then.
     fn until_of(&self, worker: &Worker) -> Option<(Tick, &'static str)> {
         let (id, run) = (worker.id, worker.run);
         let (due, what) = match worker.state {
@@ -174,6 +175,8 @@ impl Engine {
         self.due.until(&due).map(|until| (until, what))
     }
 
+    /// Why a worker is in its state: the reason of its failure, of its host, of its service, or its
+    /// own.
     fn reason_of(&self, worker: &Worker, is_host_lost: bool) -> Option<String> {
         let service = &self.registry[worker.service];
         if worker.state == ProcessState::Down
@@ -192,12 +195,13 @@ impl Engine {
         (!worker.why.is_empty()).then(|| worker.why.clone())
     }
 
+    /// Why a host has no link, in words.
     fn why_lost(&self, name: &HostName) -> String {
         let why = self.hosts.named(name).map_or("it is not configured", |host| host.why.as_str());
         format!("host {name} is not linked: {why}")
     }
 
-    /// How a host is.
+    /// The state of a host.
     pub(crate) fn host_state(&self, host: &Host) -> State {
         let word = host.state.word();
         let until = self.due.until(&Due::Dial(host.name.clone()));
@@ -212,7 +216,7 @@ impl Engine {
         }
     }
 
-    /// How a service is.
+    /// The state of a service.
     pub(crate) fn service_state(&self, key: ServiceKey) -> State {
         let service = &self.registry[key];
         let (word, said) = if service.is_stopped {
@@ -233,7 +237,7 @@ impl Engine {
         }
     }
 
-    /// How a client is.
+    /// The state of a client.
     pub(crate) fn client_state(&self, client: &Client) -> State {
         let blocked = client.block_act.as_ref().filter(|_| client.is_blocked);
         let word = if client.is_blocked { "blocked" } else { "attached" };
@@ -247,7 +251,7 @@ impl Engine {
         }
     }
 
-    /// A state as values: the word (in text `shown`), since when, until when, why.
+    /// A state as values of a table or page; text answers have `shown` in place of the word.
     pub(crate) fn state_values(&self, state: State, shown: String) -> StateValues {
         StateValues {
             state: Value::shown(shown, Value::Word(state.word)),
@@ -259,18 +263,18 @@ impl Engine {
     }
 }
 
-/// See [`Engine::state_values`].
+/// The values that [`Engine::state_values`] makes.
 #[derive(Debug)]
 pub(crate) struct StateValues {
-    /// The word.
+    /// The word, for JSON; in text what the caller shows.
     pub(crate) state: Value,
-    /// Since when.
+    /// When the state began.
     pub(crate) since: Value,
-    /// Until when.
+    /// When it ends by itself, if it does.
     pub(crate) until: Value,
-    /// Why.
+    /// Why it is so, if there is a reason.
     pub(crate) reason: Value,
-    /// What holds besides.
+    /// Further properties.
     pub(crate) notes: Value,
 }
 

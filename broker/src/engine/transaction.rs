@@ -1,5 +1,5 @@
-//! One request from its arrival to its outcome: admission, pieces, the outcome given exactly once.
-//! Not the choice of a worker: that is `dispatch`.
+//! One request from its arrival to its outcome: admission, pieces, refusal. `dispatch` chooses the
+//! worker, `outcome` gives the one outcome.
 
 use super::fact::{About, FactKind};
 use super::keys::{ClientKey, OptionKey, ServiceKey, TransactionKey, WorkerKey};
@@ -16,82 +16,82 @@ use protocol::settings::{ServiceSetting, Setting};
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
-/// Where a transaction is.
+/// Where a transaction is on its way to a worker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
-    /// In its service's queue.
+    /// In the queue of its service.
     Waiting,
-    /// In no queue: its client is blocked.
+    /// In no queue, because its client is blocked.
     Blocked,
-    /// Sent to a busy worker that has not begun it (`prefetch`).
+    /// Sent ahead to a busy worker that has not begun it (`prefetch`).
     Held(WorkerKey),
-    /// A worker has it.
+    /// With a worker, which works on it.
     Bound(WorkerKey),
 }
 
-/// A request under way, or one that has its outcome but is still with its worker.
+/// A request under way, or one that has its outcome and is still with its worker.
 #[derive(Debug)]
 pub(crate) struct Transaction {
-    /// Its number; also its place in the order of arrival.
+    /// Counted from 1; also the order of arrival.
     pub(crate) id: TransactionId,
-    /// Key of its client; `None` = gone.
+    /// Its client; `None` = that is gone, or the outcome was given.
     pub(crate) client: Option<ClientKey>,
-    /// Key of its service.
+    /// The service that it is for; `service` of its client may change it while it waits.
     pub(crate) service: ServiceKey,
-    /// The header of the request.
+    /// The header of its first frame, without `transaction` and `attempt`.
     pub(crate) head: Header,
-    /// The priority in force.
+    /// The priority in force: its own, or that of its client.
     pub(crate) priority: u8,
-    /// The body of the request; empty once a worker has it and it can't be repeated.
+    /// The body of its first frame; empty once a worker has it and it can't be repeated.
     pub(crate) body: Bytes,
-    /// Further pieces that came while it waited.
+    /// Further pieces that came while it waited, in order.
     pub(crate) pieces: VecDeque<(Header, Bytes)>,
-    /// Bytes of body and pieces that count against `queue_bytes_max`.
+    /// Bytes of body and pieces that count for `queue_bytes_max`.
     pub(crate) kept: u64,
-    /// Where it is.
+    /// Its stage; the queues and the workers hold its key accordingly.
     pub(crate) stage: Stage,
-    /// When it came.
+    /// When its first frame came.
     pub(crate) arrived: Tick,
-    /// When its worker got it or began it.
+    /// When its worker began it, as far as is known; before that, when it came.
     pub(crate) dispatched: Tick,
-    /// When its time is over.
+    /// When it ends with the error `deadline`, if it has no outcome by then.
     pub(crate) deadline: Tick,
-    /// How often it was given to a worker.
+    /// How many workers it was sent to.
     pub(crate) attempt: u32,
-    /// How many workers died with it.
+    /// How many workers died while they had it.
     pub(crate) deaths: u64,
-    /// The client sent its last piece.
+    /// Its client sent the last piece.
     pub(crate) is_complete: bool,
-    /// The worker replied with `more` and may be waiting for the client.
+    /// The worker's last frame had `more`, so it may wait for a frame of the client.
     pub(crate) in_conversation: bool,
-    /// It has its outcome; the worker has not finished.
+    /// It has its outcome; its worker has not finished it.
     pub(crate) is_ended: bool,
-    /// The worker was notified that nobody waits for it.
+    /// The worker was told that nobody waits for its reply.
     pub(crate) is_abandoned: bool,
-    /// Its client is read no further because its pieces pile up.
+    /// Its client is not read, because the pieces that wait are too many bytes.
     pub(crate) holds_reader: bool,
-    /// Neighbours in the queue.
+    /// The transaction before it in the queue.
     pub(crate) prev: OptionKey<TransactionKey>,
-    /// See `prev`.
+    /// The transaction behind it in the queue.
     pub(crate) next: OptionKey<TransactionKey>,
 }
 
-/// Pieces of a waiting request may pile up to this, then its client is read no further.
+/// Bytes of a waiting request beyond which its client is read no further.
 const PIECES_BYTES_HIGH: u64 = 256 * 1024;
 
-/// How long a request's answer is worth waiting for.
+/// Milliseconds until the deadline of a request: its own, or that of its service.
 fn deadline_ms(service: &Service, head: &Header) -> u64 {
     match head.deadline_ms {
         0 => service.settings.get(ServiceSetting::DeadlineMs),
-        // The decoder has refused what is past the longest.
+        // The decoder refuses longer ones.
         asked => u64::from(asked).min(DEADLINE_MS_MAX),
     }
 }
 
 impl Engine {
-    /// A data frame of a client.
+    /// Handles a data frame of a client: a new request, a piece of one, or a command for `op`.
     pub(crate) fn on_request(&mut self, link: LinkId, head: Header, body: Bytes, out: Out<'_>) {
-        // The broker gives these; what a client writes there comes back to nobody.
+        // The broker gives these two itself and never sends back what a client wrote there.
         let head = Header { transaction: 0, attempt: 0, ..head };
         let key = match self.links.get(link).map(|slot| &slot.end) {
             Some(End::Client(key)) => *key,
@@ -119,10 +119,11 @@ impl Engine {
         }
     }
 
-    /// The rest of a request that ended before its last piece came, or a request that uses its
-    /// sequence too early: they look the same. What comes in the turn of the end was sent before
-    /// its sender could know of it, so it is the rest. Later the frame with `more` = 0 is answered:
-    /// nobody is to wait for the outcome of a request that was taken for a rest.
+    /// Discards a piece of a request that ended before its last piece came. It may also be a new
+    /// request that uses the sequence too early; the two look the same. What comes in the turn of
+    /// the end was sent before its sender could know of the end, so it is a piece. Later, the frame
+    /// with `more` = 0 is answered with an error, so that nobody waits for a request that was taken
+    /// for a piece (docs/decisions/0022).
     pub(crate) fn on_rest(&mut self, client: ClientKey, head: &Header, out: Out<'_>) {
         if head.more != 0 {
             return;
@@ -140,7 +141,7 @@ impl Engine {
         self.answer_error(link, head, ErrorBody::new(ErrorCode::NoConversation, text), out);
     }
 
-    /// Whether one more request of a client may come in pieces; else it is sent away.
+    /// Whether a client may begin one more request in pieces; if not, the client is closed.
     pub(crate) fn may_come_in_pieces(&mut self, client: ClientKey, out: Out<'_>) -> bool {
         let entry = &self.clients[client];
         if !entry.discards_too_many() {
@@ -155,7 +156,7 @@ impl Engine {
         false
     }
 
-    /// A new request: refused at once, or accepted and then surely ended.
+    /// Accepts a new request, which then surely gets an outcome, or refuses it at once.
     fn accept(&mut self, client: ClientKey, head: Header, body: Bytes, out: Out<'_>) {
         if head.more != 0 && !self.may_come_in_pieces(client, out) {
             return;
@@ -208,7 +209,10 @@ impl Engine {
         }
     }
 
-    /// Whether there is room to accept this request and to finish it.
+    /// Whether a request may be accepted.
+    ///
+    /// # Errors
+    /// The error for its client names the limit that is reached.
     fn admit(&self, client: ClientKey, head: &Header, body: &Bytes) -> Result<(), ErrorBody> {
         let refuse = |code, text: String| Err(ErrorBody { code, ran: Ran::No, text });
         let entry = &self.clients[client];
@@ -219,7 +223,8 @@ impl Engine {
         if service.is_stopped {
             return refuse(ErrorCode::ServiceStopped, self.stopped_text(service));
         }
-        // A client keeps to what was announced to it, though less may be set by now.
+        // A client keeps to the limit that was announced to it, though a lower one may be set by
+        // now.
         let requests_max = self.settings.get(Setting::RequestsMax).max(entry.requests_max);
         if entry.in_flight.len() as u64 >= requests_max {
             return refuse(
@@ -263,8 +268,9 @@ impl Engine {
         Ok(())
     }
 
-    /// Early rejection: refuses a request that must wait and could not be answered in time. A queue
-    /// whose head is about to be too late keeps its workers busy for nobody.
+    /// Early rejection: refuses a request that must wait and could not be answered before its
+    /// deadline (docs/decisions/0015). Otherwise, when all in the queue are about to be too late,
+    /// the workers work only on requests that nobody waits for any more.
     fn reject_early(
         &self,
         service: &Service,
@@ -281,7 +287,8 @@ impl Engine {
             return Ok(());
         };
         let deadline_ms = deadline_ms(service, head);
-        // In microseconds: 1,000 of a millisecond, a hundredth of it for each per cent.
+        // `expected` is in microseconds: 1000 for a millisecond, a hundredth of that for a per
+        // cent.
         if expected.0 <= deadline_ms.saturating_mul(percent).saturating_mul(10) {
             return Ok(());
         }
@@ -294,7 +301,7 @@ impl Engine {
         Err(ErrorBody { code: ErrorCode::Overloaded, ran: Ran::No, text })
     }
 
-    /// Says no to a request that was never accepted; its further pieces are discarded.
+    /// Answers a request that is not accepted with an error; its further pieces are discarded.
     pub(crate) fn refuse_request(
         &mut self,
         client: ClientKey,
@@ -316,7 +323,7 @@ impl Engine {
         self.answer_error(link, head, error, out);
     }
 
-    /// One fact a second says that requests are refused, not one a request.
+    /// Records that requests are refused, once a second for each service.
     fn record_overload(&mut self, service: ServiceKey, text: &str, out: Out<'_>) {
         let before = self.registry[service].overload_recorded;
         if before.is_some_and(|at| self.now.since(at).as_millis() < 1000) {
@@ -328,7 +335,7 @@ impl Engine {
         self.record(FactKind::Overloaded, about, text.to_owned(), out);
     }
 
-    /// A further frame of a request or of a conversation.
+    /// Handles a further frame of a request under way, or of its conversation.
     fn on_piece(
         &mut self,
         client: ClientKey,
@@ -348,7 +355,8 @@ impl Engine {
                 if !self.may_come_in_pieces(client, out) {
                     return;
                 }
-                // The rest of it must not become a request when the one under way has ended.
+                // The further pieces of this frame must not become a request when the one under way
+                // has ended.
                 self.clients[client].discard_rest(head.sequence, self.now);
             }
             let text = format!("sequence {} belongs to a request that is under way", head.sequence);
@@ -373,7 +381,7 @@ impl Engine {
                     self.links.hold_back(link, to, out);
                 }
                 if is_last {
-                    // Its worker may hold further requests from now on (`prefetch`).
+                    // With the last piece, its worker may hold further requests (`prefetch`).
                     self.settle(worker);
                     self.serve(self.workers[worker].service, out);
                 }
@@ -381,8 +389,7 @@ impl Engine {
             Stage::Waiting | Stage::Blocked => {
                 if self.queue_bytes + body.len() as u64 > self.settings.get(Setting::QueueBytesMax)
                 {
-                    // It is counted as more to come unless this was the last piece, so the rest is
-                    // discarded.
+                    // Unless this was the last piece, more will come and is discarded.
                     self.transactions[key].is_complete = is_last;
                     let text = format!(
                         "a piece of {} bytes does not fit: {} bytes wait already (queue_bytes_max)",
@@ -409,7 +416,7 @@ impl Engine {
         }
     }
 
-    /// Frees the memory of a request's bytes, and reads its client again.
+    /// Frees the bytes of a request that are not needed any more, and reads its client again.
     pub(crate) fn release_bytes(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         self.queue_bytes -= std::mem::take(&mut transaction.kept);
@@ -418,7 +425,8 @@ impl Engine {
         self.read_client_again(key, out);
     }
 
-    /// A request's pieces pile up no longer.
+    /// Reads the client of a request again, if it was not read because of this request's waiting
+    /// bytes.
     pub(crate) fn read_client_again(&mut self, key: TransactionKey, out: Out<'_>) {
         let transaction = &mut self.transactions[key];
         if std::mem::take(&mut transaction.holds_reader)

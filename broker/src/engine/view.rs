@@ -1,5 +1,5 @@
-//! Plain structs for who looks at the engine from outside: scripts, the simulation, the reactor.
-//! Not what operators see: `op_read` and `op_show` make that.
+//! Plain structs for those who look at the engine from outside: scripts and the simulation. What
+//! operators see is made in `op_read` and `op_show`.
 
 use super::Engine;
 use super::keys::WorkerKey;
@@ -7,23 +7,23 @@ use super::workers::WorkerList;
 use protocol::ids::WorkerId;
 use protocol::names::{HostName, ServiceName};
 
-/// Where a worker stands.
+/// A worker as tests see it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct WorkerView {
-    /// Its number.
+    /// Its id, as operators and peers see it.
     pub id: WorkerId,
-    /// Its service.
+    /// Name of the service that it serves.
     pub service: ServiceName,
-    /// Its host.
+    /// Name of its host, which need not be configured if it started itself.
     pub host: HostName,
-    /// The manual's list it is in: `lazy`, `idle` or `busy`.
+    /// The manual's list that it is in: `lazy`, `idle` or `busy`.
     pub list: &'static str,
-    /// How far its process is, as the column `state` of `workers` says it.
+    /// How far its process is, as the column `state` of `workers` says.
     pub state: &'static str,
 }
 
 impl Engine {
-    /// All workers, by id.
+    /// All workers in the order of their ids.
     pub fn workers_view(&self) -> Vec<WorkerView> {
         let view = |(_, worker): (WorkerKey, &super::workers::Worker)| WorkerView {
             id: worker.id,

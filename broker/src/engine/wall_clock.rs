@@ -1,21 +1,21 @@
-//! Converts a tick to the wall clock's time, with the local time zone valid at that tick. The
-//! reactor reads the clock and the zone and reports changes. Setting the clock, or a change to
-//! summer time, does not alter times recorded before.
+//! Converts a tick to the wall clock's time, with the offset of the local time at that tick. The
+//! reactor reads the clock and the time zone, and reports changes. If the clock is set, or summer
+//! time begins, times recorded before do not change.
 
 use super::Engine;
 use protocol::op::reply::Value;
 use protocol::time::{Tick, Wall};
 use std::collections::VecDeque;
 
-/// So many changes of the clock are known; before them the oldest that is known counts.
+/// Most changes of the clock that are kept; the oldest one kept also counts for the time before it.
 const CHANGES_MAX: usize = 64;
 
-/// The changes of the clock so far.
+/// The changes of the wall clock, oldest first.
 #[derive(Debug, Default)]
 pub(crate) struct WallClock(VecDeque<(Tick, Wall)>);
 
 impl WallClock {
-    /// From this tick on the clock goes so.
+    /// From this tick on, the clock runs on from `wall`.
     pub(crate) fn set(&mut self, at: Tick, wall: Wall) {
         if self.0.back().is_some_and(|(last, _)| *last == at) {
             self.0.pop_back();
@@ -26,7 +26,7 @@ impl WallClock {
         self.0.push_back((at, wall));
     }
 
-    /// What it showed at a tick.
+    /// The wall clock's time at a tick.
     pub(crate) fn wall(&self, at: Tick) -> Wall {
         let in_force = self.0.iter().rev().find(|(since, _)| *since <= at);
         match in_force.or_else(|| self.0.front()) {
@@ -42,7 +42,7 @@ impl Engine {
         self.wall_clock.wall(at)
     }
 
-    /// The same as a value of an answer.
+    /// The wall clock's time at a tick, as a value of an answer.
     pub(crate) fn clock(&self, at: Tick) -> Value {
         Value::Time(self.wall(at))
     }
@@ -66,7 +66,7 @@ mod tests {
         }
         assert_eq!(wall_clock.0.len(), CHANGES_MAX);
         assert_eq!(wall_clock.wall(ms(2099)).epoch_ms, 1999);
-        // What was before all that are known.
+        // A tick before all changes that are kept.
         assert_eq!(wall_clock.wall(ms(0)).epoch_ms, 936);
     }
 }

@@ -1,15 +1,18 @@
-//! The deadlines of transactions: a timing wheel whose entries are the keys of transactions. Insert
-//! and remove cost the same with one entry and with a million and allocate nothing in the steady
-//! state. Not the other timers: those are few and live in `due`.
+//! The deadlines of transactions: a timing wheel whose entries are keys of transactions. Insert and
+//! remove cost the same with one entry and with a million, and allocate nothing in the steady
+//! state. The other timers are few, and are in `due`.
 
 use super::keys::{Key, OptionKey, TransactionKey};
 use protocol::time::Tick;
 
-/// One slot is 2^13 µs, about 8 ms; expiry itself is exact.
+/// The width of a slot is 2^13 µs, about 8 ms; entries still expire at their exact tick.
 const SLOT_SHIFT: u32 = 13;
+/// Slots of the wheel; one round is about 33 s. Later entries stay in their slot for several
+/// rounds.
 const SLOTS: u64 = 4096;
 const NONE: OptionKey<TransactionKey> = OptionKey::NONE;
 
+/// An entry of the wheel, at the index of its key; the entries of a slot are linked.
 #[derive(Clone, Copy, Debug)]
 struct Node {
     prev: OptionKey<TransactionKey>,
@@ -21,12 +24,16 @@ struct Node {
 /// A timing wheel over the keys of transactions.
 #[derive(Debug)]
 pub(crate) struct Wheel {
+    /// The first entry of each slot.
     heads: Vec<OptionKey<TransactionKey>>,
+    /// A bit for each slot that has entries.
     filled: [u64; (SLOTS / 64) as usize],
+    /// The entries, by the index of their key.
     nodes: Vec<Node>,
-    /// Every entry of an earlier slot has been given out.
+    /// Number of the slot that was looked at last, counted from tick 0; all entries of earlier
+    /// slots were given out.
     cursor: u64,
-    /// No entry is due before this; may be early after a removal.
+    /// No entry is due before this tick, in microseconds; it may be too early after a removal.
     soonest: u64,
     count: usize,
 }
@@ -45,13 +52,13 @@ impl Default for Wheel {
 }
 
 impl Wheel {
-    /// Adds a key that is not in the wheel.
+    /// Adds a key, which must not be in the wheel.
     pub(crate) fn insert(&mut self, key: TransactionKey, at: Tick) {
         while self.nodes.len() <= key.index() {
             self.nodes.push(Node { prev: NONE, next: NONE, at: 0, is_in: false });
         }
         debug_assert!(!self.nodes[key.index()].is_in, "{key:?} is in the wheel already");
-        // What is due already goes to the slot that is looked at next.
+        // An entry that is due already goes to the slot that is looked at next.
         let slot = ((at.0 >> SLOT_SHIFT).max(self.cursor) % SLOTS) as usize;
         let head = self.heads[slot];
         self.nodes[key.index()] = Node { prev: NONE, next: head, at: at.0, is_in: true };
@@ -65,7 +72,7 @@ impl Wheel {
         self.count += 1;
     }
 
-    /// Takes a key out; nothing happens if it is not in.
+    /// Takes out a key; if it is not in the wheel, nothing happens.
     pub(crate) fn remove(&mut self, key: TransactionKey) {
         let Some(&Node { prev, next, at, is_in: true }) = self.nodes.get(key.index()) else {
             return;
@@ -84,8 +91,8 @@ impl Wheel {
         }
     }
 
-    /// The first entry of a slot goes. An entry that was late when it came stands in another slot
-    /// than its time says, so the slot is looked for where it must be: by its head.
+    /// Takes out the first entry of a slot. One that was late when it was added is in another slot
+    /// than its tick says, so that slot is found by its first entry.
     fn unlink_head(
         &mut self,
         first: OptionKey<TransactionKey>,
@@ -102,14 +109,14 @@ impl Wheel {
         }
     }
 
-    /// Gives up room behind the last key that is in.
+    /// Gives back the memory behind the last key in the wheel.
     pub(crate) fn shrink(&mut self) {
         let used = self.nodes.iter().rposition(|node| node.is_in);
         self.nodes.truncate(used.map_or(0, |last| last + 1));
         self.nodes.shrink_to_fit();
     }
 
-    /// A moment before which nothing is due; may be earlier than needed.
+    /// A tick before which nothing is due; it may be earlier than needed.
     pub(crate) fn next(&self) -> Option<Tick> {
         (self.count > 0).then_some(Tick(self.soonest))
     }
@@ -119,7 +126,7 @@ impl Wheel {
         self.soonest <= now.0
     }
 
-    /// Takes out what is due at `now` and appends the keys.
+    /// Takes out the entries that are due at `now`, and appends their keys to `due`.
     pub(crate) fn take_due(&mut self, now: Tick, due: &mut Vec<TransactionKey>) {
         if self.count == 0 || now.0 < self.soonest {
             return;
@@ -140,13 +147,14 @@ impl Wheel {
         for &key in &due[start..] {
             self.remove(key);
         }
-        // By time, then by key: the same inputs give the same actions.
+        // By tick, then by key, so that the same inputs give the same actions.
         let nodes = &self.nodes;
         due[start..].sort_unstable_by_key(|&key| (nodes[key.index()].at, key));
         self.cursor = last;
         self.soonest = self.find_soonest();
     }
 
+    /// The first tick at which an entry is due.
     fn find_soonest(&self) -> u64 {
         let mut best = u64::MAX;
         for slot in self.cursor..self.cursor + SLOTS {
@@ -160,7 +168,7 @@ impl Wheel {
                 best = best.min(node.at);
                 at = node.next;
             }
-            // Later slots of this round hold nothing earlier.
+            // Later slots of this round have no earlier entries.
             if best >> SLOT_SHIFT <= slot {
                 break;
             }

@@ -1,5 +1,6 @@
-//! Workers log in: with the secret of their start, as workers that started themselves, or again
-//! after the broker was away. Whether the secret is genuine was found out before (`proof`).
+//! Logins of workers: with the secret of their start, as workers that started themselves, or again
+//! after the broker was away. Whether a secret is genuine was checked before
+//! (`Input::WorkerLogin`).
 
 use super::access::PendingLogin;
 use super::action::Action;
@@ -19,13 +20,14 @@ use protocol::settings::{ServiceSetting, Setting};
 /// How a worker came in.
 #[derive(Debug)]
 enum LoginOrigin {
-    /// With the secret of this start.
+    /// With the secret of this run.
     Issued(RunId),
-    /// By itself, with this answer to its proof if it proved a token.
+    /// By itself; with the signature that answers the proof of its token, if it proved one.
     SelfStarted(Option<String>),
 }
 
 impl Engine {
+    /// Handles the login of a worker, by its secret, its token, or neither.
     pub(crate) fn on_worker_login(
         &mut self,
         link: LinkId,
@@ -45,7 +47,7 @@ impl Engine {
                     self.refuse_link(link, ErrorBody::new(ErrorCode::BadWorkerLogin, text), out);
                 }
             },
-            // It did not start itself, so it does not come in by that way.
+            // It has a secret, so it did not start itself and may not come in that way.
             (None, _) if !login.secret.is_empty() => {
                 let text = format!(
                     "the secret is none that this broker gives to worker {}; this process was \
@@ -60,8 +62,8 @@ impl Engine {
         }
     }
 
-    /// A worker that started itself and is who it says it is: may it come in? `signature` answers
-    /// its proof.
+    /// Admits a worker that started itself, if it may serve the service; otherwise refuses it.
+    /// `signature` answers the proof of its token, if it proved one.
     pub(crate) fn admit_self_started(
         &mut self,
         link: LinkId,
@@ -81,7 +83,7 @@ impl Engine {
         }
     }
 
-    /// A login without a secret: may this worker start itself?
+    /// Adds a worker that started itself, if its service allows that (`selfstart`).
     fn check_self_started(&mut self, login: &WorkerLogin) -> Result<WorkerKey, ErrorBody> {
         let Some(service) = self.registry.find(login.service.as_str()) else {
             let text = self.unknown_service(login.service.as_str());
@@ -110,11 +112,13 @@ impl Engine {
         let added = self.workers.add(spec, None);
         let key = added.map_err(|text| ErrorBody::new(ErrorCode::BadWorkerLogin, text))?;
         self.registry[service].workers += 1;
-        // That it came is its `start`.
+        // Its coming counts as its `start`.
         self.workers[key].is_wanted = true;
         Ok(key)
     }
 
+    /// Makes a worker ready: notes its connection, sends the reply to its login, records it, and
+    /// gives it a request if one waits.
     fn admit_worker(
         &mut self,
         key: WorkerKey,
@@ -124,8 +128,8 @@ impl Engine {
         out: Out<'_>,
     ) {
         if let Some(old) = self.workers[key].link {
-            // It came back before the loss of its old connection was noticed; whatever its host
-            // thinks, it has not ended, and no other is to be started.
+            // It came back before the loss of its old connection was noticed. Whatever its host
+            // reports, it has not ended, and no other is to be started.
             self.workers[key].has_exited = false;
             self.close_link(old, out);
             self.worker_lost(key, Close::Reset, "came back on a new connection", out);
@@ -177,7 +181,7 @@ impl Engine {
             (false, false) => (FactKind::WorkerReady, "is ready"),
         };
         let text = format!("worker {id} of service '{name}' {what}, pid {}", login.hostpid);
-        // Whoever starts itself may come as often as it likes.
+        // Workers that start themselves may come and go as often as they like.
         if !is_self_started || self.may_cause(Class::SelfStarted, Some(link)) {
             let about = self.about_worker(key);
             self.record(kind, about, text, out);

@@ -1,5 +1,6 @@
-//! A worker: its configuration, the state of its process, which of the manual's three lists (lazy,
-//! idle, busy) it is in, its figures. `dispatch` gives it requests, `process` starts and ends it.
+//! The table of workers: for each its configuration, the state of its process, which of the
+//! manual's three lists (lazy, idle, busy) it is in, and its figures. `dispatch` gives workers
+//! requests, `process` starts and ends them.
 
 use super::Engine;
 use super::keys::{ServiceKey, Table, TransactionKey, WorkerKey};
@@ -14,29 +15,29 @@ use protocol::show;
 use protocol::time::Tick;
 use std::collections::{BTreeMap, VecDeque};
 
-/// How far a worker's process is. The state says nothing about requests: [`WorkerList`] does.
+/// How far a worker's process is. It says nothing about requests: [`WorkerList`] does that.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum ProcessState {
-    /// No process, none planned.
+    /// No process, and no start is planned.
     Down,
-    /// No process; it is started again at the moment given to `Due::Restart`.
+    /// No process; `Due::Restart` starts it again.
     Backoff,
-    /// execd was asked to start it.
+    /// Its execd was asked to start it.
     Starting,
-    /// The process runs (*up*); its login is awaited.
+    /// The process runs (*up*) and has to log in.
     Up,
-    /// It logged in (*ready*).
+    /// It is logged in (*ready*).
     Ready,
-    /// Its connection broke; it may end, or log in again.
+    /// Its connection broke; it may log in again, or its process may end.
     Returning,
-    /// It was asked to end and its socket shut for writing.
+    /// It got an `end` frame and its socket was shut for writing; it has to end by itself.
     Exiting,
-    /// execd was asked to end it: TERM, then KILL.
+    /// Its execd was asked to end it: TERM, then KILL.
     Terminating,
 }
 
 impl ProcessState {
-    /// The word shown to operators.
+    /// The word that `workers` shows for it.
     pub(crate) const fn word(self) -> &'static str {
         match self {
             Self::Down => "down",
@@ -50,7 +51,7 @@ impl ProcessState {
         }
     }
 
-    /// Whether a process runs or is being started, as far as is known.
+    /// Whether a process runs or is being started, as far as the broker knows.
     pub(crate) const fn has_process(self) -> bool {
         match self {
             Self::Down | Self::Backoff => false,
@@ -64,181 +65,186 @@ impl ProcessState {
     }
 }
 
-/// The manual's three lists.
+/// The list that a worker is in, in the manual's words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum WorkerList {
-    /// Can't take a request.
+    /// It can't take a request.
     Lazy,
-    /// Can take one.
+    /// It can take a request.
     Idle,
-    /// Has one.
+    /// It has a request.
     Busy,
 }
 
-/// What a worker was sent last, for `last`.
+/// The request that a worker was sent last, for `last`.
 #[derive(Debug, Default)]
 pub(crate) struct Last {
-    /// The first bytes of it; the buffer is used again.
+    /// The first `last_bytes_max` bytes of its body; the buffer is used again.
     pub(crate) bytes: Vec<u8>,
-    /// How many there were.
+    /// Size of the whole body in bytes.
     pub(crate) size: u64,
-    /// In which transaction.
+    /// Id of the transaction; 0 = it was sent none yet.
     pub(crate) transaction: TransactionId,
-    /// From whom, and from where.
+    /// Id of the client; `None` = it was gone by then.
     pub(crate) client: Option<ClientId>,
-    /// When.
+    /// When it was sent.
     pub(crate) at: Tick,
 }
 
-/// A configured worker.
+/// A worker, configured or self-started.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    /// Its number.
+    /// Shown to operators as `worker->id`; a saved configuration keeps it.
     pub(crate) id: WorkerId,
-    /// Key of its service.
+    /// The service that it serves; it never changes.
     pub(crate) service: ServiceKey,
-    /// Its host.
+    /// Name of its host. One that started itself may run where no host is configured.
     pub(crate) host: HostName,
-    /// Its program.
+    /// Path of its program on the host; empty = it started itself.
     pub(crate) path: String,
-    /// Its arguments after `ISDARGMAX`.
+    /// Arguments of its program from `argv[ISDARGMAX]` on; the broker gives the ones before.
     pub(crate) args: Vec<String>,
-    /// It started itself and is forgotten when it goes.
+    /// It started itself, and is forgotten when its link is gone.
     pub(crate) is_self_started: bool,
 
-    /// `start` was said of it, and since then no `stop`.
+    /// After `start`, until `stop`: it is to have a process.
     pub(crate) is_wanted: bool,
-    /// `pause` was said of it.
+    /// After `pause` of this worker, until `ready`.
     pub(crate) is_paused: bool,
-    /// It ended too often; the text says how. `start` tries again.
+    /// Why the broker does not start it any more, until the next `start`; `None` = it has not
+    /// failed.
     pub(crate) failed: Option<String>,
 
     /// How far its process is; [`enter`](Self::enter) changes it.
     pub(crate) state: ProcessState,
-    /// Since when it is in this state, for people: `state`, stopped, paused or failed.
+    /// Since when it is as it is shown: since `state` changed, or since it was stopped, paused or
+    /// failed.
     pub(crate) since: Tick,
-    /// Why it is in this state; empty = that needs no reason.
+    /// Why it is as it is shown; empty = there is no reason to show.
     pub(crate) why: String,
-    /// When its process is killed that was asked to end.
+    /// When execd sends KILL to its process, after it was asked to end it.
     pub(crate) killed_at: Tick,
-    /// Why the broker ended its process, if it did.
+    /// Why the broker had the process of this run ended because of a fault; `None` = it did not.
     pub(crate) killed: Option<String>,
-    /// How its connection was lost in this run, and it did not come back.
+    /// How its connection was lost in this run; `None` = it was not, or the worker came back.
     pub(crate) lost: Option<String>,
-    /// What its process was refused for when it tried to log in.
+    /// Why a login of its process was refused in this run; `None` = none was.
     pub(crate) refused: Option<String>,
-    /// The start that `state` is about.
+    /// The run that `state` is about; 0 = it was never started.
     pub(crate) run: RunId,
-    /// Its process id; 0 = not known.
+    /// Process id on its host; 0 = not known.
     pub(crate) pid: u32,
-    /// Its connection.
+    /// Its connection, from its login until it is gone.
     pub(crate) link: Option<LinkId>,
-    /// Since when it is ready.
+    /// When it last logged in.
     pub(crate) ready_since: Tick,
-    /// When the running or last start was asked for.
+    /// When the last start was asked for, or its process was adopted.
     pub(crate) started: Tick,
-    /// Whether it was ready in this run.
+    /// It has logged in during this run.
     pub(crate) was_ready: bool,
-    /// Its host listed this run, and no broker before us will say whether it was ready.
+    /// Its host listed the process of this run, which an earlier broker started. Whether it was
+    /// ready before is not known.
     pub(crate) is_found: bool,
-    /// The saved configuration had it started, and its host has not said since whether it has a
-    /// process of it: one of an earlier broker's start is taken over; a login before that is
-    /// confirmed or ended by what the host says.
+    /// The saved configuration has it started, and its host has not listed its processes yet. Until
+    /// it does, a process that an earlier broker started may log in; the list confirms such a
+    /// login, or ends it.
     pub(crate) is_awaited: bool,
-    /// Its host reported the end of this run: nobody comes back with it.
+    /// Its host reported the end of this run, so no login with its secret is accepted any more.
     pub(crate) is_over: bool,
-    /// Its host did not list this run, so a `Due::Absent` decides.
+    /// Its host did not list the process of this run; `Due::Absent` takes it for ended.
     pub(crate) is_unlisted: bool,
-    /// It was unreachable with its machine, as far as could be seen: that is no crash.
+    /// As far as the broker could see, it could not be reached, like its machine: its end is no
+    /// crash.
     pub(crate) is_unreachable: bool,
-    /// Its host shuts down and ends it: that is no crash, and nothing more is given to it.
+    /// Its host shuts down and ends it: its end is no crash, and it gets no more requests.
     pub(crate) ends_with_host: bool,
-    /// When the time is over that it has to log in, to come back or to end.
+    /// Until when it may take to log in, to come back or to end.
     pub(crate) wait_until: Tick,
-    /// Its connection was closed because it sent what it may not.
+    /// The broker closed its connection with an error, as for a frame that it may not send.
     pub(crate) is_refused: bool,
-    /// `reconnect_ms` and `silence_ms` as announced at its login; `None` = not by this broker.
+    /// `reconnect_ms` and `silence_ms` as announced at its login; `None` = it has not logged in to
+    /// this broker in this run.
     pub(crate) announced: Option<(u64, u64)>,
-    /// The process that logged in, as it said.
+    /// Process id that it gave at its login.
     pub(crate) login_pid: u32,
-    /// It is being ended because a `stop` (or the broker's end) asked for it, not for a fault.
+    /// It is being ended because of a `stop` or the broker's shutdown, not because of a fault.
     pub(crate) is_stopping: bool,
-    /// Its process is gone, its connection not yet.
+    /// Its process has ended; its connection is still open, and what it sent is still to be read.
     pub(crate) has_exited: bool,
-    /// A `Due::Overlong` of it is under way.
+    /// A `Due::Overlong` of this worker is in the list of timers.
     pub(crate) is_timed: bool,
-    /// Its ends so far.
+    /// History of its ends, which decides when it is started again.
     pub(crate) restart: Restart,
-    /// It ended unexpectedly and was not started since; the next start counts as a restart.
+    /// It ended unexpectedly and was not started since; the next start counts in `restarts`.
     pub(crate) is_to_restart: bool,
 
-    /// Which list it is in.
+    /// The list that it is in; [`settle`](Engine::settle) changes it.
     pub(crate) list: WorkerList,
-    /// Key of the transaction it has.
+    /// The transaction that it has, which may have its outcome already.
     pub(crate) current: Option<TransactionKey>,
-    /// Keys of the transactions it holds besides (`prefetch`), in order.
+    /// Transactions that it was sent ahead (`prefetch`), in their order.
     pub(crate) held: VecDeque<TransactionKey>,
-    /// Whether it is in its service's list `with_room`.
+    /// Whether it is in the list `with_room` of its service.
     pub(crate) has_room: bool,
 
-    /// Transactions it completed.
+    /// Transactions that it completed. This counter and the next ones are set to 0 by `reset`.
     pub(crate) transactions: u64,
-    /// Frames it sent (`worker->fromCount`).
+    /// Frames that it sent (`worker->fromCount`).
     pub(crate) from_count: u64,
-    /// Frames sent to it (`worker->toCount`).
+    /// Frames that were sent to it (`worker->toCount`).
     pub(crate) to_count: u64,
-    /// How often it was started again (`worker->restarts`).
+    /// How often it was started again after an unexpected end (`worker->restarts`).
     pub(crate) restarts: u64,
-    /// Microseconds it worked, all transactions together.
+    /// Microseconds that its completed transactions took, all together.
     pub(crate) busy_micros: u64,
-    /// Microseconds of the last one.
+    /// Microseconds that the last of them took.
     pub(crate) last_micros: u64,
-    /// Replies of it that were dropped.
+    /// Replies of it that were dropped because their transaction had ended.
     pub(crate) late: u64,
-    /// Transactions that the operator took away from it and whose late replies are still to come,
-    /// oldest first.
+    /// Transactions that `idle` took away from it and whose late replies are still to come, oldest
+    /// first.
     pub(crate) owed: VecDeque<u64>,
-    /// Since when it may be at work on the first of them; none if it answered a later request
-    /// since, which shows that it is not. While it may be, it owes no sign of life.
+    /// Since when it may be at work on the first of `owed`. `None` = on none: a reply to a later
+    /// request shows that. While it may be, it need not answer pings.
     pub(crate) owed_since: Option<Tick>,
-    /// When the last late reply came: what it has now it began then at the earliest.
+    /// When its last late reply came. It began its present request at that moment at the earliest.
     pub(crate) paid_at: Tick,
-    /// The last transaction of which it was notified that it is over, after it had been taken away.
+    /// The last transaction of `owed` that it was told is over; 0 = none.
     pub(crate) notified_over: u64,
-    /// What it was sent last.
+    /// The request that it was sent last.
     pub(crate) last: Last,
-    /// How its last process ended.
+    /// How its last process ended; `None` = none has ended yet.
     pub(crate) exit_cause: Option<ExitCause>,
-    /// Last lines of its stderr, of whichever process they are.
+    /// Last lines that its processes wrote to stderr.
     pub(crate) tail: VecDeque<String>,
-    /// How many of them are of the process that runs, or ran last.
+    /// How many of these lines are of the process that runs, or ran last.
     pub(crate) tail_new: usize,
 }
 
-/// All workers.
+/// All workers, by key and by id.
 #[derive(Debug, Default)]
 pub(crate) struct Workers {
     table: Table<WorkerKey, Worker>,
     ids: BTreeMap<WorkerId, WorkerKey>,
     last_id: u32,
-    /// How many are in each list, by `WorkerList`.
+    /// Number of workers in each list, indexed by `WorkerList`.
     counts: [usize; 3],
 }
 
-/// What a new worker is made of.
+/// The properties of a new worker.
 #[derive(Clone, Debug)]
 pub(crate) struct WorkerSpec {
-    /// Key of its service.
+    /// The service that it serves.
     pub(crate) service: ServiceKey,
-    /// Its host.
+    /// Name of its host, which need not be configured if it started itself.
     pub(crate) host: HostName,
-    /// Its program.
+    /// Path of its program; empty = it started itself.
     pub(crate) path: String,
-    /// Its arguments.
+    /// Arguments of its program from `argv[ISDARGMAX]` on.
     pub(crate) args: Vec<String>,
     /// It started itself.
     pub(crate) is_self_started: bool,
-    /// When it is made.
+    /// The present tick.
     pub(crate) since: Tick,
 }
 
@@ -247,18 +253,18 @@ fn is_taken(id: WorkerId) -> String {
 }
 
 impl Workers {
-    /// The next id; when the last one there is was given, the lowest that is free.
+    /// The id after the highest one given so far; if there is none, the lowest free one.
     fn free_id(&self) -> WorkerId {
         let next = self.last_id.checked_add(1);
-        // There are fewer workers than ids: each takes memory.
+        // There are always fewer workers than ids, because each takes memory.
         let free = || (1..).find(|id| !self.ids.contains_key(&WorkerId(*id)));
         WorkerId(next.or_else(free).unwrap_or(0))
     }
 
-    /// The id of a new worker: the one wanted (from a saved configuration), or the next.
+    /// The id of a new worker. `wanted` is the one of a saved configuration; `None` = the next.
     ///
     /// # Errors
-    /// The id wanted is taken.
+    /// The id is taken.
     fn take_id(&mut self, wanted: Option<WorkerId>) -> Result<WorkerId, String> {
         let id = wanted.unwrap_or_else(|| self.free_id());
         if self.ids.contains_key(&id) {
@@ -271,7 +277,7 @@ impl Workers {
     /// Adds a worker to the lazy list.
     ///
     /// # Errors
-    /// See `take_id`.
+    /// The wanted id is taken.
     pub(crate) fn add(
         &mut self,
         spec: WorkerSpec,
@@ -342,7 +348,7 @@ impl Workers {
         Ok(key)
     }
 
-    /// Removes a lazy worker.
+    /// Removes a worker, which must be lazy.
     pub(crate) fn remove(&mut self, key: WorkerKey) {
         let worker = self.table.remove(key);
         debug_assert!(worker.list == WorkerList::Lazy, "worker {} is not lazy", worker.id);
@@ -350,27 +356,27 @@ impl Workers {
         self.counts[WorkerList::Lazy as usize] -= 1;
     }
 
-    /// The key of an id.
+    /// The worker with this id.
     pub(crate) fn find(&self, id: WorkerId) -> Option<WorkerKey> {
         self.ids.get(&id).copied()
     }
 
-    /// A worker that may be gone.
+    /// The worker with this key, which may be gone.
     pub(crate) fn get(&self, key: WorkerKey) -> Option<&Worker> {
         self.table.get(key)
     }
 
-    /// All of them, by id.
+    /// All workers in the order of their ids.
     pub(crate) fn by_id(&self) -> impl DoubleEndedIterator<Item = (WorkerKey, &Worker)> {
         self.ids.values().map(|&key| (key, &self.table[key]))
     }
 
-    /// Keys by id.
+    /// The keys of all workers in the order of their ids.
     pub(crate) fn keys(&self) -> Vec<WorkerKey> {
         self.ids.values().copied().collect()
     }
 
-    /// How many are in a list.
+    /// Number of workers in a list.
     pub(crate) const fn count(&self, list: WorkerList) -> usize {
         self.counts[list as usize]
     }
@@ -389,10 +395,10 @@ impl std::ops::IndexMut<WorkerKey> for Workers {
     }
 }
 
-/// Most late replies of one worker that are awaited.
+/// Most late replies of one worker that are awaited; the oldest are forgotten.
 const OWED_MAX: usize = 1024;
 
-/// Most lines of stderr that are kept of a process; execd sends as many when it has ended.
+/// Most lines of stderr kept of a worker. execd sends as many of a process that has ended.
 const TAIL_MAX: usize = 20;
 
 impl Worker {
@@ -405,7 +411,8 @@ impl Worker {
         self.owed.push_back(transaction);
     }
 
-    /// The late reply to what is at this place of `owed` came: it may be at work on the next now.
+    /// The late reply to the entry `at` of `owed` came; the worker may be at work on the next entry
+    /// now.
     pub(crate) fn paid(&mut self, at: usize, now: Tick) {
         self.owed.remove(at);
         self.paid_at = now;
@@ -414,7 +421,7 @@ impl Worker {
         }
     }
 
-    /// Its process is in another state from now on.
+    /// Changes `state`, and `since` if it differs.
     pub(crate) fn enter(&mut self, state: ProcessState, now: Tick) {
         if self.state != state {
             self.since = now;
@@ -422,13 +429,13 @@ impl Worker {
         self.state = state;
     }
 
-    /// Somebody said something that changes how it is.
+    /// Shows a command as the reason why the worker is as it is.
     pub(crate) fn explain(&mut self, said: &OperatorAct) {
         self.since = said.at;
         self.why.clone_from(&said.by);
     }
 
-    /// Keeps a line of its stderr.
+    /// Adds a line to `tail`.
     pub(crate) fn keep_line(&mut self, line: &str) {
         if self.tail.len() == TAIL_MAX {
             self.tail.pop_front();
@@ -437,7 +444,7 @@ impl Worker {
         self.tail_new = (self.tail_new + 1).min(TAIL_MAX);
     }
 
-    /// Remembers what it is sent, into the same buffer each time.
+    /// Notes the request that it is sent, with at most `max` bytes of the body.
     pub(crate) fn remember(
         &mut self,
         body: &Bytes,
@@ -453,7 +460,7 @@ impl Worker {
 }
 
 impl Engine {
-    /// The list a worker belongs in, by what it is and has.
+    /// The list that a worker belongs in by its state.
     pub(crate) fn list_of(&self, key: WorkerKey) -> WorkerList {
         let worker = &self.workers[key];
         let service = &self.registry[worker.service];
@@ -472,8 +479,8 @@ impl Engine {
         }
     }
 
-    /// Puts a worker into the list it belongs in. Whoever calls this with one that became idle
-    /// serves its service next.
+    /// Puts a worker into the list that it belongs in. If it may have become idle, the caller must
+    /// call `serve` for its service next.
     pub(crate) fn settle(&mut self, key: WorkerKey) {
         let list = self.list_of(key);
         let Self { workers, registry, .. } = self;
@@ -494,7 +501,8 @@ impl Engine {
         self.set_has_room(key, has_room);
     }
 
-    /// Takes the longest idle worker of a service off the idle list; it is bound next.
+    /// Takes the worker that has been idle longest off the idle list of a service. The caller must
+    /// bind a request to it.
     pub(crate) fn take_idle(&mut self, service: ServiceKey) -> Option<WorkerKey> {
         let key = self.registry[service].idle.pop_front()?;
         let workers = &mut self.workers;
@@ -504,7 +512,7 @@ impl Engine {
         Some(key)
     }
 
-    /// Puts a worker into or out of its service's list `with_room`.
+    /// Puts a worker into the list `with_room` of its service, or takes it out.
     pub(crate) fn set_has_room(&mut self, key: WorkerKey, has_room: bool) {
         let worker = &mut self.workers.table[key];
         if worker.has_room == has_room {

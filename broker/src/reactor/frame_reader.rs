@@ -1,4 +1,4 @@
-//! Splits the bytes of one connection into frames; a frame that arrives whole is not copied. Reads
+//! Splits the bytes of one connection into frames. A frame that arrives whole is not copied: reads
 //! go into the loop's buffer, and only an incomplete frame is kept here. The module is public for
 //! the fuzzer, which feeds it streams split at any byte.
 
@@ -13,52 +13,55 @@ use protocol::limits::HEADER_BYTES;
 use std::io::{self, ErrorKind, IoSliceMut, Read};
 use std::mem;
 
-/// A frame that is not whole and is larger than this gets a buffer of its exact size.
+/// An incomplete frame larger than this gets a buffer of its exact size.
 pub const TAIL_BYTES_MAX: usize = 16 * 1024;
-/// The largest body of a connection that is not logged in.
+/// Largest body of a connection that is not logged in.
 const PRE_LOGIN_BYTES_MAX: u32 = 64 * 1024;
 /// Most bytes of one large body taken in one read.
 const LARGE_READ_MAX: usize = 1024 * 1024;
 
-/// A frame too large for the loop's buffer, which is received into a buffer of its own.
+/// An incomplete large frame, whose body is received into a buffer of its own.
 #[derive(Debug)]
 pub struct LargeFrame {
     kind: Kind,
     head: Header,
     /// At least as long as the body.
     buffer: BytesMut,
+    /// Bytes of the body that have arrived.
     filled: usize,
 }
 
-/// Reads frames from one connection, and keeps what came and is not given on yet.
+/// Reads frames from one connection, and keeps the received bytes that are no whole frame yet.
 #[derive(Debug, Default)]
 pub struct FrameReader {
     /// The system reported bytes that are not all read.
     pub is_readable: bool,
-    /// The system reported that the peer closed: read to the end, even after a short read.
+    /// The system reported that the peer closed, so reading goes on after a short read.
     pub is_hung_up: bool,
-    /// Its login was accepted: it may send large frames.
+    /// The login was accepted, so large frames are allowed.
     pub is_known: bool,
     /// The last read returned bytes.
     pub has_heard: bool,
-    /// How the connection ended; received frames may still wait to be given on.
+    /// How the connection ended; received frames may still wait to be delivered.
     pub ended: Option<Close>,
+    /// Bytes of an incomplete small frame, or frames that were not delivered in their turn.
     tail: Vec<u8>,
+    /// The incomplete large frame.
     large: Option<Box<LargeFrame>>,
     /// Bytes of a refused body that are still to be discarded.
     skip: usize,
-    /// Bytes received of the incomplete frame.
+    /// Bytes of that body that were discarded.
     passed: usize,
-    /// Number of checks of `partial_frames` that found the present frame incomplete.
+    /// How many checks of `partial_frames` found the present frame incomplete.
     pub looks: u32,
 }
 
-/// What stands at the front of a buffer.
+/// The result of looking for a frame at the front of a buffer.
 #[derive(Debug, PartialEq)]
 pub enum NextFrame {
     /// A whole frame of this many bytes, header included.
     Whole(Kind, Header, usize),
-    /// Part of a frame, or nothing.
+    /// An incomplete frame, or nothing.
     Partial,
     /// The header and part of the body of a large frame.
     Large(Kind, Header),
@@ -66,7 +69,7 @@ pub enum NextFrame {
     Invalid(WireError),
 }
 
-/// How a connection ended of which the system says this.
+/// How a connection ended on which a system call failed with this error.
 pub fn end_of(error: &io::Error) -> Close {
     match error.kind() {
         // Keepalive, or the limit of retransmissions.
@@ -78,7 +81,8 @@ pub fn end_of(error: &io::Error) -> Close {
 }
 
 impl FrameReader {
-    /// Puts what was kept and what one read gives into `buffer`: how many bytes stand there now.
+    /// Puts the kept bytes, and what one read gives, into `buffer`. Returns how many bytes are in
+    /// it now.
     pub fn fill<R: Read>(
         &mut self,
         stream: &mut R,
@@ -89,13 +93,14 @@ impl FrameReader {
         let kept = self.tail.len();
         buffer[..kept].copy_from_slice(&self.tail);
         pool.give_tail(mem::take(&mut self.tail));
-        // More than a part of a small frame was kept: whole frames, which go first.
+        // More than an incomplete small frame was kept, so there are whole frames, which go first.
         if kept >= TAIL_BYTES_MAX + HEADER_BYTES || self.ended.is_some() || !self.is_readable {
             return kept;
         }
         kept + self.read(stream, &mut buffer[kept..])
     }
 
+    /// Reads once, into a large frame first and into `rest` after it. Returns the bytes in `rest`.
     fn read<R: Read>(&mut self, stream: &mut R, rest: &mut [u8]) -> usize {
         let (room, wanted, result) = match &mut self.large {
             None => (0, rest.len(), stream.read(rest)),
@@ -129,13 +134,13 @@ impl FrameReader {
         0
     }
 
-    /// The connection ended: nothing more is read.
+    /// Notes that the connection ended; nothing more is read.
     pub fn end(&mut self, how: Close) {
         self.is_readable = false;
         self.ended = Some(how);
     }
 
-    /// The large frame, if all of it is there.
+    /// The large frame, if it is complete.
     pub fn take_large(&mut self, pool: &mut BufferPool) -> Option<(Kind, Header, Bytes)> {
         let len = |large: &LargeFrame| large.head.len as usize;
         let mut large = self.large.take_if(|large| large.filled == len(large))?;
@@ -146,7 +151,8 @@ impl FrameReader {
         Some((kind, head, body))
     }
 
-    /// How many of `count` bytes at the front of the buffer are to be thrown away.
+    /// How many of `count` bytes at the front of the buffer are discarded, as part of a refused
+    /// body.
     pub fn pass_over(&mut self, count: usize) -> usize {
         let passed = self.skip.min(count);
         self.skip -= passed;
@@ -157,14 +163,14 @@ impl FrameReader {
         passed
     }
 
-    /// Throws away the next bytes, the body of a frame that is too large.
+    /// Discards the next `count` bytes, the body of a refused frame.
     pub fn skip(&mut self, count: u32) {
         self.skip = count as usize;
         self.passed = 0;
         self.looks = 0;
     }
 
-    /// What stands at the front of these bytes.
+    /// Looks for a frame at the front of these bytes; `body_bytes_max` is the limit after a login.
     #[inline]
     pub fn next_frame(&self, bytes: &[u8], body_bytes_max: usize) -> NextFrame {
         let Some(first) = bytes.first_chunk::<HEADER_BYTES>() else {
@@ -191,27 +197,27 @@ impl FrameReader {
         }
     }
 
-    /// Keeps bytes for the next time.
+    /// Keeps bytes for the next `fill`.
     pub fn keep(&mut self, bytes: &[u8], pool: &mut BufferPool) {
         if !bytes.is_empty() {
             self.tail = pool.tail(bytes);
         }
     }
 
-    /// Keeps a large frame of which these bytes of body are there.
+    /// Begins a large frame; `bytes` are the ones of its body that have arrived.
     pub fn begin_large(&mut self, kind: Kind, head: Header, bytes: &[u8], pool: &mut BufferPool) {
         let mut buffer = pool.take(head.len as usize);
         buffer[..bytes.len()].copy_from_slice(bytes);
         self.large = Some(pool.large_frame(LargeFrame { kind, head, buffer, filled: bytes.len() }));
     }
 
-    /// Bytes that have come of what is not whole.
+    /// Bytes of the incomplete frame that have arrived.
     pub fn partial_bytes(&self) -> usize {
         let large = self.large.as_ref().map_or(0, |large| large.filled);
         if self.skip > 0 { self.passed } else { self.tail.len() + large }
     }
 
-    /// Whether something is kept that is not a whole frame, or not given on.
+    /// Whether bytes are kept, or a body is being discarded.
     pub fn has_partial(&self) -> bool {
         !self.tail.is_empty() || self.large.is_some() || self.skip > 0
     }
@@ -225,7 +231,8 @@ mod tests {
 
     const BODY_MAX: usize = 40_000;
 
-    /// Gives its bytes in the pieces asked for, `WouldBlock` between them, then the end.
+    /// A stream that gives its bytes in pieces of this size, with `WouldBlock` between them, then
+    /// the end.
     struct Pieces<'a> {
         left: &'a [u8],
         size: usize,
@@ -263,7 +270,8 @@ mod tests {
         encode::to_bytes(Frame::data(head, Bytes::from(body))).to_vec()
     }
 
-    /// Reads all of it the way the loop does: sequence and body of each frame, errors, the end.
+    /// Reads a stream as the loop does. Returns sequence and size of each frame, the number of
+    /// errors, and the reader at the end.
     fn read_all(
         bytes: &[u8],
         size: usize,

@@ -1,6 +1,6 @@
 //! The state directory: the saved configuration, the key of the worker secrets, the ports of the
-//! last run, the lock, and the Unix sockets. The engine makes the configuration script; this file
-//! only stores it.
+//! last run, the highest run number, the lock, and the Unix sockets. The engine makes the
+//! configuration script; this file only stores it.
 
 use super::worker_secret::{KEY_BYTES, WorkerSecretKey, from_hex, to_hex};
 use crate::config::tokens;
@@ -26,43 +26,45 @@ const RUN_MAX: u64 = 1 << 62;
 /// The paths of the files and sockets of the directory.
 #[derive(Clone, Debug)]
 pub(super) struct Paths {
-    /// The directory.
+    /// The directory, as an absolute path.
     pub(super) dir: PathBuf,
 }
 
 impl Paths {
-    /// The saved configuration.
+    /// The saved configuration, a script of commands.
     pub(super) fn config(&self) -> PathBuf {
         self.dir.join("config.isect")
     }
 
-    /// The socket of clients.
+    /// The Unix socket of clients.
     pub(super) fn client(&self) -> PathBuf {
         self.dir.join("client.sock")
     }
 
-    /// The socket of workers.
+    /// The Unix socket of workers.
     pub(super) fn worker(&self) -> PathBuf {
         self.dir.join("worker.sock")
     }
 
-    /// The socket of the built-in execd.
+    /// The Unix socket of the built-in execd.
     pub(super) fn execd(&self) -> PathBuf {
         self.dir.join("execd.sock")
     }
 }
 
-/// The directory, held by this broker alone.
+/// The directory, which this broker holds alone as long as this value exists.
 #[derive(Debug)]
 pub(super) struct StateDir {
     pub(super) paths: Paths,
-    /// Signs worker secrets.
+    /// The key that signs worker secrets; [`key`] keeps it over restarts.
     pub(super) key: WorkerSecretKey,
-    /// The directory is temporary and removed at the end (`--state none`).
+    /// The directory is temporary (`--state none`): nothing is kept in it, and it is removed at the
+    /// end.
     pub(super) is_private: bool,
     _lock: Lock,
 }
 
+/// The fatal error for a file or directory that can't be used.
 fn wrong(path: &Path, error: &io::Error) -> Fatal {
     Fatal::State(format!(
         "state directory: {}: {error}; mend it, or name another with --state",
@@ -96,7 +98,7 @@ impl StateDir {
     /// The saved configuration; empty at the first start.
     ///
     /// # Errors
-    /// It is there and can't be read.
+    /// The file can't be read, or is empty.
     pub(super) fn script(&self) -> Result<String, Fatal> {
         let path = self.paths.config();
         let text = private::read(&path).map_err(|error| wrong(&path, &error))?;
@@ -110,10 +112,10 @@ impl StateDir {
         }
     }
 
-    /// Writes the configuration, whole or not at all.
+    /// Writes the configuration, whole or not at all. A private directory keeps none.
     ///
     /// # Errors
-    /// Names the file and what the system said.
+    /// The text has the file and the error of the system.
     pub(super) fn persist(&self, script: &str) -> Result<(), String> {
         if self.is_private {
             return Ok(());
@@ -122,10 +124,10 @@ impl StateDir {
         replace(&path, script.as_bytes()).map_err(|e| format!("{}: {e}", path.display()))
     }
 
-    /// Keeps a copy of a configuration of which not every line was understood.
+    /// Keeps a copy of a configuration with lines that failed, and returns its path.
     ///
     /// # Errors
-    /// Names the file and what the system said.
+    /// The text has the file and the error of the system.
     pub(super) fn keep_bad(&self) -> Result<PathBuf, String> {
         let bad = self.paths.dir.join("config.isect.bad");
         // A link or a pipe of that name is not opened.
@@ -165,11 +167,12 @@ impl StateDir {
         }
     }
 
-    /// The number after which this broker's starts of workers have theirs: higher than any that an
-    /// earlier broker on this directory gave, also when the clock was set back since.
+    /// The number after which the run numbers of this broker begin: at least as high as any that an
+    /// earlier broker on this directory gave, even if the clock was set back since. `wall_ms` is
+    /// the wall clock's time.
     ///
     /// # Errors
-    /// The file holds no valid run number.
+    /// The file can't be read, or has no valid run number.
     pub(super) fn run_base(&self, wall_ms: u64) -> Result<u64, Fatal> {
         let clock = wall_ms.saturating_mul(1000).min(RUN_MAX);
         if self.is_private {
@@ -204,8 +207,8 @@ impl StateDir {
         Ok(base.saturating_add(u64::from_le_bytes(random) % RUNS_RESERVED))
     }
 
-    /// Records the path of the token file in force, or that there is none, so that the next broker
-    /// on this directory does not run without tokens because the file is missing.
+    /// Records the path of the token file in force, or that there is none. The next broker on this
+    /// directory then refuses to run without tokens only because the file is missing.
     pub(super) fn note_tokens(&self, file: Option<&Path>) {
         if self.is_private {
             return;
@@ -230,7 +233,7 @@ impl StateDir {
         }
     }
 
-    /// Removes what only a running broker has: its sockets, and a private directory as a whole.
+    /// Removes the sockets, and a private directory as a whole.
     pub(super) fn clean(&self) {
         for socket in [self.paths.client(), self.paths.worker()] {
             let _ = fs::remove_file(socket);
@@ -241,7 +244,7 @@ impl StateDir {
     }
 }
 
-/// Writes a file whole or not at all: to a temporary file first, then renamed.
+/// Writes a file whole or not at all: writes a temporary file, then renames it.
 pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".tmp");
@@ -255,7 +258,7 @@ pub(super) fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     written
 }
 
-/// Refuses a path that can't be the name of a Unix socket: it is not UTF-8, or too long.
+/// Refuses a path that can't be that of a Unix socket, because it is not UTF-8 or too long.
 pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
     // A path that is not UTF-8 passes only if its replacement text is as long; the check below
     // needs nothing but the length.
@@ -266,6 +269,8 @@ pub(super) fn check_socket_path(path: &Path) -> Result<(), String> {
     address::check_socket_path(&text).map_err(|why| format!("{} {why}", path.display()))
 }
 
+/// Makes the directory if need be, and returns its canonical path. Its owner must be this user; no
+/// other user may read it.
 fn make(dir: &Path) -> Result<PathBuf, Fatal> {
     DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(|e| wrong(dir, &e))?;
     let dir = dir.canonicalize().map_err(|e| wrong(dir, &e))?;
@@ -273,8 +278,8 @@ fn make(dir: &Path) -> Result<PathBuf, Fatal> {
     if !meta.is_dir() {
         return Err(wrong(&dir, &Errno::ENOTDIR.into()));
     }
-    // The key and the operator's socket are in it: nobody else may look into it. Whose directory it
-    // is matters more than its bits.
+    // The key and the operator's socket are in it, so no other user may look into it. The owner
+    // matters more than the permission bits.
     let own = nix::unistd::geteuid();
     if meta.uid() != own.as_raw() {
         return Err(Fatal::State(format!(
@@ -289,6 +294,7 @@ fn make(dir: &Path) -> Result<PathBuf, Fatal> {
     Ok(dir)
 }
 
+/// Makes a private directory below the user's runtime directory, or `/tmp`, and locks it.
 #[allow(clippy::disallowed_methods, reason = "the place of the runtime directory is the machine's")]
 fn make_private() -> Result<(PathBuf, Lock), Fatal> {
     let base = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from);
@@ -297,8 +303,8 @@ fn make_private() -> Result<(PathBuf, Lock), Fatal> {
     let mut name = [0; 8];
     getrandom::fill(&mut name).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
     let dir = base.join(format!("{PRIVATE}{}", to_hex(&name)));
-    // Not recursive: it must not be there yet. It gets its name when it is locked, so that nobody
-    // takes it for that of a dead broker.
+    // Not recursive, because it must not exist yet. It gets its final name when it is locked, so
+    // that no other broker takes it for that of a dead one.
     let new = dir.with_extension("new");
     DirBuilder::new().mode(0o700).create(&new).map_err(|e| wrong(&new, &e))?;
     let named = lock(&new).and_then(|lock| {
@@ -336,6 +342,10 @@ fn sweep(base: &Path) {
     }
 }
 
+/// Takes the lock of a directory.
+///
+/// # Errors
+/// Another broker holds it, or it can't be used.
 fn lock(dir: &Path) -> Result<Lock, Fatal> {
     Lock::take(&dir.join("lock")).map_err(|fault| match fault {
         Fault::Held(pid) => Fatal::Locked(format!(
@@ -349,8 +359,9 @@ fn lock(dir: &Path) -> Result<Lock, Fatal> {
     })
 }
 
-/// The key in the directory; a new one if there is none, or if the directory is a copy: the workers
-/// of the original are not this broker's, and execds must not take the two for one.
+/// The key of the directory. It is a new one if there is none, or if the directory is a copy: the
+/// workers of the original are not this broker's, and execds must not take one broker for the
+/// other.
 fn key(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
     let (path, beside) = (dir.join("key"), dir.join("dir-id"));
     let dir_id = dir_id(dir).map_err(|error| wrong(dir, &error))?;
@@ -384,18 +395,20 @@ fn key(dir: &Path) -> Result<WorkerSecretKey, Fatal> {
     Ok(WorkerSecretKey::new(&bytes))
 }
 
+/// A new key.
 fn make_key() -> Result<WorkerSecretKey, Fatal> {
     random_key().map(|bytes| WorkerSecretKey::new(&bytes))
 }
 
+/// The bytes of a new key.
 fn random_key() -> Result<[u8; KEY_BYTES], Fatal> {
     let mut bytes = [0; KEY_BYTES];
     getrandom::fill(&mut bytes).map_err(|e| Fatal::State(format!("no random bytes: {e}")))?;
     Ok(bytes)
 }
 
-/// What a directory and its copy differ in, and what stays over a restart of the machine: number
-/// and birth of the directory itself, where the file system knows it.
+/// What tells a directory from its copies and stays the same over a restart of the machine: inode
+/// and time of birth, where the file system has it.
 fn dir_id(dir: &Path) -> io::Result<String> {
     let meta = fs::metadata(dir)?;
     let birth = meta.created().ok().and_then(|at| at.duration_since(UNIX_EPOCH).ok());
@@ -460,7 +473,7 @@ mod tests {
         assert!(text(&long).contains("at most 107"), "{}", text(&long));
         fs::write(dir.path().join("key"), "zz").unwrap();
         assert!(text(dir.path()).contains("64 hex digits"));
-        // Files that others could have put there while the directory was open to them are not
+        // Files that others could have put there, while the directory was open to them, are not
         // trusted.
         let other = tempfile::tempdir().unwrap();
         fs::write(other.path().join("key"), "ab".repeat(KEY_BYTES)).unwrap();
@@ -530,7 +543,7 @@ mod tests {
         assert_eq!(again.key.instance(), instance, "it is told once");
         let original = StateDir::open(Some(one.path())).unwrap();
         assert_eq!(original.key.verify(WorkerId(1), &secret), Some(START));
-        // A directory from before this was recorded is accepted as it is.
+        // A directory without this file is accepted as it is.
         drop(original);
         fs::remove_file(one.path().join("dir-id")).unwrap();
         let original = StateDir::open(Some(one.path())).unwrap();
@@ -549,7 +562,7 @@ mod tests {
         assert_eq!(names, ["lock"]);
         state.clean();
         assert!(!dir.exists());
-        // A broker that was killed: the next one removes its directory.
+        // The next broker removes the directory of one that was killed.
         let killed = StateDir::open(None).unwrap().paths.dir;
         let next = StateDir::open(None).unwrap();
         assert!(!killed.exists() && next.paths.dir.is_dir());
