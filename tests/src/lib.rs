@@ -15,6 +15,7 @@ pub mod proc;
 pub mod proof;
 pub mod schema;
 pub mod script;
+pub mod shell;
 pub mod sim;
 pub mod walkthrough;
 pub mod wire;

@@ -38,8 +38,9 @@ mod words;
 mod workers;
 pub mod world;
 
+pub use item::Item;
+
 use file::{Case, Step};
-use item::Item;
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use world::World;

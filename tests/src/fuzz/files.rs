@@ -3,10 +3,11 @@
 //! read and written can be read again; an accepted configuration is saved in a form that is
 //! accepted again.
 
+use super::broker::player::check_save;
 use super::source::Source;
 use auth::list::{self, TokenList};
 use auth::token::Token;
-use broker::engine::action::{Action, Origin};
+use broker::engine::action::Origin;
 use broker::engine::input::{Input, Listening};
 use broker::engine::{Engine, EngineOptions};
 use client::address::Address;
@@ -72,29 +73,12 @@ fn address(text: &str) {
     }
 }
 
-fn engine() -> Engine {
+fn configuration(text: &str) {
     let mut engine = Engine::new(EngineOptions::default());
     let listening = Listening { execd: Some("unix:/x/execd".into()), ..Listening::default() };
     engine.step(Tick(0), Input::Listening(Box::new(listening)), &mut Vec::new());
-    engine
-}
-
-fn configuration(text: &str) {
-    let mut first = engine();
     let origin = Origin::File("fuzz".into());
-    first.step(Tick(0), Input::Script { origin, text: text.to_owned() }, &mut Vec::new());
-    if let Err(law) = first.check_all() {
-        panic!("{law}");
-    }
-    let saved = first.save_script();
-    let mut second = engine();
-    let mut actions = Vec::new();
-    let script = Input::Script { origin: Origin::State, text: saved.clone() };
-    second.step(Tick(0), script, &mut actions);
-    for action in actions {
-        if let Action::ScriptDone { failures, .. } = action {
-            assert!(failures.is_empty(), "{failures:?} of\n{saved}");
-        }
-    }
-    assert_eq!(second.save_script(), saved, "saved, read back and saved again");
+    engine.step(Tick(0), Input::Script { origin, text: text.to_owned() }, &mut Vec::new());
+    engine.check_all().unwrap_or_else(|law| panic!("{law}"));
+    check_save(&engine, true);
 }

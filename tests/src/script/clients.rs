@@ -34,7 +34,7 @@ impl World {
             "sends" if !line.flag("garbage") => self.sends(name, line)?,
             "says" => {
                 let command = line.quoted().ok_or("says \"COMMAND\"")?;
-                if !self.links.contains_key(name) {
+                if !self.is_connected(name) {
                     self.operator(name, Format::Text)?;
                 }
                 self.command(name, command)?;
@@ -68,7 +68,7 @@ impl World {
         let service = line.after("to").unwrap_or_else(|| "echo".to_owned());
         let service = ServiceName::new(&service).map_err(|e| e.to_string())?;
         let is_other_user = line.flag("as") && line.flag("other-user");
-        if !self.links.contains_key(name) {
+        if !self.is_connected(name) {
             self.open_client(name, !is_other_user, line.pair("at"))?;
         }
         let login = Login {
@@ -87,7 +87,7 @@ impl World {
     fn sends(&mut self, name: &str, line: &mut Cursor) -> Result<(), String> {
         let body = line.body();
         let service = line.after("to");
-        if !self.links.contains_key(name) {
+        if !self.is_connected(name) {
             let service = service.unwrap_or_else(|| "echo".to_owned());
             self.login(name, &mut Cursor::new(&format!("to {service}"))?)?;
             self.look_past_welcome();

@@ -5,6 +5,7 @@ use super::show::worker_id;
 use super::stimulus::{text, unknown};
 use super::words::Cursor;
 use super::world::{OPERATOR, World};
+use crate::shell::Ask;
 use broker::engine::input::{Expected, Input, Report};
 use protocol::bodies::{
     Child, ErrorBody, ExecExited, ExecFailed, ExecListed, ExecOutput, ExecStarted, ExecWelcome,
@@ -35,7 +36,7 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
                 self.host_connects(name, must.map(Box::new))?;
             }
             "refuses" => {
-                self.dialled.remove(name);
+                self.take_dial(name);
                 let host = HostName::new(name).map_err(|e| e.to_string())?;
                 self.step(Input::HostRefused { host, why: text(line) })?;
             }
@@ -158,7 +159,7 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
     /// # Errors
     /// The engine broke a law.
     pub fn host_up(&mut self, name: &str, children: Vec<Child>) -> Result<(), String> {
-        if !self.dialled.contains(name) && name != "localhost" {
+        if !self.shell.asked.iter().any(|ask| ask.is_dial(name)) && name != "localhost" {
             let command = format!("config host {name} 192.0.2.7:5502");
             self.command(OPERATOR, command.into_bytes())?;
         }
@@ -168,11 +169,10 @@ reports exited|failed|started|output WORKER [run=N] [times=N] [length=N], misses
     }
 
     fn host_connects(&mut self, name: &str, must: Option<Box<Expected>>) -> Result<(), String> {
-        if !self.dialled.remove(name) {
+        let Some(Ask::Dial(host, _)) = self.take_dial(name) else {
             return Err(format!("{name} was not dialled; let time pass, or 'op config host …'"));
-        }
+        };
         let link = self.open(name)?;
-        let host = HostName::new(name).map_err(|e| e.to_string())?;
         self.step(Input::HostOpened { link, host, fd: 7 + link.index as i32, must })
     }
 

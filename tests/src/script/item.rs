@@ -1,62 +1,57 @@
-//! One action of the broker as a script writes it, and its comparison with the expectation. `show`
-//! makes items from actions.
+//! One action of the broker as a script writes it, and its comparison with the expectation. The
+//! shell makes items from actions, `show` from frames.
 
 use super::words::{self, Token};
+use broker::engine::fact::Fact;
 
 /// An action of the broker.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Item {
+pub struct Item {
     /// The words that must match exactly.
-    pub(super) head: String,
+    pub head: String,
     /// `key=value`: checked when named. The flag says whether it is written unasked.
-    pub(super) pairs: Vec<(&'static str, String, bool)>,
+    pub pairs: Vec<(&'static str, String, bool)>,
     /// The text of an error or a fact: `says="part of it"` is checked when named.
-    pub(super) says: Option<String>,
+    pub says: Option<String>,
     /// Whether `says` is written unasked.
-    pub(super) shows_says: bool,
+    pub shows_says: bool,
     /// The receiver, and an operator's answer or error as it is sent.
-    pub(super) answer: Option<(String, String)>,
+    pub answer: Option<(String, String)>,
     /// An answer of several lines.
-    pub(super) text: Vec<String>,
+    pub text: Vec<String>,
     /// The script need not name it: facts, pings, writes to the state directory.
-    pub(super) is_quiet: bool,
+    pub is_quiet: bool,
 }
 
 impl Item {
     /// An item of plain words.
-    pub(super) fn new(head: impl Into<String>) -> Self {
+    pub fn new(head: impl Into<String>) -> Self {
         Self { head: head.into(), ..Self::default() }
     }
 
     /// An item that the script need not name.
     #[must_use]
-    pub(super) fn quiet(mut self) -> Self {
+    pub fn quiet(mut self) -> Self {
         self.is_quiet = true;
         self
     }
 
     /// Adds a value that is checked when named.
     #[must_use]
-    pub(super) fn with(mut self, key: &'static str, value: impl ToString) -> Self {
-        self.pairs.push((key, value.to_string(), false));
-        self
+    pub fn with(self, key: &'static str, value: impl ToString) -> Self {
+        self.showing(key, value, false)
     }
 
     /// With a value that is written unasked if `is_shown`.
     #[must_use]
-    pub(super) fn showing(
-        mut self,
-        key: &'static str,
-        value: impl ToString,
-        is_shown: bool,
-    ) -> Self {
+    pub fn showing(mut self, key: &'static str, value: impl ToString, is_shown: bool) -> Self {
         self.pairs.push((key, value.to_string(), is_shown));
         self
     }
 
     /// Adds a text of which the script may name a part.
     #[must_use]
-    pub(super) fn saying(mut self, text: impl Into<String>, is_shown: bool) -> Self {
+    pub fn saying(mut self, text: impl Into<String>, is_shown: bool) -> Self {
         self.says = Some(text.into());
         self.shows_says = is_shown;
         self
@@ -64,9 +59,25 @@ impl Item {
 
     /// With what an operator is sent.
     #[must_use]
-    pub(super) fn answering(mut self, to: &str, answer: impl Into<String>) -> Self {
+    pub fn answering(mut self, to: &str, answer: impl Into<String>) -> Self {
         self.answer = Some((to.to_owned(), answer.into()));
         self
+    }
+
+    /// A fact, with all that it is about.
+    pub(super) fn fact(fact: &Fact) -> Self {
+        let about = &fact.about;
+        let pairs = [
+            ("client", about.client.map(|id| id.to_string())),
+            ("worker", about.worker.map(|id| id.to_string())),
+            ("service", about.service.as_ref().map(ToString::to_string)),
+            ("host", about.host.as_ref().map(ToString::to_string)),
+            ("trans", about.transaction.map(|id| id.to_string())),
+            ("who", about.who.clone()),
+        ];
+        let pairs = pairs.into_iter().filter_map(|(key, value)| Some((key, value?, false)));
+        let item = Self::new(format!("fact {}", fact.kind.row().name)).quiet();
+        Self { pairs: pairs.collect(), ..item }.saying(&fact.text, false)
     }
 
     /// The item as `UPDATE=1` writes it.

@@ -1,121 +1,86 @@
-//! Turns an action of the engine into an item of a script. Meanwhile it stores in the world what
-//! later lines need: which run was started, which transaction a worker has.
+//! What a script sees of an action, as an item. Meanwhile it stores in the world what later lines
+//! need: which run was started, which transaction a worker has.
 
 use super::item::Item;
 use super::words;
 use super::world::{OPERATOR, World};
-use broker::engine::action::{Action, BrokerExit};
+use crate::shell::{Deed, Player, TestShell};
+use broker::engine::input::Input;
 use protocol::bodies::ErrorBody;
 use protocol::errors::ErrorCode;
 use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::{LinkId, WorkerId};
 
-impl World {
-    /// An action as an item.
-    ///
-    /// # Errors
-    /// It is about a link that is gone.
-    pub(super) fn show(&mut self, action: Action) -> Result<Item, String> {
-        Ok(match action {
-            Action::Send { link, frame } => {
-                let name = self.name(link)?;
-                self.show_frame(&name, frame)
-            }
-            Action::Answer { link, head, reply, format } => {
-                let name = self.name(link)?;
-                let text = reply.render(format);
-                let more = if head.more != 0 { " more" } else { "" };
-                let prefix =
-                    if name == OPERATOR { String::new() } else { format!("{name} answered ") };
-                let lines: Vec<String> = text.lines().map(str::to_owned).collect();
-                let seq = head.sequence;
-                match lines.as_slice() {
-                    [only] => Item::new(format!("{prefix}{}{more}", words::quote(only))),
-                    _ => Item { text: lines, ..Item::new(format!("{prefix}text{more}")) },
-                }
-                .with("seq", seq)
-                .answering(&name, text)
-            }
-            Action::Start { link, start } => {
-                let host = self.name(link)?;
-                let end = self.workers.entry(start.worker.0).or_default();
-                end.run = start.run.0;
-                end.digest = start.digest;
-                end.pid = 0;
-                end.has.clear();
-                self.services.insert(start.worker.0, start.service.to_string());
-                Item::new(format!("start {}#{} at {host}", start.service, start.worker))
-                    .with("run", start.run)
-                    .with("path", &start.path)
-                    .with("args", start.args.join(" "))
-                    .with("secret", &start.secret)
-            }
-            Action::Close { link } => {
-                let name = self.name(link)?;
-                self.unlink(link);
-                Item::new(format!("close {name}"))
-            }
-            Action::ShutWrite { link } => Item::new(format!("shut {}", self.name(link)?)),
-            Action::StopReading { link } => Item::new(format!("stop reading {}", self.name(link)?)),
-            Action::ResumeReading { link } => Item::new(format!("read {} again", self.name(link)?)),
-            Action::Dial { host, address } => {
-                self.dialled.insert(host.to_string());
-                Item::new(format!("dial {host}")).with("address", address)
-            }
-            Action::Persist => Item::new("saved").quiet(),
-            Action::Challenge { link, role, target, claim } => {
-                Item::new(format!("challenge {} to prove {}", self.name(link)?, claim.token))
-                    .with("role", role)
-                    .with("target", target)
-            }
-            Action::Verify { link, proof: _ } => Item::new(format!("verify {}", self.name(link)?)),
-            Action::Greet { link, hello } => {
-                let name = self.name(link)?;
-                self.show_frame(&name, Frame::ExecHello(*hello))
-            }
-            Action::Prove { link, .. } => Item::new(format!("prove to {}", self.name(link)?)),
-            Action::ReadTokens { requester } => {
-                self.reloading.extend(requester);
-                Item::new("read tokens")
-            }
-            Action::Source { link, head, path } => {
-                let item = Item::new("read file").showing("path", &path, true);
-                self.reading = Some((link, head, path));
-                item
-            }
-            Action::Record(fact) => {
-                let about = &fact.about;
-                let mut item = Item::new(format!("fact {}", fact.kind.row().name)).quiet();
-                for (key, value) in [
-                    ("client", about.client.map(|id| id.to_string())),
-                    ("worker", about.worker.map(|id| id.to_string())),
-                    ("service", about.service.as_ref().map(ToString::to_string)),
-                    ("host", about.host.as_ref().map(ToString::to_string)),
-                    ("trans", about.transaction.map(|id| id.to_string())),
-                    ("who", about.who.clone()),
-                ] {
-                    if let Some(value) = value {
-                        item = item.with(key, value);
-                    }
-                }
-                item.saying(&fact.text, false)
-            }
-            Action::ScriptDone { origin: _, failures } => {
-                let item = Item::new("script done").showing("failures", failures.len(), true);
-                item.saying(failures.join("\n"), !failures.is_empty())
-            }
-            Action::End(BrokerExit::Exit(status)) => Item::new(format!("exit {status}")),
-            Action::End(BrokerExit::Abort) => Item::new("abort"),
-        })
+impl Player for World {
+    type End = String;
+
+    fn shell(&mut self) -> Option<&mut TestShell<String>> {
+        Some(&mut self.shell)
     }
 
+    fn broken(&mut self, law: String) {
+        self.broken.get_or_insert(law);
+    }
+
+    fn sees(&mut self, link: Option<LinkId>, mut item: Item) {
+        if let Some(link) = link {
+            item.head = item.head.replace("{}", self.name(link));
+        }
+        self.items.push(item);
+    }
+
+    fn does(&mut self, deed: Deed) {
+        match deed {
+            Deed::Send(link, frame) => self.sent(link, frame),
+            Deed::Answer(link, head, reply, format) => {
+                let item = self.show_answer(self.name(link), &head, &reply.render(format));
+                self.items.push(item);
+            }
+            Deed::Ask(ask) => self.shell.asked.push_back(ask),
+            Deed::Record(fact) => self.items.push(Item::fact(&fact)),
+            // The shell has shown it, and the script says what follows.
+            Deed::Close(_) | Deed::Shut(_) | Deed::Read(..) => {}
+            Deed::ScriptDone(..) | Deed::End(_) => {}
+        }
+    }
+}
+
+impl World {
     /// The name at the other end of a link.
-    fn name(&self, link: LinkId) -> Result<String, String> {
-        self.names
-            .get(&link)
-            .cloned()
-            .ok_or_else(|| format!("law 8: an action for link {link}, which is gone"))
+    fn name(&self, link: LinkId) -> &str {
+        self.shell.ends.get(&link).map_or("?", String::as_str)
+    }
+
+    /// Pings are answered, except by peers marked silent.
+    fn sent(&mut self, link: LinkId, frame: Frame) {
+        let name = self.name(link).to_owned();
+        match &frame {
+            Frame::ExecStart(start) => {
+                let end = self.workers.entry(start.worker.0).or_default();
+                (end.run, end.digest, end.pid) = (start.run.0, start.digest, 0);
+                end.has.clear();
+                self.services.insert(start.worker.0, start.service.to_string());
+                return;
+            }
+            Frame::Ping { .. } if !self.silent.contains(&name) => {
+                self.shell.push(Input::Pong { link });
+            }
+            _ => {}
+        }
+        let item = self.show_frame(&name, frame);
+        self.items.push(item);
+    }
+
+    fn show_answer(&self, name: &str, head: &Header, text: &str) -> Item {
+        let more = if head.more != 0 { " more" } else { "" };
+        let prefix = if name == OPERATOR { String::new() } else { format!("{name} answered ") };
+        let lines: Vec<String> = text.lines().map(str::to_owned).collect();
+        let item = match lines.as_slice() {
+            [only] => Item::new(format!("{prefix}{}{more}", words::quote(only))),
+            _ => Item { text: lines, ..Item::new(format!("{prefix}text{more}")) },
+        };
+        item.with("seq", head.sequence).answering(name, text)
     }
 
     /// The script's name of a worker.

@@ -3,6 +3,7 @@
 
 use super::words::{self, Cursor};
 use super::world::{OPERATOR, World};
+use crate::shell::Ask;
 use broker::engine::action::Origin;
 use broker::engine::input::Input;
 use protocol::settings::{Setting, Settings};
@@ -22,7 +23,7 @@ impl World {
             return self.wait(micros(time)?);
         }
         if let Some(command) = stimulus.strip_prefix("op ") {
-            if !self.links.contains_key(OPERATOR) {
+            if !self.is_connected(OPERATOR) {
                 self.operator(OPERATOR, protocol::bodies::Format::Text)?;
             }
             return match Cursor::new(command).ok().and_then(|mut c| {
@@ -74,16 +75,15 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
                 self.step(Input::Script { origin, text })?;
             }
             "reads" | "cannot" => {
-                let script = if verb == "reads" {
-                    Ok(text(line))
-                } else if line.is("save") {
+                if verb == "cannot" && line.is("save") {
                     return self.step(Input::PersistFailed { why: text(line) });
-                } else {
-                    line.is("read");
-                    Err(text(line))
+                }
+                line.is("read");
+                let ask = self.shell.take_asked(|ask| matches!(ask, Ask::File(..)));
+                let Some(Ask::File(link, head, path)) = ask else {
+                    return Err("no 'op source FILE' waits for a file".into());
                 };
-                let (link, head, path) =
-                    self.reading.take().ok_or("no 'op source FILE' waits for a file")?;
+                let script = if verb == "reads" { Ok(text(line)) } else { Err(text(line)) };
                 self.step(Input::Sourced { link, head, path, script })?;
             }
             "has" if line.is("certificates") => self.act_certificates(line)?,
@@ -129,11 +129,12 @@ clock EPOCH_MS [east=MINUTES], gets SIGNAL, oversleeps TIME, stands still TIME";
             line.pairs().iter().map(|(key, value)| format!(" {key}={value}")).collect();
         line.end(KNOWN)?;
         self.setup(&format!("config service {name}{settings}"))?;
-        let before: Vec<u32> = self.engine.workers_view().iter().map(|w| w.id.0).collect();
+        let before: Vec<u32> = self.shell.engine.workers_view().iter().map(|w| w.id.0).collect();
         for _ in 0..count {
             self.setup(&format!("config worker {name} {host} /bin/{name}"))?;
         }
         let fresh: Vec<u32> = self
+            .shell
             .engine
             .workers_view()
             .iter()

@@ -45,7 +45,7 @@ impl World {
     /// `broker has tokens "…"`, `broker lacks tokens "WHY"`: the file was read, or not.
     pub(super) fn act_tokens(&mut self, has: bool, line: &mut Cursor) -> Result<(), String> {
         line.flag("tokens");
-        let requester = self.reloading.pop_front();
+        let requester = self.shell.requester(true);
         let given = text(line);
         let tokens = if has { Ok(Box::new(tokens(&given)?)) } else { Err(given) };
         self.step(Input::TokensRead { requester, tokens })
@@ -58,8 +58,7 @@ impl World {
             text.split(';').map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect()
         };
         let more = !(line.flag("without") && line.flag("tokens"));
-        let requester =
-            if more { self.reloading.back().copied() } else { self.reloading.pop_back() };
+        let requester = self.shell.requester(!more);
         let found = Certificates {
             failed: lines(line.pair("lost").unwrap_or_default()),
             warnings: lines(line.pair("expiring").unwrap_or_default()),

@@ -13,7 +13,7 @@ use protocol::bodies::{
     ExecExited, ExecFailed, ExecOutput, ExecStarted, ExitCause, Stream, WorkerLogin,
 };
 use protocol::header::Header;
-use protocol::ids::{RunId, WorkerId};
+use protocol::ids::{LinkId, RunId, WorkerId};
 use protocol::names::{HostName, ServiceName};
 use protocol::proof::Claim;
 
@@ -55,13 +55,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
                 let host = line.after("on").unwrap_or_else(|| "elsewhere".to_owned());
                 let token = tokens::claim(line)?;
                 let is_other_user = line.flag("as") && line.flag("other-user");
-                if !self.links.contains_key(name) {
-                    let link = self.open(name)?;
-                    self.step(Input::WorkerOpened {
-                        link,
-                        peer: Self::peer(link, !is_other_user),
-                    })?;
-                }
+                self.open_worker(name, !is_other_user)?;
                 self.send_worker_login(name, (WorkerId(0), &host), None, token)?;
             }
             "gets" if line.is("ready") => {
@@ -107,13 +101,22 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
         line.end(KNOWN)
     }
 
+    /// A worker connects, unless it has.
+    fn open_worker(&mut self, name: &str, is_owner: bool) -> Result<LinkId, String> {
+        if !self.is_connected(name) {
+            let link = self.open(name)?;
+            self.step(Input::WorkerOpened { link, peer: Self::peer(link, is_owner) })?;
+        }
+        self.link(name)
+    }
+
     fn run_of(&self, id: u32, line: &mut Cursor) -> Result<RunId, String> {
         let known = self.workers.get(&id).map_or(0, |end| end.run);
         Ok(RunId(line.number("run")?.unwrap_or(known)))
     }
 
     fn host_of(&self, id: u32) -> String {
-        let view = self.engine.workers_view();
+        let view = self.shell.engine.workers_view();
         let worker = view.iter().find(|worker| worker.id.0 == id);
         // What is deleted ran somewhere all the same.
         worker.map_or_else(|| "localhost".to_owned(), |worker| worker.host.to_string())
@@ -158,14 +161,7 @@ dies, writes \"LINE\" [stdout] [dropped=N], reports \"STATUS\" [seq=N]";
     ) -> Result<(), String> {
         let (service, _) = name.split_once('#').unwrap_or((name, ""));
         let id = worker_id(name).unwrap_or_default();
-        let link = match self.links.get(name) {
-            Some(link) => *link,
-            None => {
-                let link = self.open(name)?;
-                self.step(Input::WorkerOpened { link, peer: Self::peer(link, true) })?;
-                link
-            }
-        };
+        let link = self.open_worker(name, true)?;
         let end = self.workers.entry(id).or_default();
         let login = WorkerLogin {
             worker,

@@ -1,14 +1,14 @@
-//! The world around the engine in a script: the links and their peers, the requests each worker
-//! holds, the time. It answers pings, except for peers marked silent. `stimulus` parses script
-//! lines and calls it.
+//! The world around the engine in a script: who is at the links, and the requests each worker
+//! holds. The shell has the rest. `stimulus` parses script lines and calls it, `show` is what a
+//! script sees.
 
 use super::item::Item;
-use broker::engine::action::Action;
+use crate::shell::{Ask, Choices, Player, TestShell};
+use broker::engine::EngineOptions;
+use broker::engine::action::Origin;
 use broker::engine::input::{Close, Input, Listening, Peer};
-use broker::engine::{Engine, EngineOptions};
 use bytes::Bytes;
 use protocol::bodies::{Format, Login};
-use protocol::frame::Frame;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::names::ServiceName;
@@ -18,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 /// 2026-01-01 00:00:00 UTC: tick 0 of every script.
 const EPOCH_MS: u64 = 1_767_225_600_000;
+/// The numbers of links stay small.
+const CHOICES: Choices =
+    Choices { secret: "", generation: 1, lowest_first: true, has_replica: true };
 /// The operator that `op …` speaks for.
 pub const OPERATOR: &str = "op";
 
@@ -50,21 +53,10 @@ pub struct WorkerEnd {
 /// The world around one engine.
 #[derive(Debug)]
 pub struct World {
-    /// The engine under test.
-    pub engine: Engine,
-    /// A second engine that gets the same inputs, and after each a deadline that is not due. Both
-    /// must act alike (laws 6 and 7).
-    replica: Engine,
-    /// Present time of the world; scripts advance it.
-    pub now: Tick,
-    /// Time has passed that the engine has not been told of.
-    has_overslept: bool,
-    /// Links by the name at their end.
-    pub links: BTreeMap<String, LinkId>,
-    /// Names of the peers by link.
-    pub names: BTreeMap<LinkId, String>,
-    /// How often each slot of the table of links was used.
-    generations: Vec<u32>,
+    /// The engine, its clock and links; a far end is the name of who is there.
+    pub shell: TestShell<String>,
+    /// The law that was broken first in this step.
+    pub(super) broken: Option<String>,
     /// Clients by name.
     pub clients: BTreeMap<String, ClientEnd>,
     /// Workers by id.
@@ -73,16 +65,10 @@ pub struct World {
     pub services: BTreeMap<u32, String>,
     /// Lists of workers, by id, as last shown.
     worker_lists: BTreeMap<u32, (String, &'static str)>,
-    /// Hosts that were dialled and neither opened nor refused.
-    pub dialled: BTreeSet<String>,
     /// Names of the peers that answer no pings.
     pub silent: BTreeSet<String>,
-    /// The command that waits for a file to be read: link, header, path.
-    pub reading: Option<(LinkId, Header, String)>,
-    /// Sources of the reloads that wait, the oldest first.
-    pub reloading: VecDeque<(LinkId, Header)>,
     /// Items since the last call of [`look`](World::look).
-    items: Vec<Item>,
+    pub(super) items: Vec<Item>,
 }
 
 /// The addresses of every script's broker; the numbers are those of the manual's status page.
@@ -123,23 +109,14 @@ impl World {
     /// # Errors
     /// The engine broke a law.
     pub fn bare(settings: Settings, has_execd: bool) -> Result<Self, String> {
-        let options = EngineOptions { settings, run_base: 0 };
         let mut world = Self {
-            engine: Engine::new(options.clone()),
-            replica: Engine::new(options),
-            now: Tick(0),
-            has_overslept: false,
-            links: BTreeMap::new(),
-            names: BTreeMap::new(),
-            generations: Vec::new(),
+            shell: TestShell::new(EngineOptions { settings, run_base: 0 }, CHOICES),
+            broken: None,
             clients: BTreeMap::new(),
             workers: BTreeMap::new(),
             services: BTreeMap::new(),
             worker_lists: BTreeMap::new(),
-            dialled: BTreeSet::new(),
             silent: BTreeSet::new(),
-            reading: None,
-            reloading: VecDeque::new(),
             items: Vec::new(),
         };
         world.step(Input::Listening(Box::new(listening(has_execd))))?;
@@ -152,23 +129,15 @@ impl World {
     /// # Errors
     /// The engine broke a law.
     pub fn restart(&mut self) -> Result<(), String> {
-        let script = self.engine.save_script();
-        let settings = Settings::default();
+        let text = self.shell.engine.save_script();
         let run_base = self.workers.values().map(|w| w.run).max().unwrap_or(0) + 1000;
-        let options = EngineOptions { settings, run_base };
-        self.engine = Engine::new(options.clone());
-        self.replica = Engine::new(options);
-        self.links.clear();
-        self.names.clear();
-        self.generations.clear();
-        self.clients.clear();
-        self.dialled.clear();
         let mut fresh = listening(true);
-        fresh.wall.epoch_ms += self.now.as_millis();
-        self.now = Tick(0);
+        fresh.wall.epoch_ms += self.shell.now.as_millis();
+        let options = EngineOptions { settings: Settings::default(), run_base };
+        self.shell = TestShell::new(options, CHOICES);
+        self.clients.clear();
         self.step(Input::Listening(Box::new(fresh)))?;
-        let origin = broker::engine::action::Origin::State;
-        self.step(Input::Script { origin, text: script })?;
+        self.step(Input::Script { origin: Origin::State, text })?;
         self.operator(OPERATOR, Format::Text)
     }
 
@@ -178,48 +147,8 @@ impl World {
     /// The engine broke a law, or did something to a link that is gone.
     pub fn step(&mut self, input: Input) -> Result<(), String> {
         let shown = format!("{input:?}");
-        let mut actions = Vec::new();
-        // Input that arrived meanwhile is read before the broker handles what is due.
-        let after = std::mem::take(&mut self.has_overslept).then_some(Input::Deadline);
-        let inputs: Vec<Input> = [Some(input), after].into_iter().flatten().collect();
-        for input in &inputs {
-            self.engine.step(self.now, input.clone(), &mut actions);
-        }
-        self.engine.check_all().map_err(|law| format!("{law} (after {shown})"))?;
-        self.step_replica(inputs, &actions).map_err(|law| format!("{law} (after {shown})"))?;
-        let mut pinged = Vec::new();
-        for action in actions {
-            if let Action::Send { link, frame: Frame::Ping { .. } } = &action {
-                pinged.push(*link);
-            }
-            let item = self.show(action)?;
-            self.items.push(item);
-        }
-        for link in pinged {
-            if self.names.get(&link).is_some_and(|name| !self.silent.contains(name)) {
-                self.step(Input::Pong { link })?;
-            }
-        }
-        Ok(())
-    }
-
-    /// The same inputs give the same actions, byte for byte, and looking at the clock once more
-    /// than needed changes nothing.
-    fn step_replica(&mut self, inputs: Vec<Input>, actions: &[Action]) -> Result<(), String> {
-        let mut others = Vec::new();
-        for input in inputs {
-            self.replica.step(self.now, input, &mut others);
-        }
-        if format!("{actions:?}") != format!("{others:?}") {
-            return Err(format!("law 7: once {actions:?}, once {others:?}"));
-        }
-        others.clear();
-        self.replica.step(self.now, Input::Deadline, &mut others);
-        if others.is_empty() {
-            Ok(())
-        } else {
-            Err(format!("law 6: a deadline that is not due has {others:?}"))
-        }
+        self.feed(input);
+        self.broken.take().map_or(Ok(()), |law| Err(format!("{law} (after {shown})")))
     }
 
     /// Lets time pass, stopping wherever the engine wants to look at the clock.
@@ -227,24 +156,19 @@ impl World {
     /// # Errors
     /// The engine broke a law, or its next deadline does not move on.
     pub fn wait(&mut self, micros: u64) -> Result<(), String> {
-        let until = Tick(self.now.0 + micros);
-        let mut looks = 0;
-        while let Some(at) = self.engine.next_deadline().filter(|&at| at <= until) {
-            looks = if at > self.now { 0 } else { looks + 1 };
-            if looks > 3 {
-                return Err(format!("the engine's next deadline stays at {} ms", at.as_millis()));
-            }
-            self.now = self.now.max(at);
-            self.step(Input::Deadline)?;
+        let until = Tick(self.shell.now.0 + micros);
+        while let Some(at) = self.shell.engine.next_deadline().filter(|&at| at <= until) {
+            self.shell.now = self.shell.now.max(at);
+            self.look_at_clock(Self::feed);
+            self.broken.take().map_or(Ok(()), Err)?;
         }
-        self.now = until;
-        self.step(Input::Deadline)
+        self.stand_still(until.0 - self.shell.now.0)
     }
 
     /// Lets time pass. The broker reads the next input before it handles what is due.
     pub(super) fn oversleep(&mut self, micros: u64) {
-        self.now = Tick(self.now.0 + micros);
-        self.has_overslept = true;
+        self.shell.now.0 += micros;
+        self.shell.has_overslept = true;
     }
 
     /// Stops the broker for some time: afterwards much is due, and no input arrived meanwhile.
@@ -252,14 +176,14 @@ impl World {
     /// # Errors
     /// The engine broke a law.
     pub fn stand_still(&mut self, micros: u64) -> Result<(), String> {
-        self.now = Tick(self.now.0 + micros);
+        self.shell.now.0 += micros;
         self.step(Input::Deadline)
     }
 
     /// Takes the items since the last call, with the state changes of workers at the end.
     pub(super) fn look(&mut self) -> Vec<Item> {
         let mut lists = BTreeMap::new();
-        for worker in self.engine.workers_view() {
+        for worker in self.shell.engine.workers_view() {
             self.services.insert(worker.id.0, worker.service.to_string());
             lists.insert(worker.id.0, (worker.service.to_string(), worker.list));
         }
@@ -287,25 +211,15 @@ impl World {
         self.look();
     }
 
-    /// A link for a name; the lowest free slot is used again, with a higher generation.
+    /// A link for a name.
     ///
     /// # Errors
     /// The name has one already.
     pub fn open(&mut self, name: &str) -> Result<LinkId, String> {
-        if self.links.contains_key(name) {
+        if self.is_connected(name) {
             return Err(format!("{name} is connected already; '{name} closes' ends that"));
         }
-        let is_used = |index: &u32| self.names.keys().any(|link| link.index == *index);
-        let index = (0..).find(|index| !is_used(index)).unwrap_or_default();
-        if self.generations.len() <= index as usize {
-            self.generations.push(0);
-        }
-        let generation = &mut self.generations[index as usize];
-        *generation += 1;
-        let link = LinkId { index, generation: *generation };
-        self.links.insert(name.to_owned(), link);
-        self.names.insert(link, name.to_owned());
-        Ok(link)
+        Ok(self.shell.open(name.to_owned()))
     }
 
     /// The link of a name.
@@ -313,22 +227,25 @@ impl World {
     /// # Errors
     /// It is not connected.
     pub fn link(&self, name: &str) -> Result<LinkId, String> {
-        self.links.get(name).copied().ok_or_else(|| format!("{name} is not connected"))
+        let end = self.shell.ends.iter().find(|(_, end)| *end == name);
+        end.map(|(link, _)| *link).ok_or_else(|| format!("{name} is not connected"))
     }
 
-    /// Removes a closed link.
-    pub fn unlink(&mut self, link: LinkId) -> Option<String> {
-        let name = self.names.remove(&link)?;
-        self.links.remove(&name);
-        Some(name)
+    pub(super) fn is_connected(&self, name: &str) -> bool {
+        self.link(name).is_ok()
     }
 
     /// Releases the name of a link that its owner has given up, so that a new link can have it.
     pub(super) fn rename(&mut self, name: &str, new: &str) {
-        if let Some(link) = self.links.remove(name) {
-            self.links.insert(new.to_owned(), link);
-            self.names.insert(link, new.to_owned());
+        let ends = &mut self.shell.ends;
+        if let Some(end) = ends.values_mut().find(|end| *end == name) {
+            new.clone_into(end);
         }
+    }
+
+    /// Takes the dial to a host that is under way.
+    pub(super) fn take_dial(&mut self, name: &str) -> Option<Ask> {
+        self.shell.take_asked(|ask| ask.is_dial(name))
     }
 
     /// The other end closes.
@@ -337,7 +254,7 @@ impl World {
     /// It is not connected, or the engine broke a law.
     pub fn close(&mut self, name: &str, how: Close) -> Result<(), String> {
         let link = self.link(name)?;
-        self.unlink(link);
+        self.shell.close(link);
         self.step(Input::Closed { link, how })
     }
 

@@ -3,6 +3,7 @@
 
 use super::plan::{Fault, Sabotage};
 use super::world::{Event, World};
+use crate::shell::Player;
 use protocol::bodies::{ErrorBody, ExitCause};
 use protocol::errors::{ErrorCode, Ran};
 use protocol::frame::Frame;

@@ -4,6 +4,7 @@
 use super::links::{Peer, ReadResult};
 use super::tokens;
 use super::world::{Event, World};
+use crate::shell::{self, Player};
 use broker::engine::input::{Close, Input as BrokerInput};
 use bytes::Bytes;
 use execd::engine::action::{Action, Signal};
@@ -216,7 +217,7 @@ impl World {
         let host = &mut self.hosts[index];
         host.next_link += 1;
         let link = LinkId { index: host.next_link, generation: 0 };
-        let Some(conn) = self.host_opened(name, |_| Peer::Execd(index, link)) else { return };
+        let Some(conn) = self.host_opened(name, Peer::Execd(index, link)) else { return };
         if self.conns.contains_key(&conn) {
             self.hosts[index].links.insert(link, conn);
             let must_prove = self.must_prove_at(index);
@@ -294,7 +295,7 @@ impl World {
             }
             Action::Challenge { link, .. } => {
                 if let Some(conn) = self.hosts[index].links.get(&link).copied() {
-                    self.write(conn, true, encode::to_bytes(tokens::challenge()));
+                    self.write(conn, true, encode::to_bytes(shell::challenge()));
                 }
             }
             Action::Verify { link, proof } => {

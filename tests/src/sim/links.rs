@@ -2,13 +2,13 @@
 //! in order or broken.
 
 use super::rng::Rng;
+use crate::shell::Inbox;
 use broker::engine::input::Close;
-use bytes::{Buf, Bytes, BytesMut};
-use protocol::decode::{self, WireError};
+use bytes::Bytes;
+use protocol::decode::WireError;
 use protocol::header::Header;
 use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
-use protocol::limits::HEADER_BYTES;
 use protocol::time::Tick;
 use std::collections::VecDeque;
 
@@ -36,8 +36,7 @@ pub enum ReadResult {
 #[derive(Debug, Default)]
 pub struct Pipe {
     pieces: VecDeque<(Tick, Piece)>,
-    buffer: BytesMut,
-    skip: usize,
+    inbox: Inbox,
     last_due: Tick,
     /// Bytes that have not arrived.
     pub waiting: u64,
@@ -105,7 +104,7 @@ impl Pipe {
 
     /// Whether the reader has read all that was sent.
     pub fn is_read(&self) -> bool {
-        self.buffer.is_empty()
+        self.inbox.bytes.is_empty()
             && self.pieces.iter().all(|(_, piece)| matches!(piece, Piece::End(_)))
     }
 
@@ -115,30 +114,21 @@ impl Pipe {
             Piece::Bytes(bytes) => Some(bytes),
             Piece::End(_) => None,
         });
-        let mut bytes = self.buffer.clone();
-        sent.for_each(|piece| bytes.extend_from_slice(piece));
-        let mut rest = Self { buffer: bytes, skip: self.skip, ..Self::default() };
-        loop {
-            match rest.pull(Tick(0), usize::MAX) {
-                ReadResult::Frame(kind, ..) if kind == wanted => return true,
-                ReadResult::Frame(..) => {}
-                ReadResult::Bad(_) | ReadResult::Ended(_) | ReadResult::Nothing => return false,
-            }
-        }
+        let mut rest = self.inbox.clone();
+        sent.for_each(|piece| rest.bytes.extend_from_slice(piece));
+        std::iter::from_fn(|| rest.pull(usize::MAX)?.ok()).any(|(kind, ..)| kind == wanted)
     }
 
     /// What the reader gets now.
     pub fn pull(&mut self, now: Tick, body_bytes_max: usize) -> ReadResult {
         loop {
-            if self.is_over {
+            if self.is_over || self.inbox.is_read_closed {
                 return ReadResult::Nothing;
             }
-            let over = self.skip.min(self.buffer.len());
-            self.buffer.advance(over);
-            self.skip -= over;
-            match self.front(body_bytes_max) {
-                ReadResult::Nothing => {}
-                found => return found,
+            match self.inbox.pull(body_bytes_max) {
+                Some(Ok((kind, head, body))) => return ReadResult::Frame(kind, head, body),
+                Some(Err(error)) => return ReadResult::Bad(error),
+                None => {}
             }
             if self.pieces.front().is_none_or(|(due, _)| *due > now) {
                 return ReadResult::Nothing;
@@ -146,44 +136,16 @@ impl Pipe {
             match self.pieces.pop_front() {
                 Some((_, Piece::Bytes(bytes))) => {
                     self.waiting -= bytes.len() as u64;
-                    self.buffer.extend_from_slice(&bytes);
+                    self.inbox.bytes.extend_from_slice(&bytes);
                 }
                 Some((_, Piece::End(how))) => {
                     self.is_over = true;
-                    let is_torn = !self.buffer.is_empty() || self.skip > 0;
                     return ReadResult::Ended(match how {
-                        Close::Eof if is_torn => Close::Torn,
+                        Close::Eof if self.inbox.is_torn() => Close::Torn,
                         how => how,
                     });
                 }
                 None => return ReadResult::Nothing,
-            }
-        }
-    }
-
-    fn front(&mut self, body_bytes_max: usize) -> ReadResult {
-        let Some(bytes) = self.buffer.first_chunk::<HEADER_BYTES>() else {
-            return ReadResult::Nothing;
-        };
-        match decode::head(bytes, body_bytes_max) {
-            Err(error) => {
-                match error.skip {
-                    Some(count) => {
-                        self.buffer.advance(HEADER_BYTES);
-                        self.skip = count as usize;
-                    }
-                    None => self.is_over = true,
-                }
-                ReadResult::Bad(error)
-            }
-            Ok((kind, head)) => {
-                let size = HEADER_BYTES + head.len as usize;
-                if self.buffer.len() < size {
-                    return ReadResult::Nothing;
-                }
-                let mut frame = self.buffer.split_to(size);
-                frame.advance(HEADER_BYTES);
-                ReadResult::Frame(kind, head, frame.freeze())
             }
         }
     }
@@ -217,8 +179,6 @@ pub struct Conn {
     pub at_broker: bool,
     /// The far end has not closed it.
     pub at_peer: bool,
-    /// The broker reads no further for now.
-    pub is_unread: bool,
     /// `Congested` was told.
     pub is_congested: bool,
     /// `OutboxFull` or `Stalled` was told.
@@ -242,7 +202,6 @@ impl Conn {
             down: Pipe::default(),
             at_broker: true,
             at_peer: true,
-            is_unread: false,
             is_congested: false,
             is_told: false,
             moved: now,

@@ -30,6 +30,7 @@ pub mod tokens;
 pub mod trace;
 pub mod world;
 
+use crate::shell::Player;
 use plan::Plan;
 use protocol::time::Tick;
 use std::collections::BTreeMap;
@@ -227,11 +228,12 @@ fn ailing(world: &mut World) -> Option<String> {
     if let Some(sequence) = broker.asked.iter().next() {
         return Some(format!("the operator's command {sequence} has no answer"));
     }
-    let totals = broker.engine.totals();
+    let totals = broker.shell.engine.totals();
     if totals.accepted != totals.ended {
         return Some(format!("requests are under way: {totals:?}"));
     }
-    let paused = world.conns.values().find(|conn| conn.is_unread && conn.at_broker);
+    let is_unread = |conn: &&links::Conn| conn.at_broker && broker.shell.is_unread(conn.link);
+    let paused = world.conns.values().find(is_unread);
     paused.map(|conn| format!("link {} is not read", conn.link))
 }
 

@@ -1,19 +1,21 @@
-//! The simulated network: does what the broker's reactor does around the engine, and checks the
-//! engine's laws after every step. The real reactor is tested on real sockets.
+//! The simulated network around the broker: its process that comes and goes, its connections, what
+//! arrives on them. `apply` is what becomes of the engine's actions. The real reactor is tested on
+//! real sockets.
 
 mod apply;
 
 use super::body::PieceId;
 use super::links::{Conn, Peer, ReadResult};
 use super::world::{Event, ShutdownKind, World};
+use crate::shell::{self, Choices, Player, TestShell};
+use broker::engine::EngineOptions;
 use broker::engine::action::Origin;
-use broker::engine::input::{Close, Input, Listening, Peer as From, Report, Start};
-use broker::engine::{Engine, EngineOptions};
+use broker::engine::input::{Close, Input, Listening, Peer as From, Report};
 use broker::translate::inbound;
 use bytes::Bytes;
 use protocol::bodies::{ErrorBody, Login};
 use protocol::header::Header;
-use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::ids::LinkId;
 use protocol::kinds::{Kind, Role};
 use protocol::limits::DEADLINE_MS_MAX;
 use protocol::names::{HostName, ServiceName};
@@ -21,27 +23,22 @@ use protocol::op::reply::OpReply;
 use protocol::peer_group::PeerGroup;
 use protocol::settings::{ServiceSetting, Setting, Settings};
 use protocol::time::Tick;
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 
 /// Name of the simulation's operator. It is local to the broker, so its commands pass no simulated
 /// connection.
 const OPERATOR: &str = "operator";
-/// More steps than this at one moment count as an endless loop of the engine.
-const CIRCLE: u32 = 1000;
+/// Links are numbered as in the reactor.
+pub(super) const CHOICES: Choices =
+    Choices { secret: "secret", generation: 0, lowest_first: false, has_replica: false };
 
 /// The broker's process.
 pub struct Broker {
-    /// The real engine under test.
-    pub engine: Engine,
+    /// The real engine, its clock and its links. At a link is a connection, or nothing where the
+    /// operator is.
+    pub shell: TestShell<Option<u64>>,
     /// When it was started: its own clock begins there.
     start: Tick,
-    /// Connections by link.
-    links: BTreeMap<LinkId, Option<u64>>,
-    /// Places for links, with their next generation.
-    slots: Vec<u32>,
-    free: Vec<u32>,
-    pending: VecDeque<Input>,
-    is_stepping: bool,
     /// The operator's link.
     pub operator: Option<LinkId>,
     /// Answers to the operator, by sequence.
@@ -55,60 +52,7 @@ pub struct Broker {
 impl Broker {
     /// When the engine has something to do, by the world's clock.
     pub fn next_deadline(&self) -> Option<Tick> {
-        self.engine.next_deadline().map(|at| Tick(at.0.saturating_add(self.start.0)))
-    }
-
-    /// A slot for a new link.
-    pub fn open_link(&mut self, conn: Option<u64>) -> LinkId {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(0);
-            self.slots.len() as u32 - 1
-        });
-        let generation = self.slots[index as usize];
-        self.slots[index as usize] += 1;
-        let link = LinkId { index, generation };
-        self.links.insert(link, conn);
-        link
-    }
-
-    /// Something happens after this step.
-    pub(super) fn push(&mut self, input: Input) {
-        self.pending.push_back(input);
-    }
-
-    fn close_link(&mut self, link: LinkId) -> Option<u64> {
-        let conn = self.links.remove(&link)?;
-        self.free.push(link.index);
-        if self.operator == Some(link) {
-            self.operator = None;
-            self.asked.clear();
-        }
-        conn
-    }
-}
-
-/// The secret that a start of a worker gets.
-pub fn secret(worker: WorkerId, start: Start) -> String {
-    let Start { run, digest } = start;
-    format!("secret.{worker}.{run}.{digest}")
-}
-
-fn prove(worker: WorkerId, given: &str) -> Option<Start> {
-    let mut words = given.split('.').skip(1);
-    let of: u32 = words.next()?.parse().ok()?;
-    let run = RunId(words.next()?.parse().ok()?);
-    let digest = words.next()?.parse().ok()?;
-    (of == worker.0).then_some(Start { run, digest })
-}
-
-/// The link that an input comes from, if it comes from one.
-const fn link_of(input: &Input) -> Option<LinkId> {
-    match input {
-        Input::Congested { link }
-        | Input::Uncongested { link }
-        | Input::OutboxFull { link, .. }
-        | Input::Stalled { link, .. } => Some(*link),
-        _ => None,
+        self.shell.engine.next_deadline().map(|at| Tick(at.0.saturating_add(self.start.0)))
     }
 }
 
@@ -128,13 +72,8 @@ impl World {
         let epoch = self.epoch;
         self.note(format_args!("broker {epoch} starts"));
         self.broker = Some(Broker {
-            engine: Engine::new(options),
+            shell: TestShell::new(options, CHOICES),
             start: self.now,
-            links: BTreeMap::new(),
-            slots: Vec::new(),
-            free: Vec::new(),
-            pending: VecDeque::new(),
-            is_stepping: false,
             operator: None,
             answers: VecDeque::new(),
             callers: 0,
@@ -201,7 +140,7 @@ impl World {
         self.note(format_args!("broker {epoch} is gone"));
         self.model.broker_gone();
         self.reset_authenticator();
-        for conn in broker.links.into_values().flatten() {
+        for conn in broker.shell.ends.into_values().flatten() {
             let how = if self.rng.hits(500) { Close::Eof } else { Close::Reset };
             if let Some(conn) = self.conns.get_mut(&conn) {
                 conn.at_broker = false;
@@ -214,9 +153,7 @@ impl World {
 
     /// A program connects to the broker; `None` = nobody listens.
     pub fn dial_broker(&mut self, role: Role, peer: Peer) -> Option<u64> {
-        let link = self.broker.as_mut()?.open_link(None);
-        let id = self.connect(Conn::new(link, role, peer, self.now));
-        self.broker.as_mut()?.links.insert(link, Some(id));
+        let (link, id) = self.open_conn(role, peer)?;
         // Each has a machine of its own.
         let group = PeerGroup::V4(link.index);
         let from = From {
@@ -237,15 +174,16 @@ impl World {
         Some(id)
     }
 
+    fn open_conn(&mut self, role: Role, peer: Peer) -> Option<(LinkId, u64)> {
+        let link = self.broker.as_mut()?.shell.open(None);
+        let id = self.connect(Conn::new(link, role, peer, self.now));
+        self.broker.as_mut()?.shell.ends.insert(link, Some(id));
+        Some((link, id))
+    }
+
     /// The connection to an execd that the broker dialled is there.
-    pub fn host_opened(
-        &mut self,
-        name: &HostName,
-        peer: impl FnOnce(LinkId) -> Peer,
-    ) -> Option<u64> {
-        let link = self.broker.as_mut()?.open_link(None);
-        let id = self.connect(Conn::new(link, Role::Host, peer(link), self.now));
-        self.broker.as_mut()?.links.insert(link, Some(id));
+    pub fn host_opened(&mut self, name: &HostName, peer: Peer) -> Option<u64> {
+        let (link, id) = self.open_conn(Role::Host, peer)?;
         self.feed(Input::HostOpened {
             link,
             host: name.clone(),
@@ -257,10 +195,12 @@ impl World {
 
     /// Handles the frames that arrived at the broker on a connection, until the engine pauses it.
     pub fn read_up(&mut self, id: u64) {
-        let body_bytes_max = self.body_bytes_max();
+        let settings = self.broker.as_ref().map(|broker| broker.shell.engine.settings());
+        let body_bytes_max = settings.map_or(0, |all| all.get(Setting::BodyBytesMax) as usize);
         while self.broken.is_none() {
             let Some(conn) = self.conns.get_mut(&id) else { return };
-            if !conn.at_broker || conn.is_unread {
+            let is_unread = |broker: &Broker| broker.shell.is_unread(conn.link);
+            if !conn.at_broker || self.broker.as_ref().is_some_and(is_unread) {
                 return;
             }
             if conn.frozen > self.now {
@@ -282,7 +222,7 @@ impl World {
                         self.comes_in(link, &head, &body);
                     }
                     let arrived = inbound::Arrived { link, role, kind, head, body };
-                    match inbound::input(arrived, prove) {
+                    match inbound::input(arrived, shell::prove) {
                         Ok(Input::Report { link, report }) => {
                             let unproven = match &*report {
                                 Report::Welcome(welcome) => self.why_unproven(link, welcome),
@@ -303,20 +243,11 @@ impl World {
                     conn.at_broker = false;
                     self.end(id, false, Close::Eof);
                     self.sweep(id);
-                    if let Some(broker) = &mut self.broker {
-                        broker.close_link(link);
-                    }
-                    self.model.link_gone(link);
-                    self.access.link_gone(link);
+                    self.link_gone(link);
                     self.feed(Input::Closed { link, how });
                 }
             }
         }
-    }
-
-    fn body_bytes_max(&self) -> usize {
-        let broker = self.broker.as_ref();
-        broker.map_or(0, |broker| broker.engine.settings().get(Setting::BodyBytesMax) as usize)
     }
 
     /// The model is told of a request that comes in.
@@ -330,71 +261,17 @@ impl World {
         self.model.came_in(link, head.sequence, uid, self.now.plus_millis(deadline_ms));
     }
 
-    /// Gives the engine an input and carries out its actions.
-    pub fn feed(&mut self, input: Input) {
-        let Some(broker) = &mut self.broker else { return };
-        broker.pending.push_back(input);
-        if std::mem::replace(&mut broker.is_stepping, true) {
-            return;
-        }
-        let mut rounds = 0;
-        loop {
-            let Some(broker) = &mut self.broker else { return };
-            let Some(input) = broker.pending.pop_front() else { break };
-            if link_of(&input).is_some_and(|link| !broker.links.contains_key(&link)) {
-                continue;
-            }
-            let is_due = broker.next_deadline().is_some_and(|due| due <= self.now);
-            // That a link is gone the engine learns before anything else happens.
-            let is_end = matches!(input, Input::Closed { .. });
-            if is_due && !is_end && self.rng.hits(self.plan.deadline_first) {
-                self.step(Input::Deadline);
-            }
-            self.step(input);
-            while self.is_due() {
-                self.step(Input::Deadline);
-                rounds += 1;
-                if rounds > CIRCLE {
-                    self.hold(Err("the engine has something due at once, again and again".into()));
-                    return;
-                }
-            }
-            let Some(broker) = &self.broker else { return };
-            let (laws, now) = (broker.engine.check_all(), self.now);
-            self.hold(laws);
-            let verdict = self.model.check_unanswered(now);
-            self.hold(verdict);
-            let access = self.access.check();
-            self.hold(access);
-            if self.broken.is_some() {
-                return;
-            }
-        }
+    /// A link of the broker is gone, maybe the operator's.
+    fn link_gone(&mut self, link: LinkId) {
         if let Some(broker) = &mut self.broker {
-            broker.is_stepping = false;
+            broker.shell.close(link);
+            if broker.operator == Some(link) {
+                broker.operator = None;
+                broker.asked.clear();
+            }
         }
-    }
-
-    fn is_due(&self) -> bool {
-        let due = self.broker.as_ref().and_then(|broker| broker.next_deadline());
-        self.broken.is_none() && due.is_some_and(|due| due <= self.now)
-    }
-
-    /// Tells the engine that its deadline has passed.
-    pub fn feed_deadline(&mut self) {
-        self.feed(Input::Deadline);
-    }
-
-    fn step(&mut self, input: Input) {
-        self.shadow_input(&input);
-        let Some(broker) = &mut self.broker else { return };
-        self.steps += 1;
-        let mut actions = Vec::new();
-        let now = Tick(self.now.0 - broker.start.0);
-        broker.engine.step(now, input, &mut actions);
-        for action in actions {
-            self.apply(action);
-        }
+        self.model.link_gone(link);
+        self.access.link_gone(link);
     }
 
     /// The operator's link, opened if there is none.
@@ -403,7 +280,7 @@ impl World {
         if let Some(link) = broker.operator {
             return Some(link);
         }
-        let link = broker.open_link(None);
+        let link = broker.shell.open(None);
         broker.operator = Some(link);
         let address = OPERATOR.into();
         let from = From { address, fd: 4, uid: Some(0), is_owner: true, ..From::default() };
@@ -415,9 +292,8 @@ impl World {
 
     /// Closes the operator's link, also with commands unanswered.
     pub fn close_operator(&mut self) {
-        let Some(broker) = &mut self.broker else { return };
-        let Some(link) = broker.operator else { return };
-        broker.close_link(link);
+        let Some(link) = self.broker.as_ref().and_then(|broker| broker.operator) else { return };
+        self.link_gone(link);
         self.feed(Input::Closed { link, how: Close::Eof });
     }
 }

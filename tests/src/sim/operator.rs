@@ -3,6 +3,7 @@
 
 use super::plan::Behaviour;
 use super::world::{Event, World};
+use crate::shell::Player;
 use broker::engine::input::Input;
 use bytes::Bytes;
 use protocol::bodies::ErrorBody;

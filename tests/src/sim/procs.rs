@@ -7,10 +7,11 @@ mod serving;
 use super::access::Token;
 use super::body::PieceId;
 use super::links::{Peer, ReadResult};
-use super::net::secret;
+use super::net::CHOICES;
 use super::plan::Behaviour;
 use super::tokens::claim;
 use super::world::{Event, World};
+use crate::shell;
 use broker::engine::input::Start;
 use bytes::Bytes;
 use protocol::bodies::{ErrorBody, ExecStart, ExitCause, WorkerLogin, WorkerLoginOk};
@@ -105,7 +106,7 @@ impl World {
         self.started += 1;
         let pid = self.next_pid;
         let given = Start { run: start.run, digest: start.digest };
-        if start.secret != secret(start.worker, given) {
+        if start.secret != shell::secret(CHOICES.secret, start.worker, given) {
             self.hold(Err(format!("worker {} is started without its secret", start.worker)));
         }
         let limits = WorkerLoginOk {
@@ -151,7 +152,7 @@ impl World {
         let service = ServiceName::new(service).expect("the names of services are spelled right");
         let (worker, run) = (WorkerId(0), RunId(0));
         let path = Behaviour::Echo.path().to_owned();
-        let secret = secret(worker, Start { run, digest: 0 });
+        let secret = shell::secret(CHOICES.secret, worker, Start { run, digest: 0 });
         let start = ExecStart { worker, run, service, path, args: Vec::new(), secret, digest: 0 };
         let pid = self.new_proc(host, &start);
         if let Some(proc) = self.procs.get_mut(&pid) {

@@ -6,6 +6,7 @@ use super::access::{Grant, List, NAMES, Token};
 use super::links::Peer;
 use super::plan::Sabotage;
 use super::world::{Event, World};
+use crate::shell::Player;
 use broker::engine::input::{Input, Requester};
 use protocol::bodies::{ExecHello, ExecWelcome};
 use protocol::encode;
@@ -14,7 +15,7 @@ use protocol::frame::Frame;
 use protocol::ids::LinkId;
 use protocol::kinds::Role;
 use protocol::names::{HostName, TokenName};
-use protocol::proof::{Challenge, Claim, Proof};
+use protocol::proof::{Claim, Proof};
 use std::collections::{BTreeMap, VecDeque};
 
 /// The name of the token that hosts want proved.
@@ -51,12 +52,6 @@ pub fn secret_of(proof: &Proof) -> u64 {
 /// A stand-in for the signature by which the broker proves itself in turn.
 pub fn signature(secret: u64) -> String {
     format!("{secret:064x}")
-}
-
-/// A challenge; all are alike.
-pub fn challenge() -> Frame {
-    let (salt, nonce) = (vec![0; 16], vec![0; 32]);
-    Frame::Challenge(Challenge { salt, memory_kib: 8, passes: 1, lanes: 1, nonce })
 }
 
 /// A claim of a token.
@@ -271,23 +266,20 @@ impl World {
     }
 
     /// A login's proof is checked.
-    pub(super) fn verify(&mut self, link: LinkId, given: &Proof) {
+    pub(super) fn verify(&mut self, link: LinkId, given: &Proof) -> Input {
         let secret = secret_of(given);
         let is_right = self.access.proves(link, secret);
         let is_let_in = is_right || self.plan.sabotage == Sabotage::LetIn;
         let proven = if is_let_in { Ok(signature(secret)) } else { Err("it is wrong".to_owned()) };
-        if let Some(broker) = &mut self.broker {
-            broker.push(Input::Proven { link, proven });
-        }
+        Input::Proven { link, proven }
     }
 
     /// The broker says hello to an execd, by a token where it needs one.
-    pub(super) fn greet(&mut self, link: LinkId, mut hello: ExecHello) -> Frame {
+    pub(super) fn greet(&mut self, link: LinkId, hello: &mut ExecHello) {
         if self.must_prove(&hello.host) {
             hello.token = Some(claim(HOST_TOKEN));
             self.authenticator.greeted.insert(link, self.authenticator.host_secret);
         }
-        Frame::ExecHello(hello)
     }
 
     /// Whether the broker and the execd of a host prove a token to each other.

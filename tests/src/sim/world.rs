@@ -12,6 +12,7 @@ use super::procs::Proc;
 use super::rng::Rng;
 use super::tokens::Authenticator;
 use super::trace::Trace;
+use crate::shell::Player;
 use broker::engine::input::Close;
 use bytes::Bytes;
 use execd::engine::child::ChildId;
@@ -194,7 +195,7 @@ impl World {
             };
             self.now = self.now.max(next);
             if broker == Some(next) {
-                self.feed_deadline();
+                self.feed(broker::engine::input::Input::Deadline);
             } else if let Some((_, host)) = execd.filter(|(at, _)| *at == next) {
                 self.feed_execd(host, execd::engine::input::Input::Deadline);
             } else if let Some((_, event)) = self.events.pop_first() {

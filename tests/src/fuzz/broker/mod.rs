@@ -55,14 +55,14 @@ pub fn run(data: &[u8], sabotage: Sabotage) -> u64 {
 /// was configured is read back as it was.
 fn end(player: &mut BrokerPlayer) {
     player.resume_all();
-    player.now = Tick(player.now.0 + LEAP_MS * 1000);
-    player.look_at_clock();
+    player.shell.now = Tick(player.shell.now.0 + LEAP_MS * 1000);
+    player.pass_time();
     if player.has_ended {
         return;
     }
     player.checker.check_all_answered();
     player.close_all();
-    let totals = player.engine.totals();
+    let totals = player.shell.engine.totals();
     assert_eq!(totals.accepted, totals.ended, "something is under way without a client");
-    player.check_save();
+    player::check_save(&player.shell.engine, player.has_execd);
 }

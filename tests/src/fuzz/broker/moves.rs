@@ -3,6 +3,7 @@
 use super::player::{BrokerPlayer, Conn, Start};
 use super::{tokens, words};
 use crate::fuzz::source::Source;
+use crate::shell::{Ask, Player};
 use broker::engine::input::{Close, Input};
 use protocol::bodies::{Format, Login, WorkerLogin};
 use protocol::frame::Frame;
@@ -44,14 +45,14 @@ fn pick(
     source: &mut Source<'_>,
     is_meant: impl Fn(&Conn) -> bool,
 ) -> Option<LinkId> {
-    let all: Vec<LinkId> =
-        player.conns.iter().filter(|(_, conn)| is_meant(conn)).map(|(link, _)| *link).collect();
+    let ends = player.shell.ends.iter();
+    let all: Vec<LinkId> = ends.filter(|(_, conn)| is_meant(conn)).map(|(link, _)| *link).collect();
     let index = source.below(256);
     (!all.is_empty()).then(|| all[index % all.len()])
 }
 
 fn new_client(player: &mut BrokerPlayer, source: &mut Source<'_>) {
-    if player.conns.len() >= CONNS_MAX {
+    if player.shell.ends.len() >= CONNS_MAX {
         return;
     }
     let link = player.connect(Role::Client, source.is_yes());
@@ -79,14 +80,15 @@ fn request(player: &mut BrokerPlayer, source: &mut Source<'_>) {
 
 /// A dial succeeds, and all that follows; or it does not.
 fn host_answers(player: &mut BrokerPlayer, source: &mut Source<'_>) {
-    let Some(host) = player.dials.pop_front() else { return };
+    let dial = player.shell.take_asked(|ask| matches!(ask, Ask::Dial(..)));
+    let Some(Ask::Dial(host, _)) = dial else { return };
     let how = source.below(8);
-    if how == 0 || player.conns.len() >= CONNS_MAX {
-        player.step(Input::HostRefused { host, why: source.text().replace('\n', " ") });
+    if how == 0 || player.shell.ends.len() >= CONNS_MAX {
+        player.feed(Input::HostRefused { host, why: source.text().replace('\n', " ") });
         return;
     }
     let link = player.open(Role::Host);
-    player.step(Input::HostOpened { link, host, fd: link.index as i32 + 5, must: None });
+    player.feed(Input::HostOpened { link, host, fd: link.index as i32 + 5, must: None });
     if how > 1 {
         player.frame(link, words::welcome());
         let known = player.starts.front().map(|start| (start.start.worker, start.start.run));
@@ -114,7 +116,7 @@ fn start_goes_well(player: &mut BrokerPlayer, source: &mut Source<'_>) {
         let started = protocol::bodies::ExecStarted { worker, run, pid };
         player.frame(link, Frame::ExecStarted(started));
     }
-    if how != 2 && player.conns.len() < CONNS_MAX {
+    if how != 2 && player.shell.ends.len() < CONNS_MAX {
         let host = HostName::new("localhost").expect("a name");
         let login = WorkerLogin {
             worker: start.worker,
@@ -134,7 +136,7 @@ fn reply(player: &mut BrokerPlayer, source: &mut Source<'_>) {
         return;
     };
     let how = source.below(16);
-    let conn = player.conns.get_mut(&link);
+    let conn = player.shell.ends.get_mut(&link);
     let given = match (conn, how) {
         (None, _) | (Some(_), 0) => None,
         (Some(conn), 1) => conn.given.back().copied(),
@@ -173,7 +175,7 @@ fn any_frame(player: &mut BrokerPlayer, source: &mut Source<'_>) {
         10 => Frame::Logout,
         11 => Frame::StatusReply { sequence, text: source.text() },
         12 | 13 => {
-            let status = player.conns.get(&link).map_or(0, |conn| conn.status);
+            let status = player.shell.ends.get(&link).map_or(0, |conn| conn.status);
             Frame::StatusReply { sequence: status, text: source.text() }
         }
         14 => Frame::Reinit,
@@ -198,15 +200,13 @@ fn raw(player: &mut BrokerPlayer, source: &mut Source<'_>) {
 }
 
 fn wait(player: &mut BrokerPlayer, source: &mut Source<'_>) {
-    match source.below(3) {
-        0 => {
-            let due = player.engine.next_deadline();
-            player.now = player.now.max(due.unwrap_or(player.now));
-        }
-        1 => player.now = Tick(player.now.0 + u64::from(source.byte())),
-        _ => player.now = player.now.plus_millis(source.pick(WAITS_MS)),
-    }
-    player.look_at_clock();
+    let shell = &mut player.shell;
+    shell.now = match source.below(3) {
+        0 => shell.engine.next_deadline().map_or(shell.now, |due| due.max(shell.now)),
+        1 => Tick(shell.now.0 + u64::from(source.byte())),
+        _ => shell.now.plus_millis(source.pick(WAITS_MS)),
+    };
+    player.pass_time();
 }
 
 /// A command of an operator, who is there if need be.
@@ -242,7 +242,7 @@ fn close(player: &mut BrokerPlayer, source: &mut Source<'_>) {
 fn outbox(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let Some(link) = pick(player, source, |_| true) else { return };
     let bytes = u64::from(source.word());
-    player.step(match source.below(8) {
+    player.feed(match source.below(8) {
         0..=2 => Input::Congested { link },
         3..=5 => Input::Uncongested { link },
         6 => Input::OutboxFull { link, bytes },
@@ -252,7 +252,8 @@ fn outbox(player: &mut BrokerPlayer, source: &mut Source<'_>) {
 
 /// A file that an operator named was read, or not.
 fn file(player: &mut BrokerPlayer, source: &mut Source<'_>) {
-    let Some((link, head, path)) = player.sources.pop_front() else { return };
+    let ask = player.shell.take_asked(|ask| matches!(ask, Ask::File(..)));
+    let Some(Ask::File(link, head, path)) = ask else { return };
     let script = match source.below(4) {
         0 => Err("no such file".to_owned()),
         1 => Ok(source.text()),
@@ -264,14 +265,14 @@ fn file(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     if let Ok(script) = &script {
         player.checker.may_repeat |= script.contains("retry");
     }
-    if player.conns.contains_key(&link) {
-        player.step(Input::Sourced { link, head, path, script });
+    if player.shell.ends.contains_key(&link) {
+        player.feed(Input::Sourced { link, head, path, script });
     }
 }
 
 /// A worker that starts itself.
 fn self_started(player: &mut BrokerPlayer, source: &mut Source<'_>) {
-    if player.conns.len() >= CONNS_MAX {
+    if player.shell.ends.len() >= CONNS_MAX {
         return;
     }
     let link = player.connect(Role::Worker, source.is_yes());
@@ -289,19 +290,19 @@ fn self_started(player: &mut BrokerPlayer, source: &mut Source<'_>) {
 fn seldom(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let how = source.byte();
     match how & 7 {
-        0 => player.step(Input::PersistFailed { why: "no room".into() }),
-        1 => player.step(Input::Persisted),
-        2 => player.step(Input::Terminate { signal: "TERM" }),
+        0 => player.feed(Input::PersistFailed { why: "no room".into() }),
+        1 => player.feed(Input::Persisted),
+        2 => player.feed(Input::Terminate { signal: "TERM" }),
         3 => {
             if let Some(link) = pick(player, source, |conn| conn.role == Role::Client) {
                 let is_owner = source.is_yes();
-                player.step(Input::Known { link, uid: Some(7), is_owner });
+                player.feed(Input::Known { link, uid: Some(7), is_owner });
             }
         }
         4 => player.restart(),
         5 => tokens::reload(player, source),
         6 => tokens::proof(player, source),
         7 if how >= 128 => tokens::certificates(player, source),
-        _ => player.step(Input::Deadline),
+        _ => player.feed(Input::Deadline),
     }
 }

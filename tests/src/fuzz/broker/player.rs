@@ -1,27 +1,24 @@
-//! Plays the broker's reactor around the engine, without sockets: links, bytes to frames, actions.
-//! After each step it checks the engine's laws and shows the actions to the checker.
+//! Plays the shell with a checker: what comes goes through the real `translate`, what the engine does
+//! is shown to the checker, and what it waits for the fuzzer's bytes answer.
 
 use super::checker::{Checker, Sabotage};
-use super::tokens;
+use crate::shell::{self, Ask, Choices, Deed, Inbox, Player, TestShell};
 use broker::engine::action::{Action, Origin};
-use broker::engine::input::{Close, Input, Listening, Peer, Start as Given};
+use broker::engine::input::{Close, Input, Listening, Peer};
 use broker::engine::{Engine, EngineOptions};
 use broker::translate::{inbound, outbound};
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::Bytes;
 use protocol::bodies::{ExecStart, Format};
-use protocol::decode;
 use protocol::encode;
 use protocol::frame::Frame;
 use protocol::header::Header;
-use protocol::ids::{LinkId, RunId, WorkerId};
+use protocol::ids::LinkId;
 use protocol::kinds::Role;
-use protocol::limits::HEADER_BYTES;
-use protocol::names::HostName;
 use protocol::op::reply::OpReply;
 use protocol::settings::{Setting, Settings};
 use protocol::time::Tick;
+use std::collections::VecDeque;
 use std::collections::hash_map::DefaultHasher;
-use std::collections::{BTreeMap, VecDeque};
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 
@@ -29,8 +26,9 @@ use std::net::SocketAddr;
 const INBOX_BYTES_MAX: usize = 64 * 1024;
 /// Most of what is remembered of the past: starts, requests of a worker.
 const REMEMBERED_MAX: usize = 32;
-/// Most looks at the clock at one moment.
-const LOOKS_MAX: u32 = 64;
+/// The secrets of starts are those that [`super::words`] makes up.
+const CHOICES: Choices =
+    Choices { secret: "s", generation: 1, lowest_first: false, has_replica: false };
 
 /// A connection.
 #[derive(Debug)]
@@ -43,15 +41,11 @@ pub struct Conn {
     wants_op: bool,
     /// The engine accepted its login.
     pub is_known: bool,
-    /// The engine wants nothing of it for now.
-    pub is_unread: bool,
     /// Requests that a worker was given, the oldest first.
     pub given: VecDeque<Header>,
     /// Sequence of the last status question.
     pub status: u32,
-    inbox: BytesMut,
-    skip: usize,
-    is_read_closed: bool,
+    inbox: Inbox,
 }
 
 /// A start that an execd was asked for.
@@ -63,53 +57,46 @@ pub struct Start {
     pub start: ExecStart,
 }
 
-/// Plays the broker's reactor: the engine, without sockets.
+/// Plays the shell around an engine.
 #[derive(Debug)]
 pub struct BrokerPlayer {
-    /// The engine under test.
-    pub engine: Engine,
-    /// Present time of the world; only the player advances it.
-    pub now: Tick,
-    /// Connections.
-    pub conns: BTreeMap<LinkId, Conn>,
+    /// The engine, its clock and its links.
+    pub shell: TestShell<Conn>,
     /// Checks what the engine promised.
     pub checker: Checker,
     /// Requests accepted that a `reset` no longer counts.
     forgotten: u64,
-    /// Dials without an outcome.
-    pub dials: VecDeque<HostName>,
     /// The last starts.
     pub starts: VecDeque<Start>,
-    /// Commands that wait for a file.
-    pub sources: VecDeque<(LinkId, Header, String)>,
-    /// Links that were sent a challenge.
-    pub challenged: VecDeque<LinkId>,
-    /// Links whose proof is to be checked.
-    pub proofs: VecDeque<LinkId>,
-    /// Sources of the reloads that wait.
-    pub reloads: VecDeque<(LinkId, Header)>,
     /// The process has ended.
     pub has_ended: bool,
     /// One number for all that was done.
     pub trace: u64,
-    slots: Vec<u32>,
-    free: Vec<u32>,
     runs: u64,
-    has_execd: bool,
+    pub(super) has_execd: bool,
     resumed: Vec<LinkId>,
 }
 
-/// The secret that a start gets.
-fn secret(worker: WorkerId, start: Given) -> String {
-    let Given { run, digest } = start;
-    format!("s.{worker}.{run}.{digest}")
+/// Checks that the saved configuration is read back without an error and saved again unchanged.
+pub fn check_save(engine: &Engine, has_execd: bool) {
+    let saved = engine.save_script();
+    let mut other = Engine::new(EngineOptions::default());
+    let mut actions = Vec::new();
+    let execd = has_execd.then(|| "unix:/x/execd".into());
+    let listening = Box::new(Listening { execd, ..Listening::default() });
+    other.step(Tick(0), Input::Listening(listening), &mut actions);
+    let script = Input::Script { origin: Origin::State, text: saved.clone() };
+    other.step(Tick(0), script, &mut actions);
+    for action in actions {
+        if let Action::ScriptDone { failures, .. } = action {
+            assert!(failures.is_empty(), "{failures:?} of\n{saved}");
+        }
+    }
+    assert_eq!(other.save_script(), saved, "saved, read back and saved again");
 }
 
-fn prove(worker: WorkerId, given: &str) -> Option<Given> {
-    let (of, start) = given.strip_prefix("s.")?.split_once('.')?;
-    let (run, digest) = start.split_once('.')?;
-    let start = Given { run: RunId(run.parse().ok()?), digest: digest.parse().ok()? };
-    (of.parse() == Ok(worker.0)).then_some(start)
+fn engine_options(run_base: u64) -> EngineOptions {
+    EngineOptions { settings: Settings::default(), run_base }
 }
 
 /// Checks that a text for a terminal has no control characters.
@@ -121,23 +108,13 @@ fn no_controls(text: &str) {
 impl BrokerPlayer {
     /// A broker that was started and knows nothing.
     pub fn new(sabotage: Sabotage) -> Self {
-        let options = EngineOptions { settings: Settings::default(), run_base: 0 };
         Self {
-            engine: Engine::new(options),
-            now: Tick(0),
-            conns: BTreeMap::new(),
+            shell: TestShell::new(engine_options(0), CHOICES),
             checker: Checker::new(sabotage),
             forgotten: 0,
-            dials: VecDeque::new(),
             starts: VecDeque::new(),
-            sources: VecDeque::new(),
-            challenged: VecDeque::new(),
-            proofs: VecDeque::new(),
-            reloads: VecDeque::new(),
             has_ended: false,
             trace: 0,
-            slots: Vec::new(),
-            free: Vec::new(),
             runs: 0,
             has_execd: true,
             resumed: Vec::new(),
@@ -151,7 +128,7 @@ impl BrokerPlayer {
             let text = "config service echo selfstart=1\nconfig service pipe prefetch=2\n\
                         config worker echo localhost /bin/echo\nconfig worker echo localhost /x a\n\
                         config worker pipe localhost /bin/pipe\nstart all\n";
-            self.step(Input::Script { origin: Origin::Broker, text: text.into() });
+            self.feed(Input::Script { origin: Origin::Broker, text: text.into() });
         }
     }
 
@@ -167,31 +144,20 @@ impl BrokerPlayer {
             version: "0".into(),
             ..Listening::default()
         };
-        self.step(Input::Listening(Box::new(listening)));
+        self.feed(Input::Listening(Box::new(listening)));
     }
 
     /// A slot for a new connection.
     pub fn open(&mut self, role: Role) -> LinkId {
-        let index = self.free.pop().unwrap_or_else(|| {
-            self.slots.push(0);
-            self.slots.len() as u32 - 1
-        });
-        self.slots[index as usize] += 1;
-        let link = LinkId { index, generation: self.slots[index as usize] };
-        let conn = Conn {
+        self.shell.open(Conn {
             role,
             is_operator: false,
             wants_op: false,
             is_known: false,
-            is_unread: false,
             given: VecDeque::new(),
             status: 0,
-            inbox: BytesMut::new(),
-            skip: 0,
-            is_read_closed: false,
-        };
-        self.conns.insert(link, conn);
-        link
+            inbox: Inbox::default(),
+        })
     }
 
     /// A program connects.
@@ -200,7 +166,7 @@ impl BrokerPlayer {
         let fd = link.index as i32 + 5;
         let address = SocketAddr::from(([127, 0, 0, 1], (40_000 + link.index) as u16));
         let peer = Peer { uid: Some(1000), is_owner, ..Peer::tcp(address, fd) };
-        self.step(match role {
+        self.feed(match role {
             Role::Worker => Input::WorkerOpened { link, peer },
             Role::Client | Role::Host | Role::Broker => Input::ClientOpened { link, peer },
         });
@@ -209,9 +175,9 @@ impl BrokerPlayer {
 
     /// Bytes come on a link.
     pub fn receive(&mut self, link: LinkId, bytes: &[u8]) {
-        let Some(conn) = self.conns.get_mut(&link) else { return };
-        if conn.inbox.len() + bytes.len() <= INBOX_BYTES_MAX {
-            conn.inbox.extend_from_slice(bytes);
+        let Some(conn) = self.shell.ends.get_mut(&link) else { return };
+        if conn.inbox.bytes.len() + bytes.len() <= INBOX_BYTES_MAX {
+            conn.inbox.bytes.extend_from_slice(bytes);
         }
         self.read(link);
     }
@@ -223,201 +189,46 @@ impl BrokerPlayer {
 
     /// Gives the engine the frames received on a link, until it pauses the link.
     fn read(&mut self, link: LinkId) {
-        let body_bytes_max = self.engine.settings().get(Setting::BodyBytesMax) as usize;
-        while let Some(conn) = self.conns.get_mut(&link) {
-            if conn.is_unread || conn.is_read_closed || self.has_ended {
-                return;
-            }
-            let passed = conn.skip.min(conn.inbox.len());
-            conn.inbox.advance(passed);
-            conn.skip -= passed;
-            let Some(first) = conn.inbox.first_chunk::<HEADER_BYTES>() else { return };
-            match decode::head(first, body_bytes_max) {
-                Err(error) => {
-                    conn.inbox.advance(HEADER_BYTES);
-                    match error.skip {
-                        Some(count) => conn.skip = count as usize,
-                        None => conn.is_read_closed = true,
-                    }
-                    self.step(Input::Garbage { link, error });
-                }
-                Ok((_, head)) if conn.inbox.len() < HEADER_BYTES + head.len as usize => return,
-                Ok((kind, head)) => {
-                    conn.inbox.advance(HEADER_BYTES);
-                    let body = conn.inbox.split_to(head.len as usize).freeze();
-                    let role = conn.role;
-                    let arrived = inbound::Arrived { link, role, kind, head, body };
-                    match inbound::input(arrived, prove) {
-                        Ok(input) => self.step(input),
-                        Err(error) => {
-                            conn.is_read_closed = true;
-                            self.step(Input::Garbage { link, error });
-                        }
-                    }
-                }
-            }
+        let body_bytes_max = self.shell.engine.settings().get(Setting::BodyBytesMax) as usize;
+        while !(self.has_ended || self.shell.is_unread(link))
+            && let Some(conn) = self.shell.ends.get_mut(&link)
+            && let Some(pulled) = conn.inbox.pull(body_bytes_max)
+        {
+            let role = conn.role;
+            let input = pulled.and_then(|(kind, head, body)| {
+                let arrived = inbound::Arrived { link, role, kind, head, body };
+                inbound::input(arrived, shell::prove)
+                    .inspect_err(|_| conn.inbox.is_read_closed = true)
+            });
+            self.feed(input.unwrap_or_else(|error| Input::Garbage { link, error }));
         }
     }
 
     /// The other end closes.
     pub fn close(&mut self, link: LinkId, how: Close) {
-        if self.forget(link) {
+        if self.shell.close(link).is_some() {
             self.checker.link_gone(link, how == Close::Eof);
-            self.step(Input::Closed { link, how });
+            self.feed(Input::Closed { link, how });
         }
     }
 
     /// All other ends close.
     pub fn close_all(&mut self) {
-        let links: Vec<LinkId> = self.conns.keys().copied().collect();
+        let links: Vec<LinkId> = self.shell.ends.keys().copied().collect();
         links.into_iter().for_each(|link| self.close(link, Close::Reset));
-    }
-
-    fn forget(&mut self, link: LinkId) -> bool {
-        let is_there = self.conns.remove(&link).is_some();
-        tokens::forget(self, link);
-        if is_there {
-            self.free.push(link.index);
-        }
-        is_there
     }
 
     /// Reads the waiting bytes of all links, also of those that the engine paused.
     pub fn resume_all(&mut self) {
-        for conn in self.conns.values_mut() {
-            conn.inbox.clear();
-        }
-    }
-
-    /// Gives the engine an input, checks everything, and carries out its actions.
-    pub fn step(&mut self, input: Input) {
-        let shown = match &input {
-            Input::Request { link, head, .. } => Some((*link, *head)),
-            Input::Login { link, login } => {
-                if let Some(conn) = self.conns.get_mut(link).filter(|conn| !conn.is_known) {
-                    conn.wants_op = login.service.is_op();
-                }
-                None
-            }
-            Input::Logout { link } => {
-                self.checker.link_gone(*link, true);
-                None
-            }
-            _ => None,
-        };
-        let before = self.engine.totals().accepted;
-        let mut actions = Vec::new();
-        self.engine.step(self.now, input, &mut actions);
-        if let Err(law) = self.engine.check_all() {
-            panic!("{law}");
-        }
-        let accepted = self.engine.totals().accepted;
-        // `reset` counts anew from what is under way; transactions go on.
-        self.forgotten += before.saturating_sub(accepted);
-        if let Some((link, head)) = shown {
-            if accepted > before {
-                assert_eq!(accepted, before + 1, "one request is accepted once");
-                self.checker.accepted(self.forgotten + accepted, link, &head);
-            } else if self.conns.get(&link).is_some_and(|conn| conn.is_operator) {
-                self.checker.asked(link, &head);
-            }
-        } else {
-            assert!(accepted <= before, "nothing but a request is accepted");
-        }
-        let mut hasher = DefaultHasher::new();
-        (self.trace, actions.len()).hash(&mut hasher);
-        self.trace = hasher.finish();
-        for action in actions {
-            self.apply(action);
+        for conn in self.shell.ends.values_mut() {
+            conn.inbox.bytes.clear();
         }
     }
 
     /// Lets the engine handle everything that is due.
-    pub fn look_at_clock(&mut self) {
-        let mut looks = 0;
-        self.step(Input::Deadline);
-        while !self.has_ended && self.engine.next_deadline().is_some_and(|due| due <= self.now) {
-            looks += 1;
-            assert!(looks < LOOKS_MAX, "something stays due at {} ms", self.now.as_millis());
-            self.step(Input::Deadline);
-        }
-    }
-
-    fn conn(&mut self, link: LinkId, what: &str) -> &mut Conn {
-        let conn = self.conns.get_mut(&link);
-        conn.unwrap_or_else(|| panic!("law 8: {what} for link {link}, which is gone"))
-    }
-
-    fn apply(&mut self, action: Action) {
-        match action {
-            Action::Send { link, frame } => self.send(link, frame),
-            Action::Answer { link, head, reply, format } => {
-                check_reply(&reply, format);
-                self.checker.to_operator(link, &head);
-                self.conn(link, "an answer");
-                encode::to_bytes(outbound::answer(head, &reply, format));
-            }
-            Action::Start { link, start } => {
-                let given = Given { run: start.run, digest: start.digest };
-                let secret = secret(start.worker, given);
-                self.runs = self.runs.max(start.run.0);
-                let frame = outbound::start(*start.clone(), secret.clone());
-                self.send(link, frame);
-                let start = ExecStart { secret, ..*start };
-                self.starts.push_front(Start { link, start });
-                self.starts.truncate(REMEMBERED_MAX);
-            }
-            Action::Close { link } => {
-                self.conn(link, "a close");
-                self.checker.link_gone(link, false);
-                self.forget(link);
-            }
-            Action::ShutWrite { link } => {
-                self.conn(link, "a shut");
-            }
-            Action::StopReading { link } => self.set_unread(link, true),
-            Action::ResumeReading { link } => {
-                self.set_unread(link, false);
-                self.resumed.push(link);
-            }
-            Action::Dial { host, address } => {
-                assert!(!self.dials.contains(&host), "{host} is dialled twice");
-                assert!(!address.is_empty(), "{host} is dialled nowhere");
-                self.dials.push_back(host);
-            }
-            Action::Persist => {}
-            Action::Challenge { link, .. } => {
-                self.conn(link, "a challenge");
-                self.challenged.push_back(link);
-            }
-            Action::Verify { link, .. } => {
-                self.conn(link, "a proof");
-                self.proofs.push_back(link);
-            }
-            Action::Greet { link, hello } => self.send(link, Frame::ExecHello(*hello)),
-            Action::Prove { link, .. } => {
-                self.conn(link, "a proof of ours");
-            }
-            Action::ReadTokens { requester } => self.reloads.extend(requester),
-            Action::Source { link, head, path } => {
-                self.conn(link, "a file");
-                self.sources.push_back((link, head, path));
-            }
-            Action::Record(fact) => {
-                assert!(!fact.text.contains(char::is_control), "a fact: {:?}", fact.text);
-            }
-            Action::ScriptDone { origin, failures } => {
-                let is_own = origin != Origin::Broker;
-                assert!(!is_own || failures.is_empty(), "{origin:?}: {failures:?}");
-            }
-            Action::End(_) => self.has_ended = true,
-        }
-    }
-
-    fn set_unread(&mut self, link: LinkId, is_unread: bool) {
-        let conn = self.conn(link, "a stop of reading");
-        assert_ne!(conn.is_unread, is_unread, "link {link} is told twice");
-        conn.is_unread = is_unread;
+    pub fn pass_time(&mut self) {
+        self.feed(Input::Deadline);
+        self.look_at_clock(Self::feed);
     }
 
     /// Reads the waiting bytes of resumed links, as the loop does in its next turn.
@@ -427,10 +238,9 @@ impl BrokerPlayer {
         }
     }
 
-    fn send(&mut self, link: LinkId, frame: Frame) {
+    fn sent(&mut self, link: LinkId, frame: Frame) {
         assert!(frame.kind().may_send(Role::Broker), "the broker sends {}", frame.kind());
-        self.conn(link, "a frame");
-        let Some(conn) = self.conns.get_mut(&link) else { return };
+        let Some(conn) = self.shell.ends.get_mut(&link) else { return };
         match (&frame, conn.role) {
             (Frame::Data { head, .. }, Role::Worker) => {
                 conn.given.push_back(*head);
@@ -447,6 +257,7 @@ impl BrokerPlayer {
             {
                 self.checker.to_operator(link, head);
             }
+            (Frame::ExecStart(start), _) => self.started(link, start.clone()),
             (Frame::Status { sequence }, _) => conn.status = *sequence,
             (Frame::LoginOk(_) | Frame::WorkerLoginOk(_), _) => {
                 conn.is_known = true;
@@ -457,52 +268,119 @@ impl BrokerPlayer {
         encode::to_bytes(frame);
     }
 
-    /// The process is gone and a new one starts from what was saved.
-    pub fn restart(&mut self) {
-        self.check_save();
-        let script = self.engine.save_script();
-        let links: Vec<LinkId> = self.conns.keys().copied().collect();
-        for link in links {
-            self.checker.link_gone(link, false);
-            self.forget(link);
-        }
-        (self.dials, self.sources) = (VecDeque::new(), VecDeque::new());
-        (self.challenged, self.proofs) = (VecDeque::new(), VecDeque::new());
-        self.reloads.clear();
-        self.checker = Checker::new(Sabotage::None);
-        self.checker.may_repeat = true;
-        let run_base = self.runs + 1000;
-        self.engine = Engine::new(EngineOptions { settings: Settings::default(), run_base });
-        self.forgotten = 0;
-        self.now = Tick(0);
-        self.listens(self.has_execd);
-        self.step(Input::Script { origin: Origin::State, text: script });
+    fn started(&mut self, link: LinkId, start: ExecStart) {
+        self.runs = self.runs.max(start.run.0);
+        self.starts.push_front(Start { link, start });
+        self.starts.truncate(REMEMBERED_MAX);
     }
 
-    /// Checks that the saved configuration is read back without an error and saved again unchanged.
-    pub fn check_save(&self) {
-        let saved = self.engine.save_script();
-        let mut other = Engine::new(EngineOptions::default());
-        let mut actions = Vec::new();
-        let listening = Listening {
-            execd: self.has_execd.then(|| "unix:/x/execd".into()),
-            ..Listening::default()
-        };
-        other.step(Tick(0), Input::Listening(Box::new(listening)), &mut actions);
-        let script = Input::Script { origin: Origin::State, text: saved.clone() };
-        other.step(Tick(0), script, &mut actions);
-        for action in actions {
-            if let Action::ScriptDone { failures, .. } = action {
-                assert!(failures.is_empty(), "{failures:?} of\n{saved}");
-            }
+    /// The process is gone and a new one starts from what was saved.
+    pub fn restart(&mut self) {
+        check_save(&self.shell.engine, self.has_execd);
+        let script = self.shell.engine.save_script();
+        let links: Vec<LinkId> = self.shell.ends.keys().copied().collect();
+        for link in links {
+            self.checker.link_gone(link, false);
+            self.shell.close(link);
         }
-        assert_eq!(other.save_script(), saved, "saved, read back and saved again");
+        self.shell.asked.clear();
+        self.checker = Checker::new(Sabotage::None);
+        self.checker.may_repeat = true;
+        self.shell.engine = Engine::new(engine_options(self.runs + 1000));
+        self.forgotten = 0;
+        self.shell.now = Tick(0);
+        self.listens(self.has_execd);
+        self.feed(Input::Script { origin: Origin::State, text: script });
     }
 
     /// A command of an operator that is known to the checker.
     pub fn command(&mut self, link: LinkId, head: Header, text: &[u8]) {
         self.checker.may_repeat |= text.windows(5).any(|word| word == b"retry");
         self.frame(link, Frame::data(head, Bytes::copy_from_slice(text)));
+    }
+}
+
+impl Player for BrokerPlayer {
+    type End = Conn;
+
+    fn shell(&mut self) -> Option<&mut TestShell<Conn>> {
+        Some(&mut self.shell)
+    }
+
+    fn broken(&mut self, law: String) {
+        panic!("{law}");
+    }
+
+    /// Tells the checker what was accepted before it sees what was done.
+    fn gives(&mut self, input: Input) {
+        let shown = match &input {
+            Input::Request { link, head, .. } => Some((*link, *head)),
+            Input::Login { link, login } => {
+                if let Some(conn) = self.shell.ends.get_mut(link).filter(|conn| !conn.is_known) {
+                    conn.wants_op = login.service.is_op();
+                }
+                None
+            }
+            Input::Logout { link } => {
+                self.checker.link_gone(*link, true);
+                None
+            }
+            _ => None,
+        };
+        let before = self.shell.engine.totals().accepted;
+        let actions = self.shell.step(input).expect("there is no replica");
+        let accepted = self.shell.engine.totals().accepted;
+        // `reset` counts anew from what is under way; transactions go on.
+        self.forgotten += before.saturating_sub(accepted);
+        if let Some((link, head)) = shown {
+            if accepted > before {
+                assert_eq!(accepted, before + 1, "one request is accepted once");
+                self.checker.accepted(self.forgotten + accepted, link, &head);
+            } else if self.shell.ends.get(&link).is_some_and(|conn| conn.is_operator) {
+                self.checker.asked(link, &head);
+            }
+        } else {
+            assert!(accepted <= before, "nothing but a request is accepted");
+        }
+        let mut hasher = DefaultHasher::new();
+        (self.trace, actions.len()).hash(&mut hasher);
+        self.trace = hasher.finish();
+        actions.into_iter().for_each(|action| self.take(action));
+    }
+
+    fn has_ended(&self) -> bool {
+        self.has_ended
+    }
+
+    fn does(&mut self, deed: Deed) {
+        match deed {
+            Deed::Send(link, frame) => self.sent(link, frame),
+            Deed::Answer(link, head, reply, format) => {
+                check_reply(&reply, format);
+                self.checker.to_operator(link, &head);
+                encode::to_bytes(outbound::answer(head, &reply, format));
+            }
+            // Bytes answer them later, if ever.
+            Deed::Ask(ask) => {
+                if let Ask::Dial(host, address) = &ask {
+                    let is_dialled = self.shell.asked.iter().any(|ask| ask.is_dial(host.as_str()));
+                    assert!(!is_dialled, "{host} is dialled twice");
+                    assert!(!address.is_empty(), "{host} is dialled nowhere");
+                }
+                self.shell.asked.push_back(ask);
+            }
+            Deed::Close(link) => self.checker.link_gone(link, false),
+            Deed::Shut(_) | Deed::Read(_, false) => {}
+            Deed::Read(link, true) => self.resumed.push(link),
+            Deed::Record(fact) => {
+                assert!(!fact.text.contains(char::is_control), "a fact: {:?}", fact.text);
+            }
+            Deed::ScriptDone(origin, failures) => {
+                let is_own = origin != Origin::Broker;
+                assert!(!is_own || failures.is_empty(), "{origin:?}: {failures:?}");
+            }
+            Deed::End(_) => self.has_ended = true,
+        }
     }
 }
 

@@ -3,9 +3,9 @@
 
 use super::player::BrokerPlayer;
 use crate::fuzz::source::Source;
+use crate::shell::{Ask, Player};
 use broker::engine::input::{Certificates, Input, TokenRights, Tokens};
 use protocol::frame::Frame;
-use protocol::ids::LinkId;
 use protocol::names::TokenName;
 use protocol::proof::{Claim, Proof};
 use protocol::rights::Rights;
@@ -46,29 +46,30 @@ fn tokens(source: &mut Source<'_>) -> Tokens {
 
 /// The token file is read, asked for or not.
 pub(super) fn reload(player: &mut BrokerPlayer, source: &mut Source<'_>) {
-    let requester = player.reloads.pop_front();
+    let requester = player.shell.requester(true);
     let tokens = if source.below(4) == 3 {
         Err("it can't be read".to_owned())
     } else {
         Ok(Box::new(tokens(source)))
     };
-    player.step(Input::TokensRead { requester, tokens });
+    player.feed(Input::TokensRead { requester, tokens });
 }
 
 /// The certificates are read, asked for or not; mostly the token file is next.
 pub(super) fn certificates(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     let more = source.below(4) != 3;
-    let requester = if more { player.reloads.front().copied() } else { player.reloads.pop_front() };
+    let requester = player.shell.requester(!more);
     let lines = |source: &mut Source<'_>| (0..source.below(3)).map(|_| source.text()).collect();
     let found =
         Certificates { read: lines(source), failed: lines(source), warnings: lines(source) };
-    player.step(Input::CertificatesRead { requester, found, more });
+    player.feed(Input::CertificatesRead { requester, found, more });
 }
 
 /// A challenge is answered, or an answer was checked.
 pub(super) fn proof(player: &mut BrokerPlayer, source: &mut Source<'_>) {
     if source.is_yes()
-        && let Some(link) = player.challenged.pop_front()
+        && let Some(Ask::Challenge(link)) =
+            player.shell.take_asked(|ask| matches!(ask, Ask::Challenge(_)))
     {
         let twice = source.below(8) == 7;
         for _ in 0..=usize::from(twice) {
@@ -76,15 +77,8 @@ pub(super) fn proof(player: &mut BrokerPlayer, source: &mut Source<'_>) {
         }
         return;
     }
-    let Some(link) = player.proofs.pop_front() else { return };
+    let ask = player.shell.take_asked(|ask| matches!(ask, Ask::Verify(..)));
+    let Some(Ask::Verify(link, _)) = ask else { return };
     let proven = if source.is_yes() { Ok("00".repeat(32)) } else { Err("wrong".to_owned()) };
-    if player.conns.contains_key(&link) {
-        player.step(Input::Proven { link, proven });
-    }
-}
-
-/// Links of which something is remembered that are gone.
-pub(super) fn forget(player: &mut BrokerPlayer, link: LinkId) {
-    player.challenged.retain(|other| *other != link);
-    player.proofs.retain(|other| *other != link);
+    player.feed(Input::Proven { link, proven });
 }

@@ -1,14 +1,14 @@
-//! Carries out the actions of the broker's engine in the simulated network: frames become bytes,
-//! links close, outboxes fill and drain.
+//! What becomes of the engine's actions in the simulated network: frames become bytes, links close,
+//! outboxes fill and drain, and what the engine waits for is answered. The model and the access
+//! rights are told of each step.
 
+use crate::shell::{self, Ask, Deed, Player, TestShell};
 use crate::sim::body::PieceId;
-use crate::sim::net::secret;
 use crate::sim::plan::{Sabotage, ServicePlan};
-use crate::sim::tokens;
 use crate::sim::world::{Event, ShutdownKind, World};
-use broker::engine::action::{Action, BrokerExit};
+use broker::engine::action::BrokerExit;
 use broker::engine::fact::FactKind;
-use broker::engine::input::{Close, Input, Start};
+use broker::engine::input::{Close, Input};
 use broker::translate::outbound;
 use protocol::bodies::ErrorBody;
 use protocol::encode;
@@ -18,46 +18,60 @@ use protocol::kinds::Role;
 use protocol::names::ServiceName;
 use protocol::op::reply::OpReply;
 use protocol::settings::Setting;
+use protocol::time::Tick;
 
-impl World {
-    fn conn_of(&mut self, link: LinkId, what: &str) -> Option<u64> {
-        let broker = self.broker.as_ref()?;
-        match broker.links.get(&link) {
-            Some(conn) => *conn,
-            None => {
-                self.hold(Err(format!("law 8: {what} for link {link}, which is gone")));
-                None
-            }
-        }
+impl Player for World {
+    type End = Option<u64>;
+
+    /// Its clock is the world's.
+    fn shell(&mut self) -> Option<&mut TestShell<Self::End>> {
+        let broker = self.broker.as_mut()?;
+        broker.shell.now = Tick(self.now.0 - broker.start.0);
+        Some(&mut broker.shell)
     }
 
-    pub(super) fn apply(&mut self, action: Action) {
-        match action {
-            Action::Send { link, frame } => self.send(link, frame),
-            Action::Answer { link, head, reply, format } => {
-                let is_operator = self.broker.as_ref().is_some_and(|b| b.operator == Some(link));
-                if is_operator {
-                    self.answer(head.sequence, Ok(*reply));
-                } else {
-                    self.send(link, outbound::answer(head, &reply, format));
-                }
+    fn broken(&mut self, law: String) {
+        self.hold(Err(law));
+    }
+
+    fn gives(&mut self, input: Input) {
+        self.shadow_input(&input);
+        self.steps += u64::from(self.broker.is_some());
+        self.carry_out(input);
+    }
+
+    /// The clock is looked at after the input, and by some seeds before it, too. That a link is
+    /// gone the engine learns before anything else happens.
+    fn turn(&mut self, input: Input) {
+        if self.broken.is_some() {
+            return;
+        }
+        let is_due = self.shell().is_some_and(|shell| shell.is_due());
+        let is_end = matches!(input, Input::Closed { .. });
+        if is_due && !is_end && self.rng.hits(self.plan.deadline_first) {
+            self.gives(Input::Deadline);
+        }
+        self.gives(input);
+        self.look_at_clock(Self::gives);
+        self.check();
+        self.hold(self.model.check_unanswered(self.now));
+        self.hold(self.access.check());
+    }
+
+    fn does(&mut self, deed: Deed) {
+        match deed {
+            Deed::Send(link, frame) => self.sent(link, frame),
+            Deed::Answer(link, head, reply, _) if self.is_operator(link) => {
+                self.answered(head.sequence, Ok(*reply));
             }
-            Action::Start { link, start } => {
-                if !self.access.trusted.contains(&link) {
-                    self.hold(Err(format!("link {link} is asked to start and is not trusted")));
-                }
-                let given = Start { run: start.run, digest: start.digest };
-                let secret = secret(start.worker, given);
-                self.send(link, outbound::start(*start, secret));
+            Deed::Answer(link, head, reply, format) => {
+                self.sent(link, outbound::answer(head, &reply, format));
             }
-            Action::Close { link } => {
+            Deed::Ask(ask) => self.asked(ask),
+            Deed::Close(link) => {
                 self.note(format_args!("close {link}"));
-                let id = self.conn_of(link, "close");
-                if let Some(broker) = &mut self.broker {
-                    broker.close_link(link);
-                }
-                self.model.link_gone(link);
-                self.access.link_gone(link);
+                let id = self.conn_of(link);
+                self.link_gone(link);
                 let Some(id) = id else { return };
                 if let Some(conn) = self.conns.get_mut(&id) {
                     conn.at_broker = false;
@@ -66,49 +80,29 @@ impl World {
                 self.end(id, false, Close::Eof);
                 self.sweep(id);
             }
-            Action::ShutWrite { link } => {
+            Deed::Shut(link) => {
                 self.note(format_args!("shut {link}"));
-                if let Some(id) = self.conn_of(link, "shut") {
+                if let Some(id) = self.conn_of(link) {
                     self.end(id, false, Close::Eof);
                 }
             }
-            Action::StopReading { link } => self.set_unread(link, true),
-            Action::ResumeReading { link } => self.set_unread(link, false),
-            Action::Dial { host, address } => {
-                let way = 2 * self.way();
-                self.later(way, Event::Dialled(self.epoch, host, address));
-            }
-            Action::Persist => self.persist(),
-            Action::Challenge { link, .. } => self.send(link, tokens::challenge()),
-            Action::Verify { link, proof } => self.verify(link, &proof),
-            Action::Greet { link, hello } => {
-                let hello = self.greet(link, *hello);
-                self.send(link, hello);
-            }
-            Action::Prove { link, .. } => {
-                let proof = self.prove_to_host(link);
-                self.send(link, proof);
-            }
-            Action::ReadTokens { requester } => self.read_tokens(requester),
-            Action::Source { link, head, path } => {
-                let script = Err(format!("no file {path} in a simulation"));
-                let input = Input::Sourced { link, head, path, script };
-                if let Some(broker) = &mut self.broker {
-                    broker.pending.push_back(input);
+            Deed::Read(link, is_on) => {
+                if let Some(id) = self.conn_of(link).filter(|_| is_on) {
+                    self.at(self.now, Event::Up(id));
                 }
             }
-            Action::Record(fact) => {
+            Deed::Record(fact) => {
                 self.note(format_args!("{}: {}", fact.kind.row().name, fact.text));
                 if fact.kind == FactKind::RequestRetried {
                     self.repeated(fact.about.service.as_ref());
                 }
             }
-            Action::ScriptDone { failures, .. } => {
+            Deed::ScriptDone(_, failures) => {
                 if !failures.is_empty() {
                     self.hold(Err(format!("the configuration is not taken back: {failures:?}")));
                 }
             }
-            Action::End(how) => {
+            Deed::End(how) => {
                 self.note(format_args!("the broker ends: {how:?}"));
                 self.kill_broker();
                 self.shutdown = match how {
@@ -119,6 +113,48 @@ impl World {
                 self.later(wait, Event::StartBroker);
             }
         }
+    }
+
+    /// Nothing happens any more when a law is broken.
+    fn has_ended(&self) -> bool {
+        self.broken.is_some()
+    }
+}
+
+impl World {
+    /// How each question of the engine is answered: at once, or later.
+    fn asked(&mut self, ask: Ask) {
+        let answer = match ask {
+            Ask::Dial(host, address) => {
+                let way = 2 * self.way();
+                return self.later(way, Event::Dialled(self.epoch, host, address));
+            }
+            Ask::Challenge(link) => return self.sent(link, shell::challenge()),
+            Ask::Verify(link, proof) => self.verify(link, &proof),
+            Ask::Prove(link) => return self.sent(link, self.prove_to_host(link)),
+            Ask::Tokens(requester) => return self.read_tokens(requester),
+            Ask::File(link, head, path) => {
+                let script = Err(format!("no file {path} in a simulation"));
+                Input::Sourced { link, head, path, script }
+            }
+            Ask::Save if self.persist_fails => Input::PersistFailed { why: "no room".into() },
+            Ask::Save => {
+                let script = self.broker.as_ref().map(|broker| broker.shell.engine.save_script());
+                return script.into_iter().for_each(|script| self.saved = script);
+            }
+        };
+        if let Some(shell) = self.shell() {
+            shell.push(answer);
+        }
+    }
+
+    /// The connection of a link; the operator's has none.
+    fn conn_of(&self, link: LinkId) -> Option<u64> {
+        *self.broker.as_ref()?.shell.ends.get(&link)?
+    }
+
+    fn is_operator(&self, link: LinkId) -> bool {
+        self.broker.as_ref().is_some_and(|broker| broker.operator == Some(link))
     }
 
     /// The broker will repeat a request. An operator may have moved its client to another service,
@@ -132,44 +168,20 @@ impl World {
         }
     }
 
-    fn persist(&mut self) {
-        let Some(broker) = &mut self.broker else { return };
-        if self.persist_fails {
-            broker.pending.push_back(Input::PersistFailed { why: "no room".into() });
-        } else {
-            self.saved = broker.engine.save_script();
-        }
-    }
-
-    fn set_unread(&mut self, link: LinkId, is_unread: bool) {
-        let Some(id) = self.conn_of(link, "stop reading") else { return };
-        let Some(conn) = self.conns.get_mut(&id) else { return };
-        if std::mem::replace(&mut conn.is_unread, is_unread) == is_unread {
-            self.hold(Err(format!("link {link} is told is_unread={is_unread} twice")));
-        } else if !is_unread {
-            self.at(self.now, Event::Up(id));
-        }
-    }
-
-    fn answer(&mut self, sequence: u32, answer: Result<OpReply, ErrorBody>) {
-        let Some(broker) = &mut self.broker else { return };
-        let is_asked = broker.asked.remove(&sequence) || sequence == 0;
-        broker.answers.push_back((sequence, answer));
-        if !is_asked {
-            self.hold(Err(format!(
-                "the operator has an answer to {sequence}, which it never asked"
-            )));
-        }
-    }
-
-    fn send(&mut self, link: LinkId, frame: Frame) {
-        let is_operator = self.broker.as_ref().is_some_and(|b| b.operator == Some(link));
-        let Some(id) = self.conn_of(link, "a frame") else {
-            if let (true, Frame::Error { head, error }) = (is_operator, frame) {
-                self.answer(head.sequence, Err(error));
+    fn sent(&mut self, link: LinkId, mut frame: Frame) {
+        let Some(id) = self.conn_of(link) else {
+            if let (true, Frame::Error { head, error }) = (self.is_operator(link), frame) {
+                self.answered(head.sequence, Err(error));
             }
             return;
         };
+        match &mut frame {
+            Frame::ExecHello(hello) => self.greet(link, hello),
+            Frame::ExecStart(_) if !self.access.trusted.contains(&link) => {
+                self.hold(Err(format!("link {link} is asked to start and is not trusted")));
+            }
+            _ => {}
+        }
         let frame = match self.plan.sabotage {
             Sabotage::None => Some(frame),
             _ => self.sabotage(id, frame),
@@ -211,6 +223,17 @@ impl World {
         self.check_outbox(id);
     }
 
+    fn answered(&mut self, sequence: u32, answer: Result<OpReply, ErrorBody>) {
+        let Some(broker) = &mut self.broker else { return };
+        let is_asked = broker.asked.remove(&sequence) || sequence == 0;
+        broker.answers.push_back((sequence, answer));
+        if !is_asked {
+            self.hold(Err(format!(
+                "the operator has an answer to {sequence}, which it never asked"
+            )));
+        }
+    }
+
     /// How much waits in the broker's outbox of a connection, beyond what the system takes.
     fn outbox(&self, id: u64) -> u64 {
         let waiting = self.conns.get(&id).map_or(0, |conn| conn.down.waiting);
@@ -219,18 +242,21 @@ impl World {
 
     fn check_outbox(&mut self, id: u64) {
         let bytes = self.outbox(id);
-        let Some(broker) = &mut self.broker else { return };
-        let settings = broker.engine.settings();
+        let Some(broker) = &self.broker else { return };
+        let settings = broker.shell.engine.settings();
         let (high, max) =
             (settings.get(Setting::OutboxBytesHigh), settings.get(Setting::OutboxBytesMax));
         let stall_ms = settings.get(Setting::StallMs);
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_broker) else { return };
         let link = conn.link;
-        if bytes > high && !std::mem::replace(&mut conn.is_congested, true) {
-            broker.pending.push_back(Input::Congested { link });
+        let is_congested = bytes > high && !std::mem::replace(&mut conn.is_congested, true);
+        let is_full = bytes > max && !std::mem::replace(&mut conn.is_told, true);
+        let Some(shell) = self.shell() else { return };
+        if is_congested {
+            shell.push(Input::Congested { link });
         }
-        if bytes > max && !std::mem::replace(&mut conn.is_told, true) {
-            broker.pending.push_back(Input::OutboxFull { link, bytes });
+        if is_full {
+            shell.push(Input::OutboxFull { link, bytes });
         }
         if bytes > 0 {
             self.later(stall_ms * 1000, Event::Stall(id));
@@ -241,7 +267,7 @@ impl World {
     pub fn took(&mut self, id: u64) {
         let bytes = self.outbox(id);
         let Some(broker) = &self.broker else { return };
-        let high = broker.engine.settings().get(Setting::OutboxBytesHigh);
+        let high = broker.shell.engine.settings().get(Setting::OutboxBytesHigh);
         let now = self.now;
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_broker) else { return };
         conn.moved = now;
@@ -256,7 +282,7 @@ impl World {
     pub fn check_stall(&mut self, id: u64) {
         let bytes = self.outbox(id);
         let Some(broker) = &self.broker else { return };
-        let stall_ms = broker.engine.settings().get(Setting::StallMs);
+        let stall_ms = broker.shell.engine.settings().get(Setting::StallMs);
         let now = self.now;
         let Some(conn) = self.conns.get_mut(&id).filter(|conn| conn.at_broker) else { return };
         let is_stalled = bytes > 0 && conn.moved.plus_millis(stall_ms) < now;
